@@ -1,0 +1,39 @@
+"""Convolutional networks, from the kernel up: train, see, and run over any size, exactly.
+
+Names are looked up on first use, so that ``import eyeshot`` and ``eyeshot --help`` do not wait for
+torch. Functions live in modules named by a noun (``filters``), so that a call (``eyeshot.filter``)
+and its module never fight for one name.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eyeshot import errors as errors
+
+__version__ = "0.1.0"
+
+# name -> where it lives; "module" alone is the module itself
+_EXPORTS = {
+    "errors": "eyeshot.errors",
+}
+
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name: str) -> Any:
+    target = _EXPORTS.get(name)
+    if target is None:
+        raise AttributeError(f"module 'eyeshot' has no attribute {name!r}")
+    module, _, attribute = target.partition(":")
+    value: Any = importlib.import_module(module)
+    if attribute:
+        value = getattr(value, attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_EXPORTS})

@@ -1,0 +1,29 @@
+"""Shared by all tests: where the data lies, quiet hypothesis, one torch thread a worker."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Two xdist workers on two cores: more threads each would only fight. Set before torch is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile(
+    "eyeshot", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("eyeshot")
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def mnist_folder() -> Path:
+    """The whole of MNIST as IDX files; the test is skipped, by name, where it is absent."""
+    folder = SHARED_DATA / "mnist"
+    if not folder.is_dir():
+        pytest.skip(f"no MNIST in {folder}")
+    return folder

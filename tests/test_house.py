@@ -1,0 +1,88 @@
+"""The house: lower floors never import higher ones, and ``import eyeshot`` stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import eyeshot
+
+PACKAGE = Path(eyeshot.__file__).parent
+
+# From the ground up. A module may import from floors below its own, and from its own folder.
+FLOORS = [
+    ["errors"],
+    ["files"],
+    ["__init__"],
+    ["reference", "axes"],
+    ["graph"],
+    ["geometry"],
+    ["cost"],
+    ["findings"],
+    ["nets", "filters", "images"],
+    ["data"],
+    ["runs"],
+    ["frontends"],
+    ["training", "evaluation", "features", "explanation"],
+    ["inspection"],
+    ["plan"],
+    ["engine"],
+    ["pictures"],
+    ["report"],
+    ["demo"],
+    ["cli"],
+    ["__main__"],
+]
+FLOOR_OF = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
+
+
+def _modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _imports(path: Path) -> set[str]:
+    """The rooms (first name below ``eyeshot``) that a file imports, lazily or not."""
+    rooms: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names = [node.module]
+            if node.module == "eyeshot":
+                names = [f"eyeshot.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            first, _, rest = name.partition(".")
+            if first == "eyeshot":
+                rooms.add(rest.partition(".")[0] or "__init__")
+    return {room if room in FLOOR_OF else "__init__" for room in rooms}
+
+
+@pytest.mark.parametrize("path", _modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_lower_floors_never_import_higher_ones(path: Path) -> None:
+    room = _room(path)
+    assert room in FLOOR_OF, f"give {room!r} a floor in FLOORS"
+    if room == "__init__":
+        return  # the front door names every room, for lazy look-up and for type checkers
+    above = {used for used in _imports(path) - {room} if FLOOR_OF[used] >= FLOOR_OF[room]}
+    assert not above, f"{room} stands on floor {FLOOR_OF[room]} and imports {sorted(above)}"
+
+
+def test_importing_eyeshot_does_not_import_torch() -> None:
+    code = "import sys, eyeshot, eyeshot.cli; print('torch' in sys.modules, 'cv2' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.split() == ["False", "False"], result.stderr
+
+
+def test_every_public_name_can_be_had() -> None:
+    assert eyeshot.__all__ == sorted(eyeshot.__all__)
+    for name in eyeshot.__all__:
+        assert getattr(eyeshot, name) is not None
