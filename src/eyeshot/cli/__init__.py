@@ -6,6 +6,7 @@ Nothing here imports torch at the top: ``eyeshot --help`` must answer at once.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,9 @@ app = typer.Typer(
 )
 
 
+_REGISTER: list[Callable[[typer.Typer], None]] = []
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"eyeshot {__version__}")
@@ -43,6 +47,11 @@ def _root(
     ] = False,
 ) -> None:
     """Options that stand before the command."""
+
+
+# Each command's module has `register(app)`; the order here is the order in --help.
+for _register in _REGISTER:
+    _register(app)
 
 
 def main(arguments: list[str] | None = None) -> int:
