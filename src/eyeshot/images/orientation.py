@@ -1,0 +1,29 @@
+"""The EXIF orientation: how a camera says "turn me before you look"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# EXIF 2.32, tag 0x0112: value -> (rows and columns swapped, then rows flipped, columns flipped)
+_MOVES = {
+    1: (False, False, False),
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+TAG = 0x0112
+
+
+def turn_upright(picture: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """``picture`` (H, W[, C]) as it was meant to be seen; an unknown value changes nothing."""
+    swap, rows, columns = _MOVES.get(orientation, _MOVES[1])
+    upright = picture.swapaxes(0, 1) if swap else picture
+    upright = upright[:: -1 if rows else 1, :: -1 if columns else 1]
+    return np.ascontiguousarray(upright)
