@@ -1,0 +1,141 @@
+"""IDX, the format in which MNIST is given: four bytes of magic, the dimensions, then the pixels.
+
+The magic is two zero bytes, a code for the type of the numbers and the number of dimensions; the
+dimensions follow as big-endian 32-bit integers (http://yann.lecun.com/exdb/mnist/, "The IDX file
+format"). Only unsigned bytes are read here: pictures (N, H, W) and labels (N,). A file may be
+gzipped or not; its first two bytes decide, not its name.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eyeshot.errors import BadFile
+from eyeshot.files import explain_os_error, write_aside
+
+_GZIP = b"\x1f\x8b"
+_UNSIGNED_BYTE = 0x08
+_CHUNK = 1 << 20
+_DAMAGED = "fetch or copy the file again"
+
+
+def read_images(path: Path) -> NDArray[np.uint8]:
+    """The pictures of an IDX file, (N, H, W).
+
+    Raises:
+        BadFile: the file is missing, damaged, empty, or not pictures of unsigned bytes.
+    """
+    return _read(Path(path), dimensions=3)
+
+
+def read_labels(path: Path) -> NDArray[np.uint8]:
+    """The labels of an IDX file, (N,).
+
+    Raises:
+        BadFile: the file is missing, damaged, empty, or not labels of one unsigned byte each.
+    """
+    return _read(Path(path), dimensions=1)
+
+
+def read_pair(images: Path, labels: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Pictures (N, H, W) and the labels (N,) that belong to them.
+
+    Raises:
+        BadFile: either file is damaged, or they do not hold equally many.
+    """
+    pictures, names = read_images(images), read_labels(labels)
+    if len(pictures) != len(names):
+        raise BadFile(
+            f"{labels}: holds {len(names)} labels, expected {len(pictures)}, "
+            f"one for each picture of {images}",
+            cure="use the two files that belong together",
+        )
+    return pictures, names
+
+
+def write(path: Path, array: NDArray[np.uint8]) -> None:
+    """Write ``array`` as IDX, gzipped where the name ends in ``.gz``; equal bytes each time.
+
+    Raises:
+        BadFile: the folder does not exist or may not be written to.
+        Failure: the disk is full.
+    """
+    header = bytes((0, 0, _UNSIGNED_BYTE, array.ndim)) + struct.pack(
+        f">{array.ndim}I", *array.shape
+    )
+    content = header + np.ascontiguousarray(array).tobytes()
+    if path.suffix == ".gz":
+        # No time stamp, so that the same digits always give the same file.
+        content = gzip.compress(content, compresslevel=9, mtime=0)
+    with write_aside(path) as aside:
+        aside.write_bytes(content)
+
+
+def _read(path: Path, *, dimensions: int) -> NDArray[np.uint8]:
+    try:
+        with path.open("rb") as plain:
+            zipped = plain.read(2) == _GZIP
+            plain.seek(0)
+            if not zipped:
+                return _parse(plain, path, dimensions)
+            with gzip.open(plain) as unzipped:
+                return _parse(unzipped, path, dimensions)  # type: ignore[arg-type]
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise BadFile(f"{path}: the gzip data is damaged ({error})", cure=_DAMAGED) from error
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+
+
+def _parse(stream: BinaryIO, path: Path, dimensions: int) -> NDArray[np.uint8]:
+    expected = bytes((0, 0, _UNSIGNED_BYTE, dimensions))
+    what = "pictures" if dimensions == 3 else "labels"
+    magic = stream.read(4)
+    if magic != expected:
+        raise BadFile(
+            f"{path}: starts with {magic.hex(' ') or 'nothing'}, "
+            f"expected {expected.hex(' ')}, the magic of IDX {what}",
+            cure=f"name an IDX file of {what}",
+        )
+    sizes = stream.read(4 * dimensions)
+    if len(sizes) < 4 * dimensions:
+        raise BadFile(
+            f"{path}: ends after {4 + len(sizes)} bytes, expected a header of {4 + 4 * dimensions}",
+            cure=_DAMAGED,
+        )
+    shape = struct.unpack(f">{dimensions}I", sizes)
+    if 0 in shape:
+        raise BadFile(f"{path}: its header says {_by(shape)} {what}, expected at least one")
+    return _read_exactly(stream, path, shape)
+
+
+def _read_exactly(stream: BinaryIO, path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The bytes that the header promises, and not one more.
+
+    Piece by piece: a header that lies must not make us ask for memory that no file could fill.
+    """
+    expected = math.prod(shape)
+    content = bytearray()
+    while len(content) <= expected:
+        piece = stream.read(min(_CHUNK, expected + 1 - len(content)))
+        if not piece:
+            break
+        content += piece
+    if len(content) != expected:
+        found = f"only {len(content)}" if len(content) < expected else "more"
+        raise BadFile(
+            f"{path}: holds {found} bytes after its header, expected {expected} for {_by(shape)}",
+            cure=_DAMAGED,
+        )
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))
