@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eyeshot import errors as errors
+    from eyeshot.features import see as see
 
 __version__ = "0.1.0"
 
 # name -> where it lives; "module" alone is the module itself
 _EXPORTS = {
     "errors": "eyeshot.errors",
+    "see": "eyeshot.features:see",
 }
 
 __all__ = sorted(_EXPORTS)

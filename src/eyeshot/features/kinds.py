@@ -1,0 +1,100 @@
+"""What a layer is called in plain words, and which calls count as a layer.
+
+A layer is known by the name of its class (``MaxPool2d``) or, where ``forward`` calls a function
+instead, by the name of that function (``max_pool2d``). Both are reduced to one bare word, so that
+either way of writing a network is shown in the same way.
+"""
+
+from __future__ import annotations
+
+import re
+
+_CONVOLUTIONS = {"conv": "convolution", "convtranspose": "transposed convolution"}
+_ACTIVATIONS = {
+    "relu": "ReLU",
+    "relu6": "ReLU6",
+    "leakyrelu": "leaky ReLU",
+    "prelu": "PReLU",
+    "elu": "ELU",
+    "selu": "SELU",
+    "celu": "CELU",
+    "gelu": "GELU",
+    "silu": "SiLU",
+    "mish": "Mish",
+    "hardswish": "hard swish",
+    "hardsigmoid": "hard sigmoid",
+    "hardtanh": "hard tanh",
+    "sigmoid": "sigmoid",
+    "logsigmoid": "log-sigmoid",
+    "tanh": "tanh",
+    "softplus": "softplus",
+    "softmax": "softmax",
+    "logsoftmax": "log-softmax",
+}
+_NORMALISATIONS = {
+    "batchnorm": "batch normalisation",
+    "layernorm": "layer normalisation",
+    "groupnorm": "group normalisation",
+    "instancenorm": "instance normalisation",
+    "localresponsenorm": "local response normalisation",
+}
+_UNCHANGED = {"dropout": "dropout", "alphadropout": "dropout", "identity": "identity"}
+_OTHERS = {
+    "linear": "linear",
+    "maxpool": "max pooling",
+    "avgpool": "average pooling",
+    "lppool": "power-average pooling",
+    "adaptiveavgpool": "average pooling",
+    "adaptivemaxpool": "max pooling",
+    "mean": "mean",
+    "amax": "maximum",
+    "interpolate": "resize",
+    "upsample": "resize",
+    "pixelshuffle": "pixel shuffle",
+    "pixelunshuffle": "pixel unshuffle",
+    "scaleddotproductattention": "attention",
+    "flatten": "flatten",
+}
+_JOINS = {"add": "sum", "sub": "difference", "mul": "product", "cat": "concatenation"}
+_WORDS = {
+    **_CONVOLUTIONS,
+    **_ACTIVATIONS,
+    **_NORMALISATIONS,
+    **_UNCHANGED,
+    **_OTHERS,
+    **_JOINS,
+}
+_SAME = {"concat": "cat", "concatenate": "cat", "iadd": "add", "imul": "mul", "isub": "sub"}
+
+
+def bare(kind: str) -> str:
+    """One word for both ways of writing a layer: ``Conv2d`` and ``conv2d`` → ``conv``."""
+    word = kind.removesuffix("_with_indices").replace("_", "").lower()
+    word = re.sub(r"\dd$", "", word)
+    return _SAME.get(word, word)
+
+
+def words(kind: str) -> str:
+    """The kind in plain words: ``MaxPool2d`` → ``max pooling``; an unknown class keeps its name."""
+    return _WORDS.get(bare(kind), kind)
+
+
+def is_layer_function(name: str) -> bool:
+    """Whether a function called in a ``forward`` is a step of the network rather than plumbing."""
+    return bare(name) in _WORDS and bare(name) != "flatten"
+
+
+def joins(kind: str) -> bool:
+    """Whether it puts two or more maps together; ``x + 1`` does not."""
+    return bare(kind) in _JOINS
+
+
+def follows(kind: str) -> bool:
+    """Whether it belongs to the step of the layer whose output it takes, as a ReLU to its conv."""
+    word = bare(kind)
+    return word in _ACTIVATIONS or word in _NORMALISATIONS or word in _UNCHANGED
+
+
+def changes_nothing(kind: str) -> bool:
+    """Whether, in a network that is not being trained, its output is its input."""
+    return bare(kind) in _UNCHANGED

@@ -1,0 +1,158 @@
+"""What ``see`` returns: the maps of every layer as arrays, and the steps that they form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eyeshot.errors import UnknownName
+from eyeshot.features.kinds import words
+
+Maps = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerMaps:
+    """One call of one layer: what came out of it for the first image given.
+
+    Attributes:
+        name: dotted, as in ``net.named_modules()``; ``conv#2`` is the second call of ``conv``,
+            ``lstm[1]`` the second of the things it returned, ``block.relu`` a function that the
+            ``forward`` of ``block`` called.
+        kind: the class of the layer, or the name of the function.
+        maps: (C, H, W), or (C, W), (C, D, H, W), (C,) for other layers. A copy of the array.
+        dead: (C,) true where a channel is zero everywhere, in *all* the images given.
+        input_shape: without the batch; of the first tensor that went in.
+        parameters: how many numbers the layer learns (of its own, without layers inside it).
+    """
+
+    name: str
+    kind: str
+    maps: Maps
+    dead: NDArray[np.bool_]
+    input_shape: tuple[int, ...] = ()
+    parameters: int = 0
+
+    @property
+    def title(self) -> str:
+        """Plain words: ``max pooling``."""
+        return words(self.kind)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The layer in numbers, ready for JSON: every channel's least, mean and largest value."""
+        flat = self.maps.reshape(self.maps.shape[0] if self.maps.ndim else 1, -1)
+        empty = flat.size == 0
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "shape": list(self.maps.shape),
+            "parameters": self.parameters,
+            "min": [] if empty else [_finite(v) for v in flat.min(axis=1)],
+            "mean": [] if empty else [_finite(v) for v in flat.mean(axis=1)],
+            "max": [] if empty else [_finite(v) for v in flat.max(axis=1)],
+            "dead": np.flatnonzero(self.dead).tolist(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step of the network: a layer, with the activation that takes its output at once.
+
+    A convolution and its ReLU are two layers and one step: nobody looks at what lies between.
+    """
+
+    layers: tuple[LayerMaps, ...]
+
+    @property
+    def name(self) -> str:
+        """The layers' names, joined: ``conv1+relu1``."""
+        return "+".join(layer.name for layer in self.layers)
+
+    @property
+    def title(self) -> str:
+        """Plain words: ``convolution + ReLU``."""
+        return " + ".join(layer.title for layer in self.layers)
+
+    @property
+    def maps(self) -> Maps:
+        """What comes out of the step: the maps of its last layer, (C, H, W)."""
+        return self.layers[-1].maps
+
+    @property
+    def dead(self) -> NDArray[np.bool_]:
+        """(C,) true where a channel is always zero after the step."""
+        return self.layers[-1].dead
+
+
+@dataclass(frozen=True, eq=False)
+class Features(Mapping[str, Maps]):
+    """The maps of every layer, in the order of the calls: ``features["conv1"]`` is (C, H, W).
+
+    Attributes:
+        image: (C, H, W) what went in (the first image, as the network was given it).
+        layers: every layer called.
+        steps: the layers, with each activation put together with the layer before it.
+        images: how many images went in; ``dead`` counts over all of them.
+    """
+
+    image: Maps
+    layers: tuple[LayerMaps, ...]
+    steps: tuple[Step, ...]
+    images: int
+    _by_name: dict[str, LayerMaps] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_name", {layer.name: layer for layer in self.layers})
+
+    def __getitem__(self, name: str) -> Maps:
+        return self.layer(name).maps
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def layer(self, name: str) -> LayerMaps:
+        """One layer with all that is known of it.
+
+        Raises:
+            UnknownName: no such layer was called.
+        """
+        if name not in self._by_name:
+            raise UnknownName("layer", name, self._by_name)
+        return self._by_name[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All layers in numbers, ready for JSON; the arrays themselves are left out."""
+        return {
+            "input": list(self.image.shape),
+            "images": self.images,
+            "layers": [layer.to_dict() for layer in self.layers],
+            "steps": [{"name": step.name, "title": step.title} for step in self.steps],
+        }
+
+    def __repr__(self) -> str:
+        lines = [f"Features of {self.images} image(s), {len(self.layers)} layers:"]
+        for layer in self.layers:
+            shape = " x ".join(map(str, layer.maps.shape))
+            dead = f"  {int(layer.dead.sum())} dead" if layer.dead.any() else ""
+            lines.append(f"  {layer.name:24} {layer.kind:18} {shape}{dead}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from eyeshot.features.gallery import gallery
+
+        return gallery(self)
+
+
+def _finite(value: Any) -> float | None:
+    """JSON has no word for NaN and infinity; None says that there is no such number."""
+    return float(value) if np.isfinite(value) else None

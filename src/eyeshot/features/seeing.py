@@ -1,0 +1,139 @@
+"""``see``: run a network once and bring back the maps of every layer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from eyeshot.errors import BadValue, UnknownName, Unsupported
+from eyeshot.features.kinds import changes_nothing, follows
+from eyeshot.features.maps import Features, Step
+from eyeshot.features.recording import Call, Recorder, listening
+
+
+def see(net: nn.Module, x: Tensor | NDArray[Any], layers: Sequence[str] | None = None) -> Features:
+    """The feature maps of every layer of ``net`` for the image ``x``.
+
+    The network is run once, in eval mode and without gradients, and is left as it was found.
+    A layer is a module without modules inside, or a function (``F.relu``, ``torch.cat``, ``+``)
+    that a ``forward`` calls between them.
+
+    Args:
+        net: any ``nn.Module`` that takes one tensor.
+        x: (C, H, W) or (N, C, H, W) as the network takes it, already normalised (for a run:
+            ``run.normalise(...)``). Of N images the maps are those of the first; a channel is
+            called dead when it is zero in all of them. Networks over one or three spatial axes
+            take (N, C, W) and (N, C, D, H, W), each also without N.
+        layers: dotted names to keep, also those of containers; all layers when None.
+
+    Raises:
+        UnknownName: a name in ``layers`` that no layer has.
+        BadValue: the network refuses an input of this shape or type.
+        Unsupported: no layer was called that could be listened to.
+    """
+    if isinstance(layers, str):
+        layers = [layers]
+    batch = _as_batch(net, x)
+    recorder = Recorder(len(batch), None if layers is None else frozenset(layers))
+    with _at_rest(net), listening(net, recorder), torch.no_grad():
+        try:
+            net(batch)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise BadValue(
+                f"the network refused an input of shape {tuple(batch.shape)}, {batch.dtype}: "
+                f"{reason}",
+                cure="give the size, channels and type that it was trained with",
+            ) from error
+    if not recorder.calls:
+        raise Unsupported(
+            f"no layer of {type(net).__name__} could be heard",
+            cure="give the nn.Module itself, not a scripted or traced copy",
+        )
+    if layers is not None:
+        _refuse_unknown(layers, recorder.calls, net)
+    image = batch[0].detach().float().cpu().numpy().copy()
+    kept = tuple(call.layer for call in recorder.calls if call.layer is not None)
+    return Features(image, kept, _steps(recorder.calls), len(batch))
+
+
+def _refuse_unknown(layers: Sequence[str], calls: list[Call], net: nn.Module) -> None:
+    known = {name for call in calls for name in (call.base, call.name)}
+    for layer in layers:
+        if layer not in known:
+            if layer in dict(net.named_modules()):
+                raise BadValue(f"layer {layer!r} exists but is not called for this input")
+            raise UnknownName("layer", layer, dict.fromkeys(call.name for call in calls))
+
+
+def _steps(calls: list[Call]) -> tuple[Step, ...]:
+    """Layers put together: what normalises, activates or drops the output of the layer before.
+
+    Its input must *be* that output, the same tensor, so that a branch is never joined by chance.
+    A step is left out where the maps at its end were not asked for.
+    """
+    groups: list[list[Call]] = []
+    for call in calls:
+        if groups and call.chained and follows(call.kind):
+            groups[-1].append(call)
+        else:
+            groups.append([call])
+    steps = []
+    for group in groups:
+        telling = [c for c in group if not changes_nothing(c.kind)] or group[:1]
+        kept = [call.layer for call in telling if call.layer is not None]
+        if telling[-1].layer is not None:
+            steps.append(Step(tuple(kept)))
+    return tuple(steps)
+
+
+def _as_batch(net: nn.Module, x: Tensor | NDArray[Any]) -> Tensor:
+    """``x`` as a batch, on the device and in the precision of the network."""
+    tensor = x if isinstance(x, Tensor) else torch.from_numpy(np.ascontiguousarray(x))
+    axes = _spatial_axes(net)
+    if axes is not None:
+        if tensor.ndim == axes + 1:
+            tensor = tensor[None]
+        elif tensor.ndim != axes + 2:
+            want = {1: "(N, C, W)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}[axes]
+            raise BadValue(
+                f"an input of shape {tuple(tensor.shape)} has {tensor.ndim} axes",
+                cure=f"this network takes {want}, or the same without N",
+            )
+    if tensor.ndim == 0 or tensor.numel() == 0:
+        raise BadValue(f"an input of shape {tuple(tensor.shape)} is empty", cure="give an image")
+    weight = next((p for p in net.parameters() if p.is_floating_point()), None)
+    if weight is None:
+        return tensor.float() if tensor.dtype == torch.float64 else tensor
+    return tensor.to(weight.device, weight.dtype if tensor.is_floating_point() else None)
+
+
+def _spatial_axes(net: nn.Module) -> int | None:
+    """2 for a network of ``Conv2d``; None where no layer says (a linear or hand-written one)."""
+    for module in net.modules():
+        match = re.search(r"(?:Conv|ConvTranspose|Pool|BatchNorm)([123])d$", type(module).__name__)
+        # BatchNorm1d also follows linear layers, where nothing is spatial.
+        if match and type(module).__name__ != "BatchNorm1d":
+            return int(match.group(1))
+    return None
+
+
+@contextmanager
+def _at_rest(net: nn.Module) -> Iterator[None]:
+    """``net`` in eval mode; afterwards each module's own mode and the random numbers are back."""
+    modes = [(module, module.training) for module in net.modules()]
+    devices = {p.device.index or 0 for p in net.parameters() if p.device.type == "cuda"}
+    net.eval()
+    try:
+        with torch.random.fork_rng(devices=sorted(devices)):
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,148 @@
+"""Many small maps in one picture: numbers to colours, and tiles in rows and columns."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from numpy.typing import NDArray
+from PIL import Image
+
+from eyeshot.errors import BadValue, UnknownName
+
+RANGES = ("own", "shared")
+Colours = NDArray[np.uint8]
+
+# Nothing (0) is dark and much is bright; with negative numbers, 0 is white between blue and red.
+_POSITIVE, _SIGNED = "magma", "RdBu_r"
+_DEAD, _CROSS = (96, 96, 104), (150, 150, 160)
+
+
+def check_range(range: str) -> None:
+    """Raise UnknownName unless ``range`` is one of RANGES."""
+    if range not in RANGES:
+        raise UnknownName("range", range, RANGES)
+
+
+def colour_maps(maps: NDArray[Any], *, range: str = "own") -> list[Colours]:
+    """Each map of (K, H, W) as colours, (H, W, 3) uint8.
+
+    Where no number is negative, from black (the least) to bright yellow (the largest); otherwise
+    from blue (negative) over white (0) to red. NaN and infinities are green, a colour that neither
+    scale has.
+
+    Args:
+        range: ``own``: each map's own largest value is the brightest; ``shared``: the largest of
+            all maps is, so that they can be compared.
+
+    Raises:
+        UnknownName: ``range`` is neither.
+        BadValue: ``maps`` has not three axes.
+    """
+    check_range(range)
+    values = _real(maps)
+    if values.ndim != 3:
+        raise BadValue(f"maps of shape {maps.shape}", cure="expected (K, H, W)")
+    signed = bool((values < 0).any())
+    return [_colour(one, one if range == "own" else values, signed=signed) for one in values]
+
+
+def colour_kernels(kernels: NDArray[Any]) -> list[Colours]:
+    """Each kernel of (K, C, kh, kw) as one tile, (kh, kw, 3) uint8.
+
+    Kernels over three channels become RGB with grey for 0; others are drawn channel by channel
+    from blue (negative) over white (0) to red, side by side. All share one range.
+    """
+    values = _real(kernels)
+    if values.ndim != 4:
+        raise BadValue(f"kernels of shape {kernels.shape}", cure="expected (K, C, kh, kw)")
+    largest = float(np.abs(values).max(initial=0.0)) or 1.0
+    if values.shape[1] == 3:
+        rgb = np.moveaxis(values, 1, -1) / largest * 127.5 + 127.5
+        return list(np.rint(rgb).astype(np.uint8))
+    side_by_side = np.moveaxis(values, 1, 2).reshape(len(values), values.shape[2], -1)
+    return [_colour(one, values, signed=True) for one in side_by_side]
+
+
+def mosaic(
+    tiles: list[Colours],
+    *,
+    side: int = 72,
+    columns: int | None = None,
+    gap: int = 4,
+    dead: NDArray[np.bool_] | None = None,
+) -> Colours:
+    """Tiles of one shape in rows and columns, (H, W, 4) uint8; the gaps are transparent.
+
+    Small tiles are enlarged by a whole factor, so that every number stays a sharp square; large
+    ones are averaged down. The longer side of a tile comes out at about ``side`` pixels.
+
+    Args:
+        columns: tiles in a row; by default a grid about twice as wide as high.
+        dead: (K,) tiles to draw grey and crossed out.
+    """
+    if not tiles:
+        raise BadValue("no tiles to draw", cure="give at least one map")
+    drawn = [_resize(tile, side) for tile in tiles]
+    height, width = drawn[0].shape[:2]
+    for crossed in np.flatnonzero(dead).tolist() if dead is not None else ():
+        drawn[crossed] = _crossed_out(height, width)
+    across = columns or _columns(len(drawn), height, width)
+    down = math.ceil(len(drawn) / across)
+    across = min(across, len(drawn))
+    canvas = np.zeros((down * (height + gap) - gap, across * (width + gap) - gap, 4), np.uint8)
+    for place, tile in enumerate(drawn):
+        top, left = (place // across) * (height + gap), (place % across) * (width + gap)
+        canvas[top : top + height, left : left + width, :3] = tile
+        canvas[top : top + height, left : left + width, 3] = 255
+    return canvas
+
+
+def _columns(count: int, height: int, width: int) -> int:
+    """A power of two where that leaves no hole, as channels usually come in powers of two."""
+    wanted = math.sqrt(2 * count * height / width)
+    near = 2 ** round(math.log2(max(wanted, 1)))
+    best = near if count % near == 0 else math.ceil(wanted)
+    return max(1, min(best, count))
+
+
+def _colour(one: NDArray[Any], scope: NDArray[Any], *, signed: bool) -> Colours:
+    """Colour (H, W) by the range of ``scope``, which need not be the map itself."""
+    finite = scope[np.isfinite(scope)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    if signed:
+        high = max(abs(low), abs(high))
+        low = -high
+    # A map of one number has no range: white when signed; else dark for 0, bright for another.
+    flat = 0.5 if signed else float(high > 0)
+    unit = (one - low) / (high - low) if high > low else np.full(one.shape, flat)
+    scale = colormaps[_SIGNED if signed else _POSITIVE]
+    colours = scale(np.nan_to_num(np.clip(unit, 0, 1)), bytes=True)[..., :3].copy()
+    colours[~np.isfinite(one)] = (0, 200, 0)
+    return np.asarray(colours, np.uint8)
+
+
+def _crossed_out(height: int, width: int) -> Colours:
+    """A grey tile with a cross: this channel never says anything."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    across, down = (columns + 0.5) / width, (rows + 0.5) / height
+    thick = 1.5 / min(height, width)
+    cross = (np.abs(across - down) < thick) | (np.abs(across + down - 1) < thick)
+    return np.where(cross[..., None], _CROSS, _DEAD).astype(np.uint8)
+
+
+def _resize(tile: Colours, side: int) -> Colours:
+    height, width = tile.shape[:2]
+    longest = max(height, width)
+    if longest <= side:
+        factor = side // longest
+        return np.repeat(np.repeat(tile, factor, axis=0), factor, axis=1)
+    size = (max(1, round(width * side / longest)), max(1, round(height * side / longest)))
+    return np.asarray(Image.fromarray(tile).resize(size, Image.Resampling.BOX))
+
+
+def _real(values: NDArray[Any]) -> NDArray[Any]:
+    """Numbers on one line: complex ones by their magnitude, booleans as 0 and 1."""
+    return np.abs(values) if np.iscomplexobj(values) else np.asarray(values, np.float64)
