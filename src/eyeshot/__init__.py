@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from eyeshot import errors as errors
     from eyeshot.features import see as see
+    from eyeshot.training import train as train
 
 __version__ = "0.1.0"
 
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "errors": "eyeshot.errors",
     "see": "eyeshot.features:see",
+    "train": "eyeshot.training:train",
 }
 
 __all__ = sorted(_EXPORTS)

@@ -1,0 +1,113 @@
+"""Networks that say what a picture shows: (N, C, H, W) in, one score a class (N, classes) out."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import nn
+
+from eyeshot.errors import BadValue
+
+
+def digit_cnn(
+    *,
+    in_channels: int = 1,
+    classes: int = 10,
+    size: tuple[int, int] = (28, 28),
+    width: int = 16,
+    depth: int = 2,
+    hidden: int = 128,
+) -> nn.Sequential:
+    """The tutorial network: ``depth`` times convolution, ReLU and max-pool, then two linear layers.
+
+    By default conv 16, conv 32, both 3×3 with one pixel of zero padding, 2×2 pools, linear 128,
+    linear 10; (N, 1, 28, 28) → conv1 (N, 16, 28, 28) → pool1 (N, 16, 14, 14) → conv2
+    (N, 32, 14, 14) → pool2 (N, 32, 7, 7) → fc1 (N, 128) → fc2 (N, 10).
+
+    Args:
+        in_channels: channels of the input.
+        classes: scores in the output.
+        size: height and width of the input in pixels; fc1 depends on it.
+        width: channels after conv1; every further convolution doubles them.
+        depth: how many times convolution, ReLU and pool.
+        hidden: outputs of fc1.
+
+    Raises:
+        BadValue: a number below 1, or an input too small to be halved ``depth`` times.
+    """
+    height, breadth = _check(in_channels, classes, size, depth, width=width, hidden=hidden)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    channels = in_channels
+    for step in range(1, depth + 1):
+        wider = width * 2 ** (step - 1)
+        layers[f"conv{step}"] = nn.Conv2d(channels, wider, 3, padding=1)
+        layers[f"relu{step}"] = nn.ReLU()
+        layers[f"pool{step}"] = nn.MaxPool2d(2)
+        channels = wider
+    layers["flatten"] = nn.Flatten()
+    layers["fc1"] = nn.Linear(channels * (height >> depth) * (breadth >> depth), hidden)
+    layers[f"relu{depth + 1}"] = nn.ReLU()
+    layers["fc2"] = nn.Linear(hidden, classes)
+    return nn.Sequential(layers)
+
+
+def small_vgg(
+    *,
+    in_channels: int = 1,
+    classes: int = 10,
+    size: tuple[int, int] = (28, 28),
+    width: int = 16,
+    depth: int = 3,
+) -> nn.Sequential:
+    """A small network in the manner of VGG with batch normalisation: more accurate, slower.
+
+    ``depth`` stages of two 3×3 convolutions, each with BatchNorm and ReLU (conv1a, norm1a, relu1a,
+    conv1b, …), a 2×2 max-pool after each; the last map's largest value of each channel goes to one
+    linear layer, so that any input size of at least ``2 ** depth`` pixels fits the same weights.
+    Source: Simonyan and Zisserman, 2014, arXiv:1409.1556; Ioffe and Szegedy, 2015,
+    arXiv:1502.03167.
+
+    Args:
+        in_channels: channels of the input.
+        classes: scores in the output.
+        size: height and width of the input in pixels, to check that it can be halved.
+        width: channels of the first stage; every further stage doubles them.
+        depth: how many stages.
+
+    Raises:
+        BadValue: a number below 1, or an input too small to be halved ``depth`` times.
+    """
+    _check(in_channels, classes, size, depth, width=width)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    channels = in_channels
+    for stage in range(1, depth + 1):
+        wider = width * 2 ** (stage - 1)
+        for part in "ab":
+            name = f"{stage}{part}"
+            # BatchNorm subtracts the mean, so a bias before it would do nothing.
+            layers[f"conv{name}"] = nn.Conv2d(channels, wider, 3, padding=1, bias=False)
+            layers[f"norm{name}"] = nn.BatchNorm2d(wider)
+            layers[f"relu{name}"] = nn.ReLU()
+            channels = wider
+        layers[f"pool{stage}"] = nn.MaxPool2d(2)
+    layers["pool"] = nn.AdaptiveMaxPool2d(1)
+    layers["flatten"] = nn.Flatten()
+    layers["fc"] = nn.Linear(channels, classes)
+    return nn.Sequential(layers)
+
+
+def _check(
+    in_channels: int, classes: int, size: tuple[int, int], depth: int, **counts: int
+) -> tuple[int, int]:
+    """Return ``size`` when every count is at least 1 and the size can be halved ``depth`` times."""
+    counts = {"in_channels": in_channels, "classes": classes, "depth": depth, **counts}
+    for name, value in counts.items():
+        if value < 1:
+            raise BadValue(f"{name} is {value}", cure="use 1 or more")
+    height, breadth = size
+    if min(size) >> depth < 1:
+        raise BadValue(
+            f"an input of {height}×{breadth} cannot be halved {depth} times",
+            cure=f"use at least {2**depth}×{2**depth} pixels, or a smaller depth",
+        )
+    return height, breadth

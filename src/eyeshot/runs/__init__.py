@@ -1,0 +1,109 @@
+"""A run folder: what training leaves, and what everything afterwards starts from.
+
+::
+
+    runs/digits-digit_cnn-seed0/
+      config.yaml         everything needed to repeat the run
+      model.safetensors   the trained weights
+      last/               one file to resume from
+      metrics.csv         a row an epoch
+      report.html         the run on one page
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from eyeshot import nets
+from eyeshot.errors import BadFile, BadValue, UnknownName
+from eyeshot.runs.config import Recipe, RunConfig
+from eyeshot.runs.scoring import normalise, score
+from eyeshot.runs.weights import load_weights, read_tensors, save_tensors
+
+__all__ = [
+    "Recipe",
+    "Run",
+    "RunConfig",
+    "build_net",
+    "load",
+    "load_weights",
+    "normalise",
+    "read_tensors",
+    "save_tensors",
+    "score",
+]
+
+CONFIG, WEIGHTS, METRICS, LAST = "config.yaml", "model.safetensors", "metrics.csv", "last"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained network with what it needs to be used.
+
+    ``net`` is in eval mode on the CPU and takes what :meth:`normalise` returns.
+    """
+
+    path: Path
+    config: RunConfig
+    net: nn.Module
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Pictures as the network was trained on them: uint8 (N, C, H, W) → float32, same shape."""
+        config = self.config
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != config.channels:
+            raise BadValue(
+                f"images of {images.dtype}, shape {tuple(images.shape)}",
+                cure=f"give uint8 (N, {config.channels}, H, W)",
+            )
+        return normalise(images, config.mean, config.std)
+
+
+def build_net(config: RunConfig) -> nn.Module:
+    """The network that ``config`` describes, with fresh weights.
+
+    Raises:
+        UnknownName, BadValue: the configuration describes no network that there is.
+    """
+    return nets.build(
+        config.model,
+        in_channels=config.channels,
+        classes=len(config.classes),
+        size=config.size,
+        **config.model_arguments,
+    )
+
+
+def load(path: str | Path) -> Run:
+    """Load a finished run; nothing in its folder is executed or unpickled.
+
+    Weights are ``model.safetensors``, or else ``model.pt`` (a state dict of tensors only).
+
+    Raises:
+        BadFile: not a run folder, not finished, damaged, or its weights are of another network.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise BadFile(f"{folder}: no such run folder", cure="check the path, or train one")
+    if not (folder / CONFIG).is_file():
+        raise BadFile(f"{folder}: no {CONFIG} in it, so no run folder", cure="check the path")
+    config = RunConfig.read(folder / CONFIG)
+    weights = folder / WEIGHTS
+    if not weights.is_file() and (folder / "model.pt").is_file():
+        weights = folder / "model.pt"
+    if not weights.is_file():
+        raise BadFile(
+            f"{folder}: no {WEIGHTS} in it; the training has not finished",
+            cure="run the same training command again with --resume",
+        )
+    try:
+        # On the meta device, so that a damaged configuration costs no memory and draws no numbers.
+        with torch.device("meta"):
+            net = build_net(config)
+    except (UnknownName, BadValue) as error:
+        raise BadFile(f"{folder / CONFIG}: {error.fact}", cure=error.cure) from None
+    load_weights(net, weights)
+    return Run(folder, config, net.eval())

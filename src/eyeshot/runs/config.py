@@ -1,0 +1,180 @@
+"""What a run was: everything needed to repeat it, as ``config.yaml``.
+
+The file is data and nothing else. It is read by ``yaml.safe_load`` and every value is checked for
+its type; a model is a name in the table of :mod:`eyeshot.nets`, never an import path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from eyeshot.errors import BadFile, BadValue, UnknownName
+from eyeshot.files import explain_os_error, write_aside
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; the same recipe, data and machine give the same weights.
+
+    Args:
+        epochs: passes over the training set.
+        batch_size: pictures a step, over all devices together.
+        learning_rate: the highest rate; it rises to it in a straight line and falls back to 0.
+        warmup: the part of all steps in which the rate rises, 0 to 1.
+        weight_decay: AdamW's, on weights of convolutions and linear layers only.
+        label_smoothing: the share of the target spread over all classes, 0 to 1.
+        shift: pictures move by up to so many pixels each way, at random, while training.
+        average: decay a step of the running average of weights that becomes the result; 0 for none.
+        seed: of the first weights, the order of the data and the shifts.
+        device: "auto", "cpu", "cuda", "mps" …, as Lightning Fabric names accelerators.
+        devices: how many of them.
+        precision: "32-true", "bf16-mixed", "16-mixed" …, as Lightning Fabric names them.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    warmup: float = 0.25
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    shift: int = 0
+    average: float = 0.0
+    seed: int = 0
+    device: str = "auto"
+    devices: int = 1
+    precision: str = "32-true"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "devices"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("shift", "seed", "weight_decay"):
+            _at_least(name, getattr(self, name), 0)
+        for name in ("warmup", "label_smoothing", "average"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise BadValue(f"{name} is {value}", cure="use a number from 0 to below 1")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise BadValue(
+                f"learning_rate is {self.learning_rate}", cure="use a finite number above 0"
+            )
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run, whole: the network, the data, the recipe, and what it was made with.
+
+    ``mean`` and ``std`` are of pixels / 255, one of each a channel; ``size`` is (height, width).
+    ``fingerprint`` tells one set of pictures and labels from another.
+    """
+
+    model: str
+    data: str
+    fingerprint: str
+    classes: tuple[str, ...]
+    channels: int
+    size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    recipe: Recipe
+    data_folder: str | None = None
+    model_arguments: Mapping[str, int] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _at_least("channels", self.channels, 1)
+        if len(self.classes) < 2:
+            raise BadValue(f"{len(self.classes)} classes", cure="a classifier needs two or more")
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) != self.channels:
+                raise BadValue(
+                    f"{name} has {len(getattr(self, name))} values for {self.channels} channels",
+                    cure="give one a channel",
+                )
+        if not all(math.isfinite(value) and value > 0 for value in self.std):
+            raise BadValue(f"std is {list(self.std)}", cure="use finite numbers above 0")
+
+    def save(self, path: Path) -> None:
+        """Write as YAML."""
+        text = yaml.safe_dump(_plain(self), sort_keys=False, allow_unicode=True)
+        with write_aside(path) as aside:
+            aside.write_text(text, encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read from YAML.
+
+        Raises:
+            BadFile: missing, not YAML, or a key that is missing, unknown or of the wrong type.
+        """
+        try:
+            tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise explain_os_error(error, path) from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise BadFile(f"{path}: not YAML ({error})", cure="restore it, or train anew") from None
+        try:
+            config: Self = _build(cls, tree)
+            return config
+        except (BadValue, UnknownName) as error:
+            raise BadFile(f"{path}: {error.fact}", cure=error.cure) from None
+
+
+def _at_least(name: str, value: float, least: int) -> None:
+    if not value >= least:
+        raise BadValue(f"{name} is {value}", cure=f"use {least} or more")
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses, tuples and mappings as what YAML's safe writer knows."""
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _build(kind: Any, tree: Any) -> Any:
+    """An instance of the dataclass ``kind`` from the mapping ``tree``, each value checked."""
+    if not isinstance(tree, dict):
+        raise BadValue(f"expected keys and values, found {type(tree).__name__}")
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    for name in tree:
+        if name not in fields:
+            raise UnknownName("key", str(name), fields)
+    missing = [f.name for f in fields.values() if f.name not in tree and _required(f)]
+    if missing:
+        raise BadValue(f"the key {missing[0]!r} is missing", cure="restore it, or train anew")
+    return kind(**{name: _convert(hints[name], value, name) for name, value in tree.items()})
+
+
+def _required(entry: dataclasses.Field[Any]) -> bool:
+    return entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
+
+
+def _convert(hint: Any, value: Any, name: str) -> Any:
+    """``value`` as the type ``hint`` says, or BadValue naming ``name``."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value)
+    if origin is types.UnionType:  # only ever "X | None"
+        return None if value is None else _convert(arguments[0], value, name)
+    if origin is tuple and isinstance(value, list):
+        if arguments[-1] is Ellipsis or len(value) == len(arguments):
+            return tuple(_convert(arguments[0], item, name) for item in value)
+    elif origin is Mapping and isinstance(value, dict):
+        return {_convert(str, key, name): _convert(arguments[1], value[key], name) for key in value}
+    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif hint in (int, str) and isinstance(value, hint) and not isinstance(value, bool):
+        return value
+    raise BadValue(f"{name} is {value!r}", cure=f"it should be {getattr(hint, '__name__', hint)}")

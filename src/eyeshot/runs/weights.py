@@ -1,0 +1,103 @@
+"""Weights in and out of files that cannot run code: safetensors, or a ``.pt`` of tensors only."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from eyeshot.errors import BadFile
+from eyeshot.files import explain_os_error, write_aside
+
+
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write ``tensors`` as one safetensors file, aside and then renamed.
+
+    Raises:
+        Failure: the disk is full; what was at ``path`` is still there.
+    """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # As bytes first: Python then reports a full disk as such, which safetensors' own writer hides.
+    content = safetensors.torch.save(plain, metadata)
+    with write_aside(path) as aside:
+        aside.write_bytes(content)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file: its tensors on the CPU, and the metadata in its header.
+
+    Raises:
+        BadFile: missing, truncated, or not safetensors.
+    """
+    if not path.is_file():
+        raise BadFile(f"{path}: no such file", cure="check the path, or train anew")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise BadFile(
+            f"{path}: damaged, or not a safetensors file ({error})",
+            cure="restore it from a copy, or train anew",
+        ) from None
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+
+
+def load_weights(net: nn.Module, path: Path) -> None:
+    """Fill ``net`` from a file of tensors; on an error ``net`` is as it was.
+
+    ``.safetensors``, or ``.pt``/``.pth`` holding a state dict of tensors and nothing else.
+
+    Raises:
+        BadFile: missing, damaged, holding objects that only unpickling could make, or made for
+            another architecture: the first tensor that does not fit is named.
+    """
+    path = Path(path)
+    tensors = _read_pt(path) if path.suffix in (".pt", ".pth") else read_tensors(path)[0]
+    wanted = net.state_dict()
+    _check_fit(wanted, tensors, path)
+    # A net built on the meta device holds no memory yet: it takes the tensors for its own.
+    assign = any(tensor.is_meta for tensor in wanted.values())
+    net.load_state_dict(
+        {name: tensor.to(wanted[name].dtype) for name, tensor in tensors.items()}, assign=assign
+    )
+
+
+def _read_pt(path: Path) -> dict[str, Tensor]:
+    try:
+        tree = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise BadFile(
+            f"{path}: holds Python objects, and loading those could run any code",
+            cure="save the state dict alone: torch.save(net.state_dict(), path)",
+        ) from None
+    except (RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise BadFile(f"{path}: damaged, or not a .pt file ({error})") from None
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    if not isinstance(tree, dict) or not all(isinstance(value, Tensor) for value in tree.values()):
+        raise BadFile(
+            f"{path}: holds more than a state dict of tensors",
+            cure="save the state dict alone: torch.save(net.state_dict(), path)",
+        )
+    return {str(name): value for name, value in tree.items()}
+
+
+def _check_fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
+    cure = "this file is of another network; check the run's model and its arguments"
+    for name, tensor in wanted.items():
+        if name not in found:
+            raise BadFile(f"{path}: the tensor {name!r} is missing", cure=cure)
+        if found[name].shape != tensor.shape:
+            shapes = f"{tuple(found[name].shape)}, and the network needs {tuple(tensor.shape)}"
+            raise BadFile(f"{path}: the tensor {name!r} has shape {shapes}", cure=cure)
+    for name in found:
+        if name not in wanted:
+            raise BadFile(f"{path}: the tensor {name!r} has no place in the network", cure=cure)

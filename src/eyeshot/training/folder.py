@@ -1,0 +1,95 @@
+"""The run folder before training: new, gone on with, or refused, and nothing of the user's lost."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from eyeshot.errors import BadFile, BadValue
+from eyeshot.runs import CONFIG, LAST, METRICS, WEIGHTS, RunConfig
+from eyeshot.training.checkpoint import FILE
+
+# What a setting is called on the command line, where that is another word.
+_OPTIONS = {"learning_rate": "--lr", "data": "the data", "data_folder": "--data"}
+_PAGE = "report.html"
+
+
+def prepare(folder: Path, config: RunConfig, *, resume: bool, force: bool) -> None:
+    """Make ``folder`` ready for a training of ``config``, and write its configuration.
+
+    With ``resume`` a folder that is empty, or not there, is a training that was stopped at once.
+
+    Raises:
+        BadValue: the folder is in use and neither ``resume`` nor ``force`` was said, or the run in
+            it was started with other settings.
+        BadFile: the folder holds something other than a run, or cannot be made.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise BadFile(f"{folder}: is a file", cure="name a folder with --out")
+    started = (folder / CONFIG).is_file()
+    entries = [] if not folder.is_dir() else [p for p in folder.iterdir() if not _is_leftover(p)]
+    if entries and not started:
+        raise BadFile(
+            f"{folder}: holds {entries[0].name}, and no run", cure="name another folder with --out"
+        )
+    if started and resume and _worth_keeping(folder):
+        _check_same(folder, config)
+        _clear(folder, leftovers=True)
+        return
+    if started and not (resume or force):
+        raise BadValue(
+            f"{folder} holds a run already",
+            cure="go on with --resume, throw it away with --force, or name another with --out",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    _clear(folder, leftovers=False)
+    config.save(folder / CONFIG)
+
+
+def _worth_keeping(folder: Path) -> bool:
+    return (folder / LAST / FILE).is_file() or (folder / WEIGHTS).is_file()
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether a killed process left ``path`` half written."""
+    return path.name.startswith(".") and ".part" in path.suffixes
+
+
+def _clear(folder: Path, *, leftovers: bool) -> None:
+    """Remove half-written files and, unless only ``leftovers`` are to go, the run itself."""
+    for place in (folder / LAST, folder):
+        for path in place.iterdir() if place.is_dir() else ():
+            if _is_leftover(path):
+                path.unlink(missing_ok=True)
+    if not leftovers:
+        for path in (folder / LAST / FILE, *(folder / n for n in (WEIGHTS, METRICS, _PAGE))):
+            path.unlink(missing_ok=True)
+
+
+def _check_same(folder: Path, config: RunConfig) -> None:
+    if not (folder / LAST / FILE).is_file():
+        raise BadFile(
+            f"{folder}: {LAST}/{FILE} is missing, so there is nothing to go on from",
+            cure="train anew with --force",
+        )
+    old = RunConfig.read(folder / CONFIG)
+    for name, before, now in _differences(old, config):
+        option = _OPTIONS.get(name, "--" + name.replace("_", "-"))
+        raise BadValue(
+            f"{option} is {now!r}, and the run in {folder} was started with {before!r}",
+            cure=f"resume with the same {option}, or name another folder with --out",
+        )
+
+
+def _differences(old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Each setting that is not the same: its name, the old value, the new."""
+    for entry in dataclasses.fields(old):
+        before, now = getattr(old, entry.name), getattr(new, entry.name)
+        if entry.name == "versions":
+            continue
+        if dataclasses.is_dataclass(before):
+            yield from _differences(before, now)
+        elif before != now:
+            yield entry.name, before, now

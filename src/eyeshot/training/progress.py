@@ -1,0 +1,118 @@
+"""What a person sees while a network learns: a live bar, or plain lines where there is no terminal.
+
+Progress goes to standard error; standard output belongs to results.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from eyeshot.runs import RunConfig
+from eyeshot.training.checkpoint import Position
+
+
+class Progress(Protocol):
+    """What training tells while it works; each call must be quick."""
+
+    def begin(self, config: RunConfig, steps_an_epoch: int, position: Position) -> None:
+        """Training starts, or goes on from ``position``."""
+
+    def step(self, position: Position) -> None:
+        """A step is done."""
+
+    def finish_epoch(self, row: dict[str, float]) -> None:
+        """An epoch is done and measured: ``row`` is its line of ``metrics.csv``."""
+
+    def finish(self) -> None:
+        """Training is over, or has failed."""
+
+
+class Silence:
+    """No progress shown."""
+
+    def begin(self, config: RunConfig, steps_an_epoch: int, position: Position) -> None:
+        """Say nothing."""
+
+    def step(self, position: Position) -> None:
+        """Say nothing."""
+
+    def finish_epoch(self, row: dict[str, float]) -> None:
+        """Say nothing."""
+
+    def finish(self) -> None:
+        """Say nothing."""
+
+
+class TerminalProgress:
+    """A bar with loss, accuracy, pictures a second and the time left; a line for each epoch."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False)
+        self.bar = Bar(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.epochs = 0
+        self.steps_an_epoch = 1
+
+    def begin(self, config: RunConfig, steps_an_epoch: int, position: Position) -> None:
+        """Open the bar, at the place where the training goes on."""
+        self.epochs, self.steps_an_epoch = config.recipe.epochs, steps_an_epoch
+        for row in position.rows:
+            self._print_row(row)
+        self.task = self.bar.add_task(
+            "",
+            total=self.epochs * steps_an_epoch,
+            completed=position.epoch * steps_an_epoch + position.step,
+            epoch=f"{position.epoch + 1}/{self.epochs}",
+            figures="",
+        )
+        self.bar.start()
+
+    def step(self, position: Position) -> None:
+        """Move the bar."""
+        if not self.console.is_terminal:
+            return
+        self.bar.update(
+            self.task,
+            completed=position.epoch * self.steps_an_epoch + position.step,
+            epoch=f"{position.epoch + 1}/{self.epochs}",
+            figures=f"loss {position.loss_sum / position.seen:.4f}  "
+            f"accuracy {position.correct / position.seen:.2%}  "
+            f"{position.seen / position.seconds:,.0f} images/s",
+        )
+
+    def finish_epoch(self, row: dict[str, float]) -> None:
+        """Print the epoch's line above the bar."""
+        self._print_row(row)
+
+    def finish(self) -> None:
+        """Close the bar."""
+        self.bar.stop()
+
+    def _print_row(self, row: dict[str, float]) -> None:
+        digits = len(str(self.epochs))
+        self.console.print(
+            f"epoch {row['epoch']:{digits}.0f}/{self.epochs}  "
+            f"loss {row['loss']:.4f}  accuracy {percent(row['accuracy'])}  "
+            f"test accuracy {percent(row['test_accuracy'])}  "
+            f"{row['images_per_second']:,.0f} images/s",
+            soft_wrap=True,
+        )
+
+
+def percent(part: float) -> str:
+    """A share as "98.75 %", rounded down: 99.999 % is not 100 %."""
+    return f"{math.floor(part * 10_000) / 100:.2f} %"

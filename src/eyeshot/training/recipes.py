@@ -1,0 +1,65 @@
+"""How to train when the caller does not say: sensible settings for each network and set size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, TypedDict
+
+from eyeshot.errors import UnknownName
+from eyeshot.runs import Recipe
+
+
+class Settings(TypedDict, total=False):
+    """What a caller may say about a run; the meaning of each is told in :class:`Recipe`."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    warmup: float
+    weight_decay: float
+    label_smoothing: float
+    shift: int
+    average: float
+    seed: int
+    device: str
+    devices: int
+    precision: str
+
+
+def choose_recipe(model: str, examples: int, settings: Settings) -> Recipe:
+    """The recipe for ``model`` on so many training ``examples``, with the caller's ``settings``.
+
+    Raises:
+        UnknownName: a setting that does not exist.
+        BadValue: a setting is out of range.
+    """
+    known = Recipe.__dataclass_fields__
+    for name in settings:
+        if name not in known:
+            raise UnknownName("setting", name, known)
+    given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    return replace(_default(model, examples), **given)
+
+
+def _default(model: str, examples: int) -> Recipe:
+    if model == "digit_cnn":
+        return _quick(examples)
+    return _thorough(examples)
+
+
+def _quick(examples: int) -> Recipe:
+    if examples >= 30_000:
+        return Recipe(epochs=3, batch_size=256, learning_rate=6e-3)
+    return Recipe(epochs=10, batch_size=128, learning_rate=4e-3)
+
+
+def _thorough(examples: int) -> Recipe:
+    epochs = 4 if examples >= 30_000 else 12
+    return Recipe(
+        epochs=epochs,
+        batch_size=128,
+        learning_rate=8e-3,
+        label_smoothing=0.05,
+        shift=2,
+        average=0.99,
+    )
