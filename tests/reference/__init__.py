@@ -1,0 +1,1 @@
+"""The definitions, held against PyTorch in float64 and against central differences."""
