@@ -1,0 +1,30 @@
+"""One axis at a time: which inputs an output depends on, as three questions in whole numbers.
+
+Along each spatial axis every operator of a network is an :class:`AxisMap`. There are a handful:
+a sliding :class:`Window` (convolution, pooling, strided slices), its :class:`Transpose`, a
+:class:`Resize`, a :class:`Pad` (or crop), :class:`Adaptive` pooling, :class:`Everything` (a global
+statistic), :class:`Broadcast` (one value for all), and :class:`Identity`. A network of N axes is
+N answers.
+"""
+
+from eyeshot.axes.interval import EMPTY, Interval
+from eyeshot.axes.protocol import NOTHING, AxisMap, IntArray
+from eyeshot.axes.resize import Resize
+from eyeshot.axes.statistics import Adaptive, Broadcast, Everything
+from eyeshot.axes.windows import Identity, Pad, Transpose, Window
+
+__all__ = [
+    "EMPTY",
+    "NOTHING",
+    "Adaptive",
+    "AxisMap",
+    "Broadcast",
+    "Everything",
+    "Identity",
+    "IntArray",
+    "Interval",
+    "Pad",
+    "Resize",
+    "Transpose",
+    "Window",
+]

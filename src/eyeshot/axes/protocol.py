@@ -1,0 +1,62 @@
+"""What every axis map answers."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eyeshot.axes.interval import Interval
+
+IntArray = NDArray[np.int64]
+
+NOTHING = np.iinfo(np.int64).min
+"""Marks a place in an array of inputs that holds none: zero padding, or a gap between strides."""
+
+
+class AxisMap(Protocol):
+    """How the outputs of an operator depend on its inputs along one axis.
+
+    ``n`` is always the number of inputs. Intervals are half open.
+    """
+
+    @property
+    def period(self) -> tuple[int, int] | None:
+        """``(q, t)``: q outputs further on, the same pattern t inputs further on.
+
+        None where the pattern depends on the size or never repeats; such a map has no meaning on
+        an unbounded axis, and :meth:`reach` must not be asked.
+        """
+
+    def extent(self, n: int) -> int:
+        """How many outputs do n inputs give? Zero or less: the input is too small."""
+
+    def needs(self, wanted: Interval, n: int) -> Interval:
+        """The smallest interval of inputs that the outputs ``wanted`` depend on.
+
+        It may reach outside ``[0, n)``: that part is padding.
+        """
+
+    def reads(self, wanted: Interval, n: int) -> Interval:
+        """The smallest interval inside ``[0, n)`` that holds all that ``wanted`` really read.
+
+        Differs from ``needs`` cut to size where padding repeats inputs (reflect, circular).
+        """
+
+    def ready(self, known: int, n: int | None) -> int:
+        """When the first ``known`` inputs are known, how many first outputs are?
+
+        ``n`` is None while the end has not been seen (a camera): then no output that would touch
+        the far border is ready.
+        """
+
+    def taps(self, outputs: IntArray, n: int) -> IntArray:
+        """The inputs in ``[0, n)`` that each output depends on, exactly.
+
+        Returns:
+            An array (len(outputs), m); unused places hold ``NOTHING``; repeats are allowed.
+        """
+
+    def reach(self, outputs: IntArray) -> IntArray:
+        """As :meth:`taps` on an axis without borders: inputs may be negative or past the end."""

@@ -1,0 +1,103 @@
+"""Axis maps whose outputs mix the whole axis, or windows cut from the whole axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from eyeshot.axes.interval import EMPTY, Interval
+from eyeshot.axes.protocol import NOTHING, IntArray
+
+
+class _NeedsTheWholeSize:
+    """Maps that mean nothing on an axis without ends."""
+
+    __slots__ = ()
+
+    @property
+    def period(self) -> None:
+        return None
+
+    def reach(self, outputs: IntArray) -> IntArray:
+        raise TypeError(f"{type(self).__name__} has no period: ask taps(), which knows the size")
+
+
+@dataclass(frozen=True, slots=True)
+class Everything(_NeedsTheWholeSize):
+    """Every output depends on every input: a global pool, a normalisation over positions.
+
+    ``outputs`` is their number; None keeps that of the inputs.
+    """
+
+    outputs: int | None = None
+
+    def extent(self, n: int) -> int:
+        return n if self.outputs is None else self.outputs
+
+    def needs(self, wanted: Interval, n: int) -> Interval:
+        return Interval(0, n) if wanted else EMPTY
+
+    reads = needs
+
+    def ready(self, known: int, n: int | None) -> int:
+        return self.extent(n) if n is not None and known >= n else 0
+
+    def taps(self, outputs: IntArray, n: int) -> IntArray:
+        return np.broadcast_to(np.arange(n, dtype=np.int64), (len(outputs), n))
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast(_NeedsTheWholeSize):
+    """All ``size`` outputs depend on the one input: (N, C, 1, 1) beside (N, C, H, W)."""
+
+    size: int
+
+    def extent(self, n: int) -> int:
+        return self.size
+
+    def needs(self, wanted: Interval, n: int) -> Interval:
+        return Interval(0, 1) if wanted else EMPTY
+
+    reads = needs
+
+    def ready(self, known: int, n: int | None) -> int:
+        return self.size if known else 0
+
+    def taps(self, outputs: IntArray, n: int) -> IntArray:
+        return np.zeros((len(outputs), 1), dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptive(_NeedsTheWholeSize):
+    """Adaptive pooling: output i of m reads [⌊i·n/m⌋, ⌈(i+1)·n/m⌉); windows of unequal length."""
+
+    outputs: int
+
+    def extent(self, n: int) -> int:
+        return self.outputs
+
+    def needs(self, wanted: Interval, n: int) -> Interval:
+        if not wanted:
+            return EMPTY
+        return Interval(self._start(wanted.lo, n), self._stop(wanted.hi - 1, n))
+
+    reads = needs
+
+    def ready(self, known: int, n: int | None) -> int:
+        if n is None:
+            return 0
+        count = known * self.outputs // n  # windows that end at or before `known`
+        return min(count, self.outputs)
+
+    def taps(self, outputs: IntArray, n: int) -> IntArray:
+        starts, stops = outputs * n // self.outputs, -(-(outputs + 1) * n // self.outputs)
+        longest = int((stops - starts).max(initial=0))
+        inputs = starts[:, None] + np.arange(longest, dtype=np.int64)
+        return np.where(inputs < stops[:, None], inputs, NOTHING)
+
+    def _start(self, i: int, n: int) -> int:
+        return i * n // self.outputs
+
+    def _stop(self, i: int, n: int) -> int:
+        return -(-(i + 1) * n // self.outputs)

@@ -1,0 +1,221 @@
+"""Axis maps that look the same everywhere but at the border: windows, their transpose, padding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from eyeshot.axes.interval import EMPTY, Interval
+from eyeshot.axes.protocol import NOTHING, IntArray
+
+PadMode = Literal["zero", "reflect", "replicate", "circular"]
+
+
+def _at_most(count: int, extent: int) -> int:
+    """``count`` outputs, but no more than there are if the axis ended here."""
+    return max(0, min(count, extent))
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Output i depends on input i: pointwise operators, concatenation over channels."""
+
+    @property
+    def period(self) -> tuple[int, int]:
+        return (1, 1)
+
+    def extent(self, n: int) -> int:
+        return n
+
+    def needs(self, wanted: Interval, n: int) -> Interval:
+        return wanted
+
+    def reads(self, wanted: Interval, n: int) -> Interval:
+        return wanted.within(n)
+
+    def ready(self, known: int, n: int | None) -> int:
+        return known
+
+    def taps(self, outputs: IntArray, n: int) -> IntArray:
+        return outputs[:, None]
+
+    def reach(self, outputs: IntArray) -> IntArray:
+        return outputs[:, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A sliding window: output i depends on inputs i·stride − before + dilation·{0 … kernel−1}.
+
+    Convolution, pooling, and a strided slice (kernel 1). What lies outside [0, n) is padding that
+    depends on nothing. A negative ``before`` skips inputs.
+
+    ``ceil_mode`` follows torch's pooling: a last window may hang over the end, if it starts inside
+    the input or the padding before it.
+    """
+
+    kernel: int
+    stride: int = 1
+    before: int = 0
+    after: int = 0
+    dilation: int = 1
+    ceil_mode: bool = False
+
+    @property
+    def span(self) -> int:
+        """From the first input of a window to its last, both counted."""
+        return self.dilation * (self.kernel - 1) + 1
+
+    @property
+    def period(self) -> tuple[int, int]:
+        return (1, self.stride)
+
+    def extent(self, n: int) -> int:
+        room = n + self.before + self.after - self.span
+        if not self.ceil_mode:
+            return room // self.stride + 1
+        count = -(-room // self.stride) + 1
+        # The last window must start inside the input or its leading padding.
+        return count - 1 if (count - 1) * self.stride >= n + self.before else count
+
+    def needs(self, wanted: Interval, n: int) -> Interval:
+        if not wanted:
+            return EMPTY
+        first = wanted.lo * self.stride - self.before
+        last = (wanted.hi - 1) * self.stride - self.before
+        return Interval(first, last + self.span)
+
+    def reads(self, wanted: Interval, n: int) -> Interval:
+        return self.needs(wanted, n).within(n)
+
+    def ready(self, known: int, n: int | None) -> int:
+        if n is not None and known >= n:
+            return self.extent(n)
+        count = (known + self.before - self.span) // self.stride + 1
+        return _at_most(count, self.extent(known if n is None else n))
+
+    def taps(self, outputs: IntArray, n: int) -> IntArray:
+        inputs = self.reach(outputs)
+        return np.where((inputs >= 0) & (inputs < n), inputs, NOTHING)
+
+    def reach(self, outputs: IntArray) -> IntArray:
+        starts = outputs[:, None] * self.stride - self.before
+        return starts + self.dilation * np.arange(self.kernel, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Transpose:
+    """A transposed window: input i reaches outputs i·stride − padding + dilation·{0 … kernel−1}.
+
+    An output that no input reaches (kernel smaller than the stride, or output padding) depends on
+    nothing: it holds the bias alone.
+    """
+
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
+    output_padding: int = 0
+
+    @property
+    def span(self) -> int:
+        return self.dilation * (self.kernel - 1) + 1
+
+    @property
+    def period(self) -> tuple[int, int]:
+        return (self.stride, 1)
+
+    def extent(self, n: int) -> int:
+        return (n - 1) * self.stride - 2 * self.padding + self.span + self.output_padding
+
+    def needs(self, wanted: Interval, n: int) -> Interval:
+        if not wanted:
+            return EMPTY
+        first = -((self.span - 1 - wanted.lo - self.padding) // self.stride)
+        last = (wanted.hi - 1 + self.padding) // self.stride
+        return Interval(first, last + 1) if first <= last else EMPTY
+
+    def reads(self, wanted: Interval, n: int) -> Interval:
+        return self.needs(wanted, n).within(n)
+
+    def ready(self, known: int, n: int | None) -> int:
+        if n is not None and known >= n:
+            return self.extent(n)
+        count = known * self.stride - self.padding
+        return _at_most(count, self.extent(known if n is None else n))
+
+    def taps(self, outputs: IntArray, n: int) -> IntArray:
+        inputs = self.reach(outputs)
+        return np.where((inputs >= 0) & (inputs < n), inputs, NOTHING)
+
+    def reach(self, outputs: IntArray) -> IntArray:
+        offsets = outputs[:, None] + self.padding
+        offsets = offsets - self.dilation * np.arange(self.kernel, dtype=np.int64)
+        return np.where(offsets % self.stride == 0, offsets // self.stride, NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class Pad:
+    """``before`` more at the start and ``after`` more at the end; negative numbers crop.
+
+    ``zero`` stands for any constant, and for a neighbour's place in a concatenation along this
+    axis: outputs there depend on nothing of this input. The other modes repeat inputs, so that a
+    border output depends on an input further in.
+    """
+
+    before: int
+    after: int
+    mode: PadMode = "zero"
+
+    @property
+    def period(self) -> tuple[int, int]:
+        return (1, 1)
+
+    def extent(self, n: int) -> int:
+        return n + self.before + self.after
+
+    def needs(self, wanted: Interval, n: int) -> Interval:
+        return wanted.shifted(-self.before) if wanted else EMPTY
+
+    def reads(self, wanted: Interval, n: int) -> Interval:
+        asked = self.needs(wanted, n)
+        inside = asked.within(n)
+        if self.mode == "zero" or inside == asked:
+            return inside
+        below = asked.intersect(Interval(asked.lo, 0)) if asked.lo < 0 else EMPTY
+        above = asked.intersect(Interval(n, asked.hi)) if asked.hi > n else EMPTY
+        ends = [edge for part in (below, above) if part for edge in (part.lo, part.hi - 1)]
+        inputs = self._inside(np.array(ends, dtype=np.int64), n)
+        return inside.hull(Interval(int(inputs.min()), int(inputs.max()) + 1))
+
+    def ready(self, known: int, n: int | None) -> int:
+        if n is not None and known >= n:
+            return self.extent(n)
+        if self.before > 0 and self._starts_late(known):
+            return 0
+        count = known + self.before
+        return _at_most(count, self.extent(known if n is None else n))
+
+    def taps(self, outputs: IntArray, n: int) -> IntArray:
+        return self._inside(self.reach(outputs), n)
+
+    def reach(self, outputs: IntArray) -> IntArray:
+        return outputs[:, None] - self.before
+
+    def _starts_late(self, known: int) -> bool:
+        """Whether output 0 must wait for more than the first ``known`` inputs."""
+        first = {"zero": 0, "replicate": 1, "reflect": self.before + 1}
+        return self.mode == "circular" or known < first[self.mode]
+
+    def _inside(self, inputs: IntArray, n: int) -> IntArray:
+        """Where padding takes its values from."""
+        if self.mode == "reflect":
+            folded = np.abs(inputs)
+            return np.where(folded >= n, 2 * (n - 1) - folded, folded)
+        if self.mode == "replicate":
+            return np.clip(inputs, 0, n - 1)
+        if self.mode == "circular":
+            return inputs % n
+        return np.where((inputs >= 0) & (inputs < n), inputs, NOTHING)
