@@ -12,7 +12,7 @@ import torch
 
 from eyeshot.data import idx
 from eyeshot.data.examples import Data, Examples
-from eyeshot.data.statistics import channel_statistics
+from eyeshot.data.statistics import count_levels, describe_counts
 
 BUNDLED = Path(__file__).parent / "bundled"
 CLASSES = tuple("0123456789")
@@ -42,5 +42,5 @@ def read_part(images: Path, labels: Path) -> Examples:
 def digits_data(name: str, train: Examples, test: Examples) -> Data:
     """Two parts of digits, and what is known of them, as one set."""
     _, channels, height, width = train.shape
-    mean, std = channel_statistics([train.images], channels)
+    mean, std = describe_counts(count_levels(train.images))
     return Data(name, train, test, CLASSES, channels, (height, width), mean, std)

@@ -1,34 +1,38 @@
-"""Mean and deviation of the training pixels, exactly: from counts, not from running sums."""
+"""Mean and deviation of the training pixels, exactly: from counts, not from running sums.
+
+A byte has 256 values, so counting them is exact and takes one pass, and neither the order nor the
+size of the pieces can change the result.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 LEVELS = 256
 
+Counts = NDArray[np.int64]
 
-def channel_statistics(
-    batches: Iterable[Tensor], channels: int
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation (of the population) of pixels/255, for each channel.
 
-    A byte has 256 values, so counting them is exact and needs one pass; neither the order nor the
-    size of the batches can change the result. A channel that never varies has a deviation of 0,
-    which nobody could divide by: 1 is given instead, and the channel becomes all zeros.
+def count_levels(batch: Tensor) -> Counts:
+    """How often each value stands in each channel: (C, 256), of pictures (N, C, H, W) uint8."""
+    counts = np.zeros((batch.shape[1], LEVELS), np.int64)
+    for channel, total in enumerate(counts):
+        total += torch.bincount(batch[:, channel].reshape(-1), minlength=LEVELS).numpy()
+    return counts
+
+
+def describe_counts(counts: Counts) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation (of the population) of value/255, for each channel.
+
+    A channel that never varies has a deviation of 0, by which nobody could divide: 1 is given
+    instead, and the channel, less its mean, is all zeros.
 
     Args:
-        batches: pictures (B, C, H, W) uint8.
-        channels: C.
+        counts: (C, 256), from :func:`count_levels`.
     """
-    counts = np.zeros((channels, LEVELS), np.int64)
-    for batch in batches:
-        for channel in range(channels):
-            flat = batch[:, channel].reshape(-1)
-            counts[channel] += torch.bincount(flat, minlength=LEVELS).numpy()
     levels = np.arange(LEVELS) / (LEVELS - 1)
     total = counts.sum(axis=1)
     mean = counts @ levels / total

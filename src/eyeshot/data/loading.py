@@ -1,0 +1,99 @@
+"""One door to every set of labelled pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from eyeshot.data import pixels
+from eyeshot.data.digits import load_digits
+from eyeshot.data.examples import Data, Examples
+from eyeshot.data.folder import load_folder
+from eyeshot.data.mnist import load_mnist
+from eyeshot.data.progress import Progress, TerminalProgress
+from eyeshot.data.statistics import count_levels, describe_counts
+from eyeshot.errors import BadFile, BadValue, UnknownName
+
+BUDGET = 2**30
+"""Bytes of pictures that are held in memory unless another budget is given; more are streamed."""
+
+SOURCES = ("digits", "mnist")
+"""Sets that are known by name; anything else is a folder."""
+
+
+def load(
+    source: str | Path,
+    *,
+    folder: Path | str | None = None,
+    size: tuple[int, int] | None = None,
+    seed: int = 0,
+    budget: int = BUDGET,
+    progress: Progress | None = None,
+) -> Data:
+    """Load a set of labelled pictures, split into a part to learn from and a part to test with.
+
+    Args:
+        source: ``"digits"``, the 10,000 inside the package; ``"mnist"``, all 70,000; or a folder of
+            classes. A folder that is called like one of the two is ``"./digits"``, or a ``Path``.
+        folder: where the files of ``mnist`` lie; None fetches them once, into the user's cache.
+        size: (height, width) to which every picture is stretched; None keeps them as they are.
+        seed: which fifth of a folder without a test part is set aside. Named sets have fixed parts.
+        budget: how many bytes of pictures may be held in memory; a larger folder is streamed.
+        progress: called with (what, done, total); None tells a person at a terminal.
+
+    Raises:
+        UnknownName: ``source`` is neither a known name nor a folder.
+        BadValue: ``size`` is not positive, ``seed`` is negative, or ``folder`` makes no sense here.
+        BadFile: a file or folder is missing, damaged, or not what was expected.
+        Failure: MNIST could not be fetched.
+    """
+    if size is not None:
+        pixels.check_size(size)
+    if seed < 0:
+        raise BadValue(f"seed is {seed}", cure="it must be at least 0")
+    if folder is not None and source != "mnist":
+        raise BadValue(
+            f"a folder of data ({folder}) is for mnist, and the source is {source}",
+            cure="leave it out, or name the folder as the source",
+        )
+    reporter = progress or TerminalProgress()
+    if source == "digits":
+        return _stretch(load_digits(), size, budget)
+    if source == "mnist":
+        files = Path(folder) if folder else None
+        return _stretch(load_mnist(files, progress=reporter), size, budget)
+    return load_folder(
+        _check_folder(source), size=size, seed=seed, budget=budget, progress=reporter
+    )
+
+
+def _check_folder(source: str | Path) -> Path:
+    path = Path(source)
+    if path.is_dir():
+        return path
+    if isinstance(source, str) and path.name == source and not path.exists():
+        raise UnknownName("data set or folder", source, SOURCES)
+    fact = "is a file, not a folder of classes" if path.exists() else "no such folder"
+    raise BadFile(f"{path}: {fact}", cure=f"name a folder of classes, or {' or '.join(SOURCES)}")
+
+
+def _stretch(data: Data, size: tuple[int, int] | None, budget: int) -> Data:
+    if size is None or size == data.size:
+        return data
+    count = len(data.train) + len(data.test)
+    if count * size[0] * size[1] > budget:
+        raise BadValue(
+            f"{count} pictures of {size[0]}×{size[1]} take more than {budget} bytes",
+            cure="choose a smaller size",
+        )
+    train, test = (_stretch_part(part, size) for part in (data.train, data.test))
+    mean, std = describe_counts(count_levels(train.images))
+    return dataclasses.replace(data, train=train, test=test, size=size, mean=mean, std=std)
+
+
+def _stretch_part(part: Examples, size: tuple[int, int]) -> Examples:
+    resized = np.stack([pixels.resize(picture, size) for picture in part.images[:, 0].numpy()])
+    return Examples.hold(torch.from_numpy(resized)[:, None], part.labels)

@@ -1,0 +1,114 @@
+"""Any picture as the bytes a network is fed: 8 bits, grey or colour, one size.
+
+The same few steps serve a folder to train on and a picture to predict, so that a network meets its
+pictures later as it met them first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from eyeshot.errors import BadValue
+
+Bytes = NDArray[np.uint8]
+
+GREY, COLOUR = 1, 3
+
+
+def to_bytes(picture: NDArray[Any]) -> Bytes:
+    """``picture`` in 8 bits and without transparency: (H, W) where grey, (H, W, 3) where colour.
+
+    16 bits are scaled by their full range (65535 becomes 255), floats from 0…1. What is transparent
+    is laid on white, as every viewer shows it.
+
+    Args:
+        picture: (H, W) or (H, W, C), C from 1 to 4, uint8, uint16 or float.
+
+    Raises:
+        BadValue: another shape or type, or a float outside 0…1.
+    """
+    picture = np.asarray(picture)
+    if picture.ndim == 2:
+        picture = picture[..., None]
+    if picture.ndim != 3 or not 1 <= picture.shape[2] <= 4 or picture.size == 0:
+        raise BadValue(
+            f"a picture of shape {picture.shape}", cure="expected (H, W) or (H, W, C), C 1 to 4"
+        )
+    scaled = _scale(picture)
+    if scaled.shape[2] in (2, 4):
+        scaled = _lay_on_white(scaled)
+    return scaled[..., 0] if scaled.shape[2] == 1 else scaled
+
+
+def to_channels(picture: Bytes, channels: int) -> Bytes:
+    """``picture`` (H, W) or (H, W, 3) with as many channels as wanted: (H, W, channels).
+
+    Colour becomes grey by ITU-R BT.601: 0.299 red + 0.587 green + 0.114 blue.
+
+    Raises:
+        BadValue: ``channels`` is neither 1 nor 3.
+    """
+    if channels not in (GREY, COLOUR):
+        raise BadValue(f"channels is {channels}", cure="choose 1 (grey) or 3 (colour)")
+    if picture.ndim == 2:
+        return np.repeat(picture[..., None], channels, axis=2)
+    if channels == COLOUR:
+        return picture
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)[..., None]
+
+
+def resize(picture: Bytes, size: tuple[int, int]) -> Bytes:
+    """``picture`` (H, W) or (H, W, C), stretched to ``size`` (height, width).
+
+    An axis that shrinks is averaged over area, so that nothing fine is skipped; one that grows is
+    interpolated linearly.
+
+    Raises:
+        BadValue: ``size`` is not positive.
+    """
+    height, width = check_size(size)
+    if picture.shape[:2] == (height, width):
+        return picture
+    shape = (height, width, *picture.shape[2:])
+    between = (min(picture.shape[1], width), min(picture.shape[0], height))
+    smaller = cv2.resize(picture, between, interpolation=cv2.INTER_AREA)
+    resized = cv2.resize(smaller, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized, np.uint8).reshape(shape)  # OpenCV drops a single channel
+
+
+def check_size(size: tuple[int, int]) -> tuple[int, int]:
+    """``size`` itself, where both numbers are positive.
+
+    Raises:
+        BadValue: they are not.
+    """
+    height, width = size
+    if height < 1 or width < 1:
+        raise BadValue(f"size is {height}×{width}", cure="both must be at least 1")
+    return height, width
+
+
+def _scale(picture: NDArray[Any]) -> Bytes:
+    if picture.dtype == np.uint8:
+        return np.ascontiguousarray(picture)
+    if picture.dtype == np.uint16:
+        return ((picture.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if picture.dtype.kind != "f":
+        raise BadValue(f"a picture of {picture.dtype}", cure="expected uint8, uint16 or float")
+    low, high = float(picture.min()), float(picture.max())
+    if not (low >= 0 and high <= 1):  # so written that NaN is refused too
+        raise BadValue(
+            f"a picture of floats from {low:g} to {high:g}", cure="scale them to 0…1 first"
+        )
+    return np.asarray(np.rint(picture * 255), np.uint8)
+
+
+def _lay_on_white(picture: Bytes) -> Bytes:
+    """(H, W, C) without its last channel, the opacity."""
+    colour = picture[..., :-1].astype(np.uint32)
+    opacity = picture[..., -1:].astype(np.uint32)
+    return ((colour * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)

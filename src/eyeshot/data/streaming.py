@@ -1,0 +1,129 @@
+"""Pictures that stay in their files and are decoded when asked for, ahead of time by workers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from eyeshot import images
+from eyeshot.data import pixels
+from eyeshot.errors import BadFile, EyeshotError, Failure
+
+
+def read_pixels(path: Path) -> pixels.Bytes:
+    """The picture in a file in 8 bits: (H, W) where grey, (H, W, 3) where colour.
+
+    Raises:
+        BadFile: not a picture, damaged, or of floats that are not 0…1.
+    """
+    try:
+        return pixels.to_bytes(images.read(path))
+    except EyeshotError as error:
+        told = str(error)
+        raise BadFile(told if str(path) in told else f"{path}: {told}") from error
+
+
+def count_cores() -> int:
+    """The processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@dataclass(frozen=True, eq=False)
+class FilePictures:
+    """Pictures in files.
+
+    Attributes:
+        paths: one file a picture.
+        channels: to which each is brought, 1 or 3.
+        size: (height, width) of each.
+        stretch: whether a picture of another size is stretched to ``size`` or refused.
+    """
+
+    paths: tuple[Path, ...]
+    channels: int
+    size: tuple[int, int]
+    stretch: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, C, H, W)."""
+        return len(self.paths), self.channels, *self.size
+
+    def take(self, indices: Tensor) -> Tensor:
+        """The pictures at ``indices``, decoded now.
+
+        Raises:
+            BadFile: one cannot be read, or its size has changed.
+        """
+        batch = torch.empty((len(indices), self.channels, *self.size), dtype=torch.uint8)
+        for place, index in enumerate(indices.tolist()):
+            batch[place] = torch.from_numpy(self._decode(self.paths[index]))
+        return batch
+
+    def stream(self, batches: Sequence[Tensor], workers: int | None) -> Iterator[Tensor]:
+        """The pictures of each of ``batches``, decoded ahead by ``workers`` processes.
+
+        Raises:
+            BadFile: a picture cannot be read.
+            Failure: a worker died.
+        """
+        wanted = count_cores() if workers is None else workers
+        loader: DataLoader[Tensor | EyeshotError] = DataLoader(
+            _Batches(self, batches),
+            batch_size=None,
+            num_workers=min(wanted, len(batches)),
+            # Its own, since it would otherwise draw its workers' seeds from the caller's.
+            generator=torch.Generator(),
+        )
+        read = iter(loader)
+        for _ in batches:
+            try:
+                found = next(read)
+            except RuntimeError as error:
+                raise Failure(
+                    f"a process that reads pictures ahead died ({error})",
+                    cure="use fewer workers or a smaller batch",
+                ) from error
+            if isinstance(found, EyeshotError):
+                raise found
+            yield found
+
+    def _decode(self, path: Path) -> pixels.Bytes:
+        picture = pixels.to_channels(read_pixels(path), self.channels)
+        if self.stretch:
+            picture = pixels.resize(picture, self.size)
+        elif picture.shape[:2] != self.size:
+            height, width = picture.shape[:2]
+            raise BadFile(
+                f"{path}: is {height}×{width}, and was {self.size[0]}×{self.size[1]} before",
+                cure="put the file back as it was",
+            )
+        return np.ascontiguousarray(picture.transpose(2, 0, 1))
+
+
+class _Batches(Dataset[Tensor | EyeshotError]):
+    """One item a batch. An error is handed over as a value: raised in a worker, it would come back
+    as a traceback in place of its one line.
+    """
+
+    def __init__(self, pictures: FilePictures, batches: Sequence[Tensor]) -> None:
+        self.pictures = pictures
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Tensor | EyeshotError:
+        try:
+            return self.pictures.take(self.batches[index])
+        except EyeshotError as error:
+            return error
