@@ -7,20 +7,18 @@ Pillow for everything else. Whatever they raise on a damaged file becomes one :c
 
 from __future__ import annotations
 
-import struct
-import tokenize
 import warnings
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from eyeshot.errors import BadFile, BadValue, UnknownName
 from eyeshot.files import explain_os_error, write_aside
 from eyeshot.images import orientation
+from eyeshot.images.damage import damage_named
 
 WHOLE_LIMIT = 2 * 2**30
 """Largest decoded picture, in bytes, that is ever held whole; larger ones go by windows."""
@@ -28,16 +26,9 @@ WHOLE_LIMIT = 2 * 2**30
 # Deflate gives at most 1032 bytes for one; a JPEG block of 64 samples takes at least one bit.
 _LARGEST_RATIO = {"PNG": 1032 * 4, "JPEG": 4096}
 
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_NPY_START = b"\x93NUMPY"
-_PNG_START = b"\x89PNG\r\n\x1a\n"
-
-_DAMAGED = (
-    ValueError, TypeError, IndexError, KeyError, EOFError, SyntaxError, RuntimeError, OSError,
-    OverflowError, ZeroDivisionError, MemoryError, struct.error, zlib.error,
-    Image.DecompressionBombError, tokenize.TokenError,
-)  # fmt: skip
-"""What image libraries raise on damaged files, between them."""
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+NPY_START = b"\x93NUMPY"
+PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
 def read(path: Path | str) -> NDArray[Any]:
@@ -60,23 +51,13 @@ def read(path: Path | str) -> NDArray[Any]:
         raise explain_os_error(error, path) from error
     if not start:
         raise BadFile(f"{path}: the file is empty", cure="copy or export the picture again")
-    try:
-        if start.startswith(_NPY_START):
+    with damage_named(path):
+        if start.startswith(NPY_START):
             picture = _read_npy(path)
-        elif start.startswith(_TIFF_STARTS):
+        elif start.startswith(TIFF_STARTS):
             picture = _read_tiff(path)
         else:
             picture = _read_common(path, start)
-    except UnidentifiedImageError as error:
-        raise BadFile(
-            f"{path}: not a picture of a kind that Eyeshot reads",
-            cure="use PNG, JPEG, TIFF, BMP, WebP, GIF or .npy",
-        ) from error
-    except _DAMAGED as error:
-        raise BadFile(
-            f"{path}: truncated or damaged ({type(error).__name__}: {error})",
-            cure="copy or export the picture again",
-        ) from error
     return _as_contract(picture, path)
 
 
@@ -106,7 +87,7 @@ def _read_common(path: Path, start: bytes) -> NDArray[Any]:
     with image:
         _check_claim(path, image)
         turn = image.getexif().get(ExifTags.Base.Orientation, 1)
-        bits, colour = start[24:26] if start.startswith(_PNG_START) else (8, 0)
+        bits, colour = start[24:26] if start.startswith(PNG_START) else (8, 0)
         if bits == 16 and colour != 0:
             image.load()  # Pillow checks that all of it is there; OpenCV would only warn
             picture = _read_deep_png(path, colour)

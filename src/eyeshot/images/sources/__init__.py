@@ -1,0 +1,1 @@
+"""Images read by windows, each stored sample once."""

@@ -1,0 +1,73 @@
+"""Whatever the caller has, as a Source."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from eyeshot.errors import BadFile
+from eyeshot.files import explain_os_error
+from eyeshot.images.sources.arrays import open_array
+from eyeshot.images.sources.source import Source
+from eyeshot.images.whole import NPY_START, PNG_START, TIFF_STARTS
+
+
+def open_source(
+    image: Any, *, level: int = 0, layout: str | None = None, space: int | None = None
+) -> Source:
+    """Open an image to be read by windows.
+
+    Args:
+        image: a path, a NumPy array or memory map, a CPU tensor, or a Source, which is returned.
+            Files: PNG, TIFF (BigTIFF, OME-TIFF), ``.npy`` and Zarr (OME-Zarr) are streamed; JPEG
+            and other pictures are decoded whole, within ``WHOLE_LIMIT``.
+        level: which level of a pyramid, 0 the largest.
+        layout: what the axes mean (``"HWC"``, ``"CHW"``, ``"HW"``, ``"DHW"``, …); without it,
+            see :func:`eyeshot.images.layouts.understand`.
+        space: how many axes of space are expected.
+
+    Raises:
+        BadFile: missing, damaged, truncated, not an image, or a claim too large to hold.
+        BadValue: an unknown layout or level.
+    """
+    if isinstance(image, Source):
+        return image
+    if not isinstance(image, str | os.PathLike):
+        return open_array(image, layout=layout, space=space)
+    path = Path(image)
+    if path.is_dir():
+        from eyeshot.images.sources.zarrays import open_zarr
+
+        return open_zarr(path, level=level, layout=layout, space=space)
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    if not start:
+        raise BadFile(f"{path}: the file is empty", cure="copy or export the image again")
+    if start.startswith(TIFF_STARTS):
+        from eyeshot.images.sources.tiff import open_tiff
+
+        return open_tiff(path, level=level, layout=layout, space=space)
+    return _open_flat(path, start, level, {"layout": layout, "space": space})
+
+
+def _open_flat(path: Path, start: bytes, level: int, options: dict[str, Any]) -> Source:
+    """A file that has no pyramid."""
+    if level != 0:
+        raise BadFile(f"{path}: no level {level}", cure="only TIFF and Zarr have levels")
+    if start.startswith(NPY_START):
+        from eyeshot.images.sources.raw import open_npy
+
+        return open_npy(path, **options)
+    if start.startswith(PNG_START):
+        from eyeshot.images.sources.png import open_png
+
+        streamed = open_png(path, **options)
+        if streamed is not None:
+            return streamed
+    from eyeshot.images.sources.decoded import open_decoded
+
+    return open_decoded(path, **options)

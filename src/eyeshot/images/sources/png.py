@@ -1,0 +1,287 @@
+"""PNG by rows, in memory that does not grow with its height.
+
+No library at hand decodes a PNG band by band, but each can undo PNG's row filters. So the packed
+stream is unpacked here, a slab of filtered rows at a time; the slab is dressed as a small PNG of
+its own whose first row is the last row known, and OpenCV decodes that. Bytes stay bytes: a row of
+any kind is taken for one whose pixels are as many bytes wide, since a filter sees nothing else
+(PNG specification, third edition, section 9).
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from eyeshot.errors import BadFile
+from eyeshot.images.damage import damage_named
+from eyeshot.images.layouts import Span, understand
+from eyeshot.images.sources.source import OpenFile, Source
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type -> samples a pixel
+_SLAB = 2**20  # bytes of filtered rows undone at once
+_PIECE = 2**16  # bytes of packed data read at once
+
+# bytes a pixel -> bit depth, colour type, and how OpenCV orders its channels
+_DRESS = {
+    1: (8, 0, None),
+    2: (16, 0, None),
+    3: (8, 2, [2, 1, 0]),
+    4: (8, 6, [2, 1, 0, 3]),
+    6: (16, 2, [2, 1, 0]),
+    8: (16, 6, [2, 1, 0, 3]),
+}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a PNG says of itself before its pixels."""
+
+    width: int
+    height: int
+    depth: int
+    colour: int
+    interlaced: bool
+    upright: bool
+    palette: NDArray[np.uint8] | None
+    start: int  # offset of the first IDAT chunk
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row, without the byte that names its filter."""
+        return (self.width * _SAMPLES[self.colour] * self.depth + 7) // 8
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of one pixel, at least one: how far back a filter looks."""
+        return max(1, _SAMPLES[self.colour] * self.depth // 8)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the image, a palette's colours counted."""
+        return _SAMPLES[self.colour] if self.palette is None else self.palette.shape[1]
+
+
+def read_header(file: OpenFile) -> Header:
+    """Everything before the pixels.
+
+    Raises:
+        BadFile: a chunk is cut short or its checksum does not match.
+    """
+    palette = transparency = fields = None
+    upright, offset = True, len(SIGNATURE)
+    while True:
+        kind, data, following = _read_chunk(file, offset)
+        if kind == b"IHDR":
+            fields = struct.unpack(">IIBBBBB", data)
+        elif kind == b"PLTE":
+            palette = np.frombuffer(data, np.uint8).reshape(-1, 3)
+        elif kind == b"tRNS":
+            transparency = np.frombuffer(data, np.uint8)
+        elif kind == b"eXIf":
+            upright = False  # it may turn the picture; the whole-picture reader knows
+        elif kind == b"IDAT":
+            break
+        elif kind == b"IEND":
+            raise BadFile(f"{file.path}: a PNG without pixels", cure="export the picture again")
+        offset = following
+    if fields is None or fields[3] not in _SAMPLES or 0 in fields[:2]:
+        raise BadFile(f"{file.path}: a PNG with a wrong header", cure="export the picture again")
+    width, height, depth, colour, _, _, interlace = fields
+    colours = _colours(palette, transparency) if colour == 3 else None
+    return Header(width, height, depth, colour, interlace != 0, upright, colours, offset)
+
+
+def _colours(palette: Any, transparency: Any) -> NDArray[np.uint8]:
+    """The palette as 256 colours, RGB or RGBA; indices beyond its end are black."""
+    if palette is None:
+        raise ValueError("a palette picture without a palette")
+    wide = np.zeros((256, 3 if transparency is None else 4), np.uint8)
+    wide[: len(palette), :3] = palette
+    if transparency is not None:
+        wide[:, 3] = 255
+        wide[: len(transparency), 3] = transparency
+    return wide
+
+
+def _read_chunk(file: OpenFile, offset: int) -> tuple[bytes, bytes, int]:
+    """A chunk's kind, data, and the offset of the one after it."""
+    length, kind = struct.unpack(">I4s", file.read_bytes(offset, 8, "a chunk's header"))
+    what = f"chunk {kind.decode('latin-1')!r} at byte {offset}"
+    data = bytes(file.read_bytes(offset + 8, length + 4, what))
+    if zlib.crc32(kind + data[:-4]) != int.from_bytes(data[-4:], "big"):
+        raise BadFile(
+            f"{file.path}: {what} does not match its checksum", cure="copy the file again"
+        )
+    return kind, data[:-4], offset + 12 + length
+
+
+def _packed(file: OpenFile, offset: int) -> Iterator[bytes]:
+    """The data of the IDAT chunks, in pieces."""
+    while True:
+        kind, data, offset = _read_chunk(file, offset)
+        if kind != b"IDAT":
+            return
+        for first in range(0, len(data), _PIECE):
+            yield data[first : first + _PIECE]
+
+
+class _Rows:
+    """The rows of a PNG from the top, unfiltered, as bytes."""
+
+    def __init__(self, file: OpenFile, header: Header) -> None:
+        self._header = header
+        self._pieces = _packed(file, header.start)
+        self._zlib = zlib.decompressobj()
+        self._rest = b""
+        self._last = np.zeros(header.row_bytes, np.uint8)
+
+    def take(self, count: int) -> NDArray[np.uint8]:
+        """The next ``count`` rows, (count, row bytes)."""
+        line = self._header.row_bytes + 1
+        slab = max(1, _SLAB // line)
+        out = np.empty((count, self._header.row_bytes), np.uint8)
+        for first in range(0, count, slab):
+            rows = min(slab, count - first)
+            filtered = self._unpack(rows * line)
+            out[first : first + rows] = unfilter(
+                filtered, rows, self._header.pixel_bytes, self._last
+            )
+            self._last = out[first + rows - 1].copy()
+        return out
+
+    def _unpack(self, size: int) -> bytes:
+        parts, have = [], 0
+        while have < size:
+            part = self._zlib.decompress(self._rest, size - have) if self._rest else b""
+            self._rest = self._zlib.unconsumed_tail
+            if not part and not self._rest:
+                self._rest = next(self._pieces, b"")
+                if not self._rest or self._zlib.eof:
+                    raise ValueError("the pixels end early")
+            parts.append(part)
+            have += len(part)
+        return b"".join(parts)
+
+
+def unfilter(
+    filtered: bytes, rows: int, pixel_bytes: int, above: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """Undo the row filters of ``rows`` rows, given the row above the first: (rows, row bytes)."""
+    depth, colour, order = _DRESS[pixel_bytes]
+    width = len(above) // pixel_bytes
+    body = b"\0" + above.tobytes() + filtered  # the row above, marked as not filtered
+    packed = zlib.compress(body, 0)
+    head = struct.pack(">IIBBBBB", width, rows + 1, depth, colour, 0, 0, 0)
+    code = SIGNATURE + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    decoded = cv2.imdecode(np.frombuffer(code, np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None or decoded.shape[:2] != (rows + 1, width):
+        raise ValueError("OpenCV cannot undo these row filters")
+    samples = np.asarray(decoded)[1:]
+    if order is not None:
+        samples = samples[..., order]
+    if depth == 16:
+        samples = samples.astype(">u2")
+    return np.ascontiguousarray(samples).view(np.uint8).reshape(rows, -1)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A PNG chunk: length, kind, data, checksum."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+class PngSource(Source):
+    """Bands of a PNG. Rows are decoded from the top; going back starts again."""
+
+    def __init__(self, path: Path, file: OpenFile, header: Header, **options: Any) -> None:
+        stored = (header.height, header.width, header.channels)
+        flat = header.channels == 1
+        order = understand(
+            stored[:2] if flat else stored, metadata="YX" if flat else "YXC", **options
+        )
+        dtype = np.dtype(np.uint16 if header.depth == 16 else np.uint8)
+        super().__init__(str(path), order, dtype)
+        self._file = file
+        self._header = header
+        self._restart()
+        sample_bytes = header.width * header.channels * dtype.itemsize
+        self.memory = 6 * (_SLAB + header.row_bytes) + sample_bytes
+
+    def _restart(self) -> None:
+        self._rows = _Rows(self._file, self._header)
+        self._held = np.empty((0, self._header.width, self._header.channels), self.dtype)
+        self._first = self._next = 0  # the rows that are held
+
+    def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
+        (top, bottom), (left, right) = spans
+        self._file.check_unchanged()
+        if top < self._first:
+            self._restart()
+        with damage_named(self._file.path, f"rows {self._next} to {bottom}"):
+            self._advance(top, bottom)
+        window = self._held[top - self._first : bottom - self._first, left:right]
+        return self._layout.arrange(window[..., 0] if window.shape[-1] == 1 else window)
+
+    def _advance(self, top: int, bottom: int) -> None:
+        """Hold the rows from ``top`` (or as many before as asked for) to ``bottom``, at least."""
+        while self._next < top:  # rows between two windows are unfiltered and let go
+            self._rows.take(1 if top - self._next < 64 else 64)
+            self._next += 1 if top - self._next < 64 else 64
+            self._first = self._next
+            self._held = self._held[:0]
+        kept = self._held[top - self._first :]
+        if bottom > self._next:
+            new = self._samples(self._rows.take(bottom - self._next))
+            self.decoded_chunks += bottom - self._next
+            self._held = np.concatenate([kept, new]) if len(kept) else new
+            self._next = bottom
+        else:
+            self._held = kept
+        self._first = top
+
+    def _samples(self, rows: NDArray[np.uint8]) -> NDArray[Any]:
+        """Bytes as (rows, width, channels) samples."""
+        head = self._header
+        count = len(rows)
+        if head.depth == 16:
+            wide = rows.view(">u2").astype(np.uint16)
+            return wide.reshape(count, head.width, -1)
+        if head.depth < 8:
+            bits = np.unpackbits(rows, axis=1).reshape(count, -1, head.depth)
+            rows = (bits @ (1 << np.arange(head.depth)[::-1])).astype(np.uint8)[:, : head.width]
+            if head.palette is None:
+                rows = rows * np.uint8(255 // (2**head.depth - 1))
+        if head.palette is not None:
+            return head.palette[rows]
+        return rows.reshape(count, head.width, -1)
+
+    def identity(self) -> dict[str, Any]:
+        """The file's."""
+        return self._file.identity()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def open_png(path: Path, *, layout: str | None = None, space: int | None = None) -> Source | None:
+    """A source over a PNG; None for one that is interlaced or may be turned: decode it whole."""
+    file = OpenFile(path)
+    try:
+        with damage_named(path, "its header"):
+            header = read_header(file)
+        if not header.interlaced and header.upright:
+            return PngSource(path, file, header, layout=layout, space=space)
+    except BaseException:
+        file.close()
+        raise
+    file.close()
+    return None

@@ -1,0 +1,166 @@
+"""What every source of an image is to the engine: a shape, and windows of samples."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eyeshot.errors import BadFile, BadValue
+from eyeshot.files import explain_os_error
+from eyeshot.images.layouts import Layout, Span
+
+
+class Source(ABC):
+    """An image that is read by windows.
+
+    Windows asked for in order (rows increasing; within the same rows, columns increasing) decode
+    each stored sample once: what straddles the end of a window is kept until it has been passed.
+
+    Attributes:
+        name: what messages call it.
+        dtype: of the samples, in the machine's byte order.
+        native_rows: the height of its chunks; bands of a multiple of it are read best.
+        memory: the most bytes that the source itself holds between reads and while it decodes,
+            beside the window that it returns.
+        keep_rows: how many rows before the end of a window the next one will ask for again.
+        decoded_chunks: how many stored pieces were decoded so far.
+    """
+
+    def __init__(self, name: str, layout: Layout, dtype: np.dtype[Any]) -> None:
+        self.name = name
+        self._layout = layout
+        self.dtype = dtype.newbyteorder("=")
+        self.native_rows = 1
+        self.memory = 0
+        self.keep_rows = 0
+        self.decoded_chunks = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W); (C, L) for a signal, (C, D, H, W) for a volume."""
+        return self._layout.shape
+
+    @property
+    def layout(self) -> str:
+        """How the stored axes were understood, for people."""
+        return str(self._layout)
+
+    def read(self, *window: Span) -> NDArray[Any]:
+        """The samples of a window, in the source's own dtype.
+
+        Args:
+            window: half-open (lo, hi) for each axis of space from the first on; the axes left
+                out are read whole.
+
+        Returns:
+            (C, hi - lo, …). It may be a view of what the source holds: do not write to it.
+
+        Raises:
+            BadValue: the window is empty or leaves the image.
+            BadFile: the file is damaged, or changed while it was read.
+        """
+        space = self.shape[1:]
+        spans = (*window, *((0, length) for length in space[len(window) :]))
+        for (lo, hi), length in zip(spans, space, strict=False):
+            if not 0 <= lo < hi <= length:
+                raise BadValue(
+                    f"{self.name}: window {lo}:{hi} of an axis of {length}",
+                    cure="stay inside the image",
+                )
+        if len(spans) != len(space):
+            raise BadValue(f"{self.name}: {len(window)} ranges for {len(space)} axes of space")
+        return self._read(spans)
+
+    @abstractmethod
+    def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
+        """Read a window that has been checked."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """Plain data that differs when the image does; a resumed run compares it."""
+
+    def close(self) -> None:  # noqa: B027  (most sources have nothing to close)
+        """Let go of files."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class OpenFile:
+    """A file read at given offsets, that notices when it shrinks or grows meanwhile.
+
+    Plain reads, never a memory map: a map of a file that shrinks ends the process, and the pages
+    of a map count as the process's own memory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.handle: BinaryIO = path.open("rb", buffering=0)
+        except OSError as error:
+            raise explain_os_error(error, path) from error
+        self._status = os.fstat(self.handle.fileno())
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes when it was opened."""
+        return self._status.st_size
+
+    def check_unchanged(self) -> None:
+        """Raise BadFile if the file has another length than when it was opened."""
+        size = os.fstat(self.handle.fileno()).st_size
+        if size != self.size:
+            raise BadFile(
+                f"{self.path}: had {self.size} bytes when opened and now has {size}",
+                cure="wait until it is written, then start again",
+            )
+
+    def read_into(self, offset: int, target: memoryview, what: str) -> None:
+        """Fill ``target`` from ``offset``; ``what`` names the piece in a message."""
+        done = 0
+        while done < len(target):
+            count = os.preadv(self.handle.fileno(), [target[done:]], offset + done)
+            if count == 0:
+                self.check_unchanged()
+                raise BadFile(
+                    f"{self.path}: {what} ends after {done} of {len(target)} bytes",
+                    cure="the file is truncated; copy it again",
+                )
+            done += count
+
+    def read_bytes(self, offset: int, count: int, what: str) -> bytearray:
+        """``count`` bytes from ``offset``."""
+        if count > self.size:  # a damaged count must not be allocated
+            raise BadFile(
+                f"{self.path}: {what} claims {count} bytes in a file of {self.size}",
+                cure="the file is damaged; copy it again",
+            )
+        data = bytearray(count)
+        self.read_into(offset, memoryview(data), what)
+        return data
+
+    def identity(self) -> dict[str, Any]:
+        """Path, length and time of change."""
+        return {
+            "path": str(self.path.resolve()),
+            "bytes": self.size,
+            "changed_ns": self._status.st_mtime_ns,
+        }
+
+    def close(self) -> None:
+        """Close the file."""
+        self.handle.close()
