@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eyeshot import errors as errors
+    from eyeshot import reference as reference
     from eyeshot.features import see as see
+    from eyeshot.filters import filter as filter
     from eyeshot.training import train as train
 
 __version__ = "0.1.0"
@@ -20,6 +22,8 @@ __version__ = "0.1.0"
 # name -> where it lives; "module" alone is the module itself
 _EXPORTS = {
     "errors": "eyeshot.errors",
+    "reference": "eyeshot.reference",
+    "filter": "eyeshot.filters:filter",
     "see": "eyeshot.features:see",
     "train": "eyeshot.training:train",
 }

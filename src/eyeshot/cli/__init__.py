@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from eyeshot import __version__
+from eyeshot.cli import filter as filter_command
 from eyeshot.errors import EyeshotError, Failure
 from eyeshot.files import explain_os_error
 
@@ -28,7 +29,9 @@ app = typer.Typer(
 )
 
 
-_REGISTER: list[Callable[[typer.Typer], None]] = []
+_REGISTER: list[Callable[[typer.Typer], None]] = [
+    filter_command.register,
+]
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,104 @@
+"""``eyeshot filter``: lay a kernel on a picture file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from eyeshot.cli.output import notes
+from eyeshot.errors import BadValue
+
+if TYPE_CHECKING:
+    from eyeshot.filters import Padding, Range
+
+_EPILOG = """
+[b]Examples[/b]
+
+eyeshot filter photo.jpg --kernel sobel -o edges.png
+
+eyeshot filter photo.jpg --kernel mean:15 --padding reflect -o soft.png
+
+eyeshot filter photo.jpg --kernel my_kernel.txt --range rescale -o out.png
+
+eyeshot filter scan.tif --kernel laplacian --range keep -o signed.tif
+
+A kernel file holds one row of numbers a line, such as  1/9 1/9 1/9 ; # starts a comment.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("filter", epilog=_EPILOG)(filter_picture)
+
+
+def _print_kernels(wanted: bool) -> None:
+    if not wanted:
+        return
+    from eyeshot.filters import RECIPES
+
+    for name, recipe in RECIPES.items():
+        size = f"{recipe.size}, or NAME:SIZE" if recipe.sized else f"{recipe.size}"
+        print(f"{name:<10}  {size:<15}  {recipe.about}")
+    raise typer.Exit
+
+
+def filter_picture(
+    image: Annotated[Path, typer.Argument(help="The picture: PNG, JPEG, TIFF, NPY.")],
+    kernel: Annotated[
+        str,
+        typer.Option("--kernel", "-k", metavar="NAME[:SIZE]|FILE", help="See --list."),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="OUT", help="Written here, by its suffix.")
+    ],
+    padding: Annotated[
+        str,
+        typer.Option(
+            metavar="same|valid|reflect|replicate|circular",
+            help="What lies outside: same is zeros; valid keeps whole patches only.",
+        ),
+    ] = "same",
+    range_: Annotated[
+        str | None,
+        typer.Option(
+            "--range",
+            metavar="clip|rescale|keep",
+            help="Results out of range: cut off, stretched to fit, or left as floats.",
+            show_default="clip; keep for float pictures",
+        ),
+    ] = None,
+    convolve: Annotated[
+        bool,
+        typer.Option(
+            "--convolve", help="Turn the kernel by 180° (true convolution, not cross-correlation)."
+        ),
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not say what was done.")] = False,
+    _list: Annotated[
+        bool,
+        typer.Option(
+            "--list", callback=_print_kernels, is_eager=True, help="List the kernels and stop."
+        ),
+    ] = False,
+) -> None:
+    """Lay a kernel on a picture, each colour by itself; transparency is kept as it is."""
+    from eyeshot import images
+    from eyeshot.filters import carry_out, make_plan, resolve
+
+    kernels = resolve(kernel)  # a wrong name is told before a large picture is read
+    picture = images.read(image)
+    try:
+        plan = make_plan(
+            picture,
+            kernels,
+            padding=cast("Padding", padding),
+            range=cast("Range | None", range_),
+            convolve=convolve,
+        )
+    except BadValue as error:
+        raise error.at(str(image)) from error
+    images.write(out, carry_out(plan, picture))
+    if not quiet:
+        notes.print(f"{out}: {plan}", markup=False, soft_wrap=True)

@@ -1,0 +1,36 @@
+"""Filters: one kernel over a picture, fast, exact, and with every choice stated.
+
+``filter`` is ``eyeshot.filter``; ``route`` tells how a kernel would be computed; ``NAMES`` are the
+named kernels and ``kernel`` gives their weights.
+"""
+
+from __future__ import annotations
+
+from eyeshot.filters.analysis import Kind, Method, Route
+from eyeshot.filters.filtering import Plan, carry_out, filter, make_plan, route
+from eyeshot.filters.kernels import NAMES, RECIPES, gaussian
+from eyeshot.filters.options import PADDINGS, RANGES, Alpha, Padding, Range
+from eyeshot.filters.sources import KernelSet, KernelSource, read_kernel, resolve
+
+__all__ = [
+    "NAMES",
+    "PADDINGS",
+    "RANGES",
+    "RECIPES",
+    "Alpha",
+    "KernelSet",
+    "KernelSource",
+    "Kind",
+    "Method",
+    "Padding",
+    "Plan",
+    "Range",
+    "Route",
+    "carry_out",
+    "filter",
+    "gaussian",
+    "make_plan",
+    "read_kernel",
+    "resolve",
+    "route",
+]

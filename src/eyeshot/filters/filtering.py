@@ -1,0 +1,226 @@
+"""``eyeshot.filter``: one kernel over a picture, planned first, then carried out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from eyeshot.errors import BadValue
+from eyeshot.filters import ranges
+from eyeshot.filters.analysis import Route, find_route
+from eyeshot.filters.correlation import correlate, crop
+from eyeshot.filters.options import (
+    ALPHAS,
+    PADDINGS,
+    RANGES,
+    Alpha,
+    Array,
+    DType,
+    Padding,
+    Range,
+    check_option,
+)
+from eyeshot.filters.sources import KernelSet, KernelSource, resolve
+
+# OpenCV writes the border of at most four channels at once.
+_CHANNELS_AT_ONCE = 4
+
+_OUTSIDE = {
+    "same": "zeros outside the picture",
+    "valid": "only where the whole kernel fits",
+    "reflect": "the picture mirrored outside",
+    "replicate": "the outermost pixels repeated outside",
+    "circular": "the picture's other side outside",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What will be done to a picture: plain data, printable. ``str(plan)`` is one line.
+
+    Attributes:
+        kernels: what is laid on the picture, already turned if it is a true convolution.
+        routes: one for each kernel.
+        padding: what lies outside the picture.
+        range: ``clip``, ``rescale`` or ``keep``.
+        convolve: whether the kernels were turned by 180°.
+        dtype: of the picture; ``work`` is the float type computed in, ``result`` the result's.
+        channels: how many channels are filtered; 0 for a picture without a channel axis.
+        alpha: whether one more channel, the last, is kept as it is.
+    """
+
+    kernels: KernelSet
+    routes: tuple[Route, ...]
+    padding: str
+    range: str
+    convolve: bool
+    dtype: DType
+    channels: int
+    alpha: bool
+
+    @property
+    def work(self) -> DType:
+        """The float type computed in."""
+        return ranges.work_type(self.dtype)
+
+    @property
+    def result(self) -> DType:
+        """The type of the result."""
+        return ranges.result_type(self.dtype, self.range)
+
+    def __str__(self) -> str:
+        operation = "convolution" if self.convolve else "cross-correlation"
+        routes = " and ".join(dict.fromkeys(str(route) for route in self.routes))
+        joined = "magnitude of two: " if len(self.routes) > 1 else ""
+        channels = f"{self.channels} channels, each by itself" if self.channels > 1 else "grey"
+        alpha = ", alpha kept as it is" if self.alpha else ""
+        top = f"{ranges.top_of(self.dtype):g}"
+        done = {
+            "clip": f"clipped to 0…{top}",
+            "rescale": f"stretched to 0…{top}",
+            "keep": "values left as they are",
+        }[self.range]
+        types = f"{self.dtype} computed in {self.work}"
+        rounded = ", rounded to the nearest" if self.result.kind == "u" else ""
+        return (
+            f"{self.kernels.name}: {joined}{routes}; {operation}, {_OUTSIDE[self.padding]}; "
+            f"{channels}{alpha}; {types}{rounded}, {done}"
+        )
+
+
+def filter(
+    array: ArrayLike,
+    kernel: KernelSource,
+    *,
+    padding: Padding = "same",
+    range: Range | None = None,
+    convolve: bool = False,
+    alpha: Alpha = "keep",
+) -> Array:
+    """Lay a kernel on every place of a picture: each output is the weighted sum of one patch.
+
+    This is cross-correlation, as in a convolutional network: the kernel is laid on as it is
+    printed. ``convolve=True`` turns it by 180° first: true convolution.
+
+    Args:
+        array: (H, W) or (H, W, C) picture of uint8, uint16 or floats. Channels are filtered each by
+            itself. It is never changed.
+        kernel: a name (``"sobel"``, ``"mean:5"``: see :data:`eyeshot.filters.NAMES`), the path of a
+            text file, or a (kh, kw) array. Of an even size, the weight before the middle lies on
+            the output's pixel.
+        padding: what lies outside the picture. ``"same"``: zeros; ``"reflect"``: the picture
+            mirrored about its outermost pixels; ``"replicate"``: those pixels repeated;
+            ``"circular"``: the picture's other side. All give (H, W) back. ``"valid"``: only
+            patches wholly inside: (H − kh + 1, W − kw + 1).
+        range: what becomes of results outside 0…255, 0…65535, or 0…1 for floats. ``"clip"``: cut
+            off; ``"rescale"``: all stretched to just fill the range; ``"keep"``: left alone
+            (float32 for 8- and 16-bit pictures). By default whole numbers are clipped, floats kept.
+        convolve: turn the kernel by 180°.
+        alpha: ``"keep"`` leaves the last of 2 or 4 channels as it is; ``"filter"`` treats it as a
+            colour.
+
+    Returns:
+        A new picture, of the dtype that came in unless whole numbers are kept. 8-bit pictures and
+        floats up to 32 bits are computed in float32, the others in float64; whole numbers are
+        rounded to the nearest, ties to even. A NaN reaches no further than the kernel does.
+
+    Raises:
+        UnknownName: a kernel, padding, range or alpha that does not exist.
+        BadValue: an empty picture, other axes or types, a kernel that does not fit a ``valid``
+            picture or is no table of finite numbers.
+        BadFile: a kernel's text file that cannot be read.
+    """
+    picture = np.asarray(array)
+    plan = make_plan(picture, kernel, padding=padding, range=range, convolve=convolve, alpha=alpha)
+    return carry_out(plan, picture)
+
+
+def route(kernel: KernelSource, dtype: DTypeLike = np.float32) -> tuple[Route, ...]:
+    """How a kernel would be computed on a picture of ``dtype``: one route a kernel.
+
+    Two kernels, such as Sobel's, are joined as a magnitude. Raises as :func:`filter` does.
+    """
+    work = ranges.work_type(np.dtype(dtype))
+    return tuple(find_route(weights, work.itemsize) for weights in resolve(kernel).kernels)
+
+
+def make_plan(
+    picture: Array,
+    kernel: KernelSource,
+    *,
+    padding: Padding = "same",
+    range: Range | None = None,
+    convolve: bool = False,
+    alpha: Alpha = "keep",
+) -> Plan:
+    """Decide everything about :func:`filter` without doing it; the arguments are the same."""
+    check_option("padding", padding, PADDINGS)
+    check_option("alpha", alpha, ALPHAS)
+    if range is not None:
+        check_option("range", range, RANGES)
+    _check_picture(picture)
+    work = ranges.work_type(picture.dtype)
+    kernels = resolve(kernel)
+    kernels = kernels.turned() if convolve else kernels
+    _check_fit(picture, kernels, padding)
+    has_alpha = alpha == "keep" and picture.ndim == 3 and picture.shape[2] in (2, 4)
+    return Plan(
+        kernels=kernels,
+        routes=tuple(find_route(weights, work.itemsize) for weights in kernels.kernels),
+        padding=padding,
+        range=range or ("clip" if picture.dtype.kind == "u" else "keep"),
+        convolve=convolve,
+        dtype=picture.dtype,
+        channels=picture.shape[2] - has_alpha if picture.ndim == 3 else 0,
+        alpha=has_alpha,
+    )
+
+
+def carry_out(plan: Plan, picture: Array) -> Array:
+    """Do what ``plan`` says to the picture it was made for."""
+    colour = picture[..., : plan.channels] if plan.alpha else picture
+    out = ranges.fit(_respond(plan, colour), plan.dtype, plan.range)
+    if not plan.alpha:
+        return out
+    last = picture[..., plan.channels :]
+    kept = crop(last, plan.kernels.shape) if plan.padding == "valid" else last
+    return np.concatenate([out, kept.astype(plan.result)], axis=2)
+
+
+def _respond(plan: Plan, colour: Array) -> Array:
+    """The kernels' responses in the work type; two of them joined as a magnitude."""
+    colour = np.ascontiguousarray(colour, dtype=plan.work)
+    responses = [
+        _correlate_channels(colour, weights, route, plan.padding)
+        for weights, route in zip(plan.kernels.kernels, plan.routes, strict=True)
+    ]
+    if len(responses) == 1:
+        return responses[0]
+    first, second = responses
+    return cv2.magnitude(first, second).reshape(first.shape)
+
+
+def _correlate_channels(colour: Array, weights: Array, route: Route, padding: str) -> Array:
+    if colour.ndim == 2 or colour.shape[2] <= _CHANNELS_AT_ONCE:
+        return correlate(colour, weights, route, padding)
+    groups = np.split(colour, np.arange(_CHANNELS_AT_ONCE, colour.shape[2], _CHANNELS_AT_ONCE), 2)
+    done = [correlate(np.ascontiguousarray(part), weights, route, padding) for part in groups]
+    return np.concatenate(done, axis=2)
+
+
+def _check_picture(picture: Array) -> None:
+    if picture.ndim not in (2, 3):
+        cure = "give (H, W) or (H, W, C)"
+        raise BadValue(f"the picture has {picture.ndim} axes, shape {picture.shape}", cure=cure)
+    if picture.size == 0:
+        raise BadValue(f"the picture is empty, shape {picture.shape}", cure="give at least a pixel")
+
+
+def _check_fit(picture: Array, kernels: KernelSet, padding: str) -> None:
+    (kh, kw), (height, width) = kernels.shape, picture.shape[:2]
+    if padding == "valid" and (kh > height or kw > width):
+        fact = f"kernel {kernels.name!r} of {kh}×{kw} does not fit into a {height}×{width} picture"
+        raise BadValue(fact, cure="use padding 'same' or a smaller kernel")
