@@ -1,0 +1,203 @@
+"""A photo of a handwritten digit as MNIST would hold it: light ink on black, 20×20 inside 28×28.
+
+The recipe is that of MNIST's makers: a digit is scaled to fit a box of 20×20 without changing its
+proportions, with anti-aliasing, and moved so that its centre of mass is the centre of 28×28
+(LeCun, Cortes, Burges, http://yann.lecun.com/exdb/mnist/). They began with clean black and white
+scans; what comes first here makes one of a photo: uneven light, margins, noise, pens of any width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from eyeshot.data.pixels import Bytes
+from eyeshot.errors import BadValue
+
+FIELD = 28  # the side of MNIST's pictures
+BOX = 20  # the side of the box that a digit fills in it
+
+_WORKING_SIDE = 1024  # a larger photo is made smaller first: a digit needs no more
+_LIGHT_SIDE = 128  # light changes slowly: a small copy shows how it falls
+_LIGHT_WINDOW = 33  # in that copy, wider than any stroke of a digit that fills the picture
+_FAINTEST = 0.12  # least contrast of ink: below it, a page is blank
+_SPECK = 0.04  # share of the largest mark below which a mark is dirt
+_RIVAL = 0.2  # share of the largest mark from which an inner mark makes one at the edge an object
+_THIN = 1.4  # pixels of the box: strokes thinner than this would fade to grey
+_STROKE = 2.0  # pixels of the box: to which they are thickened
+
+Plane = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Ink:
+    """How much ink there is at each pixel, 0…1, and which pixels belong to the digit (H, W)."""
+
+    amount: Plane
+    digit: NDArray[np.bool_]
+    marks: int
+
+
+def extract_digit(grey: Bytes) -> tuple[Bytes, list[str]]:
+    """The digit in a photo (H, W) as MNIST would hold it, (28, 28), and what was done.
+
+    Raises:
+        BadValue: there is no ink on the page.
+    """
+    notes: list[str] = []
+    plane: Plane = np.asarray(_shrink(grey, notes) / 255, np.float32)
+    if is_light(plane):
+        notes.append("inverted: dark ink on a light ground")
+    else:
+        plane = np.asarray(1 - plane, np.float32)
+    ink = _find_digit(_even(plane), notes)
+    amount, mask = _crop(ink, notes)
+    scaled = _fit_box(_thicken(amount, mask, notes))
+    height, width = scaled.shape
+    notes.append(f"scaled to {height}×{width} and centred by its mass in {FIELD}×{FIELD}")
+    return np.asarray(np.rint(_centre(scaled) * 255), np.uint8), notes
+
+
+def is_light(plane: Plane) -> bool:
+    """Whether the ground is lighter than the ink, of (H, W) 0…1.
+
+    A smooth surface is laid through the picture, and laid anew through the half that is nearest to
+    it: through the ground, which is most of any page. What stays far from it is ink.
+    """
+    small = cv2.resize(plane, (48, 48), interpolation=cv2.INTER_AREA).astype(np.float64)
+    y, x = np.mgrid[-1:1:48j, -1:1:48j]
+    terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1).reshape(-1, 6)
+    values = small.reshape(-1)
+    # The border first: a digit that fills the picture leaves the ground there.
+    near = (np.maximum(np.abs(x), np.abs(y)) > 0.8).reshape(-1)
+    off = values
+    for _ in range(8):
+        surface = terms @ np.linalg.lstsq(terms[near], values[near], rcond=None)[0]
+        off = values - surface
+        near = np.abs(off) <= np.median(np.abs(off))
+    return bool((off**3).sum() < 0)
+
+
+def _shrink(grey: Bytes, notes: list[str]) -> Bytes:
+    height, width = grey.shape
+    scale = _WORKING_SIDE / max(height, width)
+    if scale >= 1:
+        return grey
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    notes.append(f"reduced from {height}×{width} to {size[1]}×{size[0]}")
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _even(plane: Plane) -> Plane:
+    """The amount of ink 0…1 of a light page (H, W): how much darker than the paper around it.
+
+    A closing fills whatever is dark and narrower than its window with the paper beside it: what is
+    left is how the light falls. Ink takes a share of the light, so the rest is divided, not
+    subtracted.
+    """
+    height, width = plane.shape
+    scale = min(1.0, _LIGHT_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
+    window = min(_LIGHT_WINDOW, 2 * (max(size) // 2) + 1)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (window, window))
+    light = cv2.GaussianBlur(cv2.morphologyEx(small, cv2.MORPH_CLOSE, kernel), (0, 0), 1.5)
+    light = cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR)
+    ink = np.asarray(1 - plane / np.maximum(light, 1 / 255), np.float32)
+    smooth = max(height, width) / 400  # grain, not strokes
+    if smooth > 0.5:
+        ink = np.asarray(cv2.GaussianBlur(ink, (0, 0), smooth), np.float32)
+    return np.clip(ink, 0, 1)
+
+
+def _find_digit(amount: Plane, notes: list[str]) -> Ink:
+    strongest = float(np.quantile(amount, 0.9995))
+    if strongest < _FAINTEST:
+        raise BadValue(
+            f"the page is blank: its darkest mark differs from the paper by {strongest:.0%}",
+            cure="photograph it nearer, in better light",
+        )
+    threshold = _otsu(amount)
+    mask, marks = _choose_marks(amount > threshold, notes)
+    core = float(np.median(amount[mask]))
+    notes.append(f"background evened, ink taken from {threshold:.0%} to {core:.0%} darkness")
+    low = threshold * 0.5
+    soft = np.clip((amount - low) / max(core - low, 1e-6), 0, 1).astype(np.float32)
+    near = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8))
+    return Ink(soft * near, mask, marks)
+
+
+def _otsu(amount: Plane) -> float:
+    levels = np.rint(amount * 255).astype(np.uint8)
+    threshold, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    return float(threshold) / 255
+
+
+def _choose_marks(mask: NDArray[np.bool_], notes: list[str]) -> tuple[NDArray[np.bool_], int]:
+    """The marks that make the digit: not the dirt, and not what comes in from the edge."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    left, top, width, height, area = stats[1:].T
+    rows, columns = mask.shape
+    edge = (left == 0) | (top == 0) | (left + width == columns) | (top + height == rows)
+    inner = area * ~edge
+    if edge.any() and inner.max(initial=0) >= _RIVAL * area.max():
+        notes.append(f"left out what comes in from the edge: {int(edge.sum())} marks")
+        area = inner
+    chosen = area >= max(_SPECK * area.max(), 1)
+    if dirt := int((area > 0).sum() - chosen.sum()):
+        notes.append(f"left out {dirt} specks")
+    if chosen.sum() > 1:
+        notes.append(f"took {int(chosen.sum())} separate marks for one digit")
+    return np.concatenate([[False], chosen])[labels], int(chosen.sum())
+
+
+def _crop(ink: Ink, notes: list[str]) -> tuple[Plane, NDArray[np.bool_]]:
+    rows, columns = np.flatnonzero(ink.digit.any(1)), np.flatnonzero(ink.digit.any(0))
+    part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    mask = ink.digit[part]
+    height, width = ink.digit.shape
+    notes.append(f"cropped to the ink, {mask.shape[0]}×{mask.shape[1]} of {height}×{width}")
+    return ink.amount[part], mask
+
+
+def _thicken(amount: Plane, mask: NDArray[np.bool_], notes: list[str]) -> Plane:
+    """Strokes that would be thinner than a pixel and a half in the box, made two pixels wide.
+
+    Inside a bar of width w the distance to its edge is w/4 on average.
+    """
+    scale = BOX / max(mask.shape)
+    padded = np.pad(mask.astype(np.uint8), 1)
+    distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    stroke = 4 * float(distance[padded > 0].mean()) * scale
+    if scale >= 1 or stroke >= _THIN:
+        return amount
+    notes.append(f"strokes of {stroke:.1f} pixels thickened to {_STROKE:.1f}")
+    grow = max(1, round((_STROKE - stroke) / scale / 2))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * grow + 1, 2 * grow + 1))
+    return np.asarray(cv2.dilate(np.pad(amount, grow), kernel), np.float32)
+
+
+def _fit_box(amount: Plane) -> Plane:
+    """(H, W) scaled so that its longer side is 20, the brightest pixel 1."""
+    height, width = amount.shape
+    scale = BOX / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    scaled = np.clip(cv2.resize(amount, size, interpolation=how), 0, 1)
+    return np.asarray(scaled / max(float(scaled.max()), 1e-6), np.float32)
+
+
+def _centre(scaled: Plane) -> Plane:
+    """``scaled`` in a field of 28×28, its centre of mass on the middle, to the nearest pixel."""
+    height, width = scaled.shape
+    mass = float(scaled.sum())
+    row = float((scaled.sum(1) * np.arange(height)).sum()) / mass
+    column = float((scaled.sum(0) * np.arange(width)).sum()) / mass
+    top = min(max(round(FIELD / 2 - row), 0), FIELD - height)
+    left = min(max(round(FIELD / 2 - column), 0), FIELD - width)
+    field = np.zeros((FIELD, FIELD), np.float32)
+    field[top : top + height, left : left + width] = scaled
+    return field
