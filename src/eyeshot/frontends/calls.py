@@ -1,0 +1,85 @@
+"""How a traced operator is called again: by the engine on its inputs, or now on weights alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from eyeshot.errors import Unsupported
+from eyeshot.graph import Call, Weight
+
+_LARGEST_CONSTANT = 1 << 28
+"""Numbers in a tensor that a network computes from nothing but its weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class TupleItem:
+    """Calls an operator that gives several tensors, and keeps one."""
+
+    target: Callable[..., Any]
+    item: int
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The ``item``-th output."""
+        return self.target(*args, **kwargs)[self.item]
+
+
+def plain_name(target: Any) -> str:
+    """``aten.relu_.default`` -> ``relu``: without library, overload, or in-place underscore."""
+    name = str(getattr(target, "_opname", "") or getattr(target, "__name__", target))
+    return name if name.startswith("__") else name.rstrip("_")
+
+
+def call_of(target: Any, arguments: Mapping[str, Any]) -> Call:
+    """The call, out of place: an in-place operator is replaced by its plain form."""
+    functional = _out_of_place(target)
+    args = [arguments[a.name] for a in target._schema.arguments if not a.kwarg_only]
+    kwargs = {a.name: arguments[a.name] for a in target._schema.arguments if a.kwarg_only}
+    return Call(functional, tuple(args), kwargs)
+
+
+def _out_of_place(target: Any) -> Any:
+    name = target._opname
+    if name.startswith("__") or not name.endswith("_"):
+        return target
+    packet = getattr(getattr(torch.ops, target.namespace), name.rstrip("_"))
+    overload: Any = getattr(packet, target._overloadname)
+    return overload
+
+
+def folded(
+    fx_node: torch.fx.Node,
+    arguments: Mapping[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+    item: int | None,
+) -> torch.Tensor:
+    """The value of an operator whose inputs are all weights or numbers.
+
+    Raises:
+        Unsupported: it is random, or too large to hold (a grid of positions over a huge picture).
+    """
+    target: Any = fx_node.target
+    shape = fx_node.meta["val"]
+    if torch.Tag.nondeterministic_seeded in target.tags:
+        raise Unsupported(f"{plain_name(target)} is random", cure="call net.eval() first")
+    if isinstance(shape, torch.Tensor) and shape.numel() > _LARGEST_CONSTANT:
+        raise Unsupported(
+            f"{plain_name(target)} makes a constant of {tuple(shape.shape)}",
+            cure="compute positions from the input, or use a smaller size",
+        )
+
+    def put(value: Any) -> Any:
+        if isinstance(value, Weight):
+            return tensors[value.name]
+        if isinstance(value, (list, tuple)):
+            return [put(one) for one in value]
+        return value
+
+    call = call_of(target, {name: put(value) for name, value in arguments.items()})
+    with torch.no_grad():
+        result: Any = call.target(*call.args, **call.kwargs)
+    value: torch.Tensor = result if item is None else result[item]
+    return value

@@ -1,0 +1,45 @@
+"""Which traced values share memory: in-place operators change every name of what they write to."""
+
+from __future__ import annotations
+
+import torch
+
+
+def writes_in_place(fx_node: torch.fx.Node) -> bool:
+    """Whether the operator writes into its first argument (``relu_``, ``add_``)."""
+    schema = getattr(fx_node.target, "_schema", None)
+    if schema is None or not schema.arguments:
+        return False
+    alias = schema.arguments[0].alias_info
+    return alias is not None and bool(alias.is_write)
+
+
+def is_view(fx_node: torch.fx.Node) -> bool:
+    """Whether the operator's output may be another look at its first argument's memory."""
+    schema = getattr(fx_node.target, "_schema", None)
+    if schema is None or not schema.returns or not fx_node.args:
+        return False
+    alias = schema.returns[0].alias_info
+    return alias is not None and not alias.is_write
+
+
+def aliases(fx_node: torch.fx.Node) -> list[torch.fx.Node]:
+    """All values that share memory with what ``fx_node`` writes to, but ``fx_node`` itself."""
+    root = _base(fx_node)
+    found, waiting = [root], [root]
+    while waiting:
+        for user in waiting.pop().users:
+            same = is_view(user) or writes_in_place(user)
+            if same and user not in found and user.args[0] in found:
+                found.append(user)
+                waiting.append(user)
+    return [one for one in found if one is not fx_node]
+
+
+def _base(fx_node: torch.fx.Node) -> torch.fx.Node:
+    while (is_view(fx_node) or writes_in_place(fx_node)) and fx_node.args:
+        source = fx_node.args[0]
+        if not isinstance(source, torch.fx.Node):
+            break
+        fx_node = source
+    return fx_node

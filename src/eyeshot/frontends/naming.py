@@ -1,0 +1,63 @@
+"""Names for nodes: the module's dotted path, numbered where a module is used again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import torch
+
+from eyeshot.frontends.calls import plain_name
+
+
+class Namer:
+    """Gives each traced operator a unique, readable name.
+
+    The one operator of a leaf module gets the module's path (``stem.conv``). Any other gets the
+    path with the operator's name behind it (``stem.conv.pad``, ``block1.relu``), and a second use
+    gets a number (``block1.relu#2``).
+    """
+
+    def __init__(self, fx_nodes: Iterable[torch.fx.Node]) -> None:
+        last_of_call: dict[str, torch.fx.Node] = {}
+        for fx_node in fx_nodes:
+            if fx_node.op == "call_function" and isinstance(fx_node.meta.get("val"), torch.Tensor):
+                key, _, kind = _innermost(fx_node)
+                if kind.startswith("torch.nn.modules"):
+                    last_of_call[key] = fx_node
+        self._main = set(last_of_call.values())
+        self._used: Counter[str] = Counter()
+
+    def layer(self, fx_node: torch.fx.Node) -> str:
+        """The dotted path of the module that computes it."""
+        return _innermost(fx_node)[1]
+
+    def of(self, fx_node: torch.fx.Node) -> str:
+        """A unique name."""
+        path = self.layer(fx_node)
+        name = path
+        if fx_node not in self._main or not path:
+            name = f"{path}.{_word(fx_node)}" if path else _word(fx_node)
+        self._used[name] += 1
+        count = self._used[name]
+        return name if count == 1 else f"{name}#{count}"
+
+
+def _word(fx_node: torch.fx.Node) -> str:
+    origin = fx_node.args[0] if fx_node.op == "call_function" and _is_item(fx_node) else fx_node
+    return plain_name(origin.target) if isinstance(origin, torch.fx.Node) else fx_node.name
+
+
+def _is_item(fx_node: torch.fx.Node) -> bool:
+    return getattr(fx_node.target, "__name__", "") == "getitem"
+
+
+def _innermost(fx_node: torch.fx.Node) -> tuple[str, str, str]:
+    """The innermost module call around an operator: its key, dotted path and class."""
+    stack = fx_node.meta.get("nn_module_stack")
+    if not stack and _is_item(fx_node) and isinstance(fx_node.args[0], torch.fx.Node):
+        stack = fx_node.args[0].meta.get("nn_module_stack")
+    if not stack:
+        return "", "", ""
+    key, (path, kind) = list(stack.items())[-1]
+    return str(key), str(path), kind if isinstance(kind, str) else kind.__module__

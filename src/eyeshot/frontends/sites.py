@@ -1,0 +1,143 @@
+"""One operator call in a traced network, and the words in which its rule answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from eyeshot.axes import AxisMap, Broadcast, Everything, Identity
+from eyeshot.graph import Edge, Kind, Node, Weight
+
+
+class NoRule(Exception):
+    """A rule meets a case it does not cover; the message says which. Never leaves the front end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One operator call: its arguments by name, and the shape it gives.
+
+    Attributes:
+        operator: the plain name, such as ``conv2d``; an in-place form has lost its underscore.
+        arguments: by schema name. A tensor is a :class:`Node` (it depends on the network's
+            input) or a :class:`Weight` (it does not).
+        shape: of the output.
+        weight_shapes: of each Weight among the arguments, by its dotted name.
+        item: which one of a tuple of outputs is meant; None where there is one output.
+    """
+
+    operator: str
+    arguments: Mapping[str, Any]
+    shape: tuple[int, ...]
+    weight_shapes: Mapping[str, tuple[int, ...]]
+    item: int | None = None
+
+    @property
+    def sources(self) -> list[Node]:
+        """All nodes among the arguments, in order."""
+        found: list[Node] = []
+        for value in self.arguments.values():
+            values = value if isinstance(value, (list, tuple)) else [value]
+            found += [one for one in values if isinstance(one, Node)]
+        return found
+
+    def node(self, name: str) -> Node:
+        """The argument of that name, which must depend on the network's input."""
+        value = self.arguments[name]
+        if not isinstance(value, Node):
+            raise NoRule(f"its {name} does not depend on the input")
+        return value
+
+    def shape_of(self, name: str) -> tuple[int, ...]:
+        """The shape of a weight argument."""
+        value = self.arguments[name]
+        if not isinstance(value, Weight):
+            raise NoRule(f"its {name} is computed from the input")
+        return self.weight_shapes[value.name]
+
+    def numbers(self, name: str, count: int, empty: tuple[int, ...] = ()) -> tuple[int, ...]:
+        """An int-or-list argument as ``count`` numbers; an empty list stands for ``empty``."""
+        value = self.arguments[name]
+        listed = [value] if isinstance(value, int) else list(value)
+        if not listed:
+            return empty
+        return tuple(int(one) for one in (listed * count if len(listed) == 1 else listed))
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A rule's answer: what the operator does to positions."""
+
+    edges: tuple[Edge, ...]
+    dims: tuple[int | None, ...]
+    kind: Kind = Kind.LOCAL
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+
+
+Rule = Callable[[Site], Described]
+
+
+def along(
+    source: Node, local: Mapping[int, AxisMap], mixed: Mapping[int, int | None] | None = None
+) -> Edge:
+    """An edge from ``source`` whose maps are given by tensor dimension.
+
+    Args:
+        source: the node read.
+        local: axis map by dimension of the source; a dimension not named keeps its positions.
+        mixed: dimensions in which all positions mix, with how many come out (None: as many).
+    """
+    axes: list[AxisMap] = []
+    for dim in source.dims:
+        if dim is None:
+            axes.append(Identity())
+        elif mixed and dim in mixed:
+            axes.append(Everything(mixed[dim]))
+        else:
+            axes.append(local.get(dim, Identity()))
+    return Edge(source.name, tuple(axes))
+
+
+def mixes_positions(source: Node, dims: Mapping[int, int | None]) -> bool:
+    """Whether any of these dimensions is a spatial axis with more than one position."""
+    return any(dim is not None and dim in dims and source.shape[dim] > 1 for dim in source.dims)
+
+
+def pointwise(site: Site) -> Described:
+    """Output i depends on input i of every operand, with torch's broadcasting."""
+    sources = site.sources
+    if not sources:
+        raise NoRule("no operand depends on the input")
+    dims = _common_dims(site, sources)
+    edges = tuple(Edge(s.name, _broadcast(site, s, dims)) for s in sources)
+    return Described(edges, dims)
+
+
+def _common_dims(site: Site, sources: list[Node]) -> tuple[int | None, ...]:
+    """For each axis, where it lies in the output; the operands must agree."""
+    dims: list[int | None] = []
+    for axis in range(len(sources[0].dims)):
+        places = {
+            dim + len(site.shape) - len(source.shape): source.shape[dim]
+            for source in sources
+            if (dim := source.dims[axis]) is not None
+        }
+        if len(places) > 1:
+            places = {dim: extent for dim, extent in places.items() if extent > 1}
+        if len(places) > 1:
+            raise NoRule("its operands hold the same axis in different dimensions")
+        dims.append(next(iter(places), None))
+    taken = [dim for dim in dims if dim is not None]
+    if len(set(taken)) != len(taken):
+        raise NoRule("its operands hold different axes in the same dimension")
+    return tuple(dims)
+
+
+def _broadcast(site: Site, source: Node, dims: tuple[int | None, ...]) -> tuple[AxisMap, ...]:
+    axes: list[AxisMap] = []
+    for have, dim in zip(source.extents, dims, strict=True):
+        wanted = 1 if dim is None else site.shape[dim]
+        axes.append(Identity() if have == wanted else Broadcast(wanted))
+    return tuple(axes)

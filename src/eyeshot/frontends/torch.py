@@ -1,0 +1,265 @@
+"""A ``torch.nn.Module`` becomes our :class:`Graph`, by ``torch.export``.
+
+The module is traced on a fake tensor of the size asked for, which has a shape and no memory: a
+picture of 10⁵ x 10⁵ costs no more than one of 10 x 10. Nothing of the module is changed: not its
+weights, not its mode.
+"""
+
+from __future__ import annotations
+
+import operator as python_operator
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind
+
+from eyeshot.errors import BadValue, Unsupported
+from eyeshot.frontends.calls import TupleItem, call_of, folded, plain_name
+from eyeshot.frontends.memory import aliases, is_view, writes_in_place
+from eyeshot.frontends.naming import Namer
+from eyeshot.frontends.rules import RULES
+from eyeshot.frontends.rules.windows import part_start
+from eyeshot.frontends.sites import Described, NoRule, Site
+from eyeshot.graph import Call, Edge, Graph, Kind, Node, Ref, Weight, check
+
+Value = Node | Weight | None
+
+
+def graph_of(net: torch.nn.Module, *sizes: Sequence[int]) -> Graph:
+    """The graph of ``net`` for inputs of these sizes.
+
+    Args:
+        net: any module that ``torch.export`` can trace.
+        sizes: for each input of the network, its size without the batch: (C, H, W) for a picture,
+            (C, L) for a signal, (C, D, H, W) for a volume.
+
+    Raises:
+        BadValue: a size has no channels or no positions.
+        Unsupported: the network cannot be exported; the message has the reason and the cure.
+    """
+    for size in sizes:
+        if not size or any(int(n) < 1 for n in size):
+            raise BadValue(f"size {tuple(size)}", cure="give positive numbers: channels, then axes")
+    return from_exported(export(net, *sizes), training=_training_layers(net))
+
+
+def export(net: torch.nn.Module, *sizes: Sequence[int]) -> ExportedProgram:
+    """``torch.export`` on fake inputs of these sizes (without the batch).
+
+    Raises:
+        Unsupported: the network cannot be exported.
+    """
+    dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        inputs = tuple(torch.empty(1, *map(int, size), dtype=dtype) for size in sizes)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # export's own notes on its internals
+            return torch.export.export(net, inputs, strict=False)
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
+        raise _cannot_export(net, error) from error
+
+
+def from_exported(program: ExportedProgram, training: tuple[str, ...] = ()) -> Graph:
+    """The graph of an exported program, such as a ``.pt2`` file holds."""
+    walk = _Walk(program)
+    for fx_node in program.graph.nodes:
+        walk.take(fx_node)
+    graph = Graph(
+        nodes=walk.nodes,
+        inputs=tuple(walk.inputs),
+        outputs=tuple(walk.outputs),
+        tensors=walk.tensors,
+        parameters=frozenset(walk.parameters),
+        training=training,
+    )
+    check(graph)
+    return graph
+
+
+def _training_layers(net: torch.nn.Module) -> tuple[str, ...]:
+    return tuple(name for name, module in net.named_modules() if module.training)
+
+
+def _cannot_export(net: torch.nn.Module, error: Exception) -> Unsupported:
+    first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return Unsupported(
+        f"{type(net).__name__} cannot be exported: {first.strip()}",
+        cure="make forward free of branches and sizes that depend on the data",
+    )
+
+
+class _Walk:
+    """One pass over the exported operators, in execution order."""
+
+    def __init__(self, program: ExportedProgram) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.inputs: list[str] = []
+        self.outputs: list[str] = []
+        self.tensors: dict[str, torch.Tensor] = {}
+        self.parameters: set[str] = set()
+        self._values: dict[torch.fx.Node, Value] = {}
+        self._names = Namer(program.graph.nodes)
+        self._placeholders = {
+            getattr(spec.arg, "name", ""): spec for spec in program.graph_signature.input_specs
+        }
+        self._stored: Mapping[str, Any] = {**program.state_dict, **program.constants}
+
+    def take(self, fx_node: torch.fx.Node) -> None:
+        """Add what one operator of the program means."""
+        if fx_node.op == "placeholder":
+            self._values[fx_node] = self._placeholder(fx_node)
+        elif fx_node.op == "output":
+            flat, _ = torch.utils._pytree.tree_flatten(fx_node.args)
+            values = [self._values[one] for one in flat if isinstance(one, torch.fx.Node)]
+            self.outputs = [value.name for value in values if isinstance(value, Node)]
+        elif fx_node.op == "call_function":
+            self._values[fx_node] = self._operator(fx_node)
+
+    def _placeholder(self, fx_node: torch.fx.Node) -> Value:
+        spec = self._placeholders[fx_node.name]
+        if spec.kind != InputKind.USER_INPUT:
+            name = str(spec.target)
+            self.tensors[name] = self._stored[name]
+            if spec.kind == InputKind.PARAMETER:
+                self.parameters.add(name)
+            return Weight(name)
+        shape = tuple(int(n) for n in fx_node.meta["val"].shape)
+        dims = tuple(range(2, len(shape)))
+        node = Node(fx_node.name, "", "input", Kind.LOCAL, (), shape, dims)
+        self.nodes[node.name] = node
+        self.inputs.append(node.name)
+        return node
+
+    def _operator(self, fx_node: torch.fx.Node) -> Value:
+        origin, item = fx_node, None
+        if fx_node.target is python_operator.getitem:
+            origin, item = fx_node.args[0], fx_node.args[1]  # type: ignore[assignment]
+        elif isinstance(fx_node.meta.get("val"), (tuple, list)):
+            return None  # its items are taken one by one
+        if "val" not in fx_node.meta or not isinstance(fx_node.meta["val"], torch.Tensor):
+            return None  # an assertion or a number: no part of the network's values
+        arguments = self._arguments(origin)
+        if not any(isinstance(one, Node) for one in _flat(arguments.values())):
+            return self._constant(fx_node, origin, arguments, item)
+        node = self._node(fx_node, origin, arguments, item)
+        self.nodes[node.name] = node
+        self._redirect_in_place(fx_node, node)
+        return node
+
+    def _arguments(self, fx_node: torch.fx.Node) -> dict[str, Any]:
+        """The call's arguments by schema name, defaults filled in, tensors as Node or Weight."""
+        schema = fx_node.target._schema.arguments  # type: ignore[union-attr]
+        given = dict(zip((argument.name for argument in schema), fx_node.args, strict=False))
+        given.update(fx_node.kwargs)
+        return {
+            argument.name: torch.fx.node.map_arg(
+                given.get(argument.name, argument.default_value), self._value
+            )
+            for argument in schema
+        }
+
+    def _value(self, fx_node: torch.fx.Node) -> Any:
+        return self._values[fx_node]
+
+    def _constant(
+        self, fx_node: torch.fx.Node, origin: torch.fx.Node, arguments: dict[str, Any], item: Any
+    ) -> Weight:
+        """An operator on weights alone: computed now, once, as part of the weights."""
+        name = self._names.of(fx_node)
+        self.tensors[name] = folded(origin, arguments, self.tensors, item)
+        return Weight(name)
+
+    def _node(
+        self, fx_node: torch.fx.Node, origin: torch.fx.Node, arguments: dict[str, Any], item: Any
+    ) -> Node:
+        plain = plain_name(origin.target)
+        shape = tuple(int(n) for n in fx_node.meta["val"].shape)
+        weights = tuple(w.name for w in _flat(arguments.values()) if isinstance(w, Weight))
+        shapes = {name: tuple(self.tensors[name].shape) for name in weights}
+        site = Site(plain, arguments, shape, shapes, item)
+        told = self._describe(site, str(origin.target))
+        return Node(
+            name=self._names.of(fx_node),
+            layer=self._names.layer(fx_node),
+            operator=plain,
+            kind=told.kind,
+            edges=told.edges,
+            shape=shape,
+            dims=told.dims,
+            attributes=told.attributes,
+            weights=weights,
+            call=_call(site, origin),
+            reason=told.reason,
+        )
+
+    def _describe(self, site: Site, full_name: str) -> Described:
+        overload = full_name.removeprefix("aten.")
+        rule = RULES.get(overload) or RULES.get(site.operator)
+        try:
+            if rule is None:
+                raise NoRule("no rule for this operator")
+            return rule(site)
+        except NoRule as reason:
+            return _unsupported(site, str(reason))
+
+    def _redirect_in_place(self, fx_node: torch.fx.Node, node: Node) -> None:
+        """After ``relu_(a)``, whoever names ``a`` means its new value.
+
+        Raises:
+            Unsupported: a part or another shape of the same memory is read afterwards.
+        """
+        if not writes_in_place(fx_node):
+            return
+        for other in aliases(fx_node):
+            if is_view(other) and any(user > fx_node for user in other.users):
+                raise Unsupported(
+                    f"{node.name} writes in place into a tensor that is also read through a view",
+                    cure="write out of place there (x = x + y in place of x += y)",
+                )
+            self._values[other] = node
+
+
+def _unsupported(site: Site, reason: str) -> Described:
+    """Positions are lost here: nothing is claimed of this operator or of what follows it."""
+    dims = (None,) * len(site.sources[0].dims)
+    edges = tuple(Edge(source.name, ()) for source in site.sources)
+    return Described(edges, dims, Kind.UNSUPPORTED, reason=f"{site.operator}: {reason}")
+
+
+def _call(site: Site, origin: torch.fx.Node) -> Call:
+    """How the engine computes it: a part of a split is a narrow, so that no tuple is a value."""
+    if site.item is None:
+        return call_of(origin.target, _refs(site.arguments))
+    if site.operator in ("chunk", "split", "split_with_sizes"):
+        source = site.node("self")
+        dim = int(site.arguments["dim"]) % len(source.shape)
+        start = part_start(site, source.shape[dim])
+        return Call(torch.narrow, (Ref(source.name), dim, start, site.shape[dim]))
+    if site.operator == "unbind":
+        dim = int(site.arguments["dim"])
+        return Call(torch.select, (Ref(site.node("self").name), dim, site.item))
+    call = call_of(origin.target, _refs(site.arguments))
+    return Call(TupleItem(call.target, site.item), call.args, call.kwargs)
+
+
+def _refs(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def put(value: Any) -> Any:
+        if isinstance(value, Node):
+            return Ref(value.name)
+        if isinstance(value, (list, tuple)):
+            return [put(one) for one in value]
+        return value
+
+    return {name: put(value) for name, value in arguments.items()}
+
+
+def _flat(values: Any) -> list[Any]:
+    found: list[Any] = []
+    for value in values:
+        found += _flat(value) if isinstance(value, (list, tuple)) else [value]
+    return found

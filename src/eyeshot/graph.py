@@ -1,0 +1,192 @@
+"""What a network is to us: nodes in execution order, joined by edges that carry axis maps.
+
+A :class:`Graph` holds one network at one input size. It is made by a front end, and knows nothing
+of where it came from but for each node's :class:`Call`, which says how to compute it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from eyeshot.axes import AxisMap
+from eyeshot.errors import Failure, UnknownName
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Kind(StrEnum):
+    """What an operator does to positions, and so how it can be run over a large image."""
+
+    LOCAL = "local"
+    """Every output position depends on a bounded patch: it streams."""
+    REDUCIBLE = "reducible"
+    """Mixes all positions through a statistic that can be gathered in a pass of its own."""
+    NEITHER = "neither"
+    """Attention, a flattened map, a random or stateful layer: no exact answer by parts."""
+    UNSUPPORTED = "unsupported"
+    """No rule says what this operator does to positions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """In a call's arguments: the value of another node."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """In a call's arguments: a tensor of the network, by its dotted name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How a node is computed: ``target(*args, **kwargs)``, with Ref and Weight put in."""
+
+    target: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One input of a node, with one axis map for each spatial axis."""
+
+    source: str
+    axes: tuple[AxisMap, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operator at one place in the network.
+
+    Attributes:
+        name: unique, dotted, and numbered where a module is used again (``relu``, ``relu#2``).
+        layer: dotted path of the module that computes it; "" for the network itself.
+        operator: what it does, such as ``conv2d``; ``input`` for an input of the network.
+        kind: what it does to positions.
+        edges: where its values come from. Weights are not edges.
+        shape: of its output, (N, C, H, W) for a picture.
+        dims: for each spatial axis, the dimension of ``shape`` it lies along; None where it has
+            vanished (a global pool, a flattened map), which counts as one position.
+        attributes: the operator's own numbers: kernel, stride, padding, dilation, groups ….
+        weights: dotted names of the tensors of the network that it uses.
+        call: how to compute it; None for an input.
+        reason: why it is not local, in words.
+    """
+
+    name: str
+    layer: str
+    operator: str
+    kind: Kind
+    edges: tuple[Edge, ...]
+    shape: tuple[int, ...]
+    dims: tuple[int | None, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    weights: tuple[str, ...] = ()
+    call: Call | None = None
+    reason: str = ""
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """How many positions there are along each spatial axis."""
+        return tuple(1 if dim is None else self.shape[dim] for dim in self.dims)
+
+    @property
+    def channels(self) -> int:
+        """Numbers at each position, for one picture of the batch."""
+        per_picture = math.prod(self.shape[1:]) if len(self.shape) > 1 else 1
+        return per_picture // max(1, math.prod(self.extents))
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A network at one input size. ``nodes`` is in execution order: sources come first.
+
+    ``tensors`` holds the network's parameters and buffers by dotted name; they are the network's
+    own, not copies. ``parameters`` names those that are trained.
+    """
+
+    nodes: Mapping[str, Node]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    tensors: Mapping[str, torch.Tensor]
+    parameters: frozenset[str]
+    training: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes.values())
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __getitem__(self, name: str) -> Node:
+        """The node of that name; a layer's dotted path gives its last node.
+
+        Raises:
+            UnknownName: there is none; the nearest name is offered.
+        """
+        if name in self.nodes:
+            return self.nodes[name]
+        of_layer = [node for node in self if node.layer == name]
+        if not of_layer:
+            raise UnknownName("layer", name, self.nodes)
+        return of_layer[-1]
+
+    @property
+    def spatial_axes(self) -> int:
+        """How many spatial axes the (first) input has: 1, 2 or 3."""
+        return len(self.nodes[self.inputs[0]].dims)
+
+    def sources(self, node: Node) -> tuple[Node, ...]:
+        """The nodes that a node reads, one for each edge."""
+        return tuple(self.nodes[edge.source] for edge in node.edges)
+
+    def consumers(self) -> dict[str, list[Node]]:
+        """For each node, the nodes that read it."""
+        found: dict[str, list[Node]] = {name: [] for name in self.nodes}
+        for node in self:
+            for source in dict.fromkeys(edge.source for edge in node.edges):
+                found[source].append(node)
+        return found
+
+
+def check(graph: Graph) -> None:
+    """Hold the graph against its own rules, after a front end has made it.
+
+    Raises:
+        Failure: a rule is broken; that is a mistake in Eyeshot, not in the network.
+    """
+    seen: set[str] = set()
+    for node in graph:
+        for edge in node.edges:
+            if edge.source not in seen:
+                raise _broken(node, f"reads {edge.source}, which does not come before it")
+            if node.kind is not Kind.UNSUPPORTED:
+                _check_edge(graph, node, edge)
+        seen.add(node.name)
+    for name in (*graph.inputs, *graph.outputs):
+        if name not in seen:
+            raise Failure(f"the graph names {name}, no node of it", cure="please report it")
+
+
+def _check_edge(graph: Graph, node: Node, edge: Edge) -> None:
+    source = graph.nodes[edge.source]
+    if source.kind is Kind.UNSUPPORTED:
+        return
+    if len(edge.axes) != len(node.dims):
+        raise _broken(node, f"has {len(edge.axes)} axis maps for {len(node.dims)} axes")
+    for axis, n, extent in zip(edge.axes, source.extents, node.extents, strict=True):
+        if axis.extent(n) != extent:
+            raise _broken(node, f"{axis} gives {axis.extent(n)} of {n} inputs, and torch {extent}")
+
+
+def _broken(node: Node, fact: str) -> Failure:
+    return Failure(f"{node.name} ({node.operator}): {fact}", cure="please report this network")
