@@ -110,7 +110,8 @@ class Training:
         steps = recipe.epochs * self.steps_an_epoch
         set_learning_rate(self.optimizer, learning_rate(recipe, done, steps))
 
-        scores = self.model(normalise(images, self.config.mean, self.config.std))
+        pictures = normalise(images, self.config.mean, self.config.std)
+        scores = self.model(pictures.contiguous(memory_format=torch.channels_last))
         loss = cross_entropy(scores, labels, label_smoothing=recipe.label_smoothing)
         self.record(loss.detach(), scores.detach(), labels)
         fabric.backward(loss)

@@ -1,0 +1,202 @@
+"""Killed at any moment and resumed, a training gives the very bytes of one that was left alone."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from eyeshot.errors import BadFile, BadValue
+from eyeshot.runs import CONFIG, LAST, METRICS, WEIGHTS
+from eyeshot.training import Settings, Silence, train
+from eyeshot.training.checkpoint import FILE, Position
+
+from .blobs import blobs
+
+SETTINGS: dict[str, Settings] = {
+    "digit_cnn": {"epochs": 2, "batch_size": 20, "seed": 3},
+    "small_vgg": {"epochs": 2, "batch_size": 20, "shift": 1, "average": 0.9, "weight_decay": 0.01},
+}
+STEPS = 10  # two epochs of five steps
+
+
+class Stop(Exception):
+    """The training was cut off."""
+
+
+class StopAt(Silence):
+    """Cut the training off after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def step(self, position: Position) -> None:
+        if self.left == 0:
+            raise Stop
+        self.left -= 1
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / WEIGHTS).read_bytes()
+
+
+@pytest.mark.parametrize("model", SETTINGS)
+def test_cut_off_after_any_step(model: str, tmp_path: Path) -> None:
+    settings = SETTINGS[model]
+    data = blobs()
+    train(data, model=model, out=tmp_path / "whole", progress=False, **settings)
+    for steps in range(0, STEPS, 3):
+        folder = tmp_path / f"cut{steps}"
+        with pytest.raises(Stop):
+            train(
+                data,
+                model=model,
+                out=folder,
+                progress=StopAt(steps),
+                checkpoint_seconds=0,
+                **settings,
+            )
+        assert not (folder / WEIGHTS).exists()
+        train(data, model=model, out=folder, resume=True, progress=False, **settings)
+        assert weights(folder) == weights(tmp_path / "whole")
+
+
+def test_cut_off_again_and_again(tmp_path: Path) -> None:
+    settings = SETTINGS["small_vgg"]
+    train(blobs(), model="small_vgg", out=tmp_path / "whole", progress=False, **settings)
+    for _ in range(20):
+        try:
+            train(
+                blobs(),
+                model="small_vgg",
+                out=tmp_path / "cut",
+                progress=StopAt(2),
+                resume=True,
+                checkpoint_seconds=0,
+                **settings,
+            )
+        except Stop:
+            continue
+        break
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
+def test_metrics_of_a_resumed_run_are_those_of_a_whole_one(tmp_path: Path) -> None:
+    settings = SETTINGS["digit_cnn"]
+    train(blobs(), out=tmp_path / "whole", progress=False, **settings)
+    with pytest.raises(Stop):
+        train(blobs(), out=tmp_path / "cut", progress=StopAt(7), checkpoint_seconds=0, **settings)
+    train(blobs(), out=tmp_path / "cut", resume=True, progress=False, **settings)
+    whole, cut = ((tmp_path / name / METRICS).read_text().splitlines() for name in ("whole", "cut"))
+    untimed = len(["epoch", "loss", "accuracy", "test_loss", "test_accuracy", "learning_rate"])
+    assert [line.split(",")[:untimed] for line in cut] == [
+        line.split(",")[:untimed] for line in whole
+    ]
+    assert len(cut) == 3
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
+    settings = SETTINGS["digit_cnn"]
+    train(blobs(), out=tmp_path, progress=False, **settings)
+    before = weights(tmp_path)
+    train(blobs(), out=tmp_path, resume=True, progress=StopAt(0), **settings)
+    assert weights(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"batch_size": 10}, "--batch-size is 10"),
+        ({"learning_rate": 0.5}, "--lr is 0.5"),
+        ({"epochs": 9}, "--epochs is 9"),
+        ({"seed": 4}, "--seed is 4"),
+    ],
+)
+def test_another_setting_is_refused_by_its_name(
+    change: Settings, named: str, tmp_path: Path
+) -> None:
+    train(blobs(), out=tmp_path, progress=False, **SETTINGS["digit_cnn"])
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    merged: Settings = {**SETTINGS["digit_cnn"], **change}
+    with pytest.raises(BadValue, match=named):
+        train(blobs(), out=tmp_path, resume=True, progress=False, **merged)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_other_pictures_are_refused(tmp_path: Path) -> None:
+    train(blobs(), out=tmp_path, progress=False, **SETTINGS["digit_cnn"])
+    with pytest.raises(BadValue, match="fingerprint"):
+        train(blobs(seed=5), out=tmp_path, resume=True, progress=False, **SETTINGS["digit_cnn"])
+
+
+def test_a_half_written_checkpoint_is_never_loaded(tmp_path: Path) -> None:
+    settings = SETTINGS["digit_cnn"]
+    train(blobs(), out=tmp_path / "whole", progress=False, **settings)
+    folder = tmp_path / "cut"
+    with pytest.raises(Stop):
+        train(blobs(), out=folder, progress=StopAt(4), checkpoint_seconds=0, **settings)
+    half = (folder / LAST / FILE).read_bytes()[:1000]
+    leftover = folder / LAST / ".state.123.part.safetensors"
+    leftover.write_bytes(half)
+    train(blobs(), out=folder, resume=True, progress=False, **settings)
+    assert weights(folder) == weights(tmp_path / "whole")
+    assert not leftover.exists()
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    settings = SETTINGS["digit_cnn"]
+    train(blobs(), out=tmp_path, progress=False, **settings)
+    path = tmp_path / LAST / FILE
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(BadFile, match=FILE):
+        train(blobs(), out=tmp_path, resume=True, progress=False, **settings)
+
+
+COMMAND = """
+import sys
+from pathlib import Path
+from eyeshot.training import train
+from training.blobs import blobs
+train(blobs(2000), model="small_vgg", out=Path(sys.argv[1]), resume=True, progress=False,
+      epochs=3, batch_size=20, seed=1, shift=1, average=0.9, checkpoint_seconds=0.05)
+"""
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    tests = Path(__file__).parents[1]
+    return subprocess.Popen([sys.executable, "-c", COMMAND, str(folder)], cwd=tests)
+
+
+def test_kill_9_at_random_moments(tmp_path: Path) -> None:
+    assert start(tmp_path / "whole").wait() == 0
+    moments = random.Random(0)
+    kills = 0
+    while kills < 3:
+        process = start(tmp_path / "cut")
+        wait_for_start(tmp_path / "cut", process)
+        time.sleep(moments.uniform(0, 0.6))
+        process.kill()
+        kills += 1
+        if process.wait() == 0:
+            break
+    assert start(tmp_path / "cut").wait() == 0
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
+def wait_for_start(folder: Path, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 60
+    while not (folder / CONFIG).exists() and process.poll() is None:
+        assert time.monotonic() < end, "the training never began"
+        time.sleep(0.01)
+
+
+def test_the_caller_keeps_their_random_numbers(tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    before = torch.random.get_rng_state()
+    train(blobs(), out=tmp_path, progress=False, **SETTINGS["digit_cnn"])
+    assert torch.equal(torch.random.get_rng_state(), before)
