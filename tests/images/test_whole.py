@@ -18,6 +18,7 @@ LOSSLESS = [
     (".png", (9, 7, 3), np.uint8),
     (".png", (9, 7, 4), np.uint8),
     (".png", (9, 7), np.uint16),
+    (".png", (9, 7, 2), np.uint16),
     (".png", (9, 7, 3), np.uint16),
     (".png", (9, 7, 4), np.uint16),
     (".bmp", (9, 7, 3), np.uint8),

@@ -1,11 +1,26 @@
 """Pictures in and out: whole ones here and now, large ones by windows.
 
 :func:`read` and :func:`write` handle a picture that fits in memory. :func:`open_source` opens an
-image of any size to be read by windows.
+image of any size to be read by windows, :func:`open_sink` one to be written by bands and resumed.
 """
 
+from eyeshot.images.layouts import Layout, Span, understand
+from eyeshot.images.sinks.opening import open_sink
+from eyeshot.images.sinks.sink import ArraySink, Sink
 from eyeshot.images.sources.opening import open_source
 from eyeshot.images.sources.source import Source
 from eyeshot.images.whole import WHOLE_LIMIT, read, write
 
-__all__ = ["WHOLE_LIMIT", "Source", "open_source", "read", "write"]
+__all__ = [
+    "WHOLE_LIMIT",
+    "ArraySink",
+    "Layout",
+    "Sink",
+    "Source",
+    "Span",
+    "open_sink",
+    "open_source",
+    "read",
+    "understand",
+    "write",
+]

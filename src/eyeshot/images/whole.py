@@ -245,17 +245,11 @@ def _write_png(path: Path, array: NDArray[Any]) -> None:
 
 
 def _write_deep_png(path: Path, array: NDArray[Any]) -> None:
-    import cv2
+    from eyeshot.images.sinks.png import write_png  # Pillow would cut it to 8 bits
 
-    if array.shape[2] == 2:
-        raise BadValue(
-            "16-bit grey with alpha cannot be written as PNG", cure="write .tif or .npy"
-        ).at(str(path))
-    order = [2, 1, 0, 3][: array.shape[2]]
-    done, code = cv2.imencode(".png", np.ascontiguousarray(array[..., order]))
-    if not done:
-        raise BadValue(f"{path}: OpenCV cannot encode {array.shape}", cure="write .tif or .npy")
-    path.write_bytes(code.tobytes())
+    height, width, channels = array.shape
+    with path.open("wb") as file:
+        write_png(file, [array], (height, width, channels), 16)
 
 
 def _write_jpeg(path: Path, array: NDArray[Any]) -> None:

@@ -1,0 +1,1 @@
+"""Images written band by band, resumable, never over another file unasked."""

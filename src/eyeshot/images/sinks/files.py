@@ -1,0 +1,263 @@
+"""An output that grows as NAME.part beside its journal, and becomes NAME when it is complete."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eyeshot.errors import BadFile, BadValue, Failure
+from eyeshot.files import explain_os_error
+from eyeshot.images.layouts import Span
+from eyeshot.images.sinks.journal import Journal
+from eyeshot.images.sinks.sink import Sink
+
+_FORCE_EVERY = 5.0  # seconds of work that a power cut may cost
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an output goes, and what may be done there.
+
+    Attributes:
+        target: the path of the finished output.
+        force: replace an older output, or drop an unfinished run.
+        resume: go on with an unfinished run, if there is one.
+        settings: plain data that decides the samples (network, image, options); a run with other
+            settings is never resumed.
+        inputs: paths that must not be overwritten.
+    """
+
+    target: Path
+    force: bool = False
+    resume: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+    inputs: tuple[Path, ...] = ()
+
+    @property
+    def part(self) -> Path:
+        """The output while it is unfinished."""
+        return self.target.with_name(self.target.name + ".part")
+
+    @property
+    def journal(self) -> Path:
+        """What has been finished of it."""
+        return self.target.with_name(self.target.name + ".part.json")
+
+    def check(self) -> None:
+        """Refuse to write over an input, or into a folder that is not there.
+
+        Raises:
+            BadValue, BadFile: so.
+        """
+        for path in self.inputs:
+            if self.target.exists() and path.exists() and path.samefile(self.target):
+                raise BadValue(
+                    f"{self.target}: the output is the input itself", cure="choose another name"
+                )
+        if not self.target.parent.is_dir():
+            raise BadFile(f"{self.target.parent}: no such folder", cure="make it first")
+
+    def check_free(self) -> None:
+        """Refuse to replace an output or to drop an unfinished run, unless told to.
+
+        Raises:
+            BadFile: so.
+        """
+        if self.force:
+            return
+        if self.target.exists():
+            raise BadFile(f"{self.target}: exists already", cure="--force replaces it")
+        if self.part.exists() or self.journal.exists():
+            raise BadFile(
+                f"{self.part}: an unfinished run lies there",
+                cure="--resume goes on with it, --force starts afresh",
+            )
+
+
+class FileSink(Sink):
+    """The part file, the journal, and the last step; how samples lie is the subclass's."""
+
+    def __init__(self, place: Place, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        super().__init__(str(place.target), shape, dtype)
+        self._place = place
+        self._forced_at = time.monotonic()
+        self._sealed = False
+        self._settings = {
+            **place.settings,
+            "output shape": list(shape),
+            "output dtype": str(self.dtype),
+        }
+
+    def open(self) -> None:
+        """Begin, or go on with what is there.
+
+        Raises:
+            BadFile: the output exists, or an unfinished run cannot be gone on with.
+            BadValue: the settings differ from those of the unfinished run, or the output is an
+                input.
+            Failure: the disk is too full.
+        """
+        place = self._place
+        place.check()
+        self._check_replaceable()
+        with self._explained():
+            if place.resume and place.journal.exists():
+                self._resume()
+                return
+            if place.resume and place.part.exists():
+                raise BadFile(
+                    f"{place.part}: has no journal beside it",
+                    cure="start afresh with --force",
+                )
+            place.check_free()
+            self._begin()
+
+    def _begin(self) -> None:
+        remove(self._place.part)
+        self._journal = Journal(self._place.journal, self._settings)
+        self._check_space()
+        self._journal.start()  # first: a part file without a journal is not ours
+        self._create()
+
+    def _resume(self) -> None:
+        place = self._place
+        self._journal = Journal.load(place.journal)
+        self._journal.require(self._settings)
+        if not self._journal.done:
+            remove(place.part)
+            self._check_space()
+            self._create()
+        elif place.part.exists():
+            self._reopen()
+        elif self._is_complete() and place.target.exists():
+            self._sealed = True  # ended between the last rename and the journal's removal
+        else:
+            raise BadFile(
+                f"{place.part}: is gone, and its journal is not", cure="start afresh with --force"
+            )
+        if place.target.exists() and not place.force and not self._is_complete():
+            raise BadFile(f"{place.target}: exists already", cure="--force replaces it")
+        self._written = dict(self._journal.done)
+
+    def _is_complete(self) -> bool:
+        area = sum((hi - lo) * rows for (lo, hi), rows in self._journal.done.items())
+        return area == self.shape[1] * self._columns
+
+    def _check_replaceable(self) -> None:
+        """Refuse a target that a file can never take the place of."""
+        if self._place.target.is_dir():
+            raise BadFile(f"{self.name}: is a folder", cure="choose another name")
+
+    def _check_space(self) -> None:
+        needed = self._disk_bytes()
+        free = shutil.disk_usage(self._place.target.parent).free
+        if needed > free:
+            raise Failure(
+                f"{self.name}: needs {needed / 2**20:.1f} MiB on disk and {free / 2**20:.1f} "
+                "are free",
+                cure="free some space, or write elsewhere",
+            )
+
+    def write(self, row: int, block: NDArray[Any], column: int = 0) -> None:
+        """See :meth:`Sink.write`; the journal follows what is on disk."""
+        with self._explained():
+            super().write(row, block, column)
+            strip = (column, column + (block.shape[2] if block.ndim > 2 else 1))
+            rows = self._safe_rows(strip)
+            if rows > self._journal.done.get(strip, 0):
+                self._journal.record(strip, rows)
+            if time.monotonic() - self._forced_at > _FORCE_EVERY:
+                self._force()
+
+    def _safe_rows(self, strip: Span) -> int:
+        """How many rows of a strip have been handed to the system."""
+        return self._written[strip]
+
+    def durable_rows(self, strip: Span | None = None) -> int:
+        """How many rows of a strip are on disk, to be resumed after."""
+        return self._journal.done.get(strip or (0, self._columns), 0)
+
+    def _force(self) -> None:
+        self._sync()
+        self._journal.record_forced()
+        self._forced_at = time.monotonic()
+
+    def _seal(self) -> Path:
+        place = self._place
+        with self._explained():
+            if not self._sealed:
+                self._force()
+                self._close()
+                self._complete()
+                sync_folder(place.target.parent)
+            place.journal.unlink(missing_ok=True)
+        self._sealed = True
+        return place.target
+
+    def abort(self) -> None:
+        """Stop here: the part file and its journal stay, to be used or to be resumed."""
+        if not self._sealed:
+            self._close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            told = explain_os_error(error, self._place.target)
+            if isinstance(told, Failure):
+                told.cure = "free some space, then --resume goes on; what was finished is kept"
+            raise told from error
+
+    @abstractmethod
+    def _disk_bytes(self) -> int:
+        """How much room to ask for before anything is written."""
+
+    @abstractmethod
+    def _create(self) -> None:
+        """Make the part file."""
+
+    @abstractmethod
+    def _reopen(self) -> None:
+        """Open the part file of an unfinished run."""
+
+    @abstractmethod
+    def _sync(self) -> None:
+        """Force what was stored to the disk."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Let go of the part file."""
+
+    def _complete(self) -> None:
+        """Turn the part file into the output; the plain way is a rename."""
+        self._place.part.replace(self._place.target)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a whole folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's names to the disk, where the system can."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,83 @@
+"""Whatever the caller names, as a Sink."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from eyeshot.errors import BadValue, UnknownName
+from eyeshot.images.sinks.files import FileSink, Place
+from eyeshot.images.sinks.sink import ArraySink, Sink
+
+SUFFIXES = (".npy", ".png", ".tif", ".tiff", ".zarr")
+
+
+def open_sink(
+    target: Any,
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    *,
+    force: bool = False,
+    resume: bool = False,
+    settings: dict[str, Any] | None = None,
+    inputs: Iterable[Path | str] = (),
+    squeeze: bool = False,
+) -> Sink:
+    """Open an output to be written band by band.
+
+    Args:
+        target: a path (``.npy``, ``.png``, ``.tif``, ``.tiff``, ``.zarr``), an array of that
+            shape and dtype, or None for a new array.
+        shape: (C, H, W); (C, L) for a signal, (C, D, H, W) for a volume.
+        dtype: of the samples.
+        force: replace an older output, and drop an unfinished run.
+        resume: go on with an unfinished run of the same settings, if there is one.
+        settings: plain data that decides the samples; a differing one is named and refused.
+        inputs: paths of what is read, never to be written over.
+        squeeze: store one channel of ``.npy`` or Zarr without an axis for it, as PNG and TIFF do.
+
+    Raises:
+        UnknownName: a suffix of no known kind.
+        BadValue: the kind cannot hold this, or a resumed run had other settings.
+        BadFile: the output exists, or its folder does not.
+        Failure: the disk is too full.
+    """
+    kind = np.dtype(dtype)
+    if len(shape) not in (2, 3, 4) or min(shape) < 1 or kind.kind not in "biuf":
+        raise BadValue(f"an output of {shape} {kind}", cure="give (C, H, W) and a real dtype")
+    if target is None or isinstance(target, np.ndarray):
+        return ArraySink(shape, kind, target)
+    if not isinstance(target, str | os.PathLike):
+        raise BadValue(f"an output of {type(target).__name__}", cure="give a path or an array")
+    place = Place(
+        Path(target), force, resume, dict(settings or {}), tuple(Path(path) for path in inputs)
+    )
+    sink = _choose(place, shape, kind, squeeze)
+    sink.open()
+    return sink
+
+
+def _choose(place: Place, shape: tuple[int, ...], kind: np.dtype[Any], squeeze: bool) -> FileSink:
+    suffix = place.target.suffix.lower()
+    if suffix == ".npy":
+        from eyeshot.images.sinks.raw import NpySink
+
+        return NpySink(place, shape, kind, squeeze=squeeze)
+    if suffix == ".png":
+        from eyeshot.images.sinks.png import PngSink
+
+        return PngSink(place, shape, kind)
+    if suffix in (".tif", ".tiff"):
+        from eyeshot.images.sinks.tiff import TiffSink
+
+        return TiffSink(place, shape, kind)
+    if suffix == ".zarr":
+        from eyeshot.images.sinks.zarrays import ZarrSink
+
+        return ZarrSink(place, shape, kind, squeeze=squeeze)
+    raise UnknownName("output suffix", suffix, SUFFIXES)

@@ -1,0 +1,148 @@
+"""Tiled BigTIFF, uncompressed: every tile has its place, so rows may be written and resumed.
+
+The structure is written here rather than by tifffile, which would write all the zeros of an empty
+image to the disk first. (TIFF 6.0, and the BigTIFF extension of it: 8-byte counts and offsets.)
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eyeshot.errors import BadValue
+from eyeshot.images.layouts import Span
+from eyeshot.images.sinks.files import Place
+from eyeshot.images.sinks.raw import PlacedSink, write_all
+
+TILE = 256
+_SHORT, _LONG, _LONG8 = 3, 4, 16
+_FORMAT = {_SHORT: "H", _LONG: "I", _LONG8: "Q"}
+_SAMPLE_FORMAT = {"u": 1, "i": 2, "f": 3}
+_PAGE = 4096  # tiles begin at a multiple of it
+
+
+class TiffSink(PlacedSink):
+    """(H, W), (H, W, 3 or 4) colour, or one plane a channel.
+
+    3 or 4 channels of 8 or 16 bits lie together, as colour; any others lie in planes.
+    """
+
+    def __init__(self, place: Place, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        super().__init__(place, shape, dtype)
+        if len(shape) != 3 or dtype.kind not in _SAMPLE_FORMAT:
+            raise BadValue(
+                f"{place.target}: TIFF holds images of numbers, not {shape} {dtype}",
+                cure="write .npy or .zarr",
+            )
+        channels, self._height, self._width = shape
+        self._together = channels if channels in (3, 4) and dtype.kind == "u" else 1
+        self._planes = channels // self._together
+        self._down = -(-self._height // TILE)
+        self._across = -(-self._width // TILE)
+        self._tile_bytes = TILE * TILE * self._together * dtype.itemsize
+        self._head = self._structure()
+        self.chunk_rows = self.chunk_columns = TILE
+        self.memory = 2 * self._across * self._tile_bytes  # a row of tiles, put in their order
+
+    def _tiles(self) -> int:
+        return self._planes * self._down * self._across
+
+    def _structure(self) -> bytes:
+        """Header, directory and the tables of tiles, up to the first tile."""
+        channels = self.shape[0]
+        colour = self._together > 1
+        extra = channels - (3 if colour else 1)
+        tags: list[tuple[int, int, list[int]]] = [
+            (256, _LONG, [self._width]),
+            (257, _LONG, [self._height]),
+            (258, _SHORT, [self.dtype.itemsize * 8] * channels),
+            (259, _SHORT, [1]),  # no compression
+            (262, _SHORT, [2 if colour else 1]),  # RGB, or black is zero
+            (277, _SHORT, [channels]),
+            (284, _SHORT, [1 if self._planes == 1 else 2]),
+            (322, _SHORT, [TILE]),
+            (323, _SHORT, [TILE]),
+            (324, _LONG8, [0] * self._tiles()),  # filled in below
+            (325, _LONG, [self._tile_bytes] * self._tiles()),
+            *([(338, _SHORT, [2 if colour else 0] * extra)] if extra else []),
+            (339, _SHORT, [_SAMPLE_FORMAT[self.dtype.kind]] * channels),
+        ]
+        size = len(_pack(tags))
+        self._first = -(-size // _PAGE) * _PAGE
+        offsets = [self._first + tile * self._tile_bytes for tile in range(self._tiles())]
+        return _pack([(t, k, offsets if t == 324 else values) for t, k, values in tags])
+
+    def _disk_bytes(self) -> int:
+        return self._first + self._tiles() * self._tile_bytes
+
+    def _create(self) -> None:
+        self._open_part(self._disk_bytes(), self._head)
+
+    def _reopen(self) -> None:
+        self._open_part(None)
+
+    def _store(self, row: int, block: NDArray[Any], strip: Span) -> None:
+        if self._together > 1:
+            planes = np.moveaxis(block, 0, -1)[np.newaxis]
+        else:
+            planes = block[..., np.newaxis]
+        for plane, rows in enumerate(planes):
+            done = 0
+            while done < len(rows):
+                down, inside = divmod(row + done, TILE)
+                part = rows[done : done + TILE - inside]
+                self._store_in_tiles(
+                    (plane * self._down + down) * self._across, inside, part, strip
+                )
+                done += len(part)
+
+    def _store_in_tiles(self, first: int, inside: int, rows: NDArray[Any], strip: Span) -> None:
+        """Rows of one row of tiles, whose leftmost tile is number ``first``."""
+        left, right = strip
+        whole = left % TILE == 0 and (right % TILE == 0 or right == self._width)
+        if not whole:
+            self._store_pieces(first, inside, rows, strip)
+            return
+        across = -(-(right - left) // TILE)
+        padding = ((0, 0), (0, across * TILE - rows.shape[1]), (0, 0))
+        wide = np.pad(rows, padding) if padding[1][1] else rows
+        tiles = wide.reshape(len(rows), across, TILE, -1).transpose(1, 0, 2, 3)
+        place = self._place_of(first + left // TILE, inside)
+        if len(rows) == TILE:
+            write_all(self._handle, np.ascontiguousarray(tiles), place)
+            return
+        for number, tile in enumerate(tiles):
+            write_all(self._handle, np.ascontiguousarray(tile), place + number * self._tile_bytes)
+
+    def _store_pieces(self, first: int, inside: int, rows: NDArray[Any], strip: Span) -> None:
+        """The same for columns that begin or end within a tile: row by row."""
+        left, right = strip
+        pixel = self._together * self.dtype.itemsize
+        for tile in range(left // TILE, -(-right // TILE)):
+            lo, hi = max(left, tile * TILE), min(right, (tile + 1) * TILE)
+            for number, row in enumerate(rows[:, lo - left : hi - left]):
+                place = self._place_of(first + tile, inside + number)
+                samples = np.ascontiguousarray(row)
+                write_all(self._handle, samples, place + (lo - tile * TILE) * pixel)
+
+    def _place_of(self, tile: int, row: int) -> int:
+        return self._first + tile * self._tile_bytes + row * self._tile_bytes // TILE
+
+
+def _pack(tags: list[tuple[int, int, list[int]]]) -> bytes:
+    """A little-endian BigTIFF header and its one directory, followed by what does not fit in it."""
+    after = 16 + 8 + 20 * len(tags) + 8
+    directory, rest = struct.pack("<Q", len(tags)), b""
+    for tag, kind, values in tags:
+        data = struct.pack(f"<{len(values)}{_FORMAT[kind]}", *values)
+        if len(data) > 8:
+            rest += b"\0" * (-len(rest) % 8)
+            field = struct.pack("<Q", after + len(rest))
+            rest += data
+        else:
+            field = data.ljust(8, b"\0")
+        directory += struct.pack("<HHQ", tag, kind, len(values)) + field
+    return b"II" + struct.pack("<HHHQ", 43, 8, 0, 16) + directory + struct.pack("<Q", 0) + rest

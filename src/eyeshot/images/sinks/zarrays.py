@@ -1,0 +1,143 @@
+"""Zarr version 3: each chunk is packed and written once, when its rows are complete."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from eyeshot.errors import BadFile
+from eyeshot.images.layouts import SPACE, Span
+from eyeshot.images.sinks.files import FileSink, Place, remove, sync_folder
+
+_SIDE = {1: 2**16, 2: 512, 3: 64}  # axes of space -> length of a chunk along each
+_METADATA = ("zarr.json", ".zarray", ".zgroup")
+_TOGETHER = 4  # up to so many channels share a chunk
+
+
+class ZarrSink(FileSink):
+    """A folder of chunks. Rows that do not fill a row of chunks wait in memory."""
+
+    def __init__(
+        self, place: Place, shape: tuple[int, ...], dtype: np.dtype[Any], *, squeeze: bool
+    ) -> None:
+        super().__init__(place, shape, dtype)
+        space = shape[1:]
+        side = _SIDE[len(space)]
+        self._squeeze = squeeze and shape[0] == 1
+        channels = shape[0] if shape[0] <= _TOGETHER else 1
+        self._chunk = (channels, *(min(side, length) for length in space))
+        self._waiting: dict[Span, NDArray[Any]] = {}
+        self._new: set[Path] = set()
+        self.chunk_rows = self._chunk[1]
+        self.chunk_columns = self._chunk[2] if len(space) > 1 else 1
+        row = int(np.prod(shape)) // shape[1] * self.dtype.itemsize
+        # One row of chunks waits, and one is being packed.
+        self.memory = 2 * self.chunk_rows * row
+
+    def _disk_bytes(self) -> int:
+        return 0  # how well it packs is not known before
+
+    def _create(self) -> None:
+        drop = 1 if self._squeeze else 0
+        names = ("c", *SPACE[len(self.shape) - 1].replace("H", "y").replace("W", "x").lower())
+        self._array = zarr.create_array(
+            str(self._place.part),
+            shape=self.shape[drop:],
+            chunks=self._chunk[drop:],
+            dtype=self.dtype,
+            fill_value=0,
+            zarr_format=3,
+            dimension_names=names[drop:],
+        )
+
+    def _reopen(self) -> None:
+        for leftover in self._place.part.rglob("*.partial"):  # of the moment of a kill
+            leftover.unlink()
+        opened = zarr.open_array(str(self._place.part), mode="r+")
+        self._array = opened
+
+    def _store(self, row: int, block: NDArray[Any], strip: Span) -> None:
+        done, count = 0, block.shape[1]
+        while done < count:
+            inside = (row + done) % self.chunk_rows
+            part = block[:, done : done + self.chunk_rows - inside]
+            top = row + done - inside
+            full = min(self.chunk_rows, self.shape[1] - top)
+            if part.shape[1] == full:
+                self._put(top, part, strip)
+            else:
+                self._wait(inside, part, full, strip)
+                if inside + part.shape[1] == full:
+                    self._put(top, self._waiting.pop(strip), strip)
+            done += part.shape[1]
+
+    def _wait(self, inside: int, part: NDArray[Any], full: int, strip: Span) -> None:
+        if inside == 0:
+            self._waiting[strip] = np.empty((part.shape[0], full, *part.shape[2:]), self.dtype)
+        self._waiting[strip][:, inside : inside + part.shape[1]] = part
+
+    def _put(self, top: int, rows: NDArray[Any], strip: Span) -> None:
+        where: tuple[slice, ...] = (slice(None), slice(top, top + rows.shape[1]))
+        if rows.ndim > 2:
+            where = (*where, slice(*strip))
+        drop = 1 if self._squeeze else 0
+        self._array[where[drop:]] = rows[0] if drop else rows
+        self._note(top, strip)
+
+    def _note(self, top: int, strip: Span) -> None:
+        """Remember which folders of chunks hold something not yet forced to the disk."""
+        key = str(top // self.chunk_rows)
+        if self._squeeze:
+            self._new.add(self._place.part / "c" / key)
+            return
+        for channel in range(-(-self.shape[0] // self._chunk[0])):
+            self._new.add(self._place.part / "c" / str(channel) / key)
+
+    def _safe_rows(self, strip: Span) -> int:
+        written = self._written[strip]
+        return written if written == self.shape[1] else written - written % self.chunk_rows
+
+    def _sync(self) -> None:
+        for written in self._new:
+            for path in [written, *written.rglob("*"), *written.parents]:
+                if path.exists() and path.is_relative_to(self._place.part):
+                    _force_to_disk(path)
+        self._new.clear()
+
+    def _close(self) -> None:
+        self._waiting.clear()
+
+    def _complete(self) -> None:
+        """Rename the folder; an older one steps aside first and is then removed."""
+        target = self._place.target
+        old = target.with_name(target.name + ".part.old")
+        remove(old)
+        if target.exists():
+            target.rename(old)
+        self._place.part.rename(target)
+        remove(old)
+
+    def _check_replaceable(self) -> None:
+        target = self._place.target
+        if target.exists() and not any((target / name).exists() for name in _METADATA):
+            raise BadFile(
+                f"{target}: is there and is not Zarr, so it is never replaced",
+                cure="choose another name",
+            )
+
+
+def _force_to_disk(path: Path) -> None:
+    """Force a file, or the names in a folder, to the disk."""
+    if path.is_dir():
+        sync_folder(path)
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
