@@ -36,6 +36,17 @@ def aliases(fx_node: torch.fx.Node) -> list[torch.fx.Node]:
     return [one for one in found if one is not fx_node]
 
 
+def same_tensor(one: torch.fx.Node, other: torch.fx.Node) -> bool:
+    """Whether two values are one tensor before and after writes, not two views of one memory."""
+    return _written(one) is _written(other)
+
+
+def _written(fx_node: torch.fx.Node) -> torch.fx.Node:
+    while writes_in_place(fx_node) and isinstance(fx_node.args[0], torch.fx.Node):
+        fx_node = fx_node.args[0]
+    return fx_node
+
+
 def _base(fx_node: torch.fx.Node) -> torch.fx.Node:
     while (is_view(fx_node) or writes_in_place(fx_node)) and fx_node.args:
         source = fx_node.args[0]

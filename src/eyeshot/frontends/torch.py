@@ -19,7 +19,7 @@ from torch.export.graph_signature import InputKind
 
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.frontends.calls import TupleItem, call_of, folded, plain_name
-from eyeshot.frontends.memory import aliases, is_view, writes_in_place
+from eyeshot.frontends.memory import aliases, same_tensor, writes_in_place
 from eyeshot.frontends.naming import Namer
 from eyeshot.frontends.rules import RULES
 from eyeshot.frontends.rules.windows import part_start
@@ -216,12 +216,13 @@ class _Walk:
         if not writes_in_place(fx_node):
             return
         for other in aliases(fx_node):
-            if is_view(other) and any(user > fx_node for user in other.users):
+            if same_tensor(other, fx_node):
+                self._values[other] = node
+            elif any(user > fx_node for user in other.users):
                 raise Unsupported(
                     f"{node.name} writes in place into a tensor that is also read through a view",
                     cure="write out of place there (x = x + y in place of x += y)",
                 )
-            self._values[other] = node
 
 
 def _unsupported(site: Site, reason: str) -> Described:

@@ -1,0 +1,256 @@
+"""The receptive field of every unit of every layer, from one pass over the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from eyeshot.axes import AxisMap, Everything, IntArray, Interval
+from eyeshot.errors import BadValue, UnknownName
+from eyeshot.geometry.phases import Pair, Phases, hull_of_taps, start, through, union
+from eyeshot.graph import Graph, Kind, Node
+
+EXACT = "exact"
+WHOLE_IMAGE = "whole image"
+
+
+@dataclass(frozen=True, slots=True)
+class ReceptiveField:
+    """What one unit sees.
+
+    Attributes:
+        layer: name of the node.
+        unit: its position along each spatial axis.
+        box: the inputs in its field; may reach outside the picture, where padding stands in.
+            None where the status is unsupported.
+        inside: the part inside the picture that its value really depends on.
+        status: ``exact``; ``whole image`` (a global operator stands before it); or
+            ``unsupported: <operator> at <layer>``, and then nothing is claimed.
+    """
+
+    layer: str
+    unit: tuple[int, ...]
+    box: tuple[Interval, ...] | None
+    inside: tuple[Interval, ...] | None
+    status: str
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Inputs along each axis of the box; nothing where there is no box."""
+        return tuple(len(side) for side in self.box or ())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+
+        def sides(box: tuple[Interval, ...] | None) -> list[list[int]] | None:
+            return None if box is None else [[side.lo, side.hi] for side in box]
+
+        return {
+            "layer": self.layer,
+            "unit": list(self.unit),
+            "box": sides(self.box),
+            "inside": sides(self.inside),
+            "status": self.status,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LayerField:
+    """The fields of a whole layer along one axis: a range where phases differ.
+
+    Attributes:
+        smallest: inputs seen by the unit that sees least.
+        largest: and by the one that sees most.
+        stride: inputs from one unit to the next; None where they are not evenly spaced.
+        padding: how far unit 0 sees before the first input.
+        centre: the middle of unit 0's field, in input positions.
+    """
+
+    smallest: int
+    largest: int
+    stride: Fraction | None
+    padding: int
+    centre: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class _AxisFields:
+    """Along one axis: without borders (None where that means nothing), and within the picture."""
+
+    free: Phases | None
+    lo: IntArray
+    hi: IntArray
+    whole: bool
+
+    def at(self, units: IntArray) -> Pair:
+        return self.lo[units], self.hi[units]
+
+
+class Fields:
+    """All receptive fields of a graph, with respect to one of its inputs.
+
+    The fields are worked out once, on first use; after that a query is a look-up.
+    """
+
+    def __init__(self, graph: Graph, source: str | None = None) -> None:
+        self.graph = graph
+        self.source = graph.inputs[0] if source is None else source
+        if self.source not in graph.inputs:
+            raise UnknownName("input", self.source, graph.inputs)
+
+    def field(self, layer: str, unit: Sequence[int] | None = None) -> ReceptiveField:
+        """What one unit of a layer sees.
+
+        Args:
+            layer: a node's name, or a module's dotted path.
+            unit: its position along each spatial axis; None for the middle one.
+
+        Raises:
+            UnknownName: no such layer.
+            BadValue: the unit lies outside the layer's map.
+        """
+        node = self.graph[layer]
+        unit = checked_unit(node, unit)
+        status = self.status(node.name)
+        fields = self._all[node.name]
+        if isinstance(fields, str):
+            return ReceptiveField(node.name, unit, None, None, status)
+        inside = tuple(_interval(a.lo[i], a.hi[i]) for a, i in zip(fields, unit, strict=True))
+        box = tuple(
+            side if a.free is None else Interval(*a.free.one(i))
+            for a, i, side in zip(fields, unit, inside, strict=True)
+        )
+        return ReceptiveField(node.name, unit, box, inside, status)
+
+    def status(self, layer: str) -> str:
+        """``exact``, ``whole image``, or ``unsupported: <operator> at <layer>``."""
+        fields = self._all[self.graph[layer].name]
+        if isinstance(fields, str):
+            return fields
+        return WHOLE_IMAGE if any(axis.whole for axis in fields) else EXACT
+
+    def phases(self, layer: str) -> tuple[Phases | None, ...]:
+        """The layer's fields without borders, one for each axis; None where there are none."""
+        fields = self._all[self.graph[layer].name]
+        return () if isinstance(fields, str) else tuple(axis.free for axis in fields)
+
+    def bounds(self, layer: str, axis: int) -> Pair:
+        """For all units along one axis, (first, one past the last) input really read.
+
+        Empty arrays where the layer is unsupported. A unit that reads nothing has first > last.
+        """
+        fields = self._all[self.graph[layer].name]
+        if isinstance(fields, str):
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        return fields[axis].lo, fields[axis].hi
+
+    def layer(self, layer: str) -> tuple[LayerField, ...]:
+        """The layer's fields in short, one for each axis; nothing where it is unsupported."""
+        fields = self._all[self.graph[layer].name]
+        return () if isinstance(fields, str) else tuple(_in_short(axis) for axis in fields)
+
+    @cached_property
+    def _all(self) -> dict[str, tuple[_AxisFields, ...] | str]:
+        found: dict[str, tuple[_AxisFields, ...] | str] = {}
+        for node in self.graph:
+            found[node.name] = self._node(node, found)
+        return found
+
+    def _node(
+        self, node: Node, found: dict[str, tuple[_AxisFields, ...] | str]
+    ) -> tuple[_AxisFields, ...] | str:
+        if node.operator == "input":
+            return tuple(_input_axis(n, node.name == self.source) for n in node.extents)
+        if node.kind is Kind.UNSUPPORTED:
+            return f"unsupported: {node.operator} at {node.name}"
+        before = [found[edge.source] for edge in node.edges]
+        lost = next((fields for fields in before if isinstance(fields, str)), None)
+        if lost is not None:
+            return lost
+        axes = []
+        for axis, extent in enumerate(node.extents):
+            branches = [
+                (edge.axes[axis], fields[axis])
+                for edge, fields in zip(node.edges, before, strict=True)
+                if not isinstance(fields, str)
+            ]
+            axes.append(_joined(branches, extent))
+        return tuple(axes)
+
+
+def _input_axis(n: int, asked: bool) -> _AxisFields:
+    places = np.arange(n, dtype=np.int64)
+    if asked:
+        return _AxisFields(start(), places, places + 1, whole=False)
+    # Another input of the network: its units see nothing of the one that is asked about.
+    return _AxisFields(None, np.ones_like(places), np.zeros_like(places), whole=False)
+
+
+def _joined(branches: list[tuple[AxisMap, _AxisFields]], extent: int) -> _AxisFields:
+    """The fields along one axis where branches meet."""
+    units = np.arange(extent, dtype=np.int64)
+    bounds = [_bounds(axis, before, units) for axis, before in branches]
+    lo = np.minimum.reduce([one[0] for one in bounds])
+    hi = np.maximum.reduce([one[1] for one in bounds])
+    whole = any(
+        before.whole or (isinstance(axis, Everything) and len(before.lo) > 1)
+        for axis, before in branches
+    )
+    seeing = [(axis, before) for axis, before in branches if (before.lo < before.hi).any()]
+    free: Phases | None = None
+    for i, (axis, before) in enumerate(seeing):
+        ahead = None if before.free is None else through(axis, before.free)
+        free = ahead if i == 0 else (union(free, ahead) if free and ahead else None)
+        if free is None:
+            break
+    return _AxisFields(free, lo, hi, whole)
+
+
+def _bounds(axis: AxisMap, before: _AxisFields, units: IntArray) -> Pair:
+    n = len(before.lo)
+    if isinstance(axis, Everything):
+        lo, hi = before.lo.min(initial=np.iinfo(np.int64).max), before.hi.max(initial=0)
+        return np.full_like(units, lo), np.full_like(units, hi)
+    return hull_of_taps(axis.taps(units, n), before.at)
+
+
+def _in_short(axis: _AxisFields) -> LayerField:
+    if axis.free is not None:
+        smallest, largest = axis.free.sizes
+        lo, hi = axis.free.one(0)
+        return LayerField(smallest, largest, axis.free.stride, -lo, Fraction(lo + hi - 1, 2))
+    sizes = np.maximum(axis.hi - axis.lo, 0)
+    first = _interval(axis.lo[0], axis.hi[0])
+    centre = Fraction(first.lo + first.hi - 1, 2)
+    return LayerField(int(sizes.min()), int(sizes.max()), None, -first.lo, centre)
+
+
+def _interval(lo: Any, hi: Any) -> Interval:
+    return Interval(int(lo), int(hi)) if lo < hi else Interval(0, 0)
+
+
+def checked_unit(node: Node, unit: Sequence[int] | None) -> tuple[int, ...]:
+    """A unit's place along every axis, the middle one by default; vanished axes may be left out.
+
+    Raises:
+        BadValue: it lies outside the node's map.
+    """
+    extents = node.extents
+    if unit is None:
+        return tuple(n // 2 for n in extents)
+    chosen = tuple(int(i) for i in unit)
+    live = [n for n, dim in zip(extents, node.dims, strict=True) if dim is not None]
+    if len(chosen) == len(live) < len(extents):
+        given = iter(chosen)
+        chosen = tuple(next(given) if dim is not None else 0 for dim in node.dims)
+    size = " x ".join(str(n) for n in extents)
+    if len(chosen) != len(extents):
+        raise BadValue(f"unit {chosen} of {node.name}", cure=f"give a place in its {size} map")
+    if not all(0 <= i < n for i, n in zip(chosen, extents, strict=True)):
+        raise BadValue(f"unit {chosen} lies outside {node.name}", cure=f"its map is {size}")
+    return chosen

@@ -1,0 +1,83 @@
+"""The exact set of inputs that one unit depends on, hole for hole.
+
+A receptive field is a box; what a unit reads inside it may have gaps (dilation, strides larger
+than kernels) or the shape of a cross (a 1x3 branch beside a 3x1 one). A set is held as a union of
+products: one set of places for each axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eyeshot.axes import NOTHING, AxisMap, Everything
+from eyeshot.errors import Unsupported
+from eyeshot.geometry.fields import Fields, checked_unit
+from eyeshot.graph import Graph
+
+Product = tuple[NDArray[np.bool_], ...]
+
+
+def footprint(
+    graph: Graph, layer: str, unit: Sequence[int] | None = None, source: str | None = None
+) -> NDArray[np.bool_]:
+    """Which positions of the input one unit depends on, over all channels.
+
+    Args:
+        graph: the network at one size.
+        layer: a node's name or a module's path.
+        unit: its position along each spatial axis; None for the middle.
+        source: which input of the network; None for the first.
+
+    Returns:
+        A mask over the input's positions, (H, W) for a picture.
+
+    Raises:
+        Unsupported: an operator without a rule stands before the unit.
+    """
+    fields = Fields(graph, source)
+    node = graph[layer]
+    if fields.field(node.name).box is None:
+        raise Unsupported(fields.status(node.name), cure="ask about a layer before it")
+    chosen = checked_unit(node, unit)
+    wanted: dict[str, list[Product]] = {
+        node.name: [tuple(np.arange(n) == i for n, i in zip(node.extents, chosen, strict=True))]
+    }
+    for name in reversed(list(graph.nodes)):
+        for product in wanted.get(name, []):
+            for edge in graph.nodes[name].edges:
+                extents = graph.nodes[edge.source].extents
+                needed = tuple(
+                    _needed(axis, places, n)
+                    for axis, places, n in zip(edge.axes, product, extents, strict=True)
+                )
+                _add(wanted.setdefault(edge.source, []), needed)
+    shape = graph.nodes[fields.source].extents
+    mask = np.zeros(shape, dtype=bool)
+    for product in wanted.get(fields.source, []):
+        mask[np.ix_(*product)] = True
+    return mask
+
+
+def _needed(axis: AxisMap, wanted: NDArray[np.bool_], n: int) -> NDArray[np.bool_]:
+    if isinstance(axis, Everything):
+        return np.full(n, wanted.any())
+    needed = np.zeros(n, dtype=bool)
+    taps = axis.taps(np.nonzero(wanted)[0], n)
+    needed[taps[taps != NOTHING]] = True
+    return needed
+
+
+def _add(products: list[Product], new: Product) -> None:
+    """Add one product to a union, unless it is empty or inside another; drop those inside it."""
+    if not all(places.any() for places in new):
+        return
+    if any(_inside(new, old) for old in products):
+        return
+    products[:] = [old for old in products if not _inside(old, new)] + [new]
+
+
+def _inside(one: Product, other: Product) -> bool:
+    return all(not (a & ~b).any() for a, b in zip(one, other, strict=True))

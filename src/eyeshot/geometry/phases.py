@@ -1,0 +1,140 @@
+"""Receptive fields on an axis without borders, where they repeat with a period.
+
+A unit's field depends on its phase: its place on the stride grid. After a pool by 2 and an
+up-sampling by 2, even and odd units see different patches, and no single number describes both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from eyeshot.axes import NOTHING, AxisMap, IntArray
+
+Pair = tuple[IntArray, IntArray]
+
+# A unit that depends on nothing (a gap between strides) has an empty field: lo > hi.
+_NO_LO = np.iinfo(np.int64).max // 4
+_NO_HI = -_NO_LO
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Phases:
+    """The fields of all units along one axis, as one period of them.
+
+    Unit ``i = p·outputs + r`` sees the inputs ``[lo[r] + p·inputs, hi[r] + p·inputs)``.
+
+    Attributes:
+        outputs: units in one period.
+        inputs: how far the field moves from one period to the next.
+        lo: first input seen, for each phase; may be negative (padding).
+        hi: one past the last input seen, for each phase.
+    """
+
+    outputs: int
+    inputs: int
+    lo: IntArray
+    hi: IntArray
+
+    @property
+    def stride(self) -> Fraction:
+        """Inputs from one unit to the next, on average."""
+        return Fraction(self.inputs, self.outputs)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """The smallest and the largest field among the phases, in inputs."""
+        sizes = np.maximum(self.hi - self.lo, 0)
+        return int(sizes.min()), int(sizes.max())
+
+    def at(self, units: IntArray) -> tuple[IntArray, IntArray]:
+        """First and one past the last input seen by each of ``units``, which may be negative."""
+        phase, block = units % self.outputs, units // self.outputs
+        lo, hi = self.lo[phase], self.hi[phase]
+        some = lo < hi
+        shift = block * self.inputs
+        return np.where(some, lo + shift, _NO_LO), np.where(some, hi + shift, _NO_HI)
+
+    def one(self, unit: int) -> tuple[int, int]:
+        """First and one past the last input seen by one unit; (0, 0) if it sees none."""
+        block, phase = divmod(unit, self.outputs)
+        lo, hi = int(self.lo[phase]), int(self.hi[phase])
+        return (lo + block * self.inputs, hi + block * self.inputs) if lo < hi else (0, 0)
+
+    def unit_halo(self) -> tuple[int, int]:
+        """How far the farthest-reaching unit sees before and after its own inputs.
+
+        Its own are the ``stride`` inputs that it stands on.
+        """
+        units = np.arange(self.outputs, dtype=np.int64)
+        some = self.lo < self.hi
+        before = units * self.inputs // self.outputs - self.lo
+        after = self.hi - -(-(units + 1) * self.inputs // self.outputs)
+        return int(before[some].max(initial=0)), int(after[some].max(initial=0))
+
+    def block_halo(self) -> tuple[int, int]:
+        """What a block of whole periods needs before its first and after its last own input."""
+        some = self.lo < self.hi
+        before = int((-self.lo)[some].max(initial=0))
+        after = int((self.hi - self.inputs)[some].max(initial=0))
+        return before, after
+
+
+def start() -> Phases:
+    """The input itself: unit i sees input i."""
+    return Phases(1, 1, np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64))
+
+
+def through(axis: AxisMap, source: Phases) -> Phases | None:
+    """The fields behind an axis map, from those before it; None if the map has no period."""
+    if axis.period is None:
+        return None
+    step_out, step_in = axis.period
+    repeats = source.outputs // math.gcd(step_in, source.outputs)
+    outputs = step_out * repeats
+    inputs = step_in * repeats // source.outputs * source.inputs
+    lo, hi = hull_of_taps(axis.reach(np.arange(outputs, dtype=np.int64)), source.at)
+    return _shortest(Phases(outputs, inputs, lo, hi))
+
+
+def union(one: Phases, other: Phases) -> Phases | None:
+    """The fields where two branches meet; None if the branches run at different strides."""
+    if one.stride != other.stride:
+        return None
+    outputs = math.lcm(one.outputs, other.outputs)
+    units = np.arange(outputs, dtype=np.int64)
+    (lo, hi), (lo2, hi2) = one.at(units), other.at(units)
+    inputs = int(one.stride * outputs)
+    return _shortest(Phases(outputs, inputs, np.minimum(lo, lo2), np.maximum(hi, hi2)))
+
+
+def hull_of_taps(taps: IntArray, at: Callable[[IntArray], Pair]) -> Pair:
+    """For each row of taps, the smallest interval that holds the fields of all of them.
+
+    Args:
+        taps: (units, m), with NOTHING in unused places.
+        at: the fields (lo, hi) of an array of source units.
+    """
+    real = taps != NOTHING
+    lo, hi = at(np.where(real, taps, 0))
+    lo = np.where(real, lo, _NO_LO).min(axis=1, initial=_NO_LO)
+    hi = np.where(real, hi, _NO_HI).max(axis=1, initial=_NO_HI)
+    return lo, hi
+
+
+def _shortest(phases: Phases) -> Phases:
+    """The same fields with the shortest period that tells them."""
+    units = np.arange(phases.outputs, dtype=np.int64)
+    for outputs in range(1, phases.outputs):
+        if phases.outputs % outputs or (phases.inputs * outputs) % phases.outputs:
+            continue
+        inputs = phases.inputs * outputs // phases.outputs
+        shorter = Phases(outputs, inputs, phases.lo[:outputs], phases.hi[:outputs])
+        lo, hi = shorter.at(units)
+        if (lo == phases.at(units)[0]).all() and (hi == phases.at(units)[1]).all():
+            return shorter
+    return phases

@@ -1,0 +1,50 @@
+"""What every node must give, so that a region of an output can be computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from eyeshot.axes import Interval
+from eyeshot.errors import BadValue
+from eyeshot.graph import Graph
+
+Region = tuple[Interval, ...]
+"""One interval for each spatial axis."""
+
+
+def required(graph: Graph, wanted: Mapping[str, Region]) -> dict[str, Region]:
+    """The smallest box of each node that the wanted boxes of some nodes depend on.
+
+    Args:
+        graph: the network at the whole picture's size.
+        wanted: a box for each output that is asked for.
+
+    Returns:
+        For each node that is needed at all, its box, inside ``[0, extent)`` along every axis.
+
+    Raises:
+        BadValue: a wanted box is empty or reaches outside the node.
+    """
+    boxes: dict[str, Region] = {}
+    for name, box in wanted.items():
+        node = graph[name]
+        for side, n in zip(box, node.extents, strict=True):
+            if not side or not Interval(0, n).covers(side):
+                raise BadValue(f"region {side} of {name}", cure=f"stay inside [0, {n})")
+        boxes[node.name] = box
+    for name in reversed(list(graph.nodes)):
+        if name not in boxes:
+            continue
+        for edge in graph.nodes[name].edges:
+            extents = graph.nodes[edge.source].extents
+            reads = tuple(
+                axis.reads(side, n)
+                for axis, side, n in zip(edge.axes, boxes[name], extents, strict=True)
+            )
+            before = boxes.get(edge.source)
+            boxes[edge.source] = reads if before is None else _hull(before, reads)
+    return boxes
+
+
+def _hull(one: Region, other: Region) -> Region:
+    return tuple(a.hull(b) for a, b in zip(one, other, strict=True))
