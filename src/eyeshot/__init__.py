@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from eyeshot import errors as errors
     from eyeshot import reference as reference
+    from eyeshot.explanation import explain as explain
     from eyeshot.features import see as see
     from eyeshot.filters import filter as filter
     from eyeshot.training import train as train
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 # name -> where it lives; "module" alone is the module itself
 _EXPORTS = {
     "errors": "eyeshot.errors",
+    "explain": "eyeshot.explanation:explain",
     "reference": "eyeshot.reference",
     "filter": "eyeshot.filters:filter",
     "see": "eyeshot.features:see",

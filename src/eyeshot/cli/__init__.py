@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from eyeshot import __version__
+from eyeshot.cli import explain
 from eyeshot.cli import filter as filter_command
 from eyeshot.errors import EyeshotError, Failure
 from eyeshot.files import explain_os_error
@@ -30,6 +31,7 @@ app = typer.Typer(
 
 
 _REGISTER: list[Callable[[typer.Typer], None]] = [
+    explain.register,
     filter_command.register,
 ]
 

@@ -1,0 +1,296 @@
+"""``eyeshot explain``: the sum behind one number, in a small matrix or inside a trained network.
+
+Two forms share the command. ``eyeshot explain conv`` and its sisters are commands of a group; any
+other first word is taken to be a run, and goes to the hidden command ``unit``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from eyeshot.cli.output import console, notes, print_json
+from eyeshot.errors import BadFile, BadValue, UnknownName
+
+if TYPE_CHECKING:
+    from eyeshot.explanation.walks import Walk
+
+OPERATIONS = ("conv", "pool", "transpose", "nearest", "bilinear")
+CONV_INPUT = "1 1 1 0 0 / 0 1 1 1 0 / 0 0 1 1 1 / 0 0 1 1 0 / 0 1 1 0 0"
+CONV_KERNEL = "1 0 1 / 0 1 0 / 1 0 1"
+POOL_INPUT = "1 3 2 1 / 4 6 5 2 / 3 1 1 0 / 1 2 2 4"
+SMALL_INPUT = "1 2 / 3 4"
+TRANSPOSE_KERNEL = "1 2 1 / 2 4 2 / 1 2 1"
+
+_ABOUT = (
+    "Show the sum behind a number.\n\n"
+    "[b]eyeshot explain conv[/b] (pool, transpose, nearest, bilinear) walks over a small matrix "
+    "and prints every step's sum.\n\n"
+    "[b]eyeshot explain RUN IMAGE --layer NAME --unit C,Y,X[/b] does it inside a trained network: "
+    "the patch, the kernel and the partial sum of every input channel, the bias, and the total."
+)
+
+_EPILOG = """
+[b]Examples[/b]
+
+eyeshot explain conv
+
+eyeshot explain conv --input "1 2 3 / 4 5 6 / 7 8 9" --kernel "1 0 / 0 -1" --padding same
+
+eyeshot explain pool --size 3 --padding 1 --stride 2,1 --mode avg
+
+eyeshot explain transpose --stride 2 --padding 1
+
+eyeshot explain bilinear --scale 2 --align-corners
+
+eyeshot explain runs/digits seven.png --layer conv2 --unit 3,10,12
+
+eyeshot explain runs/digits seven.png --layer fc2 --unit 7 --json
+"""
+
+
+class _ExplainGroup(TyperGroup):
+    """A group whose commands are operations, and where a run may stand in a command's place."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the hidden command before words that do not begin with one of ours."""
+        if args and args[0] not in {*self.commands, "-h", "--help"}:
+            _refuse_slip(args[0])
+            args = ["unit", *args]
+        return super().parse_args(ctx, args)
+
+
+def _refuse_slip(word: str) -> None:
+    """Raise UnknownName for ``pol`` or ``convolution``, where no run of that name exists."""
+    slip = difflib.get_close_matches(word, OPERATIONS, n=1) or word.startswith(OPERATIONS)
+    if slip and not Path(word).exists():
+        raise UnknownName("operation", word, OPERATIONS)
+
+
+Input = Annotated[
+    str, typer.Option("--input", "-i", metavar="MATRIX", help="Rows separated by /, or a file.")
+]
+Kernel = Annotated[str, typer.Option("--kernel", "-k", metavar="MATRIX", help="As --input.")]
+Stride = Annotated[str, typer.Option(metavar="N[,N]", help="Cells from one place to the next.")]
+Dilation = Annotated[str, typer.Option(metavar="N[,N]", help="How far apart the cells lie.")]
+Padding = Annotated[str, typer.Option(metavar="N[,N]", help="Cells added at each end.")]
+Scale = Annotated[
+    str | None, typer.Option(metavar="F[,F]", help="Times as many cells.", show_default="2")
+]
+Size = Annotated[
+    str | None, typer.Option(metavar="N[,N]", help="Cells wanted, in place of --scale.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group to ``app``."""
+    group = typer.Typer(
+        cls=_ExplainGroup,
+        help=_ABOUT,
+        epilog=_EPILOG,
+        no_args_is_help=True,
+        subcommand_metavar="(conv|pool|transpose|nearest|bilinear) [OPTIONS] | RUN IMAGE [OPTIONS]",
+    )
+    group.command("conv")(explain_conv)
+    group.command("pool")(explain_pool)
+    group.command("transpose")(explain_transpose)
+    group.command("nearest")(explain_nearest)
+    group.command("bilinear")(explain_bilinear)
+    group.command("unit", hidden=True)(explain_unit)
+    app.add_typer(group, name="explain")
+
+
+def explain_conv(
+    input_: Input = CONV_INPUT,
+    kernel: Kernel = CONV_KERNEL,
+    stride: Stride = "1",
+    padding: Annotated[
+        str, typer.Option(metavar="N[,N]|same|valid", help="Cells added at each end.")
+    ] = "0",
+    padding_mode: Annotated[
+        str, typer.Option(metavar="zeros|reflect|replicate|circular", help="What is added.")
+    ] = "zeros",
+    dilation: Dilation = "1",
+    bias: Annotated[float, typer.Option(help="Added to every sum.")] = 0.0,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Turn the kernel around: convolution proper.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Slide a kernel over a matrix: at each place, one sum of products."""
+    from eyeshot.explanation import read_matrix, walk_conv
+
+    walk = walk_conv(
+        read_matrix(input_),
+        read_matrix(kernel),
+        bias=bias,
+        stride=_whole(stride, "--stride"),
+        padding=padding if padding.isalpha() else _whole(padding, "--padding"),  # type: ignore[arg-type]
+        padding_mode=padding_mode,
+        dilation=_whole(dilation, "--dilation"),
+        flip=flip,
+    )
+    _print_walk(walk, as_json)
+
+
+def explain_pool(
+    input_: Input = POOL_INPUT,
+    size: Annotated[str, typer.Option(metavar="N[,N]", help="The window.")] = "2",
+    mode: Annotated[str, typer.Option(metavar="max|avg", help="Largest, or mean.")] = "max",
+    stride: Annotated[
+        str | None, typer.Option(metavar="N[,N]", help="Its steps.", show_default="the size")
+    ] = None,
+    padding: Padding = "0",
+    dilation: Dilation = "1",
+    ceil: Annotated[
+        bool, typer.Option("--ceil", help="A last window may hang over the far end.")
+    ] = False,
+    exclude_padding: Annotated[
+        bool, typer.Option("--exclude-padding", help="Padding does not count in a mean.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Slide a window over a matrix: at each place, the largest cell or the mean."""
+    from eyeshot.explanation import read_matrix, walk_pool
+
+    walk = walk_pool(
+        read_matrix(input_),
+        _whole(size, "--size"),
+        mode=mode,
+        stride=None if stride is None else _whole(stride, "--stride"),
+        padding=_whole(padding, "--padding"),
+        dilation=_whole(dilation, "--dilation"),
+        ceil_mode=ceil,
+        count_include_pad=not exclude_padding,
+    )
+    _print_walk(walk, as_json)
+
+
+def explain_transpose(
+    input_: Input = SMALL_INPUT,
+    kernel: Kernel = TRANSPOSE_KERNEL,
+    stride: Stride = "2",
+    padding: Annotated[
+        str, typer.Option(metavar="N[,N]", help="Cells removed from each end of the output.")
+    ] = "0",
+    output_padding: Annotated[
+        str, typer.Option(metavar="N[,N]", help="Cells added at the far end of the output.")
+    ] = "0",
+    dilation: Dilation = "1",
+    as_json: AsJson = False,
+) -> None:
+    """Transposed convolution: zeros put between the cells, then the kernel turned around."""
+    from eyeshot.explanation import read_matrix, walk_transpose
+
+    walk = walk_transpose(
+        read_matrix(input_),
+        read_matrix(kernel),
+        stride=_whole(stride, "--stride"),
+        padding=_whole(padding, "--padding"),
+        output_padding=_whole(output_padding, "--output-padding"),
+        dilation=_whole(dilation, "--dilation"),
+    )
+    _print_walk(walk, as_json)
+
+
+def explain_nearest(
+    input_: Input = SMALL_INPUT, scale: Scale = None, size: Size = None, as_json: AsJson = False
+) -> None:
+    """Nearest-neighbour up-sampling: every output copies one cell."""
+    from eyeshot.explanation import read_matrix, walk_nearest
+
+    _print_walk(walk_nearest(read_matrix(input_), **_target(scale, size)), as_json)
+
+
+def explain_bilinear(
+    input_: Input = SMALL_INPUT,
+    scale: Scale = None,
+    size: Size = None,
+    align_corners: Annotated[
+        bool, typer.Option("--align-corners", help="Corner cells stay where they are.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bilinear up-sampling: every output is a mean of up to four cells, the nearer the heavier."""
+    from eyeshot.explanation import read_matrix, walk_bilinear
+
+    target = _target(scale, size)
+    walk = walk_bilinear(read_matrix(input_), align_corners=align_corners, **target)
+    _print_walk(walk, as_json)
+
+
+def explain_unit(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")],
+    layer: Annotated[str, typer.Option(metavar="NAME", help="A layer, such as conv2.")],
+    unit: Annotated[
+        str, typer.Option(metavar="C,Y,X", help="Channel, row, column in its map, from 0.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """The sum behind one number inside a trained network.
+
+    eyeshot explain runs/digits seven.png --layer conv2 --unit 3,10,12
+    """
+    if not run.exists():
+        raise BadFile(
+            f"{run}: no such run folder",
+            cure=f"name a run, or an operation: {', '.join(OPERATIONS)}",
+        )
+    from eyeshot import runs
+    from eyeshot.explanation import draw_trace, explain, prepare
+
+    loaded = runs.load(run)
+    x, done = prepare(loaded, image)
+    trace = explain(loaded, x, layer=layer, unit=_numbers(unit, "--unit"))
+    for note in done:
+        notes.print(f"{image}: {note}")
+    if as_json:
+        print_json(trace.as_dict())
+    else:
+        console.print(draw_trace(trace))
+
+
+def _print_walk(walk: Walk, as_json: bool) -> None:
+    from eyeshot.explanation import draw_walk
+
+    if as_json:
+        print_json(walk.as_dict())
+    else:
+        console.print(draw_walk(walk))
+
+
+def _target(scale: str | None, size: str | None) -> dict[str, Any]:
+    """The up-sampled size as the library takes it; twice as large when nothing is said."""
+    if size is not None:
+        return {"size": _whole(size, "--size"), "scale": _factors(scale) if scale else None}
+    return {"scale": _factors(scale or "2")}
+
+
+def _whole(text: str, option: str) -> int | tuple[int, ...]:
+    """``2`` or ``2,1``."""
+    numbers = _numbers(text, option)
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _numbers(text: str, option: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"\s*-?\d{1,9}(\s*,\s*-?\d{1,9})*\s*", text):
+        raise BadValue(
+            f"{option} {text!r}", cure="give whole numbers with commas, such as 2 or 2,1"
+        )
+    return tuple(int(word) for word in text.split(","))
+
+
+def _factors(text: str) -> float | tuple[float, ...]:
+    """``2`` or ``1.5,2``."""
+    try:
+        factors = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        raise BadValue(f"--scale {text!r}", cure="give a number, such as 2 or 1.5,2") from None
+    return factors[0] if len(factors) == 1 else factors

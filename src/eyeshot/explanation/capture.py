@@ -1,0 +1,88 @@
+"""What went into one layer of a running network, and what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eyeshot.errors import BadValue, UnknownName, Unsupported
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of one layer; ``input`` and ``output`` are copies, (N, C, *sizes) or (N, …, I)."""
+
+    name: str
+    layer: nn.Module
+    input: Tensor
+    output: Tensor
+
+
+def record(net: nn.Module, x: Tensor, name: str, call: int = 0) -> Call:
+    """Run ``net`` on ``x`` once and keep what the layer ``name`` took and gave.
+
+    Raises:
+        UnknownName: no such layer.
+        BadValue: the network refuses ``x``, or does not call the layer that often.
+        Unsupported: the layer does not map one tensor to one tensor.
+    """
+    layers = {
+        dotted or type(net).__name__: module
+        for dotted, module in net.named_modules(remove_duplicate=False)
+    }
+    if name not in layers:
+        raise UnknownName("layer", name, layers)
+    calls: list[tuple[Any, Any]] = []
+
+    def keep(_: nn.Module, taken: tuple[Any, ...], given: Any) -> None:
+        # Copies, since a ReLU in place after the layer would write over its output.
+        calls.append((_copy(taken[0] if taken else None), _copy(given)))
+
+    handle = layers[name].register_forward_hook(keep)
+    try:
+        with at_rest(net), torch.no_grad():
+            net(x)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BadValue(
+            f"the network refused an input of shape {tuple(x.shape)}, {x.dtype}: {reason}",
+            cure="give the size, channels and type that it was trained with",
+        ) from error
+    finally:
+        handle.remove()
+    if not 0 <= call < len(calls):
+        raise BadValue(
+            f"layer {name!r} is called {len(calls)} times for this input, and call {call} is asked "
+            "for",
+            cure="count from 0" if calls else "name a layer that the network uses",
+        )
+    taken, given = calls[call]
+    if not isinstance(taken, Tensor) or not isinstance(given, Tensor) or taken.ndim < 2:
+        raise Unsupported(
+            f"layer {name!r}, a {type(layers[name]).__name__}, does not map one batch to another",
+            cure="name a convolution, transposed convolution, pool or linear layer",
+        )
+    return Call(name, layers[name], taken, given)
+
+
+@contextmanager
+def at_rest(net: nn.Module) -> Iterator[None]:
+    """Every module in eval mode within the block, and as it was after it."""
+    training = [module for module in net.modules() if module.training]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, tuple) and value:  # a pool that also returns indices
+        value = value[0]
+    return value.detach().clone() if isinstance(value, Tensor) else value

@@ -1,0 +1,194 @@
+"""Walks and traces drawn for a terminal with rich; they read as well without colour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from eyeshot.explanation.notation import show
+from eyeshot.explanation.traces import Part, UnitTrace
+from eyeshot.explanation.walks import Place, Step, Walk
+from eyeshot.reference.windows import Array
+
+SEEN, MADE, RESULT = "bold yellow", "dim", "bold green"
+MOST_PARTS = 32
+MOST_SIDE = 12
+
+Style = Callable[[Place], str]
+
+
+def draw_walk(walk: Walk) -> Group:
+    """The input, then for every step the window on it, the sum, and the output so far."""
+    return Group(_head(walk), *(_draw_step(walk, n) for n in range(len(walk.steps))), _tail(walk))
+
+
+def draw_trace(trace: UnitTrace) -> Group:
+    """Patch, kernel and partial sum of every input channel, the bias, and the total."""
+    unit = ", ".join(str(number) for number in trace.unit)
+    shape = "×".join(str(n) for n in trace.shape)
+    title = Text.assemble(
+        ("layer ", ""), (trace.layer, "bold"), f"  {trace.operator}  map {shape}  unit [{unit}]"
+    )
+    shown, left = _choose(trace.parts)
+    return Group(title, _parts_table(trace, shown, left), *_sum_lines(trace))
+
+
+def _head(walk: Walk) -> RenderableType:
+    options = "  ".join(f"{name} {_say(value)}" for name, value in walk.options.items())
+    sides = Table.grid(padding=(0, 4))
+    columns: list[RenderableType] = [_titled("input", _matrix(walk.input))]
+    if walk.read.shape != walk.input.shape:
+        name = "zeros inserted" if walk.operation == "transpose" else "padded"
+        columns.append(_titled(name, _matrix(walk.read, _made_style(walk))))
+    if walk.kernel is not None:
+        turned = walk.operation == "transpose" or walk.options.get("flip")
+        columns.append(_titled("kernel, turned" if turned else "kernel", _matrix(walk.kernel)))
+    sides.add_row(*columns)
+    return Group(Text.assemble((walk.operation, "bold"), f"  {options}"), sides)
+
+
+def _draw_step(walk: Walk, number: int) -> RenderableType:
+    step = walk.steps[number]
+    row, column = step.output
+    sides = Table.grid(padding=(0, 4))
+    so_far = {s.output: s.result for s in walk.steps[: number + 1]}
+    sides.add_row(
+        _matrix(walk.read, _made_style(walk), frozenset(term.at for term in step.terms)),
+        _output(walk, so_far, step),
+    )
+    title = Text(
+        f"\nstep {number + 1} of {len(walk.steps)}: output [{row}, {column}]", style="bold"
+    )
+    return Group(title, sides, Text(step.formula))
+
+
+def _tail(walk: Walk) -> RenderableType:
+    return Group(Text("\noutput", style="bold"), _matrix(walk.output, lambda _: RESULT))
+
+
+def _output(walk: Walk, so_far: dict[Place, float], step: Step) -> Text:
+    """The output as far as it has come, the newest cell in brackets."""
+    known = np.full(walk.output.shape, np.nan)
+    for place, value in so_far.items():
+        known[place] = value
+    width = max(len(show(s.result)) for s in walk.steps)
+    newest = frozenset([step.output])
+    return _matrix(known, lambda at: RESULT if at in newest else "", newest, width)
+
+
+def _made_style(walk: Walk) -> Style:
+    return lambda at: MADE if walk.made[at] else ""
+
+
+def _matrix(
+    values: Array,
+    style: Style = lambda _: "",
+    seen: frozenset[Place] = frozenset(),
+    width: int = 1,
+) -> Text:
+    """Numbers in columns; seen cells stand in brackets, one pair around a run of them.
+
+    NaN stands for a cell that holds nothing, a dot. ``width`` is the least of a column.
+    """
+    words = [["·" if np.isnan(v) else show(v) for v in row] for row in values.tolist()]
+    width = max(width, *(len(word) for row in words for word in row))
+    text = Text()
+    for row, line in enumerate(words):
+        for column, word in enumerate(line):
+            here, before = (row, column) in seen, (row, column - 1) in seen
+            text.append(_mark(before, here))
+            text.append(word.rjust(width), SEEN if here else style((row, column)))
+        text.append("]" if (row, len(line) - 1) in seen else " ")
+        if row + 1 < len(words):
+            text.append("\n")
+    return text
+
+
+def _mark(before: bool, here: bool) -> str:
+    """What stands between two neighbouring cells: ``[`` where a run begins, ``]`` where it ends."""
+    if here == before:
+        return " "
+    return "[" if here else "]"
+
+
+def _titled(title: str, body: RenderableType) -> Group:
+    return Group(Text(title, style="italic"), body)
+
+
+def _say(value: object) -> str:
+    """An option in few letters: ``(2, 2)`` is 2, ``((1, 1), (1, 1))`` is 1."""
+    if isinstance(value, tuple):
+        words = [_say(part) for part in value]
+        return words[0] if len(set(words)) == 1 else ",".join(words)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return show(value) if isinstance(value, int | float) else str(value)
+
+
+def _choose(parts: tuple[Part, ...]) -> tuple[list[Part], list[Part]]:
+    """The parts to draw, the largest ones if they are many, and the rest."""
+    if len(parts) <= MOST_PARTS:
+        return list(parts), []
+    ranked = sorted(parts, key=lambda part: -abs(part.sum))
+    shown = sorted(ranked[:MOST_PARTS], key=lambda part: part.channel)
+    return shown, ranked[MOST_PARTS:]
+
+
+def _parts_table(trace: UnitTrace, shown: list[Part], left: list[Part]) -> Table:
+    table = Table(show_lines=trace.parts[0].patch.ndim > 0)
+    table.add_column("channel", justify="right")
+    table.add_column("patch")
+    if trace.rule == "sum":
+        table.add_column("kernel")
+    table.add_column(
+        {"sum": "partial sum", "max": "largest", "mean": "mean"}[trace.rule], justify="right"
+    )
+    for part in shown:
+        cells: list[RenderableType] = [str(part.channel), _block(part.patch, part.outside)]
+        if part.kernel is not None:
+            cells.append(_block(part.kernel))
+        table.add_row(*cells, Text(_exact(part.sum), style=RESULT))
+    if left:
+        rest = sum(part.sum for part in left)
+        empty = [""] * (len(table.columns) - 3)
+        table.add_row("…", f"{len(left)} smaller ones", *empty, _exact(rest))
+    return table
+
+
+def _sum_lines(trace: UnitTrace) -> Iterator[Text]:
+    if trace.bias is not None:
+        yield Text(f"bias           {_exact(trace.bias):>14}")
+    yield Text(f"total          {_exact(trace.total):>14}", style=RESULT)
+    yield Text(f"network        {_exact(trace.network_value):>14}")
+    yield Text(f"difference     {abs(trace.total - trace.network_value):>14.1e}")
+
+
+def _block(array: Array, outside: Array | None = None) -> Text:
+    """A window of any number of axes: rows of numbers, slice under slice, cut where long."""
+    if array.ndim == 0:
+        return Text(show(float(array)))
+    if array.ndim > 2:
+        blocks = [
+            _block(part, None if outside is None else outside[n]) for n, part in enumerate(array)
+        ]
+        return Text("\n\n").join(blocks)
+    rows = np.atleast_2d(array)
+    mask = np.zeros(rows.shape, bool) if outside is None else np.atleast_2d(outside)
+    hidden = mask[:MOST_SIDE, :MOST_SIDE]
+    words = [
+        ["·" if gone else f"{v:.3g}" for v, gone in zip(row, mask, strict=True)]
+        for row, mask in zip(rows[:MOST_SIDE, :MOST_SIDE].tolist(), hidden.tolist(), strict=True)
+    ]
+    width = max(len(word) for row in words for word in row)
+    lines = [" ".join(word.rjust(width) for word in row) for row in words]
+    if max(rows.shape) > MOST_SIDE:
+        lines.append(f"… {rows.shape[0]}×{rows.shape[1]} in all")
+    return Text("\n".join(lines))
+
+
+def _exact(number: float) -> str:
+    return f"{number:.6f}" if abs(number) < 1e6 else f"{number:.6e}"

@@ -1,0 +1,91 @@
+"""``eyeshot.explain``: one unit of a network, or of a trained run looking at a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from eyeshot import images, runs
+from eyeshot.data import prepare_picture
+from eyeshot.errors import BadValue
+from eyeshot.explanation.traces import UnitTrace
+from eyeshot.explanation.units import explain_unit
+
+DIGIT_SETS = ("digits", "mnist")
+
+
+def explain(
+    net: nn.Module | runs.Run | str | Path,
+    image: Tensor | NDArray[Any] | str | Path,
+    *,
+    layer: str,
+    unit: Sequence[int],
+    call: int = 0,
+) -> UnitTrace:
+    """Where one number inside a network comes from: patch, kernel, partial sums, bias, total.
+
+    Args:
+        net: a network, a trained run, or the path of a run's folder.
+        image: for a run, a picture: a file, or an array (H, W) or (H, W, C), prepared as in
+            training. For a network, or ready for the run's network: a float tensor (C, H, W) or
+            (N, C, H, W), of which the first is traced.
+        layer: the dotted name of a convolution, transposed convolution, pool or linear layer.
+        unit: (channel, row, column) in that layer's output, counted from 0.
+        call: which of the layer's calls, where the network uses it several times.
+
+    Returns:
+        Plain data: ``as_dict()`` for JSON; ``rich.print()`` draws it.
+
+    Raises:
+        UnknownName: no such layer.
+        BadValue: the unit is outside the map, or an input that does not fit.
+        BadFile: not a run folder, or not a picture.
+        Unsupported: a layer of another kind.
+        Failure: the sum does not equal the network's own value.
+    """
+    run = runs.load(net) if isinstance(net, str | Path) else net
+    if isinstance(run, nn.Module):
+        network, batch = run, _as_batch(image)
+    else:
+        network = run.net
+        batch = _as_batch(image) if isinstance(image, Tensor) else prepare(run, image)[0]
+    place = next(iter(network.parameters()), batch)
+    return explain_unit(network, batch.to(place.device), layer=layer, unit=unit, call=call)
+
+
+def prepare(run: runs.Run, image: NDArray[Any] | str | Path) -> tuple[Tensor, list[str]]:
+    """A picture as the run's network takes it, float32 (1, C, H, W), and what was done to it.
+
+    Raises:
+        BadFile: not a picture.
+        BadValue: a picture that cannot be prepared.
+    """
+    picture = images.read(image) if isinstance(image, str | Path) else image
+    config = run.config
+    pixels, notes = prepare_picture(
+        picture,
+        channels=config.channels,
+        size=config.size,
+        digit=config.data in DIGIT_SETS,
+    )
+    return run.normalise(torch.from_numpy(pixels.copy())[None]), notes
+
+
+def _as_batch(image: Any) -> Tensor:
+    """A float tensor with a batch axis; a single (C, H, W) gets one."""
+    if isinstance(image, str | Path):
+        raise BadValue(
+            f"a network alone cannot read the picture {image}",
+            cure="give a trained run, which knows how its pictures are prepared, or a tensor",
+        )
+    x = torch.as_tensor(image)
+    if not x.is_floating_point():
+        raise BadValue(
+            f"an input of {x.dtype}", cure="give floating point, normalised as in training"
+        )
+    return x[None] if x.ndim == 3 else x

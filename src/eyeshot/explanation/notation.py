@@ -1,0 +1,30 @@
+"""How numbers are written for people and for JSON."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from numpy.typing import NDArray
+
+
+def show(number: float) -> str:
+    """At most six significant digits, whole numbers without a point, no ``-0``."""
+    return f"{number + 0.0:.6g}"
+
+
+def show_factor(number: float) -> str:
+    """As :func:`show`, a negative number in brackets, so that it can follow an operator."""
+    return f"({show(number)})" if number < 0 else show(number)
+
+
+def as_rows(array: NDArray[Any]) -> Any:
+    """Nested lists of numbers; what is not finite has no word in JSON and becomes None."""
+    if array.ndim:
+        return [as_rows(row) for row in array]
+    return as_number(array.item())
+
+
+def as_number(number: float) -> float | None:
+    """``number``, or None where it is not finite."""
+    return number if math.isfinite(number) else None
