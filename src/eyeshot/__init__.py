@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from eyeshot import errors as errors
     from eyeshot import reference as reference
+    from eyeshot.evaluation import evaluate as evaluate
+    from eyeshot.evaluation import predict as predict
     from eyeshot.explanation import explain as explain
     from eyeshot.features import see as see
     from eyeshot.filters import filter as filter
@@ -23,9 +25,11 @@ __version__ = "0.1.0"
 # name -> where it lives; "module" alone is the module itself
 _EXPORTS = {
     "errors": "eyeshot.errors",
+    "evaluate": "eyeshot.evaluation:evaluate",
     "explain": "eyeshot.explanation:explain",
     "reference": "eyeshot.reference",
     "filter": "eyeshot.filters:filter",
+    "predict": "eyeshot.evaluation:predict",
     "see": "eyeshot.features:see",
     "train": "eyeshot.training:train",
 }

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from eyeshot import __version__
-from eyeshot.cli import explain
+from eyeshot.cli import evaluate, explain, predict, train
 from eyeshot.cli import filter as filter_command
 from eyeshot.errors import EyeshotError, Failure
 from eyeshot.files import explain_os_error
@@ -31,6 +31,9 @@ app = typer.Typer(
 
 
 _REGISTER: list[Callable[[typer.Typer], None]] = [
+    train.register,
+    evaluate.register,
+    predict.register,
     explain.register,
     filter_command.register,
 ]

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from eyeshot import nets
 from eyeshot.errors import BadFile, BadValue, UnknownName
 from eyeshot.runs.config import Recipe, RunConfig
+from eyeshot.runs.fingerprints import fingerprint
 from eyeshot.runs.scoring import normalise, score
 from eyeshot.runs.weights import load_weights, read_tensors, save_tensors
 
@@ -29,6 +30,7 @@ __all__ = [
     "Run",
     "RunConfig",
     "build_net",
+    "fingerprint",
     "load",
     "load_weights",
     "normalise",

@@ -70,7 +70,7 @@ def train(
     data = (
         source if isinstance(source, Data) else load_data(source, folder=_path(folder), size=size)
     )
-    config = describe(data, _path(folder), model, model_arguments or {}, settings)
+    config = describe(source, data, _path(folder), model, model_arguments or {}, settings)
     place = Path(out) if out is not None else choose_folder(config)
     shown = progress if not isinstance(progress, bool) else _default_progress(progress)
     with torch_state_kept():

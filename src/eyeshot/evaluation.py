@@ -1,0 +1,207 @@
+"""How well a trained network does: on a whole test set, and on single pictures.
+
+Public as :func:`eyeshot.evaluate` and :func:`eyeshot.predict`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from eyeshot import images as pictures
+from eyeshot.data import Data, prepare_picture
+from eyeshot.data import load as load_data
+from eyeshot.errors import BadFile, BadValue, EyeshotError
+from eyeshot.runs import Run, fingerprint, load, score
+
+_DIGITS = ("digits", "mnist")
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One class: of those said to be it, how many were (precision); of it, how many were found.
+
+    ``precision`` is None when nothing was said to be it, ``recall`` when there was none of it.
+    """
+
+    name: str
+    count: int
+    precision: float | None
+    recall: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A network's answers for a test set of N pictures.
+
+    Attributes:
+        count: N.
+        accuracy: the share that is right.
+        loss: mean cross-entropy, in nats.
+        per_class: a line a class.
+        confusion: (classes, classes), how many of class [row] were said to be of class [column].
+        probabilities: (N, classes), in the order of the set.
+        labels: (N,).
+        notes: what the reader should know.
+    """
+
+    count: int
+    accuracy: float
+    loss: float
+    per_class: tuple[ClassResult, ...]
+    confusion: NDArray[np.int64] = field(repr=False)
+    probabilities: Tensor = field(repr=False)
+    labels: Tensor = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+    def mistakes(self) -> Tensor:
+        """Indices of the pictures it got wrong, the surest first."""
+        sure, said = self.probabilities.max(1)
+        wrong = (said != self.labels).nonzero().squeeze(1)
+        order: Tensor = wrong[sure[wrong].argsort(descending=True)]
+        return order
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain data."""
+        return {
+            "count": self.count,
+            "accuracy": self.accuracy,
+            "loss": self.loss,
+            "per_class": [vars(result) for result in self.per_class],
+            "confusion": self.confusion.tolist(),
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of one picture: the likeliest classes first, each with its probability.
+
+    ``notes`` tells what was done to the picture before the network saw it.
+    """
+
+    name: str
+    classes: tuple[tuple[str, float], ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain data."""
+        top = [{"class": name, "probability": share} for name, share in self.classes]
+        return {"image": self.name, "top": top, "notes": list(self.notes)}
+
+
+def evaluate(run: Run | str | Path, data: Data | str | Path | None = None) -> Evaluation:
+    """Judge a run by a test set.
+
+    Args:
+        run: a run, or the path of its folder.
+        data: by default the test part of what it was trained on, loaded from where it was. Data
+            that is loaded, or a folder: of the IDX files of MNIST for a network of digits, or of
+            pictures by class.
+
+    Raises:
+        BadFile: the run or the data cannot be read.
+        BadValue: the data has other classes or channels than the network.
+    """
+    run = run if isinstance(run, Run) else load(run)
+    config = run.config
+    loaded = data if isinstance(data, Data) else _load_for(run, data)
+    if loaded.classes != config.classes or loaded.channels != config.channels:
+        raise BadValue(
+            f"{loaded.name} has {loaded.channels} channels and the classes "
+            f"{', '.join(loaded.classes)}, and the network of {run.path} {config.channels} and "
+            f"{', '.join(config.classes)}",
+            cure="evaluate it on data like that it was trained on",
+        )
+    notes = list(loaded.notes)
+    if data is None and fingerprint(loaded) != config.fingerprint:
+        notes.append(f"the pictures in {loaded.name} have changed since the network was trained")
+    scores, labels = score(run.net, loaded.test, config)
+    return _summarise(scores, labels, config.classes, tuple(notes))
+
+
+def predict(
+    run: Run | str | Path, images: Iterable[str | Path | NDArray[Any]], top: int = 3
+) -> list[Prediction]:
+    """Say what each of ``images`` shows.
+
+    Args:
+        run: a run, or the path of its folder.
+        images: files, or arrays (H, W) or (H, W, C): uint8, uint16, or floats 0…1. A photo is
+            prepared as the network was trained; each prediction's notes say how.
+        top: how many classes to tell for each.
+
+    Raises:
+        BadFile: an image cannot be read.
+        BadValue: ``top`` is below 1, or an image holds nothing to classify.
+    """
+    if top < 1:
+        raise BadValue(f"top is {top}", cure="use 1 or more")
+    run = run if isinstance(run, Run) else load(run)
+    return [_predict_one(run, image, top) for image in images]
+
+
+def _predict_one(run: Run, image: str | Path | NDArray[Any], top: int) -> Prediction:
+    name = "array" if isinstance(image, np.ndarray) else str(image)
+    array = image if isinstance(image, np.ndarray) else pictures.read(Path(image))
+    config = run.config
+    try:
+        picture, notes = prepare_picture(
+            array, channels=config.channels, size=config.size, digit=config.data in _DIGITS
+        )
+    except EyeshotError as error:
+        raise error.at(name) from None
+    with torch.inference_mode():
+        scores = run.net(run.normalise(torch.from_numpy(picture).unsqueeze(0)))
+    shares, order = scores.softmax(1)[0].sort(descending=True)
+    ranked = zip(order.tolist(), shares.tolist(), strict=True)
+    classes = tuple((config.classes[index], share) for index, share in ranked)
+    return Prediction(name, classes[:top], tuple(notes))
+
+
+def _load_for(run: Run, place: str | Path | None) -> Data:
+    """The data of the run, or that of its kind in another ``place``."""
+    config = run.config
+    if config.data in _DIGITS:
+        if place is not None:
+            return load_data("mnist", folder=place, size=config.size)
+        return load_data(config.data, folder=config.data_folder, size=config.size)
+    source = Path(config.data) if place is None else Path(place)
+    if not source.is_dir():
+        raise BadFile(f"{source}: no such folder of pictures", cure="say where it is with --data")
+    return load_data(source, size=config.size)
+
+
+def _summarise(
+    scores: Tensor, labels: Tensor, classes: tuple[str, ...], notes: tuple[str, ...]
+) -> Evaluation:
+    count = len(classes)
+    said = scores.argmax(1)
+    confusion = torch.bincount(labels * count + said, minlength=count * count).view(count, count)
+    right, total, named = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+    per_class = tuple(
+        ClassResult(name, int(total[i]), _share(right[i], named[i]), _share(right[i], total[i]))
+        for i, name in enumerate(classes)
+    )
+    return Evaluation(
+        count=len(labels),
+        accuracy=float(right.sum() / len(labels)),
+        loss=float(cross_entropy(scores, labels)),
+        per_class=per_class,
+        confusion=confusion.numpy(),
+        probabilities=scores.softmax(1),
+        labels=labels,
+        notes=notes,
+    )
+
+
+def _share(part: Tensor, whole: Tensor) -> float | None:
+    return float(part / whole) if whole else None
