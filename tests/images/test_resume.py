@@ -1,0 +1,172 @@
+"""A killed run goes on, to the very bytes of the run that was not killed."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eyeshot import images
+from eyeshot.errors import BadFile, BadValue
+
+from .conftest import noise
+from .runner import run
+from .test_sinks import KINDS, content, put
+
+SHAPE = (1, 1100, 40)
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kept"), [(".npy", 16), (".png", 16), (".tif", 16), (".zarr", 512)]
+)
+def test_killed_at_random_moments_and_resumed(suffix: str, kept: int, tmp_path: Path) -> None:
+    band = 16
+    whole, path = tmp_path / f"whole{suffix}", tmp_path / f"out{suffix}"
+    run(whole, SHAPE, band, 0, resume=False)
+    chance = random.Random(suffix)
+    for attempt in range(3):
+        command = [sys.executable, "-m", "tests.images.runner", path, *SHAPE[1:], band, 0.004]
+        written = _kill(list(map(str, command)) + ["resume"] * (attempt > 0), chance.random() * 0.1)
+        if path.exists():
+            break  # it was quicker than the kill
+        rows = _journalled(path)
+        assert rows >= written // kept * kept, "what was announced as written is not lost"
+    if not path.exists():
+        before = _journalled(path)
+        assert run(path, SHAPE, band, 0, resume=True) == before
+    assert content(path) == content(whole)
+    assert {file.name for file in tmp_path.iterdir()} == {whole.name, path.name}
+
+
+def _kill(command: list[str], after: float) -> int:
+    """Start a run, kill it ``after`` seconds of work; return the last row that it announced."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        try:
+            process.wait(after)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+        told = process.stdout.read().split()
+    return int(told[-1]) if told else 0
+
+
+def _journalled(path: Path) -> int:
+    journal = json.loads(path.with_name(path.name + ".part.json").read_text())
+    return int(journal["done"].get(f"0:{SHAPE[2]}", 0))
+
+
+def _tops(sink: images.Sink, strip: tuple[int, int], step: int) -> range:
+    return range(sink.durable_rows(strip), sink.shape[1], step)
+
+
+class Killed(BaseException):
+    """Stands for the moment at which a process ends without a word."""
+
+
+@pytest.mark.parametrize("name", ["npy", "png deep colour", "tiff colour", "zarr planes"])
+@settings(max_examples=10)
+@given(data=st.data())
+def test_killed_between_any_two_steps_in_strips(
+    name: str, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    suffix, shape, dtype, squeeze = KINDS[name]
+    folder, array = tmp_path_factory.mktemp("resume"), noise(shape, dtype)
+    put(folder / f"whole{suffix}", array, squeeze, [0, shape[1]], [0, shape[2]])
+    middle = data.draw(st.integers(1, shape[2] - 1))
+    strips = [(0, middle), (middle, shape[2])]
+    path, step = folder / f"out{suffix}", data.draw(st.integers(20, shape[1]))
+    for life in [*data.draw(st.lists(st.integers(1, 30), max_size=4), label="steps"), None]:
+        sink = images.open_sink(path, shape, dtype, resume=True)
+        todo = [(strip, top) for strip in strips for top in _tops(sink, strip, step)]
+        for strip, top in todo[:life]:
+            sink.write(top, array[:, top : top + step, slice(*strip)], strip[0])
+        if life is None:
+            sink.finish()
+        del sink  # no abort, no finish: what the system has is all that there is
+    assert content(path) == content(folder / f"whole{suffix}")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".png", ".tif", ".zarr"])
+def test_killed_inside_finish(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    array, path = noise((1, 9, 7)), tmp_path / f"out{suffix}"
+
+    def die(self: Path, missing_ok: bool = False) -> None:
+        raise Killed
+
+    sink = images.open_sink(path, array.shape, np.uint8)
+    sink.write(0, array)
+    monkeypatch.setattr(Path, "unlink", die)  # before or after the last rename
+    with pytest.raises(Killed):
+        sink.finish()
+    monkeypatch.undo()
+    with images.open_sink(path, array.shape, np.uint8, resume=True) as again:
+        assert again.durable_rows() == 9
+        assert again.finish() == path
+    np.testing.assert_array_equal(images.open_source(path).read(), array)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def _unfinished(path: Path, settings: dict[str, object]) -> None:
+    with images.open_sink(path, (1, 9, 7), np.uint8, settings=settings) as sink:
+        sink.write(0, np.ones((1, 4, 7), np.uint8))
+
+
+def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "out.npy"
+    _unfinished(path, {"network": "abc", "as": "argmax"})
+    with pytest.raises(BadValue, match='cannot resume: network was "abc" and is "xyz"'):
+        images.open_sink(
+            path, (1, 9, 7), np.uint8, resume=True, settings={"network": "xyz", "as": "argmax"}
+        )
+    with pytest.raises(BadValue, match='as was "argmax" and is null'):
+        images.open_sink(path, (1, 9, 7), np.uint8, resume=True, settings={"network": "abc"})
+    with pytest.raises(BadValue, match="output shape was"):
+        images.open_sink(
+            path, (1, 9, 8), np.uint8, resume=True, settings={"network": "abc", "as": "argmax"}
+        )
+
+
+def test_an_unfinished_run_is_neither_lost_nor_taken_for_another(tmp_path: Path) -> None:
+    path = tmp_path / "out.npy"
+    _unfinished(path, {})
+    with pytest.raises(BadFile, match="an unfinished run lies there; --resume"):
+        images.open_sink(path, (1, 9, 7), np.uint8)
+    with images.open_sink(path, (1, 9, 7), np.uint8, force=True) as sink:
+        assert sink.durable_rows() == 0
+    journal = path.with_name("out.npy.part.json")
+    journal.write_text("{")
+    with pytest.raises(BadFile, match="not a journal"):
+        images.open_sink(path, (1, 9, 7), np.uint8, resume=True)
+    journal.unlink()
+    with pytest.raises(BadFile, match="no journal"):
+        images.open_sink(path, (1, 9, 7), np.uint8, resume=True)
+
+
+def test_what_an_aborted_run_finished_can_be_used(tmp_path: Path) -> None:
+    path = tmp_path / "out.npy"
+    _unfinished(path, {})
+    part = np.load(path.with_name("out.npy.part"))
+    assert part[0, :4].all()
+    assert not part[0, 4:].any()
+
+
+def test_after_a_new_start_of_the_machine_only_forced_rows_count(tmp_path: Path) -> None:
+    path = tmp_path / "out.npy"
+    _unfinished(path, {})
+    journal = path.with_name("out.npy.part.json")
+    found = json.loads(journal.read_text())
+    found["boot"] = "another"
+    found["forced"] = {"0:7": 2}
+    journal.write_text(json.dumps(found))
+    with images.open_sink(path, (1, 9, 7), np.uint8, resume=True) as sink:
+        assert sink.durable_rows() == 2
