@@ -7,6 +7,7 @@ of many such ratios is steady.
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -38,13 +39,14 @@ def time_interleaved(
 ) -> Timings:
     """Time ``calls`` in turn, ``rounds`` times, after ``warm_up`` rounds that are not counted.
 
-    The order turns by one place each round, so that nobody always runs on a neighbour's warm cache.
+    The order is drawn anew each round, from a fixed seed: nobody always follows the same neighbour,
+    whose threads may still spin and whose data lie in the cache.
     """
     names = list(calls)
+    order = random.Random(0)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(warm_up + rounds):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
+        for name in order.sample(names, len(names)):
             start = time.perf_counter()
             calls[name]()
             elapsed = time.perf_counter() - start

@@ -13,6 +13,8 @@ from eyeshot.errors import BadValue
 if TYPE_CHECKING:
     from eyeshot.filters import Padding, Range
 
+_WHOLE_NUMBERS_ONLY = {".png", ".jpg", ".jpeg", ".bmp"}
+
 _EPILOG = """
 [b]Examples[/b]
 
@@ -99,6 +101,11 @@ def filter_picture(
         )
     except BadValue as error:
         raise error.at(str(image)) from error
+    if plan.result.kind == "f" and out.suffix.lower() in _WHOLE_NUMBERS_ONLY:
+        cure = "write .tif or .npy"
+        if picture.dtype.kind == "u":
+            cure += ", or use --range clip or rescale"
+        raise BadValue(f"{out}: the result is {plan.result}, not for {out.suffix}", cure=cure)
     images.write(out, carry_out(plan, picture))
     if not quiet:
         notes.print(f"{out}: {plan}", markup=False, soft_wrap=True)

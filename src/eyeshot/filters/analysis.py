@@ -1,10 +1,9 @@
 """What a kernel is, and the cheapest exact way to lay it on a picture.
 
-The kinds, from special to general: *identity* (one weight of 1 at the anchor), *box* (all weights
-equal), *separable* (a column times a row: rank 1), *dense* (anything else). The methods:
+The kinds, from special to general: *box* (all weights equal), *separable* (a column times a row:
+rank 1), *dense* (anything else). The methods:
 
 ========== ============================================ =======================================
-copy       nothing to compute                           identity
 direct     every weight that is not zero, multiplied    3×3 of any kind, dense small
 separable  a row of weights, then a column of weights   rank 1, from about 5×5 up
 box        running sums: the cost ignores the size      box, from about 21×21 up
@@ -19,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
 
@@ -28,7 +28,6 @@ from eyeshot.filters.options import Weights
 class Kind(StrEnum):
     """What a kernel is."""
 
-    IDENTITY = "identity"
     BOX = "box"
     SEPARABLE = "separable"
     DENSE = "dense"
@@ -37,7 +36,6 @@ class Kind(StrEnum):
 class Method(StrEnum):
     """How a kernel is laid on a picture."""
 
-    COPY = "copy"
     DIRECT = "direct"
     SEPARABLE = "separable"
     BOX = "box"
@@ -87,11 +85,9 @@ class Route:
             return f"{what}, direct: {self.weights} multiply-adds a pixel{parts}"
         if self.method is Method.SEPARABLE:
             return f"{what}, a row then a column: {height + width} multiply-adds a pixel"
-        return f"{what}, " + {
-            Method.COPY: "nothing to compute",
-            Method.BOX: "running sums: a few additions a pixel, whatever the size",
-            Method.FFT: "by the Fourier transform",
-        }.get(self.method, str(self.method))
+        if self.method is Method.BOX:
+            return f"{what}, running sums: a few additions a pixel, whatever the size"
+        return f"{what}, by the Fourier transform"
 
 
 def anchor(shape: tuple[int, int]) -> tuple[int, int]:
@@ -111,14 +107,17 @@ def find_route(weights: Weights, itemsize: int = 4, *, local: bool = False) -> R
         itemsize: bytes of the float type computed in, 4 or 8.
         local: only methods in which a pixel's value (NaN, say) cannot spread beyond the kernel.
     """
-    height, width = weights.shape
-    count = int(np.count_nonzero(weights))
-    kind = _find_kind(weights)
+    return _find_route(weights.tobytes(), weights.shape[1], itemsize, local)
+
+
+@lru_cache(maxsize=64)
+def _find_route(weight_bytes: bytes, width: int, itemsize: int, local: bool) -> Route:
+    weights = np.frombuffer(weight_bytes).reshape(-1, width)
+    height, count = len(weights), int(np.count_nonzero(weights))
     factors = _factor(weights, itemsize)
-    if kind is Kind.DENSE and factors is not None:
-        kind = Kind.SEPARABLE
-    if kind is Kind.IDENTITY:
-        return Route(kind, Method.COPY, (height, width), count)
+    kind = Kind.SEPARABLE if factors is not None else Kind.DENSE
+    if (weights == weights[0, 0]).all():
+        kind = Kind.BOX
     costs: dict[Method, int] = {}
     if factors is not None:
         costs[Method.SEPARABLE] = height + width + _SEPARABLE_OVERHEAD
@@ -134,15 +133,6 @@ def find_route(weights: Weights, itemsize: int = 4, *, local: bool = False) -> R
     column, row = factors or (None, None)
     used = pieces if method is Method.DIRECT else ()
     return Route(kind, method, (height, width), count, column, row, used)
-
-
-def _find_kind(weights: Weights) -> Kind:
-    centre = anchor((weights.shape[0], weights.shape[1]))
-    if weights[centre] == 1 and np.count_nonzero(weights) == 1:
-        return Kind.IDENTITY
-    if (weights == weights.flat[0]).all():
-        return Kind.BOX
-    return Kind.DENSE
 
 
 def _factor(weights: Weights, itemsize: int) -> tuple[tuple[float, ...], tuple[float, ...]] | None:

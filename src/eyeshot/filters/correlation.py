@@ -1,18 +1,20 @@
 """A kernel laid on a picture, by the method that its route names, on OpenCV and SciPy.
 
-Everything here takes float pictures of (H, W) or (H, W, C) with C ≤ 4 and returns float pictures of
-the same type. OpenCV's ``filter2D`` and its kin compute cross-correlation, which is what we want.
+Everything here takes float pictures of (H, W) or (H, W, C) with C from 2 to 4 (OpenCV drops an axis
+of one channel and writes the border of four channels at most) and returns float pictures of the
+same type. OpenCV's ``filter2D`` and its kin compute cross-correlation, which is what we want.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
 import scipy.fft
 
 from eyeshot.filters.analysis import Method, Route, anchor, find_route
+from eyeshot.filters.bands import cut_bands
 from eyeshot.filters.options import Array, Weights
 
 # What OpenCV does at the border by itself; "valid" takes any of them and cuts the rim off.
@@ -29,7 +31,7 @@ def correlate(picture: Array, weights: Weights, route: Route, padding: str) -> A
     """Cross-correlate a float picture with one kernel.
 
     Args:
-        picture: (H, W) or (H, W, C), C ≤ 4, float32 or float64, C-contiguous.
+        picture: (H, W) or (H, W, C), float32 or float64, C-contiguous.
         weights: (kh, kw); for ``"valid"`` no larger than (H, W).
         route: of these weights, as :func:`eyeshot.filters.analysis.find_route` gives it.
         padding: one of :data:`eyeshot.filters.options.PADDINGS`.
@@ -37,18 +39,48 @@ def correlate(picture: Array, weights: Weights, route: Route, padding: str) -> A
     Returns:
         (H, W[, C]), or (H − kh + 1, W − kw + 1[, C]) for ``"valid"``.
     """
-    if route.method in (Method.BOX, Method.FFT) and not np.isfinite(picture).all():
+    if route.method in (Method.BOX, Method.FFT) and not _is_finite(picture):
         # Running sums and transforms would spread one NaN over the whole picture.
         route = find_route(weights, picture.itemsize, local=True)
     if route.method is Method.FFT:
         return _by_fft(pad(picture, weights.shape, padding), weights)
     if len(route.pieces) > 1 or (route.method is Method.DIRECT and not route.pieces):
         return _by_pieces(pad(picture, weights.shape, padding), weights, route)
-    if padding == "circular" and route.method is not Method.COPY:
+    if padding == "circular":
         picture, padding = pad(picture, weights.shape, padding), "valid"
-    out = _CALLS[route.method](picture, weights, route, _BORDERS.get(padding, cv2.BORDER_CONSTANT))
-    out = out.reshape(picture.shape)  # OpenCV drops a last axis of one channel
+    out = _CALLS[route.method](picture, weights, route, _BORDERS[padding])
     return crop(out, weights.shape) if padding == "valid" else out
+
+
+def magnitude(
+    picture: Array, kernels: Sequence[Weights], routes: Sequence[Route], padding: str
+) -> Array:
+    """sqrt(x² + y²) of the responses to two kernels of one shape, as :func:`correlate` gives them.
+
+    Computed by bands of rows. A band sees a kernel's height of its neighbours' rows on both sides,
+    so that its own border, where it is not the picture's, touches no row that is kept.
+    """
+    shape = kernels[0].shape
+    if padding == "circular":
+        picture, padding = pad(picture, shape, padding), "valid"
+    cut = (shape[0] - 1, shape[1] - 1) if padding == "valid" else (0, 0)
+    height, width = picture.shape[0] - cut[0], picture.shape[1] - cut[1]
+    joined = np.empty((height, width, *picture.shape[2:]), picture.dtype)
+    for first, last in cut_bands(picture, height, shape[0]):
+        low, high = max(0, first - shape[0]), min(picture.shape[0], last + cut[0] + shape[0])
+        x, y = (
+            correlate(picture[low:high], weights, route, padding)[first - low : last - low]
+            for weights, route in zip(kernels, routes, strict=True)
+        )
+        cv2.magnitude(x, y, joined[first:last])
+    return joined
+
+
+def _is_finite(picture: Array) -> bool:
+    """Whether no value is NaN or infinite. The sum of squares tells it in half the time."""
+    if np.isfinite(np.vdot(picture, picture)):
+        return True
+    return bool(np.isfinite(picture).all())  # the squares of large values may overflow
 
 
 def pad(picture: Array, shape: tuple[int, ...], padding: str) -> Array:
@@ -71,10 +103,6 @@ def crop(picture: Array, shape: tuple[int, ...]) -> Array:
     top, left = anchor((shape[0], shape[1]))
     height, width = picture.shape[0] - shape[0] + 1, picture.shape[1] - shape[1] + 1
     return picture[top : top + height, left : left + width]
-
-
-def _copy(picture: Array, _weights: Weights, _route: Route, _border: int) -> Array:
-    return picture.copy()
 
 
 def _direct(picture: Array, weights: Weights, _route: Route, border: int) -> Array:
@@ -104,7 +132,6 @@ def _box(picture: Array, weights: Weights, _route: Route, border: int) -> Array:
 
 
 _CALLS = {
-    Method.COPY: _copy,
     Method.DIRECT: _direct,
     Method.SEPARABLE: _separable,
     Method.BOX: _box,
@@ -115,11 +142,12 @@ def _by_pieces(padded: Array, weights: Weights, route: Route) -> Array:
     """Sum of the direct results of the kernel's pieces, each on its own window of the picture."""
     height, width = padded.shape[0] - weights.shape[0] + 1, padded.shape[1] - weights.shape[1] + 1
     total = np.zeros((height, width, *padded.shape[2:]), padded.dtype)
-    for top, left, rows, columns in route.pieces:
-        window = padded[top : top + height + rows - 1, left : left + width + columns - 1]
-        part = weights[top : top + rows, left : left + columns]
-        result = cv2.filter2D(window, -1, part, anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
-        total += result.reshape(window.shape)[:height, :width]
+    for first, last in cut_bands(padded, height, weights.shape[0]):
+        for top, left, rows, columns in route.pieces:
+            window = padded[first + top : last + top + rows - 1, left : left + width + columns - 1]
+            part = weights[top : top + rows, left : left + columns]
+            result = cv2.filter2D(window, -1, part, anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
+            total[first:last] += result[: last - first, :width]
     return total
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from eyeshot.errors import BadValue
 from eyeshot.filters import ranges
 from eyeshot.filters.analysis import Route, find_route
-from eyeshot.filters.correlation import correlate, crop
+from eyeshot.filters.correlation import correlate, crop, magnitude
 from eyeshot.filters.options import (
     ALPHAS,
     PADDINGS,
@@ -191,24 +190,22 @@ def carry_out(plan: Plan, picture: Array) -> Array:
 
 
 def _respond(plan: Plan, colour: Array) -> Array:
-    """The kernels' responses in the work type; two of them joined as a magnitude."""
+    """The response in the work type: of one kernel, or the magnitude of two."""
+    if colour.ndim == 3 and colour.shape[2] == 1:
+        return _respond(plan, colour[..., 0])[..., np.newaxis]
     colour = np.ascontiguousarray(colour, dtype=plan.work)
-    responses = [
-        _correlate_channels(colour, weights, route, plan.padding)
-        for weights, route in zip(plan.kernels.kernels, plan.routes, strict=True)
-    ]
-    if len(responses) == 1:
-        return responses[0]
-    first, second = responses
-    return cv2.magnitude(first, second).reshape(first.shape)
-
-
-def _correlate_channels(colour: Array, weights: Array, route: Route, padding: str) -> Array:
     if colour.ndim == 2 or colour.shape[2] <= _CHANNELS_AT_ONCE:
-        return correlate(colour, weights, route, padding)
-    groups = np.split(colour, np.arange(_CHANNELS_AT_ONCE, colour.shape[2], _CHANNELS_AT_ONCE), 2)
-    done = [correlate(np.ascontiguousarray(part), weights, route, padding) for part in groups]
-    return np.concatenate(done, axis=2)
+        return _respond_at_once(plan, colour)
+    cuts = np.arange(_CHANNELS_AT_ONCE, colour.shape[2], _CHANNELS_AT_ONCE)
+    groups = np.split(colour, cuts, axis=2)
+    return np.concatenate([_respond(plan, group) for group in groups], axis=2)
+
+
+def _respond_at_once(plan: Plan, colour: Array) -> Array:
+    kernels = plan.kernels.kernels
+    if len(kernels) == 1:
+        return correlate(colour, kernels[0], plan.routes[0], plan.padding)
+    return magnitude(colour, kernels, plan.routes, plan.padding)
 
 
 def _check_picture(picture: Array) -> None:

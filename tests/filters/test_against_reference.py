@@ -1,0 +1,207 @@
+"""Every route, border, type and size against the definition in plain NumPy."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import eyeshot
+from eyeshot import reference
+from eyeshot.filters import NAMES, Method, resolve, route
+from eyeshot.filters.analysis import find_route
+from eyeshot.filters.correlation import correlate
+
+Array = NDArray[Any]
+Border = Literal["same", "valid", "reflect", "replicate", "circular"]
+BORDERS: tuple[Border, ...] = ("same", "valid", "reflect", "replicate", "circular")
+# Rounding errors grow with the sum of |weight · value|; these are a few units in the last place.
+TOLERANCE = {"float32": 3e-6, "float64": 1e-13}
+
+
+def define(picture: Array, kernel: Array, padding: Border, *, flip: bool = False) -> Array:
+    """The answer by the reference, in float64, channel by channel."""
+    planes = np.atleast_3d(picture.astype(np.float64)).transpose(2, 0, 1)[:, np.newaxis]
+    mode = "zeros" if padding in ("same", "valid") else padding
+    maps = reference.conv(
+        planes,
+        np.asarray(kernel, dtype=np.float64)[np.newaxis, np.newaxis],
+        padding="valid" if padding == "valid" else "same",
+        padding_mode=mode,
+        flip=flip,
+    )
+    return maps[:, 0].transpose(1, 2, 0).reshape(*maps.shape[2:], *picture.shape[2:])
+
+
+def bound(picture: Array, kernel: Array) -> float:
+    return float(np.abs(kernel).sum() * np.abs(picture).max()) + 1e-300
+
+
+@st.composite
+def kernels(draw: st.DrawFn, largest: int = 15) -> Array:
+    height, width = draw(st.integers(1, largest)), draw(st.integers(1, largest))
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    weights: Array = random.normal(size=(height, width))
+    match draw(st.sampled_from(["box", "separable", "dense", "sparse", "whole", "zero"])):
+        case "box":
+            weights = np.full((height, width), weights[0, 0])
+        case "separable":
+            weights = np.outer(weights[:, 0], weights[0])
+        case "sparse":
+            weights = weights * (random.random((height, width)) < 0.1)
+        case "whole":
+            weights = np.rint(weights * 3)
+        case "zero":
+            weights = np.zeros((height, width))
+    return weights
+
+
+@st.composite
+def pictures(draw: st.DrawFn, least: int = 1, dtypes: tuple[str, ...] = ("float32",)) -> Array:
+    size = draw(st.integers(least, 33)), draw(st.integers(least, 33))
+    channels = draw(st.sampled_from([(), (1,), (2,), (3,), (4,), (5,)]))
+    dtype = np.dtype(draw(st.sampled_from(dtypes)))
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    if dtype.kind == "u":
+        white = 2 ** (8 * dtype.itemsize) - 1
+        return random.integers(0, white, (*size, *channels), endpoint=True).astype(dtype)
+    return random.normal(size=(*size, *channels)).astype(dtype)
+
+
+@settings(max_examples=60)
+@given(pictures(least=15, dtypes=("float32", "float64")), kernels(), st.sampled_from(BORDERS))
+def test_floats_equal_the_reference(picture: Array, kernel: Array, padding: Border) -> None:
+    before = picture.copy()
+    found = eyeshot.filter(picture, kernel, padding=padding, alpha="filter")
+    expected = define(picture, kernel, padding)
+    assert found.dtype == picture.dtype
+    assert found.shape == expected.shape
+    error = float(np.abs(found - expected).max())
+    assert error <= TOLERANCE[str(picture.dtype)] * bound(picture, kernel)
+    np.testing.assert_array_equal(picture, before)
+
+
+@settings(max_examples=40)
+@given(pictures(), kernels(largest=24), st.sampled_from(BORDERS[2:]))
+def test_a_border_wider_than_the_picture_repeats_as_numpy_pads(
+    picture: Array, kernel: Array, padding: Border
+) -> None:
+    """The reference refuses what PyTorch refuses; we go on mirroring or wrapping, as NumPy does."""
+    found = eyeshot.filter(picture, kernel, padding=padding, alpha="filter")
+    rim = [((size - 1) // 2, size // 2) for size in kernel.shape] + [(0, 0)]
+    names = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+    pad: Any = np.pad
+    padded = pad(picture.astype(np.float64), rim[: picture.ndim], mode=names[padding])
+    expected = define(padded, kernel, "valid")
+    assert float(np.abs(found - expected).max()) <= TOLERANCE["float32"] * bound(picture, kernel)
+
+
+@settings(max_examples=30)
+@given(pictures(least=15, dtypes=("uint8", "uint16")), kernels(), st.sampled_from(BORDERS))
+def test_whole_numbers_are_rounded_and_clipped_without_overflow(
+    picture: Array, kernel: Array, padding: Border
+) -> None:
+    found = eyeshot.filter(picture, kernel, padding=padding, alpha="filter")
+    exact = define(picture, kernel, padding)
+    expected = np.clip(np.rint(exact), 0, np.iinfo(picture.dtype).max)
+    assert found.dtype == picture.dtype
+    # Only where the exact sum lies on the edge between two whole numbers may rounding differ.
+    on_edge = np.abs(exact - np.floor(exact) - 0.5) <= 3e-6 * bound(picture, kernel)
+    assert ((found == expected) | on_edge).all()
+    assert int(np.abs(found.astype(np.int64) - expected.astype(np.int64)).max(initial=0)) <= 1
+
+
+@settings(max_examples=25)
+@given(pictures(least=15, dtypes=("float64",)), kernels(), st.sampled_from(BORDERS))
+def test_convolution_turns_the_kernel(picture: Array, kernel: Array, padding: Border) -> None:
+    found = eyeshot.filter(picture, kernel, padding=padding, convolve=True, alpha="filter")
+    expected = define(picture, kernel, padding, flip=True)
+    assert float(np.abs(found - expected).max()) <= 1e-13 * bound(picture, kernel)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "mean:4", "mean:31", "gaussian:12", "motion:40"])
+@pytest.mark.parametrize("padding", BORDERS)
+def test_every_named_kernel_equals_the_reference(name: str, padding: Border) -> None:
+    picture = np.random.default_rng(0).random((47, 52, 3))
+    parts = [define(picture, kernel, padding) for kernel in resolve(name).kernels]
+    expected = parts[0] if len(parts) == 1 else np.hypot(*parts)
+    found = eyeshot.filter(picture, name, padding=padding)
+    assert float(np.abs(found - expected).max()) <= 1e-12
+
+
+@pytest.mark.parametrize("channels", [(), (1,), (3,), (6,)])
+@pytest.mark.parametrize("padding", BORDERS)
+def test_a_magnitude_in_many_bands_equals_the_reference(
+    channels: tuple[int, ...], padding: Border, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eyeshot.filters.bands._BAND_BYTES", 1)
+    picture = np.random.default_rng(0).random((61, 9, *channels))
+    expected = np.hypot(*(define(picture, kernel, padding) for kernel in resolve("sobel").kernels))
+    found = eyeshot.filter(picture, "sobel", padding=padding)
+    assert float(np.abs(found - expected).max()) <= 1e-13
+
+
+LARGE = np.random.default_rng(1).normal(size=(33, 30))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "method"),
+    [
+        (np.ones((3, 3)), Method.DIRECT),
+        (np.ones((9, 9)), Method.SEPARABLE),
+        (np.full((41, 40), 0.3), Method.BOX),
+        (LARGE[:9, :10], Method.DIRECT),
+        (LARGE[:20, :21], Method.DIRECT),  # more weights than OpenCV takes at once: in pieces
+        (LARGE, Method.FFT),
+        (np.eye(40), Method.DIRECT),
+    ],
+    ids=lambda value: str(getattr(value, "shape", value)),
+)
+@pytest.mark.parametrize("padding", BORDERS)
+def test_each_method_equals_the_reference(kernel: Array, method: Method, padding: Border) -> None:
+    assert [part.method for part in route(kernel)] == [method]
+    picture = np.random.default_rng(0).random((50, 64, 3), dtype=np.float32)
+    found = eyeshot.filter(picture, kernel, padding=padding)
+    expected = define(picture, kernel, padding)
+    assert float(np.abs(found - expected).max()) <= 2e-6 * bound(picture, kernel)
+
+
+@settings(max_examples=25)
+@given(pictures(dtypes=("float64",)), kernels(largest=9), st.booleans())
+def test_all_methods_that_can_compute_a_kernel_agree(
+    picture: Array, kernel: Array, ones: bool
+) -> None:
+    if picture.ndim == 3:
+        picture = np.ascontiguousarray(picture[..., 0])
+    kernel = np.ones_like(kernel) if ones else kernel
+    general = find_route(kernel, 8, local=True)
+    expected = correlate(picture, kernel, general, "same")
+    for candidate in (find_route(kernel, 8), find_route(kernel, 4)):
+        found = correlate(picture, kernel, candidate, "same")
+        assert float(np.abs(found - expected).max()) <= 1e-6 * bound(picture, kernel)
+
+
+@pytest.mark.parametrize("kernel", ["mean", "mean:5", "mean:31", "gaussian:7", LARGE])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_nan_reaches_no_further_than_the_kernel(kernel: str | Array, bad: float) -> None:
+    picture = np.random.default_rng(0).random((90, 90), dtype=np.float32)
+    picture[45, 45] = bad
+    found = eyeshot.filter(picture, kernel)
+    height, width = resolve(kernel).shape
+    touched = np.zeros(picture.shape, dtype=bool)
+    touched[45 - height // 2 : 46 + height // 2, 45 - width // 2 : 46 + width // 2] = True
+    assert np.isfinite(found[~touched]).all()
+    assert not np.isfinite(found[45, 45])
+    clean = np.where(np.isfinite(picture), picture, 0)
+    expected = define(clean, resolve(kernel).kernels[0], "same")
+    np.testing.assert_allclose(found[~touched], expected[~touched], atol=1e-3)
+
+
+def test_squares_that_overflow_are_not_taken_for_infinity() -> None:
+    picture = np.full((40, 40), 1e30, dtype=np.float32)
+    found = eyeshot.filter(picture, "mean:31", padding="valid")
+    np.testing.assert_allclose(found, 1e30, rtol=1e-5)
