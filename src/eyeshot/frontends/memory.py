@@ -24,7 +24,7 @@ def is_view(fx_node: torch.fx.Node) -> bool:
 
 
 def aliases(fx_node: torch.fx.Node) -> list[torch.fx.Node]:
-    """All values that share memory with what ``fx_node`` writes to, but ``fx_node`` itself."""
+    """All earlier values that share memory with what ``fx_node`` writes to."""
     root = _base(fx_node)
     found, waiting = [root], [root]
     while waiting:
@@ -33,7 +33,7 @@ def aliases(fx_node: torch.fx.Node) -> list[torch.fx.Node]:
             if same and user not in found and user.args[0] in found:
                 found.append(user)
                 waiting.append(user)
-    return [one for one in found if one is not fx_node]
+    return [one for one in found if one < fx_node]
 
 
 def same_tensor(one: torch.fx.Node, other: torch.fx.Node) -> bool:

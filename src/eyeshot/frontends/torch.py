@@ -76,6 +76,7 @@ def from_exported(program: ExportedProgram, training: tuple[str, ...] = ()) -> G
         tensors=walk.tensors,
         parameters=frozenset(walk.parameters),
         training=training,
+        made_of=walk.made_of,
     )
     check(graph)
     return graph
@@ -102,6 +103,7 @@ class _Walk:
         self.outputs: list[str] = []
         self.tensors: dict[str, torch.Tensor] = {}
         self.parameters: set[str] = set()
+        self.made_of: dict[str, tuple[str, ...]] = {}
         self._values: dict[torch.fx.Node, Value] = {}
         self._names = Namer(program.graph.nodes)
         self._placeholders = {
@@ -172,6 +174,9 @@ class _Walk:
         """An operator on weights alone: computed now, once, as part of the weights."""
         name = self._names.of(fx_node)
         self.tensors[name] = folded(origin, arguments, self.tensors, item)
+        used = [w.name for w in _flat(arguments.values()) if isinstance(w, Weight)]
+        origins = [own for one in used for own in self.made_of.get(one, (one,))]
+        self.made_of[name] = tuple(dict.fromkeys(origins))
         return Weight(name)
 
     def _node(
@@ -234,6 +239,9 @@ def _unsupported(site: Site, reason: str) -> Described:
 
 def _call(site: Site, origin: torch.fx.Node) -> Call:
     """How the engine computes it: a part of a split is a narrow, so that no tuple is a value."""
+    if site.operator == "expand_as":  # of the other tensor nothing is read but its shape
+        source = Ref(site.node("self").name)
+        return Call(torch.ops.aten.expand.default, (source, list(site.shape)), {"implicit": False})
     if site.item is None:
         return call_of(origin.target, _refs(site.arguments))
     if site.operator in ("chunk", "split", "split_with_sizes"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from eyeshot.axes import Interval
-from eyeshot.errors import BadValue
-from eyeshot.graph import Graph
+from eyeshot.errors import BadValue, Unsupported
+from eyeshot.graph import Graph, Kind
 
 Region = tuple[Interval, ...]
 """One interval for each spatial axis."""
@@ -24,6 +24,7 @@ def required(graph: Graph, wanted: Mapping[str, Region]) -> dict[str, Region]:
 
     Raises:
         BadValue: a wanted box is empty or reaches outside the node.
+        Unsupported: an operator without a rule stands before a wanted node.
     """
     boxes: dict[str, Region] = {}
     for name, box in wanted.items():
@@ -35,7 +36,10 @@ def required(graph: Graph, wanted: Mapping[str, Region]) -> dict[str, Region]:
     for name in reversed(list(graph.nodes)):
         if name not in boxes:
             continue
-        for edge in graph.nodes[name].edges:
+        node = graph.nodes[name]
+        if node.kind is Kind.UNSUPPORTED:
+            raise Unsupported(f"{name}: {node.reason}", cure="ask for a layer before it")
+        for edge in node.edges:
             extents = graph.nodes[edge.source].extents
             reads = tuple(
                 axis.reads(side, n)

@@ -101,6 +101,8 @@ def _order(site: Site, rank: int) -> list[int]:
     if site.operator == "permute":
         return [int(dim) % rank for dim in site.arguments["dims"]]
     order = list(range(rank))
+    if site.operator in ("movedim", "moveaxis"):
+        return _moved_order(site, rank)
     if site.operator in ("transpose", "swapaxes", "swapdims"):
         names = [name for name in site.arguments if name != "self"]
         one, other = (int(site.arguments[name]) % rank for name in names)
@@ -110,6 +112,18 @@ def _order(site: Site, rank: int) -> list[int]:
         raise NoRule("an order of dimensions that is not known")
     order[one], order[other] = order[other], order[one]
     return order
+
+
+def _moved_order(site: Site, rank: int) -> list[int]:
+    """``movedim``: the dimensions named go to their places, the others keep their order."""
+
+    def dims(name: str) -> list[int]:
+        value = site.arguments[name]
+        return [int(dim) % rank for dim in ([value] if isinstance(value, int) else value)]
+
+    moved = dict(zip(dims("destination"), dims("source"), strict=True))
+    rest = iter([dim for dim in range(rank) if dim not in moved.values()])
+    return [moved[place] if place in moved else next(rest) for place in range(rank)]
 
 
 def unsqueezing(site: Site) -> Described:
@@ -139,8 +153,8 @@ def _without(source: Node, gone: set[int]) -> tuple[int | None, ...]:
 
 
 def expanding(site: Site) -> Described:
-    """``expand``: dimensions of one repeated."""
-    source = site.sources[0]
+    """``expand`` and ``expand_as``: dimensions of one repeated."""
+    source = site.node("self")
     shift = len(site.shape) - len(source.shape)
     dims = tuple(None if dim is None else dim + shift for dim in source.dims)
     axes: list[AxisMap] = []
@@ -177,9 +191,11 @@ def stacking(site: Site) -> Described:
 RULES: dict[str, Rule] = {
     **dict.fromkeys(("view", "reshape", "flatten", "unflatten", "_unsafe_view"), reshaping),
     **dict.fromkeys(("permute", "transpose", "swapaxes", "swapdims", "t"), permuting),
+    **dict.fromkeys(("movedim", "moveaxis"), permuting),
     "unsqueeze": unsqueezing,
     "squeeze": squeezing,
     "expand": expanding,
+    "expand_as": expanding,
     "select": selecting,
     "unbind": selecting,
     "stack": stacking,

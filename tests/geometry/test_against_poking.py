@@ -1,0 +1,102 @@
+"""Geometry against brute force: every input of random networks is poked, one at a time, in
+float64, and the units that move are those whose footprint names the input, element for element."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, event, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from tests.networks import CHANNELS, make_positive, networks, runs_at
+from torch import nn
+
+from eyeshot.axes import Interval
+from eyeshot.frontends.torch import graph_of
+from eyeshot.geometry import Fields, footprint, required
+
+SIZES = {1: st.integers(1, 40), 2: st.integers(1, 11), 3: st.integers(1, 5)}
+
+
+def poked(net: nn.Module, size: tuple[int, ...]) -> NDArray[np.bool_]:
+    """(outputs…, inputs…): which output positions move when an input position is poked.
+
+    Inputs and weights are positive and a poke only raises, so that no effect can cancel; all
+    channels of a position are poked at once.
+    """
+    generator = torch.Generator().manual_seed(7)
+    x = torch.rand(1, CHANNELS, *size, dtype=torch.float64, generator=generator) + 1
+    places = list(itertools.product(*(range(n) for n in size)))
+    batch = x.repeat(len(places), *(1 for _ in x.shape[1:]))
+    for i in range(len(places)):
+        batch[i].reshape(CHANNELS, -1)[:, i] += 64
+    with torch.no_grad():
+        still, moved = net(x.clone()), net(batch)
+    changed = ((moved - still).abs() > 1e-9 * still.abs().max()).any(1)
+    return np.moveaxis(
+        changed.numpy().reshape(*size, *still.shape[2:]), range(len(size)), range(-len(size), 0)
+    )
+
+
+def without_saturation(net: nn.Module) -> nn.Module:
+    """A sigmoid of a large number does not move: another increasing function in its place."""
+    for name, child in net.named_children():
+        setattr(
+            net, name, nn.Softplus() if isinstance(child, nn.Sigmoid) else without_saturation(child)
+        )
+    return net
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_footprints_are_what_poking_finds(axes: int) -> None:
+    @settings(max_examples={1: 60, 2: 60, 3: 25}[axes])
+    @given(net=networks(axes, longest=3), size=st.tuples(*[SIZES[axes]] * axes))
+    def holds(net: nn.Module, size: tuple[int, ...]) -> None:
+        net = without_saturation(net).double()
+        make_positive(net)
+        x = torch.ones(1, CHANNELS, *size, dtype=torch.float64)
+        assume(runs_at(net, x) is not None)
+        truth = poked(net, size)
+        graph = graph_of(net, (CHANNELS, *size))
+        event(f"{len(graph)} nodes")
+        fields = Fields(graph)
+        output = graph.outputs[0]
+        for unit in itertools.product(*(range(n) for n in graph[output].extents)):
+            mask = footprint(graph, output, unit)
+            np.testing.assert_array_equal(mask, truth[unit], err_msg=str(unit))
+            seen = fields.field(output, unit)
+            assert seen.inside is not None
+            for axis, side in enumerate(seen.inside):
+                others = tuple(other for other in range(axes) if other != axis)
+                places = np.nonzero(mask.any(axis=others))[0]
+                hull = Interval(int(places[0]), int(places[-1]) + 1) if len(places) else None
+                assert (side or None) == hull
+
+    holds()
+
+
+@settings(max_examples=60)
+@given(net=networks(2, longest=3), size=st.tuples(SIZES[2], SIZES[2]), data=st.data())
+def test_a_region_reads_all_that_its_units_depend_on(
+    net: nn.Module, size: tuple[int, int], data: st.DataObject
+) -> None:
+    assume(runs_at(net, torch.ones(1, CHANNELS, *size)) is not None)
+    graph = graph_of(net, (CHANNELS, *size))
+    output = graph.outputs[0]
+    box = []
+    for n in graph[output].extents:
+        lo = data.draw(st.integers(0, n - 1))
+        box.append(Interval(lo, data.draw(st.integers(lo + 1, n))))
+    needed = required(graph, {output: tuple(box)}).get(graph.inputs[0])
+    units = itertools.product(*(range(side.lo, side.hi) for side in box))
+    masks = [footprint(graph, output, unit) for unit in units]
+    read = np.logical_or.reduce(masks)
+    if needed is None:
+        assert not read.any()
+        return
+    outside = read.copy()
+    outside[tuple(slice(side.lo, side.hi) for side in needed)] = False
+    assert not outside.any()
