@@ -83,9 +83,11 @@ def small_vgg(
 ) -> Classifier:
     """A small network in the manner of VGG with batch normalisation: more accurate, slower.
 
-    ``depth`` stages of two 3×3 convolutions, each with BatchNorm and ReLU (conv1a, norm1a, relu1a,
-    conv1b, …), a 2×2 max-pool after each; the last map's largest value of each channel goes to one
-    linear layer, so that any input size of at least ``2 ** depth`` pixels fits the same weights.
+    ``depth`` stages, each of two 3×3 convolutions (conv2a, conv2b, …) but the first, whose maps are
+    the largest, of one (conv1). After each convolution BatchNorm and ReLU (norm2a, relu2a, …), and
+    before the last of them in a stage a 2×2 max-pool (pool2), so that they have a quarter of the
+    work. The largest value of each channel goes to one linear layer: the same weights fit any input
+    of at least ``2 ** depth`` pixels each way.
     Source: Simonyan and Zisserman, 2014, arXiv:1409.1556; Ioffe and Szegedy, 2015,
     arXiv:1502.03167.
 
@@ -104,14 +106,15 @@ def small_vgg(
     channels = in_channels
     for stage in range(1, depth + 1):
         wider = width * 2 ** (stage - 1)
-        for part in "ab":
-            name = f"{stage}{part}"
+        names = ["1"] if stage == 1 else [f"{stage}a", f"{stage}b"]
+        for name in names:
             # BatchNorm subtracts the mean, so a bias before it would do nothing.
             layers[f"conv{name}"] = nn.Conv2d(channels, wider, 3, padding=1, bias=False)
+            if name == names[-1]:
+                layers[f"pool{stage}"] = nn.MaxPool2d(2)
             layers[f"norm{name}"] = nn.BatchNorm2d(wider)
             layers[f"relu{name}"] = nn.ReLU()
             channels = wider
-        layers[f"pool{stage}"] = nn.MaxPool2d(2)
     layers["pool"] = nn.AdaptiveMaxPool2d(1)
     layers["flatten"] = nn.Flatten()
     layers["fc"] = nn.Linear(channels, classes)

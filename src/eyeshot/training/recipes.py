@@ -48,9 +48,9 @@ def _default(model: str, examples: int) -> Recipe:
 
 
 def _quick(examples: int) -> Recipe:
-    if examples >= 30_000:
-        return Recipe(epochs=3, batch_size=256, learning_rate=6e-3)
-    return Recipe(epochs=10, batch_size=128, learning_rate=4e-3)
+    # Chosen on the last 10,000 of MNIST's 60,000 training digits, which those runs did not see.
+    epochs = 1 if examples >= 30_000 else 8
+    return Recipe(epochs=epochs, batch_size=64, learning_rate=5e-3, label_smoothing=0.05)
 
 
 def _thorough(examples: int) -> Recipe:
@@ -59,6 +59,7 @@ def _thorough(examples: int) -> Recipe:
         epochs=epochs,
         batch_size=128,
         learning_rate=8e-3,
+        weight_decay=0.01,
         label_smoothing=0.05,
         shift=2,
         average=0.99,
