@@ -104,7 +104,10 @@ class RunConfig:
 
     def save(self, path: Path) -> None:
         """Write as YAML."""
-        text = yaml.safe_dump(_plain(self), sort_keys=False, allow_unicode=True)
+        tree = _plain(self)
+        text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+        if yaml.safe_load(text) != tree:  # a name with a rare kind of line break: write it escaped
+            text = yaml.safe_dump(tree, sort_keys=False)
         with write_aside(path) as aside:
             aside.write_text(text, encoding="utf-8")
 
