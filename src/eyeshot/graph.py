@@ -111,7 +111,8 @@ class Graph:
     """A network at one input size. ``nodes`` is in execution order: sources come first.
 
     ``tensors`` holds the network's parameters and buffers by dotted name; they are the network's
-    own, not copies. ``parameters`` names those that are trained.
+    own, not copies. ``parameters`` names those that are trained. ``made_of`` says of a tensor that
+    is computed from others (a normalised weight) which of the network's own it is computed from.
     """
 
     nodes: Mapping[str, Node]
@@ -120,6 +121,7 @@ class Graph:
     tensors: Mapping[str, torch.Tensor]
     parameters: frozenset[str]
     training: tuple[str, ...] = ()
+    made_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes.values())

@@ -7,9 +7,11 @@ weights, not its mode.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import operator as python_operator
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -44,7 +46,7 @@ def graph_of(net: torch.nn.Module, *sizes: Sequence[int]) -> Graph:
     for size in sizes:
         if not size or any(int(n) < 1 for n in size):
             raise BadValue(f"size {tuple(size)}", cure="give positive numbers: channels, then axes")
-    return from_exported(export(net, *sizes), training=_training_layers(net))
+    return from_exported(export(net, *sizes), training=training_layers(net))
 
 
 def export(net: torch.nn.Module, *sizes: Sequence[int]) -> ExportedProgram:
@@ -53,36 +55,39 @@ def export(net: torch.nn.Module, *sizes: Sequence[int]) -> ExportedProgram:
     Raises:
         Unsupported: the network cannot be exported.
     """
-    dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
+    like = next((p for p in net.parameters() if p.is_floating_point()), torch.empty(0))
     with FakeTensorMode(allow_non_fake_inputs=True):
-        inputs = tuple(torch.empty(1, *map(int, size), dtype=dtype) for size in sizes)
+        inputs = tuple(
+            torch.empty(1, *map(int, size), dtype=like.dtype, device=like.device) for size in sizes
+        )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # export's own notes on its internals
+        with _hushed():
             return torch.export.export(net, inputs, strict=False)
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
         raise _cannot_export(net, error) from error
 
 
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Without export's notes on its internals, and its log of what is raised all the same."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+
+
 def from_exported(program: ExportedProgram, training: tuple[str, ...] = ()) -> Graph:
     """The graph of an exported program, such as a ``.pt2`` file holds."""
-    walk = _Walk(program)
-    for fx_node in program.graph.nodes:
-        walk.take(fx_node)
-    graph = Graph(
-        nodes=walk.nodes,
-        inputs=tuple(walk.inputs),
-        outputs=tuple(walk.outputs),
-        tensors=walk.tensors,
-        parameters=frozenset(walk.parameters),
-        training=training,
-        made_of=walk.made_of,
-    )
-    check(graph)
-    return graph
+    return Walk(program).graph(training)
 
 
-def _training_layers(net: torch.nn.Module) -> tuple[str, ...]:
+def training_layers(net: torch.nn.Module) -> tuple[str, ...]:
+    """Dotted paths of the modules left in training mode."""
     return tuple(name for name, module in net.named_modules() if module.training)
 
 
@@ -94,8 +99,11 @@ def _cannot_export(net: torch.nn.Module, error: Exception) -> Unsupported:
     )
 
 
-class _Walk:
-    """One pass over the exported operators, in execution order."""
+class Walk:
+    """One pass over the exported operators, in execution order.
+
+    ``made`` tells what each of them became: a node, a weight, or no value at all.
+    """
 
     def __init__(self, program: ExportedProgram) -> None:
         self.nodes: dict[str, Node] = {}
@@ -104,14 +112,31 @@ class _Walk:
         self.tensors: dict[str, torch.Tensor] = {}
         self.parameters: set[str] = set()
         self.made_of: dict[str, tuple[str, ...]] = {}
+        self.made: dict[torch.fx.Node, Value] = {}
         self._values: dict[torch.fx.Node, Value] = {}
         self._names = Namer(program.graph.nodes)
         self._placeholders = {
             getattr(spec.arg, "name", ""): spec for spec in program.graph_signature.input_specs
         }
         self._stored: Mapping[str, Any] = {**program.state_dict, **program.constants}
+        for fx_node in program.graph.nodes:
+            self._take(fx_node)
 
-    def take(self, fx_node: torch.fx.Node) -> None:
+    def graph(self, training: tuple[str, ...]) -> Graph:
+        """What was read, held against the graph's own rules."""
+        graph = Graph(
+            nodes=self.nodes,
+            inputs=tuple(self.inputs),
+            outputs=tuple(self.outputs),
+            tensors=self.tensors,
+            parameters=frozenset(self.parameters),
+            training=training,
+            made_of=self.made_of,
+        )
+        check(graph)
+        return graph
+
+    def _take(self, fx_node: torch.fx.Node) -> None:
         """Add what one operator of the program means."""
         if fx_node.op == "placeholder":
             self._values[fx_node] = self._placeholder(fx_node)
@@ -120,7 +145,7 @@ class _Walk:
             values = [self._values[one] for one in flat if isinstance(one, torch.fx.Node)]
             self.outputs = [value.name for value in values if isinstance(value, Node)]
         elif fx_node.op == "call_function":
-            self._values[fx_node] = self._operator(fx_node)
+            self.made[fx_node] = self._values[fx_node] = self._operator(fx_node)
 
     def _placeholder(self, fx_node: torch.fx.Node) -> Value:
         spec = self._placeholders[fx_node.name]
@@ -240,8 +265,8 @@ def _unsupported(site: Site, reason: str) -> Described:
 def _call(site: Site, origin: torch.fx.Node) -> Call:
     """How the engine computes it: a part of a split is a narrow, so that no tuple is a value."""
     if site.operator == "expand_as":  # of the other tensor nothing is read but its shape
-        source = Ref(site.node("self").name)
-        return Call(torch.ops.aten.expand.default, (source, list(site.shape)), {"implicit": False})
+        read = Ref(site.node("self").name)
+        return Call(torch.ops.aten.expand.default, (read, list(site.shape)), {"implicit": False})
     if site.item is None:
         return call_of(origin.target, _refs(site.arguments))
     if site.operator in ("chunk", "split", "split_with_sizes"):
