@@ -1,0 +1,162 @@
+"""How a network's maps follow from the size of its input, one axis at a time.
+
+A :class:`Graph` holds one network at one size. Its axis maps tell what other sizes would give,
+as far as the network does not choose numbers by the size it is shown (a crop computed in
+``forward``): such numbers are those of the size that was traced.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from eyeshot.axes import AxisMap, Broadcast, Everything, Pad, Window
+from eyeshot.graph import Edge, Graph, Kind, Node
+
+_SLIDES = re.compile(r"(conv|max_pool|avg_pool)\d?d?")
+_RESHAPES = ("view", "reshape", "flatten", "unflatten", "_unsafe_view")
+_FARTHEST = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """Why a size cannot be taken, and by which node."""
+
+    node: str
+    fact: str
+
+
+def extents(graph: Graph, axis: int, n: int) -> dict[str, int] | Clash:
+    """Positions of every node along one axis, for an input of ``n`` positions there.
+
+    Inputs that have the first one's extent follow it; others keep theirs. Nodes behind an operator
+    without a rule are left out.
+    """
+    asked = graph.nodes[graph.inputs[0]].extents[axis]
+    found: dict[str, int] = {}
+    for node in graph:
+        if node.operator == "input":
+            traced = node.extents[axis]
+            found[node.name] = n if traced == asked else traced
+        elif node.kind is not Kind.UNSUPPORTED and all(e.source in found for e in node.edges):
+            count = _count(graph, node, axis, found)
+            if isinstance(count, Clash):
+                return count
+            found[node.name] = count
+    return found
+
+
+def leftovers(graph: Graph, axis: int, sizes: dict[str, int]) -> dict[str, int]:
+    """Of each convolution and pooling, the positions at the end that no window reads.
+
+    A stride larger than its kernel skips positions on purpose: only what is left beyond such a gap
+    is counted.
+
+    Args:
+        graph: the network.
+        axis: which spatial axis.
+        sizes: positions of every node along it, from :func:`extents`.
+    """
+    found: dict[str, int] = {}
+    for node in graph:
+        for edge in node.edges:
+            if node.name in sizes and slides(node):
+                left = _left(edge.axes[axis], sizes[edge.source])
+                if left:
+                    found[node.name] = left
+    return found
+
+
+def nearest(
+    graph: Graph, axis: int, *, clean: bool = False, around: int | None = None
+) -> tuple[int | None, int | None]:
+    """The largest smaller and the smallest larger input size that the network takes.
+
+    Args:
+        graph: the network.
+        axis: which spatial axis.
+        clean: whether no convolution or pooling may leave positions unread.
+        around: the size to start from; that of the graph by default.
+
+    Returns:
+        The two sizes; None where there is none within 256.
+    """
+    n = graph.nodes[graph.inputs[0]].extents[axis] if around is None else around
+    below = range(n - 1, max(0, n - _FARTHEST), -1)
+    above = range(n + 1, n + _FARTHEST)
+    return (
+        next((size for size in below if takes(graph, axis, size, clean=clean)), None),
+        next((size for size in above if takes(graph, axis, size, clean=clean)), None),
+    )
+
+
+def takes(graph: Graph, axis: int, n: int, *, clean: bool = False) -> bool:
+    """Whether the network takes an input of ``n`` positions along an axis."""
+    sizes = extents(graph, axis, n)
+    if isinstance(sizes, Clash):
+        return False
+    return not (clean and leftovers(graph, axis, sizes))
+
+
+def slides(node: Node) -> bool:
+    """Whether it is a convolution or a pooling with a window of fixed size."""
+    return _SLIDES.fullmatch(node.operator.removesuffix("_with_indices")) is not None
+
+
+def _count(graph: Graph, node: Node, axis: int, found: dict[str, int]) -> int | Clash:
+    """A node's positions; the branches that meet in it must agree."""
+    if node.operator.startswith("adaptive"):
+        return node.extents[axis]
+    if _joins_along(node, axis):
+        before = sum(graph.nodes[edge.source].extents[axis] for edge in node.edges)
+        return node.extents[axis] - before + sum(found[edge.source] for edge in node.edges)
+    counts: list[int] = []
+    for edge in node.edges:
+        count = _through(graph, node, edge, axis, found[edge.source])
+        if isinstance(count, Clash):
+            return count
+        counts.append(count)
+    followed = [
+        count
+        for count, edge in zip(counts, node.edges, strict=True)
+        if not isinstance(edge.axes[axis], Broadcast)
+    ] or counts
+    wide = {count for count in followed if count != 1} or {1}
+    if len(wide) > 1:
+        told = " and ".join(str(count) for count in dict.fromkeys(followed))
+        return Clash(node.name, f"its branches have {told} positions")
+    return wide.pop()
+
+
+def _through(graph: Graph, node: Node, edge: Edge, axis: int, n: int) -> int | Clash:
+    step: AxisMap = edge.axes[axis]
+    if node.attributes.get("repair"):
+        return n  # it stands in for nothing in the network itself
+    if node.operator in _RESHAPES:
+        tied = isinstance(step, Everything) and n != graph.nodes[edge.source].extents[axis]
+        if tied:
+            return Clash(node.name, "the layers behind it take one size only")
+        if isinstance(step, Window) and n % step.stride:
+            return Clash(node.name, f"{n} positions cannot be cut into blocks of {step.stride}")
+    if isinstance(step, Pad) and step.mode == "reflect" and max(step.before, step.after) >= n:
+        return Clash(node.name, f"{n} positions are too few to be reflected")
+    count = step.extent(n)
+    return count if count > 0 else Clash(node.name, f"no position is left of {n}")
+
+
+def _joins_along(node: Node, axis: int) -> bool:
+    joins = node.operator in ("cat", "concat", "concatenate")
+    return joins and node.attributes.get("dim") == node.dims[axis]
+
+
+def _left(step: AxisMap, n: int) -> int:
+    if not isinstance(step, Window):
+        return 0
+    read = (step.extent(n) - 1) * step.stride - step.before + step.span
+    return max(0, n - read - max(0, step.stride - step.span))
+
+
+def spatial_inputs(graph: Graph) -> Iterator[int]:
+    """The numbers of the axes along which the first input has more than one position."""
+    return (i for i, n in enumerate(graph.nodes[graph.inputs[0]].extents) if n > 1)
