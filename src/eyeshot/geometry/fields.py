@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from eyeshot.axes import AxisMap, Everything, IntArray, Interval
-from eyeshot.errors import BadValue, UnknownName
+from eyeshot.axes import EMPTY, AxisMap, Everything, IntArray, Interval
+from eyeshot.errors import UnknownName
+from eyeshot.geometry.footprints import checked_unit, footprint
 from eyeshot.geometry.phases import Pair, Phases, hull_of_taps, start, through, union
 from eyeshot.graph import Graph, Kind, Node
 
@@ -80,12 +81,17 @@ class LayerField:
 
 @dataclass(frozen=True, slots=True)
 class _AxisFields:
-    """Along one axis: without borders (None where that means nothing), and within the picture."""
+    """Along one axis: without borders (None where that means nothing), and within the picture.
+
+    ``tangled``: branches met, of which one sees nothing along some axis for some units. The union
+    of their fields is then no product of one interval an axis, and must be asked of the footprint.
+    """
 
     free: Phases | None
     lo: IntArray
     hi: IntArray
-    whole: bool
+    whole: bool = False
+    tangled: bool = False
 
     def at(self, units: IntArray) -> Pair:
         return self.lo[units], self.hi[units]
@@ -120,12 +126,23 @@ class Fields:
         fields = self._all[node.name]
         if isinstance(fields, str):
             return ReceptiveField(node.name, unit, None, None, status)
-        inside = tuple(_interval(a.lo[i], a.hi[i]) for a, i in zip(fields, unit, strict=True))
+        inside = self._inside(node, unit, fields)
         box = tuple(
             side if a.free is None else Interval(*a.free.one(i))
             for a, i, side in zip(fields, unit, inside, strict=True)
         )
         return ReceptiveField(node.name, unit, box, inside, status)
+
+    def _inside(
+        self, node: Node, unit: tuple[int, ...], fields: tuple[_AxisFields, ...]
+    ) -> tuple[Interval, ...]:
+        if any(axis.tangled for axis in fields):
+            mask = footprint(self.graph, node.name, unit, self.source)
+            places = [np.nonzero(mask.any(axis=_others(mask.ndim, a)))[0] for a in range(mask.ndim)]
+            return tuple(_interval(p[0], p[-1] + 1) if len(p) else EMPTY for p in places)
+        sides = tuple(_interval(a.lo[i], a.hi[i]) for a, i in zip(fields, unit, strict=True))
+        # What sees nothing along one axis (it lies in the padding) sees nothing at all.
+        return sides if all(sides) else (EMPTY,) * len(sides)
 
     def status(self, layer: str) -> str:
         """``exact``, ``whole image``, or ``unsupported: <operator> at <layer>``."""
@@ -186,9 +203,9 @@ class Fields:
 def _input_axis(n: int, asked: bool) -> _AxisFields:
     places = np.arange(n, dtype=np.int64)
     if asked:
-        return _AxisFields(start(), places, places + 1, whole=False)
+        return _AxisFields(start(), places, places + 1)
     # Another input of the network: its units see nothing of the one that is asked about.
-    return _AxisFields(None, np.ones_like(places), np.zeros_like(places), whole=False)
+    return _AxisFields(None, np.ones_like(places), np.zeros_like(places))
 
 
 def _joined(branches: list[tuple[AxisMap, _AxisFields]], extent: int) -> _AxisFields:
@@ -201,6 +218,9 @@ def _joined(branches: list[tuple[AxisMap, _AxisFields]], extent: int) -> _AxisFi
         before.whole or (isinstance(axis, Everything) and len(before.lo) > 1)
         for axis, before in branches
     )
+    tangled = any(before.tangled for _, before in branches) or (
+        len(branches) > 1 and any((one[0] > one[1]).any() for one in bounds)
+    )
     seeing = [(axis, before) for axis, before in branches if (before.lo < before.hi).any()]
     free: Phases | None = None
     for i, (axis, before) in enumerate(seeing):
@@ -208,7 +228,7 @@ def _joined(branches: list[tuple[AxisMap, _AxisFields]], extent: int) -> _AxisFi
         free = ahead if i == 0 else (union(free, ahead) if free and ahead else None)
         if free is None:
             break
-    return _AxisFields(free, lo, hi, whole)
+    return _AxisFields(free, lo, hi, whole, tangled)
 
 
 def _bounds(axis: AxisMap, before: _AxisFields, units: IntArray) -> Pair:
@@ -230,27 +250,9 @@ def _in_short(axis: _AxisFields) -> LayerField:
     return LayerField(int(sizes.min()), int(sizes.max()), None, -first.lo, centre)
 
 
+def _others(axes: int, axis: int) -> tuple[int, ...]:
+    return tuple(other for other in range(axes) if other != axis)
+
+
 def _interval(lo: Any, hi: Any) -> Interval:
-    return Interval(int(lo), int(hi)) if lo < hi else Interval(0, 0)
-
-
-def checked_unit(node: Node, unit: Sequence[int] | None) -> tuple[int, ...]:
-    """A unit's place along every axis, the middle one by default; vanished axes may be left out.
-
-    Raises:
-        BadValue: it lies outside the node's map.
-    """
-    extents = node.extents
-    if unit is None:
-        return tuple(n // 2 for n in extents)
-    chosen = tuple(int(i) for i in unit)
-    live = [n for n, dim in zip(extents, node.dims, strict=True) if dim is not None]
-    if len(chosen) == len(live) < len(extents):
-        given = iter(chosen)
-        chosen = tuple(next(given) if dim is not None else 0 for dim in node.dims)
-    size = " x ".join(str(n) for n in extents)
-    if len(chosen) != len(extents):
-        raise BadValue(f"unit {chosen} of {node.name}", cure=f"give a place in its {size} map")
-    if not all(0 <= i < n for i, n in zip(chosen, extents, strict=True)):
-        raise BadValue(f"unit {chosen} lies outside {node.name}", cure=f"its map is {size}")
-    return chosen
+    return Interval(int(lo), int(hi)) if lo < hi else EMPTY

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eyeshot.axes import NOTHING, AxisMap, Everything
-from eyeshot.errors import Unsupported
-from eyeshot.geometry.fields import Fields, checked_unit
-from eyeshot.graph import Graph
+from eyeshot.errors import BadValue, UnknownName, Unsupported
+from eyeshot.graph import Graph, Kind, Node
 
 Product = tuple[NDArray[np.bool_], ...]
 
@@ -35,17 +34,23 @@ def footprint(
         A mask over the input's positions, (H, W) for a picture.
 
     Raises:
+        UnknownName: no such layer or input.
+        BadValue: the unit lies outside the layer's map.
         Unsupported: an operator without a rule stands before the unit.
     """
-    fields = Fields(graph, source)
+    source = graph.inputs[0] if source is None else source
+    if source not in graph.inputs:
+        raise UnknownName("input", source, graph.inputs)
     node = graph[layer]
-    if fields.field(node.name).box is None:
-        raise Unsupported(fields.status(node.name), cure="ask about a layer before it")
     chosen = checked_unit(node, unit)
     wanted: dict[str, list[Product]] = {
         node.name: [tuple(np.arange(n) == i for n, i in zip(node.extents, chosen, strict=True))]
     }
     for name in reversed(list(graph.nodes)):
+        if name in wanted and graph.nodes[name].kind is Kind.UNSUPPORTED:
+            raise Unsupported(
+                f"{name}: {graph.nodes[name].reason}", cure="ask about a layer before it"
+            )
         for product in wanted.get(name, []):
             for edge in graph.nodes[name].edges:
                 extents = graph.nodes[edge.source].extents
@@ -54,9 +59,9 @@ def footprint(
                     for axis, places, n in zip(edge.axes, product, extents, strict=True)
                 )
                 _add(wanted.setdefault(edge.source, []), needed)
-    shape = graph.nodes[fields.source].extents
+    shape = graph.nodes[source].extents
     mask = np.zeros(shape, dtype=bool)
-    for product in wanted.get(fields.source, []):
+    for product in wanted.get(source, []):
         mask[np.ix_(*product)] = True
     return mask
 
@@ -81,3 +86,25 @@ def _add(products: list[Product], new: Product) -> None:
 
 def _inside(one: Product, other: Product) -> bool:
     return all(not (a & ~b).any() for a, b in zip(one, other, strict=True))
+
+
+def checked_unit(node: Node, unit: Sequence[int] | None) -> tuple[int, ...]:
+    """A unit's place along every axis, the middle one by default; vanished axes may be left out.
+
+    Raises:
+        BadValue: it lies outside the node's map.
+    """
+    extents = node.extents
+    if unit is None:
+        return tuple(n // 2 for n in extents)
+    chosen = tuple(int(i) for i in unit)
+    live = [n for n, dim in zip(extents, node.dims, strict=True) if dim is not None]
+    if len(chosen) == len(live) < len(extents):
+        given = iter(chosen)
+        chosen = tuple(next(given) if dim is not None else 0 for dim in node.dims)
+    size = " x ".join(str(n) for n in extents)
+    if len(chosen) != len(extents):
+        raise BadValue(f"unit {chosen} of {node.name}", cure=f"give a place in its {size} map")
+    if not all(0 <= i < n for i, n in zip(chosen, extents, strict=True)):
+        raise BadValue(f"unit {chosen} lies outside {node.name}", cure=f"its map is {size}")
+    return chosen
