@@ -66,7 +66,7 @@ class Evaluation:
         """Indices of the pictures it got wrong, the surest first."""
         sure, said = self.probabilities.max(1)
         wrong = (said != self.labels).nonzero().squeeze(1)
-        order: Tensor = wrong[sure[wrong].argsort(descending=True)]
+        order: Tensor = wrong[sure[wrong].argsort(descending=True, stable=True)]
         return order
 
     def to_json(self) -> dict[str, Any]:

@@ -1,0 +1,237 @@
+"""``train``, ``evaluate`` and ``predict`` as a person types them; every mistake is one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from eyeshot import runs
+from eyeshot.cli import main
+from eyeshot.cli.train import parse_size
+from eyeshot.errors import BadValue
+from eyeshot.runs import CONFIG, WEIGHTS
+
+RNG = np.random.default_rng(0)
+QUICK = ["--width", "2", "--depth", "1"]
+
+
+def draw(path: Path, kind: str) -> None:
+    """A grey picture with a bright bar, upright or lying."""
+    pixels = RNG.integers(0, 60, (16, 16))
+    place = int(RNG.integers(5, 10))
+    if kind == "upright":
+        pixels[:, place : place + 3] += 150
+    else:
+        pixels[place : place + 3] += 150
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+@pytest.fixture(scope="module")
+def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two classes."""
+    folder = tmp_path_factory.mktemp("bars")
+    for part, count in (("train", 40), ("test", 10)):
+        for kind in ("lying", "upright"):
+            for number in range(count):
+                draw(folder / part / kind / f"{number}.png", kind)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(bars: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network trained on the bars."""
+    out = tmp_path_factory.mktemp("runs") / "bars"
+    command = ["train", str(bars), "--epochs", "6", "--batch-size", "10", "--out", str(out)]
+    assert main(command) == 0
+    return out
+
+
+def told(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int) -> str:
+    """Standard error of a command that ends with ``code`` and says one line and nothing else."""
+    assert main(arguments) == code
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("eyeshot: ")
+    assert output.err.count("\n") == 1
+    assert "Traceback" not in output.err
+    return output.err
+
+
+def test_train_prints_the_folder_on_standard_output_and_progress_beside_it(
+    bars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main(["train", str(bars), "--epochs", "2", "--seed", "4", *QUICK, "-o", str(out)]) == 0
+    output = capsys.readouterr()
+    assert output.out == f"{out}\n"
+    lines = output.err.splitlines()
+    assert [line.split("  ")[0] for line in lines[:2]] == ["epoch 1/2", "epoch 2/2"]
+    assert all("test accuracy" in line and "images/s" in line for line in lines[:2])
+    tree = yaml.safe_load((out / CONFIG).read_text())
+    assert tree["recipe"]["seed"] == 4
+    assert tree["model_arguments"] == {"width": 2, "depth": 1}
+    assert tree["data"] == str(bars.resolve())
+    assert tree["classes"] == ["lying", "upright"]
+
+
+def test_the_default_folder_is_named_after_the_run(
+    bars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", str(bars), "--epochs", "1", "--seed", "2", *QUICK]) == 0
+    assert runs.load(f"runs/{bars.name}-digit_cnn-seed2").config.recipe.epochs == 1
+
+
+def test_the_same_command_with_resume_goes_on(bars: Path, tmp_path: Path) -> None:
+    command = ["train", str(bars), "--epochs", "1", *QUICK, "-o", str(tmp_path / "run")]
+    assert main([*command, "--resume"]) == 0  # nothing there yet: killed before it began
+    before = (tmp_path / "run" / WEIGHTS).read_bytes()
+    assert main([*command, "--resume"]) == 0
+    assert (tmp_path / "run" / WEIGHTS).read_bytes() == before
+
+
+def test_evaluate_in_numbers(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(run), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["count"] == 20
+    assert figures["accuracy"] >= 0.9
+    assert sum(map(sum, figures["confusion"])) == 20
+    assert [line["name"] for line in figures["per_class"]] == ["lying", "upright"]
+
+
+def test_evaluate_for_a_person(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(run)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("accuracy ")
+    assert " of 20)" in shown
+    assert "upright" in shown
+
+
+def test_evaluate_on_other_pictures(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in ("lying", "upright"):
+        for part in ("train", "test"):
+            draw(tmp_path / part / kind / "0.png", kind)
+    assert main(["evaluate", str(run), "--data", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["count"] == 2
+
+
+def test_predict(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw(tmp_path / "a.png", "upright")
+    draw(tmp_path / "b.png", "lying")
+    pictures = [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+    assert main(["predict", str(run), *pictures, "--top", "1", "--json"]) == 0
+    predictions = json.loads(capsys.readouterr().out)
+    assert [entry["image"] for entry in predictions] == pictures
+    assert [entry["top"][0]["class"] for entry in predictions] == ["upright", "lying"]
+    assert all(len(entry["top"]) == 1 for entry in predictions)
+    assert main(["predict", str(run), pictures[0]]) == 0
+    assert capsys.readouterr().out.startswith(f"{pictures[0]}: upright ")
+
+
+def test_predict_says_what_it_did_to_the_picture(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "colour.png"
+    Image.fromarray(RNG.integers(0, 255, (40, 30, 3)).astype(np.uint8)).save(path)
+    assert main(["predict", str(run), str(path)]) == 0
+    output = capsys.readouterr()
+    assert "40×30" in output.err
+    assert main(["predict", str(run), str(path), "--json"]) == 0
+    assert any("40×30" in note for note in json.loads(capsys.readouterr().out)[0]["notes"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["train", "digitss"], "digitss"),
+        (["train", "missing/folder"], "missing/folder: no such folder"),
+        (["train", "digits", "--model", "digit_cmm"], "did you mean 'digit_cnn'"),
+        (["train", "digits", "--epochs", "0"], "epochs is 0"),
+        (["train", "digits", "--lr", "0"], "learning_rate is 0"),
+        (["train", "digits", "--size", "big"], "--size is 'big'"),
+        (["train", "digits", "--device", "tpu"], "unknown device 'tpu'"),
+        (["train", "digits", "--precision", "64"], "unknown precision '64'"),
+        (["evaluate", "missing"], "missing: no such run folder"),
+        (["predict", "missing", "x.png"], "missing: no such run folder"),
+    ],
+)
+def test_mistakes_without_a_run(
+    arguments: list[str],
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert named in told(capsys, arguments, 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_class_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw(tmp_path / "bars" / "lying" / "1.png", "lying")
+    line = told(capsys, ["train", str(tmp_path / "bars"), "-o", str(tmp_path / "run")], 2)
+    assert "class" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert str(tmp_path) in told(capsys, ["train", str(tmp_path)], 2)
+
+
+def test_a_run_in_the_way(run: Path, bars: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (run / WEIGHTS).read_bytes()
+    assert "--force" in told(capsys, ["train", str(bars), "-o", str(run)], 2)
+    line = told(capsys, ["train", str(bars), "--epochs", "7", "--resume", "-o", str(run)], 2)
+    assert "--epochs is 7" in line
+    assert (run / WEIGHTS).read_bytes() == before
+
+
+def test_a_loss_that_is_not_a_number_is_a_failure(
+    bars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", str(bars), "--lr", "1e30", *QUICK, "-o", str(tmp_path / "run")]
+    assert main(command) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("eyeshot: the loss is ")
+    assert "step" in last
+
+
+def test_pictures_that_cannot_be_told_of(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    assert "text.png" in told(capsys, ["predict", str(run), str(tmp_path / "text.png")], 2)
+    assert "none.png" in told(capsys, ["predict", str(run), str(tmp_path / "none.png")], 2)
+    draw(tmp_path / "good.png", "lying")
+    line = told(capsys, ["predict", str(run), str(tmp_path / "good.png"), "--top", "0"], 2)
+    assert "top is 0" in line
+
+
+def test_other_classes_are_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in ("cats", "dogs"):
+        for part in ("train", "test"):
+            draw(tmp_path / part / kind / "0.png", "lying")
+    line = told(capsys, ["evaluate", str(run), "--data", str(tmp_path)], 2)
+    assert "cats, dogs" in line
+    assert "lying, upright" in line
+
+
+@pytest.mark.parametrize(("text", "size"), [("64", (64, 64)), ("64x48", (64, 48)), ("3×4", (3, 4))])
+def test_sizes(text: str, size: tuple[int, int]) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "x", "3x", "3x4x5", "-3", "3.5", "²"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(BadValue, match="--size"):
+        parse_size(text)

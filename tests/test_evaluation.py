@@ -1,0 +1,105 @@
+"""Accuracy, precision, recall and confusion against their definitions, counted one by one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import eyeshot
+from eyeshot.data import Data, Examples
+from eyeshot.errors import BadValue
+from eyeshot.runs import Recipe, Run, RunConfig, fingerprint
+
+CLASSES = ("ash", "birch", "cedar")
+
+
+class Oracle(nn.Module):
+    """Say the class that the first pixel holds, as surely as the second is bright."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        said = images[:, 0, 0, 0].round().long()
+        sure = images[:, 0, 0, 1] / 5
+        return nn.functional.one_hot(said, len(CLASSES)) * sure[:, None]
+
+
+def make(said: list[int], labels: list[int]) -> tuple[Run, Data]:
+    """A run that says ``said`` of pictures that are ``labels``, each surer than the one before."""
+    images = torch.zeros(len(said), 1, 4, 4, dtype=torch.uint8)
+    images[:, 0, 0, 0] = torch.tensor(said)
+    images[:, 0, 0, 1] = torch.arange(len(said)) + 1
+    examples = Examples.hold(images, torch.tensor(labels))
+    data = Data("trees", examples, examples, CLASSES, 1, (4, 4), (0.0,), (1 / 255,))
+    config = RunConfig(
+        model="digit_cnn",
+        data="trees",
+        fingerprint=fingerprint(data),
+        classes=CLASSES,
+        channels=1,
+        size=(4, 4),
+        mean=data.mean,
+        std=data.std,
+        recipe=Recipe(epochs=1, batch_size=1, learning_rate=1.0),
+    )
+    return Run(Path("nowhere"), config, Oracle().eval()), data
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=30))
+@settings(max_examples=60)
+def test_figures_by_counting(pairs: list[tuple[int, int]]) -> None:
+    said, labels = [p[0] for p in pairs], [p[1] for p in pairs]
+    found = eyeshot.evaluate(*make(said, labels))
+    assert found.count == len(pairs)
+    assert found.accuracy == pytest.approx(sum(s == is_ for s, is_ in pairs) / len(pairs))
+    for i in range(3):
+        for j in range(3):
+            assert found.confusion[i, j] == pairs.count((j, i))
+        right, named, there = pairs.count((i, i)), said.count(i), labels.count(i)
+        result = found.per_class[i]
+        assert (result.name, result.count) == (CLASSES[i], there)
+        assert result.precision == (pytest.approx(right / named) if named else None)
+        assert result.recall == (pytest.approx(right / there) if there else None)
+    wrong = [index for index, (s, is_) in enumerate(pairs) if s != is_]
+    assert found.mistakes().tolist() == wrong[::-1]  # the last is the surest
+    assert found.probabilities.sum(1).tolist() == pytest.approx([1] * len(pairs))
+
+
+def test_the_loss_is_the_mean_cross_entropy() -> None:
+    found = eyeshot.evaluate(*make([0, 1, 2, 0], [0, 1, 1, 2]))
+    expected = -np.log(found.probabilities.numpy()[range(4), [0, 1, 1, 2]]).mean()
+    assert found.loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_evaluating_leaves_the_mode_of_the_network() -> None:
+    run, data = make([0, 1], [0, 1])
+    run.net.train()
+    eyeshot.evaluate(run, data)
+    assert run.net.training
+
+
+def test_other_channels_are_refused() -> None:
+    run, _ = make([0, 1], [0, 1])
+    colour = Examples.hold(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]))
+    other = Data("colour", colour, colour, CLASSES, 3, (4, 4), (0.0,) * 3, (1.0,) * 3)
+    with pytest.raises(BadValue, match="colour has 3 channels"):
+        eyeshot.evaluate(run, other)
+
+
+def test_predict_ranks_the_classes() -> None:
+    run, _ = make([0], [0])
+    picture = np.zeros((4, 4), np.uint8)
+    picture[0, 0], picture[0, 1] = 2, 4
+    (found,) = eyeshot.predict(run, [picture], top=2)
+    assert found.classes[0][0] == "cedar"
+    assert len(found.classes) == 2
+    assert found.classes[0][1] == pytest.approx(np.exp(0.8) / (np.exp(0.8) + 2), rel=1e-5)
+    assert found.name == "array"
