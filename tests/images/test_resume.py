@@ -143,6 +143,7 @@ def test_an_unfinished_run_is_neither_lost_nor_taken_for_another(tmp_path: Path)
         images.open_sink(path, (1, 9, 7), np.uint8)
     with images.open_sink(path, (1, 9, 7), np.uint8, force=True) as sink:
         assert sink.durable_rows() == 0
+        sink.write(0, np.ones((1, 4, 7), np.uint8))
     journal = path.with_name("out.npy.part.json")
     journal.write_text("{")
     with pytest.raises(BadFile, match="not a journal"):
@@ -150,6 +151,31 @@ def test_an_unfinished_run_is_neither_lost_nor_taken_for_another(tmp_path: Path)
     journal.unlink()
     with pytest.raises(BadFile, match="no journal"):
         images.open_sink(path, (1, 9, 7), np.uint8, resume=True)
+
+
+def test_a_run_that_did_nothing_leaves_nothing(tmp_path: Path) -> None:
+    for suffix in (".npy", ".png", ".tif", ".zarr"):
+        with images.open_sink(tmp_path / f"out{suffix}", (1, 9, 7), np.uint8):
+            assert list(tmp_path.iterdir())
+        assert not list(tmp_path.iterdir())
+
+
+def test_what_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "out.npy"
+    command = [sys.executable, "-m", "tests.images.runner", path, *SHAPE[1:], 16, 60]
+    with subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "ready\n"
+            for resume, force in ((True, False), (False, True), (False, False)):
+                with pytest.raises(BadFile, match=f"process {other.pid} is still writing"):
+                    images.open_sink(path, SHAPE, np.uint8, resume=resume, force=force)
+        finally:
+            other.kill()
+    with images.open_sink(path, SHAPE, np.uint8, force=True) as sink:
+        assert sink.durable_rows() == 0
 
 
 def test_what_an_aborted_run_finished_can_be_used(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_what_is_written_is_read_back(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_bands_and_strips_give_the_bytes_of_one_whole_write(
     name: str, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

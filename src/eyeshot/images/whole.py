@@ -7,7 +7,7 @@ Pillow for everything else. Whatever they raise on a damaged file becomes one :c
 
 from __future__ import annotations
 
-import warnings
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ WHOLE_LIMIT = 2 * 2**30
 
 # Deflate gives at most 1032 bytes for one; a JPEG block of 64 samples takes at least one bit.
 _LARGEST_RATIO = {"PNG": 1032 * 4, "JPEG": 4096}
+
+_BAND = 256  # rows
+_pillow_limit = threading.Lock()
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 NPY_START = b"\x93NUMPY"
@@ -81,10 +84,7 @@ def check_size(path: Path, shape: tuple[int, ...], itemsize: int) -> None:
 
 def _read_common(path: Path, start: bytes) -> NDArray[Any]:
     """Whatever Pillow opens; 16-bit colour PNG takes a way round it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # check_size is the judge
-        image = Image.open(path)
-    with image:
+    with _open_unjudged(path) as image:
         _check_claim(path, image)
         turn = image.getexif().get(ExifTags.Base.Orientation, 1)
         bits, colour = start[24:26] if start.startswith(PNG_START) else (8, 0)
@@ -93,7 +93,19 @@ def _read_common(path: Path, start: bytes) -> NDArray[Any]:
             picture = _read_deep_png(path, colour)
         else:
             picture = _from_pillow(image)
+    # Pillow's copy is gone by now
     return orientation.turn_upright(picture, turn)
+
+
+def _open_unjudged(path: Path) -> Image.Image:
+    """Read a picture's header without Pillow's own limit: :func:`check_size` is the judge."""
+    with _pillow_limit:
+        limit = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            return Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _check_claim(path: Path, image: Image.Image) -> None:
@@ -118,8 +130,12 @@ def _from_pillow(image: Image.Image) -> NDArray[Any]:
         image = image.convert("L")
     elif mode not in ("L", "LA", "RGB", "RGBA", "I", "F", "I;16", "I;16L", "I;16B"):
         image = image.convert("RGB")
-    picture = np.asarray(image)
-    return picture.astype(picture.dtype.newbyteorder("="), copy=False)
+    line = np.asarray(image.crop((0, 0, image.width, 1)))
+    picture = np.empty((image.height, *line.shape[1:]), line.dtype.newbyteorder("="))
+    for top in range(0, image.height, _BAND):  # by bands: Pillow makes two copies of what it gives
+        bottom = min(top + _BAND, image.height)
+        picture[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return picture
 
 
 def _read_deep_png(path: Path, colour: int) -> NDArray[Any]:

@@ -67,7 +67,7 @@ class Place:
         if not self.target.parent.is_dir():
             raise BadFile(f"{self.target.parent}: no such folder", cure="make it first")
 
-    def check_free(self) -> None:
+    def check_free(self, *, unfinished: bool) -> None:
         """Refuse to replace an output or to drop an unfinished run, unless told to.
 
         Raises:
@@ -77,7 +77,7 @@ class Place:
             return
         if self.target.exists():
             raise BadFile(f"{self.target}: exists already", cure="--force replaces it")
-        if self.part.exists() or self.journal.exists():
+        if unfinished and (self.part.exists() or self.journal.exists()):
             raise BadFile(
                 f"{self.part}: an unfinished run lies there",
                 cure="--resume goes on with it, --force starts afresh",
@@ -111,16 +111,31 @@ class FileSink(Sink):
         place.check()
         self._check_replaceable()
         with self._explained():
-            if place.resume and place.journal.exists():
-                self._resume()
+            found = self._find_journal()
+            if found is not None and place.resume:
+                self._resume(found)
                 return
-            if place.resume and place.part.exists():
+            if place.resume and place.part.exists() and not place.force:
                 raise BadFile(
                     f"{place.part}: has no journal beside it",
                     cure="start afresh with --force",
                 )
-            place.check_free()
+            place.check_free(unfinished=found is None or bool(found.done))
             self._begin()
+
+    def _find_journal(self) -> Journal | None:
+        """The journal of an unfinished run; None without one, or with a bad one to be replaced."""
+        place = self._place
+        if not place.journal.exists():
+            return None
+        try:
+            found = Journal.load(place.journal)
+        except BadFile:
+            if place.force:
+                return None
+            raise
+        found.require_no_writer()
+        return found
 
     def _begin(self) -> None:
         remove(self._place.part)
@@ -129,9 +144,9 @@ class FileSink(Sink):
         self._journal.start()  # first: a part file without a journal is not ours
         self._create()
 
-    def _resume(self) -> None:
+    def _resume(self, journal: Journal) -> None:
         place = self._place
-        self._journal = Journal.load(place.journal)
+        self._journal = journal
         self._journal.require(self._settings)
         if not self._journal.done:
             remove(place.part)
@@ -200,14 +215,22 @@ class FileSink(Sink):
                 self._close()
                 self._complete()
                 sync_folder(place.target.parent)
-            place.journal.unlink(missing_ok=True)
+            self._tidy()
+            self._journal.remove()
         self._sealed = True
         return place.target
 
     def abort(self) -> None:
-        """Stop here: the part file and its journal stay, to be used or to be resumed."""
-        if not self._sealed:
-            self._close()
+        """Stop here: the part file and its journal stay, to be used or to be resumed.
+
+        Of a run that has finished nothing, nothing stays.
+        """
+        if self._sealed:
+            return
+        self._close()
+        if not self._journal.done:
+            remove(self._place.part)
+            self._journal.remove()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -242,6 +265,9 @@ class FileSink(Sink):
     def _complete(self) -> None:
         """Turn the part file into the output; the plain way is a rename."""
         self._place.part.replace(self._place.target)
+
+    def _tidy(self) -> None:
+        """Remove what completing may have left beside the output."""
 
 
 def remove(path: Path) -> None:

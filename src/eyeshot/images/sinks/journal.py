@@ -27,6 +27,7 @@ class Journal:
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
         self.done: dict[Span, int] = {}
         self._forced: dict[Span, int] = {}
+        self.writer = os.getpid()
 
     @classmethod
     def load(cls, path: Path) -> Journal:
@@ -39,7 +40,9 @@ class Journal:
             found = json.loads(path.read_text())
             journal = cls(path, found["settings"])
             boot = _boot()
-            done = found["done"] if boot and boot == found["boot"] else found["forced"]
+            same_start = boot != "" and boot == found["boot"]
+            done = found["done"] if same_start else found["forced"]
+            journal.writer = int(found["process"]) if same_start else 0
             journal.done = {_strip(key): int(rows) for key, rows in done.items()}
             journal._forced = {_strip(key): int(rows) for key, rows in found["forced"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -64,6 +67,27 @@ class Journal:
                     cure="use the same as before, or start afresh with --force",
                 )
 
+    def require_no_writer(self) -> None:
+        """Refuse to touch what another process is still writing.
+
+        Raises:
+            BadFile: naming the process.
+        """
+        if self.writer not in (0, os.getpid()) and _is_alive(self.writer):
+            raise BadFile(
+                f"{self.path}: process {self.writer} is still writing this output",
+                cure="wait for it, stop it, or choose another name",
+            )
+
+    def remove(self) -> None:
+        """Remove the journal: the output is complete, or given up."""
+        self._aside.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+    @property
+    def _aside(self) -> Path:
+        return self.path.with_name(self.path.name + ".new")
+
     def record(self, strip: Span, rows: int) -> None:
         """Note that ``rows`` rows of a strip have been handed to the system."""
         self.done[strip] = rows
@@ -85,16 +109,16 @@ class Journal:
                 "done": {f"{lo}:{hi}": rows for (lo, hi), rows in self.done.items()},
                 "forced": {f"{lo}:{hi}": rows for (lo, hi), rows in self._forced.items()},
                 "boot": _boot(),
+                "process": os.getpid(),
             },
             indent=1,
         )
-        aside = self.path.with_name(self.path.name + ".new")
-        with aside.open("w") as file:
+        with self._aside.open("w") as file:
             file.write(text)
             if force:
                 file.flush()
                 os.fsync(file.fileno())
-        aside.replace(self.path)
+        self._aside.replace(self.path)
 
 
 def _strip(key: str) -> Span:
@@ -107,6 +131,16 @@ def _boot() -> str:
         return _BOOT.read_text().strip()
     except OSError:
         return ""
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # it is there, and another user's
+    return True
 
 
 def _short(value: Any) -> str:

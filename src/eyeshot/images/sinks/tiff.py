@@ -45,7 +45,7 @@ class TiffSink(PlacedSink):
         self._tile_bytes = TILE * TILE * self._together * dtype.itemsize
         self._head = self._structure()
         self.chunk_rows = self.chunk_columns = TILE
-        self.memory = 2 * self._across * self._tile_bytes  # a row of tiles, put in their order
+        self.memory = self._across * self._tile_bytes  # a row of tiles, put in their order
 
     def _tiles(self) -> int:
         return self._planes * self._down * self._across
@@ -107,15 +107,13 @@ class TiffSink(PlacedSink):
             self._store_pieces(first, inside, rows, strip)
             return
         across = -(-(right - left) // TILE)
-        padding = ((0, 0), (0, across * TILE - rows.shape[1]), (0, 0))
-        wide = np.pad(rows, padding) if padding[1][1] else rows
-        tiles = wide.reshape(len(rows), across, TILE, -1).transpose(1, 0, 2, 3)
+        tiles = _cut(rows, across)
         place = self._place_of(first + left // TILE, inside)
         if len(rows) == TILE:
-            write_all(self._handle, np.ascontiguousarray(tiles), place)
+            write_all(self._handle, tiles, place)
             return
         for number, tile in enumerate(tiles):
-            write_all(self._handle, np.ascontiguousarray(tile), place + number * self._tile_bytes)
+            write_all(self._handle, tile, place + number * self._tile_bytes)
 
     def _store_pieces(self, first: int, inside: int, rows: NDArray[Any], strip: Span) -> None:
         """The same for columns that begin or end within a tile: row by row."""
@@ -130,6 +128,19 @@ class TiffSink(PlacedSink):
 
     def _place_of(self, tile: int, row: int) -> int:
         return self._first + tile * self._tile_bytes + row * self._tile_bytes // TILE
+
+
+def _cut(rows: NDArray[Any], across: int) -> NDArray[Any]:
+    """Rows (n, w, samples) as tiles (across, n, TILE, samples), the last one padded with zeros."""
+    count, width, samples = rows.shape
+    tiles = np.empty((across, count, TILE, samples), rows.dtype)
+    full, rest = divmod(width, TILE)
+    whole = rows[:, : full * TILE].reshape(count, full, TILE, samples)
+    tiles[:full] = whole.transpose(1, 0, 2, 3)
+    if rest:
+        tiles[full, :, :rest] = rows[:, full * TILE :]
+        tiles[full, :, rest:] = 0
+    return tiles
 
 
 def _pack(tags: list[tuple[int, int, list[int]]]) -> bytes:

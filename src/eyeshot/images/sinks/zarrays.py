@@ -36,8 +36,8 @@ class ZarrSink(FileSink):
         self.chunk_rows = self._chunk[1]
         self.chunk_columns = self._chunk[2] if len(space) > 1 else 1
         row = int(np.prod(shape)) // shape[1] * self.dtype.itemsize
-        # One row of chunks waits, and one is being packed.
-        self.memory = 2 * self.chunk_rows * row
+        # One row of chunks waits, one is cut into chunks, and one is being packed.
+        self.memory = 3 * self.chunk_rows * row
 
     def _disk_bytes(self) -> int:
         return 0  # how well it packs is not known before
@@ -113,14 +113,20 @@ class ZarrSink(FileSink):
         self._waiting.clear()
 
     def _complete(self) -> None:
-        """Rename the folder; an older one steps aside first and is then removed."""
+        """Rename the folder; an older one steps aside first."""
         target = self._place.target
-        old = target.with_name(target.name + ".part.old")
-        remove(old)
         if target.exists():
-            target.rename(old)
+            remove(self._old)
+            target.rename(self._old)
         self._place.part.rename(target)
-        remove(old)
+
+    @property
+    def _old(self) -> Path:
+        target = self._place.target
+        return target.with_name(target.name + ".part.old")
+
+    def _tidy(self) -> None:
+        remove(self._old)
 
     def _check_replaceable(self) -> None:
         target = self._place.target

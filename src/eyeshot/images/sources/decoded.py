@@ -1,7 +1,7 @@
 """Pictures that can only be decoded whole: JPEG, BMP, WebP, GIF, interlaced PNG.
 
-Their whole decoded size is counted in ``memory``; a claim beyond ``WHOLE_LIMIT`` is refused
-before anything is allocated.
+Their whole decoded size is counted in ``memory``, and what decoding takes in ``open_memory``. A
+claim beyond ``WHOLE_LIMIT`` is refused before anything is allocated.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from eyeshot.images.sources.arrays import ArraySource
 from eyeshot.images.sources.source import OpenFile, Source
 from eyeshot.images.whole import read
 
-_WHILE_DECODING = 3
-"""Decoded copies alive at once at the worst moment: the library's, its bytes, the array."""
+_WHILE_DECODING = 2.5
+"""Decoded copies alive at the worst moment: Pillow's, of 4 bytes for 3, and the array; or two
+arrays, while a picture is turned."""
 
 
 class DecodedSource(ArraySource):
@@ -43,6 +44,7 @@ def open_decoded(path: Path, *, layout: str | None = None, space: int | None = N
         source.file = file.identity()
     finally:
         file.close()
-    source.memory = picture.nbytes * _WHILE_DECODING
+    source.memory = picture.nbytes
+    source.open_memory = int(picture.nbytes * _WHILE_DECODING)
     source.decoded_chunks = 1
     return source

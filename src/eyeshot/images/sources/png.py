@@ -213,7 +213,7 @@ class PngSource(Source):
         self._header = header
         self._restart()
         sample_bytes = header.width * header.channels * dtype.itemsize
-        self.memory = 6 * (_SLAB + header.row_bytes) + sample_bytes
+        self.memory = 9 * (_SLAB + header.row_bytes) + sample_bytes
 
     def _restart(self) -> None:
         self._rows = _Rows(self._file, self._header)

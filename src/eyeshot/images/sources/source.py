@@ -28,6 +28,7 @@ class Source(ABC):
         native_rows: the height of its chunks; bands of a multiple of it are read best.
         memory: the most bytes that the source itself holds between reads and while it decodes,
             beside the window that it returns.
+        open_memory: the most bytes that opening it took for a moment, where that was more.
         keep_rows: how many rows before the end of a window the next one will ask for again.
         decoded_chunks: how many stored pieces were decoded so far.
     """
@@ -38,6 +39,7 @@ class Source(ABC):
         self.dtype = dtype.newbyteorder("=")
         self.native_rows = 1
         self.memory = 0
+        self.open_memory = 0
         self.keep_rows = 0
         self.decoded_chunks = 0
 

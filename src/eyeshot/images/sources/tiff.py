@@ -168,7 +168,8 @@ def _open_level(
     if page.dtype is None or np.dtype(page.dtype).kind not in "biuf":
         raise BadFile(f"{path}: holds {page.dtype}", cure="an image holds real numbers")
     turned = page.tags.get(orientation.TAG)
-    if page.photometric in _PLAIN or (turned is not None and turned.value not in (0, 1)):
+    bilevel = np.dtype(page.dtype).kind == "b"
+    if bilevel or page.photometric in _PLAIN or (turned is not None and turned.value > 1):
         return open_decoded(path, layout=layout, space=space)
     try:
         order = understand(level.shape, metadata=level.axes, layout=layout, space=space)
