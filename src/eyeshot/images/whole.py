@@ -186,11 +186,12 @@ def _as_contract(picture: NDArray[Any], path: Path) -> NDArray[Any]:
         raise BadFile(f"{path}: has no pixels", cure="export the picture again")
     if picture.dtype.kind not in "biuf":
         raise BadFile(f"{path}: holds {picture.dtype}", cure="a picture holds real numbers")
+    picture = picture.astype(picture.dtype.newbyteorder("="), copy=False)
     if picture.dtype == np.bool_:
         picture = picture * np.uint8(255)
     elif picture.dtype not in (np.uint8, np.uint16):
         picture = picture.astype(np.float32, copy=False)
-    return np.ascontiguousarray(picture.astype(picture.dtype.newbyteorder("="), copy=False))
+    return np.ascontiguousarray(picture)
 
 
 def write(path: Path | str, array: NDArray[Any]) -> None:
