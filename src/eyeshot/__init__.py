@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eyeshot import errors as errors
+    from eyeshot import images as images
     from eyeshot import reference as reference
     from eyeshot.evaluation import evaluate as evaluate
     from eyeshot.evaluation import predict as predict
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 # name -> where it lives; "module" alone is the module itself
 _EXPORTS = {
     "errors": "eyeshot.errors",
+    "images": "eyeshot.images",
     "evaluate": "eyeshot.evaluation:evaluate",
     "explain": "eyeshot.explanation:explain",
     "reference": "eyeshot.reference",
