@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -100,6 +101,8 @@ def train_network(
         checkpoint_seconds=checkpoint_seconds,
         **chosen,
     )
+    if int(os.environ.get("LOCAL_RANK", "0")):
+        return  # one of several processes, each with a device of its own: the first speaks
     notes.print(f"saved; next: eyeshot evaluate {run.path}", soft_wrap=True)
     print(run.path)
 

@@ -96,6 +96,8 @@ def _run(
     fabric = make_fabric(recipe)
     if fabric.is_global_zero:
         prepare(place, config, resume=resume, force=force)
+    else:
+        progress = Silence()  # several devices are several processes; one of them speaks
     fabric.launch()
     model, optimizer = fabric.setup(net, make_optimizer(net, recipe))
     position = Position()
