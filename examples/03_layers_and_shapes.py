@@ -91,6 +91,8 @@ def main(out: Path) -> dict[str, Any]:
 
 def draw(digit: Any, maps: Any, kernels: Any, out: Path) -> None:
     figure = Figure(figsize=(11, 3.6), layout="constrained")
+    strongest = float(np.abs(kernels).max())
+    kernel_style = {"cmap": "RdBu", "vmin": -strongest, "vmax": strongest}
     grid = figure.add_gridspec(2, 10)
     axis = figure.add_subplot(grid[:, :2])
     axis.imshow(digit, cmap="gray")
@@ -99,7 +101,7 @@ def draw(digit: Any, maps: Any, kernels: Any, out: Path) -> None:
     for number, (kernel, picture) in enumerate(zip(kernels, maps, strict=True)):
         for row, (shown, title) in enumerate([(kernel, "3×3"), (picture, "26×26")]):
             axis = figure.add_subplot(grid[row, 2 + number])
-            axis.imshow(shown, cmap="RdBu" if row == 0 else "gray")
+            axis.imshow(shown, **(kernel_style if row == 0 else {"cmap": "gray"}))
             axis.set_title(title, fontsize=8)
             axis.axis("off")
     figure.suptitle("One picture, eight kernels, eight maps: 72 weights")

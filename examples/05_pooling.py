@@ -81,7 +81,7 @@ def draw(pooled: dict[str, Any], digit: Any, changes: dict[str, float], out: Pat
         rows[1, column].imshow(before[0, 0], cmap="gray", vmin=0, vmax=1)
         rows[1, column].set_title(f"pooling: {name}")
         rows[2, column].imshow((after - before)[0, 0], cmap="RdBu", vmin=-1, vmax=1)
-        rows[2, column].set_title(f"after a shift by one pixel: {changes[name]:.0%} change")
+        rows[2, column].set_title(f"shifted by 1: {changes[name]:.0%} changed")
     for axis in rows.flat:
         axis.axis("off")
     out.mkdir(parents=True, exist_ok=True)
@@ -89,9 +89,9 @@ def draw(pooled: dict[str, Any], digit: Any, changes: dict[str, float], out: Pat
 
 
 def draw_cells(axis: Axes, values: Any, title: str) -> None:
-    axis.imshow(values, cmap="viridis", vmin=0, vmax=31)
+    axis.imshow(values, cmap="Blues", vmin=0, vmax=50)
     for (row, column), value in np.ndenumerate(values):
-        axis.text(column, row, f"{value}", ha="center", va="center", color="white")
+        axis.text(column, row, f"{value}", ha="center", va="center")
     axis.set_title(title)
 
 

@@ -71,9 +71,9 @@ def main(out: Path) -> dict[str, Any]:
 def draw(steps: dict[str, Any], out: Path) -> None:
     figure = Figure(figsize=(13, 7), layout="constrained")
     for axis, (name, matrix) in zip(figure.subplots(2, 4).flat, steps.items(), strict=True):
-        axis.imshow(matrix, cmap="viridis", vmin=0, vmax=4)
+        axis.imshow(matrix, cmap="Blues", vmin=0, vmax=6)
         for (row, column), value in np.ndenumerate(matrix):
-            axis.text(column, row, f"{value:.3g}", ha="center", va="center", color="white")
+            axis.text(column, row, f"{value:.3g}", ha="center", va="center")
         axis.set_title(f"{name}, {matrix.shape[0]}×{matrix.shape[1]}")
         axis.axis("off")
     out.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
 """A digit network in NumPy alone, and the same in PyTorch, trained side by side.
 
 28×28 -> 26×26×8 (eight 3×3 filters), ReLU, 13×13×8 (max-pool), softmax over ten digits. Both start
-from the same weights and see the same digits in the same order, by plain gradient descent, so what
-separates them is rounding. Everything that trains the first one is in ``eyeshot.reference``.
+from the same weights and see the same digits in the same order, by plain gradient descent in double
+precision, so they stay the same network. All that trains the first is in ``eyeshot.reference``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import nn
 from eyeshot import data, reference
 
 FILTERS, BATCH, RATE = 8, 16, 0.1
+SHOWN = 25  # steps to a point of the curve
 
 
 class NumPyNet:
@@ -93,10 +94,10 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
     digits = data.load("digits")
     count, epochs = (1500, 1) if quick else (len(digits.train), 3)
     images, labels = (t[:count] for t in (digits.train.images, digits.train.labels))
-    x = (images.float() / 255 - digits.mean[0]) / digits.std[0]
-    test = (digits.test.images.float() / 255 - digits.mean[0]) / digits.std[0]
+    x = (images.double() / 255 - digits.mean[0]) / digits.std[0]
+    test = (digits.test.images.double() / 255 - digits.mean[0]) / digits.std[0]
 
-    theirs = build_torch()
+    theirs = build_torch().double()
     ours = NumPyNet(theirs)
     losses: list[tuple[float, float]] = []
     for chosen in batches(count, epochs):
@@ -109,7 +110,7 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
 
     in_numpy = ours.accuracy(test.numpy(), digits.test.labels.numpy())
     with torch.no_grad():
-        in_torch = (theirs(test).argmax(dim=1) == digits.test.labels).float().mean().item()
+        in_torch = (theirs(test).argmax(dim=1) == digits.test.labels).double().mean().item()
     apart = float(np.abs(ours.kernel - next(theirs.parameters()).detach().numpy()).max())
     print(f"{len(digits.test)} digits it has not seen: {in_numpy:.2%} right in NumPy, ", end="")
     print(f"{in_torch:.2%} in PyTorch; kernels at most {apart:.1e} apart")
@@ -121,11 +122,15 @@ def draw(net: NumPyNet, digit: Any, losses: list[tuple[float, float]], out: Path
     _, maps, flat, _ = net.forward(digit)
     pooled = flat.reshape(FILTERS, 13, 13)
     figure = Figure(figsize=(13, 4.4), layout="constrained")
+    strongest = float(np.abs(net.kernel).max())
+    kernel_style = {"cmap": "RdBu", "vmin": -strongest, "vmax": strongest}
     grid = figure.add_gridspec(3, 13)
     axis = figure.add_subplot(grid[:, :4])
     for number, (name, style) in enumerate([("NumPy", "-"), ("PyTorch", ":")]):
-        axis.plot([pair[number] for pair in losses], style, label=name)
-    axis.set(title="training loss", xlabel="step")
+        curve = np.array([pair[number] for pair in losses])
+        blocks = curve[: len(curve) // SHOWN * SHOWN].reshape(-1, SHOWN).mean(axis=1)
+        axis.semilogy(SHOWN * np.arange(1, len(blocks) + 1), blocks, style, label=name, lw=3)
+    axis.set(title=f"training loss, mean of {SHOWN} steps", xlabel="step")
     axis.legend()
     axis = figure.add_subplot(grid[1, 4])
     axis.imshow(digit[0, 0], cmap="gray")
@@ -133,7 +138,7 @@ def draw(net: NumPyNet, digit: Any, losses: list[tuple[float, float]], out: Path
     for number in range(FILTERS):
         for row, shown in enumerate((net.kernel[number, 0], maps[0, number], pooled[number])):
             axis = figure.add_subplot(grid[row, 5 + number])
-            axis.imshow(shown, cmap="gray" if row else "RdBu")
+            axis.imshow(shown, **({"cmap": "gray"} if row else kernel_style))
             axis.set_axis_off()
             if number == 0:
                 axis.set_title(("kernels", "maps, 26×26", "pooled, 13×13")[row], loc="left")
