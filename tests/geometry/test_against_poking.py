@@ -11,11 +11,10 @@ import torch
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tests.networks import CHANNELS, make_positive, networks, runs_at
+from tests.networks import CHANNELS, graph_or_reject, make_positive, networks, runs_at
 from torch import nn
 
 from eyeshot.axes import Interval
-from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry import Fields, footprint, required
 
 SIZES = {1: st.integers(1, 40), 2: st.integers(1, 9), 3: st.integers(1, 4)}
@@ -60,7 +59,7 @@ def test_footprints_are_what_poking_finds(axes: int) -> None:
         x = torch.ones(1, CHANNELS, *size, dtype=torch.float64)
         assume(runs_at(net, x) is not None)
         truth = poked(net, size)
-        graph = graph_of(net, (CHANNELS, *size))
+        graph = graph_or_reject(net, (CHANNELS, *size))
         event(f"{len(graph)} nodes")
         fields = Fields(graph)
         output = graph.outputs[0]
@@ -84,7 +83,7 @@ def test_a_region_reads_all_that_its_units_depend_on(
     net: nn.Module, size: tuple[int, int], data: st.DataObject
 ) -> None:
     assume(runs_at(net, torch.ones(1, CHANNELS, *size)) is not None)
-    graph = graph_of(net, (CHANNELS, *size))
+    graph = graph_or_reject(net, (CHANNELS, *size))
     output = graph.outputs[0]
     box = []
     for n in graph[output].extents:
