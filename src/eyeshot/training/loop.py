@@ -102,7 +102,7 @@ class Training:
         """One step on a batch: images uint8 (B, C, H, W), labels (B,)."""
         recipe, position, fabric = self.config.recipe, self.position, self.fabric
         seed = (recipe.seed, position.epoch, position.step)
-        _seed_torch(*seed)  # dropout, if the network has any: the same after a resumption
+        _seed_torch(fabric.device, seed)  # dropout, if there is any: the same after a resumption
         share = slice(fabric.global_rank, None, fabric.world_size)
         images = shift_pictures(images, recipe.shift, seed)[share].to(fabric.device)
         labels = labels[share].to(fabric.device)
@@ -184,7 +184,15 @@ def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
         aside.write_text(text.getvalue(), encoding="utf-8")
 
 
-def _seed_torch(*numbers: int) -> None:
-    """Seed torch's own generators from ``numbers``, each combination as good as any other."""
-    mixed = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
-    torch.manual_seed(int(mixed >> np.uint64(1)))
+def _seed_torch(device: torch.device, numbers: tuple[int, int, int]) -> None:
+    """Seed torch's own generators from ``numbers``, each combination as good as any other.
+
+    ``torch.manual_seed`` would do it for devices that are not there too, and formats a stack trace
+    for each of them: half a millisecond a step.
+    """
+    mixed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    torch.default_generator.manual_seed(mixed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(mixed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(mixed)

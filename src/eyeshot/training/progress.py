@@ -115,4 +115,4 @@ class TerminalProgress:
 
 def percent(part: float) -> str:
     """A share as "98.75 %", rounded down: 99.999 % is not 100 %."""
-    return f"{math.floor(part * 10_000) / 100:.2f} %"
+    return f"{math.floor(part * 10_000 + 1e-6) / 100:.2f} %"
