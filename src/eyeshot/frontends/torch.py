@@ -43,10 +43,19 @@ def graph_of(net: torch.nn.Module, *sizes: Sequence[int]) -> Graph:
         BadValue: a size has no channels or no positions.
         Unsupported: the network cannot be exported; the message has the reason and the cure.
     """
+    checked_sizes(sizes)
+    return from_exported(export(net, *sizes), training=training_layers(net))
+
+
+def checked_sizes(sizes: Sequence[Sequence[int]]) -> None:
+    """Refuse sizes that no network can be shown.
+
+    Raises:
+        BadValue: a size has no channels or no positions.
+    """
     for size in sizes:
         if not size or any(int(n) < 1 for n in size):
             raise BadValue(f"size {tuple(size)}", cure="give positive numbers: channels, then axes")
-    return from_exported(export(net, *sizes), training=training_layers(net))
 
 
 def export(net: torch.nn.Module, *sizes: Sequence[int]) -> ExportedProgram:

@@ -8,7 +8,6 @@ as far as the network does not choose numbers by the size it is shown (a crop co
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from eyeshot.axes import AxisMap, Broadcast, Everything, Pad, Window
@@ -99,6 +98,30 @@ def takes(graph: Graph, axis: int, n: int, *, clean: bool = False) -> bool:
     return not (clean and leftovers(graph, axis, sizes))
 
 
+def nearest_sizes(graph: Graph, *, clean: bool = False) -> list[tuple[int, ...]]:
+    """The nearest sizes of the whole first input that the network takes, smaller ones first.
+
+    An axis whose size is taken as it is keeps it.
+
+    Args:
+        graph: the network.
+        clean: whether no convolution or pooling may leave positions unread.
+    """
+    below: list[int | None] = []
+    above: list[int | None] = []
+    for axis, n in enumerate(graph.nodes[graph.inputs[0]].extents):
+        kept = takes(graph, axis, n, clean=clean)
+        smaller, larger = (n, n) if kept else nearest(graph, axis, clean=clean)
+        below.append(smaller)
+        above.append(larger)
+    found = []
+    for sides in (below, above):
+        whole = tuple(side for side in sides if side is not None)
+        if len(whole) == len(sides) and whole not in found:
+            found.append(whole)
+    return found
+
+
 def slides(node: Node) -> bool:
     """Whether it is a convolution or a pooling with a window of fixed size."""
     return _SLIDES.fullmatch(node.operator.removesuffix("_with_indices")) is not None
@@ -155,8 +178,3 @@ def _left(step: AxisMap, n: int) -> int:
         return 0
     read = (step.extent(n) - 1) * step.stride - step.before + step.span
     return max(0, n - read - max(0, step.stride - step.span))
-
-
-def spatial_inputs(graph: Graph) -> Iterator[int]:
-    """The numbers of the axes along which the first input has more than one position."""
-    return (i for i, n in enumerate(graph.nodes[graph.inputs[0]].extents) if n > 1)

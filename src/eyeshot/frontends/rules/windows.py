@@ -99,6 +99,8 @@ def pooling(site: Site) -> Described:
         "dilation": dilation,
         "ceil_mode": ceil_mode,
     }
+    if "count_include_pad" in site.arguments:
+        attributes["count_include_pad"] = bool(site.arguments["count_include_pad"])
     return _sliding(source, windows, attributes, mixed=False)
 
 

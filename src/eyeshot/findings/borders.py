@@ -1,0 +1,109 @@
+"""Which output units touch zero padding: their values depend on pixels that are not there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eyeshot.axes import NOTHING, AxisMap, Everything, IntArray, Pad, Transpose, Window
+from eyeshot.findings.finding import Finding, Severity
+from eyeshot.findings.wording import by
+from eyeshot.geometry import Fields
+from eyeshot.geometry.fields import EXACT
+from eyeshot.graph import Edge, Graph, Kind, Node
+
+Touched = tuple[NDArray[np.bool_], ...]
+"""For each axis, which places touch padding. A unit touches it if its place on any axis does."""
+
+
+def padded_units(graph: Graph, fields: Fields) -> Iterator[Finding]:
+    """The share of the units of each output, or of the last map before it, that touch padding."""
+    touched = touching(graph)
+    for node in _maps(graph, fields):
+        places = touched.get(node.name)
+        if places is None:
+            continue
+        free = [int((~one).sum()) for one in places]
+        total = math.prod(node.extents)
+        share = 1 - math.prod(free) / total
+        if share == 0:
+            continue
+        cause = f"{share:.1%} of its {by(node.extents)} units depend on zeros outside the picture"
+        cause += f"; {by(free)} do not" if math.prod(free) else ""
+        cure = "expect other statistics there; pad with reflect or replicate, or show it more"
+        yield Finding(Severity.NOTE, node.name, "units touch zero padding", cause, cure)
+
+
+def touching(graph: Graph) -> dict[str, Touched]:
+    """For every node, which places along each axis depend on zero padding anywhere before.
+
+    A set of places that touch, one for each axis, is all there is to know: what an operator reads
+    is a product of places, so a unit touches padding exactly if its place on some axis does.
+    Nodes behind an operator without a rule are left out.
+    """
+    found: dict[str, Touched] = {}
+    for node in graph:
+        if node.operator == "input":
+            found[node.name] = tuple(np.zeros(n, dtype=bool) for n in node.extents)
+        elif node.kind is not Kind.UNSUPPORTED and all(e.source in found for e in node.edges):
+            found[node.name] = _touched(node, found)
+    return found
+
+
+def _touched(node: Node, found: dict[str, Touched]) -> Touched:
+    sides = []
+    for axis, extent in enumerate(node.extents):
+        places = np.zeros(extent, dtype=bool)
+        for edge in node.edges:
+            places |= _through(node, edge, edge.axes[axis], found[edge.source][axis], extent)
+        sides.append(places)
+    return tuple(sides)
+
+
+def _through(
+    node: Node, edge: Edge, axis: AxisMap, before: NDArray[np.bool_], extent: int
+) -> NDArray[np.bool_]:
+    if isinstance(axis, Everything):
+        return np.full(extent, before.any())
+    outputs = np.arange(extent, dtype=np.int64)
+    taps = axis.taps(outputs, len(before))
+    inside = taps != NOTHING
+    touched: NDArray[np.bool_] = (before[np.where(inside, taps, 0)] & inside).any(axis=1)
+    if _fills_with_zeros(node, axis):
+        touched |= _outside(axis, outputs, len(before))
+    return touched
+
+
+def _fills_with_zeros(node: Node, axis: AxisMap) -> bool:
+    """Whether what an operator reads outside its input counts as zeros (or as any constant)."""
+    if node.attributes.get("repair"):
+        return False
+    if isinstance(axis, Pad):
+        return axis.mode == "zero" and node.operator in ("pad", "constant_pad_nd")
+    if isinstance(axis, Window):
+        average = node.operator.startswith("avg_pool")
+        counted = average and bool(node.attributes.get("count_include_pad", True))
+        return node.operator.startswith("conv") or counted
+    return isinstance(axis, Transpose)
+
+
+def _outside(axis: AxisMap, outputs: IntArray, n: int) -> NDArray[np.bool_]:
+    taps = axis.reach(outputs)
+    outside = ((taps < 0) | (taps >= n)) & (taps != NOTHING)
+    found: NDArray[np.bool_] = outside.any(axis=1)
+    return found
+
+
+def _maps(graph: Graph, fields: Fields) -> Iterator[Node]:
+    """The outputs; of one without positions, the last map before it whose fields are bounded."""
+    for name in dict.fromkeys(graph.outputs):
+        node = graph.nodes[name]
+        while node.edges and not (
+            math.prod(node.extents) > 1 and fields.status(node.name) == EXACT
+        ):
+            node = graph.nodes[node.edges[0].source]
+        if node.edges:
+            yield node

@@ -1,0 +1,76 @@
+"""Fields against the size of the picture: what sees all of it, and what sees too little."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from eyeshot.axes import Everything, Interval
+from eyeshot.findings.finding import Finding, Severity
+from eyeshot.findings.wording import by, counted
+from eyeshot.geometry import Fields
+from eyeshot.geometry.fields import EXACT
+from eyeshot.geometry.sizes import slides
+from eyeshot.graph import Graph, Node
+
+
+def covering(graph: Graph, fields: Fields) -> Iterator[Finding]:
+    """The first layer whose middle unit sees the whole picture, with work left behind it."""
+    size = graph.nodes[fields.source].extents
+    if math.prod(size) == 1:
+        return
+    seeing = [node for node in graph if _sees_all(node, fields, size)]
+    wide = [node for node in seeing if slides(node) and max(node.attributes["kernel"]) > 1]
+    if not wide:
+        return
+    first, behind = wide[0], wide[1:]
+    if not behind:
+        return
+    largest = by(field.largest for field in fields.layer(first.name))
+    cause = f"its middle unit's field of {largest} covers the {by(size)} input, and so does that "
+    cause += f"of {counted(len(behind), 'window')} behind it"
+    cure = "at this size they widen no view: fewer of them would see as much, or show it more"
+    layers = tuple(node.name for node in wide)
+    yield Finding(Severity.NOTE, first.name, "field covers the input", cause, cure, layers)
+
+
+def _sees_all(node: Node, fields: Fields, size: tuple[int, ...]) -> bool:
+    if node.operator == "input" or fields.status(node.name) != EXACT:
+        return False
+    inside = fields.field(node.name).inside or ()
+    return all(side.covers(Interval(0, n)) for side, n in zip(inside, size, strict=True))
+
+
+def short_sighted(graph: Graph, fields: Fields) -> Iterator[Finding]:
+    """The last map of a classifier, where its units see less than the picture."""
+    size = graph.nodes[fields.source].extents
+    for name in graph.outputs:
+        last = _last_local(graph, graph.nodes[name], fields)
+        if last is None or last.operator == "input":
+            continue
+        largest = tuple(field.largest for field in fields.layer(last.name))
+        if any(seen < n for seen, n in zip(largest, size, strict=True)):
+            cause = f"a unit of the last map ({by(last.extents)}) sees at most {by(largest)} of "
+            cause += f"the {by(size)} input"
+            cure = "only what comes behind joins the parts: more layers, strides or dilation "
+            cure += "before it, if the whole has a shape to be known by"
+            yield Finding(Severity.NOTE, last.name, "field smaller than the input", cause, cure)
+
+
+def _last_local(graph: Graph, output: Node, fields: Fields) -> Node | None:
+    """The last map before all positions are mixed, where the output has no positions left."""
+    if math.prod(output.extents) > 1:
+        return None
+    node = output
+    while node.edges:
+        source = graph.nodes[node.edges[0].source]
+        mixed = any(
+            isinstance(axis, Everything) and n > 1
+            for axis, n in zip(node.edges[0].axes, source.extents, strict=False)
+        )
+        if node.attributes.get("training"):
+            return None  # mixed by the batch's statistics, which eval mode does not ask for
+        if mixed and fields.status(source.name) == EXACT:
+            return source
+        node = source
+    return None

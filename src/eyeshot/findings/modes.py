@@ -1,0 +1,87 @@
+"""Training mode and normalisation: what depends on the batch, and numbers that do nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from eyeshot.findings.finding import Finding, Severity
+from eyeshot.findings.wording import counted
+from eyeshot.graph import Graph, Node
+
+if TYPE_CHECKING:
+    import torch
+
+_CHANGES = ("BatchNorm", "Dropout", "InstanceNorm", "RReLU")
+"""Modules that compute something else in training mode, by a part of their class's name."""
+
+
+def in_training(graph: Graph, net: torch.nn.Module | None) -> Iterator[Finding]:
+    """Layers left in training mode that compute something else in it."""
+    names = _training(graph, net)
+    if not names:
+        return
+    cause = f"{counted(len(names), 'layer')} in training mode: the answer depends on chance or on "
+    cause += "the other pictures of the batch"
+    layers = tuple(names)
+    yield Finding(Severity.WARNING, layers[0], "training mode", cause, "call net.eval()", layers)
+
+
+def _training(graph: Graph, net: torch.nn.Module | None) -> list[str]:
+    if net is not None:
+        return [
+            name for name, module in net.named_modules() if module.training and _changes(module)
+        ]
+    left = set(graph.training)
+    return [
+        node.name
+        for node in graph
+        if node.attributes.get("training")
+        or (node.layer in left and node.operator in ("batch_norm", "dropout", "feature_dropout"))
+    ]
+
+
+def _changes(module: torch.nn.Module) -> bool:
+    kind = type(module).__name__
+    if "InstanceNorm" in kind:
+        return bool(getattr(module, "track_running_stats", False))
+    return any(part in kind for part in _CHANGES)
+
+
+def single_values(graph: Graph) -> Iterator[Finding]:
+    """Batch norm where each picture has one value per channel."""
+    for node in graph:
+        if node.operator == "batch_norm" and math.prod(node.extents) == 1:
+            cause = f"at this size each picture gives {node.name} one value per channel: training "
+            cause += "on a batch of one fails, and on a few is noise"
+            cure = "train on large batches (drop_last=True), or normalise by layer norm"
+            yield Finding(Severity.NOTE, node.name, "one value per channel", cause, cure)
+
+
+def useless_biases(graph: Graph) -> Iterator[Finding]:
+    """Biases that the batch norm behind them takes out again."""
+    consumers = graph.consumers()
+    found: dict[str, int] = {}
+    for node in graph:
+        bias = _bias(graph, node)
+        behind = consumers[node.name]
+        if bias and [one.operator for one in behind] == ["batch_norm"]:
+            found[node.name] = bias
+    if found:
+        first, *others = found
+        cause = f"batch norm takes its {counted(found[first], 'bias value')} out again"
+        if others:
+            total = sum(found.values())
+            cause += f", as behind {counted(len(others), 'more layer')}: {total:,} in all"
+        yield Finding(
+            Severity.NOTE, first, "bias before batch norm", cause, "bias=False", tuple(found)
+        )
+
+
+def _bias(graph: Graph, node: Node) -> int:
+    """How many trained bias values a convolution or linear layer adds."""
+    if not node.attributes.get("bias") or not node.operator.startswith(("conv", "linear")):
+        return 0
+    name = next((name for name in node.weights if name.endswith("bias")), "")
+    return graph.tensors[name].numel() if name in graph.parameters else 0

@@ -1,0 +1,47 @@
+"""Transposed convolutions whose windows overlap unevenly, which draws a checkerboard.
+
+Source: Odena, Dumoulin and Olah, 2016, "Deconvolution and Checkerboard Artifacts", Distill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from eyeshot.findings.finding import Finding, Severity
+from eyeshot.findings.wording import by, counted
+from eyeshot.graph import Graph, Node
+
+
+def checkerboards(graph: Graph) -> Iterator[Finding]:
+    """Transposed convolutions whose kernel is no multiple of the stride: uneven overlap."""
+    for node in graph:
+        if node.operator.startswith("conv_transpose"):
+            finding = _checkerboard(node)
+            if finding is not None:
+                yield finding
+
+
+def _checkerboard(node: Node) -> Finding | None:
+    numbers = (node.attributes[name] for name in ("kernel", "stride", "dilation"))
+    each = [_overlaps(*one) for one in zip(*numbers, strict=True)]
+    fewest, most = 1, 1
+    for low, high in each:
+        fewest, most = fewest * low, most * high
+    if fewest == most:
+        return None
+    kernel, stride = node.attributes["kernel"], node.attributes["stride"]
+    cause = f"a kernel of {by(kernel)} with stride {by(stride)}: an output is the sum of "
+    cause += f"{fewest} to {counted(most, 'input')}, by its place"
+    if fewest == 0:
+        cause += "; those of none hold the bias alone"
+    multiples = [max(s, -(-k // s) * s) for k, s in zip(kernel, stride, strict=True)]
+    cure = f"a kernel of {by(multiples)}, or resize by {by(stride)} and convolve"
+    return Finding(Severity.WARNING, node.name, "checkerboard", cause, cure)
+
+
+def _overlaps(kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    """The fewest and the most inputs that an output gets along one axis, away from the border."""
+    counts = [0] * stride
+    for tap in range(kernel):
+        counts[tap * dilation % stride] += 1
+    return min(counts), max(counts)

@@ -1,0 +1,70 @@
+"""The layer that holds most of the parameters, and what would save them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from eyeshot.findings.finding import Finding, Severity
+from eyeshot.findings.wording import by, counted, last_map
+from eyeshot.graph import Graph, Node
+
+_MOST = 0.5
+
+
+def heaviest(graph: Graph) -> Iterator[Finding]:
+    """A layer with more than half of the parameters of a network of several."""
+    held = _by_layer(graph)
+    total = sum(held.values())
+    if len(held) < 2:
+        return
+    layer, count = max(held.items(), key=lambda item: item[1])
+    node = next((n for n in graph if n.layer == layer and n.weights), None)
+    if node is None or count <= _MOST * total:
+        return
+    cause = f"it holds {count:,} of {counted(total, 'parameter')} ({count / total:.1%})"
+    cure = _cure(graph, node, count)
+    if cure:
+        yield Finding(Severity.NOTE, node.name, "most of the parameters", cause + cure[0], cure[1])
+
+
+def _by_layer(graph: Graph) -> dict[str, int]:
+    """Parameters of each layer, by its dotted path."""
+    held: dict[str, int] = {}
+    for name in graph.parameters:
+        layer = name.rpartition(".")[0]
+        held[layer] = held.get(layer, 0) + graph.tensors[name].numel()
+    return held
+
+
+def _cure(graph: Graph, node: Node, count: int) -> tuple[str, str] | None:
+    if node.operator == "linear":
+        return _pooling(graph, node, count)
+    kernel = node.attributes.get("kernel")
+    if node.operator.startswith("conv") and kernel and math.prod(kernel) > 1:
+        return _separating(node, kernel, count)
+    return None
+
+
+def _pooling(graph: Graph, node: Node, count: int) -> tuple[str, str] | None:
+    """For a linear layer on a flattened map: one number a channel in place of a map."""
+    last = last_map(graph, node)
+    if last is None or math.prod(last.shape[1:]) != node.attributes["in_features"]:
+        return None
+    outputs = node.attributes["out_features"]
+    left = last.channels * outputs + outputs * bool(node.attributes["bias"])
+    cause = f": a weight for each of {by(last.shape[1:])} numbers and {outputs} outputs"
+    cure = (
+        f"global pooling of {last.name} before it leaves {left:,} here and saves {count - left:,}"
+    )
+    return cause, cure
+
+
+def _separating(node: Node, kernel: tuple[int, ...], count: int) -> tuple[str, str] | None:
+    """For a dense convolution: one kernel a channel, then a 1×1."""
+    into, out = node.attributes["in_channels"], node.attributes["out_channels"]
+    if node.attributes["groups"] != 1 or into == 1:
+        return None
+    left = into * math.prod(kernel) + into * out
+    cause = f": {into} × {out} kernels of {by(kernel)}"
+    return cause, f"fewer channels, or a {by(kernel)} for each channel and a 1×1: {left:,} weights"

@@ -1,0 +1,100 @@
+"""Where strides round: pixels dropped at the end, and branches that no longer meet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from eyeshot.findings.finding import Finding, Severity
+from eyeshot.findings.wording import axis_name, by, joined, origins, sizes_that_work
+from eyeshot.geometry import Fields
+from eyeshot.geometry.sizes import Clash, extents, leftovers, slides
+from eyeshot.graph import Graph, Node
+
+
+def remainders(graph: Graph, fields: Fields) -> Iterator[Finding]:
+    """Convolutions and poolings that leave the last positions of their input unread."""
+    if _faulty(graph):
+        return
+    dropped: dict[str, dict[int, int]] = {}
+    for axis in range(graph.spatial_axes):
+        sizes = extents(graph, axis, graph.nodes[graph.inputs[0]].extents[axis])
+        if isinstance(sizes, Clash):
+            continue
+        for name, left in leftovers(graph, axis, sizes).items():
+            dropped.setdefault(name, {})[axis] = left
+    cure = _clean_sizes(graph) if dropped else ""
+    for name, lefts in dropped.items():
+        cause = _dropped(graph, fields, graph.nodes[name], lefts)
+        yield Finding(Severity.WARNING, name, "pixels dropped", cause, cure)
+
+
+def _faulty(graph: Graph) -> bool:
+    return any("mismatch" in node.attributes for node in graph)
+
+
+def _dropped(graph: Graph, fields: Fields, node: Node, lefts: dict[int, int]) -> str:
+    """``lefts``: for each axis, how many positions are left over."""
+    source = graph.nodes[node.edges[0].source]
+    stride, kernel = node.attributes["stride"], node.attributes["kernel"]
+    here = joined(f"the last {left} of its {axis_name(graph, a)}" for a, left in lefts.items())
+    told = f"windows of {by(kernel)} with stride {by(stride)} over {by(source.extents)} never read "
+    told += here
+    paces = [axis.stride or 1 for axis in fields.layer(source.name)]
+    if paces and any(paces[axis] > 1 for axis in lefts):
+        pixels = (f"{float(n * paces[a]):g} {axis_name(graph, a)}" for a, n in lefts.items())
+        told += f" (at the input's stride, {joined(pixels)})"
+    return told
+
+
+def _clean_sizes(graph: Graph) -> str:
+    sizes = sizes_that_work(graph, clean=True)
+    return f"nothing is dropped at {sizes}" if sizes else "pad the input at its end"
+
+
+def spatial_mismatch(graph: Graph, node: Node) -> tuple[str, str, str]:
+    """Title, cause and cure where maps of different sizes meet."""
+    parts = origins(graph, node)
+    told = joined([f"{part.name} is {by(part.extents)}" for part in parts])
+    cause = f"{told}, and {node.name} wants them equal"
+    rounded = _rounding(graph, parts)
+    if rounded:
+        cause += f": {joined(rounded)}"
+    sizes = sizes_that_work(graph)
+    cure = f"an input of {sizes}" if sizes else "make the strides down and up undo each other"
+    return "sizes do not match", cause, f"{cure}, or pad or crop one branch to the other"
+
+
+def _rounding(graph: Graph, parts: list[Node]) -> list[str]:
+    """The strides that do not divide what they read, in one branch and not in all."""
+    behind = [_ancestors(graph, part) for part in parts]
+    shared = set.intersection(*behind)
+    told: dict[str, str] = {}
+    for name in graph.nodes:
+        if any(name in names for names in behind) and name not in shared:
+            for axis in _rounded_axes(graph, graph.nodes[name]):
+                node = graph.nodes[name]
+                before = graph.nodes[node.edges[0].source].extents[axis]
+                told.setdefault(
+                    name, f"{name} makes {node.extents[axis]} of {before} {axis_name(graph, axis)}"
+                )
+    return list(told.values())
+
+
+def _rounded_axes(graph: Graph, node: Node) -> Iterable[int]:
+    if not slides(node) or not node.edges:
+        return
+    source = graph.nodes[node.edges[0].source]
+    strides = node.attributes["stride"]
+    for axis, stride in enumerate(strides, len(node.dims) - len(strides)):
+        if stride > 1 and node.extents[axis] * stride != source.extents[axis]:
+            yield axis
+
+
+def _ancestors(graph: Graph, node: Node) -> set[str]:
+    found, waiting = {node.name}, [node]
+    while waiting:
+        for edge in waiting.pop().edges:
+            if edge.source not in found:
+                found.add(edge.source)
+                waiting.append(graph.nodes[edge.source])
+    return found

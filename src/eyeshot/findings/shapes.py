@@ -1,0 +1,235 @@
+"""Shape mistakes: which call does not fit, who brought what, and the number to write instead."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+from eyeshot.findings.finding import Finding, Severity
+from eyeshot.findings.mismatches import Mismatch, Problem
+from eyeshot.findings.rounding import spatial_mismatch
+from eyeshot.findings.wording import (
+    branches,
+    by,
+    counted,
+    joined,
+    last_map,
+    origins,
+    sizes_that_work,
+)
+from eyeshot.geometry.sizes import Clash, extents
+from eyeshot.graph import Graph, Node
+
+Words = tuple[str, str, str]
+"""Title, cause, cure."""
+
+_LARGEST_SIDE = 512
+
+
+def of_mismatch(graph: Graph, mismatch: Mismatch) -> Finding:
+    """A mismatch in words."""
+    node = graph.nodes[mismatch.node]
+    title, cause, cure = _WORDS[mismatch.problem](graph, node, mismatch)
+    if mismatch.line:
+        cause = f"{cause} ({mismatch.line})"
+    behind = node.attributes.get("after_mismatch")
+    if behind:
+        cause = f"{cause}; seen as it would be once {behind} is cured"
+    layer = mismatch.layer if mismatch.problem is Problem.STOPPED else node.name
+    return Finding(Severity.ERROR, layer, title, cause, cure)
+
+
+def _channels(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
+    built, found = _built_for(mismatch), mismatch.inputs[0][1]
+    cause = f"{node.name} was built for {counted(built, 'channel')} and gets {found}: "
+    parts = branches(graph, node)
+    cause += _brought(parts)
+    cure = f"{node.name}: in_channels={found}"
+    if len(parts) == 1 and parts[0].attributes.get("out_channels") == found:
+        cure += f", or {parts[0].name}: out_channels={built}"
+    return "channels do not match", cause, cure
+
+
+def _brought(parts: list[Node]) -> str:
+    told = [f"{one.name} brings {one.shape[1]}" for one in parts]
+    if len(parts) == 1:
+        return told[0]
+    return f"{joined(told)}, concatenated"
+
+
+def _built_for(mismatch: Mismatch) -> int:
+    weight = mismatch.weight or (0, 0)
+    if mismatch.operator.startswith("conv_transpose"):
+        return weight[0]
+    return weight[1] * int(mismatch.options.get("groups", 1))
+
+
+def _groups(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
+    channels, groups = mismatch.inputs[0][1], int(mismatch.options["groups"])
+    source = _brought(branches(graph, node))
+    fitting = [g for g in range(1, channels + 1) if channels % g == 0]
+    word = "num_groups" if mismatch.operator == "group_norm" else "groups"
+    cause = f"{counted(channels, 'channel')} cannot be shared out to {groups} groups: {source}"
+    built = _built_for(mismatch) if word == "groups" else (mismatch.weight or (channels,))[0]
+    if built != channels:
+        cause += f", where {node.name} was built for {built}"
+    near = sorted(fitting, key=lambda g: abs(g - groups))[:3]
+    cure = f"{node.name}: {word}={joined([str(g) for g in sorted(near)], 'or')}"
+    if built != channels:
+        cure = f"bring {built} channels, or {cure} with {counted(channels, 'channel')}"
+    return "groups do not divide the channels", cause, cure
+
+
+def _features(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
+    built, shape = (mismatch.weight or (0, 0))[1], mismatch.inputs[0]
+    before = last_map(graph, node)
+    if len(shape) > 3 or (len(shape) == 3 and node.shape[:-1] != shape[:-1]):
+        found = math.prod(shape[1:])
+        cause = f"{node.name} takes the last dimension, and {origins(graph, node)[0].name} gives "
+        cause += f"a map of {by(shape[1:])} that is not flattened"
+        cure = f"flatten(1) before it; {node.name}: in_features={found}"
+        return "a map where features are wanted", cause, cure
+    found = shape[-1]
+    cause = f"{node.name} was built for {counted(built, 'feature')} and gets {found:,}"
+    if before is not None and math.prod(before.shape[1:]) == found:
+        cause += f": {before.name} gives {by(before.shape[1:])} at this input size"
+    else:
+        cause += f" from {origins(graph, node)[0].name}"
+    cure = f"{node.name}: in_features={found}"
+    size = _size_for(graph, before, built) if before is not None else None
+    if size:
+        cure += f", or an input of {by(size)}"
+    return "features do not match", cause, cure
+
+
+def _size_for(graph: Graph, last: Node, built: int) -> tuple[int, ...] | None:
+    """A square input at which the last map has as many numbers as a layer was built for."""
+    channels = last.channels
+    side = round((built / channels) ** (1 / len(last.dims)))
+    if channels * side ** len(last.dims) != built:
+        return None
+    names = list(graph.nodes)
+    upto = {name: graph.nodes[name] for name in names[: names.index(last.name) + 1]}
+    part = dataclasses.replace(graph, nodes=upto, outputs=(last.name,))
+    found: list[int] = []
+    for axis in range(len(last.dims)):
+        for n in range(1, _LARGEST_SIDE):
+            sizes = extents(part, axis, n)
+            if not isinstance(sizes, Clash) and sizes.get(last.name) == side:
+                found.append(n)
+                break
+    return tuple(found) if len(found) == len(last.dims) else None
+
+
+def _view(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
+    shape, asked = mismatch.inputs[0], tuple(mismatch.options["shape"])
+    numbers = math.prod(shape[1:])
+    source = origins(graph, node)[0].name
+    cause = f"{source} gives {by(shape[1:])} = {numbers:,} numbers a picture, "
+    cause += f"and {mismatch.operator}{asked} asks for {counted(abs(math.prod(asked)), 'number')}"
+    if len(asked) != 2:
+        cure = f"ask for sizes whose product is {numbers}"
+        return "a view that does not fit", cause, cure
+    cure = f"flatten(1) in place of {mismatch.operator}{asked}"
+    linear = _linear_behind(graph, node)
+    if linear is not None:
+        cure += f"; {linear.name}: in_features={numbers}"
+    before = last_map(graph, node)
+    size = _size_for(graph, before, abs(math.prod(asked))) if before is not None else None
+    if size:
+        cure += f"; or an input of {by(size)}"
+    return "a view that does not fit", cause, cure
+
+
+def _linear_behind(graph: Graph, node: Node) -> Node | None:
+    consumers = graph.consumers()
+    while len(consumers[node.name]) == 1:
+        node = consumers[node.name][0]
+        if node.operator == "linear":
+            return node
+    return None
+
+
+def _norm(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
+    shape, built = mismatch.inputs[0], mismatch.weight or ()
+    word = _NORM_WORDS[mismatch.operator]
+    source = origins(graph, node)[0].name
+    if mismatch.operator == "layer_norm":
+        got = shape[-len(built) :]
+        cause = f"{node.name} was built for {by(built)} and gets {by(got)} from {source}"
+        return "a shape that does not match", cause, f"{node.name}: {word}={list(got)}"
+    channels = shape[1]
+    cause = f"{node.name} was built for {counted(built[0], 'channel')} and gets {channels}: "
+    cause += _brought(branches(graph, node))
+    return "channels do not match", cause, f"{node.name}: {word}={channels}"
+
+
+_NORM_WORDS = {
+    "batch_norm": "num_features",
+    "group_norm": "num_channels",
+    "layer_norm": "normalized_shape",
+    "prelu": "num_parameters",
+}
+
+
+def _branches(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
+    one, other = origins(graph, node)[:2]
+    along = mismatch.options.get("dim")
+    if along != 1 and one.shape[1] != other.shape[1] and 1 not in (one.shape[1], other.shape[1]):
+        few, many = sorted((one, other), key=lambda node: node.shape[1])
+        cause = f"{one.name} has {counted(one.shape[1], 'channel')} and {other.name} has "
+        cause += f"{other.shape[1]}, where {node.name} wants them equal"
+        cure = f"a 1×1 convolution from {few.shape[1]} to {many.shape[1]} channels after {few.name}"
+        return "channels do not match", cause, cure
+    return spatial_mismatch(graph, node)
+
+
+def _shuffle(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
+    channels, r = mismatch.inputs[0][1], int(mismatch.options["factor"])
+    good = max(r * r, round(channels / r**2) * r * r)
+    source = branches(graph, node)[0].name
+    cause = f"{source} brings {counted(channels, 'channel')}, no multiple of {r}² = {r * r}"
+    return (
+        "channels cannot be shuffled",
+        cause,
+        f"bring {good} channels: {source} is too wide or \
+too narrow",
+    )
+
+
+def _too_small(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
+    kernel, shape = mismatch.options["kernel"], mismatch.inputs[0]
+    source = origins(graph, node)[0].name
+    cause = f"a window of {by(kernel)} does not fit into the {by(shape[2:])} map of {source}"
+    larger = sizes_that_work(graph)
+    cure = f"an input of at least {larger}" if larger else "a larger input"
+    return "the map is too small", cause, f"{cure}, or fewer strides before it"
+
+
+def _one_value(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
+    cause = f"in training mode one picture of {by(mismatch.inputs[0][1:])} gives one value per "
+    cause += "channel, which has no variance"
+    return "one value per channel", cause, "call net.eval(), or train on batches of two or more"
+
+
+def _stopped(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
+    ends = joined(
+        [f"{name} {by(graph.nodes[name].shape)}" for name in graph.outputs] or ["nothing"]
+    )
+    cause = f"{mismatch.error}; until there it had {ends}"
+    return "forward fails", cause, "the graph ends here: make the shapes fit and look again"
+
+
+_WORDS: dict[Problem, Callable[[Graph, Node, Mismatch], Words]] = {
+    Problem.CHANNELS: _channels,
+    Problem.GROUPS: _groups,
+    Problem.FEATURES: _features,
+    Problem.NORM: _norm,
+    Problem.BRANCHES: _branches,
+    Problem.VIEW: _view,
+    Problem.SHUFFLE: _shuffle,
+    Problem.TOO_SMALL: _too_small,
+    Problem.ONE_VALUE: _one_value,
+    Problem.STOPPED: _stopped,
+}

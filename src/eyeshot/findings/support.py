@@ -1,0 +1,38 @@
+"""Operators of which nothing can be claimed, and pictures cut up into a batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from eyeshot.findings.finding import Finding, Severity
+from eyeshot.findings.wording import by
+from eyeshot.graph import Graph, Kind
+
+_RESHAPES = ("view", "reshape", "flatten", "unflatten", "_unsafe_view")
+
+
+def without_rule(graph: Graph) -> Iterator[Finding]:
+    """Operators that no rule covers: nothing is claimed of them, nor of what follows."""
+    for node in graph:
+        if node.kind is Kind.UNSUPPORTED and node.reason:
+            cure = "fields, sizes and halo are known up to here only"
+            yield Finding(Severity.WARNING, node.name, "unsupported", node.reason, cure)
+
+
+def folded_batches(graph: Graph) -> Iterator[Finding]:
+    """A view that makes several rows of one picture, where the output still has them."""
+    pictures = graph.nodes[graph.inputs[0]].shape[0]
+    if all(graph.nodes[name].shape[:1] == (pictures,) for name in graph.outputs):
+        return
+    for node in graph:
+        if node.operator not in _RESHAPES:
+            continue
+        source = graph.nodes[node.edges[0].source]
+        if source.shape[0] == pictures and node.shape[0] != pictures:
+            cause = f"{by(source.shape)} becomes {by(node.shape)}: {pictures} picture gives "
+            cause += f"{node.shape[0]} rows, and the output has as many"
+            cure = "flatten(1) keeps one row a picture; then in_features is "
+            cure += f"{math.prod(source.shape[1:])}"
+            yield Finding(Severity.WARNING, node.name, "picture cut into a batch", cause, cure)
+            return

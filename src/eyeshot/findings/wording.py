@@ -1,0 +1,76 @@
+"""Numbers and walks that several findings share, put into words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from eyeshot.geometry.sizes import nearest_sizes
+from eyeshot.graph import Graph, Node
+
+AXES = {1: ("positions",), 2: ("rows", "columns"), 3: ("slices", "rows", "columns")}
+"""What positions along each spatial axis are called."""
+
+
+def counted(n: int, word: str) -> str:
+    """``1 channel``, ``1,568 channels``."""
+    return f"{n:,} {word}" if n == 1 else f"{n:,} {word}s"
+
+
+def by(sizes: Iterable[int]) -> str:
+    """``32×7×7``."""
+    return "×".join(str(n) for n in sizes)
+
+
+def joined(words: Iterable[str], last: str = "and") -> str:
+    """``a, b and c``."""
+    *front, end = words
+    return f"{', '.join(front)} {last} {end}" if front else end
+
+
+def axis_name(graph: Graph, axis: int) -> str:
+    """``rows``."""
+    return AXES[graph.spatial_axes][axis]
+
+
+def sizes_that_work(graph: Graph, *, clean: bool = False) -> str:
+    """``48×48 or 64×64``; empty where none is near."""
+    sizes = nearest_sizes(graph, clean=clean)
+    return joined([by(size) for size in sizes], "or") if sizes else ""
+
+
+def origin(graph: Graph, name: str) -> Node:
+    """The node itself, or what stands before it if it was only added by a repair."""
+    node = graph.nodes[name]
+    while node.attributes.get("repair"):
+        node = graph.nodes[node.edges[0].source]
+    return node
+
+
+def origins(graph: Graph, node: Node) -> list[Node]:
+    """What a node reads, repairs left out."""
+    return [origin(graph, edge.source) for edge in node.edges]
+
+
+def branches(graph: Graph, node: Node) -> list[Node]:
+    """The nodes that bring a node its channels: those of the concatenation before it, or its one.
+
+    Operators between that change no channels (an activation, a dropout) are walked through.
+    """
+    before = origins(graph, node)[0]
+    one = before
+    while one.operator not in ("cat", "concat", "concatenate"):
+        sources = origins(graph, one)
+        if len(sources) != 1 or sources[0].shape[1:2] != one.shape[1:2] or one.weights:
+            return [before]
+        one = sources[0]
+    return origins(graph, one) if one.attributes.get("dim") == 1 else [before]
+
+
+def last_map(graph: Graph, node: Node) -> Node | None:
+    """The last node before it, along first inputs, whose positions can be told apart."""
+    while node.edges:
+        node = origin(graph, node.edges[0].source)
+        if math.prod(node.extents) > 1:
+            return node
+    return None

@@ -1,0 +1,254 @@
+"""A network whose forward fails on shapes is traced all the same, its mistakes put right and noted.
+
+The export runs under a mode that sees every torch function before torch does. A call that fails
+on its shapes is noted as a :class:`Mismatch`, put right (:mod:`eyeshot.frontends.repairs`) and
+made again, so that what lies behind it is seen too. A failure that cannot be put right ends the
+trace: the graph up to there is what is given.
+
+A network without mistakes passes through untouched: its graph is that of a plain export.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedFakeTensorException,
+)
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+from torch.fx.traceback import annotate, preserve_node_meta
+from torch.overrides import TorchFunctionMode
+
+from eyeshot.findings.mismatches import Mismatch, Problem
+from eyeshot.frontends.repairs import REPAIRS, Repaired
+from eyeshot.frontends.torch import Walk, checked_sizes, export, training_layers
+from eyeshot.graph import Graph, Node
+
+_MARK = "eyeshot_repair"
+_FAILURES = (RuntimeError, ValueError, IndexError, AssertionError)
+_NOT_SHAPES = (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    GuardOnDataDependentSymNode,
+    UnsupportedFakeTensorException,
+)
+_NOT_THE_NETWORK = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+
+Frames = list[tuple[FrameType, int]]
+"""Python frames and the line each is at, innermost first."""
+
+
+def trace(net: torch.nn.Module, *sizes: Sequence[int]) -> tuple[Graph, list[Mismatch]]:
+    """The graph of ``net``, and the calls in it whose shapes do not fit.
+
+    In the graph a call put right has the attribute ``mismatch`` (the problem); what the repair
+    added to it has ``repair``; and every node behind the first fault has ``after_mismatch`` (the
+    fault's node): its shapes are those it would have once the fault is cured.
+
+    Args:
+        net: any module that ``torch.export`` can trace, but for its shapes.
+        sizes: for each input, its size without the batch, (C, H, W) for a picture.
+
+    Raises:
+        BadValue: a size has no channels or no positions.
+        Unsupported: the network cannot be exported, for another reason than its shapes.
+    """
+    checked_sizes(sizes)
+    watch = _Watch(net)
+    with preserve_node_meta(), watch:
+        program = export(watch.guarded(net), *sizes)
+    walk = Walk(program)
+    graph = walk.graph(training_layers(net))
+    if not watch.faults and watch.stopped is None:
+        return graph, []
+    graph, mismatches = _marked(graph, walk, watch.faults)
+    if watch.stopped is not None:
+        last = list(graph.nodes)[-1]
+        mismatches.append(dataclasses.replace(watch.stopped, node=last))
+    return graph, mismatches
+
+
+class _Watch(TorchFunctionMode):
+    """Sees each call of a torch function; notes and repairs those that fail on shapes."""
+
+    def __init__(self, net: torch.nn.Module) -> None:
+        super().__init__()
+        self.faults: list[Mismatch] = []
+        self.stopped: Mismatch | None = None
+        self._modules = {id(module): name for name, module in net.named_modules()}
+        self._unread: dict[int, torch.Tensor] = {}
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Make the call; make it again, repaired, if it fails."""
+        kwargs = kwargs or {}
+        name = str(getattr(func, "__name__", func))
+        try:
+            result = func(*args, **kwargs)
+        except _FAILURES as error:
+            if isinstance(error, _NOT_SHAPES):
+                raise
+            result = self._repaired(func, name.strip("_"), args, kwargs, error)
+        if not name.startswith("__"):
+            self._follow(args, kwargs, result)
+        return result
+
+    def guarded(self, net: torch.nn.Module) -> torch.nn.Module:
+        """``net`` with a forward that, where it fails for good, gives what it had until then."""
+        forward = net.forward
+
+        @functools.wraps(forward)
+        def until_it_fails(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return forward(*args, **kwargs)
+            except _FAILURES as error:
+                if isinstance(error, _NOT_SHAPES) or not self._unread:
+                    raise
+                frames = _frames_of(error.__traceback__)
+                _leave_modules(frames)
+                layer, line = self._place(frames)
+                told = f"{type(error).__name__}: {_first_line(error)}"
+                self.stopped = Mismatch(Problem.STOPPED, "", layer, "", (), error=told, line=line)
+                return tuple(self._unread.values())
+
+        guarded = copy.copy(net)
+        guarded.__dict__["forward"] = until_it_fails
+        return guarded
+
+    def _repaired(
+        self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception
+    ) -> Any:
+        word = name.removesuffix("_")
+        if word not in REPAIRS:
+            raise error
+        names, repair = REPAIRS[word]
+        if word in ("view", "reshape"):
+            args = (args[0], _shape_asked(args[1:], kwargs))
+        arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+        with annotate({_MARK: len(self.faults)}):
+            repaired: Repaired | None = repair(func, arguments)
+        if repaired is None:
+            raise error
+        layer, line = self._place(_frames_above(sys._getframe(2)))
+        self.faults.append(
+            Mismatch(
+                problem=repaired.problem,
+                node="",
+                layer=layer,
+                operator=word,
+                inputs=repaired.inputs,
+                weight=repaired.weight,
+                options=repaired.options,
+                error=_first_line(error),
+                line=line,
+            )
+        )
+        return repaired.result
+
+    def _follow(self, args: Any, kwargs: Any, result: Any) -> None:
+        """Keep the values that nothing has read yet: what is left of them where a trace ends."""
+        for value in torch.utils._pytree.tree_leaves((args, kwargs)):
+            self._unread.pop(id(value), None)
+        for value in torch.utils._pytree.tree_leaves(result):
+            if isinstance(value, torch.Tensor):
+                self._unread[id(value)] = value
+
+    def _place(self, frames: Frames) -> tuple[str, str]:
+        """The module that was at work, and the line of the network's own code."""
+        layers = (self._modules.get(id(frame.f_locals.get("self"))) for frame, _ in frames)
+        layer = next((name for name in layers if name is not None), "")
+        for frame, number in frames:
+            file = frame.f_code.co_filename
+            if not file.startswith(_NOT_THE_NETWORK):
+                return layer, f"{Path(file).name}:{number}"
+        return layer, ""
+
+
+def _frames_above(frame: FrameType | None) -> Frames:
+    """The frames of a call that is under way, up to the network's forward, innermost first."""
+    found: Frames = []
+    while frame is not None and frame.f_code.co_name != "until_it_fails":
+        found.append((frame, frame.f_lineno))
+        frame = frame.f_back
+    return found
+
+
+def _frames_of(trace: TracebackType | None) -> Frames:
+    """The frames that an error has passed through, innermost first."""
+    found: Frames = []
+    while trace is not None:
+        found.insert(0, (trace.tb_frame, trace.tb_lineno))
+        trace = trace.tb_next
+    return found
+
+
+def _leave_modules(frames: Frames) -> None:
+    """Tell export's tracer that the modules an error has passed through are left.
+
+    It notes a module when it is entered and strikes it off when it returns; an error skips that.
+    """
+    for frame, _ in frames:
+        if frame.f_code.co_name == "call_module" and "module_key" in frame.f_locals:
+            frame.f_locals["self"].module_stack.pop(frame.f_locals["module_key"], None)
+
+
+def _shape_asked(given: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """``view(2, 3)`` and ``view((2, 3))`` ask for the same."""
+    if len(given) == 1 and isinstance(given[0], (list, tuple, torch.Size)):
+        return tuple(given[0])
+    return tuple(kwargs.get("shape", given))
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+
+
+def _marked(graph: Graph, walk: Walk, faults: list[Mismatch]) -> tuple[Graph, list[Mismatch]]:
+    """The graph with its faults marked, and the faults with the names of their nodes."""
+    made: dict[int, list[Node]] = {}
+    for fx_node, value in walk.made.items():
+        mark = fx_node.meta.get("custom", {}).get(_MARK)
+        if mark is not None and isinstance(value, Node):
+            made.setdefault(mark, []).append(value)
+    attributes: dict[str, dict[str, Any]] = {}
+    named: list[Mismatch] = []
+    for index, fault in enumerate(faults):
+        nodes = made.get(index, [])
+        if not nodes:
+            continue  # the call's result was never used: no part of the graph
+        *added, call = nodes
+        named.append(dataclasses.replace(fault, node=call.name))
+        attributes[call.name] = {"mismatch": str(fault.problem)}
+        attributes.update({one.name: {"repair": call.name} for one in added})
+    _mark_behind(graph, attributes)
+    nodes_marked = {
+        node.name: dataclasses.replace(
+            node, attributes={**node.attributes, **attributes[node.name]}
+        )
+        if node.name in attributes
+        else node
+        for node in graph
+    }
+    return dataclasses.replace(graph, nodes=nodes_marked), named
+
+
+def _mark_behind(graph: Graph, attributes: dict[str, dict[str, Any]]) -> None:
+    """Mark every node that reads, through others, from a fault."""
+    behind: dict[str, str] = {}
+    for node in graph:
+        source = next((behind[e.source] for e in node.edges if e.source in behind), None)
+        if source is not None:
+            attributes.setdefault(node.name, {})["after_mismatch"] = source
+        if source is not None or "mismatch" in attributes.get(node.name, {}):
+            behind[node.name] = source or node.name
