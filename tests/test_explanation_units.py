@@ -145,6 +145,22 @@ def test_what_happens_around_the_layer_does_not_matter() -> None:
     assert not net.conv._forward_hooks
 
 
+def test_products_are_not_rounded_to_ten_bits_and_the_setting_is_kept() -> None:
+    kinds = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    before = [kind.fp32_precision for kind in kinds]
+    within: list[str] = []
+
+    class Watched(nn.Conv2d):
+        def forward(self, input: Tensor) -> Tensor:
+            within.extend(kind.fp32_precision for kind in kinds)
+            return super().forward(input)
+
+    net = nn.Sequential(Watched(1, 1, 2))
+    explain_unit(net, torch.randn(1, 1, 3, 3), layer="0", unit=(0, 0, 0))
+    assert within == ["ieee", "ieee"]
+    assert [kind.fp32_precision for kind in kinds] == before
+
+
 def test_large_sums_that_cancel_are_not_refused() -> None:
     layer = nn.Linear(3, 1)
     with torch.no_grad():

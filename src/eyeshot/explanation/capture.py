@@ -45,7 +45,7 @@ def record(net: nn.Module, x: Tensor, name: str, call: int = 0) -> Call:
 
     handle = layers[name].register_forward_hook(keep)
     try:
-        with at_rest(net), torch.no_grad():
+        with at_rest(net), full_precision(), torch.no_grad():
             net(x)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
@@ -80,6 +80,20 @@ def at_rest(net: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """No TensorFloat-32 within the block: on a GPU it rounds factors to ten bits."""
+    kinds = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    kept = [kind.fp32_precision for kind in kinds]
+    for kind in kinds:
+        kind.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for kind, precision in zip(kinds, kept, strict=True):
+            kind.fp32_precision = precision
 
 
 def _copy(value: Any) -> Any:
