@@ -19,6 +19,7 @@ from eyeshot.errors import BadFile, BadValue, UnknownName
 from eyeshot.files import explain_os_error, write_aside
 from eyeshot.images import orientation
 from eyeshot.images.damage import damage_named
+from eyeshot.images.segments import check_segments
 
 WHOLE_LIMIT = 2 * 2**30
 """Largest decoded picture, in bytes, that is ever held whole; larger ones go by windows."""
@@ -156,6 +157,7 @@ def _read_tiff(path: Path) -> NDArray[Any]:
     with tifffile.TiffFile(path) as tiff:
         page = tiff.pages.first
         check_size(path, page.shape, page.dtype.itemsize if page.dtype else 1)
+        check_segments(page, path.stat().st_size)
         picture = page.asarray()
         if page.axes.startswith("S"):
             picture = np.moveaxis(picture, 0, -1)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eyeshot.errors import BadFile
 from eyeshot.images.layouts import Layout, Span
 from eyeshot.images.sources.source import Source
 
@@ -27,6 +28,8 @@ class GridSource(Source):
         self._chunk = tuple(
             min(side, length) for side, length in zip(chunk, layout.stored, strict=True)
         )
+        if min(self._chunk) < 1:
+            raise BadFile(f"{name}: claims chunks of {chunk}", cure="the file is damaged")
         self._row_axis = layout.space[0]
         self._held: dict[Index, NDArray[Any]] = {}
         self.native_rows = self._chunk[self._row_axis]

@@ -18,6 +18,7 @@ from eyeshot.errors import BadFile, BadValue, EyeshotError
 from eyeshot.images import orientation
 from eyeshot.images.damage import damage_named
 from eyeshot.images.layouts import Layout, understand
+from eyeshot.images.segments import check_segments
 from eyeshot.images.sources.decoded import open_decoded
 from eyeshot.images.sources.grid import GridSource, Index
 from eyeshot.images.sources.raw import RawSource
@@ -179,6 +180,7 @@ def _open_level(
     if offset is not None:
         dtype = np.dtype(page.dtype).newbyteorder(tiff.byteorder)
         return RawSource(OpenFile(path), offset, dtype, order, str(path))
+    check_segments(page, path.stat().st_size)
     pages = level.shape[: len(level.shape) - len(page.shape)]
     fits = level.shape[len(pages) :] == page.shape and math.prod(pages) == len(level.pages)
     if not fits or len(_chunk(page)) != len(page.shape):

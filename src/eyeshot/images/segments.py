@@ -1,0 +1,37 @@
+"""Whether a TIFF page can be what it claims, asked before anything of its size is allocated."""
+
+from __future__ import annotations
+
+import math
+
+import tifffile
+
+_LARGEST_RATIO = 4096
+"""No kind of packing below reaches this: Deflate ends at 1032, LZW and PackBits before it."""
+
+_BOUNDED = {1, 5, 8, 32773, 32946}  # none, LZW, Deflate, PackBits, Deflate under its old number
+_SMALL = 2**26  # bytes that may be allocated on a file's word
+
+
+def check_segments(page: tifffile.TiffPage, file_bytes: int) -> None:
+    """Compare the strips or tiles that a page lists with the ones that its size calls for.
+
+    Raises:
+        ValueError: some are missing, lie beyond the end of the file, or could never unpack to
+            what the page claims.
+    """
+    needed = math.prod(page.chunked)
+    kind = "tiles" if page.is_tiled else "strips"
+    if min(page.chunks) < 1:
+        raise ValueError(f"{kind} of {page.chunks}")
+    if min(len(page.dataoffsets), len(page.databytecounts)) < needed:
+        raise ValueError(f"lists {len(page.dataoffsets)} of its {needed} {kind}")
+    ends = zip(page.dataoffsets, page.databytecounts, strict=False)
+    for number, (offset, count) in enumerate(ends):
+        if offset + count > file_bytes:
+            raise ValueError(f"{kind[:-1]} {number} lies beyond the end of the file")
+    unpacked = math.prod(page.chunks) * (page.dtype.itemsize if page.dtype else 1)
+    largest = max(page.databytecounts, default=0)
+    packed_too_well = unpacked > _LARGEST_RATIO * max(largest, 1)
+    if page.compression in _BOUNDED and unpacked > _SMALL and packed_too_well:
+        raise ValueError(f"{kind} of {unpacked} bytes cannot be packed into {largest}")
