@@ -145,12 +145,6 @@ BOMBS = {
     "b.tif": bomb_tall,
     "a.gif": bomb_gif,
 }
-    "a.png": bomb_png,
-    "a.npy": bomb_npy,
-    "a.tif": bomb_strip,
-    "b.tif": bomb_tall,
-    "a.gif": bomb_gif,
-}
 
 
 @pytest.mark.parametrize("name", BOMBS)
