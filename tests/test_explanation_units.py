@@ -217,6 +217,25 @@ def test_what_the_network_does_not_do_is_told() -> None:
         explain_unit(net, x[:, :1], layer="conv", unit=(0, 0, 0))
 
 
+class Rearranged(nn.Module):
+    """Layers that get something other than the batch that the network got."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folded = nn.Conv2d(1, 1, 2)
+        self.alone = nn.Conv2d(1, 1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.folded(x.flatten(0, 1)[:, None]).sum() + self.alone(x[0, :1]).sum()
+        return y
+
+
+@pytest.mark.parametrize("layer", ["folded", "alone", "Rearranged"])
+def test_a_layer_that_does_not_see_the_batch_is_refused(layer: str) -> None:
+    with pytest.raises(Unsupported, match=repr(layer)):
+        explain_unit(Rearranged(), torch.randn(1, 2, 3, 3), layer=layer, unit=(0, 0, 0))
+
+
 @pytest.mark.parametrize("image", ["seven.png", torch.zeros(1, 28, 28, dtype=torch.uint8)])
 def test_an_input_that_is_not_ready_is_told(image: Any) -> None:
     with pytest.raises(BadValue):

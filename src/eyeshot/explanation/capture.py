@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from eyeshot.errors import BadValue, UnknownName, Unsupported
+from eyeshot.explanation.reading import count_spatial_axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,7 @@ def record(net: nn.Module, x: Tensor, name: str, call: int = 0) -> Call:
     Raises:
         UnknownName: no such layer.
         BadValue: the network refuses ``x``, or does not call the layer that often.
-        Unsupported: the layer does not map one tensor to one tensor.
+        Unsupported: the layer does not map one batch of tensors to another.
     """
     layers = {
         dotted or type(net).__name__: module
@@ -37,13 +38,33 @@ def record(net: nn.Module, x: Tensor, name: str, call: int = 0) -> Call:
     }
     if name not in layers:
         raise UnknownName("layer", name, layers)
+    calls = _run(net, x, layers[name])
+    if not 0 <= call < len(calls):
+        raise BadValue(
+            f"layer {name!r} is called {len(calls)} times for this input, and call {call} is asked "
+            "for",
+            cure="count from 0" if calls else "name a layer that the network uses",
+        )
+    taken, given = calls[call]
+    if not isinstance(taken, Tensor) or not isinstance(given, Tensor):
+        raise Unsupported(
+            f"layer {name!r}, a {type(layers[name]).__name__}, does not map one tensor to another",
+            cure="name a convolution, transposed convolution, pool or linear layer",
+        )
+    heard = Call(name, layers[name], taken, given)
+    _check_batch(heard, len(x))
+    return heard
+
+
+def _run(net: nn.Module, x: Tensor, layer: nn.Module) -> list[tuple[Any, Any]]:
+    """What ``layer`` took and gave at each of its calls."""
     calls: list[tuple[Any, Any]] = []
 
     def keep(_: nn.Module, taken: tuple[Any, ...], given: Any) -> None:
         # Copies, since a ReLU in place after the layer would write over its output.
         calls.append((_copy(taken[0] if taken else None), _copy(given)))
 
-    handle = layers[name].register_forward_hook(keep)
+    handle = layer.register_forward_hook(keep)
     try:
         with at_rest(net), full_precision(), torch.no_grad():
             net(x)
@@ -55,19 +76,19 @@ def record(net: nn.Module, x: Tensor, name: str, call: int = 0) -> Call:
         ) from error
     finally:
         handle.remove()
-    if not 0 <= call < len(calls):
-        raise BadValue(
-            f"layer {name!r} is called {len(calls)} times for this input, and call {call} is asked "
-            "for",
-            cure="count from 0" if calls else "name a layer that the network uses",
-        )
-    taken, given = calls[call]
-    if not isinstance(taken, Tensor) or not isinstance(given, Tensor) or taken.ndim < 2:
+    return calls
+
+
+def _check_batch(heard: Call, batch: int) -> None:
+    """Refuse a layer whose input or output has not one entry for each picture."""
+    axes = count_spatial_axes(heard.layer)
+    kept = all(t.ndim > 1 and len(t) == batch for t in (heard.input, heard.output))
+    if not kept or (axes and heard.input.ndim != axes + 2):
         raise Unsupported(
-            f"layer {name!r}, a {type(layers[name]).__name__}, does not map one batch to another",
-            cure="name a convolution, transposed convolution, pool or linear layer",
+            f"layer {heard.name!r} takes {tuple(heard.input.shape)} and gives "
+            f"{tuple(heard.output.shape)} for a batch of {batch}",
+            cure="name a layer that keeps one entry for each picture",
         )
-    return Call(name, layers[name], taken, given)
 
 
 @contextmanager

@@ -191,4 +191,4 @@ def _block(array: Array, outside: Array | None = None) -> Text:
 
 
 def _exact(number: float) -> str:
-    return f"{number:.6f}" if abs(number) < 1e6 else f"{number:.6e}"
+    return f"{number + 0.0:.6f}" if abs(number) < 1e6 else f"{number:.6e}"

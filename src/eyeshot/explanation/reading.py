@@ -27,6 +27,39 @@ AdaptiveMaxPool: TypeAlias = nn.AdaptiveMaxPool1d | nn.AdaptiveMaxPool2d | nn.Ad
 AdaptiveAvgPool: TypeAlias = nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d | nn.AdaptiveAvgPool3d
 
 
+_BY_AXES: dict[int, tuple[type[nn.Module], ...]] = {
+    1: (
+        nn.Conv1d,
+        nn.ConvTranspose1d,
+        nn.MaxPool1d,
+        nn.AvgPool1d,
+        nn.AdaptiveMaxPool1d,
+        nn.AdaptiveAvgPool1d,
+    ),
+    2: (
+        nn.Conv2d,
+        nn.ConvTranspose2d,
+        nn.MaxPool2d,
+        nn.AvgPool2d,
+        nn.AdaptiveMaxPool2d,
+        nn.AdaptiveAvgPool2d,
+    ),
+    3: (
+        nn.Conv3d,
+        nn.ConvTranspose3d,
+        nn.MaxPool3d,
+        nn.AvgPool3d,
+        nn.AdaptiveMaxPool3d,
+        nn.AdaptiveAvgPool3d,
+    ),
+}
+
+
+def count_spatial_axes(layer: nn.Module) -> int:
+    """Over how many axes the layer's window slides; 0 where it has none."""
+    return next((axes for axes, kinds in _BY_AXES.items() if isinstance(layer, kinds)), 0)
+
+
 @dataclass(frozen=True, eq=False)
 class Reading:
     """What one unit reads along every spatial axis, in the order of the window's cells."""
