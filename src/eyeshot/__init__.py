@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from eyeshot.explanation import explain as explain
     from eyeshot.features import see as see
     from eyeshot.filters import filter as filter
+    from eyeshot.inspection import inspect as inspect
+    from eyeshot.inspection import receptive_field as receptive_field
     from eyeshot.training import train as train
 
 __version__ = "0.1.0"
@@ -33,6 +35,8 @@ _EXPORTS = {
     "filter": "eyeshot.filters:filter",
     "predict": "eyeshot.evaluation:predict",
     "see": "eyeshot.features:see",
+    "inspect": "eyeshot.inspection:inspect",
+    "receptive_field": "eyeshot.inspection:receptive_field",
     "train": "eyeshot.training:train",
 }
 

@@ -8,6 +8,7 @@ weights, not its mode.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import operator as python_operator
 import warnings
@@ -23,6 +24,7 @@ from eyeshot.errors import BadValue, Unsupported
 from eyeshot.frontends.calls import TupleItem, call_of, folded, plain_name
 from eyeshot.frontends.memory import aliases, same_tensor, writes_in_place
 from eyeshot.frontends.naming import Namer
+from eyeshot.frontends.refusals import cannot_export, refuse_unknown_sizes
 from eyeshot.frontends.rules import RULES
 from eyeshot.frontends.rules.windows import part_start
 from eyeshot.frontends.sites import Described, NoRule, Site
@@ -71,23 +73,31 @@ def export(net: torch.nn.Module, *sizes: Sequence[int]) -> ExportedProgram:
         )
     try:
         with _hushed():
-            return torch.export.export(net, inputs, strict=False)
+            program = torch.export.export(net, inputs, strict=False)
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
-        raise _cannot_export(net, error) from error
+        raise cannot_export(net, error) from error
+    refuse_unknown_sizes(net, program.graph)
+    return program
 
 
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
-    """Without export's notes on its internals, and its log of what is raised all the same."""
-    log = logging.getLogger("torch._subclasses.fake_tensor")
-    level = log.level
-    log.setLevel(logging.CRITICAL + 1)
+    """Without export's notes on its internals, its printed graphs, and its logs of what it raises.
+
+    What the network's own forward prints while it is traced is swallowed too: nothing has run.
+    """
+    logs = [logging.getLogger(name) for name in ("torch._subclasses.fake_tensor", "torch.fx")]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL + 1)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            yield
+            with contextlib.redirect_stderr(io.StringIO()):
+                yield
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
 
 
 def from_exported(program: ExportedProgram, training: tuple[str, ...] = ()) -> Graph:
@@ -98,14 +108,6 @@ def from_exported(program: ExportedProgram, training: tuple[str, ...] = ()) -> G
 def training_layers(net: torch.nn.Module) -> tuple[str, ...]:
     """Dotted paths of the modules left in training mode."""
     return tuple(name for name, module in net.named_modules() if module.training)
-
-
-def _cannot_export(net: torch.nn.Module, error: Exception) -> Unsupported:
-    first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return Unsupported(
-        f"{type(net).__name__} cannot be exported: {first.strip()}",
-        cure="make forward free of branches and sizes that depend on the data",
-    )
 
 
 class Walk:

@@ -1,0 +1,81 @@
+"""Why a network cannot be traced: the line of its own code at fault, and what to change there."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from pathlib import Path
+
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
+from eyeshot.errors import Unsupported
+
+_NOT_THE_NETWORK = (
+    str(Path(torch.__file__).parent),
+    str(Path(__file__).parent),
+    str(Path(traceback.__file__).parent),
+)
+_DATA_DEPENDENT = (GuardOnDataDependentSymNode, DataDependentOutputException)
+
+
+def cannot_export(net: torch.nn.Module, error: BaseException) -> Unsupported:
+    """What ``torch.export`` raised, as one line: the place, the cause and the cure."""
+    fact = f"{type(net).__name__} cannot be traced"
+    line = _line_at_fault(error)
+    if line is not None:
+        # The file's name alone: a whole path would bury the rest of the line.
+        fact += f": {Path(line.filename).name}:{line.lineno}, `{line.line}`"
+    cause, cure = _cause(error, line.line or "" if line else "")
+    return Unsupported(f"{fact}: {cause}", cure=cure)
+
+
+def refuse_unknown_sizes(net: torch.nn.Module, graph: torch.fx.Graph) -> None:
+    """Refuse a graph in which a tensor's size depends on the values of the input.
+
+    Raises:
+        Unsupported: there is one (``nonzero``, a mask as an index); its line is named.
+    """
+    for fx_node in graph.nodes:
+        value = fx_node.meta.get("val")
+        if isinstance(value, torch.Tensor) and not all(isinstance(n, int) for n in value.shape):
+            lines = str(fx_node.meta.get("stack_trace") or "").strip().splitlines()
+            place = re.search(r'File "([^"]+)", line (\d+)', lines[-2]) if len(lines) > 1 else None
+            where = f"{Path(place[1]).name}:{place[2]}, `{lines[-1].strip()}`: " if place else ""
+            raise Unsupported(
+                f"{type(net).__name__} cannot be traced: {where}gives as many values as the "
+                "input's content says",
+                cure="keep every size fixed: multiply by a mask in place of indexing with it",
+            )
+
+
+def _line_at_fault(error: BaseException) -> traceback.FrameSummary | None:
+    """The innermost line that is neither torch's, nor Python's, nor ours."""
+    lines = [
+        line
+        for line in traceback.extract_tb(error.__traceback__)
+        if not line.filename.startswith((*_NOT_THE_NETWORK, "<"))
+    ]
+    return lines[-1] if lines else None
+
+
+def _cause(error: BaseException, code: str) -> tuple[str, str]:
+    """In words, and the cure."""
+    if "numpy" in code or ".numpy()" in str(error):
+        return "leaves torch for NumPy", "write it with torch functions"
+    if isinstance(error, _DATA_DEPENDENT):
+        if code.startswith(("if ", "elif ", "while ", "assert ")):
+            return (
+                "branches on the values of a tensor",
+                "compute both and choose with torch.where, or use torch.cond",
+            )
+        return (
+            "turns a tensor's values into Python numbers",
+            "keep them in a tensor, or pass them in as settings of the network",
+        )
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    if isinstance(error, TypeError) and "argument" in first:
+        return first, "give one size for each input that forward takes"
+    told = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    return told, "make it run on a tensor of this size first, without values that decide the code"

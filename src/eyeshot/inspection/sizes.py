@@ -1,0 +1,275 @@
+"""Which input sizes a network accepts, and the nearest ones, found by trying them.
+
+A size is tried on the axis maps where they tell the extent for every size. Some operators hold
+numbers that belong to the size that was traced (a reshape, a crop to a skip's size): there the
+network itself is run at the size in question, on tensors that have shapes and no memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from eyeshot.axes import AxisMap, Broadcast, Everything, Identity, Pad, Resize
+from eyeshot.geometry import Fields
+from eyeshot.graph import Graph, Kind, Node
+
+_LARGEST_STEP = 512
+_MOST_RUNS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedSizes:
+    """The sizes accepted along one axis, the other axes as they were asked.
+
+    Attributes:
+        axis: which one.
+        asked: its size.
+        words: what is accepted, such as ``every size from 32 on``.
+        step: accepted sizes lie this far apart; None where only a range is.
+        smallest: the smallest accepted size; None where that is not known.
+        largest: the largest; None where there is no end.
+        nearest: the nearest accepted sizes below and above the one asked; None where none was
+            found.
+        tried: how many sizes were tried.
+        how: on the axis maps, or by running the network on shapes alone.
+    """
+
+    axis: int
+    asked: int
+    words: str
+    step: int | None
+    smallest: int | None
+    largest: int | None
+    nearest: tuple[int | None, int | None]
+    tried: int
+    how: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return {
+            "axis": self.axis,
+            "asked": self.asked,
+            "words": self.words,
+            "step": self.step,
+            "smallest": self.smallest,
+            "largest": self.largest,
+            "nearest": list(self.nearest),
+            "tried": self.tried,
+            "how": self.how,
+        }
+
+
+@dataclass(slots=True)
+class Trial:
+    """Tries sizes along one axis, each once."""
+
+    graph: Graph
+    axis: int
+    run: Callable[[int], bool] | None
+    answers: dict[int, bool] = field(default_factory=dict)
+    ran: int = 0
+
+    @property
+    def asked(self) -> int:
+        """The size that the graph was traced at."""
+        return self.graph.nodes[self.graph.inputs[0]].extents[self.axis]
+
+    def accepts(self, n: int) -> bool:
+        """Whether the network takes n positions along this axis."""
+        if n < 1:
+            return False
+        if n not in self.answers:
+            told = accepted_by_maps(self.graph, self.axis, n)
+            if told is None:
+                self.ran += 1
+                told = self.run is not None and self.run(n)
+            self.answers[n] = told
+        return self.answers[n]
+
+
+def accepted_sizes(
+    graph: Graph, net: nn.Module | None, fields: Fields
+) -> tuple[AcceptedSizes, ...]:
+    """The sizes accepted along each spatial axis of a network with one input.
+
+    Nothing for a network of several inputs, and for one that cannot be run again (an exported
+    program) where the axis maps alone do not tell.
+    """
+    if len(graph.inputs) != 1:
+        return ()
+    found = []
+    for axis in range(graph.spatial_axes):
+        trial = Trial(graph, axis, _runner(graph, net, axis))
+        if not _can_be_tried(trial):
+            return ()
+        found.append(_survey(trial, _step(graph, fields, axis)))
+    return tuple(found)
+
+
+def _can_be_tried(trial: Trial) -> bool:
+    """Whether the maps tell, or else the network runs on shapes alone at the size traced."""
+    if accepted_by_maps(trial.graph, trial.axis, trial.asked + 1) is not None:
+        return True
+    return trial.run is not None and trial.run(trial.asked)
+
+
+def accepted_by_maps(graph: Graph, axis: int, n: int) -> bool | None:
+    """Whether every operator gives at least one output, and branches agree where they meet.
+
+    None where an operator holds numbers of the size traced, so that the maps cannot tell.
+    """
+    if n == graph.nodes[graph.inputs[0]].extents[axis]:
+        return True
+    extents: dict[str, int] = {}
+    for node in graph:
+        if node.operator == "input":
+            extents[node.name] = n if node.name == graph.inputs[0] else node.extents[axis]
+            continue
+        if node.kind is Kind.UNSUPPORTED:
+            return None
+        found = set()
+        for edge in node.edges:
+            before = extents[edge.source]
+            then = graph.nodes[edge.source].extents[axis]
+            after = _extent(node, edge.axes[axis], before, then)
+            if after is None:
+                return None
+            found.add(after)
+        found.discard(_ADOPTS)
+        if len(found) > 1 or min(found, default=1) < 1:
+            return False
+        extents[node.name] = found.pop() if found else 1
+    return True
+
+
+_ADOPTS = -1  # one value for all: it takes whatever extent the other operand has
+_OWN_SIZE = ("slice", "narrow", "chunk", "split", "split_with_sizes", "select", "unbind")
+_LAID_OUT = ("view", "reshape", "flatten", "unflatten", "_unsafe_view")
+
+
+def _extent(node: Node, axis: AxisMap, before: int, then: int) -> int | None:
+    """What one edge gives for ``before`` inputs where ``then`` were traced; None: not told."""
+    if node.operator in _LAID_OUT or node.kind is Kind.NEITHER:
+        return axis.extent(before) if before == then == 1 else None
+    if isinstance(axis, Identity):
+        return before
+    if isinstance(axis, Broadcast):
+        return None if node.operator.startswith("expand") else _ADOPTS
+    if isinstance(axis, Resize) and axis.factor is None:
+        return None
+    if isinstance(axis, Resize) and node.attributes.get("size"):
+        return None
+    if isinstance(axis, Pad) or node.operator in _OWN_SIZE:
+        return None
+    if node.operator.startswith("adaptive") and not isinstance(axis, Everything):
+        return None
+    return axis.extent(before)
+
+
+def _runner(graph: Graph, net: nn.Module | None, axis: int) -> Callable[[int], bool] | None:
+    if net is None:
+        return None
+    shape = list(graph.nodes[graph.inputs[0]].shape)
+    place = graph.nodes[graph.inputs[0]].dims[axis] or 0
+    tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    bare = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
+    like = next((p for p in net.parameters() if p.is_floating_point()), torch.empty(0))
+
+    def run(n: int) -> bool:
+        tried = [n if dim == place else extent for dim, extent in enumerate(shape)]
+        with torch.no_grad(), torch.device("meta"):
+            try:
+                torch.func.functional_call(net, bare, (torch.empty(tried, dtype=like.dtype),))
+            except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
+                return False
+        return True
+
+    return run
+
+
+def _step(graph: Graph, fields: Fields, axis: int) -> int:
+    """The product of the strides, as far as the fields know them."""
+    periods = [
+        phases[axis].inputs  # type: ignore[union-attr]
+        for node in graph
+        if (phases := fields.phases(node.name)) and phases[axis] is not None
+    ]
+    step = math.lcm(*periods) if periods else 1
+    return step if step <= _LARGEST_STEP else max(periods)
+
+
+def _survey(trial: Trial, step: int) -> AcceptedSizes:
+    """Try the neighbours, then find the smallest."""
+    asked = trial.asked
+    divisors = [d for d in range(1, step + 1) if step % d == 0]
+    apart = next((d for d in divisors if trial.accepts(asked + d)), None)
+    if apart is None or not trial.accepts(asked + 3 * step + apart):
+        return _only_a_range(trial, step)
+    others = apart if not trial.ran else min(apart, _MOST_RUNS)
+    remainders = sorted({(asked + k) % apart for k in range(others) if trial.accepts(asked + k)})
+    smallest = _smallest(trial, apart)
+    if apart == 1:
+        words = f"every size from {smallest} on"
+    elif remainders == [0]:
+        words = f"multiples of {apart} from {smallest} on"
+    else:
+        listed = " or ".join(str(one) for one in remainders)
+        words = f"sizes that leave {listed} when divided by {apart}, from {smallest} on"
+    below = (n for n in range(asked - 1, asked - others - 1, -1) if trial.accepts(n))
+    above = (n for n in range(asked + 1, asked + others) if trial.accepts(n))
+    nearest = next(below, None), next(above, asked + apart)
+    return _answer(trial, words, apart, (smallest, None), nearest)
+
+
+def _smallest(trial: Trial, apart: int) -> int:
+    """Among asked - k * apart, the smallest accepted; all above it are taken to be accepted."""
+    rest = trial.asked % apart
+    low, high = 0, trial.asked // apart
+    while low < high:
+        middle = (low + high) // 2
+        if trial.accepts(rest + middle * apart):
+            high = middle
+        else:
+            low = middle + 1
+    return rest + low * apart
+
+
+def _only_a_range(trial: Trial, step: int) -> AcceptedSizes:
+    asked = trial.asked
+    largest = _edge(trial, asked, asked + 4 * step)
+    smallest = _edge(trial, asked, max(0, asked - 4 * step))
+    words = f"{asked} alone" if smallest == largest else f"{smallest} to {largest} only"
+    nearest = (
+        asked - 1 if smallest < asked else None,
+        asked + 1 if largest > asked else None,
+    )
+    return _answer(trial, words, None, (smallest, largest), nearest)
+
+
+def _edge(trial: Trial, inside: int, outside: int) -> int:
+    """The last accepted size on the way from ``inside`` to ``outside``, by bisection."""
+    while abs(outside - inside) > 1:
+        middle = (inside + outside) // 2
+        if trial.accepts(middle):
+            inside = middle
+        else:
+            outside = middle
+    return inside
+
+
+def _answer(
+    trial: Trial,
+    words: str,
+    step: int | None,
+    ends: tuple[int, int | None],
+    nearest: tuple[int | None, int | None],
+) -> AcceptedSizes:
+    how = "the network run on shapes alone" if trial.ran else "the axis maps"
+    tried = len(trial.answers)
+    return AcceptedSizes(trial.axis, trial.asked, words, step, *ends, nearest, tried, how)

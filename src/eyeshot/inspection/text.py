@@ -1,0 +1,229 @@
+"""An inspection as tables for a terminal of 100 columns or more."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from itertools import groupby
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from eyeshot.cost import Cost, total
+from eyeshot.inspection import wording
+from eyeshot.inspection.reach import Reach
+from eyeshot.inspection.report import Inspection
+
+WIDTH = 118
+_NAME_WIDTH = 30
+_COST_HEADINGS = (
+    "parameters",
+    "share",
+    "multiply-\nadds",
+    "FLOPs",
+    "bias\nadds",
+    "other\noperations",
+    "memory,\nbytes",
+    "fully\nconnected",
+)
+_KIND_STYLE = {"reducible": "yellow", "neither": "red", "unsupported": "bold red"}
+_SEVERITY_STYLE = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+
+
+def plain_text(inspection: Inspection, width: int = WIDTH) -> str:
+    """The tables without colours."""
+    out = io.StringIO()
+    console = Console(file=out, width=width, color_system=None, force_terminal=False)
+    console.print(render(inspection))
+    return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
+
+
+def render(inspection: Inspection) -> RenderableType:
+    """The tables as rich draws them: what layers see, what they cost, and the rest in words."""
+    return Group(
+        _headline(inspection),
+        _titled("Layers", geometry_table(inspection)),
+        _titled("Cost", cost_table(inspection)),
+        *_paragraphs(inspection),
+    )
+
+
+def _headline(inspection: Inspection) -> Text:
+    sizes = ", ".join(wording.shape_words(size) for size in inspection.sizes)
+    spent = inspection.total
+    line = Text.assemble((f"{inspection.network}", "bold"), f" on {sizes}\n")
+    line.append(
+        f"{spent.parameters:,} parameters, {spent.multiply_adds:,} multiply-adds, "
+        f"{wording.byte_words(spent.memory)} of activations"
+    )
+    return line
+
+
+def _titled(title: str, table: RenderableType) -> RenderableType:
+    return Padding(Group(Text(title, style="bold"), table), (1, 0, 0, 0))
+
+
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+
+
+def geometry_table(inspection: Inspection) -> Table:
+    """Shapes and fields, a row for every layer."""
+    table = _table()
+    table.add_column("layer", no_wrap=True)
+    table.add_column("operator", no_wrap=True, style="dim")
+    table.add_column("kernel and options", overflow="fold")
+    for heading in ("output", "field", "stride", "padding", "centre"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in inspection.rows:
+        table.add_row(
+            Text(wording.elided(row.name, _NAME_WIDTH), style=_KIND_STYLE.get(row.kind, "")),
+            wording.elided(row.operator, 18),
+            wording.options_words(row.options),
+            wording.shape_words(row.shape),
+            wording.field_words(row),
+            wording.stride_words(row),
+            wording.padding_words(row),
+            wording.centre_words(row),
+        )
+    return table
+
+
+def cost_table(inspection: Inspection) -> Table:
+    """Parameters, operations and memory; the layers that only pass numbers on share one row."""
+    table = _table()
+    table.padding = (0, 1, 0, 0)
+    table.caption = "FLOPs are twice the multiply-adds; biases and other operations stand apart."
+    table.caption_justify = "left"
+    table.add_column("layer", no_wrap=True)
+    for heading in _COST_HEADINGS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    costly = [row for row in inspection.rows if row.cost.parameters or row.cost.multiply_adds]
+    shared = [row for row in inspection.rows if row.cost.shared and row not in costly]
+    rest = [row for row in inspection.rows if row not in costly and row not in shared]
+    room = _room_for_names(inspection.total)
+    for row in inspection.rows:
+        if row not in rest:
+            table.add_row(*_cost_cells(wording.elided(row.name, room), row.cost, row.share))
+    if rest:
+        table.add_row(*_cost_cells(f"{len(rest)} others", total(row.cost for row in rest), 0.0))
+    table.add_section()
+    share = 1.0 if inspection.total.parameters else 0.0
+    table.add_row(*_cost_cells("total", inspection.total, share), style="bold")
+    return table
+
+
+def _room_for_names(total_cost: Cost) -> int:
+    """Columns left for a name beside numbers as wide as the totals."""
+    numbers = _cost_cells("", total_cost, 1.0)[1:]
+    headings = [max(map(len, heading.split("\n"))) for heading in _COST_HEADINGS]
+    widths = [max(len(n), least) for n, least in zip(numbers, headings, strict=True)]
+    return max(16, WIDTH - 2 - sum(widths) - len(widths))
+
+
+def _cost_cells(name: str, cost: Cost, share: float) -> list[str]:
+    return [
+        name,
+        "shared" if cost.shared and not cost.parameters else wording.count_words(cost.parameters),
+        f"{share:.1%}" if share else "·",
+        wording.count_words(cost.multiply_adds),
+        wording.count_words(cost.flops),
+        wording.count_words(cost.bias_adds),
+        wording.count_words(cost.other_operations),
+        wording.count_words(cost.memory),
+        f"{cost.linear_equal:.2e}" if cost.linear_equal else "·",
+    ]
+
+
+def _paragraphs(inspection: Inspection) -> Iterator[RenderableType]:
+    yield _section("How far it sees", [reach_words(one) for one in inspection.reaches])
+    yield _section("Sizes it accepts", list(size_lines(inspection)))
+    yield _section("How it can be run", list(kind_lines(inspection)))
+    notes = list(cost_notes(inspection))
+    if notes:
+        yield _section("Notes on cost", notes)
+    findings = [
+        Text.assemble((str(one.severity), _SEVERITY_STYLE.get(str(one.severity), "")), rest)
+        for one in inspection.findings
+        if (rest := str(one).removeprefix(str(one.severity))) is not None
+    ]
+    yield _section("Findings", findings or ["none"])
+
+
+def _section(title: str, lines: list[str] | list[Text]) -> RenderableType:
+    shown = [
+        Padding(Text(f"{one}") if isinstance(one, str) else one, (0, 0, 0, 2)) for one in lines
+    ]
+    return Padding(Group(Text(title, style="bold"), *shown), (1, 0, 0, 0))
+
+
+def reach_words(reach: Reach) -> str:
+    """One layer's halo and alignment in a sentence."""
+    if not reach.axes:
+        return f"{reach.layer}: {reach.status}"
+    halos = wording.per_axis([_sides(axis.unit_halo) for axis in reach.axes])
+    blocks = wording.per_axis([_sides(axis.block_halo) for axis in reach.axes])
+    align = wording.per_axis([str(axis.alignment) for axis in reach.axes])
+    return (
+        f"{reach.layer}: beside its own pixels a unit needs up to {halos}; "
+        f"a block that starts and ends on multiples of {align} needs {blocks}"
+    )
+
+
+def _sides(halo: tuple[int, int]) -> str:
+    before, after = halo
+    if before == after:
+        return f"{before} on each side"
+    return f"{before} before and {after} after"
+
+
+def size_lines(inspection: Inspection) -> Iterator[str]:
+    """Sizes accepted, axes alike in one line."""
+    if not inspection.accepted:
+        reason = "the network has several inputs, or cannot be run on shapes alone"
+        if any(str(one.severity) == "error" for one in inspection.findings):
+            reason = "the network does not run at this size; see the findings"
+        yield f"not worked out: {reason}"
+    names = _axis_names(inspection)
+    told = {
+        one.axis: (one.words, one.asked, one.nearest, one.how, one.tried)
+        for one in inspection.accepted
+    }
+    for (words, asked, nearest, how, tried), axes in groupby(told, key=lambda axis: told[axis]):
+        listed = " and ".join(names[axis] for axis in axes)
+        near = " and ".join(str(n) for n in nearest if n is not None)
+        beside = f"; nearest to {asked}: {near}" if near else ""
+        yield f"{listed}: {words}{beside} ({tried} sizes tried: {how})"
+
+
+def _axis_names(inspection: Inspection) -> list[str]:
+    count = inspection.graph.spatial_axes
+    return {1: ["length"], 2: ["height", "width"]}.get(count, ["depth", "height", "width"])
+
+
+def kind_lines(inspection: Inspection) -> Iterator[str]:
+    """Operators by kind; those that do not stream by name, with the reason."""
+    for kind, group in groupby(inspection.operators, key=lambda one: one.kind):
+        counts = list(group)
+        number = sum(len(one.layers) for one in counts)
+        if kind == "local":
+            yield f"local: {number} operators, every one of a bounded patch"
+            continue
+        for one in counts:
+            where = ", ".join(one.layers[:3]) + (" …" if len(one.layers) > 3 else "")
+            yield f"{kind}: {len(one.layers)} × {one.operator} at {where}: {one.reason}"
+
+
+def cost_notes(inspection: Inspection) -> Iterator[str]:
+    """What the totals leave out, and what is counted once."""
+    if inspection.total.uncounted:
+        listed = ", ".join(inspection.total.uncounted)
+        yield f"operations not counted, for want of a rule: {listed}"
+    for row in inspection.rows:
+        if row.cost.shared:
+            yield f"{row.name} uses {', '.join(row.cost.shared)}, counted where first used"
+    for name, count in inspection.unused.items():
+        yield f"{name}: {count:,} parameters that no operator uses; not in the totals"
