@@ -52,8 +52,10 @@ def _default(model: str, examples: int) -> Recipe:
 
 
 def _quick(examples: int) -> Recipe:
-    quick = Recipe(epochs=1, batch_size=64, learning_rate=5e-3, label_smoothing=0.05)
-    return quick if examples >= _LARGE else replace(quick, epochs=8, shift=1)
+    quick = Recipe(epochs=1, batch_size=128, learning_rate=8e-3, label_smoothing=0.05)
+    if examples >= _LARGE:
+        return quick
+    return replace(quick, epochs=8, batch_size=64, learning_rate=5e-3, shift=1)
 
 
 def _thorough(examples: int) -> Recipe:
