@@ -29,6 +29,11 @@ def count_axes(x: Array) -> int:
     return axes
 
 
+def widen(x: Array) -> Array:
+    """Whole numbers as int64, so that a sum of bytes does not run over; others as they are."""
+    return x.astype(np.int64) if x.dtype.kind in "bui" else x
+
+
 def per_axis(value: PerAxis, axes: int, name: str, *, least: int) -> tuple[int, ...]:
     """One whole number for every axis: ``2`` for two axes becomes ``(2, 2)``.
 

@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eyeshot.reference.checks import check_bias, check_gradient, make_window
+from eyeshot.reference.checks import check_bias, check_gradient, make_window, widen
 from eyeshot.reference.padding import Padding, pad, pad_backward, resolve_padding
 from eyeshot.reference.windows import Array, PerAxis, Window, met_by
 
@@ -119,6 +119,7 @@ def conv_backward(
 def correlate(x: Array, weight: Array, window: Window) -> Array:
     """(N, C, *sizes) to (N, O, *outputs): the sum of the definition, without padding or bias."""
     outputs = window.outputs(x.shape[2:])
+    x, weight = widen(x), widen(weight)
     images, kernels = _by_group(x, window.groups), _kernels_by_group(weight, window.groups)
     y = np.zeros((len(x), weight.shape[0], *outputs), np.result_type(x, weight))
     sums = _by_group(y, window.groups, flat=True)
@@ -134,6 +135,7 @@ def spread(y: Array, weight: Array, window: Window, sizes: Sequence[int]) -> Arr
     Every output cell drops its value, times the kernel, on the cells that it was made from. Seen
     as a matrix from all of x to all of y, this is that matrix transposed.
     """
+    y, weight = widen(y), widen(weight)
     outputs = y.shape[2:]
     kernels = _kernels_by_group(weight, window.groups)
     channels = kernels.shape[2]
@@ -148,6 +150,7 @@ def spread(y: Array, weight: Array, window: Window, sizes: Sequence[int]) -> Arr
 
 def kernel_shares(y: Array, x: Array, window: Window) -> Array:
     """What every kernel cell did: (O, C / groups, *kernel), the sum over places of y · x."""
+    y, x = widen(y), widen(x)
     outputs = y.shape[2:]
     images, values = _by_group(x, window.groups), _by_group(y, window.groups, flat=True)
     shape = (window.groups, values.shape[2], images.shape[2], *window.kernel)

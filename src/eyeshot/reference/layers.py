@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from eyeshot.errors import BadValue
-from eyeshot.reference.checks import check_bias, check_gradient
+from eyeshot.reference.checks import check_bias, check_gradient, widen
 from eyeshot.reference.convolution import Gradients
 from eyeshot.reference.windows import Array
 
@@ -26,7 +26,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """
     _check_linear(x, weight)
     check_bias(bias, weight.shape[0])
-    y = x @ weight.T
+    y = widen(x) @ widen(weight).T
     return y if bias is None else y + bias
 
 

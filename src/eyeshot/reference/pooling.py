@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from eyeshot.errors import BadValue
-from eyeshot.reference.checks import check_gradient, count_axes, per_axis
+from eyeshot.reference.checks import check_gradient, count_axes, per_axis, widen
 from eyeshot.reference.windows import Array, PerAxis, count_outputs, met_by, span
 
 
@@ -148,7 +148,8 @@ def avg_pool(
         BadValue: as :func:`max_pool`.
     """
     window = make_pool_window(x, kernel, stride, padding, 1, ceil_mode)
-    return _sum(window.surround(x, 0, 0), window) / count_cells(window, count_include_pad)
+    total = _sum(window.surround(widen(x), 0, 0), window)
+    return total / _count_as(total, window, count_include_pad)
 
 
 def avg_pool_backward(
@@ -168,7 +169,7 @@ def avg_pool_backward(
     """
     window = make_pool_window(x, kernel, stride, padding, 1, ceil_mode)
     check_gradient(gradient, (*x.shape[:2], *window.outputs))
-    share = gradient / count_cells(window, count_include_pad)
+    share = gradient / _count_as(gradient, window, count_include_pad)
     total = window.surround(np.zeros_like(x, share.dtype), 0, 0)
     for cell in np.ndindex(*window.kernel):
         total[window.cells(cell)] += share
@@ -180,6 +181,11 @@ def count_cells(window: PoolWindow, count_include_pad: bool) -> Array:
     """(1, 1, *outputs): how many cells each window's mean is taken over."""
     counts = np.ones((1, 1, *window.sizes))
     return _sum(window.surround(counts, 1 if count_include_pad else 0, 0), window)
+
+
+def _count_as(values: Array, window: PoolWindow, count_include_pad: bool) -> Array:
+    """The counts in a type that does not turn single precision into double."""
+    return count_cells(window, count_include_pad).astype(np.result_type(values, np.float32))
 
 
 def make_pool_window(
@@ -231,6 +237,7 @@ def _count_with_overhang(
 
 def _seen(x: Array, window: PoolWindow) -> Array:
     """(cells of the window, N, C, *outputs): what each cell meets; nothing is −∞."""
+    x = widen(x)
     lowest = -np.inf if np.issubdtype(x.dtype, np.floating) else np.iinfo(x.dtype).min
     whole = window.surround(x, lowest, lowest)
     return np.stack([whole[window.cells(c)] for c in np.ndindex(*window.kernel)])
