@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from benchmarks.__main__ import find_benchmarks, main
 from benchmarks.filters import KERNELS, check
 from benchmarks.measure import Timings, time_interleaved
