@@ -42,7 +42,7 @@ def _dropped(graph: Graph, fields: Fields, node: Node, lefts: dict[int, int]) ->
     paces = [axis.stride or 1 for axis in fields.layer(source.name)]
     if paces and any(paces[axis] > 1 for axis in lefts):
         pixels = (f"{float(n * paces[a]):g} {axis_name(graph, a)}" for a, n in lefts.items())
-        told += f" (at the input's stride, {joined(pixels)})"
+        told += f" ({joined(pixels)} in input pixels)"
     return told
 
 

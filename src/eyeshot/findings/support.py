@@ -14,8 +14,10 @@ _RESHAPES = ("view", "reshape", "flatten", "unflatten", "_unsafe_view")
 
 def without_rule(graph: Graph) -> Iterator[Finding]:
     """Operators that no rule covers: nothing is claimed of them, nor of what follows."""
+    consumers = graph.consumers()
     for node in graph:
-        if node.kind is Kind.UNSUPPORTED and node.reason:
+        read = consumers[node.name] or node.name in graph.outputs  # not a tuple's unused item
+        if node.kind is Kind.UNSUPPORTED and read:
             cure = "fields, sizes and halo are known up to here only"
             yield Finding(Severity.WARNING, node.name, "unsupported", node.reason, cure)
 

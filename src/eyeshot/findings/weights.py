@@ -6,26 +6,21 @@ layer whose every weight is nought is taken for one that was so initialised.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 
 from eyeshot.findings.finding import Finding, Severity
 from eyeshot.findings.wording import counted
 from eyeshot.graph import Graph, Node
 
-if TYPE_CHECKING:
-    import torch
-
 _NOUGHT = 1e-6  # beside the layer's largest weight
 _SAME = 1e-2  # the length of two kernels' difference, beside that of either
 _FEWEST_WEIGHTS = 8  # of fewer, two random kernels may agree by chance
 _SKETCH = 16  # numbers by which kernels are compared before they are compared in full
+_ALIKE = 0.999  # cosine of the sketches of two kernels worth comparing; of the same, past 0.9995
+_BLOCK = 1024  # filters compared at once
 _SHOWN = 6
-
-FloatArray = NDArray[np.float32]
 
 
 def dead_channels(graph: Graph) -> Iterator[Finding]:
@@ -42,8 +37,8 @@ def _empty_filters(graph: Graph, node: Node) -> Iterator[Finding]:
     filters = _filters(graph, node)
     if filters is None:
         return
-    largest = np.abs(filters).max(axis=1, initial=0.0)
-    dead = np.flatnonzero(largest <= _NOUGHT * largest.max(initial=0.0))
+    largest = torch.maximum(filters.amax(1), -filters.amin(1))
+    dead = _places(largest <= _NOUGHT * largest.max())
     if len(dead) in (0, len(largest)):
         return
     cause = f"all weights of {_listed(dead, len(largest))} are nought: each gives its bias alone, "
@@ -56,23 +51,23 @@ def _scaled_away(graph: Graph, node: Node, behind: list[Node]) -> Iterator[Findi
     scale, shift = _scale_and_shift(graph, node)
     if scale is None:
         return
-    nought = np.abs(scale) <= _NOUGHT * np.abs(scale).max(initial=0.0)
-    if nought.all() or not nought.any():
+    dead = _places(scale.abs() <= _NOUGHT * scale.abs().max())
+    if len(dead) in (0, len(scale)):
         return
-    dead = np.flatnonzero(nought)
     cause = f"the scale of {_listed(dead, len(scale))} is nought: each is constant, whatever the "
     cause += "picture"
     if shift is not None and behind and all(one.operator == "relu" for one in behind):
-        silent = int((shift[dead] <= 0).sum())
+        silent = sum(float(shift[place]) <= 0 for place in dead)
         cause += f", and {silent} of them 0 after ReLU" if silent else ""
     cure = "leave them out, here and in what reads them"
     yield Finding(Severity.WARNING, node.name, "dead channels", cause, cure)
 
 
-def _scale_and_shift(graph: Graph, node: Node) -> tuple[FloatArray | None, FloatArray | None]:
-    def trained(ending: str) -> FloatArray | None:
+def _scale_and_shift(graph: Graph, node: Node) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    def trained(ending: str) -> torch.Tensor | None:
         names = [name for name in node.weights if name.endswith(ending)]
-        return _array(graph.tensors[names[0]]) if names and names[0] in graph.parameters else None
+        known = names and names[0] in graph.parameters
+        return graph.tensors[names[0]].detach() if known else None
 
     return trained("weight"), trained("bias")
 
@@ -100,33 +95,31 @@ def duplicate_kernels(graph: Graph) -> Iterator[Finding]:
             yield Finding(Severity.WARNING, node.name, "duplicate kernels", cause, cure)
 
 
-def _same(filters: FloatArray) -> list[tuple[int, int]]:
+def _same(filters: torch.Tensor) -> list[tuple[int, int]]:
     """Pairs of rows that are equal but for the sign.
 
     A sketch of each row (its products with a few random directions) finds the candidates, so that
     a wide layer is not compared in full, row by row.
     """
-    lengths = np.linalg.norm(filters, axis=1)
-    directions = np.random.default_rng(0).standard_normal((filters.shape[1], _SKETCH))
-    sketch = (filters @ directions.astype(np.float32)) / np.sqrt(_SKETCH)
-    # A sketch of 16 keeps lengths to well within a factor of 3.
-    allowed = (3 * _SAME * lengths) ** 2
-    squares = (sketch**2).sum(axis=1)
+    noise = torch.Generator().manual_seed(0)
+    directions = torch.randn(filters.shape[1], _SKETCH, generator=noise)
+    sketch = filters @ directions.to(filters)
+    units = sketch / torch.linalg.vector_norm(sketch, dim=1, keepdim=True)  # nan where all nought
     pairs: list[tuple[int, int]] = []
-    for i in range(len(filters) - 1):
-        products = np.abs(sketch[i + 1 :] @ sketch[i])
-        apart = squares[i] + squares[i + 1 :] - 2 * products
-        near = np.flatnonzero((apart <= allowed[i]) & (lengths[i] > 0)) + i + 1
-        pairs += [(i, int(j)) for j in near if _equal(filters[i], filters[j])]
+    for start in range(0, len(filters), _BLOCK):
+        cosines = units[start : start + _BLOCK] @ units.T
+        near = (cosines.abs_() > _ALIKE).triu_(start + 1).nonzero()
+        found = [(start + i, j) for i, j in near.tolist()]
+        pairs += [(i, j) for i, j in found if _equal(filters[i], filters[j])]
     return pairs
 
 
-def _equal(one: FloatArray, other: FloatArray) -> bool:
-    apart = min(np.linalg.norm(one - other), np.linalg.norm(one + other))
-    return bool(apart <= _SAME * max(np.linalg.norm(one), np.linalg.norm(other)))
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    apart = min(float((one - other).norm()), float((one + other).norm()))
+    return apart <= _SAME * max(float(one.norm()), float(other.norm()))
 
 
-def _filters(graph: Graph, node: Node) -> FloatArray | None:
+def _filters(graph: Graph, node: Node) -> torch.Tensor | None:
     """The trained weights of a layer, (filters, weights of each); None if it has none such."""
     if "mismatch" in node.attributes or not node.operator.startswith(("conv", "linear")):
         return None
@@ -138,15 +131,14 @@ def _filters(graph: Graph, node: Node) -> FloatArray | None:
         if node.attributes["groups"] != 1:
             return None
         weight = weight.transpose(0, 1)
-    return _array(weight.flatten(1))
+    return weight.detach().flatten(1).float().cpu()
 
 
-def _array(tensor: torch.Tensor) -> FloatArray:
-    array: FloatArray = tensor.detach().float().cpu().numpy()
-    return array
+def _places(where: torch.Tensor) -> list[int]:
+    return [int(place) for place in where.nonzero().flatten()]
 
 
-def _listed(channels: NDArray[np.intp], of: int) -> str:
+def _listed(channels: Sequence[int], of: int) -> str:
     shown = ", ".join(str(one) for one in channels[:_SHOWN])
     more = " …" if len(channels) > _SHOWN else ""
     word = "filter" if len(channels) == 1 else "filters"

@@ -158,11 +158,12 @@ class _Watch(TorchFunctionMode):
 
     def _follow(self, args: Any, kwargs: Any, result: Any) -> None:
         """Keep the values that nothing has read yet: what is left of them where a trace ends."""
-        for value in torch.utils._pytree.tree_leaves((args, kwargs)):
-            self._unread.pop(id(value), None)
-        for value in torch.utils._pytree.tree_leaves(result):
-            if isinstance(value, torch.Tensor):
-                self._unread[id(value)] = value
+        leaves = torch.utils._pytree.tree_leaves
+        made = [value for value in leaves(result) if isinstance(value, torch.Tensor)]
+        if made:  # and not a mere question, such as x.dim()
+            for value in leaves((args, kwargs)):
+                self._unread.pop(id(value), None)
+        self._unread.update((id(value), value) for value in made)
 
     def _place(self, frames: Frames) -> tuple[str, str]:
         """The module that was at work, and the line of the network's own code."""

@@ -145,11 +145,10 @@ def _count(graph: Graph, node: Node, axis: int, found: dict[str, int]) -> int | 
         for count, edge in zip(counts, node.edges, strict=True)
         if not isinstance(edge.axes[axis], Broadcast)
     ] or counts
-    wide = {count for count in followed if count != 1} or {1}
-    if len(wide) > 1:
+    if len(set(followed)) > 1:  # one position beside many would be repeated, which nobody meant
         told = " and ".join(str(count) for count in dict.fromkeys(followed))
         return Clash(node.name, f"its branches have {told} positions")
-    return wide.pop()
+    return followed[0]
 
 
 def _through(graph: Graph, node: Node, edge: Edge, axis: int, n: int) -> int | Clash:
