@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,76 +30,92 @@ the same weights to the bit.
 """
 
 
+Source = Annotated[
+    str, typer.Argument(metavar="digits|mnist|FOLDER", help="What to learn; a folder of classes.")
+]
+DataFolder = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", help="Where the files of mnist lie.")
+]
+Size = Annotated[str | None, typer.Option(metavar="HxW", help="Resize pictures to height x width.")]
+Model = Annotated[str, typer.Option(help="digit_cnn, or small_vgg: more accurate, slower.")]
+Width = Annotated[int | None, typer.Option(help="Channels of the first layer.")]
+Depth = Annotated[int | None, typer.Option(help="How many times the map is halved.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the pictures.")]
+BatchSize = Annotated[int | None, typer.Option(help="Pictures a step.")]
+Rate = Annotated[float | None, typer.Option("--lr", help="The highest learning rate.")]
+Decay = Annotated[float | None, typer.Option(help="AdamW's weight decay.")]
+Smoothing = Annotated[float | None, typer.Option(help="The share of a label spread over all.")]
+Shift = Annotated[
+    int | None, typer.Option(help="Move pictures by up to so many pixels while training.")
+]
+Seed = Annotated[int, typer.Option(help="Another seed, another network.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Devices = Annotated[int, typer.Option(help="How many of them.")]
+Precision = Annotated[str, typer.Option(help="32-true or bf16-mixed.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", metavar="DIR", help="The run folder; else runs/DATA-MODEL-seedN."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")]
+Force = Annotated[bool, typer.Option("--force", help="Throw an earlier run away.")]
+Pause = Annotated[float, typer.Option(metavar="SECONDS", help="Lose at most so much when killed.")]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
     app.command("train", epilog=_EPILOG)(train_network)
 
 
 def train_network(
-    source: Annotated[
-        str,
-        typer.Argument(metavar="digits|mnist|FOLDER", help="What to learn; a folder of classes."),
-    ],
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="Where the files of mnist lie.")
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option(metavar="HxW", help="Resize pictures to height x width.")
-    ] = None,
-    model: Annotated[str, typer.Option(help="digit_cnn, or small_vgg: more accurate, slower.")] = (
-        "digit_cnn"
-    ),
-    width: Annotated[int | None, typer.Option(help="Channels of the first layer.")] = None,
-    depth: Annotated[int | None, typer.Option(help="How many times the map is halved.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the pictures.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pictures a step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="AdamW's.")] = None,
-    label_smoothing: Annotated[float | None, typer.Option(help="0 to 1.")] = None,
-    shift: Annotated[
-        int | None, typer.Option(help="Move pictures by up to so many pixels while training.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed, another network.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    devices: Annotated[int, typer.Option(help="How many of them.")] = 1,
-    precision: Annotated[str, typer.Option(help="32-true or bf16-mixed.")] = "32-true",
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", metavar="DIR", help="The run folder; else runs/DATA-MODEL-seedN."
-        ),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Throw an earlier run away.")] = False,
-    checkpoint_seconds: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Lose at most so much when killed.")
-    ] = 10.0,
+    source: Source,
+    data: DataFolder = None,
+    size: Size = None,
+    model: Model = "digit_cnn",
+    width: Width = None,
+    depth: Depth = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: Rate = None,
+    weight_decay: Decay = None,
+    label_smoothing: Smoothing = None,
+    shift: Shift = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    devices: Devices = 1,
+    precision: Precision = "32-true",
+    out: Out = None,
+    resume: Resume = False,
+    force: Force = False,
+    checkpoint_seconds: Pause = 10.0,
 ) -> None:
     """Train a network to tell classes of pictures apart, and save it in a run folder."""
     from eyeshot.training import train
 
-    settings: dict[str, Any] = {
+    settings: Settings = {
         "epochs": epochs,
         "batch_size": batch_size,
-        "learning_rate": lr,
+        "learning_rate": learning_rate,
         "weight_decay": weight_decay,
         "label_smoothing": label_smoothing,
         "shift": shift,
+        "seed": seed,
+        "device": device,
+        "devices": devices,
+        "precision": precision,
     }
-    chosen: Settings = {"seed": seed, "device": device, "devices": devices, "precision": precision}
-    chosen.update({name: value for name, value in settings.items() if value is not None})  # type: ignore[typeddict-item]
     arguments = {"width": width, "depth": depth}
+    named = {name: value for name, value in arguments.items() if value is not None}
     run = train(
         source,
         folder=data,
         size=None if size is None else parse_size(size),
         model=model,
-        model_arguments={name: value for name, value in arguments.items() if value is not None},
+        model_arguments=named,
         out=out,
         resume=resume,
         force=force,
         checkpoint_seconds=checkpoint_seconds,
-        **chosen,
+        **settings,
     )
     if int(os.environ.get("LOCAL_RANK", "0")):
         return  # one of several processes, each with a device of its own: the first speaks

@@ -12,7 +12,7 @@ import torch
 import eyeshot
 from eyeshot import nets
 from eyeshot.data import SOURCES, Data
-from eyeshot.errors import UnknownName
+from eyeshot.errors import BadValue, UnknownName
 from eyeshot.runs import RunConfig, fingerprint
 from eyeshot.training.fabric import choose_device
 from eyeshot.training.recipes import Settings, choose_recipe
@@ -34,6 +34,12 @@ def describe(
     if model not in nets.NAMES:
         raise UnknownName("model", model, nets.NAMES)
     recipe = choose_recipe(model, len(data.train), settings)
+    if recipe.devices > 1 and len(data.train) < recipe.batch_size:
+        raise BadValue(
+            f"batch_size is {recipe.batch_size}, and there are {len(data.train)} pictures to learn "
+            "from",
+            cure=f"several devices need whole batches: use {len(data.train)} or fewer",
+        )
     return RunConfig(
         model=model,
         model_arguments=model_arguments,

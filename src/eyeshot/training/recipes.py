@@ -14,20 +14,20 @@ _LARGE = 30_000  # training examples
 
 
 class Settings(TypedDict, total=False):
-    """What a caller may say about a run; the meaning of each is told in :class:`Recipe`."""
+    """What a caller may say about a run, as :class:`Recipe` explains it; None chooses for them."""
 
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    warmup: float
-    weight_decay: float
-    label_smoothing: float
-    shift: int
-    average: float
-    seed: int
-    device: str
-    devices: int
-    precision: str
+    epochs: int | None
+    batch_size: int | None
+    learning_rate: float | None
+    warmup: float | None
+    weight_decay: float | None
+    label_smoothing: float | None
+    shift: int | None
+    average: float | None
+    seed: int | None
+    device: str | None
+    devices: int | None
+    precision: str | None
 
 
 def choose_recipe(model: str, examples: int, settings: Settings) -> Recipe:
