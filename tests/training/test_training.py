@@ -24,7 +24,13 @@ from eyeshot.training.optimization import Average, learning_rate, make_optimizer
 
 from .blobs import blobs
 
-PLAIN: Settings = {"epochs": 2, "batch_size": 25, "learning_rate": 0.01, "label_smoothing": 0.1}
+PLAIN: Settings = {
+    "epochs": 2,
+    "batch_size": 25,
+    "learning_rate": 0.01,
+    "label_smoothing": 0.1,
+    "shift": 0,
+}
 
 
 def seeded(seed: int) -> Settings:
