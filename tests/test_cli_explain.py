@@ -96,6 +96,7 @@ def test_help_shows_both_forms(arguments: list[str], capsys: pytest.CaptureFixtu
         (["conv", "--stride", "0"], "stride 0"),
         (["conv", "--padding", "sme"], "did you mean 'same'"),
         (["conv", "--padding-mode", "mirror"], "unknown padding mode 'mirror'"),
+        (["conv", "--bias", "nan", "--json"], "bias nan"),
         (["pool", "--mode", "mean"], "unknown pooling mode 'mean'"),
         (["pool", "--padding", "2"], "at most half the kernel"),
         (["nearest", "--scale", "big"], "--scale 'big'"),

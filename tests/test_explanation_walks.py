@@ -180,6 +180,13 @@ def test_everything_goes_into_json() -> None:
     assert data["steps"][0]["formula"] == "max(1) = 1"
 
 
+def test_a_sum_that_runs_over_is_none_in_json() -> None:
+    huge = np.array([[1e308, 1e308]])
+    walk = walk_conv(huge, np.array([[9.0, 9.0]]))
+    data = json.loads(json.dumps(walk.as_dict(), allow_nan=False))
+    assert data["steps"][0]["result"] is None
+
+
 def test_matrices_are_read_from_text_and_from_files(tmp_path: Path) -> None:
     expected = [[1, 0.5], [-2, 3]]
     assert read_matrix("1 .5 / -2, 3").tolist() == expected

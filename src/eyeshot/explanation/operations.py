@@ -48,6 +48,8 @@ def walk_conv(
     Raises:
         BadValue, UnknownName: as :func:`eyeshot.reference.conv`.
     """
+    if not np.isfinite(bias):
+        raise BadValue(f"bias {bias}", cure="give a finite number")
     strides, dilations = _steps(stride, "stride"), _steps(dilation, "dilation")
     widths = resolve_padding(padding, kernel.shape, strides, dilations)
     read = pad(image[None, None], widths, padding_mode)[0, 0]

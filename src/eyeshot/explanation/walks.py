@@ -19,7 +19,7 @@ from rich.console import RenderableType
 
 from eyeshot.errors import BadValue
 from eyeshot.explanation.matrices import Matrix
-from eyeshot.explanation.notation import as_rows, show, show_factor
+from eyeshot.explanation.notation import as_number, as_rows, show, show_factor
 
 Rule = Literal["sum", "max", "mean"]
 Place = tuple[int, int]
@@ -130,7 +130,7 @@ class Walk:
                     "bias": step.bias,
                     "divisor": step.divisor,
                     "formula": step.formula,
-                    "result": step.result,
+                    "result": as_number(step.result),
                 }
                 for step in self.steps
             ],
