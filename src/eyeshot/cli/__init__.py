@@ -15,6 +15,7 @@ import typer
 from eyeshot import __version__
 from eyeshot.cli import evaluate, explain, predict, train
 from eyeshot.cli import filter as filter_command
+from eyeshot.cli import inspect as inspect_command
 from eyeshot.errors import EyeshotError, Failure
 from eyeshot.files import explain_os_error
 
@@ -36,6 +37,7 @@ _REGISTER: list[Callable[[typer.Typer], None]] = [
     predict.register,
     explain.register,
     filter_command.register,
+    inspect_command.register,
 ]
 
 

@@ -24,6 +24,7 @@ from eyeshot.errors import BadValue, Unsupported
 from eyeshot.frontends.calls import TupleItem, call_of, folded, plain_name
 from eyeshot.frontends.memory import aliases, same_tensor, writes_in_place
 from eyeshot.frontends.naming import Namer
+from eyeshot.frontends.pt2 import Program
 from eyeshot.frontends.refusals import cannot_export, refuse_unknown_sizes
 from eyeshot.frontends.rules import RULES
 from eyeshot.frontends.rules.windows import part_start
@@ -100,7 +101,7 @@ def _hushed() -> Iterator[None]:
             log.setLevel(level)
 
 
-def from_exported(program: ExportedProgram, training: tuple[str, ...] = ()) -> Graph:
+def from_exported(program: ExportedProgram | Program, training: tuple[str, ...] = ()) -> Graph:
     """The graph of an exported program, such as a ``.pt2`` file holds."""
     return Walk(program).graph(training)
 
@@ -116,7 +117,7 @@ class Walk:
     ``made`` tells what each of them became: a node, a weight, or no value at all.
     """
 
-    def __init__(self, program: ExportedProgram) -> None:
+    def __init__(self, program: ExportedProgram | Program) -> None:
         self.nodes: dict[str, Node] = {}
         self.inputs: list[str] = []
         self.outputs: list[str] = []

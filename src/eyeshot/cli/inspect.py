@@ -1,0 +1,131 @@
+"""``eyeshot inspect``: what can be known of a network before it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from eyeshot.cli.output import console, notes, print_json
+from eyeshot.errors import BadValue
+
+if TYPE_CHECKING:
+    from eyeshot.inspection import Inspection
+
+_EPILOG = """
+[b]Examples[/b]
+
+eyeshot inspect runs/digits-digit_cnn-seed0
+
+eyeshot inspect my_net.py:Net --size 3x224x224
+
+eyeshot inspect package.module:build --size 1x512x512 -o net.html
+
+eyeshot inspect net.pt2 --json
+
+eyeshot inspect my_net.py:Net --size 3x224x224 --layer layer1.0.conv2 --unit 20,31
+
+An import path runs that file's code; opening a run folder or a .pt2 runs none.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("inspect", epilog=_EPILOG)(inspect_net)
+
+
+def inspect_net(
+    net: Annotated[
+        str,
+        typer.Argument(
+            metavar="NET",
+            help="A run folder, file.py:Class, package.module:callable, or a .pt2 file.",
+        ),
+    ],
+    size: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--size",
+            "-s",
+            metavar="CxHxW",
+            help="Of the input, without the batch; once for each input.",
+            show_default="that of a run folder or .pt2",
+        ),
+    ] = None,
+    layer: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Only this layer: what one of its units sees."),
+    ] = None,
+    unit: Annotated[
+        str | None,
+        typer.Option(metavar="Y,X", help="Which unit of --layer.", show_default="the middle"),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Everything as JSON.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="PAGE.html", help="Write an HTML page as well."),
+    ] = None,
+) -> None:
+    """Shapes, receptive fields, cost, sizes accepted and mistakes, before anything runs."""
+    if unit is not None and layer is None:
+        raise BadValue("--unit without --layer", cure="name the layer whose unit is meant")
+    place = None if unit is None else parse_numbers("--unit", unit, ",")
+    inspection = _inspected(net, size or [])
+    if out is not None:
+        inspection.save(out)
+        notes.print(f"{out}: written", markup=False, soft_wrap=True)
+    if layer is not None:
+        field = inspection.field(layer, place)
+        if json:
+            print_json(field.as_dict())
+        else:
+            print(field)
+    elif json:
+        print_json(inspection.as_dict())
+    elif out is None:
+        _print(inspection)
+
+
+def parse_numbers(option: str, text: str, between: str) -> tuple[int, ...]:
+    """``3x224x224`` or ``20,31`` as whole numbers.
+
+    Raises:
+        BadValue: something in it is no whole number.
+    """
+    try:
+        return tuple(int(part) for part in text.lower().split(between))
+    except ValueError:
+        example = between.join(("3", "224", "224") if between == "x" else ("20", "31"))
+        raise BadValue(f"{option} {text}", cure=f"give whole numbers, such as {example}") from None
+
+
+def _inspected(where: str, size: list[str]) -> Inspection:
+    sizes = [parse_numbers("--size", one, "x") for one in size]
+
+    from eyeshot.frontends.torch import from_exported
+    from eyeshot.inspection import inspect, inspect_graph
+    from eyeshot.inspection.locating import locate
+
+    found = locate(where, lambda line: notes.print(line, markup=False, soft_wrap=True))
+    if found.program is not None:
+        graph = from_exported(found.program)
+        exported = [graph.nodes[name].shape[1:] for name in graph.inputs]
+        if sizes and sizes != exported:
+            told = ", ".join("x".join(str(n) for n in one) for one in exported)
+            raise BadValue(f"--size {', '.join(size)}", cure=f"{where} was exported for {told}")
+        return inspect_graph(graph, None, found.name)
+    if found.net is None or not (sizes or found.size):
+        raise BadValue("no --size", cure="give that of the input, such as --size 3x224x224")
+    return inspect(found.net, sizes or [found.size or ()])
+
+
+def _print(inspection: Inspection) -> None:
+    """In colours on a terminal; wide enough for the tables where the output is a file."""
+    from eyeshot.inspection.text import WIDTH, render
+
+    if console.is_terminal and console.width >= WIDTH:
+        console.print(render(inspection))
+    else:
+        Console(width=WIDTH, highlight=False).print(render(inspection))

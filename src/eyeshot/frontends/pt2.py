@@ -1,0 +1,268 @@
+"""A ``.pt2`` exported program read as data: JSON and raw tensors, nothing unpickled, nothing run.
+
+``torch.export.load`` unpickles (its sample inputs, and weights of some kinds) and evaluates size
+expressions; whoever wrote the file then decides what happens. So the archive is read here: the
+operators' names are looked up among PyTorch's own, the numbers are numbers, and whatever else is
+in it is refused by name.
+"""
+
+from __future__ import annotations
+
+import json
+import operator as python_operator
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch._ops import OpOverload
+from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
+
+from eyeshot.errors import BadFile, Unsupported
+from eyeshot.files import explain_os_error
+from eyeshot.frontends.rules import RULES
+
+_DTYPES = {
+    **{1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64},
+    **{6: torch.float16, 7: torch.float32, 8: torch.float64, 10: torch.complex64},
+    **{11: torch.complex128, 12: torch.bool, 13: torch.bfloat16},
+}
+_BROKEN = (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError)
+_TARGET = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
+# What may be computed at once, of nothing or of weights alone, beside the operators with a rule.
+_MAKERS = frozenset(("arange", "eye", "full", "linspace", "ones", "scalar_tensor", "zeros"))
+_SPECS = {
+    "parameter": (InputKind.PARAMETER, "parameter_name"),
+    "buffer": (InputKind.BUFFER, "buffer_name"),
+    "tensor_constant": (InputKind.CONSTANT_TENSOR, "tensor_constant_name"),
+}
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Which of a program's inputs are weights."""
+
+    input_specs: list[InputSpec]
+
+
+@dataclass(frozen=True)
+class Program:
+    """What the front end needs of an exported program."""
+
+    graph: torch.fx.Graph
+    graph_signature: Signature
+    state_dict: Mapping[str, torch.Tensor]
+    constants: Mapping[str, torch.Tensor]
+
+
+def read_program(path: str | Path) -> Program:
+    """Read an exported program without running or unpickling any of it.
+
+    Raises:
+        BadFile: missing, damaged, no exported program, or with pickled weights.
+        Unsupported: it has sizes that are not fixed, or operators that are not PyTorch's own.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _Archive(path, archive).program()
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    except zipfile.BadZipFile:
+        raise BadFile(f"{path}: damaged, or no .pt2 file", cure="write it anew") from None
+    except _BROKEN as error:
+        told = f"{path}: damaged, or of another version ({type(error).__name__}: {error})"
+        raise BadFile(told, cure="write it anew with torch.export.save") from None
+
+
+class _Archive:
+    """The parts of one file."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
+        self._path, self._archive = path, archive
+        self._names = {name.partition("/")[2]: name for name in archive.namelist()}
+
+    def program(self) -> Program:
+        models = [name for name in self._names if re.fullmatch(r"models/\w+\.json", name)]
+        if len(models) != 1:
+            cure = "give a file written by torch.export.save"
+            raise BadFile(f"{self._path}: holds no exported program", cure=cure)
+        model = models[0].removeprefix("models/").removesuffix(".json")
+        told = json.loads(self._read(models[0]))["graph_module"]
+        weights = self._tensors("weights", f"data/weights/{model}_weights_config.json")
+        constants = self._tensors("constants", f"data/constants/{model}_constants_config.json")
+        builder = _Builder(told["graph"], str(self._path))
+        specs = [builder.placeholder(spec) for spec in told["signature"]["input_specs"]]
+        for operator in told["graph"]["nodes"]:
+            builder.operator(operator)
+        builder.finish()
+        return Program(builder.graph, Signature(specs), weights, constants)
+
+    def _read(self, name: str) -> bytes:
+        if name not in self._names:
+            raise BadFile(f"{self._path}: has no {name}", cure="write it with this torch's export")
+        info = self._archive.getinfo(self._names[name])
+        if info.compress_type != zipfile.ZIP_STORED:
+            # torch never compresses; so nothing here can grow beyond the file's own size.
+            raise BadFile(f"{self._path}: {name} is compressed", cure="write it with torch.export")
+        return self._archive.read(info)
+
+    def _tensors(self, folder: str, config: str) -> dict[str, torch.Tensor]:
+        found = {}
+        for name, payload in json.loads(self._read(config))["config"].items():
+            meta = payload["tensor_meta"]
+            if payload["use_pickle"] or meta is None:
+                raise BadFile(
+                    f"{self._path}: {name} is pickled, and opening it could run any code",
+                    cure="export a network whose weights are plain tensors on the CPU",
+                )
+            content = bytearray(self._read(f"data/{folder}/{payload['path_name']}"))
+            dtype = _DTYPES[meta["dtype"]]
+            flat = (
+                torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+            )
+            start = _whole(meta["storage_offset"])
+            sizes, strides = map(_whole_numbers, (meta["sizes"], meta["strides"]))
+            found[name] = torch.as_strided(flat, sizes, strides, start)
+        return found
+
+
+@dataclass
+class _Builder:
+    """Makes the operators of the JSON into a graph that the front end walks."""
+
+    told: Mapping[str, Any]
+    path: str
+    graph: torch.fx.Graph = field(default_factory=torch.fx.Graph)
+    made: dict[str, torch.fx.Node] = field(default_factory=dict)
+    from_input: set[torch.fx.Node] = field(default_factory=set)
+
+    def placeholder(self, spec: Mapping[str, Any]) -> InputSpec:
+        """An input of the program: a weight, or what the network is shown."""
+        ((kind, body),) = spec.items()
+        if kind != "user_input" and kind not in _SPECS:
+            raise Unsupported(f"{self.path}: an input of kind {kind}", cure="export tensors alone")
+        argument = body["arg"]["as_tensor"] if kind == "user_input" else body["arg"]
+        node = self._add("placeholder", str(argument["name"]), (), {})
+        if kind == "user_input":
+            self.from_input.add(node)
+            return InputSpec(InputKind.USER_INPUT, TensorArgument(node.name), None)
+        input_kind, named = _SPECS[kind]
+        persistent = bool(body.get("persistent", True)) if kind == "buffer" else None
+        return InputSpec(input_kind, TensorArgument(node.name), str(body[named]), persistent)
+
+    def operator(self, told: Mapping[str, Any]) -> None:
+        """One call, and the items of its output where there are several."""
+        target = self._target(str(told["target"]))
+        args = [self._argument(one["arg"]) for one in told["inputs"] if one["kind"] != 2]
+        kwargs = {
+            str(one["name"]): self._argument(one["arg"])
+            for one in told["inputs"]
+            if one["kind"] == 2
+        }
+        outputs = _output_names(told["outputs"])
+        single = len(told["outputs"]) == 1 and "as_tensor" in told["outputs"][0]
+        name = outputs[0] if single else str(told.get("name") or "operator")
+        node = self._add(target, name, tuple(args), kwargs, has_value=single)
+        self._place(node, told.get("metadata", {}))
+        self._note_origin(node)
+        if not single:
+            node.meta["val"] = tuple(self._value(one) for one in outputs)
+            for index, one in enumerate(outputs):
+                item = self._add(python_operator.getitem, one, (node, index), {})
+                self._place(item, told.get("metadata", {}))
+                self._note_origin(item)
+
+    def finish(self) -> None:
+        """Close the graph with the program's outputs."""
+        tensors = [one["as_tensor"]["name"] for one in self.told["outputs"] if "as_tensor" in one]
+        self.graph.output(tuple(self.made[name] for name in tensors))
+
+    def _add(
+        self, target: Any, name: str, args: tuple[Any, ...], kwargs: Any, has_value: bool = True
+    ) -> torch.fx.Node:
+        if target == "placeholder":
+            node = self.graph.create_node("placeholder", name)
+        else:
+            node = self.graph.create_node("call_function", target, args, kwargs)
+        node.name = name
+        if has_value:
+            node.meta["val"] = self._value(name)
+        self.made[name] = node
+        return node
+
+    def _note_origin(self, node: torch.fx.Node) -> None:
+        """Refuse an operator that would be computed at once and is not known to be harmless."""
+        if any(source in self.from_input for source in node.all_input_nodes):
+            self.from_input.add(node)
+            return
+        operator = getattr(node.target, "_opname", "getitem").rstrip("_")
+        if operator not in _MAKERS and operator not in RULES and operator != "getitem":
+            raise Unsupported(f"{self.path}: {operator} on weights alone", cure="leave it out")
+
+    def _target(self, name: str) -> OpOverload[..., Any]:
+        matched = _TARGET.fullmatch(name)
+        packet = getattr(torch.ops.aten, matched[1], None) if matched else None
+        target = getattr(packet, matched[2], None) if matched else None
+        if not isinstance(target, OpOverload):
+            cure = "export with PyTorch's own operators alone"
+            raise Unsupported(f"{self.path}: operator {name} is not known", cure=cure)
+        return target
+
+    def _argument(self, argument: Mapping[str, Any]) -> Any:
+        ((kind, value),) = argument.items()
+        if kind == "as_none":
+            return None
+        if kind == "as_tensor":
+            return self.made[value["name"]]
+        if kind == "as_tensors":
+            return [self.made[one["name"]] for one in value]
+        if kind == "as_optional_tensors":
+            return [self._argument(one) for one in value]
+        if kind == "as_scalar_type":
+            return _DTYPES[value]
+        if kind == "as_device":
+            return torch.device("cpu")
+        if kind in ("as_memory_format", "as_layout"):
+            return None
+        if kind in _PLAIN:
+            return value
+        raise Unsupported(f"{self.path}: an argument {kind}", cure="export with fixed sizes")
+
+    def _value(self, name: str) -> torch.Tensor:
+        """A tensor's shape and kind of number, without memory."""
+        meta = self.told["tensor_values"][name]
+        sizes = _whole_numbers(meta["sizes"])
+        return torch.empty(sizes, dtype=_DTYPES[meta["dtype"]], device="meta")
+
+    def _place(self, node: torch.fx.Node, metadata: Mapping[str, str]) -> None:
+        """Which module the call belongs to: ``key,path,class;…``, outermost first."""
+        calls = str(metadata.get("nn_module_stack", "")).split(";")
+        stack = [call.split(",", 2) for call in calls if call.count(",") >= 2]
+        node.meta["nn_module_stack"] = {key: (path, kind) for key, path, kind in stack}
+
+
+_PLAIN = frozenset(
+    ("as_int", "as_ints", "as_float", "as_floats", "as_string", "as_bool", "as_bools")
+)
+
+
+def _output_names(outputs: list[Mapping[str, Any]]) -> list[str]:
+    names: list[str] = []
+    for output in outputs:
+        listed = output["as_tensors"] if "as_tensors" in output else [output["as_tensor"]]
+        names += [str(one["name"]) for one in listed]
+    return names
+
+
+def _whole(size: Mapping[str, Any]) -> int:
+    if "as_int" not in size:
+        raise Unsupported("sizes that are not fixed", cure="export without dynamic shapes")
+    return int(size["as_int"])
+
+
+def _whole_numbers(sizes: list[Mapping[str, Any]]) -> list[int]:
+    return [_whole(size) for size in sizes]
