@@ -78,12 +78,15 @@ def test_rows_that_wait_for_their_zarr_chunk_are_not_called_durable(tmp_path: Pa
 
 
 def test_png_rows_are_filtered_where_it_helps(tmp_path: Path) -> None:
-    ramp = np.add.outer(np.arange(200) * 3, np.arange(300) * 5).astype(np.uint8)
-    with images.open_sink(tmp_path / "ramp.png", (1, 200, 300), np.uint8) as sink:
+    # more than one band of packing, and more than one slab of unpacking
+    ramp = np.add.outer(np.arange(700) * 3, np.arange(3000) * 5).astype(np.uint8)
+    with images.open_sink(tmp_path / "ramp.png", (1, 700, 3000), np.uint8) as sink:
         sink.write(0, ramp[np.newaxis])
         sink.finish()
     assert (tmp_path / "ramp.png").stat().st_size < ramp.size // 20
     np.testing.assert_array_equal(images.read(tmp_path / "ramp.png"), ramp)
+    with images.open_source(tmp_path / "ramp.png") as source:
+        np.testing.assert_array_equal(source.read()[0], ramp)
 
 
 def test_zarr_metadata_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +101,16 @@ def test_a_palette_and_white_is_zero_are_decoded_to_what_they_show(tmp_path: Pat
         assert source.memory >= indices.size * 6
     with images.open_source(tmp_path / "w.tif") as source:
         np.testing.assert_array_equal(source.read()[0], 255 - indices)
+
+
+def test_tiles_stored_cut_off_at_the_edge_are_read(tmp_path: Path) -> None:
+    path, array = tmp_path / "cut.tif", noise((40, 40))
+    tifffile.imwrite(path, array, tile=(16, 16), compression="zlib")
+    with tifffile.TiffFile(path) as tiff:
+        offset = tiff.pages.first.dataoffsets[8]
+    code = bytearray(path.read_bytes())
+    corner = zlib.compress(array[32:, 32:].tobytes())
+    code[offset : offset + len(corner)] = corner
+    path.write_bytes(code)
+    with images.open_source(path) as source:
+        np.testing.assert_array_equal(source.read()[0], array)

@@ -62,9 +62,14 @@ class TiffSource(GridSource):
             block = self._decode_segment(where, segment, piece)
         if block is None:
             return np.zeros(shape, self.dtype)
-        inner = (*block.shape[block.ndim - len(index[count:]) :],)
-        block = block.reshape(*(1,) * count, *inner)
-        return block[tuple(slice(length) for length in shape)]
+        block = block.reshape(*(1,) * count, *block.shape)
+        block = block[tuple(slice(length) for length in shape)]
+        if list(block.shape) != shape:
+            raise BadFile(
+                f"{self._file.path}: {piece} holds {block.shape} samples of {tuple(shape)}",
+                cure="the file is damaged; copy it again",
+            )
+        return block
 
     def _decode_segment(self, where: int, segment: int, piece: str) -> NDArray[Any] | None:
         """The samples of a segment with the page's axes; None where the file stores none."""
@@ -79,10 +84,8 @@ class TiffSource(GridSource):
         extra = {}
         if key.compression in _JPEG:
             extra = {"jpegtables": page.jpegtables, "jpegheader": key.jpegheader}
-        block, _, shape = key.decode(bytes(data), segment, **extra)
-        if block is None or block.shape[1:3] != tuple(shape)[1:3]:
-            block = _checked_edge(block, key, segment)
-        return _page_axes(block, key)
+        block, _, _ = key.decode(bytes(data), segment, **extra)
+        return None if block is None else _page_axes(block, key)
 
     def identity(self) -> dict[str, Any]:
         """The file's, and which level of it."""
@@ -96,22 +99,6 @@ class TiffSource(GridSource):
 
 _JPEG = {6, 7, 34892, 33007}
 """Compressions whose segments share tables kept elsewhere in the file."""
-
-
-def _checked_edge(
-    block: NDArray[Any] | None, page: tifffile.TiffPage, segment: int
-) -> NDArray[Any]:
-    """A tile that was stored cut off at the image's edge, if that is what it is."""
-    if block is None:
-        raise ValueError(f"segment {segment} holds nothing")
-    across = page.chunked[-2 if page.planarconfig == 1 and page.samplesperpixel > 1 else -1]
-    row = segment // across * page.tilelength % max(1, page.imagelength)
-    column = segment % across * page.tilewidth
-    if block.shape[1] < min(page.tilelength, page.imagelength - row) or block.shape[2] < min(
-        page.tilewidth, page.imagewidth - column
-    ):
-        raise ValueError(f"segment {segment} decodes to {block.shape}")
-    return block
 
 
 def _page_axes(block: NDArray[Any], page: tifffile.TiffPage) -> NDArray[Any]:
