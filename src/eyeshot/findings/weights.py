@@ -66,7 +66,8 @@ def _scaled_away(graph: Graph, node: Node, behind: list[Node]) -> Iterator[Findi
 def _scale_and_shift(graph: Graph, node: Node) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     def trained(ending: str) -> torch.Tensor | None:
         names = [name for name in node.weights if name.endswith(ending)]
-        known = names and names[0] in graph.parameters
+        # A tensor on the meta device has a shape and no values.
+        known = names and names[0] in graph.parameters and not graph.tensors[names[0]].is_meta
         return graph.tensors[names[0]].detach() if known else None
 
     return trained("weight"), trained("bias")
@@ -124,7 +125,7 @@ def _filters(graph: Graph, node: Node) -> torch.Tensor | None:
     if "mismatch" in node.attributes or not node.operator.startswith(("conv", "linear")):
         return None
     name = next((name for name in node.weights if name in graph.parameters), None)
-    if name is None or graph.tensors[name].dim() < 2:
+    if name is None or graph.tensors[name].dim() < 2 or graph.tensors[name].is_meta:
         return None
     weight = graph.tensors[name]
     if node.operator.startswith("conv_transpose"):  # (in, out / groups, …): filters lie along out

@@ -78,6 +78,11 @@ def trace(net: torch.nn.Module, *sizes: Sequence[int]) -> tuple[Graph, list[Mism
     return graph, mismatches
 
 
+def _no_shape_mistake(error: Exception) -> bool:
+    """Whether tracing itself failed: on values it has not got, or at the door to NumPy."""
+    return isinstance(error, _NOT_SHAPES) or ".numpy()" in str(error)
+
+
 class _Watch(TorchFunctionMode):
     """Sees each call of a torch function; notes and repairs those that fail on shapes."""
 
@@ -97,7 +102,7 @@ class _Watch(TorchFunctionMode):
         try:
             result = func(*args, **kwargs)
         except _FAILURES as error:
-            if isinstance(error, _NOT_SHAPES):
+            if _no_shape_mistake(error):
                 raise
             result = self._repaired(func, name.strip("_"), args, kwargs, error)
         if not name.startswith("__"):
@@ -113,7 +118,7 @@ class _Watch(TorchFunctionMode):
             try:
                 return forward(*args, **kwargs)
             except _FAILURES as error:
-                if isinstance(error, _NOT_SHAPES) or not self._unread:
+                if _no_shape_mistake(error) or not self._unread:
                     raise
                 frames = _frames_of(error.__traceback__)
                 _leave_modules(frames)

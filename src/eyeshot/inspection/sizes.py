@@ -148,7 +148,7 @@ def accepted_by_maps(graph: Graph, axis: int, n: int) -> bool | None:
     return True
 
 
-_ADOPTS = -1  # one value for all: it takes whatever extent the other operand has
+_ADOPTS = 1 << 62  # one value for all: it takes whatever extent the other operand has
 _OWN_SIZE = ("slice", "narrow", "chunk", "split", "split_with_sizes", "select", "unbind")
 _LAID_OUT = ("view", "reshape", "flatten", "unflatten", "_unsafe_view")
 

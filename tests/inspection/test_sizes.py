@@ -1,0 +1,134 @@
+"""Sizes said to be accepted are accepted by the network itself, and the others are not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from eyeshot.frontends.torch import graph_of
+from eyeshot.geometry import Fields
+from eyeshot.inspection.sizes import AcceptedSizes, accepted_by_maps, accepted_sizes
+from tests import zoo
+
+
+class _CropToSkip(nn.Module):
+    """The up-sampled map is cropped to the skip's size: its slice holds the size traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(1, 2, 3, stride=2)
+        self.up = nn.ConvTranspose2d(2, 2, 2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.up(self.down(x))
+        cropped: Tensor = x[..., : y.shape[2], : y.shape[3]] + y
+        return cropped
+
+
+def _flattened(side: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.MaxPool2d(4), nn.Flatten(), nn.Linear(side, 10)
+    )
+
+
+def _unpadded_unet() -> nn.Module:
+    class Valid(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Conv2d(1, 2, 3)
+            self.b = nn.Conv2d(2, 2, 3)
+            self.up = nn.ConvTranspose2d(2, 2, 2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            skip = self.a(x)
+            up = self.up(self.b(nn.functional.max_pool2d(skip, 2)))
+            return torch.cat([skip[..., 2:-2, 2:-2], up], 1)
+
+    return Valid()
+
+
+CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], str]] = {
+    "U-Net": (lambda: zoo.UNet(3, 2), (1, 40, 40), "multiples of 8 from 8 on"),
+    "pyramid": (zoo.FPN, (3, 32, 32), "sizes that leave 0 or 7 when divided by 8, from 8 on"),
+    "flattened": (lambda: _flattened(196), (1, 28, 28), "28 to 31 only"),
+    "linear": (
+        lambda: nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Linear(676, 2)),
+        (1, 28, 28),
+        "28 alone",
+    ),
+    "global pool": (zoo.se_net, (3, 32, 32), "every size from 1 on"),
+    "unpadded": (lambda: nn.Conv2d(1, 1, 7), (1, 20, 20), "every size from 7 on"),
+    "crop": (_CropToSkip, (1, 17, 17), "every size from 3 on"),
+    "aspp": (zoo.ASPP, (3, 30, 30), "every size from 1 on"),
+    "valid U-Net": (
+        _unpadded_unet,
+        (1, 20, 20),
+        "multiples of 2 from 8 on",
+    ),
+}
+
+
+def _survey(name: str) -> tuple[nn.Module, AcceptedSizes]:
+    make, size, _ = CASES[name]
+    net = make().eval()
+    graph = graph_of(net, size)
+    return net, accepted_sizes(graph, net, Fields(graph))[0]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_words_are_those_expected(name: str) -> None:
+    assert _survey(name)[1].words == CASES[name][2]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_real_forward_pass_agrees(name: str) -> None:
+    net, found = _survey(name)
+    channels, _, width = CASES[name][1]
+
+    def runs(n: int) -> bool:
+        with torch.no_grad():
+            try:
+                net(torch.zeros(1, channels, n, width))
+            except RuntimeError:
+                return False
+        return True
+
+    words = found.words
+    for n in range(1, found.asked + 20):
+        if "leave" in words:
+            claimed = n >= (found.smallest or 0) and n % 8 in (0, 7)
+        elif found.step is None:
+            claimed = (found.smallest or 0) <= n <= (found.largest or 0)
+        else:
+            claimed = n >= (found.smallest or 0) and (n - found.asked) % found.step == 0
+        if "leave" in words and n < (found.smallest or 0):
+            continue  # the smallest is told for the remainder asked
+        assert runs(n) == claimed, f"{n} of {words}"
+    below, above = found.nearest
+    assert below is None or (runs(below) and not any(map(runs, range(below + 1, found.asked))))
+    assert above is None or (runs(above) and not any(map(runs, range(found.asked + 1, above))))
+
+
+def test_sizes_of_a_flattened_net_are_not_told_by_maps_alone() -> None:
+    net = _flattened(196).eval()
+    graph = graph_of(net, (1, 28, 28))
+    assert accepted_by_maps(graph, 0, 28) is True
+    assert accepted_by_maps(graph, 0, 40) is None
+    assert accepted_sizes(graph, None, Fields(graph)) == ()
+
+
+def test_a_network_that_cannot_run_on_shapes_alone_is_not_guessed_at() -> None:
+    class Fixed(nn.Module):
+        """Its forward asks for a device that shapes alone have not."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            if x.device.type != "cpu":
+                raise RuntimeError("on the CPU only")
+            return x[..., : x.shape[-1] // 2, :]
+
+    net = Fixed()
+    graph = graph_of(net, (1, 8, 8))
+    assert accepted_sizes(graph, net, Fields(graph)) == ()
