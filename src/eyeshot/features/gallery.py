@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from eyeshot.features.maps import Features, LayerMaps
 from eyeshot.pictures import colour_maps, data_uri, mosaic
 
-_MOST_SIDE, _LEAST_SIDE, _PIXELS = 112, 24, 1_200_000
+_CELL, _CELLS = 14, 64  # a vector: squares of 14 pixels, up to 64 in a row
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,30 +34,29 @@ def exhibits(features: Features, *, range: str = "own") -> list[Exhibit]:
     return [exhibit(layer, range=range) for layer in features.layers if layer.maps.size]
 
 
-def exhibit(layer: LayerMaps, *, range: str = "own", side: int | None = None) -> Exhibit:
+def exhibit(layer: LayerMaps, *, range: str = "own", columns: int | None = None) -> Exhibit:
     """One layer's maps as one picture."""
-    flat, cut = as_planes(layer.maps)
-    # A vector is one strip: its numbers have a colour only beside each other.
-    vector = layer.maps.ndim < 2
-    tiles = colour_maps(flat, range="shared" if vector else range)
-    dead = layer.dead if not vector and len(layer.dead) == len(tiles) else None
-    if vector:
-        wide = max(4, min(24, 1200 // flat.shape[2])) * flat.shape[2]
-        tiles = [np.repeat(tiles[0], max(1, 20 * flat.shape[2] // wide), axis=0)]
-        side = wide
-    picture = mosaic(tiles, side=side or _side(len(tiles)), dead=dead)
+    if layer.maps.ndim < 2:
+        # A number has a colour only beside others: a vector shares one range, whatever was asked.
+        tiles = colour_maps(layer.maps.reshape(-1, 1, 1), range="shared")
+        picture = mosaic(tiles, side=_CELL, columns=_CELLS, gap=1)
+        return Exhibit(layer.name, layer.title, _note(layer, ""), picture)
+    planes, cut = as_planes(layer.maps)
+    tiles = colour_maps(planes, range=range)
+    dead = layer.dead if len(layer.dead) == len(tiles) else None
+    picture = mosaic(tiles, columns=columns, dead=dead)
     return Exhibit(layer.name, layer.title, _note(layer, cut), picture)
 
 
 def as_planes(maps: NDArray[Any]) -> tuple[NDArray[Any], str]:
-    """Maps of any layer as (K, H, W), and what was left out to get there.
+    """Maps of a layer as (K, H, W), and what was left out to get there.
 
-    A volume shows its middle slice; a (C, W) signal is one row a channel; a vector one row.
+    A volume (C, D, H, W) shows its middle slice; signals (C, W) are the rows of one plane.
     """
     if maps.ndim == 3:
         return maps, ""
-    if maps.ndim < 3:
-        return np.atleast_2d(maps)[None], ""
+    if maps.ndim == 2:
+        return maps[None], ""
     middle = tuple(size // 2 for size in maps.shape[1:-2])
     places = ", ".join(map(str, middle))
     return maps[(slice(None), *middle)], f"slice {places} of {_by(maps.shape[1:-2])}"
@@ -78,11 +77,6 @@ def gallery(features: Features, *, range: str = "own") -> str:
     return "\n".join([*parts, "</div>"])
 
 
-def _side(count: int) -> int:
-    """How large a tile may be so that the whole picture stays reasonable."""
-    return int(np.clip((_PIXELS / count) ** 0.5, _LEAST_SIDE, _MOST_SIDE))
-
-
 def _note(layer: LayerMaps, cut: str) -> str:
     parts = [_by(layer.maps.shape)]
     if np.isfinite(layer.maps).all():
@@ -96,4 +90,6 @@ def _note(layer: LayerMaps, cut: str) -> str:
 
 
 def _by(shape: tuple[int, ...]) -> str:
-    return " × ".join(map(str, shape)) or "one number"
+    if len(shape) < 2:
+        return f"{shape[0]} numbers" if shape else "one number"
+    return " × ".join(map(str, shape))

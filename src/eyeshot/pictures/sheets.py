@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -24,7 +26,7 @@ class Panel:
 
 def sheet(title: str, panels: list[Panel]) -> NDArray[np.uint8]:
     """All panels on white paper below ``title``, (H, W, 3) uint8."""
-    large, middle, small = (ImageFont.load_default(size) for size in (28, _HEADING, _NOTE))
+    large, middle, small = (_font(size) for size in (28, _HEADING, _NOTE))
     heights = [_panel_height(panel) for panel in panels]
     texts = [middle.getlength(panel.heading) for panel in panels]
     texts += [small.getlength(panel.note) for panel in panels] + [large.getlength(title)]
@@ -43,6 +45,11 @@ def sheet(title: str, panels: list[Panel]) -> NDArray[np.uint8]:
         paper.paste(tile, (_MARGIN, below), tile)
         top += height
     return np.asarray(paper)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings along: Pillow's own font has no ×."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
 
 
 def _panel_height(panel: Panel) -> int:

@@ -17,6 +17,7 @@ Colours = NDArray[np.uint8]
 
 # Nothing (0) is dark and much is bright; with negative numbers, 0 is white between blue and red.
 _POSITIVE, _SIGNED = "magma", "RdBu_r"
+_LEAST_SIDE = 12
 _DEAD, _CROSS = (96, 96, 104), (150, 150, 160)
 
 
@@ -69,7 +70,8 @@ def colour_kernels(kernels: NDArray[Any]) -> list[Colours]:
 def mosaic(
     tiles: list[Colours],
     *,
-    side: int = 72,
+    side: int = 112,
+    width: int = 960,
     columns: int | None = None,
     gap: int = 4,
     dead: NDArray[np.bool_] | None = None,
@@ -77,33 +79,35 @@ def mosaic(
     """Tiles of one shape in rows and columns, (H, W, 4) uint8; the gaps are transparent.
 
     Small tiles are enlarged by a whole factor, so that every number stays a sharp square; large
-    ones are averaged down. The longer side of a tile comes out at about ``side`` pixels.
+    ones are averaged down.
 
     Args:
-        columns: tiles in a row; by default a grid about twice as wide as high.
+        side: how long the longer side of a tile may be drawn, in pixels.
+        width: of the whole; many tiles are drawn smaller to keep to it, though not below 12 pixels.
+        columns: tiles in a row; by default a grid about four times as wide as high.
         dead: (K,) tiles to draw grey and crossed out.
     """
     if not tiles:
         raise BadValue("no tiles to draw", cure="give at least one map")
+    across = min(columns or _columns(len(tiles), *tiles[0].shape[:2]), len(tiles))
+    side = max(min(side, (width + gap) // across - gap), min(side, _LEAST_SIDE))
     drawn = [_resize(tile, side) for tile in tiles]
-    height, width = drawn[0].shape[:2]
+    high, wide = drawn[0].shape[:2]
     for crossed in np.flatnonzero(dead).tolist() if dead is not None else ():
-        drawn[crossed] = _crossed_out(height, width)
-    across = columns or _columns(len(drawn), height, width)
+        drawn[crossed] = _crossed_out(high, wide)
     down = math.ceil(len(drawn) / across)
-    across = min(across, len(drawn))
-    canvas = np.zeros((down * (height + gap) - gap, across * (width + gap) - gap, 4), np.uint8)
+    canvas = np.zeros((down * (high + gap) - gap, across * (wide + gap) - gap, 4), np.uint8)
     for place, tile in enumerate(drawn):
-        top, left = (place // across) * (height + gap), (place % across) * (width + gap)
-        canvas[top : top + height, left : left + width, :3] = tile
-        canvas[top : top + height, left : left + width, 3] = 255
+        top, left = (place // across) * (high + gap), (place % across) * (wide + gap)
+        canvas[top : top + high, left : left + wide, :3] = tile
+        canvas[top : top + high, left : left + wide, 3] = 255
     return canvas
 
 
 def _columns(count: int, height: int, width: int) -> int:
     """A power of two where that leaves no hole, as channels usually come in powers of two."""
-    wanted = math.sqrt(2 * count * height / width)
-    near = 2 ** round(math.log2(max(wanted, 1)))
+    wanted = math.sqrt(4 * count * height / width)
+    near = 2 ** int(math.log2(max(wanted, 1)))
     best = near if count % near == 0 else math.ceil(wanted)
     return max(1, min(best, count))
 
