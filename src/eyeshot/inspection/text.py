@@ -188,14 +188,16 @@ def size_lines(inspection: Inspection) -> Iterator[str]:
             reason = "the network does not run at this size; see the findings"
         yield f"not worked out: {reason}"
     names = _axis_names(inspection)
-    told = {
-        one.axis: (one.words, one.asked, one.nearest, one.how, one.tried)
-        for one in inspection.accepted
-    }
-    for (words, asked, nearest, how, tried), axes in groupby(told, key=lambda axis: told[axis]):
-        listed = " and ".join(names[axis] for axis in axes)
-        near = " and ".join(str(n) for n in nearest if n is not None)
-        beside = f"; nearest to {asked}: {near}" if near else ""
+    for (words, how), group in groupby(inspection.accepted, key=lambda one: (one.words, one.how)):
+        alike = list(group)
+        listed = " and ".join(names[one.axis] for one in alike)
+        near = {
+            f"to {one.asked}: {' and '.join(str(n) for n in one.nearest if n is not None)}": None
+            for one in alike
+            if any(n is not None for n in one.nearest)
+        }
+        beside = f"; nearest {', '.join(near)}" if near else ""
+        tried = max(one.tried for one in alike)
         yield f"{listed}: {words}{beside} ({tried} sizes tried: {how})"
 
 
