@@ -11,8 +11,8 @@ _POINTWISE = """
     clone contiguous cos cosh detach elu erf erfc exp exp2 expm1 floor full_like gelu hardshrink
     hardsigmoid hardswish hardtanh isfinite isinf isnan leaky_relu lift_fresh_copy log log10 log1p
     log2 log_sigmoid logical_not logit mish nan_to_num neg ones_like positive prelu reciprocal relu
-    relu6 round rsqrt selu sgn sigmoid sign silu sin sinh softplus softshrink softsign sqrt square
-    tan tanh tanhshrink threshold to trunc type_as zeros_like _to_copy
+    relu6 round rsqrt selu sgn sigmoid sign silu sin sinh softplus softshrink sqrt square
+    tan tanh threshold to trunc type_as zeros_like _to_copy
 
     add addcdiv addcmul atan2 bitwise_and bitwise_or bitwise_xor div divide eq floor_divide fmax
     fmin fmod ge gt heaviside hypot le lerp logical_and logical_or logical_xor lt max.other maximum

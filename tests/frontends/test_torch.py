@@ -1,0 +1,279 @@
+"""A module becomes a graph: names, weights, memory that is shared, what cannot be read."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from eyeshot.errors import BadValue, Unsupported
+from eyeshot.frontends.repair import trace
+from eyeshot.frontends.torch import graph_of
+from eyeshot.geometry import Fields, footprint
+from eyeshot.graph import Kind, Ref, Weight
+from tests.frontends.poking import Apply, check
+from tests.networks import make_positive
+
+
+def left(x: Tensor) -> Tensor:
+    return F.pad(x, (1, -1))
+
+
+def add_in_place(x: Tensor) -> Tensor:
+    y = x * 2
+    y += left(x)
+    return y * 1
+
+
+def relu_in_place_of_a_view(x: Tensor) -> Tensor:
+    y = x * 2
+    z = y.view(1, 1, 2, 6)
+    z = z + 1
+    return F.relu(y, inplace=True) + z.reshape(1, 2, 6)
+
+
+def read_before_and_after(x: Tensor) -> Tensor:
+    y = x + 0.5
+    before = y * 2
+    y.add_(left(left(x)))
+    return before + y
+
+
+def twice_in_place(x: Tensor) -> Tensor:
+    y = x * 1.5
+    y.mul_(2).add_(left(x))
+    return y
+
+
+@pytest.mark.parametrize(
+    "function", [add_in_place, relu_in_place_of_a_view, read_before_and_after, twice_in_place]
+)
+def test_in_place_operators_change_every_name_of_their_value(
+    function: Callable[[Tensor], Tensor],
+) -> None:
+    graph = check(Apply(function).eval(), 2, 6)
+    x = torch.rand(1, 2, 6)
+    values = run(graph, x)
+    assert torch.equal(values, function(x.clone()))
+
+
+def run(graph: object, x: Tensor) -> Tensor:
+    """The graph's own calls, one after another: what its edges and Refs say it computes."""
+    from eyeshot.graph import Graph
+
+    assert isinstance(graph, Graph)
+    values: dict[str, Tensor] = {graph.inputs[0]: x}
+
+    def put(value: object) -> object:
+        if isinstance(value, Ref):
+            return values[value.node]
+        if isinstance(value, Weight):
+            return graph.tensors[value.name]
+        if isinstance(value, (list, tuple)):
+            return [put(one) for one in value]
+        return value
+
+    with torch.no_grad():
+        for node in graph:
+            if node.call is not None:
+                arguments = [put(one) for one in node.call.args]
+                options = {name: put(value) for name, value in node.call.kwargs.items()}
+                values[node.name] = node.call.target(*arguments, **options)
+    return values[graph.outputs[0]]
+
+
+def write_through_a_view(x: Tensor) -> Tensor:
+    y = x * 2
+    part = y[:, :, :3]
+    part += 1
+    return y * 1
+
+
+def test_writing_through_a_view_is_refused_by_name() -> None:
+    with pytest.raises(Unsupported, match=r"in place.*also read through a view"):
+        graph_of(Apply(write_through_a_view), (2, 6))
+
+
+class Standardised(nn.Conv2d):
+    """Weight standardisation: a weight computed from the weight at every pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        weight = weight / (weight.std((1, 2, 3), keepdim=True) + 1e-5)
+        return F.conv2d(x, weight, self.bias, padding=1)
+
+
+def test_weights_computed_from_weights_are_folded() -> None:
+    net = nn.Sequential(Standardised(2, 4, 3), nn.ReLU())
+    graph = graph_of(net, (2, 6, 5))
+    assert [node.operator for node in graph] == ["input", "conv2d", "relu"]
+    (folded,) = [
+        name for name in graph[graph.inputs[0]].weights or graph["0"].weights if "bias" not in name
+    ]
+    assert folded not in graph.parameters
+    assert graph.made_of[folded] == ("0.weight",)
+    assert graph.parameters == {"0.weight", "0.bias"}
+    x = torch.rand(1, 2, 6, 5)
+    torch.testing.assert_close(run(graph, x), net(x))
+
+
+def test_reused_modules_are_numbered() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.relu = nn.Conv2d(2, 2, 3), nn.ReLU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.relu(self.conv(self.relu(self.conv(x))))
+            return y
+
+    graph = graph_of(Twice(), (2, 9, 9))
+    assert list(graph.nodes) == ["x", "conv", "relu", "conv#2", "relu#2"]
+    assert graph["conv#2"].weights == graph["conv"].weights == ("conv.weight", "conv.bias")
+    assert graph["conv#2"].layer == "conv"
+
+
+def test_an_operator_without_a_rule_is_named_and_all_behind_it_is_unsupported() -> None:
+    class Inner(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.cumsum(-1)
+
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), Inner(), nn.Conv2d(2, 2, 3), nn.ReLU())
+    graph = graph_of(net, (1, 12, 12))
+    fields = Fields(graph)
+    assert fields.status("0") == "exact"
+    assert graph["1"].kind is Kind.UNSUPPORTED
+    assert graph["1"].layer == "1"
+    for name in ("1", "2", "3"):
+        assert fields.status(name) == "unsupported: cumsum at 1.cumsum"
+        assert fields.field(name).box is None
+    with pytest.raises(Unsupported, match="cumsum"):
+        footprint(graph, "3")
+
+
+def test_a_network_in_training_mode_says_so_and_is_left_as_it_was() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.5))
+    before = copy.deepcopy(net.state_dict())
+    graph = graph_of(net, (1, 8, 8))
+    assert net.training
+    assert all(
+        torch.equal(a, b) for a, b in zip(before.values(), net.state_dict().values(), strict=True)
+    )
+    assert set(graph.training) == {"", "0", "1", "2"}
+    assert graph["1"].kind is Kind.NEITHER
+    assert graph["2"].kind is Kind.NEITHER
+    assert "net.eval()" in graph["1"].reason
+    evaluated = graph_of(net.eval(), (1, 8, 8))
+    assert evaluated.training == ()
+    assert {node.kind for node in evaluated} == {Kind.LOCAL}
+
+
+class TwoInTwoOut(nn.Module):
+    """A picture at two scales in; a map and a score out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(1, 2, 1)
+
+    def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        up = F.interpolate(self.coarse(y), scale_factor=2)
+        both = self.fine(x) + up
+        return {"map": both, "score": both.mean((2, 3))}
+
+
+def test_several_inputs_and_outputs() -> None:
+    net = TwoInTwoOut().eval()
+    graph = graph_of(net, (2, 6, 8), (1, 3, 4))
+    assert graph.inputs == ("x", "y")
+    assert len(graph.outputs) == 2
+    first, second = Fields(graph), Fields(graph, "y")
+    assert first.field(graph.outputs[0], (2, 2)).sizes == (3, 3)
+    assert second.field(graph.outputs[0], (2, 2)).sizes == (1, 1)
+    assert footprint(graph, graph.outputs[0], (5, 7), "y").nonzero()[0].tolist() == [2]
+    assert second.status(graph.outputs[1]) == "whole image"
+
+
+def channels_last(x: Tensor, norm: nn.Module, mix: nn.Module) -> Tensor:
+    y: Tensor = mix(norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+    return F.max_pool2d(y, 2)
+
+
+def shuffle_channels(x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    return x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+def to_depth_and_back(x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    deep = (
+        x.view(n, c, h // 2, 2, w // 2, 2).permute(0, 3, 5, 1, 2, 4).reshape(n, -1, h // 2, w // 2)
+    )
+    return F.pixel_shuffle(F.avg_pool2d(deep, 3, 1, 1), 2)
+
+
+def depth_to_space_by_hand(x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    return x.view(n, c // 4, 2, 2, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, c // 4, 2 * h, 2 * w)
+
+
+def heads_over_positions(x: Tensor) -> Tensor:
+    rows = x.flatten(2).transpose(1, 2)
+    return (rows @ rows.transpose(1, 2)).softmax(-1) @ rows
+
+
+def gate(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(F.adaptive_avg_pool2d(x, 1) / 64)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        Apply(channels_last, nn.LayerNorm(4), nn.Linear(4, 6)),
+        Apply(shuffle_channels),
+        Apply(to_depth_and_back),
+        Apply(depth_to_space_by_hand),
+        Apply(heads_over_positions),
+        Apply(gate),
+        nn.Sequential(nn.Conv2d(4, 2, 3, stride=2), nn.Flatten(), nn.Linear(4, 3)),
+    ],
+    ids=["channels last", "shuffle", "to depth", "to space", "attention", "gate", "flat"],
+)
+def test_reshaped_networks_against_poking(net: nn.Module) -> None:
+    net = net.eval()
+    make_positive(net)
+    check(net, 4, 6, 4)
+
+
+def test_memory_format_is_no_change_of_shape() -> None:
+    net = nn.Conv2d(4, 4, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    check(
+        Apply(lambda x, conv: conv(x).contiguous(memory_format=torch.channels_last), net), 4, 6, 5
+    )
+
+
+def test_sizes_that_no_network_takes() -> None:
+    for size in [(0, 4, 4), (1, -2, 4), ()]:
+        with pytest.raises(BadValue, match="size"):
+            graph_of(nn.Conv2d(1, 1, 1), size)
+        with pytest.raises(BadValue, match="size"):
+            trace(nn.Conv2d(1, 1, 1), size)
+
+
+def test_a_branch_on_the_data_is_refused_by_both_paths() -> None:
+    net = Apply(lambda x: x if x.sum() > 0 else -x)
+    for read in (graph_of, trace):
+        with pytest.raises(Unsupported, match=r"cannot be traced.*test_torch\.py"):
+            read(net, (1, 4, 4))
+
+
+def test_a_network_that_fails_on_shapes_leaves_nothing_on_stderr(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(Unsupported, match="expected input"):
+        graph_of(nn.Conv2d(3, 4, 3), (5, 8, 8))
+    trace(nn.Conv2d(3, 4, 3), (5, 8, 8))
+    assert capfd.readouterr().err == ""
