@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from eyeshot import __version__
-from eyeshot.cli import evaluate, explain, predict, train
+from eyeshot.cli import evaluate, explain, predict, see, train
 from eyeshot.cli import filter as filter_command
 from eyeshot.cli import inspect as inspect_command
 from eyeshot.errors import EyeshotError, Failure
@@ -35,6 +35,7 @@ _REGISTER: list[Callable[[typer.Typer], None]] = [
     train.register,
     evaluate.register,
     predict.register,
+    see.register,
     explain.register,
     filter_command.register,
     inspect_command.register,

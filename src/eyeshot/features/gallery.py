@@ -93,3 +93,17 @@ def _by(shape: tuple[int, ...]) -> str:
     if len(shape) < 2:
         return f"{shape[0]} numbers" if shape else "one number"
     return " × ".join(map(str, shape))
+
+
+def page(features: Features, title: str, *, range: str = "own") -> str:
+    """The gallery as a whole page that needs no other file, light or dark as the reader has it."""
+    shown = gallery(features, range=range)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{escape(title)}</title>\n"
+        "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;"
+        "padding:0 1rem}</style>\n"
+        f"</head>\n<body>\n<h1>{escape(title)}</h1>\n{shown}\n</body>\n</html>\n"
+    )

@@ -1,0 +1,97 @@
+"""``eyeshot see``: the feature maps of every layer of a trained network, for one picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from eyeshot.cli.output import notes, print_json
+from eyeshot.errors import BadValue
+
+if TYPE_CHECKING:
+    from eyeshot.features import Features
+
+_EPILOG = """
+[b]Examples[/b]
+
+eyeshot see runs/digits-digit_cnn-seed0 seven.png
+
+eyeshot see runs/digits-digit_cnn-seed0 seven.png -o maps.png --range shared
+
+eyeshot see runs/digits-digit_cnn-seed0 seven.png -o page.html --layer conv1 --layer pool1
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("see", epilog=_EPILOG)(see_layers)
+
+
+def see_layers(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Draw the maps: a .png or .html file.")
+    ] = None,
+    layer: Annotated[
+        list[str] | None, typer.Option(help="Only this layer, by its name; may be repeated.")
+    ] = None,
+    value_range: Annotated[
+        str, typer.Option("--range", help="own: each map by itself; shared: all of a layer alike.")
+    ] = "own",
+    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Show what every layer makes of a picture."""
+    from eyeshot.pictures import check_range
+
+    check_range(value_range)
+    if output is not None and output.suffix.lower() not in (".png", ".html"):
+        raise BadValue(f"{output}: no picture format", cure="end the name in .png or .html")
+    features = _see(run, image, layer)
+    if output is not None:
+        _draw(features, output, f"What the network sees in {image.name}", value_range)
+        notes.print(f"wrote {output}", soft_wrap=True, markup=False)
+    if json:
+        print_json(features.to_dict())
+    elif output is None:
+        print(features)
+
+
+def _see(run: Path, image: Path, layers: list[str] | None) -> Features:
+    """Run the network on the picture, prepared as ``eyeshot predict`` prepares it."""
+    import torch
+
+    from eyeshot import images, runs
+    from eyeshot.data import prepare_picture
+    from eyeshot.features import see
+
+    loaded = runs.load(run)
+    config = loaded.config
+    pixels, told = prepare_picture(
+        images.read(image),
+        channels=config.channels,
+        size=config.size,
+        digit=config.data in ("digits", "mnist"),
+    )
+    for note in told:
+        notes.print(f"{image}: {note}", soft_wrap=True, markup=False)
+    batch = loaded.normalise(torch.from_numpy(pixels)[None])
+    return see(loaded.net, batch, layers or None)
+
+
+def _draw(features: Features, output: Path, title: str, value_range: str) -> None:
+    """The maps as one page or one picture, whichever the name asks for."""
+    from eyeshot.features.gallery import exhibits, page
+    from eyeshot.files import write_aside
+    from eyeshot.pictures import Panel, png_bytes, sheet
+
+    if output.suffix.lower() == ".html":
+        content = page(features, title, range=value_range).encode()
+    else:
+        shown = exhibits(features, range=value_range)
+        panels = [Panel(one.name, one.picture, f"{one.title}, {one.note}") for one in shown]
+        content = png_bytes(sheet(title, panels))
+    with write_aside(output) as aside:
+        aside.write_bytes(content)

@@ -1,0 +1,90 @@
+"""`eyeshot see`: figures, a page, a sheet of maps; mistakes in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from eyeshot import nets, runs
+from eyeshot.cli import main
+
+
+@pytest.fixture(scope="module")
+def colour_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on a folder of two colour classes, with weights as they were drawn."""
+    folder = tmp_path_factory.mktemp("run")
+    config = runs.RunConfig(
+        model="digit_cnn",
+        data="folder",
+        fingerprint="none",
+        classes=("red", "blue"),
+        channels=3,
+        size=(12, 16),
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        recipe=runs.Recipe(epochs=1, batch_size=2, learning_rate=0.01),
+    )
+    torch.manual_seed(0)
+    net = nets.digit_cnn(in_channels=3, classes=2, size=(12, 16))
+    config.save(folder / "config.yaml")
+    runs.save_tensors(folder / "model.safetensors", net.state_dict())
+    return folder
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "red.png"
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_figures_of_the_layers(
+    colour_run: Path, picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["see", str(colour_run), str(picture), "--json"]) == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert told["input"] == [3, 12, 16]
+    assert [layer["name"] for layer in told["layers"]][:3] == ["conv1", "relu1", "pool1"]
+    assert "stretched from 20×30 to 12×16" in err
+    assert main(["see", str(colour_run), str(picture), "--layer", "pool2"]) == 0
+    assert "32 x 3 x 4" in capsys.readouterr().out
+
+
+def test_a_page_and_a_picture(colour_run: Path, picture: Path, tmp_path: Path) -> None:
+    page, maps = tmp_path / "page.html", tmp_path / "maps.png"
+    assert main(["see", str(colour_run), str(picture), "-o", str(page)]) == 0
+    text = page.read_text()
+    assert text.count("<img ") == 10
+    assert text.count('src="data:image/png;base64,') == 10
+    assert "http" not in text
+    shared = ["-o", str(maps), "--range", "shared"]
+    assert main(["see", str(colour_run), str(picture), *shared]) == 0
+    assert np.asarray(Image.open(maps)).std() > 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--layer", "conv_1"], "did you mean 'conv1'"),
+        (["--range", "owns"], "did you mean 'own'"),
+        (["-o", "maps.bmp"], "end the name in .png or .html"),
+    ],
+)
+def test_mistakes(
+    colour_run: Path,
+    picture: Path,
+    arguments: list[str],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["see", str(colour_run), str(picture), *arguments]) == 2
+    err = capsys.readouterr().err
+    assert told in err
+    assert "Traceback" not in err
