@@ -51,6 +51,10 @@ class AxisMap(Protocol):
         the far border is ready.
         """
 
+    def keeps(self, done: int) -> int:
+        """While the end has not been seen: the first input that outputs from ``done`` on, or those
+        of any end that may come, can still ask for."""
+
     def taps(self, outputs: IntArray, n: int) -> IntArray:
         """The inputs in ``[0, n)`` that each output depends on, exactly.
 

@@ -97,6 +97,9 @@ class Resize:
             return 0
         return self._count_within(known, n)
 
+    def keeps(self, done: int) -> int:
+        return 0 if self._ratio is None else max(0, self._span(done).lo)
+
     def reach(self, outputs: IntArray) -> IntArray:
         ratio = self._ratio
         if ratio is None:

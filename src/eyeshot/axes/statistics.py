@@ -19,6 +19,9 @@ class _NeedsTheWholeSize:
     def period(self) -> None:
         return None
 
+    def keeps(self, done: int) -> int:
+        return 0
+
     def reach(self, outputs: IntArray) -> IntArray:
         raise TypeError(f"{type(self).__name__} has no period: ask taps(), which knows the size")
 

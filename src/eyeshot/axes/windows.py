@@ -38,6 +38,9 @@ class Identity:
     def ready(self, known: int, n: int | None) -> int:
         return known
 
+    def keeps(self, done: int) -> int:
+        return done
+
     def taps(self, outputs: IntArray, n: int) -> IntArray:
         return outputs[:, None]
 
@@ -96,6 +99,9 @@ class Window:
         count = (known + self.before - self.span) // self.stride + 1
         return _at_most(count, self.extent(known if n is None else n))
 
+    def keeps(self, done: int) -> int:
+        return max(0, done * self.stride - self.before)
+
     def taps(self, outputs: IntArray, n: int) -> IntArray:
         inputs = self.reach(outputs)
         return np.where((inputs >= 0) & (inputs < n), inputs, NOTHING)
@@ -145,6 +151,9 @@ class Transpose:
             return self.extent(n)
         count = known * self.stride - self.padding
         return _at_most(count, self.extent(known if n is None else n))
+
+    def keeps(self, done: int) -> int:
+        return max(0, -((self.span - 1 - done - self.padding) // self.stride))
 
     def taps(self, outputs: IntArray, n: int) -> IntArray:
         inputs = self.reach(outputs)
@@ -197,6 +206,11 @@ class Pad:
             return 0
         count = known + self.before
         return _at_most(count, self.extent(known if n is None else n))
+
+    def keeps(self, done: int) -> int:
+        behind = {"zero": 0, "replicate": 1, "reflect": self.after + 1, "circular": done}
+        repeats = self.after > 0 or self.mode == "zero"
+        return max(0, done - self.before - (behind[self.mode] if repeats else 0))
 
     def taps(self, outputs: IntArray, n: int) -> IntArray:
         return self._inside(self.reach(outputs), n)

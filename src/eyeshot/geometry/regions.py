@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from eyeshot.axes import Interval
+from eyeshot.axes import EMPTY, Interval
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.graph import Graph, Kind
 
@@ -20,7 +20,8 @@ def required(graph: Graph, wanted: Mapping[str, Region]) -> dict[str, Region]:
         wanted: a box for each output that is asked for.
 
     Returns:
-        For each node that is needed at all, its box, inside ``[0, extent)`` along every axis.
+        For each node before a wanted one, its box, inside ``[0, extent)`` along every axis; empty
+        along all axes where only padding is read.
 
     Raises:
         BadValue: a wanted box is empty or reaches outside the node.
@@ -45,6 +46,8 @@ def required(graph: Graph, wanted: Mapping[str, Region]) -> dict[str, Region]:
                 axis.reads(side, n)
                 for axis, side, n in zip(edge.axes, boxes[name], extents, strict=True)
             )
+            if not all(reads):  # padding alone: nothing of the source is read
+                reads = (EMPTY,) * len(extents)
             before = boxes.get(edge.source)
             boxes[edge.source] = reads if before is None else _hull(before, reads)
     return boxes

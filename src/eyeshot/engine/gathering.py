@@ -1,0 +1,103 @@
+"""Global statistics over rows that pass by: a classifier on a picture that is never held whole.
+
+A global pool at the end of a network needs no map in memory: each band adds to a running sum (in
+float64) or a running maximum, and the answer is there when the last band has passed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+
+from eyeshot.axes import Everything
+from eyeshot.errors import Unsupported
+from eyeshot.graph import Kind, Node
+
+
+class Gatherer(Protocol):
+    """Takes a node's input band by band, and gives its value at the end."""
+
+    def take(self, band: torch.Tensor) -> None:
+        """Rows that have not been taken before."""
+
+    def result(self) -> torch.Tensor:
+        """The node's whole value."""
+
+
+def gathers(node: Node) -> bool:
+    """Whether the node mixes all rows, and so cannot be computed band by band."""
+    return any(edge.axes and isinstance(edge.axes[0], Everything) for edge in node.edges)
+
+
+def gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer:
+    """The running form of a node that mixes all rows.
+
+    Args:
+        node: the node.
+        reduced: the dimensions of its input over which it runs.
+
+    Raises:
+        Unsupported: the node is not a global mean, sum, maximum or minimum.
+    """
+    name = node.operator
+    if name in ("mean", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"):
+        return _Sum(node.shape, reduced, mean=True)
+    if name == "sum":
+        return _Sum(node.shape, reduced, mean=False)
+    if name in ("amax", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"):
+        return _Extreme(node.shape, reduced, largest=True)
+    if name == "amin":
+        return _Extreme(node.shape, reduced, largest=False)
+    raise refusal(node)
+
+
+def refusal(node: Node) -> Unsupported:
+    """Why a node cannot be run by parts, by its name."""
+    if node.kind is Kind.REDUCIBLE:
+        return Unsupported(
+            f"{node.name} ({node.operator}) {node.reason}: that takes a pass of its own",
+            cure="use batch norm, or run the network on whole pictures",
+        )
+    return Unsupported(
+        f"{node.name} ({node.operator}): {node.reason or 'mixes all rows'}",
+        cure="it cannot be run by parts; run the network on whole pictures",
+    )
+
+
+class _Sum:
+    def __init__(self, shape: tuple[int, ...], reduced: tuple[int, ...], mean: bool) -> None:
+        self._shape, self._reduced, self._mean = shape, reduced, mean
+        self._total: torch.Tensor | None = None
+        self._dtype = torch.float32
+        self._count = 0
+
+    def take(self, band: torch.Tensor) -> None:
+        self._dtype = band.dtype
+        part = band.sum(self._reduced, keepdim=True, dtype=torch.float64)
+        self._total = part if self._total is None else self._total + part
+        self._count += math.prod(band.shape[dim] for dim in self._reduced)
+
+    def result(self) -> torch.Tensor:
+        if self._total is None:
+            raise ValueError("no row has been taken")
+        total = self._total / self._count if self._mean else self._total
+        return total.to(self._dtype).reshape(self._shape)
+
+
+class _Extreme:
+    def __init__(self, shape: tuple[int, ...], reduced: tuple[int, ...], largest: bool) -> None:
+        self._shape, self._reduced, self._largest = shape, reduced, largest
+        self._best: torch.Tensor | None = None
+
+    def take(self, band: torch.Tensor) -> None:
+        reduce = torch.amax if self._largest else torch.amin
+        combine = torch.maximum if self._largest else torch.minimum
+        part = reduce(band, self._reduced, keepdim=True)
+        self._best = part if self._best is None else combine(self._best, part)
+
+    def result(self) -> torch.Tensor:
+        if self._best is None:
+            raise ValueError("no row has been taken")
+        return self._best.reshape(self._shape)

@@ -1,0 +1,96 @@
+"""A graph made ready to run: batch norms folded into convolutions, activations fused behind them.
+
+Lowering keeps names: a fused node carries the name of the last one it swallowed, so that whoever
+read that one still finds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+
+from eyeshot.graph import Graph, Node, Weight
+
+_CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
+_TRANSPOSED = frozenset({"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})
+
+
+def lower(graph: Graph) -> Graph:
+    """The same network in fewer operators; every number the same but for rounding.
+
+    An operator is swallowed only where nothing else reads what stands before it.
+    """
+    consumers = graph.consumers()
+    nodes: dict[str, Node] = {}
+    tensors = dict(graph.tensors)
+    for node in graph:
+        before = nodes.get(node.edges[0].source) if len(node.edges) == 1 else None
+        alone = (
+            before is not None
+            and len(consumers[before.name]) == 1
+            and before.name not in graph.outputs
+        )
+        fused = _fuse(before, node, tensors) if before is not None and alone else None
+        if fused is not None and before is not None:
+            del nodes[before.name]
+            nodes[node.name] = fused
+        else:
+            nodes[node.name] = node
+    return replace(graph, nodes=nodes, tensors=tensors)
+
+
+def _fuse(before: Node, node: Node, tensors: dict[str, torch.Tensor]) -> Node | None:
+    """``node`` swallowed by the convolution before it, or None where it cannot be."""
+    if before.operator not in _CONVOLUTIONS | _TRANSPOSED or "activation" in before.attributes:
+        return None
+    if node.operator == "relu":
+        attributes = {**before.attributes, "activation": "relu"}
+        return replace(before, name=node.name, attributes=attributes)
+    if node.operator == "dropout" and not node.attributes.get("training"):
+        return replace(before, name=node.name)
+    if node.operator == "batch_norm" and not node.attributes.get("training"):
+        return _fold(before, node, tensors)
+    return None
+
+
+def _fold(before: Node, norm: Node, tensors: dict[str, torch.Tensor]) -> Node | None:
+    """w·x + b, then γ·(y − μ)/√(σ² + ε) + β, as one convolution (worked out in float64)."""
+    if norm.call is None:
+        return None
+    given = [_tensor(value, tensors) for value in norm.call.args[1:5]]
+    scale, shift, mean, variance = given
+    if mean is None or variance is None:
+        return None
+    epsilon = float(norm.call.args[7])
+    weight = tensors[before.weights[0]]
+    ratio = (variance.double() + epsilon).rsqrt()
+    if scale is not None:
+        ratio = ratio * scale.double()
+    bias = tensors[before.weights[1]].double() if before.attributes["bias"] else 0.0
+    offset = (bias - mean.double()) * ratio
+    if shift is not None:
+        offset = offset + shift.double()
+    names = (f"{norm.name}.folded_weight", f"{norm.name}.folded_bias")
+    tensors[names[0]] = _scaled(weight, ratio, before).to(weight.dtype)
+    tensors[names[1]] = offset.to(weight.dtype)
+    attributes = {**before.attributes, "bias": True}
+    return replace(before, name=norm.name, weights=names, attributes=attributes)
+
+
+def _tensor(value: object, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+    return tensors[value.name].detach() if isinstance(value, Weight) else None
+
+
+def _scaled(weight: torch.Tensor, ratio: torch.Tensor, node: Node) -> torch.Tensor:
+    """Each output channel's kernel times its ratio."""
+    detached = weight.detach().double()
+    if node.operator in _CONVOLUTIONS:
+        return detached * ratio.reshape(-1, *(1 for _ in weight.shape[1:]))
+    # A transposed weight is (in, out / groups, kernel): outputs of a group go with its inputs.
+    groups = int(node.attributes["groups"])
+    per_group = ratio.reshape(groups, 1, -1)
+    shaped = detached.reshape(groups, -1, *weight.shape[1:])
+    ones = (1 for _ in weight.shape[2:])
+    return (shaped * per_group.reshape(*per_group.shape, *ones)).reshape(weight.shape)

@@ -1,0 +1,53 @@
+"""Every operator on a rectangle, giving the very numbers that it gives inside the whole pass.
+
+One table, by the operator's name. What is not in it is called as it is, if no position of it looks
+at another, and refused by name otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from eyeshot.engine.operators import resizing, shaping, sliding
+from eyeshot.engine.operators.calling import pointwise
+from eyeshot.engine.operators.sliding import Tensors
+from eyeshot.engine.operators.windows import ENDLESS, Box, Operator, Rectangle
+from eyeshot.graph import Node
+
+__all__ = ["ENDLESS", "Box", "Operator", "Rectangle", "prepare"]
+
+_TABLE: dict[str, Callable[[Node, Tensors], Operator]] = {
+    **{f"conv{n}d": sliding.convolution for n in (1, 2, 3)},
+    **{f"conv_transpose{n}d": sliding.transposed_convolution for n in (1, 2, 3)},
+    **{f"max_pool{n}d": sliding.max_pooling for n in (1, 2, 3)},
+    **{f"avg_pool{n}d": sliding.average_pooling for n in (1, 2, 3)},
+    **{f"adaptive_avg_pool{n}d": sliding.adaptive_pooling for n in (1, 2, 3)},
+    **{f"adaptive_max_pool{n}d": sliding.adaptive_pooling for n in (1, 2, 3)},
+    **{f"upsample_nearest{n}d": resizing.resizing for n in (1, 2, 3)},
+    **{f"_upsample_nearest_exact{n}d": resizing.resizing for n in (1, 2, 3)},
+    "upsample_linear1d": resizing.resizing,
+    "upsample_bilinear2d": resizing.resizing,
+    "upsample_trilinear3d": resizing.resizing,
+    "upsample_bicubic2d": resizing.resizing,
+    "pad": shaping.padding,
+    "constant_pad_nd": shaping.padding,
+    **dict.fromkeys(("slice", "narrow", "chunk", "split", "split_with_sizes"), shaping.cropping),
+    "select": shaping.selecting,
+    "unbind": shaping.selecting,
+    **dict.fromkeys(("cat", "concat", "concatenate"), shaping.concatenation),
+    **dict.fromkeys(
+        ("view", "reshape", "flatten", "unflatten", "_unsafe_view", "expand", "squeeze"),
+        shaping.reshaping,
+    ),
+    "pixel_shuffle": shaping.shuffling,
+    "pixel_unshuffle": shaping.shuffling,
+}
+
+
+def prepare(node: Node, tensors: Tensors) -> Operator:
+    """How to compute any rectangle of a node.
+
+    Raises:
+        Unsupported: the operator has no form for a part of the picture.
+    """
+    return _TABLE.get(node.operator, pointwise)(node, tensors)

@@ -1,0 +1,97 @@
+"""Operators that look at one position at a time: called as they are, on the rectangle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from eyeshot.axes import Broadcast, Identity
+from eyeshot.engine.operators.sliding import Tensors
+from eyeshot.engine.operators.windows import Box, Operator, Rectangle
+from eyeshot.errors import Failure, Unsupported
+from eyeshot.graph import Call, Node, Ref, Weight
+
+
+def argument(node: Node, place: int) -> Any:
+    """A positional argument of the node's call."""
+    return called(node).args[place]
+
+
+def called(node: Node) -> Call:
+    """The node's call.
+
+    Raises:
+        Failure: it has none, which only an input may.
+    """
+    if node.call is None:
+        raise Failure(f"{node.name} has nothing to call", cure="please report this network")
+    return node.call
+
+
+def calling(node: Node, tensors: Tensors) -> Operator:
+    """``target(*args)`` with the rectangles in place of the node's inputs.
+
+    A weight that has positions of its own (one number for each place of the picture) is cut to
+    the rectangle.
+    """
+    call = called(node)
+    order = {edge.source: i for i, edge in enumerate(node.edges)}
+    placed = {
+        name: _spatial_dims(node, tensors[name])
+        for name in node.weights
+        if _is_elementwise(node) and tensors[name].ndim > 1
+    }
+
+    def compute(inputs: list[Rectangle], box: Box) -> torch.Tensor:
+        def put(value: Any) -> Any:
+            if isinstance(value, Ref):
+                return inputs[order[value.node]].value
+            if isinstance(value, Weight):
+                return _cut_weight(tensors[value.name], placed.get(value.name, {}), box)
+            if isinstance(value, (list, tuple)):
+                return [put(one) for one in value]
+            return value
+
+        arguments = [put(value) for value in call.args]
+        options = {name: put(value) for name, value in call.kwargs.items()}
+        result: torch.Tensor = call.target(*arguments, **options)
+        return result
+
+    return compute
+
+
+def pointwise(node: Node, tensors: Tensors) -> Operator:
+    """A call that is safe on a rectangle because no position looks at another.
+
+    Raises:
+        Unsupported: the node's axis maps say otherwise.
+    """
+    for edge in node.edges:
+        for axis in edge.axes:
+            if not isinstance(axis, (Identity, Broadcast)):
+                raise Unsupported(
+                    f"{node.name} ({node.operator}) has no form for a part of the picture",
+                    cure="run the network on whole pictures, or replace the layer",
+                )
+    return calling(node, tensors)
+
+
+def _is_elementwise(node: Node) -> bool:
+    return node.operator not in ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "layer_norm")
+
+
+def _spatial_dims(node: Node, weight: torch.Tensor) -> dict[int, int]:
+    """For each spatial axis along which a weight has positions: its dimension in the weight."""
+    shift = len(node.shape) - weight.ndim
+    return {
+        axis: dim - shift
+        for axis, dim in enumerate(node.dims)
+        if dim is not None and dim >= shift and weight.shape[dim - shift] > 1
+    }
+
+
+def _cut_weight(weight: torch.Tensor, dims: dict[int, int], box: Box) -> torch.Tensor:
+    for axis, dim in dims.items():
+        weight = weight.narrow(dim, box[axis].lo, len(box[axis]))
+    return weight

@@ -1,0 +1,144 @@
+"""Operators that move positions or dimensions about, on a rectangle."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from eyeshot.axes import AxisMap, Interval, Pad
+from eyeshot.engine.operators.calling import argument, calling
+from eyeshot.engine.operators.sliding import Tensors
+from eyeshot.engine.operators.windows import (
+    Box,
+    Operator,
+    Rectangle,
+    borders,
+    cut,
+    local_shape,
+    widened,
+)
+from eyeshot.errors import Unsupported
+from eyeshot.graph import Node, Ref
+
+
+def padding(node: Node, tensors: Tensors) -> Operator:
+    """The four ways to pad, at the true border alone; inside, the value itself."""
+    fill = float(node.attributes.get("value", 0.0))
+    zero = node.attributes["mode"] == "zero"
+
+    def compute(inputs: list[Rectangle], box: Box) -> torch.Tensor:
+        given = inputs[0]
+        value = given.value
+        amounts: dict[int, tuple[int, int]] = {}
+        for place, axis in enumerate(given.axes):
+            dim = given.dims[place]
+            if dim is None or not isinstance(axis, Pad):
+                continue
+            if zero:
+                amounts[dim] = borders(axis, box[place], given.extents[place])
+            else:
+                value = _repeated(value, dim, axis, box[place], given, place)
+        return widened(value, amounts, fill) if amounts else value
+
+    return compute
+
+
+def _repeated(
+    value: torch.Tensor, dim: int, axis: Pad, wanted: Interval, given: Rectangle, place: int
+) -> torch.Tensor:
+    held, n = given.box[place], given.extents[place]
+    if borders(axis, wanted, n) == (0, 0):
+        start = axis.needs(wanted, n).lo - held.lo
+        return value.narrow(dim, start, len(wanted))
+    inputs = axis.taps(np.arange(wanted.lo, wanted.hi, dtype=np.int64), n)[:, 0] - held.lo
+    return value.index_select(dim, torch.from_numpy(inputs).to(value.device))
+
+
+def cropping(node: Node, tensors: Tensors) -> Operator:
+    """Slices along spatial axes take their step; along any other dimension they are called."""
+    dim = int(node.attributes["dim"])
+    if dim not in node.dims:
+        return calling(node, tensors)
+    step = int(node.attributes.get("step", 1))
+
+    def compute(inputs: list[Rectangle], box: Box) -> torch.Tensor:
+        value = inputs[0].value
+        if step == 1:
+            return value
+        index = [slice(None)] * value.ndim
+        index[dim] = slice(0, None, step)
+        return value[tuple(index)]
+
+    return compute
+
+
+def selecting(node: Node, tensors: Tensors) -> Operator:
+    """One place of a dimension; of a spatial axis, that place is all that was read."""
+    target = None if node.call is None else node.call.args[0]
+    if not isinstance(target, Ref):
+        raise Unsupported(f"{node.name}: selects from a weight", cure="compute it in the network")
+    rank_dim = int(argument(node, 1))
+
+    def compute(inputs: list[Rectangle], box: Box) -> torch.Tensor:
+        given = inputs[0]
+        dim = rank_dim % given.value.ndim
+        if dim in given.dims:
+            return given.value.select(dim, 0)
+        return given.value.select(dim, int(argument(node, 2)))
+
+    return compute
+
+
+def concatenation(node: Node, tensors: Tensors) -> Operator:
+    """Over channels all parts; along a spatial axis those that reach into the rectangle."""
+    dim = int(node.attributes["dim"])
+    if dim not in node.dims:
+        return calling(node, tensors)
+    if node.weights:
+        raise Unsupported(
+            f"{node.name}: joins a constant along a spatial axis", cure="pad in place of cat"
+        )
+
+    def compute(inputs: list[Rectangle], box: Box) -> torch.Tensor:
+        parts = [given.value for given in inputs if given.value.shape[dim]]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+
+    return compute
+
+
+def reshaping(node: Node, tensors: Tensors) -> Operator:
+    """``view`` and its kin, with the rectangle's own sizes."""
+    called = node.operator
+
+    def compute(inputs: list[Rectangle], box: Box) -> torch.Tensor:
+        given = inputs[0]
+        if called == "expand":
+            return given.value.expand(local_shape(node, box))
+        reached = tuple(
+            _reached(axis, side) for axis, side in zip(given.axes, given.box, strict=True)
+        )
+        return cut(given.value.reshape(local_shape(node, reached)), node.dims, reached, box)
+
+    return compute
+
+
+def shuffling(node: Node, tensors: Tensors) -> Operator:
+    """Depth to space and back: whole blocks, cut to what is wanted."""
+    call = calling(node, tensors)
+
+    def compute(inputs: list[Rectangle], box: Box) -> torch.Tensor:
+        given = inputs[0]
+        reached = tuple(
+            _reached(axis, side) for axis, side in zip(given.axes, given.box, strict=True)
+        )
+        return cut(call(inputs, box), node.dims, reached, box)
+
+    return compute
+
+
+def _reached(axis: AxisMap, held: Interval) -> Interval:
+    """The outputs that whole inputs give: blocks of a period."""
+    if axis.period is None:
+        return held
+    outputs, inputs = axis.period
+    return Interval(held.lo * outputs // inputs, held.hi * outputs // inputs)

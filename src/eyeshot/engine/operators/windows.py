@@ -1,0 +1,109 @@
+"""What an operator is given: a rectangle of each input, and where in the whole it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from eyeshot.axes import AxisMap, Interval
+from eyeshot.axes import Window as WindowMap
+from eyeshot.graph import Node
+
+ENDLESS = 1 << 40
+"""Stands for the number of rows while the end has not been seen: no border is near."""
+
+Box = tuple[Interval, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rectangle:
+    """A part of a node's value.
+
+    Attributes:
+        value: the tensor, with the node's own dimensions.
+        box: the positions it holds along each spatial axis.
+        extents: how many positions the whole has along each axis; ENDLESS where not yet known.
+        dims: the dimension of each axis in ``value``; None where the axis has vanished.
+        axes: the axis maps by which the asking node reads it.
+    """
+
+    value: torch.Tensor
+    box: Box
+    extents: tuple[int, ...]
+    dims: tuple[int | None, ...]
+    axes: tuple[AxisMap, ...]
+
+
+Operator = Callable[[list[Rectangle], Box], torch.Tensor]
+"""Computes the positions ``box`` of a node from what they read of each of its inputs."""
+
+
+def local_shape(node: Node, box: Box) -> tuple[int, ...]:
+    """The node's shape with the box's extents in place of the whole's."""
+    shape = list(node.shape)
+    for dim, side in zip(node.dims, box, strict=True):
+        if dim is not None:
+            shape[dim] = len(side)
+    return tuple(shape)
+
+
+def cut(value: torch.Tensor, dims: tuple[int | None, ...], have: Box, want: Box) -> torch.Tensor:
+    """The part ``want`` of a value that holds ``have``: a view."""
+    for dim, held, side in zip(dims, have, want, strict=True):
+        if dim is not None and held != side:
+            value = value.narrow(dim, side.lo - held.lo, len(side))
+    return value
+
+
+def borders(axis: AxisMap, wanted: Interval, n: int) -> tuple[int, int]:
+    """How much of what ``wanted`` needs lies before the first input, and after the last."""
+    needs = axis.needs(wanted, n)
+    before = max(0, min(0, needs.hi) - needs.lo)
+    after = max(0, needs.hi - max(n, needs.lo))
+    return before, after
+
+
+def widened(
+    value: torch.Tensor, amounts: dict[int, tuple[int, int]], fill: float = 0.0
+) -> torch.Tensor:
+    """Constant padding by tensor dimension; the value itself where there is none to add."""
+    if not any(before or after for before, after in amounts.values()):
+        return value
+    flat: list[int] = []
+    for dim in range(value.ndim - 1, min(amounts) - 1, -1):
+        flat += amounts.get(dim, (0, 0))
+    return F.pad(value, flat, value=fill)
+
+
+def padded(
+    given: Rectangle, box: Box, count: int, fill: float, native: bool = True
+) -> tuple[torch.Tensor, list[int]]:
+    """The rectangle with padding at the true border, for an operator over the last dimensions.
+
+    What is the same on both sides is left to the operator's own padding, which costs no copy.
+
+    Args:
+        given: what the operator reads.
+        box: the outputs wanted.
+        count: how many last dimensions the operator slides over.
+        fill: what stands in the padding.
+        native: whether the operator pads with ``fill`` itself.
+
+    Returns:
+        The value, and the padding left to the operator along each of its dimensions.
+    """
+    first = given.value.ndim - count
+    left: list[int] = [0] * count
+    amounts: dict[int, tuple[int, int]] = {}
+    for dim, axis, side, n in zip(given.dims, given.axes, box, given.extents, strict=True):
+        if dim is None or dim < first:
+            continue
+        before, after = borders(axis, side, n)
+        most = axis.before if isinstance(axis, WindowMap) and native else 0
+        common = min(before, after, max(0, most))
+        left[dim - first] = common
+        amounts[dim] = (before - common, after - common)
+    return widened(given.value, amounts, fill), left

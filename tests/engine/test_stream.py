@@ -1,0 +1,88 @@
+"""The law: streamed in bands, by regions, in random chunks, the numbers are those of ``net(x)``."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from tests.networks import CHANNELS, graph_or_reject, networks, runs_at
+from torch import nn
+
+from eyeshot.axes import Interval
+from eyeshot.engine.lowering import lower
+from eyeshot.engine.stream import Stream
+from eyeshot.errors import Unsupported
+from eyeshot.geometry import Region, required
+from eyeshot.graph import Graph
+
+SIZES = {1: st.integers(1, 60), 2: st.integers(1, 24), 3: st.integers(1, 8)}
+
+
+def streamed(
+    graph: Graph, x: torch.Tensor, region: Region, chunks: list[int]
+) -> tuple[torch.Tensor, Stream]:
+    """The region of the first output, from the input's rows in chunks of these heights."""
+    lowered = lower(graph)
+    output, source = lowered.outputs[0], lowered.inputs[0]
+    boxes = required(lowered, {output: region})
+    stream = Stream(lowered, boxes, (output,))
+    parts = []
+    if source in boxes:
+        box = boxes[source]
+        inside = x
+        for dim, side in enumerate(box, 2):
+            inside = inside.narrow(dim, side.lo, len(side))
+    else:  # the region lies in padding alone
+        inside = x[:, :, :0]
+    y = 0
+    for chunk in chunks:
+        rows = inside[:, :, y : y + chunk]
+        ready = stream.push({source: rows} if source in boxes else {})
+        parts += list(ready.values())
+        y += chunk
+    while y < inside.shape[2]:
+        ready = stream.push({source: inside[:, :, y : y + max(1, chunks[-1])]})
+        parts += list(ready.values())
+        y += max(1, chunks[-1])
+    return torch.cat(parts, 2), stream
+
+
+def largest_difference(a: torch.Tensor, b: torch.Tensor) -> float:
+    assert a.shape == b.shape
+    return float((a - b).abs().max() / b.abs().max().clamp_min(1e-30))
+
+
+@pytest.mark.parametrize("double", [False, True], ids=["float32", "float64"])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_streaming_random_networks_gives_the_whole_pass(axes: int, double: bool) -> None:
+    @settings(max_examples={1: 40, 2: 50, 3: 15}[axes])
+    @given(net=networks(axes), size=st.tuples(*[SIZES[axes]] * axes), data=st.data())
+    def holds(net: nn.Module, size: tuple[int, ...], data: st.DataObject) -> None:
+        generator = torch.Generator().manual_seed(3)
+        x = torch.randn(1, CHANNELS, *size, generator=generator)
+        net, x = (net.double(), x.double()) if double else (net, x)
+        whole = runs_at(net, x)
+        assume(whole is not None)
+        assert whole is not None
+        graph = graph_or_reject(net, (CHANNELS, *size))
+        region = []
+        for n in whole.shape[2:]:
+            lo = data.draw(st.integers(0, n - 1)) if data.draw(st.booleans()) else 0
+            hi = data.draw(st.integers(lo + 1, n)) if data.draw(st.booleans()) else n
+            region.append(Interval(lo, hi))
+        chunks = data.draw(st.lists(st.integers(0, 9), min_size=1, max_size=6))
+        try:
+            part, _ = streamed(graph, x, tuple(region), chunks)
+        except Unsupported as refused:
+            assume("writes in place" not in str(refused))
+            raise
+        truth = whole
+        for dim, side in enumerate(region, 2):
+            truth = truth.narrow(dim, side.lo, len(side))
+        scale = max(1e-3, float(whole.abs().max()))
+        assert part.shape == truth.shape
+        difference = float((part - truth).abs().max()) / scale
+        assert difference <= (1e-12 if double else 1e-5)
+
+    holds()
