@@ -4,14 +4,16 @@
 tensor when it is asked for, five epochs, a look at the test set after each. Its time is that of its
 training alone; looks at the test set are not counted.
 
-*eyeshot*: ``eyeshot.train`` with its default settings. Its time is that of the whole call:
-training, looks at the test set, checkpoints and the run folder.
+*eyeshot*: ``eyeshot.train`` with its default settings. Its time, too, is that of its training
+alone, as it writes it into ``metrics.csv``; the whole call, with looks at the test set, checkpoints
+and the run folder, is printed beside it.
 
 The epochs of the one and the runs of the other take turns, so that a busy machine slows both.
 """
 
 from __future__ import annotations
 
+import csv
 import statistics
 import tempfile
 import time
@@ -30,6 +32,7 @@ from torch.utils.data import DataLoader, Dataset
 import eyeshot
 from eyeshot import nets
 from eyeshot.data import Data, Examples, load
+from eyeshot.runs import METRICS
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "mnist"
 EPOCHS = 5
@@ -55,10 +58,14 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 @dataclass(frozen=True)
 class Epoch:
-    """Training seconds from the start to the end of an epoch, and the test accuracy there."""
+    """Training seconds from the start to the end of an epoch, and the test accuracy there.
+
+    ``whole`` is the time of everything, where that was measured.
+    """
 
     seconds: float
     accuracy: float
+    whole: float = 0.0
 
 
 def tutorial(data: Data) -> Iterator[Epoch]:
@@ -88,8 +95,10 @@ def train_eyeshot(data: Data, model: str, seed: int) -> Epoch:
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         run = eyeshot.train(data, model=model, seed=seed, out=Path(folder) / "run", progress=False)
-        seconds = time.perf_counter() - start
-        return Epoch(seconds, eyeshot.evaluate(run, data).accuracy)
+        whole = time.perf_counter() - start
+        with (run.path / METRICS).open() as file:
+            seconds = sum(float(row["seconds"]) for row in csv.DictReader(file))
+        return Epoch(seconds, eyeshot.evaluate(run, data).accuracy, whole)
 
 
 def main() -> None:
@@ -112,8 +121,8 @@ def main() -> None:
         if number < len(SEEDS):
             ours.append(train_eyeshot(data, "digit_cnn", SEEDS[number]))
             print(
-                f"eyeshot   digit_cnn, seed {SEEDS[number]}  {ours[-1].seconds:6.1f} s in all  "
-                f"test accuracy {ours[-1].accuracy:.2%}",
+                f"eyeshot   seed {SEEDS[number]}     {ours[-1].seconds:6.1f} s in all  "
+                f"test accuracy {ours[-1].accuracy:.2%}  (whole call {ours[-1].whole:.1f} s)",
                 flush=True,
             )
     print_ratio(plain, ours)

@@ -59,7 +59,7 @@ def _quick(examples: int) -> Recipe:
 
 
 def _thorough(examples: int) -> Recipe:
-    epochs = 4 if examples >= _LARGE else 12
+    epochs = 3 if examples >= _LARGE else 12
     return Recipe(
         epochs=epochs,
         batch_size=128,
