@@ -1,0 +1,96 @@
+"""Maps become colours and tiles; curves become SVG that parses."""
+
+from __future__ import annotations
+
+import base64
+import io
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eyeshot.errors import BadValue, UnknownName
+from eyeshot.pictures import (
+    Curve,
+    colour_kernels,
+    colour_maps,
+    curves_svg,
+    data_uri,
+    mosaic,
+    png_bytes,
+)
+
+
+def test_own_range_makes_each_map_reach_the_brightest_colour_and_shared_only_the_largest() -> None:
+    maps = np.stack([np.linspace(0, 1, 9).reshape(3, 3), np.linspace(0, 10, 9).reshape(3, 3)])
+    own = colour_maps(maps)
+    np.testing.assert_array_equal(own[0], own[1])
+    shared = colour_maps(maps, range="shared")
+    np.testing.assert_array_equal(shared[1], own[1])
+    assert shared[0].max() < own[0].max()
+
+
+def test_zero_is_white_between_red_and_blue_and_what_is_not_finite_is_green() -> None:
+    (tile,) = colour_maps(np.array([[[-2.0, 0.0, 2.0, np.nan]]]))
+    blue, white, red, green = tile[0].astype(int)
+    assert blue[2] > blue[0] + 50
+    assert white.min() > 240
+    assert red[0] > red[2] + 50
+    assert green.tolist() == [0, 200, 0]
+
+
+def test_a_mosaic_places_every_tile_and_leaves_the_gaps_clear() -> None:
+    tiles = [np.full((2, 2, 3), value, np.uint8) for value in (10, 20, 30)]
+    drawn = mosaic(tiles, side=4, columns=2, gap=1)
+    assert drawn.shape == (9, 9, 4)
+    assert drawn[0, 0].tolist() == [10, 10, 10, 255]
+    assert drawn[0, 8].tolist() == [20, 20, 20, 255]
+    assert drawn[8, 0].tolist() == [30, 30, 30, 255]
+    assert drawn[8, 8, 3] == drawn[4, 0, 3] == 0
+
+
+def test_dead_tiles_are_crossed_out() -> None:
+    tiles = [np.zeros((4, 4, 3), np.uint8)] * 2
+    drawn = mosaic(tiles, side=40, columns=2, gap=0, dead=np.array([False, True]))
+    assert drawn[:, :40, :3].max() == 0
+    assert drawn[0, 40, 0] > drawn[20, 41, 0] > 0
+
+
+def test_kernels_over_three_channels_are_colours_with_grey_for_zero() -> None:
+    kernels = np.zeros((2, 3, 3, 3))
+    kernels[0, 0] = 1
+    red, grey = colour_kernels(kernels)
+    assert red[0, 0].tolist() == [255, 128, 128]
+    assert grey[0, 0].tolist() == [128, 128, 128]
+    assert colour_kernels(np.ones((2, 4, 3, 3)))[0].shape == (3, 12, 3)
+
+
+def test_mistakes() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'shared'"):
+        colour_maps(np.zeros((1, 2, 2)), range="share")
+    with pytest.raises(BadValue, match=r"expected \(K, H, W\)"):
+        colour_maps(np.zeros((2, 2)))
+    with pytest.raises(BadValue, match="no tiles"):
+        mosaic([])
+
+
+def test_png_is_lossless_and_the_same_each_time() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 4), np.uint8)
+    assert png_bytes(picture) == png_bytes(picture)
+    content = base64.b64decode(data_uri(picture).partition(",")[2])
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), picture)
+
+
+def test_curves_keep_their_order_and_leave_out_what_is_not_finite() -> None:
+    points = [(1.0, 0.5), (2.0, 0.9), (3.0, float("nan")), (4.0, 0.99)]
+    text = curves_svg(
+        [Curve("a < b", points, "one")], title="t & u", x_label="x", y_label="y", percent=True
+    )
+    tree = ElementTree.fromstring(text)
+    (line,) = tree.iter("polyline")
+    places = [tuple(map(float, pair.split(","))) for pair in line.attrib["points"].split()]
+    assert len(places) == 3
+    assert places == sorted(places)
+    assert [y for _, y in places] == sorted((y for _, y in places), reverse=True)
+    assert "%" in text
