@@ -76,8 +76,8 @@ def test_a_linear_layer_for_another_size() -> None:
     assert not errors(net, 1, 14, 14)
     finding = only(net, 1, 18, 18, title="features do not match")
     assert finding.layer == "3"
-    assert "built for 144 features and gets 256: 1 gives 4×8×8" in finding.cause
-    assert finding.cure == "3: in_features=256, or an input of 14×14"
+    assert "built for 144 features and gets 256: layer 1 gives 4×8×8" in finding.cause
+    assert finding.cure == "layer 3: in_features=256, or an input of 14×14"
 
 
 def test_a_linear_layer_on_a_map_that_was_not_flattened() -> None:
@@ -126,6 +126,11 @@ def test_a_layer_built_for_other_channels(name: str) -> None:
     assert not errors(Through(8, build(8)), 3, 5, 5)
 
 
+def test_a_picture_of_other_channels() -> None:
+    finding = only(nn.Conv2d(3, 4, 3), 1, 8, 8, title="channels do not match")
+    assert finding.cure == "an input of 3 channels, or conv2d: in_channels=1"
+
+
 def test_groups_that_do_not_divide() -> None:
     finding = only(
         Through(8, nn.GroupNorm(3, 9)), 3, 5, 5, title="groups do not divide the channels"
@@ -148,7 +153,7 @@ def test_a_map_smaller_than_the_window() -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.MaxPool2d(4), nn.Conv2d(4, 4, 3), nn.AvgPool2d(2))
     finding = found(net, 1, 9, 20, title="the map is too small")[0]
     assert finding.layer == "2"
-    assert "window of 3×3 does not fit into the 1×4 map of 1" in finding.cause
+    assert "window of 3×3 does not fit into the 1×4 map of layer 1" in finding.cause
     assert "at least 18×20" in finding.cure
     net(torch.zeros(1, 1, 18, 20))
     with pytest.raises(RuntimeError):

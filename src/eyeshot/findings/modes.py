@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from eyeshot.findings.finding import Finding, Severity
-from eyeshot.findings.wording import counted
+from eyeshot.findings.wording import called, counted
 from eyeshot.graph import Graph, Node
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ def single_values(graph: Graph) -> Iterator[Finding]:
     """Batch norm where each picture has one value per channel."""
     for node in graph:
         if node.operator == "batch_norm" and math.prod(node.extents) == 1:
-            cause = f"at this size each picture gives {node.name} one value per channel: training "
+            cause = (
+                f"at this size each picture gives {called(node)} one value per channel: training "
+            )
             cause += "on a batch of one fails, and on a few is noise"
             cure = "train on large batches (drop_last=True), or normalise by layer norm"
             yield Finding(Severity.NOTE, node.name, "one value per channel", cause, cure)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from eyeshot.findings.finding import Finding, Severity
-from eyeshot.findings.wording import by, counted, last_map
+from eyeshot.findings.wording import by, called, counted, last_map
 from eyeshot.graph import Graph, Node
 
 _MOST = 0.5
@@ -54,9 +54,8 @@ def _pooling(graph: Graph, node: Node, count: int) -> tuple[str, str] | None:
     outputs = node.attributes["out_features"]
     left = last.channels * outputs + outputs * bool(node.attributes["bias"])
     cause = f": a weight for each of {by(last.shape[1:])} numbers and {outputs} outputs"
-    cure = (
-        f"global pooling of {last.name} before it leaves {left:,} here and saves {count - left:,}"
-    )
+    cure = f"global pooling of {called(last)} before it leaves {left:,} here and saves "
+    cure += f"{count - left:,}"
     return cause, cure
 
 

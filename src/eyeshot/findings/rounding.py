@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from eyeshot.findings.finding import Finding, Severity
-from eyeshot.findings.wording import axis_name, by, joined, origins, sizes_that_work
+from eyeshot.findings.wording import axis_name, by, called, joined, origins, sizes_that_work
 from eyeshot.geometry import Fields
 from eyeshot.geometry.sizes import Clash, extents, leftovers, slides
 from eyeshot.graph import Graph, Node
@@ -54,8 +54,8 @@ def _clean_sizes(graph: Graph) -> str:
 def spatial_mismatch(graph: Graph, node: Node) -> tuple[str, str, str]:
     """Title, cause and cure where maps of different sizes meet."""
     parts = origins(graph, node)
-    told = joined([f"{part.name} is {by(part.extents)}" for part in parts])
-    cause = f"{told}, and {node.name} wants them equal"
+    told = joined([f"{called(part)} is {by(part.extents)}" for part in parts])
+    cause = f"{told}, and {called(node)} wants them equal"
     rounded = _rounding(graph, parts)
     if rounded:
         cause += f": {joined(rounded)}"
@@ -69,14 +69,12 @@ def _rounding(graph: Graph, parts: list[Node]) -> list[str]:
     behind = [_ancestors(graph, part) for part in parts]
     shared = set.intersection(*behind)
     told: dict[str, str] = {}
-    for name in graph.nodes:
+    for name, node in graph.nodes.items():
         if any(name in names for names in behind) and name not in shared:
-            for axis in _rounded_axes(graph, graph.nodes[name]):
-                node = graph.nodes[name]
+            for axis in _rounded_axes(graph, node):
                 before = graph.nodes[node.edges[0].source].extents[axis]
-                told.setdefault(
-                    name, f"{name} makes {node.extents[axis]} of {before} {axis_name(graph, axis)}"
-                )
+                fact = f"{node.extents[axis]} of {before} {axis_name(graph, axis)}"
+                told.setdefault(name, f"{called(node)} makes {fact}")
     return list(told.values())
 
 

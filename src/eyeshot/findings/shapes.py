@@ -12,6 +12,7 @@ from eyeshot.findings.rounding import spatial_mismatch
 from eyeshot.findings.wording import (
     branches,
     by,
+    called,
     counted,
     joined,
     last_map,
@@ -42,17 +43,19 @@ def of_mismatch(graph: Graph, mismatch: Mismatch) -> Finding:
 
 def _channels(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     built, found = _built_for(mismatch), mismatch.inputs[0][1]
-    cause = f"{node.name} was built for {counted(built, 'channel')} and gets {found}: "
+    cause = f"{called(node)} was built for {counted(built, 'channel')} and gets {found}: "
     parts = branches(graph, node)
     cause += _brought(parts)
-    cure = f"{node.name}: in_channels={found}"
-    if len(parts) == 1 and parts[0].attributes.get("out_channels") == found:
-        cure += f", or {parts[0].name}: out_channels={built}"
+    cure = f"{called(node)}: in_channels={found}"
+    if parts[0].operator == "input":
+        cure = f"an input of {counted(built, 'channel')}, or {cure}"
+    elif len(parts) == 1 and parts[0].attributes.get("out_channels") == found:
+        cure += f", or {called(parts[0])}: out_channels={built}"
     return "channels do not match", cause, cure
 
 
 def _brought(parts: list[Node]) -> str:
-    told = [f"{one.name} brings {one.shape[1]}" for one in parts]
+    told = [f"{called(one)} brings {one.shape[1]}" for one in parts]
     if len(parts) == 1:
         return told[0]
     return f"{joined(told)}, concatenated"
@@ -73,9 +76,9 @@ def _groups(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     cause = f"{counted(channels, 'channel')} cannot be shared out to {groups} groups: {source}"
     built = _built_for(mismatch) if word == "groups" else (mismatch.weight or (channels,))[0]
     if built != channels:
-        cause += f", where {node.name} was built for {built}"
+        cause += f", where {called(node)} was built for {built}"
     near = sorted(fitting, key=lambda g: abs(g - groups))[:3]
-    cure = f"{node.name}: {word}={joined([str(g) for g in sorted(near)], 'or')}"
+    cure = f"{called(node)}: {word}={joined([str(g) for g in sorted(near)], 'or')}"
     if built != channels:
         cure = f"bring {built} channels, or {cure} with {counted(channels, 'channel')}"
     return "groups do not divide the channels", cause, cure
@@ -86,17 +89,19 @@ def _features(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     before = last_map(graph, node)
     if len(shape) > 3 or (len(shape) == 3 and node.shape[:-1] != shape[:-1]):
         found = math.prod(shape[1:])
-        cause = f"{node.name} takes the last dimension, and {origins(graph, node)[0].name} gives "
+        cause = (
+            f"{called(node)} takes the last dimension, and {called(origins(graph, node)[0])} gives "
+        )
         cause += f"a map of {by(shape[1:])} that is not flattened"
-        cure = f"flatten(1) before it; {node.name}: in_features={found}"
+        cure = f"flatten(1) before it; {called(node)}: in_features={found}"
         return "a map where features are wanted", cause, cure
     found = shape[-1]
-    cause = f"{node.name} was built for {counted(built, 'feature')} and gets {found:,}"
+    cause = f"{called(node)} was built for {counted(built, 'feature')} and gets {found:,}"
     if before is not None and math.prod(before.shape[1:]) == found:
-        cause += f": {before.name} gives {by(before.shape[1:])} at this input size"
+        cause += f": {called(before)} gives {by(before.shape[1:])} at this input size"
     else:
-        cause += f" from {origins(graph, node)[0].name}"
-    cure = f"{node.name}: in_features={found}"
+        cause += f" from {called(origins(graph, node)[0])}"
+    cure = f"{called(node)}: in_features={found}"
     size = _size_for(graph, before, built) if before is not None else None
     if size:
         cure += f", or an input of {by(size)}"
@@ -125,7 +130,7 @@ def _size_for(graph: Graph, last: Node, built: int) -> tuple[int, ...] | None:
 def _view(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     shape, asked = mismatch.inputs[0], tuple(mismatch.options["shape"])
     numbers = math.prod(shape[1:])
-    source = origins(graph, node)[0].name
+    source = called(origins(graph, node)[0])
     cause = f"{source} gives {by(shape[1:])} = {numbers:,} numbers a picture, "
     cause += f"and {mismatch.operator}{asked} asks for {counted(abs(math.prod(asked)), 'number')}"
     if len(asked) != 2:
@@ -134,7 +139,7 @@ def _view(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     cure = f"flatten(1) in place of {mismatch.operator}{asked}"
     linear = _linear_behind(graph, node)
     if linear is not None:
-        cure += f"; {linear.name}: in_features={numbers}"
+        cure += f"; {called(linear)}: in_features={numbers}"
     before = last_map(graph, node)
     size = _size_for(graph, before, abs(math.prod(asked))) if before is not None else None
     if size:
@@ -154,15 +159,15 @@ def _linear_behind(graph: Graph, node: Node) -> Node | None:
 def _norm(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     shape, built = mismatch.inputs[0], mismatch.weight or ()
     word = _NORM_WORDS[mismatch.operator]
-    source = origins(graph, node)[0].name
+    source = called(origins(graph, node)[0])
     if mismatch.operator == "layer_norm":
         got = shape[-len(built) :]
-        cause = f"{node.name} was built for {by(built)} and gets {by(got)} from {source}"
-        return "a shape that does not match", cause, f"{node.name}: {word}={list(got)}"
+        cause = f"{called(node)} was built for {by(built)} and gets {by(got)} from {source}"
+        return "a shape that does not match", cause, f"{called(node)}: {word}={list(got)}"
     channels = shape[1]
-    cause = f"{node.name} was built for {counted(built[0], 'channel')} and gets {channels}: "
+    cause = f"{called(node)} was built for {counted(built[0], 'channel')} and gets {channels}: "
     cause += _brought(branches(graph, node))
-    return "channels do not match", cause, f"{node.name}: {word}={channels}"
+    return "channels do not match", cause, f"{called(node)}: {word}={channels}"
 
 
 _NORM_WORDS = {
@@ -178,9 +183,11 @@ def _branches(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     along = mismatch.options.get("dim")
     if along != 1 and one.shape[1] != other.shape[1] and 1 not in (one.shape[1], other.shape[1]):
         few, many = sorted((one, other), key=lambda node: node.shape[1])
-        cause = f"{one.name} has {counted(one.shape[1], 'channel')} and {other.name} has "
-        cause += f"{other.shape[1]}, where {node.name} wants them equal"
-        cure = f"a 1×1 convolution from {few.shape[1]} to {many.shape[1]} channels after {few.name}"
+        cause = f"{called(one)} has {counted(one.shape[1], 'channel')} and {called(other)} has "
+        cause += f"{other.shape[1]}, where {called(node)} wants them equal"
+        cure = (
+            f"a 1×1 convolution from {few.shape[1]} to {many.shape[1]} channels after {called(few)}"
+        )
         return "channels do not match", cause, cure
     return spatial_mismatch(graph, node)
 
@@ -188,7 +195,7 @@ def _branches(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
 def _shuffle(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     channels, r = mismatch.inputs[0][1], int(mismatch.options["factor"])
     good = max(r * r, round(channels / r**2) * r * r)
-    source = branches(graph, node)[0].name
+    source = called(branches(graph, node)[0])
     cause = f"{source} brings {counted(channels, 'channel')}, no multiple of {r}² = {r * r}"
     return (
         "channels cannot be shuffled",
@@ -200,7 +207,7 @@ too narrow",
 
 def _too_small(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     kernel, shape = mismatch.options["kernel"], mismatch.inputs[0]
-    source = origins(graph, node)[0].name
+    source = called(origins(graph, node)[0])
     cause = f"a window of {by(kernel)} does not fit into the {by(shape[2:])} map of {source}"
     larger = sizes_that_work(graph)
     cure = f"an input of at least {larger}" if larger else "a larger input"

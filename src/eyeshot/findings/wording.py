@@ -28,6 +28,11 @@ def joined(words: Iterable[str], last: str = "and") -> str:
     return f"{', '.join(front)} {last} {end}" if front else end
 
 
+def called(node: Node) -> str:
+    """A node's name in a sentence: ``conv1``, and ``layer 3`` where the name is a number."""
+    return f"layer {node.name}" if node.name[:1].isdigit() else node.name
+
+
 def axis_name(graph: Graph, axis: int) -> str:
     """``rows``."""
     return AXES[graph.spatial_axes][axis]
