@@ -21,6 +21,8 @@ eyeshot see runs/digits-digit_cnn-seed0 seven.png
 eyeshot see runs/digits-digit_cnn-seed0 seven.png -o maps.png --range shared
 
 eyeshot see runs/digits-digit_cnn-seed0 seven.png -o page.html --layer conv1 --layer pool1
+
+eyeshot see runs/digits-digit_cnn-seed0 seven.png --field conv2:3,10 -o field.png
 """
 
 
@@ -41,9 +43,20 @@ def see_layers(
     value_range: Annotated[
         str, typer.Option("--range", help="own: each map by itself; shared: all of a layer alike.")
     ] = "own",
+    field: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAYER:y,x", help="What this one unit sees of the picture; drawn with -o."
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Show what every layer makes of a picture."""
+    if field is not None:
+        from eyeshot.cli.fields import see_field
+
+        see_field(str(run), image, field, output, json)
+        return
     from eyeshot.pictures import check_range
 
     check_range(value_range)

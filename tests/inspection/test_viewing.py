@@ -1,0 +1,134 @@
+"""A field on a picture: the drawing is true, and no gradient lies outside the box."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from eyeshot import images
+from eyeshot.cli import main
+from eyeshot.errors import BadValue, UnknownName, Unsupported
+from eyeshot.frontends.torch import graph_of
+from eyeshot.geometry import Fields, footprint
+from eyeshot.inspection.effective import effective_field
+from eyeshot.inspection.viewing import parse_place, view_field
+from eyeshot.pictures.fields import draw_field, draw_gradient
+from tests import zoo
+
+_BOX = np.array((255, 80, 40), np.uint8)
+
+
+def test_one_convolution_s_gradient_is_its_kernel() -> None:
+    net = nn.Conv2d(2, 3, 3, padding=1)
+    strength = effective_field(graph_of(net, (2, 6, 6)), torch.randn(2, 6, 6), "conv2d", (2, 4))
+    expected = np.zeros((6, 6), np.float32)
+    expected[1:4, 3:6] = net.weight.detach().mean(0).abs().mean(0)
+    np.testing.assert_allclose(strength, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("unit", [(0, 0), (7, 10), (15, 19)])
+@pytest.mark.parametrize("layer", ["up.1", "join.0.2", "head"])
+def test_the_gradient_lies_in_the_footprint(layer: str, unit: tuple[int, int]) -> None:
+    torch.manual_seed(3)
+    net = zoo.UNet(2, 4)
+    graph = graph_of(net, (1, 16, 20))
+    rows, columns = graph[layer].extents
+    place = (unit[0] * rows // 16, unit[1] * columns // 20)
+    strength = effective_field(graph, torch.randn(1, 16, 20), layer, place)
+    seen = footprint(graph, layer, place)
+    assert (strength > 0).any()
+    assert not strength[~seen].any()
+    inside = Fields(graph).field(layer, place).inside
+    assert inside is not None
+    where = np.argwhere(strength > 0)
+    for axis, side in enumerate(inside):
+        assert side.lo <= where[:, axis].min() <= where[:, axis].max() < side.hi
+
+
+def test_a_layer_behind_a_flatten_moves_with_the_whole_picture() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 36, 4))
+    x = torch.randn(1, 8, 8)
+    graph = graph_of(net, (1, 8, 8))
+    given = x[None].clone().requires_grad_(True)
+    net(given)[0].mean().backward()
+    assert given.grad is not None
+    np.testing.assert_allclose(
+        effective_field(graph, x, "2"), given.grad[0].abs().mean(0), rtol=1e-5
+    )
+    with pytest.raises(BadValue, match="a picture of shape"):
+        effective_field(graph, torch.randn(1, 9, 8), "2")
+
+
+def test_padding_is_drawn_outside_the_picture_and_the_box_around_its_pixels() -> None:
+    picture = np.full((10, 20, 3), 200, np.uint8)
+    drawn = draw_field(picture, ((-4, 3), (5, 9)), side=200)
+    assert drawn.shape == (14 * 10, 20 * 10, 3)
+    edge = (drawn == _BOX).all(axis=2)
+    rows, columns = np.nonzero(edge)
+    assert (rows.min(), rows.max()) == (0, 69)
+    assert (columns.min(), columns.max()) == (50, 89)
+    assert (drawn[55, 70] == 200).all()  # inside the box: as it is
+    assert (drawn[100, 150] < 200).all()  # outside: dimmed
+    assert len(np.unique(drawn[5:35, 100:190].reshape(-1, 3), axis=0)) == 2  # above: stripes
+
+
+def test_a_large_picture_is_reduced_and_a_grey_one_taken() -> None:
+    grey = np.zeros((900, 600), np.uint8)
+    assert draw_field(grey, ((0, 9), (0, 9)), side=300).shape == (300, 200, 3)
+    strength = np.zeros((900, 600), np.float32)
+    strength[400:500, 300:400] = 1
+    heat = draw_gradient(grey, strength, ((0, 900), (0, 600)), side=300)
+    assert heat.shape == (300, 200, 3)
+    assert heat[150, 115].sum() > 500 > 100 > heat[20, 20].sum()
+
+
+def test_both_drawings_stand_side_by_side() -> None:
+    net = zoo.UNet(2, 4)
+    drawn, seen = view_field(net, torch.zeros(1, 16, 16), np.zeros((16, 16)), "head", (0, 0))
+    assert drawn.dtype == np.uint8
+    assert drawn.shape[1] > 2 * 600
+    assert seen.unit == (0, 0)
+    with pytest.raises(UnknownName, match="heat"):
+        view_field(net, torch.zeros(1, 16, 16), np.zeros((16, 16)), "heat")
+    with pytest.raises(BadValue, match="a picture of"):
+        view_field(net, torch.zeros(1, 16, 16), np.zeros((16, 18)), "head")
+
+
+def test_a_field_that_is_not_known_is_not_drawn() -> None:
+    class Sums(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cumsum(x, 2)
+
+    with pytest.raises(Unsupported, match="unsupported: cumsum at cumsum"):
+        view_field(Sums(), torch.zeros(1, 8, 8), np.zeros((8, 8)), "cumsum")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [("conv1:3,4", ("conv1", (3, 4))), ("block.1.conv", ("block.1.conv", None))],
+)
+def test_a_place_is_parsed(text: str, place: tuple[str, tuple[int, ...] | None]) -> None:
+    assert parse_place(text) == place
+    with pytest.raises(BadValue, match="give LAYER:y,x"):
+        parse_place("conv1:3;4")
+
+
+def test_the_command_draws_and_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = "from torch import nn\nnet = nn.Conv2d(3, 4, 5, padding=2)\n"
+    (tmp_path / "one_net.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    images.write(tmp_path / "grey.png", np.tile(np.arange(24, dtype=np.uint8), (20, 1)))
+    asked = ["see", "one_net.py:net", "grey.png", "--field", "conv2d:1,23"]
+    assert main([*asked, "-o", "out.png", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["box"] == [[-1, 4], [21, 26]]
+    assert images.read(tmp_path / "out.png").shape[2] == 3
+    assert main([*asked, "-o", "out.html"]) == 2
+    assert main(["see", "one_net.py:net", "grey.png", "--field", "conv2d:1,24"]) == 2
+    assert "its map is 20 x 24" in capsys.readouterr().err
