@@ -23,6 +23,8 @@ BOX = 20  # the side of the box that a digit fills in it
 _WORKING_SIDE = 1024  # a larger photo is made smaller first: a digit needs no more
 _LIGHT_SIDE = 128  # light changes slowly: a small copy shows how it falls
 _LIGHT_WINDOW = 33  # in that copy, wider than any stroke of a digit that fills the picture
+_GROUND_SIDE = 64  # of the copy in which the ground is looked for
+_GROUND_WINDOW = 31  # in that copy, wide enough that strokes take less than half of it
 _FAINTEST = 0.12  # least contrast of ink: below it, a page is blank
 _SPECK = 0.04  # share of the largest mark below which a mark is dirt
 _RIVAL = 0.2  # share of the largest mark from which an inner mark makes one at the edge an object
@@ -64,20 +66,13 @@ def extract_digit(grey: Bytes) -> tuple[Bytes, list[str]]:
 def is_light(plane: Plane) -> bool:
     """Whether the ground is lighter than the ink, of (H, W) 0…1.
 
-    A smooth surface is laid through the picture, and laid anew through the half that is nearest to
-    it: through the ground, which is most of any page. What stays far from it is ink.
+    In any window that is wide enough most is ground, so the median is the ground, shadows and their
+    edges included. What differs from it is ink, and tells by its sign; the cube lets the few pixels
+    of strong ink outweigh the many of faint grain.
     """
-    small = cv2.resize(plane, (48, 48), interpolation=cv2.INTER_AREA).astype(np.float64)
-    y, x = np.mgrid[-1:1:48j, -1:1:48j]
-    terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1).reshape(-1, 6)
-    values = small.reshape(-1)
-    # The border first: a digit that fills the picture leaves the ground there.
-    near = (np.maximum(np.abs(x), np.abs(y)) > 0.8).reshape(-1)
-    off = values
-    for _ in range(8):
-        surface = terms @ np.linalg.lstsq(terms[near], values[near], rcond=None)[0]
-        off = values - surface
-        near = np.abs(off) <= np.median(np.abs(off))
+    small = cv2.resize(plane, (_GROUND_SIDE, _GROUND_SIDE), interpolation=cv2.INTER_AREA)
+    levels = np.asarray(np.rint(small * 255), np.uint8)
+    off = levels.astype(np.int64) - cv2.medianBlur(levels, _GROUND_WINDOW)
     return bool((off**3).sum() < 0)
 
 
