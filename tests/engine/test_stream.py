@@ -48,11 +48,6 @@ def streamed(
     return torch.cat(parts, 2), stream
 
 
-def largest_difference(a: torch.Tensor, b: torch.Tensor) -> float:
-    assert a.shape == b.shape
-    return float((a - b).abs().max() / b.abs().max().clamp_min(1e-30))
-
-
 @pytest.mark.parametrize("double", [False, True], ids=["float32", "float64"])
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_streaming_random_networks_gives_the_whole_pass(axes: int, double: bool) -> None:
@@ -65,6 +60,7 @@ def test_streaming_random_networks_gives_the_whole_pass(axes: int, double: bool)
         whole = runs_at(net, x)
         assume(whole is not None)
         assert whole is not None
+        assume(whole.isfinite().all())  # a max over padding alone is -inf, in torch too
         graph = graph_or_reject(net, (CHANNELS, *size))
         region = []
         for n in whole.shape[2:]:

@@ -11,7 +11,6 @@ from typing import Protocol
 
 import torch
 
-from eyeshot.axes import Everything
 from eyeshot.errors import Unsupported
 from eyeshot.graph import Kind, Node
 
@@ -24,11 +23,6 @@ class Gatherer(Protocol):
 
     def result(self) -> torch.Tensor:
         """The node's whole value."""
-
-
-def gathers(node: Node) -> bool:
-    """Whether the node mixes all rows, and so cannot be computed band by band."""
-    return any(edge.axes and isinstance(edge.axes[0], Everything) for edge in node.edges)
 
 
 def gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer:

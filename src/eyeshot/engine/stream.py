@@ -9,41 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import torch
 
-from eyeshot.axes import EMPTY, Everything, Interval
+from eyeshot.axes import EMPTY, Everything
 from eyeshot.engine.buffers import LineBuffer
-from eyeshot.engine.gathering import Gatherer, gatherer, gathers, refusal
-from eyeshot.engine.operators import ENDLESS, Operator, Rectangle, prepare
+from eyeshot.engine.gathering import Gatherer, gatherer, refusal
+from eyeshot.engine.operators import Operator, Rectangle, prepare
 from eyeshot.engine.operators.windows import local_shape
 from eyeshot.geometry import Region
 from eyeshot.graph import Edge, Graph, Kind, Node
-
-
-@dataclass(slots=True)
-class _Station:
-    """One node at work.
-
-    ``box`` is what must be computed of it; ``size`` the rows of the whole (None: not yet known);
-    ``done`` where the next row to compute lies; ``taken`` where the next row to gather lies.
-    """
-
-    node: Node
-    box: Region
-    size: int | None
-    done: int
-    buffer: LineBuffer
-    operator: Operator | None
-    gatherer: Gatherer | None
-    taken: int = 0
-    readers: list[tuple[_Station, Edge]] = field(default_factory=list)
-
-    @property
-    def end(self) -> int:
-        """Where its rows end; far away while the end is not known."""
-        return self.box[0].hi if self.size is not None else ENDLESS
+from eyeshot.plan.schedule import ENDLESS, Progress, Schedule
 
 
 class Stream:
@@ -54,6 +30,12 @@ class Stream:
         boxes: what must be computed of each node, from :func:`eyeshot.geometry.required`.
         outputs: the nodes whose rows are given back.
         open_ended: the height of ``graph`` is not that of the picture, which is not yet known.
+
+    Raises:
+        Unsupported: a node that cannot be run by parts, by its name.
+
+    Attributes:
+        multiply_adds: spent so far, as the field counts them.
     """
 
     def __init__(
@@ -65,15 +47,13 @@ class Stream:
     ) -> None:
         self.multiply_adds = 0
         self._graph = graph
-        self._open = open_ended
         self._outputs = outputs
-        self._stations: dict[str, _Station] = {}
-        for node in graph:
-            if node.name in boxes:
-                self._stations[node.name] = self._station(node, boxes[node.name])
-        for station in self._stations.values():
-            for edge in station.node.edges:
-                self._stations[edge.source].readers.append((station, edge))
+        self._schedule = Schedule(graph, boxes, open_ended)
+        self._buffers: dict[str, LineBuffer] = {}
+        self._operators: dict[str, Operator] = {}
+        self._gatherers: dict[str, Gatherer] = {}
+        for progress in self._schedule:
+            self._prepare(progress)
 
     def push(self, rows: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Take the next rows of each input; give the rows of each output that are now ready.
@@ -87,48 +67,47 @@ class Stream:
         """
         ready: dict[str, torch.Tensor] = {}
         with torch.no_grad():
-            for station in self._stations.values():
-                value, borrowed = self._work(station, rows)
-                if value is not None and station.node.name in self._outputs:
-                    shared = borrowed or bool(station.readers)
-                    ready[station.node.name] = value.clone() if shared else value
-            self._release()
+            for progress in self._schedule:
+                value, borrowed = self._work(progress, rows)
+                name = progress.node.name
+                if value is not None and name in self._outputs:
+                    shared = borrowed or bool(progress.readers)
+                    ready[name] = value.clone() if shared else value
+                for edge in progress.node.edges:
+                    self._release(self._schedule[edge.source])
+                self._release(progress)
         return ready
-
-    def held(self) -> dict[str, int]:
-        """Bytes that each node's buffer takes now."""
-        return {name: station.buffer.nbytes for name, station in self._stations.items()}
-
-    def most_rows(self) -> dict[str, int]:
-        """The most rows that each node has held at once."""
-        return {name: station.buffer.most for name, station in self._stations.items()}
 
     def close(self, graph: Graph, boxes: Mapping[str, Region]) -> None:
         """The end is known now: ``graph`` and ``boxes`` are those of the real height."""
-        self._open = False
-        self._graph = graph
-        for name, station in self._stations.items():
-            station.box = boxes[name]
-            station.size = graph.nodes[name].extents[0]
-            station.node = graph.nodes[name]
+        self._schedule.close(graph, boxes)
 
-    def _station(self, node: Node, box: Region) -> _Station:
-        whole = gathers(node)
-        if node.kind in (Kind.NEITHER, Kind.UNSUPPORTED):
+    def most_rows(self) -> dict[str, int]:
+        """The most rows that each node has held at once."""
+        return {name: buffer.most for name, buffer in self._buffers.items()}
+
+    def _prepare(self, progress: Progress) -> None:
+        node, box = progress.node, progress.box
+        empty = self._empty(node, (EMPTY, *box[1:]))
+        self._buffers[node.name] = LineBuffer(node.dims[0], box[0].lo, empty)
+        refused = node.kind in (Kind.NEITHER, Kind.UNSUPPORTED)
+        if refused or (node.kind is Kind.REDUCIBLE and not progress.gathers):
             raise refusal(node)
-        if node.kind is Kind.REDUCIBLE and not whole:
-            raise refusal(node)
-        operator = None if whole or not node.edges else prepare(node, self._graph.tensors)
-        size = None if self._open and node.dims[0] is not None else node.extents[0]
-        return _Station(
-            node=node,
-            box=box,
-            size=size,
-            done=box[0].lo,
-            buffer=LineBuffer(node.dims[0], box[0].lo, self._empty(node, (EMPTY, *box[1:]))),
-            operator=operator,
-            gatherer=self._gatherer(node) if whole else None,
+        if progress.gathers:
+            self._gatherers[node.name] = self._gatherer(node)
+        elif node.edges:
+            self._operators[node.name] = prepare(node, self._graph.tensors)
+
+    def _gatherer(self, node: Node) -> Gatherer:
+        edge = node.edges[0]
+        source = self._graph.nodes[edge.source]
+        over_all = all(
+            isinstance(axis, Everything) or n == 1
+            for axis, n in zip(edge.axes, source.extents, strict=True)
         )
+        if len(node.edges) > 1 or not over_all:
+            raise refusal(node)
+        return gatherer(node, tuple(dim for dim in source.dims if dim is not None))
 
     def _empty(self, node: Node, box: Region) -> torch.Tensor:
         """A value of no positions: what a reader is given that asks for padding alone."""
@@ -136,60 +115,42 @@ class Stream:
         shape = local_shape(node, box)
         return torch.empty(shape) if like is None else like.new_empty(shape)
 
-    def _gatherer(self, node: Node) -> Gatherer:
-        edge = node.edges[0]
-        source = self._graph.nodes[edge.source]
-        if len(node.edges) > 1 or not all(
-            isinstance(axis, Everything) or n == 1
-            for axis, n in zip(edge.axes, source.extents, strict=True)
-        ):
-            raise refusal(node)
-        return gatherer(node, tuple(dim for dim in source.dims if dim is not None))
-
     def _work(
-        self, station: _Station, rows: Mapping[str, torch.Tensor]
+        self, progress: Progress, rows: Mapping[str, torch.Tensor]
     ) -> tuple[torch.Tensor | None, bool]:
-        """The station's new rows, if any are ready, and whether their memory is another's."""
-        if not station.node.edges:
-            given = rows.get(station.node.name)
-            return self._append(station, given, borrowed=True), True
-        if station.gatherer is not None:
-            return self._append(station, self._gather(station, station.gatherer), False), False
-        wanted = (Interval(station.done, self._target(station)), *station.box[1:])
-        if not wanted[0] or station.operator is None:
+        """The node's new rows, if any are ready, and whether their memory is another's."""
+        name = progress.node.name
+        if not progress.node.edges:
+            return self._append(progress, rows.get(name), borrowed=True), True
+        if name in self._gatherers:
+            value = self._gather(progress, self._gatherers[name])
+            return self._append(progress, value, borrowed=False), False
+        wanted = (self._schedule.ready(progress), *progress.box[1:])
+        if not wanted[0]:
             return None, False
-        inputs = [self._rectangle(edge, wanted) for edge in station.node.edges]
-        value = station.operator(inputs, wanted)
+        inputs = [self._rectangle(edge, wanted) for edge in progress.node.edges]
+        value = self._operators[name](inputs, wanted)
         memories = {given.value.untyped_storage().data_ptr() for given in inputs}
         borrowed = value.untyped_storage().data_ptr() in memories
-        self.multiply_adds += multiply_adds(station.node, value, inputs)
-        return self._append(station, value, borrowed), borrowed
+        self.multiply_adds += multiply_adds(progress.node, value, inputs)
+        return self._append(progress, value, borrowed), borrowed
 
     def _append(
-        self, station: _Station, value: torch.Tensor | None, borrowed: bool
+        self, progress: Progress, value: torch.Tensor | None, borrowed: bool
     ) -> torch.Tensor | None:
         if value is None:
             return None
-        dim = station.node.dims[0]
+        dim = progress.node.dims[0]
         count = 1 if dim is None else value.shape[dim]
         if not count:
             return None
-        station.buffer.append(value, count, borrowed)
-        station.done += count
+        self._buffers[progress.node.name].append(value, count, borrowed)
+        progress.done += count
         return value
-
-    def _target(self, station: _Station) -> int:
-        """How many first rows of a node are ready, given those of its inputs."""
-        target = station.end
-        for edge in station.node.edges:
-            source = self._stations[edge.source]
-            if source.done < source.end:  # else all that is read of it is there
-                target = min(target, edge.axes[0].ready(source.done, source.size))
-        return target
 
     def _rectangle(self, edge: Edge, wanted: Region) -> Rectangle:
         """What one input gives for the wanted box: exactly what is read, as a view."""
-        source = self._stations[edge.source]
+        source = self._schedule[edge.source]
         extents = tuple(
             ENDLESS if axis == 0 and source.size is None else n
             for axis, n in enumerate(source.node.extents)
@@ -200,37 +161,24 @@ class Stream:
         if not all(reads):
             value = self._empty(source.node, reads)
             return Rectangle(value, reads, extents, source.node.dims, edge.axes)
-        value = source.buffer.window(reads[0])
+        value = self._buffers[edge.source].window(reads[0])
         for dim, side, held in zip(source.node.dims[1:], reads[1:], source.box[1:], strict=True):
             if dim is not None and side != held:
                 value = value.narrow(dim, side.lo - held.lo, len(side))
         return Rectangle(value, reads, extents, source.node.dims, edge.axes)
 
-    def _gather(self, station: _Station, running: Gatherer) -> torch.Tensor | None:
+    def _gather(self, progress: Progress, running: Gatherer) -> torch.Tensor | None:
         """Let the new rows of the input pass; the value itself when the last one has."""
-        source = self._stations[station.node.edges[0].source]
-        new = Interval(station.taken, source.done)
+        new, last = self._schedule.gatherable(progress)
         if new:
-            running.take(source.buffer.window(new))
-            station.taken = source.done
-        complete = source.size is not None and source.done >= source.size
-        return running.result() if complete and station.done < station.end else None
+            running.take(self._buffers[progress.node.edges[0].source].window(new))
+            progress.taken = new.hi
+        return running.result() if last else None
 
-    def _release(self) -> None:
+    def _release(self, progress: Progress) -> None:
         """Forget the rows that nobody will ask for again."""
-        for station in self._stations.values():
-            needed = [self._next_row(station, reader, edge) for reader, edge in station.readers]
-            station.buffer.release(min(needed, default=station.done))
-
-    def _next_row(self, source: _Station, reader: _Station, edge: Edge) -> int:
-        """The first row of ``source`` that a reader may still ask for."""
-        if reader.gatherer is not None:
-            return reader.taken
-        if source.size is None:
-            return edge.axes[0].keeps(reader.done)
-        remaining = Interval(reader.done, reader.end)
-        reads = edge.axes[0].reads(remaining, source.size)
-        return reads.lo if reads else source.done
+        progress.kept = max(progress.kept, self._schedule.needed_from(progress))
+        self._buffers[progress.node.name].release(progress.kept)
 
 
 def multiply_adds(node: Node, value: torch.Tensor, inputs: list[Rectangle]) -> int:

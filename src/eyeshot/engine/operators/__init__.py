@@ -11,10 +11,10 @@ from collections.abc import Callable
 from eyeshot.engine.operators import resizing, shaping, sliding
 from eyeshot.engine.operators.calling import pointwise
 from eyeshot.engine.operators.sliding import Tensors
-from eyeshot.engine.operators.windows import ENDLESS, Box, Operator, Rectangle
+from eyeshot.engine.operators.windows import Box, Operator, Rectangle
 from eyeshot.graph import Node
 
-__all__ = ["ENDLESS", "Box", "Operator", "Rectangle", "prepare"]
+__all__ = ["Box", "Operator", "Rectangle", "prepare"]
 
 _TABLE: dict[str, Callable[[Node, Tensors], Operator]] = {
     **{f"conv{n}d": sliding.convolution for n in (1, 2, 3)},

@@ -12,9 +12,6 @@ from eyeshot.axes import AxisMap, Interval
 from eyeshot.axes import Window as WindowMap
 from eyeshot.graph import Node
 
-ENDLESS = 1 << 40
-"""Stands for the number of rows while the end has not been seen: no border is near."""
-
 Box = tuple[Interval, ...]
 
 
@@ -25,7 +22,8 @@ class Rectangle:
     Attributes:
         value: the tensor, with the node's own dimensions.
         box: the positions it holds along each spatial axis.
-        extents: how many positions the whole has along each axis; ENDLESS where not yet known.
+        extents: how many positions the whole has along each axis; far too many where the end
+            has not been seen.
         dims: the dimension of each axis in ``value``; None where the axis has vanished.
         axes: the axis maps by which the asking node reads it.
     """
