@@ -77,7 +77,7 @@ class FilePictures:
             Failure: a worker died.
         """
         wanted = count_cores() if workers is None else workers
-        loader: DataLoader[Tensor | EyeshotError] = DataLoader(
+        loader: DataLoader[Tensor | _Refusal] = DataLoader(
             _Batches(self, batches),
             batch_size=None,
             num_workers=min(wanted, len(batches)),
@@ -93,8 +93,8 @@ class FilePictures:
                     f"a process that reads pictures ahead died ({error})",
                     cure="use fewer workers or a smaller batch",
                 ) from error
-            if isinstance(found, EyeshotError):
-                raise found
+            if isinstance(found, _Refusal):
+                raise BadFile(found.fact, cure=found.cure)
             yield found
 
     def _decode(self, path: Path) -> pixels.Bytes:
@@ -110,10 +110,18 @@ class FilePictures:
         return np.ascontiguousarray(picture.transpose(2, 0, 1))
 
 
-class _Batches(Dataset[Tensor | EyeshotError]):
-    """One item a batch. An error is handed over as a value: raised in a worker, it would come back
-    as a traceback in place of its one line.
+@dataclass(frozen=True)
+class _Refusal:
+    """A :class:`BadFile` on its way from a worker. Raised there, it would come back as a traceback
+    in place of its one line.
     """
+
+    fact: str
+    cure: str
+
+
+class _Batches(Dataset[Tensor | _Refusal]):
+    """One item a batch."""
 
     def __init__(self, pictures: FilePictures, batches: Sequence[Tensor]) -> None:
         self.pictures = pictures
@@ -122,8 +130,8 @@ class _Batches(Dataset[Tensor | EyeshotError]):
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, index: int) -> Tensor | EyeshotError:
+    def __getitem__(self, index: int) -> Tensor | _Refusal:
         try:
             return self.pictures.take(self.batches[index])
-        except EyeshotError as error:
-            return error
+        except BadFile as error:
+            return _Refusal(error.fact, error.cure)
