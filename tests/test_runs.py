@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from eyeshot import nets, runs
+from eyeshot import images, nets, runs
 from eyeshot.data import Data, Examples
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.runs import CONFIG, WEIGHTS, Recipe, RunConfig
@@ -86,22 +87,56 @@ def test_loading_leaves_the_random_numbers_alone(folder: Path) -> None:
 
 
 def test_normalise_is_what_it_says(folder: Path) -> None:
-    images = torch.randint(0, 256, (5, 1, 12, 12)).to(torch.uint8)
-    expected = (images.double() / 255 - 0.1) / 0.3
-    torch.testing.assert_close(runs.load(folder).normalise(images).double(), expected)
+    pixels = torch.randint(0, 256, (5, 1, 12, 12)).to(torch.uint8)
+    expected = (pixels.double() / 255 - 0.1) / 0.3
+    torch.testing.assert_close(runs.load(folder).normalise(pixels).double(), expected)
 
 
 @pytest.mark.parametrize(
-    "images",
+    "pixels",
     [
         torch.zeros(1, 1, 12, 12),
         torch.zeros(1, 12, 12).to(torch.uint8),
         torch.zeros(1, 3, 12, 12).to(torch.uint8),
     ],
 )
-def test_other_images_are_refused(folder: Path, images: torch.Tensor) -> None:
+def test_other_images_are_refused(folder: Path, pixels: torch.Tensor) -> None:
     with pytest.raises(BadValue, match="give uint8"):
-        runs.load(folder).normalise(images)
+        runs.load(folder).normalise(pixels)
+
+
+def test_a_picture_is_prepared_as_the_network_was_trained(tmp_path: Path, folder: Path) -> None:
+    page = np.full((300, 200), 230, np.uint8)
+    page[60:240, 90:110] = 20  # a one, dark on light
+    images.write(tmp_path / "one.png", page)
+    pixels, notes = runs.load(folder).prepare(tmp_path / "one.png")
+    assert pixels.dtype == torch.uint8
+    assert pixels.shape == (1, 1, 12, 12)
+    assert any("inverted" in note for note in notes)
+
+    rewrite(folder, data="photos")  # a folder of classes: only stretched
+    pixels, notes = runs.load(folder).prepare(page)
+    assert notes == ["stretched from 300×200 to 12×12"]
+    assert pixels[0, 0, 0, 0] == 230
+
+
+def test_a_picture_is_neither_shared_nor_needs_to_be_writable(folder: Path) -> None:
+    rewrite(folder, data="photos")
+    picture = np.zeros((12, 12), np.uint8)
+    picture.setflags(write=False)
+    pixels, _ = runs.load(folder).prepare(picture)
+    pixels += 1
+    assert not picture.any()
+
+
+def test_a_picture_that_cannot_be_prepared_is_named(tmp_path: Path, folder: Path) -> None:
+    images.write(tmp_path / "blank.png", np.full((60, 60), 200, np.uint8))
+    with pytest.raises(BadValue, match=r"blank\.png: the page is blank"):
+        runs.load(folder).prepare(tmp_path / "blank.png")
+    with pytest.raises(BadValue, match=r"^array: "):
+        runs.load(folder).prepare(np.zeros((2, 3, 4, 5), np.uint8))
+    with pytest.raises(BadFile, match=r"none\.png"):
+        runs.load(folder).prepare(tmp_path / "none.png")
 
 
 def test_score_keeps_the_order_and_the_mode() -> None:

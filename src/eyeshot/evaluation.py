@@ -16,13 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from eyeshot import images as pictures
-from eyeshot.data import Data, prepare_picture
+from eyeshot.data import Data
 from eyeshot.data import load as load_data
-from eyeshot.errors import BadFile, BadValue, EyeshotError
+from eyeshot.errors import BadFile, BadValue
 from eyeshot.runs import Run, fingerprint, load, score
-
-_DIGITS = ("digits", "mnist")
 
 
 @dataclass(frozen=True)
@@ -151,26 +148,19 @@ def predict(
 
 def _predict_one(run: Run, image: str | Path | NDArray[Any], top: int) -> Prediction:
     name = "array" if isinstance(image, np.ndarray) else str(image)
-    array = image if isinstance(image, np.ndarray) else pictures.read(Path(image))
-    config = run.config
-    try:
-        picture, notes = prepare_picture(
-            array, channels=config.channels, size=config.size, digit=config.data in _DIGITS
-        )
-    except EyeshotError as error:
-        raise error.at(name) from None
+    picture, notes = run.prepare(image)
     with torch.inference_mode():
-        scores = run.net(run.normalise(torch.from_numpy(picture).unsqueeze(0)))
+        scores = run.net(run.normalise(picture))
     shares, order = scores.softmax(1)[0].sort(descending=True)
     ranked = zip(order.tolist(), shares.tolist(), strict=True)
-    classes = tuple((config.classes[index], share) for index, share in ranked)
+    classes = tuple((run.config.classes[index], share) for index, share in ranked)
     return Prediction(name, classes[:top], tuple(notes))
 
 
 def _load_for(run: Run, place: str | Path | None) -> Data:
     """The data of the run, or that of its kind in another ``place``."""
     config = run.config
-    if config.data in _DIGITS:
+    if config.reads_digits:
         if place is not None:
             return load_data("mnist", folder=place, size=config.size)
         return load_data(config.data, folder=config.data_folder, size=config.size)

@@ -55,17 +55,12 @@ def _prepared(where: str, image: Path) -> tuple[nn.Module, torch.Tensor, NDArray
     def say(line: str) -> None:
         notes.print(line, soft_wrap=True, markup=False)
 
-    picture = images.read(image)
     if Path(where).is_dir():
         run = runs.load(where)
-        config = run.config
-        digit = config.data in ("digits", "mnist")
-        pixels, told = prepare_picture(
-            picture, channels=config.channels, size=config.size, digit=digit
-        )
-        x = run.normalise(torch.from_numpy(pixels)[None])
-        net = run.net
+        batch, told = run.prepare(image)
+        net, pixels, x = run.net, batch[0].numpy(), run.normalise(batch)
     else:
+        picture = images.read(image)
         found = locate(where, say)
         if found.net is None:
             raise BadValue(f"{where}: an exported program", cure="give a run or an import path")

@@ -74,24 +74,14 @@ def see_layers(
 
 def _see(run: Path, image: Path, layers: list[str] | None) -> Features:
     """Run the network on the picture, prepared as ``eyeshot predict`` prepares it."""
-    import torch
-
-    from eyeshot import images, runs
-    from eyeshot.data import prepare_picture
+    from eyeshot import runs
     from eyeshot.features import see
 
     loaded = runs.load(run)
-    config = loaded.config
-    pixels, told = prepare_picture(
-        images.read(image),
-        channels=config.channels,
-        size=config.size,
-        digit=config.data in ("digits", "mnist"),
-    )
+    pixels, told = loaded.prepare(image)
     for note in told:
         notes.print(f"{image}: {note}", soft_wrap=True, markup=False)
-    batch = loaded.normalise(torch.from_numpy(pixels)[None])
-    return see(loaded.net, batch, layers or None)
+    return see(loaded.net, loaded.normalise(pixels), layers or None)
 
 
 def _draw(features: Features, output: Path, title: str, value_range: str) -> None:

@@ -10,13 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from eyeshot import images, runs
-from eyeshot.data import prepare_picture
+from eyeshot import runs
 from eyeshot.errors import BadValue
 from eyeshot.explanation.traces import UnitTrace
 from eyeshot.explanation.units import explain_unit
-
-DIGIT_SETS = ("digits", "mnist")
 
 
 def explain(
@@ -65,15 +62,8 @@ def prepare(run: runs.Run, image: NDArray[Any] | str | Path) -> tuple[Tensor, li
         BadFile: not a picture.
         BadValue: a picture that cannot be prepared.
     """
-    picture = images.read(image) if isinstance(image, str | Path) else image
-    config = run.config
-    pixels, notes = prepare_picture(
-        picture,
-        channels=config.channels,
-        size=config.size,
-        digit=config.data in DIGIT_SETS,
-    )
-    return run.normalise(torch.from_numpy(pixels.copy())[None]), notes
+    pixels, notes = run.prepare(image)
+    return run.normalise(pixels), notes
 
 
 def _as_batch(image: Any) -> Tensor:

@@ -14,12 +14,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from eyeshot import nets
-from eyeshot.errors import BadFile, BadValue, UnknownName
+from eyeshot import images, nets
+from eyeshot.data import prepare_picture
+from eyeshot.errors import BadFile, BadValue, EyeshotError, UnknownName
 from eyeshot.runs.config import Recipe, RunConfig
 from eyeshot.runs.fingerprints import fingerprint
 from eyeshot.runs.scoring import normalise, score
@@ -53,15 +57,36 @@ class Run:
     config: RunConfig
     net: nn.Module
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """Pictures as the network was trained on them: uint8 (N, C, H, W) → float32, same shape."""
+    def prepare(self, picture: str | Path | NDArray[Any]) -> tuple[Tensor, list[str]]:
+        """A person's picture as the network was trained: uint8 (1, C, H, W), and what was done.
+
+        Args:
+            picture: a file, or an array (H, W) or (H, W, C): uint8, uint16, or floats 0…1.
+
+        Raises:
+            BadFile: not a picture.
+            BadValue: a picture that holds nothing to look at, or an array of another shape or type.
+        """
+        given = isinstance(picture, np.ndarray)
+        array = picture if isinstance(picture, np.ndarray) else images.read(Path(picture))
         config = self.config
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != config.channels:
+        try:
+            pixels, notes = prepare_picture(
+                array, channels=config.channels, size=config.size, digit=config.reads_digits
+            )
+        except EyeshotError as error:
+            raise error.at("array" if given else str(picture)) from None
+        return torch.from_numpy(pixels.copy())[None], notes
+
+    def normalise(self, pictures: Tensor) -> Tensor:
+        """Pictures as the network takes them: uint8 (N, C, H, W) → float32, same shape."""
+        config, shape = self.config, tuple(pictures.shape)
+        if pictures.dtype != torch.uint8 or pictures.ndim != 4 or shape[1] != config.channels:
             raise BadValue(
-                f"images of {images.dtype}, shape {tuple(images.shape)}",
+                f"images of {pictures.dtype}, shape {shape}",
                 cure=f"give uint8 (N, {config.channels}, H, W)",
             )
-        return normalise(images, config.mean, config.std)
+        return normalise(pictures, config.mean, config.std)
 
 
 def build_net(config: RunConfig) -> nn.Module:

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import yaml
 
+from eyeshot.data import SOURCES
 from eyeshot.errors import BadFile, BadValue, UnknownName
 from eyeshot.files import explain_os_error, write_aside
 
@@ -101,6 +102,11 @@ class RunConfig:
                 )
         if not all(math.isfinite(value) and value > 0 for value in self.std):
             raise BadValue(f"std is {list(self.std)}", cure="use finite numbers above 0")
+
+    @property
+    def reads_digits(self) -> bool:
+        """Whether it was trained on one of the named sets: digits as MNIST holds them."""
+        return self.data in SOURCES
 
     def save(self, path: Path) -> None:
         """Write as YAML."""
