@@ -20,13 +20,13 @@ SIZES = {1: st.integers(1, 60), 2: st.integers(1, 24), 3: st.integers(1, 8)}
 
 
 def streamed(
-    graph: Graph, x: torch.Tensor, region: Region, chunks: list[int]
+    graph: Graph, x: torch.Tensor, region: Region, chunks: list[int], band: int | None = None
 ) -> tuple[torch.Tensor, Stream]:
     """The region of the first output, from the input's rows in chunks of these heights."""
     lowered = lower(graph)
     output, source = lowered.outputs[0], lowered.inputs[0]
     boxes = required(lowered, {output: region})
-    stream = Stream(lowered, boxes, (output,))
+    stream = Stream(lowered, boxes, (output,), band=band)
     parts = []
     if source in boxes:
         box = boxes[source]
@@ -69,7 +69,8 @@ def test_streaming_random_networks_gives_the_whole_pass(axes: int, double: bool)
             region.append(Interval(lo, hi))
         chunks = data.draw(st.lists(st.integers(0, 9), min_size=1, max_size=6))
         try:
-            part, _ = streamed(graph, x, tuple(region), chunks)
+            band = data.draw(st.sampled_from([None, 1, 2, 5]))
+            part, _ = streamed(graph, x, tuple(region), chunks, band)
         except Unsupported as refused:
             assume("writes in place" not in str(refused))
             raise

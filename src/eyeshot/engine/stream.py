@@ -30,6 +30,8 @@ class Stream:
         boxes: what must be computed of each node, from :func:`eyeshot.geometry.required`.
         outputs: the nodes whose rows are given back.
         open_ended: the height of ``graph`` is not that of the picture, which is not yet known.
+        band: rows of the input that one step of work should answer to, so that lumps are worked
+            off in parts; None for no limit.
 
     Raises:
         Unsupported: a node that cannot be run by parts, by its name.
@@ -44,11 +46,12 @@ class Stream:
         boxes: Mapping[str, Region],
         outputs: tuple[str, ...],
         open_ended: bool = False,
+        band: int | None = None,
     ) -> None:
         self.multiply_adds = 0
         self._graph = graph
         self._outputs = outputs
-        self._schedule = Schedule(graph, boxes, open_ended)
+        self._schedule = Schedule(graph, boxes, open_ended, band)
         self._buffers: dict[str, LineBuffer] = {}
         self._operators: dict[str, Operator] = {}
         self._gatherers: dict[str, Gatherer] = {}
@@ -65,18 +68,35 @@ class Stream:
         Returns:
             For each output that has new rows, those rows. They are the caller's to keep.
         """
-        ready: dict[str, torch.Tensor] = {}
+        ready: dict[str, list[torch.Tensor]] = {}
         with torch.no_grad():
-            for progress in self._schedule:
-                value, borrowed = self._work(progress, rows)
-                name = progress.node.name
-                if value is not None and name in self._outputs:
-                    shared = borrowed or bool(progress.readers)
-                    ready[name] = value.clone() if shared else value
-                for edge in progress.node.edges:
-                    self._release(self._schedule[edge.source])
-                self._release(progress)
-        return ready
+            moved = self._round(rows, ready)
+            while moved:
+                moved = self._round({}, ready)
+        return {
+            name: parts[0] if len(parts) == 1 else torch.cat(parts, self._row_dim(name))
+            for name, parts in ready.items()
+        }
+
+    def _round(
+        self, rows: Mapping[str, torch.Tensor], ready: dict[str, list[torch.Tensor]]
+    ) -> bool:
+        """Let every node work once; whether any did."""
+        moved = False
+        for progress in self._schedule:
+            value, borrowed = self._work(progress, rows)
+            moved = moved or value is not None
+            name = progress.node.name
+            if value is not None and name in self._outputs:
+                shared = borrowed or bool(progress.readers)
+                ready.setdefault(name, []).append(value.clone() if shared else value)
+            for edge in progress.node.edges:
+                self._release(self._schedule[edge.source])
+            self._release(progress)
+        return moved
+
+    def _row_dim(self, name: str) -> int:
+        return self._graph.nodes[name].dims[0] or 0
 
     def close(self, graph: Graph, boxes: Mapping[str, Region]) -> None:
         """The end is known now: ``graph`` and ``boxes`` are those of the real height."""

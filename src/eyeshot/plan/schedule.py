@@ -27,6 +27,7 @@ class Progress:
         size: rows of the whole; None while the end is not known.
         done: the next row to compute; all rows of the box before it are there.
         kept: the first row that is still held.
+        most: rows to compute at one time.
         taken: for a node that gathers all rows, the next row of its input to take.
         readers: who reads it, and by which edge.
     """
@@ -36,6 +37,7 @@ class Progress:
     size: int | None
     done: int
     kept: int
+    most: int
     taken: int = 0
     readers: list[tuple[Progress, Edge]] = field(default_factory=list)
 
@@ -58,16 +60,27 @@ class Schedule:
         graph: the network at the size of the picture.
         boxes: what must be computed of each node, from :func:`eyeshot.geometry.required`.
         open_ended: the height of ``graph`` is not that of the picture, which is not yet known.
+        band: rows of the input that a node's work at one time should answer to; None for no limit.
+            Deep layers become ready in lumps, at the first rows and the last above all. Worked off
+            a band at a time, a lump never stands in memory as a whole.
     """
 
-    def __init__(self, graph: Graph, boxes: Mapping[str, Region], open_ended: bool = False) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        boxes: Mapping[str, Region],
+        open_ended: bool = False,
+        band: int | None = None,
+    ) -> None:
         self._all: dict[str, Progress] = {}
+        rows = max(graph.nodes[name].extents[0] for name in graph.inputs)
         for node in graph:
             if node.name in boxes:
                 box = boxes[node.name]
                 known = not open_ended or node.dims[0] is None
                 size = node.extents[0] if known else None
-                self._all[node.name] = Progress(node, box, size, box[0].lo, box[0].lo)
+                most = ENDLESS if band is None else max(1, -(-band * node.extents[0] // rows))
+                self._all[node.name] = Progress(node, box, size, box[0].lo, box[0].lo, most)
         for progress in self._all.values():
             for edge in progress.node.edges:
                 self._all[edge.source].readers.append((progress, edge))
@@ -79,8 +92,8 @@ class Schedule:
         return self._all[name]
 
     def ready(self, progress: Progress) -> Interval:
-        """The rows of a node that its inputs now allow, and that are not computed yet."""
-        target = progress.end
+        """The rows to compute next: those that the inputs now allow, a band of them at most."""
+        target = min(progress.end, progress.done + progress.most)
         for edge in progress.node.edges:
             source = self._all[edge.source]
             if source.done < source.end:  # else all that is read of it is there

@@ -1,0 +1,43 @@
+"""How much arithmetic and memory a box of a node takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from eyeshot.geometry import Region
+from eyeshot.graph import Graph, Node
+
+
+def positions(node: Node, box: Region) -> int:
+    """Numbers in a box of a node, all channels."""
+    count = math.prod(node.shape) // max(1, math.prod(node.extents))
+    sides = [1 if d is None else len(side) for d, side in zip(node.dims, box, strict=True)]
+    return count * math.prod(sides)
+
+
+def row_numbers(node: Node, box: Region) -> int:
+    """Numbers in one row of a box; the whole value where a node has no rows."""
+    count = math.prod(node.shape) // max(1, math.prod(node.extents))
+    rest = zip(node.dims[1:], box[1:], strict=True)
+    return count * math.prod(1 if d is None else len(side) for d, side in rest)
+
+
+def multiply_adds(graph: Graph, boxes: Mapping[str, Region]) -> int:
+    """Multiply-adds to compute these boxes once each, as the field counts them."""
+    total = 0
+    for node in graph:
+        box = boxes.get(node.name)
+        if box is None or not node.edges:
+            continue
+        told = node.attributes
+        if node.operator.startswith("conv_transpose"):
+            source = node.edges[0].source
+            each = math.prod(told["kernel"]) * told["out_channels"] // told["groups"]
+            total += positions(graph.nodes[source], boxes[source]) * each
+        elif node.operator.startswith("conv"):
+            each = math.prod(told["kernel"]) * told["in_channels"] // told["groups"]
+            total += positions(node, box) * each
+        elif node.operator == "linear":
+            total += positions(node, box) * int(told["in_features"])
+    return int(total)
