@@ -26,7 +26,8 @@ def cannot_export(net: torch.nn.Module, error: BaseException) -> Unsupported:
     line = _line_at_fault(error)
     if line is not None:
         # The file's name alone: a whole path would bury the rest of the line.
-        fact += f": {Path(line.filename).name}:{line.lineno}, `{line.line}`"
+        fact += f": {Path(line.filename).name}:{line.lineno}"
+        fact += f", `{line.line}`" if line.line else ""
     cause, cure = _cause(error, line.line or "" if line else "")
     return Unsupported(f"{fact}: {cause}", cure=cure)
 
@@ -64,6 +65,11 @@ def _cause(error: BaseException, code: str) -> tuple[str, str]:
     """In words, and the cure."""
     if "numpy" in code or ".numpy()" in str(error):
         return "leaves torch for NumPy", "write it with torch functions"
+    if isinstance(error, _DATA_DEPENDENT) and not code:
+        return (
+            "decides by the values of a tensor",
+            "choose with torch.where, and keep values in tensors",
+        )
     if isinstance(error, _DATA_DEPENDENT):
         if code.startswith(("if ", "elif ", "while ", "assert ")):
             return (
