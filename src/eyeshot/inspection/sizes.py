@@ -8,6 +8,7 @@ network itself is run at the size in question, on tensors that have shapes and n
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -183,7 +184,8 @@ def _runner(graph: Graph, net: nn.Module | None, axis: int) -> Callable[[int], b
 
     def run(n: int) -> bool:
         tried = [n if dim == place else extent for dim, extent in enumerate(shape)]
-        with torch.no_grad(), torch.device("meta"):
+        with torch.no_grad(), torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it was warned of when the network was traced
             try:
                 torch.func.functional_call(net, bare, (torch.empty(tried, dtype=like.dtype),))
             except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):

@@ -3,7 +3,7 @@
 To add one: a word or a line in the table of the file it belongs to, and a test that pokes it.
 """
 
-from eyeshot.frontends.rules import shapes, statistics, windows
+from eyeshot.frontends.rules import channels, shapes, statistics, windows
 from eyeshot.frontends.sites import Rule, pointwise
 
 _POINTWISE = """
@@ -25,5 +25,6 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(_POINTWISE.split(), pointwise),
     **windows.RULES,
     **shapes.RULES,
+    **channels.RULES,
     **statistics.RULES,
 }
