@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from eyeshot import errors as errors
     from eyeshot import images as images
     from eyeshot import reference as reference
+    from eyeshot.engine.running import run as run
     from eyeshot.evaluation import evaluate as evaluate
     from eyeshot.evaluation import predict as predict
     from eyeshot.explanation import explain as explain
@@ -37,6 +38,7 @@ _EXPORTS = {
     "see": "eyeshot.features:see",
     "inspect": "eyeshot.inspection:inspect",
     "receptive_field": "eyeshot.inspection:receptive_field",
+    "run": "eyeshot.engine.running:run",
     "train": "eyeshot.training:train",
 }
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from eyeshot.axes import Interval
@@ -47,9 +46,9 @@ class BufferPlan:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """One pass over the rows: the output columns it gives, and what it computes of every node."""
+    """One pass over the rows: the part of each output it gives, and what it computes of all."""
 
-    region: Region
+    regions: Mapping[str, Region]
     boxes: Mapping[str, Region]
 
 
@@ -58,8 +57,7 @@ class Plan:
     """What a run will do.
 
     Attributes:
-        output: the node whose region is computed.
-        region: of the output.
+        regions: of each output, what is computed.
         strips: column strips, from left to right; one where the memory allows it.
         band: rows of the input that enter at a time.
         buffers: what each node holds at most, in the widest strip.
@@ -70,8 +68,7 @@ class Plan:
         nodes: how many nodes take part.
     """
 
-    output: str
-    region: Region
+    regions: Mapping[str, Region]
     strips: tuple[Strip, ...]
     band: int
     buffers: tuple[BufferPlan, ...]
@@ -84,9 +81,8 @@ class Plan:
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         return {
-            "output": self.output,
-            "region": [[side.lo, side.hi] for side in self.region],
-            "strips": [[[s.lo, s.hi] for s in strip.region] for strip in self.strips],
+            "regions": _plain(self.regions),
+            "strips": [_plain(strip.regions) for strip in self.strips],
             "band_rows": self.band,
             "delay_rows": self.delay,
             "multiply_adds": self.multiply_adds,
@@ -99,23 +95,25 @@ class Plan:
         }
 
 
+def _plain(regions: Mapping[str, Region]) -> dict[str, list[list[int]]]:
+    return {name: [[side.lo, side.hi] for side in box] for name, box in regions.items()}
+
+
 def make_plan(
     graph: Graph,
-    region: Region,
+    regions: Mapping[str, Region],
     *,
-    output: str | None = None,
     itemsize: int = 4,
     memory: int | None = None,
     fixed: int = 0,
     row_bytes: int = 0,
     band: int | None = None,
 ) -> Plan:
-    """Choose bands and strips for one region of an output.
+    """Choose bands and strips for a region of each output.
 
     Args:
         graph: the network at the size of the picture, as it will be executed.
-        region: of the output, inside it.
-        output: a node; the graph's first output by default.
+        regions: for each output that is wanted, a region inside it.
         itemsize: bytes of one number of the network.
         memory: the most bytes that the run may add to the process; None for no limit.
         fixed: bytes that are there whatever the plan (weights, and what the image files hold).
@@ -125,16 +123,13 @@ def make_plan(
     Raises:
         BadValue: no plan fits ``memory``; the message says what would.
     """
-    name = graph.outputs[0] if output is None else output
-    whole = multiply_adds(graph, required(graph, {name: region}))
+    whole = multiply_adds(graph, required(graph, regions))
     smallest: Plan | None = None
     for lowest in (_LOWEST_BAND, 1):
-        for count in _strip_counts(region):
-            strips = tuple(_strips(graph, name, region, count))
+        for count in _strip_counts(regions):
+            strips = tuple(_strips(graph, regions, count))
             for height in _band_heights(graph, strips[0], itemsize, band, lowest):
-                plan = _priced(
-                    graph, name, region, strips, height, itemsize, whole, fixed, row_bytes
-                )
+                plan = _priced(graph, regions, strips, height, itemsize, whole, fixed, row_bytes)
                 if memory is None or plan.peak <= memory:
                     return plan
                 if smallest is None or plan.peak < smallest.peak:
@@ -151,28 +146,30 @@ def megabytes(count: int) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def _strip_counts(region: Region) -> list[int]:
-    """How many column strips to try: 1, then half as wide each time."""
-    if len(region) < 2:
-        return [1]
-    counts = [1]
-    while len(region[1]) // (2 * counts[-1]) >= _NARROWEST_STRIP:
-        counts.append(2 * counts[-1])
-        if counts[-1] >= 4:
-            counts.insert(-1, counts[-1] * 3 // 4)
-    return counts
+def _strip_counts(regions: Mapping[str, Region]) -> list[int]:
+    """How many column strips to try: 1, 2, 3, 4, 6, 8 …, none narrower than is sensible."""
+    columns = min((len(box[1]) for box in regions.values() if len(box) > 1), default=1)
+    halves = [1 << i for i in range(20)]
+    counts = sorted({*halves, *(3 * n for n in halves)})
+    return [n for n in counts if n == 1 or columns // n >= _NARROWEST_STRIP]
 
 
-def _strips(graph: Graph, output: str, region: Region, count: int) -> list[Strip]:
-    if count == 1:
-        return [Strip(region, required(graph, {output: region}))]
-    columns = region[1]
-    edges = [columns.lo + len(columns) * i // count for i in range(count + 1)]
+def _strips(graph: Graph, regions: Mapping[str, Region], count: int) -> list[Strip]:
+    """Each output's columns cut into ``count`` parts."""
     strips = []
-    for lo, hi in pairwise(edges):
-        part = (region[0], Interval(lo, hi), *region[2:])
-        strips.append(Strip(part, required(graph, {output: part})))
+    for i in range(count):
+        part = {name: _part(box, i, count) for name, box in regions.items()}
+        strips.append(Strip(part, required(graph, part)))
     return strips
+
+
+def _part(box: Region, place: int, count: int) -> Region:
+    if count == 1:
+        return box
+    columns = box[1]
+    lo = columns.lo + len(columns) * place // count
+    hi = columns.lo + len(columns) * (place + 1) // count
+    return (box[0], Interval(lo, hi), *box[2:])
 
 
 def _band_heights(
@@ -195,8 +192,7 @@ def _band_heights(
 
 def _priced(
     graph: Graph,
-    output: str,
-    region: Region,
+    regions: Mapping[str, Region],
     strips: tuple[Strip, ...],
     band: int,
     itemsize: int,
@@ -204,12 +200,11 @@ def _priced(
     fixed: int,
     row_bytes: int,
 ) -> Plan:
-    widest = max(strips, key=lambda strip: len(strip.region[1]) if len(region) > 1 else 0)
-    walk = _Walk(graph, widest.boxes, output, band, itemsize)
+    widest = max(strips, key=lambda strip: _columns(strip.boxes))
+    walk = _Walk(graph, widest, band, itemsize)
     total = sum(multiply_adds(graph, strip.boxes) for strip in strips)
     return Plan(
-        output=output,
-        region=region,
+        regions=dict(regions),
         strips=strips,
         band=band,
         buffers=walk.buffers(),
@@ -221,12 +216,15 @@ def _priced(
     )
 
 
+def _columns(boxes: Mapping[str, Region]) -> int:
+    return sum(len(box[1]) for box in boxes.values() if len(box) > 1)
+
+
 class _Walk:
     """The engine's schedule walked with counts: who holds how much, and when."""
 
-    def __init__(
-        self, graph: Graph, boxes: Mapping[str, Region], output: str, band: int, itemsize: int
-    ) -> None:
+    def __init__(self, graph: Graph, strip: Strip, band: int, itemsize: int) -> None:
+        boxes = strip.boxes
         self.delay = 0
         self.peak = 0
         self._most: dict[str, tuple[int, int, str]] = {}
@@ -243,7 +241,7 @@ class _Walk:
             while self._round(schedule, counts):
                 counts = {}
             entered = now
-            if schedule[output].done > boxes[output][0].lo:
+            if any(schedule[name].done > box[0].lo for name, box in strip.regions.items()):
                 self.delay = self.delay or entered
                 steady += 1
             if entered >= longest:
