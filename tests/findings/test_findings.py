@@ -265,6 +265,17 @@ def test_nothing_is_said_of_fresh_weights(seed: int) -> None:
     assert not titles & {"dead channels", "duplicate kernels"}
 
 
+class _EverySecond(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, :, 1::2]
+
+
+def test_a_map_without_positions() -> None:
+    finding = only(_EverySecond(), 3, 1, 8, title="nothing left")
+    assert finding.cause == "its map is 0×8 at this input size"
+    assert not found(_EverySecond(), 3, 2, 8, title="nothing left")
+
+
 class _Sorted(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.sort(-1)[0] + 1

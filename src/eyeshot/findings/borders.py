@@ -27,9 +27,8 @@ def padded_units(graph: Graph, fields: Fields) -> Iterator[Finding]:
         if places is None:
             continue
         free = [int((~one).sum()) for one in places]
-        total = math.prod(node.extents)
-        share = 1 - math.prod(free) / total
-        if share == 0:
+        share = 1 - math.prod(free) / max(1, math.prod(node.extents))
+        if not node.extents or share == 0:
             continue
         cause = f"{share:.1%} of its {by(node.extents)} units depend on zeros outside the picture"
         cause += f"; {by(free)} do not" if math.prod(free) else ""
@@ -69,9 +68,11 @@ def _through(
     if isinstance(axis, Everything):
         return np.full(extent, before.any())
     outputs = np.arange(extent, dtype=np.int64)
-    taps = axis.taps(outputs, len(before))
-    inside = taps != NOTHING
-    touched: NDArray[np.bool_] = (before[np.where(inside, taps, 0)] & inside).any(axis=1)
+    touched = np.zeros(extent, dtype=bool)
+    if len(before):  # a slice may leave a map without positions
+        taps = axis.taps(outputs, len(before))
+        inside = taps != NOTHING
+        touched |= (before[np.where(inside, taps, 0)] & inside).any(axis=1)
     if _fills_with_zeros(node, axis):
         touched |= _outside(axis, outputs, len(before))
     return touched

@@ -35,7 +35,8 @@ def covering(graph: Graph, fields: Fields) -> Iterator[Finding]:
 
 
 def _sees_all(node: Node, fields: Fields, size: tuple[int, ...]) -> bool:
-    if node.operator == "input" or fields.status(node.name) != EXACT:
+    empty = 0 in node.extents
+    if empty or node.operator == "input" or fields.status(node.name) != EXACT:
         return False
     inside = fields.field(node.name).inside or ()
     return all(side.covers(Interval(0, n)) for side, n in zip(inside, size, strict=True))

@@ -22,6 +22,16 @@ def without_rule(graph: Graph) -> Iterator[Finding]:
             yield Finding(Severity.WARNING, node.name, "unsupported", node.reason, cure)
 
 
+def empty_maps(graph: Graph) -> Iterator[Finding]:
+    """The first map that has no positions: torch computes on with nothing."""
+    for node in graph:
+        if 0 in node.extents:
+            cause = f"its map is {by(node.extents)} at this input size"
+            cure = "show it a larger input"
+            yield Finding(Severity.WARNING, node.name, "nothing left", cause, cure)
+            return
+
+
 def folded_batches(graph: Graph) -> Iterator[Finding]:
     """A view that makes several rows of one picture, where the output still has them."""
     pictures = graph.nodes[graph.inputs[0]].shape[0]

@@ -120,6 +120,8 @@ def hull_of_taps(taps: IntArray, at: Callable[[IntArray], Pair]) -> Pair:
         at: the fields (lo, hi) of an array of source units.
     """
     real = taps != NOTHING
+    if not real.any():  # padding alone: there may be no source unit at all to ask about
+        return np.full(len(taps), _NO_LO), np.full(len(taps), _NO_HI)
     lo, hi = at(np.where(real, taps, 0))
     lo = np.where(real, lo, _NO_LO).min(axis=1, initial=_NO_LO)
     hi = np.where(real, hi, _NO_HI).max(axis=1, initial=_NO_HI)
