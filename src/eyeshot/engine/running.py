@@ -174,6 +174,7 @@ class _State:
         self._job, self._sinks, self._progress = job, sinks, progress
         self._started = time.perf_counter()
         self._rows, self._positions, self._multiply_adds = 0, 0, 0
+        self._next: dict[str, int] = {}  # of each output, the row of this strip to be written next
         self._all_rows = sum(
             len(box[0]) for strip in job.plan.strips for box in strip.regions.values()
         )
@@ -192,6 +193,7 @@ class _State:
         for name, box in regions.items():
             done = self._sinks[name].durable_rows(_columns(job, name, box))
             self._rows += done
+            self._next[name] = done
             if done < len(box[0]):
                 rest[name] = (Interval(box[0].lo + done, box[0].hi), *box[1:])
         if not rest:
@@ -236,14 +238,11 @@ class _State:
 
     def _write(self, name: str, value: torch.Tensor, region: Region) -> None:
         node, form, sink = self._job.graph.nodes[name], self._job.forms[name], self._sinks[name]
-        block = form(_channels_first(node, value))
+        block = form(channels_first(node, value))
         strip = _columns(self._job, name, region)
-        sink.write(self._done(sink, strip), block, strip[0])
+        sink.write(self._next[name], block, strip[0])
+        self._next[name] += block.shape[1]
         self._rows += block.shape[1]
-
-    @staticmethod
-    def _done(sink: Sink, strip: tuple[int, int]) -> int:
-        return sink.durable_rows(strip)
 
 
 def _columns(job: Job, name: str, region: Region) -> tuple[int, int]:
@@ -254,7 +253,7 @@ def _columns(job: Job, name: str, region: Region) -> tuple[int, int]:
     return (region[1].lo - start, region[1].hi - start)
 
 
-def _channels_first(node: Node, value: torch.Tensor) -> torch.Tensor:
+def channels_first(node: Node, value: torch.Tensor) -> torch.Tensor:
     """(C, rows, …) from a value whose axes may lie anywhere, or have vanished."""
     spatial = [dim for dim in node.dims if dim is not None]
     rest = [dim for dim in range(1, value.ndim) if dim not in spatial]
