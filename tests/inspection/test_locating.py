@@ -14,12 +14,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from eyeshot import runs
 from eyeshot.cli import main
 from eyeshot.errors import BadFile, Unsupported
 from eyeshot.frontends.pt2 import read_program
 from eyeshot.frontends.torch import from_exported, graph_of
 from eyeshot.inspection.locating import locate
 from tests import zoo
+from tests.test_runs import make_config
 
 NETS = """
 import torch
@@ -126,6 +128,19 @@ def test_the_command_prints_the_table_json_and_page(
         "conv, unit (0, 0) sees [-1, 2) × [-1, 2), of which [0, 2) × [0, 2) lies in the picture "
         "(exact)\n"
     )
+
+
+def test_a_run_folder_knows_its_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = make_config(size=(12, 16))
+    config.save(tmp_path / runs.CONFIG)
+    runs.save_tensors(tmp_path / runs.WEIGHTS, runs.build_net(config).state_dict())
+    assert main(["inspect", str(tmp_path), "--json"]) == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert told["sizes"] == [[1, 12, 16]]
+    assert told["accepted_sizes"][0]["words"] == "12 to 15 only"
+    assert "runs its code" not in err
+    assert main(["inspect", str(tmp_path), "--size", "1x13x16", "--layer", "conv1"]) == 0
 
 
 class _Several(nn.Module):

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry import Fields
-from eyeshot.inspection.sizes import AcceptedSizes, accepted_by_maps, accepted_sizes
+from eyeshot.inspection.sizes import AcceptedSizes, accepted_sizes
+from eyeshot.inspection.trials import accepted_by_maps
 from tests import zoo
 
 

@@ -82,6 +82,20 @@ def locate(where: str, say: Callable[[str], None]) -> Located:
     return Located(name, _network(module, source, name))
 
 
+def locate_runnable(where: str, say: Callable[[str], None]) -> nn.Module | runs.Run:
+    """As :func:`locate`, for running: a run brings its normalisation, a module is put in eval mode.
+
+    Raises:
+        BadValue: an exported program, which says how to compute but holds no module to run.
+    """
+    if Path(where).is_dir():
+        return runs.load(Path(where))
+    found = locate(where, say)
+    if found.net is None:
+        raise BadValue(f"{where}: a .pt2 can be inspected and not run", cure="give file.py:Class")
+    return found.net.eval()
+
+
 def _load_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"_eyeshot_{path.stem}", path)
     if spec is None or spec.loader is None:

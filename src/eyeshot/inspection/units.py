@@ -82,7 +82,9 @@ def unit_field(
     fields: Fields, layer: str | None = None, unit: Sequence[int] | None = None
 ) -> UnitField:
     """What one unit sees: of the network's first output by default, the unit in its middle."""
-    seen = fields.field(layer or fields.graph.outputs[0], unit)
+    if layer is None:  # a trace that a mistake ended has no outputs: its last layer, then
+        layer = next(iter(fields.graph.outputs), list(fields.graph.nodes)[-1])
+    seen = fields.field(layer, unit)
     phases = fields.phases(seen.layer)
     phase = tuple(
         None if one is None else place % one.outputs
