@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from eyeshot import errors as errors
     from eyeshot import images as images
     from eyeshot import reference as reference
+    from eyeshot.engine.camera import stream as stream
     from eyeshot.engine.running import run as run
+    from eyeshot.densification import dense as dense
     from eyeshot.evaluation import evaluate as evaluate
     from eyeshot.evaluation import predict as predict
     from eyeshot.explanation import explain as explain
@@ -30,6 +32,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "errors": "eyeshot.errors",
     "images": "eyeshot.images",
+    "dense": "eyeshot.densification:dense",
     "evaluate": "eyeshot.evaluation:evaluate",
     "explain": "eyeshot.explanation:explain",
     "reference": "eyeshot.reference",
@@ -39,6 +42,7 @@ _EXPORTS = {
     "inspect": "eyeshot.inspection:inspect",
     "receptive_field": "eyeshot.inspection:receptive_field",
     "run": "eyeshot.engine.running:run",
+    "stream": "eyeshot.engine.camera:stream",
     "train": "eyeshot.training:train",
 }
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from eyeshot import __version__
-from eyeshot.cli import evaluate, explain, predict, see, train
+from eyeshot.cli import demo, evaluate, explain, predict, report, run, see, train
 from eyeshot.cli import filter as filter_command
 from eyeshot.cli import inspect as inspect_command
 from eyeshot.errors import EyeshotError, Failure
@@ -32,13 +32,16 @@ app = typer.Typer(
 
 
 _REGISTER: list[Callable[[typer.Typer], None]] = [
+    demo.register,
     train.register,
     evaluate.register,
     predict.register,
     see.register,
+    report.register,
     explain.register,
     filter_command.register,
     inspect_command.register,
+    run.register,
 ]
 
 

@@ -116,15 +116,11 @@ def run(
             device=device,
         )
         outs = list(out) if isinstance(out, list | tuple) else [out] * len(job.forms)
-        if len(outs) != len(job.forms):
-            raise BadValue(f"{len(outs)} outputs for {len(job.forms)}", cure="name one for each")
-        paths = [one for one in images if isinstance(one, str | os.PathLike)]
-        sinks = {
-            name: stack.enter_context(_sink(job, name, target, paths, force, resume))
-            for name, target in zip(job.forms, outs, strict=True)
-        }
+        sinks = open_sinks(job, outs, images, force=force, resume=resume)
+        for sink in sinks.values():
+            stack.enter_context(sink)
         execute(job, sinks, progress)
-        results = [_finished(job, name, sink) for name, sink in sinks.items()]
+        results = [finish(job, name, sink) for name, sink in sinks.items()]
     return results[0] if len(results) == 1 else results
 
 
@@ -262,22 +258,38 @@ def channels_first(node: Node, value: torch.Tensor) -> torch.Tensor:
     return ordered.reshape(-1, *sizes)
 
 
-def _sink(
-    job: Job, name: str, target: Any, inputs: Sequence[Any], force: bool, resume: bool
-) -> Sink:
-    settings = {**job.settings, "output": name}
-    return open_sink(
-        target,
-        job.shape(name),
-        job.forms[name].dtype,
-        force=force,
-        resume=resume,
-        settings=settings,
-        inputs=inputs,
-    )
+def open_sinks(
+    job: Job, targets: Sequence[Any], images: Sequence[Any], *, force: bool, resume: bool
+) -> dict[str, Sink]:
+    """One sink for each output of a job.
+
+    Raises:
+        BadValue: not one target for each output, or a resumed run had other settings.
+        BadFile: an output that may not be written.
+    """
+    if len(targets) != len(job.forms):
+        raise BadValue(
+            f"{len(targets)} outputs named and the network has {len(job.forms)}: "
+            f"{', '.join(job.forms)}",
+            cure="name one for each",
+        )
+    paths = [Path(one) for one in images if isinstance(one, str | os.PathLike)]
+    sinks: dict[str, Sink] = {}
+    for (name, form), target in zip(job.forms.items(), targets, strict=True):
+        sinks[name] = open_sink(
+            target,
+            job.shape(name),
+            form.dtype,
+            force=force,
+            resume=resume,
+            settings={**job.settings, "output": name},
+            inputs=paths,
+        )
+    return sinks
 
 
-def _finished(job: Job, name: str, sink: Sink) -> NDArray[Any] | Path:
+def finish(job: Job, name: str, sink: Sink) -> NDArray[Any] | Path:
+    """Complete one output: its array, (C,) where the answer has no positions, or its path."""
     result: Any = sink.finish()
     node = job.graph.nodes[name]
     if isinstance(result, np.ndarray) and all(dim is None for dim in node.dims):

@@ -1,0 +1,188 @@
+"""Rows from a camera: the width is known, the height is not, and each row counts at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from eyeshot.axes import Interval
+from eyeshot.engine.forms import form_of
+from eyeshot.engine.lowering import lower
+from eyeshot.engine.preparing import Preparation
+from eyeshot.engine.running import channels_first
+from eyeshot.engine.stream import Stream
+from eyeshot.errors import BadValue, Unsupported
+from eyeshot.frontends.torch import graph_of
+from eyeshot.geometry import Region
+from eyeshot.graph import Graph
+from eyeshot.plan import ENDLESS
+from eyeshot.runs import Run
+
+_HEIGHT = 1 << 14
+_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
+"""The network is looked at for two heights, the second as odd as it takes. If it slides in the
+same way over both, it is taken to do so over every height; ``finish`` checks the real one."""
+
+
+class RowStream:
+    """A network that takes rows as they come, and gives each output row as soon as it is ready.
+
+    Made by :func:`stream`.
+    """
+
+    def __init__(
+        self, net: nn.Module | Run, channels: int, width: tuple[int, ...], form: str, raw: bool
+    ) -> None:
+        self._module = net.net if isinstance(net, Run) else net
+        if any(child.training for child in self._module.modules()):
+            raise BadValue("the network is in training mode", cure="call net.eval() first")
+        self._size = (channels, width)
+        self._graph = self._look(_HEIGHT)
+        _same_or_refuse(self._graph, self._look_at_another_height())
+        output = self._graph.nodes[self._graph.outputs[0]]
+        weights = [t for t in self._graph.tensors.values() if t.is_floating_point()]
+        dtype = weights[0].dtype if weights else torch.float32
+        device = weights[0].device if weights else torch.device("cpu")
+        mean, std = (net.config.mean, net.config.std) if isinstance(net, Run) else ((), ())
+        self._preparation = Preparation(dtype, device, raw, mean, std)
+        self._form = form_of(form, output.channels)
+        boxes = {node.name: _open_box(self._graph, node.name) for node in self._graph}
+        self._stream = Stream(self._graph, boxes, (output.name,), open_ended=True)
+        self._output = output
+        self._rows = 0
+        self._finished = False
+
+    @property
+    def rows(self) -> int:
+        """Rows taken so far."""
+        return self._rows
+
+    def push(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Take the next rows.
+
+        Args:
+            rows: (C, n, W), or (n, W) for one channel; n may differ from call to call, even 0.
+
+        Returns:
+            The output rows that are now ready, (C', m, W'): each is given once, in order. m is 0
+            while the network still needs rows.
+
+        Raises:
+            BadValue: another width or number of channels, or the stream is finished.
+        """
+        if self._finished:
+            raise BadValue("the stream is finished", cure="make a new one")
+        samples = np.asarray(rows)
+        channels, width = self._size
+        if samples.ndim == len(width) + 1 and channels == 1:
+            samples = samples[None]
+        if samples.shape[:1] + samples.shape[2:] != (channels, *width):
+            wanted = " x ".join(str(n) for n in (channels, "n", *width))
+            raise BadValue(f"rows of shape {samples.shape}", cure=f"give {wanted}")
+        if not samples.shape[1]:
+            return self._given({})
+        self._rows += samples.shape[1]
+        return self._given({self._graph.inputs[0]: self._preparation(samples)})
+
+    def finish(self) -> NDArray[Any]:
+        """The end has come: give the rows that waited for the far border.
+
+        Raises:
+            BadValue: too few rows for this network, or none.
+            Unsupported: at this height the network does something else than it did on the way
+                (it chooses sizes by the height), so that what was given is not its answer.
+        """
+        if self._finished:
+            raise BadValue("the stream is finished already", cure="make a new one")
+        if not self._rows:
+            raise BadValue("no row was pushed", cure="push some before finish()")
+        graph = self._look(self._rows)
+        _same_or_refuse(self._graph, graph)
+        boxes = {node.name: tuple(Interval(0, n) for n in node.extents) for node in graph}
+        self._stream.close(graph, boxes)
+        self._finished = True
+        return self._given({})
+
+    def _look(self, height: int) -> Graph:
+        channels, width = self._size
+        return lower(graph_of(self._module, (channels, height, *width)))
+
+    def _look_at_another_height(self) -> Graph:
+        for step in _STEPS[:-1]:
+            try:
+                return self._look(_HEIGHT + step)
+            except Unsupported:
+                continue  # a U-Net takes multiples of its own grid alone
+        return self._look(_HEIGHT + _STEPS[-1])
+
+    def _given(self, rows: dict[str, torch.Tensor]) -> NDArray[Any]:
+        ready = self._stream.push(rows)
+        node = self._output
+        if node.name not in ready:
+            return np.empty((self._form.channels, 0, *node.extents[1:]), self._form.dtype)
+        return self._form(channels_first(node, ready[node.name]))
+
+
+def stream(
+    net: nn.Module | Run,
+    width: int | tuple[int, ...],
+    *,
+    channels: int | None = None,
+    form: str = "float32",
+    raw: bool = False,
+) -> RowStream:
+    """Run a network over rows whose number is not known, such as a line-scan camera gives.
+
+    What ``push`` and ``finish`` give, joined, is what ``net`` gives for all rows at once.
+
+    Args:
+        net: a network in eval mode, or a trained run.
+        width: of a row: columns, or all axes of space but the first.
+        channels: of a row; by default what the network's first convolution takes.
+        form: see :func:`eyeshot.run`.
+        raw: leave whole-number samples as they are; they are scaled to 0 … 1 otherwise.
+
+    Raises:
+        BadValue: the width does not suit the network.
+        Unsupported: the network cannot be run by parts, or what it does depends on the height.
+    """
+    widths = (width,) if isinstance(width, int) else tuple(width)
+    module = net.net if isinstance(net, Run) else net
+    first = next(
+        (c for c in module.modules() if isinstance(c, nn.Conv1d | nn.Conv2d | nn.Conv3d)), None
+    )
+    if channels is None and first is None:
+        raise BadValue("the number of channels is not known", cure="give channels=")
+    count = channels if channels is not None else (first.in_channels if first else 1)
+    return RowStream(net, count, widths, form, raw)
+
+
+def _open_box(graph: Graph, name: str) -> Region:
+    """All of a node, with no end to its rows."""
+    node = graph.nodes[name]
+    whole = tuple(Interval(0, n) for n in node.extents)
+    return whole if node.dims[0] is None else (Interval(0, ENDLESS), *whole[1:])
+
+
+def _same_or_refuse(one: Graph, other: Graph) -> None:
+    """Both graphs must slide along rows in the same way.
+
+    Raises:
+        Unsupported: they do not; the first layer that differs is named.
+    """
+    same = list(one.nodes) == list(other.nodes)
+    for node in one:
+        twin = other.nodes.get(node.name)
+        if not same or twin is None or _rows(node.edges) != _rows(twin.edges):
+            raise Unsupported(
+                f"{node.name} ({node.operator}) does something else at another height",
+                cure="use eyeshot.run, which knows the height, or a factor in place of a size",
+            )
+
+
+def _rows(edges: tuple[Any, ...]) -> list[tuple[str, Any]]:
+    return [(edge.source, edge.axes[0] if edge.axes else None) for edge in edges]
