@@ -212,7 +212,8 @@ def kind_lines(inspection: Inspection) -> Iterator[str]:
         counts = list(group)
         number = sum(len(one.layers) for one in counts)
         if kind == "local":
-            yield f"local: {number} operators, every one of a bounded patch"
+            operators = "1 operator," if number == 1 else f"{number} operators, every one"
+            yield f"local: {operators} of a bounded patch"
             continue
         for one in counts:
             where = ", ".join(one.layers[:3]) + (" …" if len(one.layers) > 3 else "")
