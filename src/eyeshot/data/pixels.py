@@ -32,12 +32,11 @@ def to_bytes(picture: NDArray[Any]) -> Bytes:
         BadValue: another shape or type, or a float outside 0…1.
     """
     picture = np.asarray(picture)
+    shape = picture.shape
     if picture.ndim == 2:
         picture = picture[..., None]
     if picture.ndim != 3 or not 1 <= picture.shape[2] <= 4 or picture.size == 0:
-        raise BadValue(
-            f"a picture of shape {picture.shape}", cure="expected (H, W) or (H, W, C), C 1 to 4"
-        )
+        raise BadValue(f"a picture of shape {shape}", cure="expected (H, W) or (H, W, C), C 1 to 4")
     scaled = _scale(picture)
     if scaled.shape[2] in (2, 4):
         scaled = _lay_on_white(scaled)
