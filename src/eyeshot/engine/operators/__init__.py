@@ -36,7 +36,16 @@ _TABLE: dict[str, Callable[[Node, Tensors], Operator]] = {
     "unbind": shaping.selecting,
     **dict.fromkeys(("cat", "concat", "concatenate"), shaping.concatenation),
     **dict.fromkeys(
-        ("view", "reshape", "flatten", "unflatten", "_unsafe_view", "expand", "squeeze"),
+        (
+            "view",
+            "reshape",
+            "flatten",
+            "unflatten",
+            "_unsafe_view",
+            "expand",
+            "expand_as",
+            "squeeze",
+        ),
         shaping.reshaping,
     ),
     "pixel_shuffle": shaping.shuffling,

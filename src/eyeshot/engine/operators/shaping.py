@@ -112,7 +112,7 @@ def reshaping(node: Node, tensors: Tensors) -> Operator:
 
     def compute(inputs: list[Rectangle], box: Box) -> torch.Tensor:
         given = inputs[0]
-        if called == "expand":
+        if called in ("expand", "expand_as"):
             return given.value.expand(local_shape(node, box))
         reached = tuple(
             _reached(axis, side) for axis, side in zip(given.axes, given.box, strict=True)
