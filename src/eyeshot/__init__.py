@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from eyeshot import data as data
     from eyeshot import errors as errors
     from eyeshot import images as images
     from eyeshot import reference as reference
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 
 # name -> where it lives; "module" alone is the module itself
 _EXPORTS = {
+    "data": "eyeshot.data",
     "errors": "eyeshot.errors",
     "images": "eyeshot.images",
     "dense": "eyeshot.densification:dense",
