@@ -28,7 +28,7 @@ FLOORS = [
     ["runs"],
     ["frontends"],
     ["training", "evaluation", "features", "explanation"],
-    ["inspection"],
+    ["inspection", "densification"],
     ["plan"],
     ["engine"],
     ["report"],

@@ -39,6 +39,7 @@ def digit_cnn(
     width: int = 16,
     depth: int = 2,
     hidden: int = 128,
+    padding: int = 1,
 ) -> Classifier:
     """The tutorial network: ``depth`` times convolution, ReLU and max-pool, then two linear layers.
 
@@ -53,24 +54,42 @@ def digit_cnn(
         width: channels after conv1; every further convolution doubles them.
         depth: how many times convolution, ReLU and pool.
         hidden: outputs of fc1.
+        padding: 1, or 0 for convolutions without padding, each of which takes two pixels off both
+            sides: such a network has an exact dense form (:func:`eyeshot.dense`).
 
     Raises:
-        BadValue: a number below 1, or an input too small to be halved ``depth`` times.
+        BadValue: a number out of range, or an input too small to be halved ``depth`` times.
     """
-    height, breadth = _check(in_channels, classes, size, depth, width=width, hidden=hidden)
+    _check(in_channels, classes, size, depth, width=width, hidden=hidden)
+    height, breadth = _left_by_digit_cnn(size, depth, padding)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels = in_channels
     for step in range(1, depth + 1):
         wider = width * 2 ** (step - 1)
-        layers[f"conv{step}"] = nn.Conv2d(channels, wider, 3, padding=1)
+        layers[f"conv{step}"] = nn.Conv2d(channels, wider, 3, padding=padding)
         layers[f"relu{step}"] = nn.ReLU()
         layers[f"pool{step}"] = nn.MaxPool2d(2)
         channels = wider
     layers["flatten"] = nn.Flatten()
-    layers["fc1"] = nn.Linear(channels * (height >> depth) * (breadth >> depth), hidden)
+    layers["fc1"] = nn.Linear(channels * height * breadth, hidden)
     layers[f"relu{depth + 1}"] = nn.ReLU()
     layers["fc2"] = nn.Linear(hidden, classes)
     return Classifier(layers)
+
+
+def _left_by_digit_cnn(size: tuple[int, int], depth: int, padding: int) -> tuple[int, int]:
+    """Height and width of the last pool's maps."""
+    if padding not in (0, 1):
+        raise BadValue(f"padding is {padding}", cure="use 1, or 0 for none")
+    height, breadth = size
+    for _ in range(depth):
+        height, breadth = (height + 2 * padding - 2) // 2, (breadth + 2 * padding - 2) // 2
+    if min(height, breadth) < 1:
+        raise BadValue(
+            f"an input of {size[0]}×{size[1]} has no pixel left behind {depth} unpadded stages",
+            cure=f"use at least {3 * 2**depth - 2} pixels each way, or a smaller depth",
+        )
+    return height, breadth
 
 
 def small_vgg(
@@ -123,8 +142,8 @@ def small_vgg(
 
 def _check(
     in_channels: int, classes: int, size: tuple[int, int], depth: int, **counts: int
-) -> tuple[int, int]:
-    """Return ``size`` when every count is at least 1 and the size can be halved ``depth`` times."""
+) -> None:
+    """Refuse a count below 1, and a ``size`` that cannot be halved ``depth`` times."""
     counts = {"in_channels": in_channels, "classes": classes, "depth": depth, **counts}
     for name, value in counts.items():
         if value < 1:
@@ -135,4 +154,3 @@ def _check(
             f"an input of {height}×{breadth} cannot be halved {depth} times",
             cure=f"use at least {2**depth}×{2**depth} pixels, or a smaller depth",
         )
-    return height, breadth

@@ -1,0 +1,35 @@
+"""Where a dense form differs from its classifier: a crop has padding where a page goes on."""
+
+from __future__ import annotations
+
+from eyeshot.axes import Interval, Pad, Window
+from eyeshot.densification.form import Geometry
+from eyeshot.graph import Graph, Node
+
+
+def padding_notes(graph: Graph, geometry: Geometry) -> tuple[str, ...]:
+    """One sentence where the classifier pads; none where it does not."""
+    padded = [node.name for node in graph if _pads(graph, node)]
+    if not padded:
+        return ()
+    seen = ", ".join(
+        f"[{side.lo}, {side.hi}) for a crop of [0, {n})"
+        for side, n in zip(geometry.field, geometry.crop, strict=True)
+    )
+    verb = "pads" if len(padded) == 1 else "pad"
+    return (
+        f"{', '.join(padded)} {verb}: around its crop the classifier sees padding where the dense "
+        f"form sees the page, so that their values differ; a position sees "
+        f"the pixels {seen}; without padding it would be exact",
+    )
+
+
+def _pads(graph: Graph, node: Node) -> bool:
+    for edge in node.edges:
+        source = graph.nodes[edge.source]
+        for axis, n, extent in zip(edge.axes, source.extents, node.extents, strict=True):
+            if isinstance(axis, (Window, Pad)):
+                needs = axis.needs(Interval(0, extent), n)
+                if needs.lo < 0 or needs.hi > n:
+                    return True
+    return False

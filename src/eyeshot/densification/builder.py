@@ -1,0 +1,145 @@
+"""A dense form as it grows: what its rules are given, and how they refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eyeshot.axes import Interval
+from eyeshot.densification.form import Step
+from eyeshot.densification.values import Value, natural
+from eyeshot.errors import Unsupported
+from eyeshot.graph import Call, Graph, Node, Ref
+
+
+class Builder:
+    """The steps of a dense form so far.
+
+    Attributes:
+        graph: of the classifier, in eval mode, at the size of a crop.
+        every_pixel: whether strides are undone, so that there is a position for every pixel.
+        steps: what the dense form computes.
+    """
+
+    def __init__(self, graph: Graph, every_pixel: bool) -> None:
+        self.graph, self.every_pixel = graph, every_pixel
+        self.steps: list[Step] = []
+
+    def begin(self, node: Node) -> Value:
+        """The input of the classifier: the page."""
+        shape = node.shape[1:]
+        ones = (1,) * (len(shape) - 1)
+        return Value(node.name, shape, natural(shape), ones, ones, (Interval(0, 1),) * len(ones))
+
+    def add(
+        self, node: Node, target: nn.Module | Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> None:
+        """One more step; the value that it gives carries the node's name."""
+        self.steps.append(Step(node.name, target, args, kwargs))
+
+    def behind(
+        self,
+        node: Node,
+        source: Value,
+        shape: tuple[int, ...],
+        taps: Sequence[Interval],
+        strides: Sequence[int],
+    ) -> Value:
+        """The value behind windows on ``source``.
+
+        Args:
+            node: the node that slides.
+            source: what it reads.
+            shape: (C, h, w) of what it gives for one crop.
+            taps: the places of ``source`` that its first place reads, along each axis.
+            strides: places from one window to the next, along each axis.
+        """
+        further = _times(source.step if self.every_pixel else source.stride, strides)
+        return replace(
+            source,
+            name=node.name,
+            shape=shape,
+            places=natural(shape),
+            stride=source.stride if self.every_pixel else further,
+            step=further if self.every_pixel else source.step,
+            field=source.seen_through(taps),
+        )
+
+
+def called(node: Node) -> Call:
+    """The node's call, which every node but an input has."""
+    if node.call is None:
+        raise refusal(node, "has nothing to call")
+    return node.call
+
+
+def refusal(node: Node, reason: str) -> Unsupported:
+    """That an operator has no dense form, by its layer's name."""
+    return Unsupported(
+        f"{node.name} ({node.operator}) has no dense form: {reason}",
+        cure="replace the layer, or run the classifier crop by crop",
+    )
+
+
+def slid_axes(node: Node, source: Value) -> int:
+    """How many axes the map has that a window slides over.
+
+    Raises:
+        Unsupported: it is no map any more.
+    """
+    if not source.is_map:
+        raise refusal(node, "it slides over a map whose numbers were moved about")
+    return len(source.window)
+
+
+def check_alike(node: Node, sources: Sequence[Value]) -> None:
+    """Raise Unsupported unless all operands hold the same places of the crop on the same grid."""
+    first = sources[0]
+    grid = (first.window, first.stride, first.step)
+    if any((value.window, value.stride, value.step) != grid for value in sources):
+        raise refusal(node, "it joins values of different sizes, which every crop has of its own")
+
+
+def hull(sources: Sequence[Value]) -> tuple[Interval, ...]:
+    """What is seen by a position that reads the same position of all of them."""
+    field = sources[0].field
+    for value in sources[1:]:
+        field = tuple(a.hull(b) for a, b in zip(field, value.field, strict=True))
+    return field
+
+
+def renamed(args: Sequence[Any], names: Mapping[str, Any]) -> tuple[Any, ...]:
+    """A call's arguments with other things in place of its nodes."""
+
+    def put(value: Any) -> Any:
+        if isinstance(value, Ref):
+            return names[value.node]
+        if isinstance(value, (list, tuple)):
+            return [put(one) for one in value]
+        return value
+
+    return tuple(put(value) for value in args)
+
+
+def per_channel(node: Node, tensor: Tensor, source: Value) -> Tensor:
+    """A tensor that is broadcast to the classifier's value, as an operand of the map: (C, 1, 1).
+
+    Raises:
+        Unsupported: it differs from place to place of the crop, and a position of the map is a
+            place of many crops.
+    """
+    numbers = tensor.broadcast_to((1, *source.places.shape)).reshape(-1)
+    ordered = torch.empty_like(numbers)
+    ordered[source.places.reshape(-1).to(tensor.device)] = numbers
+    channels = ordered.reshape(source.shape[0], -1)
+    if not torch.equal(channels, channels[:, :1].expand_as(channels)):
+        raise refusal(node, "it weighs each place of the crop by a number of its own")
+    return channels[:, 0].reshape(-1, *(1 for _ in source.window)).clone()
+
+
+def _times(one: Sequence[int], other: Sequence[int]) -> tuple[int, ...]:
+    return tuple(a * b for a, b in zip(one, other, strict=True))

@@ -1,0 +1,159 @@
+"""The dense form itself: a list of steps, its layers under the names of the classifier's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from eyeshot.axes import Interval
+from eyeshot.graph import Ref, Weight
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One value of the dense form: a layer of it, or a plain function, called on earlier values.
+
+    Attributes:
+        name: of the value.
+        target: the layer, or the function.
+        args: with Ref in place of earlier values and Weight in place of tensors.
+        kwargs: likewise.
+    """
+
+    name: str
+    target: nn.Module | Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Where the positions of a dense form lie on the page, along each spatial axis.
+
+    Attributes:
+        crop: pixels of the pictures that the classifier takes.
+        stride: pixels from one position to the next.
+        field: the pixels that position 0 sees, whose crop is [0, crop).
+    """
+
+    crop: tuple[int, ...]
+    stride: tuple[int, ...]
+    field: tuple[Interval, ...]
+
+
+class DenseForm(nn.Module):
+    """A classifier of crops made into a network over pages: what :func:`eyeshot.dense` returns.
+
+    (N, C, H, W) → (N, classes, rows, columns). Position (i, j) is about the crop whose first pixel
+    is (i·stride, j·stride); there is one for every crop that fits, and one more where only pixels
+    are missing that the classifier does not look at. A plain module: it is saved, exported, trained
+    and streamed as any other.
+
+    Attributes:
+        crop: (height, width) of the pictures that the classifier takes.
+        stride: pixels from one position to the next, along each axis.
+        field: the pixels that position 0 sees, along each axis. Smaller than the crop where the
+            classifier's windows leave pixels unread, larger where it pads.
+        notes: where the values differ from those of the classifier, and why; empty: nowhere.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        source: str,
+        result: str,
+        geometry: Geometry,
+        notes: tuple[str, ...],
+    ) -> None:
+        super().__init__()
+        self.crop, self.stride, self.field = geometry.crop, geometry.stride, geometry.field
+        self.notes = notes
+        self._source, self._result = source, result
+        # (name, path of the layer or the function, args, kwargs): layers only by their path, so
+        # that a copy of this module calls its own.
+        self._steps: list[tuple[str, str | Callable[..., Any], tuple[Any, ...], dict[str, Any]]]
+        self._steps = []
+        for step in steps:
+            target = step.target
+            place = _plant(self, step.name, target) if isinstance(target, nn.Module) else target
+            self._steps.append((step.name, place, step.args, step.kwargs))
+
+    @property
+    def exact(self) -> bool:
+        """Whether every value is the classifier's on its crop, to rounding."""
+        return not self.notes
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores (N, classes, rows, columns) of all crops of the pages ``x`` (N, C, H, W)."""
+        values: dict[str, Tensor] = {self._source: x}
+
+        def put(value: Any) -> Any:
+            if isinstance(value, Ref):
+                return values[value.node]
+            if isinstance(value, (list, tuple)):
+                return [put(one) for one in value]
+            return value
+
+        for name, place, args, kwargs in self._steps:
+            target = self.get_submodule(place) if isinstance(place, str) else place
+            values[name] = target(*map(put, args), **kwargs)
+        return values[self._result]
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows besides the layers."""
+        return f"crop={self.crop}, stride={self.stride}"
+
+
+class Weighted(nn.Module):
+    """A function of a value and tensors of the network: ``x * scale``, ``x - mean``, ``prelu``."""
+
+    def __init__(
+        self, function: Callable[..., Any], args: Sequence[Any], tensors: dict[str, Tensor]
+    ) -> None:
+        super().__init__()
+        self._function, self._args = function, tuple(args)
+        self._names: dict[str, str] = {}
+        for name, tensor in tensors.items():
+            own = self._names[name] = name.rpartition(".")[2].replace("#", "_")
+            if isinstance(tensor, nn.Parameter):
+                self.register_parameter(own, tensor)
+            else:
+                self.register_buffer(own, tensor)
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """The function, with the values and the tensors where they belong."""
+        given = iter(values)
+
+        def put(value: Any) -> Any:
+            if isinstance(value, Ref):
+                return next(given)
+            return getattr(self, self._names[value.name]) if isinstance(value, Weight) else value
+
+        result: Tensor = self._function(*map(put, self._args))
+        return result
+
+
+def _plant(root: nn.Module, name: str, module: nn.Module) -> str:
+    """Put a module under a dotted name, or one near it where that is taken; return the name."""
+    parent, path = root, []
+    *parts, leaf = name.split(".")
+    for part in parts:
+        child = parent._modules.get(part)
+        if child is None:
+            child = nn.Module()
+            part = _free(parent, part)
+            parent.add_module(part, child)
+        parent = child
+        path.append(part)
+    leaf = _free(parent, leaf)
+    parent.add_module(leaf, module)
+    return ".".join([*path, leaf])
+
+
+def _free(parent: nn.Module, name: str) -> str:
+    while hasattr(parent, name):
+        name += "_"
+    return name

@@ -1,0 +1,176 @@
+"""The layers of a dense form, built from the nodes of the classifier; every weight is a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eyeshot.axes import Window
+from eyeshot.errors import Unsupported
+from eyeshot.graph import Graph, Node, Weight
+
+_CONVOLUTIONS: tuple[Any, ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_BATCH_NORMS: tuple[Any, ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_MAX_POOLS: tuple[Any, ...] = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+_AVERAGE_POOLS: tuple[Any, ...] = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+
+
+def convolution(node: Node, graph: Graph, step: tuple[int, ...], every_pixel: bool) -> nn.Module:
+    """The same convolution; at every pixel, its kernel spread by ``step`` and its stride 1.
+
+    Raises:
+        Unsupported: uneven padding that would have to be spread.
+    """
+    told = node.attributes
+    pads = tuple(told["padding"])
+    if any(before != after for before, after in pads):
+        if any(s > 1 for s in step):
+            raise Unsupported(
+                f"{node.name} pads unevenly behind a stride, which has no form at every pixel",
+                cure="leave every_pixel out, or pad by the same number on both sides",
+            )
+        padding: Any = "same"  # the one way in which torch pads unevenly
+    else:
+        padding = tuple(before * s for (before, _), s in zip(pads, step, strict=True))
+    weight = graph.tensors[node.weights[0]]
+    bias = graph.tensors[node.weights[1]] if told["bias"] else None
+    options = {
+        "stride": (1,) * len(step) if every_pixel else told["stride"],
+        "padding": padding,
+        "dilation": _times(told["dilation"], step),
+        "groups": told["groups"],
+    }
+    return convolve(weight, bias, **options)
+
+
+def convolve(weight: Tensor, bias: Tensor | None, *, groups: int = 1, **options: Any) -> nn.Module:
+    """A convolution with copies of these weights, (out, in / groups, *kernel)."""
+    kernel = tuple(weight.shape[2:])
+    # On the meta device no weights are drawn, so that the caller's random numbers are not used up.
+    empty: nn.Module = _CONVOLUTIONS[len(kernel) - 1](
+        weight.shape[1] * groups,
+        weight.shape[0],
+        kernel,
+        groups=groups,
+        bias=bias is not None,
+        device="meta",
+        dtype=weight.dtype,
+        **options,
+    )
+    layer = empty.to_empty(device=weight.device)
+    _fill(layer, {"weight": weight} if bias is None else {"weight": weight, "bias": bias})
+    return layer
+
+
+def pooling(
+    node: Node, window: tuple[int, ...], step: tuple[int, ...], every_pixel: bool
+) -> nn.Module:
+    """The same pooling; at every pixel, a max-pool's window spread and its stride 1.
+
+    Raises:
+        Unsupported: an average over spread places, for which torch has no layer.
+    """
+    told = node.attributes
+    axes = len(told["kernel"])
+    stride = (1,) * axes if every_pixel else told["stride"]
+    padding = tuple(before * s for (before, _), s in zip(told["padding"], step, strict=True))
+    ceil = _hangs_over(node, window)
+    if node.operator.startswith("max"):
+        dilation = _times(told["dilation"], step)
+        layer: nn.Module = _MAX_POOLS[axes - 1](
+            told["kernel"], stride, padding, dilation, ceil_mode=ceil
+        )
+        return layer
+    _refuse_spread(node, step)
+    options: dict[str, Any] = {"count_include_pad": told["count_include_pad"]}
+    if axes > 1 and node.call is not None and len(node.call.args) > 6:
+        options["divisor_override"] = node.call.args[6]
+    average: nn.Module = _AVERAGE_POOLS[axes - 1](told["kernel"], stride, padding, ceil, **options)
+    return average
+
+
+def window_pooling(
+    node: Node, windows: Sequence[Window], step: tuple[int, ...], every_pixel: bool
+) -> nn.Module:
+    """The mean or the largest of each window: what a pool over the whole crop is on a page.
+
+    Raises:
+        Unsupported: an average over spread places.
+    """
+    largest = "max" in node.operator
+    if not largest:
+        _refuse_spread(node, step)
+    kernel = tuple(window.kernel for window in windows)
+    stride = tuple(1 if every_pixel else window.stride for window in windows)
+    options = {"dilation": step} if largest else {}
+    pools = _MAX_POOLS if largest else _AVERAGE_POOLS
+    layer: nn.Module = pools[len(kernel) - 1](kernel, stride, **options)
+    return layer
+
+
+def _refuse_spread(node: Node, step: tuple[int, ...]) -> None:
+    """Raise Unsupported where an average would be taken over places that do not lie together."""
+    if any(s > 1 for s in step):
+        raise Unsupported(
+            f"{node.name} averages behind a stride of {max(step)}, which has no form at every "
+            "pixel",
+            cure="leave every_pixel out, or pool by the largest value",
+        )
+
+
+def batch_norm(node: Node, graph: Graph, axes: int) -> nn.Module:
+    """Batch normalisation in eval mode over maps of so many axes."""
+    scale, shift, mean, variance = batch_norm_tensors(node, graph)
+    layer: nn.Module = _BATCH_NORMS[axes - 1](
+        len(mean), eps=epsilon(node), affine=scale is not None, device=mean.device, dtype=mean.dtype
+    )
+    tensors = {"running_mean": mean, "running_var": variance}
+    if scale is not None and shift is not None:
+        tensors |= {"weight": scale, "bias": shift}
+    _fill(layer, tensors)
+    return layer.eval()
+
+
+def batch_norm_tensors(
+    node: Node, graph: Graph
+) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor]:
+    """γ, β (None where there are none), μ and σ² of a batch normalisation."""
+    args: Sequence[Any] = () if node.call is None else node.call.args
+    given = [graph.tensors[a.name].detach() if isinstance(a, Weight) else None for a in args[1:5]]
+    scale, shift, mean, variance = given
+    if mean is None or variance is None:
+        raise Unsupported(
+            f"{node.name} keeps no running statistics", cure="train with track_running_stats=True"
+        )
+    return scale, shift, mean, variance
+
+
+def epsilon(node: Node) -> float:
+    """What a batch normalisation adds to the variance."""
+    return 0.0 if node.call is None else float(node.call.args[7])
+
+
+def _hangs_over(node: Node, window: tuple[int, ...]) -> bool:
+    """Whether a last window hangs over the end of a crop of ``window`` places.
+
+    Where none does, none may at the end of the page: it would be about no crop.
+    """
+    return any(
+        isinstance(axis, Window) and axis.extent(n) != replace(axis, ceil_mode=False).extent(n)
+        for axis, n in zip(node.edges[0].axes, window, strict=True)
+    )
+
+
+def _fill(layer: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    own = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
+
+
+def _times(one: Sequence[int], other: Sequence[int]) -> tuple[int, ...]:
+    return tuple(a * b for a, b in zip(one, other, strict=True))
