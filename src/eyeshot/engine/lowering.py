@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import torch
 
-from eyeshot.graph import Graph, Node, Weight
+from eyeshot.graph import Edge, Graph, Node, Weight
 
 _CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
 _TRANSPOSED = frozenset({"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})
@@ -38,7 +38,53 @@ def lower(graph: Graph) -> Graph:
             nodes[node.name] = fused
         else:
             nodes[node.name] = node
+    _split_concatenations(nodes, tensors, graph)
     return replace(graph, nodes=nodes, tensors=tensors)
+
+
+def _split_concatenations(
+    nodes: dict[str, Node], tensors: dict[str, torch.Tensor], graph: Graph
+) -> None:
+    """A convolution of joined channels becomes a sum of convolutions, and nothing is joined.
+
+    conv([a, b]) = conv(a) + conv(b), each with its own channels of the kernel. The skip of a U-Net
+    is then read where it lies, and no map of both is ever written.
+    """
+    readers: dict[str, list[str]] = {name: [] for name in nodes}
+    for node in nodes.values():
+        for edge in node.edges:
+            readers[edge.source].append(node.name)
+    for name, node in list(nodes.items()):
+        joined = nodes.get(node.edges[0].source) if node.edges else None
+        if joined is None or readers[joined.name] != [name] or joined.name in graph.outputs:
+            continue
+        parts = _channels_joined(joined, nodes)
+        whole = node.operator in _CONVOLUTIONS and node.attributes["groups"] == 1
+        if not whole or parts is None or sum(parts) != node.attributes["in_channels"]:
+            continue
+        axes = node.edges[0].axes
+        edges = tuple(Edge(edge.source, axes) for edge in joined.edges)
+        names = tuple(f"{name}.part{i}" for i in range(len(parts)))
+        kernel = tensors[node.weights[0]].detach()
+        for part, piece in zip(names, torch.split(kernel, parts, dim=1), strict=True):
+            tensors[part] = piece.contiguous()
+        attributes = {**node.attributes, "parts": len(parts)}
+        nodes[name] = replace(
+            node, edges=edges, weights=(*names, *node.weights[1:]), attributes=attributes
+        )
+        del nodes[joined.name]
+
+
+def _channels_joined(node: Node, nodes: Mapping[str, Node]) -> list[int] | None:
+    """Channels of each part of a concatenation over channels; None if it is something else."""
+    if node.operator not in ("cat", "concat", "concatenate") or node.weights:
+        return None
+    if node.attributes["dim"] != 1 or len(node.edges) < 2:
+        return None
+    names = [edge.source for edge in node.edges]
+    # A part that is joined twice is one edge for two places; such a net is left as it is.
+    called = [ref.node for ref in node.call.args[0]] if node.call is not None else []
+    return [nodes[name].shape[1] for name in names] if called == names else None
 
 
 def _fuse(before: Node, node: Node, tensors: dict[str, torch.Tensor]) -> Node | None:

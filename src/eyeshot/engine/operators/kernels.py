@@ -1,8 +1,8 @@
-"""The convolution kernels, behind one small interface: a value and its padding in, a value out."""
+"""The convolution kernels, behind one small interface: padded values in, a value out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,25 +10,45 @@ import torch.nn.functional as F
 
 from eyeshot.graph import Node
 
-Convolver = Callable[[torch.Tensor, list[int]], torch.Tensor]
+Padded = tuple[torch.Tensor, list[int]]
+"""A value, and the zero padding left to the kernel along each of its axes."""
+
+Convolver = Callable[[Sequence[Padded]], torch.Tensor]
+"""The sum of one convolution for each value, then the bias and the activation."""
 
 _CONVOLUTIONS: dict[int, Callable[..., torch.Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_LAYOUTS_KEPT = 8
 
 
-def convolver(node: Node, weight: torch.Tensor, bias: torch.Tensor | None) -> Convolver:
-    """The fastest kernel there is for this convolution, on the weight's device and type."""
-    stride, dilation = list(node.attributes["stride"]), list(node.attributes["dilation"])
-    groups = int(node.attributes["groups"])
+def convolver(node: Node, weights: Sequence[torch.Tensor], bias: torch.Tensor | None) -> Convolver:
+    """The fastest kernel there is for this convolution, on the weights' device and type."""
+    options = (
+        list(node.attributes["stride"]),
+        list(node.attributes["dilation"]),
+        int(node.attributes["groups"]),
+    )
     relu = node.attributes.get("activation") == "relu"
-    if _has_onednn(weight):
-        return _onednn(weight, bias, stride, dilation, groups, relu)
-    convolve = _CONVOLUTIONS[weight.ndim - 2]
+    make = _onednn if _has_onednn(weights[0]) else _plain
+    return make(weights, bias, options, relu)
 
-    def plain(value: torch.Tensor, padding: list[int]) -> torch.Tensor:
-        result = convolve(value, weight, bias, stride, padding, dilation, groups)
-        return torch.relu_(result) if relu else result
 
-    return plain
+def _plain(
+    weights: Sequence[torch.Tensor],
+    bias: torch.Tensor | None,
+    options: tuple[list[int], list[int], int],
+    relu: bool,
+) -> Convolver:
+    convolve = _CONVOLUTIONS[weights[0].ndim - 2]
+    stride, dilation, groups = options
+
+    def compute(values: Sequence[Padded]) -> torch.Tensor:
+        (first, padding), *others = values
+        total = convolve(first, weights[0], bias, stride, padding, dilation, groups)
+        for weight, (value, padding) in zip(weights[1:], others, strict=True):
+            total += convolve(value, weight, None, stride, padding, dilation, groups)
+        return torch.relu_(total) if relu else total
+
+    return compute
 
 
 def _has_onednn(weight: torch.Tensor) -> bool:
@@ -42,33 +62,53 @@ def _has_onednn(weight: torch.Tensor) -> bool:
 
 
 def _onednn(
-    weight: torch.Tensor,
+    weights: Sequence[torch.Tensor],
     bias: torch.Tensor | None,
-    stride: list[int],
-    dilation: list[int],
-    groups: int,
+    options: tuple[list[int], list[int], int],
     relu: bool,
 ) -> Convolver:
-    """oneDNN's convolution with the activation in the same call, and the weight laid out for it.
-
-    The layout that oneDNN likes depends on the size of the picture, so it is made anew when the
-    size changes: for the first and last band, and once for all those between.
-    """
+    """oneDNN's convolution with the activation, or the sum so far, in the same call."""
     convolve: Any = torch.ops.mkldnn._convolution_pointwise
-    reorder: Any = torch.ops.mkldnn._reorder_convolution_weight
-    packed: dict[tuple[int, ...], torch.Tensor] = {}
+    add: Any = torch.ops.mkldnn._convolution_pointwise_.binary
+    packed = [_Packed(weight, options) for weight in weights]
+    stride, dilation, groups = options
 
-    def fused(value: torch.Tensor, padding: list[int]) -> torch.Tensor:
+    def compute(values: Sequence[Padded]) -> torch.Tensor:
+        last = len(values) - 1
+        total = torch.empty(0)
+        for i, (value, padding) in enumerate(values):
+            value = value.contiguous(memory_format=torch.channels_last)
+            unary = "relu" if relu and i == last else None
+            weight = packed[i].laid_out(value, padding)
+            settings = (padding, stride, dilation, groups)
+            if i == 0:
+                total = convolve(value, weight, bias, *settings, unary or "none", [], "")
+            else:
+                add(total, value, weight, None, *settings, "add", 1.0, unary, [], "")
+        return total
+
+    return compute
+
+
+class _Packed:
+    """A weight in the layout that oneDNN likes, which depends on the size of the picture.
+
+    It is made anew when the size changes: for the first and last band, and once for all those
+    between.
+    """
+
+    def __init__(self, weight: torch.Tensor, options: tuple[list[int], list[int], int]) -> None:
+        self._weight, self._options = weight, options
+        self._layouts: dict[tuple[int, ...], torch.Tensor] = {}
+
+    def laid_out(self, value: torch.Tensor, padding: list[int]) -> torch.Tensor:
+        """The weight for values of this shape."""
         key = (*value.shape, *padding)
-        if key not in packed:
-            if len(packed) > 8:
-                packed.clear()
-            packed[key] = reorder(weight, padding, stride, dilation, groups, list(value.shape))
-        value = value.contiguous(memory_format=torch.channels_last)
-        attribute = "relu" if relu else "none"
-        result: torch.Tensor = convolve(
-            value, packed[key], bias, padding, stride, dilation, groups, attribute, [], ""
-        )
-        return result
-
-    return fused
+        if key not in self._layouts:
+            if len(self._layouts) >= _LAYOUTS_KEPT:
+                self._layouts.clear()
+            reorder: Any = torch.ops.mkldnn._reorder_convolution_weight
+            stride, dilation, groups = self._options
+            shape = list(value.shape)
+            self._layouts[key] = reorder(self._weight, padding, stride, dilation, groups, shape)
+        return self._layouts[key]

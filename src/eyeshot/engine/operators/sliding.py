@@ -34,28 +34,30 @@ _TRANSPOSED: dict[int, Callable[..., torch.Tensor]] = {
 }
 
 
-def weight_and_bias(node: Node, tensors: Tensors) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The tensors of a convolution, in the order of its call."""
-    bias = tensors[node.weights[1]] if node.attributes["bias"] else None
-    return tensors[node.weights[0]], bias
+def weights_and_bias(
+    node: Node, tensors: Tensors
+) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+    """The kernels of a convolution, one for each input, and its bias."""
+    parts = int(node.attributes.get("parts", 1))
+    bias = tensors[node.weights[parts]] if node.attributes["bias"] else None
+    return [tensors[name] for name in node.weights[:parts]], bias
 
 
 def convolution(node: Node, tensors: Tensors) -> Operator:
-    """conv1d, conv2d, conv3d, with an activation where lowering has put one."""
-    weight, bias = weight_and_bias(node, tensors)
-    convolve = convolver(node, weight, bias)
-    count = weight.ndim - 2
+    """conv1d, conv2d, conv3d, with what lowering has folded in: an activation, joined channels."""
+    weights, bias = weights_and_bias(node, tensors)
+    convolve = convolver(node, weights, bias)
+    count = weights[0].ndim - 2
 
     def compute(inputs: list[Rectangle], box: Box) -> torch.Tensor:
-        value, padding = padded(inputs[0], box, count, 0.0)
-        return convolve(value, padding)
+        return convolve([padded(given, box, count, 0.0) for given in inputs])
 
     return compute
 
 
 def transposed_convolution(node: Node, tensors: Tensors) -> Operator:
     """conv_transpose1d, 2d, 3d: the rows that a band of inputs reaches, cut to those wanted."""
-    weight, bias = weight_and_bias(node, tensors)
+    (weight,), bias = weights_and_bias(node, tensors)
     count = weight.ndim - 2
     convolve = _TRANSPOSED[count]
     options: dict[str, Any] = {
@@ -69,6 +71,8 @@ def transposed_convolution(node: Node, tensors: Tensors) -> Operator:
     def compute(inputs: list[Rectangle], box: Box) -> torch.Tensor:
         given = inputs[0]
         first = given.value.ndim - count
+        if _exactly_reached(given, box, first):
+            return finish(convolve(given.value, weight, bias, **options))
         if given.value.numel() == 0:
             value = given.value.new_zeros(_reached(node, given, box))
         else:
@@ -86,6 +90,17 @@ def _reached(node: Node, given: Rectangle, box: Box) -> list[int]:
         if dim is not None:
             shape[dim] = len(side)
     return shape
+
+
+def _exactly_reached(given: Rectangle, box: Box, first: int) -> bool:
+    """Whether the inputs reach just the outputs wanted, as when the kernel is the stride."""
+    for dim, axis, side, held in zip(given.dims, given.axes, box, given.box, strict=True):
+        if dim is None or dim < first or not isinstance(axis, Transpose) or not held:
+            return False
+        start = held.lo * axis.stride - axis.padding
+        if side != Interval(start, start + (len(held) - 1) * axis.stride + axis.span):
+            return False
+    return True
 
 
 def _placed(value: torch.Tensor, given: Rectangle, box: Box, first: int) -> torch.Tensor:
