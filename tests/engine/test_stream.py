@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tests.networks import CHANNELS, graph_or_reject, networks, runs_at
 from torch import nn
 
 from eyeshot.axes import Interval
@@ -15,6 +14,7 @@ from eyeshot.engine.stream import Stream
 from eyeshot.errors import Unsupported
 from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
+from tests.networks import CHANNELS, graph_or_reject, networks, runs_at
 
 SIZES = {1: st.integers(1, 60), 2: st.integers(1, 24), 3: st.integers(1, 8)}
 

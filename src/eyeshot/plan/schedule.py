@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from eyeshot.axes import Everything, Interval
+from eyeshot.axes import Everything, Interval, Transpose
 from eyeshot.geometry import Region
 from eyeshot.graph import Edge, Graph, Node
 
@@ -93,7 +93,7 @@ class Schedule:
 
     def ready(self, progress: Progress) -> Interval:
         """The rows to compute next: those that the inputs now allow, a band of them at most."""
-        target = min(progress.end, progress.done + progress.most)
+        target = _a_band_on(progress)
         for edge in progress.node.edges:
             source = self._all[edge.source]
             if source.done < source.end:  # else all that is read of it is there
@@ -125,3 +125,16 @@ class Schedule:
             return edge.axes[0].keeps(reader.done)
         reads = edge.axes[0].reads(Interval(reader.done, reader.end), source.size)
         return reads.lo if reads else source.done
+
+
+def _a_band_on(progress: Progress) -> int:
+    """Where a band of work ends.
+
+    In a transposed window that is where an input's reach ends, so that none is spread out twice.
+    """
+    target = progress.done + progress.most
+    for edge in progress.node.edges:
+        axis = edge.axes[0]
+        if isinstance(axis, Transpose):
+            target += -(target + axis.padding) % axis.stride
+    return min(progress.end, target)
