@@ -41,15 +41,21 @@ class LineBuffer:
             count: how many; the extent of ``value`` along the rows' dimension.
             borrowed: the memory is another's (a view of an input), which may change it later.
         """
-        held = len(self.rows)
-        if self._dim is None or held == 0:
+        room = self.room(count)
+        if room is None:
             self._store, self._start, self._borrowed = value, 0, borrowed
-        else:
-            store = self._reserve(self._store, value, held, count)
-            store.narrow(self._dim, self._start + held, count).copy_(value)
-            self._store, self._borrowed = store, False
+        elif room.data_ptr() != value.data_ptr():  # else it was written where it belongs
+            room.copy_(value)
         self.rows = Interval(self.rows.lo, self.rows.hi + count)
         self.most = max(self.most, len(self.rows))
+
+    def room(self, count: int) -> torch.Tensor | None:
+        """Where the next ``count`` rows belong; None where they are taken over as they come."""
+        held = len(self.rows)
+        if self._dim is None or held == 0:
+            return None
+        self._store, self._borrowed = self._reserve(self._store, held, count), False
+        return self._store.narrow(self._dim, self._start + held, count)
 
     def window(self, rows: Interval) -> torch.Tensor:
         """A view of some of the rows held."""
@@ -73,9 +79,7 @@ class LineBuffer:
             kept = self._store.narrow(self._dim, self._start if self.rows else 0, len(self.rows))
             self._store, self._start, self._borrowed = kept.clone(), 0, False
 
-    def _reserve(
-        self, store: torch.Tensor, value: torch.Tensor, held: int, count: int
-    ) -> torch.Tensor:
+    def _reserve(self, store: torch.Tensor, held: int, count: int) -> torch.Tensor:
         """The store with room for ``count`` rows behind the ones held, and those at its start."""
         dim = self._dim or 0
         size = store.shape[dim]
@@ -83,9 +87,9 @@ class LineBuffer:
             return store
         kept = store.narrow(dim, self._start, held)
         if self._borrowed or size < held + count or self._start < held:
-            shape = list(value.shape)
+            shape = list(store.shape)
             shape[dim] = max(2 * (held + count), size)
-            store = _rows_together(shape, dim, value)
+            store = _rows_together(shape, dim, store)
         store.narrow(dim, 0, held).copy_(kept)
         self._start = 0
         return store

@@ -149,7 +149,7 @@ class Stream:
         if not wanted[0]:
             return None, False
         inputs = [self._rectangle(edge, wanted) for edge in progress.node.edges]
-        value = self._operators[name](inputs, wanted)
+        value = self._operators[name](inputs, wanted, self._buffers[name].room(len(wanted[0])))
         memories = {given.value.untyped_storage().data_ptr() for given in inputs}
         borrowed = value.untyped_storage().data_ptr() in memories
         self.multiply_adds += multiply_adds(progress.node, value, inputs)

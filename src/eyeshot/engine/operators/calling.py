@@ -43,7 +43,9 @@ def calling(node: Node, tensors: Tensors) -> Operator:
         if _is_elementwise(node) and tensors[name].ndim > 1
     }
 
-    def compute(inputs: list[Rectangle], box: Box) -> torch.Tensor:
+    def compute(
+        inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
+    ) -> torch.Tensor:
         def put(value: Any) -> Any:
             if isinstance(value, Ref):
                 return inputs[order[value.node]].value

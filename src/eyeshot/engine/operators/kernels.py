@@ -13,8 +13,9 @@ from eyeshot.graph import Node
 Padded = tuple[torch.Tensor, list[int]]
 """A value, and the zero padding left to the kernel along each of its axes."""
 
-Convolver = Callable[[Sequence[Padded]], torch.Tensor]
-"""The sum of one convolution for each value, then the bias and the activation."""
+Convolver = Callable[[Sequence[Padded], torch.Tensor | None], torch.Tensor]
+"""The sum of one convolution for each value, then the bias and the activation; in the memory
+given, where the kernel can write there."""
 
 _CONVOLUTIONS: dict[int, Callable[..., torch.Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _LAYOUTS_KEPT = 8
@@ -41,7 +42,7 @@ def _plain(
     convolve = _CONVOLUTIONS[weights[0].ndim - 2]
     stride, dilation, groups = options
 
-    def compute(values: Sequence[Padded]) -> torch.Tensor:
+    def compute(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
         (first, padding), *others = values
         total = convolve(first, weights[0], bias, stride, padding, dilation, groups)
         for weight, (value, padding) in zip(weights[1:], others, strict=True):
@@ -73,19 +74,22 @@ def _onednn(
     packed = [_Packed(weight, options) for weight in weights]
     stride, dilation, groups = options
 
-    def compute(values: Sequence[Padded]) -> torch.Tensor:
+    def compute(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
+        # oneDNN adds to what is there, so nought there is as good as writing: it spares the copy.
+        fits = room is not None and room.is_contiguous(memory_format=torch.channels_last)
+        total = room.zero_() if room is not None and fits else None
         last = len(values) - 1
-        total = torch.empty(0)
         for i, (value, padding) in enumerate(values):
             value = value.contiguous(memory_format=torch.channels_last)
-            unary = "relu" if relu and i == last else None
             weight = packed[i].laid_out(value, padding)
+            unary = "relu" if relu and i == last else None
+            shift = bias if i == 0 else None
             settings = (padding, stride, dilation, groups)
-            if i == 0:
-                total = convolve(value, weight, bias, *settings, unary or "none", [], "")
+            if total is None:
+                total = convolve(value, weight, shift, *settings, unary or "none", [], "")
             else:
-                add(total, value, weight, None, *settings, "add", 1.0, unary, [], "")
-        return total
+                add(total, value, weight, shift, *settings, "add", 1.0, unary, [], "")
+        return torch.empty(0) if total is None else total
 
     return compute
 

@@ -24,7 +24,9 @@ _TORCH_MODES = {
 def resizing(node: Node, tensors: Tensors) -> Operator:
     """The ``upsample_*`` family."""
 
-    def compute(inputs: list[Rectangle], box: Box) -> torch.Tensor:
+    def compute(
+        inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
+    ) -> torch.Tensor:
         given = inputs[0]
         factor = _shared_factor(given)
         if factor is not None:

@@ -26,7 +26,9 @@ def padding(node: Node, tensors: Tensors) -> Operator:
     fill = float(node.attributes.get("value", 0.0))
     zero = node.attributes["mode"] == "zero"
 
-    def compute(inputs: list[Rectangle], box: Box) -> torch.Tensor:
+    def compute(
+        inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
+    ) -> torch.Tensor:
         given = inputs[0]
         value = given.value
         amounts: dict[int, tuple[int, int]] = {}
@@ -61,7 +63,9 @@ def cropping(node: Node, tensors: Tensors) -> Operator:
         return calling(node, tensors)
     step = int(node.attributes.get("step", 1))
 
-    def compute(inputs: list[Rectangle], box: Box) -> torch.Tensor:
+    def compute(
+        inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
+    ) -> torch.Tensor:
         value = inputs[0].value
         if step == 1:
             return value
@@ -79,7 +83,9 @@ def selecting(node: Node, tensors: Tensors) -> Operator:
         raise Unsupported(f"{node.name}: selects from a weight", cure="compute it in the network")
     rank_dim = int(argument(node, 1))
 
-    def compute(inputs: list[Rectangle], box: Box) -> torch.Tensor:
+    def compute(
+        inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
+    ) -> torch.Tensor:
         given = inputs[0]
         dim = rank_dim % given.value.ndim
         if dim in given.dims:
@@ -99,7 +105,9 @@ def concatenation(node: Node, tensors: Tensors) -> Operator:
             f"{node.name}: joins a constant along a spatial axis", cure="pad in place of cat"
         )
 
-    def compute(inputs: list[Rectangle], box: Box) -> torch.Tensor:
+    def compute(
+        inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
+    ) -> torch.Tensor:
         parts = [given.value for given in inputs if given.value.shape[dim]]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
@@ -110,7 +118,9 @@ def reshaping(node: Node, tensors: Tensors) -> Operator:
     """``view`` and its kin, with the rectangle's own sizes."""
     called = node.operator
 
-    def compute(inputs: list[Rectangle], box: Box) -> torch.Tensor:
+    def compute(
+        inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
+    ) -> torch.Tensor:
         given = inputs[0]
         if called in ("expand", "expand_as"):
             return given.value.expand(local_shape(node, box))
@@ -126,7 +136,9 @@ def shuffling(node: Node, tensors: Tensors) -> Operator:
     """Depth to space and back: whole blocks, cut to what is wanted."""
     call = calling(node, tensors)
 
-    def compute(inputs: list[Rectangle], box: Box) -> torch.Tensor:
+    def compute(
+        inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
+    ) -> torch.Tensor:
         given = inputs[0]
         reached = tuple(
             _reached(axis, side) for axis, side in zip(given.axes, given.box, strict=True)

@@ -49,8 +49,10 @@ def convolution(node: Node, tensors: Tensors) -> Operator:
     convolve = convolver(node, weights, bias)
     count = weights[0].ndim - 2
 
-    def compute(inputs: list[Rectangle], box: Box) -> torch.Tensor:
-        return convolve([padded(given, box, count, 0.0) for given in inputs])
+    def compute(
+        inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        return convolve([padded(given, box, count, 0.0) for given in inputs], room)
 
     return compute
 
@@ -68,7 +70,9 @@ def transposed_convolution(node: Node, tensors: Tensors) -> Operator:
     finish = activation(node)
     shape = (1, -1, *(1 for _ in range(count)))
 
-    def compute(inputs: list[Rectangle], box: Box) -> torch.Tensor:
+    def compute(
+        inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
+    ) -> torch.Tensor:
         given = inputs[0]
         first = given.value.ndim - count
         if _exactly_reached(given, box, first):
@@ -132,7 +136,9 @@ def max_pooling(node: Node, tensors: Tensors) -> Operator:
     count = len(kernel)
     pool = _MAX_POOLS[count]
 
-    def compute(inputs: list[Rectangle], box: Box) -> torch.Tensor:
+    def compute(
+        inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
+    ) -> torch.Tensor:
         value, padding = padded(inputs[0], box, count, -math.inf)
         return pool(value, kernel, stride, padding, dilation)
 
@@ -150,7 +156,9 @@ def average_pooling(node: Node, tensors: Tensors) -> Operator:
     override = arguments[6] if len(arguments) > 6 else None
     area = math.prod(kernel)
 
-    def compute(inputs: list[Rectangle], box: Box) -> torch.Tensor:
+    def compute(
+        inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
+    ) -> torch.Tensor:
         given = inputs[0]
         value, _ = padded(given, box, count, 0.0, native=False)
         mean = pool(value, kernel, stride)
@@ -187,7 +195,9 @@ def adaptive_pooling(node: Node, tensors: Tensors) -> Operator:
     """Adaptive pooling: each output from its own window, one axis after another."""
     largest = "max" in node.operator
 
-    def compute(inputs: list[Rectangle], box: Box) -> torch.Tensor:
+    def compute(
+        inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
+    ) -> torch.Tensor:
         given = inputs[0]
         value = given.value
         for dim, axis, side, n, held in zip(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -35,8 +35,17 @@ class Rectangle:
     axes: tuple[AxisMap, ...]
 
 
-Operator = Callable[[list[Rectangle], Box], torch.Tensor]
-"""Computes the positions ``box`` of a node from what they read of each of its inputs."""
+class Operator(Protocol):
+    """Computes the positions ``box`` of a node from what they read of each of its inputs."""
+
+    def __call__(
+        self, inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The values of ``box``.
+
+        ``room`` is memory of just their shape, where they will be kept. An operator that can
+        write there does so, and returns ``room`` itself; any other pays no attention to it.
+        """
 
 
 def local_shape(node: Node, box: Box) -> tuple[int, ...]:
