@@ -1,6 +1,7 @@
 # make demo    install, train the digit network, write and name its report
 # make test    install, then lint, types and tests
 # make bench   the benchmarks (ratios; data in ../shared/data where present)
+# make figures draw the pictures of docs/learn.md again
 # make clean   remove what make made
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types pytest bench clean
+.PHONY: demo test lint types pytest bench figures clean
 
 demo: $(STAMP)
 	$(BIN)/eyeshot demo
@@ -33,6 +34,9 @@ pytest: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+figures: $(STAMP)
+	$(BIN)/python tools/draw_docs.py
 
 clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -22,7 +22,11 @@ _DEAD, _CROSS = (96, 96, 104), (150, 150, 160)
 
 
 def check_range(range: str) -> None:
-    """Raise UnknownName unless ``range`` is one of RANGES."""
+    """Refuse a range that is not one of RANGES.
+
+    Raises:
+        UnknownName: it is not.
+    """
     if range not in RANGES:
         raise UnknownName("range", range, RANGES)
 
@@ -55,6 +59,9 @@ def colour_kernels(kernels: NDArray[Any]) -> list[Colours]:
 
     Kernels over three channels become RGB with grey for 0; others are drawn channel by channel
     from blue (negative) over white (0) to red, side by side. All share one range.
+
+    Raises:
+        BadValue: an array of another number of axes.
     """
     values = _real(kernels)
     if values.ndim != 4:
@@ -86,6 +93,9 @@ def mosaic(
         width: of the whole; many tiles are drawn smaller to keep to it, though not below 12 pixels.
         columns: tiles in a row; by default a grid about four times as wide as high.
         dead: (K,) tiles to draw grey and crossed out.
+
+    Raises:
+        BadValue: no tiles.
     """
     if not tiles:
         raise BadValue("no tiles to draw", cure="give at least one map")

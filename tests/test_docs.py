@@ -1,0 +1,106 @@
+"""No block on a page that is not run, no output that is not printed, no link that leads nowhere."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import cbook
+
+import eyeshot
+from eyeshot import data, images
+from tests.documents import LANGUAGES, PAGES, ROOT, Block, blocks, commands, run_page
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+_CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the digits, trained for less time than a reader would."""
+    return eyeshot.train("digits", epochs=1, out=tmp_path_factory.mktemp("runs") / "run").path
+
+
+@pytest.fixture
+def desk(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what ``docs/index.md`` says that a reader has: a photo, a digit, a run."""
+    shutil.copyfile(
+        cbook.get_sample_data("grace_hopper.jpg", asfileobj=False), tmp_path / "photo.jpg"
+    )
+    digit = data.load("digits").test
+    seven = int(np.flatnonzero(digit.labels.numpy() == 7)[0])
+    images.write(tmp_path / "seven.png", 255 - digit.images[seven, 0].numpy())
+    shutil.copytree(trained, tmp_path / "runs" / "digits-digit_cnn-seed0")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_page_runs_and_prints_what_it_shows(page: Path, desk: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        run_page(page)
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in BLOCKS if block.not_run], ids=lambda block: block.where
+)
+def test_what_is_not_run_says_why(block: Block) -> None:
+    assert block.language in ("python", "console"), "a mark above a block that would not run anyway"
+    pytest.skip(f"{block.where}: {block.not_run}")
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.where)
+def test_blocks_say_what_they_are(block: Block) -> None:
+    assert block.language in LANGUAGES
+    if block.language == "console":
+        assert block.text.startswith("$ ")
+        assert commands(block) or "$ eyeshot" not in block.text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in _LINK.findall(_CODE.sub("", page.read_text())):
+        if link.startswith(("https://", "http://")):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), f"{page.name}: {link}"
+        assert target.is_relative_to(ROOT), f"{page.name}: {link}"
+        assert not anchor or anchor in _anchors(target), f"{page.name}: {link}: no such heading"
+
+
+def test_the_index_leads_to_every_page() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    for page in (ROOT / "docs").rglob("*.md"):
+        if page.name != "index.md":
+            assert f"({page.relative_to(ROOT / 'docs').as_posix()})" in index
+
+
+def test_every_picture_is_shown() -> None:
+    text = "".join(page.read_text() for page in PAGES)
+    for picture in (ROOT / "docs" / "images").iterdir():
+        assert f"images/{picture.name})" in text, f"{picture.name} is on no page"
+
+
+def test_the_glossary_is_in_order_and_brief() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text()
+    terms = re.findall(r"^### (.+)$", text, re.MULTILINE)
+    assert len(terms) > 40
+    assert terms == sorted(terms, key=str.casefold)
+    assert len(set(_anchors(ROOT / "docs" / "glossary.md"))) == len(terms) + 1
+    for entry in text.split("\n### ")[1:]:
+        _, _, meaning = entry.partition("\n")
+        assert 20 < len(" ".join(meaning.split())) < 420, entry
+
+
+def _anchors(page: Path) -> list[str]:
+    """The names by which a page's headings are linked to."""
+    headings = _HEADING.findall(re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S))
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]

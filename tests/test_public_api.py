@@ -1,0 +1,135 @@
+"""What is public, and the manners that every public function keeps."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import eyeshot
+from tests.documents import PAGES
+
+PACKAGES = [
+    "eyeshot",
+    *(
+        f"eyeshot.{module.name}"
+        for module in pkgutil.iter_modules(eyeshot.__path__)
+        if module.name != "__main__"
+    ),
+]
+MOST_BY_PLACE = 4  # main arguments; PyTorch's own order for conv has three and a bias
+
+
+def _public() -> dict[str, Callable[..., Any]]:
+    """Every function that some ``__all__`` offers, by its name, without ``main`` and its like."""
+    found: dict[str, Callable[..., Any]] = {}
+    for name in PACKAGES:
+        module = importlib.import_module(name)
+        for public in getattr(module, "__all__", []):
+            value = getattr(module, public)
+            if inspect.isfunction(value):
+                found[f"{name}.{public}"] = value
+    return found
+
+
+FUNCTIONS = _public()
+TOP = [name for name in eyeshot.__all__ if inspect.isfunction(getattr(eyeshot, name))]
+PAGES_TEXT = "\n".join(page.read_text() for page in PAGES)
+each = pytest.mark.parametrize("name", FUNCTIONS)
+
+
+def test_functions_are_found() -> None:
+    assert {"eyeshot.train", "eyeshot.reference.conv", "eyeshot.filters.filter"} <= set(FUNCTIONS)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_all_is_sorted_and_true(package: str) -> None:
+    module = importlib.import_module(package)
+    names = getattr(module, "__all__", None)
+    if names is None:
+        return
+    assert sorted(names, key=_as_ruff_sorts) == list(names)
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert hasattr(module, name)
+
+
+def _as_ruff_sorts(name: str) -> tuple[int, str]:
+    """CONSTANTS, then Classes, then functions."""
+    kind = 0 if name.isupper() else 1 if name[0].isupper() else 2
+    return kind, name
+
+
+def test_the_front_door_is_typed_as_it_is_looked_up() -> None:
+    """A name for type checkers and for look-up: one list, kept twice."""
+    tree = ast.parse(inspect.getsource(eyeshot))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    typed = {alias.asname for node in imports for alias in node.names}
+    assert typed == set(eyeshot.__all__)
+
+
+@each
+def test_options_are_named(name: str) -> None:
+    """A few main arguments by place; a switch or a mode is never ``True`` in the dark."""
+    parameters = inspect.signature(FUNCTIONS[name]).parameters.values()
+    by_place = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert len(by_place) <= MOST_BY_PLACE
+    for parameter in by_place:
+        assert not isinstance(parameter.default, bool), f"{parameter.name}: put it after a *"
+
+
+@each
+def test_all_is_typed(name: str) -> None:
+    signature = inspect.signature(FUNCTIONS[name])
+    assert signature.return_annotation is not inspect.Signature.empty
+    for parameter in signature.parameters.values():
+        assert parameter.annotation is not parameter.empty, parameter.name
+
+
+@each
+def test_the_docstring_says_what_it_raises(name: str) -> None:
+    function = FUNCTIONS[name]
+    doc = inspect.getdoc(function) or ""
+    assert doc.split("\n")[0].endswith((".", ":", "?", "…")), "no summary line"
+    raised = _raised(function)
+    section = doc.partition("Raises:")[2]
+    assert all(error in section for error in raised), f"{sorted(raised)} not in Raises:"
+
+
+@pytest.mark.parametrize("name", TOP)
+def test_the_arguments_of_the_front_door_are_explained(name: str) -> None:
+    function = getattr(eyeshot, name)
+    doc = inspect.getdoc(function) or ""
+    arguments = doc.partition("Args:")[2]
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is not parameter.VAR_KEYWORD:
+            assert re.search(rf"\b{parameter.name}\b", arguments), parameter.name
+
+
+@pytest.mark.parametrize("name", TOP)
+def test_the_front_door_is_on_a_page(name: str) -> None:
+    assert f"eyeshot.{name}" in PAGES_TEXT
+
+
+@pytest.mark.parametrize("package", ["reference", "images"])
+def test_public_functions_are_on_a_page(package: str) -> None:
+    module = getattr(eyeshot, package)
+    functions = [n for n in module.__all__ if inspect.isfunction(getattr(module, n))]
+    missing = [name for name in functions if not re.search(rf"\b{name}\b", PAGES_TEXT)]
+    assert not missing
+
+
+def _raised(function: Callable[..., Any]) -> set[str]:
+    """The errors of ours that the function's own body raises."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    calls = [n.exc for n in ast.walk(tree) if isinstance(n, ast.Raise)]
+    names = {c.func.id for c in calls if isinstance(c, ast.Call) and isinstance(c.func, ast.Name)}
+    return {name for name in names if name in vars(eyeshot.errors)}
