@@ -1,0 +1,180 @@
+"""A run that is killed goes on, to the very bytes of the run that was not, and repeats no band."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import random
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import eyeshot
+from eyeshot.axes import Interval
+from eyeshot.engine.jobs import Job
+from eyeshot.engine.running import Progress, Report, execute
+from eyeshot.errors import BadValue
+from eyeshot.geometry import required
+from eyeshot.images import open_sink
+from eyeshot.plan.work import multiply_adds
+from tests.engine import runner
+from tests.engine.law import cut, job_of, noise, whole
+
+KILLS = 20
+BANDS = -(-runner.SHAPE[1] // runner.BAND)
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """Every file of an output, by its place in it."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return {
+        str(f.relative_to(path.parent))[len(path.name) :]: f.read_bytes()
+        for f in files
+        if f.is_file()
+    }
+
+
+def durable(out: Path) -> int:
+    """Rows that the journal counts as done."""
+    journal = out.with_name(out.name + ".part.json")
+    if not journal.exists():
+        return 0
+    return max(json.loads(journal.read_text())["done"].values(), default=0)
+
+
+def needed(job: Job, done: int) -> int:
+    """Multiply-adds of the rows that are not done, and of the inner rows that they need."""
+    regions = {
+        name: (Interval(box[0].lo + done, box[0].hi), *box[1:])
+        for name, box in job.plan.regions.items()
+    }
+    return multiply_adds(job.graph, required(job.graph, regions))
+
+
+def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
+    image = tmp_path / "image.npy"
+    samples = noise(*runner.SHAPE).numpy()
+    np.save(image, samples)
+    job = job_of(runner.network(), noise(*runner.SHAPE), band=runner.BAND)
+    suffixes = (".npy", ".tif", ".zarr")
+    uninterrupted = {}
+    for suffix in suffixes:
+        path = eyeshot.run(runner.network(), image, tmp_path / f"whole{suffix}", band=runner.BAND)
+        uninterrupted[suffix] = content(path)
+    chance, kills, lives = random.Random(4), 0, 0
+    while kills < KILLS:
+        suffix = suffixes[lives % 3]
+        out = tmp_path / f"out{lives}{suffix}"
+        while not out.exists():
+            done = durable(out)
+            process, told = runner.start(image, out, 0.002)
+            steps = chance.randrange(BANDS + 1)
+            heard = _listen(told, steps)
+            if kills < KILLS and len(heard) == steps:
+                time.sleep(chance.random() * (0.005 if steps else 0.2))
+                process.kill()
+                kills += 1
+                heard = []
+            else:
+                heard += _listen(told, 1000)
+            process.join()
+            if heard:
+                assert heard[-1] == (runner.SHAPE[1], needed(job, done)), (suffix, done)
+        assert content(out) == uninterrupted[suffix]
+        lives += 1
+    assert lives >= 3, "each kind of output was killed"
+
+
+def _listen(told: Connection, count: int) -> list[tuple[int, int]]:
+    heard: list[tuple[int, int]] = []
+    try:
+        while len(heard) < count:
+            heard.append(told.recv())
+    except EOFError:
+        pass
+    return heard
+
+
+class Killed(BaseException):
+    """Stands for the moment at which a process ends without a word."""
+
+
+def killed_after(steps: int) -> Progress:
+    left = iter(range(steps))
+
+    def die(report: Report) -> None:
+        if next(left, None) is None:
+            raise Killed
+
+    return die
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".png", ".tif", ".zarr"])
+@settings(max_examples=6)
+@given(data=st.data())
+def test_strips_go_on_where_each_of_them_stood(
+    suffix: str, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("strips")
+    settled = _settled_in_strips(data.draw(st.integers(1, 3)), data.draw(st.integers(20, 90)))
+    shape = settled.shape(next(iter(settled.forms)))
+    paths = [folder / f"{name}{suffix}" for name in ("whole", "out")]
+    lives = [[10**6], [*data.draw(st.lists(st.integers(0, 9), max_size=3)), 10**6]]
+    for path, steps in zip(paths, lives, strict=True):
+        for life in steps:
+            sink = open_sink(path, shape, np.uint8, resume=True)
+            with contextlib.suppress(Killed):
+                execute(settled, dict.fromkeys(settled.forms, sink), killed_after(life))
+                if life == 10**6:
+                    sink.finish()
+            del sink  # no abort, no finish: what the system has is all that there is
+    assert content(paths[0]) == content(paths[1])
+
+
+@functools.cache
+def _job() -> Job:
+    return job_of(runner.network(), noise(1, 600, 24), form="threshold:0.4", device="cpu")
+
+
+def _settled_in_strips(strips: int, band: int) -> Job:
+    return cut(_job(), band, strips)
+
+
+@pytest.fixture(scope="module")
+def small() -> torch.Tensor:
+    return noise(1, 32, 24)
+
+
+@pytest.mark.parametrize(
+    ("setting", "options"),
+    [
+        ("network", {"net": 1}),
+        ("image", {"seed": 1}),
+        ("form", {"form": "probabilities"}),
+        ("regions", {"region": ((0, 20), (0, 24))}),
+    ],
+)
+def test_another_run_is_not_gone_on_with(
+    setting: str, options: dict[str, Any], small: torch.Tensor, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.npy"
+    with pytest.raises(Killed):
+        eyeshot.run(runner.network(), small, out, band=8, progress=killed_after(2))
+    before = content(tmp_path)
+    net = runner.network(options.pop("net", 0))
+    image = noise(1, 32, 24, seed=options.pop("seed", 0))
+    with pytest.raises(BadValue, match=f"cannot resume: .*{setting} was") as caught:
+        eyeshot.run(net, image, out, band=8, resume=True, **options)
+    assert "\n" not in str(caught.value)
+    assert content(tmp_path) == before, "what was finished stays as it was"
+    eyeshot.run(runner.network(), small, out, band=8, resume=True)
+    (truth,) = whole(runner.network(), small)
+    np.testing.assert_allclose(np.load(out), truth, atol=1e-5)
