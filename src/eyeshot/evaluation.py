@@ -6,7 +6,7 @@ Public as :func:`eyeshot.evaluate` and :func:`eyeshot.predict`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ def evaluate(run: Run | str | Path, data: Data | str | Path | None = None) -> Ev
     """
     run = run if isinstance(run, Run) else load(run)
     config = run.config
-    loaded = data if isinstance(data, Data) else _load_for(run, data)
+    loaded = data if isinstance(data, Data) else load_test_data(run, data)
     if loaded.classes != config.classes or loaded.channels != config.channels:
         raise BadValue(
             f"{loaded.name} has {loaded.channels} channels and the classes "
@@ -118,11 +118,8 @@ def evaluate(run: Run | str | Path, data: Data | str | Path | None = None) -> Ev
             f"{', '.join(config.classes)}",
             cure="evaluate it on data like that it was trained on",
         )
-    notes = list(loaded.notes)
-    if data is None and fingerprint(loaded) != config.fingerprint:
-        notes.append(f"the pictures in {loaded.name} have changed since the network was trained")
     scores, labels = score(run.net, loaded.test, config)
-    return _summarise(scores, labels, config.classes, tuple(notes))
+    return _summarise(scores, labels, config.classes, loaded.notes)
 
 
 def predict(
@@ -157,8 +154,22 @@ def _predict_one(run: Run, image: str | Path | NDArray[Any], top: int) -> Predic
     return Prediction(name, classes[:top], tuple(notes))
 
 
+def load_test_data(run: Run, place: str | Path | None = None) -> Data:
+    """The data that the run was trained on, or such as it in another ``place``.
+
+    Its notes say when the run's own data is no longer what it was.
+
+    Raises:
+        BadFile: the data cannot be read.
+    """
+    data = _load_for(run, place)
+    if place is not None or fingerprint(data) == run.config.fingerprint:
+        return data
+    changed = f"the pictures in {data.name} have changed since the network was trained"
+    return replace(data, notes=(*data.notes, changed))
+
+
 def _load_for(run: Run, place: str | Path | None) -> Data:
-    """The data of the run, or that of its kind in another ``place``."""
     config = run.config
     if config.reads_digits:
         if place is not None:

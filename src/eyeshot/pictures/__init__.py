@@ -6,7 +6,7 @@ Nothing here knows what a network or a run is; it draws what it is given.
 from __future__ import annotations
 
 from eyeshot.pictures.curves import Curve, curves_svg
-from eyeshot.pictures.encoding import data_uri, png_bytes
+from eyeshot.pictures.encoding import data_uri, jpeg_bytes, png_bytes, reduce_picture
 from eyeshot.pictures.sheets import Panel, sheet
 from eyeshot.pictures.tiles import RANGES, check_range, colour_kernels, colour_maps, mosaic
 
@@ -19,7 +19,9 @@ __all__ = [
     "colour_maps",
     "curves_svg",
     "data_uri",
+    "jpeg_bytes",
     "mosaic",
     "png_bytes",
+    "reduce_picture",
     "sheet",
 ]

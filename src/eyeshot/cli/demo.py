@@ -1,0 +1,34 @@
+"""``eyeshot demo``: everything at once, on the digits inside the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eyeshot.cli.output import console
+
+_EPILOG = """
+[b]Examples[/b]
+
+eyeshot demo
+
+eyeshot demo --out /tmp/first-look
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("demo", epilog=_EPILOG)(show_demo)
+
+
+def show_demo(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="A new folder, or an earlier demo's.")
+    ] = Path("demo"),
+) -> None:
+    """Train a network on handwritten digits, ask it, and lay it open. Takes under two minutes."""
+    from eyeshot.demo import run_demo
+
+    run_demo(out, say=lambda line: console.print(line, soft_wrap=True, markup=False))

@@ -1,0 +1,159 @@
+"""The demo in one picture: a digit, its maps after each step, the first kernels, the curve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from eyeshot.features import Features, Step, see
+from eyeshot.files import write_aside
+from eyeshot.pictures import colour_kernels, colour_maps, mosaic
+from eyeshot.runs import Run
+
+_INK, _FAINT, _PAPER = "#1d1c22", "#77757f", "#ffffff"
+_TRAIN, _TEST = "#c2641b", "#1f6f78"
+_SIZE = (12.4, 6.3)  # inches
+_DPI = 110
+_MAPS = 16  # of a step, at most
+
+_Box = tuple[float, float, float, float]  # left, bottom, width, height, in parts of the figure
+
+
+def draw_overview(
+    run: Run, digit: NDArray[np.uint8], epochs: Sequence[dict[str, float]], path: Path
+) -> None:
+    """Draw one digit's way through the network, its first kernels, and how it learned.
+
+    Args:
+        run: a network of digits.
+        digit: (28, 28), light on dark.
+        epochs: the rows of the run's ``metrics.csv``.
+        path: the PNG to write.
+    """
+    pixels, _ = run.prepare(digit)
+    features = see(run.net, run.normalise(pixels))
+    figure = Figure(figsize=_SIZE, facecolor=_PAPER)
+    _write(figure, 0.03, 0.935, "What a network of convolutions sees", size=19, weight="bold")
+    _draw_way(figure, digit, features)
+    _draw_kernels(figure, run)
+    _draw_curve(figure, epochs)
+    _draw_answer(figure, run, features)
+    with write_aside(path) as aside:
+        figure.savefig(aside, dpi=_DPI)
+
+
+def _draw_way(figure: Figure, digit: NDArray[np.uint8], features: Features) -> None:
+    """The digit, and to its right its maps after each of the four steps."""
+    steps = [step for step in features.steps if step.maps.ndim == 3]
+    bottom, height, side = 0.49, 0.36, 0.183
+    _show(figure, (0.03, 0.575, 0.1, 0.19), digit, cmap="gray")
+    _write(figure, 0.03, 0.79, "a digit it", size=10.5, colour=_FAINT)
+    _write(figure, 0.03, 0.77, "has never seen", size=10.5, colour=_FAINT)
+    for number, step in enumerate(steps[:4]):
+        left = 0.165 + number * 0.208
+        _arrow(figure, left - 0.03, 0.67, left - 0.006)
+        _show(figure, (left, bottom, side, height), _tiles(step))
+        _write(figure, left, 0.875, _name(step), size=11.5, weight="bold")
+        count, high, wide = step.maps.shape
+        shown = f"{count} maps of {high}×{wide}"
+        _write(figure, left, 0.472, shown, size=10, colour=_FAINT, top=True)
+
+
+def _tiles(step: Step) -> NDArray[np.uint8]:
+    """Sixteen maps in a square, each of its own range."""
+    return mosaic(colour_maps(step.maps[:_MAPS]), side=84, columns=4, gap=5)
+
+
+def _name(step: Step) -> str:
+    words = {"convolution + ReLU": "convolution, ReLU", "max pooling": "pooling"}
+    return words.get(step.title, step.title)
+
+
+def _draw_kernels(figure: Figure, run: Run) -> None:
+    weights = run.net.get_submodule("conv1").get_parameter("weight").detach().numpy()
+    picture = mosaic(colour_kernels(weights), side=60, columns=4, gap=6)
+    _write(figure, 0.03, 0.385, f"its {len(weights)} first kernels", size=11.5, weight="bold")
+    _show(figure, (0.03, 0.055, 0.16, 0.31), picture)
+
+
+def _draw_curve(figure: Figure, epochs: Sequence[dict[str, float]]) -> None:
+    _write(figure, 0.27, 0.385, "how it learned: digits read right", size=11.5, weight="bold")
+    axis = figure.add_axes((0.315, 0.105, 0.33, 0.25))
+    count = [row["epoch"] for row in epochs]
+    for column, name, colour in (
+        ("accuracy", "while learning", _TRAIN),
+        ("test_accuracy", "held-out digits", _TEST),
+    ):
+        values = [100 * row[column] for row in epochs]
+        axis.plot(count, values, "o-", color=colour, lw=2.2, ms=4.5, label=name)
+    if epochs:
+        last = epochs[-1]["test_accuracy"]
+        axis.set_title(f"{last:.2%} in the end", fontsize=10, color=_TEST, loc="right", pad=3)
+        axis.legend(frameon=False, loc="lower right", fontsize=10, labelcolor=_INK)
+    axis.set_xlabel("epoch", color=_FAINT, fontsize=10)
+    axis.yaxis.set_major_formatter("{x:.0f} %")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.tick_params(colors=_FAINT, labelsize=9.5, length=0)
+    axis.grid(axis="y", color="#e6e4de")
+    axis.set_axisbelow(True)
+    for name in ("top", "right", "left"):
+        axis.spines[name].set_visible(False)
+    axis.spines["bottom"].set_color("#c9c7c0")
+
+
+def _draw_answer(figure: Figure, run: Run, features: Features) -> None:
+    scores = np.asarray(features.layers[-1].maps, np.float64)
+    shares = np.exp(scores - scores.max())
+    shares /= shares.sum()
+    best = int(shares.argmax())
+    _write(figure, 0.71, 0.385, "its answer", size=11.5, weight="bold")
+    axis = figure.add_axes((0.71, 0.105, 0.26, 0.25))
+    places = np.arange(len(shares))
+    colours = [_TEST if place == best else "#c9c7c0" for place in places]
+    axis.bar(places, 100 * shares, color=colours, width=0.72)
+    axis.text(
+        best, 100 * shares[best] + 2, f"{shares[best]:.1%}", ha="center", color=_TEST, size=10
+    )
+    axis.set_ylim(0, 112)
+    axis.set_xticks(places, run.config.classes, fontsize=11, color=_INK)
+    axis.set_yticks([])
+    axis.tick_params(length=0)
+    for name in ("top", "right", "left"):
+        axis.spines[name].set_visible(False)
+    axis.spines["bottom"].set_color("#c9c7c0")
+
+
+def _show(figure: Figure, box: _Box, picture: NDArray[Any], **style: Any) -> None:
+    axis = figure.add_axes(box, anchor="NW")
+    axis.imshow(picture, interpolation="nearest", **style)
+    axis.set_axis_off()
+
+
+def _arrow(figure: Figure, left: float, height: float, right: float) -> None:
+    figure.add_artist(
+        FancyArrowPatch(
+            (left, height), (right, height), arrowstyle="-|>", mutation_scale=12, color=_FAINT
+        )
+    )
+
+
+def _write(
+    figure: Figure,
+    left: float,
+    height: float,
+    text: str,
+    *,
+    size: float,
+    colour: str = _INK,
+    weight: str = "normal",
+    top: bool = False,
+) -> None:
+    anchor = "top" if top else "baseline"
+    figure.text(left, height, text, size=size, color=colour, weight=weight, va=anchor)

@@ -1,0 +1,119 @@
+"""How good the network is: which classes it mixes up, and where it was sure and wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eyeshot.pictures import colour_maps, data_uri, mosaic
+from eyeshot.report.material import Material
+from eyeshot.report.parts import (
+    Bars,
+    Card,
+    Cards,
+    Figure,
+    Image,
+    Matrix,
+    Part,
+    Section,
+    Table,
+    Text,
+)
+
+MISTAKES = 24
+_LARGEST_TABLE = 26  # classes: a larger matrix is drawn as a picture
+_PAIRS = 6
+
+
+def confusion_section(material: Material) -> Section:
+    """The confusion matrix, the pairs most often mixed up, and each class's figures."""
+    evaluation = material.evaluation
+    wrong = int(evaluation.confusion.sum() - np.trace(evaluation.confusion))
+    parts: list[Part] = [_matrix(material)]
+    if wrong:
+        parts.append(Text(f"Most often mixed up: {_worst_pairs(material)}."))
+    parts.append(_per_class(material))
+    says = (
+        f"Each row is what the {evaluation.count:,} held-out pictures truly show, each column what "
+        "the network said: the diagonal is right, and everything beside it is a mistake."
+    )
+    return Section("confusion", "What it mixes up", says, parts)
+
+
+def mistakes_section(material: Material) -> Section:
+    """The pictures it got wrong, the surest first."""
+    wrong = material.evaluation.mistakes().tolist()
+    if not wrong:
+        says = f"There are none: all {material.evaluation.count:,} held-out pictures are right."
+        return Section("mistakes", "Its surest mistakes", says)
+    shown = wrong[:MISTAKES]
+    number = f"The {len(shown)} of {len(wrong)}" if len(wrong) > len(shown) else f"All {len(wrong)}"
+    says = (
+        f"{number} mistakes of which it was surest, the surest first; often it is the picture that "
+        "could be read either way."
+    )
+    cards = [_mistake(material, index) for index in shown]
+    return Section("mistakes", "Its surest mistakes", says, [Cards(cards, width=112)])
+
+
+def answer_bars(material: Material, most: int = 10) -> Bars:
+    """What the network says of the picture that is followed through the layers."""
+    shares = material.evaluation.probabilities[material.shown]
+    if len(shares) <= most:
+        order = list(range(len(shares)))
+    else:
+        order = shares.argsort(descending=True, stable=True)[:most].tolist()
+    bars = [(material.classes[index], float(shares[index])) for index in order]
+    return Bars("The answer: how likely each class is, as the last layer says", bars)
+
+
+def _mistake(material: Material, index: int) -> Card:
+    truth = material.truth(index)
+    said, sure = material.answer(index)
+    alt = f"Held-out picture {index}: truly {truth}, taken for {said}"
+    image = Image(data_uri(material.picture(index)), alt, width=104)
+    return Card([image], f"{truth} taken for {said}", f"{sure:.1%} sure")
+
+
+def _matrix(material: Material) -> Part:
+    counts = material.evaluation.confusion
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    if len(counts) > _LARGEST_TABLE:
+        picture = mosaic(colour_maps(shares[None]), side=780)
+        alt = f"Confusion matrix of {len(counts)} classes: bright beside the diagonal is a mistake"
+        return Figure(Image(data_uri(picture), alt), note="rows: truth, columns: answers")
+    cells = [
+        [
+            (int(count), float(share), row == column)
+            for column, (count, share) in enumerate(zip(*pair, strict=True))
+        ]
+        for row, pair in enumerate(zip(counts, shares, strict=True))
+    ]
+    return Matrix(material.classes, cells, "truth", "answer")
+
+
+def _worst_pairs(material: Material) -> str:
+    counts = material.evaluation.confusion * (1 - np.eye(len(material.classes), dtype=np.int64))
+    order = np.argsort(-counts, axis=None, kind="stable")[:_PAIRS]
+    pairs = [divmod(int(place), len(counts)) for place in order]
+    return ", ".join(
+        f"{material.classes[truth]} taken for {material.classes[said]} "
+        f"({_times(int(counts[truth, said]))})"
+        for truth, said in pairs
+        if counts[truth, said]
+    )
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _per_class(material: Material) -> Table:
+    def say(share: float | None) -> str:
+        return "–" if share is None else f"{share:.1%}"
+
+    rows = [
+        [result.name, f"{result.count:,}", say(result.recall), say(result.precision)]
+        for result in material.evaluation.per_class
+    ]
+    head = ["class", "pictures", "found (recall)", "right when said (precision)"]
+    return Table(head, rows, folded="Each class by itself")

@@ -1,0 +1,181 @@
+"""What is inside: the first kernels, the maps after each step, and what the layers cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from numpy.typing import NDArray
+from torch import nn
+
+from eyeshot.features import LayerMaps, Step
+from eyeshot.features.gallery import exhibit
+from eyeshot.pictures import colour_kernels, colour_maps, data_uri
+from eyeshot.report.judgement import answer_bars
+from eyeshot.report.material import Material
+from eyeshot.report.parts import Card, Cards, Figure, Image, Part, Section, Table
+
+_SIDE = 84  # CSS pixels of a kernel and of its map
+
+
+def kernels_section(material: Material) -> Section | None:
+    """Every kernel of the first convolution, each beside what it makes of the picture."""
+    found = _first_convolution(material)
+    if found is None:
+        return None
+    name, layer, step = found
+    weights = layer.weight.detach().numpy()
+    high, wide = weights.shape[2:]
+    maps = colour_maps(step.maps)
+    cards = [
+        Card(
+            [
+                Image(data_uri(kernel), _kernel_alt(name, number, weights[number]), _SIDE),
+                Image(data_uri(drawn), f"Map {number} after {step.title}", _SIDE),
+            ],
+            f"kernel {number}",
+            "dead: its map is 0 everywhere" if step.dead[number] else "",
+        )
+        for number, (kernel, drawn) in enumerate(zip(colour_kernels(weights), maps, strict=True))
+    ]
+    colours = (
+        "its three colours are drawn as colours, with grey for 0"
+        if weights.shape[1] == 3
+        else "red adds, blue subtracts, white does nothing"
+    )
+    says = (
+        f"The first layer ({name}) looks at the picture through {len(weights)} windows of "
+        f"{high}×{wide} pixels that it learned ({colours}); beside each is the map it makes."
+    )
+    return Section("kernels", "Every kernel of the first layer", says, [Cards(cards, 190)])
+
+
+def steps_section(material: Material) -> Section:
+    """The maps of one picture after each step, and the answer at the end."""
+    truth = material.truth(material.shown)
+    modules = dict(material.run.net.named_modules())
+    image = Image(data_uri(material.picture(material.shown)), f"The picture: {truth}", width=140)
+    high, wide = material.run.config.size
+    parts: list[Part] = [Figure(image, "The picture", f"{truth}, {high}×{wide} pixels")]
+    for step in material.features.steps:
+        if step.maps.ndim == 3 and step.maps.shape[1] * step.maps.shape[2] > 1:
+            parts.append(_step_figure(step, modules))
+    parts.append(answer_bars(material))
+    says = (
+        f"One held-out picture, “{truth}”, as it passes through the network; in each map bright "
+        "means much of what its kernel looks for, and black means none."
+    )
+    return Section("steps", "What each step sees", says, parts)
+
+
+def parameters_section(material: Material) -> Section:
+    """Parameters of each layer, beside a fully connected layer of the same inputs and outputs."""
+    layers = [layer for layer in material.features.layers if layer.parameters]
+    rows = [_cost_row(layer) for layer in layers]
+    own = sum(layer.parameters for layer in layers)
+    equal = sum(fully_connected(layer) for layer in layers)
+    head = ["layer", "what it is", "in", "out", "parameters", "fully connected", "ratio"]
+    total = ["all", "", "", "", f"{own:,}", f"{equal:,}", _ratio(own, equal)]
+    says = (
+        "A convolution uses the same few weights at every place; a fully connected layer from c₁ "
+        "maps of h₁×w₁ to c₂ maps of h₂×w₂ needs c₁·h₁·w₁·c₂·h₂·w₂ weights of its own."
+    )
+    table = Table(head, rows, total=total, words=4)
+    return Section("parameters", "What the layers cost", says, [table])
+
+
+def fully_connected(layer: LayerMaps) -> int:
+    """Weights of a fully connected layer with the same inputs and outputs: c₁·h₁·w₁·c₂·h₂·w₂."""
+    return math.prod(layer.input_shape) * math.prod(layer.maps.shape)
+
+
+def _cost_row(layer: LayerMaps) -> list[str]:
+    equal = fully_connected(layer)
+    return [
+        layer.name,
+        layer.title,
+        _by(layer.input_shape),
+        _by(layer.maps.shape),
+        f"{layer.parameters:,}",
+        f"{equal:,}",
+        _ratio(layer.parameters, equal),
+    ]
+
+
+def _ratio(own: int, equal: int) -> str:
+    times = equal / own
+    return f"{times:,.0f}×" if times >= 10 else f"{times:.2g}×"
+
+
+def _step_figure(step: Step, modules: dict[str, nn.Module]) -> Figure:
+    shown = exhibit(step.layers[-1])
+    count, high, wide = step.maps.shape
+    dead = int(step.dead.sum())
+    note = " ".join(
+        [
+            *_explanation(step, modules),
+            f"{count} maps of {high}×{wide}.",
+            *([f"{dead} of them are 0 everywhere (crossed out)."] if dead else []),
+        ]
+    )
+    alt = f"{count} feature maps after {step.title} ({step.name})"
+    return Figure(Image(data_uri(shown.picture), alt), f"{step.title} ({step.name})", note)
+
+
+def _explanation(step: Step, modules: dict[str, nn.Module]) -> list[str]:
+    """A sentence on each layer of a step that has one."""
+    said = []
+    for layer in step.layers:
+        module = modules.get(layer.name)
+        explain = _EXPLAIN.get(type(module)) if module is not None else None
+        if module is not None and explain is not None:
+            said.append(explain(module))
+    return said
+
+
+def _say_convolution(module: nn.Module) -> str:
+    if not isinstance(module, nn.Conv2d):
+        return ""
+    high, wide = module.kernel_size
+    depth = module.in_channels // module.groups
+    before = "the picture" if depth == 1 else f"all {depth} maps before it"
+    return f"Each kernel slides over {before} and sums {high}×{wide}×{depth} products."
+
+
+def _say_pool(module: nn.Module) -> str:
+    if not isinstance(module, nn.MaxPool2d):
+        return ""
+    size = module.kernel_size
+    high, wide = (size, size) if isinstance(size, int) else size
+    return f"Of every {high}×{wide} patch only the largest number is kept."
+
+
+_EXPLAIN: dict[type[nn.Module], Callable[[nn.Module], str]] = {
+    nn.Conv2d: _say_convolution,
+    nn.MaxPool2d: _say_pool,
+    nn.ReLU: lambda _: "ReLU turns negative sums into 0.",
+    nn.BatchNorm2d: lambda _: "Batch normalisation brings every map to a common scale.",
+}
+
+
+def _first_convolution(material: Material) -> tuple[str, nn.Conv2d, Step] | None:
+    for name, module in material.run.net.named_modules():
+        if isinstance(module, nn.Conv2d):
+            for step in material.features.steps:
+                if step.layers[0].name == name:
+                    return name, module, step
+            return None
+    return None
+
+
+def _kernel_alt(name: str, number: int, weights: NDArray[Any]) -> str:
+    """The weights themselves where they are few: rows apart by a stroke."""
+    if weights.size > 25:
+        return f"Kernel {number} of {name}"
+    rows = " / ".join(" ".join(f"{value:.2f}" for value in row) for row in weights[0])
+    return f"Kernel {number} of {name}: {rows}"
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))
