@@ -95,12 +95,14 @@ def make_job(
         BadValue: sizes, channels or regions that do not fit, or too little memory.
         Unsupported: an operator that cannot be run by parts, by its name.
     """
+    if band is not None and band < 1:
+        raise BadValue(f"a band of {band} rows", cure="give 1 or more, or none to have it chosen")
     module = net.net if isinstance(net, Run) else net
     if any(child.training for child in module.modules()):
         raise BadValue("the network is in training mode", cure="call net.eval() first")
     graph = lower(_graph(module, sources))
     weights = [t for t in graph.tensors.values() if t.is_floating_point()]
-    place = torch.device(device) if device is not None else _device_of(weights)
+    place = _device(device) if device is not None else _device_of(weights)
     if any(t.device != place for t in graph.tensors.values()):
         graph = _moved(graph, place)
     _check_weights(graph)
@@ -150,6 +152,13 @@ def _channels_of(module: nn.Module) -> int | None:
 
 def _device_of(weights: list[torch.Tensor]) -> torch.device:
     return weights[0].device if weights else torch.device("cpu")
+
+
+def _device(name: str | torch.device) -> torch.device:
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise BadValue(f"device {str(name)!r}", cure="use cpu or cuda") from None
 
 
 def _moved(graph: Graph, place: torch.device) -> Graph:
