@@ -33,6 +33,7 @@ pytest: $(STAMP)
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks
 
 figures: $(STAMP)

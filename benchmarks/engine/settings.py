@@ -1,0 +1,30 @@
+"""What is measured, in one place, so that a test can run all of it in small."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes of the networks, the pictures and the tiles.
+
+    Attributes:
+        size: side of the picture; the tall one is four times as high.
+        tile: side of a tile, its halo included.
+        base: channels of the U-Net's first block.
+        depth: its halvings.
+        deep: halvings of the deeper one, for the exact tiles.
+        filter_size: side of the picture that is filtered.
+        rounds: how often every contender runs after its first pass; exact tiles run once.
+        threads: of each contender.
+    """
+
+    size: int = 2048
+    tile: int = 512
+    base: int = 32
+    depth: int = 4
+    deep: int = 5
+    filter_size: int = 20_000
+    rounds: int = 3
+    threads: int = 2
