@@ -238,6 +238,37 @@ def test_a_copy_of_the_form_is_on_its_own() -> None:
     assert form.get_parameter("conv1.weight").grad is not None
 
 
+class Reused(nn.Module):
+    """One pool and one activation used twice, a view, and layers called as the form's own facts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.crop, self.stride = nn.Conv2d(3, 6, 5), nn.Conv2d(6, 16, 5)
+        self.pool, self.notes = nn.MaxPool2d(2, 2), nn.Linear(16 * 5 * 5, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.pool(nn.functional.relu(self.crop(x)))
+        x = self.pool(nn.functional.relu(self.stride(x)))
+        x = nn.functional.dropout(x.view(-1, 16 * 5 * 5), training=self.training)
+        scores: torch.Tensor = self.notes(x)
+        return scores
+
+
+def test_layers_used_again_and_names_that_are_taken() -> None:
+    torch.manual_seed(4)
+    net = Reused().eval()
+    form = eyeshot.dense(net, (3, 32, 32))
+    assert (form.crop, form.stride, form.notes) == ((32, 32), (4, 4), ())
+    page = torch.randn(1, 3, 52, 44)
+    assert crops_agree(net, form, page, 1e-5) == 6 * 4
+    streamed = eyeshot.run(form, page[0].numpy(), band=7)
+    with torch.no_grad():
+        assert float((torch.from_numpy(streamed) - form(page)[0]).abs().max()) <= 1e-5
+    other = eyeshot.dense(Reused(), (3, 32, 32))
+    other.load_state_dict(form.state_dict())
+    assert torch.equal(other(page), form(page))
+
+
 def test_a_run_tells_its_own_size(tmp_path: Path) -> None:
     config = make_config(size=(12, 16), model_arguments={"padding": 0})
     config.save(tmp_path / runs.CONFIG)
