@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,11 @@ def test_a_full_disk_is_a_failure_and_not_a_mistake(tmp_path: Path) -> None:
     assert path.read_text() == "old"
     assert explain_os_error(OSError(errno.ENOSPC, ""), path).exit_code == 1
     assert explain_os_error(FileNotFoundError(2, ""), path).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "error", [BadValue("7 channels", cure="give 3"), UnknownName("layer", "cnv1", ["conv1"])]
+)
+def test_an_error_crosses_processes_unchanged(error: EyeshotError) -> None:
+    crossed = pickle.loads(pickle.dumps(error))
+    assert (type(crossed), str(crossed)) == (type(error), str(error))

@@ -34,10 +34,20 @@ class EyeshotError(Exception):
     def __str__(self) -> str:
         return f"{self.fact}; {self.cure}" if self.cure else self.fact
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors cross from worker processes, whatever their class takes to be made."""
+        return _rebuilt, (type(self), self.fact, self.cure)
+
     def at(self, place: str) -> Self:
         """Put ``place`` (a file, a layer, an option) before the fact, and return self."""
         self.fact = f"{place}: {self.fact}"
         return self
+
+
+def _rebuilt(kind: type[EyeshotError], fact: str, cure: str) -> EyeshotError:
+    error = kind.__new__(kind)
+    EyeshotError.__init__(error, fact, cure=cure)
+    return error
 
 
 class UserError(EyeshotError):

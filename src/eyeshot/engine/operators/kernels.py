@@ -18,7 +18,7 @@ Convolver = Callable[[Sequence[Padded], torch.Tensor | None], torch.Tensor]
 given, where the kernel can write there."""
 
 _CONVOLUTIONS: dict[int, Callable[..., torch.Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_LAYOUTS_KEPT = 8
+_LAYOUTS_KEPT = 2
 
 
 def convolver(node: Node, weights: Sequence[torch.Tensor], bias: torch.Tensor | None) -> Convolver:
