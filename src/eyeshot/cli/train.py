@@ -89,6 +89,7 @@ def train_network(
     checkpoint_seconds: Pause = 10.0,
 ) -> None:
     """Train a network to tell classes of pictures apart, and save it in a run folder."""
+    from eyeshot.report import write_report
     from eyeshot.training import train
 
     settings: Settings = {
@@ -119,7 +120,7 @@ def train_network(
     )
     if int(os.environ.get("LOCAL_RANK", "0")):
         return  # one of several processes, each with a device of its own: the first speaks
-    notes.print(f"saved; next: eyeshot evaluate {run.path}", soft_wrap=True)
+    notes.print(f"saved; the report: {write_report(run)}", soft_wrap=True, markup=False)
     print(run.path)
 
 

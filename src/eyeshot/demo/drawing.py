@@ -54,11 +54,11 @@ def _draw_way(figure: Figure, digit: NDArray[np.uint8], features: Features) -> N
     steps = [step for step in features.steps if step.maps.ndim == 3]
     bottom, height, side = 0.49, 0.36, 0.183
     _show(figure, (0.03, 0.575, 0.1, 0.19), digit, cmap="gray")
-    _write(figure, 0.03, 0.79, "a digit it", size=10.5, colour=_FAINT)
-    _write(figure, 0.03, 0.77, "has never seen", size=10.5, colour=_FAINT)
+    _write(figure, 0.03, 0.792, "a digit it", size=10, colour=_FAINT)
+    _write(figure, 0.03, 0.768, "has never seen", size=10, colour=_FAINT)
     for number, step in enumerate(steps[:4]):
-        left = 0.165 + number * 0.208
-        _arrow(figure, left - 0.03, 0.67, left - 0.006)
+        left = 0.163 + number * 0.209
+        _arrow(figure, left - 0.022, 0.67, left - 0.003)
         _show(figure, (left, bottom, side, height), _tiles(step))
         _write(figure, left, 0.875, _name(step), size=11.5, weight="bold")
         count, high, wide = step.maps.shape

@@ -104,7 +104,7 @@ def _worst_pairs(material: Material) -> str:
 
 
 def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def _per_class(material: Material) -> Table:

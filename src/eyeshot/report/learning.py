@@ -31,7 +31,7 @@ def learning_section(material: Material) -> Section:
         says,
         [
             _plot(material, "Accuracy: the share that is right", "accuracy", "accuracy", True),
-            _plot(material, f"Loss: how wrong, and how sure{_harder(material)}", "loss", "loss"),
+            _plot(material, "Loss: how wrong, and how sure of it", "loss", "loss"),
             _numbers(material),
         ],
     )
@@ -43,7 +43,7 @@ def _plot(material: Material, title: str, column: str, y_label: str, percent: bo
         for (name, style), prefix in zip(LEGEND, ("", "test_"), strict=True)
     ]
     svg = curves_svg(curves, title=title, x_label="epoch", y_label=y_label, percent=percent)
-    return Plot(title, svg, LEGEND)
+    return Plot(title, svg, LEGEND, "" if percent else _harder(material))
 
 
 def _harder(material: Material) -> str:
@@ -53,7 +53,7 @@ def _harder(material: Material) -> str:
         *(["shifts each picture at random"] if recipe.shift else []),
         *(["smooths the labels"] if recipe.label_smoothing else []),
     ]
-    return f" (training {' and '.join(made)}, which keeps its loss up)" if made else ""
+    return f"Training {' and '.join(made)}, which keeps its loss up." if made else ""
 
 
 def _numbers(material: Material) -> Table:

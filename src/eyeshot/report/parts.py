@@ -48,12 +48,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Plot:
-    """Curves as SVG text, and which colour (CSS class) is what."""
+    """Curves as SVG text, which colour (CSS class) is what, and a sentence."""
 
     kind: ClassVar[str] = "plot"
     title: str
     svg: str
     legend: Sequence[tuple[str, str]]
+    note: str = ""
 
 
 @dataclass(frozen=True)

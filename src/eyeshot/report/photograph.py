@@ -14,6 +14,7 @@ from eyeshot.report.parts import Card, Cards, Image, Section
 
 _HEIGHT = 232  # of the reduced photograph: small enough that a 3×3 kernel is seen to do something
 _GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+_LEAST = 1 / 255  # of an answer that is drawn white: anything below is rounding
 _MOST = 0.995  # the quantile that is drawn white, so that one bright speck darkens nothing
 
 
@@ -30,7 +31,7 @@ def photograph_section() -> Section:
     ]
     says = (
         "A filter is a kernel that somebody chose instead of learned: here is every one that "
-        "`eyeshot filter` knows by name, on one photograph (mid-grey is 0 where sums may be "
+        "eyeshot filter knows by name, on one photograph (mid-grey is 0 where sums may be "
         "negative)."
     )
     return Section("photograph", "A photograph under the named filters", says, [Cards(cards, 172)])
@@ -53,7 +54,7 @@ def apply(photo: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
         return np.asarray(filters.filter(photo, name, padding="replicate"), np.uint8)
     grey = (photo @ _GREY / 255).astype(np.float32)
     answer: NDArray[Any] = filters.filter(grey, name, padding="replicate", range="keep")
-    most = float(np.quantile(np.abs(answer), _MOST)) or 1.0
+    most = max(float(np.quantile(np.abs(answer), _MOST)), _LEAST)
     unit = answer / most if len(kernels) > 1 else answer / most / 2 + 0.5
     return np.rint(np.clip(unit, 0, 1) * 255).astype(np.uint8)
 
