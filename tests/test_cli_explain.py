@@ -200,3 +200,11 @@ def test_mistakes_about_a_run_are_one_line(
     captured = capsys.readouterr()
     assert told in captured.err
     assert not captured.out
+
+
+@pytest.mark.parametrize("operation", ["nearest", "bilinear"])
+def test_a_walk_that_nobody_reads_is_refused_before_it_is_laid_out(
+    operation: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", operation, "--scale", "1e9"]) == 2
+    assert "takes 4000000000000000000 steps" in capsys.readouterr().err

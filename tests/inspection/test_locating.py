@@ -87,6 +87,7 @@ def test_import_paths_are_found_and_announced(where: str, folder: Path) -> None:
         (["some_nets.py:needs"], "needs arguments (missing a required argument: 'channels')"),
         (["broken_nets.py:Net"], "No module named 'a_module_that_is_not_there'"),
         (["nowhere"], "nowhere: no such folder or file"),
+        ([__file__], "a file that holds no network"),
         (["net.pt"], "a pickled file runs whatever code is in it"),
         (["weights.safetensors"], "holds weights and no network"),
         (["net.pt2"], "net.pt2: no such file"),

@@ -18,6 +18,7 @@ from eyeshot.explanation.walks import (
     Term,
     Walk,
     add_up,
+    refuse_long_walk,
     take_largest,
     take_mean,
     walk_over,
@@ -164,7 +165,9 @@ def walk_nearest(
     Raises:
         BadValue: as :func:`eyeshot.reference.upsample`.
     """
-    rows, columns = (nearest_matrix(r) for r in plan_resize(image.shape, size, scale))
+    plan = plan_resize(image.shape, size, scale)
+    refuse_long_walk(*(axis.after for axis in plan))
+    rows, columns = (nearest_matrix(r) for r in plan)
     return _resize("nearest", {"scale": scale, "size": size}, image, rows, columns)
 
 
@@ -181,6 +184,7 @@ def walk_bilinear(
         BadValue: as :func:`eyeshot.reference.upsample`.
     """
     plan = plan_resize(image.shape, size, scale)
+    refuse_long_walk(*(axis.after for axis in plan))  # before matrices of that size are made
     rows, columns = (linear_matrix(r, align_corners) for r in plan)
     options = {"scale": scale, "size": size, "align_corners": align_corners}
     return _resize("bilinear", options, image, rows, columns)

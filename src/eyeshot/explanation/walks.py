@@ -166,9 +166,18 @@ def walk_over(outputs: Sequence[int], step: Callable[[Place], Step]) -> tuple[St
         BadValue: more steps than anyone reads.
     """
     rows, columns = outputs
+    refuse_long_walk(rows, columns)
+    return tuple(step((row, column)) for row in range(rows) for column in range(columns))
+
+
+def refuse_long_walk(rows: int, columns: int) -> None:
+    """Refuse an output of more cells than anyone reads steps.
+
+    Raises:
+        BadValue: it has more than MOST_STEPS.
+    """
     if rows * columns > MOST_STEPS:
         raise BadValue(
             f"an output of {rows}×{columns} takes {rows * columns} steps",
             cure=f"use a smaller input; at most {MOST_STEPS} steps can be read",
         )
-    return tuple(step((row, column)) for row in range(rows) for column in range(columns))

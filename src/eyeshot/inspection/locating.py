@@ -74,7 +74,8 @@ def locate(where: str, say: Callable[[str], None]) -> Located:
     source, colon, name = where.rpartition(":")
     if not colon or not source:
         cure = "give a run folder, file.py:Class, package.module:callable, or a .pt2 file"
-        raise BadFile(f"{where}: no such folder or file", cure=cure)
+        told = "a file that holds no network" if path.is_file() else "no such folder or file"
+        raise BadFile(f"{where}: {told}", cure=cure)
     if source.endswith(".py") and not Path(source).is_file():
         raise BadFile(f"{source}: no such file", cure="check the path")
     say(f"importing {source} runs its code")
