@@ -8,10 +8,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from eyeshot.engine.operators.filtering import opencv_convolver, suits_opencv
+from eyeshot.engine.operators.windows import Padded
 from eyeshot.graph import Node
-
-Padded = tuple[torch.Tensor, list[int]]
-"""A value, and the zero padding left to the kernel along each of its axes."""
 
 Convolver = Callable[[Sequence[Padded], torch.Tensor | None], torch.Tensor]
 """The sum of one convolution for each value, then the bias and the activation; in the memory
@@ -29,6 +28,8 @@ def convolver(node: Node, weights: Sequence[torch.Tensor], bias: torch.Tensor | 
         int(node.attributes["groups"]),
     )
     relu = node.attributes.get("activation") == "relu"
+    if suits_opencv(weights, options):
+        return opencv_convolver(weights[0], bias, relu)
     make = _onednn if _has_onednn(weights[0]) else _plain
     return make(weights, bias, options, relu)
 

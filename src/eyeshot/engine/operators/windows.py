@@ -13,6 +13,8 @@ from eyeshot.axes import Window as WindowMap
 from eyeshot.graph import Node
 
 Box = tuple[Interval, ...]
+Padded = tuple[torch.Tensor, list[int]]
+"""A value, and the padding left to the operator along each axis that it slides over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,7 @@ def widened(
     return F.pad(value, flat, value=fill)
 
 
-def padded(
-    given: Rectangle, box: Box, count: int, fill: float, native: bool = True
-) -> tuple[torch.Tensor, list[int]]:
+def padded(given: Rectangle, box: Box, count: int, fill: float, native: bool = True) -> Padded:
     """The rectangle with padding at the true border, for an operator over the last dimensions.
 
     What is the same on both sides is left to the operator's own padding, which costs no copy.
