@@ -24,7 +24,7 @@ DIGIT = 7
 MAPS = 16  # of each step, as many as there is room for
 
 
-def see_by_hooks(net: nn.Sequential, x: torch.Tensor) -> dict[str, Any]:
+def see_by_hooks(net: nn.Module, x: torch.Tensor) -> dict[str, Any]:
     """The maps of every layer in plain PyTorch: a hook a layer, then one forward pass."""
     maps: dict[str, Any] = {}
 
@@ -71,10 +71,10 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
     }
 
 
-def draw(features: Features, net: nn.Sequential, digit: Any, out: Path) -> None:
+def draw(features: Features, net: nn.Module, digit: Any, out: Path) -> None:
     steps = [step for step in features.steps if step.maps.ndim == 3]
-    figure = Figure(figsize=(13.5, 7), layout="constrained")
-    grid = figure.add_gridspec(2, 3, width_ratios=[0.42, 1, 1])
+    figure = Figure(figsize=(14, 3.9), layout="constrained")
+    grid = figure.add_gridspec(2, 5, width_ratios=[0.46, 1, 1, 1, 1])
     axis = figure.add_subplot(grid[0, 0])
     axis.imshow(digit, cmap="gray")
     axis.set_title("the digit")
@@ -83,11 +83,11 @@ def draw(features: Features, net: nn.Sequential, digit: Any, out: Path) -> None:
     axis.imshow(mosaic(kernels, side=60, columns=4, gap=8))
     axis.set_title("the first kernels")
     for place, step in enumerate(steps):
-        axis = figure.add_subplot(grid[place // 2, 1 + place % 2])
+        axis = figure.add_subplot(grid[:, 1 + place])
         maps = colour_maps(step.maps[:MAPS])
-        axis.imshow(mosaic(maps, side=112, columns=8, gap=6))
+        axis.imshow(mosaic(maps, side=112, columns=4, gap=6))
         count, high, wide = step.maps.shape
-        axis.set_title(f"{place + 1}. {step.title}: {len(maps)} of {count} maps, {high}×{wide}")
+        axis.set_title(f"{place + 1}. {step.title}\n{len(maps)} of {count} maps, {high}×{wide}")
     for axis in figure.axes:
         axis.set_axis_off()
     figure.savefig(out / "10_what_the_network_sees.png", dpi=110)

@@ -1,0 +1,180 @@
+"""The demo: each step on a small stage, what it may replace, and what it refuses to pass off."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eyeshot import cli, data, demo, images, predict, runs
+from eyeshot.data import Data, Examples
+from eyeshot.demo import steps
+from eyeshot.demo.paper import write_on_paper
+from eyeshot.demo.stage import MARKER, Stage, command, first_digit, open_stage
+from eyeshot.errors import BadFile, BadValue, Failure
+from eyeshot.training import train
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the digits, trained for less time than the demo does."""
+    out = tmp_path_factory.mktemp("demo") / "run"
+    return train("digits", epochs=1, out=out, progress=False).path
+
+
+@pytest.fixture
+def stage(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """As it is after the first step."""
+    monkeypatch.chdir(tmp_path)
+    ready = open_stage(Path("demo"), say=print)
+    shutil.copytree(trained, ready.run_folder)
+    ready.run, ready.data = runs.load(ready.run_folder), data.load("digits")
+    return ready
+
+
+def test_the_network_is_asked_in_a_new_process(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps.ask_network(stage)
+    told = capsys.readouterr().out
+    paths = sorted(stage.pictures.iterdir())
+    assert [path.name for path in paths] == [
+        "digit-2.png",
+        "digit-3.png",
+        "digit-5.png",
+        "digit-7.png",
+        "photo.jpg",
+    ]
+    for path in paths:
+        (answer,) = predict(stage.run, [path])
+        name, share = answer.classes[0]
+        assert f"{path}: {name}, {share:.1%} sure (" in told
+    assert "inverted: dark ink on a light ground" in told
+    assert images.read(paths[-1]).shape == (900, 700, 3)
+
+
+def test_another_network_in_the_folder_is_found_out(stage: Stage) -> None:
+    tensors, metadata = runs.read_tensors(stage.run_folder / runs.WEIGHTS)
+    tensors["fc2.bias"] = tensors["fc2.bias"].sort().values
+    runs.save_tensors(stage.run_folder / runs.WEIGHTS, tensors, metadata)
+    with pytest.raises(Failure, match="in the new process and"):
+        steps.ask_network(stage)
+
+
+def test_laid_open_and_every_suggestion_works(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = steps.ASKED[-1]
+    images.write(stage.pictures / f"digit-{seen}.png", first_digit(stage.data, seen))
+    steps.lay_open(stage)
+    assert stage.report.stat().st_size > 100_000
+    assert stage.overview.stat().st_size < 300_000
+    assert min(images.read(stage.overview).shape[:2]) > 600
+    commands = [shlex.split(line) for line in stage.suggestions]
+    assert {words[1] for words in commands} >= {"see", "explain"}
+    for words in commands:
+        assert cli.main(words[1:]) == 0, words
+    assert "conv2" in capsys.readouterr().out
+    assert (stage.folder / "maps.png").is_file()
+
+
+def test_too_poor_a_network_is_a_failure_with_its_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = data.load("digits")
+    few = dataclasses.replace(
+        whole,
+        train=Examples.hold(*whole.train.take(range(64))),
+        test=Examples.hold(*whole.test.take(range(100))),
+    )
+
+    def load_few(_name: str) -> Data:
+        return few
+
+    monkeypatch.setattr(data, "load", load_few)
+    poor = open_stage(tmp_path / "demo", say=print, progress=False, epochs=1)
+    with pytest.raises(Failure, match=r"right in \d+\.\d\d% of 100 held-out digits.*98%"):
+        steps.train_network(poor)
+
+
+def test_steps_are_run_in_order_and_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def act(stage: Stage) -> None:
+        done.append(stage.folder.name)
+        stage.report.write_text("a page")
+        stage.suggest("see", "a b")
+
+    monkeypatch.setattr(demo, "STEPS", [steps.Step("One", act), steps.Step("Two", act)])
+    told: list[str] = []
+    for _ in range(2):
+        assert demo.run_demo(tmp_path / "out", say=told.append) == tmp_path / "out" / "report.html"
+    assert done == ["out"] * 4
+    shown = "\n".join(told)
+    assert shown.index("1. One") < shown.index("2. Two") < shown.index("Try next")
+    assert "see 'a b'" in shown
+
+
+def test_only_what_a_demo_made_is_replaced(tmp_path: Path) -> None:
+    first = open_stage(tmp_path / "out", say=print)
+    first.run_folder.mkdir()
+    (first.run_folder / "old").touch()
+    first.report.touch()
+    (first.folder / "mine.txt").touch()
+    again = open_stage(tmp_path / "out", say=print)
+    assert not again.run_folder.exists()
+    assert not again.report.exists()
+    assert sorted(p.name for p in again.folder.iterdir()) == [MARKER, "mine.txt", "pictures"]
+
+
+def test_what_a_link_points_to_is_left_alone(tmp_path: Path) -> None:
+    first = open_stage(tmp_path / "out", say=print)
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "weights").touch()
+    first.run_folder.symlink_to(precious, target_is_directory=True)
+    open_stage(tmp_path / "out", say=print)
+    assert (precious / "weights").exists()
+    assert not first.run_folder.exists()
+
+
+def test_a_folder_of_somebody_else_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis.txt").write_text("all of it")
+    assert cli.main(["demo", "--out", str(tmp_path)]) == 2
+    assert "not made by a demo" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    with pytest.raises((BadFile, BadValue)):
+        open_stage(tmp_path / "thesis.txt", say=print)
+    assert (tmp_path / "thesis.txt").read_text() == "all of it"
+
+
+def test_a_step_before_its_time_says_so(tmp_path: Path) -> None:
+    empty = open_stage(tmp_path / "out", say=print)
+    with pytest.raises(Failure, match="no network yet"):
+        steps.lay_open(empty)
+
+
+def test_the_command_shown_is_one_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    shown = command()
+    assert shown.endswith("eyeshot")
+    if " -m " not in shown:
+        assert os.access(shown, os.X_OK)
+
+
+def test_a_digit_on_paper_is_dark_on_light_and_the_same_each_time() -> None:
+    digit = first_digit(data.load("digits"), 8)
+    page = write_on_paper(digit)
+    assert page.shape == (900, 700, 3)
+    assert page.dtype == np.uint8
+    corner, ink = page[:60, :60].mean(), np.quantile(page, 0.005)
+    assert corner > 200
+    assert ink < 80
+    assert (page == write_on_paper(digit)).all()
