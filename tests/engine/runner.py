@@ -5,15 +5,25 @@ One process imports torch and is forked for each run, which so costs no import.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import resource
+import signal
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 import eyeshot
-from eyeshot.engine.running import Report
+from eyeshot.engine.jobs import make_job
+from eyeshot.engine.memory import resident
+from eyeshot.engine.running import Report, execute, opened
+from eyeshot.images import open_sink
 from tests.engine.law import enliven, noise
 from tests.zoo import UNet
 
@@ -38,12 +48,52 @@ def run(image: Path, out: Path, pause: float, told: Connection) -> None:
     eyeshot.run(network(), image, out, band=BAND, resume=True, progress=tell)
 
 
-def start(image: Path, out: Path, pause: float) -> tuple[multiprocessing.Process, Connection]:
+def run_where_files_stay_small(image: Path, outs: list[Path], told: Connection) -> None:
+    """Runs that may write no file beyond 60 kB; what each says of it."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
+    for out in outs:
+        try:
+            eyeshot.run(network(), image, out, band=BAND)
+        except eyeshot.errors.EyeshotError as error:
+            told.send((error.exit_code, str(error)))
+
+
+def measure(image: Path, out: Path, spare: int | None, band: int | None, told: Connection) -> None:
+    """Tell what a run held: (before, allowed, predicted, measured) bytes, and the plan's strips."""
+    torch.set_num_threads(1)
+    net = enliven(UNet(2, 8), noise(1, 1, 16, 16))
+    samples = np.load(image, mmap_mode="r")
+    before = resident()
+    allowed = None if spare is None else before + spare
+    job = make_job(net, [opened(samples, net)], form="argmax", memory=allowed, band=band)
+    with open_sink(out, job.shape(job.graph.outputs[0]), np.uint8) as sink:
+        report = execute(job, {job.graph.outputs[0]: sink})
+        sink.finish()
+    told.send((before, allowed, job.plan.peak, report.peak, len(job.plan.strips)))
+
+
+def start(image: Path, out: Path, pause: float) -> tuple[BaseProcess, Connection]:
     """Start a run; what comes through the connection is (rows, multiply-adds) after each band."""
+    return fork(run, image, out, pause)
+
+
+def fork(target: Callable[..., None], *arguments: Any) -> tuple[BaseProcess, Connection]:
+    """Call a function in a process of its own, which has torch imported and little else."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["eyeshot.engine.running", "torch.export._trace"])
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=run, args=(image, out, pause, theirs))
+    process = context.Process(target=target, args=(*arguments, theirs))
     process.start()
     theirs.close()
-    return process, ours  # type: ignore[return-value]
+    return process, ours
+
+
+def listen(told: Connection, count: int = 10**6) -> list[Any]:
+    """What comes through a connection until it ends, or so many messages."""
+    heard: list[Any] = []
+    with contextlib.suppress(EOFError):
+        while len(heard) < count:
+            heard.append(told.recv())
+    return heard

@@ -7,7 +7,6 @@ import functools
 import json
 import random
 import time
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -77,30 +76,20 @@ def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
             done = durable(out)
             process, told = runner.start(image, out, 0.002)
             steps = chance.randrange(BANDS + 1)
-            heard = _listen(told, steps)
+            heard = runner.listen(told, steps)
             if kills < KILLS and len(heard) == steps:
                 time.sleep(chance.random() * (0.005 if steps else 0.2))
                 process.kill()
                 kills += 1
                 heard = []
             else:
-                heard += _listen(told, 1000)
+                heard += runner.listen(told)
             process.join()
             if heard:
                 assert heard[-1] == (runner.SHAPE[1], needed(job, done)), (suffix, done)
         assert content(out) == uninterrupted[suffix]
         lives += 1
     assert lives >= 3, "each kind of output was killed"
-
-
-def _listen(told: Connection, count: int) -> list[tuple[int, int]]:
-    heard: list[tuple[int, int]] = []
-    try:
-        while len(heard) < count:
-            heard.append(told.recv())
-    except EOFError:
-        pass
-    return heard
 
 
 class Killed(BaseException):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,6 @@ from eyeshot.errors import BadFile, BadValue, EyeshotError, Failure
 from tests.engine import runner
 from tests.engine.law import noise, whole
 
-ROOT = Path(__file__).parents[2]
 HEIGHT, WIDTH = 512, 64
 
 
@@ -191,35 +188,17 @@ def test_a_sky_too_wide_to_hold_is_refused_with_what_would(net: nn.Module, tmp_p
     assert sorted(file.name for file in tmp_path.iterdir()) == ["sky.zarr"]
 
 
-LIMITED = """
-import resource, signal, sys
-import eyeshot
-from tests.engine import runner
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
-for out in sys.argv[2:]:
-    try:
-        eyeshot.run(runner.network(), sys.argv[1], out, band=16)
-    except eyeshot.errors.EyeshotError as error:
-        print(error.exit_code, error)
-"""
-
-
 def test_files_that_may_not_grow(tmp_path: Path) -> None:
     image = tmp_path / "image.npy"
     np.save(image, noise(1, 1104, 64).numpy())
     outs = [tmp_path / f"out{suffix}" for suffix in (".npy", ".tif", ".zarr")]
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(image), *map(str, outs)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stderr == ""
-    for out, line in zip(outs, done.stdout.splitlines(), strict=True):
-        assert f"{out.name}: " in line
-        assert "File too large" in line
+    process, told = runner.fork(runner.run_where_files_stay_small, image, outs)
+    heard = runner.listen(told)
+    process.join()
+    assert process.exitcode == 0
+    for out, (code, line) in zip(outs, heard, strict=True):
+        assert code == 2
+        assert line.startswith(f"{out}: File too large")
         assert not out.exists()
 
 
