@@ -31,7 +31,7 @@ def poked(net: nn.Module, size: tuple[int, ...]) -> NDArray[np.bool_]:
     places = list(itertools.product(*(range(n) for n in size)))
     batch = x.repeat(len(places), *(1 for _ in x.shape[1:]))
     for i in range(len(places)):
-        batch[i].reshape(CHANNELS, -1)[:, i] += 64
+        batch[i].reshape(CHANNELS, -1)[:, i] += 2.0**20
     with torch.no_grad():
         still, moved = net(x.clone()), net(batch)
     changed = ((moved - still).abs() > 1e-9 * still.abs().max()).any(1)
