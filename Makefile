@@ -38,6 +38,7 @@ bench: $(STAMP)
 
 figures: $(STAMP)
 	$(BIN)/python tools/draw_docs.py
+	$(BIN)/python -m tools.draw_streaming
 
 clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
