@@ -137,4 +137,6 @@ def _suggest(stage: Stage) -> None:
     stage.suggest("see", run, picture, "-o", stage.folder / "maps.png")
     unit = f"{channel},{row},{column}"
     stage.suggest("explain", run, picture, "--layer", "conv2", "--unit", unit)
+    field = f"conv2:{row},{column}"
+    stage.suggest("see", run, picture, "--field", field, "-o", stage.folder / "field.png")
     stage.suggest("evaluate", run)
