@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from eyeshot import errors as errors
     from eyeshot import images as images
     from eyeshot import reference as reference
+    from eyeshot.densification import dense as dense
     from eyeshot.engine.camera import stream as stream
     from eyeshot.engine.running import run as run
-    from eyeshot.densification import dense as dense
     from eyeshot.evaluation import evaluate as evaluate
     from eyeshot.evaluation import predict as predict
     from eyeshot.explanation import explain as explain
