@@ -13,12 +13,13 @@ from torch import nn
 
 from eyeshot.axes import Interval
 from eyeshot.engine.jobs import Job, make_job
-from eyeshot.engine.running import Report, execute, opened
+from eyeshot.engine.running import Report, execute
 from eyeshot.geometry import Region, required
-from eyeshot.images import open_sink
+from eyeshot.images import open_sink, open_source
 from eyeshot.plan import Strip
 
 Array = NDArray[Any]
+_LAYOUTS = {2: "CL", 3: "CHW", 4: "CDHW"}
 LIMITS = {torch.float32: 1e-5, torch.float64: 1e-12}
 
 
@@ -61,7 +62,8 @@ def job_of(net: nn.Module, *images: torch.Tensor, **options: Any) -> Job:
     """A run settled."""
     double = images[0].dtype == torch.float64
     options.setdefault("form", "float64" if double else "float32")
-    return make_job(net, [opened(image, net) for image in images], **options)
+    sources = [open_source(image, layout=_LAYOUTS[image.ndim]) for image in images]
+    return make_job(net, sources, **options)
 
 
 def cut(job: Job, band: int | None = None, strips: int = 1, region: Region | None = None) -> Job:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,7 +17,7 @@ from eyeshot.engine.lowering import lower
 from eyeshot.engine.memory import resident
 from eyeshot.engine.preparing import Preparation
 from eyeshot.engine.stream import Stream
-from eyeshot.errors import BadValue, Unsupported
+from eyeshot.errors import BadValue, EyeshotError, Unsupported
 from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry import Region
 from eyeshot.graph import Graph, Node
@@ -106,7 +107,9 @@ def make_job(
     if any(t.device != place for t in graph.tensors.values()):
         graph = _moved(graph, place)
     _check_weights(graph)
-    dtype = weights[0].dtype if weights else torch.float32
+    double = any(source.dtype == np.float64 for source in sources)
+    without = torch.float64 if double else torch.float32
+    dtype = weights[0].dtype if weights else without
     mean, std = (net.config.mean, net.config.std) if isinstance(net, Run) else ((), ())
     preparation = Preparation(dtype, place, raw, mean, std)
     forms = {name: form_of(form, graph.nodes[name].channels) for name in graph.outputs}
@@ -131,15 +134,17 @@ def make_job(
 
 
 def _graph(module: nn.Module, sources: Sequence[Source]) -> Graph:
-    wanted = _channels_of(module)
-    first = sources[0]
-    if wanted is not None and len(sources) == 1 and first.shape[0] != wanted:
+    try:
+        return graph_of(module, *(source.shape for source in sources))
+    except EyeshotError as error:
+        first, wanted = sources[0], _channels_of(module)
+        if len(sources) > 1 or wanted is None or first.shape[0] == wanted:
+            raise
         raise BadValue(
             f"{first.name} has {first.shape[0]} channels ({first.layout}) and the network's "
             f"first layer takes {wanted}",
             cure="give another image, or say how its axes lie with --layout",
-        )
-    return graph_of(module, *(source.shape for source in sources))
+        ) from error
 
 
 def _channels_of(module: nn.Module) -> int | None:
