@@ -18,6 +18,7 @@ from torch import nn
 from eyeshot.axes import Interval
 from eyeshot.engine.jobs import Job, make_job
 from eyeshot.engine.memory import peak, reset_peak
+from eyeshot.engine.operators.windows import cut
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue
 from eyeshot.geometry import Region, required
@@ -170,6 +171,7 @@ class _State:
         self._job, self._sinks, self._progress = job, sinks, progress
         self._started = time.perf_counter()
         self._rows, self._positions, self._multiply_adds = 0, 0, 0
+        self._given: dict[str, int] = {}  # of each output, the row that the stream gives next
         self._next: dict[str, int] = {}  # of each output, the row of this strip to be written next
         self._all_rows = sum(
             len(box[0]) for strip in job.plan.strips for box in strip.regions.values()
@@ -195,6 +197,7 @@ class _State:
         if not rest:
             return
         boxes = required(job.graph, rest)
+        self._given = {name: boxes[name][0].lo for name in rest}
         stream = Stream(job.graph, boxes, tuple(rest), band=job.plan.band)
         heights = {n: boxes[n][0] for n in job.graph.inputs if n in boxes}
         longest = max((len(side) for side in heights.values()), default=0)
@@ -203,7 +206,7 @@ class _State:
             now = min(entered + job.plan.band, longest)
             ready = stream.push(self._read(boxes, heights, entered, now, longest))
             for name, value in ready.items():
-                self._write(name, value, regions[name])
+                self._write(name, value, rest[name], boxes[name])
             self._multiply_adds += stream.multiply_adds
             stream.multiply_adds = 0
             entered = now
@@ -232,9 +235,21 @@ class _State:
                 rows[name] = self._job.preparation(samples)
         return rows
 
-    def _write(self, name: str, value: torch.Tensor, region: Region) -> None:
+    def _write(self, name: str, value: torch.Tensor, region: Region, box: Region) -> None:
+        """Put away what is wanted of an output's new rows.
+
+        An output that another one reads is computed wherever that one needs it, and so on a box
+        that may be larger than the region wanted of it.
+        """
         node, form, sink = self._job.graph.nodes[name], self._job.forms[name], self._sinks[name]
-        block = form(channels_first(node, value))
+        dim = node.dims[0]
+        count = 1 if dim is None else value.shape[dim]
+        rows = Interval(self._given[name], self._given[name] + count)
+        self._given[name] = rows.hi
+        wanted = (rows.intersect(region[0]), *region[1:])
+        if not wanted[0]:
+            return
+        block = form(channels_first(node, cut(value, node.dims, (rows, *box[1:]), wanted)))
         strip = _columns(self._job, name, region)
         sink.write(self._next[name], block, strip[0])
         self._next[name] += block.shape[1]

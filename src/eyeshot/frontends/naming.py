@@ -20,13 +20,19 @@ class Namer:
 
     def __init__(self, fx_nodes: Iterable[torch.fx.Node]) -> None:
         last_of_call: dict[str, torch.fx.Node] = {}
+        self._layers: set[str] = set()
         for fx_node in fx_nodes:
+            self._layers.add(_innermost(fx_node)[1])
             if fx_node.op == "call_function" and isinstance(fx_node.meta.get("val"), torch.Tensor):
                 key, _, kind = _innermost(fx_node)
                 if kind.startswith("torch.nn.modules"):
                     last_of_call[key] = fx_node
         self._main = set(last_of_call.values())
         self._used: Counter[str] = Counter()
+
+    def of_input(self, fx_node: torch.fx.Node) -> str:
+        """The name of an argument of ``forward``, unless a layer has the same."""
+        return f"input.{fx_node.name}" if fx_node.name in self._layers else fx_node.name
 
     def layer(self, fx_node: torch.fx.Node) -> str:
         """The dotted path of the module that computes it."""

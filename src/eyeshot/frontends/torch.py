@@ -169,7 +169,7 @@ class Walk:
             return Weight(name)
         shape = tuple(int(n) for n in fx_node.meta["val"].shape)
         dims = tuple(range(2, len(shape)))
-        node = Node(fx_node.name, "", "input", Kind.LOCAL, (), shape, dims)
+        node = Node(self._names.of_input(fx_node), "", "input", Kind.LOCAL, (), shape, dims)
         self.nodes[node.name] = node
         self.inputs.append(node.name)
         return node
