@@ -94,7 +94,10 @@ def compare(settings: Settings, parts: tuple[str, ...] | None = None) -> list[Ro
     rows: list[Row] = []
     for name in parts or PARTS:
         with tempfile.TemporaryDirectory() as folder:
-            rows += _PARTS[name](settings, Path(folder))
+            found = list(_PARTS[name](settings, Path(folder)))
+        for row in found:
+            _tell(" | ".join(cell for cell in row.cells() if cell))
+        rows += found
     return rows
 
 
