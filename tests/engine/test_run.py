@@ -16,6 +16,7 @@ from torch import nn
 import eyeshot
 from eyeshot.axes import Interval
 from eyeshot.engine.forms import form_of
+from eyeshot.engine.running import Report
 from eyeshot.errors import Unsupported
 from tests.engine.law import (
     LIMITS,
@@ -230,3 +231,19 @@ def test_a_gate_by_squeeze_and_excite_is_exact_and_a_group_norm_refused() -> Non
     image = noise(3, 61, 47)
     parts, _ = by_parts(cut(job_of(gated, image), 5))
     assert largest_difference(parts, whole(gated, image)) <= 1e-5
+
+
+def test_a_resumed_run_of_two_outputs_writes_each_row_once(tmp_path: Path) -> None:
+    picture, mask = noise(3, 88, 38), noise(1, 44, 19, seed=1)
+    net = enliven(TwoInTwoOut(), picture[None], mask[None])
+    paths = [tmp_path / "fine.npy", tmp_path / "coarse.npy"]
+
+    def stop(report: Report) -> None:
+        if report.rows > 40:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        eyeshot.run(net, [picture, mask], paths, band=9, progress=stop)
+    eyeshot.run(net, [picture, mask], paths, band=7, resume=True)
+    truth = whole(net, picture, mask)
+    assert largest_difference([np.load(path) for path in paths], truth) <= 1e-5
