@@ -45,6 +45,7 @@ def test_a_full_disk_is_a_failure_and_not_a_mistake(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert path.read_text() == "old"
     assert explain_os_error(OSError(errno.ENOSPC, ""), path).exit_code == 1
+    assert explain_os_error(OSError(errno.EFBIG, ""), path).exit_code == 1
     assert explain_os_error(FileNotFoundError(2, ""), path).exit_code == 2
 
 

@@ -40,6 +40,9 @@ def explain_os_error(error: OSError, path: Path) -> BadFile | Failure:
     """The one-line form of what the operating system refused."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Failure(f"{path}: the disk is full", cure="free some space; nothing was overwritten")
+    if error.errno == errno.EFBIG:
+        cure = "use another disk, or raise the limit on file sizes"
+        return Failure(f"{path}: larger than this disk or user may hold", cure=cure)
     if isinstance(error, FileNotFoundError):
         return BadFile(f"{path}: no such file or folder", cure="check the path")
     if isinstance(error, PermissionError):
