@@ -111,9 +111,10 @@ def adaptive_pooling(site: Site) -> Described:
     sizes = site.numbers("output_size", axes)
     first = len(source.shape) - axes
     maps: dict[int, AxisMap] = {}
+    many = any(n > 1 for n in source.shape[first:])
     for i, outputs in enumerate(sizes):
         n = source.shape[first + i]
-        if outputs == 1 and n > 1:
+        if outputs == 1 and (n > 1 or (many and set(sizes) == {1})):
             maps[first + i] = Everything(1)
         elif n % outputs == 0:
             maps[first + i] = Window(n // outputs, n // outputs)
@@ -138,6 +139,8 @@ def padding(site: Site) -> Described:
     source = site.node("self")
     amounts = [int(one) for one in site.arguments["pad"]]
     mode = _PAD_MODES[str(site.arguments.get("mode", "constant"))]
+    if mode == "circular" and min(amounts, default=0) < 0 < max(amounts, default=0):
+        raise NoRule("it wraps round a picture that it also crops")
     maps: dict[int, AxisMap] = {}
     for i in range(len(amounts) // 2):
         maps[len(source.shape) - 1 - i] = Pad(amounts[2 * i], amounts[2 * i + 1], mode)
@@ -188,7 +191,7 @@ def resizing(site: Site) -> Described:
 
 def _resize_to(mode: ResizeMode, n: int, size: int, align: bool) -> Resize:
     """To a size; a whole factor repeats from place to place, so it is told as one."""
-    if size % n == 0:
+    if n and size % n == 0:
         return Resize(mode, factor=size / n, align_corners=align)
     return Resize(mode, size=size, align_corners=align)
 
