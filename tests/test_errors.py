@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eyeshot.errors import BadValue, EyeshotError, Failure, UnknownName, UserError
+from eyeshot.errors import BadFile, BadValue, EyeshotError, Failure, UnknownName, UserError
 from eyeshot.files import explain_os_error, write_aside
 
 
@@ -35,6 +35,11 @@ def test_write_aside_replaces_only_on_success(tmp_path: Path) -> None:
         aside.write_text("new")
     assert path.read_text() == "new"
     assert os.listdir(tmp_path) == ["kept.txt"]  # noqa: PTH208
+
+
+def test_write_aside_needs_a_name() -> None:
+    with pytest.raises(BadFile, match="is a folder; name a file"), write_aside(Path("")):  # noqa: PTH201
+        pass
 
 
 def test_a_full_disk_is_a_failure_and_not_a_mistake(tmp_path: Path) -> None:

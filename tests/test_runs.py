@@ -158,6 +158,18 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
         runs.load(tmp_path)
 
 
+def test_a_file_that_is_no_run(tmp_path: Path) -> None:
+    alone = tmp_path / "net.pt"
+    torch.save({"weight": torch.zeros(2)}, alone)
+    with pytest.raises(
+        BadFile, match=r"net.pt: is a file, not a run folder; a .pt does not say .* code"
+    ):
+        runs.load(alone)
+    (tmp_path / CONFIG).write_text("model: digit_cnn")
+    with pytest.raises(BadFile, match=f"is a file, not a run folder; name the folder .*{CONFIG}"):
+        runs.load(tmp_path / CONFIG)
+
+
 def test_a_run_that_has_not_finished(folder: Path) -> None:
     (folder / WEIGHTS).unlink()
     with pytest.raises(BadFile, match="--resume"):

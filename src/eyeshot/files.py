@@ -19,10 +19,12 @@ def write_aside(path: Path) -> Iterator[Path]:
     removed when the block fails, and the old file, if any, is untouched.
 
     Raises:
-        BadFile: the folder does not exist or may not be written to.
+        BadFile: the path names no file, or the folder does not exist or may not be written to.
         Failure: the disk is full.
     """
     path = Path(path)
+    if not path.name:
+        raise BadFile(f"{path}: is a folder", cure="name a file")
     aside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         yield aside

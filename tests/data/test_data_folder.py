@@ -306,6 +306,8 @@ def test_floats_outside_0_to_1_name_their_file(split: Path) -> None:
         data.load(split)
     with pytest.raises(BadValue, match="size is 0×5"):
         data.load(split, size=(0, 5))
+    with pytest.raises(BadValue, match="size is 2000000×2000000; use at most 67,108,864 pixels"):
+        data.load(split, size=(2_000_000, 2_000_000))
 
 
 def test_data_is_a_frozen_value(split: Path) -> None:

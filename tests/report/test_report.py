@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -191,12 +192,19 @@ def test_a_damaged_table_of_epochs_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_data_of_other_classes_is_refused(digits_run: Path, material: Material) -> None:
-    from dataclasses import replace
-
     other = replace(material.data, classes=tuple("abcdefghij"))
     with pytest.raises(BadValue, match="classes"):
         write_report(digits_run, data=other)
     assert not (digits_run / "report.html").exists()
+
+
+def test_a_data_folder_whose_name_is_not_utf8(
+    digits_run: Path, material: Material, tmp_path: Path
+) -> None:
+    run = runs.load(digits_run)
+    run = replace(run, config=replace(run.config, data="/pictures/\udcff"))
+    page = write_report(run, tmp_path / "page.html", data=material.data)
+    assert " on ? · Eyeshot</title>" in page.read_text(encoding="utf-8")
 
 
 def test_the_command_names_its_page(digits_run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -119,6 +119,12 @@ def test_a_file_is_no_place_for_a_run(tmp_path: Path) -> None:
         train(blobs(), out=tmp_path / "file", progress=False, **PLAIN)
 
 
+def test_a_run_folder_that_could_not_be_read_back_is_refused_first(tmp_path: Path) -> None:
+    with pytest.raises(BadValue, match="a name that is not UTF-8"):
+        train(blobs(), out=tmp_path / "run\udcff", progress=False, **PLAIN)
+    assert not list(tmp_path.iterdir())
+
+
 def test_force_keeps_what_is_not_of_the_run(tmp_path: Path) -> None:
     train(blobs(), out=tmp_path, progress=False, **PLAIN)
     (tmp_path / "notes.txt").write_text("mine")
@@ -129,6 +135,13 @@ def test_force_keeps_what_is_not_of_the_run(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_a_number(tmp_path: Path) -> None:
     with pytest.raises(Failure, match=r"the loss is (nan|inf) in epoch \d+, step \d+; .*--lr"):
         train(blobs(), out=tmp_path, progress=False, epochs=40, batch_size=25, learning_rate=1e18)
+    assert not (tmp_path / WEIGHTS).exists()
+
+
+def test_weights_ruined_by_the_very_last_step_are_not_saved(tmp_path: Path) -> None:
+    settings: Settings = {**PLAIN, "epochs": 1, "batch_size": 96, "learning_rate": 1e30}
+    with pytest.raises(Failure, match=r"the test loss is (nan|inf) after epoch 1; .*--lr"):
+        train(blobs(), out=tmp_path, progress=False, **settings)
     assert not (tmp_path / WEIGHTS).exists()
 
 
@@ -190,6 +203,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ({"label_smoothing": 1.5}, "label_smoothing is 1.5"),
         ({"seed": -1}, "seed is -1"),
         ({"shift": -1}, "shift is -1"),
+        ({"shift": 99}, "shift is 99, and the pictures are"),
         ({"devices": 0}, "devices is 0"),
         ({"devices": 3}, "batch_size is 64, which 3 devices cannot share"),
         ({"devices": 2, "batch_size": 98}, "batch_size is 98, and there are 96 pictures"),

@@ -18,6 +18,8 @@ Bytes = NDArray[np.uint8]
 
 GREY, COLOUR = 1, 3
 
+_MOST_PIXELS = 2**26  # of a picture that a network is trained on
+
 
 def to_bytes(picture: NDArray[Any]) -> Bytes:
     """``picture`` in 8 bits and without transparency: (H, W) where grey, (H, W, 3) where colour.
@@ -80,14 +82,16 @@ def resize(picture: Bytes, size: tuple[int, int]) -> Bytes:
 
 
 def check_size(size: tuple[int, int]) -> tuple[int, int]:
-    """``size`` itself, where both numbers are positive.
+    """``size`` itself, where both numbers are positive and one picture of it fits in memory.
 
     Raises:
-        BadValue: they are not.
+        BadValue: they are not, or it has more than 2²⁶ pixels (8192×8192).
     """
     height, width = size
     if height < 1 or width < 1:
         raise BadValue(f"size is {height}×{width}", cure="both must be at least 1")
+    if height * width > _MOST_PIXELS:
+        raise BadValue(f"size is {height}×{width}", cure=f"use at most {_MOST_PIXELS:,} pixels")
     return height, width
 
 

@@ -92,6 +92,7 @@ _AXES = {
     2: "channels x height x width",
     3: "channels x depth x height x width",
 }
+_LARGEST_AXIS = 10_000_000
 _EXAMPLE = {1: "1x16000", 2: "3x224x224", 3: "1x32x64x64"}
 
 
@@ -99,7 +100,8 @@ def checked_sizes(net: nn.Module, size: Size) -> tuple[tuple[int, ...], ...]:
     """One size or several as a tuple of sizes.
 
     Raises:
-        BadValue: a number is not positive, or there are more or fewer axes than the network takes.
+        BadValue: a number is not positive, or there are more or fewer axes than the network takes,
+            or one is longer than any image: a figure is kept for each position along an axis.
     """
     one = bool(size) and isinstance(size[0], int)
     listed = [cast("Sequence[int]", size)] if one else cast("Sequence[Sequence[int]]", size)
@@ -110,6 +112,8 @@ def checked_sizes(net: nn.Module, size: Size) -> tuple[tuple[int, ...], ...]:
         if not each or min(each) < 1:
             cure = f"give positive numbers, such as {_EXAMPLE[axes or 2]}"
             raise BadValue(f"size {written or 'of nothing'}", cure=cure)
+        if max(each) > _LARGEST_AXIS:
+            raise BadValue(f"size {written}", cure=f"use at most {_LARGEST_AXIS:,} along an axis")
         if axes is not None and len(each) != axes + 1:
             cure = f"this network takes {_AXES[axes]}, such as {_EXAMPLE[axes]}"
             raise BadValue(f"size {written} has {len(each)} numbers", cure=cure)

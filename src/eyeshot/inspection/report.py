@@ -77,7 +77,7 @@ class Inspection:
 
         target = Path(path)
         with write_aside(target) as aside:
-            aside.write_text(page(self), encoding="utf-8")
+            aside.write_text(page(self), encoding="utf-8", errors="replace")
         return target
 
     def __str__(self) -> str:

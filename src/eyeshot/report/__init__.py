@@ -55,7 +55,7 @@ def write_report(
     target = run.path / FILE if path is None else Path(path)
     page = render(gather(run, data), more)
     with write_aside(target) as aside:
-        aside.write_text(page, encoding="utf-8")
+        aside.write_text(page, encoding="utf-8", errors="replace")
     return target
 
 

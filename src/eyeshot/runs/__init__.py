@@ -113,6 +113,8 @@ def load(path: str | Path) -> Run:
         BadFile: not a run folder, not finished, damaged, or its weights are of another network.
     """
     folder = Path(path)
+    if folder.is_file():
+        raise BadFile(f"{folder}: is a file, not a run folder", cure=_cure_for_file(folder))
     if not folder.is_dir():
         raise BadFile(f"{folder}: no such run folder", cure="check the path, or train one")
     if not (folder / CONFIG).is_file():
@@ -134,3 +136,13 @@ def load(path: str | Path) -> Run:
         raise BadFile(f"{folder / CONFIG}: {error.fact}", cure=error.cure) from None
     load_weights(net, weights)
     return Run(folder, config, net.eval())
+
+
+def _cure_for_file(path: Path) -> str:
+    """What to do with a file where a run folder was asked for."""
+    if path.suffix in (".pt", ".pth"):
+        return (
+            "a .pt does not say which network it is for, and one with more than tensors in it "
+            f"could run any code; put a state dict beside its {CONFIG}, as model.pt"
+        )
+    return f"name the folder that holds {CONFIG}"

@@ -34,6 +34,11 @@ def describe(
     if model not in nets.NAMES:
         raise UnknownName("model", model, nets.NAMES)
     recipe = choose_recipe(model, len(data.train), settings)
+    if recipe.shift >= min(data.size):
+        raise BadValue(
+            f"shift is {recipe.shift}, and the pictures are {data.size[0]}×{data.size[1]}",
+            cure=f"use at most {min(data.size) - 1}, so that something is left to see",
+        )
     if recipe.devices > 1 and len(data.train) < recipe.batch_size:
         raise BadValue(
             f"batch_size is {recipe.batch_size}, and there are {len(data.train)} pictures to learn "

@@ -23,9 +23,11 @@ def prepare(folder: Path, config: RunConfig, *, resume: bool, force: bool) -> No
 
     Raises:
         BadValue: the folder is in use and neither ``resume`` nor ``force`` was said, or the run in
-            it was started with other settings.
+            it was started with other settings, or safetensors could not open a file in it.
         BadFile: the folder holds something other than a run, or cannot be made.
     """
+    if str(folder).encode("utf-8", "replace").decode() != str(folder):
+        raise BadValue(f"{folder}: a name that is not UTF-8", cure="name another with --out")
     if folder.exists() and not folder.is_dir():
         raise BadFile(f"{folder}: is a file", cure="name a folder with --out")
     started = (folder / CONFIG).is_file()

@@ -140,16 +140,26 @@ class Training:
         position.seen += len(labels) * self.fabric.world_size
 
     def measure(self) -> dict[str, float]:
-        """The row of the epoch just done, with the test part judged by the weights as they are."""
+        """The row of the epoch just done, with the test part judged by the weights as they are.
+
+        Raises:
+            Failure: the last steps drove the weights to where the test loss is not a number.
+        """
         position, recipe = self.position, self.config.recipe
         scores, labels = score(self.result, self.data.test, self.config)
+        test_loss = float(cross_entropy(scores, labels))
+        if not math.isfinite(test_loss):
+            raise Failure(
+                f"the test loss is {test_loss} after epoch {position.epoch + 1}",
+                cure="train anew with a lower --lr; the checkpoint before it is kept",
+            )
         done = (position.epoch + 1) * self.steps_an_epoch - 1
         steps = recipe.epochs * self.steps_an_epoch
         return {
             "epoch": position.epoch + 1,
             "loss": position.loss_sum / position.seen,
             "accuracy": position.correct / position.seen,
-            "test_loss": float(cross_entropy(scores, labels)),
+            "test_loss": test_loss,
             "test_accuracy": float((scores.argmax(1) == labels).double().mean()),
             "learning_rate": learning_rate(recipe, done, steps),
             "images_per_second": position.seen / position.seconds,
