@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,9 +73,10 @@ def test_filters_agree_but_for_rounding(tmp_path: Path) -> None:
 
 
 def test_a_worker_measures_and_answers(tmp_path: Path) -> None:
-    with started("eyeshot", SMALL, tmp_path) as worker:
+    with started("eyeshot", replace(SMALL, processor_time=True), tmp_path) as worker:
         first = worker.first_pass()
-        worker.run()
+        assert worker.run() > 0
+    assert first.seconds > 0
     assert first.answer is not None
     assert 0 <= first.added < first.held
     want = _answer("net(x)", tmp_path)
@@ -153,6 +155,8 @@ def test_options_change_the_settings() -> None:
     assert parse([])[0] == Settings()
     settings, parts = parse(["--size", "512", "--only", "tiles"])
     assert (settings.size, parts) == (512, ("tiles",))
+    settings, _ = parse(["--processor-time"])
+    assert (settings.threads, settings.processor_time) == (1, True)
 
 
 def _answer(name: str, folder: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

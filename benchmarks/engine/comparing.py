@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,8 @@ from benchmarks.engine.networks import CHANNELS, make_network
 from benchmarks.engine.settings import Settings
 from benchmarks.engine.table import Row
 from benchmarks.engine.tiles import aligned_halo, redundancy
-from benchmarks.engine.workers import FirstPass, largest_difference, started
-from benchmarks.measure import Timings, time_interleaved
+from benchmarks.engine.workers import FirstPass, Worker, largest_difference, started
+from benchmarks.measure import Timings
 from eyeshot.cost import costs, total
 from eyeshot.frontends.torch import graph_of
 
@@ -62,27 +63,26 @@ def measure(
         for name in present:
             _tell(f"{name}: preparing")
             workers[name] = stack.enter_context(started(name, settings, folder))
-
-        def first(name: str) -> None:
+        for name in present:
             passes[name] = workers[name].first_pass()
             _tell(f"{name}: first pass, {passes[name].added / 1e6:,.0f} MB")
-
-        if rounds == 0:
-            calls: dict[str, Callable[[], object]] = {n: _bound(first, n) for n in present}
-            timings = time_interleaved(calls, rounds=1, warm_up=0)
-        else:
-            for name in present:
-                first(name)
-            _tell(f"{rounds or settings.rounds} rounds")
-            again = {name: worker.run for name, worker in workers.items()}
-            timings = time_interleaved(again, rounds=rounds or settings.rounds, warm_up=0)
+        turns = settings.rounds if rounds is None else rounds
+        timings = _interleaved(workers, turns)
+    if turns == 0:
+        timings = Timings({name: (done.seconds,) for name, done in passes.items()})
     for name in present:
         _tell(f"{name}: {timings.median(name):.2f} s")
     return Seen(timings, passes)
 
 
-def _bound(call: Callable[[str], None], name: str) -> Callable[[], None]:
-    return lambda: call(name)
+def _interleaved(workers: Mapping[str, Worker], rounds: int) -> Timings:
+    """All take turns, in an order drawn anew each round; each reads its own clock."""
+    order = random.Random(0)
+    seconds: dict[str, list[float]] = {name: [] for name in workers}
+    for _ in range(rounds):
+        for name in order.sample(list(workers), len(workers)):
+            seconds[name].append(workers[name].run())
+    return Timings({name: tuple(values) for name, values in seconds.items()})
 
 
 def _tell(text: str) -> None:

@@ -18,6 +18,8 @@ class Settings:
         filter_size: side of the picture that is filtered.
         rounds: how often every contender runs after its first pass; exact tiles run once.
         threads: of each contender.
+        processor_time: count the time that the processor spent, not the time that went by. With
+            one thread that can be compared on a busy machine too.
     """
 
     size: int = 2048
@@ -28,3 +30,4 @@ class Settings:
     filter_size: int = 20_000
     rounds: int = 3
     threads: int = 2
+    processor_time: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,11 +26,13 @@ class FirstPass:
         added: the most bytes held during it, beyond what was there before it: libraries, weights,
             the picture, and what was prepared.
         held: the most bytes held during it, all told.
+        seconds: that it took.
         answer: where its answer lies, as ``.npy``; None where it wrote a file of its own.
     """
 
     added: int
     held: int
+    seconds: float
     answer: Path | None
 
 
@@ -45,9 +48,9 @@ class Worker:
         answer: FirstPass = self._ask("first")
         return answer
 
-    def run(self) -> None:
-        """Run once more; return when it is done."""
-        self._ask("again")
+    def run(self) -> float:
+        """Run once more; the seconds it took."""
+        return float(self._ask("again"))
 
     def wait(self) -> None:
         """Return when it is ready to run."""
@@ -90,6 +93,7 @@ def _serve(name: str, settings: Settings, folder: Path, connection: Connection) 
     from benchmarks.engine.contenders import prepare
 
     torch.set_num_threads(settings.threads)
+    clock = time.process_time if settings.processor_time else time.perf_counter
     call = prepare(name, settings, folder)
     connection.send("ready")
     while True:
@@ -97,16 +101,18 @@ def _serve(name: str, settings: Settings, folder: Path, connection: Connection) 
             command = connection.recv()
         except EOFError:
             return
-        if command == "again":
-            call()
-            connection.send("done")
-            continue
         before = resident()
         reset_peak()
+        start = clock()
         answer = call()
-        held = peak()
-        path = _saved(answer, folder / f"{name}.answer.npy")
-        connection.send(FirstPass(held - before, held, path))
+        seconds = clock() - start
+        if command == "again":
+            connection.send(seconds)
+        else:
+            held = peak()
+            path = _saved(answer, folder / f"{name}.answer.npy")
+            connection.send(FirstPass(held - before, held, seconds, path))
+        del answer
 
 
 def _saved(answer: Any, path: Path) -> Path | None:
