@@ -98,7 +98,12 @@ class Resize:
         return self._count_within(known, n)
 
     def keeps(self, done: int) -> int:
-        return 0 if self._ratio is None else max(0, self._span(done).lo)
+        ratio = self._ratio
+        if ratio is None:
+            return 0
+        # torch rounds a scale that is not exact in binary, and may then read the input before.
+        exact = ratio.numerator == 1 and ratio.denominator & (ratio.denominator - 1) == 0
+        return max(0, self._span(done).lo - (not exact))
 
     def reach(self, outputs: IntArray) -> IntArray:
         ratio = self._ratio

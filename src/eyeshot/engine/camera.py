@@ -12,13 +12,14 @@ from torch import nn
 from eyeshot.axes import Interval
 from eyeshot.engine.forms import form_of
 from eyeshot.engine.lowering import lower
+from eyeshot.engine.operators import has_own_form
 from eyeshot.engine.preparing import Preparation
 from eyeshot.engine.running import channels_first
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry import Region
-from eyeshot.graph import Graph
+from eyeshot.graph import Graph, Node
 from eyeshot.plan import ENDLESS
 from eyeshot.runs import Run
 
@@ -177,11 +178,36 @@ def _same_or_refuse(one: Graph, other: Graph) -> None:
     same = list(one.nodes) == list(other.nodes)
     for node in one:
         twin = other.nodes.get(node.name)
-        if not same or twin is None or _rows(node.edges) != _rows(twin.edges):
+        if not same or twin is None or not _same_work(node, twin):
             raise Unsupported(
                 f"{node.name} ({node.operator}) does something else at another height",
                 cure="use eyeshot.run, which knows the height, or a factor in place of a size",
             )
+
+    for name, tensor in one.tensors.items():
+        if not _same_numbers(tensor, other.tensors.get(name)):
+            raise Unsupported(
+                f"{name}, which the network makes for itself, is another at another height",
+                cure="use eyeshot.run, which knows the height",
+            )
+
+
+def _same_work(node: Node, twin: Node) -> bool:
+    """Whether both read the same rows and are called with the same numbers.
+
+    An operator with a form of its own takes from its call nothing but what its edges tell.
+    """
+    if _rows(node.edges) != _rows(twin.edges):
+        return False
+    if has_own_form(node) or node.call is None or twin.call is None:
+        return True
+    return node.call.args == twin.call.args and node.call.kwargs == twin.call.kwargs
+
+
+def _same_numbers(one: torch.Tensor, other: torch.Tensor | None) -> bool:
+    if other is None or one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return one is other or torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
 def _rows(edges: tuple[Any, ...]) -> list[tuple[str, Any]]:

@@ -33,6 +33,8 @@ class Form:
 
     def __call__(self, scores: torch.Tensor) -> NDArray[Any]:
         """Samples of some rows, contiguous, from their scores (C, rows, …)."""
+        if scores.dtype == torch.bfloat16:  # a type that NumPy has not
+            scores = scores.float()
         samples: NDArray[Any] = np.ascontiguousarray(self.reduce(scores).cpu().numpy(), self.dtype)
         return samples
 

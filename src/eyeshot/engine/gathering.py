@@ -47,6 +47,23 @@ def gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer:
     raise refusal(node)
 
 
+def reduced_dims(node: Node, source: Node) -> tuple[int, ...]:
+    """The dimensions that a global statistic runs over: all positions, and channels if it says."""
+    rank = len(source.shape)
+    positions = {dim for dim in source.dims if dim is not None}
+    if node.call is None or node.operator.startswith("adaptive"):
+        return tuple(sorted(positions))
+    named = node.call.args[1] if len(node.call.args) > 1 else None
+    listed = range(rank) if named in (None, []) else [named] if isinstance(named, int) else named
+    return tuple(sorted(positions | {int(dim) % rank for dim in listed}))
+
+
+def gives_indices(node: Node) -> bool:
+    """Whether it is the second answer of a max pooling: the places of its maxima."""
+    item = getattr(node.call.target, "item", None) if node.call is not None else None
+    return "max_pool" in node.operator and item == 1
+
+
 def refusal(node: Node) -> Unsupported:
     """Why a node cannot be run by parts, by its name."""
     if node.kind is Kind.REDUCIBLE:

@@ -239,6 +239,8 @@ def _fingerprint(graph: Graph) -> str:
     for node in graph:
         digest.update(repr((node.name, node.operator, node.edges, node.shape)).encode())
         digest.update(repr(sorted(node.attributes.items(), key=str)).encode())
+        if node.call is not None:  # a slope or a bound is told nowhere else
+            digest.update(repr((node.call.args, sorted(node.call.kwargs.items()))).encode())
     for name, tensor in sorted(graph.tensors.items()):
         digest.update(name.encode())
         data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)

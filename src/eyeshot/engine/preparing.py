@@ -64,11 +64,14 @@ class Preparation:
 
 
 def _whole_numbers(samples: NDArray[Any]) -> NDArray[Any]:
-    """Types that torch has not, as the next larger one that it has."""
+    """Types that torch has not, as the next larger one that it has; and layouts it has not."""
+    samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
+    if any(stride < 0 for stride in samples.strides):
+        samples = np.ascontiguousarray(samples)
     larger = {"u2": np.int32, "u4": np.int64, "u8": np.float64}
     key = f"{samples.dtype.kind}{samples.dtype.itemsize}"
     if key in larger:
         return samples.astype(larger[key])
-    if samples.dtype.kind not in "buif":
+    if samples.dtype.kind not in "buif" or samples.dtype.itemsize > 8:
         raise BadValue(f"samples of type {samples.dtype}", cure="use whole or real numbers")
     return samples.astype(np.float32) if samples.dtype.kind == "b" else samples

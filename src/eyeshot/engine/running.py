@@ -121,7 +121,8 @@ def run(
         for sink in sinks.values():
             stack.enter_context(sink)
         execute(job, sinks, progress)
-        results = [finish(job, name, sink) for name, sink in sinks.items()]
+        kept = {name: finish(job, name, sink) for name, sink in sinks.items()}
+        results = [kept[name] for name in job.graph.outputs]  # one may be given twice
     return results[0] if len(results) == 1 else results
 
 

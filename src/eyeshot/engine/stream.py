@@ -14,9 +14,10 @@ import torch
 
 from eyeshot.axes import EMPTY, Everything
 from eyeshot.engine.buffers import LineBuffer
-from eyeshot.engine.gathering import Gatherer, gatherer, refusal
+from eyeshot.engine.gathering import Gatherer, gatherer, gives_indices, reduced_dims, refusal
 from eyeshot.engine.operators import Operator, Rectangle, prepare
 from eyeshot.engine.operators.windows import local_shape
+from eyeshot.errors import Unsupported
 from eyeshot.geometry import Region
 from eyeshot.graph import Edge, Graph, Kind, Node
 from eyeshot.plan.schedule import ENDLESS, Progress, Schedule
@@ -113,6 +114,11 @@ class Stream:
         refused = node.kind in (Kind.NEITHER, Kind.UNSUPPORTED)
         if refused or (node.kind is Kind.REDUCIBLE and not progress.gathers):
             raise refusal(node)
+        if gives_indices(node):
+            raise Unsupported(
+                f"{node.name} ({node.operator}) gives the places of maxima",
+                cure="run the network on whole pictures",
+            )
         if progress.gathers:
             self._gatherers[node.name] = self._gatherer(node)
         elif node.edges:
@@ -127,7 +133,7 @@ class Stream:
         )
         if len(node.edges) > 1 or not over_all:
             raise refusal(node)
-        return gatherer(node, tuple(dim for dim in source.dims if dim is not None))
+        return gatherer(node, reduced_dims(node, source))
 
     def _empty(self, node: Node, box: Region) -> torch.Tensor:
         """A value of no positions: what a reader is given that asks for padding alone."""

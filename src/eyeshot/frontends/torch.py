@@ -277,7 +277,7 @@ def _unsupported(site: Site, reason: str) -> Described:
 def _call(site: Site, origin: torch.fx.Node) -> Call:
     """How the engine computes it: a part of a split is a narrow, so that no tuple is a value."""
     if site.operator == "expand_as":  # of the other tensor nothing is read but its shape
-        read = Ref(site.node("self").name)
+        read = _refs(site.arguments)["self"]
         return Call(torch.ops.aten.expand.default, (read, list(site.shape)), {"implicit": False})
     if site.item is None:
         return call_of(origin.target, _refs(site.arguments))

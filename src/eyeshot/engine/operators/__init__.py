@@ -14,7 +14,7 @@ from eyeshot.engine.operators.sliding import Tensors
 from eyeshot.engine.operators.windows import Box, Operator, Rectangle
 from eyeshot.graph import Node
 
-__all__ = ["Box", "Operator", "Rectangle", "prepare"]
+__all__ = ["Box", "Operator", "Rectangle", "has_own_form", "prepare"]
 
 _TABLE: dict[str, Callable[[Node, Tensors], Operator]] = {
     **{f"conv{n}d": sliding.convolution for n in (1, 2, 3)},
@@ -48,9 +48,15 @@ _TABLE: dict[str, Callable[[Node, Tensors], Operator]] = {
         ),
         shaping.reshaping,
     ),
+    "repeat": shaping.repeating,
     "pixel_shuffle": shaping.shuffling,
     "pixel_unshuffle": shaping.shuffling,
 }
+
+
+def has_own_form(node: Node) -> bool:
+    """Whether it is in the table, and so not called as the network calls it."""
+    return node.operator in _TABLE
 
 
 def prepare(node: Node, tensors: Tensors) -> Operator:

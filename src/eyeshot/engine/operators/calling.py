@@ -12,6 +12,14 @@ from eyeshot.engine.operators.windows import Box, Operator, Rectangle
 from eyeshot.errors import Failure, Unsupported
 from eyeshot.graph import Call, Node, Ref, Weight
 
+_NOT_BY_PLACE = frozenset(
+    {
+        *("linear", "matmul", "mm", "bmm", "addmm", "baddbmm"),
+        *("layer_norm", "batch_norm", "instance_norm", "group_norm", "prelu"),
+    }
+)
+"""Operators whose weights belong to channels; those of any other are broadcast as values are."""
+
 
 def argument(node: Node, place: int) -> Any:
     """A positional argument of the node's call."""
@@ -40,7 +48,7 @@ def calling(node: Node, tensors: Tensors) -> Operator:
     placed = {
         name: _spatial_dims(node, tensors[name])
         for name in node.weights
-        if _is_elementwise(node) and tensors[name].ndim > 1
+        if node.operator not in _NOT_BY_PLACE
     }
 
     def compute(
@@ -79,18 +87,19 @@ def pointwise(node: Node, tensors: Tensors) -> Operator:
     return calling(node, tensors)
 
 
-def _is_elementwise(node: Node) -> bool:
-    return node.operator not in ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "layer_norm")
-
-
 def _spatial_dims(node: Node, weight: torch.Tensor) -> dict[int, int]:
     """For each spatial axis along which a weight has positions: its dimension in the weight."""
     shift = len(node.shape) - weight.ndim
-    return {
-        axis: dim - shift
-        for axis, dim in enumerate(node.dims)
-        if dim is not None and dim >= shift and weight.shape[dim - shift] > 1
-    }
+    found: dict[int, int] = {}
+    for axis, dim in enumerate(node.dims):
+        if dim is None:
+            continue
+        own = dim - shift
+        if node.operator == "stack":  # the parts lack the dimension that counts them
+            own = dim - (dim > int(argument(node, 1)) % len(node.shape))
+        if own >= 0 and weight.shape[own] > 1:
+            found[axis] = own
+    return found
 
 
 def _cut_weight(weight: torch.Tensor, dims: dict[int, int], box: Box) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from eyeshot.axes import AxisMap, Interval, Pad
+from eyeshot.axes import AxisMap, Broadcast, Interval, Pad
 from eyeshot.engine.operators.calling import argument, calling
 from eyeshot.engine.operators.sliding import Tensors
 from eyeshot.engine.operators.windows import (
@@ -25,13 +25,18 @@ def padding(node: Node, tensors: Tensors) -> Operator:
     """The four ways to pad, at the true border alone; inside, the value itself."""
     fill = float(node.attributes.get("value", 0.0))
     zero = node.attributes["mode"] == "zero"
+    channels = _beside_positions(node)
+    if channels and not zero:
+        raise Unsupported(
+            f"{node.name}: pads channels by {node.attributes['mode']}", cure="join them with cat"
+        )
 
     def compute(
         inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
     ) -> torch.Tensor:
         given = inputs[0]
         value = given.value
-        amounts: dict[int, tuple[int, int]] = {}
+        amounts = dict(channels)
         for place, axis in enumerate(given.axes):
             dim = given.dims[place]
             if dim is None or not isinstance(axis, Pad):
@@ -43,6 +48,14 @@ def padding(node: Node, tensors: Tensors) -> Operator:
         return widened(value, amounts, fill) if amounts else value
 
     return compute
+
+
+def _beside_positions(node: Node) -> dict[int, tuple[int, int]]:
+    """What is padded (or cropped, below nought) along dimensions that hold no positions."""
+    flat = node.attributes["padding"]
+    last = len(node.shape) - 1
+    amounts = {last - i: (flat[2 * i], flat[2 * i + 1]) for i in range(len(flat) // 2)}
+    return {dim: pair for dim, pair in amounts.items() if dim not in node.dims and any(pair)}
 
 
 def _repeated(
@@ -128,6 +141,22 @@ def reshaping(node: Node, tensors: Tensors) -> Operator:
             _reached(axis, side) for axis, side in zip(given.axes, given.box, strict=True)
         )
         return cut(given.value.reshape(local_shape(node, reached)), node.dims, reached, box)
+
+    return compute
+
+
+def repeating(node: Node, tensors: Tensors) -> Operator:
+    """``repeat``: along an axis of one position, as often as the rectangle asks."""
+    times = [int(count) for count in argument(node, 1)]
+
+    def compute(
+        inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        counts = list(times)
+        for axis, dim, side in zip(inputs[0].axes, node.dims, box, strict=True):
+            if dim is not None and isinstance(axis, Broadcast):
+                counts[dim] = len(side)
+        return inputs[0].value.repeat(counts)
 
     return compute
 
