@@ -35,7 +35,8 @@ from eyeshot.frontends.torch import Walk, checked_sizes, export, training_layers
 from eyeshot.graph import Graph, Node
 
 _MARK = "eyeshot_repair"
-_FAILURES = (RuntimeError, ValueError, IndexError, AssertionError)
+# torch's own code divides by an extent of nought where a map has no positions.
+_FAILURES = (RuntimeError, ValueError, IndexError, AssertionError, ArithmeticError)
 _NOT_SHAPES = (
     DataDependentOutputException,
     DynamicOutputShapeException,

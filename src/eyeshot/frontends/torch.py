@@ -33,6 +33,12 @@ from eyeshot.graph import Call, Edge, Graph, Kind, Node, Ref, Weight, check
 
 Value = Node | Weight | None
 
+# ArithmeticError: torch's own code divides by an extent of nought where a map has no positions.
+_FAILURES = (
+    *(RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError),
+    ArithmeticError,
+)
+
 
 def graph_of(net: torch.nn.Module, *sizes: Sequence[int]) -> Graph:
     """The graph of ``net`` for inputs of these sizes.
@@ -75,7 +81,7 @@ def export(net: torch.nn.Module, *sizes: Sequence[int]) -> ExportedProgram:
     try:
         with _hushed():
             program = torch.export.export(net, inputs, strict=False)
-    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
+    except _FAILURES as error:
         raise cannot_export(net, error) from error
     refuse_unknown_sizes(net, program.graph)
     return program
