@@ -41,7 +41,7 @@ def test_digit_cnn_is_the_network_of_the_tutorials() -> None:
     assert sum(counts.values()) == sum(p.numel() for p in net.parameters())
 
 
-@pytest.mark.parametrize("name", nets.NAMES)
+@pytest.mark.parametrize("name", nets.CLASSIFIERS)
 @given(
     channels=st.integers(1, 4),
     classes=st.integers(2, 6),
@@ -68,7 +68,7 @@ def gradients(net: nn.Module, images: Tensor, *, as_written: bool) -> list[Tenso
     return [scores.detach()] + [p.grad.clone() for p in net.parameters() if p.grad is not None]
 
 
-@pytest.mark.parametrize("name", nets.NAMES)
+@pytest.mark.parametrize("name", nets.CLASSIFIERS)
 @given(seed=st.integers(0, 1000), flat=st.booleans())
 @settings(max_examples=15)
 def test_pooling_before_relu_changes_no_bit(name: str, seed: int, flat: bool) -> None:

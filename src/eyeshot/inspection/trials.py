@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from eyeshot.axes import AxisMap, Broadcast, Everything, Identity, Pad, Resize
+from eyeshot.errors import EyeshotError
 from eyeshot.graph import Graph, Kind, Node
 
 
@@ -111,6 +112,8 @@ def runner(graph: Graph, net: nn.Module | None, axis: int) -> Callable[[int], bo
             try:
                 torch.func.functional_call(net, bare, (torch.empty(tried, dtype=like.dtype),))
             except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
+                return False
+            except EyeshotError:  # a network of ours that says itself which sizes it takes
                 return False
         return True
 

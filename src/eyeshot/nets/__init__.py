@@ -13,20 +13,44 @@ from typing import Any
 from torch import nn
 
 from eyeshot.errors import BadValue, UnknownName
+from eyeshot.nets.blocks import DoubleConv, Down, Up
 from eyeshot.nets.classifiers import digit_cnn, small_vgg
+from eyeshot.nets.field import UNetSpec
+from eyeshot.nets.unet import UNet, unet
 
-__all__ = ["NAMES", "build", "digit_cnn", "small_vgg"]
+__all__ = [
+    "CLASSIFIERS",
+    "NAMES",
+    "PER_PIXEL",
+    "DoubleConv",
+    "Down",
+    "UNet",
+    "UNetSpec",
+    "Up",
+    "build",
+    "digit_cnn",
+    "small_vgg",
+    "unet",
+]
 
-_TABLE: dict[str, Callable[..., nn.Module]] = {
+_CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
     "digit_cnn": digit_cnn,
     "small_vgg": small_vgg,
 }
+_PER_PIXEL: dict[str, Callable[..., nn.Module]] = {"unet": unet}
+_TABLE = {**_CLASSIFIERS, **_PER_PIXEL}
 
+CLASSIFIERS = tuple(_CLASSIFIERS)
+"""Names of those that give one score a class."""
+PER_PIXEL = tuple(_PER_PIXEL)
+"""Names of those that give one score a class at every pixel."""
 NAMES = tuple(_TABLE)
 
 
 def build(name: str, **arguments: Any) -> nn.Module:
     """Build the network ``name`` with ``arguments``, its weights drawn from torch's generator.
+
+    ``size`` may be told of every network; those that take any size are not told.
 
     Raises:
         UnknownName: there is no such network, or it takes no such argument.
@@ -36,6 +60,8 @@ def build(name: str, **arguments: Any) -> nn.Module:
     if make is None:
         raise UnknownName("model", name, NAMES)
     known = inspect.signature(make).parameters
+    if "size" not in known:
+        arguments.pop("size", None)
     for argument in arguments:
         if argument not in known:
             raise UnknownName(f"argument of {name}", argument, known)

@@ -1,0 +1,220 @@
+"""The pieces of a U-Net, each usable alone: two convolutions, one step down, one step up."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Literal, TypeVar, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from eyeshot.errors import BadValue, UnknownName
+
+UpWay = Literal["transpose", "nearest", "bilinear"]
+Norm = Literal["batch", "none"]
+Padding = Literal["same", "valid"]
+Choice = TypeVar("Choice", UpWay, Norm, Padding)
+
+UP_WAYS: tuple[UpWay, ...] = get_args(UpWay)
+NORMS: tuple[Norm, ...] = get_args(Norm)
+PADDINGS: tuple[Padding, ...] = get_args(Padding)
+
+
+class DoubleConv(nn.Sequential):
+    """Two 3×3 convolutions, each with its normalisation and ReLU: conv1, norm1, relu1, conv2, ….
+
+    (N, in_channels, H, W) → (N, out_channels, H, W), or (N, out_channels, H − 4, W − 4) where
+    ``padding`` is ``"valid"``. Without normalisation there is no norm1 and no norm2.
+
+    Raises:
+        BadValue: a number of channels below 1.
+        UnknownName: no such ``norm`` or ``padding``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        norm: Norm = "batch",
+        padding: Padding = "same",
+    ) -> None:
+        super().__init__(_two_convolutions(in_channels, out_channels, norm, padding))
+
+
+class Down(nn.Sequential):
+    """One level down: a 2×2 max-pool (pool), then the layers of a :class:`DoubleConv`.
+
+    (N, in_channels, H, W) → (N, out_channels, ⌊H / 2⌋, ⌊W / 2⌋), each 4 less where ``padding`` is
+    ``"valid"``.
+
+    Raises:
+        BadValue, UnknownName: as :class:`DoubleConv`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        norm: Norm = "batch",
+        padding: Padding = "same",
+    ) -> None:
+        layers = _two_convolutions(in_channels, out_channels, norm, padding)
+        super().__init__(OrderedDict(pool=nn.MaxPool2d(2), **layers))
+
+
+class Up(nn.Module):
+    """One level up: twice the size, joined with the skip, then the layers of a :class:`DoubleConv`.
+
+    The map from below (N, in_channels, h, w) becomes (N, out_channels, 2h, 2w); the skip
+    (N, skip_channels, H, W) is cropped around its centre to that size and stands first in the
+    concatenation; conv1 takes skip_channels + out_channels channels.
+
+    Three ways up, which all cost one multiply-add for each output, input channel and pixel:
+
+    * ``"transpose"``: a transposed convolution, 2×2 with stride 2 (transpose). Its kernel is a
+      multiple of its stride, so that every pixel gets equally many terms.
+    * ``"nearest"``, ``"bilinear"``: a 1×1 convolution to out_channels (halve), then the resize
+      (resize). The two may change places without changing a number, since a resize mixes pixels
+      with weights that add up to 1 and a 1×1 convolution mixes channels; in this order there is a
+      quarter of the work. The 3×3 convolution after a resize is conv1.
+
+    Args:
+        in_channels: channels of the map from below.
+        out_channels: channels of the result, and of the up-sampled map.
+        skip_channels: channels of the skip; ``out_channels`` by default.
+        up: the way up.
+        norm: ``"batch"`` or ``"none"``.
+        padding: ``"same"``, or ``"valid"`` for convolutions that take a pixel off each side.
+
+    Raises:
+        BadValue, UnknownName: as :class:`DoubleConv`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        skip_channels: int | None = None,
+        up: UpWay = "transpose",
+        norm: Norm = "batch",
+        padding: Padding = "same",
+    ) -> None:
+        super().__init__()
+        joined = out_channels + (out_channels if skip_channels is None else skip_channels)
+        enlarging = _enlarging(in_channels, out_channels, up)
+        convolving = _two_convolutions(joined, out_channels, norm, padding)
+        for name, layer in {**enlarging, **convolving}.items():
+            self.add_module(name, layer)
+        self._enlarging, self._convolving = tuple(enlarging), tuple(convolving)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """The map (N, out_channels, 2h, 2w), or 4 less each way where nothing is padded."""
+        for name in self._enlarging:
+            x = self.get_submodule(name)(x)
+        x = torch.cat([crop_to(skip, x), x], dim=1)
+        for name in self._convolving:
+            x = self.get_submodule(name)(x)
+        return x
+
+
+class Resize(nn.Module):
+    """Twice the height and width, by copying (``nearest``) or by mixing neighbours (``bilinear``).
+
+    As ``nn.Upsample(scale_factor=2)``, but in the precision of what comes in: under autocast
+    PyTorch resizes in float32, and would convert the map there and back for nothing.
+    """
+
+    def __init__(self, mode: Literal["nearest", "bilinear"]) -> None:
+        super().__init__()
+        self.mode = mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, C, 2H, 2W)."""
+        kind = x.device.type
+        if torch.is_autocast_enabled(kind):
+            with torch.autocast(kind, enabled=False):
+                return functional.interpolate(x, scale_factor=2.0, mode=self.mode)
+        return functional.interpolate(x, scale_factor=2.0, mode=self.mode)
+
+    def extra_repr(self) -> str:
+        """Shown between the brackets when the network is printed."""
+        return self.mode
+
+
+def crop_to(skip: Tensor, x: Tensor) -> Tensor:
+    """``skip`` (N, C, H, W) cut around its centre to the height and width of ``x``.
+
+    Raises:
+        BadValue: the skip is smaller than ``x``.
+    """
+    (height, width), (tall, wide) = x.shape[2:], skip.shape[2:]
+    if (height, width) == (tall, wide):
+        return skip
+    if tall < height or wide < width:
+        raise BadValue(
+            f"a skip of {tall}×{wide} beside a map of {height}×{width}",
+            cure="give the map of one level down, half the size of the skip or smaller",
+        )
+    top, left = (tall - height) // 2, (wide - width) // 2
+    return skip[:, :, top : top + height, left : left + width]
+
+
+def check_choice(kind: str, name: Choice, known: tuple[Choice, ...]) -> Choice:
+    """``name`` if it is one of ``known``.
+
+    Raises:
+        UnknownName: it is not.
+    """
+    if name not in known:
+        raise UnknownName(kind, str(name), known)
+    return name
+
+
+def _two_convolutions(
+    in_channels: int, out_channels: int, norm: Norm, padding: Padding
+) -> OrderedDict[str, nn.Module]:
+    check_choice("norm", norm, NORMS)
+    border = 1 if check_choice("padding", padding, PADDINGS) == "same" else 0
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    channels = (_counted("in_channels", in_channels), _counted("out_channels", out_channels))
+    for step, (before, after) in enumerate(pairwise((*channels, channels[1])), start=1):
+        # BatchNorm subtracts the mean, so a bias before it would do nothing.
+        conv = nn.Conv2d(before, after, 3, padding=border, bias=norm == "none")
+        # He et al., 2015, arXiv:1502.01852: half of what goes into a ReLU is lost in it.
+        _draw_weights(conv, 2 / (9 * before))
+        layers[f"conv{step}"] = conv
+        if norm == "batch":
+            layers[f"norm{step}"] = nn.BatchNorm2d(after)
+        layers[f"relu{step}"] = nn.ReLU(inplace=True)
+    return layers
+
+
+def _enlarging(in_channels: int, out_channels: int, up: UpWay) -> Mapping[str, nn.Module]:
+    # One term for each input channel and no ReLU behind: such weights keep the mean square, and
+    # the map comes to the concatenation as strong as the skip.
+    variance = 1 / _counted("in_channels", in_channels)
+    if check_choice("way up", up, UP_WAYS) == "transpose":
+        transpose = nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2)
+        _draw_weights(transpose, variance)
+        return {"transpose": transpose}
+    halve = nn.Conv2d(in_channels, out_channels, 1)
+    _draw_weights(halve, variance)
+    return {"halve": halve, "resize": Resize("nearest" if up == "nearest" else "bilinear")}
+
+
+def _draw_weights(layer: nn.Conv2d | nn.ConvTranspose2d, variance: float) -> None:
+    nn.init.normal_(layer.weight, std=variance**0.5)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def _counted(name: str, value: int) -> int:
+    if value < 1:
+        raise BadValue(f"{name} is {value}", cure="use 1 or more")
+    return value

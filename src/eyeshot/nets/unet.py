@@ -1,0 +1,146 @@
+"""The U-Net: one score a class at every pixel, from a deep path and the skips beside it."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from eyeshot.errors import BadValue
+from eyeshot.nets.blocks import (
+    PADDINGS,
+    UP_WAYS,
+    DoubleConv,
+    Down,
+    Norm,
+    Padding,
+    Up,
+    UpWay,
+    check_choice,
+)
+from eyeshot.nets.field import Axis, UNetSpec
+
+
+class UNet(nn.Module):
+    """Made by :func:`unet`: ``first``, ``down1`` … ``downN``, ``upN`` … ``up1``, ``head``.
+
+    Level 0 has the picture's own pixels; ``down1`` leads to level 1, which has half as many each
+    way, and ``up1`` leads back from it. A layer is named by its level and its place there:
+    ``down2.conv1``, ``up1.transpose``.
+
+    Attributes:
+        spec: what an output sees, and on which grid.
+    """
+
+    def __init__(
+        self, in_channels: int, classes: int, depth: int, base: int, axis: Axis, norm: Norm
+    ):
+        super().__init__()
+        self.depth = depth
+        self.axis = axis
+        widths = [base * 2**level for level in range(depth + 1)]
+        self.first = DoubleConv(in_channels, base, norm=norm, padding=axis.padding)
+        for level in range(1, depth + 1):
+            down = Down(widths[level - 1], widths[level], norm=norm, padding=axis.padding)
+            self.add_module(f"down{level}", down)
+        for level in range(depth, 0, -1):
+            up = Up(widths[level], widths[level - 1], up=axis.up, norm=norm, padding=axis.padding)
+            self.add_module(f"up{level}", up)
+        self.head = nn.Conv2d(base, classes, 1)
+        nn.init.normal_(self.head.weight, std=base**-0.5)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        self.crop = Crop()
+        self.spec: UNetSpec = axis.spec()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores (N, classes, H, W) of pictures (N, in_channels, H, W).
+
+        Any height and width are taken where the padding is ``"same"``: zeros are added at the
+        bottom and on the right up to a multiple of ``2 ** depth``, and the scores there cut off.
+        With ``"valid"`` the scores are ``2 * spec.taken_off`` smaller each way.
+
+        Raises:
+            BadValue: ``"valid"`` takes no such size; the nearest that it takes are named.
+        """
+        height, width = x.shape[2:]
+        if self.axis.padding == "valid":
+            self._check_size(height, width)
+            return self._scores(x)
+        below, right = -height % self.spec.alignment, -width % self.spec.alignment
+        if not below and not right:
+            return self._scores(x)
+        scores = self._scores(functional.pad(x, (0, right, 0, below)))
+        cropped: Tensor = self.crop(scores, height, width)
+        return cropped
+
+    def _scores(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        skips = []
+        for level in range(1, self.depth + 1):
+            skips.append(x)
+            x = self.get_submodule(f"down{level}")(x)
+        for level in range(self.depth, 0, -1):
+            x = self.get_submodule(f"up{level}")(x, skips.pop())
+        scores: Tensor = self.head(x)
+        return scores
+
+    def _check_size(self, height: int, width: int) -> None:
+        """Refuse a size that would leave a pixel over at a pool, or no output at all."""
+        sizes = {"height": int(height), "width": int(width)}
+        for name, n in sizes.items():
+            if self.axis.extent(n) is None:
+                below, above = self.axis.nearest(n)
+                near = f"{above}" if below is None else f"{below} or {above}"
+                raise BadValue(
+                    f"a picture of {height}×{width}: without padding, a depth of {self.depth} "
+                    f"takes no {name} of {n}",
+                    cure=f"the nearest {name}s are {near}" if below else f"the smallest is {near}",
+                )
+
+
+class Crop(nn.Module):
+    """The first rows and columns alone; a module so that it has a name where layers are listed."""
+
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+        """(N, C, H, W) → (N, C, height, width)."""
+        return x[:, :, :height, :width]
+
+
+def unet(
+    *,
+    in_channels: int = 1,
+    classes: int = 2,
+    depth: int = 4,
+    base: int = 32,
+    up: UpWay = "transpose",
+    norm: Norm = "batch",
+    padding: Padding = "same",
+) -> UNet:
+    """A U-Net: two 3×3 convolutions a level, ``depth`` levels down, and up again beside the skips.
+
+    A level's width is twice that of the level above it. On the way up the skip is concatenated with
+    the up-sampled map, and the next two convolutions take the sum of their channels. With base 64,
+    depth 4, no normalisation and no padding it is the published one: 572×572 → 388×388.
+    Source: Ronneberger, Fischer and Brox, 2015, arXiv:1505.04597.
+
+    Args:
+        in_channels: channels of the input.
+        classes: scores at each pixel.
+        depth: how often the picture is halved.
+        base: channels at the picture's own resolution.
+        up: ``"transpose"``, ``"nearest"`` or ``"bilinear"``: see :class:`eyeshot.nets.Up`.
+        norm: ``"batch"`` for batch normalisation after each 3×3 convolution, ``"none"``.
+        padding: ``"same"`` for convolutions that keep the size: any size is taken, by padding with
+            zeros at the bottom and right to a multiple of ``2 ** depth`` and cropping the scores.
+            ``"valid"`` for convolutions without padding, whose outputs all see nothing but picture:
+            the skips are cropped around their centre, and only some sizes are taken.
+
+    Raises:
+        BadValue: a number below 1.
+        UnknownName: no such ``up``, ``norm`` or ``padding``.
+    """
+    for name, value in {"classes": classes, "depth": depth, "base": base}.items():
+        if value < 1:
+            raise BadValue(f"{name} is {value}", cure="use 1 or more")
+    check_choice("way up", up, UP_WAYS)
+    check_choice("padding", padding, PADDINGS)
+    return UNet(in_channels, classes, depth, base, Axis(depth, up, padding), norm)
