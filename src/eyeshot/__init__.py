@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from eyeshot import reference as reference
     from eyeshot.densification import dense as dense
     from eyeshot.engine.camera import stream as stream
+    from eyeshot.engine.networks import trace as trace
     from eyeshot.engine.running import run as run
     from eyeshot.evaluation import evaluate as evaluate
     from eyeshot.evaluation import predict as predict
@@ -45,6 +46,7 @@ _EXPORTS = {
     "receptive_field": "eyeshot.inspection:receptive_field",
     "run": "eyeshot.engine.running:run",
     "stream": "eyeshot.engine.camera:stream",
+    "trace": "eyeshot.engine.networks:trace",
     "train": "eyeshot.training:train",
 }
 

@@ -18,6 +18,7 @@ from torch import nn
 from eyeshot.axes import Interval
 from eyeshot.engine.jobs import Job, make_job
 from eyeshot.engine.memory import peak, reset_peak
+from eyeshot.engine.networks import Network, as_traced
 from eyeshot.engine.operators.windows import cut
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue
@@ -25,7 +26,6 @@ from eyeshot.geometry import Region, required
 from eyeshot.graph import Node
 from eyeshot.images import Sink, Source, open_sink, open_source
 from eyeshot.plan.planning import fed
-from eyeshot.runs import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ Progress = Callable[[Report], None]
 
 
 def run(
-    net: nn.Module | Run,
+    net: Network,
     image: Any,
     out: Any = None,
     *,
@@ -77,7 +77,8 @@ def run(
     """What ``net(image)`` would give on a machine that is large enough.
 
     Args:
-        net: a network in eval mode, or a trained run (``eyeshot.runs.load``).
+        net: a network in eval mode, a trained run (``eyeshot.runs.load``), or one that keeps what
+            was traced (``eyeshot.trace``), for many images while the weights change.
         image: an array (C, H, W), (H, W) or (H, W, C), a tensor, or a path to PNG, JPEG, TIFF,
             ``.npy`` or Zarr; a list of them for a network of several inputs.
         out: None to get arrays; or a path (``.npy``, ``.png``, ``.tif``, ``.zarr``) or an array;
@@ -126,7 +127,7 @@ def run(
     return results[0] if len(results) == 1 else results
 
 
-def opened(image: Any, net: nn.Module | Run, level: int = 0, layout: str | None = None) -> Source:
+def opened(image: Any, net: Network, level: int = 0, layout: str | None = None) -> Source:
     """The image as a source, with as many axes of space as the network's convolutions have."""
     return open_source(image, level=level, layout=layout, space=_space(net))
 
@@ -289,7 +290,7 @@ def open_sinks(
             f"{', '.join(job.forms)}",
             cure="name one for each",
         )
-    paths = [Path(one) for one in images if isinstance(one, str | os.PathLike)]
+    paths = [Path(one) for one in images if _is_path(one)]
     sinks: dict[str, Sink] = {}
     for (name, form), target in zip(job.forms.items(), targets, strict=True):
         sinks[name] = open_sink(
@@ -298,7 +299,7 @@ def open_sinks(
             form.dtype,
             force=force,
             resume=resume,
-            settings={**job.settings, "output": name},
+            settings={**job.settings, "output": name} if _is_path(target) else None,
             inputs=paths,
         )
     return sinks
@@ -314,9 +315,12 @@ def finish(job: Job, name: str, sink: Sink) -> NDArray[Any] | Path:
     return kept
 
 
-def _space(net: nn.Module | Run) -> int | None:
-    module = net.net if isinstance(net, Run) else net
-    for child in module.modules():
+def _is_path(target: Any) -> bool:
+    return isinstance(target, str | os.PathLike)
+
+
+def _space(net: Network) -> int | None:
+    for child in as_traced(net).module.modules():
         if isinstance(child, nn.Conv1d | nn.ConvTranspose1d):
             return 1
         if isinstance(child, nn.Conv2d | nn.ConvTranspose2d):

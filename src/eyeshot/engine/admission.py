@@ -1,0 +1,113 @@
+"""What must hold of a network, its images and a region of its output before a run begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from eyeshot.axes import Interval
+from eyeshot.engine.lowering import lower
+from eyeshot.engine.networks import Traced
+from eyeshot.errors import BadValue, EyeshotError, Unsupported
+from eyeshot.geometry import Region
+from eyeshot.graph import Graph, Node
+from eyeshot.images import Source
+
+
+def admit(
+    traced: Traced, sources: Sequence[Source], device: str | torch.device | None = None
+) -> tuple[Graph, torch.device]:
+    """The network at the images' sizes, as it will be executed, and where.
+
+    Raises:
+        BadValue: sizes or channels that the network does not take, weights that are no numbers, a
+            device that there is not, a mean for other channels.
+        Unsupported: the network cannot be traced.
+    """
+    for source in sources:
+        if len(traced.mean) not in (0, 1, source.shape[0]):
+            raise BadValue(
+                f"{source.name} has {source.shape[0]} channels, and there are "
+                f"{len(traced.mean)} means",
+                cure="give a mean and a deviation for each channel",
+            )
+    graph = lower(_graph(traced, sources))
+    weights = [tensor for tensor in graph.tensors.values() if tensor.is_floating_point()]
+    place = _device(device) if device is not None else _device_of(weights)
+    if any(tensor.device != place for tensor in graph.tensors.values()):
+        graph = _moved(graph, place)
+    _check_weights(graph)
+    return graph, place
+
+
+def _graph(traced: Traced, sources: Sequence[Source]) -> Graph:
+    try:
+        return traced.graph(*(source.shape for source in sources))
+    except EyeshotError as error:
+        first, wanted = sources[0], _channels_of(traced.module)
+        if len(sources) > 1 or wanted is None or first.shape[0] == wanted:
+            raise
+        raise BadValue(
+            f"{first.name} has {first.shape[0]} channels ({first.layout}) and the network's "
+            f"first layer takes {wanted}",
+            cure="give another image, or say how its axes lie with --layout",
+        ) from error
+
+
+def _channels_of(module: nn.Module) -> int | None:
+    """What the first convolution takes, where the network begins with one."""
+    for child in module.modules():
+        if isinstance(child, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            return child.in_channels
+        if isinstance(child, nn.Linear):
+            return None
+    return None
+
+
+def _device_of(weights: list[torch.Tensor]) -> torch.device:
+    return weights[0].device if weights else torch.device("cpu")
+
+
+def _device(name: str | torch.device) -> torch.device:
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise BadValue(f"device {str(name)!r}", cure="use cpu or cuda") from None
+
+
+def _moved(graph: Graph, place: torch.device) -> Graph:
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise BadValue("--device cuda: there is none here", cure="use --device cpu")
+    return replace(graph, tensors={name: t.to(place) for name, t in graph.tensors.items()})
+
+
+def _check_weights(graph: Graph) -> None:
+    for name, tensor in graph.tensors.items():
+        # A sum is finite only if all its terms are, and costs a fraction of asking each.
+        if tensor.is_floating_point() and not bool(tensor.sum(dtype=torch.float64).isfinite()):
+            raise BadValue(f"weight {name} holds NaN or infinity", cure="train the network again")
+
+
+def region_of(node: Node, asked: Sequence[tuple[int, int]] | None) -> Region:
+    """The region asked of an output; all of it where none is.
+
+    Raises:
+        BadValue: it reaches outside, is empty, or has other axes.
+        Unsupported: an output that is no picture.
+    """
+    if len(node.shape) not in (len(node.dims) + 2, 2) or node.shape[0] != 1:
+        raise Unsupported(
+            f"output {node.name} has shape {node.shape}", cure="give (N, C, H, W) or (N, C)"
+        )
+    if asked is None:
+        return tuple(Interval(0, n) for n in node.extents)
+    if len(asked) != len(node.extents):
+        raise BadValue(f"a region of {len(asked)} axes", cure=f"give {len(node.extents)}")
+    box = tuple(Interval(lo, hi) for lo, hi in asked)
+    for side, n in zip(box, node.extents, strict=True):
+        if not side or side.lo < 0 or side.hi > n:
+            raise BadValue(f"region {side.lo}:{side.hi} of an output of {n}", cure="stay inside it")
+    return box

@@ -1,0 +1,42 @@
+"""What decides every sample of a run, as plain data: a run is only gone on with by its equal."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from eyeshot.graph import Graph
+
+if TYPE_CHECKING:
+    from eyeshot.engine.jobs import Job
+
+
+def settings_of(job: Job) -> Mapping[str, Any]:
+    """Network, images, preparation, form, regions and strips; every weight is read for it."""
+    plan, sources = job.plan.as_dict(), job.sources.values()
+    return {
+        "network": _fingerprint(job.graph),
+        "image": [source.identity() for source in sources],
+        "preparation": [job.preparation.stated(source.dtype) for source in sources],
+        "form": [form.name for form in job.forms.values()],
+        "regions": plan["regions"],
+        "strips": plan["strips"],
+    }
+
+
+def _fingerprint(graph: Graph) -> str:
+    """A short name for a network: its operators and every weight."""
+    digest = hashlib.sha256()
+    for node in graph:
+        digest.update(repr((node.name, node.operator, node.edges, node.shape)).encode())
+        digest.update(repr(sorted(node.attributes.items(), key=str)).encode())
+        if node.call is not None:  # a slope or a bound is told nowhere else
+            digest.update(repr((node.call.args, sorted(node.call.kwargs.items()))).encode())
+    for name, tensor in sorted(graph.tensors.items()):
+        digest.update(name.encode())
+        data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(data.numpy().data)
+    return digest.hexdigest()[:16]
