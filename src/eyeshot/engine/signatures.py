@@ -20,7 +20,15 @@ _PLAIN = (
     *(torch.dtype, torch.device, torch.layout, torch.memory_format),
     *(types.FunctionType, types.BuiltinFunctionType, types.ModuleType),
 )
-_OWN = frozenset({"_parameters", "_buffers", "_modules"})
+_ELSEWHERE = frozenset(
+    {
+        *("_parameters", "_buffers", "_modules"),
+        *("_state_dict_hooks", "_state_dict_pre_hooks"),
+        *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
+        *("_backward_hooks", "_backward_pre_hooks", "_is_full_backward_hook"),
+    }
+)
+"""What a module holds that is looked at by itself, or has no part in a forward pass."""
 
 
 class Opaque(Exception):
@@ -38,7 +46,7 @@ def signature(net: nn.Module) -> tuple[Any, ...] | None:
 
 
 def _of_module(module: nn.Module) -> tuple[Any, ...]:
-    settings = {name: value for name, value in vars(module).items() if name not in _OWN}
+    settings = {name: value for name, value in vars(module).items() if name not in _ELSEWHERE}
     weights = {**module._parameters, **module._buffers}
     return (
         type(module),
