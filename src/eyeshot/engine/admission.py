@@ -34,12 +34,13 @@ def admit(
                 f"{len(traced.mean)} means",
                 cure="give a mean and a deviation for each channel",
             )
-    graph = lower(_graph(traced, sources))
+    given = _graph(traced, sources)
+    _check_weights(given)
+    graph = lower(given)
     weights = [tensor for tensor in graph.tensors.values() if tensor.is_floating_point()]
     place = _device(device) if device is not None else _device_of(weights)
     if any(tensor.device != place for tensor in graph.tensors.values()):
         graph = _moved(graph, place)
-    _check_weights(graph)
     return graph, place
 
 
@@ -85,9 +86,12 @@ def _moved(graph: Graph, place: torch.device) -> Graph:
 
 
 def _check_weights(graph: Graph) -> None:
-    for name, tensor in graph.tensors.items():
+    used = dict.fromkeys(name for node in graph for name in node.weights)
+    for name in used:
+        tensor = graph.tensors[name]
         # A sum is finite only if all its terms are, and costs a fraction of asking each.
-        if tensor.is_floating_point() and not bool(tensor.sum(dtype=torch.float64).isfinite()):
+        fine = not tensor.is_floating_point() or bool(tensor.sum().isfinite())
+        if not fine and not bool(tensor.isfinite().all()):
             raise BadValue(f"weight {name} holds NaN or infinity", cure="train the network again")
 
 

@@ -20,7 +20,8 @@ _TRANSPOSED = frozenset({"conv_transpose1d", "conv_transpose2d", "conv_transpose
 def lower(graph: Graph) -> Graph:
     """The same network in fewer operators; every number the same but for rounding.
 
-    An operator is swallowed only where nothing else reads what stands before it.
+    An operator is swallowed only where nothing else reads what stands before it. Of the tensors
+    those remain that are still read.
     """
     consumers = graph.consumers()
     nodes: dict[str, Node] = {}
@@ -39,7 +40,9 @@ def lower(graph: Graph) -> Graph:
         else:
             nodes[node.name] = node
     _split_concatenations(nodes, tensors, graph)
-    return replace(graph, nodes=nodes, tensors=tensors)
+    read = {name for node in nodes.values() for name in node.weights}
+    kept = {name: tensor for name, tensor in tensors.items() if name in read}
+    return replace(graph, nodes=nodes, tensors=kept)
 
 
 def _split_concatenations(
