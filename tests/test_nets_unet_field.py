@@ -1,0 +1,157 @@
+"""The U-Net's figures against the graph's, and against poking; and the law: by parts as whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import eyeshot
+from eyeshot import nets
+from eyeshot.nets.blocks import NORMS, PADDINGS, UP_WAYS
+from eyeshot.nets.unet import UNet
+from tests.engine.law import LIMITS, enliven, noise, whole
+
+UPS, DEPTHS = st.sampled_from(UP_WAYS), st.integers(1, 3)
+
+
+def accepted(net: UNet, n: int) -> int:
+    """``n``, or the next size that the network takes."""
+    if net.axis.padding == "same" or net.axis.extent(n):
+        return n
+    return net.axis.nearest(n)[1]
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("up", UP_WAYS)
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_the_spec_is_what_inspect_says(depth: int, up: Any, padding: Any) -> None:
+    net = nets.unet(depth=depth, base=1, up=up, norm="none", padding=padding).eval()
+    spec, size = net.spec, accepted(net, 47 * depth)
+    told = eyeshot.inspect(net, (1, size, size + 2**depth))
+    (reach,) = told.reaches
+    middle = told.field()
+    for axis in (0, 1):
+        field, phases = middle.layer_fields[axis], middle.phases[axis]
+        assert (field.smallest, field.largest) == (
+            spec.smallest_field[axis],
+            spec.receptive_field[axis],
+        )
+        assert phases is not None
+        assert spec.alignment % phases.inputs == 0
+        before, after = reach.axes[axis].unit_halo
+        assert (before + spec.taken_off, after - spec.taken_off) == (spec.before, spec.after)
+    assert spec.halo == max(spec.before, spec.after)
+    assert spec.alignment == 2**depth
+    seen = eyeshot.receptive_field(net, (1, size, size + 2**depth))
+    assert seen.box == middle.box
+    assert all(
+        small <= side <= large
+        for small, side, large in zip(
+            spec.smallest_field, seen.seen.sizes, spec.receptive_field, strict=True
+        )
+    )
+
+
+def support(net: nn.Module, x: Tensor, unit: tuple[int, int]) -> list[tuple[int, int]]:
+    """First and one past the last pixel, along each axis, that one output has a gradient for."""
+    x = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(net(x)[0, 0][unit], x)
+    mask = gradient[0, 0] != 0
+    places = [torch.nonzero(mask.any(dim=1 - axis)).flatten() for axis in (0, 1)]
+    return [(int(one[0]), int(one[-1]) + 1) for one in places]
+
+
+def poked(net: UNet) -> UNet:
+    """Every weight above 0, and the mean in place of the maximum: no field is hidden by a value."""
+    for tensor in net.parameters():
+        tensor.data.uniform_(0.5, 1.0).div_(max(1, tensor[0].numel()))
+    for module in net.modules():
+        if isinstance(module, nets.Down):
+            module.pool = nn.AvgPool2d(2)
+    return net.double()
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("up", UP_WAYS)
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_the_spec_is_what_gradients_reach(depth: int, up: Any, padding: Any) -> None:
+    torch.manual_seed(0)
+    net = poked(nets.unet(depth=depth, base=1, up=up, norm="none", padding=padding).eval())
+    spec = net.spec
+    size = accepted(net, 2 * spec.halo + 4 * 2**depth + 2 * spec.taken_off)
+    x = torch.rand(1, 1, size, size, dtype=torch.float64)
+    first = -(-size // 2 // 2**depth) * 2**depth - spec.taken_off  # on the grid, near the middle
+    found = []
+    for phase in range(2**depth):
+        row, column = first + phase, first + 2**depth - 1 - phase
+        for unit, (lo, hi) in zip((row, column), support(net, x, (row, column)), strict=True):
+            own = unit + spec.taken_off
+            found.append((hi - lo, own - lo, hi - own - 1))
+    lengths, before, after = (np.array(figures) for figures in zip(*found, strict=True))
+    assert (lengths.max(), lengths.min()) == (spec.receptive_field[0], spec.smallest_field[1])
+    assert (before.max(), after.max()) == (spec.before, spec.after)
+
+
+@given(
+    up=UPS,
+    norm=st.sampled_from(NORMS),
+    padding=st.sampled_from(PADDINGS),
+    depth=DEPTHS,
+    base=st.integers(1, 5),
+    size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    band=st.integers(1, 24),
+    double=st.booleans(),
+)
+@settings(max_examples=20)
+def test_the_law_holds_for_every_u_net(
+    up: Any,
+    norm: Any,
+    padding: Any,
+    depth: int,
+    base: int,
+    size: tuple[int, int],
+    band: int,
+    double: bool,
+) -> None:
+    net = nets.unet(
+        in_channels=2, classes=3, depth=depth, base=base, up=up, norm=norm, padding=padding
+    )
+    height, width = (accepted(net, n) for n in size)
+    x = noise(2, height, width, double=double)
+    side = accepted(net, 2 * max(height, width))
+    enliven(net.double() if double else net, noise(2, 2, side, side, seed=1, double=double))
+    (truth,) = whole(net, x)
+    parts = eyeshot.run(net, x, band=band, form="float64" if double else "float32")
+    limit = LIMITS[x.dtype] * max(1e-3, float(np.abs(truth).max()))
+    assert np.asarray(parts).shape == truth.shape
+    assert np.abs(np.asarray(parts) - truth).max() <= limit
+
+
+def test_inspect_says_how_odd_sizes_are_taken() -> None:
+    told = eyeshot.inspect(nets.unet(depth=3, base=1).eval(), (1, 45, 51))
+    listed = {row.name: row for row in told.rows}
+    assert listed["pad"].shape[-2:] == (48, 56)
+    assert told.rows[-1].name.startswith("crop")
+    assert told.rows[-1].shape[-2:] == (45, 51)
+    assert [one.words for one in told.accepted] == ["every size from 1 on"] * 2
+
+
+def test_inspect_says_which_sizes_are_taken_without_padding() -> None:
+    told = eyeshot.inspect(nets.unet(depth=2, base=1, padding="valid").eval(), (1, 52, 60))
+    assert [one.words for one in told.accepted] == ["multiples of 4 from 44 on"] * 2
+    with pytest.raises(eyeshot.errors.BadValue, match="the nearest heights are 52 or 56"):
+        eyeshot.inspect(nets.unet(depth=2, base=1, padding="valid").eval(), (1, 53, 60))
+
+
+@pytest.mark.parametrize("up", UP_WAYS)
+def test_a_net_can_be_exported(up: Any) -> None:
+    net = nets.unet(depth=2, base=3, up=up).eval()
+    x = torch.randn(1, 1, 17, 22)
+    exported = torch.export.export(net, (x,)).module()
+    torch.testing.assert_close(exported(x), net(x))
