@@ -1,0 +1,22 @@
+"""Folders of pictures with masks, or with the pictures they should become."""
+
+from eyeshot.data.pairs.crops import Crops, CropSampler
+from eyeshot.data.pairs.legend import IGNORED, Legend
+from eyeshot.data.pairs.loading import check_pairs, load_pairs
+from eyeshot.data.pairs.pair import TASKS, Pair, Pairs, Problem
+from eyeshot.data.pairs.reader import PairReader, open_pair
+
+__all__ = [
+    "IGNORED",
+    "TASKS",
+    "CropSampler",
+    "Crops",
+    "Legend",
+    "Pair",
+    "PairReader",
+    "Pairs",
+    "Problem",
+    "check_pairs",
+    "load_pairs",
+    "open_pair",
+]

@@ -1,0 +1,77 @@
+"""The legend of masks that come without a ``classes.yaml``, told by the values that they hold.
+
+Two customs are known: 0 and 255 for two classes, and 0, 1, 2 … for as many as there are, where 255
+marks what nobody has judged. What fits neither is a problem with a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eyeshot.data.pairs.legend import FILE, Legend
+from eyeshot.data.pairs.listing import Report
+from eyeshot.data.pairs.pair import Problem
+from eyeshot.data.pairs.survey import Seen
+
+_WHITE = 255
+_MOST_CLASSES = 64  # more without a name are rather the numbers of objects
+
+_TWO = Legend(("background", "foreground"), (0, _WHITE))
+
+
+def deduce_legend(masks: Sequence[Seen], report: Report) -> Legend:
+    """The legend that most of ``masks`` follow; those that do not are reported."""
+    black_and_white = [seen for seen in masks if _WHITE in seen.tally and _is_two(seen)]
+    numbered = [seen for seen in masks if not _is_two(seen)]
+    if len(black_and_white) > len(numbered) or not numbered:
+        report_unknown(masks, _TWO, report)
+        return _TWO
+    for seen in black_and_white:
+        message = f"holds 0 and {_WHITE} alone, and {numbered[0].files.target} other numbers"
+        cure = f"write {FILE}, with 'ignore: {_WHITE}' if that stands for no class"
+        report(Problem(seen.files.target, message, cure))
+    return _deduce_numbers(masks, report)
+
+
+def report_unknown(masks: Sequence[Seen], legend: Legend, report: Report) -> None:
+    """Report the masks that hold what ``legend`` does not know."""
+    known = ", ".join(legend.spell(code) for code in legend.codes)
+    for seen in masks:
+        unknown = [code for code in sorted(seen.tally) if not legend.knows(code)]
+        if unknown:
+            first = unknown[0]
+            more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+            message = (
+                f"holds {legend.spell(first)} ({seen.tally[first]} pixels){more}, "
+                f"which is none of the classes {known}"
+            )
+            cure = f"repaint it, or name the value in {FILE}"
+            report(Problem(seen.files.target, message, cure))
+
+
+def _deduce_numbers(masks: Sequence[Seen], report: Report) -> Legend:
+    used = {code for seen in masks for code in seen.tally}
+    ignore = _WHITE if _WHITE in used else None
+    used.discard(_WHITE)
+    gap = next(number for number in range(len(used) + 1) if number not in used)
+    if gap < len(used):
+        beyond = next(seen for seen in masks if any(_is_beyond(c, gap) for c in seen.tally))
+        value = next(code for code in sorted(beyond.tally) if _is_beyond(code, gap))
+        message = f"holds {value} ({beyond.tally[value]} pixels), and no mask holds {gap}"
+        cure = f"count classes from 0 without a gap, or name the values in {FILE}"
+        report(Problem(beyond.files.target, message, cure))
+    elif len(used) > _MOST_CLASSES:
+        most = max(masks, key=lambda seen: max(seen.tally))
+        message = f"holds numbers up to {max(used)}: do they number objects, not classes?"
+        report(Problem(most.files.target, message, f"if they are classes, name them in {FILE}"))
+    codes = tuple(sorted(used))
+    return Legend(tuple(f"class {code}" for code in codes), codes, False, ignore)
+
+
+def _is_beyond(code: int, gap: int) -> bool:
+    return code > gap and code != _WHITE
+
+
+def _is_two(seen: Seen) -> bool:
+    """Whether a mask could be one of black and white."""
+    return seen.tally.keys() <= {0, _WHITE}

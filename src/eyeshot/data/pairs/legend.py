@@ -1,0 +1,148 @@
+"""What the samples of a mask stand for: values or colours, and the classes that they mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from eyeshot.errors import BadFile, BadValue
+from eyeshot.files import explain_os_error
+
+FILE = "classes.yaml"
+IGNORE = "ignore"
+"""The name in ``classes.yaml`` of what is no class: pixels that nobody has judged."""
+
+IGNORED = -1
+"""The class number of a pixel that nobody has judged."""
+
+_EXAMPLE = "write lines such as 'membrane: 128', or 'membrane: [255, 0, 0]' for a colour"
+_LARGEST = 2**16 - 1
+
+
+@dataclass(frozen=True)
+class Legend:
+    """How samples stand for classes.
+
+    Attributes:
+        classes: their names; a class number is an index into them.
+        codes: of each class, the value that stands for it; a colour is one number, red · 65536 +
+            green · 256 + blue.
+        colours: whether the codes are colours.
+        ignore: the code of pixels that nobody has judged, if there is one.
+    """
+
+    classes: tuple[str, ...]
+    codes: tuple[int, ...]
+    colours: bool = False
+    ignore: int | None = None
+
+    def knows(self, code: int) -> bool:
+        """Whether ``code`` is a class or ignored."""
+        return code in self.codes or code == self.ignore
+
+    def number(self, samples: NDArray[Any]) -> NDArray[np.int64]:
+        """Class numbers (H, W) of a mask's samples (C, H, W); -1 for what is ignored.
+
+        Raises:
+            BadValue: a sample stands for no class.
+        """
+        codes = encode(samples, colours=self.colours)
+        known = dict(zip(self.codes, range(len(self.codes)), strict=True))
+        if self.ignore is not None:
+            known[self.ignore] = IGNORED
+        order = np.array(sorted(known), codes.dtype)
+        numbers = np.array([known[code] for code in sorted(known)], np.int64)
+        place = np.minimum(np.searchsorted(order, codes), len(order) - 1)
+        unknown = order[place] != codes
+        if unknown.any():
+            code = int(codes[unknown][0])
+            raise BadValue(f"{self.spell(code)} stands for no class", cure=f"name it in {FILE}")
+        return np.asarray(numbers[place])
+
+    def spell(self, code: int) -> str:
+        """A code as a person would write it."""
+        if self.colours:
+            return str([code >> 16, code >> 8 & 255, code & 255])
+        return str(code)
+
+
+def encode(samples: NDArray[Any], *, colours: bool) -> NDArray[np.int64]:
+    """Codes (H, W) of a mask's samples (C, H, W); grey samples are colours too, an opacity none."""
+    first: NDArray[np.int64] = samples[0].astype(np.int64)
+    if not colours:
+        return first
+    second, third = (samples[1], samples[2]) if len(samples) >= 3 else (first, first)
+    return np.asarray(first << 16 | second.astype(np.int64) << 8 | third)
+
+
+def read_legend(folder: Path) -> Legend | None:
+    """The legend in ``folder``/``classes.yaml``; None where there is no such file.
+
+    Raises:
+        BadFile: it is not YAML, or something else than names with values or with colours.
+    """
+    path = folder / FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+        nodes = yaml.compose(text, Loader=yaml.SafeLoader)
+        tree = yaml.safe_load(text)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise BadFile(f"{path}: not YAML ({error})", cure=_EXAMPLE) from None
+    try:
+        _check_names(nodes, tree)
+        return _understand(tree)
+    except BadValue as error:
+        raise BadFile(f"{path}: {error.fact}", cure=error.cure or _EXAMPLE) from None
+
+
+def _check_names(nodes: Any, tree: Any) -> None:
+    """Names must be words, each written once: YAML itself takes the last of two in silence."""
+    if not isinstance(tree, dict):
+        raise BadValue("holds no names of classes with their values")
+    for name in tree:
+        if not isinstance(name, str) or not name.strip():
+            cure = f"the name comes first; put it in quotes if it is {name!r}"
+            raise BadValue(f"{name!r} is no name of a class", cure=cure)
+    written = [key.value for key, _ in nodes.value]
+    twice = next((name for name in written if written.count(name) > 1), None)
+    if twice is not None:
+        raise BadValue(f"names {twice!r} twice", cure="give every class a name of its own")
+
+
+def _understand(tree: dict[str, Any]) -> Legend:
+    codes = {name: _code(name, value) for name, value in tree.items()}
+    kinds = {isinstance(value, list) for value in tree.values()}
+    if len(kinds) > 1:
+        raise BadValue("mixes values and colours", cure="give every class a value, or all a colour")
+    for name, code in codes.items():
+        first = next(other for other in codes if codes[other] == code)
+        if first != name:
+            raise BadValue(f"{first!r} and {name!r} have one value", cure="give each its own")
+    ignore = codes.pop(IGNORE, None)
+    if len(codes) < 2:
+        raise BadValue(f"names {len(codes)} classes", cure="name two or more")
+    return Legend(tuple(codes), tuple(codes.values()), True in kinds, ignore)
+
+
+def _code(name: str, value: Any) -> int:
+    if _is_whole(value, _LARGEST):
+        return int(value)
+    if isinstance(value, list) and len(value) == 3 and all(_is_whole(part, 255) for part in value):
+        return int(value[0] << 16 | value[1] << 8 | value[2])
+    raise BadValue(
+        f"{name!r} is {value!r}",
+        cure=f"give a value from 0 to {_LARGEST}, or a colour as [red, green, blue] from 0 to 255",
+    )
+
+
+def _is_whole(value: Any, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most

@@ -1,0 +1,217 @@
+"""A folder of pictures and masks as a set to train on, or as a list of what is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from eyeshot.data.pairs.deduction import deduce_legend, report_unknown
+from eyeshot.data.pairs.legend import FILE, Legend, read_legend
+from eyeshot.data.pairs.listing import Files, Listing, Report, list_pairs
+from eyeshot.data.pairs.pair import Pair, Pairs, Problem, check_task
+from eyeshot.data.pairs.survey import Moments, Seen, look
+from eyeshot.data.progress import Progress, TerminalProgress
+from eyeshot.data.streaming import count_cores
+from eyeshot.errors import BadFile, BadValue
+
+_AT_ONCE = 64  # pairs in flight
+
+
+def load_pairs(
+    folder: str | Path,
+    *,
+    task: str = "segment",
+    validation: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Pairs:
+    """Load a folder of pictures and their masks, split into a part to learn from and one to judge.
+
+    Every file is read once, by bands, and nothing is kept: :class:`eyeshot.data.CropSampler` and
+    :func:`eyeshot.data.open_pair` read the pixels.
+
+    Args:
+        folder: with ``image/`` and ``label/``, or ``train/`` and ``val/`` with both in each.
+        task: ``"segment"``, where the answers are masks; ``"restore"``, where they are pictures.
+        validation: how many pairs of a folder without parts are set aside; one in five if None.
+        seed: which of them.
+        progress: called with (what, done, total); None tells a person at a terminal.
+
+    Raises:
+        UnknownName: there is no such task.
+        BadValue: ``validation`` or ``seed`` is out of range.
+        BadFile: the first thing that is wrong; :func:`check_pairs` lists all.
+    """
+
+    def refuse(problem: Problem) -> None:
+        raise problem.error()
+
+    return _load(Path(folder), check_task(task), validation, seed, progress, refuse)
+
+
+def check_pairs(
+    folder: str | Path,
+    *,
+    task: str = "segment",
+    validation: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[Problem, ...]:
+    """Everything that would keep :func:`load_pairs` from loading ``folder``; nothing if it loads.
+
+    Raises:
+        UnknownName: there is no such task.
+        BadValue: ``validation`` or ``seed`` is out of range.
+    """
+    problems: list[Problem] = []
+    try:
+        _load(Path(folder), check_task(task), validation, seed, progress, problems.append)
+    except BadFile as error:
+        problems.append(_as_problem(Path(folder), error))
+    return tuple(problems)
+
+
+def _load(
+    folder: Path,
+    task: str,
+    validation: int | None,
+    seed: int,
+    progress: Progress | None,
+    report: Report,
+) -> Pairs:
+    if seed < 0:
+        raise BadValue(f"seed is {seed}", cure="it must be at least 0")
+    listing = list_pairs(folder, task, validation, seed, report)
+    legend = _named_legend(folder, report) if task == "segment" else None
+    seen = _look_at_all(listing, task, legend, progress or TerminalProgress(), report)
+    _check_channels(seen, report)
+    train, held_out = seen[: len(listing.train)], seen[len(listing.train) :]
+    if task == "segment":
+        legend = _settle(seen, legend, report)
+    counts = _count(train, legend)
+    if legend is not None and listing.train and sum(count > 0 for count in counts) < 2:
+        _report_blank(listing.train, counts, legend, report)
+    moments = Moments(seen[0].channels if seen else 0)
+    for one in train:
+        if one.channels == len(moments.mean) and one.moments.count:
+            moments.join(one.moments)
+    return Pairs(
+        name=str(folder),
+        task=task,
+        train=tuple(_pair(one) for one in train),
+        validation=tuple(_pair(one) for one in held_out),
+        classes=legend.classes if legend else (),
+        channels=len(moments.mean),
+        mean=tuple(moments.mean.tolist()),
+        std=tuple(moments.std.tolist()),
+        counts=counts,
+        fingerprint=_fingerprint(task, legend, train, held_out),
+        legend=legend,
+        notes=(*listing.notes, *_notes(train, held_out, counts, legend)),
+    )
+
+
+def _named_legend(folder: Path, report: Report) -> Legend | None:
+    try:
+        return read_legend(folder)
+    except BadFile as error:
+        report(_as_problem(folder / FILE, error))
+        return None
+
+
+def _look_at_all(
+    listing: Listing, task: str, legend: Legend | None, progress: Progress, report: Report
+) -> list[Seen]:
+    """Every pair, the training ones first, and their problems reported in that order."""
+    files = listing.train + listing.validation
+    colours = legend is not None and legend.colours
+    seen: list[Seen] = []
+    for one in _in_parallel(files, task, colours):
+        for problem in one.problems:
+            report(problem)
+        seen.append(one)
+        progress("reading pictures and masks", len(seen), len(files))
+    return seen
+
+
+def _in_parallel(files: Sequence[Files], task: str, colours: bool) -> Iterator[Seen]:
+    with ThreadPoolExecutor(count_cores()) as pool:
+        for start in range(0, len(files), _AT_ONCE):
+            part = files[start : start + _AT_ONCE]
+            yield from pool.map(lambda one: look(one, task, colours=colours), part)
+
+
+def _check_channels(seen: Sequence[Seen], report: Report) -> None:
+    """All pictures must have as many channels as most have."""
+    found = Counter(one.channels for one in seen if one.channels)
+    if len(found) < 2:
+        return
+    usual, count = found.most_common(1)[0]
+    for one in seen:
+        if one.channels not in (0, usual):
+            message = (
+                f"has {one.channels} channels, and {count} of {found.total()} have {usual} "
+                "(1 is grey, 3 colour)"
+            )
+            report(Problem(one.files.image, message, "save all pictures in the same colours"))
+
+
+def _settle(seen: Sequence[Seen], legend: Legend | None, report: Report) -> Legend:
+    """The legend that holds for all masks that could be read."""
+    masks = [one for one in seen if one.tally]
+    if legend is None:
+        return deduce_legend(masks, report)
+    report_unknown(masks, legend, report)
+    return legend
+
+
+def _count(train: Sequence[Seen], legend: Legend | None) -> tuple[int, ...]:
+    codes = legend.codes if legend else ()
+    return tuple(sum(one.tally.get(code, 0) for one in train) for code in codes)
+
+
+def _report_blank(
+    train: Sequence[Files], counts: Sequence[int], legend: Legend, report: Report
+) -> None:
+    only = next((name for name, n in zip(legend.classes, counts, strict=True) if n), "no class")
+    message = f"the {len(train)} masks to learn from hold {only!r} and nothing else"
+    report(Problem(train[0].target.parent, message, "draw what the network is to find"))
+
+
+def _pair(seen: Seen) -> Pair:
+    return Pair(seen.files.name, seen.files.image, seen.files.target, seen.size)
+
+
+def _fingerprint(
+    task: str, legend: Legend | None, train: Sequence[Seen], held_out: Sequence[Seen]
+) -> str:
+    parts = [
+        [(one.files.name, one.digest, one.target_digest) for one in part]
+        for part in (train, held_out)
+    ]
+    return hashlib.sha256(repr((task, legend, parts)).encode()).hexdigest()[:16]
+
+
+def _notes(
+    train: Sequence[Seen], held_out: Sequence[Seen], counts: Sequence[int], legend: Legend | None
+) -> Iterator[str]:
+    for name, count in zip(legend.classes if legend else (), counts, strict=True):
+        if not count:
+            yield f"no training mask holds {name!r}: it cannot be learned"
+    if legend is not None and legend.ignore is not None:
+        yield f"{legend.spell(legend.ignore)} in a mask stands for no class and is left out"
+    known = {one.digest: one for one in reversed(train)}
+    twins = [one for one in held_out if one.digest in known]
+    if twins:
+        yield (
+            f"{len(twins)} validation pictures are training pictures too, first "
+            f"{twins[0].files.image} = {known[twins[0].digest].files.image}: "
+            "the figures will look better than they are"
+        )
+
+
+def _as_problem(path: Path, error: BadFile) -> Problem:
+    return Problem(path, error.fact.removeprefix(f"{path}: "), error.cure)

@@ -1,0 +1,202 @@
+"""A pair read by windows: samples as the network wants them, and class numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from eyeshot.data.pairs.legend import Legend
+from eyeshot.data.pairs.pair import Pair, Pairs
+from eyeshot.errors import BadFile, BadValue
+from eyeshot.images import Source, Span, open_source, understand
+from eyeshot.images.damage import damage_named
+from eyeshot.images.sources.arrays import ArraySource
+from eyeshot.images.sources.png import PngSource, read_header
+from eyeshot.images.sources.source import OpenFile
+from eyeshot.images.whole import PNG_START, TIFF_STARTS, check_size
+
+
+class PairReader:
+    """Windows of one picture and of its answer.
+
+    Whoever opens one closes it, or uses ``with``.
+    """
+
+    def __init__(self, image: Source, target: Source, legend: Legend | None) -> None:
+        self._image = image
+        self._target = target
+        self._legend = legend
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        _, height, width = self._image.shape
+        return height, width
+
+    @property
+    def bytes(self) -> int:
+        """What both take in memory, as they are stored."""
+        return sum(
+            int(np.prod(source.shape)) * source.dtype.itemsize
+            for source in (self._image, self._target)
+        )
+
+    def image(self, rows: Span, columns: Span) -> NDArray[np.float32]:
+        """A window of the picture, (C, H, W) float32 in 0…1.
+
+        Args:
+            rows: half open, (first, one past the last).
+            columns: likewise.
+
+        Raises:
+            BadValue: the window is empty or leaves the picture.
+            BadFile: the file is damaged, or has changed.
+        """
+        return scale(self._image.read(rows, columns))
+
+    def target(self, rows: Span, columns: Span) -> NDArray[np.int64] | NDArray[np.float32]:
+        """A window of the answer.
+
+        Returns:
+            For ``segment``, class numbers (H, W) int64, -1 where nobody has judged; for
+            ``restore``, samples (C, H, W) float32 in 0…1.
+
+        Raises:
+            BadValue: the window is empty or leaves the picture.
+            BadFile: the file is damaged, or has changed.
+        """
+        samples = self._target.read(rows, columns)
+        if self._legend is None:
+            return scale(samples)
+        try:
+            return self._legend.number(samples)
+        except BadValue as error:
+            raise BadFile(f"{self._target.name}: {error.fact}", cure=error.cure) from None
+
+    def hold(self) -> PairReader:
+        """The same pair with all its samples in memory; the files are closed."""
+        with self:
+            held = [
+                ArraySource(samples, understand(samples.shape, layout="CHW"), source.name)
+                for source in self._sources
+                for samples in [source.read().copy()]
+            ]
+        return PairReader(held[0], held[1], self._legend)
+
+    @property
+    def _sources(self) -> tuple[Source, Source]:
+        return self._image, self._target
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for source in self._sources:
+            source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_pair(pair: Pair, pairs: Pairs) -> PairReader:
+    """Open one pair of ``pairs`` to be read by windows; large files are never read whole.
+
+    Raises:
+        BadFile: a file is missing or damaged, or has another size than it had.
+    """
+    with ExitStack() as stack:
+        image = stack.enter_context(open_picture(pair.image))
+        target = stack.enter_context(
+            open_picture(pair.target)
+            if pairs.legend is None
+            else open_mask(pair.target, colours=pairs.legend.colours)
+        )
+        for source, path in ((image, pair.image), (target, pair.target)):
+            if source.shape[1:] != pair.size:
+                raise BadFile(
+                    f"{path}: is {_times(source.shape[1:])} and was {_times(pair.size)} before",
+                    cure="put the file back as it was, or start again",
+                )
+        stack.pop_all()
+    return PairReader(image, target, pairs.legend)
+
+
+def scale(samples: NDArray[Any]) -> NDArray[np.float32]:
+    """Samples in 0…1: whole numbers are divided by the largest that their type can hold.
+
+    :func:`eyeshot.run` does the same, so that a network meets later what it has learned from.
+    """
+    scaled = samples.astype(np.float32)
+    if samples.dtype.kind == "u":
+        scaled /= np.float32(np.iinfo(samples.dtype).max)
+    return scaled
+
+
+def open_picture(path: Path) -> Source:
+    """A picture (C, H, W) by windows."""
+    return open_source(path, space=2)
+
+
+def open_mask(path: Path, *, colours: bool) -> Source:
+    """A mask (C, H, W) by windows. Of a palette, the indices are given unless ``colours``."""
+    if colours or not path.is_file():
+        return open_picture(path)
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start.startswith(PNG_START):
+        return _open_png_indices(path) or open_picture(path)
+    if start.startswith(TIFF_STARTS):
+        return _open_tiff_indices(path) or open_picture(path)
+    return open_picture(path)
+
+
+def _open_png_indices(path: Path) -> Source | None:
+    """The indices of a PNG with a palette; None if it has none."""
+    file = OpenFile(path)
+    with ExitStack() as stack:
+        stack.callback(file.close)
+        with damage_named(path, "its header"):
+            header = read_header(file)
+        if header.palette is None:
+            return None
+        if header.interlaced:
+            check_size(path, (header.height, header.width), 1)
+            with damage_named(path), Image.open(path) as picture:
+                return _in_memory(path, np.array(picture))
+        itself = np.arange(256, dtype=np.uint8)[:, np.newaxis]  # every index is its own colour
+        upright = dataclasses.replace(header, palette=itself)
+        stack.pop_all()
+    return PngSource(path, file, upright)
+
+
+def _open_tiff_indices(path: Path) -> Source | None:
+    """The indices of a TIFF with a palette; None if it has none."""
+    import tifffile
+
+    with damage_named(path), tifffile.TiffFile(path) as tiff:
+        page = tiff.pages.first
+        if page.photometric != tifffile.PHOTOMETRIC.PALETTE:
+            return None
+        check_size(path, page.shape, page.dtype.itemsize if page.dtype else 1)
+        return _in_memory(path, np.asarray(page.asarray()))
+
+
+def _in_memory(path: Path, indices: NDArray[Any]) -> Source:
+    return ArraySource(indices, understand(indices.shape, layout="HW"), str(path))
+
+
+def _times(size: tuple[int, ...]) -> str:
+    return "×".join(map(str, size))
