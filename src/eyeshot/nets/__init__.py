@@ -65,6 +65,12 @@ def build(name: str, **arguments: Any) -> nn.Module:
     for argument in arguments:
         if argument not in known:
             raise UnknownName(f"argument of {name}", argument, known)
+        kind = type(known[argument].default)
+        if kind in (int, str) and type(arguments[argument]) is not kind:
+            raise BadValue(
+                f"{argument} is {arguments[argument]!r}",
+                cure="use a whole number" if kind is int else "use a word",
+            ).at(name)
     try:
         return make(**arguments)
     except BadValue as error:

@@ -4,8 +4,9 @@
 
     runs/digits-digit_cnn-seed0/
       config.yaml         everything needed to repeat the run
-      model.safetensors   the trained weights
-      last/               one file to resume from
+      model.safetensors   the trained weights; of crops, those that did best on whole pictures
+      last.safetensors    of crops, those of the last step
+      last/               what to resume from
       metrics.csv         a row an epoch
       report.html         the run on one page
 """
@@ -24,12 +25,13 @@ from torch import Tensor, nn
 from eyeshot import images, nets
 from eyeshot.data import prepare_picture
 from eyeshot.errors import BadFile, BadValue, EyeshotError, UnknownName
-from eyeshot.runs.config import Recipe, RunConfig
+from eyeshot.runs.config import TASKS, Recipe, RunConfig
 from eyeshot.runs.fingerprints import fingerprint
 from eyeshot.runs.scoring import normalise, score
 from eyeshot.runs.weights import load_weights, read_tensors, save_tensors
 
 __all__ = [
+    "TASKS",
     "Recipe",
     "Run",
     "RunConfig",
@@ -44,6 +46,7 @@ __all__ = [
 ]
 
 CONFIG, WEIGHTS, METRICS, LAST = "config.yaml", "model.safetensors", "metrics.csv", "last"
+LAST_WEIGHTS = "last.safetensors"
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def build_net(config: RunConfig) -> nn.Module:
     return nets.build(
         config.model,
         in_channels=config.channels,
-        classes=len(config.classes),
+        classes=config.outputs,
         size=config.size,
         **config.model_arguments,
     )

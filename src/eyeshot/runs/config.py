@@ -21,19 +21,25 @@ from eyeshot.data import SOURCES
 from eyeshot.errors import BadFile, BadValue, UnknownName
 from eyeshot.files import explain_os_error, write_aside
 
+TASKS = ("classify", "segment", "restore")
+
 
 @dataclass(frozen=True)
 class Recipe:
     """How a network is trained; the same recipe, data and machine give the same weights.
 
     Args:
-        epochs: passes over the training set.
-        batch_size: pictures a step, over all devices together.
+        epochs: passes over the training set; of crops, so many times ``steps``.
+        batch_size: pictures or crops a step, over all devices together.
         learning_rate: the highest rate; it rises to it in a straight line and falls back to 0.
         warmup: the part of all steps in which the rate rises, 0 to 1.
         weight_decay: AdamW's, on weights of convolutions and linear layers only.
         label_smoothing: the share of the target spread over all classes, 0 to 1.
         shift: pictures move by up to so many pixels each way, at random, while training.
+        steps: of crops, how many batches make an epoch; 0 where an epoch is a pass.
+        loss: by name, where the task has more than one.
+        class_weights: of each class in the cross-entropy of pixels; none for all the same.
+        augment: what is done to crops at random, names with commas between them.
         average: decay a step of the running average of weights that becomes the result; 0 for none.
         seed: of the first weights, the order of the data and the shifts.
         device: "auto", "cpu", "cuda", "mps" …, as Lightning Fabric names accelerators.
@@ -48,6 +54,10 @@ class Recipe:
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
     shift: int = 0
+    steps: int = 0
+    loss: str = ""
+    class_weights: tuple[float, ...] = ()
+    augment: str = ""
     average: float = 0.0
     seed: int = 0
     device: str = "auto"
@@ -57,7 +67,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "devices"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("shift", "seed", "weight_decay"):
+        for name in ("shift", "seed", "weight_decay", "steps"):
             _at_least(name, getattr(self, name), 0)
         for name in ("warmup", "label_smoothing", "average"):
             value = getattr(self, name)
@@ -67,14 +77,21 @@ class Recipe:
             raise BadValue(
                 f"learning_rate is {self.learning_rate}", cure="use a finite number above 0"
             )
+        if not all(math.isfinite(weight) and weight > 0 for weight in self.class_weights):
+            raise BadValue(
+                f"class_weights are {list(self.class_weights)}", cure="use finite numbers above 0"
+            )
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """One training run, whole: the network, the data, the recipe, and what it was made with.
 
-    ``mean`` and ``std`` are of pixels / 255, one of each a channel; ``size`` is (height, width).
-    ``fingerprint`` tells one set of pictures and labels from another.
+    ``task`` is one of :data:`TASKS`: a class for a picture, a class for each pixel, or a picture
+    for a picture. ``mean`` and ``std`` are of samples scaled to 0 … 1 by the largest that their
+    type can hold, one of each a channel; ``size`` is the (height, width) of what the network was
+    trained on: whole pictures, or crops of them. ``fingerprint`` tells one set of pictures and
+    labels from another, and ``validation`` how many pairs were set aside where the caller said so.
     """
 
     model: str
@@ -87,12 +104,16 @@ class RunConfig:
     std: tuple[float, ...]
     recipe: Recipe
     data_folder: str | None = None
-    model_arguments: Mapping[str, int] = field(default_factory=dict)
+    task: str = "classify"
+    validation: int | None = None
+    model_arguments: Mapping[str, int | str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _at_least("channels", self.channels, 1)
-        if len(self.classes) < 2:
+        if self.task not in TASKS:
+            raise UnknownName("task", self.task, TASKS)
+        if self.task != "restore" and len(self.classes) < 2:
             raise BadValue(f"{len(self.classes)} classes", cure="a classifier needs two or more")
         for name in ("mean", "std"):
             if len(getattr(self, name)) != self.channels:
@@ -102,6 +123,11 @@ class RunConfig:
                 )
         if not all(math.isfinite(value) and value > 0 for value in self.std):
             raise BadValue(f"std is {list(self.std)}", cure="use finite numbers above 0")
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the network's answer: one a class, or those of a restored picture."""
+        return self.channels if self.task == "restore" else len(self.classes)
 
     @property
     def reads_digits(self) -> bool:
@@ -175,8 +201,11 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return _build(hint, value)
-    if origin is types.UnionType:  # only ever "X | None"
-        return None if value is None else _convert(arguments[0], value, name)
+    if origin is types.UnionType:
+        if value is None and types.NoneType in arguments:
+            return None
+        kinds = [kind for kind in arguments if isinstance(value, kind)]
+        return _convert(kinds[0] if kinds else arguments[0], value, name)
     if origin is tuple and isinstance(value, list):
         if arguments[-1] is Ellipsis or len(value) == len(arguments):
             return tuple(_convert(arguments[0], item, name) for item in value)

@@ -2,85 +2,119 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import torch
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from eyeshot.data import Data
-from eyeshot.data import load as load_data
+from eyeshot.errors import BadValue
 from eyeshot.runs import LAST, Recipe, Run, RunConfig, build_net, load
 from eyeshot.training import checkpoint
 from eyeshot.training.checkpoint import Position
-from eyeshot.training.configuration import choose_folder, describe
+from eyeshot.training.configuration import Wanted, choose_folder
 from eyeshot.training.fabric import make_fabric, torch_state_kept
 from eyeshot.training.folder import prepare
 from eyeshot.training.loop import Training
 from eyeshot.training.optimization import Average, make_optimizer
+from eyeshot.training.options import check_options, choose_task, settle
 from eyeshot.training.progress import Progress, Silence, TerminalProgress
 from eyeshot.training.recipes import Settings
+from eyeshot.training.tasks import Task, make_task
+
+if TYPE_CHECKING:
+    from eyeshot.data.pairs import Pairs
 
 __all__ = ["Progress", "Recipe", "Settings", "Silence", "TerminalProgress", "train"]
 
+_PAUSE, _LONG_PAUSE = 10.0, 60.0  # a U-Net's checkpoint is a hundred times a digit network's
+
 
 def train(
-    source: str | Path | Data,
+    source: str | Path | Data | Pairs,
     *,
+    task: str | None = None,
     folder: str | Path | None = None,
     size: tuple[int, int] | None = None,
-    model: str = "digit_cnn",
-    model_arguments: dict[str, int] | None = None,
+    crop: tuple[int, int] | None = None,
+    validation: int | None = None,
+    model: str | None = None,
+    model_arguments: Mapping[str, int | str] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     force: bool = False,
     progress: bool | Progress = True,
-    checkpoint_seconds: float = 10.0,
+    checkpoint_seconds: float | None = None,
     **settings: Unpack[Settings],
 ) -> Run:
-    """Train a network to tell classes of pictures apart, and leave a run folder.
+    """Train a network on pictures and what is to be said of them, and leave a run folder.
 
     The same arguments on the same machine give the same weights, bit for bit, however often the
     training was killed and resumed. The caller's random numbers are not used up.
 
     Args:
-        source: "digits", "mnist", a folder of classes, or data that is already loaded.
+        source: "digits", "mnist", a folder of classes or of pairs, or data that is already loaded.
+        task: "classify" tells classes of pictures apart, and is the default; "segment" learns masks
+            (``image/`` and ``label/``), "restore" pictures (``image/`` and ``target/``). Both learn
+            from crops, and are judged after each epoch on whole pictures by :func:`eyeshot.run`.
         folder: where the files of "mnist" are.
         size: (height, width) to resize a folder's pictures to.
-        model: a name in :data:`eyeshot.nets.NAMES`.
+        crop: (height, width) of the crops of pairs; by default so large that half of one and more
+            sees all that it will see in the whole picture.
+        validation: how many pairs are set aside to judge by, where the folder does not say;
+            one in five by default.
+        model: a name in :data:`eyeshot.nets.NAMES`; by default "digit_cnn", and of pairs "unet".
         model_arguments: of the network, such as ``{"width": 32}``.
         out: the run folder; by default ``runs/<data>-<model>-seed<seed>``.
         resume: go on where a stopped training of the same settings left off.
         force: throw away an earlier run in ``out``.
         progress: show a bar on standard error, or be told through a :class:`Progress`.
-        checkpoint_seconds: a stopped training loses at most so much.
+        checkpoint_seconds: a stopped training loses at most so much; 10, of pairs 60.
         **settings: epochs, batch_size, learning_rate, seed …: see :class:`eyeshot.runs.Recipe`.
             What is left out depends on the model and the size of the training set.
 
     Returns:
-        The run, loaded from its folder.
+        The run, loaded from its folder: of classes with the last weights, of pairs with those of
+        the epoch that did best on the pictures set aside (highest mean Dice, or PSNR).
 
     Raises:
-        UnknownName: there is no such data set, model, argument or setting.
-        BadValue: a setting is out of range, ``out`` holds a run already, or ``resume`` with other
-            settings than those the run was started with.
+        UnknownName: there is no such task, data set, model, argument or setting.
+        BadValue: a setting is out of range or makes no sense for the task, ``out`` holds a run
+            already, or ``resume`` with other settings than those the run was started with.
         BadFile: a file of the data or of the run cannot be read.
         Failure: the loss is not a number, or the disk is full.
     """
-    data = (
-        source if isinstance(source, Data) else load_data(source, folder=_path(folder), size=size)
+    if resume and force:
+        raise BadValue("resume and force together", cure="go on with a run, or throw it away")
+    task = choose_task(source, task)
+    check_options(task, {"folder": folder, "size": size, "crop": crop, "validation": validation})
+    check_options(task, settings)
+    wanted = Wanted(
+        task,
+        source,
+        model,
+        dict(model_arguments or {}),
+        settings,
+        None if folder is None else Path(folder),
+        crop,
+        validation,
     )
-    config = describe(source, data, _path(folder), model, model_arguments or {}, settings)
-    place = Path(out) if out is not None else choose_folder(config)
     shown = progress if not isinstance(progress, bool) else _default_progress(progress)
+    config, data = settle(wanted, size)
+    place = Path(out) if out is not None else choose_folder(config)
+    pause = _PAUSE if task == "classify" else _LONG_PAUSE
+    if checkpoint_seconds is not None:
+        pause = checkpoint_seconds
     with torch_state_kept():
-        _run(config, data, place, shown, resume, force, checkpoint_seconds)
+        _run(config, data, place, shown, resume, force, pause)
     return load(place)
 
 
 def _run(
     config: RunConfig,
-    data: Data,
+    data: Data | Pairs,
     place: Path,
     progress: Progress,
     resume: bool,
@@ -94,10 +128,10 @@ def _run(
     convert_conv2d_weight_memory_format(net, torch.channels_last)
     average = Average(net, recipe.average) if recipe.average else None
     fabric = make_fabric(recipe)
-    if fabric.is_global_zero:
-        prepare(place, config, resume=resume, force=force)
-    else:
+    if not fabric.is_global_zero:
         progress = Silence()  # several devices are several processes; one of them speaks
+    elif not prepare(place, config, resume=resume, force=force) and resume:
+        progress.say(f"{place}: nothing to go on with; a new training starts")
     fabric.launch()
     model, optimizer = fabric.setup(net, make_optimizer(net, recipe))
     position = Position()
@@ -105,9 +139,10 @@ def _run(
         average.net.to(fabric.device)
     if (place / LAST / checkpoint.FILE).is_file():
         position = checkpoint.restore(place / LAST, net, average, optimizer)
+    task: Task = make_task(config, data, whole_batches=fabric.world_size > 1)
     training = Training(
         config,
-        data,
+        task,
         place,
         fabric,
         net,
@@ -126,7 +161,3 @@ def _run(
 
 def _default_progress(wanted: bool) -> Progress:
     return TerminalProgress() if wanted else Silence()
-
-
-def _path(folder: str | Path | None) -> Path | None:
-    return None if folder is None else Path(folder)

@@ -20,30 +20,36 @@ from eyeshot.errors import BadFile
 from eyeshot.runs import read_tensors, save_tensors
 from eyeshot.training.optimization import Average
 
-FILE = "state.safetensors"
+FILE, BEST = "state.safetensors", "best.safetensors"
 
 
 @dataclass
 class Position:
     """How far a training is, and what it has measured.
 
-    ``step`` counts the steps done in ``epoch``; ``loss_sum`` and ``correct`` are over the ``seen``
-    pictures of the epoch so far, and ``seconds`` is the time that its steps took.
+    ``step`` counts the steps done in ``epoch``; ``sums`` are the task's measures over the ``seen``
+    pictures of the epoch so far, and ``seconds`` is the time that its steps took. ``best`` is the
+    highest figure of the epochs before, where the task looks for the best.
     """
 
     epoch: int = 0
     step: int = 0
-    loss_sum: float = 0.0
-    correct: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
     seen: int = 0
     seconds: float = 0.0
+    best: float | None = None
     rows: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Each measure a picture, over the epoch so far."""
+        return {name: value / self.seen for name, value in self.sums.items()}
 
     def next_epoch(self, row: dict[str, float]) -> None:
         """Close the epoch with its ``row`` of measurements, and stand before the next."""
         self.rows.append(row)
         self.epoch += 1
-        self.step, self.loss_sum, self.correct, self.seen, self.seconds = 0, 0.0, 0, 0, 0.0
+        self.step, self.sums, self.seen, self.seconds = 0, {}, 0, 0.0
 
 
 def save(

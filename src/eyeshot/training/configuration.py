@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import platform
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,27 +16,50 @@ import eyeshot
 from eyeshot import nets
 from eyeshot.data import SOURCES, Data
 from eyeshot.errors import BadValue, UnknownName
-from eyeshot.runs import RunConfig, fingerprint
-from eyeshot.training.fabric import choose_device
-from eyeshot.training.recipes import Settings, choose_recipe
+from eyeshot.runs import Recipe, RunConfig, fingerprint
+from eyeshot.training.fabric import choose_device, choose_precision
+from eyeshot.training.recipes import Settings, choose_crop_recipe, choose_recipe
+
+if TYPE_CHECKING:
+    from eyeshot.data.pairs import Pair, Pairs
+
+_VALID_SHARE = 0.5
+"""Of a crop: so much of it is to be learned from, the rest is what that part sees."""
 
 
-def describe(
-    source: str | Path | Data,
-    data: Data,
-    folder: Path | None,
-    model: str,
-    model_arguments: dict[str, int],
-    settings: Settings,
-) -> RunConfig:
-    """The configuration of a training of ``model`` on ``data``, which was loaded from ``source``.
+@dataclass(frozen=True)
+class Wanted:
+    """What a caller said of a training, besides its data.
+
+    Attributes:
+        task: one of :data:`eyeshot.runs.TASKS`.
+        source: of the data.
+        model: the network's name; None to choose.
+        model_arguments: of the network.
+        settings: of the recipe.
+        folder: of the files of "mnist".
+        crop: (height, width); None to choose.
+        validation: how many pairs are set aside; None for one in five.
+    """
+
+    task: str
+    source: str | Path | Data | Pairs
+    model: str | None
+    model_arguments: Mapping[str, int | str]
+    settings: Settings
+    folder: Path | None = None
+    crop: tuple[int, int] | None = None
+    validation: int | None = None
+
+
+def describe(wanted: Wanted, data: Data) -> RunConfig:
+    """The configuration of a training to tell classes of pictures apart.
 
     Raises:
         UnknownName, BadValue: there is no such model or setting, or it is out of range.
     """
-    if model not in nets.NAMES:
-        raise UnknownName("model", model, nets.NAMES)
-    recipe = choose_recipe(model, len(data.train), settings)
+    model = _choose_model(wanted, nets.CLASSIFIERS)
+    recipe = choose_recipe(model, len(data.train), wanted.settings)
     if recipe.shift >= min(data.size):
         raise BadValue(
             f"shift is {recipe.shift}, and the pictures are {data.size[0]}×{data.size[1]}",
@@ -45,18 +71,52 @@ def describe(
             "from",
             cure=f"several devices need whole batches: use {len(data.train)} or fewer",
         )
+    return _configuration(wanted, data, model, recipe, data.size, fingerprint(data))
+
+
+def describe_pairs(wanted: Wanted, pairs: Pairs) -> RunConfig:
+    """The configuration of a training to make masks or pictures of pictures.
+
+    Raises:
+        UnknownName, BadValue: there is no such model or setting, or it is out of range.
+    """
+    model = _choose_model(wanted, nets.PER_PIXEL)
+    crop = _choose_crop(wanted, pairs, model)
+    areas = _area(pairs.train), _area(pairs.validation)
+    recipe = choose_crop_recipe(pairs.task, crop, areas, pairs.counts, wanted.settings)
+    if recipe.devices > 1:
+        raise BadValue(
+            f"devices is {recipe.devices}, and crops may come one at a time, which devices cannot "
+            "share",
+            cure="use one device",
+        )
+    return _configuration(wanted, pairs, model, recipe, crop, pairs.fingerprint)
+
+
+def _configuration(
+    wanted: Wanted,
+    data: Data | Pairs,
+    model: str,
+    recipe: Recipe,
+    size: tuple[int, int],
+    name: str,
+) -> RunConfig:
+    device = choose_device(recipe.device)
+    precision = choose_precision(recipe.precision, wanted.task, device)
     return RunConfig(
         model=model,
-        model_arguments=model_arguments,
-        data=_name_source(source),
-        data_folder=None if folder is None else str(folder.resolve()),
-        fingerprint=fingerprint(data),
+        model_arguments=wanted.model_arguments,
+        data=_name_source(wanted.source),
+        data_folder=None if wanted.folder is None else str(wanted.folder.resolve()),
+        task=wanted.task,
+        validation=wanted.validation,
+        fingerprint=name,
         classes=data.classes,
         channels=data.channels,
-        size=data.size,
+        size=size,
         mean=data.mean,
         std=data.std,
-        recipe=replace(recipe, device=choose_device(recipe.device)),
+        recipe=replace(recipe, device=device, precision=precision),
         versions={
             "eyeshot": eyeshot.__version__,
             "python": platform.python_version(),
@@ -66,15 +126,71 @@ def describe(
     )
 
 
-def _name_source(source: str | Path | Data) -> str:
+def _choose_model(wanted: Wanted, fitting: tuple[str, ...]) -> str:
+    """The model's name, which must be of a network that ``fitting`` names."""
+    model = fitting[0] if wanted.model is None else wanted.model
+    if model not in nets.NAMES:
+        raise UnknownName("model", model, nets.NAMES)
+    if model not in fitting:
+        raise BadValue(
+            f"model is {model}, which is not for the task {wanted.task}",
+            cure=f"use {' or '.join(fitting)}, or another --task",
+        )
+    return model
+
+
+def _area(pairs: tuple[Pair, ...]) -> int:
+    return sum(pair.size[0] * pair.size[1] for pair in pairs)
+
+
+def _choose_crop(wanted: Wanted, pairs: Pairs, model: str) -> tuple[int, int]:
+    """Height and width of a crop: as asked, or so large that half of it may be learned from.
+
+    Never larger than the largest pictures: where those are small they are learned from whole.
+    """
+    with torch.device("meta"):
+        net = nets.build(
+            model,
+            in_channels=pairs.channels,
+            classes=max(1, len(pairs.classes)),
+            **wanted.model_arguments,
+        )
+    if not isinstance(net, nets.UNet):
+        raise BadValue(f"model is {model}, of which no field is known", cure="use unet")
+    spec = net.spec
+    beyond = spec.taken_off or spec.halo
+    least = math.ceil(2 * beyond / (1 - math.sqrt(_VALID_SHARE)))
+    side = math.ceil(least / spec.alignment) * spec.alignment
+    tallest, widest = (max(pair.size[axis] for pair in pairs.train) for axis in (0, 1))
+    height, width = wanted.crop or (min(side, tallest), min(side, widest))
+    if min(height, width) < 1:
+        raise BadValue(f"crop is {height}×{width}", cure="use 1 pixel or more")
+    if not spec.taken_off:
+        return height, width
+    return _taken(net, height, given=wanted.crop), _taken(net, width, given=wanted.crop)
+
+
+def _taken(net: nets.UNet, side: int, *, given: tuple[int, int] | None) -> int:
+    """A side of a crop that a network without padding takes: the one given, or one below."""
+    if net.axis.extent(side) is not None:
+        return side
+    below, above = net.axis.nearest(side)
+    if below is None or given is not None:
+        near = " or ".join(str(n) for n in (below, above) if n is not None)
+        raise BadValue(
+            f"a crop with a side of {side} pixels, which a network without padding cannot take",
+            cure=f"use {near}",
+        )
+    return below
+
+
+def _name_source(source: str | Path | Data | Pairs) -> str:
     """How the data is found again: a name, or the whole path of a folder."""
-    if isinstance(source, Data):
+    if not isinstance(source, str | Path):
         return source.name
-    return (
-        str(source)
-        if isinstance(source, str) and source in SOURCES
-        else str(Path(source).resolve())
-    )
+    if isinstance(source, str) and source in SOURCES:
+        return source
+    return str(Path(source).resolve())
 
 
 def choose_folder(config: RunConfig) -> Path:

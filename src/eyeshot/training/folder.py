@@ -8,18 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from eyeshot.errors import BadFile, BadValue
-from eyeshot.runs import CONFIG, LAST, METRICS, WEIGHTS, RunConfig
-from eyeshot.training.checkpoint import FILE
+from eyeshot.runs import CONFIG, LAST, LAST_WEIGHTS, METRICS, WEIGHTS, RunConfig
+from eyeshot.training.checkpoint import BEST, FILE
 
 # What a setting is called on the command line, where that is another word.
-_OPTIONS = {"learning_rate": "--lr", "data": "the data", "data_folder": "--data"}
+_OPTIONS = {
+    "learning_rate": "--lr",
+    "data": "the data",
+    "data_folder": "--data",
+    "fingerprint": "the data's fingerprint",
+}
 _PAGE = "report.html"
 
 
-def prepare(folder: Path, config: RunConfig, *, resume: bool, force: bool) -> None:
+def prepare(folder: Path, config: RunConfig, *, resume: bool, force: bool) -> bool:
     """Make ``folder`` ready for a training of ``config``, and write its configuration.
 
     With ``resume`` a folder that is empty, or not there, is a training that was stopped at once.
+
+    Returns:
+        Whether there is something to go on with.
 
     Raises:
         BadValue: the folder is in use and neither ``resume`` nor ``force`` was said, or the run in
@@ -39,7 +47,7 @@ def prepare(folder: Path, config: RunConfig, *, resume: bool, force: bool) -> No
     if started and resume and _worth_keeping(folder):
         _check_same(folder, config)
         _clear(folder, leftovers=True)
-        return
+        return True
     if started and not (resume or force):
         raise BadValue(
             f"{folder} holds a run already",
@@ -48,6 +56,7 @@ def prepare(folder: Path, config: RunConfig, *, resume: bool, force: bool) -> No
     folder.mkdir(parents=True, exist_ok=True)
     _clear(folder, leftovers=False)
     config.save(folder / CONFIG)
+    return False
 
 
 def _worth_keeping(folder: Path) -> bool:
@@ -66,8 +75,10 @@ def _clear(folder: Path, *, leftovers: bool) -> None:
             if _is_leftover(path):
                 path.unlink(missing_ok=True)
     if not leftovers:
-        for path in (folder / LAST / FILE, *(folder / n for n in (WEIGHTS, METRICS, _PAGE))):
-            path.unlink(missing_ok=True)
+        for name in (FILE, BEST):
+            (folder / LAST / name).unlink(missing_ok=True)
+        for name in (WEIGHTS, LAST_WEIGHTS, METRICS, _PAGE):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _check_same(folder: Path, config: RunConfig) -> None:
@@ -79,6 +90,8 @@ def _check_same(folder: Path, config: RunConfig) -> None:
     old = RunConfig.read(folder / CONFIG)
     for name, before, now in _differences(old, config):
         option = _OPTIONS.get(name, "--" + name.replace("_", "-"))
+        if name == "size" and config.task != "classify":
+            option = "--crop"
         raise BadValue(
             f"{option} is {now!r}, and the run in {folder} was started with {before!r}",
             cure=f"resume with the same {option}, or name another folder with --out",

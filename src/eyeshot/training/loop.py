@@ -8,23 +8,29 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
-from eyeshot.data import Data
 from eyeshot.errors import Failure
 from eyeshot.files import write_aside
-from eyeshot.runs import LAST, METRICS, WEIGHTS, RunConfig, normalise, save_tensors, score
+from eyeshot.runs import (
+    LAST,
+    LAST_WEIGHTS,
+    METRICS,
+    WEIGHTS,
+    RunConfig,
+    read_tensors,
+    save_tensors,
+)
 from eyeshot.training import checkpoint
-from eyeshot.training.augmentation import shift_pictures
 from eyeshot.training.checkpoint import Position
 from eyeshot.training.optimization import Average, learning_rate, set_learning_rate
 from eyeshot.training.progress import Progress
+from eyeshot.training.tasks import Task
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -39,7 +45,7 @@ class Training:
     """
 
     config: RunConfig
-    data: Data
+    task: Task
     folder: Path
     fabric: Fabric
     net: nn.Module
@@ -49,12 +55,6 @@ class Training:
     position: Position
     progress: Progress
     checkpoint_seconds: float
-
-    @property
-    def steps_an_epoch(self) -> int:
-        """Steps in one pass; several devices leave out a last batch that they could not share."""
-        count, size = len(self.data.train), self.config.recipe.batch_size
-        return count // size if self.fabric.world_size > 1 else math.ceil(count / size)
 
     @property
     def result(self) -> nn.Module:
@@ -67,10 +67,11 @@ class Training:
         Raises:
             Failure: the loss is not a number, or the disk is full; the last checkpoint is kept.
         """
-        self.progress.begin(self.config, self.steps_an_epoch, self.position)
+        self.progress.begin(self.config, self.task.steps_an_epoch, self.position)
         while self.position.epoch < self.config.recipe.epochs:
             self.train_epoch()
             row = self.measure()
+            self.keep_best(row)
             self.position.next_epoch(row)
             self.save()
             self.progress.finish_epoch(row)
@@ -78,42 +79,34 @@ class Training:
 
     def train_epoch(self) -> None:
         """The rest of the epoch, from the position on."""
-        recipe, position = self.config.recipe, self.position
-        batches = self.data.train.batches(
-            recipe.batch_size,
-            shuffle_seed=recipe.seed,
-            epoch=position.epoch,
-            start=position.step,
-            drop_last=self.fabric.world_size > 1,
-        )
+        position = self.position
         self.model.train()
         saved = started = time.perf_counter()
-        for images, labels in batches:
-            self.train_step(images, labels)
+        for batch in self.task.batches(position.epoch, position.step):
+            self.train_step(batch)
             now = time.perf_counter()
             position.seconds += now - started
             self.progress.step(position)
-            if now - saved > self.checkpoint_seconds and position.step < self.steps_an_epoch:
+            if now - saved > self.checkpoint_seconds and position.step < self.task.steps_an_epoch:
                 self.save()
                 saved = time.perf_counter()
             started = time.perf_counter()
 
-    def train_step(self, images: Tensor, labels: Tensor) -> None:
-        """One step on a batch: images uint8 (B, C, H, W), labels (B,)."""
+    def train_step(self, batch: Any) -> None:
+        """One step on a batch of the task."""
         recipe, position, fabric = self.config.recipe, self.position, self.fabric
         seed = (recipe.seed, position.epoch, position.step)
         _seed_torch(fabric.device, seed)  # dropout, if there is any: the same after a resumption
         share = slice(fabric.global_rank, None, fabric.world_size)
-        images = shift_pictures(images, recipe.shift, seed)[share].to(fabric.device)
-        labels = labels[share].to(fabric.device)
-        done = position.epoch * self.steps_an_epoch + position.step
-        steps = recipe.epochs * self.steps_an_epoch
+        inputs, targets = self.task.prepare(batch, seed, share, fabric.device)
+        done = position.epoch * self.task.steps_an_epoch + position.step
+        steps = recipe.epochs * self.task.steps_an_epoch
         set_learning_rate(self.optimizer, learning_rate(recipe, done, steps))
 
-        pictures = normalise(images, self.config.mean, self.config.std)
-        scores = self.model(pictures.contiguous(memory_format=torch.channels_last))
-        loss = cross_entropy(scores, labels, label_smoothing=recipe.label_smoothing)
-        self.record(loss.detach(), scores.detach(), labels)
+        outputs = self.model(inputs.contiguous(memory_format=torch.channels_last))
+        loss = self.task.loss(outputs, targets)
+        sums = self.task.sums(loss.detach(), outputs.detach(), targets)
+        self.record(sums, len(inputs))
         fabric.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -121,50 +114,60 @@ class Training:
             self.average.update(self.net, done)
         position.step += 1
 
-    def record(self, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
-        """Add a batch to the epoch's sums, before its gradient can do harm."""
+    def record(self, sums: Tensor, count: int) -> None:
+        """Add a batch's measures to the epoch's, before its gradient can do harm."""
         position = self.position
-        correct = (scores.argmax(1) == labels).sum()
-        sums = torch.stack([loss * len(labels), correct])
         if self.fabric.world_size > 1:
             torch.distributed.all_reduce(sums)
-        loss_sum, right = sums.tolist()
-        if not math.isfinite(loss_sum):
+        values = sums.tolist()
+        if not math.isfinite(values[0]):
             raise Failure(
-                f"the loss is {loss_sum / len(labels)} in epoch {position.epoch + 1}, "
+                f"the loss is {values[0] / count} in epoch {position.epoch + 1}, "
                 f"step {position.step + 1}",
                 cure="train anew with a lower --lr; the checkpoint before it is kept",
             )
-        position.loss_sum += loss_sum
-        position.correct += int(right)
-        position.seen += len(labels) * self.fabric.world_size
+        for name, value in zip(self.task.measures, values, strict=True):
+            position.sums[name] = position.sums.get(name, 0.0) + value
+        position.seen += count * self.fabric.world_size
 
     def measure(self) -> dict[str, float]:
-        """The row of the epoch just done, with the test part judged by the weights as they are.
+        """The row of the epoch just done, with the weights that the training is to give judged.
 
         Raises:
-            Failure: the last steps drove the weights to where the test loss is not a number.
+            Failure: the last steps drove the weights to where a measure is not a number.
         """
         position, recipe = self.position, self.config.recipe
-        scores, labels = score(self.result, self.data.test, self.config)
-        test_loss = float(cross_entropy(scores, labels))
-        if not math.isfinite(test_loss):
-            raise Failure(
-                f"the test loss is {test_loss} after epoch {position.epoch + 1}",
-                cure="train anew with a lower --lr; the checkpoint before it is kept",
-            )
-        done = (position.epoch + 1) * self.steps_an_epoch - 1
-        steps = recipe.epochs * self.steps_an_epoch
+        judged = self.task.judge(self.result)
+        for name, value in judged.items():
+            if not math.isfinite(value):
+                raise Failure(
+                    f"the {name.replace('_', ' ')} is {value} after epoch {position.epoch + 1}",
+                    cure="train anew with a lower --lr; the checkpoint before it is kept",
+                )
+        done = (position.epoch + 1) * self.task.steps_an_epoch - 1
+        steps = recipe.epochs * self.task.steps_an_epoch
         return {
             "epoch": position.epoch + 1,
-            "loss": position.loss_sum / position.seen,
-            "accuracy": position.correct / position.seen,
-            "test_loss": test_loss,
-            "test_accuracy": float((scores.argmax(1) == labels).double().mean()),
+            **position.means,
+            **judged,
             "learning_rate": learning_rate(recipe, done, steps),
             "images_per_second": position.seen / position.seconds,
             "seconds": position.seconds,
         }
+
+    def keep_best(self, row: dict[str, float]) -> None:
+        """Keep the weights aside where they did better than in every epoch before.
+
+        Written before the checkpoint that knows of it: a training killed between the two goes on
+        from before the epoch, and comes to the same weights again.
+        """
+        best = self.task.best
+        if best is None or (self.position.best is not None and row[best] <= self.position.best):
+            return
+        self.position.best = row[best]
+        if self.fabric.is_global_zero:
+            (self.folder / LAST).mkdir(exist_ok=True)
+            save_tensors(self.folder / LAST / checkpoint.BEST, self.result.state_dict())
 
     def save(self) -> None:
         """Write the checkpoint and the table of metrics."""
@@ -177,7 +180,13 @@ class Training:
         """Write the weights: from now on the folder can be loaded."""
         if self.fabric.is_global_zero:
             write_metrics(self.folder / METRICS, self.position.rows)
-            save_tensors(self.folder / WEIGHTS, self.result.state_dict())
+            last = self.result.state_dict()
+            if self.task.best is None:
+                save_tensors(self.folder / WEIGHTS, last)
+            else:
+                save_tensors(self.folder / LAST_WEIGHTS, last)
+                best, _ = read_tensors(self.folder / LAST / checkpoint.BEST)
+                save_tensors(self.folder / WEIGHTS, best)
         self.fabric.barrier()
         self.progress.finish()
 

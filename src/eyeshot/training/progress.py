@@ -6,6 +6,7 @@ Progress goes to standard error; standard output belongs to results.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 from rich.console import Console
@@ -28,6 +29,9 @@ class Progress(Protocol):
     def finish_epoch(self, row: dict[str, float]) -> None:
         """An epoch is done and measured: ``row`` is its line of ``metrics.csv``."""
 
+    def say(self, line: str) -> None:
+        """Something that a person should know."""
+
     def finish(self) -> None:
         """Training is over, or has failed."""
 
@@ -42,6 +46,9 @@ class Silence:
         """Say nothing."""
 
     def finish_epoch(self, row: dict[str, float]) -> None:
+        """Say nothing."""
+
+    def say(self, line: str) -> None:
         """Say nothing."""
 
     def finish(self) -> None:
@@ -66,10 +73,12 @@ class TerminalProgress:
         )
         self.epochs = 0
         self.steps_an_epoch = 1
+        self.crops = False
 
     def begin(self, config: RunConfig, steps_an_epoch: int, position: Position) -> None:
         """Open the bar, at the place where the training goes on."""
         self.epochs, self.steps_an_epoch = config.recipe.epochs, steps_an_epoch
+        self.crops = config.task != "classify"
         for row in position.rows:
             self._print_row(row)
         self.task = self.bar.add_task(
@@ -89,14 +98,16 @@ class TerminalProgress:
             self.task,
             completed=position.epoch * self.steps_an_epoch + position.step,
             epoch=f"{position.epoch + 1}/{self.epochs}",
-            figures=f"loss {position.loss_sum / position.seen:.4f}  "
-            f"accuracy {position.correct / position.seen:.2%}  "
-            f"{position.seen / position.seconds:,.0f} images/s",
+            figures=f"{told(position.means)}  {self._speed(position.seen / position.seconds)}",
         )
 
     def finish_epoch(self, row: dict[str, float]) -> None:
         """Print the epoch's line above the bar."""
         self._print_row(row)
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bar where there is one."""
+        self.console.print(line, soft_wrap=True, markup=False)
 
     def finish(self) -> None:
         """Close the bar."""
@@ -105,14 +116,42 @@ class TerminalProgress:
     def _print_row(self, row: dict[str, float]) -> None:
         digits = len(str(self.epochs))
         self.console.print(
-            f"epoch {row['epoch']:{digits}.0f}/{self.epochs}  "
-            f"loss {row['loss']:.4f}  accuracy {percent(row['accuracy'])}  "
-            f"test accuracy {percent(row['test_accuracy'])}  "
-            f"{row['images_per_second']:,.0f} images/s",
+            f"epoch {row['epoch']:{digits}.0f}/{self.epochs}  {told(row)}  "
+            f"{self._speed(row['images_per_second'])}",
             soft_wrap=True,
         )
+
+    def _speed(self, rate: float) -> str:
+        return f"{rate:,.1f} crops/s" if self.crops else f"{rate:,.0f} images/s"
+
+
+def told(figures: dict[str, float]) -> str:
+    """Those of the figures that a line has room for, each with its name."""
+    return "  ".join(
+        f"{name.replace('_', ' ').replace('dice', 'Dice')} {_WORDS[kind](figures[name])}"
+        for name, kind in _TOLD.items()
+        if name in figures
+    )
 
 
 def percent(part: float) -> str:
     """A share as "98.75 %", rounded down: 99.999 % is not 100 %."""
     return f"{math.floor(part * 10_000 + 1e-6) / 100:.2f} %"
+
+
+_WORDS: dict[str, Callable[[float], str]] = {
+    "number": "{:.4f}".format,
+    "share": percent,
+    "decibels": "{:.2f} dB".format,
+}
+_TOLD = {
+    "loss": "number",
+    "accuracy": "share",
+    "dice": "share",
+    "psnr": "decibels",
+    "test_accuracy": "share",
+    "validation_accuracy": "share",
+    "validation_dice": "share",
+    "validation_psnr": "decibels",
+    "validation_ssim": "number",
+}

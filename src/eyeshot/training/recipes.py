@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypedDict
 
-from eyeshot.errors import UnknownName
+from eyeshot.errors import BadValue, UnknownName
 from eyeshot.runs import Recipe
+from eyeshot.training.losses import LOSSES
 
 # Chosen on the last 10,000 of MNIST's 60,000 training digits and on a fifth of the 8,000 digits of
 # the package, held out of the training; the test sets had no say.
 _LARGE = 30_000  # training examples
 
+_STEP_PIXELS = 2**18
+"""A step takes so many pixels or more: enough to keep a processor busy."""
+_LEAST_STEPS = 50
+"""In an epoch: a folder of a few small pictures is gone over many times before it is judged."""
+_JUDGED_SHARE = 16
+"""An epoch learns from so many times the pixels that it is judged by: judging costs about as much a
+pixel as a third of a step does, and so stays below a tenth of the time."""
+
 
 class Settings(TypedDict, total=False):
-    """What a caller may say about a run, as :class:`Recipe` explains it; None chooses for them."""
+    """What a caller may say about a run, as :class:`Recipe` explains it; None chooses for them.
+
+    ``class_weights`` may be "none" or "balanced" (each class counts as much as any other, however
+    few its pixels are) in place of numbers.
+    """
 
     epochs: int | None
     batch_size: int | None
@@ -23,6 +38,10 @@ class Settings(TypedDict, total=False):
     weight_decay: float | None
     label_smoothing: float | None
     shift: int | None
+    steps: int | None
+    loss: str | None
+    class_weights: str | Sequence[float] | None
+    augment: str | None
     average: float | None
     seed: int | None
     device: str | None
@@ -37,12 +56,101 @@ def choose_recipe(model: str, examples: int, settings: Settings) -> Recipe:
         UnknownName: a setting that does not exist.
         BadValue: a setting is out of range.
     """
+    return replace(_default(model, examples), **given_settings(settings))
+
+
+def given_settings(settings: Settings) -> dict[str, Any]:
+    """Those of the settings that the caller gave.
+
+    Raises:
+        UnknownName: a setting that does not exist.
+    """
     known = Recipe.__dataclass_fields__
     for name in settings:
         if name not in known:
             raise UnknownName("setting", name, known)
-    given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
-    return replace(_default(model, examples), **given)
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def choose_crop_recipe(
+    task: str,
+    crop: tuple[int, int],
+    areas: tuple[int, int],
+    counts: Sequence[int],
+    settings: Settings,
+) -> Recipe:
+    """The recipe for learning masks or pictures from crops, with the caller's ``settings``.
+
+    Args:
+        task: "segment" or "restore".
+        crop: (height, width).
+        areas: pixels of the pictures to learn from, and of those it is judged by.
+        counts: pixels of each class; empty for pictures.
+        settings: of the caller.
+
+    Raises:
+        UnknownName: a setting that does not exist, or a loss.
+        BadValue: a setting is out of range.
+    """
+    given = given_settings(settings)
+    loss = given.pop("loss", "l1" if task == "restore" else "dice+ce")
+    if task == "restore" and loss not in LOSSES:
+        raise UnknownName("loss", loss, LOSSES)
+    pixels = crop[0] * crop[1]
+    batch = given.pop("batch_size", math.ceil(_STEP_PIXELS / pixels))
+    learned, judged = areas
+    steps = max(_LEAST_STEPS, math.ceil(max(learned, _JUDGED_SHARE * judged) / (batch * pixels)))
+    weights = choose_class_weights(given.pop("class_weights", "none"), counts)
+    chosen = Recipe(
+        epochs=20,
+        batch_size=batch,
+        learning_rate=2e-3 if task == "segment" else 1e-3,
+        warmup=0.1,
+        weight_decay=1e-4,
+        steps=steps,
+        loss=loss,
+        class_weights=weights,
+        augment="flips,turns,elastic,intensity" if task == "segment" else "flips,turns",
+        average=0.99,
+    )
+    recipe = replace(chosen, **given)
+    if recipe.steps < 1:
+        raise BadValue(f"steps is {recipe.steps}", cure="use 1 or more")
+    return recipe
+
+
+def choose_class_weights(wanted: str | Sequence[float], counts: Sequence[int]) -> tuple[float, ...]:
+    """Weights for the cross-entropy of pixels; none at all where every class weighs the same.
+
+    "balanced" weighs a class by the pixels of all classes / (classes × its own pixels): then each
+    class as a whole weighs the same. "none" is the custom where pixels are what is counted in the
+    end; balanced weights find more of a rare class and take more of its neighbours for it.
+
+    Args:
+        wanted: "none", "balanced", or a number for each class.
+        counts: pixels of each class.
+
+    Raises:
+        UnknownName: another word.
+        BadValue: not one number a class, or a class without pixels cannot be balanced.
+    """
+    if wanted == "none":
+        return ()
+    if wanted == "balanced":
+        if not all(counts):
+            raise BadValue(
+                f"class {counts.index(0)} has no pixel in the training masks, so that no weight "
+                "can balance it",
+                cure="give the weights as numbers",
+            )
+        return tuple(round(sum(counts) / (len(counts) * count), 6) for count in counts)
+    if isinstance(wanted, str):
+        raise UnknownName("class weights", wanted, ("none", "balanced"))
+    if len(wanted) != len(counts):
+        raise BadValue(
+            f"{len(wanted)} class weights for {len(counts)} classes", cure="give one for each"
+        )
+    return tuple(float(weight) for weight in wanted)
 
 
 def _default(model: str, examples: int) -> Recipe:

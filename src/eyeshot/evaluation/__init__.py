@@ -1,0 +1,82 @@
+"""How well a trained network does: on whole sets, and on single pictures.
+
+Public as :func:`eyeshot.evaluate` and :func:`eyeshot.predict`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import overload
+
+from eyeshot.data import Data
+from eyeshot.data.pairs import Pairs
+from eyeshot.errors import BadValue
+from eyeshot.evaluation.classification import (
+    ClassResult,
+    Evaluation,
+    Prediction,
+    evaluate_classes,
+    load_test_data,
+    predict,
+)
+from eyeshot.evaluation.pairs import evaluate_pairs, load_test_pairs
+from eyeshot.evaluation.restoration import RestorationEvaluation
+from eyeshot.evaluation.segmentation import ClassScore, MaskEvaluation, PictureScore
+from eyeshot.runs import Run, load
+
+__all__ = [
+    "ClassResult",
+    "ClassScore",
+    "Evaluation",
+    "MaskEvaluation",
+    "PictureScore",
+    "Prediction",
+    "RestorationEvaluation",
+    "evaluate",
+    "load_test_data",
+    "load_test_pairs",
+    "predict",
+]
+
+
+@overload
+def evaluate(run: Run | str | Path, data: Data) -> Evaluation: ...
+@overload
+def evaluate(run: Run | str | Path, data: Pairs) -> MaskEvaluation | RestorationEvaluation: ...
+@overload
+def evaluate(
+    run: Run | str | Path, data: str | Path | None = None
+) -> Evaluation | MaskEvaluation | RestorationEvaluation: ...
+
+
+def evaluate(
+    run: Run | str | Path, data: Data | Pairs | str | Path | None = None
+) -> Evaluation | MaskEvaluation | RestorationEvaluation:
+    """Judge a run by what it has not learned from.
+
+    Args:
+        run: a run, or the path of its folder.
+        data: by default the part that was set aside of what it was trained on, loaded from where it
+            was. Data or pairs that are loaded, or a folder: of the IDX files of MNIST for a network
+            of digits, of pictures by class, or of pictures with their answers, all of which are
+            then judged unless the folder has a ``val`` part.
+
+    Returns:
+        For the task ``classify`` an :class:`Evaluation`; for ``segment`` a
+        :class:`MaskEvaluation`, for ``restore`` a :class:`RestorationEvaluation`: both on whole
+        pictures, which :func:`eyeshot.run` passed through the network.
+
+    Raises:
+        BadFile: the run or the data cannot be read.
+        BadValue: the data has other classes or channels than the network, or is of another task.
+    """
+    run = run if isinstance(run, Run) else load(run)
+    of_classes = run.config.task == "classify"
+    if isinstance(data, Data if not of_classes else Pairs):
+        raise BadValue(
+            f"{data.name} is not for the task {run.config.task} of {run.path}",
+            cure="evaluate it on data like that it was trained on",
+        )
+    if isinstance(data, Data) or (of_classes and not isinstance(data, Pairs)):
+        return evaluate_classes(run, data)
+    return evaluate_pairs(run, data)

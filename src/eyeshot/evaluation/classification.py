@@ -1,0 +1,204 @@
+"""How well a network tells classes of pictures apart: on a test set, and on single pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from eyeshot.data import Data
+from eyeshot.data import load as load_data
+from eyeshot.errors import BadFile, BadValue
+from eyeshot.runs import Run, fingerprint, load, score
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One class: of those said to be it, how many were (precision); of it, how many were found.
+
+    ``precision`` is None when nothing was said to be it, ``recall`` when there was none of it.
+    """
+
+    name: str
+    count: int
+    precision: float | None
+    recall: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A network's answers for a test set of N pictures.
+
+    Attributes:
+        count: N.
+        accuracy: the share that is right.
+        loss: mean cross-entropy, in nats.
+        per_class: a line a class.
+        confusion: (classes, classes), how many of class [row] were said to be of class [column].
+        probabilities: (N, classes), in the order of the set.
+        labels: (N,).
+        notes: what the reader should know.
+    """
+
+    count: int
+    accuracy: float
+    loss: float
+    per_class: tuple[ClassResult, ...]
+    confusion: NDArray[np.int64] = field(repr=False)
+    probabilities: Tensor = field(repr=False)
+    labels: Tensor = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+    def mistakes(self) -> Tensor:
+        """Indices of the pictures it got wrong, the surest first."""
+        sure, said = self.probabilities.max(1)
+        wrong = (said != self.labels).nonzero().squeeze(1)
+        order: Tensor = wrong[sure[wrong].argsort(descending=True, stable=True)]
+        return order
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain data."""
+        return {
+            "count": self.count,
+            "accuracy": self.accuracy,
+            "loss": self.loss,
+            "per_class": [vars(result) for result in self.per_class],
+            "confusion": self.confusion.tolist(),
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of one picture: the likeliest classes first, each with its probability.
+
+    ``notes`` tells what was done to the picture before the network saw it.
+    """
+
+    name: str
+    classes: tuple[tuple[str, float], ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain data."""
+        top = [{"class": name, "probability": share} for name, share in self.classes]
+        return {"image": self.name, "top": top, "notes": list(self.notes)}
+
+
+def evaluate_classes(run: Run, data: Data | str | Path | None = None) -> Evaluation:
+    """Judge a classifier by a test set: :func:`eyeshot.evaluate` for the task ``classify``.
+
+    Raises:
+        BadFile: the data cannot be read.
+        BadValue: the data has other classes or channels than the network.
+    """
+    config = run.config
+    loaded = data if isinstance(data, Data) else load_test_data(run, data)
+    if loaded.classes != config.classes or loaded.channels != config.channels:
+        raise BadValue(
+            f"{loaded.name} has {loaded.channels} channels and the classes "
+            f"{', '.join(loaded.classes)}, and the network of {run.path} {config.channels} and "
+            f"{', '.join(config.classes)}",
+            cure="evaluate it on data like that it was trained on",
+        )
+    scores, labels = score(run.net, loaded.test, config)
+    return _summarise(scores, labels, config.classes, loaded.notes)
+
+
+def predict(
+    run: Run | str | Path, images: Iterable[str | Path | NDArray[Any]], top: int = 3
+) -> list[Prediction]:
+    """Say what each of ``images`` shows.
+
+    Args:
+        run: a run, or the path of its folder.
+        images: files, or arrays (H, W) or (H, W, C): uint8, uint16, or floats 0…1. A photo is
+            prepared as the network was trained; each prediction's notes say how.
+        top: how many classes to tell for each.
+
+    Raises:
+        BadFile: an image cannot be read.
+        BadValue: ``top`` is below 1, an image holds nothing to classify, or the run is of a network
+            that answers with a picture.
+    """
+    if top < 1:
+        raise BadValue(f"top is {top}", cure="use 1 or more")
+    run = run if isinstance(run, Run) else load(run)
+    if run.config.task != "classify":
+        raise BadValue(
+            f"{run.path}: was trained to {run.config.task}, and answers with a whole picture",
+            cure=f"use eyeshot run {run.path} IMAGE -o OUT",
+        )
+    return [_predict_one(run, image, top) for image in images]
+
+
+def _predict_one(run: Run, image: str | Path | NDArray[Any], top: int) -> Prediction:
+    name = "array" if isinstance(image, np.ndarray) else str(image)
+    picture, notes = run.prepare(image)
+    with torch.inference_mode():
+        scores = run.net(run.normalise(picture))
+    shares, order = scores.softmax(1)[0].sort(descending=True)
+    ranked = zip(order.tolist(), shares.tolist(), strict=True)
+    classes = tuple((run.config.classes[index], share) for index, share in ranked)
+    return Prediction(name, classes[:top], tuple(notes))
+
+
+def load_test_data(run: Run, place: str | Path | None = None) -> Data:
+    """The data that the run was trained on, or such as it in another ``place``.
+
+    Its notes say when the run's own data is no longer what it was.
+
+    Raises:
+        BadFile: the data cannot be read.
+    """
+    data = _load_for(run, place)
+    if place is not None or fingerprint(data) == run.config.fingerprint:
+        return data
+    changed = f"the pictures in {data.name} have changed since the network was trained"
+    return replace(data, notes=(*data.notes, changed))
+
+
+def _load_for(run: Run, place: str | Path | None) -> Data:
+    config = run.config
+    if config.reads_digits:
+        if place is not None:
+            return load_data("mnist", folder=place, size=config.size)
+        return load_data(config.data, folder=config.data_folder, size=config.size)
+    source = Path(config.data) if place is None else Path(place)
+    if not source.is_dir():
+        raise BadFile(f"{source}: no such folder of pictures", cure="say where it is with --data")
+    return load_data(source, size=config.size)
+
+
+def _summarise(
+    scores: Tensor, labels: Tensor, classes: tuple[str, ...], notes: tuple[str, ...]
+) -> Evaluation:
+    count = len(classes)
+    said = scores.argmax(1)
+    confusion = torch.bincount(labels * count + said, minlength=count * count).view(count, count)
+    right, total, named = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+    per_class = tuple(
+        ClassResult(name, int(total[i]), _share(right[i], named[i]), _share(right[i], total[i]))
+        for i, name in enumerate(classes)
+    )
+    return Evaluation(
+        count=len(labels),
+        accuracy=float(right.sum() / len(labels)),
+        loss=float(cross_entropy(scores, labels)),
+        per_class=per_class,
+        confusion=confusion.numpy(),
+        probabilities=scores.softmax(1),
+        labels=labels,
+        notes=notes,
+    )
+
+
+def _share(part: Tensor, whole: Tensor) -> float | None:
+    return float(part / whole) if whole else None

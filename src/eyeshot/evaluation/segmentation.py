@@ -1,0 +1,184 @@
+"""How well masks are met, on whole pictures of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eyeshot.data.pairs import Pair, Pairs, open_pair
+from eyeshot.engine.networks import Traced
+from eyeshot.evaluation.boundaries import TOLERANCE, BoundaryCount
+from eyeshot.evaluation.passes import answered
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class over all pictures together; None where there is nothing to take a share of.
+
+    Attributes:
+        name: of the class.
+        pixels: that are of it.
+        dice: 2 |A ∩ B| / (|A| + |B|), A what is said to be it and B what is.
+        iou: |A ∩ B| / |A ∪ B|.
+        precision: |A ∩ B| / |A|.
+        recall: |A ∩ B| / |B|.
+        boundary_f1: see :class:`eyeshot.evaluation.boundaries.BoundaryCount`.
+    """
+
+    name: str
+    pixels: int
+    dice: float | None
+    iou: float | None
+    precision: float | None
+    recall: float | None
+    boundary_f1: float | None
+
+
+@dataclass(frozen=True)
+class PictureScore:
+    """One picture: share of pixels that are right, and mean Dice of the classes in it."""
+
+    name: str
+    accuracy: float
+    dice: float
+
+
+@dataclass(frozen=True)
+class MaskEvaluation:
+    """A network's masks for whole pictures.
+
+    Attributes:
+        per_class: a line a class.
+        pictures: a line a picture.
+        confusion: (classes, classes), how many pixels of class [row] were said to be [column].
+        tolerance: pixels by which a boundary may be missed.
+        notes: what the reader should know.
+    """
+
+    per_class: tuple[ClassScore, ...]
+    pictures: tuple[PictureScore, ...]
+    confusion: NDArray[np.int64] = field(repr=False)
+    tolerance: int = TOLERANCE
+    notes: tuple[str, ...] = ()
+
+    @property
+    def accuracy(self) -> float:
+        """The share of all pixels that is right."""
+        return float(self.confusion.trace() / max(1, self.confusion.sum()))
+
+    @property
+    def dice(self) -> float:
+        """The mean over classes that are there, or said to be."""
+        return _mean([one.dice for one in self.per_class])
+
+    @property
+    def iou(self) -> float:
+        """The mean over classes that are there, or said to be."""
+        return _mean([one.iou for one in self.per_class])
+
+    @property
+    def boundary_f1(self) -> float:
+        """The mean over classes with a boundary."""
+        return _mean([one.boundary_f1 for one in self.per_class])
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain data."""
+        return {
+            "count": len(self.pictures),
+            "accuracy": self.accuracy,
+            "dice": self.dice,
+            "iou": self.iou,
+            "boundary_f1": self.boundary_f1,
+            "boundary_tolerance": self.tolerance,
+            "per_class": [vars(one) for one in self.per_class],
+            "pictures": [vars(one) for one in self.pictures],
+            "confusion": self.confusion.tolist(),
+            "notes": list(self.notes),
+        }
+
+
+def judge_masks(
+    net: Traced, pairs: Pairs, judged: Sequence[Pair], notes: tuple[str, ...] = ()
+) -> MaskEvaluation:
+    """Compare a network's masks with the true ones, on whole pictures and a band of rows at a time.
+
+    Args:
+        net: with the mean and deviation of its samples; any mode of training, which it is left in.
+        pairs: that the pictures are of.
+        judged: the pictures.
+        notes: to be handed on.
+
+    Raises:
+        BadFile: a picture cannot be read.
+        BadValue: a picture does not fit the network.
+    """
+    classes = len(pairs.classes)
+    boundaries = BoundaryCount(classes)
+    total = np.zeros((classes, classes), np.int64)
+    pictures = []
+    for pair in judged:
+        table = _confusion(net, pair, pairs, boundaries)
+        accuracy = float(table.trace() / max(1, table.sum()))
+        pictures.append(PictureScore(pair.name, accuracy, _mean(_dices(table))))
+        total += table
+    return MaskEvaluation(
+        _score_classes(pairs.classes, total, boundaries.f1()),
+        tuple(pictures),
+        total,
+        boundaries.tolerance,
+        notes,
+    )
+
+
+def _confusion(
+    net: Traced, pair: Pair, pairs: Pairs, boundaries: BoundaryCount
+) -> NDArray[np.int64]:
+    """Pixels of each class said to be each class, in one picture; its boundaries are counted."""
+    classes = len(pairs.classes)
+    table = np.zeros(classes * classes, np.int64)
+    with open_pair(pair, pairs) as reader, answered(net, pair, reader) as answer:
+        for rows, counted in answer.bands(boundaries.halo):
+            truth = answer.truth(reader, rows)
+            said = np.where(truth < 0, -1, answer.samples[0, rows].astype(np.int64))
+            boundaries.add(said, truth, counted)
+            known = truth[counted] >= 0
+            cells = truth[counted][known] * classes + said[counted][known]
+            table += np.bincount(cells, minlength=classes * classes)
+    return table.reshape(classes, classes)
+
+
+def _score_classes(
+    names: tuple[str, ...], table: NDArray[np.int64], boundary_f1: list[float | None]
+) -> tuple[ClassScore, ...]:
+    right, there, said = table.diagonal(), table.sum(1), table.sum(0)
+    return tuple(
+        ClassScore(
+            name,
+            int(there[i]),
+            _share(2 * right[i], there[i] + said[i]),
+            _share(right[i], there[i] + said[i] - right[i]),
+            _share(right[i], said[i]),
+            _share(right[i], there[i]),
+            boundary_f1[i],
+        )
+        for i, name in enumerate(names)
+    )
+
+
+def _dices(table: NDArray[np.int64]) -> list[float | None]:
+    sizes = table.sum(0) + table.sum(1)
+    return [_share(2 * right, size) for right, size in zip(table.diagonal(), sizes, strict=True)]
+
+
+def _share(part: Any, whole: Any) -> float | None:
+    return float(part / whole) if whole else None
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    """The mean of those that are numbers; 1 where none is: nothing to find, and nothing found."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else 1.0

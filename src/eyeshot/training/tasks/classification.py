@@ -1,0 +1,70 @@
+"""A class for a picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from eyeshot.data import Data
+from eyeshot.runs import RunConfig, normalise, score
+from eyeshot.training.augmentation import shift_pictures
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Classification:
+    """Pictures by class: cross-entropy with smoothed labels, judged by the whole test part."""
+
+    measures = ("loss", "accuracy")
+    best = None
+
+    def __init__(self, config: RunConfig, data: Data, whole_batches: bool) -> None:
+        self._config, self._data, self._whole_batches = config, data, whole_batches
+
+    @property
+    def steps_an_epoch(self) -> int:
+        """Steps in one pass; several devices leave out a last batch that they could not share."""
+        count, size = len(self._data.train), self._config.recipe.batch_size
+        return count // size if self._whole_batches else math.ceil(count / size)
+
+    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        """Pictures uint8 (B, C, H, W) and labels (B,), shuffled anew for each epoch."""
+        recipe = self._config.recipe
+        return self._data.train.batches(
+            recipe.batch_size,
+            shuffle_seed=recipe.seed,
+            epoch=epoch,
+            start=start,
+            drop_last=self._whole_batches,
+        )
+
+    def prepare(
+        self, batch: Batch, seed: tuple[int, int, int], share: slice, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """Pictures shifted at random and normalised, and labels."""
+        images, labels = batch
+        images = shift_pictures(images, self._config.recipe.shift, seed)[share].to(device)
+        pictures = normalise(images, self._config.mean, self._config.std)
+        return pictures, labels[share].to(device)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy of scores (B, classes) for labels (B,)."""
+        smoothing = self._config.recipe.label_smoothing
+        return cross_entropy(outputs, targets, label_smoothing=smoothing)
+
+    def sums(self, loss: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss times the pictures, and how many are right."""
+        correct = (outputs.argmax(1) == targets).sum()
+        return torch.stack([loss * len(targets), correct])
+
+    def judge(self, net: nn.Module) -> dict[str, float]:
+        """Loss without smoothing, and accuracy, on the test part."""
+        scores, labels = score(net, self._data.test, self._config)
+        return {
+            "test_loss": float(cross_entropy(scores, labels)),
+            "test_accuracy": float((scores.argmax(1) == labels).double().mean()),
+        }

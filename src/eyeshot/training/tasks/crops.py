@@ -1,0 +1,105 @@
+"""What learning masks and learning pictures have in common: crops of pairs, changed at random."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from eyeshot.data.pairs import Crops, CropSampler, Pairs
+from eyeshot.engine.networks import Traced, trace
+from eyeshot.errors import BadValue
+from eyeshot.nets import UNet, UNetSpec
+from eyeshot.runs import RunConfig, build_net
+from eyeshot.training.augmentation import augment_crops
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the outputs of a batch should be.
+
+    Attributes:
+        wanted: class numbers (B, H, W), or pictures (B, C, H, W) in 0 … 1.
+        valid: where an output sees what it will see in the whole image, (B, H, W).
+    """
+
+    wanted: Tensor
+    valid: Tensor
+
+    def like(self, outputs: Tensor) -> Targets:
+        """The middle of the targets, as large as ``outputs``: a net may take pixels off."""
+        tall, wide = self.valid.shape[1:]
+        height, width = outputs.shape[2:]
+        if (tall, wide) == (height, width):
+            return self
+        top, left = (tall - height) // 2, (wide - width) // 2
+        place = (..., slice(top, top + height), slice(left, left + width))
+        return Targets(self.wanted[place], self.valid[place])
+
+
+class CropLearning:
+    """The part of a task that brings crops."""
+
+    def __init__(self, config: RunConfig, pairs: Pairs) -> None:
+        self._config, self._pairs = config, pairs
+        recipe = config.recipe
+        spec = spec_of(config)
+        off = spec.taken_off  # such a net takes certain sizes alone, which must not be changed
+        self._sampler = CropSampler(
+            pairs,
+            config.size,
+            off or spec.halo,
+            recipe.seed,
+            alignment=1 if off else spec.alignment,
+        )
+        self._kinds = () if recipe.augment == "none" else tuple(recipe.augment.split(","))
+        self._mean = torch.tensor(config.mean).view(-1, 1, 1)
+        self._std = torch.tensor(config.std).view(-1, 1, 1)
+        self._traced: Traced | None = None
+
+    @property
+    def steps_an_epoch(self) -> int:
+        """As the recipe says."""
+        return self._config.recipe.steps
+
+    def batches(self, epoch: int, start: int) -> Iterator[Crops]:
+        """Crops drawn anew for each step."""
+        for step in range(start, self.steps_an_epoch):
+            yield self._sampler.batch(epoch, step, self._config.recipe.batch_size)
+
+    def prepare(
+        self, batch: Crops, seed: tuple[int, int, int], share: slice, device: torch.device
+    ) -> tuple[Tensor, Targets]:
+        """Crops changed at random and normalised, and their targets."""
+        if self._kinds:
+            batch = augment_crops(batch, self._kinds, seed)
+        images = ((batch.images - self._mean) / self._std)[share].to(device)
+        return images, Targets(batch.targets[share].to(device), batch.valid[share].to(device))
+
+    @contextmanager
+    def _judged(self, net: nn.Module) -> Iterator[Traced]:
+        """``net`` in eval mode, as the engine takes it; traced once for all epochs."""
+        if self._traced is None or self._traced.module is not net:
+            self._traced = trace(net, mean=self._config.mean, std=self._config.std)
+        training = net.training
+        net.eval()
+        try:
+            yield self._traced
+        finally:
+            net.train(training)
+
+
+def spec_of(config: RunConfig) -> UNetSpec:
+    """What the network that ``config`` describes sees.
+
+    Raises:
+        BadValue: it is one that is not made for crops.
+    """
+    with torch.device("meta"):
+        net: nn.Module = build_net(config)
+    if not isinstance(net, UNet):
+        raise BadValue(f"model is {config.model}, of which no field is known", cure="use unet")
+    return net.spec
