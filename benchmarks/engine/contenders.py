@@ -22,8 +22,8 @@ from benchmarks.engine.filtering import filter_by_bands, filter_whole
 from benchmarks.engine.networks import folded, fused, make_network, make_picture
 from benchmarks.engine.settings import Settings
 from benchmarks.engine.tiles import aligned_halo, run_tiles
+from eyeshot.engine.executing import execute
 from eyeshot.engine.jobs import make_job
-from eyeshot.engine.running import execute
 from eyeshot.images import open_sink, open_source
 
 Pass = Callable[[], Any]

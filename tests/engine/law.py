@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from eyeshot.axes import Interval
+from eyeshot.engine.executing import Report, execute
 from eyeshot.engine.jobs import Job, make_job
-from eyeshot.engine.running import Report, execute
 from eyeshot.geometry import Region, required
 from eyeshot.images import open_sink, open_source
 from eyeshot.plan import Strip

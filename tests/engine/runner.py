@@ -20,9 +20,10 @@ import numpy as np
 import torch
 
 import eyeshot
+from eyeshot.engine.executing import Report, execute
 from eyeshot.engine.jobs import make_job
 from eyeshot.engine.memory import resident
-from eyeshot.engine.running import Report, execute, opened
+from eyeshot.engine.running import opened
 from eyeshot.images import open_sink
 from tests.engine.law import enliven, noise
 from tests.zoo import UNet

@@ -15,9 +15,9 @@ from torch import nn
 
 import eyeshot
 from eyeshot.axes import Interval
+from eyeshot.engine.executing import Report
 from eyeshot.engine.forms import form_of
-from eyeshot.engine.running import Report
-from eyeshot.errors import Unsupported
+from eyeshot.errors import BadValue, Unsupported
 from tests.engine.law import (
     LIMITS,
     Array,
@@ -244,6 +244,8 @@ def test_a_resumed_run_of_two_outputs_writes_each_row_once(tmp_path: Path) -> No
 
     with pytest.raises(KeyboardInterrupt):
         eyeshot.run(net, [picture, mask], paths, band=9, progress=stop)
-    eyeshot.run(net, [picture, mask], paths, band=7, resume=True)
+    with pytest.raises(BadValue, match="cannot resume: band was 9 and is 7"):
+        eyeshot.run(net, [picture, mask], paths, band=7, resume=True)
+    eyeshot.run(net, [picture, mask], paths, resume=True)
     truth = whole(net, picture, mask)
     assert largest_difference([np.load(path) for path in paths], truth) <= 1e-5

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 import eyeshot
 from eyeshot.axes import Interval
+from eyeshot.engine.executing import Progress, Report, execute
 from eyeshot.engine.jobs import Job
-from eyeshot.engine.running import Progress, Report, execute
 from eyeshot.errors import BadValue
 from eyeshot.geometry import required
 from eyeshot.images import open_sink

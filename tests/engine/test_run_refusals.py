@@ -16,7 +16,7 @@ import zarr
 from torch import nn
 
 import eyeshot
-from eyeshot.engine.running import Report
+from eyeshot.engine.executing import Report
 from eyeshot.errors import BadFile, BadValue, EyeshotError, Failure
 from tests.engine import runner
 from tests.engine.law import noise, whole

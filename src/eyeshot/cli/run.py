@@ -11,8 +11,8 @@ from eyeshot.cli.output import console, notes, print_json
 from eyeshot.errors import BadValue
 
 if TYPE_CHECKING:
+    from eyeshot.engine.executing import Report
     from eyeshot.engine.jobs import Job
-    from eyeshot.engine.running import Report
 
 _EPILOG = """
 [b]Examples[/b]
@@ -127,15 +127,18 @@ def _run(
 ) -> None:
     from contextlib import ExitStack
 
+    from eyeshot.engine.executing import execute
     from eyeshot.engine.jobs import make_job
-    from eyeshot.engine.running import execute, finish, open_sinks, opened, parse_bytes
+    from eyeshot.engine.resuming import look_up
+    from eyeshot.engine.running import finish, open_sinks, opened, parse_bytes
     from eyeshot.inspection.locating import locate_runnable
 
     plan_only, resume, force, json = flags
     network = locate_runnable(net, lambda line: notes.print(line, markup=False, soft_wrap=True))
     with ExitStack() as stack:
         sources = [stack.enter_context(opened(path, network, *reading)) for path in images]
-        job = make_job(network, sources, memory=parse_bytes(memory), **options)
+        begun = look_up(outs) if resume else None
+        job = make_job(network, sources, memory=parse_bytes(memory), begun=begun, **options)
         if plan_only:
             _show_plan(job, json)
             return

@@ -14,6 +14,9 @@ class LineBuffer:
     copy. When the end of the tensor is reached the rows still needed move to its start. A node
     whose rows are all used at once is handed over as it is, with no copy at all.
 
+    Rows that a resumed run passes over come as tensors on torch's meta device, which have a shape
+    and no memory. So all other rows come to lie where they lay in the uninterrupted run.
+
     Attributes:
         rows: the rows held, in the coordinates of the whole picture.
         most: the most rows held at any time so far.
@@ -24,14 +27,11 @@ class LineBuffer:
         self.rows = Interval(first, first)
         self.most = 0
         self._dim = dim
+        self._empty = empty
         self._store = empty
         self._start = 0  # where in the store the first held row lies
         self._borrowed = False
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the store takes."""
-        return self._store.numel() * self._store.element_size()
+        self._owned = False  # the store was made here, with room to spare
 
     def append(self, value: torch.Tensor, count: int, borrowed: bool = False) -> None:
         """Take ``count`` new rows.
@@ -41,21 +41,22 @@ class LineBuffer:
             count: how many; the extent of ``value`` along the rows' dimension.
             borrowed: the memory is another's (a view of an input), which may change it later.
         """
-        room = self.room(count)
+        room = self._reserve(count) if value.is_meta else self.room(count)
         if room is None:
-            self._store, self._start, self._borrowed = value, 0, borrowed
-        elif room.data_ptr() != value.data_ptr():  # else it was written where it belongs
-            room.copy_(value)
+            self._store, self._start = value, 0
+            self._borrowed, self._owned = borrowed, False
+        elif not value.is_meta and room.data_ptr() != value.data_ptr():
+            self._fill(value, count)
         self.rows = Interval(self.rows.lo, self.rows.hi + count)
         self.most = max(self.most, len(self.rows))
 
     def room(self, count: int) -> torch.Tensor | None:
         """Where the next ``count`` rows belong; None where they are taken over as they come."""
-        held = len(self.rows)
-        if self._dim is None or held == 0:
-            return None
-        self._store, self._borrowed = self._reserve(self._store, held, count), False
-        return self._store.narrow(self._dim, self._start + held, count)
+        room = self._reserve(count)
+        if room is not None and room.is_meta:  # the first rows that are not passed over
+            self._store = _rows_together(list(self._store.shape), self._dim or 0, self._empty)
+            room = self._next(count)
+        return room
 
     def window(self, rows: Interval) -> torch.Tensor:
         """A view of some of the rows held."""
@@ -77,22 +78,35 @@ class LineBuffer:
         if not self.rows or self._borrowed:
             # What is left (an empty slice still tells the shape) must not hold on to the rest.
             kept = self._store.narrow(self._dim, self._start if self.rows else 0, len(self.rows))
-            self._store, self._start, self._borrowed = kept.clone(), 0, False
+            self._store, self._start = kept.clone(), 0
+            self._borrowed = self._owned = False
 
-    def _reserve(self, store: torch.Tensor, held: int, count: int) -> torch.Tensor:
-        """The store with room for ``count`` rows behind the ones held, and those at its start."""
-        dim = self._dim or 0
-        size = store.shape[dim]
-        if not self._borrowed and self._start + held + count <= size:
-            return store
-        kept = store.narrow(dim, self._start, held)
-        if self._borrowed or size < held + count or self._start < held:
-            shape = list(store.shape)
-            shape[dim] = max(2 * (held + count), size)
-            store = _rows_together(shape, dim, store)
-        store.narrow(dim, 0, held).copy_(kept)
-        self._start = 0
-        return store
+    def _reserve(self, count: int) -> torch.Tensor | None:
+        """Room for ``count`` rows behind the ones held; None where no rows are held."""
+        held = len(self.rows)
+        if self._dim is None or held == 0:
+            return None
+        # Where rows come to lie follows from their numbers alone: a store that was handed over
+        # is never written to, whatever room it has.
+        size = self._store.shape[self._dim] if self._owned else 0
+        if self._start + held + count > size:
+            kept = self._store.narrow(self._dim, self._start, held)
+            if size < held + count or self._start < held:
+                shape = list(self._store.shape)
+                shape[self._dim] = max(2 * (held + count), size)
+                self._store = _rows_together(shape, self._dim, self._store)
+            self._store.narrow(self._dim, 0, held).copy_(kept)
+            self._start, self._borrowed, self._owned = 0, False, True
+        return self._next(count)
+
+    def _next(self, count: int) -> torch.Tensor:
+        return self._store.narrow(self._dim or 0, self._start + len(self.rows), count)
+
+    def _fill(self, value: torch.Tensor, count: int) -> None:
+        """Copy rows to where they belong, in a store of their own type."""
+        if self._store.dtype != value.dtype:  # nothing but rows passed over lies in it
+            self._store = torch.empty_like(self._store, dtype=value.dtype)
+        self._next(count).copy_(value)
 
 
 def _rows_together(shape: list[int], dim: int, like: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from eyeshot.engine.forms import Form, form_of
 from eyeshot.engine.memory import resident
 from eyeshot.engine.networks import Network, as_traced
 from eyeshot.engine.preparing import Preparation
+from eyeshot.engine.resuming import Begun
 from eyeshot.engine.settings import settings_of
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue
@@ -36,6 +37,7 @@ class Job:
         preparation: of samples.
         forms: of each output, by its name.
         plan: bands, strips, memory.
+        threads: among how many torch shares the work out.
     """
 
     graph: Graph
@@ -43,6 +45,7 @@ class Job:
     preparation: Preparation
     forms: Mapping[str, Form]
     plan: Plan
+    threads: int
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
@@ -81,6 +84,7 @@ def make_job(
     raw: bool = False,
     device: str | torch.device | None = None,
     held: int = 0,
+    begun: Begun | None = None,
 ) -> Job:
     """Settle a run.
 
@@ -94,6 +98,7 @@ def make_job(
         raw: whole-number samples are not scaled to 0 … 1.
         device: where to run; None for where the network's weights are.
         held: bytes that the output itself holds.
+        begun: what the run that is gone on with had settled for itself.
 
     Raises:
         BadValue: sizes, channels or regions that do not fit, or too little memory.
@@ -112,6 +117,7 @@ def make_job(
         fixed=held + _fixed(graph, sources),
         row_bytes=_row_bytes(graph, sources, dtype),
         band=band,
+        begun=begun.cut if begun else None,
     )
     # Refused operators are refused now, before any output is made.
     Stream(graph, plan.strips[0].boxes, graph.outputs)
@@ -121,6 +127,7 @@ def make_job(
         Preparation(dtype, place, raw, traced.mean, traced.std),
         {name: form_of(form, graph.nodes[name].channels) for name in graph.outputs},
         plan,
+        begun.threads if begun else torch.get_num_threads(),
     )
 
 

@@ -3,58 +3,24 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from eyeshot.axes import Interval
+from eyeshot.engine.executing import Progress, execute
 from eyeshot.engine.jobs import Job, make_job
-from eyeshot.engine.memory import peak, reset_peak
 from eyeshot.engine.networks import Network, as_traced
-from eyeshot.engine.operators.windows import cut
-from eyeshot.engine.stream import Stream
+from eyeshot.engine.resuming import look_up
 from eyeshot.errors import BadValue
-from eyeshot.geometry import Region, required
-from eyeshot.graph import Node
 from eyeshot.images import Sink, Source, open_sink, open_source
-from eyeshot.plan.planning import fed
 
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """How far a run has come; the last one says what it cost.
-
-    Attributes:
-        rows: output rows written, over all strips.
-        all_rows: and how many there are.
-        megapixels: positions of the input read.
-        seconds: since the start.
-        multiply_adds: spent.
-        peak: the most bytes the process has held.
-    """
-
-    rows: int
-    all_rows: int
-    megapixels: float
-    seconds: float
-    multiply_adds: int
-    peak: int
-
-    @property
-    def speed(self) -> float:
-        """Megapixels of input a second."""
-        return self.megapixels / self.seconds if self.seconds else 0.0
-
-
-Progress = Callable[[Report], None]
+_BY_AXES = re.compile(r"([123])d$")
+"""The name of a torch layer that slides over so many axes: Conv2d, MaxPool3d, BatchNorm1d."""
 
 
 def run(
@@ -105,6 +71,7 @@ def run(
         Unsupported: an operator that cannot be run by parts, by its name.
     """
     images = list(image) if isinstance(image, list | tuple) else [image]
+    targets = list(out) if isinstance(out, list | tuple) else [out]
     with ExitStack() as stack:
         sources = [stack.enter_context(opened(one, net, level, layout)) for one in images]
         job = make_job(
@@ -116,15 +83,30 @@ def run(
             band=band,
             raw=raw,
             device=device,
+            begun=look_up(targets) if resume else None,
         )
-        outs = list(out) if isinstance(out, list | tuple) else [out] * len(job.forms)
+        outs = [None] * len(job.forms) if out is None else targets
+        results = _carry_out(job, outs, images, progress, force=force, resume=resume)
+    return results[0] if len(results) == 1 else results
+
+
+def _carry_out(
+    job: Job,
+    outs: Sequence[Any],
+    images: Sequence[Any],
+    progress: Progress | None,
+    *,
+    force: bool,
+    resume: bool,
+) -> list[Any]:
+    """The job from its sinks to its results, in the order in which the network gives them."""
+    with ExitStack() as stack:
         sinks = open_sinks(job, outs, images, force=force, resume=resume)
         for sink in sinks.values():
             stack.enter_context(sink)
         execute(job, sinks, progress)
         kept = {name: finish(job, name, sink) for name, sink in sinks.items()}
-        results = [kept[name] for name in job.graph.outputs]  # one may be given twice
-    return results[0] if len(results) == 1 else results
+    return [kept[name] for name in job.graph.outputs]  # one may be given twice
 
 
 def opened(image: Any, net: Network, level: int = 0, layout: str | None = None) -> Source:
@@ -151,128 +133,6 @@ def parse_bytes(text: int | str | None) -> int | None:
     if size < 1:
         raise BadValue(f"memory {text!r}", cure="give a size above nought")
     return size
-
-
-def execute(job: Job, sinks: Mapping[str, Sink], progress: Progress | None = None) -> Report:
-    """Carry a job out: strip after strip, band after band.
-
-    Rows that the sinks already hold (a resumed run) are not computed again, but for those inner
-    rows that a restart needs.
-    """
-    reset_peak()
-    state = _State(job, sinks, progress)
-    for strip in job.plan.strips:
-        state.strip(strip.regions)
-    return state.report()
-
-
-class _State:
-    """A run on its way."""
-
-    def __init__(self, job: Job, sinks: Mapping[str, Sink], progress: Progress | None) -> None:
-        self._job, self._sinks, self._progress = job, sinks, progress
-        self._started = time.perf_counter()
-        self._rows, self._positions, self._multiply_adds = 0, 0, 0
-        self._given: dict[str, int] = {}  # of each output, the row that the stream gives next
-        self._next: dict[str, int] = {}  # of each output, the row of this strip to be written next
-        self._all_rows = sum(
-            len(box[0]) for strip in job.plan.strips for box in strip.regions.values()
-        )
-
-    def report(self) -> Report:
-        """How far it has come."""
-        seconds = time.perf_counter() - self._started
-        return Report(
-            self._rows, self._all_rows, self._positions / 1e6, seconds, self._multiply_adds, peak()
-        )
-
-    def strip(self, regions: Mapping[str, Region]) -> None:
-        """One pass over the rows of a strip, from where its sinks stand."""
-        job = self._job
-        rest = {}
-        for name, box in regions.items():
-            done = self._sinks[name].durable_rows(_columns(job, name, box))
-            self._rows += done
-            self._next[name] = done
-            if done < len(box[0]):
-                rest[name] = (Interval(box[0].lo + done, box[0].hi), *box[1:])
-        if not rest:
-            return
-        boxes = required(job.graph, rest)
-        self._given = {name: boxes[name][0].lo for name in rest}
-        stream = Stream(job.graph, boxes, tuple(rest), band=job.plan.band)
-        heights = {n: boxes[n][0] for n in job.graph.inputs if n in boxes}
-        longest = max((len(side) for side in heights.values()), default=0)
-        entered = 0
-        while True:
-            now = min(entered + job.plan.band, longest)
-            ready = stream.push(self._read(boxes, heights, entered, now, longest))
-            for name, value in ready.items():
-                self._write(name, value, rest[name], boxes[name])
-            self._multiply_adds += stream.multiply_adds
-            stream.multiply_adds = 0
-            entered = now
-            if self._progress is not None:
-                self._progress(self.report())
-            if entered >= longest:
-                break
-
-    def _read(
-        self,
-        boxes: Mapping[str, Region],
-        heights: Mapping[str, Interval],
-        before: int,
-        now: int,
-        longest: int,
-    ) -> dict[str, torch.Tensor]:
-        """The next rows of every input, in step with the longest of them."""
-        rows = {}
-        for name, side in heights.items():
-            lo = side.lo + fed(side, before, longest)
-            hi = side.lo + fed(side, now, longest)
-            if lo < hi:
-                window = ((lo, hi), *((s.lo, s.hi) for s in boxes[name][1:]))
-                samples = self._job.sources[name].read(*window)
-                self._positions += samples[0].size if name == self._job.graph.inputs[0] else 0
-                rows[name] = self._job.preparation(samples)
-        return rows
-
-    def _write(self, name: str, value: torch.Tensor, region: Region, box: Region) -> None:
-        """Put away what is wanted of an output's new rows.
-
-        An output that another one reads is computed wherever that one needs it, and so on a box
-        that may be larger than the region wanted of it.
-        """
-        node, form, sink = self._job.graph.nodes[name], self._job.forms[name], self._sinks[name]
-        dim = node.dims[0]
-        count = 1 if dim is None else value.shape[dim]
-        rows = Interval(self._given[name], self._given[name] + count)
-        self._given[name] = rows.hi
-        wanted = (rows.intersect(region[0]), *region[1:])
-        if not wanted[0]:
-            return
-        block = form(channels_first(node, cut(value, node.dims, (rows, *box[1:]), wanted)))
-        strip = _columns(self._job, name, region)
-        sink.write(self._next[name], block, strip[0])
-        self._next[name] += block.shape[1]
-        self._rows += block.shape[1]
-
-
-def _columns(job: Job, name: str, region: Region) -> tuple[int, int]:
-    """The columns of a strip within the output's region, as its sink counts them."""
-    if len(region) < 2:
-        return (0, 1)
-    start = job.plan.regions[name][1].lo
-    return (region[1].lo - start, region[1].hi - start)
-
-
-def channels_first(node: Node, value: torch.Tensor) -> torch.Tensor:
-    """(C, rows, …) from a value whose axes may lie anywhere, or have vanished."""
-    spatial = [dim for dim in node.dims if dim is not None]
-    rest = [dim for dim in range(1, value.ndim) if dim not in spatial]
-    ordered = value[0].permute([dim - 1 for dim in (*rest, *spatial)])
-    sizes = [1 if dim is None else value.shape[dim] for dim in node.dims]
-    return ordered.reshape(-1, *sizes)
 
 
 def open_sinks(
@@ -320,11 +180,21 @@ def _is_path(target: Any) -> bool:
 
 
 def _space(net: Network) -> int | None:
-    for child in as_traced(net).module.modules():
-        if isinstance(child, nn.Conv1d | nn.ConvTranspose1d):
-            return 1
-        if isinstance(child, nn.Conv2d | nn.ConvTranspose2d):
-            return 2
-        if isinstance(child, nn.Conv3d | nn.ConvTranspose3d):
-            return 3
-    return None
+    """How many axes of space a network's layers slide over; None where no layer tells.
+
+    It is asked before the network is traced, since tracing takes an image of a known shape. The
+    first convolution tells; one called as a function, by its weight (C', C, …); then any layer.
+    """
+    module = as_traced(net).module
+    names = [
+        kind.__name__
+        for child in module.modules()
+        for kind in type(child).__mro__
+        if kind.__module__.startswith("torch.nn.")
+    ]
+    # A rank of three may be a scale for each channel, (C, 1, 1).
+    weights = [t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
+    by_weight = [f"weight{t.ndim - 2}d" for t in weights if t.ndim in (4, 5)]
+    layers = [name for name in names if "Conv" in name] + by_weight + names
+    told = next(filter(None, map(_BY_AXES.search, layers)), None)
+    return int(told.group(1)) if told else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from eyeshot.engine.resuming import arithmetic
 from eyeshot.graph import Graph
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def settings_of(job: Job) -> Mapping[str, Any]:
-    """Network, images, preparation, form, regions and strips; every weight is read for it."""
+    """What a run is, what it was settled to do, and by which arithmetic; every weight is read."""
     plan, sources = job.plan.as_dict(), job.sources.values()
     return {
         "network": _fingerprint(job.graph),
@@ -24,6 +25,9 @@ def settings_of(job: Job) -> Mapping[str, Any]:
         "form": [form.name for form in job.forms.values()],
         "regions": plan["regions"],
         "strips": plan["strips"],
+        "band": plan["band_rows"],
+        "threads": job.threads,
+        "arithmetic": arithmetic(job.preparation.device),
     }
 
 

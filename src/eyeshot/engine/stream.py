@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import torch
 
-from eyeshot.axes import EMPTY, Everything
+from eyeshot.axes import EMPTY, Everything, Interval
 from eyeshot.engine.buffers import LineBuffer
 from eyeshot.engine.gathering import Gatherer, gatherer, gives_indices, reduced_dims, refusal
 from eyeshot.engine.operators import Operator, Rectangle, prepare
@@ -33,6 +33,8 @@ class Stream:
         open_ended: the height of ``graph`` is not that of the picture, which is not yet known.
         band: rows of the input that one step of work should answer to, so that lumps are worked
             off in parts; None for no limit.
+        first: of each node the first row to compute, from
+            :func:`eyeshot.plan.restarting.first_rows`; all rows before it are passed over.
 
     Raises:
         Unsupported: a node that cannot be run by parts, by its name.
@@ -48,8 +50,10 @@ class Stream:
         outputs: tuple[str, ...],
         open_ended: bool = False,
         band: int | None = None,
+        first: Mapping[str, int] | None = None,
     ) -> None:
         self.multiply_adds = 0
+        self._first = first or {}
         self._graph = graph
         self._outputs = outputs
         self._schedule = Schedule(graph, boxes, open_ended, band)
@@ -64,7 +68,7 @@ class Stream:
 
         Args:
             rows: (N, C, rows, …) for each input of the graph, the next ones in order. The widths
-                are those of the input's box.
+                are those of the input's box. Rows to be passed over are :meth:`passed`.
 
         Returns:
             For each output that has new rows, those rows. They are the caller's to keep.
@@ -88,13 +92,18 @@ class Stream:
             value, borrowed = self._work(progress, rows)
             moved = moved or value is not None
             name = progress.node.name
-            if value is not None and name in self._outputs:
+            if value is not None and name in self._outputs and not value.is_meta:
                 shared = borrowed or bool(progress.readers)
                 ready.setdefault(name, []).append(value.clone() if shared else value)
             for edge in progress.node.edges:
                 self._release(self._schedule[edge.source])
             self._release(progress)
         return moved
+
+    def passed(self, name: str, rows: Interval) -> torch.Tensor:
+        """What stands for rows of a node that nobody will ask for: a shape without memory."""
+        box = (rows, *self._schedule[name].box[1:])
+        return self._empty(self._graph.nodes[name], box, torch.device("meta"))
 
     def _row_dim(self, name: str) -> int:
         return self._graph.nodes[name].dims[0] or 0
@@ -135,11 +144,13 @@ class Stream:
             raise refusal(node)
         return gatherer(node, reduced_dims(node, source))
 
-    def _empty(self, node: Node, box: Region) -> torch.Tensor:
+    def _empty(self, node: Node, box: Region, device: torch.device | None = None) -> torch.Tensor:
         """A value of no positions: what a reader is given that asks for padding alone."""
         like = next((t for t in self._graph.tensors.values() if t.is_floating_point()), None)
         shape = local_shape(node, box)
-        return torch.empty(shape) if like is None else like.new_empty(shape)
+        if like is None:
+            return torch.empty(shape, device=device)
+        return like.new_empty(shape, device=device or like.device)
 
     def _work(
         self, progress: Progress, rows: Mapping[str, torch.Tensor]
@@ -154,6 +165,8 @@ class Stream:
         wanted = (self._schedule.ready(progress), *progress.box[1:])
         if not wanted[0]:
             return None, False
+        if wanted[0].hi <= self._first.get(name, 0):
+            return self._append(progress, self.passed(name, wanted[0]), borrowed=False), False
         inputs = [self._rectangle(edge, wanted) for edge in progress.node.edges]
         value = self._operators[name](inputs, wanted, self._buffers[name].room(len(wanted[0])))
         memories = {given.value.untyped_storage().data_ptr() for given in inputs}
@@ -196,9 +209,12 @@ class Stream:
     def _gather(self, progress: Progress, running: Gatherer) -> torch.Tensor | None:
         """Let the new rows of the input pass; the value itself when the last one has."""
         new, last = self._schedule.gatherable(progress)
-        if new:
+        passed = progress.box[0].hi <= self._first.get(progress.node.name, 0)
+        if new and not passed:
             running.take(self._buffers[progress.node.edges[0].source].window(new))
-            progress.taken = new.hi
+        progress.taken = max(progress.taken, new.hi)
+        if last and passed:
+            return self.passed(progress.node.name, progress.box[0])
         return running.result() if last else None
 
     def _release(self, progress: Progress) -> None:

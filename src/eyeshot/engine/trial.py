@@ -6,9 +6,11 @@ import time
 
 import torch
 
+from eyeshot.axes import Interval
 from eyeshot.engine.jobs import Job
 from eyeshot.engine.stream import Stream
-from eyeshot.plan.planning import fed
+from eyeshot.geometry import Region
+from eyeshot.plan import pushes
 
 _SECONDS = 1.0
 
@@ -21,23 +23,18 @@ def predicted_seconds(job: Job) -> float:
     """
     strip = job.plan.strips[0]
     stream = Stream(job.graph, strip.boxes, job.graph.outputs, band=job.plan.band)
-    heights = {n: strip.boxes[n][0] for n in job.graph.inputs if n in strip.boxes}
-    longest = max((len(side) for side in heights.values()), default=0)
+    longest = max((len(strip.boxes[n][0]) for n in job.graph.inputs if n in strip.boxes), default=0)
     entered, warm = 0, (0.0, 0, 0)
     started = time.perf_counter()
-    while entered < longest and time.perf_counter() - started < _SECONDS:
-        now = min(entered + job.plan.band, longest)
-        rows = {}
-        for name, side in heights.items():
-            count = fed(side, now, longest) - fed(side, entered, longest)
-            shape = list(job.graph.nodes[name].shape)
-            shape[2:] = [count, *(len(one) for one in strip.boxes[name][1:])]
-            noise = torch.randn(shape, dtype=job.preparation.dtype, device=job.preparation.device)
-            rows[name] = noise
-        stream.push(rows)
-        entered = now
+    for rows in pushes(job.graph, strip.boxes, job.plan.band):
+        stream.push(
+            {name: _noise(job, name, strip.boxes[name], side) for name, side in rows.items()}
+        )
+        entered = min(entered + job.plan.band, longest)
         if warm[1] == 0:  # the first band pays for what is set up once
             warm = (time.perf_counter() - started, entered, stream.multiply_adds)
+        if time.perf_counter() - started > _SECONDS:
+            break
     spent = time.perf_counter() - started - warm[0]
     done = stream.multiply_adds - warm[2]
     if done > 0 and job.plan.multiply_adds:
@@ -45,3 +42,9 @@ def predicted_seconds(job: Job) -> float:
     rows_done = entered - warm[1]
     share = rows_done / (longest * len(job.plan.strips)) if rows_done else 1.0
     return warm[0] + spent / share
+
+
+def _noise(job: Job, name: str, box: Region, rows: Interval) -> torch.Tensor:
+    shape = list(job.graph.nodes[name].shape)
+    shape[2:] = [len(rows), *(len(side) for side in box[1:])]
+    return torch.randn(shape, dtype=job.preparation.dtype, device=job.preparation.device)

@@ -14,7 +14,9 @@ from eyeshot.axes import Interval
 from eyeshot.errors import BadValue
 from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
-from eyeshot.plan.schedule import Progress, Schedule
+from eyeshot.plan.cutting import Cut
+from eyeshot.plan.schedule import Progress
+from eyeshot.plan.walking import Walk, pushes
 from eyeshot.plan.work import multiply_adds, row_numbers
 
 _MOST_BAND_BYTES = 24 << 20
@@ -108,6 +110,7 @@ def make_plan(
     fixed: int = 0,
     row_bytes: int = 0,
     band: int | None = None,
+    begun: Cut | None = None,
 ) -> Plan:
     """Choose bands and strips for a region of each output.
 
@@ -119,11 +122,17 @@ def make_plan(
         fixed: bytes that are there whatever the plan (weights, and what the image files hold).
         row_bytes: bytes beside the network's own for each row of the input that enters at once.
         band: rows at a time; None to choose.
+        begun: how the run that is gone on with was cut, which is kept if it is of these regions.
 
     Raises:
         BadValue: no plan fits ``memory``; the message says what would.
     """
     whole = multiply_adds(graph, required(graph, regions))
+    if begun is not None and begun.suits(regions):
+        strips = tuple(Strip(part, required(graph, part)) for part in begun.strips)
+        height = band or begun.band
+        plan = _priced(graph, regions, strips, height, itemsize, whole, fixed, row_bytes)
+        return _allowed(plan, memory)
     smallest: Plan | None = None
     for lowest in (_LOWEST_BAND, 1):
         for count in _strip_counts(regions):
@@ -137,13 +146,33 @@ def make_plan(
     least = 0 if smallest is None else smallest.peak
     raise BadValue(
         f"--memory {megabytes(memory or 0)} cannot hold this network over this image",
-        cure=f"the least that can is {megabytes(least)}",
+        cure=f"the least that can is {_enough(least)}",
     )
 
 
+def _allowed(plan: Plan, memory: int | None) -> Plan:
+    """The plan of a run that was begun, if it may still take what it takes."""
+    if memory is not None and plan.peak > memory:
+        raise BadValue(
+            f"--memory {megabytes(memory)} cannot hold the run as it was begun, in "
+            f"{len(plan.strips)} strip(s) of bands of {plan.band} rows",
+            cure=f"give {_enough(plan.peak)}, or start afresh with --force",
+        )
+    return plan
+
+
 def megabytes(count: int) -> str:
-    """Bytes for people: 1.5 GB, 24 MB."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+    """Bytes for people: 1.50 GB, 24 MB, 3 kB."""
+    for unit, size, digits in (("GB", 10**9, 2), ("MB", 10**6, 0), ("kB", 10**3, 0)):
+        if count >= size:
+            return f"{count / size:.{digits}f} {unit}"
+    return f"{count} bytes"
+
+
+def _enough(count: int) -> str:
+    """The same, never rounded down: what is said to suffice does."""
+    step = 10**7 if count >= 10**9 else 10**6
+    return megabytes(-(-count // step) * step)
 
 
 def _strip_counts(regions: Mapping[str, Region]) -> list[int]:
@@ -201,7 +230,7 @@ def _priced(
     row_bytes: int,
 ) -> Plan:
     widest = max(strips, key=lambda strip: _columns(strip.boxes))
-    walk = _Walk(graph, widest, band, itemsize)
+    walk = _Held(graph, widest, band, itemsize)
     total = sum(multiply_adds(graph, strip.boxes) for strip in strips)
     return Plan(
         regions=dict(regions),
@@ -220,31 +249,25 @@ def _columns(boxes: Mapping[str, Region]) -> int:
     return sum(len(box[1]) for box in boxes.values() if len(box) > 1)
 
 
-class _Walk:
-    """The engine's schedule walked with counts: who holds how much, and when."""
+class _Held(Walk):
+    """Who holds how much, and when; walked until every step is like the one before."""
 
     def __init__(self, graph: Graph, strip: Strip, band: int, itemsize: int) -> None:
-        boxes = strip.boxes
+        super().__init__(graph, strip.boxes, band)
         self.delay = 0
         self.peak = 0
         self._most: dict[str, tuple[int, int, str]] = {}
         self._stores: dict[str, int] = {}
-        self._row = {name: row_numbers(graph.nodes[name], box) for name, box in boxes.items()}
+        self._row = {name: row_numbers(graph.nodes[name], box) for name, box in strip.boxes.items()}
         self._itemsize = itemsize
-        schedule = Schedule(graph, boxes, band=band)
-        ends = {n: boxes[n][0] for n in graph.inputs if n in boxes}
-        longest = max((len(side) for side in ends.values()), default=0)
         entered, steady = 0, 0
-        while steady < _STEADY_STEPS:
-            now = min(entered + band, longest)
-            counts = {n: fed(s, now, longest) - fed(s, entered, longest) for n, s in ends.items()}
-            while self._round(schedule, counts):
-                counts = {}
-            entered = now
-            if any(schedule[name].done > box[0].lo for name, box in strip.regions.items()):
+        for rows in pushes(graph, strip.boxes, band):
+            self.push(rows)
+            entered += max(map(len, rows.values()), default=0)
+            if any(self.schedule[name].done > box[0].lo for name, box in strip.regions.items()):
                 self.delay = self.delay or entered
                 steady += 1
-            if entered >= longest:
+            if steady >= _STEADY_STEPS:
                 break
 
     def buffers(self) -> tuple[BufferPlan, ...]:
@@ -253,56 +276,30 @@ class _Walk:
             BufferPlan(name, rows, nbytes, why) for name, (rows, nbytes, why) in self._most.items()
         )
 
-    def _round(self, schedule: Schedule, fresh: Mapping[str, int]) -> bool:
-        """One round of the engine; whether any row was computed."""
-        moved = False
-        for progress in schedule:
-            if not progress.node.edges:
-                count = fresh.get(progress.node.name, 0)
-            elif progress.gathers:
-                new, last = schedule.gatherable(progress)
-                progress.taken = max(progress.taken, new.hi)
-                count = int(last)
-            else:
-                count = len(schedule.ready(progress))
-            if count:
-                moved = True
-                self._append(progress, count)
-            for edge in progress.node.edges:
-                self._release(schedule, schedule[edge.source])
-            self._release(schedule, progress)
-        return moved
-
-    def _append(self, progress: Progress, count: int) -> None:
+    def called(self, progress: Progress, count: int) -> None:
         """Book what a line buffer takes: handed over when empty, else room for rows together."""
         name, held = progress.node.name, progress.done - progress.kept
         unit = self._row[name] * self._itemsize
         rows = held + count
         store = count if held == 0 else max(self._stores.get(name, 0) // max(1, unit), 2 * rows)
         self._stores[name] = store * unit
-        progress.done += count
         # The operator's own output stands beside the store until it has been copied in.
         now = sum(self._stores.values()) + (count * unit if held else 0)
         self.peak = max(self.peak, now)
         if rows > self._most.get(name, (0, 0, ""))[0]:
-            self._most[name] = (rows, store * unit, _reason(progress))
+            self._most[name] = (rows, store * unit, _reason(progress, progress.done + count))
 
-    def _release(self, schedule: Schedule, progress: Progress) -> None:
-        progress.kept = max(progress.kept, schedule.needed_from(progress))
+    def released(self, progress: Progress) -> None:
+        progress.kept = max(progress.kept, self.schedule.needed_from(progress))
         if progress.kept >= progress.done:
             self._stores[progress.node.name] = 0
 
 
-def fed(side: Interval, entered: int, longest: int) -> int:
-    """Rows of one input that have entered when ``entered`` of the longest input have."""
-    return len(side) if longest == 0 else -(-len(side) * entered // longest)
-
-
-def _reason(progress: Progress) -> str:
-    """The reader that is furthest behind, and so the price of a skip."""
+def _reason(progress: Progress, done: int) -> str:
+    """The reader that is furthest behind rows before ``done``, and so the price of a skip."""
     behind = [
         (
-            progress.done - edge.axes[0].needs(Interval(reader.done, reader.done + 1), 1 << 40).lo,
+            done - edge.axes[0].needs(Interval(reader.done, reader.done + 1), 1 << 40).lo,
             reader,
         )
         for reader, edge in progress.readers

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from eyeshot.errors import BadValue, UnknownName
+from eyeshot.errors import BadFile, BadValue, UnknownName
 from eyeshot.images.sinks.files import FileSink, Place
+from eyeshot.images.sinks.journal import Journal
 from eyeshot.images.sinks.sink import ArraySink, Sink
 
 SUFFIXES = (".npy", ".png", ".tif", ".tiff", ".zarr")
@@ -60,6 +61,17 @@ def open_sink(
     sink = _choose(place, shape, kind, squeeze)
     sink.open()
     return sink
+
+
+def unfinished(target: Any) -> Mapping[str, Any] | None:
+    """The settings of the unfinished run that lies at an output's path; None without one."""
+    if not isinstance(target, str | os.PathLike):
+        return None
+    journal = Place(Path(target)).journal
+    try:
+        return Journal.load(journal).settings if journal.exists() else None
+    except (BadFile, OSError):
+        return None  # said with its cause when the output is opened
 
 
 def _choose(place: Place, shape: tuple[int, ...], kind: np.dtype[Any], squeeze: bool) -> FileSink:

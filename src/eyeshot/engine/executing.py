@@ -1,0 +1,172 @@
+"""A settled run carried out: strip after strip, band after band, each row written once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from eyeshot.axes import Interval
+from eyeshot.engine.jobs import Job
+from eyeshot.engine.memory import peak, reset_peak
+from eyeshot.engine.operators.windows import cut
+from eyeshot.engine.resuming import sharing
+from eyeshot.engine.stream import Stream
+from eyeshot.graph import Node
+from eyeshot.images import Sink
+from eyeshot.plan import Strip, first_rows, pushes
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How far a run has come; the last one says what it cost.
+
+    Attributes:
+        rows: output rows written, over all strips.
+        all_rows: and how many there are.
+        megapixels: positions of the input read.
+        seconds: since the start.
+        multiply_adds: spent.
+        peak: the most bytes the process has held.
+    """
+
+    rows: int
+    all_rows: int
+    megapixels: float
+    seconds: float
+    multiply_adds: int
+    peak: int
+
+    @property
+    def speed(self) -> float:
+        """Megapixels of input a second."""
+        return self.megapixels / self.seconds if self.seconds else 0.0
+
+
+Progress = Callable[[Report], None]
+
+
+def execute(job: Job, sinks: Mapping[str, Sink], progress: Progress | None = None) -> Report:
+    """Carry a job out.
+
+    Rows that the sinks already hold (a resumed run) are not computed again, but for those inner
+    rows that a restart needs: as many as let each call of the uninterrupted run be repeated.
+    """
+    reset_peak()
+    state = _State(job, sinks, progress)
+    with sharing(job.threads):
+        for strip in job.plan.strips:
+            _Pass(state, strip).carry_out()
+    return state.report()
+
+
+class _State:
+    """A run on its way."""
+
+    def __init__(self, job: Job, sinks: Mapping[str, Sink], progress: Progress | None) -> None:
+        self.job, self.sinks, self._progress = job, sinks, progress
+        self._started = time.perf_counter()
+        self.rows, self.positions, self.multiply_adds = 0, 0, 0
+        self._all_rows = sum(
+            len(box[0]) for strip in job.plan.strips for box in strip.regions.values()
+        )
+
+    def report(self) -> Report:
+        """How far it has come."""
+        seconds = time.perf_counter() - self._started
+        return Report(
+            self.rows, self._all_rows, self.positions / 1e6, seconds, self.multiply_adds, peak()
+        )
+
+    def tell(self) -> None:
+        """Tell the caller of it."""
+        if self._progress is not None:
+            self._progress(self.report())
+
+
+class _Pass:
+    """One pass over the rows of a strip, from where its sinks stand."""
+
+    def __init__(self, state: _State, strip: Strip) -> None:
+        self._state, self._strip = state, strip
+        self._next: dict[str, int] = {}  # of each output, the row that is to be written next
+        self._given: dict[str, int] = {}  # and the one that the stream gives next
+        for name, box in strip.regions.items():
+            done = state.sinks[name].durable_rows(self._columns(name))
+            self._next[name] = box[0].lo + done
+            state.rows += done
+
+    def carry_out(self) -> None:
+        """Compute and write all rows that are not there."""
+        graph, boxes, band = self._state.job.graph, self._strip.boxes, self._state.job.plan.band
+        rest = {n: row for n, row in self._next.items() if row < self._strip.regions[n][0].hi}
+        if not rest:
+            return
+        begun = any(row > self._strip.regions[n][0].lo for n, row in self._next.items())
+        first = first_rows(graph, boxes, rest, band) if begun else {}
+        self._given = {name: first.get(name, boxes[name][0].lo) for name in rest}
+        stream = Stream(graph, boxes, tuple(rest), band=band, first=first)
+        for rows in pushes(graph, boxes, band):
+            values = self._read(rows, stream, first)
+            for name, value in stream.push(values).items():
+                self._write(name, value)
+            if not rows or not all(value.is_meta for value in values.values()):
+                self._state.multiply_adds += stream.multiply_adds
+                stream.multiply_adds = 0
+                self._state.tell()
+
+    def _read(
+        self, rows: Mapping[str, Interval], stream: Stream, first: Mapping[str, int]
+    ) -> dict[str, torch.Tensor]:
+        """The next rows of every input; those that nobody needs are not read."""
+        job, values = self._state.job, {}
+        for name, side in rows.items():
+            if side and side.hi <= first.get(name, 0):
+                values[name] = stream.passed(name, side)
+            elif side:
+                others = self._strip.boxes[name][1:]
+                samples = job.sources[name].read(*((s.lo, s.hi) for s in (side, *others)))
+                self._state.positions += samples[0].size if name == job.graph.inputs[0] else 0
+                values[name] = job.preparation(samples)
+        return values
+
+    def _write(self, name: str, value: torch.Tensor) -> None:
+        """Put away what is wanted of an output's new rows.
+
+        An output that another one reads is computed wherever that one needs it, and so on a box
+        that may be larger than the region wanted of it. Rows that are there already are not
+        written again; but they are reduced together with the others, as they were before.
+        """
+        state, region, box = self._state, self._strip.regions[name], self._strip.boxes[name]
+        node = state.job.graph.nodes[name]
+        count = 1 if node.dims[0] is None else value.shape[node.dims[0]]
+        rows = Interval(self._given[name], self._given[name] + count)
+        self._given[name] = rows.hi
+        wanted = (rows.intersect(region[0]), *region[1:])
+        if wanted[0].hi <= self._next[name]:
+            return
+        scores = cut(value, node.dims, (rows, *box[1:]), wanted)
+        block = state.job.forms[name](channels_first(node, scores))
+        block = block[:, self._next[name] - wanted[0].lo :]
+        state.sinks[name].write(self._next[name] - region[0].lo, block, self._columns(name)[0])
+        self._next[name] = wanted[0].hi
+        state.rows += block.shape[1]
+
+    def _columns(self, name: str) -> tuple[int, int]:
+        """The columns of the strip within the output's region, as its sink counts them."""
+        region = self._strip.regions[name]
+        if len(region) < 2:
+            return (0, 1)
+        start = self._state.job.plan.regions[name][1].lo
+        return (region[1].lo - start, region[1].hi - start)
+
+
+def channels_first(node: Node, value: torch.Tensor) -> torch.Tensor:
+    """(C, rows, …) from a value whose axes may lie anywhere, or have vanished."""
+    spatial = [dim for dim in node.dims if dim is not None]
+    rest = [dim for dim in range(1, value.ndim) if dim not in spatial]
+    ordered = value[0].permute([dim - 1 for dim in (*rest, *spatial)])
+    sizes = [1 if dim is None else value.shape[dim] for dim in node.dims]
+    return ordered.reshape(-1, *sizes)

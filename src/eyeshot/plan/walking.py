@@ -1,0 +1,77 @@
+"""The engine's schedule walked with counts: the same nodes, rows and order, and no numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from eyeshot.axes import Interval
+from eyeshot.geometry import Region
+from eyeshot.graph import Graph
+from eyeshot.plan.schedule import Progress, Schedule
+
+Rows = dict[str, Interval]
+
+
+def pushes(graph: Graph, boxes: Mapping[str, Region], band: int) -> Iterator[Rows]:
+    """The rows of every input that enter at each push, in step with the longest of them."""
+    sides = {name: boxes[name][0] for name in graph.inputs if name in boxes}
+    longest = max((len(side) for side in sides.values()), default=0)
+    for before in range(0, max(1, longest), band):
+        now = min(before + band, longest)
+        yield {
+            name: Interval(side.lo + fed(side, before, longest), side.lo + fed(side, now, longest))
+            for name, side in sides.items()
+        }
+
+
+def fed(side: Interval, entered: int, longest: int) -> int:
+    """Rows of one input that have entered when ``entered`` of the longest input have."""
+    return len(side) if longest == 0 else -(-len(side) * entered // longest)
+
+
+class Walk:
+    """One pass over the rows of one region, as :class:`eyeshot.engine.stream.Stream` makes it.
+
+    A subclass says what is to be noted of each call, and of the rows that are let go.
+
+    Args:
+        graph: a lowered graph.
+        boxes: what must be computed of each node.
+        band: rows of the input that one step of work should answer to.
+    """
+
+    def __init__(self, graph: Graph, boxes: Mapping[str, Region], band: int) -> None:
+        self.schedule = Schedule(graph, boxes, band=band)
+
+    def push(self, rows: Mapping[str, Interval]) -> None:
+        """Let these rows of the inputs enter, and every node work until none can."""
+        fresh = {name: len(side) for name, side in rows.items()}
+        while self._round(fresh):
+            fresh = {}
+
+    def called(self, progress: Progress, count: int) -> None:
+        """A node computes its next ``count`` rows in one call; ``progress`` is as before it."""
+
+    def released(self, progress: Progress) -> None:
+        """Rows of a node may now be let go."""
+
+    def _round(self, fresh: Mapping[str, int]) -> bool:
+        """Let every node work once; whether any did."""
+        moved = False
+        for progress in self.schedule:
+            if not progress.node.edges:
+                count = fresh.get(progress.node.name, 0)
+            elif progress.gathers:
+                new, last = self.schedule.gatherable(progress)
+                progress.taken = max(progress.taken, new.hi)
+                count = int(last)
+            else:
+                count = len(self.schedule.ready(progress))
+            if count:
+                moved = True
+                self.called(progress, count)
+                progress.done += count
+            for edge in progress.node.edges:
+                self.released(self.schedule[edge.source])
+            self.released(progress)
+        return moved
