@@ -33,3 +33,12 @@ def mnist_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no MNIST in {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def membranes_folder() -> Path:
+    """24 slices of 512×512 with their masks; the test is skipped, by name, where it is absent."""
+    folder = SHARED_DATA / "membranes"
+    if not folder.is_dir():
+        pytest.skip(f"no membranes in {folder}")
+    return folder
