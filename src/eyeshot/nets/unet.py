@@ -132,7 +132,9 @@ def unet(
         padding: ``"same"`` for convolutions that keep the size: any size is taken, by padding with
             zeros at the bottom and right to a multiple of ``2 ** depth`` and cropping the scores.
             ``"valid"`` for convolutions without padding, whose outputs all see nothing but picture:
-            the skips are cropped around their centre, and only some sizes are taken.
+            the skips are cropped around their centre, and only some sizes are taken. (A bilinear
+            resize still repeats the edge of its map: outputs near the border are not quite those
+            of a larger picture.)
 
     Raises:
         BadValue: a number below 1.
