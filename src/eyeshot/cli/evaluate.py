@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from eyeshot.cli.output import console, notes, print_json
 
 if TYPE_CHECKING:
-    from eyeshot.evaluation import Evaluation
+    from eyeshot.evaluation import Evaluation, MaskEvaluation, RestorationEvaluation
 
 _EPILOG = """
 [b]Examples[/b]
@@ -19,6 +20,10 @@ _EPILOG = """
 eyeshot evaluate runs/digits-digit_cnn-seed0
 
 eyeshot evaluate runs/digits-digit_cnn-seed0 --data ~/mnist --json
+
+eyeshot evaluate runs/cells-unet-seed0
+
+eyeshot evaluate runs/cells-unet-seed0 --data other-cells/ --json
 """
 
 
@@ -35,19 +40,79 @@ def evaluate_run(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Test a trained network: accuracy, precision and recall of each class, confusion."""
-    from eyeshot.evaluation import evaluate
+    """Judge a trained network by what it has not learned from.
+
+    Of classes: accuracy, precision and recall of each, confusion. Of masks, on whole pictures:
+    Dice, IoU and boundary F1 of each class. Of pictures: PSNR and SSIM.
+    """
+    from eyeshot.evaluation import Evaluation, MaskEvaluation, evaluate
 
     evaluation = evaluate(run, data)
     if json:
         print_json(evaluation.to_json())
         return
     for note in evaluation.notes:
-        notes.print(note, soft_wrap=True)
+        notes.print(note, soft_wrap=True, markup=False)
+    if isinstance(evaluation, Evaluation):
+        _tell_classes(evaluation)
+    elif isinstance(evaluation, MaskEvaluation):
+        _tell_masks(evaluation)
+    else:
+        _tell_pictures(evaluation)
+
+
+def _tell_classes(evaluation: Evaluation) -> None:
     right = round(evaluation.accuracy * evaluation.count)
     console.print(f"accuracy {percent(evaluation.accuracy)} ({right} of {evaluation.count})")
     console.print(class_table(evaluation))
     console.print(confusion_table(evaluation))
+
+
+def _tell_masks(evaluation: MaskEvaluation) -> None:
+    console.print(
+        f"pixel accuracy {percent(evaluation.accuracy)}, mean Dice {percent(evaluation.dice)}, "
+        f"on {len(evaluation.pictures)} whole pictures",
+        soft_wrap=True,
+    )
+    console.print(mask_table(evaluation))
+    table = Table("picture", title="each picture", title_justify="left")
+    for heading in ("pixel accuracy", "mean Dice"):
+        table.add_column(heading, justify="right")
+    for picture in evaluation.pictures:
+        table.add_row(escape(picture.name), percent(picture.accuracy), percent(picture.dice))
+    console.print(table)
+
+
+def _tell_pictures(evaluation: RestorationEvaluation) -> None:
+    console.print(
+        f"PSNR {evaluation.psnr:.2f} dB, SSIM {evaluation.ssim:.4f}, the means of "
+        f"{len(evaluation.pictures)} whole pictures",
+        soft_wrap=True,
+    )
+    table = Table("picture", title="each picture, and as it was given", title_justify="left")
+    for heading in ("PSNR", "SSIM", "PSNR given", "SSIM given"):
+        table.add_column(heading, justify="right")
+    for one in evaluation.pictures:
+        figures = (
+            f"{one.psnr:.2f} dB",
+            f"{one.ssim:.4f}",
+            f"{one.given_psnr:.2f} dB",
+            f"{one.given_ssim:.4f}",
+        )
+        table.add_row(escape(one.name), *figures)
+    console.print(table)
+
+
+def mask_table(evaluation: MaskEvaluation) -> Table:
+    """A line a class: how many pixels, Dice, IoU, precision, recall, boundary F1."""
+    table = Table("class", title="each class", title_justify="left")
+    headings = ("pixels", "Dice", "IoU", "precision", "recall")
+    for heading in (*headings, f"boundary F1 ({evaluation.tolerance} px)"):
+        table.add_column(heading, justify="right")
+    for one in evaluation.per_class:
+        shares = (one.dice, one.iou, one.precision, one.recall, one.boundary_f1)
+        table.add_row(escape(one.name), f"{one.pixels:,}", *(percent(share) for share in shares))
+    return table
 
 
 def class_table(evaluation: Evaluation) -> Table:

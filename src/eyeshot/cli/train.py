@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from eyeshot.cli.output import notes
+from eyeshot.cli import training_options as options
+from eyeshot.cli.output import console, notes, print_json
+from eyeshot.cli.training_options import parse_size, parse_weights
 from eyeshot.errors import BadValue
 
 if TYPE_CHECKING:
-    from eyeshot.training import Settings
+    from eyeshot.runs import Run
+    from eyeshot.training import TerminalProgress
 
 _EPILOG = """
 [b]Examples[/b]
@@ -23,42 +25,27 @@ eyeshot train mnist --data ~/mnist --model small_vgg --seed 1 --out runs/best
 
 eyeshot train photos/ --size 64x64 --epochs 20
 
-eyeshot train photos/ --size 64x64 --epochs 20 --resume
+eyeshot train cells/ --task segment --check
 
-A training that was stopped, even by kill -9, goes on with the same command and --resume, and gives
-the same weights to the bit.
+eyeshot train cells/ --task segment --validation 4 -o runs/cells
+
+eyeshot train noisy/ --task restore --loss l1 --crop 256
+
+eyeshot train cells/ --task segment --validation 4 -o runs/cells --resume
+
+A folder of pairs holds image/ and label/ with the same names, or train/ and val/ with both in each;
+for --task restore, target/ in place of label/. A training that was stopped, even by kill -9, goes
+on with the same command and --resume, and gives the same weights to the bit.
 """
 
 
-Source = Annotated[
-    str, typer.Argument(metavar="digits|mnist|FOLDER", help="What to learn; a folder of classes.")
-]
-DataFolder = Annotated[
-    Path | None, typer.Option("--data", metavar="DIR", help="Where the files of mnist lie.")
-]
-Size = Annotated[str | None, typer.Option(metavar="HxW", help="Resize pictures to height x width.")]
-Model = Annotated[str, typer.Option(help="digit_cnn, or small_vgg: more accurate, slower.")]
-Width = Annotated[int | None, typer.Option(help="Channels of the first layer.")]
-Depth = Annotated[int | None, typer.Option(help="How many times the map is halved.")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the pictures.")]
-BatchSize = Annotated[int | None, typer.Option(help="Pictures a step.")]
-Rate = Annotated[float | None, typer.Option("--lr", help="The highest learning rate.")]
-Decay = Annotated[float | None, typer.Option(help="AdamW's weight decay.")]
-Smoothing = Annotated[float | None, typer.Option(help="The share of a label spread over all.")]
-Shift = Annotated[
-    int | None, typer.Option(help="Move pictures by up to so many pixels while training.")
-]
-Seed = Annotated[int, typer.Option(help="Another seed, another network.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Devices = Annotated[int, typer.Option(help="How many of them.")]
-Precision = Annotated[str, typer.Option(help="32-true or bf16-mixed.")]
-Out = Annotated[
-    Path | None,
-    typer.Option("--out", "-o", metavar="DIR", help="The run folder; else runs/DATA-MODEL-seedN."),
-]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")]
-Force = Annotated[bool, typer.Option("--force", help="Throw an earlier run away.")]
-Pause = Annotated[float, typer.Option(metavar="SECONDS", help="Lose at most so much when killed.")]
+# Of the options below: those of the network, and those that go on to the training as they are.
+_NETWORK = ("width", "base", "depth", "up", "norm", "padding")
+_PASSED_ON = (
+    *("task", "model", "out", "resume", "force", "checkpoint_seconds", "validation"),
+    *("epochs", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "shift", "steps"),
+    *("augment", "loss", "seed", "device", "devices", "precision"),
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -67,71 +54,97 @@ def register(app: typer.Typer) -> None:
 
 
 def train_network(
-    source: Source,
-    data: DataFolder = None,
-    size: Size = None,
-    model: Model = "digit_cnn",
-    width: Width = None,
-    depth: Depth = None,
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    learning_rate: Rate = None,
-    weight_decay: Decay = None,
-    label_smoothing: Smoothing = None,
-    shift: Shift = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    devices: Devices = 1,
-    precision: Precision = "32-true",
-    out: Out = None,
-    resume: Resume = False,
-    force: Force = False,
-    checkpoint_seconds: Pause = 10.0,
+    context: typer.Context,
+    source: options.Source,
+    task: options.Task = "classify",
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    learning_rate: options.Rate = None,
+    weight_decay: options.Decay = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    devices: options.Devices = 1,
+    precision: options.Precision = "auto",
+    out: options.Out = None,
+    resume: options.Resume = False,
+    force: options.Force = False,
+    checkpoint_seconds: options.Pause = None,
+    json: options.Json = False,
+    data: options.DataFolder = None,
+    size: options.Size = None,
+    label_smoothing: options.Smoothing = None,
+    shift: options.Shift = None,
+    check: options.Check = False,
+    crop: options.Crop = None,
+    validation: options.Validation = None,
+    steps: options.Steps = None,
+    augment: options.Augment = None,
+    class_weights: options.ClassWeights = None,
+    loss: options.Loss = None,
+    model: options.Model = None,
+    width: options.Width = None,
+    base: options.Base = None,
+    depth: options.Depth = None,
+    up: options.Up = None,
+    norm: options.Norm = None,
+    padding: options.Padding = None,
 ) -> None:
-    """Train a network to tell classes of pictures apart, and save it in a run folder."""
-    from eyeshot.report import write_report
-    from eyeshot.training import train
+    """Train a network on pictures and what is to be said of them, and save it in a run folder."""
+    said = context.params
+    if check:
+        _check(said)
+        return
+    from eyeshot.training import TerminalProgress, train
 
-    settings: Settings = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "weight_decay": weight_decay,
-        "label_smoothing": label_smoothing,
-        "shift": shift,
-        "seed": seed,
-        "device": device,
-        "devices": devices,
-        "precision": precision,
-    }
-    arguments = {"width": width, "depth": depth}
-    named = {name: value for name, value in arguments.items() if value is not None}
+    progress = TerminalProgress()
     run = train(
         source,
-        folder=data,
         size=None if size is None else parse_size(size),
-        model=model,
-        model_arguments=named,
-        out=out,
-        resume=resume,
-        force=force,
-        checkpoint_seconds=checkpoint_seconds,
-        **settings,
+        crop=None if crop is None else parse_size(crop, "--crop"),
+        model_arguments={name: said[name] for name in _NETWORK if said[name] is not None},
+        folder=data,
+        progress=progress,
+        **{name: said[name] for name in _PASSED_ON},
+        class_weights=parse_weights(class_weights),
     )
     if int(os.environ.get("LOCAL_RANK", "0")):
         return  # one of several processes, each with a device of its own: the first speaks
-    notes.print(f"saved; the report: {write_report(run)}", soft_wrap=True, markup=False)
-    print(run.path)
+    _tell(run, progress, json)
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """ "64x48" as (64, 48), height before width; "64" as (64, 64).
+def _check(said: dict[str, Any]) -> None:
+    """Print every problem of a folder of pairs, and end with 2 if there is any."""
+    if said["task"] not in ("segment", "restore"):
+        raise BadValue(
+            f"--check is for folders of pairs, and the task is {said['task']}",
+            cure="add --task segment or --task restore",
+        )
+    from eyeshot.data.pairs import check_pairs
 
-    Raises:
-        BadValue: it is neither.
-    """
-    parts = text.lower().replace("×", "x").split("x")
-    if not (1 <= len(parts) <= 2 and all(part.isascii() and part.isdigit() for part in parts)):
-        raise BadValue(f"--size is {text!r}", cure="give height x width in pixels, such as 64x48")
-    height, width = int(parts[0]), int(parts[-1])
-    return height, width
+    source, task = said["source"], said["task"]
+    problems = check_pairs(source, task=task, validation=said["validation"])
+    if said["json"]:
+        found = [
+            {"path": str(one.path), "message": one.message, "cure": one.cure} for one in problems
+        ]
+        print_json({"folder": source, "problems": found})
+    for problem in problems if not said["json"] else ():
+        console.print(str(problem), soft_wrap=True, markup=False)
+    if problems:
+        notes.print(f"{source}: {len(problems)} problem(s)", soft_wrap=True, markup=False)
+        raise typer.Exit(2)
+    notes.print(f"{source}: nothing is wrong with it", soft_wrap=True, markup=False)
+
+
+def _tell(run: Run, progress: TerminalProgress, json: bool) -> None:
+    """Write the report, and say where the run is and how well it does."""
+    from eyeshot.report import write_report
+
+    if run.config.task == "classify":  # the page is about pictures and their classes
+        notes.print(f"saved; the report: {write_report(run)}", soft_wrap=True, markup=False)
+    if json:
+        rows, best = progress.rows, run.config.best
+        kept = rows[-1] if best is None else max(rows, key=lambda row: row[best])
+        print_json({"run": str(run.path), "figures": kept, "last": rows[-1]})
+    else:
+        print(run.path)

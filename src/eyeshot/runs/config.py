@@ -130,6 +130,14 @@ class RunConfig:
         return self.channels if self.task == "restore" else len(self.classes)
 
     @property
+    def best(self) -> str | None:
+        """The column of ``metrics.csv`` whose highest value says which epoch's weights are kept.
+
+        None where the last ones are.
+        """
+        return {"segment": "validation_dice", "restore": "validation_psnr"}.get(self.task)
+
+    @property
     def reads_digits(self) -> bool:
         """Whether it was trained on one of the named sets: digits as MNIST holds them."""
         return self.data in SOURCES

@@ -161,7 +161,7 @@ class Training:
         Written before the checkpoint that knows of it: a training killed between the two goes on
         from before the epoch, and comes to the same weights again.
         """
-        best = self.task.best
+        best = self.config.best
         if best is None or (self.position.best is not None and row[best] <= self.position.best):
             return
         self.position.best = row[best]
@@ -181,7 +181,7 @@ class Training:
         if self.fabric.is_global_zero:
             write_metrics(self.folder / METRICS, self.position.rows)
             last = self.result.state_dict()
-            if self.task.best is None:
+            if self.config.best is None:
                 save_tensors(self.folder / WEIGHTS, last)
             else:
                 save_tensors(self.folder / LAST_WEIGHTS, last)

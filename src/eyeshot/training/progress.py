@@ -56,7 +56,11 @@ class Silence:
 
 
 class TerminalProgress:
-    """A bar with loss, accuracy, pictures a second and the time left; a line for each epoch."""
+    """A bar with loss, accuracy, pictures a second and the time left; a line for each epoch.
+
+    Attributes:
+        rows: of the epochs that are done, as in ``metrics.csv``.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False)
@@ -74,11 +78,13 @@ class TerminalProgress:
         self.epochs = 0
         self.steps_an_epoch = 1
         self.crops = False
+        self.rows: list[dict[str, float]] = []
 
     def begin(self, config: RunConfig, steps_an_epoch: int, position: Position) -> None:
         """Open the bar, at the place where the training goes on."""
         self.epochs, self.steps_an_epoch = config.recipe.epochs, steps_an_epoch
         self.crops = config.task != "classify"
+        self.rows = list(position.rows)
         for row in position.rows:
             self._print_row(row)
         self.task = self.bar.add_task(
@@ -103,6 +109,7 @@ class TerminalProgress:
 
     def finish_epoch(self, row: dict[str, float]) -> None:
         """Print the epoch's line above the bar."""
+        self.rows.append(row)
         self._print_row(row)
 
     def say(self, line: str) -> None:

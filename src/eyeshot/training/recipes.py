@@ -112,6 +112,7 @@ def choose_crop_recipe(
         class_weights=weights,
         augment="flips,turns,elastic,intensity" if task == "segment" else "flips,turns",
         average=0.99,
+        precision="auto",
     )
     recipe = replace(chosen, **given)
     if recipe.steps < 1:

@@ -31,10 +31,6 @@ class Task(Protocol):
         """Of a batch, each a mean over its pictures; the first is the loss."""
 
     @property
-    def best(self) -> str | None:
-        """The column by which one epoch's weights are better; None: the last are the result."""
-
-    @property
     def steps_an_epoch(self) -> int:
         """Batches in an epoch."""
 

@@ -20,7 +20,6 @@ class Classification:
     """Pictures by class: cross-entropy with smoothed labels, judged by the whole test part."""
 
     measures = ("loss", "accuracy")
-    best = None
 
     def __init__(self, config: RunConfig, data: Data, whole_batches: bool) -> None:
         self._config, self._data, self._whole_batches = config, data, whole_batches

@@ -14,7 +14,6 @@ class Restoration(CropLearning):
     """Pictures made of pictures: L1 or MSE on crops, judged on whole pictures."""
 
     measures = ("loss", "psnr")
-    best = "validation_psnr"
 
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
         """The recipe's loss between pictures (B, C, H, W) in 0 … 1, on the valid pixels."""

@@ -14,7 +14,6 @@ class Segmentation(CropLearning):
     """Masks: Dice and cross-entropy on crops, judged on whole pictures."""
 
     measures = ("loss", "accuracy", "dice")
-    best = "validation_dice"
 
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
         """Dice loss and cross-entropy of scores (B, classes, H, W) on the valid pixels."""

@@ -1,0 +1,189 @@
+"""The options of ``eyeshot train``, and how their words become values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eyeshot.errors import BadValue
+
+_CLASSES, _PAIRS, _NET = "Learning classes", "Learning masks and pictures", "Network"
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="digits|mnist|FOLDER", help="What to learn; a folder of classes or of pairs."
+    ),
+]
+Task = Annotated[
+    str,
+    typer.Option(
+        metavar="classify|segment|restore",
+        help="A class for a picture, a class for each pixel, or a picture for a picture.",
+    ),
+]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the pictures, or spans of --steps.")]
+BatchSize = Annotated[int | None, typer.Option(help="Pictures or crops a step.")]
+Rate = Annotated[float | None, typer.Option("--lr", help="The highest learning rate.")]
+Decay = Annotated[float | None, typer.Option(help="AdamW's weight decay.")]
+Seed = Annotated[int, typer.Option(help="Another seed, another network.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Devices = Annotated[int, typer.Option(help="How many of them.")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="auto, 32-true or bf16-mixed; auto is bf16-mixed for masks and pictures where the "
+        "processor has units for it."
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", metavar="DIR", help="The run folder; else runs/DATA-MODEL-seedN."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")]
+Force = Annotated[bool, typer.Option("--force", help="Throw an earlier run away.")]
+Pause = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="Lose at most so much when killed.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the final figures as JSON.")]
+
+DataFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", metavar="DIR", help="Where the files of mnist lie.", rich_help_panel=_CLASSES
+    ),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HxW", help="Resize pictures to height x width.", rich_help_panel=_CLASSES
+    ),
+]
+Smoothing = Annotated[
+    float | None,
+    typer.Option(help="The share of a label spread over all.", rich_help_panel=_CLASSES),
+]
+Shift = Annotated[
+    int | None,
+    typer.Option(
+        help="Move pictures by up to so many pixels while training.", rich_help_panel=_CLASSES
+    ),
+]
+
+Check = Annotated[
+    bool,
+    typer.Option(
+        "--check",
+        help="List everything that is wrong with the folder, and do not train.",
+        rich_help_panel=_PAIRS,
+    ),
+]
+Crop = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HxW",
+        help="Learn from crops of height x width; else so large that half of one is valid.",
+        rich_help_panel=_PAIRS,
+    ),
+]
+Validation = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Set so many pairs aside; else one in five.", rich_help_panel=_PAIRS
+    ),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        help="Batches an epoch, after which whole pictures are judged.", rich_help_panel=_PAIRS
+    ),
+]
+Augment = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KINDS|none",
+        help="flips,turns,elastic,intensity: some of them, with commas.",
+        rich_help_panel=_PAIRS,
+    ),
+]
+ClassWeights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="none|balanced|A,B,…",
+        help="What each class weighs in the cross-entropy; none is all the same.",
+        rich_help_panel=_PAIRS,
+    ),
+]
+Loss = Annotated[
+    str | None, typer.Option(metavar="l1|mse", help="Of --task restore.", rich_help_panel=_PAIRS)
+]
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="digit_cnn, or small_vgg: more accurate, slower; for masks and pictures unet.",
+        rich_help_panel=_NET,
+    ),
+]
+Width = Annotated[
+    int | None,
+    typer.Option(help="Channels of the first layer of a classifier.", rich_help_panel=_NET),
+]
+Base = Annotated[
+    int | None, typer.Option(help="Channels of a unet's first layer.", rich_help_panel=_NET)
+]
+Depth = Annotated[
+    int | None, typer.Option(help="How many times the map is halved.", rich_help_panel=_NET)
+]
+Up = Annotated[
+    str | None,
+    typer.Option(
+        metavar="transpose|nearest|bilinear",
+        help="How a unet enlarges its maps.",
+        rich_help_panel=_NET,
+    ),
+]
+Norm = Annotated[
+    str | None,
+    typer.Option(metavar="batch|none", help="Normalisation in a unet.", rich_help_panel=_NET),
+]
+Padding = Annotated[
+    str | None,
+    typer.Option(
+        metavar="same|valid",
+        help="valid: a unet without padding, whose answer is smaller than the picture.",
+        rich_help_panel=_NET,
+    ),
+]
+
+
+def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
+    """ "64x48" as (64, 48), height before width; "64" as (64, 64).
+
+    Raises:
+        BadValue: it is neither.
+    """
+    parts = text.lower().replace("×", "x").split("x")
+    if not (1 <= len(parts) <= 2 and all(part.isascii() and part.isdigit() for part in parts)):
+        raise BadValue(f"{option} is {text!r}", cure="give height x width in pixels, such as 64x48")
+    height, width = int(parts[0]), int(parts[-1])
+    return height, width
+
+
+def parse_weights(text: str | None) -> str | Sequence[float] | None:
+    """ "1,2.5" as numbers; a single word, and nothing, as they are.
+
+    Raises:
+        BadValue: there are commas, and not numbers alone between them.
+    """
+    if text is None or "," not in text:
+        return text
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise BadValue(
+            f"--class-weights is {text!r}", cure="give none, balanced, or numbers: 1,2.5"
+        ) from None
