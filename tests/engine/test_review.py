@@ -37,6 +37,24 @@ _NETWORKS: dict[str, tuple[Forward, tuple[int, ...]]] = {
     "a weight for each column": (lambda x, w: x * w, (17,)),
     "a weight for each place": (lambda x, w: x * w, (13, 17)),
     "stacked behind with a weight": (lambda x, w: torch.stack([x, w], -1).sum(-1), (1, 2, 13, 17)),
+    "channels mixed by a product": (
+        lambda x, w: (x.permute(0, 2, 3, 1) @ w).permute(0, 3, 1, 2),
+        (2, 5),
+    ),
+    "channels mixed by an einsum": (lambda x, w: torch.einsum("nc...,oc->no...", x, w), (5, 2)),
+    "channels mixed of two": (
+        lambda x, w: torch.einsum("nchw,ndhw,ocd->nohw", x, F.max_pool2d(x, 3, 1, 1), w),
+        (3, 2, 2),
+    ),
+    "one product by a gate": (
+        lambda x, w: torch.einsum("nchw,ncuv->nchw", x, x.mean((2, 3), keepdim=True)),
+        (1,),
+    ),
+    "channels in order": (lambda x, w: x.sort(dim=1)[0].cumsum(1), (1,)),
+    "a norm of one position": (
+        lambda x, w: x * F.group_norm(F.adaptive_avg_pool2d(x, 1), 1).sigmoid(),
+        (1,),
+    ),
     "repeated from one place": (
         lambda x, w: x + x.mean((2, 3), keepdim=True).repeat(1, 1, 13, 17),
         (1,),

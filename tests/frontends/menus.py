@@ -170,6 +170,28 @@ LINE: Dishes = {
     "_softmax": lambda x: aten._softmax(x, 1, False),
     "_log_softmax": lambda x: aten._log_softmax(x, 2, False),
     "matmul": lambda x: x.transpose(1, 2) @ x,
+    "matmul:weights": Apply(lambda x, f: x.transpose(1, 2) @ f.weight[:, :, 0], nn.Conv1d(3, 2, 1)),
+    "matmul:weights first": Apply(lambda x, f: f.weight[:, :, 0] @ x, nn.Conv1d(2, 3, 1)),
+    "matmul:weights along": Apply(lambda x, f: x @ f.weight[:, :, 0], nn.Conv1d(3, 6, 1)),
+    "mm:weights": Apply(lambda x, f: torch.mm(x[0].t(), f.weight[:, :, 0]), nn.Conv1d(3, 2, 1)),
+    "addmm:weights": Apply(
+        lambda x, f: torch.addmm(f.bias, x[0].t(), f.weight[:, :, 0].t()), nn.Conv1d(2, 3, 1)
+    ),
+    "einsum": Apply(lambda x, f: torch.einsum("ncl,oc->nol", x, f.weight), nn.Linear(2, 3)),
+    "einsum:dots": Apply(lambda x, f: torch.einsum("nc...,oc->o...", x, f.weight), nn.Linear(2, 3)),
+    "einsum:two": lambda x: torch.einsum("ncl,ncl->ln", x, beside(x)),
+    "einsum:gate": lambda x: torch.einsum("ncl,nc->ncl", x, x.mean(2)),
+    "einsum:one position": lambda x: torch.einsum("ncl,nck->ncl", x, x.mean(2, keepdim=True)),
+    "einsum:whole": lambda x: torch.einsum("ncl,nck->nlk", x, x),
+    "einsum:summed": lambda x: torch.einsum("ncl,ncl->nc", x, x),
+    "cumsum": lambda x: x.cumsum(1),
+    "cumprod": lambda x: x.cumprod(1),
+    "logcumsumexp": lambda x: x.logcumsumexp(1),
+    "cummax": lambda x: x.cummax(1)[0],
+    "cummin": lambda x: x.cummin(1)[0],
+    "sort": lambda x: x.sort(dim=1)[0],
+    "argsort": lambda x: x.argsort(dim=1),
+    "topk": lambda x: x.topk(1, dim=1)[0],
     "mm": lambda x: torch.mm(x[0].t(), x[0]),
     "bmm": lambda x: torch.bmm(x.transpose(1, 2), x),
     "addmm": lambda x: torch.addmm(x[0].t() @ x[0], x[0].t(), x[0]),
@@ -181,6 +203,8 @@ LINE: Dishes = {
     "linear:along": nn.Linear(6, 4),
     "linear:channels": Apply(lambda x, f: f(x.transpose(1, 2)), nn.Linear(2, 3)),
     "batch_norm": nn.BatchNorm1d(2),
+    "batch_norm:untracked": nn.BatchNorm1d(2, track_running_stats=False),
+    "group_norm:one position": lambda x: F.group_norm(x.mean(2, keepdim=True), 1),
     "instance_norm": nn.InstanceNorm1d(2),
     "instance_norm:tracked": nn.InstanceNorm1d(2, track_running_stats=True),
     "group_norm": nn.GroupNorm(2, 2),
@@ -221,6 +245,11 @@ PLANE: Dishes = {
     "layer_norm": nn.LayerNorm(6),
     "linear": nn.Linear(6, 3),
     "matmul": lambda x: x @ x.transpose(2, 3),
+    "matmul:weights": Apply(
+        lambda x, f: x.permute(0, 2, 3, 1) @ f.weight[:, :, 0], nn.Conv1d(3, 2, 1)
+    ),
+    "einsum": lambda x: torch.einsum("nchw,ncHw->nwcH", x, x),
+    "einsum:turned": lambda x: torch.einsum("nchw->wnh", x),
 }
 
 VOLUME: Dishes = {

@@ -64,6 +64,12 @@ def test_footprints_are_where_gradients_come_from(name: str) -> None:
         (lambda x: x.flip(3), "turns round a spatial axis"),
         (lambda x: x.roll(1, 2), "rolls a spatial axis"),
         (lambda x: x.repeat(1, 1, 2, 1), "repeats a spatial axis"),
+        (lambda x: x.cumsum(2), "takes in all those before it"),
+        (lambda x: x.sort(dim=3)[0], "in order along a spatial axis"),
+        (lambda x: torch.fft.fft2(x).abs(), "every frequency depends on every position"),
+        (lambda x: nn.functional.grid_sample(x, x[:, :2].movedim(1, 3)), "values of a map decide"),
+        (lambda x: torch.einsum("nchw,hw->nchw", x, torch.ones(6, 7)), "weight for each position"),
+        (lambda x: x * torch.einsum("nchw,nchw", x, x), "which letters come out"),
     ],
 )
 def test_along_a_spatial_axis_nothing_is_claimed(step: Step, told: str) -> None:

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import nn
 
 from eyeshot.axes import Interval
+from eyeshot.engine.gathering import refusal
 from eyeshot.engine.lowering import lower
+from eyeshot.engine.misfits import misfit
 from eyeshot.engine.networks import Traced
 from eyeshot.errors import BadValue, EyeshotError, Unsupported
 from eyeshot.geometry import Region
-from eyeshot.graph import Graph, Node
+from eyeshot.graph import Graph, Kind, Node
 from eyeshot.images import Source
 
 
@@ -35,7 +36,7 @@ def admit(
                 cure="give a mean and a deviation for each channel",
             )
     given = _graph(traced, sources)
-    _check_weights(given)
+    check_weights(given)
     graph = lower(given)
     weights = [tensor for tensor in graph.tensors.values() if tensor.is_floating_point()]
     place = _device(device) if device is not None else _device_of(weights)
@@ -46,26 +47,26 @@ def admit(
 
 def _graph(traced: Traced, sources: Sequence[Source]) -> Graph:
     try:
-        return traced.graph(*(source.shape for source in sources))
+        graph = traced.graph(*(source.shape for source in sources))
     except EyeshotError as error:
-        first, wanted = sources[0], _channels_of(traced.module)
-        if len(sources) > 1 or wanted is None or first.shape[0] == wanted:
-            raise
-        raise BadValue(
-            f"{first.name} has {first.shape[0]} channels ({first.layout}) and the network's "
-            f"first layer takes {wanted}",
-            cure="give another image, or say how its axes lie with --layout",
-        ) from error
+        raise misfit(traced, sources, error) from error
+    refuse_whole(graph)
+    return graph
 
 
-def _channels_of(module: nn.Module) -> int | None:
-    """What the first convolution takes, where the network begins with one."""
-    for child in module.modules():
-        if isinstance(child, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            return child.in_channels
-        if isinstance(child, nn.Linear):
-            return None
-    return None
+def refuse_whole(graph: Graph) -> None:
+    """Refuse operators that have no exact answer by parts, before anything is asked of them.
+
+    Raises:
+        Unsupported: an output depends on one; it is named.
+    """
+    needed = set(graph.outputs)
+    for node in reversed(list(graph)):
+        if node.name in needed:
+            needed.update(edge.source for edge in node.edges)
+    for node in graph:
+        if node.name in needed and node.kind in (Kind.NEITHER, Kind.UNSUPPORTED):
+            raise refusal(node)
 
 
 def _device_of(weights: list[torch.Tensor]) -> torch.device:
@@ -85,7 +86,12 @@ def _moved(graph: Graph, place: torch.device) -> Graph:
     return replace(graph, tensors={name: t.to(place) for name, t in graph.tensors.items()})
 
 
-def _check_weights(graph: Graph) -> None:
+def check_weights(graph: Graph) -> None:
+    """Every weight that is read must be a number.
+
+    Raises:
+        BadValue: one is not; it is named.
+    """
     used = dict.fromkeys(name for node in graph for name in node.weights)
     for name in used:
         tensor = graph.tensors[name]

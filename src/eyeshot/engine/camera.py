@@ -7,21 +7,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from eyeshot.axes import Interval
+from eyeshot.engine.admission import check_weights, refuse_whole
+from eyeshot.engine.executing import channels_first
 from eyeshot.engine.forms import form_of
 from eyeshot.engine.lowering import lower
+from eyeshot.engine.misfits import channels_of
+from eyeshot.engine.networks import Network, Traced, as_traced
 from eyeshot.engine.operators import has_own_form
 from eyeshot.engine.preparing import Preparation
-from eyeshot.engine.running import channels_first
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue, Unsupported
-from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry import Region
 from eyeshot.graph import Graph, Node
 from eyeshot.plan import ENDLESS
-from eyeshot.runs import Run
 
 _HEIGHT = 1 << 14
 _STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -36,24 +36,18 @@ class RowStream:
     """
 
     def __init__(
-        self, net: nn.Module | Run, channels: int, width: tuple[int, ...], form: str, raw: bool
+        self, traced: Traced, channels: int, width: tuple[int, ...], form: str, raw: bool
     ) -> None:
-        self._module = net.net if isinstance(net, Run) else net
-        if any(child.training for child in self._module.modules()):
-            raise BadValue("the network is in training mode", cure="call net.eval() first")
-        self._size = (channels, width)
-        self._graph = self._look(_HEIGHT)
-        _same_or_refuse(self._graph, self._look_at_another_height())
-        output = self._graph.nodes[self._graph.outputs[0]]
-        weights = [t for t in self._graph.tensors.values() if t.is_floating_point()]
+        self._traced, self._size = traced, (channels, width)
+        self._graph = graph = self._look(_HEIGHT)
+        _same_or_refuse(graph, self._look_at_another_height())
+        weights = [tensor for tensor in graph.tensors.values() if tensor.is_floating_point()]
         dtype = weights[0].dtype if weights else torch.float32
         device = weights[0].device if weights else torch.device("cpu")
-        mean, std = (net.config.mean, net.config.std) if isinstance(net, Run) else ((), ())
-        self._preparation = Preparation(dtype, device, raw, mean, std)
-        self._form = form_of(form, output.channels)
-        boxes = {node.name: _open_box(self._graph, node.name) for node in self._graph}
-        self._stream = Stream(self._graph, boxes, (output.name,), open_ended=True)
-        self._output = output
+        self._preparation = Preparation(dtype, device, raw, traced.mean, traced.std)
+        self._forms = {name: form_of(form, graph.nodes[name].channels) for name in graph.outputs}
+        boxes = {node.name: _open_box(graph, node.name) for node in graph}
+        self._stream = Stream(graph, boxes, tuple(self._forms), open_ended=True)
         self._rows = 0
         self._finished = False
 
@@ -62,7 +56,7 @@ class RowStream:
         """Rows taken so far."""
         return self._rows
 
-    def push(self, rows: NDArray[Any]) -> NDArray[Any]:
+    def push(self, rows: NDArray[Any]) -> Any:
         """Take the next rows.
 
         Args:
@@ -70,7 +64,8 @@ class RowStream:
 
         Returns:
             The output rows that are now ready, (C', m, W'): each is given once, in order. m is 0
-            while the network still needs rows.
+            while the network still needs rows. A list of them where there are several outputs,
+            each with rows as many as are ready of it.
 
         Raises:
             BadValue: another width or number of channels, or the stream is finished.
@@ -89,8 +84,8 @@ class RowStream:
         self._rows += samples.shape[1]
         return self._given({self._graph.inputs[0]: self._preparation(samples)})
 
-    def finish(self) -> NDArray[Any]:
-        """The end has come: give the rows that waited for the far border.
+    def finish(self) -> Any:
+        """The end has come: give the rows that waited for the far border, as ``push`` does.
 
         Raises:
             BadValue: too few rows for this network, or none.
@@ -110,7 +105,10 @@ class RowStream:
 
     def _look(self, height: int) -> Graph:
         channels, width = self._size
-        return lower(graph_of(self._module, (channels, height, *width)))
+        graph = self._traced.graph((channels, height, *width))
+        refuse_whole(graph)
+        check_weights(graph)
+        return lower(graph)
 
     def _look_at_another_height(self) -> Graph:
         for step in _STEPS[:-1]:
@@ -120,16 +118,21 @@ class RowStream:
                 continue  # a U-Net takes multiples of its own grid alone
         return self._look(_HEIGHT + _STEPS[-1])
 
-    def _given(self, rows: dict[str, torch.Tensor]) -> NDArray[Any]:
+    def _given(self, rows: dict[str, torch.Tensor]) -> Any:
         ready = self._stream.push(rows)
-        node = self._output
-        if node.name not in ready:
-            return np.empty((self._form.channels, 0, *node.extents[1:]), self._form.dtype)
-        return self._form(channels_first(node, ready[node.name]))
+        kept = {name: self._samples(name, ready.get(name)) for name in self._forms}
+        given = [kept[name] for name in self._graph.outputs]  # one may be given twice
+        return given[0] if len(given) == 1 else given
+
+    def _samples(self, name: str, scores: torch.Tensor | None) -> NDArray[Any]:
+        node, form = self._graph.nodes[name], self._forms[name]
+        if scores is None:
+            return np.empty((form.channels, 0, *node.extents[1:]), form.dtype)
+        return form(channels_first(node, scores))
 
 
 def stream(
-    net: nn.Module | Run,
+    net: Network,
     width: int | tuple[int, ...],
     *,
     channels: int | None = None,
@@ -138,10 +141,11 @@ def stream(
 ) -> RowStream:
     """Run a network over rows whose number is not known, such as a line-scan camera gives.
 
-    What ``push`` and ``finish`` give, joined, is what ``net`` gives for all rows at once.
+    What ``push`` and ``finish`` give, joined, is what ``net`` gives for all rows at once. Where
+    the network gives several outputs, they give a list with the ready rows of each.
 
     Args:
-        net: a network in eval mode, or a trained run.
+        net: a network in eval mode, a trained run, or one that is traced.
         width: of a row: columns, or all axes of space but the first.
         channels: of a row; by default what the network's first convolution takes.
         form: see :func:`eyeshot.run`.
@@ -152,14 +156,11 @@ def stream(
         Unsupported: the network cannot be run by parts, or what it does depends on the height.
     """
     widths = (width,) if isinstance(width, int) else tuple(width)
-    module = net.net if isinstance(net, Run) else net
-    first = next(
-        (c for c in module.modules() if isinstance(c, nn.Conv1d | nn.Conv2d | nn.Conv3d)), None
-    )
-    if channels is None and first is None:
+    traced = as_traced(net)
+    count = channels if channels is not None else channels_of(traced.module)
+    if count is None:
         raise BadValue("the number of channels is not known", cure="give channels=")
-    count = channels if channels is not None else (first.in_channels if first else 1)
-    return RowStream(net, count, widths, form, raw)
+    return RowStream(traced, count, widths, form, raw)
 
 
 def _open_box(graph: Graph, name: str) -> Region:

@@ -15,6 +15,10 @@ from eyeshot.errors import Unsupported
 from eyeshot.graph import Kind, Node
 
 
+_OVER_POSITIONS = ("adaptive", "batch_norm", "instance_norm", "group_norm")
+"""What begins so runs over all positions without naming them."""
+
+
 class Gatherer(Protocol):
     """Takes a node's input band by band, and gives its value at the end."""
 
@@ -51,7 +55,7 @@ def reduced_dims(node: Node, source: Node) -> tuple[int, ...]:
     """The dimensions that a global statistic runs over: all positions, and channels if it says."""
     rank = len(source.shape)
     positions = {dim for dim in source.dims if dim is not None}
-    if node.call is None or node.operator.startswith("adaptive"):
+    if node.call is None or node.operator.startswith(_OVER_POSITIONS):
         return tuple(sorted(positions))
     named = node.call.args[1] if len(node.call.args) > 1 else None
     listed = range(rank) if named in (None, []) else [named] if isinstance(named, int) else named
@@ -69,11 +73,15 @@ def refusal(node: Node) -> Unsupported:
     if node.kind is Kind.REDUCIBLE:
         return Unsupported(
             f"{node.name} ({node.operator}) {node.reason}: that takes a pass of its own",
-            cure="use batch norm, or run the network on whole pictures",
+            cure="use batch norm with running statistics, or run the network on whole pictures",
         )
+    reason = node.reason.removeprefix(f"{node.operator}: ") or "mixes all rows"
+    cure = "it cannot be run by parts; run the network on whole pictures"
+    if node.kind is Kind.NEITHER and node.operator in ("flatten", "view", "reshape"):
+        cure = "eyeshot.dense makes a classifier of crops one that can be run over a page"
     return Unsupported(
-        f"{node.name} ({node.operator}): {node.reason or 'mixes all rows'}",
-        cure="it cannot be run by parts; run the network on whole pictures",
+        f"{node.name} ({node.operator}): {reason}",
+        cure=cure,
     )
 
 

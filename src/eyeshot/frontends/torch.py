@@ -26,7 +26,7 @@ from eyeshot.frontends.memory import aliases, same_tensor, writes_in_place
 from eyeshot.frontends.naming import Namer
 from eyeshot.frontends.pt2 import Program
 from eyeshot.frontends.refusals import cannot_export, refuse_unknown_sizes
-from eyeshot.frontends.rules import RULES
+from eyeshot.frontends.rules import RULES, WITHOUT_RULE
 from eyeshot.frontends.rules.windows import part_start
 from eyeshot.frontends.sites import Described, NoRule, Site
 from eyeshot.graph import Call, Edge, Graph, Kind, Node, Ref, Weight, check
@@ -250,7 +250,7 @@ class Walk:
         rule = RULES.get(overload) or RULES.get(site.operator)
         try:
             if rule is None:
-                raise NoRule("no rule for this operator")
+                raise NoRule(WITHOUT_RULE.get(site.operator, "no rule for this operator"))
             return rule(site)
         except NoRule as reason:
             return _unsupported(site, str(reason))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -99,18 +99,24 @@ def runner(graph: Graph, net: nn.Module | None, axis: int) -> Callable[[int], bo
     """Runs the network with so many positions along ``axis``, on tensors without memory."""
     if net is None:
         return None
-    shape = list(graph.nodes[graph.inputs[0]].shape)
+    shape = graph.nodes[graph.inputs[0]].shape
     place = graph.nodes[graph.inputs[0]].dims[axis] or 0
+    runs = runs_on_shapes(net)
+    return lambda n: runs([n if dim == place else extent for dim, extent in enumerate(shape)])
+
+
+def runs_on_shapes(net: nn.Module) -> Callable[[Sequence[int]], bool]:
+    """Whether the network runs on an input of some shape (N, C, …), tried without memory."""
     tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     bare = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
     like = next((p for p in net.parameters() if p.is_floating_point()), torch.empty(0))
 
-    def run(n: int) -> bool:
-        tried = [n if dim == place else extent for dim, extent in enumerate(shape)]
+    def run(shape: Sequence[int]) -> bool:
         with torch.no_grad(), torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it was warned of when the network was traced
             try:
-                torch.func.functional_call(net, bare, (torch.empty(tried, dtype=like.dtype),))
+                tried = torch.empty(tuple(shape), dtype=like.dtype)
+                torch.func.functional_call(net, bare, (tried,))
             except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
                 return False
             except EyeshotError:  # a network of ours that says itself which sizes it takes

@@ -14,7 +14,7 @@ from eyeshot.graph import Call, Node, Ref, Weight
 
 _NOT_BY_PLACE = frozenset(
     {
-        *("linear", "matmul", "mm", "bmm", "addmm", "baddbmm"),
+        *("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum"),
         *("layer_norm", "batch_norm", "instance_norm", "group_norm", "prelu"),
     }
 )

@@ -3,8 +3,11 @@
 To add one: a word or a line in the table of the file it belongs to, and a test that pokes it.
 """
 
-from eyeshot.frontends.rules import channels, shapes, statistics, windows
+from eyeshot.frontends.rules import channels, products, sequences, shapes, statistics, windows
+from eyeshot.frontends.rules.sequences import WITHOUT_RULE
 from eyeshot.frontends.sites import Rule, pointwise
+
+__all__ = ["RULES", "WITHOUT_RULE"]
 
 _POINTWISE = """
     abs acos acosh alias asin asinh atan atanh bitwise_not ceil celu clamp clamp_max clamp_min
@@ -27,4 +30,6 @@ RULES: dict[str, Rule] = {
     **shapes.RULES,
     **channels.RULES,
     **statistics.RULES,
+    **products.RULES,
+    **sequences.RULES,
 }

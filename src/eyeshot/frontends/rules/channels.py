@@ -9,8 +9,12 @@ from eyeshot.frontends.sites import Described, NoRule, Rule, Site
 from eyeshot.graph import Edge, Node
 
 
-def _in_place(source: Node, touched: Iterable[int], doing: str) -> Described:
-    """Positions stay, if no spatial axis of more than one position is touched."""
+def in_place(source: Node, touched: Iterable[int], doing: str) -> Described:
+    """Positions stay, if no spatial axis of more than one position is touched.
+
+    Raises:
+        NoRule: one is; ``doing`` says what would happen to it.
+    """
     rank = len(source.shape)
     dims = {dim % rank for dim in touched}
     if any(dim in dims and source.shape[dim] > 1 for dim in source.dims if dim is not None):
@@ -20,24 +24,24 @@ def _in_place(source: Node, touched: Iterable[int], doing: str) -> Described:
 
 def gating(site: Site) -> Described:
     """``glu``: one half of the channels gates the other."""
-    return _in_place(site.node("self"), [int(site.arguments["dim"])], "it halves")
+    return in_place(site.node("self"), [int(site.arguments["dim"])], "it halves")
 
 
 def flipping(site: Site) -> Described:
     """``flip`` of channels."""
-    return _in_place(site.node("self"), map(int, site.arguments["dims"]), "it turns round")
+    return in_place(site.node("self"), map(int, site.arguments["dims"]), "it turns round")
 
 
 def rolling(site: Site) -> Described:
     """``roll`` of channels."""
     dims = [int(dim) for dim in site.arguments["dims"]]
     source = site.node("self")
-    return _in_place(source, dims or range(len(source.shape)), "it rolls")
+    return in_place(source, dims or range(len(source.shape)), "it rolls")
 
 
 def shuffling_channels(site: Site) -> Described:
     """``channel_shuffle``: groups of channels interleaved."""
-    return _in_place(site.node("self"), [1], "it shuffles")
+    return in_place(site.node("self"), [1], "it shuffles")
 
 
 def repeating(site: Site) -> Described:

@@ -1,8 +1,8 @@
-"""Rules for operators that mix positions or features: means, norms, products, attention."""
+"""Rules for operators that may mix all positions in one statistic: means, norms, softmax."""
 
 from __future__ import annotations
 
-from eyeshot.axes import Everything, Identity
+from eyeshot.axes import Everything
 from eyeshot.frontends.sites import (
     Described,
     Rule,
@@ -22,10 +22,10 @@ def reducing(site: Site) -> Described:
     listed = range(rank) if named in (None, []) else [named] if isinstance(named, int) else named
     gone = {int(dim) % rank for dim in listed}
     keep = bool(site.arguments.get("keepdim", False))
-    edge = along(source, {}, dict.fromkeys(gone, 1))
     dims = source.dims if keep else _without(source, gone)
     if not mixes_positions(source, dict.fromkeys(gone)):
-        return Described((edge,), dims)
+        return Described((along(source, {}),), dims)
+    edge = along(source, {}, dict.fromkeys(gone, 1))
     return Described((edge,), dims, Kind.REDUCIBLE, reason=f"{site.operator} over all positions")
 
 
@@ -41,6 +41,10 @@ def batch_normalisation(site: Site) -> Described:
     source = site.node("input")
     if not site.arguments["training"]:
         return Described((along(source, {}),), source.dims)
+    if site.arguments["running_mean"] is None:  # no mode would change that
+        return _over_positions(
+            source, {}, "batch norm that tracks no statistics normalises over all positions"
+        )
     edge = Edge(source.name, (Everything(),) * len(source.dims))
     reason = "batch norm in training mode uses this batch's statistics; call net.eval()"
     return Described((edge,), source.dims, Kind.NEITHER, {"training": True}, reason)
@@ -65,9 +69,9 @@ def group_normalisation(site: Site) -> Described:
 def _over_positions(source: Node, attributes: dict[str, object], reason: str) -> Described:
     """Dimension 1 holds channels; all after it are positions."""
     over: dict[int, int | None] = dict.fromkeys(range(1, len(source.shape)))
-    edge = along(source, {}, over)
-    kind = Kind.REDUCIBLE if mixes_positions(source, over) else Kind.LOCAL
-    return Described((edge,), source.dims, kind, attributes, reason if kind != Kind.LOCAL else "")
+    if not mixes_positions(source, over):
+        return Described((along(source, {}),), source.dims, attributes=attributes)
+    return Described((along(source, {}, over),), source.dims, Kind.REDUCIBLE, attributes, reason)
 
 
 def layer_normalisation(site: Site) -> Described:
@@ -76,9 +80,9 @@ def layer_normalisation(site: Site) -> Described:
     last = len(site.arguments["normalized_shape"])
     rank = len(source.shape)
     over: dict[int, int | None] = dict.fromkeys(range(rank - last, rank))
-    edge = along(source, {}, over)
     if not mixes_positions(source, over):
-        return Described((edge,), source.dims)
+        return Described((along(source, {}),), source.dims)
+    edge = along(source, {}, over)
     return Described((edge,), source.dims, Kind.REDUCIBLE, reason="normalises over all positions")
 
 
@@ -86,47 +90,10 @@ def softmax(site: Site) -> Described:
     """Over channels it is pointwise; over positions it needs their sum first."""
     source = site.node("self")
     over: dict[int, int | None] = {int(site.arguments["dim"]) % len(source.shape): None}
-    edge = along(source, {}, over)
     if not mixes_positions(source, over):
-        return Described((edge,), source.dims)
+        return Described((along(source, {}),), source.dims)
+    edge = along(source, {}, over)
     return Described((edge,), source.dims, Kind.REDUCIBLE, reason="softmax over all positions")
-
-
-def linear(site: Site) -> Described:
-    """A linear layer on the last dimension."""
-    source, weight = site.node("input"), site.shape_of("weight")
-    last = len(source.shape) - 1
-    attributes = {
-        "in_features": weight[1],
-        "out_features": weight[0],
-        "bias": site.arguments["bias"] is not None,
-    }
-    over: dict[int, int | None] = {last: weight[0]}
-    edge = along(source, {}, over)
-    if not mixes_positions(source, over):
-        return Described((edge,), source.dims, attributes=attributes)
-    reason = "a linear layer along a spatial axis weighs every position"
-    return Described((edge,), source.dims, Kind.NEITHER, attributes, reason)
-
-
-def product(site: Site) -> Described:
-    """``matmul`` and its kin, on features; between positions it is attention by another name."""
-    if any(extent > 1 for source in site.sources for extent in source.extents):
-        return _whole(site, "multiplies positions with one another")
-    edges = tuple(Edge(s.name, (Identity(),) * len(s.dims)) for s in site.sources)
-    return Described(edges, (None,) * len(site.sources[0].dims))
-
-
-def attention(site: Site) -> Described:
-    """Scaled dot-product attention: every query looks at every key."""
-    return _whole(site, "attention: every position looks at every other")
-
-
-def _whole(site: Site, reason: str) -> Described:
-    """Everything depends on everything, and positions can no longer be told apart."""
-    sources = site.sources
-    edges = tuple(Edge(s.name, (Everything(1),) * len(s.dims)) for s in sources)
-    return Described(edges, (None,) * len(sources[0].dims), Kind.NEITHER, reason=reason)
 
 
 def dropout(site: Site) -> Described:
@@ -150,8 +117,5 @@ RULES: dict[str, Rule] = {
     "log_softmax": softmax,
     "_softmax": softmax,
     "_log_softmax": softmax,
-    "linear": linear,
-    **dict.fromkeys(("matmul", "mm", "bmm", "addmm", "baddbmm"), product),
-    "scaled_dot_product_attention": attention,
     **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout"), dropout),
 }

@@ -1,0 +1,161 @@
+"""Rules for sums of products over features: linear layers, matrix products, einsum, attention."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from eyeshot.axes import Broadcast, Everything, Identity
+from eyeshot.frontends.sites import Described, NoRule, Rule, Site, along, mixes_positions
+from eyeshot.graph import Edge, Kind, Node, Weight
+
+_FACTORS = {
+    "matmul": ("self", "other"),
+    "mm": ("self", "mat2"),
+    "bmm": ("self", "mat2"),
+    "addmm": ("mat1", "mat2"),
+    "baddbmm": ("batch1", "batch2"),
+}
+_FREE = "\u0100"
+"""The first of the letters that stand for the dimensions of an ellipsis: none that einsum takes."""
+
+
+def linear(site: Site) -> Described:
+    """A linear layer on the last dimension."""
+    source, weight = site.node("input"), site.shape_of("weight")
+    last = len(source.shape) - 1
+    attributes = {
+        "in_features": weight[1],
+        "out_features": weight[0],
+        "bias": site.arguments["bias"] is not None,
+    }
+    over: dict[int, int | None] = {last: weight[0]}
+    edge = along(source, {}, over)
+    if not mixes_positions(source, over):
+        return Described((along(source, {}),), source.dims, attributes=attributes)
+    reason = "a linear layer along a spatial axis weighs every position"
+    return Described((edge,), source.dims, Kind.NEITHER, attributes, reason)
+
+
+def product(site: Site) -> Described:
+    """``matmul`` and its kin: by a matrix of weights, or on features alone.
+
+    Between positions it is attention by another name.
+    """
+    told = _by_weights(site)
+    if told is not None:
+        return told
+    if any(extent > 1 for source in site.sources for extent in source.extents):
+        return _whole(site, "multiplies positions with one another")
+    edges = tuple(Edge(s.name, (Identity(),) * len(s.dims)) for s in site.sources)
+    return Described(edges, (None,) * len(site.sources[0].dims))
+
+
+def _by_weights(site: Site) -> Described | None:
+    """``x @ W`` and ``W @ x``, where the dimension summed over holds no positions."""
+    first, second = (site.arguments[name] for name in _FACTORS[site.operator])
+    left = isinstance(first, Node)
+    source, factor = (first, second) if left else (second, first)
+    if len(site.sources) != 1 or not isinstance(source, Node) or not isinstance(factor, Weight):
+        return None
+    weight, rank = site.weight_shapes[factor.name], len(source.shape)
+    summed = rank - 1 if left else rank - 2
+    if len(weight) != 2 or rank < 2 or len(site.shape) != rank:
+        return None
+    if mixes_positions(source, {summed: None}):
+        reason = "a matrix product along a spatial axis weighs every position"
+        edge = along(source, {}, {summed: site.shape[summed]})
+        return Described((edge,), source.dims, Kind.NEITHER, reason=reason)
+    attributes = {"in_features": source.shape[summed]}
+    return Described((along(source, {}),), source.dims, attributes=attributes)
+
+
+def einstein_sum(site: Site) -> Described:
+    """``einsum`` whose spatial axes keep their letters: a sum over features at each position."""
+    letters, output = _spelled(site)
+    sources = [one for one in letters if isinstance(one[0], Node)]
+    places = [_places(node, word) for node, word in sources if isinstance(node, Node)]
+    # One position is no position yet: an operand that has more says where the axis lies.
+    axes = [max(column, key=lambda one: one[1]) for column in zip(*places, strict=True)]
+    sizes = {letter: n for letter, n in axes if letter}
+    if any(n > 1 and letter not in output for letter, n in sizes.items()):
+        return _whole(site, "sums products over positions")
+    for (letter, n), *others in zip(axes, *places, strict=True):
+        if n > 1 and any(other not in (letter, "") and m > 1 for other, m in others):
+            return _whole(site, "multiplies positions with one another")
+    if any(sizes.get(c, 1) > 1 for one, word in letters if isinstance(one, Weight) for c in word):
+        raise NoRule("it has a weight for each position")
+    edges = tuple(
+        Edge(
+            node.name,
+            tuple(
+                Identity() if have[1] == n else Broadcast(n)
+                for have, (_, n) in zip(place, axes, strict=True)
+            ),
+        )
+        for (node, _), place in zip(sources, places, strict=True)
+        if isinstance(node, Node)
+    )
+    dims = tuple(output.index(letter) if letter in output else None for letter, _ in axes)
+    return Described(edges, dims, attributes={"in_features": _summed(site, letters, output)})
+
+
+Spelled = list[tuple[Node | Weight, str]]
+
+
+def _spelled(site: Site) -> tuple[Spelled, str]:
+    """Each operand with a letter for each of its dimensions, and the output's letters."""
+    equation = str(site.arguments["equation"]).replace(" ", "")
+    left, arrow, output = equation.partition("->")
+    operands = list(site.arguments["tensors"])
+    words = left.split(",")
+    if not arrow or len(words) != len(operands):
+        raise NoRule(f"{equation} does not say which letters come out")
+    ranks = [
+        len(one.shape) if isinstance(one, Node) else len(site.weight_shapes[one.name])
+        for one in operands
+    ]
+    spelled = [_without_dots(word, rank) for word, rank in zip(words, ranks, strict=True)]
+    if any(len(set(word)) != len(word) for word in spelled):
+        raise NoRule(f"{equation} takes a diagonal")
+    return list(zip(operands, spelled, strict=True)), _without_dots(output, len(site.shape))
+
+
+def _without_dots(word: str, rank: int) -> str:
+    """An ellipsis as letters of its own, counted from its end as broadcasting does."""
+    count = rank - len(word.replace("...", ""))
+    return word.replace("...", "".join(chr(ord(_FREE) + i) for i in reversed(range(count))))
+
+
+def _places(node: Node, word: str) -> list[tuple[str, int]]:
+    """For each spatial axis its letter and how many positions it has; no letter where vanished."""
+    return [("", 1) if dim is None else (word[dim], node.shape[dim]) for dim in node.dims]
+
+
+def _summed(site: Site, letters: Spelled, output: str) -> int:
+    """How many products are added up for each output."""
+    sizes: dict[str, int] = {}
+    for one, word in letters:
+        shape = one.shape if isinstance(one, Node) else site.weight_shapes[one.name]
+        sizes.update(zip(word, shape, strict=True))
+    return math.prod(n for letter, n in sizes.items() if letter not in output)
+
+
+def attention(site: Site) -> Described:
+    """Scaled dot-product attention: every query looks at every key."""
+    return _whole(site, "attention: every position looks at every other")
+
+
+def _whole(site: Site, reason: str) -> Described:
+    """Everything depends on everything, and positions can no longer be told apart."""
+    sources = site.sources
+    edges = tuple(Edge(s.name, (Everything(1),) * len(s.dims)) for s in sources)
+    return Described(edges, (None,) * len(sources[0].dims), Kind.NEITHER, reason=reason)
+
+
+RULES: Mapping[str, Rule] = {
+    "linear": linear,
+    **dict.fromkeys(_FACTORS, product),
+    "einsum": einstein_sum,
+    "scaled_dot_product_attention": attention,
+}
