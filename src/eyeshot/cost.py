@@ -186,7 +186,7 @@ def _operands(graph: Graph, node: Node) -> list[tuple[int, ...]]:
 _PRODUCTS: Mapping[str, Callable[[Graph, Node], int]] = {
     **{f"conv{n}d": _convolution for n in (1, 2, 3)},
     **{f"conv_transpose{n}d": _transposed for n in (1, 2, 3)},
-    "linear": _linear,
+    **dict.fromkeys(("linear", "einsum"), _linear),
     **dict.fromkeys(("matmul", "mm", "bmm", "addmm", "baddbmm"), _matrix_product),
     "scaled_dot_product_attention": _attention,
 }

@@ -154,3 +154,11 @@ def test_a_slope_is_part_of_what_a_resumed_run_compares() -> None:
     image = noise(1, 5, 5)
     names = {job_of(nn.LeakyReLU(s).eval(), image).settings["network"] for s in (0.1, 0.3)}
     assert len(names) == 2
+
+
+@pytest.mark.parametrize("name", ["channels mixed by a product", "channels mixed of two"])
+def test_products_are_counted_as_the_network_counts_them(name: str) -> None:
+    forward, shape = _NETWORKS[name]
+    net, image = Written(forward, *shape).eval(), noise(2, 13, 17)
+    _, report = by_parts(cut(job_of(net, image), 4))
+    assert report.multiply_adds == eyeshot.inspect(net, (2, 13, 17)).total.multiply_adds > 0

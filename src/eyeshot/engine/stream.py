@@ -232,6 +232,6 @@ def multiply_adds(node: Node, value: torch.Tensor, inputs: list[Rectangle]) -> i
     if node.operator.startswith("conv"):
         each = int(math.prod(told["kernel"]) * told["in_channels"] // told["groups"])
         return value.numel() * each
-    if node.operator == "linear":
+    if "in_features" in told:  # linear layers, products, einsum
         return value.numel() * int(told["in_features"])
     return 0

@@ -38,6 +38,6 @@ def multiply_adds(graph: Graph, boxes: Mapping[str, Region]) -> int:
         elif node.operator.startswith("conv"):
             each = math.prod(told["kernel"]) * told["in_channels"] // told["groups"]
             total += positions(node, box) * each
-        elif node.operator == "linear":
+        elif "in_features" in told:  # linear layers, products, einsum
             total += positions(node, box) * int(told["in_features"])
     return int(total)
