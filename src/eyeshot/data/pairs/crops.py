@@ -110,6 +110,16 @@ class CropSampler:
         """Crops in an epoch."""
         return sum(self._sizes)
 
+    @property
+    def valid_share(self) -> float:
+        """The part of an epoch's crops that is valid, 0 to 1; the rest is computed for its sake.
+
+        Larger crops have a larger one, and pictures taken whole have 1.
+        """
+        areas = [group[0].rows.crop * group[0].columns.crop for group in self._groups]
+        computed = sum(area * size for area, size in zip(areas, self._sizes, strict=True))
+        return sum(pair.size[0] * pair.size[1] for pair in self.pairs.train) / computed
+
     def steps(self, count: int) -> int:
         """Batches of up to ``count`` crops in an epoch."""
         return sum(-(-size // count) for size in self._sizes)
@@ -194,7 +204,8 @@ class CropSampler:
         image = torch.from_numpy(reader.image(*window))
         target = torch.from_numpy(reader.target(*window))
         valid = _valid(rows, columns)
-        if self.pairs.task == "segment":
+        legend = self.pairs.legend
+        if legend is not None and legend.ignore is not None:
             judged = target != IGNORED
             valid &= judged
             target = target * judged

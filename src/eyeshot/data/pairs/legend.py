@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,7 @@ class Legend:
             BadValue: a sample stands for no class.
         """
         codes = encode(samples, colours=self.colours)
-        known = dict(zip(self.codes, range(len(self.codes)), strict=True))
-        if self.ignore is not None:
-            known[self.ignore] = IGNORED
-        order = np.array(sorted(known), codes.dtype)
-        numbers = np.array([known[code] for code in sorted(known)], np.int64)
+        order, numbers = _tables(self)
         place = np.minimum(np.searchsorted(order, codes), len(order) - 1)
         unknown = order[place] != codes
         if unknown.any():
@@ -69,6 +66,16 @@ class Legend:
         if self.colours:
             return str([code >> 16, code >> 8 & 255, code & 255])
         return str(code)
+
+
+@cache
+def _tables(legend: Legend) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The codes of a legend in order, and the class number of each."""
+    known = {code: number for number, code in enumerate(legend.codes)}
+    if legend.ignore is not None:
+        known[legend.ignore] = IGNORED
+    order = sorted(known)
+    return np.array(order), np.array([known[code] for code in order])
 
 
 def encode(samples: NDArray[Any], *, colours: bool) -> NDArray[np.int64]:

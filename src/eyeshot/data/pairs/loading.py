@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from eyeshot.data.pairs.deduction import deduce_legend, report_unknown
-from eyeshot.data.pairs.legend import FILE, Legend, read_legend
+from eyeshot.data.pairs.legend import Legend, read_legend
 from eyeshot.data.pairs.listing import Files, Listing, Report, list_pairs
-from eyeshot.data.pairs.pair import Pair, Pairs, Problem, check_task
+from eyeshot.data.pairs.pair import Pair, Pairs, Problem, as_problem, check_task
 from eyeshot.data.pairs.survey import Moments, Seen, look
 from eyeshot.data.progress import Progress, TerminalProgress
 from eyeshot.data.streaming import count_cores
@@ -70,7 +70,7 @@ def check_pairs(
     try:
         _load(Path(folder), check_task(task), validation, seed, progress, problems.append)
     except BadFile as error:
-        problems.append(_as_problem(Path(folder), error))
+        problems.append(as_problem(error, Path(folder)))
     return tuple(problems)
 
 
@@ -85,7 +85,7 @@ def _load(
     if seed < 0:
         raise BadValue(f"seed is {seed}", cure="it must be at least 0")
     listing = list_pairs(folder, task, validation, seed, report)
-    legend = _named_legend(folder, report) if task == "segment" else None
+    legend = read_legend(folder) if task == "segment" else None
     seen = _look_at_all(listing, task, legend, progress or TerminalProgress(), report)
     _check_channels(seen, report)
     train, held_out = seen[: len(listing.train)], seen[len(listing.train) :]
@@ -112,14 +112,6 @@ def _load(
         legend=legend,
         notes=(*listing.notes, *_notes(train, held_out, counts, legend)),
     )
-
-
-def _named_legend(folder: Path, report: Report) -> Legend | None:
-    try:
-        return read_legend(folder)
-    except BadFile as error:
-        report(_as_problem(folder / FILE, error))
-        return None
 
 
 def _look_at_all(
@@ -211,7 +203,3 @@ def _notes(
             f"{twins[0].files.image} = {known[twins[0].digest].files.image}: "
             "the figures will look better than they are"
         )
-
-
-def _as_problem(path: Path, error: BadFile) -> Problem:
-    return Problem(path, error.fact.removeprefix(f"{path}: "), error.cure)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eyeshot.data.pairs.legend import Legend
-from eyeshot.errors import BadFile, UnknownName
+from eyeshot.errors import BadFile, EyeshotError, UnknownName
 
 TASKS = ("segment", "restore")
 """``segment``: the answer is a mask of classes. ``restore``: it is a picture."""
@@ -83,6 +83,15 @@ class Problem:
     def error(self) -> BadFile:
         """The problem as what is raised."""
         return BadFile(f"{self.path}: {self.message}", cure=self.cure)
+
+
+def as_problem(error: EyeshotError, path: Path) -> Problem:
+    """What was raised about ``path``, or about a file that it names itself, as a problem."""
+    fact = error.fact.removeprefix(f"{path}: ")
+    place, _, message = fact.partition(": ")
+    if message and Path(place).is_relative_to(path):
+        return Problem(Path(place), message, error.cure)
+    return Problem(path, fact, error.cure)
 
 
 def check_task(task: str) -> str:

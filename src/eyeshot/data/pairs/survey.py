@@ -8,8 +8,9 @@ a digest of all samples.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,16 @@ from numpy.typing import NDArray
 
 from eyeshot.data.pairs.legend import encode
 from eyeshot.data.pairs.listing import Files
-from eyeshot.data.pairs.pair import Problem
+from eyeshot.data.pairs.pair import Problem, as_problem
 from eyeshot.data.pairs.reader import open_mask, open_picture, scale
-from eyeshot.errors import EyeshotError
+from eyeshot.errors import BadFile, EyeshotError
 from eyeshot.images import Source
 from eyeshot.images.layouts import MOST_CHANNELS
 
 _BAND = 2**21  # samples that are looked at together
 _MOST_VALUES = 2**12  # a mask with more is a photograph by mistake
 
+_FLOAT_CURE = "scale them to 0…1 first"
 _GREY_CURE = "save it with one channel, or name its colours in classes.yaml"
 
 
@@ -96,97 +98,89 @@ def look(files: Files, task: str, *, colours: bool) -> Seen:
 
     Args:
         files: the pair.
-        task: one of :data:`eyeshot.data.pairs.pair.TASKS`.
+        task: one of :data:`eyeshot.data.TASKS`.
         colours: whether masks are coloured.
     """
     seen = Seen(files)
-    shape = _look_at_picture(files.image, seen)
-    other = (
-        _look_at_mask(files.target, seen, colours)
-        if task == "segment"
-        else _look_at_wanted(files.target, seen)
-    )
-    if shape is not None and other is not None and shape[1:] != other[1:]:
+    shape = _guarded(_look_at_image, seen, files.image)
+    read_target = _look_at_wanted if task == "restore" else partial(_look_at_mask, colours=colours)
+    other = _guarded(read_target, seen, files.target)
+    if shape is None or other is None:
+        return seen
+    if shape[1:] != other[1:]:
         message = f"is {_times(other[1:])}, and {files.image} is {_times(shape[1:])}"
         seen.problems.append(Problem(files.target, message, "make both of one size"))
-    if task == "restore" and shape and other and shape[0] != other[0]:
+    if task == "restore" and shape[0] != other[0]:
         message = f"has {_channels(other[0])}, and {files.image} has {shape[0]}"
         seen.problems.append(Problem(files.target, message, "save both in the same colours"))
     return seen
 
 
-def _look_at_picture(path: Path, seen: Seen) -> tuple[int, ...] | None:
+def _guarded(
+    read: Callable[[Path, Seen], tuple[int, ...]], seen: Seen, path: Path
+) -> tuple[int, ...] | None:
+    """What ``read`` gives, the shape; None, and a problem noted, where it cannot."""
     try:
-        with open_picture(path) as source:
-            seen.channels, *size = source.shape
-            seen.size = (size[0], size[1])
-            seen.moments = Moments(seen.channels)
-            seen.digest = _read_samples(path, source, seen.moments)
-            return source.shape
+        return read(path, seen)
     except EyeshotError as error:
-        seen.problems.append(_problem(path, error))
-    except _Refused as refusal:
-        seen.problems.append(refusal.problem)
-    return None
+        seen.problems.append(as_problem(error, path))
+        return None
 
 
-def _look_at_wanted(path: Path, seen: Seen) -> tuple[int, ...] | None:
-    try:
-        with open_picture(path) as source:
-            seen.target_digest = _read_samples(path, source, Moments(source.shape[0]))
-            return source.shape
-    except EyeshotError as error:
-        seen.problems.append(_problem(path, error))
-    except _Refused as refusal:
-        seen.problems.append(refusal.problem)
-    return None
+def _look_at_image(path: Path, seen: Seen) -> tuple[int, ...]:
+    with open_picture(path) as source:
+        seen.channels = source.shape[0]
+        seen.size = (source.shape[1], source.shape[2])
+        seen.moments = Moments(seen.channels)
+        seen.digest = _read_samples(path, source, seen.moments)
+        return source.shape
 
 
-def _look_at_mask(path: Path, seen: Seen, colours: bool) -> tuple[int, ...] | None:
-    try:
-        with open_mask(path, colours=colours) as source:
-            _check_mask(path, source, colours)
-            seen.target_digest = _read_codes(path, source, seen.tally, colours)
-            return source.shape
-    except EyeshotError as error:
-        seen.problems.append(_problem(path, error))
-    except _Refused as refusal:
-        seen.problems.append(refusal.problem)
-    return None
+def _look_at_wanted(path: Path, seen: Seen) -> tuple[int, ...]:
+    with open_picture(path) as source:
+        seen.target_digest = _read_samples(path, source, Moments(source.shape[0]))
+        return source.shape
 
 
-class _Refused(Exception):
-    """Carries a problem out of the middle of a file."""
-
-    def __init__(self, path: Path, message: str, cure: str) -> None:
-        self.problem = Problem(path, message, cure)
+def _look_at_mask(path: Path, seen: Seen, *, colours: bool) -> tuple[int, ...]:
+    with open_mask(path, colours=colours) as source:
+        _check_mask(path, source, colours)
+        seen.target_digest = _read_codes(path, source, seen.tally, colours)
+        return source.shape
 
 
 def _read_samples(path: Path, source: Source, moments: Moments) -> str:
+    """Go through a picture and give its digest."""
     channels, kind = source.shape[0], source.dtype.kind
     if channels > MOST_CHANNELS:
         cure = f"store one picture a file, of at most {MOST_CHANNELS} channels"
-        raise _Refused(path, f"has {channels} channels, as a stack of pictures has", cure)
+        raise BadFile(f"{path}: has {channels} channels, as a stack of pictures has", cure=cure)
     if kind not in "uf":
-        raise _Refused(path, f"holds {source.dtype} samples", "save it in 8 or 16 bits, unsigned")
+        cure = "save it in 8 or 16 bits, unsigned"
+        raise BadFile(f"{path}: holds {source.dtype} samples", cure=cure)
     digest = _digest(source)
     for band in _bands(source):
         digest.update(np.ascontiguousarray(band).data)
         low, high = band.min(), band.max()
         if kind == "f" and not (low >= 0 and high <= 1):  # so written that NaN is refused too
-            raise _Refused(path, f"holds floats from {low:g} to {high:g}", "scale them to 0…1")
+            raise BadFile(f"{path}: holds floats from {low:g} to {high:g}", cure=_FLOAT_CURE)
         moments.add(scale(band))
     return str(digest.hexdigest())
 
 
 def _read_codes(path: Path, source: Source, tally: dict[int, int], colours: bool) -> str:
+    """Go through a mask and give its digest."""
     digest = _digest(source)
     for band in _bands(source):
         digest.update(np.ascontiguousarray(band).data)
         for code, count in _count(band, colours):
             tally[code] = tally.get(code, 0) + count
         if len(tally) > _MOST_VALUES:
-            raise _Refused(path, f"holds more than {_MOST_VALUES} values", "is it a mask?")
+            tally.clear()
+            cure = "draw one value for each class"
+            raise BadFile(
+                f"{path}: holds more than {_MOST_VALUES} values, as no mask does", cure=cure
+            )
     return str(digest.hexdigest())
 
 
@@ -202,13 +196,12 @@ def _count(band: NDArray[Any], colours: bool) -> Iterator[tuple[int, int]]:
 
 
 def _check_mask(path: Path, source: Source, colours: bool) -> None:
-    channels = source.shape[0]
-    if not colours and channels != 1:
-        raise _Refused(path, f"is a mask with {_channels(channels)}", _GREY_CURE)
-    if channels > MOST_CHANNELS:
-        raise _Refused(path, f"is a mask with {_channels(channels)}", "store one mask a file")
-    if source.dtype.kind not in "biu" or (colours and source.dtype != np.uint8):
-        raise _Refused(path, f"is a mask of {source.dtype}", "save it in 8 bits")
+    channels, dtype = source.shape[0], source.dtype
+    if channels != 1 and not (colours and channels in (3, 4)):
+        cure = "store it with 3" if colours else _GREY_CURE
+        raise BadFile(f"{path}: is a mask with {_channels(channels)}", cure=cure)
+    if dtype.kind not in "biu" or (colours and dtype != np.uint8):
+        raise BadFile(f"{path}: is a mask of {dtype}", cure="save it in 8 bits")
 
 
 def _digest(source: Source) -> Any:
@@ -223,10 +216,6 @@ def _bands(source: Source) -> Iterator[NDArray[Any]]:
     rows = max(native, rows // native * native) if native < height else rows
     for top in range(0, height, rows):
         yield source.read((top, min(top + rows, height)))
-
-
-def _problem(path: Path, error: EyeshotError) -> Problem:
-    return Problem(path, error.fact.removeprefix(f"{path}: "), error.cure)
 
 
 def _channels(count: int) -> str:
