@@ -245,12 +245,16 @@ def explain_unit(
         )
     from eyeshot import runs
     from eyeshot.explanation import draw_trace, explain, prepare
+    from eyeshot.nets.places import place_of
 
     loaded = runs.load(run)
     x, done = prepare(loaded, image)
     trace = explain(loaded, x, layer=layer, unit=_numbers(unit, "--unit"))
     for note in done:
         notes.print(f"{image}: {note}")
+    place = place_of(loaded.net, layer)
+    if place:
+        notes.print(f"{layer}: {place}")
     if as_json:
         print_json(trace.as_dict())
     else:

@@ -51,14 +51,15 @@ def _prepared(where: str, image: Path) -> tuple[nn.Module, torch.Tensor, NDArray
     from eyeshot import images, runs
     from eyeshot.data import prepare_picture
     from eyeshot.inspection.locating import locate
+    from eyeshot.runs.inputs import SEEN_SIDE, prepare_input
 
     def say(line: str) -> None:
         notes.print(line, soft_wrap=True, markup=False)
 
     if Path(where).is_dir():
         run = runs.load(where)
-        batch, told = run.prepare(image)
-        net, pixels, x = run.net, batch[0].numpy(), run.normalise(batch)
+        ready = prepare_input(run, image, side=SEEN_SIDE)
+        net, x, shown, told = run.net, ready.values, ready.picture, list(ready.notes)
     else:
         picture = images.read(image)
         found = locate(where, say)
@@ -67,10 +68,10 @@ def _prepared(where: str, image: Path) -> tuple[nn.Module, torch.Tensor, NDArray
         net, channels = found.net, _channels(found.net)
         size = (picture.shape[0], picture.shape[1])
         pixels, told = prepare_picture(picture, channels=channels, size=size, digit=False)
-        x = torch.from_numpy(pixels)[None] / 255
+        x, shown = torch.from_numpy(pixels)[None] / 255, np.moveaxis(pixels, 0, -1)
     for note in told:
         say(f"{image}: {note}")
-    return net, x, np.moveaxis(pixels, 0, -1)
+    return net, x, shown
 
 
 def _channels(net: nn.Module) -> int:

@@ -73,15 +73,16 @@ def see_layers(
 
 
 def _see(run: Path, image: Path, layers: list[str] | None) -> Features:
-    """Run the network on the picture, prepared as ``eyeshot predict`` prepares it."""
+    """Run the network on the picture, prepared as the run's own pictures were."""
     from eyeshot import runs
     from eyeshot.features import see
+    from eyeshot.runs.inputs import SEEN_SIDE, prepare_input
 
     loaded = runs.load(run)
-    pixels, told = loaded.prepare(image)
-    for note in told:
+    ready = prepare_input(loaded, image, side=SEEN_SIDE)
+    for note in ready.notes:
         notes.print(f"{image}: {note}", soft_wrap=True, markup=False)
-    return see(loaded.net, loaded.normalise(pixels), layers or None)
+    return see(loaded.net, ready.values, layers or None)
 
 
 def _draw(features: Features, output: Path, title: str, value_range: str) -> None:

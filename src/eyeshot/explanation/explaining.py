@@ -14,6 +14,7 @@ from eyeshot import runs
 from eyeshot.errors import BadValue
 from eyeshot.explanation.traces import UnitTrace
 from eyeshot.explanation.units import explain_unit
+from eyeshot.runs.inputs import prepare_input
 
 
 def explain(
@@ -29,8 +30,9 @@ def explain(
     Args:
         net: a network, a trained run, or the path of a run's folder.
         image: for a run, a picture: a file, or an array (H, W) or (H, W, C), prepared as in
-            training. For a network, or ready for the run's network: a float tensor (C, H, W) or
-            (N, C, H, W), of which the first is traced.
+            training; of any size for a network that answers with masks or pictures. For a network,
+            or ready for the run's network: a float tensor (C, H, W) or (N, C, H, W), of which the
+            first is traced.
         layer: the dotted name of a convolution, transposed convolution, pool or linear layer.
         unit: (channel, row, column) in that layer's output, counted from 0.
         call: which of the layer's calls, where the network uses it several times.
@@ -62,8 +64,8 @@ def prepare(run: runs.Run, image: NDArray[Any] | str | Path) -> tuple[Tensor, li
         BadFile: not a picture.
         BadValue: a picture that cannot be prepared.
     """
-    pixels, notes = run.prepare(image)
-    return run.normalise(pixels), notes
+    ready = prepare_input(run, image)
+    return ready.values, list(ready.notes)
 
 
 def _as_batch(image: Any) -> Tensor:

@@ -78,7 +78,7 @@ def gallery(features: Features, *, range: str = "own") -> str:
 
 
 def _note(layer: LayerMaps, cut: str) -> str:
-    parts = [_by(layer.maps.shape)]
+    parts = [*([layer.place] if layer.place else []), _by(layer.maps.shape)]
     if np.isfinite(layer.maps).all():
         parts.append(f"values {layer.maps.min():.3g} to {layer.maps.max():.3g}")
     else:

@@ -28,6 +28,7 @@ class LayerMaps:
         dead: (C,) true where a channel is zero everywhere, in *all* the images given.
         input_shape: without the batch; of the first tensor that went in.
         parameters: how many numbers the layer learns (of its own, without layers inside it).
+        place: where in the network it stands, in words, for networks that have levels.
     """
 
     name: str
@@ -36,6 +37,7 @@ class LayerMaps:
     dead: NDArray[np.bool_]
     input_shape: tuple[int, ...] = ()
     parameters: int = 0
+    place: str = ""
 
     @property
     def title(self) -> str:
@@ -49,6 +51,7 @@ class LayerMaps:
         return {
             "name": self.name,
             "kind": self.kind,
+            **({"place": self.place} if self.place else {}),
             "shape": list(self.maps.shape),
             "parameters": self.parameters,
             "min": [] if empty else [_finite(v) for v in flat.min(axis=1)],
@@ -141,7 +144,11 @@ class Features(Mapping[str, Maps]):
 
     def __repr__(self) -> str:
         lines = [f"Features of {self.images} image(s), {len(self.layers)} layers:"]
+        place = ""
         for layer in self.layers:
+            if layer.place != place:
+                place = layer.place
+                lines.append(f" {place}:")
             shape = " x ".join(map(str, layer.maps.shape))
             dead = f"  {int(layer.dead.sum())} dead" if layer.dead.any() else ""
             lines.append(f"  {layer.name:24} {layer.kind:18} {shape}{dead}")

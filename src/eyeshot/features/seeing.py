@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from eyeshot.errors import BadValue, UnknownName, Unsupported
 from eyeshot.features.kinds import changes_nothing, follows
 from eyeshot.features.maps import Features, Step
 from eyeshot.features.recording import Call, Recorder, listening
+from eyeshot.nets.places import place_of
 
 
 def see(net: nn.Module, x: Tensor | NDArray[Any], layers: Sequence[str] | None = None) -> Features:
@@ -60,8 +62,16 @@ def see(net: nn.Module, x: Tensor | NDArray[Any], layers: Sequence[str] | None =
     if layers is not None:
         _refuse_unknown(layers, recorder.calls, net)
     image = batch[0].detach().float().cpu().numpy().copy()
+    _tell_places(net, recorder.calls)
     kept = tuple(call.layer for call in recorder.calls if call.layer is not None)
     return Features(image, kept, _steps(recorder.calls), len(batch))
+
+
+def _tell_places(net: nn.Module, calls: list[Call]) -> None:
+    """Put into words where each layer stands, where the network has such places."""
+    for call in calls:
+        if call.layer is not None:
+            call.layer = replace(call.layer, place=place_of(net, call.layer.name))
 
 
 def _refuse_unknown(layers: Sequence[str], calls: list[Call], net: nn.Module) -> None:

@@ -1,0 +1,29 @@
+"""Where in a network a layer stands, in words: which level of a U-Net, and on which way."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from eyeshot.nets.unet import UNet
+
+
+def place_of(net: nn.Module, layer: str) -> str:
+    """Where ``layer`` stands: "level 2, on the way down"; nothing for a network without levels.
+
+    Level 0 has the picture's own pixels, and each level below it half as many each way.
+
+    Args:
+        net: the network.
+        layer: dotted, as :func:`eyeshot.see` names layers: ``down2.conv1``, ``up1.cat``.
+    """
+    if not isinstance(net, UNet):
+        return ""
+    block = layer.partition(".")[0]
+    if block == "first":
+        return "level 0, on the way down"
+    if block.startswith("down"):
+        level = int(block.removeprefix("down"))
+        return f"level {level}, " + ("the deepest" if level == net.depth else "on the way down")
+    if block.startswith("up"):
+        return f"level {int(block.removeprefix('up')) - 1}, on the way up"
+    return "the answer" if block in ("head", "crop") else ""

@@ -1,0 +1,127 @@
+"""A person's picture as a trained network takes it, whatever the network was trained for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from eyeshot.errors import BadFile, BadValue
+from eyeshot.images import Source, Span, open_source
+from eyeshot.nets import UNet
+from eyeshot.runs import Run
+
+SEEN_SIDE = 512
+"""Height and width of the part of a large picture that is looked at: the maps of all layers of a
+U-Net take some kilobytes a pixel."""
+_MOST_PIXELS = 2**22
+"""Of a picture that goes through a network in one pass."""
+
+
+@dataclass(frozen=True, eq=False)
+class Input:
+    """A picture ready for a network.
+
+    Attributes:
+        values: float32 (1, C, H, W), normalised.
+        picture: the same to look at, uint8 (H, W, C).
+        notes: what was done to it, a phrase each.
+    """
+
+    values: Tensor
+    picture: NDArray[np.uint8]
+    notes: tuple[str, ...]
+
+
+def prepare_input(
+    run: Run, picture: str | Path | NDArray[Any], *, side: int | None = None
+) -> Input:
+    """A person's picture as the network of ``run`` takes it.
+
+    A classifier gets it as it was trained, by :meth:`Run.prepare`. A network that answers with a
+    mask or a picture gets its own pixels, as :func:`eyeshot.run` gives them to it: of any size, and
+    never stretched.
+
+    Args:
+        run: a trained run.
+        picture: a file, or an array (H, W), (H, W, C) or (C, H, W).
+        side: of a network that takes any size, the most rows and columns to be looked at: of a
+            larger picture its middle, cut where the network's grid begins anew.
+
+    Raises:
+        BadFile: not a picture, or one of other channels than the network's.
+        BadValue: a picture that the network cannot take.
+    """
+    if run.config.task == "classify":
+        pixels, notes = run.prepare(picture)
+        shown = np.moveaxis(pixels[0].numpy(), 0, -1)
+        return Input(run.normalise(pixels), shown, tuple(notes))
+    with open_source(picture, space=2) as source:
+        _check_channels(source, run)
+        spans = tuple(_span(run.net, n, side) for n in source.shape[1:])
+        if np.prod([hi - lo for lo, hi in spans]) > _MOST_PIXELS:
+            raise BadValue(
+                f"{source.name}: {_by(source.shape[1:])} pixels, too many to be seen at once",
+                cure="cut the part that matters out of it",
+            )
+        samples = _scale(source.read(*spans))
+        notes = _cuts(source.shape[1:], spans)
+    config = run.config
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (config.mean, config.std))
+    shown = np.rint(np.moveaxis(samples, 0, -1).clip(0, 1) * 255).astype(np.uint8)
+    return Input(((torch.from_numpy(samples) - mean) / std)[None], shown, tuple(notes))
+
+
+def _check_channels(source: Source, run: Run) -> None:
+    channels, wanted = source.shape[0], run.config.channels
+    if channels != wanted:
+        raise BadFile(
+            f"{source.name}: has {channels} channels, and the network takes {wanted} "
+            "(1 is grey, 3 colour)",
+            cure="save it in the colours of the pictures that were learned from",
+        )
+
+
+def _span(net: nn.Module, length: int, side: int | None) -> Span:
+    """Which part of an axis the network is to see: the middle, if not all of it."""
+    wanted = length if side is None else min(length, side)
+    step = 1
+    if isinstance(net, UNet):
+        step = net.spec.alignment
+        if net.axis.extent(wanted) is None:
+            below, above = net.axis.nearest(wanted)
+            if below is None:
+                raise BadValue(
+                    f"a side of {length} pixels, and the network takes none below {above}",
+                    cure="give a larger picture",
+                )
+            wanted = below
+    start = (length - wanted) // 2 // step * step
+    return start, start + wanted
+
+
+def _scale(samples: NDArray[Any]) -> NDArray[np.float32]:
+    """Whole numbers in 0…1, by the largest that their type can hold; the rest as it is."""
+    scaled = samples.astype(np.float32)
+    if samples.dtype.kind in "ui":
+        scaled /= np.float32(np.iinfo(samples.dtype).max)
+    return scaled
+
+
+def _cuts(size: tuple[int, ...], spans: tuple[Span, ...]) -> list[str]:
+    if all(span == (0, length) for span, length in zip(spans, size, strict=True)):
+        return []
+    (top, bottom), (left, right) = spans
+    return [
+        f"of {_by(size)} pixels, rows {top}:{bottom} and columns {left}:{right} are looked at; "
+        "places are counted from there"
+    ]
+
+
+def _by(size: tuple[int, ...]) -> str:
+    return "×".join(map(str, size))
