@@ -12,6 +12,7 @@ from eyeshot.axes import Interval
 from eyeshot.engine.admission import check_weights, refuse_whole
 from eyeshot.engine.executing import channels_first
 from eyeshot.engine.forms import form_of
+from eyeshot.engine.holding import camera_cannot_hold, maps_held_whole
 from eyeshot.engine.lowering import lower
 from eyeshot.engine.misfits import channels_of
 from eyeshot.engine.networks import Network, Traced, as_traced
@@ -40,6 +41,9 @@ class RowStream:
     ) -> None:
         self._traced, self._size = traced, (channels, width)
         self._graph = graph = self._look(_HEIGHT)
+        maps = maps_held_whole(graph)
+        if maps:
+            raise camera_cannot_hold(graph, maps)
         _same_or_refuse(graph, self._look_at_another_height())
         weights = [tensor for tensor in graph.tensors.values() if tensor.is_floating_point()]
         dtype = weights[0].dtype if weights else torch.float32

@@ -12,16 +12,19 @@ import torch
 
 from eyeshot.engine.admission import admit, region_of
 from eyeshot.engine.forms import Form, form_of
-from eyeshot.engine.memory import resident
+from eyeshot.engine.holding import maps_held_whole, say_what_is_held, too_much_to_hold
+from eyeshot.engine.memory import available, resident
 from eyeshot.engine.networks import Network, as_traced
 from eyeshot.engine.preparing import Preparation
 from eyeshot.engine.resuming import Begun
 from eyeshot.engine.settings import settings_of
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue
+from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
 from eyeshot.images import Source
 from eyeshot.plan import Plan, make_plan
+from eyeshot.plan.planning import megabytes
 
 _MARGIN = 64 << 20
 """What torch and the allocator take beside the buffers: code, scratch, fragments."""
@@ -109,18 +112,19 @@ def make_job(
     traced = as_traced(net)
     graph, place = admit(traced, sources, device)
     dtype = _dtype(graph, sources)
-    plan = make_plan(
+    regions = {name: region_of(graph.nodes[name], region) for name in graph.outputs}
+    # Refused operators are refused now, before any output is made.
+    Stream(graph, required(graph, regions), graph.outputs)
+    plan = _planned(
         graph,
-        {name: region_of(graph.nodes[name], region) for name in graph.outputs},
+        regions,
+        memory,
         itemsize=dtype.itemsize,
-        memory=memory,
         fixed=held + _fixed(graph, sources),
         row_bytes=_row_bytes(graph, sources, dtype),
         band=band,
         begun=begun.cut if begun else None,
     )
-    # Refused operators are refused now, before any output is made.
-    Stream(graph, plan.strips[0].boxes, graph.outputs)
     return Job(
         graph,
         dict(zip(graph.inputs, sources, strict=True)),
@@ -129,6 +133,22 @@ def make_job(
         plan,
         begun.threads if begun else torch.get_num_threads(),
     )
+
+
+def _planned(
+    graph: Graph, regions: Mapping[str, Region], memory: int | None, **options: Any
+) -> Plan:
+    """A plan within the memory allowed; within what there is, where it grows with the height."""
+    maps = maps_held_whole(graph)
+    limit = memory if memory is not None or not maps else available()
+    try:
+        plan = make_plan(graph, regions, memory=limit, **options)
+    except BadValue as error:
+        if not maps:
+            raise
+        room = f"{megabytes(limit or 0)} {'are free here' if memory is None else 'are allowed'}"
+        raise too_much_to_hold(graph, maps, room, error.cure) from error
+    return say_what_is_held(plan, maps)
 
 
 def _dtype(graph: Graph, sources: Sequence[Source]) -> torch.dtype:

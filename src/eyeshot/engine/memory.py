@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
+_MEMORY = Path("/proc/meminfo")
+_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def resident() -> int:
@@ -26,10 +28,25 @@ def peak() -> int:
     return _status("VmHWM") or _most_ever()
 
 
+def available() -> int | None:
+    """The most bytes the process can come to hold, as far as the system tells; None if it does not.
+
+    What is free now and what it holds already; no more than its control group (a container) allows.
+    """
+    if not _MEMORY.exists():
+        return None
+    free = _line(_MEMORY, "MemAvailable")
+    limit = _LIMIT.read_text().strip() if _LIMIT.exists() else "max"
+    most = free + resident()
+    return min(most, int(limit)) if limit.isdigit() else most
+
+
 def _status(field: str) -> int:
-    if not _STATUS.exists():
-        return 0
-    for line in _STATUS.read_text().splitlines():
+    return _line(_STATUS, field) if _STATUS.exists() else 0
+
+
+def _line(file: Path, field: str) -> int:
+    for line in file.read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
     return 0

@@ -1,0 +1,95 @@
+"""Statistics in the middle of a network: what must be held until they are known.
+
+A global pool needs every row before it gives its one. What reads it beside a map, as the gate of
+a squeeze-and-excite does, cannot give its first row before that: the map's rows are held, all of
+them. That is exact, but its memory grows with the height. So it is done where it fits the memory
+there is, and the plan says what is held and for what; otherwise it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from eyeshot.axes import Everything
+from eyeshot.errors import BadValue, Unsupported
+from eyeshot.graph import Graph
+from eyeshot.plan import Plan
+
+_MOST_NAMES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class HeldMap:
+    """A map whose rows are all held.
+
+    Attributes:
+        source: the node whose rows they are.
+        reader: who reads them, beside the statistic.
+        statistic: the node that must see every row first.
+    """
+
+    source: str
+    reader: str
+    statistic: str
+
+    def told(self, graph: Graph) -> str:
+        """In words."""
+        statistic = graph.nodes[self.statistic]
+        return (
+            f"{self.statistic} ({statistic.operator}) must see every row before {self.reader} "
+            f"gives its first"
+        )
+
+
+def maps_held_whole(graph: Graph) -> tuple[HeldMap, ...]:
+    """Every map that must be held whole along the rows, in the order of execution."""
+    passed: dict[str, int] = {}  # how many statistics, one after another, lie before a node
+    last: dict[str, str] = {}
+    found = []
+    for node in graph:
+        before = max((passed[edge.source] for edge in node.edges), default=0)
+        behind = [e.source for e in node.edges if passed[e.source] == before and e.source in last]
+        gathers = any(
+            edge.axes
+            and isinstance(edge.axes[0], Everything)
+            and graph.nodes[edge.source].extents[0] > 1
+            for edge in node.edges
+        )
+        passed[node.name] = before + gathers
+        if gathers:
+            last[node.name] = node.name
+        elif behind:
+            last[node.name] = last[behind[0]]
+            found += [
+                HeldMap(edge.source, node.name, last[node.name])
+                for edge in node.edges
+                if passed[edge.source] < before and graph.nodes[edge.source].extents[0] > 1
+            ]
+    return tuple(found)
+
+
+def say_what_is_held(plan: Plan, maps: Sequence[HeldMap]) -> Plan:
+    """The plan with the reason beside each map that is held whole."""
+    buffers = []
+    for buffer in plan.buffers:
+        for one in maps:
+            if one.source == buffer.name and buffer.waits_for.startswith(f"{one.reader} ("):
+                why = f"{buffer.waits_for}: held whole, until {one.statistic} has seen every row"
+                buffer = replace(buffer, waits_for=why)
+        buffers.append(buffer)
+    return replace(plan, buffers=tuple(buffers))
+
+
+def too_much_to_hold(graph: Graph, maps: Sequence[HeldMap], room: str, cure: str) -> BadValue:
+    """The refusal of a network whose maps cannot be held, by the name of its first statistic."""
+    names = list(dict.fromkeys(one.source for one in maps))
+    listed = ", ".join(names[:_MOST_NAMES]) + (" …" if len(names) > _MOST_NAMES else "")
+    told = f"{maps[0].told(graph)}, so all rows of {listed} are held, and {room}"
+    return BadValue(told, cure=cure)
+
+
+def camera_cannot_hold(graph: Graph, maps: Sequence[HeldMap]) -> Unsupported:
+    """The refusal of such a network where the rows have no end."""
+    told = f"{maps[0].told(graph)}, and a camera's rows have no end"
+    return Unsupported(told, cure="use eyeshot.run, which knows the height")
