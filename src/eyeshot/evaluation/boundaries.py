@@ -34,7 +34,7 @@ class BoundaryCount:
 
     def add(self, said: NDArray[np.int64], truth: NDArray[np.int64], counted: slice) -> None:
         """Count the rows ``counted`` of a window: class numbers (h, w), -1 where nobody judged."""
-        edges = [np.where(_edge(labels), labels, -1) for labels in (said, truth)]
+        edges = [np.where(find_boundaries(labels), labels, -1) for labels in (said, truth)]
         present = np.union1d(*(np.unique(edge) for edge in edges))
         for label in present[present >= 0]:
             ours, theirs = ((edge == label).astype(np.uint8) for edge in edges)
@@ -56,8 +56,12 @@ class BoundaryCount:
         return near
 
 
-def _edge(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Where one of the four neighbours is of another class, both judged."""
+def find_boundaries(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Where one of the four neighbours is of another class, both judged: (H, W) bool.
+
+    Args:
+        labels: (H, W) class numbers, below 0 where nobody has judged.
+    """
     edge = np.zeros(labels.shape, bool)
     down = (labels[1:] != labels[:-1]) & (labels[1:] >= 0) & (labels[:-1] >= 0)
     edge[1:] |= down

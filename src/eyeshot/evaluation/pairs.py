@@ -22,6 +22,18 @@ def evaluate_pairs(
         BadFile: the pairs cannot be read.
         BadValue: they have other classes or channels than the network.
     """
+    pairs = fitting_pairs(run, data)
+    judge = judge_masks if run.config.task == "segment" else judge_pictures
+    return judge(trace(run), pairs, pairs.validation, pairs.notes)
+
+
+def fitting_pairs(run: Run, data: Pairs | str | Path | None = None) -> Pairs:
+    """``data``, loaded where it is not yet, if the run can be judged by it.
+
+    Raises:
+        BadFile: the pairs cannot be read.
+        BadValue: they have other classes or channels than the network.
+    """
     pairs = data if isinstance(data, Pairs) else load_test_pairs(run, data)
     config = run.config
     ours = config.task, config.classes, config.channels
@@ -31,8 +43,7 @@ def evaluate_pairs(
             f"{run.path} {_told(config.channels, config.classes)}",
             cure="evaluate it on pairs like those it was trained on",
         )
-    judge = judge_masks if config.task == "segment" else judge_pictures
-    return judge(trace(run), pairs, pairs.validation, pairs.notes)
+    return pairs
 
 
 def load_test_pairs(run: Run, place: str | Path | None = None) -> Pairs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eyeshot.data.pairs import Pair, Pairs, open_pair
+from eyeshot.data.pairs import Pair, PairReader, Pairs, open_pair
 from eyeshot.engine.networks import Traced
 from eyeshot.errors import BadValue
-from eyeshot.evaluation.passes import answered
+from eyeshot.evaluation.passes import Answer, answered
 
 SSIM_WINDOW = 11
 """Pixels of the Gaussian window, of deviation 1.5, in which two pictures are compared."""
@@ -65,8 +65,17 @@ class RestorationEvaluation:
         }
 
 
+Watch = Callable[[Pair, PairReader, Answer, RestoredPicture], None]
+"""Shown each picture when it has been judged, while its answer is there to be read."""
+
+
 def judge_pictures(
-    net: Traced, pairs: Pairs, judged: Sequence[Pair], notes: tuple[str, ...] = ()
+    net: Traced,
+    pairs: Pairs,
+    judged: Sequence[Pair],
+    notes: tuple[str, ...] = (),
+    *,
+    watch: Watch | None = None,
 ) -> RestorationEvaluation:
     """Compare a network's pictures with the wanted ones, whole and a band of rows at a time.
 
@@ -77,15 +86,16 @@ def judge_pictures(
         pairs: that the pictures are of.
         judged: the pictures.
         notes: to be handed on.
+        watch: shown each picture, so that nobody has to pass it through the network again.
 
     Raises:
         BadFile: a picture cannot be read.
         BadValue: a picture does not fit the network.
     """
-    return RestorationEvaluation(tuple(_judge(net, pair, pairs) for pair in judged), notes)
+    return RestorationEvaluation(tuple(_judge(net, pair, pairs, watch) for pair in judged), notes)
 
 
-def _judge(net: Traced, pair: Pair, pairs: Pairs) -> RestoredPicture:
+def _judge(net: Traced, pair: Pair, pairs: Pairs, watch: Watch | None) -> RestoredPicture:
     restored, given = Likeness(), Likeness()
     if min(pair.size) <= SSIM_WINDOW // 2:
         raise BadValue(
@@ -103,7 +113,10 @@ def _judge(net: Traced, pair: Pair, pairs: Pairs) -> RestoredPicture:
             before = reader.image((down + rows.start, down + rows.stop), columns)
             restored.add(answer.samples[:, rows].clip(0, 1), truth, counted)
             given.add(before, truth, counted)
-    return RestoredPicture(pair.name, restored.psnr, restored.ssim, given.psnr, given.ssim)
+        score = RestoredPicture(pair.name, restored.psnr, restored.ssim, given.psnr, given.ssim)
+        if watch is not None:
+            watch(pair, reader, answer, score)
+    return score
 
 
 class Likeness:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eyeshot.data.pairs import Pair, Pairs, open_pair
+from eyeshot.data.pairs import Pair, PairReader, Pairs, open_pair
 from eyeshot.engine.networks import Traced
 from eyeshot.evaluation.boundaries import TOLERANCE, BoundaryCount
-from eyeshot.evaluation.passes import answered
+from eyeshot.evaluation.passes import Answer, answered
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,17 @@ class MaskEvaluation:
         }
 
 
+Watch = Callable[[Pair, PairReader, Answer, PictureScore], None]
+"""Shown each picture when it has been judged, while its answer is there to be read."""
+
+
 def judge_masks(
-    net: Traced, pairs: Pairs, judged: Sequence[Pair], notes: tuple[str, ...] = ()
+    net: Traced,
+    pairs: Pairs,
+    judged: Sequence[Pair],
+    notes: tuple[str, ...] = (),
+    *,
+    watch: Watch | None = None,
 ) -> MaskEvaluation:
     """Compare a network's masks with the true ones, on whole pictures and a band of rows at a time.
 
@@ -111,6 +120,7 @@ def judge_masks(
         pairs: that the pictures are of.
         judged: the pictures.
         notes: to be handed on.
+        watch: shown each picture, so that nobody has to pass it through the network again.
 
     Raises:
         BadFile: a picture cannot be read.
@@ -121,9 +131,13 @@ def judge_masks(
     total = np.zeros((classes, classes), np.int64)
     pictures = []
     for pair in judged:
-        table = _confusion(net, pair, pairs, boundaries)
-        accuracy = float(table.trace() / max(1, table.sum()))
-        pictures.append(PictureScore(pair.name, accuracy, _mean(_dices(table))))
+        with open_pair(pair, pairs) as reader, answered(net, pair, reader) as answer:
+            table = _confusion(reader, answer, classes, boundaries)
+            accuracy = float(table.trace() / max(1, table.sum()))
+            score = PictureScore(pair.name, accuracy, _mean(_dices(table)))
+            if watch is not None:
+                watch(pair, reader, answer, score)
+        pictures.append(score)
         total += table
     return MaskEvaluation(
         _score_classes(pairs.classes, total, boundaries.f1()),
@@ -135,19 +149,17 @@ def judge_masks(
 
 
 def _confusion(
-    net: Traced, pair: Pair, pairs: Pairs, boundaries: BoundaryCount
+    reader: PairReader, answer: Answer, classes: int, boundaries: BoundaryCount
 ) -> NDArray[np.int64]:
     """Pixels of each class said to be each class, in one picture; its boundaries are counted."""
-    classes = len(pairs.classes)
     table = np.zeros(classes * classes, np.int64)
-    with open_pair(pair, pairs) as reader, answered(net, pair, reader) as answer:
-        for rows, counted in answer.bands(boundaries.halo):
-            truth = answer.truth(reader, rows)
-            said = np.where(truth < 0, -1, answer.samples[0, rows].astype(np.int64))
-            boundaries.add(said, truth, counted)
-            known = truth[counted] >= 0
-            cells = truth[counted][known] * classes + said[counted][known]
-            table += np.bincount(cells, minlength=classes * classes)
+    for rows, counted in answer.bands(boundaries.halo):
+        truth = answer.truth(reader, rows)
+        said = np.where(truth < 0, -1, answer.samples[0, rows].astype(np.int64))
+        boundaries.add(said, truth, counted)
+        known = truth[counted] >= 0
+        cells = truth[counted][known] * classes + said[counted][known]
+        table += np.bincount(cells, minlength=classes * classes)
     return table.reshape(classes, classes)
 
 
