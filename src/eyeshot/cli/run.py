@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from eyeshot.cli import run_options as options
 from eyeshot.cli.output import console, notes, print_json
 from eyeshot.errors import BadValue
 
@@ -37,70 +40,34 @@ def register(app: typer.Typer) -> None:
 
 
 def run_net(
-    net: Annotated[
-        str,
-        typer.Argument(
-            metavar="NET", help="A run folder, file.py:Class, or package.module:callable."
-        ),
-    ],
-    image: Annotated[
-        list[Path],
-        typer.Argument(metavar="IMAGE…", help="PNG, JPEG, TIFF, .npy or Zarr; one for each input."),
-    ],
-    out: Annotated[
-        list[Path] | None,
-        typer.Option("--out", "-o", metavar="OUT", help=".npy, .png, .tif or .zarr."),
-    ] = None,
-    form: Annotated[
-        str,
-        typer.Option(
-            "--as",
-            metavar="FORM",
-            help="float32, probabilities, argmax, threshold:0.5 or uint8.",
-        ),
-    ] = "float32",
-    memory: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="The most the process may hold, such as 2GB."),
-    ] = None,
-    region: Annotated[
-        str | None,
-        typer.Option(metavar="Y0:Y1,X0:X1", help="This part of the output alone."),
-    ] = None,
-    level: Annotated[int, typer.Option(metavar="N", help="Of a pyramid; 0 is the largest.")] = 0,
-    layout: Annotated[
-        str | None,
-        typer.Option(metavar="AXES", help="What the image's axes mean: HW, HWC, CHW …"),
-    ] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Whole-number samples as they are.")] = False,
-    band: Annotated[
-        int | None, typer.Option(metavar="ROWS", min=1, help="Rows that enter at a time.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(metavar="cpu|cuda", help="Where to run.")] = None,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Print what would happen, and do nothing.")
-    ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an unfinished run of the same settings.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="The plan or the figures as JSON.")] = False,
+    net: options.Net,
+    image: options.Images,
+    out: options.Outs = None,
+    form: options.Form = "float32",
+    memory: options.Memory = None,
+    region: options.Region = None,
+    level: options.Level = 0,
+    layout: options.Layout = None,
+    raw: options.Raw = False,
+    band: options.Band = None,
+    device: options.Device = None,
+    plan: options.PlanOnly = False,
+    resume: options.Resume = False,
+    force: options.Force = False,
+    json: options.Json = False,
 ) -> None:
     """Run a network over an image of any size: the whole pass's answer, in bounded memory."""
     if not plan and not out:
         raise BadValue("no output", cure="name one with -o, or ask for --plan")
-    if memory is not None:
-        from eyeshot.engine.running import parse_bytes
-
-        parse_bytes(memory)
-    options: dict[str, Any] = {
-        "form": form,
-        "region": None if region is None else parse_region(region),
-        "band": band,
-        "raw": raw,
-        "device": device,
-    }
-    _run(net, image, out or [], options, memory, (level, layout), (plan, resume, force, json))
+    box = None if region is None else parse_region(region)
+    files = _Files(image, out or [], level, layout, resume=resume, force=force)
+    settings = {"form": form, "region": box, "band": band, "raw": raw, "device": device}
+    with ExitStack() as stack:
+        job = _settle(stack, net, files, memory, settings)
+        if plan:
+            _show_plan(job, json)
+        else:
+            _carry_out(stack, job, files, json)
 
 
 def parse_region(text: str) -> list[tuple[int, int]]:
@@ -116,41 +83,50 @@ def parse_region(text: str) -> list[tuple[int, int]]:
         raise BadValue(f"--region {text}", cure="give rows and columns: 0:512,0:512") from None
 
 
-def _run(
-    net: str,
-    images: list[Path],
-    outs: list[Path],
-    options: dict[str, Any],
-    memory: str | None,
-    reading: tuple[int, str | None],
-    flags: tuple[bool, bool, bool, bool],
-) -> None:
-    from contextlib import ExitStack
+@dataclass(frozen=True)
+class _Files:
+    """What is read and how, what is written and how."""
 
-    from eyeshot.engine.executing import execute
+    images: list[Path]
+    outs: list[Path]
+    level: int
+    layout: str | None
+    resume: bool
+    force: bool
+
+
+def _settle(
+    stack: ExitStack, net: str, files: _Files, memory: str | None, settings: dict[str, Any]
+) -> Job:
+    """Everything that is known before the run begins; the images stay open as long as ``stack``."""
     from eyeshot.engine.jobs import make_job
     from eyeshot.engine.resuming import look_up
-    from eyeshot.engine.running import finish, open_sinks, opened, parse_bytes
+    from eyeshot.engine.running import opened, parse_bytes
     from eyeshot.inspection.locating import locate_runnable
 
-    plan_only, resume, force, json = flags
+    allowed = parse_bytes(memory)
     network = locate_runnable(net, lambda line: notes.print(line, markup=False, soft_wrap=True))
-    with ExitStack() as stack:
-        sources = [stack.enter_context(opened(path, network, *reading)) for path in images]
-        begun = look_up(outs) if resume else None
-        job = make_job(network, sources, memory=parse_bytes(memory), begun=begun, **options)
-        if plan_only:
-            _show_plan(job, json)
-            return
-        for source in sources:
-            stated = f"{source.name}: {source.layout}; {job.preparation.stated(source.dtype)}"
-            notes.print(stated, markup=False, soft_wrap=True)
-        sinks = open_sinks(job, outs, images, force=force, resume=resume)
-        for sink in sinks.values():
-            stack.enter_context(sink)
-        with _Bar(job) as bar:
-            report = execute(job, sinks, bar.update)
-        results = [finish(job, name, sink) for name, sink in sinks.items()]
+    sources = [
+        stack.enter_context(opened(path, network, files.level, files.layout))
+        for path in files.images
+    ]
+    begun = look_up(files.outs) if files.resume else None
+    return make_job(network, sources, memory=allowed, begun=begun, **settings)
+
+
+def _carry_out(stack: ExitStack, job: Job, files: _Files, json: bool) -> None:
+    from eyeshot.engine.executing import execute
+    from eyeshot.engine.running import finish, open_sinks
+
+    for source in job.sources.values():
+        stated = f"{source.name}: {source.layout}; {job.preparation.stated(source.dtype)}"
+        notes.print(stated, markup=False, soft_wrap=True)
+    sinks = open_sinks(job, files.outs, files.images, force=files.force, resume=files.resume)
+    for sink in sinks.values():
+        stack.enter_context(sink)
+    with _Bar(job) as bar:
+        report = execute(job, sinks, bar.update)
+    results = [finish(job, name, sink) for name, sink in sinks.items()]
     _show_report(job, report, [str(result) for result in results], json)
 
 

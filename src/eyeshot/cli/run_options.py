@@ -1,0 +1,46 @@
+"""The options of ``eyeshot run``, each with its name, its type and its help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Net = Annotated[
+    str,
+    typer.Argument(metavar="NET", help="A run folder, file.py:Class, or package.module:callable."),
+]
+Images = Annotated[
+    list[Path],
+    typer.Argument(metavar="IMAGE…", help="PNG, JPEG, TIFF, .npy or Zarr; one for each input."),
+]
+Outs = Annotated[
+    list[Path] | None,
+    typer.Option("--out", "-o", metavar="OUT", help=".npy, .png, .tif or .zarr."),
+]
+Form = Annotated[
+    str,
+    typer.Option(
+        "--as", metavar="FORM", help="float32, probabilities, argmax, threshold:0.5 or uint8."
+    ),
+]
+Memory = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="The most the process may hold, such as 2GB.")
+]
+Region = Annotated[
+    str | None, typer.Option(metavar="Y0:Y1,X0:X1", help="This part of the output alone.")
+]
+Level = Annotated[int, typer.Option(metavar="N", help="Of a pyramid; 0 is the largest.")]
+Layout = Annotated[
+    str | None, typer.Option(metavar="AXES", help="What the image's axes mean: HW, HWC, CHW …")
+]
+Raw = Annotated[bool, typer.Option("--raw", help="Whole-number samples as they are.")]
+Band = Annotated[int | None, typer.Option(metavar="ROWS", min=1, help="Rows that enter at a time.")]
+Device = Annotated[str | None, typer.Option(metavar="cpu|cuda", help="Where to run.")]
+PlanOnly = Annotated[bool, typer.Option("--plan", help="Print what would happen, and do nothing.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with an unfinished run of the same settings.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
+Json = Annotated[bool, typer.Option("--json", help="The plan or the figures as JSON.")]

@@ -1,0 +1,131 @@
+"""``eyeshot run``: the file it writes, the plan it prints, and every way to ask it wrongly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eyeshot import images
+from eyeshot.cli import main
+from tests.engine.law import noise, whole
+from tests.engine.runner import network
+
+NET = """
+from tests.engine.runner import network
+
+
+def build():
+    return network()
+"""
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> str:
+    file = tmp_path / "made.py"
+    file.write_text(NET)
+    return f"{file}:build"
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "image.npy"
+    np.save(path, noise(1, 64, 48).numpy())
+    return path
+
+
+def run(*arguments: object) -> int:
+    return main(["run", *map(str, arguments)])
+
+
+def test_it_writes_the_whole_pass(
+    net: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.npy"
+    assert run(net, image, "-o", out, "--band", 16) == 0
+    (truth,) = whole(network(), noise(1, 64, 48))
+    np.testing.assert_allclose(np.load(out), truth, atol=1e-5 * np.abs(truth).max())
+    captured = capsys.readouterr()
+    assert captured.out == f"{out}\n"
+    assert "float32 samples as they are" in captured.err
+    assert "bands of 16 rows" in captured.err
+
+
+def test_a_region_in_a_form(net: str, image: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.png"
+    assert run(net, image, "-o", out, "--as", "argmax", "--region", "8:40,3:21") == 0
+    (truth,) = whole(network(), noise(1, 64, 48))
+    assert np.array_equal(images.read(out), truth.argmax(0)[8:40, 3:21])
+
+
+def test_the_figures_as_json(
+    net: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.npy"
+    assert run(net, image, "-o", out, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["outputs"] == [str(out)]
+    assert told["multiply_adds"] == told["planned_multiply_adds"] > 0
+    assert told["megapixels"] == pytest.approx(64 * 48 / 1e6)
+    assert told["strips"] == 1
+
+
+def test_the_plan_and_nothing_else(
+    net: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(tmp_path.iterdir())
+    assert run(net, image, "--plan", "--band", 8) == 0
+    printed = capsys.readouterr().out
+    for word in ("8 rows at a time", "1 (1.00)", "peak memory", "waits for", "head"):
+        assert word in printed
+    assert run(net, image, "--plan", "--json", "--band", 8) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["band_rows"] == 8
+    assert told["redundancy"] == 1.0
+    assert told["predicted_seconds"] > 0
+    assert sorted(tmp_path.iterdir()) == before
+
+
+WRONG: dict[str, tuple[list[str], str]] = {
+    "no output": ([], "no output; name one with -o, or ask for --plan"),
+    "a region in words": (["-o", "OUT", "--region", "all"], "--region all; give rows and columns"),
+    "memory in words": (["-o", "OUT", "--memory", "lots"], "lots"),
+    "too little memory": (["-o", "OUT", "--memory", "1MB"], "the least that can is"),
+    "two outputs": (["-o", "OUT", "-o", "OUT2"], "2 outputs named and the network has 1"),
+    "a form unheard of": (["-o", "OUT", "--as", "jpeg"], "form 'jpeg'"),
+    "a layout that is not": (
+        ["-o", "OUT", "--layout", "HWC"],
+        "first layer takes 1; give another image",
+    ),
+    "a file of no kind": (["-o", "OUT.jpeg"], "output suffix '.jpeg'"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_asked_wrongly(
+    name: str, net: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, told = WRONG[name]
+    before = sorted(tmp_path.iterdir())
+    paths = {"OUT": "out.npy", "OUT2": "out2.npy", "OUT.jpeg": "out.jpeg"}
+    placed = [str(tmp_path / paths[one]) if one in paths else one for one in arguments]
+    assert run(net, image, *placed) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert told in captured.err.replace("\n", " ")
+    assert "Traceback" not in captured.err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_output_that_exists_is_kept(
+    net: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.npy"
+    out.write_bytes(b"dear to somebody")
+    assert run(net, image, "-o", out) == 2
+    assert "--force" in capsys.readouterr().err
+    assert out.read_bytes() == b"dear to somebody"
+    assert run(net, image, "-o", out, "--force") == 0
+    assert np.load(out).shape == (2, 64, 48)
