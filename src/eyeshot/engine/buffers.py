@@ -15,7 +15,8 @@ class LineBuffer:
     whose rows are all used at once is handed over as it is, with no copy at all.
 
     Rows that a resumed run passes over come as tensors on torch's meta device, which have a shape
-    and no memory. So all other rows come to lie where they lay in the uninterrupted run.
+    and no memory. So all other rows come to lie where they lay in the uninterrupted run. Where
+    one of its calls reads rows passed over beside others, they are nought.
 
     Attributes:
         rows: the rows held, in the coordinates of the whole picture.
@@ -53,13 +54,15 @@ class LineBuffer:
     def room(self, count: int) -> torch.Tensor | None:
         """Where the next ``count`` rows belong; None where they are taken over as they come."""
         room = self._reserve(count)
-        if room is not None and room.is_meta:  # the first rows that are not passed over
-            self._store = _rows_together(list(self._store.shape), self._dim or 0, self._empty)
+        if room is not None and room.is_meta:
+            self._materialise()
             room = self._next(count)
         return room
 
     def window(self, rows: Interval) -> torch.Tensor:
         """A view of some of the rows held."""
+        if self._store.is_meta:
+            self._materialise()
         if self._dim is None:
             return self._store
         if not rows:
@@ -105,8 +108,13 @@ class LineBuffer:
     def _fill(self, value: torch.Tensor, count: int) -> None:
         """Copy rows to where they belong, in a store of their own type."""
         if self._store.dtype != value.dtype:  # nothing but rows passed over lies in it
-            self._store = torch.empty_like(self._store, dtype=value.dtype)
+            self._store = torch.zeros_like(self._store, dtype=value.dtype)
         self._next(count).copy_(value)
+
+    def _materialise(self) -> None:
+        """Give rows passed over a memory: the first others follow, or a call reads them."""
+        shape = list(self._store.shape)
+        self._store = _rows_together(shape, self._dim or 0, self._empty).zero_()
 
 
 def _rows_together(shape: list[int], dim: int, like: torch.Tensor) -> torch.Tensor:

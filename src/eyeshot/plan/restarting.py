@@ -2,8 +2,10 @@
 
 An operator's last bit may depend on how many rows it is given at once: a sigmoid is computed by
 vectors of numbers, and those left over at the end of a call in another way. So a run that goes on
-repeats the very calls of the uninterrupted one. It walks them by counts, and computes those alone
-whose rows are still asked for.
+repeats the very calls of the uninterrupted one, on rows as many. It walks them by counts, and
+makes those alone that give a row which is still asked for. Of a call's other rows no answer is
+asked, so what those are computed from does not matter: it is nought, and no call before is made
+for its sake.
 """
 
 from __future__ import annotations
@@ -19,7 +21,11 @@ from eyeshot.plan.walking import Walk, pushes
 
 
 def first_rows(
-    graph: Graph, boxes: Mapping[str, Region], wanted: Mapping[str, int], band: int
+    graph: Graph,
+    boxes: Mapping[str, Region],
+    wanted: Mapping[str, int],
+    band: int,
+    apart: bool = True,
 ) -> dict[str, int]:
     """The first row of each node that a run must compute to give outputs from some row on.
 
@@ -28,6 +34,9 @@ def first_rows(
         boxes: what the uninterrupted run computes of each node, in one strip.
         wanted: of each output, the first row that is still to be given.
         band: rows that enter at a time.
+        apart: no kernel mixes what it computes one output row from with what it computes another
+            from. By a Fourier or a Winograd transform they do, in their last bits; then all rows
+            of a call must be as they were, and so must be all that those were computed from.
 
     Returns:
         For each node the row at which a call of the uninterrupted run begins; for each output the
@@ -35,18 +44,23 @@ def first_rows(
     """
     calls = _Calls(graph, boxes, band)
     asked = {name: box[0].hi for name, box in boxes.items()}
+    first = dict(asked)
     for name, row in wanted.items():
-        if row < boxes[name][0].hi:
-            asked[name] = _before(calls.pushes[name], row)
+        if row < first[name]:
+            first[name] = _before(calls.pushes[name], row)
+            asked[name] = row if apart else first[name]
     for progress in reversed(list(calls.schedule)):
-        name, box = progress.node.name, progress.box
-        if asked[name] >= box[0].hi:
+        name = progress.node.name
+        if asked[name] >= progress.box[0].hi:
             continue
-        asked[name] = _before(calls.begin[name], asked[name])
+        first[name] = min(first[name], _before(calls.begin[name], asked[name]))
+        origin = asked[name] if apart else first[name]
         for edge in progress.node.edges:
-            first = _reads_from(progress, edge, calls.schedule[edge.source], asked[name])
-            asked[edge.source] = min(asked[edge.source], first)
-    return asked
+            source = calls.schedule[edge.source]
+            asked[edge.source] = min(
+                asked[edge.source], _reads_from(progress, edge, source, origin)
+            )
+    return first
 
 
 class _Calls(Walk):
