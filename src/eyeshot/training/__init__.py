@@ -128,6 +128,7 @@ def _run(
     convert_conv2d_weight_memory_format(net, torch.channels_last)
     average = Average(net, recipe.average) if recipe.average else None
     fabric = make_fabric(recipe)
+    task: Task = make_task(config, data, whole_batches=recipe.devices > 1)
     if not fabric.is_global_zero:
         progress = Silence()  # several devices are several processes; one of them speaks
     elif not prepare(place, config, resume=resume, force=force) and resume:
@@ -139,7 +140,6 @@ def _run(
         average.net.to(fabric.device)
     if (place / LAST / checkpoint.FILE).is_file():
         position = checkpoint.restore(place / LAST, net, average, optimizer)
-    task: Task = make_task(config, data, whole_batches=fabric.world_size > 1)
     training = Training(
         config,
         task,

@@ -16,8 +16,9 @@ _OPTIONS = {
     "learning_rate": "--lr",
     "data": "the data",
     "data_folder": "--data",
-    "fingerprint": "the data's fingerprint",
+    "fingerprint": "the data, by its fingerprint,",
 }
+_FOLLOWING = ("fingerprint", "classes", "channels", "mean", "std", "steps")
 _PAGE = "report.html"
 
 
@@ -88,13 +89,15 @@ def _check_same(folder: Path, config: RunConfig) -> None:
             cure="train anew with --force",
         )
     old = RunConfig.read(folder / CONFIG)
-    for name, before, now in _differences(old, config):
+    # What follows from other settings is told only where none of those is another.
+    found = sorted(_differences(old, config), key=lambda one: one[0] in _FOLLOWING)
+    for name, before, now in found:
         option = _OPTIONS.get(name, "--" + name.replace("_", "-"))
         if name == "size" and config.task != "classify":
             option = "--crop"
         raise BadValue(
             f"{option} is {now!r}, and the run in {folder} was started with {before!r}",
-            cure=f"resume with the same {option}, or name another folder with --out",
+            cure=f"resume with the same {option.strip(',')}, or name another folder with --out",
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.runs import Recipe
+from eyeshot.training.augmentation import AUGMENTATIONS
 from eyeshot.training.losses import LOSSES
 
 # Chosen on the last 10,000 of MNIST's 60,000 training digits and on a fifth of the 8,000 digits of
@@ -93,6 +94,7 @@ def choose_crop_recipe(
         BadValue: a setting is out of range.
     """
     given = given_settings(settings)
+    given["augment"] = choose_augmentations(task, given.get("augment"))
     loss = given.pop("loss", "l1" if task == "restore" else "dice+ce")
     if task == "restore" and loss not in LOSSES:
         raise UnknownName("loss", loss, LOSSES)
@@ -110,7 +112,6 @@ def choose_crop_recipe(
         steps=steps,
         loss=loss,
         class_weights=weights,
-        augment="flips,turns,elastic,intensity" if task == "segment" else "flips,turns",
         average=0.99,
         precision="auto",
     )
@@ -118,6 +119,26 @@ def choose_crop_recipe(
     if recipe.steps < 1:
         raise BadValue(f"steps is {recipe.steps}", cure="use 1 or more")
     return recipe
+
+
+def choose_augmentations(task: str, wanted: str | None) -> str:
+    """What is done to crops at random, names with commas between them, or "none".
+
+    Masks stand all there is. Of pictures to be restored, shapes and tones are left as they are:
+    what was recorded is what is to be mended.
+
+    Raises:
+        UnknownName: a name that is none of :data:`AUGMENTATIONS`.
+    """
+    if wanted is None:
+        return ",".join(AUGMENTATIONS) if task == "segment" else "flips,turns"
+    if wanted.strip() == "none":
+        return "none"
+    names = [name.strip() for name in wanted.split(",")]
+    for name in names:
+        if name not in AUGMENTATIONS:
+            raise UnknownName("augmentation", name, (*AUGMENTATIONS, "none"))
+    return ",".join(name for name in AUGMENTATIONS if name in names)
 
 
 def choose_class_weights(wanted: str | Sequence[float], counts: Sequence[int]) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from eyeshot.data.pairs import Crops, CropSampler, Pairs
 from eyeshot.engine.networks import Traced, trace
-from eyeshot.errors import BadValue
+from eyeshot.errors import BadValue, Failure
 from eyeshot.nets import UNet, UNetSpec
 from eyeshot.runs import RunConfig, build_net
 from eyeshot.training.augmentation import augment_crops
@@ -81,7 +81,16 @@ class CropLearning:
 
     @contextmanager
     def _judged(self, net: nn.Module) -> Iterator[Traced]:
-        """``net`` in eval mode, as the engine takes it; traced once for all epochs."""
+        """``net`` in eval mode, as the engine takes it; traced once for all epochs.
+
+        Raises:
+            Failure: the last steps drove a weight to where it is no number.
+        """
+        if not all(bool(tensor.isfinite().all()) for tensor in net.state_dict().values()):
+            raise Failure(
+                "a weight of the network is no number any more",
+                cure="train anew with a lower --lr; the checkpoint before it is kept",
+            )
         if self._traced is None or self._traced.module is not net:
             self._traced = trace(net, mean=self._config.mean, std=self._config.std)
         training = net.training

@@ -1,0 +1,178 @@
+"""Dice, IoU and boundary F1 on whole pictures, against their definitions on whole arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+from torch import Tensor, nn
+
+from eyeshot.data.pairs import load_pairs
+from eyeshot.engine.networks import trace
+from eyeshot.evaluation import MaskEvaluation, passes
+from eyeshot.evaluation.boundaries import BoundaryCount
+from eyeshot.evaluation.segmentation import judge_masks
+
+Labels = NDArray[np.int64]
+
+
+def edge_of(labels: Labels, label: int) -> NDArray[np.bool_]:
+    """Pixels of the class with one of four neighbours that is of another, both judged."""
+    edge = np.zeros(labels.shape, bool)
+    for y, x in zip(*np.nonzero(labels == label), strict=True):
+        for down, right in ((0, 1), (1, 0), (0, -1), (-1, 0)):
+            v, u = y + down, x + right
+            if 0 <= v < labels.shape[0] and 0 <= u < labels.shape[1]:
+                edge[y, x] |= labels[v, u] not in (label, -1)
+    return edge
+
+
+def f1_by_definition(said: Labels, truth: Labels, label: int, tolerance: int) -> float | None:
+    """By the distance from each boundary pixel to the other boundary."""
+    ours, theirs = edge_of(said, label), edge_of(truth, label)
+    if not ours.any() and not theirs.any():
+        return None
+    if not ours.any() or not theirs.any():
+        return 0.0
+    precision = (ndimage.distance_transform_edt(~theirs)[ours] <= tolerance).mean()
+    recall = (ndimage.distance_transform_edt(~ours)[theirs] <= tolerance).mean()
+    both = precision + recall
+    return float(2 * precision * recall / both) if both else 0.0
+
+
+@given(
+    seed=st.integers(0, 9999),
+    height=st.integers(1, 30),
+    width=st.integers(1, 20),
+    classes=st.integers(2, 4),
+    tolerance=st.integers(0, 3),
+    step=st.integers(1, 12),
+)
+@settings(max_examples=60)
+def test_boundaries_counted_by_windows_are_those_of_the_whole(
+    seed: int, height: int, width: int, classes: int, tolerance: int, step: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(-1, classes, (2, height // 4 + 1, width // 4 + 1))
+    said, truth = coarse.repeat(4, 1).repeat(4, 2)[:, :height, :width]
+    said = np.where(truth < 0, -1, np.abs(said))
+    count = BoundaryCount(classes, tolerance)
+    for start in range(0, height, step):
+        stop = min(height, start + step)
+        top, bottom = max(0, start - count.halo), min(height, stop + count.halo)
+        count.add(said[top:bottom], truth[top:bottom], slice(start - top, stop - top))
+    expected = [f1_by_definition(said, truth, label, tolerance) for label in range(classes)]
+    assert count.f1() == [None if e is None else pytest.approx(e) for e in expected]
+
+
+class Threshold(nn.Module):
+    """Class 1 where a pixel is bright, by a convolution that the engine can run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(1, 2, 1)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1))
+            self.head.bias.copy_(torch.tensor([0.5, -0.5]))  # type: ignore[union-attr]
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(x)
+        return scores
+
+
+def write_pair(folder: Path, name: str, picture: Labels, mask: Labels) -> None:
+    for kind, pixels in (("image", picture), ("label", mask)):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / kind / f"{name}.png")
+
+
+def made(root: Path, *, ignore: bool = False) -> tuple[Path, list[Labels], list[Labels]]:
+    """A folder whose masks and whose answers (bright or not) are known: those to judge by."""
+    generator = np.random.default_rng(4)
+    masks, answers = [], []
+    for number, size in enumerate(((30, 20), (41, 33), (24, 50))):
+        truth = (ndimage.gaussian_filter(generator.normal(size=size), 3) > 0).astype(np.int64)
+        said = np.where(generator.random(size) < 0.1, 1 - truth, truth)
+        hidden = ignore & (generator.random(size) < 0.05)
+        part = root / "cells" / ("val" if number else "train")
+        write_pair(part, str(number), said * 200, np.where(hidden, 7, truth * 255))
+        masks.append(np.where(hidden, -1, truth))
+        answers.append(said)
+    if ignore:
+        (root / "cells" / "classes.yaml").write_text("ground: 0\ncell: 255\nignore: 7\n")
+    return root / "cells", masks[1:], answers[1:]
+
+
+def judged(folder: Path) -> MaskEvaluation:
+    pairs = load_pairs(folder)
+    return judge_masks(trace(Threshold().eval(), mean=(0.0,), std=(1.0,)), pairs, pairs.validation)
+
+
+@pytest.mark.parametrize("ignore", [False, True])
+@pytest.mark.parametrize("window", [2**21, 100])
+def test_figures_by_counting(
+    ignore: bool, window: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passes, "_WINDOW", window)
+    folder, truths, answers = made(tmp_path, ignore=ignore)
+    found = judged(folder)
+    truth = np.concatenate([t.ravel() for t in truths])
+    said = np.concatenate([a.ravel() for a in answers])[truth >= 0]
+    truth = truth[truth >= 0]
+    assert found.confusion.sum() == len(truth)
+    assert found.accuracy == pytest.approx((truth == said).mean())
+    for label, one in enumerate(found.per_class):
+        a, b = said == label, truth == label
+        assert one.pixels == b.sum()
+        assert one.dice == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()))
+        assert one.iou == pytest.approx((a & b).sum() / (a | b).sum())
+        assert one.precision == pytest.approx((a & b).sum() / a.sum())
+        assert one.recall == pytest.approx((a & b).sum() / b.sum())
+    assert found.dice == pytest.approx(np.mean([one.dice for one in found.per_class]))
+    assert [picture.name for picture in found.pictures] == ["1", "2"]
+    assert found.to_json()["boundary_tolerance"] == 2
+
+
+def test_boundary_f1_of_one_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "_WINDOW", 90)
+    folder, truths, answers = made(tmp_path)
+    for path in (folder / "val").rglob("2.png"):
+        path.unlink()
+    found = judged(folder)
+    for label, one in enumerate(found.per_class):
+        expected = f1_by_definition(answers[0], truths[0], label, 2)
+        assert one.boundary_f1 == pytest.approx(expected)
+
+
+def test_a_large_answer_goes_through_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _, _ = made(tmp_path)
+    before = judged(folder)
+    monkeypatch.setattr(passes, "_HELD", 0)
+    monkeypatch.setattr(passes, "_WINDOW", 60)
+    after = judged(folder)
+    assert after.to_json() == before.to_json()
+
+
+def test_a_class_that_is_nowhere_counts_for_nothing(tmp_path: Path) -> None:
+    folder, _, _ = made(tmp_path)
+    (folder / "classes.yaml").write_text("ground: 0\ncell: 255\nghost: 9\n")
+    pairs = load_pairs(folder)
+
+    class Three(Threshold):
+        def forward(self, x: Tensor) -> Tensor:
+            scores = super().forward(x)
+            return torch.cat([scores, scores[:, :1] - 9], 1)
+
+    found = judge_masks(trace(Three().eval()), pairs, pairs.validation)
+    ghost = found.per_class[2]
+    assert (ghost.pixels, ghost.dice, ghost.iou, ghost.boundary_f1) == (0, None, None, None)
+    assert found.dice == pytest.approx(judged(made(tmp_path / "again")[0]).dice)
