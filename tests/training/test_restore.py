@@ -1,0 +1,107 @@
+"""Pictures learned from pictures, by the same loop."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import eyeshot
+from eyeshot.errors import BadValue, UnknownName
+from eyeshot.evaluation import RestorationEvaluation
+from eyeshot.runs import LAST_WEIGHTS, METRICS, WEIGHTS, Run
+from eyeshot.training import Settings, train
+from eyeshot.training.losses import restoration_loss
+from eyeshot.training.tasks.crops import Targets
+from eyeshot.training.tasks.restoration import Restoration
+
+from .cells import write_noisy
+from .test_segment import Stop, StopAt
+
+TINY: dict[str, int | str] = {"base": 8, "depth": 1}
+QUICK: Settings = {"epochs": 2, "steps": 4, "batch_size": 2, "precision": "32-true"}
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_noisy(tmp_path_factory.mktemp("data") / "noisy")
+
+
+def restore(noisy: Path, out: Path, **changes: Any) -> Run:
+    options: dict[str, Any] = {"crop": (40, 40), "model_arguments": TINY, "progress": False}
+    return train(noisy, task="restore", out=out, **{**options, **QUICK, **changes})
+
+
+@pytest.mark.parametrize("loss", ["l1", "mse"])
+def test_it_takes_noise_away(loss: str, noisy: Path, tmp_path: Path) -> None:
+    run = restore(noisy, tmp_path, loss=loss, epochs=3, steps=60, learning_rate=0.01)
+    found = eyeshot.evaluate(run)
+    assert isinstance(found, RestorationEvaluation)
+    for picture in found.pictures:
+        assert picture.psnr > picture.given_psnr + 4
+        assert picture.ssim > picture.given_ssim
+    with (tmp_path / METRICS).open() as file:
+        rows = list(csv.DictReader(file))
+    assert max(float(row["validation_psnr"]) for row in rows) == pytest.approx(found.psnr, 1e-4)
+    assert run.config.outputs == 1
+    assert run.config.classes == ()
+    assert run.config.recipe.loss == loss
+
+
+def test_the_answer_is_a_picture(noisy: Path, tmp_path: Path) -> None:
+    run = restore(noisy, tmp_path / "run", epochs=1, steps=60, learning_rate=0.01)
+    path = noisy / "image" / "0.png"
+    eyeshot.run(run, path, tmp_path / "clean.png", form="uint8")
+    written = np.array(Image.open(tmp_path / "clean.png")).astype(float)
+    wanted = np.array(Image.open(noisy / "target" / "0.png")).astype(float)
+    given_pixels = np.array(Image.open(path)).astype(float)
+    assert np.abs(written - wanted).mean() < np.abs(given_pixels - wanted).mean()
+
+
+def test_cut_off_and_resumed(noisy: Path, tmp_path: Path) -> None:
+    restore(noisy, tmp_path / "whole")
+    for steps in (2, 5):
+        with pytest.raises(Stop):
+            restore(
+                noisy, tmp_path / "cut", progress=StopAt(steps), checkpoint_seconds=0, force=True
+            )
+        restore(noisy, tmp_path / "cut", resume=True)
+        for name in (WEIGHTS, LAST_WEIGHTS):
+            whole, cut = ((tmp_path / run / name).read_bytes() for run in ("whole", "cut"))
+            assert whole == cut
+
+
+def test_the_training_psnr_is_of_valid_pixels_clipped(noisy: Path, tmp_path: Path) -> None:
+    task = object.__new__(Restoration)
+    outputs = torch.tensor([[[[0.5, 1.4], [9.0, -0.2]]]])
+    wanted = torch.tensor([[[[0.25, 1.0], [0.0, 0.0]]]])
+    valid = torch.tensor([[[True, True], [False, True]]])
+    loss = restoration_loss("l1", outputs, wanted, valid)
+    sums = task.sums(loss, outputs, Targets(wanted, valid))
+    assert float(sums[0]) == pytest.approx((0.25 + 0.4 + 0.2) / 3)
+    assert float(sums[1]) == pytest.approx(10 * np.log10(1 / (0.25**2 / 3)), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"class_weights": "balanced"}, "class_weights is for the task segment"),
+        ({"label_smoothing": 0.1}, "label_smoothing is for the task classify"),
+    ],
+)
+def test_options_of_other_tasks(
+    options: dict[str, Any], told: str, noisy: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BadValue, match=told):
+        restore(noisy, tmp_path / "run", **options)
+
+
+def test_a_loss_unheard_of(noisy: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match=r"unknown loss 'huber'; .*l1, mse"):
+        restore(noisy, tmp_path / "run", loss="huber")
+    assert not (tmp_path / "run").exists()
