@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry import Fields
-from eyeshot.inspection.sizes import AcceptedSizes, accepted_sizes
-from eyeshot.inspection.trials import accepted_by_maps
+from eyeshot.geometry.sizes import certainly_takes
+from eyeshot.inspection.acceptance import AcceptedSizes, accepted_sizes
 from tests import zoo
 
 
@@ -116,8 +116,8 @@ def test_a_real_forward_pass_agrees(name: str) -> None:
 def test_sizes_of_a_flattened_net_are_not_told_by_maps_alone() -> None:
     net = _flattened(196).eval()
     graph = graph_of(net, (1, 28, 28))
-    assert accepted_by_maps(graph, 0, 28) is True
-    assert accepted_by_maps(graph, 0, 40) is None
+    assert certainly_takes(graph, 0, 28) is True
+    assert certainly_takes(graph, 0, 40) is None
     assert accepted_sizes(graph, None, Fields(graph)) == ()
 
 

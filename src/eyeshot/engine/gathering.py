@@ -14,7 +14,6 @@ import torch
 from eyeshot.errors import Unsupported
 from eyeshot.graph import Kind, Node
 
-
 _OVER_POSITIONS = ("adaptive", "batch_norm", "instance_norm", "group_norm")
 """What begins so runs over all positions without naming them."""
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from eyeshot.axes import AxisMap, Broadcast, Everything, Pad, Window
+from eyeshot.axes import AxisMap, Broadcast, Everything, Identity, Pad, Resize, Window
 from eyeshot.graph import Edge, Graph, Kind, Node
 
 _SLIDES = re.compile(r"(conv|max_pool|avg_pool)\d?d?")
 _RESHAPES = ("view", "reshape", "flatten", "unflatten", "_unsafe_view")
+_CUTS = ("slice", "narrow", "chunk", "split", "split_with_sizes", "select", "unbind")
 _FARTHEST = 256
 
 
@@ -32,6 +33,12 @@ def extents(graph: Graph, axis: int, n: int) -> dict[str, int] | Clash:
     Inputs that have the first one's extent follow it; others keep theirs. Nodes behind an operator
     without a rule are left out.
     """
+    found, clash = _walk(graph, axis, n)
+    return found if clash is None else clash
+
+
+def _walk(graph: Graph, axis: int, n: int) -> tuple[dict[str, int], Clash | None]:
+    """The positions of every node up to the first that clashes."""
     asked = graph.nodes[graph.inputs[0]].extents[axis]
     found: dict[str, int] = {}
     for node in graph:
@@ -41,9 +48,9 @@ def extents(graph: Graph, axis: int, n: int) -> dict[str, int] | Clash:
         elif node.kind is not Kind.UNSUPPORTED and all(e.source in found for e in node.edges):
             count = _count(graph, node, axis, found)
             if isinstance(count, Clash):
-                return count
+                return found, count
             found[node.name] = count
-    return found
+    return found, None
 
 
 def leftovers(graph: Graph, axis: int, sizes: dict[str, int]) -> dict[str, int]:
@@ -96,6 +103,23 @@ def takes(graph: Graph, axis: int, n: int, *, clean: bool = False) -> bool:
     if isinstance(sizes, Clash):
         return False
     return not (clean and leftovers(graph, axis, sizes))
+
+
+def certainly_takes(graph: Graph, axis: int, n: int) -> bool | None:
+    """Whether the network takes ``n`` positions along an axis, if its maps alone can tell.
+
+    None where an operator on the way holds numbers of the size that was traced (a reshape, a crop
+    to a skip's size): at another size the network might choose others.
+    """
+    if n == graph.nodes[graph.inputs[0]].extents[axis]:
+        return True
+    found, clash = _walk(graph, axis, n)
+    for node in graph:
+        if node.operator != "input" and not _tells(graph, node, axis, found):
+            return None
+        if clash is not None and node.name == clash.node:
+            return False
+    return True
 
 
 def nearest_sizes(graph: Graph, *, clean: bool = False) -> list[tuple[int, ...]]:
@@ -165,6 +189,35 @@ def _through(graph: Graph, node: Node, edge: Edge, axis: int, n: int) -> int | C
         return Clash(node.name, f"{n} positions are too few to be reflected")
     count = step.extent(n)
     return count if count > 0 else Clash(node.name, f"no position is left of {n}")
+
+
+def _tells(graph: Graph, node: Node, axis: int, found: dict[str, int]) -> bool:
+    """Whether a node's maps are those of every size, and not only of the one traced."""
+    if node.kind is Kind.UNSUPPORTED:
+        return False
+    steps = [edge.axes[axis] for edge in node.edges]
+    if all(isinstance(step, Broadcast) for step in steps):
+        return False
+    for edge, step in zip(node.edges, steps, strict=True):
+        if node.operator in _RESHAPES or node.kind is Kind.NEITHER:
+            if not found[edge.source] == graph.nodes[edge.source].extents[axis] == 1:
+                return False
+        elif not _is_free(node, step):
+            return False
+    return True
+
+
+def _is_free(node: Node, step: AxisMap) -> bool:
+    """Whether a map holds no number of the size traced."""
+    if isinstance(step, Identity):
+        return True
+    if isinstance(step, Broadcast):
+        return not node.operator.startswith("expand")
+    if isinstance(step, Resize):
+        return step.factor is not None and not node.attributes.get("size")
+    if node.operator.startswith("adaptive"):
+        return isinstance(step, Everything)
+    return not isinstance(step, Pad) and node.operator not in _CUTS
 
 
 def _joins_along(node: Node, axis: int) -> bool:

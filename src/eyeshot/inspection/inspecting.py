@@ -15,10 +15,10 @@ from eyeshot.frontends.repair import trace
 from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry import Fields
 from eyeshot.graph import Graph
+from eyeshot.inspection.acceptance import accepted_sizes
 from eyeshot.inspection.reach import operator_counts, reaches
 from eyeshot.inspection.report import Inspection
 from eyeshot.inspection.rows import rows
-from eyeshot.inspection.sizes import accepted_sizes
 from eyeshot.inspection.units import UnitField, unit_field
 
 Size = Sequence[int] | Sequence[Sequence[int]]

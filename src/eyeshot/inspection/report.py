@@ -12,9 +12,9 @@ from eyeshot.files import write_aside
 from eyeshot.findings import Finding
 from eyeshot.geometry import Fields
 from eyeshot.graph import Graph
+from eyeshot.inspection.acceptance import AcceptedSizes
 from eyeshot.inspection.reach import OperatorCount, Reach
 from eyeshot.inspection.rows import Row
-from eyeshot.inspection.sizes import AcceptedSizes
 from eyeshot.inspection.units import UnitField, unit_field
 
 

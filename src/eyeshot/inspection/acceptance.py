@@ -14,8 +14,9 @@ from typing import Any
 from torch import nn
 
 from eyeshot.geometry import Fields
+from eyeshot.geometry.sizes import certainly_takes
 from eyeshot.graph import Graph
-from eyeshot.inspection.trials import Trial, accepted_by_maps, runner
+from eyeshot.inspection.trials import Trial, runner
 
 _LARGEST_STEP = 512
 _MOST_RUNS = 32
@@ -84,7 +85,7 @@ def accepted_sizes(
 
 def _can_be_tried(trial: Trial) -> bool:
     """Whether the maps tell, or else the network runs on shapes alone at the size traced."""
-    if accepted_by_maps(trial.graph, trial.axis, trial.asked + 1) is not None:
+    if certainly_takes(trial.graph, trial.axis, trial.asked + 1) is not None:
         return True
     return trial.run is not None and trial.run(trial.asked)
 
