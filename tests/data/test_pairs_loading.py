@@ -183,3 +183,14 @@ def test_moments_of_parts_are_moments_of_the_whole(parts: list[list[float]]) -> 
     assert moments.mean == pytest.approx([whole.mean()], abs=1e-12)
     expected = whole.std() if whole.std() > 1e-9 else 1.0
     assert moments.std == pytest.approx([expected], rel=1e-6, abs=1e-9)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([np.uint8, np.uint16, np.uint32]))
+def test_moments_of_whole_numbers_are_of_the_scaled_ones(seed: int, dtype: type) -> None:
+    samples = picture(seed, 2, 5, 9, dtype=dtype)
+    moments = Moments(2)
+    moments.add(samples[:, :2])
+    moments.add(samples[:, 2:])
+    scaled = samples / np.iinfo(dtype).max
+    assert moments.mean == pytest.approx(scaled.mean(axis=(1, 2)), rel=1e-6)
+    assert moments.std == pytest.approx(scaled.std(axis=(1, 2)), rel=1e-6)

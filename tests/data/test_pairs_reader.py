@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -182,3 +183,35 @@ def test_files_that_change_later_are_named(tmp_path: Path) -> None:
     images.write(pair.image, picture(1, 5, 5))
     with pytest.raises(BadFile, match="is 5×5 and was 9×7 before"):
         data.open_pair(pair, pairs)
+
+
+def test_of_a_tiled_file_the_tiles_of_the_window_are_read(tmp_path: Path) -> None:
+    for part, side in (("train", 1024), ("val", 128)):
+        for folder in ("image", "label"):
+            (tmp_path / part / folder).mkdir(parents=True)
+            array = mask(1, side, side)
+            path = tmp_path / part / folder / "a.tif"
+            tifffile.imwrite(path, array, tile=(128, 128), compression="zlib")
+    pairs = data.load_pairs(tmp_path)
+    with data.open_pair(pairs.train[0], pairs) as reader:
+        reader.image((500, 600), (500, 600))
+        reader.target((0, 100), (500, 600))
+        assert reader._image.decoded_chunks == 4
+        assert reader._target.decoded_chunks == 2
+
+
+def test_a_folder_is_looked_through_in_little_memory(tmp_path: Path) -> None:
+    for part, side in (("train", 8000), ("val", 80)):
+        for folder in ("image", "label"):
+            (tmp_path / part / folder).mkdir(parents=True)
+            array = np.zeros((side, side), np.uint8)
+            array[: side // 2] = 255
+            np.save(tmp_path / part / folder / "a.npy", array)
+    tracemalloc.start()
+    try:
+        pairs = data.load_pairs(tmp_path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert pairs.counts == (32_000_000, 32_000_000)
+    assert peak < 40_000_000  # and each file holds 64

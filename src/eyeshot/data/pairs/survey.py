@@ -44,11 +44,12 @@ class Moments:
         self.mean = np.zeros(channels)
         self.squares = np.zeros(channels)
 
-    def add(self, samples: NDArray[np.float32]) -> None:
-        """Take in samples (C, …)."""
-        flat = samples.reshape(len(samples), -1).astype(np.float64)
-        mean = flat.mean(axis=1)
-        self._join(flat.shape[1], mean, ((flat - mean[:, None]) ** 2).sum(axis=1))
+    def add(self, samples: NDArray[Any]) -> None:
+        """Take in samples (C, …) as they are stored; they count as scaled to 0…1."""
+        flat = samples.reshape(len(samples), -1)
+        found = [_moments(channel) for channel in flat]
+        means, squares = np.array(found).T
+        self._join(flat.shape[1], means, squares)
 
     def join(self, other: Moments) -> None:
         """Take in what ``other`` has seen."""
@@ -66,6 +67,20 @@ class Moments:
         """Of the population; 1 for a channel that never varies, so that one can divide by it."""
         std = np.sqrt(self.squares / max(self.count, 1))
         return np.where(std > 1e-9, std, 1.0)  # 16 bits vary by 1.5e-5 or not at all
+
+
+def _moments(samples: NDArray[Any]) -> tuple[float, float]:
+    """Mean and sum of squared deviations of samples (N,), scaled to 0…1.
+
+    Where there are few levels they are counted, which is exact and takes a quarter of the time.
+    """
+    if samples.dtype.kind == "u" and samples.dtype.itemsize <= 2:
+        counts = np.bincount(samples)
+        values = np.arange(len(counts)) / np.iinfo(samples.dtype).max
+    else:
+        counts, values = np.ones(len(samples), np.int64), scale(samples).astype(np.float64)
+    mean = float(counts @ values / len(samples))
+    return mean, float(counts @ (values - mean) ** 2)
 
 
 @dataclass
@@ -164,7 +179,7 @@ def _read_samples(path: Path, source: Source, moments: Moments) -> str:
         low, high = band.min(), band.max()
         if kind == "f" and not (low >= 0 and high <= 1):  # so written that NaN is refused too
             raise BadFile(f"{path}: holds floats from {low:g} to {high:g}", cure=_FLOAT_CURE)
-        moments.add(scale(band))
+        moments.add(band)
     return str(digest.hexdigest())
 
 
