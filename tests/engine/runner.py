@@ -11,6 +11,8 @@ import resource
 import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -18,13 +20,18 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 import eyeshot
+from eyeshot.axes import Interval
 from eyeshot.engine.executing import Report, execute
-from eyeshot.engine.jobs import make_job
+from eyeshot.engine.jobs import Job, make_job
 from eyeshot.engine.memory import resident
-from eyeshot.engine.running import opened
-from eyeshot.images import open_sink
+from eyeshot.engine.resuming import Begun, look_up
+from eyeshot.engine.running import open_sinks, opened
+from eyeshot.images import Source, open_sink
+from eyeshot.plan import Cut
 from tests.engine.law import enliven, noise
 from tests.zoo import UNet
 
@@ -32,13 +39,49 @@ BAND = 16
 SHAPE = (1, 1104, 24)
 
 
-def network(seed: int = 0) -> torch.nn.Module:
+def network(seed: int = 0) -> nn.Module:
     """The same one in every process."""
     torch.manual_seed(seed)
     return enliven(UNet(2, 2), noise(1, 1, 16, 16))
 
 
-def run(image: Path, out: Path, pause: float, told: Connection) -> None:
+class Curves(nn.Module):
+    """Layers whose last bit depends on where a call ends, around a U's worth of sliding ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.down = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 6, 4, 2, 1)
+        self.up, self.last = nn.ConvTranspose2d(6, 4, 2, 2), nn.Conv2d(8, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        fine = F.gelu(self.first(x.sigmoid()))
+        coarse = F.elu(F.softplus(self.down(F.silu(fine))))
+        joined = torch.cat([fine, self.up(coarse.softmax(1)).tanh()], 1)
+        scores: torch.Tensor = self.last(joined)
+        return scores
+
+
+def curves() -> nn.Module:
+    """The same one in every process."""
+    torch.manual_seed(0)
+    return enliven(Curves(), noise(1, 1, 16, 16))
+
+
+def strips_of_curves() -> Begun:
+    """Three column strips."""
+    ends = [SHAPE[2] * i // 3 for i in range(4)]
+    rows = Interval(0, SHAPE[1])
+    boxes = [{"last": (rows, Interval(lo, hi))} for lo, hi in pairwise(ends)]
+    return Begun(Cut(3 * BAND, tuple(boxes)), threads=1)
+
+
+def job_of_curves(source: Source, out: Path) -> Job:
+    """Probabilities by strips, as if the first run had so settled for want of memory."""
+    begun = look_up([out]) or strips_of_curves()
+    return make_job(curves(), [source], form="probabilities", begun=begun)
+
+
+def run(kind: str, image: Path, out: Path, pause: float, told: Connection) -> None:
     """One run, which tells of each band, and rests after it."""
     torch.set_num_threads(1)
 
@@ -46,7 +89,17 @@ def run(image: Path, out: Path, pause: float, told: Connection) -> None:
         told.send((report.rows, report.multiply_adds))
         time.sleep(pause)
 
-    eyeshot.run(network(), image, out, band=BAND, resume=True, progress=tell)
+    if kind == "u-net":
+        eyeshot.run(network(), image, out, band=BAND, resume=True, progress=tell)
+        return
+    with ExitStack() as stack:
+        job = job_of_curves(stack.enter_context(opened(image, curves())), out)
+        sinks = open_sinks(job, [out], [image], force=False, resume=True)
+        for sink in sinks.values():
+            stack.enter_context(sink)
+        execute(job, sinks, tell)
+        for sink in sinks.values():
+            sink.finish()
 
 
 def run_where_files_stay_small(image: Path, outs: list[Path], told: Connection) -> None:
@@ -75,9 +128,9 @@ def measure(image: Path, out: Path, spare: int | None, band: int | None, told: C
     told.send((before, allowed, job.plan.peak, report.peak, len(job.plan.strips)))
 
 
-def start(image: Path, out: Path, pause: float) -> tuple[BaseProcess, Connection]:
+def start(kind: str, image: Path, out: Path, pause: float) -> tuple[BaseProcess, Connection]:
     """Start a run; what comes through the connection is (rows, multiply-adds) after each band."""
-    return fork(run, image, out, pause)
+    return fork(run, kind, image, out, pause)
 
 
 def fork(target: Callable[..., None], *arguments: Any) -> tuple[BaseProcess, Connection]:

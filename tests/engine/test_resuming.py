@@ -1,0 +1,200 @@
+"""What a run that goes on keeps: bands, strips and threads, whatever the machine has free today."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import eyeshot
+from eyeshot.axes import Interval
+from eyeshot.engine.executing import Progress, Report
+from eyeshot.engine.jobs import make_job
+from eyeshot.errors import BadValue
+from eyeshot.images import open_source
+from eyeshot.plan import Cut, cut_from
+from tests.engine.law import enliven, noise
+
+BAND = 16
+FREE = 100 << 20
+
+
+class Killed(BaseException):
+    """Stands for the moment at which a process ends without a word."""
+
+
+def killed_after(steps: int) -> Progress:
+    left = iter(range(steps))
+
+    def die(report: Report) -> None:
+        if next(left, None) is None:
+            raise Killed
+
+    return die
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 6, 5, padding=2), nn.GELU(), nn.Conv2d(6, 3, 3, padding=1)]
+    return enliven(nn.Sequential(*layers), noise(1, 1, 16, 16))
+
+
+@pytest.fixture
+def image() -> torch.Tensor:
+    return noise(1, 128, 96)
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Say how many bytes the process holds before the run."""
+
+    def settle(count: int) -> None:
+        monkeypatch.setattr("eyeshot.engine.jobs.resident", lambda: count)
+
+    settle(FREE)
+    return settle
+
+
+@pytest.fixture
+def tight(net: nn.Module, image: torch.Tensor, taken: Callable[[int], None]) -> int:
+    """Memory that is too little for one strip."""
+    return make_job(net, [open_source(image, layout="CHW")], band=BAND).plan.peak - 1
+
+
+def strips(out: Path) -> list[Any]:
+    found: list[Any] = json.loads(Path(f"{out}.part.json").read_text())["settings"]["strips"]
+    return found
+
+
+def begin(net: nn.Module, image: torch.Tensor, out: Path, **options: Any) -> None:
+    with pytest.raises(Killed):
+        eyeshot.run(net, image, out, form="probabilities", progress=killed_after(5), **options)
+
+
+@pytest.mark.parametrize("more", [-(50 << 20), 0])
+def test_the_strips_of_the_run_that_began_are_kept(
+    more: int, tmp_path: Path, net: nn.Module, image: torch.Tensor, tight: int, taken: Any
+) -> None:
+    whole, out = tmp_path / "whole.npy", tmp_path / "out.npy"
+    eyeshot.run(net, image, whole, form="probabilities", memory=tight, band=BAND)
+    begin(net, image, out, memory=tight, band=BAND)
+    assert len(strips(out)) > 1
+    taken(FREE + more)
+    eyeshot.run(net, image, out, form="probabilities", memory=tight, resume=True)
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_bands_are_kept_and_another_one_is_refused(
+    tmp_path: Path, net: nn.Module, image: torch.Tensor
+) -> None:
+    whole, out = tmp_path / "whole.npy", tmp_path / "out.npy"
+    eyeshot.run(net, image, whole, form="probabilities", band=12)
+    begin(net, image, out, band=12)
+    with pytest.raises(BadValue, match="cannot resume: band was 12 and is 20"):
+        eyeshot.run(net, image, out, form="probabilities", band=20, resume=True)
+    eyeshot.run(net, image, out, form="probabilities", resume=True)
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_less_memory_than_the_run_began_with_is_told(
+    tmp_path: Path, net: nn.Module, image: torch.Tensor, tight: int, taken: Any
+) -> None:
+    out = tmp_path / "out.npy"
+    begin(net, image, out, memory=tight, band=BAND)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    taken(FREE + (20 << 20))
+    with pytest.raises(BadValue, match="cannot hold the run as it was begun, in 2 strip") as told:
+        eyeshot.run(net, image, out, form="probabilities", memory=tight, resume=True)
+    assert "\n" not in str(told.value)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    enough = str(told.value).split("give ")[1].split(", or")[0]
+    eyeshot.run(net, image, out, form="probabilities", memory=enough, resume=True)
+    assert out.exists()
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_the_work_is_shared_out_as_it_was(
+    tmp_path: Path, net: nn.Module, image: torch.Tensor
+) -> None:
+    seen = []
+    out = tmp_path / "out.npy"
+    begin(net, image, out, band=BAND)
+    torch.set_num_threads(1)
+    eyeshot.run(
+        *(net, image, out),
+        form="probabilities",
+        resume=True,
+        progress=lambda report: seen.append(torch.get_num_threads()),
+    )
+    assert set(seen) == {2}
+    assert torch.get_num_threads() == 1
+
+
+def test_another_arithmetic_is_refused(
+    tmp_path: Path, net: nn.Module, image: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.npy"
+    begin(net, image, out, band=BAND)
+    monkeypatch.setattr(torch, "__version__", "9.9")
+    with pytest.raises(BadValue, match=r"cannot resume: arithmetic was .* torch 9\.9"):
+        eyeshot.run(net, image, out, form="probabilities", resume=True)
+
+
+@pytest.mark.parametrize("ruined", ["strips", "band", "threads"])
+@pytest.mark.parametrize("value", [None, [], "many", 0, [{"2": [[0, 7]]}]])
+def test_a_journal_of_another_kind_is_refused_by_name(
+    ruined: str, value: Any, tmp_path: Path, net: nn.Module, image: torch.Tensor
+) -> None:
+    out = tmp_path / "out.npy"
+    begin(net, image, out, band=BAND)
+    journal = Path(f"{out}.part.json")
+    found = json.loads(journal.read_text())
+    found["settings"][ruined] = value
+    journal.write_text(json.dumps(found))
+    with pytest.raises(BadValue, match=f"cannot resume: {ruined} was"):
+        eyeshot.run(net, image, out, form="probabilities", resume=True)
+
+
+def test_strips_suit_regions_that_they_make_up() -> None:
+    told = {"strips": [{"a": [[0, 9], [2, 5]]}, {"a": [[0, 9], [5, 8]]}], "band": 4}
+    found = cut_from(told)
+    assert found is not None
+    assert found.band == 4
+    rows = Interval(0, 9)
+    assert found.suits({"a": (rows, Interval(2, 8))})
+    assert not found.suits({"a": (rows, Interval(2, 9))})
+    assert not found.suits({"a": (Interval(0, 8), Interval(2, 8))})
+    assert not found.suits({"b": (rows, Interval(2, 8))})
+    assert not found.suits({"a": (rows,)})
+    assert not Cut(4, found.strips[::-1]).suits({"a": (rows, Interval(2, 8))})
+    assert not Cut(4, ()).suits({})
+
+
+def test_rows_that_are_written_by_others_stay(tmp_path: Path, net: nn.Module) -> None:
+    """A run that goes on writes what is missing, and nothing of what was there."""
+    out, image = tmp_path / "out.npy", noise(1, 128, 96)
+    begin(net, image, out, band=BAND)
+    rows = max(json.loads(Path(f"{out}.part.json").read_text())["done"].values())
+    part = np.load(f"{out}.part", mmap_mode="r+")
+    part[:, :rows] = 7
+    part.flush()
+    eyeshot.run(net, image, out, form="probabilities", resume=True)
+    finished = np.load(out)
+    assert 0 < rows < 128
+    assert (finished[:, :rows] == 7).all()
+    assert (finished[:, rows:] < 1.0001).all()
