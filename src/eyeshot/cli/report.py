@@ -13,6 +13,8 @@ _EPILOG = """
 eyeshot report runs/digits-digit_cnn-seed0
 
 eyeshot report runs/photos-digit_cnn-seed0 --data other-photos/ -o judged.html
+
+eyeshot report runs/cells-unet-seed0
 """
 
 
@@ -32,11 +34,11 @@ def report_run(
         typer.Option(metavar="DIR", help="Judge it by this folder, not by what it was trained on."),
     ] = None,
 ) -> None:
-    """Write one page: learning curves, mistakes, kernels, feature maps, parameters."""
+    """Write one page: learning curves, mistakes, and what the network sees of a picture."""
     from eyeshot import runs
-    from eyeshot.evaluation import load_test_data
+    from eyeshot.evaluation import load_test_data, load_test_pairs
     from eyeshot.report import write_report
 
     loaded = runs.load(run)
-    judged_by = None if data is None else load_test_data(loaded, data)
-    print(write_report(loaded, output, data=judged_by))
+    look_up = load_test_data if loaded.config.task == "classify" else load_test_pairs
+    print(write_report(loaded, output, data=None if data is None else look_up(loaded, data)))

@@ -1,38 +1,52 @@
-"""A run on one page that needs no other file: how it learned, where it errs, what it sees."""
+"""A run on one page that needs no other file: how it learned, where it errs, what it sees.
+
+Of a classifier the page shows single pictures and what they were taken for; of a network that
+answers with masks or pictures, whole pictures beside what they should be.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 
 from eyeshot.data import Data
+from eyeshot.data.pairs import Pairs
+from eyeshot.errors import BadValue
 from eyeshot.files import write_aside
 from eyeshot.report.material import Material, gather
-from eyeshot.report.parts import Section
+from eyeshot.report.pairs.gathering import (
+    PairsMaterial,
+    gather_pairs,
+    pairs_facts,
+    pairs_sections,
+)
+from eyeshot.report.parts import Fact, Section
 from eyeshot.report.sections import SECTIONS, build_sections
 from eyeshot.runs import Run, load
 
-__all__ = ["FILE", "SECTIONS", "Material", "Section", "gather", "render", "write_report"]
+__all__ = [
+    "FILE",
+    "SECTIONS",
+    "Material",
+    "PairsMaterial",
+    "Section",
+    "gather",
+    "gather_pairs",
+    "render",
+    "render_pairs",
+    "write_report",
+]
 
 FILE = "report.html"
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A figure at the head of the page, and what it is."""
-
-    figure: str
-    what: str
 
 
 def write_report(
     run: Run | str | Path,
     path: str | Path | None = None,
     *,
-    data: Data | None = None,
+    data: Data | Pairs | None = None,
     more: Sequence[Section] = (),
 ) -> Path:
     """Write the report of a run as one HTML file; the same run gives the same bytes.
@@ -40,7 +54,7 @@ def write_report(
     Args:
         run: a run, or the path of its folder.
         path: the file to write; by default ``report.html`` in the run folder.
-        data: what to judge it by; by default the test part of what it was trained on.
+        data: what to judge it by; by default the part that was set aside of what it was trained on.
         more: sections to stand at the end.
 
     Returns:
@@ -48,19 +62,57 @@ def write_report(
 
     Raises:
         BadFile: the run or its data cannot be read, or the file cannot be written.
-        BadValue: ``data`` has other classes than the network.
+        BadValue: ``data`` has other classes than the network, or is of another task.
         Failure: the disk is full.
     """
     run = run if isinstance(run, Run) else load(run)
     target = run.path / FILE if path is None else Path(path)
-    page = render(gather(run, data), more)
+    page = _render_by_task(run, data, more)
     with write_aside(target) as aside:
         aside.write_text(page, encoding="utf-8", errors="replace")
     return target
 
 
+def _render_by_task(run: Run, data: Data | Pairs | None, more: Sequence[Section]) -> str:
+    of_classes = run.config.task == "classify"
+    if of_classes and not isinstance(data, Pairs):
+        return render(gather(run, data), more)
+    if not of_classes and not isinstance(data, Data):
+        return render_pairs(gather_pairs(run, data), more)
+    raise BadValue(
+        f"{run.path}: was trained to {run.config.task}, and the data is for another task",
+        cure="judge it by data like that it was trained on",
+    )
+
+
 def render(material: Material, more: Sequence[Section] = ()) -> str:
-    """The page as text; ``more`` sections stand at its end."""
+    """The page of a classifier as text; ``more`` sections stand at its end."""
+    return _fill(
+        material.run,
+        _facts(material),
+        material.evaluation.notes,
+        [*build_sections(material), *more],
+    )
+
+
+def render_pairs(material: PairsMaterial, more: Sequence[Section] = ()) -> str:
+    """The page of a network of masks or pictures as text; ``more`` sections stand at its end."""
+    return _fill(
+        material.run,
+        pairs_facts(material),
+        material.evaluation.notes,
+        [*pairs_sections(material), *more],
+        styles=("pairs.css",),
+    )
+
+
+def _fill(
+    run: Run,
+    facts: Sequence[Fact],
+    notes: Sequence[str],
+    sections: Sequence[Section],
+    styles: Sequence[str] = (),
+) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("eyeshot.report", "."),
         autoescape=True,
@@ -68,14 +120,13 @@ def render(material: Material, more: Sequence[Section] = ()) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    template = environment.get_template("page.html.j2")
-    config = material.run.config
-    return template.render(
-        title=f"{config.model} on {Path(config.data).name}",
-        run=material.run.path.resolve().name,
-        facts=_facts(material),
-        notes=material.evaluation.notes,
-        sections=[*build_sections(material), *more],
+    return environment.get_template("page.html.j2").render(
+        title=f"{run.config.model} on {Path(run.config.data).name}",
+        run=run.path.resolve().name,
+        facts=facts,
+        notes=notes,
+        sections=sections,
+        more_styles=styles,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,8 +77,8 @@ def gather(run: Run, data: Data | None = None) -> Material:
     return Material(run, loaded, evaluation, read_epochs(run.path / METRICS), shown, features)
 
 
-def read_epochs(path: Path) -> tuple[dict[str, float], ...]:
-    """The rows of a ``metrics.csv``; none where there is no such file.
+def read_epochs(path: Path, columns: Sequence[str] = COLUMNS) -> tuple[dict[str, float], ...]:
+    """The ``columns`` of the rows of a ``metrics.csv``; none where there is no such file.
 
     Raises:
         BadFile: it is damaged.
@@ -87,7 +88,7 @@ def read_epochs(path: Path) -> tuple[dict[str, float], ...]:
     try:
         text = path.read_text(encoding="utf-8")
         rows = list(csv.DictReader(io.StringIO(text)))
-        epochs = tuple({name: float(row[name]) for name in COLUMNS} for row in rows)
+        epochs = tuple({name: float(row[name]) for name in columns} for row in rows)
     except OSError as error:
         raise explain_os_error(error, path) from error
     except (KeyError, TypeError, ValueError) as error:

@@ -97,12 +97,13 @@ class Table:
 class Matrix:
     """A square of counts, each cell the darker the larger its share of the row.
 
-    ``cells[row][column]`` is (count, share of the row, on the diagonal?).
+    ``cells[row][column]`` is (count or what else is to be written, share of the row, on the
+    diagonal?).
     """
 
     kind: ClassVar[str] = "matrix"
     names: Sequence[str]
-    cells: Sequence[Sequence[tuple[int, float, bool]]]
+    cells: Sequence[Sequence[tuple[int | str, float, bool]]]
     rows_are: str
     columns_are: str
 
@@ -116,7 +117,43 @@ class Bars:
     bars: Sequence[tuple[str, float]]
 
 
-Part = Text | Figure | Plot | Cards | Table | Matrix | Bars
+@dataclass(frozen=True)
+class Strip:
+    """The same place seen in several ways, side by side, each picture with its word above it."""
+
+    kind: ClassVar[str] = "strip"
+    title: str
+    views: Sequence[tuple[str, Image]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What colours stand for: each ``#rrggbb``, and its meaning in words."""
+
+    kind: ClassVar[str] = "legend"
+    colours: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Two shares 0…1 of each of several things, as bars beside one another.
+
+    ``rows`` are (name, first share, second share, a word on it); ``heads`` name these columns.
+    """
+
+    kind: ClassVar[str] = "shares"
+    heads: tuple[str, str, str, str]
+    rows: Sequence[tuple[str, float, float, str]]
+    title: str = ""
+
+    @property
+    def largest(self) -> float:
+        """The share whose bar is the longest."""
+        return max((max(first, second) for _, first, second, _ in self.rows), default=0.0) or 1.0
+
+
+Part = Text | Figure | Plot | Cards | Table | Matrix | Bars | Strip | Legend | Shares
 
 
 @dataclass(frozen=True)
@@ -127,3 +164,11 @@ class Section:
     title: str
     says: str
     parts: Sequence[Part] = ()
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A figure at the head of the page, and what it is."""
+
+    figure: str
+    what: str

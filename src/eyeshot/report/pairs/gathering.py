@@ -1,0 +1,81 @@
+"""The report of a run by its task: what is gathered, and the sections made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eyeshot.data.pairs import Pairs
+from eyeshot.report.pairs.curves import curves_section
+from eyeshot.report.pairs.levels import levels_section
+from eyeshot.report.pairs.mask_sections import classes_section, errors_section
+from eyeshot.report.pairs.mask_sections import pictures_section as masks_section
+from eyeshot.report.pairs.masks import MaskMaterial, gather_masks
+from eyeshot.report.pairs.restored import RestoredMaterial, gather_restored
+from eyeshot.report.pairs.restored_sections import filters_section
+from eyeshot.report.pairs.restored_sections import pictures_section as restored_section
+from eyeshot.report.parts import Fact, Section
+from eyeshot.runs import Run
+
+PairsMaterial = MaskMaterial | RestoredMaterial
+
+
+def gather_pairs(run: Run, data: Pairs | None = None) -> PairsMaterial:
+    """Judge a run of masks or of pictures, and keep what a page has room for.
+
+    Raises:
+        BadFile: the pairs cannot be read.
+        BadValue: they are not such as the network was trained on.
+    """
+    return gather_masks(run, data) if run.config.task == "segment" else gather_restored(run, data)
+
+
+def pairs_sections(material: PairsMaterial) -> list[Section]:
+    """The sections, in the order in which they are read.
+
+    Raises:
+        BadFile: ``metrics.csv`` is damaged.
+    """
+    sections = [curves_section(material.run)]
+    if isinstance(material, MaskMaterial):
+        sections += [build(material) for build in (classes_section, masks_section, errors_section)]
+    else:
+        sections += [build(material) for build in (filters_section, restored_section)]
+    if material.levels is not None:
+        sections.append(levels_section(material.levels))
+    return sections
+
+
+def pairs_facts(material: PairsMaterial) -> Sequence[Fact]:
+    """The figures at the head of the page."""
+    config = material.run.config
+    parameters = sum(p.numel() for p in material.run.net.parameters())
+    high, wide = config.size
+    return [
+        *(_mask_facts(material) if isinstance(material, MaskMaterial) else _facts(material)),
+        Fact(f"{parameters:,}", "numbers learned"),
+        Fact(
+            f"{len(material.pairs.train):,}", f"pictures to learn from, in crops of {high}×{wide}"
+        ),
+    ]
+
+
+def _mask_facts(material: MaskMaterial) -> list[Fact]:
+    evaluation = material.evaluation
+    count = len(evaluation.pictures)
+    whole = "1 whole held-out picture" if count == 1 else f"{count} whole held-out pictures"
+    return [
+        Fact(f"{evaluation.dice:.2%}", f"Dice, the mean of {len(material.pairs.classes)} classes"),
+        Fact(f"{evaluation.accuracy:.2%}", f"of the pixels of {whole} right"),
+        Fact(f"{evaluation.boundary_f1:.2%}", f"boundary F1, within {evaluation.tolerance} pixels"),
+    ]
+
+
+def _facts(material: RestoredMaterial) -> list[Fact]:
+    evaluation = material.evaluation
+    count = len(evaluation.pictures)
+    given = sum(one.given_psnr for one in evaluation.pictures) / count
+    return [
+        Fact(f"{evaluation.psnr:.2f} dB", f"PSNR on {count} whole held-out pictures"),
+        Fact(f"{given:.2f} dB", "PSNR of the pictures as they were given"),
+        Fact(f"{evaluation.ssim:.4f}", "SSIM, 1 for the very same picture"),
+    ]
