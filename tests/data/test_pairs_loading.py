@@ -144,6 +144,14 @@ def test_pictures_as_answers(tmp_path: Path) -> None:
     assert data.check_pairs(tmp_path, task="restore") == ()
 
 
+@pytest.mark.parametrize("names", [("images", "labels"), ("image", "mask"), ("images", "masks")])
+def test_other_names_for_the_two_sides(flat: Path, names: tuple[str, str]) -> None:
+    expected = data.load_pairs(flat).fingerprint
+    for before, after in zip(("image", "label"), names, strict=True):
+        (flat / before).rename(flat / after)
+    assert data.load_pairs(flat).fingerprint == expected
+
+
 def test_what_is_hidden_or_no_picture_is_passed_over(flat: Path) -> None:
     (flat / "image" / ".DS_Store").write_bytes(b"x")
     (flat / "image" / "Thumbs.db").write_bytes(b"x")

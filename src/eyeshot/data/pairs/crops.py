@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -193,8 +195,7 @@ class CropSampler:
         self, group: list[_Part], item: int, epoch: int, again: int
     ) -> tuple[Tensor, Tensor, Tensor, tuple[int, int, int]]:
         """One crop: picture, answer, valid, place."""
-        firsts = [part.first for part in group]
-        part = group[int(np.searchsorted(firsts, item, side="right")) - 1]
+        part = group[bisect_right(group, item, key=attrgetter("first")) - 1]
         generator = self._generator(epoch, again, _CUTTING, part.pair)
         all_rows, all_columns = part.rows.cut(generator), part.columns.cut(generator)
         down, right = divmod(item - part.first, len(all_columns))

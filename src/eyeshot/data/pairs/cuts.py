@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eyeshot.errors import BadValue
 
@@ -74,14 +75,14 @@ class Axis:
     def cut(self, generator: np.random.Generator) -> tuple[Cut, ...]:
         """A random cutting; every position is in the own part of exactly one crop."""
         starts = self._starts(generator)
-        bounds = [0]
-        for before, after in pairwise(starts):
-            lo, hi = after + self.halo, before + self.crop - self.halo
-            bounds.append(int(generator.integers(lo, hi + 1)))
-        bounds.append(self.length)
+        # Between two crops, the boundary lies where both are valid.
+        inner = generator.integers(
+            starts[1:] + self.halo, starts[:-1] + self.crop - self.halo, endpoint=True
+        )
+        bounds = [0, *inner.tolist(), self.length]
         return tuple(
             Cut(start, start + self.crop, first, last)
-            for start, (first, last) in zip(starts, pairwise(bounds), strict=True)
+            for start, (first, last) in zip(starts.tolist(), pairwise(bounds), strict=True)
         )
 
     @property
@@ -94,15 +95,14 @@ class Axis:
         """Steps of the alignment from the first crop to the last."""
         return -(-(self.length - self.crop) // self.alignment)
 
-    def _starts(self, generator: np.random.Generator) -> list[int]:
+    def _starts(self, generator: np.random.Generator) -> NDArray[np.int64]:
         """Where the crops begin: jumps that add up, none too long, drawn together."""
-        if self.pieces == 1:
-            return [0]
         room = [self._longest_jump] * (self.pieces - 1)
-        jumps = generator.multivariate_hypergeometric(room, self._jumps, method="marginals")
-        places = np.concatenate([[0], np.cumsum(jumps)]) * self.alignment
-        starts: list[int] = np.minimum(places, self.length - self.crop).tolist()
-        return starts
+        places = np.zeros(self.pieces, np.int64)
+        if room:
+            jumps = generator.multivariate_hypergeometric(room, self._jumps)
+            places[1:] = np.cumsum(jumps) * self.alignment
+        return np.minimum(places, self.length - self.crop)
 
 
 def fit_crop(crop: int, lengths: tuple[int, ...], alignment: int) -> int:
