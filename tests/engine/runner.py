@@ -144,6 +144,16 @@ def fork(target: Callable[..., None], *arguments: Any) -> tuple[BaseProcess, Con
     return process, ours
 
 
+def content(path: Path) -> dict[str, bytes]:
+    """Every file of an output, by its place in it."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return {
+        str(f.relative_to(path.parent))[len(path.name) :]: f.read_bytes()
+        for f in files
+        if f.is_file()
+    }
+
+
 def listen(told: Connection, count: int = 10**6) -> list[Any]:
     """What comes through a connection until it ends, or so many messages."""
     heard: list[Any] = []

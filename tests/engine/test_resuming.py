@@ -16,10 +16,13 @@ import eyeshot
 from eyeshot.axes import Interval
 from eyeshot.engine.executing import Progress, Report
 from eyeshot.engine.jobs import make_job
-from eyeshot.errors import BadValue
+from eyeshot.errors import BadFile, BadValue
 from eyeshot.images import open_source
+from eyeshot.images.sinks.raw import NpySink
+from eyeshot.images.sinks.zarrays import ZarrSink
 from eyeshot.plan import Cut, cut_from
 from tests.engine.law import enliven, noise
+from tests.engine.runner import content
 
 BAND = 16
 FREE = 100 << 20
@@ -198,3 +201,48 @@ def test_rows_that_are_written_by_others_stay(tmp_path: Path, net: nn.Module) ->
     assert 0 < rows < 128
     assert (finished[:, :rows] == 7).all()
     assert (finished[:, rows:] < 1.0001).all()
+
+
+class Two(nn.Module):
+    """One picture to two, of different strides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 3, 2, 2)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        fine = self.fine(x).sigmoid()
+        return fine, self.coarse(fine)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+@pytest.mark.parametrize("step", ["_force", "_complete", "_tidy"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_cut_off_while_two_outputs_are_completed(
+    suffix: str, step: str, place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is in place by then, the run goes on and its outputs are those of one never cut."""
+    net, image = Two().eval(), noise(1, 40, 30)
+    whole, paths = [
+        [tmp_path / f"{kind} {name}{suffix}" for name in "ab"] for kind in ("whole", "out")
+    ]
+    eyeshot.run(net, image, whole, form="probabilities", band=BAND)
+    kind = ZarrSink if suffix == ".zarr" else NpySink
+    own, calls = getattr(kind, step), iter(range(9))
+
+    def cut_off(sink: Any) -> None:
+        if next(calls) == place:
+            raise Killed
+        own(sink)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, step, cut_off)
+        with pytest.raises(Killed):
+            eyeshot.run(net, image, paths, form="probabilities", band=BAND)
+    if (step, place) == ("_tidy", 1):  # all is there but the tidying up after the second
+        with pytest.raises(BadFile, match="exists already"):
+            eyeshot.run(net, image, paths, form="probabilities", resume=True)
+    else:
+        eyeshot.run(net, image, paths, form="probabilities", resume=True)
+        assert not list(tmp_path.glob("*.part*"))
+    assert [content(path) for path in paths] == [content(path) for path in whole]

@@ -27,18 +27,9 @@ from eyeshot.plan import first_rows
 from eyeshot.plan.work import multiply_adds
 from tests.engine import runner
 from tests.engine.law import cut, job_of, noise, whole
+from tests.engine.runner import content
 
 KILLS = 20
-
-
-def content(path: Path) -> dict[str, bytes]:
-    """Every file of an output, by its place in it."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return {
-        str(f.relative_to(path.parent))[len(path.name) :]: f.read_bytes()
-        for f in files
-        if f.is_file()
-    }
 
 
 def durable(out: Path) -> dict[tuple[int, int], int]:

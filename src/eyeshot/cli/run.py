@@ -126,8 +126,8 @@ def _carry_out(stack: ExitStack, job: Job, files: _Files, json: bool) -> None:
         stack.enter_context(sink)
     with _Bar(job) as bar:
         report = execute(job, sinks, bar.update)
-    results = [finish(job, name, sink) for name, sink in sinks.items()]
-    _show_report(job, report, [str(result) for result in results], json)
+    results = [str(result) for result in finish(job, sinks).values()]
+    _show_report(job, report, results, json)
 
 
 def _show_plan(job: Job, json: bool) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eyeshot.engine.executing import Progress, execute
 from eyeshot.engine.jobs import Job, make_job
@@ -105,7 +104,7 @@ def _carry_out(
         for sink in sinks.values():
             stack.enter_context(sink)
         execute(job, sinks, progress)
-        kept = {name: finish(job, name, sink) for name, sink in sinks.items()}
+        kept = finish(job, sinks)
     return [kept[name] for name in job.graph.outputs]  # one may be given twice
 
 
@@ -165,14 +164,18 @@ def open_sinks(
     return sinks
 
 
-def finish(job: Job, name: str, sink: Sink) -> NDArray[Any] | Path:
-    """Complete one output: its array, (C,) where the answer has no positions, or its path."""
-    result: Any = sink.finish()
+def finish(job: Job, sinks: Mapping[str, Sink]) -> dict[str, Any]:
+    """Complete every output: its array, (C,) where the answer has no positions, or its path."""
+    for sink in sinks.values():
+        sink.complete()  # all of them, before the first one's journal goes
+    return {name: _shaped(job, name, sink.finish()) for name, sink in sinks.items()}
+
+
+def _shaped(job: Job, name: str, result: Any) -> Any:
     node = job.graph.nodes[name]
     if isinstance(result, np.ndarray) and all(dim is None for dim in node.dims):
         return result.reshape(-1)
-    kept: NDArray[Any] | Path = result
-    return kept
+    return result
 
 
 def _is_path(target: Any) -> bool:

@@ -207,18 +207,23 @@ class FileSink(Sink):
         self._journal.record_forced()
         self._forced_at = time.monotonic()
 
-    def _seal(self) -> Path:
-        place = self._place
+    def complete(self) -> None:
+        """See :meth:`Sink.complete`; the journal stays."""
+        super().complete()
+        if self._sealed:
+            return
         with self._explained():
-            if not self._sealed:
-                self._force()
-                self._close()
-                self._complete()
-                sync_folder(place.target.parent)
+            self._force()
+            self._close()
+            self._complete()
+            sync_folder(self._place.target.parent)
+        self._sealed = True
+
+    def _seal(self) -> Path:
+        with self._explained():
             self._tidy()
             self._journal.remove()
-        self._sealed = True
-        return place.target
+        return self._place.target
 
     def abort(self) -> None:
         """Stop here: the part file and its journal stay, to be used or to be resumed.

@@ -93,15 +93,26 @@ class Sink(ABC):
         Raises:
             BadValue: rows are missing.
         """
+        self.complete()
+        result = self._seal()
+        self._finished = True
+        return result
+
+    def complete(self) -> None:
+        """Put the output in its place, and keep what lets a run go on until :meth:`finish`.
+
+        Of several outputs, all are completed before the first is finished: a run that is cut off
+        between the two is still gone on with.
+
+        Raises:
+            BadValue: rows are missing.
+        """
         area = sum((right - left) * rows for (left, right), rows in self._written.items())
         if area != self.shape[1] * self._columns:
             raise BadValue(
                 f"{self.name}: finished with {area} of {self.shape[1] * self._columns} positions",
                 cure="write every row of every strip",
             )
-        result = self._seal()
-        self._finished = True
-        return result
 
     @abstractmethod
     def _seal(self) -> Any:
