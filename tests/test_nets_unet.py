@@ -224,6 +224,18 @@ def test_the_first_weights_keep_the_strength_of_what_passes(up: Any) -> None:
         assert torch.count_nonzero(layer.get_parameter("bias")) == 0
 
 
+@given(up=UPS, value=st.floats(-2, 2, width=16), height=st.integers(1, 6), width=st.integers(1, 6))
+@settings(max_examples=20)
+def test_a_flat_map_is_flat_after_a_step_up(up: Any, value: float, height: int, width: int) -> None:
+    """No way up draws a pattern before it has learned one."""
+    enlarging = list(nets.Up(6, 3, up=up).children())[: 1 if up == "transpose" else 2]
+    x = torch.full((1, 6, height, width), value)
+    with torch.no_grad():
+        larger = nn.Sequential(*enlarging)(x)
+    assert larger.shape == (1, 3, 2 * height, 2 * width)
+    assert float((larger - larger[:, :, :1, :1]).abs().max()) <= 1e-5
+
+
 def test_a_net_is_built_by_name_and_told_no_size() -> None:
     net = nets.build("unet", in_channels=3, classes=4, size=(1, 1), depth=1, up="nearest")
     assert isinstance(net, UNet)
@@ -238,7 +250,7 @@ def test_a_net_is_built_by_name_and_told_no_size() -> None:
         ({"classes": 0}, "classes is 0"),
         ({"in_channels": 0}, "in_channels is 0"),
         ({"up": "transposed"}, "unknown way up 'transposed'; did you mean 'transpose'"),
-        ({"up": 3}, "unknown way up '3'"),
+        ({"up": 3}, "up is 3; use a word"),
         ({"norm": "layer"}, "unknown norm 'layer'"),
         ({"padding": "full"}, "unknown padding 'full'"),
         ({"width": 3}, "unknown argument of unet 'width'"),

@@ -74,10 +74,11 @@ class Up(nn.Module):
     (N, skip_channels, H, W) is cropped around its centre to that size and stands first in the
     concatenation; conv1 takes skip_channels + out_channels channels.
 
-    Three ways up, which all cost one multiply-add for each output, input channel and pixel:
+    Three ways up:
 
     * ``"transpose"``: a transposed convolution, 2×2 with stride 2 (transpose). Its kernel is a
-      multiple of its stride, so that every pixel gets equally many terms.
+      multiple of its stride, so that every pixel gets equally many terms; and the four weights of a
+      kernel start alike, so that a flat map stays flat until something else is learned.
     * ``"nearest"``, ``"bilinear"``: a 1×1 convolution to out_channels (halve), then the resize
       (resize). The two may change places without changing a number, since a resize mixes pixels
       with weights that add up to 1 and a 1×1 convolution mixes channels; in this order there is a
@@ -202,6 +203,9 @@ def _enlarging(in_channels: int, out_channels: int, up: UpWay) -> Mapping[str, n
     if check_choice("way up", up, UP_WAYS) == "transpose":
         transpose = nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2)
         _draw_weights(transpose, variance)
+        # What the four differ by at the start is drawn over the map as a pattern, and training
+        # leaves it there. Source: Aitken et al., 2017, arXiv:1707.02937.
+        transpose.weight.data.copy_(transpose.weight.data[:, :, :1, :1].expand(-1, -1, 2, 2))
         return {"transpose": transpose}
     halve = nn.Conv2d(in_channels, out_channels, 1)
     _draw_weights(halve, variance)
