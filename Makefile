@@ -1,7 +1,7 @@
 # make demo    install, train the digit network, write and name its report
 # make test    install, then lint, types and tests
 # make bench   the benchmarks (ratios; data in ../shared/data where present)
-# make figures draw the pictures of docs/learn.md again
+# make figures draw the pictures of the docs again
 # make clean   remove what make made
 
 PYTHON ?= python3
@@ -39,6 +39,7 @@ bench: $(STAMP)
 figures: $(STAMP)
 	$(BIN)/python tools/draw_docs.py
 	$(BIN)/python -m tools.draw_streaming
+	$(BIN)/python -m tools.draw_unet
 
 clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
