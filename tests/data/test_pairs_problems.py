@@ -247,6 +247,13 @@ def test_every_problem_is_listed_at_once(tmp_path: Path) -> None:
     assert sorted(problem.path for problem in data.check_pairs(root)) == sorted(named)
 
 
+def test_one_mistake_in_all_masks_is_told_of_each_and_not_of_the_rest(flat: Path) -> None:
+    for number in range(5):
+        images.write(flat / "label" / f"{number:02}.png", np.repeat(mask(1)[..., None], 3, 2))
+    messages = [problem.message for problem in data.check_pairs(flat)]
+    assert messages == ["is a mask with 3 channels"] * 5
+
+
 def test_a_folder_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
     (problem,) = data.check_pairs(tmp_path / "nowhere")
     assert str(problem).startswith(f"{tmp_path / 'nowhere'}: no such folder; ")

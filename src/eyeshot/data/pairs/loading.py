@@ -92,8 +92,8 @@ def _load(
     if task == "segment":
         legend = _settle(seen, legend, report)
     counts = _count(train, legend)
-    if legend is not None and listing.train and sum(count > 0 for count in counts) < 2:
-        _report_blank(listing.train, counts, legend, report)
+    if legend is not None:
+        _check_blank(train, counts, legend, report)
     moments = Moments(seen[0].channels if seen else 0)
     for one in train:
         if one.channels == len(moments.mean) and one.moments.count:
@@ -165,12 +165,15 @@ def _count(train: Sequence[Seen], legend: Legend | None) -> tuple[int, ...]:
     return tuple(sum(one.tally.get(code, 0) for one in train) for code in codes)
 
 
-def _report_blank(
-    train: Sequence[Files], counts: Sequence[int], legend: Legend, report: Report
+def _check_blank(
+    train: Sequence[Seen], counts: Sequence[int], legend: Legend, report: Report
 ) -> None:
+    """The masks to learn from must hold two classes; of unreadable ones nobody knows."""
+    if not train or sum(count > 0 for count in counts) > 1 or not all(one.tally for one in train):
+        return
     only = next((name for name, n in zip(legend.classes, counts, strict=True) if n), "no class")
     message = f"the {len(train)} masks to learn from hold {only!r} and nothing else"
-    report(Problem(train[0].target.parent, message, "draw what the network is to find"))
+    report(Problem(train[0].files.target.parent, message, "draw what the network is to find"))
 
 
 def _pair(seen: Seen) -> Pair:
