@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from eyeshot import data, images
-from eyeshot.data.pairs import crops as module
+from eyeshot.data.pairs import ordering
 from eyeshot.data.pairs.loading import load_pairs
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.nets import unet
@@ -130,7 +130,7 @@ def test_a_step_depends_on_the_seed_and_its_numbers_alone(mixed: data.Pairs) -> 
 def test_of_very_many_crops_each_is_drawn_alone(
     mixed: data.Pairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MOST_SHUFFLED", 0)
+    monkeypatch.setattr(ordering, "MOST_SHUFFLED", 0)
     sampler = data.CropSampler(mixed, (40, 40), 12, 0)
     large = np.zeros(mixed.train[0].size, int)
     for step in range(600):

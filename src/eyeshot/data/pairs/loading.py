@@ -94,10 +94,7 @@ def _load(
     counts = _count(train, legend)
     if legend is not None:
         _check_blank(train, counts, legend, report)
-    moments = Moments(seen[0].channels if seen else 0)
-    for one in train:
-        if one.channels == len(moments.mean) and one.moments.count:
-            moments.join(one.moments)
+    moments = _join_moments(train)
     return Pairs(
         name=str(folder),
         task=task,
@@ -158,6 +155,15 @@ def _settle(seen: Sequence[Seen], legend: Legend | None, report: Report) -> Lege
         return deduce_legend(masks, report)
     report_unknown(masks, legend, report)
     return legend
+
+
+def _join_moments(train: Sequence[Seen]) -> Moments:
+    """Of all pictures to learn from that are like the first."""
+    moments = Moments(train[0].channels if train else 0)
+    for one in train:
+        if one.channels == len(moments.mean) and one.moments.count:
+            moments.join(one.moments)
+    return moments
 
 
 def _count(train: Sequence[Seen], legend: Legend | None) -> tuple[int, ...]:
