@@ -261,16 +261,13 @@ def test_a_task_unheard_of(cells: Path, tmp_path: Path) -> None:
 
 
 def test_loaded_pairs_bring_their_task(cells: Path, tmp_path: Path) -> None:
-    run = train(
-        load_pairs(cells),
-        out=tmp_path,
-        progress=False,
-        model_arguments=TINY,
-        crop=(32, 32),
-        **QUICK,
-    )
+    pairs = load_pairs(cells, validation=2)
+    run = train(pairs, out=tmp_path, progress=False, model_arguments=TINY, crop=(32, 32), **QUICK)
     assert run.config.task == "segment"
-    assert Path(run.config.data).name == "cells"
+    found = eyeshot.evaluate(run)
+    assert isinstance(found, MaskEvaluation)
+    assert [picture.name for picture in found.pictures] == [p.name for p in pairs.validation]
+    assert not any("changed" in note for note in found.notes)
 
 
 def test_weights_that_are_no_numbers_are_a_failure(cells: Path, tmp_path: Path) -> None:
@@ -304,7 +301,7 @@ def test_what_is_chosen_for_a_folder(cells: Path) -> None:
     pairs = load_pairs(cells)
     config = describe_pairs(Wanted("segment", cells, None, {}, {}), pairs)
     assert config.size == (48, 56)  # no larger than the largest pictures
-    assert config.recipe.batch_size * 48 * 56 >= 2**18
+    assert config.recipe.batch_size * 48 * 56 >= 2**20
     assert config.recipe.steps == 50
     shallow = describe_pairs(Wanted("segment", cells, None, {"depth": 1, "base": 2}, {}), pairs)
     height, width = shallow.size

@@ -103,6 +103,8 @@ def train(
     )
     shown = progress if not isinstance(progress, bool) else _default_progress(progress)
     config, data = settle(wanted, size)
+    for note in data.notes if task != "classify" else ():
+        shown.say(note)
     place = Path(out) if out is not None else choose_folder(config)
     pause = _PAUSE if task == "classify" else _LONG_PAUSE
     if checkpoint_seconds is not None:

@@ -146,7 +146,7 @@ def _area(pairs: tuple[Pair, ...]) -> int:
 def _choose_crop(wanted: Wanted, pairs: Pairs, model: str) -> tuple[int, int]:
     """Height and width of a crop: as asked, or so large that half of it may be learned from.
 
-    Never larger than the largest pictures: where those are small they are learned from whole.
+    Small pictures are learned from whole.
     """
     with torch.device("meta"):
         net = nets.build(
@@ -161,13 +161,25 @@ def _choose_crop(wanted: Wanted, pairs: Pairs, model: str) -> tuple[int, int]:
     beyond = spec.taken_off or spec.halo
     least = math.ceil(2 * beyond / (1 - math.sqrt(_VALID_SHARE)))
     side = math.ceil(least / spec.alignment) * spec.alignment
-    tallest, widest = (max(pair.size[axis] for pair in pairs.train) for axis in (0, 1))
-    height, width = wanted.crop or (min(side, tallest), min(side, widest))
+    height, width = wanted.crop or [
+        _side([pair.size[axis] for pair in pairs.train], side, beyond) for axis in (0, 1)
+    ]
     if min(height, width) < 1:
         raise BadValue(f"crop is {height}×{width}", cure="use 1 pixel or more")
     if not spec.taken_off:
         return height, width
     return _taken(net, height, given=wanted.crop), _taken(net, width, given=wanted.crop)
+
+
+def _side(lengths: list[int], side: int, beyond: int) -> int:
+    """A side of a crop, at most ``side``, for pictures of these ``lengths``.
+
+    No larger than the smallest picture, so that crops of all pictures are of one size and share a
+    batch; but where that would leave less than half of the side to learn from, as large as there
+    is a use for, and smaller pictures are taken whole.
+    """
+    common = min(side, *lengths)
+    return common if common >= 4 * beyond else min(side, max(lengths))
 
 
 def _taken(net: nets.UNet, side: int, *, given: tuple[int, int] | None) -> int:

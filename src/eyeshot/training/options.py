@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,9 @@ def settle(wanted: Wanted, size: tuple[int, int] | None) -> tuple[RunConfig, Dat
 
     if not isinstance(source, Pairs):
         source = load_pairs(_place(source), task=wanted.task, validation=wanted.validation)
+    elif not (Path(source.name) / "train").is_dir():
+        # Whoever loads the folder later is to set the same pairs aside.
+        wanted = replace(wanted, validation=len(source.validation))
     return describe_pairs(wanted, source), source
 
 

@@ -16,8 +16,10 @@ from eyeshot.training.losses import LOSSES
 # the package, held out of the training; the test sets had no say.
 _LARGE = 30_000  # training examples
 
-_STEP_PIXELS = 2**18
-"""A step takes so many pixels or more: enough to keep a processor busy."""
+_STEP_PIXELS = 2**20
+_STEP_CROPS = 4
+"""A step takes so many pixels, and crops, or more: batch norm learns what is usual from a batch,
+and one picture at a time would be normalised by itself, as none is when the network is used."""
 _LEAST_STEPS = 50
 """In an epoch: a folder of a few small pictures is gone over many times before it is judged."""
 _JUDGED_SHARE = 16
@@ -99,7 +101,7 @@ def choose_crop_recipe(
     if task == "restore" and loss not in LOSSES:
         raise UnknownName("loss", loss, LOSSES)
     pixels = crop[0] * crop[1]
-    batch = given.pop("batch_size", math.ceil(_STEP_PIXELS / pixels))
+    batch = given.pop("batch_size", max(_STEP_CROPS, math.ceil(_STEP_PIXELS / pixels)))
     learned, judged = areas
     steps = max(_LEAST_STEPS, math.ceil(max(learned, _JUDGED_SHARE * judged) / (batch * pixels)))
     weights = choose_class_weights(given.pop("class_weights", "none"), counts)

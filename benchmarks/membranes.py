@@ -1,0 +1,152 @@
+"""Masks of membranes: how good, how soon, and beside the same net in a plain PyTorch loop.
+
+First the speed: seconds a step of three loops that take turns, so that a busy machine slows all of
+them. *plain* is what one writes at first: float32, PyTorch's default layout, ``AdamW`` as it comes,
+a crop after another. *eyeshot* is ``eyeshot.train`` with its default settings, and *eyeshot
+float32* the same held to ``32-true``, which shows what of the ratio is due to bfloat16. All three
+have the same network, crops, augmentation and loss.
+
+Then the quality: whole trainings with the default settings from three seeds, judged on the four
+slices that were set aside, each as a whole.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import eyeshot
+from eyeshot import nets
+from eyeshot.data.pairs import CropSampler, Pairs, load_pairs
+from eyeshot.evaluation import MaskEvaluation
+from eyeshot.runs import RunConfig
+from eyeshot.training import Silence
+from eyeshot.training.augmentation import augment_crops
+from eyeshot.training.checkpoint import Position
+from eyeshot.training.configuration import Wanted, describe_pairs
+from eyeshot.training.losses import segmentation_loss
+
+FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "membranes"
+VALIDATION = 4
+SEEDS = (0, 1, 2)
+ROUNDS, STEPS = 5, 4
+GOAL_ACCURACY, GOAL_DICE, GOAL_MINUTES, GOAL_RATIO = 0.92, 0.94, 30, 1.5
+
+
+class Clock(Silence):
+    """When each step was done."""
+
+    def __init__(self) -> None:
+        self.moments: list[float] = []
+
+    def step(self, position: Position) -> None:
+        """Look at the clock."""
+        self.moments.append(time.perf_counter())
+
+    @property
+    def seconds(self) -> float:
+        """A step's median; the first, in which memory is laid out, is not counted."""
+        pairs = zip(self.moments[1:], self.moments, strict=False)
+        return statistics.median(after - before for after, before in pairs)
+
+
+def plain_loop(pairs: Pairs, config: RunConfig, steps: int) -> float:
+    """Seconds a step of a plain loop on what ``config`` says."""
+    recipe = config.recipe
+    torch.manual_seed(0)
+    net = nets.unet(in_channels=config.channels, classes=len(config.classes))
+    spec = net.spec
+    sampler = CropSampler(pairs, config.size, spec.halo, 0, alignment=spec.alignment)
+    kinds = recipe.augment.split(",")
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (config.mean, config.std))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    clock = Clock()
+    net.train()
+    for step in range(steps):
+        crops = sampler.batch(0, step, recipe.batch_size)
+        crops = augment_crops(crops, kinds, (0, 0, step))
+        scores = net((crops.images - mean) / std)
+        loss = segmentation_loss(scores, crops.targets, crops.valid)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        clock.step(Position())
+    return clock.seconds
+
+
+def our_loop(pairs: Pairs, steps: int, precision: str) -> float:
+    """Seconds a step of ``eyeshot.train``."""
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        eyeshot.train(pairs, out=folder, progress=clock, epochs=1, steps=steps, precision=precision)
+    return clock.seconds
+
+
+def compare_speed(pairs: Pairs) -> None:
+    """Print seconds a step of each loop, and the ratios."""
+    config = describe_pairs(Wanted("segment", FOLDER, None, {}, {}), pairs)
+    height, width = config.size
+    print(
+        f"a step is {config.recipe.batch_size} crops of {height}×{width}; "
+        f"precision here: {config.recipe.precision}",
+        flush=True,
+    )
+    loops: dict[str, Callable[[], float]] = {
+        "plain": lambda: plain_loop(pairs, config, STEPS),
+        "eyeshot": lambda: our_loop(pairs, STEPS, "auto"),
+        "eyeshot float32": lambda: our_loop(pairs, STEPS, "32-true"),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in loops}
+    for number in range(ROUNDS):
+        for name, loop in loops.items():
+            seconds[name].append(loop())
+        told = "  ".join(f"{name} {times[-1]:.2f} s" for name, times in seconds.items())
+        print(f"round {number + 1}/{ROUNDS}  a step: {told}", flush=True)
+    for name in list(loops)[1:]:
+        ratios = [p / o for p, o in zip(seconds["plain"], seconds[name], strict=True)]
+        print(
+            f"{name}: {statistics.median(ratios):.2f} times the plain loop's steps a second "
+            f"(median of {ROUNDS} rounds; goal: {GOAL_RATIO} for eyeshot)"
+        )
+
+
+def train_once(pairs: Pairs, seed: int) -> tuple[float, float, float]:
+    """Pixel accuracy, foreground Dice, and minutes of one whole call."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        run = eyeshot.train(pairs, out=folder, seed=seed, progress=False)
+        minutes = (time.perf_counter() - start) / 60
+        found = eyeshot.evaluate(run, pairs)
+        if not isinstance(found, MaskEvaluation):
+            raise TypeError("a run of masks was judged as something else")
+        dice = found.per_class[1].dice or 0.0
+    print(
+        f"seed {seed}: pixel accuracy {found.accuracy:.2%}, foreground Dice {dice:.2%}, "
+        f"{minutes:.1f} minutes",
+        flush=True,
+    )
+    return found.accuracy, dice, minutes
+
+
+def main() -> None:
+    """Print the speed beside the plain loop, then the quality of three whole trainings."""
+    if not FOLDER.is_dir():
+        print(f"skipped: no membranes in {FOLDER}")
+        return
+    pairs = load_pairs(FOLDER, validation=VALIDATION)
+    compare_speed(pairs)
+    accuracies, dices, minutes = zip(*(train_once(pairs, seed) for seed in SEEDS), strict=True)
+    print(
+        f"median of {len(SEEDS)} seeds: pixel accuracy {statistics.median(accuracies):.2%} (goal: "
+        f"{GOAL_ACCURACY:.0%}), foreground Dice {statistics.median(dices):.2%} (goal: "
+        f"{GOAL_DICE:.0%}), {statistics.median(minutes):.1f} minutes (goal: {GOAL_MINUTES})"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The benchmark of masks: its loops do the same work, and its figures are those of the library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from benchmarks import membranes
+
+from eyeshot.data.pairs import load_pairs
+from eyeshot.evaluation import MaskEvaluation, evaluate
+from eyeshot.runs import load
+from eyeshot.training import recipes, train
+from eyeshot.training.checkpoint import Position
+
+from .conftest import SHARED_DATA
+from .training.cells import write_cells
+
+
+def test_a_step_is_the_median_without_the_first() -> None:
+    clock = membranes.Clock()
+    clock.moments = [0.0, 7.0, 8.0, 10.0, 13.0]
+    assert clock.seconds == 2.5
+    clock.step(Position())
+    assert len(clock.moments) == 6
+
+
+def test_the_loops_take_turns_and_the_ratio_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(recipes, "_STEP_PIXELS", 1)
+    monkeypatch.setattr(membranes, "ROUNDS", 1)
+    monkeypatch.setattr(membranes, "STEPS", 2)
+    folder = write_cells(tmp_path / "cells", ((32, 32),) * 4)
+    membranes.compare_speed(load_pairs(folder))
+    shown = capsys.readouterr().out
+    assert "a step is 4 crops of 32×32" in shown
+    assert shown.count("times the plain loop's steps a second") == 2
+
+
+def test_it_is_skipped_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(membranes, "FOLDER", tmp_path / "none")
+    membranes.main()
+    assert capsys.readouterr().out.startswith("skipped: no membranes in ")
+
+
+def test_membranes_are_learned_in_seconds(tmp_path: Path) -> None:
+    """A network a hundredth as large, for seconds: better than to call everything a cell."""
+    folder = SHARED_DATA / "membranes"
+    if not folder.is_dir():
+        pytest.skip(f"no membranes in {folder}")
+    pairs = load_pairs(folder, validation=2)
+    train(
+        pairs,
+        out=tmp_path / "run",
+        progress=False,
+        model_arguments={"base": 8, "depth": 2},
+        crop=(128, 128),
+        batch_size=4,
+        epochs=1,
+        steps=40,
+        learning_rate=0.01,
+        precision="32-true",
+    )
+    found = evaluate(load(tmp_path / "run"), pairs)
+    assert isinstance(found, MaskEvaluation)
+    cells = found.confusion[1].sum() / found.confusion.sum()
+    all_cells = 2 * cells / (1 + cells) / 2  # the mean Dice of one class found, one never
+    assert found.dice > all_cells + 0.2
+    assert found.accuracy > cells + 0.02
+    assert all(one.dice for one in found.per_class)
