@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 import eyeshot
-from eyeshot.errors import BadValue
-from tests.engine.law import Array, enliven, largest_difference, noise, whole
+from eyeshot import nets
+from eyeshot.axes import Interval
+from eyeshot.engine.networks import Traced
+from eyeshot.errors import BadValue, Unsupported
+from tests.engine.law import (
+    Array,
+    by_parts,
+    cut,
+    enliven,
+    job_of,
+    largest_difference,
+    noise,
+    whole,
+)
 from tests.zoo import UNet
 
 
@@ -31,10 +47,11 @@ class Heads(nn.Module):
 
 
 def pushed(
-    net: nn.Module, image: torch.Tensor, chunks: list[int], form: str = "float32"
+    net: nn.Module | Traced, image: torch.Tensor, chunks: list[int], form: str = "float32"
 ) -> list[list[Array]]:
     """What each push gave, and the end: a list of outputs each."""
-    rows, given, y = eyeshot.stream(net, image.shape[2], form=form), [], 0
+    channels, _, width = image.shape
+    rows, given, y = eyeshot.stream(net, width, channels=channels, form=form), [], 0
     for chunk in (*chunks, image.shape[1]):
         part = rows.push(image[:, y : y + chunk].numpy())
         given.append(part if isinstance(part, list) else [part])
@@ -44,12 +61,21 @@ def pushed(
     return [*given, end if isinstance(end, list) else [end]]
 
 
-@settings(max_examples=15)
-@given(height=st.integers(4, 40), chunks=st.lists(st.integers(0, 9), max_size=6))
+CHUNKS = st.lists(st.integers(0, 9), max_size=6)
+
+
+@functools.cache
+def heads() -> Traced:
+    return eyeshot.trace(enliven(Heads(), noise(1, 1, 16, 16)))
+
+
+@settings(max_examples=8)
+@given(height=st.integers(4, 40), chunks=CHUNKS)
 def test_every_output_comes(height: int, chunks: list[int]) -> None:
-    net, image = enliven(Heads(), noise(1, 1, 16, 16)), noise(1, height, 13)
-    joined = [np.concatenate(parts, 1) for parts in zip(*pushed(net, image, chunks), strict=True)]
-    truth = whole(net, image)
+    image = noise(1, height, 13)
+    given = pushed(heads(), image, chunks)
+    joined = [np.concatenate(parts, 1) for parts in zip(*given, strict=True)]
+    truth = whole(heads().module, image)
     summary = joined.pop(2)
     assert summary.shape == (2, 1, 1)
     assert largest_difference([summary[:, 0, 0]], [truth.pop(2)]) <= 1e-5
@@ -72,6 +98,106 @@ def test_one_form_for_every_output() -> None:
     for labels, scores in zip(joined, whole(net, image), strict=True):
         assert labels.dtype == np.uint8
         assert np.array_equal(labels.reshape(-1), scores.argmax(0).reshape(-1))
+
+
+class Padded(nn.Module):
+    """A U-Net for any size: zeros up to a multiple of its grid, and the scores there cut off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = UNet(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        height, width = x.shape[2:]
+        scores: torch.Tensor = self.net(F.pad(x, (0, -width % 4, 0, -height % 4)))
+        return scores[:, :, :height, :width]
+
+
+class Does(nn.Module):
+    """One function, and a convolution behind it."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.function, self.conv = function, nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.conv(self.function(x))
+        return y
+
+
+ENDS: dict[str, Callable[[], nn.Module]] = {
+    "padded always": Padded,
+    "padded where it must be": lambda: nets.unet(depth=2, base=3),
+    "the last row cut off": lambda: Does(lambda x: x[:, :, :-1]),
+    "cut to a grid": lambda: Does(lambda x: x[:, :, : x.shape[2] - x.shape[2] % 5]),
+    "padded to a grid": lambda: Does(lambda x: F.pad(x, (1, 0, 0, -x.shape[2] % 3), value=2.0)),
+    "padded and cut": lambda: Does(lambda x: F.pad(x, (0, 0, 0, 3))[:, :, : x.shape[2] + 1]),
+}
+
+
+@functools.cache
+def ending(name: str) -> Traced:
+    torch.manual_seed(0)
+    return eyeshot.trace(enliven(ENDS[name](), noise(1, 1, 16, 16)))
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_what_is_done_behind_the_last_row_may_follow_the_height(name: str) -> None:
+    @settings(max_examples=4)
+    @given(height=st.integers(6, 30), width=st.sampled_from([12, 13]), chunks=CHUNKS)
+    def holds(height: int, width: int, chunks: list[int]) -> None:
+        image = noise(1, height, width)
+        joined = np.concatenate([part for (part,) in pushed(ending(name), image, chunks)], 1)
+        assert largest_difference([joined], whole(ending(name).module, image)) <= 1e-5
+
+    holds()
+
+
+@pytest.mark.parametrize("name", ["padded always", "padded where it must be"])
+@pytest.mark.parametrize("size", [(12, 16), (13, 16), (3, 1), (31, 30)])
+def test_a_padded_unet_by_bands_strips_and_regions(name: str, size: tuple[int, int]) -> None:
+    net, image = ending(name).module, noise(1, *size)
+    truth, job = whole(net, image), job_of(net, image)
+    for band, strips in ((1, 1), (5, 3), (64, 1)):
+        parts, _ = by_parts(cut(job, band, strips))
+        assert largest_difference(parts, truth) <= 1e-5
+    region = (Interval(size[0] // 3, size[0]), Interval(0, (size[1] + 1) // 2))
+    (part,), _ = by_parts(cut(job, 4, region=region))
+    wanted = truth[0][:, region[0].lo : region[0].hi, : region[1].hi]
+    assert largest_difference([part], [wanted]) <= 1e-5
+    assert all(
+        one.words == "every size from 1 on" for one in eyeshot.inspect(net, (1, *size)).accepted
+    )
+
+
+def test_a_network_that_takes_few_heights() -> None:
+    net = eyeshot.trace(nets.unet(depth=2, base=3, padding="valid").eval())
+    image = noise(1, 64, 60)
+    joined = np.concatenate([part for (part,) in pushed(net, image, [7, 30])], 1)
+    assert largest_difference([joined], whole(net.module, image)) <= 1e-5
+    with pytest.raises(BadValue, match="takes no height of 61; the nearest heights are 60 or 64"):
+        pushed(net, noise(1, 61, 60), [])
+
+
+def test_a_width_that_is_too_small() -> None:
+    told = "a picture of such rows is .* a window of 9×9 does not fit .* the nearest it takes: .*x9"
+    with pytest.raises(BadValue, match=told):
+        eyeshot.stream(nn.Conv2d(1, 1, 9).eval(), 5)
+
+
+FOLLOW: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "half of the rows": lambda x: x[:, :, : x.shape[2] // 2],
+    "rows before the first": lambda x: F.pad(x, (0, 0, -x.shape[2] % 4, 0)),
+    "rows mirrored": lambda x: F.pad(x, (0, 0, 0, -x.shape[2] % 4), mode="reflect"),
+    "channels": lambda x: F.pad(x, (0, 0, 0, 0, 0, x.shape[2] % 2))[:, :1] * (1 + x.shape[2] % 2),
+    "columns": lambda x: x[..., x.shape[2] % 2 :],
+}
+
+
+@pytest.mark.parametrize("name", FOLLOW)
+def test_what_follows_the_height_in_any_other_way_is_refused(name: str) -> None:
+    with pytest.raises(Unsupported, match="does something else at another height"):
+        eyeshot.stream(Does(FOLLOW[name]).eval(), 9)
 
 
 def test_a_network_of_one_output_gives_no_list() -> None:

@@ -49,7 +49,10 @@ def _graph(traced: Traced, sources: Sequence[Source]) -> Graph:
     try:
         graph = traced.graph(*(source.shape for source in sources))
     except EyeshotError as error:
-        raise misfit(traced, sources, error) from error
+        if len(sources) > 1:
+            raise
+        (image,) = sources
+        raise misfit(traced, image.name, image.shape, error, image.layout) from error
     refuse_whole(graph)
     return graph
 

@@ -12,22 +12,21 @@ from eyeshot.axes import Interval
 from eyeshot.engine.admission import check_weights, refuse_whole
 from eyeshot.engine.executing import channels_first
 from eyeshot.engine.forms import form_of
+from eyeshot.engine.heights import as_at
 from eyeshot.engine.holding import camera_cannot_hold, maps_held_whole
 from eyeshot.engine.lowering import lower
-from eyeshot.engine.misfits import channels_of
+from eyeshot.engine.misfits import channels_of, misfit
 from eyeshot.engine.networks import Network, Traced, as_traced
-from eyeshot.engine.operators import has_own_form
 from eyeshot.engine.preparing import Preparation
 from eyeshot.engine.stream import Stream
-from eyeshot.errors import BadValue, Unsupported
+from eyeshot.errors import BadValue, EyeshotError, Unsupported
 from eyeshot.geometry import Region
-from eyeshot.graph import Graph, Node
+from eyeshot.graph import Graph
+from eyeshot.inspection.trials import runs_on_shapes
 from eyeshot.plan import ENDLESS
 
 _HEIGHT = 1 << 14
-_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
-"""The network is looked at for two heights, the second as odd as it takes. If it slides in the
-same way over both, it is taken to do so over every height; ``finish`` checks the real one."""
+_FARTHEST = 128
 
 
 class RowStream:
@@ -40,11 +39,8 @@ class RowStream:
         self, traced: Traced, channels: int, width: tuple[int, ...], form: str, raw: bool
     ) -> None:
         self._traced, self._size = traced, (channels, width)
-        self._graph = graph = self._look(_HEIGHT)
-        maps = maps_held_whole(graph)
-        if maps:
-            raise camera_cannot_hold(graph, maps)
-        _same_or_refuse(graph, self._look_at_another_height())
+        self._like = self._model()
+        self._graph = graph = lower(self._like)
         weights = [tensor for tensor in graph.tensors.values() if tensor.is_floating_point()]
         dtype = weights[0].dtype if weights else torch.float32
         device = weights[0].device if weights else torch.device("cpu")
@@ -100,27 +96,51 @@ class RowStream:
             raise BadValue("the stream is finished already", cure="make a new one")
         if not self._rows:
             raise BadValue("no row was pushed", cure="push some before finish()")
-        graph = self._look(self._rows)
-        _same_or_refuse(self._graph, graph)
+        graph = lower(as_at(self._look(self._rows), self._like))
         boxes = {node.name: tuple(Interval(0, n) for n in node.extents) for node in graph}
         self._stream.close(graph, boxes)
         self._finished = True
         return self._given({})
 
+    def _model(self) -> Graph:
+        """The network at some height, which is as it is at another.
+
+        Raises:
+            Unsupported: it is not, or a statistic would hold rows without end.
+        """
+        one, other = (self._look(_HEIGHT + more) for more in self._heights())
+        maps = maps_held_whole(one)
+        if maps:
+            raise camera_cannot_hold(one, maps)
+        # What pads and crops more comes first; it is that of the odder height, if any does.
+        try:
+            as_at(one, other)
+        except Unsupported:
+            as_at(other, one)
+            return one
+        return other
+
+    def _heights(self) -> list[int]:
+        """Two heights that the network takes, beyond a large one, the second as odd as it may be.
+
+        If it slides in the same way over both, it is taken to do so over every height; ``finish``
+        checks the real one.
+        """
+        runs = runs_on_shapes(self._traced.module)
+        channels, width = self._size
+        taken = (n for n in range(_FARTHEST) if runs((1, channels, _HEIGHT + n, *width)))
+        return [next(taken, 0), next(taken, _FARTHEST)]
+
     def _look(self, height: int) -> Graph:
         channels, width = self._size
-        graph = self._traced.graph((channels, height, *width))
+        shape = (channels, height, *width)
+        try:
+            graph = self._traced.graph(shape)
+        except EyeshotError as error:
+            raise misfit(self._traced, "a picture of such rows", shape, error) from error
         refuse_whole(graph)
         check_weights(graph)
-        return lower(graph)
-
-    def _look_at_another_height(self) -> Graph:
-        for step in _STEPS[:-1]:
-            try:
-                return self._look(_HEIGHT + step)
-            except Unsupported:
-                continue  # a U-Net takes multiples of its own grid alone
-        return self._look(_HEIGHT + _STEPS[-1])
+        return graph
 
     def _given(self, rows: dict[str, torch.Tensor]) -> Any:
         ready = self._stream.push(rows)
@@ -172,48 +192,3 @@ def _open_box(graph: Graph, name: str) -> Region:
     node = graph.nodes[name]
     whole = tuple(Interval(0, n) for n in node.extents)
     return whole if node.dims[0] is None else (Interval(0, ENDLESS), *whole[1:])
-
-
-def _same_or_refuse(one: Graph, other: Graph) -> None:
-    """Both graphs must slide along rows in the same way.
-
-    Raises:
-        Unsupported: they do not; the first layer that differs is named.
-    """
-    same = list(one.nodes) == list(other.nodes)
-    for node in one:
-        twin = other.nodes.get(node.name)
-        if not same or twin is None or not _same_work(node, twin):
-            raise Unsupported(
-                f"{node.name} ({node.operator}) does something else at another height",
-                cure="use eyeshot.run, which knows the height, or a factor in place of a size",
-            )
-
-    for name, tensor in one.tensors.items():
-        if not _same_numbers(tensor, other.tensors.get(name)):
-            raise Unsupported(
-                f"{name}, which the network makes for itself, is another at another height",
-                cure="use eyeshot.run, which knows the height",
-            )
-
-
-def _same_work(node: Node, twin: Node) -> bool:
-    """Whether both read the same rows and are called with the same numbers.
-
-    An operator with a form of its own takes from its call nothing but what its edges tell.
-    """
-    if _rows(node.edges) != _rows(twin.edges):
-        return False
-    if has_own_form(node) or node.call is None or twin.call is None:
-        return True
-    return node.call.args == twin.call.args and node.call.kwargs == twin.call.kwargs
-
-
-def _same_numbers(one: torch.Tensor, other: torch.Tensor | None) -> bool:
-    if other is None or one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    return one is other or torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
-
-
-def _rows(edges: tuple[Any, ...]) -> list[tuple[str, Any]]:
-    return [(edge.source, edge.axes[0] if edge.axes else None) for edge in edges]

@@ -12,44 +12,46 @@ from eyeshot.findings.mismatches import Problem
 from eyeshot.findings.shapes import of_mismatch
 from eyeshot.frontends.repair import trace
 from eyeshot.geometry.sizes import nearest_sizes
-from eyeshot.images import Source
 from eyeshot.inspection.trials import runs_on_shapes
 
 _MOST_GROWTH = 64
 
 
-def misfit(traced: Traced, sources: Sequence[Source], error: EyeshotError) -> EyeshotError:
-    """What to say of images at whose sizes the network could not be traced.
+def misfit(
+    traced: Traced, name: str, shape: Sequence[int], error: EyeshotError, layout: str = ""
+) -> EyeshotError:
+    """What to say of an image at whose size the network could not be traced.
 
     Args:
-        traced: the network.
-        sources: its images.
-        error: what tracing it said; it is given back where neither sizes nor channels are the
+        traced: the network, of one input.
+        name: of the image.
+        shape: (C, H, W) of it.
+        error: what tracing it said; it is given back where neither size nor channels are the
             cause.
+        layout: how the image's axes were understood, where that was a question.
     """
-    first, wanted = sources[0], channels_of(traced.module)
-    if len(sources) > 1:
-        return error
-    if wanted is not None and first.shape[0] != wanted:
+    wanted = channels_of(traced.module)
+    if wanted is not None and shape[0] != wanted:
+        read = f" ({layout})" if layout else ""
+        cure = "give another image" + (", or say how its axes lie with --layout" if layout else "")
         return BadValue(
-            f"{first.name} has {first.shape[0]} channels ({first.layout}) and the network's "
-            f"first layer takes {wanted}",
-            cure="give another image, or say how its axes lie with --layout",
+            f"{name} has {shape[0]} channels{read} and the network's first layer takes {wanted}",
+            cure=cure,
         )
     try:
-        graph, mismatches = trace(traced.module, first.shape)
+        graph, mismatches = trace(traced.module, shape)
     except EyeshotError:
         return error
     if not mismatches:
         return error
-    told = f"{first.name} is {_by(first.shape[1:])}"
+    told = f"{name} is {_by(shape[1:])}"
     if mismatches[0].problem is Problem.STOPPED:  # nothing is known of what lies behind
-        taken = _grown(traced, first.shape)
+        taken = _grown(traced, shape)
         told += f": {error.fact}"
         cure = "give a larger image"
     else:
         finding = of_mismatch(graph, mismatches[0])
-        taken = [size for size in nearest_sizes(graph) if _takes(traced, first.shape[0], size)]
+        taken = [size for size in nearest_sizes(graph) if _takes(traced, shape[0], size)]
         told += f": {finding.title}: {finding.cause}"
         cure = finding.cure
     if taken:

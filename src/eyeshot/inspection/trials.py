@@ -16,13 +16,18 @@ from eyeshot.graph import Graph
 
 @dataclass(slots=True)
 class Trial:
-    """Tries sizes along one axis, each once."""
+    """Tries sizes along one axis, each once.
+
+    What the maps refuse first is tried on the network too: one that pads where it must is traced
+    without its padding where it need not, and then its maps are not believed.
+    """
 
     graph: Graph
     axis: int
     run: Callable[[int], bool] | None
     answers: dict[int, bool] = field(default_factory=dict)
     ran: int = 0
+    believed: bool | None = None
 
     @property
     def asked(self) -> int:
@@ -34,12 +39,20 @@ class Trial:
         if n < 1:
             return False
         if n not in self.answers:
-            told = certainly_takes(self.graph, self.axis, n)
+            told = self._by_maps(n)
             if told is None:
                 self.ran += 1
                 told = self.run is not None and self.run(n)
             self.answers[n] = told
         return self.answers[n]
+
+    def _by_maps(self, n: int) -> bool | None:
+        if self.believed is False:
+            return None
+        told = certainly_takes(self.graph, self.axis, n)
+        if told is False and self.believed is None and self.run is not None:
+            self.believed = not self.run(n)
+        return told if self.believed is not False else None
 
 
 def runner(graph: Graph, net: nn.Module | None, axis: int) -> Callable[[int], bool] | None:

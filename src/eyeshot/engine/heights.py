@@ -1,0 +1,174 @@
+"""One network at two heights: whether it slides along the rows in the same way over both.
+
+A camera's rows come before their number is known. So the network is traced at some height, and what
+it does there must be what it will do at the real one. Only behind the last row may it differ: a
+U-Net that takes any size pads the picture there to a multiple of its grid and crops its scores
+again, by as much as the height asks, and leaves both out where the height is such a multiple.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from eyeshot.axes import AxisMap, Identity, Pad
+from eyeshot.engine.operators import has_own_form
+from eyeshot.errors import Unsupported
+from eyeshot.graph import Edge, Graph, Node, Ref
+
+_MOST_BEHIND = 1024
+"""Rows that may be added or cut off behind the last. What grows with the height is no border."""
+_ENDINGS = frozenset({"pad", "constant_pad_nd", "slice", "narrow"})
+
+
+def as_at(graph: Graph, like: Graph) -> Graph:
+    """The graph of one height, in the names and nodes of that of another.
+
+    What ``like`` pads or crops behind the last row, and ``graph`` leaves out, is put in, doing
+    nothing.
+
+    Args:
+        graph: the network at one height, as it was traced.
+        like: the network at another, where it pads and crops at least as much.
+
+    Raises:
+        Unsupported: they do not slide along the rows in the same way; the first layer that differs
+            is named.
+    """
+    names = _Names()
+    nodes: dict[str, Node] = {}
+    left = list(graph)
+    for node in like:
+        names.passed_over(left, node)
+        twin = _renamed(left[0], node, names) if left else None
+        if twin is not None:
+            names.of[left.pop(0).name] = [node.name]
+            nodes[node.name] = twin
+        elif _only_ends(like, node):
+            names.followed(node)
+            nodes[node.name] = _idle(node, nodes[node.edges[0].source])
+        else:
+            raise _differs(node)
+    same_outputs = len(graph.outputs) == len(like.outputs) and all(
+        wanted in names.of.get(name, ())
+        for name, wanted in zip(graph.outputs, like.outputs, strict=False)
+    )
+    if left or not same_outputs:
+        raise _differs(left[0] if left else like.nodes[like.outputs[0]])
+    for name, tensor in like.tensors.items():
+        if not _same_numbers(tensor, graph.tensors.get(name)):
+            raise Unsupported(
+                f"{name}, which the network makes for itself, is another at another height",
+                cure="use eyeshot.run, which knows the height",
+            )
+    return replace(graph, nodes=nodes, inputs=like.inputs, outputs=like.outputs)
+
+
+@dataclass
+class _Names:
+    """What each node of one graph is called in the other: itself, and what was put in behind it."""
+
+    of: dict[str, list[str]] = field(default_factory=dict)
+
+    def passed_over(self, left: list[Node], node: Node) -> None:
+        """A slice of all there is does nothing, and stands for no node of the other graph."""
+        while left and left[0].operator == "alias" != node.operator:
+            one = left.pop(0)
+            self.of[one.name] = self.of[one.edges[0].source]
+
+    def followed(self, node: Node) -> None:
+        """An idle node stands behind its source, and may be read in its place."""
+        for known in self.of.values():
+            if node.edges[0].source in known and node.name not in known:
+                known.append(node.name)
+
+
+def _renamed(twin: Node, node: Node, names: _Names) -> Node | None:
+    """The twin under the node's own name, reading what the node reads; None if it is another."""
+    alike = (
+        twin.operator == node.operator
+        and twin.layer == node.layer
+        and twin.weights == node.weights
+        and len(twin.edges) == len(node.edges)
+        and all(
+            mine.source in names.of[its.source] and _same_axes(mine.axes, its.axes)
+            for mine, its in zip(node.edges, twin.edges, strict=True)
+        )
+    )
+    if not alike:
+        return None
+    sources = {its.source: mine.source for mine, its in zip(node.edges, twin.edges, strict=True)}
+    edges = tuple(Edge(sources[edge.source], edge.axes) for edge in twin.edges)
+    call = twin.call
+    if call is not None:
+        arguments = _put(call.args, sources), _put(dict(call.kwargs), sources)
+        call = replace(call, args=arguments[0], kwargs=arguments[1])
+        # An operator with a form of its own takes from its call nothing but what its edges tell.
+        if not has_own_form(node) and node.call != call:
+            return None
+    return replace(twin, name=node.name, edges=edges, call=call)
+
+
+def _put(value: Any, sources: Mapping[str, str]) -> Any:
+    """Arguments of a call that name the nodes of the other graph."""
+    if isinstance(value, Ref):
+        return Ref(sources[value.node])
+    if isinstance(value, (list, tuple)):
+        return type(value)(_put(one, sources) for one in value)
+    if isinstance(value, dict):
+        return {name: _put(one, sources) for name, one in value.items()}
+    return value
+
+
+def _same_axes(mine: Sequence[AxisMap], its: Sequence[AxisMap]) -> bool:
+    """The same along every axis, but for how much is added or cut off behind the last row."""
+    if len(mine) != len(its) or mine[1:] != its[1:]:
+        return False
+    if not mine or mine[0] == its[0]:
+        return True
+    here, there = _as_ending(mine[0]), _as_ending(its[0])
+    if here is None or there is None or here.before != there.before:
+        return False
+    # More rows may be cut off nowhere: some that were given already would be among them.
+    return min(here.after, 0) <= there.after
+
+
+def _as_ending(axis: AxisMap) -> Pad | None:
+    if isinstance(axis, Identity):
+        return Pad(0, 0)
+    small = isinstance(axis, Pad) and axis.mode == "zero" and abs(axis.after) <= _MOST_BEHIND
+    return axis if isinstance(axis, Pad) and small else None
+
+
+def _only_ends(graph: Graph, node: Node) -> bool:
+    """Whether a node does nothing but add or cut off rows behind the last one."""
+    if node.operator not in _ENDINGS or len(node.edges) != 1:
+        return False
+    edge, source = node.edges[0], graph.nodes[node.edges[0].source]
+    rows = _as_ending(edge.axes[0]) if edge.axes else None
+    idle = all(axis in (Identity(), Pad(0, 0)) for axis in edge.axes[1:])
+    beside = [n for dim, n in enumerate(source.shape) if dim != node.dims[0]]
+    kept = [n for dim, n in enumerate(node.shape) if dim != node.dims[0]]
+    return rows is not None and rows.before == 0 and idle and kept == beside
+
+
+def _idle(node: Node, source: Node) -> Node:
+    """The node where there is nothing to add or cut off."""
+    axes = (Pad(0, 0), *node.edges[0].axes[1:])
+    return replace(node, edges=(Edge(source.name, axes),), shape=source.shape, dims=source.dims)
+
+
+def _differs(node: Node) -> Unsupported:
+    return Unsupported(
+        f"{node.name} ({node.operator}) does something else at another height",
+        cure="use eyeshot.run, which knows the height, or a factor in place of a size",
+    )
+
+
+def _same_numbers(one: torch.Tensor, other: torch.Tensor | None) -> bool:
+    if other is None or one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return one is other or torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
