@@ -226,6 +226,8 @@ def test_reach_repeats_with_the_period(case: Case, block: int) -> None:
     ("ready", "expected"),
     [
         (Window(3, before=1, after=1).ready(4, None), 3),
+        (Resize("linear", factor=3.0).ready(1, None), 0),  # the next input at weight nought
+        (Resize("linear", factor=3.0).ready(2, None), 4),
         (Window(3, before=1, after=1).ready(4, 4), 4),
         (Pad(2, 2, "reflect").ready(2, 9), 0),
         (Pad(2, 2, "reflect").ready(3, 9), 5),

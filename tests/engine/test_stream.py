@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import eyeshot
 from eyeshot.axes import Interval
 from eyeshot.engine.lowering import lower
 from eyeshot.engine.stream import Stream
-from eyeshot.errors import Unsupported
+from eyeshot.errors import BadValue, Unsupported
 from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
 from tests.networks import CHANNELS, graph_or_reject, networks, runs_at
@@ -83,3 +85,54 @@ def test_streaming_random_networks_gives_the_whole_pass(axes: int, double: bool)
         assert difference <= (1e-12 if double else 1e-5)
 
     holds()
+
+
+CAMERAS = {1: st.integers(1, 40), 2: st.integers(1, 20), 3: st.integers(1, 6)}
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_a_camera_in_random_chunks_gives_the_whole_pass_of_random_networks(axes: int) -> None:
+    @settings(max_examples={1: 6, 2: 8, 3: 3}[axes])
+    @given(net=networks(axes, longest=3), data=st.data())
+    def holds(net: nn.Module, data: st.DataObject) -> None:
+        size = data.draw(st.tuples(*[CAMERAS[axes]] * axes))
+        x = torch.randn(CHANNELS, *size, generator=torch.Generator().manual_seed(3))
+        whole = runs_at(net, x[None])
+        assume(whole is not None and whole.isfinite().all())
+        assert whole is not None
+        try:
+            rows = eyeshot.stream(net, size[1:], channels=CHANNELS)
+        except (BadValue, Unsupported):
+            assume(False)  # what it does hangs on the height, or it takes no other than this
+        parts, y = [], 0
+        for chunk in data.draw(st.lists(st.integers(0, 9), max_size=5)):
+            parts.append(rows.push(x[:, y : y + chunk].numpy()))
+            y += chunk
+        parts.append(rows.push(x[:, y:].numpy()))
+        assert rows.rows == size[0]
+        try:
+            parts.append(rows.finish())
+        except Unsupported:
+            assume(False)  # at this height it is not the network that it was on the way
+        given = np.concatenate(parts, 1)
+        truth = whole[0].numpy()
+        assert given.shape == truth.shape
+        assert np.abs(given - truth).max() <= 1e-5 * max(1e-3, float(np.abs(truth).max()))
+
+    holds()
+
+
+def test_what_a_camera_has_given_never_waits_for_more_than_its_chunks_say() -> None:
+    """Whatever the chunks, as many rows have come after the same number of rows pushed."""
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, 2, 1), nn.GELU(), nn.ConvTranspose2d(2, 1, 4, 2, 1))
+    x = torch.randn(1, 37, 11, generator=torch.Generator().manual_seed(3)).numpy()
+    counts = []
+    for chunk in (1, 3, 37):
+        rows, came = eyeshot.stream(net.eval(), 11), {0: 0}
+        for y in range(0, 37, chunk):
+            before = came[rows.rows]
+            given = rows.push(x[:, y : y + chunk])
+            came[rows.rows] = before + given.shape[1]
+        counts.append(came)
+    one, three, at_once = counts
+    assert all(one[y] == count for y, count in {**three, **at_once}.items())

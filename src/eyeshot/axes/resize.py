@@ -20,6 +20,7 @@ ResizeMode = Literal["nearest", "nearest-exact", "linear", "cubic"]
 FloatArray = NDArray[np.floating[Any]]
 
 _CUBIC_A = -0.75  # the coefficient of torch's bicubic kernel (Keys 1981 has -0.5)
+_FAR_AWAY = 1 << 40  # inputs, more than any picture has rows
 _NOUGHT = 1e-9  # a weight below this is nought but for the rounding of its source coordinate
 
 
@@ -139,14 +140,19 @@ class Resize:
     def _count_within(self, known: int, n: int | None) -> int:
         """How many first outputs read inputs below ``known`` only: a bisection, as it is monotone.
 
-        While the end is unknown the far border must not be met, so the unbounded form is asked.
+        While the end is unknown the far border must not be met, so the unbounded form is asked,
+        and beside it what is read where that border is far away: at the near one a neighbour of
+        weight nought is read too.
         """
-        size = known if n is None else n
-        asked = self.needs if n is None else self.reads
-        low, high = 0, self.extent(size)
+        low, high = 0, self.extent(known if n is None else n)
         while low < high:
             middle = (low + high + 1) // 2
-            if asked(Interval(middle - 1, middle), size).hi <= known:
+            output = Interval(middle - 1, middle)
+            if n is None:
+                last = max(self.needs(output, known).hi, self.reads(output, _FAR_AWAY).hi)
+            else:
+                last = self.reads(output, n).hi
+            if last <= known:
                 low = middle
             else:
                 high = middle - 1
