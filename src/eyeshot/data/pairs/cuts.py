@@ -75,10 +75,13 @@ class Axis:
     def cut(self, generator: np.random.Generator) -> tuple[Cut, ...]:
         """A random cutting; every position is in the own part of exactly one crop."""
         starts = self._starts(generator)
-        # Between two crops, the boundary lies where both are valid.
-        inner = generator.integers(
-            starts[1:] + self.halo, starts[:-1] + self.crop - self.halo, endpoint=True
-        )
+        # Between two crops the boundary lies where both are valid. Each is drawn alone, less its
+        # number, and all are put in order: no two can then be equal, and none leaves its range,
+        # since both ends of the ranges rise by 1 or more from one to the next.
+        numbers = np.arange(len(starts) - 1)
+        lowest, highest = starts[1:] + self.halo, starts[:-1] + self.crop - self.halo
+        drawn = generator.integers(lowest - numbers, highest - numbers, endpoint=True)
+        inner = np.sort(drawn) + numbers
         bounds = [0, *inner.tolist(), self.length]
         return tuple(
             Cut(start, start + self.crop, first, last)
@@ -96,7 +99,10 @@ class Axis:
         return -(-(self.length - self.crop) // self.alignment)
 
     def _starts(self, generator: np.random.Generator) -> NDArray[np.int64]:
-        """Where the crops begin: jumps that add up, none too long, drawn together."""
+        """Where the crops begin: jumps that add up, none too long, drawn together.
+
+        No jump is 0: there are as few crops as can be, so each has to bring the end nearer.
+        """
         room = [self._longest_jump] * (self.pieces - 1)
         places = np.zeros(self.pieces, np.int64)
         if room:

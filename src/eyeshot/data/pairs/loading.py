@@ -71,7 +71,7 @@ def check_pairs(
         _load(Path(folder), check_task(task), validation, seed, progress, problems.append)
     except BadFile as error:
         problems.append(as_problem(error, Path(folder)))
-    return tuple(problems)
+    return tuple(dict.fromkeys(problems))  # a folder that is looked into twice is told of once
 
 
 def _load(
