@@ -11,6 +11,9 @@ import torch
 from eyeshot import data, images, runs
 from eyeshot.runs import CONFIG, METRICS, WEIGHTS, Recipe, RunConfig, fingerprint
 
+from .pairs import write_masks, write_pictures
+from .pairs import write_run as write_pairs_run
+
 HEADER = "epoch,loss,accuracy,test_loss,test_accuracy,learning_rate,images_per_second,seconds\n"
 
 
@@ -59,3 +62,20 @@ def colours_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             picture = np.clip(np.array(colour) + noise + number, 0, 255).astype(np.uint8)
             images.write(folder / f"{index}.png", picture)
     return write_run(place / "run", str(place / "photos"), "small_vgg")
+
+
+@pytest.fixture(scope="session")
+def masks_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of three classes, judged by pictures of several sizes, parts of which nobody has judged."""
+    place = tmp_path_factory.mktemp("masks")
+    sizes = [(70, 90), (460, 500), (70, 90)]
+    folder = write_masks(place / "cells <&>", sizes, ignored=True)
+    return write_pairs_run(place / "run", folder, "segment")
+
+
+@pytest.fixture(scope="session")
+def pictures_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of colour pictures with noise."""
+    place = tmp_path_factory.mktemp("pictures")
+    folder = write_pictures(place / "photos", [(70, 90), (450, 200)])
+    return write_pairs_run(place / "run", folder, "restore")

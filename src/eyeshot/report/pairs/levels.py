@@ -23,6 +23,7 @@ SIDE = 256
 """Of the part of a picture that is followed through the network."""
 MAPS = 8
 """Of each level, those that vary most."""
+_TILE = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +102,7 @@ def levels_section(found: Levels) -> Section:
 
 def _figure(level: Level) -> Figure:
     count, high, wide = level.shape
-    shown = mosaic(colour_maps(level.maps), side=112, columns=MAPS)
+    shown = mosaic(colour_maps(level.maps), side=_TILE, width=MAPS * (_TILE + 4), columns=MAPS)
     which = f"the {len(level.maps)} that vary most" if count > len(level.maps) else "all of them"
     note = f"{count} maps of {high}×{wide}, {which}."
     if level.sees:

@@ -149,7 +149,9 @@ def _legend(material: MaskMaterial) -> Legend:
 def _strips(picture: MaskPicture, kind: str) -> Iterator[Strip]:
     score, (height, width) = picture.score, picture.size
     reduced = picture.whole.factor
-    title = f"Picture {score.name}{kind}: Dice {score.dice:.1%}, {score.accuracy:.1%} of its pixels right"
+    title = (
+        f"Picture {score.name}{kind}: Dice {score.dice:.1%}, {score.accuracy:.1%} of pixels right"
+    )
     note = f"{height:,}×{width:,} pixels" + (
         f", shown {reduced} times smaller each way." if reduced > 1 else "."
     )
