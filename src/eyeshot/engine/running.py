@@ -195,9 +195,10 @@ def _space(net: Network) -> int | None:
         for kind in type(child).__mro__
         if kind.__module__.startswith("torch.nn.")
     ]
-    # A rank of three may be a scale for each channel, (C, 1, 1).
-    weights = [t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
-    by_weight = [f"weight{t.ndim - 2}d" for t in weights if t.ndim in (4, 5)]
+    # A rank of three may be a scale for each channel, (C, 1, 1), and one of four (C, 1, 1, 1).
+    tensors = (*module.parameters(), *module.buffers())
+    rank = max((t.ndim for t in tensors if t.is_floating_point()), default=0)
+    by_weight = [f"weight{rank - 2}d"] if rank in (4, 5) else []
     layers = [name for name in names if "Conv" in name] + by_weight + names
     told = next(filter(None, map(_BY_AXES.search, layers)), None)
     return int(told.group(1)) if told else None
