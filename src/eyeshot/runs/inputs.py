@@ -93,7 +93,7 @@ def _span(net: nn.Module, length: int, side: int | None) -> Span:
     step = 1
     if isinstance(net, UNet):
         step = net.spec.alignment
-        if net.axis.extent(wanted) is None:
+        if net.spec.taken_off and net.axis.extent(wanted) is None:
             below, above = net.axis.nearest(wanted)
             if below is None:
                 raise BadValue(
