@@ -211,7 +211,7 @@ def draw_start(path: Path, noise: UNet, alike: UNet) -> None:
     pictures, masks = make_batch(HELD_OUT)
     picture = pictures[SHOWN : SHOWN + 1]
     rows, columns = slice(36, 60), slice(36, 60)
-    figure, panels = plt.subplots(1, 4, figsize=(WIDTH, 3.1), dpi=100, layout="constrained")
+    figure, panels = plt.subplots(1, 4, figsize=(WIDTH, 2.95), dpi=100, layout="constrained")
     for place, (net, began) in enumerate({noise: "as noise", alike: "alike"}.items()):
         (enlarged,) = maps_of(net, picture, "up1.transpose")
         told = f"began {began}, Dice {dice(scores_of(net, pictures), masks):.3f}"
