@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import subprocess
@@ -14,9 +15,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.optim.swa_utils import update_bn
 
 import eyeshot
-from eyeshot.data.pairs import load_pairs, open_pair
+from eyeshot import nets
+from eyeshot.data.pairs import CropSampler, load_pairs, open_pair
 from eyeshot.engine.preparing import Preparation
 from eyeshot.errors import BadFile, BadValue, Failure, UnknownName
 from eyeshot.evaluation import MaskEvaluation
@@ -332,3 +335,20 @@ def test_a_configuration_from_before_there_were_tasks(cells: Path, tmp_path: Pat
     assert (read.task, read.validation, read.recipe.steps) == ("classify", None, 0)
     assert read.recipe.learning_rate == run.config.recipe.learning_rate
     assert json.loads(json.dumps(read.model_arguments)) == TINY
+
+
+def test_batch_norm_knows_the_crops_as_they_are(cells: Path, tmp_path: Path) -> None:
+    """PyTorch's own way of giving averaged weights their statistics is the oracle."""
+    run = segment(cells, tmp_path, epochs=1)
+    pairs = load_pairs(cells)
+    found, expected = run.net, copy.deepcopy(run.net)
+    momenta = [getattr(layer, "momentum", None) for layer in found.modules()]
+    make_task(run.config, pairs).judge(found)
+    spec = nets.unet(base=4, depth=1).spec
+    sampler = CropSampler(pairs, (32, 32), spec.halo, 0, alignment=spec.alignment)
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (run.config.mean, run.config.std))
+    update_bn([(sampler.batch(0, n, 2).images - mean) / std for n in range(32)], expected)
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+    assert not found.training
+    assert [getattr(layer, "momentum", None) for layer in found.modules()] == momenta

@@ -140,8 +140,7 @@ def _tell(run: Run, progress: TerminalProgress, json: bool) -> None:
     """Write the report, and say where the run is and how well it does."""
     from eyeshot.report import write_report
 
-    if run.config.task == "classify":  # the page is about pictures and their classes
-        notes.print(f"saved; the report: {write_report(run)}", soft_wrap=True, markup=False)
+    notes.print(f"saved; the report: {write_report(run)}", soft_wrap=True, markup=False)
     if json:
         rows, best = progress.rows, run.config.best
         kept = rows[-1] if best is None else max(rows, key=lambda row: row[best])

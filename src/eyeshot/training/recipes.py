@@ -106,7 +106,7 @@ def choose_crop_recipe(
     steps = max(_LEAST_STEPS, math.ceil(max(learned, _JUDGED_SHARE * judged) / (batch * pixels)))
     weights = choose_class_weights(given.pop("class_weights", "none"), counts)
     chosen = Recipe(
-        epochs=20,
+        epochs=12,
         batch_size=batch,
         learning_rate=2e-3 if task == "segment" else 1e-3,
         warmup=0.1,

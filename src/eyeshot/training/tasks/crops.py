@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from eyeshot.errors import BadValue, Failure
 from eyeshot.nets import UNet, UNetSpec
 from eyeshot.runs import RunConfig, build_net
 from eyeshot.training.augmentation import augment_crops
+
+_GATHERED, _MOST_GATHERED = 2**22, 32
+"""Pixels of crops by which batch norm's statistics are gathered, and the most batches of them."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +80,17 @@ class CropLearning:
         """Crops changed at random and normalised, and their targets."""
         if self._kinds:
             batch = augment_crops(batch, self._kinds, seed)
-        images = ((batch.images - self._mean) / self._std)[share].to(device)
+        images = self._normalise(batch)[share].to(device)
         return images, Targets(batch.targets[share].to(device), batch.valid[share].to(device))
+
+    def _normalise(self, batch: Crops) -> Tensor:
+        return (batch.images - self._mean) / self._std
 
     @contextmanager
     def _judged(self, net: nn.Module) -> Iterator[Traced]:
         """``net`` in eval mode, as the engine takes it; traced once for all epochs.
+
+        Its batch norms get their statistics anew first.
 
         Raises:
             Failure: the last steps drove a weight to where it is no number.
@@ -94,11 +103,37 @@ class CropLearning:
         if self._traced is None or self._traced.module is not net:
             self._traced = trace(net, mean=self._config.mean, std=self._config.std)
         training = net.training
+        self._gather_statistics(net)
         net.eval()
         try:
             yield self._traced
         finally:
             net.train(training)
+
+    def _gather_statistics(self, net: nn.Module) -> None:
+        """Give batch norm the means and variances of what ``net`` makes of crops as they are.
+
+        Those it has are of other weights, where the network is a running mean, and of crops that
+        were changed at random. Source: Izmailov et al., 2018, arXiv:1803.05407, section 3.2.
+        """
+        norms = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm2d)]
+        if not norms:
+            return
+        momenta = [layer.momentum for layer in norms]
+        for layer in norms:
+            layer.reset_running_stats()
+            layer.momentum = None  # the plain mean over batches
+        net.train()
+        recipe, device = self._config.recipe, next(net.parameters()).device
+        pixels = recipe.batch_size * self._config.size[0] * self._config.size[1]
+        half = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16-mixed")
+        with torch.no_grad(), half:
+            for step in range(min(_MOST_GATHERED, math.ceil(_GATHERED / pixels))):
+                crops = self._sampler.batch(0, step, recipe.batch_size)
+                images = self._normalise(crops).to(device)
+                net(images.contiguous(memory_format=torch.channels_last))
+        for layer, momentum in zip(norms, momenta, strict=True):
+            layer.momentum = momentum
 
 
 def spec_of(config: RunConfig) -> UNetSpec:
