@@ -32,7 +32,7 @@ _FARTHEST = 128
 class RowStream:
     """A network that takes rows as they come, and gives each output row as soon as it is ready.
 
-    Made by :func:`stream`.
+    Made by :func:`stream`. The network's weights must stay as they are until it is finished.
     """
 
     def __init__(
