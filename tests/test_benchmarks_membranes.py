@@ -57,7 +57,7 @@ def test_membranes_are_learned_in_seconds(tmp_path: Path) -> None:
         out=tmp_path / "run",
         progress=False,
         model_arguments={"base": 8, "depth": 2},
-        crop=(128, 128),
+        crop=(96, 96),
         batch_size=4,
         epochs=1,
         steps=40,
