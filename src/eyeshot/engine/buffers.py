@@ -74,6 +74,8 @@ class LineBuffer:
     def release(self, below: int) -> None:
         """Forget the rows before ``below``."""
         lo = min(max(below, self.rows.lo), self.rows.hi)
+        if lo == self.rows.lo and not self._borrowed:
+            return
         self._start += lo - self.rows.lo
         self.rows = Interval(lo, self.rows.hi)
         if self._dim is None:

@@ -95,9 +95,10 @@ class Stream:
             if value is not None and name in self._outputs and not value.is_meta:
                 shared = borrowed or bool(progress.readers)
                 ready.setdefault(name, []).append(value.clone() if shared else value)
-            for edge in progress.node.edges:
-                self._release(self._schedule[edge.source])
-            self._release(progress)
+            if value is not None or progress.gathers:  # else all stands as it stood
+                for edge in progress.node.edges:
+                    self._release(self._schedule[edge.source])
+                self._release(progress)
         return moved
 
     def passed(self, name: str, rows: Interval) -> torch.Tensor:

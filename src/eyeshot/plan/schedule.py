@@ -30,6 +30,7 @@ class Progress:
         most: rows to compute at one time.
         taken: for a node that gathers all rows, the next row of its input to take.
         readers: who reads it, and by which edge.
+        gathers: whether it mixes all rows, so that they pass by and are not kept.
     """
 
     node: Node
@@ -40,17 +41,16 @@ class Progress:
     most: int
     taken: int = 0
     readers: list[tuple[Progress, Edge]] = field(default_factory=list)
+    gathers: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        edges = self.node.edges  # asked at every turn, and the same at every height
+        self.gathers = any(edge.axes and isinstance(edge.axes[0], Everything) for edge in edges)
 
     @property
     def end(self) -> int:
         """Where its rows end; far away while that is not known."""
         return self.box[0].hi if self.size is not None else ENDLESS
-
-    @property
-    def gathers(self) -> bool:
-        """Whether it mixes all rows, so that they pass by and are not kept."""
-        edges = self.node.edges
-        return any(edge.axes and isinstance(edge.axes[0], Everything) for edge in edges)
 
 
 class Schedule:

@@ -71,7 +71,8 @@ class Walk:
                 moved = True
                 self.called(progress, count)
                 progress.done += count
-            for edge in progress.node.edges:
-                self.released(self.schedule[edge.source])
-            self.released(progress)
+            if count or progress.gathers:  # else all stands as it stood
+                for edge in progress.node.edges:
+                    self.released(self.schedule[edge.source])
+                self.released(progress)
         return moved
