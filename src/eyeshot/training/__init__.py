@@ -14,12 +14,12 @@ from eyeshot.errors import BadValue
 from eyeshot.runs import LAST, Recipe, Run, RunConfig, build_net, load
 from eyeshot.training import checkpoint
 from eyeshot.training.checkpoint import Position
-from eyeshot.training.configuration import Wanted, choose_folder
+from eyeshot.training.configuration import choose_folder
 from eyeshot.training.fabric import make_fabric, torch_state_kept
 from eyeshot.training.folder import prepare
 from eyeshot.training.loop import Training
 from eyeshot.training.optimization import Average, make_optimizer
-from eyeshot.training.options import check_options, choose_task, settle
+from eyeshot.training.options import ask, settle
 from eyeshot.training.progress import Progress, Silence, TerminalProgress
 from eyeshot.training.recipes import Settings
 from eyeshot.training.tasks import Task, make_task
@@ -88,29 +88,16 @@ def train(
     """
     if resume and force:
         raise BadValue("resume and force together", cure="go on with a run, or throw it away")
-    task = choose_task(source, task)
-    check_options(task, {"folder": folder, "size": size, "crop": crop, "validation": validation})
-    check_options(task, settings)
-    wanted = Wanted(
-        task,
-        source,
-        model,
-        dict(model_arguments or {}),
-        settings,
-        None if folder is None else Path(folder),
-        crop,
-        validation,
-    )
+    options = {"folder": folder, "size": size, "crop": crop, "validation": validation}
+    config, data = settle(ask(source, task, model, model_arguments or {}, options, settings))
     shown = progress if not isinstance(progress, bool) else _default_progress(progress)
-    config, data = settle(wanted, size)
-    for note in data.notes if task != "classify" else ():
+    for note in () if isinstance(data, Data) else data.notes:
         shown.say(note)
     place = Path(out) if out is not None else choose_folder(config)
-    pause = _PAUSE if task == "classify" else _LONG_PAUSE
-    if checkpoint_seconds is not None:
-        pause = checkpoint_seconds
+    if checkpoint_seconds is None:
+        checkpoint_seconds = _PAUSE if isinstance(data, Data) else _LONG_PAUSE
     with torch_state_kept():
-        _run(config, data, place, shown, resume, force, pause)
+        _run(config, data, place, shown, resume, force, checkpoint_seconds)
     return load(place)
 
 

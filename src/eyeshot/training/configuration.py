@@ -38,6 +38,7 @@ class Wanted:
         model_arguments: of the network.
         settings: of the recipe.
         folder: of the files of "mnist".
+        size: (height, width) to resize pictures to; None to leave them.
         crop: (height, width); None to choose.
         validation: how many pairs are set aside; None for one in five.
     """
@@ -48,6 +49,7 @@ class Wanted:
     model_arguments: Mapping[str, int | str]
     settings: Settings
     folder: Path | None = None
+    size: tuple[int, int] | None = None
     crop: tuple[int, int] | None = None
     validation: int | None = None
 

@@ -12,6 +12,7 @@ from eyeshot.data import load as load_data
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.runs import TASKS, RunConfig
 from eyeshot.training.configuration import Wanted, describe, describe_pairs
+from eyeshot.training.recipes import Settings
 
 if TYPE_CHECKING:
     from eyeshot.data.pairs import Pairs
@@ -65,7 +66,37 @@ def check_options(task: str, options: Mapping[str, Any]) -> None:
             )
 
 
-def settle(wanted: Wanted, size: tuple[int, int] | None) -> tuple[RunConfig, Data | Pairs]:
+def ask(
+    source: str | Path | Data | Pairs,
+    task: str | None,
+    model: str | None,
+    model_arguments: Mapping[str, int | str],
+    options: Mapping[str, Any],
+    settings: Settings,
+) -> Wanted:
+    """What a caller said, once it is known to make sense for the task.
+
+    Args:
+        source: of the data.
+        task: None for what the data is for.
+        model: None to choose.
+        model_arguments: of the network.
+        options: folder, size, crop and validation; None for what was not said.
+        settings: of the recipe.
+
+    Raises:
+        UnknownName: there is no such task.
+        BadValue: something makes no sense for the task.
+    """
+    task = choose_task(source, task)
+    check_options(task, options)
+    check_options(task, settings)
+    folder = None if options["folder"] is None else Path(options["folder"])
+    places = {**options, "folder": folder}
+    return Wanted(task, source, model, dict(model_arguments), settings, **places)
+
+
+def settle(wanted: Wanted) -> tuple[RunConfig, Data | Pairs]:
     """The data, loaded where it is not yet, and the configuration of the training on it.
 
     Raises:
@@ -75,7 +106,7 @@ def settle(wanted: Wanted, size: tuple[int, int] | None) -> tuple[RunConfig, Dat
     source = wanted.source
     if wanted.task == "classify":
         if not isinstance(source, Data):
-            source = load_data(_place(source), folder=wanted.folder, size=size)
+            source = load_data(_place(source), folder=wanted.folder, size=wanted.size)
         return describe(wanted, source), source
     from eyeshot.data.pairs import Pairs, load_pairs  # not needed by who learns classes
 
