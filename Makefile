@@ -40,6 +40,7 @@ figures: $(STAMP)
 	$(BIN)/python tools/draw_docs.py
 	$(BIN)/python -m tools.draw_streaming
 	$(BIN)/python -m tools.draw_unet
+	$(BIN)/python -m tools.draw_segment
 
 clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
