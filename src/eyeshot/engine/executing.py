@@ -106,7 +106,7 @@ class _Pass:
             return
         begun = any(row > self._strip.regions[n][0].lo for n, row in self._next.items())
         apart = self._state.job.preparation.device.type == "cpu"  # no transform is used there
-        first = first_rows(graph, boxes, rest, band, apart) if begun else {}
+        first = first_rows(graph, boxes, rest, band, apart=apart) if begun else {}
         self._given = {name: first.get(name, boxes[name][0].lo) for name in rest}
         stream = Stream(graph, boxes, tuple(rest), band=band, first=first)
         for rows in pushes(graph, boxes, band):

@@ -25,6 +25,7 @@ def first_rows(
     boxes: Mapping[str, Region],
     wanted: Mapping[str, int],
     band: int,
+    *,
     apart: bool = True,
 ) -> dict[str, int]:
     """The first row of each node that a run must compute to give outputs from some row on.
