@@ -145,6 +145,7 @@ def test_the_worst_and_the_best_are_kept(dices: list[int]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(masks_module, "find_worst", lambda *_: [])
         patch.setattr(masks_module, "_take_whole", lambda *_: None)
+        patch.setattr(masks_module, "measure_light", lambda _: None)
         for number, dice in enumerate(dices):
             score = PictureScore(str(number), 0.5, dice / 10)
             pair = data.pairs.Pair(str(number), Path(), Path(), (1, 1))
@@ -262,7 +263,8 @@ def test_restored_pictures_are_shown_beside_what_they_should_be(
         assert part.psnr[0] == pytest.approx(psnr_of(float(error)), abs=1e-4)
         assert part.shot.views[-1].shape == clean.shape
     strips = restored_section(pictures).parts
-    assert [len(strip.views) for strip in strips if isinstance(strip, Strip)] == [4, 6, 4, 6]
+    shown = [len(strip.views) for strip in strips if isinstance(strip, Strip)]
+    assert sorted(shown) == [4, 6, 6]  # a small picture is shown once, pixel by pixel
     psnr = [picture.score.psnr for picture in pictures.pictures]
     assert psnr == sorted(psnr)
     assert isinstance(pictures.pictures[0].score, RestoredPicture)

@@ -119,12 +119,16 @@ class Bars:
 
 @dataclass(frozen=True)
 class Strip:
-    """The same place seen in several ways, side by side, each picture with its word above it."""
+    """The same place seen in several ways, side by side, each picture with its word above it.
+
+    ``columns`` of them stand in a row; all do if it is 0.
+    """
 
     kind: ClassVar[str] = "strip"
     title: str
     views: Sequence[tuple[str, Image]]
     note: str = ""
+    columns: int = 0
 
 
 @dataclass(frozen=True)

@@ -92,9 +92,9 @@ def _scores(score: Score, rows: Sequence[dict[str, float]], *, averaged: bool) -
         Curve(name, [(row["epoch"], row[key]) for row in rows], style)
         for (name, style), key in ((_CROPS, score.measured), (_WHOLE, score.judged))
     ]
-    note = "Crops are changed at random, and so are harder than whole pictures."
+    note = "Crops are changed at random, and whole pictures are not."
     if averaged:
-        note += " Whole pictures are judged with the running average of the weights."
+        note += " These are judged with the running average of the weights."
     return _plot(score.title, curves, (_CROPS, _WHOLE), score.name, score.percent, note)
 
 

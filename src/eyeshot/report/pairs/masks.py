@@ -91,8 +91,9 @@ class _Watcher:
         if full and before == SHOWN:
             return  # neither among the worst nor among the best
         parts = find_worst(tally, answer.size)
-        shots = tuple(_take(reader, answer, *part, self._classes) for part in parts)
-        whole = _take_whole(reader, answer, self._classes)
+        light = measure_light(reader)
+        shots = tuple(_take(reader, answer, light, *part, self._classes) for part in parts)
+        whole = _take_whole(reader, answer, light, self._classes)
         self._kept.insert(before, MaskPicture(score, pair.size, whole, shots))
         if full:
             del self._kept[SHOWN]
@@ -113,22 +114,23 @@ def _said(answer: Answer, rows: slice, columns: slice = slice(None)) -> NDArray[
     return np.asarray(answer.samples[0, rows, columns], np.int64)
 
 
-def _take(reader: PairReader, answer: Answer, rows: Span, columns: Span, classes: int) -> Shot:
+def _take(
+    reader: PairReader, answer: Answer, light: Light, rows: Span, columns: Span, classes: int
+) -> Shot:
     """A part of the answer, pixel by pixel."""
     down, right = answer.offset
     here = (rows[0] + down, rows[1] + down), (columns[0] + right, columns[1] + right)
-    picture = measure_light(reader).show(reader.image(*here))
+    picture = light.show(reader.image(*here))
     truth = np.asarray(reader.target(*here), np.int64)
     said = _said(answer, slice(*rows), slice(*columns))
     return Shot(_views(picture, truth, said, classes), *here)
 
 
-def _take_whole(reader: PairReader, answer: Answer, classes: int) -> Shot:
+def _take_whole(reader: PairReader, answer: Answer, light: Light, classes: int) -> Shot:
     """All of the answer, averaged down a band at a time."""
     (height, width), (down, right) = answer.size, answer.offset
     factor = factor_for(answer.size, OVERVIEW)
     small = [Reduced(answer.size, factor, 3) for _ in VIEWS]
-    light: Light = measure_light(reader)
     for rows, _ in answer.bands():
         span = (down + rows.start, down + rows.stop)
         picture = light.show(reader.image(span, (right, right + width)))

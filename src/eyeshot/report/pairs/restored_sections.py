@@ -68,15 +68,18 @@ def _strips(picture: RestoredMaterialPicture, kind: str, names: tuple[str, ...])
         f"Picture {score.name}{kind}: from {score.given_psnr:.2f} to {score.psnr:.2f} dB, "
         f"SSIM from {score.given_ssim:.3f} to {score.ssim:.3f}"
     )
-    factor = picture.whole.factor
-    made = f", shown {factor} times smaller each way, which hides noise" if factor > 1 else ""
-    views = _views(picture.whole, WHOLE_VIEWS, score.name)
-    yield Strip(title, views, f"{height:,}×{width:,} pixels{made}.")
-    for part in picture.parts:
-        words = [f"{name}: {psnr:.1f} dB" for name, psnr in zip(names, part.psnr, strict=True)]
-        words += ["target", f"difference × {AMPLIFIED}"]
-        views = _views(part.shot, words, f"{score.name}, {part.shot.place}")
-        yield Strip(f"Pixel by pixel: {part.shot.place}", views)
+    whole, words = picture.whole, (*names, "target", f"difference × {AMPLIFIED}")
+    made = f", shown {whole.factor} times smaller, which hides noise" if whole.factor > 1 else ""
+    note = f"{height:,}×{width:,} pixels{made}."
+    shots = [part.shot for part in picture.parts]
+    alone = [(shot.rows, shot.columns) for shot in shots] == [(whole.rows, whole.columns)]
+    if not alone:
+        yield Strip(title, _views(whole, WHOLE_VIEWS, score.name), note)
+    for part, shot in zip(picture.parts, shots, strict=True):
+        told = [f"{word}: {psnr:.1f} dB" for word, psnr in zip(words, part.psnr, strict=False)]
+        views = _views(shot, [*told, *words[len(told) :]], f"{score.name}, {shot.place}")
+        heading = (title, note) if alone else (f"Pixel by pixel: {shot.place}", "")
+        yield Strip(heading[0], views, heading[1], columns=3)
 
 
 def _views(shot: Shot, words: tuple[str, ...] | list[str], name: str) -> list[tuple[str, Image]]:
