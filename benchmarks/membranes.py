@@ -2,7 +2,7 @@
 
 First the speed: seconds a step of three loops that take turns, so that a busy machine slows all of
 them. *plain* is what one writes at first: float32, PyTorch's default layout, ``AdamW`` as it comes,
-a crop after another. *eyeshot* is ``eyeshot.train`` with its default settings, and *eyeshot
+one thing after another. *eyeshot* is ``eyeshot.train`` with its default settings, and *eyeshot
 float32* the same held to ``32-true``, which shows what of the ratio is due to bfloat16. All three
 have the same network, crops, augmentation and loss.
 
@@ -21,15 +21,15 @@ from pathlib import Path
 import torch
 
 import eyeshot
-from eyeshot import nets
 from eyeshot.data.pairs import CropSampler, Pairs, load_pairs
 from eyeshot.evaluation import MaskEvaluation
-from eyeshot.runs import RunConfig
+from eyeshot.runs import RunConfig, build_net
 from eyeshot.training import Silence
 from eyeshot.training.augmentation import augment_crops
 from eyeshot.training.checkpoint import Position
 from eyeshot.training.configuration import Wanted, describe_pairs
 from eyeshot.training.losses import segmentation_loss
+from eyeshot.training.tasks.crops import spec_of
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "membranes"
 VALIDATION = 4
@@ -59,8 +59,8 @@ def plain_loop(pairs: Pairs, config: RunConfig, steps: int) -> float:
     """Seconds a step of a plain loop on what ``config`` says."""
     recipe = config.recipe
     torch.manual_seed(0)
-    net = nets.unet(in_channels=config.channels, classes=len(config.classes))
-    spec = net.spec
+    net = build_net(config)
+    spec = spec_of(config)
     sampler = CropSampler(pairs, config.size, spec.halo, 0, alignment=spec.alignment)
     kinds = recipe.augment.split(",")
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (config.mean, config.std))

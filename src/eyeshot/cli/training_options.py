@@ -133,7 +133,8 @@ Width = Annotated[
     typer.Option(help="Channels of the first layer of a classifier.", rich_help_panel=_NET),
 ]
 Base = Annotated[
-    int | None, typer.Option(help="Channels of a unet's first layer.", rich_help_panel=_NET)
+    int | None,
+    typer.Option(help="Channels of a unet's first layer; else 16.", rich_help_panel=_NET),
 ]
 Depth = Annotated[
     int | None, typer.Option(help="How many times the map is halved.", rich_help_panel=_NET)

@@ -83,6 +83,9 @@ def describe_pairs(wanted: Wanted, pairs: Pairs) -> RunConfig:
         UnknownName, BadValue: there is no such model or setting, or it is out of range.
     """
     model = _choose_model(wanted, nets.PER_PIXEL)
+    # Half as wide as the published one. On the membranes it learns as much a step, and a step takes
+    # less than half the time.
+    wanted = replace(wanted, model_arguments={"base": 16, **wanted.model_arguments})
     crop = _choose_crop(wanted, pairs, model)
     areas = _area(pairs.train), _area(pairs.validation)
     recipe = choose_crop_recipe(pairs.task, crop, areas, pairs.counts, wanted.settings)
