@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.optim.swa_utils import update_bn
+from torch import Tensor, nn
 
 import eyeshot
 from eyeshot import nets
@@ -27,6 +28,7 @@ from eyeshot.runs import CONFIG, LAST, LAST_WEIGHTS, METRICS, WEIGHTS, Run, RunC
 from eyeshot.training import Settings, Silence, train
 from eyeshot.training.checkpoint import BEST, FILE, Position
 from eyeshot.training.configuration import Wanted, describe_pairs
+from eyeshot.training.statistics import gather_statistics
 from eyeshot.training.tasks import make_task
 
 from .cells import write_cells
@@ -340,17 +342,46 @@ def test_a_configuration_from_before_there_were_tasks(cells: Path, tmp_path: Pat
 
 
 def test_batch_norm_knows_the_crops_as_they_are(cells: Path, tmp_path: Path) -> None:
-    """PyTorch's own way of giving averaged weights their statistics is the oracle."""
     run = segment(cells, tmp_path, epochs=1)
     pairs = load_pairs(cells)
     found, expected = run.net, copy.deepcopy(run.net)
-    momenta = [getattr(layer, "momentum", None) for layer in found.modules()]
     make_task(run.config, pairs).judge(found)
     spec = nets.unet(base=4, depth=1).spec
     sampler = CropSampler(pairs, (32, 32), spec.halo, 0, alignment=spec.alignment)
     mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (run.config.mean, run.config.std))
-    update_bn([(sampler.batch(0, n, 2).images - mean) / std for n in range(32)], expected)
-    for name, tensor in expected.state_dict().items():
-        torch.testing.assert_close(found.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+    batches = [(sampler.batch(0, n, 2).images - mean) / std for n in range(sampler.steps(2))]
+    given: dict[nn.Module, list[Tensor]] = defaultdict(list)
+    norms = [layer for layer in expected.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for layer in norms:
+        layer.register_forward_pre_hook(lambda layer, x: given[layer].append(x[0].detach()))
+    expected.train()
+    for batch in batches:
+        expected(batch)
+    ours = [layer for layer in found.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert len(batches) > 1
+    for layer, like in zip(ours, norms, strict=True):
+        pixels = torch.cat([x.transpose(0, 1).flatten(1) for x in given[like]], 1).double()
+        assert layer.running_mean is not None
+        assert layer.running_var is not None
+        torch.testing.assert_close(
+            layer.running_mean.double(), pixels.mean(1), rtol=1e-3, atol=1e-4
+        )
+        torch.testing.assert_close(layer.running_var.double(), pixels.var(1), rtol=1e-3, atol=1e-4)
     assert not found.training
-    assert [getattr(layer, "momentum", None) for layer in found.modules()] == momenta
+
+
+def test_statistics_are_of_all_pixels_whatever_the_batches() -> None:
+    """PyTorch's own update takes the mean of the batches' variances, and so is no oracle here."""
+    norm = nn.BatchNorm2d(2)
+    net = nn.Sequential(norm)
+    dark, bright = torch.randn(1, 2, 4, 4), 9 + torch.randn(3, 2, 8, 8)
+    gather_statistics(net, [dark, bright])
+    pixels = torch.cat([dark.transpose(0, 1).flatten(1), bright.transpose(0, 1).flatten(1)], 1)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    torch.testing.assert_close(norm.running_mean, pixels.mean(1))
+    torch.testing.assert_close(norm.running_var, pixels.var(1, correction=0))
+    assert norm.training
+    before = norm.running_var.clone()
+    gather_statistics(net, [])
+    torch.testing.assert_close(norm.running_var, before)

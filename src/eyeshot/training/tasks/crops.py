@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ from eyeshot.errors import BadValue, Failure
 from eyeshot.nets import UNet, UNetSpec
 from eyeshot.runs import RunConfig, build_net
 from eyeshot.training.augmentation import augment_crops
+from eyeshot.training.statistics import gather_statistics
 
-_GATHERED, _MOST_GATHERED = 2**22, 32
-"""Pixels of crops by which batch norm's statistics are gathered, and the most batches of them."""
+_GATHERED_CROPS, _GATHERED_PIXELS = 64, 2**22
+"""Crops and pixels by which batch norm's statistics are gathered at least, or by all there are."""
 
 
 @dataclass(frozen=True)
@@ -103,37 +103,27 @@ class CropLearning:
         if self._traced is None or self._traced.module is not net:
             self._traced = trace(net, mean=self._config.mean, std=self._config.std)
         training = net.training
-        self._gather_statistics(net)
+        device, recipe = next(net.parameters()).device, self._config.recipe
+        half = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16-mixed")
+        with half:
+            gather_statistics(net, self._untouched(device))
         net.eval()
         try:
             yield self._traced
         finally:
             net.train(training)
 
-    def _gather_statistics(self, net: nn.Module) -> None:
-        """Give batch norm the means and variances of what ``net`` makes of crops as they are.
-
-        Those it has are of other weights, where the network is a running mean, and of crops that
-        were changed at random. Source: Izmailov et al., 2018, arXiv:1803.05407, section 3.2.
-        """
-        norms = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm2d)]
-        if not norms:
-            return
-        momenta = [layer.momentum for layer in norms]
-        for layer in norms:
-            layer.reset_running_stats()
-            layer.momentum = None  # the plain mean over batches
-        net.train()
-        recipe, device = self._config.recipe, next(net.parameters()).device
-        pixels = recipe.batch_size * self._config.size[0] * self._config.size[1]
-        half = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16-mixed")
-        with torch.no_grad(), half:
-            for step in range(min(_MOST_GATHERED, math.ceil(_GATHERED / pixels))):
-                crops = self._sampler.batch(0, step, recipe.batch_size)
-                images = self._normalise(crops).to(device)
-                net(images.contiguous(memory_format=torch.channels_last))
-        for layer, momentum in zip(norms, momenta, strict=True):
-            layer.momentum = momentum
+    def _untouched(self, device: torch.device) -> Iterator[Tensor]:
+        """Crops as they are, normalised: so many that they show what is usual, or one pass."""
+        count = self._config.recipe.batch_size
+        crops = pixels = 0
+        for step in range(self._sampler.steps(count)):
+            batch = self._sampler.batch(0, step, count)
+            images = self._normalise(batch).to(device)
+            yield images.contiguous(memory_format=torch.channels_last)
+            crops, pixels = crops + len(batch), pixels + batch.valid.numel()
+            if crops >= _GATHERED_CROPS and pixels >= _GATHERED_PIXELS:
+                return
 
 
 def spec_of(config: RunConfig) -> UNetSpec:
