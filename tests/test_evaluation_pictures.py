@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor, nn
 
+from eyeshot import nets
 from eyeshot.data.pairs import load_pairs
 from eyeshot.engine.networks import trace
 from eyeshot.errors import BadValue
-from eyeshot.evaluation import passes
+from eyeshot.evaluation import passes, restoration
 from eyeshot.evaluation.restoration import SSIM_WINDOW, Likeness, judge_pictures, psnr_of
 
 Picture = NDArray[np.float64]
@@ -45,10 +47,11 @@ def ssim_by_definition(one: Picture, other: Picture) -> float:
     width=st.integers(6, 30),
     channels=st.integers(1, 3),
     step=st.integers(1, 15),
+    at_once=st.sampled_from([1, 100, 2**18]),
 )
 @settings(max_examples=30)
 def test_likeness_by_windows_is_that_of_the_whole(
-    seed: int, height: int, width: int, channels: int, step: int
+    seed: int, height: int, width: int, channels: int, step: int, at_once: int
 ) -> None:
     generator = np.random.default_rng(seed)
     one = generator.random((channels, height, width))
@@ -58,7 +61,8 @@ def test_likeness_by_windows_is_that_of_the_whole(
     for start in range(0, height, step):
         stop = min(height, start + step)
         top, bottom = max(0, start - halo), min(height, stop + halo)
-        found.add(one[:, top:bottom], other[:, top:bottom], slice(start - top, stop - top))
+        with mock.patch.object(restoration, "_AT_ONCE", at_once):
+            found.add(one[:, top:bottom], other[:, top:bottom], slice(start - top, stop - top))
     assert found.psnr == pytest.approx(10 * math.log10(1 / ((one - other) ** 2).mean()))
     expected = np.mean([ssim_by_definition(a, b) for a, b in zip(one, other, strict=True)])
     assert found.ssim == pytest.approx(expected, abs=1e-6)
@@ -123,6 +127,15 @@ def test_pictures_too_small_to_compare_are_named(tmp_path: Path) -> None:
     pairs = load_pairs(tmp_path, task="restore")
     net = trace(Halved().eval())
     with pytest.raises(BadValue, match=r"thin\.png: 5×40, too small"):
+        judge_pictures(net, pairs, pairs.validation)
+
+
+def test_answers_too_small_to_compare_are_named(tmp_path: Path) -> None:
+    pixels = np.arange(19 * 19, dtype=np.uint16).astype(np.uint8).reshape(19, 19)
+    pair_of(tmp_path, pixels, pixels, "small")
+    pairs = load_pairs(tmp_path, task="restore")
+    net = trace(nets.unet(classes=1, depth=1, base=2, padding="valid").eval())
+    with pytest.raises(BadValue, match=r"small\.png: 2×2, all that .*: use larger pictures"):
         judge_pictures(net, pairs, pairs.validation)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ import torch
 from PIL import Image
 
 import eyeshot
+from eyeshot.data.pairs import load_pairs
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.evaluation import RestorationEvaluation
+from eyeshot.evaluation.restoration import Likeness
 from eyeshot.runs import LAST_WEIGHTS, METRICS, WEIGHTS, Run
 from eyeshot.training import Settings, train
 from eyeshot.training.losses import restoration_loss
@@ -85,6 +88,28 @@ def test_the_training_psnr_is_of_valid_pixels_clipped(noisy: Path, tmp_path: Pat
     sums = task.sums(loss, outputs, Targets(wanted, valid))
     assert float(sums[0]) == pytest.approx((0.25 + 0.4 + 0.2) / 3)
     assert float(sums[1]) == pytest.approx(10 * np.log10(1 / (0.25**2 / 3)), rel=1e-5)
+
+
+def test_nothing_leaves_the_device_while_it_learns() -> None:
+    """A tensor of the meta device is nowhere: to read a value from it is an error."""
+    task = object.__new__(Restoration)
+    pictures = torch.empty(2, 1, 4, 4, device="meta")
+    targets = Targets(pictures, torch.ones(2, 4, 4, dtype=torch.bool, device="meta"))
+    sums = task.sums(torch.zeros((), device="meta"), pictures, targets)
+    assert (sums.device.type, sums.shape) == ("meta", (2,))
+
+
+def test_pictures_are_measured_as_given_once(
+    noisy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = mock.Mock(side_effect=Likeness.add)
+    monkeypatch.setattr(Likeness, "add", lambda *arguments: add(*arguments))
+    run = restore(noisy, tmp_path, epochs=3, steps=1)
+    count = len(load_pairs(noisy, task="restore").validation)
+    assert add.call_count == count * (3 + 1)
+    found = eyeshot.evaluate(run)
+    assert isinstance(found, RestorationEvaluation)
+    assert 10 < found.pictures[0].given_psnr < 25
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from eyeshot.data.pairs import Pair, PairReader, Pairs, open_pair
@@ -18,7 +18,14 @@ from eyeshot.evaluation.passes import Answer, answered
 
 SSIM_WINDOW = 11
 """Pixels of the Gaussian window, of deviation 1.5, in which two pictures are compared."""
-_LEAST_ERROR = 1e-10
+_REACH, _DEVIATION = SSIM_WINDOW // 2, 1.5
+_C1, _C2 = 0.01**2, 0.03**2
+LEAST_ERROR = 1e-10
+"""A mean squared error that nobody could see; less counts as this."""
+_AT_ONCE = 2**18
+"""Positions of one channel that are compared at a time, in some ten maps of 8 bytes each."""
+
+Picture = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,7 @@ def judge_pictures(
     notes: tuple[str, ...] = (),
     *,
     watch: Watch | None = None,
+    before: dict[Path, Likeness] | None = None,
 ) -> RestorationEvaluation:
     """Compare a network's pictures with the wanted ones, whole and a band of rows at a time.
 
@@ -87,32 +95,41 @@ def judge_pictures(
         judged: the pictures.
         notes: to be handed on.
         watch: shown each picture, so that nobody has to pass it through the network again.
+        before: how near the pictures were as they were given, by their files: what is missing is
+            put in, so that whoever judges the same network again need not have it measured again.
 
     Raises:
         BadFile: a picture cannot be read.
         BadValue: a picture does not fit the network.
     """
-    return RestorationEvaluation(tuple(_judge(net, pair, pairs, watch) for pair in judged), notes)
+    known = {} if before is None else before
+    pictures = tuple(_judge(net, pair, pairs, watch, known) for pair in judged)
+    return RestorationEvaluation(pictures, notes)
 
 
-def _judge(net: Traced, pair: Pair, pairs: Pairs, watch: Watch | None) -> RestoredPicture:
-    restored, given = Likeness(), Likeness()
-    if min(pair.size) <= SSIM_WINDOW // 2:
-        raise BadValue(
-            f"{pair.image}: {pair.size[0]}×{pair.size[1]}, too small to be compared",
-            cure=f"use pictures of {SSIM_WINDOW // 2 + 1} pixels or more each way",
-        )
+def _judge(
+    net: Traced,
+    pair: Pair,
+    pairs: Pairs,
+    watch: Watch | None,
+    known: dict[Path, Likeness],
+) -> RestoredPicture:
+    restored, given = Likeness(), known.get(pair.image) or Likeness()
+    _check_size(pair, pair.size, "too small to be compared")
     with (
         open_pair(pair, pairs) as reader,
         answered(net, pair, reader, channels=pairs.channels) as answer,
     ):
+        _check_size(pair, answer.size, "all that the network without padding answers: too small")
         down, right = answer.offset
         columns = (right, right + answer.size[1])
         for rows, counted in answer.bands(SSIM_WINDOW // 2):
             truth = answer.truth(reader, rows)
-            before = reader.image((down + rows.start, down + rows.stop), columns)
             restored.add(answer.samples[:, rows].clip(0, 1), truth, counted)
-            given.add(before, truth, counted)
+            if pair.image not in known:
+                before = reader.image((down + rows.start, down + rows.stop), columns)
+                given.add(before, truth, counted)
+        known[pair.image] = given
         score = RestoredPicture(pair.name, restored.psnr, restored.ssim, given.psnr, given.ssim)
         if watch is not None:
             watch(pair, reader, answer, score)
@@ -131,13 +148,27 @@ class Likeness:
 
     def add(self, one: NDArray[Any], other: NDArray[Any], counted: slice) -> None:
         """Take in the rows ``counted`` of a window (C, h, w) in 0 … 1."""
-        from kornia.metrics import ssim  # takes seconds to import
+        height, width = one.shape[1:]
+        first, last, _ = counted.indices(height)
+        step = max(1, _AT_ONCE // width)
+        for start in range(first, last, step):
+            stop = min(last, start + step)
+            top, bottom = max(0, start - _REACH), min(height, stop + _REACH)
+            inside = slice(start - top, stop - top)
+            for a, b in zip(one[:, top:bottom], other[:, top:bottom], strict=True):
+                self._compare(np.asarray(a, np.float64), np.asarray(b, np.float64), inside)
 
-        first, second = (torch.from_numpy(np.array(a, np.float64)) for a in (one, other))
-        similar = ssim(first[None], second[None], SSIM_WINDOW)[0, :, counted]
-        self._ssim += float(similar.sum())
-        self._error += float((first - second).square()[:, counted].sum())
-        self._count += similar.numel()
+    def _compare(self, one: Picture, other: Picture, counted: slice) -> None:
+        """Take in the rows ``counted`` of one channel (h, w)."""
+        first, second = _blur(one), _blur(other)
+        squares, product = first * first + second * second, first * second
+        spread = _blur(one * one + other * other) - squares
+        together = _blur(one * other) - product
+        similar = (2 * product + _C1) * (2 * together + _C2)
+        similar /= (squares + _C1) * (spread + _C2)
+        self._ssim += float(similar[counted].sum())
+        self._error += float(np.square(one - other)[counted].sum())
+        self._count += similar[counted].size
 
     @property
     def psnr(self) -> float:
@@ -150,9 +181,26 @@ class Likeness:
         return self._ssim / self._count
 
 
+def _blur(values: Picture) -> Picture:
+    """The mean around each position, weighted by a Gaussian; mirrored at the border."""
+    import cv2
+
+    size = (SSIM_WINDOW, SSIM_WINDOW)
+    blurred = cv2.GaussianBlur(values, size, _DEVIATION, borderType=cv2.BORDER_REFLECT_101)
+    return np.asarray(blurred, np.float64)
+
+
+def _check_size(pair: Pair, size: tuple[int, int], told: str) -> None:
+    if min(size) <= _REACH:
+        raise BadValue(
+            f"{pair.image}: {size[0]}×{size[1]}, {told}",
+            cure=f"{_REACH + 1} pixels or more each way can be compared: use larger pictures",
+        )
+
+
 def psnr_of(error: float) -> float:
     """10 log₁₀(1 / error) decibels of a mean squared error of pictures in 0 … 1; at most 100.
 
     Two pictures that are the same have no PSNR; 100 says that none could see a difference.
     """
-    return 10 * math.log10(1 / max(error, _LEAST_ERROR)) if error == error else error
+    return 10 * math.log10(1 / max(error, LEAST_ERROR)) if error == error else error

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
-from eyeshot.evaluation.restoration import judge_pictures, psnr_of
+from eyeshot.data.pairs import Pairs
+from eyeshot.evaluation.restoration import LEAST_ERROR, Likeness, judge_pictures
+from eyeshot.runs import RunConfig
 from eyeshot.training.losses import restoration_loss
 from eyeshot.training.tasks.crops import CropLearning, Targets
 
@@ -14,6 +18,11 @@ class Restoration(CropLearning):
     """Pictures made of pictures: L1 or MSE on crops, judged on whole pictures."""
 
     measures = ("loss", "psnr")
+
+    def __init__(self, config: RunConfig, pairs: Pairs) -> None:
+        super().__init__(config, pairs)
+        # How near the pictures are as they were given: the same after each epoch.
+        self._before: dict[Path, Likeness] = {}
 
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
         """The recipe's loss between pictures (B, C, H, W) in 0 … 1, on the valid pixels."""
@@ -26,10 +35,11 @@ class Restoration(CropLearning):
         targets = targets.like(outputs)
         clipped = outputs.clamp(0, 1)
         error = restoration_loss("mse", clipped, targets.wanted, targets.valid)
-        return torch.stack([loss, torch.as_tensor(psnr_of(float(error)))]) * len(outputs)
+        return torch.stack([loss, -10 * error.clamp_min(LEAST_ERROR).log10()]) * len(outputs)
 
     def judge(self, net: nn.Module) -> dict[str, float]:
         """PSNR and SSIM on the whole validation pictures."""
         with self._judged(net) as traced:
-            found = judge_pictures(traced, self._pairs, self._pairs.validation)
+            pairs = self._pairs
+            found = judge_pictures(traced, pairs, pairs.validation, before=self._before)
         return {"validation_psnr": found.psnr, "validation_ssim": found.ssim}
