@@ -318,3 +318,10 @@ def test_a_net_can_be_learned_from() -> None:
     right = (net(picture).argmax(1) == disc).float().mean()
     assert right > 0.97
     assert disc.float().mean() < 0.3
+
+
+def test_a_depth_beyond_sense_is_refused_before_anything_is_built() -> None:
+    with torch.device("meta"):
+        assert 2500 < nets.unet(depth=8, base=1).spec.receptive_field[0] < 3500
+    with pytest.raises(BadValue, match=r"depth is 30: .*use 8 or less"):
+        nets.unet(depth=30)

@@ -224,13 +224,14 @@ def test_settings_in_a_plain_record_are_looked_into(counted: list[tuple[int, ...
 
 
 def test_each_size_is_traced_once_and_the_oldest_goes(
-    counted: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+    counted: list[tuple[int, ...]],
 ) -> None:
-    monkeypatch.setattr(networks, "_KEPT", 2)
-    traced = eyeshot.trace(nn.Conv2d(1, 2, 3).eval())
+    traced = eyeshot.trace(nn.Conv2d(1, 2, 3).eval(), keep=2)
     for height in (8, 9, 8, 10, 8, 9):
         agrees(traced, noise(1, height, 7))
     assert [size[1] for size in counted] == [8, 9, 10, 9]
+    with pytest.raises(BadValue, match="keep is 0"):
+        eyeshot.trace(nn.Conv2d(1, 2, 3), keep=0)
 
 
 def test_samples_are_prepared_by_the_mean_given() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import logging
 import subprocess
 import sys
 import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 import eyeshot
 from eyeshot import nets
 from eyeshot.data.pairs import CropSampler, load_pairs, open_pair
+from eyeshot.engine.networks import trace
 from eyeshot.engine.preparing import Preparation
 from eyeshot.errors import BadFile, BadValue, Failure, UnknownName
 from eyeshot.evaluation import MaskEvaluation
@@ -29,7 +32,7 @@ from eyeshot.training import Settings, Silence, train
 from eyeshot.training.checkpoint import BEST, FILE, Position
 from eyeshot.training.configuration import Wanted, describe_pairs
 from eyeshot.training.statistics import gather_statistics
-from eyeshot.training.tasks import make_task
+from eyeshot.training.tasks import crops, make_task
 
 from .cells import write_cells
 
@@ -385,3 +388,26 @@ def test_statistics_are_of_all_pixels_whatever_the_batches() -> None:
     before = norm.running_var.clone()
     gather_statistics(net, [])
     torch.testing.assert_close(norm.running_var, before)
+
+
+def test_as_many_sizes_are_kept_traced_as_are_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traced = mock.Mock(side_effect=trace)
+    monkeypatch.setattr(crops, "trace", traced)
+    cells = write_cells(tmp_path / "cells", [(40 + n % 4, 48) for n in range(6)])
+    segment(cells, tmp_path / "run", epochs=3, steps=1, validation=3)
+    judged = {pair.size for pair in load_pairs(cells, validation=3).validation}
+    assert len(judged) > 1
+    assert [call.kwargs["keep"] for call in traced.call_args_list] == [len(judged)]
+
+
+def test_fabric_logs_as_much_as_before(cells: Path, tmp_path: Path) -> None:
+    logger = logging.getLogger("lightning_fabric")
+    level = logger.level
+    try:
+        logger.setLevel(logging.DEBUG)
+        segment(cells, tmp_path, epochs=1, steps=1)
+        assert logger.level == logging.DEBUG
+    finally:
+        logger.setLevel(level)

@@ -15,8 +15,8 @@ from eyeshot.frontends.torch import checked_sizes, export, from_exported, traini
 from eyeshot.graph import Graph
 from eyeshot.runs import Run
 
-_KEPT = 16
-"""Sizes whose graph is kept; the one that was asked for longest ago makes room."""
+KEPT = 16
+"""Sizes whose graph is kept unless told; the one that was asked for longest ago makes room."""
 
 
 class Traced:
@@ -31,9 +31,14 @@ class Traced:
     """
 
     def __init__(
-        self, module: nn.Module, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()
+        self,
+        module: nn.Module,
+        mean: tuple[float, ...] = (),
+        std: tuple[float, ...] = (),
+        keep: int = KEPT,
     ) -> None:
         self.module, self.mean, self.std = module, mean, std
+        self._keep = keep
         self._programs: dict[tuple[tuple[int, ...], ...], Program] = {}
         self._signature: Any = None
 
@@ -79,7 +84,7 @@ class Traced:
                 exported.constants,
             )
         self._programs[sizes] = program  # the last asked for is the last to go
-        while len(self._programs) > _KEPT:
+        while len(self._programs) > self._keep:
             del self._programs[next(iter(self._programs))]
         return program
 
@@ -88,7 +93,13 @@ Network = nn.Module | Run | Traced
 """What may be run."""
 
 
-def trace(net: nn.Module | Run, *, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Traced:
+def trace(
+    net: nn.Module | Run,
+    *,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    keep: int = KEPT,
+) -> Traced:
     """A network traced once for each size of picture, for running many while its weights change.
 
     ``eyeshot.run(net, image)`` traces the network at every call, so that whatever has changed in
@@ -106,19 +117,24 @@ def trace(net: nn.Module | Run, *, mean: Sequence[float] = (), std: Sequence[flo
             brings its mean and deviation along.
         mean: to be taken away from the samples, per channel, after whole numbers became 0 … 1.
         std: by which they are then divided.
+        keep: for how many sizes of picture what was traced is kept. Fewer than there are is as good
+            as none to who goes over all of them again and again.
 
     Raises:
-        BadValue: one of ``mean`` and ``std`` without the other, or a run that has its own.
+        BadValue: one of ``mean`` and ``std`` without the other, a run that has its own, or ``keep``
+            is below 1.
     """
+    if keep < 1:
+        raise BadValue(f"keep is {keep}", cure="use 1 or more")
     if isinstance(net, Run):
         if mean or std:
             raise BadValue("mean and std for a run, which brings its own", cure="leave them out")
-        return Traced(net.net, net.config.mean, net.config.std)
+        return Traced(net.net, net.config.mean, net.config.std, keep)
     if len(mean) != len(std):
         raise BadValue(
             f"{len(mean)} means and {len(std)} deviations", cure="give one of each a channel"
         )
-    return Traced(net, tuple(map(float, mean)), tuple(map(float, std)))
+    return Traced(net, tuple(map(float, mean)), tuple(map(float, std)), keep)
 
 
 def as_traced(net: Network) -> Traced:

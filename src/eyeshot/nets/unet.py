@@ -19,6 +19,10 @@ from eyeshot.nets.blocks import (
 )
 from eyeshot.nets.field import Axis, UNetSpec
 
+_DEEPEST = 8
+"""An output of such a net sees some 3,000 pixels each way, and its widest layer has 256 times the
+channels of the first. Each level more doubles the one and takes four times the weights."""
+
 
 class UNet(nn.Module):
     """Made by :func:`unet`: ``first``, ``down1`` … ``downN``, ``upN`` … ``up1``, ``head``.
@@ -137,12 +141,17 @@ def unet(
             of a larger picture.)
 
     Raises:
-        BadValue: a number below 1.
+        BadValue: a number below 1, or a depth above 8.
         UnknownName: no such ``up``, ``norm`` or ``padding``.
     """
     for name, value in {"classes": classes, "depth": depth, "base": base}.items():
         if value < 1:
             raise BadValue(f"{name} is {value}", cure="use 1 or more")
+    if depth > _DEEPEST:
+        raise BadValue(
+            f"depth is {depth}: at its lowest level a pixel would stand for {2**depth}×{2**depth}",
+            cure=f"use {_DEEPEST} or less; 4 is the published one",
+        )
     check_choice("way up", up, UP_WAYS)
     check_choice("padding", padding, PADDINGS)
     return UNet(in_channels, classes, depth, base, Axis(depth, up, padding), norm)

@@ -83,7 +83,6 @@ def make_fabric(recipe: Recipe) -> Fabric:
         )
     from lightning_fabric import Fabric  # takes seconds to import: only when it trains
 
-    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     return Fabric(
         accelerator=recipe.device,
         devices=recipe.devices,
@@ -95,12 +94,26 @@ def make_fabric(recipe: Recipe) -> Fabric:
 def torch_state_kept() -> Iterator[None]:
     """Torch's random numbers and cuDNN's choices are our own inside, and the caller's again after.
 
-    cuDNN is held to algorithms that give the same bits every time.
+    So is how much Fabric logs. cuDNN is held to algorithms that give the same bits every time.
     """
+    import lightning_fabric  # sets the level of its logger when it is first imported
+
     devices = list(range(torch.cuda.device_count()))
     with (
+        _quiet(logging.getLogger(lightning_fabric.__name__)),
         torch.random.fork_rng(devices=devices),
         torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
         warnings.catch_warnings(),
     ):
         yield
+
+
+@contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Errors alone are logged inside."""
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -101,7 +101,10 @@ class CropLearning:
                 cure="train anew with a lower --lr; the checkpoint before it is kept",
             )
         if self._traced is None or self._traced.module is not net:
-            self._traced = trace(net, mean=self._config.mean, std=self._config.std)
+            sizes = {pair.size for pair in self._pairs.validation}
+            self._traced = trace(
+                net, mean=self._config.mean, std=self._config.std, keep=max(1, len(sizes))
+            )
         training = net.training
         device, recipe = next(net.parameters()).device, self._config.recipe
         half = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16-mixed")
