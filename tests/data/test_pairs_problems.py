@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from eyeshot import data, images
 from eyeshot.errors import BadFile
@@ -184,7 +185,33 @@ def _photograph_for_a_mask(root: Path) -> Path:
     return root / "label" / "02.tif"
 
 
+def _negative(root: Path) -> Path:
+    (root / "label" / "02.png").unlink()
+    array = mask(2, values=(0, 1)).astype(np.int16)
+    array[0, 0] = -1
+    np.save(root / "label" / "02.npy", array)
+    return root / "label" / "02.npy"
+
+
+def _link_to_itself(root: Path) -> Path:
+    (root / "image" / "09.png").symlink_to("09.png")
+    return root / "image" / "09.png"
+
+
+def _chunk_from_elsewhere(root: Path) -> Path:
+    (root / "image" / "02.png").unlink()
+    array = zarr.open_array(root / "image" / "02.zarr", mode="w", shape=(9, 7), dtype="u1")
+    array[:] = 7
+    chunk = next(p for p in (root / "image" / "02.zarr" / "c").rglob("*") if p.is_file())
+    chunk.rename(root.parent / "secret")
+    chunk.symlink_to(root.parent / "secret")
+    return chunk
+
+
 CASES: list[tuple[Spoil, str]] = [
+    (_negative, "holds -1, and no class is below 0; count classes from 0"),
+    (_link_to_itself, "is a link that leads (nowhere|out of)"),
+    (_chunk_from_elsewhere, "is a link that leads out of"),
     (_no_mask, "has no mask in .*label; draw .*02.png"),
     (_no_image, "has no image in .*image; add the image"),
     (_another_size, "is 9×8, and .*03.png is 9×7; make both of one size"),
@@ -252,6 +279,22 @@ def test_one_mistake_in_all_masks_is_told_of_each_and_not_of_the_rest(flat: Path
         images.write(flat / "label" / f"{number:02}.png", np.repeat(mask(1)[..., None], 3, 2))
     messages = [problem.message for problem in data.check_pairs(flat)]
     assert messages == ["is a mask with 3 channels"] * 5
+
+
+def test_what_else_is_wrong_is_listed_beside_a_bad_classes_yaml(flat: Path) -> None:
+    (flat / "classes.yaml").write_text("cell: [1, 2")
+    named = [flat / "classes.yaml", _another_size(flat), _empty_file(flat)]
+    images.write(flat / "label" / "01.png", np.repeat(mask(1)[..., None], 3, 2))  # may be colours
+    assert sorted(p.path for p in data.check_pairs(flat)) == sorted(named)
+
+
+def test_a_validation_part_that_nobody_has_judged(flat: Path) -> None:
+    (flat / "classes.yaml").write_text("ground: 0\ncell: 255\nignore: 9\n")
+    (aside,) = data.load_pairs(flat).validation
+    images.write(aside.target, np.full((9, 7), 9, np.uint8))
+    (problem,) = data.check_pairs(flat)
+    assert problem.path == aside.target
+    assert problem.message == "the 1 masks to judge by hold 'ignore' and nothing else"
 
 
 def test_a_folder_that_is_not_there_is_a_problem(tmp_path: Path) -> None:

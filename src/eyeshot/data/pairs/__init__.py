@@ -2,7 +2,7 @@
 
 from eyeshot.data.pairs.crops import Crops, CropSampler
 from eyeshot.data.pairs.legend import IGNORED, Legend
-from eyeshot.data.pairs.loading import check_pairs, load_pairs
+from eyeshot.data.pairs.loading import check_pairs, load_judged, load_pairs
 from eyeshot.data.pairs.pair import TASKS, Pair, Pairs, Problem
 from eyeshot.data.pairs.reader import PairReader, open_pair
 
@@ -17,6 +17,7 @@ __all__ = [
     "Pairs",
     "Problem",
     "check_pairs",
+    "load_judged",
     "load_pairs",
     "open_pair",
 ]

@@ -33,9 +33,14 @@ def deduce_legend(masks: Sequence[Seen], report: Report) -> Legend:
     return _deduce_numbers(masks, report)
 
 
-def report_unknown(masks: Sequence[Seen], legend: Legend, report: Report) -> None:
-    """Report the masks that hold what ``legend`` does not know."""
-    known = ", ".join(legend.spell(code) for code in legend.codes)
+def report_unknown(
+    masks: Sequence[Seen], legend: Legend, report: Report, *, named: bool = False
+) -> None:
+    """Report the masks that hold what ``legend`` does not know; ``named`` tells its names too."""
+    codes = [legend.spell(code) for code in legend.codes]
+    if named:
+        codes = [f"{code} ({name})" for code, name in zip(codes, legend.classes, strict=True)]
+    known = ", ".join(codes)
     for seen in masks:
         unknown = [code for code in sorted(seen.tally) if not legend.knows(code)]
         if unknown:

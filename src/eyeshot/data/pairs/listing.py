@@ -14,6 +14,7 @@ name, hidden files are passed over, and a link that leads out of the folder is r
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,33 @@ class Listing:
     notes: tuple[str, ...]
 
 
+def has_parts(folder: Path) -> bool:
+    """Whether ``folder`` comes split: ``train/``, and no pictures beside it."""
+    return _are_parts(_subfolders(folder))
+
+
+def guess_task(folder: Path) -> str | None:
+    """The task that ``folder`` is laid out for, by its names; None if it holds no pairs."""
+    for part in (folder, folder / "train"):
+        found = _subfolders(part)
+        if found & set(_IMAGE):
+            for task, names in _TARGET.items():
+                if found & set(names):
+                    return task
+    return None
+
+
+def _are_parts(names: set[str]) -> bool:
+    return "train" in names and not names & set(_IMAGE)
+
+
+def _subfolders(folder: Path) -> set[str]:
+    try:
+        return {entry.name for entry in folder.iterdir() if entry.is_dir()}
+    except OSError:
+        return set()
+
+
 def list_pairs(
     folder: Path, task: str, validation: int | None, seed: int, report: Report
 ) -> Listing:
@@ -70,7 +98,7 @@ def list_pairs(
         raise BadFile(f"{folder}: no such folder", cure="name a folder with image/ and label/")
     finder = _Finder(folder, task, report)
     names = {entry.name for entry in finder.entries(folder) if entry.is_dir()}
-    if "train" in names and not names & set(_IMAGE):
+    if _are_parts(names):
         if validation is not None:
             raise BadValue(
                 f"validation is {validation}, and {folder} has parts of its own",
@@ -79,6 +107,20 @@ def list_pairs(
         return _find_parts(finder, names)
     pairs = finder.find(folder)
     return _split(pairs, folder, validation, seed, report, finder.notes)
+
+
+def list_judged(folder: Path, task: str, report: Report) -> Listing:
+    """Look through ``folder`` for pairs to judge by: its own part for that, or else all of them.
+
+    Raises:
+        BadFile: the folder is missing or may not be read.
+    """
+    if has_parts(folder):
+        return list_pairs(folder, task, None, 0, report)
+    if not folder.is_dir():
+        raise BadFile(f"{folder}: no such folder", cure="name a folder with image/ and label/")
+    finder = _Finder(folder, task, report)
+    return Listing((), tuple(finder.find(folder)), tuple(finder.notes))
 
 
 def _find_parts(finder: _Finder, names: set[str]) -> Listing:
@@ -205,8 +247,28 @@ class _Finder:
         for entry in found:
             if entry.name.startswith((".", "__")):
                 continue
-            if entry.is_symlink() and not entry.resolve().is_relative_to(self._real_root):
-                message = f"is a link that leads out of {self.root}"
-                self.report(Problem(entry, message, "copy it in"))
-                continue
-            yield entry
+            if not self._leads_out(entry):
+                yield entry
+
+    def _leads_out(self, entry: Path) -> bool:
+        """Whether ``entry`` is a link out of the root, or holds one as a Zarr array; reported."""
+        links = [entry] if entry.is_symlink() else []
+        if entry.suffix.lower() == ".zarr":
+            links += [link for link in _walk(entry) if link.is_symlink()]
+        for link in links:
+            try:
+                inside = link.resolve().is_relative_to(self._real_root)
+            except (OSError, RuntimeError):  # RuntimeError: before Python 3.13, of a loop
+                inside = False
+            if not inside or not link.exists():
+                way = f"leads out of {self.root}" if not inside else "leads nowhere"
+                self.report(Problem(link, f"is a link that {way}", "copy in what is meant"))
+                return True
+        return False
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Everything in ``folder`` at any depth; links are given and not followed."""
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            yield Path(place, name)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from eyeshot.data.pairs.deduction import deduce_legend, report_unknown
-from eyeshot.data.pairs.legend import Legend, read_legend
-from eyeshot.data.pairs.listing import Files, Listing, Report, list_pairs
+from eyeshot.data.pairs.legend import FILE, IGNORE, Legend, read_legend
+from eyeshot.data.pairs.listing import Files, Listing, Report, list_judged, list_pairs
 from eyeshot.data.pairs.pair import Pair, Pairs, Problem, as_problem, check_task
 from eyeshot.data.pairs.survey import Moments, Seen, look
 from eyeshot.data.progress import Progress, TerminalProgress
@@ -18,6 +18,8 @@ from eyeshot.data.streaming import count_cores
 from eyeshot.errors import BadFile, BadValue
 
 _AT_ONCE = 64  # pairs in flight
+_UNREADABLE = Legend((), ())
+"""Stands for the legend of a ``classes.yaml`` that cannot be read: there is nothing to check by."""
 
 
 def load_pairs(
@@ -45,11 +47,7 @@ def load_pairs(
         BadValue: ``validation`` or ``seed`` is out of range.
         BadFile: the first thing that is wrong; :func:`check_pairs` lists all.
     """
-
-    def refuse(problem: Problem) -> None:
-        raise problem.error()
-
-    return _load(Path(folder), check_task(task), validation, seed, progress, refuse)
+    return _load(Path(folder), check_task(task), validation, seed, progress, _refuse)
 
 
 def check_pairs(
@@ -85,16 +83,87 @@ def _load(
     if seed < 0:
         raise BadValue(f"seed is {seed}", cure="it must be at least 0")
     listing = list_pairs(folder, task, validation, seed, report)
-    legend = read_legend(folder) if task == "segment" else None
-    seen = _look_at_all(listing, task, legend, progress or TerminalProgress(), report)
-    _check_channels(seen, report)
+    given = _read_legend(folder, task, report)
+    seen = _look_at_all(listing, task, given, progress or TerminalProgress(), report)
     train, held_out = seen[: len(listing.train)], seen[len(listing.train) :]
-    if task == "segment":
-        legend = _settle(seen, legend, report)
-    counts = _count(train, legend)
-    if legend is not None:
-        _check_blank(train, counts, legend, report)
-    moments = _join_moments(train)
+    legend = None
+    if task == "segment" and given is not _UNREADABLE:
+        legend = _settle(seen, given, report)
+        _check_blank(train, _count(train, legend), legend, report)
+        _check_judged(held_out, legend, report)
+    notes = (*listing.notes, *_notes(train, held_out, _count(train, legend), legend))
+    return _gather(folder, task, train, held_out, legend, notes)
+
+
+def load_judged(
+    folder: str | Path,
+    *,
+    task: str = "segment",
+    legend: Legend | None = None,
+    learned: Set[str] = frozenset(),
+    progress: Progress | None = None,
+) -> Pairs:
+    """Load a folder to judge a network by that has learned already; one pair is enough.
+
+    Of a folder with parts, its own part for that is judged. Of any other, all that was not learned
+    from: what was, by its pixels, is in ``train``, unless there is nothing else.
+
+    Args:
+        folder: as for :func:`load_pairs`.
+        task: likewise.
+        legend: of the masks that the network learned, which holds where the folder has no
+            ``classes.yaml``; None tells it by the masks.
+        learned: the digests of the pictures that the network has learned from.
+        progress: as for :func:`load_pairs`.
+
+    Raises:
+        UnknownName: there is no such task.
+        BadFile: the first thing that is wrong.
+    """
+    folder = Path(folder)
+    listing = list_judged(folder, check_task(task), _refuse)
+    own = _read_legend(folder, task, _refuse)
+    used = own or legend
+    seen = _look_at_all(listing, task, used, progress or TerminalProgress(), _refuse)
+    if task == "segment" and used is None:
+        used = deduce_legend(seen, _refuse)
+    elif used is not None:
+        report_unknown(seen, used, _refuse, named=True)
+    train, held_out = seen[: len(listing.train)], seen[len(listing.train) :]
+    known = [one for one in held_out if one.digest in learned]
+    if not listing.train and len(known) < len(held_out):
+        train, held_out = known, [one for one in held_out if one.digest not in learned]
+    if used is not None:
+        _check_judged(held_out, used, _refuse)
+    notes = listing.notes
+    if train is known and known:
+        notes += (f"{len(known)} of {len(seen)} pictures were learned from and are left out",)
+    return _gather(folder, task, train, held_out, used, notes)
+
+
+def _refuse(problem: Problem) -> None:
+    raise problem.error()
+
+
+def _read_legend(folder: Path, task: str, report: Report) -> Legend | None:
+    """The folder's own legend; None if it has none, and ``_UNREADABLE`` if that is a problem."""
+    try:
+        return read_legend(folder) if task == "segment" else None
+    except BadFile as error:
+        report(as_problem(error, folder / FILE))
+        return _UNREADABLE
+
+
+def _gather(
+    folder: Path,
+    task: str,
+    train: Sequence[Seen],
+    held_out: Sequence[Seen],
+    legend: Legend | None,
+    notes: tuple[str, ...],
+) -> Pairs:
+    """What was seen as pairs; where none are to be learned from, mean and deviation are of all."""
+    moments = _join_moments(train or held_out)
     return Pairs(
         name=str(folder),
         task=task,
@@ -104,10 +173,10 @@ def _load(
         channels=len(moments.mean),
         mean=tuple(moments.mean.tolist()),
         std=tuple(moments.std.tolist()),
-        counts=counts,
+        counts=_count(train, legend),
         fingerprint=_fingerprint(task, legend, train, held_out),
         legend=legend,
-        notes=(*listing.notes, *_notes(train, held_out, counts, legend)),
+        notes=notes,
     )
 
 
@@ -116,17 +185,18 @@ def _look_at_all(
 ) -> list[Seen]:
     """Every pair, the training ones first, and their problems reported in that order."""
     files = listing.train + listing.validation
-    colours = legend is not None and legend.colours
+    colours = None if legend is _UNREADABLE else legend is not None and legend.colours
     seen: list[Seen] = []
     for one in _in_parallel(files, task, colours):
         for problem in one.problems:
             report(problem)
         seen.append(one)
         progress("reading pictures and masks", len(seen), len(files))
+    _check_channels(seen, report)
     return seen
 
 
-def _in_parallel(files: Sequence[Files], task: str, colours: bool) -> Iterator[Seen]:
+def _in_parallel(files: Sequence[Files], task: str, colours: bool | None) -> Iterator[Seen]:
     with ThreadPoolExecutor(count_cores()) as pool:
         for start in range(0, len(files), _AT_ONCE):
             part = files[start : start + _AT_ONCE]
@@ -182,8 +252,19 @@ def _check_blank(
     report(Problem(train[0].files.target.parent, message, "draw what the network is to find"))
 
 
+def _check_judged(held_out: Sequence[Seen], legend: Legend, report: Report) -> None:
+    """Somewhere a pixel must be judged, or there is no figure; of unreadable masks nobody knows."""
+    if not held_out or not all(one.tally for one in held_out):
+        return
+    if all(code == legend.ignore for one in held_out for code in one.tally):
+        message = f"the {len(held_out)} masks to judge by hold {IGNORE!r} and nothing else"
+        cure = "draw classes in one of them, or set others aside"
+        report(Problem(held_out[0].files.target, message, cure))
+
+
 def _pair(seen: Seen) -> Pair:
-    return Pair(seen.files.name, seen.files.image, seen.files.target, seen.size)
+    files = seen.files
+    return Pair(files.name, files.image, files.target, seen.size, seen.digest)
 
 
 def _fingerprint(

@@ -21,12 +21,14 @@ class Pair:
         image: the picture's file.
         target: the mask's, or the wanted picture's.
         size: (height, width) of both.
+        digest: of the picture's samples, 32 hexadecimal digits; "" where nobody has taken it.
     """
 
     name: str
     image: Path
     target: Path
     size: tuple[int, int]
+    digest: str = ""
 
 
 @dataclass(frozen=True)

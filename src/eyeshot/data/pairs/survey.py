@@ -108,13 +108,13 @@ class Seen:
     problems: list[Problem] = field(default_factory=list)
 
 
-def look(files: Files, task: str, *, colours: bool) -> Seen:
+def look(files: Files, task: str, *, colours: bool | None) -> Seen:
     """Read both files of a pair once; whatever is wrong is in the ``problems`` of the answer.
 
     Args:
         files: the pair.
         task: one of :data:`eyeshot.data.TASKS`.
-        colours: whether masks are coloured.
+        colours: whether masks are coloured; None where nobody knows.
     """
     seen = Seen(files)
     shape = _guarded(_look_at_image, seen, files.image)
@@ -157,10 +157,10 @@ def _look_at_wanted(path: Path, seen: Seen) -> tuple[int, ...]:
         return source.shape
 
 
-def _look_at_mask(path: Path, seen: Seen, *, colours: bool) -> tuple[int, ...]:
-    with open_mask(path, colours=colours) as source:
+def _look_at_mask(path: Path, seen: Seen, *, colours: bool | None) -> tuple[int, ...]:
+    with open_mask(path, colours=bool(colours)) as source:
         _check_mask(path, source, colours)
-        seen.target_digest = _read_codes(path, source, seen.tally, colours)
+        seen.target_digest = _read_codes(path, source, seen.tally, bool(colours))
         return source.shape
 
 
@@ -188,6 +188,10 @@ def _read_codes(path: Path, source: Source, tally: dict[int, int], colours: bool
     digest = _digest(source)
     for band in _bands(source):
         digest.update(np.ascontiguousarray(band).data)
+        if band.min() < 0:
+            tally.clear()
+            cure = "count classes from 0, and save it in 8 bits"
+            raise BadFile(f"{path}: holds {band.min()}, and no class is below 0", cure=cure)
         for code, count in _count(band, colours):
             tally[code] = tally.get(code, 0) + count
         if len(tally) > _MOST_VALUES:
@@ -210,9 +214,9 @@ def _count(band: NDArray[Any], colours: bool) -> Iterator[tuple[int, int]]:
         yield from zip(codes.tolist(), counts.tolist(), strict=True)
 
 
-def _check_mask(path: Path, source: Source, colours: bool) -> None:
+def _check_mask(path: Path, source: Source, colours: bool | None) -> None:
     channels, dtype = source.shape[0], source.dtype
-    if channels != 1 and not (colours and channels in (3, 4)):
+    if channels != 1 and not (colours is not False and channels in (3, 4)):
         cure = "store it with 3" if colours else _GREY_CURE
         raise BadFile(f"{path}: is a mask with {_channels(channels)}", cure=cure)
     if dtype.kind not in "biu" or (colours and dtype != np.uint8):
