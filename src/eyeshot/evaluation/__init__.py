@@ -58,8 +58,9 @@ def evaluate(
         run: a run, or the path of its folder.
         data: by default the part that was set aside of what it was trained on, loaded from where it
             was. Data or pairs that are loaded, or a folder: of the IDX files of MNIST for a network
-            of digits, of pictures by class, or of pictures with their answers, all of which are
-            then judged unless the folder has a ``val`` part.
+            of digits, of pictures by class, or of pictures with their answers. Of these its ``val``
+            part is judged, or else all that was not learned from, by the legend of the run's masks
+            unless the folder has its own.
 
     Returns:
         For the task ``classify`` an :class:`Evaluation`; for ``segment`` a
@@ -74,7 +75,8 @@ def evaluate(
     of_classes = run.config.task == "classify"
     if isinstance(data, Data if not of_classes else Pairs):
         raise BadValue(
-            f"{data.name} is not for the task {run.config.task} of {run.path}",
+            f"{data.name} is for the task {data.task if isinstance(data, Pairs) else 'classify'}, "
+            f"and the network of {run.path} for {run.config.task}",
             cure="evaluate it on data like that it was trained on",
         )
     if isinstance(data, Data) or (of_classes and not isinstance(data, Pairs)):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from eyeshot.data.pairs import Pairs, load_pairs
+from eyeshot.data.pairs import Pairs, load_judged, load_pairs
 from eyeshot.engine.networks import trace
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.evaluation.restoration import RestorationEvaluation, judge_pictures
 from eyeshot.evaluation.segmentation import MaskEvaluation, judge_masks
-from eyeshot.runs import Run
+from eyeshot.runs import Run, RunConfig
 
 
 def evaluate_pairs(
@@ -36,20 +36,33 @@ def fitting_pairs(run: Run, data: Pairs | str | Path | None = None) -> Pairs:
     """
     pairs = data if isinstance(data, Pairs) else load_test_pairs(run, data)
     config = run.config
-    ours = config.task, config.classes, config.channels
-    if (pairs.task, pairs.classes, pairs.channels) != ours:
+    if pairs.task != config.task:
+        raise BadValue(
+            f"{pairs.name} is for the task {pairs.task}, and the network of {run.path} for "
+            f"{config.task}",
+            cure="evaluate it on pairs like those it was trained on",
+        )
+    if (pairs.classes, pairs.channels) != (config.classes, config.channels):
         raise BadValue(
             f"{pairs.name} has {_told(pairs.channels, pairs.classes)}, and the network of "
             f"{run.path} {_told(config.channels, config.classes)}",
             cure="evaluate it on pairs like those it was trained on",
         )
-    return pairs
+    learned = sum(pair.digest in config.learned_from for pair in pairs.validation)
+    if not learned:
+        return pairs
+    told = (
+        f"{learned} of these {len(pairs.validation)} pictures were learned from: the figures are "
+        "better than new pictures would give"
+    )
+    return replace(pairs, notes=(*pairs.notes, told))
 
 
 def load_test_pairs(run: Run, place: str | Path | None = None) -> Pairs:
-    """The pairs that the run was trained on, or those in another ``place``, all set aside.
+    """The pairs that the run was trained on, or those in another ``place``.
 
-    Their notes say when the run's own pictures are no longer what they were.
+    Their ``validation`` is what is to be judged: the folder's own part for that, or whatever was
+    not learned from. Their notes say when the run's own pictures are no longer what they were.
 
     Raises:
         BadFile: they cannot be read.
@@ -58,15 +71,31 @@ def load_test_pairs(run: Run, place: str | Path | None = None) -> Pairs:
     folder = Path(config.data) if place is None else Path(place)
     if not folder.is_dir():
         raise BadFile(f"{folder}: no such folder of pictures", cure="say where it is with --data")
-    if place is not None:
-        pairs = load_pairs(folder, task=config.task)
-        split = (folder / "train").is_dir()
-        return pairs if split else replace(pairs, validation=(*pairs.train, *pairs.validation))
-    pairs = load_pairs(folder, task=config.task, validation=config.validation)
-    if pairs.fingerprint == config.fingerprint:
+    own = folder.resolve() == Path(config.data).resolve()
+    pairs = _split_again(folder, config) if own else None
+    if pairs is not None and pairs.fingerprint == config.fingerprint:
+        return pairs
+    if pairs is None or config.learned:
+        learned = config.learned_from
+        pairs = load_judged(folder, task=config.task, legend=config.legend, learned=learned)
+    if not own or pairs.fingerprint == config.fingerprint:
         return pairs
     changed = f"the pictures in {pairs.name} have changed since the network was trained"
     return replace(pairs, notes=(*pairs.notes, changed))
+
+
+def _split_again(folder: Path, config: RunConfig) -> Pairs | None:
+    """The run's own pairs, split as by default; None where that can no longer be done.
+
+    Raises:
+        BadFile, BadValue: it cannot, and the run does not say what it has learned from.
+    """
+    try:
+        return load_pairs(folder, task=config.task, validation=config.validation)
+    except (BadFile, BadValue):
+        if not config.learned:
+            raise
+        return None
 
 
 def _told(channels: int, classes: tuple[str, ...]) -> str:

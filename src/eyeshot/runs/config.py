@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import yaml
 
-from eyeshot.data import SOURCES
+from eyeshot.data import SOURCES, Legend
 from eyeshot.errors import BadFile, BadValue, UnknownName
 from eyeshot.files import explain_os_error, write_aside
 
@@ -92,6 +92,8 @@ class RunConfig:
     type can hold, one of each a channel; ``size`` is the (height, width) of what the network was
     trained on: whole pictures, or crops of them. ``fingerprint`` tells one set of pictures and
     labels from another, and ``validation`` how many pairs were set aside where the caller said so.
+    Of pairs, ``legend`` says how masks' samples stand for the classes, and ``learned`` holds the
+    digests of the pictures that were learned from, with spaces between them.
     """
 
     model: str
@@ -108,6 +110,8 @@ class RunConfig:
     validation: int | None = None
     model_arguments: Mapping[str, int | str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    legend: Legend | None = None
+    learned: str = ""
 
     def __post_init__(self) -> None:
         _at_least("channels", self.channels, 1)
@@ -123,6 +127,14 @@ class RunConfig:
                 )
         if not all(math.isfinite(value) and value > 0 for value in self.std):
             raise BadValue(f"std is {list(self.std)}", cure="use finite numbers above 0")
+        legend = self.legend
+        if legend and (legend.classes != self.classes or len(legend.codes) != len(self.classes)):
+            raise BadValue("the legend is of other classes", cure="restore it, or train anew")
+
+    @property
+    def learned_from(self) -> frozenset[str]:
+        """The digests of the pictures that were learned from."""
+        return frozenset(self.learned.split())
 
     @property
     def outputs(self) -> int:
@@ -221,6 +233,6 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         return {_convert(str, key, name): _convert(arguments[1], value[key], name) for key in value}
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    elif hint in (int, str) and isinstance(value, hint) and not isinstance(value, bool):
+    elif hint in (int, str, bool) and type(value) is hint:  # True is an int to isinstance
         return value
     raise BadValue(f"{name} is {value!r}", cure=f"it should be {getattr(hint, '__name__', hint)}")

@@ -95,7 +95,9 @@ def describe_pairs(wanted: Wanted, pairs: Pairs) -> RunConfig:
             "share",
             cure="use one device",
         )
-    return _configuration(wanted, pairs, model, recipe, crop, pairs.fingerprint)
+    config = _configuration(wanted, pairs, model, recipe, crop, pairs.fingerprint)
+    learned = " ".join(sorted({pair.digest for pair in pairs.train}))
+    return replace(config, legend=pairs.legend, learned=learned)
 
 
 def _configuration(
@@ -203,8 +205,10 @@ def _taken(net: nets.UNet, side: int, *, given: tuple[int, int] | None) -> int:
 
 def _name_source(source: str | Path | Data | Pairs) -> str:
     """How the data is found again: a name, or the whole path of a folder."""
-    if not isinstance(source, str | Path):
+    if isinstance(source, Data):
         return source.name
+    if not isinstance(source, str | Path):
+        return str(Path(source.name).resolve())
     if isinstance(source, str) and source in SOURCES:
         return source
     return str(Path(source).resolve())

@@ -19,6 +19,7 @@ _OPTIONS = {
     "fingerprint": "the data, by its fingerprint,",
 }
 _FOLLOWING = ("fingerprint", "classes", "channels", "mean", "std", "steps")
+_IMPLIED = ("versions", "legend", "learned")  # the last two are others only if the data is
 _PAGE = "report.html"
 
 
@@ -105,7 +106,7 @@ def _differences(old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
     """Each setting that is not the same: its name, the old value, the new."""
     for entry in dataclasses.fields(old):
         before, now = getattr(old, entry.name), getattr(new, entry.name)
-        if entry.name == "versions":
+        if entry.name in _IMPLIED:
             continue
         if dataclasses.is_dataclass(before):
             yield from _differences(before, now)

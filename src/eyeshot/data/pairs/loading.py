@@ -130,9 +130,9 @@ def load_judged(
     elif used is not None:
         report_unknown(seen, used, _refuse, named=True)
     train, held_out = seen[: len(listing.train)], seen[len(listing.train) :]
-    known = [one for one in held_out if one.digest in learned]
+    known = [one for one in held_out if one.mark in learned]
     if not listing.train and len(known) < len(held_out):
-        train, held_out = known, [one for one in held_out if one.digest not in learned]
+        train, held_out = known, [one for one in held_out if one.mark not in learned]
     if used is not None:
         _check_judged(held_out, used, _refuse)
     notes = listing.notes
@@ -264,7 +264,7 @@ def _check_judged(held_out: Sequence[Seen], legend: Legend, report: Report) -> N
 
 def _pair(seen: Seen) -> Pair:
     files = seen.files
-    return Pair(files.name, files.image, files.target, seen.size, seen.digest)
+    return Pair(files.name, files.image, files.target, seen.size, seen.mark)
 
 
 def _fingerprint(

@@ -21,7 +21,7 @@ class Pair:
         image: the picture's file.
         target: the mask's, or the wanted picture's.
         size: (height, width) of both.
-        digest: of the picture's samples, 32 hexadecimal digits; "" where nobody has taken it.
+        digest: of the picture's samples, 16 hexadecimal digits; "" where nobody has taken it.
     """
 
     name: str

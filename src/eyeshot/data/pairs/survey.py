@@ -107,6 +107,11 @@ class Seen:
     tally: dict[int, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
+    @property
+    def mark(self) -> str:
+        """So much of the picture's digest as tells it from any other."""
+        return self.digest[:16]
+
 
 def look(files: Files, task: str, *, colours: bool | None) -> Seen:
     """Read both files of a pair once; whatever is wrong is in the ``problems`` of the answer.
