@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,14 +16,12 @@ from eyeshot import nets
 from eyeshot.data import SOURCES, Data
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.runs import Recipe, RunConfig, fingerprint
+from eyeshot.training.cropping import check_batches, choose_crop, make_sampler
 from eyeshot.training.fabric import choose_device, choose_precision
 from eyeshot.training.recipes import Settings, choose_crop_recipe, choose_recipe
 
 if TYPE_CHECKING:
     from eyeshot.data.pairs import Pair, Pairs
-
-_VALID_SHARE = 0.5
-"""Of a crop: so much of it is to be learned from, the rest is what that part sees."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +83,13 @@ def describe_pairs(wanted: Wanted, pairs: Pairs) -> RunConfig:
     # Half as wide as the published one. On the membranes it learns as much a step, and a step takes
     # less than half the time.
     wanted = replace(wanted, model_arguments={"base": 16, **wanted.model_arguments})
-    crop = _choose_crop(wanted, pairs, model)
-    areas = _area(pairs.train), _area(pairs.validation)
-    recipe = choose_crop_recipe(pairs.task, crop, areas, pairs.counts, wanted.settings)
+    net = _build_net(wanted, pairs, model)
+    crop = choose_crop(net, pairs, wanted.crop)
+    sampler = make_sampler(pairs, crop, net.spec, 0)
+    recipe = choose_crop_recipe(
+        pairs.task, sampler, _area(pairs.validation), pairs.counts, wanted.settings
+    )
+    check_batches(net, sampler, recipe.batch_size)
     if recipe.devices > 1:
         raise BadValue(
             f"devices is {recipe.devices}, and crops may come one at a time, which devices cannot "
@@ -150,11 +151,8 @@ def _area(pairs: tuple[Pair, ...]) -> int:
     return sum(pair.size[0] * pair.size[1] for pair in pairs)
 
 
-def _choose_crop(wanted: Wanted, pairs: Pairs, model: str) -> tuple[int, int]:
-    """Height and width of a crop: as asked, or so large that half of it may be learned from.
-
-    Small pictures are learned from whole.
-    """
+def _build_net(wanted: Wanted, pairs: Pairs, model: str) -> nets.UNet:
+    """The network without its weights, to ask what it sees."""
     with torch.device("meta"):
         net = nets.build(
             model,
@@ -164,43 +162,7 @@ def _choose_crop(wanted: Wanted, pairs: Pairs, model: str) -> tuple[int, int]:
         )
     if not isinstance(net, nets.UNet):
         raise BadValue(f"model is {model}, of which no field is known", cure="use unet")
-    spec = net.spec
-    beyond = spec.taken_off or spec.halo
-    least = math.ceil(2 * beyond / (1 - math.sqrt(_VALID_SHARE)))
-    side = math.ceil(least / spec.alignment) * spec.alignment
-    height, width = wanted.crop or [
-        _side([pair.size[axis] for pair in pairs.train], side, beyond) for axis in (0, 1)
-    ]
-    if min(height, width) < 1:
-        raise BadValue(f"crop is {height}×{width}", cure="use 1 pixel or more")
-    if not spec.taken_off:
-        return height, width
-    return _taken(net, height, given=wanted.crop), _taken(net, width, given=wanted.crop)
-
-
-def _side(lengths: list[int], side: int, beyond: int) -> int:
-    """A side of a crop, at most ``side``, for pictures of these ``lengths``.
-
-    No larger than the smallest picture, so that crops of all pictures are of one size and share a
-    batch; but where that would leave less than half of the side to learn from, as large as there
-    is a use for, and smaller pictures are taken whole.
-    """
-    common = min(side, *lengths)
-    return common if common >= 4 * beyond else min(side, max(lengths))
-
-
-def _taken(net: nets.UNet, side: int, *, given: tuple[int, int] | None) -> int:
-    """A side of a crop that a network without padding takes: the one given, or one below."""
-    if net.axis.extent(side) is not None:
-        return side
-    below, above = net.axis.nearest(side)
-    if below is None or given is not None:
-        near = " or ".join(str(n) for n in (below, above) if n is not None)
-        raise BadValue(
-            f"a crop with a side of {side} pixels, which a network without padding cannot take",
-            cure=f"use {near}",
-        )
-    return below
+    return net
 
 
 def _name_source(source: str | Path | Data | Pairs) -> str:

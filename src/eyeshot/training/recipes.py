@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.runs import Recipe
 from eyeshot.training.augmentation import AUGMENTATIONS
 from eyeshot.training.losses import LOSSES
+
+if TYPE_CHECKING:
+    from eyeshot.data.pairs import CropSampler
 
 # Chosen on the last 10,000 of MNIST's 60,000 training digits and on a fifth of the 8,000 digits of
 # the package, held out of the training; the test sets had no say.
@@ -22,6 +25,8 @@ _STEP_CROPS = 4
 and one picture at a time would be normalised by itself, as none is when the network is used."""
 _LEAST_STEPS = 50
 """In an epoch: a folder of a few small pictures is gone over many times before it is judged."""
+_PASS_SHARE = 8
+"""An epoch passes over all pictures, unless that takes more than so many times their pixels."""
 _JUDGED_SHARE = 16
 """An epoch learns from so many times the pixels that it is judged by: judging costs about as much a
 pixel as a third of a step does, and so stays below a tenth of the time."""
@@ -77,8 +82,8 @@ def given_settings(settings: Settings) -> dict[str, Any]:
 
 def choose_crop_recipe(
     task: str,
-    crop: tuple[int, int],
-    areas: tuple[int, int],
+    sampler: CropSampler,
+    judged: int,
     counts: Sequence[int],
     settings: Settings,
 ) -> Recipe:
@@ -86,8 +91,8 @@ def choose_crop_recipe(
 
     Args:
         task: "segment" or "restore".
-        crop: (height, width).
-        areas: pixels of the pictures to learn from, and of those it is judged by.
+        sampler: of the crops.
+        judged: pixels of the pictures it is judged by.
         counts: pixels of each class; empty for pictures.
         settings: of the caller.
 
@@ -100,10 +105,10 @@ def choose_crop_recipe(
     loss = given.pop("loss", "l1" if task == "restore" else "dice+ce")
     if task == "restore" and loss not in LOSSES:
         raise UnknownName("loss", loss, LOSSES)
-    pixels = crop[0] * crop[1]
+    pixels = sampler.crop[0] * sampler.crop[1]
     batch = given.pop("batch_size", max(_STEP_CROPS, math.ceil(_STEP_PIXELS / pixels)))
-    learned, judged = areas
-    steps = max(_LEAST_STEPS, math.ceil(max(learned, _JUDGED_SHARE * judged) / (batch * pixels)))
+    if batch < 1:
+        raise BadValue(f"batch_size is {batch}", cure="use 1 or more")
     weights = choose_class_weights(given.pop("class_weights", "none"), counts)
     chosen = Recipe(
         epochs=12,
@@ -111,7 +116,7 @@ def choose_crop_recipe(
         learning_rate=2e-3 if task == "segment" else 1e-3,
         warmup=0.1,
         weight_decay=1e-4,
-        steps=steps,
+        steps=_choose_steps(sampler, batch, judged),
         loss=loss,
         class_weights=weights,
         average=0.99,
@@ -121,6 +126,22 @@ def choose_crop_recipe(
     if recipe.steps < 1:
         raise BadValue(f"steps is {recipe.steps}", cure="use 1 or more")
     return recipe
+
+
+def _choose_steps(sampler: CropSampler, batch: int, judged: int) -> int:
+    """Steps of an epoch: a pass over the pictures and more, by what its batches really hold.
+
+    Crops of pictures of many sizes come in batches that are hardly ever full. And a pass in crops
+    of which little is valid has many times the pixels of the pictures, so it is left unfinished.
+    """
+    steps = sampler.steps(batch)
+    learned = sum(pair.size[0] * pair.size[1] for pair in sampler.pairs.train)
+    a_step = learned / sampler.valid_share / steps  # pixels, valid or not
+    return max(
+        _LEAST_STEPS,
+        min(steps, math.ceil(_PASS_SHARE * learned / a_step)),
+        math.ceil(_JUDGED_SHARE * judged / a_step),
+    )
 
 
 def choose_augmentations(task: str, wanted: str | None) -> str:

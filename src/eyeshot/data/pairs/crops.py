@@ -104,6 +104,13 @@ class CropSampler:
         return sum(self._order.sizes)
 
     @property
+    def sizes(self) -> dict[tuple[int, int], int]:
+        """How many crops of each (height, width) an epoch has."""
+        firsts = (group[0] for group in self._groups)
+        sizes = ((first.rows.crop, first.columns.crop) for first in firsts)
+        return dict(zip(sizes, self._order.sizes, strict=True))
+
+    @property
     def valid_share(self) -> float:
         """The part of an epoch's crops that is valid, 0 to 1; the rest is computed for its sake.
 

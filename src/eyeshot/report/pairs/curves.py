@@ -74,9 +74,10 @@ def curves_section(run: Run) -> Section:
     high, wide = run.config.size
     best = max(rows, key=lambda row: row[score.judged])
     says = (
-        f"Each of {len(rows)} epochs showed the network {recipe.steps} times {recipe.batch_size} "
-        f"crops of {high}×{wide}, changed at random; then it was judged on whole pictures that it "
-        f"never learns from. The weights of epoch {best['epoch']:.0f} did best, and are the result."
+        f"Each of {len(rows)} epochs showed the network {recipe.steps} times up to "
+        f"{recipe.batch_size} crops of at most {high}×{wide}, changed at random; then it was "
+        "judged on whole pictures that it never learns from. "
+        f"The weights of epoch {best['epoch']:.0f} did best, and are the result."
     )
     loss = Curve(_CROPS[0], [(row["epoch"], row["loss"]) for row in rows], _CROPS[1])
     parts: list[Part] = [

@@ -54,7 +54,8 @@ def pairs_facts(material: PairsMaterial) -> Sequence[Fact]:
         *(_mask_facts(material) if isinstance(material, MaskMaterial) else _facts(material)),
         Fact(f"{parameters:,}", "numbers learned"),
         Fact(
-            f"{len(material.pairs.train):,}", f"pictures to learn from, in crops of {high}×{wide}"
+            f"{len(material.pairs.train):,}",
+            f"pictures to learn from, in crops of at most {high}×{wide}",
         ),
     ]
 

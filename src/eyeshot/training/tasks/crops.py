@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from eyeshot.data.pairs import Crops, CropSampler, Pairs
+from eyeshot.data.pairs import Crops, Pairs
 from eyeshot.engine.networks import Traced, trace
 from eyeshot.errors import BadValue, Failure
 from eyeshot.nets import UNet, UNetSpec
 from eyeshot.runs import RunConfig, build_net
 from eyeshot.training.augmentation import augment_crops
+from eyeshot.training.cropping import make_sampler
 from eyeshot.training.statistics import gather_statistics
 
 _GATHERED_CROPS, _GATHERED_PIXELS = 64, 2**22
@@ -50,15 +51,7 @@ class CropLearning:
     def __init__(self, config: RunConfig, pairs: Pairs) -> None:
         self._config, self._pairs = config, pairs
         recipe = config.recipe
-        spec = spec_of(config)
-        off = spec.taken_off  # such a net takes certain sizes alone, which must not be changed
-        self._sampler = CropSampler(
-            pairs,
-            config.size,
-            off or spec.halo,
-            recipe.seed,
-            alignment=1 if off else spec.alignment,
-        )
+        self._sampler = make_sampler(pairs, config.size, spec_of(config), recipe.seed)
         self._kinds = () if recipe.augment == "none" else tuple(recipe.augment.split(","))
         self._mean = torch.tensor(config.mean).view(-1, 1, 1)
         self._std = torch.tensor(config.std).view(-1, 1, 1)
