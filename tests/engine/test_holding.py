@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from torch import nn
 import eyeshot
 from eyeshot.engine.holding import maps_held_whole
 from eyeshot.engine.jobs import Job
+from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.frontends.torch import graph_of
+from eyeshot.plan import pushes
 from tests.engine.law import by_parts, cut, enliven, job_of, largest_difference, noise, whole
 from tests.zoo import UNet, resnet
 
@@ -63,6 +66,47 @@ def test_what_is_held_is_what_the_plan_says(net: nn.Module, band: int) -> None:
     parts, report = by_parts(job)
     assert largest_difference(parts, whole(net, image)) <= 1e-5
     assert report.multiply_adds == job.plan.multiply_adds
+
+
+class Early(nn.Module):
+    """One output that leaves at once, beside another for which rows are held."""
+
+    def __init__(self, late: nn.Module) -> None:
+        super().__init__()
+        self.late = late
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x * 2, self.late(x)
+
+
+class Around(nn.Module):
+    """A skip around four convolutions that look far."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.far = nn.Sequential(*(nn.Conv2d(1, 1, 3, padding=8, dilation=8) for _ in range(4)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = x + self.far(x)
+        return y
+
+
+@pytest.mark.parametrize("late", [Around, lambda: Gate(1)], ids=["a long skip", "a gate"])
+def test_an_early_output_hides_nothing_that_a_late_one_holds(
+    late: Callable[[], nn.Module],
+) -> None:
+    image = noise(1, 200, 12)
+    job = job_of(Early(late()).eval(), image, band=4)
+    (strip,) = job.plan.strips
+    stream = Stream(job.graph, strip.boxes, tuple(job.forms), band=4)
+    for rows in pushes(job.graph, strip.boxes, 4):
+        side = rows["x"]
+        stream.push({"x": image[None, :, side.lo : side.hi]})
+    planned = {one.name: one.rows for one in job.plan.buffers}
+    held = {name: rows for name, rows in stream.most_rows().items() if name not in job.forms}
+    assert job.plan.delay == 4
+    assert max(planned.values()) > 30
+    assert held == {name: planned[name] for name in held}
 
 
 def test_maps_are_named_with_the_statistic_they_wait_for(net: nn.Module) -> None:

@@ -26,7 +26,7 @@ _NARROWEST_STRIP = 16
 _LOWEST_BAND = 8
 """Below this a band costs more than a few columns computed twice; strips come first."""
 _STEADY_STEPS = 6
-"""After the first output rows every step is like the one before; so many are walked."""
+"""Once every output gives rows, each step is like the one before; so many are walked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,9 +264,10 @@ class _Held(Walk):
         for rows in pushes(graph, strip.boxes, band):
             self.push(rows)
             entered += max(map(len, rows.values()), default=0)
-            if any(self.schedule[name].done > box[0].lo for name, box in strip.regions.items()):
+            given = [self.schedule[n].done > box[0].lo for n, box in strip.regions.items()]
+            if any(given):
                 self.delay = self.delay or entered
-                steady += 1
+            steady += all(given)  # an output that comes late holds rows that the others do not
             if steady >= _STEADY_STEPS:
                 break
 
