@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -11,6 +11,8 @@ from eyeshot.cli.output import notes
 from eyeshot.errors import BadValue
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from eyeshot.filters import Padding, Range
 
 _WHOLE_NUMBERS_ONLY = {".png", ".jpg", ".jpeg", ".bmp"}
@@ -44,6 +46,15 @@ def _print_kernels(wanted: bool) -> None:
         size = f"{recipe.size}, or NAME:SIZE" if recipe.sized else f"{recipe.size}"
         print(f"{name:<10}  {size:<15}  {recipe.about}")
     raise typer.Exit
+
+
+def _check_suffix(out: Path, result: np.dtype[Any], given: np.dtype[Any]) -> None:
+    """Refuse to write floats where the suffix stands for whole numbers."""
+    if result.kind == "f" and out.suffix.lower() in _WHOLE_NUMBERS_ONLY:
+        cure = "write .tif or .npy"
+        if given.kind == "u":
+            cure += ", or use --range clip or rescale"
+        raise BadValue(f"{out}: the result is {result}, not for {out.suffix}", cure=cure)
 
 
 def filter_picture(
@@ -101,11 +112,7 @@ def filter_picture(
         )
     except BadValue as error:
         raise error.at(str(image)) from error
-    if plan.result.kind == "f" and out.suffix.lower() in _WHOLE_NUMBERS_ONLY:
-        cure = "write .tif or .npy"
-        if picture.dtype.kind == "u":
-            cure += ", or use --range clip or rescale"
-        raise BadValue(f"{out}: the result is {plan.result}, not for {out.suffix}", cure=cure)
+    _check_suffix(out, plan.result, picture.dtype)
     images.write(out, carry_out(plan, picture))
     if not quiet:
         notes.print(f"{out}: {plan}", markup=False, soft_wrap=True)

@@ -56,15 +56,13 @@ def train(
 
     Args:
         source: "digits", "mnist", a folder of classes or of pairs, or data that is already loaded.
-        task: "classify" tells classes of pictures apart, and is the default; "segment" learns masks
-            (``image/`` and ``label/``), "restore" pictures (``image/`` and ``target/``). Both learn
-            from crops, and are judged after each epoch on whole pictures by :func:`eyeshot.run`.
+        task: "classify" tells classes of pictures apart (the default); "segment" learns masks
+            (``image/`` and ``label/``), "restore" pictures (``image/`` and ``target/``), both from
+            crops, and judged after each epoch on whole pictures by :func:`eyeshot.run`.
         folder: where the files of "mnist" are.
         size: (height, width) to resize a folder's pictures to.
-        crop: (height, width) of the crops of pairs; by default so large that half of one and more
-            sees all that it will see in the whole picture.
-        validation: how many pairs are set aside to judge by, where the folder does not say;
-            one in five by default.
+        crop: (height, width) for pairs; by default half of it sees what it will in the whole.
+        validation: how many pairs are set aside where the folder does not say; one in five.
         model: a name in :data:`eyeshot.nets.NAMES`; by default "digit_cnn", and of pairs "unet".
         model_arguments: of the network, such as ``{"width": 32}``.
         out: the run folder; by default ``runs/<data>-<model>-seed<seed>``.
@@ -72,12 +70,11 @@ def train(
         force: throw away an earlier run in ``out``.
         progress: show a bar on standard error, or be told through a :class:`Progress`.
         checkpoint_seconds: a stopped training loses at most so much; 10, of pairs 60.
-        **settings: epochs, batch_size, learning_rate, seed …: see :class:`eyeshot.runs.Recipe`.
-            What is left out depends on the model and the size of the training set.
+        **settings: see :class:`eyeshot.runs.Recipe`; the rest depends on the model and the data.
 
     Returns:
-        The run, loaded from its folder: of classes with the last weights, of pairs with those of
-        the epoch that did best on the pictures set aside (highest mean Dice, or PSNR).
+        The run, loaded: of classes with the last weights, of pairs with those of the epoch that did
+        best on the pictures set aside (highest mean Dice, or PSNR).
 
     Raises:
         UnknownName: there is no such task, data set, model, argument or setting.
@@ -90,12 +87,8 @@ def train(
         raise BadValue("resume and force together", cure="go on with a run, or throw it away")
     options = {"folder": folder, "size": size, "crop": crop, "validation": validation}
     config, data = settle(ask(source, task, model, model_arguments or {}, options, settings))
-    shown = progress if not isinstance(progress, bool) else _default_progress(progress)
-    for note in () if isinstance(data, Data) else data.notes:
-        shown.say(note)
-    place = Path(out) if out is not None else choose_folder(config)
-    if checkpoint_seconds is None:
-        checkpoint_seconds = _PAUSE if isinstance(data, Data) else _LONG_PAUSE
+    shown = _start_progress(progress, data)
+    place = choose_folder(config) if out is None else Path(out)
     with torch_state_kept():
         _run(config, data, place, shown, resume, force, checkpoint_seconds)
     return load(place)
@@ -108,8 +101,10 @@ def _run(
     progress: Progress,
     resume: bool,
     force: bool,
-    checkpoint_seconds: float,
+    checkpoint_seconds: float | None,
 ) -> None:
+    if checkpoint_seconds is None:
+        checkpoint_seconds = _PAUSE if isinstance(data, Data) else _LONG_PAUSE
     recipe = config.recipe
     torch.manual_seed(recipe.seed)
     # Channels last: the layout in which CPUs and GPUs convolve and pool fastest.
@@ -148,5 +143,10 @@ def _run(
         progress.finish()
 
 
-def _default_progress(wanted: bool) -> Progress:
-    return TerminalProgress() if wanted else Silence()
+def _start_progress(wanted: bool | Progress, data: Data | Pairs) -> Progress:
+    """What shows the training, once it has told what was decided about the data."""
+    standard = TerminalProgress() if wanted is True else Silence()
+    progress = standard if isinstance(wanted, bool) else wanted
+    for note in () if isinstance(data, Data) else data.notes:
+        progress.say(note)
+    return progress
