@@ -44,7 +44,7 @@ class RowStream:
         weights = [tensor for tensor in graph.tensors.values() if tensor.is_floating_point()]
         dtype = weights[0].dtype if weights else torch.float32
         device = weights[0].device if weights else torch.device("cpu")
-        self._preparation = Preparation(dtype, device, raw, traced.mean, traced.std)
+        self._preparation = Preparation(dtype, device, raw, traced.mean, traced.std, traced.unit)
         self._forms = {name: form_of(form, graph.nodes[name].channels) for name in graph.outputs}
         boxes = {node.name: _open_box(graph, node.name) for node in graph}
         self._stream = Stream(graph, boxes, tuple(self._forms), open_ended=True)

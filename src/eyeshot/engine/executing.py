@@ -128,9 +128,10 @@ class _Pass:
                 values[name] = stream.passed(name, side)
             elif side:
                 others = self._strip.boxes[name][1:]
-                samples = job.sources[name].read(*((s.lo, s.hi) for s in (side, *others)))
+                source, window = job.sources[name], (side, *others)
+                samples = source.read(*((s.lo, s.hi) for s in window))
                 self._state.positions += samples[0].size if name == job.graph.inputs[0] else 0
-                values[name] = job.preparation(samples)
+                values[name] = job.preparation(samples, source.name, tuple(s.lo for s in window))
         return values
 
     def _write(self, name: str, value: torch.Tensor) -> None:

@@ -128,7 +128,7 @@ def make_job(
     return Job(
         graph,
         dict(zip(graph.inputs, sources, strict=True)),
-        Preparation(dtype, place, raw, traced.mean, traced.std),
+        Preparation(dtype, place, raw, traced.mean, traced.std, traced.unit),
         {name: form_of(form, graph.nodes[name].channels) for name in graph.outputs},
         plan,
         begun.threads if begun else torch.get_num_threads(),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +20,23 @@ KEPT = 16
 """Sizes whose graph is kept unless told; the one that was asked for longest ago makes room."""
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """A program without the numbers in its network's weights, which may be others by now.
+
+    Attributes:
+        program: what was traced, with the tensors that the network's members do not hold.
+        names: the weights that it takes besides.
+    """
+
+    program: Program
+    names: tuple[str, ...]
+
+    def with_weights(self, weights: Mapping[str, torch.Tensor]) -> Program:
+        """The program with its weights as they are now."""
+        return replace(self.program, state_dict={name: weights[name] for name in self.names})
+
+
 class Traced:
     """A network whose graph is kept for each size of picture, and whose weights are not.
 
@@ -28,6 +46,7 @@ class Traced:
         module: the network itself.
         mean: taken away from samples, per channel; empty for none.
         std: by which they are then divided.
+        unit: it learned from samples in 0 … 1.
     """
 
     def __init__(
@@ -36,10 +55,11 @@ class Traced:
         mean: tuple[float, ...] = (),
         std: tuple[float, ...] = (),
         keep: int = KEPT,
+        unit: bool = False,
     ) -> None:
-        self.module, self.mean, self.std = module, mean, std
-        self._keep = keep
-        self._programs: dict[tuple[tuple[int, ...], ...], Program] = {}
+        self.module, self.mean, self.std, self.unit = module, mean, std, unit
+        self.keep = keep
+        self._programs: dict[tuple[tuple[int, ...], ...], _Kept] = {}
         self._signature: Any = None
 
     def graph(self, *sizes: Sequence[int]) -> Graph:
@@ -55,38 +75,38 @@ class Traced:
         if any(child.training for child in self.module.modules()):
             raise BadValue("the network is in training mode", cure="call net.eval() first")
         checked_sizes(sizes)
-        program = self._program(tuple(tuple(int(n) for n in size) for size in sizes))
-        weights: dict[str, torch.Tensor] = {
+        kept = self._looked_up(tuple(tuple(int(n) for n in size) for size in sizes))
+        # What is computed of weights alone is computed anew: it is part of no program.
+        current = kept.with_weights(self._weights())
+        return from_exported(current, training=training_layers(self.module))
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        """The tensors that the network's members hold now, under every name."""
+        return {
             **dict(self.module.named_parameters(remove_duplicate=False)),
             **dict(self.module.named_buffers(remove_duplicate=False)),
         }
-        # What is computed of weights alone is computed anew: it is part of no program.
-        current = Program(
-            program.graph,
-            program.graph_signature,
-            {name: weights.get(name, kept) for name, kept in program.state_dict.items()},
-            {name: weights.get(name, kept) for name, kept in program.constants.items()},
-        )
-        return from_exported(current, training=training_layers(self.module))
 
-    def _program(self, sizes: tuple[tuple[int, ...], ...]) -> Program:
+    def _looked_up(self, sizes: tuple[tuple[int, ...], ...]) -> _Kept:
+        if not self.keep:
+            return self._exported(sizes)
         now = signature(self.module)
         if now is None or now != self._signature:
             self._programs.clear()
             self._signature = now
-        program = self._programs.pop(sizes, None)
-        if program is None:
-            exported = export(self.module, *sizes)
-            program = Program(
-                exported.graph,
-                Signature(list(exported.graph_signature.input_specs)),
-                exported.state_dict,
-                exported.constants,
-            )
-        self._programs[sizes] = program  # the last asked for is the last to go
-        while len(self._programs) > self._keep:
+        kept = self._programs.pop(sizes, None) or self._exported(sizes)
+        self._programs[sizes] = kept  # the last asked for is the last to go
+        while len(self._programs) > self.keep:
             del self._programs[next(iter(self._programs))]
-        return program
+        return kept
+
+    def _exported(self, sizes: tuple[tuple[int, ...], ...]) -> _Kept:
+        exported = export(self.module, *sizes)
+        stored = {**exported.state_dict, **exported.constants}
+        names = tuple(name for name in self._weights() if name in stored)
+        loose = {name: tensor for name, tensor in stored.items() if name not in set(names)}
+        inputs = Signature(list(exported.graph_signature.input_specs))
+        return _Kept(Program(exported.graph, inputs, {}, loose), names)
 
 
 Network = nn.Module | Run | Traced
@@ -106,11 +126,12 @@ def trace(
     it is seen. ``eyeshot.run(traced, image)`` traces it when it meets a size for the first time.
     Weights are read anew at each call, and all that is computed of them (batch norm folded into
     convolutions) is computed again: a training that validates after each epoch gets the answers
-    of that epoch. It traces again, too, when a layer was put in or taken out, a setting, a mode or
-    a hook changed, or when it cannot tell.
+    of that epoch. It traces again, too, when a layer was put in or taken out, when layers or
+    weights begin or cease to be shared, when a setting, a mode, a hook or a method changed, or when
+    it cannot tell.
 
-    What it cannot see is a ``forward`` that decides by something outside of its modules, such as a
-    global variable that has changed since.
+    What it cannot see is a ``forward`` that decides by something outside of its modules, their
+    classes and what their functions close over, such as a global variable that has changed since.
 
     Args:
         net: a network, which is to be in eval mode whenever it is run; or a trained run, which
@@ -129,7 +150,7 @@ def trace(
     if isinstance(net, Run):
         if mean or std:
             raise BadValue("mean and std for a run, which brings its own", cure="leave them out")
-        return Traced(net.net, net.config.mean, net.config.std, keep)
+        return Traced(net.net, net.config.mean, net.config.std, keep, unit=True)
     if len(mean) != len(std):
         raise BadValue(
             f"{len(mean)} means and {len(std)} deviations", cure="give one of each a channel"
@@ -139,4 +160,8 @@ def trace(
 
 def as_traced(net: Network) -> Traced:
     """Whatever may be run, as what the engine asks; a plain network is traced for this once."""
-    return net if isinstance(net, Traced) else trace(net)
+    if isinstance(net, Traced):
+        return net
+    once = trace(net)
+    once.keep = 0
+    return once

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from eyeshot.errors import BadValue
+
+_UNIT_SLACK = 1.0
+"""How far outside of 0 … 1 floats may lie: noise and resizing by curves overshoot, a picture of
+0 … 255 kept as floats does more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,7 @@ class Preparation:
         raw: leave whole numbers as they are.
         mean: per channel, to be taken away.
         std: per channel, to be divided by.
+        unit: the network learned from samples in 0 … 1, so floats far outside are a mistake.
     """
 
     dtype: torch.dtype
@@ -33,9 +39,24 @@ class Preparation:
     raw: bool = False
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    unit: bool = False
 
-    def __call__(self, samples: NDArray[Any]) -> torch.Tensor:
-        """Samples (C, rows, …) -> values (1, C, rows, …)."""
+    def __call__(
+        self, samples: NDArray[Any], name: str = "the rows", corner: tuple[int, ...] = ()
+    ) -> torch.Tensor:
+        """Samples (C, rows, …) -> values (1, C, rows, …).
+
+        Args:
+            samples: a window of the image.
+            name: of the image, for messages.
+            corner: where the window begins, for messages; the image's own corner if not told.
+
+        Raises:
+            BadValue: samples of a type that cannot be taken, one that is not finite, or floats far
+                outside of what the network learned from.
+        """
+        if samples.dtype.kind == "f" and samples.size:
+            self._check(samples, name, corner)
         writable = samples if samples.flags.writeable else samples.copy()
         value = torch.from_numpy(_whole_numbers(writable)).to(self.device, self.dtype)[None]
         scale = self.scale(samples.dtype)
@@ -49,6 +70,27 @@ class Preparation:
         if value.ndim == 4:
             return value.contiguous(memory_format=torch.channels_last)
         return value.contiguous()
+
+    def _check(self, samples: NDArray[Any], name: str, corner: tuple[int, ...]) -> None:
+        """Refuse floats that cannot be meant.
+
+        A kernel that adds a ReLU to a convolution makes 0 of what is not a number, where PyTorch
+        would hand it on: the answer would look sound, and not be that of the network.
+        """
+        low, high = float(samples.min()), float(samples.max())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            first = np.argwhere(~np.isfinite(samples))[0]
+            starts = corner or (0,) * (samples.ndim - 1)
+            place = tuple(int(i) + lo for i, lo in zip(first[1:], starts, strict=True))
+            raise BadValue(
+                f"{name}: the sample of channel {first[0]} at {place} is {samples[tuple(first)]}",
+                cure="fill such samples first, for example by numpy.nan_to_num",
+            )
+        if self.unit and not self.raw and (low < -_UNIT_SLACK or high > 1 + _UNIT_SLACK):
+            raise BadValue(
+                f"{name}: holds floats from {low:g} to {high:g}, and this run learned from 0…1",
+                cure="scale them, or give whole numbers",
+            )
 
     def scale(self, dtype: np.dtype[Any]) -> float:
         """By what samples of a type are divided."""

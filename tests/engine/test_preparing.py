@@ -1,0 +1,66 @@
+"""Samples that cannot be meant are refused, with the place: never answered as if all was well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import eyeshot
+from eyeshot.engine.preparing import Preparation
+from eyeshot.errors import BadValue
+
+CPU = torch.device("cpu")
+
+
+def _net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_sample_that_is_not_finite_is_named_with_its_place(value: float, tmp_path: Path) -> None:
+    picture = np.zeros((1, 40, 30), np.float32)
+    picture[0, 27, 4] = value
+    with pytest.raises(BadValue, match=r"channel 0 at \(27, 4\)"):
+        eyeshot.run(_net(), picture, band=8)
+    np.save(tmp_path / "p.npy", picture)
+    with pytest.raises(BadValue, match=r"p\.npy: the sample of channel 0 at \(27, 4\)"):
+        eyeshot.run(_net(), tmp_path / "p.npy", band=8)
+
+
+def test_only_what_is_read_is_looked_at() -> None:
+    picture = np.zeros((1, 40, 30), np.float32)
+    picture[0, 39, 4] = np.nan
+    kept = eyeshot.run(_net(), picture, region=((0, 20), (0, 30)), band=8)
+    assert np.isfinite(kept).all()
+
+
+def test_a_camera_refuses_it_too() -> None:
+    camera = eyeshot.stream(_net(), width=30)
+    rows = np.zeros((1, 5, 30), np.float32)
+    rows[0, 2, 3] = np.nan
+    with pytest.raises(BadValue, match="is nan"):
+        camera.push(rows)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("unit", [True, False])
+def test_a_run_takes_floats_that_lie_where_it_learned(dtype: Any, unit: bool) -> None:
+    prepare = Preparation(torch.float32, CPU, mean=(0.5,), std=(0.2,), unit=unit)
+    bright = np.full((1, 3, 3), 200, dtype)
+    if unit and dtype is np.float32:
+        with pytest.raises(BadValue, match="from 200 to 200, and this run learned from 0…1"):
+            prepare(bright)
+    else:
+        assert prepare(bright).isfinite().all()
+    noisy = np.full((1, 3, 3), 1.2, np.float32)
+    assert prepare(noisy).isfinite().all()
+
+
+def test_nothing_is_read_of_nothing() -> None:
+    assert Preparation(torch.float32, CPU)(np.zeros((1, 0, 3), np.float32)).shape == (1, 1, 0, 3)
