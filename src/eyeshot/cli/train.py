@@ -56,7 +56,7 @@ def register(app: typer.Typer) -> None:
 def train_network(
     context: typer.Context,
     source: options.Source,
-    task: options.Task = "classify",
+    task: options.Task = None,
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = None,
     learning_rate: options.Rate = None,
@@ -116,7 +116,7 @@ def _check(said: dict[str, Any]) -> None:
     """Print every problem of a folder of pairs, and end with 2 if there is any."""
     if said["task"] not in ("segment", "restore"):
         raise BadValue(
-            f"--check is for folders of pairs, and the task is {said['task']}",
+            f"--check is for folders of pairs, and the task is {said['task'] or 'classify'}",
             cure="add --task segment or --task restore",
         )
     from eyeshot.data.pairs import check_pairs

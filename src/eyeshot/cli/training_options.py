@@ -19,9 +19,10 @@ Source = Annotated[
     ),
 ]
 Task = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="classify|segment|restore",
+        show_default="classify",
         help="A class for a picture, a class for each pixel, or a picture for a picture.",
     ),
 ]

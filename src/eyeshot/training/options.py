@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from eyeshot.data import Data
+from eyeshot.data import SOURCES, Data, Pairs
 from eyeshot.data import load as load_data
+from eyeshot.data.pairs import load_pairs
+from eyeshot.data.pairs.listing import guess_task, has_parts
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.runs import TASKS, RunConfig
+from eyeshot.training.arguments import check_arguments, check_count, check_settings, check_side
 from eyeshot.training.configuration import Wanted, describe, describe_pairs
 from eyeshot.training.recipes import Settings
-
-if TYPE_CHECKING:
-    from eyeshot.data.pairs import Pairs
+from eyeshot.training.unpadded import check_pictures
 
 _FOR = {
     "folder": ("classify",),
@@ -30,6 +31,7 @@ _FOR = {
     "loss": ("restore",),
 }
 """Options that make sense for some tasks alone."""
+_SPELLED = {"folder": "folder (--data)"}  # on the command line it has another name
 
 
 def choose_task(source: str | Path | Data | Pairs, task: str | None) -> str:
@@ -37,18 +39,30 @@ def choose_task(source: str | Path | Data | Pairs, task: str | None) -> str:
 
     Raises:
         UnknownName: there is no such task.
-        BadValue: the loaded data is for another one, or the source is no name at all.
+        BadValue: the loaded data is for another one, the source is no name at all, or it is a
+            folder of pairs and nobody said what is to be learned from them.
     """
     if task is not None and task not in TASKS:
         raise UnknownName("task", task, TASKS)
     if isinstance(source, str | Path):
         if not str(source).strip():
             raise BadValue(f"the source is {str(source)!r}", cure="name digits, mnist or a folder")
-        return task or "classify"
+        return task or _classify(Path(source))
     own = "classify" if isinstance(source, Data) else source.task
     if task not in (None, own):
         raise BadValue(f"task is {task}, and {source.name} is for {own}", cure=f"use {own}")
     return own
+
+
+def _classify(source: Path) -> str:
+    """The task where none was asked for: not to be had of a folder that is laid out for another."""
+    meant = None if str(source) in SOURCES else guess_task(source)
+    if meant is not None:
+        raise BadValue(
+            f"{source} holds pictures beside their answers, and no task was named",
+            cure=f"add --task {meant}, or --task classify if its folders are classes",
+        )
+    return "classify"
 
 
 def check_options(task: str, options: Mapping[str, Any]) -> None:
@@ -61,7 +75,8 @@ def check_options(task: str, options: Mapping[str, Any]) -> None:
         fitting = _FOR.get(name, TASKS)
         if value is not None and task not in fitting:
             raise BadValue(
-                f"{name} is for the task {' or '.join(fitting)}, and the task is {task}",
+                f"{_SPELLED.get(name, name)} is for the task {' or '.join(fitting)}, and the task "
+                f"is {task}",
                 cure="leave it out",
             )
 
@@ -85,15 +100,22 @@ def ask(
         settings: of the recipe.
 
     Raises:
-        UnknownName: there is no such task.
-        BadValue: something makes no sense for the task.
+        UnknownName: there is no such task or setting.
+        BadValue: something makes no sense for the task, or is of the wrong type.
     """
     task = choose_task(source, task)
     check_options(task, options)
     check_options(task, settings)
-    folder = None if options["folder"] is None else Path(options["folder"])
-    places = {**options, "folder": folder}
-    return Wanted(task, source, model, dict(model_arguments), settings, **places)
+    validation = options["validation"]
+    places: dict[str, Any] = {
+        "folder": None if options["folder"] is None else Path(options["folder"]),
+        "size": check_side("size", options["size"]),
+        "crop": check_side("crop", options["crop"]),
+        "validation": None if validation is None else check_count("validation", validation),
+    }
+    return Wanted(
+        task, source, model, check_arguments(model_arguments), check_settings(settings), **places
+    )
 
 
 def settle(wanted: Wanted) -> tuple[RunConfig, Data | Pairs]:
@@ -108,14 +130,15 @@ def settle(wanted: Wanted) -> tuple[RunConfig, Data | Pairs]:
         if not isinstance(source, Data):
             source = load_data(_place(source), folder=wanted.folder, size=wanted.size)
         return describe(wanted, source), source
-    from eyeshot.data.pairs import Pairs, load_pairs  # not needed by who learns classes
 
     if not isinstance(source, Pairs):
         source = load_pairs(_place(source), task=wanted.task, validation=wanted.validation)
-    elif not (Path(source.name) / "train").is_dir():
+    elif not has_parts(Path(source.name)):
         # Whoever loads the folder later is to set the same pairs aside.
         wanted = replace(wanted, validation=len(source.validation))
-    return describe_pairs(wanted, source), source
+    config = describe_pairs(wanted, source)
+    check_pictures(config, source)
+    return config, source
 
 
 def _place(source: Any) -> str | Path:
