@@ -129,3 +129,73 @@ def test_an_output_that_exists_is_kept(
     assert out.read_bytes() == b"dear to somebody"
     assert run(net, image, "-o", out, "--force") == 0
     assert np.load(out).shape == (2, 64, 48)
+
+
+VALID = """
+from eyeshot import nets
+
+
+def build():
+    return nets.unet(depth=1, base=2, padding="valid")
+"""
+
+
+@pytest.fixture
+def valid(tmp_path: Path) -> str:
+    file = tmp_path / "valid.py"
+    file.write_text(VALID)
+    return f"{file}:build"
+
+
+def test_an_answer_without_padding_says_where_it_lies(
+    valid: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = "the answer is 48×32, in the middle of the picture's 64×48: 8 pixels less at each side"
+    assert run(valid, image, "--plan") == 0
+    assert line in capsys.readouterr().out
+    assert run(valid, image, "-o", tmp_path / "out.png", "--as", "argmax") == 0
+    assert line in capsys.readouterr().err
+    assert images.read(tmp_path / "out.png").shape == (48, 32)
+
+
+def test_an_answer_as_large_as_the_picture_says_nothing_of_it(
+    net: str, image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(net, image, "--plan") == 0
+    assert "the answer is" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("size", "cure"), [((65, 49), "crop it to 64×48"), ((64, 9), "give one of 64×18 or more")]
+)
+def test_a_size_that_is_not_taken_without_padding(
+    size: tuple[int, int],
+    cure: str,
+    valid: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "odd.npy"
+    np.save(path, np.zeros(size, np.float32))
+    assert run(valid, path, "-o", tmp_path / "out.npy") == 2
+    told = capsys.readouterr().err
+    assert f"{path} is {size[0]}×{size[1]}, and without padding" in told
+    assert cure in told
+
+
+def test_an_output_that_cannot_be_is_refused_before_the_network_is_loaded(
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = tmp_path / "there.png"
+    there.write_bytes(b"mine")
+    for out, told in [
+        (there, f"{there}: exists already; --force"),
+        (tmp_path / "no" / "out.png", "no: no such folder"),
+        (tmp_path / "out", f"{tmp_path / 'out'}: unknown output suffix ''"),
+        (image, "the output is the input itself"),
+    ]:
+        assert run("nowhere.py:Net", image, "-o", out) == 2
+        assert told in capsys.readouterr().err
+    assert run("nowhere.py:Net", image, "-o", there, "--resume") == 2
+    assert "exists already, and no run waits there to go on" in capsys.readouterr().err
+    assert there.read_bytes() == b"mine"

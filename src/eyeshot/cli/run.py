@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from eyeshot.cli import run_options as options
+from eyeshot.cli.extents import check_sizes, tell_sizes
 from eyeshot.cli.output import console, notes, print_json
 from eyeshot.errors import BadValue
 
@@ -61,6 +62,8 @@ def run_net(
         raise BadValue("no output", cure="name one with -o, or ask for --plan")
     box = None if region is None else parse_region(region)
     files = _Files(image, out or [], level, layout, resume=resume, force=force)
+    if not plan:
+        _check_outs(files)
     settings = {"form": form, "region": box, "band": band, "raw": raw, "device": device}
     with ExitStack() as stack:
         job = _settle(stack, net, files, memory, settings)
@@ -95,6 +98,14 @@ class _Files:
     force: bool
 
 
+def _check_outs(files: _Files) -> None:
+    """Refuse what cannot be written before the seconds that it takes to load a network."""
+    from eyeshot.images import check_target
+
+    for out in files.outs:
+        check_target(out, force=files.force, resume=files.resume, inputs=files.images)
+
+
 def _settle(
     stack: ExitStack, net: str, files: _Files, memory: str | None, settings: dict[str, Any]
 ) -> Job:
@@ -110,6 +121,7 @@ def _settle(
         stack.enter_context(opened(path, network, files.level, files.layout))
         for path in files.images
     ]
+    check_sizes(network, sources)
     begun = look_up(files.outs) if files.resume else None
     return make_job(network, sources, memory=allowed, begun=begun, **settings)
 
@@ -121,6 +133,8 @@ def _carry_out(stack: ExitStack, job: Job, files: _Files, json: bool) -> None:
     for source in job.sources.values():
         stated = f"{source.name}: {source.layout}; {job.preparation.stated(source.dtype)}"
         notes.print(stated, markup=False, soft_wrap=True)
+    for line in tell_sizes(job):
+        notes.print(line, markup=False, soft_wrap=True)
     sinks = open_sinks(job, files.outs, files.images, force=files.force, resume=files.resume)
     for sink in sinks.values():
         stack.enter_context(sink)
@@ -140,10 +154,13 @@ def _show_plan(job: Job, json: bool) -> None:
         return
     for source in job.sources.values():
         console.print(f"image        {source.name}: {source.layout}", markup=False, soft_wrap=True)
+    for line in tell_sizes(job):
+        console.print(line, markup=False, soft_wrap=True)
     console.print(render(job.plan, seconds))
 
 
 def _show_report(job: Job, report: Report, results: list[str], json: bool) -> None:
+    from eyeshot.findings.wording import counted
     from eyeshot.plan.planning import megabytes
 
     if json:
@@ -164,7 +181,7 @@ def _show_report(job: Job, report: Report, results: list[str], json: bool) -> No
         return
     notes.print(
         f"{report.megapixels:.2f} megapixels in {report.seconds:.1f} s ({report.speed:.2f} MP/s), "
-        f"{len(job.plan.strips)} strip(s) of bands of {job.plan.band} rows; peak "
+        f"{counted(len(job.plan.strips), 'strip')} of bands of {job.plan.band} rows; peak "
         f"{megabytes(report.peak)}, predicted {megabytes(job.plan.peak)}; "
         f"{report.multiply_adds / 1e9:,.2f} G multiply-adds, "
         f"planned {job.plan.multiply_adds / 1e9:,.2f} G",

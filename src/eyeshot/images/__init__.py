@@ -5,7 +5,7 @@ image of any size to be read by windows, :func:`open_sink` one to be written by 
 """
 
 from eyeshot.images.layouts import Layout, Span, understand
-from eyeshot.images.sinks.opening import open_sink, unfinished
+from eyeshot.images.sinks.opening import check_target, open_sink, unfinished
 from eyeshot.images.sinks.sink import ArraySink, Sink
 from eyeshot.images.sources.opening import open_source
 from eyeshot.images.sources.source import Source
@@ -18,6 +18,7 @@ __all__ = [
     "Sink",
     "Source",
     "Span",
+    "check_target",
     "open_sink",
     "open_source",
     "read",

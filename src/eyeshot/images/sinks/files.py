@@ -76,7 +76,8 @@ class Place:
         if self.force:
             return
         if self.target.exists():
-            raise BadFile(f"{self.target}: exists already", cure="--force replaces it")
+            waits = ", and no run waits there to go on" if self.resume else ""
+            raise BadFile(f"{self.target}: exists already{waits}", cure="--force replaces it")
         if unfinished and (self.part.exists() or self.journal.exists()):
             raise BadFile(
                 f"{self.part}: an unfinished run lies there",

@@ -63,6 +63,25 @@ def open_sink(
     return sink
 
 
+def check_target(
+    target: Path, *, force: bool = False, resume: bool = False, inputs: Iterable[Path] = ()
+) -> None:
+    """Refuse early what :func:`open_sink` would refuse whatever is to be written.
+
+    Raises:
+        UnknownName: a suffix of no known kind.
+        BadValue: the output is an input.
+        BadFile: it exists, or its folder does not.
+    """
+    place = Place(target, force, resume, inputs=tuple(inputs))
+    if target.suffix.lower() not in SUFFIXES:
+        raise _unknown(target)
+    place.check()
+    # A folder in a file's place, and a run to go on with, are for the sink to judge.
+    if not place.journal.exists() and (target.suffix.lower() == ".zarr" or not target.is_dir()):
+        place.check_free(unfinished=False)
+
+
 def unfinished(target: Any) -> Mapping[str, Any] | None:
     """The settings of the unfinished run that lies at an output's path; None without one."""
     if not isinstance(target, str | os.PathLike):
@@ -92,4 +111,8 @@ def _choose(place: Place, shape: tuple[int, ...], kind: np.dtype[Any], squeeze: 
         from eyeshot.images.sinks.zarrays import ZarrSink
 
         return ZarrSink(place, shape, kind, squeeze=squeeze)
-    raise UnknownName("output suffix", suffix, SUFFIXES)
+    raise _unknown(place.target)
+
+
+def _unknown(target: Path) -> UnknownName:
+    return UnknownName("output suffix", target.suffix.lower(), SUFFIXES).at(str(target))
