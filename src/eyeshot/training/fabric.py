@@ -96,11 +96,9 @@ def torch_state_kept() -> Iterator[None]:
 
     So is how much Fabric logs. cuDNN is held to algorithms that give the same bits every time.
     """
-    import lightning_fabric  # sets the level of its logger when it is first imported
-
     devices = list(range(torch.cuda.device_count()))
     with (
-        _quiet(logging.getLogger(lightning_fabric.__name__)),
+        _fabric_quiet(),
         torch.random.fork_rng(devices=devices),
         torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
         warnings.catch_warnings(),
@@ -109,9 +107,12 @@ def torch_state_kept() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet(logger: logging.Logger) -> Iterator[None]:
-    """Errors alone are logged inside."""
+def _fabric_quiet() -> Iterator[None]:
+    """Fabric logs errors alone inside."""
+    logger = logging.getLogger("lightning_fabric")
     level = logger.level
+    import lightning_fabric  # noqa: F401 - sets the level itself when it is first imported
+
     logger.setLevel(logging.ERROR)
     try:
         yield
