@@ -46,6 +46,8 @@ class Traced:
         module: the network itself.
         mean: taken away from samples, per channel; empty for none.
         std: by which they are then divided.
+        keep: for how many sizes its graph is kept; 0 traces it at every call, with no look at what
+            has changed.
         unit: it learned from samples in 0 … 1.
     """
 
@@ -103,8 +105,9 @@ class Traced:
     def _exported(self, sizes: tuple[tuple[int, ...], ...]) -> _Kept:
         exported = export(self.module, *sizes)
         stored = {**exported.state_dict, **exported.constants}
-        names = tuple(name for name in self._weights() if name in stored)
-        loose = {name: tensor for name, tensor in stored.items() if name not in set(names)}
+        weights = self._weights()
+        names = tuple(name for name in stored if name in weights)
+        loose = {name: tensor for name, tensor in stored.items() if name not in weights}
         inputs = Signature(list(exported.graph_signature.input_specs))
         return _Kept(Program(exported.graph, inputs, {}, loose), names)
 
