@@ -200,7 +200,10 @@ def test_resume_into_nothing_starts_anew_and_says_so(
         (["train", "x", "--task", "segment", "--class-weights", "1,b"], "--class-weights is '1,b'"),
         (["train", "x", "--task", "segment", "--crop", "big"], "--crop is 'big'"),
         (["train", "x", "--task", "segment", "--width", "3"], "x"),
-        (["train", "x", "--task", "segment", "--data", "y"], "folder is for the task classify"),
+        (
+            ["train", "x", "--task", "segment", "--data", "y"],
+            "folder (--data) is for the task classify",
+        ),
     ],
 )
 def test_mistakes(

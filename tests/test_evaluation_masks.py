@@ -14,8 +14,10 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor, nn
 
-from eyeshot.data.pairs import load_pairs
+from eyeshot import nets
+from eyeshot.data.pairs import PairReader, load_pairs, open_pair
 from eyeshot.engine.networks import trace
+from eyeshot.errors import BadValue
 from eyeshot.evaluation import MaskEvaluation, passes
 from eyeshot.evaluation.boundaries import BoundaryCount
 from eyeshot.evaluation.segmentation import judge_masks
@@ -176,3 +178,51 @@ def test_a_class_that_is_nowhere_counts_for_nothing(tmp_path: Path) -> None:
     ghost = found.per_class[2]
     assert (ghost.pixels, ghost.dice, ghost.iou, ghost.boundary_f1) == (0, None, None, None)
     assert found.dice == pytest.approx(judged(made(tmp_path / "again")[0]).dice)
+
+
+def test_a_picture_that_nobody_has_judged_has_no_score(tmp_path: Path) -> None:
+    folder, _, _ = made(tmp_path)
+    before = judged(folder)
+    size = (20, 20)
+    write_pair(folder / "val", "blank", np.zeros(size, np.int64), np.full(size, 7))
+    (folder / "classes.yaml").write_text("background: 0\nforeground: 255\nignore: 7\n")
+    found = judged(folder)
+    assert found.pictures == before.pictures
+    assert (found.accuracy, found.dice) == (before.accuracy, before.dice)
+    (note,) = found.notes
+    assert note.startswith("in 1 of 3 masks no pixel is judged, first ")
+    assert "blank.png" in note
+
+
+def test_where_nothing_is_judged_there_is_no_figure(tmp_path: Path) -> None:
+    folder, _, _ = made(tmp_path, ignore=True)
+    pairs = load_pairs(folder)
+    for pair in pairs.validation:
+        Image.fromarray(np.full(pair.size, 7, np.uint8)).save(pair.target)
+    net = trace(Threshold().eval())
+    with pytest.raises(BadValue, match="no pixel that the network answers is judged"):
+        judge_masks(net, pairs, pairs.validation)
+
+
+def test_without_padding_a_picture_is_read_by_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = nets.unet(base=2, depth=1, padding="valid").eval()
+    write_pair(tmp_path / "train", "0", picture := noise(40, 40), picture)
+    write_pair(tmp_path / "val", "1", picture := noise(71, 53), picture)
+    (tmp_path / "classes.yaml").write_text("dark: 0\nbright: 255\n")
+    pairs = load_pairs(tmp_path)
+    (pair,) = pairs.validation
+    whole = torch.from_numpy(picture[:70, :52] / 255).float()[None, None]
+    with torch.no_grad():
+        expected = net(whole)[0].argmax(0).numpy()
+    with open_pair(pair, pairs) as reader:
+        monkeypatch.setattr(PairReader, "image", None)  # whole and in float32, as it gives them
+        with passes.answered(trace(net, mean=(0.0,), std=(1.0,)), pair, reader) as answer:
+            assert answer.offset == (8, 8)
+            assert np.array_equal(answer.samples[0], expected)
+
+
+def noise(height: int, width: int) -> Labels:
+    """Black and white pixels at random."""
+    return np.random.default_rng(height).integers(0, 2, (height, width)) * 255

@@ -86,7 +86,7 @@ def answered(
     height, width = pair.size
     if off and isinstance(module, UNet):
         sizes = [_largest(module, n, pair) for n in (height, width)]
-        image = reader.image((0, sizes[0]), (0, sizes[1]))
+        image = reader.corner(sizes[0], sizes[1])
     form = "argmax" if channels is None else "float32"
     if height * width * 4 * (channels or 1) <= _HELD:
         yield Answer(run(net, image, form=form), (off, off))
@@ -95,6 +95,16 @@ def answered(
         path = Path(folder) / "answer.npy"
         run(net, image, path, form=form)
         yield Answer(np.load(path, mmap_mode="r", allow_pickle=False), (off, off))
+
+
+def tell_sizes(off: int) -> tuple[str, ...]:
+    """What is to be said of judging a network that takes ``off`` pixels off at each side."""
+    if not off:
+        return ()
+    return (
+        f"without padding, pictures are judged without {off} pixels at each side; one of a size "
+        "that the network does not take, by the largest part that it does, from the top left",
+    )
 
 
 def _largest(net: UNet, n: int, pair: Pair) -> int:

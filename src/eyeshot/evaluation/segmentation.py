@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from eyeshot.data.pairs import Pair, PairReader, Pairs, open_pair
 from eyeshot.engine.networks import Traced
+from eyeshot.errors import BadValue
 from eyeshot.evaluation.boundaries import TOLERANCE, BoundaryCount
 from eyeshot.evaluation.passes import Answer, answered
 
@@ -40,7 +41,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class PictureScore:
-    """One picture: share of pixels that are right, and mean Dice of the classes in it."""
+    """One picture: share of judged pixels that are right, and mean Dice of the classes in it."""
 
     name: str
     accuracy: float
@@ -53,7 +54,7 @@ class MaskEvaluation:
 
     Attributes:
         per_class: a line a class.
-        pictures: a line a picture.
+        pictures: a line a picture in which a pixel was judged.
         confusion: (classes, classes), how many pixels of class [row] were said to be [column].
         tolerance: pixels by which a boundary may be missed.
         notes: what the reader should know.
@@ -68,7 +69,7 @@ class MaskEvaluation:
     @property
     def accuracy(self) -> float:
         """The share of all pixels that is right."""
-        return float(self.confusion.trace() / max(1, self.confusion.sum()))
+        return float(self.confusion.trace() / self.confusion.sum())
 
     @property
     def dice(self) -> float:
@@ -124,21 +125,34 @@ def judge_masks(
 
     Raises:
         BadFile: a picture cannot be read.
-        BadValue: a picture does not fit the network.
+        BadValue: a picture does not fit the network, or nobody has judged a pixel of any.
     """
     classes = len(pairs.classes)
     boundaries = BoundaryCount(classes)
     total = np.zeros((classes, classes), np.int64)
-    pictures = []
+    pictures, blank = [], []
     for pair in judged:
         with open_pair(pair, pairs) as reader, answered(net, pair, reader) as answer:
             table = _confusion(reader, answer, classes, boundaries)
-            accuracy = float(table.trace() / max(1, table.sum()))
+            if not table.any():
+                blank.append(pair)
+                continue
+            accuracy = float(table.trace() / table.sum())
             score = PictureScore(pair.name, accuracy, _mean(_dices(table)))
             if watch is not None:
                 watch(pair, reader, answer, score)
         pictures.append(score)
         total += table
+    if not pictures:
+        raise BadValue(
+            f"{pairs.name}: no pixel that the network answers is judged by any mask",
+            cure="draw classes in one of them",
+        )
+    if blank:
+        notes += (
+            f"in {len(blank)} of {len(judged)} masks no pixel is judged, first "
+            f"{blank[0].target}: those pictures have no score",
+        )
     return MaskEvaluation(
         _score_classes(pairs.classes, total, boundaries.f1()),
         tuple(pictures),

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from eyeshot.data.pairs.corner import Corner
 from eyeshot.data.pairs.legend import Legend
 from eyeshot.data.pairs.pair import Pair, Pairs
 from eyeshot.errors import BadFile, BadValue
@@ -79,6 +80,10 @@ class PairReader:
             return self._legend.number(samples)
         except BadValue as error:
             raise BadFile(f"{self._target.name}: {error.fact}", cure=error.cure) from None
+
+    def corner(self, height: int, width: int) -> Source:
+        """The picture's first rows and columns, to be read by windows while the reader is open."""
+        return Corner(self._image, height, width)
 
     def hold(self) -> PairReader:
         """The same pair with all its samples in memory; the files are closed."""

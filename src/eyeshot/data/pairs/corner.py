@@ -1,0 +1,36 @@
+"""The top left part of an image, read by windows like the whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from eyeshot.images import Source, Span, understand
+
+
+class Corner(Source):
+    """The first rows and columns of another source, which whoever opened it closes.
+
+    Args:
+        whole: (C, H, W).
+        height: rows of it, at most H.
+        width: columns of it, at most W.
+    """
+
+    def __init__(self, whole: Source, height: int, width: int) -> None:
+        shape = (whole.shape[0], height, width)
+        super().__init__(whole.name, understand(shape, layout="CHW"), whole.dtype)
+        self._whole = whole
+        self.native_rows = whole.native_rows
+        self.memory, self.open_memory = whole.memory, whole.open_memory
+
+    def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
+        self._whole.keep_rows = self.keep_rows  # as whoever reads by windows asks
+        samples = self._whole.read(*spans)
+        self.decoded_chunks = self._whole.decoded_chunks
+        return samples
+
+    def identity(self) -> dict[str, Any]:
+        """That of the whole, and which part."""
+        return {**self._whole.identity(), "corner": list(self.shape[1:])}
