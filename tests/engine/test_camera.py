@@ -17,7 +17,8 @@ import eyeshot
 from eyeshot import nets
 from eyeshot.axes import Interval
 from eyeshot.engine.networks import Traced
-from eyeshot.errors import BadValue, Unsupported
+from eyeshot.engine.stream import Stream
+from eyeshot.errors import BadValue, Failure, Unsupported
 from tests.engine.law import (
     Array,
     by_parts,
@@ -198,6 +199,125 @@ FOLLOW: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 def test_what_follows_the_height_in_any_other_way_is_refused(name: str) -> None:
     with pytest.raises(Unsupported, match="does something else at another height"):
         eyeshot.stream(Does(FOLLOW[name]).eval(), 9)
+
+
+TOLD: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "what is padded with": lambda x: F.pad(x, (1, 1, 1, 1), value=float(x.shape[2] % 3)),
+    "which channel": lambda x: x.repeat(1, 3, 1, 1)[:, x.shape[2] % 3 :][:, :1],
+    "which channel, picked": lambda x: torch.cat([x, 2 * x], 1)[:, x.shape[2] % 2][:, None],
+    "what is divided by": lambda x: F.avg_pool2d(x, 2, divisor_override=1 + x.shape[2] % 3),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_a_number_that_follows_the_height_is_refused(name: str) -> None:
+    with pytest.raises(Unsupported, match="does something else at another height"):
+        eyeshot.stream(Does(TOLD[name]).eval(), 9)
+
+
+def test_a_number_that_changes_at_some_height_is_refused_there() -> None:
+    net = Does(lambda x: torch.cat([x, 2 * x], 1)[:, int(x.shape[2] < 20)][:, None]).eval()
+    for height in (19, 20):
+        rows = eyeshot.stream(net, 9)
+        rows.push(noise(1, height, 9).numpy())
+        if height == 20:
+            rows.finish()
+        else:
+            with pytest.raises(Unsupported, match="does something else at another height"):
+                rows.finish()
+
+
+class Grid(nn.Module):
+    """Padded to a multiple of a grid that is no power of two, or cut to it, and joined again."""
+
+    def __init__(self, grid: int, cuts: bool) -> None:
+        super().__init__()
+        self.grid, self.cuts = grid, cuts
+        self.conv, self.end = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(4, 2, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        height, width = x.shape[2:]
+        if self.cuts:
+            x = x[:, :, : height - height % self.grid, : width - width % self.grid]
+        else:
+            x = F.pad(x, (0, -width % self.grid, 0, -height % self.grid))
+        y = self.conv(x).relu()
+        coarse = F.interpolate(F.max_pool2d(y, self.grid), scale_factor=self.grid)
+        scores: torch.Tensor = self.end(torch.cat([y, coarse], 1))
+        return scores[:, :, :height, :width]
+
+
+@pytest.mark.parametrize("cuts", [False, True], ids=["padded", "cut"])
+@pytest.mark.parametrize("grid", [3, 5, 6, 9, 12])
+def test_every_height_beside_a_grid(grid: int, cuts: bool) -> None:
+    net = eyeshot.trace(enliven(Grid(grid, cuts), noise(1, 1, 16, 16)))
+    for height in range(grid, 2 * grid):
+        image = noise(1, height, 13)
+        joined = np.concatenate([part for (part,) in pushed(net, image, [height // 2])], 1)
+        assert largest_difference([joined], whole(net.module, image)) <= 1e-5
+
+
+def test_a_resize_that_aligns_corners_is_refused() -> None:
+    up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+    told = r"1 \(upsample_bilinear2d\) must know the height .* a camera's rows have no end"
+    with pytest.raises(Unsupported, match=told):
+        eyeshot.stream(nn.Sequential(nn.Conv2d(1, 2, 3), up).eval(), 9)
+
+
+def test_rows_that_were_refused_were_not_taken() -> None:
+    net, image = nn.Conv2d(1, 1, 3, padding=1).eval(), noise(1, 20, 9)
+    rows, samples = eyeshot.stream(net, 9), image.numpy()
+    parts = [rows.push(samples[:, :10])]
+    with pytest.raises(BadValue, match="samples of type complex64"):
+        rows.push(samples[:, 10:].astype(np.complex64))
+    assert rows.rows == 10
+    parts += [rows.push(samples[:, 10:]), rows.finish()]
+    assert largest_difference([np.concatenate(parts, 1)], whole(net, image)) <= 1e-5
+
+
+def test_rows_lost_in_a_push_that_broke_off_are_not_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows, samples = eyeshot.stream(nn.Conv2d(1, 1, 3).eval(), 9), noise(1, 10, 9).numpy()
+    push = Stream.push
+
+    def breaks_off(stream: Stream, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        push(stream, values)
+        raise MemoryError
+
+    with monkeypatch.context() as broken, pytest.raises(MemoryError):
+        broken.setattr(Stream, "push", breaks_off)
+        rows.push(samples[:, :5])
+    rows.push(samples[:, 5:])
+    with pytest.raises(Failure, match="output conv2d gave 5 rows of 8; make a new stream"):
+        rows.finish()
+
+
+class Backwards(nn.Module):
+    """Declares its last layer first."""
+
+    def __init__(self, stem: nn.Module) -> None:
+        super().__init__()
+        self.head, self.stem = nn.Conv2d(16, 2, 1), stem
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.head(self.stem(x))
+        return y
+
+
+@pytest.mark.parametrize(
+    "stem", [nn.Conv2d(1, 16, 7), nn.ConvTranspose2d(1, 16, 2, 2)], ids=["conv", "transposed"]
+)
+def test_the_channels_are_those_of_the_layer_that_reads_the_rows(stem: nn.Module) -> None:
+    net, image = Backwards(stem).eval(), noise(1, 12, 9)
+    rows = eyeshot.stream(net, 9)
+    given = np.concatenate([rows.push(image.numpy()), rows.finish()], 1)
+    assert largest_difference([given], whole(net, image)) <= 1e-5
+
+
+def test_without_a_convolution_the_channels_must_be_told() -> None:
+    with pytest.raises(BadValue, match="the number of channels is not known; give channels="):
+        eyeshot.stream(nn.MaxPool2d(2).eval(), 9)
 
 
 def test_a_network_of_one_output_gives_no_list() -> None:

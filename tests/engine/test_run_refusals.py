@@ -46,6 +46,18 @@ def training() -> nn.Module:
     return runner.network().train()
 
 
+class Backwards(nn.Module):
+    """Declares its last layer first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.stem = nn.Conv2d(16, 2, 1), nn.Conv2d(1, 16, 7)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.head(self.stem(x))
+        return y
+
+
 REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, Any], str]] = {
     "NaN in the weights": (poisoned, (1, 32, 24), {}, "NaN"),
     "training mode": (training, (1, 32, 24), {}, "training mode"),
@@ -82,6 +94,19 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, Any
         "eyeshot.dense",
     ),
     "more channels": (runner.network, (3, 32, 24), {}, "3 channels"),
+    "more channels than the first layer takes": (
+        lambda: Backwards().eval(),
+        (3, 32, 24),
+        {},
+        "has 3 channels ((C, H, W) read as 3 channels of 32 x 24: its first axis is at most 4 "
+        "long) and the network's first layer takes 1; ",
+    ),
+    "a size, and not the channels of the layer declared first": (
+        lambda: Backwards().eval(),
+        (1, 4, 24),
+        {},
+        "is 4x24: the map is too small: a window of 7×7 does not fit into the 4×24 map",
+    ),
     "a volume": (runner.network, (1, 4, 32, 24), {}, "axes"),
     "a line": (runner.network, (32,), {}, "axes"),
     "a region outside": (runner.network, (1, 32, 24), {"region": ((0, 33), (0, 24))}, "0:33"),

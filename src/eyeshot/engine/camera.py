@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -13,20 +14,22 @@ from eyeshot.engine.admission import check_weights, refuse_whole
 from eyeshot.engine.executing import channels_first
 from eyeshot.engine.forms import form_of
 from eyeshot.engine.heights import as_at
-from eyeshot.engine.holding import camera_cannot_hold, maps_held_whole
+from eyeshot.engine.holding import refuse_without_end
 from eyeshot.engine.lowering import lower
-from eyeshot.engine.misfits import channels_of, misfit
+from eyeshot.engine.misfits import channels_to_try, misfit, takes
 from eyeshot.engine.networks import Network, Traced, as_traced
 from eyeshot.engine.preparing import Preparation
 from eyeshot.engine.stream import Stream
-from eyeshot.errors import BadValue, EyeshotError, Unsupported
+from eyeshot.errors import BadValue, EyeshotError, Failure, Unsupported
 from eyeshot.geometry import Region
 from eyeshot.graph import Graph
 from eyeshot.inspection.trials import runs_on_shapes
 from eyeshot.plan import ENDLESS
 
-_HEIGHT = 1 << 14
-_FARTHEST = 128
+_HEIGHT = (1 << 8) * 3 * 3 * 5 * 7
+"""A multiple of most grids: a picture is padded to its grid most one row above it, and cut to it
+most one row below."""
+_LOWEST, _HIGHEST = _HEIGHT - 257, _HEIGHT + 257
 
 
 class RowStream:
@@ -49,6 +52,7 @@ class RowStream:
         boxes = {node.name: _open_box(graph, node.name) for node in graph}
         self._stream = Stream(graph, boxes, tuple(self._forms), open_ended=True)
         self._rows = 0
+        self._given_rows = dict.fromkeys(graph.outputs, 0)
         self._finished = False
 
     @property
@@ -81,8 +85,9 @@ class RowStream:
             raise BadValue(f"rows of shape {samples.shape}", cure=f"give {wanted}")
         if not samples.shape[1]:
             return self._given({})
+        values = self._preparation(samples)  # samples that it refuses were not taken
         self._rows += samples.shape[1]
-        return self._given({self._graph.inputs[0]: self._preparation(samples)})
+        return self._given({self._graph.inputs[0]: values})
 
     def finish(self) -> Any:
         """The end has come: give the rows that waited for the far border, as ``push`` does.
@@ -91,6 +96,7 @@ class RowStream:
             BadValue: too few rows for this network, or none.
             Unsupported: at this height the network does something else than it did on the way
                 (it chooses sizes by the height), so that what was given is not its answer.
+            Failure: rows are missing, as after a push that broke off.
         """
         if self._finished:
             raise BadValue("the stream is finished already", cure="make a new one")
@@ -100,36 +106,47 @@ class RowStream:
         boxes = {node.name: tuple(Interval(0, n) for n in node.extents) for node in graph}
         self._stream.close(graph, boxes)
         self._finished = True
-        return self._given({})
+        last = self._given({})
+        for name, rows in self._given_rows.items():
+            if rows != graph.nodes[name].extents[0]:
+                raise Failure(
+                    f"output {name} gave {rows} rows of {graph.nodes[name].extents[0]}",
+                    cure="make a new stream; a push of this one broke off",
+                )
+        return last
 
     def _model(self) -> Graph:
-        """The network at some height, which is as it is at another.
+        """The network at the height where it pads and crops most, which is as it is at others.
 
         Raises:
-            Unsupported: it is not, or a statistic would hold rows without end.
+            Unsupported: it is not, or something would hold rows without end.
         """
-        one, other = (self._look(_HEIGHT + more) for more in self._heights())
-        maps = maps_held_whole(one)
-        if maps:
-            raise camera_cannot_hold(one, maps)
-        # What pads and crops more comes first; it is that of the odder height, if any does.
-        try:
-            as_at(one, other)
-        except Unsupported:
-            as_at(other, one)
-            return one
-        return other
+        first, *others = self._heights()
+        model = self._look(first)
+        refuse_without_end(model)
+        for height in others:
+            graph = self._look(height)
+            try:
+                as_at(model, graph)
+            except Unsupported:
+                as_at(graph, model)
+            else:
+                model = graph
+        return model
 
     def _heights(self) -> list[int]:
-        """Two heights that the network takes, beyond a large one, the second as odd as it may be.
+        """Heights that the network takes: a large one, the next above it and the next below.
 
-        If it slides in the same way over both, it is taken to do so over every height; ``finish``
-        checks the real one.
+        If it slides in the same way over all of them, it is taken to do so over every height;
+        ``finish`` checks the real one.
         """
         runs = runs_on_shapes(self._traced.module)
         channels, width = self._size
-        taken = (n for n in range(_FARTHEST) if runs((1, channels, _HEIGHT + n, *width)))
-        return [next(taken, 0), next(taken, _FARTHEST)]
+        above, below = (
+            (n for n in heights if runs((1, channels, n, *width)))
+            for heights in (range(_HEIGHT, _HIGHEST), range(_HEIGHT - 1, _LOWEST, -1))
+        )
+        return [next(above, _HEIGHT), *itertools.islice(above, 1), *itertools.islice(below, 1)]
 
     def _look(self, height: int) -> Graph:
         channels, width = self._size
@@ -145,6 +162,8 @@ class RowStream:
     def _given(self, rows: dict[str, torch.Tensor]) -> Any:
         ready = self._stream.push(rows)
         kept = {name: self._samples(name, ready.get(name)) for name in self._forms}
+        for name, samples in kept.items():
+            self._given_rows[name] += samples.shape[1]
         given = [kept[name] for name in self._graph.outputs]  # one may be given twice
         return given[0] if len(given) == 1 else given
 
@@ -171,7 +190,7 @@ def stream(
     Args:
         net: a network in eval mode, a trained run, or one that is traced.
         width: of a row: columns, or all axes of space but the first.
-        channels: of a row; by default what the network's first convolution takes.
+        channels: of a row; by default what a convolution takes with which the network runs.
         form: see :func:`eyeshot.run`.
         raw: leave whole-number samples as they are; they are scaled to 0 … 1 otherwise.
 
@@ -181,10 +200,22 @@ def stream(
     """
     widths = (width,) if isinstance(width, int) else tuple(width)
     traced = as_traced(net)
-    count = channels if channels is not None else channels_of(traced.module)
-    if count is None:
-        raise BadValue("the number of channels is not known", cure="give channels=")
+    count = channels if channels is not None else _channels(traced, widths)
     return RowStream(traced, count, widths, form, raw)
+
+
+def _channels(traced: Traced, width: tuple[int, ...]) -> int:
+    """What the network takes: the convolution declared first need not be the one that is first."""
+    counts, runs = channels_to_try(traced.module), runs_on_shapes(traced.module)
+    if not counts:
+        raise BadValue("the number of channels is not known", cure="give channels=")
+    for count in counts:
+        heights = (n for n in range(_HEIGHT, _HIGHEST) if runs((1, count, n, *width)))
+        height = next(heights, None)
+        # Without numbers a transposed convolution takes any channels; traced, it does not.
+        if height is not None and takes(traced, (count, height, *width)):
+            return count
+    return counts[0]
 
 
 def _open_box(graph: Graph, name: str) -> Region:

@@ -21,7 +21,14 @@ from eyeshot.graph import Edge, Graph, Node, Ref
 
 _MOST_BEHIND = 1024
 """Rows that may be added or cut off behind the last. What grows with the height is no border."""
-_ENDINGS = frozenset({"pad", "constant_pad_nd", "slice", "narrow"})
+_PADS = frozenset({"pad", "constant_pad_nd"})
+_PARTS = frozenset({"slice", "narrow", "chunk", "split", "split_with_sizes", "select", "unbind"})
+_ENDINGS = _PADS | {"slice", "narrow"}
+_SIZED = (
+    *("view", "reshape", "flatten", "unflatten", "_unsafe_view", "squeeze", "expand", "repeat"),
+    *("adaptive_", "upsample_", "_upsample_"),
+)
+"""How operators begin that are told the sizes they give, as their shape and edges tell them."""
 
 
 def as_at(graph: Graph, like: Graph) -> Graph:
@@ -106,10 +113,37 @@ def _renamed(twin: Node, node: Node, names: _Names) -> Node | None:
     if call is not None:
         arguments = _put(call.args, sources), _put(dict(call.kwargs), sources)
         call = replace(call, args=arguments[0], kwargs=arguments[1])
-        # An operator with a form of its own takes from its call nothing but what its edges tell.
-        if not has_own_form(node) and node.call != call:
+        if node.call != call and not _follows_rows(twin, node):
             return None
     return replace(twin, name=node.name, edges=edges, call=call)
+
+
+def _follows_rows(twin: Node, node: Node) -> bool:
+    """Whether two calls that differ do so in sizes of the rows alone, and so as the edges tell."""
+    if not has_own_form(node) or twin.dims != node.dims or _beside(twin) != _beside(node):
+        return False
+    if node.operator in _PADS:
+        return _padded_beside(twin) == _padded_beside(node)
+    if node.operator in _PARTS:  # of an axis of space; of channels the edges tell nothing
+        return any(axis != Identity() for axis in node.edges[0].axes)
+    return node.operator.startswith(_SIZED)
+
+
+def _beside(node: Node) -> list[int]:
+    """The shape without its rows."""
+    return [n for dim, n in enumerate(node.shape) if dim != node.dims[0]]
+
+
+def _padded_beside(node: Node) -> Mapping[str, Any]:
+    """What a padding does, but for how many rows it adds."""
+    told = dict(node.attributes)
+    amounts = list(told["padding"])
+    if node.dims[0] is not None:
+        rows = 2 * (len(node.shape) - 1 - node.dims[0])
+        amounts[rows : rows + 2] = []
+    while amounts[-2:] == [0, 0]:  # dimensions that might as well not be named
+        del amounts[-2:]
+    return {**told, "padding": amounts}
 
 
 def _put(value: Any, sources: Mapping[str, str]) -> Any:
@@ -150,9 +184,8 @@ def _only_ends(graph: Graph, node: Node) -> bool:
     edge, source = node.edges[0], graph.nodes[node.edges[0].source]
     rows = _as_ending(edge.axes[0]) if edge.axes else None
     idle = all(axis in (Identity(), Pad(0, 0)) for axis in edge.axes[1:])
-    beside = [n for dim, n in enumerate(source.shape) if dim != node.dims[0]]
-    kept = [n for dim, n in enumerate(node.shape) if dim != node.dims[0]]
-    return rows is not None and rows.before == 0 and idle and kept == beside
+    kept = source.dims == node.dims and _beside(source) == _beside(node)
+    return rows is not None and rows.before == 0 and idle and kept
 
 
 def _idle(node: Node, source: Node) -> Node:

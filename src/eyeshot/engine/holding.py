@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from eyeshot.axes import Everything
 from eyeshot.errors import BadValue, Unsupported
-from eyeshot.graph import Graph
+from eyeshot.graph import Graph, Node
 from eyeshot.plan import Plan
 
 _MOST_NAMES = 4
@@ -89,7 +89,32 @@ def too_much_to_hold(graph: Graph, maps: Sequence[HeldMap], room: str, cure: str
     return BadValue(told, cure=cure)
 
 
-def camera_cannot_hold(graph: Graph, maps: Sequence[HeldMap]) -> Unsupported:
-    """The refusal of such a network where the rows have no end."""
-    told = f"{maps[0].told(graph)}, and a camera's rows have no end"
-    return Unsupported(told, cure="use eyeshot.run, which knows the height")
+def refuse_without_end(graph: Graph) -> None:
+    """Refuse a network that would hold rows without end where their number is not known.
+
+    Raises:
+        Unsupported: a map is held whole for a statistic, or a layer gives no row before it knows
+            how many there are (a resize that aligns corners).
+    """
+    maps = maps_held_whole(graph)
+    waiting = next((node for node in graph if _waits_for_the_end(graph, node)), None)
+    if maps:
+        told = maps[0].told(graph)
+    elif waiting is not None:
+        told = f"{waiting.name} ({waiting.operator}) must know the height before it gives a row"
+    else:
+        return
+    raise Unsupported(
+        f"{told}, and a camera's rows have no end", cure="use eyeshot.run, which knows the height"
+    )
+
+
+def _waits_for_the_end(graph: Graph, node: Node) -> bool:
+    """Whether however many rows of a map give none, and are not let pass as a statistic's are."""
+    return any(
+        edge.axes
+        and not isinstance(edge.axes[0], Everything)
+        and graph.nodes[edge.source].extents[0] > 1
+        and not edge.axes[0].ready(graph.nodes[edge.source].extents[0], None)
+        for edge in node.edges
+    )

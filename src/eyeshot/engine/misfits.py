@@ -8,10 +8,12 @@ from torch import nn
 
 from eyeshot.engine.networks import Traced
 from eyeshot.errors import BadValue, EyeshotError
-from eyeshot.findings.mismatches import Problem
-from eyeshot.findings.shapes import of_mismatch
+from eyeshot.findings.mismatches import Mismatch, Problem
+from eyeshot.findings.shapes import built_for, of_mismatch
+from eyeshot.findings.wording import branches
 from eyeshot.frontends.repair import trace
 from eyeshot.geometry.sizes import nearest_sizes
+from eyeshot.graph import Graph
 from eyeshot.inspection.trials import runs_on_shapes
 
 _MOST_GROWTH = 64
@@ -30,20 +32,20 @@ def misfit(
             cause.
         layout: how the image's axes were understood, where that was a question.
     """
-    wanted = channels_of(traced.module)
-    if wanted is not None and shape[0] != wanted:
-        read = f" ({layout})" if layout else ""
-        cure = "give another image" + (", or say how its axes lie with --layout" if layout else "")
-        return BadValue(
-            f"{name} has {shape[0]} channels{read} and the network's first layer takes {wanted}",
-            cure=cure,
-        )
     try:
         graph, mismatches = trace(traced.module, shape)
     except EyeshotError:
         return error
     if not mismatches:
         return error
+    wanted = _channels_wanted(graph, mismatches[0])
+    if wanted is not None:
+        read = f" ({layout})" if layout else ""
+        cure = "give another image" + (", or say how its axes lie with --layout" if layout else "")
+        return BadValue(
+            f"{name} has {shape[0]} channels{read} and the network's first layer takes {wanted}",
+            cure=cure,
+        )
     told = f"{name} is {_by(shape[1:])}"
     if mismatches[0].problem is Problem.STOPPED:  # nothing is known of what lies behind
         taken = _grown(traced, shape)
@@ -51,7 +53,7 @@ def misfit(
         cure = "give a larger image"
     else:
         finding = of_mismatch(graph, mismatches[0])
-        taken = [size for size in nearest_sizes(graph) if _takes(traced, shape[0], size)]
+        taken = [size for size in nearest_sizes(graph) if takes(traced, (shape[0], *size))]
         told += f": {finding.title}: {finding.cause}"
         cure = finding.cure
     if taken:
@@ -59,20 +61,25 @@ def misfit(
     return BadValue(told, cure=cure)
 
 
-def channels_of(module: nn.Module) -> int | None:
-    """What the first convolution takes, where the network begins with one."""
-    for child in module.modules():
-        if isinstance(child, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            return child.in_channels
-        if isinstance(child, nn.Linear):
-            return None
-    return None
+def channels_to_try(module: nn.Module) -> tuple[int, ...]:
+    """What its convolutions take, each number once, in the order in which they were declared."""
+    kinds = nn.modules.conv._ConvNd
+    counts = (child.in_channels for child in module.modules() if isinstance(child, kinds))
+    return tuple(dict.fromkeys(counts))
 
 
-def _takes(traced: Traced, channels: int, size: Sequence[int]) -> bool:
-    """Whether it can be traced at a size that its maps say it takes."""
+def _channels_wanted(graph: Graph, mismatch: Mismatch) -> int | None:
+    """What a layer takes that reads the input itself, where other channels are what is wrong."""
+    if mismatch.problem is not Problem.CHANNELS:
+        return None
+    parts = branches(graph, graph.nodes[mismatch.node])
+    return built_for(mismatch) if [part.name for part in parts] == [*graph.inputs] else None
+
+
+def takes(traced: Traced, shape: Sequence[int]) -> bool:
+    """Whether it can be traced at a shape (C, H, W) that its maps or its run on shapes allow."""
     try:
-        traced.graph((channels, *size))
+        traced.graph(shape)
     except EyeshotError:
         return False
     return True

@@ -42,7 +42,7 @@ def of_mismatch(graph: Graph, mismatch: Mismatch) -> Finding:
 
 
 def _channels(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
-    built, found = _built_for(mismatch), mismatch.inputs[0][1]
+    built, found = built_for(mismatch), mismatch.inputs[0][1]
     cause = f"{called(node)} was built for {counted(built, 'channel')} and gets {found}: "
     parts = branches(graph, node)
     cause += _brought(parts)
@@ -61,7 +61,8 @@ def _brought(parts: list[Node]) -> str:
     return f"{joined(told)}, concatenated"
 
 
-def _built_for(mismatch: Mismatch) -> int:
+def built_for(mismatch: Mismatch) -> int:
+    """The channels that a convolution's weight takes."""
     weight = mismatch.weight or (0, 0)
     if mismatch.operator.startswith("conv_transpose"):
         return weight[0]
@@ -74,7 +75,7 @@ def _groups(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     fitting = [g for g in range(1, channels + 1) if channels % g == 0]
     word = "num_groups" if mismatch.operator == "group_norm" else "groups"
     cause = f"{counted(channels, 'channel')} cannot be shared out to {groups} groups: {source}"
-    built = _built_for(mismatch) if word == "groups" else (mismatch.weight or (channels,))[0]
+    built = built_for(mismatch) if word == "groups" else (mismatch.weight or (channels,))[0]
     if built != channels:
         cause += f", where {called(node)} was built for {built}"
     near = sorted(fitting, key=lambda g: abs(g - groups))[:3]
