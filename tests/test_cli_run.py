@@ -94,6 +94,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "memory in words": (["-o", "OUT", "--memory", "lots"], "lots"),
     "too little memory": (["-o", "OUT", "--memory", "1MB"], "the least that can is"),
     "two outputs": (["-o", "OUT", "-o", "OUT2"], "2 outputs named and the network has 1"),
+    "a threshold that is none": (["-o", "OUT", "--as", "threshold:2"], "--as 'threshold:2'; give"),
     "a form unheard of": (["-o", "OUT", "--as", "jpeg"], "form 'jpeg'"),
     "a layout that is not": (
         ["-o", "OUT", "--layout", "HWC"],

@@ -155,7 +155,7 @@ def test_predict_says_what_it_did_to_the_picture(
         (["train", "missing/folder"], "missing/folder: no such folder"),
         (["train", "digits", "--model", "digit_cmm"], "did you mean 'digit_cnn'"),
         (["train", "digits", "--epochs", "0"], "epochs is 0"),
-        (["train", "digits", "--lr", "0"], "learning_rate is 0"),
+        (["train", "digits", "--lr", "0"], "--lr is 0"),
         (["train", "digits", "--size", "big"], "--size is 'big'"),
         (["train", "digits", "--device", "tpu"], "unknown device 'tpu'"),
         (["train", "digits", "--precision", "64"], "unknown precision '64'"),

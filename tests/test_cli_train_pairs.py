@@ -91,6 +91,7 @@ def test_evaluate_for_a_person(run: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["evaluate", str(run)]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("pixel accuracy ")
+    assert "on 1 whole picture\n" in shown
     assert "foreground" in shown
     assert "boundary" in shown
 
@@ -112,6 +113,17 @@ def test_evaluate_on_other_classes(
     line = told(capsys, ["evaluate", str(run), "--data", str(other)], 2)
     assert "sea, land" in line
     assert "background, foreground" in line
+    assert "channel" not in line  # of these there are as many
+
+
+def test_evaluate_on_other_channels(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_cells(tmp_path / "other")
+    for path in (other / "image").iterdir():
+        Image.open(path).convert("RGB").save(path)
+    line = told(capsys, ["evaluate", str(run), "--data", str(other)], 2)
+    assert f"has 3 channels, and the network of {run} 1 channel;" in line
 
 
 def test_a_mask_of_a_new_picture(
@@ -156,7 +168,7 @@ def test_check_lists_every_problem(tmp_path: Path, capsys: pytest.CaptureFixture
     assert len(lines) == 3
     for name in ("1.png", "3.png", "4.png"):
         assert any(name in line for line in lines)
-    assert "3 problem(s)" in output.err
+    assert "3 problems" in output.err
     assert main([*command, "--json"]) == 2
     found = json.loads(capsys.readouterr().out)["problems"]
     assert len(found) == 3
@@ -180,9 +192,44 @@ def test_resume_into_nothing_starts_anew_and_says_so(
     out = tmp_path / "run"
     command = ["train", str(cells), "--task", "segment", *QUICK, "--resume", "-o", str(out)]
     assert main(command) == 0
-    assert "nothing to go on with; a new training starts" in capsys.readouterr().err
+    begun = capsys.readouterr().err
+    assert "nothing to go on with; a new training starts" in begun
+    assert "2 epochs of 20 steps, each on 2 crops of 32×32 pixels" in begun
+    assert "one picture is all that the network is judged by" in begun
+    assert "4 channels" not in begun
     assert main(command) == 0
-    assert "nothing to go on with" not in capsys.readouterr().err
+    again = capsys.readouterr().err
+    assert "nothing to go on with" not in again
+    assert f"{out}: this training had finished already" in again
+    for more, line in [
+        (["--base", "8"], f"--base is 8, and the run in {out} was started with 4; resume with"),
+        (["--up", "nearest"], f"--up is 'nearest', and the run in {out} was started without it;"),
+    ]:
+        assert main([*command, *more]) == 2
+        assert line in capsys.readouterr().err
+    (out / "last" / "state.safetensors").write_bytes(b"broken")
+    assert main(command) == 2
+    assert "train anew with --force" in capsys.readouterr().err
+
+
+def test_what_may_surprise_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Alpha that is learned from, and pictures of which less is judged than there is."""
+    folder = tmp_path / "cells"
+    for side, shape in (("image", (37, 41, 4)), ("label", (37, 41))):
+        (folder / side).mkdir(parents=True)
+        for number in range(6):
+            drawn = np.random.default_rng(number).integers(0, 2, shape, np.uint8) * 255
+            Image.fromarray(drawn).save(folder / side / f"{number}.png")
+    out = tmp_path / "run"
+    command = ["train", str(folder), "--task", "segment", "--padding", "valid", "--depth", "1"]
+    few = ["--epochs", "1", "--steps", "1", "--base", "2", "--validation", "2"]
+    assert main([*command, *few, "-o", str(out)]) == 0
+    begun = capsys.readouterr().err
+    assert "the pictures have 4 channels, and all are learned from" in begun
+    assert "without padding, pictures are judged without 8 pixels at each side" in begun
+    assert "one picture is all" not in begun
+    assert main(["evaluate", str(out)]) == 0
+    assert "without padding, pictures are judged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -199,10 +246,14 @@ def test_resume_into_nothing_starts_anew_and_says_so(
         (["train", "nowhere", "--task", "segment"], "nowhere"),
         (["train", "x", "--task", "segment", "--class-weights", "1,b"], "--class-weights is '1,b'"),
         (["train", "x", "--task", "segment", "--crop", "big"], "--crop is 'big'"),
-        (["train", "x", "--task", "segment", "--width", "3"], "x"),
+        (["train", "x", "--task", "segment", "--width", "3"], "a unet has --base"),
+        (["train", "x", "--task", "segment", "--class-weights", "1"], "a number for each class"),
+        (["train", "digits", "--label-smoothing", "2"], "eyeshot: --label-smoothing is 2.0"),
+        (["train", "digits", "--lr", "-1"], "eyeshot: --lr is -1.0"),
+        (["train", "digits", "--crop", "9"], "eyeshot: --crop is for the task"),
         (
             ["train", "x", "--task", "segment", "--data", "y"],
-            "folder (--data) is for the task classify",
+            "eyeshot: --data is for the task classify",
         ),
     ],
 )

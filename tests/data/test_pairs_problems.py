@@ -109,6 +109,14 @@ def _bright_floats(root: Path) -> Path:
     return root / "image" / "02.tif"
 
 
+def _holed_floats(root: Path) -> Path:
+    (root / "image" / "02.png").unlink()
+    holed = picture(2, dtype=np.float32) / 2
+    holed[3, 4] = np.nan
+    images.write(root / "image" / "02.tif", holed)
+    return root / "image" / "02.tif"
+
+
 def _signed(root: Path) -> Path:
     (root / "image" / "02.png").unlink()
     images.write(root / "image" / "02.tif", picture(2).astype(np.int16))
@@ -227,6 +235,7 @@ CASES: list[tuple[Spoil, str]] = [
     (_one_in_colour, r"has 3 channels, and 4 of 5 have 1 \(1 is grey, 3 colour\)"),
     (_a_stack, "has 30 channels, as a stack of pictures has"),
     (_bright_floats, "holds floats from .*; scale them to 0…1 first"),
+    (_holed_floats, "holds numbers that are not finite; fill them"),
     (_signed, "holds int16 samples"),
     (_float_mask, "is a mask of float32; save it in 8 bits"),
     (_jpeg_mask, "a mask cannot be .jpg; save it as PNG"),

@@ -45,7 +45,9 @@ def test_a_resumed_run_shows_the_epochs_before(tmp_path: Path) -> None:
     text = io.StringIO()
     console = Console(file=text, width=40)
     train(blobs(), out=tmp_path, resume=True, progress=TerminalProgress(console), **QUICK)
-    assert [line[:9] for line in text.getvalue().splitlines()] == ["epoch 1/2", "epoch 2/2"]
+    told, *lines = text.getvalue().splitlines()
+    assert told == f"{tmp_path}: this training had finished already"
+    assert [line[:9] for line in lines] == ["epoch 1/2", "epoch 2/2"]
 
 
 def test_the_bar_is_closed_when_training_fails(tmp_path: Path) -> None:

@@ -69,9 +69,11 @@ def _tell_classes(evaluation: Evaluation) -> None:
 
 
 def _tell_masks(evaluation: MaskEvaluation) -> None:
+    from eyeshot.findings.wording import counted
+
     console.print(
         f"pixel accuracy {percent(evaluation.accuracy)}, mean Dice {percent(evaluation.dice)}, "
-        f"on {len(evaluation.pictures)} whole pictures",
+        f"on {counted(len(evaluation.pictures), 'whole picture')}",
         soft_wrap=True,
     )
     console.print(mask_table(evaluation))
@@ -84,9 +86,11 @@ def _tell_masks(evaluation: MaskEvaluation) -> None:
 
 
 def _tell_pictures(evaluation: RestorationEvaluation) -> None:
+    from eyeshot.findings.wording import counted
+
     console.print(
         f"PSNR {evaluation.psnr:.2f} dB, SSIM {evaluation.ssim:.4f}, the means of "
-        f"{len(evaluation.pictures)} whole pictures",
+        f"{counted(len(evaluation.pictures), 'whole picture')}",
         soft_wrap=True,
     )
     table = Table("picture", title="each picture, and as it was given", title_justify="left")

@@ -12,6 +12,7 @@ import typer
 from eyeshot.cli import run_options as options
 from eyeshot.cli.extents import check_sizes, tell_sizes
 from eyeshot.cli.output import console, notes, print_json
+from eyeshot.cli.spelling import options_named
 from eyeshot.errors import BadValue
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def run_net(
     if not plan:
         _check_outs(files)
     settings = {"form": form, "region": box, "band": band, "raw": raw, "device": device}
-    with ExitStack() as stack:
+    with options_named({"form": "--as"}), ExitStack() as stack:
         job = _settle(stack, net, files, memory, settings)
         if plan:
             _show_plan(job, json)

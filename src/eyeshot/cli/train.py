@@ -9,6 +9,7 @@ import typer
 
 from eyeshot.cli import training_options as options
 from eyeshot.cli.output import console, notes, print_json
+from eyeshot.cli.spelling import options_named, spelled_by
 from eyeshot.cli.training_options import parse_size, parse_weights
 from eyeshot.errors import BadValue
 
@@ -94,19 +95,24 @@ def train_network(
     if check:
         _check(said)
         return
+    if width is not None and task in ("segment", "restore"):
+        raise BadValue(
+            f"--width is for classifiers, and the task is {task}", cure="a unet has --base"
+        )
     from eyeshot.training import TerminalProgress, train
 
     progress = TerminalProgress()
-    run = train(
-        source,
-        size=None if size is None else parse_size(size),
-        crop=None if crop is None else parse_size(crop, "--crop"),
-        model_arguments={name: said[name] for name in _NETWORK if said[name] is not None},
-        folder=data,
-        progress=progress,
-        **{name: said[name] for name in _PASSED_ON},
-        class_weights=parse_weights(class_weights),
-    )
+    with options_named({**spelled_by(context), "folder": "--data"}):
+        run = train(
+            source,
+            size=None if size is None else parse_size(size),
+            crop=None if crop is None else parse_size(crop, "--crop"),
+            model_arguments={name: said[name] for name in _NETWORK if said[name] is not None},
+            folder=data,
+            progress=progress,
+            **{name: said[name] for name in _PASSED_ON},
+            class_weights=parse_weights(class_weights),
+        )
     if int(os.environ.get("LOCAL_RANK", "0")):
         return  # one of several processes, each with a device of its own: the first speaks
     _tell(run, progress, json)
@@ -120,6 +126,7 @@ def _check(said: dict[str, Any]) -> None:
             cure="add --task segment or --task restore",
         )
     from eyeshot.data.pairs import check_pairs
+    from eyeshot.findings.wording import counted
 
     source, task = said["source"], said["task"]
     problems = check_pairs(source, task=task, validation=said["validation"])
@@ -131,7 +138,7 @@ def _check(said: dict[str, Any]) -> None:
     for problem in problems if not said["json"] else ():
         console.print(str(problem), soft_wrap=True, markup=False)
     if problems:
-        notes.print(f"{source}: {len(problems)} problem(s)", soft_wrap=True, markup=False)
+        notes.print(f"{source}: {counted(len(problems), 'problem')}", soft_wrap=True, markup=False)
         raise typer.Exit(2)
     notes.print(f"{source}: nothing is wrong with it", soft_wrap=True, markup=False)
 

@@ -176,16 +176,20 @@ def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
 
 
 def parse_weights(text: str | None) -> str | Sequence[float] | None:
-    """ "1,2.5" as numbers; a single word, and nothing, as they are.
+    """ "1,2.5" as numbers; "none", "balanced", and nothing, as they are.
 
     Raises:
-        BadValue: there are commas, and not numbers alone between them.
+        BadValue: it is none of those.
     """
-    if text is None or "," not in text:
+    if text is None or text in ("none", "balanced"):
         return text
     try:
-        return [float(part) for part in text.split(",")]
+        weights = [float(part) for part in text.split(",")]
     except ValueError:
+        weights = []
+    if len(weights) < 2:
         raise BadValue(
-            f"--class-weights is {text!r}", cure="give none, balanced, or numbers: 1,2.5"
-        ) from None
+            f"--class-weights is {text!r}",
+            cure="give none, balanced, or a number for each class: 1,2.5",
+        )
+    return weights

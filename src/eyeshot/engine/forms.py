@@ -93,7 +93,7 @@ def _threshold(name: str, argument: str, channels: int) -> Form:
     except ValueError:
         level = float("nan")
     if not 0 <= level <= 1:
-        raise BadValue(f"{name}", cure="give a probability, such as threshold:0.5")
+        raise BadValue(f"form {name!r}", cure="give a probability, such as threshold:0.5")
     if channels > 2:
         raise BadValue(f"a threshold on {channels} classes", cure="use argmax")
 

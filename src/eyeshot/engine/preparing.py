@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +103,11 @@ class Preparation:
         """What is done, in words."""
         scale = self.scale(dtype)
         told = f"{dtype} samples " + ("as they are" if scale == 1.0 else f"divided by {scale:.0f}")
-        return told + (f", mean {list(self.mean)}, std {list(self.std)}" if self.mean else "")
+        return told + (f", mean {_short(self.mean)}, std {_short(self.std)}" if self.mean else "")
+
+
+def _short(numbers: Sequence[float]) -> str:
+    return ", ".join(f"{number:.4g}" for number in numbers)
 
 
 def _whole_numbers(samples: NDArray[Any]) -> NDArray[Any]:

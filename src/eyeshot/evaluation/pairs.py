@@ -8,8 +8,10 @@ from pathlib import Path
 from eyeshot.data.pairs import Pairs, load_judged, load_pairs
 from eyeshot.engine.networks import trace
 from eyeshot.errors import BadFile, BadValue
+from eyeshot.evaluation.passes import tell_sizes
 from eyeshot.evaluation.restoration import RestorationEvaluation, judge_pictures
 from eyeshot.evaluation.segmentation import MaskEvaluation, judge_masks
+from eyeshot.findings.wording import counted
 from eyeshot.runs import Run, RunConfig
 
 
@@ -24,7 +26,7 @@ def evaluate_pairs(
     """
     pairs = fitting_pairs(run, data)
     judge = judge_masks if run.config.task == "segment" else judge_pictures
-    return judge(trace(run), pairs, pairs.validation, pairs.notes)
+    return judge(trace(run), pairs, pairs.validation, (*pairs.notes, *tell_sizes(run.net)))
 
 
 def fitting_pairs(run: Run, data: Pairs | str | Path | None = None) -> Pairs:
@@ -42,10 +44,12 @@ def fitting_pairs(run: Run, data: Pairs | str | Path | None = None) -> Pairs:
             f"{config.task}",
             cure="evaluate it on pairs like those it was trained on",
         )
-    if (pairs.classes, pairs.channels) != (config.classes, config.channels):
+    own, wanted = _traits(pairs), _traits(config)
+    apart = [place for place, trait in enumerate(own) if trait != wanted[place]]
+    if apart:
         raise BadValue(
-            f"{pairs.name} has {_told(pairs.channels, pairs.classes)}, and the network of "
-            f"{run.path} {_told(config.channels, config.classes)}",
+            f"{pairs.name} has {' and '.join(own[place] for place in apart)}, and the network of "
+            f"{run.path} {' and '.join(wanted[place] for place in apart)}",
             cure="evaluate it on pairs like those it was trained on",
         )
     learned = sum(pair.digest in config.learned_from for pair in pairs.validation)
@@ -98,6 +102,6 @@ def _split_again(folder: Path, config: RunConfig) -> Pairs | None:
         return None
 
 
-def _told(channels: int, classes: tuple[str, ...]) -> str:
-    named = f" and the classes {', '.join(classes)}" if classes else ""
-    return f"{channels} channels{named}"
+def _traits(one: Pairs | RunConfig) -> tuple[str, str]:
+    """What pairs and a network must have in common, in words."""
+    return counted(one.channels, "channel"), f"the classes {', '.join(one.classes)}"

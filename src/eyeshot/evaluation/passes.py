@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from eyeshot.data.pairs import Pair, PairReader
 from eyeshot.engine.networks import Traced
@@ -97,8 +98,9 @@ def answered(
         yield Answer(np.load(path, mmap_mode="r", allow_pickle=False), (off, off))
 
 
-def tell_sizes(off: int) -> tuple[str, ...]:
-    """What is to be said of judging a network that takes ``off`` pixels off at each side."""
+def tell_sizes(module: nn.Module) -> tuple[str, ...]:
+    """What is to be said of judging a network without padding; nothing of any other."""
+    off = module.spec.taken_off if isinstance(module, UNet) else 0
     if not off:
         return ()
     return (

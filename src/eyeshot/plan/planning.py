@@ -12,6 +12,7 @@ from typing import Any
 
 from eyeshot.axes import Interval
 from eyeshot.errors import BadValue
+from eyeshot.findings.wording import counted
 from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
 from eyeshot.plan.cutting import Cut
@@ -155,7 +156,7 @@ def _allowed(plan: Plan, memory: int | None) -> Plan:
     if memory is not None and plan.peak > memory:
         raise BadValue(
             f"--memory {megabytes(memory)} cannot hold the run as it was begun, in "
-            f"{len(plan.strips)} strip(s) of bands of {plan.band} rows",
+            f"{counted(len(plan.strips), 'strip')} of bands of {plan.band} rows",
             cure=f"give {_enough(plan.peak)}, or start afresh with --force",
         )
     return plan

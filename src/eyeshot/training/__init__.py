@@ -87,7 +87,7 @@ def train(
         raise BadValue("resume and force together", cure="go on with a run, or throw it away")
     options = {"folder": folder, "size": size, "crop": crop, "validation": validation}
     config, data = settle(ask(source, task, model, model_arguments or {}, options, settings))
-    shown = _start_progress(progress, data)
+    shown = _start_progress(progress, config, data)
     place = choose_folder(config) if out is None else Path(out)
     with torch_state_kept():
         _run(config, data, place, shown, resume, force, checkpoint_seconds)
@@ -124,6 +124,8 @@ def _run(
         average.net.to(fabric.device)
     if (place / LAST / checkpoint.FILE).is_file():
         position = checkpoint.restore(place / LAST, net, average, optimizer)
+        if position.epoch >= recipe.epochs:
+            progress.say(f"{place}: this training had finished already")
     training = Training(
         config,
         task,
@@ -143,10 +145,13 @@ def _run(
         progress.finish()
 
 
-def _start_progress(wanted: bool | Progress, data: Data | Pairs) -> Progress:
+def _start_progress(wanted: bool | Progress, config: RunConfig, data: Data | Pairs) -> Progress:
     """What shows the training, once it has told what was decided about the data."""
     standard = TerminalProgress() if wanted is True else Silence()
     progress = standard if isinstance(wanted, bool) else wanted
-    for note in () if isinstance(data, Data) else data.notes:
-        progress.say(note)
+    if not isinstance(data, Data):
+        from eyeshot.training.notes import tell  # brings the engine, not needed for classes
+
+        for note in tell(config, data):
+            progress.say(note)
     return progress

@@ -20,6 +20,7 @@ from eyeshot.errors import BadFile
 from eyeshot.runs import read_tensors, save_tensors
 from eyeshot.training.optimization import Average
 
+_ANEW = "anew with --force, or into another folder"
 FILE, BEST = "state.safetensors", "best.safetensors"
 
 
@@ -78,7 +79,11 @@ def restore(
         BadFile: the checkpoint is damaged, or of another network.
     """
     path = folder / FILE
-    tensors, metadata = read_tensors(path)
+    try:
+        tensors, metadata = read_tensors(path)
+    except BadFile as error:
+        error.cure = f"restore it from a copy, or train {_ANEW}"
+        raise
     try:
         position = Position(**json.loads(metadata["position"]))
         _fill(net.state_dict(), tensors, "net/")
@@ -88,7 +93,7 @@ def restore(
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise BadFile(
             f"{path}: not a checkpoint of this training ({error})",
-            cure="train anew with --force, or into another folder",
+            cure=f"train {_ANEW}",
         ) from None
     return position
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +97,14 @@ def _check_same(folder: Path, config: RunConfig) -> None:
         if name == "size" and config.task != "classify":
             option = "--crop"
         raise BadValue(
-            f"{option} is {now!r}, and the run in {folder} was started with {before!r}",
+            f"{option} is {_worded(now)}, and the run in {folder} was started "
+            + (f"with {before!r}" if before is not None else "without it"),
             cure=f"resume with the same {option.strip(',')}, or name another folder with --out",
         )
+
+
+def _worded(value: Any) -> str:
+    return "not given" if value is None else repr(value)
 
 
 def _differences(old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
@@ -110,5 +115,9 @@ def _differences(old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
             continue
         if dataclasses.is_dataclass(before):
             yield from _differences(before, now)
+        elif isinstance(before, Mapping):
+            for name in (*now, *(before.keys() - now.keys())):
+                if before.get(name) != now.get(name):
+                    yield name, before.get(name), now.get(name)
         elif before != now:
             yield entry.name, before, now

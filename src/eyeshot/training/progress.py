@@ -85,6 +85,12 @@ class TerminalProgress:
         self.epochs, self.steps_an_epoch = config.recipe.epochs, steps_an_epoch
         self.crops = config.task != "classify"
         self.rows = list(position.rows)
+        if self.crops and not position.rows:
+            batch, size = config.recipe.batch_size, "×".join(map(str, config.size))
+            self.say(
+                f"{self.epochs} epochs of {steps_an_epoch} steps, each on {batch} crops of {size} "
+                "pixels"
+            )
         for row in position.rows:
             self._print_row(row)
         self.task = self.bar.add_task(

@@ -181,8 +181,11 @@ def _read_samples(path: Path, source: Source, moments: Moments) -> str:
     digest = _digest(source)
     for band in _bands(source):
         digest.update(np.ascontiguousarray(band).data)
+        if kind == "f" and not np.isfinite(band).all():
+            cure = "fill them, such as with the mean of those around"
+            raise BadFile(f"{path}: holds numbers that are not finite", cure=cure)
         low, high = band.min(), band.max()
-        if kind == "f" and not (low >= 0 and high <= 1):  # so written that NaN is refused too
+        if kind == "f" and not (low >= 0 and high <= 1):
             raise BadFile(f"{path}: holds floats from {low:g} to {high:g}", cure=_FLOAT_CURE)
         moments.add(band)
     return str(digest.hexdigest())
