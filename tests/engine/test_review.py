@@ -50,6 +50,15 @@ _NETWORKS: dict[str, tuple[Forward, tuple[int, ...]]] = {
         lambda x, w: torch.einsum("nchw,ncuv->nchw", x, x.mean((2, 3), keepdim=True)),
         (1,),
     ),
+    "channels summed by a vector": (lambda x, w: (x.permute(0, 2, 3, 1) @ w)[:, None], (2,)),
+    "channels mixed by one matrix of a batch": (
+        lambda x, w: (x.permute(0, 2, 3, 1) @ w).permute(0, 3, 1, 2),
+        (1, 1, 2, 5),
+    ),
+    "a matrix for each half of the channels": (
+        lambda x, w: (x[:, :, None].permute(0, 3, 1, 4, 2) @ w).sum(2).permute(0, 3, 1, 2),
+        (2, 1, 5),
+    ),
     "channels in order": (lambda x, w: x.sort(dim=1)[0].cumsum(1), (1,)),
     "a norm of one position": (
         lambda x, w: x * F.group_norm(F.adaptive_avg_pool2d(x, 1), 1).sigmoid(),
@@ -69,6 +78,58 @@ def test_strips_of_networks_in_one_line_equal_the_whole_pass(name: str, band: in
     net, image = Written(forward, *shape).eval(), noise(2, 13, 17)
     parts, _ = by_parts(cut(job_of(net, image), band, strips=3))
     assert largest_difference(parts, whole(net, image)) <= 1e-5
+
+
+_SIGNALS: dict[str, tuple[Forward, tuple[int, ...]]] = {
+    "a matrix of a batch of one": (lambda x, w: w @ x, (1, 5, 2)),
+    "a matrix of more dimensions": (lambda x, w: (w @ x)[0], (1, 1, 5, 2)),
+    "a batch of matrices": (lambda x, w: torch.bmm(w, x), (1, 5, 2)),
+    "a vector first": (lambda x, w: (w @ x)[:, None], (2,)),
+    "a vector last": (lambda x, w: (x.transpose(1, 2) @ w)[:, None], (2,)),
+    "a bias for each channel": (lambda x, w: torch.addmm(w[0], x[0].t(), w).t()[None], (2, 5)),
+    "a bias of a column": (lambda x, w: torch.addmm(w[:, :1], w, x[0])[None], (5, 2)),
+}
+
+
+@pytest.mark.parametrize("name", _SIGNALS)
+def test_products_by_matrices_of_every_shape(name: str) -> None:
+    forward, shape = _SIGNALS[name]
+    net, signal = Written(forward, *shape).eval(), noise(2, 29)
+    parts, _ = by_parts(cut(job_of(net, signal), 3))
+    assert largest_difference(parts, whole(net, signal)) <= 1e-5
+
+
+_PLACED: dict[str, tuple[Forward, tuple[int, ...], str]] = {
+    "a bias for each place": (
+        lambda x, w: torch.addmm(w, x[0].t(), w[:2]).t()[None],
+        (29, 5),
+        "it has a weight for each position",
+    ),
+    "a bias for each place of a batch": (
+        lambda x, w: torch.baddbmm(w, x.transpose(1, 2), w[:, :2]).transpose(1, 2),
+        (1, 29, 5),
+        "it has a weight for each position",
+    ),
+    "a matrix for each place": (
+        lambda x, w: (x.transpose(1, 2)[:, :, None] @ w)[:, :, 0].transpose(1, 2),
+        (29, 2, 5),
+        "it has a weight for each position",
+    ),
+    "a matrix along": (lambda x, w: x @ w, (1, 29, 5), "weighs every position"),
+    "a vector along": (lambda x, w: x @ w, (29,), "weighs every position"),
+    "features in the place of positions": (
+        lambda x, w: torch.einsum("ncl,nl->ncl", x, F.conv1d(x, w).mean(2)),
+        (29, 2, 1),
+        "it multiplies each position by a feature of its own",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _PLACED)
+def test_products_that_tell_positions_apart_are_refused(name: str) -> None:
+    forward, shape, told = _PLACED[name]
+    with pytest.raises(Unsupported, match=told):
+        job_of(Written(forward, *shape).eval(), noise(2, 29))
 
 
 def test_a_weight_for_each_sample_of_a_signal() -> None:

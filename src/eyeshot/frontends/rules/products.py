@@ -16,6 +16,8 @@ _FACTORS = {
     "addmm": ("mat1", "mat2"),
     "baddbmm": ("batch1", "batch2"),
 }
+_BIAS = {"addmm": "self", "baddbmm": "self"}
+_EACH_ITS_OWN = "it has a weight for each position"
 _FREE = "\u0100"
 """The first of the letters that stand for the dimensions of an ellipsis: none that einsum takes."""
 
@@ -59,15 +61,39 @@ def _by_weights(site: Site) -> Described | None:
     if len(site.sources) != 1 or not isinstance(source, Node) or not isinstance(factor, Weight):
         return None
     weight, rank = site.weight_shapes[factor.name], len(source.shape)
-    summed = rank - 1 if left else rank - 2
-    if len(weight) != 2 or rank < 2 or len(site.shape) != rank:
+    if rank < 2:
         return None
-    if mixes_positions(source, {summed: None}):
+    summed = rank - 1 if left else rank - 2
+    dims = _after_product(site, source, summed, vector=len(weight) == 1)
+    if _by_position(site, dims, (*weight[:-2], 1, 1)):
+        raise NoRule(_EACH_ITS_OWN)
+    made = 1 if len(weight) == 1 else site.shape[summed - rank]
+    if summed in source.dims and max(source.shape[summed], made) > 1:
         reason = "a matrix product along a spatial axis weighs every position"
-        edge = along(source, {}, {summed: site.shape[summed]})
-        return Described((edge,), source.dims, Kind.NEITHER, reason=reason)
+        edge = along(source, {}, {summed: made})
+        return Described((edge,), dims, Kind.NEITHER, reason=reason)
+    bias = site.arguments.get(_BIAS.get(site.operator, ""))
+    if isinstance(bias, Weight) and _by_position(site, dims, site.weight_shapes[bias.name]):
+        raise NoRule(_EACH_ITS_OWN)
     attributes = {"in_features": source.shape[summed]}
-    return Described((along(source, {}),), source.dims, attributes=attributes)
+    return Described((along(source, {}),), dims, attributes=attributes)
+
+
+def _after_product(
+    site: Site, source: Node, summed: int, *, vector: bool
+) -> tuple[int | None, ...]:
+    """Where the source's axes lie in the product: by a vector, what is summed over is gone."""
+    if vector:
+        kept = (None if dim in (None, summed) else dim for dim in source.dims)
+        return tuple(None if dim is None else dim - (dim > summed) for dim in kept)
+    shift = len(site.shape) - len(source.shape)
+    return tuple(None if dim is None else dim + shift for dim in source.dims)
+
+
+def _by_position(site: Site, dims: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
+    """Whether a tensor broadcast to the output has a number for each position along an axis."""
+    shift = len(site.shape) - len(shape)
+    return any(dim is not None and dim >= shift and shape[dim - shift] > 1 for dim in dims)
 
 
 def einstein_sum(site: Site) -> Described:
@@ -84,7 +110,9 @@ def einstein_sum(site: Site) -> Described:
         if n > 1 and any(other not in (letter, "") and m > 1 for other, m in others):
             return _whole(site, "multiplies positions with one another")
     if any(sizes.get(c, 1) > 1 for one, word in letters if isinstance(one, Weight) for c in word):
-        raise NoRule("it has a weight for each position")
+        raise NoRule(_EACH_ITS_OWN)
+    if any(_by_features(node, word, sizes) for node, word in sources if isinstance(node, Node)):
+        raise NoRule("it multiplies each position by a feature of its own")
     edges = tuple(
         Edge(
             node.name,
@@ -130,6 +158,14 @@ def _without_dots(word: str, rank: int) -> str:
 def _places(node: Node, word: str) -> list[tuple[str, int]]:
     """For each spatial axis its letter and how many positions it has; no letter where vanished."""
     return [("", 1) if dim is None else (word[dim], node.shape[dim]) for dim in node.dims]
+
+
+def _by_features(node: Node, word: str, sizes: Mapping[str, int]) -> bool:
+    """Whether features of this operand go by the letter of an axis, one for each position."""
+    return any(
+        n > 1 and dim not in node.dims and sizes.get(letter, 1) > 1
+        for dim, (letter, n) in enumerate(zip(word, node.shape, strict=True))
+    )
 
 
 def _summed(site: Site, letters: Spelled, output: str) -> int:
