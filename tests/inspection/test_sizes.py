@@ -12,6 +12,7 @@ from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry import Fields
 from eyeshot.geometry.sizes import certainly_takes
 from eyeshot.inspection.acceptance import AcceptedSizes, accepted_sizes
+from eyeshot.inspection.trials import runs_on_shapes
 from tests import zoo
 
 
@@ -133,3 +134,19 @@ def test_a_network_that_cannot_run_on_shapes_alone_is_not_guessed_at() -> None:
     net = Fixed()
     graph = graph_of(net, (1, 8, 8))
     assert accepted_sizes(graph, net, Fields(graph)) == ()
+
+
+class _LookedUp(nn.Module):
+    """It has a number for each of a few heights, and a plain KeyError for the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gains = {20: 1.0, 24: 2.0}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gains[x.shape[2]]
+
+
+def test_whatever_a_network_raises_it_does_not_take_the_size() -> None:
+    runs = runs_on_shapes(_LookedUp().eval())
+    assert [n for n in range(18, 27) if runs((1, 1, n, 5))] == [20, 24]
