@@ -102,7 +102,8 @@ class Sink(ABC):
         """Put the output in its place, and keep what lets a run go on until :meth:`finish`.
 
         Of several outputs, all are completed before the first is finished: a run that is cut off
-        between the two is still gone on with.
+        before that is still gone on with. Cut off later, while they are finished one by one, it
+        is not: an output that is finished "exists already", and all of them are whole.
 
         Raises:
             BadValue: rows are missing.
