@@ -32,7 +32,7 @@ def damage_named(path: Path | str, piece: str = "") -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise BadFile(
             f"{path}: not a picture of a kind that Eyeshot reads",
-            cure="use PNG, JPEG, TIFF, BMP, WebP, GIF, .npy or Zarr",
+            cure="use PNG, JPEG, TIFF, BMP, WebP, .npy or Zarr",
         ) from error
     except _DAMAGED as error:
         raise BadFile(
