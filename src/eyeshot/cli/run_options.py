@@ -13,7 +13,9 @@ Net = Annotated[
 ]
 Images = Annotated[
     list[Path],
-    typer.Argument(metavar="IMAGE…", help="PNG, JPEG, TIFF, BMP, WebP, GIF, .npy or Zarr; one for each input."),
+    typer.Argument(
+        metavar="IMAGE…", help="PNG, JPEG, TIFF, BMP, WebP, GIF, .npy or Zarr; one for each input."
+    ),
 ]
 Outs = Annotated[
     list[Path] | None,
