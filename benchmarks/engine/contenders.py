@@ -181,9 +181,14 @@ def _eyeshot_file(settings: Settings, folder: Path, height: int) -> Pass:
     import tifffile
 
     source, target = folder / f"{height}.tif", folder / f"{height}.npy"
-    samples = np.random.default_rng(0).integers(0, 256, (height, settings.size, 3), np.uint8)
-    tifffile.imwrite(source, samples, photometric="rgb", rowsperstrip=64)
-    del samples
+    shape = (height, settings.size, 3)
+    picture = tifffile.memmap(source, shape=shape, dtype=np.uint8, photometric="rgb")
+    draw = np.random.default_rng(0)
+    for top in range(0, height, 256):
+        # By bands, so that what the process holds before the run is the same for every height.
+        picture[top : top + 256] = draw.integers(0, 256, picture[top : top + 256].shape, np.uint8)
+    picture.flush()
+    del picture
     net = _network(settings)
     eyeshot.run(net, np.zeros((3, 64, 64), np.float32))  # torch's tracer is loaded once for all
     return partial(eyeshot.run, net, source, target, force=True)
