@@ -71,7 +71,7 @@ def _probabilities(scores: torch.Tensor) -> torch.Tensor:
 
 
 def _bytes(scores: torch.Tensor) -> torch.Tensor:
-    return (scores.clamp(0, 1) * 255).round_().to(torch.uint8)
+    return scores.clamp(0, 1).mul_(255).round_().to(torch.uint8)
 
 
 def _argmax(name: str, channels: int) -> Form:

@@ -62,12 +62,12 @@ class Preparation:
         value = torch.from_numpy(_whole_numbers(writable)).to(self.device, self.dtype)[None]
         scale = self.scale(samples.dtype)
         if scale != 1.0:
-            value = value / scale
+            value.div_(scale)  # whole numbers have become floats, so the memory is our own
         if self.mean:
             shape = (1, -1, *(1 for _ in value.shape[2:]))
             mean = torch.tensor(self.mean, dtype=self.dtype, device=self.device).reshape(shape)
             std = torch.tensor(self.std, dtype=self.dtype, device=self.device).reshape(shape)
-            value = (value - mean) / std
+            value = (value - mean).div_(std)
         if value.ndim == 4:
             return value.contiguous(memory_format=torch.channels_last)
         return value.contiguous()
