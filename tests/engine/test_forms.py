@@ -1,0 +1,46 @@
+"""Scores reduced to bytes: one pass of OpenCV against PyTorch's own operators."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from eyeshot.engine.forms import form_of
+
+
+def _by_definition(scores: Tensor) -> Tensor:
+    return (scores.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+@given(
+    shape=st.lists(st.integers(0, 6), min_size=2, max_size=4),
+    seed=st.integers(0, 999),
+    last=st.booleans(),
+)
+def test_bytes_are_those_of_the_definition(shape: list[int], seed: int, last: bool) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    scores = torch.rand(shape, generator=draw) * 1.4 - 0.2
+    if last:
+        scores = scores.transpose(0, -1)
+    found = form_of("uint8", max(1, scores.shape[0]))(scores)
+    assert found.shape == tuple(scores.shape)
+    assert (torch.from_numpy(found) == _by_definition(scores)).all()
+
+
+def test_every_half_is_rounded_as_pytorch_rounds_it() -> None:
+    """Each byte, each middle between two, and the floats beside them."""
+    steps = torch.arange(-4, 515, dtype=torch.float64) / 2
+    scores = (steps / 255).float()
+    around = [scores, *(scores.nextafter(torch.full_like(scores, side)) for side in (-9.0, 9.0))]
+    exact = torch.cat(around)[None, None]
+    found = torch.from_numpy(form_of("uint8", 1)(exact))
+    assert (found == _by_definition(exact)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_types_take_the_general_way(dtype: torch.dtype) -> None:
+    scores = torch.tensor([[[-1.0, 0.25, 0.5, 2.0]]], dtype=dtype)
+    assert form_of("uint8", 1)(scores).tolist() == [[[0, 64, 128, 255]]]
