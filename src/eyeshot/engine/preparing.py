@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from eyeshot.errors import BadValue
+from eyeshot.images.scaling import unit_of
 
 _UNIT_SLACK = 1.0
 """How far outside of 0 … 1 floats may lie: noise and resizing by curves overshoot, a picture of
@@ -95,9 +96,7 @@ class Preparation:
 
     def scale(self, dtype: np.dtype[Any]) -> float:
         """By what samples of a type are divided."""
-        if self.raw or dtype.kind not in "ui":
-            return 1.0
-        return float(np.iinfo(dtype).max)
+        return 1.0 if self.raw else unit_of(dtype)
 
     def stated(self, dtype: np.dtype[Any]) -> str:
         """What is done, in words."""

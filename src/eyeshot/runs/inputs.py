@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.images import Source, Span, open_source
+from eyeshot.images.scaling import to_unit
 from eyeshot.nets import UNet
 from eyeshot.runs import Run
 
@@ -69,7 +70,7 @@ def prepare_input(
                 f"{source.name}: {_by(source.shape[1:])} pixels, too many to be seen at once",
                 cure="cut the part that matters out of it",
             )
-        samples = _scale(source.read(*spans))
+        samples = to_unit(source.read(*spans))
         notes = _cuts(source.shape[1:], spans)
     config = run.config
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (config.mean, config.std))
@@ -103,14 +104,6 @@ def _span(net: nn.Module, length: int, side: int | None) -> Span:
             wanted = below
     start = (length - wanted) // 2 // step * step
     return start, start + wanted
-
-
-def _scale(samples: NDArray[Any]) -> NDArray[np.float32]:
-    """Whole numbers in 0…1, by the largest that their type can hold; the rest as it is."""
-    scaled = samples.astype(np.float32)
-    if samples.dtype.kind in "ui":
-        scaled /= np.float32(np.iinfo(samples.dtype).max)
-    return scaled
 
 
 def _cuts(size: tuple[int, ...], spans: tuple[Span, ...]) -> list[str]:

@@ -18,6 +18,7 @@ from eyeshot.data.pairs.pair import Pair, Pairs
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.images import Source, Span, open_source, understand
 from eyeshot.images.damage import damage_named
+from eyeshot.images.scaling import to_unit
 from eyeshot.images.sources.arrays import ArraySource
 from eyeshot.images.sources.png import PngSource, read_header
 from eyeshot.images.sources.source import OpenFile
@@ -60,7 +61,7 @@ class PairReader:
             BadValue: the window is empty or leaves the picture.
             BadFile: the file is damaged, or has changed.
         """
-        return scale(self._image.read(rows, columns))
+        return to_unit(self._image.read(rows, columns))
 
     def target(self, rows: Span, columns: Span) -> NDArray[np.int64] | NDArray[np.float32]:
         """A window of the answer.
@@ -75,7 +76,7 @@ class PairReader:
         """
         samples = self._target.read(rows, columns)
         if self._legend is None:
-            return scale(samples)
+            return to_unit(samples)
         try:
             return self._legend.number(samples)
         except BadValue as error:
@@ -137,17 +138,6 @@ def open_pair(pair: Pair, pairs: Pairs) -> PairReader:
                 )
         stack.pop_all()
     return PairReader(image, target, pairs.legend)
-
-
-def scale(samples: NDArray[Any]) -> NDArray[np.float32]:
-    """Samples in 0…1: whole numbers are divided by the largest that their type can hold.
-
-    :func:`eyeshot.run` does the same, so that a network meets later what it has learned from.
-    """
-    scaled = samples.astype(np.float32)
-    if samples.dtype.kind == "u":
-        scaled /= np.float32(np.iinfo(samples.dtype).max)
-    return scaled
 
 
 def open_picture(path: Path) -> Source:

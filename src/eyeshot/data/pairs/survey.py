@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from eyeshot.data.pairs.legend import encode
 from eyeshot.data.pairs.listing import Files
 from eyeshot.data.pairs.pair import Problem, as_problem
-from eyeshot.data.pairs.reader import open_mask, open_picture, scale
+from eyeshot.data.pairs.reader import open_mask, open_picture
 from eyeshot.errors import BadFile, EyeshotError
 from eyeshot.images import Source
 from eyeshot.images.layouts import MOST_CHANNELS
+from eyeshot.images.scaling import to_unit, unit_of
 
 _BAND = 2**21  # samples that are looked at together
 _MOST_VALUES = 2**12  # a mask with more is a photograph by mistake
@@ -76,9 +77,9 @@ def _moments(samples: NDArray[Any]) -> tuple[float, float]:
     """
     if samples.dtype.kind == "u" and samples.dtype.itemsize <= 2:
         counts = np.bincount(samples)
-        values = np.arange(len(counts)) / np.iinfo(samples.dtype).max
+        values = np.arange(len(counts)) / unit_of(samples.dtype)
     else:
-        counts, values = np.ones(len(samples), np.int64), scale(samples).astype(np.float64)
+        counts, values = np.ones(len(samples), np.int64), to_unit(samples).astype(np.float64)
     mean = float(counts @ values / len(samples))
     return mean, float(counts @ (values - mean) ** 2)
 
