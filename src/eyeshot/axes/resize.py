@@ -24,18 +24,36 @@ _FAR_AWAY = 1 << 40  # inputs, more than any picture has rows
 _NOUGHT = 1e-9  # a weight below this is nought but for the rounding of its source coordinate
 
 
+def repeats_at(mode: ResizeMode, axes: int, inputs: int, outputs: int) -> int | None:
+    """How often torch repeats each input without a look at the factor; None where it looks.
+
+    Along an axis whose size stays as it is, torch copies: always where it interpolates linearly,
+    and for ``nearest`` over two axes, but not over one or three. There ``nearest`` repeats each
+    input just twice where the size doubles, too. (pytorch/pytorch#70559; UpSampleKernel.cpp.)
+    """
+    in_a_plane = mode == "nearest" and axes == 2
+    if outputs == inputs and (in_a_plane or mode == "linear"):
+        return 1
+    return 2 if in_a_plane and outputs == 2 * inputs else None
+
+
 @dataclass(frozen=True, slots=True)
 class Resize:
     """Interpolation by a ``factor`` (outputs per input), or to ``size`` outputs.
 
     Exactly one of the two is given. With a factor the number of outputs is ⌊n·factor⌋, and the
     factor itself sets the source coordinates; with a size, n / size does, as in torch.
+
+    Attributes:
+        repeats: torch leaves the factor aside at this size, and gives each input so many times; see
+            :func:`repeats_at`. None where the factor, or the size, says what is read.
     """
 
     mode: ResizeMode
     factor: float | None = None
     size: int | None = None
     align_corners: bool = False
+    repeats: int | None = None
 
     def __post_init__(self) -> None:
         if (self.factor is None) == (self.size is None):
@@ -44,6 +62,8 @@ class Resize:
     @property
     def _ratio(self) -> Fraction | None:
         """Inputs per output where that does not depend on the size, as an exact fraction."""
+        if self.repeats is not None:
+            return Fraction(1, self.repeats)
         if self.factor is None or self.align_corners:
             return None
         ratio = 1 / Fraction(self.factor).limit_denominator(1000)
@@ -65,7 +85,7 @@ class Resize:
         ``double``: in the precision that torch uses for float64 pictures.
         """
         real: type[np.floating[Any]] = np.float64 if double else np.float32
-        if self.mode in ("nearest", "nearest-exact"):
+        if self.repeats is not None or self.mode in ("nearest", "nearest-exact"):
             inputs = self._nearest(outputs, n)[:, None]
             return inputs, np.ones_like(inputs, dtype=real)
         source = self._source(outputs, n, real)
@@ -124,6 +144,8 @@ class Resize:
 
     def _span(self, output: int) -> Interval:
         """The inputs around one output, neighbours at weight nought too: so it is monotone."""
+        if self.repeats is not None:
+            return Interval(output // self.repeats, output // self.repeats + 1)
         below = int(self._centre(output) // 1)
         before, after = {"linear": (0, 2), "cubic": (1, 3)}.get(self.mode, (0, 1))
         return Interval(below - before, below + after)
@@ -132,7 +154,7 @@ class Resize:
         """The source coordinate of one output, exactly, where a factor sets it."""
         ratio = self._ratio or Fraction(1)
         half = Fraction(1, 2)
-        if self.mode == "nearest":
+        if self.mode == "nearest" or self.repeats is not None:
             return output * ratio
         centre = (output + half) * ratio
         return centre if self.mode == "nearest-exact" else centre - half
@@ -165,12 +187,8 @@ class Resize:
         return real(1.0 / self.factor) if self.factor is not None else real(n) / real(outputs)
 
     def _nearest(self, outputs: IntArray, n: int) -> IntArray:
-        size = self.extent(n)
-        if self.mode == "nearest":
-            if size == n:
-                return outputs
-            if size == 2 * n:
-                return outputs >> 1
+        if self.repeats is not None:
+            return outputs // self.repeats
         scale = self._scale(n, np.float32)
         half = np.float32(0.5) if self.mode == "nearest-exact" else np.float32(0)
         source = np.floor((outputs.astype(np.float32) + half) * scale)

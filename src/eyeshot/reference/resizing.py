@@ -101,7 +101,12 @@ def nearest_matrix(resize: AxisResize) -> Array:
 
 
 def linear_matrix(resize: AxisResize, align_corners: bool) -> Array:
-    """(after, before): row i has the shares of the two cells on either side of where i looks."""
+    """(after, before): row i has the shares of the two cells on either side of where i looks.
+
+    As PyTorch does, an axis whose size stays as it is is copied, whatever the scale.
+    """
+    if resize.before == resize.after:
+        return np.eye(resize.before)
     row = np.arange(resize.after)
     if align_corners:
         position = row * ((resize.before - 1) / max(1, resize.after - 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from eyeshot.axes import Adaptive, AxisMap, Everything, Pad, Resize, Transpose, Window
-from eyeshot.axes.resize import ResizeMode
+from eyeshot.axes.resize import ResizeMode, repeats_at
 from eyeshot.axes.windows import PadMode
 from eyeshot.frontends.sites import Described, NoRule, Rule, Site, along, mixes_positions
 from eyeshot.graph import Edge, Kind, Node
@@ -175,11 +175,13 @@ def resizing(site: Site) -> Described:
     first = len(source.shape) - axes
     maps: dict[int, AxisMap] = {}
     for i in range(axes):
-        n = source.shape[first + i]
-        if factors is not None:
-            maps[first + i] = Resize(mode, factor=float(factors[i]), align_corners=align)
-        else:
+        n, outputs = source.shape[first + i], site.shape[first + i]
+        if factors is None:
             maps[first + i] = _resize_to(mode, n, int(sizes[i]), align)
+            continue
+        factor = float(factors[i])
+        repeats = None if factor * n == outputs else repeats_at(mode, axes, n, outputs)
+        maps[first + i] = Resize(mode, factor=factor, align_corners=align, repeats=repeats)
     attributes: dict[str, object] = {
         "mode": mode,
         "align_corners": align,
