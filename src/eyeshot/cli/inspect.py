@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from eyeshot.cli.output import console, notes, print_json
+from eyeshot.cli import net_options as options
+from eyeshot.cli.output import console, notes, print_json, say
 from eyeshot.errors import BadValue
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def inspect_net(
         str | None,
         typer.Option(metavar="Y,X", help="Which unit of --layer.", show_default="the middle"),
     ] = None,
+    weights: options.Weights = None,
     json: Annotated[bool, typer.Option("--json", help="Everything as JSON.")] = False,
     out: Annotated[
         Path | None,
@@ -72,7 +74,7 @@ def inspect_net(
     if unit is not None and layer is None:
         raise BadValue("--unit without --layer", cure="name the layer whose unit is meant")
     place = None if unit is None else parse_numbers("--unit", unit, ",")
-    inspection = _inspected(net, size or [])
+    inspection = _inspected(net, size or [], weights)
     if out is not None:
         inspection.save(out)
         notes.print(f"{out}: written", markup=False, soft_wrap=True)
@@ -101,14 +103,14 @@ def parse_numbers(option: str, text: str, between: str) -> tuple[int, ...]:
         raise BadValue(f"{option} {text}", cure=f"give whole numbers, such as {example}") from None
 
 
-def _inspected(where: str, size: list[str]) -> Inspection:
+def _inspected(where: str, size: list[str], weights: Path | None) -> Inspection:
     sizes = [parse_numbers("--size", one, "x") for one in size]
 
     from eyeshot.frontends.torch import from_exported
     from eyeshot.inspection import inspect, inspect_graph
     from eyeshot.inspection.locating import locate
 
-    found = locate(where, lambda line: notes.print(line, markup=False, soft_wrap=True))
+    found = locate(where, say, weights)
     if found.program is not None:
         graph = from_exported(found.program)
         exported = [graph.nodes[name].shape[1:] for name in graph.inputs]

@@ -11,6 +11,16 @@ console = Console(highlight=False)
 notes = Console(stderr=True, highlight=False)
 
 
+def say(line: str) -> None:
+    """A note on standard error, as it is: brackets in it are no markup."""
+    notes.print(line, markup=False, soft_wrap=True)
+
+
+def warn(line: str) -> None:
+    """A note that must not be missed."""
+    notes.print(line, markup=False, soft_wrap=True, style="bold yellow")
+
+
 def print_json(data: Any) -> None:
     """Print ``data`` as JSON and nothing else, so that a program can read it.
 

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from eyeshot.cli import net_options
 from eyeshot.cli import run_options as options
 from eyeshot.cli.extents import check_sizes, tell_sizes
-from eyeshot.cli.output import console, notes, print_json
+from eyeshot.cli.output import console, notes, print_json, say, warn
 from eyeshot.cli.spelling import options_named
 from eyeshot.errors import BadValue
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from eyeshot.engine.executing import Report
     from eyeshot.engine.jobs import Job
+    from eyeshot.runs import Run
 
 _EPILOG = """
 [b]Examples[/b]
@@ -25,6 +29,8 @@ _EPILOG = """
 eyeshot run net.py:UNet slide.tif -o mask.tif --as argmax --memory 2GB
 
 eyeshot run runs/cells slide.ome.tif -o mask.zarr --level 1 --resume
+
+eyeshot run net.py:UNet slide.tif -o mask.tif --weights trained.safetensors
 
 eyeshot run net.py:UNet slide.tif --plan
 
@@ -42,9 +48,10 @@ def register(app: typer.Typer) -> None:
 
 
 def run_net(
-    net: options.Net,
+    net: net_options.Net,
     image: options.Images,
     out: options.Outs = None,
+    weights: net_options.Weights = None,
     form: options.Form = "float32",
     memory: options.Memory = None,
     region: options.Region = None,
@@ -59,6 +66,8 @@ def run_net(
     json: options.Json = False,
 ) -> None:
     """Run a network over an image of any size: the whole pass's answer, in bounded memory."""
+    from eyeshot.inspection.locating import locate_runnable
+
     if not plan and not out:
         raise BadValue("no output", cure="name one with -o, or ask for --plan")
     box = None if region is None else parse_region(region)
@@ -67,7 +76,8 @@ def run_net(
         _check_outs(files)
     settings = {"form": form, "region": box, "band": band, "raw": raw, "device": device}
     with options_named({"form": "--as"}), ExitStack() as stack:
-        job = _settle(stack, net, files, memory, settings)
+        network = locate_runnable(net, say, weights, None if plan else warn)
+        job = _settle(stack, network, files, memory, settings)
         if plan:
             _show_plan(job, json)
         else:
@@ -108,16 +118,18 @@ def _check_outs(files: _Files) -> None:
 
 
 def _settle(
-    stack: ExitStack, net: str, files: _Files, memory: str | None, settings: dict[str, Any]
+    stack: ExitStack,
+    network: nn.Module | Run,
+    files: _Files,
+    memory: str | None,
+    settings: dict[str, Any],
 ) -> Job:
     """Everything that is known before the run begins; the images stay open as long as ``stack``."""
     from eyeshot.engine.jobs import make_job
     from eyeshot.engine.resuming import look_up
     from eyeshot.engine.running import opened, parse_bytes
-    from eyeshot.inspection.locating import locate_runnable
 
     allowed = parse_bytes(memory)
-    network = locate_runnable(net, lambda line: notes.print(line, markup=False, soft_wrap=True))
     sources = [
         stack.enter_context(opened(path, network, files.level, files.layout))
         for path in files.images

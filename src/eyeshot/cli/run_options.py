@@ -7,10 +7,6 @@ from typing import Annotated
 
 import typer
 
-Net = Annotated[
-    str,
-    typer.Argument(metavar="NET", help="A run folder, file.py:Class, or package.module:callable."),
-]
 Images = Annotated[
     list[Path],
     typer.Argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sysconfig
 import traceback
 from pathlib import Path
 
@@ -12,22 +13,24 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from eyeshot.errors import Unsupported
 
+_PYTHON = str(Path(traceback.__file__).parent)
+_PACKAGES = tuple({sysconfig.get_paths()[kind] for kind in ("purelib", "platlib")})
+_EYESHOT = Path(__file__).parent.parent
 _NOT_THE_NETWORK = (
     str(Path(torch.__file__).parent),
-    str(Path(__file__).parent),
-    str(Path(traceback.__file__).parent),
+    *(str(_EYESHOT / room) for room in ("frontends", "inspection", "engine", "cli")),
+    "<",
 )
+_MOST_LETTERS = 300
 _DATA_DEPENDENT = (GuardOnDataDependentSymNode, DataDependentOutputException)
 
 
 def cannot_export(net: torch.nn.Module, error: BaseException) -> Unsupported:
     """What ``torch.export`` raised, as one line: the place, the cause and the cure."""
     fact = f"{type(net).__name__} cannot be traced"
-    line = _line_at_fault(error)
+    line = _frame_at_fault(error)
     if line is not None:
-        # The file's name alone: a whole path would bury the rest of the line.
-        fact += f": {Path(line.filename).name}:{line.lineno}"
-        fact += f", `{line.line}`" if line.line else ""
+        fact += f": {_place(line)}"
     cause, cure = _cause(error, line.line or "" if line else "")
     return Unsupported(f"{fact}: {cause}", cure=cure)
 
@@ -51,14 +54,51 @@ def refuse_unknown_sizes(net: torch.nn.Module, graph: torch.fx.Graph) -> None:
             )
 
 
-def _line_at_fault(error: BaseException) -> traceback.FrameSummary | None:
-    """The innermost line that is neither torch's, nor Python's, nor ours."""
+def line_at_fault(error: BaseException, *, outermost: bool = False) -> str:
+    """The innermost line of the network's own code, as ``net.py:12, `x = y``` ; "" if none is.
+
+    Args:
+        error: with its traceback.
+        outermost: the line at which that code was entered, in place of the one that failed.
+    """
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        code = (error.text or "").strip()
+        return f"{Path(error.filename).name}:{error.lineno}" + (f", `{code}`" if code else "")
+    line = _frame_at_fault(error, outermost=outermost)
+    return _place(line) if line is not None else ""
+
+
+def in_brief(error: BaseException) -> str:
+    """``NameError: name 'x' is not defined``: the kind, and the first line of what it says."""
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    first = first.replace("FakeTensor", "Tensor")
+    if len(first) > _MOST_LETTERS:
+        first = first[: _MOST_LETTERS - 1] + "…"
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def not_the_network(filename: str) -> bool:
+    """Whether a file is torch's, Python's or ours, and no part of somebody's network."""
+    python = filename.startswith(_PYTHON) and not filename.startswith(_PACKAGES)
+    return python or filename.startswith(_NOT_THE_NETWORK)
+
+
+def _place(line: traceback.FrameSummary) -> str:
+    # The file's name alone: a whole path would bury the rest of the line.
+    code = (line.line or "")[:_MOST_LETTERS]
+    return f"{Path(line.filename).name}:{line.lineno}" + (f", `{code}`" if code else "")
+
+
+def _frame_at_fault(
+    error: BaseException, *, outermost: bool = False
+) -> traceback.FrameSummary | None:
+    """The innermost (or outermost) line that is neither torch's, nor Python's, nor ours."""
     lines = [
         line
         for line in traceback.extract_tb(error.__traceback__)
-        if not line.filename.startswith((*_NOT_THE_NETWORK, "<"))
+        if not not_the_network(line.filename)
     ]
-    return lines[-1] if lines else None
+    return lines[0 if outermost else -1] if lines else None
 
 
 def _cause(error: BaseException, code: str) -> tuple[str, str]:
@@ -80,8 +120,9 @@ def _cause(error: BaseException, code: str) -> tuple[str, str]:
             "turns a tensor's values into Python numbers",
             "keep them in a tensor, or pass them in as settings of the network",
         )
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    if isinstance(error, TypeError) and "argument" in first:
-        return first, "give one size for each input that forward takes"
-    told = f"{type(error).__name__}: {first}" if first else type(error).__name__
-    return told, "make it run on a tensor of this size first, without values that decide the code"
+    fact = in_brief(error)
+    if not code and isinstance(error, TypeError) and "argument" in fact:
+        return fact, "give one size for each input that forward takes"
+    if isinstance(error, (NameError, ImportError, NotImplementedError)):
+        return fact, "correct that line: it fails at any size"
+    return fact, "make it run on a tensor of this size first, without values that decide the code"

@@ -30,6 +30,7 @@ from torch.fx.traceback import annotate, preserve_node_meta
 from torch.overrides import TorchFunctionMode
 
 from eyeshot.findings.mismatches import Mismatch, Problem
+from eyeshot.frontends.refusals import not_the_network
 from eyeshot.frontends.repairs import REPAIRS, Repaired
 from eyeshot.frontends.torch import Walk, checked_sizes, export, training_layers
 from eyeshot.graph import Graph, Node
@@ -43,7 +44,6 @@ _NOT_SHAPES = (
     GuardOnDataDependentSymNode,
     UnsupportedFakeTensorException,
 )
-_NOT_THE_NETWORK = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 
 Frames = list[tuple[FrameType, int]]
 """Python frames and the line each is at, innermost first."""
@@ -177,7 +177,7 @@ class _Watch(TorchFunctionMode):
         layer = next((name for name in layers if name is not None), "")
         for frame, number in frames:
             file = frame.f_code.co_filename
-            if not file.startswith(_NOT_THE_NETWORK):
+            if not not_the_network(file):
                 return layer, f"{Path(file).name}:{number}"
         return layer, ""
 

@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
-from eyeshot.errors import BadValue, Unsupported
+from eyeshot.errors import BadValue, EyeshotError, Unsupported
 from eyeshot.frontends.calls import TupleItem, call_of, folded, plain_name
 from eyeshot.frontends.memory import aliases, same_tensor, writes_in_place
 from eyeshot.frontends.naming import Namer
@@ -32,12 +32,6 @@ from eyeshot.frontends.sites import Described, NoRule, Site
 from eyeshot.graph import Call, Edge, Graph, Kind, Node, Ref, Weight, check
 
 Value = Node | Weight | None
-
-# ArithmeticError: torch's own code divides by an extent of nought where a map has no positions.
-_FAILURES = (
-    *(RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError),
-    ArithmeticError,
-)
 
 
 def graph_of(net: torch.nn.Module, *sizes: Sequence[int]) -> Graph:
@@ -81,7 +75,9 @@ def export(net: torch.nn.Module, *sizes: Sequence[int]) -> ExportedProgram:
     try:
         with _hushed():
             program = torch.export.export(net, inputs, strict=False)
-    except _FAILURES as error:
+    except EyeshotError:
+        raise
+    except Exception as error:  # somebody's forward may raise anything
         raise cannot_export(net, error) from error
     refuse_unknown_sizes(net, program.graph)
     return program
