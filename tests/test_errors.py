@@ -7,8 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from eyeshot.errors import BadFile, BadValue, EyeshotError, Failure, UnknownName, UserError
-from eyeshot.files import explain_os_error, write_aside
+from eyeshot.errors import (
+    LONGEST,
+    BadFile,
+    BadValue,
+    EyeshotError,
+    Failure,
+    UnknownName,
+    UserError,
+    printable,
+    shorten,
+)
+from eyeshot.files import Lock, explain_os_error, write_aside
 
 
 def test_unknown_name_offers_the_nearest() -> None:
@@ -60,3 +70,63 @@ def test_a_full_disk_is_a_failure_and_not_a_mistake(tmp_path: Path) -> None:
 def test_an_error_crosses_processes_unchanged(error: EyeshotError) -> None:
     crossed = pickle.loads(pickle.dumps(error))
     assert (type(crossed), str(crossed)) == (type(error), str(error))
+
+
+def test_a_message_is_bounded_and_keeps_both_ends() -> None:
+    error = BadValue("begin " + "x" * 10**7 + " end", cure="c" * 10**7).at("file")
+    assert len(str(error)) <= 2 * LONGEST + 2
+    assert error.fact.startswith("file: begin x")
+    assert error.fact.endswith("x end")
+    assert len(str(UnknownName("layer", "x" * 10**6, ["y" * 10**6] * 100))) <= 2 * LONGEST + 2
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[1] * 10**6, "x" * 10**7, {1: "y" * 10**6}, [10**5000], [[[[[[1] * 99]]]]]],
+    ids=["list", "text", "dict", "number", "nested"],
+)
+def test_a_value_is_shortened_without_being_written_out(value: object) -> None:
+    assert len(shorten(value)) <= 100
+
+
+def test_nothing_in_a_message_steers_a_terminal() -> None:
+    name = "a\x1b[2J\x9b\x00\u202e\udcff.png"
+    assert str(BadFile(f"{name}: no such file")) == r"a\x1b[2J\x9b\x00\u202e\xff.png: no such file"
+    assert printable("größe\u200d.png") == "größe\u200d.png"
+
+
+def test_what_is_written_aside_follows_no_link_and_keeps_the_mode(tmp_path: Path) -> None:
+    path = tmp_path / "kept.txt"
+    path.write_text("old")
+    path.chmod(0o600)
+    with write_aside(path) as aside:
+        assert aside.stat().st_mode & 0o777 == 0o600, "not open to others while it is written"
+        aside.write_text("new")
+        (tmp_path / f".kept.{os.getpid()}.part.txt").symlink_to(tmp_path / "victim")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert not (tmp_path / "victim").exists()
+    umask = os.umask(0o027)
+    try:
+        with write_aside(tmp_path / "new.txt") as aside:
+            aside.write_text("new")
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "new.txt").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_lock_is_held_by_one_and_never_left_behind(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    first = Lock(path, "this output")
+    with pytest.raises(BadFile, match=f"process {os.getpid()} is still writing this output; wait"):
+        Lock(path, "this output")
+    first.release()
+    first.release()
+    assert not path.exists()
+    path.write_text("123")  # of a process that was killed
+    again = Lock(path, "this output")
+    again.release()
+    (tmp_path / "victim").write_text("kept")
+    path.symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError, match="symbolic link"):
+        Lock(path, "this output")
+    assert (tmp_path / "victim").read_text() == "kept"

@@ -18,6 +18,7 @@ FLOORS = [
     ["errors"],
     ["files"],
     ["__init__"],
+    ["plain_yaml"],
     ["reference", "axes"],
     ["graph"],
     ["geometry"],

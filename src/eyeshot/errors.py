@@ -12,13 +12,68 @@
 
 Every message is one line that names the thing, its value, and the cure. The low level states the
 fact; the public call adds the layer, file or option it belongs to (:meth:`EyeshotError.at`).
+
+A message may quote whatever a file or a network holds. It still has a bounded length, and nothing
+in it can steer a terminal: :func:`printable` makes it so, and :func:`shorten` writes one value
+without building the text of a large one first.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
+import reprlib
 from collections.abc import Iterable
-from typing import Self
+from typing import Any, Self
+
+LONGEST = 1000
+"""Characters of a fact or of a cure."""
+
+_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a terminal acts on, what turns the direction of a text, and bytes that are not UTF-8."""
+
+
+def printable(text: str) -> str:
+    """``text`` with what could steer a terminal written as ``\\x1b`` and the like."""
+    return _STEERING.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name that is not UTF-8, as Python keeps it
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def one_line(text: str, most: int = LONGEST) -> str:
+    """``text`` on one line, printable, and without its middle where it is too long."""
+    half = most // 2
+    if len(text) > 4 * most:  # most of it is dropped: do not go over all of it
+        text = f"{text[: 2 * most]} … {text[-2 * most :]}"
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= most else f"{line[: half - 2]} … {line[-half + 1 :]}"
+
+
+class _Short(reprlib.Repr):
+    """``repr`` that looks at a few items of a few levels only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 3, 80, 80
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = 6
+
+    def repr_int(self, x: int, level: int) -> str:
+        if x.bit_length() > 256:  # Python refuses to write more than 4,300 digits
+            return f"a number of {x.bit_length()} bits"
+        return repr(x)
+
+
+_short = _Short()
+
+
+def shorten(value: Any, most: int = 100) -> str:
+    """``repr(value)``, bounded in length and in the work that it takes."""
+    return one_line(_short.repr(value), most)
 
 
 class EyeshotError(Exception):
@@ -28,8 +83,8 @@ class EyeshotError(Exception):
 
     def __init__(self, fact: str, *, cure: str = "") -> None:
         super().__init__(fact, cure)
-        self.fact = " ".join(fact.split())
-        self.cure = " ".join(cure.split())
+        self.fact = one_line(fact)
+        self.cure = one_line(cure)
 
     def __str__(self) -> str:
         return f"{self.fact}; {self.cure}" if self.cure else self.fact
@@ -40,7 +95,7 @@ class EyeshotError(Exception):
 
     def at(self, place: str) -> Self:
         """Put ``place`` (a file, a layer, an option) before the fact, and return self."""
-        self.fact = f"{place}: {self.fact}"
+        self.fact = one_line(f"{place}: {self.fact}")
         return self
 
 
@@ -60,7 +115,7 @@ class UnknownName(UserError):
     """A name that is not among the known ones; offers the nearest."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        names = list(known)
+        names, name = list(known), name[:LONGEST]
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         listed = ", ".join(names[:30]) + (", …" if len(names) > 30 else "")
         cure = f"did you mean {near[0]!r}? " if near else ""

@@ -1,12 +1,19 @@
-"""Files written aside and renamed, so that a reader finds the old file or the new, never a half."""
+"""Files written so that a reader finds the old one or the new, never a half of one; and locks.
+
+Nothing is written through a symbolic link that somebody put in a predictable place: a new file is
+made by ``O_EXCL``, which follows none.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from eyeshot.errors import BadFile, Failure
 
@@ -15,8 +22,9 @@ from eyeshot.errors import BadFile, Failure
 def write_aside(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it over ``path`` when the block succeeds.
 
-    The temporary keeps the suffix of ``path``, since many writers choose a format by it. It is
-    removed when the block fails, and the old file, if any, is untouched.
+    The temporary exists, empty, under a name that nobody can guess. It keeps the suffix of
+    ``path``, since many writers choose a format by it, and the permissions of the file that it
+    takes the place of. It is removed when the block fails, and the old file, if any, is untouched.
 
     Raises:
         BadFile: the path names no file, or the folder does not exist or may not be written to.
@@ -25,7 +33,10 @@ def write_aside(path: Path) -> Iterator[Path]:
     path = Path(path)
     if not path.name:
         raise BadFile(f"{path}: is a folder", cure="name a file")
-    aside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        aside = _empty_beside(path)
+    except OSError as error:
+        raise explain_os_error(error, path) from error
     try:
         yield aside
         with aside.open("rb") as written:
@@ -36,6 +47,109 @@ def write_aside(path: Path) -> Iterator[Path]:
         raise explain_os_error(error, path) from error
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _empty_beside(path: Path) -> Path:
+    """A new empty file in the folder of ``path``, of a random name."""
+    # Names are bytes to the system: leave room for the rest within its usual 255.
+    stem = os.fsdecode(os.fsencode(path.stem)[:180])
+    while True:
+        aside = path.with_name(f".{stem}.{secrets.token_hex(4)}.part{path.suffix}")
+        with suppress(FileExistsError):
+            os.close(create(aside, mode_of(path)))
+            return aside
+
+
+def create(path: Path, mode: int | None = None) -> int:
+    """Make a file that is not there, and open it to be read and written.
+
+    Args:
+        path: of the file; a symbolic link in its place is a file that is there.
+        mode: its permissions; None for the usual ones.
+
+    Raises:
+        FileExistsError: it is there.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)
+    if mode is not None:
+        os.chmod(path, mode)  # noqa: PTH101  (the umask had its say above)
+    return handle
+
+
+def mode_of(path: Path) -> int | None:
+    """The permissions of what is at ``path``; None where there is nothing."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return None
+
+
+class Lock:
+    """A file that one process holds, to say that it alone writes something.
+
+    The system lets go of it when the process ends, however it ends: a lock is never left behind,
+    and no process number is taken for the one of a process that is long gone.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        """Hold ``path`` until :meth:`release`; ``what`` says in a message what is written.
+
+        Raises:
+            BadFile: another process holds it.
+            Failure: the file system knows no locks.
+            OSError: the file cannot be made.
+        """
+        self._path = path
+        self._file: IO[bytes] | None = None
+        while self._file is None:
+            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")
+            try:
+                self._take(file, what)
+            except BaseException:
+                file.close()
+                raise
+            if self._is_current(file):
+                self._file = file
+            else:
+                file.close()  # its owner removed it just then: the next one is ours to make
+        self._file.truncate(0)
+        self._file.write(str(os.getpid()).encode())
+        self._file.flush()
+
+    def _take(self, file: IO[bytes], what: str) -> None:
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            number = file.read(20).decode("ascii", "replace")
+            owner = f"process {number}" if number.isdecimal() else "another process"
+            raise BadFile(
+                f"{self._path}: {owner} is still writing {what}",
+                cure="wait for it, stop it, or choose another name",
+            ) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            raise Failure(
+                f"{self._path}: its file system cannot lock files, so two processes could write "
+                f"{what} at once",
+                cure="write to a local disk",
+            ) from error
+
+    def _is_current(self, file: IO[bytes]) -> bool:
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), self._path.lstat())
+        except FileNotFoundError:
+            return False
+
+    def release(self) -> None:
+        """Remove the file and let go of it; a second time does nothing."""
+        if self._file is not None:
+            self._path.unlink(missing_ok=True)
+            self._file.close()
+            self._file = None
 
 
 def explain_os_error(error: OSError, path: Path) -> BadFile | Failure:
@@ -53,6 +167,8 @@ def explain_os_error(error: OSError, path: Path) -> BadFile | Failure:
         return BadFile(f"{path}: is a folder", cure="name a file")
     if isinstance(error, NotADirectoryError):
         return BadFile(f"{path}: a part of the path is a file", cure="check the path")
+    if error.errno == errno.ELOOP:
+        return BadFile(f"{path}: is a symbolic link", cure="remove it, or choose another name")
     return BadFile(f"{path}: {error.strerror or error}", cure="check the path")
 
 

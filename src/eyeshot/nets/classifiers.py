@@ -152,5 +152,6 @@ def _check(
     if min(size) >> depth < 1:
         raise BadValue(
             f"an input of {height}×{breadth} cannot be halved {depth} times",
-            cure=f"use at least {2**depth}×{2**depth} pixels, or a smaller depth",
+            cure="use a smaller depth"
+            + (f", or at least {2**depth}×{2**depth} pixels" if depth < 16 else ""),
         )

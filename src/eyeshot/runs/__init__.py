@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from eyeshot import images, nets
 from eyeshot.data import prepare_picture
-from eyeshot.errors import BadFile, BadValue, EyeshotError, UnknownName
+from eyeshot.errors import BadFile, BadValue, EyeshotError, UnknownName, shorten
 from eyeshot.runs.config import TASKS, Recipe, RunConfig
 from eyeshot.runs.fingerprints import fingerprint
 from eyeshot.runs.scoring import normalise, score
@@ -137,6 +137,11 @@ def load(path: str | Path) -> Run:
             net = build_net(config)
     except (UnknownName, BadValue) as error:
         raise BadFile(f"{folder / CONFIG}: {error.fact}", cure=error.cure) from None
+    except (RuntimeError, TypeError, OverflowError) as error:  # of sizes that torch cannot count
+        raise BadFile(
+            f"{folder / CONFIG}: describes a network too large to exist ({shorten(str(error))})",
+            cure="restore it, or train again",
+        ) from None
     load_weights(net, weights)
     return Run(folder, config, net.eval())
 

@@ -1,7 +1,7 @@
 """What a run was: everything needed to repeat it, as ``config.yaml``.
 
-The file is data and nothing else. It is read by ``yaml.safe_load`` and every value is checked for
-its type; a model is a name in the table of :mod:`eyeshot.nets`, never an import path.
+The file is data and nothing else. It is read by :mod:`eyeshot.plain_yaml` and every value is
+checked for its type; a model is a name in the table of :mod:`eyeshot.nets`, never an import path.
 """
 
 from __future__ import annotations
@@ -17,11 +17,17 @@ from typing import Any, Self
 
 import yaml
 
+from eyeshot import plain_yaml
 from eyeshot.data import SOURCES, Legend
-from eyeshot.errors import BadFile, BadValue, UnknownName
+from eyeshot.errors import BadFile, BadValue, UnknownName, shorten
 from eyeshot.files import explain_os_error, write_aside
 
 TASKS = ("classify", "segment", "restore")
+
+_BEYOND = 2**64
+"""No whole number of a configuration is as large as this."""
+_LARGEST_INPUT = 2**31
+"""Samples of one picture or crop: none larger was ever trained on."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,12 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _at_least("channels", self.channels, 1)
+        _at_least("size", min(self.size), 1)
+        if self.channels * self.size[0] * self.size[1] > _LARGEST_INPUT:
+            raise BadValue(
+                f"size is {self.size[0]}×{self.size[1]}, of {self.channels} channels",
+                cure="use the size of the pictures or crops that it was trained on",
+            )
         if self.task not in TASKS:
             raise UnknownName("task", self.task, TASKS)
         if self.task != "restore" and len(self.classes) < 2:
@@ -158,7 +170,9 @@ class RunConfig:
         """Write as YAML."""
         tree = _plain(self)
         text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
-        if yaml.safe_load(text) != tree:  # a name with a rare kind of line break: write it escaped
+        if (
+            plain_yaml.parse(text)[0] != tree
+        ):  # a name with a rare kind of line break: write it escaped
             text = yaml.safe_dump(tree, sort_keys=False)
         with write_aside(path) as aside:
             aside.write_text(text, encoding="utf-8")
@@ -171,16 +185,13 @@ class RunConfig:
             BadFile: missing, not YAML, or a key that is missing, unknown or of the wrong type.
         """
         try:
-            tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise explain_os_error(error, path) from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise BadFile(f"{path}: not YAML ({error})", cure="restore it, or train anew") from None
-        try:
-            config: Self = _build(cls, tree)
+            config: Self = _build(cls, plain_yaml.read(path)[0])
             return config
+        except FileNotFoundError as error:
+            raise explain_os_error(error, path) from error
         except (BadValue, UnknownName) as error:
-            raise BadFile(f"{path}: {error.fact}", cure=error.cure) from None
+            cure = error.cure or "restore it, or train again"
+            raise BadFile(f"{path}: {error.fact}", cure=cure) from None
 
 
 def _at_least(name: str, value: float, least: int) -> None:
@@ -232,7 +243,16 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
     elif origin is Mapping and isinstance(value, dict):
         return {_convert(str, key, name): _convert(arguments[1], value[key], name) for key in value}
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    elif hint in (int, str, bool) and type(value) is hint:  # True is an int to isinstance
-        return value
-    raise BadValue(f"{name} is {value!r}", cure=f"it should be {getattr(hint, '__name__', hint)}")
+        if isinstance(value, float) or _countable(value):
+            return float(value)
+    elif (
+        hint in (str, bool, int) and type(value) is hint and (hint is not int or _countable(value))
+    ):
+        return value  # True is an int to isinstance
+    raise BadValue(
+        f"{name} is {shorten(value)}", cure=f"it should be {getattr(hint, '__name__', hint)}"
+    )
+
+
+def _countable(value: int) -> bool:
+    return abs(value) < _BEYOND

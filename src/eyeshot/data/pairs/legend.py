@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from eyeshot.errors import BadFile, BadValue
-from eyeshot.files import explain_os_error
+from eyeshot import plain_yaml
+from eyeshot.errors import BadFile, BadValue, shorten
 
 FILE = "classes.yaml"
 IGNORE = "ignore"
@@ -95,18 +95,11 @@ def read_legend(folder: Path) -> Legend | None:
     """
     path = folder / FILE
     try:
-        text = path.read_text(encoding="utf-8")
-        nodes = yaml.compose(text, Loader=yaml.SafeLoader)
-        tree = yaml.safe_load(text)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise explain_os_error(error, path) from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise BadFile(f"{path}: not YAML ({error})", cure=_EXAMPLE) from None
-    try:
+        tree, nodes = plain_yaml.read(path)
         _check_names(nodes, tree)
         return _understand(tree)
+    except FileNotFoundError:
+        return None
     except BadValue as error:
         raise BadFile(f"{path}: {error.fact}", cure=error.cure or _EXAMPLE) from None
 
@@ -117,12 +110,12 @@ def _check_names(nodes: Any, tree: Any) -> None:
         raise BadValue("holds no names of classes with their values")
     for name in tree:
         if not isinstance(name, str) or not name.strip():
-            cure = f"the name comes first; put it in quotes if it is {name!r}"
-            raise BadValue(f"{name!r} is no name of a class", cure=cure)
+            cure = f"the name comes first; put it in quotes if it is {shorten(name)}"
+            raise BadValue(f"{shorten(name)} is no name of a class", cure=cure)
     written = [key.value for key, _ in nodes.value]
-    twice = next((name for name in written if written.count(name) > 1), None)
+    twice = next((name for name, count in Counter(written).items() if count > 1), None)
     if twice is not None:
-        raise BadValue(f"names {twice!r} twice", cure="give every class a name of its own")
+        raise BadValue(f"names {shorten(twice)} twice", cure="give every class a name of its own")
 
 
 def _understand(tree: dict[str, Any]) -> Legend:
@@ -130,10 +123,12 @@ def _understand(tree: dict[str, Any]) -> Legend:
     kinds = {isinstance(value, list) for value in tree.values()}
     if len(kinds) > 1:
         raise BadValue("mixes values and colours", cure="give every class a value, or all a colour")
+    firsts: dict[int, str] = {}
     for name, code in codes.items():
-        first = next(other for other in codes if codes[other] == code)
+        first = firsts.setdefault(code, name)
         if first != name:
-            raise BadValue(f"{first!r} and {name!r} have one value", cure="give each its own")
+            both = f"{shorten(first)} and {shorten(name)}"
+            raise BadValue(f"{both} have one value", cure="give each its own")
     ignore = codes.pop(IGNORE, None)
     if len(codes) < 2:
         raise BadValue(f"names {len(codes)} classes", cure="name two or more")
@@ -146,7 +141,7 @@ def _code(name: str, value: Any) -> int:
     if isinstance(value, list) and len(value) == 3 and all(_is_whole(part, 255) for part in value):
         return int(value[0] << 16 | value[1] << 8 | value[2])
     raise BadValue(
-        f"{name!r} is {value!r}",
+        f"{shorten(name)} is {shorten(value)}",
         cure=f"give a value from 0 to {_LARGEST}, or a colour as [red, green, blue] from 0 to 255",
     )
 
