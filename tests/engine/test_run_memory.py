@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from tests.engine import runner
+from tests.engine.law import by_parts, job_of, noise
 
 WIDTH = 256
 
@@ -59,3 +63,32 @@ def test_what_is_allowed_is_kept(spare: int, tmp_path: Path) -> None:
     assert one.allowed is not None
     assert one.measured <= one.allowed
     assert one.predicted <= one.allowed
+
+
+class Called(nn.Module):
+    """Operators that are called as the network calls them, with weights and lists among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Softmax(1), nn.GELU())
+        self.norm, self.mix = nn.LayerNorm(4), nn.Linear(4, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.layers(x)
+        z = self.mix(self.norm(y.movedim(1, -1))).movedim(-1, 1)
+        return torch.cat([y, torch.stack([y, y * 2], 1).flatten(1, 2), z], 1)
+
+
+def test_no_row_waits_for_python_to_look_for_cycles() -> None:
+    job = job_of(Called().eval(), noise(1, 64, 24), band=8)
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        by_parts(job)
+        gc.collect()
+        assert not [one for one in gc.garbage if isinstance(one, torch.Tensor)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()

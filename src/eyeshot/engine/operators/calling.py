@@ -54,21 +54,28 @@ def calling(node: Node, tensors: Tensors) -> Operator:
     def compute(
         inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
     ) -> torch.Tensor:
-        def put(value: Any) -> Any:
-            if isinstance(value, Ref):
-                return inputs[order[value.node]].value
-            if isinstance(value, Weight):
-                return _cut_weight(tensors[value.name], placed.get(value.name, {}), box)
-            if isinstance(value, (list, tuple)):
-                return [put(one) for one in value]
-            return value
-
-        arguments = [put(value) for value in call.args]
-        options = {name: put(value) for name, value in call.kwargs.items()}
+        # Not by a function inside that calls itself: it would be part of a cycle, and so keep the
+        # inputs' memory until Python next looks for cycles.
+        values = {name: inputs[place].value for name, place in order.items()}
+        cuts = {name: _cut_weight(tensors[name], dims, box) for name, dims in placed.items()}
+        weights = {**tensors, **cuts}
+        arguments = [_put(value, values, weights) for value in call.args]
+        options = {name: _put(value, values, weights) for name, value in call.kwargs.items()}
         result: torch.Tensor = call.target(*arguments, **options)
         return result
 
     return compute
+
+
+def _put(value: Any, nodes: Tensors, weights: Tensors) -> Any:
+    """An argument of a call with tensors in place of what names them."""
+    if isinstance(value, Ref):
+        return nodes[value.node]
+    if isinstance(value, Weight):
+        return weights[value.name]
+    if isinstance(value, (list, tuple)):
+        return [_put(one, nodes, weights) for one in value]
+    return value
 
 
 def pointwise(node: Node, tensors: Tensors) -> Operator:
