@@ -1,5 +1,6 @@
 # make demo    install, train the digit network, write and name its report
 # make test    install, then lint, types and tests
+# make fuzz    the property tests with new random examples, a new seed every time
 # make bench   the benchmarks (ratios; data in ../shared/data where present)
 # make figures draw the pictures of the docs again
 # make clean   remove what make made
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types pytest bench figures clean
+.PHONY: demo test lint types pytest fuzz bench figures clean
 
 demo: $(STAMP)
 	$(BIN)/eyeshot demo
@@ -31,6 +32,9 @@ types: $(STAMP)
 
 pytest: $(STAMP)
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+fuzz: $(STAMP)
+	$(BIN)/python -m pytest -n auto --dist worksteal --hypothesis-profile=fuzz
 
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'

@@ -7,19 +7,28 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.database import DirectoryBasedExampleDatabase
 
 # Two xdist workers on two cores: more threads each would only fight. Set before torch is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# The same examples every time where a change is judged (CI); new ones every time at a desk.
+# `make test` tries the same examples every time, so that it is green for the same code every time.
+# `make fuzz` tries new ones (pytest --hypothesis-profile=fuzz).
 settings.register_profile(
     "eyeshot",
     deadline=None,
-    derandomize="CI" in os.environ,
+    derandomize=True,
+    database=None,
     max_examples=40,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "fuzz",
+    settings.get_profile("eyeshot"),
+    derandomize=False,
+    database=DirectoryBasedExampleDatabase(Path(".hypothesis/examples")),
 )
 settings.load_profile("eyeshot")
 

@@ -46,7 +46,7 @@ def test_gzipped_files_have_the_same_bytes_each_time(tmp_path: Path) -> None:
 
 def test_a_gzipped_file_needs_no_gz_in_its_name(tmp_path: Path) -> None:
     plain = header(0x00000801, 3) + bytes([7, 8, 9])
-    (tmp_path / "labels").write_bytes(gzip.compress(plain))
+    (tmp_path / "labels").write_bytes(gzip.compress(plain, mtime=0))
     assert idx.read_labels(tmp_path / "labels").tolist() == [7, 8, 9]
 
 
@@ -67,10 +67,10 @@ IMAGES = header(0x803, 2, 3, 4) + bytes(24)
             header(0x803, 2**32 - 1, 2**32 - 1, 2**32 - 1) + bytes(9),
             f"holds only 9 bytes after its header, expected {(2**32 - 1) ** 3}",
         ),
-        (gzip.compress(IMAGES)[:-3], "the gzip data is damaged"),
-        (gzip.compress(IMAGES)[:-8] + bytes(8), "the gzip data is damaged"),
+        (gzip.compress(IMAGES, mtime=0)[:-3], "the gzip data is damaged"),
+        (gzip.compress(IMAGES, mtime=0)[:-8] + bytes(8), "the gzip data is damaged"),
         (b"\x1f\x8b" + b"nonsense", "the gzip data is damaged"),
-        (gzip.compress(IMAGES[:-1]), "holds only 23 bytes after its header, expected 24"),
+        (gzip.compress(IMAGES[:-1], mtime=0), "holds only 23 bytes after its header, expected 24"),
     ],
 )
 def test_each_damage_has_its_line(tmp_path: Path, content: bytes, told: str) -> None:

@@ -105,8 +105,12 @@ class _Pass:
         if not rest:
             return
         begun = any(row > self._strip.regions[n][0].lo for n, row in self._next.items())
-        apart = self._state.job.preparation.device.type == "cpu"  # no transform is used there
-        first = first_rows(graph, boxes, rest, band, apart=apart) if begun else {}
+        independent_rows = (
+            self._state.job.preparation.device.type == "cpu"
+        )  # no transform is used there
+        first = (
+            first_rows(graph, boxes, rest, band, independent_rows=independent_rows) if begun else {}
+        )
         self._given = {name: first.get(name, boxes[name][0].lo) for name in rest}
         stream = Stream(graph, boxes, tuple(rest), band=band, first=first)
         for rows in pushes(graph, boxes, band):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from eyeshot.axes import EMPTY, Interval
 from eyeshot.errors import BadValue, Unsupported
-from eyeshot.graph import Graph, Kind
+from eyeshot.graph import Edge, Graph, Kind
 
 Region = tuple[Interval, ...]
 """One interval for each spatial axis."""
@@ -41,17 +41,28 @@ def required(graph: Graph, wanted: Mapping[str, Region]) -> dict[str, Region]:
         if node.kind is Kind.UNSUPPORTED:
             raise Unsupported(f"{name}: {node.reason}", cure="ask for a layer before it")
         for edge in node.edges:
-            extents = graph.nodes[edge.source].extents
-            reads = tuple(
-                axis.reads(side, n)
-                for axis, side, n in zip(edge.axes, boxes[name], extents, strict=True)
-            )
-            if not all(reads):  # padding alone: nothing of the source is read
-                reads = (EMPTY,) * len(extents)
-            before = boxes.get(edge.source)
-            boxes[edge.source] = reads if before is None else _hull(before, reads)
+            reads = input_box(edge, boxes[name], graph.nodes[edge.source].extents)
+            boxes[edge.source] = hull(boxes.get(edge.source, reads), reads)
     return boxes
 
 
-def _hull(one: Region, other: Region) -> Region:
+def input_box(edge: Edge, box: Region, extents: tuple[int, ...]) -> Region:
+    """The smallest box of a source that a box of its reader depends on.
+
+    Args:
+        edge: by which the reader reads.
+        box: what is computed of the reader.
+        extents: positions of the source along each axis.
+
+    Returns:
+        A box inside ``[0, extent)``; empty along all axes where only padding is read.
+    """
+    reads = tuple(
+        axis.reads(side, n) for axis, side, n in zip(edge.axes, box, extents, strict=True)
+    )
+    return reads if all(reads) else (EMPTY,) * len(extents)
+
+
+def hull(one: Region, other: Region) -> Region:
+    """The smallest box that holds two boxes."""
     return tuple(a.hull(b) for a, b in zip(one, other, strict=True))

@@ -1,21 +1,21 @@
-"""Where a run that was cut off begins again: at whole calls of the run that was not.
+"""Where an interrupted run starts again: at whole calls of the uninterrupted run.
 
-An operator's last bit may depend on how many rows it is given at once: a sigmoid is computed by
-vectors of numbers, and those left over at the end of a call in another way. So a run that goes on
-repeats the very calls of the uninterrupted one, on rows as many. It walks them by counts, and
-makes those alone that give a row which is still asked for. Of a call's other rows no answer is
-asked, so what those are computed from does not matter: it is nought, and no call before is made
-for its sake.
+An operator's last bit may depend on how many rows it computes in one call: a sigmoid is computed
+by vectors of numbers, and the remainder at the end of a call in another way. A resumed run
+therefore repeats the same calls on the same number of rows. It walks them by counts and makes
+only those that compute a row which is still needed. Other rows of a repeated call are never read,
+so their inputs may be zeros and are not recomputed.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 
 from eyeshot.axes import Interval
 from eyeshot.geometry import Region
-from eyeshot.graph import Edge, Graph
+from eyeshot.geometry.regions import hull, input_box
+from eyeshot.graph import Graph
 from eyeshot.plan.schedule import Progress
 from eyeshot.plan.walking import Walk, pushes
 
@@ -26,41 +26,43 @@ def first_rows(
     wanted: Mapping[str, int],
     band: int,
     *,
-    apart: bool = True,
+    independent_rows: bool = True,
 ) -> dict[str, int]:
     """The first row of each node that a run must compute to give outputs from some row on.
 
     Args:
         graph: a lowered graph.
         boxes: what the uninterrupted run computes of each node, in one strip.
-        wanted: of each output, the first row that is still to be given.
+        wanted: for each output, the first row that is still missing.
         band: rows that enter at a time.
-        apart: no kernel mixes what it computes one output row from with what it computes another
-            from. By a Fourier or a Winograd transform they do, in their last bits; then all rows
-            of a call must be as they were, and so must be all that those were computed from.
+        independent_rows: True if every kernel computes each output row from that row's own inputs
+            only. A Fourier or Winograd transform does not, in its last bits: then all rows of a
+            repeated call must be right, and so must everything that they are computed from.
 
     Returns:
         For each node the row at which a call of the uninterrupted run begins; for each output the
-        row at which a push begins to give. A node of which nothing is asked: where its rows end.
+        first row of a push. For a node that is not needed: where its rows end.
     """
     calls = _Calls(graph, boxes, band)
-    asked = {name: box[0].hi for name, box in boxes.items()}
-    first = dict(asked)
+    first = {name: box[0].hi for name, box in boxes.items()}
+    needed: dict[str, Region] = {}
     for name, row in wanted.items():
         if row < first[name]:
             first[name] = _before(calls.pushes[name], row)
-            asked[name] = row if apart else first[name]
+            rows = Interval(row if independent_rows else first[name], boxes[name][0].hi)
+            needed[name] = (rows, *boxes[name][1:])
     for progress in reversed(list(calls.schedule)):
         name = progress.node.name
-        if asked[name] >= progress.box[0].hi:
+        if name not in needed or not needed[name][0]:
             continue
-        first[name] = min(first[name], _before(calls.begin[name], asked[name]))
-        origin = asked[name] if apart else first[name]
+        first[name] = min(first[name], _before(calls.begin[name], needed[name][0].lo))
+        computed = needed[name] if independent_rows else calls.around(progress, needed[name][0])
         for edge in progress.node.edges:
             source = calls.schedule[edge.source]
-            asked[edge.source] = min(
-                asked[edge.source], _reads_from(progress, edge, source, origin)
-            )
+            gathered = progress.gathers and source.box
+            reads = gathered or input_box(edge, computed, source.node.extents)
+            before = needed.get(edge.source, reads)
+            needed[edge.source] = hull(before, reads)
     return first
 
 
@@ -79,15 +81,14 @@ class _Calls(Walk):
     def called(self, progress: Progress, count: int) -> None:
         self.begin[progress.node.name].append(progress.done)
 
+    def around(self, progress: Progress, rows: Interval) -> Region:
+        """All that a node's calls compute of which some row is among ``rows``."""
+        begin, end = self.begin[progress.node.name], progress.box[0].hi
+        after = bisect_left(begin, rows.hi)
+        hi = begin[after] if after < len(begin) else end
+        return (Interval(_before(begin, rows.lo), hi), *progress.box[1:])
+
 
 def _before(rows: list[int], row: int) -> int:
     """The last of some ascending rows that is not after ``row``."""
     return rows[max(0, bisect_right(rows, row) - 1)]
-
-
-def _reads_from(reader: Progress, edge: Edge, source: Progress, first: int) -> int:
-    """The first row of ``source`` that a node reads to compute its rows from ``first`` on."""
-    if reader.gathers:
-        return source.box[0].lo
-    reads = edge.axes[0].reads(Interval(first, reader.box[0].hi), source.node.extents[0])
-    return reads.lo if reads else source.box[0].hi
