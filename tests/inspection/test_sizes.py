@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from eyeshot.frontends.torch import graph_of
+from eyeshot.frontends.trials import runs_on_shapes
 from eyeshot.geometry import Fields
 from eyeshot.geometry.sizes import certainly_takes
 from eyeshot.inspection.acceptance import AcceptedSizes, accepted_sizes
-from eyeshot.inspection.trials import runs_on_shapes
 from tests import zoo
 
 
@@ -150,3 +150,38 @@ class _LookedUp(nn.Module):
 def test_whatever_a_network_raises_it_does_not_take_the_size() -> None:
     runs = runs_on_shapes(_LookedUp().eval())
     assert [n for n in range(18, 27) if runs((1, 1, n, 5))] == [20, 24]
+
+
+class _Refuses(nn.Module):
+    """Takes only the heights that a rule allows, and says so in words, as many published ones."""
+
+    def __init__(self, rule: Callable[[int], bool]) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3, padding=1)
+        self.rule = rule
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.rule(x.shape[2]):
+            raise RuntimeError(f"a height of {x.shape[2]} is not possible")
+        out: Tensor = self.conv(x)
+        return out
+
+
+@pytest.mark.parametrize(
+    ("rule", "asked", "words", "nearest"),
+    [
+        (lambda n: n % 32 == 0, 64, "multiples of 32 from 32 on", (32, 96)),
+        (lambda n: n >= 20, 64, "every size from 20 on", (63, 65)),
+        (lambda n: n <= 90, 64, "every size from 1 to 90", (63, 65)),
+        (lambda n: n % 8 == 4, 60, "sizes that leave 4 when divided by 8, from 4 on", (52, 68)),
+        (lambda n: n == 64, 64, "64 alone", (None, None)),
+    ],
+)
+def test_sizes_that_forward_refuses_in_words_are_not_said_to_be_accepted(
+    rule: Callable[[int], bool], asked: int, words: str, nearest: tuple[int | None, int | None]
+) -> None:
+    net = _Refuses(rule).eval()
+    graph = graph_of(net, (1, asked, 16))
+    height, width = accepted_sizes(graph, net, Fields(graph))
+    assert (height.words, height.nearest) == (words, nearest)
+    assert width.words == "every size from 1 on"

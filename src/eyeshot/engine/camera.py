@@ -16,14 +16,14 @@ from eyeshot.engine.forms import form_of
 from eyeshot.engine.heights import as_at
 from eyeshot.engine.holding import refuse_without_end
 from eyeshot.engine.lowering import lower
-from eyeshot.engine.misfits import channels_to_try, misfit, takes
+from eyeshot.engine.misfits import misfit, takes
 from eyeshot.engine.networks import Network, Traced, as_traced
 from eyeshot.engine.preparing import Preparation
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue, EyeshotError, Failure, Unsupported
+from eyeshot.frontends.trials import channels_to_try, runs_on_shapes
 from eyeshot.geometry import Region
 from eyeshot.graph import Graph
-from eyeshot.inspection.trials import runs_on_shapes
 from eyeshot.plan import ENDLESS
 
 _HEIGHT = (1 << 8) * 3 * 3 * 5 * 7

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
-
 from eyeshot.engine.networks import Traced
 from eyeshot.errors import BadValue, EyeshotError
 from eyeshot.findings.mismatches import Mismatch, Problem
 from eyeshot.findings.shapes import built_for, of_mismatch
 from eyeshot.findings.wording import branches
 from eyeshot.frontends.repair import trace
+from eyeshot.frontends.trials import nearest_taken
 from eyeshot.geometry.sizes import nearest_sizes
 from eyeshot.graph import Graph
-from eyeshot.inspection.trials import runs_on_shapes
-
-_MOST_GROWTH = 64
 
 
 def misfit(
@@ -48,9 +44,11 @@ def misfit(
         )
     told = f"{name} is {_by(shape[1:])}"
     if mismatches[0].problem is Problem.STOPPED:  # nothing is known of what lies behind
-        taken = _grown(traced, shape)
+        taken = nearest_taken(traced.module, shape)
+        if not taken:
+            return error
         told += f": {error.fact}"
-        cure = "give a larger image"
+        cure = ""
     else:
         finding = of_mismatch(graph, mismatches[0])
         taken = [size for size in nearest_sizes(graph) if takes(traced, (shape[0], *size))]
@@ -59,13 +57,6 @@ def misfit(
     if taken:
         cure = f"the nearest it takes: {' or '.join(map(_by, taken))}"
     return BadValue(told, cure=cure)
-
-
-def channels_to_try(module: nn.Module) -> tuple[int, ...]:
-    """What its convolutions take, each number once, in the order in which they were declared."""
-    kinds = nn.modules.conv._ConvNd
-    counts = (child.in_channels for child in module.modules() if isinstance(child, kinds))
-    return tuple(dict.fromkeys(counts))
 
 
 def _channels_wanted(graph: Graph, mismatch: Mismatch) -> int | None:
@@ -83,18 +74,6 @@ def takes(traced: Traced, shape: Sequence[int]) -> bool:
     except EyeshotError:
         return False
     return True
-
-
-def _grown(traced: Traced, shape: Sequence[int]) -> list[tuple[int, ...]]:
-    """A size grown along one axis, or else along all of them, as little as the network asks."""
-    channels, *size = shape
-    runs = runs_on_shapes(traced.module)
-    for axes in (*((axis,) for axis in range(len(size))), tuple(range(len(size)))):
-        for more in range(1, _MOST_GROWTH):
-            larger = tuple(n + more * (axis in axes) for axis, n in enumerate(size))
-            if runs((1, channels, *larger)):
-                return [larger]
-    return []
 
 
 def _by(size: Sequence[int]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from eyeshot.engine.signatures import signature
 from eyeshot.errors import BadValue
 from eyeshot.frontends.pt2 import Program, Signature
 from eyeshot.frontends.torch import checked_sizes, export, from_exported, training_layers
+from eyeshot.frontends.trials import axes_taken
 from eyeshot.graph import Graph
 from eyeshot.runs import Run
 
@@ -81,6 +83,11 @@ class Traced:
         # What is computed of weights alone is computed anew: it is part of no program.
         current = kept.with_weights(self._weights())
         return from_exported(current, training=training_layers(self.module))
+
+    @cached_property
+    def space(self) -> int | None:
+        """How many axes of space its input has; None where that cannot be told."""
+        return axes_taken(self.module)
 
     def _weights(self) -> dict[str, torch.Tensor]:
         """The tensors that the network's members hold now, under every name."""

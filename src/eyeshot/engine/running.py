@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,9 +16,6 @@ from eyeshot.engine.networks import Network, as_traced
 from eyeshot.engine.resuming import look_up
 from eyeshot.errors import BadValue
 from eyeshot.images import Sink, Source, open_sink, open_source
-
-_BY_AXES = re.compile(r"([123])d$")
-"""The name of a torch layer that slides over so many axes: Conv2d, MaxPool3d, BatchNorm1d."""
 
 
 def run(
@@ -109,8 +105,12 @@ def _carry_out(
 
 
 def opened(image: Any, net: Network, level: int = 0, layout: str | None = None) -> Source:
-    """The image as a source, with as many axes of space as the network's convolutions have."""
-    return open_source(image, level=level, layout=layout, space=_space(net))
+    """The image as a source, with as many axes of space as the network takes.
+
+    The network is asked before it is traced, since tracing takes an image of a known shape.
+    """
+    space = as_traced(net).space
+    return open_source(image, level=level, layout=layout, space=space)
 
 
 def parse_bytes(text: int | str | None) -> int | None:
@@ -180,25 +180,3 @@ def _shaped(job: Job, name: str, result: Any) -> Any:
 
 def _is_path(target: Any) -> bool:
     return isinstance(target, str | os.PathLike)
-
-
-def _space(net: Network) -> int | None:
-    """How many axes of space a network's layers slide over; None where no layer tells.
-
-    It is asked before the network is traced, since tracing takes an image of a known shape. The
-    first convolution tells; one called as a function, by its weight (C', C, …); then any layer.
-    """
-    module = as_traced(net).module
-    names = [
-        kind.__name__
-        for child in module.modules()
-        for kind in type(child).__mro__
-        if kind.__module__.startswith("torch.nn.")
-    ]
-    # A rank of three may be a scale for each channel, (C, 1, 1), and one of four (C, 1, 1, 1).
-    tensors = (*module.parameters(), *module.buffers())
-    rank = max((t.ndim for t in tensors if t.is_floating_point()), default=0)
-    by_weight = [f"weight{rank - 2}d"] if rank in (4, 5) else []
-    layers = [name for name in names if "Conv" in name] + by_weight + names
-    told = next(filter(None, map(_BY_AXES.search, layers)), None)
-    return int(told.group(1)) if told else None

@@ -132,6 +132,7 @@ class Walk:
         self._placeholders = {
             getattr(spec.arg, "name", ""): spec for spec in program.graph_signature.input_specs
         }
+        self._axes = _axes_of_inputs(program, self._placeholders)
         self._stored: Mapping[str, Any] = {**program.state_dict, **program.constants}
         for fx_node in program.graph.nodes:
             self._take(fx_node)
@@ -170,7 +171,9 @@ class Walk:
                 self.parameters.add(name)
             return Weight(name)
         shape = tuple(int(n) for n in fx_node.meta["val"].shape)
-        dims = tuple(range(2, len(shape)))
+        # A vector beside a picture has no positions.
+        dims: tuple[int | None, ...] = tuple(range(2, len(shape)))
+        dims = dims if len(dims) == self._axes else (None,) * self._axes
         node = Node(self._names.of_input(fx_node), "", "input", Kind.LOCAL, (), shape, dims)
         self.nodes[node.name] = node
         self.inputs.append(node.name)
@@ -267,6 +270,16 @@ class Walk:
                     f"{node.name} writes in place into a tensor that is also read through a view",
                     cure="write out of place there (x = x + y in place of x += y)",
                 )
+
+
+def _axes_of_inputs(program: ExportedProgram | Program, specs: Mapping[str, Any]) -> int:
+    """How many axes of space the input with the most of them has."""
+    ranks = [
+        len(one.meta["val"].shape)
+        for one in program.graph.nodes
+        if one.op == "placeholder" and specs[one.name].kind == InputKind.USER_INPUT
+    ]
+    return max(0, max(ranks, default=0) - 2)
 
 
 def _unsupported(site: Site, reason: str) -> Described:

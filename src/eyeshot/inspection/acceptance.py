@@ -2,7 +2,8 @@
 
 A size is tried on the axis maps where they tell the extent for every size. Some operators hold
 numbers that belong to the size that was traced (a reshape, a crop to a skip's size): there the
-network itself is run at the size in question, on tensors that have shapes and no memory.
+network itself is run at the size in question, on tensors that have shapes and no memory. What the
+maps say is held against the network at a few sizes, since a ``forward`` may refuse sizes in words.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from eyeshot.inspection.trials import Trial, runner
 
 _LARGEST_STEP = 512
 _MOST_RUNS = 32
+_USUAL_STEPS = (*range(2, 17), 20, 24, 28, 32, 40, 48, 56, 64, 96, 112, 128, 224)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,26 +104,53 @@ def _step(graph: Graph, fields: Fields, axis: int) -> int:
 
 
 def _survey(trial: Trial, step: int) -> AcceptedSizes:
-    """Try the neighbours, then find the smallest."""
+    """What the maps say, unless the network itself says something else."""
+    answer = _by_trials(trial, step)
+    below, above = answer.nearest
+    looked_at = {trial.asked + 1, trial.asked + (answer.step or 1), 4 * trial.asked}
+    looked_at |= {n for n in (below, above, answer.smallest, answer.largest) if n is not None}
+    return answer if trial.agrees(looked_at) else _by_trials(trial, step)
+
+
+def _by_trials(trial: Trial, step: int) -> AcceptedSizes:
+    """Try the neighbours, then find the smallest and, where there is one, the largest."""
     asked = trial.asked
-    divisors = [d for d in range(1, step + 1) if step % d == 0]
-    apart = next((d for d in divisors if trial.accepts(asked + d)), None)
-    if apart is None or not trial.accepts(asked + 3 * step + apart):
+    apart = _apart(trial, step)
+    if apart is None:
         return _only_a_range(trial, step)
     others = apart if not trial.ran else min(apart, _MOST_RUNS)
     remainders = sorted({(asked + k) % apart for k in range(others) if trial.accepts(asked + k)})
-    smallest = _smallest(trial, apart)
+    smallest, largest = _smallest(trial, apart), _largest(trial, apart)
+    end = "on" if largest is None else f"to {largest}"
     if apart == 1:
-        words = f"every size from {smallest} on"
+        words = f"every size from {smallest} {end}"
     elif remainders == [0]:
-        words = f"multiples of {apart} from {smallest} on"
+        words = f"multiples of {apart} from {smallest} {end}"
     else:
         listed = " or ".join(str(one) for one in remainders)
-        words = f"sizes that leave {listed} when divided by {apart}, from {smallest} on"
+        words = f"sizes that leave {listed} when divided by {apart}, from {smallest} {end}"
     below = (n for n in range(asked - 1, asked - others - 1, -1) if trial.accepts(n))
     above = (n for n in range(asked + 1, asked + others) if trial.accepts(n))
-    nearest = next(below, None), next(above, asked + apart)
-    return _answer(trial, words, apart, (smallest, None), nearest)
+    next_above = asked + apart if largest is None or asked < largest else None
+    nearest = next(below, None), next(above, next_above)
+    return _answer(trial, words, apart, (smallest, largest), nearest)
+
+
+def _apart(trial: Trial, step: int) -> int | None:
+    """The smallest distance at which sizes are accepted again and again; None where there is none.
+
+    It divides the product of the strides, where the maps are right. A network that refuses sizes
+    in words has its own distance.
+    """
+    asked = trial.asked
+    divisors = [d for d in range(1, step + 1) if step % d == 0]
+    for one in divisors:
+        if trial.accepts(asked + one):
+            if trial.accepts(asked + 3 * step + one):
+                return one
+            break
+    usual = _USUAL_STEPS if trial.ran else ()
+    return next((d for d in usual if all(trial.accepts(asked + k * d) for k in (1, 2, 3))), None)
 
 
 def _smallest(trial: Trial, apart: int) -> int:
@@ -135,6 +164,22 @@ def _smallest(trial: Trial, apart: int) -> int:
         else:
             low = middle + 1
     return rest + low * apart
+
+
+def _largest(trial: Trial, apart: int) -> int | None:
+    """Among asked + k * apart, the largest accepted; None where four times the size is, too."""
+    asked = trial.asked
+    beyond = 3 * asked // apart + 1
+    if trial.accepts(asked + beyond * apart):
+        return None
+    within = 0
+    while beyond - within > 1:
+        middle = (within + beyond) // 2
+        if trial.accepts(asked + middle * apart):
+            within = middle
+        else:
+            beyond = middle
+    return asked + within * apart
 
 
 def _only_a_range(trial: Trial, step: int) -> AcceptedSizes:
@@ -167,6 +212,13 @@ def _answer(
     ends: tuple[int, int | None],
     nearest: tuple[int | None, int | None],
 ) -> AcceptedSizes:
-    how = "the network run on shapes alone" if trial.ran else "the axis maps"
+    how = "the axis maps"
+    if trial.believed is not False and trial.ran < len(trial.answers):
+        how = "the axis maps, and the network run on shapes alone"
+    elif trial.ran:
+        how = "the network run on shapes alone"
+        how += (
+            "" if trial.believed is False or trial.ran >= len(trial.answers) else ", and its maps"
+        )
     tried = len(trial.answers)
     return AcceptedSizes(trial.axis, trial.asked, words, step, *ends, nearest, tried, how)

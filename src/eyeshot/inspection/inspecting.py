@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import cast
 
@@ -13,6 +12,7 @@ from eyeshot.errors import BadValue
 from eyeshot.findings import Mismatch, find
 from eyeshot.frontends.repair import trace
 from eyeshot.frontends.torch import graph_of
+from eyeshot.frontends.trials import axes_by_layers, axes_taken, runs_on_shapes
 from eyeshot.geometry import Fields
 from eyeshot.graph import Graph
 from eyeshot.inspection.acceptance import accepted_sizes
@@ -106,7 +106,7 @@ def checked_sizes(net: nn.Module, size: Size) -> tuple[tuple[int, ...], ...]:
     one = bool(size) and isinstance(size[0], int)
     listed = [cast("Sequence[int]", size)] if one else cast("Sequence[Sequence[int]]", size)
     sizes = tuple(tuple(int(n) for n in each) for each in listed)
-    axes = _spatial_axes(net)
+    axes = axes_by_layers(net)
     for each in sizes or ((),):
         written = "x".join(str(n) for n in each)
         if not each or min(each) < 1:
@@ -114,16 +114,18 @@ def checked_sizes(net: nn.Module, size: Size) -> tuple[tuple[int, ...], ...]:
             raise BadValue(f"size {written or 'of nothing'}", cure=cure)
         if max(each) > _LARGEST_AXIS:
             raise BadValue(f"size {written}", cure=f"use at most {_LARGEST_AXIS:,} along an axis")
-        if axes is not None and len(each) != axes + 1:
-            cure = f"this network takes {_AXES[axes]}, such as {_EXAMPLE[axes]}"
-            raise BadValue(f"size {written} has {len(each)} numbers", cure=cure)
+    if axes is not None and any(len(each) != axes + 1 for each in sizes):
+        _check_ranks(net, sizes)
     return sizes
 
 
-def _spatial_axes(net: nn.Module) -> int | None:
-    """How many spatial axes the first convolution or pool has; None where there is neither."""
-    for module in net.modules():
-        found = re.search(r"(?:Conv|ConvTranspose|Pool)([123])d$", type(module).__name__)
-        if found:
-            return int(found[1])
-    return None
+def _check_ranks(net: nn.Module, sizes: tuple[tuple[int, ...], ...]) -> None:
+    """Refuse sizes of other axes than the layers' names say, unless the network takes them."""
+    if runs_on_shapes(net, batched=True)(*((1, *each) for each in sizes)):
+        return
+    axes = axes_taken(net)
+    for each in sizes:
+        if axes is not None and len(each) != axes + 1:
+            written = "x".join(str(n) for n in each)
+            cure = f"this network takes {_AXES[axes]}, such as {_EXAMPLE[axes]}"
+            raise BadValue(f"size {written} has {len(each)} numbers", cure=cure)

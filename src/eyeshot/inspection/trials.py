@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-import torch
 from torch import nn
 
+from eyeshot.frontends.trials import runs_on_shapes
 from eyeshot.geometry.sizes import certainly_takes
 from eyeshot.graph import Graph
 
@@ -18,7 +17,16 @@ class Trial:
     """Tries sizes along one axis, each once.
 
     What the maps refuse first is tried on the network too: one that pads where it must is traced
-    without its padding where it need not, and then its maps are not believed.
+    without its padding where it need not, and then its maps are not believed. Nor are they where
+    ``forward`` refuses in words what its layers could take (:meth:`agrees`).
+
+    Attributes:
+        graph: the network at the size traced.
+        axis: along which sizes are tried.
+        run: runs the network with so many positions there; None for an exported program.
+        answers: what was found of each size.
+        ran: how many sizes the network itself was run at.
+        believed: whether the maps are; None where nothing has been said against them.
     """
 
     graph: Graph
@@ -45,6 +53,21 @@ class Trial:
             self.answers[n] = told
         return self.answers[n]
 
+    def agrees(self, sizes: Iterable[int]) -> bool:
+        """Whether the network itself takes just those of these sizes that the maps accept.
+
+        If it does not, the maps are not believed from then on, and nothing is known.
+        """
+        if self.run is None or self.believed is False or not self.run(self.asked):
+            return True
+        for n in sorted(set(sizes)):
+            self.ran += 1
+            if n > 0 and self.run(n) != self.accepts(n):
+                self.believed = False
+                self.answers.clear()
+                return False
+        return True
+
     def _by_maps(self, n: int) -> bool | None:
         if self.believed is False:
             return None
@@ -62,22 +85,3 @@ def runner(graph: Graph, net: nn.Module | None, axis: int) -> Callable[[int], bo
     place = graph.nodes[graph.inputs[0]].dims[axis] or 0
     runs = runs_on_shapes(net)
     return lambda n: runs([n if dim == place else extent for dim, extent in enumerate(shape)])
-
-
-def runs_on_shapes(net: nn.Module) -> Callable[[Sequence[int]], bool]:
-    """Whether the network runs on an input of some shape (N, C, …), tried without memory."""
-    tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
-    bare = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
-    like = next((p for p in net.parameters() if p.is_floating_point()), torch.empty(0))
-
-    def run(shape: Sequence[int]) -> bool:
-        with torch.no_grad(), torch.device("meta"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it was warned of when the network was traced
-            try:
-                tried = torch.empty(tuple(shape), dtype=like.dtype)
-                torch.func.functional_call(net, bare, (tried,))
-            except Exception:  # a stranger's code, which says in its own way what it does not take
-                return False
-        return True
-
-    return run

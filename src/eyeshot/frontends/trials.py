@@ -1,0 +1,156 @@
+"""A network asked what it takes: run on tensors that have shapes and no memory.
+
+What a network accepts is written in its ``forward``, not in the names of its layers: it may refuse
+sizes in words, or put an axis in front of a picture and slide over it in three dimensions.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from itertools import product
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+Size = tuple[int, ...]
+
+_BY_AXES = re.compile(r"([123])d$")
+"""The name of a torch layer that slides over so many axes: Conv2d, MaxPool3d, BatchNorm1d."""
+_WINDOW = re.compile(r"_?(?:conv|conv_transpose|\w*_pool)([123])d(?:_with_indices)?$")
+_USUAL_SIDES = (64, 224)
+_MOST_GROWTH = 64
+_MOST_RUNS = 160
+
+
+class Unbatched(Exception):
+    """A window slides over a tensor without a batch: the batch was taken for channels."""
+
+
+class _Batched(TorchFunctionMode):
+    """Refuses what torch allows: ``conv2d`` of (C, H, W), which would be a batch of C signals."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Look at the rank of what a convolution or pool is given, and make the call."""
+        window = _WINDOW.match(getattr(func, "__name__", ""))
+        given = args[0] if args else (kwargs or {}).get("input")
+        if window and isinstance(given, torch.Tensor) and given.ndim < int(window[1]) + 2:
+            raise Unbatched(f"{func.__name__} of {given.ndim} axes")
+        return func(*args, **(kwargs or {}))
+
+
+def failure_on_shapes(net: nn.Module, *, batched: bool = False) -> Callable[..., Exception | None]:
+    """What the network raises on inputs of some shapes (N, C, …), or None where it runs.
+
+    Args:
+        net: the network.
+        batched: windows over tensors without a batch are failures too.
+    """
+    tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    bare = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
+    like = next((p for p in net.parameters() if p.is_floating_point()), torch.empty(0))
+
+    def fails(*shapes: Sequence[int]) -> Exception | None:
+        with torch.no_grad(), torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it was warned of when the network was traced
+            try:
+                tried = tuple(torch.empty(tuple(shape), dtype=like.dtype) for shape in shapes)
+                with _Batched() if batched else nullcontext():
+                    torch.func.functional_call(net, bare, tried)
+            except Exception as error:  # a stranger's code, which refuses in its own way
+                return error
+        return None
+
+    return fails
+
+
+def runs_on_shapes(net: nn.Module, *, batched: bool = False) -> Callable[..., bool]:
+    """Whether the network runs on inputs of some shapes; as :func:`failure_on_shapes`."""
+    fails = failure_on_shapes(net, batched=batched)
+    return lambda *shapes: fails(*shapes) is None
+
+
+def nearest_taken(net: nn.Module, shape: Sequence[int]) -> list[Size]:
+    """Sizes near (C, *size) at which the network runs: one below, one above, where there are any.
+
+    Sizes rounded to a common step are tried, an axis grown by itself, and the usual squares.
+    """
+    runs, (channels, *size) = runs_on_shapes(net), shape
+    steps = range(1, _MOST_GROWTH + 1)
+    around = len(size)
+    below = {tuple(n // step * step for n in size) for step in steps}
+    above = {tuple(-(-n // step) * step for n in size) for step in steps}
+    above |= {tuple(n + more for n in size) for more in steps}
+    above |= {
+        tuple(n + more * (axis == grown) for axis, n in enumerate(size))
+        for grown, more in product(range(around), steps)
+    }
+    squares = {(side,) * around for side in (32, 64, 96, 128, 160, 192, 224, 256, 299, 384, 512)}
+    above |= {one for one in squares if all(a >= n for a, n in zip(one, size, strict=True))}
+    below |= {one for one in squares if all(a <= n for a, n in zip(one, size, strict=True))}
+    found = []
+    for sizes in (below, above):
+        near = sorted((one for one in sizes - {tuple(size)} if min(one) > 0), key=_from(size))
+        taken = next((one for one in near[:_MOST_RUNS] if runs((1, channels, *one))), None)
+        found += [taken] if taken else []
+    return found
+
+
+def _from(size: Sequence[int]) -> Callable[[Size], tuple[int, int]]:
+    """How far a size is from another: the largest change along an axis, then all together."""
+
+    def far(other: Size) -> tuple[int, int]:
+        changes = [abs(a - b) for a, b in zip(other, size, strict=True)]
+        return max(changes), sum(changes)
+
+    return far
+
+
+def channels_to_try(module: nn.Module) -> tuple[int, ...]:
+    """What its convolutions take, each number once, in the order in which they were declared."""
+    kinds = nn.modules.conv._ConvNd
+    counts = (child.in_channels for child in module.modules() if isinstance(child, kinds))
+    return tuple(dict.fromkeys(counts))
+
+
+def axes_by_layers(net: nn.Module) -> int | None:
+    """How many axes of space a network's layers slide over; None where no layer tells.
+
+    The first convolution tells; one called as a function, by its weight (C', C, …); then any layer.
+    """
+    names = [
+        kind.__name__
+        for child in net.modules()
+        for kind in type(child).__mro__
+        if kind.__module__.startswith("torch.nn.")
+    ]
+    # A rank of three may be a scale for each channel, (C, 1, 1), and one of four (C, 1, 1, 1).
+    tensors = (*net.parameters(), *net.buffers())
+    rank = max((t.ndim for t in tensors if t.is_floating_point()), default=0)
+    by_weight = [f"weight{rank - 2}d"] if rank in (4, 5) else []
+    layers = [name for name in names if "Conv" in name] + by_weight + names
+    named = next(filter(None, map(_BY_AXES.search, layers)), None)
+    return int(named.group(1)) if named else None
+
+
+def axes_taken(net: nn.Module) -> int | None:
+    """How many axes of space the network's input has, asked of the network itself.
+
+    The layers' names say what to try first; where the network runs at no size that is tried, they
+    are believed. None where no layer tells.
+    """
+    first = axes_by_layers(net)
+    if first is None:
+        return None
+    runs = runs_on_shapes(net, batched=True)
+    counts = tuple(dict.fromkeys((*channels_to_try(net)[:2], 1, 3)))
+    for axes in dict.fromkeys((first, 2, 1, 3)):
+        if any(runs((1, c, *(side,) * axes)) for side in _USUAL_SIDES for c in counts):
+            return axes
+    return first
