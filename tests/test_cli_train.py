@@ -123,6 +123,100 @@ def test_evaluate_on_other_pictures(
     assert json.loads(capsys.readouterr().out)["count"] == 2
 
 
+def test_evaluate_judges_every_picture_of_a_lawful_folder(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One picture of a class, none of another, colour for a run in grey: all lawful."""
+    draw(tmp_path / "one" / "upright" / "0.png", "upright")
+    assert main(["evaluate", str(run), "--data", str(tmp_path / "one"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["count"], [line["count"] for line in found["per_class"]]) == (1, [0, 1])
+    assert any("no picture of lying is among them" in note for note in found["notes"])
+    for kind in ("lying", "upright"):
+        for number in range(15):
+            draw(tmp_path / "thirty" / kind / f"{number}.png", kind)
+            path = tmp_path / "thirty" / kind / f"{number}.png"
+            Image.open(path).convert("RGB").resize((20, 20)).save(path)
+    assert main(["evaluate", str(run), "--data", str(tmp_path / "thirty"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["count"], found["accuracy"] > 0.9) == (30, True)
+    assert any("were made grey" in note for note in found["notes"])
+
+
+def test_evaluate_and_report_say_and_take_the_part(
+    run: Path, bars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(run), "--data", str(bars), "--part", "train", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["count"] == 80
+    assert found["notes"][-1].startswith("80 of these 80 pictures were learned from")
+    page = tmp_path / "page.html"
+    command = ["report", str(run), "--data", str(bars), "--part", "train", "-o", str(page)]
+    assert main(command) == 0
+    text = page.read_text()
+    assert "of 80 held-out pictures right" in text
+    assert "pictures to learn from" not in text
+    capsys.readouterr()
+    assert "part is 'dev'" in told(capsys, ["evaluate", str(run), "--part", "dev"], 2)
+
+
+def test_check_of_a_class_folder_lists_problems_and_notes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in ("lying", "upright"):
+        for number in range(5):
+            draw(tmp_path / "set" / kind / f"{number}.png", kind)
+    assert main(["train", str(tmp_path / "set"), "--check"]) == 0
+    output = capsys.readouterr()
+    assert "one in 5 of each class was set aside" in output.err
+    assert output.err.endswith(": nothing is wrong with it\n")
+    bad = [tmp_path / "set" / "lying" / f"{number}.png" for number in (1, 3)]
+    for path in bad:
+        path.write_bytes(b"")
+    assert main(["train", str(tmp_path / "set"), "--check"]) == 2
+    output = capsys.readouterr()
+    assert [line.split(": ")[0] for line in output.out.splitlines()] == [str(p) for p in bad]
+    assert output.err.endswith("2 problems\n")
+    out = tmp_path / "run"
+    command = ["train", str(tmp_path / "set"), "--skip-damaged", *QUICK, "-o", str(out)]
+    assert main([*command, "--epochs", "1"]) == 0
+    assert "2 of 10 cannot be read and were left out" in capsys.readouterr().err
+    assert main(["evaluate", str(out)]) == 0  # the run knows that it leaves them out
+    assert "have changed" not in capsys.readouterr().err
+
+
+def test_train_prints_what_the_loader_noted_of_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in ("train", "test"):
+        for kind in ("lying", "upright"):
+            draw(tmp_path / "set" / part / kind / "0.png", kind)
+    copy = tmp_path / "set" / "train" / "lying" / "0.png"
+    (tmp_path / "set" / "test" / "lying" / "0.png").write_bytes(copy.read_bytes())
+    command = ["train", str(tmp_path / "set"), *QUICK, "--epochs", "1", "-o", str(tmp_path / "run")]
+    assert main(command) == 0
+    assert "1 held-out pictures are training pictures too" in capsys.readouterr().err
+
+
+def test_predict_answers_nine_of_ten_and_names_the_tenth(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = [tmp_path / f"{number}.png" for number in range(10)]
+    for path in pictures:
+        draw(path, "upright")
+    pictures[4].write_bytes(b"no picture")
+    assert main(["predict", str(run), *map(str, pictures)]) == 2
+    output = capsys.readouterr()
+    assert len(output.out.splitlines()) == 9
+    assert [line for line in output.err.splitlines() if line.startswith("eyeshot: ")] == [
+        f"eyeshot: {pictures[4]}: not a picture of a kind that Eyeshot reads; "
+        "use PNG, JPEG, TIFF, BMP, WebP, .npy or Zarr"
+    ]
+    assert main(["predict", str(run), *map(str, pictures), "--json"]) == 2
+    entries = json.loads(capsys.readouterr().out)
+    assert ["error" in entry for entry in entries] == [path == pictures[4] for path in pictures]
+
+
 def test_predict(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     draw(tmp_path / "a.png", "upright")
     draw(tmp_path / "b.png", "lying")

@@ -266,7 +266,10 @@ def test_one_line_names_the_file(flat: Path, spoil: Spoil, words: str) -> None:
         assert problem.cure
     with pytest.raises(BadFile) as caught:
         data.load_pairs(flat)
-    assert str(caught.value) == str(problems[0])
+    line = str(caught.value)
+    assert all(f"{problem.path}: {problem.message}" in line for problem in problems[:4])
+    assert ("--skip-damaged" in line) == all(problem.unreadable for problem in problems)
+    assert ("--check" in line) == (len(problems) > 1)
 
 
 def test_a_sound_folder_has_no_problems(flat: Path) -> None:

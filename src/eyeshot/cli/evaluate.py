@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from eyeshot.cli.output import console, notes, print_json
+from eyeshot.cli.training_options import JudgedFolder, JudgedPart, SkipDamaged
 
 if TYPE_CHECKING:
     from eyeshot.evaluation import Evaluation, MaskEvaluation, RestorationEvaluation
@@ -20,6 +21,8 @@ _EPILOG = """
 eyeshot evaluate runs/digits-digit_cnn-seed0
 
 eyeshot evaluate runs/digits-digit_cnn-seed0 --data ~/mnist --json
+
+eyeshot evaluate runs/photos-digit_cnn-seed0 --data other-photos/ --part val
 
 eyeshot evaluate runs/cells-unet-seed0
 
@@ -34,10 +37,9 @@ def register(app: typer.Typer) -> None:
 
 def evaluate_run(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")],
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Test on this folder, not where the run's own data was."),
-    ] = None,
+    data: JudgedFolder = None,
+    part: JudgedPart = None,
+    skip_damaged: SkipDamaged = False,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Judge a trained network by what it has not learned from.
@@ -47,7 +49,7 @@ def evaluate_run(
     """
     from eyeshot.evaluation import Evaluation, MaskEvaluation, evaluate
 
-    evaluation = evaluate(run, data)
+    evaluation = evaluate(run, data, part=part, skip_damaged=skip_damaged)
     if json:
         print_json(evaluation.to_json())
         return

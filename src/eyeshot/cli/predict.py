@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from eyeshot.cli.output import notes, print_json
+from eyeshot.errors import UserError
+
+if TYPE_CHECKING:
+    from eyeshot.evaluation import Prediction
 
 _EPILOG = """
 [b]Examples[/b]
@@ -29,15 +33,39 @@ def predict_images(
     top: Annotated[int, typer.Option(help="How many classes to tell for each.")] = 3,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Say what each picture shows, and what was done to it before the network saw it."""
+    """Say what each picture shows, and what was done to it before the network saw it.
+
+    A picture that cannot be used is named on standard error, and the others are answered; the exit
+    code is then 2. With --json its entry holds "error" in place of "top".
+    """
+    from eyeshot import runs
     from eyeshot.evaluation import predict
 
-    predictions = predict(run, images, top)
+    loaded = runs.load(run)
+    answers: list[dict[str, Any]] = []
+    failed: list[UserError] = []
+    for image in images:
+        try:
+            (prediction,) = predict(loaded, [image], top)
+        except UserError as error:
+            if len(images) == 1 or str(image) not in error.fact:
+                raise  # nothing to do with one picture among others
+            failed.append(error)
+            answers.append({"image": str(image), "error": str(error)})
+            continue
+        answers.append(prediction.to_json())
+        if not json:
+            _tell(prediction)
     if json:
-        print_json([prediction.to_json() for prediction in predictions])
-        return
-    for prediction in predictions:
-        for note in prediction.notes:
-            notes.print(f"{prediction.name}: {note}", soft_wrap=True, markup=False)
-        ranked = "  ".join(f"{name} {share:.1%}" for name, share in prediction.classes)
-        print(f"{prediction.name}: {ranked}")
+        print_json(answers)
+    for one in failed:
+        notes.print(f"eyeshot: {one}", soft_wrap=True, markup=False)
+    if failed:
+        raise typer.Exit(2)
+
+
+def _tell(prediction: Prediction) -> None:
+    for note in prediction.notes:
+        notes.print(f"{prediction.name}: {note}", soft_wrap=True, markup=False)
+    ranked = "  ".join(f"{name} {share:.1%}" for name, share in prediction.classes)
+    print(f"{prediction.name}: {ranked}")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from eyeshot.cli.training_options import JudgedFolder, JudgedPart, SkipDamaged
+
 _EPILOG = """
 [b]Examples[/b]
 
@@ -29,10 +31,9 @@ def report_run(
         Path | None,
         typer.Option("-o", "--output", help="The page; else report.html in the run folder."),
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Judge it by this folder, not by what it was trained on."),
-    ] = None,
+    data: JudgedFolder = None,
+    part: JudgedPart = None,
+    skip_damaged: SkipDamaged = False,
 ) -> None:
     """Write one page: learning curves, mistakes, and what the network sees of a picture."""
     from eyeshot import runs
@@ -41,4 +42,5 @@ def report_run(
 
     loaded = runs.load(run)
     look_up = load_test_data if loaded.config.task == "classify" else load_test_pairs
-    print(write_report(loaded, output, data=None if data is None else look_up(loaded, data)))
+    judged = look_up(loaded, data, part=part, skip_damaged=skip_damaged)
+    print(write_report(loaded, output, data=judged))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -14,6 +15,7 @@ from eyeshot.cli.training_options import parse_size, parse_weights
 from eyeshot.errors import BadValue
 
 if TYPE_CHECKING:
+    from eyeshot.data.problem import Checked
     from eyeshot.runs import Run
     from eyeshot.training import TerminalProgress
 
@@ -44,6 +46,7 @@ on with the same command and --resume, and gives the same weights to the bit.
 _NETWORK = ("width", "base", "depth", "up", "norm", "padding")
 _PASSED_ON = (
     *("task", "model", "out", "resume", "force", "checkpoint_seconds", "validation"),
+    "skip_damaged",
     *("epochs", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "shift", "steps"),
     *("augment", "loss", "seed", "device", "devices", "precision"),
 )
@@ -76,6 +79,7 @@ def train_network(
     label_smoothing: options.Smoothing = None,
     shift: options.Shift = None,
     check: options.Check = False,
+    skip_damaged: options.SkipDamaged = False,
     crop: options.Crop = None,
     validation: options.Validation = None,
     steps: options.Steps = None,
@@ -119,28 +123,45 @@ def train_network(
 
 
 def _check(said: dict[str, Any]) -> None:
-    """Print every problem of a folder of pairs, and end with 2 if there is any."""
-    if said["task"] not in ("segment", "restore"):
-        raise BadValue(
-            f"--check is for folders of pairs, and the task is {said['task'] or 'classify'}",
-            cure="add --task segment or --task restore",
-        )
-    from eyeshot.data.pairs import check_pairs
+    """Print every problem of a folder and what is noted of it; end with 2 if there is a problem."""
     from eyeshot.findings.wording import counted
 
-    source, task = said["source"], said["task"]
-    problems = check_pairs(source, task=task, validation=said["validation"])
+    source = said["source"]
+    checked = _look(said)
     if said["json"]:
         found = [
-            {"path": str(one.path), "message": one.message, "cure": one.cure} for one in problems
+            {"path": str(one.path), "message": one.message, "cure": one.cure}
+            for one in checked.problems
         ]
-        print_json({"folder": source, "problems": found})
-    for problem in problems if not said["json"] else ():
+        print_json({"folder": source, "problems": found, "notes": list(checked.notes)})
+    for problem in checked.problems if not said["json"] else ():
         console.print(str(problem), soft_wrap=True, markup=False)
+    for note in checked.notes:
+        notes.print(note, soft_wrap=True, markup=False)
+    problems = checked.problems
     if problems:
         notes.print(f"{source}: {counted(len(problems), 'problem')}", soft_wrap=True, markup=False)
         raise typer.Exit(2)
     notes.print(f"{source}: nothing is wrong with it", soft_wrap=True, markup=False)
+
+
+def _look(said: dict[str, Any]) -> Checked:
+    """What the folder of ``source`` holds."""
+    from eyeshot.data import SOURCES
+    from eyeshot.data.folder import check_folder
+    from eyeshot.data.pairs.loading import inspect_pairs
+    from eyeshot.data.progress import TerminalProgress
+    from eyeshot.training.options import choose_task
+
+    source, skip = said["source"], said["skip_damaged"]
+    if source in SOURCES:
+        raise BadValue(f"--check is for folders, and {source} is a set of its own", cure="train it")
+    task = choose_task(source, said["task"])
+    if task != "classify":
+        return inspect_pairs(source, task=task, validation=said["validation"], skip_damaged=skip)
+    size = None if said["size"] is None else parse_size(said["size"])
+    progress = TerminalProgress()
+    return check_folder(Path(source), size=size, seed=0, progress=progress, skip_damaged=skip)
 
 
 def _tell(run: Run, progress: TerminalProgress, json: bool) -> None:

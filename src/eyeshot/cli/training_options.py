@@ -122,6 +122,24 @@ Loss = Annotated[
     str | None, typer.Option(metavar="l1|mse", help="Of --task restore.", rich_help_panel=_PAIRS)
 ]
 
+SkipDamaged = Annotated[
+    bool,
+    typer.Option("--skip-damaged", help="Leave out files that cannot be read, and name them."),
+]
+JudgedFolder = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Test on this folder; default: what the run's own data set aside."
+    ),
+]
+JudgedPart = Annotated[
+    str | None,
+    typer.Option(
+        metavar="train|val|test|all",
+        help="Which part of a folder with parts is judged; default: test, or else val.",
+    ),
+]
+
 Model = Annotated[
     str | None,
     typer.Option(

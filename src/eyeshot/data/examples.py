@@ -195,6 +195,7 @@ class Data:
         std: their standard deviation, for each channel, never 0.
         validation: a second held-out part, where the source has one.
         notes: what was decided on the way, a sentence each.
+        marks: of the training pictures of a folder, what tells each from any other.
     """
 
     name: str
@@ -207,3 +208,4 @@ class Data:
     std: tuple[float, ...]
     validation: Examples | None = None
     notes: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()

@@ -1,51 +1,192 @@
-"""A folder of classes as a set to train on."""
+"""A folder of classes as a set to train on, a set to judge by, or a list of what is wrong."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
 from eyeshot.data.examples import Data, Examples
+from eyeshot.data.problem import Checked, as_problem, raise_problems, skipped_note
 from eyeshot.data.progress import Progress
 from eyeshot.data.statistics import describe_counts
-from eyeshot.data.survey import Survey
-from eyeshot.data.tree import Part, find_files
+from eyeshot.data.survey import Labelled, Survey
+from eyeshot.data.tree import Tree, find_files, find_judged
+from eyeshot.errors import BadFile
 
 
 def load_folder(
-    folder: Path, *, size: tuple[int, int] | None, seed: int, budget: int, progress: Progress
+    folder: Path,
+    *,
+    size: tuple[int, int] | None,
+    seed: int,
+    budget: int,
+    progress: Progress,
+    skip_damaged: bool = False,
 ) -> Data:
     """The set in ``folder``, held in memory where it takes no more than ``budget`` bytes.
 
     Raises:
-        BadFile: see :func:`eyeshot.data.tree.find_files`; or a picture cannot be read, or two
-            differ in size and no ``size`` was asked for.
+        BadFile: see :func:`eyeshot.data.tree.find_files`; or pictures cannot be read and
+            ``skip_damaged`` is not set, or two differ in size and no ``size`` was asked for.
     """
     tree = find_files(folder, seed)
-    files = [path for path, _ in tree.train + tree.test + tree.validation]
-    survey = Survey(files, len(tree.train), size, budget)
+    survey = Survey(_all_of(tree), len(tree.train), size, budget)
     survey.run(progress)
-    train = _examples(survey, 0, tree.train)
-    test = _examples(survey, len(train), tree.test)
-    validation = None
-    if tree.validation:
-        validation = _examples(survey, len(train) + len(test), tree.validation)
+    skipped = _settle(survey, tree, skip_damaged)
+    test, validation = _held_out(survey, tree)
+    train = _examples(survey, tree, survey.readable[0])
     mean, std = describe_counts(survey.counts)
+    marks = tuple(survey.marks[number] for number in survey.readable[0])
     return Data(
         name=str(folder),
         train=train,
-        test=test,
+        test=_examples(survey, tree, test),
         classes=tree.classes,
         channels=survey.channels,
         size=survey.size,
         mean=mean,
         std=std,
-        validation=validation,
-        notes=(*tree.notes, *survey.notes()),
+        validation=_examples(survey, tree, validation) if tree.validation else None,
+        notes=(*tree.notes, *skipped, *survey.notes()),
+        marks=marks,
     )
 
 
-def _examples(survey: Survey, start: int, part: Part) -> Examples:
-    labels = torch.tensor([label for _, label in part], dtype=torch.int64)
-    return Examples(survey.pictures(start, start + len(part)), labels)
+class Known(Protocol):
+    """What a network takes and knows: a run's configuration has it all."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, in the order of its scores."""
+
+    @property
+    def channels(self) -> int:
+        """1 or 3."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Of a channel."""
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Of a channel."""
+
+    @property
+    def learned_from(self) -> frozenset[str]:
+        """The marks of the pictures that it learned from; none where nobody kept them."""
+
+
+def load_judged_folder(
+    folder: Path,
+    known: Known,
+    *,
+    part: str | None,
+    budget: int,
+    progress: Progress,
+    skip_damaged: bool = False,
+) -> Data:
+    """All pictures in ``folder`` to judge a network by, brought to its classes, size and channels.
+
+    Nothing is to be learned from them: ``train`` is empty.
+
+    Args:
+        folder: of classes, any of which may be absent or have a single picture.
+        known: what the network knows.
+        part: of a folder with parts, ``"train"``, ``"val"``, ``"test"`` or ``"all"``; None for
+            ``test``, or else ``val``.
+        budget: bytes of pictures that may be held in memory.
+        progress: called with (what, done, total).
+        skip_damaged: leave out what cannot be read.
+
+    Raises:
+        BadFile: see :func:`eyeshot.data.tree.find_judged`; or pictures cannot be read.
+        BadValue: there is no such part.
+    """
+    tree = find_judged(folder, known.classes, part)
+    survey = Survey(tree.test, 0, known.size, budget, known.channels)
+    survey.run(progress)
+    skipped = _settle(survey, tree, skip_damaged)
+    _, numbers = survey.readable
+    learned = sum(survey.marks[number] in known.learned_from for number in numbers)
+    notes = [*tree.notes, *skipped, *survey.notes()]
+    if learned:
+        notes.append(
+            f"{learned} of these {len(numbers)} pictures were learned from: the figures are "
+            "better than new pictures would give"
+        )
+    nothing = torch.empty((0, known.channels, *known.size), dtype=torch.uint8)
+    return Data(
+        name=str(folder),
+        train=Examples.hold(nothing, torch.empty(0, dtype=torch.int64)),
+        test=_examples(survey, tree, numbers),
+        classes=known.classes,
+        channels=known.channels,
+        size=known.size,
+        mean=known.mean,
+        std=known.std,
+        notes=tuple(notes),
+    )
+
+
+def check_folder(
+    folder: Path,
+    *,
+    size: tuple[int, int] | None,
+    seed: int,
+    progress: Progress,
+    skip_damaged: bool = False,
+) -> Checked:
+    """Everything that would keep :func:`load_folder` from loading ``folder``, and what it notes."""
+    try:
+        tree = find_files(folder, seed)
+        survey = Survey(_all_of(tree), len(tree.train), size, 0)
+        survey.run(progress)
+        skipped = _settle(survey, tree, skip_damaged) if skip_damaged else ()
+    except BadFile as error:
+        return Checked((as_problem(error, folder),))
+    left = [one for one in survey.problems if not (skip_damaged and one.unreadable)]
+    return Checked(tuple(left), (*tree.notes, *skipped, *survey.notes()))
+
+
+def _all_of(tree: Tree) -> Labelled:
+    return tree.train + tree.test + tree.validation
+
+
+def _settle(survey: Survey, tree: Tree, skip_damaged: bool) -> tuple[str, ...]:
+    """Raise what stands in the way; the note of what is left out instead.
+
+    Raises:
+        BadFile: something does, or too little is left.
+    """
+    unreadable = [one for one in survey.problems if one.unreadable]
+    if not skip_damaged:
+        raise_problems(survey.problems)
+    raise_problems([one for one in survey.problems if not one.unreadable])
+    note = skipped_note(unreadable, len(_all_of(tree)))
+    learned = {_all_of(tree)[number][1] for number in survey.readable[0]}
+    for label, name in enumerate(tree.classes):
+        if tree.train and label not in learned:
+            raise BadFile(f"no picture of {name!r} to learn from can be read", cure="copy it again")
+    if not _held_out(survey, tree)[0]:
+        raise BadFile("no picture to test with can be read", cure="copy them again")
+    return note
+
+
+def _held_out(survey: Survey, tree: Tree) -> tuple[list[int], list[int]]:
+    """The numbers of the test pictures that could be read, and of the validation pictures."""
+    end = len(tree.train) + len(tree.test)
+    _, others = survey.readable
+    return [n for n in others if n < end], [n for n in others if n >= end]
+
+
+def _examples(survey: Survey, tree: Tree, numbers: Sequence[int]) -> Examples:
+    files = _all_of(tree)
+    labels = torch.tensor([files[number][1] for number in numbers], dtype=torch.int64)
+    return Examples(survey.pictures(numbers), labels)

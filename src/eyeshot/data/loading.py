@@ -32,6 +32,7 @@ def load(
     seed: int = 0,
     budget: int = BUDGET,
     progress: Progress | None = None,
+    skip_damaged: bool = False,
 ) -> Data:
     """Load a set of labelled pictures, split into a part to learn from and a part to test with.
 
@@ -43,6 +44,7 @@ def load(
         seed: which fifth of a folder without a test part is set aside. Named sets have fixed parts.
         budget: how many bytes of pictures may be held in memory; a larger folder is streamed.
         progress: called with (what, done, total); None tells a person at a terminal.
+        skip_damaged: of a folder, leave out the pictures that cannot be read, and name them.
 
     Raises:
         UnknownName: ``source`` is neither a known name nor a folder.
@@ -66,7 +68,12 @@ def load(
         files = Path(folder) if folder else None
         return _stretch(load_mnist(files, progress=reporter), size, budget)
     return load_folder(
-        _check_folder(source), size=size, seed=seed, budget=budget, progress=reporter
+        _check_folder(source),
+        size=size,
+        seed=seed,
+        budget=budget,
+        progress=reporter,
+        skip_damaged=skip_damaged,
     )
 
 

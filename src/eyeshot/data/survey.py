@@ -1,15 +1,15 @@
 """Every picture of a set looked at once, before anything starts.
 
-One pass reads every file. It finds a damaged one before an hour of training is lost, learns the
-size and the channels, counts the pixels' values for the mean and the deviation, finds test pictures
-that are training pictures too, and keeps what it has read as long as that fits the budget; beyond
-it, the pictures are streamed from their files.
+One pass reads every file. It finds all that are damaged before an hour of training is lost, learns
+the size and the channels, counts the pixels' values for the mean and the deviation, finds pictures
+that are there twice, and keeps what it has read as long as that fits the budget; beyond it, the
+pictures are streamed from their files.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import torch
 
 from eyeshot.data import pixels
 from eyeshot.data.examples import HeldPictures, Pictures
+from eyeshot.data.problem import Problem, as_problem
 from eyeshot.data.progress import Progress
 from eyeshot.data.statistics import LEVELS, Counts, count_levels
 from eyeshot.data.streaming import FilePictures, count_cores, read_pixels
@@ -25,35 +26,50 @@ from eyeshot.errors import BadFile
 
 _AT_ONCE = 256  # files in flight, so that the pass itself needs little memory
 
+Labelled = Sequence[tuple[Path, int]]
+
 
 class Survey:
     """What one pass over the files of a set has found.
 
     Args:
-        paths: the training files first, then the others.
+        files: with their labels, the training files first, then the others.
         training: how many of them are for training.
         size: (height, width) to stretch to; None expects all pictures to have one size.
         budget: how many bytes of pictures may be held in memory.
+        channels: of the network that is judged; None for as many as the training pictures have.
 
     Attributes:
         channels: 3 where any training picture is in colour, else 1.
-        size: (height, width) of every picture.
         counts: (channels, 256), how often each value stands in the training pictures.
+        problems: what stands in the way, in the order of the files.
+        marks: of each picture that could be read, what tells it from any other.
     """
 
     def __init__(
-        self, paths: list[Path], training: int, size: tuple[int, int] | None, budget: int
+        self,
+        files: Labelled,
+        training: int,
+        size: tuple[int, int] | None,
+        budget: int,
+        channels: int | None = None,
     ) -> None:
-        self.channels = pixels.GREY
-        self._paths = paths
+        self.channels = channels or pixels.GREY
+        self.problems: list[Problem] = []
+        self.marks: dict[int, str] = {}
+        self._settled = channels is not None
+        self._files = files
         self._training = training
         self._stretch = size is not None
         self._size = pixels.check_size(size) if size else None
+        self._first = 0  # the file that the size is of
         self._budget = budget
-        self._kept: list[pixels.Bytes] | None = []
+        self._kept: dict[int, pixels.Bytes] | None = {}
         self._counts = np.zeros((pixels.COLOUR, LEVELS), np.int64)
-        self._seen: dict[bytes, int] = {}  # training picture, by its hash -> its number
+        self._seen: dict[str, int] = {}  # picture, by its mark -> its number
         self._twins: list[tuple[int, int]] = []  # held-out number, training number
+        self._contradictions: list[tuple[int, int]] = []  # one picture, two classes
+        self._others: list[tuple[int, tuple[int, int]]] = []  # of another size
         self._made_grey = 0
 
     @property
@@ -68,90 +84,129 @@ class Survey:
         """(channels, 256)."""
         return self._counts[: self.channels]
 
+    @property
+    def readable(self) -> tuple[list[int], list[int]]:
+        """The numbers of the training files that could be read, and of the others."""
+        numbers = sorted(self.marks)
+        return (
+            [number for number in numbers if number < self._training],
+            [number for number in numbers if number >= self._training],
+        )
+
     def run(self, progress: Progress) -> None:
-        """Look at every picture.
-
-        Raises:
-            BadFile: one cannot be read, or two differ in size and none was asked for.
-        """
+        """Look at every picture; what cannot be read is among the ``problems``."""
         for number, picture in enumerate(self._read_all()):
-            self._check_size(number, picture)
-            if self._size is not None:
-                picture = pixels.resize(picture, self._size)
-            if number < self._training:
-                self._count(picture)
-            elif picture.ndim == 3 and self.channels == pixels.GREY:
-                self._made_grey += 1
-            self._look_for_twin(number, picture)
-            self._keep(picture)
-            progress("reading pictures", number + 1, len(self._paths))
+            if isinstance(picture, BadFile):
+                path, _ = self._files[number]
+                self.problems.append(as_problem(picture, path, unreadable=True))
+            else:
+                self._take_in(number, picture)
+            progress("reading pictures", number + 1, len(self._files))
+        self._report_sizes()
 
-    def pictures(self, start: int, stop: int) -> Pictures:
-        """The pictures ``[start, stop)`` of the files, in memory or not; each may be had once."""
+    def _take_in(self, number: int, picture: pixels.Bytes) -> None:
+        if not self._check_size(number, picture):
+            return
+        picture = pixels.resize(picture, self.size)
+        if number < self._training:
+            self._count(picture)
+        elif picture.ndim == 3 and self.channels == pixels.GREY:
+            self._made_grey += 1
+        self._look_for_twin(number, picture)
+        self._keep(number, picture)
+
+    def pictures(self, numbers: Sequence[int]) -> Pictures:
+        """The pictures of these files, in memory or not; each may be had once."""
         if self._kept is None:
-            return FilePictures(
-                tuple(self._paths[start:stop]), self.channels, self.size, self._stretch
-            )
-        held = torch.empty((stop - start, self.channels, *self.size), dtype=torch.uint8)
-        for place, number in enumerate(range(start, stop)):
-            brought = pixels.to_channels(self._kept[number], self.channels)
+            paths = tuple(self._files[number][0] for number in numbers)
+            return FilePictures(paths, self.channels, self.size, self._stretch)
+        held = torch.empty((len(numbers), self.channels, *self.size), dtype=torch.uint8)
+        for place, number in enumerate(numbers):
+            brought = pixels.to_channels(self._kept.pop(number), self.channels)
             held[place] = torch.from_numpy(brought).permute(2, 0, 1)
-            self._kept[number] = brought[:0]  # let go at once: not all of it twice
         return HeldPictures(held)
 
-    def notes(self) -> list[str]:
+    def notes(self) -> Iterator[str]:
         """What a person should know, a sentence each."""
-        notes = []
         if self._kept is None:
-            notes.append(f"more than {self._budget} bytes of pictures: they stay in their files")
+            yield f"more than {self._budget} bytes of pictures: they stay in their files"
         if self._made_grey:
-            notes.append(
-                f"{self._made_grey} held-out pictures are in colour and were made grey, "
-                "like all training pictures"
+            grey = "the network's" if self._settled else "all training pictures"
+            yield (
+                f"{self._made_grey} held-out pictures are in colour and were made grey, like {grey}"
             )
         if self._twins:
             held_out, training = self._twins[0]
-            notes.append(
+            yield (
                 f"{len(self._twins)} held-out pictures are training pictures too, "
-                f"first {self._paths[held_out]} = {self._paths[training]}: "
+                f"first {self._files[held_out][0]} = {self._files[training][0]}: "
                 "the accuracy will look better than it is"
             )
-        return notes
-
-    def _read_all(self) -> Iterator[pixels.Bytes]:
-        with ThreadPoolExecutor(count_cores()) as pool:
-            for start in range(0, len(self._paths), _AT_ONCE):
-                yield from pool.map(read_pixels, self._paths[start : start + _AT_ONCE])
-
-    def _check_size(self, number: int, picture: pixels.Bytes) -> None:
-        height, width = picture.shape[:2]
-        if self._size is None:
-            self._size = (height, width)
-        if not self._stretch and (height, width) != self._size:
-            raise BadFile(
-                f"{self._paths[number]}: is {height}×{width}, "
-                f"and {self._paths[0]} is {self._size[0]}×{self._size[1]}",
-                cure="choose one size for all, such as --size 64x64",
+        if self._contradictions:
+            second, first = self._contradictions[0]
+            count = len(self._contradictions)
+            are = "picture is" if count == 1 else "pictures are"
+            yield (
+                f"{count} {are} there twice, in two classes, first "
+                f"{self._files[second][0]} = {self._files[first][0]}: one of them is wrong"
             )
 
+    def _read_all(self) -> Iterator[pixels.Bytes | BadFile]:
+        paths = [path for path, _ in self._files]
+        with ThreadPoolExecutor(count_cores()) as pool:
+            for start in range(0, len(paths), _AT_ONCE):
+                yield from pool.map(_read, paths[start : start + _AT_ONCE])
+
+    def _check_size(self, number: int, picture: pixels.Bytes) -> bool:
+        """Whether a picture has the size of the first, or is stretched."""
+        height, width = picture.shape[:2]
+        if self._size is None:
+            self._size, self._first = (height, width), number
+        if self._stretch or (height, width) == self._size:
+            return True
+        self._others.append((number, (height, width)))
+        return False
+
+    def _report_sizes(self) -> None:
+        if not self._others:
+            return
+        number, (height, width) = self._others[0]
+        path, first = self._files[number][0], self._files[self._first][0]
+        more = f" ({len(self._others):,} pictures are not)" if len(self._others) > 1 else ""
+        message = f"is {height}×{width}, and {first} is {self.size[0]}×{self.size[1]}{more}"
+        self.problems.append(
+            Problem(path, message, "choose one size for all, such as --size 64x64")
+        )
+
     def _count(self, picture: pixels.Bytes) -> None:
-        if picture.ndim == 3:
+        if picture.ndim == 3 and not self._settled:
             self.channels = pixels.COLOUR
         colour = pixels.to_channels(picture, pixels.COLOUR)
         self._counts += count_levels(torch.from_numpy(colour).permute(2, 0, 1)[None])
 
     def _look_for_twin(self, number: int, picture: pixels.Bytes) -> None:
-        digest = hashlib.blake2b(picture.tobytes(), digest_size=16).digest()
-        if number < self._training:
-            self._seen.setdefault(digest, number)
-        elif digest in self._seen:
-            self._twins.append((number, self._seen[digest]))
+        mark = hashlib.blake2b(picture.tobytes(), digest_size=16).hexdigest()
+        self.marks[number] = mark
+        first = self._seen.setdefault(mark, number)
+        if first == number:
+            return
+        if first < self._training <= number:
+            self._twins.append((number, first))
+        if self._files[first][1] != self._files[number][1]:
+            self._contradictions.append((number, first))
 
-    def _keep(self, picture: pixels.Bytes) -> None:
+    def _keep(self, number: int, picture: pixels.Bytes) -> None:
         if self._kept is None:
             return
         height, width = self.size
-        if len(self._paths) * self.channels * height * width > self._budget:
+        if len(self._files) * self.channels * height * width > self._budget:
             self._kept = None
         else:
-            self._kept.append(picture)
+            self._kept[number] = picture
+
+
+def _read(path: Path) -> pixels.Bytes | BadFile:
+    try:
+        return read_pixels(path)
+    except BadFile as error:
+        return error

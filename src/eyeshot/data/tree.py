@@ -1,30 +1,43 @@
 """A folder of classes as lists of files: which file belongs to which class and which part.
 
-Two layouts are known::
+These layouts are known::
 
     FOLDER/train/<class>/*.png        FOLDER/<class>/*.png
     FOLDER/test/<class>/*.png         (a fifth of each class is set aside as the test part)
     FOLDER/val/<class>/*.png
+                                      FOLDER/<class>/train/*.png
+                                      FOLDER/<class>/test/*.png
 
-Everything is taken in the order of its name, hidden files are passed over, and a link that leads
-out of the folder is refused.
+Pictures in sub-folders of a class are of that class. A part may be called ``training``,
+``test_set``, ``Valid`` and the like; a folder that holds nothing but one folder of folders is
+opened. Everything is taken in the order of its name, hidden files are passed over, and a link that
+leads out of the folder is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from eyeshot.errors import BadFile
-from eyeshot.files import explain_os_error
+from eyeshot.data.entries import check_link, is_picture, listed, same_name, visible
+from eyeshot.errors import BadFile, BadValue
+from eyeshot.findings.wording import counted
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif"})
 TEST_SHARE = 5  # one in five is set aside
-_VALIDATION_NAMES = ("val", "valid", "validation")
+PARTS = ("train", "val", "test")
+ALL = "all"
+
+_PART = re.compile(
+    r"(?:seg[_ -]?)?(?:(?P<train>train(?:ing)?)|(?P<val>val(?:id(?:ation)?)?|dev)|"
+    r"(?P<test>test(?:ing)?))(?:[_ -]?(?:set|data|images|dir))?",
+    re.IGNORECASE,
+)
 
 Part = tuple[tuple[Path, int], ...]  # file, label
+_Classes = dict[str, list[Path]]  # the files of each class, both in the order of their names
 
 
 @dataclass(frozen=True)
@@ -38,138 +51,381 @@ class Tree:
     notes: tuple[str, ...]
 
 
+def part_of(name: str) -> str | None:
+    """Which of :data:`PARTS` a folder called ``name`` is; None where it is none."""
+    found = _PART.fullmatch(name)
+    return found.lastgroup if found else None
+
+
 def find_files(folder: Path, seed: int) -> Tree:
     """Look through ``folder`` and split it.
 
     Raises:
         BadFile: the folder is missing or empty, has fewer than two classes, a class is empty or
-            stands in one part alone, or a link leads out of it.
+            stands in a held-out part alone, or a link leads out of it.
     """
-    if not folder.is_dir():
-        raise BadFile(f"{folder}: no such folder", cure="name a folder of classes")
-    if _holds_idx(folder):
+    walk = _Walk(folder)
+    top = walk.open_wrappers(folder)
+    parts = walk.parts(top)
+    if parts:
+        return _split_by_parts(walk, top, parts, seed)
+    classes = walk.classes(top)
+    within = _parts_within(classes, top)
+    if within:
+        walk.say(f"each class of {top} holds parts of its own: {', '.join(within)}")
+        return _join(walk, top, {part: _part_within(classes, top, part) for part in within})
+    return _split(walk, classes, seed)
+
+
+def find_judged(folder: Path, classes: Sequence[str], part: str | None) -> Tree:
+    """All pictures of ``folder``, or of one part of it, as the test part of a tree.
+
+    Args:
+        folder: laid out like one to train on; classes may be absent or have one picture.
+        classes: that a network knows.
+        part: one of :data:`PARTS` or ``"all"``; None for the test part, or else the val part.
+
+    Raises:
+        BadFile: the folder is missing, holds no pictures, or those of a class that is not known.
+        BadValue: there is no such part.
+    """
+    walk = _Walk(folder)
+    known = {same_name(name): label for label, name in enumerate(classes)}
+    top = walk.open_wrappers(folder, known)
+    parts = walk.parts(top)
+    each = {} if parts else walk.classes(top, known)
+    within = _parts_within(each, top)
+    chosen = _choose_part(top, tuple(parts) or within, part)
+    found: _Classes = {}
+    for name in chosen:
+        within_part = _part_within(each, top, name) if within else walk.classes(parts[name], known)
+        _merge(found, within_part)
+    found = found if chosen else each
+    if chosen and part is None:
+        others = [name for name in (*parts, *within) if name not in chosen]
+        more = f" ({' or '.join((*others, ALL))} can be chosen)" if others else ""
+        walk.say(f"judged by the {chosen[0]} part of {top}{more}")
+    _check_known(top, found, known)
+    if not any(found.values()):
+        raise BadFile(f"{top}: holds no pictures of any class", cure=_no_pictures_cure(walk))
+    absent = [name for name in classes if not found.get(same_name(name))]
+    if absent:
+        walk.say(f"no picture of {listed(absent)} is among them: nothing is said of it")
+    return Tree(tuple(classes), (), _label(found, known), (), walk.notes())
+
+
+def _choose_part(top: Path, parts: Sequence[str], part: str | None) -> tuple[str, ...]:
+    """Which of ``parts`` are judged; none where the folder has no parts."""
+    if not parts:
+        if part not in (None, ALL):
+            raise BadValue(f"part is {part}, and {top} has no parts", cure="leave it out")
+        return ()
+    if part == ALL:
+        return tuple(parts)
+    if part is None:
+        chosen = next((name for name in ("test", "val") if name in parts), None)
+        if chosen is None:
+            raise BadFile(f"{top}: has a train part alone", cure="choose it with --part train")
+        return (chosen,)
+    if part not in parts:
+        raise BadValue(f"part is {part!r}", cure=f"{top} has {', '.join(parts)}, or choose {ALL}")
+    return (part,)
+
+
+def _check_known(top: Path, found: Mapping[str, list[Path]], known: Mapping[str, int]) -> None:
+    strange = [name for name, files in found.items() if name not in known and files]
+    if strange:
         raise BadFile(
-            f"{folder}: holds IDX files, not folders of classes",
-            cure=f"use mnist --data {folder}",
+            f"{top}: has the classes {listed(list(found))}, and the network knows "
+            f"{listed(list(known))}",
+            cure=f"take out {strange[0]!r}, or rename it" + (" …" if strange[1:] else ""),
         )
-    names = [entry.name for entry in _entries(folder, folder)]
-    if "train" in names:
-        return _find_split(folder, names)
-    return _split(folder, seed)
 
 
-def _find_split(root: Path, names: list[str]) -> Tree:
-    validation = next((name for name in _VALIDATION_NAMES if name in names), None)
-    held_out = "test" if "test" in names else validation
-    if held_out is None:
+def _split_by_parts(walk: _Walk, top: Path, parts: dict[str, Path], seed: int) -> Tree:
+    """The folder's own parts; where those to test with have no classes, a fifth of train is."""
+    if "train" not in parts:
+        raise BadFile(f"{top}: has {' and '.join(parts)} but no train", cure="add it")
+    found = {"train": walk.classes(parts["train"])}
+    for name in [name for name in ("test", "val") if name in parts]:
+        if not walk.folders(parts[name]) and walk.holds_pictures(parts[name]):
+            walk.say(f"{parts[name]}: holds pictures without folders of classes; it is left out")
+            continue
+        found[name] = walk.classes(parts[name], found["train"])
+    if len(parts) == 1:
         raise BadFile(
-            f"{root}: has train but neither test nor val",
-            cure=f"add one, or name {root / 'train'} to have a fifth of it set aside",
+            f"{top}: has train but neither test nor val",
+            cure=f"add one, or name {parts['train']} to have a fifth of it set aside",
         )
-    notes: list[str] = []
-    train = _find_classes(root / "train", root, notes)
-    test = _find_classes(root / held_out, root, notes)
-    _check_same_classes(root / "train", train, root / held_out, test)
-    checked: dict[str, list[Path]] = {}
-    if validation and validation != held_out:
-        checked = _find_classes(root / validation, root, notes)
-        _check_same_classes(root / "train", train, root / validation, checked)
-    elif validation:
-        notes.append(f"there is no test folder: {validation} is the test part")
-    return Tree(tuple(train), _label(train), _label(test), _label(checked), tuple(notes))
+    if len(found) == 1:
+        return _split(walk, found["train"], seed)
+    _check_held_out(found, parts)
+    return _join(walk, top, found)
 
 
-def _split(root: Path, seed: int) -> Tree:
+def _check_held_out(found: dict[str, _Classes], parts: Mapping[str, Path]) -> None:
+    """Refuse a held-out class that the training part does not have."""
+    for part, classes in found.items():
+        for name in classes:
+            if name not in found["train"]:
+                raise BadFile(
+                    f"{parts[part]}: has a class {name!r}, which {parts['train']} has not",
+                    cure="add pictures of it to both or take it out",
+                )
+
+
+def _join(walk: _Walk, top: Path, found: dict[str, _Classes]) -> Tree:
+    """A tree of the parts that were found: train, and test or val or both."""
+    held_out = "test" if "test" in found else "val"
+    if held_out == "val":
+        walk.say("there is no test folder: val is the test part")
+    numbers = {name: label for label, name in enumerate(found["train"])}
+    for part in ("test", "val"):
+        absent = [name for name in numbers if part in found and not found[part].get(name)]
+        if absent:
+            walk.say(f"the {part} part of {top} has no picture of {listed(absent)}")
+    checked = found.get("val", {}) if held_out == "test" else {}
+    train, test = (_label(found[part], numbers) for part in ("train", held_out))
+    return Tree(tuple(numbers), train, test, _label(checked, numbers), walk.notes())
+
+
+def _split(walk: _Walk, classes: _Classes, seed: int) -> Tree:
     """One flat tree: in each class, a fifth is set aside.
 
     The files of a class are put in the order of a SHA-256 of the seed and their names. So the split
     does not depend on any library's random numbers, and a file that is added later moves few of the
     others from one part to the other.
     """
-    notes: list[str] = []
-    classes = _find_classes(root, root, notes)
     train, test = {}, {}
     for name, files in classes.items():
         if len(files) < 2:
             raise BadFile(
-                f"{root / name}: holds {len(files)} picture, and at least 2 are needed, "
+                f"{files[0].parent}: holds {len(files)} picture, and at least 2 are needed, "
                 "one to learn from and one to test with",
                 cure="add pictures of this class",
             )
-        mixed = sorted(files, key=lambda path: _hash(f"{seed}/{path.parent.name}/{path.name}"))
+        mixed = sorted(files, key=lambda path: _hash(f"{seed}/{walk.spell(path)}"))
         held_out = max(1, round(len(files) / TEST_SHARE))
         train[name] = sorted(mixed[:-held_out])
         test[name] = sorted(mixed[-held_out:])
-    notes.append(f"one in {TEST_SHARE} of each class was set aside for testing, by seed {seed}")
-    return Tree(tuple(classes), _label(train), _label(test), (), tuple(notes))
+    walk.say(f"one in {TEST_SHARE} of each class was set aside for testing, by seed {seed}")
+    numbers = {name: label for label, name in enumerate(classes)}
+    return Tree(tuple(classes), _label(train, numbers), _label(test, numbers), (), walk.notes())
 
 
 def _hash(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
 
-def _label(classes: dict[str, list[Path]]) -> Part:
-    return tuple((path, label) for label, files in enumerate(classes.values()) for path in files)
+def _label(classes: _Classes, numbers: Mapping[str, int]) -> Part:
+    return tuple((path, numbers[name]) for name, files in classes.items() for path in files)
 
 
-def _find_classes(folder: Path, root: Path, notes: list[str]) -> dict[str, list[Path]]:
-    """The files of each class of ``folder``, both in the order of their names."""
-    entries = list(_entries(folder, root))
-    classes = {
-        entry.name: _find_pictures(entry, root, notes) for entry in entries if entry.is_dir()
+def _merge(first: _Classes, second: _Classes) -> None:
+    for name, files in second.items():
+        first[name] = first.get(name, []) + files
+
+
+def _parts_within(classes: _Classes, top: Path) -> tuple[str, ...]:
+    """The parts that classes have as their sub-folders, as in ``<class>/train``.
+
+    A class whose pictures lie in such folders and nowhere else is split by them, for that is what
+    they are for.
+    """
+    places: dict[str, None] = {}
+    for files in classes.values():
+        for path in files:
+            depth = path.relative_to(top).parts
+            part = part_of(depth[1]) if len(depth) > 2 else None
+            if part is None:
+                return ()
+            places[part] = None
+    return tuple(places) if "train" in places and len(places) > 1 else ()
+
+
+def _part_within(classes: _Classes, top: Path, part: str) -> _Classes:
+    """The files of each class that lie in its own sub-folder for ``part``."""
+    return {
+        name: [path for path in files if part_of(path.relative_to(top).parts[1]) == part]
+        for name, files in classes.items()
     }
-    if not classes:
-        loose = sum(entry.suffix.lower() in SUFFIXES for entry in entries)
-        holds = f"holds {loose} pictures but no" if loose else "holds no"
-        raise BadFile(f"{folder}: {holds} folders of classes", cure="make one folder a class")
-    if len(classes) == 1:
-        raise BadFile(
-            f"{folder}: holds one class only, {next(iter(classes))!r}", cure="add a second class"
+
+
+def _no_pictures_cure(walk: _Walk) -> str:
+    others = sorted({path.suffix.lower() or path.name for path in walk.passed_over})
+    seen = f"; it holds {listed(others)}" if others else ""
+    return f"put some in it (png, jpg, tif, bmp, webp, gif and others){seen}"
+
+
+@dataclass
+class _Walk:
+    """Looks into the folders of one root, and remembers what a person should know.
+
+    Attributes:
+        passed_over: files that are no pictures.
+    """
+
+    root: Path
+    passed_over: list[Path] = field(default_factory=list)
+    _said: list[str] = field(default_factory=list)
+    _deeper: dict[Path, int] = field(default_factory=dict)
+    _names: dict[Path, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.root.is_dir():
+            raise BadFile(f"{self.root}: no such folder", cure="name a folder of classes")
+        if any("idx3-ubyte" in path.name for path in visible(self.root)):
+            raise BadFile(
+                f"{self.root}: holds IDX files, not folders of classes",
+                cure=f"use mnist --data {self.root}",
+            )
+
+    def say(self, note: str) -> None:
+        """Remember a sentence for the reader."""
+        if note not in self._said:
+            self._said.append(note)
+
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know, a sentence each, however many folders there are."""
+        notes = list(self._said)
+        others = list(dict.fromkeys(self.passed_over))
+        if others:
+            places = {path.parent for path in others}
+            where = next(iter(places)) if len(places) == 1 else self.root
+            are = "is no picture" if len(others) == 1 else "are no pictures"
+            first = others[0].name
+            notes.append(f"passed over in {where}: {len(others):,} that {are}, first {first}")
+        if self._deeper:
+            folders = list(self._deeper)
+            notes.append(
+                f"{counted(sum(self._deeper.values()), 'picture')} in sub-folders are of the class "
+                f"that holds them, first in {folders[0]}"
+            )
+        return tuple(notes)
+
+    def spell(self, path: Path) -> str:
+        """A file by its class and its name, the same on every system."""
+        return self._names[path]
+
+    def entries(self, folder: Path) -> Iterator[Path]:
+        """What is visible in ``folder``, each inside the root."""
+        for entry in visible(folder):
+            check_link(entry, self.root)
+            yield entry
+
+    def folders(self, folder: Path) -> list[Path]:
+        """The folders in ``folder``."""
+        return [entry for entry in self.entries(folder) if entry.is_dir()]
+
+    def holds_pictures(self, folder: Path) -> bool:
+        """Whether pictures lie directly in ``folder``."""
+        return any(is_picture(entry) and entry.is_file() for entry in self.entries(folder))
+
+    def open_wrappers(self, folder: Path, known: Collection[str] = ()) -> Path:
+        """The folder itself, or what it holds where that is nothing but one folder of folders."""
+        inside = self.folders(folder)
+        if len(inside) != 1 or self.holds_pictures(folder):
+            return folder
+        only = inside[0]
+        named = part_of(only.name) or same_name(only.name) in known
+        if named or self.holds_pictures(only) or not self.folders(only):
+            return folder
+        self.say(f"{folder} holds one folder alone: {only} was opened")
+        return self.open_wrappers(only, known)
+
+    def parts(self, top: Path) -> dict[str, Path]:
+        """The folder of each part; none where ``top`` is a flat tree of classes.
+
+        A class may be called ``train`` too: then it holds pictures, where a part holds folders.
+        """
+        folders = self.folders(top)
+        named = [(part_of(folder.name), folder) for folder in folders]
+        if folders and all(part and self.holds_pictures(folder) for part, folder in named):
+            raise BadFile(
+                f"{top}: {listed([folder.name for folder in folders])} hold pictures and no "
+                "folders of classes",
+                cure="put the pictures of each class into a folder of its own",
+            )
+        parts: dict[str, Path] = {}
+        for part, folder in named:
+            if part is None or (part == "train" and not self._is_part(folder)):
+                continue
+            if part in parts:
+                both = f"{parts[part].name} and {folder.name}"
+                raise BadFile(f"{top}: has both {both}", cure="keep one of them")
+            parts[part] = folder
+        others = [folder for part, folder in named if part is None]
+        if "train" not in parts:
+            return self._held_out_alone(parts, others)
+        if len(parts) == 1 and any(self.holds_pictures(folder) for folder in others):
+            return {}
+        if others:
+            self.say(f"not looked into: {listed([folder.name for folder in others])}")
+        return parts
+
+    def _is_part(self, folder: Path) -> bool:
+        return bool(self.folders(folder)) and not self.holds_pictures(folder)
+
+    def _held_out_alone(self, parts: dict[str, Path], others: list[Path]) -> dict[str, Path]:
+        """Parts without a train part: a set to judge by, if there is nothing else."""
+        alone = parts and not others and all(self._is_part(one) for one in parts.values())
+        return parts if alone else {}
+
+    def classes(self, folder: Path, known: Collection[str] = ()) -> _Classes:
+        """The files of each class of ``folder``.
+
+        Args:
+            folder: of the classes.
+            known: their names; then a class may be absent or empty. Where nobody knows them there
+                must be two, and pictures of each.
+
+        Raises:
+            BadFile: there are fewer classes, or one of them is empty.
+        """
+        inside = self.open_wrappers(folder, known)
+        found: _Classes = {}
+        for entry in self.folders(inside):
+            files = self._pictures(entry)
+            if not files and not known:
+                raise BadFile(f"{entry}: holds no pictures", cure=_no_pictures_cure(self))
+            _merge(found, {same_name(entry.name): files})
+        if not found:
+            raise self._no_classes(inside)
+        if len(found) == 1 and not known:
+            raise BadFile(
+                f"{inside}: holds one class only, {next(iter(found))!r}", cure="add a second class"
+            )
+        return {name: found[name] for name in sorted(found)}
+
+    def _no_classes(self, folder: Path) -> BadFile:
+        entries = list(self.entries(folder))
+        loose = sum(is_picture(entry) for entry in entries)
+        tables = [entry.name for entry in entries if entry.suffix.lower() in (".csv", ".txt")]
+        holds = f"holds {counted(loose, 'picture')} but no" if loose else "holds no"
+        beside = f" by {tables[0]}, which is not read" if loose and tables else ""
+        return BadFile(
+            f"{folder}: {holds} folders of classes", cure=f"make one folder a class{beside}"
         )
-    return classes
 
-
-def _find_pictures(folder: Path, root: Path, notes: list[str]) -> list[Path]:
-    files = list(_entries(folder, root))
-    pictures = [entry for entry in files if entry.suffix.lower() in SUFFIXES and entry.is_file()]
-    if not pictures:
-        kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
-        raise BadFile(f"{folder}: holds no pictures", cure=f"put some directly in it ({kinds})")
-    if others := len(files) - len(pictures):
-        notes.append(f"passed over in {folder.relative_to(root)}: {others} that are no pictures")
-    return pictures
-
-
-def _entries(folder: Path, root: Path) -> Iterator[Path]:
-    """What lies in ``folder``, by name, without what is hidden."""
-    try:
-        found = sorted(folder.iterdir(), key=lambda entry: entry.name)
-    except OSError as error:
-        raise explain_os_error(error, folder) from error
-    real_root = root.resolve()
-    for entry in found:
-        if entry.name.startswith((".", "__")):
-            continue
-        if entry.is_symlink() and not entry.resolve().is_relative_to(real_root):
-            raise BadFile(f"{entry}: is a link that leads out of {root}", cure="copy it in")
-        yield entry
-
-
-def _check_same_classes(
-    first: Path, expected: dict[str, list[Path]], second: Path, found: dict[str, list[Path]]
-) -> None:
-    for name in expected:
-        if name not in found:
-            raise BadFile(
-                f"{second}: has no class {name!r}, which {first} has", cure="add pictures of it"
-            )
-    for name in found:
-        if name not in expected:
-            raise BadFile(
-                f"{second}: has a class {name!r}, which {first} has not",
-                cure="add pictures of it to both or take it out",
-            )
-
-
-def _holds_idx(folder: Path) -> bool:
-    return any("idx3-ubyte" in path.name for path in folder.iterdir())
+    def _pictures(self, top: Path) -> list[Path]:
+        """The pictures in the folder of a class and below it."""
+        found: list[Path] = []
+        opened: set[Path] = set()
+        waiting = [top]
+        while waiting:
+            folder = waiting.pop()
+            if folder.resolve() in opened:
+                continue  # a link to a folder above it
+            opened.add(folder.resolve())
+            for entry in self.entries(folder):
+                if entry.is_dir():
+                    waiting.append(entry)
+                elif is_picture(entry):
+                    found.append(entry)
+                    self._names[entry] = same_name(str(entry.relative_to(top.parent).as_posix()))
+                else:
+                    self.passed_over.append(entry)
+        deeper = [path for path in found if path.parent != top]
+        if deeper:
+            self._deeper[top] = len(deeper)
+        return sorted(found)

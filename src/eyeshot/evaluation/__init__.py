@@ -45,12 +45,20 @@ def evaluate(run: Run | str | Path, data: Data) -> Evaluation: ...
 def evaluate(run: Run | str | Path, data: Pairs) -> MaskEvaluation | RestorationEvaluation: ...
 @overload
 def evaluate(
-    run: Run | str | Path, data: str | Path | None = None
+    run: Run | str | Path,
+    data: str | Path | None = None,
+    *,
+    part: str | None = None,
+    skip_damaged: bool = False,
 ) -> Evaluation | MaskEvaluation | RestorationEvaluation: ...
 
 
 def evaluate(
-    run: Run | str | Path, data: Data | Pairs | str | Path | None = None
+    run: Run | str | Path,
+    data: Data | Pairs | str | Path | None = None,
+    *,
+    part: str | None = None,
+    skip_damaged: bool = False,
 ) -> Evaluation | MaskEvaluation | RestorationEvaluation:
     """Judge a run by what it has not learned from.
 
@@ -58,9 +66,13 @@ def evaluate(
         run: a run, or the path of its folder.
         data: by default the part that was set aside of what it was trained on, loaded from where it
             was. Data or pairs that are loaded, or a folder: of the IDX files of MNIST for a network
-            of digits, of pictures by class, or of pictures with their answers. Of these its ``val``
-            part is judged, or else all that was not learned from, by the legend of the run's masks
-            unless the folder has its own.
+            of digits, of pictures by class, or of pictures with their answers. All pictures of a
+            folder of classes are judged, or its ``test`` part, or else ``val``, as the notes say.
+            Of pairs, its ``val`` part is judged, or else all that was not learned from, by the
+            legend of the run's masks unless the folder has its own.
+        part: of a folder with parts, ``"train"``, ``"val"``, ``"test"``; ``"all"`` for every
+            picture.
+        skip_damaged: leave out what cannot be read; the notes name it.
 
     Returns:
         For the task ``classify`` an :class:`Evaluation`; for ``segment`` a
@@ -80,5 +92,5 @@ def evaluate(
             cure="evaluate it on data like that it was trained on",
         )
     if isinstance(data, Data) or (of_classes and not isinstance(data, Pairs)):
-        return evaluate_classes(run, data)
-    return evaluate_pairs(run, data)
+        return evaluate_classes(run, data, part=part, skip_damaged=skip_damaged)
+    return evaluate_pairs(run, data, part=part, skip_damaged=skip_damaged)

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from eyeshot.data import Data
+from eyeshot.data import BUDGET, Data
 from eyeshot.data import load as load_data
+from eyeshot.data.folder import load_judged_folder
+from eyeshot.data.progress import TerminalProgress
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.runs import Run, fingerprint, load, score
 
@@ -92,15 +94,24 @@ class Prediction:
         return {"image": self.name, "top": top, "notes": list(self.notes)}
 
 
-def evaluate_classes(run: Run, data: Data | str | Path | None = None) -> Evaluation:
+def evaluate_classes(
+    run: Run,
+    data: Data | str | Path | None = None,
+    *,
+    part: str | None = None,
+    skip_damaged: bool = False,
+) -> Evaluation:
     """Judge a classifier by a test set: :func:`eyeshot.evaluate` for the task ``classify``.
 
     Raises:
         BadFile: the data cannot be read.
-        BadValue: the data has other classes or channels than the network.
+        BadValue: the data has other classes or channels than the network, or no such part.
     """
     config = run.config
-    loaded = data if isinstance(data, Data) else load_test_data(run, data)
+    if isinstance(data, Data):
+        loaded = data
+    else:
+        loaded = load_test_data(run, data, part=part, skip_damaged=skip_damaged)
     if loaded.classes != config.classes or loaded.channels != config.channels:
         raise BadValue(
             f"{loaded.name} has {loaded.channels} channels and the classes "
@@ -150,31 +161,62 @@ def _predict_one(run: Run, image: str | Path | NDArray[Any], top: int) -> Predic
     return Prediction(name, classes[:top], tuple(notes))
 
 
-def load_test_data(run: Run, place: str | Path | None = None) -> Data:
-    """The data that the run was trained on, or such as it in another ``place``.
+def load_test_data(
+    run: Run,
+    place: str | Path | None = None,
+    *,
+    part: str | None = None,
+    skip_damaged: bool = False,
+) -> Data:
+    """What a run is judged by: the part set aside of its own data, or all pictures of a ``place``.
 
     Its notes say when the run's own data is no longer what it was.
 
+    Args:
+        run: of the task ``classify``.
+        place: another folder of pictures by class, or of the files of MNIST; None for its own.
+        part: of a folder with parts, ``"train"``, ``"val"``, ``"test"``; ``"all"`` for all.
+        skip_damaged: leave out what cannot be read.
+
     Raises:
         BadFile: the data cannot be read.
+        BadValue: there is no such part.
     """
-    data = _load_for(run, place)
-    if place is not None or fingerprint(data) == run.config.fingerprint:
-        return data
-    changed = f"the pictures in {data.name} have changed since the network was trained"
-    return replace(data, notes=(*data.notes, changed))
-
-
-def _load_for(run: Run, place: str | Path | None) -> Data:
     config = run.config
     if config.reads_digits:
+        if part is not None:
+            raise BadValue(
+                f"part is {part}, and {config.data} has fixed parts", cure="leave it out"
+            )
         if place is not None:
             return load_data("mnist", folder=place, size=config.size)
-        return load_data(config.data, folder=config.data_folder, size=config.size)
+        data = load_data(config.data, folder=config.data_folder, size=config.size)
+        return _compared(data, run)
     source = Path(config.data) if place is None else Path(place)
     if not source.is_dir():
         raise BadFile(f"{source}: no such folder of pictures", cure="say where it is with --data")
-    return load_data(source, size=config.size)
+    skip = skip_damaged or config.skip_damaged
+    if part is None and source.resolve() == Path(config.data).resolve():
+        return _compared(load_data(source, size=config.size, skip_damaged=skip), run)
+    return load_judged_folder(
+        source,
+        config,
+        part=part,
+        budget=BUDGET,
+        progress=TerminalProgress(),
+        skip_damaged=skip,
+    )
+
+
+def _compared(data: Data, run: Run) -> Data:
+    """The run's own data, with a note of what it is judged by, and where it is not what it was."""
+    if not run.config.reads_digits:
+        aside = f"judged by the part of {data.name} that was not learned from"
+        data = replace(data, notes=(*data.notes, aside))
+    if fingerprint(data) == run.config.fingerprint:
+        return data
+    changed = f"the pictures in {data.name} have changed since the network was trained"
+    return replace(data, notes=(*data.notes, changed))
 
 
 def _summarise(

@@ -16,7 +16,11 @@ from eyeshot.runs import Run, RunConfig
 
 
 def evaluate_pairs(
-    run: Run, data: Pairs | str | Path | None = None
+    run: Run,
+    data: Pairs | str | Path | None = None,
+    *,
+    part: str | None = None,
+    skip_damaged: bool = False,
 ) -> MaskEvaluation | RestorationEvaluation:
     """Judge a run by the validation part of pairs: :func:`eyeshot.evaluate` for masks and pictures.
 
@@ -24,6 +28,8 @@ def evaluate_pairs(
         BadFile: the pairs cannot be read.
         BadValue: they have other classes or channels than the network.
     """
+    if not isinstance(data, Pairs):
+        data = load_test_pairs(run, data, part=part, skip_damaged=skip_damaged)
     pairs = fitting_pairs(run, data)
     judge = judge_masks if run.config.task == "segment" else judge_pictures
     return judge(trace(run), pairs, pairs.validation, (*pairs.notes, *tell_sizes(run.net)))
@@ -62,26 +68,45 @@ def fitting_pairs(run: Run, data: Pairs | str | Path | None = None) -> Pairs:
     return replace(pairs, notes=(*pairs.notes, told))
 
 
-def load_test_pairs(run: Run, place: str | Path | None = None) -> Pairs:
+def load_test_pairs(
+    run: Run,
+    place: str | Path | None = None,
+    *,
+    part: str | None = None,
+    skip_damaged: bool = False,
+) -> Pairs:
     """The pairs that the run was trained on, or those in another ``place``.
 
     Their ``validation`` is what is to be judged: the folder's own part for that, or whatever was
     not learned from. Their notes say when the run's own pictures are no longer what they were.
 
+    Args:
+        run: of the task ``segment`` or ``restore``.
+        place: another folder of pairs; None for the run's own.
+        part: of a folder with parts, ``"train"``, ``"val"``, ``"test"``; ``"all"`` for every pair.
+        skip_damaged: leave out what cannot be read.
+
     Raises:
         BadFile: they cannot be read.
+        BadValue: there is no such part.
     """
     config = run.config
     folder = Path(config.data) if place is None else Path(place)
     if not folder.is_dir():
         raise BadFile(f"{folder}: no such folder of pictures", cure="say where it is with --data")
-    own = folder.resolve() == Path(config.data).resolve()
+    own = part is None and folder.resolve() == Path(config.data).resolve()
     pairs = _split_again(folder, config) if own else None
     if pairs is not None and pairs.fingerprint == config.fingerprint:
         return pairs
     if pairs is None or config.learned:
-        learned = config.learned_from
-        pairs = load_judged(folder, task=config.task, legend=config.legend, learned=learned)
+        pairs = load_judged(
+            folder,
+            task=config.task,
+            legend=config.legend,
+            learned=config.learned_from,
+            part=part,
+            skip_damaged=skip_damaged or config.skip_damaged,
+        )
     if not own or pairs.fingerprint == config.fingerprint:
         return pairs
     changed = f"the pictures in {pairs.name} have changed since the network was trained"
@@ -95,7 +120,12 @@ def _split_again(folder: Path, config: RunConfig) -> Pairs | None:
         BadFile, BadValue: it cannot, and the run does not say what it has learned from.
     """
     try:
-        return load_pairs(folder, task=config.task, validation=config.validation)
+        return load_pairs(
+            folder,
+            task=config.task,
+            validation=config.validation,
+            skip_damaged=config.skip_damaged,
+        )
     except (BadFile, BadValue):
         if not config.learned:
             raise

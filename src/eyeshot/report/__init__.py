@@ -140,6 +140,12 @@ def _facts(material: Material) -> list[Fact]:
         Fact(f"{evaluation.accuracy:.2%}", f"of {evaluation.count:,} held-out pictures right"),
         Fact(f"{wrong:,}", "mistake" if wrong == 1 else "mistakes"),
         Fact(f"{parameters:,}", "numbers learned"),
-        Fact(f"{len(material.data.train):,}", f"pictures to learn from, {high}×{wide}, {colour}"),
+        *_learned(material, f"{high}×{wide}, {colour}"),
         Fact(f"{len(config.classes)}", "classes"),
     ]
+
+
+def _learned(material: Material, kind: str) -> list[Fact]:
+    """How many pictures there were to learn from: known where it is judged by its own data."""
+    count = len(material.data.train)
+    return [Fact(f"{count:,}", f"pictures to learn from, {kind}")] if count else []

@@ -19,11 +19,11 @@ def learning_section(material: Material) -> Section:
             "The run folder has no metrics.csv, so the curves of the training are not known.",
         )
     says = (
-        f"In each of {len(rows)} epochs the network saw all {len(material.data.train):,} pictures "
-        "it learns from once; after each it was tested on pictures that it never learns from."
+        f"In each of {len(rows)} epochs the network {_epoch(material)}; after each it was tested "
+        "on pictures that it never learns from."
         if len(rows) > 1
-        else f"In one epoch the network saw all {len(material.data.train):,} pictures it learns "
-        "from once; then it was tested on pictures that it never learns from."
+        else f"In one epoch the network {_epoch(material)}; then it was tested on pictures that it "
+        "never learns from."
     )
     return Section(
         "learning",
@@ -34,6 +34,18 @@ def learning_section(material: Material) -> Section:
             _plot(material, "Loss: how wrong, and how sure of it", "loss", "loss"),
             _numbers(material),
         ],
+    )
+
+
+def _epoch(material: Material) -> str:
+    """What the network does in an epoch; how many pictures it has is known of its own data."""
+    recipe, count = material.run.config.recipe, len(material.data.train)
+    if recipe.steps:
+        return f"took {recipe.steps:,} steps on {recipe.batch_size:,} pictures each"
+    return (
+        f"saw all {count:,} pictures it learns from once"
+        if count
+        else ("saw the pictures it learns from once")
     )
 
 

@@ -98,8 +98,9 @@ class RunConfig:
     type can hold, one of each a channel; ``size`` is the (height, width) of what the network was
     trained on: whole pictures, or crops of them. ``fingerprint`` tells one set of pictures and
     labels from another, and ``validation`` how many pairs were set aside where the caller said so.
-    Of pairs, ``legend`` says how masks' samples stand for the classes, and ``learned`` holds the
-    digests of the pictures that were learned from, with spaces between them.
+    Of pairs, ``legend`` says how masks' samples stand for the classes. ``learned`` holds the
+    digests of the pictures that were learned from, with spaces between them, where they are not too
+    many. With ``skip_damaged`` the files that could not be read were left out.
     """
 
     model: str
@@ -118,6 +119,7 @@ class RunConfig:
     versions: Mapping[str, str] = field(default_factory=dict)
     legend: Legend | None = None
     learned: str = ""
+    skip_damaged: bool = False
 
     def __post_init__(self) -> None:
         _at_least("channels", self.channels, 1)

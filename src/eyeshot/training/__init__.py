@@ -18,6 +18,7 @@ from eyeshot.training.configuration import choose_folder
 from eyeshot.training.fabric import make_fabric, torch_state_kept
 from eyeshot.training.folder import prepare
 from eyeshot.training.loop import Training
+from eyeshot.training.notes import tell
 from eyeshot.training.optimization import Average, make_optimizer
 from eyeshot.training.options import ask, settle
 from eyeshot.training.progress import Progress, Silence, TerminalProgress
@@ -40,6 +41,7 @@ def train(
     size: tuple[int, int] | None = None,
     crop: tuple[int, int] | None = None,
     validation: int | None = None,
+    skip_damaged: bool = False,
     model: str | None = None,
     model_arguments: Mapping[str, int | str] | None = None,
     out: str | Path | None = None,
@@ -63,6 +65,7 @@ def train(
         size: (height, width) to resize a folder's pictures to.
         crop: (height, width) for pairs; by default half of it sees what it will in the whole.
         validation: how many pairs are set aside where the folder does not say; one in five.
+        skip_damaged: leave out files of a folder that cannot be read, and say which.
         model: a name in :data:`eyeshot.nets.NAMES`; by default "digit_cnn", and of pairs "unet".
         model_arguments: of the network, such as ``{"width": 32}``.
         out: the run folder; by default ``runs/<data>-<model>-seed<seed>``.
@@ -85,7 +88,13 @@ def train(
     """
     if resume and force:
         raise BadValue("resume and force together", cure="go on with a run, or throw it away")
-    options = {"folder": folder, "size": size, "crop": crop, "validation": validation}
+    options = {
+        "folder": folder,
+        "size": size,
+        "crop": crop,
+        "validation": validation,
+        "skip_damaged": skip_damaged or None,
+    }
     config, data = settle(ask(source, task, model, model_arguments or {}, options, settings))
     shown = _start_progress(progress, config, data)
     place = choose_folder(config) if out is None else Path(out)
@@ -149,9 +158,6 @@ def _start_progress(wanted: bool | Progress, config: RunConfig, data: Data | Pai
     """What shows the training, once it has told what was decided about the data."""
     standard = TerminalProgress() if wanted is True else Silence()
     progress = standard if isinstance(wanted, bool) else wanted
-    if not isinstance(data, Data):
-        from eyeshot.training.notes import tell  # brings the engine, not needed for classes
-
-        for note in tell(config, data):
-            progress.say(note)
+    for note in tell(config, data):
+        progress.say(note)
     return progress

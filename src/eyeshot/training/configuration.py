@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from eyeshot.data.pairs import Pair, Pairs
 
 
+_MOST_LEARNED = 10_000
+"""Pictures of classes whose digests are kept with a run: more would make a file of megabytes."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What a caller said of a training, besides its data.
@@ -38,6 +42,7 @@ class Wanted:
         size: (height, width) to resize pictures to; None to leave them.
         crop: (height, width); None to choose.
         validation: how many pairs are set aside; None for one in five.
+        skip_damaged: leave out files that cannot be read.
     """
 
     task: str
@@ -49,6 +54,7 @@ class Wanted:
     size: tuple[int, int] | None = None
     crop: tuple[int, int] | None = None
     validation: int | None = None
+    skip_damaged: bool = False
 
 
 def describe(wanted: Wanted, data: Data) -> RunConfig:
@@ -70,7 +76,9 @@ def describe(wanted: Wanted, data: Data) -> RunConfig:
             "from",
             cure=f"several devices need whole batches: use {len(data.train)} or fewer",
         )
-    return _configuration(wanted, data, model, recipe, data.size, fingerprint(data))
+    config = _configuration(wanted, data, model, recipe, data.size, fingerprint(data))
+    learned = sorted(set(data.marks)) if len(data.marks) <= _MOST_LEARNED else []
+    return replace(config, learned=" ".join(learned))
 
 
 def describe_pairs(wanted: Wanted, pairs: Pairs) -> RunConfig:
@@ -118,6 +126,7 @@ def _configuration(
         data_folder=None if wanted.folder is None else str(wanted.folder.resolve()),
         task=wanted.task,
         validation=wanted.validation,
+        skip_damaged=wanted.skip_damaged,
         fingerprint=name,
         classes=data.classes,
         channels=data.channels,

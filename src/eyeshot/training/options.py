@@ -112,6 +112,7 @@ def ask(
         "size": check_side("size", options["size"]),
         "crop": check_side("crop", options["crop"]),
         "validation": None if validation is None else check_count("validation", validation),
+        "skip_damaged": bool(options["skip_damaged"]),
     }
     return Wanted(
         task, source, model, check_arguments(model_arguments), check_settings(settings), **places
@@ -128,11 +129,21 @@ def settle(wanted: Wanted) -> tuple[RunConfig, Data | Pairs]:
     source = wanted.source
     if wanted.task == "classify":
         if not isinstance(source, Data):
-            source = load_data(_place(source), folder=wanted.folder, size=wanted.size)
+            source = load_data(
+                _place(source),
+                folder=wanted.folder,
+                size=wanted.size,
+                skip_damaged=wanted.skip_damaged,
+            )
         return describe(wanted, source), source
 
     if not isinstance(source, Pairs):
-        source = load_pairs(_place(source), task=wanted.task, validation=wanted.validation)
+        source = load_pairs(
+            _place(source),
+            task=wanted.task,
+            validation=wanted.validation,
+            skip_damaged=wanted.skip_damaged,
+        )
     elif not has_parts(Path(source.name)):
         # Whoever loads the folder later is to set the same pairs aside.
         wanted = replace(wanted, validation=len(source.validation))

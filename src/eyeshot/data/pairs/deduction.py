@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from eyeshot.data.pairs.legend import FILE, Legend
 from eyeshot.data.pairs.listing import Report
-from eyeshot.data.pairs.pair import Problem
 from eyeshot.data.pairs.survey import Seen
+from eyeshot.data.problem import Problem
 
 _WHITE = 255
 _MOST_CLASSES = 64  # more without a name are rather the numbers of objects

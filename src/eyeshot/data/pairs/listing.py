@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from eyeshot.data.pairs.pair import Problem
+from eyeshot.data.problem import Problem
+from eyeshot.data.tree import ALL, part_of
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.files import explain_os_error
 
@@ -56,6 +57,11 @@ class Listing:
     train: tuple[Files, ...]
     validation: tuple[Files, ...]
     notes: tuple[str, ...]
+
+    @property
+    def parts(self) -> tuple[tuple[Files, ...], tuple[Files, ...]]:
+        """Both."""
+        return self.train, self.validation
 
 
 def has_parts(folder: Path) -> bool:
@@ -109,18 +115,41 @@ def list_pairs(
     return _split(pairs, folder, validation, seed, report, finder.notes)
 
 
-def list_judged(folder: Path, task: str, report: Report) -> Listing:
+def list_judged(folder: Path, task: str, report: Report, part: str | None = None) -> Listing:
     """Look through ``folder`` for pairs to judge by: its own part for that, or else all of them.
+
+    Args:
+        folder: with pairs.
+        task: one of :data:`eyeshot.data.TASKS`.
+        report: told of each problem.
+        part: of a folder with parts, ``"train"``, ``"val"`` or ``"test"``; ``"all"`` for every
+            pair; None for ``val``, or else ``test``.
 
     Raises:
         BadFile: the folder is missing or may not be read.
+        BadValue: there is no such part.
     """
-    if has_parts(folder):
+    if part is None and has_parts(folder):
         return list_pairs(folder, task, None, 0, report)
     if not folder.is_dir():
         raise BadFile(f"{folder}: no such folder", cure="name a folder with image/ and label/")
     finder = _Finder(folder, task, report)
-    return Listing((), tuple(finder.find(folder)), tuple(finder.notes))
+    found = [pair for place in _places(folder, part) for pair in finder.find(place)]
+    return Listing((), tuple(found), tuple(finder.notes))
+
+
+def _places(folder: Path, part: str | None) -> list[Path]:
+    """The folders of the pairs that are judged."""
+    parts: dict[str, Path] = {}
+    if has_parts(folder):
+        parts = {part_of(name) or "": folder / name for name in sorted(_subfolders(folder))}
+        parts.pop("", None)
+    if part in (None, ALL):
+        return list(parts.values()) or [folder]
+    if part not in parts:
+        has = f"{folder} has {', '.join(parts) or 'no parts'}"
+        raise BadValue(f"part is {part!r}", cure=f"{has}; choose one, or all")
+    return [parts[part]]
 
 
 def _find_parts(finder: _Finder, names: set[str]) -> Listing:

@@ -6,13 +6,15 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from eyeshot.data.pairs.deduction import deduce_legend, report_unknown
 from eyeshot.data.pairs.legend import FILE, IGNORE, Legend, read_legend
 from eyeshot.data.pairs.listing import Files, Listing, Report, list_judged, list_pairs
-from eyeshot.data.pairs.pair import Pair, Pairs, Problem, as_problem, check_task
+from eyeshot.data.pairs.pair import Pair, Pairs, check_task
 from eyeshot.data.pairs.survey import Moments, Seen, look
+from eyeshot.data.problem import Checked, Problem, as_problem, raise_problems, skipped_note
 from eyeshot.data.progress import Progress, TerminalProgress
 from eyeshot.data.streaming import count_cores
 from eyeshot.errors import BadFile, BadValue
@@ -29,6 +31,7 @@ def load_pairs(
     validation: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    skip_damaged: bool = False,
 ) -> Pairs:
     """Load a folder of pictures and their masks, split into a part to learn from and one to judge.
 
@@ -41,13 +44,19 @@ def load_pairs(
         validation: how many pairs of a folder without parts are set aside; one in five if None.
         seed: which of them.
         progress: called with (what, done, total); None tells a person at a terminal.
+        skip_damaged: leave out pairs of which a file cannot be read, and name them in the notes.
 
     Raises:
         UnknownName: there is no such task.
         BadValue: ``validation`` or ``seed`` is out of range.
-        BadFile: the first thing that is wrong; :func:`check_pairs` lists all.
+        BadFile: what is wrong, as far as one line has room for it; :func:`check_pairs` lists all.
     """
-    return _load(Path(folder), check_task(task), validation, seed, progress, _refuse)
+    problems: list[Problem] = []
+    pairs = _load(
+        Path(folder), check_task(task), validation, seed, progress, problems.append, skip_damaged
+    )
+    raise_problems(list(dict.fromkeys(problems)))
+    return pairs
 
 
 def check_pairs(
@@ -64,12 +73,37 @@ def check_pairs(
         UnknownName: there is no such task.
         BadValue: ``validation`` or ``seed`` is out of range.
     """
+    return inspect_pairs(
+        folder, task=task, validation=validation, seed=seed, progress=progress
+    ).problems
+
+
+def inspect_pairs(
+    folder: str | Path,
+    *,
+    task: str = "segment",
+    validation: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    skip_damaged: bool = False,
+) -> Checked:
+    """The problems of :func:`check_pairs`, and what :func:`load_pairs` notes.
+
+    Raises:
+        UnknownName: there is no such task.
+        BadValue: ``validation`` or ``seed`` is out of range.
+    """
     problems: list[Problem] = []
+    notes: tuple[str, ...] = ()
+    task = check_task(task)
     try:
-        _load(Path(folder), check_task(task), validation, seed, progress, problems.append)
+        notes = _load(
+            Path(folder), task, validation, seed, progress, problems.append, skip_damaged
+        ).notes
     except BadFile as error:
         problems.append(as_problem(error, Path(folder)))
-    return tuple(dict.fromkeys(problems))  # a folder that is looked into twice is told of once
+    # A folder that is looked into twice is told of once.
+    return Checked(tuple(dict.fromkeys(problems)), notes)
 
 
 def _load(
@@ -79,19 +113,23 @@ def _load(
     seed: int,
     progress: Progress | None,
     report: Report,
+    skip_damaged: bool = False,
 ) -> Pairs:
     if seed < 0:
         raise BadValue(f"seed is {seed}", cure="it must be at least 0")
     listing = list_pairs(folder, task, validation, seed, report)
     given = _read_legend(folder, task, report)
-    seen = _look_at_all(listing, task, given, progress or TerminalProgress(), report)
-    train, held_out = seen[: len(listing.train)], seen[len(listing.train) :]
+    looked = _look_at_all(
+        listing, task, given, progress or TerminalProgress(), report, skip_damaged
+    )
+    train, held_out, seen = looked.train, looked.held_out, looked.all
     legend = None
     if task == "segment" and given is not _UNREADABLE:
         legend = _settle(seen, given, report)
         _check_blank(train, _count(train, legend), legend, report)
         _check_judged(held_out, legend, report)
-    notes = (*listing.notes, *_notes(train, held_out, _count(train, legend), legend))
+    noted = _notes(train, held_out, _count(train, legend), legend)
+    notes = (*listing.notes, *looked.notes, *noted)
     return _gather(folder, task, train, held_out, legend, notes)
 
 
@@ -102,6 +140,8 @@ def load_judged(
     legend: Legend | None = None,
     learned: Set[str] = frozenset(),
     progress: Progress | None = None,
+    part: str | None = None,
+    skip_damaged: bool = False,
 ) -> Pairs:
     """Load a folder to judge a network by that has learned already; one pair is enough.
 
@@ -115,27 +155,34 @@ def load_judged(
             ``classes.yaml``; None tells it by the masks.
         learned: the digests of the pictures that the network has learned from.
         progress: as for :func:`load_pairs`.
+        part: of a folder with parts, ``"train"``, ``"val"``, ``"test"`` or ``"all"``.
+        skip_damaged: as for :func:`load_pairs`.
 
     Raises:
         UnknownName: there is no such task.
-        BadFile: the first thing that is wrong.
+        BadFile: what is wrong.
+        BadValue: there is no such part.
     """
     folder = Path(folder)
-    listing = list_judged(folder, check_task(task), _refuse)
+    problems: list[Problem] = []
+    listing = list_judged(folder, check_task(task), problems.append, part)
+    raise_problems(problems)
     own = _read_legend(folder, task, _refuse)
     used = own or legend
-    seen = _look_at_all(listing, task, used, progress or TerminalProgress(), _refuse)
+    shown = progress or TerminalProgress()
+    looked = _look_at_all(listing, task, used, shown, problems.append, skip_damaged)
+    raise_problems(problems)
+    train, held_out, seen = looked.train, looked.held_out, looked.all
     if task == "segment" and used is None:
         used = deduce_legend(seen, _refuse)
     elif used is not None:
         report_unknown(seen, used, _refuse, named=True)
-    train, held_out = seen[: len(listing.train)], seen[len(listing.train) :]
     known = [one for one in held_out if one.mark in learned]
-    if not listing.train and len(known) < len(held_out):
+    if not listing.train and part is None and len(known) < len(held_out):
         train, held_out = known, [one for one in held_out if one.mark not in learned]
     if used is not None:
         _check_judged(held_out, used, _refuse)
-    notes = listing.notes
+    notes = (*listing.notes, *looked.notes)
     if train is known and known:
         notes += (f"{len(known)} of {len(seen)} pictures were learned from and are left out",)
     return _gather(folder, task, train, held_out, used, notes)
@@ -180,20 +227,48 @@ def _gather(
     )
 
 
+@dataclass(frozen=True)
+class _Looked:
+    """What was seen of the pairs that can be used."""
+
+    train: list[Seen]
+    held_out: list[Seen]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> list[Seen]:
+        return self.train + self.held_out
+
+
 def _look_at_all(
-    listing: Listing, task: str, legend: Legend | None, progress: Progress, report: Report
-) -> list[Seen]:
+    listing: Listing,
+    task: str,
+    legend: Legend | None,
+    progress: Progress,
+    report: Report,
+    skip_damaged: bool,
+) -> _Looked:
     """Every pair, the training ones first, and their problems reported in that order."""
     files = listing.train + listing.validation
     colours = None if legend is _UNREADABLE else legend is not None and legend.colours
-    seen: list[Seen] = []
-    for one in _in_parallel(files, task, colours):
-        for problem in one.problems:
-            report(problem)
-        seen.append(one)
-        progress("reading pictures and masks", len(seen), len(files))
-    _check_channels(seen, report)
-    return seen
+    parts: tuple[list[Seen], list[Seen]] = [], []
+    damaged: list[Problem] = []
+    for number, one in enumerate(_in_parallel(files, task, colours)):
+        unreadable = [problem for problem in one.problems if problem.unreadable]
+        if skip_damaged and unreadable:
+            damaged.append(unreadable[0])
+        else:
+            for problem in one.problems:
+                report(problem)
+            parts[number >= len(listing.train)].append(one)
+        progress("reading pictures and masks", number + 1, len(files))
+    notes = skipped_note(damaged, len(files))
+    for name, before, after in zip(("learn from", "judge by"), listing.parts, parts, strict=True):
+        if before and not after:
+            raise BadFile(f"no pair to {name} can be read", cure="copy them again")
+    looked = _Looked(*parts, notes)
+    _check_channels(looked.all, report)
+    return looked
 
 
 def _in_parallel(files: Sequence[Files], task: str, colours: bool | None) -> Iterator[Seen]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eyeshot.data.pairs.legend import Legend
-from eyeshot.errors import BadFile, EyeshotError, UnknownName
+from eyeshot.errors import UnknownName
 
 TASKS = ("segment", "restore")
 """``segment``: the answer is a mask of classes. ``restore``: it is a picture."""
@@ -62,38 +62,6 @@ class Pairs:
     fingerprint: str
     legend: Legend | None = None
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something in a folder that stands in the way of training.
-
-    Attributes:
-        path: the file or folder.
-        message: what is wrong with it.
-        cure: what to do about it.
-    """
-
-    path: Path
-    message: str
-    cure: str = ""
-
-    def __str__(self) -> str:
-        """All of it on one line."""
-        return str(self.error())
-
-    def error(self) -> BadFile:
-        """The problem as what is raised."""
-        return BadFile(f"{self.path}: {self.message}", cure=self.cure)
-
-
-def as_problem(error: EyeshotError, path: Path) -> Problem:
-    """What was raised about ``path``, or about a file that it names itself, as a problem."""
-    fact = error.fact.removeprefix(f"{path}: ")
-    place, _, message = fact.partition(": ")
-    if message and Path(place).is_relative_to(path):
-        return Problem(Path(place), message, error.cure)
-    return Problem(path, fact, error.cure)
 
 
 def check_task(task: str) -> str:

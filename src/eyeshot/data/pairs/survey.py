@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from eyeshot.data.pairs.legend import encode
 from eyeshot.data.pairs.listing import Files
-from eyeshot.data.pairs.pair import Problem, as_problem
 from eyeshot.data.pairs.reader import open_mask, open_picture
+from eyeshot.data.problem import Problem, as_problem
 from eyeshot.errors import BadFile, EyeshotError
 from eyeshot.images import Source
 from eyeshot.images.layouts import MOST_CHANNELS
@@ -144,7 +144,7 @@ def _guarded(
     try:
         return read(path, seen)
     except EyeshotError as error:
-        seen.problems.append(as_problem(error, path))
+        seen.problems.append(as_problem(error, path, unreadable=True))
         return None
 
 

@@ -53,11 +53,14 @@ def pairs_facts(material: PairsMaterial) -> Sequence[Fact]:
     return [
         *(_mask_facts(material) if isinstance(material, MaskMaterial) else _facts(material)),
         Fact(f"{parameters:,}", "numbers learned"),
-        Fact(
-            f"{len(material.pairs.train):,}",
-            f"pictures to learn from, in crops of at most {high}×{wide}",
-        ),
+        *_learned(material, f"in crops of at most {high}×{wide}"),
     ]
+
+
+def _learned(material: PairsMaterial, kind: str) -> list[Fact]:
+    """How many pictures there were to learn from: known where it is judged by its own data."""
+    count = len(material.pairs.train)
+    return [Fact(f"{count:,}", f"pictures to learn from, {kind}")] if count else []
 
 
 def _mask_facts(material: MaskMaterial) -> list[Fact]:

@@ -1,0 +1,66 @@
+"""What lies in a folder, as a person sees it: by name, and without what is hidden."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from eyeshot.errors import BadFile
+from eyeshot.files import explain_os_error
+
+PICTURE_SUFFIXES = frozenset(
+    {
+        *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib"),
+        *(".webp", ".gif", ".avif", ".avifs", ".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".tga"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".pcx", ".sgi", ".qoi"),
+    }
+)
+"""By which files in a folder are taken for pictures; what they are is told by their first bytes."""
+
+
+def visible(folder: Path) -> list[Path]:
+    """What lies in ``folder``, by name. Names with a dot or ``__`` in front are hidden.
+
+    Raises:
+        BadFile: the folder is missing or may not be read.
+    """
+    try:
+        found = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    except OSError as error:
+        raise explain_os_error(error, folder) from error
+    return [entry for entry in found if not entry.name.startswith((".", "__"))]
+
+
+def check_link(entry: Path, root: Path) -> None:
+    """Refuse a link out of ``root``, or to nowhere.
+
+    Raises:
+        BadFile: ``entry`` is one.
+    """
+    if not entry.is_symlink():
+        return
+    try:
+        inside = entry.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # RuntimeError: before Python 3.13, of a loop
+        inside = False
+    if not inside:
+        raise BadFile(f"{entry}: is a link that leads out of {root}", cure="copy it in")
+    if not entry.exists():
+        raise BadFile(f"{entry}: is a link that leads nowhere", cure="copy in what is meant")
+
+
+def same_name(name: str) -> str:
+    """``name`` in Unicode's composed form: macOS writes é as two characters, others as one."""
+    return unicodedata.normalize("NFC", name)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the name of ``path`` is that of a picture."""
+    return path.suffix.lower() in PICTURE_SUFFIXES
+
+
+def listed(names: Sequence[object], most: int = 8) -> str:
+    """Some names with commas between them, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more

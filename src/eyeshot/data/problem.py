@@ -1,0 +1,104 @@
+"""What stands in the way of learning from a folder: each thing by itself, and all on one line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from eyeshot.errors import BadFile, EyeshotError
+
+_SHOWN = 4  # problems on one line
+SKIP = "leave them out with --skip-damaged"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in a folder that stands in the way of training.
+
+    Attributes:
+        path: the file or folder.
+        message: what is wrong with it.
+        cure: what to do about it.
+        unreadable: whether it is a file that cannot be used, and could be left out.
+    """
+
+    path: Path
+    message: str
+    cure: str = ""
+    unreadable: bool = False
+
+    def __str__(self) -> str:
+        """All of it on one line."""
+        return str(self.error())
+
+    def error(self) -> BadFile:
+        """The problem as what is raised."""
+        return BadFile(f"{self.path}: {self.message}", cure=self.cure)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a folder was found to hold before any training.
+
+    Attributes:
+        problems: what stands in the way.
+        notes: what a person should know, a sentence each.
+    """
+
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()
+
+
+def as_problem(error: EyeshotError, path: Path, *, unreadable: bool = False) -> Problem:
+    """What was raised about ``path``, or about a file that it names itself, as a problem."""
+    fact = error.fact.removeprefix(f"{path}: ")
+    place, _, message = fact.partition(": ")
+    if message and Path(place).is_relative_to(path):
+        return Problem(Path(place), message, error.cure, unreadable)
+    return Problem(path, fact, error.cure, unreadable)
+
+
+def raise_problems(problems: Sequence[Problem]) -> None:
+    """Raise what was found, all of it on one line of bounded length; nothing where nothing was.
+
+    Raises:
+        BadFile: there is a problem.
+    """
+    if not problems:
+        return
+    first = problems[0]
+    skip = "or leave it out with --skip-damaged"
+    if len(problems) == 1:
+        cure = f"{first.cure}, {skip}" if first.unreadable and first.cure else first.cure
+        raise BadFile(f"{first.path}: {first.message}", cure=cure)
+    facts = "; ".join(f"{one.path}: {one.message}" for one in problems[:_SHOWN])
+    more = len(problems) - _SHOWN
+    rest = f"; and {more:,} more" if more > 0 else ""
+    cure = first.cure
+    if all(one.unreadable for one in problems):
+        cure = f"copy them again, or {SKIP}"
+    every = "--check lists every problem"
+    raise BadFile(
+        f"{facts}{rest} ({len(problems):,} problems)", cure=f"{cure}; {every}" if cure else every
+    )
+
+
+def skipped_note(problems: Sequence[Problem], count: int) -> tuple[str, ...]:
+    """What was left out of ``count`` files, as a note; nothing where all could be read.
+
+    Raises:
+        BadFile: more than half of them: something else is wrong.
+    """
+    if not problems:
+        return ()
+    if 2 * len(problems) > count:
+        raise BadFile(
+            f"{len(problems):,} of {count:,} files cannot be read, first {problems[0].path}: "
+            f"{problems[0].message}",
+            cure="too many to be left out; copy the folder again",
+        )
+    named = ", ".join(str(one.path) for one in problems[:_SHOWN])
+    more = f" and {len(problems) - _SHOWN:,} more" if len(problems) > _SHOWN else ""
+    were = "was" if len(problems) == 1 else "were"
+    return (f"{len(problems):,} of {count:,} cannot be read and {were} left out: {named}{more}",)
