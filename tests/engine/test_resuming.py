@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
+import zarr
 from torch import nn
 
 import eyeshot
 from eyeshot.axes import Interval
 from eyeshot.engine.executing import Progress, Report
 from eyeshot.engine.jobs import make_job
+from eyeshot.engine.resuming import MOST_READINGS, Readings
 from eyeshot.errors import BadFile, BadValue
-from eyeshot.images import open_source
+from eyeshot.images import open_sink, open_source
 from eyeshot.images.sinks.raw import NpySink
 from eyeshot.images.sinks.zarrays import ZarrSink
 from eyeshot.plan import Cut, cut_from
@@ -76,7 +80,7 @@ def strips(out: Path) -> list[Any]:
     return found
 
 
-def begin(net: nn.Module, image: torch.Tensor, out: Path, **options: Any) -> None:
+def begin(net: nn.Module, image: torch.Tensor | Path, out: Path, **options: Any) -> None:
     with pytest.raises(Killed):
         eyeshot.run(net, image, out, form="probabilities", progress=killed_after(5), **options)
 
@@ -188,19 +192,86 @@ def test_strips_suit_regions_that_they_make_up() -> None:
     assert not Cut(4, ()).suits({})
 
 
-def test_rows_that_are_written_by_others_stay(tmp_path: Path, net: nn.Module) -> None:
-    """A run that goes on writes what is missing, and nothing of what was there."""
+def test_rows_that_are_there_are_not_written_again(
+    tmp_path: Path, net: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, image = tmp_path / "out.npy", noise(1, 128, 96)
     begin(net, image, out, band=BAND)
     rows = max(json.loads(Path(f"{out}.part.json").read_text())["done"].values())
-    part = np.load(f"{out}.part", mmap_mode="r+")
-    part[:, :rows] = 7
-    part.flush()
+    own, written = NpySink._store, []
+
+    def store(self: NpySink, row: int, block: Any, strip: Any) -> None:
+        written.append((row, row + block.shape[1]))
+        own(self, row, block, strip)
+
+    monkeypatch.setattr(NpySink, "_store", store)
     eyeshot.run(net, image, out, form="probabilities", resume=True)
-    finished = np.load(out)
     assert 0 < rows < 128
-    assert (finished[:, :rows] == 7).all()
-    assert (finished[:, rows:] < 1.0001).all()
+    assert written[0][0] == rows
+    assert written[-1][1] == 128
+
+
+def _image_file(kind: str, folder: Path, rows: int) -> Path:
+    array = np.random.default_rng(0).random((rows, 24), dtype=np.float32)
+    path = folder / f"in.{kind}"
+    if kind == "zarr":
+        stored = zarr.create_array(str(path), shape=array.shape, chunks=(50, 24), dtype="f4")
+        stored[...] = array
+    elif kind == "tif":
+        tifffile.imwrite(path, array)
+    else:
+        np.save(path, array)
+    return path
+
+
+def _change_row(path: Path, row: int) -> None:
+    """Another value in one sample, and every time as it was."""
+    times = {f: f.stat() for f in (path, *path.rglob("*")) if f.is_file()}
+    if path.suffix == ".zarr":
+        zarr.open_array(str(path), mode="r+")[row, 3] = 9
+    elif path.suffix == ".tif":
+        tifffile.memmap(path, mode="r+")[row, 3] = 9
+    else:
+        np.load(path, mmap_mode="r+")[row, 3] = 9
+    for file, status in times.items():
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize("kind", ["zarr", "tif", "npy"])
+def test_an_image_that_changed_in_between_is_noticed(
+    kind: str, tmp_path: Path, net: nn.Module
+) -> None:
+    image, out = _image_file(kind, tmp_path, 200), tmp_path / "out.npy"
+    begin(net, image, out, band=BAND)
+    before = content(image)
+    _change_row(image, 7)
+    with pytest.raises(
+        (BadFile, BadValue), match=r"not those that the unfinished|chunks|image was"
+    ):
+        eyeshot.run(net, image, out, form="probabilities", resume=True)
+    if kind != "zarr":
+        _change_back(image, before)
+        eyeshot.run(net, image, out, form="probabilities", resume=True)
+        assert out.exists()
+
+
+def _change_back(path: Path, before: dict[str, bytes]) -> None:
+    status = path.stat()
+    path.write_bytes(before[""])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_readings_are_spread_over_all_that_was_read(tmp_path: Path) -> None:
+    image = tmp_path / "in.npy"
+    np.save(image, np.zeros((3000, 5), np.float32))
+    source, sink = open_source(image), open_sink(tmp_path / "o.npy", (1, 3000, 5), np.uint8)
+    readings = Readings({"x": source}, [sink])
+    for row in range(3000):
+        readings.note("x", (Interval(row, row + 1), Interval(0, 5)), source.read((row, row + 1)))
+    sink.abort()
+    kept = [window[0][0] for _, window, _ in sink.notes]
+    assert MOST_READINGS // 2 <= len(kept) < MOST_READINGS
+    assert max(np.diff([0, *kept, 3000])) <= 3000 / MOST_READINGS * 4
 
 
 class Two(nn.Module):

@@ -109,6 +109,7 @@ def test_killed_inside_finish(suffix: str, tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(Killed):
         sink.finish()
     monkeypatch.undo()
+    del sink  # a process that ends lets go of its lock
     with images.open_sink(path, array.shape, np.uint8, resume=True) as again:
         assert again.durable_rows() == 9
         assert again.finish() == path
@@ -188,11 +189,119 @@ def test_what_an_aborted_run_finished_can_be_used(tmp_path: Path) -> None:
 
 def test_after_a_new_start_of_the_machine_only_forced_rows_count(tmp_path: Path) -> None:
     path = tmp_path / "out.npy"
-    _unfinished(path, {})
-    journal = path.with_name("out.npy.part.json")
-    found = json.loads(journal.read_text())
-    found["boot"] = "another"
-    found["forced"] = {"0:7": 2}
-    journal.write_text(json.dumps(found))
+    with images.open_sink(path, (1, 9, 7), np.uint8) as sink:
+        sink.write(0, np.ones((1, 2, 7), np.uint8))
+        sink._force()  # type: ignore[attr-defined]
+        sink.write(2, np.ones((1, 2, 7), np.uint8))
+    _change_journal(path, boot="another")
     with images.open_sink(path, (1, 9, 7), np.uint8, resume=True) as sink:
         assert sink.durable_rows() == 2
+
+
+def _change_journal(path: Path, **changes: object) -> None:
+    journal = path.with_name(path.name + ".part.json")
+    journal.write_text(json.dumps({**json.loads(journal.read_text()), **changes}))
+
+
+@pytest.mark.parametrize("name", ["npy", "npy signal", "png deep colour", "tiff planes", "zarr"])
+def test_a_part_that_was_cut_or_changed_is_not_gone_on_with(name: str, tmp_path: Path) -> None:
+    suffix, shape, dtype, squeeze = KINDS[name]
+    path, array = tmp_path / f"out{suffix}", noise(shape, dtype)
+    rows = shape[1] * 2 // 3
+    with images.open_sink(path, shape, dtype, squeeze=squeeze) as sink:
+        sink.write(0, array[:, :rows])
+        assert sink.durable_rows() > 0
+    files = [f for f in sorted(path.parent.rglob("*")) if f.is_file() and ".json" not in f.name]
+    for file in files:
+        before = file.read_bytes()
+        for change in (
+            before[:-1],
+            before[:100],
+            b"",
+            _bent(before, 70),
+            _bent(before, len(before) // 40),
+        ):
+            file.write_bytes(change)
+            with pytest.raises(BadFile, match="start again with --force"):
+                images.open_sink(path, shape, dtype, squeeze=squeeze, resume=True)
+        file.write_bytes(before)
+    with images.open_sink(path, shape, dtype, squeeze=squeeze, resume=True) as sink:
+        sink.write(sink.durable_rows(), array[:, sink.durable_rows() :])
+        sink.finish()
+    with images.open_source(path, space=len(shape) - 1) as source:
+        np.testing.assert_array_equal(source.read(), array)
+
+
+def _bent(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"settings": []},
+        {"done": [1]},
+        {"done": {"0:7": -1}},
+        {"done": {"0:7": 10**30}},
+        {"done": {"0:7": 9.5}},
+        {"done": {"0:7": 99}},
+        {"done": {"3:99": 4}, "sums": {"3:99": [1]}},
+        {"done": {"a": 4}},
+        {"sums": {}},
+        {"sums": {"0:7": ["x"]}},
+        {"sums": {"0:7": []}},
+        {"frame": None},
+        {"notes": 5},
+        {"notes": None},
+    ],
+)
+def test_a_damaged_journal_is_named(changes: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "out.npy"
+    _unfinished(path, {})
+    _change_journal(path, **changes)
+    with pytest.raises(BadFile, match=r"out\.npy\.part.*start again with --force"):
+        images.open_sink(path, (1, 9, 7), np.uint8, resume=True)
+
+
+@pytest.mark.parametrize("text", [b"\xff", b"[" * 10**5, b"{}", b"null", b'{"settings": NaN}'])
+def test_what_is_no_journal_is_named(text: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "out.npy"
+    _unfinished(path, {})
+    path.with_name("out.npy.part.json").write_bytes(text)
+    with pytest.raises(BadFile, match=r"not a journal.*start again with --force"):
+        images.open_sink(path, (1, 9, 7), np.uint8, resume=True)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".png", ".tif", ".zarr"])
+def test_nothing_is_written_through_links_and_the_mode_is_kept(suffix: str, tmp_path: Path) -> None:
+    path, array = tmp_path / f"out{suffix}", noise((1, 9, 7))
+    put(path, array, False, [0, 9], [0, 7])
+    path.chmod(0o700 if path.is_dir() else 0o600)
+    mode = path.stat().st_mode
+    victims = tmp_path / "victims"
+    victims.mkdir()
+    for end in (".part", ".part.packed", ".part.json.new"):
+        (tmp_path / f"out{suffix}{end}").symlink_to(victims / end[1:])
+    with images.open_sink(path, array.shape, np.uint8, force=True) as sink:
+        sink.write(0, array)
+        sink.finish()
+    assert not list(victims.iterdir())
+    assert path.stat().st_mode == mode
+    assert {file.name for file in tmp_path.glob("*.part*")} <= {f"out{suffix}.part.packed"}
+
+
+def test_of_two_that_start_at_once_exactly_one_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.images.runner", tmp_path / "out.npy", *SHAPE[1:], 16]
+    both = [
+        subprocess.Popen(
+            [*map(str, command), "0.02"],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            cwd=ROOT,
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate()[1].decode() for process in both]
+    assert sorted(process.returncode for process in both) == [0, 1]
+    assert sum("still writing this output" in text for text in said) == 1
+    assert content(tmp_path / "out.npy")

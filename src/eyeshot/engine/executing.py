@@ -12,7 +12,7 @@ from eyeshot.axes import Interval
 from eyeshot.engine.jobs import Job
 from eyeshot.engine.memory import peak, reset_peak
 from eyeshot.engine.operators.windows import cut
-from eyeshot.engine.resuming import sharing
+from eyeshot.engine.resuming import Readings, sharing
 from eyeshot.engine.stream import Stream
 from eyeshot.graph import Node
 from eyeshot.images import Sink
@@ -67,6 +67,7 @@ class _State:
 
     def __init__(self, job: Job, sinks: Mapping[str, Sink], progress: Progress | None) -> None:
         self.job, self.sinks, self._progress = job, sinks, progress
+        self.readings = Readings(job.sources, sinks.values())
         self._started = time.perf_counter()
         self.rows, self.positions, self.multiply_adds = 0, 0, 0
         self._all_rows = sum(
@@ -134,6 +135,7 @@ class _Pass:
                 others = self._strip.boxes[name][1:]
                 source, window = job.sources[name], (side, *others)
                 samples = source.read(*((s.lo, s.hi) for s in window))
+                self._state.readings.note(name, window, samples)
                 self._state.positions += samples[0].size if name == job.graph.inputs[0] else 0
                 values[name] = job.preparation(samples, source.name, tuple(s.lo for s in window))
         return values

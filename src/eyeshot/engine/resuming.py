@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from eyeshot.images import unfinished
+from eyeshot.axes import Interval
+from eyeshot.errors import BadFile, BadValue, shorten
+from eyeshot.images import Sink, Source, Span, unfinished
 from eyeshot.plan import Cut, cut_from
+
+MOST_READINGS = 64
+"""Windows of the input that a journal keeps, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,72 @@ def look_up(targets: Sequence[Any]) -> Begun | None:
                 threads = torch.get_num_threads()
             return Begun(cut, threads)
     return None
+
+
+class Readings:
+    """Samples that were read, by their checksums: a run that goes on reads some of them again.
+
+    The time and length of a file say little: a Zarr image is many files, and a time can be set
+    back. Up to :data:`MOST_READINGS` windows are kept in the journal of each output, spread over
+    all that was read. Rows that nobody has read yet may be others: they belong to no output row.
+    """
+
+    def __init__(self, sources: Mapping[str, Source], sinks: Iterable[Sink]) -> None:
+        """Go on from what the sinks know of.
+
+        Raises:
+            BadFile: an image holds other samples than it did.
+        """
+        self._kept = [sink.notes for sink in sinks]
+        self._count, self._step = 0, 1
+        for notes in self._kept:
+            for name, window, checksum in map(_reading, notes):
+                if name in sources:
+                    _require(sources[name], window, checksum)
+
+    def note(self, name: str, window: Sequence[Interval], samples: NDArray[Any]) -> None:
+        """Keep a window of an input, if it is its turn."""
+        self._count += 1
+        if self._count % self._step:
+            return
+        reading = [name, [[side.lo, side.hi] for side in window], _checksum(samples)]
+        for notes in self._kept:
+            notes.append(reading)
+            if len(notes) >= MOST_READINGS:
+                del notes[1::2]
+        if self._kept and len(self._kept[0]) == MOST_READINGS // 2:
+            self._step *= 2
+
+
+def _reading(note: Any) -> tuple[str, tuple[Span, ...], int]:
+    try:
+        name, window, checksum = note
+        return str(name), tuple((int(lo), int(hi)) for lo, hi in window), int(checksum)
+    except (TypeError, ValueError, OverflowError):
+        raise BadFile(
+            f"the journal of the unfinished run holds {shorten(note)}",
+            cure="start again with --force",
+        ) from None
+
+
+def _require(source: Source, window: tuple[Span, ...], checksum: int) -> None:
+    try:
+        same = _checksum(source.read(*window)) == checksum
+    except BadValue:
+        same = False
+    if not same:
+        raise BadFile(
+            f"{source.name}: rows {window[0][0]} to {window[0][1]} are not those that the "
+            "unfinished run has read",
+            cure="bring the image back as it was, or start again with --force",
+        )
+
+
+def _checksum(samples: NDArray[Any]) -> int:
+    value = 0
+    for plane in samples:  # one at a time: a copy of all of them could be too large
+        value = zlib.crc32(np.ascontiguousarray(plane).reshape(-1).view(np.uint8).data, value)
+    return value
 
 
 def arithmetic(place: torch.device) -> str:

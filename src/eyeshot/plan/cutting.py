@@ -39,7 +39,7 @@ def cut_from(settings: Mapping[str, Any]) -> Cut | None:
             for each in (strip.items() for strip in settings["strips"])
         )
         band = int(settings["band"])
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
     return Cut(band, strips) if band > 0 else None
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
+import zlib
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eyeshot.errors import BadFile, BadValue, Failure
-from eyeshot.files import explain_os_error
+from eyeshot.errors import BadFile, BadValue, Failure, UserError
+from eyeshot.files import Lock, explain_os_error
 from eyeshot.images.layouts import Span
 from eyeshot.images.sinks.journal import Journal
 from eyeshot.images.sinks.sink import Sink
+from eyeshot.images.sources.source import Source
 
 _FORCE_EVERY = 5.0  # seconds of work that a power cut may cost
+_PIECE = 2**22  # bytes of an unfinished output that are read again at once
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,11 @@ class Place:
         """What has been finished of it."""
         return self.target.with_name(self.target.name + ".part.json")
 
+    @property
+    def lock(self) -> Path:
+        """What the process that writes it holds."""
+        return self.target.with_name(self.target.name + ".part.lock")
+
     def check(self) -> None:
         """Refuse to write over an input, or into a folder that is not there.
 
@@ -81,7 +90,7 @@ class Place:
         if unfinished and (self.part.exists() or self.journal.exists()):
             raise BadFile(
                 f"{self.part}: an unfinished run lies there",
-                cure="--resume goes on with it, --force starts afresh",
+                cure="--resume goes on with it, --force starts again",
             )
 
 
@@ -91,6 +100,8 @@ class FileSink(Sink):
     def __init__(self, place: Place, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         super().__init__(str(place.target), shape, dtype)
         self._place = place
+        self._lock: Lock | None = None
+        self._sums: dict[Span, list[int]] = {}
         self._forced_at = time.monotonic()
         self._sealed = False
         self._settings = {
@@ -103,7 +114,8 @@ class FileSink(Sink):
         """Begin, or go on with what is there.
 
         Raises:
-            BadFile: the output exists, or an unfinished run cannot be gone on with.
+            BadFile: the output exists, another process is writing it, or an unfinished run cannot
+                be gone on with.
             BadValue: the settings differ from those of the unfinished run, or the output is an
                 input.
             Failure: the disk is too full.
@@ -112,6 +124,17 @@ class FileSink(Sink):
         place.check()
         self._check_replaceable()
         with self._explained():
+            self._lock = Lock(place.lock, "this output")
+        try:
+            self._open()
+        except BaseException:
+            self._close()
+            self._lock.release()
+            raise
+
+    def _open(self) -> None:
+        place = self._place
+        with self._explained():
             found = self._find_journal()
             if found is not None and place.resume:
                 self._resume(found)
@@ -119,7 +142,7 @@ class FileSink(Sink):
             if place.resume and place.part.exists() and not place.force:
                 raise BadFile(
                     f"{place.part}: has no journal beside it",
-                    cure="start afresh with --force",
+                    cure="start again with --force",
                 )
             place.check_free(unfinished=found is None or bool(found.done))
             self._begin()
@@ -130,40 +153,94 @@ class FileSink(Sink):
         if not place.journal.exists():
             return None
         try:
-            found = Journal.load(place.journal)
+            return Journal.load(place.journal)
         except BadFile:
             if place.force:
                 return None
             raise
-        found.require_no_writer()
-        return found
 
     def _begin(self) -> None:
         remove(self._place.part)
         self._journal = Journal(self._place.journal, self._settings)
         self._check_space()
         self._journal.start()  # first: a part file without a journal is not ours
+        self._make()
+
+    def _make(self) -> None:
         self._create()
+        self._journal.notes = self.notes
+        self._journal.frame = zlib.crc32(self._frame())
 
     def _resume(self, journal: Journal) -> None:
         place = self._place
         self._journal = journal
         self._journal.require(self._settings)
+        self._journal.require_inside(self.shape[1], self._columns)
+        self.notes = self._journal.notes
         if not self._journal.done:
             remove(place.part)
             self._check_space()
-            self._create()
+            self._make()
         elif place.part.exists():
+            self._check_frame()
+            self._check_rows(place.part)
             self._reopen()
         elif self._is_complete() and place.target.exists():
             self._sealed = True  # ended between the last rename and the journal's removal
+            self._check_rows(place.target)
         else:
             raise BadFile(
-                f"{place.part}: is gone, and its journal is not", cure="start afresh with --force"
+                f"{place.part}: is gone, and its journal is not", cure="start again with --force"
             )
         if place.target.exists() and not place.force and not self._is_complete():
             raise BadFile(f"{place.target}: exists already", cure="--force replaces it")
         self._written = dict(self._journal.done)
+        self._sums = dict(self._journal.sums)
+
+    def _check_frame(self) -> None:
+        """Refuse a part file whose beginning or length is not as it was made."""
+        part, size = self._place.part, self._part_bytes()
+        if part.is_symlink():
+            raise BadFile(f"{part}: is a symbolic link", cure="start again with --force")
+        found = part.stat().st_size
+        if size is not None and found != size:
+            raise BadFile(
+                f"{part}: has {found} bytes and was made with {size}",
+                cure="it was cut short or changed; start again with --force",
+            )
+        if zlib.crc32(self._frame()) != self._journal.frame:
+            raise self._changed(part)
+
+    def _check_rows(self, path: Path) -> None:
+        """Read what was written again, and refuse it where it is not what was written."""
+        row = math.prod(self.shape) // self.shape[1] * self.dtype.itemsize
+        step = -(-max(1, _PIECE // row) // self.chunk_rows) * self.chunk_rows
+        with self._as_changed(path), self._reread(path) as written:
+            if written.shape != self.shape or written.dtype != self.dtype:
+                raise self._changed(path)
+            for strip, rows in self._journal.done.items():
+                sums = [0] * self.shape[0]
+                window = (strip,) if len(self.shape) > 2 else ()
+                for top in range(0, rows, step):
+                    block = written.read((top, min(top + step, rows)), *window)
+                    sums = _added(sums, block)
+                if sums != self._journal.sums[strip]:
+                    raise self._changed(path)
+
+    @contextmanager
+    def _as_changed(self, path: Path) -> Iterator[None]:
+        """Whatever cannot be read of our own file was changed by somebody."""
+        try:
+            yield
+        except UserError as error:
+            raise self._changed(path) from error
+
+    @staticmethod
+    def _changed(path: Path) -> BadFile:
+        return BadFile(
+            f"{path}: is not as this run wrote it",
+            cure="it was cut short or changed; start again with --force",
+        )
 
     def _is_complete(self) -> bool:
         area = sum((hi - lo) * rows for (lo, hi), rows in self._journal.done.items())
@@ -191,9 +268,13 @@ class FileSink(Sink):
             strip = (column, column + (block.shape[2] if block.ndim > 2 else 1))
             rows = self._safe_rows(strip)
             if rows > self._journal.done.get(strip, 0):
-                self._journal.record(strip, rows)
+                self._journal.record(strip, rows, self._sums[strip])
             if time.monotonic() - self._forced_at > _FORCE_EVERY:
                 self._force()
+
+    def _add_up(self, rows: NDArray[Any], strip: Span) -> None:
+        """Take rows (C, n, …) that have been handed to the system into the strip's checksums."""
+        self._sums[strip] = _added(self._sums.get(strip, [0] * self.shape[0]), rows)
 
     def _safe_rows(self, strip: Span) -> int:
         """How many rows of a strip have been handed to the system."""
@@ -224,19 +305,26 @@ class FileSink(Sink):
         with self._explained():
             self._tidy()
             self._journal.remove()
+            self._release()
         return self._place.target
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     def abort(self) -> None:
         """Stop here: the part file and its journal stay, to be used or to be resumed.
 
         Of a run that has finished nothing, nothing stays.
         """
-        if self._sealed:
-            return
-        self._close()
-        if not self._journal.done:
-            remove(self._place.part)
-            self._journal.remove()
+        try:
+            if not self._sealed:
+                self._close()
+                if not self._journal.done:
+                    remove(self._place.part)
+                    self._journal.remove()
+        finally:
+            self._release()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -261,6 +349,18 @@ class FileSink(Sink):
         """Open the part file of an unfinished run."""
 
     @abstractmethod
+    def _part_bytes(self) -> int | None:
+        """How long the part file is from its first moment; None where that is not known."""
+
+    @abstractmethod
+    def _frame(self) -> bytes:
+        """What the part file holds before its samples."""
+
+    @abstractmethod
+    def _reread(self, path: Path) -> Source:
+        """The samples in the part file, or in the finished output, to be read."""
+
+    @abstractmethod
     def _sync(self) -> None:
         """Force what was stored to the disk."""
 
@@ -274,6 +374,14 @@ class FileSink(Sink):
 
     def _tidy(self) -> None:
         """Remove what completing may have left beside the output."""
+
+
+def _added(sums: list[int], rows: NDArray[Any]) -> list[int]:
+    """Checksums of planes, each with the rows (C, n, …) that follow."""
+    return [
+        zlib.crc32(np.ascontiguousarray(plane).reshape(-1).view(np.uint8).data, value)
+        for plane, value in zip(rows, sums, strict=True)
+    ]
 
 
 def remove(path: Path) -> None:

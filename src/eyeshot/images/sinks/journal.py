@@ -12,7 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from eyeshot.errors import BadFile, BadValue
+from eyeshot.errors import BadFile, BadValue, one_line, shorten
+from eyeshot.files import create
 from eyeshot.images.layouts import Span
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -20,14 +21,24 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Journal:
-    """The rows done of every column strip, and the settings that they were done with."""
+    """The rows done of every column strip, and what a run that goes on must find as it was.
+
+    Attributes:
+        settings: plain data that decides the samples.
+        done: rows of each strip that have been handed to the system.
+        sums: of each strip, a checksum of those rows for each plane of channels.
+        frame: a checksum of what lies before the samples.
+        notes: plain data of the caller's.
+    """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         self.path = path
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
         self.done: dict[Span, int] = {}
-        self._forced: dict[Span, int] = {}
-        self.writer = os.getpid()
+        self.sums: dict[Span, list[int]] = {}
+        self.frame = 0
+        self.notes: list[Any] = []
+        self._forced: tuple[dict[Span, int], dict[Span, list[int]]] = ({}, {})
 
     @classmethod
     def load(cls, path: Path) -> Journal:
@@ -37,18 +48,20 @@ class Journal:
             BadFile: it is not one.
         """
         try:
-            found = json.loads(path.read_text())
-            journal = cls(path, found["settings"])
-            boot = _boot()
-            same_start = boot != "" and boot == found["boot"]
-            done = found["done"] if same_start else found["forced"]
-            journal.writer = int(found["process"]) if same_start else 0
-            journal.done = {_strip(key): int(rows) for key, rows in done.items()}
-            journal._forced = {_strip(key): int(rows) for key, rows in found["forced"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            found = json.loads(_text(path))
+            journal = cls(path, _mapping(found["settings"]))
+            journal.frame, journal.notes = _count(found["frame"]), list(found["notes"])
+            journal._forced = _rows(found["forced"]), _sums(found["forced sums"])
+            journal.done, journal.sums = dict(journal._forced[0]), dict(journal._forced[1])
+            if _boot() and _boot() == found["boot"]:
+                journal.done, journal.sums = _rows(found["done"]), _sums(found["sums"])
+            if journal.done.keys() != journal.sums.keys():
+                raise ValueError("rows without a checksum")
+        except _NO_JOURNAL as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise BadFile(
-                f"{path}: not a journal of an unfinished run ({error})",
-                cure="start afresh with --force",
+                f"{path}: not a journal of an unfinished run ({reason})",
+                cure="start again with --force",
             ) from error
         return journal
 
@@ -64,20 +77,24 @@ class Journal:
             if was != now:
                 raise BadValue(
                     f"{self.path}: cannot resume: {name} was {_short(was)} and is {_short(now)}",
-                    cure="use the same as before, or start afresh with --force",
+                    cure="use the same as before, or start again with --force",
                 )
 
-    def require_no_writer(self) -> None:
-        """Refuse to touch what another process is still writing.
+    def require_inside(self, rows: int, columns: int) -> None:
+        """Refuse rows and strips that no image of this size has.
 
         Raises:
-            BadFile: naming the process.
+            BadFile: naming the strip.
         """
-        if self.writer not in (0, os.getpid()) and _is_alive(self.writer):
-            raise BadFile(
-                f"{self.path}: process {self.writer} is still writing this output",
-                cure="wait for it, stop it, or choose another name",
-            )
+        ends = 0
+        for (lo, hi), done in sorted(self.done.items()):
+            if not ends <= lo < hi <= columns or done > rows:
+                raise BadFile(
+                    f"{self.path}: {done} rows of columns {lo}:{hi}, and the image has {rows} rows "
+                    f"of {columns}",
+                    cure="start again with --force",
+                )
+            ends = hi
 
     def remove(self) -> None:
         """Remove the journal: the output is complete, or given up."""
@@ -88,14 +105,14 @@ class Journal:
     def _aside(self) -> Path:
         return self.path.with_name(self.path.name + ".new")
 
-    def record(self, strip: Span, rows: int) -> None:
+    def record(self, strip: Span, rows: int, sums: list[int]) -> None:
         """Note that ``rows`` rows of a strip have been handed to the system."""
-        self.done[strip] = rows
+        self.done[strip], self.sums[strip] = rows, sums
         self._save()
 
     def record_forced(self) -> None:
         """Note that all that is done has been forced to the disk."""
-        self._forced = dict(self.done)
+        self._forced = dict(self.done), dict(self.sums)
         self._save(force=True)
 
     def start(self) -> None:
@@ -103,17 +120,21 @@ class Journal:
         self._save(force=True)
 
     def _save(self, *, force: bool = False) -> None:
+        forced, forced_sums = self._forced
         text = json.dumps(
             {
                 "settings": self.settings,
-                "done": {f"{lo}:{hi}": rows for (lo, hi), rows in self.done.items()},
-                "forced": {f"{lo}:{hi}": rows for (lo, hi), rows in self._forced.items()},
+                "frame": self.frame,
+                "done": _keyed(self.done),
+                "sums": _keyed(self.sums),
+                "forced": _keyed(forced),
+                "forced sums": _keyed(forced_sums),
+                "notes": self.notes,
                 "boot": _boot(),
-                "process": os.getpid(),
-            },
-            indent=1,
+            }
         )
-        with self._aside.open("w") as file:
+        self._aside.unlink(missing_ok=True)  # of a moment of a kill; or a link to elsewhere
+        with os.fdopen(create(self._aside), "w") as file:
             file.write(text)
             if force:
                 file.flush()
@@ -121,9 +142,46 @@ class Journal:
         self._aside.replace(self.path)
 
 
+_NO_JOURNAL = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+_LARGEST = 2**26
+"""Bytes of a journal: one of a thousand strips of a thousand channels is a third of it."""
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise ValueError("too large")
+    return content.decode()
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{shorten(value)} where names and values should be")
+    return value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**62:
+        raise ValueError(f"{shorten(value)} where a count should be")
+    return value
+
+
+def _rows(value: Any) -> dict[Span, int]:
+    return {_strip(key): _count(rows) for key, rows in _mapping(value).items()}
+
+
+def _sums(value: Any) -> dict[Span, list[int]]:
+    return {_strip(key): list(map(_count, sums)) for key, sums in _mapping(value).items()}
+
+
+def _keyed(table: dict[Span, Any]) -> dict[str, Any]:
+    return {f"{lo}:{hi}": value for (lo, hi), value in table.items()}
+
+
 def _strip(key: str) -> Span:
     lo, _, hi = key.partition(":")
-    return int(lo), int(hi)
+    return _count(int(lo)), _count(int(hi))
 
 
 def _boot() -> str:
@@ -133,16 +191,5 @@ def _boot() -> str:
         return ""
 
 
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # it is there, and another user's
-    return True
-
-
 def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return one_line(json.dumps(value), 60)

@@ -10,16 +10,21 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eyeshot.errors import BadValue
-from eyeshot.images.layouts import Span
-from eyeshot.images.sinks.files import Place
+from eyeshot.files import create, mode_of
+from eyeshot.images.layouts import Layout, Span
+from eyeshot.images.sinks.files import Place, remove
 from eyeshot.images.sinks.raw import Grid, PlacedSink
+from eyeshot.images.sources.opening import open_source
 from eyeshot.images.sources.png import SIGNATURE, chunk
+from eyeshot.images.sources.raw import RawSource
+from eyeshot.images.sources.source import OpenFile, Source
 
 _COLOUR = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> PNG colour type
 _BAND = 2**20  # bytes packed at once
@@ -94,6 +99,13 @@ class PngSink(PlacedSink):
 
     def _store(self, row: int, block: NDArray[Any], strip: Span) -> None:
         self._grid.write(self._handle, row, np.moveaxis(block, 0, -1)[np.newaxis], strip[0])
+        self._add_up(block, strip)
+
+    def _reread(self, path: Path) -> Source:
+        if path != self._place.part:
+            return open_source(path, space=2)
+        layout = Layout(self._size, "HWC", "as it was written")
+        return RawSource(OpenFile(path), 0, self.dtype, layout, str(path))
 
     def _bands(self, spool: BinaryIO) -> Iterator[NDArray[Any]]:
         height, width, channels = self._size
@@ -107,7 +119,9 @@ class PngSink(PlacedSink):
         """Pack the spool into a file beside it, and put that in place."""
         place = self._place
         packed = place.target.with_name(place.target.name + ".part.packed")
-        with place.part.open("rb") as spool, packed.open("wb") as file:
+        remove(packed)  # of a kill in this place
+        handle = create(packed, mode_of(place.target))
+        with place.part.open("rb") as spool, os.fdopen(handle, "wb") as file:
             write_png(file, self._bands(spool), self._size, self.dtype.itemsize * 8)
             file.flush()
             os.fsync(file.fileno())

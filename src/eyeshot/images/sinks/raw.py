@@ -6,13 +6,17 @@ import io
 import math
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eyeshot.images.layouts import Span
+from eyeshot.files import create, mode_of
+from eyeshot.images.layouts import SPACE, Layout, Span
 from eyeshot.images.sinks.files import FileSink, Place
+from eyeshot.images.sources.raw import RawSource
+from eyeshot.images.sources.source import OpenFile, Source
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,18 @@ class PlacedSink(FileSink):
 
     def _open_part(self, size: int | None, head: bytes = b"") -> None:
         """Open the part file; with a size, make it, all zero after ``head``."""
-        flags = os.O_RDWR | (os.O_CREAT | os.O_EXCL if size is not None else 0)
-        self._handle = os.open(self._place.part, flags, 0o666)
-        if size is not None:
-            os.truncate(self._handle, size)
-            os.pwrite(self._handle, head, 0)
+        if size is None:
+            self._handle = os.open(self._place.part, os.O_RDWR | os.O_NOFOLLOW)
+            return
+        self._handle = create(self._place.part, mode_of(self._place.target))
+        os.truncate(self._handle, size)
+        os.pwrite(self._handle, head, 0)
+
+    def _part_bytes(self) -> int:
+        return self._disk_bytes()
+
+    def _frame(self) -> bytes:
+        return b""
 
     def _sync(self) -> None:
         os.fsync(self._handle)
@@ -76,8 +87,8 @@ class NpySink(PlacedSink):
         self, place: Place, shape: tuple[int, ...], dtype: np.dtype[Any], *, squeeze: bool
     ) -> None:
         super().__init__(place, shape, dtype)
-        stored = shape[1:] if squeeze and shape[0] == 1 else shape
-        self._head = _header(stored, self.dtype)
+        self._stored = shape[1:] if squeeze and shape[0] == 1 else shape
+        self._head = _header(self._stored, self.dtype)
         grid = (shape[0], shape[1], self._columns, math.prod(shape[3:]))
         self._grid = Grid(len(self._head), grid, self.dtype.itemsize)
 
@@ -93,6 +104,26 @@ class NpySink(PlacedSink):
     def _store(self, row: int, block: NDArray[Any], strip: Span) -> None:
         wide = block.reshape(*block.shape[:2], strip[1] - strip[0], -1)
         self._grid.write(self._handle, row, wide, strip[0])
+        self._add_up(block, strip)
+
+    def _frame(self) -> bytes:
+        return read_start(self._place.part, len(self._head))
+
+    def _reread(self, path: Path) -> Source:
+        layout = Layout(self._stored, _letters(self._stored, self.shape), "as it was written")
+        return RawSource(OpenFile(path), len(self._head), self.dtype, layout, str(path))
+
+
+def read_start(path: Path, count: int) -> bytes:
+    """The first ``count`` bytes of a file, or all of a shorter one."""
+    with path.open("rb") as file:
+        return file.read(count)
+
+
+def _letters(stored: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    """What the axes of an array stored for an image (C, …) mean."""
+    space = SPACE[len(shape) - 1]
+    return space if len(stored) < len(shape) else "C" + space
 
 
 def _header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:

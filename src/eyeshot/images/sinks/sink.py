@@ -26,6 +26,7 @@ class Sink(ABC):
         dtype: of the samples.
         chunk_rows, chunk_columns: bands and strips of a multiple of these are stored best.
         memory: the most bytes that the sink itself holds.
+        notes: plain data that is kept beside an unfinished output, and found when it is resumed.
     """
 
     def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -35,6 +36,7 @@ class Sink(ABC):
         self.chunk_rows = 1
         self.chunk_columns = 1
         self.memory = 0
+        self.notes: list[Any] = []
         self._written: dict[Span, int] = {}
         self._finished = False
 

@@ -7,6 +7,7 @@ image to the disk first. (TIFF 6.0, and the BigTIFF extension of it: 8-byte coun
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 from eyeshot.errors import BadValue
 from eyeshot.images.layouts import Span
 from eyeshot.images.sinks.files import Place
-from eyeshot.images.sinks.raw import PlacedSink, write_all
+from eyeshot.images.sinks.raw import PlacedSink, read_start, write_all
+from eyeshot.images.sources.source import Source
+from eyeshot.images.sources.tiff import open_tiff
 
 TILE = 256
 _SHORT, _LONG, _LONG8 = 3, 4, 16
@@ -84,7 +87,16 @@ class TiffSink(PlacedSink):
     def _reopen(self) -> None:
         self._open_part(None)
 
+    def _frame(self) -> bytes:
+        return read_start(self._place.part, len(self._head))
+
+    def _reread(self, path: Path) -> Source:
+        channels = self.shape[0]
+        layout = "HWC" if self._together > 1 else "CHW" if channels > 1 else "HW"
+        return open_tiff(path, layout=layout)
+
     def _store(self, row: int, block: NDArray[Any], strip: Span) -> None:
+        self._add_up(block, strip)
         if self._together > 1:
             planes = np.moveaxis(block, 0, -1)[np.newaxis]
         else:

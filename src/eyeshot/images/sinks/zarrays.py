@@ -11,8 +11,11 @@ import zarr
 from numpy.typing import NDArray
 
 from eyeshot.errors import BadFile
+from eyeshot.files import mode_of
 from eyeshot.images.layouts import SPACE, Span
 from eyeshot.images.sinks.files import FileSink, Place, remove, sync_folder
+from eyeshot.images.sources.source import Source
+from eyeshot.images.sources.zarrays import open_zarr
 
 _SIDE = {1: 2**16, 2: 512, 3: 64}  # axes of space -> length of a chunk along each
 _METADATA = ("zarr.json", ".zarray", ".zgroup")
@@ -55,6 +58,23 @@ class ZarrSink(FileSink):
             dimension_names=names[drop:],
         )
 
+        mode = mode_of(self._place.target)
+        if mode is not None:
+            self._place.part.chmod(mode)
+
+    def _part_bytes(self) -> None:
+        return None
+
+    def _frame(self) -> bytes:
+        try:
+            return (self._place.part / _METADATA[0]).read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def _reread(self, path: Path) -> Source:
+        space = SPACE[len(self.shape) - 1]
+        return open_zarr(path, layout=space if self._squeeze else "C" + space)
+
     def _reopen(self) -> None:
         for leftover in self._place.part.rglob("*.partial"):  # of the moment of a kill
             leftover.unlink()
@@ -87,6 +107,7 @@ class ZarrSink(FileSink):
             where = (*where, slice(*strip))
         drop = 1 if self._squeeze else 0
         self._array[where[drop:]] = rows[0] if drop else rows
+        self._add_up(rows, strip)
         self._note(top, strip)
 
     def _note(self, top: int, strip: Span) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +45,13 @@ class ZarrSource(GridSource):
         return block.astype(self.dtype, copy=False)
 
     def identity(self) -> dict[str, Any]:
-        """The folder, its array, and the state of its metadata."""
+        """The folder, its array, and the state of its files."""
         return {
             "path": str(self._path.resolve()),
             "array": self._array.path,
             "shape": list(self._array.shape),
             "metadata": self._stamp,
+            "chunks": _chunks_stamp(self._path / self._array.path),
         }
 
 
@@ -61,6 +64,18 @@ def _stamp(path: Path) -> list[int]:
             status = file.stat()
             found += [status.st_size, status.st_mtime_ns]
     return found
+
+
+def _chunks_stamp(folder: Path) -> str:
+    """A digest of the name, length and time of change of every file in an array's folder."""
+    digest = hashlib.blake2b(digest_size=16)
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            status = (Path(place) / name).stat()
+            digest.update(os.fsencode(f"{place}/{name}"))
+            digest.update(f" {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 def open_zarr(
