@@ -57,10 +57,20 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One input of a node, with one axis map for each spatial axis."""
+    """One input of a node, with one axis map for each spatial axis.
+
+    Attributes:
+        source: the node read.
+        axes: a map for each spatial axis.
+        beside: for a dimension of the source that holds no positions, such as the bands under a
+            conv3d or the channels under a conv1d: the map along it, where it is not the identity.
+            Such a dimension is never cut, so nobody asks what is needed of it; but the operator
+            pads, strides and resizes there as it does along any axis.
+    """
 
     source: str
     axes: tuple[AxisMap, ...]
+    beside: tuple[tuple[int, AxisMap], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +198,10 @@ def _check_edge(graph: Graph, node: Node, edge: Edge) -> None:
     for axis, n, extent in zip(edge.axes, source.extents, node.extents, strict=True):
         if axis.extent(n) != extent:
             raise _broken(node, f"{axis} gives {axis.extent(n)} of {n} inputs, and torch {extent}")
+    for dim, axis in edge.beside:
+        n, extent = source.shape[dim], node.shape[dim]
+        if axis.extent(n) != extent:
+            raise _broken(node, f"{axis} gives {axis.extent(n)} of {n} numbers, and torch {extent}")
 
 
 def _broken(node: Node, fact: str) -> Failure:

@@ -11,6 +11,8 @@ from typing import Protocol
 
 import torch
 
+from eyeshot.axes import Interval
+from eyeshot.engine.operators.sliding import pooled
 from eyeshot.errors import Unsupported
 from eyeshot.graph import Kind, Node
 
@@ -38,6 +40,11 @@ def gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer:
     Raises:
         Unsupported: the node is not a global mean, sum, maximum or minimum.
     """
+    running = _gatherer(node, reduced)
+    return _OverBands(node, running) if node.operator.startswith("adaptive") else running
+
+
+def _gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer:
     name = node.operator
     if name in ("mean", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"):
         return _Sum(node.shape, reduced, mean=True)
@@ -82,6 +89,24 @@ def refusal(node: Node) -> Unsupported:
         f"{node.name} ({node.operator}): {reason}",
         cure=cure,
     )
+
+
+class _OverBands:
+    """Adaptive pooling of all positions, and of windows of the bands beside them."""
+
+    def __init__(self, node: Node, running: Gatherer) -> None:
+        (edge,) = node.edges
+        self._beside = [(dim, axis, node.shape[dim]) for dim, axis in edge.beside]
+        self._largest, self._running = "max" in node.operator, running
+
+    def take(self, band: torch.Tensor) -> None:
+        for dim, axis, count in self._beside:
+            windows = [axis.reads(Interval(i, i + 1), band.shape[dim]) for i in range(count)]
+            band = pooled(band, dim, windows, self._largest)
+        self._running.take(band)
+
+    def result(self) -> torch.Tensor:
+        return self._running.result()
 
 
 class _Sum:

@@ -17,7 +17,7 @@ import torch
 from eyeshot.axes import AxisMap, Identity, Pad
 from eyeshot.engine.operators import has_own_form
 from eyeshot.errors import Unsupported
-from eyeshot.graph import Edge, Graph, Node, Ref
+from eyeshot.graph import Graph, Node, Ref
 
 _MOST_BEHIND = 1024
 """Rows that may be added or cut off behind the last. What grows with the height is no border."""
@@ -101,14 +101,16 @@ def _renamed(twin: Node, node: Node, names: _Names) -> Node | None:
         and twin.weights == node.weights
         and len(twin.edges) == len(node.edges)
         and all(
-            mine.source in names.of[its.source] and _same_axes(mine.axes, its.axes)
+            mine.source in names.of[its.source]
+            and _same_axes(mine.axes, its.axes)
+            and mine.beside == its.beside
             for mine, its in zip(node.edges, twin.edges, strict=True)
         )
     )
     if not alike:
         return None
     sources = {its.source: mine.source for mine, its in zip(node.edges, twin.edges, strict=True)}
-    edges = tuple(Edge(sources[edge.source], edge.axes) for edge in twin.edges)
+    edges = tuple(replace(edge, source=sources[edge.source]) for edge in twin.edges)
     call = twin.call
     if call is not None:
         arguments = _put(call.args, sources), _put(dict(call.kwargs), sources)
@@ -190,8 +192,9 @@ def _only_ends(graph: Graph, node: Node) -> bool:
 
 def _idle(node: Node, source: Node) -> Node:
     """The node where there is nothing to add or cut off."""
-    axes = (Pad(0, 0), *node.edges[0].axes[1:])
-    return replace(node, edges=(Edge(source.name, axes),), shape=source.shape, dims=source.dims)
+    (edge,) = node.edges
+    edge = replace(edge, source=source.name, axes=(Pad(0, 0), *edge.axes[1:]))
+    return replace(node, edges=(edge,), shape=source.shape, dims=source.dims)
 
 
 def _differs(node: Node) -> Unsupported:

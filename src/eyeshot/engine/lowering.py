@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import torch
 
-from eyeshot.graph import Edge, Graph, Node, Weight
+from eyeshot.graph import Graph, Node, Weight
 
 _CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
 _TRANSPOSED = frozenset({"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})
@@ -65,8 +65,7 @@ def _split_concatenations(
         whole = node.operator in _CONVOLUTIONS and node.attributes["groups"] == 1
         if not whole or parts is None or sum(parts) != node.attributes["in_channels"]:
             continue
-        axes = node.edges[0].axes
-        edges = tuple(Edge(edge.source, axes) for edge in joined.edges)
+        edges = tuple(replace(node.edges[0], source=edge.source) for edge in joined.edges)
         names = tuple(f"{name}.part{i}" for i in range(len(parts)))
         kernel = tensors[node.weights[0]].detach()
         for part, piece in zip(names, torch.split(kernel, parts, dim=1), strict=True):

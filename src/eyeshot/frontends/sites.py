@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,7 +86,8 @@ def along(
 
     Args:
         source: the node read.
-        local: axis map by dimension of the source; a dimension not named keeps its positions.
+        local: axis map by dimension of the source; a dimension not named keeps its positions. Maps
+            along dimensions that hold no positions stand beside.
         mixed: dimensions in which all positions mix, with how many come out (None: as many).
     """
     axes: list[AxisMap] = []
@@ -97,7 +98,16 @@ def along(
             axes.append(Everything(mixed[dim]))
         else:
             axes.append(local.get(dim, Identity()))
-    return Edge(source.name, tuple(axes))
+    beside = tuple((dim, axis) for dim, axis in local.items() if dim not in source.dims)
+    return Edge(source.name, tuple(axes), beside)
+
+
+def vanished(source: Node, gone: Collection[int]) -> tuple[int | None, ...]:
+    """Where the source's axes lie once some dimensions hold features.
+
+    An axis of one position vanishes with its dimension.
+    """
+    return tuple(None if dim in gone else dim for dim in source.dims)
 
 
 def mixes_positions(source: Node, dims: Mapping[int, int | None]) -> bool:
@@ -111,6 +121,8 @@ def pointwise(site: Site) -> Described:
     if not sources:
         raise NoRule("no operand depends on the input")
     dims = _common_dims(site, sources)
+    if any(_by_features(site, source, dims) for source in sources):
+        raise NoRule("it gives each position along a spatial axis a feature of its own")
     edges = tuple(Edge(s.name, _broadcast(site, s, dims)) for s in sources)
     return Described(edges, dims)
 
@@ -128,11 +140,36 @@ def _common_dims(site: Site, sources: list[Node]) -> tuple[int | None, ...]:
             places = {dim: extent for dim, extent in places.items() if extent > 1}
         if len(places) > 1:
             raise NoRule("its operands hold the same axis in different dimensions")
-        dims.append(next(iter(places), None))
+        dims.append(None if _is_of_features(site, sources, places) else next(iter(places), None))
     taken = [dim for dim in dims if dim is not None]
     if len(set(taken)) != len(taken):
         raise NoRule("its operands hold different axes in the same dimension")
     return tuple(dims)
+
+
+def _is_of_features(site: Site, sources: list[Node], places: Mapping[int, int]) -> bool:
+    """Whether an axis of one position meets features, as many as an operand has: it vanishes."""
+    return any(
+        extent == 1 and site.shape[dim] > 1 and _numbers_at(site, source, dim) > 1
+        for dim, extent in places.items()
+        for source in sources
+        if dim - len(site.shape) + len(source.shape) not in source.dims
+    )
+
+
+def _by_features(site: Site, source: Node, dims: tuple[int | None, ...]) -> bool:
+    """Whether an operand has features where the output has the positions of an axis."""
+    shift = len(site.shape) - len(source.shape)
+    return any(
+        dim is not None and dim - shift != own and _numbers_at(site, source, dim) > 1
+        for own, dim in zip(source.dims, dims, strict=True)
+    )
+
+
+def _numbers_at(site: Site, source: Node, dim: int) -> int:
+    """How many numbers an operand has along a dimension of the output."""
+    own = dim - len(site.shape) + len(source.shape)
+    return source.shape[own] if own >= 0 else 1
 
 
 def _broadcast(site: Site, source: Node, dims: tuple[int | None, ...]) -> tuple[AxisMap, ...]:

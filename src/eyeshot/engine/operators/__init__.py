@@ -1,6 +1,6 @@
 """Every operator on a rectangle, giving the very numbers that it gives inside the whole pass.
 
-One table, by the operator's name. What is not in it is called as it is, if no position of it looks
+Tables by the operator's name. What is not in them is called as it is, if no position of it looks
 at another, and refused by name otherwise.
 """
 
@@ -11,12 +11,12 @@ from collections.abc import Callable
 from eyeshot.engine.operators import resizing, shaping, sliding
 from eyeshot.engine.operators.calling import pointwise
 from eyeshot.engine.operators.sliding import Tensors
-from eyeshot.engine.operators.windows import Box, Operator, Rectangle
+from eyeshot.engine.operators.windows import Box, Operator, Rectangle, over_bands
 from eyeshot.graph import Node
 
 __all__ = ["Box", "Operator", "Rectangle", "has_own_form", "prepare"]
 
-_TABLE: dict[str, Callable[[Node, Tensors], Operator]] = {
+_SLIDING: dict[str, Callable[[Node, Tensors], Operator]] = {
     **{f"conv{n}d": sliding.convolution for n in (1, 2, 3)},
     **{f"conv_transpose{n}d": sliding.transposed_convolution for n in (1, 2, 3)},
     **{f"max_pool{n}d": sliding.max_pooling for n in (1, 2, 3)},
@@ -31,6 +31,10 @@ _TABLE: dict[str, Callable[[Node, Tensors], Operator]] = {
     "upsample_bicubic2d": resizing.resizing,
     "pad": shaping.padding,
     "constant_pad_nd": shaping.padding,
+}
+"""Operators that slide over the last dimensions, whether these hold positions or bands."""
+
+_TABLE: dict[str, Callable[[Node, Tensors], Operator]] = {
     **dict.fromkeys(("slice", "narrow", "chunk", "split", "split_with_sizes"), shaping.cropping),
     "select": shaping.selecting,
     "unbind": shaping.selecting,
@@ -56,7 +60,7 @@ _TABLE: dict[str, Callable[[Node, Tensors], Operator]] = {
 
 def has_own_form(node: Node) -> bool:
     """Whether it is in the table, and so not called as the network calls it."""
-    return node.operator in _TABLE
+    return node.operator in _SLIDING or node.operator in _TABLE
 
 
 def prepare(node: Node, tensors: Tensors) -> Operator:
@@ -65,4 +69,7 @@ def prepare(node: Node, tensors: Tensors) -> Operator:
     Raises:
         Unsupported: the operator has no form for a part of the picture.
     """
+    slide = _SLIDING.get(node.operator)
+    if slide is not None:
+        return over_bands(node, slide(node, tensors))
     return _TABLE.get(node.operator, pointwise)(node, tensors)

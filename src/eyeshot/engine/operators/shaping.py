@@ -25,18 +25,13 @@ def padding(node: Node, tensors: Tensors) -> Operator:
     """The four ways to pad, at the true border alone; inside, the value itself."""
     fill = float(node.attributes.get("value", 0.0))
     zero = node.attributes["mode"] == "zero"
-    channels = _beside_positions(node)
-    if channels and not zero:
-        raise Unsupported(
-            f"{node.name}: pads channels by {node.attributes['mode']}", cure="join them with cat"
-        )
 
     def compute(
         inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
     ) -> torch.Tensor:
         given = inputs[0]
         value = given.value
-        amounts = dict(channels)
+        amounts: dict[int, tuple[int, int]] = {}
         for place, axis in enumerate(given.axes):
             dim = given.dims[place]
             if dim is None or not isinstance(axis, Pad):
@@ -48,14 +43,6 @@ def padding(node: Node, tensors: Tensors) -> Operator:
         return widened(value, amounts, fill) if amounts else value
 
     return compute
-
-
-def _beside_positions(node: Node) -> dict[int, tuple[int, int]]:
-    """What is padded (or cropped, below nought) along dimensions that hold no positions."""
-    flat = node.attributes["padding"]
-    last = len(node.shape) - 1
-    amounts = {last - i: (flat[2 * i], flat[2 * i + 1]) for i in range(len(flat) // 2)}
-    return {dim: pair for dim, pair in amounts.items() if dim not in node.dims and any(pair)}
 
 
 def _repeated(

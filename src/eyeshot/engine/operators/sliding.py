@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from eyeshot.axes import Interval, Transpose
+from eyeshot.axes import Identity, Interval, Transpose
 from eyeshot.axes import Window as WindowMap
 from eyeshot.engine.operators.kernels import convolver
 from eyeshot.engine.operators.windows import Box, Operator, Rectangle, borders, padded, widened
@@ -68,7 +68,7 @@ def transposed_convolution(node: Node, tensors: Tensors) -> Operator:
         "groups": node.attributes["groups"],
     }
     finish = activation(node)
-    shape = (1, -1, *(1 for _ in range(count)))
+    shape = (-1, *(1 for _ in range(count)))
 
     def compute(
         inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
@@ -78,7 +78,7 @@ def transposed_convolution(node: Node, tensors: Tensors) -> Operator:
         if _exactly_reached(given, box, first):
             return finish(convolve(given.value, weight, bias, **options))
         if given.value.numel() == 0:
-            value = given.value.new_zeros(_reached(node, given, box))
+            value = given.value.new_zeros(_reached(node, given, box, first))
         else:
             value = convolve(given.value, weight, None, **options)
             value = _placed(value, given, box, first)
@@ -87,9 +87,9 @@ def transposed_convolution(node: Node, tensors: Tensors) -> Operator:
     return compute
 
 
-def _reached(node: Node, given: Rectangle, box: Box) -> list[int]:
+def _reached(node: Node, given: Rectangle, box: Box, first: int) -> list[int]:
     shape = list(given.value.shape)
-    shape[-len(box) - 1] = int(node.attributes["out_channels"])
+    shape[first - 1] = int(node.attributes["out_channels"])
     for dim, side in zip(given.dims, box, strict=True):
         if dim is not None:
             shape[dim] = len(side)
@@ -203,14 +203,19 @@ def adaptive_pooling(node: Node, tensors: Tensors) -> Operator:
         for dim, axis, side, n, held in zip(
             given.dims, given.axes, box, given.extents, given.box, strict=True
         ):
-            if dim is None:
-                continue
-            parts = []
-            for output in range(side.lo, side.hi):
-                reads = axis.reads(Interval(output, output + 1), n)
-                part = value.narrow(dim, reads.lo - held.lo, len(reads))
-                parts.append(part.amax(dim, True) if largest else part.mean(dim, True))
-            value = torch.cat(parts, dim)
+            if dim is not None and not isinstance(axis, Identity):
+                windows = [axis.reads(Interval(i, i + 1), n) for i in range(side.lo, side.hi)]
+                value = pooled(value, dim, [one.shifted(-held.lo) for one in windows], largest)
         return value
 
     return compute
+
+
+def pooled(
+    value: torch.Tensor, dim: int, windows: Iterable[Interval], largest: bool
+) -> torch.Tensor:
+    """The mean, or the largest, of each window along a dimension."""
+    parts = [value.narrow(dim, window.lo, len(window)) for window in windows]
+    return torch.cat(
+        [part.amax(dim, True) if largest else part.mean(dim, True) for part in parts], dim
+    )

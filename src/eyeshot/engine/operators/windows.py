@@ -50,6 +50,35 @@ class Operator(Protocol):
         """
 
 
+def over_bands(node: Node, operator: Operator) -> Operator:
+    """The operator where it slides over dimensions that hold no positions, too.
+
+    To it they are axes as any, of which the whole is at hand and the whole is asked for.
+    """
+    beside = node.edges[0].beside
+    if not beside:
+        return operator
+    whole = tuple(Interval(0, node.shape[dim]) for dim, _ in beside)
+
+    def compute(
+        inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        return operator([_with_bands(given, beside, whole) for given in inputs], box + whole, room)
+
+    return compute
+
+
+def _with_bands(given: Rectangle, beside: tuple[tuple[int, AxisMap], ...], whole: Box) -> Rectangle:
+    """The rectangle with further axes, of which it holds what is read."""
+    value, box, extents, dims, axes = given.value, given.box, given.extents, given.dims, given.axes
+    for (dim, axis), side in zip(beside, whole, strict=True):
+        n = value.shape[dim]
+        reads = axis.reads(side, n)
+        value = value.narrow(dim, reads.lo, len(reads))
+        box, extents, dims, axes = (*box, reads), (*extents, n), (*dims, dim), (*axes, axis)
+    return Rectangle(value, box, extents, dims, axes)
+
+
 def local_shape(node: Node, box: Box) -> tuple[int, ...]:
     """The node's shape with the box's extents in place of the whole's."""
     shape = list(node.shape)

@@ -6,7 +6,15 @@ import math
 from collections.abc import Mapping
 
 from eyeshot.axes import Broadcast, Everything, Identity
-from eyeshot.frontends.sites import Described, NoRule, Rule, Site, along, mixes_positions
+from eyeshot.frontends.sites import (
+    Described,
+    NoRule,
+    Rule,
+    Site,
+    along,
+    mixes_positions,
+    vanished,
+)
 from eyeshot.graph import Edge, Kind, Node, Weight
 
 _FACTORS = {
@@ -32,9 +40,9 @@ def linear(site: Site) -> Described:
         "bias": site.arguments["bias"] is not None,
     }
     over: dict[int, int | None] = {last: weight[0]}
-    edge = along(source, {}, over)
     if not mixes_positions(source, over):
-        return Described((along(source, {}),), source.dims, attributes=attributes)
+        return Described((along(source, {}),), vanished(source, over), attributes=attributes)
+    edge = along(source, {}, over)
     reason = "a linear layer along a spatial axis weighs every position"
     return Described((edge,), source.dims, Kind.NEITHER, attributes, reason)
 
@@ -68,7 +76,7 @@ def _by_weights(site: Site) -> Described | None:
     if _by_position(site, dims, (*weight[:-2], 1, 1)):
         raise NoRule(_EACH_ITS_OWN)
     made = 1 if len(weight) == 1 else site.shape[summed - rank]
-    if summed in source.dims and max(source.shape[summed], made) > 1:
+    if summed in source.dims and source.shape[summed] > 1:
         reason = "a matrix product along a spatial axis weighs every position"
         edge = along(source, {}, {summed: made})
         return Described((edge,), dims, Kind.NEITHER, reason=reason)
@@ -82,12 +90,16 @@ def _by_weights(site: Site) -> Described | None:
 def _after_product(
     site: Site, source: Node, summed: int, *, vector: bool
 ) -> tuple[int | None, ...]:
-    """Where the source's axes lie in the product: by a vector, what is summed over is gone."""
+    """Where the source's axes lie in the product: by a vector, what is summed over is gone.
+
+    An axis of one position vanishes where it is summed over.
+    """
+    one = vector or source.shape[summed] == 1
+    kept = vanished(source, [summed] if one else [])
     if vector:
-        kept = (None if dim in (None, summed) else dim for dim in source.dims)
         return tuple(None if dim is None else dim - (dim > summed) for dim in kept)
     shift = len(site.shape) - len(source.shape)
-    return tuple(None if dim is None else dim + shift for dim in source.dims)
+    return tuple(None if dim is None else dim + shift for dim in kept)
 
 
 def _by_position(site: Site, dims: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
@@ -124,7 +136,7 @@ def einstein_sum(site: Site) -> Described:
         for (node, _), place in zip(sources, places, strict=True)
         if isinstance(node, Node)
     )
-    dims = tuple(output.index(letter) if letter in output else None for letter, _ in axes)
+    dims = tuple(output.index(one) if one and one in output else None for one, _ in axes)
     return Described(edges, dims, attributes={"in_features": _summed(site, letters, output)})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from eyeshot.axes import Everything
 from eyeshot.frontends.sites import (
     Described,
+    NoRule,
     Rule,
     Site,
     along,
@@ -39,6 +40,8 @@ def _without(source: Node, gone: set[int]) -> tuple[int | None, ...]:
 def batch_normalisation(site: Site) -> Described:
     """A scale and a shift per channel in eval mode; in training mode it mixes the batch."""
     source = site.node("input")
+    if mixes_positions(source, {1: None}):
+        raise NoRule("it takes a spatial axis for channels")
     if not site.arguments["training"]:
         return Described((along(source, {}),), source.dims)
     if site.arguments["running_mean"] is None:  # no mode would change that

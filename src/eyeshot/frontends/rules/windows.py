@@ -7,7 +7,15 @@ import math
 from eyeshot.axes import Adaptive, AxisMap, Everything, Pad, Resize, Transpose, Window
 from eyeshot.axes.resize import ResizeMode, repeats_at
 from eyeshot.axes.windows import PadMode
-from eyeshot.frontends.sites import Described, NoRule, Rule, Site, along, mixes_positions
+from eyeshot.frontends.sites import (
+    Described,
+    NoRule,
+    Rule,
+    Site,
+    along,
+    mixes_positions,
+    vanished,
+)
 from eyeshot.graph import Edge, Kind, Node
 
 
@@ -20,7 +28,7 @@ def _sliding(
     channels: dict[int, int | None] = {first - 1: None} if mixed else {}
     if mixes_positions(source, channels):
         raise NoRule("it takes a spatial axis for channels")
-    return Described((along(source, local, channels),), source.dims, attributes=attributes)
+    return Described((along(source, local),), vanished(source, channels), attributes=attributes)
 
 
 def convolution(site: Site) -> Described:
