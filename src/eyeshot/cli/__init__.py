@@ -16,6 +16,7 @@ from eyeshot import __version__
 from eyeshot.cli import demo, evaluate, explain, predict, report, run, see, train
 from eyeshot.cli import filter as filter_command
 from eyeshot.cli import inspect as inspect_command
+from eyeshot.cli.threads import limit_spinning
 from eyeshot.errors import EyeshotError, Failure
 from eyeshot.files import explain_os_error
 
@@ -73,6 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     0 done, 1 it failed, 2 the caller's mistake, 130 interrupted.
     """
+    limit_spinning()
     try:
         code = app(args=arguments, standalone_mode=False, prog_name="eyeshot")
     except EyeshotError as error:
