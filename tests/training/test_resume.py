@@ -188,6 +188,38 @@ def test_kill_9_at_random_moments(tmp_path: Path) -> None:
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
 
 
+def test_a_second_training_in_one_folder_is_refused(tmp_path: Path) -> None:
+    settings, folder = SETTINGS["digit_cnn"], tmp_path / "run"
+    train(blobs(), out=tmp_path / "whole", progress=False, **settings)
+
+    class Other(Silence):
+        """Starts another training after the first step."""
+
+        said = ""
+
+        def step(self, position: Position) -> None:
+            if not self.said:
+                options: Settings = {**settings, "seed": 1}
+                with pytest.raises(BadFile, match="is still writing this run; wait") as caught:
+                    train(blobs(), out=folder, progress=False, force=True, **options)
+                self.said = str(caught.value)
+
+    other = Other()
+    run = train(blobs(), out=folder, progress=other, **settings)
+    assert other.said
+    assert run.config.recipe.seed == settings["seed"]
+    assert weights(folder) == weights(tmp_path / "whole")
+    assert sorted(file.name for file in folder.iterdir()) == sorted(
+        file.name for file in (tmp_path / "whole").iterdir()
+    )
+
+
+def test_a_lock_of_a_training_that_was_killed_keeps_nobody_out(tmp_path: Path) -> None:
+    (tmp_path / ".training.lock").write_text("1")  # a number that is always alive
+    train(blobs(), out=tmp_path, progress=False, **SETTINGS["digit_cnn"])
+    assert not (tmp_path / ".training.lock").exists()
+
+
 def wait_for_start(folder: Path, process: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + 60
     while not (folder / CONFIG).exists() and process.poll() is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -16,7 +17,7 @@ from eyeshot.training import checkpoint
 from eyeshot.training.checkpoint import Position
 from eyeshot.training.configuration import choose_folder
 from eyeshot.training.fabric import make_fabric, torch_state_kept
-from eyeshot.training.folder import prepare
+from eyeshot.training.folder import hold, prepare
 from eyeshot.training.loop import Training
 from eyeshot.training.notes import tell
 from eyeshot.training.optimization import Average, make_optimizer
@@ -26,6 +27,8 @@ from eyeshot.training.recipes import Settings
 from eyeshot.training.tasks import Task, make_task
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
     from eyeshot.data.pairs import Pairs
 
 __all__ = ["Progress", "Recipe", "Settings", "Silence", "TerminalProgress", "train"]
@@ -99,14 +102,17 @@ def train(
     shown = _start_progress(progress, config, data)
     place = choose_folder(config) if out is None else Path(out)
     with torch_state_kept():
-        _run(config, data, place, shown, resume, force, checkpoint_seconds)
-    return load(place)
+        fabric = make_fabric(config.recipe)
+        with hold(place) if fabric.is_global_zero else nullcontext():
+            _run(config, data, place, fabric, shown, resume, force, checkpoint_seconds)
+            return load(place)
 
 
 def _run(
     config: RunConfig,
     data: Data | Pairs,
     place: Path,
+    fabric: Fabric,
     progress: Progress,
     resume: bool,
     force: bool,
@@ -120,7 +126,6 @@ def _run(
     net = build_net(config)
     convert_conv2d_weight_memory_format(net, torch.channels_last)
     average = Average(net, recipe.average) if recipe.average else None
-    fabric = make_fabric(recipe)
     task: Task = make_task(config, data, whole_batches=recipe.devices > 1)
     if not fabric.is_global_zero:
         progress = Silence()  # several devices are several processes; one of them speaks

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from eyeshot.errors import BadFile, BadValue
+from eyeshot.files import Lock, explain_os_error
 from eyeshot.runs import CONFIG, LAST, LAST_WEIGHTS, METRICS, WEIGHTS, RunConfig
 from eyeshot.training.checkpoint import BEST, FILE
 
@@ -21,27 +23,52 @@ _OPTIONS = {
 _FOLLOWING = ("fingerprint", "classes", "channels", "mean", "std", "steps")
 _IMPLIED = ("versions", "legend", "learned")  # the last two are others only if the data is
 _PAGE = "report.html"
+_LOCK = ".training.lock"
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Keep every other training out of ``folder`` while this one reads and writes it.
+
+    Raises:
+        BadValue: the name is one that safetensors could not open a file in.
+        BadFile: another training writes there, or the folder cannot be made.
+    """
+    if str(folder).encode("utf-8", "replace").decode() != str(folder):
+        raise BadValue(f"{folder}: a name that is not UTF-8", cure="name another with --out")
+    if folder.exists() and not folder.is_dir():
+        raise BadFile(f"{folder}: is a file", cure="name a folder with --out")
+    new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = Lock(folder / _LOCK, "this run")
+    except OSError as error:
+        raise explain_os_error(error, folder) from error
+    try:
+        yield
+    finally:
+        lock.release()
+        if new:
+            with suppress(OSError):
+                folder.rmdir()  # where a training that was refused has left nothing
 
 
 def prepare(folder: Path, config: RunConfig, *, resume: bool, force: bool) -> bool:
     """Make ``folder`` ready for a training of ``config``, and write its configuration.
 
-    With ``resume`` a folder that is empty, or not there, is a training that was stopped at once.
+    With ``resume`` a folder that is empty is a training that was stopped at once. The caller has
+    to :func:`hold` the folder.
 
     Returns:
         Whether there is something to go on with.
 
     Raises:
         BadValue: the folder is in use and neither ``resume`` nor ``force`` was said, or the run in
-            it was started with other settings, or safetensors could not open a file in it.
-        BadFile: the folder holds something other than a run, or cannot be made.
+            it was started with other settings.
+        BadFile: the folder holds something other than a run.
     """
-    if str(folder).encode("utf-8", "replace").decode() != str(folder):
-        raise BadValue(f"{folder}: a name that is not UTF-8", cure="name another with --out")
-    if folder.exists() and not folder.is_dir():
-        raise BadFile(f"{folder}: is a file", cure="name a folder with --out")
     started = (folder / CONFIG).is_file()
-    entries = [] if not folder.is_dir() else [p for p in folder.iterdir() if not _is_leftover(p)]
+    entries = [p for p in folder.iterdir() if p.name != _LOCK and not _is_leftover(p)]
     if entries and not started:
         raise BadFile(
             f"{folder}: holds {entries[0].name}, and no run", cure="name another folder with --out"
@@ -55,7 +82,6 @@ def prepare(folder: Path, config: RunConfig, *, resume: bool, force: bool) -> bo
             f"{folder} holds a run already",
             cure="go on with --resume, throw it away with --force, or name another with --out",
         )
-    folder.mkdir(parents=True, exist_ok=True)
     _clear(folder, leftovers=False)
     config.save(folder / CONFIG)
     return False
