@@ -90,6 +90,7 @@ class Node:
         weights: dotted names of the tensors of the network that it uses.
         call: how to compute it; None for an input.
         reason: why it is not local, in words.
+        line: of the network's own code, ``net.py:12``, where it is not local and that is known.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Node:
     weights: tuple[str, ...] = ()
     call: Call | None = None
     reason: str = ""
+    line: str = field(default="", compare=False)
 
     @property
     def extents(self) -> tuple[int, ...]:

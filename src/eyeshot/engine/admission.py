@@ -63,13 +63,17 @@ def refuse_whole(graph: Graph) -> None:
     Raises:
         Unsupported: an output depends on one; it is named.
     """
+    if not graph.outputs:
+        raise Unsupported(
+            "forward returns nothing that depends on its input", cure="return a tensor made of it"
+        )
     needed = set(graph.outputs)
     for node in reversed(list(graph)):
         if node.name in needed:
             needed.update(edge.source for edge in node.edges)
     for node in graph:
         if node.name in needed and node.kind in (Kind.NEITHER, Kind.UNSUPPORTED):
-            raise refusal(node)
+            raise refusal(node, graph)
 
 
 def _device_of(weights: list[torch.Tensor]) -> torch.device:
@@ -111,7 +115,12 @@ def region_of(node: Node, asked: Sequence[tuple[int, int]] | None) -> Region:
         BadValue: it reaches outside, is empty, or has other axes.
         Unsupported: an output that is no picture.
     """
-    if len(node.shape) not in (len(node.dims) + 2, 2) or node.shape[0] != 1:
+    if node.shape and node.shape[0] != 1:
+        raise Unsupported(
+            f"output {node.name} has shape {node.shape}: {node.shape[0]} rows for one picture",
+            cure="write x.shape[0] for the first size, or flatten(1)",
+        )
+    if len(node.shape) not in (len(node.dims) + 2, 2):
         raise Unsupported(
             f"output {node.name} has shape {node.shape}", cure="give (N, C, H, W) or (N, C)"
         )

@@ -12,9 +12,11 @@ from typing import Protocol
 import torch
 
 from eyeshot.axes import Interval
+from eyeshot.densification.conversion import convert
 from eyeshot.engine.operators.sliding import pooled
-from eyeshot.errors import Unsupported
-from eyeshot.graph import Kind, Node
+from eyeshot.errors import EyeshotError, Unsupported
+from eyeshot.findings.remedies import WHOLE, remedy
+from eyeshot.graph import Graph, Node
 
 _OVER_POSITIONS = ("adaptive", "batch_norm", "instance_norm", "group_norm")
 """What begins so runs over all positions without naming them."""
@@ -30,21 +32,20 @@ class Gatherer(Protocol):
         """The node's whole value."""
 
 
-def gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer:
-    """The running form of a node that mixes all rows.
+def gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer | None:
+    """The running form of a global mean, sum, maximum or minimum; None for another node.
 
     Args:
         node: the node.
         reduced: the dimensions of its input over which it runs.
-
-    Raises:
-        Unsupported: the node is not a global mean, sum, maximum or minimum.
     """
     running = _gatherer(node, reduced)
-    return _OverBands(node, running) if node.operator.startswith("adaptive") else running
+    if running is None or not node.operator.startswith("adaptive"):
+        return running
+    return _OverBands(node, running)
 
 
-def _gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer:
+def _gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer | None:
     name = node.operator
     if name in ("mean", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"):
         return _Sum(node.shape, reduced, mean=True)
@@ -54,7 +55,7 @@ def _gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer:
         return _Extreme(node.shape, reduced, largest=True)
     if name == "amin":
         return _Extreme(node.shape, reduced, largest=False)
-    raise refusal(node)
+    return None
 
 
 def reduced_dims(node: Node, source: Node) -> tuple[int, ...]:
@@ -74,21 +75,22 @@ def gives_indices(node: Node) -> bool:
     return "max_pool" in node.operator and item == 1
 
 
-def refusal(node: Node) -> Unsupported:
-    """Why a node cannot be run by parts, by its name."""
-    if node.kind is Kind.REDUCIBLE:
-        return Unsupported(
-            f"{node.name} ({node.operator}) {node.reason}: that takes a pass of its own",
-            cure="use batch norm with running statistics, or run the network on whole pictures",
-        )
-    reason = node.reason.removeprefix(f"{node.operator}: ") or "mixes all rows"
-    cure = "it cannot be run by parts; run the network on whole pictures"
-    if node.kind is Kind.NEITHER and node.operator in ("flatten", "view", "reshape"):
-        cure = "eyeshot.dense makes a classifier of crops one that can be run over a page"
-    return Unsupported(
-        f"{node.name} ({node.operator}): {reason}",
-        cure=cure,
-    )
+def refusal(node: Node, graph: Graph) -> Unsupported:
+    """Why a node cannot be run by parts, by its name, and what can be written in its place."""
+    reason, cure = remedy(graph, node)
+    where = f"{node.name} ({node.operator})" + (f", {node.line}" if node.line else "")
+    return Unsupported(f"{where}: {reason}", cure=cure or _for_a_head(graph))
+
+
+def _for_a_head(graph: Graph) -> str:
+    """What to do with a classifier that has a weight for each position of its pictures."""
+    source = graph.nodes[graph.inputs[0]]
+    size = ", ".join(str(n) for n in source.shape[1:])
+    try:
+        convert(graph, every_pixel=False)
+    except EyeshotError:
+        return WHOLE
+    return f"eyeshot.dense(net, ({size})) gives its scores at every place of a larger picture"
 
 
 class _OverBands:

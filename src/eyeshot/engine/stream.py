@@ -123,7 +123,7 @@ class Stream:
         self._buffers[node.name] = LineBuffer(node.dims[0], box[0].lo, empty)
         refused = node.kind in (Kind.NEITHER, Kind.UNSUPPORTED)
         if refused or (node.kind is Kind.REDUCIBLE and not progress.gathers):
-            raise refusal(node)
+            raise refusal(node, self._graph)
         if gives_indices(node):
             raise Unsupported(
                 f"{node.name} ({node.operator}) gives the places of maxima",
@@ -141,9 +141,10 @@ class Stream:
             isinstance(axis, Everything) or n == 1
             for axis, n in zip(edge.axes, source.extents, strict=True)
         )
-        if len(node.edges) > 1 or not over_all:
-            raise refusal(node)
-        return gatherer(node, reduced_dims(node, source))
+        found = gatherer(node, reduced_dims(node, source))
+        if len(node.edges) > 1 or not over_all or found is None:
+            raise refusal(node, self._graph)
+        return found
 
     def _empty(self, node: Node, box: Region, device: torch.device | None = None) -> torch.Tensor:
         """A value of no positions: what a reader is given that asks for padding alone."""

@@ -10,6 +10,7 @@ from eyeshot.findings.finding import Finding, Severity
 from eyeshot.findings.mismatches import Mismatch, Problem
 from eyeshot.findings.rounding import spatial_mismatch
 from eyeshot.findings.wording import (
+    ancestors,
     branches,
     by,
     called,
@@ -47,6 +48,14 @@ def _channels(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     parts = branches(graph, node)
     cause += _brought(parts)
     cure = f"{called(node)}: in_channels={found}"
+    if 1 in parts[0].dims:  # an axis of the picture has come to lie where channels are
+        turned = [one for one in ancestors(graph, parts[0]) if "order" in one.attributes]
+        names = joined(map(called, turned)) if turned else called(parts[0])
+        return (
+            "channels do not match",
+            cause,
+            f"leave {names} out of forward: a picture is given as (C, H, W)",
+        )
     if parts[0].operator == "input":
         cure = f"an input of {counted(built, 'channel')}, or {cure}"
     elif len(parts) == 1 and parts[0].attributes.get("out_channels") == found:

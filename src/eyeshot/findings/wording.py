@@ -72,6 +72,14 @@ def branches(graph: Graph, node: Node) -> list[Node]:
     return origins(graph, one) if one.attributes.get("dim") == 1 else [before]
 
 
+def ancestors(graph: Graph, node: Node) -> list[Node]:
+    """The node, and what stands before it, along first inputs."""
+    found = [node]
+    while found[-1].edges:
+        found.append(graph.nodes[found[-1].edges[0].source])
+    return found
+
+
 def last_map(graph: Graph, node: Node) -> Node | None:
     """The last node before it, along first inputs, whose positions can be told apart."""
     while node.edges:

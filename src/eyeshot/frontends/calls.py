@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from eyeshot.errors import Unsupported
+from eyeshot.frontends.refusals import source_line
 from eyeshot.graph import Call, Weight
 
 _LARGEST_CONSTANT = 1 << 28
@@ -64,7 +65,11 @@ def folded(
     target: Any = fx_node.target
     shape = fx_node.meta["val"]
     if torch.Tag.nondeterministic_seeded in target.tags:
-        raise Unsupported(f"{plain_name(target)} is random", cure="call net.eval() first")
+        line = source_line(fx_node)
+        raise Unsupported(
+            f"{plain_name(target)}{f', {line}' if line else ''}: other random numbers at each call",
+            cure="make them once in __init__ and keep them with register_buffer",
+        )
     if isinstance(shape, torch.Tensor) and shape.numel() > _LARGEST_CONSTANT:
         raise Unsupported(
             f"{plain_name(target)} makes a constant of {tuple(shape.shape)}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sysconfig
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from eyeshot.errors import Unsupported
+from eyeshot.frontends.trials import nearest_taken, runs_on_shapes
 
 _PYTHON = str(Path(traceback.__file__).parent)
 _PACKAGES = tuple({sysconfig.get_paths()[kind] for kind in ("purelib", "platlib")})
@@ -22,17 +24,40 @@ _NOT_THE_NETWORK = (
     "<",
 )
 _MOST_LETTERS = 300
+_TRACED = re.compile(r'File "([^"]+)", line (\d+), in [^\n]*\n([^\n]*)')
+"""A frame in the text that torch.fx keeps of where a call was made."""
+_AT_ANY_SIZE = (NameError, ImportError, NotImplementedError, AttributeError, TypeError, KeyError)
 _DATA_DEPENDENT = (GuardOnDataDependentSymNode, DataDependentOutputException)
 
 
-def cannot_export(net: torch.nn.Module, error: BaseException) -> Unsupported:
-    """What ``torch.export`` raised, as one line: the place, the cause and the cure."""
+def cannot_export(
+    net: torch.nn.Module, error: BaseException, sizes: Sequence[Sequence[int]] = ()
+) -> Unsupported:
+    """What ``torch.export`` raised, as one line: the place, the cause and the cure.
+
+    Args:
+        net: the network.
+        error: what was raised.
+        sizes: of its inputs, without the batch; for one, other sizes are tried.
+    """
     fact = f"{type(net).__name__} cannot be traced"
     line = _frame_at_fault(error)
     if line is not None:
         fact += f": {_place(line)}"
     cause, cure = _cause(error, line.line or "" if line else "")
-    return Unsupported(f"{fact}: {cause}", cure=cure)
+    return Unsupported(f"{fact}: {cause}", cure=cure or _by_trying(net, error, sizes))
+
+
+def _by_trying(net: torch.nn.Module, error: BaseException, sizes: Sequence[Sequence[int]]) -> str:
+    """The cure for what ``forward`` raises: a size that it takes, or a line to be corrected."""
+    if isinstance(error, _AT_ANY_SIZE) or len(sizes) != 1:
+        return "correct that line"
+    if runs_on_shapes(net)((1, *sizes[0])):
+        return "torch.export cannot follow it, though it runs: write it with plain torch functions"
+    taken = nearest_taken(net, sizes[0])
+    if not taken:
+        return "no size was found that it takes: correct that line"
+    return "the nearest it takes: " + " or ".join("x".join(map(str, size)) for size in taken)
 
 
 def refuse_unknown_sizes(net: torch.nn.Module, graph: torch.fx.Graph) -> None:
@@ -44,14 +69,25 @@ def refuse_unknown_sizes(net: torch.nn.Module, graph: torch.fx.Graph) -> None:
     for fx_node in graph.nodes:
         value = fx_node.meta.get("val")
         if isinstance(value, torch.Tensor) and not all(isinstance(n, int) for n in value.shape):
-            lines = str(fx_node.meta.get("stack_trace") or "").strip().splitlines()
-            place = re.search(r'File "([^"]+)", line (\d+)', lines[-2]) if len(lines) > 1 else None
-            where = f"{Path(place[1]).name}:{place[2]}, `{lines[-1].strip()}`: " if place else ""
+            line = source_line(fx_node)
+            where = f"{line}: " if line else ""
             raise Unsupported(
                 f"{type(net).__name__} cannot be traced: {where}gives as many values as the "
                 "input's content says",
                 cure="keep every size fixed: multiply by a mask in place of indexing with it",
             )
+
+
+def source_line(fx_node: torch.fx.Node) -> str:
+    """The line that made a call in a traced network, as ``net.py:12, `x = y``` ; "" if unknown."""
+    trace = str(fx_node.meta.get("stack_trace") or "")
+    found = [
+        (file, n, code) for file, n, code in _TRACED.findall(trace) if not not_the_network(file)
+    ]
+    if not found:
+        return ""
+    file, number, code = found[-1]
+    return f"{Path(file).name}:{number}, `{code.strip()[:_MOST_LETTERS]}`"
 
 
 def line_at_fault(error: BaseException, *, outermost: bool = False) -> str:
@@ -103,26 +139,33 @@ def _frame_at_fault(
 
 def _cause(error: BaseException, code: str) -> tuple[str, str]:
     """In words, and the cure."""
+    fact = in_brief(error)
+    if "ScriptModule" in fact:
+        return "is TorchScript, which has no Python to follow", "give the module it was made from"
+    if "__obj_flatten__" in fact or "PackedParams" in fact:
+        return "has packed quantized weights", "give the network as it was before quantization"
     if "numpy" in code or ".numpy()" in str(error):
         return "leaves torch for NumPy", "write it with torch functions"
-    if isinstance(error, _DATA_DEPENDENT) and not code:
+    if isinstance(error, _DATA_DEPENDENT):
+        return _by_values(code)
+    if not code and isinstance(error, TypeError) and "argument" in fact:
+        return fact, "give one size for each input that forward takes"
+    return fact, ""
+
+
+def _by_values(code: str) -> tuple[str, str]:
+    """What depends on numbers that a trace does not have."""
+    if not code:
         return (
             "decides by the values of a tensor",
             "choose with torch.where, and keep values in tensors",
         )
-    if isinstance(error, _DATA_DEPENDENT):
-        if code.startswith(("if ", "elif ", "while ", "assert ")):
-            return (
-                "branches on the values of a tensor",
-                "compute both and choose with torch.where, or use torch.cond",
-            )
+    if code.startswith(("if ", "elif ", "while ", "assert ")) or " if " in code:
         return (
-            "turns a tensor's values into Python numbers",
-            "keep them in a tensor, or pass them in as settings of the network",
+            "branches on the values of a tensor",
+            "compute both and choose with torch.where",
         )
-    fact = in_brief(error)
-    if not code and isinstance(error, TypeError) and "argument" in fact:
-        return fact, "give one size for each input that forward takes"
-    if isinstance(error, (NameError, ImportError, NotImplementedError)):
-        return fact, "correct that line: it fails at any size"
-    return fact, "make it run on a tensor of this size first, without values that decide the code"
+    return (
+        "turns a tensor's values into Python numbers",
+        "keep them in a tensor, or pass them in as settings of the network",
+    )

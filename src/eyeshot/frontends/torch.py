@@ -25,7 +25,7 @@ from eyeshot.frontends.calls import TupleItem, call_of, folded, plain_name
 from eyeshot.frontends.memory import aliases, same_tensor, writes_in_place
 from eyeshot.frontends.naming import Namer
 from eyeshot.frontends.pt2 import Program
-from eyeshot.frontends.refusals import cannot_export, refuse_unknown_sizes
+from eyeshot.frontends.refusals import cannot_export, refuse_unknown_sizes, source_line
 from eyeshot.frontends.rules import RULES, WITHOUT_RULE
 from eyeshot.frontends.rules.windows import part_start
 from eyeshot.frontends.sites import Described, NoRule, Site
@@ -78,7 +78,7 @@ def export(net: torch.nn.Module, *sizes: Sequence[int]) -> ExportedProgram:
     except EyeshotError:
         raise
     except Exception as error:  # somebody's forward may raise anything
-        raise cannot_export(net, error) from error
+        raise cannot_export(net, error, sizes) from error
     refuse_unknown_sizes(net, program.graph)
     return program
 
@@ -242,6 +242,7 @@ class Walk:
             weights=weights,
             call=_call(site, origin),
             reason=told.reason,
+            line="" if told.kind is Kind.LOCAL else source_line(fx_node).partition(",")[0],
         )
 
     def _describe(self, site: Site, full_name: str) -> Described:

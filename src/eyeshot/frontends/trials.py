@@ -24,7 +24,8 @@ _BY_AXES = re.compile(r"([123])d$")
 _WINDOW = re.compile(r"_?(?:conv|conv_transpose|\w*_pool)([123])d(?:_with_indices)?$")
 _USUAL_SIDES = (64, 224)
 _MOST_GROWTH = 64
-_MOST_RUNS = 160
+_MOST_RUNS = 100
+_USUAL_SQUARES = (28, 32, 64, 96, 128, 160, 192, 224, 256, 299, 384, 512, 640, 1024)
 
 
 class Unbatched(Exception):
@@ -82,24 +83,30 @@ def nearest_taken(net: nn.Module, shape: Sequence[int]) -> list[Size]:
     Sizes rounded to a common step are tried, an axis grown by itself, and the usual squares.
     """
     runs, (channels, *size) = runs_on_shapes(net), shape
+
+    def taken(one: Size) -> bool:
+        return runs((1, channels, *one))
+
+    squares = {(side,) * len(size) for side in _USUAL_SQUARES}
+    rounded = [tuple(-(-n // step) * step for n in size) for step in (32, 64)]
+    if not any(map(taken, (*rounded, *sorted(squares)))):
+        return []  # forward fails for another reason than the size
     steps = range(1, _MOST_GROWTH + 1)
-    around = len(size)
     below = {tuple(n // step * step for n in size) for step in steps}
     above = {tuple(-(-n // step) * step for n in size) for step in steps}
     above |= {tuple(n + more for n in size) for more in steps}
     above |= {
         tuple(n + more * (axis == grown) for axis, n in enumerate(size))
-        for grown, more in product(range(around), steps)
+        for grown, more in product(range(len(size)), steps)
     }
-    squares = {(side,) * around for side in (32, 64, 96, 128, 160, 192, 224, 256, 299, 384, 512)}
     above |= {one for one in squares if all(a >= n for a, n in zip(one, size, strict=True))}
     below |= {one for one in squares if all(a <= n for a, n in zip(one, size, strict=True))}
     found = []
     for sizes in (below, above):
         near = sorted((one for one in sizes - {tuple(size)} if min(one) > 0), key=_from(size))
-        taken = next((one for one in near[:_MOST_RUNS] if runs((1, channels, *one))), None)
-        found += [taken] if taken else []
-    return found
+        near = [*near[:_MOST_RUNS], *(one for one in near[_MOST_RUNS:] if one in squares)]
+        found += [next((one for one in near if taken(one)), ())]
+    return [one for one in found if one]
 
 
 def _from(size: Sequence[int]) -> Callable[[Size], tuple[int, int]]:

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from eyeshot.findings.remedies import remedy
 from eyeshot.geometry import Fields
 from eyeshot.graph import Graph, Kind, Node
 
@@ -89,7 +90,9 @@ def operator_counts(graph: Graph) -> tuple[OperatorCount, ...]:
     groups: dict[tuple[Kind, str, str], list[str]] = {}
     for node in graph:
         if node.operator != "input":
-            groups.setdefault((node.kind, node.operator, node.reason), []).append(node.name)
+            streams = node.kind in (Kind.LOCAL, Kind.UNSUPPORTED)
+            reason = node.reason if streams else remedy(graph, node)[0]
+            groups.setdefault((node.kind, node.operator, reason), []).append(node.name)
     order = list(Kind)
     sizes = Counter({key: len(names) for key, names in groups.items()})
     keys = sorted(groups, key=lambda key: (order.index(key[0]), -sizes[key]))

@@ -9,7 +9,7 @@ from eyeshot.axes import AxisMap, Broadcast, Everything, Identity, Pad, Resize, 
 from eyeshot.frontends.sites import Described, NoRule, Rule, Site
 from eyeshot.graph import Edge, Kind, Node
 
-_FLATTENED = "flattens positions into features, which ties the network to one input size"
+_FLATTENED = "flattens positions into features"
 
 
 def reshaping(site: Site) -> Described:

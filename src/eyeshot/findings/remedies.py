@@ -1,0 +1,157 @@
+"""Why a node cannot be run by parts, and what to write in its place: the same sum by other means.
+
+Means, sums, largest and smallest values over all positions are gathered while a picture passes by.
+Most other statistics can be written with them, so that they run too and give the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from eyeshot.axes import Everything
+from eyeshot.findings.wording import AXES, called, counted, joined
+from eyeshot.graph import Graph, Kind, Node
+
+WHOLE = "it cannot be computed by parts: call net(image) itself, where that fits into memory"
+_GATHERED = "write it with what is: "
+_RESHAPES = ("flatten", "view", "reshape", "unflatten", "_unsafe_view")
+_MEET = ("matmul", "bmm", "baddbmm", "mm", "einsum", "scaled_dot_product_attention")
+_ITSELF = {
+    **{name: name for name in ("mean", "sum", "amax", "amin")},
+    **{"max": "amax", "min": "amin"},
+}
+_FARTHEST = 60
+
+_NORMALISED = (
+    "m = x.mean({d}, keepdim=True), v = (x*x).mean({d}, keepdim=True) - m*m, "
+    "(x - m) * (v + eps).rsqrt()"
+)
+_BY_MEANS = {
+    "var": "(x*x).mean({d}) - x.mean({d})**2, times n / (n - 1) for n numbers unless correction=0",
+    "std": "the root of (x*x).mean({d}) - x.mean({d})**2, times n / (n - 1) for n numbers unless "
+    "correction=0",
+    "linalg_vector_norm": "(x*x).sum({d}).sqrt()",
+    "norm": "(x*x).sum({d}).sqrt()",
+    "logsumexp": "x.exp().sum({d}).log()",
+    "softmax": "e = x.exp(), e / e.sum({d}, keepdim=True)",
+    "min": "x.amin({d})",
+    "max": "x.amax({d})",
+    "batch_norm": _NORMALISED,
+    "instance_norm": _NORMALISED,
+    "layer_norm": _NORMALISED,
+    "group_norm": "x.unflatten(1, ({groups}, -1)), then over {d}: " + _NORMALISED,
+}
+
+
+def remedy(graph: Graph, node: Node) -> tuple[str, str]:
+    """Why a node that is not local cannot be run by parts, and the cure, in words.
+
+    The cure is empty for a classifier's head: whether its dense form can be made, the graph tells.
+    """
+    if node.kind is Kind.REDUCIBLE:
+        return _of_statistic(graph, node)
+    reason = node.reason.removeprefix(f"{node.operator}: ") or "mixes all rows"
+    if node.attributes.get("training"):
+        if graph.training:
+            return reason.partition(";")[0], "call net.eval() first"
+        return reason.partition(";")[0], f"give it training=self.training ({_module_of(node)})"
+    if node.kind is Kind.NEITHER and node.operator in _RESHAPES:
+        return _of_reshape(graph, node)
+    return reason, WHOLE
+
+
+def _module_of(node: Node) -> str:
+    return "or use nn.Dropout" if "dropout" in node.operator else "or use nn.BatchNorm2d"
+
+
+def _of_statistic(graph: Graph, node: Node) -> tuple[str, str]:
+    left = list(_axes_left(graph, node))
+    if left:
+        over = [name for name in AXES[graph.spatial_axes] if name not in left]
+        reason = f"{node.operator} over the {joined(over)} alone, with an answer for each of the "
+        return reason + joined(left), _at_once(graph, node) or WHOLE
+    words = _BY_MEANS.get(node.operator.removeprefix("_").removeprefix("log_"))
+    reason = f"{node.reason}, which is not gathered while the picture passes by"
+    if words is None or len(node.edges) != 1:
+        return reason, WHOLE
+    groups = node.attributes.get("groups", 1)
+    return reason, _GATHERED + words.format(d=_dims(graph, node), groups=groups)
+
+
+def _at_once(graph: Graph, node: Node) -> str:
+    """Where the next one takes the same over the other axes: both in one call."""
+    readers = graph.consumers()[node.name]
+    alike = [one for one in readers if one.operator == node.operator and one.operator in _ITSELF]
+    if len(alike) != 1 or len(readers) != 1 or list(_axes_left(graph, alike[0])):
+        return ""
+    source = graph.nodes[node.edges[0].source]
+    dims = tuple(dim for dim in source.dims if dim is not None)
+    return f"take it over all of them at once: x.{node.operator}({dims})"
+
+
+def _axes_left(graph: Graph, node: Node) -> Iterator[str]:
+    """The axes of more than one position over which it does not run, though over others."""
+    edge = node.edges[0]
+    source = graph.nodes[edge.source]
+    for axis, n, name in zip(edge.axes, source.extents, AXES[graph.spatial_axes], strict=True):
+        if n > 1 and not isinstance(axis, Everything):
+            yield name
+
+
+def _dims(graph: Graph, node: Node) -> str:
+    """The dimensions that the statistic runs over, as they are written."""
+    source = graph.nodes[node.edges[0].source]
+    rank = len(source.shape)
+    if node.operator == "group_norm":
+        return str(tuple(range(2, rank + 1)))
+    if node.operator == "layer_norm" and node.call is not None:
+        return str(tuple(range(rank - len(node.call.args[1]), rank)))
+    if node.operator in ("min", "max"):
+        return str(tuple(range(1, rank)))
+    return str(tuple(dim for dim in source.dims if dim is not None))
+
+
+def _of_reshape(graph: Graph, node: Node) -> tuple[str, str]:
+    """By what reads the numbers that were laid out: a classifier, attention, a mean."""
+    source = graph.nodes[node.edges[0].source]
+    if node.shape[:1] != source.shape[:1]:
+        rows = counted(node.shape[0], "row")
+        cause = f"cuts {counted(source.shape[0], 'picture')} into {rows}"
+        return cause, "write x.shape[0] for the first size, or flatten(1)"
+    readers = list(_behind(graph, node))
+    first = next((one for one in readers if one.operator not in _RESHAPES), None)
+    if first is not None and len(node.shape) > 2 and first.operator in (*_ITSELF, *_BY_MEANS):
+        cause = f"lays positions out in one line, for {called(first)}"
+        return cause, "take it over the map itself: " + _over_the_map(first, source)
+    meeting = next((one for one in readers if one.operator in _MEET), None)
+    if meeting is not None:
+        return (
+            f"lays positions out as a sequence, and all of them meet in {called(meeting)}",
+            WHOLE,
+        )
+    linear = next((one for one in readers if one.operator == "linear"), None)
+    if linear is not None and len(node.shape) == 2:
+        cause = f"flattens a map of {counted(node.shape[1], 'number')} for {called(linear)}, which "
+        return cause + "has a weight for each of them", ""
+    return "lays positions out as features", WHOLE
+
+
+def _over_the_map(reader: Node, source: Node) -> str:
+    """A statistic that is taken over flattened positions, over the dimensions of the map."""
+    dims = str(tuple(dim for dim in source.dims if dim is not None))
+    if reader.operator in _ITSELF:
+        return f"x.{_ITSELF[reader.operator]}({dims})"
+    return _BY_MEANS[reader.operator].format(d=dims)
+
+
+def _behind(graph: Graph, node: Node) -> Iterator[Node]:
+    """What reads a node, and what reads that, nearest first."""
+    consumers = graph.consumers()
+    seen, waiting = {node.name}, deque(consumers[node.name])
+    while waiting and len(seen) < _FARTHEST:
+        one = waiting.popleft()
+        if one.name not in seen:
+            seen.add(one.name)
+            yield one
+            waiting.extend(consumers[one.name])
