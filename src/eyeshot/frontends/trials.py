@@ -24,7 +24,7 @@ _BY_AXES = re.compile(r"([123])d$")
 _WINDOW = re.compile(r"_?(?:conv|conv_transpose|\w*_pool)([123])d(?:_with_indices)?$")
 _USUAL_SIDES = (64, 224)
 _MOST_GROWTH = 64
-_MOST_RUNS = 100
+_MOST_RUNS = 200
 _USUAL_SQUARES = (28, 32, 64, 96, 128, 160, 192, 224, 256, 299, 384, 512, 640, 1024)
 
 
