@@ -1,4 +1,5 @@
 # make demo    install, train the digit network, write and name its report
+# make shell   install, then a shell that has the command eyeshot
 # make test    install, then lint, types and tests
 # make fuzz    the property tests with new random examples, a new seed every time
 # make bench   the benchmarks (ratios; data in ../shared/data where present)
@@ -10,10 +11,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types pytest fuzz bench figures clean
+.PHONY: demo shell test lint types pytest fuzz bench figures clean
 
 demo: $(STAMP)
 	$(BIN)/eyeshot demo
+
+shell: $(STAMP)
+	@echo "eyeshot is on the path; exit leaves this shell"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)" "$${SHELL:-sh}"
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "eyeshot needs Python 3.11 or later; run: make PYTHON=python3.11 $(MAKECMDGOALS)")'

@@ -29,14 +29,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def desk(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with what ``docs/index.md`` says that a reader has: a photo, a digit, a run."""
+    """What ``docs/index.md`` and the README say that a reader has: a photo, a digit, a run."""
+    (tmp_path / "demo" / "pictures").mkdir(parents=True)
     shutil.copyfile(
         cbook.get_sample_data("grace_hopper.jpg", asfileobj=False), tmp_path / "photo.jpg"
     )
     digit = data.load("digits").test
     seven = int(np.flatnonzero(digit.labels.numpy() == 7)[0])
     images.write(tmp_path / "seven.png", 255 - digit.images[seven, 0].numpy())
-    shutil.copytree(trained, tmp_path / "runs" / "digits-digit_cnn-seed0")
+    images.write(tmp_path / "demo" / "pictures" / "digit-7.png", digit.images[seven, 0].numpy())
+    for run in ("runs/digits-digit_cnn-seed0", "demo/run"):
+        shutil.copytree(trained, tmp_path / run)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
