@@ -18,7 +18,7 @@ FLOORS = [
     ["errors"],
     ["files"],
     ["__init__"],
-    ["plain_yaml"],
+    ["plain_yaml", "terminal"],
     ["reference", "axes"],
     ["graph"],
     ["geometry"],

@@ -5,9 +5,14 @@ Nothing here imports torch at the top: ``eyeshot --help`` must answer at once.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -17,8 +22,9 @@ from eyeshot.cli import demo, evaluate, explain, predict, report, run, see, trai
 from eyeshot.cli import filter as filter_command
 from eyeshot.cli import inspect as inspect_command
 from eyeshot.cli.threads import limit_spinning
-from eyeshot.errors import EyeshotError, Failure
+from eyeshot.errors import LONGEST, EyeshotError, Failure, one_line
 from eyeshot.files import explain_os_error
+from eyeshot.terminal import never_fail
 
 app = typer.Typer(
     name="eyeshot",
@@ -75,28 +81,66 @@ def main(arguments: list[str] | None = None) -> int:
     0 done, 1 it failed, 2 the caller's mistake, 130 interrupted.
     """
     limit_spinning()
-    try:
-        code = app(args=arguments, standalone_mode=False, prog_name="eyeshot")
-    except EyeshotError as error:
-        return _complain(str(error), error.exit_code)
-    except typer.TyperException as error:
-        return _complain(error.format_message(), error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted", 130)
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`): nothing to say, and nobody to say it to.
-        sys.stdout = None
-        return 1
-    except MemoryError:
-        return _complain(str(Failure("out of memory", cure="use a smaller image or batch")), 1)
-    except OSError as error:
-        told = explain_os_error(error, Path(error.filename or "a file"))
-        return _complain(str(told), told.exit_code)
+    never_fail()
+    with _interrupts() as interrupted:
+        try:
+            code = app(args=arguments, standalone_mode=False, prog_name="eyeshot")
+        except Exception as error:
+            if interrupted:  # while torch loaded, which makes another error of it
+                return _complain("interrupted", 130)
+            return _explain(error)
+        except KeyboardInterrupt:
+            return _complain("interrupted", 130)
     return code if isinstance(code, int) else 0
 
 
+def _explain(error: Exception) -> int:
+    """The line that an error deserves, and the exit code; one that is a bug is raised again."""
+    if isinstance(error, EyeshotError):
+        return _complain(str(error), error.exit_code)
+    if isinstance(error, typer.Abort):
+        return _complain("interrupted", 130)
+    if isinstance(error, typer.TyperException):
+        return _complain(error.format_message(), error.exit_code)
+    if isinstance(error, BrokenPipeError):
+        # The reader of our output has gone (`| head`): nothing to say, and nobody to say it to.
+        sys.stdout = None
+        return 1
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return _complain(str(Failure("out of memory", cure="use a smaller image or batch")), 1)
+    if isinstance(error, OSError):
+        name = error.filename if isinstance(error.filename, str | bytes) else "a file"
+        told = explain_os_error(error, Path(os.fsdecode(name)))
+        return _complain(str(told), told.exit_code)
+    raise error
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """A list that is not empty once somebody pressed ^C, which is raised as always."""
+    seen: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or not _is_main_thread():
+        yield seen  # it is ignored, or raised elsewhere
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 def _complain(message: str, code: int) -> int:
-    line = " ".join(message.split())
+    line = one_line(message, 2 * LONGEST)
     if line:
         print(f"eyeshot: {line}", file=sys.stderr)
     return code

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from eyeshot.cli.output import console, notes, print_json
@@ -83,7 +82,7 @@ def _tell_masks(evaluation: MaskEvaluation) -> None:
     for heading in ("pixel accuracy", "mean Dice"):
         table.add_column(heading, justify="right")
     for picture in evaluation.pictures:
-        table.add_row(escape(picture.name), percent(picture.accuracy), percent(picture.dice))
+        table.add_row(picture.name, percent(picture.accuracy), percent(picture.dice))
     console.print(table)
 
 
@@ -105,7 +104,7 @@ def _tell_pictures(evaluation: RestorationEvaluation) -> None:
             f"{one.given_psnr:.2f} dB",
             f"{one.given_ssim:.4f}",
         )
-        table.add_row(escape(one.name), *figures)
+        table.add_row(one.name, *figures)
     console.print(table)
 
 
@@ -117,7 +116,7 @@ def mask_table(evaluation: MaskEvaluation) -> Table:
         table.add_column(heading, justify="right")
     for one in evaluation.per_class:
         shares = (one.dice, one.iou, one.precision, one.recall, one.boundary_f1)
-        table.add_row(escape(one.name), f"{one.pixels:,}", *(percent(share) for share in shares))
+        table.add_row(one.name, f"{one.pixels:,}", *(percent(share) for share in shares))
     return table
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from eyeshot.cli import net_options as options
 from eyeshot.cli.output import console, notes, print_json, say
 from eyeshot.errors import BadValue
+from eyeshot.terminal import PlainConsole
 
 if TYPE_CHECKING:
     from eyeshot.inspection import Inspection
@@ -130,4 +130,4 @@ def _print(inspection: Inspection) -> None:
     if console.is_terminal and console.width >= WIDTH:
         console.print(render(inspection))
     else:
-        Console(width=WIDTH, highlight=False).print(render(inspection))
+        PlainConsole(width=WIDTH).print(render(inspection))

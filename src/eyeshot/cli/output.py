@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
-from rich.console import Console
+from eyeshot.terminal import PlainConsole
 
-console = Console(highlight=False)
-notes = Console(stderr=True, highlight=False)
+console = PlainConsole()
+notes = PlainConsole(stderr=True)
 
 
 def say(line: str) -> None:
@@ -27,4 +28,9 @@ def print_json(data: Any) -> None:
     Raises:
         ValueError: a number is not finite; JSON has no word for it, so the caller must say null.
     """
-    print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        text = json.dumps(data, indent=2, allow_nan=False)
+    print(text)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eyeshot.cli.output import notes, print_json
+from eyeshot.cli.output import console, notes, print_json
 from eyeshot.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,4 +68,4 @@ def _tell(prediction: Prediction) -> None:
     for note in prediction.notes:
         notes.print(f"{prediction.name}: {note}", soft_wrap=True, markup=False)
     ranked = "  ".join(f"{name} {share:.1%}" for name, share in prediction.classes)
-    print(f"{prediction.name}: {ranked}")
+    console.print(f"{prediction.name}: {ranked}", soft_wrap=True)

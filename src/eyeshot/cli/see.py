@@ -92,7 +92,7 @@ def _draw(features: Features, output: Path, title: str, value_range: str) -> Non
     from eyeshot.pictures import Panel, png_bytes, sheet
 
     if output.suffix.lower() == ".html":
-        content = page(features, title, range=value_range).encode()
+        content = page(features, title, range=value_range).encode(errors="replace")
     else:
         shown = exhibits(features, range=value_range)
         panels = [Panel(one.name, one.picture, f"{one.title}, {one.note}") for one in shown]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +16,7 @@ from eyeshot.cost import Cost, total
 from eyeshot.inspection import wording
 from eyeshot.inspection.reach import Reach
 from eyeshot.inspection.report import Inspection
+from eyeshot.terminal import PlainConsole
 
 WIDTH = 118
 _NAME_WIDTH = 30
@@ -36,7 +37,7 @@ _SEVERITY_STYLE = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 def plain_text(inspection: Inspection, width: int = WIDTH) -> str:
     """The tables without colours."""
     out = io.StringIO()
-    console = Console(file=out, width=width, color_system=None, force_terminal=False)
+    console = PlainConsole(file=out, width=width, color_system=None, force_terminal=False)
     console.print(render(inspection))
     return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
 

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from eyeshot.runs import RunConfig
+from eyeshot.terminal import PlainConsole
 from eyeshot.training.checkpoint import Position
 
 
@@ -63,7 +64,7 @@ class TerminalProgress:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or PlainConsole(stderr=True)
         self.bar = Bar(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=None),
