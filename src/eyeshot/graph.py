@@ -91,6 +91,7 @@ class Node:
         call: how to compute it; None for an input.
         reason: why it is not local, in words.
         line: of the network's own code, ``net.py:12``, where it is not local and that is known.
+        dtype: of its values, by torch's name, such as ``float64``.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Node:
     call: Call | None = None
     reason: str = ""
     line: str = field(default="", compare=False)
+    dtype: str = "float32"
 
     @property
     def extents(self) -> tuple[int, ...]:

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from eyeshot.axes.resize import repeats_at
 from tests.engine.law import by_parts, cut, job_of, largest_difference, noise, whole
 from tests.frontends.poking import Apply, check
 
@@ -55,11 +54,3 @@ def test_corners_that_are_aligned_make_no_difference_where_the_size_stays() -> N
     parts, _ = by_parts(cut(job_of(net, x), 3))
     torch.testing.assert_close(torch.from_numpy(parts[0]), x)
     check(net, 1, 6, 5)
-
-
-def test_how_often_an_input_is_repeated() -> None:
-    assert repeats_at("linear", 1, 40, 40) == repeats_at("nearest", 2, 40, 40) == 1
-    assert repeats_at("nearest", 2, 40, 80) == 2
-    assert repeats_at("linear", 2, 40, 80) is None
-    assert repeats_at("nearest", 1, 40, 40) is repeats_at("nearest", 3, 40, 40) is None
-    assert repeats_at("nearest-exact", 2, 40, 40) is repeats_at("cubic", 2, 40, 40) is None

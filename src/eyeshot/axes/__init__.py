@@ -7,6 +7,7 @@ statistic), :class:`Broadcast` (one value for all), and :class:`Identity`. A net
 N answers.
 """
 
+from eyeshot.axes.coordinates import Arithmetic
 from eyeshot.axes.interval import EMPTY, Interval
 from eyeshot.axes.protocol import NOTHING, AxisMap, IntArray
 from eyeshot.axes.resize import Resize
@@ -17,6 +18,7 @@ __all__ = [
     "EMPTY",
     "NOTHING",
     "Adaptive",
+    "Arithmetic",
     "AxisMap",
     "Broadcast",
     "Everything",

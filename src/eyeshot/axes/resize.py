@@ -1,59 +1,42 @@
-"""Resizing along one axis: which inputs an output mixes, and with which weights.
-
-The formulas are those of torch's CPU and CUDA kernels (``aten/native/UpSample.h``), in the same
-floating-point precision, since a rounded source coordinate decides which neighbour is read.
-"""
+"""Resizing along one axis: which inputs an output mixes, and with which weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from eyeshot.axes import coordinates
+from eyeshot.axes.coordinates import SINGLE, Arithmetic, FloatArray
 from eyeshot.axes.interval import EMPTY, Interval
 from eyeshot.axes.protocol import NOTHING, IntArray
 
 ResizeMode = Literal["nearest", "nearest-exact", "linear", "cubic"]
-FloatArray = NDArray[np.floating[Any]]
 
-_CUBIC_A = -0.75  # the coefficient of torch's bicubic kernel (Keys 1981 has -0.5)
 _FAR_AWAY = 1 << 40  # inputs, more than any picture has rows
-_NOUGHT = 1e-9  # a weight below this is nought but for the rounding of its source coordinate
-
-
-def repeats_at(mode: ResizeMode, axes: int, inputs: int, outputs: int) -> int | None:
-    """How often torch repeats each input without a look at the factor; None where it looks.
-
-    Along an axis whose size stays as it is, torch copies: always where it interpolates linearly,
-    and for ``nearest`` over two axes, but not over one or three. There ``nearest`` repeats each
-    input just twice where the size doubles, too. (pytorch/pytorch#70559; UpSampleKernel.cpp.)
-    """
-    in_a_plane = mode == "nearest" and axes == 2
-    if outputs == inputs and (in_a_plane or mode == "linear"):
-        return 1
-    return 2 if in_a_plane and outputs == 2 * inputs else None
+_LEAST_WEIGHT = 1e-9
+_ROUNDINGS = 4  # that a source coordinate has gone through, at most
 
 
 @dataclass(frozen=True, slots=True)
 class Resize:
     """Interpolation by a ``factor`` (outputs per input), or to ``size`` outputs.
 
-    Exactly one of the two is given. With a factor the number of outputs is ⌊n·factor⌋, and the
+    Exactly one of the two is set. With a factor the number of outputs is ⌊n·factor⌋, and the
     factor itself sets the source coordinates; with a size, n / size does, as in torch.
 
-    Attributes:
-        repeats: torch leaves the factor aside at this size, and gives each input so many times; see
-            :func:`repeats_at`. None where the factor, or the size, says what is read.
+    ``how`` is the arithmetic by which torch computes them. ``even`` is False where rounding makes
+    ``nearest`` leave the pattern that an exact factor would repeat from place to place.
     """
 
     mode: ResizeMode
     factor: float | None = None
     size: int | None = None
     align_corners: bool = False
-    repeats: int | None = None
+    how: Arithmetic = SINGLE
+    even: bool = field(default=True, compare=False)
 
     def __post_init__(self) -> None:
         if (self.factor is None) == (self.size is None):
@@ -62,8 +45,6 @@ class Resize:
     @property
     def _ratio(self) -> Fraction | None:
         """Inputs per output where that does not depend on the size, as an exact fraction."""
-        if self.repeats is not None:
-            return Fraction(1, self.repeats)
         if self.factor is None or self.align_corners:
             return None
         ratio = 1 / Fraction(self.factor).limit_denominator(1000)
@@ -71,31 +52,50 @@ class Resize:
 
     @property
     def period(self) -> tuple[int, int] | None:
-        ratio = self._ratio
+        ratio = self._ratio if self.even else None
         return None if ratio is None else (ratio.denominator, ratio.numerator)
 
     def extent(self, n: int) -> int:
         return self.size if self.factor is None else int(np.floor(n * self.factor))  # type: ignore[return-value]
 
-    def weights(
-        self, outputs: IntArray, n: int, double: bool = False
-    ) -> tuple[IntArray, FloatArray]:
+    def weights(self, outputs: IntArray, n: int) -> tuple[IntArray, FloatArray]:
         """The inputs each output mixes and their weights, both (len(outputs), m), m = 1, 2 or 4.
 
-        ``double``: in the precision that torch uses for float64 pictures.
+        They are those of torch, to the last bit of the coordinate.
         """
-        real: type[np.floating[Any]] = np.float64 if double else np.float32
-        if self.repeats is not None or self.mode in ("nearest", "nearest-exact"):
-            inputs = self._nearest(outputs, n)[:, None]
-            return inputs, np.ones_like(inputs, dtype=real)
-        source = self._source(outputs, n, real)
-        if self.mode == "linear":
-            return self._linear(np.maximum(source, real(0)), n, real)
-        return self._cubic(source, n, real)
+        size = self.extent(n)
+        if self.mode in ("nearest", "nearest-exact"):
+            exact = self.mode == "nearest-exact"
+            inputs = coordinates.nearest(outputs, n, size, self.factor, exact, self.how)[:, None]
+            return inputs, np.ones_like(inputs, dtype=self.how.real)
+        source = self._source(outputs, n)
+        mix = coordinates.linear if self.mode == "linear" else coordinates.cubic
+        return mix(source, n, self.how)
+
+    def _source(self, outputs: IntArray, n: int) -> FloatArray:
+        real = self.how.real
+        scale = coordinates.scale_of(n, self.extent(n), self.factor, self.align_corners, real)
+        if not self.align_corners:
+            return coordinates.centred(outputs, scale, self.how)
+        aligned: FloatArray = scale * outputs.astype(real)
+        return aligned
 
     def taps(self, outputs: IntArray, n: int) -> IntArray:
-        inputs, weights = self.weights(outputs, n, double=True)
-        return np.where(np.abs(weights) > _NOUGHT, inputs, NOTHING)
+        """Without the neighbours whose weight is no more than the rounding of a coordinate."""
+        inputs, weights = self.weights(outputs, n)
+        rounding = _ROUNDINGS * float(np.finfo(self.how.real).eps)
+        least = np.maximum(_LEAST_WEIGHT, rounding * (inputs[:, :1] + 1.0))
+        return np.where(np.abs(weights) > least, inputs, NOTHING)
+
+    def follows_its_pattern(self, n: int) -> bool:
+        """Whether each output that torch computes reads what an exact factor would have it read."""
+        ratio = self._ratio
+        if ratio is None or self.mode not in ("nearest", "nearest-exact"):
+            return True
+        outputs = np.arange(self.extent(n), dtype=np.int64)
+        doubled = 2 * outputs + (self.mode == "nearest-exact")
+        exact = np.minimum(doubled * ratio.numerator // (2 * ratio.denominator), n - 1)
+        return bool((self.weights(outputs, n)[0][:, 0] == exact).all())
 
     def reads(self, wanted: Interval, n: int) -> Interval:
         if not wanted:
@@ -124,7 +124,8 @@ class Resize:
             return 0
         # torch rounds a scale that is not exact in binary, and may then read the input before.
         exact = ratio.numerator == 1 and ratio.denominator & (ratio.denominator - 1) == 0
-        return max(0, self._span(done).lo - (not exact))
+        first = self.reads(Interval(done, done + 1), _FAR_AWAY).lo
+        return max(0, min(first, self._span(done).lo - (not exact)))
 
     def reach(self, outputs: IntArray) -> IntArray:
         ratio = self._ratio
@@ -139,13 +140,11 @@ class Resize:
         span = self._span(output)
         source = self._centre(output)
         if source == source // 1 and self.mode in ("linear", "cubic"):
-            return [int(source)]  # on an input: its neighbours have weight nought
+            return [int(source)]  # on an input: its neighbours have weight 0
         return list(range(span.lo, span.hi))
 
     def _span(self, output: int) -> Interval:
-        """The inputs around one output, neighbours at weight nought too: so it is monotone."""
-        if self.repeats is not None:
-            return Interval(output // self.repeats, output // self.repeats + 1)
+        """The inputs around one output, neighbours at weight 0 too: so it is monotone."""
         below = int(self._centre(output) // 1)
         before, after = {"linear": (0, 2), "cubic": (1, 3)}.get(self.mode, (0, 1))
         return Interval(below - before, below + after)
@@ -154,7 +153,7 @@ class Resize:
         """The source coordinate of one output, exactly, where a factor sets it."""
         ratio = self._ratio or Fraction(1)
         half = Fraction(1, 2)
-        if self.mode == "nearest" or self.repeats is not None:
+        if self.mode == "nearest":
             return output * ratio
         centre = (output + half) * ratio
         return centre if self.mode == "nearest-exact" else centre - half
@@ -164,7 +163,7 @@ class Resize:
 
         While the end is unknown the far border must not be met, so the unbounded form is asked,
         and beside it what is read where that border is far away: at the near one a neighbour of
-        weight nought is read too.
+        weight 0 is read too.
         """
         low, high = 0, self.extent(known if n is None else n)
         while low < high:
@@ -179,51 +178,3 @@ class Resize:
             else:
                 high = middle - 1
         return low
-
-    def _scale(self, n: int, real: type[np.floating[Any]]) -> np.floating[Any]:
-        outputs = self.extent(n)
-        if self.align_corners:
-            return real(n - 1) / real(outputs - 1) if outputs > 1 else real(0)
-        return real(1.0 / self.factor) if self.factor is not None else real(n) / real(outputs)
-
-    def _nearest(self, outputs: IntArray, n: int) -> IntArray:
-        if self.repeats is not None:
-            return outputs // self.repeats
-        scale = self._scale(n, np.float32)
-        half = np.float32(0.5) if self.mode == "nearest-exact" else np.float32(0)
-        source = np.floor((outputs.astype(np.float32) + half) * scale)
-        return np.minimum(source.astype(np.int64), n - 1)
-
-    def _source(self, outputs: IntArray, n: int, real: type[np.floating[Any]]) -> FloatArray:
-        scale = self._scale(n, real)
-        if self.align_corners:
-            aligned: FloatArray = scale * outputs.astype(real)
-            return aligned
-        centred: FloatArray = scale * (outputs.astype(real) + real(0.5)) - real(0.5)
-        return centred
-
-    def _linear(
-        self, source: FloatArray, n: int, real: type[np.floating[Any]]
-    ) -> tuple[IntArray, FloatArray]:
-        below = np.minimum(source.astype(np.int64), n - 1)
-        part = np.clip(source - below.astype(real), real(0), real(1))
-        above = np.minimum(below + 1, n - 1)
-        return np.stack([below, above], 1), np.stack([real(1) - part, part], 1)
-
-    def _cubic(
-        self, source: FloatArray, n: int, real: type[np.floating[Any]]
-    ) -> tuple[IntArray, FloatArray]:
-        floor = np.floor(source)
-        t = source - floor
-        inputs = floor.astype(np.int64)[:, None] + np.arange(-1, 3)
-        a = real(_CUBIC_A)
-
-        def near(x: FloatArray) -> FloatArray:
-            return np.asarray(((a + real(2)) * x - (a + real(3))) * x * x + real(1))
-
-        def far(x: FloatArray) -> FloatArray:
-            return np.asarray(((a * x - real(5) * a) * x + real(8) * a) * x - real(4) * a)
-
-        one = real(1)
-        weights = np.stack([far(t + one), near(t), near(one - t), far(real(2) - t)], 1)
-        return np.clip(inputs, 0, n - 1), weights

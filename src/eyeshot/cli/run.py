@@ -52,7 +52,7 @@ def run_net(
     image: options.Images,
     out: options.Outs = None,
     weights: net_options.Weights = None,
-    form: options.Form = "float32",
+    form: options.Form = "scores",
     memory: options.Memory = None,
     region: options.Region = None,
     level: options.Level = 0,

@@ -20,7 +20,9 @@ Outs = Annotated[
 Form = Annotated[
     str,
     typer.Option(
-        "--as", metavar="FORM", help="float32, probabilities, argmax, threshold:0.5 or uint8."
+        "--as",
+        metavar="FORM",
+        help="scores, float32, probabilities, argmax, threshold:0.5 or uint8.",
     ),
 ]
 Memory = Annotated[

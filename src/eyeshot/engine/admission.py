@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import torch
 
 from eyeshot.axes import Interval
@@ -47,7 +49,8 @@ def admit(
 
 def _graph(traced: Traced, sources: Sequence[Source]) -> Graph:
     try:
-        graph = traced.graph(*(source.shape for source in sources))
+        dtype = dtype_of([source.dtype for source in sources])
+        graph = traced.graph(*(source.shape for source in sources), dtype=dtype)
     except EyeshotError as error:
         if len(sources) > 1:
             raise
@@ -55,6 +58,14 @@ def _graph(traced: Traced, sources: Sequence[Source]) -> Graph:
         raise misfit(traced, image.name, image.shape, error, image.layout) from error
     refuse_whole(graph)
     return graph
+
+
+def dtype_of(kinds: Sequence[np.dtype[Any]]) -> torch.dtype:
+    """The type of images for a network that has none of its own: whole numbers become float32."""
+    kinds = [kind if kind.kind == "f" else np.dtype(np.float32) for kind in kinds]
+    widest = np.result_type(*kinds)
+    dtype: torch.dtype = getattr(torch, "float64" if widest.itemsize > 4 else widest.name)
+    return dtype
 
 
 def refuse_whole(graph: Graph) -> None:

@@ -47,7 +47,7 @@ class LineBuffer:
             self._store, self._start = value, 0
             self._borrowed, self._owned = borrowed, False
         elif not value.is_meta and room.data_ptr() != value.data_ptr():
-            self._fill(value, count)
+            room.copy_(value)
         self.rows = Interval(self.rows.lo, self.rows.hi + count)
         self.most = max(self.most, len(self.rows))
 
@@ -106,12 +106,6 @@ class LineBuffer:
 
     def _next(self, count: int) -> torch.Tensor:
         return self._store.narrow(self._dim or 0, self._start + len(self.rows), count)
-
-    def _fill(self, value: torch.Tensor, count: int) -> None:
-        """Copy rows to where they belong, in a store of their own type."""
-        if self._store.dtype != value.dtype:  # nothing but rows passed over lies in it
-            self._store = torch.zeros_like(self._store, dtype=value.dtype)
-        self._next(count).copy_(value)
 
     def _materialise(self) -> None:
         """Give rows passed over a memory: the first others follow, or a call reads them."""

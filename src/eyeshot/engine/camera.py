@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from eyeshot.axes import Interval
-from eyeshot.engine.admission import check_weights, refuse_whole
+from eyeshot.engine.admission import check_weights, dtype_of, refuse_whole
 from eyeshot.engine.executing import channels_first
 from eyeshot.engine.forms import form_of
 from eyeshot.engine.heights import as_at
@@ -41,19 +41,25 @@ class RowStream:
     def __init__(
         self, traced: Traced, channels: int, width: tuple[int, ...], form: str, raw: bool
     ) -> None:
-        self._traced, self._size = traced, (channels, width)
+        self._traced, self._size, self._asked = traced, (channels, width), (form, raw)
+        self._rows = 0
+        self._finished = False
+        self._settle(torch.float32)
+
+    def _settle(self, dtype: torch.dtype) -> None:
+        """Make ready for rows of a type, which a network without parameters computes in."""
+        (form, raw), traced = self._asked, self._traced
+        self._rows_dtype = dtype
         self._like = self._model()
         self._graph = graph = lower(self._like)
-        weights = [tensor for tensor in graph.tensors.values() if tensor.is_floating_point()]
-        dtype = weights[0].dtype if weights else torch.float32
-        device = weights[0].device if weights else torch.device("cpu")
+        dtype = getattr(torch, graph.nodes[graph.inputs[0]].dtype)
+        device = next((t.device for t in graph.tensors.values()), torch.device("cpu"))
         self._preparation = Preparation(dtype, device, raw, traced.mean, traced.std, traced.unit)
-        self._forms = {name: form_of(form, graph.nodes[name].channels) for name in graph.outputs}
+        outputs = [graph.nodes[name] for name in graph.outputs]
+        self._forms = {node.name: form_of(form, node.channels, node.dtype) for node in outputs}
         boxes = {node.name: _open_box(graph, node.name) for node in graph}
         self._stream = Stream(graph, boxes, tuple(self._forms), open_ended=True)
-        self._rows = 0
         self._given_rows = dict.fromkeys(graph.outputs, 0)
-        self._finished = False
 
     @property
     def rows(self) -> int:
@@ -85,6 +91,9 @@ class RowStream:
             raise BadValue(f"rows of shape {samples.shape}", cure=f"give {wanted}")
         if not samples.shape[1]:
             return self._given({})
+        dtype = dtype_of([samples.dtype])
+        if not self._rows and dtype != self._rows_dtype and not self._has_parameters():
+            self._settle(dtype)
         values = self._preparation(samples)  # samples that it refuses were not taken
         self._rows += samples.shape[1]
         return self._given({self._graph.inputs[0]: values})
@@ -114,6 +123,9 @@ class RowStream:
                     cure="make a new stream; a push of this one broke off",
                 )
         return last
+
+    def _has_parameters(self) -> bool:
+        return any(one.is_floating_point() for one in self._traced.module.parameters())
 
     def _model(self) -> Graph:
         """The network at the height where it pads and crops most, which is as it is at others.
@@ -152,7 +164,7 @@ class RowStream:
         channels, width = self._size
         shape = (channels, height, *width)
         try:
-            graph = self._traced.graph(shape)
+            graph = self._traced.graph(shape, dtype=self._rows_dtype)
         except EyeshotError as error:
             raise misfit(self._traced, "a picture of such rows", shape, error) from error
         refuse_whole(graph)
@@ -179,7 +191,7 @@ def stream(
     width: int | tuple[int, ...],
     *,
     channels: int | None = None,
-    form: str = "float32",
+    form: str = "scores",
     raw: bool = False,
 ) -> RowStream:
     """Run a network over rows whose number is not known, such as a line-scan camera gives.

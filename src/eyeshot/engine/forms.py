@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from eyeshot.errors import BadValue, UnknownName
 
-FORMS = ("float32", "probabilities", "argmax", "threshold:T", "uint8")
+FORMS = ("scores", "float32", "probabilities", "argmax", "threshold:T", "uint8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +34,17 @@ class Form:
 
     def __call__(self, scores: torch.Tensor) -> NDArray[Any]:
         """Samples of some rows, contiguous, from their scores (C, rows, …)."""
-        if scores.dtype == torch.bfloat16:  # a type that NumPy has not
+        if scores.dtype == torch.bfloat16:  # NumPy has no such type
             scores = scores.float()
         samples: NDArray[Any] = np.ascontiguousarray(self.reduce(scores).cpu().numpy(), self.dtype)
         return samples
 
 
-def form_of(name: str, channels: int) -> Form:
-    """The form of that name for a network with so many output channels.
+def form_of(name: str, channels: int, dtype: str = "float32") -> Form:
+    """The form of that name for a network with so many output channels of a type.
 
-    - ``float32``: the scores as they are (float64 for a network in float64: ``float64``).
+    - ``scores``: the network's values in its own type (bfloat16, which NumPy lacks, as float32).
+    - ``float32``, ``float64``: the same, in that type.
     - ``probabilities``: softmax over channels; for one channel the sigmoid.
     - ``argmax``: the number of the largest channel, 8 or 16 bits.
     - ``threshold:T``: 255 where the probability (of the last of two classes) is above T, else 0.
@@ -54,6 +55,9 @@ def form_of(name: str, channels: int) -> Form:
         BadValue: the form has no meaning for this many channels.
     """
     kind, _, argument = name.partition(":")
+    if kind == "scores":
+        own = np.dtype("float32" if dtype == "bfloat16" else dtype)
+        return Form(name, channels, own, lambda scores: scores)
     if kind in ("float32", "float64"):
         return Form(name, channels, np.dtype(kind), lambda scores: scores)
     if kind == "probabilities":

@@ -46,11 +46,11 @@ def gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer | None:
 
 
 def _gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer | None:
-    name = node.operator
+    name, dtype = node.operator, getattr(torch, node.dtype)
     if name in ("mean", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"):
-        return _Sum(node.shape, reduced, mean=True)
+        return _Sum(node.shape, reduced, dtype, mean=True)
     if name == "sum":
-        return _Sum(node.shape, reduced, mean=False)
+        return _Sum(node.shape, reduced, dtype, mean=False)
     if name in ("amax", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"):
         return _Extreme(node.shape, reduced, largest=True)
     if name == "amin":
@@ -112,14 +112,15 @@ class _OverBands:
 
 
 class _Sum:
-    def __init__(self, shape: tuple[int, ...], reduced: tuple[int, ...], mean: bool) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], reduced: tuple[int, ...], dtype: torch.dtype, mean: bool
+    ) -> None:
         self._shape, self._reduced, self._mean = shape, reduced, mean
         self._total: torch.Tensor | None = None
-        self._dtype = torch.float32
+        self._dtype = dtype
         self._count = 0
 
     def take(self, band: torch.Tensor) -> None:
-        self._dtype = band.dtype
         part = band.sum(self._reduced, keepdim=True, dtype=torch.float64)
         self._total = part if self._total is None else self._total + part
         self._count += math.prod(band.shape[dim] for dim in self._reduced)

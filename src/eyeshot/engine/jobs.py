@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 
 from eyeshot.engine.admission import admit, region_of
@@ -80,7 +79,7 @@ def make_job(
     net: Network,
     sources: Sequence[Source],
     *,
-    form: str = "float32",
+    form: str = "scores",
     region: Sequence[tuple[int, int]] | None = None,
     memory: int | None = None,
     band: int | None = None,
@@ -111,7 +110,7 @@ def make_job(
         raise BadValue(f"a band of {band} rows", cure="give 1 or more, or none to have it chosen")
     traced = as_traced(net)
     graph, place = admit(traced, sources, device)
-    dtype = _dtype(graph, sources)
+    dtype: torch.dtype = getattr(torch, graph.nodes[graph.inputs[0]].dtype)
     regions = {name: region_of(graph.nodes[name], region) for name in graph.outputs}
     # Refused operators are refused now, before any output is made.
     Stream(graph, required(graph, regions), graph.outputs)
@@ -129,7 +128,10 @@ def make_job(
         graph,
         dict(zip(graph.inputs, sources, strict=True)),
         Preparation(dtype, place, raw, traced.mean, traced.std, traced.unit),
-        {name: form_of(form, graph.nodes[name].channels) for name in graph.outputs},
+        {
+            name: form_of(form, graph.nodes[name].channels, graph.nodes[name].dtype)
+            for name in graph.outputs
+        },
         plan,
         begun.threads if begun else torch.get_num_threads(),
     )
@@ -149,13 +151,6 @@ def _planned(
         room = f"{megabytes(limit or 0)} {'are free here' if memory is None else 'are allowed'}"
         raise too_much_to_hold(graph, maps, room, error.cure) from error
     return say_what_is_held(plan, maps)
-
-
-def _dtype(graph: Graph, sources: Sequence[Source]) -> torch.dtype:
-    """The weights' type; that of the images for a network that has none."""
-    weights = [tensor for tensor in graph.tensors.values() if tensor.is_floating_point()]
-    double = any(source.dtype == np.float64 for source in sources)
-    return weights[0].dtype if weights else torch.float64 if double else torch.float32
 
 
 def _fixed(graph: Graph, sources: Sequence[Source]) -> int:

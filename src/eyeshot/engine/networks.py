@@ -39,6 +39,9 @@ class _Kept:
         return replace(self.program, state_dict={name: weights[name] for name in self.names})
 
 
+Sizes = tuple[tuple[int, ...], ...]
+
+
 class Traced:
     """A network whose graph is kept for each size of picture, and whose weights are not.
 
@@ -63,14 +66,15 @@ class Traced:
     ) -> None:
         self.module, self.mean, self.std, self.unit = module, mean, std, unit
         self.keep = keep
-        self._programs: dict[tuple[tuple[int, ...], ...], _Kept] = {}
+        self._programs: dict[tuple[Sizes, torch.dtype], _Kept] = {}
         self._signature: Any = None
 
-    def graph(self, *sizes: Sequence[int]) -> Graph:
+    def graph(self, *sizes: Sequence[int], dtype: torch.dtype = torch.float32) -> Graph:
         """The network's graph for inputs of these sizes, with its weights as they are now.
 
         Args:
             sizes: for each input, its size without the batch, such as (C, H, W).
+            dtype: of the inputs of a network without parameters; any other takes that of its own.
 
         Raises:
             BadValue: the network is in training mode, or a size has no positions.
@@ -79,7 +83,7 @@ class Traced:
         if any(child.training for child in self.module.modules()):
             raise BadValue("the network is in training mode", cure="call net.eval() first")
         checked_sizes(sizes)
-        kept = self._looked_up(tuple(tuple(int(n) for n in size) for size in sizes))
+        kept = self._looked_up(tuple(tuple(int(n) for n in size) for size in sizes), dtype)
         # What is computed of weights alone is computed anew: it is part of no program.
         current = kept.with_weights(self._weights())
         return from_exported(current, training=training_layers(self.module))
@@ -96,21 +100,22 @@ class Traced:
             **dict(self.module.named_buffers(remove_duplicate=False)),
         }
 
-    def _looked_up(self, sizes: tuple[tuple[int, ...], ...]) -> _Kept:
+    def _looked_up(self, sizes: Sizes, dtype: torch.dtype) -> _Kept:
         if not self.keep:
-            return self._exported(sizes)
+            return self._exported(sizes, dtype)
         now = signature(self.module)
         if now is None or now != self._signature:
             self._programs.clear()
             self._signature = now
-        kept = self._programs.pop(sizes, None) or self._exported(sizes)
-        self._programs[sizes] = kept  # the last asked for is the last to go
+        key = (sizes, dtype)
+        kept = self._programs.pop(key, None) or self._exported(sizes, dtype)
+        self._programs[key] = kept  # the last asked for is the last to go
         while len(self._programs) > self.keep:
             del self._programs[next(iter(self._programs))]
         return kept
 
-    def _exported(self, sizes: tuple[tuple[int, ...], ...]) -> _Kept:
-        exported = export(self.module, *sizes)
+    def _exported(self, sizes: Sizes, dtype: torch.dtype) -> _Kept:
+        exported = export(self.module, *sizes, dtype=dtype)
         stored = {**exported.state_dict, **exported.constants}
         weights = self._weights()
         names = tuple(name for name in stored if name in weights)

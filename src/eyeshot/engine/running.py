@@ -23,7 +23,7 @@ def run(
     image: Any,
     out: Any = None,
     *,
-    form: str = "float32",
+    form: str = "scores",
     region: Sequence[tuple[int, int]] | None = None,
     memory: int | str | None = None,
     band: int | None = None,
@@ -44,7 +44,8 @@ def run(
             ``.npy`` or Zarr; a list of them for a network of several inputs.
         out: None to get arrays; or a path (``.npy``, ``.png``, ``.tif``, ``.zarr``) or an array;
             a list of them for a network of several outputs.
-        form: ``float32``, ``probabilities``, ``argmax``, ``threshold:T`` or ``uint8``.
+        form: ``scores`` (as ``net`` gives them), ``float32``, ``probabilities``, ``argmax``,
+            ``threshold:T`` or ``uint8``.
         region: (lo, hi) along each axis of the output; only what it needs is read and computed.
         memory: the most the process may hold, in bytes or as ``"2GB"``.
         band: rows that enter at a time; None to choose.

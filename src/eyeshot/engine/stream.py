@@ -17,7 +17,7 @@ from eyeshot.engine.buffers import LineBuffer
 from eyeshot.engine.gathering import Gatherer, gatherer, gives_indices, reduced_dims, refusal
 from eyeshot.engine.operators import Operator, Rectangle, prepare
 from eyeshot.engine.operators.windows import local_shape
-from eyeshot.errors import Unsupported
+from eyeshot.errors import Failure, Unsupported
 from eyeshot.geometry import Region
 from eyeshot.graph import Edge, Graph, Kind, Node
 from eyeshot.plan.schedule import ENDLESS, Progress, Schedule
@@ -148,11 +148,9 @@ class Stream:
 
     def _empty(self, node: Node, box: Region, device: torch.device | None = None) -> torch.Tensor:
         """A value of no positions: what a reader is given that asks for padding alone."""
-        like = next((t for t in self._graph.tensors.values() if t.is_floating_point()), None)
-        shape = local_shape(node, box)
-        if like is None:
-            return torch.empty(shape, device=device)
-        return like.new_empty(shape, device=device or like.device)
+        like = next(iter(self._graph.tensors.values()), None)
+        place = device if device is not None else like.device if like is not None else None
+        return torch.empty(local_shape(node, box), dtype=getattr(torch, node.dtype), device=place)
 
     def _work(
         self, progress: Progress, rows: Mapping[str, torch.Tensor]
@@ -185,6 +183,9 @@ class Stream:
         count = 1 if dim is None else value.shape[dim]
         if not count:
             return None
+        if str(value.dtype) != f"torch.{progress.node.dtype}":
+            fact = f"{progress.node.name} gives {value.dtype}, traced as {progress.node.dtype}"
+            raise Failure(fact, cure="please report this network")
         self._buffers[progress.node.name].append(value, count, borrowed)
         progress.done += count
         return value

@@ -25,6 +25,8 @@ class Site:
         shape: of the output.
         weight_shapes: of each Weight among the arguments, by its dotted name.
         item: which one of a tuple of outputs is meant; None where there is one output.
+        dtype: of the output, by torch's name, such as ``float32``.
+        channels_last: whether its first tensor lies in memory with its channels last.
     """
 
     operator: str
@@ -32,6 +34,8 @@ class Site:
     shape: tuple[int, ...]
     weight_shapes: Mapping[str, tuple[int, ...]]
     item: int | None = None
+    dtype: str = "float32"
+    channels_last: bool = False
 
     @property
     def sources(self) -> list[Node]:

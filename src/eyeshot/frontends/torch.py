@@ -12,7 +12,7 @@ import io
 import logging
 import operator as python_operator
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,25 +29,29 @@ from eyeshot.frontends.refusals import cannot_export, refuse_unknown_sizes, sour
 from eyeshot.frontends.rules import RULES, WITHOUT_RULE
 from eyeshot.frontends.rules.windows import part_start
 from eyeshot.frontends.sites import Described, NoRule, Site
+from eyeshot.frontends.values import dtype_name, is_channels_last, mixes_types
 from eyeshot.graph import Call, Edge, Graph, Kind, Node, Ref, Weight, check
 
 Value = Node | Weight | None
 
 
-def graph_of(net: torch.nn.Module, *sizes: Sequence[int]) -> Graph:
+def graph_of(
+    net: torch.nn.Module, *sizes: Sequence[int], dtype: torch.dtype = torch.float32
+) -> Graph:
     """The graph of ``net`` for inputs of these sizes.
 
     Args:
         net: any module that ``torch.export`` can trace.
         sizes: for each input of the network, its size without the batch: (C, H, W) for a picture,
             (C, L) for a signal, (C, D, H, W) for a volume.
+        dtype: of the inputs of a network without parameters; any other takes that of its own.
 
     Raises:
         BadValue: a size has no channels or no positions.
         Unsupported: the network cannot be exported; the message has the reason and the cure.
     """
     checked_sizes(sizes)
-    return from_exported(export(net, *sizes), training=training_layers(net))
+    return from_exported(export(net, *sizes, dtype=dtype), training=training_layers(net))
 
 
 def checked_sizes(sizes: Sequence[Sequence[int]]) -> None:
@@ -61,13 +65,34 @@ def checked_sizes(sizes: Sequence[Sequence[int]]) -> None:
             raise BadValue(f"size {tuple(size)}", cure="give positive numbers: channels, then axes")
 
 
-def export(net: torch.nn.Module, *sizes: Sequence[int]) -> ExportedProgram:
+def export(
+    net: torch.nn.Module, *sizes: Sequence[int], dtype: torch.dtype = torch.float32
+) -> ExportedProgram:
     """``torch.export`` on fake inputs of these sizes (without the batch).
+
+    Their type is that of the first parameter, or ``dtype`` where there is none. Fixed kernels that
+    are buffers decide it, too, where torch would not take ``dtype`` beside them.
 
     Raises:
         Unsupported: the network cannot be exported.
     """
-    like = next((p for p in net.parameters() if p.is_floating_point()), torch.empty(0))
+    parameter, buffer = _first_real(net.parameters()), _first_real(net.buffers())
+    if parameter is not None:
+        return _export(net, sizes, parameter)
+    if buffer is None:
+        return _export(net, sizes, torch.empty(0, dtype=dtype))
+    program = _export(net, sizes, buffer.new_empty(0, dtype=dtype))
+    return _export(net, sizes, buffer) if mixes_types(program.graph) else program
+
+
+def _first_real(tensors: Iterable[torch.Tensor]) -> torch.Tensor | None:
+    return next((one for one in tensors if one.is_floating_point()), None)
+
+
+def _export(
+    net: torch.nn.Module, sizes: Sequence[Sequence[int]], like: torch.Tensor
+) -> ExportedProgram:
+    """The program for inputs of these sizes, on the device and of the type of a tensor."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         inputs = tuple(
             torch.empty(1, *map(int, size), dtype=like.dtype, device=like.device) for size in sizes
@@ -170,11 +195,13 @@ class Walk:
             if spec.kind == InputKind.PARAMETER:
                 self.parameters.add(name)
             return Weight(name)
-        shape = tuple(int(n) for n in fx_node.meta["val"].shape)
+        value = fx_node.meta["val"]
+        shape = tuple(int(n) for n in value.shape)
         # A vector beside a picture has no positions.
         dims: tuple[int | None, ...] = tuple(range(2, len(shape)))
         dims = dims if len(dims) == self._axes else (None,) * self._axes
-        node = Node(self._names.of_input(fx_node), "", "input", Kind.LOCAL, (), shape, dims)
+        name, dtype = self._names.of_input(fx_node), dtype_name(value.dtype)
+        node = Node(name, "", "input", Kind.LOCAL, (), shape, dims, dtype=dtype)
         self.nodes[node.name] = node
         self.inputs.append(node.name)
         return node
@@ -225,10 +252,12 @@ class Walk:
         self, fx_node: torch.fx.Node, origin: torch.fx.Node, arguments: dict[str, Any], item: Any
     ) -> Node:
         plain = plain_name(origin.target)
-        shape = tuple(int(n) for n in fx_node.meta["val"].shape)
+        value = fx_node.meta["val"]
+        shape = tuple(int(n) for n in value.shape)
+        dtype = dtype_name(value.dtype)
         weights = tuple(w.name for w in _flat(arguments.values()) if isinstance(w, Weight))
         shapes = {name: tuple(self.tensors[name].shape) for name in weights}
-        site = Site(plain, arguments, shape, shapes, item)
+        site = Site(plain, arguments, shape, shapes, item, dtype, is_channels_last(origin))
         told = self._describe(site, str(origin.target))
         return Node(
             name=self._names.of(fx_node),
@@ -243,6 +272,7 @@ class Walk:
             call=_call(site, origin),
             reason=told.reason,
             line="" if told.kind is Kind.LOCAL else source_line(fx_node).partition(",")[0],
+            dtype=dtype,
         )
 
     def _describe(self, site: Site, full_name: str) -> Described:

@@ -75,7 +75,7 @@ def _along(
 ) -> torch.Tensor:
     """One axis: a weighted sum of one, two or four inputs for each output."""
     outputs = np.arange(wanted.lo, wanted.hi, dtype=np.int64)
-    inputs, weights = axis.weights(outputs, n, double=value.dtype == torch.float64)
+    inputs, weights = axis.weights(outputs, n)
     places = torch.from_numpy(inputs - held.lo).to(value.device)
     if inputs.shape[1] == 1:
         return value.index_select(dim, places[:, 0])

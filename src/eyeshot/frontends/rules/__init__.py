@@ -3,7 +3,15 @@
 To add one: a word or a line in the table of the file it belongs to, and a test that pokes it.
 """
 
-from eyeshot.frontends.rules import channels, products, sequences, shapes, statistics, windows
+from eyeshot.frontends.rules import (
+    channels,
+    products,
+    resizing,
+    sequences,
+    shapes,
+    statistics,
+    windows,
+)
 from eyeshot.frontends.rules.sequences import WITHOUT_RULE
 from eyeshot.frontends.sites import Rule, pointwise
 
@@ -27,6 +35,7 @@ _POINTWISE = """
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_POINTWISE.split(), pointwise),
     **windows.RULES,
+    **resizing.RULES,
     **shapes.RULES,
     **channels.RULES,
     **statistics.RULES,

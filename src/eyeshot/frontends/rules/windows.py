@@ -1,11 +1,10 @@
-"""Rules for operators that slide: convolution and its transpose, pooling, padding, resizing."""
+"""Rules for operators that slide: convolution and its transpose, pooling, padding, shuffling."""
 
 from __future__ import annotations
 
 import math
 
 from eyeshot.axes import Adaptive, AxisMap, Everything, Pad, Resize, Transpose, Window
-from eyeshot.axes.resize import ResizeMode, repeats_at
 from eyeshot.axes.windows import PadMode
 from eyeshot.frontends.sites import (
     Described,
@@ -158,54 +157,6 @@ def padding(site: Site) -> Described:
     return Described((along(source, maps),), source.dims, attributes=attributes)
 
 
-def _resize_mode(operator: str) -> ResizeMode:
-    for word, mode in _RESIZE_MODES.items():
-        if word in operator:
-            return mode
-    raise NoRule("an unknown kind of interpolation")
-
-
-_RESIZE_MODES: dict[str, ResizeMode] = {
-    "nearest_exact": "nearest-exact",
-    "nearest": "nearest",
-    "bicubic": "cubic",
-    "linear": "linear",
-}
-
-
-def resizing(site: Site) -> Described:
-    """The ``upsample_*`` family, by factor and by size."""
-    source = site.node("input")
-    mode = _resize_mode(site.operator)
-    align = bool(site.arguments.get("align_corners", False))
-    factors, sizes = site.arguments["scale_factors"], site.arguments["output_size"]
-    axes = len(factors if factors is not None else sizes)
-    first = len(source.shape) - axes
-    maps: dict[int, AxisMap] = {}
-    for i in range(axes):
-        n, outputs = source.shape[first + i], site.shape[first + i]
-        if factors is None:
-            maps[first + i] = _resize_to(mode, n, int(sizes[i]), align)
-            continue
-        factor = float(factors[i])
-        repeats = None if factor * n == outputs else repeats_at(mode, axes, n, outputs)
-        maps[first + i] = Resize(mode, factor=factor, align_corners=align, repeats=repeats)
-    attributes: dict[str, object] = {
-        "mode": mode,
-        "align_corners": align,
-        "factor": None if factors is None else tuple(float(one) for one in factors),
-        "size": None if sizes is None else tuple(int(one) for one in sizes),
-    }
-    return Described((along(source, maps),), source.dims, attributes=attributes)
-
-
-def _resize_to(mode: ResizeMode, n: int, size: int, align: bool) -> Resize:
-    """To a size; a whole factor repeats from place to place, so it is told as one."""
-    if n and size % n == 0:
-        return Resize(mode, factor=size / n, align_corners=align)
-    return Resize(mode, size=size, align_corners=align)
-
-
 def pixel_shuffle(site: Site) -> Described:
     """Depth to space: each position becomes r x r."""
     source, r = site.node("self"), int(site.arguments["upscale_factor"])
@@ -296,12 +247,6 @@ RULES: dict[str, Rule] = {
     **{f"avg_pool{n}d": pooling for n in (1, 2, 3)},
     **{f"adaptive_avg_pool{n}d": adaptive_pooling for n in (1, 2, 3)},
     **{f"adaptive_max_pool{n}d": adaptive_pooling for n in (1, 2, 3)},
-    **{f"upsample_nearest{n}d": resizing for n in (1, 2, 3)},
-    **{f"_upsample_nearest_exact{n}d": resizing for n in (1, 2, 3)},
-    "upsample_linear1d": resizing,
-    "upsample_bilinear2d": resizing,
-    "upsample_trilinear3d": resizing,
-    "upsample_bicubic2d": resizing,
     "pad": padding,
     "constant_pad_nd": padding,
     "pixel_shuffle": pixel_shuffle,
