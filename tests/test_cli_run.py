@@ -53,6 +53,18 @@ def test_it_writes_the_whole_pass(
     assert "bands of 16 rows" in captured.err
 
 
+def test_a_size_that_is_not_taken_can_be_padded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "made.py"
+    file.write_text("from torch import nn\nNet = lambda: nn.PixelUnshuffle(4)\n")
+    image, out = tmp_path / "image.npy", tmp_path / "out.npy"
+    np.save(image, noise(1, 61, 75).numpy())
+    assert run(f"{file}:Net", image, "-o", out, "--pad", "edge") == 0
+    assert "padded from 61×75 to 64×76 (edge)" in capsys.readouterr().err
+    assert np.load(out).shape == (16, 16, 19)
+
+
 def test_a_region_in_a_form(net: str, image: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.png"
     assert run(net, image, "-o", out, "--as", "argmax", "--region", "8:40,3:21") == 0

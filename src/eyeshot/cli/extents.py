@@ -42,9 +42,11 @@ def check_sizes(network: nn.Module | Run, sources: Sequence[Source]) -> None:
 
 
 def tell_sizes(job: Job) -> Iterator[str]:
-    """A line for each answer that is smaller than the picture though it has the same pixels."""
+    """How the image was padded; each answer that has fewer pixels of the same size than it."""
     from eyeshot.geometry import Fields
 
+    if job.padding is not None:
+        yield str(job.padding)
     picture = job.graph.nodes[job.graph.inputs[0]].extents
     for name in job.graph.outputs:
         node = job.graph.nodes[name]

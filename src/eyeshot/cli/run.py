@@ -58,6 +58,7 @@ def run_net(
     level: options.Level = 0,
     layout: options.Layout = None,
     raw: options.Raw = False,
+    pad: options.Pad = None,
     band: options.Band = None,
     device: options.Device = None,
     plan: options.PlanOnly = False,
@@ -74,7 +75,7 @@ def run_net(
     files = _Files(image, out or [], level, layout, resume=resume, force=force)
     if not plan:
         _check_outs(files)
-    settings = {"form": form, "region": box, "band": band, "raw": raw, "device": device}
+    settings = {"form": form, "region": box, "band": band, "raw": raw, "pad": pad, "device": device}
     with options_named({"form": "--as"}), ExitStack() as stack:
         network = locate_runnable(net, say, weights, None if plan else warn)
         job = _settle(stack, network, files, memory, settings)
@@ -134,7 +135,8 @@ def _settle(
         stack.enter_context(opened(path, network, files.level, files.layout))
         for path in files.images
     ]
-    check_sizes(network, sources)
+    if settings["pad"] is None:
+        check_sizes(network, sources)
     begun = look_up(files.outs) if files.resume else None
     return make_job(network, sources, memory=allowed, begun=begun, **settings)
 

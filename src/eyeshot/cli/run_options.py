@@ -36,6 +36,13 @@ Layout = Annotated[
     str | None, typer.Option(metavar="AXES", help="What the image's axes mean: HW, HWC, CHW …")
 ]
 Raw = Annotated[bool, typer.Option("--raw", help="Whole-number samples as they are.")]
+Pad = Annotated[
+    str | None,
+    typer.Option(
+        metavar="reflect|edge|zero",
+        help="Pad the image to a size that the network takes, and crop the answer.",
+    ),
+]
 Band = Annotated[int | None, typer.Option(metavar="ROWS", min=1, help="Rows that enter at a time.")]
 Device = Annotated[str | None, typer.Option(metavar="cpu|cuda", help="Where to run.")]
 PlanOnly = Annotated[bool, typer.Option("--plan", help="Print what would happen, and do nothing.")]

@@ -14,6 +14,7 @@ from eyeshot.engine.forms import Form, form_of
 from eyeshot.engine.holding import maps_held_whole, say_what_is_held, too_much_to_hold
 from eyeshot.engine.memory import available, resident
 from eyeshot.engine.networks import Network, as_traced
+from eyeshot.engine.padding import Padding, pad_to_taken
 from eyeshot.engine.preparing import Preparation
 from eyeshot.engine.resuming import Begun
 from eyeshot.engine.settings import settings_of
@@ -40,6 +41,7 @@ class Job:
         forms: of each output, by its name.
         plan: bands, strips, memory.
         threads: among how many torch shares the work out.
+        padding: what was added to the image; None where that was not asked for.
     """
 
     graph: Graph
@@ -48,6 +50,7 @@ class Job:
     forms: Mapping[str, Form]
     plan: Plan
     threads: int
+    padding: Padding | None = None
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
@@ -84,6 +87,7 @@ def make_job(
     memory: int | None = None,
     band: int | None = None,
     raw: bool = False,
+    pad: str | None = None,
     device: str | torch.device | None = None,
     held: int = 0,
     begun: Begun | None = None,
@@ -98,6 +102,8 @@ def make_job(
         memory: the most bytes the process may hold; None for no limit.
         band: rows at a time; None to choose.
         raw: whole-number samples are not scaled to 0 … 1.
+        pad: ``reflect``, ``edge`` or ``zero``: add positions at the far sides, up to the nearest
+            size that the network takes, and crop the answer; None to take the image as it is.
         device: where to run; None for where the network's weights are.
         held: bytes that the output itself holds.
         begun: what the run that is gone on with had settled for itself.
@@ -108,7 +114,9 @@ def make_job(
     """
     if band is not None and band < 1:
         raise BadValue(f"a band of {band} rows", cure="give 1 or more, or none to have it chosen")
-    traced = as_traced(net)
+    traced, padding = as_traced(net), None
+    if pad is not None:
+        traced, padding = pad_to_taken(traced, sources, pad)
     graph, place = admit(traced, sources, device)
     dtype: torch.dtype = getattr(torch, graph.nodes[graph.inputs[0]].dtype)
     regions = {name: region_of(graph.nodes[name], region) for name in graph.outputs}
@@ -134,6 +142,7 @@ def make_job(
         },
         plan,
         begun.threads if begun else torch.get_num_threads(),
+        padding,
     )
 
 

@@ -30,6 +30,7 @@ def run(
     level: int = 0,
     layout: str | None = None,
     raw: bool = False,
+    pad: str | None = None,
     device: str | None = None,
     force: bool = False,
     resume: bool = False,
@@ -52,6 +53,8 @@ def run(
         level: of a pyramid, 0 the largest.
         layout: what the image's axes mean, such as ``"HWC"``, where the guess is wrong.
         raw: leave whole-number samples as they are; they are scaled to 0 … 1 otherwise.
+        pad: ``reflect``, ``edge`` or ``zero``: pad the image at its far sides to the nearest size
+            that the network takes, and crop the answer to what answers to the image.
         device: where to run; None for where the weights are.
         force: replace an output that exists.
         resume: go on with an unfinished output of the very same run.
@@ -78,6 +81,7 @@ def run(
             memory=parse_bytes(memory),
             band=band,
             raw=raw,
+            pad=pad,
             device=device,
             begun=look_up(targets) if resume else None,
         )
