@@ -170,3 +170,22 @@ def test_weights_for_what_has_its_own_are_refused(
     code, out, _ = _inspect(capsys, "--weights", "w.pt", "--json")
     assert code == 0
     assert json.loads(out)["total"]["parameters"] == 112
+
+
+def test_the_verdict_comes_first_and_is_the_exit_code(
+    write: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(result="self.conv(self.conv(x))")
+    code, out, said = _inspect(capsys, "-o", "page.html")
+    assert (code, said) == (1, ["page.html: written"])
+    lines = [line.rstrip() for line in out.splitlines()]
+    assert lines[0].startswith("Net on 3×8×8 does not run at this size: 1 error")
+    assert lines.index("Findings") < lines.index("Layers")
+    assert "conv#2" in out
+    page = Path("page.html").read_text()
+    assert "does not run at this size: 1 error" in page
+    assert "→ conv#2: in_channels=4" in page  # code is not made to begin with a capital
+    write()
+    code, out, _ = _inspect(capsys)
+    assert code == 0
+    assert out.startswith("Net on 3×8×8 runs at this size: ")

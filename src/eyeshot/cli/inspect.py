@@ -28,7 +28,8 @@ eyeshot inspect net.pt2 --json
 
 eyeshot inspect my_net.py:Net --size 3x224x224 --layer layer1.0.conv2 --unit 20,31
 
-An import path runs that file's code; opening a run folder or a .pt2 runs none.
+An import path runs that file's code; opening a run folder or a .pt2 runs none. The exit code is 1
+where the network does not run at this size.
 """
 
 
@@ -86,8 +87,10 @@ def inspect_net(
             print(field)
     elif json:
         print_json(inspection.as_dict())
-    elif out is None:
+    else:
         _print(inspection)
+    if any(one.severity == "error" for one in inspection.findings):
+        raise typer.Exit(1)
 
 
 def parse_numbers(option: str, text: str, between: str) -> tuple[int, ...]:

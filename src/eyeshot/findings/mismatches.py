@@ -61,3 +61,9 @@ class Mismatch:
     options: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""
     line: str = ""
+
+
+def missing_stride(large: int, small: int) -> int:
+    """The stride that makes ``small`` positions of ``large``; 1 where there is none."""
+    stride = round(large / small) if small else 1
+    return stride if stride > 1 and -(-large // stride) == small else 1

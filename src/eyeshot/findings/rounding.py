@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from eyeshot.findings.finding import Finding, Severity
-from eyeshot.findings.wording import axis_name, by, called, joined, origins, sizes_that_work
+from eyeshot.findings.mismatches import missing_stride
+from eyeshot.findings.wording import (
+    all_before,
+    axis_name,
+    by,
+    called,
+    joined,
+    origins,
+    sizes_that_work,
+)
 from eyeshot.geometry import Fields
 from eyeshot.geometry.sizes import Clash, extents, leftovers, slides
 from eyeshot.graph import Graph, Node
@@ -56,6 +65,9 @@ def spatial_mismatch(graph: Graph, node: Node) -> tuple[str, str, str]:
     parts = origins(graph, node)
     told = joined([f"{called(part)} is {by(part.extents)}" for part in parts])
     cause = f"{told}, and {called(node)} wants them equal"
+    missing = _missing_stride(graph, node, parts)
+    if missing:
+        return "sizes do not match", cause, missing
     rounded = _rounding(graph, parts)
     if rounded:
         cause += f": {joined(rounded)}"
@@ -64,9 +76,27 @@ def spatial_mismatch(graph: Graph, node: Node) -> tuple[str, str, str]:
     return "sizes do not match", cause, f"{cure}, or pad or crop one branch to the other"
 
 
+def _missing_stride(graph: Graph, node: Node, parts: list[Node]) -> str:
+    """The cure where one branch is a whole number of times as large; empty where it is not so."""
+    small, *_, large = sorted(parts, key=lambda part: part.extents)
+    strides = {missing_stride(n, m) for n, m in zip(large.extents, small.extents, strict=True)}
+    if len(parts) != 2 or len(strides) != 1 or max(strides) == 1:
+        return ""
+    (stride,) = strides
+    up = f"{called(small)} resized by {stride}"
+    if node.operator in ("cat", "concat", "concatenate"):
+        return f"{up}, or stride={stride} in the branch of {called(large)}"
+    own = all_before(graph, large) - all_before(graph, small)
+    for name in (one.name for one in graph if one.name in own):
+        layer = graph.nodes[name]
+        if slides(layer) and layer.weights and layer.extents == large.extents:
+            return f"{called(layer)}: stride={stride}, or {up}"
+    return f"a 1×1 convolution with stride {stride} after {called(large)}, or {up}"
+
+
 def _rounding(graph: Graph, parts: list[Node]) -> list[str]:
     """The strides that do not divide what they read, in one branch and not in all."""
-    behind = [_ancestors(graph, part) for part in parts]
+    behind = [all_before(graph, part) for part in parts]
     shared = set.intersection(*behind)
     told: dict[str, str] = {}
     for name, node in graph.nodes.items():
@@ -86,13 +116,3 @@ def _rounded_axes(graph: Graph, node: Node) -> Iterable[int]:
     for axis, stride in enumerate(strides, len(node.dims) - len(strides)):
         if stride > 1 and node.extents[axis] * stride != source.extents[axis]:
             yield axis
-
-
-def _ancestors(graph: Graph, node: Node) -> set[str]:
-    found, waiting = {node.name}, [node]
-    while waiting:
-        for edge in waiting.pop().edges:
-            if edge.source not in found:
-                found.add(edge.source)
-                waiting.append(graph.nodes[edge.source])
-    return found

@@ -7,9 +7,10 @@ import math
 from collections.abc import Callable
 
 from eyeshot.findings.finding import Finding, Severity
-from eyeshot.findings.mismatches import Mismatch, Problem
+from eyeshot.findings.mismatches import Mismatch, Problem, missing_stride
 from eyeshot.findings.rounding import spatial_mismatch
 from eyeshot.findings.wording import (
+    all_before,
     ancestors,
     branches,
     by,
@@ -56,8 +57,12 @@ def _channels(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
             cause,
             f"leave {names} out of forward: a picture is given as (C, H, W)",
         )
-    if parts[0].operator == "input":
-        cure = f"an input of {counted(built, 'channel')}, or {cure}"
+    given = next((one for one in parts if one.operator == "input"), None)
+    if given is not None:
+        wanted = built - sum(one.shape[1] for one in parts if one is not given)
+        name = "an input" if len(graph.inputs) == 1 else called(given)
+        if wanted > 0:
+            cure = f"{name} of {counted(wanted, 'channel')}, or {cure}"
     elif len(parts) == 1 and parts[0].attributes.get("out_channels") == found:
         cure += f", or {called(parts[0])}: out_channels={built}"
     return "channels do not match", cause, cure
@@ -195,11 +200,23 @@ def _branches(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
         few, many = sorted((one, other), key=lambda node: node.shape[1])
         cause = f"{called(one)} has {counted(one.shape[1], 'channel')} and {called(other)} has "
         cause += f"{other.shape[1]}, where {called(node)} wants them equal"
-        cure = (
-            f"a 1×1 convolution from {few.shape[1]} to {many.shape[1]} channels after {called(few)}"
-        )
+        cure = _more_channels(graph, few, many)
         return "channels do not match", cause, cure
     return spatial_mismatch(graph, node)
+
+
+def _more_channels(graph: Graph, few: Node, many: Node) -> str:
+    """What gives one branch of an addition the channels, and the stride, of the other."""
+    steps = {missing_stride(a, b) for a, b in zip(few.extents, many.extents, strict=True)}
+    stride = max(steps) if len(steps) == 1 else 1
+    also = f" with stride {stride}" if stride > 1 else ""
+    cure = f"a 1×1 convolution from {few.shape[1]} to {many.shape[1]} channels{also} after "
+    cure += called(few)
+    own = few.name not in all_before(graph, many)
+    if own and few.attributes.get("out_channels") == few.shape[1]:
+        also = f", stride={stride}" if stride > 1 else ""
+        cure = f"{called(few)}: out_channels={many.shape[1]}{also}, or {cure}"
+    return cure
 
 
 def _shuffle(graph: Graph, node: Node, mismatch: Mismatch) -> Words:

@@ -72,6 +72,17 @@ def branches(graph: Graph, node: Node) -> list[Node]:
     return origins(graph, one) if one.attributes.get("dim") == 1 else [before]
 
 
+def all_before(graph: Graph, node: Node) -> set[str]:
+    """The names of the node and of all that it depends on."""
+    found, waiting = {node.name}, [node]
+    while waiting:
+        for edge in waiting.pop().edges:
+            if edge.source not in found:
+                found.add(edge.source)
+                waiting.append(graph.nodes[edge.source])
+    return found
+
+
 def ancestors(graph: Graph, node: Node) -> list[Node]:
     """The node, and what stands before it, along first inputs."""
     found = [node]

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from eyeshot.findings.mismatches import Problem, Shape
+from eyeshot.findings.mismatches import Problem, Shape, missing_stride
 
 Arguments = dict[str, Any]
 
@@ -81,7 +81,7 @@ def linear(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
 
 
 def joining(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
-    """``cat`` of maps whose sizes differ: all are cropped to the smallest."""
+    """``cat`` of maps whose sizes differ: all are cut to the smallest."""
     parts = list(arguments["tensors"])
     if len({part.dim() for part in parts}) != 1:
         return None
@@ -94,7 +94,7 @@ def joining(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
 
 
 def pointwise(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
-    """Maps added or multiplied: positions cropped to the smaller, channels filled up."""
+    """Maps added or multiplied: positions cut to the smaller, channels filled up."""
     one, other = arguments["one"], arguments["other"]
     if not (isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)):
         return None
@@ -103,8 +103,10 @@ def pointwise(call: Callable[..., Any], arguments: Arguments) -> Repaired | None
         return None
     for dim, (m, n) in enumerate(zip(*shapes, strict=True)):
         if m != n and 1 not in (m, n):
-            size = max(m, n) if dim < 2 else min(m, n)
-            one, other = _resized(one, dim, size), _resized(other, dim, size)
+            if dim < 2:
+                one, other = _resized(one, dim, max(m, n)), _resized(other, dim, max(m, n))
+            else:
+                one, other = _cut(one, dim, min(m, n)), _cut(other, dim, min(m, n))
     rest = {name: value for name, value in arguments.items() if name not in ("one", "other")}
     return Repaired(Problem.BRANCHES, shapes, call(one, other, **rest))
 
@@ -221,9 +223,17 @@ def _with_channels(x: torch.Tensor, channels: int) -> torch.Tensor:
 
 def _cropped(x: torch.Tensor, sizes: list[int], skip: int) -> torch.Tensor:
     for dim, size in enumerate(sizes):
-        if dim != skip and x.shape[dim] > size:
-            x = x.narrow(dim, 0, size)
+        if dim != skip:
+            x = _cut(x, dim, size)
     return x
+
+
+def _cut(x: torch.Tensor, dim: int, size: int) -> torch.Tensor:
+    """One dimension cut to ``size``: every second of twice as many, where a stride is missing."""
+    step = missing_stride(x.shape[dim], size)
+    if step > 1:
+        return x[(slice(None),) * dim + (slice(None, None, step),)]
+    return x.narrow(dim, 0, size) if x.shape[dim] > size else x
 
 
 def _resized(x: torch.Tensor, dim: int, size: int) -> torch.Tensor:

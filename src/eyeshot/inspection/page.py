@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from eyeshot.inspection import wording
 from eyeshot.inspection.report import Inspection
 from eyeshot.inspection.rows import Row
-from eyeshot.inspection.text import cost_notes, kind_lines, reach_words, size_lines
+from eyeshot.inspection.text import cost_notes, kind_lines, reach_words, size_lines, verdict
 
 
 def page(inspection: Inspection) -> str:
@@ -57,6 +57,10 @@ def _told(inspection: Inspection) -> Mapping[str, Any]:
             "other": wording.count_words(total.other_operations),
             "memory": wording.count_words(total.memory),
             "linear_equal": f"{total.linear_equal:.2e}" if total.linear_equal else "·",
+        },
+        "verdict": {
+            "severity": inspection.findings[0].severity if inspection.findings else "",
+            "words": verdict(inspection),
         },
         "reaches": [reach_words(one) for one in inspection.reaches],
         "accepted": list(size_lines(inspection)),

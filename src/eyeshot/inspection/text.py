@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eyeshot.cost import Cost, total
+from eyeshot.findings.wording import counted, joined
 from eyeshot.inspection import wording
 from eyeshot.inspection.reach import Reach
 from eyeshot.inspection.report import Inspection
@@ -43,9 +45,10 @@ def plain_text(inspection: Inspection, width: int = WIDTH) -> str:
 
 
 def render(inspection: Inspection) -> RenderableType:
-    """The tables as rich draws them: what layers see, what they cost, and the rest in words."""
+    """The verdict, then the tables: what layers see, what they cost, and the rest in words."""
     return Group(
         _headline(inspection),
+        _findings(inspection),
         _titled("Layers", geometry_table(inspection)),
         _titled("Cost", cost_table(inspection)),
         *_paragraphs(inspection),
@@ -55,7 +58,9 @@ def render(inspection: Inspection) -> RenderableType:
 def _headline(inspection: Inspection) -> Text:
     sizes = ", ".join(wording.shape_words(size) for size in inspection.sizes)
     spent = inspection.total
-    line = Text.assemble((f"{inspection.network}", "bold"), f" on {sizes}\n")
+    line = Text.assemble((f"{inspection.network}", "bold"), f" on {sizes} ")
+    failed = any(str(one.severity) == "error" for one in inspection.findings)
+    line.append(f"{verdict(inspection)}\n", style="bold red" if failed else "bold")
     line.append(
         f"{spent.parameters:,} parameters, {spent.multiply_adds:,} multiply-adds, "
         f"{wording.byte_words(spent.memory)} of activations"
@@ -146,12 +151,22 @@ def _paragraphs(inspection: Inspection) -> Iterator[RenderableType]:
     notes = list(cost_notes(inspection))
     if notes:
         yield _section("Notes on cost", notes)
+
+
+def verdict(inspection: Inspection) -> str:
+    """Whether the network runs at this size, and how many findings of each kind there are."""
+    counts = Counter(str(one.severity) for one in inspection.findings)
+    words = joined([counted(n, kind) for kind, n in counts.items()]) if counts else "no findings"
+    return f"{'does not run' if counts['error'] else 'runs'} at this size: {words}"
+
+
+def _findings(inspection: Inspection) -> RenderableType:
     findings = [
         Text.assemble((str(one.severity), _SEVERITY_STYLE.get(str(one.severity), "")), rest)
         for one in inspection.findings
         if (rest := str(one).removeprefix(str(one.severity))) is not None
     ]
-    yield _section("Findings", findings or ["none"])
+    return _section("Findings", findings or ["none"])
 
 
 def _section(title: str, lines: list[str] | list[Text]) -> RenderableType:
