@@ -24,6 +24,7 @@ from eyeshot.files import explain_os_error, write_aside
 _GZIP = b"\x1f\x8b"
 _UNSIGNED_BYTE = 0x08
 _CHUNK = 1 << 20
+_MOST_BYTES = 1 << 30  # MNIST holds 47 million, the largest set like it 640 million
 _DAMAGED = "fetch or copy the file again"
 
 
@@ -119,22 +120,31 @@ def _parse(stream: BinaryIO, path: Path, dimensions: int) -> NDArray[np.uint8]:
 def _read_exactly(stream: BinaryIO, path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """The bytes that the header promises, and not one more.
 
-    Piece by piece: a header that lies must not make us ask for memory that no file could fill.
+    Piece by piece: of the memory that a lying header asks for, only what is filled is used.
     """
     expected = math.prod(shape)
-    content = bytearray()
-    while len(content) <= expected:
-        piece = stream.read(min(_CHUNK, expected + 1 - len(content)))
+    fits = expected <= _MOST_BYTES
+    content = np.empty(expected if fits else 0, np.uint8)  # pages are there once they are filled
+    have = 0
+    while have < min(expected, _MOST_BYTES + 1):
+        piece = stream.read(min(_CHUNK, expected - have))
         if not piece:
             break
-        content += piece
-    if len(content) != expected:
-        found = f"only {len(content)}" if len(content) < expected else "more"
+        if fits:
+            content[have : have + len(piece)] = np.frombuffer(piece, np.uint8)
+        have += len(piece)
+    if have > _MOST_BYTES:
+        raise BadFile(
+            f"{path}: holds {_by(shape)}, more than the {_MOST_BYTES} bytes that are kept in memory",
+            cure="use a smaller set, or a folder of classes, which is streamed",
+        )
+    if have < expected or stream.read(1):
+        found = f"only {have}" if have < expected else "more"
         raise BadFile(
             f"{path}: holds {found} bytes after its header, expected {expected} for {_by(shape)}",
             cure=_DAMAGED,
         )
-    return np.frombuffer(content, np.uint8).reshape(shape)
+    return content.reshape(shape)
 
 
 def _by(shape: tuple[int, ...]) -> str:
