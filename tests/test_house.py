@@ -88,3 +88,26 @@ def test_every_public_name_can_be_had() -> None:
     assert eyeshot.__all__ == sorted(eyeshot.__all__)
     for name in eyeshot.__all__:
         assert getattr(eyeshot, name) is not None
+
+
+OUTSIDE = [PACKAGE.parents[1] / name for name in ("tools", "benchmarks", "examples")]
+
+
+def test_pillow_opens_files_in_one_place_alone() -> None:
+    """It is given a list of formats there: left alone, it hands an EPS called .jpg to a program."""
+    files = [*_modules(), *(path for folder in OUTSIDE for path in folder.rglob("*.py"))]
+    found = [str(path) for path in files if _opens_by_pillow(path)]
+    assert found == [str(PACKAGE / "images" / "pillow.py")]
+
+
+def _opens_by_pillow(path: Path) -> bool:
+    calls = [
+        node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
+    ]
+    return any(
+        isinstance(call, ast.Attribute)
+        and call.attr == "open"
+        and isinstance(call.value, ast.Name)
+        and call.value.id in ("Image", "PIL")
+        for call in calls
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +11,8 @@ from matplotlib import cbook
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
+
+from eyeshot.images.pillow import open_image
 
 CHANNELS, LAYERS, SMALL = 8, 3, 32
 Way = Callable[[int], nn.Module]  # channels in and out → a layer that doubles the size
@@ -61,7 +64,8 @@ def rise(way: Way) -> NDArray[np.float32]:
 
 def small_photograph() -> Tensor:
     """Matplotlib's sample photograph, its face, (1, 1, SMALL, SMALL), 0 … 1."""
-    with Image.open(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)) as photograph:
+    photograph_file = Path(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
+    with open_image(photograph_file) as photograph:
         face = photograph.convert("L").crop((96, 40, 416, 360))
         small = face.resize((SMALL, SMALL), Image.Resampling.BOX)
     return torch.from_numpy(np.asarray(small, np.float32) / 255)[None, None]

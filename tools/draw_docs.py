@@ -12,6 +12,8 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image
 
+from eyeshot.images.pillow import open_image
+
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "images"
 WIDTH, COLOURS = 900, 256
@@ -20,7 +22,7 @@ WIDTH, COLOURS = 900, 256
 def draw(script: Path, out: Path) -> Path:
     """Run one example and put its picture, smaller, into ``docs/images``."""
     subprocess.run([sys.executable, str(script), "--out", str(out)], check=True)
-    with Image.open(out / f"{script.stem}.png") as picture:
+    with open_image(out / f"{script.stem}.png") as picture:
         height = round(picture.height * WIDTH / picture.width)
         small = picture.convert("RGB").resize((WIDTH, height), Image.Resampling.LANCZOS)
     path = PICTURES / f"{script.stem}.png"

@@ -13,7 +13,7 @@ from eyeshot.errors import BadValue
 if TYPE_CHECKING:
     import numpy as np
 
-    from eyeshot.filters import Padding, Range
+    from eyeshot.filters import Alpha, Padding, Range
 
 _WHOLE_NUMBERS_ONLY = {".png", ".jpg", ".jpeg", ".bmp"}
 
@@ -88,6 +88,22 @@ def filter_picture(
             "--convolve", help="Turn the kernel by 180° (true convolution, not cross-correlation)."
         ),
     ] = False,
+    alpha: Annotated[
+        str | None,
+        typer.Option(
+            metavar="keep|filter",
+            help="Whether the last of 2 or 4 channels is opacity, kept as it is, or a band.",
+            show_default="as the file says",
+        ),
+    ] = None,
+    series: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Which image of a file that holds several, from 0."),
+    ] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(metavar="AXIS=N", help="Which page of a stack, such as Z=3 or T=0,C=1."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not say what was done.")] = False,
     _list: Annotated[
         bool,
@@ -101,7 +117,8 @@ def filter_picture(
     from eyeshot.filters import carry_out, make_plan, resolve
 
     kernels = resolve(kernel)  # a wrong name is told before a large picture is read
-    picture = images.read(image)
+    opened = images.read_picture(image, series=series, index=index)
+    picture = opened.samples
     try:
         plan = make_plan(
             picture,
@@ -109,10 +126,13 @@ def filter_picture(
             padding=cast("Padding", padding),
             range=cast("Range | None", range_),
             convolve=convolve,
+            alpha=cast("Alpha", alpha or ("keep" if opened.alpha else "filter")),
         )
     except BadValue as error:
         raise error.at(str(image)) from error
     _check_suffix(out, plan.result, picture.dtype)
-    images.write(out, carry_out(plan, picture))
+    images.write(out, carry_out(plan, picture), alpha=plan.alpha)
     if not quiet:
+        for note in opened.notes:
+            notes.print(f"{image}: {note}", markup=False, soft_wrap=True)
         notes.print(f"{out}: {plan}", markup=False, soft_wrap=True)

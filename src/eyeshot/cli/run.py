@@ -57,6 +57,8 @@ def run_net(
     region: options.Region = None,
     level: options.Level = 0,
     layout: options.Layout = None,
+    series: options.Series = None,
+    index: options.Index = None,
     raw: options.Raw = False,
     pad: options.Pad = None,
     band: options.Band = None,
@@ -72,7 +74,8 @@ def run_net(
     if not plan and not out:
         raise BadValue("no output", cure="name one with -o, or ask for --plan")
     box = None if region is None else parse_region(region)
-    files = _Files(image, out or [], level, layout, resume=resume, force=force)
+    chosen = {"level": level, "layout": layout, "series": series, "index": index}
+    files = _Files(image, out or [], chosen, resume=resume, force=force)
     if not plan:
         _check_outs(files)
     settings = {"form": form, "region": box, "band": band, "raw": raw, "pad": pad, "device": device}
@@ -104,8 +107,7 @@ class _Files:
 
     images: list[Path]
     outs: list[Path]
-    level: int
-    layout: str | None
+    chosen: dict[str, Any]
     resume: bool
     force: bool
 
@@ -131,10 +133,7 @@ def _settle(
     from eyeshot.engine.running import opened, parse_bytes
 
     allowed = parse_bytes(memory)
-    sources = [
-        stack.enter_context(opened(path, network, files.level, files.layout))
-        for path in files.images
-    ]
+    sources = [stack.enter_context(opened(path, network, **files.chosen)) for path in files.images]
     if settings["pad"] is None:
         check_sizes(network, sources)
     begun = look_up(files.outs) if files.resume else None
@@ -148,6 +147,8 @@ def _carry_out(stack: ExitStack, job: Job, files: _Files, json: bool) -> None:
     for source in job.sources.values():
         stated = f"{source.name}: {source.layout}; {job.preparation.stated(source.dtype)}"
         notes.print(stated, markup=False, soft_wrap=True)
+        for note in source.notes:
+            notes.print(f"{source.name}: {note}", markup=False, soft_wrap=True)
     for line in tell_sizes(job):
         notes.print(line, markup=False, soft_wrap=True)
     sinks = open_sinks(job, files.outs, files.images, force=files.force, resume=files.resume)
@@ -165,10 +166,13 @@ def _show_plan(job: Job, json: bool) -> None:
 
     seconds = predicted_seconds(job)
     if json:
-        print_json({**job.plan.as_dict(), "predicted_seconds": seconds})
+        images = [source.as_dict() for source in job.sources.values()]
+        print_json({**job.plan.as_dict(), "images": images, "predicted_seconds": seconds})
         return
     for source in job.sources.values():
         console.print(f"image        {source.name}: {source.layout}", markup=False, soft_wrap=True)
+        for note in source.notes:
+            console.print(f"             {note}", markup=False, soft_wrap=True)
     for line in tell_sizes(job):
         console.print(line, markup=False, soft_wrap=True)
     console.print(render(job.plan, seconds))
@@ -182,6 +186,7 @@ def _show_report(job: Job, report: Report, results: list[str], json: bool) -> No
         print_json(
             {
                 "outputs": results,
+                "images": [source.as_dict() for source in job.sources.values()],
                 "seconds": report.seconds,
                 "megapixels": report.megapixels,
                 "megapixels_per_second": report.speed,

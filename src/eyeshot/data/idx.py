@@ -135,7 +135,7 @@ def _read_exactly(stream: BinaryIO, path: Path, shape: tuple[int, ...]) -> NDArr
         have += len(piece)
     if have > _MOST_BYTES:
         raise BadFile(
-            f"{path}: holds {_by(shape)}, more than the {_MOST_BYTES} bytes that are kept in memory",
+            f"{path}: holds {_by(shape)}, more than the {_MOST_BYTES} bytes that are kept",
             cure="use a smaller set, or a folder of classes, which is streamed",
         )
     if have < expected or stream.read(1):

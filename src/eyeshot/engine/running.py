@@ -15,7 +15,7 @@ from eyeshot.engine.jobs import Job, make_job
 from eyeshot.engine.networks import Network, as_traced
 from eyeshot.engine.resuming import look_up
 from eyeshot.errors import BadValue
-from eyeshot.images import Sink, Source, open_sink, open_source
+from eyeshot.images import Index, Sink, Source, open_sink, open_source
 
 
 def run(
@@ -29,6 +29,8 @@ def run(
     band: int | None = None,
     level: int = 0,
     layout: str | None = None,
+    series: int | None = None,
+    index: Index | None = None,
     raw: bool = False,
     pad: str | None = None,
     device: str | None = None,
@@ -52,6 +54,8 @@ def run(
         band: rows that enter at a time; None to choose.
         level: of a pyramid, 0 the largest.
         layout: what the image's axes mean, such as ``"HWC"``, where the guess is wrong.
+        series: which image of a file that holds several; None for the first.
+        index: positions along the other axes of a stack, such as ``"T=3"`` or ``{"T": 3}``.
         raw: leave whole-number samples as they are; they are scaled to 0 … 1 otherwise.
         pad: ``reflect``, ``edge`` or ``zero``: pad the image at its far sides to the nearest size
             that the network takes, and crop the answer to what answers to the image.
@@ -72,7 +76,8 @@ def run(
     images = list(image) if isinstance(image, list | tuple) else [image]
     targets = list(out) if isinstance(out, list | tuple) else [out]
     with ExitStack() as stack:
-        sources = [stack.enter_context(opened(one, net, level, layout)) for one in images]
+        options = {"level": level, "layout": layout, "series": series, "index": index}
+        sources = [stack.enter_context(opened(one, net, **options)) for one in images]
         job = make_job(
             net,
             sources,
@@ -109,13 +114,17 @@ def _carry_out(
     return [kept[name] for name in job.graph.outputs]  # one may be given twice
 
 
-def opened(image: Any, net: Network, level: int = 0, layout: str | None = None) -> Source:
+def opened(image: Any, net: Network, **options: Any) -> Source:
     """The image as a source, with as many axes of space as the network takes.
 
     The network is asked before it is traced, since tracing takes an image of a known shape.
+
+    Args:
+        image: as for :func:`run`.
+        net: likewise.
+        options: ``level``, ``layout``, ``series`` and ``index``, as for :func:`open_source`.
     """
-    space = as_traced(net).space
-    return open_source(image, level=level, layout=layout, space=space)
+    return open_source(image, space=as_traced(net).space, **options)
 
 
 def parse_bytes(text: int | str | None) -> int | None:

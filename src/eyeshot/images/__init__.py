@@ -4,17 +4,20 @@
 image of any size to be read by windows, :func:`open_sink` one to be written by bands and resumed.
 """
 
-from eyeshot.images.layouts import Layout, Span, understand
+from eyeshot.images.layouts import Index, Layout, Span, understand
+from eyeshot.images.limits import WHOLE_LIMIT
 from eyeshot.images.sinks.opening import check_target, open_sink, unfinished
 from eyeshot.images.sinks.sink import ArraySink, Sink
 from eyeshot.images.sources.opening import open_source
 from eyeshot.images.sources.source import Source
-from eyeshot.images.whole import WHOLE_LIMIT, read, write
+from eyeshot.images.whole import Picture, read, read_picture, write
 
 __all__ = [
     "WHOLE_LIMIT",
     "ArraySink",
+    "Index",
     "Layout",
+    "Picture",
     "Sink",
     "Source",
     "Span",
@@ -22,6 +25,7 @@ __all__ = [
     "open_sink",
     "open_source",
     "read",
+    "read_picture",
     "understand",
     "unfinished",
     "write",

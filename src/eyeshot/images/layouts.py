@@ -7,6 +7,8 @@ and (C, D, H, W) for a volume. What was understood is kept as text, to be shown.
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,13 +34,15 @@ class Layout:
     Attributes:
         stored: its shape as it lies.
         axes: one letter an axis of it: ``C``, a letter of space (``L``, ``HW``, ``DHW``), or
-            ``1`` for an axis of length one that is dropped.
+            ``1`` for an axis that is dropped: of length one, or of which one position was chosen.
         why: what this was concluded from.
+        chosen: (axis, position) of each axis of which one position was chosen.
     """
 
     stored: tuple[int, ...]
     axes: str
     why: str
+    chosen: tuple[tuple[int, int], ...] = ()
 
     @property
     def channel_axis(self) -> int | None:
@@ -60,6 +64,8 @@ class Layout:
     def box(self, spans: tuple[Span, ...]) -> tuple[Span, ...]:
         """The range of every stored axis that holds a window given along the axes of space."""
         box = [(0, length) for length in self.stored]
+        for axis, position in self.chosen:
+            box[axis] = (position, position + 1)
         for axis, span in zip(self.space, spans, strict=True):
             box[axis] = span
         return tuple(box)
@@ -81,6 +87,27 @@ class Layout:
         return f"({', '.join(names)}) read as {count} channel{plural} of {size}: {self.why}"
 
 
+Index = str | Mapping[str, int]
+"""Positions along axes by their letters: ``"T=3"``, ``"T=3,C=0"`` or ``{"T": 3, "C": 0}``."""
+
+
+def parse_index(index: Index | None) -> dict[str, int]:
+    """``index`` as positions by letters; nothing for None.
+
+    Raises:
+        BadValue: it is no such thing.
+    """
+    if index is None:
+        return {}
+    if isinstance(index, str):
+        parts = re.fullmatch(r"\s*[A-Za-z]\s*=\s*\d+\s*(,\s*[A-Za-z]\s*=\s*\d+\s*)*", index)
+        if parts is None:
+            raise BadValue(f"index {index!r}", cure="write AXIS=POSITION, such as T=3 or T=3,C=0")
+        pairs = (part.split("=") for part in index.split(","))
+        return {axis.strip().upper(): int(position) for axis, position in pairs}
+    return {axis.upper(): int(position) for axis, position in index.items()}
+
+
 def understand(
     stored: tuple[int, ...],
     *,
@@ -88,10 +115,12 @@ def understand(
     layout: str | None = None,
     space: int | None = None,
     first: bool = False,
+    index: Index | None = None,
 ) -> Layout:
     """Decide what the axes of an array of shape ``stored`` mean.
 
-    An explicit ``layout`` decides. Else metadata does, where it names the axes. Else the number
+    Axes of which ``index`` chooses a position are left out first. An explicit ``layout`` decides.
+    Else metadata does, where it names the axes. Else the number
     of axes of space (``space``, from the network; 2 for an array of 2 or 3 axes, 1 for 1, 3 for
     4) leaves at most one axis over, which counts channels: the last one if it is at most 4 long,
     else the first. With ``first`` (torch's order) the first one is tried before the last.
@@ -99,22 +128,95 @@ def understand(
     Args:
         stored: the array's shape.
         metadata: letters from the file such as ``"TCZYX"`` (OME) or ``"YXS"`` (TIFF).
-        layout: letters from the user: ``"HWC"``, ``"CHW"``, ``"HW"``, ``"DHW"``, ``"CL"`` …
+        layout: letters from the user: ``"HWC"``, ``"CHW"``, ``"HW"``, ``"DHW"``, ``"CL"`` …; with
+            other letters for the axes that ``index`` chooses from, such as ``"THW"``.
         space: how many axes of space the caller expects.
         first: prefer channels first where both ends could count them.
+        index: a position of each axis that is not to be read whole, by the axis's letter in
+            ``layout`` or in the metadata.
 
     Raises:
-        BadValue: ``layout`` does not fit the shape.
+        BadValue: ``layout`` or ``index`` does not fit the shape.
         BadFile: the array has more axes than can be understood, or none of some length.
     """
     if math.prod(stored) == 0:
         raise BadFile(f"an array of shape {stored} holds nothing", cure="check how it was made")
+    whole_layout = layout is not None and len(layout) == len(stored)
+    names = layout if whole_layout else metadata
+    chosen = _choose(stored, names, parse_index(index))
+    if not chosen:
+        return _understand_all(stored, metadata, layout, space, first)
+    left = [axis for axis in range(len(stored)) if axis not in chosen]
+    rest = _understand_all(
+        tuple(stored[axis] for axis in left),
+        _letters(metadata, left),
+        _letters(layout, left) if whole_layout else layout,
+        space,
+        first,
+    )
+    axes = [DROPPED] * len(stored)
+    for axis, letter in zip(left, rest.axes, strict=True):
+        axes[axis] = letter
+    said = ", ".join(
+        f"{_letters(names, [axis])}={chosen[axis]} of {stored[axis]}" for axis in sorted(chosen)
+    )
+    return Layout(stored, "".join(axes), f"{rest.why}; {said}", tuple(sorted(chosen.items())))
+
+
+def _letters(names: str | None, axes: list[int]) -> str | None:
+    return None if names is None else "".join(names[axis] for axis in axes).upper()
+
+
+def _choose(stored: tuple[int, ...], names: str | None, index: Mapping[str, int]) -> dict[int, int]:
+    """The position chosen of each axis that ``index`` names."""
+    if not index:
+        return {}
+    if names is None or len(names) != len(stored):
+        raise BadValue(
+            f"an index into {_times(stored)}, whose axes have no names",
+            cure="name one letter an axis by layout, such as TCHW",
+        )
+    chosen = {}
+    for letter, position in index.items():
+        axis = names.upper().find(letter)
+        if axis < 0:
+            raise BadValue(
+                f"no axis {letter!r} to choose from: the axes are {names}",
+                cure=f"choose from {', '.join(dict.fromkeys(names.upper()))}",
+            )
+        if position >= stored[axis]:
+            raise BadValue(
+                f"index {letter}={position}",
+                cure=f"it has {letter}=0 to {letter}={stored[axis] - 1}",
+            )
+        chosen[axis] = position
+    return chosen
+
+
+def _understand_all(
+    stored: tuple[int, ...],
+    metadata: str | None,
+    layout: str | None,
+    space: int | None,
+    first: bool,
+) -> Layout:
     if layout is not None:
         return _from_user(stored, layout)
     if metadata is not None:
         known = _from_metadata(stored, metadata)
         if known is not None and (space is None or len(known.space) == space):
             return known
+        if (
+            known is not None
+            and space is not None
+            and len(known.space) > space
+            and "C" in known.axes
+        ):
+            raise BadFile(
+                f"axes {metadata} of lengths {_times(stored)} hold {len(known.space)} axes of "
+                f"space, and the network slides over {space}",
+                cure=f"choose one plane by index, such as {_first(metadata, 'D')}=0",
+            )
     return _from_shape(stored, space, first)
 
 
@@ -134,6 +236,10 @@ def _from_user(stored: tuple[int, ...], layout: str) -> Layout:
 
 _MEANING = {"C": "C", "S": "C", "Z": "D", "D": "D", "Y": "H", "X": "W", "H": "H", "W": "W"}
 
+_APART = {"T": "moments in time", "R": "regions", "M": "mosaic tiles", "A": "angles",
+          "P": "positions", "V": "events"}  # fmt: skip
+"""Axes along which lie several images, and neither channels nor slices of one."""
+
 
 def _from_metadata(stored: tuple[int, ...], metadata: str) -> Layout | None:
     """What the file's own letters say; None when they do not settle it."""
@@ -142,22 +248,28 @@ def _from_metadata(stored: tuple[int, ...], metadata: str) -> Layout | None:
         meaning = _MEANING.get(letter, "?")
         if length == 1 and (meaning in "C?D" or meaning in axes):
             axes += DROPPED
-        elif letter == "T":
+        elif letter in _APART:
             raise BadFile(
-                f"holds {length} moments in time, and one image is wanted", cure="extract one"
+                f"holds {length} {_APART[letter]} (axes {metadata}), and one image is read",
+                cure=f"choose one by index: {letter}=0 to {letter}={length - 1}",
             )
         elif meaning == "?":
             return None
         elif meaning in axes:
+            twice = "count channels twice" if meaning == "C" else "name an axis of space twice"
             raise BadFile(
-                f"axes {metadata} of lengths {_times(stored)} count channels twice",
-                cure="say which by layout=, or store one channel axis",
+                f"axes {metadata} of lengths {_times(stored)} {twice}",
+                cure=f"choose one position by index, such as {_first(metadata, meaning)}=0",
             )
         else:
             axes += meaning
     if sorted(axes.replace("C", "").replace(DROPPED, "")) not in (["H", "W"], ["D", "H", "W"]):
         return None
     return Layout(stored, axes, f"the file names its axes {metadata}")
+
+
+def _first(metadata: str, meaning: str) -> str:
+    return next(letter for letter in metadata.upper() if _MEANING.get(letter) == meaning)
 
 
 def _from_shape(stored: tuple[int, ...], space: int | None, first: bool) -> Layout:

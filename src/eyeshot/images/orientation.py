@@ -22,8 +22,13 @@ TAG = 0x0112
 
 
 def turn_upright(picture: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """``picture`` (H, W[, C]) as it was meant to be seen; an unknown value changes nothing."""
+    """``picture`` (H, W), (H, W, C) or (D, H, W, C) as it was meant to be seen.
+
+    An unknown value changes nothing.
+    """
     swap, rows, columns = _MOVES.get(orientation, _MOVES[1])
-    upright = picture.swapaxes(0, 1) if swap else picture
-    upright = upright[:: -1 if rows else 1, :: -1 if columns else 1]
-    return np.ascontiguousarray(upright)
+    row_axis = 1 if picture.ndim == 4 else 0
+    upright = picture.swapaxes(row_axis, row_axis + 1) if swap else picture
+    before = (slice(None),) * row_axis
+    flips = (slice(None, None, -1 if flip else 1) for flip in (rows, columns))
+    return np.ascontiguousarray(upright[(*before, *flips)])

@@ -6,6 +6,8 @@ import math
 
 import tifffile
 
+from eyeshot.images.encoded import claimed_size
+
 _LARGEST_RATIO = 4096
 """No kind of packing below reaches this: Deflate ends at 1032, LZW and PackBits before it."""
 
@@ -35,3 +37,28 @@ def check_segments(page: tifffile.TiffPage, file_bytes: int) -> None:
     packed_too_well = unpacked > _LARGEST_RATIO * max(largest, 1)
     if page.compression in _BOUNDED and unpacked > _SMALL and packed_too_well:
         raise ValueError(f"{kind} of {unpacked} bytes cannot be packed into {largest}")
+
+
+_SLACK = 2  # a decoder may pad a tile at the edge, or give opacity that the page leaves out
+_SIZED_BY_PAGE = {48124, 65000, 65001, 65002}  # Jetraw and EER: decoded into what the page says
+_LERC = 34887
+
+
+def check_claim(page: tifffile.TiffPage, data: bytes) -> None:
+    """Compare the size that an encoded strip or tile claims for itself with that of the page's.
+
+    Raises:
+        ValueError: it claims more than twice as many samples, or no size can be read.
+    """
+    compression = int(page.compression)
+    if compression not in tifffile.TIFF.IMAGE_COMPRESSIONS | {_LERC}:
+        return  # decoded into as many bytes as the page promises
+    if compression in _SIZED_BY_PAGE:
+        return
+    claim = claimed_size(data)
+    if claim is None:
+        raise ValueError("its own header is of no known kind")
+    promised = math.prod(page.chunks)
+    if math.prod(claim) > _SLACK * promised + 2**12:
+        size = " x ".join(map(str, claim))
+        raise ValueError(f"claims {size} samples where the page promises {promised}")

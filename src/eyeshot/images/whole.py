@@ -7,46 +7,68 @@ Pillow for everything else. Whatever they raise on a damaged file becomes one :c
 
 from __future__ import annotations
 
-import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
 from eyeshot.errors import BadFile, BadValue, UnknownName
 from eyeshot.files import explain_os_error, write_aside
-from eyeshot.images import orientation
 from eyeshot.images.damage import damage_named
-from eyeshot.images.segments import check_segments
-
-WHOLE_LIMIT = 2 * 2**30
-"""Largest decoded picture, in bytes, that is ever held whole; larger ones go by windows."""
-
-# Deflate gives at most 1032 bytes for one; a JPEG block of 64 samples takes at least one bit.
-_LARGEST_RATIO = {"PNG": 1032 * 4, "JPEG": 4096}
-
-_BAND = 256  # rows
-_pillow_limit = threading.Lock()
-
-TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-NPY_START = b"\x93NUMPY"
-PNG_START = b"\x89PNG\r\n\x1a\n"
+from eyeshot.images.layouts import Index
+from eyeshot.images.limits import NPY_START, TIFF_STARTS, check_size
+from eyeshot.images.pillow import read_common
 
 
-def read(path: Path | str) -> NDArray[Any]:
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A whole picture, upright.
+
+    Attributes:
+        samples: (H, W) or (H, W, C), C from 2 to 4; uint8, uint16 or float32.
+        alpha: whether the last channel is opacity.
+        notes: what a person should know of how it was read, a sentence each.
+    """
+
+    samples: NDArray[Any]
+    alpha: bool
+    notes: tuple[str, ...] = ()
+
+
+def read(
+    path: Path | str, *, series: int | None = None, index: Index | None = None
+) -> NDArray[Any]:
     """The picture in a file, upright.
+
+    Args:
+        path: PNG, JPEG, TIFF, BMP, WebP, GIF, PNM, TGA, AVIF, JPEG 2000 or ``.npy``.
+        series: which image of a file that holds several, or which frame; None for the first.
+        index: positions along the other axes of a stack, such as ``"Z=3"`` or ``{"Z": 3}``.
 
     Returns:
         (H, W) or (H, W, C) with C from 2 to 4, uint8, uint16 or float32 as in the file. Palettes
-        become RGB, or RGBA when they have transparency; CMYK and the like become RGB; one bit a
-        pixel becomes 0 and 255; other integers and float64 become float32. Of several frames or
-        pages, the first.
+        become RGB, or RGBA when they have transparency; CMYK and YCbCr become RGB; one bit a
+        pixel becomes 0 and 255; other integers and float64 become float32.
 
     Raises:
-        BadFile: missing, empty, truncated, not a picture, or larger than ``WHOLE_LIMIT``.
+        BadFile: missing, empty, truncated, not a picture, a stack of which no page is chosen, or
+            larger than ``WHOLE_LIMIT``.
+        BadValue: no such series or position.
     """
+    return read_picture(path, series=series, index=index).samples
+
+
+def read_picture(
+    path: Path | str,
+    *,
+    series: int | None = None,
+    index: Index | None = None,
+    indices: bool = False,
+) -> Picture:
+    """As :func:`read`, with what is known of the samples; of a palette, ``indices`` if asked."""
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -55,118 +77,26 @@ def read(path: Path | str) -> NDArray[Any]:
         raise explain_os_error(error, path) from error
     if not start:
         raise BadFile(f"{path}: the file is empty", cure="copy or export the picture again")
-    with damage_named(path):
-        if start.startswith(NPY_START):
-            picture = _read_npy(path)
-        elif start.startswith(TIFF_STARTS):
-            picture = _read_tiff(path)
-        else:
-            picture = _read_common(path, start)
-    return _as_contract(picture, path)
+    if start.startswith(TIFF_STARTS):
+        return _read_tiff(path, series, index)
+    if index:
+        raise BadValue(f"{path}: an index into one picture", cure="only stacks in TIFF have axes")
+    if start.startswith(NPY_START):
+        with damage_named(path):
+            return _as_contract(_read_npy(path), path, alpha=True)
+    samples, alpha, notes = read_common(path, start, series, indices=indices)
+    return _as_contract(samples, path, alpha=alpha, notes=notes)
 
 
-def check_size(path: Path, shape: tuple[int, ...], itemsize: int) -> None:
-    """Refuse a picture whose decoded form would exceed ``WHOLE_LIMIT``, before it is allocated.
+def _read_tiff(path: Path, series: int | None, index: Index | None) -> Picture:
+    """One page, or the channels of one image; a stack of pages is no picture."""
+    from eyeshot.images.sources.selection import select
+    from eyeshot.images.sources.tiff import open_tiff
 
-    Raises:
-        BadFile: it would.
-    """
-    size = itemsize
-    for length in shape:
-        size *= length  # whole Python numbers: a claim of 10^6 x 10^6 must not overflow
-    if size > WHOLE_LIMIT:
-        claim = " x ".join(map(str, shape))
-        raise BadFile(
-            f"{path}: claims {claim} samples, {size / 2**30:.1f} GiB decoded, "
-            f"and a whole picture may take {WHOLE_LIMIT / 2**30:.0f} GiB",
-            cure="if it is genuine, process it by windows as TIFF or Zarr",
-        )
-
-
-def _read_common(path: Path, start: bytes) -> NDArray[Any]:
-    """Whatever Pillow opens; 16-bit colour PNG takes a way round it."""
-    with _open_unjudged(path) as image:
-        _check_claim(path, image)
-        turn = image.getexif().get(ExifTags.Base.Orientation, 1)
-        bits, colour = start[24:26] if start.startswith(PNG_START) else (8, 0)
-        if bits == 16 and colour != 0:
-            image.load()  # Pillow checks that all of it is there; OpenCV would only warn
-            picture = _read_deep_png(path, colour)
-        else:
-            picture = _from_pillow(image)
-    # Pillow's copy is gone by now
-    return orientation.turn_upright(picture, turn)
-
-
-def _open_unjudged(path: Path) -> Image.Image:
-    """Read a picture's header without Pillow's own limit: :func:`check_size` is the judge."""
-    with _pillow_limit:
-        limit = Image.MAX_IMAGE_PIXELS
-        Image.MAX_IMAGE_PIXELS = None
-        try:
-            return Image.open(path)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-
-
-def _check_claim(path: Path, image: Image.Image) -> None:
-    shape = (image.height, image.width, len(image.getbands()))
-    check_size(path, shape, 4 if image.mode in ("I", "F") else 1)
-    ratio = _LARGEST_RATIO.get(image.format or "")
-    size = path.stat().st_size
-    if ratio and shape[0] * shape[1] > ratio * max(size, 2**10):
-        raise BadFile(
-            f"{path}: claims {shape[0]} x {shape[1]} pixels in {size} bytes, "
-            "more than its format can pack",
-            cure="it is truncated or a decompression bomb; get a genuine copy",
-        )
-
-
-def _from_pillow(image: Image.Image) -> NDArray[Any]:
-    mode = image.mode
-    if mode in ("P", "PA"):
-        transparent = mode == "PA" or "transparency" in image.info
-        image = image.convert("RGBA" if transparent else "RGB")
-    elif mode == "1":
-        image = image.convert("L")
-    elif mode not in ("L", "LA", "RGB", "RGBA", "I", "F", "I;16", "I;16L", "I;16B"):
-        image = image.convert("RGB")
-    line = np.asarray(image.crop((0, 0, image.width, 1)))
-    picture = np.empty((image.height, *line.shape[1:]), line.dtype.newbyteorder("="))
-    for top in range(0, image.height, _BAND):  # by bands: Pillow makes two copies of what it gives
-        bottom = min(top + _BAND, image.height)
-        picture[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
-    return picture
-
-
-def _read_deep_png(path: Path, colour: int) -> NDArray[Any]:
-    """A 16-bit PNG with colour or alpha, in the file's own channels."""
-    import cv2
-
-    decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if decoded is None or decoded.dtype != np.uint16:
-        raise ValueError("OpenCV could not decode this 16-bit PNG")
-    picture = np.asarray(decoded)
-    order = {2: [2, 1, 0], 4: [0, 3], 6: [2, 1, 0, 3]}[colour]  # OpenCV counts blue first
-    return picture[..., order]
-
-
-def _read_tiff(path: Path) -> NDArray[Any]:
-    import tifffile
-
-    with tifffile.TiffFile(path) as tiff:
-        page = tiff.pages.first
-        check_size(path, page.shape, page.dtype.itemsize if page.dtype else 1)
-        check_segments(page, path.stat().st_size)
-        picture = page.asarray()
-        if page.axes.startswith("S"):
-            picture = np.moveaxis(picture, 0, -1)
-        if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
-            picture = np.moveaxis(page.colormap, 0, -1)[picture]
-        elif page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and picture.dtype.kind in "ub":
-            picture = ~picture
-        tag = page.tags.get(orientation.TAG)
-        return orientation.turn_upright(picture, int(tag.value) if tag else 1)
+    with open_tiff(path, select(series, 0, index, None, 2), one_picture=True) as source:
+        check_size(path, source.shape, source.dtype.itemsize)
+        samples = np.moveaxis(source.read(), 0, -1)
+        return _as_contract(samples, path, alpha=source.alpha, notes=source.notes)
 
 
 def _read_npy(path: Path) -> NDArray[Any]:
@@ -175,7 +105,9 @@ def _read_npy(path: Path) -> NDArray[Any]:
     return np.array(mapped)
 
 
-def _as_contract(picture: NDArray[Any], path: Path) -> NDArray[Any]:
+def _as_contract(
+    picture: NDArray[Any], path: Path, *, alpha: bool, notes: tuple[str, ...] = ()
+) -> Picture:
     """(H, W) or (H, W, C), uint8, uint16 or float32."""
     if picture.ndim == 3 and picture.shape[-1] > 4 and picture.shape[0] <= 4:
         picture = np.moveaxis(picture, 0, -1)  # (C, H, W), as arrays of networks are kept
@@ -193,15 +125,21 @@ def _as_contract(picture: NDArray[Any], path: Path) -> NDArray[Any]:
         picture = picture * np.uint8(255)
     elif picture.dtype not in (np.uint8, np.uint16):
         picture = picture.astype(np.float32, copy=False)
-    return np.ascontiguousarray(picture)
+    alpha = alpha and picture.ndim == 3 and picture.shape[2] in (2, 4)
+    return Picture(np.ascontiguousarray(picture), alpha, notes)
 
 
-def write(path: Path | str, array: NDArray[Any]) -> None:
+def write(path: Path | str, array: NDArray[Any], *, alpha: bool = True) -> None:
     """Write ``array`` (H, W) or (H, W, C) as the kind of file that the suffix of ``path`` names.
 
     PNG holds uint8 and uint16 in 1 to 4 channels; JPEG and BMP hold uint8 in 1 or 3; TIFF holds
     numbers of any kind; ``.npy`` anything. True and false become 255 and 0 in a picture. The file
     is written aside and renamed over an older one.
+
+    Args:
+        path: where to.
+        array: the picture.
+        alpha: the last of 2 or 4 channels is opacity; PNG knows nothing else, TIFF can keep a band.
 
     Raises:
         UnknownName: a suffix of no known kind.
@@ -216,8 +154,17 @@ def write(path: Path | str, array: NDArray[Any]) -> None:
     array = np.asarray(array)
     if suffix != ".npy":
         array = _check_picture(array, suffix, path)
+        if not alpha and suffix == ".png" and array.ndim == 3 and array.shape[2] in (2, 4):
+            raise BadValue(
+                f"{path}: {array.shape[2]} channels, none of them opacity, and a PNG takes the "
+                "last for it",
+                cure="write .tif or .npy",
+            )
     with write_aside(path) as aside:
-        _WRITERS[suffix](aside, array)
+        if suffix in _TIFF:
+            _write_tiff(aside, array, alpha)
+        else:
+            _WRITERS[suffix](aside, array)
 
 
 # suffix -> dtypes (by character) and numbers of channels that the kind can hold
@@ -279,11 +226,19 @@ def _write_bmp(path: Path, array: NDArray[Any]) -> None:
     Image.fromarray(array).save(path, format="BMP")
 
 
-def _write_tiff(path: Path, array: NDArray[Any]) -> None:
+def _write_tiff(path: Path, array: NDArray[Any], alpha: bool = True) -> None:
     import tifffile
 
-    colour = array.ndim == 3 and array.shape[2] >= 3
-    tifffile.imwrite(path, array, photometric="rgb" if colour else "minisblack", metadata=None)
+    channels = array.shape[2] if array.ndim == 3 else 1
+    extra = ["unassalpha" if alpha else "unspecified"] if channels in (2, 4) else None
+    tifffile.imwrite(
+        path,
+        array,
+        photometric="rgb" if channels >= 3 else "minisblack",
+        planarconfig="contig" if channels > 1 else None,
+        extrasamples=extra,
+        metadata=None,
+    )
 
 
 def _write_npy(path: Path, array: NDArray[Any]) -> None:
@@ -291,6 +246,7 @@ def _write_npy(path: Path, array: NDArray[Any]) -> None:
         np.save(file, array, allow_pickle=False)
 
 
+_TIFF = (".tif", ".tiff")
 _WRITERS = {
     ".png": _write_png,
     ".jpg": _write_jpeg,

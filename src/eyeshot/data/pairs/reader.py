@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from eyeshot.data.pairs.corner import Corner
 from eyeshot.data.pairs.legend import Legend
 from eyeshot.data.pairs.pair import Pair, Pairs
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.images import Source, Span, open_source, understand
-from eyeshot.images.damage import damage_named
 from eyeshot.images.scaling import to_unit
 from eyeshot.images.sources.arrays import ArraySource
-from eyeshot.images.sources.png import PngSource, read_header
-from eyeshot.images.sources.source import OpenFile
-from eyeshot.images.whole import PNG_START, TIFF_STARTS, check_size
+from eyeshot.images.sources.opening import open_file
+from eyeshot.images.sources.selection import Selection
 
 
 class PairReader:
@@ -147,50 +143,7 @@ def open_picture(path: Path) -> Source:
 
 def open_mask(path: Path, *, colours: bool) -> Source:
     """A mask (C, H, W) by windows. Of a palette, the indices are given unless ``colours``."""
-    if colours or not path.is_file():
-        return open_picture(path)
-    with path.open("rb") as file:
-        start = file.read(16)
-    if start.startswith(PNG_START):
-        return _open_png_indices(path) or open_picture(path)
-    if start.startswith(TIFF_STARTS):
-        return _open_tiff_indices(path) or open_picture(path)
-    return open_picture(path)
-
-
-def _open_png_indices(path: Path) -> Source | None:
-    """The indices of a PNG with a palette; None if it has none."""
-    file = OpenFile(path)
-    with ExitStack() as stack:
-        stack.callback(file.close)
-        with damage_named(path, "its header"):
-            header = read_header(file)
-        if header.palette is None:
-            return None
-        if header.interlaced:
-            check_size(path, (header.height, header.width), 1)
-            with damage_named(path), Image.open(path) as picture:
-                return _in_memory(path, np.array(picture))
-        itself = np.arange(256, dtype=np.uint8)[:, np.newaxis]  # every index is its own colour
-        upright = dataclasses.replace(header, palette=itself)
-        stack.pop_all()
-    return PngSource(path, file, upright)
-
-
-def _open_tiff_indices(path: Path) -> Source | None:
-    """The indices of a TIFF with a palette; None if it has none."""
-    import tifffile
-
-    with damage_named(path), tifffile.TiffFile(path) as tiff:
-        page = tiff.pages.first
-        if page.photometric != tifffile.PHOTOMETRIC.PALETTE:
-            return None
-        check_size(path, page.shape, page.dtype.itemsize if page.dtype else 1)
-        return _in_memory(path, np.asarray(page.asarray()))
-
-
-def _in_memory(path: Path, indices: NDArray[Any]) -> Source:
-    return ArraySource(indices, understand(indices.shape, layout="HW"), str(path))
+    return open_file(path, Selection(space=2, indices=not colours))
 
 
 def _times(size: tuple[int, ...]) -> str:

@@ -17,6 +17,7 @@ from eyeshot.errors import BadValue
 from eyeshot.images.layouts import Span
 from eyeshot.images.sinks.files import Place
 from eyeshot.images.sinks.raw import PlacedSink, read_start, write_all
+from eyeshot.images.sources.selection import Selection
 from eyeshot.images.sources.source import Source
 from eyeshot.images.sources.tiff import open_tiff
 
@@ -93,7 +94,7 @@ class TiffSink(PlacedSink):
     def _reread(self, path: Path) -> Source:
         channels = self.shape[0]
         layout = "HWC" if self._together > 1 else "CHW" if channels > 1 else "HW"
-        return open_tiff(path, layout=layout)
+        return open_tiff(path, Selection(layout=layout))
 
     def _store(self, row: int, block: NDArray[Any], strip: Span) -> None:
         self._add_up(block, strip)

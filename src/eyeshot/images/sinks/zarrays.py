@@ -14,6 +14,7 @@ from eyeshot.errors import BadFile
 from eyeshot.files import mode_of
 from eyeshot.images.layouts import SPACE, Span
 from eyeshot.images.sinks.files import FileSink, Place, remove, sync_folder
+from eyeshot.images.sources.selection import Selection
 from eyeshot.images.sources.source import Source
 from eyeshot.images.sources.zarrays import open_zarr
 
@@ -73,7 +74,7 @@ class ZarrSink(FileSink):
 
     def _reread(self, path: Path) -> Source:
         space = SPACE[len(self.shape) - 1]
-        return open_zarr(path, layout=space if self._squeeze else "C" + space)
+        return open_zarr(path, Selection(layout=space if self._squeeze else "C" + space))
 
     def _reopen(self) -> None:
         for leftover in self._place.part.rglob("*.partial"):  # of the moment of a kill

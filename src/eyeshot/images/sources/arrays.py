@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eyeshot.errors import BadValue
-from eyeshot.images.layouts import Layout, Span, understand
+from eyeshot.images.layouts import Index, Layout, Span, understand
 from eyeshot.images.sources.source import Source
 
 
@@ -38,7 +38,13 @@ class ArraySource(Source):
         }
 
 
-def open_array(image: Any, *, layout: str | None = None, space: int | None = None) -> Source:
+def open_array(
+    image: Any,
+    *,
+    layout: str | None = None,
+    space: int | None = None,
+    index: Index | None = None,
+) -> Source:
     """A source over an array or a CPU tensor.
 
     Raises:
@@ -52,10 +58,10 @@ def open_array(image: Any, *, layout: str | None = None, space: int | None = Non
                 cure="pass image.float().cpu()",
             )
         array = image.detach().numpy()
-        order = understand(array.shape, layout=layout, space=space, first=True)
+        order = understand(array.shape, layout=layout, space=space, first=True, index=index)
     else:
         array = np.asanyarray(image)
         if array.dtype.kind not in "biuf" or array.ndim == 0:
             raise BadValue(f"an array of {array.dtype}", cure="pass an array of real numbers")
-        order = understand(array.shape, layout=layout, space=space)
+        order = understand(array.shape, layout=layout, space=space, index=index)
     return ArraySource(array, order)

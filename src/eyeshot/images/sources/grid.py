@@ -34,10 +34,11 @@ class GridSource(Source):
         self._held: dict[Index, NDArray[Any]] = {}
         self.native_rows = self._chunk[self._row_axis]
         size = math.prod(self._chunk) * self.dtype.itemsize
+        single = {self._row_axis, *(axis for axis, _ in layout.chosen)}
         across = math.prod(
             -(-length // side)
             for axis, (length, side) in enumerate(zip(layout.stored, self._chunk, strict=True))
-            if axis != self._row_axis
+            if axis not in single
         )
         # A row of chunks is kept, one is being decoded, and its packed form is at most as large.
         self.memory = size * (across + 2)

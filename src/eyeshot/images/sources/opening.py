@@ -8,13 +8,21 @@ from typing import Any
 
 from eyeshot.errors import BadFile
 from eyeshot.files import explain_os_error
+from eyeshot.images.layouts import Index
+from eyeshot.images.limits import NPY_START, PNG_START, TIFF_STARTS
 from eyeshot.images.sources.arrays import open_array
+from eyeshot.images.sources.selection import Selection, select
 from eyeshot.images.sources.source import Source
-from eyeshot.images.whole import NPY_START, PNG_START, TIFF_STARTS
 
 
 def open_source(
-    image: Any, *, level: int = 0, layout: str | None = None, space: int | None = None
+    image: Any,
+    *,
+    level: int = 0,
+    layout: str | None = None,
+    space: int | None = None,
+    series: int | None = None,
+    index: Index | None = None,
 ) -> Source:
     """Open an image to be read by windows.
 
@@ -26,20 +34,28 @@ def open_source(
         layout: what the axes mean (``"HWC"``, ``"CHW"``, ``"HW"``, ``"DHW"``, …); without it,
             see :func:`eyeshot.images.layouts.understand`.
         space: how many axes of space are expected.
+        series: which image of a file that holds several, or which frame; None for the first,
+            and the source's notes say what others there are.
+        index: positions along the other axes of a stack, by the letters that the file gives
+            them: ``"T=3"``, ``"T=3,C=0"`` or ``{"T": 3, "C": 0}``.
 
     Raises:
         BadFile: missing, damaged, truncated, not an image, or a claim too large to hold.
-        BadValue: an unknown layout or level.
+        BadValue: an unknown layout, level, series or position.
     """
     if isinstance(image, Source):
         return image
     if not isinstance(image, str | os.PathLike):
-        return open_array(image, layout=layout, space=space)
-    path = Path(image)
+        return open_array(image, layout=layout, space=space, index=index)
+    return open_file(Path(image), select(series, level, index, layout, space))
+
+
+def open_file(path: Path, selection: Selection) -> Source:
+    """Open what a file or folder holds; see :func:`open_source`."""
     if path.is_dir():
         from eyeshot.images.sources.zarrays import open_zarr
 
-        return open_zarr(path, level=level, layout=layout, space=space)
+        return open_zarr(path, selection)
     try:
         with path.open("rb") as file:
             start = file.read(16)
@@ -50,24 +66,17 @@ def open_source(
     if start.startswith(TIFF_STARTS):
         from eyeshot.images.sources.tiff import open_tiff
 
-        return open_tiff(path, level=level, layout=layout, space=space)
-    return _open_flat(path, start, level, {"layout": layout, "space": space})
-
-
-def _open_flat(path: Path, start: bytes, level: int, options: dict[str, Any]) -> Source:
-    """A file that has no pyramid."""
-    if level != 0:
-        raise BadFile(f"{path}: no level {level}", cure="only TIFF and Zarr have levels")
+        return open_tiff(path, selection)
     if start.startswith(NPY_START):
         from eyeshot.images.sources.raw import open_npy
 
-        return open_npy(path, **options)
+        return open_npy(path, selection)
     if start.startswith(PNG_START):
         from eyeshot.images.sources.png import open_png
 
-        streamed = open_png(path, **options)
+        streamed = open_png(path, selection)
         if streamed is not None:
             return streamed
     from eyeshot.images.sources.decoded import open_decoded
 
-    return open_decoded(path, **options)
+    return open_decoded(path, selection)

@@ -9,6 +9,7 @@ any kind is taken for one whose pixels are as many bytes wide, since a filter se
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 import zlib
 from collections.abc import Iterator
@@ -22,7 +23,8 @@ from numpy.typing import NDArray
 
 from eyeshot.errors import BadFile
 from eyeshot.images.damage import damage_named
-from eyeshot.images.layouts import Span, understand
+from eyeshot.images.layouts import Span
+from eyeshot.images.sources.selection import Selection
 from eyeshot.images.sources.source import OpenFile, Source
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -86,8 +88,8 @@ def read_header(file: OpenFile) -> Header:
             palette = np.frombuffer(data, np.uint8).reshape(-1, 3)
         elif kind == b"tRNS":
             transparency = np.frombuffer(data, np.uint8)
-        elif kind == b"eXIf":
-            upright = False  # it may turn the picture; the whole-picture reader knows
+        elif kind in (b"eXIf", b"acTL"):
+            upright = False  # it may be turned, or one of many: the whole-picture reader knows
         elif kind == b"IDAT":
             break
         elif kind == b"IEND":
@@ -201,16 +203,15 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 class PngSource(Source):
     """Bands of a PNG. Rows are decoded from the top; going back starts again."""
 
-    def __init__(self, path: Path, file: OpenFile, header: Header, **options: Any) -> None:
+    def __init__(self, path: Path, file: OpenFile, header: Header, selection: Selection) -> None:
         stored = (header.height, header.width, header.channels)
         flat = header.channels == 1
-        order = understand(
-            stored[:2] if flat else stored, metadata="YX" if flat else "YXC", **options
-        )
+        order = selection.understand(path, stored[:2] if flat else stored, "YX" if flat else "YXC")
         dtype = np.dtype(np.uint16 if header.depth == 16 else np.uint8)
         super().__init__(str(path), order, dtype)
         self._file = file
         self._header = header
+        self.alpha = header.channels in (2, 4)
         self._restart()
         sample_bytes = header.width * header.channels * dtype.itemsize
         self.memory = 9 * (_SLAB + header.row_bytes) + sample_bytes
@@ -272,14 +273,20 @@ class PngSource(Source):
         self._file.close()
 
 
-def open_png(path: Path, *, layout: str | None = None, space: int | None = None) -> Source | None:
-    """A source over a PNG; None for one that is interlaced or may be turned: decode it whole."""
+def open_png(path: Path, selection: Selection) -> Source | None:
+    """A source over a PNG; None for one that must be decoded whole.
+
+    That is one that is interlaced, may be turned, or holds several frames.
+    """
     file = OpenFile(path)
     try:
         with damage_named(path, "its header"):
             header = read_header(file)
+        if selection.indices and header.palette is not None:
+            itself = np.arange(256, dtype=np.uint8)[:, np.newaxis]  # every index is its own colour
+            header = dataclasses.replace(header, palette=itself)
         if not header.interlaced and header.upright:
-            return PngSource(path, file, header, layout=layout, space=space)
+            return PngSource(path, file, header, selection)
     except BaseException:
         file.close()
         raise

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eyeshot.errors import BadFile
-from eyeshot.images.layouts import Layout, Span, understand
+from eyeshot.images.layouts import Layout, Span
+from eyeshot.images.sources.selection import Selection
 from eyeshot.images.sources.source import OpenFile, Source
 
 _SHORT_RUN = 2**12
@@ -81,20 +82,24 @@ def _run_axis(
     return axis
 
 
-def open_npy(path: Path, *, layout: str | None = None, space: int | None = None) -> Source:
+def open_npy(path: Path, selection: Selection) -> Source:
     """A source over an ``.npy`` file; nothing in it is ever unpickled.
 
     Raises:
         BadFile: damaged, truncated, or not an array of real numbers.
+        BadValue: no such level, series or position.
     """
+    selection.check_flat(path)
     file = OpenFile(path)
     try:
         shape, fortran, dtype, offset = _read_header(path)
         if dtype.kind not in "biuf":
             raise BadFile(f"{path}: holds {dtype}", cure="an image holds real numbers")
-        order = understand(shape, layout=layout, space=space)
+        order = selection.understand(path, shape, None)
         if fortran:
-            order = Layout(shape[::-1], order.axes[::-1], order.why)
+            last = len(shape) - 1
+            chosen = tuple((last - axis, position) for axis, position in order.chosen)
+            order = Layout(shape[::-1], order.axes[::-1], order.why, chosen)
         return RawSource(file, offset, dtype, order, str(path))
     except BaseException:
         file.close()

@@ -31,6 +31,9 @@ class Source(ABC):
         open_memory: the most bytes that opening it took for a moment, where that was more.
         keep_rows: how many rows before the end of a window the next one will ask for again.
         decoded_chunks: how many stored pieces were decoded so far.
+        alpha: whether the last channel is opacity.
+        notes: what a person should know of how the image was taken, a sentence each.
+        part: which series, level and positions of a file that holds several images; plain data.
     """
 
     def __init__(self, name: str, layout: Layout, dtype: np.dtype[Any]) -> None:
@@ -42,6 +45,9 @@ class Source(ABC):
         self.open_memory = 0
         self.keep_rows = 0
         self.decoded_chunks = 0
+        self.alpha = False
+        self.notes: tuple[str, ...] = ()
+        self.part: dict[str, Any] = {}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -52,6 +58,18 @@ class Source(ABC):
     def layout(self) -> str:
         """How the stored axes were understood, for people."""
         return str(self._layout)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What was opened and how it was understood, as plain data."""
+        return {
+            "name": self.name,
+            "shape": list(self.shape),
+            "dtype": str(self.dtype),
+            "layout": self.layout,
+            "alpha": self.alpha,
+            "notes": list(self.notes),
+            **self.part,
+        }
 
     def read(self, *window: Span) -> NDArray[Any]:
         """The samples of a window, in the source's own dtype.

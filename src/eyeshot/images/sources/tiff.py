@@ -1,7 +1,7 @@
 """TIFF, BigTIFF and OME-TIFF by windows: strips and tiles decoded one at a time.
 
 tifffile reads the structure and decodes; the bytes of a segment are read here, so that one that
-is cut short is noticed and named.
+is cut short is noticed and named. An image may be spread over several files (OME-TIFF).
 """
 
 from __future__ import annotations
@@ -14,19 +14,23 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from eyeshot.errors import BadFile, BadValue, EyeshotError
+from eyeshot.errors import BadFile
 from eyeshot.images import orientation
 from eyeshot.images.damage import damage_named
-from eyeshot.images.layouts import Layout, understand
-from eyeshot.images.segments import check_segments
-from eyeshot.images.sources.decoded import open_decoded
+from eyeshot.images.directories import check_directories
+from eyeshot.images.layouts import Layout
+from eyeshot.images.limits import WHOLE_LIMIT
+from eyeshot.images.meaning import meaning_of
+from eyeshot.images.segments import check_claim, check_segments
+from eyeshot.images.sources.converted import ConvertedSource
+from eyeshot.images.sources.decoded import turned
 from eyeshot.images.sources.grid import GridSource, Index
 from eyeshot.images.sources.raw import RawSource
+from eyeshot.images.sources.selection import Selection
 from eyeshot.images.sources.source import OpenFile, Source
-from eyeshot.images.whole import WHOLE_LIMIT
 
-_PLAIN = (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.PALETTE)
-"""Meanings of samples that a window of them does not show; such files are decoded whole."""
+Page = Any
+"""A page of tifffile's, with its tags or without."""
 
 
 class TiffSource(GridSource):
@@ -36,7 +40,7 @@ class TiffSource(GridSource):
         self, tiff: tifffile.TiffFile, level: tifffile.TiffPageSeries, layout: Layout, path: Path
     ) -> None:
         page = level.keyframe
-        pages = level.shape[: len(level.shape) - len(page.shape)]
+        pages = _page_axes_of(level)
         chunk = (1,) * len(pages) + _chunk(page)
         super().__init__(str(path), layout, np.dtype(page.dtype), chunk)
         if math.prod(chunk) * self.dtype.itemsize > WHOLE_LIMIT:
@@ -47,7 +51,7 @@ class TiffSource(GridSource):
         self._tiff = tiff
         self._level = level
         self._pages = pages
-        self._file = OpenFile(path)
+        self._files = _open_files(level, path)
 
     def _decode(self, index: Index) -> NDArray[Any]:
         count = len(self._pages)
@@ -57,48 +61,93 @@ class TiffSource(GridSource):
         piece = f"{kind} {segment}" + (f" of page {where}" if count else "")
         extent = [self._extent(index, axis) for axis in range(len(index))]
         shape = [hi - lo for lo, hi in extent]
-        self._file.check_unchanged()
-        with damage_named(self._file.path, piece):
-            block = self._decode_segment(where, segment, piece)
-        if block is None:
+        page = self._level.pages[where]
+        if page is None:
             return np.zeros(shape, self.dtype)
+        file = self._files[_path_of(page)]
+        file.check_unchanged()
+        with damage_named(file.path, piece):
+            block = self._decode_segment(page, file, segment, piece)
+        if block is None:
+            return np.full(shape, self._level.keyframe.nodata, self.dtype)
         block = block.reshape(*(1,) * count, *block.shape)
         block = block[tuple(slice(length) for length in shape)]
         if list(block.shape) != shape:
             raise BadFile(
-                f"{self._file.path}: {piece} holds {block.shape} samples of {tuple(shape)}",
+                f"{file.path}: {piece} holds {block.shape} samples of {tuple(shape)}",
                 cure="the file is damaged; copy it again",
             )
         return block
 
-    def _decode_segment(self, where: int, segment: int, piece: str) -> NDArray[Any] | None:
+    def _decode_segment(
+        self, page: Page, file: OpenFile, segment: int, piece: str
+    ) -> NDArray[Any] | None:
         """The samples of a segment with the page's axes; None where the file stores none."""
-        page = self._level.pages[where]
-        if page is None:
-            return None
-        key = self._level.keyframe
+        key = page.keyframe
         count = page.databytecounts[segment]
         if count == 0:
             return None
-        data = self._file.read_bytes(page.dataoffsets[segment], count, piece)
+        data = bytes(file.read_bytes(page.dataoffsets[segment], count, piece))
         extra = {}
         if key.compression in _JPEG:
             extra = {"jpegtables": page.jpegtables, "jpegheader": key.jpegheader}
-        block, _, _ = key.decode(bytes(data), segment, **extra)
+        check_claim(key, (key.jpegheader or b"") + data if extra else data)
+        block, _, _ = key.decode(data, segment, **extra)
         return None if block is None else _page_axes(block, key)
 
     def identity(self) -> dict[str, Any]:
-        """The file's, and which level of it."""
-        return {**self._file.identity(), "shape": list(self.shape)}
+        """The files', and the shape of what is read of them."""
+        first, *others = self._files.values()
+        more = {"files": [file.identity() for file in others]} if others else {}
+        return {**first.identity(), **more, "shape": list(self.shape)}
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the files."""
+        for file in self._files.values():
+            file.close()
         self._tiff.close()
 
 
 _JPEG = {6, 7, 34892, 33007}
 """Compressions whose segments share tables kept elsewhere in the file."""
+
+
+def _path_of(page: Page) -> Path:
+    return Path(page.parent.filehandle.path)
+
+
+def _paths_of(level: tifffile.TiffPageSeries) -> list[Path]:
+    """The files that hold its pages."""
+    if not level.is_multifile:
+        return [_path_of(level.keyframe)]
+    return list(dict.fromkeys(_path_of(page) for page in level.pages if page is not None))
+
+
+def _open_files(level: tifffile.TiffPageSeries, path: Path) -> dict[Path, OpenFile]:
+    """Every file that holds a page.
+
+    Raises:
+        BadFile: one is missing, or lies in another folder.
+    """
+    files: dict[Path, OpenFile] = {}
+    try:
+        for other in _paths_of(level):
+            if other.resolve().parent != path.resolve().parent:
+                raise BadFile(
+                    f"{path}: names {other}, a file in another folder",
+                    cure="put the files of an image into one folder",
+                )
+            files[other] = OpenFile(other)
+    except BaseException:
+        for file in files.values():
+            file.close()
+        raise
+    return files
+
+
+def _page_axes_of(level: tifffile.TiffPageSeries) -> tuple[int, ...]:
+    """The lengths of the axes along which pages are counted."""
+    return tuple(level.shape[: len(level.shape) - len(level.keyframe.shape)])
 
 
 def _page_axes(block: NDArray[Any], page: tifffile.TiffPage) -> NDArray[Any]:
@@ -116,74 +165,180 @@ def _chunk(page: tifffile.TiffPage) -> tuple[int, ...]:
     return ((1,) if planar else ()) + tuple(page.chunks)
 
 
-def open_tiff(
-    path: Path, *, level: int = 0, layout: str | None = None, space: int | None = None
-) -> Source:
-    """A source over the first series of a TIFF file, at one level of its pyramid.
+def open_tiff(path: Path, selection: Selection, *, one_picture: bool = False) -> Source:
+    """A source over one series of a TIFF file, at one level of its pyramid.
+
+    Samples are what the file's tags make of them: a palette's colours, inks as RGB, white as the
+    largest. The image is upright. With ``one_picture``, a stack of pages is refused that are no
+    channels of one picture.
 
     Raises:
         BadFile: damaged, truncated, or of a structure that is not one image.
-        BadValue: no such level.
+        BadValue: no such series, level or position.
     """
     with damage_named(path):
+        check_directories(path)
         tiff = tifffile.TiffFile(path)
     try:
         with damage_named(path):
-            series = tiff.series[0]
-            levels = list(series.levels)
-        if not 0 <= level < len(levels):
-            raise BadValue(
-                f"{path}: no level {level}", cure=f"it has levels 0 to {len(levels) - 1}"
-            )
+            every = list(tiff.series)
+        if not every:
+            raise BadFile(f"{path}: holds no image", cure="export the image again")
+        number = selection.check_series(path, len(every))
         with damage_named(path):
-            source = _open_level(tiff, levels[level], path, layout, space)
+            levels = list(every[number].levels)
+        level = levels[selection.check_level(path, len(levels))]
+        if one_picture:
+            _check_one_picture(level, path, selection)
+        with damage_named(path):
+            source = _open_level(tiff, level, path, selection)
     except BaseException:
         tiff.close()
         raise
-    if not isinstance(source, TiffSource):
-        tiff.close()
+    source.part = selection.part(number)
+    if len(every) > 1 and selection.series is None:
+        source.notes = (*source.notes, _others(every))
     return source
 
 
+def _check_one_picture(level: tifffile.TiffPageSeries, path: Path, selection: Selection) -> None:
+    for letter, length in zip(level.axes, level.shape, strict=True):
+        if letter not in "YXSC" and length > 1 and letter not in selection.index:
+            raise BadFile(
+                f"{path}: holds {length} pages (axes {level.axes}), and one picture is read",
+                cure=f"choose one by index, {letter}=0 to {letter}={length - 1}, "
+                "or store each in a file of its own",
+            )
+
+
+def _others(every: list[tifffile.TiffPageSeries]) -> str:
+    """Which series was taken, and what the others are."""
+    said = [
+        f"{number}: {' x '.join(map(str, one.shape))} ({one.axes})"
+        for number, one in enumerate(every[:_MOST_SAID])
+    ]
+    more = ", …" if len(every) > _MOST_SAID else ""
+    listed = ", ".join(said) + more
+    return f"holds {len(every)} images, series {listed}; 0 is read, --series N reads N"
+
+
+_MOST_SAID = 8
+
+
 def _open_level(
-    tiff: tifffile.TiffFile,
-    level: tifffile.TiffPageSeries,
-    path: Path,
-    layout: str | None,
-    space: int | None,
+    tiff: tifffile.TiffFile, level: tifffile.TiffPageSeries, path: Path, selection: Selection
 ) -> Source:
+    """The level upright, its samples as its tags mean them."""
     page = level.keyframe
     if page.dtype is None or np.dtype(page.dtype).kind not in "biuf":
         raise BadFile(f"{path}: holds {page.dtype}", cure="an image holds real numbers")
-    turned = page.tags.get(orientation.TAG)
-    bilevel = np.dtype(page.dtype).kind == "b"
-    if bilevel or page.photometric in _PLAIN or (turned is not None and turned.value > 1):
-        return open_decoded(path, layout=layout, space=space)
+    layout = selection.understand(path, tuple(level.shape), level.axes)
+    turn, colours = _tags_of_pages(level, layout, path)
+    stored = _open_stored(tiff, level, layout, path)
     try:
-        order = understand(level.shape, metadata=level.axes, layout=layout, space=space)
-    except EyeshotError as error:
-        raise error.at(str(path)) from error
+        try:
+            meaning = meaning_of(page, stored.shape[0], colours, indices=selection.indices)
+        except BadFile as error:
+            raise error.at(str(path)) from None
+        source: Source = stored
+        if meaning.done or meaning.dtype != stored.dtype:
+            source = ConvertedSource(stored, meaning)
+        source.alpha = meaning.alpha
+        return source if turn == 1 else turned(source, turn)
+    except BaseException:
+        stored.close()
+        raise
+
+
+def _open_stored(
+    tiff: tifffile.TiffFile, level: tifffile.TiffPageSeries, layout: Layout, path: Path
+) -> Source:
+    """The samples as they are stored."""
+    page = level.keyframe
     offset = _offset_of_one_piece(level)
     if offset is not None:
         dtype = np.dtype(page.dtype).newbyteorder(tiff.byteorder)
-        return RawSource(OpenFile(path), offset, dtype, order, str(path))
-    check_segments(page, path.stat().st_size)
-    pages = level.shape[: len(level.shape) - len(page.shape)]
+        tiff.close()
+        return RawSource(OpenFile(path), offset, dtype, layout, str(path))
+    check_segments(page, _path_of(page).stat().st_size)
+    pages = _page_axes_of(level)
     fits = level.shape[len(pages) :] == page.shape and math.prod(pages) == len(level.pages)
     if not fits or len(_chunk(page)) != len(page.shape):
         raise BadFile(
             f"{path}: pages of {page.shape} in a series of {level.shape}",
             cure="store it as one image of one series",
         )
-    return TiffSource(tiff, level, order, path)
+    return TiffSource(tiff, level, layout, path)
 
 
 def _offset_of_one_piece(level: tifffile.TiffPageSeries) -> int | None:
-    """Where the samples begin, if all of them lie uncompressed and in order."""
+    """Where the samples begin, if all of them lie in one file, uncompressed and in order."""
     page = level.keyframe
     if not page.is_contiguous or page.predictor != 1 or page.fillorder != 1:
+        return None
+    if len(_paths_of(level)) > 1:
         return None
     if len(level.pages) == 1 and math.prod(level.shape) == math.prod(page.shape):
         return int(page.dataoffsets[0])
     offset = level.dataoffset
     return None if offset is None else int(offset)
+
+
+def _tags_of_pages(
+    level: tifffile.TiffPageSeries, layout: Layout, path: Path
+) -> tuple[int, NDArray[Any] | None]:
+    """The orientation, and the palette if there is one, which all pages that are read share.
+
+    Raises:
+        BadFile: they do not share them.
+    """
+    numbers = _pages_read(level, layout)
+    if level.kind not in _OF_ANY_PAGES:
+        numbers = numbers[:1]
+    first: tuple[int, bytes] | None = None
+    colours = None
+    for number in numbers:
+        page = level.pages[number]
+        if page is None:
+            continue
+        whole = _with_tags(page)
+        if whole.photometric == tifffile.PHOTOMETRIC.PALETTE:
+            colours = whole.colormap
+        turn = int(whole.tags.valueof(orientation.TAG, 1))
+        tags = (turn, b"" if colours is None else colours.tobytes())
+        if first is not None and tags != first:
+            what = "turned otherwise" if turn != first[0] else "of another palette"
+            raise BadFile(
+                f"{path}: page {number} is {what} than page {numbers[0]}",
+                cure="choose one page by index, or store them alike",
+            )
+        first = tags
+    return (1 if first is None else first[0]), colours
+
+
+_OF_ANY_PAGES = {"generic", "uniform"}
+"""Series that tifffile makes of pages because they are alike; others come from one writer."""
+
+
+def _pages_read(level: tifffile.TiffPageSeries, layout: Layout) -> list[int]:
+    """The numbers of the pages that a layout reads of a series."""
+    counted = _page_axes_of(level)
+    if len(level.pages) != math.prod(counted):
+        return [0]  # the first page stands for all
+    whole = layout.box(tuple((0, length) for length in layout.shape[1:]))
+    grid = np.arange(math.prod(counted)).reshape(counted)
+    return [int(n) for n in grid[tuple(slice(*span) for span in whole[: len(counted)])].flat]
+
+
+def _with_tags(page: Page) -> Page:
+    """The page with all its tags, read from its file; of a page that has none, those it shares."""
+    if not isinstance(page, tifffile.TiffFrame) or page.is_virtual:
+        return page.keyframe
+    handle = page.parent.filehandle
+    if not handle.closed:
+        return page.aspage()
+    handle.open()
+    try:
+        return page.aspage()
+    finally:
+        handle.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,17 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from eyeshot.errors import BadFile, BadValue, EyeshotError
+from eyeshot.errors import BadFile
 from eyeshot.files import explain_os_error
 from eyeshot.images.damage import damage_named
-from eyeshot.images.layouts import Layout, understand
+from eyeshot.images.layouts import Layout
+from eyeshot.images.limits import WHOLE_LIMIT
 from eyeshot.images.sources.grid import GridSource, Index
+from eyeshot.images.sources.selection import Selection
 from eyeshot.images.sources.source import Source
-from eyeshot.images.whole import WHOLE_LIMIT
+from eyeshot.images.sources.unpacking import bounded
 
+_SLACK = 2**16  # bytes
 _METADATA = ("zarr.json", ".zarray", ".zgroup")
 
 
@@ -41,8 +45,20 @@ class ZarrSource(GridSource):
             )
         extent = [self._extent(index, axis) for axis in range(len(index))]
         with damage_named(self._path, f"chunk {'/'.join(map(str, index))}"):
+            self._check_stored(index)
             block = np.asarray(self._array[tuple(slice(lo, hi) for lo, hi in extent)])
         return block.astype(self.dtype, copy=False)
+
+    def _check_stored(self, index: Index) -> None:
+        """Refuse a chunk that takes more on disk than unpacked: zarr would read all of it."""
+        shape = self._array.shards or self._array.chunks
+        inner = (side // own for side, own in zip(shape, self._array.chunks, strict=True))
+        outer = tuple(place // count for place, count in zip(index, inner, strict=True))
+        key = self._array.metadata.encode_chunk_key(outer)
+        file = self._path / self._array.path / key
+        promised = math.prod(shape) * max(8, self.dtype.itemsize)
+        if file.is_file() and file.stat().st_size > 2 * promised + _SLACK:
+            raise ValueError(f"takes {file.stat().st_size} bytes and promises {promised}")
 
     def identity(self) -> dict[str, Any]:
         """The folder, its array, and the state of its files."""
@@ -78,14 +94,13 @@ def _chunks_stamp(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def open_zarr(
-    path: Path, *, level: int = 0, layout: str | None = None, space: int | None = None
-) -> Source:
+def open_zarr(path: Path, selection: Selection) -> Source:
     """A source over a Zarr array, or over one level of an OME-Zarr image.
 
     Raises:
-        BadFile: not a Zarr folder, damaged, or a group in which no single image can be told.
-        BadValue: no such level.
+        BadFile: not a Zarr folder, damaged, stored by a codec that is not decoded here, or a
+            group in which no single image can be told.
+        BadValue: no such series, level or position.
     """
     if not path.is_dir():
         raise explain_os_error(FileNotFoundError(), path)
@@ -93,51 +108,79 @@ def open_zarr(
         raise BadFile(f"{path}: a folder without Zarr metadata", cure="name a Zarr folder")
     with damage_named(path):
         opened = zarr.open(str(path), mode="r")
-    names: str | None = None
+    notes: tuple[str, ...] = ()
     if isinstance(opened, zarr.Group):
-        array, names = _choose_from_group(path, opened, level)
+        array, names, notes = _choose_from_group(path, opened, selection)
     else:
         array = opened
         names = _dimension_names(array)
-        if level != 0:
-            raise BadValue(f"{path}: no level {level}", cure="it is one array, level 0")
+        selection.check_flat(path)
     if array.dtype.kind not in "biuf":
         raise BadFile(f"{path}: holds {array.dtype}", cure="an image holds real numbers")
+    order = selection.understand(path, tuple(array.shape), names)
     try:
-        order = understand(array.shape, metadata=names, layout=layout, space=space)
-    except EyeshotError as error:
-        raise error.at(str(path)) from error
-    return ZarrSource(path, array, order)
+        source = ZarrSource(path, bounded(array), order)
+    except BadFile as error:
+        raise error if str(path) in error.fact else error.at(str(path)) from None
+    source.part = selection.part(selection.series or 0)
+    source.notes = notes
+    return source
 
 
 def _choose_from_group(
-    path: Path, group: zarr.Group, level: int
-) -> tuple[zarr.Array[Any], str | None]:
+    path: Path, group: zarr.Group, selection: Selection
+) -> tuple[zarr.Array[Any], str | None, tuple[str, ...]]:
     """The array of a level of an OME image, with its axes; else the group's only array."""
     with damage_named(path, "its attributes"):
-        attributes: dict[str, Any] = group.attrs.asdict()
-        scales = attributes.get("ome", attributes).get("multiscales", [])
-        if not scales:
-            return _only_array(path, group), None
-        levels = [entry["path"] for entry in scales[0]["datasets"]]
-        axes = scales[0].get("axes", "TCZYX")  # before version 0.4 the five were understood
+        images = _images_of(group)
+    if not images:
+        return _only_array(path, group), None, ()
+    series = selection.check_series(path, len(images))
+    owner, image = images[series]
+    with damage_named(path, "its attributes"):
+        levels = [entry["path"] for entry in image["datasets"]]
+        axes = image.get("axes", "TCZYX")  # before version 0.4 the five were understood
         names = "".join(axis["name"] if isinstance(axis, dict) else axis for axis in axes)
-    if not 0 <= level < len(levels):
-        raise BadValue(f"{path}: no level {level}", cure=f"it has levels 0 to {len(levels) - 1}")
+    level = selection.check_level(path, len(levels))
     with damage_named(path, f"level {level}"):
-        array = group[levels[level]]
+        array = owner[levels[level]]
         if not isinstance(array, zarr.Array):
             raise ValueError(f"{levels[level]!r} is not an array")
-    return array, names if len(names) == len(array.shape) else None
+    notes: tuple[str, ...] = ()
+    if len(images) > 1 and selection.series is None:
+        notes = (f"holds {len(images)} images; series 0 is read, --series N reads N",)
+    return array, names if len(names) == len(array.shape) else None, notes
+
+
+def _images_of(group: zarr.Group) -> list[tuple[zarr.Group, dict[str, Any]]]:
+    """The OME images of a group: its own, or those of the groups 0, 1, 2 … in it."""
+    own = _multiscales(group)
+    if own:
+        return [(group, image) for image in own]
+    found: list[tuple[zarr.Group, dict[str, Any]]] = []
+    while str(len(found)) in group:
+        inner = group[str(len(found))]
+        if not isinstance(inner, zarr.Group) or not (images := _multiscales(inner)):
+            break
+        found.append((inner, images[0]))
+    return found
+
+
+def _multiscales(group: zarr.Group) -> list[dict[str, Any]]:
+    attributes: dict[str, Any] = group.attrs.asdict()
+    scales: list[dict[str, Any]] = attributes.get("ome", attributes).get("multiscales", [])
+    return scales
 
 
 def _only_array(path: Path, group: zarr.Group) -> zarr.Array[Any]:
     arrays = dict(group.arrays())
     if len(arrays) != 1:
-        listed = ", ".join(sorted(arrays)) or "none"
+        listed = ", ".join(sorted(arrays)[:_MOST_SAID]) or "none"
         raise BadFile(f"{path}: a group with the arrays {listed}", cure="name one array's folder")
     return next(iter(arrays.values()))
 
+
+_MOST_SAID = 20
 
 _WORDS = {"channel": "C", "c": "C", "z": "Z", "depth": "D", "y": "Y", "h": "H", "height": "H",
           "x": "X", "w": "W", "width": "W", "t": "T", "time": "T"}  # fmt: skip

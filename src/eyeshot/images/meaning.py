@@ -1,0 +1,213 @@
+"""What the samples of a TIFF stand for, by its tags: colours, inks, indices, opacity.
+
+A reader that ignores the tags gives wrong colours without a word: inks taken for light, an
+infrared band for opacity, indices for grey. Each kind is converted, kept as it is, or refused.
+TIFF 6.0, sections 8 (baseline), 16 (CMYK), 18 (associated alpha), 21 (YCbCr) and 23 (L*a*b*).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from eyeshot.errors import BadFile
+
+Array = NDArray[Any]
+
+_KIND = tifffile.PHOTOMETRIC
+_REFUSED: dict[int, str] = {
+    _KIND.CIELAB: "L*a*b* colours",
+    _KIND.ICCLAB: "L*a*b* colours",
+    _KIND.ITULAB: "L*a*b* colours",
+    _KIND.LOGL: "logarithms of luminance (LogL)",
+    _KIND.LOGLUV: "LogLuv colours",
+}
+_COLOURS: dict[int, int] = {_KIND.RGB: 3, _KIND.YCBCR: 3, _KIND.SEPARATED: 4}
+"""Samples a pixel before the extra ones; one for every other kind."""
+
+_DECODES_TO_RGB = {6, 7, 34892, 33007, 50001, 50002, 52546, 34933, 34934, 22610}
+"""Compressions whose decoder turns YCbCr into RGB by itself: JPEG, WebP, JPEG XL, PNG, JPEG XR."""
+
+_ASSOCIATED, _UNASSOCIATED = 1, 2  # values of the tag ExtraSamples; 0 is no opacity
+_INK_SET, _NOT_CMYK = 332, 2
+_LUMA, _REFERENCE = 529, 532
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """How stored samples (C, …) become those of a picture.
+
+    Attributes:
+        channels: of the picture.
+        dtype: of the picture's samples.
+        alpha: the last channel is opacity.
+        done: what is done to the samples, for people; empty where nothing is.
+        convert: stored samples (C, …) -> samples (C', …).
+    """
+
+    channels: int
+    dtype: np.dtype[Any]
+    alpha: bool
+    done: str
+    convert: Callable[[Array], Array]
+
+
+def meaning_of(
+    page: tifffile.TiffPage, channels: int, colours: Array | None, *, indices: bool = False
+) -> Meaning:
+    """What the samples of ``page`` mean.
+
+    Args:
+        page: a page; all pages that are read together share its tags.
+        channels: how many the samples were understood as.
+        colours: of a palette, (3, entries) uint16; None for any other kind.
+        indices: give a palette's indices, not its colours.
+
+    Raises:
+        BadFile: a kind of colour that cannot be made RGB here.
+    """
+    dtype = np.dtype(page.dtype).newbyteorder("=")
+    kind = int(page.photometric)
+    if kind in _REFUSED:
+        raise BadFile(f"holds {_REFUSED[kind]}", cure="save it as RGB")
+    if dtype.kind == "b":
+        return Meaning(channels, np.dtype(np.uint8), False, "", _bilevel(inverted=kind == 0))
+    if kind == _KIND.PALETTE and colours is not None:
+        return _plain(channels, dtype) if indices else _palette(channels, dtype, colours)
+    if kind == _KIND.MINISWHITE:
+        return _white_is_zero(page, channels, dtype)
+    if page.samplesperpixel != channels:
+        return _plain(channels, dtype)  # its channels are pages
+    return _colours_and_extras(page, dtype)
+
+
+def _plain(channels: int, dtype: np.dtype[Any], alpha: bool = False, done: str = "") -> Meaning:
+    return Meaning(channels, dtype, alpha, done, lambda samples: samples)
+
+
+def _bilevel(*, inverted: bool) -> Callable[[Array], Array]:
+    def convert(samples: Array) -> Array:
+        return np.where(samples != inverted, np.uint8(255), np.uint8(0))
+
+    return convert
+
+
+def _palette(channels: int, dtype: np.dtype[Any], colours: Array) -> Meaning:
+    if channels != 1 or dtype.kind != "u":
+        raise BadFile(
+            f"holds {channels} channels of indices into a palette",
+            cure="choose one page by index, such as C=0, or save it as RGB",
+        )
+    table = np.moveaxis(colours, 0, -1)
+    if not (table % 257).any():  # 8-bit colours, each written twice
+        table = (table // 257).astype(np.uint8)
+
+    def convert(samples: Array) -> Array:
+        if int(samples.max(initial=0)) >= len(table):
+            raise ValueError(f"an index of {samples.max()} into {len(table)} colours")
+        return np.moveaxis(table[samples[0]], -1, 0)
+
+    return Meaning(3, table.dtype, False, "a palette's colours", convert)
+
+
+def _white_is_zero(page: tifffile.TiffPage, channels: int, dtype: np.dtype[Any]) -> Meaning:
+    if dtype.kind != "u":
+        return _plain(channels, dtype, done=f"white is zero, and {dtype} samples are left so")
+    top = dtype.type(2 ** int(page.bitspersample) - 1)
+    return Meaning(channels, dtype, False, "white is zero: inverted", lambda samples: top - samples)
+
+
+def _colours_and_extras(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> Meaning:
+    """Colours first, then what the tag ExtraSamples says of the rest."""
+    kind, samples = int(page.photometric), page.samplesperpixel
+    count = min(_COLOURS.get(kind, 1), samples)
+    extras = [int(extra) for extra in page.extrasamples]
+    if kind == _KIND.RGB and samples == 4 and not extras:
+        extras = [_UNASSOCIATED]  # old writers leave the tag out
+    alpha = samples == count + 1 and extras[:1] in ([_ASSOCIATED], [_UNASSOCIATED])
+    steps: list[tuple[str, Callable[[Array], Array]]] = []
+    if alpha and extras[0] == _ASSOCIATED:
+        steps.append(("opacity divided out of the colours", _divided_by_opacity(dtype)))
+    if kind == _KIND.SEPARATED and samples >= 4 and _tag(page, _INK_SET, 1) != _NOT_CMYK:
+        steps.append(("CMYK made RGB", _without_inks(dtype)))
+    if kind == _KIND.YCBCR and page.compression not in _DECODES_TO_RGB:
+        steps.append(("YCbCr made RGB", _from_ycbcr(page, dtype)))
+    channels = samples - 1 if any(done.startswith("CMYK") for done, _ in steps) else samples
+
+    def convert(stored: Array) -> Array:
+        for _, step in steps:
+            stored = step(stored)
+        return stored
+
+    said = ", ".join(done for done, _ in steps)
+    return Meaning(channels, dtype, alpha and channels in (2, 4), said, convert)
+
+
+def _tag(page: tifffile.TiffPage, code: int, default: Any) -> Any:
+    return page.tags.valueof(code, default)
+
+
+def _divided_by_opacity(dtype: np.dtype[Any]) -> Callable[[Array], Array]:
+    """Colours that were multiplied by their opacity, as they are without it: 0 where it is 0."""
+    top = float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
+
+    def convert(samples: Array) -> Array:
+        colours, opacity = samples[:-1].astype(np.float64), samples[-1:]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            straight = np.where(opacity > 0, colours * top / opacity, 0)
+        if dtype.kind == "u":
+            straight = np.rint(np.minimum(straight, top))
+        return np.concatenate([straight.astype(dtype), opacity])
+
+    return convert
+
+
+def _without_inks(dtype: np.dtype[Any]) -> Callable[[Array], Array]:
+    """Light that cyan, magenta, yellow and black ink leave: (1 - ink) · (1 - black)."""
+    if dtype.kind != "u" or dtype.itemsize > 2:
+        raise BadFile(f"holds CMYK as {dtype}", cure="save it as RGB")
+    top = int(np.iinfo(dtype).max)
+
+    def convert(samples: Array) -> Array:
+        inks, black, rest = samples[:3], samples[3:4], samples[4:]
+        light = (top - inks.astype(np.uint64)) * (top - black.astype(np.uint64))
+        return np.concatenate([((light + top // 2) // top).astype(dtype), rest])
+
+    return convert
+
+
+def _from_ycbcr(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> Callable[[Array], Array]:
+    """TIFF 6.0, section 21: the coefficients and the reference levels are tags."""
+    if dtype != np.uint8:
+        raise BadFile(f"holds YCbCr as {dtype}", cure="save it as RGB")
+    red, green, blue = _fractions(_tag(page, _LUMA, (299, 1000, 587, 1000, 114, 1000)))
+    low = _fractions(_tag(page, _REFERENCE, (0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1)))
+    black, white = np.array(low[::2]), np.array(low[1::2])
+    if not green or (white == black).any():
+        raise BadFile("holds YCbCr whose levels make no colours", cure="save it as RGB")
+
+    def convert(samples: Array) -> Array:
+        spans = np.array([255, 127, 127]) / (white - black)
+        shape = (3, *(1 for _ in samples.shape[1:]))
+        levels = (samples[:3] - black.reshape(shape)) * spans.reshape(shape)
+        luma, to_blue, to_red = levels
+        r = luma + to_red * (2 - 2 * red)
+        b = luma + to_blue * (2 - 2 * blue)
+        g = (luma - blue * b - red * r) / green
+        colours = np.rint(np.stack([r, g, b]).clip(0, 255)).astype(dtype)
+        return np.concatenate([colours, samples[3:]])
+
+    return convert
+
+
+def _fractions(value: Any) -> list[float]:
+    """Pairs of numerator and denominator, as TIFF stores fractions."""
+    flat = [float(number) for number in np.ravel(value)]
+    return [
+        above / below if below else 0.0 for above, below in zip(flat[::2], flat[1::2], strict=True)
+    ]

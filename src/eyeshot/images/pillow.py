@@ -1,0 +1,180 @@
+"""The one place where Pillow opens a file: by a list of formats, a claim checked first.
+
+Left alone, Pillow tries every plugin it has on the file's first bytes, whatever its name: an EPS
+called ``photo.jpg`` would be handed to Ghostscript. So only picture formats are tried that decode
+inside this process.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from eyeshot.errors import BadFile, BadValue
+from eyeshot.images import orientation
+from eyeshot.images.damage import damage_named
+from eyeshot.images.encoded import claimed_size
+from eyeshot.images.limits import PNG_START, check_size
+
+FORMATS = (
+    "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TGA", "WEBP"
+)  # fmt: skip
+
+# Deflate gives at most 1032 bytes for one; a JPEG block of 64 samples takes at least one bit.
+_LARGEST_RATIO = {"PNG": 1032 * 4, "JPEG": 4096}
+_WEBP_COPIES = 3  # libwebp's animation decoder holds two canvases beside the picture
+_BAND = 256  # rows
+_FRAMES = {"GIF", "PNG", "WEBP", "AVIF"}  # formats whose frames are pictures of equal rank
+
+_globals = threading.Lock()  # Pillow's limit and Python's warnings belong to the whole process
+
+
+def read_common(
+    path: Path, start: bytes, frame: int | None = None, *, indices: bool = False
+) -> tuple[NDArray[Any], bool, tuple[str, ...]]:
+    """Whatever Pillow opens, upright; 16-bit colour PNG takes a way round it.
+
+    Returns:
+        Samples (H, W) or (H, W, C); whether the last channel is opacity; and notes.
+
+    Raises:
+        BadFile: damaged, truncated, not a picture, or too large to hold.
+        BadValue: no such frame.
+    """
+    notes: list[str] = []
+    with damage_named(path), open_image(path, notes) as image:
+        _choose_frame(image, path, frame, notes)
+        bits, colour = start[24:26] if start.startswith(PNG_START) else (8, 0)
+        deep = bits == 16 and colour != 0 and not frame
+        if image.format == "PNG":
+            image.load()  # its EXIF may come after the pixels
+        turn = read_turn(path, image, notes)
+        if deep:
+            image.load()  # Pillow checks that all of it is there; OpenCV would only warn
+            samples = _read_deep_png(path, colour)
+        else:
+            samples = _samples(image, indices)
+    # Pillow's copy is gone by now
+    alpha = samples.ndim == 3 and samples.shape[2] in (2, 4)
+    return orientation.turn_upright(samples, turn), alpha, tuple(notes)
+
+
+def open_image(path: Path, notes: list[str] | None = None) -> Image.Image:
+    """A picture's header, by Pillow; its claim has been checked, nothing is decoded.
+
+    Args:
+        path: the file.
+        notes: where it is said that the EXIF is damaged.
+
+    Raises:
+        BadFile: it claims more than may be held, or than its format can pack.
+        UnidentifiedImageError: of no format in the list.
+    """
+    size = path.stat().st_size
+    _check_webp(path)
+    with _globals:
+        limit = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None  # check_size is the judge
+        try:
+            with _heard(path, notes):
+                image = Image.open(path, formats=FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    shape = (image.height, image.width, len(image.getbands()))
+    check_size(path, shape, 4 if image.mode in ("I", "F") else 1)
+    ratio = _LARGEST_RATIO.get(image.format or "")
+    if ratio and shape[0] * shape[1] > ratio * max(size, 2**10):
+        raise BadFile(
+            f"{path}: claims {shape[0]} x {shape[1]} pixels in {size} bytes, "
+            "more than its format can pack",
+            cure="it is truncated or a decompression bomb; get a genuine copy",
+        )
+    return image
+
+
+def _check_webp(path: Path) -> None:
+    """Pillow allocates a WebP's canvas when it opens it, so its header is read before."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start.startswith(b"RIFF") and (claim := claimed_size(start)):
+        height, width, samples = claim
+        check_size(path, (height, width, samples), _WEBP_COPIES)
+
+
+@contextmanager
+def _heard(path: Path, notes: list[str] | None) -> Iterator[None]:
+    """Within it, what Pillow warns of is kept from the terminal; damaged EXIF becomes a note."""
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        yield
+    damaged = any("exif" in str(one.message).lower() for one in heard)
+    if damaged and notes is not None:
+        _say_damaged(path, notes)
+
+
+def _say_damaged(path: Path, notes: list[str]) -> None:
+    note = f"{path}: its EXIF is damaged and was ignored, so the picture may lie on its side"
+    if note not in notes:
+        notes.append(note)
+
+
+def read_turn(path: Path, image: Image.Image, notes: list[str]) -> int:
+    """The EXIF orientation, 1 to 8; 1, and a note, where the EXIF is damaged."""
+    with _globals, _heard(path, notes):
+        try:
+            turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+        except (SyntaxError, ValueError, KeyError, TypeError, OSError, struct.error):
+            _say_damaged(path, notes)
+            return 1
+    return turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
+
+
+def _choose_frame(image: Image.Image, path: Path, frame: int | None, notes: list[str]) -> None:
+    count = getattr(image, "n_frames", 1) if image.format in _FRAMES or frame else 1
+    if frame is None and count > 1:
+        notes.append(f"holds {count} frames; the first is read, --series N reads N")
+    if not 0 <= (frame or 0) < count:
+        cure = f"it has frames 0 to {count - 1}" if count > 1 else "it holds one picture, 0"
+        raise BadValue(f"{path}: no series {frame}", cure=cure)
+    if frame:
+        image.seek(frame)
+
+
+_AS_THEY_ARE = {"L", "LA", "RGB", "RGBA", "I", "F", "I;16", "I;16L", "I;16B"}
+
+
+def _samples(image: Image.Image, indices: bool) -> NDArray[Any]:
+    mode = image.mode
+    if mode in ("P", "PA") and not (indices and mode == "P"):
+        transparent = mode == "PA" or "transparency" in image.info
+        image = image.convert("RGBA" if transparent else "RGB")
+    elif mode == "1":
+        image = image.convert("L")
+    elif mode not in _AS_THEY_ARE and not (indices and mode == "P"):
+        image = image.convert("RGB")
+    line = np.asarray(image.crop((0, 0, image.width, 1)))
+    samples = np.empty((image.height, *line.shape[1:]), line.dtype.newbyteorder("="))
+    for top in range(0, image.height, _BAND):  # by bands: Pillow makes two copies of what it gives
+        bottom = min(top + _BAND, image.height)
+        samples[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return samples
+
+
+def _read_deep_png(path: Path, colour: int) -> NDArray[Any]:
+    """A 16-bit PNG with colour or alpha, in the file's own channels."""
+    import cv2
+
+    decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None or decoded.dtype != np.uint16:
+        raise ValueError("OpenCV could not decode this 16-bit PNG")
+    order = {2: [2, 1, 0], 4: [0, 3], 6: [2, 1, 0, 3]}[colour]  # OpenCV counts blue first
+    return np.asarray(decoded)[..., order]

@@ -1,0 +1,96 @@
+"""Which of the images of a file is read, and how its axes are to be understood."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from eyeshot.errors import BadValue, EyeshotError
+from eyeshot.images.layouts import Index, Layout, parse_index, understand
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is asked of a file.
+
+    Attributes:
+        series: which of several images, counted from 0; None for the first.
+        level: of a pyramid, 0 the largest.
+        index: positions along axes, by their letters.
+        layout: what the axes mean, where the user says so.
+        space: how many axes of space are expected.
+        indices: of a palette, its indices and not its colours.
+    """
+
+    series: int | None = None
+    level: int = 0
+    index: Mapping[str, int] = field(default_factory=dict)
+    layout: str | None = None
+    space: int | None = None
+    indices: bool = False
+
+    def understand(self, path: Path, stored: tuple[int, ...], metadata: str | None) -> Layout:
+        """The layout of what is stored; messages begin with ``path``.
+
+        Raises:
+            BadValue: the layout or an index asked for does not fit.
+            BadFile: the axes cannot be understood.
+        """
+        try:
+            return understand(
+                stored,
+                metadata=metadata,
+                layout=self.layout,
+                space=self.space,
+                index=self.index,
+            )
+        except EyeshotError as error:
+            raise error.at(str(path)) from error
+
+    def check_series(self, path: Path, count: int, kind: str = "series") -> int:
+        """The series that is read, of ``count``.
+
+        Raises:
+            BadValue: there is no such series.
+        """
+        series = self.series or 0
+        if not 0 <= series < count:
+            raise BadValue(f"{path}: no {kind} {series}", cure=f"it has {kind} 0 to {count - 1}")
+        return series
+
+    def check_level(self, path: Path, count: int) -> int:
+        """The level that is read, of ``count``.
+
+        Raises:
+            BadValue: there is no such level.
+        """
+        if not 0 <= self.level < count:
+            cure = f"it has levels 0 to {count - 1}" if count > 1 else "it has one level, 0"
+            raise BadValue(f"{path}: no level {self.level}", cure=cure)
+        return self.level
+
+    def check_flat(self, path: Path) -> None:
+        """Refuse a level or a series of a file that holds one image.
+
+        Raises:
+            BadValue: one is asked for.
+        """
+        self.check_level(path, 1)
+        self.check_series(path, 1)
+
+    def part(self, series: int = 0) -> dict[str, Any]:
+        """What was chosen, as plain data."""
+        return {"series": series, "level": self.level, "index": dict(self.index)}
+
+
+def select(
+    series: int | None, level: int, index: Index | None, layout: str | None, space: int | None
+) -> Selection:
+    """A selection from what a caller gives.
+
+    Raises:
+        BadValue: ``index`` cannot be read.
+    """
+    return Selection(series, level, parse_index(index), layout, space)
