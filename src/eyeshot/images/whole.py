@@ -68,7 +68,12 @@ def read_picture(
     index: Index | None = None,
     indices: bool = False,
 ) -> Picture:
-    """As :func:`read`, with what is known of the samples; of a palette, ``indices`` if asked."""
+    """As :func:`read`, with what is known of the samples; of a palette, ``indices`` if asked.
+
+    Raises:
+        BadFile: as :func:`read` does.
+        BadValue: likewise.
+    """
     path = Path(path)
     try:
         with path.open("rb") as file:
