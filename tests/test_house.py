@@ -20,7 +20,7 @@ FLOORS = [
     ["__init__"],
     ["plain_yaml", "terminal"],
     ["reference", "axes"],
-    ["graph"],
+    ["graph", "untouched"],
     ["geometry"],
     ["cost"],
     ["findings"],

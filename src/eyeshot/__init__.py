@@ -8,6 +8,7 @@ and its module never fight for one name.
 from __future__ import annotations
 
 import importlib
+import random
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -58,7 +59,11 @@ def __getattr__(name: str) -> Any:
     if target is None:
         raise AttributeError(f"module 'eyeshot' has no attribute {name!r}")
     module, _, attribute = target.partition(":")
-    value: Any = importlib.import_module(module)
+    state = random.getstate()
+    try:
+        value: Any = importlib.import_module(module)
+    finally:
+        random.setstate(state)  # rich draws random numbers when it is first imported
     if attribute:
         value = getattr(value, attribute)
     globals()[name] = value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,9 +50,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     seen: list[tuple[int, ...]] = []
     export = frontend.export
 
-    def count(net: nn.Module, *sizes: tuple[int, ...]) -> object:
+    def count(net: nn.Module, *sizes: tuple[int, ...], **options: Any) -> object:
         seen.extend(tuple(size) for size in sizes)
-        return export(net, *sizes)
+        return export(net, *sizes, **options)
 
     monkeypatch.setattr(networks, "export", count)
     return seen

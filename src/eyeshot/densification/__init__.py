@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from torch import nn
 
@@ -13,6 +12,7 @@ from eyeshot.densification.form import DenseForm
 from eyeshot.errors import BadValue
 from eyeshot.frontends.torch import graph_of
 from eyeshot.runs import Run
+from eyeshot.untouched import untouched
 
 __all__ = ["DenseForm", "dense"]
 
@@ -46,20 +46,9 @@ def dense(
         net = net.net
     if size is None:
         raise BadValue("no size for dense()", cure="give (C, H, W) of the classifier's pictures")
-    with _in_eval_mode(net):
-        graph = graph_of(net, tuple(size))
+    with untouched(net, computes=False):
+        graph = graph_of(net.eval(), tuple(size))
     form = convert(graph, every_pixel)
     for note in form.notes:
         warnings.warn(note, stacklevel=2)
     return form.eval()
-
-
-@contextmanager
-def _in_eval_mode(net: nn.Module) -> Iterator[None]:
-    training = [module for module in net.modules() if module.training]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -44,7 +44,8 @@ def misfit(
         )
     told = f"{name} is {_by(shape[1:])}"
     if mismatches[0].problem is Problem.STOPPED:  # nothing is known of what lies behind
-        taken = nearest_taken(traced.module, shape)
+        near = nearest_taken(traced.module, shape)
+        taken = [size for size in near if takes(traced, (shape[0], *size))]
         if not taken:
             return error
         told += f": {error.fact}"

@@ -12,7 +12,7 @@ from torch import nn
 
 from eyeshot.engine.signatures import signature
 from eyeshot.errors import BadValue
-from eyeshot.frontends.pt2 import Program, Signature
+from eyeshot.frontends.pt2 import Program
 from eyeshot.frontends.torch import checked_sizes, export, from_exported, training_layers
 from eyeshot.frontends.trials import axes_taken
 from eyeshot.graph import Graph
@@ -115,13 +115,12 @@ class Traced:
         return kept
 
     def _exported(self, sizes: Sizes, dtype: torch.dtype) -> _Kept:
-        exported = export(self.module, *sizes, dtype=dtype)
-        stored = {**exported.state_dict, **exported.constants}
+        program = export(self.module, *sizes, dtype=dtype)
+        stored = {**program.state_dict, **program.constants}
         weights = self._weights()
         names = tuple(name for name in stored if name in weights)
         loose = {name: tensor for name, tensor in stored.items() if name not in weights}
-        inputs = Signature(list(exported.graph_signature.input_specs))
-        return _Kept(Program(exported.graph, inputs, {}, loose), names)
+        return _Kept(replace(program, state_dict={}, constants=loose), names)
 
 
 Network = nn.Module | Run | Traced

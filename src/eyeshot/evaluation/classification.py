@@ -19,6 +19,7 @@ from eyeshot.data.folder import load_judged_folder
 from eyeshot.data.progress import TerminalProgress
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.runs import Run, fingerprint, load, score
+from eyeshot.untouched import untouched
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ def evaluate_classes(
             f"{', '.join(config.classes)}",
             cure="evaluate it on data like that it was trained on",
         )
-    scores, labels = score(run.net, loaded.test, config)
+    with untouched(run.net):
+        scores, labels = score(run.net, loaded.test, config)
     return _summarise(scores, labels, config.classes, loaded.notes)
 
 
@@ -153,7 +155,7 @@ def predict(
 def _predict_one(run: Run, image: str | Path | NDArray[Any], top: int) -> Prediction:
     name = "array" if isinstance(image, np.ndarray) else str(image)
     picture, notes = run.prepare(image)
-    with torch.inference_mode():
+    with untouched(run.net), torch.inference_mode():
         scores = run.net(run.normalise(picture))
     shares, order = scores.softmax(1)[0].sort(descending=True)
     ranked = zip(order.tolist(), shares.tolist(), strict=True)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from eyeshot.errors import BadValue, UnknownName, Unsupported
 from eyeshot.explanation.reading import count_spatial_axes
+from eyeshot.untouched import untouched
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +65,10 @@ def _run(net: nn.Module, x: Tensor, layer: nn.Module) -> list[tuple[Any, Any]]:
         # Copies, since a ReLU in place after the layer would write over its output.
         calls.append((_copy(taken[0] if taken else None), _copy(given)))
 
-    handle = layer.register_forward_hook(keep)
     try:
-        with at_rest(net), full_precision(), torch.no_grad():
+        with untouched(net), full_precision(), torch.no_grad():
+            layer.register_forward_hook(keep)
+            net.eval()
             net(x)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
@@ -74,8 +76,6 @@ def _run(net: nn.Module, x: Tensor, layer: nn.Module) -> list[tuple[Any, Any]]:
             f"the network refused an input of shape {tuple(x.shape)}, {x.dtype}: {reason}",
             cure="give the size, channels and type that it was trained with",
         ) from error
-    finally:
-        handle.remove()
     return calls
 
 
@@ -89,18 +89,6 @@ def _check_batch(heard: Call, batch: int) -> None:
             f"{tuple(heard.output.shape)} for a batch of {batch}",
             cure="name a layer that keeps one entry for each picture",
         )
-
-
-@contextmanager
-def at_rest(net: nn.Module) -> Iterator[None]:
-    """Every module in eval mode within the block, and as it was after it."""
-    training = [module for module in net.modules() if module.training]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 @contextmanager

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +17,7 @@ from eyeshot.features.kinds import changes_nothing, follows
 from eyeshot.features.maps import Features, Step
 from eyeshot.features.recording import Call, Recorder, listening
 from eyeshot.nets.places import place_of
+from eyeshot.untouched import untouched
 
 
 def see(net: nn.Module, x: Tensor | NDArray[Any], layers: Sequence[str] | None = None) -> Features:
@@ -44,16 +44,9 @@ def see(net: nn.Module, x: Tensor | NDArray[Any], layers: Sequence[str] | None =
         layers = [layers]
     batch = _as_batch(net, x)
     recorder = Recorder(len(batch), None if layers is None else frozenset(layers))
-    with _at_rest(net), listening(net, recorder), torch.no_grad():
-        try:
-            net(batch)
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise BadValue(
-                f"the network refused an input of shape {tuple(batch.shape)}, {batch.dtype}: "
-                f"{reason}",
-                cure="give the size, channels and type that it was trained with",
-            ) from error
+    with untouched(net):
+        net.eval()
+        _run(net, batch, recorder)
     if not recorder.calls:
         raise Unsupported(
             f"no layer of {type(net).__name__} could be heard",
@@ -65,6 +58,19 @@ def see(net: nn.Module, x: Tensor | NDArray[Any], layers: Sequence[str] | None =
     _tell_places(net, recorder.calls)
     kept = tuple(call.layer for call in recorder.calls if call.layer is not None)
     return Features(image, kept, _steps(recorder.calls), len(batch))
+
+
+def _run(net: nn.Module, batch: Tensor, recorder: Recorder) -> None:
+    with listening(net, recorder), torch.no_grad():
+        try:
+            net(batch)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise BadValue(
+                f"the network refused an input of shape {tuple(batch.shape)}, {batch.dtype}: "
+                f"{reason}",
+                cure="give the size, channels and type that it was trained with",
+            ) from error
 
 
 def _tell_places(net: nn.Module, calls: list[Call]) -> None:
@@ -133,17 +139,3 @@ def _spatial_axes(net: nn.Module) -> int | None:
         if match and type(module).__name__ != "BatchNorm1d":
             return int(match.group(1))
     return None
-
-
-@contextmanager
-def _at_rest(net: nn.Module) -> Iterator[None]:
-    """``net`` in eval mode; afterwards each module's own mode and the random numbers are back."""
-    modes = [(module, module.training) for module in net.modules()]
-    devices = {p.device.index or 0 for p in net.parameters() if p.device.type == "cuda"}
-    net.eval()
-    try:
-        with torch.random.fork_rng(devices=sorted(devices)):
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training

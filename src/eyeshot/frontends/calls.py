@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from eyeshot.errors import Unsupported
-from eyeshot.frontends.refusals import source_line
 from eyeshot.graph import Call, Weight
 
 _LARGEST_CONSTANT = 1 << 28
@@ -51,6 +50,19 @@ def _out_of_place(target: Any) -> Any:
     return overload
 
 
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """A random tensor that depends on no input. It is refused where something reads it."""
+
+    name: str
+
+
+def is_random(fx_node: torch.fx.Node) -> bool:
+    """Whether an operator draws random numbers."""
+    tags: Any = getattr(fx_node.target, "tags", ())
+    return torch.Tag.nondeterministic_seeded in tags
+
+
 def folded(
     fx_node: torch.fx.Node,
     arguments: Mapping[str, Any],
@@ -60,16 +72,10 @@ def folded(
     """The value of an operator whose inputs are all weights or numbers.
 
     Raises:
-        Unsupported: it is random, or too large to hold (a grid of positions over a huge picture).
+        Unsupported: it is too large to hold (a grid of positions over a huge picture).
     """
     target: Any = fx_node.target
     shape = fx_node.meta["val"]
-    if torch.Tag.nondeterministic_seeded in target.tags:
-        line = source_line(fx_node)
-        raise Unsupported(
-            f"{plain_name(target)}{f', {line}' if line else ''}: other random numbers at each call",
-            cure="make them once in __init__ and keep them with register_buffer",
-        )
     if isinstance(shape, torch.Tensor) and shape.numel() > _LARGEST_CONSTANT:
         raise Unsupported(
             f"{plain_name(target)} makes a constant of {tuple(shape.shape)}",

@@ -20,7 +20,7 @@ _PACKAGES = tuple({sysconfig.get_paths()[kind] for kind in ("purelib", "platlib"
 _EYESHOT = Path(__file__).parent.parent
 _NOT_THE_NETWORK = (
     str(Path(torch.__file__).parent),
-    *(str(_EYESHOT / room) for room in ("frontends", "inspection", "engine", "cli")),
+    *(str(_EYESHOT / room) for room in ("frontends", "inspection", "engine", "untouched", "cli")),
     "<",
 )
 _MOST_LETTERS = 300
@@ -69,13 +69,17 @@ def refuse_unknown_sizes(net: torch.nn.Module, graph: torch.fx.Graph) -> None:
     for fx_node in graph.nodes:
         value = fx_node.meta.get("val")
         if isinstance(value, torch.Tensor) and not all(isinstance(n, int) for n in value.shape):
-            line = source_line(fx_node)
-            where = f"{line}: " if line else ""
             raise Unsupported(
-                f"{type(net).__name__} cannot be traced: {where}gives as many values as the "
-                "input's content says",
+                f"{type(net).__name__} cannot be traced: {where(fx_node)}gives as many values "
+                "as the input's content says",
                 cure="keep every size fixed: multiply by a mask in place of indexing with it",
             )
+
+
+def where(fx_node: torch.fx.Node) -> str:
+    """The line that made a call, to stand before what is said of it: ``net.py:12, `x = y`: ``."""
+    line = source_line(fx_node)
+    return f"{line}: " if line else ""
 
 
 def source_line(fx_node: torch.fx.Node) -> str:
@@ -163,7 +167,7 @@ def _by_values(code: str) -> tuple[str, str]:
     if code.startswith(("if ", "elif ", "while ", "assert ")) or " if " in code:
         return (
             "branches on the values of a tensor",
-            "compute both and choose with torch.where",
+            "compute both and choose with torch.where(condition, a, b)",
         )
     return (
         "turns a tensor's values into Python numbers",

@@ -67,7 +67,7 @@ def trace(net: torch.nn.Module, *sizes: Sequence[int]) -> tuple[Graph, list[Mism
     checked_sizes(sizes)
     watch = _Watch(net)
     with preserve_node_meta(), watch:
-        program = export(watch.guarded(net), *sizes)
+        program = export(net, *sizes, guarded=watch.guarded(net))
     walk = Walk(program)
     graph = walk.graph(training_layers(net))
     if not watch.faults and watch.stopped is None:
@@ -116,6 +116,8 @@ class _Watch(TorchFunctionMode):
 
         @functools.wraps(forward)
         def until_it_fails(*args: Any, **kwargs: Any) -> Any:
+            given = torch.utils._pytree.tree_leaves((args, kwargs))
+            self._unread = {id(one): one for one in given if isinstance(one, torch.Tensor)}
             try:
                 return forward(*args, **kwargs)
             except _FAILURES as error:

@@ -1,38 +1,47 @@
 """A ``torch.nn.Module`` becomes our :class:`Graph`, by ``torch.export``.
 
 The module is traced on a fake tensor of the size asked for, which has a shape and no memory: a
-picture of 10⁵ x 10⁵ costs no more than one of 10 x 10. Nothing of the module is changed: not its
-weights, not its mode.
+picture of 10⁵ x 10⁵ costs no more than one of 10 x 10. The module is left as it was found.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
+import functools
 import operator as python_operator
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from eyeshot.errors import BadValue, EyeshotError, Unsupported
-from eyeshot.frontends.calls import TupleItem, call_of, folded, plain_name
-from eyeshot.frontends.memory import aliases, same_tensor, writes_in_place
+from eyeshot.frontends.calls import Chance, TupleItem, call_of, folded, is_random, plain_name
+from eyeshot.frontends.hushing import hushed
+from eyeshot.frontends.inlining import inlined
+from eyeshot.frontends.memory import (
+    after_write,
+    aliases,
+    base_of,
+    same_tensor,
+    writes_in_place,
+)
 from eyeshot.frontends.naming import Namer
-from eyeshot.frontends.pt2 import Program
-from eyeshot.frontends.refusals import cannot_export, refuse_unknown_sizes, source_line
+from eyeshot.frontends.paths import KeptPaths, refuse_lost_paths
+from eyeshot.frontends.pt2 import Program, Signature
+from eyeshot.frontends.refusals import cannot_export, refuse_unknown_sizes, source_line, where
 from eyeshot.frontends.rules import RULES, WITHOUT_RULE
 from eyeshot.frontends.rules.windows import part_start
 from eyeshot.frontends.sites import Described, NoRule, Site
 from eyeshot.frontends.values import dtype_name, is_channels_last, mixes_types
 from eyeshot.graph import Call, Edge, Graph, Kind, Node, Ref, Weight, check
+from eyeshot.untouched import untouched
 
-Value = Node | Weight | None
+Value = Node | Weight | Chance | None
+
+_NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 
 def graph_of(
@@ -66,23 +75,34 @@ def checked_sizes(sizes: Sequence[Sequence[int]]) -> None:
 
 
 def export(
-    net: torch.nn.Module, *sizes: Sequence[int], dtype: torch.dtype = torch.float32
-) -> ExportedProgram:
+    net: torch.nn.Module,
+    *sizes: Sequence[int],
+    dtype: torch.dtype = torch.float32,
+    guarded: torch.nn.Module | None = None,
+) -> Program:
     """``torch.export`` on fake inputs of these sizes (without the batch).
 
     Their type is that of the first parameter, or ``dtype`` where there is none. Fixed kernels that
-    are buffers decide it, too, where torch would not take ``dtype`` beside them.
+    are buffers decide it, too, where torch would not take ``dtype`` beside them. What a ``forward``
+    keeps from call to call is as it is now: the graph is that of the next call.
+
+    Args:
+        net: the network, which is left as it was found.
+        sizes: of its inputs.
+        dtype: of the inputs of a network without parameters.
+        guarded: what is exported in its place, which shares its members.
 
     Raises:
         Unsupported: the network cannot be exported.
     """
     parameter, buffer = _first_real(net.parameters()), _first_real(net.buffers())
+    traced = functools.partial(_export, net, sizes, guarded=guarded or net)
     if parameter is not None:
-        return _export(net, sizes, parameter)
+        return traced(parameter)
     if buffer is None:
-        return _export(net, sizes, torch.empty(0, dtype=dtype))
-    program = _export(net, sizes, buffer.new_empty(0, dtype=dtype))
-    return _export(net, sizes, buffer) if mixes_types(program.graph) else program
+        return traced(torch.empty(0, dtype=dtype))
+    program = traced(buffer.new_empty(0, dtype=dtype))
+    return traced(buffer) if mixes_types(program.graph) else program
 
 
 def _first_real(tensors: Iterable[torch.Tensor]) -> torch.Tensor | None:
@@ -90,47 +110,40 @@ def _first_real(tensors: Iterable[torch.Tensor]) -> torch.Tensor | None:
 
 
 def _export(
-    net: torch.nn.Module, sizes: Sequence[Sequence[int]], like: torch.Tensor
-) -> ExportedProgram:
+    net: torch.nn.Module,
+    sizes: Sequence[Sequence[int]],
+    like: torch.Tensor,
+    guarded: torch.nn.Module,
+) -> Program:
     """The program for inputs of these sizes, on the device and of the type of a tensor."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         inputs = tuple(
             torch.empty(1, *map(int, size), dtype=like.dtype, device=like.device) for size in sizes
         )
     try:
-        with _hushed():
-            program = torch.export.export(net, inputs, strict=False)
+        with untouched(net, computes=False), hushed(), KeptPaths():
+            exported = torch.export.export(guarded, inputs, strict=False)
     except EyeshotError:
         raise
     except Exception as error:  # somebody's forward may raise anything
         raise cannot_export(net, error, sizes) from error
+    program = _plain(exported)
     refuse_unknown_sizes(net, program.graph)
+    refuse_lost_paths(net, program)
     return program
 
 
-@contextlib.contextmanager
-def _hushed() -> Iterator[None]:
-    """Without export's notes on its internals, its printed graphs, and its logs of what it raises.
-
-    What the network's own forward prints while it is traced is swallowed too: nothing has run.
-    """
-    logs = [logging.getLogger(name) for name in ("torch._subclasses.fake_tensor", "torch.fx")]
-    levels = [log.level for log in logs]
-    for log in logs:
-        log.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            with contextlib.redirect_stderr(io.StringIO()):
-                yield
-    finally:
-        for log, level in zip(logs, levels, strict=True):
-            log.setLevel(level)
+def _plain(exported: ExportedProgram) -> Program:
+    """What is needed of an exported program, its graph without calls of other graphs."""
+    signature = Signature(list(exported.graph_signature.input_specs))
+    graph = inlined(exported.graph_module)
+    return Program(graph, signature, exported.state_dict, exported.constants)
 
 
 def from_exported(program: ExportedProgram | Program, training: tuple[str, ...] = ()) -> Graph:
     """The graph of an exported program, such as a ``.pt2`` file holds."""
-    return Walk(program).graph(training)
+    plain = _plain(program) if isinstance(program, ExportedProgram) else program
+    return Walk(plain).graph(training)
 
 
 def training_layers(net: torch.nn.Module) -> tuple[str, ...]:
@@ -144,7 +157,7 @@ class Walk:
     ``made`` tells what each of them became: a node, a weight, or no value at all.
     """
 
-    def __init__(self, program: ExportedProgram | Program) -> None:
+    def __init__(self, program: Program) -> None:
         self.nodes: dict[str, Node] = {}
         self.inputs: list[str] = []
         self.outputs: list[str] = []
@@ -191,6 +204,8 @@ class Walk:
         spec = self._placeholders[fx_node.name]
         if spec.kind != InputKind.USER_INPUT:
             name = str(spec.target)
+            if not isinstance(self._stored[name], torch.Tensor):
+                return None  # a source of random numbers
             self.tensors[name] = self._stored[name]
             if spec.kind == InputKind.PARAMETER:
                 self.parameters.add(name)
@@ -224,7 +239,12 @@ class Walk:
 
     def _arguments(self, fx_node: torch.fx.Node) -> dict[str, Any]:
         """The call's arguments by schema name, defaults filled in, tensors as Node or Weight."""
-        schema = fx_node.target._schema.arguments  # type: ignore[union-attr]
+        if not isinstance(fx_node.target, OpOverload):
+            raise Unsupported(
+                f"{where(fx_node)}{_transform(fx_node.target)} cannot be read",
+                cure="write it with plain torch functions, with an axis for the batch",
+            )
+        schema = fx_node.target._schema.arguments
         given = dict(zip((argument.name for argument in schema), fx_node.args, strict=False))
         given.update(fx_node.kwargs)
         return {
@@ -235,18 +255,44 @@ class Walk:
         }
 
     def _value(self, fx_node: torch.fx.Node) -> Any:
-        return self._values[fx_node]
+        value = self._values[fx_node]
+        if isinstance(value, Chance):
+            line = source_line(fx_node)
+            raise Unsupported(
+                f"{value.name}{f', {line}' if line else ''}: other random numbers at each call",
+                cure="make them once in __init__ and keep them with register_buffer",
+            )
+        if value is None and isinstance(fx_node.meta.get("val"), _NUMBERS):
+            raise Unsupported(
+                f"{where(fx_node)}turns a tensor's values into Python numbers",
+                cure="keep them in a tensor",
+            )
+        return value
 
     def _constant(
         self, fx_node: torch.fx.Node, origin: torch.fx.Node, arguments: dict[str, Any], item: Any
-    ) -> Weight:
+    ) -> Value:
         """An operator on weights alone: computed now, once, as part of the weights."""
         name = self._names.of(fx_node)
+        if is_random(origin):
+            return Chance(name)
         self.tensors[name] = folded(origin, arguments, self.tensors, item)
         used = [w.name for w in _flat(arguments.values()) if isinstance(w, Weight)]
         origins = [own for one in used for own in self.made_of.get(one, (one,))]
         self.made_of[name] = tuple(dict.fromkeys(origins))
-        return Weight(name)
+        if writes_in_place(fx_node):
+            self._write_constant(fx_node, name)
+        return self._values.get(fx_node, Weight(name))
+
+    def _write_constant(self, fx_node: torch.fx.Node, name: str) -> None:
+        """After a write into constant memory, whoever names a part of it means its new values."""
+        memory = self._values[base_of(fx_node)]
+        if not isinstance(memory, Weight):
+            return
+        for one, value in after_write(fx_node, self.tensors[memory.name], self.tensors[name]):
+            part = f"{name}.{one.name}"
+            self.tensors[part], self.made_of[part] = value, self.made_of[name]
+            self._values[one] = Weight(part)
 
     def _node(
         self, fx_node: torch.fx.Node, origin: torch.fx.Node, arguments: dict[str, Any], item: Any
@@ -303,7 +349,7 @@ class Walk:
                 )
 
 
-def _axes_of_inputs(program: ExportedProgram | Program, specs: Mapping[str, Any]) -> int:
+def _axes_of_inputs(program: Program, specs: Mapping[str, Any]) -> int:
     """How many axes of space the input with the most of them has."""
     ranks = [
         len(one.meta["val"].shape)
@@ -311,6 +357,12 @@ def _axes_of_inputs(program: ExportedProgram | Program, specs: Mapping[str, Any]
         if one.op == "placeholder" and specs[one.name].kind == InputKind.USER_INPUT
     ]
     return max(0, max(ranks, default=0) - 2)
+
+
+def _transform(target: Any) -> str:
+    """What was called that is no operator; export shows the inside of a function transform."""
+    inside = str(getattr(target, "__module__", "")).startswith("torch._functorch")
+    return "torch.vmap" if inside else str(getattr(target, "__name__", target))
 
 
 def _unsupported(site: Site, reason: str) -> Described:

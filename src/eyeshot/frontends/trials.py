@@ -7,7 +7,6 @@ sizes in words, or put an axis in front of a picture and slide over it in three 
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from itertools import product
@@ -16,6 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
+
+from eyeshot.frontends.hushing import hushed
+from eyeshot.untouched import Snapshot, untouched
 
 Size = tuple[int, ...]
 
@@ -53,17 +55,21 @@ def failure_on_shapes(net: nn.Module, *, batched: bool = False) -> Callable[...,
         net: the network.
         batched: windows over tensors without a batch are failures too.
     """
-    tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    found = Snapshot(net)
+    tensors = {
+        **dict(net.named_parameters(remove_duplicate=False)),
+        **dict(net.named_buffers(remove_duplicate=False)),
+    }
     bare = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
     like = next((p for p in net.parameters() if p.is_floating_point()), torch.empty(0))
 
     def fails(*shapes: Sequence[int]) -> Exception | None:
-        with torch.no_grad(), torch.device("meta"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it was warned of when the network was traced
+        with untouched(net, found=found), hushed(), torch.no_grad(), torch.device("meta"):
             try:
                 tried = tuple(torch.empty(tuple(shape), dtype=like.dtype) for shape in shapes)
                 with _Batched() if batched else nullcontext():
-                    torch.func.functional_call(net, bare, tried)
+                    # Every name has its stand-in: tied names would be left without their weights.
+                    torch.func.functional_call(net, bare, tried, tie_weights=False)
             except Exception as error:  # a stranger's code, which refuses in its own way
                 return error
         return None

@@ -1,0 +1,382 @@
+"""One record for each kind of object: what it holds, and how that is put back."""
+
+from __future__ import annotations
+
+import functools
+import operator
+import random
+import sys
+import types
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+Found = tuple["Record | None", Iterable[object]]
+"""An object's record, if it can change, and the objects that it refers to."""
+
+_ATOMS = frozenset(
+    {
+        *(type(None), bool, int, float, complex, str, bytes, range, slice, types.ModuleType),
+        *(torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size),
+        *(types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType),
+    }
+)
+_ELSEWHERE = frozenset({"torch", "numpy", "eyeshot", "functorch"})
+"""Packages whose own functions and classes keep nothing of a network."""
+_LARGEST_ARRAY = 1 << 26
+"""Bytes of a NumPy array whose numbers are copied; torch's tensors are watched instead."""
+_MISSING = object()
+
+
+class Record(Protocol):
+    """What one object held."""
+
+    def restore(self) -> None:
+        """Make the object hold it again."""
+
+
+def record_of(value: object) -> Found:
+    """What an object holds now, and what it refers to."""
+    kind = type(value)
+    if kind in _ATOMS:
+        return None, ()
+    if isinstance(value, torch.Tensor):
+        return _of_tensor(value)
+    for kinds, make in _MAKERS:
+        if isinstance(value, kinds):
+            return make(value)
+    if isinstance(value, nn.Module) or not _is_foreign(kind.__module__):
+        return _of_instance(value)
+    return None, ()
+
+
+class OfTensor:
+    """A tensor: which memory it looks at, how, and its gradient. Its numbers are not copied."""
+
+    def __init__(self, value: torch.Tensor) -> None:
+        self.value = value
+        self._look = _look(value)
+        self._alias = value.detach()
+        self._needs = value.requires_grad
+        self._gradient = value.grad if value.is_leaf else None
+
+    def restore(self) -> None:
+        """Look at the same memory again."""
+        if _look(self.value) != self._look:
+            self.value.data = self._alias
+        if self.value.is_leaf:
+            if self.value.requires_grad != self._needs:
+                self.value.requires_grad_(self._needs)
+            if self.value.grad is not self._gradient:
+                self.value.grad = self._gradient
+
+
+class OfDict:
+    """A dictionary: its items, in their order."""
+
+    def __init__(self, value: dict[Any, Any]) -> None:
+        self._dict = value
+        self._keys, self._values = [*dict.keys(value)], [*dict.values(value)]
+
+    def restore(self) -> None:
+        """The same keys with the same objects."""
+        now = self._dict
+        if _same(dict.keys(now), self._keys) and _same(dict.values(now), self._values):
+            return
+        kind: Any = OrderedDict if isinstance(now, OrderedDict) else dict
+        kind.clear(now)
+        for key, one in zip(self._keys, self._values, strict=True):
+            kind.__setitem__(now, key, one)
+
+
+class OfList:
+    """A list or a deque."""
+
+    def __init__(self, value: list[Any] | deque[Any]) -> None:
+        self._list, self._items = value, [*value]
+
+    def restore(self) -> None:
+        """The same objects in their order."""
+        if not _same(self._list, self._items):
+            self._list.clear()
+            self._list.extend(self._items)
+
+
+class OfSet:
+    """A set."""
+
+    def __init__(self, value: set[Any]) -> None:
+        self._set, self._items = value, frozenset(value)
+
+    def restore(self) -> None:
+        """The same members."""
+        if self._set != self._items:
+            self._set.clear()
+            self._set.update(self._items)
+
+
+class Named:
+    """Values behind names; each kind of holder says how they are had, set and taken away."""
+
+    def __init__(self, holder: Any, names: Iterable[str]) -> None:
+        self._holder = holder
+        self._held = {name: self.get(name) for name in names}
+
+    def get(self, name: str) -> Any:
+        """What is behind a name, or ``_MISSING``."""
+        return self._holder.get(name, _MISSING)
+
+    def put(self, name: str, value: Any) -> None:
+        """Set what is behind a name."""
+        self._holder[name] = value
+
+    def drop(self, name: str) -> None:
+        """Let nothing be behind a name."""
+        self._holder.pop(name, None)
+
+    def names(self) -> Iterable[str]:
+        """The names to be looked at when all is put back."""
+        return self._held
+
+    def values(self) -> Iterator[object]:
+        """What was behind the names."""
+        return (value for value in self._held.values() if value is not _MISSING)
+
+    def restore(self) -> None:
+        """The same objects behind the same names."""
+        for name in list(self.names()):
+            value = self._held.get(name, _MISSING)
+            if self.get(name) is value:
+                continue
+            if value is _MISSING:
+                self.drop(name)
+            else:
+                self.put(name, value)
+
+
+class OfSlots(Named):
+    """The attributes of an object that has ``__slots__``."""
+
+    def get(self, name: str) -> Any:
+        """The attribute, if it is set."""
+        try:
+            return object.__getattribute__(self._holder, name)
+        except AttributeError:
+            return _MISSING
+
+    def put(self, name: str, value: Any) -> None:
+        """Set the attribute, of a frozen object too."""
+        object.__setattr__(self._holder, name, value)
+
+    def drop(self, name: str) -> None:
+        """Take the attribute away."""
+        object.__delattr__(self._holder, name)
+
+
+class OfClass(Named):
+    """The attributes of a class."""
+
+    def get(self, name: str) -> Any:
+        """The class's own attribute."""
+        return vars(self._holder).get(name, _MISSING)
+
+    def put(self, name: str, value: Any) -> None:
+        """Set it."""
+        type.__setattr__(self._holder, name, value)
+
+    def drop(self, name: str) -> None:
+        """Take it away."""
+        type.__delattr__(self._holder, name)
+
+    def names(self) -> Iterable[str]:
+        """Those of now, too."""
+        return {*self._held, *_attributes_of(self._holder)}
+
+
+class OfCell(Named):
+    """A variable that a function closes over."""
+
+    def get(self, name: str) -> Any:
+        """What it holds, if it is filled yet."""
+        try:
+            return self._holder.cell_contents
+        except ValueError:
+            return _MISSING
+
+    def put(self, name: str, value: Any) -> None:
+        """Fill it."""
+        self._holder.cell_contents = value
+
+    def drop(self, name: str) -> None:
+        """Empty it."""
+        del self._holder.cell_contents
+
+
+class OfState:
+    """An object with a state of its own that can be asked for and set, such as a generator."""
+
+    def __init__(self, state: Any, put: Callable[[Any], Any]) -> None:
+        self._state, self._put = state, put
+
+    def restore(self) -> None:
+        """Set the state."""
+        self._put(self._state)
+
+
+class OfCache:
+    """``functools.lru_cache``: what it took in since is thrown away, with the rest of it.
+
+    A grid that was made while the network was traced has no numbers, and must not be found there.
+    """
+
+    def __init__(self, value: functools._lru_cache_wrapper[Any]) -> None:
+        self._cache, self._misses = value, value.cache_info().misses
+
+    def restore(self) -> None:
+        """Empty it if anything was put in."""
+        if self._cache.cache_info().misses != self._misses:
+            self._cache.cache_clear()
+
+
+def _of_tensor(value: torch.Tensor) -> Found:
+    record = OfTensor(value)
+    return record, (vars(value), value.grad if value.is_leaf else None)
+
+
+def _of_instance(value: object) -> Found:
+    held = getattr(value, "__dict__", None)
+    parts = (*([held] if isinstance(held, dict) else []), type(value))
+    names = [
+        name
+        for kind in type(value).__mro__
+        for name in _listed(vars(kind).get("__slots__", ()))
+        if not name.startswith("__")
+    ]
+    if not names:
+        return None, parts
+    slots = OfSlots(value, names)
+    return slots, (*parts, *slots.values())
+
+
+def _listed(slots: Any) -> Iterable[str]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _of_class(value: type) -> Found:
+    if _is_foreign(value.__module__):
+        return None, ()
+    attributes = OfClass(value, _attributes_of(value))
+    return attributes, (*attributes.values(), *value.__bases__)
+
+
+def _attributes_of(value: type) -> list[str]:
+    """Those that its author gave it; Python's own are no part of a network."""
+    return [name for name in vars(value) if not name.startswith(("__", "_abc_"))]
+
+
+def _of_function(value: types.FunctionType) -> Found:
+    if _is_foreign(value.__module__ or ""):
+        return None, ()
+    known = Named(value.__globals__, _names(value.__code__))
+    parts = (*(value.__closure__ or ()), value.__defaults__, value.__kwdefaults__, vars(value))
+    return known, (*known.values(), *parts)
+
+
+def _of_cell(value: types.CellType) -> Found:
+    cell = OfCell(value, ("",))
+    return cell, cell.values()
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    """The names that a function, and those written inside it, may look up among its globals."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
+
+
+def _of_array(value: Any) -> Found:
+    if value.nbytes > _LARGEST_ARRAY or not value.flags.writeable:
+        return None, ()
+    return OfState(value.copy(), lambda kept: value.__setitem__(..., kept)), ()
+
+
+def _numpy_generator(value: Any) -> Found:
+    source = value.bit_generator
+
+    def put(state: Any) -> None:
+        source.state = state
+
+    return OfState(source.state, put), ()
+
+
+def _makers() -> list[tuple[Any, Callable[[Any], Found]]]:
+    """By kind, the first that fits; what is in none is an instance of some class."""
+    numpy: Any = sys.modules.get("numpy")
+    of_numpy: list[tuple[Any, Callable[[Any], Found]]] = (
+        [
+            (numpy.ndarray, _of_array),
+            (numpy.random.Generator, _numpy_generator),
+            (numpy.random.RandomState, lambda one: (OfState(one.get_state(), one.set_state), ())),
+        ]
+        if numpy
+        else []
+    )
+    return [
+        (dict, lambda one: (OfDict(one), (*dict.values(one), *_attributes(one)))),
+        ((list, deque), lambda one: (OfList(one), (*one, *_attributes(one)))),
+        ((tuple, frozenset), lambda one: (None, one)),
+        (set, lambda one: (OfSet(one), (*one, *_attributes(one)))),
+        (types.FunctionType, _of_function),
+        (types.CellType, _of_cell),
+        (types.MethodType, lambda one: (None, (one.__func__, one.__self__))),
+        (functools.partial, lambda one: (None, (one.func, one.args, one.keywords))),
+        (functools._lru_cache_wrapper, lambda one: (OfCache(one), (one.__wrapped__,))),
+        ((staticmethod, classmethod), lambda one: (None, (one.__func__,))),
+        (property, lambda one: (None, (one.fget, one.fset))),
+        (types.MappingProxyType, lambda one: (None, one.values())),
+        (types.SimpleNamespace, lambda one: (None, (vars(one),))),
+        (type, _of_class),
+        (torch.Generator, lambda one: (OfState(one.get_state(), one.set_state), ())),
+        (random.Random, lambda one: (OfState(one.getstate(), one.setstate), ())),
+        *of_numpy,
+    ]
+
+
+def _attributes(value: Any) -> tuple[object, ...]:
+    """What a subclass of a container holds beside its items."""
+    held = getattr(value, "__dict__", None)
+    return (held, type(value)) if isinstance(held, dict) else ()
+
+
+def _is_foreign(module: str) -> bool:
+    """Whether a function or class is torch's, NumPy's, Python's or ours, and so no network's."""
+    first = module.partition(".")[0]
+    return first in _ELSEWHERE or (first in sys.stdlib_module_names and first != "__main__")
+
+
+def _look(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """Where a tensor lies, and how it is laid out."""
+    if tensor.layout is not torch.strided:
+        return (tensor.shape, tensor.dtype, tensor.device)
+    try:
+        with torch._C.DisableTorchFunction():
+            place = tensor.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):  # a subclass without memory of its own
+        place = 0
+    return (
+        *(place, tensor.storage_offset(), tensor.shape, tensor.stride()),
+        *(tensor.dtype, tensor.device),
+    )
+
+
+def _same(one: Iterable[object], other: list[object]) -> bool:
+    """Whether both hold the very same objects in the same order."""
+    now = [*one]
+    return len(now) == len(other) and all(map(operator.is_, now, other))
+
+
+_MAKERS = _makers()

@@ -1,0 +1,65 @@
+"""What a network holds at one moment: every object that its forward can reach, and its contents.
+
+Objects are kept by reference and compared by identity; nothing large is copied. Each kind of
+object has its own record (:mod:`eyeshot.untouched.records`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from eyeshot.errors import BadValue
+from eyeshot.untouched.records import OfTensor, Record, record_of
+
+_MOST_OBJECTS = 200_000
+"""Beyond so many, what a network refers to is data (a trainer's dataset), not its state."""
+
+
+class Snapshot:
+    """Everything reachable from a network, as it was when this was made.
+
+    Raises:
+        BadValue: a layer of the network has no weights yet.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        _refuse_lazy(net)
+        self._records: list[Record] = []
+        seen: dict[int, object] = {}
+        # A compiled module (TorchScript) shows its weights in no other way.
+        waiting: deque[object] = deque((net, [*net.parameters(), *net.buffers()]))
+        while waiting and len(seen) < _MOST_OBJECTS:
+            value = waiting.popleft()
+            if id(value) in seen:
+                continue
+            seen[id(value)] = value  # held, so that no other object takes its number
+            record, parts = record_of(value)
+            if record is not None:
+                self._records.append(record)
+            waiting.extend(parts)
+
+    def restore(self) -> None:
+        """Make everything what it was."""
+        for record in self._records:
+            record.restore()
+
+    def tensors(self) -> Iterator[torch.Tensor]:
+        """Every tensor that was found."""
+        for record in self._records:
+            if isinstance(record, OfTensor):
+                yield record.value
+
+
+def _refuse_lazy(net: nn.Module) -> None:
+    """A lazy layer becomes another one at its first pass, which is not ours to make."""
+    for name, module in net.named_modules():
+        held = (*module._parameters.values(), *module._buffers.values())
+        if any(one is not None and nn.parameter.is_lazy(one) for one in held):
+            raise BadValue(
+                f"layer {name or type(net).__name__} ({type(module).__name__}) has no weights yet",
+                cure="call the network once on a picture of its size, net(x), to make them",
+            )

@@ -1,0 +1,145 @@
+"""A path that ``.data`` breaks, and constants that a ``forward`` writes to."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import eyeshot
+from eyeshot.errors import Unsupported
+from tests.frontends.forwards import PICTURE, SIZE, check_run, halo, net_of
+
+Result = Callable[[Any, Tensor], Any]
+
+
+def _skip(n: Any, x: Tensor) -> Tensor:
+    short = nn.functional.avg_pool2d(n.a(x), 1)
+    zeros = torch.zeros(1, 2, *x.shape[2:])
+    result: Tensor = n.b(n.a(x)) + torch.cat([short.data[:, :2], zeros], 1)
+    return result
+
+
+READS: dict[str, Result] = {
+    "x.data": lambda n, x: n.b(n.a(x).data),
+    "in a skip": lambda n, x: n.a(x) + n.b(n.a(x).data),
+    "a shortcut of MONAI": _skip,
+    "of a clone": lambda n, x: n.b(n.a(x).clone().data),
+    "Variable": lambda n, x: n.b(torch.autograd.Variable(n.a(x))),
+    "torch.tensor": lambda n, x: n.b(n.a(x).clone().detach()),
+    "torch.Tensor": lambda n, x: n.b(torch.Tensor(n.a(x))),
+    "nn.Parameter": lambda n, x: n.b(nn.Parameter(n.a(x))),
+    "a deep copy": lambda n, x: n.b(copy.deepcopy(n.a(x).detach())),
+    "scaled in place": lambda n, x: (y := n.a(x), y.data.mul_(2), n.b(y))[2],
+}
+
+
+@pytest.mark.parametrize("result", READS.values(), ids=READS)
+def test_data_is_a_path_like_any_other(result: Result) -> None:
+    assert halo(result) == [(2, 2), (2, 2)]
+    check_run(result)
+
+
+def _weight(n: Any, x: Tensor) -> Tensor:
+    n.b.weight.data = n.b.weight.data * 2
+    result: Tensor = n.b(n.a(x))
+    return result
+
+
+def _without_gradient(n: Any, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        n.b.weight.copy_(n.b.weight * 3)
+    result: Tensor = n.b(n.a(x))
+    return result
+
+
+def _by_views(n: Any, x: Tensor) -> Tensor:
+    view = n.gain.view(4)
+    view.mul_(3)
+    view[1:3].add_(1)
+    result: Tensor = n.a(x) * n.gain
+    return result
+
+
+def _view_read_later(n: Any, x: Tensor) -> Tensor:
+    first = n.gain[:2]
+    n.gain.mul_(3)
+    result: Tensor = n.a(x)[:, :2] * first
+    return result
+
+
+def _counted(n: Any, x: Tensor) -> Tensor:
+    n.calls += 1
+    n.gain += 1
+    n.plain += 1
+    result: Tensor = n.a(x) * n.gain * n.plain * n.calls
+    return result
+
+
+def _filled(n: Any, x: Tensor) -> Tensor:
+    kernel = torch.zeros(4, 1, 3, 3)
+    kernel[:, :, 1, 1], kernel[:, :, 0, 1] = 4, -1
+    return nn.functional.conv2d(n.a(x), kernel, padding=1, groups=4)
+
+
+def _clamped(n: Any, x: Tensor) -> Tensor:
+    n.b.weight.data.clamp_(-0.01, 0.01)
+    result: Tensor = n.b(n.a(x))
+    return result
+
+
+WRITES: dict[str, Result] = {
+    "weight.data =": _weight,
+    "weight.data.clamp_": _clamped,
+    "weight.copy_": _without_gradient,
+    "views of a buffer": _by_views,
+    "a view read later": _view_read_later,
+    "counted": _counted,
+    "a kernel filled in place": _filled,
+}
+
+
+@pytest.mark.parametrize("result", WRITES.values(), ids=WRITES)
+def test_constants_that_are_written_to_have_their_new_values(result: Result) -> None:
+    check_run(result)
+
+
+REFUSED: dict[str, tuple[Result, str]] = {
+    "as another class": (lambda n, x: n.b(n.a(x).as_subclass(Tensor)), "not known how"),
+    "a number": (lambda n, x: n.a(x) * x.mean().item(), "turns a tensor's values into Python"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_path_that_is_lost_is_refused_and_nothing_is_claimed(name: str) -> None:
+    result, words = REFUSED[name]
+    for call in (eyeshot.receptive_field, eyeshot.dense):
+        with pytest.raises(Unsupported, match=words):
+            call(net_of(result), SIZE)
+    with pytest.raises(Unsupported, match=words):
+        eyeshot.run(net_of(result), PICTURE)
+
+
+def test_data_of_another_shape_is_refused() -> None:
+    def result(n: Any, x: Tensor) -> Tensor:
+        n.plain.data = torch.ones(x.shape[2:])
+        y: Tensor = n.a(x) * n.plain
+        return y
+
+    with pytest.raises(Unsupported, match=r"sets the \.data of a tensor of shape \(4, 1, 1\)"):
+        eyeshot.run(net_of(result), PICTURE)
+
+
+def test_random_numbers_that_nothing_reads_are_no_matter() -> None:
+    def unread(n: Any, x: Tensor) -> Tensor:
+        torch.rand(3)
+        y: Tensor = n.a(x)
+        return y
+
+    check_run(unread)
+    with pytest.raises(Unsupported, match=r"^rand.*: other random numbers"):
+        eyeshot.inspect(net_of(lambda n, x: n.a(x) + torch.rand(4, 1, 1)), SIZE)
