@@ -60,6 +60,7 @@ def run_net(
     series: options.Series = None,
     index: options.Index = None,
     raw: options.Raw = False,
+    white: options.White = None,
     pad: options.Pad = None,
     band: options.Band = None,
     device: options.Device = None,
@@ -78,7 +79,8 @@ def run_net(
     files = _Files(image, out or [], chosen, resume=resume, force=force)
     if not plan:
         _check_outs(files)
-    settings = {"form": form, "region": box, "band": band, "raw": raw, "pad": pad, "device": device}
+    settings = {"form": form, "region": box, "band": band, "raw": raw, "white": white}
+    settings |= {"pad": pad, "device": device}
     with options_named({"form": "--as"}), ExitStack() as stack:
         network = locate_runnable(net, say, weights, None if plan else warn)
         job = _settle(stack, network, files, memory, settings)
@@ -182,11 +184,14 @@ def _show_report(job: Job, report: Report, results: list[str], json: bool) -> No
     from eyeshot.findings.wording import counted
     from eyeshot.plan.planning import megabytes
 
+    for note in report.notes:
+        warn(note)
     if json:
         print_json(
             {
                 "outputs": results,
                 "images": [source.as_dict() for source in job.sources.values()],
+                "notes": list(report.notes),
                 "seconds": report.seconds,
                 "megapixels": report.megapixels,
                 "megapixels_per_second": report.speed,

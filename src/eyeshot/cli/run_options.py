@@ -44,6 +44,13 @@ Index = Annotated[
     typer.Option(metavar="AXIS=N", help="A position of a stack's other axes: T=3, or T=3,C=0."),
 ]
 Raw = Annotated[bool, typer.Option("--raw", help="Whole-number samples as they are.")]
+White = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SAMPLE",
+        help="The whole-number sample that counts as 1, such as 4095; default: the type's largest.",
+    ),
+]
 Pad = Annotated[
     str | None,
     typer.Option(

@@ -15,9 +15,11 @@ from eyeshot.engine.lowering import lower
 from eyeshot.engine.misfits import misfit
 from eyeshot.engine.networks import Traced
 from eyeshot.errors import BadValue, EyeshotError, Unsupported
+from eyeshot.frontends.trials import channels_to_try, runs_on_shapes
 from eyeshot.geometry import Region
 from eyeshot.graph import Graph, Kind, Node
 from eyeshot.images import Source
+from eyeshot.images.sources.grey import GreySource
 
 
 def admit(
@@ -45,6 +47,22 @@ def admit(
     if any(tensor.device != place for tensor in graph.tensors.values()):
         graph = _moved(graph, place)
     return graph, place
+
+
+def as_grey(traced: Traced, sources: Sequence[Source]) -> Sequence[Source]:
+    """The sources; grey stored as color is read as one channel, if the network takes only that.
+
+    Each window is checked when it is read: the channels must be equal.
+    """
+    if len(sources) != 1 or not GreySource.fits(sources[0]):
+        return sources
+    (source,) = sources
+    if channels_to_try(traced.module)[:1] != (1,):
+        return sources
+    runs, space = runs_on_shapes(traced.module), source.shape[1:]
+    if runs((1, *source.shape)) or not runs((1, 1, *space)):
+        return sources
+    return [GreySource(source)]
 
 
 def _graph(traced: Traced, sources: Sequence[Source]) -> Graph:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from eyeshot.axes import Interval
+from eyeshot.engine.extremes import Extremes
 from eyeshot.engine.jobs import Job
 from eyeshot.engine.memory import peak, reset_peak
 from eyeshot.engine.operators.windows import cut
@@ -30,6 +31,7 @@ class Report:
         seconds: since the start.
         multiply_adds: spent.
         peak: the most bytes the process has held.
+        notes: what may be wrong with the samples or the answer, a line each; at the end only.
     """
 
     rows: int
@@ -38,6 +40,7 @@ class Report:
     seconds: float
     multiply_adds: int
     peak: int
+    notes: tuple[str, ...] = ()
 
     @property
     def speed(self) -> float:
@@ -59,7 +62,7 @@ def execute(job: Job, sinks: Mapping[str, Sink], progress: Progress | None = Non
     with sharing(job.threads):
         for strip in job.plan.strips:
             _Pass(state, strip).carry_out()
-    return state.report()
+    return replace(state.report(), notes=state.extremes.notes())
 
 
 class _State:
@@ -68,6 +71,7 @@ class _State:
     def __init__(self, job: Job, sinks: Mapping[str, Sink], progress: Progress | None) -> None:
         self.job, self.sinks, self._progress = job, sinks, progress
         self.readings = Readings(job.sources, sinks.values())
+        self.extremes = Extremes(job)
         self._started = time.perf_counter()
         self.rows, self.positions, self.multiply_adds = 0, 0, 0
         self._all_rows = sum(
@@ -106,12 +110,8 @@ class _Pass:
         if not rest:
             return
         begun = any(row > self._strip.regions[n][0].lo for n, row in self._next.items())
-        independent_rows = (
-            self._state.job.preparation.device.type == "cpu"
-        )  # no transform is used there
-        first = (
-            first_rows(graph, boxes, rest, band, independent_rows=independent_rows) if begun else {}
-        )
+        on_cpu = self._state.job.preparation.device.type == "cpu"  # no transform is used there
+        first = first_rows(graph, boxes, rest, band, independent_rows=on_cpu) if begun else {}
         self._given = {name: first.get(name, boxes[name][0].lo) for name in rest}
         stream = Stream(graph, boxes, tuple(rest), band=band, first=first)
         for rows in pushes(graph, boxes, band):
@@ -136,6 +136,7 @@ class _Pass:
                 source, window = job.sources[name], (side, *others)
                 samples = source.read(*((s.lo, s.hi) for s in window))
                 self._state.readings.note(name, window, samples)
+                self._state.extremes.read(name, samples)
                 self._state.positions += samples[0].size if name == job.graph.inputs[0] else 0
                 values[name] = job.preparation(samples, source.name, tuple(s.lo for s in window))
         return values
@@ -156,7 +157,9 @@ class _Pass:
         if wanted[0].hi <= self._next[name]:
             return
         scores = cut(value, node.dims, (rows, *box[1:]), wanted)
-        block = state.job.forms[name](channels_first(node, scores))
+        values = channels_first(node, scores)
+        state.extremes.give(name, values)
+        block = state.job.forms[name](values)
         block = block[:, self._next[name] - wanted[0].lo :]
         state.sinks[name].write(self._next[name] - region[0].lo, block, self._columns(name)[0])
         self._next[name] = wanted[0].hi

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from eyeshot.engine.admission import admit, region_of
+from eyeshot.engine.admission import admit, as_grey, region_of
 from eyeshot.engine.forms import Form, form_of
 from eyeshot.engine.holding import maps_held_whole, say_what_is_held, too_much_to_hold
 from eyeshot.engine.memory import available, resident
@@ -25,6 +25,7 @@ from eyeshot.graph import Graph
 from eyeshot.images import Source
 from eyeshot.plan import Plan, make_plan
 from eyeshot.plan.planning import megabytes
+from eyeshot.runs import Run
 
 _MARGIN = 64 << 20
 """What torch and the allocator take beside the buffers: code, scratch, fragments."""
@@ -87,6 +88,7 @@ def make_job(
     memory: int | None = None,
     band: int | None = None,
     raw: bool = False,
+    white: float | None = None,
     pad: str | None = None,
     device: str | torch.device | None = None,
     held: int = 0,
@@ -102,6 +104,7 @@ def make_job(
         memory: the most bytes the process may hold; None for no limit.
         band: rows at a time; None to choose.
         raw: whole-number samples are not scaled to 0 … 1.
+        white: the whole-number sample that counts as 1; None for the largest of its type.
         pad: ``reflect``, ``edge`` or ``zero``: add positions at the far sides, up to the nearest
             size that the network takes, and crop the answer; None to take the image as it is.
         device: where to run; None for where the network's weights are.
@@ -112,9 +115,9 @@ def make_job(
         BadValue: sizes, channels or regions that do not fit, or too little memory.
         Unsupported: an operator that cannot be run by parts, by its name.
     """
-    if band is not None and band < 1:
-        raise BadValue(f"a band of {band} rows", cure="give 1 or more, or none to have it chosen")
+    _check_options(net, form, band, white, raw=raw)
     traced, padding = as_traced(net), None
+    sources = as_grey(traced, sources)
     if pad is not None:
         traced, padding = pad_to_taken(traced, sources, pad)
     graph, place = admit(traced, sources, device)
@@ -135,7 +138,7 @@ def make_job(
     return Job(
         graph,
         dict(zip(graph.inputs, sources, strict=True)),
-        Preparation(dtype, place, raw, traced.mean, traced.std, traced.unit),
+        Preparation(dtype, place, raw, traced.mean, traced.std, traced.unit, white),
         {
             name: form_of(form, graph.nodes[name].channels, graph.nodes[name].dtype)
             for name in graph.outputs
@@ -144,6 +147,22 @@ def make_job(
         begun.threads if begun else torch.get_num_threads(),
         padding,
     )
+
+
+def _check_options(
+    net: Network, form: str, band: int | None, white: float | None, *, raw: bool
+) -> None:
+    if band is not None and band < 1:
+        raise BadValue(f"a band of {band} rows", cure="give 1 or more, or none to have it chosen")
+    if white is not None and not white > 0:
+        raise BadValue(f"--white {white:g}", cure="give the sample that counts as 1, such as 4095")
+    if white is not None and raw:
+        raise BadValue("--white with --raw", cure="use one of the two")
+    if form == "uint8" and isinstance(net, Run) and net.config.task != "restore":
+        raise BadValue(
+            f"form uint8 of the scores of {len(net.config.classes)} classes",
+            cure="use argmax for the class of each pixel, or probabilities",
+        )
 
 
 def _planned(

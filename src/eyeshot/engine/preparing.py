@@ -34,6 +34,7 @@ class Preparation:
         mean: per channel, to be taken away.
         std: per channel, to be divided by.
         unit: the network learned from samples in 0 … 1, so floats far outside are a mistake.
+        white: the whole-number sample that counts as 1; None for the largest of its type.
     """
 
     dtype: torch.dtype
@@ -42,6 +43,7 @@ class Preparation:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     unit: bool = False
+    white: float | None = None
 
     def __call__(
         self, samples: NDArray[Any], name: str = "the rows", corner: tuple[int, ...] = ()
@@ -96,12 +98,14 @@ class Preparation:
 
     def scale(self, dtype: np.dtype[Any]) -> float:
         """By what samples of a type are divided."""
-        return 1.0 if self.raw else unit_of(dtype)
+        if self.raw or dtype.kind not in "ui":
+            return 1.0
+        return unit_of(dtype) if self.white is None else self.white
 
     def stated(self, dtype: np.dtype[Any]) -> str:
         """What is done, in words."""
         scale = self.scale(dtype)
-        told = f"{dtype} samples " + ("as they are" if scale == 1.0 else f"divided by {scale:.0f}")
+        told = f"{dtype} samples " + ("as they are" if scale == 1.0 else f"divided by {scale:g}")
         return told + (f", mean {_short(self.mean)}, std {_short(self.std)}" if self.mean else "")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -32,6 +33,7 @@ def run(
     series: int | None = None,
     index: Index | None = None,
     raw: bool = False,
+    white: float | None = None,
     pad: str | None = None,
     device: str | None = None,
     force: bool = False,
@@ -57,6 +59,8 @@ def run(
         series: which image of a file that holds several; None for the first.
         index: positions along the other axes of a stack, such as ``"T=3"`` or ``{"T": 3}``.
         raw: leave whole-number samples as they are; they are scaled to 0 … 1 otherwise.
+        white: the whole-number sample that counts as 1, such as 4095 for 12 bits stored in 16;
+            None for the largest of the type.
         pad: ``reflect``, ``edge`` or ``zero``: pad the image at its far sides to the nearest size
             that the network takes, and crop the answer to what answers to the image.
         device: where to run; None for where the weights are.
@@ -86,6 +90,7 @@ def run(
             memory=parse_bytes(memory),
             band=band,
             raw=raw,
+            white=white,
             pad=pad,
             device=device,
             begun=look_up(targets) if resume else None,
@@ -109,7 +114,8 @@ def _carry_out(
         sinks = open_sinks(job, outs, images, force=force, resume=resume)
         for sink in sinks.values():
             stack.enter_context(sink)
-        execute(job, sinks, progress)
+        for note in execute(job, sinks, progress).notes:
+            warnings.warn(note, stacklevel=3)
         kept = finish(job, sinks)
     return [kept[name] for name in job.graph.outputs]  # one may be given twice
 
@@ -164,8 +170,14 @@ def open_sinks(
             cure="name one for each",
         )
     paths = [Path(one) for one in images if _is_path(one)]
+    read_opacity = any(source.shape[0] == 2 for source in job.sources.values())
     sinks: dict[str, Sink] = {}
     for (name, form), target in zip(job.forms.items(), targets, strict=True):
+        if form.channels == 2 and not read_opacity and str(target).lower().endswith(".png"):
+            raise BadValue(
+                f"{target}: 2 channels, and PNG takes the second for opacity",
+                cure="write .tif, .npy or .zarr, or use the form argmax",
+            )
         sinks[name] = open_sink(
             target,
             job.shape(name),
