@@ -115,9 +115,8 @@ class Node:
 
     @property
     def channels(self) -> int:
-        """Numbers at each position, for one picture of the batch."""
-        per_picture = math.prod(self.shape[1:]) if len(self.shape) > 1 else 1
-        return per_picture // max(1, math.prod(self.extents))
+        """Numbers at each position."""
+        return math.prod(self.shape) // max(1, math.prod(self.extents))
 
 
 @dataclass(frozen=True)
@@ -127,6 +126,8 @@ class Graph:
     ``tensors`` holds the network's parameters and buffers by dotted name; they are the network's
     own, not copies. ``parameters`` names those that are trained. ``made_of`` says of a tensor that
     is computed from others (a normalised weight) which of the network's own it is computed from.
+    ``batch`` has the dimension of each output that counts the pictures of a batch, which is of one;
+    None where there is none left.
     """
 
     nodes: Mapping[str, Node]
@@ -136,6 +137,7 @@ class Graph:
     parameters: frozenset[str]
     training: tuple[str, ...] = ()
     made_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    batch: Mapping[str, int | None] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes.values())

@@ -43,6 +43,7 @@ def check_sizes(network: nn.Module | Run, sources: Sequence[Source]) -> None:
 
 def tell_sizes(job: Job) -> Iterator[str]:
     """How the image was padded; each answer that has fewer pixels of the same size than it."""
+    from eyeshot.engine.outputs import arrangement_of
     from eyeshot.geometry import Fields
 
     if job.padding is not None:
@@ -51,7 +52,8 @@ def tell_sizes(job: Job) -> Iterator[str]:
     for name in job.graph.outputs:
         node = job.graph.nodes[name]
         less = [n - m for n, m in zip(picture, node.extents, strict=True)]
-        if None in node.dims or len(set(less)) > 1 or less[0] <= 0 or less[0] % 2:
+        lies_so = arrangement_of(job.graph, name).space == tuple(range(len(node.dims)))
+        if not lies_so or len(set(less)) > 1 or less[0] <= 0 or less[0] % 2:
             continue
         if all(axis.stride == 1 for axis in Fields(job.graph).layer(name)):
             yield (

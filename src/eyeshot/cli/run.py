@@ -163,13 +163,16 @@ def _carry_out(stack: ExitStack, job: Job, files: _Files, json: bool) -> None:
 
 
 def _show_plan(job: Job, json: bool) -> None:
+    from eyeshot.engine.outputs import layout_of
     from eyeshot.engine.trial import predicted_seconds
     from eyeshot.plan.text import render
 
     seconds = predicted_seconds(job)
     if json:
         images = [source.as_dict() for source in job.sources.values()]
-        print_json({**job.plan.as_dict(), "images": images, "predicted_seconds": seconds})
+        layouts = {name: layout_of(job.graph, name) for name in job.forms}
+        more = {"images": images, "layouts": layouts, "predicted_seconds": seconds}
+        print_json({**job.plan.as_dict(), **more})
         return
     for source in job.sources.values():
         console.print(f"image        {source.name}: {source.layout}", markup=False, soft_wrap=True)
@@ -177,7 +180,18 @@ def _show_plan(job: Job, json: bool) -> None:
             console.print(f"             {note}", markup=False, soft_wrap=True)
     for line in tell_sizes(job):
         console.print(line, markup=False, soft_wrap=True)
-    console.print(render(job.plan, seconds))
+    console.print(render(job.plan, seconds, {name: _answer(job, name) for name in job.forms}))
+
+
+def _answer(job: Job, name: str) -> str:
+    """An output's region, in its own axes, and how its array lies."""
+    from eyeshot.engine.outputs import layout_of
+
+    arrangement = job.arrangement(name)
+    sides = [job.plan.regions[name][axis] for axis in arrangement.space]
+    region = " x ".join(f"{side.lo}:{side.hi}" for side in sides) or "whole"
+    sizes = " x ".join(map(str, arrangement.sizes)) or "1"
+    return f"{name}, {region}; {sizes} ({layout_of(job.graph, name)})"
 
 
 def _show_report(job: Job, report: Report, results: list[str], json: bool) -> None:

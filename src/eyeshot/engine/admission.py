@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from eyeshot.axes import Interval
 from eyeshot.engine.gathering import refusal
 from eyeshot.engine.lowering import lower
 from eyeshot.engine.misfits import misfit
 from eyeshot.engine.networks import Traced
 from eyeshot.errors import BadValue, EyeshotError, Unsupported
 from eyeshot.frontends.trials import channels_to_try, runs_on_shapes
-from eyeshot.geometry import Region
-from eyeshot.graph import Graph, Kind, Node
+from eyeshot.graph import Graph, Kind
 from eyeshot.images import Source
 from eyeshot.images.sources.grey import GreySource
 
@@ -135,30 +133,3 @@ def check_weights(graph: Graph) -> None:
         fine = not tensor.is_floating_point() or bool(tensor.sum().isfinite())
         if not fine and not bool(tensor.isfinite().all()):
             raise BadValue(f"weight {name} holds NaN or infinity", cure="train the network again")
-
-
-def region_of(node: Node, asked: Sequence[tuple[int, int]] | None) -> Region:
-    """The region asked of an output; all of it where none is.
-
-    Raises:
-        BadValue: it reaches outside, is empty, or has other axes.
-        Unsupported: an output that is no picture.
-    """
-    if node.shape and node.shape[0] != 1:
-        raise Unsupported(
-            f"output {node.name} has shape {node.shape}: {node.shape[0]} rows for one picture",
-            cure="write x.shape[0] for the first size, or flatten(1)",
-        )
-    if len(node.shape) not in (len(node.dims) + 2, 2):
-        raise Unsupported(
-            f"output {node.name} has shape {node.shape}", cure="give (N, C, H, W) or (N, C)"
-        )
-    if asked is None:
-        return tuple(Interval(0, n) for n in node.extents)
-    if len(asked) != len(node.extents):
-        raise BadValue(f"a region of {len(asked)} axes", cure=f"give {len(node.extents)}")
-    box = tuple(Interval(lo, hi) for lo, hi in asked)
-    for side, n in zip(box, node.extents, strict=True):
-        if not side or side.lo < 0 or side.hi > n:
-            raise BadValue(f"region {side.lo}:{side.hi} of an output of {n}", cure="stay inside it")
-    return box

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from eyeshot.axes import Interval
 from eyeshot.engine.admission import check_weights, dtype_of, refuse_whole
-from eyeshot.engine.executing import channels_first
-from eyeshot.engine.forms import form_of
 from eyeshot.engine.heights import as_at
 from eyeshot.engine.holding import refuse_without_end
 from eyeshot.engine.lowering import lower
 from eyeshot.engine.misfits import misfit, takes
 from eyeshot.engine.networks import Network, Traced, as_traced
+from eyeshot.engine.outputs import arrangement_of, features_first, form_for
 from eyeshot.engine.preparing import Preparation
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue, EyeshotError, Failure, Unsupported
@@ -55,8 +54,7 @@ class RowStream:
         dtype = getattr(torch, graph.nodes[graph.inputs[0]].dtype)
         device = next((t.device for t in graph.tensors.values()), torch.device("cpu"))
         self._preparation = Preparation(dtype, device, raw, traced.mean, traced.std, traced.unit)
-        outputs = [graph.nodes[name] for name in graph.outputs]
-        self._forms = {node.name: form_of(form, node.channels, node.dtype) for node in outputs}
+        self._forms = {name: form_for(form, graph, name) for name in graph.outputs}
         boxes = {node.name: _open_box(graph, node.name) for node in graph}
         self._stream = Stream(graph, boxes, tuple(self._forms), open_ended=True)
         self._given_rows = dict.fromkeys(graph.outputs, 0)
@@ -73,9 +71,10 @@ class RowStream:
             rows: (C, n, W), or (n, W) for one channel; n may differ from call to call, even 0.
 
         Returns:
-            The output rows that are now ready, (C', m, W'): each is given once, in order. m is 0
-            while the network still needs rows. A list of them where there are several outputs,
-            each with rows as many as are ready of it.
+            The output rows that are now ready, as the network lays them out without the batch,
+            such as (C', m, W'): each is given once, in order. m is 0 while the network still needs
+            rows. What has no rows (a class, a scalar) is an empty array until it is there. A list
+            of them where there are several outputs, each with rows as many as are ready of it.
 
         Raises:
             BadValue: another width or number of channels, or the stream is finished.
@@ -174,16 +173,20 @@ class RowStream:
     def _given(self, rows: dict[str, torch.Tensor]) -> Any:
         ready = self._stream.push(rows)
         kept = {name: self._samples(name, ready.get(name)) for name in self._forms}
-        for name, samples in kept.items():
-            self._given_rows[name] += samples.shape[1]
         given = [kept[name] for name in self._graph.outputs]  # one may be given twice
         return given[0] if len(given) == 1 else given
 
     def _samples(self, name: str, scores: torch.Tensor | None) -> NDArray[Any]:
         node, form = self._graph.nodes[name], self._forms[name]
+        arrangement = arrangement_of(self._graph, name)
+        if scores is None and node.dims[0] is None:
+            return np.empty(0, form.dtype)
         if scores is None:
-            return np.empty((form.channels, 0, *node.extents[1:]), form.dtype)
-        return form(channels_first(node, scores))
+            samples = np.empty((form.channels, 0, *node.extents[1:]), form.dtype)
+        else:
+            samples = form(features_first(node, scores))
+        self._given_rows[name] += samples.shape[1]
+        return arrangement.arranged(samples)
 
 
 def stream(

@@ -13,9 +13,9 @@ from eyeshot.engine.extremes import Extremes
 from eyeshot.engine.jobs import Job
 from eyeshot.engine.memory import peak, reset_peak
 from eyeshot.engine.operators.windows import cut
+from eyeshot.engine.outputs import features_first
 from eyeshot.engine.resuming import Readings, sharing
 from eyeshot.engine.stream import Stream
-from eyeshot.graph import Node
 from eyeshot.images import Sink
 from eyeshot.plan import Strip, first_rows, pushes
 
@@ -157,7 +157,7 @@ class _Pass:
         if wanted[0].hi <= self._next[name]:
             return
         scores = cut(value, node.dims, (rows, *box[1:]), wanted)
-        values = channels_first(node, scores)
+        values = features_first(node, scores)
         state.extremes.give(name, values)
         block = state.job.forms[name](values)
         block = block[:, self._next[name] - wanted[0].lo :]
@@ -172,12 +172,3 @@ class _Pass:
             return (0, 1)
         start = self._state.job.plan.regions[name][1].lo
         return (region[1].lo - start, region[1].hi - start)
-
-
-def channels_first(node: Node, value: torch.Tensor) -> torch.Tensor:
-    """(C, rows, …) from a value whose axes may lie anywhere, or have vanished."""
-    spatial = [dim for dim in node.dims if dim is not None]
-    rest = [dim for dim in range(1, value.ndim) if dim not in spatial]
-    ordered = value[0].permute([dim - 1 for dim in (*rest, *spatial)])
-    sizes = [1 if dim is None else value.shape[dim] for dim in node.dims]
-    return ordered.reshape(-1, *sizes)

@@ -71,7 +71,7 @@ def as_at(graph: Graph, like: Graph) -> Graph:
                 f"{name}, which the network makes for itself, is another at another height",
                 cure="use eyeshot.run, which knows the height",
             )
-    return replace(graph, nodes=nodes, inputs=like.inputs, outputs=like.outputs)
+    return replace(graph, nodes=nodes, inputs=like.inputs, outputs=like.outputs, batch=like.batch)
 
 
 @dataclass

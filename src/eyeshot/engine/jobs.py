@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from eyeshot.engine.admission import admit, as_grey, region_of
-from eyeshot.engine.forms import Form, form_of
+from eyeshot.engine.admission import admit, as_grey
+from eyeshot.engine.forms import Form
 from eyeshot.engine.holding import maps_held_whole, say_what_is_held, too_much_to_hold
 from eyeshot.engine.memory import available, resident
 from eyeshot.engine.networks import Network, as_traced
+from eyeshot.engine.outputs import arrangement_of, form_for, region_of
 from eyeshot.engine.padding import Padding, pad_to_taken
 from eyeshot.engine.preparing import Preparation
 from eyeshot.engine.resuming import Begun
@@ -22,7 +23,7 @@ from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue
 from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
-from eyeshot.images import Source
+from eyeshot.images import Arrangement, Source
 from eyeshot.plan import Plan, make_plan
 from eyeshot.plan.planning import megabytes
 from eyeshot.runs import Run
@@ -62,9 +63,13 @@ class Job:
         return settings_of(self)
 
     def shape(self, output: str) -> tuple[int, ...]:
-        """(C, H, W) of an output's region."""
+        """(C, H, W) of an output's region, as the engine gives it."""
         sides = (len(side) for side in self.plan.regions[output])
         return (self.forms[output].channels, *sides)
+
+    def arrangement(self, output: str) -> Arrangement:
+        """How the array of an output's region lies: as ``net(x)`` does, without the batch."""
+        return arrangement_of(self.graph, output).sized(self.shape(output))
 
     @property
     def pixels(self) -> int:
@@ -100,7 +105,7 @@ def make_job(
         net: a network; a trained run, which brings its normalisation along; or one that is traced.
         sources: one image for each input of the network.
         form: of the output; see :func:`eyeshot.engine.forms.form_of`.
-        region: (lo, hi) of the output for each axis; None for all of it.
+        region: (lo, hi) for each axis of the output, in its own order; None for all of it.
         memory: the most bytes the process may hold; None for no limit.
         band: rows at a time; None to choose.
         raw: whole-number samples are not scaled to 0 … 1.
@@ -122,7 +127,7 @@ def make_job(
         traced, padding = pad_to_taken(traced, sources, pad)
     graph, place = admit(traced, sources, device)
     dtype: torch.dtype = getattr(torch, graph.nodes[graph.inputs[0]].dtype)
-    regions = {name: region_of(graph.nodes[name], region) for name in graph.outputs}
+    regions = {name: region_of(graph, name, region) for name in graph.outputs}
     # Refused operators are refused now, before any output is made.
     Stream(graph, required(graph, regions), graph.outputs)
     plan = _planned(
@@ -139,10 +144,7 @@ def make_job(
         graph,
         dict(zip(graph.inputs, sources, strict=True)),
         Preparation(dtype, place, raw, traced.mean, traced.std, traced.unit, white),
-        {
-            name: form_of(form, graph.nodes[name].channels, graph.nodes[name].dtype)
-            for name in graph.outputs
-        },
+        {name: form_for(form, graph, name) for name in graph.outputs},
         plan,
         begun.threads if begun else torch.get_num_threads(),
         padding,

@@ -9,8 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from eyeshot.engine.executing import Progress, execute
 from eyeshot.engine.jobs import Job, make_job
 from eyeshot.engine.networks import Network, as_traced
@@ -51,7 +49,8 @@ def run(
             a list of them for a network of several outputs.
         form: ``scores`` (as ``net`` gives them), ``float32``, ``probabilities``, ``argmax``,
             ``threshold:T`` or ``uint8``.
-        region: (lo, hi) along each axis of the output; only what it needs is read and computed.
+        region: (lo, hi) along each axis of the output, in the output's own order; only what it
+            needs is read and computed. An output without positions is given whole.
         memory: the most the process may hold, in bytes or as ``"2GB"``.
         band: rows that enter at a time; None to choose.
         level: of a pyramid, 0 the largest.
@@ -69,8 +68,8 @@ def run(
         progress: called after each band.
 
     Returns:
-        An array (C, H, W), or what ``out`` names; a list of them where there are several outputs.
-        A network without positions in its answer (a classifier) gives an array (C,).
+        An array as ``net(image)`` gives it, without the batch: (C, H, W), (H, W, C), (C,) of a
+        classifier …; or what ``out`` names. A list of them where there are several outputs.
 
     Raises:
         BadValue: what does not fit, with what would.
@@ -186,22 +185,16 @@ def open_sinks(
             resume=resume,
             settings={**job.settings, "output": name} if _is_path(target) else None,
             inputs=paths,
+            arrangement=job.arrangement(name),
         )
     return sinks
 
 
 def finish(job: Job, sinks: Mapping[str, Sink]) -> dict[str, Any]:
-    """Complete every output: its array, (C,) where the answer has no positions, or its path."""
+    """Complete every output: its array, or its path."""
     for sink in sinks.values():
         sink.complete()  # all of them, before the first one's journal goes
-    return {name: _shaped(job, name, sink.finish()) for name, sink in sinks.items()}
-
-
-def _shaped(job: Job, name: str, result: Any) -> Any:
-    node = job.graph.nodes[name]
-    if isinstance(result, np.ndarray) and all(dim is None for dim in node.dims):
-        return result.reshape(-1)
-    return result
+    return {name: sink.finish() for name, sink in sinks.items()}
 
 
 def _is_path(target: Any) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import operator as python_operator
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -143,7 +144,30 @@ def _plain(exported: ExportedProgram) -> Program:
 def from_exported(program: ExportedProgram | Program, training: tuple[str, ...] = ()) -> Graph:
     """The graph of an exported program, such as a ``.pt2`` file holds."""
     plain = _plain(program) if isinstance(program, ExportedProgram) else program
-    return Walk(plain).graph(training)
+    graph = Walk(plain).graph(training)
+    return replace(graph, batch=_batches(plain, graph))
+
+
+def _batches(program: Program, graph: Graph) -> dict[str, int | None]:
+    """For each output the dimension of the batch, or None where there is none left.
+
+    In all usual layouts it is the first. For others the program is walked again, with the batch for
+    its only axis: the rules then say where that goes.
+    """
+    found: dict[str, int | None] = dict.fromkeys(graph.outputs, 0)
+    odd = [name for name in graph.outputs if not _is_usual(graph.nodes[name])]
+    if odd:
+        walk = Walk(program, batch_alone=True)
+        for name in odd:
+            (dim,) = walk.nodes[name].dims
+            found[name] = dim if dim is not None and walk.nodes[name].shape[dim] == 1 else None
+    return found
+
+
+def _is_usual(node: Node) -> bool:
+    """Whether an output is (1, C, …) with all its axes, or (1, C) without any."""
+    axes = sum(dim is not None for dim in node.dims)
+    return len(node.shape) == axes + 2 and node.shape[0] == 1 and 0 not in node.dims
 
 
 def training_layers(net: torch.nn.Module) -> tuple[str, ...]:
@@ -157,7 +181,8 @@ class Walk:
     ``made`` tells what each of them became: a node, a weight, or no value at all.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, *, batch_alone: bool = False) -> None:
+        self._batch_alone = batch_alone
         self.nodes: dict[str, Node] = {}
         self.inputs: list[str] = []
         self.outputs: list[str] = []
@@ -215,6 +240,7 @@ class Walk:
         # A vector beside a picture has no positions.
         dims: tuple[int | None, ...] = tuple(range(2, len(shape)))
         dims = dims if len(dims) == self._axes else (None,) * self._axes
+        dims = (0,) if self._batch_alone else dims
         name, dtype = self._names.of_input(fx_node), dtype_name(value.dtype)
         node = Node(name, "", "input", Kind.LOCAL, (), shape, dims, dtype=dtype)
         self.nodes[node.name] = node

@@ -6,6 +6,7 @@ image of any size to be read by windows, :func:`open_sink` one to be written by 
 
 from eyeshot.images.layouts import Index, Layout, Span, understand
 from eyeshot.images.limits import WHOLE_LIMIT
+from eyeshot.images.sinks.arrangement import Arrangement
 from eyeshot.images.sinks.opening import check_target, open_sink, unfinished
 from eyeshot.images.sinks.sink import ArraySink, Sink
 from eyeshot.images.sources.opening import open_source
@@ -14,6 +15,7 @@ from eyeshot.images.whole import Picture, read, read_picture, write
 
 __all__ = [
     "WHOLE_LIMIT",
+    "Arrangement",
     "ArraySink",
     "Index",
     "Layout",

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 
 from eyeshot.plan.planning import Plan, megabytes
 
 
-def render(plan: Plan, seconds: float | None = None) -> RenderableType:
-    """The plan in words, and the rows that each node holds."""
+def render(
+    plan: Plan, seconds: float | None = None, answers: Mapping[str, str] | None = None
+) -> RenderableType:
+    """The plan in words, and the rows that each node holds; ``answers`` describe the outputs."""
     words = Table.grid(padding=(0, 2))
     for name, region in plan.regions.items():
         sides = " x ".join(f"{side.lo}:{side.hi}" for side in region)
-        words.add_row("output", f"{name}, {sides}")
+        words.add_row("output", (answers or {}).get(name, f"{name}, {sides}"))
     words.add_row("bands", f"{plan.band} rows at a time")
     again = f"{plan.redundancy:.2f} x the work of one"
     words.add_row("strips", f"{len(plan.strips)}, {again}" if len(plan.strips) > 1 else "1 (1.00)")

@@ -58,7 +58,21 @@ def product(site: Site) -> Described:
     if any(extent > 1 for source in site.sources for extent in source.extents):
         return _whole(site, "multiplies positions with one another")
     edges = tuple(Edge(s.name, (Identity(),) * len(s.dims)) for s in site.sources)
-    return Described(edges, (None,) * len(site.sources[0].dims))
+    places = [_among_products(site, source) for source in site.sources]
+    agreed = (set(column) - {None} for column in zip(*places, strict=True))
+    dims = tuple(one.pop() if len(one) == 1 else None for one in agreed)
+    return Described(edges, dims)
+
+
+def _among_products(site: Site, source: Node) -> tuple[int | None, ...]:
+    """Where axes of one position lie in a stack of matrix products, if they count the products."""
+    shift = len(site.shape) - len(source.shape)
+    return tuple(
+        None
+        if dim is None or dim >= len(source.shape) - 2 or site.shape[dim + shift] > 1
+        else dim + shift
+        for dim in source.dims
+    )
 
 
 def _by_weights(site: Site) -> Described | None:

@@ -106,6 +106,8 @@ def _order(site: Site, rank: int) -> list[int]:
     if site.operator in ("transpose", "swapaxes", "swapdims"):
         names = [name for name in site.arguments if name != "self"]
         one, other = (int(site.arguments[name]) % rank for name in names)
+    elif site.operator in ("mT", "mH", "adjoint"):
+        one, other = rank - 2, rank - 1
     elif rank == 2:  # t()
         one, other = 0, 1
     else:
@@ -191,6 +193,7 @@ def stacking(site: Site) -> Described:
 RULES: dict[str, Rule] = {
     **dict.fromkeys(("view", "reshape", "flatten", "unflatten", "_unsafe_view"), reshaping),
     **dict.fromkeys(("permute", "transpose", "swapaxes", "swapdims", "t"), permuting),
+    **dict.fromkeys(("mT", "mH", "adjoint"), permuting),
     **dict.fromkeys(("movedim", "moveaxis"), permuting),
     "unsqueeze": unsqueezing,
     "squeeze": squeezing,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from eyeshot.errors import BadFile, BadValue, UnknownName
+from eyeshot.images.sinks.arrangement import Arrangement, laid_canonically
 from eyeshot.images.sinks.files import FileSink, Place
 from eyeshot.images.sinks.journal import Journal
 from eyeshot.images.sinks.sink import ArraySink, Sink
@@ -28,19 +29,21 @@ def open_sink(
     settings: dict[str, Any] | None = None,
     inputs: Iterable[Path | str] = (),
     squeeze: bool = False,
+    arrangement: Arrangement | None = None,
 ) -> Sink:
     """Open an output to be written band by band.
 
     Args:
         target: a path (``.npy``, ``.png``, ``.tif``, ``.tiff``, ``.zarr``), an array of that
             shape and dtype, or None for a new array.
-        shape: (C, H, W); (C, L) for a signal, (C, D, H, W) for a volume.
+        shape: (C, H, W); (C, L) for a signal, (C, D, H, W) for a volume: of what is written.
         dtype: of the samples.
         force: replace an older output, and drop an unfinished run.
         resume: go on with an unfinished run of the same settings, if there is one.
         settings: plain data that decides the samples; a differing one is named and refused.
         inputs: paths of what is read, never to be written over.
         squeeze: store one channel of ``.npy`` or Zarr without an axis for it, as PNG and TIFF do.
+        arrangement: how the array lies, if not channels first and then the axes in their order.
 
     Raises:
         UnknownName: a suffix of no known kind.
@@ -52,13 +55,13 @@ def open_sink(
     if len(shape) not in (2, 3, 4) or min(shape) < 1 or kind.kind not in "biuf":
         raise BadValue(f"an output of {shape} {kind}", cure="give (C, H, W) and a real dtype")
     if target is None or isinstance(target, np.ndarray):
-        return ArraySink(shape, kind, target)
+        return ArraySink(shape, kind, target, arrangement)
     if not isinstance(target, str | os.PathLike):
         raise BadValue(f"an output of {type(target).__name__}", cure="give a path or an array")
     place = Place(
         Path(target), force, resume, dict(settings or {}), tuple(Path(path) for path in inputs)
     )
-    sink = _choose(place, shape, kind, squeeze)
+    sink = _choose(place, shape, kind, arrangement or laid_canonically(shape, squeeze=squeeze))
     sink.open()
     return sink
 
@@ -93,25 +96,42 @@ def unfinished(target: Any) -> Mapping[str, Any] | None:
         return None  # said with its cause when the output is opened
 
 
-def _choose(place: Place, shape: tuple[int, ...], kind: np.dtype[Any], squeeze: bool) -> FileSink:
+def _choose(
+    place: Place, shape: tuple[int, ...], kind: np.dtype[Any], arrangement: Arrangement
+) -> FileSink:
     suffix = place.target.suffix.lower()
     if suffix == ".npy":
         from eyeshot.images.sinks.raw import NpySink
 
-        return NpySink(place, shape, kind, squeeze=squeeze)
+        return NpySink(place, shape, kind, arrangement)
     if suffix == ".png":
         from eyeshot.images.sinks.png import PngSink
 
-        return PngSink(place, shape, kind)
+        return PngSink(place, shape, kind, turned=_turned(place, arrangement))
     if suffix in (".tif", ".tiff"):
         from eyeshot.images.sinks.tiff import TiffSink
 
-        return TiffSink(place, shape, kind)
+        return TiffSink(place, shape, kind, turned=_turned(place, arrangement))
     if suffix == ".zarr":
         from eyeshot.images.sinks.zarrays import ZarrSink
 
-        return ZarrSink(place, shape, kind, squeeze=squeeze)
+        return ZarrSink(place, shape, kind, arrangement)
     raise _unknown(place.target)
+
+
+def _turned(place: Place, arrangement: Arrangement) -> bool:
+    """Whether the rows of what is written are the columns of a picture.
+
+    Raises:
+        BadValue: the array is no picture: it has several dimensions of features.
+    """
+    if len(arrangement.features) > 1:
+        sizes = " x ".join(map(str, arrangement.sizes))
+        raise BadValue(
+            f"{place.target}: a picture holds one dimension of channels, and the output is {sizes}",
+            cure="write .npy or .zarr",
+        )
+    return arrangement.space == (1, 0)
 
 
 def _unknown(target: Path) -> UnknownName:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from eyeshot.errors import BadValue
 from eyeshot.files import create, mode_of
 from eyeshot.images.layouts import Layout, Span
+from eyeshot.images.sinks.arrangement import laid, letters
 from eyeshot.images.sinks.files import Place, remove
 from eyeshot.images.sinks.raw import Grid, PlacedSink
 from eyeshot.images.sources.opening import open_source
@@ -73,17 +74,21 @@ def _filter(rows: NDArray[np.uint8], above: NDArray[np.uint8], pixel: int) -> by
 class PngSink(PlacedSink):
     """Rows spooled as (H, W, C), packed at the end."""
 
-    def __init__(self, place: Place, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, place: Place, shape: tuple[int, ...], dtype: np.dtype[Any], *, turned: bool = False
+    ) -> None:
+        """As any sink; ``turned``: rows become the picture's columns."""
         super().__init__(place, shape, dtype)
+        self._turned = turned
         if len(shape) != 3 or shape[0] not in _COLOUR or self.dtype not in (np.uint8, np.uint16):
             raise BadValue(
                 f"{place.target}: PNG holds uint8 or uint16 in 1 to 4 channels, "
                 f"not {shape[0]} channels of {dtype}",
                 cure="write .tif, .zarr or .npy, or choose --as uint8 or argmax",
             )
-        channels, height, width = shape
+        channels, height, width = laid(shape, turned=turned)
         self._size = (height, width, channels)
-        self._grid = Grid(0, (1, *self._size), self.dtype.itemsize)
+        self._grid = Grid(0, self._size, self.dtype.itemsize)
         row = width * channels * self.dtype.itemsize
         self._band = max(1, _BAND // row)
         self.memory = 8 * self._band * row
@@ -98,13 +103,16 @@ class PngSink(PlacedSink):
         self._open_part(None)
 
     def _store(self, row: int, block: NDArray[Any], strip: Span) -> None:
-        self._grid.write(self._handle, row, np.moveaxis(block, 0, -1)[np.newaxis], strip[0])
+        order = (2, 1, 0) if self._turned else (1, 2, 0)
+        start = (strip[0], row, 0) if self._turned else (row, strip[0], 0)
+        self._grid.write(self._handle, start, block.transpose(order))
         self._add_up(block, strip)
 
     def _reread(self, path: Path) -> Source:
         if path != self._place.part:
-            return open_source(path, space=2)
-        layout = Layout(self._size, "HWC", "as it was written")
+            flat = "" if self._size[2] > 1 else "HW"
+            return open_source(path, layout=letters(flat or "HWC", turned=self._turned))
+        layout = Layout(self._size, letters("HWC", turned=self._turned), "as it was written")
         return RawSource(OpenFile(path), 0, self.dtype, layout, str(path))
 
     def _bands(self, spool: BinaryIO) -> Iterator[NDArray[Any]]:

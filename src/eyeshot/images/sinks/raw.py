@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from eyeshot.files import create, mode_of
 from eyeshot.images.layouts import SPACE, Layout, Span
+from eyeshot.images.sinks.arrangement import ArrangedSource, Arrangement, Start
 from eyeshot.images.sinks.files import FileSink, Place
 from eyeshot.images.sources.raw import RawSource
 from eyeshot.images.sources.source import OpenFile, Source
@@ -21,10 +22,10 @@ from eyeshot.images.sources.source import OpenFile, Source
 
 @dataclass(frozen=True)
 class Grid:
-    """A C-ordered array (planes, rows, columns, rest) at an offset of a file."""
+    """A C-ordered array at an offset of a file."""
 
     offset: int
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
     itemsize: int
 
     @property
@@ -32,15 +33,18 @@ class Grid:
         """The offset after the last sample."""
         return self.offset + math.prod(self.shape) * self.itemsize
 
-    def write(self, handle: int, row: int, block: NDArray[Any], column: int) -> None:
-        """Write (planes, n, w, rest) samples: in one go for each run of bytes."""
-        _, height, width, rest = self.shape
-        for plane, rows in enumerate(block):
-            runs = [rows] if rows.shape[1] == width else list(rows)
-            for number, run in enumerate(runs):
-                line = (plane * height + row + number) * width + column
-                place = self.offset + line * rest * self.itemsize
-                write_all(handle, np.ascontiguousarray(run), place)
+    def write(self, handle: int, start: Start, block: NDArray[Any]) -> None:
+        """Write a block that begins at ``start``: in one go for each run of bytes."""
+        whole = len(self.shape)  # of the dimensions from here on, all is written
+        while whole and block.shape[whole - 1] == self.shape[whole - 1]:
+            whole -= 1
+        outer = max(0, whole - 1)
+        steps = [math.prod(self.shape[dim + 1 :]) for dim in range(len(self.shape))]
+        first = sum(place * step for place, step in zip(start, steps, strict=True))
+        for index in np.ndindex(block.shape[:outer]):
+            line = first + sum(i * step for i, step in zip(index, steps, strict=False))
+            run = np.ascontiguousarray(block[index])
+            write_all(handle, run, self.offset + line * self.itemsize)
 
 
 def write_all(handle: int, samples: NDArray[Any], offset: int) -> None:
@@ -81,16 +85,19 @@ class PlacedSink(FileSink):
 
 
 class NpySink(PlacedSink):
-    """``.npy``: the canonical array, or without its channel axis when it has one channel."""
+    """``.npy``: an array of any arrangement."""
 
     def __init__(
-        self, place: Place, shape: tuple[int, ...], dtype: np.dtype[Any], *, squeeze: bool
+        self,
+        place: Place,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        arrangement: Arrangement,
     ) -> None:
         super().__init__(place, shape, dtype)
-        self._stored = shape[1:] if squeeze and shape[0] == 1 else shape
-        self._head = _header(self._stored, self.dtype)
-        grid = (shape[0], shape[1], self._columns, math.prod(shape[3:]))
-        self._grid = Grid(len(self._head), grid, self.dtype.itemsize)
+        self._arrangement = arrangement
+        self._head = _header(arrangement.sizes, self.dtype)
+        self._grid = Grid(len(self._head), arrangement.sizes, self.dtype.itemsize)
 
     def _disk_bytes(self) -> int:
         return self._grid.end
@@ -102,16 +109,20 @@ class NpySink(PlacedSink):
         self._open_part(None)
 
     def _store(self, row: int, block: NDArray[Any], strip: Span) -> None:
-        wide = block.reshape(*block.shape[:2], strip[1] - strip[0], -1)
-        self._grid.write(self._handle, row, wide, strip[0])
+        start = self._arrangement.start(row, strip[0])
+        self._grid.write(self._handle, start, self._arrangement.arranged(block))
         self._add_up(block, strip)
 
     def _frame(self) -> bytes:
         return read_start(self._place.part, len(self._head))
 
     def _reread(self, path: Path) -> Source:
-        layout = Layout(self._stored, _letters(self._stored, self.shape), "as it was written")
-        return RawSource(OpenFile(path), len(self._head), self.dtype, layout, str(path))
+        sizes, axes = self._arrangement.sizes, self._arrangement.axes
+        if axes in ((None, *range(len(self.shape) - 1)), tuple(range(len(self.shape) - 1))):
+            layout = Layout(sizes, _letters(sizes, self.shape), "as it was written")
+            return RawSource(OpenFile(path), len(self._head), self.dtype, layout, str(path))
+        held = np.memmap(path, self.dtype, "r", len(self._head), sizes)
+        return ArrangedSource(str(path), held, self.dtype, self.shape, self._arrangement)
 
 
 def read_start(path: Path, count: int) -> bytes:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from eyeshot.errors import BadValue
 from eyeshot.images.layouts import Span
+from eyeshot.images.sinks.arrangement import Arrangement, laid_canonically
 
 
 class Sink(ABC):
@@ -21,8 +22,8 @@ class Sink(ABC):
 
     Attributes:
         name: what messages call it.
-        shape: (C, H, W); (C, L) for a signal, (C, D, H, W) for a volume. Rows are the first axis
-            of space, columns the second.
+        shape: (C, H, W); (C, L) for a signal, (C, D, H, W) for a volume: of what is written. Rows
+            are the first axis of space, columns the second.
         dtype: of the samples.
         chunk_rows, chunk_columns: bands and strips of a multiple of these are stored best.
         memory: the most bytes that the sink itself holds.
@@ -141,24 +142,29 @@ class ArraySink(Sink):
     """An array in memory, or a memory map: the caller's, or a new one."""
 
     def __init__(
-        self, shape: tuple[int, ...], dtype: np.dtype[Any], array: NDArray[Any] | None = None
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        array: NDArray[Any] | None = None,
+        arrangement: Arrangement | None = None,
     ) -> None:
         super().__init__("the array", shape, dtype)
-        self._array = np.empty(shape, self.dtype) if array is None else array
+        self._arrangement = arrangement or laid_canonically(shape)
+        sizes = self._arrangement.sizes
+        self._array = np.empty(sizes, self.dtype) if array is None else array
         self.memory = self._array.nbytes if array is None else 0
-        if self._array.shape != shape or self._array.dtype != self.dtype:
+        if self._array.shape != sizes or self._array.dtype != self.dtype:
             raise BadValue(
                 f"an output array of {self._array.shape} {self._array.dtype} "
-                f"for {shape} {self.dtype}",
+                f"for {sizes} {self.dtype}",
                 cure="pass one that fits, or none",
             )
 
     def _store(self, row: int, block: NDArray[Any], strip: Span) -> None:
-        rows = slice(row, row + block.shape[1])
-        if block.ndim > 2:
-            self._array[:, rows, slice(*strip)] = block
-        else:
-            self._array[:, rows] = block
+        laid = self._arrangement.arranged(block)
+        start = self._arrangement.start(row, strip[0])
+        where = tuple(slice(lo, lo + n) for lo, n in zip(start, laid.shape, strict=True))
+        self._array[where] = laid
 
     def _seal(self) -> NDArray[Any]:
         if isinstance(self._array, np.memmap):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from eyeshot.errors import BadValue
 from eyeshot.images.layouts import Span
+from eyeshot.images.sinks.arrangement import laid, letters
 from eyeshot.images.sinks.files import Place
 from eyeshot.images.sinks.raw import PlacedSink, read_start, write_all
 from eyeshot.images.sources.selection import Selection
@@ -34,14 +35,18 @@ class TiffSink(PlacedSink):
     3 or 4 channels of 8 or 16 bits lie together, as colour; any others lie in planes.
     """
 
-    def __init__(self, place: Place, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, place: Place, shape: tuple[int, ...], dtype: np.dtype[Any], *, turned: bool = False
+    ) -> None:
+        """As any sink; ``turned``: rows become the picture's columns."""
         super().__init__(place, shape, dtype)
+        self._turned = turned
         if len(shape) != 3 or dtype.kind not in _SAMPLE_FORMAT:
             raise BadValue(
                 f"{place.target}: TIFF holds images of numbers, not {shape} {dtype}",
                 cure="write .npy or .zarr",
             )
-        channels, self._height, self._width = shape
+        channels, self._height, self._width = laid(shape, turned=turned)
         self._together = channels if channels in (3, 4) and dtype.kind == "u" else 1
         self._planes = channels // self._together
         self._down = -(-self._height // TILE)
@@ -94,10 +99,12 @@ class TiffSink(PlacedSink):
     def _reread(self, path: Path) -> Source:
         channels = self.shape[0]
         layout = "HWC" if self._together > 1 else "CHW" if channels > 1 else "HW"
-        return open_tiff(path, Selection(layout=layout))
+        return open_tiff(path, Selection(layout=letters(layout, turned=self._turned)))
 
     def _store(self, row: int, block: NDArray[Any], strip: Span) -> None:
         self._add_up(block, strip)
+        if self._turned:
+            row, strip, block = strip[0], (row, row + block.shape[1]), block.swapaxes(1, 2)
         if self._together > 1:
             planes = np.moveaxis(block, 0, -1)[np.newaxis]
         else:

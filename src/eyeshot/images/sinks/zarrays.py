@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from eyeshot.errors import BadFile
 from eyeshot.files import mode_of
 from eyeshot.images.layouts import SPACE, Span
+from eyeshot.images.sinks.arrangement import ArrangedSource, Arrangement
 from eyeshot.images.sinks.files import FileSink, Place, remove, sync_folder
 from eyeshot.images.sources.selection import Selection
 from eyeshot.images.sources.source import Source
@@ -27,12 +29,16 @@ class ZarrSink(FileSink):
     """A folder of chunks. Rows that do not fill a row of chunks wait in memory."""
 
     def __init__(
-        self, place: Place, shape: tuple[int, ...], dtype: np.dtype[Any], *, squeeze: bool
+        self,
+        place: Place,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        arrangement: Arrangement,
     ) -> None:
         super().__init__(place, shape, dtype)
         space = shape[1:]
         side = _SIDE[len(space)]
-        self._squeeze = squeeze and shape[0] == 1
+        self._arrangement = arrangement
         channels = shape[0] if shape[0] <= _TOGETHER else 1
         self._chunk = (channels, *(min(side, length) for length in space))
         self._waiting: dict[Span, NDArray[Any]] = {}
@@ -47,18 +53,16 @@ class ZarrSink(FileSink):
         return 0  # how well it packs is not known before
 
     def _create(self) -> None:
-        drop = 1 if self._squeeze else 0
-        names = ("c", *SPACE[len(self.shape) - 1].replace("H", "y").replace("W", "x").lower())
+        space = SPACE[len(self.shape) - 1].replace("H", "y").replace("W", "x").lower()
         self._array = zarr.create_array(
             str(self._place.part),
-            shape=self.shape[drop:],
-            chunks=self._chunk[drop:],
+            shape=self._arrangement.sizes,
+            chunks=self._chunk_sizes(),
             dtype=self.dtype,
             fill_value=0,
             zarr_format=3,
-            dimension_names=names[drop:],
+            dimension_names=self._arrangement.names(space),
         )
-
         mode = mode_of(self._place.target)
         if mode is not None:
             self._place.part.chmod(mode)
@@ -74,7 +78,12 @@ class ZarrSink(FileSink):
 
     def _reread(self, path: Path) -> Source:
         space = SPACE[len(self.shape) - 1]
-        return open_zarr(path, Selection(layout=space if self._squeeze else "C" + space))
+        if self._arrangement.axes == (None, *range(len(space))):
+            return open_zarr(path, Selection(layout="C" + space))
+        if self._arrangement.axes == tuple(range(len(space))):
+            return open_zarr(path, Selection(layout=space))
+        held = zarr.open_array(str(path), mode="r")
+        return ArrangedSource(str(path), held, self.dtype, self.shape, self._arrangement)
 
     def _reopen(self) -> None:
         for leftover in self._place.part.rglob("*.partial"):  # of the moment of a kill
@@ -103,22 +112,31 @@ class ZarrSink(FileSink):
         self._waiting[strip][:, inside : inside + part.shape[1]] = part
 
     def _put(self, top: int, rows: NDArray[Any], strip: Span) -> None:
-        where: tuple[slice, ...] = (slice(None), slice(top, top + rows.shape[1]))
-        if rows.ndim > 2:
-            where = (*where, slice(*strip))
-        drop = 1 if self._squeeze else 0
-        self._array[where[drop:]] = rows[0] if drop else rows
+        laid = self._arrangement.arranged(rows)
+        start = self._arrangement.start(top, strip[0])
+        where = tuple(slice(lo, lo + n) for lo, n in zip(start, laid.shape, strict=True))
+        self._array[where] = laid
         self._add_up(rows, strip)
-        self._note(top, strip)
+        self._note(where)
 
-    def _note(self, top: int, strip: Span) -> None:
-        """Remember which folders of chunks hold something not yet forced to the disk."""
-        key = str(top // self.chunk_rows)
-        if self._squeeze:
-            self._new.add(self._place.part / "c" / key)
-            return
-        for channel in range(-(-self.shape[0] // self._chunk[0])):
-            self._new.add(self._place.part / "c" / str(channel) / key)
+    def _chunk_sizes(self) -> tuple[int, ...]:
+        """How large a chunk is along each dimension of the array."""
+        together = self._chunk[0] > 1
+        return tuple(
+            self._chunk[axis + 1] if axis is not None else size if together else 1
+            for size, axis in zip(self._arrangement.sizes, self._arrangement.axes, strict=True)
+        )
+
+    def _note(self, where: tuple[slice, ...]) -> None:
+        """Remember which chunks hold something not yet forced to the disk."""
+        sizes = self._chunk_sizes()
+        spans = [
+            range(part.start // size, -(-part.stop // size))
+            for part, size in zip(where, sizes, strict=True)
+        ]
+        self._new.update(
+            self._place.part.joinpath("c", *map(str, index)) for index in product(*spans)
+        )
 
     def _safe_rows(self, strip: Span) -> int:
         written = self._written[strip]
