@@ -142,8 +142,8 @@ def test_sixteen_bits_transparency_and_other_formats(tmp_path: Path) -> None:
     fill(tmp_path / "test" / "a", [picture(2, 2, 3)], ".bmp")
     fill(tmp_path / "test" / "b", [picture(3, 2, 3)], ".jpg")
     found = data.load(tmp_path).train.images
-    assert found[1, 0].tolist() == [[0, 1, 255], [0, 1, 128]], "65535 becomes 255, to the nearest"
-    assert found[3, 0].tolist() == [[0] * 3, [255] * 3], "what is transparent is white"
+    assert found[1, 0].tolist() == deep.tolist(), "16 bits stay 16 bits"
+    assert found[3, 0].tolist() == [[0] * 3, [65535] * 3], "what is transparent is white"
 
 
 def test_mixed_sizes_are_refused_by_name_and_stretched_on_request(split: Path) -> None:

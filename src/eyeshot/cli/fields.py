@@ -50,6 +50,8 @@ def _prepared(where: str, image: Path) -> tuple[nn.Module, torch.Tensor, NDArray
 
     from eyeshot import images, runs
     from eyeshot.data import prepare_picture
+    from eyeshot.data.pixels import reduce
+    from eyeshot.images.scaling import to_unit
     from eyeshot.inspection.locating import locate
     from eyeshot.runs.inputs import SEEN_SIDE, prepare_input
 
@@ -61,14 +63,21 @@ def _prepared(where: str, image: Path) -> tuple[nn.Module, torch.Tensor, NDArray
         ready = prepare_input(run, image, side=SEEN_SIDE)
         net, x, shown, told = run.net, ready.values, ready.picture, list(ready.notes)
     else:
-        picture = images.read(image)
+        picture = images.read_picture(image)
         found = locate(where, say)
         if found.net is None:
             raise BadValue(f"{where}: an exported program", cure="give a run or an import path")
         net, channels = found.net, _channels(found.net)
-        size = (picture.shape[0], picture.shape[1])
-        pixels, told = prepare_picture(picture, channels=channels, size=size, digit=False)
-        x, shown = torch.from_numpy(pixels)[None] / 255, np.moveaxis(pixels, 0, -1)
+        height, width = picture.samples.shape[:2]
+        pixels, told = prepare_picture(
+            picture.samples,
+            channels=channels,
+            size=(height, width),
+            digit=False,
+            alpha=picture.alpha,
+        )
+        told = [*picture.notes, *told]
+        x, shown = torch.from_numpy(to_unit(pixels))[None], np.moveaxis(reduce(pixels), 0, -1)
     for note in told:
         say(f"{image}: {note}")
     return net, x, shown

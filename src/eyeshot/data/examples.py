@@ -2,7 +2,8 @@
 
 However a set is kept, in memory or as files that are decoded when asked for, it is read in one way:
 :meth:`Examples.batches`. The pixels are unsigned bytes; turning them into what a network wants
-(divided by 255, less the mean, by the deviation) belongs to the run that was trained so.
+(divided by 255, less the mean, by the deviation) belongs to the run that was trained so. A folder
+that holds pictures of more than 8 bits gives 16, uint16, divided by 65535.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from eyeshot.errors import BadValue
 
-Batch = tuple[Tensor, Tensor]  # pictures (B, C, H, W) uint8, labels (B,) int64
+Batch = tuple[Tensor, Tensor]  # pictures (B, C, H, W) uint8 or uint16, labels (B,) int64
 
 
 class Pictures(Protocol):
@@ -28,7 +29,7 @@ class Pictures(Protocol):
         """(N, C, H, W)."""
 
     def take(self, indices: Tensor) -> Tensor:
-        """The pictures (K, C, H, W) uint8 at ``indices`` (K,), in that order."""
+        """The pictures (K, C, H, W) at ``indices`` (K,), in that order."""
 
     def stream(self, batches: Sequence[Tensor], workers: int | None) -> Iterator[Tensor]:
         """The pictures of each of ``batches`` in turn."""
@@ -36,15 +37,15 @@ class Pictures(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class HeldPictures:
-    """Pictures in memory: (N, C, H, W) uint8."""
+    """Pictures in memory: (N, C, H, W) uint8 or uint16."""
 
     images: Tensor
 
     def __post_init__(self) -> None:
-        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+        if self.images.dtype not in (torch.uint8, torch.uint16) or self.images.ndim != 4:
             raise BadValue(
                 f"pictures of {tuple(self.images.shape)} {self.images.dtype}",
-                cure="expected (N, C, H, W) torch.uint8",
+                cure="expected (N, C, H, W) torch.uint8 or torch.uint16",
             )
 
     @property
@@ -85,7 +86,7 @@ class Examples:
 
     @classmethod
     def hold(cls, images: Tensor, labels: Tensor) -> Examples:
-        """Examples in memory, of pictures (N, C, H, W) uint8 and labels (N,) int64."""
+        """Examples in memory, of pictures (N, C, H, W) uint8 or uint16, and labels (N,) int64."""
         return cls(HeldPictures(images), labels)
 
     def __len__(self) -> int:
@@ -103,7 +104,7 @@ class Examples:
 
     @property
     def images(self) -> Tensor:
-        """All pictures at once, (N, C, H, W) uint8; only of a set that is held in memory.
+        """All pictures at once, (N, C, H, W); only of a set that is held in memory.
 
         Raises:
             BadValue: the set is streamed from its files.
@@ -150,7 +151,7 @@ class Examples:
                 Pictures in memory need none.
 
         Yields:
-            Pictures (B, C, H, W) uint8 and labels (B,) int64.
+            Pictures (B, C, H, W) uint8 or uint16, and labels (B,) int64.
 
         Raises:
             BadValue: ``batch_size`` or ``start`` is out of range.
@@ -191,7 +192,7 @@ class Data:
         classes: the names of the classes; a label is an index into them.
         channels: C, 1 for grey and 3 for colour.
         size: (H, W) of every picture.
-        mean: of the training pixels divided by 255, for each channel.
+        mean: of the training pixels divided by 255 (65535 of 16 bits), for each channel.
         std: their standard deviation, for each channel, never 0.
         validation: a second held-out part, where the source has one.
         notes: what was decided on the way, a sentence each.

@@ -15,8 +15,13 @@ _FLAT = 8  # levels: a picture whose values lie no further apart shows nothing
 
 
 def prepare_picture(
-    picture: NDArray[Any], *, channels: int, size: tuple[int, int], digit: bool
-) -> tuple[pixels.Bytes, list[str]]:
+    picture: NDArray[Any],
+    *,
+    channels: int,
+    size: tuple[int, int],
+    digit: bool,
+    alpha: bool = True,
+) -> tuple[pixels.Samples, list[str]]:
     """``picture`` as a network was trained, and what was done to it, a phrase a step.
 
     For a network trained on ``digits`` or ``mnist`` (``digit``), a photo becomes what MNIST holds:
@@ -30,17 +35,23 @@ def prepare_picture(
         channels: of the network, 1 or 3.
         size: (height, width) that the network takes.
         digit: whether the network reads handwritten digits as MNIST holds them.
+        alpha: the last of 2 or 4 channels is opacity.
 
     Returns:
-        (channels, height, width) uint8, and the notes.
+        (channels, height, width), uint16 where the picture has more than 8 bits and is no digit,
+        else uint8; and the notes.
 
     Raises:
         BadValue: not a picture, or a blank page where a digit should be.
     """
     notes: list[str] = []
-    plain = _make_bytes(picture, notes)
+    plain = pixels.to_samples(picture, alpha=alpha)
+    if picture.dtype.kind == "f" and not digit:
+        notes.append(f"{picture.dtype} rounded to 16 bits")
+    if picture.ndim == 3 and picture.shape[2] in (2, 4):
+        notes.append("transparency laid on white")
     if digit:
-        plain = _prepare_digit(plain, notes)
+        plain = _prepare_digit(_make_bytes(picture, plain, notes), notes)
     elif plain.ndim == 2 and channels == pixels.COLOUR:
         notes.append("grey repeated in three channels")
     elif plain.ndim == 3 and channels == pixels.GREY:
@@ -53,19 +64,16 @@ def prepare_picture(
     return np.ascontiguousarray(resized.transpose(2, 0, 1)), notes
 
 
-def _make_bytes(picture: NDArray[Any], notes: list[str]) -> pixels.Bytes:
-    plain = pixels.to_bytes(picture)
+def _make_bytes(picture: NDArray[Any], plain: pixels.Samples, notes: list[str]) -> pixels.Bytes:
     if picture.dtype != np.uint8:
-        notes.append(f"{picture.dtype} reduced to 8 bits")
-    if picture.ndim == 3 and picture.shape[2] in (2, 4):
-        notes.append("transparency laid on white")
-    return plain
+        notes.insert(0, f"{picture.dtype} reduced to 8 bits")
+    return pixels.reduce(plain)
 
 
 def _prepare_digit(plain: pixels.Bytes, notes: list[str]) -> pixels.Bytes:
     if plain.ndim == 3:
         notes.append("made grey")
-    grey = pixels.to_channels(plain, pixels.GREY)[..., 0]
+    grey = pixels.reduce(pixels.to_channels(plain, pixels.GREY)[..., 0])
     if int(grey.max()) - int(grey.min()) <= _FLAT:
         raise BadValue("the page is blank: all of it is of one shade", cure="show it a digit")
     if grey.shape == (FIELD, FIELD) and not is_light((grey / 255).astype(np.float32)):

@@ -1,4 +1,4 @@
-"""Any picture as the bytes a network is fed: 8 bits, grey or colour, one size.
+"""Any picture as the samples a network is fed: 8 or 16 bits, grey or colour, one size.
 
 The same few steps serve a folder to train on and a picture to predict, so that a network meets its
 pictures later as it met them first.
@@ -15,23 +15,26 @@ from numpy.typing import NDArray
 from eyeshot.errors import BadValue
 
 Bytes = NDArray[np.uint8]
+Samples = NDArray[np.uint8 | np.uint16]
+"""Of 8 bits, or of 16 where a picture holds more: a camera of 10 or 12 bits uses few of them."""
 
 GREY, COLOUR = 1, 3
 
 _MOST_PIXELS = 2**26  # of a picture that a network is trained on
 
 
-def to_bytes(picture: NDArray[Any]) -> Bytes:
-    """``picture`` in 8 bits and without transparency: (H, W) where grey, (H, W, 3) where colour.
+def to_samples(picture: NDArray[Any], *, alpha: bool = True) -> Samples:
+    """``picture`` without transparency: (H, W) where grey, (H, W, 3) where colour.
 
-    16 bits are scaled by their full range (65535 becomes 255), floats from 0…1. What is transparent
-    is laid on white, as every viewer shows it.
+    8 and 16 bits stay as they are; floats from 0…1 become 16 bits. What is transparent is laid on
+    white, as every viewer shows it.
 
     Args:
         picture: (H, W) or (H, W, C), C from 1 to 4, uint8, uint16 or float.
+        alpha: the last of 2 or 4 channels is opacity.
 
     Raises:
-        BadValue: another shape or type, or a float outside 0…1.
+        BadValue: another shape or type, a float outside 0…1, or 2 or 4 channels without opacity.
     """
     picture = np.asarray(picture)
     shape = picture.shape
@@ -41,11 +44,35 @@ def to_bytes(picture: NDArray[Any]) -> Bytes:
         raise BadValue(f"a picture of shape {shape}", cure="expected (H, W) or (H, W, C), C 1 to 4")
     scaled = _scale(picture)
     if scaled.shape[2] in (2, 4):
+        if not alpha:
+            raise BadValue(
+                f"holds {scaled.shape[2]} bands, none of them opacity",
+                cure="save it with 1 (grey) or 3 (red, green, blue)",
+            )
         scaled = _lay_on_white(scaled)
     return scaled[..., 0] if scaled.shape[2] == 1 else scaled
 
 
-def to_channels(picture: Bytes, channels: int) -> Bytes:
+def to_bytes(picture: NDArray[Any]) -> Bytes:
+    """As :func:`to_samples`, in 8 bits: 16 are scaled by their full range (65535 becomes 255)."""
+    return reduce(to_samples(picture))
+
+
+def reduce(picture: Samples) -> Bytes:
+    """``picture`` in 8 bits; 65535 becomes 255, rounded to the nearest."""
+    if picture.dtype == np.uint16:
+        return ((picture.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return picture.astype(np.uint8, copy=False)
+
+
+def deepen(picture: Samples) -> NDArray[np.uint16]:
+    """``picture`` in 16 bits; 255 becomes 65535, so that its share of the range stays the same."""
+    if picture.dtype == np.uint8:
+        return picture.astype(np.uint16) * np.uint16(257)
+    return picture.astype(np.uint16, copy=False)
+
+
+def to_channels(picture: Samples, channels: int) -> Samples:
     """``picture`` (H, W) or (H, W, 3) with as many channels as wanted: (H, W, channels).
 
     Colour becomes grey by ITU-R BT.601: 0.299 red + 0.587 green + 0.114 blue.
@@ -59,10 +86,10 @@ def to_channels(picture: Bytes, channels: int) -> Bytes:
         return np.repeat(picture[..., None], channels, axis=2)
     if channels == COLOUR:
         return picture
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)[..., None]
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), picture.dtype)[..., None]
 
 
-def resize(picture: Bytes, size: tuple[int, int]) -> Bytes:
+def resize(picture: Samples, size: tuple[int, int]) -> Samples:
     """``picture`` (H, W) or (H, W, C), stretched to ``size`` (height, width).
 
     An axis that shrinks is averaged over area, so that nothing fine is skipped; one that grows is
@@ -78,7 +105,7 @@ def resize(picture: Bytes, size: tuple[int, int]) -> Bytes:
     between = (min(picture.shape[1], width), min(picture.shape[0], height))
     smaller = cv2.resize(picture, between, interpolation=cv2.INTER_AREA)
     resized = cv2.resize(smaller, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(resized, np.uint8).reshape(shape)  # OpenCV drops a single channel
+    return np.asarray(resized, picture.dtype).reshape(shape)  # OpenCV drops a single channel
 
 
 def check_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -95,11 +122,9 @@ def check_size(size: tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
-def _scale(picture: NDArray[Any]) -> Bytes:
-    if picture.dtype == np.uint8:
+def _scale(picture: NDArray[Any]) -> Samples:
+    if picture.dtype in (np.uint8, np.uint16):
         return np.ascontiguousarray(picture)
-    if picture.dtype == np.uint16:
-        return ((picture.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if picture.dtype.kind != "f":
         raise BadValue(f"a picture of {picture.dtype}", cure="expected uint8, uint16 or float")
     low, high = float(picture.min()), float(picture.max())
@@ -107,11 +132,13 @@ def _scale(picture: NDArray[Any]) -> Bytes:
         raise BadValue(
             f"a picture of floats from {low:g} to {high:g}", cure="scale them to 0…1 first"
         )
-    return np.asarray(np.rint(picture * 255), np.uint8)
+    return np.asarray(np.rint(picture * 65535.0), np.uint16)
 
 
-def _lay_on_white(picture: Bytes) -> Bytes:
+def _lay_on_white(picture: Samples) -> Samples:
     """(H, W, C) without its last channel, the opacity."""
-    colour = picture[..., :-1].astype(np.uint32)
-    opacity = picture[..., -1:].astype(np.uint32)
-    return ((colour * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
+    top = np.uint64(np.iinfo(picture.dtype).max)
+    colour = picture[..., :-1].astype(np.uint64)
+    opacity = picture[..., -1:].astype(np.uint64)
+    laid = (colour * opacity + top * (top - opacity) + top // np.uint64(2)) // top
+    return laid.astype(picture.dtype)

@@ -17,14 +17,21 @@ from eyeshot.data import pixels
 from eyeshot.errors import BadFile, EyeshotError, Failure
 
 
-def read_pixels(path: Path) -> pixels.Bytes:
-    """The picture in a file in 8 bits: (H, W) where grey, (H, W, 3) where colour.
+def read_pixels(path: Path, notes: list[str] | None = None) -> pixels.Samples:
+    """The picture in a file: (H, W) where grey, (H, W, 3) where colour, in 8 or 16 bits.
+
+    Args:
+        path: the file.
+        notes: where it is said what a person should know of the file.
 
     Raises:
-        BadFile: not a picture, damaged, or of floats that are not 0…1.
+        BadFile: not a picture, damaged, of floats outside 0…1, or of bands that are no colours.
     """
     try:
-        return pixels.to_bytes(images.read(path))
+        picture = images.read_picture(path)
+        if notes is not None:
+            notes += picture.notes
+        return pixels.to_samples(picture.samples, alpha=picture.alpha)
     except EyeshotError as error:
         told = str(error)
         raise BadFile(told if str(path) in told else f"{path}: {told}") from error
@@ -46,12 +53,14 @@ class FilePictures:
         channels: to which each is brought, 1 or 3.
         size: (height, width) of each.
         stretch: whether a picture of another size is stretched to ``size`` or refused.
+        deep: whether they are given in 16 bits.
     """
 
     paths: tuple[Path, ...]
     channels: int
     size: tuple[int, int]
     stretch: bool
+    deep: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -64,7 +73,8 @@ class FilePictures:
         Raises:
             BadFile: one cannot be read, or its size has changed.
         """
-        batch = torch.empty((len(indices), self.channels, *self.size), dtype=torch.uint8)
+        dtype = torch.uint16 if self.deep else torch.uint8
+        batch = torch.empty((len(indices), self.channels, *self.size), dtype=dtype)
         for place, index in enumerate(indices.tolist()):
             batch[place] = torch.from_numpy(self._decode(self.paths[index]))
         return batch
@@ -97,8 +107,10 @@ class FilePictures:
                 raise BadFile(found.fact, cure=found.cure)
             yield found
 
-    def _decode(self, path: Path) -> pixels.Bytes:
-        picture = pixels.to_channels(read_pixels(path), self.channels)
+    def _decode(self, path: Path) -> pixels.Samples:
+        samples = read_pixels(path)
+        samples = pixels.deepen(samples) if self.deep else pixels.reduce(samples)
+        picture = pixels.to_channels(samples, self.channels)
         if self.stretch:
             picture = pixels.resize(picture, self.size)
         elif picture.shape[:2] != self.size:

@@ -20,7 +20,7 @@ from eyeshot.data import pixels
 from eyeshot.data.examples import HeldPictures, Pictures
 from eyeshot.data.problem import Problem, as_problem
 from eyeshot.data.progress import Progress
-from eyeshot.data.statistics import LEVELS, Counts, count_levels
+from eyeshot.data.statistics import LEVELS, Counts, count_levels, deepen_counts
 from eyeshot.data.streaming import FilePictures, count_cores, read_pixels
 from eyeshot.errors import BadFile
 
@@ -41,7 +41,9 @@ class Survey:
 
     Attributes:
         channels: 3 where any training picture is in colour, else 1.
-        counts: (channels, 256), how often each value stands in the training pictures.
+        deep: whether any picture has more than 8 bits; all are given in 16 then.
+        counts: (channels, 256), how often each value stands in the training pictures; (channels,
+            65536) where one of them has 16 bits.
         problems: what stands in the way, in the order of the files.
         marks: of each picture that could be read, what tells it from any other.
     """
@@ -55,6 +57,7 @@ class Survey:
         channels: int | None = None,
     ) -> None:
         self.channels = channels or pixels.GREY
+        self.deep = False
         self.problems: list[Problem] = []
         self.marks: dict[int, str] = {}
         self._settled = channels is not None
@@ -64,8 +67,9 @@ class Survey:
         self._size = pixels.check_size(size) if size else None
         self._first = 0  # the file that the size is of
         self._budget = budget
-        self._kept: dict[int, pixels.Bytes] | None = {}
-        self._counts = np.zeros((pixels.COLOUR, LEVELS), np.int64)
+        self._kept: dict[int, pixels.Samples] | None = {}
+        self._counts: Counts = np.zeros((pixels.COLOUR, LEVELS), np.int64)
+        self._told: dict[str, list[int]] = {}  # note of a file -> the files that it is true of
         self._seen: dict[str, int] = {}  # picture, by its mark -> its number
         self._twins: list[tuple[int, int]] = []  # held-out number, training number
         self._contradictions: list[tuple[int, int]] = []  # one picture, two classes
@@ -95,7 +99,9 @@ class Survey:
 
     def run(self, progress: Progress) -> None:
         """Look at every picture; what cannot be read is among the ``problems``."""
-        for number, picture in enumerate(self._read_all()):
+        for number, (picture, notes) in enumerate(self._read_all()):
+            for note in notes:
+                self._told.setdefault(note, []).append(number)
             if isinstance(picture, BadFile):
                 path, _ = self._files[number]
                 self.problems.append(as_problem(picture, path, unreadable=True))
@@ -104,7 +110,8 @@ class Survey:
             progress("reading pictures", number + 1, len(self._files))
         self._report_sizes()
 
-    def _take_in(self, number: int, picture: pixels.Bytes) -> None:
+    def _take_in(self, number: int, picture: pixels.Samples) -> None:
+        self.deep |= picture.dtype == np.uint16
         if not self._check_size(number, picture):
             return
         picture = pixels.resize(picture, self.size)
@@ -119,10 +126,12 @@ class Survey:
         """The pictures of these files, in memory or not; each may be had once."""
         if self._kept is None:
             paths = tuple(self._files[number][0] for number in numbers)
-            return FilePictures(paths, self.channels, self.size, self._stretch)
-        held = torch.empty((len(numbers), self.channels, *self.size), dtype=torch.uint8)
+            return FilePictures(paths, self.channels, self.size, self._stretch, self.deep)
+        dtype = torch.uint16 if self.deep else torch.uint8
+        held = torch.empty((len(numbers), self.channels, *self.size), dtype=dtype)
         for place, number in enumerate(numbers):
             brought = pixels.to_channels(self._kept.pop(number), self.channels)
+            brought = pixels.deepen(brought) if self.deep else brought
             held[place] = torch.from_numpy(brought).permute(2, 0, 1)
         return HeldPictures(held)
 
@@ -130,6 +139,9 @@ class Survey:
         """What a person should know, a sentence each."""
         if self._kept is None:
             yield f"more than {self._budget} bytes of pictures: they stay in their files"
+        for note, numbers in self._told.items():
+            more = f", and so of {len(numbers) - 1} more" if len(numbers) > 1 else ""
+            yield f"{self._files[numbers[0]][0]}: {note}{more}"
         if self._made_grey:
             grey = "the network's" if self._settled else "all training pictures"
             yield (
@@ -151,13 +163,13 @@ class Survey:
                 f"{self._files[second][0]} = {self._files[first][0]}: one of them is wrong"
             )
 
-    def _read_all(self) -> Iterator[pixels.Bytes | BadFile]:
+    def _read_all(self) -> Iterator[tuple[pixels.Samples | BadFile, list[str]]]:
         paths = [path for path, _ in self._files]
         with ThreadPoolExecutor(count_cores()) as pool:
             for start in range(0, len(paths), _AT_ONCE):
                 yield from pool.map(_read, paths[start : start + _AT_ONCE])
 
-    def _check_size(self, number: int, picture: pixels.Bytes) -> bool:
+    def _check_size(self, number: int, picture: pixels.Samples) -> bool:
         """Whether a picture has the size of the first, or is stretched."""
         height, width = picture.shape[:2]
         if self._size is None:
@@ -178,13 +190,18 @@ class Survey:
             Problem(path, message, "choose one size for all, such as --size 64x64")
         )
 
-    def _count(self, picture: pixels.Bytes) -> None:
+    def _count(self, picture: pixels.Samples) -> None:
         if picture.ndim == 3 and not self._settled:
             self.channels = pixels.COLOUR
         colour = pixels.to_channels(picture, pixels.COLOUR)
-        self._counts += count_levels(torch.from_numpy(colour).permute(2, 0, 1)[None])
+        found = count_levels(torch.from_numpy(colour).permute(2, 0, 1)[None])
+        if found.shape[1] > self._counts.shape[1]:
+            self._counts = deepen_counts(self._counts)
+        elif found.shape[1] < self._counts.shape[1]:
+            found = deepen_counts(found)
+        self._counts += found
 
-    def _look_for_twin(self, number: int, picture: pixels.Bytes) -> None:
+    def _look_for_twin(self, number: int, picture: pixels.Samples) -> None:
         mark = hashlib.blake2b(picture.tobytes(), digest_size=16).hexdigest()
         self.marks[number] = mark
         first = self._seen.setdefault(mark, number)
@@ -195,18 +212,19 @@ class Survey:
         if self._files[first][1] != self._files[number][1]:
             self._contradictions.append((number, first))
 
-    def _keep(self, number: int, picture: pixels.Bytes) -> None:
+    def _keep(self, number: int, picture: pixels.Samples) -> None:
         if self._kept is None:
             return
         height, width = self.size
-        if len(self._files) * self.channels * height * width > self._budget:
+        if len(self._files) * self.channels * height * width * (1 + self.deep) > self._budget:
             self._kept = None
         else:
             self._kept[number] = picture
 
 
-def _read(path: Path) -> pixels.Bytes | BadFile:
+def _read(path: Path) -> tuple[pixels.Samples | BadFile, list[str]]:
+    notes: list[str] = []
     try:
-        return read_pixels(path)
+        return read_pixels(path, notes), notes
     except BadFile as error:
-        return error
+        return error, notes

@@ -57,7 +57,7 @@ def read_common(
         deep = bits == 16 and colour != 0 and not frame
         if image.format == "PNG":
             image.load()  # its EXIF may come after the pixels
-        turn = read_turn(path, image, notes)
+        turn = read_turn(image, notes)
         if deep:
             image.load()  # Pillow checks that all of it is there; OpenCV would only warn
             samples = _read_deep_png(path, colour)
@@ -85,7 +85,7 @@ def open_image(path: Path, notes: list[str] | None = None) -> Image.Image:
         limit = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None  # check_size is the judge
         try:
-            with _heard(path, notes):
+            with _heard(notes):
                 image = Image.open(path, formats=FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
@@ -111,29 +111,29 @@ def _check_webp(path: Path) -> None:
 
 
 @contextmanager
-def _heard(path: Path, notes: list[str] | None) -> Iterator[None]:
+def _heard(notes: list[str] | None) -> Iterator[None]:
     """Within it, what Pillow warns of is kept from the terminal; damaged EXIF becomes a note."""
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         yield
     damaged = any("exif" in str(one.message).lower() for one in heard)
     if damaged and notes is not None:
-        _say_damaged(path, notes)
+        _say_damaged(notes)
 
 
-def _say_damaged(path: Path, notes: list[str]) -> None:
-    note = f"{path}: its EXIF is damaged and was ignored, so the picture may lie on its side"
+def _say_damaged(notes: list[str]) -> None:
+    note = "its EXIF is damaged and was ignored, so it may lie on its side"
     if note not in notes:
         notes.append(note)
 
 
-def read_turn(path: Path, image: Image.Image, notes: list[str]) -> int:
+def read_turn(image: Image.Image, notes: list[str]) -> int:
     """The EXIF orientation, 1 to 8; 1, and a note, where the EXIF is damaged."""
-    with _globals, _heard(path, notes):
+    with _globals, _heard(notes):
         try:
             turn = image.getexif().get(ExifTags.Base.Orientation, 1)
         except (SyntaxError, ValueError, KeyError, TypeError, OSError, struct.error):
-            _say_damaged(path, notes)
+            _say_damaged(notes)
             return 1
     return turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eyeshot.data import Data
+from eyeshot.data.pixels import reduce
 from eyeshot.errors import BadFile
 from eyeshot.evaluation import Evaluation, evaluate, load_test_data
 from eyeshot.features import Features, see
@@ -50,7 +51,7 @@ class Material:
     def picture(self, index: int) -> NDArray[np.uint8]:
         """Picture ``index`` of the test set, (H, W, C)."""
         pixels, _ = self.data.test.take([index])
-        return np.ascontiguousarray(pixels[0].numpy().transpose(1, 2, 0))
+        return np.ascontiguousarray(reduce(pixels[0].numpy()).transpose(1, 2, 0))
 
     def truth(self, index: int) -> str:
         """The class that picture ``index`` of the test set is of."""

@@ -61,7 +61,9 @@ class Run:
     net: nn.Module
 
     def prepare(self, picture: str | Path | NDArray[Any]) -> tuple[Tensor, list[str]]:
-        """A person's picture as the network was trained: uint8 (1, C, H, W), and what was done.
+        """A person's picture as the network was trained: (1, C, H, W), and what was done.
+
+        In uint8, or in uint16 where the picture has more than 8 bits.
 
         Args:
             picture: a file, or an array (H, W) or (H, W, C): uint8, uint16, or floats 0…1.
@@ -71,23 +73,32 @@ class Run:
             BadValue: a picture that holds nothing to look at, or an array of another shape or type.
         """
         given = isinstance(picture, np.ndarray)
-        array = picture if isinstance(picture, np.ndarray) else images.read(Path(picture))
+        read = (
+            images.Picture(picture, alpha=True)
+            if isinstance(picture, np.ndarray)
+            else images.read_picture(Path(picture))
+        )
         config = self.config
         try:
             pixels, notes = prepare_picture(
-                array, channels=config.channels, size=config.size, digit=config.reads_digits
+                read.samples,
+                channels=config.channels,
+                size=config.size,
+                digit=config.reads_digits,
+                alpha=read.alpha,
             )
         except EyeshotError as error:
             raise error.at("array" if given else str(picture)) from None
-        return torch.from_numpy(pixels.copy())[None], notes
+        return torch.from_numpy(pixels.copy())[None], [*read.notes, *notes]
 
     def normalise(self, pictures: Tensor) -> Tensor:
-        """Pictures as the network takes them: uint8 (N, C, H, W) → float32, same shape."""
+        """Pictures (N, C, H, W), uint8 or uint16, as the network takes them, float32."""
         config, shape = self.config, tuple(pictures.shape)
-        if pictures.dtype != torch.uint8 or pictures.ndim != 4 or shape[1] != config.channels:
+        whole = pictures.dtype in (torch.uint8, torch.uint16)
+        if not whole or pictures.ndim != 4 or shape[1] != config.channels:
             raise BadValue(
                 f"images of {pictures.dtype}, shape {shape}",
-                cure=f"give uint8 (N, {config.channels}, H, W)",
+                cure=f"give uint8 or uint16 (N, {config.channels}, H, W)",
             )
         return normalise(pictures, config.mean, config.std)
 

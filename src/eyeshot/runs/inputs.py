@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from eyeshot.data.pixels import reduce
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.images import Source, Span, open_source
 from eyeshot.images.scaling import to_unit
@@ -60,7 +61,7 @@ def prepare_input(
     """
     if run.config.task == "classify":
         pixels, notes = run.prepare(picture)
-        shown = np.moveaxis(pixels[0].numpy(), 0, -1)
+        shown = np.moveaxis(reduce(pixels[0].numpy()), 0, -1)
         return Input(run.normalise(pixels), shown, tuple(notes))
     with open_source(picture, space=2) as source:
         _check_channels(source, run)

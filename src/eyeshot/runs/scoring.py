@@ -12,8 +12,15 @@ BATCH_SIZE = 500
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """(images / 255 − mean) / std, channel by channel: uint8 (N, C, H, W) → float32, same shape."""
-    scale = torch.tensor([1 / (255 * s) for s in std], device=images.device)
+    """(images / largest − mean) / std, channel by channel, as float32 of the same shape.
+
+    Args:
+        images: (N, C, H, W) uint8, whose largest is 255, or uint16, whose largest is 65535.
+        mean: of each channel, 0…1.
+        std: likewise.
+    """
+    largest = torch.iinfo(images.dtype).max
+    scale = torch.tensor([1 / (largest * s) for s in std], device=images.device)
     offset = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=images.device)
     return images.to(torch.float32).mul_(scale.view(-1, 1, 1)).sub_(offset.view(-1, 1, 1))
 
