@@ -22,7 +22,11 @@ def test_one_pair_that_lacks_a_class_is_enough(tmp_path: Path) -> None:
     pairs = load_judged(tmp_path, legend=LEGEND)
     assert [pair.name for pair in pairs.validation] == ["slice"]
     assert (pairs.train, pairs.legend, pairs.classes) == ((), LEGEND, LEGEND.classes)
-    assert (pairs.channels, pairs.notes) == (1, ())
+    assert pairs.channels == 1
+    assert pairs.notes == (
+        "no mask to judge by holds ground, wall: it counts neither in the mean Dice nor in the "
+        "choice of the best epoch",
+    )
 
 
 def test_masks_that_the_legend_does_not_fit_are_refused_by_code_and_name(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_pictures_are_measured_as_given_once(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"class_weights": "balanced"}, "class_weights is for the task segment"),
+        ({"class_weights": "balanced"}, "class_weights is for the task classify or segment"),
         ({"label_smoothing": 0.1}, "label_smoothing is for the task classify"),
     ],
 )

@@ -205,7 +205,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ({"shift": -1}, "shift is -1"),
         ({"shift": 99}, "shift is 99, and the pictures are"),
         ({"devices": 0}, "devices is 0"),
-        ({"devices": 3}, "batch_size is 64, which 3 devices cannot share"),
+        ({"devices": 5}, "batch_size is 12, which 5 devices cannot share"),
         ({"devices": 2, "batch_size": 98}, "batch_size is 98, and there are 96 pictures"),
     ],
 )

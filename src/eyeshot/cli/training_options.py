@@ -114,8 +114,7 @@ ClassWeights = Annotated[
     str | None,
     typer.Option(
         metavar="none|balanced|A,B,…",
-        help="What each class weighs in the cross-entropy; none is all the same.",
-        rich_help_panel=_PAIRS,
+        help="Weight of each class in the cross-entropy, of pictures or pixels; default: none.",
     ),
 ]
 Loss = Annotated[

@@ -133,6 +133,7 @@ class Examples:
         epoch: int = 0,
         start: int = 0,
         drop_last: bool = False,
+        least: int = 1,
         workers: int | None = None,
     ) -> Iterator[Batch]:
         """Go once through all examples, ``batch_size`` at a time.
@@ -147,6 +148,7 @@ class Examples:
             epoch: each epoch has an order of its own.
             start: how many batches to leave out at the beginning.
             drop_last: leave out a last batch that is not full.
+            least: a last batch of fewer pictures joins the one before it.
             workers: processes that decode files ahead; by default as many as there are cores.
                 Pictures in memory need none.
 
@@ -165,11 +167,21 @@ class Examples:
         parts = list(torch.split(order, batch_size))
         if drop_last and len(parts[-1]) < batch_size:
             parts.pop()
+        if len(parts) > 1 and len(parts[-1]) < least:
+            parts[-2:] = [torch.cat(parts[-2:])]
         return self._read(parts[start:], workers)
 
     def _read(self, parts: list[Tensor], workers: int | None) -> Iterator[Batch]:
         for part, pictures in zip(parts, self.pictures.stream(parts, workers), strict=True):
             yield pictures, self.labels.index_select(0, part)
+
+
+def count_batches(count: int, batch_size: int, *, drop_last: bool = False, least: int = 1) -> int:
+    """How many batches :meth:`Examples.batches` makes of ``count`` pictures."""
+    full, left = divmod(count, batch_size)
+    if not left or drop_last or (full and left < least):
+        return full
+    return full + 1
 
 
 def _order(count: int, seed: int | None, epoch: int) -> Tensor:

@@ -44,7 +44,7 @@ class Recipe:
         shift: pictures move by up to so many pixels each way, at random, while training.
         steps: of crops, how many batches make an epoch; 0 where an epoch is a pass.
         loss: by name, where the task has more than one.
-        class_weights: of each class in the cross-entropy of pixels; none for all the same.
+        class_weights: of each class in the cross-entropy; none for all the same.
         augment: what is done to crops at random, names with commas between them.
         average: decay a step of the running average of weights that becomes the result; 0 for none.
         seed: of the first weights, the order of the data and the shifts.

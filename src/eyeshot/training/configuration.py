@@ -15,7 +15,7 @@ import eyeshot
 from eyeshot import nets
 from eyeshot.data import SOURCES, Data
 from eyeshot.errors import BadValue, UnknownName
-from eyeshot.runs import Recipe, RunConfig, fingerprint
+from eyeshot.runs import Recipe, RunConfig, build_net, fingerprint
 from eyeshot.training.cropping import check_batches, choose_crop, make_sampler
 from eyeshot.training.fabric import choose_device, choose_precision
 from eyeshot.training.recipes import Settings, choose_crop_recipe, choose_recipe
@@ -64,7 +64,8 @@ def describe(wanted: Wanted, data: Data) -> RunConfig:
         UnknownName, BadValue: there is no such model or setting, or it is out of range.
     """
     model = _choose_model(wanted, nets.CLASSIFIERS)
-    recipe = choose_recipe(model, len(data.train), wanted.settings)
+    counts = data.train.labels.bincount(minlength=len(data.classes)).tolist()
+    recipe = choose_recipe(model, counts, wanted.settings)
     if recipe.shift >= min(data.size):
         raise BadValue(
             f"shift is {recipe.shift}, and the pictures are {data.size[0]}×{data.size[1]}",
@@ -77,8 +78,31 @@ def describe(wanted: Wanted, data: Data) -> RunConfig:
             cure=f"several devices need whole batches: use {len(data.train)} or fewer",
         )
     config = _configuration(wanted, data, model, recipe, data.size, fingerprint(data))
+    _check_smallest_batch(config, len(data.train))
     learned = sorted(set(data.marks)) if len(data.marks) <= _MOST_LEARNED else []
     return replace(config, learned=" ".join(learned))
+
+
+def _check_smallest_batch(config: RunConfig, count: int) -> None:
+    """Refuse batches of one picture for a network whose batch norm is then left a single value.
+
+    Raises:
+        BadValue: it could not learn from them.
+    """
+    recipe = config.recipe
+    if min(count, recipe.batch_size) // recipe.devices > 1:
+        return
+    with torch.device("meta"):
+        net = build_net(config).train()
+        picture = torch.empty(1, config.channels, *config.size)
+    try:
+        net(picture)
+    except ValueError:  # "Expected more than 1 value per channel when training"
+        raise BadValue(
+            f"batch_size is {recipe.batch_size}, and in a batch of one picture {config.model} has "
+            "a map of a single pixel, which batch norm cannot compare with others",
+            cure="use 2 or more, a smaller depth, or larger pictures",
+        ) from None
 
 
 def describe_pairs(wanted: Wanted, pairs: Pairs) -> RunConfig:

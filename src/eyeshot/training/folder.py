@@ -122,10 +122,16 @@ def _check_same(folder: Path, config: RunConfig) -> None:
         option = _OPTIONS.get(name, "--" + name.replace("_", "-"))
         if name == "size" and config.task != "classify":
             option = "--crop"
+        cure = f"resume with the same {option.strip(',')}, or name another folder with --out"
+        if name == "epochs":
+            cure = (
+                f"the learning rate of its {before} epochs falls to 0 at their end, so none can "
+                f"follow; go on with --epochs {before}, or train all {now} in another folder"
+            )
         raise BadValue(
             f"{option} is {_worded(now)}, and the run in {folder} was started "
             + (f"with {before!r}" if before is not None else "without it"),
-            cure=f"resume with the same {option.strip(',')}, or name another folder with --out",
+            cure=cure,
         )
 
 

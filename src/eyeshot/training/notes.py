@@ -8,19 +8,48 @@ from typing import TYPE_CHECKING
 import torch
 
 from eyeshot.data import Data
+from eyeshot.data.examples import count_batches
+from eyeshot.findings.wording import counted
 from eyeshot.runs import RunConfig, build_net
+from eyeshot.training.recipes import LEAST_STEPS, epochs_needed
+from eyeshot.training.tasks.classification import LEAST_BATCH
 
 if TYPE_CHECKING:
     from eyeshot.data.pairs import Pairs
 
 _WITH_ALPHA = 4
+_MANY_WEIGHTS = 10_000_000
+"""More than a classifier of this kind can use: they sit in one linear layer behind large maps."""
+_SMALLER = "128x128"
 
 
 def tell(config: RunConfig, data: Data | Pairs) -> Iterator[str]:
     """A sentence for each thing that may surprise."""
     yield from data.notes
-    if not isinstance(data, Data):
+    if isinstance(data, Data):
+        yield from _tell_classes(config, data)
+    else:
         yield from _tell_pairs(config, data)
+
+
+def _tell_classes(config: RunConfig, data: Data) -> Iterator[str]:
+    recipe, count = config.recipe, len(data.train)
+    steps = recipe.epochs * count_batches(count, recipe.batch_size, least=LEAST_BATCH)
+    if steps < LEAST_STEPS:
+        yield (
+            f"{counted(steps, 'step')} in all may be too few to learn anything: --epochs "
+            f"{epochs_needed(count, recipe.batch_size)} makes {LEAST_STEPS}"
+        )
+    with torch.device("meta"):
+        sizes = {name: p.numel() for name, p in build_net(config).named_parameters()}
+    total, largest = sum(sizes.values()), max(sizes, key=lambda name: sizes[name])
+    if total > _MANY_WEIGHTS:
+        high, wide = config.size
+        yield (
+            f"{config.model} for pictures of {high}×{wide} has {total:,} weights, "
+            f"{sizes[largest]:,} of them in {largest}: use --size {_SMALLER}, "
+            "--depth 5, or --model small_vgg"
+        )
 
 
 def _tell_pairs(config: RunConfig, pairs: Pairs) -> Iterator[str]:

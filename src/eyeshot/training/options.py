@@ -27,7 +27,7 @@ _FOR = {
     "validation": ("segment", "restore"),
     "steps": ("segment", "restore"),
     "augment": ("segment", "restore"),
-    "class_weights": ("segment",),
+    "class_weights": ("classify", "segment"),
     "loss": ("restore",),
 }
 """Options that make sense for some tasks alone."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from eyeshot.data.examples import count_batches
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.runs import Recipe
 from eyeshot.training.augmentation import AUGMENTATIONS
@@ -14,6 +15,13 @@ from eyeshot.training.losses import LOSSES
 
 if TYPE_CHECKING:
     from eyeshot.data.pairs import CropSampler
+
+LEAST_STEPS = 100
+"""Of a classifier: a few dozen pictures are gone over many times. Of 32 pictures of 128×128, two
+textures or two sizes of a disc, 8 steps reach 50 to 94 % of new ones, 100 steps all of them."""
+_SMALLEST_BATCH = 8
+_BATCHES_A_PASS = 8
+"""Of few pictures, smaller batches: as many steps cost less, and their noise does no harm."""
 
 # Chosen on the last 10,000 of MNIST's 60,000 training digits and on a fifth of the 8,000 digits of
 # the package, held out of the training; the test sets had no say.
@@ -57,14 +65,30 @@ class Settings(TypedDict, total=False):
     precision: str | None
 
 
-def choose_recipe(model: str, examples: int, settings: Settings) -> Recipe:
-    """The recipe for ``model`` on so many training ``examples``, with the caller's ``settings``.
+def choose_recipe(model: str, counts: Sequence[int], settings: Settings) -> Recipe:
+    """The recipe for ``model`` on so many training pictures, with the caller's ``settings``.
+
+    Args:
+        model: the network's name.
+        counts: pictures of each class.
+        settings: of the caller.
 
     Raises:
         UnknownName: a setting that does not exist.
         BadValue: a setting is out of range.
     """
-    return replace(_default(model, examples), **given_settings(settings))
+    examples = sum(counts)
+    given = given_settings(settings)
+    weights = choose_class_weights(given.pop("class_weights", "none"), counts, "picture")
+    recipe = replace(_default(model, examples), **given, class_weights=weights)
+    if "epochs" in given:
+        return recipe
+    return replace(recipe, epochs=max(recipe.epochs, epochs_needed(examples, recipe.batch_size)))
+
+
+def epochs_needed(examples: int, batch_size: int) -> int:
+    """Passes over so many pictures that make :data:`LEAST_STEPS`."""
+    return math.ceil(LEAST_STEPS / max(1, count_batches(examples, batch_size, least=2)))
 
 
 def given_settings(settings: Settings) -> dict[str, Any]:
@@ -164,8 +188,10 @@ def choose_augmentations(task: str, wanted: str | None) -> str:
     return ",".join(name for name in AUGMENTATIONS if name in names)
 
 
-def choose_class_weights(wanted: str | Sequence[float], counts: Sequence[int]) -> tuple[float, ...]:
-    """Weights for the cross-entropy of pixels; none at all where every class weighs the same.
+def choose_class_weights(
+    wanted: str | Sequence[float], counts: Sequence[int], unit: str = "pixel"
+) -> tuple[float, ...]:
+    """Weights for the cross-entropy; none at all where every class weighs the same.
 
     "balanced" weighs a class by the pixels of all classes / (classes × its own pixels): then each
     class as a whole weighs the same. "none" is the custom where pixels are what is counted in the
@@ -173,7 +199,8 @@ def choose_class_weights(wanted: str | Sequence[float], counts: Sequence[int]) -
 
     Args:
         wanted: "none", "balanced", or a number for each class.
-        counts: pixels of each class.
+        counts: pixels or pictures of each class.
+        unit: which of the two.
 
     Raises:
         UnknownName: another word.
@@ -184,8 +211,8 @@ def choose_class_weights(wanted: str | Sequence[float], counts: Sequence[int]) -
     if wanted == "balanced":
         if not all(counts):
             raise BadValue(
-                f"class {counts.index(0)} has no pixel in the training masks, so that no weight "
-                "can balance it",
+                f"class {counts.index(0)} has no {unit} to learn from, so that no weight can "
+                "balance it",
                 cure="give the weights as numbers",
             )
         return tuple(round(sum(counts) / (len(counts) * count), 6) for count in counts)
@@ -199,9 +226,9 @@ def choose_class_weights(wanted: str | Sequence[float], counts: Sequence[int]) -
 
 
 def _default(model: str, examples: int) -> Recipe:
-    if model == "digit_cnn":
-        return _quick(examples)
-    return _thorough(examples)
+    recipe = _quick(examples) if model == "digit_cnn" else _thorough(examples)
+    few = max(_SMALLEST_BATCH, examples // _BATCHES_A_PASS)
+    return replace(recipe, batch_size=min(recipe.batch_size, few))
 
 
 def _quick(examples: int) -> Recipe:

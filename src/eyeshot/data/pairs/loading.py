@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from eyeshot.data.entries import listed
 from eyeshot.data.pairs.deduction import deduce_legend, report_unknown
 from eyeshot.data.pairs.legend import FILE, IGNORE, Legend, read_legend
 from eyeshot.data.pairs.listing import Files, Listing, Report, list_judged, list_pairs
@@ -182,7 +183,7 @@ def load_judged(
         train, held_out = known, [one for one in held_out if one.mark not in learned]
     if used is not None:
         _check_judged(held_out, used, _refuse)
-    notes = (*listing.notes, *looked.notes)
+    notes = (*listing.notes, *looked.notes, *_absent(held_out, used))
     if train is known and known:
         notes += (f"{len(known)} of {len(seen)} pictures were learned from and are left out",)
     return _gather(folder, task, train, held_out, used, notes)
@@ -352,12 +353,24 @@ def _fingerprint(
     return hashlib.sha256(repr((task, legend, parts)).encode()).hexdigest()[:16]
 
 
+def _absent(held_out: Sequence[Seen], legend: Legend | None) -> Iterator[str]:
+    """Of the masks to judge by: a class that none of them holds."""
+    names = legend.classes if legend else ()
+    absent = [name for name, n in zip(names, _count(held_out, legend), strict=True) if not n]
+    if absent and all(one.tally for one in held_out):
+        yield (
+            f"no mask to judge by holds {listed(absent)}: it counts neither in the mean Dice nor "
+            "in the choice of the best epoch"
+        )
+
+
 def _notes(
     train: Sequence[Seen], held_out: Sequence[Seen], counts: Sequence[int], legend: Legend | None
 ) -> Iterator[str]:
     for name, count in zip(legend.classes if legend else (), counts, strict=True):
         if not count:
             yield f"no training mask holds {name!r}: it cannot be learned"
+    yield from _absent(held_out, legend)
     if legend is not None and legend.ignore is not None:
         yield f"{legend.spell(legend.ignore)} in a mask stands for no class and is left out"
     known = {one.digest: one for one in reversed(train)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -10,10 +9,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from eyeshot.data import Data
+from eyeshot.data.examples import count_batches
 from eyeshot.runs import RunConfig, normalise, score
 from eyeshot.training.augmentation import shift_pictures
 
 Batch = tuple[Tensor, Tensor]
+
+LEAST_BATCH = 2
+"""A single picture that is left over joins the batch before: batch norm compares pictures."""
 
 
 class Classification:
@@ -27,8 +30,12 @@ class Classification:
     @property
     def steps_an_epoch(self) -> int:
         """Steps in one pass; several devices leave out a last batch that they could not share."""
-        count, size = len(self._data.train), self._config.recipe.batch_size
-        return count // size if self._whole_batches else math.ceil(count / size)
+        return count_batches(
+            len(self._data.train),
+            self._config.recipe.batch_size,
+            drop_last=self._whole_batches,
+            least=LEAST_BATCH,
+        )
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """Pictures uint8 (B, C, H, W) and labels (B,), shuffled anew for each epoch."""
@@ -39,6 +46,7 @@ class Classification:
             epoch=epoch,
             start=start,
             drop_last=self._whole_batches,
+            least=LEAST_BATCH,
         )
 
     def prepare(
@@ -51,9 +59,11 @@ class Classification:
         return pictures, labels[share].to(device)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy of scores (B, classes) for labels (B,)."""
-        smoothing = self._config.recipe.label_smoothing
-        return cross_entropy(outputs, targets, label_smoothing=smoothing)
+        """Mean cross-entropy of scores (B, classes) for labels (B,), by the classes' weights."""
+        recipe = self._config.recipe
+        given = recipe.class_weights
+        weights = torch.tensor(given, device=outputs.device) if given else None
+        return cross_entropy(outputs, targets, weights, label_smoothing=recipe.label_smoothing)
 
     def sums(self, loss: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss times the pictures, and how many are right."""
