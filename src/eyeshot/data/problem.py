@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +82,16 @@ def raise_problems(problems: Sequence[Problem]) -> None:
     raise BadFile(
         f"{facts}{rest} ({len(problems):,} problems)", cure=f"{cure}; {every}" if cure else every
     )
+
+
+def told_once(noted: Iterable[tuple[Path, str]]) -> Iterator[str]:
+    """The notes of files, each kind once: with the first file, and how many more there are."""
+    files: dict[str, list[Path]] = {}
+    for path, note in noted:
+        files.setdefault(note, []).append(path)
+    for note, paths in files.items():
+        more = f", and so of {len(paths) - 1} more" if len(paths) > 1 else ""
+        yield f"{paths[0]}: {note}{more}"
 
 
 def skipped_note(problems: Sequence[Problem], count: int) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ import torch
 
 from eyeshot.data import pixels
 from eyeshot.data.examples import HeldPictures, Pictures
-from eyeshot.data.problem import Problem, as_problem
+from eyeshot.data.problem import Problem, as_problem, told_once
 from eyeshot.data.progress import Progress
 from eyeshot.data.statistics import LEVELS, Counts, count_levels, deepen_counts
 from eyeshot.data.streaming import FilePictures, count_cores, read_pixels
@@ -69,7 +69,7 @@ class Survey:
         self._budget = budget
         self._kept: dict[int, pixels.Samples] | None = {}
         self._counts: Counts = np.zeros((pixels.COLOUR, LEVELS), np.int64)
-        self._told: dict[str, list[int]] = {}  # note of a file -> the files that it is true of
+        self._noted: list[tuple[Path, str]] = []
         self._seen: dict[str, int] = {}  # picture, by its mark -> its number
         self._twins: list[tuple[int, int]] = []  # held-out number, training number
         self._contradictions: list[tuple[int, int]] = []  # one picture, two classes
@@ -100,8 +100,7 @@ class Survey:
     def run(self, progress: Progress) -> None:
         """Look at every picture; what cannot be read is among the ``problems``."""
         for number, (picture, notes) in enumerate(self._read_all()):
-            for note in notes:
-                self._told.setdefault(note, []).append(number)
+            self._noted += ((self._files[number][0], note) for note in notes)
             if isinstance(picture, BadFile):
                 path, _ = self._files[number]
                 self.problems.append(as_problem(picture, path, unreadable=True))
@@ -139,9 +138,7 @@ class Survey:
         """What a person should know, a sentence each."""
         if self._kept is None:
             yield f"more than {self._budget} bytes of pictures: they stay in their files"
-        for note, numbers in self._told.items():
-            more = f", and so of {len(numbers) - 1} more" if len(numbers) > 1 else ""
-            yield f"{self._files[numbers[0]][0]}: {note}{more}"
+        yield from told_once(self._noted)
         if self._made_grey:
             grey = "the network's" if self._settled else "all training pictures"
             yield (

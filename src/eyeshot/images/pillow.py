@@ -40,11 +40,12 @@ _globals = threading.Lock()  # Pillow's limit and Python's warnings belong to th
 
 def read_common(
     path: Path, start: bytes, frame: int | None = None, *, indices: bool = False
-) -> tuple[NDArray[Any], bool, tuple[str, ...]]:
+) -> tuple[NDArray[Any], int, tuple[str, ...]]:
     """Whatever Pillow opens, upright; 16-bit colour PNG takes a way round it.
 
     Returns:
-        Samples (H, W) or (H, W, C); whether the last channel is opacity; and notes.
+        Samples (H, W) or (H, W, C), the last of 2 or 4 channels being opacity; the orientation by
+        which they were turned; and notes.
 
     Raises:
         BadFile: damaged, truncated, not a picture, or too large to hold.
@@ -64,8 +65,7 @@ def read_common(
         else:
             samples = _samples(image, indices)
     # Pillow's copy is gone by now
-    alpha = samples.ndim == 3 and samples.shape[2] in (2, 4)
-    return orientation.turn_upright(samples, turn), alpha, tuple(notes)
+    return orientation.turn_upright(samples, turn), turn, tuple(notes)
 
 
 def open_image(path: Path, notes: list[str] | None = None) -> Image.Image:

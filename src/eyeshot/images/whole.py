@@ -7,6 +7,7 @@ Pillow for everything else. Whatever they raise on a damaged file becomes one :c
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,13 @@ class Picture:
         samples: (H, W) or (H, W, C), C from 2 to 4; uint8, uint16 or float32.
         alpha: whether the last channel is opacity.
         notes: what a person should know of how it was read, a sentence each.
+        turn: the orientation that the file asks for, 1 to 8, by which it has been turned.
     """
 
     samples: NDArray[Any]
     alpha: bool
     notes: tuple[str, ...] = ()
+    turn: int = 1
 
 
 def read(
@@ -89,8 +92,9 @@ def read_picture(
     if start.startswith(NPY_START):
         with damage_named(path):
             return _as_contract(_read_npy(path), path, alpha=True)
-    samples, alpha, notes = read_common(path, start, series, indices=indices)
-    return _as_contract(samples, path, alpha=alpha, notes=notes)
+    samples, turn, notes = read_common(path, start, series, indices=indices)
+    picture = _as_contract(samples, path, alpha=True, notes=notes)
+    return dataclasses.replace(picture, turn=turn)
 
 
 def _read_tiff(path: Path, series: int | None, index: Index | None) -> Picture:

@@ -15,7 +15,14 @@ from eyeshot.data.pairs.legend import FILE, IGNORE, Legend, read_legend
 from eyeshot.data.pairs.listing import Files, Listing, Report, list_judged, list_pairs
 from eyeshot.data.pairs.pair import Pair, Pairs, check_task
 from eyeshot.data.pairs.survey import Moments, Seen, look
-from eyeshot.data.problem import Checked, Problem, as_problem, raise_problems, skipped_note
+from eyeshot.data.problem import (
+    Checked,
+    Problem,
+    as_problem,
+    raise_problems,
+    skipped_note,
+    told_once,
+)
 from eyeshot.data.progress import Progress, TerminalProgress
 from eyeshot.data.streaming import count_cores
 from eyeshot.errors import BadFile, BadValue
@@ -267,7 +274,8 @@ def _look_at_all(
     for name, before, after in zip(("learn from", "judge by"), listing.parts, parts, strict=True):
         if before and not after:
             raise BadFile(f"no pair to {name} can be read", cure="copy them again")
-    looked = _Looked(*parts, notes)
+    told = told_once(note for one in (*parts[0], *parts[1]) for note in one.notes)
+    looked = _Looked(*parts, (*notes, *told))
     _check_channels(looked.all, report)
     return looked
 

@@ -97,6 +97,8 @@ class Seen:
         target_digest: of the answer's.
         tally: pixels of each code in the mask; empty for ``restore``.
         problems: what is wrong with either file, in the order it was found.
+        notes: what a person should know of either file.
+        turns: the orientation that each file asks for, the picture's first.
     """
 
     files: Files
@@ -107,6 +109,8 @@ class Seen:
     target_digest: str = ""
     tally: dict[int, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    notes: list[tuple[Path, str]] = field(default_factory=list)
+    turns: list[int] = field(default_factory=list)
 
     @property
     def mark(self) -> str:
@@ -128,6 +132,8 @@ def look(files: Files, task: str, *, colours: bool | None) -> Seen:
     other = _guarded(read_target, seen, files.target)
     if shape is None or other is None:
         return seen
+    if _check_turns(seen, shape[1:] == other[1:]):
+        return seen
     if shape[1:] != other[1:]:
         message = f"is {_times(other[1:])}, and {files.image} is {_times(shape[1:])}"
         seen.problems.append(Problem(files.target, message, "make both of one size"))
@@ -135,6 +141,36 @@ def look(files: Files, task: str, *, colours: bool | None) -> Seen:
         message = f"has {_channels(other[0])}, and {files.image} has {shape[0]}"
         seen.problems.append(Problem(files.target, message, "save both in the same colours"))
     return seen
+
+
+_UPRIGHT_CURE = (
+    "save both upright and without the tag (mogrify -auto-orient FILE), or take the tag out where "
+    "the mask lies as the pixels do (exiftool -Orientation= FILE)"
+)
+
+
+def _check_turns(seen: Seen, same_size: bool) -> bool:
+    """Whether a picture is turned by its file and its answer is not, so that nobody can say how
+    they lie on one another; the problem is noted.
+
+    A picture on its side and an answer of the upright size are plain: the answer was drawn on the
+    upright picture.
+    """
+    turn, other = seen.turns
+    on_its_side = (turn >= 5) != (other >= 5)
+    square = seen.size[0] == seen.size[1]
+    if turn == other or (on_its_side and same_size and not square):
+        return False
+    files = seen.files
+    message = (
+        f"is turned by its orientation tag ({turn}), and {files.target} by another ({other})"
+        if turn > 1 < other
+        else f"is turned by its orientation tag ({turn}), and {files.target} has none"
+        if turn > 1
+        else f"has no orientation tag, and {files.target} is turned by its own ({other})"
+    )
+    seen.problems.append(Problem(files.image, message, _UPRIGHT_CURE))
+    return True
 
 
 def _guarded(
@@ -148,26 +184,33 @@ def _guarded(
         return None
 
 
+def _learned(path: Path, source: Source, seen: Seen) -> tuple[int, ...]:
+    """The shape of a file, once what it says of itself is noted."""
+    seen.turns.append(source.turn)
+    seen.notes += ((path, note) for note in source.notes)
+    return source.shape
+
+
 def _look_at_image(path: Path, seen: Seen) -> tuple[int, ...]:
     with open_picture(path) as source:
         seen.channels = source.shape[0]
         seen.size = (source.shape[1], source.shape[2])
         seen.moments = Moments(seen.channels)
         seen.digest = _read_samples(path, source, seen.moments)
-        return source.shape
+        return _learned(path, source, seen)
 
 
 def _look_at_wanted(path: Path, seen: Seen) -> tuple[int, ...]:
     with open_picture(path) as source:
         seen.target_digest = _read_samples(path, source, Moments(source.shape[0]))
-        return source.shape
+        return _learned(path, source, seen)
 
 
 def _look_at_mask(path: Path, seen: Seen, *, colours: bool | None) -> tuple[int, ...]:
     with open_mask(path, colours=bool(colours)) as source:
         _check_mask(path, source, colours)
         seen.target_digest = _read_codes(path, source, seen.tally, bool(colours))
-        return source.shape
+        return _learned(path, source, seen)
 
 
 def _read_samples(path: Path, source: Source, moments: Moments) -> str:

@@ -54,7 +54,7 @@ def open_decoded(path: Path, selection: Selection) -> Source:
         source.file = file.identity()
     finally:
         file.close()
-    source.alpha = picture.alpha
+    source.alpha, source.turn = picture.alpha, picture.turn
     source.notes = picture.notes
     source.part = selection.part(selection.series or 0)
     return _counted(source, picture.samples)
@@ -84,6 +84,7 @@ def turned(source: Source, turn: int) -> Source:
         held = DecodedSource(upright, layout, source.name)
         held.file = {**source.identity(), "turned": turn}
     held.alpha, held.notes, held.part = source.alpha, source.notes, source.part
+    held.turn = turn
     return _counted(held, upright)
 
 

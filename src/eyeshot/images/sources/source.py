@@ -32,6 +32,7 @@ class Source(ABC):
         keep_rows: how many rows before the end of a window the next one will ask for again.
         decoded_chunks: how many stored pieces were decoded so far.
         alpha: whether the last channel is opacity.
+        turn: the orientation that the file asks for, 1 to 8; the image has been turned by it.
         notes: what a person should know of how the image was taken, a sentence each.
         part: which series, level and positions of a file that holds several images; plain data.
     """
@@ -46,6 +47,7 @@ class Source(ABC):
         self.keep_rows = 0
         self.decoded_chunks = 0
         self.alpha = False
+        self.turn = 1
         self.notes: tuple[str, ...] = ()
         self.part: dict[str, Any] = {}
 
