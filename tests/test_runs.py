@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +287,34 @@ def test_a_damaged_pt(tmp_path: Path) -> None:
             runs.load_weights(nn.Linear(2, 2), path)
     with pytest.raises(BadFile, match="no such file"):
         runs.load_weights(nn.Linear(2, 2), tmp_path / "none.pt")
+
+
+def test_a_pt_that_claims_more_than_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    huge = torch.zeros(1).expand(2, 2)  # strides of 0: any size for four bytes
+    torch.save({"weight": huge, "bias": torch.zeros(2)}, path)
+    with pytest.raises(BadFile, match="'weight' does not hold all of its numbers"):
+        runs.load_weights(nn.Linear(2, 2), path)
+    torch.save({"weight": torch.zeros(2, 2).to_sparse(), "bias": torch.zeros(2)}, path)
+    with pytest.raises(BadFile, match="'weight'"):
+        runs.load_weights(nn.Linear(2, 2), path)
+
+
+def test_a_pt_damaged_anywhere_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.save(nn.Linear(2, 2).state_dict(), path)
+    with zipfile.ZipFile(path) as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    (pickled,) = (name for name in members if name.endswith("data.pkl"))
+    for place in range(2, len(members[pickled])):
+        with zipfile.ZipFile(path, "w") as new:
+            for name, content in members.items():
+                cut = content[: place - 1] + b"u" + content[place:] if name == pickled else content
+                new.writestr(name, cut)
+        try:
+            runs.load_weights(nn.Linear(2, 2), path)
+        except BadFile as error:
+            assert str(path) in str(error)  # noqa: PT017
 
 
 def test_refused_weights_leave_the_net_alone(folder: Path) -> None:

@@ -60,8 +60,10 @@ def read_common(
             image.load()  # its EXIF may come after the pixels
         turn = read_turn(image, notes)
         if deep:
-            image.load()  # Pillow checks that all of it is there; OpenCV would only warn
-            samples = _read_deep_png(path, colour)
+            image.load()  # Pillow would cut it to 8 bits, but checks that all of it is there
+            from eyeshot.images.sources.png import read_deep
+
+            samples = read_deep(path)
         else:
             samples = _samples(image, indices)
     # Pillow's copy is gone by now
@@ -167,14 +169,3 @@ def _samples(image: Image.Image, indices: bool) -> NDArray[Any]:
         bottom = min(top + _BAND, image.height)
         samples[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
     return samples
-
-
-def _read_deep_png(path: Path, colour: int) -> NDArray[Any]:
-    """A 16-bit PNG with colour or alpha, in the file's own channels."""
-    import cv2
-
-    decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if decoded is None or decoded.dtype != np.uint16:
-        raise ValueError("OpenCV could not decode this 16-bit PNG")
-    order = {2: [2, 1, 0], 4: [0, 3], 6: [2, 1, 0, 3]}[colour]  # OpenCV counts blue first
-    return np.asarray(decoded)[..., order]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import struct
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -72,22 +74,41 @@ def load_weights(net: nn.Module, path: Path) -> None:
 
 def _read_pt(path: Path) -> dict[str, Tensor]:
     try:
-        tree = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the pickle's protocol: what matters is the error
+            tree = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise BadFile(
             f"{path}: holds Python objects, and loading those could run any code",
             cure="save the state dict alone: torch.save(net.state_dict(), path)",
         ) from None
-    except (RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise BadFile(f"{path}: damaged, or not a .pt file ({error})") from None
     except OSError as error:
         raise explain_os_error(error, path) from error
+    except _DAMAGED as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise BadFile(
+            f"{path}: damaged, or not a .pt file ({reason})", cure="restore it from a copy"
+        ) from None
     if not isinstance(tree, dict) or not all(isinstance(value, Tensor) for value in tree.values()):
         raise BadFile(
             f"{path}: holds more than a state dict of tensors",
             cure="save the state dict alone: torch.save(net.state_dict(), path)",
         )
     return {str(name): value for name, value in tree.items()}
+
+
+_DAMAGED = (
+    *(RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError),
+    *(ArithmeticError, MemoryError, struct.error, ImportError, BufferError),
+)
+"""What torch's reader raises on damaged files: it takes the bytes of a pickle on trust."""
+
+
+def _holds_itself(tensor: Tensor) -> bool:
+    """Whether every number of a tensor is in its file: strides of 0 claim any size for nothing."""
+    if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_quantized:
+        return False
+    return tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
 
 
 def _check_fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
@@ -98,6 +119,10 @@ def _check_fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: 
         if found[name].shape != tensor.shape:
             shapes = f"{tuple(found[name].shape)}, and the network needs {tuple(tensor.shape)}"
             raise BadFile(f"{path}: the tensor {name!r} has shape {shapes}", cure=cure)
+        if not _holds_itself(found[name]):
+            raise BadFile(
+                f"{path}: the tensor {name!r} does not hold all of its numbers", cure=cure
+            )
     for name in found:
         if name not in wanted:
             raise BadFile(f"{path}: the tensor {name!r} has no place in the network", cure=cure)

@@ -31,6 +31,12 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type -> samples a pixel
 _SLAB = 2**20  # bytes of filtered rows undone at once
 _PIECE = 2**16  # bytes of packed data read at once
+_WIDEST = 10**6  # pixels of a row that libpng decodes
+_FILTERS = 5
+_ADAM7 = (  # of each pass over an interlaced picture: first row and column, and steps of both
+    *((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2)),
+    (1, 0, 2, 1),
+)
 
 # bytes a pixel -> bit depth, colour type, and how OpenCV orders its channels
 _DRESS = {
@@ -136,31 +142,16 @@ def _packed(file: OpenFile, offset: int) -> Iterator[bytes]:
             yield data[first : first + _PIECE]
 
 
-class _Rows:
-    """The rows of a PNG from the top, unfiltered, as bytes."""
+class _Stream:
+    """The filtered rows of a PNG, unpacked in order."""
 
     def __init__(self, file: OpenFile, header: Header) -> None:
-        self._header = header
         self._pieces = _packed(file, header.start)
         self._zlib = zlib.decompressobj()
         self._rest = b""
-        self._last = np.zeros(header.row_bytes, np.uint8)
 
-    def take(self, count: int) -> NDArray[np.uint8]:
-        """The next ``count`` rows, (count, row bytes)."""
-        line = self._header.row_bytes + 1
-        slab = max(1, _SLAB // line)
-        out = np.empty((count, self._header.row_bytes), np.uint8)
-        for first in range(0, count, slab):
-            rows = min(slab, count - first)
-            filtered = self._unpack(rows * line)
-            out[first : first + rows] = unfilter(
-                filtered, rows, self._header.pixel_bytes, self._last
-            )
-            self._last = out[first + rows - 1].copy()
-        return out
-
-    def _unpack(self, size: int) -> bytes:
+    def unpack(self, size: int) -> bytes:
+        """The next ``size`` bytes."""
         parts, have = [], 0
         while have < size:
             part = self._zlib.decompress(self._rest, size - have) if self._rest else b""
@@ -174,13 +165,62 @@ class _Rows:
         return b"".join(parts)
 
 
+class _Rows:
+    """The rows of a PNG (of a pass over an interlaced one) from the top, unfiltered, as bytes."""
+
+    def __init__(self, stream: _Stream, header: Header) -> None:
+        self._header = header
+        self._stream = stream
+        self._last = np.zeros(header.row_bytes, np.uint8)
+
+    def take(self, count: int) -> NDArray[np.uint8]:
+        """The next ``count`` rows, (count, row bytes)."""
+        line = self._header.row_bytes + 1
+        slab = max(1, _SLAB // line)
+        out = np.empty((count, self._header.row_bytes), np.uint8)
+        for first in range(0, count, slab):
+            rows = min(slab, count - first)
+            filtered = self._stream.unpack(rows * line)
+            out[first : first + rows] = unfilter(
+                filtered, rows, self._header.pixel_bytes, self._last
+            )
+            self._last = out[first + rows - 1].copy()
+        return out
+
+
 def unfilter(
     filtered: bytes, rows: int, pixel_bytes: int, above: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
     """Undo the row filters of ``rows`` rows, given the row above the first: (rows, row bytes)."""
+    lines = np.frombuffer(filtered, np.uint8).reshape(rows, -1)
+    kinds = lines[:, 0]
+    if kinds.max(initial=0) >= _FILTERS:  # libpng would say so on standard error
+        raise ValueError(f"a row is filtered by {kinds.max()}, which is no filter of PNG")
+    width, step = len(above), (_WIDEST - 1) * pixel_bytes
+    if width <= step:
+        return _undo(lines, pixel_bytes, above)
+    out = np.empty((rows, width), np.uint8)
+    out[:, :step] = _undo(lines[:, : 1 + step], pixel_bytes, above[:step])
+    for lo in range(step, width, step):
+        # Each further piece begins with the pixel before it, filtered as if none were before that.
+        before = slice(lo - pixel_bytes, lo)
+        over = np.concatenate([above[np.newaxis, before], out[:-1, before]])
+        shares = np.select([kinds == 3, np.isin(kinds, (2, 4))], [2, 1], 0)[:, np.newaxis]
+        guess = np.where(shares > 0, over // np.maximum(shares, 1), 0).astype(np.uint8)
+        piece = [kinds[:, np.newaxis], out[:, before] - guess, lines[:, 1 + lo : 1 + lo + step]]
+        pixels = above[lo - pixel_bytes : lo + step]
+        undone = _undo(np.concatenate(piece, axis=1), pixel_bytes, pixels)
+        out[:, lo : lo + step] = undone[:, pixel_bytes:]
+    return out
+
+
+def _undo(
+    lines: NDArray[np.uint8], pixel_bytes: int, above: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """:func:`unfilter` of rows that OpenCV takes, each behind the byte that names its filter."""
     depth, colour, order = _DRESS[pixel_bytes]
-    width = len(above) // pixel_bytes
-    body = b"\0" + above.tobytes() + filtered  # the row above, marked as not filtered
+    rows, width = len(lines), len(above) // pixel_bytes
+    body = b"\0" + above.tobytes() + lines.tobytes()  # the row above, marked as not filtered
     packed = zlib.compress(body, 0)
     head = struct.pack(">IIBBBBB", width, rows + 1, depth, colour, 0, 0, 0)
     code = SIGNATURE + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
@@ -193,6 +233,46 @@ def unfilter(
     if depth == 16:
         samples = samples.astype(">u2")
     return np.ascontiguousarray(samples).view(np.uint8).reshape(rows, -1)
+
+
+def to_samples(rows: NDArray[np.uint8], head: Header) -> NDArray[Any]:
+    """Bytes of rows as (rows, width, channels) samples."""
+    count = len(rows)
+    if head.depth == 16:
+        wide = rows.view(">u2").astype(np.uint16)
+        return wide.reshape(count, head.width, -1)
+    if head.depth < 8:
+        bits = np.unpackbits(rows, axis=1).reshape(count, -1, head.depth)
+        rows = (bits @ (1 << np.arange(head.depth)[::-1])).astype(np.uint8)[:, : head.width]
+        if head.palette is None:
+            rows = rows * np.uint8(255 // (2**head.depth - 1))
+    if head.palette is not None:
+        return head.palette[rows]
+    return rows.reshape(count, head.width, -1)
+
+
+def read_deep(path: Path) -> NDArray[np.uint16]:
+    """The samples (H, W, C) of a 16-bit PNG as they are stored, also of an interlaced one.
+
+    Raises:
+        BadFile: it is truncated or damaged.
+    """
+    file = OpenFile(path)
+    try:
+        with damage_named(path):
+            header = read_header(file)
+            stream = _Stream(file, header)
+            if not header.interlaced:
+                return to_samples(_Rows(stream, header).take(header.height), header)
+            out = np.empty((header.height, header.width, header.channels), np.uint16)
+            for top, left, down, right in _ADAM7:
+                place = out[top::down, left::right]
+                if place.size:
+                    part = dataclasses.replace(header, height=len(place), width=place.shape[1])
+                    place[:] = to_samples(_Rows(stream, part).take(part.height), part)
+            return out
+    finally:
+        file.close()
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -217,7 +297,7 @@ class PngSource(Source):
         self.memory = 9 * (_SLAB + header.row_bytes) + sample_bytes
 
     def _restart(self) -> None:
-        self._rows = _Rows(self._file, self._header)
+        self._rows = _Rows(_Stream(self._file, self._header), self._header)
         self._held = np.empty((0, self._header.width, self._header.channels), self.dtype)
         self._first = self._next = 0  # the rows that are held
 
@@ -240,29 +320,13 @@ class PngSource(Source):
             self._held = self._held[:0]
         kept = self._held[top - self._first :]
         if bottom > self._next:
-            new = self._samples(self._rows.take(bottom - self._next))
+            new = to_samples(self._rows.take(bottom - self._next), self._header)
             self.decoded_chunks += bottom - self._next
             self._held = np.concatenate([kept, new]) if len(kept) else new
             self._next = bottom
         else:
             self._held = kept
         self._first = top
-
-    def _samples(self, rows: NDArray[np.uint8]) -> NDArray[Any]:
-        """Bytes as (rows, width, channels) samples."""
-        head = self._header
-        count = len(rows)
-        if head.depth == 16:
-            wide = rows.view(">u2").astype(np.uint16)
-            return wide.reshape(count, head.width, -1)
-        if head.depth < 8:
-            bits = np.unpackbits(rows, axis=1).reshape(count, -1, head.depth)
-            rows = (bits @ (1 << np.arange(head.depth)[::-1])).astype(np.uint8)[:, : head.width]
-            if head.palette is None:
-                rows = rows * np.uint8(255 // (2**head.depth - 1))
-        if head.palette is not None:
-            return head.palette[rows]
-        return rows.reshape(count, head.width, -1)
 
     def identity(self) -> dict[str, Any]:
         """The file's."""
