@@ -18,6 +18,8 @@ given, where the kernel can write there."""
 
 _CONVOLUTIONS: dict[int, Callable[..., torch.Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _LAYOUTS_KEPT = 2
+_SLACK = 1e-4
+"""Of the largest value: two float32 kernels that are both right differ by less."""
 
 
 def convolver(node: Node, weights: Sequence[torch.Tensor], bias: torch.Tensor | None) -> Convolver:
@@ -31,7 +33,30 @@ def convolver(node: Node, weights: Sequence[torch.Tensor], bias: torch.Tensor | 
     if suits_opencv(weights, options):
         return opencv_convolver(weights[0], bias, relu)
     make = _onednn if _has_onednn(weights[0]) else _plain
-    return make(weights, bias, options, relu)
+    compute = make(weights, bias, options, relu)
+    strides_over_one_channel = options[0][-1] > 1 and any(w.shape[1] == 1 for w in weights)
+    return _two_columns(compute, weights[0], options) if strides_over_one_channel else compute
+
+
+def _two_columns(
+    compute: Convolver, weight: torch.Tensor, options: tuple[list[int], list[int], int]
+) -> Convolver:
+    """Never asks for a single column: another one beside it is computed, and dropped.
+
+    oneDNN's kernels for AVX-512 read outside of the image where one channel, with a stride along
+    the width alone, gives one column (3.12; garbage of up to 1e37). Torch's own convolution goes
+    there too: in three axes, and where the channel lies last.
+    """
+    span, stride = options[1][-1] * (weight.shape[-1] - 1) + 1, options[0][-1]
+
+    def apart(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
+        value, padding = values[0]
+        if value.shape[-1] + 2 * padding[-1] - span >= stride:
+            return compute(values, room)
+        wider = [(F.pad(value, (0, stride)), padding) for value, padding in values]
+        return compute(wider, None).narrow(-1, 0, 1)
+
+    return apart
 
 
 def _plain(
@@ -41,6 +66,8 @@ def _plain(
     relu: bool,
 ) -> Convolver:
     convolve = _CONVOLUTIONS[weights[0].ndim - 2]
+    if weights[0].dtype == torch.bfloat16 and weights[0].device.type == "cpu":
+        convolve = _with_care(convolve)
     stride, dilation, groups = options
 
     def compute(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
@@ -51,6 +78,34 @@ def _plain(
         return torch.relu_(total) if relu else total
 
     return compute
+
+
+def _with_care(convolve: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Torch's convolution in bfloat16; in float32 where oneDNN's AMX kernels are not to be trusted.
+
+    Over three axes, over less than a kernel, and for one output column they give garbage or end the
+    process (oneDNN 3.12), in torch itself too.
+    """
+
+    def careful(
+        value: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        stride: list[int],
+        padding: list[int],
+        dilation: list[int],
+        groups: int,
+    ) -> torch.Tensor:
+        spans = [d * (k - 1) + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)]
+        narrow = any(n < span for n, span in zip(value.shape[2:], spans, strict=True))
+        one_column = value.shape[-1] + 2 * padding[-1] - spans[-1] < stride[-1]
+        options = (stride, padding, dilation, groups)
+        if not (narrow or one_column or weight.ndim == 5):
+            return convolve(value, weight, bias, *options)
+        wide = None if bias is None else bias.float()
+        return convolve(value.float(), weight.float(), wide, *options).to(value.dtype)
+
+    return careful
 
 
 def _has_onednn(weight: torch.Tensor) -> bool:
@@ -73,10 +128,13 @@ def _onednn(
     convolve: Any = torch.ops.mkldnn._convolution_pointwise
     add: Any = torch.ops.mkldnn._convolution_pointwise_.binary
     packed = [_Packed(weight, options) for weight in weights]
+    plain = _plain(weights, bias, options, relu)
     stride, dilation, groups = options
 
     def compute(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
-        # oneDNN adds to what is there, so nought there is as good as writing: it spares the copy.
+        if not all(one.is_sound(*padded) for one, padded in zip(packed, values, strict=True)):
+            return plain(values, room)
+        # oneDNN adds to what is there, so zeros there are as good as writing: it spares the copy.
         fits = room is not None and room.is_contiguous(memory_format=torch.channels_last)
         total = room.zero_() if room is not None and fits else None
         last = len(values) - 1
@@ -105,6 +163,37 @@ class _Packed:
     def __init__(self, weight: torch.Tensor, options: tuple[list[int], list[int], int]) -> None:
         self._weight, self._options = weight, options
         self._layouts: dict[tuple[int, ...], torch.Tensor] = {}
+        self._sound: dict[tuple[int, ...], bool] = {}
+
+    def is_sound(self, value: torch.Tensor, padding: list[int]) -> bool:
+        """Whether oneDNN may be asked for values of this shape.
+
+        What it does to a single row or column depends on the processor, and was wrong on some (see
+        :func:`_two_columns`). So these are tried on noise, once for each shape, against torch's own
+        kernel. ``tools/check_kernels.py`` tries all other shapes.
+        """
+        key = (*value.shape, *padding)
+        if key not in self._sound:
+            self._sound[key] = 1 not in self._outputs(value, padding) or self._agrees(key, padding)
+        return self._sound[key]
+
+    def _outputs(self, value: torch.Tensor, padding: list[int]) -> list[int]:
+        """Rows and columns of the output."""
+        stride, dilation, _ = self._options
+        sides = zip(value.shape[2:], self._weight.shape[2:], padding, stride, dilation, strict=True)
+        return [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, p, s, d in sides]
+
+    def _agrees(self, key: tuple[int, ...], padding: list[int]) -> bool:
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(key[:4], generator=generator)
+        stride, dilation, groups = self._options
+        truth = F.conv2d(noise, self._weight, None, stride, padding, dilation, groups)
+        noise = noise.contiguous(memory_format=torch.channels_last)
+        weight, settings = self.laid_out(noise, padding), (padding, stride, dilation, groups)
+        convolve: Any = torch.ops.mkldnn._convolution_pointwise
+        found = convolve(noise, weight, None, *settings, "none", [], "")
+        slack = _SLACK * float(truth.abs().max())
+        return bool(((found - truth).abs() <= slack).all())
 
     def laid_out(self, value: torch.Tensor, padding: list[int]) -> torch.Tensor:
         """The weight for values of this shape."""

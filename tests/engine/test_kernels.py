@@ -1,0 +1,80 @@
+"""Kernels of other libraries, held against float64 on the odd shapes that they are given."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tools.check_kernels import Case, draw, error, wrong
+from torch import nn
+
+import eyeshot
+from eyeshot.engine.operators import kernels
+from tests.engine.law import noise, whole
+
+ONE_COLUMN = Case(
+    channels=(1,),
+    outputs=8,
+    groups=1,
+    kernel=(5, 5),
+    stride=(1, 2),
+    dilation=(1, 1),
+    padding=(0, 0),
+    size=(24, 5),
+    relu=False,
+    layout="columns of a buffer",
+    room=True,
+    dtype=torch.float32,
+    seed=0,
+)
+
+
+def test_random_convolutions_on_odd_shapes() -> None:
+    tried, found = wrong(0, 800)
+    assert tried == 800
+    assert not found
+
+
+def test_the_cases_are_odd_enough() -> None:
+    cases = [draw(seed) for seed in range(800)]
+    assert {len(case.size) for case in cases} == {1, 2, 3}
+    assert sum(case.channels == (1,) for case in cases) > 50
+    assert sum(case.stride[-1] > case.kernel[-1] for case in cases) > 20
+    assert sum(1 in case.size for case in cases) > 50
+
+
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_one_channel_a_stride_along_the_width_and_one_column(
+    kernel: int, dtype: torch.dtype
+) -> None:
+    net = nn.Conv2d(1, 8, kernel, stride=(1, 2)).to(dtype).eval()
+    image = noise(1, 24, 20)
+    with torch.no_grad():  # in float64, since bfloat16 is wrong in torch itself
+        truth = net.double()(image.to(dtype).double()[None])[0]
+    net.to(dtype)
+    slack = 0.05 if dtype == torch.bfloat16 else 1e-5
+    for column in range(truth.shape[2]):
+        region = [(0, truth.shape[1]), (column, column + 1)]
+        part = eyeshot.run(net, image.to(torch.float64).numpy(), region=region, layout="CHW")
+        wanted = truth[:, :, column : column + 1].numpy()
+        np.testing.assert_allclose(part, wanted, rtol=slack, atol=slack)
+
+
+def test_a_kernel_that_is_wrong_on_one_column_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a processor whose faults nobody has met yet: here every single column is wrong."""
+    honest = torch.ops.mkldnn._convolution_pointwise
+
+    class Broken:
+        binary = getattr(torch.ops.mkldnn, "_convolution_pointwise_", None)
+
+        def __call__(self, value: torch.Tensor, *rest: object) -> torch.Tensor:
+            result: torch.Tensor = honest(value, *rest)
+            return result + 1 if result.shape[3] == 1 else result
+
+    assert error(ONE_COLUMN) <= 1e-5
+    monkeypatch.setattr(torch.ops.mkldnn, "_convolution_pointwise", Broken())
+    net, image = nn.Conv2d(3, 4, 3).eval(), noise(3, 9, 9)
+    part = eyeshot.run(net, image, region=[(0, 7), (2, 3)])
+    np.testing.assert_allclose(part, whole(net, image)[0][:, :, 2:3], rtol=0, atol=1e-5)
+    assert kernels._has_onednn(net.weight)
