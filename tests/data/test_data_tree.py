@@ -9,9 +9,11 @@ import pytest
 from PIL import Image
 
 from eyeshot import data
+from eyeshot.data.entries import PICTURE_SUFFIXES
 from eyeshot.data.folder import check_folder
 from eyeshot.data.tree import find_files, find_judged, part_of
 from eyeshot.errors import BadFile, BadValue
+from eyeshot.images.pillow import FORMATS
 from tests.data.test_data_folder import fill, picture
 
 
@@ -58,6 +60,12 @@ def test_what_pillow_reads_is_read(tmp_path: Path, suffix: str) -> None:
             path = tmp_path / name / f"{number}.{suffix.upper()}"
             made.save(path, format=kind.get(suffix, "PPM"))
     assert len(data.load(tmp_path).train) == 2
+
+
+def test_every_kind_that_is_looked_for_is_one_that_is_read() -> None:
+    Image.init()
+    kinds = {Image.EXTENSION.get(suffix, "") for suffix in PICTURE_SUFFIXES}
+    assert kinds - {"TIFF"} <= set(FORMATS)
 
 
 def test_leftovers_of_other_systems_are_passed_over_in_one_note(tmp_path: Path) -> None:

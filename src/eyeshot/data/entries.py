@@ -13,7 +13,7 @@ PICTURE_SUFFIXES = frozenset(
     {
         *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib"),
         *(".webp", ".gif", ".avif", ".avifs", ".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".tga"),
-        *(".ppm", ".pgm", ".pbm", ".pnm", ".pcx", ".sgi", ".qoi"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".pcx"),
     }
 )
 """By which files in a folder are taken for pictures; what they are is told by their first bytes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,16 @@ class Legend:
             green · 256 + blue.
         colours: whether the codes are colours.
         ignore: the code of pixels that nobody has judged, if there is one.
+        palette: of masks with a palette, the colour of each class's index, -1 where no mask has
+            it. It says nothing of what a mask's samples stand for, so the legend's text leaves it
+            out: fingerprints are of that text.
     """
 
     classes: tuple[str, ...]
     codes: tuple[int, ...]
     colours: bool = False
     ignore: int | None = None
+    palette: tuple[int, ...] = field(default=(), repr=False)
 
     def knows(self, code: int) -> bool:
         """Whether ``code`` is a class or ignored."""

@@ -19,15 +19,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from eyeshot.data.entries import PICTURE_SUFFIXES
 from eyeshot.data.problem import Problem
 from eyeshot.data.tree import ALL, part_of
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.files import explain_os_error
 
-IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".npy", ".zarr"}
+IMAGE_SUFFIXES = PICTURE_SUFFIXES | {".npy", ".zarr"}
+BLURRING = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".avifs"),
+        *(".jp2", ".j2k", ".jpx", ".jpf", ".j2c"),
+    }
 )
-MASK_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp", ".npy", ".zarr"})
+"""Kinds of files that change samples a little, so that they hold no numbers of classes."""
+MASK_SUFFIXES = IMAGE_SUFFIXES - BLURRING
 VALIDATION_SHARE = 5  # one in five is set aside
 
 _IMAGE = ("image", "images")

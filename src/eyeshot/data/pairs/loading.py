@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eyeshot.data.entries import listed
@@ -14,6 +14,7 @@ from eyeshot.data.pairs.deduction import deduce_legend, report_unknown
 from eyeshot.data.pairs.legend import FILE, IGNORE, Legend, read_legend
 from eyeshot.data.pairs.listing import Files, Listing, Report, list_judged, list_pairs
 from eyeshot.data.pairs.pair import Pair, Pairs, check_task
+from eyeshot.data.pairs.palettes import compare_palettes
 from eyeshot.data.pairs.survey import Moments, Seen, look
 from eyeshot.data.problem import (
     Checked,
@@ -133,7 +134,8 @@ def _load(
     train, held_out, seen = looked.train, looked.held_out, looked.all
     legend = None
     if task == "segment" and given is not _UNREADABLE:
-        legend = _settle(seen, given, report)
+        legend, differing = _compare(seen, _settle(seen, given, report), given, report)
+        looked = replace(looked, notes=(*looked.notes, *differing))
         _check_blank(train, _count(train, legend), legend, report)
         _check_judged(held_out, legend, report)
     noted = _notes(train, held_out, _count(train, legend), legend)
@@ -185,12 +187,16 @@ def load_judged(
         used = deduce_legend(seen, _refuse)
     elif used is not None:
         report_unknown(seen, used, _refuse, named=True)
+    differing: tuple[str, ...] = ()
+    if used is not None and not used.colours:
+        used, differing = _compare(seen, used, own, problems.append)
+        raise_problems(problems)
     known = [one for one in held_out if one.mark in learned]
     if not listing.train and part is None and len(known) < len(held_out):
         train, held_out = known, [one for one in held_out if one.mark not in learned]
     if used is not None:
         _check_judged(held_out, used, _refuse)
-    notes = (*listing.notes, *looked.notes, *_absent(held_out, used))
+    notes = (*listing.notes, *looked.notes, *differing, *_absent(held_out, used))
     if train is known and known:
         notes += (f"{len(known)} of {len(seen)} pictures were learned from and are left out",)
     return _gather(folder, task, train, held_out, used, notes)
@@ -309,6 +315,23 @@ def _settle(seen: Sequence[Seen], legend: Legend | None, report: Report) -> Lege
         return deduce_legend(masks, report)
     report_unknown(masks, legend, report)
     return legend
+
+
+def _compare(
+    seen: Sequence[Seen], legend: Legend, given: Legend | None, report: Report
+) -> tuple[Legend, tuple[str, ...]]:
+    """The legend with the palettes of the masks; where those differ, a problem, or a note if the
+    folder itself names the values.
+    """
+    legend, differing = compare_palettes(seen, legend)
+    if given is None:
+        for problem in differing:
+            report(problem)
+        return legend, ()
+    if not differing:
+        return legend, ()
+    note = f"the palettes of {len(differing)} masks differ from others; values are read by {FILE}"
+    return replace(legend, palette=()), (note,)
 
 
 def _join_moments(train: Sequence[Seen]) -> Moments:

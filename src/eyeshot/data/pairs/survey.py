@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from eyeshot.data.pairs.legend import encode
 from eyeshot.data.pairs.listing import Files
+from eyeshot.data.pairs.palettes import read_palette
 from eyeshot.data.pairs.reader import open_mask, open_picture
 from eyeshot.data.problem import Problem, as_problem
 from eyeshot.errors import BadFile, EyeshotError
@@ -96,6 +97,7 @@ class Seen:
         digest: of the picture's samples.
         target_digest: of the answer's.
         tally: pixels of each code in the mask; empty for ``restore``.
+        palette: the colour of each index in the mask; empty where it has no palette.
         problems: what is wrong with either file, in the order it was found.
         notes: what a person should know of either file.
         turns: the orientation that each file asks for, the picture's first.
@@ -108,6 +110,7 @@ class Seen:
     digest: str = ""
     target_digest: str = ""
     tally: dict[int, int] = field(default_factory=dict)
+    palette: dict[int, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     notes: list[tuple[Path, str]] = field(default_factory=list)
     turns: list[int] = field(default_factory=list)
@@ -210,6 +213,8 @@ def _look_at_mask(path: Path, seen: Seen, *, colours: bool | None) -> tuple[int,
     with open_mask(path, colours=bool(colours)) as source:
         _check_mask(path, source, colours)
         seen.target_digest = _read_codes(path, source, seen.tally, bool(colours))
+        if not colours:
+            seen.palette = read_palette(path, seen.tally)
         return _learned(path, source, seen)
 
 
