@@ -79,7 +79,7 @@ def test_help_shows_both_forms(arguments: list[str], capsys: pytest.CaptureFixtu
     text = capsys.readouterr().out
     for operation in OPERATIONS:
         assert operation in text
-    assert "RUN IMAGE" in text
+    assert "NET IMAGE" in text
     assert "--layer conv2 --unit 3,10,12" in text
 
 
@@ -182,7 +182,7 @@ def test_options_may_stand_before_the_run(
     [
         ("conv3", "0,0,0", "unknown layer 'conv3'; did you mean 'conv2'"),
         ("conv2", "0,14,0", "has shape (32, 14, 14)"),
-        ("conv2", "3", "unit 3 is outside the map"),
+        ("conv2", "3", "has, of shape (32, 14, 14); give channel,row,column"),
         ("conv2", "a,b", "--unit 'a,b'"),
         ("relu1", "0,0,0", "'relu1' is a ReLU"),
     ],

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -150,13 +151,17 @@ def test_products_are_not_rounded_to_ten_bits_and_the_setting_is_kept() -> None:
     before = [kind.fp32_precision for kind in kinds]
     within: list[str] = []
 
-    class Watched(nn.Conv2d):
-        def forward(self, input: Tensor) -> Tensor:
+    def watch(module: nn.Module, inputs: Any) -> None:
+        if isinstance(module, nn.Conv2d):
             within.extend(kind.fp32_precision for kind in kinds)
-            return super().forward(input)
 
-    net = nn.Sequential(Watched(1, 1, 2))
-    explain_unit(net, torch.randn(1, 1, 3, 3), layer="0", unit=(0, 0, 0))
+    net = nn.Sequential(nn.Conv2d(1, 1, 2))
+    # A global hook: what the network itself can reach is put back after the pass.
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(watch)
+    try:
+        explain_unit(net, torch.randn(1, 1, 3, 3), layer="0", unit=(0, 0, 0))
+    finally:
+        handle.remove()
     assert within == ["ieee", "ieee"]
     assert [kind.fp32_precision for kind in kinds] == before
 
@@ -194,7 +199,7 @@ def test_a_layer_that_does_something_else_is_a_failure() -> None:
         ("conv3", (0, 0, 0), UnknownName, "did you mean 'conv2'"),
         ("conv2", (32, 0, 0), BadValue, r"unit 32,0,0 is outside the map .* shape \(32, 14, 14\)"),
         ("conv2", (0, -1, 0), BadValue, "at most 31,13,13"),
-        ("conv2", (0, 0), BadValue, "unit 0,0 is outside"),
+        ("conv2", (0, 0), BadValue, "unit 0,0 has 2 of the 3 numbers .*; give channel,row,column"),
         ("fc2", (10,), BadValue, r"shape \(10,\)"),
         ("relu1", (0, 0, 0), Unsupported, "'relu1' is a ReLU"),
         ("flatten", (0,), Unsupported, "'flatten' is a Flatten"),
@@ -286,3 +291,44 @@ def test_everything_goes_into_json_even_what_is_not_a_number() -> None:
     assert data["total"] is None
     assert data["parts"][0]["patch"] == [[None, None], [None, None]]
     assert data["unit"] == [0, 0, 0]
+
+
+class Functions(nn.Module):
+    """Layers written as functions, and one that is called twice, over one axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(3, 3, 3, padding=1)
+        self.weight = nn.Parameter(torch.randn(4, 3, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.conv(self.conv(x)))
+        y = F.conv1d(y, self.weight, stride=2, padding=1)
+        y = F.max_pool1d(y, 2)
+        out: Tensor = F.avg_pool1d(y, 2, 1) + 1
+        return out
+
+
+@pytest.mark.parametrize(
+    ("layer", "unit"),
+    [("conv", (2, 0)), ("conv#2", (1, 15)), ("conv1d", (3, 7)), ("max_pool1d", (0, 3))],
+)
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_signal_and_every_name_that_see_prints(
+    layer: str, unit: tuple[int, int], batched: bool
+) -> None:
+    torch.manual_seed(0)
+    net, x = Functions(), torch.randn(3, 16)
+    maps = eyeshot.see(net, x[None])[layer]
+    found = eyeshot.explain(net, x[None] if batched else x, layer=layer, unit=unit)
+    assert found.network_value == pytest.approx(float(maps[unit]))
+    assert found.total == pytest.approx(float(maps[unit]), abs=1e-5)
+
+
+def test_names_that_no_layer_has_are_offered_those_of_see() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'max_pool1d'"):
+        eyeshot.explain(Functions(), torch.randn(3, 16), layer="maxpool1d", unit=(0, 0))
+    with pytest.raises(Unsupported, match="'relu' is relu, which has no sum to show"):
+        eyeshot.explain(Functions(), torch.randn(3, 16), layer="relu", unit=(0, 0))
+    with pytest.raises(BadValue, match=r"3 of the 2 numbers .*; give channel,position"):
+        eyeshot.explain(Functions(), torch.randn(3, 16), layer="conv", unit=(0, 0, 0))

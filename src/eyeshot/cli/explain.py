@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from eyeshot.cli.output import console, notes, print_json
+from eyeshot.cli import net_options
+from eyeshot.cli.output import console, print_json, say
 from eyeshot.errors import BadFile, BadValue, UnknownName
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _ABOUT = (
     "Show the sum behind a number.\n\n"
     "[b]eyeshot explain conv[/b] (pool, transpose, nearest, bilinear) walks over a small matrix "
     "and prints every step's sum.\n\n"
-    "[b]eyeshot explain RUN IMAGE --layer NAME --unit C,Y,X[/b] does it inside a trained network: "
+    "[b]eyeshot explain NET IMAGE --layer NAME --unit C,Y,X[/b] does it inside a network: "
     "the patch, the kernel and the partial sum of every input channel, the bias, and the total."
 )
 
@@ -51,6 +52,8 @@ eyeshot explain bilinear --scale 2 --align-corners
 eyeshot explain runs/digits seven.png --layer conv2 --unit 3,10,12
 
 eyeshot explain runs/digits seven.png --layer fc2 --unit 7 --json
+
+eyeshot explain net.py:Net signal.npy --layer conv2 --unit 3,100 --weights trained.safetensors
 """
 
 
@@ -67,6 +70,8 @@ class _ExplainGroup(TyperGroup):
 
 def _refuse_slip(word: str) -> None:
     """Raise UnknownName for ``pol`` or ``convolution``, where no run of that name exists."""
+    if ":" in word:  # a file.py:Class
+        return
     slip = difflib.get_close_matches(word, OPERATIONS, n=1) or word.startswith(OPERATIONS)
     if slip and not Path(word).exists():
         raise UnknownName("operation", word, OPERATIONS)
@@ -95,7 +100,7 @@ def register(app: typer.Typer) -> None:
         help=_ABOUT,
         epilog=_EPILOG,
         no_args_is_help=True,
-        subcommand_metavar="(conv|pool|transpose|nearest|bilinear) [OPTIONS] | RUN IMAGE [OPTIONS]",
+        subcommand_metavar="(conv|pool|transpose|nearest|bilinear) [OPTIONS] | NET IMAGE [OPTIONS]",
     )
     group.command("conv")(explain_conv)
     group.command("pool")(explain_pool)
@@ -226,35 +231,33 @@ def explain_bilinear(
 
 
 def explain_unit(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")],
-    layer: Annotated[str, typer.Option(metavar="NAME", help="A layer, such as conv2.")],
+    net: net_options.Net,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture, or a signal.")],
+    layer: Annotated[str, typer.Option(metavar="NAME", help="As see prints it, such as conv2.")],
     unit: Annotated[
         str, typer.Option(metavar="C,Y,X", help="Channel, row, column in its map, from 0.")
     ],
+    weights: net_options.Weights = None,
     as_json: AsJson = False,
 ) -> None:
-    """The sum behind one number inside a trained network.
+    """The sum behind one number inside a network.
 
     eyeshot explain runs/digits seven.png --layer conv2 --unit 3,10,12
     """
-    if not run.exists():
+    if not Path(net).exists() and ":" not in net:
         raise BadFile(
-            f"{run}: no such run folder",
-            cure=f"name a run, or an operation: {', '.join(OPERATIONS)}",
+            f"{net}: no such run folder",
+            cure=f"name a run, file.py:Class, or an operation: {', '.join(OPERATIONS)}",
         )
-    from eyeshot import runs
-    from eyeshot.explanation import draw_trace, explain, prepare
+    from eyeshot.cli.looking import look
+    from eyeshot.explanation import draw_trace, explain
     from eyeshot.nets.places import place_of
 
-    loaded = runs.load(run)
-    x, done = prepare(loaded, image)
-    trace = explain(loaded, x, layer=layer, unit=_numbers(unit, "--unit"))
-    for note in done:
-        notes.print(f"{image}: {note}")
-    place = place_of(loaded.net, layer)
+    ready = look(net, image, weights)
+    trace = explain(ready.net, ready.x, layer=layer, unit=_numbers(unit, "--unit"))
+    place = place_of(ready.net, layer)
     if place:
-        notes.print(f"{layer}: {place}")
+        say(f"{layer}: {place}")
     if as_json:
         print_json(trace.as_dict())
     else:

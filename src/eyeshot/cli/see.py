@@ -1,4 +1,4 @@
-"""``eyeshot see``: the feature maps of every layer of a trained network, for one picture."""
+"""``eyeshot see``: the feature maps of every layer of a network, for one picture."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eyeshot.cli import net_options
 from eyeshot.cli.output import notes, print_json
 from eyeshot.errors import BadValue
 
@@ -23,6 +24,8 @@ eyeshot see runs/digits-digit_cnn-seed0 seven.png -o maps.png --range shared
 eyeshot see runs/digits-digit_cnn-seed0 seven.png -o page.html --layer conv1 --layer pool1
 
 eyeshot see runs/digits-digit_cnn-seed0 seven.png --field conv2:3,10 -o field.png
+
+eyeshot see net.py:UNet photo.jpg --weights trained.safetensors
 """
 
 
@@ -32,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def see_layers(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")],
+    net: net_options.Net,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture.")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Draw the maps: a .png or .html file.")
@@ -49,20 +52,21 @@ def see_layers(
             metavar="LAYER:y,x", help="What this one unit sees of the picture; drawn with -o."
         ),
     ] = None,
+    weights: net_options.Weights = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Show what every layer makes of a picture."""
+    """Show what every layer of a network makes of a picture."""
     if field is not None:
         from eyeshot.cli.fields import see_field
 
-        see_field(str(run), image, field, output, json)
+        see_field(net, image, field, output, json, weights)
         return
     from eyeshot.pictures import check_range
 
     check_range(value_range)
     if output is not None and output.suffix.lower() not in (".png", ".html"):
         raise BadValue(f"{output}: no picture format", cure="end the name in .png or .html")
-    features = _see(run, image, layer)
+    features = _see(net, image, layer, weights)
     if output is not None:
         _draw(features, output, f"What the network sees in {image.name}", value_range)
         notes.print(f"wrote {output}", soft_wrap=True, markup=False)
@@ -72,17 +76,14 @@ def see_layers(
         print(features)
 
 
-def _see(run: Path, image: Path, layers: list[str] | None) -> Features:
+def _see(net: str, image: Path, layers: list[str] | None, weights: Path | None) -> Features:
     """Run the network on the picture, prepared as the run's own pictures were."""
-    from eyeshot import runs
+    from eyeshot.cli.looking import look
     from eyeshot.features import see
-    from eyeshot.runs.inputs import SEEN_SIDE, prepare_input
+    from eyeshot.runs.inputs import SEEN_SIDE
 
-    loaded = runs.load(run)
-    ready = prepare_input(loaded, image, side=SEEN_SIDE)
-    for note in ready.notes:
-        notes.print(f"{image}: {note}", soft_wrap=True, markup=False)
-    return see(loaded.net, ready.values, layers or None)
+    ready = look(net, image, weights, side=SEEN_SIDE)
+    return see(ready.net, ready.x, layers or None)
 
 
 def _draw(features: Features, output: Path, title: str, value_range: str) -> None:

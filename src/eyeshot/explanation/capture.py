@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from eyeshot.errors import BadValue, UnknownName, Unsupported
+from eyeshot.explanation.functions import Ears, as_layer
 from eyeshot.explanation.reading import count_spatial_axes
+from eyeshot.features.recording import listening
 from eyeshot.untouched import untouched
 
 
@@ -28,6 +30,9 @@ class Call:
 def record(net: nn.Module, x: Tensor, name: str, call: int = 0) -> Call:
     """Run ``net`` on ``x`` once and keep what the layer ``name`` took and gave.
 
+    Names are those of modules, and those that ``see`` prints: ``conv#2`` for a second call,
+    ``block.conv2d`` for a function that a ``forward`` calls.
+
     Raises:
         UnknownName: no such layer.
         BadValue: the network refuses ``x``, or does not call the layer that often.
@@ -38,7 +43,10 @@ def record(net: nn.Module, x: Tensor, name: str, call: int = 0) -> Call:
         for dotted, module in net.named_modules(remove_duplicate=False)
     }
     if name not in layers:
-        raise UnknownName("layer", name, layers)
+        base, _, times = name.rpartition("#")
+        if base not in layers or not times.isdigit():
+            return _function(net, x, name, layers)
+        return record(net, x, base, int(times) - 1)
     calls = _run(net, x, layers[name])
     if not 0 <= call < len(calls):
         raise BadValue(
@@ -57,6 +65,20 @@ def record(net: nn.Module, x: Tensor, name: str, call: int = 0) -> Call:
     return heard
 
 
+def _function(net: nn.Module, x: Tensor, name: str, layers: Iterable[str]) -> Call:
+    """What a function took and gave that is no module of the network."""
+    ears = Ears(len(x), name)
+    with _passing(net, x), listening(net, ears):
+        net(x)
+    if ears.found is None:
+        raise UnknownName("layer", name, dict.fromkeys([*ears.names, *layers]))
+    kind, args, kwargs, output = ears.found
+    layer, given = as_layer(name, kind, args, kwargs)
+    heard = Call(name, layer, given, output)
+    _check_batch(heard, len(x))
+    return heard
+
+
 def _run(net: nn.Module, x: Tensor, layer: nn.Module) -> list[tuple[Any, Any]]:
     """What ``layer`` took and gave at each of its calls."""
     calls: list[tuple[Any, Any]] = []
@@ -65,18 +87,25 @@ def _run(net: nn.Module, x: Tensor, layer: nn.Module) -> list[tuple[Any, Any]]:
         # Copies, since a ReLU in place after the layer would write over its output.
         calls.append((_copy(taken[0] if taken else None), _copy(given)))
 
+    with _passing(net, x):
+        layer.register_forward_hook(keep)
+        net(x)
+    return calls
+
+
+@contextmanager
+def _passing(net: nn.Module, x: Tensor) -> Iterator[None]:
+    """One pass in eval mode, without gradients, which leaves the network as it was."""
     try:
         with untouched(net), full_precision(), torch.no_grad():
-            layer.register_forward_hook(keep)
             net.eval()
-            net(x)
+            yield
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
         raise BadValue(
             f"the network refused an input of shape {tuple(x.shape)}, {x.dtype}: {reason}",
             cure="give the size, channels and type that it was trained with",
         ) from error
-    return calls
 
 
 def _check_batch(heard: Call, batch: int) -> None:

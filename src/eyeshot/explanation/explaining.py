@@ -14,6 +14,7 @@ from eyeshot import runs
 from eyeshot.errors import BadValue
 from eyeshot.explanation.traces import UnitTrace
 from eyeshot.explanation.units import explain_unit
+from eyeshot.frontends.trials import as_batch
 from eyeshot.runs.inputs import prepare_input
 
 
@@ -31,9 +32,10 @@ def explain(
         net: a network, a trained run, or the path of a run's folder.
         image: for a run, a picture: a file, or an array (H, W) or (H, W, C), prepared as in
             training; of any size for a network that answers with masks or pictures. For a network,
-            or ready for the run's network: a float tensor (C, H, W) or (N, C, H, W), of which the
-            first is traced.
-        layer: the dotted name of a convolution, transposed convolution, pool or linear layer.
+            or ready for the run's network: a float tensor (C, H, W), (C, L) or (C, D, H, W), as
+            the network takes it, or a batch of them, of which the first is traced.
+        layer: the dotted name of a convolution, transposed convolution, pool or linear layer, or
+            one that ``see`` prints: ``conv#2`` for a second call, ``conv2d`` for a function.
         unit: (channel, row, column) in that layer's output, counted from 0.
         call: which of the layer's calls, where the network uses it several times.
 
@@ -49,10 +51,14 @@ def explain(
     """
     run = runs.load(net) if isinstance(net, str | Path) else net
     if isinstance(run, nn.Module):
-        network, batch = run, _as_batch(image)
+        network, batch = run, as_batch(run, _checked(image))
     else:
         network = run.net
-        batch = _as_batch(image) if isinstance(image, Tensor) else prepare(run, image)[0]
+        batch = (
+            as_batch(network, _checked(image))
+            if isinstance(image, Tensor)
+            else prepare(run, image)[0]
+        )
     place = next(iter(network.parameters()), batch)
     return explain_unit(network, batch.to(place.device), layer=layer, unit=unit, call=call)
 
@@ -68,8 +74,12 @@ def prepare(run: runs.Run, image: NDArray[Any] | str | Path) -> tuple[Tensor, li
     return ready.values, list(ready.notes)
 
 
-def _as_batch(image: Any) -> Tensor:
-    """A float tensor with a batch axis; a single (C, H, W) gets one."""
+def _checked(image: Any) -> Tensor:
+    """A float tensor.
+
+    Raises:
+        BadValue: a file's name, or whole numbers.
+    """
     if isinstance(image, str | Path):
         raise BadValue(
             f"a network alone cannot read the picture {image}",
@@ -80,4 +90,4 @@ def _as_batch(image: Any) -> Tensor:
         raise BadValue(
             f"an input of {x.dtype}", cure="give floating point, normalised as in training"
         )
-    return x[None] if x.ndim == 3 else x
+    return x

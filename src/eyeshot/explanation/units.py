@@ -19,6 +19,7 @@ from eyeshot.explanation.traces import UnitTrace
 from eyeshot.explanation.tracing import trace
 
 TOLERANCE = 1e-5
+_AXES = {1: ("position",), 2: ("row", "column"), 3: ("slice", "row", "column")}
 
 
 def explain_unit(
@@ -32,7 +33,8 @@ def explain_unit(
         net: any module that takes one tensor.
         x: the input as the network takes it, with a batch axis; the first of the batch is traced.
         layer: a dotted name: a convolution, transposed convolution, pool or linear layer.
-        unit: (channel, row, column) in that layer's output, counted from 0.
+        unit: (channel, row, column) in that layer's output, counted from 0; (channel, position)
+            of a signal.
         call: which of its calls, where the network uses the layer several times.
 
     Raises:
@@ -50,8 +52,14 @@ def explain_unit(
 def _check_unit(heard: Call, unit: Sequence[int]) -> tuple[int, ...]:
     """``unit`` as whole numbers that lie inside the map."""
     shape = tuple(heard.output.shape[1:])
-    inside = len(unit) == len(shape) and all(0 <= u < n for u, n in zip(unit, shape, strict=True))
-    if not inside:
+    if len(unit) != len(shape):
+        axes = ("channel", *_AXES[len(shape) - 1]) if 1 < len(shape) < 5 else ("feature",)
+        raise BadValue(
+            f"unit {','.join(map(str, unit))} has {len(unit)} of the {len(shape)} numbers that the "
+            f"map of layer {heard.name!r} has, of shape {shape}",
+            cure=f"give {','.join(axes)}" if len(axes) == len(shape) else "give one for each axis",
+        )
+    if not all(0 <= u < n for u, n in zip(unit, shape, strict=True)):
         raise BadValue(
             f"unit {','.join(map(str, unit))} is outside the map of layer {heard.name!r}, which "
             f"has shape {shape}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +15,7 @@ from eyeshot.errors import BadValue, UnknownName, Unsupported
 from eyeshot.features.kinds import changes_nothing, follows
 from eyeshot.features.maps import Features, Step
 from eyeshot.features.recording import Call, Recorder, listening
+from eyeshot.frontends.trials import as_batch, axes_by_layers, runs_on_shapes
 from eyeshot.nets.places import place_of
 from eyeshot.untouched import untouched
 
@@ -113,29 +113,17 @@ def _steps(calls: list[Call]) -> tuple[Step, ...]:
 def _as_batch(net: nn.Module, x: Tensor | NDArray[Any]) -> Tensor:
     """``x`` as a batch, on the device and in the precision of the network."""
     tensor = x if isinstance(x, Tensor) else torch.from_numpy(np.ascontiguousarray(x))
-    axes = _spatial_axes(net)
-    if axes is not None:
-        if tensor.ndim == axes + 1:
-            tensor = tensor[None]
-        elif tensor.ndim != axes + 2:
-            want = {1: "(N, C, W)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}[axes]
-            raise BadValue(
-                f"an input of shape {tuple(tensor.shape)} has {tensor.ndim} axes",
-                cure=f"this network takes {want}, or the same without N",
-            )
     if tensor.ndim == 0 or tensor.numel() == 0:
         raise BadValue(f"an input of shape {tuple(tensor.shape)} is empty", cure="give an image")
+    tensor = as_batch(net, tensor)
+    axes = axes_by_layers(net)
+    if axes is not None and tensor.ndim != axes + 2 and not runs_on_shapes(net)(tensor.shape):
+        want = {1: "(N, C, W)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}[axes]
+        raise BadValue(
+            f"an input of shape {tuple(x.shape)} has {x.ndim} axes",
+            cure=f"this network takes {want}, or the same without N",
+        )
     weight = next((p for p in net.parameters() if p.is_floating_point()), None)
     if weight is None:
         return tensor.float() if tensor.dtype == torch.float64 else tensor
     return tensor.to(weight.device, weight.dtype if tensor.is_floating_point() else None)
-
-
-def _spatial_axes(net: nn.Module) -> int | None:
-    """2 for a network of ``Conv2d``; None where no layer says (a linear or hand-written one)."""
-    for module in net.modules():
-        match = re.search(r"(?:Conv|ConvTranspose|Pool|BatchNorm)([123])d$", type(module).__name__)
-        # BatchNorm1d also follows linear layers, where nothing is spatial.
-        if match and type(module).__name__ != "BatchNorm1d":
-            return int(match.group(1))
-    return None

@@ -6,6 +6,7 @@ Most other statistics can be written with them, so that they run too and give th
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 
@@ -65,6 +66,13 @@ def _module_of(node: Node) -> str:
     return "or use nn.Dropout" if "dropout" in node.operator else "or use nn.BatchNorm2d"
 
 
+def is_gathered(graph: Graph, node: Node) -> bool:
+    """Whether it is a mean, sum or extreme of all positions, gathered as the picture passes by."""
+    pools = node.operator.startswith("adaptive") and not math.prod(node.extents) > 1
+    named = node.operator in _ITSELF and _ITSELF[node.operator] == node.operator
+    return (pools or named) and not list(_axes_left(graph, node))
+
+
 def _of_statistic(graph: Graph, node: Node) -> tuple[str, str]:
     left = list(_axes_left(graph, node))
     if left:
@@ -116,6 +124,8 @@ def _of_reshape(graph: Graph, node: Node) -> tuple[str, str]:
     """By what reads the numbers that were laid out: a classifier, attention, a mean."""
     source = graph.nodes[node.edges[0].source]
     if node.shape[:1] != source.shape[:1]:
+        if all(graph.nodes[name].shape[:1] == source.shape[:1] for name in graph.outputs):
+            return "lays parts of the picture out as a batch of their own", WHOLE
         rows = counted(node.shape[0], "row")
         cause = f"cuts {counted(source.shape[0], 'picture')} into {rows}"
         return cause, "write x.shape[0] for the first size, or flatten(1)"

@@ -252,7 +252,10 @@ def _stopped(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
         [f"{name} {by(graph.nodes[name].shape)}" for name in graph.outputs] or ["nothing"]
     )
     cause = f"{mismatch.error}; until there it had {ends}"
-    return "forward fails", cause, "the graph ends here: make the shapes fit and look again"
+    taken = mismatch.options.get("takes")
+    if taken:
+        return "forward fails", cause, f"an input of {joined(map(by, taken), 'or')}"
+    return "forward fails", cause, "the graph ends here: correct that line and look again"
 
 
 _WORDS: dict[Problem, Callable[[Graph, Node, Mismatch], Words]] = {

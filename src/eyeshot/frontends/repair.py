@@ -33,6 +33,7 @@ from eyeshot.findings.mismatches import Mismatch, Problem
 from eyeshot.frontends.refusals import not_the_network
 from eyeshot.frontends.repairs import REPAIRS, Repaired
 from eyeshot.frontends.torch import Walk, checked_sizes, export, training_layers
+from eyeshot.frontends.trials import nearest_taken
 from eyeshot.graph import Graph, Node
 
 _MARK = "eyeshot_repair"
@@ -75,7 +76,8 @@ def trace(net: torch.nn.Module, *sizes: Sequence[int]) -> tuple[Graph, list[Mism
     graph, mismatches = _marked(graph, walk, watch.faults)
     if watch.stopped is not None:
         last = list(graph.nodes)[-1]
-        mismatches.append(dataclasses.replace(watch.stopped, node=last))
+        options = {} if len(sizes) > 1 else {"takes": nearest_taken(net, sizes[0])}
+        mismatches.append(dataclasses.replace(watch.stopped, node=last, options=options))
     return graph, mismatches
 
 

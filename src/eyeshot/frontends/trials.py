@@ -141,7 +141,8 @@ def axes_by_layers(net: nn.Module) -> int | None:
         kind.__name__
         for child in net.modules()
         for kind in type(child).__mro__
-        if kind.__module__.startswith("torch.nn.")
+        # BatchNorm1d follows linear layers too, where nothing is spatial.
+        if kind.__module__.startswith("torch.nn.") and kind.__name__ != "BatchNorm1d"
     ]
     # A rank of three may be a scale for each channel, (C, 1, 1), and one of four (C, 1, 1, 1).
     tensors = (*net.parameters(), *net.buffers())
@@ -167,3 +168,12 @@ def axes_taken(net: nn.Module) -> int | None:
         if any(runs((1, c, *(side,) * axes)) for side in _USUAL_SIDES for c in counts):
             return axes
     return first
+
+
+def as_batch(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """An input with a batch in front, where it has none: whichever the network takes."""
+    axes = axes_by_layers(net)
+    single = x.ndim == 3 if axes is None else x.ndim == axes + 1
+    candidates = (x[None], x) if single else (x, x[None])
+    runs = runs_on_shapes(net, batched=True)
+    return next((one for one in candidates if runs(tuple(one.shape))), candidates[0])

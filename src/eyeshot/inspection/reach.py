@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from eyeshot.findings.remedies import remedy
+from eyeshot.findings.remedies import is_gathered, remedy
 from eyeshot.geometry import Fields
 from eyeshot.graph import Graph, Kind, Node
 
@@ -90,8 +90,8 @@ def operator_counts(graph: Graph) -> tuple[OperatorCount, ...]:
     groups: dict[tuple[Kind, str, str], list[str]] = {}
     for node in graph:
         if node.operator != "input":
-            streams = node.kind in (Kind.LOCAL, Kind.UNSUPPORTED)
-            reason = node.reason if streams else remedy(graph, node)[0]
+            plain = node.kind in (Kind.LOCAL, Kind.UNSUPPORTED) or is_gathered(graph, node)
+            reason = node.reason if plain else remedy(graph, node)[0]
             groups.setdefault((node.kind, node.operator, reason), []).append(node.name)
     order = list(Kind)
     sizes = Counter({key: len(names) for key, names in groups.items()})
