@@ -161,12 +161,6 @@ CASES: dict[str, Case] = {
         lambda y, m: F.dropout(y, 0.5, training=m.training),
         same=False,
     ),
-    "a fixed batch": Case(
-        lambda y, m: y.mean(P).view(2, 4),
-        ("2 rows for one picture; write x.shape[0] for the first size, or flatten(1)",),
-        lambda y, m: y.mean(P).flatten(1),
-        same=False,
-    ),
     "a branch by values": Case(
         lambda y, m: y if y.max() > 0 else -y,
         ("branches on the values of a tensor; compute both and choose with torch.where",),
