@@ -1,7 +1,7 @@
 # make demo    install, train the digit network, write and name its report
 # make shell   install, then a shell that has the command eyeshot
 # make test    install, then lint, types and tests
-# make fuzz    the property tests with new random examples, a new seed every time
+# make fuzz    the property tests with new random examples, and damaged files; a new seed every time
 # make bench   the benchmarks (ratios; data in ../shared/data where present)
 # make figures draw the pictures of the docs again
 # make clean   remove what make made
@@ -40,6 +40,7 @@ pytest: $(STAMP)
 
 fuzz: $(STAMP)
 	$(BIN)/python -m pytest -n auto --dist worksteal --hypothesis-profile=fuzz
+	$(BIN)/python -m tools.fuzzing --seed $$(date +%s) --seconds 300
 
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'

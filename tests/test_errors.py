@@ -116,17 +116,17 @@ def test_what_is_written_aside_follows_no_link_and_keeps_the_mode(tmp_path: Path
 
 def test_a_lock_is_held_by_one_and_never_left_behind(tmp_path: Path) -> None:
     path = tmp_path / "a.lock"
-    first = Lock(path, "this output")
-    with pytest.raises(BadFile, match=f"process {os.getpid()} is still writing this output; wait"):
-        Lock(path, "this output")
+    first = Lock(path, tmp_path / "a")
+    with pytest.raises(BadFile, match=f"a: process {os.getpid()} is still writing it; wait"):
+        Lock(path, tmp_path / "a")
     first.release()
     first.release()
     assert not path.exists()
     path.write_text("123")  # of a process that was killed
-    again = Lock(path, "this output")
+    again = Lock(path, tmp_path / "a")
     again.release()
     (tmp_path / "victim").write_text("kept")
     path.symlink_to(tmp_path / "victim")
     with pytest.raises(OSError, match="symbolic link"):
-        Lock(path, "this output")
+        Lock(path, tmp_path / "a")
     assert (tmp_path / "victim").read_text() == "kept"

@@ -91,8 +91,8 @@ class Lock:
     and no process number is taken for the one of a process that is long gone.
     """
 
-    def __init__(self, path: Path, what: str) -> None:
-        """Hold ``path`` until :meth:`release`; ``what`` says in a message what is written.
+    def __init__(self, path: Path, written: Path) -> None:
+        """Hold ``path`` until :meth:`release`; a message says that ``written`` is being written.
 
         Raises:
             BadFile: another process holds it.
@@ -104,7 +104,7 @@ class Lock:
         while self._file is None:
             file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")
             try:
-                self._take(file, what)
+                self._take(file, written)
             except BaseException:
                 file.close()
                 raise
@@ -116,7 +116,7 @@ class Lock:
         self._file.write(str(os.getpid()).encode())
         self._file.flush()
 
-    def _take(self, file: IO[bytes], what: str) -> None:
+    def _take(self, file: IO[bytes], written: Path) -> None:
         import fcntl
 
         try:
@@ -126,15 +126,15 @@ class Lock:
             number = file.read(20).decode("ascii", "replace")
             owner = f"process {number}" if number.isdecimal() else "another process"
             raise BadFile(
-                f"{self._path}: {owner} is still writing {what}",
+                f"{written}: {owner} is still writing it",
                 cure="wait for it, stop it, or choose another name",
             ) from None
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
                 raise
             raise Failure(
-                f"{self._path}: its file system cannot lock files, so two processes could write "
-                f"{what} at once",
+                f"{written}: its file system cannot lock files, so two processes could write it "
+                "at once",
                 cure="write to a local disk",
             ) from error
 

@@ -200,7 +200,7 @@ def test_a_second_training_in_one_folder_is_refused(tmp_path: Path) -> None:
         def step(self, position: Position) -> None:
             if not self.said:
                 options: Settings = {**settings, "seed": 1}
-                with pytest.raises(BadFile, match="is still writing this run; wait") as caught:
+                with pytest.raises(BadFile, match="is still writing it; wait") as caught:
                     train(blobs(), out=folder, progress=False, force=True, **options)
                 self.said = str(caught.value)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eyeshot.cli import net_options
-from eyeshot.cli.output import notes, print_json
+from eyeshot.cli.output import console, notes, print_json
 from eyeshot.errors import BadValue
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def see_layers(
     if json:
         print_json(features.to_dict())
     elif output is None:
-        print(features)
+        console.print(str(features), soft_wrap=True)
 
 
 def _see(net: str, image: Path, layers: list[str] | None, weights: Path | None) -> Features:

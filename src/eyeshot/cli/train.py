@@ -174,4 +174,4 @@ def _tell(run: Run, progress: TerminalProgress, json: bool) -> None:
         kept = rows[-1] if best is None else max(rows, key=lambda row: row[best])
         print_json({"run": str(run.path), "figures": kept, "last": rows[-1]})
     else:
-        print(run.path)
+        console.print(str(run.path), soft_wrap=True)

@@ -41,7 +41,7 @@ def hold(folder: Path) -> Iterator[None]:
     new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = Lock(folder / _LOCK, "this run")
+        lock = Lock(folder / _LOCK, folder)
     except OSError as error:
         raise explain_os_error(error, folder) from error
     try:

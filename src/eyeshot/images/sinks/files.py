@@ -124,7 +124,7 @@ class FileSink(Sink):
         place.check()
         self._check_replaceable()
         with self._explained():
-            self._lock = Lock(place.lock, "this output")
+            self._lock = Lock(place.lock, place.target)
         try:
             self._open()
         except BaseException:
