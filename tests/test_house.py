@@ -24,7 +24,7 @@ FLOORS = [
     ["geometry"],
     ["cost"],
     ["findings"],
-    ["nets", "filters", "images", "pictures"],
+    ["nets", "filters", "images", "pages", "pictures"],
     ["data"],
     ["runs"],
     ["frontends"],

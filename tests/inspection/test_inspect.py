@@ -110,7 +110,8 @@ class _Balanced(HTMLParser):
         self.cells: list[str] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        assert not any(name in ("src", "href") for name, _ in attributes)
+        fetched = [value or "" for name, value in attributes if name in ("src", "href")]
+        assert all(address.startswith("#") for address in fetched)
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -126,12 +127,15 @@ def test_the_page_is_whole_and_stands_alone(tmp_path: Path) -> None:
     net.add_module("a<b>", nn.Conv2d(1, 2, 3))  # a name that would be a tag
     inspection = eyeshot.inspect(net.eval(), (1, 8, 8))
     page = inspection.save(tmp_path / "page.html").read_text(encoding="utf-8")
-    parser = _Balanced()
-    parser.feed(page)
-    assert not parser.open
-    assert "a<b>" in parser.cells
     assert page.startswith("<!doctype html>")
-    assert inspection._repr_html_() in page
+    piece = inspection._repr_html_()
+    assert "<html" not in piece
+    for shown in (page, piece):
+        parser = _Balanced()
+        parser.feed(shown)
+        assert not parser.open
+        assert "a<b>" in parser.cells
+        assert "runs at this size" in shown
 
 
 def test_nothing_of_the_network_is_changed() -> None:

@@ -17,9 +17,11 @@ from eyeshot.pictures import (
     colour_maps,
     curves_svg,
     data_uri,
+    fonts,
     mosaic,
     png_bytes,
 )
+from eyeshot.pictures.fonts import font_for
 
 
 def test_own_range_makes_each_map_reach_the_brightest_colour_and_shared_only_the_largest() -> None:
@@ -55,6 +57,63 @@ def test_dead_tiles_are_crossed_out() -> None:
     drawn = mosaic(tiles, side=40, columns=2, gap=0, dead=np.array([False, True]))
     assert drawn[:, :40, :3].max() == 0
     assert drawn[0, 40, 0] > drawn[20, 41, 0] > 0
+
+
+def test_lifted_maps_show_small_numbers_beside_large_ones() -> None:
+    maps = np.full((1, 20, 20), 1.0)
+    maps[0, 0, 0], maps[0, 0, 1] = 100.0, 0.0
+    (plain,), (lifted,) = colour_maps(maps), colour_maps(maps, lifted=True)
+    assert lifted[5, 5].sum() > plain[5, 5].sum() + 200
+    np.testing.assert_array_equal(lifted[0, 1], plain[0, 1])
+    np.testing.assert_array_equal(lifted[0, 0], plain[0, 0])
+
+
+def test_lifted_maps_keep_their_sign_and_what_is_not_finite() -> None:
+    (tile,) = colour_maps(np.array([[[-9.0, 0.0, 9.0, np.inf, -0.1]]]), lifted=True)
+    blue, white, red, green, faint = tile[0].astype(int)
+    assert blue[2] > blue[0] + 50
+    assert white.min() > 240
+    assert red[0] > red[2] + 50
+    assert green.tolist() == [0, 200, 0]
+    assert faint[2] > faint[0]
+
+
+def test_lifted_maps_of_one_range_can_be_compared() -> None:
+    maps = np.stack([np.full((3, 3), 1.0), np.full((3, 3), 4.0)])
+    one, four = colour_maps(maps, range="shared", lifted=True)
+    assert one.sum() < four.sum()
+    alone, other = colour_maps(maps, lifted=True)
+    np.testing.assert_array_equal(alone, other)
+
+
+def test_tiles_carry_their_numbers_in_a_corner_or_beside_their_row() -> None:
+    tiles = [np.full((64, 64, 3), 200, np.uint8)] * 3
+    plain, numbered = (mosaic(tiles, columns=3, numbers=n) for n in (False, True))
+    assert plain.shape == numbered.shape
+    for tile in range(3):
+        corner = (slice(0, 12), slice(tile * 68, tile * 68 + 8))
+        assert (numbered[corner] != plain[corner]).any()
+    small = [np.full((2, 2, 3), 200, np.uint8)] * 300
+    plain, numbered = (mosaic(small, columns=60, side=12, numbers=n) for n in (False, True))
+    margin = numbered.shape[1] - plain.shape[1]
+    assert margin > 10
+    np.testing.assert_array_equal(numbered[:, margin:], plain)
+
+
+def test_text_that_no_font_has_is_escaped_and_other_text_is_drawn_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert font_for("a × b", 12)[1] == "a × b"
+    monkeypatch.setattr(fonts, "_wide", lambda: None)
+    assert font_for("猫.png ×", 12)[1] == r"\u732b.png ×"
+
+
+def test_chinese_is_drawn_where_a_font_has_it() -> None:
+    if fonts._wide() is None:
+        pytest.skip("no font with Chinese characters here")
+    font, text = font_for("猫.png", 12)
+    assert text == "猫.png"
+    assert font.getmask("猫").getbbox() != font.getmask("\ufffe").getbbox()
 
 
 def test_kernels_over_three_channels_are_colours_with_grey_for_zero() -> None:

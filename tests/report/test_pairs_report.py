@@ -20,6 +20,7 @@ from eyeshot.evaluation import PictureScore, load_test_pairs
 from eyeshot.evaluation import passes as passing
 from eyeshot.evaluation.restoration import RestoredPicture, psnr_of
 from eyeshot.nets import UNet
+from eyeshot.pages.parts import Legend, Matrix, Shares, Strip, Table
 from eyeshot.pictures.masks import paint_classes
 from eyeshot.report import render_pairs, write_report
 from eyeshot.report.pairs import masks as masks_module
@@ -30,7 +31,6 @@ from eyeshot.report.pairs.reduction import measure_light
 from eyeshot.report.pairs.restored import RestoredMaterial, gather_restored
 from eyeshot.report.pairs.restored_sections import filters_section
 from eyeshot.report.pairs.restored_sections import pictures_section as restored_section
-from eyeshot.report.parts import Legend, Matrix, Shares, Strip, Table
 from eyeshot.runs import METRICS
 
 from .pairs import cells, write_masks, write_run

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from eyeshot.data import Data
 from eyeshot.errors import BadValue, Failure
 from eyeshot.files import explain_os_error
-from eyeshot.report.parts import Section
+from eyeshot.pages.parts import Section
 from eyeshot.runs import Run
 from eyeshot.training import Progress
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eyeshot.features.maps import Features, LayerMaps
+from eyeshot.pages import render_page, render_piece
+from eyeshot.pages.parts import Fact, Figure, Image, Section
 from eyeshot.pictures import colour_maps, data_uri, mosaic
 
 _CELL, _CELLS = 14, 64  # a vector: squares of 14 pixels, up to 64 in a row
@@ -42,9 +43,9 @@ def exhibit(layer: LayerMaps, *, range: str = "own", columns: int | None = None)
         picture = mosaic(tiles, side=_CELL, columns=_CELLS, gap=1)
         return Exhibit(layer.name, layer.title, _note(layer, ""), picture)
     planes, cut = as_planes(layer.maps)
-    tiles = colour_maps(planes, range=range)
+    tiles = colour_maps(planes, range=range, lifted=True)
     dead = layer.dead if len(layer.dead) == len(tiles) else None
-    picture = mosaic(tiles, columns=columns, dead=dead)
+    picture = mosaic(tiles, columns=columns, dead=dead, numbers=len(tiles) > 1)
     return Exhibit(layer.name, layer.title, _note(layer, cut), picture)
 
 
@@ -63,18 +64,38 @@ def as_planes(maps: NDArray[Any]) -> tuple[NDArray[Any], str]:
 
 
 def gallery(features: Features, *, range: str = "own") -> str:
-    """An HTML fragment: the image that went in, then every layer's maps in the order of calls."""
-    parts = ['<div class="eyeshot-gallery">']
-    for shown in exhibits(features, range=range):
-        words = f"{shown.title}: {shown.note}"
-        parts.append(
-            f'<figure style="margin:0 0 1.6em"><figcaption style="margin-bottom:.4em">'
-            f"<strong><code>{escape(shown.name)}</code></strong> {escape(words)}</figcaption>"
-            f'<img alt="{escape(f"Feature maps of {shown.name}, {words}")}" '
-            f'style="max-width:100%;image-rendering:pixelated" src="{data_uri(shown.picture)}">'
-            f"</figure>"
+    """A piece of HTML: every layer's maps in the order of calls."""
+    return render_piece("Feature maps", facts=_facts(features), sections=[_maps(features, range)])
+
+
+def _maps(features: Features, range: str) -> Section:
+    figures = [
+        Figure(
+            Image(
+                data_uri(shown.picture),
+                f"Feature maps of {shown.name}, {shown.title}: {shown.note}",
+            ),
+            shown.name,
+            f"{shown.title}: {shown.note}",
         )
-    return "\n".join([*parts, "</div>"])
+        for shown in exhibits(features, range=range)
+    ]
+    scale = "its own largest" if range == "own" else "the layer's largest"
+    says = (
+        f"Each map is numbered by its channel and colored by {scale} number; brightness grows with "
+        "the square root, so that small numbers can be seen. With negative numbers, 0 is white "
+        "between blue and red; else 0 is black."
+    )
+    return Section("maps", "", says, figures)
+
+
+def _facts(features: Features) -> list[Fact]:
+    dead = sum(int(layer.dead.sum()) for layer in features.layers if layer.maps.ndim > 1)
+    return [
+        Fact(f"{len(features.layers)}", "layers, in the order of calls"),
+        Fact(_by(features.image.shape), "numbers went in"),
+        Fact(f"{dead:,}", "channels are always 0"),
+    ]
 
 
 def _note(layer: LayerMaps, cut: str) -> str:
@@ -97,13 +118,6 @@ def _by(shape: tuple[int, ...]) -> str:
 
 def page(features: Features, title: str, *, range: str = "own") -> str:
     """The gallery as a whole page that needs no other file, light or dark as the reader has it."""
-    shown = gallery(features, range=range)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n"
-        "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;"
-        "padding:0 1rem}</style>\n"
-        f"</head>\n<body>\n<h1>{escape(title)}</h1>\n{shown}\n</body>\n</html>\n"
+    return render_page(
+        title, kicker="Eyeshot", facts=_facts(features), sections=[_maps(features, range)]
     )

@@ -2,95 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
-from typing import Any
+from collections.abc import Iterator
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from eyeshot.cost import Cost
 from eyeshot.inspection import wording
 from eyeshot.inspection.report import Inspection
 from eyeshot.inspection.rows import Row
 from eyeshot.inspection.text import cost_notes, kind_lines, reach_words, size_lines, verdict
+from eyeshot.pages import render_page, render_piece
+from eyeshot.pages.parts import Cell, Fact, Lists, Section, Severities, Table, Text
+
+_HEAD = (
+    *("layer", "operator", "kernel,\noptions", "output", "field", "stride", "padding", "centre"),
+    *("parameters", "share", "multiply-\nadds", "bias\nadds", "other\noperations"),
+    *("memory,\nbytes", "fully\nconnected"),
+)
+_STYLE = {"reducible": "warning", "neither": "error", "unsupported": "error"}
+_EXPLAINED = (
+    "Field: inputs seen by one unit, a range where units differ. Padding: how far unit 0 sees "
+    "before the first input. Centre: where unit 0 looks, in input positions. Fully connected: "
+    "parameters of a layer that joins every input to every output. FLOPs are twice the "
+    "multiply-adds; biases and other operations are not in them. Rest the pointer on a number for "
+    "all its digits."
+)
 
 
 def page(inspection: Inspection) -> str:
     """The whole page."""
-    return _environment().get_template("page.html").render(_told(inspection))
+    return render_page(
+        _title(inspection), kicker="Eyeshot", facts=_facts(inspection), sections=_all(inspection)
+    )
 
 
 def fragment(inspection: Inspection) -> str:
     """The same without the frame of a page: its style is kept to itself."""
-    return _environment().get_template("fragment.html").render(_told(inspection))
+    return render_piece(_title(inspection), facts=_facts(inspection), sections=_all(inspection))
 
 
-@cache
-def _environment() -> Environment:
-    loader = PackageLoader("eyeshot.inspection", "templates")
-    return Environment(
-        loader=loader,
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+def _title(inspection: Inspection) -> str:
+    sizes = ", ".join(wording.shape_words(size) for size in inspection.sizes)
+    return f"{inspection.network} on {sizes}"
+
+
+def _facts(inspection: Inspection) -> list[Fact]:
+    total = inspection.total
+    return [
+        Fact(f"{total.parameters:,}", "parameters"),
+        Fact(f"{total.multiply_adds:,}", "multiply-adds"),
+        Fact(f"{total.flops:,}", "FLOPs"),
+        Fact(wording.byte_words(total.memory), "activations"),
+    ]
+
+
+def _all(inspection: Inspection) -> list[Section]:
+    return [
+        Section("findings", "Findings", "", [Severities(list(_findings(inspection)))]),
+        Section("sees", "What it sees, takes and needs", "", [Lists(list(_lists(inspection)))]),
+        Section("layers", "Layers", "", [_table(inspection), Text(_EXPLAINED)]),
+    ]
+
+
+def _findings(inspection: Inspection) -> Iterator[tuple[str, str, list[str]]]:
+    worst = str(inspection.findings[0].severity) if inspection.findings else "good"
+    yield worst, verdict(inspection), []
+    for one in inspection.findings:
+        place = f" at {one.layer}" if one.layer else ""
+        title = f"{one.severity}{place}: {one.title}"
+        yield str(one.severity), title, [one.cause, f"→ {one.cure}"]
+
+
+def _lists(inspection: Inspection) -> Iterator[tuple[str, list[str]]]:
+    lists = (
+        ("How far it sees", [reach_words(one) for one in inspection.reaches]),
+        ("Sizes it accepts", list(size_lines(inspection))),
+        ("How it can be run", list(kind_lines(inspection))),
+        ("Notes on cost", list(cost_notes(inspection))),
+    )
+    return ((title, lines) for title, lines in lists if lines)
+
+
+def _table(inspection: Inspection) -> Table:
+    most = max((row.cost.multiply_adds for row in inspection.rows), default=0) or 1
+    total = (Cell("total"), *[Cell("")] * 7, *_cost(inspection.total))
+    rows = [_row(row, most) for row in inspection.rows]
+    return Table(_HEAD, rows, total, words=3, dense=True)
+
+
+def _row(row: Row, most: int) -> tuple[Cell, ...]:
+    work = row.cost.multiply_adds / most
+    return (
+        Cell(row.name, hint=row.reason, style=_STYLE.get(row.kind, "")),
+        Cell(row.operator, style="soft"),
+        Cell(wording.options_words(row.options)),
+        Cell(wording.shape_words(row.shape)),
+        Cell(wording.field_words(row)),
+        Cell(wording.stride_words(row)),
+        Cell(wording.padding_words(row)),
+        Cell(wording.centre_words(row)),
+        *_cost(row.cost, row.share, work),
     )
 
 
-def _told(inspection: Inspection) -> Mapping[str, Any]:
-    total = inspection.total
-    largest = max((row.cost.multiply_adds for row in inspection.rows), default=0) or 1
-    return {
-        "network": inspection.network,
-        "sizes": ", ".join(wording.shape_words(size) for size in inspection.sizes),
-        "facts": [
-            ("parameters", f"{total.parameters:,}"),
-            ("multiply-adds", f"{total.multiply_adds:,}"),
-            ("FLOPs", f"{total.flops:,}"),
-            ("activations", wording.byte_words(total.memory)),
-        ],
-        "rows": [_row(row, largest) for row in inspection.rows],
-        "total": {
-            "parameters": wording.count_words(total.parameters),
-            "multiply_adds": wording.count_words(total.multiply_adds),
-            "flops": wording.count_words(total.flops),
-            "bias_adds": wording.count_words(total.bias_adds),
-            "other": wording.count_words(total.other_operations),
-            "memory": wording.count_words(total.memory),
-            "linear_equal": f"{total.linear_equal:.2e}" if total.linear_equal else "·",
-        },
-        "verdict": {
-            "severity": inspection.findings[0].severity if inspection.findings else "",
-            "words": verdict(inspection),
-        },
-        "reaches": [reach_words(one) for one in inspection.reaches],
-        "accepted": list(size_lines(inspection)),
-        "kinds": list(kind_lines(inspection)),
-        "notes": list(cost_notes(inspection)),
-        "findings": [finding.as_dict() for finding in inspection.findings],
-    }
+def _cost(cost: Cost, share: float = 0.0, work: float = 0.0) -> tuple[Cell, ...]:
+    equal = f"{cost.linear_equal:.2e}" if cost.linear_equal else "·"
+    return (
+        Cell("shared") if cost.shared else _number(cost.parameters),
+        Cell(f"{share:.1%}", bar=share) if share else Cell("·"),
+        _number(cost.multiply_adds, work or None),
+        _number(cost.bias_adds),
+        _number(cost.other_operations),
+        _number(cost.memory),
+        Cell(equal),
+    )
 
 
-def _row(row: Row, largest: int) -> dict[str, Any]:
-    cost = row.cost
-    return {
-        "name": row.name,
-        "operator": row.operator,
-        "kind": row.kind,
-        "reason": row.reason,
-        "options": wording.options_words(row.options),
-        "shape": wording.shape_words(row.shape),
-        "field": wording.field_words(row),
-        "stride": wording.stride_words(row),
-        "padding": wording.padding_words(row),
-        "centre": wording.centre_words(row),
-        "parameters": "shared" if cost.shared else wording.count_words(cost.parameters),
-        "share": f"{row.share:.1%}" if row.share else "·",
-        "share_bar": round(100 * row.share, 1),
-        "multiply_adds": wording.count_words(cost.multiply_adds),
-        "work_bar": round(100 * cost.multiply_adds / largest, 1),
-        "flops": wording.count_words(cost.flops),
-        "bias_adds": wording.count_words(cost.bias_adds),
-        "other": wording.count_words(cost.other_operations),
-        "memory": wording.count_words(cost.memory),
-        "linear_equal": f"{cost.linear_equal:.2e}" if cost.linear_equal else "·",
-    }
+def _number(count: int, bar: float | None = None) -> Cell:
+    """A count in few digits, with all of them as a hint."""
+    if not count:
+        return Cell("·")
+    exact = f"{count:,}"
+    for power, unit in enumerate(("", "k", "M", "G", "T")):
+        short = f"{count / 1000**power:.3g}"
+        if power and count >= 10_000 and float(short) < 1000:
+            return Cell(f"{short} {unit}", exact, bar)
+    return Cell(exact, bar=bar)

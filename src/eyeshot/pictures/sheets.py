@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from eyeshot.pictures.fonts import font_for
 
 _INK, _FAINT, _PAPER = (24, 24, 32), (104, 104, 116), (255, 255, 255)
 _MARGIN, _HEADING, _NOTE, _SPACE = 24, 20, 15, 22
@@ -26,30 +26,31 @@ class Panel:
 
 def sheet(title: str, panels: list[Panel]) -> NDArray[np.uint8]:
     """All panels on white paper below ``title``, (H, W, 3) uint8."""
-    large, middle, small = (_font(size) for size in (28, _HEADING, _NOTE))
-    heights = [_panel_height(panel) for panel in panels]
-    texts = [middle.getlength(panel.heading) for panel in panels]
-    texts += [small.getlength(panel.note) for panel in panels] + [large.getlength(title)]
+    lines = [(title, 28), *((panel.heading, _HEADING) for panel in panels)]
+    lines += [(panel.note, _NOTE) for panel in panels]
+    texts = [font.getlength(text) for font, text in (font_for(*line) for line in lines)]
     width = int(max(*texts, *(panel.picture.shape[1] for panel in panels))) + 2 * _MARGIN
     top = _MARGIN + 28 + _SPACE
-    paper = Image.new("RGB", (width, top + sum(heights) + _MARGIN), _PAPER)
+    paper = Image.new("RGB", (width, top + sum(map(_panel_height, panels)) + _MARGIN), _PAPER)
     pen = ImageDraw.Draw(paper)
-    pen.text((_MARGIN, _MARGIN - 6), title, _INK, font=large)
-    for panel, height in zip(panels, heights, strict=True):
-        pen.text((_MARGIN, top), panel.heading, _INK, font=middle)
+    _write(pen, _MARGIN - 6, title, 28, _INK)
+    for panel in panels:
+        _write(pen, top, panel.heading, _HEADING, _INK)
         below = top + _HEADING + 8
         if panel.note:
-            pen.text((_MARGIN, below), panel.note, _FAINT, font=small)
+            _write(pen, below, panel.note, _NOTE, _FAINT)
             below += _NOTE + 8
         tile = Image.fromarray(np.ascontiguousarray(panel.picture)).convert("RGBA")
         paper.paste(tile, (_MARGIN, below), tile)
-        top += height
+        top += _panel_height(panel)
     return np.asarray(paper)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings along: Pillow's own font has no ×."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
+def _write(
+    pen: ImageDraw.ImageDraw, top: int, text: str, size: int, ink: tuple[int, int, int]
+) -> None:
+    font, drawn = font_for(text, size)
+    pen.text((_MARGIN, top), drawn, ink, font=font)
 
 
 def _panel_height(panel: Panel) -> int:

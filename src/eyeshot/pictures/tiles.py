@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from eyeshot.errors import BadValue, UnknownName
+from eyeshot.pictures.fonts import font_for
 
 RANGES = ("own", "shared")
 Colours = NDArray[np.uint8]
@@ -18,6 +19,8 @@ Colours = NDArray[np.uint8]
 # Nothing (0) is dark and much is bright; with negative numbers, 0 is white between blue and red.
 _POSITIVE, _SIGNED = "magma", "RdBu_r"
 _LEAST_SIDE = 12
+_DIGITS, _ROOM_FOR_DIGITS = 11, 40
+_LABEL, _BESIDE = (24, 24, 32, 255), (128, 128, 140, 255)
 _DEAD, _CROSS = (96, 96, 104), (150, 150, 160)
 
 
@@ -31,7 +34,7 @@ def check_range(range: str) -> None:
         raise UnknownName("range", range, RANGES)
 
 
-def colour_maps(maps: NDArray[Any], *, range: str = "own") -> list[Colours]:
+def colour_maps(maps: NDArray[Any], *, range: str = "own", lifted: bool = False) -> list[Colours]:
     """Each map of (K, H, W) as colours, (H, W, 3) uint8.
 
     Where no number is negative, from black (the least) to bright yellow (the largest); otherwise
@@ -41,6 +44,8 @@ def colour_maps(maps: NDArray[Any], *, range: str = "own") -> list[Colours]:
     Args:
         range: ``own``: each map's own largest value is the brightest; ``shared``: the largest of
             all maps is, so that they can be compared.
+        lifted: brightness grows with the square root of a number, up to the 99.5th percentile of
+            those that are not zero: a map with a few large numbers is not black elsewhere.
 
     Raises:
         UnknownName: ``range`` is neither.
@@ -51,7 +56,27 @@ def colour_maps(maps: NDArray[Any], *, range: str = "own") -> list[Colours]:
     if values.ndim != 3:
         raise BadValue(f"maps of shape {maps.shape}", cure="expected (K, H, W)")
     signed = bool((values < 0).any())
+    if lifted:
+        scopes = values if range == "own" else [values] * len(values)
+        largest = map(_usual_largest, scopes)
+        # The scale ends at 1, whether or not a single map gets there.
+        scale = np.array([-1.0, 1.0] if signed else [0.0, 1.0])
+        lifts = (_lifted(one, most) for one, most in zip(values, largest, strict=True))
+        return [_colour(one, scale, signed=signed) for one in lifts]
     return [_colour(one, one if range == "own" else values, signed=signed) for one in values]
+
+
+def _usual_largest(values: NDArray[Any]) -> float:
+    """The 99.5th percentile of the magnitudes that are not zero; 1 where all are."""
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+    return float(np.percentile(sizes, 99.5)) if sizes.size else 1.0
+
+
+def _lifted(values: NDArray[Any], largest: float) -> NDArray[Any]:
+    """Numbers from -1 to 1: the square root of their share of the largest, with their sign."""
+    shares = np.sqrt(np.clip(np.abs(values) / largest, 0, 1))
+    lifted: NDArray[Any] = np.where(np.isfinite(values), np.copysign(shares, values), values)
+    return lifted
 
 
 def colour_kernels(kernels: NDArray[Any]) -> list[Colours]:
@@ -82,6 +107,7 @@ def mosaic(
     columns: int | None = None,
     gap: int = 4,
     dead: NDArray[np.bool_] | None = None,
+    numbers: bool = False,
 ) -> Colours:
     """Tiles of one shape in rows and columns, (H, W, 4) uint8; the gaps are transparent.
 
@@ -93,6 +119,8 @@ def mosaic(
         width: of the whole; many tiles are drawn smaller to keep to it, though not below 12 pixels.
         columns: tiles in a row; by default a grid about four times as wide as high.
         dead: (K,) tiles to draw grey and crossed out.
+        numbers: write each tile's number into its corner; beside each row its first number, where
+            tiles are too small.
 
     Raises:
         BadValue: no tiles.
@@ -111,7 +139,26 @@ def mosaic(
         top, left = (place // across) * (high + gap), (place % across) * (wide + gap)
         canvas[top : top + high, left : left + wide, :3] = tile
         canvas[top : top + high, left : left + wide, 3] = 255
-    return canvas
+    return _numbered(canvas, len(drawn), across, (high + gap, wide + gap)) if numbers else canvas
+
+
+def _numbered(canvas: Colours, count: int, across: int, pitch: tuple[int, int]) -> Colours:
+    """A mosaic with the number of each tile, or of the first tile of each row in a margin."""
+    font, _ = font_for("0", _DIGITS)
+    inside = min(pitch) >= _ROOM_FOR_DIGITS and pitch[1] >= 4 * _DIGITS // 2 + 6
+    margin = 0 if inside else int(font.getlength(str(count))) + 6
+    paper = Image.new("RGBA", (canvas.shape[1] + margin, canvas.shape[0]))
+    paper.paste(Image.fromarray(canvas), (margin, 0))
+    pen = ImageDraw.Draw(paper)
+    for number in np.arange(0, count, 1 if inside else across).tolist():
+        top, left = (number // across) * pitch[0], (number % across) * pitch[1]
+        if inside:
+            box = pen.textbbox((left + 2, top + 1), str(number), font=font)
+            pen.rectangle((left, top, box[2] + 1, box[3] + 1), fill=_LABEL)
+            pen.text((left + 2, top + 1), str(number), (255, 255, 255, 255), font=font)
+        elif number == 0 or pitch[0] >= _DIGITS or (number // across) % 2 == 0:
+            pen.text((0, top), str(number), _BESIDE, font=font)
+    return np.asarray(paper)
 
 
 def _columns(count: int, height: int, width: int) -> int:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
-
 from eyeshot.data import Data
 from eyeshot.data.pairs import Pairs
 from eyeshot.errors import BadValue
 from eyeshot.files import write_aside
+from eyeshot.pages import render_page
+from eyeshot.pages.parts import Fact, Section
 from eyeshot.report.material import Material, gather
 from eyeshot.report.pairs.gathering import (
     PairsMaterial,
@@ -22,7 +22,6 @@ from eyeshot.report.pairs.gathering import (
     pairs_facts,
     pairs_sections,
 )
-from eyeshot.report.parts import Fact, Section
 from eyeshot.report.sections import SECTIONS, build_sections
 from eyeshot.runs import Run, load
 
@@ -102,31 +101,18 @@ def render_pairs(material: PairsMaterial, more: Sequence[Section] = ()) -> str:
         pairs_facts(material),
         material.evaluation.notes,
         [*pairs_sections(material), *more],
-        styles=("pairs.css",),
     )
 
 
 def _fill(
-    run: Run,
-    facts: Sequence[Fact],
-    notes: Sequence[str],
-    sections: Sequence[Section],
-    styles: Sequence[str] = (),
+    run: Run, facts: Sequence[Fact], notes: Sequence[str], sections: Sequence[Section]
 ) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("eyeshot.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2").render(
-        title=f"{run.config.model} on {Path(run.config.data).name}",
-        run=run.path.resolve().name,
+    return render_page(
+        f"{run.config.model} on {Path(run.config.data).name}",
+        kicker=f"Eyeshot · {run.path.resolve().name}",
         facts=facts,
         notes=notes,
         sections=sections,
-        more_styles=styles,
     )
 
 

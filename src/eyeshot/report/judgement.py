@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eyeshot.pictures import colour_maps, data_uri, mosaic
-from eyeshot.report.material import Material
-from eyeshot.report.parts import (
+from eyeshot.pages.parts import (
     Bars,
     Card,
     Cards,
@@ -18,6 +16,8 @@ from eyeshot.report.parts import (
     Table,
     Text,
 )
+from eyeshot.pictures import colour_maps, data_uri, mosaic
+from eyeshot.report.material import Material
 
 MISTAKES = 24
 _LARGEST_TABLE = 26  # classes: a larger matrix is drawn as a picture

@@ -11,10 +11,10 @@ from torch import nn
 
 from eyeshot.features import LayerMaps, Step
 from eyeshot.features.gallery import exhibit
+from eyeshot.pages.parts import Card, Cards, Figure, Image, Part, Section, Table
 from eyeshot.pictures import colour_kernels, colour_maps, data_uri
 from eyeshot.report.judgement import answer_bars
 from eyeshot.report.material import Material
-from eyeshot.report.parts import Card, Cards, Figure, Image, Part, Section, Table
 
 _SIDE = 84  # CSS pixels of a kernel and of its map
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from eyeshot.pages.parts import Plot, Section, Table
 from eyeshot.pictures import Curve, curves_svg
 from eyeshot.report.material import Material
-from eyeshot.report.parts import Plot, Section, Table
 
 LEGEND = (("while learning", "train"), ("held-out pictures", "test"))
 

@@ -19,8 +19,8 @@ from eyeshot.demo.pages.scattering import Page, cells_for, scatter
 from eyeshot.demo.stage import Stage
 from eyeshot.densification import dense
 from eyeshot.engine.running import run as run_over
+from eyeshot.pages.parts import Figure, Image, Section
 from eyeshot.pictures import data_uri
-from eyeshot.report.parts import Figure, Image, Section
 from eyeshot.runs import Run
 from eyeshot.training import train
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from eyeshot.pages.parts import Part, Plot, Section, Table
 from eyeshot.pictures import Curve, curves_svg
 from eyeshot.report.material import read_epochs
-from eyeshot.report.parts import Part, Plot, Section, Table
 from eyeshot.runs import METRICS, Run
 
 _CROPS, _WHOLE = ("crops, while learning", "train"), ("whole held-out pictures", "test")

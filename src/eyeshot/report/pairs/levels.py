@@ -14,8 +14,8 @@ from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry import Fields
 from eyeshot.inspection.units import unit_field
 from eyeshot.nets import UNet
+from eyeshot.pages.parts import Figure, Image, Part, Section
 from eyeshot.pictures import colour_maps, data_uri, mosaic
-from eyeshot.report.parts import Figure, Image, Part, Section
 from eyeshot.runs import Run
 from eyeshot.runs.inputs import prepare_input
 

@@ -7,6 +7,18 @@ from collections.abc import Iterator
 import numpy as np
 
 from eyeshot.evaluation import PictureScore
+from eyeshot.pages.parts import (
+    Figure,
+    Image,
+    Legend,
+    Matrix,
+    Part,
+    Section,
+    Shares,
+    Strip,
+    Table,
+    Text,
+)
 from eyeshot.pictures import colour_maps, data_uri
 from eyeshot.pictures.masks import (
     CONFUSED,
@@ -19,18 +31,6 @@ from eyeshot.pictures.masks import (
 from eyeshot.report.pairs.masks import SHOWN, VIEWS, MaskMaterial, MaskPicture
 from eyeshot.report.pairs.places import Bin
 from eyeshot.report.pairs.shots import Shot
-from eyeshot.report.parts import (
-    Figure,
-    Image,
-    Legend,
-    Matrix,
-    Part,
-    Section,
-    Shares,
-    Strip,
-    Table,
-    Text,
-)
 
 _LARGEST_TABLE = 16  # classes: a larger table of shares is no longer read
 _NEAR = 2  # pixels: what a person drawing a boundary by hand may be off by

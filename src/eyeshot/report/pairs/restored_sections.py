@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from eyeshot.pages.parts import Image, Section, Strip, Table
+from eyeshot.pages.parts import Part as PagePart
 from eyeshot.pictures import data_uri
 from eyeshot.report.pairs.restored import (
     AMPLIFIED,
@@ -13,8 +15,6 @@ from eyeshot.report.pairs.restored import (
     RestoredMaterialPicture,
 )
 from eyeshot.report.pairs.shots import Shot
-from eyeshot.report.parts import Image, Section, Strip, Table
-from eyeshot.report.parts import Part as PagePart
 
 
 def filters_section(material: RestoredMaterial) -> Section:

@@ -1,7 +1,7 @@
-"""What a section of the report is made of: plain data, which the template knows how to draw.
+"""What a section of a page is made of: plain data, which the template knows how to draw.
 
-A new section is a function that returns a :class:`Section`, and a line in
-:mod:`eyeshot.report.sections`; the template needs no change as long as these parts are enough.
+A new section is a function that returns a :class:`Section`; the template needs no change as long as
+these parts are enough.
 """
 
 from __future__ import annotations
@@ -79,18 +79,37 @@ class Cards:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """One cell of a table that is more than its text.
+
+    Attributes:
+        text: what stands in it.
+        hint: shown when the pointer rests on it, such as all digits of a number.
+        bar: a share 0…1, drawn as a bar below the text.
+        style: ``soft``, ``warning`` or ``error``; "" for none.
+    """
+
+    text: str
+    hint: str = ""
+    bar: float | None = None
+    style: str = ""
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows of words and numbers; all columns but the first ``words`` are set as numbers.
 
-    ``total`` is a last row that stands out; ``folded`` hides the table behind this line.
+    ``total`` is a last row that stands out; ``folded`` hides the table behind this line; ``dense``
+    sets many columns small, the first column and the head staying in sight.
     """
 
     kind: ClassVar[str] = "table"
     head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    total: Sequence[str] = ()
+    rows: Sequence[Sequence[str | Cell]]
+    total: Sequence[str | Cell] = ()
     words: int = 1
     folded: str = ""
+    dense: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,12 +176,67 @@ class Shares:
         return max((max(first, second) for _, first, second, _ in self.rows), default=0.0) or 1.0
 
 
-Part = Text | Figure | Plot | Cards | Table | Matrix | Bars | Strip | Legend | Shares
+@dataclass(frozen=True)
+class Severities:
+    """Findings: (``error``, ``warning``, ``note`` or ``good``; a title; lines below it)."""
+
+    kind: ClassVar[str] = "severities"
+    items: Sequence[tuple[str, str, Sequence[str]]]
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Lists of lines side by side, each with its title."""
+
+    kind: ClassVar[str] = "lists"
+    lists: Sequence[tuple[str, Sequence[str]]]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Numbered lines below a title; ``folded`` hides them behind it."""
+
+    kind: ClassVar[str] = "lines"
+    title: str
+    lines: Sequence[str]
+    folded: bool = True
+
+
+GridCell = tuple[str, float, str]
+"""What stands in a cell of a grid, its tone from -1 (blue) to 1 (red), and a style: ``made`` for
+padding, ``seen`` for a cell that is read, or "" for none."""
+
+
+@dataclass(frozen=True)
+class Grids:
+    """Small matrices of numbers side by side, each with its name; a string is a sign between."""
+
+    kind: ClassVar[str] = "grids"
+    grids: Sequence[tuple[str, Sequence[Sequence[GridCell]] | str]]
+    title: str = ""
+
+
+Part = (
+    Text
+    | Figure
+    | Plot
+    | Cards
+    | Table
+    | Matrix
+    | Bars
+    | Strip
+    | Legend
+    | Shares
+    | Severities
+    | Lists
+    | Lines
+    | Grids
+)
 
 
 @dataclass(frozen=True)
 class Section:
-    """One topic of the report: its anchor, its heading, one plain sentence, and what is shown."""
+    """One topic of a page: its anchor, its heading, one plain sentence, and what is shown."""
 
     name: str
     title: str
