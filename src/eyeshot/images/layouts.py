@@ -297,4 +297,4 @@ def _from_shape(stored: tuple[int, ...], space: int | None, first: bool) -> Layo
 
 
 def _times(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
+    return " x ".join(map(str, shape)) or "no axes"

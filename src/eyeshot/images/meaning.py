@@ -75,12 +75,15 @@ def meaning_of(
     kind = int(page.photometric)
     if kind in _REFUSED:
         raise BadFile(f"holds {_REFUSED[kind]}", cure="save it as RGB")
+    if kind == _KIND.PALETTE and colours is not None:
+        return _palette(channels, dtype, None if indices else colours)
     if dtype.kind == "b":
         return Meaning(channels, np.dtype(np.uint8), False, "", _bilevel(inverted=kind == 0))
-    if kind == _KIND.PALETTE and colours is not None:
-        return _plain(channels, dtype) if indices else _palette(channels, dtype, colours)
     if kind == _KIND.MINISWHITE:
-        return _white_is_zero(page, channels, dtype)
+        return _white_is_zero(page, channels, dtype, indices)
+    if _few_bits(page, dtype) and not indices:
+        done = f"{page.bitspersample} bits made 8"
+        return Meaning(channels, dtype, False, done, _by_table(_scaled_to_bytes(page)))
     if page.samplesperpixel != channels:
         return _plain(channels, dtype)  # its channels are pages
     return _colours_and_extras(page, dtype)
@@ -97,27 +100,61 @@ def _bilevel(*, inverted: bool) -> Callable[[Array], Array]:
     return convert
 
 
-def _palette(channels: int, dtype: np.dtype[Any], colours: Array) -> Meaning:
-    if channels != 1 or dtype.kind != "u":
+def _palette(channels: int, dtype: np.dtype[Any], colours: Array | None) -> Meaning:
+    """A palette's colours, or its indices where ``colours`` are None."""
+    if channels != 1 or dtype.kind not in "ub":
         raise BadFile(
             f"holds {channels} channels of indices into a palette",
             cure="choose one page by index, such as C=0, or save it as RGB",
         )
-    table = np.moveaxis(colours, 0, -1)
-    if not (table % 257).any():  # 8-bit colours, each written twice
-        table = (table // 257).astype(np.uint8)
+    if colours is None:
+        whole = np.dtype(np.uint8) if dtype.kind == "b" else dtype
+        return Meaning(1, whole, False, "", lambda samples: samples.astype(whole, copy=False))
+    table = _colours_of(np.moveaxis(colours, 0, -1))
 
     def convert(samples: Array) -> Array:
         if int(samples.max(initial=0)) >= len(table):
             raise ValueError(f"an index of {samples.max()} into {len(table)} colours")
-        return np.moveaxis(table[samples[0]], -1, 0)
+        return np.moveaxis(table[samples[0].astype(np.intp)], -1, 0)
 
     return Meaning(3, table.dtype, False, "a palette's colours", convert)
 
 
-def _white_is_zero(page: tifffile.TiffPage, channels: int, dtype: np.dtype[Any]) -> Meaning:
+def _colours_of(table: Array) -> Array:
+    """A palette (entries, 3), in 8 bits where it holds no more."""
+    if not (table % 257).any():  # each byte written twice, as the standard says
+        return (table // 257).astype(np.uint8)
+    if not (table % 256).any():  # only the upper byte written, as many writers do
+        return (table // 256).astype(np.uint8)
+    if int(table.max()) < 256:  # only the lower byte written; libtiff takes it for that too
+        return table.astype(np.uint8)
+    return table
+
+
+def _few_bits(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> bool:
+    bits = page.bitspersample
+    return dtype == np.uint8 and isinstance(bits, int) and 1 < bits < 8
+
+
+def _scaled_to_bytes(page: tifffile.TiffPage) -> NDArray[np.uint8]:
+    """What each sample of fewer than 8 bits is in 8, by its share of the range, as in a PNG."""
+    top = 2 ** int(page.bitspersample) - 1
+    shares = np.minimum(np.arange(256), top) * (255 / top)
+    return np.asarray(np.rint(shares), np.uint8)
+
+
+def _by_table(table: Array) -> Callable[[Array], Array]:
+    return lambda samples: table[samples]
+
+
+def _white_is_zero(
+    page: tifffile.TiffPage, channels: int, dtype: np.dtype[Any], indices: bool
+) -> Meaning:
     if dtype.kind != "u":
         return _plain(channels, dtype, done=f"white is zero, and {dtype} samples are left so")
+    if _few_bits(page, dtype) and not indices:
+        done = f"white is zero: inverted; {page.bitspersample} bits made 8"
+        return Meaning(channels, dtype, False, done, _by_table(255 - _scaled_to_bytes(page)))
     top = dtype.type(2 ** int(page.bitspersample) - 1)
     return Meaning(channels, dtype, False, "white is zero: inverted", lambda samples: top - samples)
 

@@ -22,8 +22,9 @@ from PIL import ExifTags, Image
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.images import orientation
 from eyeshot.images.damage import damage_named
+from eyeshot.images.deep import read_deep
 from eyeshot.images.encoded import claimed_size
-from eyeshot.images.limits import PNG_START, check_size
+from eyeshot.images.limits import check_size
 
 FORMATS = (
     "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TGA", "WEBP"
@@ -39,9 +40,9 @@ _globals = threading.Lock()  # Pillow's limit and Python's warnings belong to th
 
 
 def read_common(
-    path: Path, start: bytes, frame: int | None = None, *, indices: bool = False
+    path: Path, frame: int | None = None, *, indices: bool = False
 ) -> tuple[NDArray[Any], int, tuple[str, ...]]:
-    """Whatever Pillow opens, upright; 16-bit colour PNG takes a way round it.
+    """Whatever Pillow opens, upright; what it would cut to 8 bits takes a way round it.
 
     Returns:
         Samples (H, W) or (H, W, C), the last of 2 or 4 channels being opacity; the orientation by
@@ -54,17 +55,11 @@ def read_common(
     notes: list[str] = []
     with damage_named(path), open_image(path, notes) as image:
         _choose_frame(image, path, frame, notes)
-        bits, colour = start[24:26] if start.startswith(PNG_START) else (8, 0)
-        deep = bits == 16 and colour != 0 and not frame
         if image.format == "PNG":
             image.load()  # its EXIF may come after the pixels
         turn = read_turn(image, notes)
-        if deep:
-            image.load()  # Pillow would cut it to 8 bits, but checks that all of it is there
-            from eyeshot.images.sources.png import read_deep
-
-            samples = read_deep(path)
-        else:
+        samples: NDArray[Any] | None = None if frame else read_deep(path, image)
+        if samples is None:
             samples = _samples(image, indices)
     # Pillow's copy is gone by now
     return orientation.turn_upright(samples, turn), turn, tuple(notes)
@@ -91,6 +86,15 @@ def open_image(path: Path, notes: list[str] | None = None) -> Image.Image:
                 image = Image.open(path, formats=FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+    try:
+        _check_claim(path, image, size)
+    except BadFile:
+        image.close()
+        raise
+    return image
+
+
+def _check_claim(path: Path, image: Image.Image, size: int) -> None:
     shape = (image.height, image.width, len(image.getbands()))
     check_size(path, shape, 4 if image.mode in ("I", "F") else 1)
     ratio = _LARGEST_RATIO.get(image.format or "")
@@ -100,7 +104,6 @@ def open_image(path: Path, notes: list[str] | None = None) -> Image.Image:
             "more than its format can pack",
             cure="it is truncated or a decompression bomb; get a genuine copy",
         )
-    return image
 
 
 def _check_webp(path: Path) -> None:
@@ -164,7 +167,10 @@ def _samples(image: Image.Image, indices: bool) -> NDArray[Any]:
     elif mode not in _AS_THEY_ARE and not (indices and mode == "P"):
         image = image.convert("RGB")
     line = np.asarray(image.crop((0, 0, image.width, 1)))
-    samples = np.empty((image.height, *line.shape[1:]), line.dtype.newbyteorder("="))
+    dtype = line.dtype.newbyteorder("=")
+    if image.mode == "I" and image.format == "PPM":
+        dtype = np.dtype(np.uint16)  # Pillow has scaled them to 16 bits
+    samples = np.empty((image.height, *line.shape[1:]), dtype)
     for top in range(0, image.height, _BAND):  # by bands: Pillow makes two copies of what it gives
         bottom = min(top + _BAND, image.height)
         samples[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))

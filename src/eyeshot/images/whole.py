@@ -92,7 +92,7 @@ def read_picture(
     if start.startswith(NPY_START):
         with damage_named(path):
             return _as_contract(_read_npy(path), path, alpha=True)
-    samples, turn, notes = read_common(path, start, series, indices=indices)
+    samples, turn, notes = read_common(path, series, indices=indices)
     picture = _as_contract(samples, path, alpha=True, notes=notes)
     return dataclasses.replace(picture, turn=turn)
 

@@ -94,7 +94,7 @@ def read_header(file: OpenFile) -> Header:
             palette = np.frombuffer(data, np.uint8).reshape(-1, 3)
         elif kind == b"tRNS":
             transparency = np.frombuffer(data, np.uint8)
-        elif kind in (b"eXIf", b"acTL"):
+        elif _may_turn(kind, data):
             upright = False  # it may be turned, or one of many: the whole-picture reader knows
         elif kind == b"IDAT":
             break
@@ -103,9 +103,34 @@ def read_header(file: OpenFile) -> Header:
         offset = following
     if fields is None or fields[3] not in _SAMPLES or 0 in fields[:2]:
         raise BadFile(f"{file.path}: a PNG with a wrong header", cure="export the picture again")
+    upright = upright and not _turned_after(file, offset)
     width, height, depth, colour, _, _, interlace = fields
     colours = _colours(palette, transparency) if colour == 3 else None
     return Header(width, height, depth, colour, interlace != 0, upright, colours, offset)
+
+
+def _may_turn(kind: bytes, data: bytes) -> bool:
+    """Whether a chunk may hold an orientation (EXIF, a raw profile, XMP), or says that there are
+    several frames.
+    """
+    if kind in (b"eXIf", b"acTL"):
+        return True
+    profile = kind in (b"tEXt", b"zTXt", b"iTXt") and data.startswith(b"Raw profile type ")
+    return profile or (kind == b"iTXt" and b"tiff:Orientation" in data)
+
+
+def _turned_after(file: OpenFile, offset: int) -> bool:
+    """Whether a chunk behind the pixels may hold an orientation; what is damaged is seen later."""
+    while offset + 8 <= file.size:
+        length, kind = struct.unpack(">I4s", file.read_bytes(offset, 8, "a chunk's header"))
+        if kind == b"IEND" or offset + 8 + length > file.size:
+            return False
+        if kind not in (b"IDAT", b"fdAT"):
+            data = file.read_bytes(offset + 8, length, "a chunk")
+            if _may_turn(kind, bytes(data)):
+                return True
+        offset += 12 + length
+    return False
 
 
 def _colours(palette: Any, transparency: Any) -> NDArray[np.uint8]:
