@@ -64,6 +64,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
     def settle(count: int) -> None:
         monkeypatch.setattr("eyeshot.engine.jobs.resident", lambda: count)
+        monkeypatch.setattr("eyeshot.engine.jobs.peak", lambda: count)
 
     settle(FREE)
     return settle

@@ -139,7 +139,7 @@ def _settle(
     if settings["pad"] is None:
         check_sizes(network, sources)
     begun = look_up(files.outs) if files.resume else None
-    return make_job(network, sources, memory=allowed, begun=begun, **settings)
+    return make_job(network, sources, memory=allowed, outs=files.outs, begun=begun, **settings)
 
 
 def _carry_out(stack: ExitStack, job: Job, files: _Files, json: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,7 +12,7 @@ import torch
 from eyeshot.axes import Interval
 from eyeshot.engine.extremes import Extremes
 from eyeshot.engine.jobs import Job
-from eyeshot.engine.memory import peak, reset_peak
+from eyeshot.engine.memory import exact_allocation, give_back, peak
 from eyeshot.engine.operators.windows import cut
 from eyeshot.engine.outputs import features_first
 from eyeshot.engine.resuming import Readings, sharing
@@ -57,9 +58,10 @@ def execute(job: Job, sinks: Mapping[str, Sink], progress: Progress | None = Non
     Rows that the sinks already hold (a resumed run) are not computed again, but for those inner
     rows that a restart needs: as many as let each call of the uninterrupted run be repeated.
     """
-    reset_peak()
     state = _State(job, sinks, progress)
-    with sharing(job.threads):
+    with sharing(job.threads), exact_allocation() if job.memory is not None else nullcontext():
+        if job.memory is not None:
+            give_back()
         for strip in job.plan.strips:
             _Pass(state, strip).carry_out()
     return replace(state.report(), notes=state.extremes.notes())
@@ -115,13 +117,22 @@ class _Pass:
         self._given = {name: first.get(name, boxes[name][0].lo) for name in rest}
         stream = Stream(graph, boxes, tuple(rest), band=band, first=first)
         for rows in pushes(graph, boxes, band):
-            values = self._read(rows, stream, first)
-            for name, value in stream.push(values).items():
-                self._write(name, value)
-            if not rows or not all(value.is_meta for value in values.values()):
+            if self._push(rows, stream, first):
                 self._state.multiply_adds += stream.multiply_adds
                 stream.multiply_adds = 0
                 self._state.tell()
+
+    def _push(self, rows: Mapping[str, Interval], stream: Stream, first: Mapping[str, int]) -> bool:
+        """Read, compute and write a band; whether it was more than passing over rows.
+
+        Nothing of a band is referred to when it has been written, so the next finds its room free.
+        """
+        values = self._read(rows, stream, first)
+        worked = not rows or not all(value.is_meta for value in values.values())
+        ready = stream.push(values)
+        for name in list(ready):
+            self._write(name, ready.pop(name))
+        return worked
 
     def _read(
         self, rows: Mapping[str, Interval], stream: Stream, first: Mapping[str, int]

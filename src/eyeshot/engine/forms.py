@@ -25,12 +25,22 @@ class Form:
         channels: of the output.
         dtype: of its samples.
         reduce: scores (C, …) -> samples (channels, …).
+        copies: how many times the scores' own memory ``reduce`` takes for a moment.
     """
 
     name: str
     channels: int
     dtype: np.dtype[Any]
     reduce: Callable[[torch.Tensor], torch.Tensor]
+    copies: int = 0
+
+    def memory(self, positions: int, channels: int, itemsize: int) -> int:
+        """Bytes while the scores of so many positions are reduced and written, beside the scores.
+
+        The samples stand twice: as they are made, and in the order of the output.
+        """
+        samples = positions * self.channels * self.dtype.itemsize
+        return self.copies * positions * channels * itemsize + 2 * samples
 
     def __call__(self, scores: torch.Tensor) -> NDArray[Any]:
         """Samples of some rows, contiguous, from their scores (C, rows, …)."""
@@ -61,13 +71,13 @@ def form_of(name: str, channels: int, dtype: str = "float32") -> Form:
     if kind in ("float32", "float64"):
         return Form(name, channels, np.dtype(kind), lambda scores: scores)
     if kind == "probabilities":
-        return Form(name, channels, np.dtype(np.float32), _probabilities)
+        return Form(name, channels, np.dtype(np.float32), _probabilities, copies=1)
     if kind == "argmax":
         return _argmax(name, channels)
     if kind == "threshold":
         return _threshold(name, argument, channels)
     if kind == "uint8":
-        return Form(name, channels, np.dtype(np.uint8), _bytes)
+        return Form(name, channels, np.dtype(np.uint8), _bytes, copies=1)
     raise UnknownName("form", name, FORMS)
 
 
@@ -94,7 +104,7 @@ def _argmax(name: str, channels: int) -> Form:
     def reduce(scores: torch.Tensor) -> torch.Tensor:
         return scores.argmax(0, keepdim=True).to(as_torch)
 
-    return Form(name, 1, kind, reduce)
+    return Form(name, 1, kind, reduce, copies=2)  # places of 8 bytes
 
 
 def _threshold(name: str, argument: str, channels: int) -> Form:
@@ -110,4 +120,4 @@ def _threshold(name: str, argument: str, channels: int) -> Form:
     def reduce(scores: torch.Tensor) -> torch.Tensor:
         return (_probabilities(scores)[-1:] > level).to(torch.uint8) * 255
 
-    return Form(name, 1, np.dtype(np.uint8), reduce)
+    return Form(name, 1, np.dtype(np.uint8), reduce, copies=2)

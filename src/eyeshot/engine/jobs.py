@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -12,24 +13,22 @@ import torch
 from eyeshot.engine.admission import admit, as_grey
 from eyeshot.engine.forms import Form
 from eyeshot.engine.holding import maps_held_whole, say_what_is_held, too_much_to_hold
-from eyeshot.engine.memory import available, resident
+from eyeshot.engine.memory import available, give_back, peak, resident
 from eyeshot.engine.networks import Network, as_traced
 from eyeshot.engine.outputs import arrangement_of, form_for, region_of
 from eyeshot.engine.padding import Padding, pad_to_taken
 from eyeshot.engine.preparing import Preparation
+from eyeshot.engine.pricing import RunCosts
 from eyeshot.engine.resuming import Begun
 from eyeshot.engine.settings import settings_of
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue
 from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
-from eyeshot.images import Arrangement, Source
+from eyeshot.images import Arrangement, Source, sink_memory
 from eyeshot.plan import Plan, make_plan
 from eyeshot.plan.planning import megabytes
 from eyeshot.runs import Run
-
-_MARGIN = 64 << 20
-"""What torch and the allocator take beside the buffers: code, scratch, fragments."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,7 @@ class Job:
         plan: bands, strips, memory.
         threads: among how many torch shares the work out.
         padding: what was added to the image; None where that was not asked for.
+        memory: the most bytes that the process may hold; None where nothing is said of it.
     """
 
     graph: Graph
@@ -53,6 +53,7 @@ class Job:
     plan: Plan
     threads: int
     padding: Padding | None = None
+    memory: int | None = None
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
@@ -96,7 +97,7 @@ def make_job(
     white: float | None = None,
     pad: str | None = None,
     device: str | torch.device | None = None,
-    held: int = 0,
+    outs: Sequence[Any] | None = (),
     begun: Begun | None = None,
 ) -> Job:
     """Settle a run.
@@ -113,7 +114,7 @@ def make_job(
         pad: ``reflect``, ``edge`` or ``zero``: add positions at the far sides, up to the nearest
             size that the network takes, and crop the answer; None to take the image as it is.
         device: where to run; None for where the network's weights are.
-        held: bytes that the output itself holds.
+        outs: where each output goes, as for :func:`run`, to count what it holds; None for arrays.
         begun: what the run that is gone on with had settled for itself.
 
     Raises:
@@ -130,25 +131,31 @@ def make_job(
     regions = {name: region_of(graph, name, region) for name in graph.outputs}
     # Refused operators are refused now, before any output is made.
     Stream(graph, required(graph, regions), graph.outputs)
-    plan = _planned(
-        graph,
-        regions,
-        memory,
-        itemsize=dtype.itemsize,
-        fixed=held + _fixed(graph, sources),
-        row_bytes=_row_bytes(graph, sources, dtype),
-        band=band,
-        begun=begun.cut if begun else None,
-    )
-    return Job(
-        graph,
-        dict(zip(graph.inputs, sources, strict=True)),
-        Preparation(dtype, place, raw, traced.mean, traced.std, traced.unit, white),
-        {name: form_for(form, graph, name) for name in graph.outputs},
-        plan,
-        begun.threads if begun else torch.get_num_threads(),
-        padding,
-    )
+    named = dict(zip(graph.inputs, sources, strict=True))
+    preparation = Preparation(dtype, place, raw, traced.mean, traced.std, traced.unit, white)
+    forms = {name: form_for(form, graph, name) for name in graph.outputs}
+    sinks = _sinks(graph, outs, forms, regions)
+    if memory is not None:
+        give_back()  # what tracing left behind
+    costs = RunCosts(graph, named, preparation, forms, sinks, resident(), peak())
+    cut = begun.cut if begun else None
+    plan = _planned(graph, regions, memory, costs=costs, band=band, begun=cut)
+    threads = begun.threads if begun else torch.get_num_threads()
+    return Job(graph, named, preparation, forms, plan, threads, padding, memory)
+
+
+def _sinks(
+    graph: Graph,
+    outs: Sequence[Any] | None,
+    forms: Mapping[str, Form],
+    regions: Mapping[str, Region],
+) -> dict[str, Callable[[int], int]]:
+    """The bytes that each output holds, by how many columns are written at a time."""
+    targets, found = repeat(None) if outs is None else outs, {}
+    for out, (name, form) in zip(targets, forms.items(), strict=False):
+        shape = (form.channels, *(len(side) for side in regions[name]))
+        found[name] = sink_memory(out, shape, form.dtype, arrangement_of(graph, name).sized(shape))
+    return found
 
 
 def _check_options(
@@ -181,27 +188,3 @@ def _planned(
         room = f"{megabytes(limit or 0)} {'are free here' if memory is None else 'are allowed'}"
         raise too_much_to_hold(graph, maps, room, error.cure) from error
     return say_what_is_held(plan, maps)
-
-
-def _fixed(graph: Graph, sources: Sequence[Source]) -> int:
-    """Bytes that are there whatever the plan."""
-    # Each kernel may lie in memory twice more, laid out for a band and for the last one.
-    laid_out = 2 * sum(t.numel() * t.element_size() for t in graph.tensors.values())
-    return resident() + _MARGIN + laid_out + sum(source.memory for source in sources)
-
-
-def _row_bytes(graph: Graph, sources: Sequence[Source], dtype: torch.dtype) -> int:
-    """Bytes beside the network's own for one row: samples read, prepared (twice), and given."""
-    total = 0
-    for source in sources:
-        numbers = 1
-        for n in (source.shape[0], *source.shape[2:]):
-            numbers *= n
-        total += numbers * (source.dtype.itemsize + 2 * dtype.itemsize)
-    for name in graph.outputs:
-        node = graph.nodes[name]
-        numbers = node.channels
-        for n in node.extents[1:]:
-            numbers *= n
-        total += 2 * numbers * dtype.itemsize
-    return total

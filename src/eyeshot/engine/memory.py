@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import resource
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
 _MEMORY = Path("/proc/meminfo")
 _LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+_TRIM, _MAP = -1, -3  # what glibc's mallopt calls its two thresholds (malloc.h)
+_LARGE = 256 << 10
+_LARGEST = 32 << 20
+"""To which glibc by itself raises the size from which blocks are mapped each on its own."""
 
 
 def resident() -> int:
@@ -26,6 +34,39 @@ def reset_peak() -> None:
 def peak() -> int:
     """The most bytes held since :func:`reset_peak`."""
     return _status("VmHWM") or _most_ever()
+
+
+def give_back() -> None:
+    """Let go of what nothing refers to, and hand what is free back to the system."""
+    gc.collect()
+    trim = getattr(_c_library(), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+@contextlib.contextmanager
+def exact_allocation() -> Iterator[None]:
+    """Inside, a large block that is freed is the system's again at once.
+
+    glibc otherwise keeps freed blocks of up to 32 MB, and what lies between those in use may add
+    up to as much again. To ask the system each time costs a run of few operations a tenth of its
+    time, so it is done where the memory is limited. Elsewhere than on glibc nothing changes.
+    """
+    set_option = getattr(_c_library(), "mallopt", None)
+    if set_option is None:
+        yield
+        return
+    set_option(_MAP, _LARGE)
+    set_option(_TRIM, _LARGE)
+    try:
+        yield
+    finally:
+        set_option(_MAP, _LARGEST)
+        set_option(_TRIM, 2 * _LARGEST)
+
+
+def _c_library() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def available() -> int | None:

@@ -18,6 +18,13 @@ _UNIT_SLACK = 1.0
 """How far outside of 0 … 1 floats may lie: noise and resizing by curves overshoot, a picture of
 0 … 255 kept as floats does more."""
 
+_WIDER: dict[str, np.dtype[Any]] = {
+    "u2": np.dtype(np.int32),
+    "u4": np.dtype(np.int64),
+    "u8": np.dtype(np.float64),
+}
+"""Types of samples that torch has not, and the next larger one that it has."""
+
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
@@ -75,6 +82,17 @@ class Preparation:
             return value.contiguous(memory_format=torch.channels_last)
         return value.contiguous()
 
+    def memory(self, dtype: np.dtype[Any], numbers: int, channels: int) -> int:
+        """Bytes while so many samples are prepared, beside these: the numbers, and copies of them.
+
+        Types that torch has not are made wider first. A mean is taken away into a copy, and
+        channels that lie in planes are put beside each other in one.
+        """
+        own = numbers * self.dtype.itemsize
+        copied = own if self.mean or channels > 1 else 0
+        wider = _WIDER.get(dtype.str[1:])
+        return own + max(copied, numbers * wider.itemsize if wider is not None else 0)
+
     def _check(self, samples: NDArray[Any], name: str, corner: tuple[int, ...]) -> None:
         """Refuse floats that cannot be meant.
 
@@ -118,10 +136,9 @@ def _whole_numbers(samples: NDArray[Any]) -> NDArray[Any]:
     samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
     if any(stride < 0 for stride in samples.strides):
         samples = np.ascontiguousarray(samples)
-    larger = {"u2": np.int32, "u4": np.int64, "u8": np.float64}
-    key = f"{samples.dtype.kind}{samples.dtype.itemsize}"
-    if key in larger:
-        return samples.astype(larger[key])
+    key = samples.dtype.str[1:]
+    if key in _WIDER:
+        return samples.astype(_WIDER[key])
     if samples.dtype.kind not in "buif" or samples.dtype.itemsize > 8:
         raise BadValue(f"samples of type {samples.dtype}", cure="use whole or real numbers")
     return samples.astype(np.float32) if samples.dtype.kind == "b" else samples

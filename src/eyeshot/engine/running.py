@@ -11,6 +11,7 @@ from typing import Any
 
 from eyeshot.engine.executing import Progress, execute
 from eyeshot.engine.jobs import Job, make_job
+from eyeshot.engine.memory import reset_peak
 from eyeshot.engine.networks import Network, as_traced
 from eyeshot.engine.resuming import look_up
 from eyeshot.errors import BadValue
@@ -78,6 +79,7 @@ def run(
     """
     images = list(image) if isinstance(image, list | tuple) else [image]
     targets = list(out) if isinstance(out, list | tuple) else [out]
+    reset_peak()
     with ExitStack() as stack:
         options = {"level": level, "layout": layout, "series": series, "index": index}
         sources = [stack.enter_context(opened(one, net, **options)) for one in images]
@@ -92,6 +94,7 @@ def run(
             white=white,
             pad=pad,
             device=device,
+            outs=out if out is None else targets,
             begun=look_up(targets) if resume else None,
         )
         outs = [None] * len(job.forms) if out is None else targets

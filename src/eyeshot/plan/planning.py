@@ -16,35 +16,17 @@ from eyeshot.findings.wording import counted
 from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
 from eyeshot.plan.cutting import Cut
-from eyeshot.plan.schedule import Progress
-from eyeshot.plan.walking import Walk, pushes
-from eyeshot.plan.work import multiply_adds, row_numbers
+from eyeshot.plan.holding import BufferPlan, Costs, Holding
+from eyeshot.plan.work import itemsize, multiply_adds, row_numbers
 
 _MOST_BAND_BYTES = 24 << 20
 """A band of the widest node should stay near the caches; measured best on two desktop cores."""
 _TALLEST_BAND = 512
+_APART = 8 << 20
+"""Bytes by which two processes that have done the same may differ."""
 _NARROWEST_STRIP = 16
 _LOWEST_BAND = 8
 """Below this a band costs more than a few columns computed twice; strips come first."""
-_STEADY_STEPS = 6
-"""Once every output gives rows, each step is like the one before; so many are walked."""
-
-
-@dataclass(frozen=True, slots=True)
-class BufferPlan:
-    """What one node holds at most.
-
-    Attributes:
-        name: the node.
-        rows: the most rows held at once.
-        nbytes: their size, with the room that lets rows lie together.
-        waits_for: the reader for whose sake the oldest row is held, and how far behind it is.
-    """
-
-    name: str
-    rows: int
-    nbytes: int
-    waits_for: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +49,7 @@ class Plan:
         delay: rows of the input that must have entered before the first output row leaves.
         multiply_adds: of the whole run.
         redundancy: those beside what one strip would take; 1.00 means no work is done twice.
-        peak: predicted bytes, of everything the run adds to the process.
+        peak: the most bytes that the process will hold, as predicted.
         nodes: how many nodes take part.
     """
 
@@ -106,10 +88,8 @@ def make_plan(
     graph: Graph,
     regions: Mapping[str, Region],
     *,
-    itemsize: int = 4,
+    costs: Costs,
     memory: int | None = None,
-    fixed: int = 0,
-    row_bytes: int = 0,
     band: int | None = None,
     begun: Cut | None = None,
 ) -> Plan:
@@ -118,10 +98,8 @@ def make_plan(
     Args:
         graph: the network at the size of the picture, as it will be executed.
         regions: for each output that is wanted, a region inside it.
-        itemsize: bytes of one number of the network.
-        memory: the most bytes that the run may add to the process; None for no limit.
-        fixed: bytes that are there whatever the plan (weights, and what the image files hold).
-        row_bytes: bytes beside the network's own for each row of the input that enters at once.
+        costs: bytes beside the rows that are held.
+        memory: the most bytes that the process may hold; None for no limit.
         band: rows at a time; None to choose.
         begun: how the run that is gone on with was cut, which is kept if it is of these regions.
 
@@ -132,14 +110,14 @@ def make_plan(
     if begun is not None and begun.suits(regions):
         strips = tuple(Strip(part, required(graph, part)) for part in begun.strips)
         height = band or begun.band
-        plan = _priced(graph, regions, strips, height, itemsize, whole, fixed, row_bytes)
+        plan = _priced(graph, regions, strips, height, whole, costs)
         return _allowed(plan, memory)
     smallest: Plan | None = None
     for lowest in (_LOWEST_BAND, 1):
         for count in _strip_counts(regions):
             strips = tuple(_strips(graph, regions, count))
-            for height in _band_heights(graph, strips[0], itemsize, band, lowest):
-                plan = _priced(graph, regions, strips, height, itemsize, whole, fixed, row_bytes)
+            for height in _band_heights(graph, strips[0], band, lowest):
+                plan = _priced(graph, regions, strips, height, whole, costs)
                 if memory is None or plan.peak <= memory:
                     return plan
                 if smallest is None or plan.peak < smallest.peak:
@@ -171,9 +149,9 @@ def megabytes(count: int) -> str:
 
 
 def _enough(count: int) -> str:
-    """The same, never rounded down: what is said to suffice does."""
+    """The same, never rounded down: what is said to suffice does, in another process too."""
     step = 10**7 if count >= 10**9 else 10**6
-    return megabytes(-(-count // step) * step)
+    return megabytes(-(-(count + _APART) // step) * step)
 
 
 def _strip_counts(regions: Mapping[str, Region]) -> list[int]:
@@ -202,9 +180,7 @@ def _part(box: Region, place: int, count: int) -> Region:
     return (box[0], Interval(lo, hi), *box[2:])
 
 
-def _band_heights(
-    graph: Graph, strip: Strip, itemsize: int, band: int | None, lowest: int
-) -> list[int]:
+def _band_heights(graph: Graph, strip: Strip, band: int | None, lowest: int) -> list[int]:
     """Heights to try, the best first."""
     if band is not None:
         return [band]
@@ -214,7 +190,7 @@ def _band_heights(
     for name, box in strip.boxes.items():
         node = graph.nodes[name]
         share = len(box[0]) / max(1, rows)  # rows of this node for one row of the input
-        widest = max(widest, int(row_numbers(node, box) * share) * itemsize)
+        widest = max(widest, int(row_numbers(node, box) * share) * itemsize(node))
     best = min(_TALLEST_BAND, max(_LOWEST_BAND, _MOST_BAND_BYTES // widest))
     powers = [1 << i for i in reversed(range(best.bit_length()))]
     return [height for height in powers if height >= lowest]
@@ -225,13 +201,11 @@ def _priced(
     regions: Mapping[str, Region],
     strips: tuple[Strip, ...],
     band: int,
-    itemsize: int,
     whole: int,
-    fixed: int,
-    row_bytes: int,
+    costs: Costs,
 ) -> Plan:
     widest = max(strips, key=lambda strip: _columns(strip.boxes))
-    walk = _Held(graph, widest, band, itemsize)
+    walk = Holding(graph, widest.regions, widest.boxes, band, costs)
     total = sum(multiply_adds(graph, strip.boxes) for strip in strips)
     return Plan(
         regions=dict(regions),
@@ -241,73 +215,10 @@ def _priced(
         delay=walk.delay,
         multiply_adds=total,
         redundancy=total / whole if whole else 1.0,
-        peak=fixed + walk.peak + band * row_bytes,
+        peak=costs.fixed + walk.peak,
         nodes=len(widest.boxes),
     )
 
 
 def _columns(boxes: Mapping[str, Region]) -> int:
     return sum(len(box[1]) for box in boxes.values() if len(box) > 1)
-
-
-class _Held(Walk):
-    """Who holds how much, and when; walked until every step is like the one before."""
-
-    def __init__(self, graph: Graph, strip: Strip, band: int, itemsize: int) -> None:
-        super().__init__(graph, strip.boxes, band)
-        self.delay = 0
-        self.peak = 0
-        self._most: dict[str, tuple[int, int, str]] = {}
-        self._stores: dict[str, int] = {}
-        self._row = {name: row_numbers(graph.nodes[name], box) for name, box in strip.boxes.items()}
-        self._itemsize = itemsize
-        entered, steady = 0, 0
-        for rows in pushes(graph, strip.boxes, band):
-            self.push(rows)
-            entered += max(map(len, rows.values()), default=0)
-            given = [self.schedule[n].done > box[0].lo for n, box in strip.regions.items()]
-            if any(given):
-                self.delay = self.delay or entered
-            steady += all(given)  # an output that comes late holds rows that the others do not
-            if steady >= _STEADY_STEPS:
-                break
-
-    def buffers(self) -> tuple[BufferPlan, ...]:
-        """What each node held at most."""
-        return tuple(
-            BufferPlan(name, rows, nbytes, why) for name, (rows, nbytes, why) in self._most.items()
-        )
-
-    def called(self, progress: Progress, count: int) -> None:
-        """Book what a line buffer takes: handed over when empty, else room for rows together."""
-        name, held = progress.node.name, progress.done - progress.kept
-        unit = self._row[name] * self._itemsize
-        rows = held + count
-        store = count if held == 0 else max(self._stores.get(name, 0) // max(1, unit), 2 * rows)
-        self._stores[name] = store * unit
-        # The operator's own output stands beside the store until it has been copied in.
-        now = sum(self._stores.values()) + (count * unit if held else 0)
-        self.peak = max(self.peak, now)
-        if rows > self._most.get(name, (0, 0, ""))[0]:
-            self._most[name] = (rows, store * unit, _reason(progress, progress.done + count))
-
-    def released(self, progress: Progress) -> None:
-        progress.kept = max(progress.kept, self.schedule.needed_from(progress))
-        if progress.kept >= progress.done:
-            self._stores[progress.node.name] = 0
-
-
-def _reason(progress: Progress, done: int) -> str:
-    """The reader that is furthest behind rows before ``done``, and so the price of a skip."""
-    behind = [
-        (
-            done - edge.axes[0].needs(Interval(reader.done, reader.done + 1), 1 << 40).lo,
-            reader,
-        )
-        for reader, edge in progress.readers
-        if edge.axes and not reader.gathers and reader.done < reader.end
-    ]
-    if not behind:
-        return ""
-    rows, reader = max(behind, key=lambda one: one[0])
-    return f"{reader.node.name} ({rows} rows behind)"

@@ -52,6 +52,9 @@ class Walk:
     def called(self, progress: Progress, count: int) -> None:
         """A node computes its next ``count`` rows in one call; ``progress`` is as before it."""
 
+    def gathered(self, progress: Progress, rows: Interval) -> None:
+        """Rows of its input pass a node that mixes all of them."""
+
     def released(self, progress: Progress) -> None:
         """Rows of a node may now be let go."""
 
@@ -63,6 +66,7 @@ class Walk:
                 count = fresh.get(progress.node.name, 0)
             elif progress.gathers:
                 new, last = self.schedule.gatherable(progress)
+                self.gathered(progress, new)
                 progress.taken = max(progress.taken, new.hi)
                 count = int(last)
             else:

@@ -5,8 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
+
 from eyeshot.geometry import Region
 from eyeshot.graph import Graph, Node
+
+
+def itemsize(node: Node) -> int:
+    """Bytes of one of a node's numbers."""
+    return 2 if node.dtype == "bfloat16" else np.dtype(node.dtype).itemsize
 
 
 def positions(node: Node, box: Region) -> int:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from eyeshot.engine.operators import resizing, shaping, sliding
+from eyeshot.engine.operators import resizing, scratch, shaping, sliding
 from eyeshot.engine.operators.calling import pointwise
 from eyeshot.engine.operators.sliding import Tensors
 from eyeshot.engine.operators.windows import Box, Operator, Rectangle, over_bands
 from eyeshot.graph import Node
 
-__all__ = ["Box", "Operator", "Rectangle", "has_own_form", "prepare"]
+__all__ = ["Box", "Operator", "Rectangle", "beside", "has_own_form", "prepare"]
 
 _SLIDING: dict[str, Callable[[Node, Tensors], Operator]] = {
     **{f"conv{n}d": sliding.convolution for n in (1, 2, 3)},
@@ -73,3 +73,14 @@ def prepare(node: Node, tensors: Tensors) -> Operator:
     if slide is not None:
         return over_bands(node, slide(node, tensors))
     return _TABLE.get(node.operator, pointwise)(node, tensors)
+
+
+def beside(work: scratch.Work, kept: bool) -> int:
+    """Bytes that a call takes beside what it reads and the rows it gives.
+
+    Where rows of it are ``kept`` already, what it gives is copied behind them, if it does not
+    write there itself.
+    """
+    make = _TABLE.get(work.node.operator, pointwise)
+    copied = kept and not scratch.writes_in_place(work, make)
+    return scratch.scratch(work, make) + (work.gives if copied else 0)

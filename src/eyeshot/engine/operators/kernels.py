@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ _CONVOLUTIONS: dict[int, Callable[..., torch.Tensor]] = {1: F.conv1d, 2: F.conv2
 _LAYOUTS_KEPT = 2
 _SLACK = 1e-4
 """Of the largest value: two float32 kernels that are both right differ by less."""
+COLUMNS = 8 << 20
+"""Bytes of columns that are laid out at one time, for a convolution as a product of matrices."""
 
 
 def convolver(node: Node, weights: Sequence[torch.Tensor], bias: torch.Tensor | None) -> Convolver:
@@ -32,7 +35,7 @@ def convolver(node: Node, weights: Sequence[torch.Tensor], bias: torch.Tensor | 
     relu = node.attributes.get("activation") == "relu"
     if suits_opencv(weights, options):
         return opencv_convolver(weights[0], bias, relu)
-    make = _onednn if _has_onednn(weights[0]) else _plain
+    make = _onednn if has_onednn(weights[0]) else _plain
     compute = make(weights, bias, options, relu)
     strides_over_one_channel = options[0][-1] > 1 and any(w.shape[1] == 1 for w in weights)
     return _two_columns(compute, weights[0], options) if strides_over_one_channel else compute
@@ -59,13 +62,18 @@ def _two_columns(
     return apart
 
 
+def takes_columns(weight: torch.Tensor) -> bool:
+    """Whether torch's own kernel lays out every output's window beside the others'."""
+    return weight.device.type == "cpu" and not _onednn_takes(weight) and weight[0, 0].numel() > 1
+
+
 def _plain(
     weights: Sequence[torch.Tensor],
     bias: torch.Tensor | None,
     options: tuple[list[int], list[int], int],
     relu: bool,
 ) -> Convolver:
-    convolve = _CONVOLUTIONS[weights[0].ndim - 2]
+    convolve = _kernel_of(weights[0])
     if weights[0].dtype == torch.bfloat16 and weights[0].device.type == "cpu":
         convolve = _with_care(convolve)
     stride, dilation, groups = options
@@ -108,14 +116,86 @@ def _with_care(convolve: Callable[..., torch.Tensor]) -> Callable[..., torch.Ten
     return careful
 
 
-def _has_onednn(weight: torch.Tensor) -> bool:
+def _kernel_of(weight: torch.Tensor) -> Callable[..., torch.Tensor]:
+    """torch's function for a weight, or one that keeps its memory within bounds."""
+    axes = weight.ndim - 2
+    if takes_columns(weight):
+        return partial(_by_pieces, _CONVOLUTIONS[axes])
+    if axes == 3 and _onednn_takes(weight) and weight[0, 0].numel() > 1:
+        return _in_three_axes
+    return _CONVOLUTIONS[axes]
+
+
+def _in_three_axes(
+    value: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> torch.Tensor:
+    """conv3d; by oneDNN where it would lay out more columns than ``COLUMNS``, as for a low band."""
+    settings: tuple[Any, ...] = (padding, stride, dilation, groups)
+    if value.shape[2:].numel() * weight[0].numel() * weight.element_size() > COLUMNS:
+        result: torch.Tensor = torch.mkldnn_convolution(value, weight, bias, *settings)
+        return result
+    return F.conv3d(value, weight, bias, stride, padding, dilation, groups)
+
+
+def _by_pieces(
+    convolve: Callable[..., torch.Tensor],
+    value: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> torch.Tensor:
+    """A convolution of a few rows at a time, so that their columns take ``COLUMNS`` bytes."""
+    span = (weight.shape[2] - 1) * dilation[0] + 1
+    rows = (value.shape[2] + 2 * padding[0] - span) // stride[0] + 1
+    numbers = value.shape[3:].numel() * weight[0].numel()  # of one row's columns, or more
+    step = max(1, COLUMNS // max(1, numbers * value.element_size()))
+    if step >= rows:
+        return convolve(value, weight, bias, stride, padding, dilation, groups)
+    if padding[0]:
+        value = F.pad(value, [0, 0] * (value.ndim - 3) + [padding[0]] * 2)
+    total: torch.Tensor | None = None
+    for first in range(0, rows, step):
+        count = min(step, rows - first)
+        part = value.narrow(2, first * stride[0], (count - 1) * stride[0] + span)
+        given = convolve(part, weight, bias, stride, [0, *padding[1:]], dilation, groups)
+        if total is None:
+            total = _of_rows(given, rows)
+        total.narrow(2, first, count).copy_(given)
+    return value if total is None else total
+
+
+def _of_rows(like: torch.Tensor, rows: int) -> torch.Tensor:
+    """An empty tensor of so many rows, in the layout of another."""
+    last = like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last)
+    return torch.empty(
+        [*like.shape[:2], rows, *like.shape[3:]],
+        dtype=like.dtype,
+        device=like.device,
+        memory_format=torch.channels_last if last else torch.contiguous_format,
+    )
+
+
+def has_onednn(weight: torch.Tensor) -> bool:
+    """Whether oneDNN's convolution with an activation takes this weight."""
     return (
-        weight.device.type == "cpu"
-        and weight.dtype == torch.float32
-        and weight.ndim == 4
-        and torch._C._has_mkldnn
+        weight.ndim == 4
+        and _onednn_takes(weight)
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
     )
+
+
+def _onednn_takes(weight: torch.Tensor) -> bool:
+    onednn: bool = torch._C._has_mkldnn
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and onednn
 
 
 def _onednn(

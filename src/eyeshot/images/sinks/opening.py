@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,23 @@ def open_sink(
     sink = _choose(place, shape, kind, arrangement or laid_canonically(shape, squeeze=squeeze))
     sink.open()
     return sink
+
+
+def sink_memory(
+    target: Any, shape: tuple[int, ...], dtype: DTypeLike, arrangement: Arrangement | None = None
+) -> Callable[[int], int]:
+    """The bytes that an output will hold, by how many columns are written at a time.
+
+    The arguments are those of :func:`open_sink`, and so are the errors for a wrong suffix or kind;
+    nothing is opened.
+    """
+    kind = np.dtype(dtype)
+    if isinstance(target, str | os.PathLike):
+        laid = arrangement or laid_canonically(shape, squeeze=False)
+        return _choose(Place(Path(target)), shape, kind, laid).memory_in_strips
+    # An array that was made may not have its memory yet; the pages of a map are given back.
+    size = 0 if isinstance(target, np.memmap) else math.prod(shape) * kind.itemsize
+    return lambda columns: size
 
 
 def check_target(

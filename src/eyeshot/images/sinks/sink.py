@@ -41,6 +41,10 @@ class Sink(ABC):
         self._written: dict[Span, int] = {}
         self._finished = False
 
+    def memory_in_strips(self, columns: int) -> int:
+        """The same where so many columns are written at a time."""
+        return self.memory
+
     @property
     def _columns(self) -> int:
         return self.shape[2] if len(self.shape) > 2 else 1

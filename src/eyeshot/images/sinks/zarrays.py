@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from itertools import product
 from pathlib import Path
@@ -22,6 +23,7 @@ from eyeshot.images.sources.zarrays import open_zarr
 
 _SIDE = {1: 2**16, 2: 512, 3: 64}  # axes of space -> length of a chunk along each
 _METADATA = ("zarr.json", ".zarray", ".zgroup")
+_AT_ONCE = 10  # chunks that zarr packs at one time
 _TOGETHER = 4  # up to so many channels share a chunk
 
 
@@ -45,9 +47,15 @@ class ZarrSink(FileSink):
         self._new: set[Path] = set()
         self.chunk_rows = self._chunk[1]
         self.chunk_columns = self._chunk[2] if len(space) > 1 else 1
-        row = int(np.prod(shape)) // shape[1] * self.dtype.itemsize
-        # One row of chunks waits, one is cut into chunks, and one is being packed.
-        self.memory = 3 * self.chunk_rows * row
+        self.memory = self.memory_in_strips(self._columns)
+
+    def memory_in_strips(self, columns: int) -> int:
+        """A row of chunks waits for its last rows; each of those being packed stands twice."""
+        numbers = math.prod(self.shape) // (self.shape[1] * self._columns)  # of a position
+        waiting = numbers * self.chunk_rows * min(columns, self._columns)
+        one = math.prod(self._chunk)
+        packed = 2 * one * min(_AT_ONCE, -(-waiting // one))
+        return (waiting + packed) * self.dtype.itemsize
 
     def _disk_bytes(self) -> int:
         return 0  # how well it packs is not known before

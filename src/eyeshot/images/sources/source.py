@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -98,6 +99,10 @@ class Source(ABC):
         if len(spans) != len(space):
             raise BadValue(f"{self.name}: {len(window)} ranges for {len(space)} axes of space")
         return self._read(spans)
+
+    def window_memory(self, shape: tuple[int, ...]) -> int:
+        """Bytes held while a window of that shape (rows, …) is read, the window included."""
+        return math.prod((self.shape[0], *shape)) * self.dtype.itemsize
 
     @abstractmethod
     def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:

@@ -1,0 +1,251 @@
+"""What a pass over the rows holds, and when: the engine's line buffers, filled with counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from eyeshot.axes import EMPTY, Interval
+from eyeshot.geometry import Region
+from eyeshot.graph import Graph, Node
+from eyeshot.plan.schedule import Progress
+from eyeshot.plan.walking import Walk, pushes
+from eyeshot.plan.work import itemsize, row_numbers
+
+_STEADY_STEPS = 6
+"""Once every output gives rows, each step is like the one before; so many are walked."""
+
+
+class Costs(Protocol):
+    """Bytes beside the rows that a pass holds, as the engine takes them."""
+
+    @property
+    def fixed(self) -> int:
+        """There whatever the plan."""
+
+    def opening(self) -> int:
+        """For a moment before the first row, beside what is fixed."""
+
+    def writing(self, name: str, columns: int) -> int:
+        """For an output itself, of which so many columns are written at a time."""
+
+    def reading(self, name: str, shape: tuple[int, ...]) -> int:
+        """While a window (rows, …) of an input is read and prepared."""
+
+    def entered(self, name: str, shape: tuple[int, ...]) -> int:
+        """For a window of an input, as long as its rows are worked on."""
+
+    def leaving(self, name: str, numbers: int) -> int:
+        """While so many scores of an output are reduced and written, beside the scores."""
+
+    def scratch(self, node: Node, reads: Sequence[int], gives: int, kept: bool) -> int:
+        """While a node computes ``gives`` bytes from ``reads`` of each of its inputs.
+
+        What it gives counts only where it is ``kept`` elsewhere, and so stands beside its copy.
+        """
+
+    def borrows(self, node: Node) -> bool:
+        """Whether a node gives a view of what it reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class BufferPlan:
+    """What one node holds at most.
+
+    Attributes:
+        name: the node.
+        rows: the most rows held at once.
+        nbytes: their size, with the room that lets rows lie together.
+        waits_for: the reader for whose sake the oldest row is held, and how far behind it is.
+    """
+
+    name: str
+    rows: int
+    nbytes: int
+    waits_for: str
+
+
+@dataclass(slots=True)
+class _Store:
+    """A line buffer as :class:`eyeshot.engine.buffers.LineBuffer` fills it, in rows."""
+
+    unit: int  # bytes of a row
+    entering: bool = False  # of an input: what it borrows is counted as what has entered
+    size: int = 0
+    start: int = 0
+    held: int = 0
+    owned: bool = False
+    borrowed: bool = False
+
+    def append(self, count: int, borrowed: bool) -> int:
+        """Take rows; the bytes of the store that was left for a larger one, for a moment."""
+        before = 0
+        if self.held == 0:
+            self.size, self.start = count, 0
+            self.owned, self.borrowed = False, borrowed
+        else:
+            rows, size = self.held + count, self.size if self.owned else 0
+            if self.start + rows > size:
+                if size < rows or self.start < self.held:
+                    before, self.size = self.nbytes, max(2 * rows, size)
+                self.start, self.owned, self.borrowed = 0, True, False
+        self.held += count
+        return before
+
+    def release(self, held: int) -> None:
+        """Keep so many of the rows."""
+        if held == self.held and not self.borrowed:
+            return
+        self.start += self.held - held
+        self.held = held
+        if not held or self.borrowed:
+            self.size, self.start, self.owned, self.borrowed = held, 0, False, False
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes; nothing while the rows are those of the input as they came."""
+        return 0 if self.entering and self.borrowed else self.size * self.unit
+
+
+class Holding(Walk):
+    """Who holds how much, and when; walked until every step is like the one before.
+
+    Attributes:
+        delay: rows of the input that have entered when the first output row leaves.
+        peak: the most bytes held at one time, without what is fixed.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        regions: Mapping[str, Region],
+        boxes: Mapping[str, Region],
+        band: int,
+        costs: Costs,
+    ) -> None:
+        super().__init__(graph, boxes, band)
+        self.delay, self.peak = 0, costs.opening()
+        self._costs, self._outputs = costs, frozenset(regions)
+        self._row = {name: row_numbers(graph.nodes[name], box) for name, box in boxes.items()}
+        self._stores = {
+            name: _Store(row * itemsize(graph.nodes[name]), entering=not graph.nodes[name].edges)
+            for name, row in self._row.items()
+        }
+        self._held = 0  # by all stores together
+        self._entered = 0  # by the rows of the inputs
+        self._sinks = sum(costs.writing(name, _columns(box)) for name, box in regions.items())
+        self._ready: dict[str, list[int]] = {}  # rows of each output that wait to be written
+        self._most: dict[str, tuple[int, int, str]] = {}
+        entered, steady = 0, 0
+        for rows in pushes(graph, boxes, band):
+            self._read(rows)
+            self.push(rows)
+            self._write()
+            entered += max(map(len, rows.values()), default=0)
+            given = [self.schedule[n].done > box[0].lo for n, box in regions.items()]
+            if any(given):
+                self.delay = self.delay or entered
+            steady += all(given)  # an output that comes late holds rows that the others do not
+            if steady >= _STEADY_STEPS:
+                break
+
+    def buffers(self) -> tuple[BufferPlan, ...]:
+        """What each node held at most."""
+        return tuple(
+            BufferPlan(name, rows, nbytes, why) for name, (rows, nbytes, why) in self._most.items()
+        )
+
+    def called(self, progress: Progress, count: int) -> None:
+        """Book what a call takes: its inputs, the store of its rows, and what it needs beside."""
+        node, store = progress.node, self._stores[progress.node.name]
+        gives = count * store.unit
+        borrows = not node.edges or self._costs.borrows(node)
+        kept, before = store.held > 0, store.nbytes
+        left = store.append(count, borrows)
+        self._held += store.nbytes - before
+        waiting = self._wait(progress, count, borrows)
+        if node.edges and not progress.gathers:
+            self._note(waiting + left)
+            reads = [self._bytes_read(progress, i, count) for i in range(len(node.edges))]
+            beside = self._costs.scratch(node, reads, gives, kept)
+            self._note(waiting + beside - (gives if borrows and not kept else 0))
+        rows = store.held
+        if rows > self._most.get(node.name, (0, 0, ""))[0]:
+            why = _reason(progress, progress.done + count)
+            self._most[node.name] = (rows, store.nbytes, why)
+
+    def gathered(self, progress: Progress, rows: Interval) -> None:
+        """Rows of its input pass a node that gathers."""
+        unit = self._stores[progress.node.edges[0].source].unit
+        self._note(
+            self._waiting() + self._costs.scratch(progress.node, [len(rows) * unit], 0, True)
+        )
+
+    def released(self, progress: Progress) -> None:
+        """Rows that nobody will ask for again are let go."""
+        progress.kept = max(progress.kept, self.schedule.needed_from(progress))
+        store = self._stores[progress.node.name]
+        before = store.nbytes
+        store.release(max(0, progress.done - progress.kept))
+        self._held += store.nbytes - before
+
+    def _wait(self, progress: Progress, count: int, borrows: bool) -> int:
+        """Bytes of the outputs that wait to be written; rows just given to a reader are copied."""
+        if progress.node.name in self._outputs:
+            shared = borrows or bool(progress.readers)
+            before = self._waiting()
+            self._ready.setdefault(progress.node.name, []).append(count)
+            return self._waiting() if shared else before
+        return self._waiting()
+
+    def _waiting(self) -> int:
+        return sum(sum(rows) * self._stores[name].unit for name, rows in self._ready.items())
+
+    def _bytes_read(self, progress: Progress, place: int, count: int) -> int:
+        """Bytes of the rows of one input that a call reads."""
+        edge = progress.node.edges[place]
+        source = self.schedule[edge.source]
+        wanted = Interval(progress.done, progress.done + count)
+        reads = edge.axes[0].reads(wanted, source.node.extents[0]) if edge.axes else EMPTY
+        return max(1, len(reads)) * self._stores[edge.source].unit
+
+    def _read(self, rows: Mapping[str, Interval]) -> None:
+        """The inputs of a push are read, one after another, and stay until it has ended."""
+        self._entered = 0
+        for name, side in rows.items():
+            if side:
+                shape = (len(side), *(len(other) for other in self.schedule[name].box[1:]))
+                self._note(self._costs.reading(name, shape))
+                self._entered += self._costs.entered(name, shape)
+
+    def _write(self) -> None:
+        """What the outputs have ready is put together and written, one after another."""
+        for name, rows in self._ready.items():
+            joined = sum(rows) * self._stores[name].unit if len(rows) > 1 else 0
+            leaving = self._costs.leaving(name, sum(rows) * self._row[name])
+            self._note(self._waiting() + max(joined, leaving))
+        self._ready.clear()
+
+    def _note(self, beside: int) -> None:
+        self.peak = max(self.peak, self._held + self._entered + self._sinks + beside)
+
+
+def _columns(box: Region) -> int:
+    return len(box[1]) if len(box) > 1 else 1
+
+
+def _reason(progress: Progress, done: int) -> str:
+    """The reader that is furthest behind rows before ``done``, and so the price of a skip."""
+    behind = [
+        (
+            done - edge.axes[0].needs(Interval(reader.done, reader.done + 1), 1 << 40).lo,
+            reader,
+        )
+        for reader, edge in progress.readers
+        if edge.axes and not reader.gathers and reader.done < reader.end
+    ]
+    if not behind:
+        return ""
+    rows, reader = max(behind, key=lambda one: one[0])
+    return f"{reader.node.name} ({rows} rows behind)"
