@@ -77,4 +77,4 @@ def test_a_kernel_that_is_wrong_on_one_column_is_not_asked(monkeypatch: pytest.M
     net, image = nn.Conv2d(3, 4, 3).eval(), noise(3, 9, 9)
     part = eyeshot.run(net, image, region=[(0, 7), (2, 3)])
     np.testing.assert_allclose(part, whole(net, image)[0][:, :, 2:3], rtol=0, atol=1e-5)
-    assert kernels._has_onednn(net.weight)
+    assert kernels.has_onednn(net.weight)

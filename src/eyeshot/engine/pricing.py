@@ -14,8 +14,10 @@ from eyeshot.images import Source
 from eyeshot.images.sources.arrays import ArraySource
 from eyeshot.plan.work import itemsize
 
-_MARGIN = 24 << 20
-"""What comes with the first calls: code, kernels made for the shapes at hand, threads' stacks."""
+_FIRST_CALLS = 16 << 20
+"""What comes with the first calls: pages of the libraries' code, threads' stacks."""
+_KERNEL = 1 << 20
+"""What oneDNN makes and keeps for a convolution: code for its shapes at a border and inside."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class RunCosts:
         # What an array holds, or a picture that was decoded whole, is there already.
         sources = [one for one in self.sources.values() if not isinstance(one, ArraySource)]
         held = sum(source.memory for source in sources)
-        return self.held + _MARGIN + _laid_out(self.graph) + held
+        return self.held + _FIRST_CALLS + _kernels(self.graph) + held
 
     def writing(self, name: str, columns: int) -> int:
         """What an output holds."""
@@ -82,9 +84,19 @@ class RunCosts:
         return borrows(node)
 
 
-def _laid_out(graph: Graph) -> int:
-    """Each kernel may lie in memory twice more, laid out for a band and for the last one."""
-    return 2 * sum(t.numel() * t.element_size() for t in graph.tensors.values() if t.ndim > 2)
+def _kernels(graph: Graph) -> int:
+    """Bytes that convolutions keep: code for each that differs, and their weights laid out.
+
+    Weights may lie in memory twice more, laid out for a band and for the last one.
+    """
+    kinds = {
+        repr((sorted(node.attributes.items(), key=str), node.extents))
+        for node in graph
+        if node.operator.startswith("conv")
+    }
+    weights = [one for one in graph.tensors.values() if one.ndim > 2]
+    laid_out = 2 * sum(one.numel() * one.element_size() for one in weights)
+    return _KERNEL * len(kinds) + laid_out
 
 
 def _product(*numbers: int) -> int:

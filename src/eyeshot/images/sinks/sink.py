@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from eyeshot.errors import BadValue
 from eyeshot.images.layouts import Span
+from eyeshot.images.mapped import let_go
 from eyeshot.images.sinks.arrangement import Arrangement, laid_canonically
 
 
@@ -169,6 +170,7 @@ class ArraySink(Sink):
         start = self._arrangement.start(row, strip[0])
         where = tuple(slice(lo, lo + n) for lo, n in zip(start, laid.shape, strict=True))
         self._array[where] = laid
+        let_go(self._array)
 
     def _seal(self) -> NDArray[Any]:
         if isinstance(self._array, np.memmap):

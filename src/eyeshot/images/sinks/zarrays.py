@@ -50,11 +50,16 @@ class ZarrSink(FileSink):
         self.memory = self.memory_in_strips(self._columns)
 
     def memory_in_strips(self, columns: int) -> int:
-        """A row of chunks waits for its last rows; each of those being packed stands twice."""
+        """A row of chunks waits for its last rows, and those being packed stand beside it.
+
+        A chunk is copied and packed; where a strip ends inside it, it is read and unpacked first.
+        """
         numbers = math.prod(self.shape) // (self.shape[1] * self._columns)  # of a position
         waiting = numbers * self.chunk_rows * min(columns, self._columns)
-        one = math.prod(self._chunk)
-        packed = 2 * one * min(_AT_ONCE, -(-waiting // one))
+        touched = -(-columns // self.chunk_columns) + (columns < self._columns)
+        touched *= numbers // self._chunk[0]
+        copies = 4 if columns < self._columns else 2
+        packed = copies * math.prod(self._chunk) * min(_AT_ONCE, touched)
         return (waiting + packed) * self.dtype.itemsize
 
     def _disk_bytes(self) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from eyeshot.errors import BadValue
 from eyeshot.images.layouts import Index, Layout, Span, understand
+from eyeshot.images.mapped import is_mapped, let_go
 from eyeshot.images.sources.source import Source
 
 
@@ -21,7 +22,13 @@ class ArraySource(Source):
         super().__init__(name, layout, array.dtype)
         self._array = array
 
+    def window_memory(self, shape: tuple[int, ...]) -> int:
+        """A view takes nothing; samples of another byte order, and a file's pages, do."""
+        is_view = self._array.dtype == self.dtype and not is_mapped(self._array)
+        return 0 if is_view else super().window_memory(shape)
+
     def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
+        let_go(self._array)
         box = self._layout.box(spans)
         block = self._layout.arrange(self._array[tuple(slice(lo, hi) for lo, hi in box)])
         return block.astype(self.dtype, copy=False)

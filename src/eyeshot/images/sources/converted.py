@@ -40,6 +40,10 @@ class ConvertedSource(Source):
         """(C, H, W) after the conversion."""
         return (self._meaning.channels, *self._stored.shape[1:])
 
+    def window_memory(self, shape: tuple[int, ...]) -> int:
+        """The stored window beside the converted one."""
+        return super().window_memory(shape) + self._stored.window_memory(shape)
+
     def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
         self._stored.keep_rows = self.keep_rows  # as whoever reads by windows asks
         samples = self._stored.read(*spans)

@@ -31,6 +31,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type -> samples a pixel
 _SLAB = 2**20  # bytes of filtered rows undone at once
 _PIECE = 2**16  # bytes of packed data read at once
+_SHORT_CHUNK = 2**20  # bytes of a chunk that is held and checked before any of it is used
 _WIDEST = 10**6  # pixels of a row that libpng decodes
 _FILTERS = 5
 _ADAM7 = (  # of each pass over an interlaced picture: first row and column, and steps of both
@@ -87,7 +88,9 @@ def read_header(file: OpenFile) -> Header:
     palette = transparency = fields = None
     upright, offset = True, len(SIGNATURE)
     while True:
-        kind, data, following = _read_chunk(file, offset)
+        kind, pieces, following = _open_chunk(file, offset)
+        # Of what lies before the pixels only these are kept; anything else is checked and let go.
+        data = b"".join(pieces) if kind in (b"IHDR", b"PLTE", b"tRNS") else b""
         if kind == b"IHDR":
             fields = struct.unpack(">IIBBBBB", data)
         elif kind == b"PLTE":
@@ -100,6 +103,8 @@ def read_header(file: OpenFile) -> Header:
             break
         elif kind == b"IEND":
             raise BadFile(f"{file.path}: a PNG without pixels", cure="export the picture again")
+        for _ in pieces:
+            pass
         offset = following
     if fields is None or fields[3] not in _SAMPLES or 0 in fields[:2]:
         raise BadFile(f"{file.path}: a PNG with a wrong header", cure="export the picture again")
@@ -145,26 +150,52 @@ def _colours(palette: Any, transparency: Any) -> NDArray[np.uint8]:
     return wide
 
 
-def _read_chunk(file: OpenFile, offset: int) -> tuple[bytes, bytes, int]:
-    """A chunk's kind, data, and the offset of the one after it."""
+def _open_chunk(file: OpenFile, offset: int) -> tuple[bytes, Iterator[bytes], int]:
+    """A chunk's kind, its data in pieces, and the offset of the chunk after it."""
     length, kind = struct.unpack(">I4s", file.read_bytes(offset, 8, "a chunk's header"))
+    return kind, _pieces(file, kind, offset, length), offset + 12 + length
+
+
+def _pieces(file: OpenFile, kind: bytes, offset: int, length: int) -> Iterator[bytes]:
+    """The data of a chunk, its checksum compared: of a short one first, of a long one at its end.
+
+    A writer may put all pixels into one chunk, so a long one is never held.
+
+    Raises:
+        BadFile: it is cut short or does not match.
+    """
     what = f"chunk {kind.decode('latin-1')!r} at byte {offset}"
-    data = bytes(file.read_bytes(offset + 8, length + 4, what))
-    if zlib.crc32(kind + data[:-4]) != int.from_bytes(data[-4:], "big"):
+    if length > file.size:
+        file.read_bytes(offset + 8, length, what)  # says what is wrong
+    step = length if length <= _SHORT_CHUNK else _PIECE
+    check = zlib.crc32(kind)
+    for first in range(0, length, max(1, step)):
+        count = min(step, length - first)
+        data = bytes(file.read_bytes(offset + 8 + first, count, what))
+        check = zlib.crc32(data, check)
+        if first + count == length:
+            _compare(file, offset + 8 + length, check, what)
+        yield data
+    if not length:
+        _compare(file, offset + 8, check, what)
+
+
+def _compare(file: OpenFile, offset: int, check: int, what: str) -> None:
+    if check != int.from_bytes(file.read_bytes(offset, 4, what), "big"):
         raise BadFile(
             f"{file.path}: {what} does not match its checksum", cure="copy the file again"
         )
-    return kind, data[:-4], offset + 12 + length
 
 
 def _packed(file: OpenFile, offset: int) -> Iterator[bytes]:
     """The data of the IDAT chunks, in pieces."""
-    while True:
-        kind, data, offset = _read_chunk(file, offset)
+    while offset < file.size:
+        kind, pieces, offset = _open_chunk(file, offset)
         if kind != b"IDAT":
             return
-        for first in range(0, len(data), _PIECE):
-            yield data[first : first + _PIECE]
+        for data in pieces:
+            for first in range(0, len(data), _PIECE):
+                yield data[first : first + _PIECE]
 
 
 class _Stream:
@@ -188,6 +219,11 @@ class _Stream:
             parts.append(part)
             have += len(part)
         return b"".join(parts)
+
+    def finish(self) -> None:
+        """Read to the end, where a long chunk's checksum lies."""
+        for _ in self._pieces:
+            pass
 
 
 class _Rows:
@@ -288,13 +324,16 @@ def read_deep(path: Path) -> NDArray[np.uint16]:
             header = read_header(file)
             stream = _Stream(file, header)
             if not header.interlaced:
-                return to_samples(_Rows(stream, header).take(header.height), header)
+                rows = _Rows(stream, header).take(header.height)
+                stream.finish()
+                return to_samples(rows, header)
             out = np.empty((header.height, header.width, header.channels), np.uint16)
             for top, left, down, right in _ADAM7:
                 place = out[top::down, left::right]
                 if place.size:
                     part = dataclasses.replace(header, height=len(place), width=place.shape[1])
                     place[:] = to_samples(_Rows(stream, part).take(part.height), part)
+            stream.finish()
             return out
     finally:
         file.close()
@@ -319,10 +358,16 @@ class PngSource(Source):
         self.alpha = header.channels in (2, 4)
         self._restart()
         sample_bytes = header.width * header.channels * dtype.itemsize
-        self.memory = 9 * (_SLAB + header.row_bytes) + sample_bytes
+        self._row_memory = sample_bytes
+        self.memory = 9 * (_SLAB + header.row_bytes) + sample_bytes + _SHORT_CHUNK
+
+    def window_memory(self, shape: tuple[int, ...]) -> int:
+        """Whole rows are unfiltered, made samples, and put behind the ones held."""
+        return 3 * shape[0] * self._row_memory
 
     def _restart(self) -> None:
-        self._rows = _Rows(_Stream(self._file, self._header), self._header)
+        self._stream = _Stream(self._file, self._header)
+        self._rows = _Rows(self._stream, self._header)
         self._held = np.empty((0, self._header.width, self._header.channels), self.dtype)
         self._first = self._next = 0  # the rows that are held
 
@@ -349,6 +394,8 @@ class PngSource(Source):
             self.decoded_chunks += bottom - self._next
             self._held = np.concatenate([kept, new]) if len(kept) else new
             self._next = bottom
+            if bottom == self._header.height:
+                self._stream.finish()
         else:
             self._held = kept
         self._first = top
