@@ -74,7 +74,7 @@ CASES = {
         Case("gated", "grey", "npy", "npy"),
         Case("pyramid", "grey", "tif in one strip", "npy"),
         Case("filter", "grey", "npy", "tif", "uint8"),
-        Case("filter", "colour", "jpg, turned", "npy"),
+        Case("filter, 3 channels", "colour", "jpg, turned", "npy"),
         Case("classifier", "colour", "png", "array"),
         Case("classifier", "colour", "png in one chunk", "array"),
         Case("classifier", "colour", "jpg, turned", "array"),

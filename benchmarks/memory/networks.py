@@ -110,6 +110,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "gated": Gated,
     "pyramid": Pyramid,
     "filter": lambda: _conv(1, 1, 5),
+    "filter, 3 channels": lambda: _conv(3, 3, 5, groups=3),
     "classifier": lambda: nn.Sequential(
         _conv(3, 32, 7, stride=2), nn.ReLU(), _conv(32, 64, stride=2), nn.ReLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10),

@@ -25,7 +25,8 @@ from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue
 from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
-from eyeshot.images import Arrangement, Source, sink_memory
+from eyeshot.images import Arrangement, Source
+from eyeshot.images.sinks.opening import sink_memory
 from eyeshot.plan import Plan, make_plan
 from eyeshot.plan.planning import megabytes
 from eyeshot.runs import Run

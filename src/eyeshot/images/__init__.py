@@ -7,7 +7,7 @@ image of any size to be read by windows, :func:`open_sink` one to be written by 
 from eyeshot.images.layouts import Index, Layout, Span, understand
 from eyeshot.images.limits import WHOLE_LIMIT
 from eyeshot.images.sinks.arrangement import Arrangement
-from eyeshot.images.sinks.opening import check_target, open_sink, sink_memory, unfinished
+from eyeshot.images.sinks.opening import check_target, open_sink, unfinished
 from eyeshot.images.sinks.sink import ArraySink, Sink
 from eyeshot.images.sources.opening import open_source
 from eyeshot.images.sources.source import Source
@@ -28,7 +28,6 @@ __all__ = [
     "open_source",
     "read",
     "read_picture",
-    "sink_memory",
     "understand",
     "unfinished",
     "write",
