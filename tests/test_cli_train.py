@@ -70,7 +70,8 @@ def test_train_prints_the_folder_on_standard_output_and_progress_beside_it(
     assert main(["train", str(bars), "--epochs", "2", "--seed", "4", *QUICK, "-o", str(out)]) == 0
     output = capsys.readouterr()
     assert output.out == f"{out}\n"
-    lines = output.err.splitlines()
+    note, *lines = output.err.splitlines()
+    assert note == "16 steps in all may be too few to learn anything: --epochs 13 makes 100"
     assert [line.split("  ")[0] for line in lines[:2]] == ["epoch 1/2", "epoch 2/2"]
     assert all("test accuracy" in line and "images/s" in line for line in lines[:2])
     tree = yaml.safe_load((out / CONFIG).read_text())

@@ -158,7 +158,8 @@ def test_what_is_hidden_or_no_picture_is_passed_over(flat: Path) -> None:
     (flat / "notes.txt").write_text("x")
     pairs = data.load_pairs(flat)
     assert len(pairs.train) + len(pairs.validation) == 10
-    assert "passed over in image: 1 that are no pictures" in pairs.notes
+    place = flat / "image"
+    assert f"passed over in {place}: 1 that is no picture, first Thumbs.db" in pairs.notes
 
 
 def test_a_wait_is_told(flat: Path) -> None:

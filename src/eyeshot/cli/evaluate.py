@@ -9,7 +9,16 @@ import typer
 from rich.table import Table
 
 from eyeshot.cli.output import console, notes, print_json
-from eyeshot.cli.training_options import JudgedFolder, JudgedPart, SkipDamaged
+from eyeshot.cli.training_options import (
+    Images,
+    JudgedFolder,
+    JudgedPart,
+    Masks,
+    MaskSuffix,
+    SkipDamaged,
+    Threshold,
+    make_layout,
+)
 
 if TYPE_CHECKING:
     from eyeshot.evaluation import Evaluation, MaskEvaluation, RestorationEvaluation
@@ -39,6 +48,10 @@ def evaluate_run(
     data: JudgedFolder = None,
     part: JudgedPart = None,
     skip_damaged: SkipDamaged = False,
+    images: Images = None,
+    masks: Masks = None,
+    mask_suffix: MaskSuffix = None,
+    threshold: Threshold = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Judge a trained network by what it has not learned from.
@@ -48,7 +61,8 @@ def evaluate_run(
     """
     from eyeshot.evaluation import Evaluation, MaskEvaluation, evaluate
 
-    evaluation = evaluate(run, data, part=part, skip_damaged=skip_damaged)
+    layout = make_layout(images, masks, mask_suffix, threshold)
+    evaluation = evaluate(run, data, part=part, skip_damaged=skip_damaged, layout=layout)
     if json:
         print_json(evaluation.to_json())
         return

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eyeshot.cli.training_options import JudgedFolder, JudgedPart, SkipDamaged
+from eyeshot.cli.training_options import (
+    Images,
+    JudgedFolder,
+    JudgedPart,
+    Masks,
+    MaskSuffix,
+    SkipDamaged,
+    Threshold,
+    make_layout,
+)
+
+if TYPE_CHECKING:
+    from eyeshot.data import Data, Pairs
 
 _EPILOG = """
 [b]Examples[/b]
@@ -34,6 +46,10 @@ def report_run(
     data: JudgedFolder = None,
     part: JudgedPart = None,
     skip_damaged: SkipDamaged = False,
+    images: Images = None,
+    masks: Masks = None,
+    mask_suffix: MaskSuffix = None,
+    threshold: Threshold = None,
 ) -> None:
     """Write one page: learning curves, mistakes, and what the network sees of a picture."""
     from eyeshot import runs
@@ -41,6 +57,10 @@ def report_run(
     from eyeshot.report import write_report
 
     loaded = runs.load(run)
-    look_up = load_test_data if loaded.config.task == "classify" else load_test_pairs
-    judged = look_up(loaded, data, part=part, skip_damaged=skip_damaged)
+    judged: Data | Pairs
+    if loaded.config.task == "classify":
+        judged = load_test_data(loaded, data, part=part, skip_damaged=skip_damaged)
+    else:
+        layout = make_layout(images, masks, mask_suffix, threshold)
+        judged = load_test_pairs(loaded, data, part=part, skip_damaged=skip_damaged, layout=layout)
     print(write_report(loaded, output, data=judged))

@@ -11,7 +11,7 @@ import typer
 from eyeshot.cli import training_options as options
 from eyeshot.cli.output import console, notes, print_json
 from eyeshot.cli.spelling import options_named, spelled_by
-from eyeshot.cli.training_options import parse_size, parse_weights
+from eyeshot.cli.training_options import make_layout, parse_size, parse_weights
 from eyeshot.errors import BadValue
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ eyeshot train noisy/ --task restore --loss l1 --crop 256
 eyeshot train cells/ --task segment --validation 4 -o runs/cells --resume
 
 A folder of pairs holds image/ and label/ with the same names, or train/ and val/ with both in each;
-for --task restore, target/ in place of label/. A training that was stopped, even by kill -9, goes
+for --task restore, target/ in place of label/. Other usual names are recognised, and any are named
+by --images and --masks. A training that was stopped, even by kill -9, goes
 on with the same command and --resume, and gives the same weights to the bit.
 """
 
@@ -80,6 +81,10 @@ def train_network(
     shift: options.Shift = None,
     check: options.Check = False,
     skip_damaged: options.SkipDamaged = False,
+    images: options.Images = None,
+    masks: options.Masks = None,
+    mask_suffix: options.MaskSuffix = None,
+    threshold: options.Threshold = None,
     crop: options.Crop = None,
     validation: options.Validation = None,
     steps: options.Steps = None,
@@ -113,6 +118,7 @@ def train_network(
             crop=None if crop is None else parse_size(crop, "--crop"),
             model_arguments={name: said[name] for name in _NETWORK if said[name] is not None},
             folder=data,
+            layout=make_layout(images, masks, mask_suffix, threshold),
             progress=progress,
             **{name: said[name] for name in _PASSED_ON},
             class_weights=parse_weights(class_weights),
@@ -158,7 +164,15 @@ def _look(said: dict[str, Any]) -> Checked:
         raise BadValue(f"--check is for folders, and {source} is a set of its own", cure="train it")
     task = choose_task(source, said["task"])
     if task != "classify":
-        return inspect_pairs(source, task=task, validation=said["validation"], skip_damaged=skip)
+        named = (said[name] for name in ("images", "masks", "mask_suffix", "threshold"))
+        layout = make_layout(*named)
+        return inspect_pairs(
+            source,
+            task=task,
+            validation=said["validation"],
+            skip_damaged=skip,
+            layout=layout,
+        )
     size = None if said["size"] is None else parse_size(said["size"])
     progress = TerminalProgress()
     return check_folder(Path(source), size=size, seed=0, progress=progress, skip_damaged=skip)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from eyeshot.errors import BadValue
+
+if TYPE_CHECKING:
+    from eyeshot.data.pairs.layout import Layout
 
 _CLASSES, _PAIRS, _NET = "Learning classes", "Learning masks and pictures", "Network"
 
@@ -125,6 +128,40 @@ SkipDamaged = Annotated[
     bool,
     typer.Option("--skip-damaged", help="Leave out files that cannot be read, and name them."),
 ]
+Images = Annotated[
+    str | None,
+    typer.Option(
+        "--images",
+        metavar="DIR",
+        help="Folder of the pictures; default: recognised by its name.",
+        rich_help_panel=_PAIRS,
+    ),
+]
+Masks = Annotated[
+    str | None,
+    typer.Option(
+        "--masks",
+        metavar="DIR",
+        help="Folder of the masks, or of the pictures to be made.",
+        rich_help_panel=_PAIRS,
+    ),
+]
+MaskSuffix = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="End of a mask's name that its picture's lacks, such as _mask.",
+        rich_help_panel=_PAIRS,
+    ),
+]
+Threshold = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Make masks two-valued: foreground from this grey value on.",
+        rich_help_panel=_PAIRS,
+    ),
+]
 JudgedFolder = Annotated[
     Path | None,
     typer.Option(
@@ -177,6 +214,23 @@ Padding = Annotated[
         rich_help_panel=_NET,
     ),
 ]
+
+
+def make_layout(
+    images: str | None, masks: str | None, mask_suffix: str | None, threshold: int | None
+) -> Layout | None:
+    """Where pictures and masks are, as the options say; None where they say nothing.
+
+    Raises:
+        BadValue: the threshold is out of range.
+    """
+    from eyeshot.data.pairs.layout import Layout
+
+    if all(said is None for said in (images, masks, mask_suffix, threshold)):
+        return None
+    if threshold is not None and threshold < 1:
+        raise BadValue(f"--threshold is {threshold}", cure="use 1 or more, such as 128")
+    return Layout(images or "", masks or "", mask_suffix or "", threshold or 0)
 
 
 def parse_size(text: str, option: str = "--size") -> tuple[int, int]:

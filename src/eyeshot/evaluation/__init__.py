@@ -10,6 +10,7 @@ from typing import overload
 
 from eyeshot.data import Data
 from eyeshot.data.pairs import Pairs
+from eyeshot.data.pairs.layout import Layout
 from eyeshot.errors import BadValue
 from eyeshot.evaluation.classification import (
     ClassResult,
@@ -50,6 +51,7 @@ def evaluate(
     *,
     part: str | None = None,
     skip_damaged: bool = False,
+    layout: Layout | None = None,
 ) -> Evaluation | MaskEvaluation | RestorationEvaluation: ...
 
 
@@ -59,6 +61,7 @@ def evaluate(
     *,
     part: str | None = None,
     skip_damaged: bool = False,
+    layout: Layout | None = None,
 ) -> Evaluation | MaskEvaluation | RestorationEvaluation:
     """Judge a run by what it has not learned from.
 
@@ -73,6 +76,7 @@ def evaluate(
         part: of a folder with parts, ``"train"``, ``"val"``, ``"test"``; ``"all"`` for every
             picture.
         skip_damaged: leave out what cannot be read; the notes name it.
+        layout: of a folder of pairs, where pictures and masks are.
 
     Returns:
         For the task ``classify`` an :class:`Evaluation`; for ``segment`` a
@@ -92,5 +96,8 @@ def evaluate(
             cure="evaluate it on data like that it was trained on",
         )
     if isinstance(data, Data) or (of_classes and not isinstance(data, Pairs)):
+        if layout is not None:
+            fact = f"a layout of pictures and masks, and {run.path} tells classes apart"
+            raise BadValue(fact, cure="leave out --images, --masks, --mask-suffix and --threshold")
         return evaluate_classes(run, data, part=part, skip_damaged=skip_damaged)
-    return evaluate_pairs(run, data, part=part, skip_damaged=skip_damaged)
+    return evaluate_pairs(run, data, part=part, skip_damaged=skip_damaged, layout=layout)

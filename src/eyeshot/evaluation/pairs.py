@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from eyeshot.data.pairs import Pairs, load_judged, load_pairs
+from eyeshot.data.pairs.layout import Layout
 from eyeshot.engine.networks import trace
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.evaluation.passes import tell_sizes
@@ -21,6 +22,7 @@ def evaluate_pairs(
     *,
     part: str | None = None,
     skip_damaged: bool = False,
+    layout: Layout | None = None,
 ) -> MaskEvaluation | RestorationEvaluation:
     """Judge a run by the validation part of pairs: :func:`eyeshot.evaluate` for masks and pictures.
 
@@ -29,7 +31,7 @@ def evaluate_pairs(
         BadValue: they have other classes or channels than the network.
     """
     if not isinstance(data, Pairs):
-        data = load_test_pairs(run, data, part=part, skip_damaged=skip_damaged)
+        data = load_test_pairs(run, data, part=part, skip_damaged=skip_damaged, layout=layout)
     pairs = fitting_pairs(run, data)
     judge = judge_masks if run.config.task == "segment" else judge_pictures
     return judge(trace(run), pairs, pairs.validation, (*pairs.notes, *tell_sizes(run.net)))
@@ -74,6 +76,7 @@ def load_test_pairs(
     *,
     part: str | None = None,
     skip_damaged: bool = False,
+    layout: Layout | None = None,
 ) -> Pairs:
     """The pairs that the run was trained on, or those in another ``place``.
 
@@ -85,6 +88,8 @@ def load_test_pairs(
         place: another folder of pairs; None for the run's own.
         part: of a folder with parts, ``"train"``, ``"val"``, ``"test"``; ``"all"`` for every pair.
         skip_damaged: leave out what cannot be read.
+        layout: where pictures and masks are; None for as the run's own were, if they are, or by
+            the names of the folders.
 
     Raises:
         BadFile: they cannot be read.
@@ -94,7 +99,7 @@ def load_test_pairs(
     folder = Path(config.data) if place is None else Path(place)
     if not folder.is_dir():
         raise BadFile(f"{folder}: no such folder of pictures", cure="say where it is with --data")
-    own = part is None and folder.resolve() == Path(config.data).resolve()
+    own = part is None and layout is None and folder.resolve() == Path(config.data).resolve()
     pairs = _split_again(folder, config) if own else None
     if pairs is not None and pairs.fingerprint == config.fingerprint:
         return pairs
@@ -106,11 +111,21 @@ def load_test_pairs(
             learned=config.learned_from,
             part=part,
             skip_damaged=skip_damaged or config.skip_damaged,
+            layout=layout or _own_layout(config, folder),
         )
     if not own or pairs.fingerprint == config.fingerprint:
         return pairs
     changed = f"the pictures in {pairs.name} have changed since the network was trained"
     return replace(pairs, notes=(*pairs.notes, changed))
+
+
+def _own_layout(config: RunConfig, folder: Path) -> Layout | None:
+    """How the run's own folder is laid out, where this one has such folders."""
+    own = config.layout
+    if own is None:
+        return None
+    here = all((folder / name).is_dir() for name in (own.images, own.masks) if name)
+    return own if here else replace(own, images="", masks="")
 
 
 def _split_again(folder: Path, config: RunConfig) -> Pairs | None:
@@ -125,6 +140,7 @@ def _split_again(folder: Path, config: RunConfig) -> Pairs | None:
             task=config.task,
             validation=config.validation,
             skip_damaged=config.skip_damaged,
+            layout=config.layout,
         )
     except (BadFile, BadValue):
         if not config.learned:

@@ -19,6 +19,7 @@ import yaml
 
 from eyeshot import plain_yaml
 from eyeshot.data import SOURCES, Legend
+from eyeshot.data.pairs.layout import Layout as PairsLayout
 from eyeshot.errors import BadFile, BadValue, UnknownName, shorten
 from eyeshot.files import explain_os_error, write_aside
 
@@ -100,7 +101,8 @@ class RunConfig:
     labels from another, and ``validation`` how many pairs were set aside where the caller said so.
     Of pairs, ``legend`` says how masks' samples stand for the classes. ``learned`` holds the
     digests of the pictures that were learned from, with spaces between them, where they are not too
-    many. With ``skip_damaged`` the files that could not be read were left out.
+    many. With ``skip_damaged`` the files that could not be read were left out. ``layout`` is where
+    pictures and masks are in the folder, where the caller said so.
     """
 
     model: str
@@ -120,6 +122,7 @@ class RunConfig:
     legend: Legend | None = None
     learned: str = ""
     skip_damaged: bool = False
+    layout: PairsLayout | None = None
 
     def __post_init__(self) -> None:
         _at_least("channels", self.channels, 1)

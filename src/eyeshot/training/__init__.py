@@ -11,6 +11,7 @@ import torch
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from eyeshot.data import Data
+from eyeshot.data.pairs.layout import Layout
 from eyeshot.errors import BadValue
 from eyeshot.runs import LAST, Recipe, Run, RunConfig, build_net, load
 from eyeshot.training import checkpoint
@@ -45,6 +46,7 @@ def train(
     crop: tuple[int, int] | None = None,
     validation: int | None = None,
     skip_damaged: bool = False,
+    layout: Layout | None = None,
     model: str | None = None,
     model_arguments: Mapping[str, int | str] | None = None,
     out: str | Path | None = None,
@@ -69,6 +71,7 @@ def train(
         crop: (height, width) for pairs; by default half of it sees what it will in the whole.
         validation: how many pairs are set aside where the folder does not say; one in five.
         skip_damaged: leave out files of a folder that cannot be read, and say which.
+        layout: where pictures and masks are in a folder of pairs, if its names do not say so.
         model: a name in :data:`eyeshot.nets.NAMES`; by default "digit_cnn", and of pairs "unet".
         model_arguments: of the network, such as ``{"width": 32}``.
         out: the run folder; by default ``runs/<data>-<model>-seed<seed>``.
@@ -97,6 +100,7 @@ def train(
         "crop": crop,
         "validation": validation,
         "skip_damaged": skip_damaged or None,
+        "layout": layout,
     }
     config, data = settle(ask(source, task, model, model_arguments or {}, options, settings))
     shown = _start_progress(progress, config, data)

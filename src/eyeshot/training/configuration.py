@@ -14,6 +14,7 @@ import torch
 import eyeshot
 from eyeshot import nets
 from eyeshot.data import SOURCES, Data
+from eyeshot.data.pairs.layout import Layout
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.runs import Recipe, RunConfig, build_net, fingerprint
 from eyeshot.training.cropping import check_batches, choose_crop, make_sampler
@@ -43,6 +44,7 @@ class Wanted:
         crop: (height, width); None to choose.
         validation: how many pairs are set aside; None for one in five.
         skip_damaged: leave out files that cannot be read.
+        layout: where pictures and masks are in a folder of pairs.
     """
 
     task: str
@@ -55,6 +57,7 @@ class Wanted:
     crop: tuple[int, int] | None = None
     validation: int | None = None
     skip_damaged: bool = False
+    layout: Layout | None = None
 
 
 def describe(wanted: Wanted, data: Data) -> RunConfig:
@@ -151,6 +154,7 @@ def _configuration(
         task=wanted.task,
         validation=wanted.validation,
         skip_damaged=wanted.skip_damaged,
+        layout=wanted.layout,
         fingerprint=name,
         classes=data.classes,
         channels=data.channels,

@@ -35,7 +35,7 @@ def tell(config: RunConfig, data: Data | Pairs) -> Iterator[str]:
 def _tell_classes(config: RunConfig, data: Data) -> Iterator[str]:
     recipe, count = config.recipe, len(data.train)
     steps = recipe.epochs * count_batches(count, recipe.batch_size, least=LEAST_BATCH)
-    if steps < LEAST_STEPS:
+    if 2 * steps < LEAST_STEPS:
         yield (
             f"{counted(steps, 'step')} in all may be too few to learn anything: --epochs "
             f"{epochs_needed(count, recipe.batch_size)} makes {LEAST_STEPS}"

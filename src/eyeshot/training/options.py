@@ -10,6 +10,7 @@ from typing import Any
 from eyeshot.data import SOURCES, Data, Pairs
 from eyeshot.data import load as load_data
 from eyeshot.data.pairs import load_pairs
+from eyeshot.data.pairs.guessing import masks_among_classes
 from eyeshot.data.pairs.listing import guess_task, has_parts
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.runs import TASKS, RunConfig
@@ -25,13 +26,18 @@ _FOR = {
     "shift": ("classify",),
     "crop": ("segment", "restore"),
     "validation": ("segment", "restore"),
+    "layout": ("segment", "restore"),
     "steps": ("segment", "restore"),
     "augment": ("segment", "restore"),
     "class_weights": ("classify", "segment"),
     "loss": ("restore",),
 }
 """Options that make sense for some tasks alone."""
-_SPELLED = {"folder": "folder (--data)"}  # on the command line it has another name
+_SPELLED = {
+    "folder": "folder (--data)",
+    "layout": "layout (--images, --masks, --mask-suffix, --threshold)",
+}
+"""On the command line they have other names."""
 
 
 def choose_task(source: str | Path | Data | Pairs, task: str | None) -> str:
@@ -61,6 +67,13 @@ def _classify(source: Path) -> str:
         raise BadValue(
             f"{source} holds pictures beside their answers, and no task was named",
             cure=f"add --task {meant}, or --task classify if its folders are classes",
+        )
+    masks = None if str(source) in SOURCES or not source.is_dir() else masks_among_classes(source)
+    if masks is not None:
+        raise BadValue(
+            f"{source}: {masks}, and no task was named",
+            cure="add --task segment, with --images and --masks or --mask-suffix, or --task "
+            "classify if its folders are classes",
         )
     return "classify"
 
@@ -113,6 +126,7 @@ def ask(
         "crop": check_side("crop", options["crop"]),
         "validation": None if validation is None else check_count("validation", validation),
         "skip_damaged": bool(options["skip_damaged"]),
+        "layout": options["layout"],
     }
     return Wanted(
         task, source, model, check_arguments(model_arguments), check_settings(settings), **places
@@ -143,8 +157,9 @@ def settle(wanted: Wanted) -> tuple[RunConfig, Data | Pairs]:
             task=wanted.task,
             validation=wanted.validation,
             skip_damaged=wanted.skip_damaged,
+            layout=wanted.layout,
         )
-    elif not has_parts(Path(source.name)):
+    elif not has_parts(Path(source.name), wanted.layout):
         # Whoever loads the folder later is to set the same pairs aside.
         wanted = replace(wanted, validation=len(source.validation))
     config = describe_pairs(wanted, source)

@@ -14,18 +14,25 @@ from eyeshot.data.pairs.survey import Seen
 from eyeshot.data.problem import Problem
 
 _WHITE = 255
+_NEAR = 32  # so near to black or white lies what JPEG makes of them
+_MANY = 4  # values between: fewer are rather classes
 _MOST_CLASSES = 64  # more without a name are rather the numbers of objects
 
-_TWO = Legend(("background", "foreground"), (0, _WHITE))
+TWO = Legend(("background", "foreground"), (0, _WHITE))
 
 
 def deduce_legend(masks: Sequence[Seen], report: Report) -> Legend:
     """The legend that most of ``masks`` follow; those that do not are reported."""
+    soft = [seen for seen in masks if _is_soft(seen)]
+    if soft:
+        _report_soft(soft, report)
+        report_unknown([seen for seen in masks if seen not in soft], TWO, report)
+        return TWO
     black_and_white = [seen for seen in masks if _WHITE in seen.tally and _is_two(seen)]
     numbered = [seen for seen in masks if not _is_two(seen)]
     if len(black_and_white) > len(numbered) or not numbered:
-        report_unknown(masks, _TWO, report)
-        return _TWO
+        report_unknown(masks, TWO, report)
+        return TWO
     for seen in black_and_white:
         message = f"holds 0 and {_WHITE} alone, and {numbered[0].files.target} other numbers"
         cure = f"write {FILE}, with 'ignore: {_WHITE}' if that stands for no class"
@@ -71,6 +78,28 @@ def _deduce_numbers(masks: Sequence[Seen], report: Report) -> Legend:
         report(Problem(most.files.target, message, f"if they are classes, name them in {FILE}"))
     codes = tuple(sorted(used))
     return Legend(tuple(f"class {code}" for code in codes), codes, False, ignore)
+
+
+def _is_soft(seen: Seen) -> bool:
+    """Whether a mask is one of black and white with values between, as JPEG and smoothing make."""
+    codes = sorted(seen.tally.keys() - {0, _WHITE})
+    if not codes or codes == list(range(1, len(codes) + 1)) or max(codes) > _WHITE:
+        return False  # numbers of classes, or more than 8 bits
+    ends = sum(n for code, n in seen.tally.items() if code <= _NEAR or code >= _WHITE - _NEAR)
+    both = min(seen.tally) <= _NEAR and max(seen.tally) >= _WHITE - _NEAR
+    return both and len(codes) >= _MANY and 2 * ends > sum(seen.tally.values())
+
+
+def _report_soft(soft: Sequence[Seen], report: Report) -> None:
+    for seen in soft:
+        between = {code: n for code, n in seen.tally.items() if code not in (0, _WHITE)}
+        share = sum(between.values()) / sum(seen.tally.values())
+        message = (
+            f"holds {len(between)} values between 0 and {_WHITE}, in {share:.1%} of its pixels: "
+            "soft edges, or a JPEG's noise"
+        )
+        cure = "cut them with --threshold 128, or save the mask without smoothing"
+        report(Problem(seen.files.target, message, cure))
 
 
 def _is_beyond(code: int, gap: int) -> bool:

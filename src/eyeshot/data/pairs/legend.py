@@ -36,8 +36,11 @@ class Legend:
         colours: whether the codes are colours.
         ignore: the code of pixels that nobody has judged, if there is one.
         palette: of masks with a palette, the colour of each class's index, -1 where no mask has
-            it. It says nothing of what a mask's samples stand for, so the legend's text leaves it
-            out: fingerprints are of that text.
+            it.
+        threshold: from which grey value on a mask of many values is 255, and below it 0; 0 where
+            masks hold the codes themselves.
+
+    The text of a legend leaves the last two out: fingerprints are of that text and of the masks.
     """
 
     classes: tuple[str, ...]
@@ -45,6 +48,7 @@ class Legend:
     colours: bool = False
     ignore: int | None = None
     palette: tuple[int, ...] = field(default=(), repr=False)
+    threshold: int = field(default=0, repr=False)
 
     def knows(self, code: int) -> bool:
         """Whether ``code`` is a class or ignored."""

@@ -1,14 +1,8 @@
 """Which files of a folder belong together, and which part each pair is for.
 
-Two layouts are known::
-
-    FOLDER/image/*.png        FOLDER/train/image/*.png
-    FOLDER/label/*.png        FOLDER/train/label/*.png
-                              FOLDER/val/image/*.png
-                              FOLDER/val/label/*.png
-
-A picture and its mask have one name, but for the suffix. Everything is taken in the order of its
-name, hidden files are passed over, and a link that leads out of the folder is refused.
+A picture and its mask have one name, but for the suffix: see :mod:`eyeshot.data.pairs.layout` for
+where they are looked for. Everything is taken in the order of its name, hidden files are passed
+over, and a link that leads out of the folder is refused.
 """
 
 from __future__ import annotations
@@ -19,11 +13,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from eyeshot.data.entries import PICTURE_SUFFIXES
+from eyeshot.data.entries import PICTURE_SUFFIXES, listed, same_name
+from eyeshot.data.pairs.layout import (
+    ABOVE_OTHERS,
+    COMPANIONS,
+    IMAGE,
+    TARGET,
+    Layout,
+    Matching,
+    Sides,
+    match,
+)
 from eyeshot.data.problem import Problem
 from eyeshot.data.tree import ALL, part_of
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.files import explain_os_error
+from eyeshot.findings.wording import counted
 
 IMAGE_SUFFIXES = PICTURE_SUFFIXES | {".npy", ".zarr"}
 BLURRING = frozenset(
@@ -35,13 +40,6 @@ BLURRING = frozenset(
 """Kinds of files that change samples a little, so that they hold no numbers of classes."""
 MASK_SUFFIXES = IMAGE_SUFFIXES - BLURRING
 VALIDATION_SHARE = 5  # one in five is set aside
-
-_IMAGE = ("image", "images")
-_TARGET = {
-    "segment": ("label", "labels", "mask", "masks"),
-    "restore": ("target", "targets", "label", "labels"),
-}
-_VALIDATION = ("val", "valid", "validation", "test")
 
 Report = Callable[[Problem], None]
 """Told of each problem; it may raise."""
@@ -70,24 +68,32 @@ class Listing:
         return self.train, self.validation
 
 
-def has_parts(folder: Path) -> bool:
-    """Whether ``folder`` comes split: ``train/``, and no pictures beside it."""
-    return _are_parts(_subfolders(folder))
+def has_parts(folder: Path, layout: Layout | None = None) -> bool:
+    """Whether ``folder`` comes split, into parts of its own."""
+    if not folder.is_dir():
+        return False
+    every = [_open(folder, task, lambda _: None, layout).parts() for task in TARGET]
+    return any("train" in parts for parts in every)
 
 
 def guess_task(folder: Path) -> str | None:
     """The task that ``folder`` is laid out for, by its names; None if it holds no pairs."""
-    for part in (folder, folder / "train"):
-        found = _subfolders(part)
-        if found & set(_IMAGE):
-            for task, names in _TARGET.items():
+    parts = [folder / name for name in _subfolders(folder) if part_of(name) == "train"]
+    for part in (folder, *parts):
+        found = {name.lower() for name in _subfolders(part)}
+        if found & set(IMAGE):
+            for task, names in TARGET.items():
                 if found & set(names):
                     return task
-    return None
+    every = {name.lower() for name in _subfolders(folder)}
+    if any(name + end in every for name in every if part_of(name) for end in COMPANIONS):
+        return "segment"
+    return "segment" if _objects(folder) else None
 
 
 def _are_parts(names: set[str]) -> bool:
-    return "train" in names and not names & set(_IMAGE)
+    train = any(part_of(name) == "train" for name in names)
+    return train and not {name.lower() for name in names} & set(IMAGE)
 
 
 def _subfolders(folder: Path) -> set[str]:
@@ -97,8 +103,24 @@ def _subfolders(folder: Path) -> set[str]:
         return set()
 
 
+def _objects(folder: Path) -> list[Path]:
+    """The folders in ``folder`` of one picture each, ``images/`` and ``masks/``; none if others."""
+    inside = [folder / name for name in sorted(_subfolders(folder)) if name[0] not in "._"]
+    for one in inside:
+        if part_of(one.name) or not _subfolders(one) >= {"images", "masks"}:
+            return []
+        if sum(not entry.name.startswith(".") for entry in (one / "images").iterdir()) != 1:
+            return []
+    return inside
+
+
 def list_pairs(
-    folder: Path, task: str, validation: int | None, seed: int, report: Report
+    folder: Path,
+    task: str,
+    validation: int | None,
+    seed: int,
+    report: Report,
+    layout: Layout | None = None,
 ) -> Listing:
     """Look through ``folder``, match pictures with their masks, and split them.
 
@@ -106,22 +128,26 @@ def list_pairs(
         BadFile: the folder is missing or may not be read.
         BadValue: ``validation`` is asked for and the folder has its own, or is out of range.
     """
-    if not folder.is_dir():
-        raise BadFile(f"{folder}: no such folder", cure="name a folder with image/ and label/")
-    finder = _Finder(folder, task, report)
-    names = {entry.name for entry in finder.entries(folder) if entry.is_dir()}
-    if _are_parts(names):
-        if validation is not None:
-            raise BadValue(
-                f"validation is {validation}, and {folder} has parts of its own",
-                cure="leave it out, or put all pairs into one image/ and label/",
-            )
-        return _find_parts(finder, names)
-    pairs = finder.find(folder)
-    return _split(pairs, folder, validation, seed, report, finder.notes)
+    finder = _open(folder, task, report, layout)
+    parts = finder.parts()
+    if "train" not in parts:
+        pairs = finder.find(parts.get("") or [])
+        return _split(pairs, folder, validation, seed, report, finder.notes)
+    if validation is not None:
+        raise BadValue(
+            f"validation is {validation}, and {folder} has parts of its own",
+            cure="leave it out, or put all pairs into one image/ and label/",
+        )
+    return _take_parts(finder, parts, seed)
 
 
-def list_judged(folder: Path, task: str, report: Report, part: str | None = None) -> Listing:
+def list_judged(
+    folder: Path,
+    task: str,
+    report: Report,
+    part: str | None = None,
+    layout: Layout | None = None,
+) -> Listing:
     """Look through ``folder`` for pairs to judge by: its own part for that, or else all of them.
 
     Args:
@@ -130,45 +156,45 @@ def list_judged(folder: Path, task: str, report: Report, part: str | None = None
         report: told of each problem.
         part: of a folder with parts, ``"train"``, ``"val"`` or ``"test"``; ``"all"`` for every
             pair; None for ``val``, or else ``test``.
+        layout: where pictures and masks are; what is blank is recognised.
 
     Raises:
         BadFile: the folder is missing or may not be read.
         BadValue: there is no such part.
     """
-    if part is None and has_parts(folder):
-        return list_pairs(folder, task, None, 0, report)
-    if not folder.is_dir():
-        raise BadFile(f"{folder}: no such folder", cure="name a folder with image/ and label/")
-    finder = _Finder(folder, task, report)
-    found = [pair for place in _places(folder, part) for pair in finder.find(place)]
+    finder = _open(folder, task, report, layout)
+    parts = finder.parts()
+    if part is None and "train" in parts:
+        return _take_parts(finder, parts, 0)
+    chosen = list(parts) if part in (None, ALL) else [str(part)]
+    if chosen and chosen[0] not in parts:
+        named = ", ".join(name for name in parts if name) or "no parts"
+        raise BadValue(f"part is {part!r}", cure=f"{folder} has {named}; choose one, or all")
+    found = [pair for name in chosen for pair in finder.find(parts[name])]
     return Listing((), tuple(found), tuple(finder.notes))
 
 
-def _places(folder: Path, part: str | None) -> list[Path]:
-    """The folders of the pairs that are judged."""
-    parts: dict[str, Path] = {}
-    if has_parts(folder):
-        parts = {part_of(name) or "": folder / name for name in sorted(_subfolders(folder))}
-        parts.pop("", None)
-    if part in (None, ALL):
-        return list(parts.values()) or [folder]
-    if part not in parts:
-        has = f"{folder} has {', '.join(parts) or 'no parts'}"
-        raise BadValue(f"part is {part!r}", cure=f"{has}; choose one, or all")
-    return [parts[part]]
+def _open(folder: Path, task: str, report: Report, layout: Layout | None) -> _Finder:
+    if not folder.is_dir():
+        raise BadFile(f"{folder}: no such folder", cure="name a folder with image/ and label/")
+    return _Finder(folder, task, report, layout or Layout())
 
 
-def _find_parts(finder: _Finder, names: set[str]) -> Listing:
+def _take_parts(finder: _Finder, parts: dict[str, list[Sides]], seed: int) -> Listing:
+    """The folder's own parts, val before test; where neither has masks, a fifth of train."""
     root = finder.root
-    held_out = next((name for name in _VALIDATION if name in names), None)
-    train = finder.find(root / "train")
-    if held_out is None:
-        cure = f"add val, or name {root / 'train'} to have a fifth of it set aside"
+    held_out = next((name for name in ("val", "test") if name in parts), None)
+    train = finder.find(parts["train"])
+    if held_out is None and not finder.without_answers:
+        place = parts["train"][0].images.parent if parts["train"] else root
+        cure = f"add val, or name {place} to have a fifth of it set aside"
         finder.report(Problem(root, "has train but no val", cure))
         return Listing(tuple(train), (), tuple(finder.notes))
+    if held_out is None:
+        return _split(train, root, None, seed, finder.report, finder.notes)
     if held_out == "test":
         finder.notes.append("there is no val folder: test is the validation part")
-    return Listing(tuple(train), tuple(finder.find(root / held_out)), tuple(finder.notes))
+    return Listing(tuple(train), tuple(finder.find(parts[held_out])), tuple(finder.notes))
 
 
 def _split(
@@ -211,68 +237,223 @@ def _hash(text: str) -> bytes:
 class _Finder:
     """Looks into the folders of one root."""
 
-    def __init__(self, root: Path, task: str, report: Report) -> None:
+    def __init__(self, root: Path, task: str, report: Report, layout: Layout) -> None:
         self.root = root
         self.report = report
         self.notes: list[str] = []
+        self.without_answers: list[str] = []  # parts that have pictures and no masks
+        self._layout = layout
         self._real_root = root.resolve()
-        self._targets = _TARGET[task]
-        self._target_suffixes = MASK_SUFFIXES if task == "segment" else IMAGE_SUFFIXES
+        self._targets = TARGET[task]
+        self._blurring = frozenset() if task == "restore" or layout.threshold else BLURRING
 
-    def find(self, part: Path) -> list[Files]:
-        """The pairs of ``part``, in the order of their names."""
-        image_folder, target_folder = self._side(part, _IMAGE), self._side(part, self._targets)
-        if image_folder is None or target_folder is None:
-            return []
-        images = self._files(image_folder, IMAGE_SUFFIXES)
-        targets = self._files(target_folder, self._target_suffixes)
-        if not images or not targets:
-            return []
-        for stem in sorted(images.keys() - targets.keys()):
-            cure = f"draw {target_folder / stem}.png, or take the image out"
-            self.report(Problem(images[stem], f"has no mask in {target_folder}", cure))
-        for stem in sorted(targets.keys() - images.keys()):
-            cure = "add the image under the same name, or take the mask out"
-            self.report(Problem(targets[stem], f"has no image in {image_folder}", cure))
-        both = sorted(images.keys() & targets.keys())
-        return [Files(stem, images[stem], targets[stem]) for stem in both]
+    def parts(self) -> dict[str, list[Sides]]:
+        """Where pictures and answers are: of each part, or as ``""`` of all."""
+        root, layout = self.root, self._layout
+        if layout.images or layout.masks:
+            return self._within_sides(self._named(root))
+        folders = self.folders(root)
+        names = {entry.name for entry in folders}
+        objects = _objects(root)
+        if objects:
+            self.notes.append(f"{root}: {len(objects)} folders of a picture and its objects' masks")
+            return {"": [Sides(one / "images", one / "masks", objects=True) for one in objects]}
+        if _are_parts(names):
+            return self._parts(folders)
+        known = {name.lower() for name in names} & {*IMAGE, *self._targets}
+        if not known and len(folders) == 1 and self._leads_on(folders[0]):
+            self.notes.append(f"{root} holds one folder alone: {folders[0]} was opened")
+            self.root = folders[0]
+            return self.parts()
+        if not known and self._holds_both(root):
+            return {"": [Sides(root, root)]}
+        sides = self._sides(root)
+        return {"": []} if sides is None else self._within_sides(sides)
+
+    def _leads_on(self, folder: Path) -> bool:
+        return not part_of(folder.name) and bool(self.folders(folder))
+
+    def _named(self, part: Path) -> Sides:
+        """The sides that the caller names, within ``part`` or anywhere."""
+        places = []
+        for name, option in ((self._layout.images, "images"), (self._layout.masks, "masks")):
+            place = part / name if name else part
+            if name and not place.is_dir() and Path(name).is_dir():
+                place = Path(name)
+            if not place.is_dir():
+                raise BadFile(f"{place}: no such folder", cure=f"check --{option}")
+            places.append(place)
+        return Sides(places[0], places[1])
+
+    def _within_sides(self, sides: Sides) -> dict[str, list[Sides]]:
+        """Parts inside both sides, as ``image/train`` and ``label/train``; else the sides."""
+        ours = {part_of(one.name): one for one in self.folders(sides.images)}
+        theirs = {part_of(one.name): one for one in self.folders(sides.targets)}
+        if "train" not in ours or "train" not in theirs:
+            return {"": [sides]}
+        return {
+            part: [Sides(ours[part], theirs[part])]
+            for part in ("train", "val", "test")
+            if part in ours and part in theirs
+        }
+
+    def _parts(self, folders: list[Path]) -> dict[str, list[Sides]]:
+        """Of each part its own sides, or the folder of masks beside it."""
+        found: dict[str, list[Sides]] = {}
+        others = {entry.name.lower(): entry for entry in folders}
+        answers = ""  # what the training part's folder of answers is called
+        for entry in sorted(folders, key=lambda one: part_of(one.name) != "train"):
+            part = part_of(entry.name)
+            if part is None or part in found:
+                continue
+            beside = [others.get(entry.name.lower() + end) for end in COMPANIONS]
+            companion = next((one for one in beside if one is not None), None)
+            if companion is not None:
+                found[part] = [Sides(entry, companion)]
+                continue
+            if part != "train" and not self._has(entry, answers):
+                self.without_answers.append(part)
+                self.notes.append(f"{entry}: has no {answers or 'masks'}; it is left out")
+                continue
+            sides = self._sides(entry)
+            found[part] = [] if sides is None else [sides]
+            answers = answers or ("" if sides is None else sides.targets.name.lower())
+        return found
+
+    def _has(self, part: Path, answers: str) -> bool:
+        """Whether a part has answers, of a known set in a folder called as in the training part."""
+        wanted = (answers,) if answers in ABOVE_OTHERS else self._targets
+        return any(one.name.lower() in wanted for one in self.folders(part))
+
+    def _sides(self, part: Path) -> Sides | None:
+        """The two folders of ``part``, by their names; None, and a problem, where there are not."""
+        images, targets = self._side(part, IMAGE), self._side(part, self._targets)
+        return None if images is None or targets is None else Sides(images, targets)
 
     def _side(self, part: Path, names: tuple[str, ...]) -> Path | None:
         """The folder of ``part`` with one of ``names``."""
-        entries = [entry for entry in self.entries(part) if entry.is_dir()]
-        found = [entry for entry in entries if entry.name in names]
+        found = [entry for entry in self.folders(part) if entry.name.lower() in names]
         if not found:
-            self.report(Problem(part, f"has no folder {names[0]}", f"make {part / names[0]}"))
+            name = (
+                names[0] if names[0] in IMAGE else next(n for n in names if n not in ABOVE_OTHERS)
+            )
+            cure = f"make {part / name}, or name the folder with --images and --masks"
+            self.report(Problem(part, f"has no folder {name}", cure))
             return None
+        chosen = [entry for entry in found if entry.name.lower() in ABOVE_OTHERS]
+        if len(found) > 1 and chosen:
+            others = [entry.name for entry in found if entry != chosen[0]]
+            self.notes.append(f"{chosen[0]} holds the masks; {listed(others)} is not used")
+            return chosen[0]
         if len(found) > 1:
             both = f"{found[0].name} and {found[1].name}"
-            self.report(Problem(part, f"has both {both}", "keep one of them"))
+            cure = "keep one of them, or name it with --images or --masks"
+            self.report(Problem(part, f"has both {both}", cure))
         return found[0]
 
+    def find(self, places: list[Sides]) -> list[Files]:
+        """The pairs of a part, in the order of their names."""
+        return [pair for sides in places for pair in self._find(sides)]
+
+    def _find(self, sides: Sides) -> list[Files]:
+        images = self._files(sides.images, IMAGE_SUFFIXES)
+        if sides.objects:
+            one = [path for path in images.values() if path.suffix != ".zarr"]
+            return [Files(path.stem, path, sides.targets) for path in one[:1]]
+        together = sides.images == sides.targets
+        targets = images if together else self._files(sides.targets, IMAGE_SUFFIXES)
+        if not images or not targets:
+            return []
+        matching = match(images, targets, self._layout.mask_suffix)
+        if matching.target_suffix or matching.image_suffix:
+            self._tell(sides, matching)
+        self._report_alone(sides, matching, together)
+        return [
+            Files(name, image, target)
+            for name, (image, target) in matching.both.items()
+            if self._can_be_mask(target)
+        ]
+
+    def _can_be_mask(self, target: Path) -> bool:
+        if target.suffix.lower() not in self._blurring:
+            return True
+        cure = "save it as PNG: this kind of file blurs the values; or cut it with --threshold 128"
+        self.report(Problem(target, f"a mask cannot be {target.suffix.lower()}", cure))
+        return False
+
+    def _tell(self, sides: Sides, matching: Matching) -> None:
+        ends = [end for end in (matching.image_suffix, matching.target_suffix) if end]
+        note = f"{sides.targets}: names are matched without {' and '.join(ends)}"
+        unused = len(matching.targets) if matching.target_suffix else 0
+        more = f"; {counted(unused, 'other file')} there not used" if unused else ""
+        self.notes.append(note + more)
+
+    def _report_alone(self, sides: Sides, matching: Matching, together: bool) -> None:
+        """Report pictures without a mask, and masks without a picture."""
+        if together:
+            answers = {target for _, target in matching.both.values()}
+            alone = [path for path in matching.images.values() if path not in answers]
+            if alone:
+                self.notes.append(f"{counted(len(alone), 'file')} without a mask, first {alone[0]}")
+            return
+        if sides.images.name.lower() == "jpegimages" and matching.images:  # VOC: most have none
+            self.notes.append(f"{counted(len(matching.images), 'picture')} without a mask left out")
+        else:
+            for name in sorted(matching.images):
+                cure = f"draw {sides.targets / name}.png, or take the image out"
+                message = f"has no mask in {sides.targets}"
+                self.report(Problem(matching.images[name], message, cure))
+        if not matching.target_suffix:
+            for name in sorted(matching.targets):
+                cure = "add the image under the same name, or take the mask out"
+                message = f"has no image in {sides.images}"
+                self.report(Problem(matching.targets[name], message, cure))
+
+    def _holds_both(self, folder: Path) -> bool:
+        """Whether pictures and their masks lie together in ``folder``, or in its sub-folders."""
+        files = {
+            same_name(str(path.relative_to(folder).with_suffix(""))): path
+            for path in _walk(folder)
+            if path.suffix.lower() in PICTURE_SUFFIXES and path.name[0] != "."
+        }
+        if self._targets is not TARGET["segment"]:
+            return False
+        found = match(files, files, self._layout.mask_suffix).both
+        return 3 * len(found) > len(files)  # some masks are there for no picture, or twice
+
     def _files(self, folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
-        """What can be read in ``folder``, by its name without the suffix."""
+        """What can be read in ``folder`` and below it, by its name without the suffix."""
         found: dict[str, Path] = {}
-        others = 0
-        for entry in self.entries(folder):
-            suffix = entry.suffix.lower()
-            if suffix not in suffixes:
-                if suffix in IMAGE_SUFFIXES:
-                    cure = "save it as PNG: this kind of file blurs the values of classes"
-                    self.report(Problem(entry, f"a mask cannot be {suffix}", cure))
-                else:
-                    others += 1
-            elif entry.stem in found:
-                message = f"has the same name as {found[entry.stem].name}"
+        others: list[Path] = []
+        for entry in self._below(folder):
+            name = same_name(entry.relative_to(folder).with_suffix("").as_posix())
+            if entry.suffix.lower() not in suffixes:
+                others.append(entry)
+            elif name in found:
+                message = f"has the same name as {found[name].name}"
                 self.report(Problem(entry, message, "keep one of them"))
             else:
-                found[entry.stem] = entry
+                found[name] = entry
         if others:
-            place = folder.relative_to(self.root)
-            self.notes.append(f"passed over in {place}: {others} that are no pictures")
+            are = "is no picture" if len(others) == 1 else "are no pictures"
+            first = others[0].name
+            self.notes.append(f"passed over in {folder}: {len(others)} that {are}, first {first}")
         if not found:
-            kinds = ", ".join(sorted(suffix[1:] for suffix in suffixes))
-            self.report(Problem(folder, "holds no pictures", f"put some directly in it ({kinds})"))
+            cure = "put some directly in it (png, tif, bmp, npy, zarr and others)"
+            self.report(Problem(folder, "holds no pictures", cure))
         return found
+
+    def _below(self, folder: Path) -> Iterator[Path]:
+        """The files and Zarr arrays in ``folder`` and its sub-folders, by name."""
+        for entry in self.entries(folder):
+            if entry.is_dir() and entry.suffix.lower() != ".zarr" and not entry.is_symlink():
+                yield from self._below(entry)
+            else:
+                yield entry
+
+    def folders(self, folder: Path) -> list[Path]:
+        """The folders in ``folder``."""
+        return [entry for entry in self.entries(folder) if entry.is_dir()]
 
     def entries(self, folder: Path) -> Iterator[Path]:
         """What lies in ``folder``, by name, without what is hidden."""

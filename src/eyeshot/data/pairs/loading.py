@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from eyeshot.data.entries import listed
-from eyeshot.data.pairs.deduction import deduce_legend, report_unknown
+from eyeshot.data.pairs.deduction import TWO, deduce_legend, report_unknown
+from eyeshot.data.pairs.layout import Layout
 from eyeshot.data.pairs.legend import FILE, IGNORE, Legend, read_legend
 from eyeshot.data.pairs.listing import Files, Listing, Report, list_judged, list_pairs
 from eyeshot.data.pairs.pair import Pair, Pairs, check_task
@@ -41,6 +43,7 @@ def load_pairs(
     seed: int = 0,
     progress: Progress | None = None,
     skip_damaged: bool = False,
+    layout: Layout | None = None,
 ) -> Pairs:
     """Load a folder of pictures and their masks, split into a part to learn from and one to judge.
 
@@ -48,12 +51,14 @@ def load_pairs(
     :func:`eyeshot.data.open_pair` read the pixels.
 
     Args:
-        folder: with ``image/`` and ``label/``, or ``train/`` and ``val/`` with both in each.
+        folder: with ``image/`` and ``label/``, ``train/`` and ``val/`` with both in each, or any
+            layout that :mod:`eyeshot.data.pairs.layout` knows.
         task: ``"segment"``, where the answers are masks; ``"restore"``, where they are pictures.
         validation: how many pairs of a folder without parts are set aside; one in five if None.
         seed: which of them.
         progress: called with (what, done, total); None tells a person at a terminal.
         skip_damaged: leave out pairs of which a file cannot be read, and name them in the notes.
+        layout: where pictures and masks are; what is blank is recognised.
 
     Raises:
         UnknownName: there is no such task.
@@ -62,7 +67,14 @@ def load_pairs(
     """
     problems: list[Problem] = []
     pairs = _load(
-        Path(folder), check_task(task), validation, seed, progress, problems.append, skip_damaged
+        Path(folder),
+        check_task(task),
+        validation,
+        seed,
+        progress,
+        problems.append,
+        skip_damaged,
+        layout,
     )
     raise_problems(list(dict.fromkeys(problems)))
     return pairs
@@ -95,6 +107,7 @@ def inspect_pairs(
     seed: int = 0,
     progress: Progress | None = None,
     skip_damaged: bool = False,
+    layout: Layout | None = None,
 ) -> Checked:
     """The problems of :func:`check_pairs`, and what :func:`load_pairs` notes.
 
@@ -107,7 +120,7 @@ def inspect_pairs(
     task = check_task(task)
     try:
         notes = _load(
-            Path(folder), task, validation, seed, progress, problems.append, skip_damaged
+            Path(folder), task, validation, seed, progress, problems.append, skip_damaged, layout
         ).notes
     except BadFile as error:
         problems.append(as_problem(error, Path(folder)))
@@ -123,11 +136,14 @@ def _load(
     progress: Progress | None,
     report: Report,
     skip_damaged: bool = False,
+    layout: Layout | None = None,
 ) -> Pairs:
     if seed < 0:
         raise BadValue(f"seed is {seed}", cure="it must be at least 0")
-    listing = list_pairs(folder, task, validation, seed, report)
+    listing = list_pairs(folder, task, validation, seed, report, layout)
     given = _read_legend(folder, task, report)
+    if layout is not None and layout.threshold:
+        given = _two_valued(layout.threshold, given, task)
     looked = _look_at_all(
         listing, task, given, progress or TerminalProgress(), report, skip_damaged
     )
@@ -152,6 +168,7 @@ def load_judged(
     progress: Progress | None = None,
     part: str | None = None,
     skip_damaged: bool = False,
+    layout: Layout | None = None,
 ) -> Pairs:
     """Load a folder to judge a network by that has learned already; one pair is enough.
 
@@ -167,6 +184,7 @@ def load_judged(
         progress: as for :func:`load_pairs`.
         part: of a folder with parts, ``"train"``, ``"val"``, ``"test"`` or ``"all"``.
         skip_damaged: as for :func:`load_pairs`.
+        layout: as for :func:`load_pairs`; the legend's threshold holds where it names none.
 
     Raises:
         UnknownName: there is no such task.
@@ -175,9 +193,14 @@ def load_judged(
     """
     folder = Path(folder)
     problems: list[Problem] = []
-    listing = list_judged(folder, check_task(task), problems.append, part)
+    own_threshold = layout.threshold if layout else 0
+    threshold = own_threshold or (legend.threshold if legend else 0)
+    layout = replace(layout or Layout(), threshold=threshold)
+    listing = list_judged(folder, check_task(task), problems.append, part, layout)
     raise_problems(problems)
     own = _read_legend(folder, task, _refuse)
+    if own_threshold:
+        own = _two_valued(own_threshold, own, task)
     used = own or legend
     shown = progress or TerminalProgress()
     looked = _look_at_all(listing, task, used, shown, problems.append, skip_damaged)
@@ -200,6 +223,23 @@ def load_judged(
     if train is known and known:
         notes += (f"{len(known)} of {len(seen)} pictures were learned from and are left out",)
     return _gather(folder, task, train, held_out, used, notes)
+
+
+def _two_valued(threshold: int, given: Legend | None, task: str) -> Legend:
+    """The legend of masks that are cut at ``threshold``.
+
+    Raises:
+        BadValue: it is out of range, or the folder names its classes itself.
+    """
+    if threshold < 1 or task != "segment":
+        fact = f"threshold is {threshold}, and the task is {task}"
+        raise BadValue(fact, cure="give masks a value of 1 or more")
+    if given is not None:
+        raise BadValue(
+            f"threshold is {threshold}, and {FILE} names the values of masks",
+            cure="leave one of them out",
+        )
+    return replace(TWO, threshold=threshold)
 
 
 def _refuse(problem: Problem) -> None:
@@ -267,7 +307,8 @@ def _look_at_all(
     colours = None if legend is _UNREADABLE else legend is not None and legend.colours
     parts: tuple[list[Seen], list[Seen]] = [], []
     damaged: list[Problem] = []
-    for number, one in enumerate(_in_parallel(files, task, colours)):
+    threshold = legend.threshold if legend else 0
+    for number, one in enumerate(_in_parallel(files, task, colours, threshold)):
         unreadable = [problem for problem in one.problems if problem.unreadable]
         if skip_damaged and unreadable:
             damaged.append(unreadable[0])
@@ -286,11 +327,14 @@ def _look_at_all(
     return looked
 
 
-def _in_parallel(files: Sequence[Files], task: str, colours: bool | None) -> Iterator[Seen]:
+def _in_parallel(
+    files: Sequence[Files], task: str, colours: bool | None, threshold: int
+) -> Iterator[Seen]:
+    one_look = partial(look, task=task, colours=colours, threshold=threshold)
     with ThreadPoolExecutor(count_cores()) as pool:
         for start in range(0, len(files), _AT_ONCE):
             part = files[start : start + _AT_ONCE]
-            yield from pool.map(lambda one: look(one, task, colours=colours), part)
+            yield from pool.map(one_look, part)
 
 
 def _check_channels(seen: Sequence[Seen], report: Report) -> None:

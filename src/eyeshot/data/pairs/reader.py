@@ -10,9 +10,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from eyeshot.data.entries import is_picture, visible
 from eyeshot.data.pairs.corner import Corner
 from eyeshot.data.pairs.legend import Legend
 from eyeshot.data.pairs.pair import Pair, Pairs
+from eyeshot.data.pairs.threshold import WHITE, Thresholded
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.images import Source, Span, open_source, understand
 from eyeshot.images.scaling import to_unit
@@ -124,7 +126,9 @@ def open_pair(pair: Pair, pairs: Pairs) -> PairReader:
         target = stack.enter_context(
             open_picture(pair.target)
             if pairs.legend is None
-            else open_mask(pair.target, colours=pairs.legend.colours)
+            else open_mask(
+                pair.target, colours=pairs.legend.colours, threshold=pairs.legend.threshold
+            )
         )
         for source, path in ((image, pair.image), (target, pair.target)):
             if source.shape[1:] != pair.size:
@@ -141,9 +145,34 @@ def open_picture(path: Path) -> Source:
     return open_source(path, space=2)
 
 
-def open_mask(path: Path, *, colours: bool) -> Source:
-    """A mask (C, H, W) by windows. Of a palette, the indices are given unless ``colours``."""
+def open_mask(path: Path, *, colours: bool, threshold: int = 0) -> Source:
+    """A mask (C, H, W) by windows. Of a palette, the indices are given unless ``colours``.
+
+    With a ``threshold`` it is 0 below it and 255 from it on. A folder of masks, one for each object
+    of a picture, is 255 wherever one of them is not 0.
+    """
+    if threshold:
+        return Thresholded(open_picture(path), threshold)
+    if path.is_dir() and path.suffix.lower() != ".zarr":
+        return _open_objects(path)
     return open_file(path, Selection(space=2, indices=not colours))
+
+
+def _open_objects(folder: Path) -> Source:
+    """The masks in a folder as one, in memory."""
+    whole: NDArray[np.bool_] | None = None
+    for path in visible(folder):
+        if not is_picture(path):
+            continue
+        with open_mask(path, colours=False) as mask:
+            inside = mask.read()[0] > 0
+        if whole is not None and whole.shape != inside.shape:
+            raise BadFile(f"{path}: is {_times(inside.shape)}, and others {_times(whole.shape)}")
+        whole = inside if whole is None else whole | inside
+    if whole is None:
+        raise BadFile(f"{folder}: holds no masks", cure="draw one for each object")
+    union = np.where(whole, WHITE, 0).astype(np.uint8)
+    return ArraySource(union[np.newaxis], understand((1, *union.shape), layout="CHW"), str(folder))
 
 
 def _times(size: tuple[int, ...]) -> str:

@@ -121,17 +121,22 @@ class Seen:
         return self.digest[:16]
 
 
-def look(files: Files, task: str, *, colours: bool | None) -> Seen:
+def look(files: Files, task: str, *, colours: bool | None, threshold: int = 0) -> Seen:
     """Read both files of a pair once; whatever is wrong is in the ``problems`` of the answer.
 
     Args:
         files: the pair.
         task: one of :data:`eyeshot.data.TASKS`.
         colours: whether masks are coloured; None where nobody knows.
+        threshold: of masks, see :func:`eyeshot.data.pairs.reader.open_mask`.
     """
     seen = Seen(files)
     shape = _guarded(_look_at_image, seen, files.image)
-    read_target = _look_at_wanted if task == "restore" else partial(_look_at_mask, colours=colours)
+    read_target = (
+        _look_at_wanted
+        if task == "restore"
+        else partial(_look_at_mask, colours=colours, threshold=threshold)
+    )
     other = _guarded(read_target, seen, files.target)
     if shape is None or other is None:
         return seen
@@ -209,11 +214,13 @@ def _look_at_wanted(path: Path, seen: Seen) -> tuple[int, ...]:
         return _learned(path, source, seen)
 
 
-def _look_at_mask(path: Path, seen: Seen, *, colours: bool | None) -> tuple[int, ...]:
-    with open_mask(path, colours=bool(colours)) as source:
+def _look_at_mask(
+    path: Path, seen: Seen, *, colours: bool | None, threshold: int
+) -> tuple[int, ...]:
+    with open_mask(path, colours=bool(colours), threshold=threshold) as source:
         _check_mask(path, source, colours)
         seen.target_digest = _read_codes(path, source, seen.tally, bool(colours))
-        if not colours:
+        if not colours and not threshold:
             seen.palette = read_palette(path, seen.tally)
         return _learned(path, source, seen)
 

@@ -1,0 +1,43 @@
+"""Masks of many values made two-valued: what JPEG's noise and soft edges leave of 0 and 255."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eyeshot.images import Source, Span, understand
+
+WHITE = 255
+_WEIGHTS = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+
+
+class Thresholded(Source):
+    """A mask as 0 and 255: 255 where its grey value reaches a threshold. Opacity is left out.
+
+    Args:
+        mask: (C, H, W), which is closed with this one.
+        threshold: in the mask's own values.
+    """
+
+    def __init__(self, mask: Source, threshold: int) -> None:
+        shape = (1, *mask.shape[1:])
+        super().__init__(mask.name, understand(shape, layout="CHW"), np.dtype(np.uint8))
+        self._mask, self._threshold = mask, threshold
+        self.native_rows = mask.native_rows
+        self.memory, self.open_memory = mask.memory, mask.open_memory
+        self.notes = mask.notes
+
+    def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
+        samples = self._mask.read(*spans)
+        grey = samples[0] if len(samples) < 3 else np.tensordot(_WEIGHTS, samples[:3], 1)
+        return np.where(grey >= self._threshold, WHITE, 0).astype(np.uint8)[np.newaxis]
+
+    def identity(self) -> dict[str, Any]:
+        """That of the mask, and the threshold."""
+        return {**self._mask.identity(), "threshold": self._threshold}
+
+    def close(self) -> None:
+        """Close the mask."""
+        self._mask.close()
