@@ -185,3 +185,28 @@ def test_sizes_that_forward_refuses_in_words_are_not_said_to_be_accepted(
     height, width = accepted_sizes(graph, net, Fields(graph))
     assert (height.words, height.nearest) == (words, nearest)
     assert width.words == "every size from 1 on"
+
+
+class _Shared(nn.Module):
+    """A U-Net's step with instance norm, whose one convolution has two names, as in nnU-Net."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 2, 3, padding=1)
+        self.steps = nn.ModuleList([self.first])
+        self.norm = nn.InstanceNorm2d(2)
+        self.down, self.up = nn.Conv2d(2, 2, 2, 2), nn.ConvTranspose2d(2, 2, 2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip = self.norm(self.steps[0](x))
+        joined: Tensor = torch.cat([skip, self.up(self.down(skip))], 1)
+        return joined
+
+
+def test_where_no_field_is_bounded_the_distance_is_found_all_the_same() -> None:
+    net = _Shared().eval()
+    graph = graph_of(net, (1, 16, 16))
+    height, width = accepted_sizes(graph, net, Fields(graph))
+    assert height.words == width.words == "multiples of 2 from 2 on"
+    runs = runs_on_shapes(net)
+    assert [n for n in range(10, 20) if runs((1, 1, n, 16))] == [10, 12, 14, 16, 18]

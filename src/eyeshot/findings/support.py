@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from eyeshot.findings.finding import Finding, Severity
-from eyeshot.findings.wording import by
+from eyeshot.findings.wording import by, counted
 from eyeshot.graph import Graph, Kind
 
 _RESHAPES = ("view", "reshape", "flatten", "unflatten", "_unsafe_view")
@@ -15,11 +15,17 @@ _RESHAPES = ("view", "reshape", "flatten", "unflatten", "_unsafe_view")
 def without_rule(graph: Graph) -> Iterator[Finding]:
     """Operators that no rule covers: nothing is claimed of them, nor of what follows."""
     consumers = graph.consumers()
+    found: dict[str, list[str]] = {}
     for node in graph:
         read = consumers[node.name] or node.name in graph.outputs  # not a tuple's unused item
         if node.kind is Kind.UNSUPPORTED and read:
-            cure = "fields, sizes and halo are known up to here only"
-            yield Finding(Severity.WARNING, node.name, "unsupported", node.reason, cure)
+            found.setdefault(node.reason, []).append(node.name)
+    for reason, names in found.items():
+        others = f", and {counted(len(names) - 1, 'time')} more" if len(names) > 1 else ""
+        cure = "fields, sizes and halo are known up to here only"
+        yield Finding(
+            Severity.WARNING, names[0], "unsupported", reason + others, cure, tuple(names)
+        )
 
 
 def empty_maps(graph: Graph) -> Iterator[Finding]:

@@ -56,11 +56,13 @@ def failure_on_shapes(net: nn.Module, *, batched: bool = False) -> Callable[...,
         batched: windows over tensors without a batch are failures too.
     """
     found = Snapshot(net)
-    tensors = {
-        **dict(net.named_parameters(remove_duplicate=False)),
-        **dict(net.named_buffers(remove_duplicate=False)),
+    # Each module once, by one of its names: swapped twice, its weights would not come back.
+    bare = {
+        f"{path}.{name}" if path else name: tensor.detach().to("meta")
+        for path, module in net.named_modules()
+        for name, tensor in (*module._parameters.items(), *module._buffers.items())
+        if tensor is not None
     }
-    bare = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
     like = next((p for p in net.parameters() if p.is_floating_point()), torch.empty(0))
 
     def fails(*shapes: Sequence[int]) -> Exception | None:
@@ -68,7 +70,7 @@ def failure_on_shapes(net: nn.Module, *, batched: bool = False) -> Callable[...,
             try:
                 tried = tuple(torch.empty(tuple(shape), dtype=like.dtype) for shape in shapes)
                 with _Batched() if batched else nullcontext():
-                    # Every name has its stand-in: tied names would be left without their weights.
+                    # Every member has its stand-in: tied ones would be left without weights.
                     torch.func.functional_call(net, bare, tried, tie_weights=False)
             except Exception as error:  # a stranger's code, which refuses in its own way
                 return error

@@ -139,8 +139,8 @@ def _by_trials(trial: Trial, step: int) -> AcceptedSizes:
 def _apart(trial: Trial, step: int) -> int | None:
     """The smallest distance at which sizes are accepted again and again; None where there is none.
 
-    It divides the product of the strides, where the maps are right. A network that refuses sizes
-    in words has its own distance.
+    It divides the product of the strides, as far as the fields know them. A network that refuses
+    sizes in words has its own distance.
     """
     asked = trial.asked
     divisors = [d for d in range(1, step + 1) if step % d == 0]
@@ -149,8 +149,11 @@ def _apart(trial: Trial, step: int) -> int | None:
             if trial.accepts(asked + 3 * step + one):
                 return one
             break
-    usual = _USUAL_STEPS if trial.ran else ()
-    return next((d for d in usual if all(trial.accepts(asked + k * d) for k in (1, 2, 3))), None)
+
+    def again_and_again(d: int) -> bool:
+        return all(trial.accepts(asked + times * d) for times in (1, 2, 3))
+
+    return next(filter(again_and_again, _USUAL_STEPS), None)
 
 
 def _smallest(trial: Trial, apart: int) -> int:
