@@ -1,0 +1,314 @@
+"""Random networks run by parts and as one whole pass: the law, tried where nobody would look.
+
+    python -m tools.random_networks --count 10000 --jobs 4 --seed 1
+    python -m tools.random_networks --time 600
+
+Each network has one to three axes of space, a few layers of every kind at any place, odd sizes, one
+or two inputs, and one to three outputs, any of its values. It is run by several bands, strips and
+regions (one row, one column, one pixel), some also as a camera's rows, in float32 or float64, and
+held against ``net(x)``. What differs is printed as a program that shows it. A refusal is counted
+by its reason; anything but an answer or a refusal is a traceback. The exit status is 1 if a network
+was wrong or ended in a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tools.random_layers import HEAD, Drawn, draw
+from torch import nn
+
+import eyeshot
+from eyeshot.axes import Interval
+from eyeshot.engine.executing import execute
+from eyeshot.engine.jobs import Job, make_job
+from eyeshot.errors import UserError
+from eyeshot.geometry import required
+from eyeshot.images import open_sink, open_source
+from eyeshot.plan import Strip
+
+SLACK = {torch.float32: 1e-5, torch.float64: 1e-11}
+_LAYOUTS = {1: "CL", 2: "CHW", 3: "CDHW"}
+_CHUNK = 25
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One way to run a network."""
+
+    band: int | None = None
+    region: tuple[tuple[int, int], ...] | None = None
+    strips: int = 1
+    camera: bool = False
+
+
+@dataclass
+class Outcome:
+    """What came of one network: equal, refused, wrong or traceback, and why."""
+
+    kind: str
+    why: str = ""
+    program: str = ""
+    trials: int = 0
+
+
+def trials(r: random.Random, truth: Sequence[Array], inputs: int, axes: int) -> Iterator[Trial]:
+    """Ways to run a network; regions only where all its outputs have the same positions."""
+    sides = {one.shape[1:] for one in truth}
+    regions: list[tuple[tuple[int, int], ...] | None] = [None]
+    if len(sides) == 1 and len(shape := sides.pop()) == axes:
+        regions += [_region(r, shape) for _ in range(3)]
+    for region in regions:
+        yield Trial(r.choice([1, 2, 3, 7, 64, None]), region, r.choice([1, 1, 2, 3]))
+    yield Trial(1, None)
+    if inputs == 1 and r.random() < 0.15:
+        yield Trial(r.choice([1, 3, 11]), camera=True)
+
+
+def _region(r: random.Random, shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    region = []
+    for n in shape:
+        lo = r.randrange(n)
+        region.append((lo, lo + 1 if r.random() < 0.4 else r.randint(lo + 1, n)))
+    return tuple(region)
+
+
+def compute(net: Any, images: Sequence[torch.Tensor], trial: Trial) -> list[Array]:
+    """The network by parts."""
+    if trial.camera:
+        return _as_camera(net, images[0], trial.band or 1)
+    layout = _LAYOUTS[images[0].ndim - 1]
+    sources = [open_source(image, layout=layout) for image in images]
+    job = make_job(net, sources, region=trial.region, band=trial.band, raw=True)
+    job = _in_strips(job, trial.strips)
+    sinks = {name: open_sink(None, job.shape(name), job.forms[name].dtype) for name in job.forms}
+    execute(job, sinks)
+    found = {name: sink.finish() for name, sink in sinks.items()}
+    return [_shaped(job, name, found[name]) for name in job.graph.outputs]
+
+
+def _shaped(job: Job, name: str, result: Array) -> Array:
+    vanished = all(dim is None for dim in job.graph.nodes[name].dims)
+    return result.reshape(-1) if vanished else result
+
+
+def _in_strips(job: Job, count: int) -> Job:
+    """The same job, cut into column strips whatever its memory."""
+    boxes = job.plan.regions.values()
+    if count == 1 or any(len(box) < 2 or len(box[1]) < count for box in boxes):
+        return job
+    parts = []
+    for i in range(count):
+        part = {}
+        for name, box in job.plan.regions.items():
+            ends = [box[1].lo + len(box[1]) * k // count for k in (i, i + 1)]
+            part[name] = (box[0], Interval(*ends), *box[2:])
+        parts.append(Strip(part, required(job.graph, part)))
+    return replace(job, plan=replace(job.plan, strips=tuple(parts)))
+
+
+def _as_camera(net: Any, image: torch.Tensor, rows: int) -> list[Array]:
+    camera = eyeshot.stream(net, tuple(image.shape[2:]), channels=image.shape[0], raw=True)
+    given = [camera.push(image[:, i : i + rows].numpy()) for i in range(0, image.shape[1], rows)]
+    given.append(camera.finish())
+    steps = [one if isinstance(one, list) else [one] for one in given]
+    return [np.concatenate(parts, 1) for parts in zip(*steps, strict=True)]
+
+
+def whole(net: nn.Module, images: Sequence[torch.Tensor]) -> list[Array]:
+    """One whole pass: every output without its batch."""
+    with torch.no_grad():
+        given = net(*(image[None] for image in images))
+    return [one[0].numpy() for one in (given if isinstance(given, tuple) else (given,))]
+
+
+def attempt(seed: int) -> Outcome:
+    """One network, by all its trials; the first that is not equal decides."""
+    drawn = draw(seed)
+    net, images = drawn.build(), drawn.inputs()
+    truth = whole(net, images)
+    sways = _sways(net, images, truth)
+    traced = eyeshot.trace(net)
+    r, outcome = random.Random(seed), Outcome("equal")
+    for trial in trials(r, truth, len(images), images[0].ndim - 1):
+        outcome.trials += 1
+        try:
+            found = compute(traced, images, trial)
+        except UserError as error:
+            refusal = Outcome("refused", _reason(error), trials=outcome.trials)
+            if not trial.camera:  # what a camera cannot do, a run may
+                return refusal
+        except Exception as error:
+            why = f"{type(error).__name__}: {str(error)[:200]}\n{_where(error)}"
+            return Outcome("traceback", why, program(drawn, trial), outcome.trials)
+        else:
+            why = differs(found, truth, sways, trial, drawn.dtype)
+            if why:
+                return Outcome("wrong", why, program(drawn, trial), outcome.trials)
+    return outcome
+
+
+def _sways(net: nn.Module, images: Sequence[torch.Tensor], truth: Sequence[Array]) -> list[Array]:
+    """How much each number changes when the input does by a rounding."""
+    generator = torch.Generator().manual_seed(1)
+    swayed = []
+    for image in images:
+        step = torch.finfo(image.dtype).eps * torch.randn(image.shape, generator=generator)
+        swayed.append(image * (1 + step.to(image.dtype)))
+    return [
+        np.abs(one.astype(np.float64) - other.astype(np.float64))
+        for one, other in zip(whole(net, swayed), truth, strict=True)
+    ]
+
+
+def differs(
+    found: Sequence[Array],
+    truth: Sequence[Array],
+    sways: Sequence[Array],
+    trial: Trial,
+    dtype: torch.dtype,
+) -> str:
+    """Where a run by parts is not the whole pass: an empty string where it is."""
+    for i, (part, wanted, sway) in enumerate(zip(found, truth, sways, strict=True)):
+        if trial.region is not None:
+            cut = (slice(None), *(slice(lo, hi) for lo, hi in trial.region))
+            wanted, sway = wanted[cut], sway[cut]
+        if part.shape != wanted.shape or part.dtype != wanted.dtype:
+            return f"output {i}: {part.shape} {part.dtype}, not {wanted.shape} {wanted.dtype}"
+        if not wanted.size:
+            continue
+        error = np.abs(part.astype(np.float64) - wanted.astype(np.float64))
+        allowed = SLACK[dtype] * max(1e-3, float(np.abs(wanted).max())) + 100 * float(sway.max())
+        if not bool((error <= allowed).all()):
+            return f"output {i}: {np.nanmax(error):.2g} off, {int((error > allowed).sum())} numbers"
+    return ""
+
+
+def _reason(error: UserError) -> str:
+    """A refusal without the names and numbers of this network."""
+    text = re.sub(r"\b\w+(\.\w+)+\b|\b[xtm]\d+\b|#\d+|\d+", "·", str(error).splitlines()[0])
+    return f"{type(error).__name__}: {text[:90]}"
+
+
+def _where(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    return " <- ".join(f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno}" for f in reversed(frames))
+
+
+def program(drawn: Drawn, trial: Trial) -> str:
+    """A network and a way to run it, as a program of its own."""
+    sizes = ", ".join(f"torch.randn({size}, generator=generator)" for size in drawn.sizes)
+    call = f"Trial({trial.band}, {trial.region}, {trial.strips}, {trial.camera})"
+    return (
+        f"{HEAD}\n{drawn.source}\n\n"
+        f"torch.manual_seed({drawn.seed})\n"
+        f"net = Net().eval().to({drawn.dtype})\n"
+        f"generator = torch.Generator().manual_seed({drawn.seed})\n"
+        f"images = [one.to({drawn.dtype}) for one in ({sizes},)]\n"
+        "from tools.random_networks import Trial, compute, whole\n"
+        f"trial = {call}\n"
+        "for part, wanted in zip(compute(net, images, trial), whole(net, images)):\n"
+        "    if trial.region is not None:\n"
+        "        wanted = wanted[(slice(None), *(slice(*side) for side in trial.region))]\n"
+        "    print(part.shape, wanted.shape, abs(part - wanted).max())\n"
+    )
+
+
+@dataclass
+class Tally:
+    """Outcomes, counted."""
+
+    kinds: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    trials: int = 0
+    bad: list[tuple[int, Outcome]] = field(default_factory=list)
+
+    def add(self, seed: int, outcome: Outcome) -> None:
+        """Count one more network."""
+        self.kinds[outcome.kind] += 1
+        self.trials += outcome.trials
+        if outcome.kind == "refused":
+            self.reasons[outcome.why] += 1
+        elif outcome.kind != "equal":
+            self.bad.append((seed, outcome))
+
+    def summary(self, seconds: float) -> str:
+        """One line of figures."""
+        counts = ", ".join(
+            f"{self.kinds[kind]} {kind}" for kind in ("equal", "refused", "wrong", "traceback")
+        )
+        total = sum(self.kinds.values())
+        rate = total / max(seconds, 1e-9)
+        return f"{total} networks, {self.trials} runs: {counts}; {rate:.1f} a second"
+
+
+def _some(seeds: range) -> list[tuple[int, Outcome]]:
+    torch.set_num_threads(1)
+    return [(seed, _guarded(seed)) for seed in seeds]
+
+
+def _guarded(seed: int) -> Outcome:
+    try:
+        return attempt(seed)
+    except Exception as error:  # of the generator itself, or of torch's whole pass
+        return Outcome("traceback", f"generator: {error!r}\n{_where(error)}", f"# seed {seed}\n")
+
+
+def run(first: int, count: int, seconds: float, jobs: int) -> Iterator[tuple[int, Outcome]]:
+    """The outcome of each network from a seed on."""
+    end = time.monotonic() + seconds
+    starts = range(first, first + count, _CHUNK)
+    chunks = (range(at, min(at + _CHUNK, first + count)) for at in starts)
+    if jobs == 1:
+        for chunk in chunks:
+            yield from _some(chunk)
+            if time.monotonic() > end:
+                return
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        waiting = [pool.submit(_some, chunk) for chunk in islice(chunks, 2 * jobs)]
+        while waiting:
+            yield from waiting.pop(0).result()
+            if time.monotonic() < end:
+                waiting += [pool.submit(_some, chunk) for chunk in islice(chunks, 1)]
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--count", type=int, default=1000, help="networks; default 1000")
+    parser.add_argument("--time", type=float, default=float("inf"), help="seconds at most")
+    parser.add_argument("--seed", type=int, default=0, help="of the first network")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--show", type=int, default=5, help="programs to print; default 5")
+    options = parser.parse_args()
+    started, tally = time.monotonic(), Tally()
+    for seed, outcome in run(options.seed, options.count, options.time, options.jobs):
+        tally.add(seed, outcome)
+    for seed, outcome in tally.bad[: options.show]:
+        print(f"# network {seed}: {outcome.kind}: {outcome.why}\n{outcome.program}\n")
+    for seed, outcome in tally.bad[options.show :]:
+        print(f"# network {seed}: {outcome.kind}: {outcome.why}")
+    for reason, times in tally.reasons.most_common(15):
+        print(f"{times:6} refused: {reason}")
+    print(tally.summary(time.monotonic() - started))
+    return 1 if tally.bad else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
