@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 import eyeshot
 from eyeshot import images
@@ -107,3 +108,44 @@ def test_a_picture_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_the_kernel_is_asked_for(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(photo, "-o", "out.png") == 2
     assert "--kernel" in capsys.readouterr().err
+
+
+def test_opacity_is_what_the_file_says_unless_the_user_says_otherwise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = np.random.default_rng(1).integers(0, 256, (20, 30, 4), np.uint8)
+    for extra, kept in (("unspecified", False), ("unassalpha", True)):
+        source = tmp_path / f"{extra}.tif"
+        tifffile.imwrite(source, samples, photometric="rgb", extrasamples=[extra])
+        for option, keeps in (
+            ([], kept),
+            (["--alpha", "keep"], True),
+            (["--alpha", "filter"], False),
+        ):
+            out = tmp_path / "out.tif"
+            assert run(source, "-k", "mean:5", "-o", out, *option) == 0
+            right = eyeshot.filter(samples, "mean:5", alpha="keep" if keeps else "filter")
+            again = images.read_picture(out)
+            np.testing.assert_array_equal(again.samples, right)
+            assert again.alpha is keeps
+            assert ("alpha kept" in capsys.readouterr().err) is keeps
+    assert run(tmp_path / "unspecified.tif", "-k", "mean", "-o", tmp_path / "out.png") == 2
+    assert "none of them opacity" in capsys.readouterr().err
+
+
+def test_a_page_of_a_stack_is_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pages = np.random.default_rng(1).integers(0, 256, (6, 20, 30), np.uint8)
+    source, out = tmp_path / "stack.tif", tmp_path / "out.tif"
+    tifffile.imwrite(source, pages, metadata={"axes": "ZYX"}, photometric="minisblack")
+    assert run(source, "-k", "mean", "-o", out) == 2
+    assert "holds 6 pages (axes ZYX)" in capsys.readouterr().err
+    assert run(source, "-k", "mean", "-o", out, "--index", "Z=4") == 0
+    np.testing.assert_array_equal(images.read(out), eyeshot.filter(pages[4], "mean"))
+    with tifffile.TiffWriter(source) as file:
+        file.write(pages[0, :5, :5], photometric="minisblack")
+        file.write(pages[1], photometric="minisblack")
+    capsys.readouterr()
+    assert run(source, "-k", "mean", "-o", out) == 0
+    assert "stack.tif: holds 2 images, series 0: 5 x 5 (YX)" in capsys.readouterr().err
+    assert run(source, "-k", "mean", "-o", out, "--series", "1") == 0
+    np.testing.assert_array_equal(images.read(out), eyeshot.filter(pages[1], "mean"))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+import torch
 
 from eyeshot import images
 from eyeshot.cli import main
@@ -212,3 +214,36 @@ def test_an_output_that_cannot_be_is_refused_before_the_network_is_loaded(
     assert run("nowhere.py:Net", image, "-o", there, "--resume") == 2
     assert "exists already, and no run waits there to go on" in capsys.readouterr().err
     assert there.read_bytes() == b"mine"
+
+
+def test_one_moment_of_a_stack_is_run_over(
+    net: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, out = tmp_path / "moments.tif", tmp_path / "out.npy"
+    moments = np.random.default_rng(0).random((3, 64, 48), np.float32)
+    tifffile.imwrite(image, moments, metadata={"axes": "TYX"}, photometric="minisblack")
+    assert run(net, image, "-o", out) == 2
+    assert "choose one by --index: T=0 to T=2" in capsys.readouterr().err
+    assert run(net, image, "--index", "T=2", "--plan", "--json") == 0
+    (described,) = json.loads(capsys.readouterr().out)["images"]
+    assert described["index"] == {"T": 2}
+    assert described["series"] == described["level"] == 0
+    assert "T=2 of 3" in described["layout"]
+    assert run(net, image, "-o", out, "--index", "T=2") == 0
+    (truth,) = whole(network(), torch.from_numpy(moments[2])[None])
+    np.testing.assert_allclose(np.load(out), truth, atol=1e-5 * np.abs(truth).max())
+    assert "T=2 of 3" in capsys.readouterr().err
+
+
+def test_which_of_several_images_is_read_is_said(
+    net: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, out = tmp_path / "two.tif", tmp_path / "out.npy"
+    with tifffile.TiffWriter(image) as file:
+        file.write(np.zeros((64, 48), np.float32), photometric="minisblack")
+        file.write(np.ones((32, 48), np.float32), photometric="minisblack")
+    assert run(net, image, "-o", out) == 0
+    assert "holds 2 images, series 0: 64 x 48 (YX), 1: 32 x 48 (YX)" in capsys.readouterr().err
+    assert run(net, image, "--series", "1", "--plan", "--json") == 0
+    (described,) = json.loads(capsys.readouterr().out)["images"]
+    assert (described["series"], described["shape"]) == (1, [1, 32, 48])

@@ -215,7 +215,7 @@ def _understand_all(
             raise BadFile(
                 f"axes {metadata} of lengths {_times(stored)} hold {len(known.space)} axes of "
                 f"space, and the network slides over {space}",
-                cure=f"choose one plane by index, such as {_first(metadata, 'D')}=0",
+                cure=f"choose one plane by --index, such as {_first(metadata, 'D')}=0",
             )
     return _from_shape(stored, space, first)
 
@@ -251,7 +251,7 @@ def _from_metadata(stored: tuple[int, ...], metadata: str) -> Layout | None:
         elif letter in _APART:
             raise BadFile(
                 f"holds {length} {_APART[letter]} (axes {metadata}), and one image is read",
-                cure=f"choose one by index: {letter}=0 to {letter}={length - 1}",
+                cure=f"choose one by --index: {letter}=0 to {letter}={length - 1}",
             )
         elif meaning == "?":
             return None
@@ -259,7 +259,7 @@ def _from_metadata(stored: tuple[int, ...], metadata: str) -> Layout | None:
             twice = "count channels twice" if meaning == "C" else "name an axis of space twice"
             raise BadFile(
                 f"axes {metadata} of lengths {_times(stored)} {twice}",
-                cure=f"choose one position by index, such as {_first(metadata, meaning)}=0",
+                cure=f"choose one position by --index, such as {_first(metadata, meaning)}=0",
             )
         else:
             axes += meaning

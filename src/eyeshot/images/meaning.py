@@ -105,7 +105,7 @@ def _palette(channels: int, dtype: np.dtype[Any], colours: Array | None) -> Mean
     if channels != 1 or dtype.kind not in "ub":
         raise BadFile(
             f"holds {channels} channels of indices into a palette",
-            cure="choose one page by index, such as C=0, or save it as RGB",
+            cure="choose one page by --index, such as C=0, or save it as RGB",
         )
     if colours is None:
         whole = np.dtype(np.uint8) if dtype.kind == "b" else dtype

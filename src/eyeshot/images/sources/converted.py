@@ -29,11 +29,9 @@ class ConvertedSource(Source):
         super().__init__(stored.name, layout, meaning.dtype)
         self._stored = stored
         self._meaning = meaning
-        self.native_rows = stored.native_rows
-        self.memory = stored.memory + _AT_ONCE * _SCRATCH
-        self.open_memory = stored.open_memory
+        self.stand_for(stored)
+        self.memory += _AT_ONCE * _SCRATCH
         self.alpha = meaning.alpha
-        self.notes, self.part = stored.notes, stored.part
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -22,8 +22,7 @@ class GreySource(Source):
     def __init__(self, stored: Source) -> None:
         super().__init__(stored.name, stored._layout, stored.dtype)
         self._stored = stored
-        self.native_rows, self.memory = stored.native_rows, stored.memory
-        self.open_memory = stored.open_memory
+        self.stand_for(stored)
 
     @staticmethod
     def fits(source: Source) -> bool:

@@ -62,6 +62,12 @@ class Source(ABC):
         """How the stored axes were understood, for people."""
         return str(self._layout)
 
+    def stand_for(self, stored: Source) -> None:
+        """Take over what is known of a source that this one reads from."""
+        self.native_rows, self.memory = stored.native_rows, stored.memory
+        self.open_memory, self.turn = stored.open_memory, stored.turn
+        self.notes, self.part = stored.notes, stored.part
+
     def as_dict(self) -> dict[str, Any]:
         """What was opened and how it was understood, as plain data."""
         return {

@@ -206,7 +206,7 @@ def _check_one_picture(level: tifffile.TiffPageSeries, path: Path, selection: Se
         if letter not in "YXSC" and length > 1 and letter not in selection.index:
             raise BadFile(
                 f"{path}: holds {length} pages (axes {level.axes}), and one picture is read",
-                cure=f"choose one by index, {letter}=0 to {letter}={length - 1}, "
+                cure=f"choose one by --index, {letter}=0 to {letter}={length - 1}, "
                 "or store each in a file of its own",
             )
 
@@ -310,7 +310,7 @@ def _tags_of_pages(
             what = "turned otherwise" if turn != first[0] else "of another palette"
             raise BadFile(
                 f"{path}: page {number} is {what} than page {numbers[0]}",
-                cure="choose one page by index, or store them alike",
+                cure="choose one page by --index, or store them alike",
             )
         first = tags
     return (1 if first is None else first[0]), colours
