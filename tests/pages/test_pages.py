@@ -43,7 +43,8 @@ class Outline(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if "style" not in self.open:
+            self.text += data
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.kind)

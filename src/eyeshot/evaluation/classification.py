@@ -66,6 +66,11 @@ class Evaluation:
         order: Tensor = wrong[sure[wrong].argsort(descending=True, stable=True)]
         return order
 
+    def _repr_html_(self) -> str:
+        from eyeshot.evaluation.pieces import evaluation_piece
+
+        return evaluation_piece(self)
+
     def to_json(self) -> dict[str, Any]:
         """The figures as plain data."""
         return {
@@ -89,10 +94,31 @@ class Prediction:
     classes: tuple[tuple[str, float], ...]
     notes: tuple[str, ...]
 
+    def __str__(self) -> str:
+        name, share = self.classes[0]
+        return f"{self.name}: {name}, {share:.1%} sure"
+
+    def _repr_html_(self) -> str:
+        from eyeshot.evaluation.pieces import predictions_piece
+
+        return predictions_piece([self])
+
     def to_json(self) -> dict[str, Any]:
         """The figures as plain data."""
         top = [{"class": name, "probability": share} for name, share in self.classes]
         return {"image": self.name, "top": top, "notes": list(self.notes)}
+
+
+class Predictions(list[Prediction]):
+    """What a network says of some pictures, in their order; a notebook shows it as bars."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self))
+
+    def _repr_html_(self) -> str:
+        from eyeshot.evaluation.pieces import predictions_piece
+
+        return predictions_piece(self)
 
 
 def evaluate_classes(
@@ -127,7 +153,7 @@ def evaluate_classes(
 
 def predict(
     run: Run | str | Path, images: Iterable[str | Path | NDArray[Any]], top: int = 3
-) -> list[Prediction]:
+) -> Predictions:
     """Say what each of ``images`` shows.
 
     Args:
@@ -149,7 +175,7 @@ def predict(
             f"{run.path}: was trained to {run.config.task}, and answers with a whole picture",
             cure=f"use eyeshot run {run.path} IMAGE -o OUT",
         )
-    return [_predict_one(run, image, top) for image in images]
+    return Predictions(_predict_one(run, image, top) for image in images)
 
 
 def _predict_one(run: Run, image: str | Path | NDArray[Any], top: int) -> Prediction:

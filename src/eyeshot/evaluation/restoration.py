@@ -61,6 +61,11 @@ class RestorationEvaluation:
         """The mean over pictures."""
         return float(np.mean([picture.ssim for picture in self.pictures]))
 
+    def _repr_html_(self) -> str:
+        from eyeshot.evaluation.pieces import restoration_piece
+
+        return restoration_piece(self)
+
     def to_json(self) -> dict[str, Any]:
         """The figures as plain data."""
         return {

@@ -86,6 +86,11 @@ class MaskEvaluation:
         """The mean over classes with a boundary."""
         return _mean([one.boundary_f1 for one in self.per_class])
 
+    def _repr_html_(self) -> str:
+        from eyeshot.evaluation.pieces import masks_piece
+
+        return masks_piece(self)
+
     def to_json(self) -> dict[str, Any]:
         """The figures as plain data."""
         return {

@@ -33,12 +33,12 @@ def draw_trace(trace: UnitTrace) -> Group:
     title = Text.assemble(
         ("layer ", ""), (trace.layer, "bold"), f"  {trace.operator}  map {shape}  unit [{unit}]"
     )
-    shown, left = _choose(trace.parts)
+    shown, left = choose_parts(trace.parts)
     return Group(title, _parts_table(trace, shown, left), *_sum_lines(trace))
 
 
 def _head(walk: Walk) -> RenderableType:
-    options = "  ".join(f"{name} {_say(value)}" for name, value in walk.options.items())
+    options = "  ".join(f"{name} {say_option(value)}" for name, value in walk.options.items())
     sides = Table.grid(padding=(0, 4))
     columns: list[RenderableType] = [_titled("input", _matrix(walk.input))]
     if walk.read.shape != walk.input.shape:
@@ -119,23 +119,23 @@ def _titled(title: str, body: RenderableType) -> Group:
     return Group(Text(title, style="italic"), body)
 
 
-def _say(value: object) -> str:
+def say_option(value: object) -> str:
     """An option in few letters: ``(2, 2)`` is 2, ``((1, 1), (1, 1))`` is 1."""
     if isinstance(value, tuple):
-        words = [_say(part) for part in value]
+        words = [say_option(part) for part in value]
         return words[0] if len(set(words)) == 1 else ",".join(words)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return show(value) if isinstance(value, int | float) else str(value)
 
 
-def _choose(parts: tuple[Part, ...]) -> tuple[list[Part], list[Part]]:
+def choose_parts(parts: tuple[Part, ...], most: int = MOST_PARTS) -> tuple[list[Part], list[Part]]:
     """The parts to draw, the largest ones if they are many, and the rest."""
-    if len(parts) <= MOST_PARTS:
+    if len(parts) <= most:
         return list(parts), []
     ranked = sorted(parts, key=lambda part: -abs(part.sum))
-    shown = sorted(ranked[:MOST_PARTS], key=lambda part: part.channel)
-    return shown, ranked[MOST_PARTS:]
+    shown = sorted(ranked[:most], key=lambda part: part.channel)
+    return shown, ranked[most:]
 
 
 def _parts_table(trace: UnitTrace, shown: list[Part], left: list[Part]) -> Table:

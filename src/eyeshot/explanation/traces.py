@@ -64,6 +64,18 @@ class UnitTrace:
 
         return draw_trace(self)
 
+    def __repr__(self) -> str:
+        unit = ", ".join(map(str, self.unit))
+        return (
+            f"UnitTrace({self.layer!r}, unit ({unit}), {len(self.parts)} parts, "
+            f"total {self.total:.6g}, network {self.network_value:.6g})"
+        )
+
+    def _repr_html_(self) -> str:
+        from eyeshot.explanation.pieces import trace_piece
+
+        return trace_piece(self)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, for JSON; what is not finite is None."""
         return {

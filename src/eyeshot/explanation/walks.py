@@ -111,6 +111,15 @@ class Walk:
 
         return draw_walk(self)
 
+    def __repr__(self) -> str:
+        rows, columns = self.output.shape
+        return f"Walk({self.operation!r}, {len(self.steps)} steps, output {rows}×{columns})"
+
+    def _repr_html_(self) -> str:
+        from eyeshot.explanation.pieces import walk_piece
+
+        return walk_piece(self)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, for JSON; a cell that holds nothing is None."""
         return {

@@ -8,6 +8,8 @@ from typing import Any
 
 from eyeshot.axes import Interval
 from eyeshot.geometry import Fields, LayerField, Phases, ReceptiveField
+from eyeshot.pages import render_piece
+from eyeshot.pages.parts import Fact, Section, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,17 @@ class UnitField:
         inside = " × ".join(str(side) for side in self.inside)
         within = "" if self.box == self.inside else f", of which {inside} lies in the picture"
         return f"{place} sees {box}{within} ({self.status})"
+
+    def _repr_html_(self) -> str:
+        sizes = "×".join(map(str, self.seen.sizes)) or "unknown"
+        sides = zip(self.unit, self.box or (), self.inside or (), strict=self.box is not None)
+        rows = [[str(axis), *map(str, side)] for axis, side in enumerate(sides)]
+        table = Table(["axis", "unit", "inputs seen", "of these inside the image"], rows)
+        return render_piece(
+            f"Layer {self.layer}, unit {self.unit}",
+            facts=[Fact(sizes, "receptive field"), Fact(self.status, "status")],
+            sections=[Section("field", "", "", [table] if rows else [])],
+        )
 
 
 def _phases_as_list(phases: Phases) -> list[list[int]]:

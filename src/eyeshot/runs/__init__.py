@@ -60,6 +60,34 @@ class Run:
     config: RunConfig
     net: nn.Module
 
+    def __repr__(self) -> str:
+        config = self.config
+        return (
+            f"Run({str(self.path)!r}, {config.model}, {config.task}, {len(config.classes)} classes)"
+        )
+
+    def _repr_html_(self) -> str:
+        from eyeshot.pages import render_piece
+        from eyeshot.pages.parts import Fact, Section, Text
+
+        config = self.config
+        count = sum(parameter.numel() for parameter in self.net.parameters())
+        facts = [
+            Fact(config.task, "task"),
+            Fact(f"{count:,}", "parameters"),
+            Fact("×".join(map(str, (config.channels, *config.size))), "input it was trained on"),
+        ]
+        if config.classes:
+            facts.append(Fact(f"{len(config.classes)}", "classes"))
+        names = Text(f"Classes: {', '.join(config.classes)}")
+        where = Text(f"Folder: {self.path}")
+        parts = [names, where] if config.classes else [where]
+        return render_piece(
+            f"{config.model} on {Path(config.data).name}",
+            facts=facts,
+            sections=[Section("run", "", "", parts)],
+        )
+
     def prepare(self, picture: str | Path | NDArray[Any]) -> tuple[Tensor, list[str]]:
         """A person's picture as the network was trained: (1, C, H, W), and what was done.
 
