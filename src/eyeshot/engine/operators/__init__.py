@@ -81,6 +81,6 @@ def beside(work: scratch.Work, kept: bool) -> int:
     Where rows of it are ``kept`` already, what it gives is copied behind them, if it does not
     write there itself.
     """
-    make = _TABLE.get(work.node.operator, pointwise)
+    make = _SLIDING.get(work.node.operator) or _TABLE.get(work.node.operator, pointwise)
     copied = kept and not scratch.writes_in_place(work, make)
     return scratch.scratch(work, make) + (work.gives if copied else 0)

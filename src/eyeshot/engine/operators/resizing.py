@@ -82,11 +82,12 @@ def _along(
     shape = [1] * value.ndim
     shape[dim] = len(outputs)
     scales = torch.from_numpy(weights).to(value.device, value.dtype)
-    parts = [
-        value.index_select(dim, places[:, tap]) * scales[:, tap].reshape(shape)
-        for tap in range(inputs.shape[1])
-    ]
-    total = parts[0]
-    for part in parts[1:]:
-        total += part
+
+    def part(tap: int) -> torch.Tensor:
+        scale = scales[:, tap].reshape(shape)
+        return value.index_select(dim, places[:, tap]).mul_(scale)
+
+    total = part(0)
+    for tap in range(1, inputs.shape[1]):
+        total += part(tap)  # one at a time: each is as large as what is given
     return total

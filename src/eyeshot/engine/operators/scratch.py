@@ -106,16 +106,15 @@ def average_pooling(work: Work) -> int:
 
 
 def resized(work: Work) -> int:
-    """A map for each tap of the last axis, one for the axes before; or torch's own kernel."""
+    """A tap of the last axis beside the sum, and the axes before; or what torch's kernel adds."""
     axes = [axis for axis in work.node.edges[0].axes if isinstance(axis, Resize)]
     if not axes:
         return 0
     last = axes[-1]
-    taps = {"nearest": 0, "linear": 2, "cubic": 4}.get(last.mode, 4)
     factor = last.factor or 1
     before = int(work.gives / max(1, factor)) + work.read
     reached = int(work.read * math.prod(axis.factor or 1 for axis in axes))
-    return max(taps * work.gives + before, reached - work.gives + work.read)
+    return max(work.gives + before, reached - work.gives + work.read)
 
 
 def called(work: Work) -> int:

@@ -1,0 +1,154 @@
+"""What operators take beside what they read and give, as declared, against the kernels."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from eyeshot.engine import operators, stream
+from eyeshot.engine.jobs import Job
+from eyeshot.engine.memory import exact_allocation, peak, reset_peak, resident
+from eyeshot.engine.operators import Operator, Rectangle, beside
+from eyeshot.engine.operators.scratch import Work, borrows
+from eyeshot.engine.operators.windows import Box
+from eyeshot.graph import Node
+from tests.engine import runner
+from tests.engine.law import by_parts, job_of, noise
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"),
+    reason="what one call takes can only be seen where large blocks are mapped one by one",
+)
+SLACK = 1 << 20
+"""Bytes beside: weights laid out, tables, what is not given back block by block."""
+
+
+class Called(nn.Module):
+    """A function as a layer."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(x)
+
+
+def conv(cin: int, cout: int, kernel: int = 3, **options: int) -> nn.Module:
+    made: nn.Module = nn.Conv2d(cin, cout, kernel, padding=kernel // 2, **options)  # type: ignore[arg-type]
+    return made
+
+
+WIDE, VOLUME = (1, 64, 8192), (1, 30, 64, 256)
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "convolutions": (
+        lambda: nn.Sequential(
+            conv(1, 16), conv(16, 16, groups=16), conv(16, 32, stride=2), conv(32, 16, 1),
+            nn.ConvTranspose2d(16, 16, 2, 2), nn.ConvTranspose2d(16, 8, 3, 1, 1), conv(8, 1),
+        ),
+        WIDE,
+    ),
+    "float64": (
+        lambda: nn.Sequential(
+            conv(1, 8), nn.ReLU(), conv(8, 8), nn.ConvTranspose2d(8, 8, 2, 2), conv(8, 1)
+        ).double(),
+        (1, 64, 4096),
+    ),
+    "pools": (
+        lambda: nn.Sequential(
+            conv(1, 16), nn.MaxPool2d(3, 1, 1), nn.AvgPool2d(3, 1, 1), nn.MaxPool2d(2),
+            nn.AvgPool2d(3, 1, 1, count_include_pad=False),
+        ),
+        WIDE,
+    ),
+    "resizes": (
+        lambda: nn.Sequential(
+            conv(1, 8), nn.Upsample(scale_factor=2, mode="bilinear"), conv(8, 2),
+            nn.Upsample(scale_factor=1.5, mode="bicubic"), nn.Upsample(scale_factor=3),
+        ),
+        (1, 64, 4096),
+    ),
+    "volume": (
+        lambda: nn.Sequential(
+            nn.Conv3d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv3d(16, 16, 3, padding=1),
+            nn.MaxPool3d(2), nn.ConvTranspose3d(16, 8, 2, 2), nn.Conv3d(8, 2, 1),
+        ),
+        VOLUME,
+    ),
+    "volume in float64": (
+        lambda: nn.Sequential(
+            nn.Conv3d(1, 4, 3, padding=1), nn.Conv3d(4, 4, 3, padding=1)
+        ).double(),
+        VOLUME,
+    ),
+    "calls": (
+        lambda: nn.Sequential(
+            conv(1, 16), nn.Softmax(1), nn.GELU(), nn.LocalResponseNorm(5), nn.PixelShuffle(2),
+            Called(lambda x: torch.cat([x, x * 2], 1)), Called(F.normalize), nn.ReflectionPad2d(1),
+        ),
+        WIDE,
+    ),
+}  # fmt: skip
+
+
+def excess(name: str, told: Connection) -> None:
+    """Tell, of each call of a network's operators, what it took and what was declared."""
+    torch.set_num_threads(1)
+    make, shape = NETWORKS[name]
+    torch.manual_seed(0)
+    net = make().eval()
+    job = job_of(net, noise(*shape, double=next(net.parameters()).dtype == torch.float64), band=10)
+    seen: list[tuple[str, int, int]] = []
+    with exact_allocation():
+        by_parts(job)  # what comes with first calls is there now
+        with _watched(job, seen):
+            by_parts(job)
+    told.send(seen)
+
+
+@contextmanager
+def _watched(job: Job, seen: list[tuple[str, int, int]]) -> Iterator[None]:
+    """Inside, what each call takes beyond what it reads and gives is noted."""
+    prepare = operators.prepare
+
+    def watching(node: Node, tensors: dict[str, torch.Tensor]) -> Operator:
+        compute = prepare(node, tensors)
+
+        def watched(
+            inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
+        ) -> torch.Tensor:
+            before = resident()
+            reset_peak()
+            value = compute(inputs, box, room)
+            took, gives = peak() - before, value.nbytes
+            reads = [given.value.nbytes for given in inputs]
+            work = Work(node, tensors, reads, gives, value.element_size())
+            kept = 0 if borrows(node) else gives
+            seen.append((f"{node.name} ({node.operator})", took - kept, beside(work, False)))
+            return value
+
+        return watched
+
+    setattr(stream, "prepare", watching)  # noqa: B010
+    try:
+        yield
+    finally:
+        setattr(stream, "prepare", prepare)  # noqa: B010
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_call_takes_more_than_was_declared(name: str) -> None:
+    process, told = runner.fork(excess, name)
+    (seen,) = runner.listen(told)
+    process.join()
+    assert len(seen) > 3
+    over = [(call, took, declared) for call, took, declared in seen if took > declared + SLACK]
+    assert not over, "call, bytes taken, bytes declared"
