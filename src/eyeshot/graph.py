@@ -128,6 +128,7 @@ class Graph:
     is computed from others (a normalised weight) which of the network's own it is computed from.
     ``batch`` has the dimension of each output that counts the pictures of a batch, which is of one;
     None where there is none left.
+    ``unchecked`` says why the graph was not held against the network's own numbers; "" if it was.
     """
 
     nodes: Mapping[str, Node]
@@ -138,6 +139,7 @@ class Graph:
     training: tuple[str, ...] = ()
     made_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     batch: Mapping[str, int | None] = field(default_factory=dict)
+    unchecked: str = ""
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,12 +13,20 @@ from torch import nn
 
 from eyeshot.engine.signatures import signature
 from eyeshot.errors import BadValue
+from eyeshot.frontends.agreement import held_against
 from eyeshot.frontends.pt2 import Program
-from eyeshot.frontends.torch import checked_sizes, export, from_exported, training_layers
+from eyeshot.frontends.torch import (
+    checked_sizes,
+    export,
+    from_exported,
+    traced,
+    training_layers,
+)
 from eyeshot.frontends.trials import axes_taken
 from eyeshot.graph import Graph
 from eyeshot.runs import Run
 
+_NOT_COMPARED = "the traced network was not compared with the network itself"
 KEPT = 16
 """Sizes whose graph is kept unless told; the one that was asked for longest ago makes room."""
 
@@ -68,6 +77,7 @@ class Traced:
         self.keep = keep
         self._programs: dict[tuple[Sizes, torch.dtype], _Kept] = {}
         self._signature: Any = None
+        self._warned = False
 
     def graph(self, *sizes: Sequence[int], dtype: torch.dtype = torch.float32) -> Graph:
         """The network's graph for inputs of these sizes, with its weights as they are now.
@@ -86,7 +96,14 @@ class Traced:
         kept = self._looked_up(tuple(tuple(int(n) for n in size) for size in sizes), dtype)
         # What is computed of weights alone is computed anew: it is part of no program.
         current = kept.with_weights(self._weights())
-        return from_exported(current, training=training_layers(self.module))
+        graph = from_exported(current, training=training_layers(self.module))
+        graph = held_against(
+            self.module, graph, lambda smaller: traced(self.module, smaller, dtype)
+        )
+        if graph.unchecked and not self._warned:
+            self._warned = True
+            warnings.warn(f"{_NOT_COMPARED}: {graph.unchecked}", stacklevel=2)
+        return graph
 
     @cached_property
     def space(self) -> int | None:

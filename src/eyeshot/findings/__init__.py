@@ -14,7 +14,7 @@ from eyeshot.findings.overlap import checkerboards
 from eyeshot.findings.parameters import heaviest
 from eyeshot.findings.rounding import remainders
 from eyeshot.findings.shapes import of_mismatch
-from eyeshot.findings.support import empty_maps, folded_batches, without_rule
+from eyeshot.findings.support import empty_maps, folded_batches, not_compared, without_rule
 from eyeshot.findings.weights import dead_channels, duplicate_kernels
 from eyeshot.geometry import Fields
 from eyeshot.graph import Graph
@@ -47,6 +47,7 @@ def find(
 
 def _facts(graph: Graph, net: torch.nn.Module | None) -> Iterator[Finding]:
     fields = Fields(graph)
+    yield from not_compared(graph)
     yield from without_rule(graph)
     yield from empty_maps(graph)
     yield from folded_batches(graph)

@@ -12,6 +12,15 @@ from eyeshot.graph import Graph, Kind
 _RESHAPES = ("view", "reshape", "flatten", "unflatten", "_unsafe_view")
 
 
+def not_compared(graph: Graph) -> Iterator[Finding]:
+    """That the graph was not held against the network's own numbers, and why."""
+    if graph.unchecked:
+        cause = "the traced graph, of which all this is said, was not compared with the network: "
+        cure = "compare a crop: eyeshot.run(net, crop) and net(crop)"
+        name = (*graph.outputs, *graph.nodes)[0]
+        yield Finding(Severity.NOTE, name, "not compared", cause + graph.unchecked, cure)
+
+
 def without_rule(graph: Graph) -> Iterator[Finding]:
     """Operators that no rule covers: nothing is claimed of them, nor of what follows."""
     consumers = graph.consumers()

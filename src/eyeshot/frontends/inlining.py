@@ -33,10 +33,26 @@ def inlined(module: GraphModule) -> Graph:
     Raises:
         Unsupported: one of the calls cannot be written out; it is named.
     """
+    _leave_out_last_writes(module.graph)
     if not any(isinstance(node.target, HigherOrderOperator) for node in module.graph.nodes):
         return module.graph
     graph = Graph()
     return _Inliner(graph).whole(module)
+
+
+def _leave_out_last_writes(graph: Graph) -> None:
+    """Without what a network keeps for its next call, written when all outputs are computed.
+
+    Where ``forward`` sets a buffer that was None, export writes it into an input by mistake.
+    """
+    *_, given = graph.nodes
+    for node in list(reversed(graph.nodes))[1:]:
+        source = node.args[0] if node.args else None
+        if node.target is not _aten.copy_.default or node.users or not isinstance(source, Node):
+            return
+        if source.op != "placeholder" or source in given.all_input_nodes:
+            return
+        graph.erase_node(node)
 
 
 class _Inliner:

@@ -30,9 +30,10 @@ from torch.fx.traceback import annotate, preserve_node_meta
 from torch.overrides import TorchFunctionMode
 
 from eyeshot.findings.mismatches import Mismatch, Problem
+from eyeshot.frontends.agreement import held_against
 from eyeshot.frontends.refusals import not_the_network
 from eyeshot.frontends.repairs import REPAIRS, Repaired
-from eyeshot.frontends.torch import Walk, checked_sizes, export, training_layers
+from eyeshot.frontends.torch import Walk, checked_sizes, export, traced, training_layers
 from eyeshot.frontends.trials import nearest_taken
 from eyeshot.graph import Graph, Node
 
@@ -45,6 +46,9 @@ _NOT_SHAPES = (
     GuardOnDataDependentSymNode,
     UnsupportedFakeTensorException,
 )
+
+_NO_NUMBERS = (".numpy()", "data is not allocated", "data pointer")
+"""Of errors that a tensor without numbers raises, whatever its shape."""
 
 Frames = list[tuple[FrameType, int]]
 """Python frames and the line each is at, innermost first."""
@@ -72,7 +76,7 @@ def trace(net: torch.nn.Module, *sizes: Sequence[int]) -> tuple[Graph, list[Mism
     walk = Walk(program)
     graph = walk.graph(training_layers(net))
     if not watch.faults and watch.stopped is None:
-        return graph, []
+        return held_against(net, graph, lambda smaller: traced(net, smaller)), []
     graph, mismatches = _marked(graph, walk, watch.faults)
     if watch.stopped is not None:
         last = list(graph.nodes)[-1]
@@ -83,7 +87,7 @@ def trace(net: torch.nn.Module, *sizes: Sequence[int]) -> tuple[Graph, list[Mism
 
 def _no_shape_mistake(error: Exception) -> bool:
     """Whether tracing itself failed: on values it has not got, or at the door to NumPy."""
-    return isinstance(error, _NOT_SHAPES) or ".numpy()" in str(error)
+    return isinstance(error, _NOT_SHAPES) or any(mark in str(error) for mark in _NO_NUMBERS)
 
 
 class _Watch(TorchFunctionMode):

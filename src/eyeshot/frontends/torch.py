@@ -19,6 +19,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from eyeshot.errors import BadValue, EyeshotError, Unsupported
+from eyeshot.frontends.agreement import held_against
 from eyeshot.frontends.calls import Chance, TupleItem, call_of, folded, is_random, plain_name
 from eyeshot.frontends.hushing import hushed
 from eyeshot.frontends.inlining import inlined
@@ -61,6 +62,14 @@ def graph_of(
         Unsupported: the network cannot be exported; the message has the reason and the cure.
     """
     checked_sizes(sizes)
+    graph = traced(net, sizes, dtype)
+    return held_against(net, graph, lambda smaller: traced(net, smaller, dtype))
+
+
+def traced(
+    net: torch.nn.Module, sizes: Sequence[Sequence[int]], dtype: torch.dtype = torch.float32
+) -> Graph:
+    """As :func:`graph_of`, not held against the network."""
     return from_exported(export(net, *sizes, dtype=dtype), training=training_layers(net))
 
 
@@ -97,13 +106,13 @@ def export(
         Unsupported: the network cannot be exported.
     """
     parameter, buffer = _first_real(net.parameters()), _first_real(net.buffers())
-    traced = functools.partial(_export, net, sizes, guarded=guarded or net)
+    program_for = functools.partial(_export, net, sizes, guarded=guarded or net)
     if parameter is not None:
-        return traced(parameter)
+        return program_for(parameter)
     if buffer is None:
-        return traced(torch.empty(0, dtype=dtype))
-    program = traced(buffer.new_empty(0, dtype=dtype))
-    return traced(buffer) if mixes_types(program.graph) else program
+        return program_for(torch.empty(0, dtype=dtype))
+    program = program_for(buffer.new_empty(0, dtype=dtype))
+    return program_for(buffer) if mixes_types(program.graph) else program
 
 
 def _first_real(tensors: Iterable[torch.Tensor]) -> torch.Tensor | None:

@@ -66,7 +66,8 @@ def failure_on_shapes(net: nn.Module, *, batched: bool = False) -> Callable[...,
     like = next((p for p in net.parameters() if p.is_floating_point()), torch.empty(0))
 
     def fails(*shapes: Sequence[int]) -> Exception | None:
-        with untouched(net, found=found), hushed(), torch.no_grad(), torch.device("meta"):
+        kept = untouched(net, computes=found.holds_much, found=found)
+        with kept, hushed(), torch.no_grad(), torch.device("meta"):
             try:
                 tried = tuple(torch.empty(tuple(shape), dtype=like.dtype) for shape in shapes)
                 with _Batched() if batched else nullcontext():

@@ -9,7 +9,7 @@ keeps in this way has no numbers in it. So every pass of ours runs in here.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from torch import nn
 
@@ -33,8 +33,8 @@ def untouched(
 
     Args:
         net: the network.
-        computes: the block computes with the network's own numbers. False for a trace, whose
-            tensors have none: nothing that it writes in place is the network's.
+        computes: the block computes with the network's own weights and buffers. False where these
+            have stand-ins without numbers, as in a trace.
         found: what the network is to be again, where that was looked up already.
 
     Raises:
@@ -44,14 +44,14 @@ def untouched(
     found = found or Snapshot(net)
     writes = Writes(found.tensors())
     try:
-        if computes:
-            with Handed(writes), writes:
-                yield
-        else:
-            # Export reckons with the numbers of the smallest tensors, and writes to them.
-            writes.save([one for one in found.tensors() if one.numel() <= _RECKONED_WITH])
-            with Handed(writes):
-                yield
+        with ExitStack() as stack:
+            if computes or found.holds_much:
+                stack.enter_context(Handed(writes))
+            if computes:
+                stack.enter_context(writes)
+            else:
+                writes.save(found.loose)
+            yield
     finally:
         _insist(found, writes, chance)
 
@@ -72,5 +72,3 @@ def _insist(found: Snapshot, writes: Writes, chance: Chance) -> None:
 
 
 _MOST_INTERRUPTS = 100
-_RECKONED_WITH = 16
-"""Numbers in a tensor; more than torch.fx.experimental.proxy_tensor.CONSTANT_NUMEL_LIMIT."""

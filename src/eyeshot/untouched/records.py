@@ -347,7 +347,9 @@ def _makers() -> list[tuple[Any, Callable[[Any], Found]]]:
 
 
 def _attributes(value: Any) -> tuple[object, ...]:
-    """What a subclass of a container holds beside its items."""
+    """What a container of somebody's own class holds beside its items."""
+    if _is_foreign(type(value).__module__):
+        return ()
     held = getattr(value, "__dict__", None)
     return (held, type(value)) if isinstance(held, dict) else ()
 

@@ -17,10 +17,17 @@ from eyeshot.untouched.records import OfTensor, Record, record_of
 
 _MOST_OBJECTS = 200_000
 """Beyond so many, what a network refers to is data (a trainer's dataset), not its state."""
+_MUCH = 1 << 22
+_SMALLEST = 16
+"""Numbers; more than torch.fx.experimental.proxy_tensor.CONSTANT_NUMEL_LIMIT."""
 
 
 class Snapshot:
     """Everything reachable from a network, as it was when this was made.
+
+    Attributes:
+        holds_much: it holds many numbers in tensors that are no weights and no buffers.
+        loose: these tensors; the smallest of them, if it holds much.
 
     Raises:
         BadValue: a layer of the network has no weights yet.
@@ -41,6 +48,11 @@ class Snapshot:
             if record is not None:
                 self._records.append(record)
             waiting.extend(parts)
+        members = {id(one) for one in (*net.parameters(), *net.buffers())}
+        loose = [one for one in self.tensors() if id(one) not in members]
+        self.holds_much = sum(one.numel() for one in loose) > _MUCH
+        # Export reckons with the numbers of the smallest tensors, and writes to them.
+        self.loose = [one for one in loose if not self.holds_much or one.numel() <= _SMALLEST]
 
     def restore(self) -> None:
         """Make everything what it was."""
