@@ -295,6 +295,10 @@ def test_a_pt_that_claims_more_than_it_holds(tmp_path: Path) -> None:
     torch.save({"weight": huge, "bias": torch.zeros(2)}, path)
     with pytest.raises(BadFile, match="'weight' does not hold all of its numbers"):
         runs.load_weights(nn.Linear(2, 2), path)
+    with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("archive/data.pkl", bytes(2**22))
+    with pytest.raises(BadFile, match="members claim 4194304 bytes in a file of"):
+        runs.load_weights(nn.Linear(2, 2), tmp_path / "bomb.pt")
     torch.save({"weight": torch.zeros(2, 2).to_sparse(), "bias": torch.zeros(2)}, path)
     with pytest.raises(BadFile, match="'weight'"):
         runs.load_weights(nn.Linear(2, 2), path)

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from eyeshot.errors import BadFile, BadValue
-from eyeshot.runs import CONFIG, LAST, METRICS, WEIGHTS
+from eyeshot.runs import (
+    CONFIG,
+    LAST,
+    METRICS,
+    WEIGHTS,
+    Recipe,
+    RunConfig,
+    build_net,
+    read_tensors,
+    save_tensors,
+)
 from eyeshot.training import Settings, Silence, train
-from eyeshot.training.checkpoint import FILE, Position
+from eyeshot.training.checkpoint import FILE, Position, restore
+from eyeshot.training.optimization import make_optimizer
 
 from .blobs import blobs
 
@@ -23,6 +36,7 @@ SETTINGS: dict[str, Settings] = {
     "small_vgg": {"epochs": 2, "batch_size": 20, "shift": 1, "average": 0.9, "weight_decay": 0.01},
 }
 STEPS = 10  # two epochs of five steps
+Ruin = tuple[dict[str, object], dict[str, torch.Tensor]]
 
 
 class Stop(Exception):
@@ -155,6 +169,45 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(BadFile, match=FILE):
         train(blobs(), out=tmp_path, resume=True, progress=False, **settings)
+
+
+def _ruined(position: dict[str, object], tensors: dict[str, torch.Tensor]) -> Iterator[Ruin]:
+    """A checkpoint with one thing wrong, many times."""
+    lies: dict[str, tuple[object, ...]] = {
+        "epoch": ("x", -1, 2**60, None, 1),
+        "step": ("x", 3.5, -2),
+        "seen": (0, "many"),
+        "seconds": ("x", -1.0, 0, float("nan"), None),
+        "best": ("x", [1]),
+        "sums": ({"loss": "x"}, {"other": 1.0}, [1], None),
+        "rows": ([{}], [{"epoch": "x"}], 5, ["x"], [{"epoch": 1.0}]),
+    }
+    for name, values in lies.items():
+        for value in values:
+            yield {**position, name: value}, tensors
+    yield {**position, "more": 1}, tensors
+    for name in tensors:
+        yield position, {other: tensor for other, tensor in tensors.items() if other != name}
+        yield position, {**tensors, name: torch.zeros(3, 5, 7)}
+    for name in ("optimizer/-1/step", "optimizer/99/step", "optimizer/x/step", "optimizer/0/y"):
+        yield position, {**tensors, name: torch.zeros(1)}
+
+
+def test_a_checkpoint_that_lies_is_named(tmp_path: Path) -> None:
+    settings = SETTINGS["digit_cnn"]
+    with pytest.raises(Stop):
+        train(blobs(), out=tmp_path, progress=StopAt(2), checkpoint_seconds=0, **settings)
+    tensors, metadata = read_tensors(tmp_path / LAST / FILE)
+    position = json.loads(metadata["position"])
+    net = build_net(RunConfig.read(tmp_path / CONFIG))
+    count = 0
+    for other, state in _ruined(position, tensors):
+        count += 1
+        save_tensors(tmp_path / LAST / FILE, state, {"position": json.dumps(other)})
+        optimizer = make_optimizer(net, Recipe(1, 1, 0.1))
+        with pytest.raises(BadFile, match="not a checkpoint of this training"):
+            restore(tmp_path / LAST, net, None, optimizer, ("loss", "accuracy"))
+    assert count > 50
 
 
 COMMAND = """

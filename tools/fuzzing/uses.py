@@ -92,7 +92,13 @@ def restore(path: Path) -> None:
     """As a training goes on."""
     config = runs.RunConfig.read(path.parent / "masks.run" / runs.CONFIG)
     net = runs.build_net(config)
-    checkpoint.restore(path, net, None, make_optimizer(net, config.recipe))
+    optimizer = make_optimizer(net, config.recipe)
+    position = checkpoint.restore(path, net, None, optimizer, ("loss", "accuracy", "dice"))
+    if position.seen:
+        str(position.means)
+    net(torch.zeros(1, 1, 8, 8)).sum().backward()
+    optimizer.step()
+    position.next_epoch({"epoch": 1.0})
 
 
 def resume(path: Path) -> None:

@@ -16,8 +16,8 @@ from eyeshot.errors import BadFile
 
 _DAMAGED = (
     ValueError, TypeError, AttributeError, IndexError, KeyError, EOFError, SyntaxError, OSError,
-    RuntimeError, OverflowError, ZeroDivisionError, MemoryError, struct.error, zlib.error,
-    tokenize.TokenError, Image.DecompressionBombError,
+    RuntimeError, AssertionError, OverflowError, ZeroDivisionError, MemoryError, struct.error,
+    zlib.error, tokenize.TokenError, Image.DecompressionBombError,
 )  # fmt: skip
 """What Pillow, tifffile, zarr, their codecs and NumPy raise on damaged files, between them."""
 

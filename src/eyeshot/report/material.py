@@ -92,7 +92,7 @@ def read_epochs(path: Path, columns: Sequence[str] = COLUMNS) -> tuple[dict[str,
         epochs = tuple({name: float(row[name]) for name in columns} for row in rows)
     except OSError as error:
         raise explain_os_error(error, path) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise BadFile(
             f"{path}: not a table of epochs ({error})", cure="restore it, or take it away"
         ) from None

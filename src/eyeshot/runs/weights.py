@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import struct
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -74,6 +75,7 @@ def load_weights(net: nn.Module, path: Path) -> None:
 
 def _read_pt(path: Path) -> dict[str, Tensor]:
     try:
+        _refuse_packed(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the pickle's protocol: what matters is the error
             tree = torch.load(path, map_location="cpu", weights_only=True)
@@ -97,7 +99,18 @@ def _read_pt(path: Path) -> dict[str, Tensor]:
     return {str(name): value for name, value in tree.items()}
 
 
+def _refuse_packed(path: Path) -> None:
+    """A ``.pt`` is a zip of members that are not packed: one that is could hold any size."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            claimed = sum(member.file_size for member in archive.infolist())
+        size = path.stat().st_size
+        if claimed > size:
+            raise ValueError(f"its members claim {claimed} bytes in a file of {size}")
+
+
 _DAMAGED = (
+    zipfile.BadZipFile,
     *(RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError),
     *(ArithmeticError, MemoryError, struct.error, ImportError, BufferError),
 )

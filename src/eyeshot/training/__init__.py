@@ -141,7 +141,7 @@ def _run(
     if average is not None:
         average.net.to(fabric.device)
     if (place / LAST / checkpoint.FILE).is_file():
-        position = checkpoint.restore(place / LAST, net, average, optimizer)
+        position = checkpoint.restore(place / LAST, net, average, optimizer, task.measures)
         if position.epoch >= recipe.epochs:
             progress.say(f"{place}: this training had finished already")
     training = Training(

@@ -8,6 +8,8 @@ weights and position can never be of different moments.
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from eyeshot.errors import BadFile
+from eyeshot.errors import BadFile, shorten
 from eyeshot.runs import read_tensors, save_tensors
 from eyeshot.training.optimization import Average
 
 _ANEW = "anew with --force, or into another folder"
+_MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # of AdamW
 FILE, BEST = "state.safetensors", "best.safetensors"
 
 
@@ -71,9 +74,15 @@ def save(
 
 
 def restore(
-    folder: Path, net: nn.Module, average: Average | None, optimizer: Optimizer
+    folder: Path,
+    net: nn.Module,
+    average: Average | None,
+    optimizer: Optimizer,
+    measures: Sequence[str],
 ) -> Position:
     """Put ``net``, ``average`` and ``optimizer`` where the checkpoint in ``folder`` left them.
+
+    ``measures`` are those of the task.
 
     Raises:
         BadFile: the checkpoint is damaged, or of another network.
@@ -85,23 +94,58 @@ def restore(
         error.cure = f"restore it from a copy, or train {_ANEW}"
         raise
     try:
-        position = Position(**json.loads(metadata["position"]))
+        position = _position(json.loads(metadata["position"]), measures)
         _fill(net.state_dict(), tensors, "net/")
         if average is not None:
             _fill(average.net.state_dict(), tensors, "average/")
         _restore_optimizer(optimizer, tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise BadFile(
-            f"{path}: not a checkpoint of this training ({error})",
+            f"{path}: not a checkpoint of this training ({reason})",
             cure=f"train {_ANEW}",
         ) from None
     return position
 
 
+def _position(found: dict[str, Any], measures: Sequence[str]) -> Position:
+    """A position whose every value is checked for its type and range."""
+    position = Position(**found)
+    for name in ("epoch", "step", "seen"):
+        value = getattr(position, name)
+        if type(value) is not int or not 0 <= value < 2**53:
+            raise ValueError(f"{name} is {shorten(value)}")
+    least = 1e-9 if position.step else 0
+    if not _is_number(position.seconds) or position.seconds < least:
+        raise ValueError(f"seconds is {shorten(position.seconds)}")
+    if position.best is not None and not _is_number(position.best):
+        raise ValueError(f"best is {shorten(position.best)}")
+    if bool(position.step) != bool(position.seen) or set(position.sums) - set(measures):
+        raise ValueError(f"{position.step} steps, and the sums {shorten(position.sums)}")
+    if len(position.rows) != position.epoch:
+        raise ValueError(f"{len(position.rows)} rows after {position.epoch} epochs")
+    names = set(position.rows[0]) if position.rows else set()
+    for table in (position.sums, *position.rows):
+        if not isinstance(table, dict) or not all(map(_is_number, table.values())):
+            raise ValueError(f"measures of {shorten(table)}")
+    if any(set(row) != names for row in position.rows) or (
+        names and not names >= {"epoch", *measures}
+    ):
+        raise ValueError("rows of different measures")
+    return position
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _fill(state: dict[str, Tensor], tensors: dict[str, Tensor], prefix: str) -> None:
     with torch.no_grad():
         for name, tensor in state.items():
-            tensor.copy_(tensors[prefix + name])
+            found = tensors[prefix + name]
+            if found.shape != tensor.shape:
+                raise ValueError(f"{prefix}{name} is {tuple(found.shape)}")
+            tensor.copy_(found)
 
 
 def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
@@ -111,11 +155,18 @@ def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None
         kind, _, rest = name.partition("/")
         if kind != "optimizer":
             continue
-        index, _, moment = rest.partition("/")
-        parameter = parameters[int(index)]
-        if tensor.shape == parameter.shape:
+        number, _, moment = rest.partition("/")
+        index = int(number)
+        if not 0 <= index < len(parameters) or moment not in _MOMENTS:
+            raise ValueError(f"{name} has no place")
+        parameter = parameters[index]
+        if moment != "step" and tensor.shape == parameter.shape:
             # A fused optimizer walks memory in order: moments must lie as their parameter does.
             tensor = torch.empty_like(parameter).copy_(tensor)
-        state.setdefault(int(index), {})[moment] = tensor
+        elif moment != "step" or tensor.numel() != 1:
+            raise ValueError(f"{name} is {tuple(tensor.shape)}")
+        state.setdefault(index, {})[moment] = tensor
+    if any(moments.keys() != _MOMENTS for moments in state.values()):
+        raise ValueError("a moment of the optimizer is missing")
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})

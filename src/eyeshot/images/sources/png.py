@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from eyeshot.errors import BadFile
 from eyeshot.images.damage import damage_named
 from eyeshot.images.layouts import Span
+from eyeshot.images.limits import WHOLE_LIMIT
 from eyeshot.images.sources.selection import Selection
 from eyeshot.images.sources.source import OpenFile, Source
 
@@ -34,6 +35,7 @@ _PIECE = 2**16  # bytes of packed data read at once
 _SHORT_CHUNK = 2**20  # bytes of a chunk that is held and checked before any of it is used
 _WIDEST = 10**6  # pixels of a row that libpng decodes
 _FILTERS = 5
+_COPIES = 9  # of a slab or a row, alive at once while it is unfiltered
 _ADAM7 = (  # of each pass over an interlaced picture: first row and column, and steps of both
     *((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2)),
     (1, 0, 2, 1),
@@ -359,7 +361,7 @@ class PngSource(Source):
         self._restart()
         sample_bytes = header.width * header.channels * dtype.itemsize
         self._row_memory = sample_bytes
-        self.memory = 9 * (_SLAB + header.row_bytes) + sample_bytes + _SHORT_CHUNK
+        self.memory = _COPIES * (_SLAB + header.row_bytes) + sample_bytes + _SHORT_CHUNK
 
     def window_memory(self, shape: tuple[int, ...]) -> int:
         """Whole rows are unfiltered, made samples, and put behind the ones held."""
@@ -409,6 +411,20 @@ class PngSource(Source):
         self._file.close()
 
 
+def _check_row(header: Header, file: OpenFile) -> None:
+    """Refuse rows that the file could not hold, or that are too long to be unfiltered in memory.
+
+    Raises:
+        BadFile: so.
+    """
+    packs = 1032  # bytes that one byte of Deflate can stand for, at most
+    if header.row_bytes > packs * file.size or _COPIES * header.row_bytes > WHOLE_LIMIT:
+        raise BadFile(
+            f"{file.path}: claims rows of {header.width} pixels in {file.size} bytes",
+            cure=f"rows may take {WHOLE_LIMIT // _COPIES >> 20} MiB; store it as TIFF or Zarr",
+        )
+
+
 def open_png(path: Path, selection: Selection) -> Source | None:
     """A source over a PNG; None for one that must be decoded whole.
 
@@ -418,6 +434,7 @@ def open_png(path: Path, selection: Selection) -> Source | None:
     try:
         with damage_named(path, "its header"):
             header = read_header(file)
+        _check_row(header, file)
         if selection.indices and header.palette is not None:
             itself = np.arange(256, dtype=np.uint8)[:, np.newaxis]  # every index is its own colour
             header = dataclasses.replace(header, palette=itself)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,9 @@ def _multiscales(group: zarr.Group) -> list[dict[str, Any]]:
 
 
 def _only_array(path: Path, group: zarr.Group) -> zarr.Array[Any]:
-    arrays = dict(group.arrays())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of files that are no part of Zarr
+        arrays = dict(group.arrays())
     if len(arrays) != 1:
         listed = ", ".join(sorted(arrays)[:_MOST_SAID]) or "none"
         raise BadFile(f"{path}: a group with the arrays {listed}", cure="name one array's folder")
