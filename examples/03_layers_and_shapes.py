@@ -92,7 +92,7 @@ def main(out: Path) -> dict[str, Any]:
 def draw(digit: Any, maps: Any, kernels: Any, out: Path) -> None:
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     strongest = float(np.abs(kernels).max())
-    kernel_style = {"cmap": "RdBu", "vmin": -strongest, "vmax": strongest}
+    kernel_style = {"cmap": "RdBu_r", "vmin": -strongest, "vmax": strongest}
     grid = figure.add_gridspec(2, 10)
     axis = figure.add_subplot(grid[:, :2])
     axis.imshow(digit, cmap="gray")

@@ -80,7 +80,7 @@ def draw(pooled: dict[str, Any], digit: Any, changes: dict[str, float], out: Pat
         before, after = pool_digit(digit, name), pool_digit(moved, name)
         rows[1, column].imshow(before[0, 0], cmap="gray", vmin=0, vmax=1)
         rows[1, column].set_title(f"pooling: {name}")
-        rows[2, column].imshow((after - before)[0, 0], cmap="RdBu", vmin=-1, vmax=1)
+        rows[2, column].imshow((after - before)[0, 0], cmap="RdBu_r", vmin=-1, vmax=1)
         rows[2, column].set_title(f"shifted by 1: {changes[name]:.0%} changed")
     for axis in rows.flat:
         axis.axis("off")

@@ -112,7 +112,7 @@ def draw(learned: dict[str, Any], out: Path) -> None:
         "learned by autograd": learned["autograd"][0, 0],
     }
     for axis, (name, kernel) in zip(axes, kernels.items(), strict=False):
-        axis.imshow(kernel, cmap="RdBu", vmin=-4, vmax=4)
+        axis.imshow(kernel, cmap="RdBu_r", vmin=-4, vmax=4)
         for (row, column), value in np.ndenumerate(kernel):
             axis.text(column, row, f"{value:.2f}", ha="center", va="center")
         axis.set_title(name)

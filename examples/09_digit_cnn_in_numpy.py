@@ -123,7 +123,7 @@ def draw(net: NumPyNet, digit: Any, losses: list[tuple[float, float]], out: Path
     pooled = flat.reshape(FILTERS, 13, 13)
     figure = Figure(figsize=(13, 4.4), layout="constrained")
     strongest = float(np.abs(net.kernel).max())
-    kernel_style = {"cmap": "RdBu", "vmin": -strongest, "vmax": strongest}
+    kernel_style = {"cmap": "RdBu_r", "vmin": -strongest, "vmax": strongest}
     grid = figure.add_gridspec(3, 13)
     axis = figure.add_subplot(grid[:, :4])
     for number, (name, style) in enumerate([("NumPy", "-"), ("PyTorch", ":")]):
