@@ -143,6 +143,13 @@ def test_a_table_beside_loose_pictures_is_named(tmp_path: Path) -> None:
         find_files(tmp_path, 0)
 
 
+def test_a_table_beside_one_folder_of_pictures_is_named(tmp_path: Path) -> None:
+    draw(tmp_path / "images", 3)
+    (tmp_path / "train.csv").write_text("id,label\n")
+    with pytest.raises(BadFile, match=r"one class only, 'images'; .*by train\.csv"):
+        find_files(tmp_path, 0)
+
+
 def test_a_folder_without_readable_pictures_names_what_it_holds(tmp_path: Path) -> None:
     draw(tmp_path / "cat", 2)
     (tmp_path / "dog").mkdir()

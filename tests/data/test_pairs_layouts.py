@@ -194,6 +194,39 @@ def test_a_jpeg_mask_is_lawful_once_it_is_cut(tmp_path: Path) -> None:
         data.load_pairs(tmp_path, layout=Layout(threshold=128))
 
 
+def test_black_and_white_in_three_channels_is_told_what_helps(tmp_path: Path) -> None:
+    for number in range(3):
+        put(tmp_path / "image" / f"{number}.png", picture(number))
+        put(tmp_path / "label" / f"{number}.png", np.repeat(mask(number)[..., None], 3, 2))
+    with pytest.raises(BadFile, match=r"3 channels.* two-valued with --threshold 128"):
+        data.load_pairs(tmp_path)
+    assert data.check_pairs(tmp_path) != ()
+    assert len(data.load_pairs(tmp_path, layout=Layout(threshold=128)).train) == 2
+
+
+def test_ones_among_black_and_white_are_told_what_helps(tmp_path: Path) -> None:
+    for number in range(4):
+        put(tmp_path / "image" / f"{number}.png", picture(number))
+        values = (0, 1) if number == 2 else (0, 255)
+        put(tmp_path / "label" / f"{number}.png", mask(number, values=values))
+    (problem,) = data.check_pairs(tmp_path)
+    assert problem.cure == "repaint it, or make all masks two-valued with --threshold 1"
+    pairs = data.load_pairs(tmp_path, layout=Layout(threshold=1))
+    assert sum(pairs.counts) == 3 * 63
+    assert all(pairs.counts)
+
+
+def test_of_masks_that_are_not_understood_nothing_else_is_said(tmp_path: Path) -> None:
+    from eyeshot.data.pairs.loading import inspect_pairs
+
+    for number in range(4):
+        put(tmp_path / "image" / f"{number}.png", picture(number))
+        put(tmp_path / "label" / f"{number}.png", mask(number, values=(7, 9)))
+    checked = inspect_pairs(tmp_path)
+    assert checked.problems
+    assert checked.notes == ("1 of 4 pairs was set aside for validation, by seed 0",)
+
+
 def test_numbers_of_classes_are_not_taken_for_soft_edges(tmp_path: Path) -> None:
     for number in range(4):
         put(tmp_path / "image" / f"{number}.png", picture(number))

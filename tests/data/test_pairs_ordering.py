@@ -29,7 +29,9 @@ def test_each_crop_comes_once_before_any_comes_again(
     expected = {(group, item) for group, size in enumerate(sizes) for item in range(size)}
     assert found == Counter(expected)
     assert {batch.again for batch in batches} == {again}
-    # As full as they can be: a group leaves one batch over at the most.
+    # As full as they can be: a group leaves one batch over at the most, and of one crop none.
+    assert all(len(batch.items) > 1 for batch in batches if 1 not in (count, sizes[batch.group]))
+    assert max(len(batch.items) for batch in batches) <= count + 1
     short = Counter(batch.group for batch in batches if len(batch.items) < count)
     assert all(number == 1 for number in short.values())
 

@@ -22,7 +22,7 @@ from eyeshot.data.problem import Problem, as_problem, told_once
 from eyeshot.data.progress import Progress
 from eyeshot.data.statistics import LEVELS, Counts, count_levels, deepen_counts
 from eyeshot.data.streaming import FilePictures, count_cores, read_pixels
-from eyeshot.errors import BadFile
+from eyeshot.errors import BadFile, BadValue
 
 _AT_ONCE = 256  # files in flight, so that the pass itself needs little memory
 
@@ -36,7 +36,7 @@ class Survey:
         files: with their labels, the training files first, then the others.
         training: how many of them are for training.
         size: (height, width) to stretch to; None expects all pictures to have one size.
-        budget: how many bytes of pictures may be held in memory.
+        budget: how many bytes of pictures may be held in memory; 0 for who only looks.
         channels: of the network that is judged; None for as many as the training pictures have.
 
     Attributes:
@@ -103,7 +103,8 @@ class Survey:
             self._noted += ((self._files[number][0], note) for note in notes)
             if isinstance(picture, BadFile):
                 path, _ = self._files[number]
-                self.problems.append(as_problem(picture, path, unreadable=True))
+                unreadable = not isinstance(picture.__cause__, BadValue)  # such as floats beyond 1
+                self.problems.append(as_problem(picture, path, unreadable=unreadable))
             else:
                 self._take_in(number, picture)
             progress("reading pictures", number + 1, len(self._files))
@@ -136,7 +137,7 @@ class Survey:
 
     def notes(self) -> Iterator[str]:
         """What a person should know, a sentence each."""
-        if self._kept is None:
+        if self._kept is None and self._budget:
             yield f"more than {self._budget} bytes of pictures: they stay in their files"
         yield from told_once(self._noted)
         if self._made_grey:

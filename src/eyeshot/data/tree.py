@@ -30,6 +30,8 @@ TEST_SHARE = 5  # one in five is set aside
 PARTS = ("train", "val", "test")
 ALL = "all"
 
+_TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".json")
+
 _PART = re.compile(
     r"(?:seg[_ -]?)?(?:(?P<train>train(?:ing)?)|(?P<val>val(?:id(?:ation)?)?|dev)|"
     r"(?P<test>test(?:ing)?))(?:[_ -]?(?:set|data|images|dir))?",
@@ -392,15 +394,18 @@ class _Walk:
         if not found:
             raise self._no_classes(inside)
         if len(found) == 1 and not known:
+            tables = [one.name for one in self.entries(inside) if one.suffix.lower() in _TABLES]
+            cure = f"make one folder a class by {tables[0]}, which is not read" if tables else ""
             raise BadFile(
-                f"{inside}: holds one class only, {next(iter(found))!r}", cure="add a second class"
+                f"{inside}: holds one class only, {next(iter(found))!r}",
+                cure=cure or "add a second class",
             )
         return {name: found[name] for name in sorted(found)}
 
     def _no_classes(self, folder: Path) -> BadFile:
         entries = list(self.entries(folder))
         loose = sum(is_picture(entry) for entry in entries)
-        tables = [entry.name for entry in entries if entry.suffix.lower() in (".csv", ".txt")]
+        tables = [entry.name for entry in entries if entry.suffix.lower() in _TABLES]
         holds = f"holds {counted(loose, 'picture')} but no" if loose else "holds no"
         beside = f" by {tables[0]}, which is not read" if loose and tables else ""
         return BadFile(

@@ -81,7 +81,7 @@ def check_batches(net: UNet, sampler: CropSampler, count: int) -> None:
         return
     for (height, width), crops in sampler.sizes.items():
         side = max(height, width)
-        if (count == 1 or crops % count == 1) and side <= net.spec.alignment:
+        if 1 in (count, crops) and side <= net.spec.alignment:
             cures = ["norm none", "another batch size"]
             if side > 2:
                 cures.insert(0, f"a depth of {(side - 1).bit_length() - 1} or less")

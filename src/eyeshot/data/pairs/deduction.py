@@ -58,6 +58,8 @@ def report_unknown(
                 f"which is none of the classes {known}"
             )
             cure = f"repaint it, or name the value in {FILE}"
+            if legend is TWO and seen.tally.keys() == {0, unknown[0]}:
+                cure = f"repaint it, or make all masks two-valued with --threshold {unknown[0]}"
             report(Problem(seen.files.target, message, cure))
 
 

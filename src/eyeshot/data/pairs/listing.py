@@ -222,7 +222,10 @@ def _split(
     mixed = sorted(pairs, key=lambda pair: _hash(f"{seed}/{pair.name}"))
     aside = {pair.name for pair in mixed[max(len(mixed) - count, 0) :]}
     were = "was" if count == 1 else "were"
-    notes.append(f"{count} of {len(pairs)} pairs {were} set aside for validation, by seed {seed}")
+    if pairs:
+        notes.append(
+            f"{count} of {len(pairs)} pairs {were} set aside for validation, by seed {seed}"
+        )
     return Listing(
         tuple(pair for pair in pairs if pair.name not in aside),
         tuple(pair for pair in pairs if pair.name in aside),

@@ -432,19 +432,27 @@ def _absent(held_out: Sequence[Seen], legend: Legend | None) -> Iterator[str]:
     """Of the masks to judge by: a class that none of them holds."""
     names = legend.classes if legend else ()
     absent = [name for name, n in zip(names, _count(held_out, legend), strict=True) if not n]
-    if absent and all(one.tally for one in held_out):
+    if absent and held_out and _understood(held_out, legend):
         yield (
             f"no mask to judge by holds {listed(absent)}: it counts neither in the mean Dice nor "
             "in the choice of the best epoch"
         )
 
 
+def _understood(masks: Sequence[Seen], legend: Legend | None) -> bool:
+    """Whether every value in every mask stands for a class; of other masks nothing can be said."""
+    return legend is not None and all(
+        one.tally and all(map(legend.knows, one.tally)) for one in masks
+    )
+
+
 def _notes(
     train: Sequence[Seen], held_out: Sequence[Seen], counts: Sequence[int], legend: Legend | None
 ) -> Iterator[str]:
-    for name, count in zip(legend.classes if legend else (), counts, strict=True):
-        if not count:
-            yield f"no training mask holds {name!r}: it cannot be learned"
+    if train and _understood(train, legend):
+        for name, count in zip(legend.classes if legend else (), counts, strict=True):
+            if not count:
+                yield f"no training mask holds {name!r}: it cannot be learned"
     yield from _absent(held_out, legend)
     if legend is not None and legend.ignore is not None:
         yield f"{legend.spell(legend.ignore)} in a mask stands for no class and is left out"

@@ -43,8 +43,8 @@ class Order:
         self._shuffled: dict[tuple[int, int, int], list[NDArray[np.int64]]] = {}
 
     def steps(self, count: int) -> int:
-        """Batches of up to ``count`` crops that hold each crop once."""
-        return sum(-(-size // count) for size in self.sizes)
+        """Batches of up to ``count`` crops, or one more, that hold each crop once."""
+        return sum(_batches(size, count) for size in self.sizes)
 
     def batch(self, epoch: int, step: int, count: int) -> Batch:
         """The batch of one step; it depends on the seed and these numbers alone."""
@@ -52,10 +52,12 @@ class Order:
         if sum(self.sizes) > MOST_SHUFFLED:
             return self._draw(epoch, again, number, count)
         batches, *orders = self._shuffle(epoch, again, count)
-        starts = np.cumsum([0, *(-(-size // count) for size in self.sizes)])
+        starts = np.cumsum([0, *(_batches(size, count) for size in self.sizes)])
         group = int(np.searchsorted(starts, batches[number], side="right")) - 1
         first = (int(batches[number]) - int(starts[group])) * count
-        return Batch(group, tuple(orders[group][first : first + count].tolist()), again)
+        last = int(batches[number]) + 1 == starts[group + 1]
+        end = self.sizes[group] if last else first + count
+        return Batch(group, tuple(orders[group][first:end].tolist()), again)
 
     def generator(self, epoch: int, again: int, purpose: int, number: int) -> np.random.Generator:
         """A stream of random numbers of its own."""
@@ -79,3 +81,9 @@ class Order:
             ]
             self._shuffled = {key: [batches, *groups]}
         return self._shuffled[key]
+
+
+def _batches(size: int, count: int) -> int:
+    """Batches of a group. A crop left over joins the last: batch norm compares crops."""
+    full, left = divmod(size, count)
+    return full if full and (left == 0 or (left == 1 and count > 1)) else full + 1

@@ -31,7 +31,10 @@ _BAND = 2**21  # samples that are looked at together
 _MOST_VALUES = 2**12  # a mask with more is a photograph by mistake
 
 _FLOAT_CURE = "scale them to 0…1 first"
-_GREY_CURE = "save it with one channel, or name its colours in classes.yaml"
+_GREY_CURE = (
+    "save it with one channel, name its colours in classes.yaml, or make it two-valued with "
+    "--threshold 128"
+)
 
 
 class Moments:
@@ -83,6 +86,10 @@ def _moments(samples: NDArray[Any]) -> tuple[float, float]:
         counts, values = np.ones(len(samples), np.int64), to_unit(samples).astype(np.float64)
     mean = float(counts @ values / len(samples))
     return mean, float(counts @ (values - mean) ** 2)
+
+
+class _Unfit(BadFile):
+    """A file that can be read and is of no use as it is."""
 
 
 @dataclass
@@ -188,7 +195,8 @@ def _guarded(
     try:
         return read(path, seen)
     except EyeshotError as error:
-        seen.problems.append(as_problem(error, path, unreadable=True))
+        damaged = not isinstance(error, _Unfit)
+        seen.problems.append(as_problem(error, path, unreadable=damaged))
         return None
 
 
@@ -230,19 +238,19 @@ def _read_samples(path: Path, source: Source, moments: Moments) -> str:
     channels, kind = source.shape[0], source.dtype.kind
     if channels > MOST_CHANNELS:
         cure = f"store one picture a file, of at most {MOST_CHANNELS} channels"
-        raise BadFile(f"{path}: has {channels} channels, as a stack of pictures has", cure=cure)
+        raise _Unfit(f"{path}: has {channels} channels, as a stack of pictures has", cure=cure)
     if kind not in "uf":
         cure = "save it in 8 or 16 bits, unsigned"
-        raise BadFile(f"{path}: holds {source.dtype} samples", cure=cure)
+        raise _Unfit(f"{path}: holds {source.dtype} samples", cure=cure)
     digest = _digest(source)
     for band in _bands(source):
         digest.update(np.ascontiguousarray(band).data)
         if kind == "f" and not np.isfinite(band).all():
             cure = "fill them, such as with the mean of those around"
-            raise BadFile(f"{path}: holds numbers that are not finite", cure=cure)
+            raise _Unfit(f"{path}: holds numbers that are not finite", cure=cure)
         low, high = band.min(), band.max()
         if kind == "f" and not (low >= 0 and high <= 1):
-            raise BadFile(f"{path}: holds floats from {low:g} to {high:g}", cure=_FLOAT_CURE)
+            raise _Unfit(f"{path}: holds floats from {low:g} to {high:g}", cure=_FLOAT_CURE)
         moments.add(band)
     return str(digest.hexdigest())
 
@@ -255,13 +263,13 @@ def _read_codes(path: Path, source: Source, tally: dict[int, int], colours: bool
         if band.min() < 0:
             tally.clear()
             cure = "count classes from 0, and save it in 8 bits"
-            raise BadFile(f"{path}: holds {band.min()}, and no class is below 0", cure=cure)
+            raise _Unfit(f"{path}: holds {band.min()}, and no class is below 0", cure=cure)
         for code, count in _count(band, colours):
             tally[code] = tally.get(code, 0) + count
         if len(tally) > _MOST_VALUES:
             tally.clear()
             cure = "draw one value for each class"
-            raise BadFile(
+            raise _Unfit(
                 f"{path}: holds more than {_MOST_VALUES} values, as no mask does", cure=cure
             )
     return str(digest.hexdigest())
@@ -282,9 +290,9 @@ def _check_mask(path: Path, source: Source, colours: bool | None) -> None:
     channels, dtype = source.shape[0], source.dtype
     if channels != 1 and not (colours is not False and channels in (3, 4)):
         cure = "store it with 3" if colours else _GREY_CURE
-        raise BadFile(f"{path}: is a mask with {_channels(channels)}", cure=cure)
+        raise _Unfit(f"{path}: is a mask with {_channels(channels)}", cure=cure)
     if dtype.kind not in "biu" or (colours and dtype != np.uint8):
-        raise BadFile(f"{path}: is a mask of {dtype}", cure="save it in 8 bits")
+        raise _Unfit(f"{path}: is a mask of {dtype}", cure="save it in 8 bits")
 
 
 def _digest(source: Source) -> Any:
