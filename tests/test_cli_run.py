@@ -118,6 +118,15 @@ WRONG: dict[str, tuple[list[str], str]] = {
 }
 
 
+def test_two_images_for_one_input_are_told_what_to_do(
+    net: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(net, image, image, "-o", tmp_path / "out.npy") == 2
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert "2 images (" in said
+    assert "the network takes one image; run the command for each image" in said
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_asked_wrongly(
     name: str, net: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -83,6 +83,7 @@ def run_net(
     settings |= {"pad": pad, "device": device}
     with options_named({"form": "--as"}), ExitStack() as stack:
         network = locate_runnable(net, say, weights, None if plan else warn)
+        _check_inputs(network, image)
         job = _settle(stack, network, files, memory, settings)
         if plan:
             _show_plan(job, json)
@@ -120,6 +121,29 @@ def _check_outs(files: _Files) -> None:
 
     for out in files.outs:
         check_target(out, force=files.force, resume=files.resume, inputs=files.images)
+
+
+def _check_inputs(network: nn.Module | Run, images: list[Path]) -> None:
+    """Refuse several images for a network of one input: each image is a run of its own.
+
+    Raises:
+        BadValue: there are more images than ``forward`` takes.
+    """
+    from inspect import Parameter, signature
+
+    from torch import nn
+
+    net = network if isinstance(network, nn.Module) else network.net
+    taken = list(signature(net.forward).parameters.values())
+    if any(one.kind is Parameter.VAR_POSITIONAL for one in taken):
+        return
+    most = sum(one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD) for one in taken)
+    if 0 < most < len(images):
+        takes = "one image" if most == 1 else f"{most} images, one for each input"
+        raise BadValue(
+            f"{len(images)} images ({images[0]}, {images[1]} …), and the network takes {takes}",
+            cure="run the command for each image, with an output of its own",
+        )
 
 
 def _settle(
