@@ -20,6 +20,7 @@ _FEWEST_WEIGHTS = 8  # of fewer, two random kernels may agree by chance
 _SKETCH = 16  # numbers by which kernels are compared before they are compared in full
 _ALIKE = 0.999  # cosine of the sketches of two kernels worth comparing; of the same, past 0.9995
 _BLOCK = 1024  # filters compared at once
+_NUMBERS = 1 << 22  # compared at once
 _SHOWN = 6
 
 
@@ -97,7 +98,7 @@ def duplicate_kernels(graph: Graph) -> Iterator[Finding]:
 
 
 def _same(filters: torch.Tensor) -> list[tuple[int, int]]:
-    """Pairs of rows that are equal but for the sign.
+    """Rows that are equal to an earlier one but for the sign, each with the first such.
 
     A sketch of each row (its products with a few random directions) finds the candidates, so that
     a wide layer is not compared in full, row by row.
@@ -107,17 +108,27 @@ def _same(filters: torch.Tensor) -> list[tuple[int, int]]:
     sketch = filters @ directions.to(filters)
     units = sketch / torch.linalg.vector_norm(sketch, dim=1, keepdim=True)  # nan where all nought
     pairs: list[tuple[int, int]] = []
+    paired = torch.zeros(len(filters), dtype=torch.bool)
     for start in range(0, len(filters), _BLOCK):
         cosines = units[start : start + _BLOCK] @ units.T
-        near = (cosines.abs_() > _ALIKE).triu_(start + 1).nonzero()
-        found = [(start + i, j) for i, j in near.tolist()]
-        pairs += [(i, j) for i, j in found if _equal(filters[i], filters[j])]
+        near = (cosines.abs_() > _ALIKE).triu_(start + 1)
+        for row in near.any(dim=1).nonzero().flatten().tolist():
+            if not paired[start + row]:  # what equals it equals the first of its kind
+                alike = _equal(filters, start + row, (near[row] & ~paired).nonzero().flatten())
+                paired[alike] = True
+                pairs += [(start + row, int(other)) for other in alike]
     return pairs
 
 
-def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
-    apart = min(float((one - other).norm()), float((one + other).norm()))
-    return apart <= _SAME * max(float(one.norm()), float(other.norm()))
+def _equal(filters: torch.Tensor, row: int, others: torch.Tensor) -> torch.Tensor:
+    """Those of the other rows that equal one row, or its negative."""
+    one, size, found = filters[row], filters[row].norm(), [others[:0]]
+    step = max(1, _NUMBERS // filters.shape[1])
+    for part in (others[at : at + step] for at in range(0, len(others), step)):
+        other = filters[part]
+        apart = torch.minimum((one - other).norm(dim=1), (one + other).norm(dim=1))
+        found.append(part[apart <= _SAME * other.norm(dim=1).clamp(min=float(size))])
+    return torch.cat(found)
 
 
 def _filters(graph: Graph, node: Node) -> torch.Tensor | None:

@@ -9,6 +9,7 @@ in it is refused by name.
 from __future__ import annotations
 
 import json
+import math
 import operator as python_operator
 import re
 import zipfile
@@ -21,8 +22,10 @@ import torch
 from torch._ops import OpOverload
 from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 
-from eyeshot.errors import BadFile, Unsupported
+from eyeshot.errors import BadFile, EyeshotError, Unsupported
 from eyeshot.files import explain_os_error
+from eyeshot.frontends.claims import Contradiction, check_values
+from eyeshot.frontends.refusals import in_brief
 from eyeshot.frontends.rules import RULES
 
 _DTYPES = {
@@ -30,7 +33,8 @@ _DTYPES = {
     **{6: torch.float16, 7: torch.float32, 8: torch.float64, 10: torch.complex64},
     **{11: torch.complex128, 12: torch.bool, 13: torch.bfloat16},
 }
-_BROKEN = (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError)
+_MOST_REPEATED = 1 << 20
+"""Numbers of a stored tensor that repeats those of its memory, such as an expanded buffer."""
 _TARGET = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
 # What may be computed at once, of nothing or of weights alone, beside the operators with a rule.
 _MAKERS = frozenset(("arange", "eye", "full", "linspace", "ones", "scalar_tensor", "zeros"))
@@ -50,12 +54,13 @@ class Signature:
 
 @dataclass(frozen=True)
 class Program:
-    """What the front end needs of an exported program."""
+    """What the front end needs of an exported program; ``path`` is that of the file, if any."""
 
     graph: torch.fx.Graph
     graph_signature: Signature
     state_dict: Mapping[str, torch.Tensor]
     constants: Mapping[str, torch.Tensor]
+    path: str = ""
 
 
 def read_program(path: str | Path) -> Program:
@@ -71,11 +76,20 @@ def read_program(path: str | Path) -> Program:
             return _Archive(path, archive).program()
     except OSError as error:
         raise explain_os_error(error, path) from error
+    except EyeshotError:
+        raise
     except zipfile.BadZipFile:
         raise BadFile(f"{path}: damaged, or no .pt2 file", cure="write it anew") from None
-    except _BROKEN as error:
-        told = f"{path}: damaged, or of another version ({type(error).__name__}: {error})"
-        raise BadFile(told, cure="write it anew with torch.export.save") from None
+    except Contradiction as error:
+        raise BadFile(f"{path}: {error}", cure="write it again with torch.export.save") from None
+    except Exception as error:  # whoever wrote the file may have written anything
+        raise damaged(path, error) from None
+
+
+def damaged(path: str | Path, error: Exception) -> BadFile:
+    """That a file is not what it should be, in one line."""
+    fact = f"{path}: damaged, or of another version ({in_brief(error)})"
+    return BadFile(fact, cure="write it again with torch.export.save")
 
 
 class _Archive:
@@ -84,6 +98,7 @@ class _Archive:
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self._path, self._archive = path, archive
         self._names = {name.partition("/")[2]: name for name in archive.namelist()}
+        self._memory: dict[str, bytearray] = {}
 
     def program(self) -> Program:
         models = [name for name in self._names if re.fullmatch(r"models/\w+\.json", name)]
@@ -99,7 +114,8 @@ class _Archive:
         for operator in told["graph"]["nodes"]:
             builder.operator(operator)
         builder.finish()
-        return Program(builder.graph, Signature(specs), weights, constants)
+        check_values(builder.graph, specs, {**weights, **constants})
+        return Program(builder.graph, Signature(specs), weights, constants, str(self._path))
 
     def _read(self, name: str) -> bytes:
         if name not in self._names:
@@ -119,13 +135,22 @@ class _Archive:
                     f"{self._path}: {name} is pickled, and opening it could run any code",
                     cure="export a network whose weights are plain tensors on the CPU",
                 )
-            content = bytearray(self._read(f"data/{folder}/{payload['path_name']}"))
+            place = f"data/{folder}/{payload['path_name']}"
+            if place not in self._memory:
+                self._memory[place] = bytearray(self._read(place))
+            content = self._memory[place]
             dtype = _DTYPES[meta["dtype"]]
             flat = (
                 torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
             )
             start = _whole(meta["storage_offset"])
             sizes, strides = map(_whole_numbers, (meta["sizes"], meta["strides"]))
+            if math.prod(sizes) > max(len(flat), _MOST_REPEATED):
+                raise BadFile(
+                    f"{self._path}: {name} is said to have {math.prod(sizes):.3g} numbers, and the "
+                    f"file holds {len(flat):,} of them",
+                    cure="write it again with torch.export.save",
+                )
             found[name] = torch.as_strided(flat, sizes, strides, start)
         return found
 

@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
-from eyeshot.errors import BadValue, EyeshotError, Unsupported
+from eyeshot.errors import BadValue, EyeshotError, Failure, Unsupported
 from eyeshot.frontends.agreement import held_against
 from eyeshot.frontends.calls import Chance, TupleItem, call_of, folded, is_random, plain_name
 from eyeshot.frontends.hushing import hushed
@@ -32,7 +32,7 @@ from eyeshot.frontends.memory import (
 )
 from eyeshot.frontends.naming import Namer
 from eyeshot.frontends.paths import KeptPaths, refuse_lost_paths
-from eyeshot.frontends.pt2 import Program, Signature
+from eyeshot.frontends.pt2 import Program, Signature, damaged
 from eyeshot.frontends.refusals import cannot_export, refuse_unknown_sizes, source_line, where
 from eyeshot.frontends.rules import RULES, WITHOUT_RULE
 from eyeshot.frontends.rules.windows import part_start
@@ -151,10 +151,20 @@ def _plain(exported: ExportedProgram) -> Program:
 
 
 def from_exported(program: ExportedProgram | Program, training: tuple[str, ...] = ()) -> Graph:
-    """The graph of an exported program, such as a ``.pt2`` file holds."""
+    """The graph of an exported program, such as a ``.pt2`` file holds.
+
+    Raises:
+        BadFile: the program of a file that is damaged.
+    """
     plain = _plain(program) if isinstance(program, ExportedProgram) else program
-    graph = Walk(plain).graph(training)
-    return replace(graph, batch=_batches(plain, graph))
+    try:
+        graph = Walk(plain).graph(training)
+        return replace(graph, batch=_batches(plain, graph))
+    except Exception as error:
+        refused = isinstance(error, EyeshotError) and not isinstance(error, Failure)
+        if refused or not plain.path:
+            raise
+        raise damaged(plain.path, error) from None  # a file may hold anything
 
 
 def _batches(program: Program, graph: Graph) -> dict[str, int | None]:
