@@ -54,8 +54,8 @@ def bounded(array: zarr.Array[Any]) -> zarr.Array[Any]:
     else:
         shape = array.shards or array.chunks
         changed = dataclasses.replace(meta, codecs=_bounded_v3(meta.codecs, shape, itemsize))
-    inner = array.async_array
-    return zarr.Array(type(inner)(changed, inner.store_path, config=inner.config))
+    inner: Any = array._async_array  # the public name for it is younger than zarr 3.1
+    return zarr.Array(type(inner)(changed, inner.store_path))
 
 
 def _bounded_v3(codecs: Any, shape: tuple[int, ...], itemsize: int) -> tuple[Any, ...]:
