@@ -14,6 +14,7 @@ from torch import nn
 
 from eyeshot.axes import Identity, Interval, Resize
 from eyeshot.frontends.torch import graph_of
+from eyeshot.geometry import Fields
 
 TALL = 100_000
 FACTORS = (1.02, 1.25, 1.3, 2.3, 2.0, 2.1, 3.0, 3.3, 0.9, 0.5)
@@ -150,3 +151,21 @@ def test_a_pattern_that_rounding_breaks_is_no_pattern() -> None:
     ramp = torch.arange(100.0).reshape(1, 1, 100, 1).expand(1, 1, 100, 2)
     taken = F.interpolate(ramp, scale_factor=(2.3, 1.0), mode="nearest")[0, 0, 69, 0]
     assert inputs[0, 0] == int(taken) == 29
+
+
+@pytest.mark.parametrize("factor", [2.3, 1.3, 3.0])
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "bilinear", "bicubic"])
+def test_a_field_holds_the_pixels_that_move_the_output(mode: str, factor: float) -> None:
+    net = Interpolate(torch.float32, scale_factor=factor, mode=mode)
+    image = torch.randn(1, 1, 100, 3, requires_grad=True)
+    fields = Fields(graph_of(net, (1, 100, 3)))
+    layer = list(fields.graph)[-1].name
+    column = net(image)[0, 0, :, 1]
+    for unit in (0, 1, 34, 55, 69, 80, len(column) - 2, len(column) - 1):
+        (gradient,) = torch.autograd.grad(column[unit], image, retain_graph=True)
+        rows = torch.nonzero(gradient[0, 0].abs().sum(1) > 1e-5)[:, 0].tolist()
+        found = fields.field(layer, (unit, 1))
+        assert found.inside is not None
+        assert found.box is not None
+        assert found.inside[0] == Interval(rows[0], rows[-1] + 1)
+        assert found.box[0].covers(found.inside[0])
