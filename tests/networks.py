@@ -287,10 +287,12 @@ def runs_at(net: nn.Module, x: torch.Tensor) -> torch.Tensor | None:
     return y if y.numel() and max(y.shape[2:]) < 200 else None
 
 
-def graph_or_reject(net: nn.Module, *sizes: tuple[int, ...]) -> Graph:
+def graph_or_reject(
+    net: nn.Module, *sizes: tuple[int, ...], dtype: torch.dtype = torch.float32
+) -> Graph:
     """The network's graph; an example that writes in place through a view is not a fair one."""
     try:
-        return graph_of(net, *sizes)
+        return graph_of(net, *sizes, dtype=dtype)
     except Unsupported as refused:
         assume("writes in place" not in str(refused))
         raise

@@ -63,7 +63,7 @@ def test_streaming_random_networks_gives_the_whole_pass(axes: int, double: bool)
         assume(whole is not None)
         assert whole is not None
         assume(whole.isfinite().all())  # a max over padding alone is -inf, in torch too
-        graph = graph_or_reject(net, (CHANNELS, *size))
+        graph = graph_or_reject(net, (CHANNELS, *size), dtype=x.dtype)
         region = []
         for n in whole.shape[2:]:
             lo = data.draw(st.integers(0, n - 1)) if data.draw(st.booleans()) else 0

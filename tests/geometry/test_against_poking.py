@@ -62,7 +62,7 @@ def test_footprints_are_what_poking_finds(axes: int) -> None:
         x = torch.ones(1, CHANNELS, *size, dtype=torch.float64)
         assume(runs_at(net, x) is not None)
         truth = poked(net, size)
-        graph = graph_or_reject(net, (CHANNELS, *size))
+        graph = graph_or_reject(net, (CHANNELS, *size), dtype=torch.float64)
         event(f"{len(graph)} nodes")
         fields = Fields(graph)
         output = graph.outputs[0]
