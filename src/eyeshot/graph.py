@@ -129,6 +129,8 @@ class Graph:
     ``batch`` has the dimension of each output that counts the pictures of a batch, which is of one;
     None where there is none left.
     ``unchecked`` says why the graph was not held against the network's own numbers; "" if it was.
+    None where there is none left. ``left_out`` are the places, among the tensors that the network
+    returns, of those that do not depend on its input.
     """
 
     nodes: Mapping[str, Node]
@@ -140,6 +142,7 @@ class Graph:
     made_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     batch: Mapping[str, int | None] = field(default_factory=dict)
     unchecked: str = ""
+    left_out: tuple[int, ...] = ()
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes.values())

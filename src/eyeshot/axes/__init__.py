@@ -11,6 +11,7 @@ from eyeshot.axes.coordinates import Arithmetic
 from eyeshot.axes.interval import EMPTY, Interval
 from eyeshot.axes.protocol import NOTHING, AxisMap, IntArray
 from eyeshot.axes.resize import Resize
+from eyeshot.axes.slices import Placed, Spared
 from eyeshot.axes.statistics import Adaptive, Broadcast, Everything
 from eyeshot.axes.windows import Identity, Pad, Transpose, Window
 
@@ -26,7 +27,9 @@ __all__ = [
     "IntArray",
     "Interval",
     "Pad",
+    "Placed",
     "Resize",
+    "Spared",
     "Transpose",
     "Window",
 ]

@@ -94,6 +94,12 @@ def refuse_whole(graph: Graph) -> None:
         raise Unsupported(
             "forward returns nothing that depends on its input", cure="return a tensor made of it"
         )
+    if graph.left_out:
+        places = " and ".join(str(place + 1) for place in graph.left_out)
+        raise Unsupported(
+            f"of what forward returns, tensor {places} does not depend on its input",
+            cure="leave that out of what forward returns",
+        )
     needed = set(graph.outputs)
     for node in reversed(list(graph)):
         if node.name in needed:

@@ -60,7 +60,8 @@ class Chance:
 def is_random(fx_node: torch.fx.Node) -> bool:
     """Whether an operator draws random numbers."""
     tags: Any = getattr(fx_node.target, "tags", ())
-    return torch.Tag.nondeterministic_seeded in tags
+    idle = "dropout" in plain_name(fx_node.target) and False in fx_node.args[2:3]
+    return torch.Tag.nondeterministic_seeded in tags and not idle
 
 
 def folded(

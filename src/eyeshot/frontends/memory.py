@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator as python_operator
 from typing import Any
 
 import torch
@@ -26,64 +26,68 @@ def is_view(fx_node: torch.fx.Node) -> bool:
     return alias is not None and not alias.is_write
 
 
-def aliases(fx_node: torch.fx.Node) -> list[torch.fx.Node]:
-    """All earlier values that share memory with what ``fx_node`` writes to."""
-    root = base_of(fx_node)
+_LISTS = frozenset({"chunk", "split", "split_with_sizes", "unbind", "tensor_split"})
+_GIVE_BACK = frozenset({"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"})
+"""Operators that give their very input back in eval mode, which their schema does not say."""
+
+
+def source_of(fx_node: torch.fx.Node) -> torch.fx.Node | None:
+    """The value that this one looks at, or writes into; None where its memory is its own."""
+    origin: Any = fx_node
+    if fx_node.target is python_operator.getitem:
+        origin = fx_node.args[0]
+        if getattr(origin.target, "_opname", "") not in _LISTS:
+            return None
+    elif not (writes_in_place(fx_node) or _gives_view(fx_node)):
+        return None
+    source = origin.args[0]
+    return source if isinstance(source, torch.fx.Node) else None
+
+
+def _gives_view(fx_node: torch.fx.Node) -> bool:
+    """Whether the operator gives a view of its first argument, or that argument itself."""
+    if getattr(fx_node.target, "_opname", "") in _GIVE_BACK:
+        return not fx_node.args[2]
+    one = isinstance(fx_node.meta.get("val"), torch.Tensor)
+    return one and is_view(fx_node) and not _copies(fx_node)
+
+
+def _copies(fx_node: torch.fx.Node) -> bool:
+    """Whether an operator that may give a view (``reshape``, ``contiguous``) had to copy here."""
+    source: Any = fx_node.args[0]
+    value = source.meta.get("val") if isinstance(source, torch.fx.Node) else None
+    if not isinstance(value, torch.Tensor) or not callable(fx_node.target):
+        return False
+    if any(isinstance(one, torch.fx.Node) for one in fx_node.args[1:]):
+        return False  # expand_as, view_as
+    like = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+    given = fx_node.target(like, *fx_node.args[1:], **fx_node.kwargs)
+    return bool(given.untyped_storage()._cdata != like.untyped_storage()._cdata)
+
+
+def family(fx_node: torch.fx.Node) -> list[torch.fx.Node]:
+    """All values that share memory with this one, the first of them first."""
+    root = fx_node
+    while (source := source_of(root)) is not None:
+        root = source
     found, waiting = [root], [root]
     while waiting:
-        for user in waiting.pop().users:
-            same = is_view(user) or writes_in_place(user)
-            if same and user not in found and user.args[0] in found:
+        users = [one for user in waiting.pop().users for one in (user, *user.users)]
+        for user in users:
+            if user not in found and source_of(user) in found:
                 found.append(user)
                 waiting.append(user)
-    return [one for one in found if one < fx_node]
+    return found
 
 
-def same_tensor(one: torch.fx.Node, other: torch.fx.Node) -> bool:
-    """Whether two values are one tensor before and after writes, not two views of one memory."""
-    return _written(one) is _written(other)
-
-
-_SAME = frozenset({"alias", "detach", "detach_", "lift_fresh"})
-"""Operators that give another name to the whole of what they are given."""
-
-
-def _written(fx_node: torch.fx.Node) -> torch.fx.Node:
-    while writes_in_place(fx_node) or getattr(fx_node.target, "_opname", "") in _SAME:
-        if not isinstance(fx_node.args[0], torch.fx.Node):
-            break
-        fx_node = fx_node.args[0]
-    return fx_node
-
-
-def base_of(fx_node: torch.fx.Node) -> torch.fx.Node:
-    """The value whose memory this one is, or looks at."""
-    while (is_view(fx_node) or writes_in_place(fx_node)) and fx_node.args:
-        source = fx_node.args[0]
-        if not isinstance(source, torch.fx.Node):
-            break
+def links(fx_node: torch.fx.Node) -> tuple[Any, ...]:
+    """By which views a value looks at its memory: two with the same links are the same part."""
+    found: list[Any] = []
+    while (source := source_of(fx_node)) is not None:
+        if not writes_in_place(fx_node):
+            item = fx_node.target is python_operator.getitem
+            origin: Any = fx_node.args[0] if item else fx_node
+            key = fx_node.args[1] if item else None
+            found.append((origin.target, origin.args[1:], tuple(origin.kwargs.items()), key))
         fx_node = source
-    return fx_node
-
-
-def after_write(
-    fx_node: torch.fx.Node, memory: torch.Tensor, value: torch.Tensor
-) -> Iterator[tuple[torch.fx.Node, torch.Tensor]]:
-    """Every name of a constant memory after a write into some part of it, and its new values.
-
-    The memory may be the network's own and stays as it is: a copy is written to, of which the
-    views are taken again.
-
-    Args:
-        fx_node: the operator that writes.
-        memory: what the memory holds before.
-        value: what the part holds that is written to, afterwards.
-    """
-    first, *others = aliases(fx_node)
-    now: dict[Any, torch.Tensor] = {first: memory.detach().clone()}
-    for one in others:
-        source, call = now[one.args[0]], one.target
-        fixed = writes_in_place(one) or not callable(call)
-        now[one] = source if fixed else call(source, *one.args[1:], **one.kwargs)  # type: ignore[operator]
-    now[fx_node] = now[fx_node.args[0]].copy_(value)
-    yield from now.items()
+    return (fx_node, *found)

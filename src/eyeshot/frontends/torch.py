@@ -24,10 +24,8 @@ from eyeshot.frontends.calls import Chance, TupleItem, call_of, folded, is_rando
 from eyeshot.frontends.hushing import hushed
 from eyeshot.frontends.inlining import inlined
 from eyeshot.frontends.memory import (
-    after_write,
-    aliases,
-    base_of,
-    same_tensor,
+    family,
+    source_of,
     writes_in_place,
 )
 from eyeshot.frontends.naming import Namer
@@ -38,6 +36,7 @@ from eyeshot.frontends.rules import RULES, WITHOUT_RULE
 from eyeshot.frontends.rules.windows import part_start
 from eyeshot.frontends.sites import Described, NoRule, Site
 from eyeshot.frontends.values import dtype_name, is_channels_last, mixes_types
+from eyeshot.frontends.writes import filled_with, overwritten, put_back
 from eyeshot.graph import Call, Edge, Graph, Kind, Node, Ref, Weight, check
 from eyeshot.untouched import untouched
 
@@ -131,7 +130,8 @@ def _export(
             torch.empty(1, *map(int, size), dtype=like.dtype, device=like.device) for size in sizes
         )
     try:
-        with untouched(net, computes=False), hushed(), KeptPaths():
+        # As networks are run: with gradients, torch refuses writes into parts of a tensor.
+        with untouched(net, computes=False), hushed(), KeptPaths(), torch.no_grad():
             exported = torch.export.export(guarded, inputs, strict=False)
     except EyeshotError:
         raise
@@ -205,11 +205,13 @@ class Walk:
         self.nodes: dict[str, Node] = {}
         self.inputs: list[str] = []
         self.outputs: list[str] = []
+        self.left_out: tuple[int, ...] = ()
         self.tensors: dict[str, torch.Tensor] = {}
         self.parameters: set[str] = set()
         self.made_of: dict[str, tuple[str, ...]] = {}
         self.made: dict[torch.fx.Node, Value] = {}
         self._values: dict[torch.fx.Node, Value] = {}
+        self._stale: set[torch.fx.Node] = set()
         self._names = Namer(program.graph.nodes)
         self._placeholders = {
             getattr(spec.arg, "name", ""): spec for spec in program.graph_signature.input_specs
@@ -229,6 +231,7 @@ class Walk:
             parameters=frozenset(self.parameters),
             training=training,
             made_of=self.made_of,
+            left_out=self.left_out,
         )
         check(graph)
         return graph
@@ -239,8 +242,10 @@ class Walk:
             self._values[fx_node] = self._placeholder(fx_node)
         elif fx_node.op == "output":
             flat, _ = torch.utils._pytree.tree_flatten(fx_node.args)
-            values = [self._values[one] for one in flat if isinstance(one, torch.fx.Node)]
+            values = [self._fresh(one) for one in flat if isinstance(one, torch.fx.Node)]
             self.outputs = [value.name for value in values if isinstance(value, Node)]
+            constants = (Weight, Chance)
+            self.left_out = tuple(i for i, v in enumerate(values) if isinstance(v, constants))
         elif fx_node.op == "call_function":
             self.made[fx_node] = self._values[fx_node] = self._operator(fx_node)
 
@@ -275,11 +280,21 @@ class Walk:
         if "val" not in fx_node.meta or not isinstance(fx_node.meta["val"], torch.Tensor):
             return None  # an assertion or a number: no part of the network's values
         arguments = self._arguments(origin)
+        filled = filled_with(origin, arguments)
+        if filled is not None:
+            dtype, shape = fx_node.meta["val"].dtype, fx_node.meta["val"].shape
+            return self.constant(fx_node, torch.full((), filled, dtype=dtype).expand(shape))
+        if writes_in_place(fx_node):
+            return self._write(fx_node, arguments)
+        return self._computed(fx_node, origin, arguments, item)
+
+    def _computed(
+        self, fx_node: torch.fx.Node, origin: torch.fx.Node, arguments: dict[str, Any], item: Any
+    ) -> Value:
         if not any(isinstance(one, Node) for one in _flat(arguments.values())):
             return self._constant(fx_node, origin, arguments, item)
         node = self._node(fx_node, origin, arguments, item)
         self.nodes[node.name] = node
-        self._redirect_in_place(fx_node, node)
         return node
 
     def _arguments(self, fx_node: torch.fx.Node) -> dict[str, Any]:
@@ -300,7 +315,7 @@ class Walk:
         }
 
     def _value(self, fx_node: torch.fx.Node) -> Any:
-        value = self._values[fx_node]
+        value = self._fresh(fx_node)
         if isinstance(value, Chance):
             line = source_line(fx_node)
             raise Unsupported(
@@ -322,22 +337,9 @@ class Walk:
         if is_random(origin):
             return Chance(name)
         self.tensors[name] = folded(origin, arguments, self.tensors, item)
-        used = [w.name for w in _flat(arguments.values()) if isinstance(w, Weight)]
-        origins = [own for one in used for own in self.made_of.get(one, (one,))]
-        self.made_of[name] = tuple(dict.fromkeys(origins))
-        if writes_in_place(fx_node):
-            self._write_constant(fx_node, name)
-        return self._values.get(fx_node, Weight(name))
-
-    def _write_constant(self, fx_node: torch.fx.Node, name: str) -> None:
-        """After a write into constant memory, whoever names a part of it means its new values."""
-        memory = self._values[base_of(fx_node)]
-        if not isinstance(memory, Weight):
-            return
-        for one, value in after_write(fx_node, self.tensors[memory.name], self.tensors[name]):
-            part = f"{name}.{one.name}"
-            self.tensors[part], self.made_of[part] = value, self.made_of[name]
-            self._values[one] = Weight(part)
+        used = [one for one in _flat(arguments.values()) if isinstance(one, Weight)]
+        self.made_of[name] = self._origins(used)
+        return Weight(name)
 
     def _node(
         self, fx_node: torch.fx.Node, origin: torch.fx.Node, arguments: dict[str, Any], item: Any
@@ -349,21 +351,28 @@ class Walk:
         weights = tuple(w.name for w in _flat(arguments.values()) if isinstance(w, Weight))
         shapes = {name: tuple(self.tensors[name].shape) for name in weights}
         site = Site(plain, arguments, shape, shapes, item, dtype, is_channels_last(origin))
-        told = self._describe(site, str(origin.target))
+        name = self._names.of(fx_node)
+        return self._noded(fx_node, site, _call(site, origin), str(origin.target), name)
+
+    def _noded(
+        self, fx_node: torch.fx.Node, site: Site, call: Call, full_name: str, name: str
+    ) -> Node:
+        """The node of a call, by the rule of its operator."""
+        told = self._describe(site, full_name)
         return Node(
-            name=self._names.of(fx_node),
+            name=name,
             layer=self._names.layer(fx_node),
-            operator=plain,
+            operator=site.operator,
             kind=told.kind,
             edges=told.edges,
-            shape=shape,
+            shape=site.shape,
             dims=told.dims,
             attributes=told.attributes,
-            weights=weights,
-            call=_call(site, origin),
+            weights=tuple(site.weight_shapes),
+            call=call,
             reason=told.reason,
             line="" if told.kind is Kind.LOCAL else source_line(fx_node).partition(",")[0],
-            dtype=dtype,
+            dtype=site.dtype,
         )
 
     def _describe(self, site: Site, full_name: str) -> Described:
@@ -376,22 +385,101 @@ class Walk:
         except NoRule as reason:
             return _unsupported(site, str(reason))
 
-    def _redirect_in_place(self, fx_node: torch.fx.Node, node: Node) -> None:
-        """After ``relu_(a)``, whoever names ``a`` means its new value.
+    def _write(self, fx_node: torch.fx.Node, arguments: dict[str, Any]) -> Value:
+        """An operator that writes in place: whoever names that memory means its new values."""
+        target: Any = fx_node.args[0]
+        value: Value = overwritten(self, fx_node, arguments)
+        if value is None:
+            value = self._computed(fx_node, fx_node, arguments, None)
+        new: dict[torch.fx.Node, Value] = {target: value}
+        others = [one for one in family(target) if one in self._values and one is not fx_node]
+        later = any(user > fx_node for one in others for user in one.users if one is not target)
+        while later and (source := source_of(target)) is not None:
+            part = new[target]
+            if isinstance(part, Node | Weight) and not writes_in_place(target):
+                part = put_back(self, fx_node, target, part)
+            new[source], target = part, source
+        for one in others:
+            if one in new:
+                self._values[one] = new[one]
+                self._stale.discard(one)
+            elif later:
+                self._stale.add(one)
+        return value
 
-        Raises:
-            Unsupported: a part or another shape of the same memory is read afterwards.
+    def _fresh(self, fx_node: torch.fx.Node) -> Value:
+        """The value of what was traced, taken again where its memory has been written to since."""
+        if fx_node in self._stale:
+            self._stale.discard(fx_node)
+            source = source_of(fx_node) if writes_in_place(fx_node) else None
+            del self._values[fx_node]
+            value = self._operator(fx_node) if source is None else self._fresh(source)
+            self._values[fx_node] = value
+        return self._values[fx_node]
+
+    def emit(self, fx_node: torch.fx.Node, target: OpOverload, *args: Any) -> Node | Weight:
+        """Add a call of an operator that the program does not have, for one that it has.
+
+        Args:
+            fx_node: the operator of the program for whose sake it is added.
+            target: the operator.
+            args: by position; a tensor as Node or Weight.
         """
-        if not writes_in_place(fx_node):
-            return
-        for other in aliases(fx_node):
-            if same_tensor(other, fx_node):
-                self._values[other] = node
-            elif any(user > fx_node for user in other.users):
-                raise Unsupported(
-                    f"{node.name} writes in place into a tensor that is also read through a view",
-                    cure="write out of place there (x = x + y in place of x += y)",
-                )
+        schema = target._schema.arguments
+        arguments = {one.name: one.default_value for one in schema}
+        arguments.update(zip(arguments, args, strict=False))
+        given = [self._on_meta(one) for one in args]
+        value: torch.Tensor = target(*given)
+        name = self._names.of(fx_node)
+        if not any(isinstance(one, Node) for one in args):
+            tensors = [self.tensors[a.name] if isinstance(a, Weight) else a for a in args]
+            with torch.no_grad():
+                self.tensors[name] = target(*tensors)
+            self.made_of[name] = self._origins(a for a in args if isinstance(a, Weight))
+            return Weight(name)
+        weights = [one.name for one in args if isinstance(one, Weight)]
+        shapes = {one: tuple(self.tensors[one].shape) for one in weights}
+        dtype = dtype_name(value.dtype)
+        site = Site(plain_name(target), arguments, tuple(value.shape), shapes, None, dtype)
+        node = self._noded(fx_node, site, call_of(target, _refs(arguments)), str(target), name)
+        self.nodes[name] = node
+        return node
+
+    def constant(self, fx_node: torch.fx.Node, value: torch.Tensor, *made_of: Weight) -> Weight:
+        """Add a tensor that does not depend on the input, and say of which others it was made."""
+        name = self._names.of(fx_node)
+        self.tensors[name], self.made_of[name] = value, self._origins(made_of)
+        return Weight(name)
+
+    def _origins(self, weights: Iterable[Weight]) -> tuple[str, ...]:
+        """The network's own tensors behind some constants."""
+        found = (own for one in weights for own in self.made_of.get(one.name, (one.name,)))
+        return tuple(dict.fromkeys(found))
+
+    def tensor_of(self, value: Weight) -> torch.Tensor:
+        """The numbers of a constant."""
+        return self.tensors[value.name]
+
+    def dtype_of(self, value: Node | Weight) -> torch.dtype:
+        """The type of a value's numbers."""
+        if isinstance(value, Weight):
+            return self.tensors[value.name].dtype
+        dtype: torch.dtype = getattr(torch, value.dtype)
+        return dtype
+
+    def shape_of(self, value: Node | Weight) -> tuple[int, ...]:
+        """The shape of a value."""
+        return tuple(self.tensors[value.name].shape) if isinstance(value, Weight) else value.shape
+
+    def current(self, fx_node: torch.fx.Node) -> Node | Weight:
+        """What a value of the program is now."""
+        value: Node | Weight = self._value(fx_node)
+        return value
+
+    def _on_meta(self, value: Any) -> Any:
+        if isinstance(value, Node | Weight):
+            return torch.empty(self.shape_of(value), dtype=self.dtype_of(value), device="meta")
+        return value
 
 
 def _axes_of_inputs(program: Program, specs: Mapping[str, Any]) -> int:

@@ -15,7 +15,10 @@ from eyeshot.graph import Edge, Graph, Kind, Node
 
 _SLIDES = re.compile(r"(conv|max_pool|avg_pool)\d?d?")
 _RESHAPES = ("view", "reshape", "flatten", "unflatten", "_unsafe_view")
-_CUTS = ("slice", "narrow", "chunk", "split", "split_with_sizes", "select", "unbind")
+_CUTS = (
+    *("slice", "narrow", "chunk", "split", "split_with_sizes", "select", "unbind"),
+    "slice_scatter",
+)
 _FARTHEST = 256
 
 

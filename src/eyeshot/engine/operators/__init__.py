@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from eyeshot.engine.operators import resizing, scratch, shaping, sliding
-from eyeshot.engine.operators.calling import pointwise
+from eyeshot.engine.operators.calling import calling, pointwise
 from eyeshot.engine.operators.sliding import Tensors
 from eyeshot.engine.operators.windows import Box, Operator, Rectangle, over_bands
 from eyeshot.graph import Node
@@ -36,6 +36,7 @@ _SLIDING: dict[str, Callable[[Node, Tensors], Operator]] = {
 
 _TABLE: dict[str, Callable[[Node, Tensors], Operator]] = {
     **dict.fromkeys(("slice", "narrow", "chunk", "split", "split_with_sizes"), shaping.cropping),
+    "slice_scatter": shaping.scattering,
     "select": shaping.selecting,
     "unbind": shaping.selecting,
     **dict.fromkeys(("cat", "concat", "concatenate"), shaping.concatenation),
@@ -53,6 +54,8 @@ _TABLE: dict[str, Callable[[Node, Tensors], Operator]] = {
         shaping.reshaping,
     ),
     "repeat": shaping.repeating,
+    "repeat_interleave": shaping.repeating_each,
+    "unfold": calling,
     "pixel_shuffle": shaping.shuffling,
     "pixel_unshuffle": shaping.shuffling,
 }

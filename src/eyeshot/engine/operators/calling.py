@@ -15,7 +15,8 @@ from eyeshot.graph import Call, Node, Ref, Weight
 _NOT_BY_PLACE = frozenset(
     {
         *("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum"),
-        *("layer_norm", "batch_norm", "instance_norm", "group_norm", "prelu"),
+        *("layer_norm", "batch_norm", "instance_norm", "group_norm", "prelu", "rms_norm"),
+        *("index", "index_select", "index_put"),
     }
 )
 """Operators whose weights belong to channels; those of any other are broadcast as values are."""

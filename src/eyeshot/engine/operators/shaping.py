@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -18,7 +20,7 @@ from eyeshot.engine.operators.windows import (
     widened,
 )
 from eyeshot.errors import Unsupported
-from eyeshot.graph import Node, Ref
+from eyeshot.graph import Call, Node, Ref, Weight
 
 
 def padding(node: Node, tensors: Tensors) -> Operator:
@@ -114,6 +116,56 @@ def concatenation(node: Node, tensors: Tensors) -> Operator:
     return compute
 
 
+def scattering(node: Node, tensors: Tensors) -> Operator:
+    """A slice exchanged: what was there is written first, then what is put in its place."""
+    dim = int(node.attributes["dim"])
+    if dim not in node.dims:
+        return calling(node, tensors)
+    axis = node.dims.index(dim)
+    start, step, count = (int(node.attributes[name]) for name in ("start", "step", "length"))
+    whole, part = argument(node, 0), argument(node, 1)
+    order = {edge.source: place for place, edge in enumerate(node.edges)}
+
+    def compute(
+        inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        side = box[axis]
+        first = max(0, -((start - side.lo) // step))
+        last = min(count, -((start - side.hi) // step))
+        inner = tuple(Interval(first, last) if a == axis else s for a, s in enumerate(box))
+        below = _operand(whole, box, inputs, order, node, tensors)
+        value = below.new_zeros(local_shape(node, box))
+        held = inputs[order[whole.node]].box[axis] if isinstance(whole, Ref) else side
+        if held:
+            value.narrow(dim, held.lo - side.lo, len(held)).copy_(below)
+        if first < last:
+            index = [slice(None)] * value.ndim
+            begin = start + first * step - side.lo
+            index[dim] = slice(begin, begin + (last - first - 1) * step + 1, step)
+            value[tuple(index)] = _operand(part, inner, inputs, order, node, tensors)
+        return value
+
+    return compute
+
+
+def _operand(
+    value: Ref | Weight,
+    box: Box,
+    inputs: list[Rectangle],
+    order: dict[str, int],
+    node: Node,
+    tensors: Tensors,
+) -> torch.Tensor:
+    """What an operand has at a box: what was read of a node, or a part of a weight."""
+    if isinstance(value, Ref):
+        return inputs[order[value.node]].value
+    weight = tensors[value.name]
+    for dim, side in zip(node.dims, box, strict=True):
+        if dim is not None:
+            weight = weight.narrow(dim, side.lo, max(0, side.hi - side.lo))
+    return weight
+
+
 def reshaping(node: Node, tensors: Tensors) -> Operator:
     """``view`` and its kin, with the rectangle's own sizes."""
     called = node.operator
@@ -146,6 +198,13 @@ def repeating(node: Node, tensors: Tensors) -> Operator:
         return inputs[0].value.repeat(counts)
 
     return compute
+
+
+def repeating_each(node: Node, tensors: Tensors) -> Operator:
+    """``repeat_interleave``: each position so many times, cut to what is wanted."""
+    times, dim = int(node.attributes["repeats"]), int(node.attributes["dim"])
+    call = Call(torch.repeat_interleave, (argument(node, 0), times, dim))
+    return shuffling(replace(node, call=call), tensors)
 
 
 def shuffling(node: Node, tensors: Tensors) -> Operator:

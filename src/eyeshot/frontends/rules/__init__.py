@@ -26,9 +26,9 @@ _POINTWISE = """
     tan tanh threshold to trunc type_as zeros_like _to_copy
 
     add addcdiv addcmul atan2 bitwise_and bitwise_or bitwise_xor div divide eq floor_divide fmax
-    fmin fmod ge gt heaviside hypot le lerp logical_and logical_or logical_xor lt max.other maximum
-    min.other minimum mul multiply ne pow remainder rsub sub subtract true_divide where xlogy
-    __and__ __or__
+    fmin fmod ge gt heaviside hypot le lerp logical_and logical_or logical_xor lt masked_fill
+    max.other maximum min.other minimum mul multiply ne pow remainder rsub sub subtract true_divide
+    where xlogy __and__ __or__
 """
 
 # A name with its overload (`max.other`) is asked for before the name alone.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from eyeshot.axes import Broadcast, Identity
-from eyeshot.frontends.sites import Described, NoRule, Rule, Site
-from eyeshot.graph import Edge, Node
+from eyeshot.frontends.sites import Described, NoRule, Rule, Site, pointwise
+from eyeshot.graph import Edge, Node, Weight
 
 
 def in_place(source: Node, touched: Iterable[int], doing: str) -> Described:
@@ -58,7 +59,65 @@ def repeating(site: Site) -> Described:
     return Described((Edge(source.name, tuple(axes)),), dims)
 
 
+def indexing(site: Site) -> Described:
+    """``index`` and ``index_select`` by constant numbers: channels picked, in any order."""
+    source = site.node("self")
+    dim, index = _picked(site, len(source.shape))
+    if source.shape[dim] > 1 and dim in source.dims:
+        raise NoRule("it picks positions along a spatial axis")
+    more = len(site.weight_shapes[index.name]) - 1
+    dims = tuple(None if d in (None, dim) else d + more * (d > dim) for d in source.dims)
+    return Described((Edge(source.name, (Identity(),) * len(dims)),), dims)
+
+
+def _picked(site: Site, rank: int) -> tuple[int, Weight]:
+    """The one dimension that constant numbers index, and these."""
+    if "dim" in site.arguments:
+        found = [(int(site.arguments["dim"]) % rank, site.arguments["index"])]
+    else:
+        places = enumerate(site.arguments["indices"])
+        found = [(dim, index) for dim, index in places if index is not None]
+    if len(found) != 1:
+        raise NoRule("it indexes several dimensions at once")
+    dim, index = found[0]
+    if not isinstance(index, Weight):
+        raise NoRule("it reads at places that the values of a map decide")
+    return dim, index
+
+
+def putting(site: Site) -> Described:
+    """``index_put``: by a mask of the same shape, or into channels picked by constant numbers."""
+    source, values = site.arguments["self"], site.arguments["values"]
+    given = site.arguments["indices"]
+    if len(given) == 1 and isinstance(given[0], Node) and given[0].shape == site.shape:
+        if not isinstance(values, Weight) or math.prod(site.weight_shapes[values.name]) != 1:
+            raise NoRule("it writes as many values as its mask has ones")
+        return pointwise(site)
+    dim, _ = _picked(site, len(site.shape))
+    nodes = [one for one in (source, values) if isinstance(one, Node)]
+    layouts = {_from_the_end(one, len(site.shape)) for one in nodes}
+    if len(layouts) > 1:
+        raise NoRule("it writes values of another layout")
+    (dims,) = layouts
+    if dim in dims:
+        raise NoRule("it picks positions along a spatial axis")
+    weights = [one for one in (source, values) if isinstance(one, Weight)]
+    if any(math.prod(site.weight_shapes[one.name]) != 1 for one in weights):
+        raise NoRule("it writes constants for each position")
+    edges = tuple(Edge(one.name, (Identity(),) * len(dims)) for one in nodes)
+    return Described(edges, dims)
+
+
+def _from_the_end(node: Node, rank: int) -> tuple[int | None, ...]:
+    """Where its axes lie among ``rank`` dimensions, counted from the last one."""
+    more = rank - len(node.shape)
+    return tuple(None if dim is None else dim + more for dim in node.dims)
+
+
 RULES: dict[str, Rule] = {
+    "index": indexing,
+    "index_select": indexing,
+    "index_put": putting,
     "glu": gating,
     "flip": flipping,
     "roll": rolling,

@@ -116,6 +116,7 @@ RULES: dict[str, Rule] = {
     "instance_norm": instance_normalisation,
     "group_norm": group_normalisation,
     "layer_norm": layer_normalisation,
+    "rms_norm": layer_normalisation,
     "softmax": softmax,
     "log_softmax": softmax,
     "_softmax": softmax,

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import math
 
-from eyeshot.axes import Adaptive, AxisMap, Everything, Pad, Resize, Transpose, Window
+from eyeshot.axes import (
+    Adaptive,
+    AxisMap,
+    Everything,
+    Identity,
+    Pad,
+    Placed,
+    Resize,
+    Spared,
+    Transpose,
+    Window,
+)
 from eyeshot.axes.windows import PadMode
 from eyeshot.frontends.sites import (
     Described,
@@ -194,6 +205,66 @@ def slicing(site: Site) -> Described:
     return Described((along(source, {dim: axis}),), source.dims, attributes=attributes)
 
 
+def scattering(site: Site) -> Described:
+    """``slice_scatter``: a slice of the first operand is exchanged for the second."""
+    dim = int(site.arguments["dim"]) % len(site.shape)
+    step = int(site.arguments["step"])
+    n, start = site.shape[dim], int(site.arguments["start"] or 0)
+    start = min(max(start + n if start < 0 else start, 0), n)
+    whole, part = site.arguments["self"], site.arguments["src"]
+    dims = tuple(map(_place_of, zip(*(one.dims for one in site.sources), strict=True)))
+    if any(_holds_features(source, dims) for source in site.sources):
+        raise NoRule("it gives each position along a spatial axis a feature of its own")
+    count = len(range(start, min(n, int(site.arguments["end"] or n)), step))
+    maps: list[tuple[object, AxisMap]] = [
+        (whole, Spared(start, step, count)),
+        (part, Placed(start, step, n)),
+    ]
+    edges = [
+        Edge(one.name, tuple(axis if d == dim else Identity() for d in dims))
+        for one, axis in maps
+        if isinstance(one, Node)
+    ]
+    attributes: dict[str, object] = {"dim": dim, "start": start, "step": step, "length": count}
+    return Described(tuple(edges), dims, attributes=attributes)
+
+
+def _place_of(column: tuple[int | None, ...]) -> int | None:
+    """Where an axis lies in operands that have the same dimensions."""
+    places = {dim for dim in column if dim is not None}
+    if len(places) > 1:
+        raise NoRule("its operands hold the same axis in different dimensions")
+    return next(iter(places), None)
+
+
+def _holds_features(source: Node, dims: tuple[int | None, ...]) -> bool:
+    """Whether an operand has numbers of its own where another one has positions."""
+    return any(
+        dim is not None and own is None and source.shape[dim] > 1
+        for own, dim in zip(source.dims, dims, strict=True)
+    )
+
+
+def repeating(site: Site) -> Described:
+    """``repeat_interleave`` by a number: each position, or each channel, so many times."""
+    source = site.node("self")
+    if site.arguments.get("dim") is None or not isinstance(site.arguments.get("repeats"), int):
+        raise NoRule("it repeats by a tensor, or all there is")
+    dim = int(site.arguments["dim"]) % len(source.shape)
+    times = int(site.arguments["repeats"])
+    edge = along(source, {dim: Resize("nearest", factor=float(times))})
+    return Described((edge,), source.dims, attributes={"dim": dim, "repeats": times})
+
+
+def unfolding(site: Site) -> Described:
+    """``unfold``: windows along one dimension, whose inside becomes the last dimension."""
+    source = site.node("self")
+    dim = int(site.arguments["dimension"]) % len(source.shape)
+    size, step = int(site.arguments["size"]), int(site.arguments["step"])
+    edge = along(source, {dim: Window(size, step)})
+    return Described((edge,), source.dims, attributes={"dim": dim, "size": size, "step": step})
+
+
 def splitting(site: Site) -> Described:
     """One part of ``chunk``, ``split`` or ``split_with_sizes``."""
     source = site.node("self")
@@ -253,6 +324,9 @@ RULES: dict[str, Rule] = {
     "pixel_unshuffle": pixel_unshuffle,
     "slice": slicing,
     "narrow": slicing,
+    "slice_scatter": scattering,
+    "repeat_interleave": repeating,
+    "unfold": unfolding,
     "chunk": splitting,
     "split": splitting,
     "split_with_sizes": splitting,
