@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -288,3 +290,29 @@ def test_channels_last_is_told_by_what_to_leave_out() -> None:
     cured = Turned(lambda x: x).eval()
     x = torch.from_numpy(image).permute(2, 0, 1)
     assert np.allclose(eyeshot.run(cured, image), cured(x[None])[0].detach(), atol=1e-6)
+
+
+def test_a_norm_over_channels_in_a_sequence_is_no_statistic_of_the_map() -> None:
+    def windows(y: Tensor, parts: nn.ModuleList) -> Tensor:
+        tokens = parts[0](y.flatten(2).transpose(1, 2))
+        out: Tensor = (tokens @ tokens.transpose(1, 2)).flatten(1)
+        return out
+
+    message = _refusal(_made(windows, [nn.LayerNorm(8)]), torch.rand(3, 14, 10))
+    assert "lays positions out as a sequence, and all of them meet in matmul" in message
+    assert message.endswith("call net(image) itself, where that fits into memory")
+
+
+def test_the_line_named_is_the_networks_own_and_not_a_librarys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = "def checked(x):\n    raise ValueError('four axes wanted')\n"
+    (tmp_path / "some_library.py").write_text(library)
+    (tmp_path / "some_network.py").write_text(
+        "from some_library import checked\nfrom torch import nn\n\n"
+        "class Net(nn.Module):\n    def forward(self, x):\n        return checked(x)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    net = importlib.import_module("some_network").Net().eval()
+    message = _refusal(net, torch.rand(3, 14, 10))
+    assert "some_network.py:6, `return checked(x)`: ValueError: four axes wanted" in message

@@ -175,6 +175,7 @@ class _Refuses(nn.Module):
         (lambda n: n <= 90, 64, "every size from 1 to 90", (63, 65)),
         (lambda n: n % 8 == 4, 60, "sizes that leave 4 when divided by 8, from 4 on", (52, 68)),
         (lambda n: n == 64, 64, "64 alone", (None, None)),
+        (lambda n: n % 8 == 0 and n <= 64, 64, "multiples of 8 from 8 to 64", (56, None)),
     ],
 )
 def test_sizes_that_forward_refuses_in_words_are_not_said_to_be_accepted(

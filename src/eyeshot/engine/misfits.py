@@ -10,7 +10,6 @@ from eyeshot.findings.mismatches import Mismatch, Problem
 from eyeshot.findings.shapes import built_for, of_mismatch
 from eyeshot.findings.wording import branches
 from eyeshot.frontends.repair import trace
-from eyeshot.frontends.trials import nearest_taken
 from eyeshot.geometry.sizes import nearest_sizes
 from eyeshot.graph import Graph
 
@@ -44,7 +43,7 @@ def misfit(
         )
     told = f"{name} is {_by(shape[1:])}"
     if mismatches[0].problem is Problem.STOPPED:  # nothing is known of what lies behind
-        near = nearest_taken(traced.module, shape)
+        near = mismatches[0].options.get("takes", ())
         taken = [size for size in near if takes(traced, (shape[0], *size))]
         if not taken:
             return error

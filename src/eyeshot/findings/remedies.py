@@ -22,6 +22,7 @@ _ITSELF = {
     **{name: name for name in ("mean", "sum", "amax", "amin")},
     **{"max": "amax", "min": "amin"},
 }
+_FLAT = ("softmax", "logsumexp", "var", "std", "norm", "linalg_vector_norm")
 _FARTHEST = 60
 
 _NORMALISED = (
@@ -131,7 +132,7 @@ def _of_reshape(graph: Graph, node: Node) -> tuple[str, str]:
         return cause, "write x.shape[0] for the first size, or flatten(1)"
     readers = list(_behind(graph, node))
     first = next((one for one in readers if one.operator not in _RESHAPES), None)
-    if first is not None and len(node.shape) > 2 and first.operator in (*_ITSELF, *_BY_MEANS):
+    if first is not None and _reduces(first, _merged(node, source)):
         cause = f"lays positions out in one line, for {called(first)}"
         return cause, "take it over the map itself: " + _over_the_map(first, source)
     meeting = next((one for one in readers if one.operator in _MEET), None)
@@ -145,6 +146,28 @@ def _of_reshape(graph: Graph, node: Node) -> tuple[str, str]:
         cause = f"flattens a map of {counted(node.shape[1], 'number')} for {called(linear)}, which "
         return cause + "has a weight for each of them", ""
     return "lays positions out as features", WHOLE
+
+
+def _merged(node: Node, source: Node) -> int | None:
+    """The dimension in which all positions of a map lie one after another; None if none is."""
+    places = [dim for dim, n in enumerate(node.shape) if n == math.prod(source.extents)]
+    return places[-1] if len(node.shape) > 2 and places else None
+
+
+def _reduces(reader: Node, dim: int | None) -> bool:
+    """Whether it is a statistic over that dimension alone, with a form for the map itself."""
+    args = reader.call.args if reader.call is not None else ()
+    if dim is None or len(args) < 2 or reader.operator not in (*_ITSELF, *_FLAT):
+        return False
+    listed = args[1] if isinstance(args[1], (list, tuple)) else [args[1]]
+    rank = len(reader.shape) + (0 if _keeps(reader) else len(listed))
+    return [int(one) % rank for one in listed if isinstance(one, int)] == [dim]
+
+
+def _keeps(reader: Node) -> bool:
+    """Whether its output has as many dimensions as its input."""
+    args = reader.call.args if reader.call is not None else ()
+    return reader.operator == "softmax" or True in args[2:]
 
 
 def _over_the_map(reader: Node, source: Node) -> str:

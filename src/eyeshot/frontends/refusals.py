@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import sysconfig
 import traceback
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ _MOST_LETTERS = 300
 _TRACED = re.compile(r'File "([^"]+)", line (\d+), in [^\n]*\n([^\n]*)')
 """A frame in the text that torch.fx keeps of where a call was made."""
 _AT_ANY_SIZE = (NameError, ImportError, NotImplementedError, AttributeError, TypeError, KeyError)
+_ASSERTIONS = ("_assert", "_check", "_check_with", "handle_torch_function", "__torch_function__")
 _DATA_DEPENDENT = (GuardOnDataDependentSymNode, DataDependentOutputException)
 
 
@@ -41,7 +43,7 @@ def cannot_export(
         sizes: of its inputs, without the batch; for one, other sizes are tried.
     """
     fact = f"{type(net).__name__} cannot be traced"
-    line = _frame_at_fault(error)
+    line = _frame_at_fault(error, files=files_of(net))
     if line is not None:
         fact += f": {_place(line)}"
     cause, cure = _cause(error, line.line or "" if line else "")
@@ -52,12 +54,21 @@ def _by_trying(net: torch.nn.Module, error: BaseException, sizes: Sequence[Seque
     """The cure for what ``forward`` raises: a size that it takes, or a line to be corrected."""
     if isinstance(error, _AT_ANY_SIZE) or len(sizes) != 1:
         return "correct that line"
+    if not _in_words(error):
+        return "correct that line, or give another size"
     if runs_on_shapes(net)((1, *sizes[0])):
         return "torch.export cannot follow it, though it runs: write it with plain torch functions"
     taken = nearest_taken(net, sizes[0])
     if not taken:
         return "no size was found that it takes: correct that line"
     return "the nearest it takes: " + " or ".join("x".join(map(str, size)) for size in taken)
+
+
+def _in_words(error: BaseException) -> bool:
+    """Whether the network's own code raised it, and no operator of torch that was given a shape."""
+    frames = traceback.extract_tb(error.__traceback__)
+    innermost = next((one for one in reversed(frames) if one.name not in _ASSERTIONS), None)
+    return innermost is not None and not not_the_network(innermost.filename)
 
 
 def refuse_unknown_sizes(net: torch.nn.Module, graph: torch.fx.Graph) -> None:
@@ -129,16 +140,27 @@ def _place(line: traceback.FrameSummary) -> str:
     return f"{Path(line.filename).name}:{line.lineno}" + (f", `{code}`" if code else "")
 
 
+def files_of(net: torch.nn.Module) -> frozenset[str]:
+    """The files that hold the code of a network's own modules, and none of what they call."""
+    modules = {sys.modules.get(type(one).__module__) for one in net.modules()}
+    files = (getattr(module, "__file__", None) for module in modules)
+    return frozenset(file for file in files if file and not not_the_network(file))
+
+
 def _frame_at_fault(
-    error: BaseException, *, outermost: bool = False
+    error: BaseException, *, outermost: bool = False, files: frozenset[str] = frozenset()
 ) -> traceback.FrameSummary | None:
-    """The innermost (or outermost) line that is neither torch's, nor Python's, nor ours."""
+    """The innermost (or outermost) line that is neither torch's, nor Python's, nor ours.
+
+    Where one lies in ``files``, the innermost of those: not in a library that it calls.
+    """
     lines = [
         line
         for line in traceback.extract_tb(error.__traceback__)
         if not not_the_network(line.filename)
     ]
-    return lines[0 if outermost else -1] if lines else None
+    own = [line for line in lines if line.filename in files] or lines
+    return own[0 if outermost else -1] if own else None
 
 
 def _cause(error: BaseException, code: str) -> tuple[str, str]:

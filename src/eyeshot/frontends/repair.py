@@ -31,7 +31,7 @@ from torch.overrides import TorchFunctionMode
 
 from eyeshot.findings.mismatches import Mismatch, Problem
 from eyeshot.frontends.agreement import held_against
-from eyeshot.frontends.refusals import not_the_network
+from eyeshot.frontends.refusals import files_of, not_the_network
 from eyeshot.frontends.repairs import REPAIRS, Repaired
 from eyeshot.frontends.torch import Walk, checked_sizes, export, traced, training_layers
 from eyeshot.frontends.trials import nearest_taken
@@ -99,6 +99,7 @@ class _Watch(TorchFunctionMode):
         self.stopped: Mismatch | None = None
         self._modules = {id(module): name for name, module in net.named_modules()}
         self._unread: dict[int, torch.Tensor] = {}
+        self._files = files_of(net)
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -183,11 +184,13 @@ class _Watch(TorchFunctionMode):
         """The module that was at work, and the line of the network's own code."""
         layers = (self._modules.get(id(frame.f_locals.get("self"))) for frame, _ in frames)
         layer = next((name for name in layers if name is not None), "")
-        for frame, number in frames:
-            file = frame.f_code.co_filename
-            if not not_the_network(file):
-                return layer, f"{Path(file).name}:{number}"
-        return layer, ""
+        places = [
+            (frame.f_code.co_filename, number)
+            for frame, number in frames
+            if not not_the_network(frame.f_code.co_filename)
+        ]
+        own = [place for place in places if place[0] in self._files] or places
+        return layer, f"{Path(own[0][0]).name}:{own[0][1]}" if own else ""
 
 
 def _frames_above(frame: FrameType | None) -> Frames:

@@ -7,7 +7,7 @@ sizes in words, or put an axis in front of a picture and slide over it in three 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from itertools import product
 from typing import Any
@@ -26,7 +26,7 @@ _BY_AXES = re.compile(r"([123])d$")
 _WINDOW = re.compile(r"_?(?:conv|conv_transpose|\w*_pool)([123])d(?:_with_indices)?$")
 _USUAL_SIDES = (64, 224)
 _MOST_GROWTH = 64
-_MOST_RUNS = 200
+_MOST_RUNS = 100
 _USUAL_SQUARES = (28, 32, 64, 96, 128, 160, 192, 224, 256, 299, 384, 512, 640, 1024)
 
 
@@ -89,33 +89,33 @@ def runs_on_shapes(net: nn.Module, *, batched: bool = False) -> Callable[..., bo
 def nearest_taken(net: nn.Module, shape: Sequence[int]) -> list[Size]:
     """Sizes near (C, *size) at which the network runs: one below, one above, where there are any.
 
-    Sizes rounded to a common step are tried, an axis grown by itself, and the usual squares.
+    Sizes rounded to a common step and the usual squares are tried, then larger ones that are nearer
+    than what was found: all axes or one grown alone.
     """
     runs, (channels, *size) = runs_on_shapes(net), shape
 
-    def taken(one: Size) -> bool:
-        return runs((1, channels, *one))
+    def first_taken(sizes: Iterable[Size]) -> Size:
+        near = sorted((one for one in set(sizes) if min(one) > 0), key=_from(size))
+        return next((one for one in near if runs((1, channels, *one))), ())
 
-    squares = {(side,) * len(size) for side in _USUAL_SQUARES}
+    squares = [(side,) * len(size) for side in _USUAL_SQUARES]
     rounded = [tuple(-(-n // step) * step for n in size) for step in (32, 64)]
-    if not any(map(taken, (*rounded, *sorted(squares)))):
+    if not any(runs((1, channels, *one)) for one in (*rounded, *squares)):
         return []  # forward fails for another reason than the size
     steps = range(1, _MOST_GROWTH + 1)
-    below = {tuple(n // step * step for n in size) for step in steps}
-    above = {tuple(-(-n // step) * step for n in size) for step in steps}
-    above |= {tuple(n + more for n in size) for more in steps}
-    above |= {
-        tuple(n + more * (axis == grown) for axis, n in enumerate(size))
-        for grown, more in product(range(len(size)), steps)
-    }
-    above |= {one for one in squares if all(a >= n for a, n in zip(one, size, strict=True))}
-    below |= {one for one in squares if all(a <= n for a, n in zip(one, size, strict=True))}
-    found = []
-    for sizes in (below, above):
-        near = sorted((one for one in sizes - {tuple(size)} if min(one) > 0), key=_from(size))
-        near = [*near[:_MOST_RUNS], *(one for one in near[_MOST_RUNS:] if one in squares)]
-        found += [next((one for one in near if taken(one)), ())]
-    return [one for one in found if one]
+    lower = [one for one in squares if all(a <= n for a, n in zip(one, size, strict=True))]
+    higher = [one for one in squares if all(a >= n for a, n in zip(one, size, strict=True))]
+    below = first_taken([*lower, *(tuple(n // step * step for n in size) for step in steps)])
+    above = first_taken([*higher, *(tuple(-(-n // step) * step for n in size) for step in steps)])
+    grown = [tuple(n + more for n in size) for more in steps]
+    grown += [
+        tuple(n + more * (axis == alone) for axis, n in enumerate(size))
+        for alone, more in product(range(len(size)), steps)
+    ]
+    far = _from(size)
+    nearer = sorted((one for one in grown if not above or far(one) < far(above)), key=far)
+    above = first_taken(nearer[:_MOST_RUNS]) or above
+    return [one for one in (below, above) if one and one != tuple(size)]
 
 
 def _from(size: Sequence[int]) -> Callable[[Size], tuple[int, int]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from torch import nn
@@ -21,7 +22,8 @@ from eyeshot.inspection.trials import Trial, runner
 
 _LARGEST_STEP = 512
 _MOST_RUNS = 32
-_USUAL_STEPS = (*range(2, 17), 20, 24, 28, 32, 40, 48, 56, 64, 96, 112, 128, 224)
+_MOST_STEPS = 64
+_USUAL_STEPS: tuple[int, ...] = (*range(2, 17), 20, 24, 28, 32, 40, 48, 56, 64, 96, 112, 128, 224)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +151,12 @@ def _apart(trial: Trial, step: int) -> int | None:
             if trial.accepts(asked + 3 * step + one):
                 return one
             break
-
-    def again_and_again(d: int) -> bool:
-        return all(trial.accepts(asked + times * d) for times in (1, 2, 3))
-
-    return next(filter(again_and_again, _USUAL_STEPS), None)
+    # A network may take no larger size than that asked.
+    for way, steps in ((1, _USUAL_STEPS), (-1, (1, *_USUAL_STEPS))):
+        for usual in steps:
+            if all(trial.accepts(asked + times * way * usual) for times in (1, 2, 3)):
+                return usual
+    return None
 
 
 def _smallest(trial: Trial, apart: int) -> int:
@@ -187,25 +190,16 @@ def _largest(trial: Trial, apart: int) -> int | None:
 
 def _only_a_range(trial: Trial, step: int) -> AcceptedSizes:
     asked = trial.asked
-    largest = _edge(trial, asked, asked + 4 * step)
-    smallest = _edge(trial, asked, max(0, asked - 4 * step))
+    most = min(4 * step, _MOST_STEPS)
+    larger = takewhile(trial.accepts, range(asked + 1, asked + most + 1))
+    smaller = takewhile(trial.accepts, range(asked - 1, asked - most - 1, -1))
+    largest, smallest = max(larger, default=asked), min(smaller, default=asked)
     words = f"{asked} alone" if smallest == largest else f"{smallest} to {largest} only"
     nearest = (
         asked - 1 if smallest < asked else None,
         asked + 1 if largest > asked else None,
     )
     return _answer(trial, words, None, (smallest, largest), nearest)
-
-
-def _edge(trial: Trial, inside: int, outside: int) -> int:
-    """The last accepted size on the way from ``inside`` to ``outside``, by bisection."""
-    while abs(outside - inside) > 1:
-        middle = (inside + outside) // 2
-        if trial.accepts(middle):
-            inside = middle
-        else:
-            outside = middle
-    return inside
 
 
 def _answer(
