@@ -206,3 +206,10 @@ def test_numbers_are_ready_for_json() -> None:
     first = again["layers"][0]
     assert (first["name"], first["shape"], first["parameters"]) == ("conv1", [16, 28, 28], 160)
     assert len(first["min"]) == len(first["mean"]) == len(first["max"]) == 16
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_scripted_network_is_refused_with_the_cure() -> None:
+    scripted = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval())
+    with pytest.raises(Unsupported, match=r"give the nn\.Module itself"):
+        eyeshot.see(scripted, torch.rand(1, 3, 8, 8))

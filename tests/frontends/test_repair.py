@@ -109,3 +109,10 @@ def test_a_sum_of_channels_and_of_sizes() -> None:
     graph, (mismatch,) = trace(Both(nn.Conv2d(1, 2, 3), nn.Conv2d(1, 4, 1)).eval(), (1, 8, 8))
     assert mismatch.inputs == ((1, 2, 6, 6), (1, 4, 8, 8))
     assert graph.nodes["add"].shape == (1, 4, 6, 6)
+
+
+def test_a_network_that_is_a_parametrized_layer_itself() -> None:
+    net = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)).eval()
+    graph, mismatches = trace(net, (3, 9, 9))
+    assert not mismatches
+    assert graph.nodes[graph.outputs[0]].shape == (1, 4, 7, 7)

@@ -42,22 +42,28 @@ def see(net: nn.Module, x: Tensor | NDArray[Any], layers: Sequence[str] | None =
     """
     if isinstance(layers, str):
         layers = [layers]
+    if isinstance(net, torch.jit.ScriptModule):
+        raise _unheard(net)
     batch = _as_batch(net, x)
     recorder = Recorder(len(batch), None if layers is None else frozenset(layers))
     with untouched(net):
         net.eval()
         _run(net, batch, recorder)
     if not recorder.calls:
-        raise Unsupported(
-            f"no layer of {type(net).__name__} could be heard",
-            cure="give the nn.Module itself, not a scripted or traced copy",
-        )
+        raise _unheard(net)
     if layers is not None:
         _refuse_unknown(layers, recorder.calls, net)
     image = batch[0].detach().float().cpu().numpy().copy()
     _tell_places(net, recorder.calls)
     kept = tuple(call.layer for call in recorder.calls if call.layer is not None)
     return Features(image, kept, _steps(recorder.calls), len(batch))
+
+
+def _unheard(net: nn.Module) -> Unsupported:
+    return Unsupported(
+        f"no layer of {type(net).__name__} could be heard",
+        cure="give the nn.Module itself, not a scripted or traced copy",
+    )
 
 
 def _run(net: nn.Module, batch: Tensor, recorder: Recorder) -> None:

@@ -10,7 +10,6 @@ A network without mistakes passes through untouched: its graph is that of a plai
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import sys
@@ -137,8 +136,8 @@ class _Watch(TorchFunctionMode):
                 self.stopped = Mismatch(Problem.STOPPED, "", layer, "", (), error=told, line=line)
                 return tuple(self._unread.values())
 
-        guarded = copy.copy(net)
-        guarded.__dict__["forward"] = until_it_fails
+        guarded: torch.nn.Module = object.__new__(type(net))  # some classes refuse copy.copy
+        guarded.__dict__.update({**vars(net), "forward": until_it_fails})
         return guarded
 
     def _repaired(
