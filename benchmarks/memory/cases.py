@@ -119,7 +119,7 @@ def _write_other(path: Path, samples: NDArray[np.uint8], source: str) -> None:
         options = pieces[source]
         tifffile.imwrite(path, samples, compression="zlib", metadata=None, **options)
     elif source.startswith("zarr"):
-        chunks = samples.shape if "one chunk" in source else (512, 512)
+        chunks = samples.shape if "one chunk" in source else (512, 512, *samples.shape[2:])
         zarr.create_array(str(path), data=samples, chunks=chunks)
     elif source == "png in one chunk":
         _write_png_in_one_chunk(path, samples)

@@ -130,7 +130,8 @@ def _watched(job: Job, seen: list[tuple[str, int, int]]) -> Iterator[None]:
             value = compute(inputs, box, room)
             took, gives = peak() - before, value.nbytes
             reads = [given.value.nbytes for given in inputs]
-            work = Work(node, tensors, reads, gives, value.element_size())
+            sources = [job.graph.nodes[edge.source] for edge in node.edges]
+            work = Work(node, tensors, reads, gives, value.element_size(), sources)
             kept = 0 if borrows(node) else gives
             seen.append((f"{node.name} ({node.operator})", took - kept, beside(work, False)))
             return value

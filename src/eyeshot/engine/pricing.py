@@ -77,7 +77,9 @@ class RunCosts:
 
     def scratch(self, node: Node, reads: Sequence[int], gives: int, kept: bool) -> int:
         """What a call of the node takes beside its rows."""
-        return beside(Work(node, self.graph.tensors, reads, gives, itemsize(node)), kept)
+        sources = [self.graph.nodes[edge.source] for edge in node.edges]
+        work = Work(node, self.graph.tensors, reads, gives, itemsize(node), sources)
+        return beside(work, kept)
 
     def borrows(self, node: Node) -> bool:
         """Whether a node gives a view of what it reads."""

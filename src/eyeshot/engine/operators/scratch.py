@@ -32,6 +32,7 @@ class Work:
         reads: bytes read of each input.
         gives: bytes given.
         itemsize: of one number.
+        sources: the nodes of its inputs.
     """
 
     node: Node
@@ -39,6 +40,7 @@ class Work:
     reads: Sequence[int]
     gives: int
     itemsize: int
+    sources: Sequence[Node] = ()
 
     @property
     def read(self) -> int:
@@ -63,7 +65,8 @@ def borrows(node: Node) -> bool:
 def convolution(work: Work) -> int:
     """Padding at the border is a copy, and so is a layout that the kernel does not take."""
     weights, _ = sliding.weights_and_bias(work.node, work.tensors)
-    copies = work.read * (2 if _pads(work.node) else 1)
+    lies_well = bool(work.sources) and all(map(_channels_last, work.sources))
+    copies = work.read * (2 if _pads(work.node) and not lies_well else 1)
     if kernels.has_onednn(weights[0]):
         stacked = work.gives if weights[0].shape[1] == 1 else 0  # OpenCV filters each channel
         return copies + stacked
@@ -75,6 +78,11 @@ def convolution(work: Work) -> int:
     inputs = zip(work.reads, weights, strict=True)
     blocks = max(_in_blocks(read, weight.shape[1]) for read, weight in inputs)
     return copies + blocks + _in_blocks(work.gives, weights[0].shape[0])
+
+
+def _channels_last(source: Node) -> bool:
+    """Whether a node's rows surely lie as oneDNN takes them, so that padding is the only copy."""
+    return not source.edges or source.operator.startswith(("conv", "max_pool", "avg_pool"))
 
 
 def _pads(node: Node) -> bool:

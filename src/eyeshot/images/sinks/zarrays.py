@@ -57,7 +57,9 @@ class ZarrSink(FileSink):
         numbers = math.prod(self.shape) // (self.shape[1] * self._columns)  # of a position
         waiting = numbers * self.chunk_rows * min(columns, self._columns)
         touched = -(-columns // self.chunk_columns) + (columns < self._columns)
-        touched *= numbers // self._chunk[0]
+        for length, side in zip(self.shape[3:], self._chunk[3:], strict=True):
+            touched *= -(-length // side)
+        touched *= self.shape[0] // self._chunk[0]
         copies = 4 if columns < self._columns else 2
         packed = copies * math.prod(self._chunk) * min(_AT_ONCE, touched)
         return (waiting + packed) * self.dtype.itemsize
