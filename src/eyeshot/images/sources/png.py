@@ -99,7 +99,7 @@ def read_header(file: OpenFile) -> Header:
             palette = np.frombuffer(data, np.uint8).reshape(-1, 3)
         elif kind == b"tRNS":
             transparency = np.frombuffer(data, np.uint8)
-        elif _may_turn(kind, data):
+        elif kind in _TELLING and any(_may_turn(kind, piece) for piece in pieces):
             upright = False  # it may be turned, or one of many: the whole-picture reader knows
         elif kind == b"IDAT":
             break
@@ -114,6 +114,10 @@ def read_header(file: OpenFile) -> Header:
     width, height, depth, colour, _, _, interlace = fields
     colours = _colours(palette, transparency) if colour == 3 else None
     return Header(width, height, depth, colour, interlace != 0, upright, colours, offset)
+
+
+_TELLING = (b"eXIf", b"acTL", b"tEXt", b"zTXt", b"iTXt")
+"""Chunks that may hold an orientation, or say that there are several frames."""
 
 
 def _may_turn(kind: bytes, data: bytes) -> bool:
