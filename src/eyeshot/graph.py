@@ -129,8 +129,8 @@ class Graph:
     ``batch`` has the dimension of each output that counts the pictures of a batch, which is of one;
     None where there is none left.
     ``unchecked`` says why the graph was not held against the network's own numbers; "" if it was.
-    None where there is none left. ``left_out`` are the places, among the tensors that the network
-    returns, of those that do not depend on its input.
+    ``left_out`` are the places, among the tensors that the network returns, of those that do not
+    depend on its input.
     """
 
     nodes: Mapping[str, Node]

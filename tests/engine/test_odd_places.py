@@ -187,3 +187,18 @@ def test_axes_of_one_position_may_turn_into_features() -> None:
 
     net, x = Apply(outer).eval(), noise(4, 9, 7)
     assert largest_difference(by_parts(cut(job_of(net, x), 2))[0], whole(net, x)) <= 1e-5
+
+
+def test_einsum_of_flattened_windows_has_no_axes() -> None:
+    """Positions that were laid out as rows are refused by the layer that did so, not by einsum."""
+
+    def windows(x: torch.Tensor) -> torch.Tensor:
+        n, c, h, w = x.shape
+        rows = x.view(n, c, h // 4, 4, w // 4, 4).permute(0, 2, 4, 3, 5, 1).reshape(-1, 16, c)
+        return torch.einsum("bic,bjc->bij", rows, rows)
+
+    net = Apply(windows).eval()
+    node = graph_of(net, (3, 16, 8))["einsum"]
+    assert node.dims == (None, None)
+    with pytest.raises(Unsupported, match=r"^reshape"):
+        eyeshot.run(net, noise(3, 16, 8))
