@@ -36,9 +36,10 @@ import eyeshot
 from eyeshot.axes import Interval
 from eyeshot.engine.executing import execute
 from eyeshot.engine.jobs import Job, make_job
+from eyeshot.engine.running import finish, open_sinks
 from eyeshot.errors import UserError
 from eyeshot.geometry import required
-from eyeshot.images import open_sink, open_source
+from eyeshot.images import open_source
 from eyeshot.plan import Strip
 
 SLACK = {torch.float32: 1e-5, torch.float64: 1e-11}
@@ -96,15 +97,10 @@ def compute(net: Any, images: Sequence[torch.Tensor], trial: Trial) -> list[Arra
     sources = [open_source(image, layout=layout) for image in images]
     job = make_job(net, sources, region=trial.region, band=trial.band, raw=True)
     job = _in_strips(job, trial.strips)
-    sinks = {name: open_sink(None, job.shape(name), job.forms[name].dtype) for name in job.forms}
+    sinks = open_sinks(job, [None] * len(job.forms), [], force=False, resume=False)
     execute(job, sinks)
-    found = {name: sink.finish() for name, sink in sinks.items()}
-    return [_shaped(job, name, found[name]) for name in job.graph.outputs]
-
-
-def _shaped(job: Job, name: str, result: Array) -> Array:
-    vanished = all(dim is None for dim in job.graph.nodes[name].dims)
-    return result.reshape(-1) if vanished else result
+    found = finish(job, sinks)
+    return [found[name] for name in job.graph.outputs]
 
 
 def _in_strips(job: Job, count: int) -> Job:
