@@ -71,7 +71,6 @@ class _Store:
     """A line buffer as :class:`eyeshot.engine.buffers.LineBuffer` fills it, in rows."""
 
     unit: int  # bytes of a row
-    all_rows: int  # that will ever be held; a store has more room only at its end, untouched
     entering: bool = False  # of an input: what it borrows is counted as what has entered
     size: int = 0
     start: int = 0
@@ -106,7 +105,7 @@ class _Store:
     @property
     def nbytes(self) -> int:
         """What it takes; nothing while the rows are those of the input as they came."""
-        return 0 if self.entering and self.borrowed else min(self.size, self.all_rows) * self.unit
+        return 0 if self.entering and self.borrowed else self.size * self.unit
 
 
 class Holding(Walk):
@@ -132,7 +131,6 @@ class Holding(Walk):
         self._stores = {
             name: _Store(
                 row * itemsize(graph.nodes[name]),
-                all_rows=max(1, len(boxes[name][0])) if boxes[name] else 1,
                 entering=not graph.nodes[name].edges,
             )
             for name, row in self._row.items()
