@@ -71,7 +71,7 @@ def _function(net: nn.Module, x: Tensor, name: str, layers: Iterable[str]) -> Ca
     with _passing(net, x), listening(net, ears):
         net(x)
     if ears.found is None:
-        raise UnknownName("layer", name, dict.fromkeys([*ears.names, *layers]))
+        raise UnknownName("layer", name, dict.fromkeys([*layers, *ears.names]))
     kind, args, kwargs, output = ears.found
     layer, given = as_layer(name, kind, args, kwargs)
     heard = Call(name, layer, given, output)
