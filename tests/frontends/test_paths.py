@@ -30,7 +30,8 @@ READS: dict[str, Result] = {
     "a shortcut of MONAI": _skip,
     "of a clone": lambda n, x: n.b(n.a(x).clone().data),
     "Variable": lambda n, x: n.b(torch.autograd.Variable(n.a(x))),
-    "torch.tensor": lambda n, x: n.b(n.a(x).clone().detach()),
+    "torch.tensor": lambda n, x: n.b(torch.tensor(n.a(x))),
+    "to a device": lambda n, x: n.b(n.a(x).to("cpu")),
     "torch.Tensor": lambda n, x: n.b(torch.Tensor(n.a(x))),
     "nn.Parameter": lambda n, x: n.b(nn.Parameter(n.a(x))),
     "a deep copy": lambda n, x: n.b(copy.deepcopy(n.a(x).detach())),
@@ -38,6 +39,7 @@ READS: dict[str, Result] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:To copy construct")
 @pytest.mark.parametrize("result", READS.values(), ids=READS)
 def test_data_is_a_path_like_any_other(result: Result) -> None:
     assert halo(result) == [(2, 2), (2, 2)]

@@ -61,8 +61,14 @@ def _copies(fx_node: torch.fx.Node) -> bool:
     if any(isinstance(one, torch.fx.Node) for one in fx_node.args[1:]):
         return False  # expand_as, view_as
     like = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
-    given = fx_node.target(like, *fx_node.args[1:], **fx_node.kwargs)
+    args, kwargs = torch.utils._pytree.tree_map(_without_memory, (fx_node.args[1:], fx_node.kwargs))
+    given = fx_node.target(like, *args, **kwargs)
     return bool(given.untyped_storage()._cdata != like.untyped_storage()._cdata)
+
+
+def _without_memory(argument: Any) -> Any:
+    """A device stands for the meta device, where all is asked without memory."""
+    return torch.device("meta") if isinstance(argument, torch.device) else argument
 
 
 def family(fx_node: torch.fx.Node) -> list[torch.fx.Node]:
