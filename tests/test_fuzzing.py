@@ -55,7 +55,7 @@ def _raise(error: Exception) -> object:
     ("use", "said"),
     [
         (lambda path: _raise(KeyError("x")), "KeyError"),
-        (lambda path: np.ones(2**24, np.uint8).sum(), "MB"),
+        (lambda path: np.ones(2**26, np.uint8).sum(), "MB"),
         (lambda path: _raise(BadFile("too long")).__class__, ""),
         (lambda path: __import__("os").write(2, b"libpng error"), "libpng error"),
     ],

@@ -20,7 +20,11 @@ from tests.engine.odd_places import OPERATORS, case_of
 from tests.frontends.poking import Apply, check
 
 SEEDS = range(12)
-TRUE_REASONS = ("it takes a spatial axis for channels", "over all positions")
+TRUE_REASONS = (
+    "it takes a spatial axis for channels",
+    "over all positions",
+    "with an answer for each of the",
+)
 Function = Callable[..., torch.Tensor]
 
 

@@ -58,7 +58,7 @@ def as_grey(traced: Traced, sources: Sequence[Source]) -> Sequence[Source]:
     if channels_to_try(traced.module)[:1] != (1,):
         return sources
     runs, space = runs_on_shapes(traced.module), source.shape[1:]
-    if runs((1, *source.shape)) or not runs((1, 1, *space)):
+    if runs((1, *source.shape)) or not runs((1, 1, *space)) or not GreySource.starts_grey(source):
         return sources
     return [GreySource(source)]
 

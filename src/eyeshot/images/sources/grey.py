@@ -29,6 +29,15 @@ class GreySource(Source):
         """Whether a source has as many channels as such a picture: grey and alpha, RGB or RGBA."""
         return source.shape[0] in (2, 3, 4)
 
+    @classmethod
+    def starts_grey(cls, source: Source) -> bool:
+        """Whether the first row is grey; a picture in color is refused for its channels."""
+        try:
+            cls(source).read((0, 1))
+        except BadValue:
+            return False
+        return True
+
     @property
     def shape(self) -> tuple[int, ...]:
         """(1, H, W)."""
