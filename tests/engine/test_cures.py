@@ -307,11 +307,14 @@ def test_the_line_named_is_the_networks_own_and_not_a_librarys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = "def checked(x):\n    raise ValueError('four axes wanted')\n"
-    (tmp_path / "some_library.py").write_text(library)
+    installed = tmp_path / "site-packages"
+    installed.mkdir()
+    (installed / "some_library.py").write_text(library)
     (tmp_path / "some_network.py").write_text(
         "from some_library import checked\nfrom torch import nn\n\n"
         "class Net(nn.Module):\n    def forward(self, x):\n        return checked(x)\n"
     )
+    monkeypatch.syspath_prepend(installed)
     monkeypatch.syspath_prepend(tmp_path)
     net = importlib.import_module("some_network").Net().eval()
     message = _refusal(net, torch.rand(3, 14, 10))

@@ -134,6 +134,12 @@ def not_the_network(filename: str) -> bool:
     return python or filename.startswith(_NOT_THE_NETWORK)
 
 
+def _is_installed(filename: str) -> bool:
+    """Whether a file belongs to an installed package."""
+    parts = Path(filename).parts
+    return filename.startswith(_PACKAGES) or "site-packages" in parts or "dist-packages" in parts
+
+
 def _place(line: traceback.FrameSummary) -> str:
     # The file's name alone: a whole path would bury the rest of the line.
     code = (line.line or "")[:_MOST_LETTERS]
@@ -152,14 +158,20 @@ def _frame_at_fault(
 ) -> traceback.FrameSummary | None:
     """The innermost (or outermost) line that is neither torch's, nor Python's, nor ours.
 
-    Where one lies in ``files``, the innermost of those: not in a library that it calls.
+    Of installed packages, only those in ``files`` count, where there are any: a network is named,
+    and not a library that it calls; a helper beside the network is its own code, too.
     """
     lines = [
         line
         for line in traceback.extract_tb(error.__traceback__)
         if not not_the_network(line.filename)
     ]
-    own = [line for line in lines if line.filename in files] or lines
+    own = [
+        line
+        for line in lines
+        if not files or line.filename in files or not _is_installed(line.filename)
+    ]
+    own = own or lines
     return own[0 if outermost else -1] if own else None
 
 
