@@ -36,6 +36,7 @@ import eyeshot
 from eyeshot.axes import Interval
 from eyeshot.engine.executing import execute
 from eyeshot.engine.jobs import Job, make_job
+from eyeshot.engine.networks import Traced
 from eyeshot.engine.running import finish, open_sinks
 from eyeshot.errors import UserError
 from eyeshot.geometry import required
@@ -123,7 +124,18 @@ def _as_camera(net: Any, image: torch.Tensor, rows: int) -> list[Array]:
     given = [camera.push(image[:, i : i + rows].numpy()) for i in range(0, image.shape[1], rows)]
     given.append(camera.finish())
     steps = [one if isinstance(one, list) else [one] for one in given]
-    return [np.concatenate(parts, 1) for parts in zip(*steps, strict=True)]
+    module = net.module if isinstance(net, Traced) else net
+    outputs = zip(zip(*steps, strict=True), whole(module, [image]), strict=True)
+    return [_joined(parts, truth.shape) for parts, truth in outputs]
+
+
+def _joined(parts: Sequence[Array], shape: tuple[int, ...]) -> Array:
+    """A camera's parts of one output, along the axis where its rows lie: a network may turn it."""
+    for axis in range(1, len(shape)):
+        others = {np.delete(part.shape, axis).tobytes() for part in parts}
+        if len(others) == 1 and sum(part.shape[axis] for part in parts) == shape[axis]:
+            return np.concatenate(parts, axis)
+    return np.concatenate([part for part in parts if part.size])
 
 
 def whole(net: nn.Module, images: Sequence[torch.Tensor]) -> list[Array]:

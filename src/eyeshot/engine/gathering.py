@@ -129,7 +129,12 @@ class _Sum:
         if self._total is None:
             raise ValueError("no row has been taken")
         total = self._total / self._count if self._mean else self._total
-        return total.to(self._dtype).reshape(self._shape)
+        return _shaped(total.to(self._dtype), self._shape)
+
+
+def _shaped(value: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """A statistic in its node's shape; one position may stand for several (adaptive pools)."""
+    return value.reshape(shape) if value.numel() == math.prod(shape) else value.expand(shape)
 
 
 class _Extreme:
@@ -146,4 +151,4 @@ class _Extreme:
     def result(self) -> torch.Tensor:
         if self._best is None:
             raise ValueError("no row has been taken")
-        return self._best.reshape(self._shape)
+        return _shaped(self._best, self._shape)

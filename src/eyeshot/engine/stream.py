@@ -16,7 +16,7 @@ from eyeshot.axes import EMPTY, Everything, Interval
 from eyeshot.engine.buffers import LineBuffer
 from eyeshot.engine.gathering import Gatherer, gatherer, gives_indices, reduced_dims, refusal
 from eyeshot.engine.operators import Operator, Rectangle, prepare
-from eyeshot.engine.operators.windows import local_shape
+from eyeshot.engine.operators.windows import cut, local_shape
 from eyeshot.errors import Failure, Unsupported
 from eyeshot.geometry import Region
 from eyeshot.graph import Edge, Graph, Kind, Node
@@ -218,7 +218,11 @@ class Stream:
         progress.taken = max(progress.taken, new.hi)
         if last and passed:
             return self.passed(progress.node.name, progress.box[0])
-        return running.result() if last else None
+        if not last:
+            return None
+        node = progress.node
+        whole = tuple(Interval(0, n) for n in node.extents)
+        return cut(running.result(), node.dims, whole, (whole[0], *progress.box[1:]))
 
     def _release(self, progress: Progress) -> None:
         """Forget the rows that nobody will ask for again."""
