@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from benchmarks.memory import table, worker
+from eyeshot.errors import EyeshotError
 
 
 def parse() -> argparse.Namespace:
@@ -22,4 +24,7 @@ if __name__ == "__main__":
     if options.case:
         worker.report(options.case, options.folder, options.room)
     else:
-        table.main(options.only)
+        try:
+            table.main(options.only)
+        except EyeshotError as error:
+            sys.exit(f"benchmarks: {error}")

@@ -41,6 +41,8 @@ from eyeshot.graph import Call, Edge, Graph, Kind, Node, Ref, Weight, check
 from eyeshot.untouched import untouched
 
 Value = Node | Weight | Chance | None
+_LIKE_ANOTHER = {"reshape_as": "reshape", "view_as": "view"}
+"""Operators that take a shape from another tensor, with the same one that takes numbers."""
 
 _NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
@@ -105,7 +107,9 @@ def export(
         Unsupported: the network cannot be exported.
     """
     parameter, buffer = _first_real(net.parameters()), _first_real(net.buffers())
-    program_for = functools.partial(_export, net, sizes, guarded=guarded or net)
+    program_for = functools.partial(
+        _export, net, sizes, guarded=net if guarded is None else guarded
+    )
     if parameter is not None:
         return program_for(parameter)
     if buffer is None:
@@ -347,6 +351,9 @@ class Walk:
         plain = plain_name(origin.target)
         value = fx_node.meta["val"]
         shape = tuple(int(n) for n in value.shape)
+        if plain in _LIKE_ANOTHER:  # of the other tensor nothing is read but its shape
+            plain = _LIKE_ANOTHER[plain]
+            arguments = {"self": arguments["self"], "shape": list(shape)}
         dtype = dtype_name(value.dtype)
         weights = tuple(w.name for w in _flat(arguments.values()) if isinstance(w, Weight))
         shapes = {name: tuple(self.tensors[name].shape) for name in weights}
@@ -507,6 +514,10 @@ def _unsupported(site: Site, reason: str) -> Described:
 
 def _call(site: Site, origin: torch.fx.Node) -> Call:
     """How the engine computes it: a part of a split is a narrow, so that no tuple is a value."""
+    if plain_name(origin.target) in _LIKE_ANOTHER:
+        return Call(
+            torch.ops.aten.reshape.default, (_refs(site.arguments)["self"], list(site.shape))
+        )
     if site.operator == "expand_as":  # of the other tensor nothing is read but its shape
         read = _refs(site.arguments)["self"]
         return Call(torch.ops.aten.expand.default, (read, list(site.shape)), {"implicit": False})

@@ -155,10 +155,20 @@ def _without(source: Node, gone: set[int]) -> tuple[int | None, ...]:
 
 
 def expanding(site: Site) -> Described:
-    """``expand`` and ``expand_as``: dimensions of one repeated."""
-    source = site.node("self")
+    """``expand`` and ``expand_as``: dimensions of one repeated.
+
+    An axis of one position, such as that of a global mean, lies in the result of ``expand_as``
+    where it lies in the other tensor.
+    """
+    source, other = site.node("self"), site.arguments.get("other")
     shift = len(site.shape) - len(source.shape)
+    shape = (1,) * shift + source.shape
     dims = tuple(None if dim is None else dim + shift for dim in source.dims)
+    if isinstance(other, Node):
+        dims = tuple(
+            there if there is not None and n == 1 == shape[there] else dim
+            for dim, there, n in zip(dims, other.dims, source.extents, strict=True)
+        )
     axes: list[AxisMap] = []
     for have, dim in zip(source.extents, dims, strict=True):
         wanted = 1 if dim is None else site.shape[dim]
