@@ -7,8 +7,8 @@ Each network has one to three axes of space, a few layers of every kind at any p
 or two inputs, and one to three outputs, any of its values. It is run by several bands, strips and
 regions (one row, one column, one pixel), some also as a camera's rows, in float32 or float64, and
 held against ``net(x)``. What differs is printed as a program that shows it. A refusal is counted
-by its reason; anything but an answer or a refusal is a traceback. The exit status is 1 if a network
-was wrong or ended in a traceback.
+by its reason; anything but an answer or a refusal is a traceback, and the end of the process a
+crash. The exit status is 1 if a network was wrong or ended in either.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from multiprocessing import get_context
@@ -61,7 +62,7 @@ class Trial:
 
 @dataclass
 class Outcome:
-    """What came of one network: equal, refused, wrong or traceback, and why."""
+    """What came of one network: equal, refused, wrong, traceback or crash, and why."""
 
     kind: str
     why: str = ""
@@ -258,7 +259,8 @@ class Tally:
     def summary(self, seconds: float) -> str:
         """One line of figures."""
         counts = ", ".join(
-            f"{self.kinds[kind]} {kind}" for kind in ("equal", "refused", "wrong", "traceback")
+            f"{self.kinds[kind]} {kind}"
+            for kind in ("equal", "refused", "wrong", "traceback", "crash")
         )
         total = sum(self.kinds.values())
         rate = total / max(seconds, 1e-9)
@@ -288,12 +290,35 @@ def run(first: int, count: int, seconds: float, jobs: int) -> Iterator[tuple[int
             if time.monotonic() > end:
                 return
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(_some, chunk) for chunk in islice(chunks, 2 * jobs)]
-        while waiting:
-            yield from waiting.pop(0).result()
-            if time.monotonic() < end:
-                waiting += [pool.submit(_some, chunk) for chunk in islice(chunks, 1)]
+    pool = _pool(jobs)
+    waiting = [(chunk, pool.submit(_some, chunk)) for chunk in islice(chunks, 2 * jobs)]
+    while waiting:
+        chunk, future = waiting.pop(0)
+        try:
+            yield from future.result()
+        except BrokenProcessPool:
+            yield from _one_by_one(chunk)
+            pool = _pool(jobs)
+            waiting = [(other, pool.submit(_some, other)) for other, _ in waiting]
+        if time.monotonic() < end:
+            waiting += [(other, pool.submit(_some, other)) for other in islice(chunks, 1)]
+    pool.shutdown()
+
+
+def _pool(jobs: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+
+
+def _one_by_one(seeds: range) -> Iterator[tuple[int, Outcome]]:
+    """A chunk in which a process may have died: that network is a crash, the others are tried."""
+    pool = _pool(1)
+    for seed in seeds:
+        try:
+            yield from pool.submit(_some, range(seed, seed + 1)).result()
+        except BrokenProcessPool:
+            yield seed, Outcome("crash", "the process died", program(draw(seed), Trial()))
+            pool = _pool(1)
+    pool.shutdown()
 
 
 def main() -> int:

@@ -32,8 +32,8 @@ class Net(nn.Module):
 def channel_attention(parts: nn.ModuleList, x: Tensor) -> Tensor:
     """As timm's EcaModule: a mean a channel, a Conv1d over channels, expanded again."""
     y = x.mean((2, 3)).view(x.shape[0], 1, -1)
-    y = parts[0](y).view(x.shape[0], -1, 1, 1).sigmoid()
-    return x * y.expand_as(x)
+    gate: Tensor = parts[0](y).view(x.shape[0], -1, 1, 1).sigmoid()
+    return x * gate.expand_as(x)
 
 
 NETS = {
