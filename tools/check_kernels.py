@@ -74,7 +74,8 @@ def draw(seed: int) -> Case:
     stride = one.each(axes, 4) if one.below(2) else (1,) * axes
     dilation = one.each(axes, 3) if one.below(3) == 0 else (1,) * axes
     reach = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
-    padding = tuple(one.below(r + 1) for r in reach) if one.below(2) else (0,) * axes
+    blind = one.of(0, 0, 0, 2)  # more padding than a window reaches over: it sees no input
+    padding = tuple(one.below(r + 1 + blind) for r in reach) if one.below(2) else (0,) * axes
     fewest = [max(1, r + 1 - 2 * p) for r, p in zip(reach, padding, strict=True)]
     more = 13 if axes < 3 else 6
     parts = one.of(1, 1, 2) if groups == 1 else 1

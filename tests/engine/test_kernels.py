@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -59,6 +62,28 @@ def test_one_channel_a_stride_along_the_width_and_one_column(
         part = eyeshot.run(net, image.to(torch.float64).numpy(), region=region, layout="CHW")
         wanted = truth[:, :, column : column + 1].numpy()
         np.testing.assert_allclose(part, wanted, rtol=slack, atol=slack)
+
+
+BLIND = """
+import torch
+from torch import nn
+import eyeshot
+for stride, padding, size in ((2, 1, (3, 1)), (2, 3, (1, 1)), (3, 2, (4, 1)), (2, 2, (2, 1))):
+    for kernel in (1, 2):
+        net = nn.Conv2d(1, 3, kernel, stride, padding, dilation=2).eval()
+        x = torch.rand(1, *size)
+        with torch.no_grad():
+            truth = net(x[None])[0].numpy()
+        for band in (1, 64):
+            assert abs(eyeshot.run(net, x, band=band) - truth).max() < 1e-6
+print("alive")
+"""
+
+
+def test_windows_that_see_padding_alone_do_not_end_the_process() -> None:
+    """Network 124403 of tools/random_networks.py: a null pointer in oneDNN 3.12."""
+    done = subprocess.run([sys.executable, "-c", BLIND], capture_output=True, text=True)
+    assert done.stdout == "alive\n", done.stderr[-2000:]
 
 
 def test_a_kernel_that_is_wrong_on_one_column_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:

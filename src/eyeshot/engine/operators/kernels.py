@@ -36,9 +36,45 @@ def convolver(node: Node, weights: Sequence[torch.Tensor], bias: torch.Tensor | 
     if suits_opencv(weights, options):
         return opencv_convolver(weights[0], bias, relu)
     make = _onednn if has_onednn(weights[0]) else _plain
-    compute = make(weights, bias, options, relu)
+    compute = _with_input(make(weights, bias, options, relu), weights[0], options)
     strides_over_one_channel = options[0][-1] > 1 and any(w.shape[1] == 1 for w in weights)
     return _two_columns(compute, weights[0], options) if strides_over_one_channel else compute
+
+
+def _with_input(
+    compute: Convolver, weight: torch.Tensor, options: tuple[list[int], list[int], int]
+) -> Convolver:
+    """Pads beforehand where some window would see padding alone.
+
+    oneDNN 3.12 ends the process on such windows: in float32 for one column, dilated, with a bias;
+    in bfloat16 for more. Torch's own convolution goes there too.
+    """
+    stride, dilation, _ = options
+    blind: dict[tuple[int, ...], bool] = {}
+
+    def padded(value: torch.Tensor, padding: list[int]) -> Padded:
+        key = (*value.shape[2:], *padding)
+        if key not in blind:
+            sides = zip(value.shape[2:], weight.shape[2:], padding, stride, dilation, strict=True)
+            blind[key] = any(_sees_padding_alone(*side) for side in sides)
+        if not blind[key]:
+            return value, padding
+        return F.pad(value, [n for one in reversed(padding) for n in (one, one)]), [0] * len(
+            padding
+        )
+
+    def seeing(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
+        return compute([padded(*one) for one in values], room)
+
+    return seeing
+
+
+def _sees_padding_alone(n: int, kernel: int, padding: int, stride: int, dilation: int) -> bool:
+    """Whether some window of ``kernel`` cells over n positions holds none of them."""
+    outputs = (n + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+    cells = torch.arange(kernel) * dilation - padding
+    windows = torch.arange(outputs)[:, None] * stride + cells
+    return not bool(((windows >= 0) & (windows < n)).any(1).all())
 
 
 def _two_columns(
