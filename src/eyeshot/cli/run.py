@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from eyeshot.engine.executing import Report
     from eyeshot.engine.jobs import Job
+    from eyeshot.images import Source
     from eyeshot.runs import Run
 
 _EPILOG = """
@@ -62,6 +63,7 @@ def run_net(
     raw: options.Raw = False,
     white: options.White = None,
     pad: options.Pad = None,
+    per_slice: options.PerSlice = False,
     band: options.Band = None,
     device: options.Device = None,
     plan: options.PlanOnly = False,
@@ -76,7 +78,7 @@ def run_net(
         raise BadValue("no output", cure="name one with -o, or ask for --plan")
     box = None if region is None else parse_region(region)
     chosen = {"level": level, "layout": layout, "series": series, "index": index}
-    files = _Files(image, out or [], chosen, resume=resume, force=force)
+    files = _Files(image, out or [], chosen, resume=resume, force=force, per_slice=per_slice)
     if not plan:
         _check_outs(files)
     settings = {"form": form, "region": box, "band": band, "raw": raw, "white": white}
@@ -84,11 +86,11 @@ def run_net(
     with options_named({"form": "--as"}), ExitStack() as stack:
         network = locate_runnable(net, say, weights, None if plan else warn)
         _check_inputs(network, image)
-        job = _settle(stack, network, files, memory, settings)
+        job, slices = _settle(stack, network, files, memory, settings)
         if plan:
             _show_plan(job, json)
         else:
-            _carry_out(stack, job, files, json)
+            _carry_out(stack, job, slices, files, json)
 
 
 def parse_region(text: str) -> list[tuple[int, int]]:
@@ -113,6 +115,7 @@ class _Files:
     chosen: dict[str, Any]
     resume: bool
     force: bool
+    per_slice: bool
 
 
 def _check_outs(files: _Files) -> None:
@@ -152,23 +155,30 @@ def _settle(
     files: _Files,
     memory: str | None,
     settings: dict[str, Any],
-) -> Job:
+) -> tuple[Job, list[Source] | None]:
     """Everything that is known before the run begins; the images stay open as long as ``stack``."""
     from eyeshot.engine.jobs import make_job
     from eyeshot.engine.resuming import look_up
     from eyeshot.engine.running import opened, parse_bytes
+    from eyeshot.engine.slices import slices_of
 
-    allowed = parse_bytes(memory)
-    sources = [stack.enter_context(opened(path, network, **files.chosen)) for path in files.images]
+    allowed, chosen = parse_bytes(memory), {**files.chosen, "per_slice": files.per_slice}
+    sources = [stack.enter_context(opened(path, network, **chosen)) for path in files.images]
+    slices = slices_of(sources) if files.per_slice else None
+    if slices is not None:
+        sources = slices[:1]
     if settings["pad"] is None:
         check_sizes(network, sources)
     begun = look_up(files.outs) if files.resume else None
-    return make_job(network, sources, memory=allowed, outs=files.outs, begun=begun, **settings)
+    outs = None if files.per_slice else files.outs  # a slice's answer is held
+    job = make_job(network, sources, memory=allowed, outs=outs, begun=begun, **settings)
+    return job, slices
 
 
-def _carry_out(stack: ExitStack, job: Job, files: _Files, json: bool) -> None:
-    from eyeshot.engine.executing import execute
-    from eyeshot.engine.running import finish, open_sinks
+def _carry_out(
+    stack: ExitStack, job: Job, slices: list[Source] | None, files: _Files, json: bool
+) -> None:
+    from eyeshot.engine.running import carry_out, finish, open_sinks
 
     for source in job.sources.values():
         stated = f"{source.name}: {source.layout}; {job.preparation.stated(source.dtype)}"
@@ -177,11 +187,12 @@ def _carry_out(stack: ExitStack, job: Job, files: _Files, json: bool) -> None:
             notes.print(f"{source.name}: {note}", markup=False, soft_wrap=True)
     for line in tell_sizes(job):
         notes.print(line, markup=False, soft_wrap=True)
-    sinks = open_sinks(job, files.outs, files.images, force=files.force, resume=files.resume)
+    options = {"force": files.force, "resume": files.resume}
+    sinks = open_sinks(job, files.outs, files.images, slices, **options)
     for sink in sinks.values():
         stack.enter_context(sink)
     with _Bar(job) as bar:
-        report = execute(job, sinks, bar.update)
+        report = carry_out(job, sinks, slices, bar.update)
     results = [str(result) for result in finish(job, sinks).values()]
     _show_report(job, report, results, json)
 

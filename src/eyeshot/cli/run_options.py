@@ -51,6 +51,10 @@ White = Annotated[
         help="The whole-number sample that counts as 1, such as 4095; default: the type's largest.",
     ),
 ]
+PerSlice = Annotated[
+    bool,
+    typer.Option("--per-slice", help="Run a stack slice by slice; OUT is a stack (.npy or .zarr)."),
+]
 Pad = Annotated[
     str | None,
     typer.Option(

@@ -9,11 +9,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from eyeshot.engine.executing import Progress, execute
+from eyeshot.engine.executing import Progress, Report, execute
 from eyeshot.engine.jobs import Job, make_job
 from eyeshot.engine.memory import reset_peak
 from eyeshot.engine.networks import Network, as_traced
 from eyeshot.engine.resuming import look_up
+from eyeshot.engine.slices import execute_slices, slices_of, stack_shape
 from eyeshot.errors import BadValue
 from eyeshot.images import Index, Sink, Source, open_sink, open_source
 
@@ -34,6 +35,7 @@ def run(
     raw: bool = False,
     white: float | None = None,
     pad: str | None = None,
+    per_slice: bool = False,
     device: str | None = None,
     force: bool = False,
     resume: bool = False,
@@ -63,6 +65,8 @@ def run(
             None for the largest of the type.
         pad: ``reflect``, ``edge`` or ``zero``: pad the image at its far sides to the nearest size
             that the network takes, and crop the answer to what answers to the image.
+        per_slice: run a network of pictures over each slice of a stack (C, D, H, W) by itself; the
+            answer is a stack (C, D, H, W).
         device: where to run; None for where the weights are.
         force: replace an output that exists.
         resume: go on with an unfinished output of the very same run.
@@ -82,10 +86,13 @@ def run(
     reset_peak()
     with ExitStack() as stack:
         options = {"level": level, "layout": layout, "series": series, "index": index}
-        sources = [stack.enter_context(opened(one, net, **options)) for one in images]
+        sources = [
+            stack.enter_context(opened(one, net, per_slice=per_slice, **options)) for one in images
+        ]
+        slices = slices_of(sources) if per_slice else None
         job = make_job(
             net,
-            sources,
+            sources if slices is None else slices[:1],
             form=form,
             region=region,
             memory=parse_bytes(memory),
@@ -94,16 +101,17 @@ def run(
             white=white,
             pad=pad,
             device=device,
-            outs=out if out is None else targets,
+            outs=None if per_slice or out is None else targets,
             begun=look_up(targets) if resume else None,
         )
         outs = [None] * len(job.forms) if out is None else targets
-        results = _carry_out(job, outs, images, progress, force=force, resume=resume)
+        results = _carry_out(job, slices, outs, images, progress, force=force, resume=resume)
     return results[0] if len(results) == 1 else results
 
 
 def _carry_out(
     job: Job,
+    slices: Sequence[Source] | None,
     outs: Sequence[Any],
     images: Sequence[Any],
     progress: Progress | None,
@@ -113,16 +121,28 @@ def _carry_out(
 ) -> list[Any]:
     """The job from its sinks to its results, in the order in which the network gives them."""
     with ExitStack() as stack:
-        sinks = open_sinks(job, outs, images, force=force, resume=resume)
+        sinks = open_sinks(job, outs, images, slices, force=force, resume=resume)
         for sink in sinks.values():
             stack.enter_context(sink)
-        for note in execute(job, sinks, progress).notes:
+        for note in carry_out(job, sinks, slices, progress).notes:
             warnings.warn(note, stacklevel=3)
         kept = finish(job, sinks)
     return [kept[name] for name in job.graph.outputs]  # one may be given twice
 
 
-def opened(image: Any, net: Network, **options: Any) -> Source:
+def carry_out(
+    job: Job,
+    sinks: Mapping[str, Sink],
+    slices: Sequence[Source] | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Carry a job out, once or over each slice of a stack."""
+    if slices is None:
+        return execute(job, sinks, progress)
+    return execute_slices(job, slices, sinks, progress)
+
+
+def opened(image: Any, net: Network, *, per_slice: bool = False, **options: Any) -> Source:
     """The image as a source, with as many axes of space as the network takes.
 
     The network is asked before it is traced, since tracing takes an image of a known shape.
@@ -130,9 +150,11 @@ def opened(image: Any, net: Network, **options: Any) -> Source:
     Args:
         image: as for :func:`run`.
         net: likewise.
+        per_slice: likewise: the image has an axis more.
         options: ``level``, ``layout``, ``series`` and ``index``, as for :func:`open_source`.
     """
-    return open_source(image, space=as_traced(net).space, **options)
+    space = as_traced(net).space
+    return open_source(image, space=(space or 2) + 1 if per_slice else space, **options)
 
 
 def parse_bytes(text: int | str | None) -> int | None:
@@ -157,9 +179,15 @@ def parse_bytes(text: int | str | None) -> int | None:
 
 
 def open_sinks(
-    job: Job, targets: Sequence[Any], images: Sequence[Any], *, force: bool, resume: bool
+    job: Job,
+    targets: Sequence[Any],
+    images: Sequence[Any],
+    slices: Sequence[Source] | None = None,
+    *,
+    force: bool,
+    resume: bool,
 ) -> dict[str, Sink]:
-    """One sink for each output of a job.
+    """One sink for each output of a job; that of a stack, where the job is run over slices.
 
     Raises:
         BadValue: not one target for each output, or a resumed run had other settings.
@@ -172,6 +200,7 @@ def open_sinks(
             cure="name one for each",
         )
     paths = [Path(one) for one in images if _is_path(one)]
+    count = None if slices is None else len(slices)
     read_opacity = any(source.shape[0] == 2 for source in job.sources.values())
     sinks: dict[str, Sink] = {}
     for (name, form), target in zip(job.forms.items(), targets, strict=True):
@@ -182,13 +211,13 @@ def open_sinks(
             )
         sinks[name] = open_sink(
             target,
-            job.shape(name),
+            job.shape(name) if count is None else stack_shape(job, name, count),
             form.dtype,
             force=force,
             resume=resume,
             settings={**job.settings, "output": name} if _is_path(target) else None,
             inputs=paths,
-            arrangement=job.arrangement(name),
+            arrangement=job.arrangement(name) if count is None else None,
         )
     return sinks
 
