@@ -16,7 +16,7 @@ PACKAGE = Path(eyeshot.__file__).parent
 # From the ground up. A module may import from floors below its own, and from its own folder.
 FLOORS = [
     ["errors"],
-    ["files"],
+    ["files", "extras"],
     ["__init__"],
     ["pages", "plain_yaml", "terminal"],
     ["reference", "axes"],

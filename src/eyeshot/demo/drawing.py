@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from eyeshot.extras import extra
 from eyeshot.features import Features, Step, see
 from eyeshot.files import write_aside
 from eyeshot.pictures import colour_kernels, colour_maps, mosaic
 from eyeshot.runs import Run
+
+with extra("report"):
+    from matplotlib.figure import Figure
+    from matplotlib.patches import FancyArrowPatch
+    from matplotlib.ticker import MaxNLocator
 
 _INK, _FAINT, _PAPER = "#1d1c22", "#77757f", "#ffffff"
 _TRAIN, _TEST = "#c2641b", "#1f6f78"

@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from eyeshot.errors import BadFile
+from eyeshot.extras import is_installed, not_installed
 
 _DAMAGED = (
     ValueError, TypeError, AttributeError, IndexError, KeyError, EOFError, SyntaxError, OSError,
@@ -35,6 +36,8 @@ def damage_named(path: Path | str, piece: str = "") -> Iterator[None]:
             cure="use PNG, JPEG, TIFF, BMP, WebP, .npy or Zarr",
         ) from error
     except _DAMAGED as error:
+        if "imagecodecs" in str(error) and not is_installed("imagecodecs"):  # says tifffile
+            raise not_installed("imagecodecs", "images").at(place) from error
         raise BadFile(
             f"{place}: truncated or damaged ({type(error).__name__}: {error})",
             cure="copy or export the image again",

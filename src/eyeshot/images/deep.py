@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from eyeshot.extras import extra
 from eyeshot.images.encoded import claimed_size
 from eyeshot.images.limits import PNG_START, check_size
 
@@ -58,6 +58,8 @@ def _jpeg2000(path: Path, image: Image.Image) -> NDArray[np.uint16] | None:
     if claim is None or claim[:2] != (image.height, image.width):
         raise ValueError("its headers name different sizes")
     check_size(path, claim, 2)
+    with extra("images"):
+        import imagecodecs
     return _full_range(np.asarray(imagecodecs.jpeg2k_decode(data)), bits)
 
 
@@ -69,6 +71,8 @@ def _avif(path: Path, image: Image.Image) -> NDArray[np.uint16] | None:
     if not flags & 0x40:
         return None
     bits = 12 if flags & 0x20 else 10
+    with extra("images"):
+        import imagecodecs
     return _full_range(np.asarray(imagecodecs.avif_decode(data)), bits)
 
 

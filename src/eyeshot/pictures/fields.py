@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+
+from eyeshot.extras import extra
+
+with extra("report"):
+    from matplotlib import colormaps
 
 Box = tuple[tuple[int, int], tuple[int, int]]
 """Rows and columns, each from the first to one past the last; may reach outside the picture."""

@@ -5,9 +5,13 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-import matplotlib
-from matplotlib import font_manager
 from PIL import ImageFont
+
+from eyeshot.extras import extra
+
+with extra("report"):
+    import matplotlib
+    from matplotlib import font_manager
 
 _WIDE = (
     *("NotoSansCJK", "NotoSansSC", "SourceHanSans", "msyh", "PingFang", "Hiragino Sans GB"),

@@ -6,12 +6,15 @@ import math
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from eyeshot.errors import BadValue, UnknownName
+from eyeshot.extras import extra
 from eyeshot.pictures.fonts import font_for
+
+with extra("report"):
+    from matplotlib import colormaps
 
 RANGES = ("own", "shared")
 Colours = NDArray[np.uint8]

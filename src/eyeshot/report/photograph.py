@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from matplotlib import cbook
 from numpy.typing import NDArray
 
 from eyeshot import filters, images
+from eyeshot.extras import extra
 from eyeshot.pages.parts import Card, Cards, Image, Section
 from eyeshot.pictures import data_uri, reduce_picture
+
+with extra("report"):
+    from matplotlib import cbook
 
 _HEIGHT = 232  # of the reduced photograph: small enough that a 3×3 kernel is seen to do something
 _GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from eyeshot.errors import BadValue, UnknownName
+from eyeshot.extras import extra
 from eyeshot.runs import Recipe
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ def make_fabric(recipe: Recipe) -> Fabric:
             f"batch_size is {recipe.batch_size}, which {recipe.devices} devices cannot share",
             cure=f"use a multiple of {recipe.devices}",
         )
-    from lightning_fabric import Fabric  # takes seconds to import: only when it trains
+    with extra("train"):
+        from lightning_fabric import Fabric  # takes seconds to import: only when it trains
 
     return Fabric(
         accelerator=recipe.device,
@@ -111,7 +113,8 @@ def _fabric_quiet() -> Iterator[None]:
     """Fabric logs errors alone inside."""
     logger = logging.getLogger("lightning_fabric")
     level = logger.level
-    import lightning_fabric  # noqa: F401 - sets the level itself when it is first imported
+    with extra("train"):
+        import lightning_fabric  # noqa: F401 - sets the level itself when it is first imported
 
     logger.setLevel(logging.ERROR)
     try:

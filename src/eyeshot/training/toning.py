@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eyeshot.extras import extra
+
 BRIGHTNESS = 0.1
 """The most that is added or taken away, of 0…1."""
 
@@ -33,7 +35,8 @@ def tone(pictures: Tensor, generator: np.random.Generator) -> Tensor:
     Returns:
         (B, C, H, W) in 0…1.
     """
-    from kornia import enhance  # takes seconds to import
+    with extra("train"):
+        from kornia import enhance  # takes seconds to import
 
     count = len(pictures)
     factors = torch.from_numpy(CONTRAST ** generator.uniform(-1, 1, count)).float()
@@ -53,7 +56,8 @@ def roughen(pictures: Tensor, generator: np.random.Generator) -> Tensor:
     Returns:
         (B, C, H, W) in 0…1.
     """
-    from kornia.filters import gaussian_blur2d  # takes seconds to import
+    with extra("train"):
+        from kornia.filters import gaussian_blur2d  # takes seconds to import
 
     count = len(pictures)
     chosen = torch.from_numpy(generator.random(count) < BLURRED)

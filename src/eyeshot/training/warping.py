@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eyeshot.extras import extra
+
 SPACING = 64
 """Pixels between two knots of the grid."""
 
@@ -81,7 +83,8 @@ def resample(pictures: Tensor, places: Tensor, *, smooth: bool) -> Tensor:
         places: row and column of each pixel.
         smooth: interpolate between the four nearest samples; or take the nearest.
     """
-    from kornia.geometry.transform import remap  # takes seconds to import
+    with extra("train"):
+        from kornia.geometry.transform import remap  # takes seconds to import
 
     return remap(
         pictures,

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from eyeshot.errors import BadFile
+from eyeshot.extras import extra
 from eyeshot.files import mode_of
 from eyeshot.images.layouts import SPACE, Span
 from eyeshot.images.sinks.arrangement import ArrangedSource, Arrangement
@@ -20,6 +20,9 @@ from eyeshot.images.sinks.files import FileSink, Place, remove, sync_folder
 from eyeshot.images.sources.selection import Selection
 from eyeshot.images.sources.source import Source
 from eyeshot.images.sources.zarrays import open_zarr
+
+with extra("images"):
+    import zarr
 
 _SIDE = {1: 2**16, 2: 512, 3: 64}  # axes of space -> length of a chunk along each
 _METADATA = ("zarr.json", ".zarray", ".zgroup")

@@ -17,15 +17,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import imagecodecs
 import numpy as np
-import zarr
-from numcodecs.abc import Codec
-from zarr.abc.codec import BytesBytesCodec
-from zarr.codecs import ShardingCodec
-from zarr.core.metadata import ArrayV2Metadata
 
 from eyeshot.errors import BadFile
+from eyeshot.extras import extra
+
+with extra("images"):
+    import imagecodecs
+    import zarr
+    from numcodecs.abc import Codec
+    from zarr.abc.codec import BytesBytesCodec
+    from zarr.codecs import ShardingCodec
+    from zarr.core.metadata import ArrayV2Metadata
 
 _SLACK = 2**16  # bytes: checksums, and what a codec adds to the samples
 _LZMA_MEMORY = 2**28

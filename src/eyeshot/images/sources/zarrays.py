@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from eyeshot.errors import BadFile
+from eyeshot.extras import extra
 from eyeshot.files import explain_os_error
 from eyeshot.images.damage import damage_named
 from eyeshot.images.layouts import Layout
@@ -22,6 +22,9 @@ from eyeshot.images.sources.grid import GridSource, Index
 from eyeshot.images.sources.selection import Selection
 from eyeshot.images.sources.source import Source
 from eyeshot.images.sources.unpacking import bounded
+
+with extra("images"):
+    import zarr
 
 _SLACK = 2**16  # bytes
 _METADATA = ("zarr.json", ".zarray", ".zgroup")
