@@ -21,6 +21,7 @@ FLOORS = [
     ["pages", "plain_yaml", "terminal"],
     ["reference", "axes"],
     ["graph", "untouched"],
+    ["operators"],
     ["geometry"],
     ["cost"],
     ["findings"],
@@ -89,6 +90,59 @@ def test_every_public_name_can_be_had() -> None:
     assert eyeshot.__all__ == sorted(eyeshot.__all__)
     for name in eyeshot.__all__:
         assert getattr(eyeshot, name) is not None
+
+
+# Files that still ask for an operator by its name. It only ever shrinks.
+ASK_BY_NAME = ["cost.py", "densification/places.py", "findings/remedies.py"]
+TRANSLATE = ("operators", "frontends")
+"""Rooms whose business the names are."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [one for one in _modules() if _room(one) not in TRANSLATE],
+    ids=lambda p: str(p.relative_to(PACKAGE)),
+)
+def test_nobody_asks_for_an_operator_by_its_name(path: Path) -> None:
+    asked = _operator_names(ast.parse(path.read_text()))
+    name = str(path.relative_to(PACKAGE))
+    if name in ASK_BY_NAME or name.startswith("engine/operators"):
+        assert asked or name.startswith("engine/operators"), f"take {name} off ASK_BY_NAME"
+        return
+    assert not asked, f"{name}:{asked[0]}: ask for node.family in place of node.operator"
+
+
+def _operator_names(tree: ast.Module) -> list[int]:
+    """The lines that compare an ``operator``, call a method of it, or look it up in a table."""
+    found = []
+    for node in ast.walk(tree):
+        asked: list[ast.expr] = []
+        if isinstance(node, ast.Compare):
+            asked = [node.left, *node.comparators]
+        elif isinstance(node, ast.Attribute):
+            asked = [node.value]
+        elif isinstance(node, ast.Subscript):
+            asked = [node.slice]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            asked = node.args if node.func.attr == "get" else []
+        named = [isinstance(one, ast.Attribute) and one.attr == "operator" for one in asked]
+        if any(named) and not (isinstance(node, ast.Compare) and all(named)):
+            found.append(asked[0].lineno)
+    return found
+
+
+def test_an_operator_asked_for_by_its_name_is_noticed() -> None:
+    for line in (
+        "one.operator == 'x'",
+        "'x' in one.operator",
+        "one.operator in ('x',)",
+        "one.operator.startswith('x')",
+        "TABLE[one.operator]",
+        "TABLE.get(one.operator, None)",
+    ):
+        assert _operator_names(ast.parse(line)), line
+    for line in ("f'{one.operator}'", "print(one.operator)", "one.operator == other.operator"):
+        assert not _operator_names(ast.parse(line)), line
 
 
 OUTSIDE = [PACKAGE.parents[1] / name for name in ("tools", "benchmarks", "examples")]

@@ -32,6 +32,65 @@ class Kind(StrEnum):
     """No rule says what this operator does to positions."""
 
 
+class Family(StrEnum):
+    """What an operator is, whatever it is called. Set by the table of :mod:`eyeshot.operators`."""
+
+    INPUT = "input"
+    CONVOLUTION = "convolution"
+    TRANSPOSED_CONVOLUTION = "transposed convolution"
+    MAX_POOL = "max pool"
+    AVERAGE_POOL = "average pool"
+    ADAPTIVE_MAX_POOL = "adaptive max pool"
+    ADAPTIVE_AVERAGE_POOL = "adaptive average pool"
+    RESIZE = "resize"
+    PAD = "pad"
+    CROP = "crop"
+    """A slice, or one part of a split."""
+    SELECT = "select"
+    """One place of a dimension, which vanishes."""
+    SCATTER = "scatter"
+    """A slice exchanged for other values."""
+    CONCATENATE = "concatenate"
+    STACK = "stack"
+    RESHAPE = "reshape"
+    PERMUTE = "permute"
+    SQUEEZE = "squeeze"
+    UNSQUEEZE = "unsqueeze"
+    EXPAND = "expand"
+    REPEAT = "repeat"
+    REPEAT_EACH = "repeat each"
+    PIXEL_SHUFFLE = "pixel shuffle"
+    UNFOLD = "unfold"
+    CHANNELS = "channels"
+    """Channels moved or gated: flip, roll, glu, a channel shuffle."""
+    INDEX = "index"
+    ALIAS = "alias"
+    """The same values under another name."""
+    POINTWISE = "pointwise"
+    RELU = "relu"
+    PRELU = "prelu"
+    DROPOUT = "dropout"
+    LINEAR = "linear"
+    PRODUCT = "product"
+    """A matrix product or an einsum."""
+    ATTENTION = "attention"
+    MEAN = "mean"
+    SUM = "sum"
+    LARGEST = "largest"
+    SMALLEST = "smallest"
+    STATISTIC = "statistic"
+    """Any other number for many: a variance, a median, a norm."""
+    SOFTMAX = "softmax"
+    BATCH_NORM = "batch norm"
+    INSTANCE_NORM = "instance norm"
+    GROUP_NORM = "group norm"
+    LAYER_NORM = "layer norm"
+    SCAN = "scan"
+    """A sum or product of all that comes before."""
+    SORT = "sort"
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True, slots=True)
 class Ref:
     """In a call's arguments: the value of another node."""
@@ -80,7 +139,8 @@ class Node:
     Attributes:
         name: unique, dotted, and numbered where a module is used again (``relu``, ``relu#2``).
         layer: dotted path of the module that computes it; "" for the network itself.
-        operator: what it does, such as ``conv2d``; ``input`` for an input of the network.
+        operator: its name, such as ``conv2d``, to be printed; ``input`` for an input of the
+            network. What it is, ``family`` says.
         kind: what it does to positions.
         edges: where its values come from. Weights are not edges.
         shape: of its output, (N, C, H, W) for a picture.
@@ -92,6 +152,7 @@ class Node:
         reason: why it is not local, in words.
         line: of the network's own code, ``net.py:12``, where it is not local and that is known.
         dtype: of its values, by torch's name, such as ``float64``.
+        family: what the operator is.
     """
 
     name: str
@@ -107,6 +168,27 @@ class Node:
     reason: str = ""
     line: str = field(default="", compare=False)
     dtype: str = "float32"
+    family: Family = Family.UNKNOWN
+
+    @property
+    def is_input(self) -> bool:
+        """Whether it is an input of the network."""
+        return self.family is Family.INPUT
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether it is a convolution or a transposed one."""
+        return self.family in (Family.CONVOLUTION, Family.TRANSPOSED_CONVOLUTION)
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether it is a pooling to a given size."""
+        return self.family in (Family.ADAPTIVE_MAX_POOL, Family.ADAPTIVE_AVERAGE_POOL)
+
+    @property
+    def slides(self) -> bool:
+        """Whether it is a convolution or a pooling with a window of fixed size."""
+        return self.family in (Family.CONVOLUTION, Family.MAX_POOL, Family.AVERAGE_POOL)
 
     @property
     def extents(self) -> tuple[int, ...]:

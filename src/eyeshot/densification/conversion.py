@@ -8,7 +8,7 @@ is followed on their places and computes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from eyeshot.densification import heads, places, windows
 from eyeshot.densification.borders import padding_notes
@@ -16,28 +16,32 @@ from eyeshot.densification.builder import Builder, refusal
 from eyeshot.densification.form import DenseForm, Geometry
 from eyeshot.densification.values import Value
 from eyeshot.errors import Unsupported
-from eyeshot.frontends.rules import RULES
-from eyeshot.frontends.sites import pointwise
-from eyeshot.graph import Graph, Kind, Node
+from eyeshot.graph import Family, Graph, Kind, Node
 
 Rule = Callable[[Builder, Node, list[Value]], Value]
 
-_MOVES_NUMBERS = """
-    view reshape flatten unflatten _unsafe_view permute transpose swapaxes swapdims movedim moveaxis
-    squeeze unsqueeze contiguous alias
-"""
-_AXES = (1, 2, 3)
-_TABLE: dict[str, Rule] = {
-    **{f"{name}{n}d": windows.sliding for name in ("conv", "max_pool", "avg_pool") for n in _AXES},
-    **{f"adaptive_{name}_pool{n}d": windows.whole_window for name in ("avg", "max") for n in _AXES},
-    **dict.fromkeys(("mean", "amax"), windows.whole_window),
-    **dict.fromkeys(("pad", "constant_pad_nd"), windows.padding),
-    "linear": heads.linear,
-    "batch_norm": heads.batch_norm,
-    **dict.fromkeys(("softmax", "log_softmax"), heads.softmax),
-    **dict.fromkeys(("cat", "concat", "concatenate"), places.joining),
-    **dict.fromkeys(_MOVES_NUMBERS.split(), places.reshaping),
-    **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout"), places.dropping),
+_TABLE: Mapping[Family, Rule] = {
+    Family.CONVOLUTION: windows.sliding,
+    Family.MAX_POOL: windows.sliding,
+    Family.AVERAGE_POOL: windows.sliding,
+    Family.ADAPTIVE_MAX_POOL: windows.whole_window,
+    Family.ADAPTIVE_AVERAGE_POOL: windows.whole_window,
+    Family.MEAN: windows.whole_window,
+    Family.LARGEST: windows.whole_window,
+    Family.PAD: windows.padding,
+    Family.LINEAR: heads.linear,
+    Family.BATCH_NORM: heads.batch_norm,
+    Family.SOFTMAX: heads.softmax,
+    Family.CONCATENATE: places.joining,
+    Family.RESHAPE: places.reshaping,
+    Family.PERMUTE: places.reshaping,
+    Family.SQUEEZE: places.reshaping,
+    Family.UNSQUEEZE: places.reshaping,
+    Family.ALIAS: places.reshaping,
+    Family.DROPOUT: places.dropping,
+    Family.POINTWISE: places.pointwise,
+    Family.RELU: places.pointwise,
+    Family.PRELU: places.pointwise,
 }
 _TAKES_AFFINE = (heads.linear, places.reshaping, places.dropping)
 
@@ -78,9 +82,7 @@ def convert(graph: Graph, every_pixel: bool) -> DenseForm:
 def _converted(builder: Builder, node: Node, sources: list[Value]) -> Value:
     if not sources:
         return builder.begin(node)
-    rule = _TABLE.get(node.operator)
-    if rule is None and RULES.get(node.operator) is pointwise:
-        rule = places.pointwise
+    rule = _TABLE.get(node.family)
     if rule is None or (node.kind is not Kind.LOCAL and rule not in _READS_ALL):
         raise refusal(node, node.reason or "only windows, pointwise layers and a head have one")
     if rule not in _TAKES_AFFINE and any(value.affine is not None for value in sources):

@@ -61,5 +61,5 @@ def softmax(builder: Builder, node: Node, sources: list[Value]) -> Value:
     dim = int(called(node).args[1]) % (source.places.ndim + 1)
     if dim != 1 or not (source.is_map or source.is_point):
         raise refusal(node, "it is not taken over channels")
-    builder.add(node, called(node).target, Ref(source.name), 1)
+    builder.add(node, called(node).target, Ref(source.name), 1, *called(node).args[2:])
     return replace(source, name=node.name)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from eyeshot.axes import Window
 from eyeshot.errors import Unsupported
-from eyeshot.graph import Graph, Node, Weight
+from eyeshot.graph import Family, Graph, Node, Weight
 
 _CONVOLUTIONS: tuple[Any, ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _BATCH_NORMS: tuple[Any, ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -79,7 +79,7 @@ def pooling(
     stride = (1,) * axes if every_pixel else told["stride"]
     padding = tuple(before * s for (before, _), s in zip(told["padding"], step, strict=True))
     ceil = _hangs_over(node, window)
-    if node.operator.startswith("max"):
+    if node.family is Family.MAX_POOL:
         dilation = _times(told["dilation"], step)
         layer: nn.Module = _MAX_POOLS[axes - 1](
             told["kernel"], stride, padding, dilation, ceil_mode=ceil
@@ -101,7 +101,7 @@ def window_pooling(
     Raises:
         Unsupported: an average over spread places.
     """
-    largest = "max" in node.operator
+    largest = node.family in (Family.ADAPTIVE_MAX_POOL, Family.LARGEST)
     if not largest:
         _refuse_spread(node, step)
     kernel = tuple(window.kernel for window in windows)

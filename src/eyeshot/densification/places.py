@@ -20,7 +20,7 @@ from eyeshot.densification.builder import (
 )
 from eyeshot.densification.form import Weighted
 from eyeshot.densification.values import Value, natural
-from eyeshot.graph import Node, Ref
+from eyeshot.graph import Family, Node, Ref
 
 _LAYERS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -86,7 +86,7 @@ def dropping(builder: Builder, node: Node, sources: list[Value]) -> Value:
 def _operand(builder: Builder, node: Node, name: str, source: Value) -> Tensor:
     """A copy of a tensor of the classifier that stands beside a value; a parameter if it was."""
     tensor = builder.graph.tensors[name].detach()
-    if node.operator == "prelu":  # one number, or one for each channel, without more dimensions
+    if node.family is Family.PRELU:  # one number, or one for each channel, without more dimensions
         if tensor.numel() > 1 and not (source.is_map or source.is_point):
             raise refusal(node, "it weighs places that were moved about")
         operand = tensor.clone()

@@ -6,14 +6,14 @@ from eyeshot.axes import Everything, Interval, Window
 from eyeshot.densification import layers
 from eyeshot.densification.builder import Builder, called, refusal, slid_axes
 from eyeshot.densification.values import Value
-from eyeshot.graph import Node, Ref
+from eyeshot.graph import Family, Node, Ref
 
 
 def sliding(builder: Builder, node: Node, sources: list[Value]) -> Value:
     """A convolution or a pool: the same on a page as on a crop."""
     source = sources[0]
     slid_axes(node, source)
-    if node.operator.startswith("conv"):
+    if node.family is Family.CONVOLUTION:
         layer = layers.convolution(node, builder.graph, source.step, builder.every_pixel)
     else:
         layer = layers.pooling(node, source.window, source.step, builder.every_pixel)

@@ -16,10 +16,13 @@ from eyeshot.densification.conversion import convert
 from eyeshot.engine.operators.sliding import pooled
 from eyeshot.errors import EyeshotError, Unsupported
 from eyeshot.findings.remedies import WHOLE, remedy
-from eyeshot.graph import Graph, Node
+from eyeshot.graph import Family, Graph, Node
 
-_OVER_POSITIONS = ("adaptive", "batch_norm", "instance_norm", "group_norm")
-"""What begins so runs over all positions without naming them."""
+_OVER_POSITIONS = (
+    *(Family.ADAPTIVE_MAX_POOL, Family.ADAPTIVE_AVERAGE_POOL),
+    *(Family.BATCH_NORM, Family.INSTANCE_NORM, Family.GROUP_NORM),
+)
+"""They run over all positions without naming them."""
 
 
 class Gatherer(Protocol):
@@ -40,20 +43,20 @@ def gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer | None:
         reduced: the dimensions of its input over which it runs.
     """
     running = _gatherer(node, reduced)
-    if running is None or not node.operator.startswith("adaptive"):
+    if running is None or not node.is_adaptive:
         return running
     return _OverBands(node, running)
 
 
 def _gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer | None:
-    name, dtype = node.operator, getattr(torch, node.dtype)
-    if name in ("mean", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"):
+    dtype = getattr(torch, node.dtype)
+    if node.family in (Family.MEAN, Family.ADAPTIVE_AVERAGE_POOL):
         return _Sum(node.shape, reduced, dtype, mean=True)
-    if name == "sum":
+    if node.family is Family.SUM:
         return _Sum(node.shape, reduced, dtype, mean=False)
-    if name in ("amax", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"):
+    if node.family in (Family.LARGEST, Family.ADAPTIVE_MAX_POOL):
         return _Extreme(node.shape, reduced, largest=True)
-    if name == "amin":
+    if node.family is Family.SMALLEST:
         return _Extreme(node.shape, reduced, largest=False)
     return None
 
@@ -62,7 +65,7 @@ def reduced_dims(node: Node, source: Node) -> tuple[int, ...]:
     """The dimensions that a global statistic runs over: all positions, and channels if it says."""
     rank = len(source.shape)
     positions = {dim for dim in source.dims if dim is not None}
-    if node.call is None or node.operator.startswith(_OVER_POSITIONS):
+    if node.call is None or node.family in _OVER_POSITIONS:
         return tuple(sorted(positions))
     named = node.call.args[1] if len(node.call.args) > 1 else None
     listed = range(rank) if named in (None, []) else [named] if isinstance(named, int) else named
@@ -72,7 +75,7 @@ def reduced_dims(node: Node, source: Node) -> tuple[int, ...]:
 def gives_indices(node: Node) -> bool:
     """Whether it is the second answer of a max pooling: the places of its maxima."""
     item = getattr(node.call.target, "item", None) if node.call is not None else None
-    return "max_pool" in node.operator and item == 1
+    return node.family in (Family.MAX_POOL, Family.ADAPTIVE_MAX_POOL) and item == 1
 
 
 def refusal(node: Node, graph: Graph) -> Unsupported:
@@ -99,7 +102,7 @@ class _OverBands:
     def __init__(self, node: Node, running: Gatherer) -> None:
         (edge,) = node.edges
         self._beside = [(dim, axis, node.shape[dim]) for dim, axis in edge.beside]
-        self._largest, self._running = "max" in node.operator, running
+        self._largest, self._running = node.family is Family.ADAPTIVE_MAX_POOL, running
 
     def take(self, band: torch.Tensor) -> None:
         for dim, axis, count in self._beside:

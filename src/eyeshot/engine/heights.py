@@ -17,18 +17,13 @@ import torch
 from eyeshot.axes import AxisMap, Identity, Pad
 from eyeshot.engine.operators import has_own_form
 from eyeshot.errors import Unsupported
-from eyeshot.graph import Graph, Node, Ref
+from eyeshot.graph import Family, Graph, Node, Ref
 
 _MOST_BEHIND = 1024
 """Rows that may be added or cut off behind the last. What grows with the height is no border."""
-_PADS = frozenset({"pad", "constant_pad_nd"})
-_PARTS = frozenset({"slice", "narrow", "chunk", "split", "split_with_sizes", "select", "unbind"})
-_ENDINGS = _PADS | {"slice", "narrow"}
-_SIZED = (
-    *("view", "reshape", "flatten", "unflatten", "_unsafe_view", "squeeze", "expand", "repeat"),
-    *("adaptive_", "upsample_", "_upsample_"),
-)
-"""How operators begin that are told the sizes they give, as their shape and edges tell them."""
+_PARTS = (Family.CROP, Family.SELECT)
+_SIZED = (Family.RESHAPE, Family.SQUEEZE, Family.EXPAND, Family.REPEAT, Family.RESIZE)
+"""Operators that are told the sizes they give, as their shape and edges tell them."""
 
 
 def as_at(graph: Graph, like: Graph) -> Graph:
@@ -82,7 +77,7 @@ class _Names:
 
     def passed_over(self, left: list[Node], node: Node) -> None:
         """A slice of all there is does nothing, and stands for no node of the other graph."""
-        while left and left[0].operator == "alias" != node.operator:
+        while left and left[0].family is Family.ALIAS is not node.family:
             one = left.pop(0)
             self.of[one.name] = self.of[one.edges[0].source]
 
@@ -124,11 +119,11 @@ def _follows_rows(twin: Node, node: Node) -> bool:
     """Whether two calls that differ do so in sizes of the rows alone, and so as the edges tell."""
     if not has_own_form(node) or twin.dims != node.dims or _beside(twin) != _beside(node):
         return False
-    if node.operator in _PADS:
+    if node.family is Family.PAD:
         return _padded_beside(twin) == _padded_beside(node)
-    if node.operator in _PARTS:  # of an axis of space; of channels the edges tell nothing
+    if node.family in _PARTS:  # of an axis of space; of channels the edges tell nothing
         return any(axis != Identity() for axis in node.edges[0].axes)
-    return node.operator.startswith(_SIZED)
+    return node.is_adaptive or node.family in _SIZED
 
 
 def _beside(node: Node) -> list[int]:
@@ -181,7 +176,7 @@ def _as_ending(axis: AxisMap) -> Pad | None:
 
 def _only_ends(graph: Graph, node: Node) -> bool:
     """Whether a node does nothing but add or cut off rows behind the last one."""
-    if node.operator not in _ENDINGS or len(node.edges) != 1:
+    if node.family not in (Family.PAD, Family.CROP) or len(node.edges) != 1:
         return False
     edge, source = node.edges[0], graph.nodes[node.edges[0].source]
     rows = _as_ending(edge.axes[0]) if edge.axes else None

@@ -11,10 +11,7 @@ from dataclasses import replace
 
 import torch
 
-from eyeshot.graph import Graph, Node, Weight
-
-_CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
-_TRANSPOSED = frozenset({"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})
+from eyeshot.graph import Family, Graph, Node, Weight
 
 
 def lower(graph: Graph) -> Graph:
@@ -62,7 +59,7 @@ def _split_concatenations(
         if joined is None or readers[joined.name] != [name] or joined.name in graph.outputs:
             continue
         parts = _channels_joined(joined, nodes)
-        whole = node.operator in _CONVOLUTIONS and node.attributes["groups"] == 1
+        whole = node.family is Family.CONVOLUTION and node.attributes["groups"] == 1
         if not whole or parts is None or sum(parts) != node.attributes["in_channels"]:
             continue
         edges = tuple(replace(node.edges[0], source=edge.source) for edge in joined.edges)
@@ -79,7 +76,7 @@ def _split_concatenations(
 
 def _channels_joined(node: Node, nodes: Mapping[str, Node]) -> list[int] | None:
     """Channels of each part of a concatenation over channels; None if it is something else."""
-    if node.operator not in ("cat", "concat", "concatenate") or node.weights:
+    if node.family is not Family.CONCATENATE or node.weights:
         return None
     if node.attributes["dim"] != 1 or len(node.edges) < 2:
         return None
@@ -91,14 +88,14 @@ def _channels_joined(node: Node, nodes: Mapping[str, Node]) -> list[int] | None:
 
 def _fuse(before: Node, node: Node, tensors: dict[str, torch.Tensor]) -> Node | None:
     """``node`` swallowed by the convolution before it, or None where it cannot be."""
-    if before.operator not in _CONVOLUTIONS | _TRANSPOSED or "activation" in before.attributes:
+    if not before.is_convolution or "activation" in before.attributes:
         return None
-    if node.operator == "relu":
+    if node.family is Family.RELU:
         attributes = {**before.attributes, "activation": "relu"}
         return replace(before, name=node.name, attributes=attributes)
-    if node.operator == "dropout" and not node.attributes.get("training"):
+    if node.family is Family.DROPOUT and not node.attributes.get("training"):
         return replace(before, name=node.name)
-    if node.operator == "batch_norm" and not node.attributes.get("training"):
+    if node.family is Family.BATCH_NORM and not node.attributes.get("training"):
         return _fold(before, node, tensors)
     return None
 
@@ -134,7 +131,7 @@ def _tensor(value: object, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor 
 def _scaled(weight: torch.Tensor, ratio: torch.Tensor, node: Node) -> torch.Tensor:
     """Each output channel's kernel times its ratio."""
     detached = weight.detach().double()
-    if node.operator in _CONVOLUTIONS:
+    if node.family is Family.CONVOLUTION:
         return detached * ratio.reshape(-1, *(1 for _ in weight.shape[1:]))
     # A transposed weight is (in, out / groups, kernel): outputs of a group go with its inputs.
     groups = int(node.attributes["groups"])

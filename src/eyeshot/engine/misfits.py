@@ -63,8 +63,9 @@ def _channels_wanted(graph: Graph, mismatch: Mismatch) -> int | None:
     """What a layer takes that reads the input itself, where other channels are what is wrong."""
     if mismatch.problem is not Problem.CHANNELS:
         return None
-    parts = branches(graph, graph.nodes[mismatch.node])
-    return built_for(mismatch) if [part.name for part in parts] == [*graph.inputs] else None
+    node = graph.nodes[mismatch.node]
+    parts = branches(graph, node)
+    return built_for(node, mismatch) if [part.name for part in parts] == [*graph.inputs] else None
 
 
 def takes(traced: Traced, shape: Sequence[int]) -> bool:

@@ -94,7 +94,7 @@ def _kernels(graph: Graph) -> int:
     kinds = {
         repr((sorted(node.attributes.items(), key=str), node.extents))
         for node in graph
-        if node.operator.startswith("conv")
+        if node.is_convolution
     }
     weights = [one for one in graph.tensors.values() if one.ndim > 2]
     laid_out = 2 * sum(one.numel() * one.element_size() for one in weights)

@@ -19,7 +19,7 @@ from eyeshot.engine.operators import Operator, Rectangle, prepare
 from eyeshot.engine.operators.windows import cut, local_shape
 from eyeshot.errors import Failure, Unsupported
 from eyeshot.geometry import Region
-from eyeshot.graph import Edge, Graph, Kind, Node
+from eyeshot.graph import Edge, Family, Graph, Kind, Node
 from eyeshot.plan.schedule import ENDLESS, Progress, Schedule
 
 
@@ -233,10 +233,10 @@ class Stream:
 def multiply_adds(node: Node, value: torch.Tensor, inputs: list[Rectangle]) -> int:
     """The multiply-adds spent on a rectangle, as the field counts them: padding counts too."""
     told = node.attributes
-    if node.operator.startswith("conv_transpose"):
+    if node.family is Family.TRANSPOSED_CONVOLUTION:
         each = int(math.prod(told["kernel"]) * told["out_channels"] // told["groups"])
         return inputs[0].value.numel() * each
-    if node.operator.startswith("conv"):
+    if node.family is Family.CONVOLUTION:
         each = int(math.prod(told["kernel"]) * told["in_channels"] // told["groups"])
         return value.numel() * each
     if "in_features" in told:  # linear layers, products, einsum

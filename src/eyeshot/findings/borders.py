@@ -13,7 +13,7 @@ from eyeshot.findings.finding import Finding, Severity
 from eyeshot.findings.wording import by
 from eyeshot.geometry import Fields
 from eyeshot.geometry.fields import EXACT
-from eyeshot.graph import Edge, Graph, Kind, Node
+from eyeshot.graph import Edge, Family, Graph, Kind, Node
 
 Touched = tuple[NDArray[np.bool_], ...]
 """For each axis, which places touch padding. A unit touches it if its place on any axis does."""
@@ -45,7 +45,7 @@ def touching(graph: Graph) -> dict[str, Touched]:
     """
     found: dict[str, Touched] = {}
     for node in graph:
-        if node.operator == "input":
+        if node.is_input:
             found[node.name] = tuple(np.zeros(n, dtype=bool) for n in node.extents)
         elif node.kind is not Kind.UNSUPPORTED and all(e.source in found for e in node.edges):
             found[node.name] = _touched(node, found)
@@ -83,11 +83,11 @@ def _fills_with_zeros(node: Node, axis: AxisMap) -> bool:
     if node.attributes.get("repair"):
         return False
     if isinstance(axis, Pad):
-        return axis.mode == "zero" and node.operator in ("pad", "constant_pad_nd")
+        return axis.mode == "zero" and node.family is Family.PAD
     if isinstance(axis, Window):
-        average = node.operator.startswith("avg_pool")
+        average = node.family is Family.AVERAGE_POOL
         counted = average and bool(node.attributes.get("count_include_pad", True))
-        return node.operator.startswith("conv") or counted
+        return node.family is Family.CONVOLUTION or counted
     return isinstance(axis, Transpose)
 
 

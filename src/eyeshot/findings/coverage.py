@@ -10,7 +10,6 @@ from eyeshot.findings.finding import Finding, Severity
 from eyeshot.findings.wording import by, counted
 from eyeshot.geometry import Fields
 from eyeshot.geometry.fields import EXACT
-from eyeshot.geometry.sizes import slides
 from eyeshot.graph import Graph, Node
 
 
@@ -20,7 +19,7 @@ def covering(graph: Graph, fields: Fields) -> Iterator[Finding]:
     if math.prod(size) == 1:
         return
     seeing = [node for node in graph if _sees_all(node, fields, size)]
-    wide = [node for node in seeing if slides(node) and max(node.attributes["kernel"]) > 1]
+    wide = [node for node in seeing if node.slides and max(node.attributes["kernel"]) > 1]
     if not wide:
         return
     first, behind = wide[0], wide[1:]
@@ -36,7 +35,7 @@ def covering(graph: Graph, fields: Fields) -> Iterator[Finding]:
 
 def _sees_all(node: Node, fields: Fields, size: tuple[int, ...]) -> bool:
     empty = 0 in node.extents
-    if empty or node.operator == "input" or fields.status(node.name) != EXACT:
+    if empty or node.is_input or fields.status(node.name) != EXACT:
         return False
     inside = fields.field(node.name).inside or ()
     return all(side.covers(Interval(0, n)) for side, n in zip(inside, size, strict=True))
@@ -47,7 +46,7 @@ def short_sighted(graph: Graph, fields: Fields) -> Iterator[Finding]:
     size = graph.nodes[fields.source].extents
     for name in graph.outputs:
         last = _last_local(graph, graph.nodes[name], fields)
-        if last is None or last.operator == "input":
+        if last is None or last.is_input:
             continue
         largest = tuple(field.largest for field in fields.layer(last.name))
         if any(seen < n for seen, n in zip(largest, size, strict=True)):

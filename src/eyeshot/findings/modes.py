@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from eyeshot.findings.finding import Finding, Severity
 from eyeshot.findings.wording import called, counted
-from eyeshot.graph import Graph, Node
+from eyeshot.graph import Family, Graph, Node
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +38,7 @@ def _training(graph: Graph, net: torch.nn.Module | None) -> list[str]:
         node.name
         for node in graph
         if node.attributes.get("training")
-        or (node.layer in left and node.operator in ("batch_norm", "dropout", "feature_dropout"))
+        or (node.layer in left and node.family in (Family.BATCH_NORM, Family.DROPOUT))
     ]
 
 
@@ -52,7 +52,7 @@ def _changes(module: torch.nn.Module) -> bool:
 def single_values(graph: Graph) -> Iterator[Finding]:
     """Batch norm where each picture has one value per channel."""
     for node in graph:
-        if node.operator == "batch_norm" and math.prod(node.extents) == 1:
+        if node.family is Family.BATCH_NORM and math.prod(node.extents) == 1:
             cause = (
                 f"at this size each picture gives {called(node)} one value per channel: training "
             )
@@ -68,7 +68,7 @@ def useless_biases(graph: Graph) -> Iterator[Finding]:
     for node in graph:
         bias = _bias(graph, node)
         behind = consumers[node.name]
-        if bias and [one.operator for one in behind] == ["batch_norm"]:
+        if bias and [one.family for one in behind] == [Family.BATCH_NORM]:
             found[node.name] = bias
     if found:
         first, *others = found
@@ -83,7 +83,7 @@ def useless_biases(graph: Graph) -> Iterator[Finding]:
 
 def _bias(graph: Graph, node: Node) -> int:
     """How many trained bias values a convolution or linear layer adds."""
-    if not node.attributes.get("bias") or not node.operator.startswith(("conv", "linear")):
+    if not node.attributes.get("bias") or not (node.is_convolution or node.family is Family.LINEAR):
         return 0
     name = next((name for name in node.weights if name.endswith("bias")), "")
     return graph.tensors[name].numel() if name in graph.parameters else 0

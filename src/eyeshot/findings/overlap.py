@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 from eyeshot.findings.finding import Finding, Severity
 from eyeshot.findings.wording import by, counted
-from eyeshot.graph import Graph, Node
+from eyeshot.graph import Family, Graph, Node
 
 
 def checkerboards(graph: Graph) -> Iterator[Finding]:
     """Transposed convolutions whose kernel is no multiple of the stride: uneven overlap."""
     for node in graph:
-        if node.operator.startswith("conv_transpose"):
+        if node.family is Family.TRANSPOSED_CONVOLUTION:
             finding = _checkerboard(node)
             if finding is not None:
                 yield finding

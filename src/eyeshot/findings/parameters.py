@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from eyeshot.findings.finding import Finding, Severity
 from eyeshot.findings.wording import by, called, counted, last_map
-from eyeshot.graph import Graph, Node
+from eyeshot.graph import Family, Graph, Node
 
 _MOST = 0.5
 
@@ -38,10 +38,10 @@ def _by_layer(graph: Graph) -> dict[str, int]:
 
 
 def _cure(graph: Graph, node: Node, count: int) -> tuple[str, str] | None:
-    if node.operator == "linear":
+    if node.family is Family.LINEAR:
         return _pooling(graph, node, count)
     kernel = node.attributes.get("kernel")
-    if node.operator.startswith("conv") and kernel and math.prod(kernel) > 1:
+    if node.is_convolution and kernel and math.prod(kernel) > 1:
         return _separating(node, kernel, count)
     return None
 

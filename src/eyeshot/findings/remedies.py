@@ -12,17 +12,17 @@ from collections.abc import Iterator
 
 from eyeshot.axes import Everything
 from eyeshot.findings.wording import AXES, called, counted, joined
-from eyeshot.graph import Graph, Kind, Node
+from eyeshot.graph import Family, Graph, Kind, Node
 
 WHOLE = "it cannot be computed by parts: call net(image) itself, where that fits into memory"
 _GATHERED = "write it with what is: "
-_RESHAPES = ("flatten", "view", "reshape", "unflatten", "_unsafe_view")
-_MEET = ("matmul", "bmm", "baddbmm", "mm", "einsum", "scaled_dot_product_attention")
 _ITSELF = {
     **{name: name for name in ("mean", "sum", "amax", "amin")},
     **{"max": "amax", "min": "amin"},
 }
 _FLAT = ("softmax", "logsumexp", "var", "std", "norm", "linalg_vector_norm")
+_MEET = (Family.PRODUCT, Family.ATTENTION)
+_GATHERED_ITSELF = (Family.MEAN, Family.SUM, Family.LARGEST, Family.SMALLEST)
 _FARTHEST = 60
 
 _NORMALISED = (
@@ -58,19 +58,19 @@ def remedy(graph: Graph, node: Node) -> tuple[str, str]:
         if graph.training:
             return reason.partition(";")[0], "call net.eval() first"
         return reason.partition(";")[0], f"give it training=self.training ({_module_of(node)})"
-    if node.kind is Kind.NEITHER and node.operator in _RESHAPES:
+    if node.kind is Kind.NEITHER and node.family is Family.RESHAPE:
         return _of_reshape(graph, node)
     return reason, WHOLE
 
 
 def _module_of(node: Node) -> str:
-    return "or use nn.Dropout" if "dropout" in node.operator else "or use nn.BatchNorm2d"
+    return "or use nn.Dropout" if node.family is Family.DROPOUT else "or use nn.BatchNorm2d"
 
 
 def is_gathered(graph: Graph, node: Node) -> bool:
     """Whether it is a mean, sum or extreme of all positions, gathered as the picture passes by."""
-    pools = node.operator.startswith("adaptive") and not math.prod(node.extents) > 1
-    named = node.operator in _ITSELF and _ITSELF[node.operator] == node.operator
+    pools = node.is_adaptive and not math.prod(node.extents) > 1
+    named = node.family in _GATHERED_ITSELF
     return (pools or named) and not list(_axes_left(graph, node))
 
 
@@ -112,9 +112,9 @@ def _dims(graph: Graph, node: Node) -> str:
     """The dimensions that the statistic runs over, as they are written."""
     source = graph.nodes[node.edges[0].source]
     rank = len(source.shape)
-    if node.operator == "group_norm":
+    if node.family is Family.GROUP_NORM:
         return str(tuple(range(2, rank + 1)))
-    if node.operator == "layer_norm" and node.call is not None:
+    if node.family is Family.LAYER_NORM and node.call is not None:
         return str(tuple(range(rank - len(node.call.args[1]), rank)))
     if node.operator in ("min", "max"):
         return str(tuple(range(1, rank)))
@@ -131,17 +131,17 @@ def _of_reshape(graph: Graph, node: Node) -> tuple[str, str]:
         cause = f"cuts {counted(source.shape[0], 'picture')} into {rows}"
         return cause, "write x.shape[0] for the first size, or flatten(1)"
     readers = list(_behind(graph, node))
-    first = next((one for one in readers if one.operator not in _RESHAPES), None)
+    first = next((one for one in readers if one.family is not Family.RESHAPE), None)
     if first is not None and _reduces(first, _merged(node, source)):
         cause = f"lays positions out in one line, for {called(first)}"
         return cause, "take it over the map itself: " + _over_the_map(first, source)
-    meeting = next((one for one in readers if one.operator in _MEET), None)
+    meeting = next((one for one in readers if one.family in _MEET), None)
     if meeting is not None:
         return (
             f"lays positions out as a sequence, and all of them meet in {called(meeting)}",
             WHOLE,
         )
-    linear = next((one for one in readers if one.operator == "linear"), None)
+    linear = next((one for one in readers if one.family is Family.LINEAR), None)
     if linear is not None and len(node.shape) == 2:
         cause = f"flattens a map of {counted(node.shape[1], 'number')} for {called(linear)}, which "
         return cause + "has a weight for each of them", ""
@@ -167,7 +167,7 @@ def _reduces(reader: Node, dim: int | None) -> bool:
 def _keeps(reader: Node) -> bool:
     """Whether its output has as many dimensions as its input."""
     args = reader.call.args if reader.call is not None else ()
-    return reader.operator == "softmax" or True in args[2:]
+    return reader.family is Family.SOFTMAX or True in args[2:]
 
 
 def _over_the_map(reader: Node, source: Node) -> str:

@@ -16,8 +16,8 @@ from eyeshot.findings.wording import (
     sizes_that_work,
 )
 from eyeshot.geometry import Fields
-from eyeshot.geometry.sizes import Clash, extents, leftovers, slides
-from eyeshot.graph import Graph, Node
+from eyeshot.geometry.sizes import Clash, extents, leftovers
+from eyeshot.graph import Family, Graph, Node
 
 
 def remainders(graph: Graph, fields: Fields) -> Iterator[Finding]:
@@ -84,12 +84,12 @@ def _missing_stride(graph: Graph, node: Node, parts: list[Node]) -> str:
         return ""
     (stride,) = strides
     up = f"{called(small)} resized by {stride}"
-    if node.operator in ("cat", "concat", "concatenate"):
+    if node.family is Family.CONCATENATE:
         return f"{up}, or stride={stride} in the branch of {called(large)}"
     own = all_before(graph, large) - all_before(graph, small)
     for name in (one.name for one in graph if one.name in own):
         layer = graph.nodes[name]
-        if slides(layer) and layer.weights and layer.extents == large.extents:
+        if layer.slides and layer.weights and layer.extents == large.extents:
             return f"{called(layer)}: stride={stride}, or {up}"
     return f"a 1×1 convolution with stride {stride} after {called(large)}, or {up}"
 
@@ -109,7 +109,7 @@ def _rounding(graph: Graph, parts: list[Node]) -> list[str]:
 
 
 def _rounded_axes(graph: Graph, node: Node) -> Iterable[int]:
-    if not slides(node) or not node.edges:
+    if not node.slides or not node.edges:
         return
     source = graph.nodes[node.edges[0].source]
     strides = node.attributes["stride"]

@@ -22,7 +22,7 @@ from eyeshot.findings.wording import (
     sizes_that_work,
 )
 from eyeshot.geometry.sizes import Clash, extents
-from eyeshot.graph import Graph, Node
+from eyeshot.graph import Family, Graph, Node
 
 Words = tuple[str, str, str]
 """Title, cause, cure."""
@@ -44,7 +44,7 @@ def of_mismatch(graph: Graph, mismatch: Mismatch) -> Finding:
 
 
 def _channels(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
-    built, found = built_for(mismatch), mismatch.inputs[0][1]
+    built, found = built_for(node, mismatch), mismatch.inputs[0][1]
     cause = f"{called(node)} was built for {counted(built, 'channel')} and gets {found}: "
     parts = branches(graph, node)
     cause += _brought(parts)
@@ -57,7 +57,7 @@ def _channels(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
             cause,
             f"leave {names} out of forward: a picture is given as (C, H, W)",
         )
-    given = next((one for one in parts if one.operator == "input"), None)
+    given = next((one for one in parts if one.is_input), None)
     if given is not None:
         wanted = built - sum(one.shape[1] for one in parts if one is not given)
         name = "an input" if len(graph.inputs) == 1 else called(given)
@@ -75,10 +75,10 @@ def _brought(parts: list[Node]) -> str:
     return f"{joined(told)}, concatenated"
 
 
-def built_for(mismatch: Mismatch) -> int:
+def built_for(node: Node, mismatch: Mismatch) -> int:
     """The channels that a convolution's weight takes."""
     weight = mismatch.weight or (0, 0)
-    if mismatch.operator.startswith("conv_transpose"):
+    if node.family is Family.TRANSPOSED_CONVOLUTION:
         return weight[0]
     return weight[1] * int(mismatch.options.get("groups", 1))
 
@@ -87,9 +87,9 @@ def _groups(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     channels, groups = mismatch.inputs[0][1], int(mismatch.options["groups"])
     source = _brought(branches(graph, node))
     fitting = [g for g in range(1, channels + 1) if channels % g == 0]
-    word = "num_groups" if mismatch.operator == "group_norm" else "groups"
+    word = "num_groups" if node.family is Family.GROUP_NORM else "groups"
     cause = f"{counted(channels, 'channel')} cannot be shared out to {groups} groups: {source}"
-    built = built_for(mismatch) if word == "groups" else (mismatch.weight or (channels,))[0]
+    built = built_for(node, mismatch) if word == "groups" else (mismatch.weight or (channels,))[0]
     if built != channels:
         cause += f", where {called(node)} was built for {built}"
     near = sorted(fitting, key=lambda g: abs(g - groups))[:3]
@@ -166,16 +166,16 @@ def _linear_behind(graph: Graph, node: Node) -> Node | None:
     consumers = graph.consumers()
     while len(consumers[node.name]) == 1:
         node = consumers[node.name][0]
-        if node.operator == "linear":
+        if node.family is Family.LINEAR:
             return node
     return None
 
 
 def _norm(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     shape, built = mismatch.inputs[0], mismatch.weight or ()
-    word = _NORM_WORDS[mismatch.operator]
+    word = _NORM_WORDS[node.family]
     source = called(origins(graph, node)[0])
-    if mismatch.operator == "layer_norm":
+    if node.family is Family.LAYER_NORM:
         got = shape[-len(built) :]
         cause = f"{called(node)} was built for {by(built)} and gets {by(got)} from {source}"
         return "a shape that does not match", cause, f"{called(node)}: {word}={list(got)}"
@@ -186,10 +186,10 @@ def _norm(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
 
 
 _NORM_WORDS = {
-    "batch_norm": "num_features",
-    "group_norm": "num_channels",
-    "layer_norm": "normalized_shape",
-    "prelu": "num_parameters",
+    Family.BATCH_NORM: "num_features",
+    Family.GROUP_NORM: "num_channels",
+    Family.LAYER_NORM: "normalized_shape",
+    Family.PRELU: "num_parameters",
 }
 
 

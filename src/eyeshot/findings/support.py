@@ -7,9 +7,7 @@ from collections.abc import Iterator
 
 from eyeshot.findings.finding import Finding, Severity
 from eyeshot.findings.wording import by, counted
-from eyeshot.graph import Graph, Kind
-
-_RESHAPES = ("view", "reshape", "flatten", "unflatten", "_unsafe_view")
+from eyeshot.graph import Family, Graph, Kind
 
 
 def not_compared(graph: Graph) -> Iterator[Finding]:
@@ -53,7 +51,7 @@ def folded_batches(graph: Graph) -> Iterator[Finding]:
     if all(graph.nodes[name].shape[:1] == (pictures,) for name in graph.outputs):
         return
     for node in graph:
-        if node.operator not in _RESHAPES:
+        if node.family is not Family.RESHAPE:
             continue
         source = graph.nodes[node.edges[0].source]
         if source.shape[0] == pictures and node.shape[0] != pictures:

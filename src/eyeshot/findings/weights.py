@@ -12,7 +12,7 @@ import torch
 
 from eyeshot.findings.finding import Finding, Severity
 from eyeshot.findings.wording import counted
-from eyeshot.graph import Graph, Node
+from eyeshot.graph import Family, Graph, Node
 
 _NOUGHT = 1e-6  # beside the layer's largest weight
 _SAME = 1e-2  # the length of two kernels' difference, beside that of either
@@ -28,9 +28,9 @@ def dead_channels(graph: Graph) -> Iterator[Finding]:
     """Filters of nothing but noughts, and channels that a batch norm scales to nought."""
     consumers = graph.consumers()
     for node in graph:
-        if node.operator == "batch_norm":
+        if node.family is Family.BATCH_NORM:
             yield from _scaled_away(graph, node, consumers[node.name])
-        elif node.operator.startswith(("conv", "linear")):
+        elif _is_weighted(node):
             yield from _empty_filters(graph, node)
 
 
@@ -57,7 +57,7 @@ def _scaled_away(graph: Graph, node: Node, behind: list[Node]) -> Iterator[Findi
         return
     cause = f"the scale of {_listed(dead, len(scale))} is nought: each is constant, whatever the "
     cause += "picture"
-    if shift is not None and behind and all(one.operator == "relu" for one in behind):
+    if shift is not None and behind and all(one.family is Family.RELU for one in behind):
         silent = sum(float(shift[place]) <= 0 for place in dead)
         cause += f", and {silent} of them 0 after ReLU" if silent else ""
     cure = "leave them out, here and in what reads them"
@@ -133,17 +133,21 @@ def _equal(filters: torch.Tensor, row: int, others: torch.Tensor) -> torch.Tenso
 
 def _filters(graph: Graph, node: Node) -> torch.Tensor | None:
     """The trained weights of a layer, (filters, weights of each); None if it has none such."""
-    if "mismatch" in node.attributes or not node.operator.startswith(("conv", "linear")):
+    if "mismatch" in node.attributes or not _is_weighted(node):
         return None
     name = next((name for name in node.weights if name in graph.parameters), None)
     if name is None or graph.tensors[name].dim() < 2 or graph.tensors[name].is_meta:
         return None
     weight = graph.tensors[name]
-    if node.operator.startswith("conv_transpose"):  # (in, out / groups, …): filters lie along out
+    if node.family is Family.TRANSPOSED_CONVOLUTION:  # (in, out / groups, …): filters lie along out
         if node.attributes["groups"] != 1:
             return None
         weight = weight.transpose(0, 1)
     return weight.detach().flatten(1).float().cpu()
+
+
+def _is_weighted(node: Node) -> bool:
+    return node.is_convolution or node.family is Family.LINEAR
 
 
 def _places(where: torch.Tensor) -> list[int]:

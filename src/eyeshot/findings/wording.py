@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from eyeshot.geometry.sizes import nearest_sizes
-from eyeshot.graph import Graph, Node
+from eyeshot.graph import Family, Graph, Node
 
 AXES = {1: ("positions",), 2: ("rows", "columns"), 3: ("slices", "rows", "columns")}
 """What positions along each spatial axis are called."""
@@ -64,7 +64,7 @@ def branches(graph: Graph, node: Node) -> list[Node]:
     """
     before = origins(graph, node)[0]
     one = before
-    while one.operator not in ("cat", "concat", "concatenate"):
+    while one.family is not Family.CONCATENATE:
         sources = origins(graph, one)
         if len(sources) != 1 or sources[0].shape[1:2] != one.shape[1:2] or one.weights:
             return [before]

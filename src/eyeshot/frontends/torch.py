@@ -37,7 +37,8 @@ from eyeshot.frontends.rules.windows import part_start
 from eyeshot.frontends.sites import Described, NoRule, Site
 from eyeshot.frontends.values import dtype_name, is_channels_last, mixes_types
 from eyeshot.frontends.writes import filled_with, overwritten, put_back
-from eyeshot.graph import Call, Edge, Graph, Kind, Node, Ref, Weight, check
+from eyeshot.graph import Call, Edge, Family, Graph, Kind, Node, Ref, Weight, check
+from eyeshot.operators import family_of
 from eyeshot.untouched import untouched
 
 Value = Node | Weight | Chance | None
@@ -270,7 +271,9 @@ class Walk:
         dims = dims if len(dims) == self._axes else (None,) * self._axes
         dims = (0,) if self._batch_alone else dims
         name, dtype = self._names.of_input(fx_node), dtype_name(value.dtype)
-        node = Node(name, "", "input", Kind.LOCAL, (), shape, dims, dtype=dtype)
+        node = Node(
+            name, "", "input", Kind.LOCAL, (), shape, dims, dtype=dtype, family=Family.INPUT
+        )
         self.nodes[node.name] = node
         self.inputs.append(node.name)
         return node
@@ -380,6 +383,7 @@ class Walk:
             reason=told.reason,
             line="" if told.kind is Kind.LOCAL else source_line(fx_node).partition(",")[0],
             dtype=site.dtype,
+            family=family_of(site.operator, full_name.removeprefix("aten.")),
         )
 
     def _describe(self, site: Site, full_name: str) -> Described:

@@ -181,7 +181,7 @@ class Fields:
     def _node(
         self, node: Node, found: dict[str, tuple[_AxisFields, ...] | str]
     ) -> tuple[_AxisFields, ...] | str:
-        if node.operator == "input":
+        if node.is_input:
             return tuple(_input_axis(n, node.name == self.source) for n in node.extents)
         if node.kind is Kind.UNSUPPORTED:
             return f"unsupported: {node.operator} at {node.name}"

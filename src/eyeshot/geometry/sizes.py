@@ -7,18 +7,12 @@ as far as the network does not choose numbers by the size it is shown (a crop co
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from eyeshot.axes import AxisMap, Broadcast, Everything, Identity, Pad, Resize, Window
-from eyeshot.graph import Edge, Graph, Kind, Node
+from eyeshot.graph import Edge, Family, Graph, Kind, Node
 
-_SLIDES = re.compile(r"(conv|max_pool|avg_pool)\d?d?")
-_RESHAPES = ("view", "reshape", "flatten", "unflatten", "_unsafe_view")
-_CUTS = (
-    *("slice", "narrow", "chunk", "split", "split_with_sizes", "select", "unbind"),
-    "slice_scatter",
-)
+_CUTS = (Family.CROP, Family.SELECT, Family.SCATTER)
 _FARTHEST = 256
 
 
@@ -45,7 +39,7 @@ def _walk(graph: Graph, axis: int, n: int) -> tuple[dict[str, int], Clash | None
     asked = graph.nodes[graph.inputs[0]].extents[axis]
     found: dict[str, int] = {}
     for node in graph:
-        if node.operator == "input":
+        if node.is_input:
             traced = node.extents[axis]
             found[node.name] = n if traced == asked else traced
         elif node.kind is not Kind.UNSUPPORTED and all(e.source in found for e in node.edges):
@@ -70,7 +64,7 @@ def leftovers(graph: Graph, axis: int, sizes: dict[str, int]) -> dict[str, int]:
     found: dict[str, int] = {}
     for node in graph:
         for edge in node.edges:
-            if node.name in sizes and slides(node):
+            if node.name in sizes and node.slides:
                 left = _left(edge.axes[axis], sizes[edge.source])
                 if left:
                     found[node.name] = left
@@ -118,7 +112,7 @@ def certainly_takes(graph: Graph, axis: int, n: int) -> bool | None:
         return True
     found, clash = _walk(graph, axis, n)
     for node in graph:
-        if node.operator != "input" and not _tells(graph, node, axis, found):
+        if not node.is_input and not _tells(graph, node, axis, found):
             return None
         if clash is not None and node.name == clash.node:
             return False
@@ -149,14 +143,9 @@ def nearest_sizes(graph: Graph, *, clean: bool = False) -> list[tuple[int, ...]]
     return found
 
 
-def slides(node: Node) -> bool:
-    """Whether it is a convolution or a pooling with a window of fixed size."""
-    return _SLIDES.fullmatch(node.operator.removesuffix("_with_indices")) is not None
-
-
 def _count(graph: Graph, node: Node, axis: int, found: dict[str, int]) -> int | Clash:
     """A node's positions; the branches that meet in it must agree."""
-    if node.operator.startswith("adaptive"):
+    if node.is_adaptive:
         return node.extents[axis]
     if _joins_along(node, axis):
         before = sum(graph.nodes[edge.source].extents[axis] for edge in node.edges)
@@ -182,7 +171,7 @@ def _through(graph: Graph, node: Node, edge: Edge, axis: int, n: int) -> int | C
     step: AxisMap = edge.axes[axis]
     if node.attributes.get("repair"):
         return n  # it stands in for nothing in the network itself
-    if node.operator in _RESHAPES:
+    if node.family is Family.RESHAPE:
         tied = isinstance(step, Everything) and n != graph.nodes[edge.source].extents[axis]
         if tied:
             return Clash(node.name, "the layers behind it take one size only")
@@ -202,7 +191,7 @@ def _tells(graph: Graph, node: Node, axis: int, found: dict[str, int]) -> bool:
     if all(isinstance(step, Broadcast) for step in steps):
         return False
     for edge, step in zip(node.edges, steps, strict=True):
-        if node.operator in _RESHAPES or node.kind is Kind.NEITHER:
+        if node.family is Family.RESHAPE or node.kind is Kind.NEITHER:
             if not found[edge.source] == graph.nodes[edge.source].extents[axis] == 1:
                 return False
         elif not _is_free(node, step):
@@ -215,16 +204,16 @@ def _is_free(node: Node, step: AxisMap) -> bool:
     if isinstance(step, Identity):
         return True
     if isinstance(step, Broadcast):
-        return not node.operator.startswith("expand")
+        return node.family is not Family.EXPAND
     if isinstance(step, Resize):
         return step.factor is not None and not node.attributes.get("size")
-    if node.operator.startswith("adaptive"):
+    if node.is_adaptive:
         return isinstance(step, Everything)
-    return not isinstance(step, Pad) and node.operator not in _CUTS
+    return not isinstance(step, Pad) and node.family not in _CUTS
 
 
 def _joins_along(node: Node, axis: int) -> bool:
-    joins = node.operator in ("cat", "concat", "concatenate")
+    joins = node.family is Family.CONCATENATE
     return joins and node.attributes.get("dim") == node.dims[axis]
 
 

@@ -71,7 +71,7 @@ def reaches(graph: Graph, fields: Fields) -> tuple[Reach, ...]:
     """One for each output; where one sees the whole image, also that of the last map before."""
     found = [_reach(graph[name], fields) for name in graph.outputs]
     if found and not any(one.axes for one in found):
-        last = [node for node in graph if node.operator != "input" and _reach(node, fields).axes]
+        last = [node for node in graph if not node.is_input and _reach(node, fields).axes]
         found += [_reach(node, fields) for node in last[-1:]]
     return tuple(found)
 
@@ -89,7 +89,7 @@ def operator_counts(graph: Graph) -> tuple[OperatorCount, ...]:
     """Operators by kind: local first, then what does not stream, with the reason."""
     groups: dict[tuple[Kind, str, str], list[str]] = {}
     for node in graph:
-        if node.operator != "input":
+        if not node.is_input:
             plain = node.kind in (Kind.LOCAL, Kind.UNSUPPORTED) or is_gathered(graph, node)
             reason = node.reason if plain else remedy(graph, node)[0]
             groups.setdefault((node.kind, node.operator, reason), []).append(node.name)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from eyeshot.geometry import Region
-from eyeshot.graph import Graph, Node
+from eyeshot.graph import Family, Graph, Node
 
 
 def itemsize(node: Node) -> int:
@@ -38,11 +38,11 @@ def multiply_adds(graph: Graph, boxes: Mapping[str, Region]) -> int:
         if box is None or not node.edges:
             continue
         told = node.attributes
-        if node.operator.startswith("conv_transpose"):
+        if node.family is Family.TRANSPOSED_CONVOLUTION:
             source = node.edges[0].source
             each = math.prod(told["kernel"]) * told["out_channels"] // told["groups"]
             total += positions(graph.nodes[source], boxes[source]) * each
-        elif node.operator.startswith("conv"):
+        elif node.family is Family.CONVOLUTION:
             each = math.prod(told["kernel"]) * told["in_channels"] // told["groups"]
             total += positions(node, box) * each
         elif "in_features" in told:  # linear layers, products, einsum

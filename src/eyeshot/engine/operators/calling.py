@@ -10,14 +10,11 @@ from eyeshot.axes import Broadcast, Identity
 from eyeshot.engine.operators.sliding import Tensors
 from eyeshot.engine.operators.windows import Box, Operator, Rectangle
 from eyeshot.errors import Failure, Unsupported
-from eyeshot.graph import Call, Node, Ref, Weight
+from eyeshot.graph import Call, Family, Node, Ref, Weight
 
-_NOT_BY_PLACE = frozenset(
-    {
-        *("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum"),
-        *("layer_norm", "batch_norm", "instance_norm", "group_norm", "prelu", "rms_norm"),
-        *("index", "index_select", "index_put"),
-    }
+_NOT_BY_PLACE = (
+    *(Family.LINEAR, Family.PRODUCT, Family.PRELU, Family.INDEX),
+    *(Family.BATCH_NORM, Family.INSTANCE_NORM, Family.GROUP_NORM, Family.LAYER_NORM),
 )
 """Operators whose weights belong to channels; those of any other are broadcast as values are."""
 
@@ -49,7 +46,7 @@ def calling(node: Node, tensors: Tensors) -> Operator:
     placed = {
         name: _spatial_dims(node, tensors[name])
         for name in node.weights
-        if node.operator not in _NOT_BY_PLACE
+        if node.family not in _NOT_BY_PLACE
     }
 
     def compute(
@@ -103,7 +100,7 @@ def _spatial_dims(node: Node, weight: torch.Tensor) -> dict[int, int]:
         if dim is None:
             continue
         own = dim - shift
-        if node.operator == "stack":  # the parts lack the dimension that counts them
+        if node.family is Family.STACK:  # the parts lack the dimension that counts them
             own = dim - (dim > int(argument(node, 1)) % len(node.shape))
         if own >= 0 and weight.shape[own] > 1:
             found[axis] = own

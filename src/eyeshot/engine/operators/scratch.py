@@ -82,7 +82,7 @@ def convolution(work: Work) -> int:
 
 def _channels_last(source: Node) -> bool:
     """Whether a node's rows surely lie as oneDNN takes them, so that padding is the only copy."""
-    return not source.edges or source.operator.startswith(("conv", "max_pool", "avg_pool"))
+    return not source.edges or source.slides or source.is_convolution
 
 
 def _pads(node: Node) -> bool:

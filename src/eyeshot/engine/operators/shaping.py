@@ -20,7 +20,7 @@ from eyeshot.engine.operators.windows import (
     widened,
 )
 from eyeshot.errors import Unsupported
-from eyeshot.graph import Call, Node, Ref, Weight
+from eyeshot.graph import Call, Family, Node, Ref, Weight
 
 
 def padding(node: Node, tensors: Tensors) -> Operator:
@@ -168,13 +168,13 @@ def _operand(
 
 def reshaping(node: Node, tensors: Tensors) -> Operator:
     """``view`` and its kin, with the rectangle's own sizes."""
-    called = node.operator
+    expands = node.family is Family.EXPAND
 
     def compute(
         inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
     ) -> torch.Tensor:
         given = inputs[0]
-        if called in ("expand", "expand_as"):
+        if expands:
             return given.value.expand(local_shape(node, box))
         reached = tuple(
             _reached(axis, side) for axis, side in zip(given.axes, given.box, strict=True)

@@ -13,7 +13,7 @@ from eyeshot.axes import Identity, Interval, Transpose
 from eyeshot.axes import Window as WindowMap
 from eyeshot.engine.operators.kernels import convolver
 from eyeshot.engine.operators.windows import Box, Operator, Rectangle, borders, padded, widened
-from eyeshot.graph import Node
+from eyeshot.graph import Family, Node
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -193,7 +193,7 @@ def _counted(axis: WindowMap, wanted: Interval, n: int, include: bool) -> list[i
 
 def adaptive_pooling(node: Node, tensors: Tensors) -> Operator:
     """Adaptive pooling: each output from its own window, one axis after another."""
-    largest = "max" in node.operator
+    largest = node.family is Family.ADAPTIVE_MAX_POOL
 
     def compute(
         inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
