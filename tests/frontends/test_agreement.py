@@ -13,6 +13,8 @@ from torch import Tensor, nn
 import eyeshot
 from eyeshot.errors import Unsupported
 from eyeshot.frontends import agreement
+from eyeshot.frontends import torch as frontend
+from eyeshot.graph import Graph
 from tests.frontends.forwards import PICTURE, SIZE, Net, check_run, net_of
 
 Result = Callable[[Any, Tensor], Any]
@@ -93,7 +95,8 @@ def test_a_smaller_size_that_is_refused_is_followed_by_a_larger(
 
     seen = _sizes(monkeypatch)
     inspection = eyeshot.inspect(net_of(result), (3, 20_000, 20_000))
-    assert [size[1] for size in seen if size[1] < 20_000][:3] == [32, 64, 128]
+    tried = dict.fromkeys(size[1] for size in seen if size[1] < 20_000)
+    assert list(tried)[:3] == [32, 64, 128]
     assert not inspection.graph.unchecked
 
 
@@ -143,3 +146,30 @@ def test_the_networks_random_state_is_not_drawn_from() -> None:
     state = torch.random.get_rng_state()
     eyeshot.inspect(net_of(lambda n, x: nn.functional.dropout(n.a(x))), SIZE)
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("result", [*OTHERS.values(), None], ids=[*OTHERS, "the same"])
+def test_a_large_picture_is_compared_without_another_trace(
+    result: Result | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traced: list[object] = []
+    trace = frontend.traced
+
+    def counted(*args: Any) -> Graph:
+        traced.append(args)
+        return trace(*args)
+
+    monkeypatch.setattr(frontend, "traced", counted)
+    net = net_of(result or (lambda n, x: n.b(n.a(x))))
+    if result is None:
+        assert not frontend.graph_of(net, (SIZE[0], 20_000, 20_000)).unchecked
+        assert len(traced) == 1
+    else:
+        with pytest.raises(Unsupported, match="something else when traced than when called"):
+            frontend.graph_of(net, (SIZE[0], 20_000, 20_000))
+
+
+def test_a_graph_that_names_its_size_is_traced_at_another() -> None:
+    """A size among the arguments of a call: the graph of one size is none of another."""
+    net = net_of(lambda n, x: n.a(x).reshape(1, -1, x.shape[2] * x.shape[3]).mean(1))
+    assert not frontend.graph_of(net, (SIZE[0], 20_000, 20_000)).unchecked
