@@ -165,7 +165,7 @@ def test_weights_for_what_has_its_own_are_refused(
     torch.save({"conv.weight": torch.zeros(4, 3, 3, 3)}, "w.pt")
     code, out, said = _inspect(capsys, "--weights", "w.pt", "--json")
     assert (code, out) == (2, "")
-    assert "w.pt: the tensor 'conv.bias' is missing" in said[0]
+    assert "w.pt: does not fit Net: 1 missing: 'conv.bias'" in said[0]
     torch.save({"conv.weight": torch.zeros(4, 3, 3, 3), "conv.bias": torch.zeros(4)}, "w.pt")
     code, out, _ = _inspect(capsys, "--weights", "w.pt", "--json")
     assert code == 0

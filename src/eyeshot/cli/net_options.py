@@ -15,6 +15,6 @@ Weights = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Weights of a NET that is Python code: .safetensors, or a .pt of tensors only.",
+        help="Weights of a NET that is Python code: .safetensors, .pt, .pth, .ckpt or .bin.",
     ),
 ]

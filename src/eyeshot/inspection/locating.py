@@ -47,7 +47,7 @@ def locate(where: str, say: Say, weights: Path | None = None) -> Located:
         where: a run folder, ``file.py:Class``, ``package.module:callable`` or a ``.pt2`` file.
             A class or function is called without arguments; a module instance is taken as it is.
         say: gets a line before anything is imported, since importing runs code.
-        weights: for a module of one's own: ``.safetensors``, or a ``.pt`` of tensors only.
+        weights: for a module of one's own: any file of :func:`eyeshot.runs.load_weights`.
 
     Raises:
         BadFile: a missing file, a damaged one, or one that could only be unpickled.
@@ -97,7 +97,7 @@ def _imported(source: str, name: str, say: Say, weights: Path | None) -> Located
     net = named if isinstance(named, nn.Module) else called(named, where)
     drew = not torch.equal(before, torch.get_rng_state())
     if weights is not None:
-        runs.load_weights(net, weights)
+        say(runs.load_weights(net, weights))
     given = made or weights is not None or not drew
     return Located(name, net, make=None if given else named)
 

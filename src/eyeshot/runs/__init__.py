@@ -28,7 +28,8 @@ from eyeshot.errors import BadFile, BadValue, EyeshotError, UnknownName, shorten
 from eyeshot.runs.config import TASKS, Recipe, RunConfig
 from eyeshot.runs.fingerprints import fingerprint
 from eyeshot.runs.scoring import normalise, score
-from eyeshot.runs.weights import load_weights, read_tensors, save_tensors
+from eyeshot.runs.weight_files import read_tensors, save_tensors
+from eyeshot.runs.weights import load_weights
 
 __all__ = [
     "TASKS",

@@ -1,120 +1,237 @@
-"""Weights in and out of files that cannot run code: safetensors, or a ``.pt`` of tensors only."""
+"""Weights of any usual file in a network: which names of the file are the network's."""
 
 from __future__ import annotations
 
-import pickle
-import struct
-import warnings
-import zipfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from eyeshot.errors import BadFile
-from eyeshot.files import explain_os_error, write_aside
+from eyeshot.findings.wording import counted
+from eyeshot.runs.weight_files import SAVE_CURE, Checkpoint, Leaf, read_checkpoint
+
+_COMPILED = "_orig_mod"
+_COUNTER = "num_batches_tracked"  # which files of before PyTorch 0.4.1 lack
+_AVERAGED = ("ema", "averaged")
 
 
-def save_tensors(
-    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
-) -> None:
-    """Write ``tensors`` as one safetensors file, aside and then renamed.
+def load_weights(net: nn.Module, path: Path) -> str:
+    """Fill ``net`` from a file of weights; on an error ``net`` is as it was.
 
-    Raises:
-        Failure: the disk is full; what was at ``path`` is still there.
-    """
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    # As bytes first: Python then reports a full disk as such, which safetensors' own writer hides.
-    content = safetensors.torch.save(plain, metadata)
-    with write_aside(path) as aside:
-        aside.write_bytes(content)
+    A file may hold a bare state dict, one under any keys (``state_dict``, ``model``, ``net``,
+    ``params_ema`` …), one whose names begin alike (``module.`` of ``DataParallel``, ``model.`` of
+    Lightning, ``_orig_mod.`` of ``torch.compile``), or a whole pickled module, whose tensors are
+    read by their names and whose code is not run. Averaged weights (EMA) are preferred.
 
+    Args:
+        net: the network, or one on the meta device, which takes the tensors for its own.
+        path: ``.safetensors``, or ``.pt``, ``.pth``, ``.ckpt`` or ``.bin`` of ``torch.save``.
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a safetensors file: its tensors on the CPU, and the metadata in its header.
-
-    Raises:
-        BadFile: missing, truncated, or not safetensors.
-    """
-    if not path.is_file():
-        raise BadFile(f"{path}: no such file", cure="check the path, or train anew")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except SafetensorError as error:
-        raise BadFile(
-            f"{path}: damaged, or not a safetensors file ({error})",
-            cure="restore it from a copy, or train anew",
-        ) from None
-    except OSError as error:
-        raise explain_os_error(error, path) from error
-
-
-def load_weights(net: nn.Module, path: Path) -> None:
-    """Fill ``net`` from a file of tensors; on an error ``net`` is as it was.
-
-    ``.safetensors``, or ``.pt``/``.pth`` holding a state dict of tensors and nothing else.
+    Returns:
+        Which tensors were taken, and what else the file holds, in one line.
 
     Raises:
-        BadFile: missing, damaged, holding objects that only unpickling could make, or made for
-            another architecture: the first tensor that does not fit is named.
+        BadFile: missing or damaged; no tensors; two sets of them that fit; or of another network,
+            whose names and shapes that do not fit are listed.
     """
     path = Path(path)
-    tensors = _read_pt(path) if path.suffix in (".pt", ".pth") else read_tensors(path)[0]
-    wanted = net.state_dict()
-    _check_fit(wanted, tensors, path)
+    file = read_checkpoint(path)
+    if not file.leaves:
+        of = f", only objects ({', '.join(file.unread[:3])})" if file.unread else ""
+        raise BadFile(f"{path}: holds no tensors under names{of}", cure=SAVE_CURE)
+    needed = net.state_dict()
+    fit, also = _choose(path, needed, file)
+    _check(path, net, needed, fit)
+    tensors = {
+        name: leaf.tensor if is_lazy(needed[name]) else leaf.tensor.to(needed[name].dtype)
+        for name, leaf in fit.leaves.items()
+    }
+    tensors |= {name: torch.zeros((), dtype=needed[name].dtype) for name in fit.missing}
     # A net built on the meta device holds no memory yet: it takes the tensors for its own.
-    assign = any(tensor.is_meta for tensor in wanted.values())
-    net.load_state_dict(
-        {name: tensor.to(wanted[name].dtype) for name, tensor in tensors.items()}, assign=assign
+    net.load_state_dict(tensors, assign=any(tensor.is_meta for tensor in needed.values()))
+    return f"{path}: {_told(fit, also, file)}"
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """The tensors of a file that lie under one prefix, beside what the network needs.
+
+    Attributes:
+        prefix: what their full names begin with, keys and all; empty for nothing.
+        key: the part of it that is keys, which lead to their state dict.
+        added: what the network's own names begin with, and the file's do not.
+        leaves: the tensors, by the network's names.
+        missing: names of the network that the file lacks.
+        extra: names beside them, under the same prefix, that the network lacks.
+        others: names of the same state dict outside the prefix.
+        shapes: names whose tensors have another shape.
+    """
+
+    prefix: str
+    key: str
+    added: str
+    leaves: Mapping[str, Leaf]
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    others: tuple[str, ...]
+    shapes: tuple[str, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether it fills the network, and nothing of it has no place."""
+        needed = any(not name.endswith(_COUNTER) for name in self.missing)
+        return not (needed or self.extra or self.shapes)
+
+    @property
+    def averaged(self) -> bool:
+        """Whether its keys say that it is an average over the training."""
+        return any(word in self.prefix.lower() for word in _AVERAGED)
+
+    @property
+    def cut(self) -> str:
+        """What its names in their state dict begin with, and the network's do not."""
+        return self.prefix.removeprefix(f"{self.key}.") if self.key else self.prefix
+
+
+def _plain(name: str) -> str:
+    """A name without what ``torch.compile`` puts into it."""
+    return ".".join(part for part in name.split(".") if part != _COMPILED)
+
+
+def _choose(path: Path, net: Mapping[str, Tensor], file: Checkpoint) -> tuple[_Fit, list[_Fit]]:
+    """The one prefix under which the network's names lie, and those that would do as well.
+
+    Raises:
+        BadFile: several do, and none alone is an average over the training.
+    """
+    places = {_plain(name): name for name in net}
+    fits = _fits(net, file.leaves, places, "")
+    firsts = {name.partition(".")[0] for name in places}
+    if not any(fit.whole for fit in fits) and len(firsts) == 1:
+        start = f"{firsts.pop()}."
+        inner = {name.removeprefix(start): own for name, own in places.items()}
+        fits += _fits(net, file.leaves, inner, start)
+    whole = [fit for fit in fits if fit.whole]
+    best = [fit for fit in whole if fit.averaged] or whole
+    if len(best) > 1:
+        names = ", ".join(repr(fit.prefix) for fit in best[:4])
+        raise BadFile(
+            f"{path}: {len(best)} sets of weights in it fit the network, under {names}",
+            cure="save the one that you mean alone, with torch.save or safetensors",
+        )
+    if best:
+        return best[0], [fit for fit in whole if fit is not best[0]]
+    return max(fits, key=lambda fit: len(fit.leaves) - len(fit.shapes)), []
+
+
+def _fits(
+    net: Mapping[str, Tensor], leaves: Sequence[Leaf], places: Mapping[str, str], added: str
+) -> list[_Fit]:
+    """Those prefixes under which all of the network's names lie, or else the one with the most."""
+    full = [_plain(".".join((*leaf.key, leaf.name))) for leaf in leaves]
+    counts: Counter[str] = Counter()
+    for name in full:
+        parts = name.split(".")
+        for i in range(len(parts)):
+            if ".".join(parts[i:]) in places:
+                counts["".join(f"{part}." for part in parts[:i])] += 1
+    if not counts:
+        key, _ = Counter(leaf.key for leaf in leaves).most_common(1)[0]
+        counts["".join(f"{part}." for part in key)] = 0
+    most = max(counts.values())
+    needed = sum(not name.endswith(_COUNTER) for name in places)
+    chosen = [prefix for prefix, count in counts.items() if count >= min(most, needed)]
+    return [_fit(net, dict(zip(full, leaves, strict=True)), places, added, one) for one in chosen]
+
+
+def _fit(
+    net: Mapping[str, Tensor],
+    file: Mapping[str, Leaf],
+    places: Mapping[str, str],
+    added: str,
+    prefix: str,
+) -> _Fit:
+    inner = {
+        name.removeprefix(prefix): leaf for name, leaf in file.items() if name.startswith(prefix)
+    }
+    leaves = {own: inner[name] for name, own in places.items() if name in inner}
+    keys = {leaf.key for leaf in leaves.values()} or {leaf.key for leaf in inner.values()}
+    beside = {name: leaf for name, leaf in file.items() if leaf.key in keys}
+    key = ".".join(_shared(keys))
+    return _Fit(
+        prefix,
+        key if f"{prefix}.".startswith(f"{key}.") else "",
+        added,
+        leaves,
+        tuple(own for own in net if own not in leaves),
+        tuple(
+            leaf.name
+            for name, leaf in beside.items()
+            if name.startswith(prefix) and name.removeprefix(prefix) not in places
+        ),
+        tuple(leaf.name for name, leaf in beside.items() if not name.startswith(prefix)),
+        tuple(
+            own
+            for own, leaf in leaves.items()
+            if not is_lazy(net[own]) and leaf.tensor.shape != net[own].shape
+        ),
     )
 
 
-def _read_pt(path: Path) -> dict[str, Tensor]:
-    try:
-        _refuse_packed(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the pickle's protocol: what matters is the error
-            tree = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise BadFile(
-            f"{path}: holds Python objects, and loading those could run any code",
-            cure="save the state dict alone: torch.save(net.state_dict(), path)",
-        ) from None
-    except OSError as error:
-        raise explain_os_error(error, path) from error
-    except _DAMAGED as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise BadFile(
-            f"{path}: damaged, or not a .pt file ({reason})", cure="restore it from a copy"
-        ) from None
-    if not isinstance(tree, dict) or not all(isinstance(value, Tensor) for value in tree.values()):
-        raise BadFile(
-            f"{path}: holds more than a state dict of tensors",
-            cure="save the state dict alone: torch.save(net.state_dict(), path)",
+def _shared(keys: Iterable[tuple[str, ...]]) -> list[str]:
+    """What all of them begin with."""
+    levels = (set(level) for level in zip(*keys, strict=False))
+    return [level.pop() for level in takewhile(lambda level: len(level) == 1, levels)]
+
+
+def _check(path: Path, net: nn.Module, needed: Mapping[str, Tensor], fit: _Fit) -> None:
+    """Refuse, with every name, what does not fill the network."""
+    for name, leaf in fit.leaves.items():
+        if not _holds_itself(leaf.tensor):
+            raise BadFile(
+                f"{path}: the tensor {name!r} does not hold all of its numbers",
+                cure="restore it from a copy",
+            )
+    if fit.whole:
+        return
+    missing = [repr(name) for name in fit.missing if not name.endswith(_COUNTER)]
+    shapes = [
+        f"{name!r} has shape {tuple(fit.leaves[name].tensor.shape)}, and the network needs "
+        f"{tuple(needed[name].shape)}"
+        for name in fit.shapes
+    ]
+    faults = [
+        _listed(missing, "missing"),
+        _listed([repr(name) for name in fit.extra], "without a place in the network"),
+        _listed(shapes, "of another shape"),
+    ]
+    at = f" under {fit.prefix!r}" if fit.prefix else ""
+    if len(fit.shapes) == len(fit.leaves):
+        cure = "this file is of another network"
+    elif missing or fit.extra:
+        cure = (
+            "build the network as it was when it was trained; to use what fits alone, load it in "
+            "its own code with strict=False"
         )
-    return {str(name): value for name, value in tree.items()}
+    else:
+        cure = "build the network with the sizes that the file's shapes show"
+    raise BadFile(
+        f"{path}{at}: does not fit {type(net).__name__}: {'; '.join(filter(None, faults))}",
+        cure=cure,
+    )
 
 
-def _refuse_packed(path: Path) -> None:
-    """A ``.pt`` is a zip of members that are not packed: one that is could hold any size."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            claimed = sum(member.file_size for member in archive.infolist())
-        size = path.stat().st_size
-        if claimed > size:
-            raise ValueError(f"its members claim {claimed} bytes in a file of {size}")
-
-
-_DAMAGED = (
-    zipfile.BadZipFile,
-    *(RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError),
-    *(ArithmeticError, MemoryError, struct.error, ImportError, BufferError),
-)
-"""What torch's reader raises on damaged files: it takes the bytes of a pickle on trust."""
+def _listed(names: Sequence[str], what: str) -> str:
+    """ "2 missing: 'a', 'b'"; the first few of many."""
+    if not names:
+        return ""
+    return f"{len(names)} {what}: {', '.join(names[:4])}{', …' if len(names) > 4 else ''}"
 
 
 def _holds_itself(tensor: Tensor) -> bool:
@@ -124,18 +241,29 @@ def _holds_itself(tensor: Tensor) -> bool:
     return tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
 
 
-def _check_fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
-    cure = "this file is of another network; check the run's model and its arguments"
-    for name, tensor in wanted.items():
-        if name not in found:
-            raise BadFile(f"{path}: the tensor {name!r} is missing", cure=cure)
-        if found[name].shape != tensor.shape:
-            shapes = f"{tuple(found[name].shape)}, and the network needs {tuple(tensor.shape)}"
-            raise BadFile(f"{path}: the tensor {name!r} has shape {shapes}", cure=cure)
-        if not _holds_itself(found[name]):
-            raise BadFile(
-                f"{path}: the tensor {name!r} does not hold all of its numbers", cure=cure
-            )
-    for name in found:
-        if name not in wanted:
-            raise BadFile(f"{path}: the tensor {name!r} has no place in the network", cure=cure)
+def _told(fit: _Fit, also: Sequence[_Fit], file: Checkpoint) -> str:
+    """Where the tensors were, what their names lost, and what was left."""
+    said = counted(len(fit.leaves), "tensor")
+    if fit.key:
+        said += f" under {fit.key!r}"
+    modules = {leaf.module for leaf in fit.leaves.values()} - {""}
+    if modules:
+        said += f" of a pickled {' and '.join(sorted(modules))}, whose code was not run"
+    cuts = [fit.cut] if fit.cut else []
+    if any(_COMPILED in leaf.name.split(".") for leaf in fit.leaves.values()):
+        cuts.append(f"{_COMPILED}.")
+    parts = [said]
+    if cuts:
+        parts.append(f"{' and '.join(map(repr, cuts))} taken off their names")
+    if fit.added:
+        parts.append(f"{fit.added!r} put before their names")
+    if fit.missing:
+        parts.append(f"its {_COUNTER} are 0, for the file has none")
+    if fit.others:
+        parts.append(_listed([repr(name) for name in fit.others], "left out"))
+    if also:
+        parts.append(f"{', '.join(repr(one.prefix) for one in also)} would fit too")
+    unread = [name for name in file.unread if not name.startswith("torch.nn.")]
+    if unread and not modules:
+        parts.append(_listed(unread, "not made, of the other objects in it"))
+    return "; ".join(parts)

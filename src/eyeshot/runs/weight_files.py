@@ -1,0 +1,280 @@
+"""Tensors in and out of files, and never a line of code with them.
+
+What people have is seldom a bare state dict: it lies under a key of a training checkpoint, beside
+an optimiser and an ``argparse.Namespace``, or is a whole pickled module. PyTorch's reader for
+weights builds tensors and plain containers only, and stops at anything else. Here every class and
+function that it would stop at is replaced by a stand-in of ours, which keeps what it is given and
+does nothing: the tensors around it can be read, and nothing that the file names is imported or run.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import warnings
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from eyeshot.errors import BadFile
+from eyeshot.files import explain_os_error, write_aside
+
+TORCH_FILES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".tar")
+"""Endings under which files of ``torch.save`` go."""
+
+_MOST_CONTAINERS = 200_000
+_CLASS = "its class"  # a key that no attribute can have
+SAVE_CURE = (
+    "save the state dict alone where its class is at hand: torch.save(net.state_dict(), path)"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Leaf:
+    """A tensor of a checkpoint.
+
+    Attributes:
+        key: the keys that lead to its state dict; empty for a bare one.
+        name: its name there.
+        tensor: it, on the CPU.
+        module: the class of the pickled module that holds it, if one does.
+    """
+
+    key: tuple[str, ...]
+    name: str
+    tensor: Tensor
+    module: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What a file of weights holds.
+
+    Attributes:
+        leaves: every tensor under a name.
+        unread: classes and functions of other objects in the file, which were not made.
+    """
+
+    leaves: tuple[Leaf, ...]
+    unread: tuple[str, ...]
+
+
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write ``tensors`` as one safetensors file, aside and then renamed.
+
+    Raises:
+        Failure: the disk is full; what was at ``path`` is still there.
+    """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # As bytes first: Python then reports a full disk as such, which safetensors' own writer hides.
+    content = safetensors.torch.save(plain, metadata)
+    with write_aside(path) as aside:
+        aside.write_bytes(content)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file: its tensors on the CPU, and the metadata in its header.
+
+    Raises:
+        BadFile: missing, truncated, or not safetensors.
+    """
+    if not path.is_file():
+        raise BadFile(f"{path}: no such file", cure="check the path, or train again")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise BadFile(
+            f"{path}: damaged, or not a safetensors file ({error})",
+            cure="restore it from a copy, or train again",
+        ) from None
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Every tensor under a name in a file of weights.
+
+    Args:
+        path: safetensors, or a file of ``torch.save``: a state dict, one under any keys, or a
+            pickled module. Which of the two is seen by the content, where the ending does not tell.
+
+    Raises:
+        BadFile: missing, damaged, a folder, or holding what cannot be read without running code.
+    """
+    if path.is_dir():
+        cure = "name the file in it, such as model.safetensors"
+        raise BadFile(f"{path}: a folder, and no file of weights", cure=cure)
+    if path.suffix.lower() not in TORCH_FILES or _is_safetensors(path):
+        tensors, _ = read_tensors(path)
+        return Checkpoint(tuple(Leaf((), *pair) for pair in tensors.items()), ())
+    tree, unread = _read_torch(path)
+    try:
+        leaves = tuple(_leaves(tree))
+    except RecursionError:
+        raise BadFile(
+            f"{path}: its containers lie in one another without end", cure=SAVE_CURE
+        ) from None
+    return Checkpoint(leaves, unread)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By the eight bytes of a header's length and the brace after them."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError:
+        return False  # said by who opens it in earnest
+    return len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] < 2**27
+
+
+def _read_torch(path: Path) -> tuple[Any, tuple[str, ...]]:
+    """What ``torch.load`` makes of a file, and the names that stand-ins stood for."""
+    try:
+        _refuse_packed(path)
+        try:
+            return _loaded(path), ()
+        except pickle.UnpicklingError as error:
+            names = _named(path)
+            if not names:
+                raise _unreadable(path, str(error)) from None
+        stand_ins: list[Any] = [(_stand_in(name), name) for name in names]
+        with torch.serialization.safe_globals(stand_ins):
+            return _loaded(path), names
+    except pickle.UnpicklingError as error:
+        raise _unreadable(path, str(error)) from None
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    except _DAMAGED as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise BadFile(
+            f"{path}: damaged, or not a file of torch.save ({reason})",
+            cure="restore it from a copy",
+        ) from None
+
+
+def _loaded(path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the pickle's protocol: what matters is the error
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _named(path: Path) -> tuple[str, ...]:
+    """Classes and functions in a file that PyTorch's reader for weights does not know."""
+    try:
+        return tuple(sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path))))
+    except (ValueError, pickle.UnpicklingError):
+        return ()  # of before PyTorch 1.6, or an instruction that only code could follow
+
+
+def _unreadable(path: Path, reason: str) -> BadFile:
+    names = _named(path)
+    of = f" ({', '.join(names[:3])}{' …' if len(names) > 3 else ''})" if names else ""
+    word = "" if names else f" [{reason.partition('GLOBAL ')[2].partition(' ')[0]}]"
+    word = word if len(word) > 3 else ""
+    return BadFile(
+        f"{path}: holds Python objects{of or word}, and loading those could run any code",
+        cure=SAVE_CURE,
+    )
+
+
+class _Opaque:
+    """Stands for an object of NumPy's, whose state is no mapping."""
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+def _stand_in(name: str) -> Callable[..., Any]:
+    """A class that takes any arguments, and makes a mapping that keeps its attributes.
+
+    PyTorch's reader sets items and attributes of plain ordered dictionaries only.
+    """
+    if name.startswith("numpy."):
+        return type("Opaque", (_Opaque,), {})
+
+    def new(cls: type, *_: Any) -> OrderedDict[Any, Any]:
+        made: OrderedDict[Any, Any] = OrderedDict()
+        vars(made)[_CLASS] = name
+        return made
+
+    return type("StandIn", (), {"__new__": new})
+
+
+def _is_module(value: Any) -> bool:
+    if not isinstance(value, OrderedDict):
+        return False
+    held = vars(value)
+    return all(isinstance(held.get(part), dict) for part in ("_parameters", "_buffers", "_modules"))
+
+
+def _leaves(tree: Any) -> Iterator[Leaf]:
+    """Every tensor under a name, each container once."""
+    if isinstance(tree, Tensor):
+        yield Leaf((), "", tree)
+        return
+    seen: set[int] = set()
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), tree)]
+    while waiting:
+        key, held = waiting.pop(0)
+        if id(held) in seen:
+            continue
+        seen.add(id(held))
+        if _is_module(held):
+            of = str(vars(held).get(_CLASS, "module"))
+            yield from (Leaf(key, name, one, of) for name, one in _of_module(held, "", [0]))
+        elif isinstance(held, Mapping):
+            for name, value in held.items():
+                if isinstance(value, Tensor):
+                    yield Leaf(key, str(name), value)
+                elif isinstance(value, Mapping):
+                    waiting.append(((*key, str(name)), value))
+
+
+def _of_module(module: Any, prefix: str, count: list[int]) -> Iterator[tuple[str, Tensor]]:
+    """What ``state_dict`` of a pickled module would hold."""
+    count[0] += 1
+    if count[0] > _MOST_CONTAINERS:
+        raise RecursionError
+    held = vars(module)
+    passing = held.get("_non_persistent_buffers_set") or ()
+    for part in ("_parameters", "_buffers"):
+        for name, tensor in held[part].items():
+            if isinstance(tensor, Tensor) and not (part == "_buffers" and name in passing):
+                yield f"{prefix}{name}", tensor
+    for name, inner in held["_modules"].items():
+        if _is_module(inner):
+            yield from _of_module(inner, f"{prefix}{name}.", count)
+
+
+def _refuse_packed(path: Path) -> None:
+    """A ``.pt`` is a zip of members that are not packed: one that is could hold any size."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+        if any(member.filename.endswith("/constants.pkl") for member in members):
+            cure = "save torch.jit.load(path).state_dict() with torch.save, and give that file"
+            raise BadFile(f"{path}: a TorchScript program", cure=cure)
+        claimed = sum(member.file_size for member in members)
+        size = path.stat().st_size
+        if claimed > size:
+            raise ValueError(f"its members claim {claimed} bytes in a file of {size}")
+
+
+_DAMAGED = (
+    zipfile.BadZipFile,
+    *(RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError),
+    *(ArithmeticError, MemoryError, struct.error, ImportError, BufferError),
+)
+"""What torch's reader raises on damaged files: it takes the bytes of a pickle on trust."""
