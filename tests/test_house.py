@@ -22,7 +22,7 @@ FLOORS = [
     ["reference", "axes"],
     ["graph", "untouched"],
     ["operators"],
-    ["geometry"],
+    ["geometry", "interpreter"],
     ["cost"],
     ["findings"],
     ["nets", "filters", "images", "pictures"],

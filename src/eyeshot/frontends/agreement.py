@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -22,7 +21,8 @@ from eyeshot.cost import costs, total
 from eyeshot.errors import EyeshotError, Unsupported
 from eyeshot.frontends.hushing import hushed
 from eyeshot.frontends.refusals import in_brief
-from eyeshot.graph import Graph, Ref, Weight
+from eyeshot.graph import Graph
+from eyeshot.interpreter import values, with_last_uses
 from eyeshot.untouched import untouched
 
 Sizes = tuple[tuple[int, ...], ...]
@@ -106,10 +106,7 @@ def _agrees_at(net: nn.Module, graph: Graph, sizes: Sizes) -> bool:
         given = _of_graph(net, graph, inputs)
     except Exception:  # a size that either does not take, in whatever words
         return False
-    return all(
-        one.shape == other.shape and _is_near(one, *_distance(one, other))
-        for one, other in _pairs(expected, given)
-    )
+    return not difference(expected, given)
 
 
 def _compare_at(
@@ -139,14 +136,20 @@ def _compare(net: nn.Module, asked: Graph, graph: Graph) -> str:
         given = _of_graph(net, graph, inputs)
     except Exception as error:
         raise _differ(net, f"its traced graph cannot be computed: {in_brief(error)}") from error
+    fact = difference(expected, given)
+    if fact:
+        raise _differ(net, f"its traced graph gives {fact}")
+    return ""
+
+
+def difference(expected: list[Tensor], given: list[Tensor]) -> str:
+    """How a graph's outputs differ from the network's own, in words; "" where they agree."""
     for one, other in _pairs(expected, given):
         if one.shape != other.shape:
-            shapes = f"{tuple(other.shape)} for {tuple(one.shape)}"
-            raise _differ(net, f"its traced graph gives another shape: {shapes}")
+            return f"another shape: {tuple(other.shape)} for {tuple(one.shape)}"
         apart, largest = _distance(one, other)
-        if not _is_near(one, apart, largest):
-            numbers = f"{apart:.2g} off, of at most {largest:.2g}"
-            raise _differ(net, f"its traced graph gives other numbers: {numbers}")
+        if apart > _COARSE.get(one.dtype, _APART) * largest:
+            return f"other numbers: {apart:.2g} off, of at most {largest:.2g}"
     return ""
 
 
@@ -174,11 +177,6 @@ def _of_graph(net: nn.Module, graph: Graph, inputs: Sequence[Tensor]) -> list[Te
         return _computed(graph, inputs)
 
 
-def _is_near(value: Tensor, apart: float, largest: float) -> bool:
-    """Whether a difference is rounding, beside the largest number of its kind."""
-    return apart <= _COARSE.get(value.dtype, _APART) * largest
-
-
 def _noise(graph: Graph, sizes: Sizes) -> list[Tensor]:
     """Inputs of these sizes, 0 … 1, of the type and on the device of those of the graph."""
     draw = torch.Generator().manual_seed(0)
@@ -191,48 +189,13 @@ def _noise(graph: Graph, sizes: Sizes) -> list[Tensor]:
 
 
 def _computed(graph: Graph, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """The graph's outputs, each operator called as the graph says; no value is held for long."""
-    values: dict[str, Tensor] = dict(zip(graph.inputs, inputs, strict=True))
-    needed = _needed(graph)
-    for node, last in _with_last_uses(graph):
-        if node.call is not None and node.name in needed:
-            args = _put(node.call.args, values, graph)
-            kwargs = {key: _put(one, values, graph) for key, one in node.call.kwargs.items()}
-            values[node.name] = node.call.target(*args, **kwargs)
-        for name in last:
-            values.pop(name, None)
-    return [values[name] for name in graph.outputs]
-
-
-def _needed(graph: Graph) -> set[str]:
-    """The outputs and all that they are computed from."""
-    needed = set(graph.outputs)
-    for node in reversed(list(graph)):
-        if node.name in needed:
-            needed.update(edge.source for edge in node.edges)
-    return needed
-
-
-def _with_last_uses(graph: Graph) -> Iterator[tuple[Any, list[str]]]:
-    """Every node with the values that nothing reads after it."""
-    reader = {name: name for name in graph.nodes}
-    reader.update({edge.source: node.name for node in graph for edge in node.edges})
-    ending: dict[str, list[str]] = {name: [] for name in graph.nodes}
-    for name, last in reader.items():
-        if name not in graph.outputs:
-            ending[last].append(name)
-    for node in graph:
-        yield node, ending[node.name]
-
-
-def _put(value: Any, values: Mapping[str, Tensor], graph: Graph) -> Any:
-    if isinstance(value, Ref):
-        return values[value.node]
-    if isinstance(value, Weight):
-        return graph.tensors[value.name].detach()
-    if isinstance(value, (list, tuple)):
-        return [_put(one, values, graph) for one in value]
-    return value
+    """The graph's outputs."""
+    found = {
+        node.name: value
+        for node, value in values(graph, inputs, graph.outputs)
+        if node.name in graph.outputs
+    }
+    return [found[name] for name in graph.outputs]
 
 
 def _pairs(expected: list[Tensor], given: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -259,10 +222,12 @@ def _distance(one: Tensor, other: Tensor) -> tuple[float, float]:
 def _effort(graph: Graph) -> tuple[int, int]:
     """Numbers held at once, and multiply-adds."""
     held, most = 0, 0
-    for node, last in _with_last_uses(graph):
+    for node, last in with_last_uses(graph):
         held += math.prod(node.shape)
         most = max(most, held)
-        held -= sum(math.prod(graph.nodes[name].shape) for name in last)
+        held -= sum(
+            math.prod(graph.nodes[name].shape) for name in last if name not in graph.outputs
+        )
     return most, total(costs(graph).values()).multiply_adds
 
 

@@ -7,8 +7,7 @@ follows from its weights and from the picture.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.geometry.footprints import checked_unit
-from eyeshot.graph import Graph, Node, Ref, Weight
+from eyeshot.graph import Graph
+from eyeshot.interpreter import value
 
 
 def effective_field(
@@ -45,7 +45,8 @@ def effective_field(
     if shape != source.shape:
         raise BadValue(f"a picture of shape {tuple(x.shape)}", cure=f"give {source.shape[1:]}")
     given = x.detach().reshape(shape).clone().requires_grad_(True)
-    output = _value(graph, node, given)
+    with torch.enable_grad():
+        output = value(graph, [given], node.name)
     if not output.requires_grad:
         raise Unsupported(f"no gradient reaches the input from {node.name}", cure="choose another")
     chosen = output[0]
@@ -56,31 +57,3 @@ def effective_field(
     (gradient,) = torch.autograd.grad(chosen.mean(), given)
     strength: NDArray[np.float32] = gradient[0].abs().mean(0).float().cpu().numpy()
     return strength
-
-
-def _value(graph: Graph, node: Node, given: torch.Tensor) -> torch.Tensor:
-    """The node's output, each operator called as the graph says; only what leads to it runs."""
-    needed, waiting = {node.name}, [node]
-    while waiting:
-        for edge in waiting.pop().edges:
-            if edge.source not in needed:
-                needed.add(edge.source)
-                waiting.append(graph.nodes[edge.source])
-    values: dict[str, torch.Tensor] = {graph.inputs[0]: given}
-    with torch.enable_grad():
-        for one in graph:
-            if one.name in needed and one.call is not None:
-                args = [_put(argument, values, graph) for argument in one.call.args]
-                kwargs = {key: _put(v, values, graph) for key, v in one.call.kwargs.items()}
-                values[one.name] = one.call.target(*args, **kwargs)
-    return values[node.name]
-
-
-def _put(argument: Any, values: Mapping[str, torch.Tensor], graph: Graph) -> Any:
-    if isinstance(argument, Ref):
-        return values[argument.node]
-    if isinstance(argument, Weight):
-        return graph.tensors[argument.name].detach()
-    if isinstance(argument, (list, tuple)):
-        return [_put(one, values, graph) for one in argument]
-    return argument
