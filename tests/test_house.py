@@ -92,8 +92,6 @@ def test_every_public_name_can_be_had() -> None:
         assert getattr(eyeshot, name) is not None
 
 
-# Files that still ask for an operator by its name. It only ever shrinks.
-ASK_BY_NAME = ["cost.py", "densification/places.py", "findings/remedies.py"]
 TRANSLATE = ("operators", "frontends")
 """Rooms whose business the names are."""
 
@@ -106,9 +104,6 @@ TRANSLATE = ("operators", "frontends")
 def test_nobody_asks_for_an_operator_by_its_name(path: Path) -> None:
     asked = _operator_names(ast.parse(path.read_text()))
     name = str(path.relative_to(PACKAGE))
-    if name in ASK_BY_NAME or name.startswith("engine/operators"):
-        assert asked or name.startswith("engine/operators"), f"take {name} off ASK_BY_NAME"
-        return
     assert not asked, f"{name}:{asked[0]}: ask for node.family in place of node.operator"
 
 

@@ -17,11 +17,13 @@ Conventions, the same for every row and so for the totals:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from eyeshot.graph import Graph, Kind, Node
+from eyeshot.graph import Family, Graph, Kind, Node
+from eyeshot.operators import effort, of
+from eyeshot.operators.effort import Effort
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +82,20 @@ def costs(graph: Graph) -> dict[str, Cost]:
     found = {}
     for node in graph:
         parameters, shared = _parameters(graph, node, counted)
-        known = node.kind is not Kind.UNSUPPORTED or node.operator in _PRODUCTS
+        record = of(node)
+        weighs = effort(graph, node)
+        read = [math.prod(source.shape) for source in graph.sources(node)] or [0]
+        gives = math.prod(node.shape)
+        known = node.kind is not Kind.UNSUPPORTED
         found[node.name] = Cost(
             parameters=parameters,
-            multiply_adds=_PRODUCTS.get(node.operator, _none)(graph, node),
-            bias_adds=math.prod(node.shape) if node.attributes.get("bias") else 0,
-            other_operations=_other_operations(graph, node),
-            memory=0 if node.operator in _VIEWS else math.prod(node.shape) * width,
+            multiply_adds=weighs.of(read[0], gives),
+            bias_adds=gives if node.attributes.get("bias") else 0,
+            other_operations=record.other_operations(node, max(read), gives) if known else 0,
+            memory=0 if record.is_view else gives * width,
             linear_equal=_linear_equal(graph, node),
             shared=shared,
-            uncounted=() if known else (node.name,),
+            uncounted=() if known or weighs != Effort() else (node.name,),
         )
     return found
 
@@ -132,98 +138,9 @@ def _bytes_per_number(graph: Graph) -> int:
     return 4
 
 
-def _none(graph: Graph, node: Node) -> int:
-    return 0
-
-
-def _convolution(graph: Graph, node: Node) -> int:
-    a = node.attributes
-    if "kernel" not in a:
-        return 0
-    terms: int = math.prod(a["kernel"]) * a["in_channels"] // a["groups"]
-    return math.prod(node.shape) * terms
-
-
-def _transposed(graph: Graph, node: Node) -> int:
-    a = node.attributes
-    if "kernel" not in a:
-        return 0
-    inputs = math.prod(graph.sources(node)[0].shape)
-    terms: int = math.prod(a["kernel"]) * a["out_channels"] // a["groups"]
-    return inputs * terms
-
-
-def _linear(graph: Graph, node: Node) -> int:
-    return math.prod(node.shape) * int(node.attributes.get("in_features", 0))
-
-
-def _matrix_product(graph: Graph, node: Node) -> int:
-    """Each output sums over the dimension that the factors share: the last of the first."""
-    place = 1 if node.operator in ("addmm", "baddbmm") else 0
-    first = _operands(graph, node)[place]
-    return math.prod(node.shape) * first[-1]
-
-
-def _attention(graph: Graph, node: Node) -> int:
-    """Queries by keys, then weights by values."""
-    query, key, value = _operands(graph, node)[:3]
-    pairs = math.prod(query[:-1]) * key[-2]
-    return pairs * (query[-1] + value[-1])
-
-
-def _operands(graph: Graph, node: Node) -> list[tuple[int, ...]]:
-    """The shapes of a call's tensors, in the order of its arguments."""
-    shapes: list[tuple[int, ...]] = []
-    for argument in node.call.args if node.call else ():
-        name = getattr(argument, "node", None)
-        if name is not None:
-            shapes.append(graph.nodes[name].shape)
-        elif getattr(argument, "name", None) in graph.tensors:
-            shapes.append(tuple(graph.tensors[argument.name].shape))
-    return shapes
-
-
-_PRODUCTS: Mapping[str, Callable[[Graph, Node], int]] = {
-    **{f"conv{n}d": _convolution for n in (1, 2, 3)},
-    **{f"conv_transpose{n}d": _transposed for n in (1, 2, 3)},
-    **dict.fromkeys(("linear", "einsum"), _linear),
-    **dict.fromkeys(("matmul", "mm", "bmm", "addmm", "baddbmm"), _matrix_product),
-    "scaled_dot_product_attention": _attention,
-}
-
-_VIEW_WORDS = """
-    view reshape flatten unflatten _unsafe_view permute transpose swapaxes swapdims t unsqueeze
-    squeeze expand expand_as select unbind slice narrow chunk split split_with_sizes dropout
-    feature_dropout alpha_dropout detach alias contiguous
-"""
-_VIEWS = frozenset(_VIEW_WORDS.split())
-
-# They move numbers and work none out.
-_MOVE_WORDS = """
-    input clone cat concat concatenate stack pad constant_pad_nd pixel_shuffle pixel_unshuffle
-    zeros_like ones_like full_like lift_fresh_copy type_as to _to_copy
-"""
-_MOVES = _VIEWS | frozenset(_MOVE_WORDS.split())
-
-
-def _other_operations(graph: Graph, node: Node) -> int:
-    if node.operator in _PRODUCTS or node.operator in _MOVES or node.kind is Kind.UNSUPPORTED:
-        return 0
-    outputs = math.prod(node.shape)
-    if "pool" in node.operator and "kernel" in node.attributes:
-        return outputs * int(math.prod(node.attributes["kernel"]))
-    if node.operator == "batch_norm":
-        return 2 * outputs
-    if node.operator.startswith(("upsample_", "_upsample_")):
-        taps = {"linear": 2, "cubic": 4}.get(str(node.attributes.get("mode")), 1)
-        return int(outputs * taps ** len(node.attributes.get("factor") or node.attributes["size"]))
-    inputs = max((math.prod(source.shape) for source in graph.sources(node)), default=0)
-    return max(inputs, outputs)
-
-
 def _linear_equal(graph: Graph, node: Node) -> int:
     """c₁·h₁·w₁·c₂·h₂·w₂: every input joined to every output, for one picture."""
-    if not node.operator.startswith(("conv1", "conv2", "conv3", "conv_t", "linear")):
+    if not (node.is_convolution or node.family is Family.LINEAR):
         return 0
     source = graph.sources(node)[0]
     return math.prod(source.shape[1:]) * math.prod(node.shape[1:])

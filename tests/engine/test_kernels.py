@@ -12,7 +12,7 @@ from tools.check_kernels import Case, draw, error, wrong
 from torch import nn
 
 import eyeshot
-from eyeshot.engine.operators import kernels
+from eyeshot.operators import convolution_kernels as kernels
 from tests.engine.law import noise, whole
 
 ONE_COLUMN = Case(

@@ -19,13 +19,12 @@ import eyeshot.engine.stream as streaming
 from eyeshot.axes import Interval
 from eyeshot.engine.executing import execute
 from eyeshot.engine.jobs import Job
-from eyeshot.engine.operators import Operator, Rectangle, prepare
-from eyeshot.engine.operators.windows import Box
 from eyeshot.errors import Unsupported
 from eyeshot.geometry import Region, required
 from eyeshot.geometry.regions import input_box
 from eyeshot.graph import Graph, Node
 from eyeshot.images import ArraySink, Span
+from eyeshot.operators import Box, Computation, Tile, prepare
 from eyeshot.plan import Strip, first_rows
 from tests.engine.law import Array, cut, job_of, noise
 from tests.networks import CHANNELS, Joined, networks, runs_at
@@ -61,13 +60,11 @@ class Log:
     strips: list[list[Call]] = field(default_factory=list)
     pushes: int = 0
 
-    def recorded(self, node: Node, tensors: Any) -> Operator:
+    def recorded(self, node: Node, tensors: Any) -> Computation:
         """The node's operator, which writes down how it is called."""
         operator = prepare(node, tensors)
 
-        def compute(
-            inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
-        ) -> torch.Tensor:
+        def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
             reads = tuple(given.box for given in inputs)
             layouts = tuple((tuple(i.value.shape), i.value.stride()) for i in inputs)
             self.strips[-1].append(Call(self.pushes, node.name, box, reads, layouts))

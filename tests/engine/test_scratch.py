@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from eyeshot.engine import operators, stream
+from eyeshot import operators
+from eyeshot.engine import stream
 from eyeshot.engine.jobs import Job
 from eyeshot.engine.memory import exact_allocation, peak, reset_peak, resident
-from eyeshot.engine.operators import Operator, Rectangle, beside
-from eyeshot.engine.operators.scratch import Work, borrows
-from eyeshot.engine.operators.windows import Box
 from eyeshot.graph import Node
+from eyeshot.operators import Box, Computation, Tile, beside
+from eyeshot.operators.scratch import Work, borrows
 from tests.engine import runner
 from tests.engine.law import by_parts, job_of, noise
 
@@ -119,12 +119,10 @@ def _watched(job: Job, seen: list[tuple[str, int, int]]) -> Iterator[None]:
     """Inside, what each call takes beyond what it reads and gives is noted."""
     prepare = operators.prepare
 
-    def watching(node: Node, tensors: dict[str, torch.Tensor]) -> Operator:
+    def watching(node: Node, tensors: dict[str, torch.Tensor]) -> Computation:
         compute = prepare(node, tensors)
 
-        def watched(
-            inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
-        ) -> torch.Tensor:
+        def watched(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
             before = resident()
             reset_peak()
             value = compute(inputs, box, room)

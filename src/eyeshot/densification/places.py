@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -21,14 +20,7 @@ from eyeshot.densification.builder import (
 from eyeshot.densification.form import Weighted
 from eyeshot.densification.values import Value, natural
 from eyeshot.graph import Family, Node, Ref
-
-_LAYERS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
-    "sigmoid": nn.Sigmoid,
-    "tanh": nn.Tanh,
-    "silu": nn.SiLU,
-}
-"""Those without settings, which keep their name in the dense form."""
+from eyeshot.operators import of
 
 
 def reshaping(builder: Builder, node: Node, sources: list[Value]) -> Value:
@@ -66,13 +58,14 @@ def pointwise(builder: Builder, node: Node, sources: list[Value]) -> Value:
     check_alike(node, sources)
     names = {edge.source: Ref(value.name) for edge, value in zip(node.edges, sources, strict=True)}
     args = renamed(call.args, names)
+    layer = of(node).layer
     if node.weights:
         tensors = {name: _operand(builder, node, name, first) for name in node.weights}
         function = partial(call.target, **call.kwargs)
         refs = [value for value in args if isinstance(value, Ref)]
         builder.add(node, Weighted(function, args, tensors), *refs)
-    elif node.operator in _LAYERS:
-        builder.add(node, _LAYERS[node.operator](), *args)
+    elif layer is not None:  # which keeps its name in the dense form
+        builder.add(node, layer(), *args)
     else:
         builder.add(node, call.target, *args, **call.kwargs)
     return replace(first, name=node.name, field=hull(sources))

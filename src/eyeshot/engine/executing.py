@@ -13,11 +13,11 @@ from eyeshot.axes import Interval
 from eyeshot.engine.extremes import Extremes
 from eyeshot.engine.jobs import Job
 from eyeshot.engine.memory import exact_allocation, give_back, peak
-from eyeshot.engine.operators.windows import cut
 from eyeshot.engine.outputs import features_first
 from eyeshot.engine.resuming import Readings, sharing
 from eyeshot.engine.stream import Stream
 from eyeshot.images import Sink
+from eyeshot.operators.tile import cut
 from eyeshot.plan import Strip, first_rows, pushes
 
 

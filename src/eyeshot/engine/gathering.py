@@ -13,10 +13,10 @@ import torch
 
 from eyeshot.axes import Interval
 from eyeshot.densification.conversion import convert
-from eyeshot.engine.operators.sliding import pooled
 from eyeshot.errors import EyeshotError, Unsupported
 from eyeshot.findings.remedies import WHOLE, remedy
 from eyeshot.graph import Family, Graph, Node
+from eyeshot.operators.pooling import pooled
 
 _OVER_POSITIONS = (
     *(Family.ADAPTIVE_MAX_POOL, Family.ADAPTIVE_AVERAGE_POOL),

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from eyeshot.axes import AxisMap, Identity, Pad
-from eyeshot.engine.operators import has_own_form
 from eyeshot.errors import Unsupported
 from eyeshot.graph import Family, Graph, Node, Ref
+from eyeshot.operators import has_own_form
 
 _MOST_BEHIND = 1024
 """Rows that may be added or cut off behind the last. What grows with the height is no border."""

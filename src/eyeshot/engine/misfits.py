@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from eyeshot.engine.networks import Traced
 from eyeshot.errors import BadValue, EyeshotError
-from eyeshot.findings.mismatches import Mismatch, Problem
 from eyeshot.findings.shapes import built_for, of_mismatch
 from eyeshot.findings.wording import branches
 from eyeshot.frontends.repair import trace
 from eyeshot.geometry.sizes import nearest_sizes
 from eyeshot.graph import Graph
+from eyeshot.operators.mismatches import Mismatch, Problem
 
 
 def misfit(

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from eyeshot.engine.forms import Form
-from eyeshot.engine.operators import beside
-from eyeshot.engine.operators.scratch import Work, borrows
 from eyeshot.engine.preparing import Preparation
 from eyeshot.graph import Graph, Node
 from eyeshot.images import Source
 from eyeshot.images.sources.arrays import ArraySource
+from eyeshot.operators import beside
+from eyeshot.operators.scratch import Work, borrows
 from eyeshot.plan.work import itemsize
 
 _FIRST_CALLS = 16 << 20

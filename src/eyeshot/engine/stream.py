@@ -7,7 +7,6 @@ is outside the picture is padding, and that happens at the picture's true border
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -15,11 +14,12 @@ import torch
 from eyeshot.axes import EMPTY, Everything, Interval
 from eyeshot.engine.buffers import LineBuffer
 from eyeshot.engine.gathering import Gatherer, gatherer, gives_indices, reduced_dims, refusal
-from eyeshot.engine.operators import Operator, Rectangle, prepare
-from eyeshot.engine.operators.windows import cut, local_shape
 from eyeshot.errors import Failure, Unsupported
 from eyeshot.geometry import Region
-from eyeshot.graph import Edge, Family, Graph, Kind, Node
+from eyeshot.graph import Edge, Graph, Kind, Node
+from eyeshot.operators import Computation, Tile, effort, prepare
+from eyeshot.operators.effort import Effort
+from eyeshot.operators.tile import cut, local_shape
 from eyeshot.plan.schedule import ENDLESS, Progress, Schedule
 
 
@@ -58,7 +58,8 @@ class Stream:
         self._outputs = outputs
         self._schedule = Schedule(graph, boxes, open_ended, band)
         self._buffers: dict[str, LineBuffer] = {}
-        self._operators: dict[str, Operator] = {}
+        self._operators: dict[str, Computation] = {}
+        self._efforts: dict[str, Effort] = {}
         self._gatherers: dict[str, Gatherer] = {}
         for progress in self._schedule:
             self._prepare(progress)
@@ -133,6 +134,7 @@ class Stream:
             self._gatherers[node.name] = self._gatherer(node)
         elif node.edges:
             self._operators[node.name] = prepare(node, self._graph.tensors)
+            self._efforts[node.name] = effort(self._graph, node)
 
     def _gatherer(self, node: Node) -> Gatherer:
         edge = node.edges[0]
@@ -167,11 +169,11 @@ class Stream:
             return None, False
         if wanted[0].hi <= self._first.get(name, 0):
             return self._append(progress, self.passed(name, wanted[0]), borrowed=False), False
-        inputs = [self._rectangle(edge, wanted) for edge in progress.node.edges]
+        inputs = [self._tile(edge, wanted) for edge in progress.node.edges]
         value = self._operators[name](inputs, wanted, self._buffers[name].room(len(wanted[0])))
         memories = {given.value.untyped_storage().data_ptr() for given in inputs}
         borrowed = value.untyped_storage().data_ptr() in memories
-        self.multiply_adds += multiply_adds(progress.node, value, inputs)
+        self.multiply_adds += self._efforts[name].of(inputs[0].value.numel(), value.numel())
         return self._append(progress, value, borrowed), borrowed
 
     def _append(
@@ -190,7 +192,7 @@ class Stream:
         progress.done += count
         return value
 
-    def _rectangle(self, edge: Edge, wanted: Region) -> Rectangle:
+    def _tile(self, edge: Edge, wanted: Region) -> Tile:
         """What one input gives for the wanted box: exactly what is read, as a view."""
         source = self._schedule[edge.source]
         extents = tuple(
@@ -202,12 +204,12 @@ class Stream:
         )
         if not all(reads):
             value = self._empty(source.node, reads)
-            return Rectangle(value, reads, extents, source.node.dims, edge.axes)
+            return Tile(value, reads, extents, source.node.dims, edge.axes)
         value = self._buffers[edge.source].window(reads[0])
         for dim, side, held in zip(source.node.dims[1:], reads[1:], source.box[1:], strict=True):
             if dim is not None and side != held:
                 value = value.narrow(dim, side.lo - held.lo, len(side))
-        return Rectangle(value, reads, extents, source.node.dims, edge.axes)
+        return Tile(value, reads, extents, source.node.dims, edge.axes)
 
     def _gather(self, progress: Progress, running: Gatherer) -> torch.Tensor | None:
         """Let the new rows of the input pass; the value itself when the last one has."""
@@ -228,17 +230,3 @@ class Stream:
         """Forget the rows that nobody will ask for again."""
         progress.kept = max(progress.kept, self._schedule.needed_from(progress))
         self._buffers[progress.node.name].release(progress.kept)
-
-
-def multiply_adds(node: Node, value: torch.Tensor, inputs: list[Rectangle]) -> int:
-    """The multiply-adds spent on a rectangle, as the field counts them: padding counts too."""
-    told = node.attributes
-    if node.family is Family.TRANSPOSED_CONVOLUTION:
-        each = int(math.prod(told["kernel"]) * told["out_channels"] // told["groups"])
-        return inputs[0].value.numel() * each
-    if node.family is Family.CONVOLUTION:
-        each = int(math.prod(told["kernel"]) * told["in_channels"] // told["groups"])
-        return value.numel() * each
-    if "in_features" in told:  # linear layers, products, einsum
-        return value.numel() * int(told["in_features"])
-    return 0

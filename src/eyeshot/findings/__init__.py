@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from eyeshot.findings.borders import padded_units
 from eyeshot.findings.coverage import covering, short_sighted
 from eyeshot.findings.finding import Finding, Severity
-from eyeshot.findings.mismatches import Mismatch, Problem
 from eyeshot.findings.modes import in_training, single_values, useless_biases
 from eyeshot.findings.overlap import checkerboards
 from eyeshot.findings.parameters import heaviest
@@ -18,6 +17,7 @@ from eyeshot.findings.support import empty_maps, folded_batches, not_compared, w
 from eyeshot.findings.weights import dead_channels, duplicate_kernels
 from eyeshot.geometry import Fields
 from eyeshot.graph import Graph
+from eyeshot.operators.mismatches import Mismatch, Problem
 
 if TYPE_CHECKING:
     import torch

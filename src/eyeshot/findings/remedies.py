@@ -13,37 +13,13 @@ from collections.abc import Iterator
 from eyeshot.axes import Everything
 from eyeshot.findings.wording import AXES, called, counted, joined
 from eyeshot.graph import Family, Graph, Kind, Node
+from eyeshot.operators import of
 
 WHOLE = "it cannot be computed by parts: call net(image) itself, where that fits into memory"
 _GATHERED = "write it with what is: "
-_ITSELF = {
-    **{name: name for name in ("mean", "sum", "amax", "amin")},
-    **{"max": "amax", "min": "amin"},
-}
-_FLAT = ("softmax", "logsumexp", "var", "std", "norm", "linalg_vector_norm")
 _MEET = (Family.PRODUCT, Family.ATTENTION)
 _GATHERED_ITSELF = (Family.MEAN, Family.SUM, Family.LARGEST, Family.SMALLEST)
 _FARTHEST = 60
-
-_NORMALISED = (
-    "m = x.mean({d}, keepdim=True), v = (x*x).mean({d}, keepdim=True) - m*m, "
-    "(x - m) * (v + eps).rsqrt()"
-)
-_BY_MEANS = {
-    "var": "(x*x).mean({d}) - x.mean({d})**2, times n / (n - 1) for n numbers unless correction=0",
-    "std": "the root of (x*x).mean({d}) - x.mean({d})**2, times n / (n - 1) for n numbers unless "
-    "correction=0",
-    "linalg_vector_norm": "(x*x).sum({d}).sqrt()",
-    "norm": "(x*x).sum({d}).sqrt()",
-    "logsumexp": "x.exp().sum({d}).log()",
-    "softmax": "e = x.exp(), e / e.sum({d}, keepdim=True)",
-    "min": "x.amin({d})",
-    "max": "x.amax({d})",
-    "batch_norm": _NORMALISED,
-    "instance_norm": _NORMALISED,
-    "layer_norm": _NORMALISED,
-    "group_norm": "x.unflatten(1, ({groups}, -1)), then over {d}: " + _NORMALISED,
-}
 
 
 def remedy(graph: Graph, node: Node) -> tuple[str, str]:
@@ -80,9 +56,9 @@ def _of_statistic(graph: Graph, node: Node) -> tuple[str, str]:
         over = [name for name in AXES[graph.spatial_axes] if name not in left]
         reason = f"{node.operator} over the {joined(over)} alone, with an answer for each of the "
         return reason + joined(left), _at_once(graph, node) or WHOLE
-    words = _BY_MEANS.get(node.operator.removeprefix("_").removeprefix("log_"))
+    words = of(node).by_means
     reason = f"{node.reason}, which is not gathered while the picture passes by"
-    if words is None or len(node.edges) != 1:
+    if not words or len(node.edges) != 1:
         return reason, WHOLE
     groups = node.attributes.get("groups", 1)
     return reason, _GATHERED + words.format(d=_dims(graph, node), groups=groups)
@@ -91,7 +67,7 @@ def _of_statistic(graph: Graph, node: Node) -> tuple[str, str]:
 def _at_once(graph: Graph, node: Node) -> str:
     """Where the next one takes the same over the other axes: both in one call."""
     readers = graph.consumers()[node.name]
-    alike = [one for one in readers if one.operator == node.operator and one.operator in _ITSELF]
+    alike = [one for one in readers if one.operator == node.operator and of(one).gathered]
     if len(alike) != 1 or len(readers) != 1 or list(_axes_left(graph, alike[0])):
         return ""
     source = graph.nodes[node.edges[0].source]
@@ -116,7 +92,7 @@ def _dims(graph: Graph, node: Node) -> str:
         return str(tuple(range(2, rank + 1)))
     if node.family is Family.LAYER_NORM and node.call is not None:
         return str(tuple(range(rank - len(node.call.args[1]), rank)))
-    if node.operator in ("min", "max"):
+    if of(node).gathered:  # largest or smallest of all, whatever the axes
         return str(tuple(range(1, rank)))
     return str(tuple(dim for dim in source.dims if dim is not None))
 
@@ -157,11 +133,17 @@ def _merged(node: Node, source: Node) -> int | None:
 def _reduces(reader: Node, dim: int | None) -> bool:
     """Whether it is a statistic over that dimension alone, with a form for the map itself."""
     args = reader.call.args if reader.call is not None else ()
-    if dim is None or len(args) < 2 or reader.operator not in (*_ITSELF, *_FLAT):
+    if dim is None or len(args) < 2 or not _has_a_form_for_maps(reader):
         return False
     listed = args[1] if isinstance(args[1], (list, tuple)) else [args[1]]
     rank = len(reader.shape) + (0 if _keeps(reader) else len(listed))
     return [int(one) % rank for one in listed if isinstance(one, int)] == [dim]
+
+
+def _has_a_form_for_maps(reader: Node) -> bool:
+    record = of(reader)
+    over_dimensions = reader.family in (Family.STATISTIC, Family.SOFTMAX)
+    return bool(record.gathered or (over_dimensions and record.by_means))
 
 
 def _keeps(reader: Node) -> bool:
@@ -173,9 +155,8 @@ def _keeps(reader: Node) -> bool:
 def _over_the_map(reader: Node, source: Node) -> str:
     """A statistic that is taken over flattened positions, over the dimensions of the map."""
     dims = str(tuple(dim for dim in source.dims if dim is not None))
-    if reader.operator in _ITSELF:
-        return f"x.{_ITSELF[reader.operator]}({dims})"
-    return _BY_MEANS[reader.operator].format(d=dims)
+    record = of(reader)
+    return f"x.{record.gathered}({dims})" if record.gathered else record.by_means.format(d=dims)
 
 
 def _behind(graph: Graph, node: Node) -> Iterator[Node]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from eyeshot.findings.finding import Finding, Severity
-from eyeshot.findings.mismatches import missing_stride
 from eyeshot.findings.wording import (
     all_before,
     axis_name,
@@ -18,6 +17,7 @@ from eyeshot.findings.wording import (
 from eyeshot.geometry import Fields
 from eyeshot.geometry.sizes import Clash, extents, leftovers
 from eyeshot.graph import Family, Graph, Node
+from eyeshot.operators.mismatches import missing_stride
 
 
 def remainders(graph: Graph, fields: Fields) -> Iterator[Finding]:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable
 
 from eyeshot.findings.finding import Finding, Severity
-from eyeshot.findings.mismatches import Mismatch, Problem, missing_stride
 from eyeshot.findings.rounding import spatial_mismatch
 from eyeshot.findings.wording import (
     all_before,
@@ -23,6 +22,7 @@ from eyeshot.findings.wording import (
 )
 from eyeshot.geometry.sizes import Clash, extents
 from eyeshot.graph import Family, Graph, Node
+from eyeshot.operators.mismatches import Mismatch, Problem, missing_stride
 
 Words = tuple[str, str, str]
 """Title, cause, cure."""

@@ -26,7 +26,7 @@ from eyeshot.errors import BadFile, EyeshotError, Unsupported
 from eyeshot.files import explain_os_error
 from eyeshot.frontends.claims import Contradiction, check_values
 from eyeshot.frontends.refusals import in_brief
-from eyeshot.frontends.rules import RULES
+from eyeshot.operators import OPERATORS
 
 _DTYPES = {
     **{1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64},
@@ -225,7 +225,7 @@ class _Builder:
             self.from_input.add(node)
             return
         operator = getattr(node.target, "_opname", "getitem").rstrip("_")
-        if operator not in _MAKERS and operator not in RULES and operator != "getitem":
+        if operator not in _MAKERS and operator not in OPERATORS and operator != "getitem":
             raise Unsupported(f"{self.path}: {operator} on weights alone", cure="leave it out")
 
     def _target(self, name: str) -> OpOverload[..., Any]:

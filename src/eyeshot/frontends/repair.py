@@ -1,7 +1,7 @@
 """A network whose forward fails on shapes is traced all the same, its mistakes put right and noted.
 
 The export runs under a mode that sees every torch function before torch does. A call that fails
-on its shapes is noted as a :class:`Mismatch`, put right (:mod:`eyeshot.frontends.repairs`) and
+on its shapes is noted as a :class:`Mismatch`, put right (:mod:`eyeshot.operators.repaired`) and
 made again, so that what lies behind it is seen too. A failure that cannot be put right ends the
 trace: the graph up to there is what is given.
 
@@ -28,13 +28,14 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.fx.traceback import annotate, preserve_node_meta
 from torch.overrides import TorchFunctionMode
 
-from eyeshot.findings.mismatches import Mismatch, Problem
 from eyeshot.frontends.agreement import held_against
 from eyeshot.frontends.refusals import files_of, not_the_network
-from eyeshot.frontends.repairs import REPAIRS, Repaired
 from eyeshot.frontends.torch import Walk, checked_sizes, export, traced, training_layers
 from eyeshot.frontends.trials import nearest_taken
 from eyeshot.graph import Graph, Node
+from eyeshot.operators import REPAIRS
+from eyeshot.operators.mismatches import Mismatch, Problem
+from eyeshot.operators.repaired import Repaired
 
 _MARK = "eyeshot_repair"
 # torch's own code divides by an extent of nought where a map has no positions.
@@ -146,12 +147,9 @@ class _Watch(TorchFunctionMode):
         word = name.removesuffix("_")
         if word not in REPAIRS:
             raise error
-        names, repair = REPAIRS[word]
-        if word in ("view", "reshape"):
-            args = (args[0], _shape_asked(args[1:], kwargs))
-        arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+        repair = REPAIRS[word]
         with annotate({_MARK: len(self.faults)}):
-            repaired: Repaired | None = repair(func, arguments)
+            repaired: Repaired | None = repair.make(func, repair.named(args, kwargs))
         if repaired is None:
             raise error
         layer, line = self._place(_frames_above(sys._getframe(2)))
@@ -218,13 +216,6 @@ def _leave_modules(frames: Frames) -> None:
     for frame, _ in frames:
         if frame.f_code.co_name == "call_module" and "module_key" in frame.f_locals:
             frame.f_locals["self"].module_stack.pop(frame.f_locals["module_key"], None)
-
-
-def _shape_asked(given: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    """``view(2, 3)`` and ``view((2, 3))`` ask for the same."""
-    if len(given) == 1 and isinstance(given[0], (list, tuple, torch.Size)):
-        return tuple(given[0])
-    return tuple(kwargs.get("shape", given))
 
 
 def _first_line(error: Exception) -> str:

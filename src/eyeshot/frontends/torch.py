@@ -32,13 +32,12 @@ from eyeshot.frontends.naming import Namer
 from eyeshot.frontends.paths import KeptPaths, refuse_lost_paths
 from eyeshot.frontends.pt2 import Program, Signature, damaged
 from eyeshot.frontends.refusals import cannot_export, refuse_unknown_sizes, source_line, where
-from eyeshot.frontends.rules import RULES, WITHOUT_RULE
-from eyeshot.frontends.rules.windows import part_start
-from eyeshot.frontends.sites import Described, NoRule, Site
 from eyeshot.frontends.values import dtype_name, is_channels_last, mixes_types
 from eyeshot.frontends.writes import filled_with, overwritten, put_back
 from eyeshot.graph import Call, Edge, Family, Graph, Kind, Node, Ref, Weight, check
-from eyeshot.operators import family_of
+from eyeshot.operators import Operator, named
+from eyeshot.operators.site import Described, NoRule, Site
+from eyeshot.operators.slicing import part_start
 from eyeshot.untouched import untouched
 
 Value = Node | Weight | Chance | None
@@ -368,7 +367,8 @@ class Walk:
         self, fx_node: torch.fx.Node, site: Site, call: Call, full_name: str, name: str
     ) -> Node:
         """The node of a call, by the rule of its operator."""
-        told = self._describe(site, full_name)
+        record = named(site.operator, full_name.removeprefix("aten."))
+        told = _described(site, record)
         return Node(
             name=name,
             layer=self._names.layer(fx_node),
@@ -383,18 +383,8 @@ class Walk:
             reason=told.reason,
             line="" if told.kind is Kind.LOCAL else source_line(fx_node).partition(",")[0],
             dtype=site.dtype,
-            family=family_of(site.operator, full_name.removeprefix("aten.")),
+            family=record.family,
         )
-
-    def _describe(self, site: Site, full_name: str) -> Described:
-        overload = full_name.removeprefix("aten.")
-        rule = RULES.get(overload) or RULES.get(site.operator)
-        try:
-            if rule is None:
-                raise NoRule(WITHOUT_RULE.get(site.operator, "no rule for this operator"))
-            return rule(site)
-        except NoRule as reason:
-            return _unsupported(site, str(reason))
 
     def _write(self, fx_node: torch.fx.Node, arguments: dict[str, Any]) -> Value:
         """An operator that writes in place: whoever names that memory means its new values."""
@@ -507,6 +497,16 @@ def _transform(target: Any) -> str:
     """What was called that is no operator; export shows the inside of a function transform."""
     inside = str(getattr(target, "__module__", "")).startswith("torch._functorch")
     return "torch.vmap" if inside else str(getattr(target, "__name__", target))
+
+
+def _described(site: Site, record: Operator) -> Described:
+    """What an operator does to positions, by its record."""
+    try:
+        if record.geometry is None:
+            raise NoRule(record.no_rule)
+        return record.geometry(site)
+    except NoRule as reason:
+        return _unsupported(site, str(reason))
 
 
 def _unsupported(site: Site, reason: str) -> Described:

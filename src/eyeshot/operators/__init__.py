@@ -1,5 +1,141 @@
-"""What is known of each operator, by its name. The rest of the house asks for a node's family."""
+"""What is known of each operator: one record each, one file a family, one table.
 
-from eyeshot.operators.families import family_of
+The rest of the house asks for a node's family, or here for its record. To add an operator: a record
+in the file of the family it belongs to, and a test that pokes it.
+"""
 
-__all__ = ["family_of"]
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from eyeshot.graph import Family, Graph, Kind, Node
+from eyeshot.operators import (
+    channels,
+    convolution,
+    joining,
+    normalisation,
+    padding,
+    pointwise,
+    pooling,
+    products,
+    reductions,
+    reshaping,
+    resizing,
+    sequences,
+    shuffling,
+    slicing,
+)
+from eyeshot.operators.call import Tensors, called_on_tile
+from eyeshot.operators.effort import Effort, nothing
+from eyeshot.operators.record import Operator
+from eyeshot.operators.repaired import Repair
+from eyeshot.operators.scratch import Work
+from eyeshot.operators.tile import Box, Computation, Tile, over_bands
+
+__all__ = [
+    "OPERATORS",
+    "REPAIRS",
+    "Box",
+    "Computation",
+    "Operator",
+    "Tile",
+    "beside",
+    "effort",
+    "has_own_form",
+    "named",
+    "of",
+    "prepare",
+]
+
+_UNKNOWN = Operator("")
+_ALL = (
+    Operator("input", Family.INPUT, other_operations=nothing),
+    *convolution.OPERATORS,
+    *pooling.OPERATORS,
+    *resizing.OPERATORS,
+    *padding.OPERATORS,
+    *slicing.OPERATORS,
+    *joining.OPERATORS,
+    *reshaping.OPERATORS,
+    *shuffling.OPERATORS,
+    *channels.OPERATORS,
+    *pointwise.OPERATORS,
+    *products.OPERATORS,
+    *reductions.OPERATORS,
+    *normalisation.OPERATORS,
+    *sequences.OPERATORS,
+)
+OPERATORS: Mapping[str, Operator] = {name: one for one in _ALL for name in one.names.split()}
+"""The record of every operator by its name."""
+
+_BY_FAMILY = {(name.partition(".")[0], one.family): one for name, one in OPERATORS.items()}
+
+REPAIRS: Mapping[str, Repair] = {
+    name: one.repair
+    for one in _ALL
+    if one.repair is not None
+    for name in f"{one.names} {one.repair.also}".split()
+}
+"""How a call of a torch function is put right, by the function's name."""
+
+
+def named(name: str, overload: str = "") -> Operator:
+    """The record of an operator; one without geometry where nothing is known of it.
+
+    Args:
+        name: of the operator, such as ``max``.
+        overload: the same with its overload, such as ``max.other``.
+    """
+    return OPERATORS.get(overload) or OPERATORS.get(name, _UNKNOWN)
+
+
+def of(node: Node) -> Operator:
+    """The record of a node's operator."""
+    return _BY_FAMILY.get((node.operator, node.family), _UNKNOWN)
+
+
+def has_own_form(node: Node) -> bool:
+    """Whether it has a computation of its own, and so is not called as the network calls it."""
+    return of(node).compute is not None
+
+
+def prepare(node: Node, tensors: Tensors) -> Computation:
+    """How to compute any tile of a node, giving the very numbers that the whole pass gives.
+
+    Raises:
+        Unsupported: the operator has no form for a part of the picture.
+    """
+    record = of(node)
+    compute = (record.compute or called_on_tile)(node, tensors)
+    return over_bands(node, compute) if record.slides else compute
+
+
+def effort(graph: Graph, node: Node) -> Effort:
+    """The multiply-adds of a node, for each number that it reads or gives."""
+    return of(node).effort(node, partial(_shapes, graph, node))
+
+
+def _shapes(graph: Graph, node: Node) -> list[tuple[int, ...]]:
+    """The shapes of a call's tensors, in the order of its arguments."""
+    shapes: list[tuple[int, ...]] = []
+    for argument in node.call.args if node.call else ():
+        name = getattr(argument, "node", None)
+        if name is not None:
+            shapes.append(graph.nodes[name].shape)
+        elif getattr(argument, "name", None) in graph.tensors:
+            shapes.append(tuple(graph.tensors[argument.name].shape))
+    return shapes
+
+
+def beside(work: Work, kept: bool) -> int:
+    """Bytes that a call takes beside what it reads and the rows it gives.
+
+    Where rows of it are ``kept`` already, what it gives is copied behind them, if it does not
+    write there itself.
+    """
+    record = of(work.node)
+    in_place = record.in_place is not None and record.in_place(work)
+    gathers = work.node.kind is Kind.REDUCIBLE  # running sums are taken in float64
+    taken = 2 * work.read if gathers else record.scratch(work)
+    return taken + (work.gives if kept and not in_place else 0)

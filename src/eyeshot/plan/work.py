@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from eyeshot.geometry import Region
-from eyeshot.graph import Family, Graph, Node
+from eyeshot.graph import Graph, Node
+from eyeshot.operators import effort
 
 
 def itemsize(node: Node) -> int:
@@ -37,14 +38,7 @@ def multiply_adds(graph: Graph, boxes: Mapping[str, Region]) -> int:
         box = boxes.get(node.name)
         if box is None or not node.edges:
             continue
-        told = node.attributes
-        if node.family is Family.TRANSPOSED_CONVOLUTION:
-            source = node.edges[0].source
-            each = math.prod(told["kernel"]) * told["out_channels"] // told["groups"]
-            total += positions(graph.nodes[source], boxes[source]) * each
-        elif node.family is Family.CONVOLUTION:
-            each = math.prod(told["kernel"]) * told["in_channels"] // told["groups"]
-            total += positions(node, box) * each
-        elif "in_features" in told:  # linear layers, products, einsum
-            total += positions(node, box) * int(told["in_features"])
-    return int(total)
+        source = node.edges[0].source
+        read = positions(graph.nodes[source], boxes[source])
+        total += effort(graph, node).of(read, positions(node, box))
+    return total

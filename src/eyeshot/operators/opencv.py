@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from eyeshot.engine.operators.windows import Padded
+from eyeshot.operators.tile import Padded
 
 _MOST_CHANNELS = 4
 _MOST_WEIGHTS = 121

@@ -1,18 +1,54 @@
-"""Rules for operators that move dimensions about: reshape, permute, squeeze, expand, stack."""
+"""Operators that lay dimensions out in another way: reshape, permute, squeeze, expand."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from eyeshot.axes import AxisMap, Broadcast, Everything, Identity, Pad, Resize, Window
-from eyeshot.frontends.sites import Described, NoRule, Rule, Site
-from eyeshot.graph import Edge, Kind, Node
+import torch
+
+from eyeshot.axes import (
+    AxisMap,
+    Broadcast,
+    Everything,
+    Identity,
+    Resize,
+    Window,
+)
+from eyeshot.graph import Edge, Family, Kind, Node
+from eyeshot.operators.call import Tensors
+from eyeshot.operators.effort import nothing
+from eyeshot.operators.mismatches import Problem
+from eyeshot.operators.record import Operator
+from eyeshot.operators.repaired import (
+    Arguments,
+    Repair,
+    Repaired,
+    resized,
+    shape_of,
+)
+from eyeshot.operators.scratch import copied
+from eyeshot.operators.site import (
+    Described,
+    NoRule,
+    Rule,
+    Site,
+    without,
+)
+from eyeshot.operators.tile import (
+    Box,
+    Computation,
+    Tile,
+    cut,
+    local_shape,
+    reached,
+)
 
 _FLATTENED = "flattens positions into features"
 
 
-def reshaping(site: Site) -> Described:
+def reshape_geometry(site: Site) -> Described:
     """``view``, ``reshape``, ``flatten``, ``unflatten``.
 
     Dimensions fall into groups with equal products. A spatial axis alone in its group stays; one
@@ -87,7 +123,7 @@ def _groups(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[list[i
         yield left, right
 
 
-def permuting(site: Site) -> Described:
+def permute_geometry(site: Site) -> Described:
     """``permute``, ``transpose``, ``movedim`` by their effect on dimensions."""
     source = site.sources[0]
     rank = len(source.shape)
@@ -128,7 +164,7 @@ def _moved_order(site: Site, rank: int) -> list[int]:
     return [moved[place] if place in moved else next(rest) for place in range(rank)]
 
 
-def unsqueezing(site: Site) -> Described:
+def unsqueeze_geometry(site: Site) -> Described:
     """A new dimension of one."""
     source = site.sources[0]
     place = int(site.arguments["dim"]) % len(site.shape)
@@ -136,25 +172,17 @@ def unsqueezing(site: Site) -> Described:
     return Described((Edge(source.name, (Identity(),) * len(dims)),), dims)
 
 
-def squeezing(site: Site) -> Described:
+def squeeze_geometry(site: Site) -> Described:
     """Dimensions of one taken away; an axis of one position vanishes with its dimension."""
     source = site.sources[0]
     rank = len(source.shape)
     named = site.arguments.get("dim")
     listed = range(rank) if named is None else [named] if isinstance(named, int) else named
     gone = {int(dim) % rank for dim in listed if source.shape[int(dim) % rank] == 1}
-    return Described((Edge(source.name, (Identity(),) * len(source.dims)),), _without(source, gone))
+    return Described((Edge(source.name, (Identity(),) * len(source.dims)),), without(source, gone))
 
 
-def _without(source: Node, gone: set[int]) -> tuple[int | None, ...]:
-    """The dimensions of each axis after some have been taken away."""
-    return tuple(
-        None if dim is None or dim in gone else dim - sum(one < dim for one in gone)
-        for dim in source.dims
-    )
-
-
-def expanding(site: Site) -> Described:
+def expand_geometry(site: Site) -> Described:
     """``expand`` and ``expand_as``: dimensions of one repeated.
 
     An axis of one position, such as that of a global mean, lies in the result of ``expand_as``
@@ -176,40 +204,53 @@ def expanding(site: Site) -> Described:
     return Described((Edge(source.name, tuple(axes)),), dims)
 
 
-def selecting(site: Site) -> Described:
-    """``x[:, i]``: one place of a dimension, which vanishes."""
-    source = site.sources[0]
-    rank = len(source.shape)
-    dim = int(site.arguments["dim"]) % rank
-    n = source.shape[dim]
-    index = site.item if site.operator == "unbind" else int(site.arguments["index"])
-    index = (index or 0) % n
-    crop = Pad(-index, index + 1 - n)
-    axes = tuple(crop if d == dim else Identity() for d in source.dims)
-    return Described((Edge(source.name, axes),), _without(source, {dim}))
+def reshape_on_tile(node: Node, tensors: Tensors) -> Computation:
+    """``view`` and its kin, with the rectangle's own sizes."""
+    expands = node.family is Family.EXPAND
+
+    def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
+        given = inputs[0]
+        if expands:
+            return given.value.expand(local_shape(node, box))
+        have = tuple(reached(axis, side) for axis, side in zip(given.axes, given.box, strict=True))
+        return cut(given.value.reshape(local_shape(node, have)), node.dims, have, box)
+
+    return compute
 
 
-def stacking(site: Site) -> Described:
-    """``stack``: a new dimension that counts the parts."""
-    sources = site.sources
-    place = int(site.arguments["dim"]) % len(site.shape)
-    if any(source.dims != sources[0].dims for source in sources):
-        raise NoRule("its parts hold an axis in different dimensions")
-    dims = tuple(None if d is None else d + (d >= place) for d in sources[0].dims)
-    edges = tuple(Edge(source.name, (Identity(),) * len(dims)) for source in sources)
-    return Described(edges, dims)
+def repaired_view(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
+    """``view`` and ``reshape`` to a shape of another number of elements."""
+    x, asked = arguments["input"], tuple(arguments["shape"])
+    if x.dim() == 0 or any(not isinstance(n, int) for n in asked):
+        return None
+    known = math.prod(n for n in asked if n != -1)
+    unknown = max(1, x.numel() // known) if -1 in asked else 1
+    flat = resized(x.flatten(), 0, known * unknown)
+    result = flat.reshape([unknown if n == -1 else n for n in asked])
+    return Repaired(Problem.VIEW, (shape_of(x),), result, options={"shape": asked})
 
 
-RULES: dict[str, Rule] = {
-    **dict.fromkeys(("view", "reshape", "flatten", "unflatten", "_unsafe_view"), reshaping),
-    **dict.fromkeys(("permute", "transpose", "swapaxes", "swapdims", "t"), permuting),
-    **dict.fromkeys(("mT", "mH", "adjoint"), permuting),
-    **dict.fromkeys(("movedim", "moveaxis"), permuting),
-    "unsqueeze": unsqueezing,
-    "squeeze": squeezing,
-    "expand": expanding,
-    "expand_as": expanding,
-    "select": selecting,
-    "unbind": selecting,
-    "stack": stacking,
-}
+def _view(names: str, family: Family, geometry: Rule, **more: Any) -> Operator:
+    return Operator(names, family, geometry, is_view=True, other_operations=nothing, **more)
+
+
+_RESHAPES: dict[str, Any] = {"compute": reshape_on_tile, "scratch": copied}
+
+OPERATORS = (
+    _view(
+        "view reshape",
+        Family.RESHAPE,
+        reshape_geometry,
+        repair=Repair("input *shape", repaired_view),
+        **_RESHAPES,
+    ),
+    _view("flatten unflatten _unsafe_view", Family.RESHAPE, reshape_geometry, **_RESHAPES),
+    _view("squeeze", Family.SQUEEZE, squeeze_geometry, **_RESHAPES),
+    _view("unsqueeze", Family.UNSQUEEZE, unsqueeze_geometry),
+    _view("expand expand_as", Family.EXPAND, expand_geometry, **_RESHAPES),
+    _view(
+        "permute transpose swapaxes swapdims t mT mH adjoint movedim moveaxis",
+        Family.PERMUTE,
+        permute_geometry,
+    ),
+)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from eyeshot.axes import Broadcast, Identity
-from eyeshot.engine.operators.sliding import Tensors
-from eyeshot.engine.operators.windows import Box, Operator, Rectangle
 from eyeshot.errors import Failure, Unsupported
 from eyeshot.graph import Call, Family, Node, Ref, Weight
+from eyeshot.operators.tile import Box, Computation, Tile
+
+Tensors = Mapping[str, torch.Tensor]
 
 _NOT_BY_PLACE = (
     *(Family.LINEAR, Family.PRODUCT, Family.PRELU, Family.INDEX),
@@ -35,7 +37,7 @@ def called(node: Node) -> Call:
     return node.call
 
 
-def calling(node: Node, tensors: Tensors) -> Operator:
+def calling(node: Node, tensors: Tensors) -> Computation:
     """``target(*args)`` with the rectangles in place of the node's inputs.
 
     A weight that has positions of its own (one number for each place of the picture) is cut to
@@ -49,9 +51,7 @@ def calling(node: Node, tensors: Tensors) -> Operator:
         if node.family not in _NOT_BY_PLACE
     }
 
-    def compute(
-        inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
         # Not by a function inside that calls itself: it would be part of a cycle, and so keep the
         # inputs' memory until Python next looks for cycles.
         values = {name: inputs[place].value for name, place in order.items()}
@@ -76,7 +76,7 @@ def _put(value: Any, nodes: Tensors, weights: Tensors) -> Any:
     return value
 
 
-def pointwise(node: Node, tensors: Tensors) -> Operator:
+def called_on_tile(node: Node, tensors: Tensors) -> Computation:
     """A call that is safe on a rectangle because no position looks at another.
 
     Raises:

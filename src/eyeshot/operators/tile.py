@@ -8,8 +8,7 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 
-from eyeshot.axes import AxisMap, Interval
-from eyeshot.axes import Window as WindowMap
+from eyeshot.axes import AxisMap, Interval, Window
 from eyeshot.graph import Node
 
 Box = tuple[Interval, ...]
@@ -18,7 +17,7 @@ Padded = tuple[torch.Tensor, list[int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Rectangle:
+class Tile:
     """A part of a node's value.
 
     Attributes:
@@ -37,11 +36,11 @@ class Rectangle:
     axes: tuple[AxisMap, ...]
 
 
-class Operator(Protocol):
+class Computation(Protocol):
     """Computes the positions ``box`` of a node from what they read of each of its inputs."""
 
     def __call__(
-        self, inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
+        self, inputs: list[Tile], box: Box, room: torch.Tensor | None = None
     ) -> torch.Tensor:
         """The values of ``box``.
 
@@ -50,7 +49,7 @@ class Operator(Protocol):
         """
 
 
-def over_bands(node: Node, operator: Operator) -> Operator:
+def over_bands(node: Node, operator: Computation) -> Computation:
     """The operator where it slides over dimensions that hold no positions, too.
 
     To it they are axes as any, of which the whole is at hand and the whole is asked for.
@@ -60,15 +59,13 @@ def over_bands(node: Node, operator: Operator) -> Operator:
         return operator
     whole = tuple(Interval(0, node.shape[dim]) for dim, _ in beside)
 
-    def compute(
-        inputs: list[Rectangle], box: Box, room: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
         return operator([_with_bands(given, beside, whole) for given in inputs], box + whole, room)
 
     return compute
 
 
-def _with_bands(given: Rectangle, beside: tuple[tuple[int, AxisMap], ...], whole: Box) -> Rectangle:
+def _with_bands(given: Tile, beside: tuple[tuple[int, AxisMap], ...], whole: Box) -> Tile:
     """The rectangle with further axes, of which it holds what is read."""
     value, box, extents, dims, axes = given.value, given.box, given.extents, given.dims, given.axes
     for (dim, axis), side in zip(beside, whole, strict=True):
@@ -76,7 +73,7 @@ def _with_bands(given: Rectangle, beside: tuple[tuple[int, AxisMap], ...], whole
         reads = axis.reads(side, n)
         value = value.narrow(dim, reads.lo, len(reads))
         box, extents, dims, axes = (*box, reads), (*extents, n), (*dims, dim), (*axes, axis)
-    return Rectangle(value, box, extents, dims, axes)
+    return Tile(value, box, extents, dims, axes)
 
 
 def local_shape(node: Node, box: Box) -> tuple[int, ...]:
@@ -116,7 +113,7 @@ def widened(
     return F.pad(value, flat, value=fill)
 
 
-def padded(given: Rectangle, box: Box, count: int, fill: float, native: bool = True) -> Padded:
+def padded(given: Tile, box: Box, count: int, fill: float, native: bool = True) -> Padded:
     """The rectangle with padding at the true border, for an operator over the last dimensions.
 
     What is the same on both sides is left to the operator's own padding, which costs no copy.
@@ -138,8 +135,16 @@ def padded(given: Rectangle, box: Box, count: int, fill: float, native: bool = T
         if dim is None or dim < first:
             continue
         before, after = borders(axis, side, n)
-        most = axis.before if isinstance(axis, WindowMap) and native else 0
+        most = axis.before if isinstance(axis, Window) and native else 0
         common = min(before, after, max(0, most))
         left[dim - first] = common
         amounts[dim] = (before - common, after - common)
     return widened(given.value, amounts, fill), left
+
+
+def reached(axis: AxisMap, held: Interval) -> Interval:
+    """The outputs that whole inputs give: blocks of a period."""
+    if axis.period is None:
+        return held
+    outputs, inputs = axis.period
+    return Interval(held.lo * outputs // inputs, held.hi * outputs // inputs)

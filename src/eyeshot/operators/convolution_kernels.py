@@ -9,9 +9,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from eyeshot.engine.operators.filtering import opencv_convolver, suits_opencv
-from eyeshot.engine.operators.windows import Padded
 from eyeshot.graph import Node
+from eyeshot.operators.opencv import opencv_convolver, suits_opencv
+from eyeshot.operators.tile import Padded
 
 Convolver = Callable[[Sequence[Padded], torch.Tensor | None], torch.Tensor]
 """The sum of one convolution for each value, then the bias and the activation; in the memory

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from eyeshot.axes import AxisMap, Broadcast, Everything, Identity
+from eyeshot.axes import AxisMap, Everything, Identity
 from eyeshot.graph import Edge, Kind, Node, Weight
 
 
@@ -119,66 +119,22 @@ def mixes_positions(source: Node, dims: Mapping[int, int | None]) -> bool:
     return any(dim is not None and dim in dims and source.shape[dim] > 1 for dim in source.dims)
 
 
-def pointwise(site: Site) -> Described:
-    """Output i depends on input i of every operand, with torch's broadcasting."""
-    sources = site.sources
-    if not sources:
-        raise NoRule("no operand depends on the input")
-    dims = _common_dims(site, sources)
-    if any(_by_features(site, source, dims) for source in sources):
-        raise NoRule("it gives each position along a spatial axis a feature of its own")
-    edges = tuple(Edge(s.name, _broadcast(site, s, dims)) for s in sources)
-    return Described(edges, dims)
+def in_place(source: Node, touched: Iterable[int], doing: str) -> Described:
+    """Positions stay, if no spatial axis of more than one position is touched.
+
+    Raises:
+        NoRule: one is; ``doing`` says what would happen to it.
+    """
+    rank = len(source.shape)
+    dims = {dim % rank for dim in touched}
+    if any(dim in dims and source.shape[dim] > 1 for dim in source.dims if dim is not None):
+        raise NoRule(f"{doing} a spatial axis")
+    return Described((Edge(source.name, (Identity(),) * len(source.dims)),), source.dims)
 
 
-def _common_dims(site: Site, sources: list[Node]) -> tuple[int | None, ...]:
-    """For each axis, where it lies in the output; the operands must agree."""
-    dims: list[int | None] = []
-    for axis in range(len(sources[0].dims)):
-        places = {
-            dim + len(site.shape) - len(source.shape): source.shape[dim]
-            for source in sources
-            if (dim := source.dims[axis]) is not None
-        }
-        if len(places) > 1:
-            places = {dim: extent for dim, extent in places.items() if extent > 1}
-        if len(places) > 1:
-            raise NoRule("its operands hold the same axis in different dimensions")
-        dims.append(None if _is_of_features(site, sources, places) else next(iter(places), None))
-    taken = [dim for dim in dims if dim is not None]
-    if len(set(taken)) != len(taken):
-        raise NoRule("its operands hold different axes in the same dimension")
-    return tuple(dims)
-
-
-def _is_of_features(site: Site, sources: list[Node], places: Mapping[int, int]) -> bool:
-    """Whether an axis of one position meets features, as many as an operand has: it vanishes."""
-    return any(
-        extent == 1 and site.shape[dim] > 1 and _numbers_at(site, source, dim) > 1
-        for dim, extent in places.items()
-        for source in sources
-        if dim - len(site.shape) + len(source.shape) not in source.dims
+def without(source: Node, gone: set[int]) -> tuple[int | None, ...]:
+    """The dimensions of each axis after some have been taken away."""
+    return tuple(
+        None if dim is None or dim in gone else dim - sum(one < dim for one in gone)
+        for dim in source.dims
     )
-
-
-def _by_features(site: Site, source: Node, dims: tuple[int | None, ...]) -> bool:
-    """Whether an operand has features where the output has the positions of an axis."""
-    shift = len(site.shape) - len(source.shape)
-    return any(
-        dim is not None and dim - shift != own and _numbers_at(site, source, dim) > 1
-        for own, dim in zip(source.dims, dims, strict=True)
-    )
-
-
-def _numbers_at(site: Site, source: Node, dim: int) -> int:
-    """How many numbers an operand has along a dimension of the output."""
-    own = dim - len(site.shape) + len(source.shape)
-    return source.shape[own] if own >= 0 else 1
-
-
-def _broadcast(site: Site, source: Node, dims: tuple[int | None, ...]) -> tuple[AxisMap, ...]:
-    axes: list[AxisMap] = []
-    for have, dim in zip(source.extents, dims, strict=True):
-        wanted = 1 if dim is None else site.shape[dim]
-        axes.append(Identity() if have == wanted else Broadcast(wanted))
-    return tuple(axes)

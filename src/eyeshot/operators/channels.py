@@ -1,26 +1,21 @@
-"""Rules for operators that move or gate channels, and leave positions where they are."""
+"""Operators that move or gate channels, and leave positions where they are."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
-from eyeshot.axes import Broadcast, Identity
-from eyeshot.frontends.sites import Described, NoRule, Rule, Site, pointwise
-from eyeshot.graph import Edge, Node, Weight
-
-
-def in_place(source: Node, touched: Iterable[int], doing: str) -> Described:
-    """Positions stay, if no spatial axis of more than one position is touched.
-
-    Raises:
-        NoRule: one is; ``doing`` says what would happen to it.
-    """
-    rank = len(source.shape)
-    dims = {dim % rank for dim in touched}
-    if any(dim in dims and source.shape[dim] > 1 for dim in source.dims if dim is not None):
-        raise NoRule(f"{doing} a spatial axis")
-    return Described((Edge(source.name, (Identity(),) * len(source.dims)),), source.dims)
+from eyeshot.axes import (
+    Identity,
+)
+from eyeshot.graph import Edge, Family, Node, Weight
+from eyeshot.operators.pointwise import pointwise
+from eyeshot.operators.record import Operator
+from eyeshot.operators.site import (
+    Described,
+    NoRule,
+    Site,
+    in_place,
+)
 
 
 def gating(site: Site) -> Described:
@@ -43,20 +38,6 @@ def rolling(site: Site) -> Described:
 def shuffling_channels(site: Site) -> Described:
     """``channel_shuffle``: groups of channels interleaved."""
     return in_place(site.node("self"), [1], "it shuffles")
-
-
-def repeating(site: Site) -> Described:
-    """``repeat``: channels side by side; positions only where there was one."""
-    source = site.node("self")
-    shift = len(site.shape) - len(source.shape)
-    dims = tuple(None if dim is None else dim + shift for dim in source.dims)
-    axes: list[Broadcast | Identity] = []
-    for have, dim in zip(source.extents, dims, strict=True):
-        wanted = 1 if dim is None else site.shape[dim]
-        if have != wanted and have != 1:
-            raise NoRule("it repeats a spatial axis")
-        axes.append(Identity() if have == wanted else Broadcast(wanted))
-    return Described((Edge(source.name, tuple(axes)),), dims)
 
 
 def indexing(site: Site) -> Described:
@@ -114,13 +95,11 @@ def _from_the_end(node: Node, rank: int) -> tuple[int | None, ...]:
     return tuple(None if dim is None else dim + more for dim in node.dims)
 
 
-RULES: dict[str, Rule] = {
-    "index": indexing,
-    "index_select": indexing,
-    "index_put": putting,
-    "glu": gating,
-    "flip": flipping,
-    "roll": rolling,
-    "channel_shuffle": shuffling_channels,
-    "repeat": repeating,
-}
+OPERATORS = (
+    Operator("glu", Family.CHANNELS, gating),
+    Operator("flip", Family.CHANNELS, flipping),
+    Operator("roll", Family.CHANNELS, rolling),
+    Operator("channel_shuffle", Family.CHANNELS, shuffling_channels),
+    Operator("index index_select", Family.INDEX, indexing),
+    Operator("index_put", Family.INDEX, putting),
+)

@@ -1,21 +1,35 @@
-"""Rules for sums of products over features: linear layers, matrix products, einsum, attention."""
+"""Sums of products over features: linear layers, matrix products, einsum, attention."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any
 
-from eyeshot.axes import Broadcast, Everything, Identity
-from eyeshot.frontends.sites import (
+from eyeshot.axes import (
+    Broadcast,
+    Everything,
+    Identity,
+)
+from eyeshot.graph import Edge, Family, Kind, Node, Weight
+from eyeshot.operators.effort import Effort, Shapes, nothing
+from eyeshot.operators.mismatches import Problem
+from eyeshot.operators.record import Operator
+from eyeshot.operators.repaired import (
+    Arguments,
+    Repair,
+    Repaired,
+    shape_of,
+)
+from eyeshot.operators.site import (
     Described,
     NoRule,
-    Rule,
     Site,
     along,
     mixes_positions,
     vanished,
 )
-from eyeshot.graph import Edge, Kind, Node, Weight
 
 _FACTORS = {
     "matmul": ("self", "other"),
@@ -24,13 +38,19 @@ _FACTORS = {
     "addmm": ("mat1", "mat2"),
     "baddbmm": ("batch1", "batch2"),
 }
+
+
 _BIAS = {"addmm": "self", "baddbmm": "self"}
+
+
 _EACH_ITS_OWN = "it has a weight for each position"
+
+
 _FREE = "\u0100"
 """The first of the letters that stand for the dimensions of an ellipsis: none that einsum takes."""
 
 
-def linear(site: Site) -> Described:
+def linear_geometry(site: Site) -> Described:
     """A linear layer on the last dimension."""
     source, weight = site.node("input"), site.shape_of("weight")
     last = len(source.shape) - 1
@@ -215,9 +235,68 @@ def _whole(site: Site, reason: str) -> Described:
     return Described(edges, (None,) * len(sources[0].dims), Kind.NEITHER, reason=reason)
 
 
-RULES: Mapping[str, Rule] = {
-    "linear": linear,
-    **dict.fromkeys(_FACTORS, product),
-    "einsum": einstein_sum,
-    "scaled_dot_product_attention": attention,
-}
+def features_effort(node: Node, shapes: Shapes) -> Effort:
+    """As many products for each output as there are features."""
+    return Effort(per_output=int(node.attributes.get("in_features", 0)))
+
+
+def product_effort(node: Node, shapes: Shapes) -> Effort:
+    """Each output sums over the dimension that the factors share: the last of the first."""
+    return Effort(per_output=shapes()[0][-1])
+
+
+def added_product_effort(node: Node, shapes: Shapes) -> Effort:
+    """As a product, behind what is added."""
+    return Effort(per_output=shapes()[1][-1])
+
+
+def attention_effort(node: Node, shapes: Shapes) -> Effort:
+    """Queries by keys, then weights by values."""
+    query, key, value = shapes()[:3]
+    return Effort(per_output=Fraction(key[-2] * (query[-1] + value[-1]), value[-1]))
+
+
+def repaired_linear(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
+    """A linear layer built for other features, or given a map that was not flattened."""
+    x, weight = arguments["input"], arguments["weight"]
+    told = shape_of(x)
+    if x.dim() > 3 or (x.dim() == 3 and x.shape[1] * x.shape[2] == weight.shape[1]):
+        x = x.flatten(1)
+    changed = {**arguments, "input": x, "weight": weight.new_zeros((weight.shape[0], x.shape[-1]))}
+    return Repaired(Problem.FEATURES, (told,), call(**changed), tuple(weight.shape))
+
+
+OPERATORS = (
+    Operator(
+        "linear",
+        Family.LINEAR,
+        linear_geometry,
+        effort=features_effort,
+        other_operations=nothing,
+        repair=Repair("input weight bias", repaired_linear),
+    ),
+    Operator(
+        "matmul mm bmm", Family.PRODUCT, product, effort=product_effort, other_operations=nothing
+    ),
+    Operator(
+        "addmm baddbmm",
+        Family.PRODUCT,
+        product,
+        effort=added_product_effort,
+        other_operations=nothing,
+    ),
+    Operator(
+        "einsum",
+        Family.PRODUCT,
+        einstein_sum,
+        effort=features_effort,
+        other_operations=nothing,
+    ),
+    Operator(
+        "scaled_dot_product_attention",
+        Family.ATTENTION,
+        attention,
+        effort=attention_effort,
+        other_operations=nothing,
+    ),
+)

@@ -1,0 +1,162 @@
+"""Normalisation: a scale and a shift, or by a mean and a variance over positions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from eyeshot.axes import (
+    Everything,
+)
+from eyeshot.graph import Edge, Family, Kind, Node
+from eyeshot.operators.mismatches import Problem
+from eyeshot.operators.record import Operator
+from eyeshot.operators.repaired import (
+    Arguments,
+    Repair,
+    Repaired,
+    of_length,
+    shape_of,
+)
+from eyeshot.operators.site import (
+    Described,
+    NoRule,
+    Site,
+    along,
+    mixes_positions,
+)
+
+
+def batch_normalisation(site: Site) -> Described:
+    """A scale and a shift per channel in eval mode; in training mode it mixes the batch."""
+    source = site.node("input")
+    if mixes_positions(source, {1: None}):
+        raise NoRule("it takes a spatial axis for channels")
+    if not site.arguments["training"]:
+        return Described((along(source, {}),), source.dims)
+    if site.arguments["running_mean"] is None:  # no mode would change that
+        return _over_positions(
+            source, {}, "batch norm that tracks no statistics normalises over all positions"
+        )
+    edge = Edge(source.name, (Everything(),) * len(source.dims))
+    reason = "batch norm in training mode uses this batch's statistics; call net.eval()"
+    return Described((edge,), source.dims, Kind.NEITHER, {"training": True}, reason)
+
+
+def instance_normalisation(site: Site) -> Described:
+    """Each channel by its own mean and variance over all positions."""
+    source = site.node("input")
+    if not site.arguments["use_input_stats"]:
+        return Described((along(source, {}),), source.dims)
+    return _over_positions(source, {}, "normalises each channel over all positions")
+
+
+def group_normalisation(site: Site) -> Described:
+    """Groups of channels by their mean and variance over all positions."""
+    groups = int(site.arguments["num_groups"])
+    return _over_positions(
+        site.node("input"), {"groups": groups}, "normalises groups of channels over all positions"
+    )
+
+
+def _over_positions(source: Node, attributes: dict[str, object], reason: str) -> Described:
+    """Dimension 1 holds channels; all after it are positions."""
+    over: dict[int, int | None] = dict.fromkeys(range(1, len(source.shape)))
+    if not mixes_positions(source, over):
+        return Described((along(source, {}),), source.dims, attributes=attributes)
+    return Described((along(source, {}, over),), source.dims, Kind.REDUCIBLE, attributes, reason)
+
+
+def layer_normalisation(site: Site) -> Described:
+    """Over the last dimensions; local where they are channels alone (channels last)."""
+    source = site.node("input")
+    last = len(site.arguments["normalized_shape"])
+    rank = len(source.shape)
+    over: dict[int, int | None] = dict.fromkeys(range(rank - last, rank))
+    if not mixes_positions(source, over):
+        return Described((along(source, {}),), source.dims)
+    edge = along(source, {}, over)
+    return Described((edge,), source.dims, Kind.REDUCIBLE, reason="normalises over all positions")
+
+
+def repaired_batch_norm(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
+    """Statistics and weights for other channels; or one value per channel in training mode."""
+    x, mean = arguments["input"], arguments.get("running_mean")
+    stored = {name: arguments.get(name) for name in ("running_mean", "running_var")}
+    learned = {name: arguments.get(name) for name in ("weight", "bias")}
+    built = next((v for v in (mean, *learned.values()) if v is not None), None)
+    if built is None or built.shape[0] == x.shape[1]:
+        if not arguments.get("training") or mean is None:
+            return None
+        result = call(**{**arguments, "training": False})
+        return Repaired(Problem.ONE_VALUE, (shape_of(x),), result)
+    result = call(**{**arguments, **of_length({**stored, **learned}, x.shape[1])})
+    return Repaired(Problem.NORM, (shape_of(x),), result, tuple(built.shape))
+
+
+def repaired_group_norm(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
+    """Weights for other channels, or a number of groups that does not divide them."""
+    x, groups = arguments["input"], arguments["num_groups"]
+    learned = {name: arguments.get(name) for name in ("weight", "bias")}
+    built = next((v for v in learned.values() if v is not None), None)
+    channels = x.shape[1]
+    fitting = math.gcd(groups, channels)
+    changed = {**arguments, "num_groups": fitting, **of_length(learned, channels)}
+    problem = Problem.NORM if channels % groups == 0 else Problem.GROUPS
+    weight = None if built is None else tuple(built.shape)
+    return Repaired(problem, (shape_of(x),), call(**changed), weight, {"groups": groups})
+
+
+def repaired_layer_norm(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
+    """A shape to normalise over that is not the input's."""
+    x, built = arguments["input"], tuple(arguments["normalized_shape"])
+    over = tuple(x.shape[-len(built) :])
+    learned = {
+        name: None if arguments.get(name) is None else arguments[name].new_zeros(over)
+        for name in ("weight", "bias")
+    }
+    result = call(**{**arguments, "normalized_shape": over, **learned})
+    return Repaired(Problem.NORM, (shape_of(x),), result, built)
+
+
+_NORMALISED = (
+    "m = x.mean({d}, keepdim=True), v = (x*x).mean({d}, keepdim=True) - m*m, "
+    "(x - m) * (v + eps).rsqrt()"
+)
+
+
+def scale_and_shift(node: Node, read: int, gives: int) -> int:
+    """Two for each output."""
+    return 2 * gives
+
+
+OPERATORS = (
+    Operator(
+        "batch_norm",
+        Family.BATCH_NORM,
+        batch_normalisation,
+        other_operations=scale_and_shift,
+        repair=Repair(
+            "input running_mean running_var weight bias training momentum eps",
+            repaired_batch_norm,
+        ),
+        by_means=_NORMALISED,
+    ),
+    Operator("instance_norm", Family.INSTANCE_NORM, instance_normalisation, by_means=_NORMALISED),
+    Operator(
+        "group_norm",
+        Family.GROUP_NORM,
+        group_normalisation,
+        repair=Repair("input num_groups weight bias eps", repaired_group_norm),
+        by_means="x.unflatten(1, ({groups}, -1)), then over {d}: " + _NORMALISED,
+    ),
+    Operator(
+        "layer_norm",
+        Family.LAYER_NORM,
+        layer_normalisation,
+        repair=Repair("input normalized_shape weight bias eps", repaired_layer_norm),
+        by_means=_NORMALISED,
+    ),
+    Operator("rms_norm", Family.LAYER_NORM, layer_normalisation),
+)

@@ -1,0 +1,100 @@
+"""Padding in its four modes, at the true border alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from eyeshot.axes import (
+    AxisMap,
+    Interval,
+    Pad,
+)
+from eyeshot.axes.windows import PadMode
+from eyeshot.graph import Family, Node
+from eyeshot.operators.call import Tensors
+from eyeshot.operators.effort import nothing
+from eyeshot.operators.record import Operator
+from eyeshot.operators.scratch import copied
+from eyeshot.operators.site import (
+    Described,
+    NoRule,
+    Site,
+    along,
+)
+from eyeshot.operators.tile import (
+    Box,
+    Computation,
+    Tile,
+    borders,
+    widened,
+)
+
+_PAD_MODES: dict[str, PadMode] = {
+    "constant": "zero",
+    "reflect": "reflect",
+    "replicate": "replicate",
+    "circular": "circular",
+}
+
+
+def pad_geometry(site: Site) -> Described:
+    """``aten.pad`` in its four modes; negative amounts crop."""
+    source = site.node("self")
+    amounts = [int(one) for one in site.arguments["pad"]]
+    mode = _PAD_MODES[str(site.arguments.get("mode", "constant"))]
+    if mode == "circular" and min(amounts, default=0) < 0 < max(amounts, default=0):
+        raise NoRule("it wraps round a picture that it also crops")
+    maps: dict[int, AxisMap] = {}
+    for i in range(len(amounts) // 2):
+        maps[len(source.shape) - 1 - i] = Pad(amounts[2 * i], amounts[2 * i + 1], mode)
+    attributes: dict[str, object] = {"padding": tuple(amounts), "mode": mode}
+    if mode == "zero":
+        attributes["value"] = float(site.arguments.get("value") or 0.0)
+    return Described((along(source, maps),), source.dims, attributes=attributes)
+
+
+def pad_on_tile(node: Node, tensors: Tensors) -> Computation:
+    """The four ways to pad, at the true border alone; inside, the value itself."""
+    fill = float(node.attributes.get("value", 0.0))
+    zero = node.attributes["mode"] == "zero"
+
+    def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
+        given = inputs[0]
+        value = given.value
+        amounts: dict[int, tuple[int, int]] = {}
+        for place, axis in enumerate(given.axes):
+            dim = given.dims[place]
+            if dim is None or not isinstance(axis, Pad):
+                continue
+            if zero:
+                amounts[dim] = borders(axis, box[place], given.extents[place])
+            else:
+                value = _repeated(value, dim, axis, box[place], given, place)
+        return widened(value, amounts, fill) if amounts else value
+
+    return compute
+
+
+def _repeated(
+    value: torch.Tensor, dim: int, axis: Pad, wanted: Interval, given: Tile, place: int
+) -> torch.Tensor:
+    held, n = given.box[place], given.extents[place]
+    if borders(axis, wanted, n) == (0, 0):
+        start = axis.needs(wanted, n).lo - held.lo
+        return value.narrow(dim, start, len(wanted))
+    inputs = axis.taps(np.arange(wanted.lo, wanted.hi, dtype=np.int64), n)[:, 0] - held.lo
+    return value.index_select(dim, torch.from_numpy(inputs).to(value.device))
+
+
+OPERATORS = (
+    Operator(
+        "pad constant_pad_nd",
+        Family.PAD,
+        pad_geometry,
+        pad_on_tile,
+        slides=True,
+        other_operations=nothing,
+        scratch=copied,
+    ),
+)

@@ -1,0 +1,177 @@
+"""Operators that look at one position at a time, and those that do nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from eyeshot.axes import (
+    AxisMap,
+    Broadcast,
+    Identity,
+)
+from eyeshot.graph import Edge, Family, Kind, Node
+from eyeshot.operators.effort import nothing
+from eyeshot.operators.mismatches import Problem
+from eyeshot.operators.record import Operator
+from eyeshot.operators.repaired import (
+    Arguments,
+    Repair,
+    Repaired,
+    cut_to,
+    resized,
+    shape_of,
+)
+from eyeshot.operators.site import (
+    Described,
+    NoRule,
+    Site,
+)
+
+
+def pointwise(site: Site) -> Described:
+    """Output i depends on input i of every operand, with torch's broadcasting."""
+    sources = site.sources
+    if not sources:
+        raise NoRule("no operand depends on the input")
+    dims = _common_dims(site, sources)
+    if any(_by_features(site, source, dims) for source in sources):
+        raise NoRule("it gives each position along a spatial axis a feature of its own")
+    edges = tuple(Edge(s.name, _broadcast(site, s, dims)) for s in sources)
+    return Described(edges, dims)
+
+
+def _common_dims(site: Site, sources: list[Node]) -> tuple[int | None, ...]:
+    """For each axis, where it lies in the output; the operands must agree."""
+    dims: list[int | None] = []
+    for axis in range(len(sources[0].dims)):
+        places = {
+            dim + len(site.shape) - len(source.shape): source.shape[dim]
+            for source in sources
+            if (dim := source.dims[axis]) is not None
+        }
+        if len(places) > 1:
+            places = {dim: extent for dim, extent in places.items() if extent > 1}
+        if len(places) > 1:
+            raise NoRule("its operands hold the same axis in different dimensions")
+        dims.append(None if _is_of_features(site, sources, places) else next(iter(places), None))
+    taken = [dim for dim in dims if dim is not None]
+    if len(set(taken)) != len(taken):
+        raise NoRule("its operands hold different axes in the same dimension")
+    return tuple(dims)
+
+
+def _is_of_features(site: Site, sources: list[Node], places: Mapping[int, int]) -> bool:
+    """Whether an axis of one position meets features, as many as an operand has: it vanishes."""
+    return any(
+        extent == 1 and site.shape[dim] > 1 and _numbers_at(site, source, dim) > 1
+        for dim, extent in places.items()
+        for source in sources
+        if dim - len(site.shape) + len(source.shape) not in source.dims
+    )
+
+
+def _by_features(site: Site, source: Node, dims: tuple[int | None, ...]) -> bool:
+    """Whether an operand has features where the output has the positions of an axis."""
+    shift = len(site.shape) - len(source.shape)
+    return any(
+        dim is not None and dim - shift != own and _numbers_at(site, source, dim) > 1
+        for own, dim in zip(source.dims, dims, strict=True)
+    )
+
+
+def _numbers_at(site: Site, source: Node, dim: int) -> int:
+    """How many numbers an operand has along a dimension of the output."""
+    own = dim - len(site.shape) + len(source.shape)
+    return source.shape[own] if own >= 0 else 1
+
+
+def _broadcast(site: Site, source: Node, dims: tuple[int | None, ...]) -> tuple[AxisMap, ...]:
+    axes: list[AxisMap] = []
+    for have, dim in zip(source.extents, dims, strict=True):
+        wanted = 1 if dim is None else site.shape[dim]
+        axes.append(Identity() if have == wanted else Broadcast(wanted))
+    return tuple(axes)
+
+
+def dropout(site: Site) -> Described:
+    """Nothing in eval mode; random in training mode."""
+    told = pointwise(site)
+    if not site.arguments.get("train", site.arguments.get("training", False)):
+        return told
+    reason = "dropout in training mode is random; call net.eval()"
+    return Described(told.edges, told.dims, Kind.NEITHER, {"training": True}, reason)
+
+
+def repaired_binary(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
+    """Maps added or multiplied: positions cut to the smaller, channels filled up."""
+    one, other = arguments["one"], arguments["other"]
+    if not (isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)):
+        return None
+    shapes = (shape_of(one), shape_of(other))
+    if one.dim() != other.dim():
+        return None
+    for dim, (m, n) in enumerate(zip(*shapes, strict=True)):
+        if m != n and 1 not in (m, n):
+            if dim < 2:
+                one, other = resized(one, dim, max(m, n)), resized(other, dim, max(m, n))
+            else:
+                one, other = cut_to(one, dim, min(m, n)), cut_to(other, dim, min(m, n))
+    rest = {name: value for name, value in arguments.items() if name not in ("one", "other")}
+    return Repaired(Problem.BRANCHES, shapes, call(one, other, **rest))
+
+
+def repaired_prelu(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
+    """A slope for each of another number of channels."""
+    x, weight = arguments["input"], arguments["weight"]
+    result = call(x, weight.new_zeros(x.shape[1]))
+    return Repaired(Problem.NORM, (shape_of(x),), result, tuple(weight.shape))
+
+
+_ONE_VALUE = """
+    abs acos acosh asin asinh atan atanh bitwise_not ceil celu clamp clamp_max clamp_min
+    cos cosh elu erf erfc exp exp2 expm1 floor gelu hardshrink
+    hardsigmoid hardswish hardtanh isfinite isinf isnan leaky_relu log log10 log1p
+    log2 log_sigmoid logical_not logit mish nan_to_num neg positive reciprocal
+    relu6 round rsqrt selu sgn sign sin sinh softplus softshrink sqrt square tan threshold trunc
+"""
+_SEVERAL_VALUES = """
+    addcdiv addcmul atan2 bitwise_and bitwise_or bitwise_xor divide eq floor_divide fmax
+    fmin fmod ge gt heaviside hypot le lerp logical_and logical_or logical_xor lt masked_fill
+    max.other min.other minimum ne pow remainder where xlogy __and__ __or__
+"""
+_REPAIRED = "add sub mul div rsub true_divide subtract multiply maximum"
+_MADE_ANEW = "clone full_like lift_fresh_copy ones_like to type_as zeros_like _to_copy"
+
+OPERATORS = (
+    Operator(f"{_ONE_VALUE} {_SEVERAL_VALUES}", Family.POINTWISE, pointwise),
+    Operator("relu", Family.RELU, pointwise, layer=nn.ReLU),
+    Operator("sigmoid", Family.POINTWISE, pointwise, layer=nn.Sigmoid),
+    Operator("tanh", Family.POINTWISE, pointwise, layer=nn.Tanh),
+    Operator("silu", Family.POINTWISE, pointwise, layer=nn.SiLU),
+    Operator(
+        _REPAIRED,
+        Family.POINTWISE,
+        pointwise,
+        repair=Repair("one other", repaired_binary, also="iadd isub imul idiv radd rmul"),
+    ),
+    Operator("prelu", Family.PRELU, pointwise, repair=Repair("input weight", repaired_prelu)),
+    Operator(_MADE_ANEW, Family.POINTWISE, pointwise, other_operations=nothing),
+    Operator(
+        "alias contiguous detach",
+        Family.ALIAS,
+        pointwise,
+        is_view=True,
+        other_operations=nothing,
+    ),
+    Operator(
+        "dropout feature_dropout alpha_dropout",
+        Family.DROPOUT,
+        dropout,
+        is_view=True,
+        other_operations=nothing,
+    ),
+)

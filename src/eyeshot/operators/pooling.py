@@ -1,0 +1,260 @@
+"""Pooling: the largest or the mean of each window, of a fixed size or of a given number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from eyeshot.axes import (
+    Adaptive,
+    AxisMap,
+    Everything,
+    Identity,
+    Interval,
+    Window,
+)
+from eyeshot.graph import Family, Kind, Node
+from eyeshot.operators.call import Tensors
+from eyeshot.operators.convolution import pads, sliding
+from eyeshot.operators.mismatches import Problem
+from eyeshot.operators.record import Operator
+from eyeshot.operators.repaired import (
+    Arguments,
+    Repair,
+    Repaired,
+    at_least,
+    shape_of,
+)
+from eyeshot.operators.scratch import Work, copied
+from eyeshot.operators.site import (
+    Described,
+    Site,
+    along,
+)
+from eyeshot.operators.tile import (
+    Box,
+    Computation,
+    Tile,
+    borders,
+    padded,
+)
+
+
+def pooling_geometry(site: Site) -> Described:
+    """Max and average pooling over 1, 2 or 3 axes."""
+    source = site.node("self")
+    axes = int(site.operator.partition("pool")[2][0])
+    kernel = site.numbers("kernel_size", axes)
+    stride, padding = site.numbers("stride", axes, kernel), site.numbers("padding", axes)
+    dilation = site.numbers("dilation", axes) if "dilation" in site.arguments else (1,) * axes
+    ceil_mode = bool(site.arguments["ceil_mode"])
+    windows: list[AxisMap] = [
+        Window(k, s, p, p, d, ceil_mode)
+        for k, s, p, d in zip(kernel, stride, padding, dilation, strict=True)
+    ]
+    attributes: dict[str, object] = {
+        "kernel": kernel,
+        "stride": stride,
+        "padding": tuple((p, p) for p in padding),
+        "dilation": dilation,
+        "ceil_mode": ceil_mode,
+    }
+    if "count_include_pad" in site.arguments:
+        attributes["count_include_pad"] = bool(site.arguments["count_include_pad"])
+    return sliding(source, windows, attributes, mixed=False)
+
+
+def adaptive_geometry(site: Site) -> Described:
+    """A window where the size divides, a global statistic where one comes out."""
+    source = site.node("self")
+    axes = int(site.operator.partition("pool")[2][0])
+    sizes = site.numbers("output_size", axes)
+    first = len(source.shape) - axes
+    maps: dict[int, AxisMap] = {}
+    many = any(n > 1 for n in source.shape[first:])
+    for i, outputs in enumerate(sizes):
+        n = source.shape[first + i]
+        if outputs == 1 and (n > 1 or (many and set(sizes) == {1})):
+            maps[first + i] = Everything(1)
+        elif n % outputs == 0:
+            maps[first + i] = Window(n // outputs, n // outputs)
+        else:
+            maps[first + i] = Adaptive(outputs)
+    edge = along(source, maps)
+    whole = any(isinstance(axis, Everything) for axis in edge.axes)
+    kind, reason = (Kind.REDUCIBLE, "pools over all positions") if whole else (Kind.LOCAL, "")
+    return Described((edge,), source.dims, kind, {"output_size": sizes}, reason)
+
+
+_MAX_POOLS: dict[int, Callable[..., torch.Tensor]] = {
+    1: F.max_pool1d,
+    2: F.max_pool2d,
+    3: F.max_pool3d,
+}
+
+
+_AVERAGE_POOLS: dict[int, Callable[..., torch.Tensor]] = {
+    1: F.avg_pool1d,
+    2: F.avg_pool2d,
+    3: F.avg_pool3d,
+}
+
+
+def max_pooling_on_tile(node: Node, tensors: Tensors) -> Computation:
+    """Max pooling; nothing in the padding can win."""
+    kernel, stride = node.attributes["kernel"], node.attributes["stride"]
+    dilation = node.attributes["dilation"]
+    count = len(kernel)
+    pool = _MAX_POOLS[count]
+
+    def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
+        value, padding = padded(inputs[0], box, count, -math.inf)
+        return pool(value, kernel, stride, padding, dilation)
+
+    return compute
+
+
+def average_pooling_on_tile(node: Node, tensors: Tensors) -> Computation:
+    """Average pooling; at the border each window is divided by what torch counts there."""
+    kernel, stride = node.attributes["kernel"], node.attributes["stride"]
+    count = len(kernel)
+    pool = _AVERAGE_POOLS[count]
+    call = node.call
+    arguments = () if call is None else call.args
+    include = bool(arguments[5]) if len(arguments) > 5 else True
+    override = arguments[6] if len(arguments) > 6 else None
+    area = math.prod(kernel)
+
+    def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
+        given = inputs[0]
+        value, _ = padded(given, box, count, 0.0, native=False)
+        mean = pool(value, kernel, stride)
+        if override:
+            return mean.mul_(area / int(override))
+        first = given.value.ndim - count
+        for dim, axis, side, n in zip(given.dims, given.axes, box, given.extents, strict=True):
+            if dim is None or dim < first or not isinstance(axis, Window):
+                continue
+            counted = _counted(axis, side, n, include)
+            if any(c != axis.kernel for c in counted):
+                shape = [1] * mean.ndim
+                shape[dim] = len(counted)
+                scale = axis.kernel / torch.tensor(counted, dtype=mean.dtype, device=mean.device)
+                mean = mean * scale.reshape(shape)
+        return mean
+
+    return compute
+
+
+def _counted(axis: Window, wanted: Interval, n: int, include: bool) -> list[int]:
+    """By how many places torch divides each window: all, or those inside the picture alone."""
+    if borders(axis, wanted, n) == (0, 0):
+        return [axis.kernel] * len(wanted)
+    counts = []
+    for output in range(wanted.lo, wanted.hi):
+        start = output * axis.stride - axis.before
+        stop = min(start + axis.kernel, n + axis.after)
+        counts.append(stop - start if include else min(stop, n) - max(start, 0))
+    return counts
+
+
+def adaptive_pooling_on_tile(node: Node, tensors: Tensors) -> Computation:
+    """Adaptive pooling: each output from its own window, one axis after another."""
+    largest = node.family is Family.ADAPTIVE_MAX_POOL
+
+    def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
+        given = inputs[0]
+        value = given.value
+        for dim, axis, side, n, held in zip(
+            given.dims, given.axes, box, given.extents, given.box, strict=True
+        ):
+            if dim is not None and not isinstance(axis, Identity):
+                windows = [axis.reads(Interval(i, i + 1), n) for i in range(side.lo, side.hi)]
+                value = pooled(value, dim, [one.shifted(-held.lo) for one in windows], largest)
+        return value
+
+    return compute
+
+
+def pooled(
+    value: torch.Tensor, dim: int, windows: Iterable[Interval], largest: bool
+) -> torch.Tensor:
+    """The mean, or the largest, of each window along a dimension."""
+    parts = [value.narrow(dim, window.lo, len(window)) for window in windows]
+    return torch.cat(
+        [part.amax(dim, True) if largest else part.mean(dim, True) for part in parts], dim
+    )
+
+
+def max_pooling_scratch(work: Work) -> int:
+    """torch notes the place of every maximum, in 8 bytes."""
+    return work.numbers * 8 + (work.read if pads(work.node) else 0)
+
+
+def average_pooling_scratch(work: Work) -> int:
+    """Padded by a copy; means at a border are scaled in another."""
+    return work.read + work.gives
+
+
+def window_operations(node: Node, read: int, gives: int) -> int:
+    """One for each place of each window."""
+    places: int = math.prod(node.attributes["kernel"])
+    return gives * places
+
+
+def repaired_pooling(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
+    """A window larger than the map."""
+    x, kernel = arguments["input"], arguments["kernel_size"]
+    axes = x.dim() - 2
+    kernels = (kernel,) * axes if isinstance(kernel, int) else tuple(kernel)
+    result = call(**{**arguments, "input": at_least(x, kernels)})
+    return Repaired(Problem.TOO_SMALL, (shape_of(x),), result, options={"kernel": kernels})
+
+
+_REPAIR = Repair("input kernel_size stride padding", repaired_pooling)
+
+OPERATORS = (
+    Operator(
+        """
+        max_pool1d max_pool2d max_pool3d
+        max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
+        """,
+        Family.MAX_POOL,
+        pooling_geometry,
+        max_pooling_on_tile,
+        slides=True,
+        other_operations=window_operations,
+        scratch=max_pooling_scratch,
+        repair=_REPAIR,
+    ),
+    Operator(
+        "avg_pool1d avg_pool2d avg_pool3d",
+        Family.AVERAGE_POOL,
+        pooling_geometry,
+        average_pooling_on_tile,
+        slides=True,
+        other_operations=window_operations,
+        scratch=average_pooling_scratch,
+        repair=_REPAIR,
+    ),
+    Operator(
+        "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d",
+        Family.ADAPTIVE_MAX_POOL,
+        adaptive_geometry,
+        adaptive_pooling_on_tile,
+        slides=True,
+        scratch=copied,
+    ),
+    Operator(
+        "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d",
+        Family.ADAPTIVE_AVERAGE_POOL,
+        adaptive_geometry,
+        adaptive_pooling_on_tile,
+        slides=True,
+        scratch=copied,
+    ),
+)

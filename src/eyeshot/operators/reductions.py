@@ -1,0 +1,68 @@
+"""One number for many: means, sums, extremes and other statistics, and softmax."""
+
+from __future__ import annotations
+
+from eyeshot.graph import Family, Kind
+from eyeshot.operators.record import Operator
+from eyeshot.operators.site import (
+    Described,
+    Site,
+    along,
+    mixes_positions,
+    without,
+)
+
+
+def reduction_geometry(site: Site) -> Described:
+    """``mean``, ``sum``, ``amax`` … over some dimensions or all."""
+    source = site.node("self")
+    rank = len(source.shape)
+    named = site.arguments.get("dim")
+    listed = range(rank) if named in (None, []) else [named] if isinstance(named, int) else named
+    gone = {int(dim) % rank for dim in listed}
+    keep = bool(site.arguments.get("keepdim", False))
+    dims = source.dims if keep else without(source, gone)
+    if not mixes_positions(source, dict.fromkeys(gone)):
+        return Described((along(source, {}),), dims)
+    edge = along(source, {}, dict.fromkeys(gone, 1))
+    return Described((edge,), dims, Kind.REDUCIBLE, reason=f"{site.operator} over all positions")
+
+
+def softmax_geometry(site: Site) -> Described:
+    """Over channels it is pointwise; over positions it needs their sum first."""
+    source = site.node("self")
+    over: dict[int, int | None] = {int(site.arguments["dim"]) % len(source.shape): None}
+    if not mixes_positions(source, over):
+        return Described((along(source, {}),), source.dims)
+    edge = along(source, {}, over)
+    return Described((edge,), source.dims, Kind.REDUCIBLE, reason="softmax over all positions")
+
+
+_OVER_SQUARES = (
+    "(x*x).mean({d}) - x.mean({d})**2, times n / (n - 1) for n numbers unless correction=0"
+)
+_NORM = "(x*x).sum({d}).sqrt()"
+_SOFTMAX = "e = x.exp(), e / e.sum({d}, keepdim=True)"
+
+
+def _statistic(names: str, by_means: str = "", gathered: str = "") -> Operator:
+    return Operator(
+        names, Family.STATISTIC, reduction_geometry, by_means=by_means, gathered=gathered
+    )
+
+
+OPERATORS = (
+    Operator("mean", Family.MEAN, reduction_geometry, gathered="mean"),
+    Operator("sum", Family.SUM, reduction_geometry, gathered="sum"),
+    Operator("amax", Family.LARGEST, reduction_geometry, gathered="amax"),
+    Operator("amin", Family.SMALLEST, reduction_geometry, gathered="amin"),
+    _statistic("max", "x.amax({d})", "amax"),
+    _statistic("min", "x.amin({d})", "amin"),
+    _statistic("var", _OVER_SQUARES),
+    _statistic("std", f"the root of {_OVER_SQUARES}"),
+    _statistic("norm linalg_vector_norm", _NORM),
+    _statistic("logsumexp", "x.exp().sum({d}).log()"),
+    _statistic("prod argmax argmin var_mean std_mean median"),
+    Operator("softmax _softmax", Family.SOFTMAX, softmax_geometry, by_means=_SOFTMAX),
+    Operator("log_softmax _log_softmax", Family.SOFTMAX, softmax_geometry, by_means=_SOFTMAX),
+)

@@ -1,0 +1,44 @@
+"""Rules for operators that go along a dimension in order: local over channels alone.
+
+What they do to positions has no axis map: it depends on all positions before, or on values.
+"""
+
+from __future__ import annotations
+
+from eyeshot.graph import Family
+from eyeshot.operators.record import Operator
+from eyeshot.operators.site import (
+    Described,
+    Site,
+    in_place,
+)
+
+
+def accumulating(site: Site) -> Described:
+    """``cumsum`` and its kin."""
+    dim = int(site.arguments["dim"])
+    return in_place(site.node("self"), [dim], "each position takes in all those before it, along")
+
+
+def ordering(site: Site) -> Described:
+    """``sort`` and its kin."""
+    dim = int(site.arguments["dim"])
+    return in_place(site.node("self"), [dim], "it puts values in order along")
+
+
+_FFT = "fft_fft fft_ifft fft_rfft fft_irfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2 fft_fftn"
+
+
+OPERATORS = (
+    Operator("cumsum cumprod logcumsumexp cummax cummin", Family.SCAN, accumulating),
+    Operator("sort argsort topk", Family.SORT, ordering),
+    Operator(
+        "lstm gru rnn_tanh rnn_relu",
+        no_rule="a recurrent layer carries a state from each position to the next",
+    ),
+    Operator(
+        "grid_sampler grid_sampler_2d grid_sampler_3d",
+        no_rule="it reads at places that the values of a map decide",
+    ),
+    Operator(_FFT, no_rule="every frequency depends on every position"),
+)

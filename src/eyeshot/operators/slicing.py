@@ -1,0 +1,238 @@
+"""Slices, parts and places of a dimension, and a slice exchanged for other values."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from eyeshot.axes import (
+    AxisMap,
+    Identity,
+    Interval,
+    Pad,
+    Placed,
+    Spared,
+    Window,
+)
+from eyeshot.errors import Unsupported
+from eyeshot.graph import Edge, Family, Node, Ref, Weight
+from eyeshot.operators.call import Tensors, argument, calling
+from eyeshot.operators.effort import nothing
+from eyeshot.operators.record import Operator
+from eyeshot.operators.site import (
+    Described,
+    NoRule,
+    Site,
+    along,
+    without,
+)
+from eyeshot.operators.tile import (
+    Box,
+    Computation,
+    Tile,
+    local_shape,
+)
+
+
+def slice_geometry(site: Site) -> Described:
+    """``x[..., start:end:step]`` and ``narrow``: a crop, or a window of one with a stride."""
+    source = site.node("self")
+    rank = len(source.shape)
+    dim = int(site.arguments["dim"]) % rank
+    n = source.shape[dim]
+    step = int(site.arguments.get("step", 1))
+    start = site.arguments["start"] or 0
+    start = min(max(start + n if start < 0 else start, 0), n)
+    length = site.shape[dim]
+    used = start + (length - 1) * step + 1
+    axis: AxisMap = Pad(-start, used - n) if step == 1 else Window(1, step, -start, used - n)
+    attributes: dict[str, object] = {"dim": dim, "start": start, "step": step, "length": length}
+    return Described((along(source, {dim: axis}),), source.dims, attributes=attributes)
+
+
+def split_geometry(site: Site) -> Described:
+    """One part of ``chunk``, ``split`` or ``split_with_sizes``."""
+    source = site.node("self")
+    dim = int(site.arguments["dim"]) % len(source.shape)
+    n, length = source.shape[dim], site.shape[dim]
+    start = part_start(site, n)
+    edge = along(source, {dim: Pad(-start, start + length - n)})
+    return Described(
+        (edge,), source.dims, attributes={"dim": dim, "start": start, "length": length}
+    )
+
+
+def part_start(site: Site, n: int) -> int:
+    """Where the ``item``-th part of a split begins along the dimension that is split."""
+    item = site.item or 0
+    if site.operator == "split_with_sizes":
+        return sum(int(one) for one in site.arguments["split_sizes"][:item])
+    if site.operator == "split":
+        return item * int(site.arguments["split_size"])
+    return item * math.ceil(n / int(site.arguments["chunks"]))
+
+
+def scatter_geometry(site: Site) -> Described:
+    """``slice_scatter``: a slice of the first operand is exchanged for the second."""
+    dim = int(site.arguments["dim"]) % len(site.shape)
+    step = int(site.arguments["step"])
+    n, start = site.shape[dim], int(site.arguments["start"] or 0)
+    start = min(max(start + n if start < 0 else start, 0), n)
+    whole, part = site.arguments["self"], site.arguments["src"]
+    dims = tuple(map(_place_of, zip(*(one.dims for one in site.sources), strict=True)))
+    if any(_holds_features(source, dims) for source in site.sources):
+        raise NoRule("it gives each position along a spatial axis a feature of its own")
+    count = len(range(start, min(n, int(site.arguments["end"] or n)), step))
+    maps: list[tuple[object, AxisMap]] = [
+        (whole, Spared(start, step, count)),
+        (part, Placed(start, step, n)),
+    ]
+    edges = [
+        Edge(one.name, tuple(axis if d == dim else Identity() for d in dims))
+        for one, axis in maps
+        if isinstance(one, Node)
+    ]
+    attributes: dict[str, object] = {"dim": dim, "start": start, "step": step, "length": count}
+    return Described(tuple(edges), dims, attributes=attributes)
+
+
+def _place_of(column: tuple[int | None, ...]) -> int | None:
+    """Where an axis lies in operands that have the same dimensions."""
+    places = {dim for dim in column if dim is not None}
+    if len(places) > 1:
+        raise NoRule("its operands hold the same axis in different dimensions")
+    return next(iter(places), None)
+
+
+def _holds_features(source: Node, dims: tuple[int | None, ...]) -> bool:
+    """Whether an operand has numbers of its own where another one has positions."""
+    return any(
+        dim is not None and own is None and source.shape[dim] > 1
+        for own, dim in zip(source.dims, dims, strict=True)
+    )
+
+
+def select_geometry(site: Site) -> Described:
+    """``x[:, i]``: one place of a dimension, which vanishes."""
+    source = site.sources[0]
+    rank = len(source.shape)
+    dim = int(site.arguments["dim"]) % rank
+    n = source.shape[dim]
+    index = site.item if site.operator == "unbind" else int(site.arguments["index"])
+    index = (index or 0) % n
+    crop = Pad(-index, index + 1 - n)
+    axes = tuple(crop if d == dim else Identity() for d in source.dims)
+    return Described((Edge(source.name, axes),), without(source, {dim}))
+
+
+def crop_on_tile(node: Node, tensors: Tensors) -> Computation:
+    """Slices along spatial axes take their step; along any other dimension they are called."""
+    dim = int(node.attributes["dim"])
+    if dim not in node.dims:
+        return calling(node, tensors)
+    step = int(node.attributes.get("step", 1))
+
+    def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
+        value = inputs[0].value
+        if step == 1:
+            return value
+        index = [slice(None)] * value.ndim
+        index[dim] = slice(0, None, step)
+        return value[tuple(index)]
+
+    return compute
+
+
+def select_on_tile(node: Node, tensors: Tensors) -> Computation:
+    """One place of a dimension; of a spatial axis, that place is all that was read."""
+    target = None if node.call is None else node.call.args[0]
+    if not isinstance(target, Ref):
+        raise Unsupported(f"{node.name}: selects from a weight", cure="compute it in the network")
+    rank_dim = int(argument(node, 1))
+
+    def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
+        given = inputs[0]
+        dim = rank_dim % given.value.ndim
+        if dim in given.dims:
+            return given.value.select(dim, 0)
+        return given.value.select(dim, int(argument(node, 2)))
+
+    return compute
+
+
+def scatter_on_tile(node: Node, tensors: Tensors) -> Computation:
+    """A slice exchanged: what was there is written first, then what is put in its place."""
+    dim = int(node.attributes["dim"])
+    if dim not in node.dims:
+        return calling(node, tensors)
+    axis = node.dims.index(dim)
+    start, step, count = (int(node.attributes[name]) for name in ("start", "step", "length"))
+    whole, part = argument(node, 0), argument(node, 1)
+    order = {edge.source: place for place, edge in enumerate(node.edges)}
+
+    def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
+        side = box[axis]
+        first = max(0, -((start - side.lo) // step))
+        last = min(count, -((start - side.hi) // step))
+        inner = tuple(Interval(first, last) if a == axis else s for a, s in enumerate(box))
+        below = _operand(whole, box, inputs, order, node, tensors)
+        value = below.new_zeros(local_shape(node, box))
+        held = inputs[order[whole.node]].box[axis] if isinstance(whole, Ref) else side
+        if held:
+            value.narrow(dim, held.lo - side.lo, len(held)).copy_(below)
+        if first < last:
+            index = [slice(None)] * value.ndim
+            begin = start + first * step - side.lo
+            index[dim] = slice(begin, begin + (last - first - 1) * step + 1, step)
+            value[tuple(index)] = _operand(part, inner, inputs, order, node, tensors)
+        return value
+
+    return compute
+
+
+def _operand(
+    value: Ref | Weight,
+    box: Box,
+    inputs: list[Tile],
+    order: dict[str, int],
+    node: Node,
+    tensors: Tensors,
+) -> torch.Tensor:
+    """What an operand has at a box: what was read of a node, or a part of a weight."""
+    if isinstance(value, Ref):
+        return inputs[order[value.node]].value
+    weight = tensors[value.name]
+    for dim, side in zip(node.dims, box, strict=True):
+        if dim is not None:
+            weight = weight.narrow(dim, side.lo, max(0, side.hi - side.lo))
+    return weight
+
+
+OPERATORS = (
+    Operator(
+        "slice narrow",
+        Family.CROP,
+        slice_geometry,
+        crop_on_tile,
+        is_view=True,
+        other_operations=nothing,
+    ),
+    Operator(
+        "chunk split split_with_sizes",
+        Family.CROP,
+        split_geometry,
+        crop_on_tile,
+        is_view=True,
+        other_operations=nothing,
+    ),
+    Operator(
+        "select unbind",
+        Family.SELECT,
+        select_geometry,
+        select_on_tile,
+        is_view=True,
+        other_operations=nothing,
+    ),
+    Operator("slice_scatter", Family.SCATTER, scatter_geometry, scatter_on_tile),
+)
