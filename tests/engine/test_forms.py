@@ -44,3 +44,11 @@ def test_every_half_is_rounded_as_pytorch_rounds_it() -> None:
 def test_other_types_take_the_general_way(dtype: torch.dtype) -> None:
     scores = torch.tensor([[[-1.0, 0.25, 0.5, 2.0]]], dtype=dtype)
     assert form_of("uint8", 1)(scores).tolist() == [[[0, 64, 128, 255]]]
+
+
+def test_a_threshold_is_what_must_be_exceeded() -> None:
+    """A probability that is the threshold itself is not above it."""
+    scores = torch.tensor([[[-0.001, 0.0, 0.001]]])
+    assert form_of("threshold:0.5", 1)(scores).tolist() == [[[0, 0, 255]]]
+    two = torch.cat([torch.zeros_like(scores), scores])
+    assert form_of("threshold:0.5", 2)(two).tolist() == [[[0, 0, 255]]]

@@ -62,5 +62,19 @@ def test_a_run_takes_floats_that_lie_where_it_learned(dtype: Any, unit: bool) ->
     assert prepare(noisy).isfinite().all()
 
 
+@pytest.mark.parametrize(
+    ("value", "taken"), [(-0.9, True), (1.9, True), (-1.1, False), (2.1, False)]
+)
+def test_floats_may_leave_0_to_1_by_as_much_again(value: float, taken: bool) -> None:
+    """A little outside is a filter's overshoot; further out they are on another scale."""
+    samples = np.full((1, 2, 3), value, np.float32)
+    prepare = Preparation(torch.float32, CPU, unit=True)
+    if taken:
+        np.testing.assert_array_equal(prepare(samples)[0].numpy(), samples)
+    else:
+        with pytest.raises(BadValue, match="learned from 0…1"):
+            prepare(samples)
+
+
 def test_nothing_is_read_of_nothing() -> None:
     assert Preparation(torch.float32, CPU)(np.zeros((1, 0, 3), np.float32)).shape == (1, 1, 0, 3)

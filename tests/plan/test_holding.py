@@ -1,0 +1,54 @@
+"""The bytes that a pass holds, counted by hand where the operators themselves take none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from eyeshot.axes import Interval
+from eyeshot.frontends.torch import graph_of
+from eyeshot.geometry.regions import required
+from eyeshot.graph import Node
+from eyeshot.plan.holding import Holding
+
+
+class Free:
+    """Nothing is needed beside the rows."""
+
+    fixed = 0
+
+    def opening(self) -> int:
+        return 0
+
+    def writing(self, name: str, columns: int) -> int:
+        return 0
+
+    def reading(self, name: str, shape: tuple[int, ...]) -> int:
+        return 0
+
+    def entered(self, name: str, shape: tuple[int, ...]) -> int:
+        return 0
+
+    def leaving(self, name: str, numbers: int) -> int:
+        return 0
+
+    def scratch(self, node: Node, reads: Sequence[int], gives: int, kept: bool) -> int:
+        return 0
+
+    def borrows(self, node: Node) -> bool:
+        return False
+
+
+def _peak(net: nn.Module, rows: int, band: int) -> int:
+    """Bytes held at most over a picture of 4 columns, all of it asked for."""
+    graph = graph_of(net.eval(), (1, rows, 4))
+    name = graph.outputs[0]
+    regions = {name: tuple(Interval(0, n) for n in graph.nodes[name].extents)}
+    return Holding(graph, regions, required(graph, regions), band, Free()).peak
+
+
+def test_rows_written_in_one_piece_are_not_joined() -> None:
+    """What is read, and what is given: 8 rows of 4 floats in 1 and in 2 channels, each once."""
+    read, given = 8 * 4 * 4, 8 * 4 * 2 * 4
+    assert _peak(nn.Conv2d(1, 2, 1), rows=8, band=8) == read + given
