@@ -21,15 +21,16 @@ from pathlib import Path
 import torch
 
 import eyeshot
-from eyeshot.data.pairs import CropSampler, Pairs, load_pairs
+from eyeshot.data.pairs import Pairs, load_pairs
 from eyeshot.evaluation import MaskEvaluation
 from eyeshot.runs import RunConfig, build_net
+from eyeshot.runs.geometry import geometry_of
 from eyeshot.training import Silence
 from eyeshot.training.augmentation import augment_crops
 from eyeshot.training.checkpoint import Position
 from eyeshot.training.configuration import Wanted, describe_pairs
+from eyeshot.training.cropping import make_sampler
 from eyeshot.training.losses import segmentation_loss
-from eyeshot.training.tasks.crops import spec_of
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "membranes"
 VALIDATION = 4
@@ -60,8 +61,7 @@ def plain_loop(pairs: Pairs, config: RunConfig, steps: int) -> float:
     recipe = config.recipe
     torch.manual_seed(0)
     net = build_net(config)
-    spec = spec_of(config)
-    sampler = CropSampler(pairs, config.size, spec.halo, 0, alignment=spec.alignment)
+    sampler = make_sampler(pairs, config.size, geometry_of(config), 0)
     kinds = recipe.augment.split(",")
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (config.mean, config.std))
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 import eyeshot
 from eyeshot.engine.executing import Report
 from eyeshot.errors import BadFile, BadValue
-from eyeshot.nets import UNet
 from eyeshot.runs import Run, load
+from eyeshot.runs.geometry import geometry_of
 
 MEMBRANES = Path(__file__).resolve().parents[2] / "shared" / "data" / "membranes"
 COPIES = 32
@@ -114,9 +114,7 @@ def mosaic(run: Run, slice_: NDArray[np.uint8], copies: int, folder: Path) -> No
 
 
 def _check(run: Run, side: int) -> None:
-    if not isinstance(run.net, UNet):
-        raise BadValue(f"a {run.config.model}", cure="name the run of a unet")
-    spec = run.net.spec
+    spec = geometry_of(run.config).output
     if side % spec.alignment or side < spec.halo:
         raise BadValue(
             f"a slice of {side}² for halo {spec.halo} and grid {spec.alignment}",

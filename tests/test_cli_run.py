@@ -190,7 +190,11 @@ def test_an_answer_as_large_as_the_picture_says_nothing_of_it(
 
 
 @pytest.mark.parametrize(
-    ("size", "cure"), [((65, 49), "crop it to 64×48"), ((64, 9), "give one of 64×18 or more")]
+    ("size", "cure"),
+    [
+        ((65, 49), "the nearest heights are 64 or 66, the nearest widths are 48 or 50"),
+        ((64, 9), "the smallest width is 18"),
+    ],
 )
 def test_a_size_that_is_not_taken_without_padding(
     size: tuple[int, int],
@@ -203,7 +207,7 @@ def test_a_size_that_is_not_taken_without_padding(
     np.save(path, np.zeros(size, np.float32))
     assert run(valid, path, "-o", tmp_path / "out.npy") == 2
     told = capsys.readouterr().err
-    assert f"{path} is {size[0]}×{size[1]}, and without padding" in told
+    assert f"a picture of {size[0]}×{size[1]}: without padding" in told
     assert cure in told
 
 

@@ -226,10 +226,10 @@ def test_what_may_surprise_is_told(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main([*command, *few, "-o", str(out)]) == 0
     begun = capsys.readouterr().err
     assert "the pictures have 4 channels, and all are learned from" in begun
-    assert "without padding, pictures are judged without 8 pixels at each side" in begun
+    assert "answers without 8 pixels at each side, and pictures are judged without them" in begun
     assert "one picture is all" not in begun
     assert main(["evaluate", str(out)]) == 0
-    assert "without padding, pictures are judged" in capsys.readouterr().err
+    assert "and pictures are judged without them" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

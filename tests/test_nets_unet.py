@@ -16,6 +16,7 @@ from torch.nn import functional
 import eyeshot
 from eyeshot import nets
 from eyeshot.errors import BadValue, UnknownName
+from eyeshot.frontends.net_geometry import InputSizes
 from eyeshot.nets.blocks import NORMS, UP_WAYS
 from eyeshot.nets.unet import UNet
 
@@ -47,7 +48,7 @@ def test_without_padding_it_is_the_published_one() -> None:
         net = nets.unet(base=64, norm="none", padding="valid")
         shapes = named_shapes(net, torch.empty(1, 1, 572, 572))
     assert shapes["head"][1] == (1, 2, 388, 388)
-    assert net.spec.taken_off == (572 - 388) // 2
+    assert eyeshot.output_geometry(net).margin == (572 - 388) // 2
     figure = {  # the sizes and channels written into the drawing of the paper
         "first.conv2": (64, 568),
         "down1.conv2": (128, 280),
@@ -104,18 +105,18 @@ def test_without_padding_the_sizes_taken_are_known_beforehand(
     up: Any, depth: int, height: int, width: int
 ) -> None:
     net = nets.unet(depth=depth, base=1, up=up, padding="valid", norm="none").eval()
-    x, axis = torch.randn(1, 1, height, width), net.axis
-    if axis.extent(height) and axis.extent(width):
-        taken = 2 * net.spec.taken_off
+    x, sizes, taken = torch.randn(1, 1, height, width), InputSizes(net), 12 * 2**depth - 8
+    if sizes.takes(height, width):
         assert net(x).shape == (1, 2, height - taken, width - taken)
         return
     with pytest.raises(BadValue, match=f"a picture of {height}×{width}: .* takes no") as told:
         net(x)
-    bad = height if axis.extent(height) is None else width
-    below, above = axis.nearest(bad)
+    bad = width if sizes.takes_side(height) else height
+    below, above = sizes.nearest(bad)
+    assert above is not None
     assert str(above) in str(told.value)
     assert net(torch.randn(1, 1, above, above)).numel()
-    assert all(axis.extent(n) is None for n in range((below or 0) + 1, above))
+    assert not any(sizes.takes_side(n) for n in range((below or 0) + 1, above))
     if below is not None:
         assert f"{below} or {above}" in str(told.value)
         assert net(torch.randn(1, 1, below, below)).numel()
@@ -142,13 +143,15 @@ def test_with_and_without_padding_agree_where_no_padding_is_seen(up: Any, depth:
     same = nets.unet(depth=depth, base=2, up=up, norm="none").eval()
     valid = nets.unet(depth=depth, base=2, up=up, norm="none", padding="valid").eval()
     valid.load_state_dict(same.state_dict())
-    shift, halo, taken = shift_of_grids(depth), same.spec.halo, same.spec.taken_off
-    assert taken == 0
-    _, size = valid.axis.nearest(4 * halo)
+    seen = eyeshot.output_geometry(same)
+    shift, halo = shift_of_grids(depth), seen.halo
+    assert seen.margin == 0
+    _, size = InputSizes(valid).nearest(4 * halo)
+    assert size is not None
     x = noise(1, 1, size + 2**depth, size + 2**depth)
     with torch.no_grad():
         wide, narrow = same(x), valid(x[:, :, shift : shift + size, shift : shift + size])
-    lost = valid.spec.taken_off
+    lost = eyeshot.output_geometry(valid).margin
     edge = max(0, halo - lost) + 2**depth  # a bilinear resize repeats the edge of its map
     inner = narrow[:, :, edge:-edge, edge:-edge]
     start = shift + lost + edge
@@ -322,6 +325,7 @@ def test_a_net_can_be_learned_from() -> None:
 
 def test_a_depth_beyond_sense_is_refused_before_anything_is_built() -> None:
     with torch.device("meta"):
-        assert 2500 < nets.unet(depth=8, base=1).spec.receptive_field[0] < 3500
+        deepest = nets.unet(depth=8, base=1)
+    assert 2500 < eyeshot.output_geometry(deepest).receptive_field[0] < 3500
     with pytest.raises(BadValue, match=r"depth is 30: .*use 8 or less"):
         nets.unet(depth=30)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import eyeshot
 from eyeshot import nets
+from eyeshot.frontends.net_geometry import InputSizes
 from eyeshot.nets.blocks import NORMS, PADDINGS, UP_WAYS
 from eyeshot.nets.unet import UNet
 from tests.engine.law import LIMITS, enliven, noise, whole
@@ -22,17 +23,20 @@ UPS, DEPTHS = st.sampled_from(UP_WAYS), st.integers(1, 3)
 
 def accepted(net: UNet, n: int) -> int:
     """``n``, or the next size that the network takes."""
-    if net.axis.padding == "same" or net.axis.extent(n):
+    sizes = InputSizes(net)
+    if sizes.takes_side(n):
         return n
-    return net.axis.nearest(n)[1]
+    above = sizes.nearest(n)[1]
+    assert above is not None
+    return above
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("up", UP_WAYS)
 @pytest.mark.parametrize("depth", [1, 2, 4])
-def test_the_spec_is_what_inspect_says(depth: int, up: Any, padding: Any) -> None:
+def test_the_geometry_is_what_inspect_says(depth: int, up: Any, padding: Any) -> None:
     net = nets.unet(depth=depth, base=1, up=up, norm="none", padding=padding).eval()
-    spec, size = net.spec, accepted(net, 47 * depth)
+    spec, size = eyeshot.output_geometry(net), accepted(net, 47 * depth)
     told = eyeshot.inspect(net, (1, size, size + 2**depth))
     (reach,) = told.reaches
     middle = told.field()
@@ -45,7 +49,7 @@ def test_the_spec_is_what_inspect_says(depth: int, up: Any, padding: Any) -> Non
         assert phases is not None
         assert spec.alignment % phases.inputs == 0
         before, after = reach.axes[axis].unit_halo
-        assert (before + spec.taken_off, after - spec.taken_off) == (spec.before, spec.after)
+        assert (before + spec.margin, after - spec.margin) == (spec.before, spec.after)
     assert spec.halo == max(spec.before, spec.after)
     assert spec.alignment == 2**depth
     seen = eyeshot.receptive_field(net, (1, size, size + 2**depth))
@@ -80,18 +84,18 @@ def poked(net: UNet) -> UNet:
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("up", UP_WAYS)
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_the_spec_is_what_gradients_reach(depth: int, up: Any, padding: Any) -> None:
+def test_the_geometry_is_what_gradients_reach(depth: int, up: Any, padding: Any) -> None:
     torch.manual_seed(0)
     net = poked(nets.unet(depth=depth, base=1, up=up, norm="none", padding=padding).eval())
-    spec = net.spec
-    size = accepted(net, 2 * spec.halo + 4 * 2**depth + 2 * spec.taken_off)
+    spec = eyeshot.output_geometry(net)
+    size = accepted(net, 2 * spec.halo + 4 * 2**depth + 2 * spec.margin)
     x = torch.rand(1, 1, size, size, dtype=torch.float64)
-    first = -(-size // 2 // 2**depth) * 2**depth - spec.taken_off  # on the grid, near the middle
+    first = -(-size // 2 // 2**depth) * 2**depth - spec.margin  # on the grid, near the middle
     found = []
     for phase in range(2**depth):
         row, column = first + phase, first + 2**depth - 1 - phase
         for unit, (lo, hi) in zip((row, column), support(net, x, (row, column)), strict=True):
-            own = unit + spec.taken_off
+            own = unit + spec.margin
             found.append((hi - lo, own - lo, hi - own - 1))
     lengths, before, after = (np.array(figures) for figures in zip(*found, strict=True))
     assert (lengths.max(), lengths.min()) == (spec.receptive_field[0], spec.smallest_field[1])

@@ -48,7 +48,7 @@ def tint(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uin
 
 def crops_of_one(pairs: Pairs) -> tuple[Crops, list[int]]:
     """All crops of an epoch, and which of them are of the first training picture."""
-    spec = unet(depth=2, base=4).spec
+    spec = eyeshot.output_geometry(unet(depth=2, base=4))
     sampler = data.CropSampler(pairs, (CROP, CROP), spec.halo, 0, alignment=spec.alignment)
     crops = sampler.batch(0, 0, sampler.crops)
     places = sorted((place, number) for number, place in enumerate(crops.places) if not place[0])

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from eyeshot.explanation import explain as explain
     from eyeshot.features import see as see
     from eyeshot.filters import filter as filter
+    from eyeshot.frontends.net_geometry import output_geometry as output_geometry
     from eyeshot.inspection import inspect as inspect
     from eyeshot.inspection import receptive_field as receptive_field
     from eyeshot.training import train as train
@@ -44,6 +45,7 @@ _EXPORTS = {
     "predict": "eyeshot.evaluation:predict",
     "see": "eyeshot.features:see",
     "inspect": "eyeshot.inspection:inspect",
+    "output_geometry": "eyeshot.frontends.net_geometry:output_geometry",
     "receptive_field": "eyeshot.inspection:receptive_field",
     "run": "eyeshot.engine.running:run",
     "stream": "eyeshot.engine.camera:stream",

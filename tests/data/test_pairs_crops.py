@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import eyeshot
 from eyeshot import data, images
 from eyeshot.data.pairs import ordering
 from eyeshot.data.pairs.loading import load_pairs
@@ -213,7 +214,7 @@ def test_a_unet_gives_on_crops_what_it_gives_on_the_whole(
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         net = unet(depth=2, base=4, up=up, norm="none").eval()  # type: ignore[arg-type]
-        spec = net.spec
+        spec = eyeshot.output_geometry(net)
         sampler = data.CropSampler(slices, (70, 66), spec.halo, seed, alignment=spec.alignment)
         assert _agrees_on_valid(net, slices, sampler.batch(0, step, 2))
 
@@ -232,6 +233,6 @@ def test_off_the_grid_they_would_differ(slices: data.Pairs) -> None:
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         net = unet(depth=2, base=4, norm="none").eval()
-        sampler = data.CropSampler(slices, (70, 66), net.spec.halo, 0)
+        sampler = data.CropSampler(slices, (70, 66), eyeshot.output_geometry(net).halo, 0)
         agree = [_agrees_on_valid(net, slices, sampler.batch(0, step, 2)) for step in range(6)]
     assert not all(agree)

@@ -19,7 +19,6 @@ from eyeshot.errors import BadValue
 from eyeshot.evaluation import PictureScore, load_test_pairs
 from eyeshot.evaluation import passes as passing
 from eyeshot.evaluation.restoration import RestoredPicture, psnr_of
-from eyeshot.nets import UNet
 from eyeshot.pages.parts import Legend, Matrix, Shares, Strip, Table
 from eyeshot.pictures.masks import paint_classes
 from eyeshot.report import render_pairs, write_report
@@ -179,9 +178,7 @@ def test_a_network_without_padding_is_shown_where_it_answers(tmp_path: Path) -> 
     run = write_run(tmp_path / "run", folder, "segment", padding="valid")
     found = gather_masks(runs.load(run))
     (top, bottom), (left, right) = found.pictures[0].whole.rows, found.pictures[0].whole.columns
-    net = runs.load(run).net
-    assert isinstance(net, UNet)
-    off = net.spec.taken_off
+    off = eyeshot.output_geometry(runs.load(run).net).margin
     assert (top, left) == (off, off)
     assert bottom <= 61 - off
     assert right <= 75 - off
@@ -279,7 +276,7 @@ def test_each_level_of_the_network_is_shown(material: MaskMaterial | RestoredMat
         "level 0, on the way up",
     ]
     assert levels.levels[0].sees == (5, 5)
-    spec: Any = material.run.net.spec
+    spec = eyeshot.output_geometry(material.run.net)
     assert levels.levels[-1].sees == spec.receptive_field or max(levels.levels[-1].sees) <= max(
         spec.receptive_field
     )

@@ -10,7 +10,9 @@ import pytest
 from eyeshot import nets
 from eyeshot.data.pairs import CropSampler, Pairs, load_pairs
 from eyeshot.errors import BadValue
+from eyeshot.frontends.net_geometry import NetGeometry
 from eyeshot.runs import RunConfig
+from eyeshot.runs.geometry import geometry_of
 from eyeshot.training import Settings, train
 from eyeshot.training.configuration import Wanted, describe_pairs
 from eyeshot.training.cropping import choose_crop, make_sampler
@@ -25,7 +27,7 @@ def describe(
 ) -> tuple[RunConfig, CropSampler]:
     pairs = load_pairs(folder)
     config = describe_pairs(Wanted("segment", folder, None, arguments, settings), pairs)
-    return config, make_sampler(pairs, config.size, nets.unet(**arguments).spec, 0)  # type: ignore[arg-type]
+    return config, make_sampler(pairs, config.size, geometry_of(config), 0)
 
 
 def seen(config: RunConfig, sampler: CropSampler) -> list[int]:
@@ -47,7 +49,7 @@ def test_pictures_of_many_small_sizes_share_batches(tmp_path: Path) -> None:
     sizes = [(26 + n % 4, 28 + n % 5) for n in range(24)]
     folder = write_cells(tmp_path / "mixed", sizes)
     config, sampler = describe(folder, SHALLOW, batch_size=4)
-    halo = nets.unet(base=2, depth=1).spec.halo
+    halo = NetGeometry(nets.unet(base=2, depth=1)).output.halo
     smallest = tuple(min(pair.size[axis] for pair in sampler.pairs.train) for axis in (0, 1))
     assert config.size == smallest
     assert min(smallest) < 4 * halo
@@ -58,11 +60,11 @@ def test_pictures_of_many_small_sizes_share_batches(tmp_path: Path) -> None:
 def test_of_crops_with_little_to_learn_from_a_pass_is_left_unfinished(tmp_path: Path) -> None:
     folder = write_cells(tmp_path / "large", [(400, 400)] * 2)
     pairs = load_pairs(folder)
-    spec = nets.unet(base=2, depth=1).spec
-    crop = (2 * spec.halo + 2,) * 2
+    geometry = NetGeometry(nets.unet(base=2, depth=1))
+    crop = (2 * geometry.output.halo + 2,) * 2
     wanted = Wanted("segment", folder, None, SHALLOW, {"batch_size": 4}, crop=crop)
     recipe = describe_pairs(wanted, pairs).recipe
-    sampler = make_sampler(pairs, crop, spec, 0)
+    sampler = make_sampler(pairs, crop, geometry, 0)
     assert sampler.steps(4) * 4 * crop[0] * crop[1] > 16 * 400 * 400
     computed = recipe.steps * 4 * crop[0] * crop[1]
     assert computed == pytest.approx(16 * 400 * 400, rel=0.1)  # what it is judged by has a say
@@ -111,8 +113,8 @@ def test_a_batch_that_batch_norm_cannot_take(tmp_path: Path) -> None:
 
 def test_what_a_network_without_padding_takes(tmp_path: Path) -> None:
     pairs: Pairs = load_pairs(write_cells(tmp_path / "cells", [(41, 43), (45, 47), (41, 47)] * 3))
-    net = nets.unet(base=2, depth=1, padding="valid")
+    net = NetGeometry(nets.unet(base=2, depth=1, padding="valid"))
     crop = choose_crop(net, pairs, None)
-    assert all(net.axis.extent(side) for side in crop)
+    assert net.sizes.takes(*crop)
     with pytest.raises(BadValue, match="use 40 or 42"):
         choose_crop(net, pairs, (41, 40))

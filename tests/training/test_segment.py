@@ -349,7 +349,7 @@ def test_batch_norm_knows_the_crops_as_they_are(cells: Path, tmp_path: Path) -> 
     pairs = load_pairs(cells)
     found, expected = run.net, copy.deepcopy(run.net)
     make_task(run.config, pairs).judge(found)
-    spec = nets.unet(base=4, depth=1).spec
+    spec = eyeshot.output_geometry(nets.unet(base=4, depth=1))
     sampler = CropSampler(pairs, (32, 32), spec.halo, 0, alignment=spec.alignment)
     mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (run.config.mean, run.config.std))
     batches = [(sampler.batch(0, n, 2).images - mean) / std for n in range(sampler.steps(2))]

@@ -1,44 +1,12 @@
-"""How large an answer of ``eyeshot run`` is, where it lies, and which pictures have none."""
+"""How large an answer of ``eyeshot run`` is, and where it lies in the picture."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from eyeshot.errors import BadValue
-
 if TYPE_CHECKING:
-    from torch import nn
-
     from eyeshot.engine.jobs import Job
-    from eyeshot.images import Source
-    from eyeshot.runs import Run
-
-
-def check_sizes(network: nn.Module | Run, sources: Sequence[Source]) -> None:
-    """Refuse a picture whose size a U-Net without padding does not take.
-
-    Raises:
-        BadValue: so; both sides and the nearest size below are named at once.
-    """
-    from eyeshot.nets import UNet
-
-    net = getattr(network, "net", network)
-    if not isinstance(net, UNet) or net.axis.padding == "same":
-        return
-    for source in sources:
-        sides = source.shape[1:]
-        if all(net.axis.extent(n) is not None for n in sides):
-            continue
-        near = [net.axis.nearest(n + 1) for n in sides]  # below is n itself, where it is taken
-        whole = all(below is not None for below, _ in near)
-        size = _by([above if below is None else below for below, above in near])
-        cure = f"crop it to {size}" if whole else f"give one of {size} or more"
-        raise BadValue(
-            f"{source.name} is {_by(sides)}, and without padding a depth of {net.depth} takes no "
-            "such size",
-            cure=cure,
-        )
 
 
 def tell_sizes(job: Job) -> Iterator[str]:

@@ -11,7 +11,7 @@ import typer
 
 from eyeshot.cli import net_options
 from eyeshot.cli import run_options as options
-from eyeshot.cli.extents import check_sizes, tell_sizes
+from eyeshot.cli.extents import tell_sizes
 from eyeshot.cli.output import console, notes, print_json, say, warn
 from eyeshot.cli.spelling import options_named
 from eyeshot.errors import BadValue
@@ -167,8 +167,6 @@ def _settle(
     slices = slices_of(sources) if files.per_slice else None
     if slices is not None:
         sources = slices[:1]
-    if settings["pad"] is None:
-        check_sizes(network, sources)
     begun = look_up(files.outs) if files.resume else None
     outs = None if files.per_slice else files.outs  # a slice's answer is held
     job = make_job(network, sources, memory=allowed, outs=outs, begun=begun, **settings)

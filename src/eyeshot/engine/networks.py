@@ -14,6 +14,7 @@ from torch import nn
 from eyeshot.engine.signatures import signature
 from eyeshot.errors import BadValue
 from eyeshot.frontends.agreement import held_against
+from eyeshot.frontends.net_geometry import InputSizes
 from eyeshot.frontends.pt2 import Program
 from eyeshot.frontends.torch import (
     checked_sizes,
@@ -109,6 +110,11 @@ class Traced:
     def space(self) -> int | None:
         """How many axes of space its input has; None where that cannot be told."""
         return axes_taken(self.module)
+
+    @cached_property
+    def sizes(self) -> InputSizes:
+        """Which heights and widths it takes, as a network over images."""
+        return InputSizes(self.module)
 
     def _weights(self) -> dict[str, torch.Tensor]:
         """The tensors that the network's members hold now, under every name."""

@@ -34,7 +34,7 @@ def evaluate_pairs(
         data = load_test_pairs(run, data, part=part, skip_damaged=skip_damaged, layout=layout)
     pairs = fitting_pairs(run, data)
     judge = judge_masks if run.config.task == "segment" else judge_pictures
-    return judge(trace(run), pairs, pairs.validation, (*pairs.notes, *tell_sizes(run.net)))
+    return judge(trace(run), pairs, pairs.validation, (*pairs.notes, *tell_sizes(run.config)))
 
 
 def fitting_pairs(run: Run, data: Pairs | str | Path | None = None) -> Pairs:

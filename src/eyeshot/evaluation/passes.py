@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from eyeshot.data.pairs import Pair, PairReader
 from eyeshot.engine.networks import Traced
 from eyeshot.engine.running import run
 from eyeshot.errors import BadValue
-from eyeshot.nets import UNet
+from eyeshot.frontends.net_geometry import InputSizes
+from eyeshot.runs import RunConfig
+from eyeshot.runs.geometry import geometry_of
 
 _HELD = 2**28
 """Bytes of an answer that are held in memory; a larger one goes through a file."""
@@ -32,7 +33,7 @@ class Answer:
     Attributes:
         samples: (C, h, w), in memory or in a file.
         offset: the picture's pixel (row, column) that ``samples[:, 0, 0]`` is about: (0, 0) but for
-            a network that takes pixels off at the border.
+            a network whose answers are smaller than pictures, and lie in their middle.
     """
 
     samples: NDArray[Any]
@@ -68,8 +69,8 @@ def answered(
 ) -> Iterator[Answer]:
     """Pass a whole picture through a network by :func:`eyeshot.run`; the answer is good inside.
 
-    Of a network without padding, which takes certain sizes alone, as much of the picture as it
-    takes, counted from the top left.
+    Of a network that takes certain sizes alone, as much of the picture as it takes, counted from
+    the top left.
 
     Args:
         net: the network, with the mean and deviation of its samples.
@@ -81,40 +82,50 @@ def answered(
         BadValue: the picture is too small for the network.
         BadFile: the picture cannot be read.
     """
-    module = net.module
-    off = module.spec.taken_off if isinstance(module, UNet) else 0
     image: Any = pair.image
-    height, width = pair.size
-    if off and isinstance(module, UNet):
-        sizes = [_largest(module, n, pair) for n in (height, width)]
-        image = reader.corner(sizes[0], sizes[1])
+    height, width = _taken(net.sizes, pair)
+    if (height, width) != pair.size:
+        image = reader.corner(height, width)
     form = "argmax" if channels is None else "float32"
     if height * width * 4 * (channels or 1) <= _HELD:
-        yield Answer(run(net, image, form=form), (off, off))
+        yield _placed(run(net, image, form=form), (height, width))
         return
     with tempfile.TemporaryDirectory(prefix="eyeshot-") as folder:
         path = Path(folder) / "answer.npy"
         run(net, image, path, form=form)
-        yield Answer(np.load(path, mmap_mode="r", allow_pickle=False), (off, off))
+        yield _placed(np.load(path, mmap_mode="r", allow_pickle=False), (height, width))
 
 
-def tell_sizes(module: nn.Module) -> tuple[str, ...]:
-    """What is to be said of judging a network without padding; nothing of any other."""
-    off = module.spec.taken_off if isinstance(module, UNet) else 0
+def _placed(samples: NDArray[Any], size: tuple[int, int]) -> Answer:
+    """An answer (C, h, w) in the middle of the picture (height, width) that it is about."""
+    down, right = ((n - m) // 2 for n, m in zip(size, samples.shape[1:], strict=True))
+    return Answer(samples, (down, right))
+
+
+def tell_sizes(config: RunConfig) -> tuple[str, ...]:
+    """What is to be said of judging a network whose answers are smaller than pictures."""
+    off = geometry_of(config).output.margin
     if not off:
         return ()
     return (
-        f"without padding, pictures are judged without {off} pixels at each side; one of a size "
-        "that the network does not take, by the largest part that it does, from the top left",
+        f"the network answers without {off} pixels at each side, and pictures are judged without "
+        "them; one of a size that it does not take, by the largest part that it does, from the top "
+        "left",
     )
 
 
-def _largest(net: UNet, n: int, pair: Pair) -> int:
-    """The largest side of at most ``n`` pixels that a network without padding takes."""
-    below, above = net.axis.nearest(n + 1)
-    if below is None:
-        raise BadValue(
-            f"{pair.image}: a side of {n} pixels, and the network takes none below {above}",
-            cure="train one with padding, or one of less depth",
-        )
-    return below
+def _taken(sizes: InputSizes, pair: Pair) -> tuple[int, int]:
+    """The picture's height and width, each as large as the network takes it."""
+    if sizes.takes(*pair.size):
+        return pair.size
+    found = []
+    for axis, n in enumerate(pair.size):
+        below, above = sizes.nearest(n, axis)
+        if below is None:
+            told = f"takes none below {above}" if above else "takes no side near it"
+            raise BadValue(
+                f"{pair.image}: a side of {n} pixels, and the network {told}",
+                cure="train one with padding, or one of less depth",
+            )
+        found.append(below)
+    return found[0], found[1]

@@ -15,7 +15,6 @@ from torch import nn
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.nets.blocks import DoubleConv, Down, Up
 from eyeshot.nets.classifiers import digit_cnn, small_vgg
-from eyeshot.nets.field import UNetSpec
 from eyeshot.nets.unet import UNet, unet
 
 __all__ = [
@@ -25,7 +24,6 @@ __all__ = [
     "DoubleConv",
     "Down",
     "UNet",
-    "UNetSpec",
     "Up",
     "build",
     "digit_cnn",

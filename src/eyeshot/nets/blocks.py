@@ -138,7 +138,7 @@ class Resize(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, 2H, 2W)."""
         kind = x.device.type
-        if torch.is_autocast_enabled(kind):
+        if kind != "meta" and torch.is_autocast_enabled(kind):  # which knows no meta device
             with torch.autocast(kind, enabled=False):
                 return functional.interpolate(x, scale_factor=2.0, mode=self.mode)
         return functional.interpolate(x, scale_factor=2.0, mode=self.mode)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from torch import nn
 
 from eyeshot.nets.unet import UNet
@@ -27,3 +29,12 @@ def place_of(net: nn.Module, layer: str) -> str:
     if block.startswith("up"):
         return f"level {int(block.removeprefix('up')) - 1}, on the way up"
     return "the answer" if block in ("head", "crop") else ""
+
+
+def levels_of(net: nn.Module) -> tuple[str, ...]:
+    """The last layer of each level, on the way down and up again; () for one without levels."""
+    if not isinstance(net, UNet):
+        return ()
+    down = (f"down{level}" for level in range(1, net.depth + 1))
+    up = (f"up{level}" for level in range(net.depth, 0, -1))
+    return tuple(f"{block}.relu2" for block in chain(["first"], down, up))

@@ -17,7 +17,6 @@ from eyeshot.nets.blocks import (
     UpWay,
     check_choice,
 )
-from eyeshot.nets.field import Axis, UNetSpec
 
 _DEEPEST = 8
 """An output of such a net sees some 3,000 pixels each way, and its widest layer has 256 times the
@@ -29,47 +28,55 @@ class UNet(nn.Module):
 
     Level 0 has the picture's own pixels; ``down1`` leads to level 1, which has half as many each
     way, and ``up1`` leads back from it. A layer is named by its level and its place there:
-    ``down2.conv1``, ``up1.transpose``.
+    ``down2.conv1``, ``up1.transpose``. What an output sees, and on which grid, says
+    :func:`eyeshot.output_geometry`, as for any network.
 
     Attributes:
-        spec: what an output sees, and on which grid.
+        depth: levels below the picture's own.
+        padding: ``"same"`` or ``"valid"``.
     """
 
     def __init__(
-        self, in_channels: int, classes: int, depth: int, base: int, axis: Axis, norm: Norm
+        self,
+        in_channels: int,
+        classes: int,
+        depth: int,
+        base: int,
+        up: UpWay,
+        norm: Norm,
+        padding: Padding,
     ):
         super().__init__()
         self.depth = depth
-        self.axis = axis
+        self.padding = padding
         widths = [base * 2**level for level in range(depth + 1)]
-        self.first = DoubleConv(in_channels, base, norm=norm, padding=axis.padding)
+        self.first = DoubleConv(in_channels, base, norm=norm, padding=padding)
         for level in range(1, depth + 1):
-            down = Down(widths[level - 1], widths[level], norm=norm, padding=axis.padding)
+            down = Down(widths[level - 1], widths[level], norm=norm, padding=padding)
             self.add_module(f"down{level}", down)
         for level in range(depth, 0, -1):
-            up = Up(widths[level], widths[level - 1], up=axis.up, norm=norm, padding=axis.padding)
-            self.add_module(f"up{level}", up)
+            step = Up(widths[level], widths[level - 1], up=up, norm=norm, padding=padding)
+            self.add_module(f"up{level}", step)
         self.head = nn.Conv2d(base, classes, 1)
         nn.init.normal_(self.head.weight, std=base**-0.5)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
         self.crop = Crop()
-        self.spec: UNetSpec = axis.spec()
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores (N, classes, H, W) of pictures (N, in_channels, H, W).
 
         Any height and width are taken where the padding is ``"same"``: zeros are added at the
         bottom and on the right up to a multiple of ``2 ** depth``, and the scores there cut off.
-        With ``"valid"`` the scores are ``2 * spec.taken_off`` smaller each way.
+        With ``"valid"`` the scores are ``12 * 2 ** depth - 8`` smaller each way.
 
         Raises:
             BadValue: ``"valid"`` takes no such size; the nearest that it takes are named.
         """
         height, width = x.shape[2:]
-        if self.axis.padding == "valid":
+        if self.padding == "valid":
             self._check_size(height, width)
             return self._scores(x)
-        below, right = -height % self.spec.alignment, -width % self.spec.alignment
+        below, right = -height % 2**self.depth, -width % 2**self.depth
         if not below and not right:
             return self._scores(x)
         scores = self._scores(functional.pad(x, (0, right, 0, below)))
@@ -88,17 +95,37 @@ class UNet(nn.Module):
         return scores
 
     def _check_size(self, height: int, width: int) -> None:
-        """Refuse a size that would leave a pixel over at a pool, or no output at all."""
-        sizes = {"height": int(height), "width": int(width)}
-        for name, n in sizes.items():
-            if self.axis.extent(n) is None:
-                below, above = self.axis.nearest(n)
-                near = f"{above}" if below is None else f"{below} or {above}"
-                raise BadValue(
-                    f"a picture of {height}×{width}: without padding, a depth of {self.depth} "
-                    f"takes no {name} of {n}",
-                    cure=f"the nearest {name}s are {near}" if below else f"the smallest is {near}",
-                )
+        """Refuse a size that would leave a pixel over at a pool, or no output at all.
+
+        A pixel left over would shift the skip against the map from below by half a pixel.
+        """
+        refused = [
+            (name, int(n), *self._near(int(n)))
+            for name, n in (("height", height), ("width", width))
+            if self._near(int(n))[0] != n
+        ]
+        if refused:
+            sizes = " and ".join(f"no {name} of {n}" for name, n, *_ in refused)
+            cures = (
+                f"the smallest {name} is {above}"
+                if below is None
+                else f"the nearest {name}s are {below} or {above}"
+                for name, _, below, above in refused
+            )
+            raise BadValue(
+                f"a picture of {height}×{width}: without padding, a depth of {self.depth} takes "
+                f"{sizes}",
+                cure=", ".join(cures),
+            )
+
+    def _near(self, n: int) -> tuple[int | None, int]:
+        """The largest side up to ``n`` that is taken without padding, and the smallest above it."""
+        step = 2**self.depth
+        # Each level takes 4 pixels and halves the rest, so that all but 4 are whole steps.
+        least = 12 * step - 7
+        smallest = least + -(least + 4) % step
+        below = n - (n + 4) % step
+        return (None, smallest) if below < smallest else (below, below + step)
 
 
 class Crop(nn.Module):
@@ -154,4 +181,4 @@ def unet(
         )
     check_choice("way up", up, UP_WAYS)
     check_choice("padding", padding, PADDINGS)
-    return UNet(in_channels, classes, depth, base, Axis(depth, up, padding), norm)
+    return UNet(in_channels, classes, depth, base, up, norm, padding)

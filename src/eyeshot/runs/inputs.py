@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from eyeshot.data.pixels import reduce
 from eyeshot.errors import BadFile, BadValue
+from eyeshot.frontends.net_geometry import InputSizes
 from eyeshot.images import Source, Span, open_source
 from eyeshot.images.scaling import to_unit
-from eyeshot.nets import UNet
 from eyeshot.runs import Run
+from eyeshot.runs.geometry import geometry_of
 
 SEEN_SIDE = 512
 """Height and width of the part of a large picture that is looked at: the maps of all layers of a
@@ -65,7 +66,7 @@ def prepare_input(
         return Input(run.normalise(pixels), shown, tuple(notes))
     with open_source(picture, space=2) as source:
         _check_channels(source, run)
-        spans = tuple(_span(run.net, n, side) for n in source.shape[1:])
+        spans = _spans(run, source.shape[1:], side)
         if np.prod([hi - lo for lo, hi in spans]) > _MOST_PIXELS:
             raise BadValue(
                 f"{source.name}: {_by(source.shape[1:])} pixels, too many to be seen at once",
@@ -89,22 +90,28 @@ def _check_channels(source: Source, run: Run) -> None:
         )
 
 
-def _span(net: nn.Module, length: int, side: int | None) -> Span:
-    """Which part of an axis the network is to see: the middle, if not all of it."""
-    wanted = length if side is None else min(length, side)
-    step = 1
-    if isinstance(net, UNet):
-        step = net.spec.alignment
-        if net.spec.taken_off and net.axis.extent(wanted) is None:
-            below, above = net.axis.nearest(wanted)
-            if below is None:
-                raise BadValue(
-                    f"a side of {length} pixels, and the network takes none below {above}",
-                    cure="give a larger picture",
-                )
-            wanted = below
-    start = (length - wanted) // 2 // step * step
-    return start, start + wanted
+def _spans(run: Run, size: tuple[int, ...], side: int | None) -> tuple[Span, ...]:
+    """Which part of each axis the network is to see: the middle, if not all of it."""
+    geometry = geometry_of(run.config)
+    wanted = tuple(n if side is None else min(n, side) for n in size)
+    if not geometry.sizes.takes(*wanted):
+        wanted = tuple(_below(geometry.sizes, n, axis) for axis, n in enumerate(wanted))
+    if wanted == size:
+        return tuple((0, n) for n in size)
+    step = geometry.output.alignment
+    starts = ((n - m) // 2 // step * step for n, m in zip(size, wanted, strict=True))
+    return tuple((start, start + m) for start, m in zip(starts, wanted, strict=True))
+
+
+def _below(sizes: InputSizes, n: int, axis: int) -> int:
+    """The largest side up to ``n`` that the network takes."""
+    below, above = sizes.nearest(n, axis)
+    if below is None:
+        told = f"takes none below {above}" if above else "takes no side near it"
+        raise BadValue(
+            f"a side of {n} pixels, and the network {told}", cure="give a larger picture"
+        )
+    return below
 
 
 def _cuts(size: tuple[int, ...], spans: tuple[Span, ...]) -> list[str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 import eyeshot
 from eyeshot import nets
@@ -17,6 +19,7 @@ from eyeshot.data import SOURCES, Data
 from eyeshot.data.pairs.layout import Layout
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.runs import Recipe, RunConfig, build_net, fingerprint
+from eyeshot.runs.geometry import geometry_of_model
 from eyeshot.training.cropping import check_batches, choose_crop, make_sampler
 from eyeshot.training.fabric import choose_device, choose_precision
 from eyeshot.training.recipes import Settings, choose_crop_recipe, choose_recipe
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from eyeshot.data.pairs import Pair, Pairs
 
 
+_NARROWED: dict[str, dict[str, int | str]] = {"unet": {"base": 16}}
+"""Half as wide as the published one. On the membranes it learns as much a step, and a step takes
+less than half the time."""
 _MOST_LEARNED = 10_000
 """Pictures of classes whose digests are kept with a run: more would make a file of megabytes."""
 
@@ -115,16 +121,29 @@ def describe_pairs(wanted: Wanted, pairs: Pairs) -> RunConfig:
         UnknownName, BadValue: there is no such model or setting, or it is out of range.
     """
     model = _choose_model(wanted, nets.PER_PIXEL)
-    # Half as wide as the published one. On the membranes it learns as much a step, and a step takes
-    # less than half the time.
-    wanted = replace(wanted, model_arguments={"base": 16, **wanted.model_arguments})
-    net = _build_net(wanted, pairs, model)
-    crop = choose_crop(net, pairs, wanted.crop)
-    sampler = make_sampler(pairs, crop, net.spec, 0)
+    arguments = {**_NARROWED.get(model, {}), **wanted.model_arguments}
+    wanted = replace(wanted, model_arguments=arguments)
+    outputs = pairs.channels if pairs.task == "restore" else len(pairs.classes)
+    geometry = geometry_of_model(model, pairs.channels, outputs, arguments)
+    _check_stride(model, geometry.output.stride)
+    crop = choose_crop(geometry, pairs, wanted.crop)
+    sampler = make_sampler(pairs, crop, geometry, 0)
     recipe = choose_crop_recipe(
         pairs.task, sampler, _area(pairs.validation), pairs.counts, wanted.settings
     )
-    check_batches(net, sampler, recipe.batch_size)
+
+    def build(**other: int) -> nn.Module:
+        with torch.device("meta"):
+            told = {**arguments, **other}
+            return nets.build(model, in_channels=pairs.channels, classes=outputs, **told)
+
+    check_batches(
+        build,
+        sampler,
+        recipe.batch_size,
+        channels=pairs.channels,
+        alignment=geometry.output.alignment,
+    )
     if recipe.devices > 1:
         raise BadValue(
             f"devices is {recipe.devices}, and crops may come one at a time, which devices cannot "
@@ -188,18 +207,14 @@ def _area(pairs: tuple[Pair, ...]) -> int:
     return sum(pair.size[0] * pair.size[1] for pair in pairs)
 
 
-def _build_net(wanted: Wanted, pairs: Pairs, model: str) -> nets.UNet:
-    """The network without its weights, to ask what it sees."""
-    with torch.device("meta"):
-        net = nets.build(
-            model,
-            in_channels=pairs.channels,
-            classes=max(1, len(pairs.classes)),
-            **wanted.model_arguments,
+def _check_stride(model: str, stride: tuple[Fraction, ...]) -> None:
+    if any(step != 1 for step in stride):
+        apart = "×".join(str(step) for step in stride)
+        raise BadValue(
+            f"model is {model}, whose outputs are {apart} pixels apart, and each pixel is to have "
+            "one",
+            cure="use a network that ends at the size of the picture",
         )
-    if not isinstance(net, nets.UNet):
-        raise BadValue(f"model is {model}, of which no field is known", cure="use unet")
-    return net
 
 
 def _name_source(source: str | Path | Data | Pairs) -> str:

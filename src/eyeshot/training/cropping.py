@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import torch
 from torch import nn
 
 from eyeshot.data.pairs import CropSampler, Pairs
 from eyeshot.errors import BadValue
-from eyeshot.nets import UNet, UNetSpec
+from eyeshot.frontends.net_geometry import InputSizes, NetGeometry
+from eyeshot.geometry.output_geometry import OutputGeometry
 
 _VALID_SHARE = 0.5
 """Of a crop: so much of it is to be learned from, the rest is what that part sees."""
@@ -16,18 +19,22 @@ _LEAST_SHARE = 0.2
 """So much of all crops must be valid where they are made smaller so as to share batches."""
 
 
-def make_sampler(pairs: Pairs, crop: tuple[int, int], spec: UNetSpec, seed: int) -> CropSampler:
-    """Crops for a network that sees what ``spec`` says.
+def make_sampler(
+    pairs: Pairs, crop: tuple[int, int], geometry: NetGeometry, seed: int
+) -> CropSampler:
+    """Crops for a network of this geometry.
 
     Raises:
         BadValue: nothing in such a crop would be valid.
     """
-    off = spec.taken_off  # such a net takes certain sizes alone, which must not be changed
-    alignment = 1 if off else spec.alignment
-    return CropSampler(pairs, crop, off or spec.halo, seed, alignment=alignment)
+    # The sampler makes crops smaller to align them, which only a network of any size takes.
+    alignment = geometry.output.alignment if geometry.sizes.every else 1
+    return CropSampler(pairs, crop, _border(geometry.output), seed, alignment=alignment)
 
 
-def choose_crop(net: UNet, pairs: Pairs, asked: tuple[int, int] | None) -> tuple[int, int]:
+def choose_crop(
+    geometry: NetGeometry, pairs: Pairs, asked: tuple[int, int] | None
+) -> tuple[int, int]:
     """Height and width of a crop: as asked, or so large that half of it may be learned from.
 
     No larger than the smallest picture, so that crops of all pictures are of one size and share a
@@ -40,53 +47,84 @@ def choose_crop(net: UNet, pairs: Pairs, asked: tuple[int, int] | None) -> tuple
     if asked is not None:
         if min(asked) < 1:
             raise BadValue(f"crop is {asked[0]}×{asked[1]}", cure="use 1 pixel or more")
-        return _taken(net, asked[0], given=True), _taken(net, asked[1], given=True)
-    spec = net.spec
-    least = math.ceil(2 * (spec.taken_off or spec.halo) / (1 - math.sqrt(_VALID_SHARE)))
-    side = math.ceil(least / spec.alignment) * spec.alignment
+        return _taken(geometry.sizes, asked, given=True)
+    output = geometry.output
+    least = math.ceil(2 * _border(output) / (1 - math.sqrt(_VALID_SHARE)))
+    side = max(1, math.ceil(least / output.alignment)) * output.alignment
     heights, widths = zip(*(pair.size for pair in pairs.train), strict=True)
     largest = min(side, max(heights)), min(side, max(widths))
     common = min(side, *heights), min(side, *widths)
     if common != largest:
         try:
-            crop = _taken(net, common[0]), _taken(net, common[1])
-            if make_sampler(pairs, crop, spec, 0).valid_share >= _LEAST_SHARE:
+            crop = _taken(geometry.sizes, common)
+            if make_sampler(pairs, crop, geometry, 0).valid_share >= _LEAST_SHARE:
                 return crop
         except BadValue:  # nothing of it would be valid
             pass
-    return _taken(net, largest[0]), _taken(net, largest[1])
+    return _taken(geometry.sizes, largest)
 
 
-def _taken(net: UNet, side: int, *, given: bool = False) -> int:
-    """A side of a crop that the network takes: this one, or without padding the next below."""
-    if not net.spec.taken_off or net.axis.extent(side) is not None:
-        return side
-    below, above = net.axis.nearest(side)
-    if below is None or given:
-        near = " or ".join(str(n) for n in (below, above) if n is not None)
-        raise BadValue(
-            f"a crop with a side of {side} pixels, which a network without padding cannot take",
-            cure=f"use {near}",
-        )
-    return below
+def _border(output: OutputGeometry) -> int:
+    """Pixels at each side of a crop that are not learned from."""
+    return max(output.margin, output.halo) if output.padded else output.margin
 
 
-def check_batches(net: UNet, sampler: CropSampler, count: int) -> None:
-    """Refuse batches of up to ``count`` crops that would leave batch norm a single pixel.
+def _taken(sizes: InputSizes, crop: tuple[int, int], *, given: bool = False) -> tuple[int, int]:
+    """A crop that the network takes: this one, or of each side the next below."""
+    found = []
+    for axis, side in enumerate(crop):
+        below, above = (side, side) if sizes.takes_side(side, axis) else sizes.nearest(side, axis)
+        if below is None or (given and below != side):
+            near = " or ".join(str(n) for n in (below, above) if n is not None)
+            raise BadValue(
+                f"a crop with a side of {side} pixels, which the network does not take",
+                cure=f"use {near}" if near else "use another crop",
+            )
+        found.append(below)
+    return found[0], found[1]
+
+
+def check_batches(
+    build: Callable[..., nn.Module],
+    sampler: CropSampler,
+    count: int,
+    *,
+    channels: int,
+    alignment: int,
+) -> None:
+    """Refuse batches of up to ``count`` crops that would leave batch norm a single value.
+
+    Args:
+        build: builds the network; ``depth=`` makes it of another depth, where it has one.
+        sampler: of the crops.
+        count: crops in a batch.
+        channels: of a crop.
+        alignment: of the network: larger crops leave more than one value.
 
     Raises:
-        BadValue: a batch of one crop, of which the lowest level is one pixel.
+        BadValue: a batch of one crop, in which a map of the network is a single pixel.
     """
-    if net.spec.taken_off or not any(isinstance(m, nn.BatchNorm2d) for m in net.modules()):
-        return
     for (height, width), crops in sampler.sizes.items():
-        side = max(height, width)
-        if 1 in (count, crops) and side <= net.spec.alignment:
-            cures = ["norm none", "another batch size"]
-            if side > 2:
-                cures.insert(0, f"a depth of {(side - 1).bit_length() - 1} or less")
-            raise BadValue(
-                f"a batch of one crop of {height}×{width}, which is a single pixel when it was "
-                f"halved {net.depth} times: batch norm cannot compare it with others",
-                cure="use " + ", ".join(cures[:-1]) + f" or {cures[-1]}",
-            )
+        if 1 not in (count, crops) or max(height, width) > alignment:
+            continue
+        net, crop = build(), torch.empty(1, channels, height, width, device="meta")
+        if _learns(net, crop):
+            continue
+        cures = ["norm none", "another batch size"]
+        depth = getattr(net, "depth", 1)
+        less = (n for n in range(depth - 1, 0, -1) if _learns(build(depth=n), crop))
+        if (enough := next(less, None)) is not None:
+            cures.insert(0, f"a depth of {enough} or less")
+        raise BadValue(
+            f"a batch of one crop of {height}×{width}, of which the network has a map of a single "
+            "pixel: batch norm cannot compare it with others",
+            cure="use " + ", ".join(cures[:-1]) + f" or {cures[-1]}",
+        )
+
+
+def _learns(net: nn.Module, crop: torch.Tensor) -> bool:
+    try:
+        net.train()(crop)
+    except ValueError:  # "Expected more than 1 value per channel when training"
+        return False
+    return True

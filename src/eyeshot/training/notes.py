@@ -65,6 +65,4 @@ def _tell_pairs(config: RunConfig, pairs: Pairs) -> Iterator[str]:
             f"one picture is all that the network is judged by, {pairs.validation[0].name}: its "
             "figures may not hold for others"
         )
-    with torch.device("meta"):
-        net = build_net(config)
-    yield from tell_sizes(net)
+    yield from tell_sizes(config)

@@ -1,4 +1,4 @@
-"""What each level of a U-Net sees of a picture, on the way down and up again."""
+"""What each level of a network sees of a picture, on the way down and up again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eyeshot.features import see
 from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry import Fields
 from eyeshot.inspection.units import unit_field
-from eyeshot.nets import UNet
+from eyeshot.nets.places import levels_of
 from eyeshot.pages.parts import Figure, Image, Part, Section
 from eyeshot.pictures import colour_maps, data_uri, mosaic
 from eyeshot.runs import Run
@@ -61,13 +61,11 @@ def look_inside(run: Run, pairs: Pairs, name: str) -> Levels | None:
         BadFile: the picture cannot be read.
     """
     net = run.net
-    if not isinstance(net, UNet):
+    names = levels_of(net)
+    if not names:
         return None
     path = next(pair.image for pair in pairs.validation if pair.name == name)
     ready = prepare_input(run, path, side=SIDE)
-    down = ["first", *(f"down{level + 1}" for level in range(net.depth))]
-    up = [f"up{level}" for level in range(net.depth, 0, -1)]
-    names = [f"{block}.relu2" for block in (*down, *up)]
     features = see(net, ready.values, names)
     fields = Fields(graph_of(net, tuple(ready.values.shape[1:])))
     levels = tuple(

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from eyeshot.data.pairs import Crops, Pairs
 from eyeshot.engine.networks import Traced, trace
-from eyeshot.errors import BadValue, Failure
-from eyeshot.nets import UNet, UNetSpec
-from eyeshot.runs import RunConfig, build_net
+from eyeshot.errors import Failure
+from eyeshot.runs import RunConfig
+from eyeshot.runs.geometry import geometry_of
 from eyeshot.training.augmentation import augment_crops
 from eyeshot.training.cropping import make_sampler
 from eyeshot.training.statistics import gather_statistics
@@ -51,7 +51,7 @@ class CropLearning:
     def __init__(self, config: RunConfig, pairs: Pairs) -> None:
         self._config, self._pairs = config, pairs
         recipe = config.recipe
-        self._sampler = make_sampler(pairs, config.size, spec_of(config), recipe.seed)
+        self._sampler = make_sampler(pairs, config.size, geometry_of(config), recipe.seed)
         self._kinds = () if recipe.augment == "none" else tuple(recipe.augment.split(","))
         self._mean = torch.tensor(config.mean).view(-1, 1, 1)
         self._std = torch.tensor(config.std).view(-1, 1, 1)
@@ -120,16 +120,3 @@ class CropLearning:
             crops, pixels = crops + len(batch), pixels + batch.valid.numel()
             if crops >= _GATHERED_CROPS and pixels >= _GATHERED_PIXELS:
                 return
-
-
-def spec_of(config: RunConfig) -> UNetSpec:
-    """What the network that ``config`` describes sees.
-
-    Raises:
-        BadValue: it is one that is not made for crops.
-    """
-    with torch.device("meta"):
-        net: nn.Module = build_net(config)
-    if not isinstance(net, UNet):
-        raise BadValue(f"model is {config.model}, of which no field is known", cure="use unet")
-    return net.spec

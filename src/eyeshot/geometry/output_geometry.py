@@ -1,0 +1,126 @@
+"""What the outputs of a network see, and on which grid: the figures that crops and tiles follow."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from eyeshot.errors import Unsupported
+from eyeshot.geometry.fields import Fields
+from eyeshot.geometry.phases import Phases
+from eyeshot.graph import Graph, Node
+
+
+@dataclass(frozen=True, slots=True)
+class OutputGeometry:
+    """What the outputs of a network see, in pixels of its input, away from the image's borders.
+
+    Where the axes differ, ``before``, ``after``, ``margin`` are those of the axis with the largest,
+    and ``alignment`` holds for all.
+
+    Attributes:
+        receptive_field: (height, width) of the largest field; how much an output sees depends on
+            its phase, its place on the grid of ``alignment`` pixels.
+        smallest_field: (height, width) of the smallest field among the phases.
+        before: how far an output sees beyond the pixel that it stands for, upwards and to the left,
+            in the phase where that is most.
+        after: the same, downwards and to the right.
+        alignment: the network repeats itself after so many pixels. A crop whose corner lies on a
+            multiple of it is seen as the whole image is.
+        margin: pixels that the output is smaller than the input at each side; output (y, x) stands
+            for the pixel (y + margin, x + margin).
+        stride: pixels from one output to the next, along each axis.
+        padded: outputs near the border see padding, or a border that is repeated.
+    """
+
+    receptive_field: tuple[int, ...]
+    smallest_field: tuple[int, ...]
+    before: int
+    after: int
+    alignment: int
+    margin: int
+    stride: tuple[Fraction, ...]
+    padded: bool
+
+    @property
+    def halo(self) -> int:
+        """How far an output sees beyond the pixel that it stands for, on the side with the most."""
+        return max(self.before, self.after)
+
+    @classmethod
+    def of(cls, graph: Graph) -> OutputGeometry:
+        """The geometry of a network's (first) output.
+
+        Raises:
+            Unsupported: no bounded patch of the input decides an output's value.
+        """
+        fields = Fields(graph)
+        node = graph[graph.outputs[0]]
+        phases = _bounded(node, fields)
+        extents = graph.nodes[fields.source].extents
+        sides = [_Side.of(p, n, m) for p, n, m in zip(phases, extents, node.extents, strict=True)]
+        return cls(
+            receptive_field=tuple(p.sizes[1] for p in phases),
+            smallest_field=tuple(p.sizes[0] for p in phases),
+            before=max(side.before for side in sides),
+            after=max(side.after for side in sides),
+            alignment=_alignment(graph, fields),
+            margin=max(side.margin for side in sides),
+            stride=tuple(p.stride for p in phases),
+            padded=any(side.padded for side in sides),
+        )
+
+
+def _bounded(node: Node, fields: Fields) -> tuple[Phases, ...]:
+    phases = fields.phases(node.name)
+    bounded = tuple(one for one in phases if one is not None)
+    if None in node.dims or not phases or len(bounded) < len(phases):
+        reason = (
+            "it has no position in the image" if None in node.dims else fields.status(node.name)
+        )
+        raise Unsupported(
+            f"{node.name}: no bounded patch of the image decides an output ({reason})",
+            cure="use a network of convolutions, pools and resizes that answers at every pixel",
+        )
+    return bounded
+
+
+def _alignment(graph: Graph, fields: Fields) -> int:
+    """The period of all maps together: an output's field alone may have a shorter one."""
+    periods = [
+        phases.inputs for node in graph for phases in fields.phases(node.name) if phases is not None
+    ]
+    return math.lcm(*periods)
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """Along one axis; see :class:`OutputGeometry`."""
+
+    before: int
+    after: int
+    margin: int
+    padded: bool
+
+    @classmethod
+    def of(cls, phases: Phases, inputs: int, outputs: int) -> _Side:
+        """From the fields without borders, and how many outputs so many inputs give."""
+        margin = max(0, math.floor((inputs - outputs * phases.stride) / 2))
+        some = phases.lo < phases.hi
+        units = np.arange(phases.outputs, dtype=np.int64)[some]
+        lo, hi = phases.lo[some], phases.hi[some]
+        # Unit u stands for the pixels from u to u + 1 strides, behind the margin.
+        first = units * phases.inputs // phases.outputs + margin
+        last = -(-(units + 1) * phases.inputs // phases.outputs) + margin
+        all_lo, all_hi = phases.at(np.arange(outputs, dtype=np.int64))
+        sees = all_lo < all_hi
+        padded = bool((all_lo[sees] < 0).any() or (all_hi[sees] > inputs).any())
+        return cls(
+            before=int((first - lo).max(initial=0)),
+            after=int((hi - last).max(initial=0)),
+            margin=margin,
+            padded=padded,
+        )
