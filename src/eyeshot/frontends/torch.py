@@ -74,6 +74,25 @@ def traced(
     return from_exported(export(net, *sizes, dtype=dtype), training=training_layers(net))
 
 
+def traced_for(net: torch.nn.Module, *inputs: torch.Tensor) -> Graph:
+    """The graph of ``net`` for these very inputs: of their batch, types, devices and layouts.
+
+    It serves to compute with: rules speak of one picture, and of a larger batch some of them may
+    know less. It is not held against the network.
+
+    Args:
+        net: any module that ``torch.export`` can trace, in the mode in which it is to be traced.
+        inputs: what ``forward`` takes; nothing of them is read but their shapes.
+
+    Raises:
+        Unsupported: the network cannot be exported.
+    """
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        fakes = tuple(torch.empty_like(one) for one in inputs)
+    program = _exported(net, fakes, net, [tuple(one.shape[1:]) for one in inputs])
+    return Walk(program).graph(training_layers(net))
+
+
 def checked_sizes(sizes: Sequence[Sequence[int]]) -> None:
     """Refuse sizes that no network can be shown.
 
@@ -133,6 +152,16 @@ def _export(
         inputs = tuple(
             torch.empty(1, *map(int, size), dtype=like.dtype, device=like.device) for size in sizes
         )
+    return _exported(net, inputs, guarded, sizes)
+
+
+def _exported(
+    net: torch.nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    guarded: torch.nn.Module,
+    sizes: Sequence[Sequence[int]],
+) -> Program:
+    """The program for fake inputs; ``sizes`` are theirs without the batch, to be named."""
     try:
         # As networks are run: with gradients, torch refuses writes into parts of a tensor.
         with untouched(net, computes=False), hushed(), KeptPaths(), torch.no_grad():
