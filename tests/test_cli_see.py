@@ -88,3 +88,24 @@ def test_mistakes(
     err = capsys.readouterr().err
     assert told in err
     assert "Traceback" not in err
+
+
+def test_a_network_that_cannot_be_traced_is_seen_and_that_is_said_in_one_line(
+    picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "net.py"
+    source.write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.conv = torch.nn.Conv2d(3, 2, 3)\n"
+        "    def forward(self, x):\n"
+        "        y = self.conv(x)\n"
+        "        return y if y.sum() > 0 else -y\n"
+    )
+    assert main(["see", f"{source}:Net", str(picture)]) == 0
+    out, err = capsys.readouterr()
+    assert "conv" in out
+    (said,) = [line for line in err.splitlines() if "found by hooks" in line]
+    assert "net.py:8" in said

@@ -302,7 +302,7 @@ def test_what_is_seen_is_not_overwritten_by_a_relu_in_place() -> None:
     np.testing.assert_allclose(maps["first.norm1"], norm1[0].numpy(), atol=1e-6)
     assert (maps["first.norm1"] < 0).any()
     np.testing.assert_allclose(maps["first.relu1"], norm1[0].relu().numpy(), atol=1e-6)
-    assert maps["crop"].shape == (2, 9, 8)
+    assert maps["crop.slice"].shape == (2, 9, 8)
 
 
 def test_a_net_can_be_learned_from() -> None:

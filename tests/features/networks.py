@@ -74,3 +74,32 @@ class Failing(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         scores: Tensor = self.fc(self.conv(x).flatten(1))
         return scores
+
+
+class ByValues(nn.Module):
+    """Branches on the values of a tensor, so that it cannot be traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+        self.fc = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.conv(x))
+        if y.sum() > 1e9:
+            y = -y
+        y = F.max_pool2d(y, 2) + y[..., :2, :2]
+        scores: Tensor = self.fc(y.mean((2, 3)))
+        return scores
+
+
+class Rewritten(nn.Module):
+    """Does something else while it is traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = torch.relu(self.conv(x))
+        return y * 2 if torch.compiler.is_exporting() else y

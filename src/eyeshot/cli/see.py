@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eyeshot.cli import net_options
-from eyeshot.cli.output import console, notes, print_json
+from eyeshot.cli.output import console, notes, print_json, warnings_as_notes
 from eyeshot.errors import BadValue
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def _see(net: str, image: Path, layers: list[str] | None, weights: Path | None) 
     from eyeshot.runs.inputs import SEEN_SIDE
 
     ready = look(net, image, weights, side=SEEN_SIDE)
-    return see(ready.net, ready.x, layers or None)
+    with warnings_as_notes():
+        return see(ready.net, ready.x, layers or None)
 
 
 def _draw(features: Features, output: Path, title: str, value_range: str) -> None:

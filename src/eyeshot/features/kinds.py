@@ -1,8 +1,7 @@
 """What a layer is called in plain words, and which calls count as a layer.
 
-A layer is known by the name of its class (``MaxPool2d``) or, where ``forward`` calls a function
-instead, by the name of that function (``max_pool2d``). Both are reduced to one bare word, so that
-either way of writing a network is shown in the same way.
+A layer is known by its operator (``max_pool2d``) or, in a network that has no graph, by the name
+of its class (``MaxPool2d``). Both are reduced to one bare word, and so shown in the same way.
 """
 
 from __future__ import annotations
@@ -38,7 +37,12 @@ _NORMALISATIONS = {
     "instancenorm": "instance normalisation",
     "localresponsenorm": "local response normalisation",
 }
-_UNCHANGED = {"dropout": "dropout", "alphadropout": "dropout", "identity": "identity"}
+_UNCHANGED = {
+    "dropout": "dropout",
+    "alphadropout": "dropout",
+    "featuredropout": "dropout",
+    "identity": "identity",
+}
 _OTHERS = {
     "linear": "linear",
     "maxpool": "max pooling",
@@ -50,6 +54,12 @@ _OTHERS = {
     "amax": "maximum",
     "interpolate": "resize",
     "upsample": "resize",
+    "upsamplenearest": "resize",
+    "upsamplenearestexact": "resize",
+    "upsamplelinear": "resize",
+    "upsamplebilinear": "resize",
+    "upsampletrilinear": "resize",
+    "upsamplebicubic": "resize",
     "pixelshuffle": "pixel shuffle",
     "pixelunshuffle": "pixel unshuffle",
     "scaleddotproductattention": "attention",

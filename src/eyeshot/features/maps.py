@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from eyeshot.errors import UnknownName
 from eyeshot.features.kinds import words
@@ -17,14 +19,14 @@ Maps = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class LayerMaps:
-    """One call of one layer: what came out of it for the first image given.
+    """One call of one operator: what came out of it for the first image given.
 
     Attributes:
-        name: dotted, as in ``net.named_modules()``; ``conv#2`` is the second call of ``conv``,
-            ``lstm[1]`` the second of the things it returned, ``block.relu`` a function that the
-            ``forward`` of ``block`` called.
-        kind: the class of the layer, or the name of the function.
-        maps: (C, H, W), or (C, W), (C, D, H, W), (C,) for other layers. A copy of the array.
+        name: dotted, as ``inspect`` prints it; ``conv#2`` is the second call of ``conv``,
+            ``block.relu`` a function that the ``forward`` of ``block`` called.
+        kind: the operator, such as ``conv2d``; of a module with layers inside, its class.
+        maps: (C, H, W), or (C, W), (C, D, H, W), (C,) for other layers. A copy of the array; of
+            complex numbers their magnitudes, of half precision float32.
         dead: (C,) true where a channel is zero everywhere, in *all* the images given.
         input_shape: without the batch; of the first tensor that went in.
         parameters: how many numbers the layer learns (of its own, without layers inside it).
@@ -158,6 +160,22 @@ class Features(Mapping[str, Maps]):
         from eyeshot.features.gallery import gallery
 
         return gallery(self)
+
+
+def first_maps(value: Tensor, batch: int) -> tuple[Maps, NDArray[np.bool_]]:
+    """The maps of the first image, copied, and which channels are zero in all of ``batch``."""
+    values = value.detach()
+    if values.is_sparse or values.is_quantized:
+        values = values.to_dense() if values.is_sparse else values.dequantize()
+    if values.is_complex():
+        values = values.abs()
+    if values.dtype in (torch.bfloat16, torch.float16):
+        values = values.float()
+    # A tensor without the batch in front (a state, a weight) is one "image" by itself.
+    if values.ndim < 2 or values.shape[0] != batch:
+        values = values[None] if values.ndim else values.reshape(1, 1)
+    living = (values != 0).movedim(1, 0).flatten(1).any(dim=1)
+    return values[0].cpu().numpy().copy(), (~living).cpu().numpy()
 
 
 def _finite(value: Any) -> float | None:

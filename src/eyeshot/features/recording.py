@@ -1,4 +1,4 @@
-"""Listening to a network while it runs: every layer's output, whoever called it.
+"""Listening to a network that has no graph while it runs: every layer's output.
 
 Two ears are needed. Hooks hear the modules without children (the layers). They do not hear a
 ``F.relu`` or a ``torch.cat`` written out in somebody's ``forward``; a ``TorchFunctionMode`` hears
@@ -10,29 +10,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from eyeshot.features.kinds import bare, is_layer_function, joins
-from eyeshot.features.maps import LayerMaps
+from eyeshot.features.maps import LayerMaps, first_maps
+from eyeshot.features.steps import Call
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-
-
-@dataclass
-class Call:
-    """One thing that came out of one call; ``chained`` when it took the last call's output."""
-
-    base: str
-    name: str
-    kind: str
-    chained: bool
-    layer: LayerMaps | None  # None where the caller did not ask for its maps
 
 
 class Recorder:
@@ -59,24 +46,11 @@ class Recorder:
             layer = None
             if self.wanted is None or not self.wanted.isdisjoint((base, name, name + suffix)):
                 self.in_layer += 1  # the copying is no step of the network either
-                maps, dead = self._copy(tensor)
+                maps, dead = first_maps(tensor, self._batch)
                 self.in_layer -= 1
                 layer = LayerMaps(name + suffix, kind, maps, dead, shape, parameters)
             self.calls.append(Call(base, name + suffix, kind, chained and not suffix, layer))
             self._last = tensor
-
-    def _copy(self, tensor: Tensor) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """(the maps of the first image, which channels are zero in all images)."""
-        values = tensor.detach()
-        if values.is_sparse or values.is_quantized:
-            values = values.to_dense() if values.is_sparse else values.dequantize()
-        if values.dtype in (torch.bfloat16, torch.float16):
-            values = values.float()
-        # A tensor without the batch in front (a state, a weight) is one "image" by itself.
-        if values.ndim < 2 or values.shape[0] != self._batch:
-            values = values[None] if values.ndim else values.reshape(1, 1)
-        living = (values != 0).movedim(1, 0).flatten(1).any(dim=1)
-        return values[0].cpu().numpy().copy(), (~living).cpu().numpy()
 
 
 def tensors_in(value: Any, suffix: str = "") -> Iterator[tuple[str, Tensor]]:

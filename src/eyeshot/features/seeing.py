@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,20 +12,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eyeshot.errors import BadValue, UnknownName, Unsupported
-from eyeshot.features.kinds import changes_nothing, follows
-from eyeshot.features.maps import Features, Step
-from eyeshot.features.recording import Call, Recorder, listening
+from eyeshot.features.computation import in_passing
+from eyeshot.features.maps import Features
+from eyeshot.features.operators import calls_by_graph
+from eyeshot.features.recording import Recorder, listening
+from eyeshot.features.steps import Call, set_places, steps_of
 from eyeshot.frontends.trials import as_batch, axes_by_layers, runs_on_shapes
-from eyeshot.nets.places import place_of
-from eyeshot.untouched import untouched
+
+NO_GRAPH = "layers are found by hooks, under names that inspect may not know"
+"""What is said of a network that cannot be traced."""
 
 
 def see(net: nn.Module, x: Tensor | NDArray[Any], layers: Sequence[str] | None = None) -> Features:
     """The feature maps of every layer of ``net`` for the image ``x``.
 
-    The network is run once, in eval mode and without gradients, and is left as it was found.
-    A layer is a module without modules inside, or a function (``F.relu``, ``torch.cat``, ``+``)
-    that a ``forward`` calls between them.
+    The network is traced, and its graph computed in eval mode and without gradients; the network
+    is left as it was found. Layers are the operators that ``inspect`` lists, under the same names.
+    A network that cannot be traced is listened to by hooks, with a warning: modules without modules
+    inside, and functions (``F.relu``, ``torch.cat``, ``+``) that a ``forward`` calls between them.
 
     Args:
         net: any ``nn.Module`` that takes one tensor.
@@ -33,87 +37,49 @@ def see(net: nn.Module, x: Tensor | NDArray[Any], layers: Sequence[str] | None =
             ``run.normalise(...)``). Of N images the maps are those of the first; a channel is
             called dead when it is zero in all of them. Networks over one or three spatial axes
             take (N, C, W) and (N, C, D, H, W), each also without N.
-        layers: dotted names to keep, also those of containers; all layers when None.
+        layers: names to keep, also those of modules with layers inside, which stand for what leaves
+            them; all layers when None. ``conv`` is every call of ``conv``, ``conv#2`` the second.
 
     Raises:
         UnknownName: a name in ``layers`` that no layer has.
         BadValue: the network refuses an input of this shape or type.
-        Unsupported: no layer was called that could be listened to.
+        Unsupported: the network computes nothing, or is scripted.
     """
     if isinstance(layers, str):
         layers = [layers]
     if isinstance(net, torch.jit.ScriptModule):
-        raise _unheard(net)
-    batch = _as_batch(net, x)
-    recorder = Recorder(len(batch), None if layers is None else frozenset(layers))
-    with untouched(net):
-        net.eval()
-        _run(net, batch, recorder)
-    if not recorder.calls:
-        raise _unheard(net)
-    if layers is not None:
-        _refuse_unknown(layers, recorder.calls, net)
+        raise Unsupported(
+            f"{type(net).__name__} is scripted or traced, and its layers cannot be told apart",
+            cure="give the nn.Module itself, not a scripted or traced copy",
+        )
+    batch = _as_batch(net, x).detach()
+    calls, reason = calls_by_graph(net, batch, layers)
+    if reason:
+        warnings.warn(f"{NO_GRAPH}: {reason}", stacklevel=2)
+        calls = _calls_by_hooks(net, batch, layers)
+    if not calls:
+        raise Unsupported(
+            f"{type(net).__name__} computes nothing: it has no layer that can be seen",
+            cure="give a network with layers",
+        )
+    set_places(net, calls)
     image = batch[0].detach().float().cpu().numpy().copy()
-    _tell_places(net, recorder.calls)
-    kept = tuple(call.layer for call in recorder.calls if call.layer is not None)
-    return Features(image, kept, _steps(recorder.calls), len(batch))
+    kept = tuple(call.layer for call in calls if call.layer is not None)
+    return Features(image, kept, steps_of(calls), len(batch))
 
 
-def _unheard(net: nn.Module) -> Unsupported:
-    return Unsupported(
-        f"no layer of {type(net).__name__} could be heard",
-        cure="give the nn.Module itself, not a scripted or traced copy",
-    )
-
-
-def _run(net: nn.Module, batch: Tensor, recorder: Recorder) -> None:
-    with listening(net, recorder), torch.no_grad():
-        try:
-            net(batch)
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise BadValue(
-                f"the network refused an input of shape {tuple(batch.shape)}, {batch.dtype}: "
-                f"{reason}",
-                cure="give the size, channels and type that it was trained with",
-            ) from error
-
-
-def _tell_places(net: nn.Module, calls: list[Call]) -> None:
-    """Put into words where each layer stands, where the network has such places."""
-    for call in calls:
-        if call.layer is not None:
-            call.layer = replace(call.layer, place=place_of(net, call.layer.name))
-
-
-def _refuse_unknown(layers: Sequence[str], calls: list[Call], net: nn.Module) -> None:
-    known = {name for call in calls for name in (call.base, call.name)}
-    for layer in layers:
+def _calls_by_hooks(net: nn.Module, batch: Tensor, layers: Sequence[str] | None) -> list[Call]:
+    """What hooks hear of a network that has no graph."""
+    recorder = Recorder(len(batch), None if layers is None else frozenset(layers))
+    with in_passing(net, [batch]), listening(net, recorder):
+        net(batch.clone())
+    known = {name for call in recorder.calls for name in (call.base, call.name)}
+    for layer in layers or ():
         if layer not in known:
             if layer in dict(net.named_modules()):
                 raise BadValue(f"layer {layer!r} exists but is not called for this input")
-            raise UnknownName("layer", layer, dict.fromkeys(call.name for call in calls))
-
-
-def _steps(calls: list[Call]) -> tuple[Step, ...]:
-    """Layers put together: what normalises, activates or drops the output of the layer before.
-
-    Its input must *be* that output, the same tensor, so that a branch is never joined by chance.
-    A step is left out where the maps at its end were not asked for.
-    """
-    groups: list[list[Call]] = []
-    for call in calls:
-        if groups and call.chained and follows(call.kind):
-            groups[-1].append(call)
-        else:
-            groups.append([call])
-    steps = []
-    for group in groups:
-        telling = [c for c in group if not changes_nothing(c.kind)] or group[:1]
-        kept = [call.layer for call in telling if call.layer is not None]
-        if telling[-1].layer is not None:
-            steps.append(Step(tuple(kept)))
-    return tuple(steps)
+            raise UnknownName("layer", layer, dict.fromkeys(call.name for call in recorder.calls))
+    return recorder.calls
 
 
 def _as_batch(net: nn.Module, x: Tensor | NDArray[Any]) -> Tensor:

@@ -1,0 +1,108 @@
+"""A network computed by its graph on one batch, and held against its own answer for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from eyeshot.errors import BadValue, EyeshotError
+from eyeshot.frontends.agreement import difference
+from eyeshot.frontends.hushing import hushed
+from eyeshot.frontends.refusals import in_brief
+from eyeshot.frontends.torch import traced_for
+from eyeshot.graph import Graph, Node
+from eyeshot.interpreter import values
+from eyeshot.untouched import untouched
+
+
+def compute_by_graph(
+    net: nn.Module,
+    inputs: Sequence[Tensor],
+    choose: Callable[[Graph], Collection[str]],
+    keep: Callable[[Node, Tensor], None],
+) -> str:
+    """Compute chosen nodes of a network's graph, in eval mode and without gradients.
+
+    The network itself runs once beside it. It is left as it was found.
+
+    Args:
+        net: any module.
+        inputs: with their batch, as ``forward`` takes them.
+        choose: the names of the nodes that are asked for, once the graph is known.
+        keep: gets each of them with its value, in execution order, as soon as it is computed.
+
+    Returns:
+        Why its graph cannot be had, or is not the network's; "" where all was done by it.
+
+    Raises:
+        BadValue: the network refuses the inputs.
+    """
+    expected = _answer(net, inputs)
+    try:
+        with untouched(net, computes=False):
+            net.eval()
+            graph = traced_for(net, *inputs)
+    except EyeshotError as reason:
+        return str(reason)
+    return _computed(net, graph, inputs, expected, choose(graph), keep)
+
+
+def _answer(net: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Every tensor that the network gives."""
+    with in_passing(net, inputs):
+        # Clones: a forward that works in place would change what the graph is computed on.
+        result = net(*(one.clone() for one in inputs))
+        leaves = torch.utils._pytree.tree_leaves(result)
+        return [one.detach() for one in leaves if isinstance(one, Tensor)]
+
+
+def _computed(
+    net: nn.Module,
+    graph: Graph,
+    inputs: Sequence[Tensor],
+    expected: list[Tensor],
+    chosen: Collection[str],
+    keep: Callable[[Node, Tensor], None],
+) -> str:
+    given: dict[str, Tensor] = {}
+    with untouched(net), hushed(), torch.no_grad():
+        steps = values(graph, inputs, {*chosen, *graph.outputs})
+        while True:
+            try:
+                node, value = next(steps)
+            except StopIteration:
+                break
+            except Exception as error:  # an operator of somebody's may raise anything
+                return f"its traced graph cannot be computed: {in_brief(error)}"
+            if node.name in graph.outputs:
+                given[node.name] = value
+            if node.name in chosen:
+                keep(node, value)
+    fact = difference(expected, [given[name] for name in graph.outputs])
+    return f"its traced graph gives {fact}" if fact else ""
+
+
+@contextmanager
+def in_passing(net: nn.Module, inputs: Sequence[Tensor]) -> Iterator[None]:
+    """One pass of the network in eval mode, without gradients, which leaves it as it was.
+
+    Raises:
+        BadValue: the network refuses the inputs.
+    """
+    try:
+        with untouched(net), torch.no_grad():
+            net.eval()
+            yield
+    except EyeshotError:
+        raise
+    except Exception as error:  # somebody's forward may raise anything
+        shapes = ", ".join(f"{tuple(one.shape)}, {one.dtype}" for one in inputs)
+        said = str(error).strip().splitlines()
+        fact = said[0] if said and isinstance(error, RuntimeError) else in_brief(error)
+        raise BadValue(
+            f"the network refused an input of shape {shapes}: {fact}",
+            cure="give the size, channels and type that it was trained with",
+        ) from error

@@ -1,0 +1,183 @@
+"""One set of names: what `inspect` prints, `see` shows and `explain` takes; the numbers are those
+that hooks hear."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import eyeshot
+from eyeshot import nets
+from eyeshot.errors import BadValue, UnknownName
+from tests.features.networks import ByValues, Functional, Nested, Rewritten, Several
+
+
+class Block(nn.Module):
+    """A residual block with a projection on its skip, as in a ResNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 6, 3, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(6)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(6, 6, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(6)
+        self.down = nn.Sequential(nn.Conv2d(3, 6, 1, stride=2), nn.BatchNorm2d(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        out: Tensor = self.relu(y + self.down(x))
+        return out
+
+
+class Signal(nn.Module):
+    """Over one axis: reflected, transposed, joined, resized, a linear layer at each position."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(2, 4, 5, padding=2, padding_mode="reflect")
+        self.up = nn.ConvTranspose1d(4, 4, 2, stride=2)
+        self.mix = nn.Linear(8, 3)
+        self.norm = nn.GroupNorm(2, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.norm(self.conv(x))
+        z = torch.cat([self.up(F.avg_pool1d(y, 2)), F.interpolate(y, scale_factor=1.0)], 1)
+        return self.mix(z.movedim(1, -1)).movedim(-1, 1), y.amax(2)
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "chain": (lambda: nets.digit_cnn(size=(12, 12)), (1, 12, 12)),
+    "functional": (Functional, (1, 8, 8)),
+    "nested": (Nested, (2, 6, 6)),
+    "several outputs": (Several, (3, 4, 4)),
+    "unet": (lambda: nets.unet(depth=2, base=2), (1, 13, 10)),
+    "residual": (Block, (3, 9, 8)),
+    "signal": (Signal, (2, 12)),
+    "volume": (lambda: nn.Sequential(nn.Conv3d(1, 2, 2), nn.MaxPool3d(2)), (1, 5, 5, 5)),
+    "bfloat16": (lambda: Block().bfloat16(), (3, 9, 8)),
+    "float64": (lambda: Signal().double(), (2, 12)),
+}
+
+
+def _noisy(make: Callable[[], nn.Module]) -> nn.Module:
+    torch.manual_seed(0)
+    net = make()
+    for name, tensor in [*net.named_parameters(), *net.named_buffers()]:
+        if tensor.is_floating_point():
+            noise = torch.randn_like(tensor)
+            tensor.data.copy_(noise.abs() + 0.5 if "var" in name else noise)
+    return net
+
+
+@pytest.fixture(params=NETWORKS)
+def example(request: pytest.FixtureRequest) -> tuple[nn.Module, tuple[int, ...]]:
+    make, size = NETWORKS[request.param]
+    return _noisy(make), size
+
+
+def test_see_shows_the_layers_that_inspect_lists(
+    example: tuple[nn.Module, tuple[int, ...]], recwarn: pytest.WarningsRecorder
+) -> None:
+    net, size = example
+    rows = eyeshot.inspect(net.eval(), size).rows
+    for batch in (1, 3):
+        features = eyeshot.see(net.train(), torch.randn(batch, *size))
+        assert list(features) == [row.name for row in rows if row.operator != "input"]
+        assert [features[row.name].shape for row in rows[1:]] == [row.shape for row in rows[1:]]
+        assert [layer.kind for layer in features.layers] == [row.operator for row in rows[1:]]
+    named = eyeshot.see(net, torch.randn(size), [row.name for row in rows])
+    assert {name: maps.shape for name, maps in named.items()} == {r.name: r.shape for r in rows}
+    assert not [one for one in recwarn if "hooks" in str(one.message)]
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_every_module_has_the_numbers_that_hooks_hear_to_the_bit(
+    example: tuple[nn.Module, tuple[int, ...]], batch: int
+) -> None:
+    net, size = example
+    net.eval()
+    heard: list[tuple[str, Tensor]] = []
+
+    def keep(name: str) -> Callable[..., None]:
+        return lambda module, inputs, output: heard.append((name, output.clone()))
+
+    parts = [(name, part) for name, part in net.named_modules() if not [*part.children()]]
+    handles = [part.register_forward_hook(keep(name)) for name, part in parts if _plain(part)]
+    dtype = next((p.dtype for p in net.parameters()), torch.float32)
+    x = torch.randn(batch, *size, dtype=dtype)
+    with torch.no_grad():
+        net(x)
+    for handle in handles:
+        handle.remove()
+    features = eyeshot.see(net, x)
+    times: dict[str, int] = {}
+    for name, output in heard:
+        times[name] = times.get(name, 0) + 1
+        label = name if times[name] == 1 else f"{name}#{times[name]}"
+        wide = output.float() if output.dtype == torch.bfloat16 else output
+        np.testing.assert_array_equal(features[label], wide[0].numpy(), err_msg=label)
+        dead = (wide == 0).movedim(1, 0).flatten(1).all(1)
+        assert features.layer(label).dead.tolist() == dead.tolist()
+    assert len(heard) >= len(handles)
+
+
+def _plain(part: nn.Module) -> bool:
+    return type(part).__module__.startswith("torch.nn")
+
+
+@pytest.mark.parametrize(
+    ("net", "reason"),
+    [(ByValues(), "branches on the values"), (Rewritten(), "gives other numbers")],
+)
+def test_a_network_without_a_graph_is_heard_by_hooks_and_that_is_said(
+    net: nn.Module, reason: str
+) -> None:
+    torch.manual_seed(1)
+    x = torch.randn(1, 1, 6, 6)
+    with pytest.warns(UserWarning, match=f"found by hooks.*{reason}"):
+        features = eyeshot.see(net, x)
+    with torch.no_grad():
+        np.testing.assert_array_equal(features["conv"], net.get_submodule("conv")(x)[0].numpy())
+    assert "relu" in features
+
+
+def test_names_that_hooks_do_not_know_either_are_refused() -> None:
+    net, x = ByValues(), torch.zeros(1, 1, 6, 6)
+    with pytest.warns(UserWarning, match="hooks"), pytest.raises(UnknownName, match="'conv'"):
+        eyeshot.see(net, x, ["cnov"])
+
+
+def test_a_name_of_old_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'conv2d'"):
+        eyeshot.see(nn.Conv2d(1, 1, 3), torch.zeros(1, 5, 5), ["Conv2d"])
+
+
+def test_a_module_that_computes_nothing_is_named() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Identity())
+    with pytest.raises(BadValue, match="layer '1' exists but computes nothing"):
+        eyeshot.see(net, torch.zeros(1, 5, 5), ["1"])
+
+
+def test_a_block_stands_for_what_leaves_it() -> None:
+    net, x = _noisy(Block).eval(), torch.randn(2, 3, 9, 8)
+    with torch.no_grad():
+        expected = net.get_submodule("down")(x)[0].numpy()
+    features = eyeshot.see(net, x, ["down", "relu#2", "x"])
+    assert list(features) == ["x", "down", "relu#2"]
+    np.testing.assert_array_equal(features["down"], expected)
+    assert features.layer("down").kind == "Sequential"
+    np.testing.assert_array_equal(features["x"], x[0].numpy())
+
+
+def test_an_input_is_not_written_to(recwarn: pytest.WarningsRecorder) -> None:
+    x: Any = torch.randn(1, 2, 4, 4)
+    before = x.clone()
+    eyeshot.see(nn.Sequential(nn.ReLU(inplace=True)), x)
+    assert torch.equal(x, before)
