@@ -139,7 +139,7 @@ def test_figures_by_counting(
         assert one.recall == pytest.approx((a & b).sum() / b.sum())
     assert found.dice == pytest.approx(np.mean([one.dice for one in found.per_class]))
     assert [picture.name for picture in found.pictures] == ["1", "2"]
-    assert found.to_json()["boundary_tolerance"] == 2
+    assert found.to_dict()["boundary_tolerance"] == 2
 
 
 def test_boundary_f1_of_one_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +161,7 @@ def test_a_large_answer_goes_through_a_file(
     monkeypatch.setattr(passes, "_HELD", 0)
     monkeypatch.setattr(passes, "_WINDOW", 60)
     after = judged(folder)
-    assert after.to_json() == before.to_json()
+    assert after.to_dict() == before.to_dict()
 
 
 def test_a_class_that_is_nowhere_counts_for_nothing(tmp_path: Path) -> None:

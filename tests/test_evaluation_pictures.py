@@ -117,7 +117,7 @@ def test_whole_pictures_clipped_and_compared(
     assert picture.given_psnr == pytest.approx(10 * math.log10(1 / ((before - truth) ** 2).mean()))
     assert picture.given_ssim == pytest.approx(ssim_by_definition(before, truth), abs=1e-5)
     assert found.psnr == picture.psnr
-    assert found.to_json()["pictures"][0]["name"] == "a"
+    assert found.to_dict()["pictures"][0]["name"] == "a"
 
 
 def test_pictures_too_small_to_compare_are_named(tmp_path: Path) -> None:

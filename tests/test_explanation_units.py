@@ -287,7 +287,7 @@ def test_windows_over_one_and_three_axes_are_drawn() -> None:
 def test_everything_goes_into_json_even_what_is_not_a_number() -> None:
     x = torch.full((1, 1, 2, 2), torch.nan)
     trace = explain_unit(nn.Sequential(nn.MaxPool2d(2)), x, layer="0", unit=(0, 0, 0))
-    data = json.loads(json.dumps(trace.as_dict(), allow_nan=False))
+    data = json.loads(json.dumps(trace.to_dict(), allow_nan=False))
     assert data["total"] is None
     assert data["parts"][0]["patch"] == [[None, None], [None, None]]
     assert data["unit"] == [0, 0, 0]

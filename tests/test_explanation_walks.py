@@ -174,7 +174,7 @@ def test_the_drawing_shows_padding_of_a_pool_as_nothing() -> None:
 
 def test_everything_goes_into_json() -> None:
     walk = walk_pool(read_matrix("1 2 / 3 4"), 2, padding=1)
-    data = json.loads(json.dumps(walk.as_dict(), allow_nan=False))
+    data = json.loads(json.dumps(walk.to_dict(), allow_nan=False))
     assert data["read"][0] == [None] * 4
     assert data["output"] == [[1, 2], [3, 4]]
     assert data["steps"][0]["formula"] == "max(1) = 1"
@@ -183,7 +183,7 @@ def test_everything_goes_into_json() -> None:
 def test_a_sum_that_runs_over_is_none_in_json() -> None:
     huge = np.array([[1e308, 1e308]])
     walk = walk_conv(huge, np.array([[9.0, 9.0]]))
-    data = json.loads(json.dumps(walk.as_dict(), allow_nan=False))
+    data = json.loads(json.dumps(walk.to_dict(), allow_nan=False))
     assert data["steps"][0]["result"] is None
 
 

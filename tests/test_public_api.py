@@ -9,11 +9,14 @@ import pkgutil
 import re
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 import eyeshot
+from eyeshot import cli
 from tests.documents import PAGES
 
 PACKAGES = [
@@ -125,6 +128,32 @@ def test_public_functions_are_on_a_page(package: str) -> None:
     functions = [n for n in module.__all__ if inspect.isfunction(getattr(module, n))]
     missing = [name for name in functions if not re.search(rf"\b{name}\b", PAGES_TEXT)]
     assert not missing
+
+
+OTHER_SPELLINGS = {"as_dict", "to_json"}
+
+
+def test_plain_data_has_one_name() -> None:
+    """``to_dict()`` of whatever is printed as JSON."""
+    names = {
+        node.name
+        for path in Path(eyeshot.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert "to_dict" in names
+    assert not names & OTHER_SPELLINGS
+
+
+def test_what_is_written_is_named_by_out_in_every_command() -> None:
+    found = [
+        (command.name, parameter.opts)
+        for command in get_command(cli.app).commands.values()  # type: ignore[attr-defined]
+        for parameter in command.params
+        if {"-o", "--out", "--output"} & {*parameter.opts}
+    ]
+    assert len(found) > 5
+    assert [one for one in found if sorted(one[1]) != ["--out", "-o"]] == []
 
 
 def _raised(function: Callable[..., Any]) -> set[str]:

@@ -296,7 +296,7 @@ def test_a_finding_is_one_line_and_plain_data() -> None:
     for one in findings:
         assert "\n" not in str(one)
         assert str(one).startswith(f"{one.severity}: {one.layer}: ")
-        plain = one.as_dict()
+        plain = one.to_dict()
         assert set(plain) == {"severity", "layer", "title", "cause", "cure", "layers"}
         assert Finding(**{**plain, "severity": one.severity, "layers": one.layers}) == one
 

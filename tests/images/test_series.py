@@ -35,11 +35,11 @@ def test_which_series_was_taken_is_said(tmp_path: Path) -> None:
         assert source.notes == (
             "holds 2 images, series 0: 4 x 5 (YX), 1: 20 x 30 (YX); 0 is read, --series N reads N",
         )
-        assert source.as_dict()["series"] == 0
+        assert source.to_dict()["series"] == 0
         np.testing.assert_array_equal(source.read()[0], small)
     with images.open_source(path, series=1) as source:
         assert source.notes == ()
-        assert source.as_dict()["series"] == 1
+        assert source.to_dict()["series"] == 1
         np.testing.assert_array_equal(source.read()[0], large)
     np.testing.assert_array_equal(images.read(path, series=1), large)
     with pytest.raises(BadValue, match=r"no series 2; it has series 0 to 1"):
@@ -67,7 +67,7 @@ def test_moments_and_channels_are_chosen(kind: str, compression: Any, tmp_path: 
     np.testing.assert_array_equal(images.read(path, index="T=1,Z=0,C=1"), stack[1, 0, 1])
     with images.open_source(path, index="T=2,Z=1") as source:
         assert "T=2 of 3, Z=1 of 2" in source.layout
-        assert source.as_dict()["index"] == {"T": 2, "Z": 1}
+        assert source.to_dict()["index"] == {"T": 2, "Z": 1}
         np.testing.assert_array_equal(source.read((2, 5), (3, 4)), stack[2, 1, :, 2:5, 3:4])
 
 

@@ -84,7 +84,7 @@ def test_halo_alignment_kinds_and_sizes_are_told(resnet: Inspection) -> None:
 
 
 def test_json_is_plain_and_whole(resnet: Inspection) -> None:
-    told = json.loads(json.dumps(resnet.as_dict(), allow_nan=False))
+    told = json.loads(json.dumps(resnet.to_dict(), allow_nan=False))
     assert told["total"]["parameters"] == 11_689_512
     assert sum(row["parameters"] for row in told["layers"]) == 11_689_512
     assert sum(row["parameter_share"] for row in told["layers"]) == pytest.approx(1)
@@ -250,7 +250,7 @@ def test_one_unit_s_field() -> None:
     assert [str(side) for side in seen.inside or ()] == ["[0, 3)", "[1, 5)"]
     assert seen.status == "exact"
     assert seen.phase == (0, 1)
-    assert seen.as_dict()["layer_phases"] == [[[-1, 3], [-1, 3]]] * 2
+    assert seen.to_dict()["layer_phases"] == [[[-1, 3], [-1, 3]]] * 2
     assert "of which [0, 3) × [1, 5) lies in the picture" in str(seen)
     assert eyeshot.receptive_field(net, (1, 8, 8), "0").unit == (4, 4)
     with pytest.raises(UnknownName, match="unknown layer '3'"):

@@ -69,7 +69,7 @@ def test_the_page_is_whole_needs_nothing_else_and_is_the_same_again(
 
 def test_the_figures_are_those_of_evaluate(masks: MaskMaterial) -> None:
     found = eyeshot.evaluate(masks.run)
-    assert found.to_json() == masks.evaluation.to_json()
+    assert found.to_dict() == masks.evaluation.to_dict()
     text = render_pairs(masks)
     for figure in (masks.evaluation.dice, masks.evaluation.accuracy, masks.evaluation.boundary_f1):
         assert f"<strong>{figure:.2%}</strong>" in text
@@ -203,7 +203,7 @@ def test_a_picture_of_few_grey_levels_is_brightened(tmp_path: Path) -> None:
 
 def test_the_network_stands_beside_filters(pictures: RestoredMaterial) -> None:
     found = eyeshot.evaluate(pictures.run)
-    assert found.to_json() == pictures.evaluation.to_json()
+    assert found.to_dict() == pictures.evaluation.to_dict()
     (table,) = filters_section(pictures).parts
     assert isinstance(table, Table)
     assert table.total == ["the network", f"{found.psnr:.2f} dB", f"{found.ssim:.4f}"]  # type: ignore[union-attr]

@@ -64,7 +64,7 @@ def evaluate_run(
     layout = make_layout(images, masks, mask_suffix, threshold)
     evaluation = evaluate(run, data, part=part, skip_damaged=skip_damaged, layout=layout)
     if json:
-        print_json(evaluation.to_json())
+        print_json(evaluation.to_dict())
         return
     for note in evaluation.notes:
         notes.print(note, soft_wrap=True, markup=False)

@@ -259,7 +259,7 @@ def explain_unit(
     if place:
         say(f"{layer}: {place}")
     if as_json:
-        print_json(trace.as_dict())
+        print_json(trace.to_dict())
     else:
         console.print(draw_trace(trace))
 
@@ -268,7 +268,7 @@ def _print_walk(walk: Walk, as_json: bool) -> None:
     from eyeshot.explanation import draw_walk
 
     if as_json:
-        print_json(walk.as_dict())
+        print_json(walk.to_dict())
     else:
         console.print(draw_walk(walk))
 

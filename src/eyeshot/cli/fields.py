@@ -10,7 +10,7 @@ from eyeshot.errors import BadValue
 
 
 def see_field(
-    where: str, image: Path, field: str, output: Path | None, json: bool, weights: Path | None
+    where: str, image: Path, field: str, out: Path | None, json: bool, weights: Path | None
 ) -> None:
     """Draw the field (where a file is named), and tell it in numbers.
 
@@ -18,7 +18,7 @@ def see_field(
         where: NET: a run folder, or an import path, which is shown the picture as it is.
         image: the picture.
         field: ``LAYER:y,x``, or a layer alone for its middle unit.
-        output: a .png file; None to tell the numbers only.
+        out: a .png file; None to tell the numbers only.
         json: tell them as JSON.
         weights: of a network that is Python code.
     """
@@ -27,16 +27,16 @@ def see_field(
     from eyeshot.pictures import png_bytes
     from eyeshot.runs.inputs import SEEN_SIDE
 
-    if output is not None and output.suffix.lower() != ".png":
-        raise BadValue(f"{output}: a field is drawn as one picture", cure="end the name in .png")
+    if out is not None and out.suffix.lower() != ".png":
+        raise BadValue(f"{out}: a field is drawn as one picture", cure="end the name in .png")
     layer, unit = parse_place(field)
     seen_by = look(where, image, weights, side=SEEN_SIDE)
     drawn, seen = view_field(seen_by.net, seen_by.x, seen_by.picture, layer, unit)
-    if output is not None:
-        with write_aside(output) as aside:
+    if out is not None:
+        with write_aside(out) as aside:
             aside.write_bytes(png_bytes(drawn))
-        notes.print(f"wrote {output}", soft_wrap=True, markup=False)
+        notes.print(f"wrote {out}", soft_wrap=True, markup=False)
     if json:
-        print_json(seen.as_dict())
+        print_json(seen.to_dict())
     else:
         print(seen)

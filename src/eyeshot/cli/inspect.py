@@ -82,11 +82,11 @@ def inspect_net(
     if layer is not None:
         field = inspection.field(layer, place)
         if json:
-            print_json(field.as_dict())
+            print_json(field.to_dict())
         else:
             print(field)
     elif json:
-        print_json(inspection.as_dict())
+        print_json(inspection.to_dict())
     else:
         _print(inspection)
     if any(one.severity == "error" for one in inspection.findings):

@@ -53,7 +53,7 @@ def predict_images(
             failed.append(error)
             answers.append({"image": str(image), "error": str(error)})
             continue
-        answers.append(prediction.to_json())
+        answers.append(prediction.to_dict())
         if not json:
             _tell(prediction)
     if json:

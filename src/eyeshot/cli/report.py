@@ -39,9 +39,9 @@ def register(app: typer.Typer) -> None:
 
 def report_run(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")],
-    output: Annotated[
+    out: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="The page; else report.html in the run folder."),
+        typer.Option("--out", "-o", help="The page; else report.html in the run folder."),
     ] = None,
     data: JudgedFolder = None,
     part: JudgedPart = None,
@@ -63,4 +63,4 @@ def report_run(
     else:
         layout = make_layout(images, masks, mask_suffix, threshold)
         judged = load_test_pairs(loaded, data, part=part, skip_damaged=skip_damaged, layout=layout)
-    print(write_report(loaded, output, data=judged))
+    print(write_report(loaded, out, data=judged))

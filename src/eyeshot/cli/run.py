@@ -202,10 +202,10 @@ def _show_plan(job: Job, json: bool) -> None:
 
     seconds = predicted_seconds(job)
     if json:
-        images = [source.as_dict() for source in job.sources.values()]
+        images = [source.to_dict() for source in job.sources.values()]
         layouts = {name: layout_of(job.graph, name) for name in job.forms}
         more = {"images": images, "layouts": layouts, "predicted_seconds": seconds}
-        print_json({**job.plan.as_dict(), **more})
+        print_json({**job.plan.to_dict(), **more})
         return
     for source in job.sources.values():
         console.print(f"image        {source.name}: {source.layout}", markup=False, soft_wrap=True)
@@ -237,7 +237,7 @@ def _show_report(job: Job, report: Report, results: list[str], json: bool) -> No
         print_json(
             {
                 "outputs": results,
-                "images": [source.as_dict() for source in job.sources.values()],
+                "images": [source.to_dict() for source in job.sources.values()],
                 "notes": list(report.notes),
                 "seconds": report.seconds,
                 "megapixels": report.megapixels,

@@ -37,8 +37,8 @@ def register(app: typer.Typer) -> None:
 def see_layers(
     net: net_options.Net,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture.")],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Draw the maps: a .png or .html file.")
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Draw the maps: a .png or .html file.")
     ] = None,
     layer: Annotated[
         list[str] | None, typer.Option(help="Only this layer, by its name; may be repeated.")
@@ -59,20 +59,20 @@ def see_layers(
     if field is not None:
         from eyeshot.cli.fields import see_field
 
-        see_field(net, image, field, output, json, weights)
+        see_field(net, image, field, out, json, weights)
         return
     from eyeshot.pictures import check_range
 
     check_range(value_range)
-    if output is not None and output.suffix.lower() not in (".png", ".html"):
-        raise BadValue(f"{output}: no picture format", cure="end the name in .png or .html")
+    if out is not None and out.suffix.lower() not in (".png", ".html"):
+        raise BadValue(f"{out}: no picture format", cure="end the name in .png or .html")
     features = _see(net, image, layer, weights)
-    if output is not None:
-        _draw(features, output, f"What the network sees in {image.name}", value_range)
-        notes.print(f"wrote {output}", soft_wrap=True, markup=False)
+    if out is not None:
+        _draw(features, out, f"What the network sees in {image.name}", value_range)
+        notes.print(f"wrote {out}", soft_wrap=True, markup=False)
     if json:
         print_json(features.to_dict())
-    elif output is None:
+    elif out is None:
         console.print(str(features), soft_wrap=True)
 
 
@@ -87,17 +87,17 @@ def _see(net: str, image: Path, layers: list[str] | None, weights: Path | None) 
         return see(ready.net, ready.x, layers or None)
 
 
-def _draw(features: Features, output: Path, title: str, value_range: str) -> None:
+def _draw(features: Features, out: Path, title: str, value_range: str) -> None:
     """The maps as one page or one picture, whichever the name asks for."""
     from eyeshot.features.gallery import exhibits, page
     from eyeshot.files import write_aside
     from eyeshot.pictures import Panel, png_bytes, sheet
 
-    if output.suffix.lower() == ".html":
+    if out.suffix.lower() == ".html":
         content = page(features, title, range=value_range).encode(errors="replace")
     else:
         shown = exhibits(features, range=value_range)
         panels = [Panel(one.name, one.picture, f"{one.title}, {one.note}") for one in shown]
         content = png_bytes(sheet(title, panels))
-    with write_aside(output) as aside:
+    with write_aside(out) as aside:
         aside.write_bytes(content)

@@ -61,7 +61,7 @@ def ask_network(stage: Stage) -> None:
     """Load the network in a new process, and ask it what single pictures show."""
     asked = _write_pictures(stage)
     told = _predict_elsewhere(stage.run_folder, [path for path, _ in asked])
-    _check_same(told, [p.to_json() for p in predict(stage.run, [path for path, _ in asked])])
+    _check_same(told, [p.to_dict() for p in predict(stage.run, [path for path, _ in asked])])
     for (path, truth), answer in zip(asked, told, strict=True):
         best = answer["top"][0]
         verdict = "right" if best["class"] == truth else f"wrong: it is a {truth}"

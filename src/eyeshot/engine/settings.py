@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def settings_of(job: Job) -> Mapping[str, Any]:
     """What a run is, what it was settled to do, and by which arithmetic; every weight is read."""
-    plan, sources = job.plan.as_dict(), job.sources.values()
+    plan, sources = job.plan.to_dict(), job.sources.values()
     return {
         "network": _fingerprint(job.graph),
         "image": [source.identity() for source in sources],

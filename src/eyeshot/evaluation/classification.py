@@ -71,7 +71,7 @@ class Evaluation:
 
         return evaluation_piece(self)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The figures as plain data."""
         return {
             "count": self.count,
@@ -103,7 +103,7 @@ class Prediction:
 
         return predictions_piece([self])
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The figures as plain data."""
         top = [{"class": name, "probability": share} for name, share in self.classes]
         return {"image": self.name, "top": top, "notes": list(self.notes)}

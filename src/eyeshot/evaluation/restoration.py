@@ -66,7 +66,7 @@ class RestorationEvaluation:
 
         return restoration_piece(self)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The figures as plain data."""
         return {
             "count": len(self.pictures),

@@ -91,7 +91,7 @@ class MaskEvaluation:
 
         return masks_piece(self)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The figures as plain data."""
         return {
             "count": len(self.pictures),

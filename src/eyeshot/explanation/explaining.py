@@ -40,7 +40,7 @@ def explain(
         call: which of the layer's calls, where the network uses it several times.
 
     Returns:
-        Plain data: ``as_dict()`` for JSON; ``rich.print()`` draws it.
+        Plain data: ``to_dict()`` for JSON; ``rich.print()`` draws it.
 
     Raises:
         UnknownName: no such layer.

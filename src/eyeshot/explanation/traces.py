@@ -76,7 +76,7 @@ class UnitTrace:
 
         return trace_piece(self)
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, for JSON; what is not finite is None."""
         return {
             "layer": self.layer,

@@ -120,7 +120,7 @@ class Walk:
 
         return walk_piece(self)
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, for JSON; a cell that holds nothing is None."""
         return {
             "operation": self.operation,

@@ -42,7 +42,7 @@ class Finding:
         where = f"{self.layer}: " if self.layer else ""
         return f"{self.severity}: {where}{self.title}: {self.cause}; {self.cure}"
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         return {
             "severity": str(self.severity),

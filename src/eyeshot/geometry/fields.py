@@ -45,7 +45,7 @@ class ReceptiveField:
         """Inputs along each axis of the box; nothing where there is no box."""
         return tuple(len(side) for side in self.box or ())
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
 
         def sides(box: tuple[Interval, ...] | None) -> list[list[int]] | None:

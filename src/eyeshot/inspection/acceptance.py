@@ -53,7 +53,7 @@ class AcceptedSizes:
     tried: int
     how: str
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         return {
             "axis": self.axis,

@@ -34,7 +34,7 @@ class Reach:
     status: str
     axes: tuple[AxisReach, ...]
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         axes = [
             {
@@ -56,7 +56,7 @@ class OperatorCount:
     layers: tuple[str, ...]
     reason: str
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         return {
             "kind": self.kind,

@@ -52,18 +52,18 @@ class Inspection:
         """What one unit sees; see :func:`eyeshot.receptive_field`."""
         return unit_field(self.fields, layer, unit)
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         return {
             "network": self.network,
             "sizes": [list(size) for size in self.sizes],
-            "layers": [row.as_dict() for row in self.rows],
-            "total": self.total.as_dict(),
+            "layers": [row.to_dict() for row in self.rows],
+            "total": self.total.to_dict(),
             "unused_parameters": self.unused,
-            "outputs": [reach.as_dict() for reach in self.reaches],
-            "accepted_sizes": [one.as_dict() for one in self.accepted],
-            "operators": [one.as_dict() for one in self.operators],
-            "findings": [finding.as_dict() for finding in self.findings],
+            "outputs": [reach.to_dict() for reach in self.reaches],
+            "accepted_sizes": [one.to_dict() for one in self.accepted],
+            "operators": [one.to_dict() for one in self.operators],
+            "findings": [finding.to_dict() for finding in self.findings],
         }
 
     def save(self, path: str | Path) -> Path:

@@ -40,7 +40,7 @@ class Row:
     cost: Cost
     share: float
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON; fractions as numbers."""
         return {
             "name": self.name,
@@ -50,9 +50,9 @@ class Row:
             "shape": list(self.shape),
             "options": {key: _plain(value) for key, value in self.options.items()},
             "status": self.status,
-            "receptive_field": [_field_as_dict(field) for field in self.fields],
+            "receptive_field": [_field_to_dict(field) for field in self.fields],
             "parameter_share": self.share,
-            **self.cost.as_dict(),
+            **self.cost.to_dict(),
         }
 
 
@@ -78,7 +78,7 @@ def _row(node: Node, fields: Fields, cost: Cost, parameters: int) -> Row:
     )
 
 
-def _field_as_dict(field: LayerField) -> dict[str, Any]:
+def _field_to_dict(field: LayerField) -> dict[str, Any]:
     return {
         "smallest": field.smallest,
         "largest": field.largest,

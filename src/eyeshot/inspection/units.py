@@ -55,12 +55,12 @@ class UnitField:
         """``exact``, ``whole image``, or ``unsupported: <operator> at <layer>``."""
         return self.seen.status
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         phases = [None if one is None else _phases_as_list(one) for one in self.phases]
         ranges = [[field.smallest, field.largest] for field in self.layer_fields]
         return {
-            **self.seen.as_dict(),
+            **self.seen.to_dict(),
             "phase": list(self.phase),
             "layer_range": ranges,
             "layer_phases": phases,

@@ -63,7 +63,7 @@ class Plan:
     peak: int
     nodes: int
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         return {
             "regions": _plain(self.regions),

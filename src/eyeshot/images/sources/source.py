@@ -68,7 +68,7 @@ class Source(ABC):
         self.open_memory, self.turn = stored.open_memory, stored.turn
         self.notes, self.part = stored.notes, stored.part
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What was opened and how it was understood, as plain data."""
         return {
             "name": self.name,
