@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -107,11 +107,50 @@ class Weight:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """How a node is computed: ``target(*args, **kwargs)``, with Ref and Weight put in."""
+    """How a node is computed: ``target(*args, **kwargs)``, with Ref and Weight put in.
+
+    Attributes:
+        target: the function.
+        args: by position.
+        kwargs: by name.
+        names: what the positional arguments are called.
+    """
 
     target: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+
+    def argument(self, name: str, default: Any = None) -> Any:
+        """The argument of that name; ``default`` where the function has none or is not given it."""
+        if name in self.kwargs:
+            return self.kwargs[name]
+        return dict(zip(self.names, self.args, strict=False)).get(name, default)
+
+    def with_arguments(self, /, **new: Any) -> Call:
+        """The same call with other values of some positional arguments."""
+        pairs = zip(self.names, self.args, strict=True)
+        return replace(self, args=tuple(new.get(name, value) for name, value in pairs))
+
+    def substituted(self, put: Callable[[Any], Any]) -> Call:
+        """The same call with what ``put`` gives for each Ref, Weight and number in it."""
+        kwargs = {name: substitute(value, put) for name, value in self.kwargs.items()}
+        return replace(self, args=substitute(self.args, put), kwargs=kwargs)
+
+    def __call__(self) -> Any:
+        """What the function gives, once values stand in place of every Ref and Weight."""
+        return self.target(*self.args, **self.kwargs)
+
+
+def substitute(value: Any, put: Callable[[Any], Any]) -> Any:
+    """An argument of a call, with what ``put`` gives for each thing in its lists, however deep."""
+    if isinstance(value, tuple):
+        return tuple([substitute(one, put) for one in value])
+    if isinstance(value, list):
+        return [substitute(one, put) for one in value]
+    if isinstance(value, dict):
+        return {name: substitute(one, put) for name, one in value.items()}
+    return put(value)
 
 
 @dataclass(frozen=True, slots=True)

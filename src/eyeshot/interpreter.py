@@ -43,9 +43,7 @@ def values(
 
 
 def _called(call: Call, known: Mapping[str, torch.Tensor], graph: Graph) -> torch.Tensor:
-    args = [substituted(one, known, graph) for one in call.args]
-    kwargs = {key: substituted(one, known, graph) for key, one in call.kwargs.items()}
-    found: torch.Tensor = call.target(*args, **kwargs)
+    found: torch.Tensor = call.substituted(lambda one: substituted(one, known, graph))()
     return found
 
 
@@ -98,13 +96,11 @@ def with_last_uses(
 
 
 def substituted(argument: Any, known: Mapping[str, torch.Tensor], graph: Graph) -> Any:
-    """An argument of a call with the nodes' values and the network's tensors put in."""
+    """A node's value, or a tensor of the network, in place of what names it in a call."""
     if isinstance(argument, Ref):
         return known[argument.node]
     if isinstance(argument, Weight):
         # Kernels round otherwise for weights that could get a gradient: they stay as they are.
         tensor = graph.tensors[argument.name]
         return tensor.detach() if torch.is_grad_enabled() else tensor
-    if isinstance(argument, (list, tuple)):
-        return [substituted(one, known, graph) for one in argument]
     return argument

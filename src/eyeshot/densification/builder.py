@@ -112,17 +112,9 @@ def hull(sources: Sequence[Value]) -> tuple[Interval, ...]:
     return field
 
 
-def renamed(args: Sequence[Any], names: Mapping[str, Any]) -> tuple[Any, ...]:
-    """A call's arguments with other things in place of its nodes."""
-
-    def put(value: Any) -> Any:
-        if isinstance(value, Ref):
-            return names[value.node]
-        if isinstance(value, (list, tuple)):
-            return [put(one) for one in value]
-        return value
-
-    return tuple(put(value) for value in args)
+def renamed(call: Call, names: Mapping[str, Any]) -> Call:
+    """A call with other things in place of its nodes."""
+    return call.substituted(lambda one: names[one.node] if isinstance(one, Ref) else one)
 
 
 def per_channel(node: Node, tensor: Tensor, source: Value) -> Tensor:

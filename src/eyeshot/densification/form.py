@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from eyeshot.axes import Interval
-from eyeshot.graph import Ref, Weight
+from eyeshot.graph import Ref, Weight, substitute
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +91,11 @@ class DenseForm(nn.Module):
         values: dict[str, Tensor] = {self._source: x}
 
         def put(value: Any) -> Any:
-            if isinstance(value, Ref):
-                return values[value.node]
-            if isinstance(value, (list, tuple)):
-                return [put(one) for one in value]
-            return value
+            return values[value.node] if isinstance(value, Ref) else value
 
         for name, place, args, kwargs in self._steps:
             target = self.get_submodule(place) if isinstance(place, str) else place
-            values[name] = target(*map(put, args), **kwargs)
+            values[name] = target(*substitute(args, put), **kwargs)
         return values[self._result]
 
     def extra_repr(self) -> str:

@@ -58,8 +58,10 @@ def batch_norm(builder: Builder, node: Node, sources: list[Value]) -> Value:
 def softmax(builder: Builder, node: Node, sources: list[Value]) -> Value:
     """Over the channels of each position."""
     source = sources[0]
-    dim = int(called(node).args[1]) % (source.places.ndim + 1)
+    call = called(node)
+    dim = int(call.argument("dim")) % (source.places.ndim + 1)
     if dim != 1 or not (source.is_map or source.is_point):
         raise refusal(node, "it is not taken over channels")
-    builder.add(node, called(node).target, Ref(source.name), 1, *called(node).args[2:])
+    call = call.with_arguments(self=Ref(source.name), dim=1)
+    builder.add(node, call.target, *call.args, **call.kwargs)
     return replace(source, name=node.name)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from eyeshot.axes import Window
 from eyeshot.errors import Unsupported
 from eyeshot.graph import Family, Graph, Node, Weight
+from eyeshot.operators.call import called
 
 _CONVOLUTIONS: tuple[Any, ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _BATCH_NORMS: tuple[Any, ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -87,8 +88,8 @@ def pooling(
         return layer
     _refuse_spread(node, step)
     options: dict[str, Any] = {"count_include_pad": told["count_include_pad"]}
-    if axes > 1 and node.call is not None and len(node.call.args) > 6:
-        options["divisor_override"] = node.call.args[6]
+    if axes > 1:
+        options["divisor_override"] = called(node).argument("divisor_override")
     average: nn.Module = _AVERAGE_POOLS[axes - 1](told["kernel"], stride, padding, ceil, **options)
     return average
 
@@ -139,19 +140,22 @@ def batch_norm_tensors(
     node: Node, graph: Graph
 ) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor]:
     """γ, β (None where there are none), μ and σ² of a batch normalisation."""
-    args: Sequence[Any] = () if node.call is None else node.call.args
-    given = [graph.tensors[a.name].detach() if isinstance(a, Weight) else None for a in args[1:5]]
-    scale, shift, mean, variance = given
+
+    def tensor(name: str) -> Tensor | None:
+        weight = called(node).argument(name)
+        return graph.tensors[weight.name].detach() if isinstance(weight, Weight) else None
+
+    mean, variance = tensor("running_mean"), tensor("running_var")
     if mean is None or variance is None:
         raise Unsupported(
             f"{node.name} keeps no running statistics", cure="train with track_running_stats=True"
         )
-    return scale, shift, mean, variance
+    return tensor("weight"), tensor("bias"), mean, variance
 
 
 def epsilon(node: Node) -> float:
     """What a batch normalisation adds to the variance."""
-    return 0.0 if node.call is None else float(node.call.args[7])
+    return float(called(node).argument("eps"))
 
 
 def _hangs_over(node: Node, window: tuple[int, ...]) -> bool:

@@ -26,8 +26,7 @@ from eyeshot.operators import of
 def reshaping(builder: Builder, node: Node, sources: list[Value]) -> Value:
     """No number is computed: the places are moved as the numbers would be."""
     source, call = sources[0], called(node)
-    args = renamed(call.args, {node.edges[0].source: source.places[None]})
-    places: Tensor = call.target(*args, **call.kwargs)
+    places: Tensor = renamed(call, {node.edges[0].source: source.places[None]})()
     if places.shape[0] != 1:
         raise refusal(node, "it mixes the pictures of a batch")
     return replace(source, places=places[0].contiguous())
@@ -36,7 +35,7 @@ def reshaping(builder: Builder, node: Node, sources: list[Value]) -> Value:
 def joining(builder: Builder, node: Node, sources: list[Value]) -> Value:
     """Channels of several maps behind one another."""
     call, first = called(node), sources[0]
-    dim = int(call.args[1]) % (first.places.ndim + 1)
+    dim = int(call.argument("dim")) % (first.places.ndim + 1)
     shaped = all(value.is_map for value in sources) or all(value.is_point for value in sources)
     ranks = {value.places.ndim for value in sources}
     if dim != 1 or not shaped or len(ranks) > 1:
@@ -57,7 +56,7 @@ def pointwise(builder: Builder, node: Node, sources: list[Value]) -> Value:
         raise refusal(node, "its operands hold their numbers in different orders")
     check_alike(node, sources)
     names = {edge.source: Ref(value.name) for edge, value in zip(node.edges, sources, strict=True)}
-    args = renamed(call.args, names)
+    args = renamed(call, names).args
     layer = of(node).layer
     if node.weights:
         tensors = {name: _operand(builder, node, name, first) for name in node.weights}

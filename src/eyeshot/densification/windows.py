@@ -26,12 +26,13 @@ def padding(builder: Builder, node: Node, sources: list[Value]) -> Value:
     """Padding by a layer of its own; a negative amount crops."""
     source = sources[0]
     axes = slid_axes(node, source)
-    amounts = [int(one) for one in called(node).args[1]]
+    call = called(node)
+    amounts = [int(one) for one in call.argument("pad")]
     if len(amounts) > 2 * axes:
         raise refusal(node, "it pads channels")
     steps = [step for step in reversed(source.step) for _ in range(2)]
     spread = [amount * step for amount, step in zip(amounts, steps, strict=False)]
-    builder.add(node, called(node).target, Ref(source.name), spread, *called(node).args[2:])
+    builder.add(node, call.target, *call.with_arguments(self=Ref(source.name), pad=spread).args)
     shape = (node.shape[1], *node.extents)
     return builder.behind(node, source, shape, _first_taps(node, source), (1,) * axes)
 

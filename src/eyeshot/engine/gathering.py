@@ -67,7 +67,7 @@ def reduced_dims(node: Node, source: Node) -> tuple[int, ...]:
     positions = {dim for dim in source.dims if dim is not None}
     if node.call is None or node.family in _OVER_POSITIONS:
         return tuple(sorted(positions))
-    named = node.call.args[1] if len(node.call.args) > 1 else None
+    named = node.call.argument("dim")
     listed = range(rank) if named in (None, []) else [named] if isinstance(named, int) else named
     return tuple(sorted(positions | {int(dim) % rank for dim in listed}))
 

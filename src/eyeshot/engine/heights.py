@@ -108,8 +108,7 @@ def _renamed(twin: Node, node: Node, names: _Names) -> Node | None:
     edges = tuple(replace(edge, source=sources[edge.source]) for edge in twin.edges)
     call = twin.call
     if call is not None:
-        arguments = _put(call.args, sources), _put(dict(call.kwargs), sources)
-        call = replace(call, args=arguments[0], kwargs=arguments[1])
+        call = call.substituted(lambda one: Ref(sources[one.node]) if isinstance(one, Ref) else one)
         if node.call != call and not _follows_rows(twin, node):
             return None
     return replace(twin, name=node.name, edges=edges, call=call)
@@ -141,17 +140,6 @@ def _padded_beside(node: Node) -> Mapping[str, Any]:
     while amounts[-2:] == [0, 0]:  # dimensions that might as well not be named
         del amounts[-2:]
     return {**told, "padding": amounts}
-
-
-def _put(value: Any, sources: Mapping[str, str]) -> Any:
-    """Arguments of a call that name the nodes of the other graph."""
-    if isinstance(value, Ref):
-        return Ref(sources[value.node])
-    if isinstance(value, (list, tuple)):
-        return type(value)(_put(one, sources) for one in value)
-    if isinstance(value, dict):
-        return {name: _put(one, sources) for name, one in value.items()}
-    return value
 
 
 def _same_axes(mine: Sequence[AxisMap], its: Sequence[AxisMap]) -> bool:

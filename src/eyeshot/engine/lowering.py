@@ -82,7 +82,7 @@ def _channels_joined(node: Node, nodes: Mapping[str, Node]) -> list[int] | None:
         return None
     names = [edge.source for edge in node.edges]
     # A part that is joined twice is one edge for two places; such a net is left as it is.
-    called = [ref.node for ref in node.call.args[0]] if node.call is not None else []
+    called = [ref.node for ref in node.call.argument("tensors")] if node.call is not None else []
     return [nodes[name].shape[1] for name in names] if called == names else None
 
 
@@ -104,11 +104,13 @@ def _fold(before: Node, norm: Node, tensors: dict[str, torch.Tensor]) -> Node | 
     """w·x + b, then γ·(y − μ)/√(σ² + ε) + β, as one convolution (worked out in float64)."""
     if norm.call is None:
         return None
-    given = [_tensor(value, tensors) for value in norm.call.args[1:5]]
-    scale, shift, mean, variance = given
+    scale, shift, mean, variance = (
+        _tensor(norm.call.argument(name), tensors)
+        for name in ("weight", "bias", "running_mean", "running_var")
+    )
     if mean is None or variance is None:
         return None
-    epsilon = float(norm.call.args[7])
+    epsilon = float(norm.call.argument("eps"))
     weight = tensors[before.weights[0]]
     ratio = (variance.double() + epsilon).rsqrt()
     if scale is not None:

@@ -91,7 +91,7 @@ def _dims(graph: Graph, node: Node) -> str:
     if node.family is Family.GROUP_NORM:
         return str(tuple(range(2, rank + 1)))
     if node.family is Family.LAYER_NORM and node.call is not None:
-        return str(tuple(range(rank - len(node.call.args[1]), rank)))
+        return str(tuple(range(rank - len(node.call.argument("normalized_shape")), rank)))
     if of(node).gathered:  # largest or smallest of all, whatever the axes
         return str(tuple(range(1, rank)))
     return str(tuple(dim for dim in source.dims if dim is not None))
@@ -132,10 +132,10 @@ def _merged(node: Node, source: Node) -> int | None:
 
 def _reduces(reader: Node, dim: int | None) -> bool:
     """Whether it is a statistic over that dimension alone, with a form for the map itself."""
-    args = reader.call.args if reader.call is not None else ()
-    if dim is None or len(args) < 2 or not _has_a_form_for_maps(reader):
+    named = reader.call.argument("dim") if reader.call is not None else None
+    if dim is None or named is None or not _has_a_form_for_maps(reader):
         return False
-    listed = args[1] if isinstance(args[1], (list, tuple)) else [args[1]]
+    listed = named if isinstance(named, (list, tuple)) else [named]
     rank = len(reader.shape) + (0 if _keeps(reader) else len(listed))
     return [int(one) % rank for one in listed if isinstance(one, int)] == [dim]
 
@@ -148,8 +148,8 @@ def _has_a_form_for_maps(reader: Node) -> bool:
 
 def _keeps(reader: Node) -> bool:
     """Whether its output has as many dimensions as its input."""
-    args = reader.call.args if reader.call is not None else ()
-    return reader.family is Family.SOFTMAX or True in args[2:]
+    keeps = reader.call is not None and bool(reader.call.argument("keepdim", False))
+    return reader.family is Family.SOFTMAX or keeps
 
 
 def _over_the_map(reader: Node, source: Node) -> str:

@@ -36,9 +36,9 @@ def plain_name(target: Any) -> str:
 def call_of(target: Any, arguments: Mapping[str, Any]) -> Call:
     """The call, out of place: an in-place operator is replaced by its plain form."""
     functional = _out_of_place(target)
-    args = [arguments[a.name] for a in target._schema.arguments if not a.kwarg_only]
+    names = tuple(a.name for a in target._schema.arguments if not a.kwarg_only)
     kwargs = {a.name: arguments[a.name] for a in target._schema.arguments if a.kwarg_only}
-    return Call(functional, tuple(args), kwargs)
+    return Call(functional, tuple(arguments[name] for name in names), kwargs, names)
 
 
 def _out_of_place(target: Any) -> Any:
@@ -84,14 +84,9 @@ def folded(
         )
 
     def put(value: Any) -> Any:
-        if isinstance(value, Weight):
-            return tensors[value.name]
-        if isinstance(value, (list, tuple)):
-            return [put(one) for one in value]
-        return value
+        return tensors[value.name] if isinstance(value, Weight) else value
 
-    call = call_of(target, {name: put(value) for name, value in arguments.items()})
     with torch.no_grad():
-        result: Any = call.target(*call.args, **call.kwargs)
+        result: Any = call_of(target, arguments).substituted(put)()
     value: torch.Tensor = result if item is None else result[item]
     return value

@@ -20,6 +20,7 @@ from torch._ops import HigherOrderOperator
 from torch.fx import Graph, GraphModule, Node
 
 from eyeshot.errors import Unsupported
+from eyeshot.graph import substitute
 
 _MOST_ITEMS = 64
 """Over which a ``map`` or a ``scan`` is written out."""
@@ -110,13 +111,7 @@ class _Inliner:
 
 def _put(value: Any, made: dict[Node, Any]) -> Any:
     """A value with what its nodes have become."""
-    if isinstance(value, Node):
-        return made[value]
-    if isinstance(value, (list, tuple)):
-        return [_put(one, made) for one in value]
-    if isinstance(value, dict):
-        return {key: _put(one, made) for key, one in value.items()}
-    return value
+    return substitute(value, lambda one: made[one] if isinstance(one, Node) else one)
 
 
 def _module_first(inliner: _Inliner, node: Node, arguments: list[Any]) -> Any:

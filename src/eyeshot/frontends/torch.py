@@ -34,7 +34,7 @@ from eyeshot.frontends.pt2 import Program, Signature, damaged
 from eyeshot.frontends.refusals import cannot_export, refuse_unknown_sizes, source_line, where
 from eyeshot.frontends.values import dtype_name, is_channels_last, mixes_types
 from eyeshot.frontends.writes import filled_with, overwritten, put_back
-from eyeshot.graph import Call, Edge, Family, Graph, Kind, Node, Ref, Weight, check
+from eyeshot.graph import Call, Edge, Family, Graph, Kind, Node, Ref, Weight, check, substitute
 from eyeshot.operators import Operator, named
 from eyeshot.operators.site import Described, NoRule, Site
 from eyeshot.operators.slicing import part_start
@@ -548,35 +548,34 @@ def _unsupported(site: Site, reason: str) -> Described:
 def _call(site: Site, origin: torch.fx.Node) -> Call:
     """How the engine computes it: a part of a split is a narrow, so that no tuple is a value."""
     if plain_name(origin.target) in _LIKE_ANOTHER:
-        return Call(
-            torch.ops.aten.reshape.default, (_refs(site.arguments)["self"], list(site.shape))
-        )
+        read = _refs(site.arguments)["self"]
+        args: tuple[Any, ...] = (read, list(site.shape))
+        return Call(torch.ops.aten.reshape.default, args, names=("self", "shape"))
     if site.operator == "expand_as":  # of the other tensor nothing is read but its shape
         read = _refs(site.arguments)["self"]
-        return Call(torch.ops.aten.expand.default, (read, list(site.shape)), {"implicit": False})
+        args, kwargs = (read, list(site.shape)), {"implicit": False}
+        return Call(torch.ops.aten.expand.default, args, kwargs, ("self", "size"))
     if site.item is None:
         return call_of(origin.target, _refs(site.arguments))
     if site.operator in ("chunk", "split", "split_with_sizes"):
         source = site.node("self")
         dim = int(site.arguments["dim"]) % len(source.shape)
         start = part_start(site, source.shape[dim])
-        return Call(torch.narrow, (Ref(source.name), dim, start, site.shape[dim]))
+        args = (Ref(source.name), dim, start, site.shape[dim])
+        return Call(torch.narrow, args, names=("self", "dim", "start", "length"))
     if site.operator == "unbind":
         dim = int(site.arguments["dim"])
-        return Call(torch.select, (Ref(site.node("self").name), dim, site.item))
+        args = (Ref(site.node("self").name), dim, site.item)
+        return Call(torch.select, args, names=("self", "dim", "index"))
     call = call_of(origin.target, _refs(site.arguments))
-    return Call(TupleItem(call.target, site.item), call.args, call.kwargs)
+    return replace(call, target=TupleItem(call.target, site.item))
 
 
 def _refs(arguments: Mapping[str, Any]) -> dict[str, Any]:
     def put(value: Any) -> Any:
-        if isinstance(value, Node):
-            return Ref(value.name)
-        if isinstance(value, (list, tuple)):
-            return [put(one) for one in value]
-        return value
+        return Ref(value.name) if isinstance(value, Node) else value
 
-    return {name: put(value) for name, value in arguments.items()}
+    return {name: substitute(value, put) for name, value in arguments.items()}
 
 
 def _flat(values: Any) -> list[Any]:

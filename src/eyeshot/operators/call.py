@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,9 +22,9 @@ _NOT_BY_PLACE = (
 """Operators whose weights belong to channels; those of any other are broadcast as values are."""
 
 
-def argument(node: Node, place: int) -> Any:
-    """A positional argument of the node's call."""
-    return called(node).args[place]
+def argument(node: Node, name: str) -> Any:
+    """An argument of the node's call by its name."""
+    return called(node).argument(name)
 
 
 def called(node: Node) -> Call:
@@ -52,27 +53,21 @@ def calling(node: Node, tensors: Tensors) -> Computation:
     }
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
-        # Not by a function inside that calls itself: it would be part of a cycle, and so keep the
-        # inputs' memory until Python next looks for cycles.
         values = {name: inputs[place].value for name, place in order.items()}
         cuts = {name: _cut_weight(tensors[name], dims, box) for name, dims in placed.items()}
         weights = {**tensors, **cuts}
-        arguments = [_put(value, values, weights) for value in call.args]
-        options = {name: _put(value, values, weights) for name, value in call.kwargs.items()}
-        result: torch.Tensor = call.target(*arguments, **options)
+        result: torch.Tensor = call.substituted(partial(_put, values, weights))()
         return result
 
     return compute
 
 
-def _put(value: Any, nodes: Tensors, weights: Tensors) -> Any:
-    """An argument of a call with tensors in place of what names them."""
+def _put(nodes: Tensors, weights: Tensors, value: Any) -> Any:
+    """A tensor in place of what names it in a call."""
     if isinstance(value, Ref):
         return nodes[value.node]
     if isinstance(value, Weight):
         return weights[value.name]
-    if isinstance(value, (list, tuple)):
-        return [_put(one, nodes, weights) for one in value]
     return value
 
 
@@ -101,7 +96,7 @@ def _spatial_dims(node: Node, weight: torch.Tensor) -> dict[int, int]:
             continue
         own = dim - shift
         if node.family is Family.STACK:  # the parts lack the dimension that counts them
-            own = dim - (dim > int(argument(node, 1)) % len(node.shape))
+            own = dim - (dim > int(argument(node, "dim")) % len(node.shape))
         if own >= 0 and weight.shape[own] > 1:
             found[axis] = own
     return found

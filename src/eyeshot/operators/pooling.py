@@ -18,7 +18,7 @@ from eyeshot.axes import (
     Window,
 )
 from eyeshot.graph import Family, Kind, Node
-from eyeshot.operators.call import Tensors
+from eyeshot.operators.call import Tensors, argument
 from eyeshot.operators.convolution import pads, sliding
 from eyeshot.operators.mismatches import Problem
 from eyeshot.operators.record import Operator
@@ -123,10 +123,8 @@ def average_pooling_on_tile(node: Node, tensors: Tensors) -> Computation:
     kernel, stride = node.attributes["kernel"], node.attributes["stride"]
     count = len(kernel)
     pool = _AVERAGE_POOLS[count]
-    call = node.call
-    arguments = () if call is None else call.args
-    include = bool(arguments[5]) if len(arguments) > 5 else True
-    override = arguments[6] if len(arguments) > 6 else None
+    include = bool(node.attributes["count_include_pad"])
+    override = argument(node, "divisor_override")
     area = math.prod(kernel)
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:

@@ -101,7 +101,7 @@ def repeat_geometry(site: Site) -> Described:
 
 def repeat_on_tile(node: Node, tensors: Tensors) -> Computation:
     """``repeat``: along an axis of one position, as often as the rectangle asks."""
-    times = [int(count) for count in argument(node, 1)]
+    times = [int(count) for count in argument(node, "repeats")]
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
         counts = list(times)
@@ -116,7 +116,7 @@ def repeat_on_tile(node: Node, tensors: Tensors) -> Computation:
 def repeat_each_on_tile(node: Node, tensors: Tensors) -> Computation:
     """``repeat_interleave``: each position so many times, cut to what is wanted."""
     times, dim = int(node.attributes["repeats"]), int(node.attributes["dim"])
-    call = Call(torch.repeat_interleave, (argument(node, 0), times, dim))
+    call = Call(torch.repeat_interleave, (argument(node, "self"), times, dim))
     return shuffle_on_tile(replace(node, call=call), tensors)
 
 

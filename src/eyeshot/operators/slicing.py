@@ -146,17 +146,16 @@ def crop_on_tile(node: Node, tensors: Tensors) -> Computation:
 
 def select_on_tile(node: Node, tensors: Tensors) -> Computation:
     """One place of a dimension; of a spatial axis, that place is all that was read."""
-    target = None if node.call is None else node.call.args[0]
-    if not isinstance(target, Ref):
+    if not isinstance(argument(node, "self"), Ref):
         raise Unsupported(f"{node.name}: selects from a weight", cure="compute it in the network")
-    rank_dim = int(argument(node, 1))
+    rank_dim = int(argument(node, "dim"))
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
         given = inputs[0]
         dim = rank_dim % given.value.ndim
         if dim in given.dims:
             return given.value.select(dim, 0)
-        return given.value.select(dim, int(argument(node, 2)))
+        return given.value.select(dim, int(argument(node, "index")))
 
     return compute
 
@@ -168,7 +167,7 @@ def scatter_on_tile(node: Node, tensors: Tensors) -> Computation:
         return calling(node, tensors)
     axis = node.dims.index(dim)
     start, step, count = (int(node.attributes[name]) for name in ("start", "step", "length"))
-    whole, part = argument(node, 0), argument(node, 1)
+    whole, part = argument(node, "self"), argument(node, "src")
     order = {edge.source: place for place, edge in enumerate(node.edges)}
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
