@@ -32,7 +32,7 @@ FLOORS = [
     ["features"],
     ["explanation"],
     ["inspection", "densification"],
-    ["plan"],
+    ["planning"],
     ["engine"],
     ["evaluation"],
     ["training"],

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from eyeshot.engine.jobs import make_job
 from eyeshot.images import open_source
-from eyeshot.plan import Plan
+from eyeshot.planning import BandPlan
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "images"
 HEIGHT, LAYERS, TILE = 24, 4, 8
@@ -97,13 +97,13 @@ def _draw_grid(axes: Axes, title: str, state: NDArray[np.int64]) -> None:
         side.set_visible(False)
 
 
-def unet_plan(side: int = SIDE) -> Plan:
+def unet_plan(side: int = SIDE) -> BandPlan:
     """Of the U-Net that the benchmark runs."""
     picture = np.zeros((CHANNELS, side, side), np.float32)
     return make_job(make_network(), [open_source(picture, space=2)]).plan
 
 
-def skips_of(plan: Plan) -> list[str]:
+def skips_of(plan: BandPlan) -> list[str]:
     """Nodes whose oldest row waits for a join, though their own next layer comes sooner."""
     return [
         buffer.name

@@ -42,7 +42,7 @@ from eyeshot.engine.running import finish, open_sinks
 from eyeshot.errors import UserError
 from eyeshot.geometry import required
 from eyeshot.images import open_source
-from eyeshot.plan import Strip
+from eyeshot.planning import Strip
 
 SLACK = {torch.float32: 1e-5, torch.float64: 1e-11}
 _LAYOUTS = {1: "CL", 2: "CHW", 3: "CDHW"}

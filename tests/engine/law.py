@@ -16,7 +16,7 @@ from eyeshot.engine.executing import Report, execute
 from eyeshot.engine.jobs import Job, make_job
 from eyeshot.geometry import Region, required
 from eyeshot.images import open_sink, open_source
-from eyeshot.plan import Strip
+from eyeshot.planning import Strip
 
 Array = NDArray[Any]
 _LAYOUTS = {2: "CL", 3: "CHW", 4: "CDHW"}

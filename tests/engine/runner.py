@@ -31,7 +31,7 @@ from eyeshot.engine.memory import resident
 from eyeshot.engine.resuming import Begun, look_up
 from eyeshot.engine.running import open_sinks, opened
 from eyeshot.images import Source, open_sink
-from eyeshot.plan import Cut
+from eyeshot.planning import Cut
 from tests.engine.law import enliven, noise
 from tests.zoo import UNet
 

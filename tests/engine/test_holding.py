@@ -16,7 +16,7 @@ from eyeshot.engine.jobs import Job
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.frontends.torch import graph_of
-from eyeshot.plan import pushes
+from eyeshot.planning import pushes
 from tests.engine.law import by_parts, cut, enliven, job_of, largest_difference, noise, whole
 from tests.zoo import UNet, resnet
 

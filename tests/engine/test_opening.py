@@ -11,7 +11,7 @@ from torch import nn
 import eyeshot
 from eyeshot.engine.running import opened, parse_bytes
 from eyeshot.errors import BadValue
-from eyeshot.plan.planning import megabytes
+from eyeshot.planning.band_plan import megabytes
 from tests.engine.law import noise
 
 

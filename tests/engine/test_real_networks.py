@@ -16,7 +16,7 @@ from eyeshot.axes import Interval
 from eyeshot.engine.jobs import Job
 from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry import required
-from eyeshot.plan.work import multiply_adds
+from eyeshot.planning.work import multiply_adds
 from tests.engine.law import (
     LIMITS,
     Array,

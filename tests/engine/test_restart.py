@@ -25,7 +25,7 @@ from eyeshot.geometry.regions import input_box
 from eyeshot.graph import Graph, Node
 from eyeshot.images import ArraySink, Span
 from eyeshot.operators import Box, Computation, Tile, prepare
-from eyeshot.plan import Strip, first_rows
+from eyeshot.planning import Strip, first_rows
 from tests.engine.law import Array, cut, job_of, noise
 from tests.networks import CHANNELS, Joined, networks, runs_at
 

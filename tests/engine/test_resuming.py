@@ -24,7 +24,7 @@ from eyeshot.errors import BadFile, BadValue
 from eyeshot.images import open_sink, open_source
 from eyeshot.images.sinks.raw import NpySink
 from eyeshot.images.sinks.zarrays import ZarrSink
-from eyeshot.plan import Cut, cut_from
+from eyeshot.planning import Cut, cut_from
 from tests.engine.law import enliven, noise
 from tests.engine.runner import content
 

@@ -10,7 +10,7 @@ from eyeshot.axes import Interval
 from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry.regions import required
 from eyeshot.graph import Node
-from eyeshot.plan.holding import Holding
+from eyeshot.planning.holding import Holding
 
 
 class Free:

@@ -198,7 +198,7 @@ def _carry_out(
 def _show_plan(job: Job, json: bool) -> None:
     from eyeshot.engine.outputs import layout_of
     from eyeshot.engine.trial import predicted_seconds
-    from eyeshot.plan.text import render
+    from eyeshot.planning.text import render
 
     seconds = predicted_seconds(job)
     if json:
@@ -229,7 +229,7 @@ def _answer(job: Job, name: str) -> str:
 
 def _show_report(job: Job, report: Report, results: list[str], json: bool) -> None:
     from eyeshot.findings.wording import counted
-    from eyeshot.plan.planning import megabytes
+    from eyeshot.planning.band_plan import megabytes
 
     for note in report.notes:
         warn(note)

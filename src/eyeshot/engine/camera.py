@@ -23,7 +23,7 @@ from eyeshot.errors import BadValue, EyeshotError, Failure, Unsupported
 from eyeshot.frontends.trials import channels_to_try, runs_on_shapes
 from eyeshot.geometry import Region
 from eyeshot.graph import Graph
-from eyeshot.plan import ENDLESS
+from eyeshot.planning import ENDLESS
 
 _HEIGHT = (1 << 8) * 3 * 3 * 5 * 7
 """A multiple of most grids: a picture is padded to its grid most one row above it, and cut to it

@@ -18,7 +18,7 @@ from eyeshot.engine.resuming import Readings, sharing
 from eyeshot.engine.stream import Stream
 from eyeshot.images import Sink
 from eyeshot.operators.tile import cut
-from eyeshot.plan import Strip, first_rows, pushes
+from eyeshot.planning import Strip, first_rows, pushes
 
 
 @dataclass(frozen=True, slots=True)

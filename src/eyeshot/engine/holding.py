@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from eyeshot.axes import Everything
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.graph import Graph, Node
-from eyeshot.plan import Plan
+from eyeshot.planning import BandPlan
 
 _MOST_NAMES = 4
 
@@ -69,7 +69,7 @@ def maps_held_whole(graph: Graph) -> tuple[HeldMap, ...]:
     return tuple(found)
 
 
-def say_what_is_held(plan: Plan, maps: Sequence[HeldMap]) -> Plan:
+def say_what_is_held(plan: BandPlan, maps: Sequence[HeldMap]) -> BandPlan:
     """The plan with the reason beside each map that is held whole."""
     buffers = []
     for buffer in plan.buffers:

@@ -27,8 +27,8 @@ from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
 from eyeshot.images import Arrangement, Source
 from eyeshot.images.sinks.opening import sink_memory
-from eyeshot.plan import Plan, make_plan
-from eyeshot.plan.planning import megabytes
+from eyeshot.planning import BandPlan, make_plan
+from eyeshot.planning.band_plan import megabytes
 from eyeshot.runs import Run
 
 
@@ -51,7 +51,7 @@ class Job:
     sources: Mapping[str, Source]
     preparation: Preparation
     forms: Mapping[str, Form]
-    plan: Plan
+    plan: BandPlan
     threads: int
     padding: Padding | None = None
     memory: int | None = None
@@ -177,7 +177,7 @@ def _check_options(
 
 def _planned(
     graph: Graph, regions: Mapping[str, Region], memory: int | None, **options: Any
-) -> Plan:
+) -> BandPlan:
     """A plan within the memory allowed; within what there is, where it grows with the height."""
     maps = maps_held_whole(graph)
     limit = memory if memory is not None or not maps else available()

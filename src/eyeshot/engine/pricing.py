@@ -12,7 +12,7 @@ from eyeshot.images import Source
 from eyeshot.images.sources.arrays import ArraySource
 from eyeshot.operators import beside
 from eyeshot.operators.scratch import Work, borrows
-from eyeshot.plan.work import itemsize
+from eyeshot.planning.work import itemsize
 
 _FIRST_CALLS = 16 << 20
 """What comes with the first calls: pages of the libraries' code, threads' stacks."""
@@ -22,7 +22,7 @@ _KERNEL = 1 << 20
 
 @dataclass(frozen=True)
 class RunCosts:
-    """The costs of one run, as :class:`eyeshot.plan.Costs` asks for them.
+    """The costs of one run, as :class:`eyeshot.planning.Costs` asks for them.
 
     Attributes:
         graph: as it will be executed.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from eyeshot.axes import Interval
 from eyeshot.errors import BadFile, BadValue, shorten
 from eyeshot.images import Sink, Source, Span, unfinished
-from eyeshot.plan import Cut, cut_from
+from eyeshot.planning import Cut, cut_from
 
 MOST_READINGS = 64
 """Windows of the input that a journal keeps, at most."""

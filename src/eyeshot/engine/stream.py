@@ -20,7 +20,7 @@ from eyeshot.graph import Edge, Graph, Kind, Node
 from eyeshot.operators import Computation, Tile, effort, prepare
 from eyeshot.operators.effort import Effort
 from eyeshot.operators.tile import cut, local_shape
-from eyeshot.plan.schedule import ENDLESS, Progress, Schedule
+from eyeshot.planning.schedule import ENDLESS, Progress, Schedule
 
 
 class Stream:
@@ -34,7 +34,7 @@ class Stream:
         band: rows of the input that one step of work should answer to, so that lumps are worked
             off in parts; None for no limit.
         first: of each node the first row to compute, from
-            :func:`eyeshot.plan.restarting.first_rows`; all rows before it are passed over.
+            :func:`eyeshot.planning.restarting.first_rows`; all rows before it are passed over.
 
     Raises:
         Unsupported: a node that cannot be run by parts, by its name.

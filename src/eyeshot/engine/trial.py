@@ -10,7 +10,7 @@ from eyeshot.axes import Interval
 from eyeshot.engine.jobs import Job
 from eyeshot.engine.stream import Stream
 from eyeshot.geometry import Region
-from eyeshot.plan import pushes
+from eyeshot.planning import pushes
 
 _SECONDS = 1.0
 

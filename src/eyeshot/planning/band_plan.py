@@ -15,9 +15,9 @@ from eyeshot.errors import BadValue
 from eyeshot.findings.wording import counted
 from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
-from eyeshot.plan.cutting import Cut
-from eyeshot.plan.holding import BufferPlan, Costs, Holding
-from eyeshot.plan.work import itemsize, multiply_adds, row_numbers
+from eyeshot.planning.cutting import Cut
+from eyeshot.planning.holding import BufferPlan, Costs, Holding
+from eyeshot.planning.work import itemsize, multiply_adds, row_numbers
 
 _MOST_BAND_BYTES = 24 << 20
 """A band of the widest node should stay near the caches; measured best on two desktop cores."""
@@ -38,7 +38,7 @@ class Strip:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BandPlan:
     """What a run will do.
 
     Attributes:
@@ -92,7 +92,7 @@ def make_plan(
     memory: int | None = None,
     band: int | None = None,
     begun: Cut | None = None,
-) -> Plan:
+) -> BandPlan:
     """Choose bands and strips for a region of each output.
 
     Args:
@@ -112,7 +112,7 @@ def make_plan(
         height = band or begun.band
         plan = _priced(graph, regions, strips, height, whole, costs)
         return _allowed(plan, memory)
-    smallest: Plan | None = None
+    smallest: BandPlan | None = None
     for lowest in (_LOWEST_BAND, 1):
         for count in _strip_counts(regions):
             strips = tuple(_strips(graph, regions, count))
@@ -129,7 +129,7 @@ def make_plan(
     )
 
 
-def _allowed(plan: Plan, memory: int | None) -> Plan:
+def _allowed(plan: BandPlan, memory: int | None) -> BandPlan:
     """The plan of a run that was begun, if it may still take what it takes."""
     if memory is not None and plan.peak > memory:
         raise BadValue(
@@ -203,11 +203,11 @@ def _priced(
     band: int,
     whole: int,
     costs: Costs,
-) -> Plan:
+) -> BandPlan:
     widest = max(strips, key=lambda strip: _columns(strip.boxes))
     walk = Holding(graph, widest.regions, widest.boxes, band, costs)
     total = sum(multiply_adds(graph, strip.boxes) for strip in strips)
-    return Plan(
+    return BandPlan(
         regions=dict(regions),
         strips=strips,
         band=band,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from eyeshot.axes import Interval
 from eyeshot.geometry import Region
 from eyeshot.graph import Graph
-from eyeshot.plan.schedule import Progress, Schedule
+from eyeshot.planning.schedule import Progress, Schedule
 
 Rows = dict[str, Interval]
 

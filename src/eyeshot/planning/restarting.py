@@ -16,8 +16,8 @@ from eyeshot.axes import Interval
 from eyeshot.geometry import Region
 from eyeshot.geometry.regions import hull, input_box
 from eyeshot.graph import Graph
-from eyeshot.plan.schedule import Progress
-from eyeshot.plan.walking import Walk, pushes
+from eyeshot.planning.schedule import Progress
+from eyeshot.planning.walking import Walk, pushes
 
 
 def first_rows(

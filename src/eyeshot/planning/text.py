@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from eyeshot.plan.planning import Plan, megabytes
+from eyeshot.planning.band_plan import BandPlan, megabytes
 
 
 def render(
-    plan: Plan, seconds: float | None = None, answers: Mapping[str, str] | None = None
+    plan: BandPlan, seconds: float | None = None, answers: Mapping[str, str] | None = None
 ) -> RenderableType:
     """The plan in words, and the rows that each node holds; ``answers`` describe the outputs."""
     words = Table.grid(padding=(0, 2))

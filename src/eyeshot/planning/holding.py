@@ -9,9 +9,9 @@ from typing import Protocol
 from eyeshot.axes import EMPTY, Interval
 from eyeshot.geometry import Region
 from eyeshot.graph import Graph, Node
-from eyeshot.plan.schedule import Progress
-from eyeshot.plan.walking import Walk, pushes
-from eyeshot.plan.work import itemsize, row_numbers
+from eyeshot.planning.schedule import Progress
+from eyeshot.planning.walking import Walk, pushes
+from eyeshot.planning.work import itemsize, row_numbers
 
 _STEADY_STEPS = 6
 """Once every output gives rows, each step is like the one before; so many are walked."""

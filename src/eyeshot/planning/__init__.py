@@ -1,0 +1,23 @@
+"""What a run will do, before it runs: bands, strips, rows held, delay, memory. Plain data."""
+
+from eyeshot.planning.band_plan import BandPlan, Strip, make_plan
+from eyeshot.planning.cutting import Cut, cut_from
+from eyeshot.planning.holding import BufferPlan, Costs
+from eyeshot.planning.restarting import first_rows
+from eyeshot.planning.schedule import ENDLESS, Progress, Schedule
+from eyeshot.planning.walking import pushes
+
+__all__ = [
+    "ENDLESS",
+    "BandPlan",
+    "BufferPlan",
+    "Costs",
+    "Cut",
+    "Progress",
+    "Schedule",
+    "Strip",
+    "cut_from",
+    "first_rows",
+    "make_plan",
+    "pushes",
+]
