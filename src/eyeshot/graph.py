@@ -137,9 +137,31 @@ class Call:
         kwargs = {name: substitute(value, put) for name, value in self.kwargs.items()}
         return replace(self, args=substitute(self.args, put), kwargs=kwargs)
 
+    @property
+    def refs(self) -> tuple[str, ...]:
+        """The nodes whose values it takes, in the order of its arguments."""
+        return tuple(one.node for one in _leaves([self.args, self.kwargs]) if isinstance(one, Ref))
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """The tensors of the network that it takes."""
+        found = _leaves([self.args, self.kwargs])
+        return tuple(one.name for one in found if isinstance(one, Weight))
+
     def __call__(self) -> Any:
         """What the function gives, once values stand in place of every Ref and Weight."""
         return self.target(*self.args, **self.kwargs)
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """Each thing in lists, tuples and mappings, however deep."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _leaves(one)
+    else:
+        yield value
 
 
 def substitute(value: Any, put: Callable[[Any], Any]) -> Any:
@@ -303,7 +325,7 @@ class Graph:
 
 
 def check(graph: Graph) -> None:
-    """Hold the graph against its own rules, after a front end has made it.
+    """Hold the graph against its own rules: after a front end has made it, after each change.
 
     Raises:
         Failure: a rule is broken; that is a mistake in Eyeshot, not in the network.
@@ -315,10 +337,22 @@ def check(graph: Graph) -> None:
                 raise _broken(node, f"reads {edge.source}, which does not come before it")
             if node.kind is not Kind.UNSUPPORTED:
                 _check_edge(graph, node, edge)
+        _check_call(graph, node)
         seen.add(node.name)
     for name in (*graph.inputs, *graph.outputs):
         if name not in seen:
             raise Failure(f"the graph names {name}, no node of it", cure="please report it")
+
+
+def _check_call(graph: Graph, node: Node) -> None:
+    """What a call takes must be what the node is said to read."""
+    unknown = [name for name in node.weights if name not in graph.tensors]
+    if node.call is not None:
+        read = {edge.source for edge in node.edges}
+        unknown += [name for name in node.call.refs if name not in read]
+        unknown += [name for name in node.call.weights if name not in graph.tensors]
+    if unknown:
+        raise _broken(node, f"takes {unknown[0]}, which it does not read")
 
 
 def _check_edge(graph: Graph, node: Node, edge: Edge) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from eyeshot.axes import AxisMap, Identity, Pad
 from eyeshot.errors import Unsupported
-from eyeshot.graph import Family, Graph, Node, Ref
+from eyeshot.graph import Family, Graph, Node, Ref, check
 from eyeshot.operators import has_own_form
 
 _MOST_BEHIND = 1024
@@ -66,7 +66,9 @@ def as_at(graph: Graph, like: Graph) -> Graph:
                 f"{name}, which the network makes for itself, is another at another height",
                 cure="use eyeshot.run, which knows the height",
             )
-    return replace(graph, nodes=nodes, inputs=like.inputs, outputs=like.outputs, batch=like.batch)
+    found = replace(graph, nodes=nodes, inputs=like.inputs, outputs=like.outputs, batch=like.batch)
+    check(found)
+    return found
 
 
 @dataclass

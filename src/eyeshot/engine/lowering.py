@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 
-from eyeshot.graph import Family, Graph, Node, Weight
+from eyeshot.graph import Call, Family, Graph, Node, Ref, Weight, check
 
 
 def lower(graph: Graph) -> Graph:
@@ -39,7 +40,9 @@ def lower(graph: Graph) -> Graph:
     _split_concatenations(nodes, tensors, graph)
     read = {name for node in nodes.values() for name in node.weights}
     kept = {name: tensor for name, tensor in tensors.items() if name in read}
-    return replace(graph, nodes=nodes, tensors=kept)
+    lowered = replace(graph, nodes=nodes, tensors=kept)
+    check(lowered)
+    return lowered
 
 
 def _split_concatenations(
@@ -69,7 +72,15 @@ def _split_concatenations(
             tensors[part] = piece.contiguous()
         attributes = {**node.attributes, "parts": len(parts)}
         nodes[name] = replace(
-            node, edges=edges, weights=(*names, *node.weights[1:]), attributes=attributes
+            node,
+            edges=edges,
+            weights=(*names, *node.weights[1:]),
+            attributes=attributes,
+            call=_taking(
+                node.call,
+                input=[Ref(edge.source) for edge in edges],
+                weight=[Weight(part) for part in names],
+            ),
         )
         del nodes[joined.name]
 
@@ -123,7 +134,13 @@ def _fold(before: Node, norm: Node, tensors: dict[str, torch.Tensor]) -> Node | 
     tensors[names[0]] = _scaled(weight, ratio, before).to(weight.dtype)
     tensors[names[1]] = offset.to(weight.dtype)
     attributes = {**before.attributes, "bias": True}
-    return replace(before, name=norm.name, weights=names, attributes=attributes)
+    call = _taking(before.call, weight=Weight(names[0]), bias=Weight(names[1]))
+    return replace(before, name=norm.name, weights=names, attributes=attributes, call=call)
+
+
+def _taking(call: Call | None, **new: Any) -> Call | None:
+    """A call that takes what its node now reads."""
+    return None if call is None else call.with_arguments(**new)
 
 
 def _tensor(value: object, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor | None:

@@ -32,7 +32,7 @@ from eyeshot.frontends.agreement import held_against
 from eyeshot.frontends.refusals import files_of, not_the_network
 from eyeshot.frontends.torch import Walk, checked_sizes, export, traced, training_layers
 from eyeshot.frontends.trials import nearest_taken
-from eyeshot.graph import Graph, Node
+from eyeshot.graph import Graph, Node, check
 from eyeshot.operators import REPAIRS
 from eyeshot.operators.mismatches import Mismatch, Problem
 from eyeshot.operators.repaired import Repaired
@@ -248,7 +248,9 @@ def _marked(graph: Graph, walk: Walk, faults: list[Mismatch]) -> tuple[Graph, li
         else node
         for node in graph
     }
-    return dataclasses.replace(graph, nodes=nodes_marked), named
+    marked = dataclasses.replace(graph, nodes=nodes_marked)
+    check(marked)
+    return marked, named
 
 
 def _mark_behind(graph: Graph, attributes: dict[str, dict[str, Any]]) -> None:

@@ -397,7 +397,7 @@ class Walk:
     ) -> Node:
         """The node of a call, by the rule of its operator."""
         record = named(site.operator, full_name.removeprefix("aten."))
-        told = _described(site, record)
+        told = _described(site, record, call)
         return Node(
             name=name,
             layer=self._names.layer(fx_node),
@@ -528,12 +528,16 @@ def _transform(target: Any) -> str:
     return "torch.vmap" if inside else str(getattr(target, "__name__", target))
 
 
-def _described(site: Site, record: Operator) -> Described:
+def _described(site: Site, record: Operator, call: Call) -> Described:
     """What an operator does to positions, by its record."""
     try:
         if record.geometry is None:
             raise NoRule(record.no_rule)
-        return record.geometry(site)
+        told = record.geometry(site)
+        beside = set(call.refs) - {edge.source for edge in told.edges}
+        if beside:
+            raise NoRule(f"its settings are computed from the input, by {min(beside)}")
+        return told
     except NoRule as reason:
         return _unsupported(site, str(reason))
 
