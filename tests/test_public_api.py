@@ -117,9 +117,23 @@ def test_the_arguments_of_the_front_door_are_explained(name: str) -> None:
             assert re.search(rf"\b{parameter.name}\b", arguments), parameter.name
 
 
-@pytest.mark.parametrize("name", TOP)
+@pytest.mark.parametrize("name", eyeshot.__all__)
 def test_the_front_door_is_on_a_page(name: str) -> None:
-    assert f"eyeshot.{name}" in PAGES_TEXT
+    assert re.search(rf"`eyeshot\.{name}`", PAGES_TEXT)
+
+
+@pytest.mark.parametrize("name", TOP)
+def test_what_the_front_door_returns_is_public(name: str) -> None:
+    """Whoever calls it can write down the type of the answer."""
+    function = getattr(eyeshot, name)
+    home = importlib.import_module(function.__module__)
+    words = re.findall(r"[A-Z]\w+", str(inspect.signature(function).return_annotation))
+    ours = {word for word in words if _is_ours(getattr(home, word, None))}
+    assert ours <= {*eyeshot.__all__}
+
+
+def _is_ours(value: object) -> bool:
+    return inspect.isclass(value) and value.__module__.startswith("eyeshot")
 
 
 @pytest.mark.parametrize("package", ["reference", "images"])

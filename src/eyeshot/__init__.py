@@ -14,20 +14,39 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from eyeshot import data as data
     from eyeshot import errors as errors
+    from eyeshot import filters as filters
     from eyeshot import images as images
+    from eyeshot import nets as nets
     from eyeshot import reference as reference
+    from eyeshot import report as report
+    from eyeshot import runs as runs
+    from eyeshot.densification import DenseForm as DenseForm
     from eyeshot.densification import dense as dense
+    from eyeshot.engine.camera import RowStream as RowStream
     from eyeshot.engine.camera import stream as stream
+    from eyeshot.engine.networks import Traced as Traced
     from eyeshot.engine.networks import trace as trace
     from eyeshot.engine.running import run as run
+    from eyeshot.evaluation import Evaluation as Evaluation
+    from eyeshot.evaluation import MaskEvaluation as MaskEvaluation
+    from eyeshot.evaluation import Prediction as Prediction
+    from eyeshot.evaluation import Predictions as Predictions
+    from eyeshot.evaluation import RestorationEvaluation as RestorationEvaluation
     from eyeshot.evaluation import evaluate as evaluate
     from eyeshot.evaluation import predict as predict
+    from eyeshot.explanation import UnitTrace as UnitTrace
     from eyeshot.explanation import explain as explain
+    from eyeshot.features import Features as Features
     from eyeshot.features import see as see
     from eyeshot.filters import filter as filter
     from eyeshot.frontends.net_geometry import output_geometry as output_geometry
+    from eyeshot.geometry.output_geometry import OutputGeometry as OutputGeometry
+    from eyeshot.inspection import Inspection as Inspection
+    from eyeshot.inspection import UnitField as UnitField
     from eyeshot.inspection import inspect as inspect
     from eyeshot.inspection import receptive_field as receptive_field
+    from eyeshot.runs import Run as Run
+    from eyeshot.runs import load as load
     from eyeshot.training import train as train
 
 __version__ = "0.1.0"
@@ -36,20 +55,39 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "data": "eyeshot.data",
     "errors": "eyeshot.errors",
+    "filters": "eyeshot.filters",
     "images": "eyeshot.images",
-    "dense": "eyeshot.densification:dense",
-    "evaluate": "eyeshot.evaluation:evaluate",
-    "explain": "eyeshot.explanation:explain",
+    "nets": "eyeshot.nets",
     "reference": "eyeshot.reference",
-    "filter": "eyeshot.filters:filter",
-    "predict": "eyeshot.evaluation:predict",
-    "see": "eyeshot.features:see",
-    "inspect": "eyeshot.inspection:inspect",
-    "output_geometry": "eyeshot.frontends.net_geometry:output_geometry",
-    "receptive_field": "eyeshot.inspection:receptive_field",
-    "run": "eyeshot.engine.running:run",
+    "report": "eyeshot.report",
+    "runs": "eyeshot.runs",
+    "dense": "eyeshot.densification:dense",
+    "DenseForm": "eyeshot.densification:DenseForm",
     "stream": "eyeshot.engine.camera:stream",
+    "RowStream": "eyeshot.engine.camera:RowStream",
     "trace": "eyeshot.engine.networks:trace",
+    "Traced": "eyeshot.engine.networks:Traced",
+    "run": "eyeshot.engine.running:run",
+    "evaluate": "eyeshot.evaluation:evaluate",
+    "predict": "eyeshot.evaluation:predict",
+    "Predictions": "eyeshot.evaluation:Predictions",
+    "Evaluation": "eyeshot.evaluation:Evaluation",
+    "MaskEvaluation": "eyeshot.evaluation:MaskEvaluation",
+    "RestorationEvaluation": "eyeshot.evaluation:RestorationEvaluation",
+    "Prediction": "eyeshot.evaluation:Prediction",
+    "explain": "eyeshot.explanation:explain",
+    "UnitTrace": "eyeshot.explanation:UnitTrace",
+    "see": "eyeshot.features:see",
+    "Features": "eyeshot.features:Features",
+    "filter": "eyeshot.filters:filter",
+    "output_geometry": "eyeshot.frontends.net_geometry:output_geometry",
+    "OutputGeometry": "eyeshot.geometry.output_geometry:OutputGeometry",
+    "inspect": "eyeshot.inspection:inspect",
+    "receptive_field": "eyeshot.inspection:receptive_field",
+    "Inspection": "eyeshot.inspection:Inspection",
+    "UnitField": "eyeshot.inspection:UnitField",
+    "load": "eyeshot.runs:load",
+    "Run": "eyeshot.runs:Run",
     "train": "eyeshot.training:train",
 }
 

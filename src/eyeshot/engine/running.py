@@ -44,7 +44,7 @@ def run(
     """What ``net(image)`` would give on a machine that is large enough.
 
     Args:
-        net: a network in eval mode, a trained run (``eyeshot.runs.load``), or one that keeps what
+        net: a network in eval mode, a trained run (``eyeshot.load``), or one that keeps what
             was traced (``eyeshot.trace``), for many images while the weights change.
         image: an array (C, H, W), (H, W) or (H, W, C), a tensor, or a path to PNG, JPEG, TIFF,
             ``.npy`` or Zarr; a list of them for a network of several inputs.

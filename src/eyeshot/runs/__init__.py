@@ -152,6 +152,9 @@ def load(path: str | Path) -> Run:
 
     Weights are ``model.safetensors``, or else ``model.pt`` (a state dict of tensors only).
 
+    Args:
+        path: the run folder.
+
     Raises:
         BadFile: not a run folder, not finished, damaged, or its weights are of another network.
     """
