@@ -80,6 +80,13 @@ def test_lower_floors_never_import_higher_ones(path: Path) -> None:
     assert not above, f"{room} stands on floor {FLOOR_OF[room]} and imports {sorted(above)}"
 
 
+def test_the_page_draws_the_floors_that_there_are() -> None:
+    page = (PACKAGE.parents[1] / "docs" / "architecture.md").read_text()
+    drawn = page.split("<!-- floors, from the top -->\n```text\n")[1].split("```")[0]
+    floors = [line[:36].split() for line in drawn.splitlines()]
+    assert floors == FLOORS[::-1]
+
+
 def test_importing_eyeshot_does_not_import_torch() -> None:
     code = "import sys, eyeshot, eyeshot.cli; print('torch' in sys.modules, 'cv2' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
