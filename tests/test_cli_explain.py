@@ -184,7 +184,7 @@ def test_options_may_stand_before_the_run(
         ("conv2", "0,14,0", "has shape (32, 14, 14)"),
         ("conv2", "3", "has, of shape (32, 14, 14); give channel,row,column"),
         ("conv2", "a,b", "--unit 'a,b'"),
-        ("relu1", "0,0,0", "'relu1' is a ReLU"),
+        ("x", "0,0,0", "'x' is input, which has no sum to show"),
     ],
 )
 def test_mistakes_about_a_run_are_one_line(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import eyeshot
 from eyeshot import reference as ref
 from eyeshot.errors import BadValue, Failure, UnknownName, Unsupported
 from eyeshot.explanation import explain_unit
+from eyeshot.explanation.units import check_total
 from eyeshot.nets import digit_cnn
 
 LAYERS: list[tuple[nn.Module, tuple[int, ...]]] = [
@@ -162,7 +164,8 @@ def test_products_are_not_rounded_to_ten_bits_and_the_setting_is_kept() -> None:
         explain_unit(net, torch.randn(1, 1, 3, 3), layer="0", unit=(0, 0, 0))
     finally:
         handle.remove()
-    assert within == ["ieee", "ieee"]
+    assert within[:2] == ["ieee", "ieee"]  # of the pass; the trace behind it computes nothing
+    assert within[2:] == before
     assert [kind.fp32_precision for kind in kinds] == before
 
 
@@ -186,11 +189,23 @@ class Doubled(nn.Conv2d):
         return 2 * super().forward(input)
 
 
-def test_a_layer_that_does_something_else_is_a_failure() -> None:
+def test_what_a_layer_of_ones_own_does_beside_the_sum_is_explained_too() -> None:
     torch.manual_seed(0)
-    net = nn.Sequential(Doubled(1, 1, 3))
+    net, x = nn.Sequential(Doubled(1, 1, 3)), torch.randn(1, 1, 4, 4)
+    inner = explain_unit(net, x, layer="0.conv2d", unit=(0, 0, 0))
+    outer = explain_unit(net, x, layer="0", unit=(0, 0, 0))  # what leaves it
+    assert outer.layer == "0"
+    assert outer.parts[0].source == "0.conv2d"
+    assert outer.parts[0].kernel == 2
+    assert outer.total == pytest.approx(2 * inner.total, abs=1e-6)
+
+
+def test_a_sum_that_is_not_the_networks_own_value_is_a_failure() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 1, 3))
+    good = explain_unit(net, torch.randn(1, 1, 4, 4), layer="0", unit=(0, 0, 0))
+    check_total(good, 0.0)
     with pytest.raises(Failure, match="the sum comes to"):
-        explain_unit(net, torch.randn(1, 1, 4, 4), layer="0", unit=(0, 0, 0))
+        check_total(replace(good, total=good.total + 1e-3), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -201,8 +216,8 @@ def test_a_layer_that_does_something_else_is_a_failure() -> None:
         ("conv2", (0, -1, 0), BadValue, "at most 31,13,13"),
         ("conv2", (0, 0), BadValue, "unit 0,0 has 2 of the 3 numbers .*; give channel,row,column"),
         ("fc2", (10,), BadValue, r"shape \(10,\)"),
-        ("relu1", (0, 0, 0), Unsupported, "'relu1' is a ReLU"),
-        ("flatten", (0,), Unsupported, "'flatten' is a Flatten"),
+        ("relu1", (0, 28, 0), BadValue, "'relu1'"),
+        ("x", (0, 0, 0), Unsupported, "'x' is input, which has no sum"),
     ],
 )
 def test_what_cannot_be_explained_is_told(
@@ -214,7 +229,7 @@ def test_what_cannot_be_explained_is_told(
 
 def test_what_the_network_does_not_do_is_told() -> None:
     net, x = Changed(), torch.randn(1, 2, 5, 5)
-    with pytest.raises(BadValue, match="'idle' is called 0 times"):
+    with pytest.raises(BadValue, match="'idle' exists but computes nothing"):
         explain_unit(net, x, layer="idle", unit=(0, 0, 0))
     with pytest.raises(BadValue, match="'conv' is called 2 times"):
         explain_unit(net, x, layer="conv", unit=(0, 0, 0), call=2)
@@ -235,10 +250,13 @@ class Rearranged(nn.Module):
         return y
 
 
-@pytest.mark.parametrize("layer", ["folded", "alone", "Rearranged"])
-def test_a_layer_that_does_not_see_the_batch_is_refused(layer: str) -> None:
+@pytest.mark.parametrize(("layer", "unit"), [("folded", (0, 0, 0)), ("alone", (0, 0)), ("add", ())])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_layer_that_does_not_see_the_batch_is_refused(
+    layer: str, unit: tuple[int, ...], batch: int
+) -> None:
     with pytest.raises(Unsupported, match=repr(layer)):
-        explain_unit(Rearranged(), torch.randn(1, 2, 3, 3), layer=layer, unit=(0, 0, 0))
+        explain_unit(Rearranged(), torch.randn(batch, 2, 3, 3), layer=layer, unit=unit)
 
 
 @pytest.mark.parametrize("image", ["seven.png", torch.zeros(1, 28, 28, dtype=torch.uint8)])
@@ -328,7 +346,8 @@ def test_a_signal_and_every_name_that_see_prints(
 def test_names_that_no_layer_has_are_offered_those_of_see() -> None:
     with pytest.raises(UnknownName, match="did you mean 'max_pool1d'"):
         eyeshot.explain(Functions(), torch.randn(3, 16), layer="maxpool1d", unit=(0, 0))
-    with pytest.raises(Unsupported, match="'relu' is relu, which has no sum to show"):
-        eyeshot.explain(Functions(), torch.randn(3, 16), layer="relu", unit=(0, 0))
+    softmax = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Softmax(1))
+    with pytest.raises(Unsupported, match="'1' is softmax, which has no sum to show"):
+        eyeshot.explain(softmax, torch.randn(1, 3, 3), layer="1", unit=(0, 0, 0))
     with pytest.raises(BadValue, match=r"3 of the 2 numbers .*; give channel,position"):
         eyeshot.explain(Functions(), torch.randn(3, 16), layer="conv", unit=(0, 0, 0))

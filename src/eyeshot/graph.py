@@ -127,6 +127,11 @@ class Call:
             return self.kwargs[name]
         return dict(zip(self.names, self.args, strict=False)).get(name, default)
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """All arguments that have a name, by it."""
+        return {**dict(zip(self.names, self.args, strict=False)), **self.kwargs}
+
     def with_arguments(self, /, **new: Any) -> Call:
         """The same call with other values of some positional arguments."""
         pairs = zip(self.names, self.args, strict=True)

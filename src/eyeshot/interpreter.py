@@ -66,19 +66,7 @@ def needed_for(graph: Graph, names: Iterable[str]) -> set[str]:
 
 def sources_of(node: Node) -> list[str]:
     """The nodes whose values a call takes, each once, in the order of its arguments."""
-    return (
-        [] if node.call is None else list(dict.fromkeys(_refs([*node.call.args, node.call.kwargs])))
-    )
-
-
-def _refs(argument: Any) -> Iterator[str]:
-    if isinstance(argument, Ref):
-        yield argument.node
-    elif isinstance(argument, Mapping):
-        yield from _refs(list(argument.values()))
-    elif isinstance(argument, (list, tuple)):
-        for one in argument:
-            yield from _refs(one)
+    return [] if node.call is None else list(dict.fromkeys(node.call.refs))
 
 
 def with_last_uses(

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from eyeshot.cli import net_options
-from eyeshot.cli.output import console, print_json, say
+from eyeshot.cli.output import console, print_json, say, warnings_as_notes
 from eyeshot.errors import BadFile, BadValue, UnknownName
 
 if TYPE_CHECKING:
@@ -233,7 +233,9 @@ def explain_bilinear(
 def explain_unit(
     net: net_options.Net,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture, or a signal.")],
-    layer: Annotated[str, typer.Option(metavar="NAME", help="As see prints it, such as conv2.")],
+    layer: Annotated[
+        str, typer.Option(metavar="NAME", help="As inspect and see print it, such as conv2.")
+    ],
     unit: Annotated[
         str, typer.Option(metavar="C,Y,X", help="Channel, row, column in its map, from 0.")
     ],
@@ -254,7 +256,8 @@ def explain_unit(
     from eyeshot.nets.places import place_of
 
     ready = look(net, image, weights)
-    trace = explain(ready.net, ready.x, layer=layer, unit=_numbers(unit, "--unit"))
+    with warnings_as_notes():
+        trace = explain(ready.net, ready.x, layer=layer, unit=_numbers(unit, "--unit"))
     place = place_of(ready.net, layer)
     if place:
         say(f"{layer}: {place}")

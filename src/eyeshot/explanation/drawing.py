@@ -9,13 +9,22 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from eyeshot.explanation.notation import show
-from eyeshot.explanation.traces import Part, UnitTrace
+from eyeshot.explanation.notation import say_option, show
+from eyeshot.explanation.traces import Part, TraceRule, UnitTrace
 from eyeshot.explanation.walks import Place, Step, Walk
 from eyeshot.reference.windows import Array
 
 SEEN, MADE, RESULT = "bold yellow", "dim", "bold green"
 MOST_PARTS = 32
+PART_NAMES: dict[TraceRule, str] = {
+    "sum": "partial sum",
+    "max": "largest",
+    "min": "smallest",
+    "mean": "mean",
+    "product": "factor",
+    "value": "goes in",
+    "copy": "copied",
+}
 MOST_SIDE = 12
 
 Style = Callable[[Place], str]
@@ -34,7 +43,8 @@ def draw_trace(trace: UnitTrace) -> Group:
         ("layer ", ""), (trace.layer, "bold"), f"  {trace.operator}  map {shape}  unit [{unit}]"
     )
     shown, left = choose_parts(trace.parts)
-    return Group(title, _parts_table(trace, shown, left), *_sum_lines(trace))
+    table = [_parts_table(trace, shown, left)] if trace.parts else []
+    return Group(title, *table, *_sum_lines(trace))
 
 
 def _head(walk: Walk) -> RenderableType:
@@ -119,16 +129,6 @@ def _titled(title: str, body: RenderableType) -> Group:
     return Group(Text(title, style="italic"), body)
 
 
-def say_option(value: object) -> str:
-    """An option in few letters: ``(2, 2)`` is 2, ``((1, 1), (1, 1))`` is 1."""
-    if isinstance(value, tuple):
-        words = [say_option(part) for part in value]
-        return words[0] if len(set(words)) == 1 else ",".join(words)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return show(value) if isinstance(value, int | float) else str(value)
-
-
 def choose_parts(parts: tuple[Part, ...], most: int = MOST_PARTS) -> tuple[list[Part], list[Part]]:
     """The parts to draw, the largest ones if they are many, and the rest."""
     if len(parts) <= most:
@@ -139,24 +139,33 @@ def choose_parts(parts: tuple[Part, ...], most: int = MOST_PARTS) -> tuple[list[
 
 
 def _parts_table(trace: UnitTrace, shown: list[Part], left: list[Part]) -> Table:
-    table = Table(show_lines=trace.parts[0].patch.ndim > 0)
+    windows = any(part.patch.ndim for part in trace.parts)
+    weighed = any(part.kernel is not None for part in trace.parts)
+    named = any(part.source for part in trace.parts)
+    table = Table(show_lines=windows)
+    if named:
+        table.add_column("from")
     table.add_column("channel", justify="right")
-    table.add_column("patch")
-    if trace.rule == "sum":
-        table.add_column("kernel")
-    table.add_column(
-        {"sum": "partial sum", "max": "largest", "mean": "mean"}[trace.rule], justify="right"
-    )
+    table.add_column("patch" if windows else "number")
+    if weighed:
+        table.add_column("kernel" if windows else "weight")
+    table.add_column(PART_NAMES[trace.rule], justify="right")
     for part in shown:
-        cells: list[RenderableType] = [str(part.channel), _block(part.patch, part.outside)]
-        if part.kernel is not None:
-            cells.append(_block(part.kernel))
+        cells: list[RenderableType] = [_place(part)] if named else []
+        cells += [str(part.channel), _block(part.patch, part.outside)]
+        if weighed:
+            cells.append("" if part.kernel is None else _block(part.kernel))
         table.add_row(*cells, Text(_exact(part.sum), style=RESULT))
     if left:
         rest = sum(part.sum for part in left)
-        empty = [""] * (len(table.columns) - 3)
-        table.add_row("…", f"{len(left)} smaller ones", *empty, _exact(rest))
+        empty = [""] * (len(table.columns) - 3 - named)
+        first = [""] if named else []
+        table.add_row(*first, "…", f"{len(left)} smaller ones", *empty, _exact(rest))
     return table
+
+
+def _place(part: Part) -> str:
+    return f"{part.source} [{', '.join(map(str, part.at))}]" if part.at else part.source
 
 
 def _sum_lines(trace: UnitTrace) -> Iterator[Text]:

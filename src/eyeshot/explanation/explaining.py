@@ -34,8 +34,9 @@ def explain(
             training; of any size for a network that answers with masks or pictures. For a network,
             or ready for the run's network: a float tensor (C, H, W), (C, L) or (C, D, H, W), as
             the network takes it, or a batch of them, of which the first is traced.
-        layer: the dotted name of a convolution, transposed convolution, pool or linear layer, or
-            one that ``see`` prints: ``conv#2`` for a second call, ``conv2d`` for a function.
+        layer: a name that ``inspect`` and ``see`` print: ``conv#2`` for a second call, ``conv2d``
+            for a function. Weighted sums, pools, means, batch norms, resizes, activations, sums and
+            products of maps, and whatever only moves numbers are explained.
         unit: (channel, row, column) in that layer's output, counted from 0.
         call: which of the layer's calls, where the network uses it several times.
 
@@ -46,7 +47,7 @@ def explain(
         UnknownName: no such layer.
         BadValue: the unit is outside the map, or an input that does not fit.
         BadFile: not a run folder, or not a picture.
-        Unsupported: a layer of another kind.
+        Unsupported: an operator that has no sum to show, such as attention.
         Failure: the sum does not equal the network's own value.
     """
     run = runs.load(net) if isinstance(net, str | Path) else net

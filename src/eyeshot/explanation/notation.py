@@ -18,6 +18,16 @@ def show_factor(number: float) -> str:
     return f"({show(number)})" if number < 0 else show(number)
 
 
+def say_option(value: object) -> str:
+    """An option in few letters: ``(2, 2)`` is 2, ``((1, 1), (1, 1))`` is 1."""
+    if isinstance(value, tuple):
+        words = [say_option(part) for part in value]
+        return words[0] if len(set(words)) == 1 else ",".join(words)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return show(value) if isinstance(value, int | float) else str(value)
+
+
 def as_rows(array: NDArray[Any]) -> Any:
     """Nested lists of numbers; what is not finite has no word in JSON and becomes None."""
     if array.ndim:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from eyeshot.explanation.drawing import choose_parts, say_option
-from eyeshot.explanation.notation import show
+from eyeshot.explanation.drawing import PART_NAMES, choose_parts
+from eyeshot.explanation.notation import say_option, show
 from eyeshot.explanation.traces import Part, UnitTrace
 from eyeshot.explanation.walks import Walk
 from eyeshot.pages import render_piece
@@ -38,7 +38,8 @@ def trace_piece(trace: UnitTrace) -> str:
 def _trace_parts(trace: UnitTrace) -> Iterator[Grids | Text]:
     shown, left = choose_parts(trace.parts, _MOST_PARTS)
     for part in shown:
-        yield Grids(list(_part_grids(trace, part)), f"channel {part.channel}")
+        where = f"{part.source}, " if part.source else ""
+        yield Grids(list(_part_grids(trace, part)), f"{where}channel {part.channel}")
     if left:
         rest = show(sum(part.sum for part in left))
         yield Text(f"{len(left)} smaller parts add up to {rest}")
@@ -50,8 +51,7 @@ def _part_grids(trace: UnitTrace, part: Part) -> Iterator[Named]:
         yield "", "×"
         yield "kernel", _grid(part.kernel)
     yield "", "→"
-    word = {"sum": "partial sum", "max": "largest", "mean": "mean"}[trace.rule]
-    yield word, [[(show(part.sum), 0.0, "seen")]]
+    yield PART_NAMES[trace.rule], [[(show(part.sum), 0.0, "seen")]]
 
 
 def walk_piece(walk: Walk) -> str:

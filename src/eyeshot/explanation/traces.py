@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 from rich.console import RenderableType
+from torch import Tensor
 
-from eyeshot.explanation.notation import as_number, as_rows
-from eyeshot.explanation.walks import Rule
+from eyeshot.explanation.capture import Seen
+from eyeshot.explanation.notation import as_number, as_rows, say_option
 from eyeshot.reference.windows import Array
+
+TraceRule = Literal["sum", "max", "min", "mean", "product", "value", "copy"]
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What one input channel gives to the unit.
+    """What one input channel gives to the unit, or one number of a map.
 
     Attributes:
         channel: its number in the layer's input.
-        patch: the cells read, shaped as the window; a number alone for a linear layer.
+        patch: the cells read, shaped as the window; a number alone where there is no window.
         outside: where the window meets no input cell: padding, or a zero inserted.
-        kernel: the weight of each cell; None for pooling.
+        kernel: the weight of each cell; None where nothing is weighed.
         sum: the partial sum, or what a pool makes of the patch.
+        source: the layer that it comes from, where there may be several.
+        at: where in that layer's map the patch begins, where that is not the unit's own place.
     """
 
     channel: int
@@ -29,6 +37,8 @@ class Part:
     outside: Array
     kernel: Array | None
     sum: float
+    source: str = ""
+    at: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +47,16 @@ class UnitTrace:
 
     Attributes:
         layer: the dotted name of the layer.
-        operator: the layer in writing, as PyTorch prints it.
+        operator: the operator and its numbers, in writing.
         unit: (channel, row, column), or as many numbers as the layer's output has axes.
         shape: the shape of the layer's output, without the batch.
-        rule: how a part is made: ``sum`` of products, ``max``, or ``mean`` of cells.
+        rule: what is made of the parts: their ``sum`` (of products, where cells are weighed), the
+            ``max`` or ``min`` of cells, their ``mean``, a ``product``, the ``value`` that the
+            operator gives for them, or a ``copy`` of one.
         divisor: what a mean is divided by; 1 otherwise.
-        parts: one for every input channel that the unit sees.
-        bias: added to the parts; None where the layer has none.
-        total: the parts and the bias added up.
+        parts: one for every input channel that the unit sees, or for every number that comes in.
+        bias: added to the parts; None where there is none.
+        total: what comes of the parts and the bias, in float64.
         network_value: what the network computed, equal to ``total`` to 1e-5 of the largest part.
     """
 
@@ -52,7 +64,7 @@ class UnitTrace:
     operator: str
     unit: tuple[int, ...]
     shape: tuple[int, ...]
-    rule: Rule
+    rule: TraceRule
     divisor: float
     parts: tuple[Part, ...]
     bias: float | None
@@ -92,6 +104,8 @@ class UnitTrace:
                     "outside": part.outside.tolist(),
                     "kernel": None if part.kernel is None else as_rows(part.kernel),
                     "sum": as_number(part.sum),
+                    "source": part.source,
+                    "at": list(part.at),
                 }
                 for part in self.parts
             ],
@@ -99,3 +113,63 @@ class UnitTrace:
             "total": as_number(self.total),
             "network_value": as_number(self.network_value),
         }
+
+
+def as_numbers(tensor: Tensor) -> Array:
+    """A tensor's numbers, float64."""
+    numbers: Array = tensor.detach().cpu().double().numpy()
+    return numbers
+
+
+def number_part(
+    channel: int,
+    value: Any,
+    weight: float | None,
+    source: str = "",
+    at: tuple[int, ...] = (),
+) -> Part:
+    """A part that is one number, weighed or not."""
+    made = float(value) * (1.0 if weight is None else weight)
+    kernel = None if weight is None else np.asarray(weight, np.float64)
+    outside = np.zeros((), bool)
+    return Part(channel, np.asarray(value, np.float64), outside, kernel, made, source, at)
+
+
+def described(
+    seen: Seen,
+    unit: tuple[int, ...],
+    rule: TraceRule,
+    parts: Sequence[Part],
+    *,
+    bias: float | None = None,
+    divisor: float = 1.0,
+    total: float | None = None,
+) -> UnitTrace:
+    """The whole of an explanation; the total by its rule, where it is not given."""
+    return UnitTrace(
+        layer=seen.name,
+        operator=_written(seen),
+        unit=unit,
+        shape=tuple(seen.output.shape[1:]),
+        rule=rule,
+        divisor=divisor,
+        parts=tuple(parts),
+        bias=bias,
+        total=_total(rule, [part.sum for part in parts], bias) if total is None else total,
+        network_value=float(seen.output[(0, *unit)]),
+    )
+
+
+def _total(rule: TraceRule, sums: list[float], bias: float | None) -> float:
+    if rule == "product":
+        return math.prod(sums)
+    if rule in ("max", "min"):
+        return float(np.max(sums) if rule == "max" else np.min(sums))  # NaN wins, as in torch
+    return sum(sums) + (bias or 0.0)
+
+
+def _written(seen: Seen) -> str:
+    """``conv2d  kernel 3  stride 1``: the operator and its numbers."""
+    options = {key: value for key, value in seen.node.attributes.items() if value is not None}
+    words = [f"{key.replace('_', ' ')} {say_option(value)}" for key, value in options.items()]
+    return "  ".join([seen.node.operator, *words])

@@ -1,12 +1,13 @@
 """One unit inside a network, explained: the numbers that went in, and the sum that came out.
 
-The trace is worked out from what the layer received and from its weights, in float64, and then
+The trace is worked out from what the operator received and from its weights, in float64, and then
 held against what the network itself computed. If the two differ, the explanation is wrong and is
 refused.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from eyeshot.errors import BadValue, Failure
-from eyeshot.explanation.capture import Call, record
+from eyeshot.explanation.capture import Seen, see_operator
+from eyeshot.explanation.hooks import hear_operator
 from eyeshot.explanation.traces import UnitTrace
-from eyeshot.explanation.tracing import trace
+from eyeshot.explanation.tracing import check_batch, trace
+from eyeshot.features.seeing import NO_GRAPH
 
 TOLERANCE = 1e-5
 _AXES = {1: ("position",), 2: ("row", "column"), 3: ("slice", "row", "column")}
@@ -27,12 +30,12 @@ def explain_unit(
 ) -> UnitTrace:
     """Trace one output of ``layer`` while ``net`` looks at ``x``.
 
-    The network runs once in eval mode without gradients, and is left as it was found.
+    The network runs in eval mode without gradients, and is left as it was found.
 
     Args:
         net: any module that takes one tensor.
         x: the input as the network takes it, with a batch axis; the first of the batch is traced.
-        layer: a dotted name: a convolution, transposed convolution, pool or linear layer.
+        layer: a name that ``inspect`` prints; a module's path stands for what leaves it.
         unit: (channel, row, column) in that layer's output, counted from 0; (channel, position)
             of a signal.
         call: which of its calls, where the network uses the layer several times.
@@ -40,35 +43,41 @@ def explain_unit(
     Raises:
         UnknownName: no such layer.
         BadValue: the unit is outside the map, or the layer is not used.
-        Unsupported: a layer of another kind.
+        Unsupported: an operator that has no sum to show.
         Failure: the sum does not equal the network's own value.
     """
-    heard = record(net, x, layer, call)
-    traced = trace(heard, _check_unit(heard, unit))
-    _check_total(traced, torch.finfo(heard.output.dtype).eps)
+    seen, reason = see_operator(net, x, layer, call)
+    if seen is None:
+        warnings.warn(f"{NO_GRAPH}: {reason}", stacklevel=2)
+        seen = hear_operator(net, x, layer, call)
+    with torch.no_grad():
+        check_batch(seen)
+        traced = trace(seen, _check_unit(seen, unit))
+    real = seen.output.is_floating_point()
+    check_total(traced, torch.finfo(seen.output.dtype).eps if real else 0.0)
     return traced
 
 
-def _check_unit(heard: Call, unit: Sequence[int]) -> tuple[int, ...]:
+def _check_unit(seen: Seen, unit: Sequence[int]) -> tuple[int, ...]:
     """``unit`` as whole numbers that lie inside the map."""
-    shape = tuple(heard.output.shape[1:])
+    shape = tuple(seen.output.shape[1:])
     if len(unit) != len(shape):
         axes = ("channel", *_AXES[len(shape) - 1]) if 1 < len(shape) < 5 else ("feature",)
         raise BadValue(
             f"unit {','.join(map(str, unit))} has {len(unit)} of the {len(shape)} numbers that the "
-            f"map of layer {heard.name!r} has, of shape {shape}",
+            f"map of layer {seen.name!r} has, of shape {shape}",
             cure=f"give {','.join(axes)}" if len(axes) == len(shape) else "give one for each axis",
         )
     if not all(0 <= u < n for u, n in zip(unit, shape, strict=True)):
         raise BadValue(
-            f"unit {','.join(map(str, unit))} is outside the map of layer {heard.name!r}, which "
+            f"unit {','.join(map(str, unit))} is outside the map of layer {seen.name!r}, which "
             f"has shape {shape}",
             cure=f"use at most {','.join(str(n - 1) for n in shape)}, counted from 0",
         )
     return tuple(int(u) for u in unit)
 
 
-def _check_total(found: UnitTrace, rounding: float) -> None:
+def check_total(found: UnitTrace, rounding: float) -> None:
     """Refuse an explanation that does not come to the network's own value.
 
     Rounding grows with what is added up, so large parts that cancel are allowed their share; a
@@ -80,5 +89,5 @@ def _check_total(found: UnitTrace, rounding: float) -> None:
         raise Failure(
             f"layer {found.layer!r}, unit {found.unit}: the sum comes to {found.total:.9g} and the "
             f"network has {found.network_value:.9g}",
-            cure="does the layer compute something of its own in forward or in a hook?",
+            cure="please report this network",
         )

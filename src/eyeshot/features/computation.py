@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ def compute_by_graph(
     inputs: Sequence[Tensor],
     choose: Callable[[Graph], Collection[str]],
     keep: Callable[[Node, Tensor], None],
+    *,
+    full: bool = False,
 ) -> str:
     """Compute chosen nodes of a network's graph, in eval mode and without gradients.
 
@@ -33,6 +35,7 @@ def compute_by_graph(
         inputs: with their batch, as ``forward`` takes them.
         choose: the names of the nodes that are asked for, once the graph is known.
         keep: gets each of them with its value, in execution order, as soon as it is computed.
+        full: in full precision, also where the network's own kernels may round more.
 
     Returns:
         Why its graph cannot be had, or is not the network's; "" where all was done by it.
@@ -40,14 +43,19 @@ def compute_by_graph(
     Raises:
         BadValue: the network refuses the inputs.
     """
-    expected = _answer(net, inputs)
+    # Not while it is traced: export asks for the settings that this changes.
+    precision = full_precision if full else nullcontext
+    with precision():
+        expected = _answer(net, inputs)
     try:
         with untouched(net, computes=False):
             net.eval()
             graph = traced_for(net, *inputs)
     except EyeshotError as reason:
         return str(reason)
-    return _computed(net, graph, inputs, expected, choose(graph), keep)
+    chosen = choose(graph)
+    with precision():
+        return _computed(net, graph, inputs, expected, chosen, keep)
 
 
 def _answer(net: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -106,3 +114,17 @@ def in_passing(net: nn.Module, inputs: Sequence[Tensor]) -> Iterator[None]:
             f"the network refused an input of shape {shapes}: {fact}",
             cure="give the size, channels and type that it was trained with",
         ) from error
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """No TensorFloat-32 within the block: on a GPU it rounds factors to ten bits."""
+    kinds = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    kept = [kind.fp32_precision for kind in kinds]
+    for kind in kinds:
+        kind.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for kind, precision in zip(kinds, kept, strict=True):
+            kind.fp32_precision = precision

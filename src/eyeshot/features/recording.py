@@ -29,6 +29,7 @@ class Recorder:
         self.calls: list[Call] = []
         self.path: list[str] = []  # the modules that we are inside of, outermost first
         self.in_layer = 0
+        self.function: Any = None  # the one that was called last
         self._batch = batch
         self.wanted = wanted
         self._seen: Counter[str] = Counter()
@@ -139,6 +140,7 @@ class _Functions(TorchFunctionMode):
                 owner = recorder.path[-1]
                 short = name.strip("_").removesuffix("_with_indices")
                 base = f"{owner}.{short}" if owner else short
+                recorder.function = func
                 recorder.keep(base, short, came_in, output, _weights_in(name, came_in))
         return output
 

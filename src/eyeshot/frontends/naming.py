@@ -13,7 +13,8 @@ from eyeshot.frontends.calls import plain_name
 class Namer:
     """Gives each traced operator a unique, readable name.
 
-    The one operator of a leaf module gets the module's path (``stem.conv``). Any other gets the
+    The last operator of a module of torch's own gets the module's path (``stem.conv``); of several
+    outputs the first does, and not the places of a pool or the state of an LSTM. Any other gets the
     path with the operator's name behind it (``stem.conv.pad``, ``block1.relu``), and a second use
     gets a number (``block1.relu#2``).
     """
@@ -25,7 +26,7 @@ class Namer:
             self._layers.add(_innermost(fx_node)[1])
             if fx_node.op == "call_function" and isinstance(fx_node.meta.get("val"), torch.Tensor):
                 key, _, kind = _innermost(fx_node)
-                if kind.startswith("torch.nn.modules"):
+                if kind.startswith("torch.nn.modules") and not _is_beside(fx_node):
                     last_of_call[key] = fx_node
         self._main = set(last_of_call.values())
         self._used: Counter[str] = Counter()
@@ -56,6 +57,11 @@ def _word(fx_node: torch.fx.Node) -> str:
 
 def _is_item(fx_node: torch.fx.Node) -> bool:
     return getattr(fx_node.target, "__name__", "") == "getitem"
+
+
+def _is_beside(fx_node: torch.fx.Node) -> bool:
+    """Whether it is one of several outputs, and not the first of them."""
+    return _is_item(fx_node) and int(fx_node.args[1]) != 0  # type: ignore[arg-type]
 
 
 def _innermost(fx_node: torch.fx.Node) -> tuple[str, str, str]:

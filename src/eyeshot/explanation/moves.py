@@ -1,0 +1,91 @@
+"""Operators that move numbers, or weigh neighbours: which cell a unit is a copy or a mean of.
+
+Neither is written down for each of them. A move is asked to move the numbers of the cells; a
+resize, which is linear, is asked for the gradient of the unit.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eyeshot.errors import Unsupported
+from eyeshot.explanation.capture import Seen
+from eyeshot.explanation.traces import Part, UnitTrace, as_numbers, described, number_part
+
+Unit = tuple[int, ...]
+
+
+def trace_move(seen: Seen, unit: Unit) -> UnitTrace:
+    """The one cell that the unit is a copy of; or the constant that stands there."""
+    sources = seen.node.call.refs if seen.node.call is not None else ()
+    tensors = [seen.values[name] for name in sources]
+    count = sum(one.numel() for one in tensors)
+    place = (0, *unit)
+    near, far = (float(_moved(seen, tensors, start)[place]) for start in (1, 1 + count))
+    if near == far:
+        return described(seen, unit, "copy", [], bias=near)
+    if far - near != count:
+        raise Unsupported(
+            f"layer {seen.name!r} is {seen.node.operator}, and this unit is no copy of one number",
+            cure="name another layer",
+        )
+    cell = int(near) - 1
+    for tensor, source in zip(tensors, sources, strict=True):
+        if cell < tensor.numel():
+            at = tuple(int(i) for i in np.unravel_index(cell, tensor.shape))
+            value = float(as_numbers(tensor[at]))
+            if at[0] != 0 and len(tensor) == seen.batch:
+                break
+            part = number_part(at[1] if len(at) > 1 else 0, value, None, source, at[1:])
+            return described(seen, unit, "copy", [part])
+        cell -= tensor.numel()
+    raise Unsupported(
+        f"layer {seen.name!r} mixes the pictures of a batch",
+        cure="name a layer that keeps one entry for each picture",
+    )
+
+
+def _moved(seen: Seen, tensors: list[Tensor], start: int) -> Tensor:
+    """The operator on maps whose cells hold their own numbers, counted from ``start``."""
+    stand_ins: dict[int, list[Tensor]] = {}
+    for one in tensors:
+        cells = torch.arange(start, start + one.numel(), dtype=torch.float64)
+        stand_ins.setdefault(id(one), []).append(cells.reshape(one.shape))
+        start += one.numel()
+
+    def put(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        left = stand_ins.get(id(value))
+        if left is not None:
+            return left.pop(0)
+        return value.detach().cpu().to(torch.float64 if value.is_floating_point() else value.dtype)
+
+    assert seen.call is not None
+    moved: Tensor = seen.call.substituted(put)()
+    return moved
+
+
+def trace_resize(seen: Seen, unit: Unit) -> UnitTrace:
+    """The cells of the unit's channel that it is a weighted sum of."""
+    assert seen.call is not None
+    (name,) = seen.values
+    source = seen.values[name]
+    given = source[:1, unit[0] : unit[0] + 1].detach().cpu().double().requires_grad_(True)
+    with torch.enable_grad():
+        made = seen.call.substituted(lambda one: given if one is source else one)()
+        (weights,) = torch.autograd.grad(made[(0, 0, *unit[1:])], given)
+    image, kernel = as_numbers(given[0, 0]), as_numbers(weights[0, 0])
+    touched = np.nonzero(kernel)
+    box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in touched)
+    patch, kernel = image[box], kernel[box]
+    inside = np.zeros(patch.shape, bool)
+    at = (unit[0], *(one.start for one in box))
+    total = math.fsum((patch * kernel).ravel())
+    part = Part(unit[0], patch, inside, kernel, total, name, at)
+    return described(seen, unit, "sum", [part])
