@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 import eyeshot
-from eyeshot.engine.executing import Report
+from eyeshot.engine.executing import RunReport
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.runs import Run, load
 from eyeshot.runs.geometry import geometry_of
@@ -93,7 +93,7 @@ def mosaic(run: Run, slice_: NDArray[np.uint8], copies: int, folder: Path) -> No
     page = np.tile(slice_, (copies, copies))
     tifffile.imwrite(source, page, tile=(512, 512), bigtiff=True)
     del page
-    last: list[Report] = []
+    last: list[RunReport] = []
     eyeshot.run(
         run,
         source,

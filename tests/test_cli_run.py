@@ -109,7 +109,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "too little memory": (["-o", "OUT", "--memory", "1MB"], "the least that can is"),
     "two outputs": (["-o", "OUT", "-o", "OUT2"], "2 outputs named and the network has 1"),
     "a threshold that is none": (["-o", "OUT", "--as", "threshold:2"], "--as 'threshold:2'; give"),
-    "a form unheard of": (["-o", "OUT", "--as", "jpeg"], "form 'jpeg'"),
+    "a form unheard of": (["-o", "OUT", "--as", "jpeg"], "output format 'jpeg'"),
     "a layout that is not": (
         ["-o", "OUT", "--layout", "HWC"],
         "first layer takes 1; give another image",
@@ -174,7 +174,7 @@ def valid(tmp_path: Path) -> str:
 def test_an_answer_without_padding_says_where_it_lies(
     valid: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = "the answer is 48×32, in the middle of the picture's 64×48: 8 pixels less at each side"
+    line = "the answer is 48×32, in the middle of the image's 64×48: 8 pixels less at each side"
     assert run(valid, image, "--plan") == 0
     assert line in capsys.readouterr().out
     assert run(valid, image, "-o", tmp_path / "out.png", "--as", "argmax") == 0

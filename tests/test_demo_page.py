@@ -170,7 +170,7 @@ def test_the_page_is_a_picture_that_can_be_read_from_a_file(
 ) -> None:
     eyeshot.images.write(tmp_path / "page.png", read.page.pixels)
     form = dataclasses.replace(reader, net=eyeshot.dense(reader))
-    eyeshot.run(form, tmp_path / "page.png", tmp_path / "digits.npy", form="probabilities")
+    eyeshot.run(form, tmp_path / "page.png", tmp_path / "digits.npy", output_format="probabilities")
     readings = read_peaks(np.load(tmp_path / "digits.npy"), 4, 28)
     assert np.array_equal(readings.corners, read.readings.corners)
     assert np.array_equal(readings.labels, read.readings.labels)

@@ -132,7 +132,7 @@ def test_the_law_holds_for_every_u_net(
     side = accepted(net, max(64, height, width))
     enliven(net.double() if double else net, noise(2, 2, side, side, seed=1, double=double))
     (truth,) = whole(net, x)
-    parts = eyeshot.run(net, x, band=band, form="float64" if double else "float32")
+    parts = eyeshot.run(net, x, band=band, output_format="float64" if double else "float32")
     limit = LIMITS[x.dtype] * max(1e-3, float(np.abs(truth).max()))
     assert np.asarray(parts).shape == truth.shape
     assert np.abs(np.asarray(parts) - truth).max() <= limit

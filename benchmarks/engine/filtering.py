@@ -42,7 +42,14 @@ def filter_by_bands(source: Path, target: Path) -> partial[Any]:
     net = nn.Conv2d(1, 1, 5, padding=2, bias=False).eval()
     net.weight.data = torch.from_numpy(make_kernel())[None, None]
     return partial(
-        eyeshot.run, net, source, target, form="uint8", memory=BUDGET, raw=False, force=True
+        eyeshot.run,
+        net,
+        source,
+        target,
+        output_format="uint8",
+        memory=BUDGET,
+        raw=False,
+        force=True,
     )
 
 

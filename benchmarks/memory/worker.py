@@ -63,7 +63,9 @@ def _run(case: Case, net: nn.Module, folder: Path, place: Path, memory: int | No
     ]
     with ExitStack() as stack:
         source = stack.enter_context(opened(image, net))
-        job = make_job(net, [source], form=case.form, memory=memory, band=case.band, outs=outs)
+        job = make_job(
+            net, [source], output_format=case.form, memory=memory, band=case.band, outs=outs
+        )
         _carry_out(job, outs, stack)
     return job.plan.peak
 

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from eyeshot.densification import dense as dense
     from eyeshot.engine.camera import RowStream as RowStream
     from eyeshot.engine.camera import stream as stream
+    from eyeshot.engine.executing import RunReport as RunReport
     from eyeshot.engine.networks import Traced as Traced
     from eyeshot.engine.networks import trace as trace
+    from eyeshot.engine.run_plan import Plan as Plan
+    from eyeshot.engine.running import plan as plan
     from eyeshot.engine.running import run as run
     from eyeshot.evaluation import Evaluation as Evaluation
     from eyeshot.evaluation import MaskEvaluation as MaskEvaluation
@@ -67,7 +70,10 @@ _EXPORTS = {
     "RowStream": "eyeshot.engine.camera:RowStream",
     "trace": "eyeshot.engine.networks:trace",
     "Traced": "eyeshot.engine.networks:Traced",
+    "plan": "eyeshot.engine.running:plan",
     "run": "eyeshot.engine.running:run",
+    "Plan": "eyeshot.engine.run_plan:Plan",
+    "RunReport": "eyeshot.engine.executing:RunReport",
     "evaluate": "eyeshot.evaluation:evaluate",
     "predict": "eyeshot.evaluation:predict",
     "Predictions": "eyeshot.evaluation:Predictions",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from eyeshot.axes import Interval
-from eyeshot.engine.executing import Report, execute
+from eyeshot.engine.executing import RunReport, execute
 from eyeshot.engine.jobs import Job, make_job
 from eyeshot.geometry import Region, required
 from eyeshot.images import open_sink, open_source
@@ -61,7 +61,7 @@ def whole(net: nn.Module, *images: torch.Tensor) -> list[Array]:
 def job_of(net: nn.Module, *images: torch.Tensor, **options: Any) -> Job:
     """A run settled."""
     double = images[0].dtype == torch.float64
-    options.setdefault("form", "float64" if double else "float32")
+    options.setdefault("output_format", "float64" if double else "float32")
     sources = [open_source(image, layout=_LAYOUTS[image.ndim]) for image in images]
     return make_job(net, sources, **options)
 
@@ -84,7 +84,7 @@ def _part(box: Region, place: int, count: int) -> Region:
     return (box[0], Interval(*ends), *box[2:])
 
 
-def by_parts(job: Job) -> tuple[list[Array], Report]:
+def by_parts(job: Job) -> tuple[list[Array], RunReport]:
     """Every output of a job, in memory."""
     sinks = {name: open_sink(None, job.shape(name), job.forms[name].dtype) for name in job.forms}
     report = execute(job, sinks)

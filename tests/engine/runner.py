@@ -25,7 +25,7 @@ from torch import nn
 
 import eyeshot
 from eyeshot.axes import Interval
-from eyeshot.engine.executing import Report, execute
+from eyeshot.engine.executing import RunReport, execute
 from eyeshot.engine.jobs import Job, make_job
 from eyeshot.engine.memory import resident
 from eyeshot.engine.resuming import Begun, look_up
@@ -78,14 +78,14 @@ def strips_of_curves() -> Begun:
 def job_of_curves(source: Source, out: Path) -> Job:
     """Probabilities by strips, as if the first run had so settled for want of memory."""
     begun = look_up([out]) or strips_of_curves()
-    return make_job(curves(), [source], form="probabilities", begun=begun)
+    return make_job(curves(), [source], output_format="probabilities", begun=begun)
 
 
 def run(kind: str, image: Path, out: Path, pause: float, told: Connection) -> None:
     """One run, which tells of each band, and rests after it."""
     torch.set_num_threads(1)
 
-    def tell(report: Report) -> None:
+    def tell(report: RunReport) -> None:
         told.send((report.rows, report.multiply_adds))
         time.sleep(pause)
 
@@ -121,7 +121,7 @@ def measure(image: Path, out: Path, spare: int | None, band: int | None, told: C
     samples = np.load(image, mmap_mode="r")
     before = resident()
     allowed = None if spare is None else before + spare
-    job = make_job(net, [opened(samples, net)], form="argmax", memory=allowed, band=band)
+    job = make_job(net, [opened(samples, net)], output_format="argmax", memory=allowed, band=band)
     with open_sink(out, job.shape(job.graph.outputs[0]), np.uint8) as sink:
         report = execute(job, {job.graph.outputs[0]: sink})
         sink.finish()

@@ -52,7 +52,7 @@ def pushed(
 ) -> list[list[Array]]:
     """What each push gave, and the end: a list of outputs each."""
     channels, _, width = image.shape
-    rows, given, y = eyeshot.stream(net, width, channels=channels, form=form), [], 0
+    rows, given, y = eyeshot.stream(net, width, channels=channels, output_format=form), [], 0
     for chunk in (*chunks, image.shape[1]):
         part = rows.push(image[:, y : y + chunk].numpy())
         given.append(part if isinstance(part, list) else [part])

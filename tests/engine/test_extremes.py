@@ -67,10 +67,10 @@ def test_a_white_that_cannot_be(options: Any, words: str) -> None:
 
 def test_scores_that_are_clipped_are_noted() -> None:
     with pytest.warns(UserWarning, match=r"scores from -.* to .* were clipped to 0…1 for uint8"):
-        eyeshot.run(Mean().eval(), 3 * noise(1, 20, 30), form="uint8")
+        eyeshot.run(Mean().eval(), 3 * noise(1, 20, 30), output_format="uint8")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        eyeshot.run(Mean().eval(), torch.rand(1, 20, 30) * 1.4 - 0.2, form="uint8")
+        eyeshot.run(Mean().eval(), torch.rand(1, 20, 30) * 1.4 - 0.2, output_format="uint8")
 
 
 def test_scores_of_classes_are_no_bytes() -> None:
@@ -87,17 +87,19 @@ def test_scores_of_classes_are_no_bytes() -> None:
         task="segment",
     )
     run = Run(Path("run"), config, nn.Conv2d(1, 2, 1).eval())
-    with pytest.raises(BadValue, match="form uint8 of the scores of 2 classes; use argmax"):
-        eyeshot.run(run, noise(1, 16, 16), form="uint8")
-    assert eyeshot.run(run, noise(1, 16, 16).sigmoid(), form="argmax").shape == (1, 16, 16)
+    with pytest.raises(BadValue, match="uint8 of the scores of 2 classes; use argmax"):
+        eyeshot.run(run, noise(1, 16, 16), output_format="uint8")
+    assert eyeshot.run(run, noise(1, 16, 16).sigmoid(), output_format="argmax").shape == (1, 16, 16)
 
 
 def test_two_channels_are_no_png(tmp_path: Path) -> None:
     net = nn.Conv2d(1, 2, 1).eval()
     with pytest.raises(BadValue, match="PNG takes the second for opacity"):
-        eyeshot.run(net, noise(1, 9, 9), tmp_path / "a.png", form="uint8")
+        eyeshot.run(net, noise(1, 9, 9), tmp_path / "a.png", output_format="uint8")
     assert not list(tmp_path.iterdir())
-    eyeshot.run(nn.Identity().eval(), torch.rand(2, 9, 9), tmp_path / "b.png", form="uint8")
+    eyeshot.run(
+        nn.Identity().eval(), torch.rand(2, 9, 9), tmp_path / "b.png", output_format="uint8"
+    )
     assert images.read(tmp_path / "b.png").shape == (9, 9, 2)
 
 

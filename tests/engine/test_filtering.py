@@ -37,7 +37,7 @@ def test_a_filter_by_opencv_is_the_convolution(double: bool) -> None:
         with torch.no_grad():
             whole = net(x[None])[0]
         form = "float64" if double else "float32"
-        part = torch.from_numpy(eyeshot.run(net, x, band=band, form=form))
+        part = torch.from_numpy(eyeshot.run(net, x, band=band, output_format=form))
         scale = max(1e-3, float(whole.abs().max()))
         assert float((part - whole).abs().max()) <= (1e-12 if double else 1e-5) * scale
 

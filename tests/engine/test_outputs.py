@@ -206,8 +206,8 @@ def test_a_picture_turns_with_the_network(name: str, suffix: str, tmp_path: Path
 
     net, x = net_of(grey), noise(3, HEIGHT, WIDTH)
     out = tmp_path / f"out{suffix}"
-    eyeshot.run(net, x, out, form="uint8", band=3)
-    wanted = eyeshot.run(net, x, form="uint8")
+    eyeshot.run(net, x, out, output_format="uint8", band=3)
+    wanted = eyeshot.run(net, x, output_format="uint8")
     last = words.split(", ").index("features") if "features" in words else None
     wanted = wanted if last is None else np.moveaxis(wanted, last, -1)
     np.testing.assert_array_equal(read(out).reshape(wanted.shape), wanted)
@@ -232,12 +232,12 @@ def test_a_turned_output_is_resumed(suffix: str, tmp_path: Path) -> None:
         if report.rows > 700:
             raise Stop
 
-    eyeshot.run(net, x, outs[0], form="uint8", band=32)
+    eyeshot.run(net, x, outs[0], output_format="uint8", band=32)
     with pytest.raises(Stop):
-        eyeshot.run(net, x, outs[1], form="uint8", band=32, progress=stop)
-    eyeshot.run(net, x, outs[1], form="uint8", band=32, resume=True)
+        eyeshot.run(net, x, outs[1], output_format="uint8", band=32, progress=stop)
+    eyeshot.run(net, x, outs[1], output_format="uint8", band=32, resume=True)
     np.testing.assert_array_equal(read(outs[1]), read(outs[0]))
-    assert eyeshot.run(net, x, form="uint8").shape == (1, 12, 1100)
+    assert eyeshot.run(net, x, output_format="uint8").shape == (1, 12, 1100)
 
 
 def test_a_camera_gives_rows_where_the_network_puts_them() -> None:
@@ -250,10 +250,10 @@ def test_a_camera_gives_rows_where_the_network_puts_them() -> None:
 
 def test_a_form_of_classes_needs_to_know_which_features_they_are() -> None:
     net, x = net_of(LAYOUTS["features in two"][0]), noise(3, HEIGHT, WIDTH)
-    with pytest.raises(BadValue, match=r"form 'argmax' of output .*; use float32"):
-        eyeshot.run(net, x, form="argmax")
+    with pytest.raises(BadValue, match=r"output_format 'argmax' of output .*; use float32"):
+        eyeshot.run(net, x, output_format="argmax")
     last = net_of(LAYOUTS["channels last"][0])
-    classes = eyeshot.run(last, x, form="argmax")
+    classes = eyeshot.run(last, x, output_format="argmax")
     np.testing.assert_array_equal(classes[..., 0], truth_of(last, x)[0].argmax(-1))
 
 

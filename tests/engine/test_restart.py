@@ -165,7 +165,7 @@ def test_random_networks_repeat_the_calls_of_the_run_that_was_not_cut_off(axes: 
         truth = runs_at(net, image[None])
         assume(truth is not None and truth.isfinite().all())
         try:
-            job = job_of(net, image, form="probabilities")
+            job = job_of(net, image, output_format="probabilities")
         except Unsupported as refused:
             assume("writes in place" not in str(refused))
             raise

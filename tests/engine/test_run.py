@@ -15,7 +15,7 @@ from torch import nn
 
 import eyeshot
 from eyeshot.axes import Interval
-from eyeshot.engine.executing import Report
+from eyeshot.engine.executing import RunReport
 from eyeshot.engine.forms import form_of
 from eyeshot.errors import BadValue, Unsupported
 from tests.engine.law import (
@@ -129,7 +129,7 @@ def test_an_answer_is_reduced_band_by_band_as_in_one_piece(form: str, classes: i
     if (form, classes) in (("argmax", 1), ("threshold:0.5", 5)):
         return
     scores = torch.from_numpy(whole(net, image)[0])
-    part: Array = eyeshot.run(net, image, form=form, band=4)
+    part: Array = eyeshot.run(net, image, output_format=form, band=4)
     expected = _reduced(scores, form)
     assert part.dtype == expected.dtype
     if part.dtype == np.uint8:  # a score within a rounding of the boundary may fall on either side
@@ -238,7 +238,7 @@ def test_a_resumed_run_of_two_outputs_writes_each_row_once(tmp_path: Path) -> No
     net = enliven(TwoInTwoOut(), picture[None], mask[None])
     paths = [tmp_path / "fine.npy", tmp_path / "coarse.npy"]
 
-    def stop(report: Report) -> None:
+    def stop(report: RunReport) -> None:
         if report.rows > 40:
             raise KeyboardInterrupt
 

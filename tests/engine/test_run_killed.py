@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import eyeshot
 from eyeshot.axes import Interval
-from eyeshot.engine.executing import Progress, Report, execute
+from eyeshot.engine.executing import Progress, RunReport, execute
 from eyeshot.engine.jobs import Job, make_job
 from eyeshot.errors import BadValue
 from eyeshot.geometry import required
@@ -114,7 +114,7 @@ class Killed(BaseException):
 def killed_after(steps: int) -> Progress:
     left = iter(range(steps))
 
-    def die(report: Report) -> None:
+    def die(report: RunReport) -> None:
         if next(left, None) is None:
             raise Killed
 
@@ -145,7 +145,7 @@ def test_strips_go_on_where_each_of_them_stood(
 
 @functools.cache
 def _job() -> Job:
-    return job_of(runner.network(), noise(1, 600, 24), form="threshold:0.4", device="cpu")
+    return job_of(runner.network(), noise(1, 600, 24), output_format="threshold:0.4", device="cpu")
 
 
 def _settled_in_strips(strips: int, band: int) -> Job:
@@ -162,7 +162,7 @@ def small() -> torch.Tensor:
     [
         ("network", {"net": 1}),
         ("image", {"seed": 1}),
-        ("form", {"form": "probabilities"}),
+        ("output_format", {"output_format": "probabilities"}),
         ("regions", {"region": ((0, 20), (0, 24))}),
     ],
 )

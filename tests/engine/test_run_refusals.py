@@ -17,7 +17,7 @@ import zarr
 from torch import nn
 
 import eyeshot
-from eyeshot.engine.executing import Report
+from eyeshot.engine.executing import RunReport
 from eyeshot.errors import BadFile, BadValue, EyeshotError, Failure, Unsupported
 from tests.engine import runner
 from tests.engine.law import noise, whole
@@ -113,8 +113,18 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, Any
     "a region outside": (runner.network, (1, 32, 24), {"region": ((0, 33), (0, 24))}, "0:33"),
     "an empty region": (runner.network, (1, 32, 24), {"region": ((5, 5), (0, 24))}, "5:5"),
     "a region of one axis": (runner.network, (1, 32, 24), {"region": ((0, 3),)}, "axes"),
-    "a form unheard of": (runner.network, (1, 32, 24), {"form": "jpeg"}, "form 'jpeg'"),
-    "a threshold of 2": (runner.network, (1, 32, 24), {"form": "threshold:2"}, "threshold:2"),
+    "a form unheard of": (
+        runner.network,
+        (1, 32, 24),
+        {"output_format": "jpeg"},
+        "output format 'jpeg'",
+    ),
+    "a threshold of 2": (
+        runner.network,
+        (1, 32, 24),
+        {"output_format": "threshold:2"},
+        "threshold:2",
+    ),
     "memory that is no size": (runner.network, (1, 32, 24), {"memory": "much"}, "much"),
     "too little memory": (runner.network, (1, 32, 24), {"memory": "1MB"}, "least that can"),
     "a band of nought": (runner.network, (1, 32, 24), {"band": 0}, "band"),
@@ -259,7 +269,7 @@ def test_a_source_that_changes_size(grown: int, net: nn.Module, tmp_path: Path) 
     np.save(image, noise(1, HEIGHT, WIDTH).numpy())
     size = image.stat().st_size
 
-    def change(report: Report) -> None:
+    def change(report: RunReport) -> None:
         if report.rows > 100:
             with image.open("r+b") as file:
                 file.truncate(size + grown)

@@ -15,7 +15,7 @@ from torch import nn
 import eyeshot
 from eyeshot.cli import main
 from eyeshot.engine import slices
-from eyeshot.engine.executing import Report, execute
+from eyeshot.engine.executing import RunReport, execute
 from eyeshot.errors import BadValue
 from tests.engine.law import noise, whole
 
@@ -42,7 +42,9 @@ def test_forms_regions_and_files(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "in.tif", stack, photometric="minisblack")
     out = tmp_path / "out.zarr"
     region = [(2, 9), (1, 5)]
-    eyeshot.run(NET, tmp_path / "in.tif", out, per_slice=True, form="argmax", region=region)
+    eyeshot.run(
+        NET, tmp_path / "in.tif", out, per_slice=True, output_format="argmax", region=region
+    )
     written = np.asarray(zarr.open_array(out, mode="r")[:]).reshape(5, 7, 4)
     for place in range(5):
         (truth,) = whole(NET, torch.from_numpy(stack[place][None] / np.float32(255)))
@@ -63,7 +65,7 @@ def test_a_stack_is_resumed_at_the_slice_that_is_missing(
     source = tmp_path / "in.npy"
     done: list[int] = []
 
-    def interrupted(*arguments: Any) -> Report:
+    def interrupted(*arguments: Any) -> RunReport:
         if len(done) == 3:
             raise RuntimeError("the machine stops")
         done.append(1)

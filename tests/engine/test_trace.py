@@ -173,7 +173,7 @@ def test_another_type_of_numbers(counted: list[tuple[int, ...]]) -> None:
     traced = eyeshot.trace(net)
     agrees(traced)
     net.double()
-    part = eyeshot.run(traced, IMAGE.double(), form="float64")
+    part = eyeshot.run(traced, IMAGE.double(), output_format="float64")
     np.testing.assert_allclose(part, whole(net, IMAGE.double())[0], rtol=0, atol=1e-12)
     assert len(counted) == 2
 

@@ -92,4 +92,4 @@ def test_a_fixed_kernel_sets_the_type_and_a_fixed_number_does_not() -> None:
 def test_a_form_may_ask_for_another_type() -> None:
     net, image = nn.Conv2d(1, 1, 3).double().eval(), noise(1, 9, 9, double=True)
     assert eyeshot.run(net, image).dtype == np.float64
-    assert eyeshot.run(net, image, form="float32").dtype == np.float32
+    assert eyeshot.run(net, image, output_format="float32").dtype == np.float32

@@ -108,7 +108,7 @@ def test_the_worst_picture_comes_first_and_large_ones_show_parts(masks: MaskMate
 def test_what_is_shown_is_what_was_said(masks: MaskMaterial) -> None:
     for picture in masks.pictures:
         pair = next(p for p in masks.pairs.validation if p.name == picture.score.name)
-        said = eyeshot.run(masks.run, pair.image, form="argmax")[0]
+        said = eyeshot.run(masks.run, pair.image, output_format="argmax")[0]
         mask = images.read(pair.target)
         shots = picture.parts if picture.parts else (picture.whole,)
         for shot in shots:

@@ -59,7 +59,7 @@ def test_it_takes_noise_away(loss: str, noisy: Path, tmp_path: Path) -> None:
 def test_the_answer_is_a_picture(noisy: Path, tmp_path: Path) -> None:
     run = restore(noisy, tmp_path / "run", epochs=1, steps=60, learning_rate=0.01)
     path = noisy / "image" / "0.png"
-    eyeshot.run(run, path, tmp_path / "clean.png", form="uint8")
+    eyeshot.run(run, path, tmp_path / "clean.png", output_format="uint8")
     written = np.array(Image.open(tmp_path / "clean.png")).astype(float)
     wanted = np.array(Image.open(noisy / "target" / "0.png")).astype(float)
     given_pixels = np.array(Image.open(path)).astype(float)

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+import eyeshot
 from eyeshot.cli import net_options
 from eyeshot.cli import run_options as options
-from eyeshot.cli.extents import tell_sizes
-from eyeshot.cli.output import console, notes, print_json, say, warn
+from eyeshot.cli.output import console, notes, print_json, say, warn, warnings_as_notes
 from eyeshot.cli.spelling import options_named
-from eyeshot.errors import BadValue
+from eyeshot.errors import BadValue, Failure
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from eyeshot.engine.executing import Report
-    from eyeshot.engine.jobs import Job
-    from eyeshot.images import Source
-    from eyeshot.runs import Run
+    from eyeshot import Plan, Run, RunReport
 
 _EPILOG = """
 [b]Examples[/b]
@@ -76,21 +71,32 @@ def run_net(
 
     if not plan and not out:
         raise BadValue("no output", cure="name one with -o, or ask for --plan")
-    box = None if region is None else parse_region(region)
-    chosen = {"level": level, "layout": layout, "series": series, "index": index}
-    files = _Files(image, out or [], chosen, resume=resume, force=force, per_slice=per_slice)
+    settings: dict[str, Any] = {
+        "output_format": form,
+        "region": None if region is None else parse_region(region),
+        "memory": memory,
+        "band": band,
+        "level": level,
+        "layout": layout,
+        "series": series,
+        "index": index,
+        "raw": raw,
+        "white": white,
+        "pad": pad,
+        "per_slice": per_slice,
+        "device": device,
+        "resume": resume,
+    }
+    outs = out or []
     if not plan:
-        _check_outs(files)
-    settings = {"form": form, "region": box, "band": band, "raw": raw, "white": white}
-    settings |= {"pad": pad, "device": device}
-    with options_named({"form": "--as"}), ExitStack() as stack:
+        _check_outs(outs, image, force=force, resume=resume)
+    with options_named({"output_format": "--as"}):
         network = locate_runnable(net, say, weights, None if plan else warn)
         _check_inputs(network, image)
-        job, slices = _settle(stack, network, files, memory, settings)
         if plan:
-            _show_plan(job, json)
+            _show_plan(eyeshot.plan(network, image, outs, **settings), json)
         else:
-            _carry_out(stack, job, slices, files, json)
+            _run(network, image, outs, settings | {"force": force}, json)
 
 
 def parse_region(text: str) -> list[tuple[int, int]]:
@@ -106,24 +112,10 @@ def parse_region(text: str) -> list[tuple[int, int]]:
         raise BadValue(f"--region {text}", cure="give rows and columns: 0:512,0:512") from None
 
 
-@dataclass(frozen=True)
-class _Files:
-    """What is read and how, what is written and how."""
-
-    images: list[Path]
-    outs: list[Path]
-    chosen: dict[str, Any]
-    resume: bool
-    force: bool
-    per_slice: bool
-
-
-def _check_outs(files: _Files) -> None:
+def _check_outs(outs: list[Path], images: list[Path], *, force: bool, resume: bool) -> None:
     """Refuse what cannot be written before the seconds that it takes to load a network."""
-    from eyeshot.images import check_target
-
-    for out in files.outs:
-        check_target(out, force=files.force, resume=files.resume, inputs=files.images)
+    for out in outs:
+        eyeshot.images.check_target(out, force=force, resume=resume, inputs=images)
 
 
 def _check_inputs(network: nn.Module | Run, images: list[Path]) -> None:
@@ -149,114 +141,56 @@ def _check_inputs(network: nn.Module | Run, images: list[Path]) -> None:
         )
 
 
-def _settle(
-    stack: ExitStack,
-    network: nn.Module | Run,
-    files: _Files,
-    memory: str | None,
-    settings: dict[str, Any],
-) -> tuple[Job, list[Source] | None]:
-    """Everything that is known before the run begins; the images stay open as long as ``stack``."""
-    from eyeshot.engine.jobs import make_job
-    from eyeshot.engine.resuming import look_up
-    from eyeshot.engine.running import opened, parse_bytes
-    from eyeshot.engine.slices import slices_of
-
-    allowed, chosen = parse_bytes(memory), {**files.chosen, "per_slice": files.per_slice}
-    sources = [stack.enter_context(opened(path, network, **chosen)) for path in files.images]
-    slices = slices_of(sources) if files.per_slice else None
-    if slices is not None:
-        sources = slices[:1]
-    begun = look_up(files.outs) if files.resume else None
-    outs = None if files.per_slice else files.outs  # a slice's answer is held
-    job = make_job(network, sources, memory=allowed, outs=outs, begun=begun, **settings)
-    return job, slices
-
-
-def _carry_out(
-    stack: ExitStack, job: Job, slices: list[Source] | None, files: _Files, json: bool
+def _run(
+    network: nn.Module | Run, images: list[Path], outs: list[Path], settings: Any, json: bool
 ) -> None:
-    from eyeshot.engine.running import carry_out, finish, open_sinks
-
-    for source in job.sources.values():
-        stated = f"{source.name}: {source.layout}; {job.preparation.stated(source.dtype)}"
-        notes.print(stated, markup=False, soft_wrap=True)
-        for note in source.notes:
-            notes.print(f"{source.name}: {note}", markup=False, soft_wrap=True)
-    for line in tell_sizes(job):
-        notes.print(line, markup=False, soft_wrap=True)
-    options = {"force": files.force, "resume": files.resume}
-    sinks = open_sinks(job, files.outs, files.images, slices, **options)
-    for sink in sinks.values():
-        stack.enter_context(sink)
-    with _Bar(job) as bar:
-        report = carry_out(job, sinks, slices, bar.update)
-    results = [str(result) for result in finish(job, sinks).values()]
-    _show_report(job, report, results, json)
+    with warnings_as_notes(), _Bar() as bar:
+        found = eyeshot.run(
+            network, images, outs, planned=bar.begin, progress=bar.update, **settings
+        )
+    if bar.plan is None or bar.report is None:
+        raise Failure("the run ended without a report")
+    results = [str(one) for one in (found if isinstance(found, list) else [found])]
+    _show_report(bar.plan, bar.report, results, json)
 
 
-def _show_plan(job: Job, json: bool) -> None:
-    from eyeshot.engine.outputs import layout_of
-    from eyeshot.engine.trial import predicted_seconds
-    from eyeshot.planning.text import render
-
-    seconds = predicted_seconds(job)
+def _show_plan(plan: Plan, json: bool) -> None:
     if json:
-        images = [source.to_dict() for source in job.sources.values()]
-        layouts = {name: layout_of(job.graph, name) for name in job.forms}
-        more = {"images": images, "layouts": layouts, "predicted_seconds": seconds}
-        print_json({**job.plan.to_dict(), **more})
+        print_json(plan.to_dict())
         return
-    for source in job.sources.values():
-        console.print(f"image        {source.name}: {source.layout}", markup=False, soft_wrap=True)
-        for note in source.notes:
-            console.print(f"             {note}", markup=False, soft_wrap=True)
-    for line in tell_sizes(job):
+    for line in plan.lines:
         console.print(line, markup=False, soft_wrap=True)
-    console.print(render(job.plan, seconds, {name: _answer(job, name) for name in job.forms}))
+    console.print(plan.table())
 
 
-def _answer(job: Job, name: str) -> str:
-    """An output's region, in its own axes, and how its array lies."""
-    from eyeshot.engine.outputs import layout_of
-
-    arrangement = job.arrangement(name)
-    sides = [job.plan.regions[name][axis] for axis in arrangement.space]
-    region = " x ".join(f"{side.lo}:{side.hi}" for side in sides) or "whole"
-    sizes = " x ".join(map(str, arrangement.sizes)) or "1"
-    return f"{name}, {region}; {sizes} ({layout_of(job.graph, name)})"
-
-
-def _show_report(job: Job, report: Report, results: list[str], json: bool) -> None:
+def _show_report(plan: Plan, report: RunReport, results: list[str], json: bool) -> None:
     from eyeshot.findings.wording import counted
     from eyeshot.planning.band_plan import megabytes
 
-    for note in report.notes:
-        warn(note)
     if json:
         print_json(
             {
                 "outputs": results,
-                "images": [source.to_dict() for source in job.sources.values()],
+                "images": plan.to_dict()["images"],
                 "notes": list(report.notes),
                 "seconds": report.seconds,
                 "megapixels": report.megapixels,
                 "megapixels_per_second": report.speed,
                 "multiply_adds": report.multiply_adds,
-                "planned_multiply_adds": job.plan.multiply_adds,
+                "planned_multiply_adds": plan.bands.multiply_adds,
                 "peak_bytes": report.peak,
-                "predicted_peak_bytes": job.plan.peak,
-                "band_rows": job.plan.band,
-                "strips": len(job.plan.strips),
+                "predicted_peak_bytes": plan.bands.peak,
+                "band_rows": plan.bands.band,
+                "strips": len(plan.bands.strips),
             }
         )
         return
     notes.print(
         f"{report.megapixels:.2f} megapixels in {report.seconds:.1f} s ({report.speed:.2f} MP/s), "
-        f"{counted(len(job.plan.strips), 'strip')} of bands of {job.plan.band} rows; peak "
-        f"{megabytes(report.peak)}, predicted {megabytes(job.plan.peak)}; "
+        f"{counted(len(plan.bands.strips), 'strip')} of bands of {plan.bands.band} rows; peak "
+        f"{megabytes(report.peak)}, predicted {megabytes(plan.bands.peak)}; "
         f"{report.multiply_adds / 1e9:,.2f} G multiply-adds, "
-        f"planned {job.plan.multiply_adds / 1e9:,.2f} G",
+        f"planned {plan.bands.multiply_adds / 1e9:,.2f} G",
         soft_wrap=True,
     )
     for result in results:
@@ -266,9 +200,11 @@ def _show_report(job: Job, report: Report, results: list[str], json: bool) -> No
 class _Bar:
     """A live bar on a terminal; elsewhere a plain line every few seconds."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+        self.plan: Plan | None = None
+        self.report: RunReport | None = None
         self._live = notes.is_terminal
         self._said = 0.0
         self._bar = Progress(
@@ -284,14 +220,25 @@ class _Bar:
         self._task = self._bar.add_task("rows", total=None, speed="")
 
     def __enter__(self) -> _Bar:
-        self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def update(self, report: Report) -> None:
+    def begin(self, plan: Plan) -> None:
+        """Tell what will be read, and begin."""
+        self.plan = plan
+        for image in plan.images:
+            say(f"{image.name}: {image.layout}; {image.samples}")
+            for note in image.notes:
+                say(f"{image.name}: {note}")
+        for line in plan.notes:
+            say(line)
+        self._bar.start()
+
+    def update(self, report: RunReport) -> None:
         """After each band."""
+        self.report = report
         speed = f"{report.speed:.2f} MP/s"
         if self._live:
             self._bar.update(self._task, completed=report.rows, total=report.all_rows, speed=speed)

@@ -38,23 +38,23 @@ class RowStream:
     """
 
     def __init__(
-        self, traced: Traced, channels: int, width: tuple[int, ...], form: str, raw: bool
+        self, traced: Traced, channels: int, width: tuple[int, ...], output_format: str, raw: bool
     ) -> None:
-        self._traced, self._size, self._asked = traced, (channels, width), (form, raw)
+        self._traced, self._size, self._asked = traced, (channels, width), (output_format, raw)
         self._rows = 0
         self._finished = False
         self._settle(torch.float32)
 
     def _settle(self, dtype: torch.dtype) -> None:
         """Make ready for rows of a type, which a network without parameters computes in."""
-        (form, raw), traced = self._asked, self._traced
+        (output_format, raw), traced = self._asked, self._traced
         self._rows_dtype = dtype
         self._like = self._model()
         self._graph = graph = lower(self._like)
         dtype = getattr(torch, graph.nodes[graph.inputs[0]].dtype)
         device = next((t.device for t in graph.tensors.values()), torch.device("cpu"))
         self._preparation = Preparation(dtype, device, raw, traced.mean, traced.std, traced.unit)
-        self._forms = {name: form_for(form, graph, name) for name in graph.outputs}
+        self._forms = {name: form_for(output_format, graph, name) for name in graph.outputs}
         boxes = {node.name: _open_box(graph, node.name) for node in graph}
         self._stream = Stream(graph, boxes, tuple(self._forms), open_ended=True)
         self._given_rows = dict.fromkeys(graph.outputs, 0)
@@ -194,7 +194,7 @@ def stream(
     width: int | tuple[int, ...],
     *,
     channels: int | None = None,
-    form: str = "scores",
+    output_format: str = "scores",
     raw: bool = False,
 ) -> RowStream:
     """Run a network over rows whose number is not known, such as a line-scan camera gives.
@@ -206,7 +206,7 @@ def stream(
         net: a network in eval mode, a trained run, or one that is traced.
         width: of a row: columns, or all axes of space but the first.
         channels: of a row; by default what a convolution takes with which the network runs.
-        form: see :func:`eyeshot.run`.
+        output_format: see :func:`eyeshot.run`.
         raw: leave whole-number samples as they are; they are scaled to 0 … 1 otherwise.
 
     Raises:
@@ -216,7 +216,7 @@ def stream(
     widths = (width,) if isinstance(width, int) else tuple(width)
     traced = as_traced(net)
     count = channels if channels is not None else _channels(traced, widths)
-    return RowStream(traced, count, widths, form, raw)
+    return RowStream(traced, count, widths, output_format, raw)
 
 
 def _channels(traced: Traced, width: tuple[int, ...]) -> int:

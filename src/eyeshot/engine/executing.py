@@ -22,7 +22,7 @@ from eyeshot.planning import Strip, first_rows, pushes
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class RunReport:
     """How far a run has come; the last one says what it cost.
 
     Attributes:
@@ -49,10 +49,10 @@ class Report:
         return self.megapixels / self.seconds if self.seconds else 0.0
 
 
-Progress = Callable[[Report], None]
+Progress = Callable[[RunReport], None]
 
 
-def execute(job: Job, sinks: Mapping[str, Sink], progress: Progress | None = None) -> Report:
+def execute(job: Job, sinks: Mapping[str, Sink], progress: Progress | None = None) -> RunReport:
     """Carry a job out.
 
     Rows that the sinks already hold (a resumed run) are not computed again, but for those inner
@@ -80,10 +80,10 @@ class _State:
             len(box[0]) for strip in job.plan.strips for box in strip.regions.values()
         )
 
-    def report(self) -> Report:
+    def report(self) -> RunReport:
         """How far it has come."""
         seconds = time.perf_counter() - self._started
-        return Report(
+        return RunReport(
             self.rows, self._all_rows, self.positions / 1e6, seconds, self.multiply_adds, peak()
         )
 

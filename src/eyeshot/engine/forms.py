@@ -78,7 +78,7 @@ def form_of(name: str, channels: int, dtype: str = "float32") -> Form:
         return _threshold(name, argument, channels)
     if kind == "uint8":
         return Form(name, channels, np.dtype(np.uint8), _bytes, copies=1)
-    raise UnknownName("form", name, FORMS)
+    raise UnknownName("output format", name, FORMS)
 
 
 def _probabilities(scores: torch.Tensor) -> torch.Tensor:
@@ -113,7 +113,7 @@ def _threshold(name: str, argument: str, channels: int) -> Form:
     except ValueError:
         level = float("nan")
     if not 0 <= level <= 1:
-        raise BadValue(f"form {name!r}", cure="give a probability, such as threshold:0.5")
+        raise BadValue(f"output_format {name!r}", cure="give a probability, such as threshold:0.5")
     if channels > 2:
         raise BadValue(f"a threshold on {channels} classes", cure="use argmax")
 

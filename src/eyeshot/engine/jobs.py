@@ -90,7 +90,7 @@ def make_job(
     net: Network,
     sources: Sequence[Source],
     *,
-    form: str = "scores",
+    output_format: str = "scores",
     region: Sequence[tuple[int, int]] | None = None,
     memory: int | None = None,
     band: int | None = None,
@@ -106,7 +106,7 @@ def make_job(
     Args:
         net: a network; a trained run, which brings its normalisation along; or one that is traced.
         sources: one image for each input of the network.
-        form: of the output; see :func:`eyeshot.engine.forms.form_of`.
+        output_format: of the output; see :func:`eyeshot.engine.forms.form_of`.
         region: (lo, hi) for each axis of the output, in its own order; None for all of it.
         memory: the most bytes the process may hold; None for no limit.
         band: rows at a time; None to choose.
@@ -122,7 +122,7 @@ def make_job(
         BadValue: sizes, channels or regions that do not fit, or too little memory.
         Unsupported: an operator that cannot be run by parts, by its name.
     """
-    _check_options(net, form, band, white, raw=raw)
+    _check_options(net, output_format, band, white, raw=raw)
     traced, padding = as_traced(net), None
     sources = as_grey(traced, sources)
     if pad is not None:
@@ -134,7 +134,7 @@ def make_job(
     Stream(graph, required(graph, regions), graph.outputs)
     named = dict(zip(graph.inputs, sources, strict=True))
     preparation = Preparation(dtype, place, raw, traced.mean, traced.std, traced.unit, white)
-    forms = {name: form_for(form, graph, name) for name in graph.outputs}
+    forms = {name: form_for(output_format, graph, name) for name in graph.outputs}
     sinks = _sinks(graph, outs, forms, regions)
     if memory is not None:
         give_back()  # what tracing left behind
@@ -160,7 +160,7 @@ def _sinks(
 
 
 def _check_options(
-    net: Network, form: str, band: int | None, white: float | None, *, raw: bool
+    net: Network, output_format: str, band: int | None, white: float | None, *, raw: bool
 ) -> None:
     if band is not None and band < 1:
         raise BadValue(f"a band of {band} rows", cure="give 1 or more, or none to have it chosen")
@@ -168,9 +168,9 @@ def _check_options(
         raise BadValue(f"--white {white:g}", cure="give the sample that counts as 1, such as 4095")
     if white is not None and raw:
         raise BadValue("--white with --raw", cure="use one of the two")
-    if form == "uint8" and isinstance(net, Run) and net.config.task != "restore":
+    if output_format == "uint8" and isinstance(net, Run) and net.config.task != "restore":
         raise BadValue(
-            f"form uint8 of the scores of {len(net.config.classes)} classes",
+            f"uint8 of the scores of {len(net.config.classes)} classes",
             cure="use argmax for the class of each pixel, or probabilities",
         )
 

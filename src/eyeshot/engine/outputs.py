@@ -41,8 +41,8 @@ def form_for(form: str, graph: Graph, name: str) -> Form:
     features = [size for size in arrangement_of(graph, name).features if size > 1]
     if len(features) > 1 and form.partition(":")[0] in _OF_CLASSES:
         raise BadValue(
-            f"form {form!r} of output {name}: {graph.nodes[name].shape} has more than one dimension"
-            " of features, and none is known to be that of classes",
+            f"output_format {form!r} of output {name}: {graph.nodes[name].shape} has more than one "
+            "dimension of features, and none is known to be that of classes",
             cure="use float32",
         )
     return form_of(form, graph.nodes[name].channels, graph.nodes[name].dtype)

@@ -4,19 +4,78 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eyeshot.engine.executing import Progress, Report, execute
+from eyeshot.engine.executing import Progress, RunReport, execute
 from eyeshot.engine.jobs import Job, make_job
 from eyeshot.engine.memory import reset_peak
 from eyeshot.engine.networks import Network, as_traced
 from eyeshot.engine.resuming import look_up
+from eyeshot.engine.run_plan import Plan, plan_of
 from eyeshot.engine.slices import execute_slices, slices_of, stack_shape
+from eyeshot.engine.trial import predicted_seconds
 from eyeshot.errors import BadValue
 from eyeshot.images import Index, Sink, Source, open_sink, open_source
+
+
+@dataclass(frozen=True)
+class _Settled:
+    """A run before its first band.
+
+    Attributes:
+        job: everything that is known of it.
+        slices: of a stack, where it is run slice by slice.
+        images: as they were named.
+        targets: as they were named; None where arrays are to come back.
+    """
+
+    job: Job
+    slices: Sequence[Source] | None
+    images: list[Any]
+    targets: list[Any] | None
+
+
+@contextmanager
+def _settled(
+    net: Network,
+    image: Any,
+    out: Any,
+    *,
+    memory: int | str | None,
+    level: int,
+    layout: str | None,
+    series: int | None,
+    index: Index | None,
+    per_slice: bool,
+    resume: bool,
+    **settings: Any,
+) -> Iterator[_Settled]:
+    """A run of :func:`run`'s arguments, settled; its images are open in the block."""
+    images = _listed(image)
+    targets = None if out is None else _listed(out)
+    options = {"level": level, "layout": layout, "series": series, "index": index}
+    with ExitStack() as stack:
+        sources = [
+            stack.enter_context(opened(one, net, per_slice=per_slice, **options)) for one in images
+        ]
+        slices = slices_of(sources) if per_slice else None
+        job = make_job(
+            net,
+            sources if slices is None else slices[:1],
+            memory=parse_bytes(memory),
+            outs=None if per_slice else targets,  # a slice's answer is held
+            begun=look_up(targets) if resume and targets else None,
+            **settings,
+        )
+        yield _Settled(job, slices, images, targets)
+
+
+def _listed(one: Any) -> list[Any]:
+    return list(one) if isinstance(one, list | tuple) else [one]
 
 
 def run(
@@ -24,7 +83,7 @@ def run(
     image: Any,
     out: Any = None,
     *,
-    form: str = "scores",
+    output_format: str = "scores",
     region: Sequence[tuple[int, int]] | None = None,
     memory: int | str | None = None,
     band: int | None = None,
@@ -39,6 +98,7 @@ def run(
     device: str | None = None,
     force: bool = False,
     resume: bool = False,
+    planned: Callable[[Plan], None] | None = None,
     progress: Progress | None = None,
 ) -> Any:
     """What ``net(image)`` would give on a machine that is large enough.
@@ -50,8 +110,8 @@ def run(
             ``.npy`` or Zarr; a list of them for a network of several inputs.
         out: None to get arrays; or a path (``.npy``, ``.png``, ``.tif``, ``.zarr``) or an array;
             a list of them for a network of several outputs.
-        form: ``scores`` (as ``net`` gives them), ``float32``, ``probabilities``, ``argmax``,
-            ``threshold:T`` or ``uint8``.
+        output_format: ``scores`` (as ``net`` gives them), ``float32``, ``probabilities``,
+            ``argmax``, ``threshold:T`` or ``uint8``.
         region: (lo, hi) along each axis of the output, in the output's own order; only what it
             needs is read and computed. An output without positions is given whole.
         memory: the most the process may hold, in bytes or as ``"2GB"``.
@@ -70,7 +130,8 @@ def run(
         device: where to run; None for where the weights are.
         force: replace an output that exists.
         resume: go on with an unfinished output of the very same run.
-        progress: called after each band.
+        planned: called with the plan before the first band.
+        progress: called after each band, and once more at the end, with notes on the answer.
 
     Returns:
         An array as ``net(image)`` gives it, without the batch: (C, H, W), (H, W, C), (C,) of a
@@ -81,52 +142,109 @@ def run(
         BadFile: an image that cannot be read, or an output that may not be written.
         Unsupported: an operator that cannot be run by parts, by its name.
     """
-    images = list(image) if isinstance(image, list | tuple) else [image]
-    targets = list(out) if isinstance(out, list | tuple) else [out]
     reset_peak()
-    with ExitStack() as stack:
-        options = {"level": level, "layout": layout, "series": series, "index": index}
-        sources = [
-            stack.enter_context(opened(one, net, per_slice=per_slice, **options)) for one in images
-        ]
-        slices = slices_of(sources) if per_slice else None
-        job = make_job(
-            net,
-            sources if slices is None else slices[:1],
-            form=form,
-            region=region,
-            memory=parse_bytes(memory),
-            band=band,
-            raw=raw,
-            white=white,
-            pad=pad,
-            device=device,
-            outs=None if per_slice or out is None else targets,
-            begun=look_up(targets) if resume else None,
-        )
-        outs = [None] * len(job.forms) if out is None else targets
-        results = _carry_out(job, slices, outs, images, progress, force=force, resume=resume)
+    with _settled(
+        net,
+        image,
+        out,
+        output_format=output_format,
+        region=region,
+        memory=memory,
+        band=band,
+        level=level,
+        layout=layout,
+        series=series,
+        index=index,
+        raw=raw,
+        white=white,
+        pad=pad,
+        per_slice=per_slice,
+        device=device,
+        resume=resume,
+    ) as settled:
+        if planned is not None:
+            planned(plan_of(settled.job))
+        results = _carry_out(settled, progress, force=force, resume=resume)
     return results[0] if len(results) == 1 else results
 
 
-def _carry_out(
-    job: Job,
-    slices: Sequence[Source] | None,
-    outs: Sequence[Any],
-    images: Sequence[Any],
-    progress: Progress | None,
+def plan(
+    net: Network,
+    image: Any,
+    out: Any = None,
     *,
-    force: bool,
-    resume: bool,
+    output_format: str = "scores",
+    region: Sequence[tuple[int, int]] | None = None,
+    memory: int | str | None = None,
+    band: int | None = None,
+    level: int = 0,
+    layout: str | None = None,
+    series: int | None = None,
+    index: Index | None = None,
+    raw: bool = False,
+    white: float | None = None,
+    pad: str | None = None,
+    per_slice: bool = False,
+    device: str | None = None,
+    resume: bool = False,
+) -> Plan:
+    """What :func:`run` would do with the same arguments: bands, strips, memory, work and time.
+
+    The network is traced, and about a second of its arithmetic is tried on noise. No sample of the
+    image is read, and nothing is written.
+
+    Args:
+        net, image, output_format, region, memory, band, level, layout, series, index, raw, white,
+            pad, per_slice, device: as for :func:`run`.
+        out: likewise; ``[]`` leaves what the outputs hold out of account.
+        resume: as the unfinished run of this output would go on.
+
+    Returns:
+        Plain data, which prints itself.
+
+    Raises:
+        BadValue: what does not fit, with what would.
+        BadFile: an image that cannot be read.
+        Unsupported: an operator that cannot be run by parts, by its name.
+    """
+    with _settled(
+        net,
+        image,
+        out,
+        output_format=output_format,
+        region=region,
+        memory=memory,
+        band=band,
+        level=level,
+        layout=layout,
+        series=series,
+        index=index,
+        raw=raw,
+        white=white,
+        pad=pad,
+        per_slice=per_slice,
+        device=device,
+        resume=resume,
+    ) as settled:
+        return plan_of(settled.job, predicted_seconds(settled.job))
+
+
+def _carry_out(
+    settled: _Settled, progress: Progress | None, *, force: bool, resume: bool
 ) -> list[Any]:
     """The job from its sinks to its results, in the order in which the network gives them."""
+    job, slices = settled.job, settled.slices
+    outs = [None] * len(job.forms) if settled.targets is None else settled.targets
     with ExitStack() as stack:
-        sinks = open_sinks(job, outs, images, slices, force=force, resume=resume)
+        sinks = open_sinks(job, outs, settled.images, slices, force=force, resume=resume)
         for sink in sinks.values():
             stack.enter_context(sink)
-        for note in carry_out(job, sinks, slices, progress).notes:
+        report = carry_out(job, sinks, slices, progress)
+        for note in report.notes:
             warnings.warn(note, stacklevel=3)
         kept = finish(job, sinks)
+    if progress is not None:
+        progress(report)
     return [kept[name] for name in job.graph.outputs]  # one may be given twice
 
 
@@ -135,7 +253,7 @@ def carry_out(
     sinks: Mapping[str, Sink],
     slices: Sequence[Source] | None = None,
     progress: Progress | None = None,
-) -> Report:
+) -> RunReport:
     """Carry a job out, once or over each slice of a stack."""
     if slices is None:
         return execute(job, sinks, progress)
@@ -207,7 +325,7 @@ def open_sinks(
         if form.channels == 2 and not read_opacity and str(target).lower().endswith(".png"):
             raise BadValue(
                 f"{target}: 2 channels, and PNG takes the second for opacity",
-                cure="write .tif, .npy or .zarr, or use the form argmax",
+                cure="write .tif, .npy or .zarr, or use argmax",
             )
         sinks[name] = open_sink(
             target,

@@ -23,7 +23,7 @@ def settings_of(job: Job) -> Mapping[str, Any]:
         "image": [source.identity() for source in sources],
         "part": [source.part for source in sources],
         "preparation": [job.preparation.stated(source.dtype) for source in sources],
-        "form": [form.name for form in job.forms.values()],
+        "output_format": [form.name for form in job.forms.values()],
         "regions": plan["regions"],
         "strips": plan["strips"],
         "band": plan["band_rows"],

@@ -12,7 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from eyeshot.engine.executing import Progress, Report, execute
+from eyeshot.engine.executing import Progress, RunReport, execute
 from eyeshot.engine.jobs import Job
 from eyeshot.errors import BadValue
 from eyeshot.images import ArraySink, Sink, Source, Span, understand
@@ -76,7 +76,7 @@ def stack_shape(job: Job, output: str, count: int) -> tuple[int, ...]:
 
 def execute_slices(
     job: Job, slices: Sequence[Source], sinks: Mapping[str, Sink], progress: Progress | None = None
-) -> Report:
+) -> RunReport:
     """Carry a job out on each slice that is not there yet.
 
     Args:
@@ -88,13 +88,13 @@ def execute_slices(
     ((name, first),) = job.sources.items()
     if isinstance(first, GreySource):
         slices = [GreySource(one) for one in slices]
-    total = Report(0, 0, 0.0, 0.0, 0, 0)
+    total = RunReport(0, 0, 0.0, 0.0, 0, 0)
     for place in _missing(len(slices), sinks):
         one = replace(job, sources={name: slices[place]})
         parts = {out: ArraySink(job.shape(out), job.forms[out].dtype) for out in sinks}
         before = total
 
-        def tell(report: Report, before: Report = before, place: int = place) -> None:
+        def tell(report: RunReport, before: RunReport = before, place: int = place) -> None:
             if progress is not None:
                 progress(_added(before, report, place, len(slices)))
 
@@ -111,9 +111,9 @@ def _missing(count: int, sinks: Mapping[str, Sink]) -> Iterator[int]:
     yield from range(done, count)
 
 
-def _added(before: Report, now: Report, place: int, count: int) -> Report:
+def _added(before: RunReport, now: RunReport, place: int, count: int) -> RunReport:
     """The slices before, and how far this one has come."""
-    return Report(
+    return RunReport(
         rows=place * now.all_rows + now.rows,
         all_rows=count * now.all_rows,
         megapixels=before.megapixels + now.megapixels,

@@ -88,11 +88,11 @@ def answered(
         image = reader.corner(height, width)
     form = "argmax" if channels is None else "float32"
     if height * width * 4 * (channels or 1) <= _HELD:
-        yield _placed(run(net, image, form=form), (height, width))
+        yield _placed(run(net, image, output_format=form), (height, width))
         return
     with tempfile.TemporaryDirectory(prefix="eyeshot-") as folder:
         path = Path(folder) / "answer.npy"
-        run(net, image, path, form=form)
+        run(net, image, path, output_format=form)
         yield _placed(np.load(path, mmap_mode="r", allow_pickle=False), (height, width))
 
 

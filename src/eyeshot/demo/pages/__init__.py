@@ -84,7 +84,7 @@ def find_digits(run: Run, page: Page) -> PageRead:
     form = dense(run)
     started = time.perf_counter()
     probabilities: NDArray[Any] = run_over(
-        dataclasses.replace(run, net=form), page.pixels, form="probabilities"
+        dataclasses.replace(run, net=form), page.pixels, output_format="probabilities"
     )
     readings = read_peaks(probabilities, form.stride[0], page.side)
     seconds = time.perf_counter() - started
