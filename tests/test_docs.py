@@ -13,6 +13,7 @@ from matplotlib import cbook
 
 import eyeshot
 from eyeshot import data, images
+from eyeshot.cli.threads import SPIN_COUNT
 from tests.documents import LANGUAGES, PAGES, ROOT, Block, blocks, commands, run_page
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
@@ -90,6 +91,12 @@ def test_every_picture_is_shown() -> None:
     text = "".join(page.read_text() for page in PAGES)
     for picture in (ROOT / "docs" / "images").iterdir():
         assert f"images/{picture.name})" in text, f"{picture.name} is on no page"
+
+
+def test_the_page_on_training_gives_the_spin_count_that_is_set() -> None:
+    text = " ".join((ROOT / "docs" / "training.md").read_text().split())
+    assert f"{SPIN_COUNT:,} turns (`GOMP_SPINCOUNT`)" in text
+    assert f"| eyeshot: {SPIN_COUNT} |" in text
 
 
 def test_the_glossary_is_in_order_and_brief() -> None:
