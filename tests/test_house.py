@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -168,3 +169,11 @@ def _opens_by_pillow(path: Path) -> bool:
         and call.value.id in ("Image", "PIL")
         for call in calls
     )
+
+
+def test_the_version_is_written_once() -> None:
+    project = tomllib.loads((PACKAGE.parents[1] / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"]
+    assert "version" not in project["project"]
+    place = PACKAGE.parents[1] / project["tool"]["hatch"]["version"]["path"]
+    assert f'__version__ = "{eyeshot.__version__}"' in place.read_text()
