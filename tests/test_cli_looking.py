@@ -74,7 +74,7 @@ def test_see_shows_every_layer_of_a_network_of_ones_own(
     images.write(Path("p.png"), np.full((9, 7, 3), 128, np.uint8))
     assert main(["see", "net.py:net", "p.png", "--weights", "w.pt"]) == 0
     out, err = capsys.readouterr()
-    assert "ReLU" in out
+    assert "relu" in out
     assert "4 x 9 x 7" in out
     assert note in err
     assert main(["see", "net.py:net", "p.png", "--field", "0:4,3", "--weights", "w.pt"]) == 0
