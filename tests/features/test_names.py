@@ -181,3 +181,13 @@ def test_an_input_is_not_written_to(recwarn: pytest.WarningsRecorder) -> None:
     before = x.clone()
     eyeshot.see(nn.Sequential(nn.ReLU(inplace=True)), x)
     assert torch.equal(x, before)
+
+
+class Two(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+def test_a_network_of_two_inputs_is_refused_with_a_cure() -> None:
+    with pytest.raises(BadValue, match="'y'; wrap it in a module that takes one tensor"):
+        eyeshot.see(Two(), torch.zeros(1, 2, 4, 4))

@@ -110,9 +110,14 @@ def in_passing(net: nn.Module, inputs: Sequence[Tensor]) -> Iterator[None]:
         shapes = ", ".join(f"{tuple(one.shape)}, {one.dtype}" for one in inputs)
         said = str(error).strip().splitlines()
         fact = said[0] if said and isinstance(error, RuntimeError) else in_brief(error)
+        several = isinstance(error, TypeError) and "required positional argument" in fact
+        cure = (
+            "wrap it in a module that takes one tensor, and makes or keeps the others"
+            if several
+            else "give the size, channels and type that it was trained with"
+        )
         raise BadValue(
-            f"the network refused an input of shape {shapes}: {fact}",
-            cure="give the size, channels and type that it was trained with",
+            f"the network refused an input of shape {shapes}: {fact}", cure=cure
         ) from error
 
 
