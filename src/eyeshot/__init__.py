@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from eyeshot.inspection import UnitField as UnitField
     from eyeshot.inspection import inspect as inspect
     from eyeshot.inspection import receptive_field as receptive_field
+    from eyeshot.operators import register_operator as register_operator
     from eyeshot.runs import Run as Run
     from eyeshot.runs import load as load
     from eyeshot.training import train as train
@@ -92,6 +93,7 @@ _EXPORTS = {
     "receptive_field": "eyeshot.inspection:receptive_field",
     "Inspection": "eyeshot.inspection:Inspection",
     "UnitField": "eyeshot.inspection:UnitField",
+    "register_operator": "eyeshot.operators:register_operator",
     "load": "eyeshot.runs:load",
     "Run": "eyeshot.runs:Run",
     "train": "eyeshot.training:train",

@@ -88,6 +88,8 @@ class Family(StrEnum):
     SCAN = "scan"
     """A sum or product of all that comes before."""
     SORT = "sort"
+    CUSTOM = "custom"
+    """One that its owner has registered."""
     UNKNOWN = "unknown"
 
 

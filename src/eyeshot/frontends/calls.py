@@ -33,6 +33,12 @@ def plain_name(target: Any) -> str:
     return name if name.startswith("__") else name.rstrip("_")
 
 
+def operator_name(target: Any) -> str:
+    """The plain name of one of torch's own operators; ``library::name`` of any other."""
+    library = getattr(target, "namespace", "aten")
+    return plain_name(target) if library == "aten" else f"{library}::{target._opname}"
+
+
 def call_of(target: Any, arguments: Mapping[str, Any]) -> Call:
     """The call, out of place: an in-place operator is replaced by its plain form."""
     functional = _out_of_place(target)

@@ -20,7 +20,15 @@ from torch.export.graph_signature import InputKind
 
 from eyeshot.errors import BadValue, EyeshotError, Failure, Unsupported
 from eyeshot.frontends.agreement import held_against
-from eyeshot.frontends.calls import Chance, TupleItem, call_of, folded, is_random, plain_name
+from eyeshot.frontends.calls import (
+    Chance,
+    TupleItem,
+    call_of,
+    folded,
+    is_random,
+    operator_name,
+    plain_name,
+)
 from eyeshot.frontends.hushing import hushed
 from eyeshot.frontends.inlining import inlined
 from eyeshot.frontends.memory import (
@@ -379,7 +387,7 @@ class Walk:
     def _node(
         self, fx_node: torch.fx.Node, origin: torch.fx.Node, arguments: dict[str, Any], item: Any
     ) -> Node:
-        plain = plain_name(origin.target)
+        plain = operator_name(origin.target)
         value = fx_node.meta["val"]
         shape = tuple(int(n) for n in value.shape)
         if plain in _LIKE_ANOTHER:  # of the other tensor nothing is read but its shape

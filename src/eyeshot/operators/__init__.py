@@ -6,8 +6,9 @@ in the file of the family it belongs to, and a test that pokes it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from eyeshot.graph import Family, Graph, Kind, Node
 from eyeshot.operators import (
@@ -27,6 +28,7 @@ from eyeshot.operators import (
     slicing,
 )
 from eyeshot.operators.call import Tensors, called_on_tile
+from eyeshot.operators.custom import Positions, custom_operator
 from eyeshot.operators.effort import Effort, nothing
 from eyeshot.operators.record import Operator
 from eyeshot.operators.repaired import Repair
@@ -46,6 +48,7 @@ __all__ = [
     "named",
     "of",
     "prepare",
+    "register_operator",
 ]
 
 _UNKNOWN = Operator("")
@@ -66,7 +69,7 @@ _ALL = (
     *normalisation.OPERATORS,
     *sequences.OPERATORS,
 )
-OPERATORS: Mapping[str, Operator] = {name: one for one in _ALL for name in one.names.split()}
+OPERATORS: dict[str, Operator] = {name: one for one in _ALL for name in one.names.split()}
 """The record of every operator by its name."""
 
 _BY_FAMILY = {(name.partition(".")[0], one.family): one for name, one in OPERATORS.items()}
@@ -88,6 +91,35 @@ def named(name: str, overload: str = "") -> Operator:
         overload: the same with its overload, such as ``max.other``.
     """
     return OPERATORS.get(overload) or OPERATORS.get(name, _UNKNOWN)
+
+
+def register_operator(
+    name: str,
+    positions: Positions | Callable[[Mapping[str, Any]], Positions],
+    *,
+    multiply_adds: int = 0,
+) -> None:
+    """Say what an operator of your own does to positions, so that it is inspected and streamed.
+
+    It is computed by calling it on tiles. What it does at the image's border it may do as it
+    likes, as long as its windows there read no other position than they would elsewhere.
+    Registered twice, the second time counts.
+
+    Args:
+        name: ``library::name``, as ``torch.library.custom_op`` knows it. A fake implementation
+            must be registered with torch, so that the network can be traced.
+        positions: ``"pointwise"`` where an output depends on the same position of its inputs
+            alone; a :class:`eyeshot.axes.Window` for all axes of space, or one for each; or a
+            function that gives one of these for the operator's arguments by name.
+        multiply_adds: for each number that it gives, to be counted.
+
+    Raises:
+        BadValue: torch has no such operator, it is one of torch's own, or a window of it can lie
+            in the padding alone.
+    """
+    record = custom_operator(name, positions, multiply_adds)
+    OPERATORS[name] = record
+    _BY_FAMILY[name, Family.CUSTOM] = record
 
 
 def of(node: Node) -> Operator:

@@ -16,7 +16,7 @@ from eyeshot.operators.tile import Box, Computation, Tile
 Tensors = Mapping[str, torch.Tensor]
 
 _NOT_BY_PLACE = (
-    *(Family.LINEAR, Family.PRODUCT, Family.PRELU, Family.INDEX),
+    *(Family.LINEAR, Family.PRODUCT, Family.PRELU, Family.INDEX, Family.CUSTOM),
     *(Family.BATCH_NORM, Family.INSTANCE_NORM, Family.GROUP_NORM, Family.LAYER_NORM),
 )
 """Operators whose weights belong to channels; those of any other are broadcast as values are."""

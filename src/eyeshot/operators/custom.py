@@ -1,0 +1,228 @@
+"""Operators of your own: a ``torch.library`` custom op, and what it does to positions.
+
+Public as :func:`eyeshot.register_operator`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
+
+import torch
+
+from eyeshot.axes import Interval, Window
+from eyeshot.errors import BadValue, Unsupported
+from eyeshot.graph import Family, Node
+from eyeshot.operators.call import Tensors, calling
+from eyeshot.operators.effort import Effort, Shapes
+from eyeshot.operators.pointwise import pointwise
+from eyeshot.operators.record import Operator
+from eyeshot.operators.scratch import Work
+from eyeshot.operators.site import Described, NoRule, Site, along
+from eyeshot.operators.tile import Box, Computation, Tile, cut, widened
+
+Positions = Literal["pointwise"] | Window | Sequence[Window]
+"""What an operator does to positions: one window for all axes of space, or one for each."""
+
+
+def custom_operator(
+    name: str,
+    positions: Positions | Callable[[Mapping[str, Any]], Positions],
+    multiply_adds: int,
+) -> Operator:
+    """The record of an operator that Eyeshot does not know.
+
+    Args:
+        name: ``library::name``, as torch registers it.
+        positions: what it does to positions, or a function that says so by its arguments.
+        multiply_adds: for each number that it gives.
+
+    Raises:
+        BadValue: torch has no such operator, or it is one of torch's own.
+    """
+    library, found, short = name.partition("::")
+    if not found or library == "aten":
+        raise BadValue(f"operator {name!r}", cure="give the name of your own one: library::name")
+    if not hasattr(getattr(torch.ops, library), short):
+        raise BadValue(
+            f"torch has no operator {name!r}", cure="define it first, by torch.library.custom_op"
+        )
+    if not callable(positions):
+        _windows(positions, 1 if isinstance(positions, (Window, str)) else len(positions))
+    return Operator(
+        name,
+        Family.CUSTOM,
+        partial(custom_geometry, positions=positions),
+        custom_on_tile,
+        effort=partial(_effort, each=multiply_adds),
+        scratch=_copies,
+    )
+
+
+def _effort(node: Node, shapes: Shapes, each: int) -> Effort:
+    return Effort(per_output=each)
+
+
+def _copies(work: Work) -> int:
+    """The tile made wider by a copy, and what is computed beyond what is asked for."""
+    return 2 * work.read + work.gives
+
+
+def custom_geometry(
+    site: Site, positions: Positions | Callable[[Mapping[str, Any]], Positions]
+) -> Described:
+    """By what its owner says: each position by itself, or windows along every axis of space."""
+    told = positions(site.arguments) if callable(positions) else positions
+    sources = site.sources
+    windows = [] if not sources else _windows(told, len(sources[0].dims))
+    described = pointwise(site) if not windows else _sliding(site, windows)
+    for shape in site.weight_shapes.values():
+        shift = len(site.shape) - len(shape)
+        for dim in described.dims:
+            if dim is not None and dim >= shift and shape[dim - shift] == site.shape[dim] > 1:
+                raise NoRule("one of its tensors has a number for each position")
+    return described
+
+
+def _windows(positions: Positions, axes: int) -> list[Window]:
+    """A window for each axis of space; none where every position is computed by itself.
+
+    Raises:
+        BadValue: something else was given, or windows that see padding alone.
+    """
+    if isinstance(positions, str):
+        if positions != "pointwise":
+            raise BadValue(f"positions {positions!r}", cure="use 'pointwise', or windows")
+        return []
+    windows = [positions] * axes if isinstance(positions, Window) else list(positions)
+    for window in windows:
+        if not 0 <= window.before < window.span or not 0 <= window.after < window.span:
+            raise BadValue(
+                f"{window}", cure="let every window hold a position: 0 <= before, after < span"
+            )
+    if len(windows) != axes:
+        raise BadValue(f"{len(windows)} windows for {axes} axes of space", cure="give one for each")
+    return windows
+
+
+def _sliding(site: Site, windows: list[Window]) -> Described:
+    source, *others = site.sources
+    if others:
+        raise NoRule("it slides over several maps at once")
+    places = zip(source.dims, windows, strict=True)
+    maps = {dim: window for dim, window in places if dim is not None}
+    told = [window.extent(source.shape[dim]) for dim, window in maps.items()]
+    if len(site.shape) != len(source.shape) or told != [site.shape[dim] for dim in maps]:
+        raise NoRule(f"by its windows it gives {told} positions, and not those of {site.shape}")
+    return Described((along(source, maps),), source.dims)
+
+
+def custom_on_tile(node: Node, tensors: Tensors) -> Computation:
+    """The operator called on the tile, cut to what is wanted, once it was tried on noise.
+
+    Inside the image a tile begins where the operator's own border does not reach what is wanted;
+    what is missing there is filled with zeros, of which nothing comes out that is kept.
+
+    Raises:
+        Unsupported: on noise it gives other numbers by parts than as a whole.
+    """
+    call = calling(node, tensors)
+    tried: list[bool] = []
+
+    def on_tile(inputs: list[Tile], box: Box) -> torch.Tensor:
+        given = inputs[0]
+        amounts: dict[int, tuple[int, int]] = {}
+        have: list[Interval] = []
+        for dim, axis, side, held, n in zip(
+            given.dims, given.axes, box, given.box, given.extents, strict=True
+        ):
+            if dim is None or not isinstance(axis, Window):
+                have.append(side)
+                continue
+            first = side.lo - -(-axis.before // axis.stride)
+            first = 0 if axis.needs(side, n).lo <= 0 else first
+            begin = first * axis.stride
+            amounts[dim] = (held.lo - begin, 0)
+            have.append(Interval(first, first + axis.extent(held.hi - begin)))
+        if not amounts:
+            return call(inputs, box)
+        tile = replace(given, value=widened(given.value, amounts))
+        return cut(call([tile], box), node.dims, tuple(have), box)
+
+    def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
+        if not tried:
+            _try(node, inputs, on_tile)
+            tried.append(True)
+        return on_tile(inputs, box)
+
+    return compute
+
+
+def _try(
+    node: Node, inputs: list[Tile], on_tile: Callable[[list[Tile], Box], torch.Tensor]
+) -> None:
+    """Compute noise as a whole and by parts: its owner may have been wrong about the operator."""
+    noise = [_noise(tile) for tile in inputs]
+    box = _outputs(noise)
+    whole = on_tile(noise, box)
+    for piece in range(_PIECES):
+        sides = (
+            Interval(len(side) * piece // _PIECES, len(side) * (piece + 1) // _PIECES)
+            if len(side) >= _PIECES
+            else side
+            for side in box
+        )
+        part = tuple(sides)
+        found = on_tile([_part(tile, part) for tile in noise], part)
+        expected = cut(whole, node.dims, box, part)
+        if found.shape != expected.shape or not _agree(found, expected, whole):
+            raise Unsupported(
+                f"{node.name} ({node.operator}) gives other numbers by parts than as a whole",
+                cure="register what it reads, by eyeshot.register_operator",
+            )
+
+
+_PIECES = 3
+
+
+def _noise(tile: Tile) -> Tile:
+    """A whole small map of noise in place of a tile."""
+    shape, extents = list(tile.value.shape), []
+    for dim, axis, n in zip(tile.dims, tile.axes, tile.extents, strict=True):
+        side = n
+        if dim is not None and n > 1:
+            side = 4 * (axis.span + axis.stride) if isinstance(axis, Window) else 4 * _PIECES
+            shape[dim] = side
+        extents.append(side)
+    generator = torch.Generator().manual_seed(0)
+    value = torch.randn(shape, generator=generator).to(tile.value)
+    box = tuple(Interval(0, n) for n in extents)
+    return Tile(value, box, tuple(extents), tile.dims, tile.axes)
+
+
+def _outputs(noise: list[Tile]) -> Box:
+    """What maps of noise give as a whole, along each axis."""
+    sides = zip(*(_given(tile) for tile in noise), strict=True)
+    return tuple(Interval(0, max(column)) for column in sides)
+
+
+def _given(tile: Tile) -> list[int]:
+    pairs = zip(tile.axes, tile.extents, strict=True)
+    return [1 if n == 1 else axis.extent(n) for axis, n in pairs]
+
+
+def _part(tile: Tile, box: Box) -> Tile:
+    """The part of a map that a box reads."""
+    sides = zip(tile.axes, box, tile.extents, strict=True)
+    reads = tuple(axis.reads(side, n) for axis, side, n in sides)
+    value = cut(tile.value, tile.dims, tile.box, reads)
+    return replace(tile, value=value, box=reads)
+
+
+def _agree(found: torch.Tensor, expected: torch.Tensor, whole: torch.Tensor) -> bool:
+    if not whole.is_floating_point():
+        return bool((found == expected).all())
+    slack = float(torch.finfo(whole.dtype).eps ** 0.5) * float(whole.abs().max())
+    return bool(((found - expected).abs() <= slack).all())
