@@ -36,7 +36,7 @@ def remedy(graph: Graph, node: Node) -> tuple[str, str]:
         return reason.partition(";")[0], f"give it training=self.training ({_module_of(node)})"
     if node.kind is Kind.NEITHER and node.family is Family.RESHAPE:
         return _of_reshape(graph, node)
-    return reason, WHOLE
+    return reason, of(node).cure or WHOLE
 
 
 def _module_of(node: Node) -> str:

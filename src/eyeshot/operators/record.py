@@ -38,6 +38,7 @@ class Operator:
         gathered: the statistic that gives the same numbers and is gathered as a picture passes by.
         layer: the layer without settings that computes it.
         no_rule: why it has no geometry.
+        cure: what to write in its place, if it has none.
     """
 
     names: str
@@ -55,3 +56,4 @@ class Operator:
     gathered: str = ""
     layer: Callable[[], nn.Module] | None = None
     no_rule: str = "no rule for this operator"
+    cure: str = ""

@@ -1,0 +1,98 @@
+"""Operators in the middle of a network: by parts they give what one whole pass gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import eyeshot
+from eyeshot.errors import Unsupported
+from eyeshot.findings.remedies import remedy
+from eyeshot.frontends.torch import graph_of
+
+Function = Callable[[torch.Tensor], torch.Tensor]
+PICKED = torch.tensor([3, 1, 0])
+
+
+def unshuffled(x: torch.Tensor) -> torch.Tensor:
+    """``pixel_unshuffle`` by 2, spelt by hand."""
+    n, c, h, w = x.shape
+    x = x.view(n, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4)
+    return x.reshape(n, 4 * c, h // 2, w // 2)
+
+
+def windows_as_channels(x: torch.Tensor) -> torch.Tensor:
+    """What ``F.unfold`` gives, with rows and columns apart."""
+    return x.unfold(2, 3, 1).unfold(3, 3, 1).permute(0, 1, 4, 5, 2, 3).flatten(1, 3)
+
+
+def normed_by_root_mean_square(x: torch.Tensor) -> torch.Tensor:
+    return F.rms_norm(x.permute(0, 2, 3, 1), (8,)).permute(0, 3, 1, 2)
+
+
+FUNCTIONS: dict[str, Function] = {
+    "masked_fill": lambda x: x.masked_fill(x > 0.1, -3.0),
+    "index_select": lambda x: x.index_select(1, PICKED),
+    "repeat_interleave of channels": lambda x: x.repeat_interleave(2, dim=1),
+    "repeat_interleave of rows": lambda x: x.repeat_interleave(2, dim=2),
+    "rms_norm": normed_by_root_mean_square,
+    "local_response_norm": lambda x: F.local_response_norm(x, 3),
+    "pixel_unshuffle by hand": unshuffled,
+    "unfold, and unfold": windows_as_channels,
+}
+
+
+class Behind(nn.Module):
+    """A function behind a convolution."""
+
+    def __init__(self, function: Function) -> None:
+        super().__init__()
+        self.first, self.function = nn.Conv2d(1, 8, 3, padding=1), function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(self.first(x))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("band", [1, 5])
+def test_an_operator_by_parts_gives_the_whole_pass(name: str, band: int) -> None:
+    net = Behind(FUNCTIONS[name]).eval()
+    image = np.random.default_rng(0).random((1, 36, 28), dtype=np.float32)
+    with torch.no_grad():
+        whole = net(torch.from_numpy(image)[None])[0].numpy()
+    found = np.asarray(eyeshot.run(net, image, form="float32", band=band))
+    assert found.shape == whole.shape
+    assert np.abs(found - whole).max() <= 1e-5 * np.abs(whole).max()
+
+
+def test_the_cure_of_unfold_gives_the_same_numbers() -> None:
+    x = torch.randn(1, 2, 9, 7)
+    assert torch.equal(windows_as_channels(x).flatten(2), F.unfold(x, 3))
+
+
+def sampled(x: torch.Tensor) -> torch.Tensor:
+    return F.grid_sample(x, torch.stack([x[:, 0], x[:, 1]], -1), align_corners=False)
+
+
+@pytest.mark.parametrize(
+    ("function", "operator", "told"),
+    [
+        (lambda x: F.unfold(x, 3), "im2col", "leaves rows and columns apart"),
+        (lambda x: F.fold(x.flatten(2), (2, 4), 2, stride=2), "col2im", "conv_transpose2d"),
+        (sampled, "grid_sampler", "at places that the values of a map decide"),
+    ],
+)
+def test_what_has_no_rule_says_why_and_what_to_write(
+    function: Function, operator: str, told: str
+) -> None:
+    graph = graph_of(Behind(function).eval(), (1, 1, 2) if operator == "col2im" else (1, 8, 8))
+    node = next(one for one in graph if one.operator == operator)
+    assert told in "; ".join(remedy(graph, node))
+    if operator != "col2im":
+        with pytest.raises(Unsupported, match=told):
+            eyeshot.run(Behind(function).eval(), np.zeros((1, 8, 8), np.float32))
