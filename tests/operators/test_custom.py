@@ -77,7 +77,7 @@ def the_law(net: nn.Module, bands: tuple[int, ...] = (1, 3, 8)) -> None:
     with torch.no_grad():
         whole = net(torch.from_numpy(image)[None])[0].numpy()
     for band in bands:
-        found = np.asarray(eyeshot.run(net, image, form="float32", band=band))
+        found = np.asarray(eyeshot.run(net, image, output_format="float32", band=band))
         assert found.shape == whole.shape
         assert np.abs(found - whole).max() <= 1e-5 * np.abs(whole).max()
 

@@ -65,7 +65,7 @@ def test_an_operator_by_parts_gives_the_whole_pass(name: str, band: int) -> None
     image = np.random.default_rng(0).random((1, 36, 28), dtype=np.float32)
     with torch.no_grad():
         whole = net(torch.from_numpy(image)[None])[0].numpy()
-    found = np.asarray(eyeshot.run(net, image, form="float32", band=band))
+    found = np.asarray(eyeshot.run(net, image, output_format="float32", band=band))
     assert found.shape == whole.shape
     assert np.abs(found - whole).max() <= 1e-5 * np.abs(whole).max()
 
