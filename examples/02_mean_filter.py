@@ -28,8 +28,8 @@ HEIGHT, WIDTH, SIZE = 1133, 1700, 5
 
 def read_noisy_photo() -> Picture:
     """Part of matplotlib's portrait of Grace Hopper, enlarged, with the grain of a poor camera."""
-    colour = images.read(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
-    part = colour[30 : 30 + 512 * HEIGHT // WIDTH]
+    color = images.read(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
+    part = color[30 : 30 + 512 * HEIGHT // WIDTH]
     large = cv2.resize(part, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
     grain = np.random.default_rng(0).normal(0, 30, large.shape)
     grainy: Picture = np.clip(np.rint(large + grain), 0, 255).astype(np.uint8)

@@ -29,8 +29,8 @@ PLACE = (505, 421)  # row and column of one output, on a red stripe of the ribbo
 
 def read_photo() -> Map:
     """matplotlib's portrait of Grace Hopper in colour, (600, 512, 3), values from 0 to 1."""
-    colour = images.read(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
-    return colour.astype(np.float32) / 255
+    color = images.read(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
+    return color.astype(np.float32) / 255
 
 
 def build_filter() -> Map:

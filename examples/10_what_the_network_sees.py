@@ -18,7 +18,7 @@ from torch import nn
 import eyeshot
 from eyeshot import data
 from eyeshot.features import Features
-from eyeshot.pictures import colour_kernels, colour_maps, mosaic
+from eyeshot.pictures import color_kernels, color_maps, mosaic
 
 DIGIT = 7
 MAPS = 16  # of each step, as many as there is room for
@@ -47,7 +47,7 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
     test = data.load("digits").test
     index = int((test.labels == DIGIT).int().argmax())
     pixels, _ = test.take([index])
-    x = run.normalise(pixels)
+    x = run.normalize(pixels)
 
     features = eyeshot.see(run.net, x)
     by_hooks = see_by_hooks(run.net, x)
@@ -78,13 +78,13 @@ def draw(features: Features, net: nn.Module, digit: Any, out: Path) -> None:
     axis = figure.add_subplot(grid[0, 0])
     axis.imshow(digit, cmap="gray")
     axis.set_title("the digit")
-    kernels = colour_kernels(net.get_submodule("conv1").get_parameter("weight").detach().numpy())
+    kernels = color_kernels(net.get_submodule("conv1").get_parameter("weight").detach().numpy())
     axis = figure.add_subplot(grid[1, 0])
     axis.imshow(mosaic(kernels, side=60, columns=4, gap=8))
     axis.set_title("the first kernels")
     for place, step in enumerate(steps):
         axis = figure.add_subplot(grid[:, 1 + place])
-        maps = colour_maps(step.maps[:MAPS])
+        maps = color_maps(step.maps[:MAPS])
         axis.imshow(mosaic(maps, side=112, columns=4, gap=6))
         count, high, wide = step.maps.shape
         axis.set_title(f"{place + 1}. {step.title}\n{len(maps)} of {count} maps, {high}×{wide}")

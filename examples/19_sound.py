@@ -153,7 +153,7 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
         whole = net(torch.from_numpy(samples)[None, None])[0].numpy()
     apart = float(np.abs(scores - whole).max() / np.abs(whole).max())
     seen = eyeshot.inspect(net, (1, len(samples))).rows[-1].fields[0]
-    middles = int(seen.centre) + int(seen.stride or 0) * np.arange(scores.shape[1])  # in samples
+    middles = int(seen.center) + int(seen.stride or 0) * np.arange(scores.shape[1])  # in samples
     told = scores.argmax(axis=0)
     hits, half = told == kinds[middles], seen.largest // 2
     alone = kinds[middles - half] == kinds[middles + half - 1]  # its field holds one kind of sound

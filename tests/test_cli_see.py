@@ -15,7 +15,7 @@ from eyeshot.cli import main
 
 
 @pytest.fixture(scope="module")
-def colour_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def color_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on a folder of two colour classes, with weights as they were drawn."""
     folder = tmp_path_factory.mktemp("run")
     config = runs.RunConfig(
@@ -45,27 +45,27 @@ def picture(tmp_path: Path) -> Path:
 
 
 def test_figures_of_the_layers(
-    colour_run: Path, picture: Path, capsys: pytest.CaptureFixture[str]
+    color_run: Path, picture: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["see", str(colour_run), str(picture), "--json"]) == 0
+    assert main(["see", str(color_run), str(picture), "--json"]) == 0
     out, err = capsys.readouterr()
     told = json.loads(out)
     assert told["input"] == [3, 12, 16]
     assert [layer["name"] for layer in told["layers"]][:3] == ["conv1", "relu1", "pool1"]
     assert "stretched from 20×30 to 12×16" in err
-    assert main(["see", str(colour_run), str(picture), "--layer", "pool2"]) == 0
+    assert main(["see", str(color_run), str(picture), "--layer", "pool2"]) == 0
     assert "32 x 3 x 4" in capsys.readouterr().out
 
 
-def test_a_page_and_a_picture(colour_run: Path, picture: Path, tmp_path: Path) -> None:
+def test_a_page_and_a_picture(color_run: Path, picture: Path, tmp_path: Path) -> None:
     page, maps = tmp_path / "page.html", tmp_path / "maps.png"
-    assert main(["see", str(colour_run), str(picture), "-o", str(page)]) == 0
+    assert main(["see", str(color_run), str(picture), "-o", str(page)]) == 0
     text = page.read_text()
     assert text.count("<img ") == 10
     assert text.count('src="data:image/png;base64,') == 10
     assert "http" not in text
     shared = ["-o", str(maps), "--range", "shared"]
-    assert main(["see", str(colour_run), str(picture), *shared]) == 0
+    assert main(["see", str(color_run), str(picture), *shared]) == 0
     assert np.asarray(Image.open(maps)).std() > 10
 
 
@@ -78,13 +78,13 @@ def test_a_page_and_a_picture(colour_run: Path, picture: Path, tmp_path: Path) -
     ],
 )
 def test_mistakes(
-    colour_run: Path,
+    color_run: Path,
     picture: Path,
     arguments: list[str],
     told: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(["see", str(colour_run), str(picture), *arguments]) == 2
+    assert main(["see", str(color_run), str(picture), *arguments]) == 2
     err = capsys.readouterr().err
     assert told in err
     assert "Traceback" not in err

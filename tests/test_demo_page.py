@@ -146,7 +146,7 @@ def test_the_stream_gives_what_the_classifier_gives_on_crops(digits: Data, reade
     places = np.random.default_rng(1).integers(0, scores.shape[1], size=(40, 2))
     crops = torch.from_numpy(cut_crops(page.pixels, places * 4, 28))[:, None]
     with torch.no_grad():
-        expected = reader.net(reader.normalise(crops)).numpy()
+        expected = reader.net(reader.normalize(crops)).numpy()
     assert np.abs(scores[:, places[:, 0], places[:, 1]].T - expected).max() <= 1e-4
 
 

@@ -171,7 +171,7 @@ def test_a_1x1_convolution_and_a_resize_may_change_places(mode: Any, h: int, w: 
     torch.testing.assert_close(resize(halve(x)), halve(resized))
 
 
-def test_the_skip_stands_first_and_is_cropped_around_its_centre() -> None:
+def test_the_skip_stands_first_and_is_cropped_around_its_center() -> None:
     step = nets.Up(4, 2, skip_channels=3, norm="none").eval()
     joined: list[Tensor] = []
     conv1 = step.get_submodule("conv1")

@@ -87,10 +87,10 @@ def test_loading_leaves_the_random_numbers_alone(folder: Path) -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_normalise_is_what_it_says(folder: Path) -> None:
+def test_normalize_is_what_it_says(folder: Path) -> None:
     pixels = torch.randint(0, 256, (5, 1, 12, 12)).to(torch.uint8)
     expected = (pixels.double() / 255 - 0.1) / 0.3
-    torch.testing.assert_close(runs.load(folder).normalise(pixels).double(), expected)
+    torch.testing.assert_close(runs.load(folder).normalize(pixels).double(), expected)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_normalise_is_what_it_says(folder: Path) -> None:
 )
 def test_other_images_are_refused(folder: Path, pixels: torch.Tensor) -> None:
     with pytest.raises(BadValue, match="give uint8"):
-        runs.load(folder).normalise(pixels)
+        runs.load(folder).normalize(pixels)
 
 
 def test_a_picture_is_prepared_as_the_network_was_trained(tmp_path: Path, folder: Path) -> None:
@@ -149,7 +149,7 @@ def test_score_keeps_the_order_and_the_mode() -> None:
     assert net.training
     assert torch.equal(back, labels)
     net.eval()
-    torch.testing.assert_close(scores, net(runs.normalise(images, config.mean, config.std)))
+    torch.testing.assert_close(scores, net(runs.normalize(images, config.mean, config.std)))
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:

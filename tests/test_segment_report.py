@@ -96,7 +96,7 @@ def test_a_network_without_padding_gets_a_size_that_it_takes(place: Path) -> Non
         prepare_input(bare, np.zeros((5, 75), np.uint8))
 
 
-def test_colour_for_a_grey_network_is_one_line(
+def test_color_for_a_grey_network_is_one_line(
     run: runs.Run, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images.write(place / "colour.png", np.zeros((20, 20, 3), np.uint8))
@@ -173,7 +173,7 @@ def test_explain_and_inspect_speak_of_a_run(
     assert "sees" in capsys.readouterr().out
 
 
-def test_a_run_of_restored_pictures_in_colour(
+def test_a_run_of_restored_pictures_in_color(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_pictures(place / "photos", [(30, 30)])

@@ -40,7 +40,7 @@ def test_no_name_steers_the_terminal() -> None:
     assert "two\n" in text
 
 
-def test_a_console_in_colour_still_colours() -> None:
+def test_a_console_in_color_still_colors() -> None:
     out = io.StringIO()
     PlainConsole(file=out, force_terminal=True, color_system="standard").print(Text("x", "bold"))
     assert out.getvalue() == "\x1b[1mx\x1b[0m\n"

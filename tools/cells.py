@@ -29,8 +29,8 @@ def make_cells(seed: int, side: int = SIDE, cells: int = CELLS) -> tuple[Floats,
     """A picture (side, side), about 0 … 1, and its mask: 1 where a membrane is."""
     chance = np.random.default_rng(seed)
     rows, columns = np.mgrid[:side, :side] + 7 * _smooth(chance, (2, side, side), 12)
-    centres = chance.uniform(-0.1 * side, 1.1 * side, (cells, 2))
-    distances = np.hypot(rows - centres[:, :1, None], columns - centres[:, 1:, None])
+    centers = chance.uniform(-0.1 * side, 1.1 * side, (cells, 2))
+    distances = np.hypot(rows - centers[:, :1, None], columns - centers[:, 1:, None])
     owner, nearest = distances.argmin(axis=0), np.sort(distances, axis=0)[:2]
     membrane = nearest[1] - nearest[0] < 2.2
     picture = chance.uniform(0.6, 0.85, cells)[owner]
@@ -51,9 +51,9 @@ def _bodies(chance: np.random.Generator, side: int) -> NDArray[np.bool_]:
     """Filled ellipses as dark as a membrane."""
     canvas = np.zeros((side, side), np.uint8)
     for _ in range(side // 3):
-        centre = tuple(int(n) for n in chance.integers(0, side, 2))
+        center = tuple(int(n) for n in chance.integers(0, side, 2))
         axes = tuple(int(n) for n in chance.integers(2, 6, 2))
-        cv2.ellipse(canvas, centre, axes, chance.uniform(0, 180), 0, 360, 1, -1)
+        cv2.ellipse(canvas, center, axes, chance.uniform(0, 180), 0, 360, 1, -1)
     return canvas > 0
 
 

@@ -78,14 +78,14 @@ def draw_ways(path: Path) -> None:
     for axes, (title, state) in zip(panels, ways.items(), strict=True):
         _draw_grid(axes, title, state)
     panels[0].set_ylabel("rows, from the top down")
-    handles = [Patch(color=colour, label=label) for colour, label in COLOURS.values()]
+    handles = [Patch(color=color, label=label) for color, label in COLOURS.values()]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     _save(path)
 
 
 def _draw_grid(axes: Axes, title: str, state: NDArray[np.int64]) -> None:
-    colours = ListedColormap([colour for colour, _ in COLOURS.values()])
-    axes.pcolormesh(state, cmap=colours, vmin=0, vmax=3, edgecolors="white", linewidth=1)
+    colors = ListedColormap([color for color, _ in COLOURS.values()])
+    axes.pcolormesh(state, cmap=colors, vmin=0, vmax=3, edgecolors="white", linewidth=1)
     axes.invert_yaxis()
     axes.set_title(title, fontsize=11)
     names = ["picture", *(f"{place}" for place in range(1, LAYERS + 1))]
@@ -118,8 +118,8 @@ def draw_skips(path: Path) -> None:
     skips = skips_of(plan)
     figure, axes = plt.subplots(figsize=SIZE, dpi=100, layout="constrained")
     heights = [buffer.nbytes / 1e6 for buffer in plan.buffers]
-    colours = ["#dd6b20" if buffer.name in skips else "#2b6cb0" for buffer in plan.buffers]
-    bars = axes.bar(range(len(heights)), heights, color=colours)
+    colors = ["#dd6b20" if buffer.name in skips else "#2b6cb0" for buffer in plan.buffers]
+    bars = axes.bar(range(len(heights)), heights, color=colors)
     labels = [f"{b.rows} rows" if b.name in skips else "" for b in plan.buffers]
     axes.bar_label(bars, labels, fontsize=9, padding=2)
     names = [buffer.name for buffer in plan.buffers]

@@ -129,8 +129,8 @@ def _draw_matrix(
     axes.imshow(matrix, cmap="Blues", vmin=0, vmax=DARKEST)
     for (row, column), value in np.ndenumerate(matrix):
         faint = ghosts is not None and ghosts[row, column]
-        colour = "#bbbbbb" if faint else "black"
-        axes.text(column, row, f"{value:g}", ha="center", va="center", color=colour, fontsize=10)
+        color = "#bbbbbb" if faint else "black"
+        axes.text(column, row, f"{value:g}", ha="center", va="center", color=color, fontsize=10)
     axes.set_xticks(np.arange(-0.5, matrix.shape[1]), [])
     axes.set_yticks(np.arange(-0.5, matrix.shape[0]), [])
     axes.grid(color="white", linewidth=1.5)

@@ -238,7 +238,7 @@ def _statistic(r: random.Random, scene: Scene) -> Step:
     return Step(r.choice(forms).format(x=x, d=dims, one=r.choice(dims)))
 
 
-def _normalisation(r: random.Random, scene: Scene) -> Step:
+def _normalization(r: random.Random, scene: Scene) -> Step:
     x, axes = scene.any(r), scene.axes
     channels = scene.values[x].shape[1]
     kind = r.random()
@@ -296,7 +296,7 @@ LAYERS: dict[Layer, int] = {
     _cropping: 3,
     _joining: 4,
     _statistic: 1,
-    _normalisation: 2,
+    _normalization: 2,
     _shuffling: 2,
     _product: 1,
     _bands: 1,

@@ -133,10 +133,10 @@ def _write_other(path: Path, samples: NDArray[np.uint8], source: str) -> None:
 
 def _write_png_in_one_chunk(path: Path, samples: NDArray[np.uint8]) -> None:
     height, width = samples.shape[:2]
-    colour = 2 if samples.ndim == 3 else 0
+    color = 2 if samples.ndim == 3 else 0
     rows = samples.reshape(height, -1)
     packed = zlib.compress(np.pad(rows, ((0, 0), (1, 0))).tobytes(), 1)
-    head = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, height, 8, color, 0, 0, 0)
     with path.open("wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n")
         for kind, data in ((b"IHDR", head), (b"IDAT", packed), (b"IEND", b"")):

@@ -110,12 +110,12 @@ def test_the_budget_is_the_bytes_of_all_pictures(flat: Path) -> None:
     assert not data.load(flat, budget=need - 1).train.held
 
 
-def test_one_colour_picture_makes_the_set_one_of_colour(split: Path) -> None:
-    colour = picture(7, 6, 5, 3)
-    images.write(split / "train" / "dog" / "001.png", colour)
+def test_one_color_picture_makes_the_set_one_of_color(split: Path) -> None:
+    color = picture(7, 6, 5, 3)
+    images.write(split / "train" / "dog" / "001.png", color)
     found = data.load(split)
     assert found.channels == 3
-    assert np.array_equal(found.train.images[4].permute(1, 2, 0).numpy(), colour)
+    assert np.array_equal(found.train.images[4].permute(1, 2, 0).numpy(), color)
     grey = picture(0)
     assert np.array_equal(found.train.images[0].numpy(), np.stack([grey] * 3))
     everything = found.train.images.numpy() / 255
@@ -123,7 +123,7 @@ def test_one_colour_picture_makes_the_set_one_of_colour(split: Path) -> None:
     assert found.std == pytest.approx(everything.std((0, 2, 3)))
 
 
-def test_colour_in_the_test_part_alone_becomes_grey_and_is_said(split: Path) -> None:
+def test_color_in_the_test_part_alone_becomes_grey_and_is_said(split: Path) -> None:
     images.write(split / "test" / "dog" / "001.png", np.full((6, 5, 3), (255, 0, 0), np.uint8))
     found = data.load(split)
     assert found.channels == 1

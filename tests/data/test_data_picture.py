@@ -257,9 +257,9 @@ def test_channels_and_size_must_make_sense() -> None:
 @settings(max_examples=40)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 4), st.integers(1, 4), st.booleans())
 def test_shrinking_by_a_whole_factor_is_the_mean_of_each_block(
-    height: int, width: int, down: int, across: int, colour: bool
+    height: int, width: int, down: int, across: int, color: bool
 ) -> None:
-    shape = (height * down, width * across, 3)[: 3 if colour else 2]
+    shape = (height * down, width * across, 3)[: 3 if color else 2]
     picture = np.random.default_rng(height * width).integers(0, 256, shape, np.uint8)
     blocks = picture.reshape(height, down, width, across, -1).mean((1, 3))
     resized = pixels.resize(picture, (height, width))

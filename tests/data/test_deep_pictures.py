@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from eyeshot import data, images
 from eyeshot.data import pixels
 from eyeshot.errors import BadFile
-from eyeshot.runs.scoring import normalise
+from eyeshot.runs.scoring import normalize
 
 
 def _stripes(number: int, *, across: bool, dtype: Any = np.uint16) -> NDArray[Any]:
@@ -45,7 +45,7 @@ def test_sixteen_bits_are_kept(budget: int, folder: Path) -> None:
     assert not [note for note in loaded.notes if "too" in note]  # no false twins
     assert loaded.std[0] == pytest.approx(_all(loaded).std(), rel=1e-9)
     assert loaded.mean[0] == pytest.approx(_all(loaded).mean(), rel=1e-9)
-    values = normalise(pictures, loaded.mean, loaded.std)
+    values = normalize(pictures, loaded.mean, loaded.std)
     assert float(values.std()) > 0.5  # and not one level
 
 
@@ -78,7 +78,7 @@ def test_a_folder_of_eight_bits_stays_in_bytes(tmp_path: Path) -> None:
     assert data.load(tmp_path).train.images.dtype == torch.uint8
 
 
-def test_transparency_and_colour_in_sixteen_bits() -> None:
+def test_transparency_and_color_in_sixteen_bits() -> None:
     seen = pixels.to_samples(
         np.array([[[1000, 2000, 3000, 0], [1000, 2000, 3000, 65535]]], np.uint16)
     )

@@ -183,8 +183,8 @@ def test_soft_edges_are_named_and_cut(tmp_path: Path) -> None:
 def test_a_jpeg_mask_is_lawful_once_it_is_cut(tmp_path: Path) -> None:
     for number in range(4):
         put(tmp_path / "image" / f"{number}.png", picture(number, 40, 40))
-        colour = np.repeat(soft(number)[..., None], 3, 2)
-        put(tmp_path / "label" / f"{number}.jpg", colour)
+        color = np.repeat(soft(number)[..., None], 3, 2)
+        put(tmp_path / "label" / f"{number}.jpg", color)
     with pytest.raises(BadFile, match=r"a mask cannot be \.jpg; .*--threshold 128"):
         data.load_pairs(tmp_path)
     pairs = data.load_pairs(tmp_path, layout=Layout(threshold=128))

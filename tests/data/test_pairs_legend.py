@@ -25,7 +25,7 @@ def test_values(tmp_path: Path) -> None:
     assert legend == data.Legend(("paper", "Zelle"), (0, 128), False, 255)
 
 
-def test_colours(tmp_path: Path) -> None:
+def test_colors(tmp_path: Path) -> None:
     legend = read_legend(write(tmp_path, "paper: [0, 0, 0]\nink: [255, 16, 1]\n"))
     assert legend == data.Legend(("paper", "ink"), (0, 0xFF1001), True, None)
     assert legend.spell(0xFF1001) == "[255, 16, 1]"
@@ -74,14 +74,14 @@ def test_the_list_of_problems_names_a_bad_legend(tmp_path: Path) -> None:
 
 @given(st.data())
 def test_every_class_is_told_by_its_code(draws: st.DataObject) -> None:
-    colours = draws.draw(st.booleans())
-    most = 2**24 - 1 if colours else 2**16 - 1
+    colors = draws.draw(st.booleans())
+    most = 2**24 - 1 if colors else 2**16 - 1
     codes = draws.draw(st.lists(st.integers(0, most), min_size=3, max_size=9, unique=True))
     names = tuple(f"c{number}" for number in range(len(codes) - 1))
-    legend = data.Legend(names, tuple(codes[1:]), colours, codes[0])
+    legend = data.Legend(names, tuple(codes[1:]), colors, codes[0])
     numbers = draws.draw(st.lists(st.integers(-1, len(names) - 1), min_size=1, max_size=20))
     drawn = np.array([codes[number + 1] for number in numbers])[None]
-    if colours:
+    if colors:
         samples = np.stack([drawn >> 16, drawn >> 8 & 255, drawn & 255]).astype(np.uint8)
     else:
         samples = drawn[None].astype(np.uint16)
@@ -94,11 +94,11 @@ def test_a_code_of_no_class_is_refused() -> None:
         legend.number(np.array([[[0, 255, 7]]], np.uint8))
 
 
-def test_masks_in_colours(tmp_path: Path) -> None:
-    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255], [9, 9, 9]], np.uint8)
+def test_masks_in_colors(tmp_path: Path) -> None:
+    colors = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255], [9, 9, 9]], np.uint8)
     numbers = [mask(number, values=(0, 1, 2, 3)) for number in range(4)]
     for number, array in enumerate(numbers):
-        write_pair(tmp_path, str(number), picture(number), colours[array])
+        write_pair(tmp_path, str(number), picture(number), colors[array])
     write(tmp_path, "paper: [0, 0, 0]\nred: [255, 0, 0]\nblue: [0, 0, 255]\nignore: [9, 9, 9]\n")
     pairs = data.load_pairs(tmp_path)
     assert pairs.classes == ("paper", "red", "blue")
@@ -111,7 +111,7 @@ def test_masks_in_colours(tmp_path: Path) -> None:
     assert pairs.counts[1] == red
 
 
-def test_grey_masks_and_opacity_among_colours(tmp_path: Path) -> None:
+def test_grey_masks_and_opacity_among_colors(tmp_path: Path) -> None:
     black_and_white = mask(1)
     opaque = np.full((9, 7, 4), 255, np.uint8)
     opaque[..., :3] = black_and_white[..., None]
@@ -124,7 +124,7 @@ def test_grey_masks_and_opacity_among_colours(tmp_path: Path) -> None:
             assert np.array_equal(reader.target((0, 9), (0, 7)), black_and_white // 255)
 
 
-def test_a_colour_that_is_not_named(tmp_path: Path) -> None:
+def test_a_color_that_is_not_named(tmp_path: Path) -> None:
     for number in range(3):
         write_pair(tmp_path, str(number), picture(number), np.repeat(mask(1)[..., None], 3, 2))
     array = np.repeat(mask(1)[..., None], 3, 2)

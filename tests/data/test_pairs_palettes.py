@@ -18,15 +18,15 @@ from tests.data.pairs import mask, picture
 RED, BLACK = (255, 0, 0), (0, 0, 0)
 
 
-def save(path: Path, indices: np.ndarray, *colours: tuple[int, int, int]) -> None:
+def save(path: Path, indices: np.ndarray, *colors: tuple[int, int, int]) -> None:
     """A mask with a palette, as PNG, GIF, BMP or TIFF."""
     if path.suffix == ".tif":
         table = np.zeros((3, 256), np.uint16)
-        table[:, : len(colours)] = np.array(colours, np.uint16).T * 257
+        table[:, : len(colors)] = np.array(colors, np.uint16).T * 257
         tifffile.imwrite(path, indices, photometric="palette", colormap=table)
         return
     made = Image.fromarray(indices, "P")
-    made.putpalette([part for colour in colours for part in colour])
+    made.putpalette([part for color in colors for part in color])
     made.save(path)
 
 
@@ -46,7 +46,7 @@ def fill(root: Path, inverted: tuple[int, ...], suffix: str = ".png", count: int
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".gif", ".bmp"])
-def test_palettes_that_differ_are_a_problem_that_asks_for_colours(
+def test_palettes_that_differ_are_a_problem_that_asks_for_colors(
     tmp_path: Path, suffix: str
 ) -> None:
     root = fill(tmp_path, (2,), suffix)
@@ -80,7 +80,7 @@ def test_alike_palettes_are_kept_and_others_refused_when_judged(tmp_path: Path) 
     assert len(again.validation) == 2
 
 
-def test_unused_colours_may_differ(tmp_path: Path) -> None:
+def test_unused_colors_may_differ(tmp_path: Path) -> None:
     root = fill(tmp_path, ())
     save(root / "label" / "1.png", mask(1, values=(0, 1)), BLACK, RED, (9, 9, 9))
     assert data.check_pairs(root) == ()

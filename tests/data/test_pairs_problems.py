@@ -56,7 +56,7 @@ def _no_masks(root: Path) -> Path:
     return root / "label"
 
 
-def _coloured_mask(root: Path) -> Path:
+def _colored_mask(root: Path) -> Path:
     images.write(root / "label" / "04.png", np.repeat(mask(1)[..., None], 3, 2))
     return root / "label" / "04.png"
 
@@ -92,7 +92,7 @@ def _no_picture(root: Path) -> Path:
     return root / "image" / "04.png"
 
 
-def _one_in_colour(root: Path) -> Path:
+def _one_in_color(root: Path) -> Path:
     images.write(root / "image" / "02.png", picture(2, 9, 7, 3))
     return root / "image" / "02.png"
 
@@ -226,13 +226,13 @@ CASES: list[tuple[Spoil, str]] = [
     (_strange_value, r"holds 7 \(2 pixels\), which is none of the classes 0, 255"),
     (_all_black, "the 4 masks to learn from hold 'background' and nothing else"),
     (_no_masks, "holds no pictures; put some directly in it"),
-    (_coloured_mask, "is a mask with 3 channels; .*classes.yaml"),
+    (_colored_mask, "is a mask with 3 channels; .*classes.yaml"),
     (_one_pair, "is the only pair in .*, and at least 2 are needed"),
     (_truncated_image, "the file is damaged; copy it again"),
     (_truncated_mask, "the file is damaged; copy it again|truncated"),
     (_empty_file, "the file is empty"),
     (_no_picture, "not a picture of a kind that Eyeshot reads"),
-    (_one_in_colour, r"has 3 channels, and 4 of 5 have 1 \(1 is grey, 3 colour\)"),
+    (_one_in_color, r"has 3 channels, and 4 of 5 have 1 \(1 is grey, 3 colour\)"),
     (_a_stack, "has 30 channels, as a stack of pictures has"),
     (_bright_floats, "holds floats from .*; scale them to 0…1 first"),
     (_holed_floats, "holds numbers that are not finite; fill them"),
@@ -278,7 +278,7 @@ def test_a_sound_folder_has_no_problems(flat: Path) -> None:
 
 def test_every_problem_is_listed_at_once(tmp_path: Path) -> None:
     root = write_flat(tmp_path / "cells", 12)
-    spoils = (_no_mask, _another_size, _strange_value, _coloured_mask, _truncated_mask)
+    spoils = (_no_mask, _another_size, _strange_value, _colored_mask, _truncated_mask)
     named = [spoil(root) for spoil in spoils]
     images.write(root / "image" / "07.png", picture(2, 9, 7, 3))
     (root / "image" / "08.png").write_bytes(b"")
@@ -327,14 +327,14 @@ def test_a_link_within_the_folder_is_followed(flat: Path) -> None:
     assert data.check_pairs(flat) == ()
 
 
-def test_wanted_pictures_must_match_in_size_and_colour(tmp_path: Path) -> None:
+def test_wanted_pictures_must_match_in_size_and_color(tmp_path: Path) -> None:
     for number in range(4):
         write_pair(tmp_path, str(number), picture(number), picture(50 + number))
     images.write(tmp_path / "label" / "1.png", picture(1, 9, 8))
     images.write(tmp_path / "label" / "2.png", picture(1, 9, 7, 3))
-    size, colour = data.check_pairs(tmp_path, task="restore")
+    size, color = data.check_pairs(tmp_path, task="restore")
     assert size.message == f"is 9×8, and {tmp_path / 'image' / '1.png'} is 9×7"
-    assert colour.message == f"has 3 channels, and {tmp_path / 'image' / '2.png'} has 1"
+    assert color.message == f"has 3 channels, and {tmp_path / 'image' / '2.png'} has 1"
 
 
 def test_one_image_to_learn_from_and_one_to_judge_by_are_enough(tmp_path: Path) -> None:

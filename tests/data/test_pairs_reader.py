@@ -34,7 +34,7 @@ def whole(root: Path, task: str = "segment") -> dict[str, tuple[Array, Array]]:
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".npy"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_depths_and_colours(tmp_path: Path, suffix: str, dtype: type, channels: int) -> None:
+def test_depths_and_colors(tmp_path: Path, suffix: str, dtype: type, channels: int) -> None:
     shape = SIZE if channels == 1 else (*SIZE, channels)
     for number in range(2):
         array = picture(number, *shape, dtype=dtype)
@@ -75,9 +75,9 @@ def _palette_png_of_4_bits(path: Path, indices: Array) -> None:
 
 
 def _palette_tiff(path: Path, indices: Array) -> None:
-    colours = np.zeros((3, 256), np.uint16)
-    colours[:, :4] = [[0, 65535, 0, 9], [0, 0, 65535, 9], [0, 9, 9, 9]]
-    tifffile.imwrite(path.with_suffix(".tif"), indices, photometric="palette", colormap=colours)
+    colors = np.zeros((3, 256), np.uint16)
+    colors[:, :4] = [[0, 65535, 0, 9], [0, 0, 65535, 9], [0, 9, 9, 9]]
+    tifffile.imwrite(path.with_suffix(".tif"), indices, photometric="palette", colormap=colors)
 
 
 def _bytes(path: Path, indices: Array) -> None:
@@ -97,10 +97,10 @@ def _bmp(path: Path, indices: Array) -> None:
 
 
 def _with_palette(indices: Array) -> Image.Image:
-    coloured = Image.fromarray(indices).convert("P")
-    coloured.putdata(indices.reshape(-1).tolist())
-    coloured.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 9, 9, 9])
-    return coloured
+    colored = Image.fromarray(indices).convert("P")
+    colored.putdata(indices.reshape(-1).tolist())
+    colored.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 9, 9, 9])
+    return colored
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def _unbiased(y: Tensor) -> Tensor:
     return _variance(y, P) * n / (n - 1)
 
 
-def _normalised(x: Tensor, dims: tuple[int, ...], eps: float = 1e-5) -> Tensor:
+def _normalized(x: Tensor, dims: tuple[int, ...], eps: float = 1e-5) -> Tensor:
     m = x.mean(dims, keepdim=True)
     v = (x * x).mean(dims, keepdim=True) - m * m
     return (x - m) * (v + eps).rsqrt()
@@ -74,7 +74,7 @@ def _normalised(x: Tensor, dims: tuple[int, ...], eps: float = 1e-5) -> Tensor:
 
 def _by_groups(x: Tensor, groups: int) -> Tensor:
     grouped: Tensor = x.unflatten(1, (groups, -1))  # type: ignore[no-untyped-call]
-    return _normalised(grouped, (2, 3, 4)).flatten(1, 2)
+    return _normalized(grouped, (2, 3, 4)).flatten(1, 2)
 
 
 def _softmax(y: Tensor) -> Tensor:
@@ -123,18 +123,18 @@ CASES: dict[str, Case] = {
     "instance norm": Case(
         lambda y, m: F.instance_norm(y),
         ("instance_norm (instance_norm)", "m = x.mean((2, 3), keepdim=True), v = (x*x)"),
-        lambda y, m: _normalised(y, P),
+        lambda y, m: _normalized(y, P),
     ),
     "batch norm without statistics": Case(
         lambda y, m: m[0](y),
         ("parts.0 (batch_norm)", "m = x.mean((2, 3), keepdim=True), v = (x*x)"),
-        lambda y, m: _normalised(y, P),
+        lambda y, m: _normalized(y, P),
         lambda: [nn.BatchNorm2d(8, track_running_stats=False)],
     ),
     "layer norm": Case(
         lambda y, m: F.layer_norm(y, y.shape[1:]),
         ("layer_norm (layer_norm)", "m = x.mean((1, 2, 3), keepdim=True), v = (x*x)"),
-        lambda y, m: _normalised(y, ALL),
+        lambda y, m: _normalized(y, ALL),
     ),
     "softmax over positions": Case(
         lambda y, m: y * y.flatten(2).softmax(2).view_as(y),

@@ -30,8 +30,8 @@ def test_keep_leaves_signed_floats() -> None:
 
 
 def test_rescale_fills_the_range_in_all_channels_alike() -> None:
-    colour = np.stack([STEP, STEP // 2, STEP * 0], axis=-1)
-    found = eyeshot.filter(colour, "sobel-x", padding="replicate", range="rescale")
+    color = np.stack([STEP, STEP // 2, STEP * 0], axis=-1)
+    found = eyeshot.filter(color, "sobel-x", padding="replicate", range="rescale")
     assert found[1].tolist() == [[0, 0, 0], [255, 128, 0], [255, 128, 0], [0, 0, 0]]
 
 
@@ -91,13 +91,13 @@ def test_other_types_are_refused(dtype: str) -> None:
 def test_alpha_is_kept(channels: int, padding: Any) -> None:
     picture = RANDOM.integers(0, 256, (9, 8, channels), np.uint8)
     found = eyeshot.filter(picture, "gaussian", padding=padding)
-    colour = eyeshot.filter(picture[..., :-1], "gaussian", padding=padding)
-    np.testing.assert_array_equal(found[..., :-1], colour)
+    color = eyeshot.filter(picture[..., :-1], "gaussian", padding=padding)
+    np.testing.assert_array_equal(found[..., :-1], color)
     inner = picture[2:-2, 2:-2, -1] if padding == "valid" else picture[..., -1]
     np.testing.assert_array_equal(found[..., -1], inner)
 
 
-def test_alpha_is_a_colour_when_asked() -> None:
+def test_alpha_is_a_color_when_asked() -> None:
     picture = RANDOM.integers(0, 256, (9, 8, 4), np.uint8)
     found = eyeshot.filter(picture, "mean", alpha="filter")
     np.testing.assert_array_equal(found[..., 3], eyeshot.filter(picture[..., 3], "mean"))

@@ -107,8 +107,8 @@ def test_palettes_of_one_bit_and_of_halves_of_words(tmp_path: Path) -> None:
     path = tmp_path / "palette.tif"
     two = np.array([[0, 65535], [0, 0], [65535, 0]], np.uint16)
     bits = noise((5, 6)) > 99
-    colours = (320, 3, 6, tuple(int(value) for value in two.flat), True)
-    tifffile.imwrite(path, bits, photometric="minisblack", extratags=[colours])
+    colors = (320, 3, 6, tuple(int(value) for value in two.flat), True)
+    tifffile.imwrite(path, bits, photometric="minisblack", extratags=[colors])
     with tifffile.TiffFile(path, mode="r+") as file:
         file.pages.first.tags["PhotometricInterpretation"].overwrite(3)
     np.testing.assert_array_equal(images.read(path), np.moveaxis(two[:, bits * 1] // 257, 0, -1))

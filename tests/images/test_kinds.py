@@ -34,15 +34,15 @@ def both(path: Path) -> Array:
 @pytest.mark.parametrize("transparent", [False, True])
 def test_palette_png(bits: int, transparent: bool, tmp_path: Path) -> None:
     count = 2**bits
-    colours, indices = noise((count, 3)), noise((23, 19)) % np.uint16(count)
+    colors, indices = noise((count, 3)), noise((23, 19)) % np.uint16(count)
     image = Image.fromarray(indices.astype(np.uint8))
-    image.putpalette(colours.tobytes())
+    image.putpalette(colors.tobytes())
     alpha = bytes([7, 128])
     if transparent:
         image.info["transparency"] = alpha
     image.save(tmp_path / "p.png", bits=bits)
     picture = both(tmp_path / "p.png")
-    np.testing.assert_array_equal(picture[..., :3], colours[indices])
+    np.testing.assert_array_equal(picture[..., :3], colors[indices])
     assert picture.shape[2] == (4 if transparent else 3)
     if transparent:
         assert (picture[indices == 0][:, 3] == 7).all()
@@ -82,7 +82,7 @@ def test_pictures_are_turned_upright(turn: int, suffix: str, tmp_path: Path) -> 
     np.testing.assert_array_equal(both(path), expected)
 
 
-def test_cmyk_becomes_colour(tmp_path: Path) -> None:
+def test_cmyk_becomes_color(tmp_path: Path) -> None:
     Image.fromarray(noise((23, 19, 4)), "CMYK").save(tmp_path / "c.jpg")
     assert both(tmp_path / "c.jpg").shape == (23, 19, 3)
 

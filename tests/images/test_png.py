@@ -65,14 +65,14 @@ def test_a_row_of_more_than_a_million_pixels(tmp_path: Path) -> None:
 
 def _deep(path: Path, array: NDArray[np.uint16], *, interlaced: bool, filtered: int = 0) -> None:
     height, width, channels = array.shape
-    colour = {2: 4, 3: 2, 4: 6}[channels]
+    color = {2: 4, 3: 2, 4: 6}[channels]
     passes = png._ADAM7 if interlaced else ((0, 0, 1, 1),)
     body = b""
     for top, left, down, right in passes:
         part = array[top::down, left::right]
         for row in part if part.size else ():
             body += bytes([filtered]) + row.astype(">u2").tobytes()
-    head = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, int(interlaced))
+    head = struct.pack(">IIBBBBB", width, height, 16, color, 0, 0, int(interlaced))
     content = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(body)) + chunk(b"IEND", b"")
     path.write_bytes(SIGNATURE + content)
 

@@ -53,15 +53,15 @@ CODES: dict[str, tuple[str, Callable[[], bytes]]] = {
 def test_a_tile_that_claims_more_than_its_page_is_refused(name: str, tmp_path: Path) -> None:
     compression, encode = CODES[name]
     path = tmp_path / "bomb.tif"
-    colour = name == "webp"
+    color = name == "webp"
     tifffile.imwrite(
         path,
         iter([encode()]),
-        shape=(64, 64, 3) if colour else (64, 64),
+        shape=(64, 64, 3) if color else (64, 64),
         dtype=np.uint8,
         tile=(64, 64),
         compression=compression,
-        photometric="rgb" if colour else "minisblack",
+        photometric="rgb" if color else "minisblack",
     )
     with (
         images.open_source(path) as source,

@@ -90,14 +90,14 @@ def test_missing_zarr_chunks_and_tiff_tiles_are_fill_values(tmp_path: Path) -> N
 
 
 def test_a_palette_and_white_is_zero_are_decoded_to_what_they_show(tmp_path: Path) -> None:
-    colours = noise((3, 256), np.uint16)
+    colors = noise((3, 256), np.uint16)
     indices = noise((40, 30))
     tifffile.imwrite(
-        tmp_path / "p.tif", indices, photometric="palette", colormap=colours, tile=(16, 16)
+        tmp_path / "p.tif", indices, photometric="palette", colormap=colors, tile=(16, 16)
     )
     tifffile.imwrite(tmp_path / "w.tif", indices, photometric="miniswhite")
     with images.open_source(tmp_path / "p.tif") as source:
-        np.testing.assert_array_equal(source.read(), colours[:, indices])
+        np.testing.assert_array_equal(source.read(), colors[:, indices])
         assert source.memory >= indices.size * 6
     with images.open_source(tmp_path / "w.tif") as source:
         np.testing.assert_array_equal(source.read()[0], 255 - indices)

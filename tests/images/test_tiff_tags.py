@@ -56,10 +56,10 @@ def test_every_level_of_a_pyramid_is_converted(photometric: str, tmp_path: Path)
     base = noise((64, 48))
     if photometric == "minisblack":
         base = base > 120
-    colours = noise((3, 256), np.uint16)
+    colors = noise((3, 256), np.uint16)
     options: Any = {"photometric": photometric, "tile": (16, 16), "metadata": None}
     if photometric == "palette":
-        options["colormap"] = colours
+        options["colormap"] = colors
     path = tmp_path / "pyramid.tif"
     with tifffile.TiffWriter(path) as file:
         file.write(base, subifds=2, **options)
@@ -67,7 +67,7 @@ def test_every_level_of_a_pyramid_is_converted(photometric: str, tmp_path: Path)
         file.write(base[::4, ::4], subfiletype=1, **options)
     for level in range(3):
         stored = base[:: 2**level, :: 2**level]
-        right = colours[:, stored] if photometric == "palette" else ~stored[np.newaxis]
+        right = colors[:, stored] if photometric == "palette" else ~stored[np.newaxis]
         if photometric == "minisblack":
             right = stored[np.newaxis] * np.uint8(255)
         np.testing.assert_array_equal(_read(path, level=level), right)
@@ -142,14 +142,14 @@ def test_inks_that_are_no_cmyk_stay_bands(tmp_path: Path) -> None:
 
 
 def test_uncompressed_ycbcr_becomes_rgb(tmp_path: Path) -> None:
-    colours = noise((32, 40, 3))
-    swapped = cv2.cvtColor(colours, cv2.COLOR_RGB2YCrCb)[..., [0, 2, 1]]
+    colors = noise((32, 40, 3))
+    swapped = cv2.cvtColor(colors, cv2.COLOR_RGB2YCrCb)[..., [0, 2, 1]]
     path = tmp_path / "ycbcr.tif"
     extra = [(530, 3, 2, (1, 1), True)]  # YCbCrSubSampling: none
     tifffile.imwrite(path, swapped, photometric="ycbcr", compression="zlib", extratags=extra)
     got = images.read(path).astype(int)
-    inside = (colours > 8).all(axis=2) & (colours < 247).all(axis=2)
-    assert np.abs(got - colours)[inside].max() <= 2  # 8 bits of YCbCr hold no more
+    inside = (colors > 8).all(axis=2) & (colors < 247).all(axis=2)
+    assert np.abs(got - colors)[inside].max() <= 2  # 8 bits of YCbCr hold no more
 
 
 @pytest.mark.parametrize("photometric", ["cielab", "icclab"])
@@ -179,7 +179,7 @@ def test_the_tag_says_whether_a_band_is_opacity(
         np.testing.assert_array_equal(picture.samples, samples)
 
 
-def test_opacity_is_divided_out_of_associated_colours(tmp_path: Path) -> None:
+def test_opacity_is_divided_out_of_associated_colors(tmp_path: Path) -> None:
     path = tmp_path / "associated.tif"
     stored = np.array([[[100, 50, 0, 200], [7, 8, 9, 0], [255, 3, 4, 255]]], np.uint8)
     tifffile.imwrite(path, stored, photometric="rgb", extrasamples=["assocalpha"])
@@ -202,9 +202,9 @@ def test_a_band_that_is_no_opacity_is_kept_as_one_when_it_is_written(tmp_path: P
 
 def test_palettes_of_eight_bits_become_bytes(tmp_path: Path) -> None:
     path = tmp_path / "palette.tif"
-    colours = noise((3, 256)).astype(np.uint16) * 257
+    colors = noise((3, 256)).astype(np.uint16) * 257
     samples = noise((5, 6))
-    tifffile.imwrite(path, samples, photometric="palette", colormap=colours)
+    tifffile.imwrite(path, samples, photometric="palette", colormap=colors)
     got = images.read(path)
     assert got.dtype == np.uint8
-    np.testing.assert_array_equal(got, np.moveaxis(colours[:, samples] // 257, 0, -1))
+    np.testing.assert_array_equal(got, np.moveaxis(colors[:, samples] // 257, 0, -1))

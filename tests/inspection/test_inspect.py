@@ -95,7 +95,7 @@ def test_json_is_plain_and_whole(resnet: Inspection) -> None:
         "largest": 7,
         "stride": 2,
         "padding": 3,
-        "centre": 0,
+        "center": 0,
     }
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.pictures import (
     Curve,
-    colour_kernels,
-    colour_maps,
+    color_kernels,
+    color_maps,
     curves_svg,
     data_uri,
     fonts,
@@ -24,17 +24,17 @@ from eyeshot.pictures import (
 from eyeshot.pictures.fonts import font_for
 
 
-def test_own_range_makes_each_map_reach_the_brightest_colour_and_shared_only_the_largest() -> None:
+def test_own_range_makes_each_map_reach_the_brightest_color_and_shared_only_the_largest() -> None:
     maps = np.stack([np.linspace(0, 1, 9).reshape(3, 3), np.linspace(0, 10, 9).reshape(3, 3)])
-    own = colour_maps(maps)
+    own = color_maps(maps)
     np.testing.assert_array_equal(own[0], own[1])
-    shared = colour_maps(maps, range="shared")
+    shared = color_maps(maps, range="shared")
     np.testing.assert_array_equal(shared[1], own[1])
     assert shared[0].max() < own[0].max()
 
 
 def test_zero_is_white_between_red_and_blue_and_what_is_not_finite_is_green() -> None:
-    (tile,) = colour_maps(np.array([[[-2.0, 0.0, 2.0, np.nan]]]))
+    (tile,) = color_maps(np.array([[[-2.0, 0.0, 2.0, np.nan]]]))
     blue, white, red, green = tile[0].astype(int)
     assert blue[2] > blue[0] + 50
     assert white.min() > 240
@@ -62,14 +62,14 @@ def test_dead_tiles_are_crossed_out() -> None:
 def test_lifted_maps_show_small_numbers_beside_large_ones() -> None:
     maps = np.full((1, 20, 20), 1.0)
     maps[0, 0, 0], maps[0, 0, 1] = 100.0, 0.0
-    (plain,), (lifted,) = colour_maps(maps), colour_maps(maps, lifted=True)
+    (plain,), (lifted,) = color_maps(maps), color_maps(maps, lifted=True)
     assert lifted[5, 5].sum() > plain[5, 5].sum() + 200
     np.testing.assert_array_equal(lifted[0, 1], plain[0, 1])
     np.testing.assert_array_equal(lifted[0, 0], plain[0, 0])
 
 
 def test_lifted_maps_keep_their_sign_and_what_is_not_finite() -> None:
-    (tile,) = colour_maps(np.array([[[-9.0, 0.0, 9.0, np.inf, -0.1]]]), lifted=True)
+    (tile,) = color_maps(np.array([[[-9.0, 0.0, 9.0, np.inf, -0.1]]]), lifted=True)
     blue, white, red, green, faint = tile[0].astype(int)
     assert blue[2] > blue[0] + 50
     assert white.min() > 240
@@ -80,9 +80,9 @@ def test_lifted_maps_keep_their_sign_and_what_is_not_finite() -> None:
 
 def test_lifted_maps_of_one_range_can_be_compared() -> None:
     maps = np.stack([np.full((3, 3), 1.0), np.full((3, 3), 4.0)])
-    one, four = colour_maps(maps, range="shared", lifted=True)
+    one, four = color_maps(maps, range="shared", lifted=True)
     assert one.sum() < four.sum()
-    alone, other = colour_maps(maps, lifted=True)
+    alone, other = color_maps(maps, lifted=True)
     np.testing.assert_array_equal(alone, other)
 
 
@@ -116,20 +116,20 @@ def test_chinese_is_drawn_where_a_font_has_it() -> None:
     assert font.getmask("猫").getbbox() != font.getmask("\ufffe").getbbox()
 
 
-def test_kernels_over_three_channels_are_colours_with_grey_for_zero() -> None:
+def test_kernels_over_three_channels_are_colors_with_grey_for_zero() -> None:
     kernels = np.zeros((2, 3, 3, 3))
     kernels[0, 0] = 1
-    red, grey = colour_kernels(kernels)
+    red, grey = color_kernels(kernels)
     assert red[0, 0].tolist() == [255, 128, 128]
     assert grey[0, 0].tolist() == [128, 128, 128]
-    assert colour_kernels(np.ones((2, 4, 3, 3)))[0].shape == (3, 12, 3)
+    assert color_kernels(np.ones((2, 4, 3, 3)))[0].shape == (3, 12, 3)
 
 
 def test_mistakes() -> None:
     with pytest.raises(UnknownName, match="did you mean 'shared'"):
-        colour_maps(np.zeros((1, 2, 2)), range="share")
+        color_maps(np.zeros((1, 2, 2)), range="share")
     with pytest.raises(BadValue, match=r"expected \(K, H, W\)"):
-        colour_maps(np.zeros((2, 2)))
+        color_maps(np.zeros((2, 2)))
     with pytest.raises(BadValue, match="no tiles"):
         mosaic([])
 

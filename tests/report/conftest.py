@@ -48,18 +48,18 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def colours_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def colors_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of blue and green pictures, whose classes have names that HTML would take for its own."""
     place = tmp_path_factory.mktemp("colours")
     generator = np.random.default_rng(0)
-    for number, (name, colour) in enumerate(
+    for number, (name, color) in enumerate(
         zip(("sky", "grass & moss"), ((40, 90, 220), (40, 170, 60)), strict=True)
     ):
         folder = place / "photos" / name
         folder.mkdir(parents=True)
         for index in range(10):
             noise = generator.integers(-30, 30, (20, 24, 3))
-            picture = np.clip(np.array(colour) + noise + number, 0, 255).astype(np.uint8)
+            picture = np.clip(np.array(color) + noise + number, 0, 255).astype(np.uint8)
             images.write(folder / f"{index}.png", picture)
     return write_run(place / "run", str(place / "photos"), "small_vgg")
 

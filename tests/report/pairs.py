@@ -31,9 +31,9 @@ def cells(size: tuple[int, int], seed: int, classes: int = 3) -> tuple[NDArray[A
     rows, columns = np.mgrid[: size[0], : size[1]]
     mask = np.zeros(size, np.uint8)
     for number in range(12):
-        centre = generator.uniform(0, 1, 2) * size
+        center = generator.uniform(0, 1, 2) * size
         reach = generator.uniform(5, 5 + min(size) / 6)
-        disc = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < reach**2
+        disc = (rows - center[0]) ** 2 + (columns - center[1]) ** 2 < reach**2
         mask[disc] = 1 + number % (classes - 1)
     noise = generator.normal(0, 12, size)
     return np.clip(60 + 60 * mask + noise, 0, 255).astype(np.uint8), mask

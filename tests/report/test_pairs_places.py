@@ -16,8 +16,8 @@ from eyeshot.pictures.masks import (
     INVENTED,
     MISSED,
     UNJUDGED,
-    class_colours,
-    hex_colour,
+    class_colors,
+    hex_color,
     paint_classes,
     paint_errors,
 )
@@ -169,15 +169,15 @@ def test_errors_are_painted_by_their_kind() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 3, 8, 20, 64])
-def test_classes_have_colours_of_their_own(count: int) -> None:
-    colours = class_colours(count)
-    assert len({tuple(colour) for colour in colours.tolist()}) == count
+def test_classes_have_colors_of_their_own(count: int) -> None:
+    colors = class_colors(count)
+    assert len({tuple(color) for color in colors.tolist()}) == count
     painted = paint_classes(np.array([[count - 1, -1, 0]]), count)
-    assert painted[0].tolist() == [colours[-1].tolist(), list(UNJUDGED), colours[0].tolist()]
-    assert hex_colour(colours[0]) == "#242630"
+    assert painted[0].tolist() == [colors[-1].tolist(), list(UNJUDGED), colors[0].tolist()]
+    assert hex_color(colors[0]) == "#242630"
 
 
-def test_light_shows_grey_as_colours_and_leaves_opacity_out() -> None:
+def test_light_shows_grey_as_colors_and_leaves_opacity_out() -> None:
     grey = np.array([[[0.0, 0.5, 1.0]]])
     assert Light().show(grey).tolist() == [[[0] * 3, [128] * 3, [255] * 3]]
     assert Light(0.25, 0.75).show(grey).tolist() == [[[0] * 3, [128] * 3, [255] * 3]]

@@ -93,7 +93,7 @@ def test_the_worst_picture_comes_first_and_large_ones_show_parts(masks: MaskMate
     section = pictures_section(masks)
     legend, *strips = section.parts
     assert isinstance(legend, Legend)
-    assert [meaning for _, meaning in legend.colours][-1] == "not judged by anybody"
+    assert [meaning for _, meaning in legend.colors][-1] == "not judged by anybody"
     dices = [picture.score.dice for picture in masks.pictures]
     assert dices == sorted(dices)
     assert len(dices) == 3

@@ -161,9 +161,9 @@ def test_the_equal_layer_is_as_large_as_the_one_of_torch() -> None:
     assert fully_connected(layer) == equal.weight.numel()
 
 
-def test_colour_classes_with_strange_names(colours_run: Path, tmp_path: Path) -> None:
+def test_color_classes_with_strange_names(colors_run: Path, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    assert cli.main(["report", str(colours_run), "-o", str(path)]) == 0
+    assert cli.main(["report", str(colors_run), "-o", str(path)]) == 0
     text = path.read_text()
     page = Page(text)
     assert page.open == []

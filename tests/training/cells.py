@@ -19,9 +19,9 @@ def draw_cell(size: tuple[int, int], seed: int) -> tuple[NDArray[np.uint8], NDAr
     rows, columns = np.mgrid[:height, :width]
     mask = np.zeros(size, bool)
     for _ in range(3):
-        centre = generator.uniform(0, height), generator.uniform(0, width)
+        center = generator.uniform(0, height), generator.uniform(0, width)
         radius = generator.uniform(5, 11)
-        mask |= (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < radius**2
+        mask |= (rows - center[0]) ** 2 + (columns - center[1]) ** 2 < radius**2
     picture = generator.normal(90, 20, size) + 70 * mask
     return picture.clip(0, 255).astype(np.uint8), mask.astype(np.uint8) * 255
 

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from eyeshot.data import Data
 from eyeshot.errors import BadFile, BadValue, Failure, UnknownName
-from eyeshot.runs import CONFIG, LAST, METRICS, WEIGHTS, Recipe, build_net, load, normalise
+from eyeshot.runs import CONFIG, LAST, METRICS, WEIGHTS, Recipe, build_net, load, normalize
 from eyeshot.training import Settings, Silence, train
 from eyeshot.training.augmentation import shift_pictures
 from eyeshot.training.checkpoint import FILE, Position
@@ -49,7 +49,7 @@ def plain_training(data: Data, out: Path) -> nn.Module:
         batches = data.train.batches(recipe.batch_size, shuffle_seed=recipe.seed, epoch=epoch)
         for images, labels in batches:
             optimizer.param_groups[0]["lr"] = learning_rate(recipe, step, steps)
-            scores = net(normalise(images, config.mean, config.std))
+            scores = net(normalize(images, config.mean, config.std))
             loss = cross_entropy(scores, labels, label_smoothing=recipe.label_smoothing)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -75,7 +75,7 @@ def test_it_learns(model: str, tmp_path: Path) -> None:
     last = (tmp_path / METRICS).read_text().splitlines()[-1].split(",")
     assert float(last[4]) > 0.95
     images, labels = data.test.take(range(100))
-    said = run.net(run.normalise(images)).argmax(1)
+    said = run.net(run.normalize(images)).argmax(1)
     assert float((said == labels).double().mean()) == pytest.approx(float(last[4]))
 
 

@@ -93,8 +93,8 @@ def _tiffs(folder: Path) -> Iterator[Path]:
     for name, given in _TIFF.items():
         options = {"photometric": "minisblack", **given}
         stack, levels = options.pop("stack", 0), options.pop("levels", 0)
-        colour = options.get("photometric") == "rgb"
-        shape = (*([stack] if stack else []), *SIZE, *([3] if colour else []))
+        color = options.get("photometric") == "rgb"
+        shape = (*([stack] if stack else []), *SIZE, *([3] if color else []))
         with tifffile.TiffWriter(
             folder / name,
             **{key: options.pop(key) for key in ("imagej", "bigtiff") if key in options},

@@ -61,7 +61,7 @@ def nearest(
         return _nearest_packed(outputs, n, size, factor, exact)
     scale = scale_of(n, size, factor, False, how.real)
     if exact:
-        source = np.maximum(centred(outputs, scale, how), how.real(0)).astype(np.float64) + 0.5
+        source = np.maximum(centered(outputs, scale, how), how.real(0)).astype(np.float64) + 0.5
     else:
         source = scale * outputs.astype(how.real)
     return np.minimum(_floor(source), n - 1)
@@ -81,7 +81,7 @@ def _nearest_packed(
     return np.minimum(_floor(source), n - 1)
 
 
-def centred(outputs: IntArray, scale: np.floating[Any], how: Arithmetic) -> FloatArray:
+def centered(outputs: IntArray, scale: np.floating[Any], how: Arithmetic) -> FloatArray:
     """``scale · (output + ½) − ½``, rounded as torch rounds it."""
     real = how.real
     middle = outputs.astype(real) + real(0.5)

@@ -76,7 +76,7 @@ class Resize:
         real = self.how.real
         scale = coordinates.scale_of(n, self.extent(n), self.factor, self.align_corners, real)
         if not self.align_corners:
-            return coordinates.centred(outputs, scale, self.how)
+            return coordinates.centered(outputs, scale, self.how)
         aligned: FloatArray = scale * outputs.astype(real)
         return aligned
 
@@ -138,25 +138,25 @@ class Resize:
 
     def _exact_taps(self, output: int) -> list[int]:
         span = self._span(output)
-        source = self._centre(output)
+        source = self._center(output)
         if source == source // 1 and self.mode in ("linear", "cubic"):
             return [int(source)]  # on an input: its neighbours have weight 0
         return list(range(span.lo, span.hi))
 
     def _span(self, output: int) -> Interval:
         """The inputs around one output, neighbours at weight 0 too: so it is monotone."""
-        below = int(self._centre(output) // 1)
+        below = int(self._center(output) // 1)
         before, after = {"linear": (0, 2), "cubic": (1, 3)}.get(self.mode, (0, 1))
         return Interval(below - before, below + after)
 
-    def _centre(self, output: int) -> Fraction:
+    def _center(self, output: int) -> Fraction:
         """The source coordinate of one output, exactly, where a factor sets it."""
         ratio = self._ratio or Fraction(1)
         half = Fraction(1, 2)
         if self.mode == "nearest":
             return output * ratio
-        centre = (output + half) * ratio
-        return centre if self.mode == "nearest-exact" else centre - half
+        center = (output + half) * ratio
+        return center if self.mode == "nearest-exact" else center - half
 
     def _count_within(self, known: int, n: int | None) -> int:
         """How many first outputs read inputs below ``known`` only: a bisection, as it is monotone.

@@ -61,7 +61,7 @@ def extract_digit(grey: Bytes) -> tuple[Bytes, list[str]]:
     scaled = _fit_box(_thicken(amount, mask, notes))
     height, width = scaled.shape
     notes.append(f"scaled to {height}×{width} and centred by its mass in {FIELD}×{FIELD}")
-    return np.asarray(np.rint(_centre(scaled) * 255), np.uint8), notes
+    return np.asarray(np.rint(_center(scaled) * 255), np.uint8), notes
 
 
 def is_light(plane: Plane) -> bool:
@@ -226,7 +226,7 @@ def _fit_box(amount: Plane) -> Plane:
     return np.asarray(scaled / max(float(scaled.max()), 1e-6), np.float32)
 
 
-def _centre(scaled: Plane) -> Plane:
+def _center(scaled: Plane) -> Plane:
     """``scaled`` in a field of 28×28, its centre of mass on the middle, to the nearest pixel."""
     height, width = scaled.shape
     mass = float(scaled.sum())

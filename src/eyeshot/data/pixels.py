@@ -138,7 +138,7 @@ def _scale(picture: NDArray[Any]) -> Samples:
 def _lay_on_white(picture: Samples) -> Samples:
     """(H, W, C) without its last channel, the opacity."""
     top = np.uint64(np.iinfo(picture.dtype).max)
-    colour = picture[..., :-1].astype(np.uint64)
+    color = picture[..., :-1].astype(np.uint64)
     opacity = picture[..., -1:].astype(np.uint64)
-    laid = (colour * opacity + top * (top - opacity) + top // np.uint64(2)) // top
+    laid = (color * opacity + top * (top - opacity) + top // np.uint64(2)) // top
     return laid.astype(picture.dtype)

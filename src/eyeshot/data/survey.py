@@ -191,8 +191,8 @@ class Survey:
     def _count(self, picture: pixels.Samples) -> None:
         if picture.ndim == 3 and not self._settled:
             self.channels = pixels.COLOUR
-        colour = pixels.to_channels(picture, pixels.COLOUR)
-        found = count_levels(torch.from_numpy(colour).permute(2, 0, 1)[None])
+        color = pixels.to_channels(picture, pixels.COLOUR)
+        found = count_levels(torch.from_numpy(color).permute(2, 0, 1)[None])
         if found.shape[1] > self._counts.shape[1]:
             self._counts = deepen_counts(self._counts)
         elif found.shape[1] < self._counts.shape[1]:

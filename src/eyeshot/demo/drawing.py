@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from eyeshot.extras import extra
 from eyeshot.features import Features, Step, see
 from eyeshot.files import write_aside
-from eyeshot.pictures import colour_kernels, colour_maps, mosaic
+from eyeshot.pictures import color_kernels, color_maps, mosaic
 from eyeshot.runs import Run
 
 with extra("report"):
@@ -41,7 +41,7 @@ def draw_overview(
         path: the PNG to write.
     """
     pixels, _ = run.prepare(digit)
-    features = see(run.net, run.normalise(pixels))
+    features = see(run.net, run.normalize(pixels))
     figure = Figure(figsize=_SIZE, facecolor=_PAPER)
     _write(figure, 0.03, 0.935, "What a network of convolutions sees", size=19, weight="bold")
     _draw_way(figure, digit, features)
@@ -57,8 +57,8 @@ def _draw_way(figure: Figure, digit: NDArray[np.uint8], features: Features) -> N
     steps = [step for step in features.steps if step.maps.ndim == 3]
     bottom, height, side = 0.49, 0.36, 0.183
     _show(figure, (0.03, 0.575, 0.1, 0.19), digit, cmap="gray")
-    _write(figure, 0.03, 0.792, "a digit it", size=10, colour=_FAINT)
-    _write(figure, 0.03, 0.768, "has never seen", size=10, colour=_FAINT)
+    _write(figure, 0.03, 0.792, "a digit it", size=10, color=_FAINT)
+    _write(figure, 0.03, 0.768, "has never seen", size=10, color=_FAINT)
     for number, step in enumerate(steps[:4]):
         left = 0.163 + number * 0.209
         _arrow(figure, left - 0.022, 0.67, left - 0.003)
@@ -66,12 +66,12 @@ def _draw_way(figure: Figure, digit: NDArray[np.uint8], features: Features) -> N
         _write(figure, left, 0.875, _name(step), size=11.5, weight="bold")
         count, high, wide = step.maps.shape
         shown = f"{count} maps of {high}×{wide}"
-        _write(figure, left, 0.472, shown, size=10, colour=_FAINT, top=True)
+        _write(figure, left, 0.472, shown, size=10, color=_FAINT, top=True)
 
 
 def _tiles(step: Step) -> NDArray[np.uint8]:
     """Sixteen maps in a square, each of its own range."""
-    return mosaic(colour_maps(step.maps[:_MAPS]), side=84, columns=4, gap=5)
+    return mosaic(color_maps(step.maps[:_MAPS]), side=84, columns=4, gap=5)
 
 
 def _name(step: Step) -> str:
@@ -81,7 +81,7 @@ def _name(step: Step) -> str:
 
 def _draw_kernels(figure: Figure, run: Run) -> None:
     weights = run.net.get_submodule("conv1").get_parameter("weight").detach().numpy()
-    picture = mosaic(colour_kernels(weights), side=60, columns=4, gap=6)
+    picture = mosaic(color_kernels(weights), side=60, columns=4, gap=6)
     _write(figure, 0.03, 0.385, f"its {len(weights)} first kernels", size=11.5, weight="bold")
     _show(figure, (0.03, 0.055, 0.16, 0.31), picture)
 
@@ -90,12 +90,12 @@ def _draw_curve(figure: Figure, epochs: Sequence[dict[str, float]]) -> None:
     _write(figure, 0.27, 0.385, "how it learned: digits read right", size=11.5, weight="bold")
     axis = figure.add_axes((0.315, 0.105, 0.33, 0.25))
     count = [row["epoch"] for row in epochs]
-    for column, name, colour in (
+    for column, name, color in (
         ("accuracy", "while learning", _TRAIN),
         ("test_accuracy", "held-out digits", _TEST),
     ):
         values = [100 * row[column] for row in epochs]
-        axis.plot(count, values, "o-", color=colour, lw=2.2, ms=4.5, label=name)
+        axis.plot(count, values, "o-", color=color, lw=2.2, ms=4.5, label=name)
     if epochs:
         last = epochs[-1]["test_accuracy"]
         axis.set_title(f"{last:.2%} in the end", fontsize=10, color=_TEST, loc="right", pad=3)
@@ -119,8 +119,8 @@ def _draw_answer(figure: Figure, run: Run, features: Features) -> None:
     _write(figure, 0.71, 0.385, "its answer", size=11.5, weight="bold")
     axis = figure.add_axes((0.71, 0.105, 0.26, 0.25))
     places = np.arange(len(shares))
-    colours = [_TEST if place == best else "#c9c7c0" for place in places]
-    axis.bar(places, 100 * shares, color=colours, width=0.72)
+    colors = [_TEST if place == best else "#c9c7c0" for place in places]
+    axis.bar(places, 100 * shares, color=colors, width=0.72)
     axis.text(
         best, 100 * shares[best] + 2, f"{shares[best]:.1%}", ha="center", color=_TEST, size=10
     )
@@ -154,9 +154,9 @@ def _write(
     text: str,
     *,
     size: float,
-    colour: str = _INK,
+    color: str = _INK,
     weight: str = "normal",
     top: bool = False,
 ) -> None:
     anchor = "top" if top else "baseline"
-    figure.text(left, height, text, size=size, color=colour, weight=weight, va=anchor)
+    figure.text(left, height, text, size=size, color=color, weight=weight, va=anchor)

@@ -24,6 +24,6 @@ def write_on_paper(digit: NDArray[np.uint8]) -> NDArray[np.uint8]:
     ink[top : top + _SIDE, left : left + _SIDE] = np.clip((soft - 0.25) * 4, 0, 1)
     rows, columns = np.mgrid[0 : 1 : _HEIGHT * 1j, 0 : 1 : _WIDTH * 1j]
     light = 1.0 - 0.38 * columns * rows - 0.10 * rows  # a window at the top left
-    colour = _PAPER + ink[..., None] * (_INK - _PAPER)
+    color = _PAPER + ink[..., None] * (_INK - _PAPER)
     grain = np.random.default_rng(0).normal(0, _GRAIN, (_HEIGHT, _WIDTH, 1))
-    return np.asarray(np.clip(colour * light[..., None] + grain, 0, 255), np.uint8)
+    return np.asarray(np.clip(color * light[..., None] + grain, 0, 255), np.uint8)

@@ -131,7 +131,7 @@ def _check_same(told: list[dict[str, Any]], expected: list[dict[str, Any]]) -> N
 def _suggest(stage: Stage) -> None:
     picture = stage.pictures / f"digit-{ASKED[-1]}.png"
     pixels, _ = stage.run.prepare(picture)
-    maps = see(stage.run.net, stage.run.normalise(pixels), ["conv2"])["conv2"]
+    maps = see(stage.run.net, stage.run.normalize(pixels), ["conv2"])["conv2"]
     channel, row, column = (int(i) for i in np.unravel_index(maps.argmax(), maps.shape))
     run = stage.run_folder
     stage.suggest("see", run, picture, "-o", stage.folder / "maps.png")

@@ -182,7 +182,7 @@ def _predict_one(run: Run, image: str | Path | NDArray[Any], top: int) -> Predic
     name = "array" if isinstance(image, np.ndarray) else str(image)
     picture, notes = run.prepare(image)
     with untouched(run.net), torch.inference_mode():
-        scores = run.net(run.normalise(picture))
+        scores = run.net(run.normalize(picture))
     shares, order = scores.softmax(1)[0].sort(descending=True)
     ranked = zip(order.tolist(), shares.tolist(), strict=True)
     classes = tuple((run.config.classes[index], share) for index, share in ranked)

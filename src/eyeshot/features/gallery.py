@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from eyeshot.features.maps import Features, LayerMaps
 from eyeshot.pages import render_page, render_piece
 from eyeshot.pages.parts import Fact, Figure, Image, Section
-from eyeshot.pictures import colour_maps, data_uri, mosaic
+from eyeshot.pictures import color_maps, data_uri, mosaic
 
 _CELL, _CELLS = 14, 64  # a vector: squares of 14 pixels, up to 64 in a row
 
@@ -39,11 +39,11 @@ def exhibit(layer: LayerMaps, *, range: str = "own", columns: int | None = None)
     """One layer's maps as one picture."""
     if layer.maps.ndim < 2:
         # A number has a colour only beside others: a vector shares one range, whatever was asked.
-        tiles = colour_maps(layer.maps.reshape(-1, 1, 1), range="shared")
+        tiles = color_maps(layer.maps.reshape(-1, 1, 1), range="shared")
         picture = mosaic(tiles, side=_CELL, columns=_CELLS, gap=1)
         return Exhibit(layer.name, layer.title, _note(layer, ""), picture)
     planes, cut = as_planes(layer.maps)
-    tiles = colour_maps(planes, range=range, lifted=True)
+    tiles = color_maps(planes, range=range, lifted=True)
     dead = layer.dead if len(layer.dead) == len(tiles) else None
     picture = mosaic(tiles, columns=columns, dead=dead, numbers=len(tiles) > 1)
     return Exhibit(layer.name, layer.title, _note(layer, cut), picture)

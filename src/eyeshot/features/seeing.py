@@ -34,7 +34,7 @@ def see(net: nn.Module, x: Tensor | NDArray[Any], layers: Sequence[str] | None =
     Args:
         net: any ``nn.Module`` that takes one tensor.
         x: (C, H, W) or (N, C, H, W) as the network takes it, already normalised (for a run:
-            ``run.normalise(...)``). Of N images the maps are those of the first; a channel is
+            ``run.normalize(...)``). Of N images the maps are those of the first; a channel is
             called dead when it is zero in all of them. Networks over one or three spatial axes
             take (N, C, W) and (N, C, D, H, W), each also without N.
         layers: names to keep, also those of modules with layers inside, which stand for what leaves

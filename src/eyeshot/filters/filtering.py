@@ -180,8 +180,8 @@ def make_plan(
 
 def carry_out(plan: Plan, picture: Array) -> Array:
     """Do what ``plan`` says to the picture it was made for."""
-    colour = picture[..., : plan.channels] if plan.alpha else picture
-    out = ranges.fit(_respond(plan, colour), plan.dtype, plan.range)
+    color = picture[..., : plan.channels] if plan.alpha else picture
+    out = ranges.fit(_respond(plan, color), plan.dtype, plan.range)
     if not plan.alpha:
         return out
     last = picture[..., plan.channels :]
@@ -189,23 +189,23 @@ def carry_out(plan: Plan, picture: Array) -> Array:
     return np.concatenate([out, kept.astype(plan.result)], axis=2)
 
 
-def _respond(plan: Plan, colour: Array) -> Array:
+def _respond(plan: Plan, color: Array) -> Array:
     """The response in the work type: of one kernel, or the magnitude of two."""
-    if colour.ndim == 3 and colour.shape[2] == 1:
-        return _respond(plan, colour[..., 0])[..., np.newaxis]
-    colour = np.ascontiguousarray(colour, dtype=plan.work)
-    if colour.ndim == 2 or colour.shape[2] <= _CHANNELS_AT_ONCE:
-        return _respond_at_once(plan, colour)
-    cuts = np.arange(_CHANNELS_AT_ONCE, colour.shape[2], _CHANNELS_AT_ONCE)
-    groups = np.split(colour, cuts, axis=2)
+    if color.ndim == 3 and color.shape[2] == 1:
+        return _respond(plan, color[..., 0])[..., np.newaxis]
+    color = np.ascontiguousarray(color, dtype=plan.work)
+    if color.ndim == 2 or color.shape[2] <= _CHANNELS_AT_ONCE:
+        return _respond_at_once(plan, color)
+    cuts = np.arange(_CHANNELS_AT_ONCE, color.shape[2], _CHANNELS_AT_ONCE)
+    groups = np.split(color, cuts, axis=2)
     return np.concatenate([_respond(plan, group) for group in groups], axis=2)
 
 
-def _respond_at_once(plan: Plan, colour: Array) -> Array:
+def _respond_at_once(plan: Plan, color: Array) -> Array:
     kernels = plan.kernels.kernels
     if len(kernels) == 1:
-        return correlate(colour, kernels[0], plan.routes[0], plan.padding)
-    return magnitude(colour, kernels, plan.routes, plan.padding)
+        return correlate(color, kernels[0], plan.routes[0], plan.padding)
+    return magnitude(color, kernels, plan.routes, plan.padding)
 
 
 def _check_picture(picture: Array) -> None:

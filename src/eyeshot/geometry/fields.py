@@ -69,14 +69,14 @@ class LayerField:
         largest: and by the one that sees most.
         stride: inputs from one unit to the next; None where they are not evenly spaced.
         padding: how far unit 0 sees before the first input.
-        centre: the middle of unit 0's field, in input positions.
+        center: the middle of unit 0's field, in input positions.
     """
 
     smallest: int
     largest: int
     stride: Fraction | None
     padding: int
-    centre: Fraction
+    center: Fraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +246,8 @@ def _in_short(axis: _AxisFields) -> LayerField:
         return LayerField(smallest, largest, axis.free.stride, -lo, Fraction(lo + hi - 1, 2))
     sizes = np.maximum(axis.hi - axis.lo, 0)
     first = _interval(axis.lo[0], axis.hi[0])
-    centre = Fraction(first.lo + first.hi - 1, 2)
-    return LayerField(int(sizes.min()), int(sizes.max()), None, -first.lo, centre)
+    center = Fraction(first.lo + first.hi - 1, 2)
+    return LayerField(int(sizes.min()), int(sizes.max()), None, -first.lo, center)
 
 
 def _others(axes: int, axis: int) -> tuple[int, ...]:

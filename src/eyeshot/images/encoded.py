@@ -126,8 +126,8 @@ def _jpeg_xr(data: bytes) -> Claim:
 
 
 def _png(data: bytes) -> Claim:
-    width, height, _, colour = struct.unpack_from(">IIBB", data, 16)
-    return height, width, {2: 3, 4: 2, 6: 4}.get(colour, 1)
+    width, height, _, color = struct.unpack_from(">IIBB", data, 16)
+    return height, width, {2: 3, 4: 2, 6: 4}.get(color, 1)
 
 
 def _webp(data: bytes) -> Claim | None:

@@ -58,14 +58,14 @@ class Meaning:
 
 
 def meaning_of(
-    page: tifffile.TiffPage, channels: int, colours: Array | None, *, indices: bool = False
+    page: tifffile.TiffPage, channels: int, colors: Array | None, *, indices: bool = False
 ) -> Meaning:
     """What the samples of ``page`` mean.
 
     Args:
         page: a page; all pages that are read together share its tags.
         channels: how many the samples were understood as.
-        colours: of a palette, (3, entries) uint16; None for any other kind.
+        colors: of a palette, (3, entries) uint16; None for any other kind.
         indices: give a palette's indices, not its colours.
 
     Raises:
@@ -75,8 +75,8 @@ def meaning_of(
     kind = int(page.photometric)
     if kind in _REFUSED:
         raise BadFile(f"holds {_REFUSED[kind]}", cure="save it as RGB")
-    if kind == _KIND.PALETTE and colours is not None:
-        return _palette(channels, dtype, None if indices else colours)
+    if kind == _KIND.PALETTE and colors is not None:
+        return _palette(channels, dtype, None if indices else colors)
     if dtype.kind == "b":
         return Meaning(channels, np.dtype(np.uint8), False, "", _bilevel(inverted=kind == 0))
     if kind == _KIND.MINISWHITE:
@@ -86,7 +86,7 @@ def meaning_of(
         return Meaning(channels, dtype, False, done, _by_table(_scaled_to_bytes(page)))
     if page.samplesperpixel != channels:
         return _plain(channels, dtype)  # its channels are pages
-    return _colours_and_extras(page, dtype)
+    return _colors_and_extras(page, dtype)
 
 
 def _plain(channels: int, dtype: np.dtype[Any], alpha: bool = False, done: str = "") -> Meaning:
@@ -100,17 +100,17 @@ def _bilevel(*, inverted: bool) -> Callable[[Array], Array]:
     return convert
 
 
-def _palette(channels: int, dtype: np.dtype[Any], colours: Array | None) -> Meaning:
-    """A palette's colours, or its indices where ``colours`` are None."""
+def _palette(channels: int, dtype: np.dtype[Any], colors: Array | None) -> Meaning:
+    """A palette's colours, or its indices where ``colors`` are None."""
     if channels != 1 or dtype.kind not in "ub":
         raise BadFile(
             f"holds {channels} channels of indices into a palette",
             cure="choose one page by --index, such as C=0, or save it as RGB",
         )
-    if colours is None:
+    if colors is None:
         whole = np.dtype(np.uint8) if dtype.kind == "b" else dtype
         return Meaning(1, whole, False, "", lambda samples: samples.astype(whole, copy=False))
-    table = _colours_of(np.moveaxis(colours, 0, -1))
+    table = _colors_of(np.moveaxis(colors, 0, -1))
 
     def convert(samples: Array) -> Array:
         if int(samples.max(initial=0)) >= len(table):
@@ -120,7 +120,7 @@ def _palette(channels: int, dtype: np.dtype[Any], colours: Array | None) -> Mean
     return Meaning(3, table.dtype, False, "a palette's colours", convert)
 
 
-def _colours_of(table: Array) -> Array:
+def _colors_of(table: Array) -> Array:
     """A palette (entries, 3), in 8 bits where it holds no more."""
     if not (table % 257).any():  # each byte written twice, as the standard says
         return (table // 257).astype(np.uint8)
@@ -159,7 +159,7 @@ def _white_is_zero(
     return Meaning(channels, dtype, False, "white is zero: inverted", lambda samples: top - samples)
 
 
-def _colours_and_extras(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> Meaning:
+def _colors_and_extras(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> Meaning:
     """Colours first, then what the tag ExtraSamples says of the rest."""
     kind, samples = int(page.photometric), page.samplesperpixel
     count = min(_COLOURS.get(kind, 1), samples)
@@ -194,9 +194,9 @@ def _divided_by_opacity(dtype: np.dtype[Any]) -> Callable[[Array], Array]:
     top = float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
 
     def convert(samples: Array) -> Array:
-        colours, opacity = samples[:-1].astype(np.float64), samples[-1:]
+        colors, opacity = samples[:-1].astype(np.float64), samples[-1:]
         with np.errstate(divide="ignore", invalid="ignore"):
-            straight = np.where(opacity > 0, colours * top / opacity, 0)
+            straight = np.where(opacity > 0, colors * top / opacity, 0)
         if dtype.kind == "u":
             straight = np.rint(np.minimum(straight, top))
         return np.concatenate([straight.astype(dtype), opacity])
@@ -236,8 +236,8 @@ def _from_ycbcr(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> Callable[[Arra
         r = luma + to_red * (2 - 2 * red)
         b = luma + to_blue * (2 - 2 * blue)
         g = (luma - blue * b - red * r) / green
-        colours = np.rint(np.stack([r, g, b]).clip(0, 255)).astype(dtype)
-        return np.concatenate([colours, samples[3:]])
+        colors = np.rint(np.stack([r, g, b]).clip(0, 255)).astype(dtype)
+        return np.concatenate([colors, samples[3:]])
 
     return convert
 

@@ -13,7 +13,7 @@ from eyeshot.pages import render_page, render_piece
 from eyeshot.pages.parts import Cell, Fact, Lists, Section, Severities, Table, Text
 
 _HEAD = (
-    *("layer", "operator", "kernel,\noptions", "output", "field", "stride", "padding", "centre"),
+    *("layer", "operator", "kernel,\noptions", "output", "field", "stride", "padding", "center"),
     *("parameters", "share", "multiply-\nadds", "bias\nadds", "other\noperations"),
     *("memory,\nbytes", "fully\nconnected"),
 )
@@ -98,7 +98,7 @@ def _row(row: Row, most: int) -> tuple[Cell, ...]:
         Cell(wording.field_words(row)),
         Cell(wording.stride_words(row)),
         Cell(wording.padding_words(row)),
-        Cell(wording.centre_words(row)),
+        Cell(wording.center_words(row)),
         *_cost(row.cost, row.share, work),
     )
 

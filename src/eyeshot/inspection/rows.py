@@ -84,7 +84,7 @@ def _field_to_dict(field: LayerField) -> dict[str, Any]:
         "largest": field.largest,
         "stride": None if field.stride is None else _plain(field.stride),
         "padding": field.padding,
-        "centre": _plain(field.centre),
+        "center": _plain(field.center),
     }
 
 

@@ -82,7 +82,7 @@ def geometry_table(inspection: Inspection) -> Table:
     table.add_column("layer", no_wrap=True)
     table.add_column("operator", no_wrap=True, style="dim")
     table.add_column("kernel and options", overflow="fold")
-    for heading in ("output", "field", "stride", "padding", "centre"):
+    for heading in ("output", "field", "stride", "padding", "center"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in inspection.rows:
         table.add_row(
@@ -93,7 +93,7 @@ def geometry_table(inspection: Inspection) -> Table:
             wording.field_words(row),
             wording.stride_words(row),
             wording.padding_words(row),
-            wording.centre_words(row),
+            wording.center_words(row),
         )
     return table
 

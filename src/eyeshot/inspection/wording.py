@@ -123,11 +123,11 @@ def stride_words(row: Row) -> str:
     return per_axis(["?" if stride is None else number_words(stride) for stride in strides])
 
 
-def centre_words(row: Row) -> str:
+def center_words(row: Row) -> str:
     """Where unit 0 looks."""
     if row.status != "exact":
         return ""
-    return per_axis([number_words(field.centre) for field in row.fields])
+    return per_axis([number_words(field.center) for field in row.fields])
 
 
 def padding_words(row: Row) -> str:

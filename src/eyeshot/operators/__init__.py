@@ -15,7 +15,7 @@ from eyeshot.operators import (
     channels,
     convolution,
     joining,
-    normalisation,
+    normalization,
     padding,
     pointwise,
     pooling,
@@ -66,7 +66,7 @@ _ALL = (
     *pointwise.OPERATORS,
     *products.OPERATORS,
     *reductions.OPERATORS,
-    *normalisation.OPERATORS,
+    *normalization.OPERATORS,
     *sequences.OPERATORS,
 )
 OPERATORS: dict[str, Operator] = {name: one for one in _ALL for name in one.names.split()}

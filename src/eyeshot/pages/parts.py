@@ -155,7 +155,7 @@ class Legend:
     """What colours stand for: each ``#rrggbb``, and its meaning in words."""
 
     kind: ClassVar[str] = "legend"
-    colours: Sequence[tuple[str, str]]
+    colors: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ from __future__ import annotations
 from eyeshot.pictures.curves import Curve, curves_svg
 from eyeshot.pictures.encoding import data_uri, jpeg_bytes, png_bytes, reduce_picture
 from eyeshot.pictures.sheets import Panel, sheet
-from eyeshot.pictures.tiles import RANGES, check_range, colour_kernels, colour_maps, mosaic
+from eyeshot.pictures.tiles import RANGES, check_range, color_kernels, color_maps, mosaic
 
 __all__ = [
     "RANGES",
     "Curve",
     "Panel",
     "check_range",
-    "colour_kernels",
-    "colour_maps",
+    "color_kernels",
+    "color_maps",
     "curves_svg",
     "data_uri",
     "jpeg_bytes",

@@ -34,9 +34,9 @@ def draw_field(picture: NDArray[Any], box: Box, *, side: int = 640) -> NDArray[n
     Returns:
         (h, w, 3) uint8: the picture, and around it what the box covers outside it.
     """
-    colours = _as_rgb(picture).astype(np.float64)
-    inside = _inside(box, colours.shape[:2])
-    dimmed = np.where(inside[..., None], colours, colours * _DIM)
+    colors = _as_rgb(picture).astype(np.float64)
+    inside = _inside(box, colors.shape[:2])
+    dimmed = np.where(inside[..., None], colors, colors * _DIM)
     return _framed(dimmed.astype(np.uint8), box, side)
 
 

@@ -22,7 +22,7 @@ UNJUDGED = (128, 128, 132)
 _DIM = 0.5  # how much of a picture is left below the colours of its errors
 
 
-def class_colours(count: int) -> NDArray[np.uint8]:
+def class_colors(count: int) -> NDArray[np.uint8]:
     """A colour for each of ``count`` classes, (count, 3): the first is dark, for the ground."""
     if count == 2:
         return np.array([_DARK, _LIGHT], np.uint8)
@@ -30,13 +30,13 @@ def class_colours(count: int) -> NDArray[np.uint8]:
         colorsys.hls_to_rgb(number * _GOLDEN_TURN % 1, (0.4, 0.6, 0.75)[number % 3], 0.55)
         for number in range(max(0, count - len(_SEVERAL)))
     ]
-    beyond = [tuple(round(255 * part) for part in colour) for colour in more]
+    beyond = [tuple(round(255 * part) for part in color) for color in more]
     return np.array([*_SEVERAL, *beyond], np.uint8)[:count]
 
 
 def paint_classes(labels: NDArray[Any], count: int) -> NDArray[np.uint8]:
     """Class numbers (H, W) as colours (H, W, 3); what is below 0 nobody has judged."""
-    table = np.concatenate([class_colours(count), np.array([UNJUDGED], np.uint8)])
+    table = np.concatenate([class_colors(count), np.array([UNJUDGED], np.uint8)])
     return np.asarray(table[np.where(labels < 0, count, labels)])
 
 
@@ -62,6 +62,6 @@ def paint_errors(
     return painted
 
 
-def hex_colour(colour: tuple[int, ...] | NDArray[Any]) -> str:
+def hex_color(color: tuple[int, ...] | NDArray[Any]) -> str:
     """``#rrggbb``, as a web page takes it."""
-    return "#" + "".join(f"{int(part):02x}" for part in colour)
+    return "#" + "".join(f"{int(part):02x}" for part in color)

@@ -17,7 +17,7 @@ with extra("report"):
     from matplotlib import colormaps
 
 RANGES = ("own", "shared")
-Colours = NDArray[np.uint8]
+Colors = NDArray[np.uint8]
 
 # Nothing (0) is dark and much is bright; with negative numbers, 0 is white between blue and red.
 _POSITIVE, _SIGNED = "magma", "RdBu_r"
@@ -37,7 +37,7 @@ def check_range(range: str) -> None:
         raise UnknownName("range", range, RANGES)
 
 
-def colour_maps(maps: NDArray[Any], *, range: str = "own", lifted: bool = False) -> list[Colours]:
+def color_maps(maps: NDArray[Any], *, range: str = "own", lifted: bool = False) -> list[Colors]:
     """Each map of (K, H, W) as colours, (H, W, 3) uint8.
 
     Where no number is negative, from black (the least) to bright yellow (the largest); otherwise
@@ -65,8 +65,8 @@ def colour_maps(maps: NDArray[Any], *, range: str = "own", lifted: bool = False)
         # The scale ends at 1, whether or not a single map gets there.
         scale = np.array([-1.0, 1.0] if signed else [0.0, 1.0])
         lifts = (_lifted(one, most) for one, most in zip(values, largest, strict=True))
-        return [_colour(one, scale, signed=signed) for one in lifts]
-    return [_colour(one, one if range == "own" else values, signed=signed) for one in values]
+        return [_color(one, scale, signed=signed) for one in lifts]
+    return [_color(one, one if range == "own" else values, signed=signed) for one in values]
 
 
 def _usual_largest(values: NDArray[Any]) -> float:
@@ -82,7 +82,7 @@ def _lifted(values: NDArray[Any], largest: float) -> NDArray[Any]:
     return lifted
 
 
-def colour_kernels(kernels: NDArray[Any]) -> list[Colours]:
+def color_kernels(kernels: NDArray[Any]) -> list[Colors]:
     """Each kernel of (K, C, kh, kw) as one tile, (kh, kw, 3) uint8.
 
     Kernels over three channels become RGB with grey for 0; others are drawn channel by channel
@@ -99,11 +99,11 @@ def colour_kernels(kernels: NDArray[Any]) -> list[Colours]:
         rgb = np.moveaxis(values, 1, -1) / largest * 127.5 + 127.5
         return list(np.rint(rgb).astype(np.uint8))
     side_by_side = np.moveaxis(values, 1, 2).reshape(len(values), values.shape[2], -1)
-    return [_colour(one, values, signed=True) for one in side_by_side]
+    return [_color(one, values, signed=True) for one in side_by_side]
 
 
 def mosaic(
-    tiles: list[Colours],
+    tiles: list[Colors],
     *,
     side: int = 112,
     width: int = 960,
@@ -111,7 +111,7 @@ def mosaic(
     gap: int = 4,
     dead: NDArray[np.bool_] | None = None,
     numbers: bool = False,
-) -> Colours:
+) -> Colors:
     """Tiles of one shape in rows and columns, (H, W, 4) uint8; the gaps are transparent.
 
     Small tiles are enlarged by a whole factor, so that every number stays a sharp square; large
@@ -145,7 +145,7 @@ def mosaic(
     return _numbered(canvas, len(drawn), across, (high + gap, wide + gap)) if numbers else canvas
 
 
-def _numbered(canvas: Colours, count: int, across: int, pitch: tuple[int, int]) -> Colours:
+def _numbered(canvas: Colors, count: int, across: int, pitch: tuple[int, int]) -> Colors:
     """A mosaic with the number of each tile, or of the first tile of each row in a margin."""
     font, _ = font_for("0", _DIGITS)
     inside = min(pitch) >= _ROOM_FOR_DIGITS and pitch[1] >= 4 * _DIGITS // 2 + 6
@@ -172,7 +172,7 @@ def _columns(count: int, height: int, width: int) -> int:
     return max(1, min(best, count))
 
 
-def _colour(one: NDArray[Any], scope: NDArray[Any], *, signed: bool) -> Colours:
+def _color(one: NDArray[Any], scope: NDArray[Any], *, signed: bool) -> Colors:
     """Colour (H, W) by the range of ``scope``, which need not be the map itself."""
     finite = scope[np.isfinite(scope)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
@@ -183,12 +183,12 @@ def _colour(one: NDArray[Any], scope: NDArray[Any], *, signed: bool) -> Colours:
     flat = 0.5 if signed else float(high > 0)
     unit = (one - low) / (high - low) if high > low else np.full(one.shape, flat)
     scale = colormaps[_SIGNED if signed else _POSITIVE]
-    colours = scale(np.nan_to_num(np.clip(unit, 0, 1)), bytes=True)[..., :3].copy()
-    colours[~np.isfinite(one)] = (0, 200, 0)
-    return np.asarray(colours, np.uint8)
+    colors = scale(np.nan_to_num(np.clip(unit, 0, 1)), bytes=True)[..., :3].copy()
+    colors[~np.isfinite(one)] = (0, 200, 0)
+    return np.asarray(colors, np.uint8)
 
 
-def _crossed_out(height: int, width: int) -> Colours:
+def _crossed_out(height: int, width: int) -> Colors:
     """A grey tile with a cross: this channel never says anything."""
     rows, columns = np.mgrid[0:height, 0:width]
     across, down = (columns + 0.5) / width, (rows + 0.5) / height
@@ -197,7 +197,7 @@ def _crossed_out(height: int, width: int) -> Colours:
     return np.where(cross[..., None], _CROSS, _DEAD).astype(np.uint8)
 
 
-def _resize(tile: Colours, side: int) -> Colours:
+def _resize(tile: Colors, side: int) -> Colors:
     height, width = tile.shape[:2]
     longest = max(height, width)
     if longest <= side:

@@ -120,13 +120,13 @@ def _facts(material: Material) -> list[Fact]:
     evaluation, config = material.evaluation, material.run.config
     parameters = sum(p.numel() for p in material.run.net.parameters())
     high, wide = config.size
-    colour = "grey" if config.channels == 1 else "colour"
+    color = "grey" if config.channels == 1 else "colour"
     wrong = len(evaluation.mistakes())
     return [
         Fact(f"{evaluation.accuracy:.2%}", f"of {evaluation.count:,} held-out pictures right"),
         Fact(f"{wrong:,}", "mistake" if wrong == 1 else "mistakes"),
         Fact(f"{parameters:,}", "numbers learned"),
-        *_learned(material, f"{high}×{wide}, {colour}"),
+        *_learned(material, f"{high}×{wide}, {color}"),
         Fact(f"{len(config.classes)}", "classes"),
     ]
 

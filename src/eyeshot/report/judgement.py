@@ -16,7 +16,7 @@ from eyeshot.pages.parts import (
     Table,
     Text,
 )
-from eyeshot.pictures import colour_maps, data_uri, mosaic
+from eyeshot.pictures import color_maps, data_uri, mosaic
 from eyeshot.report.material import Material
 
 MISTAKES = 24
@@ -78,7 +78,7 @@ def _matrix(material: Material) -> Part:
     counts = material.evaluation.confusion
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     if len(counts) > _LARGEST_TABLE:
-        picture = mosaic(colour_maps(shares[None]), side=780)
+        picture = mosaic(color_maps(shares[None]), side=780)
         alt = f"Confusion matrix of {len(counts)} classes: bright beside the diagonal is a mistake"
         return Figure(Image(data_uri(picture), alt), note="rows: truth, columns: answers")
     cells = [

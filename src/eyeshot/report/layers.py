@@ -12,7 +12,7 @@ from torch import nn
 from eyeshot.features import LayerMaps, Step
 from eyeshot.features.gallery import exhibit
 from eyeshot.pages.parts import Card, Cards, Figure, Image, Part, Section, Table
-from eyeshot.pictures import colour_kernels, colour_maps, data_uri
+from eyeshot.pictures import color_kernels, color_maps, data_uri
 from eyeshot.report.judgement import answer_bars
 from eyeshot.report.material import Material
 
@@ -27,7 +27,7 @@ def kernels_section(material: Material) -> Section | None:
     name, layer, step = found
     weights = layer.weight.detach().numpy()
     high, wide = weights.shape[2:]
-    maps = colour_maps(step.maps)
+    maps = color_maps(step.maps)
     cards = [
         Card(
             [
@@ -37,16 +37,16 @@ def kernels_section(material: Material) -> Section | None:
             f"kernel {number}",
             "dead: its map is 0 everywhere" if step.dead[number] else "",
         )
-        for number, (kernel, drawn) in enumerate(zip(colour_kernels(weights), maps, strict=True))
+        for number, (kernel, drawn) in enumerate(zip(color_kernels(weights), maps, strict=True))
     ]
-    colours = (
+    colors = (
         "its three colours are drawn as colours, with grey for 0"
         if weights.shape[1] == 3
         else "red adds, blue subtracts, white does nothing"
     )
     says = (
         f"The first layer ({name}) looks at the picture through {len(weights)} windows of "
-        f"{high}×{wide} pixels that it learned ({colours}); beside each is the map it makes."
+        f"{high}×{wide} pixels that it learned ({colors}); beside each is the map it makes."
     )
     return Section("kernels", "Every kernel of the first layer", says, [Cards(cards, 190)])
 

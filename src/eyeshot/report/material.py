@@ -74,7 +74,7 @@ def gather(run: Run, data: Data | None = None) -> Material:
     evaluation = evaluate(run, loaded)
     shown = _choose(evaluation)
     pixels, _ = loaded.test.take([shown])
-    features = see(run.net, run.normalise(pixels))
+    features = see(run.net, run.normalize(pixels))
     return Material(run, loaded, evaluation, read_epochs(run.path / METRICS), shown, features)
 
 

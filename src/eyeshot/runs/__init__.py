@@ -27,7 +27,7 @@ from eyeshot.data import prepare_picture
 from eyeshot.errors import BadFile, BadValue, EyeshotError, UnknownName, shorten
 from eyeshot.runs.config import TASKS, Recipe, RunConfig
 from eyeshot.runs.fingerprints import fingerprint
-from eyeshot.runs.scoring import normalise, score
+from eyeshot.runs.scoring import normalize, score
 from eyeshot.runs.weight_files import read_tensors, save_tensors
 from eyeshot.runs.weights import load_weights
 
@@ -40,7 +40,7 @@ __all__ = [
     "fingerprint",
     "load",
     "load_weights",
-    "normalise",
+    "normalize",
     "read_tensors",
     "save_tensors",
     "score",
@@ -54,7 +54,7 @@ LAST_WEIGHTS = "last.safetensors"
 class Run:
     """A trained network with what it needs to be used.
 
-    ``net`` is in eval mode on the CPU and takes what :meth:`normalise` returns.
+    ``net`` is in eval mode on the CPU and takes what :meth:`normalize` returns.
     """
 
     path: Path
@@ -120,7 +120,7 @@ class Run:
             raise error.at("array" if given else str(picture)) from None
         return torch.from_numpy(pixels.copy())[None], [*read.notes, *notes]
 
-    def normalise(self, pictures: Tensor) -> Tensor:
+    def normalize(self, pictures: Tensor) -> Tensor:
         """Pictures (N, C, H, W), uint8 or uint16, as the network takes them, float32."""
         config, shape = self.config, tuple(pictures.shape)
         whole = pictures.dtype in (torch.uint8, torch.uint16)
@@ -129,7 +129,7 @@ class Run:
                 f"images of {pictures.dtype}, shape {shape}",
                 cure=f"give uint8 or uint16 (N, {config.channels}, H, W)",
             )
-        return normalise(pictures, config.mean, config.std)
+        return normalize(pictures, config.mean, config.std)
 
 
 def build_net(config: RunConfig) -> nn.Module:

@@ -63,7 +63,7 @@ def prepare_input(
     if run.config.task == "classify":
         pixels, notes = run.prepare(picture)
         shown = np.moveaxis(reduce(pixels[0].numpy()), 0, -1)
-        return Input(run.normalise(pixels), shown, tuple(notes))
+        return Input(run.normalize(pixels), shown, tuple(notes))
     with open_source(picture, space=2) as source:
         _check_channels(source, run)
         spans = _spans(run, source.shape[1:], side)

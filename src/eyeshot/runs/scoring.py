@@ -11,7 +11,7 @@ from eyeshot.runs.config import RunConfig
 BATCH_SIZE = 500
 
 
-def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """(images / largest − mean) / std, channel by channel, as float32 of the same shape.
 
     Args:
@@ -36,7 +36,7 @@ def score(net: nn.Module, examples: Examples, config: RunConfig) -> tuple[Tensor
     net.eval()
     try:
         parts = [
-            (net(normalise(images.to(device), config.mean, config.std)).cpu(), labels)
+            (net(normalize(images.to(device), config.mean, config.std)).cpu(), labels)
             for images, labels in examples.batches(BATCH_SIZE)
         ]
     finally:

@@ -33,7 +33,7 @@ class Legend:
         classes: their names; a class number is an index into them.
         codes: of each class, the value that stands for it; a colour is one number, red · 65536 +
             green · 256 + blue.
-        colours: whether the codes are colours.
+        colors: whether the codes are colours.
         ignore: the code of pixels that nobody has judged, if there is one.
         palette: of masks with a palette, the colour of each class's index, -1 where no mask has
             it.
@@ -45,7 +45,7 @@ class Legend:
 
     classes: tuple[str, ...]
     codes: tuple[int, ...]
-    colours: bool = False
+    colors: bool = False
     ignore: int | None = None
     palette: tuple[int, ...] = field(default=(), repr=False)
     threshold: int = field(default=0, repr=False)
@@ -60,7 +60,7 @@ class Legend:
         Raises:
             BadValue: a sample stands for no class.
         """
-        codes = encode(samples, colours=self.colours)
+        codes = encode(samples, colors=self.colors)
         order, numbers = _tables(self)
         place = np.minimum(np.searchsorted(order, codes), len(order) - 1)
         unknown = order[place] != codes
@@ -71,7 +71,7 @@ class Legend:
 
     def spell(self, code: int) -> str:
         """A code as a person would write it."""
-        if self.colours:
+        if self.colors:
             return str([code >> 16, code >> 8 & 255, code & 255])
         return str(code)
 
@@ -86,10 +86,10 @@ def _tables(legend: Legend) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return np.array(order), np.array([known[code] for code in order])
 
 
-def encode(samples: NDArray[Any], *, colours: bool) -> NDArray[np.int64]:
+def encode(samples: NDArray[Any], *, colors: bool) -> NDArray[np.int64]:
     """Codes (H, W) of a mask's samples (C, H, W); grey samples are colours too, an opacity none."""
     first: NDArray[np.int64] = samples[0].astype(np.int64)
-    if not colours:
+    if not colors:
         return first
     second, third = (samples[1], samples[2]) if len(samples) >= 3 else (first, first)
     return np.asarray(first << 16 | second.astype(np.int64) << 8 | third)

@@ -211,7 +211,7 @@ def load_judged(
     elif used is not None:
         report_unknown(seen, used, _refuse, named=True)
     differing: tuple[str, ...] = ()
-    if used is not None and not used.colours:
+    if used is not None and not used.colors:
         used, differing = _compare(seen, used, own, problems.append)
         raise_problems(problems)
     known = [one for one in held_out if one.mark in learned]
@@ -304,11 +304,11 @@ def _look_at_all(
 ) -> _Looked:
     """Every pair, the training ones first, and their problems reported in that order."""
     files = listing.train + listing.validation
-    colours = None if legend is _UNREADABLE else legend is not None and legend.colours
+    colors = None if legend is _UNREADABLE else legend is not None and legend.colors
     parts: tuple[list[Seen], list[Seen]] = [], []
     damaged: list[Problem] = []
     threshold = legend.threshold if legend else 0
-    for number, one in enumerate(_in_parallel(files, task, colours, threshold)):
+    for number, one in enumerate(_in_parallel(files, task, colors, threshold)):
         unreadable = [problem for problem in one.problems if problem.unreadable]
         if skip_damaged and unreadable:
             damaged.append(unreadable[0])
@@ -328,9 +328,9 @@ def _look_at_all(
 
 
 def _in_parallel(
-    files: Sequence[Files], task: str, colours: bool | None, threshold: int
+    files: Sequence[Files], task: str, colors: bool | None, threshold: int
 ) -> Iterator[Seen]:
-    one_look = partial(look, task=task, colours=colours, threshold=threshold)
+    one_look = partial(look, task=task, colors=colors, threshold=threshold)
     with ThreadPoolExecutor(count_cores()) as pool:
         for start in range(0, len(files), _AT_ONCE):
             part = files[start : start + _AT_ONCE]

@@ -39,8 +39,8 @@ def read_palette(path: Path, indices: Iterable[int]) -> dict[int, int]:
     with path.open("rb") as file:
         start = file.read(4)
     with damage_named(path):
-        colours = _of_tiff(path) if start.startswith(TIFF_STARTS) else _of_pillow(path)
-    return {index: colours[index] for index in indices if index < len(colours)}
+        colors = _of_tiff(path) if start.startswith(TIFF_STARTS) else _of_pillow(path)
+    return {index: colors[index] for index in indices if index < len(colors)}
 
 
 def _of_pillow(path: Path) -> list[int]:
@@ -62,8 +62,8 @@ def _of_tiff(path: Path) -> list[int]:
     return [_code((row >> 8).tolist()) for row in table]
 
 
-def _code(colour: Sequence[int]) -> int:
-    red, green, blue = colour
+def _code(color: Sequence[int]) -> int:
+    red, green, blue = color
     return red << 16 | green << 8 | blue
 
 
@@ -75,15 +75,13 @@ def compare_palettes(masks: Iterable[Seen], legend: Legend) -> tuple[Legend, lis
         legend: of indices; its own palette, if it has one, is what masks are compared with.
     """
     known = {
-        code: colour
-        for code, colour in zip(legend.codes, legend.palette, strict=False)
-        if colour >= 0
+        code: color for code, color in zip(legend.codes, legend.palette, strict=False) if color >= 0
     }
     first = dict.fromkeys(known, "the masks that were learned from")
     problems = []
     for mask in masks:
-        for index, colour in mask.palette.items():
-            if known.setdefault(index, colour) != colour:
+        for index, color in mask.palette.items():
+            if known.setdefault(index, color) != color:
                 problems.append(_problem(mask, index, known[index], first[index]))
                 break
             first.setdefault(index, str(mask.files.target))
@@ -95,8 +93,8 @@ def compare_palettes(masks: Iterable[Seen], legend: Legend) -> tuple[Legend, lis
 
 def _problem(mask: Seen, index: int, before: int, where: str) -> Problem:
     there, here = (
-        f"[{colour >> 16}, {colour >> 8 & 255}, {colour & 255}]"
-        for colour in (before, mask.palette[index])
+        f"[{color >> 16}, {color >> 8 & 255}, {color & 255}]"
+        for color in (before, mask.palette[index])
     )
     message = f"its palette gives {index} the colour {here}, and that of {where} {there}"
     cure = f"indices are no classes here: write {FILE} with colours, such as 'cell: {here}'"

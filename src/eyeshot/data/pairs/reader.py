@@ -127,7 +127,7 @@ def open_pair(pair: Pair, pairs: Pairs) -> PairReader:
             open_picture(pair.target)
             if pairs.legend is None
             else open_mask(
-                pair.target, colours=pairs.legend.colours, threshold=pairs.legend.threshold
+                pair.target, colors=pairs.legend.colors, threshold=pairs.legend.threshold
             )
         )
         for source, path in ((image, pair.image), (target, pair.target)):
@@ -145,8 +145,8 @@ def open_picture(path: Path) -> Source:
     return open_source(path, space=2)
 
 
-def open_mask(path: Path, *, colours: bool, threshold: int = 0) -> Source:
-    """A mask (C, H, W) by windows. Of a palette, the indices are given unless ``colours``.
+def open_mask(path: Path, *, colors: bool, threshold: int = 0) -> Source:
+    """A mask (C, H, W) by windows. Of a palette, the indices are given unless ``colors``.
 
     With a ``threshold`` it is 0 below it and 255 from it on. A folder of masks, one for each object
     of a picture, is 255 wherever one of them is not 0.
@@ -155,7 +155,7 @@ def open_mask(path: Path, *, colours: bool, threshold: int = 0) -> Source:
         return Thresholded(open_picture(path), threshold)
     if path.is_dir() and path.suffix.lower() != ".zarr":
         return _open_objects(path)
-    return open_file(path, Selection(space=2, indices=not colours))
+    return open_file(path, Selection(space=2, indices=not colors))
 
 
 def _open_objects(folder: Path) -> Source:
@@ -164,7 +164,7 @@ def _open_objects(folder: Path) -> Source:
     for path in visible(folder):
         if not is_picture(path):
             continue
-        with open_mask(path, colours=False) as mask:
+        with open_mask(path, colors=False) as mask:
             inside = mask.read()[0] > 0
         if whole is not None and whole.shape != inside.shape:
             raise BadFile(f"{path}: is {_times(inside.shape)}, and others {_times(whole.shape)}")

@@ -128,13 +128,13 @@ class Seen:
         return self.digest[:16]
 
 
-def look(files: Files, task: str, *, colours: bool | None, threshold: int = 0) -> Seen:
+def look(files: Files, task: str, *, colors: bool | None, threshold: int = 0) -> Seen:
     """Read both files of a pair once; whatever is wrong is in the ``problems`` of the answer.
 
     Args:
         files: the pair.
         task: one of :data:`eyeshot.data.TASKS`.
-        colours: whether masks are coloured; None where nobody knows.
+        colors: whether masks are coloured; None where nobody knows.
         threshold: of masks, see :func:`eyeshot.data.pairs.reader.open_mask`.
     """
     seen = Seen(files)
@@ -142,7 +142,7 @@ def look(files: Files, task: str, *, colours: bool | None, threshold: int = 0) -
     read_target = (
         _look_at_wanted
         if task == "restore"
-        else partial(_look_at_mask, colours=colours, threshold=threshold)
+        else partial(_look_at_mask, colors=colors, threshold=threshold)
     )
     other = _guarded(read_target, seen, files.target)
     if shape is None or other is None:
@@ -223,12 +223,12 @@ def _look_at_wanted(path: Path, seen: Seen) -> tuple[int, ...]:
 
 
 def _look_at_mask(
-    path: Path, seen: Seen, *, colours: bool | None, threshold: int
+    path: Path, seen: Seen, *, colors: bool | None, threshold: int
 ) -> tuple[int, ...]:
-    with open_mask(path, colours=bool(colours), threshold=threshold) as source:
-        _check_mask(path, source, colours)
-        seen.target_digest = _read_codes(path, source, seen.tally, bool(colours))
-        if not colours and not threshold:
+    with open_mask(path, colors=bool(colors), threshold=threshold) as source:
+        _check_mask(path, source, colors)
+        seen.target_digest = _read_codes(path, source, seen.tally, bool(colors))
+        if not colors and not threshold:
             seen.palette = read_palette(path, seen.tally)
         return _learned(path, source, seen)
 
@@ -255,7 +255,7 @@ def _read_samples(path: Path, source: Source, moments: Moments) -> str:
     return str(digest.hexdigest())
 
 
-def _read_codes(path: Path, source: Source, tally: dict[int, int], colours: bool) -> str:
+def _read_codes(path: Path, source: Source, tally: dict[int, int], colors: bool) -> str:
     """Go through a mask and give its digest."""
     digest = _digest(source)
     for band in _bands(source):
@@ -264,7 +264,7 @@ def _read_codes(path: Path, source: Source, tally: dict[int, int], colours: bool
             tally.clear()
             cure = "count classes from 0, and save it in 8 bits"
             raise _Unfit(f"{path}: holds {band.min()}, and no class is below 0", cure=cure)
-        for code, count in _count(band, colours):
+        for code, count in _count(band, colors):
             tally[code] = tally.get(code, 0) + count
         if len(tally) > _MOST_VALUES:
             tally.clear()
@@ -275,23 +275,23 @@ def _read_codes(path: Path, source: Source, tally: dict[int, int], colours: bool
     return str(digest.hexdigest())
 
 
-def _count(band: NDArray[Any], colours: bool) -> Iterator[tuple[int, int]]:
+def _count(band: NDArray[Any], colors: bool) -> Iterator[tuple[int, int]]:
     """The codes in a band of a mask (C, rows, W), and how many pixels each."""
-    if not colours and band.dtype.itemsize <= 2 and band.dtype.kind == "u":
+    if not colors and band.dtype.itemsize <= 2 and band.dtype.kind == "u":
         counts = np.bincount(band[0].reshape(-1))
         codes = np.nonzero(counts)[0]
         yield from zip(codes.tolist(), counts[codes].tolist(), strict=True)
     else:
-        codes, counts = np.unique(encode(band, colours=colours), return_counts=True)
+        codes, counts = np.unique(encode(band, colors=colors), return_counts=True)
         yield from zip(codes.tolist(), counts.tolist(), strict=True)
 
 
-def _check_mask(path: Path, source: Source, colours: bool | None) -> None:
+def _check_mask(path: Path, source: Source, colors: bool | None) -> None:
     channels, dtype = source.shape[0], source.dtype
-    if channels != 1 and not (colours is not False and channels in (3, 4)):
-        cure = "store it with 3" if colours else _GREY_CURE
+    if channels != 1 and not (colors is not False and channels in (3, 4)):
+        cure = "store it with 3" if colors else _GREY_CURE
         raise _Unfit(f"{path}: is a mask with {_channels(channels)}", cure=cure)
-    if dtype.kind not in "biu" or (colours and dtype != np.uint8):
+    if dtype.kind not in "biu" or (colors and dtype != np.uint8):
         raise _Unfit(f"{path}: is a mask of {dtype}", cure="save it in 8 bits")
 
 

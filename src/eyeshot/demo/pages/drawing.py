@@ -41,8 +41,8 @@ def _marked(
     for place, label, right, false in zip(
         readings.corners, readings.labels, marks.right, marks.false, strict=True
     ):
-        colour = _RIGHT if right else _FALSE if false else _WRONG
-        _frame(pen, place - (top, left), page.side, scale, colour, str(label), plain=bool(right))
+        color = _RIGHT if right else _FALSE if false else _WRONG
+        _frame(pen, place - (top, left), page.side, scale, color, str(label), plain=bool(right))
     for place in page.corners[marks.missed]:
         _frame(pen, place - (top, left), page.side, scale, _MISSED, "?", plain=False)
     return np.asarray(picture)
@@ -53,7 +53,7 @@ def _frame(
     corner: NDArray[Any],
     side: int,
     scale: float,
-    colour: tuple[int, int, int],
+    color: tuple[int, int, int],
     text: str,
     *,
     plain: bool,
@@ -62,10 +62,10 @@ def _frame(
     grown = 0.0 if plain or scale >= 1 else side / 2  # a mistake must be seen on a small page
     top, left = (float(one) * scale for one in corner - grown)
     bottom, right = (float(one) * scale for one in corner + side + grown)
-    pen.rectangle((left, top, right, bottom), outline=colour, width=1 if plain else 3)
+    pen.rectangle((left, top, right, bottom), outline=color, width=1 if plain else 3)
     if scale >= 1:
         font = ImageFont.load_default(size=9 * scale)
-        pen.text((right + scale, top - scale), text, fill=colour, font=font)
+        pen.text((right + scale, top - scale), text, fill=color, font=font)
 
 
 def _worst_part(page: Page, readings: Readings, marks: Marks) -> tuple[int, int]:

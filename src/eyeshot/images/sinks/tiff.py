@@ -62,21 +62,21 @@ class TiffSink(PlacedSink):
     def _structure(self) -> bytes:
         """Header, directory and the tables of tiles, up to the first tile."""
         channels = self.shape[0]
-        colour = self._together > 1
-        extra = channels - (3 if colour else 1)
+        color = self._together > 1
+        extra = channels - (3 if color else 1)
         tags: list[tuple[int, int, list[int]]] = [
             (256, _LONG, [self._width]),
             (257, _LONG, [self._height]),
             (258, _SHORT, [self.dtype.itemsize * 8] * channels),
             (259, _SHORT, [1]),  # no compression
-            (262, _SHORT, [2 if colour else 1]),  # RGB, or black is zero
+            (262, _SHORT, [2 if color else 1]),  # RGB, or black is zero
             (277, _SHORT, [channels]),
             (284, _SHORT, [1 if self._planes == 1 else 2]),
             (322, _SHORT, [TILE]),
             (323, _SHORT, [TILE]),
             (324, _LONG8, [0] * self._tiles()),  # filled in below
             (325, _LONG, [self._tile_bytes] * self._tiles()),
-            *([(338, _SHORT, [2 if colour else 0] * extra)] if extra else []),
+            *([(338, _SHORT, [2 if color else 0] * extra)] if extra else []),
             (339, _SHORT, [_SAMPLE_FORMAT[self.dtype.kind]] * channels),
         ]
         size = len(_pack(tags))

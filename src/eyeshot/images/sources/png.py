@@ -59,7 +59,7 @@ class Header:
     width: int
     height: int
     depth: int
-    colour: int
+    color: int
     interlaced: bool
     upright: bool
     palette: NDArray[np.uint8] | None
@@ -68,17 +68,17 @@ class Header:
     @property
     def row_bytes(self) -> int:
         """Bytes of one row, without the byte that names its filter."""
-        return (self.width * _SAMPLES[self.colour] * self.depth + 7) // 8
+        return (self.width * _SAMPLES[self.color] * self.depth + 7) // 8
 
     @property
     def pixel_bytes(self) -> int:
         """Bytes of one pixel, at least one: how far back a filter looks."""
-        return max(1, _SAMPLES[self.colour] * self.depth // 8)
+        return max(1, _SAMPLES[self.color] * self.depth // 8)
 
     @property
     def channels(self) -> int:
         """Channels of the image, a palette's colours counted."""
-        return _SAMPLES[self.colour] if self.palette is None else self.palette.shape[1]
+        return _SAMPLES[self.color] if self.palette is None else self.palette.shape[1]
 
 
 def read_header(file: OpenFile) -> Header:
@@ -111,9 +111,9 @@ def read_header(file: OpenFile) -> Header:
     if fields is None or fields[3] not in _SAMPLES or 0 in fields[:2]:
         raise BadFile(f"{file.path}: a PNG with a wrong header", cure="export the picture again")
     upright = upright and not _turned_after(file, offset)
-    width, height, depth, colour, _, _, interlace = fields
-    colours = _colours(palette, transparency) if colour == 3 else None
-    return Header(width, height, depth, colour, interlace != 0, upright, colours, offset)
+    width, height, depth, color, _, _, interlace = fields
+    colors = _colors(palette, transparency) if color == 3 else None
+    return Header(width, height, depth, color, interlace != 0, upright, colors, offset)
 
 
 _TELLING = (b"eXIf", b"acTL", b"tEXt", b"zTXt", b"iTXt")
@@ -144,7 +144,7 @@ def _turned_after(file: OpenFile, offset: int) -> bool:
     return False
 
 
-def _colours(palette: Any, transparency: Any) -> NDArray[np.uint8]:
+def _colors(palette: Any, transparency: Any) -> NDArray[np.uint8]:
     """The palette as 256 colours, RGB or RGBA; indices beyond its end are black."""
     if palette is None:
         raise ValueError("a palette picture without a palette")
@@ -285,11 +285,11 @@ def _undo(
     lines: NDArray[np.uint8], pixel_bytes: int, above: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
     """:func:`unfilter` of rows that OpenCV takes, each behind the byte that names its filter."""
-    depth, colour, order = _DRESS[pixel_bytes]
+    depth, color, order = _DRESS[pixel_bytes]
     rows, width = len(lines), len(above) // pixel_bytes
     body = b"\0" + above.tobytes() + lines.tobytes()  # the row above, marked as not filtered
     packed = zlib.compress(body, 0)
-    head = struct.pack(">IIBBBBB", width, rows + 1, depth, colour, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, rows + 1, depth, color, 0, 0, 0)
     code = SIGNATURE + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
     decoded = cv2.imdecode(np.frombuffer(code, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None or decoded.shape[:2] != (rows + 1, width):

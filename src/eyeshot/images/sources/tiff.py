@@ -233,11 +233,11 @@ def _open_level(
     if page.dtype is None or np.dtype(page.dtype).kind not in "biuf":
         raise BadFile(f"{path}: holds {page.dtype}", cure="an image holds real numbers")
     layout = selection.understand(path, tuple(level.shape), level.axes)
-    turn, colours = _tags_of_pages(level, layout, path)
+    turn, colors = _tags_of_pages(level, layout, path)
     stored = _open_stored(tiff, level, layout, path)
     try:
         try:
-            meaning = meaning_of(page, stored.shape[0], colours, indices=selection.indices)
+            meaning = meaning_of(page, stored.shape[0], colors, indices=selection.indices)
         except BadFile as error:
             raise error.at(str(path)) from None
         source: Source = stored
@@ -296,16 +296,16 @@ def _tags_of_pages(
     if level.kind not in _OF_ANY_PAGES:
         numbers = numbers[:1]
     first: tuple[int, bytes] | None = None
-    colours = None
+    colors = None
     for number in numbers:
         page = level.pages[number]
         if page is None:
             continue
         whole = _with_tags(page)
         if whole.photometric == tifffile.PHOTOMETRIC.PALETTE:
-            colours = whole.colormap
+            colors = whole.colormap
         turn = int(whole.tags.valueof(orientation.TAG, 1))
-        tags = (turn, b"" if colours is None else colours.tobytes())
+        tags = (turn, b"" if colors is None else colors.tobytes())
         if first is not None and tags != first:
             what = "turned otherwise" if turn != first[0] else "of another palette"
             raise BadFile(
@@ -313,7 +313,7 @@ def _tags_of_pages(
                 cure="choose one page by --index, or store them alike",
             )
         first = tags
-    return (1 if first is None else first[0]), colours
+    return (1 if first is None else first[0]), colors
 
 
 _OF_ANY_PAGES = {"generic", "uniform"}

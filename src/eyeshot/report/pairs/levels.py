@@ -15,7 +15,7 @@ from eyeshot.geometry import Fields
 from eyeshot.inspection.units import unit_field
 from eyeshot.nets.places import levels_of
 from eyeshot.pages.parts import Figure, Image, Part, Section
-from eyeshot.pictures import colour_maps, data_uri, mosaic
+from eyeshot.pictures import color_maps, data_uri, mosaic
 from eyeshot.runs import Run
 from eyeshot.runs.inputs import prepare_input
 
@@ -100,7 +100,7 @@ def levels_section(found: Levels) -> Section:
 
 def _figure(level: Level) -> Figure:
     count, high, wide = level.shape
-    shown = mosaic(colour_maps(level.maps), side=_TILE, width=MAPS * (_TILE + 4), columns=MAPS)
+    shown = mosaic(color_maps(level.maps), side=_TILE, width=MAPS * (_TILE + 4), columns=MAPS)
     which = f"the {len(level.maps)} that vary most" if count > len(level.maps) else "all of them"
     note = f"{count} maps of {high}×{wide}, {which}."
     if level.sees:

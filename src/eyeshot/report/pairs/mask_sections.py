@@ -19,14 +19,14 @@ from eyeshot.pages.parts import (
     Table,
     Text,
 )
-from eyeshot.pictures import colour_maps, data_uri
+from eyeshot.pictures import color_maps, data_uri
 from eyeshot.pictures.masks import (
     CONFUSED,
     INVENTED,
     MISSED,
     UNJUDGED,
-    class_colours,
-    hex_colour,
+    class_colors,
+    hex_color,
 )
 from eyeshot.report.pairs.masks import SHOWN, VIEWS, MaskMaterial, MaskPicture
 from eyeshot.report.pairs.places import Bin
@@ -133,17 +133,17 @@ def _matrix(material: MaskMaterial) -> Matrix:
 def _legend(material: MaskMaterial) -> Legend:
     classes = material.pairs.classes
     ground = classes[0]
-    colours = [
-        *zip(map(hex_colour, class_colours(len(classes))), classes, strict=True),
-        (hex_colour(MISSED), f"error: missed, taken for {ground}"),
-        (hex_colour(INVENTED), f"error: invented, truly {ground}"),
+    colors = [
+        *zip(map(hex_color, class_colors(len(classes))), classes, strict=True),
+        (hex_color(MISSED), f"error: missed, taken for {ground}"),
+        (hex_color(INVENTED), f"error: invented, truly {ground}"),
     ]
     if len(classes) > 2:
-        colours.append((hex_colour(CONFUSED), f"error: one class for another, neither {ground}"))
+        colors.append((hex_color(CONFUSED), f"error: one class for another, neither {ground}"))
     legend = material.pairs.legend
     if legend is not None and legend.ignore is not None:
-        colours.append((hex_colour(UNJUDGED), "not judged by anybody"))
-    return Legend(colours)
+        colors.append((hex_color(UNJUDGED), "not judged by anybody"))
+    return Legend(colors)
 
 
 def _strips(picture: MaskPicture, kind: str) -> Iterator[Strip]:
@@ -191,7 +191,7 @@ def _shares(title: str, bins: tuple[Bin, ...]) -> Shares:
 
 
 def _heat(heat: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Figure:
-    picture = colour_maps(heat[None])[0]
+    picture = color_maps(heat[None])[0]
     image = Image(
         data_uri(picture), "Share of wrong pixels over the plane of the picture", _HEAT_WIDTH
     )

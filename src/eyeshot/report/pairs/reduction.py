@@ -65,8 +65,8 @@ class Light:
 
     def show(self, samples: NDArray[Any]) -> NDArray[np.uint8]:
         """Samples (C, h, w) in 0 … 1 as (h, w, 3); of two channels or four, the last is opacity."""
-        colours = samples[:3] if len(samples) >= 3 else samples[:1]
-        stretched = (np.moveaxis(colours, 0, -1) - self.low) / (self.high - self.low)
+        colors = samples[:3] if len(samples) >= 3 else samples[:1]
+        stretched = (np.moveaxis(colors, 0, -1) - self.low) / (self.high - self.low)
         bytes_ = np.rint(stretched.clip(0, 1) * 255).astype(np.uint8)
         return np.repeat(bytes_, 3, axis=2) if bytes_.shape[2] == 1 else bytes_
 

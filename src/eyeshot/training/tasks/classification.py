@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from eyeshot.data import Data
 from eyeshot.data.examples import count_batches
-from eyeshot.runs import RunConfig, normalise, score
+from eyeshot.runs import RunConfig, normalize, score
 from eyeshot.training.augmentation import shift_pictures
 
 Batch = tuple[Tensor, Tensor]
@@ -55,7 +55,7 @@ class Classification:
         """Pictures shifted at random and normalised, and labels."""
         images, labels = batch
         images = shift_pictures(images, self._config.recipe.shift, seed)[share].to(device)
-        pictures = normalise(images, self._config.mean, self._config.std)
+        pictures = normalize(images, self._config.mean, self._config.std)
         return pictures, labels[share].to(device)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -73,10 +73,10 @@ class CropLearning:
         """Crops changed at random and normalised, and their targets."""
         if self._kinds:
             batch = augment_crops(batch, self._kinds, seed)
-        images = self._normalise(batch)[share].to(device)
+        images = self._normalize(batch)[share].to(device)
         return images, Targets(batch.targets[share].to(device), batch.valid[share].to(device))
 
-    def _normalise(self, batch: Crops) -> Tensor:
+    def _normalize(self, batch: Crops) -> Tensor:
         return (batch.images - self._mean) / self._std
 
     @contextmanager
@@ -115,7 +115,7 @@ class CropLearning:
         crops = pixels = 0
         for step in range(self._sampler.steps(count)):
             batch = self._sampler.batch(0, step, count)
-            images = self._normalise(batch).to(device)
+            images = self._normalize(batch).to(device)
             yield images.contiguous(memory_format=torch.channels_last)
             crops, pixels = crops + len(batch), pixels + batch.valid.numel()
             if crops >= _GATHERED_CROPS and pixels >= _GATHERED_PIXELS:

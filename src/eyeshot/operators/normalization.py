@@ -28,7 +28,7 @@ from eyeshot.operators.site import (
 )
 
 
-def batch_normalisation(site: Site) -> Described:
+def batch_normalization(site: Site) -> Described:
     """A scale and a shift per channel in eval mode; in training mode it mixes the batch."""
     source = site.node("input")
     if mixes_positions(source, {1: None}):
@@ -44,7 +44,7 @@ def batch_normalisation(site: Site) -> Described:
     return Described((edge,), source.dims, Kind.NEITHER, {"training": True}, reason)
 
 
-def instance_normalisation(site: Site) -> Described:
+def instance_normalization(site: Site) -> Described:
     """Each channel by its own mean and variance over all positions."""
     source = site.node("input")
     if not site.arguments["use_input_stats"]:
@@ -52,7 +52,7 @@ def instance_normalisation(site: Site) -> Described:
     return _over_positions(source, {}, "normalises each channel over all positions")
 
 
-def group_normalisation(site: Site) -> Described:
+def group_normalization(site: Site) -> Described:
     """Groups of channels by their mean and variance over all positions."""
     groups = int(site.arguments["num_groups"])
     return _over_positions(
@@ -68,7 +68,7 @@ def _over_positions(source: Node, attributes: dict[str, object], reason: str) ->
     return Described((along(source, {}, over),), source.dims, Kind.REDUCIBLE, attributes, reason)
 
 
-def layer_normalisation(site: Site) -> Described:
+def layer_normalization(site: Site) -> Described:
     """Over the last dimensions; local where they are channels alone (channels last)."""
     source = site.node("input")
     last = len(site.arguments["normalized_shape"])
@@ -135,7 +135,7 @@ OPERATORS = (
     Operator(
         "batch_norm",
         Family.BATCH_NORM,
-        batch_normalisation,
+        batch_normalization,
         other_operations=scale_and_shift,
         repair=Repair(
             "input running_mean running_var weight bias training momentum eps",
@@ -143,20 +143,20 @@ OPERATORS = (
         ),
         by_means=_NORMALISED,
     ),
-    Operator("instance_norm", Family.INSTANCE_NORM, instance_normalisation, by_means=_NORMALISED),
+    Operator("instance_norm", Family.INSTANCE_NORM, instance_normalization, by_means=_NORMALISED),
     Operator(
         "group_norm",
         Family.GROUP_NORM,
-        group_normalisation,
+        group_normalization,
         repair=Repair("input num_groups weight bias eps", repaired_group_norm),
         by_means="x.unflatten(1, ({groups}, -1)), then over {d}: " + _NORMALISED,
     ),
     Operator(
         "layer_norm",
         Family.LAYER_NORM,
-        layer_normalisation,
+        layer_normalization,
         repair=Repair("input normalized_shape weight bias eps", repaired_layer_norm),
         by_means=_NORMALISED,
     ),
-    Operator("rms_norm", Family.LAYER_NORM, layer_normalisation),
+    Operator("rms_norm", Family.LAYER_NORM, layer_normalization),
 )
