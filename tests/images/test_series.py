@@ -200,3 +200,25 @@ def test_moments_of_an_ome_zarr_are_chosen(tmp_path: Path) -> None:
         {"datasets": [{"path": "0"}], "axes": [{"name": n} for n in "tcyx"]}
     ]
     np.testing.assert_array_equal(_read(tmp_path / "moments.zarr", index="T=2"), array[2])
+
+
+def test_pages_that_are_read_as_channels_are_said(tmp_path: Path) -> None:
+    pages, colours = noise((3, 9, 11)), noise((2, 9, 11, 3))
+    tifffile.imwrite(tmp_path / "p.tif", pages, photometric="minisblack", metadata=None)
+    tifffile.imwrite(tmp_path / "c.tif", colours, photometric="rgb", metadata=None)
+    with images.open_source(tmp_path / "p.tif", space=2) as source:
+        assert (source.shape, source.pages) == ((3, 9, 11), "I")
+        assert source.notes == (
+            "its 3 pages (axis I) are read as channels of one picture; --index I=N reads page N",
+        )
+        assert source.layout.endswith("; --index I=N reads one page")
+    with images.open_source(tmp_path / "p.tif", space=2, index="I=2") as source:
+        assert (source.shape, source.pages, source.notes) == ((1, 9, 11), "", ())
+        np.testing.assert_array_equal(source.read()[0], pages[2])
+    with images.open_source(tmp_path / "p.tif", layout="CHW") as source:
+        assert source.notes == ()  # as the user says
+    with pytest.raises(BadFile, match=r"2 pages \(axes IYXS\), .*; choose .* I=0 to I=1"):
+        images.open_source(tmp_path / "c.tif", space=2)
+    tifffile.imwrite(tmp_path / "named.tif", pages, ome=True, metadata={"axes": "CYX"})
+    with images.open_source(tmp_path / "named.tif", space=2) as source:
+        assert (source.shape[0], source.notes) == (3, ())

@@ -240,6 +240,8 @@ def explain_unit(
         str, typer.Option(metavar="C,Y,X", help="Channel, row, column in its map, from 0.")
     ],
     weights: net_options.Weights = None,
+    series: net_options.Series = None,
+    index: net_options.Index = None,
     as_json: AsJson = False,
 ) -> None:
     """The sum behind one number inside a network.
@@ -251,11 +253,11 @@ def explain_unit(
             f"{net}: no such run folder",
             cure=f"name a run, file.py:Class, or an operation: {', '.join(OPERATIONS)}",
         )
-    from eyeshot.cli.looking import look
+    from eyeshot.cli.looking import Asked, look
     from eyeshot.explanation import draw_trace, explain
     from eyeshot.nets.places import place_of
 
-    ready = look(net, image, weights)
+    ready = look(net, Asked(image, series, index), weights)
     with warnings_as_notes():
         trace = explain(ready.net, ready.x, layer=layer, unit=_numbers(unit, "--unit"))
     place = place_of(ready.net, layer)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eyeshot.cli.looking import look
+from eyeshot.cli.looking import Asked, look
 from eyeshot.cli.output import notes, print_json
 from eyeshot.errors import BadValue
 
 
 def see_field(
-    where: str, image: Path, field: str, out: Path | None, json: bool, weights: Path | None
+    where: str, image: Asked, field: str, out: Path | None, json: bool, weights: Path | None
 ) -> None:
     """Draw the field (where a file is named), and tell it in numbers.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from eyeshot.cli.net_options import Index, Series
 from eyeshot.cli.output import notes
 from eyeshot.errors import BadValue
 
@@ -96,14 +97,8 @@ def filter_picture(
             show_default="as the file says",
         ),
     ] = None,
-    series: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Which image of a file that holds several, from 0."),
-    ] = None,
-    index: Annotated[
-        str | None,
-        typer.Option(metavar="AXIS=N", help="Which page of a stack, such as Z=3 or T=0,C=1."),
-    ] = None,
+    series: Series = None,
+    index: Index = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not say what was done.")] = False,
     _list: Annotated[
         bool,

@@ -13,10 +13,31 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from eyeshot.images import Source
     from eyeshot.runs import Run
 
 _MOST_POSITIONS = 2**22
 """Of a picture that goes through a network in one pass."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A picture as it was named.
+
+    Attributes:
+        path: the file.
+        series: which image of it, where it holds several.
+        index: a position of a stack's other axes, such as ``T=3``.
+    """
+
+    path: Path
+    series: int | None = None
+    index: str | None = None
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What is read of the file."""
+        return {"series": self.series, "index": self.index}
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +55,7 @@ class Look:
     picture: NDArray[Any]
 
 
-def look(where: str, image: Path, weights: Path | None = None, *, side: int | None = None) -> Look:
+def look(where: str, image: Asked, weights: Path | None = None, *, side: int | None = None) -> Look:
     """The network that ``where`` names and the picture, prepared; what is done to it is told.
 
     Args:
@@ -53,18 +74,18 @@ def look(where: str, image: Path, weights: Path | None = None, *, side: int | No
     else:
         notes, ready = _plain(found, image)
     for note in notes:
-        say(f"{image}: {note}")
+        say(f"{image.path}: {note}")
     return ready
 
 
-def _of_run(run: Run, image: Path, side: int | None) -> tuple[tuple[str, ...], Look]:
+def _of_run(run: Run, image: Asked, side: int | None) -> tuple[tuple[str, ...], Look]:
     from eyeshot.runs.inputs import prepare_input
 
-    ready = prepare_input(run, image, side=side)
+    ready = prepare_input(run, image.path, side=side, **image.chosen)
     return ready.notes, Look(run.net, ready.values, ready.picture)
 
 
-def _plain(net: nn.Module, image: Path) -> tuple[tuple[str, ...], Look]:
+def _plain(net: nn.Module, image: Asked) -> tuple[tuple[str, ...], Look]:
     """A picture for a network of one's own: its own samples, in as many channels as it takes."""
     import numpy as np
     import torch
@@ -74,18 +95,37 @@ def _plain(net: nn.Module, image: Path) -> tuple[tuple[str, ...], Look]:
     from eyeshot.images import open_source
     from eyeshot.images.scaling import to_unit
 
-    with open_source(image, space=axes_taken(net)) as source:
+    with open_source(image.path, space=axes_taken(net), **image.chosen) as source:
         if np.prod(source.shape[1:]) > _MOST_POSITIONS:
             size = "×".join(map(str, source.shape[1:]))
             cure = "cut the part that matters out of it"
-            raise BadValue(f"{image}: {size} is too much to be seen at once", cure=cure)
+            raise BadValue(f"{image.path}: {size} is too much to be seen at once", cure=cure)
         samples = to_unit(source.read(*((0, n) for n in source.shape[1:])))
-        notes = [f"{source.dtype} samples, scaled to 0 … 1 and nothing else"]
-    samples, done = _in_channels(samples, channels_to_try(net))
+        takes = channels_to_try(net)
+        _check_pages(source, takes)
+        notes = [*source.notes, f"{source.dtype} samples, scaled to 0 … 1 and nothing else"]
+    samples, done = _in_channels(samples, takes)
     x = torch.from_numpy(np.ascontiguousarray(samples))[None]
     like = next((p for p in net.parameters() if p.is_floating_point()), x)
     shown = np.rint(np.moveaxis(samples, 0, -1).clip(0, 1) * 255).astype(np.uint8)
     return (*notes, *done), Look(net, x.to(like), shown)
+
+
+def _check_pages(source: Source, takes: tuple[int, ...]) -> None:
+    """Refuse a stack of pages of which the network takes another number.
+
+    Raises:
+        BadFile: so; how one is chosen is said.
+    """
+    from eyeshot.errors import BadFile
+
+    pages, count = source.pages, source.shape[0]
+    if pages and takes and count not in takes:
+        raise BadFile(
+            f"{source.name}: its {count} pages (axis {pages}) are no channels, and the network "
+            f"takes {' or '.join(map(str, takes))}",
+            cure=f"choose one by --index, {pages}=0 to {pages}={count - 1}",
+        )
 
 
 def _in_channels(

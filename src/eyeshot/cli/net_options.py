@@ -11,6 +11,14 @@ Net = Annotated[
     str,
     typer.Argument(metavar="NET", help="A run folder, file.py:Class, or package.module:callable."),
 ]
+Series = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Which image of a file that holds several; the first is 0."),
+]
+Index = Annotated[
+    str | None,
+    typer.Option(metavar="AXIS=N", help="A position of a stack's other axes: T=3, or T=3,C=0."),
+]
 Weights = Annotated[
     Path | None,
     typer.Option(

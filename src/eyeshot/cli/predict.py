@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eyeshot.cli.net_options import Index, Series
 from eyeshot.cli.output import console, notes, print_json
 from eyeshot.errors import UserError
 
@@ -31,6 +32,8 @@ def predict_images(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="The pictures.")],
     top: Annotated[int, typer.Option(help="How many classes to tell for each.")] = 3,
+    series: Series = None,
+    index: Index = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Say what each picture shows, and what was done to it before the network saw it.
@@ -46,7 +49,7 @@ def predict_images(
     failed: list[UserError] = []
     for image in images:
         try:
-            (prediction,) = predict(loaded, [image], top)
+            (prediction,) = predict(loaded, [image], top, series=series, index=index)
         except UserError as error:
             if len(images) == 1 or str(image) not in error.fact:
                 raise  # nothing to do with one picture among others

@@ -35,14 +35,6 @@ Level = Annotated[int, typer.Option(metavar="N", help="Of a pyramid; 0 is the la
 Layout = Annotated[
     str | None, typer.Option(metavar="AXES", help="What the image's axes mean: HW, HWC, CHW …")
 ]
-Series = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="Which image of a file that holds several; the first is 0."),
-]
-Index = Annotated[
-    str | None,
-    typer.Option(metavar="AXIS=N", help="A position of a stack's other axes: T=3, or T=3,C=0."),
-]
 Raw = Annotated[bool, typer.Option("--raw", help="Whole-number samples as they are.")]
 White = Annotated[
     float | None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eyeshot.cli import net_options
+from eyeshot.cli.looking import Asked
 from eyeshot.cli.output import console, notes, print_json, warnings_as_notes
 from eyeshot.errors import BadValue
 
@@ -53,20 +54,23 @@ def see_layers(
         ),
     ] = None,
     weights: net_options.Weights = None,
+    series: net_options.Series = None,
+    index: net_options.Index = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Show what every layer of a network makes of a picture."""
+    asked = Asked(image, series, index)
     if field is not None:
         from eyeshot.cli.fields import see_field
 
-        see_field(net, image, field, out, json, weights)
+        see_field(net, asked, field, out, json, weights)
         return
     from eyeshot.pictures import check_range
 
     check_range(value_range)
     if out is not None and out.suffix.lower() not in (".png", ".html"):
         raise BadValue(f"{out}: no picture format", cure="end the name in .png or .html")
-    features = _see(net, image, layer, weights)
+    features = _see(net, asked, layer, weights)
     if out is not None:
         _draw(features, out, f"What the network sees in {image.name}", value_range)
         notes.print(f"wrote {out}", soft_wrap=True, markup=False)
@@ -76,7 +80,7 @@ def see_layers(
         console.print(str(features), soft_wrap=True)
 
 
-def _see(net: str, image: Path, layers: list[str] | None, weights: Path | None) -> Features:
+def _see(net: str, image: Asked, layers: list[str] | None, weights: Path | None) -> Features:
     """Run the network on the picture, prepared as the run's own pictures were."""
     from eyeshot.cli.looking import look
     from eyeshot.features import see

@@ -28,7 +28,7 @@ def read_pixels(path: Path, notes: list[str] | None = None) -> pixels.Samples:
         BadFile: not a picture, damaged, of floats outside 0…1, or of bands that are no colours.
     """
     try:
-        picture = images.read_picture(path)
+        picture = images.read_picture(path, offered=False)
         if notes is not None:
             notes += picture.notes
         return pixels.to_samples(picture.samples, alpha=picture.alpha)

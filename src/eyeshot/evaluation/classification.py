@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from eyeshot.data import load as load_data
 from eyeshot.data.folder import load_judged_folder
 from eyeshot.data.progress import TerminalProgress
 from eyeshot.errors import BadFile, BadValue
+from eyeshot.images.layouts import Index
 from eyeshot.runs import Run, fingerprint, load, score
 from eyeshot.untouched import untouched
 
@@ -152,7 +154,12 @@ def evaluate_classes(
 
 
 def predict(
-    run: Run | str | Path, images: Iterable[str | Path | NDArray[Any]], top: int = 3
+    run: Run | str | Path,
+    images: Iterable[str | Path | NDArray[Any]],
+    top: int = 3,
+    *,
+    series: int | None = None,
+    index: Index | None = None,
 ) -> Predictions:
     """Say what each of ``images`` shows.
 
@@ -161,6 +168,8 @@ def predict(
         images: files, or arrays (H, W) or (H, W, C): uint8, uint16, or floats 0…1. A photo is
             prepared as the network was trained; each prediction's notes say how.
         top: how many classes to tell for each.
+        series: which image of files that hold several, or which frame; None for the first.
+        index: positions along the other axes of stacks in files, such as ``"Z=3"``.
 
     Raises:
         BadFile: an image cannot be read.
@@ -175,12 +184,18 @@ def predict(
             f"{run.path}: was trained to {run.config.task}, and answers with a whole picture",
             cure=f"use eyeshot run {run.path} IMAGE -o OUT",
         )
-    return Predictions(_predict_one(run, image, top) for image in images)
+    prepare = partial(run.prepare, series=series, index=index)
+    return Predictions(_predict_one(run, image, prepare, top) for image in images)
 
 
-def _predict_one(run: Run, image: str | Path | NDArray[Any], top: int) -> Prediction:
+def _predict_one(
+    run: Run,
+    image: str | Path | NDArray[Any],
+    prepare: Callable[[str | Path | NDArray[Any]], tuple[Tensor, list[str]]],
+    top: int,
+) -> Prediction:
     name = "array" if isinstance(image, np.ndarray) else str(image)
-    picture, notes = run.prepare(image)
+    picture, notes = prepare(image)
     with untouched(run.net), torch.inference_mode():
         scores = run.net(run.normalize(picture))
     shares, order = scores.softmax(1)[0].sort(descending=True)

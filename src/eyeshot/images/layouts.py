@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,12 +37,14 @@ class Layout:
             ``1`` for an axis that is dropped: of length one, or of which one position was chosen.
         why: what this was concluded from.
         chosen: (axis, position) of each axis of which one position was chosen.
+        pages: the file's letter of the axis that is read as channels, where it does not call it so.
     """
 
     stored: tuple[int, ...]
     axes: str
     why: str
     chosen: tuple[tuple[int, int], ...] = ()
+    pages: str = ""
 
     @property
     def channel_axis(self) -> int | None:
@@ -84,7 +86,8 @@ class Layout:
         size = " x ".join(map(str, self.shape[1:]))
         count = self.shape[0]
         plural = "" if count == 1 else "s"
-        return f"({', '.join(names)}) read as {count} channel{plural} of {size}: {self.why}"
+        more = f"; --index {self.pages}=N reads one page" if self.pages else ""
+        return f"({', '.join(names)}) read as {count} channel{plural} of {size}: {self.why}{more}"
 
 
 Index = str | Mapping[str, int]
@@ -145,7 +148,7 @@ def understand(
     names = layout if whole_layout else metadata
     chosen = _choose(stored, names, parse_index(index))
     if not chosen:
-        return _understand_all(stored, metadata, layout, space, first)
+        return _named(_understand_all(stored, metadata, layout, space, first), metadata, layout)
     left = [axis for axis in range(len(stored)) if axis not in chosen]
     rest = _understand_all(
         tuple(stored[axis] for axis in left),
@@ -160,7 +163,17 @@ def understand(
     said = ", ".join(
         f"{_letters(names, [axis])}={chosen[axis]} of {stored[axis]}" for axis in sorted(chosen)
     )
-    return Layout(stored, "".join(axes), f"{rest.why}; {said}", tuple(sorted(chosen.items())))
+    order = Layout(stored, "".join(axes), f"{rest.why}; {said}", tuple(sorted(chosen.items())))
+    return _named(order, metadata, layout)
+
+
+def _named(order: Layout, metadata: str | None, layout: str | None) -> Layout:
+    """``order``, with the letter of pages that are read as channels though nobody calls them so."""
+    axis = order.channel_axis
+    if axis is None or metadata is None or layout is not None or order.stored[axis] == 1:
+        return order
+    letter = metadata[axis].upper()
+    return order if letter in "CS" else replace(order, pages=letter)
 
 
 def _letters(names: str | None, axes: list[int]) -> str | None:
@@ -217,7 +230,25 @@ def _understand_all(
                 f"space, and the network slides over {space}",
                 cure=f"choose one plane by --index, such as {_first(metadata, 'D')}=0",
             )
-    return _from_shape(stored, space, first)
+    try:
+        return _from_shape(stored, space, first)
+    except BadFile:
+        apart = _pages_apart(stored, metadata or "")
+        if apart is None:
+            raise
+        letter, length = apart
+        raise BadFile(
+            f"holds {length} pages (axes {metadata}), and one image is read",
+            cure=f"choose one by --index: {letter}=0 to {letter}={length - 1}",
+        ) from None
+
+
+def _pages_apart(stored: tuple[int, ...], metadata: str) -> tuple[str, int] | None:
+    """The first axis that is neither space nor channels, and its length."""
+    for letter, length in zip(metadata.upper(), stored, strict=False):
+        if length > 1 and letter not in _MEANING:
+            return letter, length
+    return None
 
 
 def _from_user(stored: tuple[int, ...], layout: str) -> Layout:

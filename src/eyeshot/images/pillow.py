@@ -40,7 +40,7 @@ _globals = threading.Lock()  # Pillow's limit and Python's warnings belong to th
 
 
 def read_common(
-    path: Path, frame: int | None = None, *, indices: bool = False
+    path: Path, frame: int | None = None, *, indices: bool = False, offered: bool = True
 ) -> tuple[NDArray[Any], int, tuple[str, ...]]:
     """Whatever Pillow opens, upright; what it would cut to 8 bits takes a way round it.
 
@@ -54,7 +54,7 @@ def read_common(
     """
     notes: list[str] = []
     with damage_named(path), open_image(path, notes) as image:
-        _choose_frame(image, path, frame, notes)
+        _choose_frame(image, path, frame, notes, offered)
         if image.format == "PNG":
             image.load()  # its EXIF may come after the pixels
         turn = read_turn(image, notes)
@@ -143,10 +143,13 @@ def read_turn(image: Image.Image, notes: list[str]) -> int:
     return turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
 
 
-def _choose_frame(image: Image.Image, path: Path, frame: int | None, notes: list[str]) -> None:
+def _choose_frame(
+    image: Image.Image, path: Path, frame: int | None, notes: list[str], offered: bool
+) -> None:
     count = getattr(image, "n_frames", 1) if image.format in _FRAMES or frame else 1
     if frame is None and count > 1:
-        notes.append(f"holds {count} frames; the first is read, --series N reads N")
+        more = ", --series N reads N" if offered else ""
+        notes.append(f"holds {count} frames; the first is read{more}")
     if not 0 <= (frame or 0) < count:
         cure = f"it has frames 0 to {count - 1}" if count > 1 else "it holds one picture, 0"
         raise BadValue(f"{path}: no series {frame}", cure=cure)

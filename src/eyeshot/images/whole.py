@@ -7,8 +7,7 @@ Pillow for everything else. Whatever they raise on a damaged file becomes one :c
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from eyeshot.images.damage import damage_named
 from eyeshot.images.layouts import Index
 from eyeshot.images.limits import NPY_START, TIFF_STARTS, check_size
 from eyeshot.images.pillow import read_common
+from eyeshot.images.sources.selection import Selection, select
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +70,11 @@ def read_picture(
     series: int | None = None,
     index: Index | None = None,
     indices: bool = False,
+    offered: bool = True,
 ) -> Picture:
     """As :func:`read`, with what is known of the samples; of a palette, ``indices`` if asked.
+
+    Whether the user has ``--series`` and ``--index`` (``offered``) decides what is said of them.
 
     Raises:
         BadFile: as :func:`read` does.
@@ -86,23 +89,23 @@ def read_picture(
     if not start:
         raise BadFile(f"{path}: the file is empty", cure="copy or export the picture again")
     if start.startswith(TIFF_STARTS):
-        return _read_tiff(path, series, index)
+        selection = replace(select(series, 0, index, None, 2), offered=offered)
+        return _read_tiff(path, selection)
     if index:
         raise BadValue(f"{path}: an index into one picture", cure="only stacks in TIFF have axes")
     if start.startswith(NPY_START):
         with damage_named(path):
             return _as_contract(_read_npy(path), path, alpha=True)
-    samples, turn, notes = read_common(path, series, indices=indices)
+    samples, turn, notes = read_common(path, series, indices=indices, offered=offered)
     picture = _as_contract(samples, path, alpha=True, notes=notes)
-    return dataclasses.replace(picture, turn=turn)
+    return replace(picture, turn=turn)
 
 
-def _read_tiff(path: Path, series: int | None, index: Index | None) -> Picture:
+def _read_tiff(path: Path, selection: Selection) -> Picture:
     """One page, or the channels of one image; a stack of pages is no picture."""
-    from eyeshot.images.sources.selection import select
     from eyeshot.images.sources.tiff import open_tiff
 
-    with open_tiff(path, select(series, 0, index, None, 2), one_picture=True) as source:
+    with open_tiff(path, selection, one_picture=True) as source:
         check_size(path, source.shape, source.dtype.itemsize)
         samples = np.moveaxis(source.read(), 0, -1)
         return _as_contract(samples, path, alpha=source.alpha, notes=source.notes)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from eyeshot import images, nets
 from eyeshot.data import prepare_picture
 from eyeshot.errors import BadFile, BadValue, EyeshotError, UnknownName, shorten
+from eyeshot.images.layouts import Index
 from eyeshot.runs.config import TASKS, Recipe, RunConfig
 from eyeshot.runs.fingerprints import fingerprint
 from eyeshot.runs.scoring import normalize, score
@@ -89,13 +90,21 @@ class Run:
             sections=[Section("run", "", "", parts)],
         )
 
-    def prepare(self, picture: str | Path | NDArray[Any]) -> tuple[Tensor, list[str]]:
+    def prepare(
+        self,
+        picture: str | Path | NDArray[Any],
+        *,
+        series: int | None = None,
+        index: Index | None = None,
+    ) -> tuple[Tensor, list[str]]:
         """A person's picture as the network was trained: (1, C, H, W), and what was done.
 
         In uint8, or in uint16 where the picture has more than 8 bits.
 
         Args:
             picture: a file, or an array (H, W) or (H, W, C): uint8, uint16, or floats 0…1.
+            series: which image of a file that holds several, or which frame; None for the first.
+            index: positions along the other axes of a stack in a file, such as ``"Z=3"``.
 
         Raises:
             BadFile: not a picture.
@@ -105,7 +114,7 @@ class Run:
         read = (
             images.Picture(picture, alpha=True)
             if isinstance(picture, np.ndarray)
-            else images.read_picture(Path(picture))
+            else images.read_picture(Path(picture), series=series, index=index)
         )
         config = self.config
         try:

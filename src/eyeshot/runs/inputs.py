@@ -15,6 +15,7 @@ from eyeshot.data.pixels import reduce
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.frontends.net_geometry import InputSizes
 from eyeshot.images import Source, Span, open_source
+from eyeshot.images.layouts import Index
 from eyeshot.images.scaling import to_unit
 from eyeshot.runs import Run
 from eyeshot.runs.geometry import geometry_of
@@ -42,7 +43,12 @@ class Input:
 
 
 def prepare_input(
-    run: Run, picture: str | Path | NDArray[Any], *, side: int | None = None
+    run: Run,
+    picture: str | Path | NDArray[Any],
+    *,
+    side: int | None = None,
+    series: int | None = None,
+    index: Index | None = None,
 ) -> Input:
     """A person's picture as the network of ``run`` takes it.
 
@@ -55,16 +61,18 @@ def prepare_input(
         picture: a file, or an array (H, W), (H, W, C) or (C, H, W).
         side: of a network that takes any size, the most rows and columns to be looked at: of a
             larger picture its middle, cut where the network's grid begins anew.
+        series: which image of a file that holds several, or which frame; None for the first.
+        index: positions along the other axes of a stack, such as ``"Z=3"``.
 
     Raises:
         BadFile: not a picture, or one of other channels than the network's.
         BadValue: a picture that the network cannot take.
     """
     if run.config.task == "classify":
-        pixels, notes = run.prepare(picture)
+        pixels, notes = run.prepare(picture, series=series, index=index)
         shown = np.moveaxis(reduce(pixels[0].numpy()), 0, -1)
         return Input(run.normalize(pixels), shown, tuple(notes))
-    with open_source(picture, space=2) as source:
+    with open_source(picture, space=2, series=series, index=index) as source:
         _check_channels(source, run)
         spans = _spans(run, source.shape[1:], side)
         if np.prod([hi - lo for lo, hi in spans]) > _MOST_PIXELS:
@@ -73,7 +81,7 @@ def prepare_input(
                 cure="cut the part that matters out of it",
             )
         samples = to_unit(source.read(*spans))
-        notes = _cuts(source.shape[1:], spans)
+        notes = [*source.notes, *_cuts(source.shape[1:], spans)]
     config = run.config
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (config.mean, config.std))
     shown = np.rint(np.moveaxis(samples, 0, -1).clip(0, 1) * 255).astype(np.uint8)
@@ -83,6 +91,12 @@ def prepare_input(
 def _check_channels(source: Source, run: Run) -> None:
     channels, wanted = source.shape[0], run.config.channels
     if channels != wanted:
+        if source.pages:
+            raise BadFile(
+                f"{source.name}: its {channels} pages (axis {source.pages}) are no channels, and "
+                f"the network takes {wanted}",
+                cure=f"choose one by --index, {source.pages}=0 to {source.pages}={channels - 1}",
+            )
         raise BadFile(
             f"{source.name}: has {channels} channels, and the network takes {wanted} "
             "(1 is grey, 3 colour)",

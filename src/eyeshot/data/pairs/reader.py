@@ -16,7 +16,7 @@ from eyeshot.data.pairs.legend import Legend
 from eyeshot.data.pairs.pair import Pair, Pairs
 from eyeshot.data.pairs.threshold import WHITE, Thresholded
 from eyeshot.errors import BadFile, BadValue
-from eyeshot.images import Source, Span, open_source, understand
+from eyeshot.images import Source, Span, understand
 from eyeshot.images.scaling import to_unit
 from eyeshot.images.sources.arrays import ArraySource
 from eyeshot.images.sources.opening import open_file
@@ -142,7 +142,7 @@ def open_pair(pair: Pair, pairs: Pairs) -> PairReader:
 
 def open_picture(path: Path) -> Source:
     """A picture (C, H, W) by windows."""
-    return open_source(path, space=2)
+    return open_file(path, Selection(space=2, offered=False))
 
 
 def open_mask(path: Path, *, colors: bool, threshold: int = 0) -> Source:
@@ -155,7 +155,7 @@ def open_mask(path: Path, *, colors: bool, threshold: int = 0) -> Source:
         return Thresholded(open_picture(path), threshold)
     if path.is_dir() and path.suffix.lower() != ".zarr":
         return _open_objects(path)
-    return open_file(path, Selection(space=2, indices=not colors))
+    return open_file(path, Selection(space=2, indices=not colors, offered=False))
 
 
 def _open_objects(folder: Path) -> Source:

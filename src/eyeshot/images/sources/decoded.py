@@ -47,7 +47,12 @@ def open_decoded(path: Path, selection: Selection) -> Source:
     selection.check_level(path, 1)
     file = OpenFile(path)
     try:
-        picture = read_picture(path, series=selection.series, indices=selection.indices)
+        picture = read_picture(
+            path,
+            series=selection.series,
+            indices=selection.indices,
+            offered=selection.offered,
+        )
         metadata = "YX" if picture.samples.ndim == 2 else "YXC"
         order = selection.understand(path, picture.samples.shape, metadata)
         source = DecodedSource(picture.samples, order, str(path))
@@ -84,7 +89,7 @@ def turned(source: Source, turn: int) -> Source:
         held = DecodedSource(upright, layout, source.name)
         held.file = {**source.identity(), "turned": turn}
     held.alpha, held.notes, held.part = source.alpha, source.notes, source.part
-    held.turn = turn
+    held.turn, held.pages = turn, source.pages
     return _counted(held, upright)
 
 

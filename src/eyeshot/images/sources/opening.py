@@ -52,6 +52,14 @@ def open_source(
 
 def open_file(path: Path, selection: Selection) -> Source:
     """Open what a file or folder holds; see :func:`open_source`."""
+    source = _opened(path, selection)
+    if source.pages:
+        note = selection.page_note(source.pages, source.shape[0])
+        source.notes = (*source.notes, note)
+    return source
+
+
+def _opened(path: Path, selection: Selection) -> Source:
     if path.is_dir():
         from eyeshot.images.sources.zarrays import open_zarr
 

@@ -22,6 +22,7 @@ class Selection:
         layout: what the axes mean, where the user says so.
         space: how many axes of space are expected.
         indices: of a palette, its indices and not its colours.
+        offered: whether the user has ``--series`` and ``--index``, for what is said of them.
     """
 
     series: int | None = None
@@ -30,6 +31,7 @@ class Selection:
     layout: str | None = None
     space: int | None = None
     indices: bool = False
+    offered: bool = True
 
     def understand(self, path: Path, stored: tuple[int, ...], metadata: str | None) -> Layout:
         """The layout of what is stored; messages begin with ``path``.
@@ -79,6 +81,23 @@ class Selection:
         """
         self.check_level(path, 1)
         self.check_series(path, 1)
+
+    def page_cure(self, letter: str, length: int) -> str:
+        """How one of the pages along an axis is chosen."""
+        if self.offered:
+            return (
+                f"choose one by --index, {letter}=0 to {letter}={length - 1}, or store each in a "
+                "file of its own"
+            )
+        return (
+            "store the page that is meant in a file of its own, such as by eyeshot filter FILE "
+            f"-k identity --index {letter}=0 -o PAGE.png"
+        )
+
+    def page_note(self, letter: str, length: int) -> str:
+        """That pages of a file are taken for the channels of one picture."""
+        more = f"; --index {letter}=N reads page N" if self.offered else ""
+        return f"its {length} pages (axis {letter}) are read as channels of one picture{more}"
 
     def part(self, series: int = 0) -> dict[str, Any]:
         """What was chosen, as plain data."""

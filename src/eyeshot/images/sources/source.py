@@ -35,6 +35,7 @@ class Source(ABC):
         alpha: whether the last channel is opacity.
         turn: the orientation that the file asks for, 1 to 8; the image has been turned by it.
         notes: what a person should know of how the image was taken, a sentence each.
+        pages: the file's letter of the axis that is read as channels, where it calls it otherwise.
         part: which series, level and positions of a file that holds several images; plain data.
     """
 
@@ -49,6 +50,7 @@ class Source(ABC):
         self.decoded_chunks = 0
         self.alpha = False
         self.turn = 1
+        self.pages = layout.pages
         self.notes: tuple[str, ...] = ()
         self.part: dict[str, Any] = {}
 
@@ -66,7 +68,7 @@ class Source(ABC):
         """Take over what is known of a source that this one reads from."""
         self.native_rows, self.memory = stored.native_rows, stored.memory
         self.open_memory, self.turn = stored.open_memory, stored.turn
-        self.notes, self.part = stored.notes, stored.part
+        self.notes, self.part, self.pages = stored.notes, stored.part, stored.pages
 
     def to_dict(self) -> dict[str, Any]:
         """What was opened and how it was understood, as plain data."""

@@ -197,7 +197,7 @@ def open_tiff(path: Path, selection: Selection, *, one_picture: bool = False) ->
         raise
     source.part = selection.part(number)
     if len(every) > 1 and selection.series is None:
-        source.notes = (*source.notes, _others(every))
+        source.notes = (*source.notes, _others(every, selection))
     return source
 
 
@@ -206,20 +206,19 @@ def _check_one_picture(level: tifffile.TiffPageSeries, path: Path, selection: Se
         if letter not in "YXSC" and length > 1 and letter not in selection.index:
             raise BadFile(
                 f"{path}: holds {length} pages (axes {level.axes}), and one picture is read",
-                cure=f"choose one by --index, {letter}=0 to {letter}={length - 1}, "
-                "or store each in a file of its own",
+                cure=selection.page_cure(letter, length),
             )
 
 
-def _others(every: list[tifffile.TiffPageSeries]) -> str:
+def _others(every: list[tifffile.TiffPageSeries], selection: Selection) -> str:
     """Which series was taken, and what the others are."""
     said = [
         f"{number}: {' x '.join(map(str, one.shape))} ({one.axes})"
         for number, one in enumerate(every[:_MOST_SAID])
     ]
-    more = ", …" if len(every) > _MOST_SAID else ""
-    listed = ", ".join(said) + more
-    return f"holds {len(every)} images, series {listed}; 0 is read, --series N reads N"
+    listed = ", ".join(said) + (", …" if len(every) > _MOST_SAID else "")
+    more = ", --series N reads N" if selection.offered else ""
+    return f"holds {len(every)} images, series {listed}; 0 is read{more}"
 
 
 _MOST_SAID = 8
