@@ -263,7 +263,7 @@ def test_the_command_line_says_what_was_taken(
     for command in (
         ["inspect", "net.py:net", "--size", "1x9x8"],
         ["see", "net.py:net", "p.png"],
-        ["explain", "net.py:net", "p.png", "--layer", "Conv2d", "--unit", "0,1,1"],
+        ["explain", "net.py:net", "p.png", "--layer", "conv2d", "--unit", "0,1,1"],
         ["run", "net.py:net", "p.png", "-o", "out.npy"],
     ):
         assert main([*command, "--weights", "w.ckpt"]) == 0, command
