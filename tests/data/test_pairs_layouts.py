@@ -12,7 +12,7 @@ from PIL import Image
 from eyeshot import data, images
 from eyeshot.data.pairs import load_judged
 from eyeshot.data.pairs.layout import Layout
-from eyeshot.data.pairs.listing import guess_task, has_parts
+from eyeshot.data.pairs.listing import guess_task, has_parts, list_judged
 from eyeshot.errors import BadFile, BadValue
 from tests.data.pairs import Array, mask, picture
 
@@ -136,6 +136,46 @@ def test_voc_pictures_without_masks_are_left_out(tmp_path: Path) -> None:
     pairs = data.load_pairs(tmp_path)
     assert len(pairs.train) + len(pairs.validation) == 4
     assert "1 picture without a mask left out" in pairs.notes
+
+
+def _with_voc_lists(root: Path, **lists: str) -> Path:
+    pair(root, "JPEGImages/#.jpg", "SegmentationClass/#.png")
+    folder = root / "ImageSets" / "Segmentation"
+    folder.mkdir(parents=True)
+    for part, names in lists.items():
+        (folder / f"{part}.txt").write_text(names)
+    return root
+
+
+def test_voc_lists_say_which_pair_is_for_what(tmp_path: Path) -> None:
+    root = _with_voc_lists(tmp_path, train="0\n2\n", val="3\n77\n", test="1\n")
+    pairs = data.load_pairs(root)
+    assert [one.image.stem for one in pairs.train] == ["0", "2"]
+    assert [one.image.stem for one in pairs.validation] == ["3"]
+    assert any("val.txt: names 2, of which 1 are pairs here" in note for note in pairs.notes)
+    with pytest.raises(BadValue, match="has parts of its own"):
+        data.load_pairs(root, validation=1)
+    judged = {
+        part: [one.name for one in list_judged(root, "segment", lambda _: None, part).validation]
+        for part in (None, "train", "val", "test", "all")
+    }
+    assert judged == {
+        None: ["3"],
+        "train": ["0", "2"],
+        "val": ["3"],
+        "test": ["1"],
+        "all": ["0", "1", "2", "3"],
+    }
+
+
+def test_a_voc_list_that_names_no_pair_is_a_problem(tmp_path: Path) -> None:
+    root = _with_voc_lists(tmp_path, train="0\n1\n", val="other\n")
+    assert any("names none of the pairs" in str(one) for one in data.check_pairs(root))
+
+
+def test_one_voc_list_alone_does_not_split(tmp_path: Path) -> None:
+    root = _with_voc_lists(tmp_path, train="0\n1\n")
+    assert "1 of 4 pairs was set aside for validation, by seed 0" in data.load_pairs(root).notes
 
 
 def test_composed_and_decomposed_names_are_one(tmp_path: Path) -> None:

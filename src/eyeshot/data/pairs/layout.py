@@ -3,7 +3,7 @@
 Known without a word, whatever the case of the letters::
 
     image/  label/        images/  masks/        imgs/  masks/
-    JPEGImages/  SegmentationClass/                              (VOC)
+    JPEGImages/  SegmentationClass/  ImageSets/Segmentation/     (VOC; its lists are the parts)
     train/image/          image/train/           train/  train_masks/
     train/label/          label/train/
     leftImg8bit/train/<city>/    gtFine/train/<city>/            (Cityscapes)

@@ -72,8 +72,9 @@ def has_parts(folder: Path, layout: Layout | None = None) -> bool:
     """Whether ``folder`` comes split, into parts of its own."""
     if not folder.is_dir():
         return False
-    every = [_open(folder, task, lambda _: None, layout).parts() for task in TARGET]
-    return any("train" in parts for parts in every)
+    finders = [_open(folder, task, lambda _: None, layout) for task in TARGET]
+    every = [finder.parts() for finder in finders]
+    return any("train" in parts for parts in every) or any(_listed(one.root) for one in finders)
 
 
 def guess_task(folder: Path) -> str | None:
@@ -132,7 +133,12 @@ def list_pairs(
     parts = finder.parts()
     if "train" not in parts:
         pairs = finder.find(parts.get("") or [])
-        return _split(pairs, folder, validation, seed, report, finder.notes)
+        named = _listed(finder.root)
+        if named and validation is None:
+            train, val = (_of_list(pairs, named[part], finder) for part in ("train", "val"))
+            return Listing(train, val, tuple(finder.notes))
+        if not named:
+            return _split(pairs, folder, validation, seed, report, finder.notes)
     if validation is not None:
         raise BadValue(
             f"validation is {validation}, and {folder} has parts of its own",
@@ -166,12 +172,44 @@ def list_judged(
     parts = finder.parts()
     if part is None and "train" in parts:
         return _take_parts(finder, parts, 0)
+    lists = _listed(finder.root) if "train" not in parts else {}
+    if lists and part != ALL:
+        chosen_list = part or "val"
+        if chosen_list not in lists:
+            raise BadValue(f"part is {part!r}", cure=f"{folder} has {', '.join(lists)}; choose one")
+        found = finder.find(parts.get("") or [])
+        return Listing((), _of_list(found, lists[chosen_list], finder), tuple(finder.notes))
     chosen = list(parts) if part in (None, ALL) else [str(part)]
     if chosen and chosen[0] not in parts:
         named = ", ".join(name for name in parts if name) or "no parts"
         raise BadValue(f"part is {part!r}", cure=f"{folder} has {named}; choose one, or all")
     found = [pair for name in chosen for pair in finder.find(parts[name])]
     return Listing((), tuple(found), tuple(finder.notes))
+
+
+def _listed(root: Path) -> dict[str, Path]:
+    """VOC's own lists of a part's names, ``ImageSets/Segmentation/train.txt`` and its kin.
+
+    Empty where there is not one of ``train`` and one of ``val``.
+    """
+    folder = root / "ImageSets" / "Segmentation"
+    lists = {part: folder / f"{part}.txt" for part in ("train", "val", "test")}
+    there = {part: path for part, path in lists.items() if path.is_file()}
+    return there if {"train", "val"} <= set(there) else {}
+
+
+def _of_list(pairs: list[Files], path: Path, finder: _Finder) -> tuple[Files, ...]:
+    """The pairs that a list names, a name a line."""
+    try:
+        lines = path.read_text("utf-8", "surrogateescape").splitlines()
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    names = {same_name(line.split()[0]) for line in lines if line.strip()}
+    chosen = tuple(pair for pair in pairs if same_name(pair.name) in names)
+    finder.notes.append(f"{path}: names {len(names)}, of which {len(chosen)} are pairs here")
+    if not chosen:
+        finder.report(Problem(path, "names none of the pairs", "write a name a line, or remove it"))
+    return chosen
 
 
 def _open(folder: Path, task: str, report: Report, layout: Layout | None) -> _Finder:
