@@ -39,7 +39,7 @@ def time_interleaved(
 ) -> Timings:
     """Time ``calls`` in turn, ``rounds`` times, after ``warm_up`` rounds that are not counted.
 
-    The order is drawn anew each round, from a fixed seed: nobody always follows the same neighbour,
+    The order is drawn again each round, from a fixed seed: none always follows the same neighbor,
     whose threads may still spin and whose data lie in the cache.
     """
     names = list(calls)

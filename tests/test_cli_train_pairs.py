@@ -209,7 +209,7 @@ def test_resume_into_nothing_starts_anew_and_says_so(
         assert line in capsys.readouterr().err
     (out / "last" / "state.safetensors").write_bytes(b"broken")
     assert main(command) == 2
-    assert "train anew with --force" in capsys.readouterr().err
+    assert "train again with --force" in capsys.readouterr().err
 
 
 def test_what_may_surprise_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

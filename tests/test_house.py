@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -177,3 +178,16 @@ def test_the_version_is_written_once() -> None:
     assert "version" not in project["project"]
     place = PACKAGE.parents[1] / project["tool"]["hatch"]["version"]["path"]
     assert f'__version__ = "{eyeshot.__version__}"' in place.read_text()
+
+
+def test_nobody_meets_words_that_are_not_said_today() -> None:
+    old = re.compile(r"\b(nought|anew|whoever|wanted of|gone on with|as good as)\b", re.IGNORECASE)
+    root = PACKAGE.parents[1]
+    pages = [*(root / "docs").glob("*.md"), root / "README.md", root / "CHANGELOG.md"]
+    found = [
+        f"{path.name}:{number}: {line.strip()}"
+        for path in (*_modules(), *pages)
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if old.search(line)
+    ]
+    assert not found, "\n".join(found)

@@ -128,7 +128,7 @@ def test_the_law_holds_for_every_u_net(
     )
     height, width = (accepted(net, n) for n in size)
     x = noise(2, height, width, double=double)
-    # Large enough that no channel's variance is nought, which would magnify every rounding.
+    # Large enough that no channel's variance is zero, which would magnify every rounding.
     side = accepted(net, max(64, height, width))
     enliven(net.double() if double else net, noise(2, 2, side, side, seed=1, double=double))
     (truth,) = whole(net, x)

@@ -124,7 +124,7 @@ def test_the_front_door_is_on_a_page(name: str) -> None:
 
 @pytest.mark.parametrize("name", TOP)
 def test_what_the_front_door_returns_is_public(name: str) -> None:
-    """Whoever calls it can write down the type of the answer."""
+    """Anyone who calls it can write down the type of the answer."""
     function = getattr(eyeshot, name)
     home = importlib.import_module(function.__module__)
     words = re.findall(r"[A-Z]\w+", str(inspect.signature(function).return_annotation))

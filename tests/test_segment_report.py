@@ -57,7 +57,7 @@ def test_a_network_sees_what_run_gives_it(
     assert ready.notes == ()
     with torch.no_grad():
         scores = run.net(ready.values)[0].numpy()
-    if size == (20, 30) or seed == 0:  # a new size is traced anew, which takes a while
+    if size == (20, 30) or seed == 0:  # a new size is traced again, which takes a while
         whole = eyeshot.run(run, array)
         np.testing.assert_allclose(scores, whole, rtol=0, atol=1e-5 * abs(whole).max())
     config = run.config

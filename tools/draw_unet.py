@@ -58,7 +58,7 @@ class Insertion:
     stamps: dict[str, Matrix]
 
     def sum_at(self, place: tuple[int, int]) -> str:
-        """The sum of one output, without the terms that are nought."""
+        """The sum of one output, without the terms that are zero."""
         row, column = place
         seen = self.padded[row : row + 3, column : column + 3]
         pairs = zip(seen.flat, self.turned.flat, strict=True)

@@ -2,7 +2,7 @@
 
 Each contender runs in a process of its own. Its memory is the most it holds during its first pass
 beyond what it held before (libraries, weights, the picture); then all take turns, in an order drawn
-anew each round, and a ratio is the median of those within each round. The network is a U-Net of
+again each round, and a ratio is the median of those within each round. The network is a U-Net of
 base 32 and depth 4 in eval mode, float32, two threads; the picture is white noise.
 
 ``python -m benchmarks.engine --size 512`` is a quick look.

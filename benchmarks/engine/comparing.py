@@ -76,7 +76,7 @@ def measure(
 
 
 def _interleaved(workers: Mapping[str, Worker], rounds: int) -> Timings:
-    """All take turns, in an order drawn anew each round; each reads its own clock."""
+    """All take turns, in an order drawn again each round; each reads its own clock."""
     order = random.Random(0)
     seconds: dict[str, list[float]] = {name: [] for name in workers}
     for _ in range(rounds):

@@ -54,7 +54,7 @@ def filter_by_bands(source: Path, target: Path) -> partial[Any]:
 
 
 def filter_whole(source: Path, target: Path) -> partial[None]:
-    """OpenCV over the whole array, with the same border of noughts."""
+    """OpenCV over the whole array, with the same border of zeros."""
     return partial(_filter_whole, source, target, make_kernel())
 
 

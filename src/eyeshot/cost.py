@@ -37,7 +37,7 @@ class Cost:
         other_operations: of everything that is no weighted sum.
         memory: bytes of the output for one picture.
         linear_equal: parameters of a fully connected layer with the same inputs and outputs,
-            c₁·h₁·w₁·c₂·h₂·w₂; nought for operators that have no such twin.
+            c₁·h₁·w₁·c₂·h₂·w₂; zero for operators that have no such twin.
         shared: weights used here that were counted before.
         uncounted: operators without a rule, whose operations are not known.
     """

@@ -168,7 +168,7 @@ def test_reads_is_the_hull_of_taps(case: Case, n: int, data: st.DataObject) -> N
     assert reads.covers(hull)
     gaps = isinstance(axis, Window) and (axis.dilation > 1 or axis.stride > axis.kernel)
     if not gaps and not isinstance(axis, (Resize, Transpose)):
-        # A resize reads some neighbours at weight nought; a window with gaps may end in one.
+        # A resize reads some neighbours at weight zero; a window with gaps may end in one.
         assert reads == hull
 
 
@@ -226,7 +226,7 @@ def test_reach_repeats_with_the_period(case: Case, block: int) -> None:
     ("ready", "expected"),
     [
         (Window(3, before=1, after=1).ready(4, None), 3),
-        (Resize("linear", factor=3.0).ready(1, None), 0),  # the next input at weight nought
+        (Resize("linear", factor=3.0).ready(1, None), 0),  # the next input at weight zero
         (Resize("linear", factor=3.0).ready(2, None), 4),
         (Window(3, before=1, after=1).ready(4, 4), 4),
         (Pad(2, 2, "reflect").ready(2, 9), 0),

@@ -42,7 +42,7 @@ def enliven(net: nn.Module, *batches: torch.Tensor) -> nn.Module:
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = None
             module.train()
-        scale = getattr(module, "scale", None)  # ConvNeXt's, which begins at almost nought
+        scale = getattr(module, "scale", None)  # ConvNeXt's, which begins at almost zero
         if isinstance(scale, nn.Parameter):
             scale.data.fill_(0.5)
     with torch.no_grad():

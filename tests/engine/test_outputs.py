@@ -221,7 +221,7 @@ def test_a_picture_has_one_dimension_of_channels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".npy", ".zarr", ".png", ".tif"])
 def test_a_turned_output_is_resumed(suffix: str, tmp_path: Path) -> None:
-    """Broken off after some bands, and gone on with, it is the very same file."""
+    """Broken off after some bands, and resumed, it is the very same file."""
     net = net_of(lambda y, d: d(y).mT.sigmoid()[:, :1])
     x, outs = noise(3, 1100, 12), [tmp_path / f"{name}{suffix}" for name in ("whole", "part")]
 

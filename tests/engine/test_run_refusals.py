@@ -127,7 +127,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, Any
     ),
     "memory that is no size": (runner.network, (1, 32, 24), {"memory": "much"}, "much"),
     "too little memory": (runner.network, (1, 32, 24), {"memory": "1MB"}, "least that can"),
-    "a band of nought": (runner.network, (1, 32, 24), {"band": 0}, "band"),
+    "a band of zero": (runner.network, (1, 32, 24), {"band": 0}, "band"),
     "an unknown device": (runner.network, (1, 32, 24), {"device": "abacus"}, "abacus"),
     "two outputs named": (runner.network, (1, 32, 24), {"out": [None, None]}, "2 outputs"),
 }

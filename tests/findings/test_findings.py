@@ -210,8 +210,8 @@ def test_dead_filters_and_channels_scaled_away() -> None:
         norm.bias[3] = -0.1
     first, second = found(net, 1, 9, 9, title="dead channels")
     assert (first.layer, second.layer) == ("0", "1")
-    assert "filters 2, 5 (2 of 8) are nought" in first.cause
-    assert "filter 3 (1 of 8) is nought" in second.cause
+    assert "filters 2, 5 (2 of 8) are zero" in first.cause
+    assert "filter 3 (1 of 8) is zero" in second.cause
     assert "1 of them 0 after ReLU" in second.cause
     x = torch.rand(2, 1, 9, 9)
     net.eval()

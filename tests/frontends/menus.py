@@ -25,7 +25,7 @@ _BINARY = """
 """
 
 STRUCTURAL = {
-    "zeros_like": "its values are noughts, whatever the input; the shape alone is read",
+    "zeros_like": "its values are zeros, whatever the input; the shape alone is read",
     "ones_like": "its values are ones",
     "full_like": "its values are one number",
 }

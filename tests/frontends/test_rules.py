@@ -22,7 +22,7 @@ from tests.frontends.poking import (
     tables_by_poking,
 )
 
-# Numbers at which some operator changes its mind: beyond one, below nought, nought, not a number.
+# Numbers at which some operator changes its mind: beyond one, below zero, zero, not a number.
 _TELLING = (1.9, -0.7, 0.0, 3.2, float("nan"), float("inf"))
 
 

@@ -25,7 +25,7 @@ def poked(net: nn.Module, size: tuple[int, ...]) -> NDArray[np.bool_]:
 
     Inputs and weights are positive, so that no effect can cancel; all channels of a position are
     poked at once, up and then down: a maximum takes no notice of what falls, and a bicubic resize
-    has weights below nought.
+    has weights below zero.
     """
     generator = torch.Generator().manual_seed(7)
     x = torch.rand(1, CHANNELS, *size, dtype=torch.float64, generator=generator) + 1

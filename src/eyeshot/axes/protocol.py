@@ -45,15 +45,15 @@ class AxisMap(Protocol):
         """
 
     def ready(self, known: int, n: int | None) -> int:
-        """When the first ``known`` inputs are known, how many first outputs are?
+        """How many of the first outputs can be computed from the first ``known`` inputs?
 
-        ``n`` is None while the end has not been seen (a camera): then no output that would touch
-        the far border is ready.
+        ``n`` is None while the end is unknown (a camera): then no output that could touch the far
+        border is ready.
         """
 
     def keeps(self, done: int) -> int:
-        """While the end has not been seen: the first input that outputs from ``done`` on, or those
-        of any end that may come, can still ask for."""
+        """While ``n`` is unknown: the first input that any output from ``done`` on may still read,
+        wherever the axis ends."""
 
     def taps(self, outputs: IntArray, n: int) -> IntArray:
         """The inputs in ``[0, n)`` that each output depends on, exactly.

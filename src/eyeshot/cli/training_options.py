@@ -33,7 +33,7 @@ Epochs = Annotated[int | None, typer.Option(help="Passes over the pictures, or s
 BatchSize = Annotated[int | None, typer.Option(help="Pictures or crops a step.")]
 Rate = Annotated[float | None, typer.Option("--lr", help="The highest learning rate.")]
 Decay = Annotated[float | None, typer.Option(help="AdamW's weight decay.")]
-Seed = Annotated[int, typer.Option(help="Another seed, another network.")]
+Seed = Annotated[int, typer.Option(help="Random seed.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Devices = Annotated[int, typer.Option(help="How many of them.")]
 Precision = Annotated[
@@ -50,7 +50,7 @@ Out = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")]
 Force = Annotated[bool, typer.Option("--force", help="Throw an earlier run away.")]
 Pause = Annotated[
-    float | None, typer.Option(metavar="SECONDS", help="Lose at most so much when killed.")
+    float | None, typer.Option(metavar="SECONDS", help="Seconds between checkpoints.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the final figures as JSON.")]
 
@@ -68,7 +68,7 @@ Size = Annotated[
 ]
 Smoothing = Annotated[
     float | None,
-    typer.Option(help="The share of a label spread over all.", rich_help_panel=_CLASSES),
+    typer.Option(help="Label smoothing, 0 to 1.", rich_help_panel=_CLASSES),
 ]
 Shift = Annotated[
     int | None,
@@ -89,7 +89,8 @@ Crop = Annotated[
     str | None,
     typer.Option(
         metavar="HxW",
-        help="Learn from crops of height x width; else so large that half of one is valid.",
+        help="Crop size, height x width; default: large enough that half of each crop is free of "
+        "border effects.",
         rich_help_panel=_PAIRS,
     ),
 ]

@@ -28,8 +28,8 @@ class Value:
         step: positions of the map from one place of the same crop to the next: 1, but where strides
             are undone to have a position at every pixel.
         field: for each axis, the pixels that position 0 sees.
-        affine: a scale and a shift of each number that is still to be applied, by whoever reads the
-            numbers all at once.
+        affine: a scale and a shift of each number that is still to be applied, by the reader
+            of the numbers, all at once.
     """
 
     name: str

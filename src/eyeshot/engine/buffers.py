@@ -16,7 +16,7 @@ class LineBuffer:
 
     Rows that a resumed run passes over come as tensors on torch's meta device, which have a shape
     and no memory. So all other rows come to lie where they lay in the uninterrupted run. Where
-    one of its calls reads rows passed over beside others, they are nought.
+    one of its calls reads rows passed over beside others, they are zero.
 
     Attributes:
         rows: the rows held, in the coordinates of the whole picture.

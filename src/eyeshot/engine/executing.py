@@ -153,10 +153,10 @@ class _Pass:
         return values
 
     def _write(self, name: str, value: torch.Tensor) -> None:
-        """Put away what is wanted of an output's new rows.
+        """Store the requested part of an output's new rows.
 
         An output that another one reads is computed wherever that one needs it, and so on a box
-        that may be larger than the region wanted of it. Rows that are there already are not
+        that may be larger than the region requested of it. Rows that are there already are not
         written again; but they are reduced together with the others, as they were before.
         """
         state, region, box = self._state, self._strip.regions[name], self._strip.boxes[name]

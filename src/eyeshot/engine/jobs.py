@@ -116,7 +116,7 @@ def make_job(
             size that the network takes, and crop the answer; None to take the image as it is.
         device: where to run; None for where the network's weights are.
         outs: where each output goes, as for :func:`run`, to count what it holds; None for arrays.
-        begun: what the run that is gone on with had settled for itself.
+        begun: what the run that is resumed had settled for itself.
 
     Raises:
         BadValue: sizes, channels or regions that do not fit, or too little memory.

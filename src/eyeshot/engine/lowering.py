@@ -1,6 +1,6 @@
 """A graph made ready to run: batch norms folded into convolutions, activations fused behind them.
 
-Lowering keeps names: a fused node carries the name of the last one it swallowed, so that whoever
+Lowering keeps names: a fused node carries the name of the last one it swallowed, so that anyone who
 read that one still finds it.
 """
 

@@ -95,7 +95,7 @@ class Traced:
             raise BadValue("the network is in training mode", cure="call net.eval() first")
         checked_sizes(sizes)
         kept = self._looked_up(tuple(tuple(int(n) for n in size) for size in sizes), dtype)
-        # What is computed of weights alone is computed anew: it is part of no program.
+        # What is computed of weights alone is computed again: it is part of no program.
         current = kept.with_weights(self._weights())
         graph = from_exported(current, training=training_layers(self.module))
         graph = held_against(
@@ -161,7 +161,7 @@ def trace(
 
     ``eyeshot.run(net, image)`` traces the network at every call, so that whatever has changed in
     it is seen. ``eyeshot.run(traced, image)`` traces it when it meets a size for the first time.
-    Weights are read anew at each call, and all that is computed of them (batch norm folded into
+    Weights are read again at each call, and all that is computed of them (batch norm folded into
     convolutions) is computed again: a training that validates after each epoch gets the answers
     of that epoch. It traces again, too, when a layer was put in or taken out, when layers or
     weights begin or cease to be shared, when a setting, a mode, a hook or a method changed, or when
@@ -175,8 +175,8 @@ def trace(
             brings its mean and deviation along.
         mean: to be taken away from the samples, per channel, after whole numbers became 0 … 1.
         std: by which they are then divided.
-        keep: for how many sizes of picture what was traced is kept. Fewer than there are is as good
-            as none to who goes over all of them again and again.
+        keep: for how many sizes of picture what was traced is kept. Who cycles through more sizes
+            than this reuses nothing.
 
     Raises:
         BadValue: one of ``mean`` and ``std`` without the other, a run that has its own, or ``keep``

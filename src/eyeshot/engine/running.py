@@ -292,7 +292,7 @@ def parse_bytes(text: int | str | None) -> int | None:
     except (ValueError, KeyError):
         raise BadValue(f"memory {text!r}", cure="give a size, such as 2GB or 512MB") from None
     if size < 1:
-        raise BadValue(f"memory {text!r}", cure="give a size above nought")
+        raise BadValue(f"memory {text!r}", cure="give a size above zero")
     return size
 
 

@@ -1,4 +1,4 @@
-"""What decides every sample of a run, as plain data: a run is only gone on with by its equal."""
+"""What decides every sample of a run, as plain data: a run is resumed only by an identical one."""
 
 from __future__ import annotations
 

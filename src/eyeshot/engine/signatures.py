@@ -1,6 +1,6 @@
 """Everything of a module that decides its graph, but for the numbers in its weights.
 
-Whoever keeps a graph must know when it has gone stale. A signature is plain data to be compared;
+Anyone who keeps a graph must know when it has gone stale. A signature is plain data to be compared;
 what it cannot look into is not guessed at: then there is no signature, and no graph is kept.
 """
 

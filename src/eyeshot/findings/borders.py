@@ -32,7 +32,8 @@ def padded_units(graph: Graph, fields: Fields) -> Iterator[Finding]:
             continue
         cause = f"{share:.1%} of its {by(node.extents)} units depend on zeros outside the picture"
         cause += f"; {by(free)} do not" if math.prod(free) else ""
-        cure = "expect other statistics there; pad with reflect or replicate, or show it more"
+        cure = "border units are biased by zeros; use reflect or replicate padding, or a larger "
+        cure += "input"
         yield Finding(Severity.NOTE, node.name, "units touch zero padding", cause, cure)
 
 

@@ -28,7 +28,8 @@ def covering(graph: Graph, fields: Fields) -> Iterator[Finding]:
     largest = by(field.largest for field in fields.layer(first.name))
     cause = f"its middle unit's field of {largest} covers the {by(size)} input, and so does that "
     cause += f"of {counted(len(behind), 'window')} behind it"
-    cure = "at this size they widen no view: fewer of them would see as much, or show it more"
+    cure = "these layers cannot enlarge the receptive field at this size; remove some, or use a "
+    cure += "larger input"
     layers = tuple(node.name for node in wide)
     yield Finding(Severity.NOTE, first.name, "field covers the input", cause, cure, layers)
 
@@ -52,8 +53,8 @@ def short_sighted(graph: Graph, fields: Fields) -> Iterator[Finding]:
         if any(seen < n for seen, n in zip(largest, size, strict=True)):
             cause = f"a unit of the last map ({by(last.extents)}) sees at most {by(largest)} of "
             cause += f"the {by(size)} input"
-            cure = "only what comes behind joins the parts: more layers, strides or dilation "
-            cure += "before it, if the whole has a shape to be known by"
+            cure = "no unit sees the whole picture; add layers, stride or dilation before this "
+            cure += "layer if the class depends on overall shape"
             yield Finding(Severity.NOTE, last.name, "field smaller than the input", cause, cure)
 
 

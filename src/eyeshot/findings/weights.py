@@ -1,7 +1,7 @@
 """Trained weights that do nothing, or the same as others.
 
 What is claimed is exact for the weights as they are; fresh random weights never meet it, and a
-layer whose every weight is nought is taken for one that was so initialised.
+layer whose every weight is zero is taken for one that was so initialised.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SHOWN = 6
 
 
 def dead_channels(graph: Graph) -> Iterator[Finding]:
-    """Filters of nothing but noughts, and channels that a batch norm scales to nought."""
+    """Filters of nothing but zeros, and channels that a batch norm scales to zero."""
     consumers = graph.consumers()
     for node in graph:
         if node.family is Family.BATCH_NORM:
@@ -42,7 +42,7 @@ def _empty_filters(graph: Graph, node: Node) -> Iterator[Finding]:
     dead = _places(largest <= _NOUGHT * largest.max())
     if len(dead) in (0, len(largest)):
         return
-    cause = f"all weights of {_listed(dead, len(largest))} are nought: each gives its bias alone, "
+    cause = f"all weights of {_listed(dead, len(largest))} are zero: each gives its bias alone, "
     cause += "whatever the picture"
     cure = "leave them out, here and in what reads them, or train again with a lower rate"
     yield Finding(Severity.WARNING, node.name, "dead channels", cause, cure)
@@ -55,7 +55,7 @@ def _scaled_away(graph: Graph, node: Node, behind: list[Node]) -> Iterator[Findi
     dead = _places(scale.abs() <= _NOUGHT * scale.abs().max())
     if len(dead) in (0, len(scale)):
         return
-    cause = f"the scale of {_listed(dead, len(scale))} is nought: each is constant, whatever the "
+    cause = f"the scale of {_listed(dead, len(scale))} is zero: each is constant, whatever the "
     cause += "picture"
     if shift is not None and behind and all(one.family is Family.RELU for one in behind):
         silent = sum(float(shift[place]) <= 0 for place in dead)
@@ -106,7 +106,7 @@ def _same(filters: torch.Tensor) -> list[tuple[int, int]]:
     noise = torch.Generator().manual_seed(0)
     directions = torch.randn(filters.shape[1], _SKETCH, generator=noise)
     sketch = filters @ directions.to(filters)
-    units = sketch / torch.linalg.vector_norm(sketch, dim=1, keepdim=True)  # nan where all nought
+    units = sketch / torch.linalg.vector_norm(sketch, dim=1, keepdim=True)  # nan where all zero
     pairs: list[tuple[int, int]] = []
     paired = torch.zeros(len(filters), dtype=torch.bool)
     for start in range(0, len(filters), _BLOCK):

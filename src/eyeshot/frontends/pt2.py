@@ -1,7 +1,7 @@
 """A ``.pt2`` exported program read as data: JSON and raw tensors, nothing unpickled, nothing run.
 
 ``torch.export.load`` unpickles (its sample inputs, and weights of some kinds) and evaluates size
-expressions; whoever wrote the file then decides what happens. So the archive is read here: the
+expressions; anyone who wrote the file then decides what happens. So the archive is read here: the
 operators' names are looked up among PyTorch's own, the numbers are numbers, and whatever else is
 in it is refused by name.
 """
@@ -79,10 +79,10 @@ def read_program(path: str | Path) -> Program:
     except EyeshotError:
         raise
     except zipfile.BadZipFile:
-        raise BadFile(f"{path}: damaged, or no .pt2 file", cure="write it anew") from None
+        raise BadFile(f"{path}: damaged, or no .pt2 file", cure="write it again") from None
     except Contradiction as error:
         raise BadFile(f"{path}: {error}", cure="write it again with torch.export.save") from None
-    except Exception as error:  # whoever wrote the file may have written anything
+    except Exception as error:  # anyone who wrote the file may have written anything
         raise damaged(path, error) from None
 
 

@@ -38,7 +38,7 @@ from eyeshot.operators.mismatches import Mismatch, Problem
 from eyeshot.operators.repaired import Repaired
 
 _MARK = "eyeshot_repair"
-# torch's own code divides by an extent of nought where a map has no positions.
+# torch's own code divides by an extent of zero where a map has no positions.
 _FAILURES = (RuntimeError, ValueError, IndexError, AssertionError, ArithmeticError)
 _NOT_SHAPES = (
     DataDependentOutputException,

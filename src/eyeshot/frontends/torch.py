@@ -424,7 +424,7 @@ class Walk:
         )
 
     def _write(self, fx_node: torch.fx.Node, arguments: dict[str, Any]) -> Value:
-        """An operator that writes in place: whoever names that memory means its new values."""
+        """An operator that writes in place: anyone who names that memory means its new values."""
         target: Any = fx_node.args[0]
         value: Value = overwritten(self, fx_node, arguments)
         if value is None:

@@ -26,7 +26,7 @@ _aten: Any = torch.ops.aten
 
 
 class Walker(Protocol):
-    """What a walk over a program offers to whoever adds to it."""
+    """What a walk over a program offers to anyone who adds to it."""
 
     def emit(self, fx_node: torch.fx.Node, target: OpOverload, *args: Any) -> Value:
         """Add a call of an operator."""

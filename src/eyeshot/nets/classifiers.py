@@ -14,7 +14,7 @@ class Classifier(nn.Sequential):
 
     ReLU never reverses an order, so max(relu(x)) = relu(max(x)), and both ways the gradient reaches
     the same element: the numbers are the same to the bit, and ReLU has a quarter of the elements.
-    In eval mode the layers run as they are written, for whoever looks at their maps.
+    In eval mode the layers run as they are written, for anyone who looks at their maps.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -250,7 +250,7 @@ def _onednn(
     def compute(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
         if not all(one.is_sound(*padded) for one, padded in zip(packed, values, strict=True)):
             return plain(values, room)
-        # oneDNN adds to what is there, so zeros there are as good as writing: it spares the copy.
+        # oneDNN adds to what is there, so zeros there do the same as writing, without the copy.
         fits = room is not None and room.is_contiguous(memory_format=torch.channels_last)
         total = room.zero_() if room is not None and fits else None
         last = len(values) - 1
@@ -272,7 +272,7 @@ def _onednn(
 class _Packed:
     """A weight in the layout that oneDNN likes, which depends on the size of the picture.
 
-    It is made anew when the size changes: for the first and last band, and once for all those
+    It is made again when the size changes: for the first and last band, and once for all those
     between.
     """
 

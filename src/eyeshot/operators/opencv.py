@@ -38,7 +38,7 @@ def suits_opencv(
 def opencv_convolver(
     weight: torch.Tensor, bias: torch.Tensor | None, relu: bool
 ) -> Callable[[Sequence[Padded], torch.Tensor | None], torch.Tensor]:
-    """A filter for each channel, with nought beyond the border, cut to what was padded for."""
+    """A filter for each channel, with zero beyond the border, cut to what was padded for."""
     kernels = [np.ascontiguousarray(kernel[0].detach().numpy()) for kernel in weight]
     shifts = [0.0] * len(kernels) if bias is None else bias.detach().tolist()
     height, width = weight.shape[2:]

@@ -17,7 +17,7 @@ class Image:
 
     Attributes:
         address: a ``data:`` address.
-        alt: what it shows, for whoever cannot see it.
+        alt: what it shows, for people who cannot see it.
         width: in CSS pixels; None as wide as there is room for, up to its own pixels.
         sharp: whether enlarged pixels stay squares (maps, digits) or are smoothed (photographs).
     """

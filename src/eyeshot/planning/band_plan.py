@@ -101,7 +101,7 @@ def make_plan(
         costs: bytes beside the rows that are held.
         memory: the most bytes that the process may hold; None for no limit.
         band: rows at a time; None to choose.
-        begun: how the run that is gone on with was cut, which is kept if it is of these regions.
+        begun: how the run that is resumed was cut, which is kept if it is of these regions.
 
     Raises:
         BadValue: no plan fits ``memory``; the message says what would.

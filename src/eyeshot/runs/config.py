@@ -146,7 +146,7 @@ class RunConfig:
             raise BadValue(f"std is {list(self.std)}", cure="use finite numbers above 0")
         legend = self.legend
         if legend and (legend.classes != self.classes or len(legend.codes) != len(self.classes)):
-            raise BadValue("the legend is of other classes", cure="restore it, or train anew")
+            raise BadValue("the legend is of other classes", cure="restore it, or train again")
 
     @property
     def learned_from(self) -> frozenset[str]:
@@ -224,7 +224,7 @@ def _build(kind: Any, tree: Any) -> Any:
             raise UnknownName("key", str(name), fields)
     missing = [f.name for f in fields.values() if f.name not in tree and _required(f)]
     if missing:
-        raise BadValue(f"the key {missing[0]!r} is missing", cure="restore it, or train anew")
+        raise BadValue(f"the key {missing[0]!r} is missing", cure="restore it, or train again")
     return kind(**{name: _convert(hints[name], value, name) for name, value in tree.items()})
 
 

@@ -60,7 +60,7 @@ def prepare_input(
         run: a trained run.
         picture: a file, or an array (H, W), (H, W, C) or (C, H, W).
         side: of a network that takes any size, the most rows and columns to be looked at: of a
-            larger picture its middle, cut where the network's grid begins anew.
+            larger picture its middle, cut where the network's grid begins again.
         series: which image of a file that holds several, or which frame; None for the first.
         index: positions along the other axes of a stack, such as ``"Z=3"``.
 

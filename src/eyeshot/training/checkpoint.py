@@ -22,7 +22,7 @@ from eyeshot.errors import BadFile, shorten
 from eyeshot.runs import read_tensors, save_tensors
 from eyeshot.training.optimization import Average
 
-_ANEW = "anew with --force, or into another folder"
+_AGAIN = "again with --force, or into another folder"
 _MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # of AdamW
 FILE, BEST = "state.safetensors", "best.safetensors"
 
@@ -91,7 +91,7 @@ def restore(
     try:
         tensors, metadata = read_tensors(path)
     except BadFile as error:
-        error.cure = f"restore it from a copy, or train {_ANEW}"
+        error.cure = f"restore it from a copy, or train {_AGAIN}"
         raise
     try:
         position = _position(json.loads(metadata["position"]), measures)
@@ -103,7 +103,7 @@ def restore(
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise BadFile(
             f"{path}: not a checkpoint of this training ({reason})",
-            cure=f"train {_ANEW}",
+            cure=f"train {_AGAIN}",
         ) from None
     return position
 

@@ -1,4 +1,4 @@
-"""The run folder before training: new, gone on with, or refused, and nothing of the user's lost."""
+"""The run folder before training: new, resumed, or refused, and nothing of the user's lost."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _check_same(folder: Path, config: RunConfig) -> None:
     if not (folder / LAST / FILE).is_file():
         raise BadFile(
             f"{folder}: {LAST}/{FILE} is missing, so there is nothing to go on from",
-            cure="train anew with --force",
+            cure="train again with --force",
         )
     old = RunConfig.read(folder / CONFIG)
     # What follows from other settings is told only where none of those is another.

@@ -124,7 +124,7 @@ class Training:
             raise Failure(
                 f"the loss is {values[0] / count} in epoch {position.epoch + 1}, "
                 f"step {position.step + 1}",
-                cure="train anew with a lower --lr; the checkpoint before it is kept",
+                cure="train again with a lower --lr; the checkpoint before it is kept",
             )
         for name, value in zip(self.task.measures, values, strict=True):
             position.sums[name] = position.sums.get(name, 0.0) + value
@@ -142,7 +142,7 @@ class Training:
             if not math.isfinite(value):
                 raise Failure(
                     f"the {name.replace('_', ' ')} is {value} after epoch {position.epoch + 1}",
-                    cure="train anew with a lower --lr; the checkpoint before it is kept",
+                    cure="train again with a lower --lr; the checkpoint before it is kept",
                 )
         done = (position.epoch + 1) * self.task.steps_an_epoch - 1
         steps = recipe.epochs * self.task.steps_an_epoch
@@ -204,7 +204,7 @@ def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 def _seed_torch(device: torch.device, numbers: tuple[int, int, int]) -> None:
-    """Seed torch's own generators from ``numbers``, each combination as good as any other.
+    """Seed torch's own generators from ``numbers``, no combination better than another.
 
     ``torch.manual_seed`` would do it for devices that are not there too, and formats a stack trace
     for each of them: half a millisecond a step.

@@ -160,7 +160,7 @@ def settle(wanted: Wanted) -> tuple[RunConfig, Data | Pairs]:
             layout=wanted.layout,
         )
     elif not has_parts(Path(source.name), wanted.layout):
-        # Whoever loads the folder later is to set the same pairs aside.
+        # Anyone who loads the folder later is to set the same pairs aside.
         wanted = replace(wanted, validation=len(source.validation))
     config = describe_pairs(wanted, source)
     check_pictures(config, source)

@@ -1,4 +1,4 @@
-"""Batch norm's statistics gathered anew, for weights that no training step has seen."""
+"""Batch norm's statistics gathered again, for weights that no training step has seen."""
 
 from __future__ import annotations
 

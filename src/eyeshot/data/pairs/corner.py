@@ -10,7 +10,7 @@ from eyeshot.images import Source, Span, understand
 
 
 class Corner(Source):
-    """The first rows and columns of another source, which whoever opened it closes.
+    """The first rows and columns of another source, which its opener closes.
 
     Args:
         whole: (C, H, W).
@@ -26,7 +26,7 @@ class Corner(Source):
         self.memory, self.open_memory = whole.memory, whole.open_memory
 
     def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
-        self._whole.keep_rows = self.keep_rows  # as whoever reads by windows asks
+        self._whole.keep_rows = self.keep_rows  # as a reader of windows asks
         samples = self._whole.read(*spans)
         self.decoded_chunks = self._whole.decoded_chunks
         return samples

@@ -31,7 +31,7 @@ def masks_among_classes(folder: Path) -> str | None:
                 return found
         return next((told for one in classes[:3] if (told := _within(one))), None)
     except EyeshotError:
-        return None  # whoever loads it says so
+        return None  # anyone who loads it says so
 
 
 def _two_folders(first: Path, second: Path) -> str | None:

@@ -26,7 +26,7 @@ from eyeshot.images.sources.selection import Selection
 class PairReader:
     """Windows of one picture and of its answer.
 
-    Whoever opens one closes it, or uses ``with``.
+    Anyone who opens one closes it, or uses ``with``.
     """
 
     def __init__(self, image: Source, target: Source, legend: Legend | None) -> None:

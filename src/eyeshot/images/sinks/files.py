@@ -115,7 +115,7 @@ class FileSink(Sink):
 
         Raises:
             BadFile: the output exists, another process is writing it, or an unfinished run cannot
-                be gone on with.
+                be resumed.
             BadValue: the settings differ from those of the unfinished run, or the output is an
                 input.
             Failure: the disk is too full.

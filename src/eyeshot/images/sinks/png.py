@@ -1,6 +1,6 @@
 """PNG: rows are spooled uncompressed, and packed band by band when all of them are there.
 
-A packed stream cannot be gone on with after a kill, a spool can. It costs the disk the size of the
+A packed stream cannot be resumed after a kill, a spool can. It costs the disk the size of the
 unpacked image for as long as the run takes, and memory nothing.
 """
 

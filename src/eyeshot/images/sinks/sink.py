@@ -110,7 +110,7 @@ class Sink(ABC):
         """Put the output in its place, and keep what lets a run go on until :meth:`finish`.
 
         Of several outputs, all are completed before the first is finished: a run that is cut off
-        before that is still gone on with. Cut off later, while they are finished one by one, it
+        before that can still be resumed. Cut off later, while they are finished one by one, it
         is not: an output that is finished "exists already", and all of them are whole.
 
         Raises:

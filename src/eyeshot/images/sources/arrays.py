@@ -57,7 +57,7 @@ def open_array(
     Raises:
         BadValue: not an array of numbers, or a tensor on another device.
     """
-    torch = sys.modules.get("torch")  # whoever passes a tensor has imported it
+    torch = sys.modules.get("torch")  # anyone who passes a tensor has imported it
     if torch is not None and isinstance(image, torch.Tensor):
         if image.device.type != "cpu" or image.dtype == torch.bfloat16:
             raise BadValue(

@@ -43,7 +43,7 @@ class ConvertedSource(Source):
         return super().window_memory(shape) + self._stored.window_memory(shape)
 
     def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
-        self._stored.keep_rows = self.keep_rows  # as whoever reads by windows asks
+        self._stored.keep_rows = self.keep_rows  # as a reader of windows asks
         samples = self._stored.read(*spans)
         self.decoded_chunks = self._stored.decoded_chunks
         out = np.empty((self._meaning.channels, *samples.shape[1:]), self.dtype)

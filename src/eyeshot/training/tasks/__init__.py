@@ -65,7 +65,7 @@ def make_task(config: RunConfig, data: Data | Pairs, *, whole_batches: bool = Fa
     """
     if isinstance(data, Data):
         return Classification(config, data, whole_batches)
-    # Whoever learns classes need not wait for the engine, which whole pictures are judged by.
+    # Anyone who learns classes need not wait for the engine, which whole pictures are judged by.
     from eyeshot.training.tasks.restoration import Restoration
     from eyeshot.training.tasks.segmentation import Segmentation
 

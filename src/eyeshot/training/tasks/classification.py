@@ -38,7 +38,7 @@ class Classification:
         )
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
-        """Pictures uint8 (B, C, H, W) and labels (B,), shuffled anew for each epoch."""
+        """Pictures uint8 (B, C, H, W) and labels (B,), shuffled again for each epoch."""
         recipe = self._config.recipe
         return self._data.train.batches(
             recipe.batch_size,

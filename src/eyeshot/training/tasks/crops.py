@@ -63,7 +63,7 @@ class CropLearning:
         return self._config.recipe.steps
 
     def batches(self, epoch: int, start: int) -> Iterator[Crops]:
-        """Crops drawn anew for each step."""
+        """Crops drawn again for each step."""
         for step in range(start, self.steps_an_epoch):
             yield self._sampler.batch(epoch, step, self._config.recipe.batch_size)
 
@@ -83,7 +83,7 @@ class CropLearning:
     def _judged(self, net: nn.Module) -> Iterator[Traced]:
         """``net`` in eval mode, as the engine takes it; traced once for all epochs.
 
-        Its batch norms get their statistics anew first.
+        Its batch norms get their statistics again first.
 
         Raises:
             Failure: the last steps drove a weight to where it is no number.
@@ -91,7 +91,7 @@ class CropLearning:
         if not all(bool(tensor.isfinite().all()) for tensor in net.state_dict().values()):
             raise Failure(
                 "a weight of the network is no number any more",
-                cure="train anew with a lower --lr; the checkpoint before it is kept",
+                cure="train again with a lower --lr; the checkpoint before it is kept",
             )
         if self._traced is None or self._traced.module is not net:
             sizes = {pair.size for pair in self._pairs.validation}
