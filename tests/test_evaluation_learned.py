@@ -140,7 +140,7 @@ def test_a_damaged_legend_is_refused(cells: Path, tmp_path: Path) -> None:
     path = tmp_path / "run" / CONFIG
     text = path.read_text()
     for before, after, words in (
-        ("colours: false", "colours: 0", "colours is 0; it should be bool"),
+        ("colors: false", "colors: 0", "colors is 0; it should be bool"),
         ("  - 255\n", "", "the legend is of other classes"),
     ):
         assert text.count(before) == 1

@@ -152,7 +152,7 @@ OPERATORS: dict[str, tuple[nn.Module, str]] = {
     "fft": (Does(lambda x: torch.fft.fft2(x).abs()), "every frequency depends on every position"),
     "lstm": (
         Does(lambda x, f: f(x[:, 0])[0][:, None], nn.LSTM(24, 3, batch_first=True)),
-        "parts.0.lstm (lstm): a recurrent layer carries a state",
+        "parts.0 (lstm): a recurrent layer carries a state",
     ),
     "attention": (
         Does(lambda x: torch.einsum("nchw,nckw->nchk", x, x)),
