@@ -15,7 +15,7 @@ from eyeshot.engine.forms import Form
 from eyeshot.engine.holding import maps_held_whole, say_what_is_held, too_much_to_hold
 from eyeshot.engine.memory import available, give_back, peak, resident
 from eyeshot.engine.networks import Network, as_traced
-from eyeshot.engine.outputs import arrangement_of, form_for, region_of
+from eyeshot.engine.outputs import arrangement_of, form_for, regions_of
 from eyeshot.engine.padding import Padding, pad_to_taken
 from eyeshot.engine.preparing import Preparation
 from eyeshot.engine.pricing import RunCosts
@@ -129,7 +129,7 @@ def make_job(
         traced, padding = pad_to_taken(traced, sources, pad)
     graph, place = admit(traced, sources, device)
     dtype: torch.dtype = getattr(torch, graph.nodes[graph.inputs[0]].dtype)
-    regions = {name: region_of(graph, name, region) for name in graph.outputs}
+    regions = regions_of(graph, region)
     # Refused operators are refused now, before any output is made.
     Stream(graph, required(graph, regions), graph.outputs)
     named = dict(zip(graph.inputs, sources, strict=True))

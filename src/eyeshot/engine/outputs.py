@@ -48,6 +48,20 @@ def form_for(form: str, graph: Graph, name: str) -> Form:
     return form_of(form, graph.nodes[name].channels, graph.nodes[name].dtype)
 
 
+def regions_of(graph: Graph, asked: Sequence[tuple[int, int]] | None) -> dict[str, Region]:
+    """The region asked of every output: see :func:`region_of`.
+
+    Raises:
+        BadValue: no output has positions, or the region is of none.
+    """
+    if asked is not None and not any(arrangement_of(graph, name).space for name in graph.outputs):
+        raise BadValue(
+            f"a region of {len(asked)} axes, and no output has positions left",
+            cure="leave the region out",
+        )
+    return {name: region_of(graph, name, asked) for name in graph.outputs}
+
+
 def region_of(graph: Graph, name: str, asked: Sequence[tuple[int, int]] | None) -> Region:
     """The region asked of an output, for each axis of the input; all of it where none is.
 
