@@ -24,9 +24,9 @@ class Kind(StrEnum):
 
     LOCAL = "local"
     """Every output position depends on a bounded patch: it streams."""
-    REDUCIBLE = "reducible"
+    GLOBAL_STATISTIC = "statistic"
     """Mixes all positions through a statistic that can be gathered in a pass of its own."""
-    NEITHER = "neither"
+    NONLOCAL = "nonlocal"
     """Attention, a flattened map, a random or stateful layer: no exact answer by parts."""
     UNSUPPORTED = "unsupported"
     """No rule says what this operator does to positions."""
@@ -369,12 +369,16 @@ def _check_edge(graph: Graph, node: Node, edge: Edge) -> None:
     if len(edge.axes) != len(node.dims):
         raise _broken(node, f"has {len(edge.axes)} axis maps for {len(node.dims)} axes")
     for axis, n, extent in zip(edge.axes, source.extents, node.extents, strict=True):
-        if axis.extent(n) != extent:
-            raise _broken(node, f"{axis} gives {axis.extent(n)} of {n} inputs, and torch {extent}")
+        if axis.output_size(n) != extent:
+            raise _broken(
+                node, f"{axis} gives {axis.output_size(n)} of {n} inputs, and torch {extent}"
+            )
     for dim, axis in edge.beside:
         n, extent = source.shape[dim], node.shape[dim]
-        if axis.extent(n) != extent:
-            raise _broken(node, f"{axis} gives {axis.extent(n)} of {n} numbers, and torch {extent}")
+        if axis.output_size(n) != extent:
+            raise _broken(
+                node, f"{axis} gives {axis.output_size(n)} of {n} numbers, and torch {extent}"
+            )
 
 
 def _broken(node: Node, fact: str) -> Failure:

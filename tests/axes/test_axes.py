@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from eyeshot.axes import (
-    NOTHING,
+    NO_INPUT,
     Adaptive,
     AxisMap,
     Broadcast,
-    Everything,
+    Global,
     Identity,
     Interval,
     Pad,
@@ -46,10 +46,10 @@ def dependency(operator: Operator, n: int) -> NDArray[np.bool_]:
 
 
 def predicted(axis: AxisMap, n: int) -> NDArray[np.bool_]:
-    outputs = np.arange(axis.extent(n), dtype=np.int64)
-    taps = axis.taps(outputs, n)
+    outputs = np.arange(axis.output_size(n), dtype=np.int64)
+    taps = axis.inputs_of(outputs, n)
     table = np.zeros((len(outputs), n), dtype=bool)
-    rows, columns = np.nonzero(taps != NOTHING)
+    rows, columns = np.nonzero(taps != NO_INPUT)
     table[rows, taps[rows, columns]] = True
     return table
 
@@ -124,8 +124,8 @@ def statistics(draw: st.DrawFn) -> Case:
     size = draw(st.integers(1, 9))
     choices: list[Case] = [
         (Adaptive(size), lambda x: F.adaptive_avg_pool1d(x, size)),
-        (Everything(1), lambda x: x.mean(-1, keepdim=True)),
-        (Everything(), lambda x: x - 3 * x.mean(-1, keepdim=True) / x.shape[-1]),
+        (Global(1), lambda x: x.mean(-1, keepdim=True)),
+        (Global(), lambda x: x - 3 * x.mean(-1, keepdim=True) / x.shape[-1]),
         (Identity(), lambda x: 2 * x),
     ]
     return draw(st.sampled_from(choices))
@@ -142,7 +142,7 @@ def possible(axis: AxisMap, n: int) -> bool:
         return max(axis.before, axis.after) <= n
     if isinstance(axis, Pad) and max(-axis.before, -axis.after) > n:
         return False
-    return axis.extent(n) > 0
+    return axis.output_size(n) > 0
 
 
 @given(CASES, st.integers(1, 23))
@@ -150,7 +150,7 @@ def test_taps_are_the_inputs_that_move_the_output(case: Case, n: int) -> None:
     axis, operator = case
     assume(possible(axis, n))
     truth = dependency(operator, n)
-    assert axis.extent(n) == len(truth)
+    assert axis.output_size(n) == len(truth)
     np.testing.assert_array_equal(predicted(axis, n), truth)
 
 
@@ -158,12 +158,12 @@ def test_taps_are_the_inputs_that_move_the_output(case: Case, n: int) -> None:
 def test_reads_is_the_hull_of_taps(case: Case, n: int, data: st.DataObject) -> None:
     axis, _ = case
     assume(possible(axis, n))
-    lo = data.draw(st.integers(0, axis.extent(n) - 1))
-    wanted = Interval(lo, data.draw(st.integers(lo + 1, axis.extent(n))))
+    lo = data.draw(st.integers(0, axis.output_size(n) - 1))
+    wanted = Interval(lo, data.draw(st.integers(lo + 1, axis.output_size(n))))
     columns = np.nonzero(predicted(axis, n)[wanted.lo : wanted.hi].any(0))[0]
-    reads = axis.reads(wanted, n)
+    reads = axis.input_range_inside(wanted, n)
     assert Interval(0, n).covers(reads)
-    assert axis.needs(wanted, n).within(n).hull(reads) == reads
+    assert axis.input_range(wanted, n).within(n).hull(reads) == reads
     hull = Interval(int(columns[0]), int(columns[-1]) + 1) if len(columns) else Interval(0, 0)
     assert reads.covers(hull)
     gaps = isinstance(axis, Window) and (axis.dilation > 1 or axis.stride > axis.kernel)
@@ -181,13 +181,13 @@ def test_ready_counts_the_outputs_that_wait_for_nothing(
     known = data.draw(st.integers(0, n))
     count = axis.ready(known, n)
     table = predicted(axis, n)
-    assert 0 <= count <= axis.extent(n)
+    assert 0 <= count <= axis.output_size(n)
     assert not table[:count, known:].any()
     if known == n:
-        assert count == axis.extent(n)
-    elif count < axis.extent(n) and isinstance(axis, (Window, Identity, Adaptive)):
+        assert count == axis.output_size(n)
+    elif count < axis.output_size(n) and isinstance(axis, (Window, Identity, Adaptive)):
         # nothing is held back without a reason: the next output reaches past what is known
-        next_needs = axis.needs(Interval(count, count + 1), n)
+        next_needs = axis.input_range(Interval(count, count + 1), n)
         assert next_needs.hi > known
 
 
@@ -202,12 +202,12 @@ def test_what_is_ready_before_the_end_is_seen_holds_for_every_end(
     for n in (known, known + more):
         if not possible(axis, n):
             continue
-        outputs = np.arange(min(count, axis.extent(n)), dtype=np.int64)
-        assert count <= axis.extent(n)
-        taps = axis.taps(outputs, n)
-        assert taps.max(initial=NOTHING) < known
+        outputs = np.arange(min(count, axis.output_size(n)), dtype=np.int64)
+        assert count <= axis.output_size(n)
+        taps = axis.inputs_of(outputs, n)
+        assert taps.max(initial=NO_INPUT) < known
         if axis.period is not None and isinstance(axis, (Window, Transpose, Resize)):
-            inside = axis.taps(outputs, known + more)
+            inside = axis.inputs_of(outputs, known + more)
             np.testing.assert_array_equal(np.sort(taps), np.sort(inside))
 
 
@@ -218,8 +218,8 @@ def test_reach_repeats_with_the_period(case: Case, block: int) -> None:
         return
     q, t = axis.period
     first = np.arange(q, dtype=np.int64)
-    here, there = axis.reach(first), axis.reach(first + block * q)
-    np.testing.assert_array_equal(np.where(here == NOTHING, NOTHING, here + block * t), there)
+    here, there = axis.inputs_of_unbounded(first), axis.inputs_of_unbounded(first + block * q)
+    np.testing.assert_array_equal(np.where(here == NO_INPUT, NO_INPUT, here + block * t), there)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_reach_repeats_with_the_period(case: Case, block: int) -> None:
         (Transpose(2, 2).ready(3, None), 6),
         (Resize("linear", factor=2.0).ready(3, None), 5),
         (Resize("nearest", factor=2.0).ready(3, None), 6),
-        (Everything(1).ready(5, None), 0),
+        (Global(1).ready(5, None), 0),
     ],
 )
 def test_ready_by_hand(ready: int, expected: int) -> None:

@@ -14,11 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 from eyeshot.axes import (
-    NOTHING,
+    NO_INPUT,
     Adaptive,
     AxisMap,
     Broadcast,
-    Everything,
+    Global,
     Identity,
     Interval,
     Pad,
@@ -62,7 +62,7 @@ MAPS: dict[str, list[AxisMap]] = {
     "placed": [Placed(start, step, 12) for start, step in product((0, 1, 3), (1, 2, 3))],
     "spared": [Spared(*one) for one in product((0, 1, 2), (1, 2, 3), (1, 2, 3))],
     "adaptive": [Adaptive(outputs) for outputs in (1, 2, 3, 5)],
-    "everything": [Everything(), Everything(1)],
+    "everything": [Global(), Global(1)],
     "broadcast": [Broadcast(4)],
 }
 
@@ -86,14 +86,14 @@ def over_each(check: Callable[[AxisMap], None]) -> Callable[[str], None]:
 def _possible(axis: AxisMap, n: int) -> bool:
     if isinstance(axis, Pad):
         most = n + (axis.mode == "circular") if axis.mode in ("reflect", "circular") else 100
-        return max(axis.before, axis.after) < most and axis.extent(n) > 0
+        return max(axis.before, axis.after) < most and axis.output_size(n) > 0
     if isinstance(axis, Placed):
         return axis.start + (n - 1) * axis.step < axis.size
     if isinstance(axis, Spared):
         return axis.start + (axis.count - 1) * axis.step < n
     if isinstance(axis, Broadcast):
         return n == 1
-    return axis.extent(n) > 0
+    return axis.output_size(n) > 0
 
 
 def _sizes(axis: AxisMap) -> list[int]:
@@ -102,8 +102,8 @@ def _sizes(axis: AxisMap) -> list[int]:
 
 def _taps(axis: AxisMap, n: int) -> list[NDArray[np.int64]]:
     """For each output, the inputs that it depends on."""
-    taps = axis.taps(np.arange(axis.extent(n), dtype=np.int64), n)
-    return [np.unique(row[row != NOTHING]) for row in taps]
+    taps = axis.inputs_of(np.arange(axis.output_size(n), dtype=np.int64), n)
+    return [np.unique(row[row != NO_INPUT]) for row in taps]
 
 
 def _hull(taps: list[NDArray[np.int64]]) -> Interval:
@@ -123,12 +123,12 @@ def test_reads_is_the_hull_of_what_is_read(axis: AxisMap) -> None:
         taps = _taps(axis, n)
         for lo in range(len(taps)):
             for hi in range(lo + 1, len(taps) + 1):
-                reads, hull = axis.reads(Interval(lo, hi), n), _hull(taps[lo:hi])
+                reads, hull = axis.input_range_inside(Interval(lo, hi), n), _hull(taps[lo:hi])
                 assert reads.covers(hull)
                 if not isinstance(axis, Resize | Transpose | Window):
                     assert len(reads) == len(hull)
-    assert not axis.reads(Interval(0, 0), n)
-    assert not axis.needs(Interval(0, 0), n)
+    assert not axis.input_range_inside(Interval(0, 0), n)
+    assert not axis.input_range(Interval(0, 0), n)
 
 
 @over_each
@@ -136,9 +136,9 @@ def test_needs_is_the_hull_of_what_would_be_read_without_borders(axis: AxisMap) 
     if axis.period is None or isinstance(axis, Resize | Spared | Placed):
         return
     for lo, length in product(range(-3, 9), range(1, 6)):
-        taps = axis.reach(np.arange(lo, lo + length, dtype=np.int64))
-        hull = _hull([row[row != NOTHING] for row in taps])
-        needs = axis.needs(Interval(lo, lo + length), 5)
+        taps = axis.inputs_of_unbounded(np.arange(lo, lo + length, dtype=np.int64))
+        hull = _hull([row[row != NO_INPUT] for row in taps])
+        needs = axis.input_range(Interval(lo, lo + length), 5)
         # A transposed kernel has gaps where it is dilated; its ends may fall into one.
         gaps = isinstance(axis, Transpose) and (axis.dilation > 1 or axis.kernel < axis.stride)
         assert needs.covers(hull) if gaps else (needs == hull or not len(needs) + len(hull))
@@ -148,10 +148,10 @@ def test_needs_is_the_hull_of_what_would_be_read_without_borders(axis: AxisMap) 
 def test_needs_of_a_size_is_what_is_read(axis: AxisMap) -> None:
     if axis.period is None:
         for n in _sizes(axis):
-            for lo in range(axis.extent(n)):
-                for hi in range(lo + 1, axis.extent(n) + 1):
+            for lo in range(axis.output_size(n)):
+                for hi in range(lo + 1, axis.output_size(n) + 1):
                     wanted = Interval(lo, hi)
-                    assert axis.needs(wanted, n) == axis.reads(wanted, n)
+                    assert axis.input_range(wanted, n) == axis.input_range_inside(wanted, n)
 
 
 @over_each
@@ -168,7 +168,7 @@ def test_ready_counts_all_that_wait_for_nothing(axis: AxisMap) -> None:
             if known == n:
                 assert ready == len(taps)
             elif isinstance(axis, Window) and ready < most:
-                assert axis.needs(Interval(ready, ready + 1), n).hi > n
+                assert axis.input_range(Interval(ready, ready + 1), n).hi > n
             elif not (isinstance(axis, Pad) and axis.mode == "circular") and known:
                 assert ready >= most - slack
 
@@ -192,7 +192,7 @@ def test_what_keeps_leaves_out_is_never_read_again(axis: AxisMap) -> None:
         # What was given was ready before any of these ends was seen.
         ends = [n for n in range(1, 30) if _possible(axis, n) and axis.ready(n, None) >= done]
         firsts = [int(row[0]) for n in ends for row in _taps(axis, n)[done:] if len(row)]
-        left = axis.keeps(done)
+        left = axis.first_needed(done)
         assert left >= 0
         if firsts:
             assert left <= min(firsts)

@@ -63,7 +63,7 @@ def residues(n: int, dtype: torch.dtype, channels: int) -> torch.Tensor:
 
 def by_residue(axis: Resize, n: int) -> NDArray[Any]:
     """What the axis map makes of those images, (4, outputs)."""
-    inputs, weights = axis.weights(np.arange(axis.extent(n), dtype=np.int64), n)
+    inputs, weights = axis.weights(np.arange(axis.output_size(n), dtype=np.int64), n)
     return np.stack([np.where(inputs % 4 == rest, weights, 0).sum(1) for rest in range(4)])
 
 
@@ -128,11 +128,11 @@ def test_what_is_read_holds_every_weight(mode: str) -> None:
     for dtype in (torch.float32, torch.float64):
         for options in settings(mode, 1000)[::2]:
             axis = list(graph_of(Interpolate(dtype, **options), (1, 1000, 2)))[-1].edges[0].axes[0]
-            size = axis.extent(1000)
+            size = axis.output_size(1000)
             for lo, hi in ((0, 1), (1, 3), (size // 3, size // 2), (size - 1, size), (0, size)):
-                taps = axis.taps(np.arange(lo, hi, dtype=np.int64), 1000)
+                taps = axis.inputs_of(np.arange(lo, hi, dtype=np.int64), 1000)
                 taps = taps[taps >= 0]
-                assert axis.reads(Interval(lo, hi), 1000).covers(
+                assert axis.input_range_inside(Interval(lo, hi), 1000).covers(
                     Interval(int(taps.min()), int(taps.max()) + 1)
                 )
 

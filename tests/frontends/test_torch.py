@@ -165,8 +165,8 @@ def test_a_network_in_training_mode_says_so_and_is_left_as_it_was() -> None:
         torch.equal(a, b) for a, b in zip(before.values(), net.state_dict().values(), strict=True)
     )
     assert set(graph.training) == {"", "0", "1", "2"}
-    assert graph["1"].kind is Kind.NEITHER
-    assert graph["2"].kind is Kind.NEITHER
+    assert graph["1"].kind is Kind.NONLOCAL
+    assert graph["2"].kind is Kind.NONLOCAL
     assert "net.eval()" in graph["1"].reason
     evaluated = graph_of(net.eval(), (1, 8, 8))
     assert evaluated.training == ()

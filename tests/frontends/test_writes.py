@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import eyeshot
-from eyeshot.axes import NOTHING, AxisMap, Interval, Placed, Spared
+from eyeshot.axes import NO_INPUT, AxisMap, Interval, Placed, Spared
 from eyeshot.errors import EyeshotError, Unsupported
 from tests.engine.law import noise
 from tests.frontends.poking import Apply, check
@@ -262,18 +262,18 @@ def test_maps_of_writes_agree_with_themselves(
     axis: AxisMap, lo: int, length: int, known: int
 ) -> None:
     n = 5 if isinstance(axis, Placed) else 20
-    wanted = Interval(lo, min(lo + length, axis.extent(n)))
-    outputs = np.arange(axis.extent(n), dtype=np.int64)
-    taps = axis.taps(outputs, n)[:, 0]
+    wanted = Interval(lo, min(lo + length, axis.output_size(n)))
+    outputs = np.arange(axis.output_size(n), dtype=np.int64)
+    taps = axis.inputs_of(outputs, n)[:, 0]
     inside = taps[wanted.lo : wanted.hi]
-    inside = inside[inside != NOTHING]
-    reads = axis.reads(wanted, n)
+    inside = inside[inside != NO_INPUT]
+    reads = axis.input_range_inside(wanted, n)
     assert all(tap in reads for tap in inside)
     assert not len(inside) or (reads.lo == inside.min() and reads.hi == inside.max() + 1)
     known = min(known, n)
     ready = axis.ready(known, n)
-    assert all(tap < known for tap in taps[:ready] if tap != NOTHING)
-    assert ready == axis.extent(n) or known < n
+    assert all(tap < known for tap in taps[:ready] if tap != NO_INPUT)
+    assert ready == axis.output_size(n) or known < n
     assert axis.period is not None
-    left = axis.keeps(lo)
-    assert all(tap >= left for tap in taps[lo:] if tap != NOTHING)
+    left = axis.first_needed(lo)
+    assert all(tap >= left for tap in taps[lo:] if tap != NO_INPUT)

@@ -78,7 +78,7 @@ def test_halo_alignment_kinds_and_sizes_are_told(resnet: Inspection) -> None:
     assert "107 on each side" in str(unet)
     assert {one.kind for one in unet.operators} == {"local"}
     kinds = {(one.kind, one.operator): one for one in resnet.operators}
-    assert kinds["reducible", "adaptive_avg_pool2d"].layers == ("avgpool",)
+    assert kinds["statistic", "adaptive_avg_pool2d"].layers == ("avgpool",)
     assert resnet.reaches[0].status == "whole image"
     assert resnet.reaches[1].layer == "stages.3.1.relu"
 

@@ -2,27 +2,27 @@
 
 Along each spatial axis every operator of a network is an :class:`AxisMap`. There are a handful:
 a sliding :class:`Window` (convolution, pooling, strided slices), its :class:`Transpose`, a
-:class:`Resize`, a :class:`Pad` (or crop), :class:`Adaptive` pooling, :class:`Everything` (a global
+:class:`Resize`, a :class:`Pad` (or crop), :class:`Adaptive` pooling, :class:`Global` (a global
 statistic), :class:`Broadcast` (one value for all), and :class:`Identity`. A network of N axes is
 N answers.
 """
 
 from eyeshot.axes.coordinates import Arithmetic
 from eyeshot.axes.interval import EMPTY, Interval
-from eyeshot.axes.protocol import NOTHING, AxisMap, IntArray
+from eyeshot.axes.protocol import NO_INPUT, AxisMap, IntArray
 from eyeshot.axes.resize import Resize
 from eyeshot.axes.slices import Placed, Spared
-from eyeshot.axes.statistics import Adaptive, Broadcast, Everything
+from eyeshot.axes.statistics import Adaptive, Broadcast, Global
 from eyeshot.axes.windows import Identity, Pad, Transpose, Window
 
 __all__ = [
     "EMPTY",
-    "NOTHING",
+    "NO_INPUT",
     "Adaptive",
     "Arithmetic",
     "AxisMap",
     "Broadcast",
-    "Everything",
+    "Global",
     "Identity",
     "IntArray",
     "Interval",

@@ -11,7 +11,7 @@ from eyeshot.axes.interval import Interval
 
 IntArray = NDArray[np.int64]
 
-NOTHING = np.iinfo(np.int64).min
+NO_INPUT = np.iinfo(np.int64).min
 """Marks a place in an array of inputs that holds none: zero padding, or a gap between strides."""
 
 
@@ -26,22 +26,22 @@ class AxisMap(Protocol):
         """``(q, t)``: q outputs further on, the same pattern t inputs further on.
 
         None where the pattern depends on the size or never repeats; such a map has no meaning on
-        an unbounded axis, and :meth:`reach` must not be asked.
+        an unbounded axis, and :meth:`inputs_of_unbounded` must not be asked.
         """
 
-    def extent(self, n: int) -> int:
+    def output_size(self, n: int) -> int:
         """How many outputs do n inputs give? Zero or less: the input is too small."""
 
-    def needs(self, wanted: Interval, n: int) -> Interval:
+    def input_range(self, wanted: Interval, n: int) -> Interval:
         """The smallest interval of inputs that the outputs ``wanted`` depend on.
 
         It may reach outside ``[0, n)``: that part is padding.
         """
 
-    def reads(self, wanted: Interval, n: int) -> Interval:
+    def input_range_inside(self, wanted: Interval, n: int) -> Interval:
         """The smallest interval inside ``[0, n)`` that holds all that ``wanted`` really read.
 
-        Differs from ``needs`` cut to size where padding repeats inputs (reflect, circular).
+        Differs from ``input_range`` cut to size where padding repeats inputs (reflect, circular).
         """
 
     def ready(self, known: int, n: int | None) -> int:
@@ -51,16 +51,16 @@ class AxisMap(Protocol):
         border is ready.
         """
 
-    def keeps(self, done: int) -> int:
+    def first_needed(self, done: int) -> int:
         """While ``n`` is unknown: the first input that any output from ``done`` on may still read,
         wherever the axis ends."""
 
-    def taps(self, outputs: IntArray, n: int) -> IntArray:
+    def inputs_of(self, outputs: IntArray, n: int) -> IntArray:
         """The inputs in ``[0, n)`` that each output depends on, exactly.
 
         Returns:
-            An array (len(outputs), m); unused places hold ``NOTHING``; repeats are allowed.
+            An array (len(outputs), m); unused places hold ``NO_INPUT``; repeats are allowed.
         """
 
-    def reach(self, outputs: IntArray) -> IntArray:
-        """As :meth:`taps` on an axis without borders: inputs may be negative or past the end."""
+    def inputs_of_unbounded(self, outputs: IntArray) -> IntArray:
+        """As :meth:`inputs_of` without borders: inputs may be negative or past the end."""

@@ -11,7 +11,7 @@ import numpy as np
 from eyeshot.axes import coordinates
 from eyeshot.axes.coordinates import SINGLE, Arithmetic, FloatArray
 from eyeshot.axes.interval import EMPTY, Interval
-from eyeshot.axes.protocol import NOTHING, IntArray
+from eyeshot.axes.protocol import NO_INPUT, IntArray
 
 ResizeMode = Literal["nearest", "nearest-exact", "linear", "cubic"]
 
@@ -55,7 +55,7 @@ class Resize:
         ratio = self._ratio if self.even else None
         return None if ratio is None else (ratio.denominator, ratio.numerator)
 
-    def extent(self, n: int) -> int:
+    def output_size(self, n: int) -> int:
         return self.size if self.factor is None else int(np.floor(n * self.factor))  # type: ignore[return-value]
 
     def weights(self, outputs: IntArray, n: int) -> tuple[IntArray, FloatArray]:
@@ -63,7 +63,7 @@ class Resize:
 
         They are those of torch, to the last bit of the coordinate.
         """
-        size = self.extent(n)
+        size = self.output_size(n)
         if self.mode in ("nearest", "nearest-exact"):
             exact = self.mode == "nearest-exact"
             inputs = coordinates.nearest(outputs, n, size, self.factor, exact, self.how)[:, None]
@@ -74,66 +74,66 @@ class Resize:
 
     def _source(self, outputs: IntArray, n: int) -> FloatArray:
         real = self.how.real
-        scale = coordinates.scale_of(n, self.extent(n), self.factor, self.align_corners, real)
+        scale = coordinates.scale_of(n, self.output_size(n), self.factor, self.align_corners, real)
         if not self.align_corners:
             return coordinates.centered(outputs, scale, self.how)
         aligned: FloatArray = scale * outputs.astype(real)
         return aligned
 
-    def taps(self, outputs: IntArray, n: int) -> IntArray:
+    def inputs_of(self, outputs: IntArray, n: int) -> IntArray:
         """Without the neighbours whose weight is no more than the rounding of a coordinate."""
         inputs, weights = self.weights(outputs, n)
         rounding = _ROUNDINGS * float(np.finfo(self.how.real).eps)
         least = np.maximum(_LEAST_WEIGHT, rounding * (inputs[:, :1] + 1.0))
-        return np.where(np.abs(weights) > least, inputs, NOTHING)
+        return np.where(np.abs(weights) > least, inputs, NO_INPUT)
 
     def follows_its_pattern(self, n: int) -> bool:
         """Whether each output that torch computes reads what an exact factor would have it read."""
         ratio = self._ratio
         if ratio is None or self.mode not in ("nearest", "nearest-exact"):
             return True
-        outputs = np.arange(self.extent(n), dtype=np.int64)
+        outputs = np.arange(self.output_size(n), dtype=np.int64)
         doubled = 2 * outputs + (self.mode == "nearest-exact")
         exact = np.minimum(doubled * ratio.numerator // (2 * ratio.denominator), n - 1)
         return bool((self.weights(outputs, n)[0][:, 0] == exact).all())
 
-    def reads(self, wanted: Interval, n: int) -> Interval:
+    def input_range_inside(self, wanted: Interval, n: int) -> Interval:
         if not wanted:
             return EMPTY
         ends = np.array([wanted.lo, wanted.hi - 1], dtype=np.int64)
         inputs, _ = self.weights(ends, n)
         return Interval(int(inputs.min()), int(inputs.max()) + 1)
 
-    def needs(self, wanted: Interval, n: int) -> Interval:
+    def input_range(self, wanted: Interval, n: int) -> Interval:
         if self._ratio is None or not wanted:
-            return self.reads(wanted, n)
+            return self.input_range_inside(wanted, n)
         return Interval(self._span(wanted.lo).lo, self._span(wanted.hi - 1).hi)
 
     def ready(self, known: int, n: int | None) -> int:
         if n is not None and known >= n:
-            return self.extent(n)
+            return self.output_size(n)
         if known <= 0:
             return 0
         if n is None and self._ratio is None:
             return 0
         return self._count_within(known, n)
 
-    def keeps(self, done: int) -> int:
+    def first_needed(self, done: int) -> int:
         ratio = self._ratio
         if ratio is None:
             return 0
         # torch rounds a scale that is not exact in binary, and may then read the input before.
         exact = ratio.numerator == 1 and ratio.denominator & (ratio.denominator - 1) == 0
-        first = self.reads(Interval(done, done + 1), _FAR_AWAY).lo
+        first = self.input_range_inside(Interval(done, done + 1), _FAR_AWAY).lo
         return max(0, min(first, self._span(done).lo - (not exact)))
 
-    def reach(self, outputs: IntArray) -> IntArray:
+    def inputs_of_unbounded(self, outputs: IntArray) -> IntArray:
         ratio = self._ratio
         if ratio is None:
-            raise TypeError("this Resize has no period: ask taps(), which knows the size")
+            raise TypeError("this Resize has no period: ask inputs_of(), which knows the size")
         rows = [self._exact_taps(int(i)) for i in outputs]
         widest = max((len(row) for row in rows), default=1)
-        padded = [row + [NOTHING] * (widest - len(row)) for row in rows]
+        padded = [row + [NO_INPUT] * (widest - len(row)) for row in rows]
         return np.array(padded, dtype=np.int64).reshape(len(rows), widest)
 
     def _exact_taps(self, output: int) -> list[int]:
@@ -165,14 +165,17 @@ class Resize:
         and beside it what is read where that border is far away: at the near one a neighbour of
         weight 0 is read too.
         """
-        low, high = 0, self.extent(known if n is None else n)
+        low, high = 0, self.output_size(known if n is None else n)
         while low < high:
             middle = (low + high + 1) // 2
             output = Interval(middle - 1, middle)
             if n is None:
-                last = max(self.needs(output, known).hi, self.reads(output, _FAR_AWAY).hi)
+                last = max(
+                    self.input_range(output, known).hi,
+                    self.input_range_inside(output, _FAR_AWAY).hi,
+                )
             else:
-                last = self.reads(output, n).hi
+                last = self.input_range_inside(output, n).hi
             if last <= known:
                 low = middle
             else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eyeshot.axes.interval import EMPTY, Interval
-from eyeshot.axes.protocol import NOTHING, IntArray
+from eyeshot.axes.protocol import NO_INPUT, IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,32 +22,32 @@ class Placed:
     def period(self) -> tuple[int, int]:
         return (self.step, 1)
 
-    def extent(self, n: int) -> int:
+    def output_size(self, n: int) -> int:
         return self.size
 
-    def needs(self, wanted: Interval, n: int) -> Interval:
+    def input_range(self, wanted: Interval, n: int) -> Interval:
         first = -((self.start - wanted.lo) // self.step)
         last = -((self.start - wanted.hi) // self.step)
         return Interval(first, last) if wanted and first < last else EMPTY
 
-    def reads(self, wanted: Interval, n: int) -> Interval:
-        return self.needs(wanted, n).within(n)
+    def input_range_inside(self, wanted: Interval, n: int) -> Interval:
+        return self.input_range(wanted, n).within(n)
 
     def ready(self, known: int, n: int | None) -> int:
         if n is not None and known >= n:
             return self.size
         return max(0, min(self.size, self.start + known * self.step))
 
-    def keeps(self, done: int) -> int:
+    def first_needed(self, done: int) -> int:
         return max(0, -((self.start - done) // self.step))
 
-    def taps(self, outputs: IntArray, n: int) -> IntArray:
-        inputs = self.reach(outputs)
-        return np.where((inputs >= 0) & (inputs < n), inputs, NOTHING)
+    def inputs_of(self, outputs: IntArray, n: int) -> IntArray:
+        inputs = self.inputs_of_unbounded(outputs)
+        return np.where((inputs >= 0) & (inputs < n), inputs, NO_INPUT)
 
-    def reach(self, outputs: IntArray) -> IntArray:
+    def inputs_of_unbounded(self, outputs: IntArray) -> IntArray:
         offsets = outputs[:, None] - self.start
-        return np.where(offsets % self.step == 0, offsets // self.step, NOTHING)
+        return np.where(offsets % self.step == 0, offsets // self.step, NO_INPUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,10 @@ class Spared:
         # A write that leaves gaps is meant to fill a grid; one without, a part of the whole.
         return (1, 1) if self.step == 1 else (self.step, self.step)
 
-    def extent(self, n: int) -> int:
+    def output_size(self, n: int) -> int:
         return n
 
-    def needs(self, wanted: Interval, n: int) -> Interval:
+    def input_range(self, wanted: Interval, n: int) -> Interval:
         lo, hi = wanted.lo, wanted.hi
         if self.step == 1:
             written = Interval(self.start, self.start + self.count)
@@ -80,24 +80,24 @@ class Spared:
             hi -= lo < hi and self._is_written(hi - 1)
         return Interval(lo, hi) if lo < hi else EMPTY
 
-    def reads(self, wanted: Interval, n: int) -> Interval:
-        return self.needs(wanted, n).within(n)
+    def input_range_inside(self, wanted: Interval, n: int) -> Interval:
+        return self.input_range(wanted, n).within(n)
 
     def ready(self, known: int, n: int | None) -> int:
         return known
 
-    def keeps(self, done: int) -> int:
+    def first_needed(self, done: int) -> int:
         return done
 
-    def taps(self, outputs: IntArray, n: int) -> IntArray:
+    def inputs_of(self, outputs: IntArray, n: int) -> IntArray:
         steps = outputs - self.start
         written = (steps % self.step == 0) & (steps >= 0) & (steps < self.count * self.step)
-        return np.where(written, NOTHING, outputs)[:, None]
+        return np.where(written, NO_INPUT, outputs)[:, None]
 
-    def reach(self, outputs: IntArray) -> IntArray:
+    def inputs_of_unbounded(self, outputs: IntArray) -> IntArray:
         if self.step == 1:
             return outputs[:, None]
-        return np.where((outputs - self.start) % self.step == 0, NOTHING, outputs)[:, None]
+        return np.where((outputs - self.start) % self.step == 0, NO_INPUT, outputs)[:, None]
 
     def _is_written(self, output: int) -> bool:
         place, gap = divmod(output - self.start, self.step)

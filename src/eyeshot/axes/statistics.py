@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eyeshot.axes.interval import EMPTY, Interval
-from eyeshot.axes.protocol import NOTHING, IntArray
+from eyeshot.axes.protocol import NO_INPUT, IntArray
 
 
 class _NeedsTheWholeSize:
@@ -19,15 +19,17 @@ class _NeedsTheWholeSize:
     def period(self) -> None:
         return None
 
-    def keeps(self, done: int) -> int:
+    def first_needed(self, done: int) -> int:
         return 0
 
-    def reach(self, outputs: IntArray) -> IntArray:
-        raise TypeError(f"{type(self).__name__} has no period: ask taps(), which knows the size")
+    def inputs_of_unbounded(self, outputs: IntArray) -> IntArray:
+        raise TypeError(
+            f"{type(self).__name__} has no period: ask inputs_of(), which knows the size"
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Everything(_NeedsTheWholeSize):
+class Global(_NeedsTheWholeSize):
     """Every output depends on every input: a global pool, a normalisation over positions.
 
     ``outputs`` is their number; None keeps that of the inputs.
@@ -35,18 +37,18 @@ class Everything(_NeedsTheWholeSize):
 
     outputs: int | None = None
 
-    def extent(self, n: int) -> int:
+    def output_size(self, n: int) -> int:
         return n if self.outputs is None else self.outputs
 
-    def needs(self, wanted: Interval, n: int) -> Interval:
+    def input_range(self, wanted: Interval, n: int) -> Interval:
         return Interval(0, n) if wanted else EMPTY
 
-    reads = needs
+    input_range_inside = input_range
 
     def ready(self, known: int, n: int | None) -> int:
-        return self.extent(n) if n is not None and known >= n else 0
+        return self.output_size(n) if n is not None and known >= n else 0
 
-    def taps(self, outputs: IntArray, n: int) -> IntArray:
+    def inputs_of(self, outputs: IntArray, n: int) -> IntArray:
         return np.broadcast_to(np.arange(n, dtype=np.int64), (len(outputs), n))
 
 
@@ -56,18 +58,18 @@ class Broadcast(_NeedsTheWholeSize):
 
     size: int
 
-    def extent(self, n: int) -> int:
+    def output_size(self, n: int) -> int:
         return self.size
 
-    def needs(self, wanted: Interval, n: int) -> Interval:
+    def input_range(self, wanted: Interval, n: int) -> Interval:
         return Interval(0, 1) if wanted else EMPTY
 
-    reads = needs
+    input_range_inside = input_range
 
     def ready(self, known: int, n: int | None) -> int:
         return self.size if known else 0
 
-    def taps(self, outputs: IntArray, n: int) -> IntArray:
+    def inputs_of(self, outputs: IntArray, n: int) -> IntArray:
         return np.zeros((len(outputs), 1), dtype=np.int64)
 
 
@@ -77,15 +79,15 @@ class Adaptive(_NeedsTheWholeSize):
 
     outputs: int
 
-    def extent(self, n: int) -> int:
+    def output_size(self, n: int) -> int:
         return self.outputs
 
-    def needs(self, wanted: Interval, n: int) -> Interval:
+    def input_range(self, wanted: Interval, n: int) -> Interval:
         if not wanted:
             return EMPTY
         return Interval(self._start(wanted.lo, n), self._stop(wanted.hi - 1, n))
 
-    reads = needs
+    input_range_inside = input_range
 
     def ready(self, known: int, n: int | None) -> int:
         if n is None:
@@ -93,11 +95,11 @@ class Adaptive(_NeedsTheWholeSize):
         count = known * self.outputs // n  # windows that end at or before `known`
         return min(count, self.outputs)
 
-    def taps(self, outputs: IntArray, n: int) -> IntArray:
+    def inputs_of(self, outputs: IntArray, n: int) -> IntArray:
         starts, stops = outputs * n // self.outputs, -(-(outputs + 1) * n // self.outputs)
         longest = int((stops - starts).max(initial=0))
         inputs = starts[:, None] + np.arange(longest, dtype=np.int64)
-        return np.where(inputs < stops[:, None], inputs, NOTHING)
+        return np.where(inputs < stops[:, None], inputs, NO_INPUT)
 
     def _start(self, i: int, n: int) -> int:
         return i * n // self.outputs

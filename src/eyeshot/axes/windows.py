@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from eyeshot.axes.interval import EMPTY, Interval
-from eyeshot.axes.protocol import NOTHING, IntArray
+from eyeshot.axes.protocol import NO_INPUT, IntArray
 
 PadMode = Literal["zero", "reflect", "replicate", "circular"]
 
@@ -26,25 +26,25 @@ class Identity:
     def period(self) -> tuple[int, int]:
         return (1, 1)
 
-    def extent(self, n: int) -> int:
+    def output_size(self, n: int) -> int:
         return n
 
-    def needs(self, wanted: Interval, n: int) -> Interval:
+    def input_range(self, wanted: Interval, n: int) -> Interval:
         return wanted
 
-    def reads(self, wanted: Interval, n: int) -> Interval:
+    def input_range_inside(self, wanted: Interval, n: int) -> Interval:
         return wanted.within(n)
 
     def ready(self, known: int, n: int | None) -> int:
         return known
 
-    def keeps(self, done: int) -> int:
+    def first_needed(self, done: int) -> int:
         return done
 
-    def taps(self, outputs: IntArray, n: int) -> IntArray:
+    def inputs_of(self, outputs: IntArray, n: int) -> IntArray:
         return outputs[:, None]
 
-    def reach(self, outputs: IntArray) -> IntArray:
+    def inputs_of_unbounded(self, outputs: IntArray) -> IntArray:
         return outputs[:, None]
 
 
@@ -75,7 +75,7 @@ class Window:
     def period(self) -> tuple[int, int]:
         return (1, self.stride)
 
-    def extent(self, n: int) -> int:
+    def output_size(self, n: int) -> int:
         room = n + self.before + self.after - self.span
         if not self.ceil_mode:
             return room // self.stride + 1
@@ -83,30 +83,30 @@ class Window:
         # The last window must start inside the input or its leading padding.
         return count - 1 if (count - 1) * self.stride >= n + self.before else count
 
-    def needs(self, wanted: Interval, n: int) -> Interval:
+    def input_range(self, wanted: Interval, n: int) -> Interval:
         if not wanted:
             return EMPTY
         first = wanted.lo * self.stride - self.before
         last = (wanted.hi - 1) * self.stride - self.before
         return Interval(first, last + self.span)
 
-    def reads(self, wanted: Interval, n: int) -> Interval:
-        return self.needs(wanted, n).within(n)
+    def input_range_inside(self, wanted: Interval, n: int) -> Interval:
+        return self.input_range(wanted, n).within(n)
 
     def ready(self, known: int, n: int | None) -> int:
         if n is not None and known >= n:
-            return self.extent(n)
+            return self.output_size(n)
         count = (known + self.before - self.span) // self.stride + 1
-        return _at_most(count, self.extent(known if n is None else n))
+        return _at_most(count, self.output_size(known if n is None else n))
 
-    def keeps(self, done: int) -> int:
+    def first_needed(self, done: int) -> int:
         return max(0, done * self.stride - self.before)
 
-    def taps(self, outputs: IntArray, n: int) -> IntArray:
-        inputs = self.reach(outputs)
-        return np.where((inputs >= 0) & (inputs < n), inputs, NOTHING)
+    def inputs_of(self, outputs: IntArray, n: int) -> IntArray:
+        inputs = self.inputs_of_unbounded(outputs)
+        return np.where((inputs >= 0) & (inputs < n), inputs, NO_INPUT)
 
-    def reach(self, outputs: IntArray) -> IntArray:
+    def inputs_of_unbounded(self, outputs: IntArray) -> IntArray:
         starts = outputs[:, None] * self.stride - self.before
         return starts + self.dilation * np.arange(self.kernel, dtype=np.int64)
 
@@ -133,36 +133,36 @@ class Transpose:
     def period(self) -> tuple[int, int]:
         return (self.stride, 1)
 
-    def extent(self, n: int) -> int:
+    def output_size(self, n: int) -> int:
         return (n - 1) * self.stride - 2 * self.padding + self.span + self.output_padding
 
-    def needs(self, wanted: Interval, n: int) -> Interval:
+    def input_range(self, wanted: Interval, n: int) -> Interval:
         if not wanted:
             return EMPTY
         first = -((self.span - 1 - wanted.lo - self.padding) // self.stride)
         last = (wanted.hi - 1 + self.padding) // self.stride
         return Interval(first, last + 1) if first <= last else EMPTY
 
-    def reads(self, wanted: Interval, n: int) -> Interval:
-        return self.needs(wanted, n).within(n)
+    def input_range_inside(self, wanted: Interval, n: int) -> Interval:
+        return self.input_range(wanted, n).within(n)
 
     def ready(self, known: int, n: int | None) -> int:
         if n is not None and known >= n:
-            return self.extent(n)
+            return self.output_size(n)
         count = known * self.stride - self.padding
-        return _at_most(count, self.extent(known if n is None else n))
+        return _at_most(count, self.output_size(known if n is None else n))
 
-    def keeps(self, done: int) -> int:
+    def first_needed(self, done: int) -> int:
         return max(0, -((self.span - 1 - done - self.padding) // self.stride))
 
-    def taps(self, outputs: IntArray, n: int) -> IntArray:
-        inputs = self.reach(outputs)
-        return np.where((inputs >= 0) & (inputs < n), inputs, NOTHING)
+    def inputs_of(self, outputs: IntArray, n: int) -> IntArray:
+        inputs = self.inputs_of_unbounded(outputs)
+        return np.where((inputs >= 0) & (inputs < n), inputs, NO_INPUT)
 
-    def reach(self, outputs: IntArray) -> IntArray:
+    def inputs_of_unbounded(self, outputs: IntArray) -> IntArray:
         offsets = outputs[:, None] + self.padding
         offsets = offsets - self.dilation * np.arange(self.kernel, dtype=np.int64)
-        return np.where(offsets % self.stride == 0, offsets // self.stride, NOTHING)
+        return np.where(offsets % self.stride == 0, offsets // self.stride, NO_INPUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,14 +182,14 @@ class Pad:
     def period(self) -> tuple[int, int]:
         return (1, 1)
 
-    def extent(self, n: int) -> int:
+    def output_size(self, n: int) -> int:
         return n + self.before + self.after
 
-    def needs(self, wanted: Interval, n: int) -> Interval:
+    def input_range(self, wanted: Interval, n: int) -> Interval:
         return wanted.shifted(-self.before) if wanted else EMPTY
 
-    def reads(self, wanted: Interval, n: int) -> Interval:
-        asked = self.needs(wanted, n)
+    def input_range_inside(self, wanted: Interval, n: int) -> Interval:
+        asked = self.input_range(wanted, n)
         inside = asked.within(n)
         if self.mode == "zero" or inside == asked:
             return inside
@@ -201,21 +201,21 @@ class Pad:
 
     def ready(self, known: int, n: int | None) -> int:
         if n is not None and known >= n:
-            return self.extent(n)
+            return self.output_size(n)
         if self.before > 0 and self._starts_late(known):
             return 0
         count = known + self.before
-        return _at_most(count, self.extent(known if n is None else n))
+        return _at_most(count, self.output_size(known if n is None else n))
 
-    def keeps(self, done: int) -> int:
+    def first_needed(self, done: int) -> int:
         behind = {"zero": 0, "replicate": 1, "reflect": self.after + 1, "circular": done}
         repeats = self.after > 0 or self.mode == "zero"
         return max(0, done - self.before - (behind[self.mode] if repeats else 0))
 
-    def taps(self, outputs: IntArray, n: int) -> IntArray:
-        return self._inside(self.reach(outputs), n)
+    def inputs_of(self, outputs: IntArray, n: int) -> IntArray:
+        return self._inside(self.inputs_of_unbounded(outputs), n)
 
-    def reach(self, outputs: IntArray) -> IntArray:
+    def inputs_of_unbounded(self, outputs: IntArray) -> IntArray:
         return outputs[:, None] - self.before
 
     def _starts_late(self, known: int) -> bool:
@@ -232,4 +232,4 @@ class Pad:
             return np.clip(inputs, 0, n - 1)
         if self.mode == "circular":
             return inputs % n
-        return np.where((inputs >= 0) & (inputs < n), inputs, NOTHING)
+        return np.where((inputs >= 0) & (inputs < n), inputs, NO_INPUT)

@@ -29,7 +29,7 @@ def _pads(graph: Graph, node: Node) -> bool:
         source = graph.nodes[edge.source]
         for axis, n, extent in zip(edge.axes, source.extents, node.extents, strict=True):
             if isinstance(axis, (Window, Pad)):
-                needs = axis.needs(Interval(0, extent), n)
+                needs = axis.input_range(Interval(0, extent), n)
                 if needs.lo < 0 or needs.hi > n:
                     return True
     return False

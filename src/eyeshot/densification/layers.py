@@ -164,7 +164,8 @@ def _hangs_over(node: Node, window: tuple[int, ...]) -> bool:
     Where none does, none may at the end of the page: it would be about no crop.
     """
     return any(
-        isinstance(axis, Window) and axis.extent(n) != replace(axis, ceil_mode=False).extent(n)
+        isinstance(axis, Window)
+        and axis.output_size(n) != replace(axis, ceil_mode=False).output_size(n)
         for axis, n in zip(node.edges[0].axes, window, strict=True)
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eyeshot.axes import Everything, Interval, Window
+from eyeshot.axes import Global, Interval, Window
 from eyeshot.densification import layers
 from eyeshot.densification.builder import Builder, called, refusal, slid_axes
 from eyeshot.densification.values import Value
@@ -43,7 +43,7 @@ def whole_window(builder: Builder, node: Node, sources: list[Value]) -> Value:
     slid_axes(node, source)
     windows = []
     for axis, n in zip(node.edges[0].axes, source.window, strict=True):
-        if isinstance(axis, Everything) or n == 1:
+        if isinstance(axis, Global) or n == 1:
             windows.append(Window(n))
         elif isinstance(axis, Window):
             windows.append(axis)
@@ -53,7 +53,10 @@ def whole_window(builder: Builder, node: Node, sources: list[Value]) -> Value:
         raise refusal(node, "it mixes channels")
     layer = layers.window_pooling(node, windows, source.step, builder.every_pixel)
     builder.add(node, layer, Ref(source.name))
-    shape = (source.shape[0], *(w.extent(n) for w, n in zip(windows, source.window, strict=True)))
+    shape = (
+        source.shape[0],
+        *(w.output_size(n) for w, n in zip(windows, source.window, strict=True)),
+    )
     taps = [Interval(0, window.kernel) for window in windows]
     value = builder.behind(node, source, shape, taps, [window.stride for window in windows])
     return value.reshaped(node.shape[1:])
@@ -63,4 +66,4 @@ def _first_taps(node: Node, source: Value) -> list[Interval]:
     """The places that the first window reads, along each axis."""
     axes = node.edges[0].axes
     first = Interval(0, 1)
-    return [axis.needs(first, n) for axis, n in zip(axes, source.window, strict=True)]
+    return [axis.input_range(first, n) for axis, n in zip(axes, source.window, strict=True)]

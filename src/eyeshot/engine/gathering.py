@@ -106,7 +106,9 @@ class _OverBands:
 
     def take(self, band: torch.Tensor) -> None:
         for dim, axis, count in self._beside:
-            windows = [axis.reads(Interval(i, i + 1), band.shape[dim]) for i in range(count)]
+            windows = [
+                axis.input_range_inside(Interval(i, i + 1), band.shape[dim]) for i in range(count)
+            ]
             band = pooled(band, dim, windows, self._largest)
         self._running.take(band)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import torch
 
-from eyeshot.axes import EMPTY, Everything, Interval
+from eyeshot.axes import EMPTY, Global, Interval
 from eyeshot.engine.buffers import LineBuffer
 from eyeshot.engine.gathering import Gatherer, gatherer, gives_indices, reduced_dims, refusal
 from eyeshot.errors import Failure, Unsupported
@@ -122,8 +122,8 @@ class Stream:
         node, box = progress.node, progress.box
         empty = self._empty(node, (EMPTY, *box[1:]))
         self._buffers[node.name] = LineBuffer(node.dims[0], box[0].lo, empty)
-        refused = node.kind in (Kind.NEITHER, Kind.UNSUPPORTED)
-        if refused or (node.kind is Kind.REDUCIBLE and not progress.gathers):
+        refused = node.kind in (Kind.NONLOCAL, Kind.UNSUPPORTED)
+        if refused or (node.kind is Kind.GLOBAL_STATISTIC and not progress.gathers):
             raise refusal(node, self._graph)
         if gives_indices(node):
             raise Unsupported(
@@ -140,7 +140,7 @@ class Stream:
         edge = node.edges[0]
         source = self._graph.nodes[edge.source]
         over_all = all(
-            isinstance(axis, Everything) or n == 1
+            isinstance(axis, Global) or n == 1
             for axis, n in zip(edge.axes, source.extents, strict=True)
         )
         found = gatherer(node, reduced_dims(node, source))
@@ -200,7 +200,8 @@ class Stream:
             for axis, n in enumerate(source.node.extents)
         )
         reads = tuple(
-            axis.reads(side, n) for axis, side, n in zip(edge.axes, wanted, extents, strict=True)
+            axis.input_range_inside(side, n)
+            for axis, side, n in zip(edge.axes, wanted, extents, strict=True)
         )
         if not all(reads):
             value = self._empty(source.node, reads)

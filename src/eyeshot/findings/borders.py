@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from eyeshot.axes import NOTHING, AxisMap, Everything, IntArray, Pad, Transpose, Window
+from eyeshot.axes import NO_INPUT, AxisMap, Global, IntArray, Pad, Transpose, Window
 from eyeshot.findings.finding import Finding, Severity
 from eyeshot.findings.wording import by
 from eyeshot.geometry import Fields
@@ -66,13 +66,13 @@ def _touched(node: Node, found: dict[str, Touched]) -> Touched:
 def _through(
     node: Node, edge: Edge, axis: AxisMap, before: NDArray[np.bool_], extent: int
 ) -> NDArray[np.bool_]:
-    if isinstance(axis, Everything):
+    if isinstance(axis, Global):
         return np.full(extent, before.any())
     outputs = np.arange(extent, dtype=np.int64)
     touched = np.zeros(extent, dtype=bool)
     if len(before):  # a slice may leave a map without positions
-        taps = axis.taps(outputs, len(before))
-        inside = taps != NOTHING
+        taps = axis.inputs_of(outputs, len(before))
+        inside = taps != NO_INPUT
         touched |= (before[np.where(inside, taps, 0)] & inside).any(axis=1)
     if _fills_with_zeros(node, axis):
         touched |= _outside(axis, outputs, len(before))
@@ -93,8 +93,8 @@ def _fills_with_zeros(node: Node, axis: AxisMap) -> bool:
 
 
 def _outside(axis: AxisMap, outputs: IntArray, n: int) -> NDArray[np.bool_]:
-    taps = axis.reach(outputs)
-    outside = ((taps < 0) | (taps >= n)) & (taps != NOTHING)
+    taps = axis.inputs_of_unbounded(outputs)
+    outside = ((taps < 0) | (taps >= n)) & (taps != NO_INPUT)
     found: NDArray[np.bool_] = outside.any(axis=1)
     return found
 

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 
-from eyeshot.axes import Everything
+from eyeshot.axes import Global
 from eyeshot.findings.wording import AXES, called, counted, joined
 from eyeshot.graph import Family, Graph, Kind, Node
 from eyeshot.operators import of
@@ -27,14 +27,14 @@ def remedy(graph: Graph, node: Node) -> tuple[str, str]:
 
     The cure is empty for a classifier's head: whether its dense form can be made, the graph tells.
     """
-    if node.kind is Kind.REDUCIBLE:
+    if node.kind is Kind.GLOBAL_STATISTIC:
         return _of_statistic(graph, node)
     reason = node.reason.removeprefix(f"{node.operator}: ") or "mixes all rows"
     if node.attributes.get("training"):
         if graph.training:
             return reason.partition(";")[0], "call net.eval() first"
         return reason.partition(";")[0], f"give it training=self.training ({_module_of(node)})"
-    if node.kind is Kind.NEITHER and node.family is Family.RESHAPE:
+    if node.kind is Kind.NONLOCAL and node.family is Family.RESHAPE:
         return _of_reshape(graph, node)
     return reason, of(node).cure or WHOLE
 
@@ -80,7 +80,7 @@ def _axes_left(graph: Graph, node: Node) -> Iterator[str]:
     edge = node.edges[0]
     source = graph.nodes[edge.source]
     for axis, n, name in zip(edge.axes, source.extents, AXES[graph.spatial_axes], strict=True):
-        if n > 1 and not isinstance(axis, Everything):
+        if n > 1 and not isinstance(axis, Global):
             yield name
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from eyeshot.axes import NOTHING, AxisMap, Everything
+from eyeshot.axes import NO_INPUT, AxisMap, Global
 from eyeshot.errors import BadValue, UnknownName, Unsupported
 from eyeshot.graph import Graph, Kind, Node
 
@@ -67,11 +67,11 @@ def footprint(
 
 
 def _needed(axis: AxisMap, wanted: NDArray[np.bool_], n: int) -> NDArray[np.bool_]:
-    if isinstance(axis, Everything):
+    if isinstance(axis, Global):
         return np.full(n, wanted.any())
     needed = np.zeros(n, dtype=bool)
-    taps = axis.taps(np.nonzero(wanted)[0], n)
-    needed[taps[taps != NOTHING]] = True
+    taps = axis.inputs_of(np.nonzero(wanted)[0], n)
+    needed[taps[taps != NO_INPUT]] = True
     return needed
 
 

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from eyeshot.axes import NOTHING, AxisMap, IntArray
+from eyeshot.axes import NO_INPUT, AxisMap, IntArray
 
 Pair = tuple[IntArray, IntArray]
 
@@ -97,7 +97,7 @@ def through(axis: AxisMap, source: Phases) -> Phases | None:
     repeats = source.outputs // math.gcd(step_in, source.outputs)
     outputs = step_out * repeats
     inputs = step_in * repeats // source.outputs * source.inputs
-    lo, hi = hull_of_taps(axis.reach(np.arange(outputs, dtype=np.int64)), source.at)
+    lo, hi = hull_of_taps(axis.inputs_of_unbounded(np.arange(outputs, dtype=np.int64)), source.at)
     return _shortest(Phases(outputs, inputs, lo, hi))
 
 
@@ -116,10 +116,10 @@ def hull_of_taps(taps: IntArray, at: Callable[[IntArray], Pair]) -> Pair:
     """For each row of taps, the smallest interval that holds the fields of all of them.
 
     Args:
-        taps: (units, m), with NOTHING in unused places.
+        taps: (units, m), with NO_INPUT in unused places.
         at: the fields (lo, hi) of an array of source units.
     """
-    real = taps != NOTHING
+    real = taps != NO_INPUT
     if not real.any():  # padding alone: there may be no source unit at all to ask about
         return np.full(len(taps), _NO_LO), np.full(len(taps), _NO_HI)
     lo, hi = at(np.where(real, taps, 0))

@@ -58,7 +58,8 @@ def input_box(edge: Edge, box: Region, extents: tuple[int, ...]) -> Region:
         A box inside ``[0, extent)``; empty along all axes where only padding is read.
     """
     reads = tuple(
-        axis.reads(side, n) for axis, side, n in zip(edge.axes, box, extents, strict=True)
+        axis.input_range_inside(side, n)
+        for axis, side, n in zip(edge.axes, box, extents, strict=True)
     )
     return reads if all(reads) else (EMPTY,) * len(extents)
 

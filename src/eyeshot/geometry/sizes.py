@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eyeshot.axes import AxisMap, Broadcast, Everything, Identity, Pad, Resize, Window
+from eyeshot.axes import AxisMap, Broadcast, Global, Identity, Pad, Resize, Window
 from eyeshot.graph import Edge, Family, Graph, Kind, Node
 
 _CUTS = (Family.CROP, Family.SELECT, Family.SCATTER)
@@ -172,14 +172,14 @@ def _through(graph: Graph, node: Node, edge: Edge, axis: int, n: int) -> int | C
     if node.attributes.get("repair"):
         return n  # it stands in for nothing in the network itself
     if node.family is Family.RESHAPE:
-        tied = isinstance(step, Everything) and n != graph.nodes[edge.source].extents[axis]
+        tied = isinstance(step, Global) and n != graph.nodes[edge.source].extents[axis]
         if tied:
             return Clash(node.name, "the layers behind it take one size only")
         if isinstance(step, Window) and n % step.stride:
             return Clash(node.name, f"{n} positions cannot be cut into blocks of {step.stride}")
     if isinstance(step, Pad) and step.mode == "reflect" and max(step.before, step.after) >= n:
         return Clash(node.name, f"{n} positions are too few to be reflected")
-    count = step.extent(n)
+    count = step.output_size(n)
     return count if count > 0 else Clash(node.name, f"no position is left of {n}")
 
 
@@ -191,7 +191,7 @@ def _tells(graph: Graph, node: Node, axis: int, found: dict[str, int]) -> bool:
     if all(isinstance(step, Broadcast) for step in steps):
         return False
     for edge, step in zip(node.edges, steps, strict=True):
-        if node.family is Family.RESHAPE or node.kind is Kind.NEITHER:
+        if node.family is Family.RESHAPE or node.kind is Kind.NONLOCAL:
             if not found[edge.source] == graph.nodes[edge.source].extents[axis] == 1:
                 return False
         elif not _is_free(node, step):
@@ -208,7 +208,7 @@ def _is_free(node: Node, step: AxisMap) -> bool:
     if isinstance(step, Resize):
         return step.factor is not None and not node.attributes.get("size")
     if node.is_adaptive:
-        return isinstance(step, Everything)
+        return isinstance(step, Global)
     return not isinstance(step, Pad) and node.family not in _CUTS
 
 
@@ -220,5 +220,5 @@ def _joins_along(node: Node, axis: int) -> bool:
 def _left(step: AxisMap, n: int) -> int:
     if not isinstance(step, Window):
         return 0
-    read = (step.extent(n) - 1) * step.stride - step.before + step.span
+    read = (step.output_size(n) - 1) * step.stride - step.before + step.span
     return max(0, n - read - max(0, step.stride - step.span))

@@ -17,7 +17,7 @@ _HEAD = (
     *("parameters", "share", "multiply-\nadds", "bias\nadds", "other\noperations"),
     *("memory,\nbytes", "fully\nconnected"),
 )
-_STYLE = {"reducible": "warning", "neither": "error", "unsupported": "error"}
+_STYLE = {"statistic": "warning", "nonlocal": "error", "unsupported": "error"}
 _EXPLAINED = (
     "Field: inputs seen by one unit, a range where units differ. Padding: how far unit 0 sees "
     "before the first input. Centre: where unit 0 looks, in input positions. Fully connected: "

@@ -30,7 +30,7 @@ class Inspection:
         unused: trained tensors that no operator reads, with their numbers of parameters.
         reaches: how far each output sees.
         accepted: the sizes accepted along each axis; empty where that cannot be told.
-        operators: by kind: local, reducible, neither, unsupported.
+        operators: by kind: local, statistic, nonlocal, unsupported.
         findings: mistakes and smells.
         graph: the network as Eyeshot sees it.
         fields: every receptive field.

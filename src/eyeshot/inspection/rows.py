@@ -19,7 +19,7 @@ class Row:
     Attributes:
         name: dotted path of the layer, numbered where a module is used again.
         operator: what it does, such as ``conv2d``.
-        kind: local, reducible, neither or unsupported.
+        kind: local, statistic, nonlocal or unsupported.
         reason: why it is not local; "" where it is.
         shape: of the output of one picture, (C, H, W).
         options: kernel, stride, padding, dilation, groups and the like, as the operator has them.

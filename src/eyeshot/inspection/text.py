@@ -32,7 +32,7 @@ _COST_HEADINGS = (
     "memory,\nbytes",
     "fully\nconnected",
 )
-_KIND_STYLE = {"reducible": "yellow", "neither": "red", "unsupported": "bold red"}
+_KIND_STYLE = {"statistic": "yellow", "nonlocal": "red", "unsupported": "bold red"}
 _SEVERITY_STYLE = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 

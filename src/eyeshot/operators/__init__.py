@@ -168,6 +168,6 @@ def beside(work: Work, kept: bool) -> int:
     """
     record = of(work.node)
     in_place = record.in_place is not None and record.in_place(work)
-    gathers = work.node.kind is Kind.REDUCIBLE  # running sums are taken in float64
+    gathers = work.node.kind is Kind.GLOBAL_STATISTIC  # running sums are taken in float64
     taken = 2 * work.read if gathers else record.scratch(work)
     return taken + (work.gives if kept and not in_place else 0)

@@ -113,7 +113,7 @@ def _sliding(site: Site, windows: list[Window]) -> Described:
         raise NoRule("it slides over several maps at once")
     places = zip(source.dims, windows, strict=True)
     maps = {dim: window for dim, window in places if dim is not None}
-    told = [window.extent(source.shape[dim]) for dim, window in maps.items()]
+    told = [window.output_size(source.shape[dim]) for dim, window in maps.items()]
     if len(site.shape) != len(source.shape) or told != [site.shape[dim] for dim in maps]:
         raise NoRule(f"by its windows it gives {told} positions, and not those of {site.shape}")
     return Described((along(source, maps),), source.dims)
@@ -142,10 +142,10 @@ def custom_on_tile(node: Node, tensors: Tensors) -> Computation:
                 have.append(side)
                 continue
             first = side.lo - -(-axis.before // axis.stride)
-            first = 0 if axis.needs(side, n).lo <= 0 else first
+            first = 0 if axis.input_range(side, n).lo <= 0 else first
             begin = first * axis.stride
             amounts[dim] = (held.lo - begin, 0)
-            have.append(Interval(first, first + axis.extent(held.hi - begin)))
+            have.append(Interval(first, first + axis.output_size(held.hi - begin)))
         if not amounts:
             return call(inputs, box)
         tile = replace(given, value=widened(given.value, amounts))
@@ -210,13 +210,13 @@ def _outputs(noise: list[Tile]) -> Box:
 
 def _given(tile: Tile) -> list[int]:
     pairs = zip(tile.axes, tile.extents, strict=True)
-    return [1 if n == 1 else axis.extent(n) for axis, n in pairs]
+    return [1 if n == 1 else axis.output_size(n) for axis, n in pairs]
 
 
 def _part(tile: Tile, box: Box) -> Tile:
     """The part of a map that a box reads."""
     sides = zip(tile.axes, box, tile.extents, strict=True)
-    reads = tuple(axis.reads(side, n) for axis, side, n in sides)
+    reads = tuple(axis.input_range_inside(side, n) for axis, side, n in sides)
     value = cut(tile.value, tile.dims, tile.box, reads)
     return replace(tile, value=value, box=reads)
 

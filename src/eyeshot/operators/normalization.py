@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from eyeshot.axes import (
-    Everything,
+    Global,
 )
 from eyeshot.graph import Edge, Family, Kind, Node
 from eyeshot.operators.mismatches import Problem
@@ -39,9 +39,9 @@ def batch_normalization(site: Site) -> Described:
         return _over_positions(
             source, {}, "batch norm that tracks no statistics normalises over all positions"
         )
-    edge = Edge(source.name, (Everything(),) * len(source.dims))
+    edge = Edge(source.name, (Global(),) * len(source.dims))
     reason = "batch norm in training mode uses this batch's statistics; call net.eval()"
-    return Described((edge,), source.dims, Kind.NEITHER, {"training": True}, reason)
+    return Described((edge,), source.dims, Kind.NONLOCAL, {"training": True}, reason)
 
 
 def instance_normalization(site: Site) -> Described:
@@ -65,7 +65,9 @@ def _over_positions(source: Node, attributes: dict[str, object], reason: str) ->
     over: dict[int, int | None] = dict.fromkeys(range(1, len(source.shape)))
     if not mixes_positions(source, over):
         return Described((along(source, {}),), source.dims, attributes=attributes)
-    return Described((along(source, {}, over),), source.dims, Kind.REDUCIBLE, attributes, reason)
+    return Described(
+        (along(source, {}, over),), source.dims, Kind.GLOBAL_STATISTIC, attributes, reason
+    )
 
 
 def layer_normalization(site: Site) -> Described:
@@ -77,7 +79,9 @@ def layer_normalization(site: Site) -> Described:
     if not mixes_positions(source, over):
         return Described((along(source, {}),), source.dims)
     edge = along(source, {}, over)
-    return Described((edge,), source.dims, Kind.REDUCIBLE, reason="normalises over all positions")
+    return Described(
+        (edge,), source.dims, Kind.GLOBAL_STATISTIC, reason="normalises over all positions"
+    )
 
 
 def repaired_batch_norm(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:

@@ -81,9 +81,9 @@ def _repeated(
 ) -> torch.Tensor:
     held, n = given.box[place], given.extents[place]
     if borders(axis, wanted, n) == (0, 0):
-        start = axis.needs(wanted, n).lo - held.lo
+        start = axis.input_range(wanted, n).lo - held.lo
         return value.narrow(dim, start, len(wanted))
-    inputs = axis.taps(np.arange(wanted.lo, wanted.hi, dtype=np.int64), n)[:, 0] - held.lo
+    inputs = axis.inputs_of(np.arange(wanted.lo, wanted.hi, dtype=np.int64), n)[:, 0] - held.lo
     return value.index_select(dim, torch.from_numpy(inputs).to(value.device))
 
 

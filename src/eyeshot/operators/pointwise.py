@@ -103,7 +103,7 @@ def dropout(site: Site) -> Described:
     if not site.arguments.get("train", site.arguments.get("training", False)):
         return told
     reason = "dropout in training mode is random; call net.eval()"
-    return Described(told.edges, told.dims, Kind.NEITHER, {"training": True}, reason)
+    return Described(told.edges, told.dims, Kind.NONLOCAL, {"training": True}, reason)
 
 
 def repaired_binary(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:

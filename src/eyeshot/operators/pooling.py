@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from eyeshot.axes import (
     Adaptive,
     AxisMap,
-    Everything,
+    Global,
     Identity,
     Interval,
     Window,
@@ -79,14 +79,16 @@ def adaptive_geometry(site: Site) -> Described:
     for i, outputs in enumerate(sizes):
         n = source.shape[first + i]
         if outputs == 1 and (n > 1 or (many and set(sizes) == {1})):
-            maps[first + i] = Everything(1)
+            maps[first + i] = Global(1)
         elif n % outputs == 0:
             maps[first + i] = Window(n // outputs, n // outputs)
         else:
             maps[first + i] = Adaptive(outputs)
     edge = along(source, maps)
-    whole = any(isinstance(axis, Everything) for axis in edge.axes)
-    kind, reason = (Kind.REDUCIBLE, "pools over all positions") if whole else (Kind.LOCAL, "")
+    whole = any(isinstance(axis, Global) for axis in edge.axes)
+    kind, reason = (
+        (Kind.GLOBAL_STATISTIC, "pools over all positions") if whole else (Kind.LOCAL, "")
+    )
     return Described((edge,), source.dims, kind, {"output_size": sizes}, reason)
 
 
@@ -171,7 +173,9 @@ def adaptive_pooling_on_tile(node: Node, tensors: Tensors) -> Computation:
             given.dims, given.axes, box, given.extents, given.box, strict=True
         ):
             if dim is not None and not isinstance(axis, Identity):
-                windows = [axis.reads(Interval(i, i + 1), n) for i in range(side.lo, side.hi)]
+                windows = [
+                    axis.input_range_inside(Interval(i, i + 1), n) for i in range(side.lo, side.hi)
+                ]
                 value = pooled(value, dim, [one.shifted(-held.lo) for one in windows], largest)
         return value
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from eyeshot.axes import (
     Broadcast,
-    Everything,
+    Global,
     Identity,
 )
 from eyeshot.graph import Edge, Family, Kind, Node, Weight
@@ -64,7 +64,7 @@ def linear_geometry(site: Site) -> Described:
         return Described((along(source, {}),), vanished(source, over), attributes=attributes)
     edge = along(source, {}, over)
     reason = "a linear layer along a spatial axis weighs every position"
-    return Described((edge,), source.dims, Kind.NEITHER, attributes, reason)
+    return Described((edge,), source.dims, Kind.NONLOCAL, attributes, reason)
 
 
 def product(site: Site) -> Described:
@@ -113,7 +113,7 @@ def _by_weights(site: Site) -> Described | None:
     if summed in source.dims and source.shape[summed] > 1:
         reason = "a matrix product along a spatial axis weighs every position"
         edge = along(source, {}, {summed: made})
-        return Described((edge,), dims, Kind.NEITHER, reason=reason)
+        return Described((edge,), dims, Kind.NONLOCAL, reason=reason)
     bias = site.arguments.get(_BIAS.get(site.operator, ""))
     if isinstance(bias, Weight) and _by_position(site, dims, site.weight_shapes[bias.name]):
         raise NoRule(_EACH_ITS_OWN)
@@ -231,8 +231,8 @@ def attention(site: Site) -> Described:
 def _whole(site: Site, reason: str) -> Described:
     """Everything depends on everything, and positions can no longer be told apart."""
     sources = site.sources
-    edges = tuple(Edge(s.name, (Everything(1),) * len(s.dims)) for s in sources)
-    return Described(edges, (None,) * len(sources[0].dims), Kind.NEITHER, reason=reason)
+    edges = tuple(Edge(s.name, (Global(1),) * len(s.dims)) for s in sources)
+    return Described(edges, (None,) * len(sources[0].dims), Kind.NONLOCAL, reason=reason)
 
 
 def features_effort(node: Node, shapes: Shapes) -> Effort:

@@ -25,7 +25,9 @@ def reduction_geometry(site: Site) -> Described:
     if not mixes_positions(source, dict.fromkeys(gone)):
         return Described((along(source, {}),), dims)
     edge = along(source, {}, dict.fromkeys(gone, 1))
-    return Described((edge,), dims, Kind.REDUCIBLE, reason=f"{site.operator} over all positions")
+    return Described(
+        (edge,), dims, Kind.GLOBAL_STATISTIC, reason=f"{site.operator} over all positions"
+    )
 
 
 def softmax_geometry(site: Site) -> Described:
@@ -35,7 +37,9 @@ def softmax_geometry(site: Site) -> Described:
     if not mixes_positions(source, over):
         return Described((along(source, {}),), source.dims)
     edge = along(source, {}, over)
-    return Described((edge,), source.dims, Kind.REDUCIBLE, reason="softmax over all positions")
+    return Described(
+        (edge,), source.dims, Kind.GLOBAL_STATISTIC, reason="softmax over all positions"
+    )
 
 
 _OVER_SQUARES = (

@@ -11,7 +11,7 @@ import torch
 from eyeshot.axes import (
     AxisMap,
     Broadcast,
-    Everything,
+    Global,
     Identity,
     Resize,
     Window,
@@ -65,11 +65,11 @@ def reshape_geometry(site: Site) -> Described:
             place = _moved(source, axis, old, new, site.shape) if _alone(source, axes) else None
             if place is None:
                 flattened = True
-                maps[axis], dims[axis] = Everything(1), None
+                maps[axis], dims[axis] = Global(1), None
             else:
                 maps[axis], dims[axis] = place
     edge = Edge(source.name, tuple(maps))
-    kind, reason = (Kind.NEITHER, _FLATTENED) if flattened else (Kind.LOCAL, "")
+    kind, reason = (Kind.NONLOCAL, _FLATTENED) if flattened else (Kind.LOCAL, "")
     return Described((edge,), tuple(dims), kind, reason=reason)
 
 

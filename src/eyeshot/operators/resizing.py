@@ -97,7 +97,7 @@ def _axis_along(
     else:
         axis = Resize(mode, factor=factor, align_corners=align)
     # Linear modes copy an axis whose size stays, whatever the factor.
-    return Identity() if mode == "linear" and axis.extent(n) == n else axis
+    return Identity() if mode == "linear" and axis.output_size(n) == n else axis
 
 
 def _as_computed(
@@ -111,7 +111,7 @@ def _as_computed(
     plain = replace(axis, how=how)
     if axis.mode in ("nearest", "nearest-exact") and _packs_channels(site, axes):
         packed = replace(axis, how=replace(how, packed=True))
-        outputs = np.arange(axis.extent(n), dtype=np.int64)
+        outputs = np.arange(axis.output_size(n), dtype=np.int64)
         if (plain.weights(outputs, n)[0] != packed.weights(outputs, n)[0]).any():
             plain = packed
             if axis.mode == "nearest" and len(outputs) == n:  # (pytorch/pytorch#70559)

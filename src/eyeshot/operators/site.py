@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from eyeshot.axes import AxisMap, Everything, Identity
+from eyeshot.axes import AxisMap, Global, Identity
 from eyeshot.graph import Edge, Kind, Node, Weight
 
 
@@ -99,7 +99,7 @@ def along(
         if dim is None:
             axes.append(Identity())
         elif mixed and dim in mixed:
-            axes.append(Everything(mixed[dim]))
+            axes.append(Global(mixed[dim]))
         else:
             axes.append(local.get(dim, Identity()))
     beside = tuple((dim, axis) for dim, axis in local.items() if dim not in source.dims)

@@ -70,7 +70,7 @@ def _with_bands(given: Tile, beside: tuple[tuple[int, AxisMap], ...], whole: Box
     value, box, extents, dims, axes = given.value, given.box, given.extents, given.dims, given.axes
     for (dim, axis), side in zip(beside, whole, strict=True):
         n = value.shape[dim]
-        reads = axis.reads(side, n)
+        reads = axis.input_range_inside(side, n)
         value = value.narrow(dim, reads.lo, len(reads))
         box, extents, dims, axes = (*box, reads), (*extents, n), (*dims, dim), (*axes, axis)
     return Tile(value, box, extents, dims, axes)
@@ -95,7 +95,7 @@ def cut(value: torch.Tensor, dims: tuple[int | None, ...], have: Box, want: Box)
 
 def borders(axis: AxisMap, wanted: Interval, n: int) -> tuple[int, int]:
     """How much of what ``wanted`` needs lies before the first input, and after the last."""
-    needs = axis.needs(wanted, n)
+    needs = axis.input_range(wanted, n)
     before = max(0, min(0, needs.hi) - needs.lo)
     after = max(0, needs.hi - max(n, needs.lo))
     return before, after

@@ -210,7 +210,9 @@ class Holding(Walk):
         edge = progress.node.edges[place]
         source = self.schedule[edge.source]
         wanted = Interval(progress.done, progress.done + count)
-        reads = edge.axes[0].reads(wanted, source.node.extents[0]) if edge.axes else EMPTY
+        reads = (
+            edge.axes[0].input_range_inside(wanted, source.node.extents[0]) if edge.axes else EMPTY
+        )
         return max(1, len(reads)) * self._stores[edge.source].unit
 
     def _read(self, rows: Mapping[str, Interval]) -> None:
@@ -242,7 +244,7 @@ def _reason(progress: Progress, done: int) -> str:
     """The reader that is furthest behind rows before ``done``, and so the price of a skip."""
     behind = [
         (
-            done - edge.axes[0].needs(Interval(reader.done, reader.done + 1), 1 << 40).lo,
+            done - edge.axes[0].input_range(Interval(reader.done, reader.done + 1), 1 << 40).lo,
             reader,
         )
         for reader, edge in progress.readers

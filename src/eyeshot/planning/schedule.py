@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from eyeshot.axes import Everything, Interval, Transpose
+from eyeshot.axes import Global, Interval, Transpose
 from eyeshot.geometry import Region
 from eyeshot.graph import Edge, Graph, Node
 
@@ -45,7 +45,7 @@ class Progress:
 
     def __post_init__(self) -> None:
         edges = self.node.edges  # asked at every turn, and the same at every height
-        self.gathers = any(edge.axes and isinstance(edge.axes[0], Everything) for edge in edges)
+        self.gathers = any(edge.axes and isinstance(edge.axes[0], Global) for edge in edges)
 
     @property
     def end(self) -> int:
@@ -122,8 +122,8 @@ class Schedule:
         if reader.gathers:
             return reader.taken
         if source.size is None:
-            return edge.axes[0].keeps(reader.done)
-        reads = edge.axes[0].reads(Interval(reader.done, reader.end), source.size)
+            return edge.axes[0].first_needed(reader.done)
+        reads = edge.axes[0].input_range_inside(Interval(reader.done, reader.end), source.size)
         return reads.lo if reads else source.done
 
 
