@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import eyeshot
+import eyeshot.axes
 
 PACKAGE = Path(eyeshot.__file__).parent
 
@@ -150,6 +151,25 @@ def test_an_operator_asked_for_by_its_name_is_noticed() -> None:
 
 
 OUTSIDE = [PACKAGE.parents[1] / name for name in ("tools", "benchmarks", "examples")]
+
+
+KNOWS_ITS_MAPS = ("axes", "operators")
+"""An operator made its maps, so it may look at them; all others ask what they answer."""
+
+
+def test_nobody_looks_at_the_type_of_an_axis_map() -> None:
+    maps = {
+        name
+        for name in eyeshot.axes.__all__
+        if isinstance(getattr(eyeshot.axes, name), type)
+        and hasattr(getattr(eyeshot.axes, name), "first_needed")
+    }
+    assert "Window" in maps
+    for path in (one for one in _modules() if _room(one) not in KNOWS_ITS_MAPS):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
+                named = {one.id for one in ast.walk(node.args[1]) if isinstance(one, ast.Name)}
+                assert not named & maps, f"{path}:{node.lineno}: ask the axis map, not its type"
 
 
 def test_pillow_opens_files_in_one_place_alone() -> None:

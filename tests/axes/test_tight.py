@@ -62,7 +62,7 @@ MAPS: dict[str, list[AxisMap]] = {
     "placed": [Placed(start, step, 12) for start, step in product((0, 1, 3), (1, 2, 3))],
     "spared": [Spared(*one) for one in product((0, 1, 2), (1, 2, 3), (1, 2, 3))],
     "adaptive": [Adaptive(outputs) for outputs in (1, 2, 3, 5)],
-    "everything": [Global(), Global(1)],
+    "global": [Global(), Global(1)],
     "broadcast": [Broadcast(4)],
 }
 
@@ -207,3 +207,51 @@ def test_what_keeps_leaves_out_is_never_read_again(axis: AxisMap) -> None:
         elif firsts and isinstance(axis, Resize):
             # It keeps the input before, for a scale that torch rounds.
             assert left >= min(firsts) - 2
+
+
+@over_each
+def test_is_global_or_broadcast_where_every_output_reads_the_same(axis: AxisMap) -> None:
+    for n in (n for n in _sizes(axis) if n > 2):
+        alike = all(len(one) == n for one in _taps(axis, n))
+        assert axis.is_global <= alike
+    if axis.is_broadcast:
+        assert all(list(one) == [0] for one in _taps(axis, 1))
+
+
+@over_each
+def test_unread_inputs_lie_behind_the_last_window(axis: AxisMap) -> None:
+    for n in _sizes(axis):
+        last = max((int(one.max(initial=-1)) for one in _taps(axis, n)), default=-1)
+        left = axis.unread(n)
+        assert 0 <= left <= n - 1 - last
+        if isinstance(axis, Window) and axis.stride <= axis.span:
+            assert left == n - 1 - last or axis.before < 0 or axis.after > 0
+
+
+@over_each
+def test_a_map_pads_where_a_place_of_its_windows_lies_outside(axis: AxisMap) -> None:
+    for n in _sizes(axis):
+        if isinstance(axis, (Window, Pad)):
+            taps = axis.inputs_of_unbounded(np.arange(axis.output_size(n), dtype=np.int64))
+            assert axis.pads(n) == bool(((taps < 0) | (taps >= n)).any())
+        else:
+            assert not axis.pads(n)
+
+
+@over_each
+def test_as_a_window_or_as_padding_it_reads_the_same(axis: AxisMap) -> None:
+    for n in _sizes(axis):
+        for other in (axis.as_window(n), axis.as_pad()):
+            if other is not None:
+                here, there = _taps(axis, n), _taps(other, n)
+                assert [list(one) for one in here] == [list(one) for one in there]
+
+
+@over_each
+def test_a_whole_block_ends_where_no_input_is_needed_twice(axis: AxisMap) -> None:
+    for outputs in range(1, 12):
+        end = axis.whole_blocks(outputs)
+        assert end >= outputs
+        if isinstance(axis, Transpose) and axis.dilation == 1 and axis.kernel == axis.stride:
+            before, behind = Interval(end - 1, end), Interval(end, end + 1)
+            assert axis.input_range(before, 99).hi <= axis.input_range(behind, 99).lo

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eyeshot.axes.interval import Interval
+
+if TYPE_CHECKING:
+    from eyeshot.axes.windows import Pad, Window
 
 IntArray = NDArray[np.int64]
 
@@ -18,8 +21,11 @@ NO_INPUT = np.iinfo(np.int64).min
 class AxisMap(Protocol):
     """How the outputs of an operator depend on its inputs along one axis.
 
-    ``n`` is always the number of inputs. Intervals are half open.
+    ``n`` is always the number of inputs. Intervals are half open. What follows :attr:`is_global`
+    has an answer that fits most maps; a map gives its own where it is another.
     """
+
+    __slots__ = ()
 
     @property
     def period(self) -> tuple[int, int] | None:
@@ -64,3 +70,52 @@ class AxisMap(Protocol):
 
     def inputs_of_unbounded(self, outputs: IntArray) -> IntArray:
         """As :meth:`inputs_of` without borders: inputs may be negative or past the end."""
+
+    @property
+    def is_global(self) -> bool:
+        """Whether every output depends on every input."""
+        return False
+
+    @property
+    def is_broadcast(self) -> bool:
+        """Whether all outputs depend on the one input."""
+        return False
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the map is right at every size, holding no number of the size it was made for."""
+        return True
+
+    @property
+    def repeats_inputs(self) -> bool:
+        """Whether an output at the border repeats inputs further in, where others are padding."""
+        return False
+
+    @property
+    def fewest_inputs(self) -> int:
+        """The least ``n`` that it takes: a reflection needs more inputs than it adds."""
+        return 1
+
+    def pads(self, n: int) -> bool:
+        """Whether an output reads beyond the first or the last input."""
+        return False
+
+    def unread(self, n: int) -> int:
+        """How many of the last inputs no window reads, beyond the gap that a stride leaves."""
+        return 0
+
+    def hangs_over(self, n: int) -> bool:
+        """Whether a last window hangs over the end (``ceil_mode``)."""
+        return False
+
+    def whole_blocks(self, outputs: int) -> int:
+        """Where a band up to ``outputs`` should end, so that no input is spread out twice."""
+        return outputs
+
+    def as_window(self, n: int) -> Window | None:
+        """The sliding window that gives the same of ``n`` inputs; None if there is none."""
+        return None
+
+    def as_pad(self) -> Pad | None:
+        """The padding by zeros, or crop, that gives the same; None if there is none."""
+        return None

@@ -11,7 +11,7 @@ import numpy as np
 from eyeshot.axes import coordinates
 from eyeshot.axes.coordinates import SINGLE, Arithmetic, FloatArray
 from eyeshot.axes.interval import EMPTY, Interval
-from eyeshot.axes.protocol import NO_INPUT, IntArray
+from eyeshot.axes.protocol import NO_INPUT, AxisMap, IntArray
 
 ResizeMode = Literal["nearest", "nearest-exact", "linear", "cubic"]
 
@@ -21,7 +21,7 @@ _ROUNDINGS = 4  # that a source coordinate has gone through, at most
 
 
 @dataclass(frozen=True, slots=True)
-class Resize:
+class Resize(AxisMap):
     """Interpolation by a ``factor`` (outputs per input), or to ``size`` outputs.
 
     Exactly one of the two is set. With a factor the number of outputs is ⌊n·factor⌋, and the
@@ -54,6 +54,10 @@ class Resize:
     def period(self) -> tuple[int, int] | None:
         ratio = self._ratio if self.even else None
         return None if ratio is None else (ratio.denominator, ratio.numerator)
+
+    @property
+    def is_free(self) -> bool:
+        return self.factor is not None
 
     def output_size(self, n: int) -> int:
         return self.size if self.factor is None else int(np.floor(n * self.factor))  # type: ignore[return-value]

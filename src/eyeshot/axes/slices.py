@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from eyeshot.axes.interval import EMPTY, Interval
-from eyeshot.axes.protocol import NO_INPUT, IntArray
+from eyeshot.axes.protocol import NO_INPUT, AxisMap, IntArray
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(AxisMap):
     """Input i becomes output start + i·step, of ``size`` outputs; the others depend on nothing."""
 
     start: int
@@ -49,9 +49,13 @@ class Placed:
         offsets = outputs[:, None] - self.start
         return np.where(offsets % self.step == 0, offsets // self.step, NO_INPUT)
 
+    @property
+    def is_free(self) -> bool:
+        return False
+
 
 @dataclass(frozen=True, slots=True)
-class Spared:
+class Spared(AxisMap):
     """Output i depends on input i, but for ``count`` of them from ``start`` on, ``step`` apart.
 
     Those depend on nothing: something else is written there.
@@ -98,6 +102,10 @@ class Spared:
         if self.step == 1:
             return outputs[:, None]
         return np.where((outputs - self.start) % self.step == 0, NO_INPUT, outputs)[:, None]
+
+    @property
+    def is_free(self) -> bool:
+        return False
 
     def _is_written(self, output: int) -> bool:
         place, gap = divmod(output - self.start, self.step)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from eyeshot.axes.interval import EMPTY, Interval
-from eyeshot.axes.protocol import NO_INPUT, IntArray
+from eyeshot.axes.protocol import NO_INPUT, AxisMap, IntArray
+from eyeshot.axes.windows import Window
 
 
-class _NeedsTheWholeSize:
+class _NeedsTheWholeSize(AxisMap, Protocol):
     """Maps that mean nothing on an axis without ends."""
 
     __slots__ = ()
@@ -51,6 +53,13 @@ class Global(_NeedsTheWholeSize):
     def inputs_of(self, outputs: IntArray, n: int) -> IntArray:
         return np.broadcast_to(np.arange(n, dtype=np.int64), (len(outputs), n))
 
+    @property
+    def is_global(self) -> bool:
+        return True
+
+    def as_window(self, n: int) -> Window | None:
+        return Window(n) if self.outputs == 1 else None
+
 
 @dataclass(frozen=True, slots=True)
 class Broadcast(_NeedsTheWholeSize):
@@ -71,6 +80,10 @@ class Broadcast(_NeedsTheWholeSize):
 
     def inputs_of(self, outputs: IntArray, n: int) -> IntArray:
         return np.zeros((len(outputs), 1), dtype=np.int64)
+
+    @property
+    def is_broadcast(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +113,10 @@ class Adaptive(_NeedsTheWholeSize):
         longest = int((stops - starts).max(initial=0))
         inputs = starts[:, None] + np.arange(longest, dtype=np.int64)
         return np.where(inputs < stops[:, None], inputs, NO_INPUT)
+
+    @property
+    def is_free(self) -> bool:
+        return False
 
     def _start(self, i: int, n: int) -> int:
         return i * n // self.outputs

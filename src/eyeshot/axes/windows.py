@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from eyeshot.axes.interval import EMPTY, Interval
-from eyeshot.axes.protocol import NO_INPUT, IntArray
+from eyeshot.axes.protocol import NO_INPUT, AxisMap, IntArray
 
 PadMode = Literal["zero", "reflect", "replicate", "circular"]
 
@@ -19,7 +19,7 @@ def _at_most(count: int, extent: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(AxisMap):
     """Output i depends on input i: pointwise operators, concatenation over channels."""
 
     @property
@@ -47,9 +47,12 @@ class Identity:
     def inputs_of_unbounded(self, outputs: IntArray) -> IntArray:
         return outputs[:, None]
 
+    def as_pad(self) -> Pad:
+        return Pad(0, 0)
+
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class Window(AxisMap):
     """A sliding window: output i depends on inputs i·stride − before + dilation·{0 … kernel−1}.
 
     Convolution, pooling, and a strided slice (kernel 1). What lies outside [0, n) is padding that
@@ -110,9 +113,23 @@ class Window:
         starts = outputs[:, None] * self.stride - self.before
         return starts + self.dilation * np.arange(self.kernel, dtype=np.int64)
 
+    def pads(self, n: int) -> bool:
+        read = self.input_range(Interval(0, self.output_size(n)), n)
+        return read.lo < 0 or read.hi > n
+
+    def unread(self, n: int) -> int:
+        read = (self.output_size(n) - 1) * self.stride - self.before + self.span
+        return max(0, n - read - max(0, self.stride - self.span))
+
+    def hangs_over(self, n: int) -> bool:
+        return self.output_size(n) != replace(self, ceil_mode=False).output_size(n)
+
+    def as_window(self, n: int) -> Window:
+        return self
+
 
 @dataclass(frozen=True, slots=True)
-class Transpose:
+class Transpose(AxisMap):
     """A transposed window: input i reaches outputs i·stride − padding + dilation·{0 … kernel−1}.
 
     An output that no input reaches (kernel smaller than the stride, or output padding) depends on
@@ -164,9 +181,12 @@ class Transpose:
         offsets = offsets - self.dilation * np.arange(self.kernel, dtype=np.int64)
         return np.where(offsets % self.stride == 0, offsets // self.stride, NO_INPUT)
 
+    def whole_blocks(self, outputs: int) -> int:
+        return outputs + -(outputs + self.padding) % self.stride
+
 
 @dataclass(frozen=True, slots=True)
-class Pad:
+class Pad(AxisMap):
     """``before`` more at the start and ``after`` more at the end; negative numbers crop.
 
     ``zero`` stands for any constant, and for a neighbour's place in a concatenation along this
@@ -233,3 +253,21 @@ class Pad:
         if self.mode == "circular":
             return inputs % n
         return np.where((inputs >= 0) & (inputs < n), inputs, NO_INPUT)
+
+    @property
+    def is_free(self) -> bool:
+        return False
+
+    @property
+    def repeats_inputs(self) -> bool:
+        return self.mode != "zero"
+
+    @property
+    def fewest_inputs(self) -> int:
+        return max(self.before, self.after) + 1 if self.mode == "reflect" else 1
+
+    def pads(self, n: int) -> bool:
+        return self.before > 0 or self.after > 0
+
+    def as_pad(self) -> Pad | None:
+        return self if self.mode == "zero" else None

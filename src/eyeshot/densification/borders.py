@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from eyeshot.axes import Interval, Pad, Window
 from eyeshot.densification.form import Geometry
 from eyeshot.graph import Graph, Node
 
@@ -27,9 +26,6 @@ def padding_notes(graph: Graph, geometry: Geometry) -> tuple[str, ...]:
 def _pads(graph: Graph, node: Node) -> bool:
     for edge in node.edges:
         source = graph.nodes[edge.source]
-        for axis, n, extent in zip(edge.axes, source.extents, node.extents, strict=True):
-            if isinstance(axis, (Window, Pad)):
-                needs = axis.input_range(Interval(0, extent), n)
-                if needs.lo < 0 or needs.hi > n:
-                    return True
+        if any(axis.pads(n) for axis, n in zip(edge.axes, source.extents, strict=True)):
+            return True
     return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -163,11 +162,7 @@ def _hangs_over(node: Node, window: tuple[int, ...]) -> bool:
 
     Where none does, none may at the end of the page: it would be about no crop.
     """
-    return any(
-        isinstance(axis, Window)
-        and axis.output_size(n) != replace(axis, ceil_mode=False).output_size(n)
-        for axis, n in zip(node.edges[0].axes, window, strict=True)
-    )
+    return any(axis.hangs_over(n) for axis, n in zip(node.edges[0].axes, window, strict=True))
 
 
 def _fill(layer: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eyeshot.axes import Global, Interval, Window
+from eyeshot.axes import Interval, Window
 from eyeshot.densification import layers
 from eyeshot.densification.builder import Builder, called, refusal, slid_axes
 from eyeshot.densification.values import Value
@@ -43,12 +43,10 @@ def whole_window(builder: Builder, node: Node, sources: list[Value]) -> Value:
     slid_axes(node, source)
     windows = []
     for axis, n in zip(node.edges[0].axes, source.window, strict=True):
-        if isinstance(axis, Global) or n == 1:
-            windows.append(Window(n))
-        elif isinstance(axis, Window):
-            windows.append(axis)
-        else:
+        window = Window(n) if n == 1 else axis.as_window(n)
+        if window is None:
             raise refusal(node, "its windows differ in size, or it leaves an axis as it is")
+        windows.append(window)
     if node.channels != source.shape[0]:
         raise refusal(node, "it mixes channels")
     layer = layers.window_pooling(node, windows, source.step, builder.every_pixel)

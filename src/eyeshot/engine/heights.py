@@ -158,10 +158,8 @@ def _same_axes(mine: Sequence[AxisMap], its: Sequence[AxisMap]) -> bool:
 
 
 def _as_ending(axis: AxisMap) -> Pad | None:
-    if isinstance(axis, Identity):
-        return Pad(0, 0)
-    small = isinstance(axis, Pad) and axis.mode == "zero" and abs(axis.after) <= _MOST_BEHIND
-    return axis if isinstance(axis, Pad) and small else None
+    pad = axis.as_pad()
+    return pad if pad is not None and abs(pad.after) <= _MOST_BEHIND else None
 
 
 def _only_ends(graph: Graph, node: Node) -> bool:

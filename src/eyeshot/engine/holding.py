@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from eyeshot.axes import Global
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.graph import Graph, Node
 from eyeshot.planning import BandPlan
@@ -51,9 +50,7 @@ def maps_held_whole(graph: Graph) -> tuple[HeldMap, ...]:
         before = max((passed[edge.source] for edge in node.edges), default=0)
         behind = [e.source for e in node.edges if passed[e.source] == before and e.source in last]
         gathers = any(
-            edge.axes
-            and isinstance(edge.axes[0], Global)
-            and graph.nodes[edge.source].extents[0] > 1
+            edge.axes and edge.axes[0].is_global and graph.nodes[edge.source].extents[0] > 1
             for edge in node.edges
         )
         passed[node.name] = before + gathers
@@ -113,7 +110,7 @@ def _waits_for_the_end(graph: Graph, node: Node) -> bool:
     """Whether however many rows of a map give none, and are not let pass as a statistic's are."""
     return any(
         edge.axes
-        and not isinstance(edge.axes[0], Global)
+        and not edge.axes[0].is_global
         and graph.nodes[edge.source].extents[0] > 1
         and not edge.axes[0].ready(graph.nodes[edge.source].extents[0], None)
         for edge in node.edges

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import torch
 
-from eyeshot.axes import EMPTY, Global, Interval
+from eyeshot.axes import EMPTY, Interval
 from eyeshot.engine.buffers import LineBuffer
 from eyeshot.engine.gathering import Gatherer, gatherer, gives_indices, reduced_dims, refusal
 from eyeshot.errors import Failure, Unsupported
@@ -140,8 +140,7 @@ class Stream:
         edge = node.edges[0]
         source = self._graph.nodes[edge.source]
         over_all = all(
-            isinstance(axis, Global) or n == 1
-            for axis, n in zip(edge.axes, source.extents, strict=True)
+            axis.is_global or n == 1 for axis, n in zip(edge.axes, source.extents, strict=True)
         )
         found = gatherer(node, reduced_dims(node, source))
         if len(node.edges) > 1 or not over_all or found is None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from eyeshot.axes import NO_INPUT, AxisMap, Global, IntArray, Pad, Transpose, Window
+from eyeshot.axes import NO_INPUT, AxisMap, IntArray
 from eyeshot.findings.finding import Finding, Severity
 from eyeshot.findings.wording import by
 from eyeshot.geometry import Fields
@@ -66,7 +66,7 @@ def _touched(node: Node, found: dict[str, Touched]) -> Touched:
 def _through(
     node: Node, edge: Edge, axis: AxisMap, before: NDArray[np.bool_], extent: int
 ) -> NDArray[np.bool_]:
-    if isinstance(axis, Global):
+    if axis.is_global:
         return np.full(extent, before.any())
     outputs = np.arange(extent, dtype=np.int64)
     touched = np.zeros(extent, dtype=bool)
@@ -83,13 +83,11 @@ def _fills_with_zeros(node: Node, axis: AxisMap) -> bool:
     """Whether what an operator reads outside its input counts as zeros (or as any constant)."""
     if node.attributes.get("repair"):
         return False
-    if isinstance(axis, Pad):
-        return axis.mode == "zero" and node.family is Family.PAD
-    if isinstance(axis, Window):
-        average = node.family is Family.AVERAGE_POOL
-        counted = average and bool(node.attributes.get("count_include_pad", True))
-        return node.family is Family.CONVOLUTION or counted
-    return isinstance(axis, Transpose)
+    if node.family is Family.PAD:
+        return not axis.repeats_inputs
+    if node.family is Family.AVERAGE_POOL:
+        return bool(node.attributes.get("count_include_pad", True))
+    return node.family in (Family.CONVOLUTION, Family.TRANSPOSED_CONVOLUTION)
 
 
 def _outside(axis: AxisMap, outputs: IntArray, n: int) -> NDArray[np.bool_]:

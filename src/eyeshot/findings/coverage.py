@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from eyeshot.axes import Global, Interval
+from eyeshot.axes import Interval
 from eyeshot.findings.finding import Finding, Severity
 from eyeshot.findings.wording import by, counted
 from eyeshot.geometry import Fields
@@ -66,7 +66,7 @@ def _last_local(graph: Graph, output: Node, fields: Fields) -> Node | None:
     while node.edges:
         source = graph.nodes[node.edges[0].source]
         mixed = any(
-            isinstance(axis, Global) and n > 1
+            axis.is_global and n > 1
             for axis, n in zip(node.edges[0].axes, source.extents, strict=False)
         )
         if node.attributes.get("training"):

@@ -10,7 +10,6 @@ import math
 from collections import deque
 from collections.abc import Iterator
 
-from eyeshot.axes import Global
 from eyeshot.findings.wording import AXES, called, counted, joined
 from eyeshot.graph import Family, Graph, Kind, Node
 from eyeshot.operators import of
@@ -80,7 +79,7 @@ def _axes_left(graph: Graph, node: Node) -> Iterator[str]:
     edge = node.edges[0]
     source = graph.nodes[edge.source]
     for axis, n, name in zip(edge.axes, source.extents, AXES[graph.spatial_axes], strict=True):
-        if n > 1 and not isinstance(axis, Global):
+        if n > 1 and not axis.is_global:
             yield name
 
 

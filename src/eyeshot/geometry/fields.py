@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from eyeshot.axes import EMPTY, AxisMap, Global, IntArray, Interval
+from eyeshot.axes import EMPTY, AxisMap, IntArray, Interval
 from eyeshot.errors import UnknownName
 from eyeshot.geometry.footprints import checked_unit, footprint
 from eyeshot.geometry.phases import Pair, Phases, hull_of_taps, start, through, union
@@ -215,8 +215,7 @@ def _joined(branches: list[tuple[AxisMap, _AxisFields]], extent: int) -> _AxisFi
     lo = np.minimum.reduce([one[0] for one in bounds])
     hi = np.maximum.reduce([one[1] for one in bounds])
     whole = any(
-        before.whole or (isinstance(axis, Global) and len(before.lo) > 1)
-        for axis, before in branches
+        before.whole or (axis.is_global and len(before.lo) > 1) for axis, before in branches
     )
     tangled = any(before.tangled for _, before in branches) or (
         len(branches) > 1 and any((one[0] > one[1]).any() for one in bounds)
@@ -233,7 +232,7 @@ def _joined(branches: list[tuple[AxisMap, _AxisFields]], extent: int) -> _AxisFi
 
 def _bounds(axis: AxisMap, before: _AxisFields, units: IntArray) -> Pair:
     n = len(before.lo)
-    if isinstance(axis, Global):
+    if axis.is_global:
         lo, hi = before.lo.min(initial=np.iinfo(np.int64).max), before.hi.max(initial=0)
         return np.full_like(units, lo), np.full_like(units, hi)
     return hull_of_taps(axis.inputs_of(units, n), before.at)

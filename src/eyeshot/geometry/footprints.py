@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from eyeshot.axes import NO_INPUT, AxisMap, Global
+from eyeshot.axes import NO_INPUT, AxisMap
 from eyeshot.errors import BadValue, UnknownName, Unsupported
 from eyeshot.graph import Graph, Kind, Node
 
@@ -67,7 +67,7 @@ def footprint(
 
 
 def _needed(axis: AxisMap, wanted: NDArray[np.bool_], n: int) -> NDArray[np.bool_]:
-    if isinstance(axis, Global):
+    if axis.is_global:
         return np.full(n, wanted.any())
     needed = np.zeros(n, dtype=bool)
     taps = axis.inputs_of(np.nonzero(wanted)[0], n)

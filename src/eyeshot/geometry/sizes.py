@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eyeshot.axes import AxisMap, Broadcast, Global, Identity, Pad, Resize, Window
+from eyeshot.axes import AxisMap, Identity
 from eyeshot.graph import Edge, Family, Graph, Kind, Node
 
 _CUTS = (Family.CROP, Family.SELECT, Family.SCATTER)
@@ -65,7 +65,7 @@ def leftovers(graph: Graph, axis: int, sizes: dict[str, int]) -> dict[str, int]:
     for node in graph:
         for edge in node.edges:
             if node.name in sizes and node.slides:
-                left = _left(edge.axes[axis], sizes[edge.source])
+                left = edge.axes[axis].unread(sizes[edge.source])
                 if left:
                     found[node.name] = left
     return found
@@ -159,7 +159,7 @@ def _count(graph: Graph, node: Node, axis: int, found: dict[str, int]) -> int | 
     followed = [
         count
         for count, edge in zip(counts, node.edges, strict=True)
-        if not isinstance(edge.axes[axis], Broadcast)
+        if not edge.axes[axis].is_broadcast
     ] or counts
     if len(set(followed)) > 1:  # one position beside many would be repeated, which nobody meant
         told = " and ".join(str(count) for count in dict.fromkeys(followed))
@@ -172,12 +172,13 @@ def _through(graph: Graph, node: Node, edge: Edge, axis: int, n: int) -> int | C
     if node.attributes.get("repair"):
         return n  # it stands in for nothing in the network itself
     if node.family is Family.RESHAPE:
-        tied = isinstance(step, Global) and n != graph.nodes[edge.source].extents[axis]
+        tied = step.is_global and n != graph.nodes[edge.source].extents[axis]
         if tied:
             return Clash(node.name, "the layers behind it take one size only")
-        if isinstance(step, Window) and n % step.stride:
-            return Clash(node.name, f"{n} positions cannot be cut into blocks of {step.stride}")
-    if isinstance(step, Pad) and step.mode == "reflect" and max(step.before, step.after) >= n:
+        block = step.period[1] if step.period else 1
+        if n % block:
+            return Clash(node.name, f"{n} positions cannot be cut into blocks of {block}")
+    if n < step.fewest_inputs:
         return Clash(node.name, f"{n} positions are too few to be reflected")
     count = step.output_size(n)
     return count if count > 0 else Clash(node.name, f"no position is left of {n}")
@@ -188,7 +189,7 @@ def _tells(graph: Graph, node: Node, axis: int, found: dict[str, int]) -> bool:
     if node.kind is Kind.UNSUPPORTED:
         return False
     steps = [edge.axes[axis] for edge in node.edges]
-    if all(isinstance(step, Broadcast) for step in steps):
+    if all(step.is_broadcast for step in steps):
         return False
     for edge, step in zip(node.edges, steps, strict=True):
         if node.family is Family.RESHAPE or node.kind is Kind.NONLOCAL:
@@ -201,24 +202,15 @@ def _tells(graph: Graph, node: Node, axis: int, found: dict[str, int]) -> bool:
 
 def _is_free(node: Node, step: AxisMap) -> bool:
     """Whether a map holds no number of the size traced."""
-    if isinstance(step, Identity):
+    if step == Identity():
         return True
-    if isinstance(step, Broadcast):
+    if step.is_broadcast:
         return node.family is not Family.EXPAND
-    if isinstance(step, Resize):
-        return step.factor is not None and not node.attributes.get("size")
     if node.is_adaptive:
-        return isinstance(step, Global)
-    return not isinstance(step, Pad) and node.family not in _CUTS
+        return step.is_global
+    return step.is_free and node.family not in _CUTS and not node.attributes.get("size")
 
 
 def _joins_along(node: Node, axis: int) -> bool:
     joins = node.family is Family.CONCATENATE
     return joins and node.attributes.get("dim") == node.dims[axis]
-
-
-def _left(step: AxisMap, n: int) -> int:
-    if not isinstance(step, Window):
-        return 0
-    read = (step.output_size(n) - 1) * step.stride - step.before + step.span
-    return max(0, n - read - max(0, step.stride - step.span))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from eyeshot.axes import Global, Interval, Transpose
+from eyeshot.axes import Interval
 from eyeshot.geometry import Region
 from eyeshot.graph import Edge, Graph, Node
 
@@ -45,7 +45,7 @@ class Progress:
 
     def __post_init__(self) -> None:
         edges = self.node.edges  # asked at every turn, and the same at every height
-        self.gathers = any(edge.axes and isinstance(edge.axes[0], Global) for edge in edges)
+        self.gathers = any(edge.axes and edge.axes[0].is_global for edge in edges)
 
     @property
     def end(self) -> int:
@@ -134,7 +134,5 @@ def _a_band_on(progress: Progress) -> int:
     """
     target = progress.done + progress.most
     for edge in progress.node.edges:
-        axis = edge.axes[0]
-        if isinstance(axis, Transpose):
-            target += -(target + axis.padding) % axis.stride
+        target = edge.axes[0].whole_blocks(target)
     return min(progress.end, target)
