@@ -229,6 +229,11 @@ def test_predict(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert all(len(entry["top"]) == 1 for entry in predictions)
     assert main(["predict", str(run), pictures[0]]) == 0
     assert capsys.readouterr().out.startswith(f"{pictures[0]}: upright ")
+    assert main(["predict", str(run), str(tmp_path), "--top", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == predictions
+    (tmp_path / "none").mkdir()
+    assert main(["predict", str(run), str(tmp_path / "none")]) == 2
+    assert "none: holds no pictures; name a folder that has some" in capsys.readouterr().err
 
 
 def test_predict_says_what_it_did_to_the_picture(

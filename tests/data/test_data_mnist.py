@@ -216,7 +216,7 @@ def test_what_cannot_be_loaded_says_so(tmp_path: Path) -> None:
     with pytest.raises(BadFile, match="no such folder; name a folder of classes"):
         data.load(tmp_path / "none")
     (tmp_path / "file.png").write_text("x")
-    with pytest.raises(BadFile, match="is a file, not a folder of classes"):
+    with pytest.raises(BadFile, match="is a file; name a folder of classes"):
         data.load(tmp_path / "file.png")
     with pytest.raises(BadValue, match="is for mnist, and the source is digits"):
         data.load("digits", folder=tmp_path)

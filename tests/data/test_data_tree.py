@@ -233,3 +233,20 @@ def test_one_picture_in_two_classes_is_noted(tmp_path: Path) -> None:
     assert note.startswith("1 picture is there twice, in two classes, first ")
     assert "cat/more/000.png" in note
     assert "dog/000.png" in note
+
+
+def test_classes_of_very_different_size_are_noted_with_what_helps(tmp_path: Path) -> None:
+    fill(tmp_path / "many", (picture(number, 4, 4) for number in range(26)))
+    fill(tmp_path / "few", (picture(100 + number, 4, 4) for number in range(3)))
+    (note,) = (one for one in find_files(tmp_path, 0).notes if "--class-weights" in one)
+    assert note.startswith("many has 21 training pictures and few 2:")
+    next((tmp_path / "many").iterdir()).rename(tmp_path / "few" / "more.png")
+    assert not any("--class-weights" in one for one in find_files(tmp_path, 0).notes)
+
+
+@pytest.mark.parametrize("task", ["classify", "segment"])
+def test_an_archive_is_called_one(tmp_path: Path, task: str) -> None:
+    archive = tmp_path / "photos.zip"
+    archive.write_bytes(b"PK")
+    with pytest.raises(BadFile, match=r"photos\.zip: is an archive; unpack it"):
+        data.load_pairs(archive) if task == "segment" else find_files(archive, 0)

@@ -234,10 +234,13 @@ def test_a_jpeg_mask_is_lawful_once_it_is_cut(tmp_path: Path) -> None:
         data.load_pairs(tmp_path, layout=Layout(threshold=128))
 
 
-def test_black_and_white_in_three_channels_is_told_what_helps(tmp_path: Path) -> None:
+def test_black_and_tinted_white_in_three_channels_is_told_what_helps(tmp_path: Path) -> None:
     for number in range(3):
         put(tmp_path / "image" / f"{number}.png", picture(number))
-        put(tmp_path / "label" / f"{number}.png", np.repeat(mask(number)[..., None], 3, 2))
+        put(
+            tmp_path / "label" / f"{number}.png",
+            mask(number)[..., None] // np.array([1, 1, 2], np.uint8),
+        )
     with pytest.raises(BadFile, match=r"3 channels.* two-valued with --threshold 128"):
         data.load_pairs(tmp_path)
     assert data.check_pairs(tmp_path) != ()

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from numpy.typing import NDArray
 
 from eyeshot import data, images
+from eyeshot.data.pairs.layout import Layout
 from eyeshot.errors import BadFile
 from tests.data.pairs import mask, picture, write_flat, write_pair
 
@@ -56,8 +58,12 @@ def _no_masks(root: Path) -> Path:
     return root / "label"
 
 
+def _colored(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.stack([array, 255 - array, array], 2)
+
+
 def _colored_mask(root: Path) -> Path:
-    images.write(root / "label" / "04.png", np.repeat(mask(1)[..., None], 3, 2))
+    images.write(root / "label" / "04.png", _colored(mask(1)))
     return root / "label" / "04.png"
 
 
@@ -288,7 +294,7 @@ def test_every_problem_is_listed_at_once(tmp_path: Path) -> None:
 
 def test_one_mistake_in_all_masks_is_told_of_each_and_not_of_the_rest(flat: Path) -> None:
     for number in range(5):
-        images.write(flat / "label" / f"{number:02}.png", np.repeat(mask(1)[..., None], 3, 2))
+        images.write(flat / "label" / f"{number:02}.png", _colored(mask(1)))
     messages = [problem.message for problem in data.check_pairs(flat)]
     assert messages == ["is a mask with 3 channels"] * 5
 
@@ -296,7 +302,7 @@ def test_one_mistake_in_all_masks_is_told_of_each_and_not_of_the_rest(flat: Path
 def test_what_else_is_wrong_is_listed_beside_a_bad_classes_yaml(flat: Path) -> None:
     (flat / "classes.yaml").write_text("cell: [1, 2")
     named = [flat / "classes.yaml", _another_size(flat), _empty_file(flat)]
-    images.write(flat / "label" / "01.png", np.repeat(mask(1)[..., None], 3, 2))  # may be colours
+    images.write(flat / "label" / "01.png", _colored(mask(1)))  # may be colours
     assert sorted(p.path for p in data.check_pairs(flat)) == sorted(named)
 
 
@@ -341,3 +347,14 @@ def test_one_image_to_learn_from_and_one_to_judge_by_are_enough(tmp_path: Path) 
     for part in ("train", "val"):
         write_flat(tmp_path / part, 1)
     assert data.check_pairs(tmp_path) == ()
+
+
+def test_numbers_of_objects_are_called_that_with_a_cure_that_works(flat: Path) -> None:
+    for number in range(5):
+        array = (mask(1) > 0).astype(np.uint16) * (7 * number + 3)
+        array[0, :2] = 1000 + number
+        images.write(flat / "label" / f"{number:02}.png", array)
+    (problem,) = data.check_pairs(flat)
+    assert "do they number objects?" in problem.message
+    assert "--threshold 1" in problem.cure
+    assert len(data.load_pairs(flat, layout=Layout(threshold=1)).train) == 4

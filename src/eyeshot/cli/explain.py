@@ -234,11 +234,11 @@ def explain_unit(
     net: net_options.Net,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture, or a signal.")],
     layer: Annotated[
-        str, typer.Option(metavar="NAME", help="As inspect and see print it, such as conv2.")
-    ],
+        str | None, typer.Option(metavar="NAME", help="As inspect and see print it, such as conv2.")
+    ] = None,
     unit: Annotated[
-        str, typer.Option(metavar="C,Y,X", help="Channel, row, column in its map, from 0.")
-    ],
+        str | None, typer.Option(metavar="C,Y,X", help="Channel, row, column in its map, from 0.")
+    ] = None,
     weights: net_options.Weights = None,
     series: net_options.Series = None,
     index: net_options.Index = None,
@@ -248,6 +248,12 @@ def explain_unit(
 
     eyeshot explain runs/digits seven.png --layer conv2 --unit 3,10,12
     """
+    if layer is None or unit is None:
+        missing = "--layer" if layer is None else "--unit"
+        raise BadValue(
+            f"no {missing}: which number of the network?",
+            cure="name it, such as --layer conv2 --unit 3,10,12; eyeshot see lists the layers",
+        )
     if not Path(net).exists() and ":" not in net:
         raise BadFile(
             f"{net}: no such run folder",

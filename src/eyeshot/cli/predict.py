@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from eyeshot.cli.net_options import Index, Series
 from eyeshot.cli.output import console, notes, print_json
-from eyeshot.errors import UserError
+from eyeshot.errors import BadFile, UserError
 
 if TYPE_CHECKING:
     from eyeshot.evaluation import Prediction
@@ -20,6 +21,8 @@ _EPILOG = """
 eyeshot predict runs/digits-digit_cnn-seed0 photo-of-a-seven.jpg
 
 eyeshot predict runs/digits-digit_cnn-seed0 *.png --top 1 --json
+
+eyeshot predict runs/digits-digit_cnn-seed0 scans/
 """
 
 
@@ -30,7 +33,9 @@ def register(app: typer.Typer) -> None:
 
 def predict_images(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="The pictures.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE…", help="Pictures, and folders of pictures.")
+    ],
     top: Annotated[int, typer.Option(help="How many classes to tell for each.")] = 3,
     series: Series = None,
     index: Index = None,
@@ -47,11 +52,12 @@ def predict_images(
     loaded = runs.load(run)
     answers: list[dict[str, Any]] = []
     failed: list[UserError] = []
-    for image in images:
+    pictures = list(_pictures(images))
+    for image in pictures:
         try:
             (prediction,) = predict(loaded, [image], top, series=series, index=index)
         except UserError as error:
-            if len(images) == 1 or str(image) not in error.fact:
+            if len(pictures) == 1 or str(image) not in error.fact:
                 raise  # nothing to do with one picture among others
             failed.append(error)
             answers.append({"image": str(image), "error": str(error)})
@@ -65,6 +71,20 @@ def predict_images(
         notes.print(f"eyeshot: {one}", soft_wrap=True, markup=False)
     if failed:
         raise typer.Exit(2)
+
+
+def _pictures(named: Sequence[Path]) -> Iterator[Path]:
+    """The pictures that were named, and those directly in a folder that was, by name."""
+    from eyeshot.data.entries import is_picture, visible
+
+    for path in named:
+        if not path.is_dir() or path.suffix.lower() == ".zarr":
+            yield path
+            continue
+        found = [entry for entry in visible(path) if entry.is_file() and is_picture(entry)]
+        if not found:
+            raise BadFile(f"{path}: holds no pictures", cure="name a folder that has some")
+        yield from found
 
 
 def _tell(prediction: Prediction) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from eyeshot.cli.training_options import make_layout, parse_size, parse_weights
 from eyeshot.errors import BadValue
 
 if TYPE_CHECKING:
-    from eyeshot.data.problem import Checked
+    from eyeshot.data.problem import Checked, Problem
     from eyeshot.runs import Run
     from eyeshot.training import TerminalProgress
 
@@ -140,8 +141,8 @@ def _check(said: dict[str, Any]) -> None:
             for one in checked.problems
         ]
         print_json({"folder": source, "problems": found, "notes": list(checked.notes)})
-    for problem in checked.problems if not said["json"] else ():
-        console.print(str(problem), soft_wrap=True, markup=False)
+    for line in _grouped(checked.problems) if not said["json"] else ():
+        console.print(line, soft_wrap=True, markup=False)
     for note in checked.notes:
         notes.print(note, soft_wrap=True, markup=False)
     problems = checked.problems
@@ -149,6 +150,20 @@ def _check(said: dict[str, Any]) -> None:
         notes.print(f"{source}: {counted(len(problems), 'problem')}", soft_wrap=True, markup=False)
         raise typer.Exit(2)
     notes.print(f"{source}: nothing is wrong with it", soft_wrap=True, markup=False)
+
+
+_ALIKE = 10  # problems of one kind that are printed; --json has all
+
+
+def _grouped(problems: Sequence[Problem]) -> Iterator[str]:
+    """A line for each problem; of many with one cure the first, and how many more there are."""
+    alike: dict[str, list[Problem]] = {}
+    for one in problems:
+        alike.setdefault(one.cure, []).append(one)
+    for group in alike.values():
+        yield from map(str, group[:_ALIKE])
+        if len(group) > _ALIKE:
+            yield f"and {len(group) - _ALIKE:,} more with the same cure; --json lists all"
 
 
 def _look(said: dict[str, Any]) -> Checked:

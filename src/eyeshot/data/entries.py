@@ -32,6 +32,18 @@ def visible(folder: Path) -> list[Path]:
     return [entry for entry in found if not entry.name.startswith((".", "__"))]
 
 
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+
+
+def no_folder(path: Path, cure: str) -> BadFile:
+    """What to say of a ``path`` that should be a folder and is none."""
+    if not path.exists():
+        return BadFile(f"{path}: no such folder", cure=cure)
+    if path.suffix.lower() in _ARCHIVES:
+        return BadFile(f"{path}: is an archive", cure="unpack it, and name the folder")
+    return BadFile(f"{path}: is a file", cure=cure)
+
+
 def check_link(entry: Path, root: Path) -> None:
     """Refuse a link out of ``root``, or to nowhere.
 

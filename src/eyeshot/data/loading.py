@@ -10,12 +10,13 @@ import torch
 
 from eyeshot.data import pixels
 from eyeshot.data.digits import load_digits
+from eyeshot.data.entries import no_folder
 from eyeshot.data.examples import Data, Examples
 from eyeshot.data.folder import load_folder
 from eyeshot.data.mnist import load_mnist
 from eyeshot.data.progress import Progress, TerminalProgress
 from eyeshot.data.statistics import count_levels, describe_counts
-from eyeshot.errors import BadFile, BadValue, UnknownName
+from eyeshot.errors import BadValue, UnknownName
 
 BUDGET = 2**30
 """Bytes of pictures that are held in memory unless another budget is given; more are streamed."""
@@ -83,8 +84,7 @@ def _check_folder(source: str | Path) -> Path:
         return path
     if isinstance(source, str) and path.name == source and not path.exists():
         raise UnknownName("data set or folder", source, SOURCES)
-    fact = "is a file, not a folder of classes" if path.exists() else "no such folder"
-    raise BadFile(f"{path}: {fact}", cure=f"name a folder of classes, or {' or '.join(SOURCES)}")
+    raise no_folder(path, f"name a folder of classes, or {' or '.join(SOURCES)}")
 
 
 def _stretch(data: Data, size: tuple[int, int] | None, budget: int) -> Data:

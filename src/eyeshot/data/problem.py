@@ -12,6 +12,10 @@ _SHOWN = 4  # problems on one line
 SKIP = "leave them out with --skip-damaged"
 
 
+class Unfit(BadFile):
+    """A file that can be read and is of no use as it is."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """Something in a folder that stands in the way of training.

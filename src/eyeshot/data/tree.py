@@ -22,7 +22,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from eyeshot.data.entries import check_link, is_picture, listed, same_name, visible
+from eyeshot.data.entries import check_link, is_picture, listed, no_folder, same_name, visible
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.findings.wording import counted
 
@@ -40,6 +40,9 @@ _PART = re.compile(
 
 Part = tuple[tuple[Path, int], ...]  # file, label
 _Classes = dict[str, list[Path]]  # the files of each class, both in the order of their names
+
+
+_UNEVEN = 10  # times as many pictures in one class as in another
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,7 @@ def _join(walk: _Walk, top: Path, found: dict[str, _Classes]) -> Tree:
     if held_out == "val":
         walk.say("there is no test folder: val is the test part")
     numbers = {name: label for label, name in enumerate(found["train"])}
+    _say_if_uneven(walk, found["train"])
     for part in ("test", "val"):
         absent = [name for name in numbers if part in found and not found[part].get(name)]
         if absent:
@@ -189,6 +193,15 @@ def _join(walk: _Walk, top: Path, found: dict[str, _Classes]) -> Tree:
     checked = found.get("val", {}) if held_out == "test" else {}
     train, test = (_label(found[part], numbers) for part in ("train", held_out))
     return Tree(tuple(numbers), train, test, _label(checked, numbers), walk.notes())
+
+
+def _say_if_uneven(walk: _Walk, train: Mapping[str, Sequence[Path]]) -> None:
+    few, many = (pick(train, key=lambda name: len(train[name])) for pick in (min, max))
+    if len(train[many]) >= _UNEVEN * len(train[few]):
+        walk.say(
+            f"{many} has {len(train[many]):,} training pictures and {few} {len(train[few]):,}: "
+            "--class-weights balanced lets each class count as much"
+        )
 
 
 def _split(walk: _Walk, classes: _Classes, seed: int) -> Tree:
@@ -210,6 +223,7 @@ def _split(walk: _Walk, classes: _Classes, seed: int) -> Tree:
         held_out = max(1, round(len(files) / TEST_SHARE))
         train[name] = sorted(mixed[:-held_out])
         test[name] = sorted(mixed[-held_out:])
+    _say_if_uneven(walk, train)
     walk.say(f"one in {TEST_SHARE} of each class was set aside for testing, by seed {seed}")
     numbers = {name: label for label, name in enumerate(classes)}
     return Tree(tuple(classes), _label(train, numbers), _label(test, numbers), (), walk.notes())
@@ -275,7 +289,7 @@ class _Walk:
 
     def __post_init__(self) -> None:
         if not self.root.is_dir():
-            raise BadFile(f"{self.root}: no such folder", cure="name a folder of classes")
+            raise no_folder(self.root, "name a folder of classes")
         if any("idx3-ubyte" in path.name for path in visible(self.root)):
             raise BadFile(
                 f"{self.root}: holds IDX files, not folders of classes",

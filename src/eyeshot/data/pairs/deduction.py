@@ -6,6 +6,7 @@ marks what nobody has judged. What fits neither is a problem with a name.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from eyeshot.data.pairs.legend import FILE, Legend
@@ -73,6 +74,9 @@ def _deduce_numbers(masks: Sequence[Seen], report: Report) -> Legend:
         value = next(code for code in sorted(beyond.tally) if _is_beyond(code, gap))
         message = f"holds {value} ({beyond.tally[value]} pixels), and no mask holds {gap}"
         cure = f"count classes from 0 without a gap, or name the values in {FILE}"
+        if _number_objects(masks):
+            message = f"holds {value}, and other masks other numbers: do they number objects?"
+            cure = f"learn objects against background with --threshold 1, or name classes in {FILE}"
         report(Problem(beyond.files.target, message, cure))
     elif len(used) > _MOST_CLASSES:
         most = max(masks, key=lambda seen: max(seen.tally))
@@ -80,6 +84,13 @@ def _deduce_numbers(masks: Sequence[Seen], report: Report) -> Legend:
         report(Problem(most.files.target, message, f"if they are classes, name them in {FILE}"))
     codes = tuple(sorted(used))
     return Legend(tuple(f"class {code}" for code in codes), codes, False, ignore)
+
+
+def _number_objects(masks: Sequence[Seen]) -> bool:
+    """Whether most of the numbers that masks hold are each in one mask alone."""
+    found = Counter(code for seen in masks for code in seen.tally if code)
+    alone = sum(count == 1 for count in found.values())
+    return len(masks) > 2 and len(found) > len(masks) and 2 * alone > len(found)
 
 
 def _is_soft(seen: Seen) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from eyeshot.data.entries import PICTURE_SUFFIXES, listed, same_name
+from eyeshot.data.entries import PICTURE_SUFFIXES, listed, no_folder, same_name
 from eyeshot.data.pairs.layout import (
     ABOVE_OTHERS,
     COMPANIONS,
@@ -214,7 +214,7 @@ def _of_list(pairs: list[Files], path: Path, finder: _Finder) -> tuple[Files, ..
 
 def _open(folder: Path, task: str, report: Report, layout: Layout | None) -> _Finder:
     if not folder.is_dir():
-        raise BadFile(f"{folder}: no such folder", cure="name a folder with image/ and label/")
+        raise no_folder(folder, "name a folder with image/ and label/")
     return _Finder(folder, task, report, layout or Layout())
 
 

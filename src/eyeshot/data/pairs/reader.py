@@ -14,7 +14,7 @@ from eyeshot.data.entries import is_picture, visible
 from eyeshot.data.pairs.corner import Corner
 from eyeshot.data.pairs.legend import Legend
 from eyeshot.data.pairs.pair import Pair, Pairs
-from eyeshot.data.pairs.threshold import WHITE, Thresholded
+from eyeshot.data.pairs.threshold import WHITE, SingleChannel, Thresholded
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.images import Source, Span, understand
 from eyeshot.images.scaling import to_unit
@@ -145,8 +145,17 @@ def open_picture(path: Path) -> Source:
     return open_file(path, Selection(space=2, offered=False))
 
 
-def open_mask(path: Path, *, colors: bool, threshold: int = 0) -> Source:
+_GREY_CURE = (
+    "save it with one channel, name its colours in classes.yaml, or make it two-valued with "
+    "--threshold 128"
+)
+
+
+def open_mask(path: Path, *, colors: bool | None, threshold: int = 0) -> Source:
     """A mask (C, H, W) by windows. Of a palette, the indices are given unless ``colors``.
+
+    Where ``colors`` is False it has one channel: grey that was saved as color is taken for grey,
+    and reading raises BadFile where it is none. Where nobody knows (None), it is given as it is.
 
     With a ``threshold`` it is 0 below it and 255 from it on. A folder of masks, one for each object
     of a picture, is 255 wherever one of them is not 0.
@@ -155,7 +164,9 @@ def open_mask(path: Path, *, colors: bool, threshold: int = 0) -> Source:
         return Thresholded(open_picture(path), threshold)
     if path.is_dir() and path.suffix.lower() != ".zarr":
         return _open_objects(path)
-    return open_file(path, Selection(space=2, indices=not colors, offered=False))
+    mask = open_file(path, Selection(space=2, indices=not colors, offered=False))
+    grey = colors is False and mask.shape[0] in (2, 3, 4)
+    return SingleChannel(mask, _GREY_CURE) if grey else mask
 
 
 def _open_objects(folder: Path) -> Source:

@@ -21,8 +21,8 @@ from eyeshot.data.pairs.legend import encode
 from eyeshot.data.pairs.listing import Files
 from eyeshot.data.pairs.palettes import read_palette
 from eyeshot.data.pairs.reader import open_mask, open_picture
-from eyeshot.data.problem import Problem, as_problem
-from eyeshot.errors import BadFile, EyeshotError
+from eyeshot.data.problem import Problem, Unfit, as_problem
+from eyeshot.errors import EyeshotError
 from eyeshot.images import Source
 from eyeshot.images.layouts import MOST_CHANNELS
 from eyeshot.images.scaling import to_unit, unit_of
@@ -31,10 +31,6 @@ _BAND = 2**21  # samples that are looked at together
 _MOST_VALUES = 2**12  # a mask with more is a photograph by mistake
 
 _FLOAT_CURE = "scale them to 0…1 first"
-_GREY_CURE = (
-    "save it with one channel, name its colours in classes.yaml, or make it two-valued with "
-    "--threshold 128"
-)
 
 
 class Moments:
@@ -86,10 +82,6 @@ def _moments(samples: NDArray[Any]) -> tuple[float, float]:
         counts, values = np.ones(len(samples), np.int64), to_unit(samples).astype(np.float64)
     mean = float(counts @ values / len(samples))
     return mean, float(counts @ (values - mean) ** 2)
-
-
-class _Unfit(BadFile):
-    """A file that can be read and is of no use as it is."""
 
 
 @dataclass
@@ -195,7 +187,7 @@ def _guarded(
     try:
         return read(path, seen)
     except EyeshotError as error:
-        damaged = not isinstance(error, _Unfit)
+        damaged = not isinstance(error, Unfit)
         seen.problems.append(as_problem(error, path, unreadable=damaged))
         return None
 
@@ -225,7 +217,7 @@ def _look_at_wanted(path: Path, seen: Seen) -> tuple[int, ...]:
 def _look_at_mask(
     path: Path, seen: Seen, *, colors: bool | None, threshold: int
 ) -> tuple[int, ...]:
-    with open_mask(path, colors=bool(colors), threshold=threshold) as source:
+    with open_mask(path, colors=colors, threshold=threshold) as source:
         _check_mask(path, source, colors)
         seen.target_digest = _read_codes(path, source, seen.tally, bool(colors))
         if not colors and not threshold:
@@ -238,19 +230,19 @@ def _read_samples(path: Path, source: Source, moments: Moments) -> str:
     channels, kind = source.shape[0], source.dtype.kind
     if channels > MOST_CHANNELS:
         cure = f"store one picture a file, of at most {MOST_CHANNELS} channels"
-        raise _Unfit(f"{path}: has {channels} channels, as a stack of pictures has", cure=cure)
+        raise Unfit(f"{path}: has {channels} channels, as a stack of pictures has", cure=cure)
     if kind not in "uf":
         cure = "save it in 8 or 16 bits, unsigned"
-        raise _Unfit(f"{path}: holds {source.dtype} samples", cure=cure)
+        raise Unfit(f"{path}: holds {source.dtype} samples", cure=cure)
     digest = _digest(source)
     for band in _bands(source):
         digest.update(np.ascontiguousarray(band).data)
         if kind == "f" and not np.isfinite(band).all():
             cure = "fill them, such as with the mean of those around"
-            raise _Unfit(f"{path}: holds numbers that are not finite", cure=cure)
+            raise Unfit(f"{path}: holds numbers that are not finite", cure=cure)
         low, high = band.min(), band.max()
         if kind == "f" and not (low >= 0 and high <= 1):
-            raise _Unfit(f"{path}: holds floats from {low:g} to {high:g}", cure=_FLOAT_CURE)
+            raise Unfit(f"{path}: holds floats from {low:g} to {high:g}", cure=_FLOAT_CURE)
         moments.add(band)
     return str(digest.hexdigest())
 
@@ -263,13 +255,13 @@ def _read_codes(path: Path, source: Source, tally: dict[int, int], colors: bool)
         if band.min() < 0:
             tally.clear()
             cure = "count classes from 0, and save it in 8 bits"
-            raise _Unfit(f"{path}: holds {band.min()}, and no class is below 0", cure=cure)
+            raise Unfit(f"{path}: holds {band.min()}, and no class is below 0", cure=cure)
         for code, count in _count(band, colors):
             tally[code] = tally.get(code, 0) + count
         if len(tally) > _MOST_VALUES:
             tally.clear()
             cure = "draw one value for each class"
-            raise _Unfit(
+            raise Unfit(
                 f"{path}: holds more than {_MOST_VALUES} values, as no mask does", cure=cure
             )
     return str(digest.hexdigest())
@@ -289,10 +281,10 @@ def _count(band: NDArray[Any], colors: bool) -> Iterator[tuple[int, int]]:
 def _check_mask(path: Path, source: Source, colors: bool | None) -> None:
     channels, dtype = source.shape[0], source.dtype
     if channels != 1 and not (colors is not False and channels in (3, 4)):
-        cure = "store it with 3" if colors else _GREY_CURE
-        raise _Unfit(f"{path}: is a mask with {_channels(channels)}", cure=cure)
+        cure = "store it with 3" if colors else "save it with one channel"
+        raise Unfit(f"{path}: is a mask with {_channels(channels)}", cure=cure)
     if dtype.kind not in "biu" or (colors and dtype != np.uint8):
-        raise _Unfit(f"{path}: is a mask of {dtype}", cure="save it in 8 bits")
+        raise Unfit(f"{path}: is a mask of {dtype}", cure="save it in 8 bits")
 
 
 def _digest(source: Source) -> Any:
