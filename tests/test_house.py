@@ -39,7 +39,7 @@ FLOORS = [
     ["engine"],
     ["evaluation"],
     ["training"],
-    ["report"],
+    ["report", "web_studio"],
     ["demo"],
     ["cli"],
     ["__main__"],

@@ -11,6 +11,7 @@ from eyeshot.errors import Failure
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "train": ("kornia", "lightning_fabric"),
     "report": ("matplotlib",),
+    "studio": ("starlette", "uvicorn"),
     "images": ("imagecodecs", "numcodecs", "zarr"),
 }
 """Extra -> the modules that it brings, as pyproject.toml lists their packages."""

@@ -73,6 +73,28 @@ def see_output(module: nn.Module, inputs: tuple[Tensor, ...], name: str) -> tupl
     return (None, reason) if reason else (looker.seen(len(inputs[0]), name), "")
 
 
+def seen_among(
+    graph: Graph, net: nn.Module, values: Mapping[str, Tensor], name: str, call: int = 0
+) -> Seen:
+    """One operator of a graph whose values are known already.
+
+    Args:
+        graph: the network's, for inputs of this size.
+        net: the network, for messages.
+        values: by node, (N, C, …): of the operator and of all that it reads.
+        name: as for :func:`see_operator`.
+        call: likewise.
+
+    Raises:
+        UnknownName: nothing has that name.
+        BadValue: the network does not call the layer that often.
+    """
+    looker = _Looker(net, name, call)
+    for one in looker.choose(graph):
+        looker.keep(graph.nodes[one], values[one])
+    return looker.seen(len(values[graph.inputs[0]]) if graph.inputs[0] in values else 1)
+
+
 class _Looker:
     """Chooses a node and what it reads, and keeps their values."""
 

@@ -25,16 +25,40 @@ def read_matrix(text: str) -> Matrix:
         BadValue: rows of different lengths, too many cells to read, or neither numbers nor a file.
         BadFile: a file that does not hold a table of numbers.
     """
-    try:
-        rows = [[float(word) for word in row.replace(",", " ").split()] for row in text.split("/")]
-    except ValueError:
+    rows = _spelled(text)
+    if rows is None:
         path = Path(text)
         if not path.is_file():
-            raise BadValue(
-                f"{text!r} is neither a matrix nor a file",
-                cure='write rows separated by /, such as "1 0 1 / 0 1 0 / 1 0 1"',
-            ) from None
+            raise _no_matrix(text, "is neither a matrix nor a file")
         return check_matrix(filters.read_kernel(path), text)
+    return _checked(rows, text)
+
+
+def parse_matrix(text: str) -> Matrix:
+    """The matrix that ``text`` spells; never that of a file, so that strangers may ask.
+
+    Raises:
+        BadValue: rows of different lengths, too many cells to read, or no numbers.
+    """
+    rows = _spelled(text)
+    if rows is None:
+        raise _no_matrix(text, "is no matrix")
+    return _checked(rows, text)
+
+
+def _spelled(text: str) -> list[list[float]] | None:
+    try:
+        return [[float(word) for word in row.replace(",", " ").split()] for row in text.split("/")]
+    except ValueError:
+        return None
+
+
+def _no_matrix(text: str, fact: str) -> BadValue:
+    cure = 'write rows separated by /, such as "1 0 1 / 0 1 0 / 1 0 1"'
+    return BadValue(f"{text!r} {fact}", cure=cure)
+
+
+def _checked(rows: list[list[float]], text: str) -> Matrix:
     if len({len(row) for row in rows}) != 1 or not rows[0]:
         raise BadValue(
             f"the matrix {text!r} has rows of {', '.join(str(len(row)) for row in rows)} numbers",

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from eyeshot.reference.padding import OUTSIDE
 from eyeshot.reference.windows import Array
@@ -24,10 +26,20 @@ class Reading:
 
     axes: tuple[Array, ...]
 
-    def patch(self, image: Array) -> Array:
-        """The cells of ``image`` (*sizes) that are read, zero outside: one for each window cell."""
-        patch: Array = np.where(self.outside, 0, image[np.ix_(*self.axes)])
-        return patch
+    def patches(self, maps: Tensor) -> Array:
+        """The cells of ``maps`` (C, *sizes) that are read, (C, *window) in float64, zero outside.
+
+        Only these cells are copied: a map may have millions of others.
+        """
+        index: tuple[Any, ...] = tuple(torch.from_numpy(one) for one in np.ix_(*self.axes))
+        cells = maps[(slice(None), *index)]
+        patches: Array = np.where(self.outside, 0, cells.detach().cpu().double().numpy())
+        return patches
+
+    @property
+    def cells(self) -> tuple[tuple[int, ...], ...]:
+        """The positions along every axis as plain numbers; -1 where there is none."""
+        return tuple(tuple(int(at) for at in axis) for axis in self.axes)
 
     @property
     def outside(self) -> Array:

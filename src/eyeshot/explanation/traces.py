@@ -30,6 +30,8 @@ class Part:
         sum: the partial sum, or what a pool makes of the patch.
         source: the layer that it comes from, where there may be several.
         at: where in that layer's map the patch begins, where that is not the unit's own place.
+        cells: of a window, the positions in that layer's map that it meets along each axis; -1
+            where it meets none.
     """
 
     channel: int
@@ -39,6 +41,7 @@ class Part:
     sum: float
     source: str = ""
     at: tuple[int, ...] = ()
+    cells: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +109,7 @@ class UnitTrace:
                     "sum": as_number(part.sum),
                     "source": part.source,
                     "at": list(part.at),
+                    "cells": [list(axis) for axis in part.cells],
                 }
                 for part in self.parts
             ],

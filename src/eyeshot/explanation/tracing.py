@@ -67,7 +67,7 @@ def check_batch(seen: Seen) -> None:
         )
 
 
-def _map(seen: Seen, name: str) -> Array:
+def _map(seen: Seen, name: str) -> Tensor:
     """The map (C, *sizes) that a window slides over."""
     x: Tensor = seen.arguments[name]
     kernel = seen.node.attributes.get("kernel", seen.node.attributes.get("output_size"))
@@ -77,7 +77,7 @@ def _map(seen: Seen, name: str) -> Array:
             f"a batch of {seen.batch}",
             cure="name a layer that keeps one entry for each picture",
         )
-    return as_numbers(x[0])
+    return x[0]
 
 
 def _convolution(seen: Seen, unit: Unit) -> UnitTrace:
@@ -87,7 +87,8 @@ def _convolution(seen: Seen, unit: Unit) -> UnitTrace:
     group = unit[0] // (options["out_channels"] // options["groups"])
     channels = range(group * len(kernels), (group + 1) * len(kernels))
     reading = read_window(options, x.shape[1:], unit[1:])
-    parts = [_weigh(c, x[c], reading, k) for c, k in zip(channels, kernels, strict=True)]
+    patches = reading.patches(x[channels.start : channels.stop])
+    parts = [_weigh(*one, reading) for one in zip(channels, patches, kernels, strict=True)]
     return described(seen, unit, "sum", parts, bias=_bias(seen, unit[0]))
 
 
@@ -99,13 +100,15 @@ def _transposed(seen: Seen, unit: Unit) -> UnitTrace:
     reading = read_transposed(options, x.shape[1:], unit[1:])
     kernels = as_numbers(seen.arguments["weight"][:, column])
     channels = range(group * count, (group + 1) * count)
-    parts = [_weigh(c, x[c], reading, kernels[c]) for c in channels]
+    patches = reading.patches(x[channels.start : channels.stop])
+    weights = kernels[channels.start : channels.stop]
+    parts = [_weigh(*one, reading) for one in zip(channels, patches, weights, strict=True)]
     return described(seen, unit, "sum", parts, bias=_bias(seen, unit[0]))
 
 
-def _weigh(channel: int, image: Array, reading: Reading, kernel: Array) -> Part:
-    patch = reading.patch(image)
-    return Part(channel, patch, reading.outside, kernel, float((patch * kernel).sum()))
+def _weigh(channel: int, patch: Array, kernel: Array, reading: Reading) -> Part:
+    made = float((patch * kernel).sum())
+    return Part(channel, patch, reading.outside, kernel, made, cells=reading.cells)
 
 
 def _bias(seen: Seen, channel: int) -> float | None:
@@ -182,13 +185,13 @@ def _adaptive(rule: TraceRule) -> Callable[[Seen, Unit], UnitTrace]:
 
 
 def _pooled(
-    seen: Seen, unit: Unit, x: Array, reading: Reading, rule: TraceRule, divisor: float = 1.0
+    seen: Seen, unit: Unit, x: Tensor, reading: Reading, rule: TraceRule, divisor: float = 1.0
 ) -> UnitTrace:
     """One channel alone: pooling does not mix channels."""
-    patch, outside = reading.patch(x[unit[0]]), reading.outside
+    patch, outside = reading.patches(x[unit[0] : unit[0] + 1])[0], reading.outside
     cells = patch[~outside]
     made = cells.sum() / divisor if rule == "mean" else cells.max(initial=-np.inf)
-    part = Part(unit[0], patch, outside, None, float(made))
+    part = Part(unit[0], patch, outside, None, float(made), cells=reading.cells)
     return described(seen, unit, rule, [part], divisor=divisor if rule == "mean" else 1.0)
 
 

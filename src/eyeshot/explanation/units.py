@@ -50,6 +50,17 @@ def explain_unit(
     if seen is None:
         warnings.warn(f"{NO_GRAPH}: {reason}", stacklevel=2)
         seen = hear_operator(net, x, layer, call)
+    return explain_seen(seen, unit)
+
+
+def explain_seen(seen: Seen, unit: Sequence[int]) -> UnitTrace:
+    """Trace one output of an operator of which is known what it took and gave.
+
+    Raises:
+        BadValue: the unit is outside the map.
+        Unsupported: an operator that has no sum to show.
+        Failure: the sum does not equal the network's own value.
+    """
     with torch.no_grad():
         check_batch(seen)
         traced = trace(seen, _check_unit(seen, unit))

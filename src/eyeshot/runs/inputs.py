@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from eyeshot.data.pixels import reduce
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.frontends.net_geometry import InputSizes
+from eyeshot.frontends.trials import axes_taken, channels_to_try
 from eyeshot.images import Source, Span, open_source
 from eyeshot.images.layouts import Index
 from eyeshot.images.scaling import to_unit
@@ -102,6 +103,74 @@ def _check_channels(source: Source, run: Run) -> None:
             "(1 is grey, 3 colour)",
             cure="save it in the colours of the pictures that were learned from",
         )
+
+
+def prepare_plain(
+    net: nn.Module,
+    picture: str | Path | NDArray[Any],
+    *,
+    series: int | None = None,
+    index: Index | None = None,
+) -> Input:
+    """A picture for a network of one's own: its samples in 0 … 1, in as many channels as it takes.
+
+    Args:
+        net: the network.
+        picture: a file, or an array; of a network over signals or volumes one of these.
+        series: which image of a file that holds several.
+        index: positions along the other axes of a stack.
+
+    Raises:
+        BadFile: not a picture, or a stack of pages of which the network takes another number.
+        BadValue: more than can be seen at once.
+    """
+    with open_source(picture, space=axes_taken(net), series=series, index=index) as source:
+        if np.prod(source.shape[1:]) > _MOST_PIXELS:
+            raise BadValue(
+                f"{source.name}: {_by(source.shape[1:])} is too much to be seen at once",
+                cure="cut the part that matters out of it",
+            )
+        samples = to_unit(source.read(*((0, n) for n in source.shape[1:])))
+        takes = channels_to_try(net)
+        _check_pages(source, takes)
+        notes = [*source.notes, f"{source.dtype} samples, scaled to 0 … 1 and nothing else"]
+    samples, done = in_channels(samples, takes)
+    x = torch.from_numpy(np.ascontiguousarray(samples))[None]
+    like = next((p for p in net.parameters() if p.is_floating_point()), x)
+    shown = np.rint(np.moveaxis(samples, 0, -1).clip(0, 1) * 255).astype(np.uint8)
+    return Input(x.to(like), shown, (*notes, *done))
+
+
+def _check_pages(source: Source, takes: tuple[int, ...]) -> None:
+    """Refuse a stack of pages of which the network takes another number.
+
+    Raises:
+        BadFile: so; how one is chosen is said.
+    """
+    pages, count = source.pages, source.shape[0]
+    if pages and takes and count not in takes:
+        raise BadFile(
+            f"{source.name}: its {count} pages (axis {pages}) are no channels, and the network "
+            f"takes {' or '.join(map(str, takes))}",
+            cure=f"choose one by --index, {pages}=0 to {pages}={count - 1}",
+        )
+
+
+def in_channels(
+    samples: NDArray[Any], takes: tuple[int, ...]
+) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Grey made of colour, or repeated, where only that makes the channels fit."""
+    have = len(samples)
+    if not takes or have in takes:
+        return samples, ()
+    if have == 4 and 3 in takes:
+        return samples[:3], ("opacity left out",)
+    if have == 1 and takes[0] == 3:
+        return np.repeat(samples, 3, axis=0), ("grey repeated in three channels",)
+    if have in (3, 4) and takes[0] == 1:
+        grey = np.tensordot(np.array([0.299, 0.587, 0.114]), samples[:3], 1)[None]
+        return grey.astype(samples.dtype), ("made grey",)
+    return samples, ()
 
 
 def _spans(run: Run, size: tuple[int, ...], side: int | None) -> tuple[Span, ...]:

@@ -1,0 +1,103 @@
+"""``eyeshot studio``: a network, a picture and any unit, in the browser."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from eyeshot.cli import net_options
+from eyeshot.cli.output import console, say, warn, warnings_as_notes
+
+if TYPE_CHECKING:
+    from eyeshot.web_studio import Picture, Subject
+
+_EPILOG = """
+[b]Examples[/b]
+
+eyeshot studio
+
+eyeshot studio runs/digits-digit_cnn-seed0 seven.png
+
+eyeshot studio net.py:UNet photo.jpg --weights trained.safetensors
+
+eyeshot studio net.py:Net --size 3x64x64 --port 8000 --no-browser
+
+It listens on this machine alone, and the address holds a secret: do not pass it on.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("studio", epilog=_EPILOG)(open_studio)
+
+
+def open_studio(
+    net: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NET",
+            help="A run folder, file.py:Class, or package.module:callable.",
+            show_default="the digit network of the package",
+        ),
+    ] = None,
+    image: Annotated[
+        list[Path] | None, typer.Argument(metavar="IMAGE", help="Pictures to choose from.")
+    ] = None,
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65535, help="Where to listen; 0: any free port.")
+    ] = 0,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Print the address and open nothing.")
+    ] = False,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size", "-s", metavar="CxHxW", help="Of the input, where no IMAGE is given."
+        ),
+    ] = None,
+    memory: Annotated[
+        str, typer.Option(metavar="SIZE", help="The most that kept values may take.")
+    ] = "2GB",
+    weights: net_options.Weights = None,
+) -> None:
+    """Look at a network in the browser: every layer, any picture, the sum behind any unit."""
+    from eyeshot.cli.inspect import parse_numbers
+    from eyeshot.engine.running import parse_bytes
+    from eyeshot.web_studio import Session
+    from eyeshot.web_studio.server import Server
+
+    with warnings_as_notes():
+        subject, pictures = _opened(net, image or [], weights)
+        session = Session(
+            subject,
+            pictures,
+            memory=parse_bytes(memory) or 0,
+            size=None if size is None else parse_numbers("--size", size, "x"),
+        )
+        session.warm()
+    server = Server(session, port)
+    console.print(server.address, soft_wrap=True, markup=False)
+    say("^C ends it")
+    server.run(None if no_browser else lambda: webbrowser.open(server.address))
+
+
+def _opened(
+    net: str | None, images: list[Path], weights: Path | None
+) -> tuple[Subject, list[Picture]]:
+    """The network that was named, or the package's own, and the pictures as it takes them."""
+    from eyeshot.inspection.locating import locate_runnable
+    from eyeshot.runs import Run
+    from eyeshot.web_studio import Subject, bundled_digits, open_picture
+
+    if net is None:
+        say("no NET was named: this is the digit network that comes with Eyeshot")
+        return bundled_digits()
+    found = locate_runnable(net, say, weights, warn)
+    if isinstance(found, Run):
+        subject = Subject(found.path.resolve().name, found.net, found)
+    else:
+        subject = Subject(net.rpartition(":")[2], found)
+    return subject, [open_picture(subject, one) for one in images]

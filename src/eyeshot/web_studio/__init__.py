@@ -1,0 +1,13 @@
+"""The studio: any network, any picture, any unit, in the browser.
+
+:class:`Session` answers questions in plain data, with the numbers of :func:`eyeshot.see`,
+:func:`eyeshot.explain` and :func:`eyeshot.receptive_field`. :class:`Server` hands them to a page of
+plain ES modules (``page/``) on this machine alone.
+"""
+
+from __future__ import annotations
+
+from eyeshot.web_studio.session import Session
+from eyeshot.web_studio.subjects import Picture, Subject, bundled_digits, of_tensor, open_picture
+
+__all__ = ["Picture", "Session", "Subject", "bundled_digits", "of_tensor", "open_picture"]

@@ -1,0 +1,54 @@
+"""The page's own files: served one by one, or put into one, for a file and a notebook."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib import resources
+
+from eyeshot.errors import Failure
+
+PAGE = "eyeshot.web_studio"
+SCRIPTS = (
+    "words.js",
+    "dom.js",
+    "colors.js",
+    "sources.js",
+    "views.js",
+    "network.js",
+    "unit.js",
+    "play.js",
+    "walks.js",
+    "studio.js",
+)
+"""In an order in which each reads only those before it."""
+PAGE_FILES = ("index.html", "studio.css", "main.js", *SCRIPTS)
+
+_IMPORT = re.compile(r"^import\s[^;]*?;\n", re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async )?function|class|const|let)", re.MULTILINE)
+
+
+def read_page_file(name: str) -> str:
+    """One of the page's files.
+
+    Raises:
+        Failure: the package is damaged.
+    """
+    try:
+        return resources.files(PAGE).joinpath("page", name).read_text(encoding="utf-8")
+    except OSError:
+        raise Failure(f"the page's {name} is missing", cure="install eyeshot again") from None
+
+
+@cache
+def one_script() -> str:
+    """All modules as one, which exports ``mount`` and what else the last one exports.
+
+    Names at the top of the modules are different from each other, so that nothing but the lines
+    with ``import`` and the word ``export`` has to go.
+    """
+    parts = []
+    for name in SCRIPTS:
+        text = _IMPORT.sub("", read_page_file(name))
+        parts.append(f"// {name}\n{_EXPORT.sub('', text)}")
+    return "\n".join(parts)

@@ -1,0 +1,96 @@
+"""From a unit one layer back: where each number of its sum stands in the map that it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eyeshot.explanation import Part, UnitTrace
+from eyeshot.graph import Graph, Node
+
+Unit = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """Where the cells of one part come from.
+
+    Attributes:
+        source: the layer.
+        axes: of a patch, the places of its cells along each of its axes; -1 outside.
+        before: what stands before those places in the number of a unit: the channel.
+        strongest: the unit that gives most to the sum; None where the patch is all padding.
+    """
+
+    source: str
+    axes: tuple[tuple[int, ...], ...]
+    before: Unit
+    strongest: Unit | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return {
+            "source": self.source,
+            "axes": [list(axis) for axis in self.axes],
+            "before": list(self.before),
+            "strongest": None if self.strongest is None else list(self.strongest),
+        }
+
+
+def links_of(graph: Graph, node: Node, trace: UnitTrace) -> list[Link]:
+    """One for each part of a trace."""
+    sources = [one.source for one in node.edges] or [node.name]
+    return [_link(graph, part, trace, part.source or sources[0]) for part in trace.parts]
+
+
+def _link(graph: Graph, part: Part, trace: UnitTrace, source: str) -> Link:
+    axes, before = _places(part, trace, len(graph.nodes[source].shape) - 1)
+    strength = _strength(part, trace)
+    if not strength.size or not np.isfinite(strength).any() or strength.max() == -np.inf:
+        return Link(source, axes, before, None)
+    best = np.unravel_index(int(np.nanargmax(strength)), strength.shape)
+    place = (*before, *(axis[int(i)] for axis, i in zip(axes, best, strict=True)))
+    return Link(source, axes, before, tuple(place))
+
+
+def _places(part: Part, trace: UnitTrace, rank: int) -> tuple[tuple[tuple[int, ...], ...], Unit]:
+    """The axes of a patch, and what stands before them; ``rank`` numbers name a unit."""
+    shape = part.patch.shape
+    if part.cells:
+        return part.cells, (part.channel,)
+    if not shape:
+        if part.at:
+            return (), part.at
+        if rank == len(trace.unit) and part.kernel is None:
+            return (), trace.unit
+        return (), trace.unit if part.channel == trace.unit[0] and rank > 1 else (
+            *trace.unit[: rank - 1],
+            part.channel,
+        )
+    starts = part.at[1:] if part.at else (0,) * len(shape)
+    axes = tuple(tuple(range(lo, lo + n)) for lo, n in zip(starts, shape, strict=True))
+    return axes, (part.channel,)
+
+
+def _strength(part: Part, trace: UnitTrace) -> NDArray[np.float64]:
+    """How much each cell gives; −∞ where there is none."""
+    if trace.rule in ("max", "min"):
+        given = part.patch if trace.rule == "max" else -part.patch
+    else:
+        given = np.abs(part.patch * (1.0 if part.kernel is None else part.kernel))
+    return np.asarray(np.where(part.outside, -np.inf, given), np.float64)
+
+
+def strongest(trace: UnitTrace, links: list[Link]) -> Link | None:
+    """The link that gives most to the unit."""
+    best: tuple[float, Link] | None = None
+    for part, link in zip(trace.parts, links, strict=True):
+        if link.strongest is None:
+            continue
+        weight = float(np.max(_strength(part, trace)))
+        if best is None or weight > best[0]:
+            best = (weight, link)
+    return None if best is None else best[1]

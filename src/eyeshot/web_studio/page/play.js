@@ -1,0 +1,139 @@
+// Trying out: a digit to draw, channels to mute, kernels to change, and the answer beside it.
+
+import { h, refill, show } from "./dom.js";
+import { paced } from "./dom.js";
+import { say } from "./words.js";
+
+const SIDE = 28 * 8; // of the canvas to draw on
+const PEN = 17;
+
+/** Bars for the likeliest classes. */
+export function answerBars(app) {
+  const { prediction } = app.state;
+  if (!prediction) return null;
+  const top = [...prediction.top].sort((a, b) => a.index - b.index);
+  const best = prediction.top[0];
+  return h("div", { class: "answer" },
+    h("h3", {}, say("predicted"), h("strong", { class: "verdict" }, best.class)),
+    h("ol", { class: "bars" }, (top.length <= 10 && app.state.network.classes.length <= 10 ? top : prediction.top).map((one) =>
+      h("li", { class: one === best || one.index === best.index ? "best" : null },
+        h("button", {
+          class: "plain", title: `${prediction.layer} [${one.index}]`,
+          onclick: () => app.choose({ layer: prediction.layer, unit: [one.index], trail: "new" }),
+        }, h("span", { class: "class" }, one.class),
+        h("span", { class: "track" }, h("span", { style: { "--share": one.probability.toFixed(4) } })),
+        h("span", { class: "mono" }, (100 * one.probability).toFixed(1) + " %"))))));
+}
+
+/** A square to draw a digit on; each stroke is answered as it is drawn. */
+export class DrawingBoard {
+  constructor(app) {
+    this.app = app;
+    this.canvas = h("canvas", { class: "board", width: SIDE, height: SIDE, tabindex: 0, "aria-label": say("draw") });
+    this.context = this.canvas.getContext("2d", { willReadFrequently: true });
+    this.blank = true;
+    this.wipe();
+    const send = paced(60, () => this.send());
+    let last = null;
+    const place = (event) => [event.offsetX * (SIDE / this.canvas.clientWidth), event.offsetY * (SIDE / this.canvas.clientHeight)];
+    const stroke = (event) => {
+      const point = place(event);
+      const context = this.context;
+      context.strokeStyle = "#fff";
+      context.lineWidth = PEN;
+      context.lineCap = context.lineJoin = "round";
+      context.beginPath();
+      context.moveTo(...(last || [point[0] - 0.01, point[1]]));
+      context.lineTo(...point);
+      context.stroke();
+      last = point;
+      this.blank = false;
+      send();
+    };
+    this.canvas.addEventListener("pointerdown", (event) => {
+      this.canvas.setPointerCapture(event.pointerId);
+      last = null;
+      stroke(event);
+    });
+    this.canvas.addEventListener("pointermove", (event) => { if (event.buttons) stroke(event); });
+    this.canvas.addEventListener("pointerup", () => { last = null; });
+  }
+
+  wipe() {
+    this.context.fillStyle = "#000";
+    this.context.fillRect(0, 0, SIDE, SIDE);
+    this.blank = true;
+  }
+
+  async send() {
+    if (this.blank) return;
+    const { data } = this.context.getImageData(0, 0, SIDE, SIDE);
+    const grey = new Uint8Array(SIDE * SIDE);
+    for (let i = 0; i < grey.length; i++) grey[i] = data[4 * i];
+    const answer = await this.app.ask("draw", { size: `${SIDE},${SIDE}` }, { body: grey, slot: "draw" });
+    if (answer) await this.app.load({ picture: answer.data.id });
+  }
+
+  element() {
+    return h("div", { class: "drawing" },
+      h("h3", {}, say("draw"),
+        h("button", { class: "small", onclick: () => { this.wipe(); this.app.load({ picture: "" }); } }, say("clear"))),
+      this.canvas,
+      h("p", { class: "faint" }, say("drawHint")));
+  }
+}
+
+/** What has been changed in the network, each to be undone. */
+export function editChips(app) {
+  const { mute, set } = app.edits;
+  if (!mute.length && !set.length) return null;
+  return h("div", { class: "edits" },
+    h("strong", {}, say("edits")),
+    mute.map(([layer, channel], i) => h("button", { class: "chip", title: say("unmute"), onclick: () => {
+      mute.splice(i, 1);
+      app.edited();
+    } }, say("muted", layer, channel), h("span", { "aria-hidden": "true" }, " ×"))),
+    set.map(([layer, out, into], i) => h("button", { class: "chip", onclick: () => {
+      set.splice(i, 1);
+      app.edited();
+    } }, say("changed", layer, out, into), h("span", { "aria-hidden": "true" }, " ×"))),
+    h("label", { class: "check" }, h("input", {
+      type: "checkbox", checked: app.difference,
+      onchange: (event) => app.showDifference(event.target.checked),
+    }), " ", say("difference")),
+    h("button", { class: "small", onclick: () => {
+      app.edits = { mute: [], set: [] };
+      app.difference = false;
+      app.edited();
+    } }, say("reset")));
+}
+
+/** The kernels of one output channel as numbers that can be typed over. */
+export async function kernelEditor(app, layer, channel, place) {
+  const answer = await app.ask("kernel", { layer, channel });
+  if (!answer) return;
+  const [inputs, ...window] = answer.data.shape;
+  const numbers = new Float32Array(answer.raw);
+  const cells = window.reduce((a, b) => a * b, 1);
+  const wide = window[window.length - 1] || 1;
+  const shown = Math.min(inputs, 64);
+  const change = (into) => {
+    const values = [...numbers.slice(into * cells, (into + 1) * cells)];
+    app.edits.set = app.edits.set.filter(([l, o, i]) => !(l === layer && o === channel && i === into));
+    app.edits.set.push([layer, channel, into, values]);
+    app.edited();
+  };
+  refill(place, h("div", { class: "kernels" }, Array.from({ length: shown }, (_, into) =>
+    h("figure", {}, h("figcaption", { class: "faint" }, `${say("input")} ${into}`),
+      h("span", { class: "editing", style: { "--columns": String(wide) } }, Array.from({ length: cells }, (_, cell) =>
+        h("input", {
+          type: "number", step: "0.1", value: String(Number(numbers[into * cells + cell].toPrecision(4))),
+          "aria-label": `${layer} ${channel}, ${into}, ${cell}`,
+          onchange: (event) => {
+            const value = Number(event.target.value);
+            if (!Number.isFinite(value)) return;
+            numbers[into * cells + cell] = value;
+            change(into);
+          },
+        })))))));
+}

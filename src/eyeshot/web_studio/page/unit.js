@@ -1,0 +1,217 @@
+// One unit: what it sees, the sum behind its number, and the way back through the network.
+
+import { colorOf, isDark } from "./colors.js";
+import { by, h, refill, show } from "./dom.js";
+import { say } from "./words.js";
+
+const FEW = 12; // parts shown at first
+const NUMBERS = 25; // cells of a patch up to which each is written
+
+export class UnitPanel {
+  constructor(app) {
+    this.app = app;
+    this.root = h("section", { class: "unit", "aria-label": say("unit"), "aria-live": "polite" });
+    this.all = false;
+  }
+
+  render() {
+    const { unit, trail } = this.app;
+    if (!unit) {
+      refill(this.root, this.empty());
+      return;
+    }
+    refill(this.root,
+      this.crumbs(trail),
+      this.title(unit),
+      this.field(unit),
+      unit.trace ? this.sum(unit) : h("p", { class: "refusal" }, unit.refusal || ""),
+      h("div", { class: "why" }));
+  }
+
+  empty() {
+    return h("div", { class: "empty" },
+      h("div", { class: "empty-mark", "aria-hidden": "true" }, h("span"), h("span"), h("span")),
+      h("p", {}, say("noUnit")), h("p", { class: "faint" }, say("noUnitMore")));
+  }
+
+  crumbs(trail) {
+    if (trail.length < 2) return null;
+    return h("nav", { class: "crumbs", "aria-label": say("back") },
+      trail.map((one, index) => [
+        index ? h("span", { class: "faint" }, "›") : null,
+        h("button", {
+          class: "plain" + (index === trail.length - 1 ? " now" : ""),
+          onclick: () => this.app.backTo(index),
+        }, one.layer, h("span", { class: "mono faint" }, ` [${one.unit.join(", ")}]`)),
+      ]));
+  }
+
+  title(unit) {
+    const value = unit.trace ? unit.trace.network_value : unit.value;
+    return h("header", {},
+      h("div", {},
+        h("h2", {}, unit.layer, h("span", { class: "mono soft" }, ` [${unit.unit.join(", ")}]`)),
+        h("p", { class: "faint" }, this.named(unit))),
+      h("output", { class: "value", title: String(value) }, show(value, 5)));
+  }
+
+  named(unit) {
+    const { state } = this.app;
+    const layer = state.layers.find((one) => one.name === unit.layer);
+    const name = layer && layer.input ? say("input") : unit.title;
+    const { classes, outputs } = state.network;
+    const isOutput = outputs.includes(unit.layer) && unit.unit.length === 1 && classes[unit.unit[0]] !== undefined;
+    return isOutput ? `${name} · ${classes[unit.unit[0]]}` : name;
+  }
+
+  field(unit) {
+    const { box, inside, status } = unit.field;
+    const layer = this.app.state.layers.find((one) => one.name === unit.layer);
+    if (layer && layer.input) return null;
+    if (!box || box.length !== 2) return h("p", { class: "faint" }, status);
+    const size = this.app.state.picture.size;
+    const sides = box.map(([lo, hi]) => hi - lo);
+    const over = [["above", -box[0][0]], ["below", box[0][1] - size[0]], ["left", -box[1][0]], ["right", box[1][1] - size[1]]]
+      .filter(([, n]) => n > 0).map(([key, n]) => say(key, n));
+    const whole = status === "whole image";
+    return h("div", { class: "block" },
+      h("h3", {}, say("whatItSees")),
+      h("p", { class: "lead" }, whole ? say("wholeImage") : by(sides),
+        h("span", { class: "soft" }, `  ${say("rows", `${inside[0][0]}–${inside[0][1] - 1}`)}, ${say("columns", `${inside[1][0]}–${inside[1][1] - 1}`)}`)),
+      whole ? null : h("p", { class: "faint" }, over.length ? say("touches", over.join(", ")) : say("noPadding")),
+      h("label", { class: "check", title: say("effectiveHint") },
+        h("input", { type: "checkbox", checked: this.app.effective, onchange: (event) => this.app.showEffective(event.target.checked) }),
+        " ", say("effective")));
+  }
+
+  sum(unit) {
+    const { trace, links } = unit;
+    const order = trace.parts.map((part, index) => ({ part, link: links[index] }));
+    order.sort((a, b) => Math.abs(b.part.sum ?? 0) - Math.abs(a.part.sum ?? 0));
+    const few = this.all ? order.length : FEW;
+    const shown = order.slice(0, few);
+    const rest = order.slice(few);
+    const restSum = rest.reduce((sum, one) => sum + (one.part.sum ?? 0), 0);
+    const largest = Math.max(1e-30, ...trace.parts.map((part) => Math.abs(part.sum ?? 0)), Math.abs(trace.bias ?? 0), Math.abs(restSum));
+    const scales = this.scales(trace.parts);
+    const table = h("table", { class: "sum" },
+      h("thead", {}, h("tr", {},
+        h("th", { scope: "col" }, this.heading(unit)), h("th", { scope: "col" }, say("patch")),
+        trace.parts.some((part) => part.kernel !== null) ? [h("th", {}), h("th", { scope: "col" }, say("kernel"))] : null,
+        h("th", {}), h("th", { scope: "col", class: "right" }, this.resultName(trace)))),
+      h("tbody", {}, shown.map((one) => this.row(one, trace, scales, largest)),
+        rest.length ? this.plainRow(h("button", { class: "link", onclick: () => { this.all = true; this.render(); } },
+          say("showAll", order.length)), say("rest", rest.length), restSum, largest, trace) : null,
+        trace.bias !== null ? this.plainRow(say("bias"), "", trace.bias, largest, trace) : null),
+      h("tfoot", {}, this.plainRow(say("total"), trace.divisor !== 1 && trace.rule === "mean" ? "" : "", trace.total, largest, trace, true)));
+    return h("div", { class: "block" },
+      h("div", { class: "heading" }, h("h3", {}, say("theSum")),
+        h("button", { class: "small", title: say("whyHint"), onclick: () => this.app.why() }, say("why"))),
+      h("p", { class: "faint" }, say("rule_" + trace.rule, show(trace.divisor))),
+      trace.parts.length ? table : null,
+      h("p", { class: "faint check-line" }, say("ofNetwork", String(trace.network_value))));
+  }
+
+  heading(unit) {
+    const sources = new Set(unit.links.map((one) => one.source));
+    return sources.size === 1 ? [...sources][0] : say("from");
+  }
+
+  resultName(trace) {
+    return trace.rule === "max" ? say("largest") : trace.rule === "mean" ? say("mean") : say("product");
+  }
+
+  /** The largest number of patches and of kernels, so that colors can be compared down the table. */
+  scales(parts) {
+    const flat = (values) => values.flat(3).filter((one) => Number.isFinite(one));
+    const of = (key) => {
+      const numbers = flat(parts.map((part) => (part[key] === null ? [] : [part[key]])));
+      let [most, signed] = [1e-30, false];
+      for (const one of numbers) {
+        most = Math.max(most, Math.abs(one));
+        signed = signed || one < 0;
+      }
+      return { most, signed };
+    };
+    return { patch: of("patch"), kernel: { ...of("kernel"), signed: true } };
+  }
+
+  row({ part, link }, trace, scales, largest) {
+    const go = link && link.strongest && this.canGo(link.source, link.strongest)
+      ? () => this.app.follow(link.source, link.strongest) : null;
+    const label = part.patch === null || (Array.isArray(part.patch) || part.cells.length) ? part.channel : link.strongest ? `[${link.strongest.join(", ")}]` : part.channel;
+    const several = part.source ? `${part.source} ` : "";
+    return h("tr", {},
+      h("th", { scope: "row" }, go
+        ? h("button", { class: "link", onclick: go, title: `${link.source} [${link.strongest.join(", ")}]` }, several, String(label))
+        : [several, String(label)]),
+      h("td", {}, this.grid(part.patch, part.outside, scales.patch, link)),
+      trace.parts.some((one) => one.kernel !== null) ? [h("td", { class: "sign" }, part.kernel !== null ? "×" : ""),
+        h("td", {}, part.kernel === null ? null : this.grid(part.kernel, null, scales.kernel, null))] : null,
+      h("td", { class: "bar-cell" }, this.bar(part.sum, largest)),
+      h("td", { class: "right mono", title: String(part.sum) }, show(part.sum)));
+  }
+
+  plainRow(name, note, value, largest, trace, strong = false) {
+    const kernel = trace.parts.some((part) => part.kernel !== null);
+    return h("tr", { class: strong ? "strong" : null },
+      h("th", { scope: "row", colspan: kernel ? 4 : 2 }, name, note ? h("span", { class: "faint" }, " ", note) : null),
+      h("td", { class: "bar-cell" }, strong ? null : this.bar(value, largest)),
+      h("td", { class: "right mono", title: String(value) }, show(value, strong ? 5 : 4)));
+  }
+
+  bar(value, largest) {
+    const share = Math.min(1, Math.abs(value ?? 0) / largest);
+    return h("span", { class: "amount " + (value < 0 ? "negative" : "positive"), style: { "--share": share.toFixed(4) } }, h("span"));
+  }
+
+  canGo(layer, unit) {
+    return this.app.source.live || this.app.source.has("unit", { layer, unit: unit.join(",") });
+  }
+
+  /** Cells with their numbers, or colored alone where there are many. */
+  grid(values, outside, scale, link) {
+    if (!Array.isArray(values)) return h("span", { class: "mono cell-alone" }, show(values, 3));
+    const rows = Array.isArray(values[0]) ? values : [values];
+    const hidden = outside ? (Array.isArray(outside[0]) ? outside : [outside]) : null;
+    if (Array.isArray(rows[0][0])) return h("span", { class: "faint" }, "…");
+    const small = rows.length * rows[0].length > NUMBERS;
+    const cells = rows.flatMap((row, i) => row.map((value, j) => {
+      const away = hidden && hidden[i][j];
+      const unit = link && !away ? this.unitOf(link, i, j, rows.length) : null;
+      const go = unit && this.canGo(link.source, unit);
+      const name = away ? say("padding") : String(value);
+      return h(go ? "button" : "span", {
+        class: "cell" + (away ? " away" : "") + (isDark(value, scale.most, scale.signed) && !away ? " light" : ""),
+        title: unit ? `${name}  ${link.source} [${unit.join(", ")}]` : name,
+        style: away ? {} : { background: colorOf(value, scale.most, scale.signed) },
+        onclick: go ? () => this.app.follow(link.source, unit) : null,
+        tabindex: go ? -1 : null,
+      }, small ? "" : away ? "·" : show(value, 2));
+    }));
+    return h("span", { class: "grid" + (small ? " small" : ""), style: { "--columns": String(rows[0].length) } }, cells);
+  }
+
+  unitOf(link, i, j, rows) {
+    if (link.axes.length === 2) {
+      const [row, column] = [link.axes[0][i], link.axes[1][j]];
+      return row < 0 || column < 0 ? null : [...link.before, row, column];
+    }
+    return link.axes.length === 1 && rows === 1 ? [...link.before, link.axes[0][j]] : null;
+  }
+
+  /** The way of the largest contributions, once it is known. */
+  showWhy(answer) {
+    const place = this.root.querySelector(".why");
+    if (!place) return;
+    const { steps, end } = answer;
+    refill(place, h("div", { class: "block" }, h("h3", {}, say("whyTitle")),
+      h("ol", { class: "steps" }, steps.map((one) => h("li", {},
+        h("button", { class: "link", onclick: () => this.app.follow(one.layer, one.unit) },
+          one.layer, h("span", { class: "mono" }, ` [${one.unit.join(", ")}]`)),
+        h("span", { class: "mono value" }, show(one.value)),
+        h("span", { class: "faint" }, one.share ? say("share", Math.round(100 * one.share) + " %") : "")))),
+      end ? h("p", { class: "faint" }, say("whyEnd", end)) : null));
+    place.scrollIntoView({ block: "nearest" });
+  }
+}

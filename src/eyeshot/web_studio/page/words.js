@@ -1,0 +1,106 @@
+// What the page says, in English and Chinese. {0}, {1} stand for values.
+
+const WORDS = {
+  en: {
+    network: "Network", look: "Look", playground: "Kernel playground", picture: "Picture",
+    layers: "{0} layers", parameters: "{0} parameters", operations: "{0} multiply-adds",
+    colorBy: "Color by", nothing: "nothing", field: "field", cost: "multiply-adds", memory: "memory",
+    parametersOf: "parameters", dead: "dead channels", findings: "findings",
+    sees: "sees {0}", seesAll: "sees everything", wholeImage: "whole image", channel: "channel",
+    channels: "channels", mapsOf: "{0} maps of {1}", numbersOf: "{0} numbers", allMaps: "All maps",
+    deadCount: "{0} dead", unit: "Unit", noUnit: "Click a map to see what that unit sees, and the sum behind its number.",
+    noUnitMore: "Or click the picture: the unit above that pixel is chosen.",
+    whatItSees: "What it sees", theSum: "The sum", rows: "rows {0}", columns: "columns {0}", and: "and",
+    padding: "padding", touches: "It reaches {0} beyond the picture: zeros or other padding stand there.",
+    above: "{0} above", below: "{0} below", left: "{0} left", right: "{0} right",
+    noPadding: "All of it lies inside the picture.", effective: "Show what really moves it",
+    effectiveHint: "The size of the gradient at each pixel: within the box, most of it often lies near the middle.",
+    patch: "input", kernel: "kernel", product: "sum", bias: "bias", total: "total", others: "{0} more",
+    showAll: "show all {0}", rest: "the other {0}", ofNetwork: "the network's own value: {0}",
+    rule_sum: "Each input channel's patch times its kernel, added up.", rule_max: "The largest of the cells.",
+    rule_min: "The smallest of the cells.", rule_mean: "The cells added up, divided by {0}.",
+    rule_product: "All numbers multiplied.", rule_value: "The operator's value for this number.",
+    rule_copy: "A copy of one number.", why: "Why?", whyHint: "Follow the largest contributions back to a pixel",
+    whyTitle: "Why this value", whyEnd: "It ends here: {0}", back: "Back", input: "input",
+    predicted: "The answer", draw: "Draw a digit", clear: "Clear", drawHint: "Draw with the mouse or a finger; every layer answers.",
+    mute: "Mute channel", unmute: "Unmute", edit: "Edit kernel", edits: "Changes", reset: "Undo all",
+    difference: "Show the difference", muted: "{0} [{1}] muted", changed: "{0} [{1}, {2}] changed",
+    save: "Save", savePng: "This view as PNG", saveCsv: "This map as CSV", saveSum: "This sum as CSV", copyLink: "Copy the address",
+    copied: "Copied", light: "Light", darkTheme: "Dark", theme: "Theme", help: "Keys", close: "Close",
+    fit: "Fit", zoomIn: "Zoom in", zoomOut: "Zoom out", error: "That did not work", noRun: "The network does not run at this size",
+    noMaps: "no maps", computing: "computing…", cancel: "Cancel", test: "test pattern",
+    operation: "Operation", stride: "stride", dilation: "dilation", size: "size", scale: "scale", mode: "padding with",
+    conv: "convolution", transpose: "transposed convolution", pool: "pooling", nearest: "nearest neighbor", bilinear: "bilinear",
+    zeros: "zeros", reflect: "reflection", replicate: "the edge", circular: "the other side", largest: "the largest", mean: "the mean",
+    step: "Step {0} of {1}", play: "Play", pause: "Pause", inputMatrix: "Input", kernelMatrix: "Kernel", output: "Output",
+    padded: "padded", inserted: "zeros inserted", examples: "Examples", reachTitle: "What this pixel reaches",
+    reach: "What this pixel reaches", pixel: "pixel", notInFile: "Not in this file. Filled dots mark the units that are.",
+    strongestUnit: "strongest unit", keysList: "← ↑ → ↓ move the unit|[ ] layer before, after|, . channel before, after|+ − 0 zoom in, out, fit|Backspace one step back|w why|m mute the channel|d difference|e what really moves it|k playground|l light, dark|? this list",
+    truth: "truth", training: "Training", epoch: "epoch {0} of {1}", overlay: "Overlay", opacity: "opacity",
+    findingsTitle: "Findings", noFindings: "No findings", where: "at", cure: "What to do", range: "Scale", own: "each map", shared: "all maps",
+    share: "{0} of it", from: "from", layerNote: "step", chosenPixel: "row {0}, column {1}",
+    large: "Zoom in to compute these maps: {0} megapixels are in view, and at most {1} are computed at once.",
+    computeAnyway: "Compute anyway",
+  },
+  zh: {
+    network: "网络", look: "观察", playground: "卷积核练习", picture: "图像",
+    layers: "{0} 层", parameters: "{0} 个参数", operations: "{0} 次乘加",
+    colorBy: "着色", nothing: "无", field: "感受野", cost: "乘加次数", memory: "内存",
+    parametersOf: "参数", dead: "死通道", findings: "问题",
+    sees: "看到 {0}", seesAll: "看到全部", wholeImage: "整幅图像", channel: "通道",
+    channels: "个通道", mapsOf: "{0} 个特征图，大小 {1}", numbersOf: "{0} 个数", allMaps: "全部特征图",
+    deadCount: "{0} 个死通道", unit: "单元", noUnit: "点击特征图，查看该单元看到什么，以及它的数值由哪些项相加而成。",
+    noUnitMore: "也可以点击图像：选中该像素对应的单元。",
+    whatItSees: "它看到什么", theSum: "求和", rows: "行 {0}", columns: "列 {0}", and: "和",
+    padding: "填充", touches: "它超出图像 {0}：那里是零或其他填充。",
+    above: "上方 {0}", below: "下方 {0}", left: "左侧 {0}", right: "右侧 {0}",
+    noPadding: "全部位于图像之内。", effective: "显示真正影响它的像素",
+    effectiveHint: "每个像素处梯度的大小：方框之内，往往只有中间部分影响较大。",
+    patch: "输入", kernel: "卷积核", product: "部分和", bias: "偏置", total: "总和", others: "另有 {0} 项",
+    showAll: "显示全部 {0} 项", rest: "其余 {0} 项", ofNetwork: "网络自身的值：{0}",
+    rule_sum: "每个输入通道的局部块乘以卷积核，再相加。", rule_max: "各单元格中的最大值。",
+    rule_min: "各单元格中的最小值。", rule_mean: "各单元格之和除以 {0}。",
+    rule_product: "所有数相乘。", rule_value: "算子对这个数给出的值。",
+    rule_copy: "某一个数的副本。", why: "为什么？", whyHint: "沿最大的贡献一直追溯到像素",
+    whyTitle: "为什么是这个值", whyEnd: "到此为止：{0}", back: "返回", input: "输入",
+    predicted: "结果", draw: "写一个数字", clear: "清除", drawHint: "用鼠标或手指书写，每一层都会实时响应。",
+    mute: "关闭通道", unmute: "恢复通道", edit: "修改卷积核", edits: "改动", reset: "全部撤销",
+    difference: "显示差异", muted: "{0} [{1}] 已关闭", changed: "{0} [{1}, {2}] 已修改",
+    save: "保存", savePng: "将此视图存为 PNG", saveCsv: "将此特征图存为 CSV", saveSum: "将此求和存为 CSV", copyLink: "复制网址",
+    copied: "已复制", light: "浅色", darkTheme: "深色", theme: "主题", help: "按键", close: "关闭",
+    fit: "适应窗口", zoomIn: "放大", zoomOut: "缩小", error: "没有成功", noRun: "网络无法在此尺寸下运行",
+    noMaps: "没有特征图", computing: "计算中…", cancel: "取消", test: "测试图案",
+    operation: "运算", stride: "步幅", dilation: "空洞", size: "大小", scale: "倍数", mode: "填充方式",
+    conv: "卷积", transpose: "转置卷积", pool: "池化", nearest: "最近邻", bilinear: "双线性",
+    zeros: "零", reflect: "反射", replicate: "边缘", circular: "循环", largest: "最大值", mean: "平均值",
+    step: "第 {0} 步，共 {1} 步", play: "播放", pause: "暂停", inputMatrix: "输入", kernelMatrix: "卷积核", output: "输出",
+    padded: "已填充", inserted: "已插入零", examples: "示例", reachTitle: "这个像素影响什么",
+    reach: "这个像素影响什么", pixel: "像素", notInFile: "此文件中没有。实心点标出已包含的单元。",
+    strongestUnit: "最强的单元", keysList: "← ↑ → ↓ 移动单元|[ ] 上一层，下一层|, . 上一通道，下一通道|+ − 0 放大，缩小，适应|Backspace 返回一步|w 为什么|m 关闭通道|d 差异|e 真正影响它的像素|k 练习|l 浅色，深色|? 本列表",
+    truth: "真值", training: "训练", epoch: "第 {0} 轮，共 {1} 轮", overlay: "叠加", opacity: "不透明度",
+    findingsTitle: "发现的问题", noFindings: "没有问题", where: "位于", cure: "怎么办", range: "刻度", own: "每个特征图", shared: "所有特征图",
+    share: "占 {0}", from: "来自", layerNote: "步", chosenPixel: "第 {0} 行，第 {1} 列",
+    large: "放大后才计算特征图：当前视野有 {0} 百万像素，一次最多计算 {1}。",
+    computeAnyway: "仍然计算",
+  },
+};
+
+let language = "en";
+
+/** The languages, each by its own name. */
+export const LANGUAGES = { en: "English", zh: "中文" };
+
+/** Choose one. */
+export function speak(name) {
+  language = WORDS[name] ? name : "en";
+}
+
+export function spoken() {
+  return language;
+}
+
+/** A phrase with its values put in. */
+export function say(key, ...values) {
+  const text = WORDS[language][key] ?? WORDS.en[key] ?? key;
+  return text.replace(/\{(\d)\}/g, (_, number) => values[Number(number)] ?? "");
+}

@@ -1,0 +1,287 @@
+"""What the studio answers: the numbers of see, explain and receptive_field, to the bit."""
+
+from __future__ import annotations
+
+import copy
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import eyeshot
+from eyeshot.errors import BadValue, EyeshotError, UnknownName, Unsupported
+from eyeshot.explanation import read_matrix, walk_conv
+from eyeshot.web_studio import Session, Subject, of_tensor
+from eyeshot.web_studio.looks import Cancelled
+from eyeshot.web_studio.payloads import Payload
+from eyeshot.web_studio.queries import Query
+from eyeshot.web_studio.session import _QUESTIONS
+
+
+class Branched(nn.Module):
+    """A stem, a skip, batch norm, pools, up-sampling, a join, and a head of numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.down = nn.MaxPool2d(2)
+        self.deep = nn.Conv2d(4, 6, 3, padding=1, groups=2)
+        self.up = nn.ConvTranspose2d(6, 4, 2, stride=2)
+        self.last = nn.Conv2d(8, 3, 3, dilation=2, stride=2)
+        self.head = nn.Linear(3, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        top = self.norm(self.stem(x)).relu()
+        up = self.up(self.deep(self.down(top)).relu())
+        joined = torch.cat([top, up], 1)
+        answer: Tensor = self.head(self.last(joined).mean((2, 3)))
+        return answer
+
+
+@pytest.fixture(scope="module")
+def net() -> nn.Module:
+    torch.manual_seed(3)
+    found = Branched().eval()
+    found.norm.running_mean = torch.randn(4) * 0.1
+    found.norm.running_var = torch.rand(4) + 0.5
+    return found
+
+
+@pytest.fixture(scope="module")
+def x() -> Tensor:
+    return torch.randn(1, 20, 24, generator=torch.Generator().manual_seed(4))
+
+
+@pytest.fixture(scope="module")
+def session(net: nn.Module, x: Tensor) -> Session:
+    return Session(Subject("branched", net), [of_tensor(x)])
+
+
+def ask(session: Session, name: str, body: bytes = b"", **values: Any) -> Payload:
+    return session.answer(name, Query({key: str(one) for key, one in values.items()}, body))
+
+
+def numbers(answer: Payload) -> np.ndarray[Any, np.dtype[Any]]:
+    return np.frombuffer(answer.raw, answer.data["dtype"]).reshape(answer.data["shape"])
+
+
+def test_maps_are_those_of_see(session: Session, net: nn.Module, x: Tensor) -> None:
+    seen = eyeshot.see(net, x)
+    for layer in ask(session, "state").data["layers"]:
+        if not layer["input"]:
+            maps = numbers(ask(session, "maps", layer=layer["name"]))
+            assert np.array_equal(maps.reshape(seen[layer["name"]].shape), seen[layer["name"]])
+
+
+@pytest.mark.parametrize(
+    ("layer", "unit"),
+    [
+        ("stem", (2, 0, 5)),
+        ("norm", (1, 7, 7)),
+        ("relu", (0, 3, 4)),
+        ("down", (3, 4, 5)),
+        ("deep", (5, 9, 11)),
+        ("up", (2, 8, 9)),
+        ("cat", (6, 3, 3)),
+        ("last", (1, 2, 4)),
+        ("mean", (2,)),
+        ("head", (4,)),
+    ],
+)
+def test_a_unit_is_that_of_explain_and_receptive_field(
+    session: Session, net: nn.Module, x: Tensor, layer: str, unit: tuple[int, ...]
+) -> None:
+    answer = ask(session, "unit", layer=layer, unit=",".join(map(str, unit))).data
+    assert answer["trace"] == eyeshot.explain(net, x, layer=layer, unit=unit).to_dict()
+    place = unit[1:] if len(unit) == 3 else (0, 0)
+    field = eyeshot.receptive_field(net, tuple(x.shape), layer, place)
+    assert answer["field"] == field.to_dict()
+    json.dumps(answer, allow_nan=False)
+
+
+def test_every_link_leads_to_the_number_that_it_stands_for(session: Session) -> None:
+    """Each cell of each patch, followed one layer back, is the value that the patch shows."""
+    checked = 0
+    for layer in ask(session, "state").data["layers"]:
+        if layer["input"]:
+            continue
+        unit = [n // 2 for n in layer["shape"]]
+        answer = ask(session, "unit", layer=layer["name"], unit=",".join(map(str, unit))).data
+        for part, link in zip(answer["trace"]["parts"], answer["links"], strict=True):
+            values = np.array(part["patch"])
+            maps = numbers(ask(session, "maps", layer=link["source"]))
+            shape = ask(session, "unit", layer=link["source"], unit=_text(link["strongest"]))
+            maps = maps.reshape(shape.data["shape"])
+            for cell in np.ndindex(*values.shape):
+                place = [axis[i] for axis, i in zip(link["axes"], cell, strict=True)]
+                if -1 not in place:
+                    assert maps[(*link["before"], *place)] == values[cell]
+                    checked += 1
+    assert checked > 100
+
+
+def _text(unit: list[int]) -> str:
+    return ",".join(map(str, unit))
+
+
+def test_why_ends_at_a_pixel(session: Session) -> None:
+    steps = ask(session, "why", layer="head", unit="1").data["steps"]
+    names = [step["layer"] for step in steps]
+    assert (names[0], names[-1]) == ("head", "x")
+    for before, after in pairwise(steps):
+        answer = ask(session, "unit", layer=before["layer"], unit=_text(before["unit"])).data
+        assert after["unit"] in [link["strongest"] for link in answer["links"]]
+
+
+def test_reach_and_field_are_two_sides_of_one_thing(session: Session, net: nn.Module) -> None:
+    boxes = ask(session, "reach", pixel="7,9").data["boxes"]
+    (top, bottom), (left, right) = boxes["deep"]
+    for row in range(10):
+        for column in range(12):
+            inside = eyeshot_field(session, row, column)
+            sees = inside[0][0] <= 7 < inside[0][1] and inside[1][0] <= 9 < inside[1][1]
+            assert sees == (top <= row < bottom and left <= column < right)
+
+
+def eyeshot_field(session: Session, row: int, column: int) -> list[list[int]]:
+    found: list[list[int]] = ask(session, "unit", layer="deep", unit=f"0,{row},{column}").data[
+        "field"
+    ]["inside"]
+    return found
+
+
+def test_a_muted_channel_is_as_if_its_weights_were_zero(net: nn.Module, x: Tensor) -> None:
+    session = Session(Subject("branched", net), [of_tensor(x)])
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    edits = json.dumps({"mute": [["deep", 2]], "set": []})
+    muted = numbers(ask(session, "maps", layer="head", edits=edits))
+    other = copy.deepcopy(net)
+    with torch.no_grad():
+        other.deep.weight[2] = 0  # type: ignore[union-attr,operator]
+        other.deep.bias[2] = 0  # type: ignore[union-attr,operator]
+    assert np.array_equal(muted.ravel(), eyeshot.see(other, x)["head"])
+    change = numbers(ask(session, "maps", layer="head", edits=edits, difference=1))
+    plain = numbers(ask(session, "maps", layer="head"))
+    assert np.array_equal(change, muted - plain)
+    assert change.any()
+    assert all(torch.equal(one, before[name]) for name, one in net.state_dict().items())
+
+
+@pytest.mark.parametrize("layer", ["stem", "deep", "up"])
+def test_a_kernel_that_is_changed_is_used(net: nn.Module, x: Tensor, layer: str) -> None:
+    session = Session(Subject("branched", net), [of_tensor(x)])
+    kernel = numbers(ask(session, "kernel", layer=layer, channel=1))
+    trace = ask(session, "unit", layer=layer, unit="1,2,3").data["trace"]
+    assert trace["parts"][0]["kernel"] == kernel[0].tolist()
+    changed = [round(float(i), 1) for i in range(kernel[0].size)]
+    edits = json.dumps({"mute": [], "set": [[layer, 1, 0, changed]]})
+    trace = ask(session, "unit", layer=layer, unit="1,2,3", edits=edits).data["trace"]
+    assert np.array(trace["parts"][0]["kernel"]).ravel().tolist() == changed
+
+
+def test_walks_are_those_of_the_library(session: Session) -> None:
+    image, kernel = "1 2 3 / 4 5 6 / 7 8 9", "1 0 / 0 -1"
+    walk = walk_conv(read_matrix(image), read_matrix(kernel), padding=1, stride=2)
+    answer = ask(
+        session, "walk", operation="conv", input=image, kernel=kernel, padding=1, stride=2
+    ).data
+    assert answer == {**walk.to_dict(), "made": walk.made.tolist()}
+
+
+def test_a_walk_reads_no_file(session: Session, tmp_path: Any) -> None:
+    secret = tmp_path / "kernel.txt"
+    secret.write_text("1 2\n3 4\n")
+    with pytest.raises(BadValue, match="no matrix"):
+        ask(session, "walk", operation="conv", input=secret, kernel="1")
+
+
+def test_values_that_do_not_fit_in_memory_are_computed_again(net: nn.Module, x: Tensor) -> None:
+    session = Session(Subject("branched", net), [of_tensor(x)], memory=6 * 4000)
+    seen = eyeshot.see(net, x)
+    for _ in range(2):
+        for layer in ("cat", "stem", "head"):
+            maps = numbers(ask(session, "maps", layer=layer))
+            assert np.array_equal(maps.reshape(seen[layer].shape), seen[layer])
+
+
+def test_a_computation_that_nobody_waits_for_ends(net: nn.Module, x: Tensor) -> None:
+    session = Session(Subject("branched", net), [of_tensor(x)], memory=6 * 4000)
+
+    def gone() -> None:
+        raise Cancelled
+
+    session.warm()
+    with pytest.raises(Cancelled):
+        session.answer("maps", Query({"layer": "stem"}), gone)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "error"),
+    [
+        ("nothing", {}, BadValue),
+        ("maps", {"layer": "stm"}, UnknownName),
+        ("maps", {}, BadValue),
+        ("maps", {"layer": "stem", "channel": 9}, BadValue),
+        ("maps", {"layer": "stem", "box": "1,2"}, BadValue),
+        ("unit", {"layer": "stem", "unit": "0,0"}, BadValue),
+        ("unit", {"layer": "stem", "unit": "0,0,99"}, BadValue),
+        ("unit", {"layer": "stem", "unit": "a,b,c"}, BadValue),
+        ("why", {"layer": "stem", "unit": "0,0,99"}, BadValue),
+        ("effective", {"layer": "stem", "unit": "0"}, BadValue),
+        ("state", {"picture": "0123"}, BadValue),
+        ("maps", {"layer": "stem", "edits": "{"}, BadValue),
+        ("maps", {"layer": "stem", "edits": '{"mute": [["stem", 99]]}'}, BadValue),
+        ("maps", {"layer": "stem", "edits": '{"set": [["stem", 0, 0, [1, 2]]]}'}, BadValue),
+        ("maps", {"layer": "stem", "edits": '{"set": [["stem", 0, 0, [1e999]]]}'}, BadValue),
+        ("kernel", {"layer": "relu"}, BadValue),
+        ("draw", {"size": "4,4"}, BadValue),
+        ("walk", {"operation": "sum", "input": "1"}, UnknownName),
+        ("reach", {"pixel": "1"}, BadValue),
+    ],
+)
+def test_a_question_that_cannot_be_answered_says_why(
+    session: Session, name: str, values: dict[str, Any], error: type[EyeshotError]
+) -> None:
+    with pytest.raises(error):
+        ask(session, name, **values)
+
+
+def test_every_question_is_asked_in_this_file() -> None:
+    text = Path(__file__).read_text()
+    missing = [name for name in _QUESTIONS if f'"{name}"' not in text]
+    assert missing == []
+
+
+def test_pictures_strips_and_shares(session: Session, x: Tensor) -> None:
+    shown = ask(session, "picture", box="2,6,3,9")
+    assert (shown.data["shape"], len(shown.raw)) == ([4, 6, 3], 72)
+    strip = ask(session, "strip", layer="stem", most=3)
+    count, high, wide = strip.data["shape"]
+    assert (count, len(strip.raw)) == (3, 3 * high * wide)
+    assert strip.data["of"] == [4, 20, 24]
+    shares = ask(session, "dead").data["shares"]
+    assert 0 <= shares["relu"] <= 1
+    assert shares["stem"] == 0
+    effective = ask(session, "effective", layer="deep", unit="0,4,4")
+    assert effective.data["shape"][1:] == [8, 8]
+    assert effective.data["max"] > 0
+
+
+def test_signals_are_refused_in_one_line() -> None:
+    with pytest.raises((BadValue, Unsupported)):
+        Session(Subject("signal", nn.Conv1d(1, 2, 3)), [of_tensor(torch.zeros(1, 9))])
+
+
+def test_a_shape_mistake_is_shown_beyond_the_fault() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(3, 5, 3), nn.ReLU()).eval()
+    state = ask(Session(Subject("broken", net), size=(1, 16, 16)), "state").data
+    assert state["network"]["runs"] is False
+    assert state["prediction"] is None
+    assert [layer["name"] for layer in state["layers"]][-1] == "2"
+    assert any(one["severity"] == "error" for one in state["findings"])
