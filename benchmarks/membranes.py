@@ -24,7 +24,7 @@ import eyeshot
 from eyeshot.data.pairs import Pairs, load_pairs
 from eyeshot.evaluation import MaskEvaluation
 from eyeshot.runs import RunConfig, build_net
-from eyeshot.runs.geometry import geometry_of
+from eyeshot.runs.geometry import geometry_of_named
 from eyeshot.training import Silence
 from eyeshot.training.augmentation import augment_crops
 from eyeshot.training.checkpoint import Position
@@ -61,7 +61,7 @@ def plain_loop(pairs: Pairs, config: RunConfig, steps: int) -> float:
     recipe = config.recipe
     torch.manual_seed(0)
     net = build_net(config)
-    sampler = make_sampler(pairs, config.size, geometry_of(config), 0)
+    sampler = make_sampler(pairs, config.size, geometry_of_named(config), 0)
     kinds = recipe.augment.split(",")
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (config.mean, config.std))
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)

@@ -114,7 +114,7 @@ def mosaic(run: Run, slice_: NDArray[np.uint8], copies: int, folder: Path) -> No
 
 
 def _check(run: Run, side: int) -> None:
-    spec = geometry_of(run.config).output
+    spec = geometry_of(run).output
     if side % spec.alignment or side < spec.halo:
         raise BadValue(
             f"a slice of {side}² for halo {spec.halo} and grid {spec.alignment}",

@@ -12,7 +12,7 @@ from eyeshot.data.pairs import CropSampler, Pairs, load_pairs
 from eyeshot.errors import BadValue
 from eyeshot.frontends.net_geometry import NetGeometry
 from eyeshot.runs import RunConfig
-from eyeshot.runs.geometry import geometry_of
+from eyeshot.runs.geometry import geometry_of_named
 from eyeshot.training import Settings, train
 from eyeshot.training.configuration import Wanted, describe_pairs
 from eyeshot.training.cropping import choose_crop, make_sampler
@@ -27,7 +27,7 @@ def describe(
 ) -> tuple[RunConfig, CropSampler]:
     pairs = load_pairs(folder)
     config = describe_pairs(Wanted("segment", folder, None, arguments, settings), pairs)
-    return config, make_sampler(pairs, config.size, geometry_of(config), 0)
+    return config, make_sampler(pairs, config.size, geometry_of_named(config), 0)
 
 
 def seen(config: RunConfig, sampler: CropSampler) -> list[int]:

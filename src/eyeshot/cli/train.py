@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from eyeshot.cli import training_options as options
-from eyeshot.cli.output import console, notes, print_json
+from eyeshot.cli.output import console, notes, print_json, say
 from eyeshot.cli.spelling import options_named, spelled_by
-from eyeshot.cli.training_options import make_layout, parse_size, parse_weights
+from eyeshot.cli.training_options import (
+    make_layout,
+    parse_arguments,
+    parse_size,
+    parse_weights,
+)
 from eyeshot.errors import BadValue
 
 if TYPE_CHECKING:
     from eyeshot.data.problem import Checked, Problem
     from eyeshot.runs import Run
-    from eyeshot.training import TerminalProgress
+    from eyeshot.training import OwnNet, TerminalProgress
 
 _EPILOG = """
 [b]Examples[/b]
@@ -36,6 +42,8 @@ eyeshot train cells/ --task segment --validation 4 -o runs/cells
 eyeshot train noisy/ --task restore --loss l1 --crop 256
 
 eyeshot train cells/ --task segment --validation 4 -o runs/cells --resume
+
+eyeshot train cells/ --task segment --net my_net.py:Net --net-args '{"width": 32}'
 
 A folder of pairs holds image/ and label/ with the same names, or train/ and val/ with both in each;
 for --task restore, target/ in place of label/. Other usual names are recognised, and any are named
@@ -93,6 +101,8 @@ def train_network(
     class_weights: options.ClassWeights = None,
     loss: options.Loss = None,
     model: options.Model = None,
+    net: options.Net = None,
+    net_arguments: options.NetArguments = None,
     width: options.Width = None,
     base: options.Base = None,
     depth: options.Depth = None,
@@ -109,6 +119,8 @@ def train_network(
         raise BadValue(
             f"--width is for classifiers, and the task is {task}", cure="a unet has --base"
         )
+    if net_arguments is not None and net is None:
+        raise BadValue("--net-args without --net", cure="name the network, such as my_net.py:Net")
     from eyeshot.training import TerminalProgress, train
 
     progress = TerminalProgress()
@@ -120,6 +132,7 @@ def train_network(
             model_arguments={name: said[name] for name in _NETWORK if said[name] is not None},
             folder=data,
             layout=make_layout(images, masks, mask_suffix, threshold),
+            net=None if net is None else _own_net(net, net_arguments, seed),
             progress=progress,
             **{name: said[name] for name in _PASSED_ON},
             class_weights=parse_weights(class_weights),
@@ -127,6 +140,20 @@ def train_network(
     if int(os.environ.get("LOCAL_RANK", "0")):
         return  # one of several processes, each with a device of its own: the first speaks
     _tell(run, progress, json)
+
+
+def _own_net(where: str, arguments: str | None, seed: int) -> OwnNet:
+    """The network that ``where`` names, its weights drawn by the seed."""
+    import torch
+
+    from eyeshot.inspection.locating import make_network
+    from eyeshot.training import OwnNet
+
+    given = parse_arguments(arguments)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        made = make_network(where, say, given)
+    return OwnNet(made, where, dumps(given, sort_keys=True) if given else "")
 
 
 def _check(said: dict[str, Any]) -> None:

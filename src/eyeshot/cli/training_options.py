@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -184,6 +185,24 @@ Model = Annotated[
         rich_help_panel=_NET,
     ),
 ]
+Net = Annotated[
+    str | None,
+    typer.Option(
+        "--net",
+        metavar="FILE.py:CLASS",
+        help="A network of your own in place of --model: file.py:Class or package.module:callable.",
+        rich_help_panel=_NET,
+    ),
+]
+NetArguments = Annotated[
+    str | None,
+    typer.Option(
+        "--net-args",
+        metavar="JSON",
+        help="Its arguments, such as '{\"width\": 32}'.",
+        rich_help_panel=_NET,
+    ),
+]
 Width = Annotated[
     int | None,
     typer.Option(help="Channels of the first layer of a classifier.", rich_help_panel=_NET),
@@ -232,6 +251,21 @@ def make_layout(
     if threshold is not None and threshold < 1:
         raise BadValue(f"--threshold is {threshold}", cure="use 1 or more, such as 128")
     return Layout(images or "", masks or "", mask_suffix or "", threshold or 0)
+
+
+def parse_arguments(text: str | None) -> dict[str, Any]:
+    """The arguments of a network, from JSON.
+
+    Raises:
+        BadValue: it is no object of JSON.
+    """
+    try:
+        found = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise BadValue(f"--net-args is {text!r}", cure="give names and values: '{\"width\": 32}'")
+    return found
 
 
 def parse_size(text: str, option: str = "--size") -> tuple[int, int]:

@@ -14,7 +14,7 @@ from torch import nn
 from eyeshot.engine.signatures import signature
 from eyeshot.errors import BadValue
 from eyeshot.frontends.agreement import held_against
-from eyeshot.frontends.net_geometry import InputSizes
+from eyeshot.frontends.net_geometry import InputSizes, NetGeometry
 from eyeshot.frontends.pt2 import Program
 from eyeshot.frontends.torch import (
     checked_sizes,
@@ -114,7 +114,12 @@ class Traced:
     @cached_property
     def sizes(self) -> InputSizes:
         """Which heights and widths it takes, as a network over images."""
-        return InputSizes(self.module)
+        return self.geometry.sizes
+
+    @cached_property
+    def geometry(self) -> NetGeometry:
+        """What its outputs see and on which grid, as a network over images."""
+        return NetGeometry(self.module)
 
     def _weights(self) -> dict[str, torch.Tensor]:
         """The tensors that the network's members hold now, under every name."""

@@ -14,6 +14,7 @@ from eyeshot.evaluation.restoration import RestorationEvaluation, judge_pictures
 from eyeshot.evaluation.segmentation import MaskEvaluation, judge_masks
 from eyeshot.findings.wording import counted
 from eyeshot.runs import Run, RunConfig
+from eyeshot.runs.geometry import geometry_of
 
 
 def evaluate_pairs(
@@ -34,7 +35,7 @@ def evaluate_pairs(
         data = load_test_pairs(run, data, part=part, skip_damaged=skip_damaged, layout=layout)
     pairs = fitting_pairs(run, data)
     judge = judge_masks if run.config.task == "segment" else judge_pictures
-    return judge(trace(run), pairs, pairs.validation, (*pairs.notes, *tell_sizes(run.config)))
+    return judge(trace(run), pairs, pairs.validation, (*pairs.notes, *tell_sizes(geometry_of(run))))
 
 
 def fitting_pairs(run: Run, data: Pairs | str | Path | None = None) -> Pairs:

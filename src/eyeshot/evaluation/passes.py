@@ -16,9 +16,7 @@ from eyeshot.data.pairs import Pair, PairReader
 from eyeshot.engine.networks import Traced
 from eyeshot.engine.running import run
 from eyeshot.errors import BadValue
-from eyeshot.frontends.net_geometry import InputSizes
-from eyeshot.runs import RunConfig
-from eyeshot.runs.geometry import geometry_of
+from eyeshot.frontends.net_geometry import InputSizes, NetGeometry
 
 _HELD = 2**28
 """Bytes of an answer that are held in memory; a larger one goes through a file."""
@@ -69,8 +67,9 @@ def answered(
 ) -> Iterator[Answer]:
     """Pass a whole picture through a network by :func:`eyeshot.run`; the answer is good inside.
 
-    Of a network that takes certain sizes alone, as much of the picture as it takes, counted from
-    the top left.
+    Of a network whose answers are some pixels apart, each is repeated for the pixels that it stands
+    for. Of a network that takes certain sizes alone, as much of the picture as it takes, counted
+    from the top left.
 
     Args:
         net: the network, with the mean and deviation of its samples.
@@ -88,26 +87,35 @@ def answered(
         image = reader.corner(height, width)
     form = "argmax" if channels is None else "float32"
     if height * width * 4 * (channels or 1) <= _HELD:
-        yield _placed(run(net, image, output_format=form), (height, width))
+        yield _placed(net, run(net, image, output_format=form), (height, width))
         return
     with tempfile.TemporaryDirectory(prefix="eyeshot-") as folder:
         path = Path(folder) / "answer.npy"
         run(net, image, path, output_format=form)
-        yield _placed(np.load(path, mmap_mode="r", allow_pickle=False), (height, width))
+        yield _placed(net, np.load(path, mmap_mode="r", allow_pickle=False), (height, width))
 
 
-def _placed(samples: NDArray[Any], size: tuple[int, int]) -> Answer:
+def _placed(net: Traced, samples: NDArray[Any], size: tuple[int, int]) -> Answer:
     """An answer (C, h, w) in the middle of the picture (height, width) that it is about."""
+    if any(n > m for n, m in zip(size, samples.shape[1:], strict=True)):
+        for axis, step in enumerate(net.geometry.output.stride, start=1):
+            if step > 1:
+                samples = np.repeat(samples, int(step), axis)
+        samples = samples[:, : size[0], : size[1]]
     down, right = ((n - m) // 2 for n, m in zip(size, samples.shape[1:], strict=True))
     return Answer(samples, (down, right))
 
 
-def tell_sizes(config: RunConfig) -> tuple[str, ...]:
+def tell_sizes(geometry: NetGeometry) -> tuple[str, ...]:
     """What is to be said of judging a network whose answers are smaller than pictures."""
-    off = geometry_of(config).output.margin
+    off, told = geometry.output.margin, []
+    if any(step != 1 for step in geometry.output.stride):
+        apart = "×".join(str(step) for step in geometry.output.stride)
+        told.append(f"the network answers once for {apart} pixels, and each of them is judged")
     if not off:
-        return ()
+        return tuple(told)
     return (
+        *told,
         f"the network answers without {off} pixels at each side, and pictures are judged without "
         "them; one of a size that it does not take, by the largest part that it does, from the top "
         "left",

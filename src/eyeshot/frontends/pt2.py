@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch._ops import OpOverload
@@ -36,8 +36,19 @@ _DTYPES = {
 _MOST_REPEATED = 1 << 20
 """Numbers of a stored tensor that repeats those of its memory, such as an expanded buffer."""
 _TARGET = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
+_ON_SIZES = {
+    **{f"_operator.{name}": getattr(python_operator, name) for name in ("add", "sub", "mul")},
+    **{f"_operator.{name}": getattr(python_operator, name) for name in ("floordiv", "mod", "neg")},
+    **{f"_operator.{name}": getattr(python_operator, name) for name in ("truediv", "eq", "ne")},
+    **{f"_operator.{name}": getattr(python_operator, name) for name in ("lt", "le", "gt", "ge")},
+    **{f"_operator.{name}": getattr(python_operator, name) for name in ("and_", "or_", "not_")},
+    **{f"math.{name}": getattr(math, name) for name in ("ceil", "floor", "trunc")},
+    **{f"torch.sym_{name}": getattr(torch, f"sym_{name}") for name in ("max", "min", "not")},
+    **{f"torch.sym_{name}": getattr(torch, f"sym_{name}") for name in ("float", "int", "sum")},
+}
+"""What a program may do with numbers, which come of the sizes of its inputs."""
 # What may be computed at once, of nothing or of weights alone, beside the operators with a rule.
-_MAKERS = frozenset(("arange", "eye", "full", "linspace", "ones", "scalar_tensor", "zeros"))
+MAKERS = frozenset(("arange", "eye", "full", "linspace", "ones", "scalar_tensor", "zeros"))
 _SPECS = {
     "parameter": (InputKind.PARAMETER, "parameter_name"),
     "buffer": (InputKind.BUFFER, "buffer_name"),
@@ -54,25 +65,42 @@ class Signature:
 
 @dataclass(frozen=True)
 class Program:
-    """What the front end needs of an exported program; ``path`` is that of the file, if any."""
+    """What the front end needs of an exported program.
+
+    Attributes:
+        graph: its operators, in execution order.
+        graph_signature: which of its inputs are weights.
+        state_dict: the weights.
+        constants: tensors beside them.
+        path: of the file, if any.
+        any_size: numbers in it come of the sizes of its inputs. Then the shapes are those of the
+            example that it was exported with, and it is computed by
+            :class:`eyeshot.frontends.programs.ProgramNet`.
+        conditions: on the sizes of its inputs, for which alone it was exported.
+    """
 
     graph: torch.fx.Graph
     graph_signature: Signature
     state_dict: Mapping[str, torch.Tensor]
     constants: Mapping[str, torch.Tensor]
     path: str = ""
+    any_size: bool = False
+    conditions: tuple[str, ...] = ()
 
 
-def read_program(path: str | Path) -> Program:
+def read_program(file: str | Path | IO[bytes]) -> Program:
     """Read an exported program without running or unpickling any of it.
+
+    Args:
+        file: its path, or the file itself, open.
 
     Raises:
         BadFile: missing, damaged, no exported program, or with pickled weights.
         Unsupported: it has sizes that are not fixed, or operators that are not PyTorch's own.
     """
-    path = Path(path)
+    path = Path(file) if isinstance(file, (str, Path)) else Path("the program")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path if isinstance(file, (str, Path)) else file) as archive:
             return _Archive(path, archive).program()
     except OSError as error:
         raise explain_os_error(error, path) from error
@@ -106,7 +134,8 @@ class _Archive:
             cure = "give a file written by torch.export.save"
             raise BadFile(f"{self._path}: holds no exported program", cure=cure)
         model = models[0].removeprefix("models/").removesuffix(".json")
-        told = json.loads(self._read(models[0]))["graph_module"]
+        whole = json.loads(self._read(models[0]))
+        told = whole["graph_module"]
         weights = self._tensors("weights", f"data/weights/{model}_weights_config.json")
         constants = self._tensors("constants", f"data/constants/{model}_constants_config.json")
         builder = _Builder(told["graph"], str(self._path))
@@ -115,7 +144,16 @@ class _Archive:
             builder.operator(operator)
         builder.finish()
         check_values(builder.graph, specs, {**weights, **constants})
-        return Program(builder.graph, Signature(specs), weights, constants, str(self._path))
+        conditions = tuple(map(str, whole.get("guards_code") or ())) if builder.any_size else ()
+        return Program(
+            builder.graph,
+            Signature(specs),
+            weights,
+            constants,
+            str(self._path),
+            builder.any_size,
+            conditions,
+        )
 
     def _read(self, name: str) -> bytes:
         if name not in self._names:
@@ -164,6 +202,7 @@ class _Builder:
     graph: torch.fx.Graph = field(default_factory=torch.fx.Graph)
     made: dict[str, torch.fx.Node] = field(default_factory=dict)
     from_input: set[torch.fx.Node] = field(default_factory=set)
+    any_size: bool = False
 
     def placeholder(self, spec: Mapping[str, Any]) -> InputSpec:
         """An input of the program: a weight, or what the network is shown."""
@@ -188,6 +227,8 @@ class _Builder:
             for one in told["inputs"]
             if one["kind"] == 2
         }
+        if self._number(target, told["outputs"], tuple(args), kwargs):
+            return
         outputs = _output_names(told["outputs"])
         single = len(told["outputs"]) == 1 and "as_tensor" in told["outputs"][0]
         name = outputs[0] if single else str(told.get("name") or "operator")
@@ -200,6 +241,23 @@ class _Builder:
                 item = self._add(python_operator.getitem, one, (node, index), {})
                 self._place(item, told.get("metadata", {}))
                 self._note_origin(item)
+
+    def _number(
+        self, target: Any, outputs: list[Mapping[str, Any]], args: tuple[Any, ...], kwargs: Any
+    ) -> bool:
+        """Take an operator on sizes, which gives a number or checks one; False for any other."""
+        is_check = getattr(target, "_opname", "") == "_assert_scalar"
+        ((kind, value),) = outputs[0].items() if len(outputs) == 1 else (("", {}),)
+        if not is_check and kind not in ("as_sym_int", "as_sym_float", "as_sym_bool"):
+            return False
+        self.any_size = True
+        name = str(value["as_name"]) if not is_check else "check"
+        node = self._add(target, name, args, kwargs, has_value=False)
+        self.from_input.add(node)
+        if not is_check:
+            values = self.told[f"{kind.removeprefix('as_')}_values"]
+            node.meta["val"] = _example(values[name])
+        return True
 
     def finish(self) -> None:
         """Close the graph with the program's outputs."""
@@ -225,10 +283,12 @@ class _Builder:
             self.from_input.add(node)
             return
         operator = getattr(node.target, "_opname", "getitem").rstrip("_")
-        if operator not in _MAKERS and operator not in OPERATORS and operator != "getitem":
+        if operator not in MAKERS and operator not in OPERATORS and operator != "getitem":
             raise Unsupported(f"{self.path}: {operator} on weights alone", cure="leave it out")
 
-    def _target(self, name: str) -> OpOverload[..., Any]:
+    def _target(self, name: str) -> Any:
+        if name in _ON_SIZES:
+            return _ON_SIZES[name]
         matched = _TARGET.fullmatch(name)
         packet = getattr(torch.ops.aten, matched[1], None) if matched else None
         target = getattr(packet, matched[2], None) if matched else None
@@ -247,6 +307,10 @@ class _Builder:
             return [self.made[one["name"]] for one in value]
         if kind == "as_optional_tensors":
             return [self._argument(one) for one in value]
+        if kind in ("as_sym_ints", "as_sym_bools", "as_sym_floats"):
+            return [self._number_of(one) for one in value]
+        if kind in ("as_sym_int", "as_sym_bool", "as_sym_float"):
+            return self._number_of(value)
         if kind == "as_scalar_type":
             return _DTYPES[value]
         if kind == "as_device":
@@ -257,10 +321,16 @@ class _Builder:
             return value
         raise Unsupported(f"{self.path}: an argument {kind}", cure="export with fixed sizes")
 
+    def _number_of(self, value: Mapping[str, Any]) -> Any:
+        """A number, or the node that makes it of the sizes of the inputs."""
+        ((kind, content),) = value.items()
+        return self.made[content] if kind == "as_name" else content
+
     def _value(self, name: str) -> torch.Tensor:
         """A tensor's shape and kind of number, without memory."""
         meta = self.told["tensor_values"][name]
-        sizes = _whole_numbers(meta["sizes"])
+        self.any_size |= any("as_int" not in size for size in meta["sizes"])
+        sizes = [int(_example(size)) for size in meta["sizes"]]
         return torch.empty(sizes, dtype=_DTYPES[meta["dtype"]], device="meta")
 
     def _place(self, node: torch.fx.Node, metadata: Mapping[str, str]) -> None:
@@ -281,6 +351,16 @@ def _output_names(outputs: list[Mapping[str, Any]]) -> list[str]:
         listed = output["as_tensors"] if "as_tensors" in output else [output["as_tensor"]]
         names += [str(one["name"]) for one in listed]
     return names
+
+
+def _example(number: Mapping[str, Any]) -> Any:
+    """A number of the program as it was for the example that it was exported with."""
+    ((kind, content),) = number.items()
+    if kind != "as_expr":
+        return content
+    if content.get("hint") is None:
+        raise Unsupported("a size that only a pass can tell", cure="export it without such sizes")
+    return _example(content["hint"])
 
 
 def _whole(size: Mapping[str, Any]) -> int:

@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import sys
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -137,6 +138,8 @@ class _Watch(TorchFunctionMode):
                 self.stopped = Mismatch(Problem.STOPPED, "", layer, "", (), error=told, line=line)
                 return tuple(self._unread.values())
 
+        # A forward with a signature of its own would hand that on, with its self in it.
+        until_it_fails.__signature__ = signature(forward)  # type: ignore[attr-defined]
         guarded: torch.nn.Module = object.__new__(type(net))  # some classes refuse copy.copy
         guarded.__dict__.update({**vars(net), "forward": until_it_fails})
         return guarded

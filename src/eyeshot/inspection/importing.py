@@ -11,7 +11,7 @@ import importlib.util
 import inspect as python_inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -56,15 +56,23 @@ def named_in(source: str, name: str, say: Say) -> Any:
     return named
 
 
-def called(make: Callable[..., Any], where: str) -> nn.Module:
-    """The network that a class or function makes without arguments, in eval mode.
+def called(
+    make: Callable[..., Any], where: str, arguments: Mapping[str, Any] | None = None
+) -> nn.Module:
+    """The network that a class or function makes, in eval mode.
+
+    Args:
+        make: the class or function.
+        where: its name, to be shown.
+        arguments: by name; none by default.
 
     Raises:
-        BadValue: it needs arguments, fails, or gives something else.
+        BadValue: it needs other arguments, fails, or gives something else.
     """
-    _refuse_arguments(make, where)
+    given = dict(arguments or {})
+    _refuse_arguments(make, where, given)
     with _their_errors(f"calling {where}()"):
-        made = make()
+        made = make(**given)
     if not isinstance(made, nn.Module):
         raise BadValue(f"{where}() gives a {type(made).__name__}", cure="name a torch.nn.Module")
     return made.eval()
@@ -163,11 +171,14 @@ def _candidates(module: Any) -> list[str]:
     ]
 
 
-def _refuse_arguments(named: Callable[..., Any], where: str) -> None:
+def _refuse_arguments(named: Callable[..., Any], where: str, given: dict[str, Any]) -> None:
     try:
-        python_inspect.signature(named).bind()
+        python_inspect.signature(named).bind(**given)
     except ValueError:
         return  # a built-in without a signature: the call itself will tell
     except TypeError as error:
         cure = "write a function without arguments that builds it, and name that"
-        raise BadValue(f"{where} needs arguments ({error})", cure=cure) from None
+        if given:
+            cure = f"it takes {', '.join(python_inspect.signature(named).parameters) or 'none'}"
+        fact = "does not take these" if given else "needs"
+        raise BadValue(f"{where} {fact} arguments ({error})", cure=cure) from None

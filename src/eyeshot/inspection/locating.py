@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from eyeshot import runs
 from eyeshot.errors import BadFile, BadValue
+from eyeshot.frontends.programs import as_module
 from eyeshot.frontends.pt2 import Program, read_program
 from eyeshot.inspection.importing import Say, called, named_in
 
@@ -64,7 +65,11 @@ def locate(where: str, say: Say, weights: Path | None = None) -> Located:
         return Located(str(path), run.net, size=size, run=run)
     _refuse_files(where, path)
     if path.suffix.lower() == ".pt2":
-        return Located(path.name, None, program=read_program(path))
+        program = read_program(path)
+        if program.any_size:
+            net = as_module(program)
+            return Located(path.name, net, size=net.script.example[0])
+        return Located(path.name, None, program=program)
     source, colon, name = where.rpartition(":")
     if not colon or not source:
         cure = "give a run folder, file.py:Class, package.module:callable, or a .pt2 file"
@@ -73,6 +78,33 @@ def locate(where: str, say: Say, weights: Path | None = None) -> Located:
     if not source.endswith(".py") or Path(source).is_file():
         say(f"importing {source} runs its code")
     return _imported(source, name, say, weights)
+
+
+def make_network(where: str, say: Say, arguments: Mapping[str, Any] | None = None) -> nn.Module:
+    """The network that a file or module of Python names, made with ``arguments``.
+
+    Args:
+        where: ``file.py:Class`` or ``package.module:callable``; or a module instance in one.
+        say: gets a line before anything is imported, since importing runs code.
+        arguments: by name.
+
+    Raises:
+        BadFile, UnknownName: no such file, module or name.
+        BadValue: what is named is no network, or does not take the arguments.
+    """
+    source, colon, name = where.rpartition(":")
+    if not colon or not source:
+        raise BadFile(f"{where}: names no network", cure="give file.py:Class, or a package's name")
+    if not source.endswith(".py") or Path(source).is_file():
+        say(f"importing {source} runs its code")
+    named = named_in(source, name, say)
+    if isinstance(named, nn.Module):
+        if arguments:
+            raise BadValue(f"{where} is made already", cure="leave its arguments out")
+        return named
+    if not callable(named):
+        raise BadValue(f"{where} is a {type(named).__name__}", cure="name a torch.nn.Module")
+    return called(named, where, arguments)
 
 
 def _refuse_files(where: str, path: Path) -> None:

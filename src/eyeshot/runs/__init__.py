@@ -4,6 +4,7 @@
 
     runs/digits-digit_cnn-seed0/
       config.yaml         everything needed to repeat the run
+      net.pt2             of a network that is somebody's own, what it computes
       model.safetensors   the trained weights; of crops, those that did best on whole pictures
       last.safetensors    of crops, those of the last step
       last/               what to resume from
@@ -25,8 +26,10 @@ from torch import Tensor, nn
 from eyeshot import images, nets
 from eyeshot.data import prepare_picture
 from eyeshot.errors import BadFile, BadValue, EyeshotError, UnknownName, shorten
+from eyeshot.frontends.programs import as_module
+from eyeshot.frontends.pt2 import read_program
 from eyeshot.images.layouts import Index
-from eyeshot.runs.config import TASKS, Recipe, RunConfig
+from eyeshot.runs.config import TASKS, NetSource, Recipe, RunConfig
 from eyeshot.runs.fingerprints import fingerprint
 from eyeshot.runs.scoring import normalize, score
 from eyeshot.runs.weight_files import read_tensors, save_tensors
@@ -34,6 +37,7 @@ from eyeshot.runs.weights import load_weights
 
 __all__ = [
     "TASKS",
+    "NetSource",
     "Recipe",
     "Run",
     "RunConfig",
@@ -48,7 +52,7 @@ __all__ = [
 ]
 
 CONFIG, WEIGHTS, METRICS, LAST = "config.yaml", "model.safetensors", "metrics.csv", "last"
-LAST_WEIGHTS = "last.safetensors"
+LAST_WEIGHTS, PROGRAM = "last.safetensors", "net.pt2"
 
 
 @dataclass(frozen=True)
@@ -183,10 +187,19 @@ def load(path: str | Path) -> Run:
             f"{folder}: no {WEIGHTS} in it; the training has not finished",
             cure="run the same training command again with --resume",
         )
+    net = _build_bare(folder, config)
+    load_weights(net, weights)
+    return Run(folder, config, net.eval())
+
+
+def _build_bare(folder: Path, config: RunConfig) -> nn.Module:
+    """The network of a run folder, whose weights are still to be loaded."""
+    if config.own is not None:
+        return as_module(read_program(folder / PROGRAM))
     try:
         # On the meta device, so that a damaged configuration costs no memory and draws no numbers.
         with torch.device("meta"):
-            net = build_net(config)
+            return build_net(config)
     except (UnknownName, BadValue) as error:
         raise BadFile(f"{folder / CONFIG}: {error.fact}", cure=error.cure) from None
     except (RuntimeError, TypeError, OverflowError) as error:  # of sizes that torch cannot count
@@ -194,8 +207,6 @@ def load(path: str | Path) -> Run:
             f"{folder / CONFIG}: describes a network too large to exist ({shorten(str(error))})",
             cure="restore it, or train again",
         ) from None
-    load_weights(net, weights)
-    return Run(folder, config, net.eval())
 
 
 def _cure_for_file(path: Path) -> str:

@@ -91,6 +91,21 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class NetSource:
+    """Where a network that is somebody's own came from. What it computes is in ``net.pt2``.
+
+    Args:
+        source: ``my_net.py:Net``; empty where it was an object in memory.
+        arguments: that it was made with, as JSON.
+        program: 16 hexadecimal digits that are others for any other network.
+    """
+
+    source: str
+    arguments: str
+    program: str
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """One training run, whole: the network, the data, the recipe, and what it was made with.
 
@@ -102,7 +117,8 @@ class RunConfig:
     Of pairs, ``legend`` says how masks' samples stand for the classes. ``learned`` holds the
     digests of the pictures that were learned from, with spaces between them, where they are not too
     many. With ``skip_damaged`` the files that could not be read were left out. ``layout`` is where
-    pictures and masks are in the folder, where the caller said so.
+    pictures and masks are in the folder, where the caller said so. ``own`` is where a network came
+    from that is none of :mod:`eyeshot.nets`; ``model`` is then the name of its class.
     """
 
     model: str
@@ -123,6 +139,7 @@ class RunConfig:
     learned: str = ""
     skip_damaged: bool = False
     layout: PairsLayout | None = None
+    own: NetSource | None = None
 
     def __post_init__(self) -> None:
         _at_least("channels", self.channels, 1)

@@ -175,7 +175,7 @@ def in_channels(
 
 def _spans(run: Run, size: tuple[int, ...], side: int | None) -> tuple[Span, ...]:
     """Which part of each axis the network is to see: the middle, if not all of it."""
-    geometry = geometry_of(run.config)
+    geometry = geometry_of(run)
     wanted = tuple(n if side is None else min(n, side) for n in size)
     if not geometry.sizes.takes(*wanted):
         wanted = tuple(_below(geometry.sizes, n, axis) for axis, n in enumerate(wanted))

@@ -76,6 +76,13 @@ def save_tensors(
         Failure: the disk is full; what was at ``path`` is still there.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    seen: set[int] = set()
+    for name, tensor in plain.items():
+        # Layers that share their weights have them in the file once for each.
+        storage = tensor.untyped_storage().data_ptr()
+        if storage in seen:
+            plain[name] = tensor.clone()
+        seen.add(storage)
     # As bytes first: Python then reports a full disk as such, which safetensors' own writer hides.
     content = safetensors.torch.save(plain, metadata)
     with write_aside(path) as aside:

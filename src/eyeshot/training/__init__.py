@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 import torch
+from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from eyeshot.data import Data
 from eyeshot.data.pairs.layout import Layout
 from eyeshot.errors import BadValue
-from eyeshot.runs import LAST, Recipe, Run, RunConfig, build_net, load
+from eyeshot.runs import LAST, PROGRAM, Recipe, Run, RunConfig, build_net, load
 from eyeshot.training import checkpoint
 from eyeshot.training.checkpoint import Position
 from eyeshot.training.configuration import choose_folder
@@ -23,6 +25,7 @@ from eyeshot.training.loop import Training
 from eyeshot.training.notes import tell
 from eyeshot.training.optimization import Average, make_optimizer
 from eyeshot.training.options import ask, settle
+from eyeshot.training.own_network import OwnNet
 from eyeshot.training.progress import Progress, Silence, TerminalProgress
 from eyeshot.training.recipes import Settings
 from eyeshot.training.tasks import Task, make_task
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
     from eyeshot.data.pairs import Pairs
 
-__all__ = ["Progress", "Recipe", "Settings", "Silence", "TerminalProgress", "train"]
+__all__ = ["OwnNet", "Progress", "Recipe", "Settings", "Silence", "TerminalProgress", "train"]
 
 _PAUSE, _LONG_PAUSE = 10.0, 60.0  # a U-Net's checkpoint is a hundred times a digit network's
 
@@ -49,6 +52,7 @@ def train(
     layout: Layout | None = None,
     model: str | None = None,
     model_arguments: Mapping[str, int | str] | None = None,
+    net: nn.Module | OwnNet | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     force: bool = False,
@@ -74,6 +78,8 @@ def train(
         layout: where pictures and masks are in a folder of pairs, if its names do not say so.
         model: a name in :data:`eyeshot.nets.NAMES`; by default "digit_cnn", and of pairs "unet".
         model_arguments: of the network, such as ``{"width": 32}``.
+        net: a network of your own in place of ``model``. A copy of it learns; its weights are where
+            that starts.
         out: the run folder; by default ``runs/<data>-<model>-seed<seed>``.
         resume: go on where a stopped training of the same settings left off.
         force: throw away an earlier run in ``out``.
@@ -102,13 +108,16 @@ def train(
         "skip_damaged": skip_damaged or None,
         "layout": layout,
     }
-    config, data = settle(ask(source, task, model, model_arguments or {}, options, settings))
-    shown = _start_progress(progress, config, data)
+    own = OwnNet(net) if isinstance(net, nn.Module) else net
+    config, data = settle(ask(source, task, model, model_arguments or {}, options, settings, own))
+    shown = _start_progress(progress, config, data, own)
+    if own is not None:
+        config = replace(config, own=own.describe(config.size))
     place = choose_folder(config) if out is None else Path(out)
     with torch_state_kept():
         fabric = make_fabric(config.recipe)
         with hold(place) if fabric.is_global_zero else nullcontext():
-            _run(config, data, place, fabric, shown, resume, force, checkpoint_seconds)
+            _run(config, data, place, fabric, shown, resume, force, checkpoint_seconds, own)
             return load(place)
 
 
@@ -121,20 +130,24 @@ def _run(
     resume: bool,
     force: bool,
     checkpoint_seconds: float | None,
+    own: OwnNet | None,
 ) -> None:
     if checkpoint_seconds is None:
         checkpoint_seconds = _PAUSE if isinstance(data, Data) else _LONG_PAUSE
     recipe = config.recipe
     torch.manual_seed(recipe.seed)
     # Channels last: the layout in which CPUs and GPUs convolve and pool fastest.
-    net = build_net(config)
-    convert_conv2d_weight_memory_format(net, torch.channels_last)
+    net = own.build() if own else build_net(config)
+    memory_format = own.memory_format if own else torch.channels_last
+    convert_conv2d_weight_memory_format(net, memory_format)
     average = Average(net, recipe.average) if recipe.average else None
-    task: Task = make_task(config, data, whole_batches=recipe.devices > 1)
+    task: Task = make_task(config, data, own, whole_batches=recipe.devices > 1)
     if not fabric.is_global_zero:
         progress = Silence()  # several devices are several processes; one of them speaks
     elif not prepare(place, config, resume=resume, force=force) and resume:
         progress.say(f"{place}: nothing to go on with; a new training starts")
+    if own is not None and fabric.is_global_zero:
+        own.write(net, place / PROGRAM)
     fabric.launch()
     model, optimizer = fabric.setup(net, make_optimizer(net, recipe))
     position = Position()
@@ -156,6 +169,7 @@ def _run(
         position,
         progress,
         checkpoint_seconds,
+        own,
     )
     try:
         training.fit()
@@ -163,10 +177,12 @@ def _run(
         progress.finish()
 
 
-def _start_progress(wanted: bool | Progress, config: RunConfig, data: Data | Pairs) -> Progress:
+def _start_progress(
+    wanted: bool | Progress, config: RunConfig, data: Data | Pairs, own: OwnNet | None
+) -> Progress:
     """What shows the training, once it has told what was decided about the data."""
     standard = TerminalProgress() if wanted is True else Silence()
     progress = standard if isinstance(wanted, bool) else wanted
-    for note in tell(config, data):
+    for note in tell(config, data, own):
         progress.say(note)
     return progress

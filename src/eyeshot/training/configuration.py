@@ -22,6 +22,7 @@ from eyeshot.runs import Recipe, RunConfig, build_net, fingerprint
 from eyeshot.runs.geometry import geometry_of_model
 from eyeshot.training.cropping import check_batches, choose_crop, make_sampler
 from eyeshot.training.fabric import choose_device, choose_precision
+from eyeshot.training.own_network import OwnNet, check_fit, check_map
 from eyeshot.training.recipes import Settings, choose_crop_recipe, choose_recipe
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Wanted:
         validation: how many pairs are set aside; None for one in five.
         skip_damaged: leave out files that cannot be read.
         layout: where pictures and masks are in a folder of pairs.
+        own: the network, where it is somebody's own.
     """
 
     task: str
@@ -64,6 +66,7 @@ class Wanted:
     validation: int | None = None
     skip_damaged: bool = False
     layout: Layout | None = None
+    own: OwnNet | None = None
 
 
 def describe(wanted: Wanted, data: Data) -> RunConfig:
@@ -73,6 +76,9 @@ def describe(wanted: Wanted, data: Data) -> RunConfig:
         UnknownName, BadValue: there is no such model or setting, or it is out of range.
     """
     model = _choose_model(wanted, nets.CLASSIFIERS)
+    if wanted.own is not None:
+        wanted.own.channels = data.channels
+        check_fit(wanted.own, wanted.task, data.channels, len(data.classes), data.size)
     counts = data.train.labels.bincount(minlength=len(data.classes)).tolist()
     recipe = choose_recipe(model, counts, wanted.settings)
     if recipe.shift >= min(data.size):
@@ -87,12 +93,12 @@ def describe(wanted: Wanted, data: Data) -> RunConfig:
             cure=f"several devices need whole batches: use {len(data.train)} or fewer",
         )
     config = _configuration(wanted, data, model, recipe, data.size, fingerprint(data))
-    _check_smallest_batch(config, len(data.train))
+    _check_smallest_batch(config, len(data.train), wanted.own)
     learned = sorted(set(data.marks)) if len(data.marks) <= _MOST_LEARNED else []
     return replace(config, learned=" ".join(learned))
 
 
-def _check_smallest_batch(config: RunConfig, count: int) -> None:
+def _check_smallest_batch(config: RunConfig, count: int, own: OwnNet | None) -> None:
     """Refuse batches of one picture for a network whose batch norm is then left a single value.
 
     Raises:
@@ -102,7 +108,7 @@ def _check_smallest_batch(config: RunConfig, count: int) -> None:
     if min(count, recipe.batch_size) // recipe.devices > 1:
         return
     with torch.device("meta"):
-        net = build_net(config).train()
+        net = own.on_meta().train() if own else build_net(config).train()
         picture = torch.empty(1, config.channels, *config.size)
     try:
         net(picture)
@@ -124,8 +130,14 @@ def describe_pairs(wanted: Wanted, pairs: Pairs) -> RunConfig:
     arguments = {**_NARROWED.get(model, {}), **wanted.model_arguments}
     wanted = replace(wanted, model_arguments=arguments)
     outputs = pairs.channels if pairs.task == "restore" else len(pairs.classes)
-    geometry = geometry_of_model(model, pairs.channels, outputs, arguments)
-    _check_stride(model, geometry.output.stride)
+    own = wanted.own
+    if own is not None:
+        own.channels = pairs.channels
+        check_map(own, wanted.task, pairs.channels, outputs)
+        geometry = own.geometry
+    else:
+        geometry = geometry_of_model(model, pairs.channels, outputs, arguments)
+    _check_stride(model, wanted.task, geometry.output.stride)
     crop = choose_crop(geometry, pairs, wanted.crop)
     sampler = make_sampler(pairs, crop, geometry, 0)
     recipe = choose_crop_recipe(
@@ -133,6 +145,8 @@ def describe_pairs(wanted: Wanted, pairs: Pairs) -> RunConfig:
     )
 
     def build(**other: int) -> nn.Module:
+        if own is not None:
+            return own.on_meta()
         with torch.device("meta"):
             told = {**arguments, **other}
             return nets.build(model, in_channels=pairs.channels, classes=outputs, **told)
@@ -192,6 +206,13 @@ def _configuration(
 
 def _choose_model(wanted: Wanted, fitting: tuple[str, ...]) -> str:
     """The model's name, which must be of a network that ``fitting`` names."""
+    if wanted.own is not None:
+        if wanted.model is not None or wanted.model_arguments:
+            also = wanted.model or ", ".join(wanted.model_arguments)
+            raise BadValue(
+                f"net and {also} together", cure="give a network of your own its own arguments"
+            )
+        return wanted.own.name
     model = fitting[0] if wanted.model is None else wanted.model
     if model not in nets.NAMES:
         raise UnknownName("model", model, nets.NAMES)
@@ -207,12 +228,13 @@ def _area(pairs: tuple[Pair, ...]) -> int:
     return sum(pair.size[0] * pair.size[1] for pair in pairs)
 
 
-def _check_stride(model: str, stride: tuple[Fraction, ...]) -> None:
-    if any(step != 1 for step in stride):
+def _check_stride(model: str, task: str, stride: tuple[Fraction, ...]) -> None:
+    """Masks may be answered once in some pixels; pictures have an answer for each."""
+    most = None if task == "segment" else 1
+    if any(step.denominator != 1 or (most is not None and step > most) for step in stride):
         apart = "×".join(str(step) for step in stride)
         raise BadValue(
-            f"model is {model}, whose outputs are {apart} pixels apart, and each pixel is to have "
-            "one",
+            f"model is {model}, whose outputs are {apart} pixels apart, and the task is {task}",
             cure="use a network that ends at the size of the picture",
         )
 

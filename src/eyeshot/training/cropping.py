@@ -66,7 +66,9 @@ def choose_crop(
 
 def _border(output: OutputGeometry) -> int:
     """Pixels at each side of a crop that are not learned from."""
-    return max(output.margin, output.halo) if output.padded else output.margin
+    # An answer for some pixels sees around all of them; its target is that of the middle one.
+    more = max(math.ceil(step) for step in output.stride) - 1
+    return max(output.margin, output.halo + more) if output.padded else output.margin + more
 
 
 def _taken(sizes: InputSizes, crop: tuple[int, int], *, given: bool = False) -> tuple[int, int]:

@@ -18,6 +18,9 @@ _OPTIONS = {
     "learning_rate": "--lr",
     "data": "the data",
     "data_folder": "--data",
+    "source": "--net",
+    "arguments": "--net-args",
+    "program": "the network, by its program,",
     "fingerprint": "the data, by its fingerprint,",
 }
 _FOLLOWING = ("fingerprint", "classes", "channels", "mean", "std", "steps")

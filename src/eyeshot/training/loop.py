@@ -21,6 +21,7 @@ from eyeshot.runs import (
     LAST,
     LAST_WEIGHTS,
     METRICS,
+    PROGRAM,
     WEIGHTS,
     RunConfig,
     read_tensors,
@@ -29,6 +30,7 @@ from eyeshot.runs import (
 from eyeshot.training import checkpoint
 from eyeshot.training.checkpoint import Position
 from eyeshot.training.optimization import Average, learning_rate, set_learning_rate
+from eyeshot.training.own_network import OwnNet
 from eyeshot.training.progress import Progress
 from eyeshot.training.tasks import Task
 
@@ -55,6 +57,12 @@ class Training:
     position: Position
     progress: Progress
     checkpoint_seconds: float
+    own: OwnNet | None = None
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """In which the network takes its inputs."""
+        return self.own.memory_format if self.own else torch.channels_last
 
     @property
     def result(self) -> nn.Module:
@@ -103,7 +111,7 @@ class Training:
         steps = recipe.epochs * self.task.steps_an_epoch
         set_learning_rate(self.optimizer, learning_rate(recipe, done, steps))
 
-        outputs = self.model(inputs.contiguous(memory_format=torch.channels_last))
+        outputs = self.model(inputs.contiguous(memory_format=self.memory_format))
         loss = self.task.loss(outputs, targets)
         sums = self.task.sums(loss.detach(), outputs.detach(), targets)
         self.record(sums, len(inputs))
@@ -187,6 +195,10 @@ class Training:
                 save_tensors(self.folder / LAST_WEIGHTS, last)
                 best, _ = read_tensors(self.folder / LAST / checkpoint.BEST)
                 save_tensors(self.folder / WEIGHTS, best)
+            if self.own is not None:
+                best, _ = read_tensors(self.folder / WEIGHTS)
+                self.result.load_state_dict(best)
+                self.own.write(self.result, self.folder / PROGRAM)
         self.fabric.barrier()
         self.progress.finish()
 

@@ -11,6 +11,8 @@ from eyeshot.data import Data
 from eyeshot.data.examples import count_batches
 from eyeshot.findings.wording import counted
 from eyeshot.runs import RunConfig, build_net
+from eyeshot.runs.geometry import geometry_of_named
+from eyeshot.training.own_network import OwnNet, find_faults
 from eyeshot.training.recipes import LEAST_STEPS, epochs_needed
 from eyeshot.training.tasks.classification import LEAST_BATCH
 
@@ -23,16 +25,18 @@ _MANY_WEIGHTS = 10_000_000
 _SMALLER = "128x128"
 
 
-def tell(config: RunConfig, data: Data | Pairs) -> Iterator[str]:
+def tell(config: RunConfig, data: Data | Pairs, own: OwnNet | None = None) -> Iterator[str]:
     """A sentence for each thing that may surprise."""
     yield from data.notes
+    if own is not None:
+        yield from find_faults(own, config.channels, config.size)
     if isinstance(data, Data):
-        yield from _tell_classes(config, data)
+        yield from _tell_classes(config, data, own)
     else:
-        yield from _tell_pairs(config, data)
+        yield from _tell_pairs(config, data, own)
 
 
-def _tell_classes(config: RunConfig, data: Data) -> Iterator[str]:
+def _tell_classes(config: RunConfig, data: Data, own: OwnNet | None) -> Iterator[str]:
     recipe, count = config.recipe, len(data.train)
     steps = recipe.epochs * count_batches(count, recipe.batch_size, least=LEAST_BATCH)
     if 2 * steps < LEAST_STEPS:
@@ -40,6 +44,8 @@ def _tell_classes(config: RunConfig, data: Data) -> Iterator[str]:
             f"{counted(steps, 'step')} in all may be too few to learn anything: --epochs "
             f"{epochs_needed(count, recipe.batch_size)} makes {LEAST_STEPS}"
         )
+    if own is not None:
+        return
     with torch.device("meta"):
         sizes = {name: p.numel() for name, p in build_net(config).named_parameters()}
     total, largest = sum(sizes.values()), max(sizes, key=lambda name: sizes[name])
@@ -52,7 +58,7 @@ def _tell_classes(config: RunConfig, data: Data) -> Iterator[str]:
         )
 
 
-def _tell_pairs(config: RunConfig, pairs: Pairs) -> Iterator[str]:
+def _tell_pairs(config: RunConfig, pairs: Pairs, own: OwnNet | None) -> Iterator[str]:
     from eyeshot.evaluation.passes import tell_sizes  # brings the engine, not needed for classes
 
     if pairs.channels == _WITH_ALPHA:
@@ -65,4 +71,4 @@ def _tell_pairs(config: RunConfig, pairs: Pairs) -> Iterator[str]:
             f"one picture is all that the network is judged by, {pairs.validation[0].name}: its "
             "figures may not hold for others"
         )
-    yield from tell_sizes(config)
+    yield from tell_sizes(own.geometry if own else geometry_of_named(config))

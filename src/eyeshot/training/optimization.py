@@ -62,7 +62,11 @@ class Average:
         """Take in the state of ``net`` after ``step`` (from 0)."""
         keep = min(self.decay, (1 + step) / (10 + step))
         state = net.state_dict()
+        done: set[int] = set()  # layers that share their weights have several names for them
         for name, mean in self.net.state_dict().items():
+            if mean.data_ptr() in done:
+                continue
+            done.add(mean.data_ptr())
             if mean.is_floating_point():
                 mean.lerp_(state[name], 1 - keep)
             else:

@@ -14,8 +14,10 @@ from eyeshot.data.pairs.guessing import masks_among_classes
 from eyeshot.data.pairs.listing import guess_task, has_parts
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.runs import TASKS, RunConfig
+from eyeshot.runs.geometry import geometry_of_named
 from eyeshot.training.arguments import check_arguments, check_count, check_settings, check_side
 from eyeshot.training.configuration import Wanted, describe, describe_pairs
+from eyeshot.training.own_network import OwnNet
 from eyeshot.training.recipes import Settings
 from eyeshot.training.unpadded import check_pictures
 
@@ -101,6 +103,7 @@ def ask(
     model_arguments: Mapping[str, int | str],
     options: Mapping[str, Any],
     settings: Settings,
+    own: OwnNet | None = None,
 ) -> Wanted:
     """What a caller said, once it is known to make sense for the task.
 
@@ -111,6 +114,7 @@ def ask(
         model_arguments: of the network.
         options: folder, size, crop and validation; None for what was not said.
         settings: of the recipe.
+        own: the network, where it is somebody's own.
 
     Raises:
         UnknownName: there is no such task or setting.
@@ -127,6 +131,7 @@ def ask(
         "validation": None if validation is None else check_count("validation", validation),
         "skip_damaged": bool(options["skip_damaged"]),
         "layout": options["layout"],
+        "own": own,
     }
     return Wanted(
         task, source, model, check_arguments(model_arguments), check_settings(settings), **places
@@ -163,7 +168,9 @@ def settle(wanted: Wanted) -> tuple[RunConfig, Data | Pairs]:
         # Anyone who loads the folder later is to set the same pairs aside.
         wanted = replace(wanted, validation=len(source.validation))
     config = describe_pairs(wanted, source)
-    check_pictures(config, source)
+    own = wanted.own
+    geometry = geometry_of_named(config) if own is None else own.geometry
+    check_pictures(config, source, geometry.sizes)
     return config, source
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from eyeshot import nets
 from eyeshot.data.examples import count_batches
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.runs import Recipe
@@ -227,6 +228,8 @@ def choose_class_weights(
 
 def _default(model: str, examples: int) -> Recipe:
     recipe = _quick(examples) if model == "digit_cnn" else _thorough(examples)
+    if model not in nets.NAMES:  # somebody's own: steps that most networks bear, and plain pictures
+        recipe = replace(recipe, learning_rate=2e-3, shift=0, label_smoothing=0.0)
     few = max(_SMALLEST_BATCH, examples // _BATCHES_A_PASS)
     return replace(recipe, batch_size=min(recipe.batch_size, few))
 

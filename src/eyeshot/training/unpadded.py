@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from eyeshot.data import Pairs
 from eyeshot.errors import BadValue
+from eyeshot.frontends.net_geometry import InputSizes
 from eyeshot.runs import RunConfig
-from eyeshot.runs.geometry import geometry_of
 
 
-def check_pictures(config: RunConfig, pairs: Pairs) -> None:
+def check_pictures(config: RunConfig, pairs: Pairs, sizes: InputSizes) -> None:
     """Refuse pictures that the training would meet and could not go on with.
 
     Raises:
         BadValue: one to learn from is smaller than the crop, so that it is taken whole, and the
             network cannot take it; or one to judge by is too small for it.
     """
-    sizes = geometry_of(config).sizes
     bare = config.model_arguments.get("padding") == "valid"
     for axis, crop in enumerate(config.size):
         for pair in sorted(pairs.train, key=lambda pair: pair.size[axis]):

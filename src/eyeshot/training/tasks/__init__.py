@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from eyeshot.data import Data
 from eyeshot.runs import RunConfig
+from eyeshot.training.own_network import OwnNet
 from eyeshot.training.tasks.classification import Classification
 
 if TYPE_CHECKING:
@@ -55,12 +56,19 @@ class Task(Protocol):
         """Columns of ``metrics.csv``: how ``net`` does on what it does not learn from."""
 
 
-def make_task(config: RunConfig, data: Data | Pairs, *, whole_batches: bool = False) -> Task:
+def make_task(
+    config: RunConfig,
+    data: Data | Pairs,
+    own: OwnNet | None = None,
+    *,
+    whole_batches: bool = False,
+) -> Task:
     """The task that ``config`` describes, on its ``data``.
 
     Args:
         config: of the run.
         data: labelled pictures to learn classes from, pairs for anything else.
+        own: the network, where it is somebody's own.
         whole_batches: leave out a last batch that is smaller than the others.
     """
     if isinstance(data, Data):
@@ -70,4 +78,4 @@ def make_task(config: RunConfig, data: Data | Pairs, *, whole_batches: bool = Fa
     from eyeshot.training.tasks.segmentation import Segmentation
 
     kind = Segmentation if config.task == "segment" else Restoration
-    return kind(config, data)
+    return kind(config, data, own)

@@ -13,9 +13,10 @@ from eyeshot.data.pairs import Crops, Pairs
 from eyeshot.engine.networks import Traced, trace
 from eyeshot.errors import Failure
 from eyeshot.runs import RunConfig
-from eyeshot.runs.geometry import geometry_of
+from eyeshot.runs.geometry import geometry_of_named
 from eyeshot.training.augmentation import augment_crops
 from eyeshot.training.cropping import make_sampler
+from eyeshot.training.own_network import OwnNet
 from eyeshot.training.statistics import gather_statistics
 
 _GATHERED_CROPS, _GATHERED_PIXELS = 64, 2**22
@@ -34,24 +35,44 @@ class Targets:
     wanted: Tensor
     valid: Tensor
 
-    def like(self, outputs: Tensor) -> Targets:
-        """The middle of the targets, as large as ``outputs``: a net may take pixels off."""
-        tall, wide = self.valid.shape[1:]
-        height, width = outputs.shape[2:]
-        if (tall, wide) == (height, width):
+    def like(self, outputs: Tensor, stride: tuple[int, int] = (1, 1)) -> Targets:
+        """The targets of ``outputs``, one for each.
+
+        A network may take pixels off at each side: then they are those in the middle. And it may
+        answer once in ``stride`` pixels: then the target is that of the middle one of them.
+        """
+        sides = zip(self.valid.shape[1:], outputs.shape[2:], stride, strict=True)
+        rows, columns = (_middle(n, m, step, self.valid.device) for n, m, step in sides)
+        if rows is None and columns is None:
             return self
-        top, left = (tall - height) // 2, (wide - width) // 2
-        place = (..., slice(top, top + height), slice(left, left + width))
-        return Targets(self.wanted[place], self.valid[place])
+        wanted, valid = self.wanted, self.valid
+        if rows is not None:
+            wanted, valid = wanted.index_select(-2, rows), valid.index_select(-2, rows)
+        if columns is not None:
+            wanted, valid = wanted.index_select(-1, columns), valid.index_select(-1, columns)
+        return Targets(wanted, valid)
+
+
+def _middle(pixels: int, outputs: int, step: int, device: torch.device) -> Tensor | None:
+    """The pixel that each output along an axis stands for; None where they are one and the same."""
+    if pixels == outputs and step == 1:
+        return None
+    margin = max(0, (pixels - outputs * step) // 2)
+    places = torch.arange(outputs, device=device) * step + margin + step // 2
+    return places.clamp(max=pixels - 1)
 
 
 class CropLearning:
     """The part of a task that brings crops."""
 
-    def __init__(self, config: RunConfig, pairs: Pairs) -> None:
+    def __init__(self, config: RunConfig, pairs: Pairs, own: OwnNet | None = None) -> None:
         self._config, self._pairs = config, pairs
         recipe = config.recipe
-        self._sampler = make_sampler(pairs, config.size, geometry_of(config), recipe.seed)
+        geometry = own.geometry if own else geometry_of_named(config)
+        self._memory_format = own.memory_format if own else torch.channels_last
+        self._sampler = make_sampler(pairs, config.size, geometry, recipe.seed)
+        down, right = geometry.output.stride
+        self._stride = int(down), int(right)
         self._kinds = () if recipe.augment == "none" else tuple(recipe.augment.split(","))
         self._mean = torch.tensor(config.mean).view(-1, 1, 1)
         self._std = torch.tensor(config.std).view(-1, 1, 1)
@@ -116,7 +137,7 @@ class CropLearning:
         for step in range(self._sampler.steps(count)):
             batch = self._sampler.batch(0, step, count)
             images = self._normalize(batch).to(device)
-            yield images.contiguous(memory_format=torch.channels_last)
+            yield images.contiguous(memory_format=self._memory_format)
             crops, pixels = crops + len(batch), pixels + batch.valid.numel()
             if crops >= _GATHERED_CROPS and pixels >= _GATHERED_PIXELS:
                 return

@@ -11,6 +11,7 @@ from eyeshot.data.pairs import Pairs
 from eyeshot.evaluation.restoration import LEAST_ERROR, Likeness, judge_pictures
 from eyeshot.runs import RunConfig
 from eyeshot.training.losses import restoration_loss
+from eyeshot.training.own_network import OwnNet
 from eyeshot.training.tasks.crops import CropLearning, Targets
 
 
@@ -19,8 +20,8 @@ class Restoration(CropLearning):
 
     measures = ("loss", "psnr")
 
-    def __init__(self, config: RunConfig, pairs: Pairs) -> None:
-        super().__init__(config, pairs)
+    def __init__(self, config: RunConfig, pairs: Pairs, own: OwnNet | None = None) -> None:
+        super().__init__(config, pairs, own)
         # How near the pictures are as they were given: the same after each epoch.
         self._before: dict[Path, Likeness] = {}
 

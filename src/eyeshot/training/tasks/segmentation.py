@@ -17,14 +17,14 @@ class Segmentation(CropLearning):
 
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
         """Dice loss and cross-entropy of scores (B, classes, H, W) on the valid pixels."""
-        targets = targets.like(outputs)
+        targets = targets.like(outputs, self._stride)
         given = self._config.recipe.class_weights
         weights = torch.tensor(given, device=outputs.device) if given else None
         return segmentation_loss(outputs, targets.wanted, targets.valid, weights)
 
     def sums(self, loss: Tensor, outputs: Tensor, targets: Targets) -> Tensor:
         """Loss, share of valid pixels that are right, and mean Dice of the classes there."""
-        targets = targets.like(outputs)
+        targets = targets.like(outputs, self._stride)
         count = outputs.shape[1]
         said, truth = outputs.argmax(1)[targets.valid], targets.wanted[targets.valid]
         table = torch.bincount(truth * count + said, minlength=count * count).view(count, count)

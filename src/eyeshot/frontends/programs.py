@@ -1,0 +1,334 @@
+"""An exported program as a network: a module that computes what the program says, at any size.
+
+A run folder is opened without the code of the person who wrote the network. In it is the program
+that ``torch.export`` made of that (``net.pt2``), and :mod:`eyeshot.frontends.pt2` reads it as data.
+Here it becomes an ``nn.Module`` again, with the layers, names and weights of the original: whatever
+takes a network takes this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from inspect import Parameter, Signature
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import nn
+from torch._ops import OpOverload
+from torch.export.graph_signature import InputKind
+
+from eyeshot.errors import BadValue, Unsupported
+from eyeshot.frontends.conditions import check_condition, holds
+from eyeshot.frontends.pt2 import MAKERS, Program
+from eyeshot.graph import Ref, substitute
+from eyeshot.operators import OPERATORS
+
+_Called = tuple["Operation", list[tuple[str, str]]]
+"""An operator, and the calls of layers around it: the key and the dotted path of each."""
+_ON_NUMBERS = frozenset(("sym_size", "sym_numel", "sym_stride", "_assert_scalar"))
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operator of a program.
+
+    Attributes:
+        name: of its value.
+        target: the function that computes it.
+        args: of the function, with a Ref for each value.
+        kwargs: likewise, by name.
+        ending: the values that nothing reads after it.
+    """
+
+    name: str
+    target: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    ending: tuple[str, ...] = ()
+
+    def compute(self, values: dict[str, Any]) -> None:
+        """Put its value among ``values``, and take away what nothing reads any more."""
+
+        def put(one: Any) -> Any:
+            return values[one.node] if isinstance(one, Ref) else one
+
+        args, kwargs = substitute(self.args, put), substitute(dict(self.kwargs), put)
+        values[self.name] = self.target(*args, **kwargs)
+        for name in self.ending:
+            del values[name]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A stretch of the program that belongs to one layer, and to layers in it."""
+
+    layer: nn.Module
+    steps: tuple[Operation | Visit, ...]
+
+
+@dataclass(frozen=True)
+class Script:
+    """What a :class:`ProgramNet` computes.
+
+    Attributes:
+        inputs: their names.
+        example: of each, the size without the batch that it was exported with.
+        weights: what each weight is called in the program, and its dotted name.
+        steps: all that is computed.
+        outputs: the names of their values.
+        conditions: on the sizes of the inputs, for which alone the program was exported.
+    """
+
+    inputs: tuple[str, ...]
+    example: tuple[tuple[int, ...], ...]
+    weights: tuple[tuple[str, str], ...]
+    steps: tuple[Operation | Visit, ...]
+    outputs: tuple[str, ...]
+    conditions: tuple[str, ...]
+
+
+class Part(nn.Module):
+    """A layer of a program: it has the weights of the original and computes its operators."""
+
+    def forward(self, values: dict[str, Any], steps: Sequence[Operation | Visit]) -> None:
+        """Compute ``steps`` on ``values``."""
+        for step in steps:
+            if isinstance(step, Operation):
+                step.compute(values)
+            else:
+                step.layer(values, step.steps)
+
+
+class ProgramNet(nn.Module):
+    """A network that is an exported program.
+
+    It computes what the original computes in eval mode, whatever mode it is put in.
+
+    Args:
+        program: as :func:`eyeshot.frontends.pt2.read_program` reads it.
+
+    Attributes:
+        script: what it computes.
+
+    Raises:
+        Unsupported: an operator in it is not known to be harmless, or a condition on sizes is not
+            known.
+    """
+
+    def __init__(self, program: Program) -> None:
+        super().__init__()
+        for condition in program.conditions:
+            check_condition(condition)
+        specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
+        given = [node for node in program.graph.nodes if node.op == "placeholder"]
+        shown = [node for node in given if specs[node.name].kind == InputKind.USER_INPUT]
+        weights = [node.name for node in given if node not in shown]
+        parameters = {
+            str(spec.target) for spec in specs.values() if spec.kind == InputKind.PARAMETER
+        }
+        layers = _Layers(self, program.graph)
+        for name, tensor in program.state_dict.items():
+            layers.take_weight(name, tensor, learned=name in parameters)
+        for name, tensor in program.constants.items():
+            layers.take_constant(name, tensor)
+        operations, outputs = _operations(program)
+        self.script = Script(
+            tuple(node.name for node in shown),
+            tuple(tuple(int(n) for n in node.meta["val"].shape[1:]) for node in shown),
+            tuple((name, str(specs[name].target)) for name in weights),
+            layers.folded(operations),
+            outputs,
+            program.conditions,
+        )
+        self.eval()
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        """The program's output for these inputs; a tuple where it has several.
+
+        Raises:
+            BadValue: inputs of a number or of sizes that it was not exported for.
+        """
+        script = self.script
+        if len(inputs) != len(script.inputs):
+            fact = f"{len(inputs)} inputs for a network of {len(script.inputs)}"
+            raise BadValue(fact, cure="give every input")
+        _check_sizes(script, inputs)
+        values: dict[str, Any] = dict(zip(script.inputs, inputs, strict=True))
+        for name, path in script.weights:
+            owner, _, last = path.rpartition(".")
+            values[name] = getattr(self.get_submodule(owner), last)
+        Part.forward(self, values, script.steps)  # type: ignore[arg-type]
+        found = tuple(values[name] for name in script.outputs)
+        return found[0] if len(found) == 1 else found
+
+
+def as_module(program: Program) -> ProgramNet:
+    """A program as a network, whose class and arguments have the names of the original's.
+
+    Raises:
+        Unsupported: an operator or a condition in it is not known to be harmless.
+    """
+    specs = program.graph_signature.input_specs
+    names = [spec.arg.name for spec in specs if spec.kind == InputKind.USER_INPUT]
+    stacks = (node.meta.get("nn_module_stack") or {} for node in program.graph.nodes)
+    roots = (kind for stack in stacks for path, kind in stack.values() if not path)
+    name = str(next(roots, "")).rpartition(".")[2] or ProgramNet.__name__
+
+    def forward(self: ProgramNet, *inputs: torch.Tensor) -> Any:
+        return ProgramNet.forward(self, *inputs)
+
+    if all(map(str.isidentifier, names)):
+        kind = Parameter.POSITIONAL_OR_KEYWORD
+        parameters = [Parameter(one, kind) for one in ("self", *names)]
+        forward.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    made: type[ProgramNet] = type(name, (ProgramNet,), {"forward": forward})
+    return made(program)
+
+
+def _check_sizes(script: Script, inputs: Sequence[torch.Tensor]) -> None:
+    sizes = {
+        name: tuple(int(n) for n in one.shape)
+        for name, one in zip(script.inputs, inputs, strict=True)
+    }
+    for condition in script.conditions:
+        if not holds(condition, sizes):
+            given = ", ".join("x".join(map(str, size)) for size in sizes.values())
+            raise BadValue(
+                f"an input of {given}, and the network was exported for sizes with {condition}",
+                cure="give it a size that it takes",
+            )
+
+
+def _operations(program: Program) -> tuple[list[_Called], tuple[str, ...]]:
+    """The operators in order, each with the layers around it from the outside, and the outputs."""
+    found: list[_Called] = []
+    outputs: tuple[str, ...] = ()
+    last: dict[str, int] = {}
+
+    def put(node: torch.fx.Node) -> Any:
+        last[node.name] = len(found)
+        return Ref(node.name)
+
+    for node in program.graph.nodes:
+        if node.op == "output":
+            (flat,) = node.args
+            outputs = tuple(one.name for one in flat)
+        elif node.op == "call_function":
+            _check_harmless(program, node)
+            args = torch.fx.node.map_arg(node.args, put)
+            kwargs = torch.fx.node.map_arg(node.kwargs, put)
+            target = _insist if node.target is _CHECK else node.target
+            last.setdefault(node.name, len(found))
+            found.append((Operation(node.name, target, tuple(args), dict(kwargs)), _calls(node)))
+    ending: dict[int, list[str]] = {}
+    for name, index in last.items():
+        if name not in outputs:
+            ending.setdefault(index, []).append(name)
+    ended = [
+        (replace(one, ending=tuple(ending.get(index, ()))), paths)
+        for index, (one, paths) in enumerate(found)
+    ]
+    return ended, outputs
+
+
+def _calls(node: torch.fx.Node) -> list[tuple[str, str]]:
+    """The calls of layers around an operator from the outside: the key and the path of each."""
+    stack = node.meta.get("nn_module_stack") or {}
+    if not stack and node.args and isinstance(node.args[0], torch.fx.Node):
+        stack = node.args[0].meta.get("nn_module_stack") or {}
+    return [(key, path) for key, (path, _) in stack.items() if path]
+
+
+_CHECK = torch.ops.aten._assert_scalar.default
+
+
+def _insist(holding: Any, message: str = "") -> None:
+    if not holding:
+        raise BadValue(f"sizes that the network was not exported for ({message})")
+
+
+def _check_harmless(program: Program, node: torch.fx.Node) -> None:
+    """Refuse an operator without a rule: anyone may have written the file."""
+    if not isinstance(node.target, OpOverload):
+        return
+    name = node.target._opname
+    if name.rstrip("_") not in OPERATORS and name not in MAKERS and name not in _ON_NUMBERS:
+        raise Unsupported(
+            f"{program.path}: the operator {name} has no rule", cure="use the network's own code"
+        )
+
+
+class _Layers:
+    """The layers of a program made into modules, under the names and classes of the original."""
+
+    def __init__(self, net: ProgramNet, graph: torch.fx.Graph) -> None:
+        self._net = net
+        self._kinds = {
+            path: str(kind)
+            for node in graph.nodes
+            for path, kind in (node.meta.get("nn_module_stack") or {}).values()
+        }
+        self._tied: dict[tuple[Any, ...], nn.Parameter] = {}
+
+    def take_weight(self, name: str, tensor: torch.Tensor, *, learned: bool) -> None:
+        """Register a parameter or a buffer; those that share their memory are tied."""
+        owner, last = self._place(name)
+        if not learned:
+            owner.register_buffer(last, tensor)
+            return
+        key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        parameter = nn.Parameter(tensor, requires_grad=tensor.is_floating_point())
+        owner.register_parameter(last, self._tied.setdefault(key, parameter))
+
+    def take_constant(self, name: str, tensor: torch.Tensor) -> None:
+        """Register what is no part of the weights."""
+        owner, last = self._place(name)
+        if last not in owner._buffers:
+            owner.register_buffer(last, tensor, persistent=False)
+
+    def folded(
+        self, operations: Sequence[_Called], depth: int = 0
+    ) -> tuple[Operation | Visit, ...]:
+        """Operators that follow one another in one layer, as a visit to it."""
+        steps: list[Operation | Visit] = []
+        for path, stretch in _stretches(operations, depth):
+            if path is None:
+                steps += [operation for operation, _ in stretch]
+            else:
+                steps.append(Visit(self._module(path), self.folded(stretch, depth + 1)))
+        return tuple(steps)
+
+    def _place(self, name: str) -> tuple[nn.Module, str]:
+        path, _, last = name.rpartition(".")
+        return self._module(path), last
+
+    def _module(self, path: str) -> nn.Module:
+        """The module at a dotted path, which is made where it is not there yet."""
+        module: nn.Module = self._net
+        parts = path.split(".") if path else []
+        for index, part in enumerate(parts):
+            if part not in module._modules:
+                module.add_module(part, _made(self._kinds.get(".".join(parts[: index + 1]), "")))
+            module = module._modules[part] or self._net
+        return module
+
+
+def _stretches(
+    operations: Sequence[_Called], depth: int
+) -> Iterator[tuple[str | None, list[_Called]]]:
+    """Operators of one call of a layer, with its path; None for those in no layer at a depth."""
+
+    def call(one: _Called) -> tuple[str, str | None]:
+        return one[1][depth] if len(one[1]) > depth else ("", None)
+
+    for (_, path), stretch in groupby(operations, call):
+        yield path, list(stretch)
+
+
+def _made(kind: str) -> Part:
+    """A layer that goes by the class of the original, whose code is not there."""
+    module, _, name = kind.rpartition(".")
+    made: type[Part] = type(name or "Part", (Part,), {"__module__": module or Part.__module__})
+    return made()

@@ -1,0 +1,263 @@
+"""Somebody's own network, held against the task and the data before it learns."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from eyeshot.errors import BadValue, EyeshotError, Unsupported
+from eyeshot.files import write_aside
+from eyeshot.findings.finding import Severity
+from eyeshot.frontends.net_geometry import NetGeometry
+from eyeshot.frontends.program_files import export_program, network_fingerprint
+from eyeshot.frontends.refusals import in_brief
+from eyeshot.frontends.trials import (
+    channels_to_try,
+    failure_on_shapes,
+    nearest_taken,
+    runs_on_shapes,
+)
+from eyeshot.inspection import inspect
+from eyeshot.runs import NetSource
+
+_BATCH, _USUAL = 2, 256
+
+
+@dataclass(eq=False)
+class OwnNet:
+    """A module that a caller brings.
+
+    Attributes:
+        module: as it was brought; what learns is a copy of it.
+        source: where it came from, such as ``my_net.py:Net``; empty for an object in memory.
+        arguments: that it was made with, as JSON.
+        channels: of the pictures; None for what its first convolution takes.
+        example: (C, H, W) that shows its program what is usual, once :meth:`describe` knows.
+        memory_format: channels last, in which convolutions are fastest; where its forward takes
+            views that this layout has not, the usual one, once :meth:`describe` knows.
+    """
+
+    module: nn.Module
+    source: str = ""
+    arguments: str = ""
+    channels: int | None = None
+    example: tuple[int, ...] = ()
+    memory_format: torch.memory_format = torch.channels_last
+
+    @property
+    def name(self) -> str:
+        """Of its class."""
+        return type(self.module).__name__
+
+    def build(self) -> nn.Module:
+        """A copy that may learn."""
+        try:
+            return copy.deepcopy(self.module)
+        except Exception as error:  # somebody's class
+            raise Unsupported(
+                f"{self.name} cannot be copied ({in_brief(error)})",
+                cure="keep nothing in it but layers and plain values",
+            ) from None
+
+    @cached_property
+    def trial(self) -> nn.Module:
+        """A copy to be asked in any mode."""
+        return self.build()
+
+    def describe(self, size: tuple[int, int]) -> NetSource:
+        """What it is, for the configuration of a run on pictures or crops of a size.
+
+        Raises:
+            Unsupported: it cannot be written as a program.
+        """
+        self.example = (self.channels or 1, *_example(self, size))
+        if not _takes(self.build(), torch.zeros(_BATCH, *self.example), torch.channels_last):
+            self.memory_format = torch.contiguous_format
+        written = export_program(self.module, self.example)
+        return NetSource(self.source, self.arguments, network_fingerprint(self.module, written.net))
+
+    def write(self, net: nn.Module, path: Path) -> None:
+        """Write ``net``, which is a copy of it that has learned, as a program.
+
+        Raises:
+            Failure: the disk is full.
+        """
+        plain = self.build()  # of the usual layout, in memory of its own
+        plain.load_state_dict(net.state_dict())
+        content = export_program(plain, self.example).content
+        with write_aside(path) as aside:
+            aside.write_bytes(content)
+
+    def on_meta(self) -> nn.Module:
+        """A copy without memory."""
+        return self.build().to("meta")
+
+    @cached_property
+    def geometry(self) -> NetGeometry:
+        """What its outputs see, and which sizes it takes."""
+        return NetGeometry(self.module, self.channels)
+
+
+def check_fit(own: OwnNet, task: str, channels: int, outputs: int, size: tuple[int, int]) -> None:
+    """Refuse a network that cannot learn a task, before the first step.
+
+    Args:
+        own: the network.
+        task: one of :data:`eyeshot.runs.TASKS`.
+        channels: of the pictures.
+        outputs: channels of the answer: one a class, or those of a picture.
+        size: (height, width) of a picture or crop that it is to take.
+
+    Raises:
+        BadValue: its weights, its input or its output do not fit.
+    """
+    _check_weights(own)
+    shape = (_BATCH, channels, *size)
+    for training in (True, False):
+        given = _given(own, own.trial.train(training), shape)
+        if not isinstance(given, Tensor):
+            several = isinstance(given, (tuple, list, dict))
+            raise BadValue(
+                f"{own.name} gives {f'{len(given)} outputs' if several else 'no tensor'} "
+                f"({type(given).__name__}){' while it trains' if training else ''}, and --task "
+                f"{task} needs one",
+                cure="wrap it in a module whose forward returns the one to learn",
+            )
+        _check_output(own, task, tuple(given.shape), outputs)
+
+
+def check_map(own: OwnNet, task: str, channels: int, outputs: int) -> None:
+    """As :func:`check_fit`, for a network that answers with a map, at a size that it takes.
+
+    Raises:
+        BadValue: its weights, its input or its output do not fit.
+        Unsupported: no bounded patch of a picture decides an answer.
+    """
+    _check_weights(own)
+    try:
+        side = own.geometry.sizes.usual
+        size = side, side
+    except BadValue:
+        # It may be a classifier of one size; or else it is told why it fails at a usual one.
+        near = nearest_taken(own.trial, (channels, _USUAL, _USUAL))
+        size = (near[0][0], near[0][1]) if near else (_USUAL, _USUAL)
+    check_fit(own, task, channels, outputs, size)
+    own.geometry.output  # noqa: B018 - refused where it has none
+
+
+def find_faults(own: OwnNet, channels: int, size: tuple[int, int]) -> Iterator[str]:
+    """What :func:`eyeshot.inspect` warns of, a line each.
+
+    Raises:
+        BadValue: it finds an error.
+    """
+    try:
+        found = inspect(own.trial.eval(), (channels, *size)).findings
+    except Unsupported as error:
+        raise BadValue(error.fact, cure=error.cure) from None
+    for finding in found:
+        if finding.severity is Severity.ERROR:
+            raise BadValue(f"{own.name}: {finding}", cure="correct it, then train")
+    yield from (str(one) for one in found if one.severity is Severity.WARNING)
+
+
+def _takes(net: nn.Module, inputs: Tensor, layout: torch.memory_format) -> bool:
+    """Whether a network runs on inputs in a memory format, with its weights in the same."""
+    convert_conv2d_weight_memory_format(net, layout)
+    try:
+        with torch.random.fork_rng(), torch.no_grad():
+            net.train()(inputs.contiguous(memory_format=layout))
+    except RuntimeError:  # "view size is not compatible with input tensor's size and stride"
+        return False
+    return True
+
+
+def _example(own: OwnNet, size: tuple[int, int]) -> tuple[int, int]:
+    """A size whose conditions all sizes have to meet: both sides on the grid, and not alike."""
+    try:
+        step, sizes = own.geometry.output.alignment, own.geometry.sizes
+        side = math.ceil(max(sizes.usual, 2 * step) / step) * step
+        if sizes.takes(side, side + step):
+            return side, side + step
+    except EyeshotError:  # no map of positions: a classifier
+        pass
+    return size
+
+
+def _check_weights(own: OwnNet) -> None:
+    parameters = list(own.module.parameters())
+    if any(is_lazy(one) for one in (*parameters, *own.module.buffers())):
+        raise BadValue(f"{own.name} has layers without weights", cure="run it once on a batch")
+    if not any(one.requires_grad for one in parameters):
+        raise BadValue(f"{own.name} has no weights to learn", cure="give it layers with weights")
+    other = next((p.dtype for p in parameters if p.dtype is not torch.float32), None)
+    if other is not None:
+        raise BadValue(f"{own.name} has weights of {other}", cure="call net.float() first")
+    if not all(isinstance(one, Tensor) for one in own.module.state_dict().values()):
+        raise BadValue(
+            f"{own.name} keeps more than tensors in its state", cure="keep tensors in it alone"
+        )
+
+
+def _refuse_input(own: OwnNet, shape: tuple[int, ...], failure: Exception) -> None:
+    """Say why a network does not run on pictures of a shape."""
+    _, channels, height, width = shape
+    runs = runs_on_shapes(own.trial)
+    other = [c for c in (*channels_to_try(own.module)[:1], 1, 3) if runs((_BATCH, c, *shape[2:]))]
+    if other and other[0] != channels:
+        raise BadValue(
+            f"{own.name} takes {other[0]} channels, and the pictures have {channels}",
+            cure=f"make it with {channels} (--net-args), or save the pictures with {other[0]}",
+        )
+    if isinstance(failure, EyeshotError):
+        raise BadValue(f"{own.name}: {failure.fact}", cure=failure.cure)
+    cure = "see eyeshot inspect for the sizes that it takes; --size or --crop sets them"
+    raise BadValue(
+        f"{own.name} fails on {channels}x{height}x{width}: {in_brief(failure)}", cure=cure
+    )
+
+
+def _given(own: OwnNet, net: nn.Module, shape: tuple[int, ...]) -> Any:
+    """What the network gives for inputs of a shape, without memory."""
+    found: list[Any] = []
+    hook = net.register_forward_hook(lambda *call: found.append(call[2]))
+    try:
+        failure = failure_on_shapes(net)(shape)
+    finally:
+        hook.remove()
+    if failure is not None:
+        _refuse_input(own, shape, failure)
+    return found[-1]
+
+
+def _check_output(own: OwnNet, task: str, shape: tuple[int, ...], outputs: int) -> None:
+    spelled = "x".join(map(str, shape[1:]))
+    if task == "classify":
+        if len(shape) != 2:
+            raise BadValue(
+                f"{own.name} gives {spelled} for a picture, and --task classify needs one score "
+                "a class",
+                cure="end it in a global pool and a flatten, or use --task segment",
+            )
+    elif len(shape) != 4:
+        raise BadValue(
+            f"{own.name} gives {spelled} for a picture, and --task {task} needs a map "
+            f"{outputs}xHxW",
+            cure="use a network that ends in a map, such as a U-Net, or --task classify",
+        )
+    if shape[1] != outputs:
+        what = "the pictures have" if task == "restore" else "the classes are"
+        raise BadValue(
+            f"{own.name} gives {shape[1]} channels, and {what} {outputs}",
+            cure=f"make its last layer give {outputs} (--net-args)",
+        )
