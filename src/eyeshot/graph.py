@@ -30,6 +30,8 @@ class Kind(StrEnum):
     """Attention, a flattened map, a random or stateful layer: no exact answer by parts."""
     UNSUPPORTED = "unsupported"
     """No rule says what this operator does to positions."""
+    HELD = "held"
+    """Run as it is: its inputs are held whole, and it is called as the network calls it."""
 
 
 class Family(StrEnum):

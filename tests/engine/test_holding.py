@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 import eyeshot
-from eyeshot.engine.holding import maps_held_whole
 from eyeshot.engine.jobs import Job
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.frontends.torch import graph_of
 from eyeshot.planning import pushes
+from eyeshot.planning.whole_maps import maps_held_whole
 from tests.engine.law import by_parts, cut, enliven, job_of, largest_difference, noise, whole
 from tests.zoo import UNet, resnet
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from torch import nn
 
 import eyeshot
 from eyeshot.engine.executing import RunReport
-from eyeshot.errors import BadFile, BadValue, EyeshotError, Failure, Unsupported
+from eyeshot.errors import BadFile, BadValue, EyeshotError, Failure
 from tests.engine import runner
 from tests.engine.law import noise, whole
 
@@ -88,12 +87,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, Any
         {},
         "layer 2 was built for 72 features and gets 98",
     ),
-    "a classifier of this size": (
-        lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 2)).eval(),
-        (1, 8, 8),
-        {},
-        "eyeshot.dense",
-    ),
     "more channels": (runner.network, (3, 32, 24), {}, "3 channels"),
     "more channels than the first layer takes": (
         lambda: Backwards().eval(),
@@ -131,60 +124,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, Any
     "an unknown device": (runner.network, (1, 32, 24), {"device": "abacus"}, "abacus"),
     "two outputs named": (runner.network, (1, 32, 24), {"out": [None, None]}, "2 outputs"),
 }
-
-
-class Does(nn.Module):
-    """One function, and what layers it needs."""
-
-    def __init__(self, function: Callable[..., torch.Tensor], *parts: nn.Module) -> None:
-        super().__init__()
-        self.function, self.parts = function, nn.ModuleList(parts)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.function(x, *self.parts)
-
-
-OPERATORS: dict[str, tuple[nn.Module, str]] = {
-    "flip": (Does(lambda x: x.flip(3)), "flip (flip): it turns round a spatial axis"),
-    "roll": (Does(lambda x: x.roll(1, 2)), "roll (roll): it rolls a spatial axis"),
-    "cumsum": (Does(lambda x: x.cumsum(2)), "cumsum (cumsum): each position takes in all those"),
-    "sort": (Does(lambda x: x.sort(dim=3)[0]), "sort (sort): it puts values in order along"),
-    "fft": (Does(lambda x: torch.fft.fft2(x).abs()), "every frequency depends on every position"),
-    "lstm": (
-        Does(lambda x, f: f(x[:, 0])[0][:, None], nn.LSTM(24, 3, batch_first=True)),
-        "parts.0 (lstm): a recurrent layer carries a state",
-    ),
-    "attention": (
-        Does(lambda x: torch.einsum("nchw,nckw->nchk", x, x)),
-        "einsum (einsum): sums products over positions",
-    ),
-    "along rows": (
-        Does(lambda x, f: x @ f.weight, nn.Linear(5, 24, bias=False)),
-        "matmul (matmul): a matrix product along a spatial axis weighs every position",
-    ),
-    "a batch norm that keeps nothing": (
-        Does(lambda x, f: f(x), nn.BatchNorm2d(1, track_running_stats=False)),
-        "parts.0 (batch_norm): batch norm that tracks no statistics normalises over all positions, "
-        "which is not gathered while the picture passes by; write",
-    ),
-    "instance norm": (
-        Does(lambda x, f: f(x), nn.InstanceNorm2d(1)),
-        "parts.0 (instance_norm): normalises each channel over all positions",
-    ),
-}
-
-
-@pytest.mark.parametrize("region", [None, ((0, 4), (0, 4))])
-@pytest.mark.parametrize("name", OPERATORS)
-def test_an_operator_is_refused_by_its_name(name: str, region: Any) -> None:
-    """Whatever part of the output is asked for: the node is named, and not the region."""
-    net, told = OPERATORS[name]
-    with pytest.raises(Unsupported) as caught:
-        eyeshot.run(net.eval(), noise(1, 32, 24), region=region)
-    one_line(caught.value, 2)
-    message, lines = re.subn(r", test_run_refusals\.py:\d+:", ":", str(caught.value))
-    assert lines == 1, "the line of the network's own code is missing"
-    assert told in message
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -15,7 +15,7 @@ from eyeshot.engine.misfits import misfit
 from eyeshot.engine.networks import Traced
 from eyeshot.errors import BadValue, EyeshotError, Unsupported
 from eyeshot.frontends.trials import channels_to_try, runs_on_shapes
-from eyeshot.graph import Graph, Kind
+from eyeshot.graph import Graph
 from eyeshot.images import Source
 from eyeshot.images.sources.grey import GreySource
 
@@ -85,7 +85,7 @@ def dtype_of(kinds: Sequence[np.dtype[Any]]) -> torch.dtype:
 
 
 def refuse_whole(graph: Graph) -> None:
-    """Refuse operators that have no exact answer by parts, before anything is asked of them.
+    """Refuse layers in training mode, which give another answer each time.
 
     Raises:
         Unsupported: an output depends on one; it is named.
@@ -105,7 +105,7 @@ def refuse_whole(graph: Graph) -> None:
         if node.name in needed:
             needed.update(edge.source for edge in node.edges)
     for node in graph:
-        if node.name in needed and node.kind in (Kind.NONLOCAL, Kind.UNSUPPORTED):
+        if node.name in needed and node.attributes.get("training"):
             raise refusal(node, graph)
 
 

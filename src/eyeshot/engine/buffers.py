@@ -23,8 +23,17 @@ class LineBuffer:
         most: the most rows held at any time so far.
     """
 
-    def __init__(self, dim: int | None, first: int, empty: torch.Tensor) -> None:
-        """A buffer whose first row will be ``first``; ``empty`` is a value of no rows."""
+    def __init__(self, dim: int | None, first: int, empty: torch.Tensor, most: int = 0) -> None:
+        """A buffer whose first row will be ``first``.
+
+        Args:
+            dim: along which the rows lie; None where the value has none.
+            first: the first row that will come.
+            empty: a value of no rows.
+            most: as many rows will be held: room for all of them is made at once. 0 to make room
+                as they come.
+        """
+        self._all = most if dim is not None else 0
         self.rows = Interval(first, first)
         self.most = 0
         self._dim = dim
@@ -42,7 +51,7 @@ class LineBuffer:
             count: how many; the extent of ``value`` along the rows' dimension.
             borrowed: the memory is another's (a view of an input), which may change it later.
         """
-        room = self._reserve(count) if value.is_meta else self.room(count)
+        room = self._reserve(count, value) if value.is_meta else self.room(count)
         if room is None:
             self._store, self._start = value, 0
             self._borrowed, self._owned = borrowed, False
@@ -53,7 +62,7 @@ class LineBuffer:
 
     def room(self, count: int) -> torch.Tensor | None:
         """Where the next ``count`` rows belong; None where they are taken over as they come."""
-        room = self._reserve(count)
+        room = self._reserve(count, self._store)
         if room is not None and room.is_meta:
             self._materialise()
             room = self._next(count)
@@ -86,10 +95,10 @@ class LineBuffer:
             self._store, self._start = kept.clone(), 0
             self._borrowed = self._owned = False
 
-    def _reserve(self, count: int) -> torch.Tensor | None:
-        """Room for ``count`` rows behind the ones held; None where no rows are held."""
+    def _reserve(self, count: int, like: torch.Tensor) -> torch.Tensor | None:
+        """Room for ``count`` rows behind the ones held; None where they are taken as they come."""
         held = len(self.rows)
-        if self._dim is None or held == 0:
+        if self._dim is None or (held == 0 and count >= self._all):
             return None
         # Where rows come to lie follows from their numbers alone: a store that was handed over
         # is never written to, whatever room it has.
@@ -98,8 +107,8 @@ class LineBuffer:
             kept = self._store.narrow(self._dim, self._start, held)
             if size < held + count or self._start < held:
                 shape = list(self._store.shape)
-                shape[self._dim] = max(2 * (held + count), size)
-                self._store = _rows_together(shape, self._dim, self._store)
+                shape[self._dim] = max(self._all or 2 * (held + count), size, held + count)
+                self._store = _rows_together(shape, self._dim, self._store if held else like)
             self._store.narrow(self._dim, 0, held).copy_(kept)
             self._start, self._borrowed, self._owned = 0, False, True
         return self._next(count)

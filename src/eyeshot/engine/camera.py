@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from eyeshot.axes import Interval
 from eyeshot.engine.admission import check_weights, dtype_of, refuse_whole
 from eyeshot.engine.heights import as_at
-from eyeshot.engine.holding import refuse_without_end
+from eyeshot.engine.kinds import settled
 from eyeshot.engine.lowering import lower
 from eyeshot.engine.misfits import misfit, takes
 from eyeshot.engine.networks import Network, Traced, as_traced
@@ -24,6 +24,7 @@ from eyeshot.frontends.trials import channels_to_try, runs_on_shapes
 from eyeshot.geometry import Region
 from eyeshot.graph import Graph
 from eyeshot.planning import ENDLESS
+from eyeshot.planning.whole_maps import refuse_without_end
 
 _HEIGHT = (1 << 8) * 3 * 3 * 5 * 7
 """A multiple of most grids: a picture is padded to its grid most one row above it, and cut to it
@@ -134,7 +135,7 @@ class RowStream:
         """
         first, *others = self._heights()
         model = self._look(first)
-        refuse_without_end(model)
+        refuse_without_end(settled(model))
         for height in others:
             graph = self._look(height)
             try:

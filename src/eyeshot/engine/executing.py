@@ -129,9 +129,11 @@ class _Pass:
         """
         values = self._read(rows, stream, first)
         worked = not rows or not all(value.is_meta for value in values.values())
-        ready = stream.push(values)
-        for name in list(ready):
-            self._write(name, ready.pop(name))
+        steps = stream.steps(values)
+        del values  # its rows are let go when the stream has done with them
+        for ready in steps:
+            for name in list(ready):
+                self._write(name, ready.pop(name))
         return worked
 
     def _read(

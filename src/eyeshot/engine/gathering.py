@@ -12,9 +12,8 @@ from typing import Protocol
 import torch
 
 from eyeshot.axes import Interval
-from eyeshot.densification.conversion import convert
-from eyeshot.errors import EyeshotError, Unsupported
-from eyeshot.findings.remedies import WHOLE, remedy
+from eyeshot.errors import Unsupported
+from eyeshot.findings.remedies import remedy
 from eyeshot.graph import Family, Graph, Node
 from eyeshot.operators.pooling import pooled
 
@@ -61,6 +60,16 @@ def _gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer | None:
     return None
 
 
+def gathers(node: Node, graph: Graph) -> bool:
+    """Whether its value is gathered while all positions of its one input pass."""
+    (edge, *others) = node.edges
+    source = graph.nodes[edge.source]
+    over_all = all(
+        axis.is_global or n == 1 for axis, n in zip(edge.axes, source.extents, strict=True)
+    )
+    return over_all and not others and gatherer(node, reduced_dims(node, source)) is not None
+
+
 def reduced_dims(node: Node, source: Node) -> tuple[int, ...]:
     """The dimensions that a global statistic runs over: all positions, and channels if it says."""
     rank = len(source.shape)
@@ -79,21 +88,10 @@ def gives_indices(node: Node) -> bool:
 
 
 def refusal(node: Node, graph: Graph) -> Unsupported:
-    """Why a node cannot be run by parts, by its name, and what can be written in its place."""
+    """Why a node cannot be run, by its name, and the cure."""
     reason, cure = remedy(graph, node)
     where = f"{node.name} ({node.operator})" + (f", {node.line}" if node.line else "")
-    return Unsupported(f"{where}: {reason}", cure=cure or _for_a_head(graph))
-
-
-def _for_a_head(graph: Graph) -> str:
-    """What to do with a classifier that has a weight for each position of its pictures."""
-    source = graph.nodes[graph.inputs[0]]
-    size = ", ".join(str(n) for n in source.shape[1:])
-    try:
-        convert(graph, every_pixel=False)
-    except EyeshotError:
-        return WHOLE
-    return f"eyeshot.dense(net, ({size})) gives its scores at every place of a larger picture"
+    return Unsupported(f"{where}: {reason}", cure=cure or "call net.eval() first")
 
 
 class _OverBands:

@@ -12,7 +12,6 @@ import torch
 
 from eyeshot.engine.admission import admit, as_grey
 from eyeshot.engine.forms import Form
-from eyeshot.engine.holding import maps_held_whole, say_what_is_held, too_much_to_hold
 from eyeshot.engine.memory import available, give_back, peak, resident
 from eyeshot.engine.networks import Network, as_traced
 from eyeshot.engine.outputs import arrangement_of, form_for, regions_of
@@ -29,6 +28,7 @@ from eyeshot.images import Arrangement, Source
 from eyeshot.images.sinks.opening import sink_memory
 from eyeshot.planning import BandPlan, make_plan
 from eyeshot.planning.band_plan import megabytes
+from eyeshot.planning.whole_maps import maps_held_whole, say_what_is_held, too_much_to_hold
 from eyeshot.runs import Run
 
 
@@ -188,4 +188,4 @@ def _planned(
             raise
         room = f"{megabytes(limit or 0)} {'are free here' if memory is None else 'are allowed'}"
         raise too_much_to_hold(graph, maps, room, error.cure) from error
-    return say_what_is_held(plan, maps)
+    return say_what_is_held(plan, graph, maps)

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from eyeshot.graph import Call, Family, Graph, Node, Ref, Weight, check
+from eyeshot.engine.kinds import settled
+from eyeshot.graph import Call, Family, Graph, Kind, Node, Ref, Weight, check
 
 
 def lower(graph: Graph) -> Graph:
@@ -21,6 +22,7 @@ def lower(graph: Graph) -> Graph:
     An operator is swallowed only where nothing else reads what stands before it. Of the tensors
     those remain that are still read.
     """
+    graph = settled(graph)
     consumers = graph.consumers()
     nodes: dict[str, Node] = {}
     tensors = dict(graph.tensors)
@@ -59,7 +61,9 @@ def _split_concatenations(
             readers[edge.source].append(node.name)
     for name, node in list(nodes.items()):
         joined = nodes.get(node.edges[0].source) if node.edges else None
-        if joined is None or readers[joined.name] != [name] or joined.name in graph.outputs:
+        if joined is None or Kind.HELD in (node.kind, joined.kind):
+            continue
+        if readers[joined.name] != [name] or joined.name in graph.outputs:
             continue
         parts = _channels_joined(joined, nodes)
         whole = node.family is Family.CONVOLUTION and node.attributes["groups"] == 1
@@ -100,6 +104,8 @@ def _channels_joined(node: Node, nodes: Mapping[str, Node]) -> list[int] | None:
 def _fuse(before: Node, node: Node, tensors: dict[str, torch.Tensor]) -> Node | None:
     """``node`` swallowed by the convolution before it, or None where it cannot be."""
     if not before.is_convolution or "activation" in before.attributes:
+        return None
+    if Kind.HELD in (before.kind, node.kind):  # it is called as the network calls it
         return None
     if node.family is Family.RELU:
         attributes = {**before.attributes, "activation": "relu"}

@@ -97,7 +97,7 @@ class Traced:
         kept = self._looked_up(tuple(tuple(int(n) for n in size) for size in sizes), dtype)
         # What is computed of weights alone is computed again: it is part of no program.
         current = kept.with_weights(self._weights())
-        graph = from_exported(current, training=training_layers(self.module))
+        graph = from_exported(current, training_layers(self.module), held=True)
         graph = held_against(
             self.module, graph, lambda smaller: traced(self.module, smaller, dtype)
         )

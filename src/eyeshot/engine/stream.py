@@ -7,20 +7,21 @@ is outside the picture is padding, and that happens at the picture's true border
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 
 from eyeshot.axes import EMPTY, Interval
 from eyeshot.engine.buffers import LineBuffer
-from eyeshot.engine.gathering import Gatherer, gatherer, gives_indices, reduced_dims, refusal
-from eyeshot.errors import Failure, Unsupported
+from eyeshot.engine.gathering import Gatherer, gatherer, gathers, reduced_dims, refusal
+from eyeshot.errors import Failure
 from eyeshot.geometry import Region
 from eyeshot.graph import Edge, Graph, Kind, Node
 from eyeshot.operators import Computation, Tile, effort, prepare
 from eyeshot.operators.effort import Effort
 from eyeshot.operators.tile import cut, local_shape
 from eyeshot.planning.schedule import ENDLESS, Progress, Schedule
+from eyeshot.planning.whole_maps import names_held_whole
 
 
 class Stream:
@@ -61,8 +62,9 @@ class Stream:
         self._operators: dict[str, Computation] = {}
         self._efforts: dict[str, Effort] = {}
         self._gatherers: dict[str, Gatherer] = {}
+        whole = names_held_whole(graph) if not open_ended else frozenset()
         for progress in self._schedule:
-            self._prepare(progress)
+            self._prepare(progress, progress.node.name in whole)
 
     def push(self, rows: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Take the next rows of each input; give the rows of each output that are now ready.
@@ -75,18 +77,30 @@ class Stream:
             For each output that has new rows, those rows. They are the caller's to keep.
         """
         ready: dict[str, list[torch.Tensor]] = {}
-        with torch.no_grad():
-            moved = self._round(rows, ready)
-            while moved:
-                moved = self._round({}, ready)
+        for given in self.steps(rows):
+            for name, value in given.items():
+                ready.setdefault(name, []).append(value)
         return {
             name: parts[0] if len(parts) == 1 else torch.cat(parts, self._row_dim(name))
             for name, parts in ready.items()
         }
 
-    def _round(
-        self, rows: Mapping[str, torch.Tensor], ready: dict[str, list[torch.Tensor]]
-    ) -> bool:
+    def steps(self, rows: Mapping[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
+        """As :meth:`push`, but rows of the outputs are given as soon as there are some.
+
+        What waits for the last row is worked off by bands, and so an output need never stand in
+        memory as a whole.
+        """
+        moved = True
+        while moved:
+            ready: dict[str, torch.Tensor] = {}
+            with torch.no_grad():
+                moved = self._round(rows, ready)
+            rows = {}
+            if ready:
+                yield ready
+
+    def _round(self, rows: Mapping[str, torch.Tensor], ready: dict[str, torch.Tensor]) -> bool:
         """Let every node work once; whether any did."""
         moved = False
         for progress in self._schedule:
@@ -95,7 +109,7 @@ class Stream:
             name = progress.node.name
             if value is not None and name in self._outputs and not value.is_meta:
                 shared = borrowed or bool(progress.readers)
-                ready.setdefault(name, []).append(value.clone() if shared else value)
+                ready[name] = value.clone() if shared else value
             if value is not None or progress.gathers:  # else all stands as it stood
                 for edge in progress.node.edges:
                     self._release(self._schedule[edge.source])
@@ -118,18 +132,13 @@ class Stream:
         """The most rows that each node has held at once."""
         return {name: buffer.most for name, buffer in self._buffers.items()}
 
-    def _prepare(self, progress: Progress) -> None:
+    def _prepare(self, progress: Progress, whole: bool) -> None:
         node, box = progress.node, progress.box
         empty = self._empty(node, (EMPTY, *box[1:]))
-        self._buffers[node.name] = LineBuffer(node.dims[0], box[0].lo, empty)
-        refused = node.kind in (Kind.NONLOCAL, Kind.UNSUPPORTED)
-        if refused or (node.kind is Kind.GLOBAL_STATISTIC and not progress.gathers):
+        most = len(box[0]) if whole else 0
+        self._buffers[node.name] = LineBuffer(node.dims[0], box[0].lo, empty, most)
+        if node.kind in (Kind.NONLOCAL, Kind.UNSUPPORTED):
             raise refusal(node, self._graph)
-        if gives_indices(node):
-            raise Unsupported(
-                f"{node.name} ({node.operator}) gives the places of maxima",
-                cure="run the network on whole pictures",
-            )
         if progress.gathers:
             self._gatherers[node.name] = self._gatherer(node)
         elif node.edges:
@@ -137,13 +146,9 @@ class Stream:
             self._efforts[node.name] = effort(self._graph, node)
 
     def _gatherer(self, node: Node) -> Gatherer:
-        edge = node.edges[0]
-        source = self._graph.nodes[edge.source]
-        over_all = all(
-            axis.is_global or n == 1 for axis, n in zip(edge.axes, source.extents, strict=True)
-        )
+        source = self._graph.nodes[node.edges[0].source]
         found = gatherer(node, reduced_dims(node, source))
-        if len(node.edges) > 1 or not over_all or found is None:
+        if found is None or not gathers(node, self._graph):
             raise refusal(node, self._graph)
         return found
 

@@ -29,6 +29,7 @@ from eyeshot.frontends.calls import (
     operator_name,
     plain_name,
 )
+from eyeshot.frontends.holding import Held
 from eyeshot.frontends.hushing import hushed
 from eyeshot.frontends.inlining import inlined
 from eyeshot.frontends.memory import (
@@ -191,16 +192,24 @@ def _plain(exported: ExportedProgram) -> Program:
     return Program(graph, signature, exported.state_dict, exported.constants)
 
 
-def from_exported(program: ExportedProgram | Program, training: tuple[str, ...] = ()) -> Graph:
+def from_exported(
+    program: ExportedProgram | Program, training: tuple[str, ...] = (), *, held: bool = False
+) -> Graph:
     """The graph of an exported program, such as a ``.pt2`` file holds.
+
+    Args:
+        program: what was exported.
+        training: the modules left in training mode.
+        held: it is to be run: an operator without a rule is one whose inputs are held whole.
 
     Raises:
         BadFile: the program of a file that is damaged.
     """
     plain = _plain(program) if isinstance(program, ExportedProgram) else program
     try:
-        graph = Walk(plain).graph(training)
-        return replace(graph, batch=_batches(plain, graph))
+        walk = Walk(plain, held=held)
+        graph = walk.graph(training)
+        return replace(graph, batch=_batches(plain, graph, walk.held))
     except Exception as error:
         refused = isinstance(error, EyeshotError) and not isinstance(error, Failure)
         if refused or not plain.path:
@@ -208,11 +217,12 @@ def from_exported(program: ExportedProgram | Program, training: tuple[str, ...] 
         raise damaged(plain.path, error) from None  # a file may hold anything
 
 
-def _batches(program: Program, graph: Graph) -> dict[str, int | None]:
+def _batches(program: Program, graph: Graph, held: Held | None) -> dict[str, int | None]:
     """For each output the dimension of the batch, or None where there is none left.
 
     In all usual layouts it is the first. For others the program is walked again, with the batch for
-    its only axis: the rules then say where that goes.
+    its only axis: the rules then say where that goes. Behind an operator that is called whole they
+    cannot; there it is the first dimension, if that is of one.
     """
     found: dict[str, int | None] = dict.fromkeys(graph.outputs, 0)
     odd = [name for name in graph.outputs if not _is_usual(graph.nodes[name])]
@@ -220,7 +230,10 @@ def _batches(program: Program, graph: Graph) -> dict[str, int | None]:
         walk = Walk(program, batch_alone=True)
         for name in odd:
             (dim,) = walk.nodes[name].dims
-            found[name] = dim if dim is not None and walk.nodes[name].shape[dim] == 1 else None
+            if dim is None and held is not None and held.stands_before(graph.nodes[name]):
+                dim = 0
+            shape = walk.nodes[name].shape
+            found[name] = dim if dim is not None and shape[dim : dim + 1] == (1,) else None
     return found
 
 
@@ -241,8 +254,9 @@ class Walk:
     ``made`` tells what each of them became: a node, a weight, or no value at all.
     """
 
-    def __init__(self, program: Program, *, batch_alone: bool = False) -> None:
+    def __init__(self, program: Program, *, batch_alone: bool = False, held: bool = False) -> None:
         self._batch_alone = batch_alone
+        self.held = Held() if held else None
         self.nodes: dict[str, Node] = {}
         self.inputs: list[str] = []
         self.outputs: list[str] = []
@@ -406,7 +420,10 @@ class Walk:
         """The node of a call, by the rule of its operator."""
         record = named(site.operator, full_name.removeprefix("aten."))
         told = _described(site, record, call)
-        return Node(
+        ruled = told.kind is not Kind.UNSUPPORTED
+        if self.held is not None:
+            told = self.held.settled(site, record.family, told)
+        node = Node(
             name=name,
             layer=self._names.layer(fx_node),
             operator=site.operator,
@@ -420,8 +437,11 @@ class Walk:
             reason=told.reason,
             line="" if told.kind is Kind.LOCAL else source_line(fx_node).partition(",")[0],
             dtype=site.dtype,
-            family=record.family,
+            family=record.family if ruled or self.held is None else Family.UNKNOWN,
         )
+        if self.held is not None:
+            self.held.noted(node, site.sources)
+        return node
 
     def _write(self, fx_node: torch.fx.Node, arguments: dict[str, Any]) -> Value:
         """An operator that writes in place: anyone who names that memory means its new values."""

@@ -27,12 +27,12 @@ from eyeshot.operators import (
     shuffling,
     slicing,
 )
-from eyeshot.operators.call import Tensors, called_on_tile
+from eyeshot.operators.call import Tensors, called_on_tile, called_whole
 from eyeshot.operators.custom import Positions, custom_operator
 from eyeshot.operators.effort import Effort, nothing
 from eyeshot.operators.record import Operator
 from eyeshot.operators.repaired import Repair
-from eyeshot.operators.scratch import Work
+from eyeshot.operators.scratch import Work, borrows
 from eyeshot.operators.tile import Box, Computation, Tile, over_bands
 
 __all__ = [
@@ -138,6 +138,8 @@ def prepare(node: Node, tensors: Tensors) -> Computation:
     Raises:
         Unsupported: the operator has no form for a part of the picture.
     """
+    if node.kind is Kind.HELD:
+        return called_whole(node, tensors)
     record = of(node)
     compute = (record.compute or called_on_tile)(node, tensors)
     return over_bands(node, compute) if record.slides else compute
@@ -168,6 +170,11 @@ def beside(work: Work, kept: bool) -> int:
     """
     record = of(work.node)
     in_place = record.in_place is not None and record.in_place(work)
-    gathers = work.node.kind is Kind.GLOBAL_STATISTIC  # running sums are taken in float64
-    taken = 2 * work.read if gathers else record.scratch(work)
+    if work.node.kind is Kind.GLOBAL_STATISTIC:  # running sums are taken in float64
+        taken = 2 * work.read
+    elif work.node.kind is Kind.HELD:  # one copy of all on the way, and what is given
+        taken = max(record.whole_scratch(work), 0 if borrows(work.node) else work.read)
+        kept = True
+    else:
+        taken = record.scratch(work)
     return taken + (work.gives if kept and not in_place else 0)

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from eyeshot.axes import Broadcast, Identity
+from eyeshot.axes import Broadcast, Identity, Interval
 from eyeshot.errors import Failure, Unsupported
 from eyeshot.graph import Call, Family, Node, Ref, Weight
-from eyeshot.operators.tile import Box, Computation, Tile
+from eyeshot.operators.tile import Box, Computation, Tile, cut
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -85,6 +85,28 @@ def called_on_tile(node: Node, tensors: Tensors) -> Computation:
                     cure="run the network on whole pictures, or replace the layer",
                 )
     return calling(node, tensors)
+
+
+def called_whole(node: Node, tensors: Tensors) -> Computation:
+    """A call on all that is read, of which what was asked for is given.
+
+    Along an axis where every input keeps its positions, the call is made on those asked for alone.
+    """
+    call = called(node)
+    columns = zip(*(edge.axes for edge in node.edges), strict=True)
+    alone = [all(axis == Identity() for axis in axes) for axes in columns]
+
+    def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
+        given = zip(node.edges, inputs, strict=True)
+        values = {edge.source: one.value for edge, one in given}
+        result: torch.Tensor = call.substituted(partial(_put, values, tensors))()
+        have = tuple(
+            side if own else Interval(0, n)
+            for own, side, n in zip(alone, box, node.extents, strict=True)
+        )
+        return cut(result, node.dims, have, box)
+
+    return compute
 
 
 def _spatial_dims(node: Node, weight: torch.Tensor) -> dict[int, int]:

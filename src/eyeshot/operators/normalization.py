@@ -124,12 +124,6 @@ def repaired_layer_norm(call: Callable[..., Any], arguments: Arguments) -> Repai
     return Repaired(Problem.NORM, (shape_of(x),), result, built)
 
 
-_NORMALISED = (
-    "m = x.mean({d}, keepdim=True), v = (x*x).mean({d}, keepdim=True) - m*m, "
-    "(x - m) * (v + eps).rsqrt()"
-)
-
-
 def scale_and_shift(node: Node, read: int, gives: int) -> int:
     """Two for each output."""
     return 2 * gives
@@ -145,22 +139,19 @@ OPERATORS = (
             "input running_mean running_var weight bias training momentum eps",
             repaired_batch_norm,
         ),
-        by_means=_NORMALISED,
     ),
-    Operator("instance_norm", Family.INSTANCE_NORM, instance_normalization, by_means=_NORMALISED),
+    Operator("instance_norm", Family.INSTANCE_NORM, instance_normalization),
     Operator(
         "group_norm",
         Family.GROUP_NORM,
         group_normalization,
         repair=Repair("input num_groups weight bias eps", repaired_group_norm),
-        by_means="x.unflatten(1, ({groups}, -1)), then over {d}: " + _NORMALISED,
     ),
     Operator(
         "layer_norm",
         Family.LAYER_NORM,
         layer_normalization,
         repair=Repair("input normalized_shape weight bias eps", repaired_layer_norm),
-        by_means=_NORMALISED,
     ),
     Operator("rms_norm", Family.LAYER_NORM, layer_normalization),
 )

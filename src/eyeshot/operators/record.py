@@ -11,7 +11,7 @@ from eyeshot.graph import Family, Node
 from eyeshot.operators.call import Tensors
 from eyeshot.operators.effort import Effort, Shapes, no_effort, one_each
 from eyeshot.operators.repaired import Repair
-from eyeshot.operators.scratch import Work, called
+from eyeshot.operators.scratch import Work, called, nothing_more
 from eyeshot.operators.site import Rule
 from eyeshot.operators.tile import Computation
 
@@ -32,13 +32,11 @@ class Operator:
         other_operations: of a node, by how many numbers its largest input and its output have.
         is_view: its output shares its input's memory.
         scratch: bytes that a call takes beside what it reads and gives.
+        whole_scratch: the same of a call on all that it reads, beside a copy of that.
         in_place: whether a call writes where its rows are kept; None where it never does.
         repair: how a call whose shapes do not fit is put right.
-        by_means: the same by sums and extremes that are gathered as a picture passes by, in words.
-        gathered: the statistic that gives the same numbers and is gathered as a picture passes by.
         layer: the layer without settings that computes it.
         no_rule: why it has no geometry.
-        cure: what to write in its place, if it has none.
     """
 
     names: str
@@ -50,10 +48,8 @@ class Operator:
     other_operations: Callable[[Node, int, int], int] = one_each
     is_view: bool = False
     scratch: Callable[[Work], int] = called
+    whole_scratch: Callable[[Work], int] = nothing_more
     in_place: Callable[[Work], bool] | None = None
     repair: Repair | None = None
-    by_means: str = ""
-    gathered: str = ""
     layer: Callable[[], nn.Module] | None = None
     no_rule: str = "no rule for this operator"
-    cure: str = ""

@@ -42,31 +42,18 @@ def softmax_geometry(site: Site) -> Described:
     )
 
 
-_OVER_SQUARES = (
-    "(x*x).mean({d}) - x.mean({d})**2, times n / (n - 1) for n numbers unless correction=0"
-)
-_NORM = "(x*x).sum({d}).sqrt()"
-_SOFTMAX = "e = x.exp(), e / e.sum({d}, keepdim=True)"
-
-
-def _statistic(names: str, by_means: str = "", gathered: str = "") -> Operator:
-    return Operator(
-        names, Family.STATISTIC, reduction_geometry, by_means=by_means, gathered=gathered
-    )
-
-
 OPERATORS = (
-    Operator("mean", Family.MEAN, reduction_geometry, gathered="mean"),
-    Operator("sum", Family.SUM, reduction_geometry, gathered="sum"),
-    Operator("amax", Family.LARGEST, reduction_geometry, gathered="amax"),
-    Operator("amin", Family.SMALLEST, reduction_geometry, gathered="amin"),
-    _statistic("max", "x.amax({d})", "amax"),
-    _statistic("min", "x.amin({d})", "amin"),
-    _statistic("var", _OVER_SQUARES),
-    _statistic("std", f"the root of {_OVER_SQUARES}"),
-    _statistic("norm linalg_vector_norm", _NORM),
-    _statistic("logsumexp", "x.exp().sum({d}).log()"),
-    _statistic("prod argmax argmin var_mean std_mean median"),
-    Operator("softmax _softmax", Family.SOFTMAX, softmax_geometry, by_means=_SOFTMAX),
-    Operator("log_softmax _log_softmax", Family.SOFTMAX, softmax_geometry, by_means=_SOFTMAX),
+    Operator("mean", Family.MEAN, reduction_geometry),
+    Operator("sum", Family.SUM, reduction_geometry),
+    Operator("amax", Family.LARGEST, reduction_geometry),
+    Operator("amin", Family.SMALLEST, reduction_geometry),
+    Operator(
+        """
+        max min var std norm linalg_vector_norm logsumexp prod argmax argmin var_mean std_mean
+        median
+        """,
+        Family.STATISTIC,
+        reduction_geometry,
+    ),
+    Operator("softmax _softmax log_softmax _log_softmax", Family.SOFTMAX, softmax_geometry),
 )

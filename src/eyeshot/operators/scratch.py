@@ -64,6 +64,11 @@ def called(work: Work) -> int:
     return work.read
 
 
+def nothing_more(work: Work) -> int:
+    """Nothing but what any call takes."""
+    return 0
+
+
 def copied(work: Work) -> int:
     """One copy on the way, of the size of what is given."""
     return work.gives

@@ -39,13 +39,10 @@ OPERATORS = (
     Operator(
         "im2col",
         no_rule="it lays the windows of rows and columns out in one line",
-        cure="x.unfold(2, kernel, stride).unfold(3, kernel, stride) leaves rows and columns apart, "
-        "with each window in the last two dimensions",
     ),
     Operator(
         "col2im",
         no_rule="it takes windows that lie in one line",
-        cure="F.conv_transpose2d adds windows up on a map; F.pixel_shuffle, if none overlap",
     ),
     Operator(
         "grid_sampler grid_sampler_2d grid_sampler_3d",

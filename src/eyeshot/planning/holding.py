@@ -11,6 +11,7 @@ from eyeshot.geometry import Region
 from eyeshot.graph import Graph, Node
 from eyeshot.planning.schedule import Progress
 from eyeshot.planning.walking import Walk, pushes
+from eyeshot.planning.whole_maps import names_held_whole
 from eyeshot.planning.work import itemsize, row_numbers
 
 _STEADY_STEPS = 6
@@ -71,6 +72,7 @@ class _Store:
     """A line buffer as :class:`eyeshot.engine.buffers.LineBuffer` fills it, in rows."""
 
     unit: int  # bytes of a row
+    all: int = 0  # rows for which room is made at once
     entering: bool = False  # of an input: what it borrows is counted as what has entered
     size: int = 0
     start: int = 0
@@ -81,14 +83,14 @@ class _Store:
     def append(self, count: int, borrowed: bool) -> int:
         """Take rows; the bytes of the store that was left for a larger one, for a moment."""
         before = 0
-        if self.held == 0:
+        if self.held == 0 and count >= self.all:
             self.size, self.start = count, 0
             self.owned, self.borrowed = False, borrowed
         else:
             rows, size = self.held + count, self.size if self.owned else 0
             if self.start + rows > size:
                 if size < rows or self.start < self.held:
-                    before, self.size = self.nbytes, max(2 * rows, size)
+                    before, self.size = self.nbytes, max(self.all or 2 * rows, size, rows)
                 self.start, self.owned, self.borrowed = 0, True, False
         self.held += count
         return before
@@ -128,9 +130,11 @@ class Holding(Walk):
         self.delay, self.peak = 0, costs.opening()
         self._costs, self._outputs = costs, frozenset(regions)
         self._row = {name: row_numbers(graph.nodes[name], box) for name, box in boxes.items()}
+        whole = names_held_whole(graph)
         self._stores = {
             name: _Store(
                 row * itemsize(graph.nodes[name]),
+                all=len(boxes[name][0]) if name in whole else 0,
                 entering=not graph.nodes[name].edges,
             )
             for name, row in self._row.items()
@@ -144,7 +148,6 @@ class Holding(Walk):
         for rows in pushes(graph, boxes, band):
             self._read(rows)
             self.push(rows)
-            self._write()
             entered += max(map(len, rows.values()), default=0)
             given = [self.schedule[n].done > box[0].lo for n, box in regions.items()]
             if any(given):
@@ -152,6 +155,12 @@ class Holding(Walk):
             steady += all(given)  # an output that comes late holds rows that the others do not
             if steady >= _STEADY_STEPS:
                 break
+
+    def rounded(self) -> None:
+        """What the outputs have ready is written, one after another."""
+        for name, rows in self._ready.items():
+            self._note(self._waiting() + self._costs.leaving(name, sum(rows) * self._row[name]))
+        self._ready.clear()
 
     def buffers(self) -> tuple[BufferPlan, ...]:
         """What each node held at most."""
@@ -223,14 +232,6 @@ class Holding(Walk):
                 shape = (len(side), *(len(other) for other in self.schedule[name].box[1:]))
                 self._note(self._costs.reading(name, shape))
                 self._entered += self._costs.entered(name, shape)
-
-    def _write(self) -> None:
-        """What the outputs have ready is put together and written, one after another."""
-        for name, rows in self._ready.items():
-            joined = sum(rows) * self._stores[name].unit if len(rows) > 1 else 0
-            leaving = self._costs.leaving(name, sum(rows) * self._row[name])
-            self._note(self._waiting() + max(joined, leaving))
-        self._ready.clear()
 
     def _note(self, beside: int) -> None:
         self.peak = max(self.peak, self._held + self._entered + self._sinks + beside)

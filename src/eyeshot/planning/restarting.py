@@ -40,15 +40,15 @@ def first_rows(
             repeated call must be right, and so must everything that they are computed from.
 
     Returns:
-        For each node the row at which a call of the uninterrupted run begins; for each output the
-        first row of a push. For a node that is not needed: where its rows end.
+        For each node the row at which a call of the uninterrupted run begins. For a node that is
+        not needed: where its rows end.
     """
     calls = _Calls(graph, boxes, band)
     first = {name: box[0].hi for name, box in boxes.items()}
     needed: dict[str, Region] = {}
     for name, row in wanted.items():
         if row < first[name]:
-            first[name] = _before(calls.pushes[name], row)
+            first[name] = _before(calls.begin[name], row)
             rows = Interval(row if independent_rows else first[name], boxes[name][0].hi)
             needed[name] = (rows, *boxes[name][1:])
     for progress in reversed(list(calls.schedule)):
@@ -67,15 +67,12 @@ def first_rows(
 
 
 class _Calls(Walk):
-    """At which rows the calls of each node begin, and what each push gives of it."""
+    """At which rows the calls of each node begin."""
 
     def __init__(self, graph: Graph, boxes: Mapping[str, Region], band: int) -> None:
         super().__init__(graph, boxes, band)
         self.begin: dict[str, list[int]] = {name: [] for name in boxes}
-        self.pushes: dict[str, list[int]] = {name: [] for name in boxes}
         for rows in pushes(graph, boxes, band):
-            for progress in self.schedule:
-                self.pushes[progress.node.name].append(progress.done)
             self.push(rows)
 
     def called(self, progress: Progress, count: int) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from eyeshot.axes import Interval
 from eyeshot.geometry import Region
-from eyeshot.graph import Edge, Graph, Node
+from eyeshot.graph import Edge, Graph, Kind, Node
 
 ENDLESS = 1 << 40
 """Stands for the number of rows while the end has not been seen: no border is near."""
@@ -31,6 +31,7 @@ class Progress:
         taken: for a node that gathers all rows, the next row of its input to take.
         readers: who reads it, and by which edge.
         gathers: whether it mixes all rows, so that they pass by and are not kept.
+        at_once: whether all its rows come of one call.
     """
 
     node: Node
@@ -42,10 +43,13 @@ class Progress:
     taken: int = 0
     readers: list[tuple[Progress, Edge]] = field(default_factory=list)
     gathers: bool = field(init=False)
+    at_once: bool = field(init=False)
 
     def __post_init__(self) -> None:
         edges = self.node.edges  # asked at every turn, and the same at every height
-        self.gathers = any(edge.axes and edge.axes[0].is_global for edge in edges)
+        mixes = any(edge.axes and edge.axes[0].is_global for edge in edges)
+        self.at_once = mixes and self.node.kind is Kind.HELD
+        self.gathers = mixes and not self.at_once
 
     @property
     def end(self) -> int:
@@ -132,6 +136,8 @@ def _a_band_on(progress: Progress) -> int:
 
     In a transposed window that is where an input's reach ends, so that none is spread out twice.
     """
+    if progress.at_once:
+        return progress.end
     target = progress.done + progress.most
     for edge in progress.node.edges:
         target = edge.axes[0].whole_blocks(target)

@@ -48,6 +48,7 @@ class Walk:
         fresh = {name: len(side) for name, side in rows.items()}
         while self._round(fresh):
             fresh = {}
+            self.rounded()
 
     def called(self, progress: Progress, count: int) -> None:
         """A node computes its next ``count`` rows in one call; ``progress`` is as before it."""
@@ -57,6 +58,9 @@ class Walk:
 
     def released(self, progress: Progress) -> None:
         """Rows of a node may now be let go."""
+
+    def rounded(self) -> None:
+        """Every node has worked once: what the outputs have ready is given."""
 
     def _round(self, fresh: Mapping[str, int]) -> bool:
         """Let every node work once; whether any did."""

@@ -1,8 +1,9 @@
-"""Statistics in the middle of a network: what must be held until they are known.
+"""Maps that are held whole: for a statistic that must be known, or an operator called whole.
 
 A global pool needs every row before it gives its one. What reads it beside a map, as the gate of
 a squeeze-and-excite does, cannot give its first row before that: the map's rows are held, all of
-them. That is exact, but its memory grows with the height. So it is done where it fits the memory
+them. An operator that mixes positions, such as an attention, reads all rows of its inputs in one
+call. Both are exact, but their memory grows with the height. So it is done where it fits the memory
 there is, and the plan says what is held and for what; otherwise it is refused.
 """
 
@@ -10,10 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from eyeshot.errors import BadValue, Unsupported
-from eyeshot.graph import Graph, Node
-from eyeshot.planning import BandPlan
+from eyeshot.graph import Graph, Kind, Node
+
+if TYPE_CHECKING:
+    from eyeshot.planning.band_plan import BandPlan
 
 _MOST_NAMES = 4
 
@@ -25,7 +29,7 @@ class HeldMap:
     Attributes:
         source: the node whose rows they are.
         reader: who reads them, beside the statistic.
-        statistic: the node that must see every row first.
+        statistic: the node that must see every row first; the reader itself, if it is called whole.
     """
 
     source: str
@@ -35,6 +39,8 @@ class HeldMap:
     def told(self, graph: Graph) -> str:
         """In words."""
         statistic = graph.nodes[self.statistic]
+        if self.statistic == self.reader:
+            return f"{self.statistic} ({statistic.operator}) reads every row in one call"
         return (
             f"{self.statistic} ({statistic.operator}) must see every row before {self.reader} "
             f"gives its first"
@@ -56,6 +62,12 @@ def maps_held_whole(graph: Graph) -> tuple[HeldMap, ...]:
         passed[node.name] = before + gathers
         if gathers:
             last[node.name] = node.name
+            if node.kind is Kind.HELD:
+                found += [
+                    HeldMap(edge.source, node.name, node.name)
+                    for edge in node.edges
+                    if graph.nodes[edge.source].extents[0] > 1
+                ]
         elif behind:
             last[node.name] = last[behind[0]]
             found += [
@@ -66,13 +78,22 @@ def maps_held_whole(graph: Graph) -> tuple[HeldMap, ...]:
     return tuple(found)
 
 
-def say_what_is_held(plan: BandPlan, maps: Sequence[HeldMap]) -> BandPlan:
+def names_held_whole(graph: Graph) -> frozenset[str]:
+    """The nodes whose rows are all held at some time."""
+    return frozenset(one.source for one in maps_held_whole(graph))
+
+
+def say_what_is_held(plan: BandPlan, graph: Graph, maps: Sequence[HeldMap]) -> BandPlan:
     """The plan with the reason beside each map that is held whole."""
     buffers = []
     for buffer in plan.buffers:
         for one in maps:
             if one.source == buffer.name and buffer.waits_for.startswith(f"{one.reader} ("):
-                why = f"{buffer.waits_for}: held whole, until {one.statistic} has seen every row"
+                why = f"{buffer.waits_for}: held whole, " + (
+                    f"for one call of {graph.nodes[one.reader].operator}"
+                    if one.statistic == one.reader
+                    else f"until {one.statistic} has seen every row"
+                )
                 buffer = replace(buffer, waits_for=why)
         buffers.append(buffer)
     return replace(plan, buffers=tuple(buffers))
