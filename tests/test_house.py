@@ -38,6 +38,7 @@ FLOORS = [
     ["planning"],
     ["engine"],
     ["evaluation"],
+    ["tiling"],
     ["training"],
     ["report", "web_studio"],
     ["demo"],

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from eyeshot.operators import register_operator as register_operator
     from eyeshot.runs import Run as Run
     from eyeshot.runs import load as load
+    from eyeshot.tiling import Audit as Audit
+    from eyeshot.tiling import audit as audit
     from eyeshot.training import train as train
 
 __version__ = "0.1.0"
@@ -96,6 +98,8 @@ _EXPORTS = {
     "register_operator": "eyeshot.operators:register_operator",
     "load": "eyeshot.runs:load",
     "Run": "eyeshot.runs:Run",
+    "audit": "eyeshot.tiling:audit",
+    "Audit": "eyeshot.tiling:Audit",
     "train": "eyeshot.training:train",
 }
 

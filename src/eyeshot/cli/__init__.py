@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from eyeshot import __version__
-from eyeshot.cli import demo, evaluate, explain, predict, report, run, see, studio, train
+from eyeshot.cli import audit, demo, evaluate, explain, predict, report, run, see, studio, train
 from eyeshot.cli import filter as filter_command
 from eyeshot.cli import inspect as inspect_command
 from eyeshot.cli.threads import limit_spinning
@@ -49,6 +49,7 @@ _REGISTER: list[Callable[[typer.Typer], None]] = [
     filter_command.register,
     inspect_command.register,
     run.register,
+    audit.register,
     studio.register,
 ]
 

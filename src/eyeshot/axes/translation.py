@@ -1,0 +1,114 @@
+"""One operator on a whole axis and on a part cut out of it: which outputs are the same?
+
+A network that is given a tile computes each map from the tile alone. An output there is that of the
+whole axis if it mixes the same inputs in the same way, which can be read off two axis maps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eyeshot.axes.protocol import NO_INPUT, AxisMap, IntArray
+from eyeshot.axes.statistics import Broadcast, Global
+
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Translated:
+    """A map along one axis, computed on a part that was cut out of the whole axis.
+
+    Attributes:
+        offset: unit i of the part stands for unit ``i + offset`` of the whole; None where no unit
+            of the whole answers to it, or each does (it holds one value for the whole axis).
+        same: for each unit of the part, whether its value is that of the whole axis.
+    """
+
+    offset: int | None
+    same: BoolArray
+
+    @property
+    def lost(self) -> bool:
+        """Whether no unit is the same."""
+        return not self.same.any()
+
+
+def translate(part: AxisMap, whole: AxisMap, source: Translated, n: int) -> Translated:
+    """What an operator makes of a part, from what there is of its source.
+
+    Args:
+        part: the operator's map at the size of the part.
+        whole: its map at the size of the whole axis.
+        source: of the map that it reads.
+        n: positions of that map on the whole axis.
+    """
+    count = len(source.same)
+    outputs = part.output_size(count)
+    if source.lost:
+        return lost(outputs)
+    if isinstance(part, Broadcast):
+        return Translated(None, np.full(outputs, bool(source.same.all())))
+    if count == n and source.offset in (0, None) and part == whole:
+        return _of_all(part, source, n)
+    if isinstance(part, Global) or source.offset is None:
+        return lost(outputs)
+    offset = _offset_behind(part, whole, source.offset)
+    if offset is None:
+        return lost(outputs)
+    units = np.arange(outputs, dtype=np.int64)
+    taken = (units + offset >= 0) & (units + offset < whole.output_size(n))
+    same = np.zeros(outputs, dtype=bool)
+    same[taken] = _same_inputs(
+        part.inputs_of(units[taken], count), whole.inputs_of(units[taken] + offset, n), source
+    )
+    return Translated(offset, same)
+
+
+def lost(outputs: int) -> Translated:
+    """A map of which no unit is the same."""
+    return Translated(None, np.zeros(outputs, dtype=bool))
+
+
+def joined(branches: list[Translated]) -> Translated:
+    """A map that mixes some branches unit by unit: the same where all of them are."""
+    offsets = {one.offset for one in branches if one.offset is not None}
+    same = np.logical_and.reduce([one.same for one in branches])
+    if len(offsets) > 1:
+        return lost(len(same))
+    return Translated(next(iter(offsets), None), same)
+
+
+def _of_all(axis: AxisMap, source: Translated, n: int) -> Translated:
+    """Where the part is all of the axis: whatever is read right gives what is right."""
+    outputs = axis.output_size(n)
+    if isinstance(axis, Global):
+        return Translated(source.offset, np.full(outputs, bool(source.same.all())))
+    taps = axis.inputs_of(np.arange(outputs, dtype=np.int64), n)
+    return Translated(source.offset, _all_same(taps, source))
+
+
+def _offset_behind(part: AxisMap, whole: AxisMap, offset: int) -> int | None:
+    """Which unit of the whole the first unit of the part is; None where it lies between two."""
+    if part.period is None or part.period != whole.period:
+        return None
+    outputs, inputs = part.period
+    behind, rest = divmod(offset * outputs, inputs)
+    return None if rest else behind
+
+
+def _same_inputs(mine: IntArray, theirs: IntArray, source: Translated) -> BoolArray:
+    """Whether each unit reads the same inputs in both, and those hold the same values."""
+    if mine.shape != theirs.shape or source.offset is None:
+        return np.zeros(len(mine), dtype=bool)
+    moved = np.where(mine == NO_INPUT, NO_INPUT, mine + source.offset)
+    equal: BoolArray = (moved == theirs).all(axis=1)
+    return equal & _all_same(mine, source)
+
+
+def _all_same(taps: IntArray, source: Translated) -> BoolArray:
+    real = taps != NO_INPUT
+    read: BoolArray = (source.same[np.where(real, taps, 0)] | ~real).all(axis=1)
+    return read

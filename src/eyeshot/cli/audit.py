@@ -1,0 +1,82 @@
+"""``eyeshot audit``: whether somebody's tiles give the answer of the whole pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eyeshot.cli import net_options as options
+from eyeshot.cli.inspect import parse_numbers
+from eyeshot.cli.output import notes, print_json, say, warn, warnings_as_notes
+
+_EPILOG = """
+[b]Examples[/b]
+
+eyeshot audit net.py:UNet --tile 512 --overlap 64
+
+eyeshot audit runs/cells --tile 512 --overlap 64 --image slide.tif --size 3x1408x1408
+
+eyeshot audit net.py:UNet --weights trained.safetensors --tile 256x512 --overlap 32 --json
+
+Tiles lie as MONAI, SAHI and most scripts lay them: tile minus overlap apart, the last one moved
+back into the image. The exit code is 1 where they are not exact when cropped.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("audit", epilog=_EPILOG)(audit_tiles)
+
+
+def audit_tiles(
+    net: options.Net,
+    tile: Annotated[
+        str, typer.Option(metavar="N", help="Pixels of a tile: 512, or 512x256 for rows x columns.")
+    ],
+    overlap: Annotated[
+        str, typer.Option(metavar="N", help="Pixels that it shares with the next one, likewise.")
+    ],
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size",
+            "-s",
+            metavar="CxHxW",
+            help="Of the noise, or of the middle of --image.",
+            show_default="three tiles, or the whole image",
+        ),
+    ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(metavar="IMAGE", help="Measure on this image.", show_default="noise"),
+    ] = None,
+    weights: options.Weights = None,
+    seed: Annotated[int, typer.Option(help="Random seed of the noise.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Everything as JSON.")] = False,
+) -> None:
+    """Whether tiles of a size and an overlap give the whole pass's answer; if not, what would."""
+    sides, shared = parse_numbers("--tile", tile, "x"), parse_numbers("--overlap", overlap, "x")
+    shape = None if size is None else parse_numbers("--size", size, "x")
+
+    import eyeshot
+    from eyeshot.inspection.locating import locate_runnable
+
+    network = locate_runnable(net, say, weights, warn)
+    with warnings_as_notes(), notes.status("auditing") as status:
+        found = eyeshot.audit(
+            network,
+            image,
+            tile=sides[0] if len(sides) == 1 else sides,
+            overlap=shared[0] if len(shared) == 1 else shared,
+            size=shape,
+            seed=seed,
+            progress=status.update,
+        )
+    if json:
+        print_json(found.to_dict())
+    else:
+        print(found)
+    if not found.exact:
+        raise typer.Exit(1)

@@ -1,0 +1,211 @@
+"""A network on a tile beside the same network on the whole image: which units agree?
+
+A tile is computed alone: each layer pads at the tile's border, and a norm takes the tile's mean.
+Which values are still those of the whole image follows from the axis maps, one axis at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from eyeshot.axes import Identity
+from eyeshot.axes.translation import BoolArray, Translated, joined, lost, translate
+from eyeshot.graph import Family, Graph, Kind, Node
+
+
+@dataclass(frozen=True, slots=True)
+class AxisTiles:
+    """Tiles along one axis, as most tools lay them: the last one is moved back into the image.
+
+    Attributes:
+        length: positions of the image.
+        tile: positions of a tile, no more than there are.
+        overlap: positions that a tile shares with the next one.
+        starts: the first position of each tile.
+    """
+
+    length: int
+    tile: int
+    overlap: int
+    starts: tuple[int, ...]
+
+    @classmethod
+    def lay(cls, length: int, tile: int, overlap: int) -> AxisTiles:
+        """Tiles over so many positions; ``overlap`` is below ``tile``."""
+        side = min(tile, length)
+        count = 1 + -(-(length - side) // (tile - overlap))
+        starts = tuple(min(k * (tile - overlap), length - side) for k in range(count))
+        return cls(length, side, overlap, starts)
+
+    @property
+    def step(self) -> int:
+        """From one tile to the next."""
+        return self.tile - self.overlap
+
+
+class Comparison:
+    """One network at the size of a tile and at that of the image, node beside node.
+
+    Pads and crops may stand in one of the two alone: networks pad odd sizes and crop the answer.
+
+    Args:
+        whole: the network at the size of the image.
+        part: the same network at the size of a tile.
+
+    Attributes:
+        differs: the first node at which the network computes otherwise at the other size; "" where
+            it does not. Then nothing is known of the nodes behind it.
+    """
+
+    def __init__(self, whole: Graph, part: Graph) -> None:
+        self.whole, self.part = whole, part
+        self._along: dict[tuple[int, int], tuple[dict[str, Translated], Translated]] = {}
+        self._alone = {
+            name
+            for mine, other in ((whole, part), (part, whole))
+            for name, node in mine.nodes.items()
+            if name not in other.nodes and _only_moves(node)
+        }
+        self.differs = self._first_difference()
+
+    def nodes(self, axis: int, start: int) -> dict[str, Translated]:
+        """For each node of the tile, which of its units are those of the whole image.
+
+        The answer is per axis: a unit is the same if its place along every axis is.
+
+        Args:
+            axis: which spatial axis.
+            start: the first position of the tile along it.
+        """
+        return self._found(axis, start)[0]
+
+    def output(self, axis: int, start: int) -> Translated:
+        """The same of the network's (first) output."""
+        return self._found(axis, start)[1]
+
+    def _found(self, axis: int, start: int) -> tuple[dict[str, Translated], Translated]:
+        if (axis, start) not in self._along:
+            found: dict[str, Translated] = {}
+            for node in self.part:
+                found[node.name] = self._of(node, axis, start, found)
+            names = self.part.outputs[0], self.whole.outputs[0]
+            self._along[axis, start] = found, self._pair(*names, axis, found)
+        return self._along[axis, start]
+
+    def _first_difference(self) -> str:
+        for mine in self.part:
+            if mine.name in self._alone:
+                continue
+            theirs = self.whole.nodes.get(mine.name)
+            if theirs is None or not self._alike(mine, theirs):
+                return mine.name
+        known = {*self.part.nodes, *self._alone}
+        return next((name for name in self.whole.nodes if name not in known), "")
+
+    def _alike(self, mine: Node, theirs: Node) -> bool:
+        sizes = [
+            (self.part.tensors[a].shape, self.whole.tensors[b].shape)
+            for a, b in zip(mine.weights, theirs.weights, strict=False)
+        ]
+        read, there = (
+            [self._origin(graph, edge.source) for edge in node.edges]
+            for graph, node in ((self.part, mine), (self.whole, theirs))
+        )
+        return mine.operator == theirs.operator and read == there and all(a == b for a, b in sizes)
+
+    def _origin(self, graph: Graph, name: str) -> str:
+        """The node itself, or what stands before pads and crops that are in one graph alone."""
+        while name in self._alone:
+            name = graph.nodes[name].edges[0].source
+        return name
+
+    def _of(self, node: Node, axis: int, start: int, found: dict[str, Translated]) -> Translated:
+        extent, there = node.extents[axis], self.whole.nodes.get(node.name)
+        if node.is_input:
+            return Translated(start, np.ones(extent, dtype=bool))
+        if there is None or node.kind is Kind.UNSUPPORTED or len(node.edges) != len(there.edges):
+            return lost(extent)
+        branches = []
+        for mine, theirs in zip(node.edges, there.edges, strict=True):
+            n = self.whole.nodes[theirs.source].extents[axis]
+            source = self._pair(mine.source, theirs.source, axis, found)
+            bounded = node.kind is not Kind.NONLOCAL or len(source.same) == n
+            made = translate(mine.axes[axis], theirs.axes[axis], source, n)
+            branches.append(made if bounded else lost(extent))
+        return joined(branches) if branches else Translated(None, np.ones(extent, dtype=bool))
+
+    def _pair(self, mine: str, theirs: str, axis: int, found: dict[str, Translated]) -> Translated:
+        """A node of the tile beside one of the whole, which may be pads or crops further on."""
+        if mine == theirs:
+            return found[mine]
+        if theirs in self._alone:
+            (edge,) = self.whole.nodes[theirs].edges
+            source = self._pair(mine, edge.source, axis, found)
+            n = self.whole.nodes[edge.source].extents[axis]
+            return translate(Identity(), edge.axes[axis], source, n)
+        if mine in self._alone:
+            (edge,) = self.part.nodes[mine].edges
+            source = self._pair(edge.source, theirs, axis, found)
+            n = self.whole.nodes[theirs].extents[axis]
+            return translate(edge.axes[axis], Identity(), source, n)
+        return lost(self.part.nodes[mine].extents[axis])
+
+
+def _only_moves(node: Node) -> bool:
+    return node.family in (Family.PAD, Family.CROP) and len(node.edges) == 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cover:
+    """The outputs that all tiles give along one axis.
+
+    Attributes:
+        places: (first, one past the last) unit of the whole output that each tile gives.
+        kept: the same without what is cut off in the middle of each overlap.
+        cropped: for each unit of the whole output, whether it is right if tiles are cropped.
+        blended: likewise if all tiles that have it are averaged.
+    """
+
+    places: tuple[tuple[int, int], ...]
+    kept: tuple[tuple[int, int], ...]
+    cropped: BoolArray
+    blended: BoolArray
+
+
+def cover(tiles: AxisTiles, found: Sequence[Translated], outputs: int) -> Cover:
+    """Tiles put together along one axis.
+
+    Args:
+        tiles: as they lie on the input.
+        found: of the output, for each tile.
+        outputs: units of the whole output.
+    """
+    places = [
+        _place(start, one, tiles, outputs) for start, one in zip(tiles.starts, found, strict=True)
+    ]
+    seams = [(one[1] + two[0]) // 2 for one, two in pairwise(places)]
+    firsts, lasts = [places[0][0], *seams], [*seams, places[-1][1]]
+    kept = [
+        (max(lo, place[0]), min(hi, place[1]))
+        for lo, hi, place in zip(firsts, lasts, places, strict=True)
+    ]
+    cropped, wrong, there = (np.zeros(outputs, dtype=bool) for _ in range(3))
+    for (lo, hi), (first, last), one in zip(places, kept, found, strict=True):
+        cropped[first:last] = one.same[first - lo : last - lo]
+        wrong[lo:hi] |= ~one.same[: hi - lo]
+        there[lo:hi] = True
+    return Cover(tuple(places), tuple(kept), cropped, there & ~wrong)
+
+
+def _place(start: int, one: Translated, tiles: AxisTiles, outputs: int) -> tuple[int, int]:
+    """Where a tile's units go; where nothing says it, in proportion, as tools do."""
+    count = len(one.same)
+    first = one.offset
+    if first is None:
+        first = 0 if len(tiles.starts) == 1 else start * outputs // tiles.length
+    first = max(0, min(first, outputs - 1))
+    return first, min(first + count, outputs)

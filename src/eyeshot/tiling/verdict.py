@@ -1,0 +1,245 @@
+"""What an audit found, as plain data that prints itself on one screen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from eyeshot.findings.wording import AXES, counted
+from eyeshot.tiling.advice import Cost, Remedy
+from eyeshot.tiling.breaks import Break, Sides
+from eyeshot.tiling.measuring import Difference
+from eyeshot.tiling.tools import by
+
+_MOST_BREAKS = 8
+_WAYS = {
+    "cropped": "cut in the middle",
+    "averaged": "averaged",
+    "gaussian": "Gaussian weights",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """Tiles put together in one way.
+
+    Attributes:
+        way: ``cropped``, ``averaged`` or ``gaussian``.
+        exact: geometry says that the answer is that of the whole pass.
+        wrong: the share of positions that geometry cannot vouch for.
+        measured: the difference from the whole pass.
+    """
+
+    way: str
+    exact: bool
+    wrong: float
+    measured: Difference
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return {
+            "way": self.way,
+            "exact": self.exact,
+            "predicted_wrong": self.wrong,
+            "measured": self.measured.to_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Whether tiles give the answer of one whole pass, and if not, why and what would.
+
+    Attributes:
+        network: its name.
+        image: what was computed on.
+        size: (C, H, W) of it.
+        tile: sides of a tile.
+        overlap: pixels shared with the next tile along each axis.
+        starts: where tiles begin, along each axis.
+        output: the output that was audited.
+        margins: how wide the wrong margin of an inner tile is, (before, after) along each axis;
+            None where nothing of a tile is right.
+        grid: tiles must start on multiples of so many pixels; None where that helps nothing.
+        field: the largest receptive field along each axis; None where it is unbounded.
+        joints: the three ways of putting tiles together.
+        breaks: the layers that spoil tiles, in execution order.
+        work: how many times each pixel of this image is computed.
+        remedy: tiles that are exact; None where there are none.
+        costs: of exact tiles of other sizes on a large image.
+        settings: the remedy spelled for other tools, by their names.
+        notes: what else there is to know.
+    """
+
+    network: str
+    image: str
+    size: tuple[int, ...]
+    tile: tuple[int, ...]
+    overlap: tuple[int, ...]
+    starts: tuple[tuple[int, ...], ...]
+    output: str
+    margins: Sides | None
+    grid: int | None
+    field: tuple[int, ...] | None
+    joints: tuple[Joint, ...]
+    breaks: tuple[Break, ...]
+    work: float
+    remedy: Remedy | None
+    costs: tuple[Cost, ...]
+    settings: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    @property
+    def exact(self) -> bool:
+        """Whether these tiles, cut in the middle of each overlap, are exact: said and measured."""
+        joint = self.joints[0]
+        return joint.exact and not joint.measured.wrong
+
+    def joint(self, way: str) -> Joint:
+        """The tiles put together ``cropped``, ``averaged`` or ``gaussian``."""
+        return next(one for one in self.joints if one.way == way)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return {
+            "network": self.network,
+            "image": self.image,
+            "size": list(self.size),
+            "tile": list(self.tile),
+            "overlap": list(self.overlap),
+            "starts": [list(one) for one in self.starts],
+            "output": self.output,
+            "exact": self.exact,
+            "margins": None if self.margins is None else [list(one) for one in self.margins],
+            "grid": self.grid,
+            "receptive_field": None if self.field is None else list(self.field),
+            "joints": [one.to_dict() for one in self.joints],
+            "breaks": [one.to_dict() for one in self.breaks],
+            "work": self.work,
+            "remedy": None if self.remedy is None else self.remedy.to_dict(),
+            "costs": [one.to_dict() for one in self.costs],
+            "settings": dict(self.settings),
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        """One screen."""
+        return "\n".join(self.lines())
+
+    def lines(self) -> Iterator[str]:
+        """What is printed."""
+        count = math.prod(len(one) for one in self.starts)
+        yield (
+            f"{self.network} on {self.image}: {counted(count, 'tile')} of {by(self.tile)}, "
+            f"overlap {by(self.overlap)}"
+        )
+        yield self._verdict()
+        yield ""
+        yield from self._ways()
+        yield ""
+        yield from self._why()
+        yield ""
+        yield from self._cure()
+        yield from (f"note: {note}" for note in self.notes)
+
+    def _verdict(self) -> str:
+        ways = [_WAYS[one.way] for one in self.joints if one.exact]
+        if len(ways) == len(self.joints):
+            return "EXACT: the answer of the whole pass, cropped or blended"
+        if ways:
+            return f"EXACT if {' or '.join(ways)}, and not otherwise"
+        return "NOT EXACT: not the answer of the whole pass, cropped or blended"
+
+    def _ways(self) -> Iterator[str]:
+        yield "put together       exact  wrong pixels  at most  largest error   mean error  class"
+        for one in self.joints:
+            found = one.measured
+            classes = "" if found.classes is None else f"{found.classes:.2%}"
+            yield (
+                f"{_WAYS[one.way]:<18} {'yes' if one.exact else 'NO':>5} "
+                f"{found.wrong:>13.2%} {one.wrong:>8.2%} {found.largest:>14.3g} "
+                f"{found.mean:>12.3g}  {classes:>5}"
+            )
+        scale = self.joints[0].measured.scale
+        yield f"the whole pass has values up to {scale:.3g}; class: pixels that change theirs"
+        odd = sum(one.measured.unexpected for one in self.joints)
+        if odd:
+            yield f"{counted(odd, 'position')} differ where they should be equal: please report"
+
+    def _why(self) -> Iterator[str]:
+        axes = AXES.get(len(self.tile), ("rows", "columns"))
+        if self.margins is None:
+            yield "wrong margin of a tile: all of it"
+        else:
+            told = [
+                f"{axis} {lo} before, {hi} after"
+                for axis, (lo, hi) in zip(axes, self.margins, strict=True)
+            ]
+            yield f"wrong margin of an inner tile, in pixels: {'; '.join(told)}"
+        if self.field is not None and self.grid is not None:
+            off = [_off_grid(one, self.grid) for one in self.starts]
+            yield (
+                f"an output sees up to {by(self.field)} pixels; the network repeats itself every "
+                f"{counted(self.grid, 'pixel')}"
+                + ("" if not any(off) else f", and {counted(sum(off), 'start')} lie off that grid")
+            )
+        yield from _listed(self.breaks)
+
+    def _cure(self) -> Iterator[str]:
+        best = self.remedy
+        if best is None:
+            yield "no overlap makes tiles of this network exact; one pass over the whole image does"
+            return
+        yield (
+            f"least that is exact, cropped: tiles of {by(best.tile)}, overlap {by(best.overlap)}, "
+            f"starts on multiples of {best.grid}, {best.halo} cut off each inner side"
+        )
+        yield f"work: {self.work:.2f}x here as asked; on a large image, with the least overlap:"
+        yield "  " + "   ".join(
+            f"{one.tile}: {one.overlap}, {one.work:.2f}x" if one.work else f"{one.tile}: none"
+            for one in self.costs
+        )
+        yield "  eyeshot run computes each pixel once, at 1.00x"
+        for tool, told in self.settings.items():
+            first, *rest = told.splitlines()
+            yield f"{tool}: {first}" if not rest else f"{tool}:"
+            yield from (f"    {line}" for line in (told.splitlines() if rest else ()))
+
+
+def _off_grid(starts: Sequence[int], grid: int) -> int:
+    return sum(start % grid != 0 for start in starts)
+
+
+def _listed(breaks: Sequence[Break]) -> Iterator[str]:
+    """The worst layers; how many there are besides."""
+    worst = sorted(breaks, key=_weight, reverse=True)[:_MOST_BREAKS]
+    shown = [one for one in breaks if one in worst]
+    if shown:
+        yield "what breaks it:"
+    for one in shown:
+        yield f"  {one.layer} ({one.operator}): {sentence(one)}"
+    if len(breaks) > len(shown):
+        yield f"  and {counted(len(breaks) - len(shown), 'layer')} more, a few pixels each (--json)"
+
+
+def _weight(one: Break) -> tuple[bool, int]:
+    return not one.sides, sum(map(sum, one.sides))
+
+
+def sentence(one: Break) -> str:
+    """Why a layer spoils tiles."""
+    if one.cause == "statistic":
+        return "takes its statistic from the tile in place of the image; no overlap helps"
+    if one.cause == "size":
+        return "depends on the size that it is given; no overlap helps"
+    if one.cause == "grid":
+        return f"a tile starts between two of its steps; start on multiples of {one.step}"
+    if one.cause == "unknown":
+        return "no rule says what it does to positions"
+    if not one.sides:
+        return "the wrong margin fills the whole tile"
+    told = " or ".join(sorted({f"{lo} before, {hi} after" for lo, hi in one.sides}))
+    if one.cause == "padding":
+        return f"pads where the image goes on; the wrong margin grows by {told}"
+    return f"mixes wrong values with right ones; the margin grows by {told}"
