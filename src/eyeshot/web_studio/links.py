@@ -22,7 +22,8 @@ class Link:
         source: the layer.
         axes: of a patch, the places of its cells along each of its axes; -1 outside.
         before: what stands before those places in the number of a unit: the channel.
-        strongest: the unit that gives most to the sum; None where the patch is all padding.
+        strongest: the unit that gives most to the part, in its direction; None where the patch is
+            all padding.
     """
 
     source: str
@@ -48,7 +49,7 @@ def links_of(graph: Graph, node: Node, trace: UnitTrace) -> list[Link]:
 
 def _link(graph: Graph, part: Part, trace: UnitTrace, source: str) -> Link:
     axes, before = _places(part, trace, len(graph.nodes[source].shape) - 1)
-    strength = _strength(part, trace)
+    strength = _strength(part, trace.rule, -1.0 if part.sum < 0 else 1.0)
     if not strength.size or not np.isfinite(strength).any() or strength.max() == -np.inf:
         return Link(source, axes, before, None)
     best = np.unravel_index(int(np.nanargmax(strength)), strength.shape)
@@ -75,22 +76,19 @@ def _places(part: Part, trace: UnitTrace, rank: int) -> tuple[tuple[tuple[int, .
     return axes, (part.channel,)
 
 
-def _strength(part: Part, trace: UnitTrace) -> NDArray[np.float64]:
-    """How much each cell gives; −∞ where there is none."""
-    if trace.rule in ("max", "min"):
-        given = part.patch if trace.rule == "max" else -part.patch
+def _strength(part: Part, rule: str, sign: float) -> NDArray[np.float64]:
+    """How much each cell gives in the direction of ``sign``; −∞ where there is none."""
+    if rule in ("max", "min"):
+        given = part.patch if rule == "max" else -part.patch
     else:
-        given = np.abs(part.patch * (1.0 if part.kernel is None else part.kernel))
+        given = sign * part.patch * (1.0 if part.kernel is None else part.kernel)
     return np.asarray(np.where(part.outside, -np.inf, given), np.float64)
 
 
 def strongest(trace: UnitTrace, links: list[Link]) -> Link | None:
-    """The link that gives most to the unit."""
-    best: tuple[float, Link] | None = None
-    for part, link in zip(trace.parts, links, strict=True):
-        if link.strongest is None:
-            continue
-        weight = float(np.max(_strength(part, trace)))
-        if best is None or weight > best[0]:
-            best = (weight, link)
-    return None if best is None else best[1]
+    """The link that gives most to the unit: of a sum, most in the direction of its total."""
+    extreme = -1.0 if trace.rule == "min" else 1.0
+    sign = extreme if trace.rule in ("max", "min") or trace.total >= 0 else -1.0
+    pairs = zip(trace.parts, links, strict=True)
+    given = [(sign * part.sum, link) for part, link in pairs if link.strongest is not None]
+    return max(given, key=lambda one: one[0])[1] if given else None

@@ -92,7 +92,9 @@ class Session:
             {
                 "network": {
                     "name": self.subject.name,
-                    "class": inspection.network,
+                    "class": self.subject.run.config.model
+                    if self.subject.run
+                    else inspection.network,
                     "classes": list(self.subject.classes),
                     "task": self.subject.run.config.task if self.subject.run else "",
                     "digits": self.subject.reads_digits,
@@ -375,10 +377,11 @@ def _check_unit(shape: Sequence[int], unit: Sequence[int]) -> None:
 
 
 def _share(trace: UnitTrace) -> float | None:
-    """Of all that is added up, by magnitude, the largest part's share."""
-    sizes = np.abs([part.sum for part in trace.parts])
-    total = float(sizes.sum()) + abs(trace.bias or 0.0)
-    return finite(sizes.max() / total) if total else None
+    """Of all that is added up in the direction of the total, the largest part's share."""
+    sign = -1.0 if trace.total < 0 else 1.0
+    terms = [sign * part.sum for part in trace.parts]
+    total = sum(max(one, 0.0) for one in (*terms, sign * (trace.bias or 0.0)))
+    return finite(max(terms) / total) if total > 0 else None
 
 
 def _is_transposed(node: Any) -> bool:

@@ -31,6 +31,11 @@ export function colorOf(value, largest, signed) {
   return `rgb(${colors[3 * index]},${colors[3 * index + 1]},${colors[3 * index + 2]})`;
 }
 
+/** A pale color for a cell whose number is to be read: white is 0. */
+export function paleColorOf(value, largest) {
+  return colorOf(0.42 * Math.sign(value) * Math.sqrt(Math.abs(value) / (largest || 1)), 1, true);
+}
+
 /** Whether text on that color should be light. */
 export function isDark(value, largest, signed) {
   const share = Math.abs(value / (largest || 1));

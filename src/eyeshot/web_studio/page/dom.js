@@ -46,6 +46,16 @@ export function show(value, digits = 4) {
   return text.replace("-", "−");
 }
 
+/** A number in as little room as there is in a cell: .07, −1.4, 230. */
+export function tight(value) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return show(value);
+  const size = Math.abs(value);
+  if (size === 0) return "0";
+  if (size >= 9999.5) return value.toExponential(0).replace("e+", "e").replace("-", "−");
+  const text = size < 0.005 ? "0" : size < 9.995 ? size.toFixed(size < 0.995 ? 2 : 1) : String(Math.round(size));
+  return (value < 0 && text !== "0" ? "−" : "") + text.replace(/^0\./, ".").replace(/\.0$/, "");
+}
+
 /** A count in short: 1,234 as it is, 46.5 k, 3.2 M. */
 export function count(value) {
   if (value === null || value === undefined) return "–";

@@ -2,7 +2,7 @@
 
 import { canvasOf, paintBytes } from "./colors.js";
 import { bytes, by, count, h, refill, svg } from "./dom.js";
-import { say } from "./words.js";
+import { kindOf, say } from "./words.js";
 
 const FOLDED_FROM = 60; // layers, from which modules begin folded
 const TILE = 36;
@@ -38,9 +38,8 @@ export class NetworkPanel {
     this.list = h("ol", { class: "layers", role: "listbox", "aria-label": say("network") });
     refill(this.root,
       h("header", {},
-        h("h2", {}, state.network.class),
-        h("p", {}, [say("layers", state.layers.filter((one) => !one.input).length),
-          say("parameters", count(total.parameters)), say("operations", count(total.multiply_adds))].join(" · ")),
+        h("h2", {}, state.network.class, h("span", { class: "soft" }, " · ", say("layers", state.layers.filter((one) => !one.input).length))),
+        h("p", {}, [say("parameters", count(total.parameters)), say("operations", count(total.multiply_adds))].join(" · ")),
         h("label", { class: "coloring" }, say("colorBy"), " ", select)),
       this.findings(),
       this.list);
@@ -121,7 +120,7 @@ export class NetworkPanel {
     h("span", { class: "bar" }),
     h("div", { class: "line" },
       h("strong", { class: "name" }, group ? layer.name.slice(group.name.length + 1) : layer.name),
-      h("span", { class: "kind" }, layer.input ? "" : layer.title), marks,
+      h("span", { class: "kind" }, layer.input ? say("input") : kindOf(layer.title)), marks,
       h("span", { class: "shape" }, by(layer.shape))),
     layer.minor ? null : h("div", { class: "facts" }, [field, this.options(layer), cost].filter(Boolean).join(" · "),
       h("span", { class: "figure" })),

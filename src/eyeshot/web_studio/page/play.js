@@ -15,7 +15,7 @@ export function answerBars(app) {
   const best = prediction.top[0];
   return h("div", { class: "answer" },
     h("h3", {}, say("predicted"), h("strong", { class: "verdict" }, best.class)),
-    h("ol", { class: "bars" }, (top.length <= 10 && app.state.network.classes.length <= 10 ? top : prediction.top).map((one) =>
+    h("ol", { class: "bars" + (top.some((one) => one.class.length > 2) ? " named" : "") }, (top.length <= 10 && app.state.network.classes.length <= 10 ? top : prediction.top).map((one) =>
       h("li", { class: one === best || one.index === best.index ? "best" : null },
         h("button", {
           class: "plain", title: `${prediction.layer} [${one.index}]`,
@@ -76,7 +76,7 @@ export class DrawingBoard {
 
   element() {
     return h("div", { class: "drawing" },
-      h("h3", {}, say("draw"),
+      h("h3", {}, h("span", {}, say("draw")),
         h("button", { class: "small", onclick: () => { this.wipe(); this.app.load({ picture: "" }); } }, say("clear"))),
       this.canvas,
       h("p", { class: "faint" }, say("drawHint")));

@@ -57,6 +57,12 @@ class Studio {
     this.edits = asked.edits || { mute: [], set: [] };
     this.difference = asked.difference;
     await this.load({ picture: asked.picture ?? this.picture, chosen: asked });
+    if (!this.state) await this.load({ picture: "", chosen: asked }); // the picture is gone
+    if (!this.state) {
+      this.edits = { mute: [], set: [] };
+      await this.load({ picture: "" });
+    }
+    if (!this.state) return;
     if (asked.view) this.viewport.set(...asked.view);
     this.setTab(asked.tab, asked.walk);
   }
@@ -466,16 +472,11 @@ class Studio {
 
   renderMapHead(map) {
     const layer = this.layerNamed(this.chosen.layer);
-    const muted = this.isMuted(layer.name, this.chosen.channel);
     refill(this.mapHead, h("strong", {}, layer.name),
-      layer.spatial ? h("span", { class: "faint" }, `${say("channel")} ${this.chosen.channel}`) : null,
-      h("span", { class: "faint" }, layer.spatial ? by(layer.planes.slice(1)) : say("numbersOf", layer.planes[2])),
+      h("span", { class: "faint note" }, layer.spatial ? `${say("channel")} ${this.chosen.channel} · ${by(layer.planes.slice(1))}` : say("numbersOf", layer.planes[2])),
       h("span", { class: "space" }),
       map && map.max !== null ? h("span", { class: "scale mono" }, show(map.signed ? -map.most : 0, 3), asElement(scaleBar(map.signed)), show(map.most, 3)) : null,
-      !this.state.network.runs ? h("span", { class: "faint" }, say("noMaps")) : null,
-      this.source.live && !layer.input && this.state.network.runs ? h("button", { class: "small", "aria-pressed": String(muted), title: say("mute") + " (m)", onclick: () => this.toggleMute() },
-        muted ? say("unmute") : say("mute")) : null,
-      this.source.live && layer.weighted && this.state.network.runs ? h("button", { class: "small", onclick: () => this.editKernel() }, say("edit")) : null);
+      !this.state.network.runs ? h("span", { class: "faint" }, say("noMaps")) : null);
   }
 
   renderPlay() {
@@ -486,7 +487,7 @@ class Studio {
       refill(this.barsPlace, bars);
       return;
     }
-    this.barsPlace = h("div", {}, bars);
+    this.barsPlace = h("div", { class: "answering" }, bars);
     refill(this.play, this.board ? this.board.element() : null, this.barsPlace);
     this.play.hidden = !bars && !this.board;
   }
@@ -509,6 +510,7 @@ class Studio {
     refill(this.gallery, h("header", {}, h("h3", {}, layer.name),
       h("span", { class: "faint" }, say("mapsOf", channels, by([high, wide])) + (data.dead.length ? ` · ${say("deadCount", data.dead.length)}` : "")),
       h("span", { class: "space" }),
+      this.changeButtons = h("span", { class: "changes" }),
       h("label", { class: "faint" }, say("range"), " ", h("select", { disabled: !this.source.live, onchange: (event) => { this.ownScale = event.target.value === "own"; this.refreshGallery(); } },
         h("option", { value: "own", selected: this.ownScale }, say("own")), h("option", { value: "shared", selected: !this.ownScale }, say("shared"))))),
     this.editor = h("div", { class: "editor" }),
@@ -517,6 +519,14 @@ class Studio {
   }
 
   markGallery() {
+    const layer = this.layerNamed(this.chosen.layer);
+    if (this.changeButtons && this.source.live && !layer.input) {
+      const muted = this.isMuted(layer.name, this.chosen.channel);
+      refill(this.changeButtons,
+        h("button", { class: "small", "aria-pressed": String(muted), title: "m", onclick: () => this.toggleMute() },
+          muted ? say("unmute") : say("mute")),
+        layer.weighted ? h("button", { class: "small", onclick: () => this.editKernel() }, say("edit")) : null);
+    }
     (this.tiles || []).forEach((tile, channel) => {
       tile.setAttribute("aria-pressed", String(channel === this.chosen.channel));
       tile.classList.toggle("muted", this.isMuted(this.chosen.layer, channel));

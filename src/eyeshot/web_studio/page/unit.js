@@ -1,8 +1,8 @@
 // One unit: what it sees, the sum behind its number, and the way back through the network.
 
 import { colorOf, isDark } from "./colors.js";
-import { by, h, refill, show } from "./dom.js";
-import { say } from "./words.js";
+import { by, h, refill, show, tight } from "./dom.js";
+import { kindOf, say } from "./words.js";
 
 const FEW = 12; // parts shown at first
 const NUMBERS = 25; // cells of a patch up to which each is written
@@ -58,7 +58,7 @@ export class UnitPanel {
   named(unit) {
     const { state } = this.app;
     const layer = state.layers.find((one) => one.name === unit.layer);
-    const name = layer && layer.input ? say("input") : unit.title;
+    const name = layer && layer.input ? say("input") : kindOf(unit.title);
     const { classes, outputs } = state.network;
     const isOutput = outputs.includes(unit.layer) && unit.unit.length === 1 && classes[unit.unit[0]] !== undefined;
     return isOutput ? `${name} · ${classes[unit.unit[0]]}` : name;
@@ -187,7 +187,7 @@ export class UnitPanel {
         style: away ? {} : { background: colorOf(value, scale.most, scale.signed) },
         onclick: go ? () => this.app.follow(link.source, unit) : null,
         tabindex: go ? -1 : null,
-      }, small ? "" : away ? "·" : show(value, 2));
+      }, small ? "" : away ? "·" : tight(value));
     }));
     return h("span", { class: "grid" + (small ? " small" : ""), style: { "--columns": String(rows[0].length) } }, cells);
   }

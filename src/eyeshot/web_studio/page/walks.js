@@ -1,6 +1,6 @@
 // The kernel playground: a window over a small matrix, each step a sum; the server does the sums.
 
-import { colorOf, isDark } from "./colors.js";
+import { paleColorOf } from "./colors.js";
 import { h, refill, show } from "./dom.js";
 import { say } from "./words.js";
 
@@ -14,7 +14,7 @@ const EXAMPLES = {
 };
 const KERNELS = {
   "3×3": "1 0 1 / 0 1 0 / 1 0 1", Sobel: "1 0 -1 / 2 0 -2 / 1 0 -1", Laplace: "0 1 0 / 1 -4 1 / 0 1 0",
-  "1/9": "0.1111 0.1111 0.1111 / 0.1111 0.1111 0.1111 / 0.1111 0.1111 0.1111", "1×1": "2",
+  Mean: "0.1111 0.1111 0.1111 / 0.1111 0.1111 0.1111 / 0.1111 0.1111 0.1111", "1×1": "2",
 };
 const MOST = 12; // rows and columns of a matrix that is typed
 
@@ -56,16 +56,15 @@ export class WalkPanel {
   render() {
     const { walk, asked } = this;
     const step = walk.steps[this.at];
+    const filled = walk.made.some((row) => row.some(Boolean));
     const read = new Map(step.terms.map((term) => [String(term.at), term]));
     refill(this.root,
       this.controls(),
       h("p", { class: "refusal", role: "alert" }),
       h("div", { class: "stage" },
-        this.matrix(say("inputMatrix"), walk.input, { edit: "input" }),
-        walk.read.length !== walk.input.length || walk.read[0].length !== walk.input[0].length
-          ? this.matrix(asked.operation === "transpose" ? say("inserted") : say("padded"), walk.read, { read, made: walk.made })
-          : this.matrix(asked.operation === "transpose" ? say("inserted") : say("padded"), walk.read, { read, made: walk.made }),
-        walk.kernel ? this.matrix(say("kernelMatrix"), walk.kernel, { edit: asked.operation === "conv" ? "kernel" : null, signed: true }) : null,
+        this.matrix(say("inputMatrix"), walk.input, { edit: "input", read: filled ? null : read }),
+        filled ? this.matrix(asked.operation === "transpose" ? say("inserted") : say("padded"), walk.read, { read, made: walk.made }) : null,
+        walk.kernel ? this.matrix(say("kernelMatrix"), walk.kernel, { edit: "kernel" }) : null,
         this.matrix(say("output"), walk.output, { output: step.output, pick: true })),
       h("div", { class: "walker" },
         h("button", { class: "small", onclick: () => this.play() }, this.timer ? say("pause") : say("play")),
@@ -123,17 +122,15 @@ export class WalkPanel {
           h("button", { class: "chip", onclick: () => this.set({ kernel }) }, name))) : null));
   }
 
-  matrix(name, values, { edit = null, read = null, made = null, output = null, pick = false, signed = false } = {}) {
+  matrix(name, values, { edit = null, read = null, made = null, output = null, pick = false } = {}) {
     const flat = values.flat().filter((one) => one !== null);
     const most = Math.max(1e-30, ...flat.map(Math.abs));
-    const twoSided = signed || flat.some((one) => one < 0);
     const cells = values.flatMap((row, i) => row.map((value, j) => {
       const term = read && read.get(`${i},${j}`);
       const here = output && output[0] === i && output[1] === j;
       const filler = made && made[i][j];
-      const style = value === null ? {} : { background: colorOf(value, most, twoSided) };
-      const className = "cell" + (filler ? " away" : "") + (term ? " read" : "") + (here ? " here" : "")
-        + (value !== null && !filler && isDark(value, most, twoSided) ? " light" : "");
+      const style = value === null ? {} : { background: paleColorOf(value, most) };
+      const className = "cell" + (filler ? " away" : "") + (term ? " read" : "") + (here ? " here" : "");
       if (edit && this.app.source.live) {
         return h("input", { class: className, style, value: String(value), "aria-label": `${name} ${i}, ${j}`, inputmode: "decimal",
           onchange: (event) => this.type(edit, values, i, j, event.target.value) });
@@ -154,13 +151,20 @@ export class WalkPanel {
   type(name, values, i, j, text) {
     const changed = values.map((row) => [...row]);
     changed[i][j] = text.trim() === "" ? 0 : text.replace(",", ".").replace("−", "-");
-    this.set({ [name]: changed.map((row) => row.join(" ")).join(" / ") });
+    this.send(name, changed);
+  }
+
+  /** A matrix as it was typed; the kernel of a transposed convolution is shown turned around. */
+  send(name, rows) {
+    const turned = name === "kernel" && this.asked.operation === "transpose"
+      ? rows.map((row) => [...row].reverse()).reverse() : rows;
+    this.set({ [name]: turned.map((row) => row.join(" ")).join(" / ") });
   }
 
   resize(name, values, by) {
     const side = [values.length + by, values[0].length + by];
     if (Math.min(...side) < 1 || Math.max(...side) > MOST) return;
     const changed = Array.from({ length: side[0] }, (_, i) => Array.from({ length: side[1] }, (_, j) => (values[i] || [])[j] ?? 0));
-    this.set({ [name]: changed.map((row) => row.join(" ")).join(" / ") });
+    this.send(name, changed);
   }
 }

@@ -33,7 +33,7 @@ const WORDS = {
     conv: "convolution", transpose: "transposed convolution", pool: "pooling", nearest: "nearest neighbor", bilinear: "bilinear",
     zeros: "zeros", reflect: "reflection", replicate: "the edge", circular: "the other side", largest: "the largest", mean: "the mean",
     step: "Step {0} of {1}", play: "Play", pause: "Pause", inputMatrix: "Input", kernelMatrix: "Kernel", output: "Output",
-    padded: "padded", inserted: "zeros inserted", examples: "Examples", reachTitle: "What this pixel reaches",
+    padded: "Padded", inserted: "Zeros inserted", examples: "Examples", reachTitle: "What this pixel reaches",
     reach: "What this pixel reaches", pixel: "pixel", notInFile: "Not in this file. Filled dots mark the units that are.",
     strongestUnit: "strongest unit", keysList: "← ↑ → ↓ move the unit|[ ] layer before, after|, . channel before, after|+ − 0 zoom in, out, fit|Backspace one step back|w why|m mute the channel|d difference|e what really moves it|k playground|l light, dark|? this list",
     truth: "truth", training: "Training", epoch: "epoch {0} of {1}", overlay: "Overlay", opacity: "opacity",
@@ -85,6 +85,14 @@ const WORDS = {
   },
 };
 
+const KINDS = {
+  convolution: "卷积", "transposed convolution": "转置卷积", "max pooling": "最大池化", "average pooling": "平均池化",
+  linear: "全连接", flatten: "展平", "batch normalisation": "批归一化", "group normalisation": "组归一化",
+  "instance normalisation": "实例归一化", "layer normalisation": "层归一化", concatenation: "拼接", sum: "相加",
+  difference: "相减", product: "相乘", dropout: "随机失活", resize: "缩放", mean: "平均", maximum: "最大值",
+  identity: "恒等", attention: "注意力", "pixel shuffle": "像素重排",
+};
+
 let language = "en";
 
 /** The languages, each by its own name. */
@@ -97,6 +105,11 @@ export function speak(name) {
 
 export function spoken() {
   return language;
+}
+
+/** What a layer does, in the language spoken; names without a translation stay. */
+export function kindOf(title) {
+  return language === "zh" ? title.split(" + ").map((one) => KINDS[one] || one).join(" + ") : title;
 }
 
 /** A phrase with its values put in. */

@@ -1,0 +1,300 @@
+"""The studio in a real browser: what a person clicks and reads, held against the library."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import eyeshot
+from eyeshot.web_studio import Session, Subject, bundled_digits, of_tensor
+from eyeshot.web_studio.server import Server
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+if CHROMIUM is None:
+    pytest.skip("no chromium to show the studio's page in", allow_module_level=True)
+playwright = pytest.importorskip("playwright.sync_api", reason="no playwright to drive chromium")
+
+
+class Residual(nn.Module):
+    """A stem and a block with a skip, as in a ResNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.block = nn.Sequential(
+            nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.stem(x)).relu()
+        answer: Tensor = (x + self.block(x)).relu()
+        return answer
+
+
+@contextmanager
+def serving(session: Session) -> Iterator[str]:
+    server = Server(session)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield server.address
+    finally:
+        server.stop()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def digits() -> Session:
+    session = Session(*bundled_digits())
+    session.warm()
+    return session
+
+
+@pytest.fixture(scope="module")
+def address(digits: Session) -> Iterator[str]:
+    with serving(digits) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Callable[[str], Any]]:
+    """A page at an address; no error may be left in its console, and nothing asked of others."""
+    with ExitStack() as stack:
+        errors: list[str] = []
+
+        def visit(address: str) -> Any:
+            page = browser.new_page(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+            stack.callback(page.close)
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            page.on("request", lambda request: _check_own(request.url, address, errors))
+            page.goto(address)
+            return page
+
+        yield visit
+        assert errors == []
+
+
+def _check_own(url: str, address: str, errors: list[str]) -> None:
+    own = address.partition("#")[0]
+    if not url.startswith((own, "data:", "blob:", "file:")):
+        errors.append(f"asked {url}")
+
+
+def number(text: str) -> float:
+    return float(text.replace("−", "-"))
+
+
+def shown_value(page: Any, layer: str) -> float:
+    says(page, ".unit h2", f"{layer} [")
+    return float(page.locator(".unit output.value").get_attribute("title"))
+
+
+def says(page: Any, place: str, text: str) -> None:
+    page.wait_for_function(
+        "([place, text]) => document.querySelector(place)?.textContent.includes(text)",
+        arg=[place, text],
+    )
+
+
+def unit_of(page: Any) -> tuple[int, ...]:
+    heading = page.locator(".unit h2").inner_text()
+    return tuple(int(one) for one in re.findall(r"\d+", heading.partition("[")[2]))
+
+
+def click_map(page: Any, down: float, right: float) -> None:
+    page.wait_for_selector(".layer")
+    canvas = page.locator("figure.map canvas.pane")
+    box = canvas.bounding_box()
+    canvas.click(position={"x": box["width"] * right, "y": box["height"] * down})
+
+
+def sums_on(page: Any) -> list[float]:
+    cells = page.locator(".sum tbody tr td:last-child")
+    return [float(one.get_attribute("title")) for one in cells.all()]
+
+
+def test_a_click_shows_the_sum_that_explain_gives(
+    opened: Callable[[str], Any], address: str, digits: Session
+) -> None:
+    page = opened(address + "#layer=conv2&channel=3")
+    click_map(page, 0.45, 0.5)
+    value = shown_value(page, "conv2")
+    unit = unit_of(page)
+    picture = next(iter(digits._pictures.values()))
+    trace = eyeshot.explain(digits.subject.net, picture.values, layer="conv2", unit=unit)
+    assert value == trace.network_value
+    parts = sorted((part.sum for part in trace.parts), key=lambda one: -abs(one))
+    assert sums_on(page) == [*parts, trace.bias]
+    field = eyeshot.receptive_field(digits.subject.net, (1, 28, 28), "conv2", unit[1:])
+    assert "×".join(map(str, field.seen.sizes)) in page.locator(".lead").inner_text()
+
+
+def test_a_cell_is_a_link_one_layer_back_and_crumbs_lead_home(
+    opened: Callable[[str], Any], address: str
+) -> None:
+    page = opened(address + "#layer=conv2&unit=3,6,7")
+    shown_value(page, "conv2")
+    cell = page.locator(".sum tbody tr").first.locator("button.cell").first
+    told = cell.get_attribute("title")
+    cell.click()
+    assert shown_value(page, "pool1") == number(told.split("  ")[0])
+    assert page.locator(".crumbs button").count() == 2
+    page.keyboard.press("Backspace")
+    shown_value(page, "conv2")
+    page.keyboard.press("w")
+    page.wait_for_selector(".steps li:last-child button:has-text('x')")
+
+
+def test_a_drawn_digit_is_read_and_its_address_can_be_opened_again(
+    opened: Callable[[str], Any], address: str
+) -> None:
+    page = opened(address + "#layer=fc2")
+    board = page.locator("canvas.board")
+    board.scroll_into_view_if_needed()
+    box = board.bounding_box()
+    points = [(0.5, 0.15), (0.5, 0.5), (0.5, 0.85)]
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=6)
+    page.mouse.up()
+    page.wait_for_function("() => document.querySelector('.verdict')?.textContent === '1'")
+    page.wait_for_function("() => location.hash.includes('picture=')")
+    again = opened(page.url)
+    again.wait_for_function("() => document.querySelector('.verdict')?.textContent === '1'")
+
+
+def test_a_muted_channel_shows_as_a_difference(opened: Callable[[str], Any], address: str) -> None:
+    page = opened(address + "#layer=fc2&unit=7")
+    before = shown_value(page, "fc2")
+    edits = json.dumps({"mute": [["conv2", 3]], "set": []})
+    muted = opened(address + f"#layer=fc2&unit=7&edits={edits}&difference=1")
+    after = shown_value(muted, "fc2")
+    muted.wait_for_selector(".number[aria-pressed=true]")
+    change = muted.locator(".number").nth(7).get_attribute("title")
+    assert float(change.split(" ")[1]) == pytest.approx(after - before, abs=1e-5)
+    assert after != before
+    muted.get_by_role("button", name="Undo all").click()
+    muted.wait_for_function(
+        "value => Number(document.querySelector('.unit output.value').title) === value", arg=before
+    )
+
+
+def test_kernels_can_be_typed_over(opened: Callable[[str], Any], address: str) -> None:
+    page = opened(address + "#layer=conv1&unit=2,10,10")
+    before = shown_value(page, "conv1")
+    page.get_by_role("button", name="Edit kernel").click()
+    cell = page.locator(".editing input").first
+    cell.fill("5")
+    cell.press("Tab")
+    page.wait_for_selector(".edits .chip")
+    page.wait_for_function(
+        "value => Number(document.querySelector('.unit output.value').title) !== value", arg=before
+    )
+
+
+def test_the_playground_walks_with_what_is_typed(
+    opened: Callable[[str], Any], address: str
+) -> None:
+    page = opened(address)
+    page.get_by_role("tab", name="Kernel playground").click()
+    page.wait_for_selector(".formula")
+    cell = page.get_by_label("Input 0, 0", exact=True)
+    cell.fill("7")
+    cell.press("Tab")
+    page.wait_for_function("() => document.querySelector('.formula').textContent.startsWith('7·1')")
+    assert page.locator(".formula").inner_text().endswith("= 10")
+    page.get_by_role("tab", name="transposed convolution").click()
+    page.wait_for_function("() => document.querySelectorAll('.matrix').length === 4")
+
+
+@pytest.mark.parametrize("name", ["unet", "residual"])
+def test_other_networks_show_the_same_numbers(opened: Callable[[str], Any], name: str) -> None:
+    torch.manual_seed(1)
+    net = (eyeshot.nets.build("unet", in_channels=1, classes=2, size=(32, 32), base=4, depth=2)
+           if name == "unet" else Residual()).eval()  # fmt: skip
+    x = torch.rand(1 if name == "unet" else 3, 32, 48)
+    layer = "first.conv2" if name == "unet" else "add"
+    with serving(Session(Subject(name, net), [of_tensor(x)])) as address:
+        page = opened(f"{address}#layer={layer}&channel=1")
+        click_map(page, 0.4, 0.6)
+        value = shown_value(page, layer)
+        trace = eyeshot.explain(net, x, layer=layer, unit=unit_of(page))
+        assert value == trace.network_value
+        assert page.locator(".arcs path").count() > 0
+
+
+def test_a_network_with_a_shape_mistake_is_shown(opened: Callable[[str], Any]) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(3, 5, 3), nn.ReLU()).eval()
+    with serving(Session(Subject("broken", net), size=(1, 16, 16))) as address:
+        page = opened(address)
+        page.wait_for_selector(".finding.error")
+        assert page.locator(".layer").count() == 4
+        assert "3" in page.locator(".finding.error").inner_text()
+
+
+def test_what_is_wrong_is_told(opened: Callable[[str], Any], address: str) -> None:
+    page = opened(address + "#layer=conv2&unit=99,0,0")
+    page.wait_for_selector(".notice:not([hidden])")
+    assert "at most 15,13,13" in page.locator(".notice").inner_text()
+    gone = opened(address + "#picture=0000")
+    gone.wait_for_selector(".layer")
+    assert "gone" in gone.locator(".notice").inner_text()
+    stranger = opened(re.sub(r"(\d+)/[^/]+/$", r"\1/wrong/", address))
+    assert "no valid token" in stranger.locator("body").inner_text()
+
+
+def test_views_are_saved(opened: Callable[[str], Any], address: str, tmp_path: Path) -> None:
+    page = opened(address + "#layer=pool2&unit=3,4,3")
+    shown_value(page, "pool2")
+    saved = {}
+    for name, ending in (("as PNG", "png"), ("map as CSV", "csv"), ("sum as CSV", "sum.csv")):
+        page.locator(".menu summary").click()
+        with page.expect_download() as waiting:
+            page.get_by_role("button", name=name).click()
+        saved[ending] = tmp_path / ending
+        waiting.value.save_as(saved[ending])
+    assert saved["png"].read_bytes().startswith(b"\x89PNG")
+    table = np.loadtxt(saved["csv"], delimiter=",")
+    assert table.shape == (7, 7)
+    assert "total" in saved["sum.csv"].read_text()
+
+
+def test_keys_languages_and_themes(opened: Callable[[str], Any], address: str) -> None:
+    page = opened(address + "#layer=conv1&unit=0,10,10")
+    shown_value(page, "conv1")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_function(
+        "() => document.querySelector('.unit h2').textContent.includes('11, 10')"
+    )
+    page.keyboard.press("]")
+    page.wait_for_function(
+        "() => document.querySelector('.map figcaption').textContent.includes('relu1')"
+    )
+    page.keyboard.press("l")
+    assert page.locator("[data-theme=dark]").count() > 0
+    page.get_by_label("Language").select_option("zh")
+    assert "卷积" in page.locator(".layers").inner_text()
+    page.keyboard.press("?")
+    page.wait_for_selector("dialog kbd")
