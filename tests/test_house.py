@@ -22,7 +22,7 @@ FLOORS = [
     ["files", "extras"],
     ["__init__"],
     ["pages", "plain_yaml", "terminal"],
-    ["reference", "axes"],
+    ["reference", "axes", "params"],
     ["graph", "untouched"],
     ["operators"],
     ["geometry", "interpreter"],

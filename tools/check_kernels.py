@@ -20,6 +20,7 @@ import torch.nn.functional as F
 
 from eyeshot.graph import Kind, Node
 from eyeshot.operators.convolution_kernels import convolver
+from eyeshot.params import ConvolutionParams
 
 SLACK = {torch.float32: 1e-4, torch.float64: 1e-11, torch.bfloat16: 6e-2}
 _TYPES = (torch.float32, torch.float32, torch.float64, torch.bfloat16)
@@ -124,14 +125,19 @@ def error(case: Case) -> float:
 
 
 def _node(case: Case) -> Node:
-    attributes = {
-        "stride": case.stride,
-        "dilation": case.dilation,
-        "groups": case.groups,
-        **({"activation": "relu"} if case.relu else {}),
-    }
+    params = ConvolutionParams(
+        kernel=case.kernel,
+        stride=case.stride,
+        padding=tuple((one, one) for one in case.padding),
+        dilation=case.dilation,
+        groups=case.groups,
+        in_channels=sum(case.channels),
+        out_channels=1,
+        bias=True,
+        activation="relu" if case.relu else None,
+    )
     axes = tuple(range(2, 2 + len(case.kernel)))
-    return Node("layer", "", "conv", Kind.LOCAL, (), (1,) * (2 + len(axes)), axes, attributes)
+    return Node("layer", "", "conv", Kind.LOCAL, (), (1,) * (2 + len(axes)), axes, params)
 
 
 def _laid(value: torch.Tensor, layout: str) -> torch.Tensor:

@@ -90,7 +90,7 @@ def costs(graph: Graph) -> dict[str, Cost]:
         found[node.name] = Cost(
             parameters=parameters,
             multiply_adds=weighs.of(read[0], gives),
-            bias_adds=gives if node.attributes.get("bias") else 0,
+            bias_adds=gives if node.params.bias else 0,
             other_operations=record.other_operations(node, max(read), gives) if known else 0,
             memory=0 if record.is_view else gives * width,
             linear_equal=_linear_equal(graph, node),

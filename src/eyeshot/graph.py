@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from eyeshot.axes import AxisMap
 from eyeshot.errors import Failure, UnknownName
+from eyeshot.params import NO_PARAMS, Params
 
 if TYPE_CHECKING:
     import torch
@@ -216,13 +217,16 @@ class Node:
         shape: of its output, (N, C, H, W) for a picture.
         dims: for each spatial axis, the dimension of ``shape`` it lies along; None where it has
             vanished (a global pool, a flattened map), which counts as one position.
-        attributes: the operator's own numbers: kernel, stride, padding, dilation, groups ….
+        params: the operator's own numbers: kernel, stride, padding, dilation, groups ….
         weights: dotted names of the tensors of the network that it uses.
         call: how to compute it; None for an input.
         reason: why it is not local, in words.
         line: of the network's own code, ``net.py:12``, where it is not local and that is known.
         dtype: of its values, by torch's name, such as ``float64``.
         family: what the operator is.
+        mismatch: what of its shapes did not fit, where it was repaired so that others can be seen.
+        repairs: the node that it stands before to repair it; it is none of the network's own.
+        after_mismatch: the first repaired node that its values come through.
     """
 
     name: str
@@ -232,13 +236,16 @@ class Node:
     edges: tuple[Edge, ...]
     shape: tuple[int, ...]
     dims: tuple[int | None, ...]
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    params: Params = NO_PARAMS
     weights: tuple[str, ...] = ()
     call: Call | None = None
     reason: str = ""
     line: str = field(default="", compare=False)
     dtype: str = "float32"
     family: Family = Family.UNKNOWN
+    mismatch: str = ""
+    repairs: str = ""
+    after_mismatch: str = ""
 
     @property
     def is_input(self) -> bool:

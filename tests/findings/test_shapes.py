@@ -38,8 +38,8 @@ def test_behind_the_mistake_the_graph_is_that_of_the_cured_network() -> None:
         (n.name, n.shape, n.operator) for n in cured
     ]
     assert [one.problem for one in mismatches] == [Problem.CHANNELS]
-    assert graph["dec2"].attributes["mismatch"] == "channels"
-    behind = {node.name for node in graph if node.attributes.get("after_mismatch") == "dec2"}
+    assert graph["dec2"].mismatch == "channels"
+    behind = {node.name for node in graph if node.after_mismatch == "dec2"}
     assert behind == {"relu", "up1", "cat#2", "dec1", "relu#2"}
 
 

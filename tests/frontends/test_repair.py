@@ -64,16 +64,16 @@ def test_what_a_mismatch_tells() -> None:
     assert mismatch.weight == (32, 32, 3, 3)
     assert mismatch.error.startswith("Given groups=1")
     assert mismatch.line.startswith("networks.py:")
-    assert graph["dec2"].attributes["in_channels"] == 64  # as it would be, once cured
+    assert graph["dec2"].params.in_channels == 64  # as it would be, once cured
     assert "dec2.weight" in graph.parameters  # as it is
 
 
 def test_what_a_repair_adds_is_marked() -> None:
     graph, (mismatch, *_) = trace(UNet().eval(), (3, 50, 64))
     assert mismatch.problem is Problem.BRANCHES
-    added = [node for node in graph if "repair" in node.attributes]
+    added = [node for node in graph if node.repairs]
     assert {node.operator for node in added} == {"narrow"}
-    assert {node.attributes["repair"] for node in added} == {"cat", "cat#2"}
+    assert {node.repairs for node in added} == {"cat", "cat#2"}
     assert graph.nodes[graph.outputs[0]].shape == (1, 16, 48, 64)
 
 

@@ -19,7 +19,7 @@ def linear(builder: Builder, node: Node, sources: list[Value]) -> Value:
     if source.places.ndim != 1:
         raise refusal(node, f"it is applied to {tuple(source.places.shape)}, and not to features")
     weight = tensors[node.weights[0]].detach()
-    bias = tensors[node.weights[1]].detach() if node.attributes["bias"] else None
+    bias = tensors[node.weights[1]].detach() if node.params.bias else None
     if source.affine is not None:
         scale, shift = source.affine
         moved = weight.double() @ shift

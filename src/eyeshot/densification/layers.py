@@ -25,8 +25,8 @@ def convolution(node: Node, graph: Graph, step: tuple[int, ...], every_pixel: bo
     Raises:
         Unsupported: uneven padding that would have to be spread.
     """
-    told = node.attributes
-    pads = tuple(told["padding"])
+    told = node.params
+    pads = tuple(told.padding)
     if any(before != after for before, after in pads):
         if any(s > 1 for s in step):
             raise Unsupported(
@@ -37,12 +37,12 @@ def convolution(node: Node, graph: Graph, step: tuple[int, ...], every_pixel: bo
     else:
         padding = tuple(before * s for (before, _), s in zip(pads, step, strict=True))
     weight = graph.tensors[node.weights[0]]
-    bias = graph.tensors[node.weights[1]] if told["bias"] else None
+    bias = graph.tensors[node.weights[1]] if told.bias else None
     options = {
-        "stride": (1,) * len(step) if every_pixel else told["stride"],
+        "stride": (1,) * len(step) if every_pixel else told.stride,
         "padding": padding,
-        "dilation": _times(told["dilation"], step),
-        "groups": told["groups"],
+        "dilation": _times(told.dilation, step),
+        "groups": told.groups,
     }
     return convolve(weight, bias, **options)
 
@@ -74,22 +74,22 @@ def pooling(
     Raises:
         Unsupported: an average over spread places, for which torch has no layer.
     """
-    told = node.attributes
-    axes = len(told["kernel"])
-    stride = (1,) * axes if every_pixel else told["stride"]
-    padding = tuple(before * s for (before, _), s in zip(told["padding"], step, strict=True))
+    told = node.params
+    axes = len(told.kernel)
+    stride = (1,) * axes if every_pixel else told.stride
+    padding = tuple(before * s for (before, _), s in zip(told.padding, step, strict=True))
     ceil = _hangs_over(node, window)
     if node.family is Family.MAX_POOL:
-        dilation = _times(told["dilation"], step)
+        dilation = _times(told.dilation, step)
         layer: nn.Module = _MAX_POOLS[axes - 1](
-            told["kernel"], stride, padding, dilation, ceil_mode=ceil
+            told.kernel, stride, padding, dilation, ceil_mode=ceil
         )
         return layer
     _refuse_spread(node, step)
-    options: dict[str, Any] = {"count_include_pad": told["count_include_pad"]}
+    options: dict[str, Any] = {"count_include_pad": told.count_include_pad}
     if axes > 1:
         options["divisor_override"] = called(node).argument("divisor_override")
-    average: nn.Module = _AVERAGE_POOLS[axes - 1](told["kernel"], stride, padding, ceil, **options)
+    average: nn.Module = _AVERAGE_POOLS[axes - 1](told.kernel, stride, padding, ceil, **options)
     return average
 
 

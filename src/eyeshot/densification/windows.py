@@ -19,7 +19,7 @@ def sliding(builder: Builder, node: Node, sources: list[Value]) -> Value:
         layer = layers.pooling(node, source.window, source.step, builder.every_pixel)
     builder.add(node, layer, Ref(source.name))
     shape = (node.shape[1], *node.extents)
-    return builder.behind(node, source, shape, _first_taps(node, source), node.attributes["stride"])
+    return builder.behind(node, source, shape, _first_taps(node, source), node.params.stride)
 
 
 def padding(builder: Builder, node: Node, sources: list[Value]) -> Value:

@@ -105,7 +105,7 @@ def refuse_whole(graph: Graph) -> None:
         if node.name in needed:
             needed.update(edge.source for edge in node.edges)
     for node in graph:
-        if node.name in needed and node.attributes.get("training"):
+        if node.name in needed and node.params.training:
             raise refusal(node, graph)
 
 

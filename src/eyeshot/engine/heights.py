@@ -134,7 +134,7 @@ def _beside(node: Node) -> list[int]:
 
 def _padded_beside(node: Node) -> Mapping[str, Any]:
     """What a padding does, but for how many rows it adds."""
-    told = dict(node.attributes)
+    told = node.params.to_dict()
     amounts = list(told["padding"])
     if node.dims[0] is not None:
         rows = 2 * (len(node.shape) - 1 - node.dims[0])

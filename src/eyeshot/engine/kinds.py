@@ -37,7 +37,7 @@ def settled(graph: Graph) -> Graph:
 
 
 def _is_whole(node: Node, graph: Graph) -> bool:
-    if node.attributes.get("training"):
+    if node.params.training:
         return False
     if node.kind is Kind.GLOBAL_STATISTIC:
         return not gathers(node, graph)

@@ -66,20 +66,19 @@ def _split_concatenations(
         if readers[joined.name] != [name] or joined.name in graph.outputs:
             continue
         parts = _channels_joined(joined, nodes)
-        whole = node.family is Family.CONVOLUTION and node.attributes["groups"] == 1
-        if not whole or parts is None or sum(parts) != node.attributes["in_channels"]:
+        whole = node.family is Family.CONVOLUTION and node.params.groups == 1
+        if not whole or parts is None or sum(parts) != node.params.in_channels:
             continue
         edges = tuple(replace(node.edges[0], source=edge.source) for edge in joined.edges)
         names = tuple(f"{name}.part{i}" for i in range(len(parts)))
         kernel = tensors[node.weights[0]].detach()
         for part, piece in zip(names, torch.split(kernel, parts, dim=1), strict=True):
             tensors[part] = piece.contiguous()
-        attributes = {**node.attributes, "parts": len(parts)}
         nodes[name] = replace(
             node,
             edges=edges,
             weights=(*names, *node.weights[1:]),
-            attributes=attributes,
+            params=node.params.but(parts=len(parts)),
             call=_taking(
                 node.call,
                 input=[Ref(edge.source) for edge in edges],
@@ -93,7 +92,7 @@ def _channels_joined(node: Node, nodes: Mapping[str, Node]) -> list[int] | None:
     """Channels of each part of a concatenation over channels; None if it is something else."""
     if node.family is not Family.CONCATENATE or node.weights:
         return None
-    if node.attributes["dim"] != 1 or len(node.edges) < 2:
+    if node.params.dim != 1 or len(node.edges) < 2:
         return None
     names = [edge.source for edge in node.edges]
     # A part that is joined twice is one edge for two places; such a net is left as it is.
@@ -103,16 +102,15 @@ def _channels_joined(node: Node, nodes: Mapping[str, Node]) -> list[int] | None:
 
 def _fuse(before: Node, node: Node, tensors: dict[str, torch.Tensor]) -> Node | None:
     """``node`` swallowed by the convolution before it, or None where it cannot be."""
-    if not before.is_convolution or "activation" in before.attributes:
+    if not before.is_convolution or before.params.activation:
         return None
     if Kind.HELD in (before.kind, node.kind):  # it is called as the network calls it
         return None
     if node.family is Family.RELU:
-        attributes = {**before.attributes, "activation": "relu"}
-        return replace(before, name=node.name, attributes=attributes)
-    if node.family is Family.DROPOUT and not node.attributes.get("training"):
+        return replace(before, name=node.name, params=before.params.but(activation="relu"))
+    if node.family is Family.DROPOUT and not node.params.training:
         return replace(before, name=node.name)
-    if node.family is Family.BATCH_NORM and not node.attributes.get("training"):
+    if node.family is Family.BATCH_NORM and not node.params.training:
         return _fold(before, node, tensors)
     return None
 
@@ -132,16 +130,16 @@ def _fold(before: Node, norm: Node, tensors: dict[str, torch.Tensor]) -> Node | 
     ratio = (variance.double() + epsilon).rsqrt()
     if scale is not None:
         ratio = ratio * scale.double()
-    bias = tensors[before.weights[1]].double() if before.attributes["bias"] else 0.0
+    bias = tensors[before.weights[1]].double() if before.params.bias else 0.0
     offset = (bias - mean.double()) * ratio
     if shift is not None:
         offset = offset + shift.double()
     names = (f"{norm.name}.folded_weight", f"{norm.name}.folded_bias")
     tensors[names[0]] = _scaled(weight, ratio, before).to(weight.dtype)
     tensors[names[1]] = offset.to(weight.dtype)
-    attributes = {**before.attributes, "bias": True}
+    params = before.params.but(bias=True)
     call = _taking(before.call, weight=Weight(names[0]), bias=Weight(names[1]))
-    return replace(before, name=norm.name, weights=names, attributes=attributes, call=call)
+    return replace(before, name=norm.name, weights=names, params=params, call=call)
 
 
 def _taking(call: Call | None, **new: Any) -> Call | None:
@@ -159,7 +157,7 @@ def _scaled(weight: torch.Tensor, ratio: torch.Tensor, node: Node) -> torch.Tens
     if node.family is Family.CONVOLUTION:
         return detached * ratio.reshape(-1, *(1 for _ in weight.shape[1:]))
     # A transposed weight is (in, out / groups, kernel): outputs of a group go with its inputs.
-    groups = int(node.attributes["groups"])
+    groups = node.params.groups
     per_group = ratio.reshape(groups, 1, -1)
     shaped = detached.reshape(groups, -1, *weight.shape[1:])
     ones = (1 for _ in weight.shape[2:])

@@ -91,11 +91,7 @@ def _kernels(graph: Graph) -> int:
 
     Weights may lie in memory twice more, laid out for a band and for the last one.
     """
-    kinds = {
-        repr((sorted(node.attributes.items(), key=str), node.extents))
-        for node in graph
-        if node.is_convolution
-    }
+    kinds = {repr((node.params, node.extents)) for node in graph if node.is_convolution}
     weights = [one for one in graph.tensors.values() if one.ndim > 2]
     laid_out = 2 * sum(one.numel() * one.element_size() for one in weights)
     return _KERNEL * len(kinds) + laid_out

@@ -37,7 +37,7 @@ def _fingerprint(graph: Graph) -> str:
     digest = hashlib.sha256()
     for node in graph:
         digest.update(repr((node.name, node.operator, node.edges, node.shape)).encode())
-        digest.update(repr(sorted(node.attributes.items(), key=str)).encode())
+        digest.update(repr(node.params).encode())
         if node.call is not None:  # a slope or a bound is told nowhere else
             digest.update(repr((node.call.args, sorted(node.call.kwargs.items()))).encode())
     for name, tensor in sorted(graph.tensors.items()):

@@ -8,7 +8,7 @@ convolution solves the same sum the other way around.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eyeshot.params import Params
 from eyeshot.reference.padding import OUTSIDE
 from eyeshot.reference.windows import Array
 
@@ -49,23 +50,23 @@ class Reading:
         return outside
 
 
-def read_window(options: Mapping[str, Any], sizes: Sequence[int], at: Sequence[int]) -> Reading:
+def read_window(params: Params, sizes: Sequence[int], at: Sequence[int]) -> Reading:
     """The cells under the kernel of a convolution or pool at output position ``at``.
 
     Args:
-        options: kernel, stride, padding (before, after) and dilation of each axis.
+        params: kernel, stride, padding (before, after) and dilation of each axis.
         sizes: of the input's map.
         at: the output position.
     """
     axes = []
     for axis, n in enumerate(sizes):
-        cells = options["dilation"][axis] * np.arange(options["kernel"][axis])
-        met = options["stride"][axis] * at[axis] - options["padding"][axis][0] + cells
+        cells = params.dilation[axis] * np.arange(params.kernel[axis])
+        met = params.stride[axis] * at[axis] - params.padding[axis][0] + cells
         axes.append(np.where((met >= 0) & (met < n), met, OUTSIDE))
     return Reading(tuple(axes))
 
 
-def read_transposed(options: Mapping[str, Any], sizes: Sequence[int], at: Sequence[int]) -> Reading:
+def read_transposed(params: Params, sizes: Sequence[int], at: Sequence[int]) -> Reading:
     """The input cells whose dropped kernels reach output position ``at``.
 
     Input i drops its kernel's cell j on the output s·i + d·j − p; so cell j of the kernel brings
@@ -73,10 +74,10 @@ def read_transposed(options: Mapping[str, Any], sizes: Sequence[int], at: Sequen
     """
     axes = []
     for axis, n in enumerate(sizes):
-        cells = options["dilation"][axis] * np.arange(options["kernel"][axis])
-        reached = at[axis] + options["padding"][axis][0] - cells
-        source = reached // options["stride"][axis]
-        exists = (reached % options["stride"][axis] == 0) & (source >= 0) & (source < n)
+        cells = params.dilation[axis] * np.arange(params.kernel[axis])
+        reached = at[axis] + params.padding[axis][0] - cells
+        source = reached // params.stride[axis]
+        exists = (reached % params.stride[axis] == 0) & (source >= 0) & (source < n)
         axes.append(np.where(exists, source, OUTSIDE))
     return Reading(tuple(axes))
 
@@ -91,13 +92,13 @@ def read_adaptive(sizes: Sequence[int], outputs: Sequence[int], at: Sequence[int
     )
 
 
-def count_mean(options: Mapping[str, Any], sizes: Sequence[int], at: Sequence[int]) -> float:
+def count_mean(params: Params, sizes: Sequence[int], at: Sequence[int]) -> float:
     """What an average pool divides by at ``at``: cells of the window, as the operator counts."""
     counts = []
     for axis, n in enumerate(sizes):
-        before, after = options["padding"][axis]
-        start = options["stride"][axis] * at[axis] - before
-        inside = options.get("count_include_pad", True)
-        end = min(start + options["kernel"][axis], n + (after if inside else 0))
+        before, after = params.padding[axis]
+        start = params.stride[axis] * at[axis] - before
+        inside = params.count_include_pad
+        end = min(start + params.kernel[axis], n + (after if inside else 0))
         counts.append(end - max(start, -before if inside else 0))
     return float(math.prod(counts))

@@ -174,6 +174,6 @@ def _total(rule: TraceRule, sums: list[float], bias: float | None) -> float:
 
 def _written(seen: Seen) -> str:
     """``conv2d  kernel 3  stride 1``: the operator and its numbers."""
-    options = {key: value for key, value in seen.node.attributes.items() if value is not None}
+    options = seen.node.params.to_dict()
     words = [f"{key.replace('_', ' ')} {say_option(value)}" for key, value in options.items()]
     return "  ".join([seen.node.operator, *words])

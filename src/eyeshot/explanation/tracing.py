@@ -70,8 +70,8 @@ def check_batch(seen: Seen) -> None:
 def _map(seen: Seen, name: str) -> Tensor:
     """The map (C, *sizes) that a window slides over."""
     x: Tensor = seen.arguments[name]
-    kernel = seen.node.attributes.get("kernel", seen.node.attributes.get("output_size"))
-    if kernel is None or x.ndim != len(kernel) + 2 or len(x) != seen.batch:
+    kernel = seen.node.params.kernel or seen.node.params.output_size
+    if not kernel or x.ndim != len(kernel) + 2 or len(x) != seen.batch:
         raise Unsupported(
             f"layer {seen.name!r} takes {tuple(x.shape)} and gives {tuple(seen.output.shape)} for "
             f"a batch of {seen.batch}",
@@ -82,9 +82,9 @@ def _map(seen: Seen, name: str) -> Tensor:
 
 def _convolution(seen: Seen, unit: Unit) -> UnitTrace:
     """Every input channel of the unit's group under its own slice of the kernel."""
-    x, options = _map(seen, "input"), seen.node.attributes
+    x, options = _map(seen, "input"), seen.node.params
     kernels = as_numbers(seen.arguments["weight"][unit[0]])
-    group = unit[0] // (options["out_channels"] // options["groups"])
+    group = unit[0] // (options.out_channels // options.groups)
     channels = range(group * len(kernels), (group + 1) * len(kernels))
     reading = read_window(options, x.shape[1:], unit[1:])
     patches = reading.patches(x[channels.start : channels.stop])
@@ -94,9 +94,9 @@ def _convolution(seen: Seen, unit: Unit) -> UnitTrace:
 
 def _transposed(seen: Seen, unit: Unit) -> UnitTrace:
     """As a convolution, with the kernel of a channel in the weight's first axis."""
-    x, options = _map(seen, "input"), seen.node.attributes
-    group, column = divmod(unit[0], options["out_channels"] // options["groups"])
-    count = options["in_channels"] // options["groups"]
+    x, options = _map(seen, "input"), seen.node.params
+    group, column = divmod(unit[0], options.out_channels // options.groups)
+    count = options.in_channels // options.groups
     reading = read_transposed(options, x.shape[1:], unit[1:])
     kernels = as_numbers(seen.arguments["weight"][:, column])
     channels = range(group * count, (group + 1) * count)
@@ -162,13 +162,13 @@ def _matrix(stack: Array, place: Sequence[int]) -> Array:
 
 def _max_pool(seen: Seen, unit: Unit) -> UnitTrace:
     x = _map(seen, "self")
-    reading = read_window(seen.node.attributes, x.shape[1:], unit[1:])
+    reading = read_window(seen.node.params, x.shape[1:], unit[1:])
     return _pooled(seen, unit, x, reading, "max")
 
 
 def _average_pool(seen: Seen, unit: Unit) -> UnitTrace:
     x = _map(seen, "self")
-    options = {**seen.node.attributes, "count_include_pad": seen.arguments["count_include_pad"]}
+    options = seen.node.params
     reading = read_window(options, x.shape[1:], unit[1:])
     fixed = seen.arguments.get("divisor_override")
     divisor = float(fixed) if fixed else count_mean(options, x.shape[1:], unit[1:])

@@ -81,12 +81,12 @@ def _through(
 
 def _fills_with_zeros(node: Node, axis: AxisMap) -> bool:
     """Whether what an operator reads outside its input counts as zeros (or as any constant)."""
-    if node.attributes.get("repair"):
+    if node.repairs:
         return False
     if node.family is Family.PAD:
         return not axis.repeats_inputs
     if node.family is Family.AVERAGE_POOL:
-        return bool(node.attributes.get("count_include_pad", True))
+        return bool(node.params.count_include_pad)
     return node.family in (Family.CONVOLUTION, Family.TRANSPOSED_CONVOLUTION)
 
 

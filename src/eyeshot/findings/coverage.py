@@ -19,7 +19,7 @@ def covering(graph: Graph, fields: Fields) -> Iterator[Finding]:
     if math.prod(size) == 1:
         return
     seeing = [node for node in graph if _sees_all(node, fields, size)]
-    wide = [node for node in seeing if node.slides and max(node.attributes["kernel"]) > 1]
+    wide = [node for node in seeing if node.slides and max(node.params.kernel) > 1]
     if not wide:
         return
     first, behind = wide[0], wide[1:]
@@ -69,7 +69,7 @@ def _last_local(graph: Graph, output: Node, fields: Fields) -> Node | None:
             axis.is_global and n > 1
             for axis, n in zip(node.edges[0].axes, source.extents, strict=False)
         )
-        if node.attributes.get("training"):
+        if node.params.training:
             return None  # mixed by the batch's statistics, which eval mode does not ask for
         if mixed and fields.status(source.name) == EXACT:
             return source

@@ -37,7 +37,7 @@ def _training(graph: Graph, net: torch.nn.Module | None) -> list[str]:
     return [
         node.name
         for node in graph
-        if node.attributes.get("training")
+        if node.params.training
         or (node.layer in left and node.family in (Family.BATCH_NORM, Family.DROPOUT))
     ]
 
@@ -83,7 +83,7 @@ def useless_biases(graph: Graph) -> Iterator[Finding]:
 
 def _bias(graph: Graph, node: Node) -> int:
     """How many trained bias values a convolution or linear layer adds."""
-    if not node.attributes.get("bias") or not (node.is_convolution or node.family is Family.LINEAR):
+    if not node.params.bias or not (node.is_convolution or node.family is Family.LINEAR):
         return 0
     name = next((name for name in node.weights if name.endswith("bias")), "")
     return graph.tensors[name].numel() if name in graph.parameters else 0

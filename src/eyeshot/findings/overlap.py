@@ -22,14 +22,14 @@ def checkerboards(graph: Graph) -> Iterator[Finding]:
 
 
 def _checkerboard(node: Node) -> Finding | None:
-    numbers = (node.attributes[name] for name in ("kernel", "stride", "dilation"))
+    numbers = (node.params.kernel, node.params.stride, node.params.dilation)
     each = [_overlaps(*one) for one in zip(*numbers, strict=True)]
     fewest, most = 1, 1
     for low, high in each:
         fewest, most = fewest * low, most * high
     if fewest == most:
         return None
-    kernel, stride = node.attributes["kernel"], node.attributes["stride"]
+    kernel, stride = node.params.kernel, node.params.stride
     cause = f"a kernel of {by(kernel)} with stride {by(stride)}: an output is the sum of "
     cause += f"{fewest} to {counted(most, 'input')}, by its place"
     if fewest == 0:

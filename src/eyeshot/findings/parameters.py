@@ -40,7 +40,7 @@ def _by_layer(graph: Graph) -> dict[str, int]:
 def _cure(graph: Graph, node: Node, count: int) -> tuple[str, str] | None:
     if node.family is Family.LINEAR:
         return _pooling(graph, node, count)
-    kernel = node.attributes.get("kernel")
+    kernel = node.params.kernel
     if node.is_convolution and kernel and math.prod(kernel) > 1:
         return _separating(node, kernel, count)
     return None
@@ -49,10 +49,10 @@ def _cure(graph: Graph, node: Node, count: int) -> tuple[str, str] | None:
 def _pooling(graph: Graph, node: Node, count: int) -> tuple[str, str] | None:
     """For a linear layer on a flattened map: one number a channel in place of a map."""
     last = last_map(graph, node)
-    if last is None or math.prod(last.shape[1:]) != node.attributes["in_features"]:
+    if last is None or math.prod(last.shape[1:]) != node.params.in_features:
         return None
-    outputs = node.attributes["out_features"]
-    left = last.channels * outputs + outputs * bool(node.attributes["bias"])
+    outputs = node.params.out_features
+    left = last.channels * outputs + outputs * bool(node.params.bias)
     cause = f": a weight for each of {by(last.shape[1:])} numbers and {outputs} outputs"
     cure = f"global pooling of {called(last)} before it leaves {left:,} here and saves "
     cure += f"{count - left:,}"
@@ -61,8 +61,8 @@ def _pooling(graph: Graph, node: Node, count: int) -> tuple[str, str] | None:
 
 def _separating(node: Node, kernel: tuple[int, ...], count: int) -> tuple[str, str] | None:
     """For a dense convolution: one kernel a channel, then a 1×1."""
-    into, out = node.attributes["in_channels"], node.attributes["out_channels"]
-    if node.attributes["groups"] != 1 or into == 1:
+    into, out = node.params.in_channels, node.params.out_channels
+    if node.params.groups != 1 or into == 1:
         return None
     left = into * math.prod(kernel) + into * out
     cause = f": {into} × {out} kernels of {by(kernel)}"

@@ -23,7 +23,7 @@ def remedy(graph: Graph, node: Node) -> tuple[str, str]:
     if node.kind is Kind.GLOBAL_STATISTIC:
         return _of_statistic(graph, node), ""
     reason = node.reason.removeprefix(f"{node.operator}: ") or "mixes all rows"
-    if node.attributes.get("training"):
+    if node.params.training:
         if graph.training:
             return reason.partition(";")[0], "call net.eval() first"
         return reason.partition(";")[0], f"give it training=self.training ({_module_of(node)})"

@@ -38,13 +38,13 @@ def remainders(graph: Graph, fields: Fields) -> Iterator[Finding]:
 
 
 def _faulty(graph: Graph) -> bool:
-    return any("mismatch" in node.attributes for node in graph)
+    return any(node.mismatch for node in graph)
 
 
 def _dropped(graph: Graph, fields: Fields, node: Node, lefts: dict[int, int]) -> str:
     """``lefts``: for each axis, how many positions are left over."""
     source = graph.nodes[node.edges[0].source]
-    stride, kernel = node.attributes["stride"], node.attributes["kernel"]
+    stride, kernel = node.params.stride, node.params.kernel
     here = joined(f"the last {left} of its {axis_name(graph, a)}" for a, left in lefts.items())
     told = f"windows of {by(kernel)} with stride {by(stride)} over {by(source.extents)} never read "
     told += here
@@ -112,7 +112,7 @@ def _rounded_axes(graph: Graph, node: Node) -> Iterable[int]:
     if not node.slides or not node.edges:
         return
     source = graph.nodes[node.edges[0].source]
-    strides = node.attributes["stride"]
+    strides = node.params.stride
     for axis, stride in enumerate(strides, len(node.dims) - len(strides)):
         if stride > 1 and node.extents[axis] * stride != source.extents[axis]:
             yield axis

@@ -36,7 +36,7 @@ def of_mismatch(graph: Graph, mismatch: Mismatch) -> Finding:
     title, cause, cure = _WORDS[mismatch.problem](graph, node, mismatch)
     if mismatch.line:
         cause = f"{cause} ({mismatch.line})"
-    behind = node.attributes.get("after_mismatch")
+    behind = node.after_mismatch
     if behind:
         cause = f"{cause}; seen as it would be once {behind} is cured"
     layer = mismatch.layer if mismatch.problem is Problem.STOPPED else node.name
@@ -50,7 +50,7 @@ def _channels(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     cause += _brought(parts)
     cure = f"{called(node)}: in_channels={found}"
     if 1 in parts[0].dims:  # an axis of the picture has come to lie where channels are
-        turned = [one for one in ancestors(graph, parts[0]) if "order" in one.attributes]
+        turned = [one for one in ancestors(graph, parts[0]) if one.params.order]
         names = joined(map(called, turned)) if turned else called(parts[0])
         return (
             "channels do not match",
@@ -63,7 +63,7 @@ def _channels(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
         name = "an input" if len(graph.inputs) == 1 else called(given)
         if wanted > 0:
             cure = f"{name} of {counted(wanted, 'channel')}, or {cure}"
-    elif len(parts) == 1 and parts[0].attributes.get("out_channels") == found:
+    elif len(parts) == 1 and parts[0].params.out_channels == found:
         cure += f", or {called(parts[0])}: out_channels={built}"
     return "channels do not match", cause, cure
 
@@ -213,7 +213,7 @@ def _more_channels(graph: Graph, few: Node, many: Node) -> str:
     cure = f"a 1×1 convolution from {few.shape[1]} to {many.shape[1]} channels{also} after "
     cure += called(few)
     own = few.name not in all_before(graph, many)
-    if own and few.attributes.get("out_channels") == few.shape[1]:
+    if own and few.params.out_channels == few.shape[1]:
         also = f", stride={stride}" if stride > 1 else ""
         cure = f"{called(few)}: out_channels={many.shape[1]}{also}, or {cure}"
     return cure

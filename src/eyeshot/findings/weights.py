@@ -80,7 +80,7 @@ def duplicate_kernels(graph: Graph) -> Iterator[Finding]:
         filters = _filters(graph, node)
         if filters is None or filters.shape[1] < _FEWEST_WEIGHTS:
             continue
-        groups = int(node.attributes.get("groups", 1))
+        groups = int(node.params.groups)
         share = len(filters) // groups
         pairs = [
             (group * share + i, group * share + j)
@@ -133,14 +133,14 @@ def _equal(filters: torch.Tensor, row: int, others: torch.Tensor) -> torch.Tenso
 
 def _filters(graph: Graph, node: Node) -> torch.Tensor | None:
     """The trained weights of a layer, (filters, weights of each); None if it has none such."""
-    if "mismatch" in node.attributes or not _is_weighted(node):
+    if node.mismatch or not _is_weighted(node):
         return None
     name = next((name for name in node.weights if name in graph.parameters), None)
     if name is None or graph.tensors[name].dim() < 2 or graph.tensors[name].is_meta:
         return None
     weight = graph.tensors[name]
     if node.family is Family.TRANSPOSED_CONVOLUTION:  # (in, out / groups, …): filters lie along out
-        if node.attributes["groups"] != 1:
+        if node.params.groups != 1:
             return None
         weight = weight.transpose(0, 1)
     return weight.detach().flatten(1).float().cpu()

@@ -47,7 +47,7 @@ def sizes_that_work(graph: Graph, *, clean: bool = False) -> str:
 def origin(graph: Graph, name: str) -> Node:
     """The node itself, or what stands before it if it was only added by a repair."""
     node = graph.nodes[name]
-    while node.attributes.get("repair"):
+    while node.repairs:
         node = graph.nodes[node.edges[0].source]
     return node
 
@@ -69,7 +69,7 @@ def branches(graph: Graph, node: Node) -> list[Node]:
         if len(sources) != 1 or sources[0].shape[1:2] != one.shape[1:2] or one.weights:
             return [before]
         one = sources[0]
-    return origins(graph, one) if one.attributes.get("dim") == 1 else [before]
+    return origins(graph, one) if one.params.dim == 1 else [before]
 
 
 def all_before(graph: Graph, node: Node) -> set[str]:

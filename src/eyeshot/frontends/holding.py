@@ -87,4 +87,4 @@ def _whole(site: Site, told: Described, dims: Dims) -> Described:
     sizes = [1 if dim is None else site.shape[dim] for dim in dims]
     sources = dict.fromkeys(source.name for source in site.sources)
     edges = tuple(Edge(name, tuple(Global(n) for n in sizes)) for name in sources)
-    return Described(edges, dims, Kind.HELD, told.attributes, told.reason)
+    return Described(edges, dims, Kind.HELD, told.params, told.reason)

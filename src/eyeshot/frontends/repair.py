@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -232,7 +232,8 @@ def _marked(graph: Graph, walk: Walk, faults: list[Mismatch]) -> tuple[Graph, li
         mark = fx_node.meta.get("custom", {}).get(_MARK)
         if mark is not None and isinstance(value, Node):
             made.setdefault(mark, []).append(value)
-    attributes: dict[str, dict[str, Any]] = {}
+    mismatches: dict[str, str] = {}
+    repairs: dict[str, str] = {}
     named: list[Mismatch] = []
     for index, fault in enumerate(faults):
         nodes = made.get(index, [])
@@ -240,15 +241,16 @@ def _marked(graph: Graph, walk: Walk, faults: list[Mismatch]) -> tuple[Graph, li
             continue  # the call's result was never used: no part of the graph
         *added, call = nodes
         named.append(dataclasses.replace(fault, node=call.name))
-        attributes[call.name] = {"mismatch": str(fault.problem)}
-        attributes.update({one.name: {"repair": call.name} for one in added})
-    _mark_behind(graph, attributes)
+        mismatches[call.name] = str(fault.problem)
+        repairs.update({one.name: call.name for one in added})
+    behind = _behind(graph, mismatches)
     nodes_marked = {
         node.name: dataclasses.replace(
-            node, attributes={**node.attributes, **attributes[node.name]}
+            node,
+            mismatch=mismatches.get(node.name, ""),
+            repairs=repairs.get(node.name, ""),
+            after_mismatch=behind.get(node.name, ""),
         )
-        if node.name in attributes
-        else node
         for node in graph
     }
     marked = dataclasses.replace(graph, nodes=nodes_marked)
@@ -256,12 +258,13 @@ def _marked(graph: Graph, walk: Walk, faults: list[Mismatch]) -> tuple[Graph, li
     return marked, named
 
 
-def _mark_behind(graph: Graph, attributes: dict[str, dict[str, Any]]) -> None:
-    """Mark every node that reads, through others, from a fault."""
+def _behind(graph: Graph, mismatches: Mapping[str, str]) -> dict[str, str]:
+    """For every node that reads, through others, from a fault: the first such fault."""
     behind: dict[str, str] = {}
     for node in graph:
-        source = next((behind[e.source] for e in node.edges if e.source in behind), None)
-        if source is not None:
-            attributes.setdefault(node.name, {})["after_mismatch"] = source
-        if source is not None or "mismatch" in attributes.get(node.name, {}):
-            behind[node.name] = source or node.name
+        sources = (edge.source for edge in node.edges)
+        found = (behind.get(one, one if one in mismatches else "") for one in sources)
+        first = next(filter(None, found), "")
+        if first:
+            behind[node.name] = first
+    return behind

@@ -431,7 +431,7 @@ class Walk:
             edges=told.edges,
             shape=site.shape,
             dims=told.dims,
-            attributes=told.attributes,
+            params=told.params,
             weights=tuple(site.weight_shapes),
             call=call,
             reason=told.reason,

@@ -169,7 +169,7 @@ def _count(graph: Graph, node: Node, axis: int, found: dict[str, int]) -> int | 
 
 def _through(graph: Graph, node: Node, edge: Edge, axis: int, n: int) -> int | Clash:
     step: AxisMap = edge.axes[axis]
-    if node.attributes.get("repair"):
+    if node.repairs:
         return n  # it stands in for nothing in the network itself
     if node.family is Family.RESHAPE:
         tied = step.is_global and n != graph.nodes[edge.source].extents[axis]
@@ -208,9 +208,9 @@ def _is_free(node: Node, step: AxisMap) -> bool:
         return node.family is not Family.EXPAND
     if node.is_adaptive:
         return step.is_global
-    return step.is_free and node.family not in _CUTS and not node.attributes.get("size")
+    return step.is_free and node.family not in _CUTS and not node.params.size
 
 
 def _joins_along(node: Node, axis: int) -> bool:
     joins = node.family is Family.CONCATENATE
-    return joins and node.attributes.get("dim") == node.dims[axis]
+    return joins and node.params.dim == node.dims[axis]

@@ -70,7 +70,7 @@ def _row(node: Node, fields: Fields, cost: Cost, parameters: int) -> Row:
         kind=str(node.kind),
         reason=node.reason,
         shape=node.shape[1:],
-        options=node.attributes,
+        options=node.params.to_dict(),
         status=fields.status(node.name),
         fields=fields.layer(node.name),
         cost=cost,

@@ -46,18 +46,17 @@ from eyeshot.operators.tile import (
     padded,
     widened,
 )
+from eyeshot.params import ConvolutionParams, Params
 
 
-def sliding(
-    source: Node, windows: list[AxisMap], attributes: dict[str, object], mixed: bool
-) -> Described:
+def sliding(source: Node, windows: list[AxisMap], params: Params, mixed: bool) -> Described:
     """Windows along the last dimensions; ``mixed``: all channels mix."""
     first = len(source.shape) - len(windows)
     local = {first + i: window for i, window in enumerate(windows)}
     channels: dict[int, int | None] = {first - 1: None} if mixed else {}
     if mixes_positions(source, channels):
         raise NoRule("it takes a spatial axis for channels")
-    return Described((along(source, local),), vanished(source, channels), attributes=attributes)
+    return Described((along(source, local),), vanished(source, channels), params=params)
 
 
 def convolution_geometry(site: Site) -> Described:
@@ -78,17 +77,17 @@ def convolution_geometry(site: Site) -> Described:
         for k, s, b, a, d in zip(kernel, stride, before, after, dilation, strict=True)
     ]
     groups = int(site.arguments["groups"])
-    attributes: dict[str, object] = {
-        "kernel": kernel,
-        "stride": stride,
-        "padding": tuple(zip(before, after, strict=True)),
-        "dilation": dilation,
-        "groups": groups,
-        "in_channels": weight[1] * groups,
-        "out_channels": weight[0],
-        "bias": site.arguments["bias"] is not None,
-    }
-    return sliding(source, windows, attributes, mixed=True)
+    params = ConvolutionParams(
+        kernel=kernel,
+        stride=stride,
+        padding=tuple(zip(before, after, strict=True)),
+        dilation=dilation,
+        groups=groups,
+        in_channels=weight[1] * groups,
+        out_channels=weight[0],
+        bias=site.arguments["bias"] is not None,
+    )
+    return sliding(source, windows, params, mixed=True)
 
 
 def transposed_geometry(site: Site) -> Described:
@@ -103,18 +102,18 @@ def transposed_geometry(site: Site) -> Described:
         for k, s, p, d, e in zip(kernel, stride, padding, dilation, extra, strict=True)
     ]
     groups = int(site.arguments["groups"])
-    attributes: dict[str, object] = {
-        "kernel": kernel,
-        "stride": stride,
-        "padding": tuple((p, p) for p in padding),
-        "output_padding": extra,
-        "dilation": dilation,
-        "groups": groups,
-        "in_channels": weight[0],
-        "out_channels": weight[1] * groups,
-        "bias": site.arguments["bias"] is not None,
-    }
-    return sliding(source, windows, attributes, mixed=True)
+    params = ConvolutionParams(
+        kernel=kernel,
+        stride=stride,
+        padding=tuple((p, p) for p in padding),
+        output_padding=extra,
+        dilation=dilation,
+        groups=groups,
+        in_channels=weight[0],
+        out_channels=weight[1] * groups,
+        bias=site.arguments["bias"] is not None,
+    )
+    return sliding(source, windows, params, mixed=True)
 
 
 _TRANSPOSED: dict[int, Callable[..., torch.Tensor]] = {
@@ -128,8 +127,8 @@ def weights_and_bias(
     node: Node, tensors: Tensors
 ) -> tuple[list[torch.Tensor], torch.Tensor | None]:
     """The kernels of a convolution, one for each input, and its bias."""
-    parts = int(node.attributes.get("parts", 1))
-    bias = tensors[node.weights[parts]] if node.attributes["bias"] else None
+    parts = node.params.parts or 1
+    bias = tensors[node.weights[parts]] if node.params.bias else None
     return [tensors[name] for name in node.weights[:parts]], bias
 
 
@@ -151,9 +150,9 @@ def transposed_on_tile(node: Node, tensors: Tensors) -> Computation:
     count = weight.ndim - 2
     convolve = _TRANSPOSED[count]
     options: dict[str, Any] = {
-        "stride": node.attributes["stride"],
-        "dilation": node.attributes["dilation"],
-        "groups": node.attributes["groups"],
+        "stride": node.params.stride,
+        "dilation": node.params.dilation,
+        "groups": node.params.groups,
     }
     finish = activation(node)
     shape = (-1, *(1 for _ in range(count)))
@@ -175,7 +174,7 @@ def transposed_on_tile(node: Node, tensors: Tensors) -> Computation:
 
 def _reached(node: Node, given: Tile, box: Box, first: int) -> list[int]:
     shape = list(given.value.shape)
-    shape[first - 1] = int(node.attributes["out_channels"])
+    shape[first - 1] = int(node.params.out_channels)
     for dim, side in zip(given.dims, box, strict=True):
         if dim is not None:
             shape[dim] = len(side)
@@ -210,7 +209,7 @@ def _placed(value: torch.Tensor, given: Tile, box: Box, first: int) -> torch.Ten
 
 def activation(node: Node) -> Callable[[torch.Tensor], torch.Tensor]:
     """What lowering has folded in behind the operator."""
-    if node.attributes.get("activation") == "relu":
+    if node.params.activation == "relu":
         return torch.relu_
     return lambda value: value
 
@@ -268,18 +267,18 @@ def writes_in_place(work: Work) -> bool:
 
 def convolution_effort(node: Node, shapes: Shapes) -> Effort:
     """Kernel x input channels / groups for each output."""
-    told = node.attributes
-    if "kernel" not in told:
+    told = node.params
+    if not told.kernel:
         return Effort()
-    return Effort(per_output=math.prod(told["kernel"]) * told["in_channels"] // told["groups"])
+    return Effort(per_output=math.prod(told.kernel) * told.in_channels // told.groups)
 
 
 def transposed_effort(node: Node, shapes: Shapes) -> Effort:
     """Kernel x output channels / groups for each input."""
-    told = node.attributes
-    if "kernel" not in told:
+    told = node.params
+    if not told.kernel:
         return Effort()
-    return Effort(per_input=math.prod(told["kernel"]) * told["out_channels"] // told["groups"])
+    return Effort(per_input=math.prod(told.kernel) * told.out_channels // told.groups)
 
 
 def repaired_convolution(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:

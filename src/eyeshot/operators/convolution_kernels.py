@@ -28,11 +28,11 @@ COLUMNS = 8 << 20
 def convolver(node: Node, weights: Sequence[torch.Tensor], bias: torch.Tensor | None) -> Convolver:
     """The fastest kernel there is for this convolution, on the weights' device and type."""
     options = (
-        list(node.attributes["stride"]),
-        list(node.attributes["dilation"]),
-        int(node.attributes["groups"]),
+        list(node.params.stride),
+        list(node.params.dilation),
+        int(node.params.groups),
     )
-    relu = node.attributes.get("activation") == "relu"
+    relu = node.params.activation == "relu"
     if suits_opencv(weights, options):
         return opencv_convolver(weights[0], bias, relu)
     make = _onednn if has_onednn(weights[0]) else _plain

@@ -36,6 +36,7 @@ from eyeshot.operators.tile import (
     Computation,
     Tile,
 )
+from eyeshot.params import JoinParams
 
 
 def concatenation_geometry(site: Site) -> Described:
@@ -58,7 +59,7 @@ def concatenation_geometry(site: Site) -> Described:
         if isinstance(part, Node):
             edges.append(along(part, {dim: Pad(before, after)}))
         before += length
-    return Described(tuple(edges), dims, attributes={"dim": dim})
+    return Described(tuple(edges), dims, params=JoinParams(dim=dim))
 
 
 def stack_geometry(site: Site) -> Described:
@@ -74,7 +75,7 @@ def stack_geometry(site: Site) -> Described:
 
 def concatenation_on_tile(node: Node, tensors: Tensors) -> Computation:
     """Over channels all parts; along a spatial axis those that reach into the rectangle."""
-    dim = int(node.attributes["dim"])
+    dim = int(node.params.dim)
     if dim not in node.dims:
         return calling(node, tensors)
     if node.weights:

@@ -26,6 +26,7 @@ from eyeshot.operators.site import (
     along,
     mixes_positions,
 )
+from eyeshot.params import NO_PARAMS, GroupParams, Params, TrainingParams
 
 
 def batch_normalization(site: Site) -> Described:
@@ -37,11 +38,11 @@ def batch_normalization(site: Site) -> Described:
         return Described((along(source, {}),), source.dims)
     if site.arguments["running_mean"] is None:  # no mode would change that
         return _over_positions(
-            source, {}, "batch norm that tracks no statistics normalises over all positions"
+            source, NO_PARAMS, "batch norm that tracks no statistics normalises over all positions"
         )
     edge = Edge(source.name, (Global(),) * len(source.dims))
     reason = "batch norm in training mode uses this batch's statistics; call net.eval()"
-    return Described((edge,), source.dims, Kind.NONLOCAL, {"training": True}, reason)
+    return Described((edge,), source.dims, Kind.NONLOCAL, TrainingParams(), reason)
 
 
 def instance_normalization(site: Site) -> Described:
@@ -49,25 +50,25 @@ def instance_normalization(site: Site) -> Described:
     source = site.node("input")
     if not site.arguments["use_input_stats"]:
         return Described((along(source, {}),), source.dims)
-    return _over_positions(source, {}, "normalises each channel over all positions")
+    return _over_positions(source, NO_PARAMS, "normalises each channel over all positions")
 
 
 def group_normalization(site: Site) -> Described:
     """Groups of channels by their mean and variance over all positions."""
     groups = int(site.arguments["num_groups"])
     return _over_positions(
-        site.node("input"), {"groups": groups}, "normalises groups of channels over all positions"
+        site.node("input"),
+        GroupParams(groups=groups),
+        "normalises groups of channels over all positions",
     )
 
 
-def _over_positions(source: Node, attributes: dict[str, object], reason: str) -> Described:
+def _over_positions(source: Node, params: Params, reason: str) -> Described:
     """Dimension 1 holds channels; all after it are positions."""
     over: dict[int, int | None] = dict.fromkeys(range(1, len(source.shape)))
     if not mixes_positions(source, over):
-        return Described((along(source, {}),), source.dims, attributes=attributes)
-    return Described(
-        (along(source, {}, over),), source.dims, Kind.GLOBAL_STATISTIC, attributes, reason
-    )
+        return Described((along(source, {}),), source.dims, params=params)
+    return Described((along(source, {}, over),), source.dims, Kind.GLOBAL_STATISTIC, params, reason)
 
 
 def layer_normalization(site: Site) -> Described:

@@ -29,6 +29,7 @@ from eyeshot.operators.tile import (
     borders,
     widened,
 )
+from eyeshot.params import PadParams
 
 _PAD_MODES: dict[str, PadMode] = {
     "constant": "zero",
@@ -48,16 +49,15 @@ def pad_geometry(site: Site) -> Described:
     maps: dict[int, AxisMap] = {}
     for i in range(len(amounts) // 2):
         maps[len(source.shape) - 1 - i] = Pad(amounts[2 * i], amounts[2 * i + 1], mode)
-    attributes: dict[str, object] = {"padding": tuple(amounts), "mode": mode}
-    if mode == "zero":
-        attributes["value"] = float(site.arguments.get("value") or 0.0)
-    return Described((along(source, maps),), source.dims, attributes=attributes)
+    value = float(site.arguments.get("value") or 0.0) if mode == "zero" else None
+    params = PadParams(padding=tuple(amounts), mode=mode, value=value)
+    return Described((along(source, maps),), source.dims, params=params)
 
 
 def pad_on_tile(node: Node, tensors: Tensors) -> Computation:
     """The four ways to pad, at the true border alone; inside, the value itself."""
-    fill = float(node.attributes.get("value", 0.0))
-    zero = node.attributes["mode"] == "zero"
+    fill = node.params.value or 0.0
+    zero = node.params.mode == "zero"
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
         given = inputs[0]

@@ -30,6 +30,7 @@ from eyeshot.operators.site import (
     NoRule,
     Site,
 )
+from eyeshot.params import TrainingParams
 
 
 def pointwise(site: Site) -> Described:
@@ -103,7 +104,7 @@ def dropout(site: Site) -> Described:
     if not site.arguments.get("train", site.arguments.get("training", False)):
         return told
     reason = "dropout in training mode is random; call net.eval()"
-    return Described(told.edges, told.dims, Kind.NONLOCAL, {"training": True}, reason)
+    return Described(told.edges, told.dims, Kind.NONLOCAL, TrainingParams(), reason)
 
 
 def repaired_binary(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:

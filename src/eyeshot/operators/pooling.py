@@ -42,6 +42,7 @@ from eyeshot.operators.tile import (
     borders,
     padded,
 )
+from eyeshot.params import AdaptivePoolParams, PoolParams
 
 
 def pooling_geometry(site: Site) -> Described:
@@ -56,16 +57,16 @@ def pooling_geometry(site: Site) -> Described:
         Window(k, s, p, p, d, ceil_mode)
         for k, s, p, d in zip(kernel, stride, padding, dilation, strict=True)
     ]
-    attributes: dict[str, object] = {
-        "kernel": kernel,
-        "stride": stride,
-        "padding": tuple((p, p) for p in padding),
-        "dilation": dilation,
-        "ceil_mode": ceil_mode,
-    }
-    if "count_include_pad" in site.arguments:
-        attributes["count_include_pad"] = bool(site.arguments["count_include_pad"])
-    return sliding(source, windows, attributes, mixed=False)
+    counts = site.arguments.get("count_include_pad")
+    params = PoolParams(
+        kernel=kernel,
+        stride=stride,
+        padding=tuple((p, p) for p in padding),
+        dilation=dilation,
+        ceil_mode=ceil_mode,
+        count_include_pad=None if counts is None else bool(counts),
+    )
+    return sliding(source, windows, params, mixed=False)
 
 
 def adaptive_geometry(site: Site) -> Described:
@@ -89,7 +90,7 @@ def adaptive_geometry(site: Site) -> Described:
     kind, reason = (
         (Kind.GLOBAL_STATISTIC, "pools over all positions") if whole else (Kind.LOCAL, "")
     )
-    return Described((edge,), source.dims, kind, {"output_size": sizes}, reason)
+    return Described((edge,), source.dims, kind, AdaptivePoolParams(output_size=sizes), reason)
 
 
 _MAX_POOLS: dict[int, Callable[..., torch.Tensor]] = {
@@ -108,8 +109,8 @@ _AVERAGE_POOLS: dict[int, Callable[..., torch.Tensor]] = {
 
 def max_pooling_on_tile(node: Node, tensors: Tensors) -> Computation:
     """Max pooling; nothing in the padding can win."""
-    kernel, stride = node.attributes["kernel"], node.attributes["stride"]
-    dilation = node.attributes["dilation"]
+    kernel, stride = node.params.kernel, node.params.stride
+    dilation = node.params.dilation
     count = len(kernel)
     pool = _MAX_POOLS[count]
 
@@ -122,10 +123,10 @@ def max_pooling_on_tile(node: Node, tensors: Tensors) -> Computation:
 
 def average_pooling_on_tile(node: Node, tensors: Tensors) -> Computation:
     """Average pooling; at the border each window is divided by what torch counts there."""
-    kernel, stride = node.attributes["kernel"], node.attributes["stride"]
+    kernel, stride = node.params.kernel, node.params.stride
     count = len(kernel)
     pool = _AVERAGE_POOLS[count]
-    include = bool(node.attributes["count_include_pad"])
+    include = bool(node.params.count_include_pad)
     override = argument(node, "divisor_override")
     area = math.prod(kernel)
 
@@ -204,7 +205,7 @@ def average_pooling_scratch(work: Work) -> int:
 
 def window_operations(node: Node, read: int, gives: int) -> int:
     """One for each place of each window."""
-    places: int = math.prod(node.attributes["kernel"])
+    places: int = math.prod(node.params.kernel)
     return gives * places
 
 

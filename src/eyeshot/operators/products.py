@@ -30,6 +30,7 @@ from eyeshot.operators.site import (
     mixes_positions,
     vanished,
 )
+from eyeshot.params import LinearParams, ProductParams
 
 _FACTORS = {
     "matmul": ("self", "other"),
@@ -54,17 +55,17 @@ def linear_geometry(site: Site) -> Described:
     """A linear layer on the last dimension."""
     source, weight = site.node("input"), site.shape_of("weight")
     last = len(source.shape) - 1
-    attributes = {
-        "in_features": weight[1],
-        "out_features": weight[0],
-        "bias": site.arguments["bias"] is not None,
-    }
+    params = LinearParams(
+        in_features=weight[1],
+        out_features=weight[0],
+        bias=site.arguments["bias"] is not None,
+    )
     over: dict[int, int | None] = {last: weight[0]}
     if not mixes_positions(source, over):
-        return Described((along(source, {}),), vanished(source, over), attributes=attributes)
+        return Described((along(source, {}),), vanished(source, over), params=params)
     edge = along(source, {}, over)
     reason = "a linear layer along a spatial axis weighs every position"
-    return Described((edge,), source.dims, Kind.NONLOCAL, attributes, reason)
+    return Described((edge,), source.dims, Kind.NONLOCAL, params, reason)
 
 
 def product(site: Site) -> Described:
@@ -117,8 +118,8 @@ def _by_weights(site: Site) -> Described | None:
     bias = site.arguments.get(_BIAS.get(site.operator, ""))
     if isinstance(bias, Weight) and _by_position(site, dims, site.weight_shapes[bias.name]):
         raise NoRule(_EACH_ITS_OWN)
-    attributes = {"in_features": source.shape[summed]}
-    return Described((along(source, {}),), dims, attributes=attributes)
+    params = ProductParams(in_features=source.shape[summed])
+    return Described((along(source, {}),), dims, params=params)
 
 
 def _after_product(
@@ -171,7 +172,7 @@ def einstein_sum(site: Site) -> Described:
         if isinstance(node, Node)
     )
     dims = tuple(output.index(one) if one and one in output else None for one, _ in axes)
-    return Described(edges, dims, attributes={"in_features": _summed(site, letters, output)})
+    return Described(edges, dims, params=ProductParams(in_features=_summed(site, letters, output)))
 
 
 Spelled = list[tuple[Node | Weight, str]]
@@ -237,7 +238,7 @@ def _whole(site: Site, reason: str) -> Described:
 
 def features_effort(node: Node, shapes: Shapes) -> Effort:
     """As many products for each output as there are features."""
-    return Effort(per_output=int(node.attributes.get("in_features", 0)))
+    return Effort(per_output=node.params.in_features)
 
 
 def product_effort(node: Node, shapes: Shapes) -> Effort:

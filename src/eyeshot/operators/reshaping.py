@@ -44,6 +44,7 @@ from eyeshot.operators.tile import (
     local_shape,
     reached,
 )
+from eyeshot.params import PermuteParams
 
 _FLATTENED = "flattens positions into features"
 
@@ -130,7 +131,7 @@ def permute_geometry(site: Site) -> Described:
     order = _order(site, rank)
     dims = tuple(None if dim is None else order.index(dim) for dim in source.dims)
     edge = Edge(source.name, (Identity(),) * len(dims))
-    return Described((edge,), dims, attributes={"order": tuple(order)})
+    return Described((edge,), dims, params=PermuteParams(order=tuple(order)))
 
 
 def _order(site: Site, rank: int) -> list[int]:

@@ -34,6 +34,7 @@ from eyeshot.operators.tile import (
     Tile,
     cut,
 )
+from eyeshot.params import ResizeParams
 
 _MODES: dict[str, ResizeMode] = {
     "nearest_exact": "nearest-exact",
@@ -66,13 +67,13 @@ def resize_geometry(site: Site) -> Described:
         size = None if sizes is None else int(sizes[i - first])
         axis = _axis_along(mode, source.shape[i], factor, size, align)
         maps[i] = axis if isinstance(axis, Identity) else _as_computed(axis, how, site, axes, i)
-    attributes: dict[str, object] = {
-        "mode": mode,
-        "align_corners": align,
-        "factor": None if factors is None else tuple(float(one) for one in factors),
-        "size": None if sizes is None else tuple(int(one) for one in sizes),
-    }
-    return Described((along(source, maps),), source.dims, attributes=attributes)
+    params = ResizeParams(
+        mode=mode,
+        align_corners=align,
+        factor=None if factors is None else tuple(float(one) for one in factors),
+        size=None if sizes is None else tuple(int(one) for one in sizes),
+    )
+    return Described((along(source, maps),), source.dims, params=params)
 
 
 def _mode(operator: str) -> ResizeMode:
@@ -234,8 +235,8 @@ def resize_scratch(work: Work) -> int:
 
 def tap_operations(node: Node, read: int, gives: int) -> int:
     """One for each input that an output is weighed of."""
-    taps = {"linear": 2, "cubic": 4}.get(str(node.attributes.get("mode")), 1)
-    return int(gives * taps ** len(node.attributes.get("factor") or node.attributes["size"]))
+    taps = {"linear": 2, "cubic": 4}.get(node.params.mode, 1)
+    return int(gives * taps ** len(node.params.factor or node.params.size or ()))
 
 
 OPERATORS = (

@@ -42,27 +42,28 @@ from eyeshot.operators.tile import (
     cut,
     reached,
 )
+from eyeshot.params import RepeatParams, ShuffleParams, UnfoldParams
 
 
 def shuffle_geometry(site: Site) -> Described:
     """Depth to space: each position becomes r x r."""
     source, r = site.node("self"), int(site.arguments["upscale_factor"])
     repeat = Resize("nearest", factor=float(r))
-    return _last_two(source, repeat, {"factor": r})
+    return _last_two(source, repeat, r)
 
 
 def unshuffle_geometry(site: Site) -> Described:
     """Space to depth: each block of r x r becomes one position."""
     source, r = site.node("self"), int(site.arguments["downscale_factor"])
-    return _last_two(source, Window(r, r), {"factor": r})
+    return _last_two(source, Window(r, r), r)
 
 
-def _last_two(source: Node, axis: AxisMap, attributes: dict[str, object]) -> Described:
+def _last_two(source: Node, axis: AxisMap, block: int) -> Described:
     rank = len(source.shape)
     if mixes_positions(source, {rank - 3: None}):
         raise NoRule("it takes a spatial axis for channels")
     edge: Edge = along(source, {rank - 2: axis, rank - 1: axis})
-    return Described((edge,), source.dims, attributes=attributes)
+    return Described((edge,), source.dims, params=ShuffleParams(block=block))
 
 
 def repeat_each_geometry(site: Site) -> Described:
@@ -73,7 +74,7 @@ def repeat_each_geometry(site: Site) -> Described:
     dim = int(site.arguments["dim"]) % len(source.shape)
     times = int(site.arguments["repeats"])
     edge = along(source, {dim: Resize("nearest", factor=float(times))})
-    return Described((edge,), source.dims, attributes={"dim": dim, "repeats": times})
+    return Described((edge,), source.dims, params=RepeatParams(dim=dim, repeats=times))
 
 
 def unfold_geometry(site: Site) -> Described:
@@ -82,7 +83,7 @@ def unfold_geometry(site: Site) -> Described:
     dim = int(site.arguments["dimension"]) % len(source.shape)
     size, step = int(site.arguments["size"]), int(site.arguments["step"])
     edge = along(source, {dim: Window(size, step)})
-    return Described((edge,), source.dims, attributes={"dim": dim, "size": size, "step": step})
+    return Described((edge,), source.dims, params=UnfoldParams(dim=dim, window=size, step=step))
 
 
 def repeat_geometry(site: Site) -> Described:
@@ -115,7 +116,7 @@ def repeat_on_tile(node: Node, tensors: Tensors) -> Computation:
 
 def repeat_each_on_tile(node: Node, tensors: Tensors) -> Computation:
     """``repeat_interleave``: each position so many times, cut to what is wanted."""
-    times, dim = int(node.attributes["repeats"]), int(node.attributes["dim"])
+    times, dim = int(node.params.repeats), int(node.params.dim)
     call = Call(torch.repeat_interleave, (argument(node, "self"), times, dim))
     return shuffle_on_tile(replace(node, call=call), tensors)
 

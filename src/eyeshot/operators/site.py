@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from eyeshot.axes import AxisMap, Global, Identity
 from eyeshot.graph import Edge, Kind, Node, Weight
+from eyeshot.params import NO_PARAMS, Params
 
 
 class NoRule(Exception):
@@ -76,7 +77,7 @@ class Described:
     edges: tuple[Edge, ...]
     dims: tuple[int | None, ...]
     kind: Kind = Kind.LOCAL
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    params: Params = NO_PARAMS
     reason: str = ""
 
 

@@ -33,6 +33,7 @@ from eyeshot.operators.tile import (
     Tile,
     local_shape,
 )
+from eyeshot.params import SliceParams
 
 
 def slice_geometry(site: Site) -> Described:
@@ -47,8 +48,8 @@ def slice_geometry(site: Site) -> Described:
     length = site.shape[dim]
     used = start + (length - 1) * step + 1
     axis: AxisMap = Pad(-start, used - n) if step == 1 else Window(1, step, -start, used - n)
-    attributes: dict[str, object] = {"dim": dim, "start": start, "step": step, "length": length}
-    return Described((along(source, {dim: axis}),), source.dims, attributes=attributes)
+    params = SliceParams(dim=dim, start=start, step=step, length=length)
+    return Described((along(source, {dim: axis}),), source.dims, params=params)
 
 
 def split_geometry(site: Site) -> Described:
@@ -58,9 +59,7 @@ def split_geometry(site: Site) -> Described:
     n, length = source.shape[dim], site.shape[dim]
     start = part_start(site, n)
     edge = along(source, {dim: Pad(-start, start + length - n)})
-    return Described(
-        (edge,), source.dims, attributes={"dim": dim, "start": start, "length": length}
-    )
+    return Described((edge,), source.dims, params=SliceParams(dim=dim, start=start, length=length))
 
 
 def part_start(site: Site, n: int) -> int:
@@ -93,8 +92,8 @@ def scatter_geometry(site: Site) -> Described:
         for one, axis in maps
         if isinstance(one, Node)
     ]
-    attributes: dict[str, object] = {"dim": dim, "start": start, "step": step, "length": count}
-    return Described(tuple(edges), dims, attributes=attributes)
+    params = SliceParams(dim=dim, start=start, step=step, length=count)
+    return Described(tuple(edges), dims, params=params)
 
 
 def _place_of(column: tuple[int | None, ...]) -> int | None:
@@ -128,10 +127,10 @@ def select_geometry(site: Site) -> Described:
 
 def crop_on_tile(node: Node, tensors: Tensors) -> Computation:
     """Slices along spatial axes take their step; along any other dimension they are called."""
-    dim = int(node.attributes["dim"])
+    dim = node.params.dim
     if dim not in node.dims:
         return calling(node, tensors)
-    step = int(node.attributes.get("step", 1))
+    step = node.params.step
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
         value = inputs[0].value
@@ -162,11 +161,11 @@ def select_on_tile(node: Node, tensors: Tensors) -> Computation:
 
 def scatter_on_tile(node: Node, tensors: Tensors) -> Computation:
     """A slice exchanged: what was there is written first, then what is put in its place."""
-    dim = int(node.attributes["dim"])
+    dim = node.params.dim
     if dim not in node.dims:
         return calling(node, tensors)
     axis = node.dims.index(dim)
-    start, step, count = (int(node.attributes[name]) for name in ("start", "step", "length"))
+    start, step, count = node.params.start, node.params.step, node.params.length
     whole, part = argument(node, "self"), argument(node, "src")
     order = {edge.source: place for place, edge in enumerate(node.edges)}
 

@@ -225,7 +225,7 @@ class Session:
         name = kernel_of(look.graph, layer)
         weight = look.graph.tensors[name].detach()
         node, channel = look.graph[layer], query.whole("channel", 0)
-        if int(node.attributes.get("groups", 1)) == 1 and _is_transposed(node):
+        if node.params.groups == 1 and _is_transposed(node):
             weight = weight.transpose(0, 1)
         if not 0 <= channel < len(weight):
             raise BadValue(f"channel {channel} of {layer}", cure="name one that the layer has")
