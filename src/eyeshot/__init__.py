@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from eyeshot.evaluation import Prediction as Prediction
     from eyeshot.evaluation import Predictions as Predictions
     from eyeshot.evaluation import RestorationEvaluation as RestorationEvaluation
+    from eyeshot.evaluation import SampleEvaluation as SampleEvaluation
     from eyeshot.evaluation import evaluate as evaluate
     from eyeshot.evaluation import predict as predict
+    from eyeshot.evaluation import sample as sample
     from eyeshot.explanation import UnitTrace as UnitTrace
     from eyeshot.explanation import explain as explain
     from eyeshot.features import Features as Features
@@ -83,6 +85,8 @@ _EXPORTS = {
     "Evaluation": "eyeshot.evaluation:Evaluation",
     "MaskEvaluation": "eyeshot.evaluation:MaskEvaluation",
     "RestorationEvaluation": "eyeshot.evaluation:RestorationEvaluation",
+    "SampleEvaluation": "eyeshot.evaluation:SampleEvaluation",
+    "sample": "eyeshot.evaluation:sample",
     "Prediction": "eyeshot.evaluation:Prediction",
     "explain": "eyeshot.explanation:explain",
     "UnitTrace": "eyeshot.explanation:UnitTrace",

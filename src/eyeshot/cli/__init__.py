@@ -21,6 +21,7 @@ from eyeshot import __version__
 from eyeshot.cli import audit, demo, evaluate, explain, predict, report, run, see, studio, train
 from eyeshot.cli import filter as filter_command
 from eyeshot.cli import inspect as inspect_command
+from eyeshot.cli import sample as sample_command
 from eyeshot.cli.threads import limit_spinning
 from eyeshot.errors import LONGEST, EyeshotError, Failure, one_line
 from eyeshot.files import explain_os_error
@@ -43,6 +44,7 @@ _REGISTER: list[Callable[[typer.Typer], None]] = [
     train.register,
     evaluate.register,
     predict.register,
+    sample_command.register,
     see.register,
     report.register,
     explain.register,

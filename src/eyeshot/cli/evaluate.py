@@ -21,7 +21,12 @@ from eyeshot.cli.training_options import (
 )
 
 if TYPE_CHECKING:
-    from eyeshot.evaluation import Evaluation, MaskEvaluation, RestorationEvaluation
+    from eyeshot.evaluation import (
+        Evaluation,
+        MaskEvaluation,
+        RestorationEvaluation,
+        SampleEvaluation,
+    )
 
 _EPILOG = """
 [b]Examples[/b]
@@ -35,6 +40,8 @@ eyeshot evaluate runs/photos-digit_cnn-seed0 --data other-photos/ --part val
 eyeshot evaluate runs/cells-unet-seed0
 
 eyeshot evaluate runs/cells-unet-seed0 --data other-cells/ --json
+
+eyeshot evaluate runs/digits-generator-seed0 --judge runs/digits-digit_cnn-seed0
 """
 
 
@@ -52,17 +59,34 @@ def evaluate_run(
     masks: Masks = None,
     mask_suffix: MaskSuffix = None,
     threshold: Threshold = None,
+    judge: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Of a generator: a classifier that knows its pictures."),
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Of a generator: how many pictures it makes; else 1000."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Judge a trained network by what it has not learned from.
 
     Of classes: accuracy, precision and recall of each, confusion. Of masks, on whole pictures:
-    Dice, IoU and boundary F1 of each class. Of pictures: PSNR and SSIM.
+    Dice, IoU and boundary F1 of each class. Of pictures: PSNR and SSIM. Of a generator: what a
+    classifier says of its pictures, and how they are distributed beside held-out ones.
     """
-    from eyeshot.evaluation import Evaluation, MaskEvaluation, evaluate
+    from eyeshot.evaluation import Evaluation, MaskEvaluation, SampleEvaluation, evaluate
 
     layout = make_layout(images, masks, mask_suffix, threshold)
-    evaluation = evaluate(run, data, part=part, skip_damaged=skip_damaged, layout=layout)
+    evaluation = evaluate(
+        run,
+        data,
+        part=part,
+        skip_damaged=skip_damaged,
+        layout=layout,
+        judge=judge,
+        count=count,
+    )
     if json:
         print_json(evaluation.to_dict())
         return
@@ -72,6 +96,8 @@ def evaluate_run(
         _tell_classes(evaluation)
     elif isinstance(evaluation, MaskEvaluation):
         _tell_masks(evaluation)
+    elif isinstance(evaluation, SampleEvaluation):
+        _tell_samples(evaluation)
     else:
         _tell_pictures(evaluation)
 
@@ -120,6 +146,27 @@ def _tell_pictures(evaluation: RestorationEvaluation) -> None:
         )
         table.add_row(one.name, *figures)
     console.print(table)
+
+
+def _tell_samples(evaluation: SampleEvaluation) -> None:
+    table = Table("figure", title=f"{evaluation.count} made pictures", title_justify="left")
+    for heading in ("made", "held out"):
+        table.add_column(heading, justify="right")
+    if evaluation.sure is not None:
+        sure, real = percent(evaluation.sure), percent(evaluation.held_out_sure)
+        table.add_row("the judge is sure of (0.9 or more)", sure, real)
+    frechet = (f"{one:.3f}" for one in (evaluation.frechet, evaluation.held_out_frechet))
+    table.add_row("Fréchet distance from those learned from", *frechet)
+    nearest = (f"{one:.3f}" for one in (evaluation.nearest, evaluation.held_out_nearest))
+    table.add_row("median distance from the nearest of them (0 … 1)", *nearest)
+    table.add_row("closest of all", f"{evaluation.closest:.3f}", "")
+    console.print(table)
+    if evaluation.entropy is not None:
+        shares = "  ".join(
+            f"{name} {100 * share:.1f} %" for name, share in evaluation.shares.items()
+        )
+        console.print(f"taken for: {shares}", soft_wrap=True, markup=False)
+        console.print(f"entropy of the classes: {evaluation.entropy:.3f} bits", soft_wrap=True)
 
 
 def mask_table(evaluation: MaskEvaluation) -> Table:

@@ -53,13 +53,15 @@ def report_run(
 ) -> None:
     """Write one page: learning curves, mistakes, and what the network sees of a picture."""
     from eyeshot import runs
-    from eyeshot.evaluation import load_test_data, load_test_pairs
+    from eyeshot.evaluation import load_learned, load_test_data, load_test_pairs
     from eyeshot.report import write_report
 
     loaded = runs.load(run)
     judged: Data | Pairs
     if loaded.config.task == "classify":
         judged = load_test_data(loaded, data, part=part, skip_damaged=skip_damaged)
+    elif loaded.config.task == "generate":
+        judged = load_learned(loaded, data, skip_damaged=skip_damaged)
     else:
         layout = make_layout(images, masks, mask_suffix, threshold)
         judged = load_test_pairs(loaded, data, part=part, skip_damaged=skip_damaged, layout=layout)

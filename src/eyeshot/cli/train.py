@@ -41,6 +41,8 @@ eyeshot train cells/ --task segment --validation 4 -o runs/cells
 
 eyeshot train noisy/ --task restore --loss l1 --crop 256
 
+eyeshot train digits --task generate
+
 eyeshot train cells/ --task segment --validation 4 -o runs/cells --resume
 
 eyeshot train cells/ --task segment --net my_net.py:Net --net-args '{"width": 32}'
@@ -53,7 +55,7 @@ on with the same command and --resume, and gives the same weights to the bit.
 
 
 # Of the options below: those of the network, and those that go on to the training as they are.
-_NETWORK = ("width", "base", "depth", "up", "norm", "padding")
+_NETWORK = ("width", "base", "depth", "up", "norm", "padding", "latent")
 _PASSED_ON = (
     *("task", "model", "out", "resume", "force", "checkpoint_seconds", "validation"),
     "skip_damaged",
@@ -109,6 +111,7 @@ def train_network(
     up: options.Up = None,
     norm: options.Norm = None,
     padding: options.Padding = None,
+    latent: options.Latent = None,
 ) -> None:
     """Train a network on pictures and what is to be said of them, and save it in a run folder."""
     said = context.params

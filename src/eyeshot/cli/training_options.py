@@ -25,9 +25,10 @@ Source = Annotated[
 Task = Annotated[
     str | None,
     typer.Option(
-        metavar="classify|segment|restore",
+        metavar="classify|segment|restore|generate",
         show_default="classify",
-        help="A class for a picture, a class for each pixel, or a picture for a picture.",
+        help="A class for a picture, a class for each pixel, a picture for a picture, or a picture "
+        "from random numbers.",
     ),
 ]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the pictures, or spans of --steps.")]
@@ -181,7 +182,8 @@ JudgedPart = Annotated[
 Model = Annotated[
     str | None,
     typer.Option(
-        help="digit_cnn, or small_vgg: more accurate, slower; for masks and pictures unet.",
+        help="digit_cnn, or small_vgg: more accurate, slower; for masks and pictures unet; to "
+        "make pictures generator.",
         rich_help_panel=_NET,
     ),
 ]
@@ -205,7 +207,17 @@ NetArguments = Annotated[
 ]
 Width = Annotated[
     int | None,
-    typer.Option(help="Channels of the first layer of a classifier.", rich_help_panel=_NET),
+    typer.Option(
+        help="Channels of a classifier's first layer, or before a generator's last.",
+        rich_help_panel=_NET,
+    ),
+]
+Latent = Annotated[
+    int | None,
+    typer.Option(
+        help="Random numbers that a generator makes a picture from; else 64.",
+        rich_help_panel=_NET,
+    ),
 ]
 Base = Annotated[
     int | None,
@@ -218,7 +230,7 @@ Up = Annotated[
     str | None,
     typer.Option(
         metavar="transpose|nearest|bilinear",
-        help="How a unet enlarges its maps.",
+        help="How a unet or a generator enlarges its maps.",
         rich_help_panel=_NET,
     ),
 ]

@@ -13,7 +13,7 @@ from eyeshot.data.problem import Checked, as_problem, raise_problems, skipped_no
 from eyeshot.data.progress import Progress
 from eyeshot.data.statistics import describe_counts
 from eyeshot.data.survey import Labelled, Survey
-from eyeshot.data.tree import Tree, find_files, find_judged
+from eyeshot.data.tree import Tree, find_files, find_judged, find_pictures
 from eyeshot.errors import BadFile
 
 
@@ -25,14 +25,17 @@ def load_folder(
     budget: int,
     progress: Progress,
     skip_damaged: bool = False,
+    labeled: bool = True,
 ) -> Data:
     """The set in ``folder``, held in memory where it takes no more than ``budget`` bytes.
+
+    Where it is not ``labeled`` all its pictures are of one class.
 
     Raises:
         BadFile: see :func:`eyeshot.data.tree.find_files`; or pictures cannot be read and
             ``skip_damaged`` is not set, or two differ in size and no ``size`` was asked for.
     """
-    tree = find_files(folder, seed)
+    tree = find_files(folder, seed) if labeled else find_pictures(folder, seed)
     survey = Survey(_all_of(tree), len(tree.train), size, budget)
     survey.run(progress)
     skipped = _settle(survey, tree, skip_damaged)

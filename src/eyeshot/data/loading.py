@@ -34,6 +34,7 @@ def load(
     budget: int = BUDGET,
     progress: Progress | None = None,
     skip_damaged: bool = False,
+    labeled: bool = True,
 ) -> Data:
     """Load a set of labelled pictures, split into a part to learn from and a part to test with.
 
@@ -46,6 +47,8 @@ def load(
         budget: how many bytes of pictures may be held in memory; a larger folder is streamed.
         progress: called with (what, done, total); None tells a person at a terminal.
         skip_damaged: of a folder, leave out the pictures that cannot be read, and name them.
+        labeled: of a folder, its folders are classes; False takes all pictures in it and below it
+            as of one class, "picture".
 
     Raises:
         UnknownName: ``source`` is neither a known name nor a folder.
@@ -75,6 +78,7 @@ def load(
         budget=budget,
         progress=reporter,
         skip_damaged=skip_damaged,
+        labeled=labeled,
     )
 
 

@@ -82,6 +82,19 @@ def find_files(folder: Path, seed: int) -> Tree:
     return _split(walk, classes, seed)
 
 
+def find_pictures(folder: Path, seed: int) -> Tree:
+    """All pictures in ``folder`` and below it as one class, a fifth of them set aside.
+
+    Raises:
+        BadFile: the folder is missing or holds fewer than two, or a link leads out of it.
+    """
+    walk = _Walk(folder)
+    files = walk.pictures(folder)
+    if not files:
+        raise BadFile(f"{folder}: holds no pictures", cure=_no_pictures_cure(walk))
+    return _split(walk, {"picture": files}, seed)
+
+
 def find_judged(folder: Path, classes: Sequence[str], part: str | None) -> Tree:
     """All pictures of ``folder``, or of one part of it, as the test part of a tree.
 
@@ -401,7 +414,7 @@ class _Walk:
         inside = self.open_wrappers(folder, known)
         found: _Classes = {}
         for entry in self.folders(inside):
-            files = self._pictures(entry)
+            files = self.pictures(entry)
             if not files and not known:
                 raise BadFile(f"{entry}: holds no pictures", cure=_no_pictures_cure(self))
             _merge(found, {same_name(entry.name): files})
@@ -426,7 +439,7 @@ class _Walk:
             f"{folder}: {holds} folders of classes", cure=f"make one folder a class{beside}"
         )
 
-    def _pictures(self, top: Path) -> list[Path]:
+    def pictures(self, top: Path) -> list[Path]:
         """The pictures in the folder of a class and below it."""
         found: list[Path] = []
         opened: set[Path] = set()

@@ -18,9 +18,11 @@ from eyeshot.evaluation.classification import (
     Prediction,
     Predictions,
     evaluate_classes,
+    load_learned,
     load_test_data,
     predict,
 )
+from eyeshot.evaluation.generation import SampleEvaluation, evaluate_samples, sample
 from eyeshot.evaluation.pairs import evaluate_pairs, load_test_pairs
 from eyeshot.evaluation.restoration import RestorationEvaluation
 from eyeshot.evaluation.segmentation import ClassScore, MaskEvaluation, PictureScore
@@ -35,15 +37,29 @@ __all__ = [
     "Prediction",
     "Predictions",
     "RestorationEvaluation",
+    "SampleEvaluation",
     "evaluate",
+    "load_learned",
     "load_test_data",
     "load_test_pairs",
     "predict",
+    "sample",
 ]
+
+_MADE = 1000  # pictures by which a generator is judged
 
 
 @overload
 def evaluate(run: Run | str | Path, data: Data) -> Evaluation: ...
+@overload
+def evaluate(
+    run: Run | str | Path,
+    data: Data | str | Path | None = None,
+    *,
+    skip_damaged: bool = False,
+    judge: Run | str | Path,
+    count: int | None = None,
+) -> SampleEvaluation: ...
 @overload
 def evaluate(run: Run | str | Path, data: Pairs) -> MaskEvaluation | RestorationEvaluation: ...
 @overload
@@ -54,7 +70,9 @@ def evaluate(
     part: str | None = None,
     skip_damaged: bool = False,
     layout: Layout | None = None,
-) -> Evaluation | MaskEvaluation | RestorationEvaluation: ...
+    judge: Run | str | Path | None = None,
+    count: int | None = None,
+) -> Evaluation | MaskEvaluation | RestorationEvaluation | SampleEvaluation: ...
 
 
 def evaluate(
@@ -64,7 +82,9 @@ def evaluate(
     part: str | None = None,
     skip_damaged: bool = False,
     layout: Layout | None = None,
-) -> Evaluation | MaskEvaluation | RestorationEvaluation:
+    judge: Run | str | Path | None = None,
+    count: int | None = None,
+) -> Evaluation | MaskEvaluation | RestorationEvaluation | SampleEvaluation:
     """Judge a run by what it has not learned from.
 
     Args:
@@ -79,17 +99,35 @@ def evaluate(
             picture.
         skip_damaged: leave out what cannot be read; the notes name it.
         layout: of a folder of pairs, where pictures and masks are.
+        judge: of a generator, a run of a classifier that says what its pictures show.
+        count: of a generator, how many pictures it makes; 1000.
 
     Returns:
         For the task ``classify`` an :class:`Evaluation`; for ``segment`` a
         :class:`MaskEvaluation`, for ``restore`` a :class:`RestorationEvaluation`: both on whole
-        pictures, which :func:`eyeshot.run` passed through the network.
+        pictures, which :func:`eyeshot.run` passed through the network; for ``generate`` a
+        :class:`SampleEvaluation`.
 
     Raises:
         BadFile: the run or the data cannot be read.
         BadValue: the data has other classes or channels than the network, or is of another task.
     """
     run = run if isinstance(run, Run) else load(run)
+    if run.config.task == "generate":
+        if isinstance(data, Pairs) or part is not None or layout is not None:
+            raise BadValue(
+                f"{run.path}: makes pictures, which no pairs or part can judge",
+                cure="leave out --part, --images, --masks, --mask-suffix and --threshold",
+            )
+        loaded = (
+            data if isinstance(data, Data) else load_learned(run, data, skip_damaged=skip_damaged)
+        )
+        return evaluate_samples(run, loaded, judge=judge, count=_MADE if count is None else count)
+    if judge is not None or count is not None:
+        raise BadValue(
+            f"{run.path}: was trained to {run.config.task}, and makes no pictures of its own",
+            cure="leave out --judge and --count",
+        )
     of_classes = run.config.task == "classify"
     if isinstance(data, Data if not of_classes else Pairs):
         raise BadValue(

@@ -182,7 +182,9 @@ def predict(
     if run.config.task != "classify":
         raise BadValue(
             f"{run.path}: was trained to {run.config.task}, and answers with a whole picture",
-            cure=f"use eyeshot run {run.path} IMAGE -o OUT",
+            cure=f"use eyeshot sample {run.path} -o SHEET.png"
+            if run.config.task == "generate"
+            else f"use eyeshot run {run.path} IMAGE -o OUT",
         )
     prepare = partial(run.prepare, series=series, index=index)
     return Predictions(_predict_one(run, image, prepare, top) for image in images)
@@ -249,6 +251,26 @@ def load_test_data(
         progress=TerminalProgress(),
         skip_damaged=skip,
     )
+
+
+def load_learned(run: Run, place: str | Path | None = None, *, skip_damaged: bool = False) -> Data:
+    """The pictures that a generator learned from, and those set aside, without their classes.
+
+    Args:
+        run: of the task ``generate``.
+        place: where they are now, if not where they were; of MNIST the folder of its files.
+        skip_damaged: leave out what cannot be read.
+
+    Raises:
+        BadFile: they cannot be read.
+    """
+    config = run.config
+    if config.reads_digits:
+        folder = config.data_folder if place is None else place
+        return _compared(load_data(config.data, folder=folder, size=config.size), run)
+    skip = skip_damaged or config.skip_damaged
+    source = Path(config.data) if place is None else Path(place)
+    return _compared(load_data(source, size=config.size, skip_damaged=skip, labeled=False), run)
 
 
 def _compared(data: Data, run: Run) -> Data:

@@ -15,18 +15,23 @@ from torch import nn
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.nets.blocks import DoubleConv, Down, Up
 from eyeshot.nets.classifiers import digit_cnn, small_vgg
+from eyeshot.nets.generators import Generator, discriminator, generator
 from eyeshot.nets.unet import UNet, unet
 
 __all__ = [
     "CLASSIFIERS",
+    "GENERATORS",
     "NAMES",
     "PER_PIXEL",
     "DoubleConv",
     "Down",
+    "Generator",
     "UNet",
     "Up",
     "build",
     "digit_cnn",
+    "discriminator",
+    "generator",
     "small_vgg",
     "unet",
 ]
@@ -36,12 +41,15 @@ _CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
     "small_vgg": small_vgg,
 }
 _PER_PIXEL: dict[str, Callable[..., nn.Module]] = {"unet": unet}
-_TABLE = {**_CLASSIFIERS, **_PER_PIXEL}
+_GENERATORS: dict[str, Callable[..., nn.Module]] = {"generator": generator}
+_TABLE = {**_CLASSIFIERS, **_PER_PIXEL, **_GENERATORS}
 
 CLASSIFIERS = tuple(_CLASSIFIERS)
 """Names of those that give one score a class."""
 PER_PIXEL = tuple(_PER_PIXEL)
 """Names of those that give one score a class at every pixel."""
+GENERATORS = tuple(_GENERATORS)
+"""Names of those that make a picture of a latent."""
 NAMES = tuple(_TABLE)
 
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from eyeshot.data import Data
 from eyeshot.data.pairs import Pairs
 from eyeshot.errors import BadValue
+from eyeshot.evaluation import load_learned
 from eyeshot.files import write_aside
 from eyeshot.pages import render_page
 from eyeshot.pages.parts import Fact, Section
+from eyeshot.report.generated import generator_facts, generator_sections
 from eyeshot.report.material import Material, gather
 from eyeshot.report.pairs.gathering import (
     PairsMaterial,
@@ -73,10 +75,12 @@ def write_report(
 
 
 def _render_by_task(run: Run, data: Data | Pairs | None, more: Sequence[Section]) -> str:
+    if run.config.task == "generate" and not isinstance(data, Pairs):
+        return _render_generator(run, load_learned(run) if data is None else data, more)
     of_classes = run.config.task == "classify"
     if of_classes and not isinstance(data, Pairs):
         return render(gather(run, data), more)
-    if not of_classes and not isinstance(data, Data):
+    if run.config.task in ("segment", "restore") and not isinstance(data, Data):
         return render_pairs(gather_pairs(run, data), more)
     raise BadValue(
         f"{run.path}: was trained to {run.config.task}, and the data is for another task",
@@ -102,6 +106,11 @@ def render_pairs(material: PairsMaterial, more: Sequence[Section] = ()) -> str:
         material.evaluation.notes,
         [*pairs_sections(material), *more],
     )
+
+
+def _render_generator(run: Run, data: Data, more: Sequence[Section]) -> str:
+    facts, notes = generator_facts(run, data)
+    return _fill(run, facts, notes, [*generator_sections(run, data), *more])
 
 
 def _fill(

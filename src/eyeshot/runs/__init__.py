@@ -9,6 +9,7 @@
       last.safetensors    of crops, those of the last step
       last/               what to resume from
       metrics.csv         a row an epoch
+  samples/            of a generator, pictures of the same latents after each epoch
       report.html         the run on one page
 """
 
@@ -52,7 +53,7 @@ __all__ = [
 ]
 
 CONFIG, WEIGHTS, METRICS, LAST = "config.yaml", "model.safetensors", "metrics.csv", "last"
-LAST_WEIGHTS, PROGRAM = "last.safetensors", "net.pt2"
+LAST_WEIGHTS, PROGRAM, SAMPLES = "last.safetensors", "net.pt2", "samples"
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,9 @@ def build_net(config: RunConfig) -> nn.Module:
     Raises:
         UnknownName, BadValue: the configuration describes no network that there is.
     """
+    if config.model in nets.GENERATORS:
+        made = {"channels": config.channels, "size": config.size}
+        return nets.build(config.model, **made, **config.model_arguments)
     return nets.build(
         config.model,
         in_channels=config.channels,

@@ -23,7 +23,7 @@ from eyeshot.data.pairs.layout import Layout as PairsLayout
 from eyeshot.errors import BadFile, BadValue, UnknownName, shorten
 from eyeshot.files import explain_os_error, write_aside
 
-TASKS = ("classify", "segment", "restore")
+TASKS = ("classify", "segment", "restore", "generate")
 
 _BEYOND = 2**64
 """No whole number of a configuration is as large as this."""
@@ -40,6 +40,7 @@ class Recipe:
         batch_size: pictures or crops a step, over all devices together.
         learning_rate: the highest rate; it rises to it in a straight line and falls back to 0.
         warmup: the part of all steps in which the rate rises, 0 to 1.
+        momentum: AdamW's first decay: how much of the mean gradient is kept from step to step.
         weight_decay: AdamW's, on weights of convolutions and linear layers only.
         label_smoothing: the share of the target spread over all classes, 0 to 1.
         shift: pictures move by up to so many pixels each way, at random, while training.
@@ -58,6 +59,7 @@ class Recipe:
     batch_size: int
     learning_rate: float
     warmup: float = 0.25
+    momentum: float = 0.9
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
     shift: int = 0
@@ -76,7 +78,7 @@ class Recipe:
             _at_least(name, getattr(self, name), 1)
         for name in ("shift", "seed", "weight_decay", "steps"):
             _at_least(name, getattr(self, name), 0)
-        for name in ("warmup", "label_smoothing", "average"):
+        for name in ("warmup", "momentum", "label_smoothing", "average"):
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise BadValue(f"{name} is {value}", cure="use a number from 0 to below 1")
@@ -109,16 +111,17 @@ class NetSource:
 class RunConfig:
     """One training run, whole: the network, the data, the recipe, and what it was made with.
 
-    ``task`` is one of :data:`TASKS`: a class for a picture, a class for each pixel, or a picture
-    for a picture. ``mean`` and ``std`` are of samples scaled to 0 … 1 by the largest that their
-    type can hold, one of each a channel; ``size`` is the (height, width) of what the network was
-    trained on: whole pictures, or crops of them. ``fingerprint`` tells one set of pictures and
-    labels from another, and ``validation`` how many pairs were set aside where the caller said so.
-    Of pairs, ``legend`` says how masks' samples stand for the classes. ``learned`` holds the
-    digests of the pictures that were learned from, with spaces between them, where they are not too
-    many. With ``skip_damaged`` the files that could not be read were left out. ``layout`` is where
-    pictures and masks are in the folder, where the caller said so. ``own`` is where a network came
-    from that is none of :mod:`eyeshot.nets`; ``model`` is then the name of its class.
+    ``task`` is one of :data:`TASKS`: a class for a picture, a class for each pixel, a picture for a
+    picture, or a picture from random numbers. ``mean`` and ``std`` are of samples scaled to 0 … 1
+    by the largest that their type can hold, one of each a channel; ``size`` is the (height, width)
+    of what the network was trained on: whole pictures, or crops of them. ``fingerprint`` tells one
+    set of pictures and labels from another, and ``validation`` how many pairs were set aside where
+    the caller said so. Of pairs, ``legend`` says how masks' samples stand for the classes.
+    ``learned`` holds the digests of the pictures that were learned from, with spaces between them,
+    where they are not too many. With ``skip_damaged`` the files that could not be read were left
+    out. ``layout`` is where pictures and masks are in the folder, where the caller said so. ``own``
+    is where a network came from that is none of :mod:`eyeshot.nets`; ``model`` is then the name of
+    its class.
     """
 
     model: str
@@ -151,7 +154,7 @@ class RunConfig:
             )
         if self.task not in TASKS:
             raise UnknownName("task", self.task, TASKS)
-        if self.task != "restore" and len(self.classes) < 2:
+        if self.task in ("classify", "segment") and len(self.classes) < 2:
             raise BadValue(f"{len(self.classes)} classes", cure="a classifier needs two or more")
         for name in ("mean", "std"):
             if len(getattr(self, name)) != self.channels:
@@ -172,8 +175,8 @@ class RunConfig:
 
     @property
     def outputs(self) -> int:
-        """Channels of the network's answer: one a class, or those of a restored picture."""
-        return self.channels if self.task == "restore" else len(self.classes)
+        """Channels of the network's answer: one a class, or those of a picture."""
+        return self.channels if self.task in ("restore", "generate") else len(self.classes)
 
     @property
     def best(self) -> str | None:

@@ -15,7 +15,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from eyeshot.data import Data
 from eyeshot.data.pairs.layout import Layout
 from eyeshot.errors import BadValue
-from eyeshot.runs import LAST, PROGRAM, Recipe, Run, RunConfig, build_net, load
+from eyeshot.runs import LAST, PROGRAM, Recipe, Run, RunConfig, load
 from eyeshot.training import checkpoint
 from eyeshot.training.checkpoint import Position
 from eyeshot.training.configuration import choose_folder
@@ -29,6 +29,7 @@ from eyeshot.training.own_network import OwnNet
 from eyeshot.training.progress import Progress, Silence, TerminalProgress
 from eyeshot.training.recipes import Settings
 from eyeshot.training.tasks import Task, make_task
+from eyeshot.training.tasks.generation import build_learner
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -69,7 +70,8 @@ def train(
         source: "digits", "mnist", a folder of classes or of pairs, or data that is already loaded.
         task: "classify" tells classes of pictures apart (the default); "segment" learns masks
             (``image/`` and ``label/``), "restore" pictures (``image/`` and ``target/``), both from
-            crops, and judged after each epoch on whole pictures by :func:`eyeshot.run`.
+            crops, and judged after each epoch on whole pictures by :func:`eyeshot.run`; "generate"
+            learns to make pictures like those of the source from random numbers.
         folder: where the files of "mnist" are.
         size: (height, width) to resize a folder's pictures to.
         crop: (height, width) for pairs; by default half of it sees what it will in the whole.
@@ -137,7 +139,7 @@ def _run(
     recipe = config.recipe
     torch.manual_seed(recipe.seed)
     # Channels last: the layout in which CPUs and GPUs convolve and pool fastest.
-    net = own.build() if own else build_net(config)
+    net = own.build() if own else build_learner(config)
     memory_format = own.memory_format if own else torch.channels_last
     convert_conv2d_weight_memory_format(net, memory_format)
     average = Average(net, recipe.average) if recipe.average else None

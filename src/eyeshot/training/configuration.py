@@ -23,7 +23,12 @@ from eyeshot.runs.geometry import geometry_of_model
 from eyeshot.training.cropping import check_batches, choose_crop, make_sampler
 from eyeshot.training.fabric import choose_device, choose_precision
 from eyeshot.training.own_network import OwnNet, check_fit, check_map
-from eyeshot.training.recipes import Settings, choose_crop_recipe, choose_recipe
+from eyeshot.training.recipes import (
+    Settings,
+    choose_crop_recipe,
+    choose_generator_recipe,
+    choose_recipe,
+)
 
 if TYPE_CHECKING:
     from eyeshot.data.pairs import Pair, Pairs
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
 _NARROWED: dict[str, dict[str, int | str]] = {"unet": {"base": 16}}
 """Half as wide as the published one. On the membranes it learns as much a step, and a step takes
 less than half the time."""
+_LEAST_MADE = 2
 _MOST_LEARNED = 10_000
 """Pictures of classes whose digests are kept with a run: more would make a file of megabytes."""
 
@@ -96,6 +102,38 @@ def describe(wanted: Wanted, data: Data) -> RunConfig:
     _check_smallest_batch(config, len(data.train), wanted.own)
     learned = sorted(set(data.marks)) if len(data.marks) <= _MOST_LEARNED else []
     return replace(config, learned=" ".join(learned))
+
+
+def describe_generator(wanted: Wanted, data: Data) -> RunConfig:
+    """The configuration of a training to make pictures like those of ``data``.
+
+    Raises:
+        UnknownName, BadValue: there is no such model or setting, or it is out of range.
+    """
+    if wanted.own is not None:
+        raise BadValue(
+            "a network of your own for the task generate, which trains two against each other",
+            cure="leave out --net; --latent, --width and --up change the generator",
+        )
+    model = _choose_model(wanted, nets.GENERATORS)
+    count = len(data.train)
+    recipe = choose_generator_recipe(count, wanted.settings)
+    if min(count, recipe.batch_size) < _LEAST_MADE:
+        raise BadValue(
+            f"batches of {min(count, recipe.batch_size)}, and batch norm compares pictures",
+            cure=f"use a batch size and {_LEAST_MADE} pictures or more",
+        )
+    if recipe.devices > 1:
+        raise BadValue(
+            f"devices is {recipe.devices}, and two networks that learn from each other share one",
+            cure="use one device",
+        )
+    levels = (0.5,) * data.channels  # what a generator makes lies in −1 … 1
+    bare = replace(data, classes=(), mean=levels, std=levels)
+    config = _configuration(wanted, bare, model, recipe, data.size, fingerprint(data))
+    with torch.device("meta"):
+        build_net(config)  # a size that cannot be made is refused before anything starts
+    return config
 
 
 def _check_smallest_batch(config: RunConfig, count: int, own: OwnNet | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.files import Lock, explain_os_error
-from eyeshot.runs import CONFIG, LAST, LAST_WEIGHTS, METRICS, WEIGHTS, RunConfig
+from eyeshot.runs import CONFIG, LAST, LAST_WEIGHTS, METRICS, SAMPLES, WEIGHTS, RunConfig
 from eyeshot.training.checkpoint import BEST, FILE
 
 # What a setting is called on the command line, where that is another word.
@@ -101,7 +101,7 @@ def _is_leftover(path: Path) -> bool:
 
 def _clear(folder: Path, *, leftovers: bool) -> None:
     """Remove half-written files and, unless only ``leftovers`` are to go, the run itself."""
-    for place in (folder / LAST, folder):
+    for place in (folder / LAST, folder / SAMPLES, folder):
         for path in place.iterdir() if place.is_dir() else ():
             if _is_leftover(path):
                 path.unlink(missing_ok=True)
@@ -110,6 +110,8 @@ def _clear(folder: Path, *, leftovers: bool) -> None:
             (folder / LAST / name).unlink(missing_ok=True)
         for name in (WEIGHTS, LAST_WEIGHTS, METRICS, _PAGE):
             (folder / name).unlink(missing_ok=True)
+        for path in (folder / SAMPLES).glob("epoch-*.png"):
+            path.unlink(missing_ok=True)
 
 
 def _check_same(folder: Path, config: RunConfig) -> None:
@@ -123,7 +125,7 @@ def _check_same(folder: Path, config: RunConfig) -> None:
     found = sorted(_differences(old, config), key=lambda one: one[0] in _FOLLOWING)
     for name, before, now in found:
         option = _OPTIONS.get(name, "--" + name.replace("_", "-"))
-        if name == "size" and config.task != "classify":
+        if name == "size" and config.task in ("segment", "restore"):
             option = "--crop"
         cure = f"resume with the same {option.strip(',')}, or name another folder with --out"
         if name == "epochs":

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -22,6 +23,7 @@ from eyeshot.runs import (
     LAST_WEIGHTS,
     METRICS,
     PROGRAM,
+    SAMPLES,
     WEIGHTS,
     RunConfig,
     read_tensors,
@@ -33,6 +35,7 @@ from eyeshot.training.optimization import Average, learning_rate, set_learning_r
 from eyeshot.training.own_network import OwnNet
 from eyeshot.training.progress import Progress
 from eyeshot.training.tasks import Task
+from eyeshot.training.tasks.generation import Generation, result_of
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -67,7 +70,7 @@ class Training:
     @property
     def result(self) -> nn.Module:
         """The network that the training is to give: the average, where there is one."""
-        return self.net if self.average is None else self.average.net
+        return result_of(self.net if self.average is None else self.average.net)
 
     def fit(self) -> None:
         """Train from the position to the end, and write the weights and the metrics.
@@ -80,6 +83,7 @@ class Training:
             self.train_epoch()
             row = self.measure()
             self.keep_best(row)
+            self.keep_samples()
             self.position.next_epoch(row)
             self.save()
             self.progress.finish_epoch(row)
@@ -176,6 +180,14 @@ class Training:
         if self.fabric.is_global_zero:
             (self.folder / LAST).mkdir(exist_ok=True)
             save_tensors(self.folder / LAST / checkpoint.BEST, self.result.state_dict())
+
+    def keep_samples(self) -> None:
+        """Keep pictures of the same latents after each epoch, where the network makes pictures."""
+        if isinstance(self.task, Generation) and self.fabric.is_global_zero:
+            (self.folder / SAMPLES).mkdir(exist_ok=True)
+            path = self.folder / SAMPLES / f"epoch-{self.position.epoch + 1:03}.png"
+            with write_aside(path) as aside:
+                Image.fromarray(self.task.show(self.result)).save(aside, format="PNG")
 
     def save(self) -> None:
         """Write the checkpoint and the table of metrics."""

@@ -30,6 +30,8 @@ def tell(config: RunConfig, data: Data | Pairs, own: OwnNet | None = None) -> It
     yield from data.notes
     if own is not None:
         yield from find_faults(own, config.channels, config.size)
+    if config.task == "generate":
+        return
     if isinstance(data, Data):
         yield from _tell_classes(config, data, own)
     else:

@@ -10,6 +10,8 @@ from torch.optim import AdamW, Optimizer
 
 from eyeshot.runs import Recipe
 
+_SQUARES = 0.999  # AdamW's second decay, of the mean squared gradient
+
 
 def make_optimizer(net: nn.Module, recipe: Recipe) -> AdamW:
     """AdamW over all parameters; vectors (biases, BatchNorm's scales) are not decayed.
@@ -23,7 +25,7 @@ def make_optimizer(net: nn.Module, recipe: Recipe) -> AdamW:
     ]
     # One pass over all parameters a step, in place of a dozen small operations for each.
     fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
-    return AdamW(groups, lr=recipe.learning_rate, fused=fused)
+    return AdamW(groups, lr=recipe.learning_rate, betas=(recipe.momentum, _SQUARES), fused=fused)
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:

@@ -16,14 +16,19 @@ from eyeshot.errors import BadValue, UnknownName
 from eyeshot.runs import TASKS, RunConfig
 from eyeshot.runs.geometry import geometry_of_named
 from eyeshot.training.arguments import check_arguments, check_count, check_settings, check_side
-from eyeshot.training.configuration import Wanted, describe, describe_pairs
+from eyeshot.training.configuration import (
+    Wanted,
+    describe,
+    describe_generator,
+    describe_pairs,
+)
 from eyeshot.training.own_network import OwnNet
 from eyeshot.training.recipes import Settings
 from eyeshot.training.unpadded import check_pictures
 
 _FOR = {
-    "folder": ("classify",),
-    "size": ("classify",),
+    "folder": ("classify", "generate"),
+    "size": ("classify", "generate"),
     "label_smoothing": ("classify",),
     "shift": ("classify",),
     "crop": ("segment", "restore"),
@@ -56,10 +61,11 @@ def choose_task(source: str | Path | Data | Pairs, task: str | None) -> str:
         if not str(source).strip():
             raise BadValue(f"the source is {str(source)!r}", cure="name digits, mnist or a folder")
         return task or _classify(Path(source))
-    own = "classify" if isinstance(source, Data) else source.task
-    if task not in (None, own):
-        raise BadValue(f"task is {task}, and {source.name} is for {own}", cure=f"use {own}")
-    return own
+    own = ("classify", "generate") if isinstance(source, Data) else (source.task,)
+    if task is not None and task not in own:
+        fitting = " or ".join(own)
+        raise BadValue(f"task is {task}, and {source.name} is for {fitting}", cure=f"use {own[0]}")
+    return task or own[0]
 
 
 def _classify(source: Path) -> str:
@@ -146,15 +152,17 @@ def settle(wanted: Wanted) -> tuple[RunConfig, Data | Pairs]:
         BadFile: the data cannot be read.
     """
     source = wanted.source
-    if wanted.task == "classify":
+    if wanted.task in ("classify", "generate"):
+        classes = wanted.task == "classify"
         if not isinstance(source, Data):
             source = load_data(
                 _place(source),
                 folder=wanted.folder,
                 size=wanted.size,
                 skip_damaged=wanted.skip_damaged,
+                labeled=classes,
             )
-        return describe(wanted, source), source
+        return (describe if classes else describe_generator)(wanted, source), source
 
     if not isinstance(source, Pairs):
         source = load_pairs(

@@ -84,7 +84,7 @@ class TerminalProgress:
     def begin(self, config: RunConfig, steps_an_epoch: int, position: Position) -> None:
         """Open the bar, at the place where the training goes on."""
         self.epochs, self.steps_an_epoch = config.recipe.epochs, steps_an_epoch
-        self.crops = config.task != "classify"
+        self.crops = config.task in ("segment", "restore")
         self.rows = list(position.rows)
         if self.crops and not position.rows:
             batch, size = config.recipe.batch_size, "×".join(map(str, config.size))
@@ -160,6 +160,9 @@ _WORDS: dict[str, Callable[[float], str]] = {
 }
 _TOLD = {
     "loss": "number",
+    "discriminator_loss": "number",
+    "recognized": "share",
+    "fooled": "share",
     "accuracy": "share",
     "dice": "share",
     "psnr": "decibels",
@@ -168,4 +171,5 @@ _TOLD = {
     "validation_dice": "share",
     "validation_psnr": "decibels",
     "validation_ssim": "number",
+    "validation_frechet": "number",
 }

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 LEAST_STEPS = 100
 """Of a classifier: a few dozen pictures are gone over many times. Of 32 pictures of 128×128, two
 textures or two sizes of a disc, 8 steps reach 50 to 94 % of new ones, 100 steps all of them."""
+_GENERATOR_STEPS = 8000
+"""Of a generator: two networks that learn from each other come to rest slowly."""
 _SMALLEST_BATCH = 8
 _BATCHES_A_PASS = 8
 """Of few pictures, smaller batches: as many steps cost less, and their noise does no harm."""
@@ -52,6 +54,7 @@ class Settings(TypedDict, total=False):
     batch_size: int | None
     learning_rate: float | None
     warmup: float | None
+    momentum: float | None
     weight_decay: float | None
     label_smoothing: float | None
     shift: int | None
@@ -85,6 +88,27 @@ def choose_recipe(model: str, counts: Sequence[int], settings: Settings) -> Reci
     if "epochs" in given:
         return recipe
     return replace(recipe, epochs=max(recipe.epochs, epochs_needed(examples, recipe.batch_size)))
+
+
+def choose_generator_recipe(examples: int, settings: Settings) -> Recipe:
+    """The recipe for a generator on so many training pictures, with the caller's ``settings``.
+
+    Raises:
+        UnknownName: a setting that does not exist.
+        BadValue: a setting is out of range.
+    """
+    batch = min(64, max(_SMALLEST_BATCH, examples // _BATCHES_A_PASS))
+    passes = math.ceil(_GENERATOR_STEPS / max(1, count_batches(examples, batch, least=2)))
+    chosen = Recipe(
+        epochs=passes,
+        batch_size=batch,
+        learning_rate=1e-3,
+        warmup=0.02,
+        momentum=0.5,
+        average=0.998,
+        precision="auto",
+    )
+    return replace(chosen, **given_settings(settings))
 
 
 def epochs_needed(examples: int, batch_size: int) -> int:

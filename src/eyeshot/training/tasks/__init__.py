@@ -22,7 +22,7 @@ Seed = tuple[int, int, int]
 
 
 class Task(Protocol):
-    """What differs between learning classes, masks and pictures; the loop is the same for all.
+    """What differs between the tasks; the loop is the same for all.
 
     A batch and the targets made of it are the task's own: the loop hands them on.
     """
@@ -67,10 +67,14 @@ def make_task(
 
     Args:
         config: of the run.
-        data: labelled pictures to learn classes from, pairs for anything else.
+        data: labelled pictures to learn classes or pictures from, pairs for anything else.
         own: the network, where it is somebody's own.
         whole_batches: leave out a last batch that is smaller than the others.
     """
+    if config.task == "generate" and isinstance(data, Data):
+        from eyeshot.training.tasks.generation import Generation
+
+        return Generation(config, data)
     if isinstance(data, Data):
         return Classification(config, data, whole_batches)
     # Anyone who learns classes need not wait for the engine, which whole pictures are judged by.
