@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Literal, TypeVar, get_args
 
@@ -17,6 +17,27 @@ UpWay = Literal["transpose", "nearest", "bilinear"]
 Norm = Literal["batch", "none"]
 Padding = Literal["same", "valid"]
 Choice = TypeVar("Choice", UpWay, Norm, Padding)
+
+Convolution = (
+    nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+)
+# By the axes of space.
+CONVOLUTIONS: dict[int, Callable[..., Convolution]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED: dict[int, Callable[..., Convolution]] = {
+    1: nn.ConvTranspose1d,
+    2: nn.ConvTranspose2d,
+    3: nn.ConvTranspose3d,
+}
+_POOLS: dict[int, Callable[..., nn.Module]] = {
+    1: nn.MaxPool1d,
+    2: nn.MaxPool2d,
+    3: nn.MaxPool3d,
+}
+_NORMS: dict[int, Callable[..., nn.Module]] = {
+    1: nn.BatchNorm1d,
+    2: nn.BatchNorm2d,
+    3: nn.BatchNorm3d,
+}
 
 UP_WAYS: tuple[UpWay, ...] = get_args(UpWay)
 NORMS: tuple[Norm, ...] = get_args(Norm)
@@ -41,8 +62,9 @@ class DoubleConv(nn.Sequential):
         *,
         norm: Norm = "batch",
         padding: Padding = "same",
+        dims: int = 2,
     ) -> None:
-        super().__init__(_two_convolutions(in_channels, out_channels, norm, padding))
+        super().__init__(_two_convolutions(in_channels, out_channels, norm, padding, dims))
 
 
 class Down(nn.Sequential):
@@ -62,9 +84,12 @@ class Down(nn.Sequential):
         *,
         norm: Norm = "batch",
         padding: Padding = "same",
+        dims: int = 2,
+        step: tuple[int, ...] | None = None,
     ) -> None:
-        layers = _two_convolutions(in_channels, out_channels, norm, padding)
-        super().__init__(OrderedDict(pool=nn.MaxPool2d(2), **layers))
+        layers = _two_convolutions(in_channels, out_channels, norm, padding, dims)
+        pool = _POOLS[check_dims(dims)](step or (2,) * dims)
+        super().__init__(OrderedDict(pool=pool, **layers))
 
 
 class Up(nn.Module):
@@ -91,6 +116,8 @@ class Up(nn.Module):
         up: the way up.
         norm: ``"batch"`` or ``"none"``.
         padding: ``"same"``, or ``"valid"`` for convolutions that take a pixel off each side.
+        dims: axes of space: 2 of pictures, 3 of volumes, 1 of signals.
+        step: by how much each axis is enlarged; 2 by default.
 
     Raises:
         BadValue, UnknownName: as :class:`DoubleConv`.
@@ -105,11 +132,13 @@ class Up(nn.Module):
         up: UpWay = "transpose",
         norm: Norm = "batch",
         padding: Padding = "same",
+        dims: int = 2,
+        step: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
         joined = out_channels + (out_channels if skip_channels is None else skip_channels)
-        enlarging = _enlarging(in_channels, out_channels, up)
-        convolving = _two_convolutions(joined, out_channels, norm, padding)
+        enlarging = _enlarging(in_channels, out_channels, up, step or (2,) * check_dims(dims))
+        convolving = _two_convolutions(joined, out_channels, norm, padding, dims)
         for name, layer in {**enlarging, **convolving}.items():
             self.add_module(name, layer)
         self._enlarging, self._convolving = tuple(enlarging), tuple(convolving)
@@ -125,23 +154,26 @@ class Up(nn.Module):
 
 
 class Resize(nn.Module):
-    """Twice the height and width, by copying (``nearest``) or by mixing neighbours (``bilinear``).
+    """A map enlarged along each axis, by copying (``nearest``) or by mixing neighbours.
+
+    The other mode is ``bilinear``, of volumes ``trilinear`` and of signals ``linear``.
 
     As ``nn.Upsample(scale_factor=2)``, but in the precision of what comes in: under autocast
     PyTorch resizes in float32, and would convert the map there and back for nothing.
     """
 
-    def __init__(self, mode: Literal["nearest", "bilinear"]) -> None:
+    def __init__(self, mode: str, step: tuple[int, ...] = (2, 2)) -> None:
         super().__init__()
         self.mode = mode
+        self.step = tuple(map(float, step))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, C, 2H, 2W)."""
+        """(N, C, H, W) → (N, C, 2H, 2W), with the default ``step``."""
         kind = x.device.type
         if kind != "meta" and torch.is_autocast_enabled(kind):  # which knows no meta device
             with torch.autocast(kind, enabled=False):
-                return functional.interpolate(x, scale_factor=2.0, mode=self.mode)
-        return functional.interpolate(x, scale_factor=2.0, mode=self.mode)
+                return functional.interpolate(x, scale_factor=self.step, mode=self.mode)
+        return functional.interpolate(x, scale_factor=self.step, mode=self.mode)
 
     def extra_repr(self) -> str:
         """Shown between the brackets when the network is printed."""
@@ -154,16 +186,28 @@ def crop_to(skip: Tensor, x: Tensor) -> Tensor:
     Raises:
         BadValue: the skip is smaller than ``x``.
     """
-    (height, width), (tall, wide) = x.shape[2:], skip.shape[2:]
-    if (height, width) == (tall, wide):
+    sizes, larger = x.shape[2:], skip.shape[2:]
+    if sizes == larger:
         return skip
-    if tall < height or wide < width:
+    if any(n < m for n, m in zip(larger, sizes, strict=True)):
         raise BadValue(
-            f"a skip of {tall}×{wide} beside a map of {height}×{width}",
+            f"a skip of {_by(larger)} beside a map of {_by(sizes)}",
             cure="give the map of one level down, half the size of the skip or smaller",
         )
-    top, left = (tall - height) // 2, (wide - width) // 2
-    return skip[:, :, top : top + height, left : left + width]
+    for axis, (n, m) in enumerate(zip(larger, sizes, strict=True), start=2):
+        skip = skip.narrow(axis, (n - m) // 2, m)
+    return skip
+
+
+def check_dims(dims: int) -> int:
+    """``dims`` if there are convolutions over so many axes.
+
+    Raises:
+        BadValue: it is not 1, 2 or 3.
+    """
+    if dims not in CONVOLUTIONS:
+        raise BadValue(f"dims is {dims}", cure="use 2 for pictures, 3 for volumes, 1 for signals")
+    return dims
 
 
 def check_choice(kind: str, name: Choice, known: tuple[Choice, ...]) -> Choice:
@@ -178,7 +222,7 @@ def check_choice(kind: str, name: Choice, known: tuple[Choice, ...]) -> Choice:
 
 
 def _two_convolutions(
-    in_channels: int, out_channels: int, norm: Norm, padding: Padding
+    in_channels: int, out_channels: int, norm: Norm, padding: Padding, dims: int
 ) -> OrderedDict[str, nn.Module]:
     check_choice("norm", norm, NORMS)
     border = 1 if check_choice("padding", padding, PADDINGS) == "same" else 0
@@ -186,36 +230,45 @@ def _two_convolutions(
     channels = (_counted("in_channels", in_channels), _counted("out_channels", out_channels))
     for step, (before, after) in enumerate(pairwise((*channels, channels[1])), start=1):
         # BatchNorm subtracts the mean, so a bias before it would do nothing.
-        conv = nn.Conv2d(before, after, 3, padding=border, bias=norm == "none")
+        layer, normalize = CONVOLUTIONS[check_dims(dims)], _NORMS[dims]
+        conv = layer(before, after, 3, padding=border, bias=norm == "none")
         # He et al., 2015, arXiv:1502.01852: half of what goes into a ReLU is lost in it.
-        _draw_weights(conv, 2 / (9 * before))
+        _draw_weights(conv, 2 / (3**dims * before))
         layers[f"conv{step}"] = conv
         if norm == "batch":
-            layers[f"norm{step}"] = nn.BatchNorm2d(after)
+            layers[f"norm{step}"] = normalize(after)
         layers[f"relu{step}"] = nn.ReLU(inplace=True)
     return layers
 
 
-def _enlarging(in_channels: int, out_channels: int, up: UpWay) -> Mapping[str, nn.Module]:
+def _enlarging(
+    in_channels: int, out_channels: int, up: UpWay, step: tuple[int, ...]
+) -> Mapping[str, nn.Module]:
     # One term for each input channel and no ReLU behind: such weights keep the mean square, and
     # the map comes to the concatenation as strong as the skip.
     variance = 1 / _counted("in_channels", in_channels)
     if check_choice("way up", up, UP_WAYS) == "transpose":
-        transpose = nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2)
+        transpose = _TRANSPOSED[len(step)](in_channels, out_channels, step, stride=step)
         _draw_weights(transpose, variance)
         # What the four differ by at the start is drawn over the map as a pattern, and training
         # leaves it there. Source: Aitken et al., 2017, arXiv:1707.02937.
-        transpose.weight.data.copy_(transpose.weight.data[:, :, :1, :1].expand(-1, -1, 2, 2))
+        first = (slice(None), slice(None), *(slice(1) for _ in step))
+        transpose.weight.data.copy_(transpose.weight.data[first].expand_as(transpose.weight))
         return {"transpose": transpose}
-    halve = nn.Conv2d(in_channels, out_channels, 1)
+    halve = CONVOLUTIONS[len(step)](in_channels, out_channels, 1)
     _draw_weights(halve, variance)
-    return {"halve": halve, "resize": Resize("nearest" if up == "nearest" else "bilinear")}
+    smooth = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(step)]
+    return {"halve": halve, "resize": Resize("nearest" if up == "nearest" else smooth, step)}
 
 
-def _draw_weights(layer: nn.Conv2d | nn.ConvTranspose2d, variance: float) -> None:
+def _draw_weights(layer: Convolution, variance: float) -> None:
     nn.init.normal_(layer.weight, std=variance**0.5)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
+
+
+def _by(size: Sequence[int]) -> str:
+    return "×".join(map(str, size))
 
 
 def _counted(name: str, value: int) -> int:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional
 
 from eyeshot.errors import BadValue
 from eyeshot.nets.blocks import (
+    CONVOLUTIONS,
     PADDINGS,
     UP_WAYS,
     DoubleConv,
@@ -16,6 +20,7 @@ from eyeshot.nets.blocks import (
     Up,
     UpWay,
     check_choice,
+    check_dims,
 )
 
 _DEEPEST = 8
@@ -45,19 +50,38 @@ class UNet(nn.Module):
         up: UpWay,
         norm: Norm,
         padding: Padding,
+        dims: int,
+        flat: int,
     ):
         super().__init__()
         self.depth = depth
         self.padding = padding
+        self.steps = [(1, 2, 2) if level <= flat else (2,) * dims for level in range(1, depth + 1)]
+        self.multiples = tuple(math.prod(axis) for axis in zip(*self.steps, strict=True))
         widths = [base * 2**level for level in range(depth + 1)]
-        self.first = DoubleConv(in_channels, base, norm=norm, padding=padding)
+        self.first = DoubleConv(in_channels, base, norm=norm, padding=padding, dims=dims)
         for level in range(1, depth + 1):
-            down = Down(widths[level - 1], widths[level], norm=norm, padding=padding)
+            down = Down(
+                widths[level - 1],
+                widths[level],
+                norm=norm,
+                padding=padding,
+                dims=dims,
+                step=self.steps[level - 1],
+            )
             self.add_module(f"down{level}", down)
         for level in range(depth, 0, -1):
-            step = Up(widths[level], widths[level - 1], up=up, norm=norm, padding=padding)
+            step = Up(
+                widths[level],
+                widths[level - 1],
+                up=up,
+                norm=norm,
+                padding=padding,
+                dims=dims,
+                step=self.steps[level - 1],
+            )
             self.add_module(f"up{level}", step)
-        self.head = nn.Conv2d(base, classes, 1)
+        self.head = CONVOLUTIONS[dims](base, classes, 1)
         nn.init.normal_(self.head.weight, std=base**-0.5)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
         self.crop = Crop()
@@ -72,15 +96,15 @@ class UNet(nn.Module):
         Raises:
             BadValue: ``"valid"`` takes no such size; the nearest that it takes are named.
         """
-        height, width = x.shape[2:]
+        size = x.shape[2:]
         if self.padding == "valid":
-            self._check_size(height, width)
+            self._check_size(size)
             return self._scores(x)
-        below, right = -height % 2**self.depth, -width % 2**self.depth
-        if not below and not right:
+        missing = [-n % multiple for n, multiple in zip(size, self.multiples, strict=True)]
+        if not any(missing):
             return self._scores(x)
-        scores = self._scores(functional.pad(x, (0, right, 0, below)))
-        cropped: Tensor = self.crop(scores, height, width)
+        sides = [side for more in reversed(missing) for side in (0, more)]
+        cropped: Tensor = self.crop(self._scores(functional.pad(x, sides)), *size)
         return cropped
 
     def _scores(self, x: Tensor) -> Tensor:
@@ -94,14 +118,14 @@ class UNet(nn.Module):
         scores: Tensor = self.head(x)
         return scores
 
-    def _check_size(self, height: int, width: int) -> None:
+    def _check_size(self, size: Sequence[int]) -> None:
         """Refuse a size that would leave a pixel over at a pool, or no output at all.
 
         A pixel left over would shift the skip against the map from below by half a pixel.
         """
         refused = [
             (name, int(n), *self._near(int(n)))
-            for name, n in (("height", height), ("width", width))
+            for name, n in zip(("depth", "height", "width")[-len(size) :], size, strict=True)
             if self._near(int(n))[0] != n
         ]
         if refused:
@@ -113,7 +137,8 @@ class UNet(nn.Module):
                 for name, _, below, above in refused
             )
             raise BadValue(
-                f"a picture of {height}×{width}: without padding, a depth of {self.depth} takes "
+                f"a picture of {'×'.join(map(str, size))}: without padding, a depth of "
+                f"{self.depth} takes "
                 f"{sizes}",
                 cure=", ".join(cures),
             )
@@ -131,9 +156,9 @@ class UNet(nn.Module):
 class Crop(nn.Module):
     """The first rows and columns alone; a module so that it has a name where layers are listed."""
 
-    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+    def forward(self, x: Tensor, *size: int) -> Tensor:
         """(N, C, H, W) → (N, C, height, width)."""
-        return x[:, :, :height, :width]
+        return x[(slice(None), slice(None), *map(slice, size))]
 
 
 def unet(
@@ -145,6 +170,8 @@ def unet(
     up: UpWay = "transpose",
     norm: Norm = "batch",
     padding: Padding = "same",
+    dims: int = 2,
+    flat: int = 0,
 ) -> UNet:
     """A U-Net: two 3×3 convolutions a level, ``depth`` levels down, and up again beside the skips.
 
@@ -166,9 +193,12 @@ def unet(
             the skips are cropped around their centre, and only some sizes are taken. (A bilinear
             resize still repeats the edge of its map: outputs near the border are not quite those
             of a larger picture.)
+        dims: axes of space: 2 for pictures, 3 for volumes (N, C, D, H, W), 1 for signals (N, C, L).
+        flat: of a volume, so many first levels halve height and width alone, for slices that are
+            farther apart than pixels.
 
     Raises:
-        BadValue: a number below 1, or a depth above 8.
+        BadValue: a number below 1, a depth above 8, no such ``dims``, or ``flat`` without volumes.
         UnknownName: no such ``up``, ``norm`` or ``padding``.
     """
     for name, value in {"classes": classes, "depth": depth, "base": base}.items():
@@ -181,4 +211,10 @@ def unet(
         )
     check_choice("way up", up, UP_WAYS)
     check_choice("padding", padding, PADDINGS)
-    return UNet(in_channels, classes, depth, base, up, norm, padding)
+    check_dims(dims)
+    if flat and (dims != 3 or padding == "valid" or not 0 <= flat <= depth):
+        raise BadValue(
+            f"flat is {flat}, of dims {dims}, depth {depth} and padding {padding}",
+            cure="use 0 to the depth, with dims 3 and padding same",
+        )
+    return UNet(in_channels, classes, depth, base, up, norm, padding, dims, flat)

@@ -97,7 +97,7 @@ def choose_generator_recipe(examples: int, settings: Settings) -> Recipe:
         UnknownName: a setting that does not exist.
         BadValue: a setting is out of range.
     """
-    batch = min(64, max(_SMALLEST_BATCH, examples // _BATCHES_A_PASS))
+    batch = min(128, max(_SMALLEST_BATCH, examples // _BATCHES_A_PASS))
     passes = math.ceil(_GENERATOR_STEPS / max(1, count_batches(examples, batch, least=2)))
     chosen = Recipe(
         epochs=passes,
