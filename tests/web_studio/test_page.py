@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 import eyeshot
-from eyeshot.web_studio import Session, Subject, bundled_digits, of_tensor
+from eyeshot.web_studio import Picture, Session, Subject, bundled_digits, of_tensor
+from eyeshot.web_studio.queries import Query
 from eyeshot.web_studio.server import Server
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
@@ -140,7 +141,8 @@ def test_a_click_shows_the_sum_that_explain_gives(
     click_map(page, 0.45, 0.5)
     value = shown_value(page, "conv2")
     unit = unit_of(page)
-    picture = next(iter(digits._pictures.values()))
+    picture = digits.desk.picture(Query({}))[1]
+    assert isinstance(picture, Picture)
     trace = eyeshot.explain(digits.subject.net, picture.values, layer="conv2", unit=unit)
     assert value == trace.network_value
     parts = sorted((part.sum for part in trace.parts), key=lambda one: -abs(one))

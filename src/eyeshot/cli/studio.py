@@ -12,7 +12,7 @@ from eyeshot.cli import net_options
 from eyeshot.cli.output import console, say, warn, warnings_as_notes
 
 if TYPE_CHECKING:
-    from eyeshot.web_studio import Picture, Subject
+    from eyeshot.web_studio import Picture, Subject, WidePicture
 
 _EPILOG = """
 [b]Examples[/b]
@@ -86,18 +86,19 @@ def open_studio(
 
 def _opened(
     net: str | None, images: list[Path], weights: Path | None
-) -> tuple[Subject, list[Picture]]:
+) -> tuple[Subject, list[Picture | WidePicture]]:
     """The network that was named, or the package's own, and the pictures as it takes them."""
     from eyeshot.inspection.locating import locate_runnable
     from eyeshot.runs import Run
-    from eyeshot.web_studio import Subject, bundled_digits, open_picture
+    from eyeshot.web_studio import Subject, bundled_digits, open_any
 
     if net is None:
         say("no NET was named: this is the digit network that comes with Eyeshot")
-        return bundled_digits()
+        subject, digits = bundled_digits()
+        return subject, [*digits]
     found = locate_runnable(net, say, weights, warn)
     if isinstance(found, Run):
         subject = Subject(found.path.resolve().name, found.net, found)
     else:
         subject = Subject(net.rpartition(":")[2], found)
-    return subject, [open_picture(subject, one) for one in images]
+    return subject, [open_any(subject, one) for one in images]

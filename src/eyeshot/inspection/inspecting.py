@@ -45,9 +45,17 @@ def inspect(net: nn.Module, size: Size) -> Inspection:
 
 
 def inspect_graph(
-    graph: Graph, net: nn.Module | None, name: str, mismatches: Sequence[Mismatch] = ()
+    graph: Graph,
+    net: nn.Module | None,
+    name: str,
+    mismatches: Sequence[Mismatch] = (),
+    *,
+    survey: bool = True,
 ) -> Inspection:
-    """As :func:`inspect`, for a graph that is there already; ``net`` is None for a file's."""
+    """As :func:`inspect`, for a graph that is there already; ``net`` is None for a file's.
+
+    ``survey`` tries which sizes the network accepts, which takes longer than all the rest.
+    """
     fields = Fields(graph)
     table = rows(graph, fields)
     return Inspection(
@@ -57,7 +65,7 @@ def inspect_graph(
         total=total(row.cost for row in table),
         unused=unused_parameters(graph),
         reaches=reaches(graph, fields),
-        accepted=() if mismatches else accepted_sizes(graph, net, fields),
+        accepted=() if mismatches or not survey else accepted_sizes(graph, net, fields),
         operators=operator_counts(graph),
         findings=tuple(find(graph, net, mismatches)),
         graph=graph,

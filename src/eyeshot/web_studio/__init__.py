@@ -9,5 +9,15 @@ from __future__ import annotations
 
 from eyeshot.web_studio.session import Session
 from eyeshot.web_studio.subjects import Picture, Subject, bundled_digits, of_tensor, open_picture
+from eyeshot.web_studio.wide import WidePicture, open_any
 
-__all__ = ["Picture", "Session", "Subject", "bundled_digits", "of_tensor", "open_picture"]
+__all__ = [
+    "Picture",
+    "Session",
+    "Subject",
+    "WidePicture",
+    "bundled_digits",
+    "of_tensor",
+    "open_any",
+    "open_picture",
+]

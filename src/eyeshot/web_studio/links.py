@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,19 @@ class Link:
     axes: tuple[tuple[int, ...], ...]
     before: Unit
     strongest: Unit | None
+
+    def moved(self, shift: Sequence[int]) -> Link:
+        """The same in a map of which this one is a part that begins at ``shift``."""
+
+        def along(place: Unit) -> Unit:
+            return (*place[:1], *(at + by for at, by in zip(place[1:], shift, strict=False)))
+
+        axes = tuple(
+            tuple(at if at < 0 else at + by for at in axis)
+            for axis, by in zip(self.axes, shift, strict=False)
+        )
+        best = None if self.strongest is None else along(self.strongest)
+        return Link(self.source, axes, along(self.before), best)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""

@@ -124,6 +124,8 @@ def strip(planes: NDArray[Any], most: int, own: bool) -> Payload:
         ``shape`` (k, h, w), ``signed``, ``largest``, the channels that are zero everywhere, and
         each map's least, mean and largest number.
     """
+    if not planes.size:
+        return Payload({"shape": [0, 1, 1], "of": list(planes.shape), "signed": False, "dead": []})
     count = min(most, len(planes))
     chosen = planes[:count]
     numbers = np.nan_to_num(chosen.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)

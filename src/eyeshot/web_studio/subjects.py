@@ -87,6 +87,11 @@ class Picture:
         """Height and width in pixels."""
         return self.shown.shape[0], self.shown.shape[1]
 
+    @property
+    def channels(self) -> int:
+        """Of its values."""
+        return self.values.shape[1]
+
 
 def open_picture(subject: Subject, image: str | Path | NDArray[Any], name: str = "") -> Picture:
     """A file or an array, prepared as ``eyeshot see`` prepares it.

@@ -135,8 +135,10 @@ export class NetworkPanel {
     if (layer.input) return "";
     if (layer.status === "whole image") return say("seesAll");
     if (!layer.receptive_field.length) return layer.status;
-    return say("sees", by(layer.receptive_field.map((one) =>
-      one.smallest === one.largest ? one.largest : `${one.smallest}–${one.largest}`)));
+    const sides = layer.receptive_field.map((one) =>
+      (one.smallest === one.largest ? String(one.largest) : `${one.smallest}–${one.largest}`));
+    const ranges = sides.some((one) => one.includes("–")) && new Set(sides).size === 1;
+    return say("sees", ranges ? sides[0] : by(sides));
   }
 
   options(layer) {
@@ -165,19 +167,21 @@ export class NetworkPanel {
       const shown = row.hidden ? this.heads.get(row.group) : row;
       return shown.offsetTop + Math.min(18, shown.offsetHeight / 2);
     };
-    const paths = [];
-    let deepest = 0;
+    const arcs = [];
     this.app.state.layers.forEach((layer, index) => {
       for (const source of layer.sources) {
         const from = names.indexOf(source);
         if (from < 0 || index - from < 2) continue;
         const [top, bottom] = [middle(source), middle(layer.name)];
         if (bottom - top < 8) continue;
-        const depth = Math.min(22, 6 + (bottom - top) / 60);
-        deepest = Math.max(deepest, depth);
-        paths.push(svg("path", { d: `M24 ${top}C${24 - depth * 1.3} ${top} ${24 - depth * 1.3} ${bottom} 24 ${bottom}` }));
-        paths.push(svg("path", { class: "tip", d: `M20 ${bottom - 3.5}L25 ${bottom}L20 ${bottom + 3.5}` }));
+        arcs.push([top, bottom]);
       }
+    });
+    const longest = Math.max(...arcs.map(([top, bottom]) => bottom - top), 1);
+    const paths = arcs.flatMap(([top, bottom]) => {
+      const x = 24 - 6 - 21 * ((bottom - top) / longest);
+      return [svg("path", { d: `M24 ${top}C${x} ${top} ${x} ${bottom} 24 ${bottom}` }),
+        svg("path", { class: "tip", d: `M20 ${bottom - 3.5}L25 ${bottom}L20 ${bottom + 3.5}` })];
     });
     this.list.classList.toggle("with-arcs", paths.length > 0);
     this.arcs.setAttribute("height", this.list.scrollHeight);
@@ -221,11 +225,18 @@ export class NetworkPanel {
     this.drawStrip(row, strip);
   }
 
+  /** All strips once more, for another place of the picture. */
+  again() {
+    this.strips.clear();
+    for (const row of this.rows.values()) if (row.querySelector("canvas")) this.watcher.observe(row);
+  }
+
   drawStrip(row, strip) {
     const canvas = row.querySelector("canvas");
     const wide = row.clientWidth - 24;
     if (!canvas || wide < 10) return;
     const ratio = window.devicePixelRatio || 1;
+    if (!strip.tiles.length) return;
     const vector = strip.shape[1] === 1;
     const high = vector ? 12 : TILE;
     canvas.width = wide * ratio;

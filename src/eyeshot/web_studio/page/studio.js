@@ -36,6 +36,7 @@ class Studio {
     this.walkPanel = new WalkPanel(this);
     this.follows = paced(40, () => this.refreshViews());
     this.remembers = paced(200, () => this.remember());
+    this.wanders = paced(700, () => this.wandered());
   }
 
   async start() {
@@ -77,6 +78,7 @@ class Studio {
       this.slots.set(slot, control);
     }
     const about = name === "walk" ? {} : { picture: this.picture, edits: this.editsText() };
+    if (["strip", "dead", "kernel"].includes(name) && this.state && this.state.picture.wide) about.at = this.at().join(",");
     this.setBusy(1);
     try {
       const answer = await this.source.ask(name, { ...about, ...values }, { body, signal: control.signal });
@@ -90,6 +92,11 @@ class Studio {
       if (this.slots.get(slot) === control) this.slots.delete(slot);
       this.setBusy(-1);
     }
+  }
+
+  /** Of a wide picture the place around which strips are made. */
+  at() {
+    return [this.viewport.row, this.viewport.column].map((one) => Math.round(one / 128) * 128);
   }
 
   editsText() {
@@ -126,7 +133,7 @@ class Studio {
     const known = this.state !== null && this.state.layers.length === answer.data.layers.length;
     this.state = answer.data;
     this.picture = picture === "" ? "" : this.state.picture.id;
-    this.viewport.setSize(this.state.picture.size);
+    this.viewport.setSize(this.state.picture.size, this.state.picture.wide);
     const wanted = chosen && chosen.layer ? chosen : this.chosen;
     const layer = this.layerNamed(wanted.layer) || this.usualLayer();
     this.chosen = { layer: layer.name, channel: Math.min(wanted.channel ?? 0, layer.planes[0] - 1) };
@@ -249,7 +256,17 @@ class Studio {
     this.picturePane.draw();
     this.mapPane.draw();
     this.follows();
+    this.wanders();
     this.remembers();
+  }
+
+  /** New strips for another place of a wide picture. */
+  wandered() {
+    const at = String(this.at());
+    if (!this.state || !this.state.picture.wide || at === this.stripsAt) return;
+    this.stripsAt = at;
+    this.networkPanel.again();
+    this.refreshGallery();
   }
 
   refreshViews(again = false) {
@@ -304,8 +321,12 @@ class Studio {
     if (this.difference && this.editsText()) asked.difference = 1;
     const key = JSON.stringify([this.state.picture.id, this.editsText(), asked]);
     if (key === this.mapKey) return;
-    const answer = await this.ask("maps", asked, { slot: "maps" });
+    if (this.anyway === key) asked.anyway = 1;
+    let refused = null;
+    const answer = await this.ask("maps", asked, { slot: "maps", show: (error) => { refused = error; } });
+    if (refused) this.refuseMap(refused, key);
     if (!answer) return;
+    this.mapNote.hidden = true;
     this.mapKey = key;
     const signed = (answer.data.min ?? 0) < 0;
     const most = Math.max(Math.abs(answer.data.min ?? 0), Math.abs(answer.data.max ?? 0)) || 1;
@@ -313,6 +334,19 @@ class Studio {
     this.mapPane.show([numbersPicture(this.map.numbers, answer.data.shape, answer.data.box, this.lattice, step, most, signed)]);
     this.renderMapHead(this.map);
     this.drawMarks();
+  }
+
+  /** Why there is no map here, and what can be done. */
+  refuseMap(error, key) {
+    this.map = null;
+    this.mapPane.show([]);
+    this.renderMapHead(null);
+    refill(this.mapNote, h("p", {}, error.message), error.cure ? h("p", { class: "faint" }, error.cure) : null,
+      error.cure && error.cure.includes("anyway") ? h("button", { class: "small", onclick: () => {
+        this.anyway = key;
+        this.refreshMap(true);
+      } }, say("computeAnyway")) : null);
+    this.mapNote.hidden = false;
   }
 
   drawMarks() {
@@ -424,7 +458,8 @@ class Studio {
     this.pictureHead = h("figcaption", {});
     this.mapHead = h("figcaption", {});
     this.vectorPlace = h("div", { class: "vector" });
-    this.mapFrame = h("figure", { class: "map" }, this.mapHead, this.mapPane.canvas, this.vectorPlace);
+    this.mapNote = h("div", { class: "map-note", hidden: true });
+    this.mapFrame = h("figure", { class: "map" }, this.mapHead, this.mapPane.canvas, this.vectorPlace, this.mapNote);
     this.status = h("p", { class: "status mono", "aria-live": "off" });
     this.chips = h("div", { class: "chips" });
     this.gallery = h("section", { class: "gallery", "aria-label": say("allMaps") });
@@ -508,7 +543,7 @@ class Studio {
       onclick: () => this.choose({ channel, unit: this.unit && this.unit.layer === layer.name && this.unit.unit.length === 3 ? [channel, ...this.unit.unit.slice(1)] : null }),
     }, asElement(tile), h("span", {}, channel)));
     refill(this.gallery, h("header", {}, h("h3", {}, layer.name),
-      h("span", { class: "faint" }, say("mapsOf", channels, by([high, wide])) + (data.dead.length ? ` · ${say("deadCount", data.dead.length)}` : "")),
+      h("span", { class: "faint" }, say("mapsOf", channels, by([high, wide])) + (data.dead.length ? ` · ${say("deadCount", data.dead.length)}` : "") + (this.state.picture.wide ? ` · ${say("aroundView")}` : "")),
       h("span", { class: "space" }),
       this.changeButtons = h("span", { class: "changes" }),
       h("label", { class: "faint" }, say("range"), " ", h("select", { disabled: !this.source.live, onchange: (event) => { this.ownScale = event.target.value === "own"; this.refreshGallery(); } },

@@ -17,10 +17,13 @@ export class Viewport {
     this.pane = [1, 1];
   }
 
-  setSize(size) {
+  /** A picture of another size; of a wide one its middle is shown, pixel by pixel. */
+  setSize(size, wide) {
     const same = this.size[0] === size[0] && this.size[1] === size[1];
     this.size = size;
-    if (!same) this.fit();
+    if (same) return;
+    if (wide) this.set(size[0] / 2, size[1] / 2, 1);
+    else this.fit();
   }
 
   setPane(wide, high) {

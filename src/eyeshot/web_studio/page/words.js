@@ -40,7 +40,7 @@ const WORDS = {
     findingsTitle: "Findings", noFindings: "No findings", where: "at", cure: "What to do", range: "Scale", own: "each map", shared: "all maps",
     share: "{0} of it", from: "from", layerNote: "step", chosenPixel: "row {0}, column {1}",
     large: "Zoom in to compute these maps: {0} megapixels are in view, and at most {1} are computed at once.",
-    computeAnyway: "Compute anyway",
+    computeAnyway: "Compute anyway", aroundView: "around the middle of the view",
   },
   zh: {
     network: "网络", look: "观察", playground: "卷积核练习", picture: "图像",
@@ -81,7 +81,7 @@ const WORDS = {
     findingsTitle: "发现的问题", noFindings: "没有问题", where: "位于", cure: "怎么办", range: "刻度", own: "每个特征图", shared: "所有特征图",
     share: "占 {0}", from: "来自", layerNote: "步", chosenPixel: "第 {0} 行，第 {1} 列",
     large: "放大后才计算特征图：当前视野有 {0} 百万像素，一次最多计算 {1}。",
-    computeAnyway: "仍然计算",
+    computeAnyway: "仍然计算", aroundView: "视野中央附近",
   },
 };
 

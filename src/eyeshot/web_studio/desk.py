@@ -1,0 +1,235 @@
+"""What a session works on: its pictures, and the network looking at each of them.
+
+Everything that is slow to make is made once: a network is traced for each size of picture, and
+computed for each picture and each set of changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from eyeshot.errors import BadValue
+from eyeshot.findings import Mismatch
+from eyeshot.frontends.repair import trace
+from eyeshot.frontends.trials import channels_to_try
+from eyeshot.geometry import Fields
+from eyeshot.graph import Graph
+from eyeshot.inspection import Inspection
+from eyeshot.inspection.inspecting import checked_sizes, inspect_graph
+from eyeshot.web_studio.edits import NO_EDITS, Edits
+from eyeshot.web_studio.looks import Check, Look
+from eyeshot.web_studio.payloads import planes_of
+from eyeshot.web_studio.queries import Query
+from eyeshot.web_studio.subjects import Picture, Subject, noise
+from eyeshot.web_studio.wide import WidePicture, Window
+
+AnyPicture = Picture | WidePicture
+_LOOKS, _DRAWN = 6, 32
+
+
+@dataclass(frozen=True, eq=False)
+class Seat:
+    """From where a unit is looked at.
+
+    Attributes:
+        look: at the whole picture, or at a window of it.
+        window: that window; None for the whole picture.
+        fields: of the whole picture.
+    """
+
+    look: Look
+    window: Window | None = None
+    fields: Fields | None = None
+
+    @property
+    def offset(self) -> tuple[int, ...]:
+        """The window's corner in the picture."""
+        return (0, 0) if self.window is None else self.window.offset
+
+    def shift(self, layer: str) -> tuple[int, ...]:
+        """The unit of the whole picture that is the window's first."""
+        if self.window is None or self.fields is None:
+            return (0, 0)
+        return self.window.shift(self.fields, layer)
+
+    def local(self, layer: str, unit: Sequence[int]) -> tuple[int, ...]:
+        """A unit of the whole picture as the window counts it."""
+        shift = self.shift(layer)
+        return (*unit[:1], *(at - by for at, by in zip(unit[1:], shift, strict=False)))
+
+
+class Desk:
+    """Pictures, and looks at them.
+
+    Args:
+        subject: the network.
+        pictures: to choose from; a test pattern where there is none.
+        memory: the most bytes of values kept.
+        size: (C, H, W) of the pattern.
+
+    Attributes:
+        given: the names of the pictures to choose from.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        pictures: Sequence[AnyPicture],
+        memory: int,
+        size: Sequence[int] | None,
+    ) -> None:
+        self.subject, self._memory = subject, memory
+        self._pictures: OrderedDict[str, AnyPicture] = OrderedDict()
+        self._lock = threading.RLock()
+        self._looks: OrderedDict[tuple[str, Edits], Look] = OrderedDict()
+        self._inspections: dict[tuple[int, ...], Inspection] = {}
+        self.given: list[str] = []
+        self.given = [self.add(one) for one in pictures]
+        if not self.given:
+            channels, *sides = size or _usual_size(subject)
+            self.given = [self.add(noise(channels, sides))]
+
+    def add(self, picture: AnyPicture) -> str:
+        """Keep a picture under a name that its numbers, or its file, give it."""
+        if isinstance(picture, WidePicture):
+            known = json.dumps(picture.source.identity(), sort_keys=True, default=str).encode()
+        else:
+            known = picture.values.cpu().float().numpy().tobytes()
+        digest = hashlib.sha256(known).hexdigest()[:12]
+        with self._lock:
+            self._pictures[digest] = picture
+            drawn = [one for one in self._pictures if one not in self.given]
+            for one in drawn[:-_DRAWN]:
+                del self._pictures[one]
+        return digest
+
+    def names(self) -> list[tuple[str, str]]:
+        """The pictures to choose from, each with what it is called."""
+        return [(one, self._pictures[one].name) for one in self.given]
+
+    def picture(self, query: Query) -> tuple[str, AnyPicture]:
+        """The picture that is asked about, with its name; the first one by default."""
+        identity = query.text("picture", "") or self.given[0]
+        with self._lock:
+            if identity not in self._pictures:
+                raise BadValue(f"picture {identity} is gone", cure="choose or draw another")
+            return identity, self._pictures[identity]
+
+    def inspection(self, picture: AnyPicture) -> Inspection:
+        """What is known of the network at the picture's size."""
+        size = (picture.channels, *picture.size)
+        with self._lock:
+            if size not in self._inspections:
+                net = self.subject.net
+                found: tuple[Graph, Sequence[Mismatch]] = (
+                    (picture.graph, ())
+                    if isinstance(picture, WidePicture)
+                    else trace(net, *checked_sizes(net, size))
+                )
+                name = type(net).__name__
+                self._inspections[size] = inspect_graph(found[0], net, name, found[1], survey=False)
+            return self._inspections[size]
+
+    def seat(self, query: Query, layer: str, unit: Sequence[int]) -> Seat:
+        """Where a unit can be looked at: the whole picture, or a window of a wide one."""
+        _, picture = self.picture(query)
+        node = self.inspection(picture).graph[layer]
+        place = position_of(node.shape, node.dims, unit)
+        if not isinstance(picture, WidePicture):
+            return Seat(self.look(query))
+        with self._lock:
+            window = picture.window_for(node.name, place, self._memory // _LOOKS)
+        edits = Edits.read(query.text("edits", ""))
+        look = window.look if edits == NO_EDITS else window.look.edited(edits)
+        return Seat(look, window, picture.fields)
+
+    def look(self, query: Query, edits: Edits | None = None) -> Look:
+        """The network looking at the picture, with the edits that are asked for."""
+        identity, picture = self.picture(query)
+        if isinstance(picture, WidePicture):
+            return self.window(picture, query).look
+        edits = Edits.read(query.text("edits", "")) if edits is None else edits
+        with self._lock:
+            look = self._looks.get((identity, edits))
+            if look is None:
+                look = self._new_look(identity, picture, edits)
+                self._looks[identity, edits] = look
+            self._looks.move_to_end((identity, edits))
+            while len(self._looks) > _LOOKS:
+                self._looks.popitem(last=False)
+        return look
+
+    def _new_look(self, identity: str, picture: Picture, edits: Edits) -> Look:
+        """One whose graph is another's, where the sizes are the same."""
+        room = self._memory // _LOOKS
+        for known in self._looks.values():
+            if known.x.shape == picture.values.shape:
+                graph = known.traced
+                return Look(self.subject.net, picture.values, room=room, edits=edits, graph=graph)
+        plain = Look(self.subject.net, picture.values, room=room)
+        return plain if edits == NO_EDITS else plain.edited(edits)
+
+    def window(self, picture: WidePicture, query: Query) -> Window:
+        """The window around the pixel that the page looks at."""
+        middle = ",".join(str(n // 2) for n in picture.size)
+        point = Query({"at": query.text("at", middle)}).wholes("at", 2)
+        with self._lock:
+            return picture.window_at(point, self._memory // _LOOKS)
+
+    def planes(self, query: Query, check: Check) -> NDArray[Any]:
+        """The maps (K, H, W) of a layer; of a wide picture those of a window that are exact."""
+        _, picture = self.picture(query)
+        if not isinstance(picture, WidePicture):
+            return planes_of(self.look(query).value(query.text("layer"), check))
+        window = self.window(picture, query)
+        node = window.look.graph[query.text("layer")]
+        planes = planes_of(window.look.value(node.name, check))
+        valid = picture.valid(window, node.name) if len(node.shape) == 4 else None
+        return planes[:, :0, :0] if valid is None else planes[:, *valid]
+
+    def box(self, query: Query, size: Sequence[int]) -> tuple[int, int, int, int]:
+        """Within a map of that size; all of it where none is given."""
+        high, wide = size
+        if not query.text("box", ""):
+            return 0, high, 0, wide
+        top, bottom, left, right = query.wholes("box", 4)
+        return (
+            *(min(max(0, top), high), min(max(0, bottom), high)),
+            *(min(max(0, left), wide), min(max(0, right), wide)),
+        )
+
+
+def position_of(
+    shape: Sequence[int], dims: Sequence[int | None], unit: Sequence[int]
+) -> tuple[int, ...]:
+    """The position of a unit along each axis of space."""
+    _check_unit(shape, unit)
+    return tuple(0 if dim is None else unit[dim - 1] for dim in dims)
+
+
+def _check_unit(shape: Sequence[int], unit: Sequence[int]) -> None:
+    """Refuse a unit that a layer of that shape, with its batch, does not have.
+
+    Raises:
+        BadValue: so.
+    """
+    sides = shape[1:]
+    if len(unit) != len(sides) or not all(0 <= at < n for at, n in zip(unit, sides, strict=True)):
+        most = ",".join(str(n - 1) for n in sides)
+        given = ",".join(map(str, unit))
+        raise BadValue(f"unit {given}", cure=f"use at most {most}, counted from 0")
+
+
+def _usual_size(subject: Subject) -> tuple[int, ...]:
+    """What a run was trained on; 3×64×64 otherwise."""
+    if subject.run is not None:
+        return (subject.run.config.channels, *subject.run.config.size)
+    return ((channels_to_try(subject.net) or (3,))[0], 64, 64)
