@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
-
-import pytest
 
 import eyeshot
 import eyeshot.axes
@@ -52,6 +51,11 @@ def _modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
+@functools.cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def _room(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
@@ -59,7 +63,7 @@ def _room(path: Path) -> str:
 def _imports(path: Path) -> set[str]:
     """The rooms (first name below ``eyeshot``) that a file imports, lazily or not."""
     rooms: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(_tree(path)):
         names: list[str] = []
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names = [node.module]
@@ -74,14 +78,14 @@ def _imports(path: Path) -> set[str]:
     return {room if room in FLOOR_OF else "__init__" for room in rooms}
 
 
-@pytest.mark.parametrize("path", _modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_lower_floors_never_import_higher_ones(path: Path) -> None:
-    room = _room(path)
-    assert room in FLOOR_OF, f"give {room!r} a floor in FLOORS"
-    if room == "__init__":
-        return  # the front door names every room, for lazy look-up and for type checkers
-    above = {used for used in _imports(path) - {room} if FLOOR_OF[used] >= FLOOR_OF[room]}
-    assert not above, f"{room} stands on floor {FLOOR_OF[room]} and imports {sorted(above)}"
+def test_lower_floors_never_import_higher_ones() -> None:
+    for path in _modules():
+        room = _room(path)
+        assert room in FLOOR_OF, f"give {room!r} a floor in FLOORS"
+        if room == "__init__":
+            continue  # the front door names every room, for lazy look-up and for type checkers
+        above = {used for used in _imports(path) - {room} if FLOOR_OF[used] >= FLOOR_OF[room]}
+        assert not above, f"{path} is on floor {FLOOR_OF[room]} and imports {sorted(above)}"
 
 
 def test_the_page_draws_the_floors_that_there_are() -> None:
@@ -107,15 +111,10 @@ TRANSLATE = ("operators", "frontends")
 """Rooms whose business the names are."""
 
 
-@pytest.mark.parametrize(
-    "path",
-    [one for one in _modules() if _room(one) not in TRANSLATE],
-    ids=lambda p: str(p.relative_to(PACKAGE)),
-)
-def test_nobody_asks_for_an_operator_by_its_name(path: Path) -> None:
-    asked = _operator_names(ast.parse(path.read_text()))
-    name = str(path.relative_to(PACKAGE))
-    assert not asked, f"{name}:{asked[0]}: ask for node.family in place of node.operator"
+def test_nobody_asks_for_an_operator_by_its_name() -> None:
+    for path in (one for one in _modules() if _room(one) not in TRANSLATE):
+        asked = _operator_names(_tree(path))
+        assert not asked, f"{path}:{asked[0]}: ask for node.family in place of node.operator"
 
 
 def _operator_names(tree: ast.Module) -> list[int]:
@@ -167,7 +166,7 @@ def test_nobody_looks_at_the_type_of_an_axis_map() -> None:
     }
     assert "Window" in maps
     for path in (one for one in _modules() if _room(one) not in KNOWS_ITS_MAPS):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(_tree(path)):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
                 named = {one.id for one in ast.walk(node.args[1]) if isinstance(one, ast.Name)}
                 assert not named & maps, f"{path}:{node.lineno}: ask the axis map, not its type"
@@ -181,9 +180,7 @@ def test_pillow_opens_files_in_one_place_alone() -> None:
 
 
 def _opens_by_pillow(path: Path) -> bool:
-    calls = [
-        node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
-    ]
+    calls = [node.func for node in ast.walk(_tree(path)) if isinstance(node, ast.Call)]
     return any(
         isinstance(call, ast.Attribute)
         and call.attr == "open"

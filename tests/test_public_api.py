@@ -8,11 +8,10 @@ import inspect
 import pkgutil
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from typer.main import get_command
 
 import eyeshot
@@ -45,14 +44,31 @@ def _public() -> dict[str, Callable[..., Any]]:
 FUNCTIONS = _public()
 TOP = [name for name in eyeshot.__all__ if inspect.isfunction(getattr(eyeshot, name))]
 PAGES_TEXT = "\n".join(page.read_text() for page in PAGES)
-each = pytest.mark.parametrize("name", FUNCTIONS)
+
+
+def of_each(names: Iterable[str]) -> Callable[[Callable[[str], None]], Callable[[], None]]:
+    """One test of many names: a test each would be a thousand."""
+
+    def decorate(check: Callable[[str], None]) -> Callable[[], None]:
+        def test() -> None:
+            for name in names:
+                try:
+                    check(name)
+                except AssertionError as error:
+                    error.add_note(f"of {name}")
+                    raise
+
+        test.__doc__ = check.__doc__
+        return test
+
+    return decorate
 
 
 def test_functions_are_found() -> None:
     assert {"eyeshot.train", "eyeshot.reference.conv", "eyeshot.filters.filter"} <= set(FUNCTIONS)
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@of_each(PACKAGES)
 def test_all_is_sorted_and_true(package: str) -> None:
     module = importlib.import_module(package)
     names = getattr(module, "__all__", None)
@@ -79,7 +95,7 @@ def test_the_front_door_is_typed_as_it_is_looked_up() -> None:
     assert typed == set(eyeshot.__all__)
 
 
-@each
+@of_each(FUNCTIONS)
 def test_options_are_named(name: str) -> None:
     """A few main arguments by place; a switch or a mode is never ``True`` in the dark."""
     parameters = inspect.signature(FUNCTIONS[name]).parameters.values()
@@ -89,7 +105,7 @@ def test_options_are_named(name: str) -> None:
         assert not isinstance(parameter.default, bool), f"{parameter.name}: put it after a *"
 
 
-@each
+@of_each(FUNCTIONS)
 def test_all_is_typed(name: str) -> None:
     signature = inspect.signature(FUNCTIONS[name])
     assert signature.return_annotation is not inspect.Signature.empty
@@ -97,7 +113,7 @@ def test_all_is_typed(name: str) -> None:
         assert parameter.annotation is not parameter.empty, parameter.name
 
 
-@each
+@of_each(FUNCTIONS)
 def test_the_docstring_says_what_it_raises(name: str) -> None:
     function = FUNCTIONS[name]
     doc = inspect.getdoc(function) or ""
@@ -107,7 +123,7 @@ def test_the_docstring_says_what_it_raises(name: str) -> None:
     assert all(error in section for error in raised), f"{sorted(raised)} not in Raises:"
 
 
-@pytest.mark.parametrize("name", TOP)
+@of_each(TOP)
 def test_the_arguments_of_the_front_door_are_explained(name: str) -> None:
     function = getattr(eyeshot, name)
     doc = inspect.getdoc(function) or ""
@@ -117,12 +133,12 @@ def test_the_arguments_of_the_front_door_are_explained(name: str) -> None:
             assert re.search(rf"\b{parameter.name}\b", arguments), parameter.name
 
 
-@pytest.mark.parametrize("name", eyeshot.__all__)
+@of_each(eyeshot.__all__)
 def test_the_front_door_is_on_a_page(name: str) -> None:
     assert re.search(rf"`eyeshot\.{name}`", PAGES_TEXT)
 
 
-@pytest.mark.parametrize("name", TOP)
+@of_each(TOP)
 def test_what_the_front_door_returns_is_public(name: str) -> None:
     """Anyone who calls it can write down the type of the answer."""
     function = getattr(eyeshot, name)
@@ -136,7 +152,7 @@ def _is_ours(value: object) -> bool:
     return inspect.isclass(value) and value.__module__.startswith("eyeshot")
 
 
-@pytest.mark.parametrize("package", ["reference", "images"])
+@of_each(["reference", "images"])
 def test_public_functions_are_on_a_page(package: str) -> None:
     module = getattr(eyeshot, package)
     functions = [n for n in module.__all__ if inspect.isfunction(getattr(module, n))]
