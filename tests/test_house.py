@@ -33,7 +33,7 @@ FLOORS = [
     ["runs"],
     ["features"],
     ["explanation"],
-    ["inspection", "densification"],
+    ["inspection", "densification", "exporting"],
     ["planning"],
     ["engine"],
     ["evaluation"],

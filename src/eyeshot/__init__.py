@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from eyeshot.evaluation import sample as sample
     from eyeshot.explanation import UnitTrace as UnitTrace
     from eyeshot.explanation import explain as explain
+    from eyeshot.exporting import Exported as Exported
+    from eyeshot.exporting import export as export
     from eyeshot.features import Features as Features
     from eyeshot.features import see as see
     from eyeshot.filters import filter as filter
@@ -90,6 +92,8 @@ _EXPORTS = {
     "Prediction": "eyeshot.evaluation:Prediction",
     "explain": "eyeshot.explanation:explain",
     "UnitTrace": "eyeshot.explanation:UnitTrace",
+    "export": "eyeshot.exporting:export",
+    "Exported": "eyeshot.exporting:Exported",
     "see": "eyeshot.features:see",
     "Features": "eyeshot.features:Features",
     "filter": "eyeshot.filters:filter",

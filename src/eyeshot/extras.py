@@ -13,6 +13,8 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "report": ("matplotlib",),
     "studio": ("starlette", "uvicorn"),
     "images": ("imagecodecs", "numcodecs", "zarr"),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "bioimageio": ("bioimageio", "onnx", "onnxruntime", "onnxscript"),
 }
 """Extra -> the modules that it brings, as pyproject.toml lists their packages."""
 

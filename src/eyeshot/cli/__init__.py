@@ -18,7 +18,19 @@ from typing import Annotated
 import typer
 
 from eyeshot import __version__
-from eyeshot.cli import audit, demo, evaluate, explain, predict, report, run, see, studio, train
+from eyeshot.cli import (
+    audit,
+    demo,
+    evaluate,
+    explain,
+    export,
+    predict,
+    report,
+    run,
+    see,
+    studio,
+    train,
+)
 from eyeshot.cli import filter as filter_command
 from eyeshot.cli import inspect as inspect_command
 from eyeshot.cli import sample as sample_command
@@ -52,6 +64,7 @@ _REGISTER: list[Callable[[typer.Typer], None]] = [
     inspect_command.register,
     run.register,
     audit.register,
+    export.register,
     studio.register,
 ]
 

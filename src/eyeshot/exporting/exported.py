@@ -1,0 +1,218 @@
+"""What is exported, the sizes it is tried at, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from eyeshot.errors import BadValue, Unsupported
+from eyeshot.findings.wording import by, counted
+from eyeshot.frontends.net_geometry import InputSizes
+from eyeshot.frontends.trials import runs_on_shapes
+from eyeshot.runs import Run
+from eyeshot.untouched import untouched
+
+TOLERANCE = 1e-4
+"""Of the largest absolute value: what two libraries may differ by."""
+_MOST_GROWTH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A file that was written and held against its network.
+
+    Attributes:
+        path: of the file.
+        kind: what it is.
+        tried: (N, C, H, W) of the inputs at which both were compared.
+        apart: the largest difference there, of the largest absolute value.
+        notes: what else there is to know.
+    """
+
+    path: Path
+    kind: str
+    tried: tuple[tuple[int, ...], ...]
+    apart: float
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return {
+            "path": str(self.path),
+            "kind": self.kind,
+            "tried": [list(shape) for shape in self.tried],
+            "relative_difference": self.apart,
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        sizes = ", ".join(by(shape) for shape in self.tried)
+        lines = [f"{self.path}: {self.kind}; {self.apart:.1g} from the network at {sizes}"]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a file is to be written; see :func:`eyeshot.export`."""
+
+    opset: int
+    license: str | None = None
+    authors: tuple[str, ...] = ()
+
+
+class _Normalized(nn.Module):
+    """A run's network behind its own mean and deviation: it takes samples in 0 … 1."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.net((x - self.mean) / self.std)
+        return y
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A network that is to be exported.
+
+    Attributes:
+        net: the network itself, in eval mode.
+        size: (C, H, W) that it takes.
+        run: the run that it is of, if any.
+    """
+
+    net: nn.Module
+    size: tuple[int, ...]
+    run: Run | None = None
+    name: str = field(default="network")
+
+    @cached_property
+    def from_unit(self) -> nn.Module:
+        """The network as it takes samples in 0 … 1."""
+        if self.run is None:
+            return self.net
+        config = self.run.config
+        return _Normalized(self.net, config.mean, config.std).eval()
+
+    @cached_property
+    def growths(self) -> list[int]:
+        """By how many pixels every side may grow."""
+        runs, (channels, *sides) = runs_on_shapes(self.net), self.size
+        return [
+            more
+            for more in range(1, _MOST_GROWTH + 1)
+            if runs((1, channels, *(n + more for n in sides)))
+        ]
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Three inputs (N, C, …) to be tried: of other batches, and of other sizes if it takes any.
+
+        The last one has sides of different lengths where it takes that.
+        """
+        channels, *sides = self.size
+        if not self.growths:
+            return tuple((count, *self.size) for count in (1, 2, 3))
+        least, most = self.growths[0], self.growths[-1]
+        last = (3, channels, *sides[:-1], sides[-1] + most)
+        if not runs_on_shapes(self.net)(last):
+            last = (3, channels, *(n + most for n in sides))
+        return (1, *self.size), (2, channels, *(n + least for n in sides)), last
+
+
+def target_of(net: nn.Module | Run, size: Sequence[int] | None) -> Target:
+    """What is to be exported, at a size that it takes.
+
+    Raises:
+        BadValue: it does not take the size; or it is in training mode.
+    """
+    run = net if isinstance(net, Run) else None
+    module = net.net if isinstance(net, Run) else net
+    if any(child.training for child in module.modules()):
+        raise BadValue("the network is in training mode", cure="call net.eval() first")
+    if size is None and run is not None:
+        size = (run.config.channels, *run.config.size)
+    if size is None:
+        found = InputSizes(module)
+        size = (found.channels, found.usual, found.usual)
+    shape = (1, *map(int, size))
+    if min(shape) < 1 or not runs_on_shapes(module)(shape):
+        raise BadValue(
+            f"size {by(size)}: the network does not take it",
+            cure="give one that it takes (eyeshot inspect names the nearest)",
+        )
+    name = type(module).__name__ if run is None else run.path.name
+    return Target(module, tuple(shape[1:]), run, name)
+
+
+def noise(shape: Sequence[int], seed: int = 0) -> torch.Tensor:
+    """Samples in 0 … 1."""
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def tensors_of(answer: Any) -> list[torch.Tensor]:
+    """What a network returned, as a list.
+
+    Raises:
+        Unsupported: it returns something else than tensors.
+    """
+    found = [answer] if isinstance(answer, torch.Tensor) else answer
+    found = list(found.values()) if isinstance(found, dict) else found
+    tensors = isinstance(found, list | tuple) and all(isinstance(o, torch.Tensor) for o in found)
+    if not tensors:
+        raise Unsupported(
+            f"the network returns a {type(answer).__name__}", cure="return one or more tensors"
+        )
+    return list(found)
+
+
+def compared(
+    net: nn.Module,
+    other: Callable[[torch.Tensor], Sequence[Any]],
+    shapes: Sequence[Sequence[int]],
+) -> float:
+    """The largest difference of a written network from the network itself, of its largest value.
+
+    Raises:
+        Unsupported: they differ by more than two libraries may.
+    """
+    worst = 0.0
+    for shape in shapes:
+        x = noise(shape)
+        with untouched(net), torch.no_grad():
+            wanted = tensors_of(net(x))
+            found = [torch.as_tensor(one) for one in other(x)]
+        if [one.shape for one in found] != [one.shape for one in wanted]:
+            sizes = (joined_shapes(one) for one in (found, wanted))
+            fact = "at {} the file gives {}, and the network {}".format(by(shape), *sizes)
+            raise Unsupported(fact, cure="export it at another --size")
+        for mine, theirs in zip(found, wanted, strict=True):
+            scale = max(float(theirs.abs().max()), 1e-6) if theirs.numel() else 1.0
+            apart = float((mine - theirs).abs().max()) / scale if theirs.numel() else 0.0
+            if not apart <= TOLERANCE:
+                raise Unsupported(
+                    f"at {by(shape)} the file is {apart:.2g} of the largest value away from the "
+                    "network",
+                    cure="leave out what it draws at random, or export it at another --size",
+                )
+            worst = max(worst, apart)
+    return worst
+
+
+def joined_shapes(tensors: Sequence[torch.Tensor]) -> str:
+    """``1x2x64x64 and 1x10``, or how many there are where they are many."""
+    if len(tensors) > 4:
+        return counted(len(tensors), "output")
+    return " and ".join(by(tuple(one.shape)) for one in tensors) or "nothing"
