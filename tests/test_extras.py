@@ -20,11 +20,8 @@ from eyeshot.extras import EXTRAS, extra
 ROOT = Path(__file__).parents[1]
 BLOCKER = """
 import sys
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {blocked!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Blocker())
+for name in {blocked!r}:
+    sys.modules[name] = None  # as if it were not installed, for import and for find_spec
 """
 
 
