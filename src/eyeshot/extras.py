@@ -14,7 +14,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "studio": ("starlette", "uvicorn"),
     "images": ("imagecodecs", "numcodecs", "zarr"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
-    "bioimageio": ("bioimageio", "onnx", "onnxruntime", "onnxscript"),
+    "bioimageio": ("bioimageio",),
 }
 """Extra -> the modules that it brings, as pyproject.toml lists their packages."""
 
