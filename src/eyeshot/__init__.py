@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from eyeshot.features import see as see
     from eyeshot.filters import filter as filter
     from eyeshot.frontends.net_geometry import output_geometry as output_geometry
+    from eyeshot.frontends.onnx import load_onnx as load_onnx
     from eyeshot.geometry.output_geometry import OutputGeometry as OutputGeometry
     from eyeshot.inspection import Inspection as Inspection
     from eyeshot.inspection import UnitField as UnitField
@@ -103,6 +104,7 @@ _EXPORTS = {
     "receptive_field": "eyeshot.inspection:receptive_field",
     "Inspection": "eyeshot.inspection:Inspection",
     "UnitField": "eyeshot.inspection:UnitField",
+    "load_onnx": "eyeshot.frontends.onnx:load_onnx",
     "register_operator": "eyeshot.operators:register_operator",
     "load": "eyeshot.runs:load",
     "Run": "eyeshot.runs:Run",

@@ -24,12 +24,14 @@ eyeshot inspect my_net.py:Net --size 3x224x224
 
 eyeshot inspect package.module:build --size 1x512x512 -o net.html
 
+eyeshot inspect net.onnx --size 3x640x640
+
 eyeshot inspect net.pt2 --json
 
 eyeshot inspect my_net.py:Net --size 3x224x224 --layer layer1.0.conv2 --unit 20,31
 
-An import path runs that file's code; opening a run folder or a .pt2 runs none. The exit code is 1
-where the network does not run at this size.
+An import path runs that file's code; opening a run folder, a .onnx or a .pt2 runs none. The exit
+code is 1 where the network does not run at this size.
 """
 
 
@@ -43,7 +45,7 @@ def inspect_net(
         str,
         typer.Argument(
             metavar="NET",
-            help="A run folder, file.py:Class, package.module:callable, or a .pt2 file.",
+            help="A run folder, file.py:Class, package.module:callable, a .onnx or .pt2 file.",
         ),
     ],
     size: Annotated[
@@ -53,7 +55,7 @@ def inspect_net(
             "-s",
             metavar="CxHxW",
             help="Of the input, without the batch; once for each input.",
-            show_default="that of a run folder or .pt2",
+            show_default="that of a run folder or file",
         ),
     ] = None,
     layer: Annotated[

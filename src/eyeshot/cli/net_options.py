@@ -9,7 +9,10 @@ import typer
 
 Net = Annotated[
     str,
-    typer.Argument(metavar="NET", help="A run folder, file.py:Class, or package.module:callable."),
+    typer.Argument(
+        metavar="NET",
+        help="A run folder, file.py:Class, package.module:callable, or a .onnx file.",
+    ),
 ]
 Series = Annotated[
     int | None,

@@ -9,14 +9,17 @@ import torch
 
 from eyeshot.frontends.calls import plain_name
 
+_LAYERS = ("torch.nn.modules", "eyeshot.frontends.onnx")
+"""Where the classes of modules that are one layer come from."""
+
 
 class Namer:
     """Gives each traced operator a unique, readable name.
 
-    The last operator of a module of torch's own gets the module's path (``stem.conv``); of several
-    outputs the first does, and not the places of a pool or the state of an LSTM. Any other gets the
-    path with the operator's name behind it (``stem.conv.pad``, ``block1.relu``), and a second use
-    gets a number (``block1.relu#2``).
+    The last operator of a module of torch's own, or of an ONNX node, gets the module's path
+    (``stem.conv``); of several outputs the first does, and not the places of a pool or the state
+    of an LSTM. Any other gets the path with the operator's name behind it (``stem.conv.pad``,
+    ``block1.relu``), and a second use gets a number (``block1.relu#2``).
     """
 
     def __init__(self, fx_nodes: Iterable[torch.fx.Node]) -> None:
@@ -26,7 +29,7 @@ class Namer:
             self._layers.add(_innermost(fx_node)[1])
             if fx_node.op == "call_function" and isinstance(fx_node.meta.get("val"), torch.Tensor):
                 key, _, kind = _innermost(fx_node)
-                if kind.startswith("torch.nn.modules") and not _is_beside(fx_node):
+                if kind.startswith(_LAYERS) and not _is_beside(fx_node):
                     last_of_call[key] = fx_node
         self._main = set(last_of_call.values())
         self._used: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""NET on the command line: a run folder, an import path, or an exported program."""
+"""NET on the command line: a run folder, an import path, an ONNX file or an exported program."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from eyeshot import runs
 from eyeshot.errors import BadFile, BadValue
+from eyeshot.frontends.onnx import load_onnx
 from eyeshot.frontends.programs import as_module
 from eyeshot.frontends.pt2 import Program, read_program
 from eyeshot.inspection.importing import Say, called, named_in
@@ -45,7 +46,8 @@ def locate(where: str, say: Say, weights: Path | None = None) -> Located:
     """The network that ``where`` names.
 
     Args:
-        where: a run folder, ``file.py:Class``, ``package.module:callable`` or a ``.pt2`` file.
+        where: a run folder, ``file.py:Class``, ``package.module:callable``, an ``.onnx`` or a
+            ``.pt2`` file.
             A class or function is called without arguments; a module instance is taken as it is.
         say: gets a line before anything is imported, since importing runs code.
         weights: for a module of one's own: any file of :func:`eyeshot.runs.load_weights`.
@@ -56,23 +58,26 @@ def locate(where: str, say: Say, weights: Path | None = None) -> Located:
         BadValue: what is named is no network, or has weights already.
     """
     path = Path(where)
-    if weights is not None and (path.is_dir() or path.suffix.lower() == ".pt2"):
-        kind = "a run folder" if path.is_dir() else "a .pt2"
+    suffix = path.suffix.lower()
+    if weights is not None and (path.is_dir() or suffix in (".pt2", ".onnx")):
+        kind = "a run folder" if path.is_dir() else f"a {suffix}"
         raise BadValue(f"--weights for {where}: {kind} has its own", cure="leave --weights out")
     if path.is_dir():
         run = runs.load(path)
         size = (run.config.channels, *run.config.size)
         return Located(str(path), run.net, size=size, run=run)
     _refuse_files(where, path)
-    if path.suffix.lower() == ".pt2":
+    if suffix == ".pt2":
         program = read_program(path)
         if program.any_size:
             net = as_module(program)
             return Located(path.name, net, size=net.script.example[0])
         return Located(path.name, None, program=program)
+    if suffix == ".onnx":
+        return _from_onnx(path)
     source, colon, name = where.rpartition(":")
     if not colon or not source:
-        cure = "give a run folder, file.py:Class, package.module:callable, or a .pt2 file"
+        cure = "give a run folder, file.py:Class, package.module:callable, an .onnx or a .pt2 file"
         fact = "a file that holds no network" if path.is_file() else "no such folder or file"
         raise BadFile(f"{where}: {fact}", cure=cure)
     if not source.endswith(".py") or Path(source).is_file():
@@ -105,6 +110,15 @@ def make_network(where: str, say: Say, arguments: Mapping[str, Any] | None = Non
     if not callable(named):
         raise BadValue(f"{where} is a {type(named).__name__}", cure="name a torch.nn.Module")
     return called(named, where, arguments)
+
+
+def _from_onnx(path: Path) -> Located:
+    """The network of an ONNX file; one that is open in its size has none."""
+    net = load_onnx(path)
+    (size, *others) = net.declared or ((),)
+    fixed = tuple(n for n in size if n is not None)
+    known = fixed if fixed and len(fixed) == len(size) and not others else None
+    return Located(path.name, net, size=known)
 
 
 def _refuse_files(where: str, path: Path) -> None:

@@ -60,7 +60,7 @@ def reshape_geometry(site: Site) -> Described:
     dims: list[int | None] = list(source.dims)
     maps: list[AxisMap] = [Identity()] * len(dims)
     flattened = False
-    for old, new in _groups(source.shape, site.shape):
+    for old, new in groups(source.shape, site.shape):
         axes = [a for a, dim in enumerate(source.dims) if dim in old]
         for axis in axes:
             place = _moved(source, axis, old, new, site.shape) if _alone(source, axes) else None
@@ -101,7 +101,7 @@ def _moved(
     return Window(block, block), wide_new[0]
 
 
-def _groups(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[list[int], list[int]]]:
+def groups(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[list[int], list[int]]]:
     """Split both shapes into the smallest runs of dimensions with equal products."""
     i = j = 0
     while i < len(old) or j < len(new):

@@ -1,0 +1,14 @@
+"""ONNX files, whoever made them, as ``torch.nn.Module``: then everything else follows.
+
+A file is read as data (:mod:`~eyeshot.frontends.onnx.reading`), and becomes a module with one
+submodule for each of its nodes (:mod:`~eyeshot.frontends.onnx.network`). Sizes that the file
+computes from the image's shape are numbers while ``forward`` runs; so each trace at a size folds
+them, and a file that was made for one size runs at every size.
+"""
+
+from __future__ import annotations
+
+from eyeshot.frontends.onnx.network import OnnxNetwork
+from eyeshot.frontends.onnx.reading import load_onnx
+
+__all__ = ["OnnxNetwork", "load_onnx"]

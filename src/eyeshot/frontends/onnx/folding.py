@@ -1,0 +1,134 @@
+"""Numbers that do not depend on the image, computed while tracing by ONNX's own reference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from eyeshot.frontends.onnx.site import Array, OnnxOp, Refusal, Site
+
+_MOST = 1 << 26
+"""Numbers that one value may have."""
+_BROADCAST = """
+    Add Sub Mul Div Mod Pow Min Max Mean Sum Equal Greater GreaterOrEqual Less LessOrEqual And Or
+    Xor Where BitShift BitwiseAnd BitwiseOr BitwiseXor PRelu
+"""
+_SMALLER = """
+    Abs Neg Floor Ceil Round Sqrt Exp Log Sign Erf Sigmoid Tanh Relu Reciprocal Not Cast CastLike
+    Clip Identity Dropout Shape Size Reshape Flatten Squeeze Unsqueeze Transpose Slice Split
+    ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceL1 ReduceL2 ReduceSumSquare ArgMax
+    ArgMin Softmax Concat CumSum Trilu TopK NonZero ScatterND ScatterElements Compress
+    QuantizeLinear DequantizeLinear IsNaN IsInf BitwiseNot Sin Cos DepthToSpace SpaceToDepth
+    Constant BatchNormalization LayerNormalization InstanceNormalization Sinh Cosh Tan Softplus
+    HardSigmoid HardSwish LeakyRelu Elu Selu Gelu Mish
+"""
+
+
+FROM_SHAPES = frozenset(("Shape", "Size"))
+"""Operators of which only the input's shape matters."""
+
+
+def fold(site: Site) -> Sequence[Array]:
+    """What a node gives where all its inputs are known.
+
+    Raises:
+        Refusal: it would be too large, or its operator is not one that is computed ahead.
+    """
+    op = site.op
+    if op.kind == "Shape":
+        return (_shape(site),)
+    if op.kind == "Size":
+        return (np.array(math.prod(site.value(0).shape), dtype=np.int64),)
+    if op.kind not in _LIMITS:
+        raise Refusal(f"{op.kind} of constants is not computed ahead", "fold it before export")
+    arrays = [None if one is None else one.known for one in site.values]
+    size = _LIMITS[op.kind](site, [one for one in arrays if one is not None])
+    if size > _MOST:
+        raise Refusal(f"makes {size:,} numbers of constants", "leave it out of the file")
+    names = {name: array for name, array in zip(op.inputs, arrays, strict=True) if name}
+    return _evaluator(op).run(None, names)  # type: ignore[no-any-return]
+
+
+def _shape(site: Site) -> Array:
+    shape = site.value(0).shape
+    start, end = site.attribute("start", 0), site.attribute("end", len(shape))
+    return np.array(shape[start:end], dtype=np.int64)
+
+
+@lru_cache(maxsize=4096)
+def _evaluator(op: OnnxOp) -> Any:
+    """What computes one node, by its own version."""
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    attributes = {
+        name: onnx.numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
+        for name, value in op.attributes.items()
+    }
+    outputs = [name or f"unread{place}" for place, name in enumerate(op.outputs)]
+    node = onnx.helper.make_node(op.kind, op.inputs, outputs, **attributes)
+    inputs = [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in set(op.inputs) - {""}]
+    given = [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in outputs]
+    graph = onnx.helper.make_graph([node], "fold", inputs, given)
+    opsets = [onnx.helper.make_opsetid("", op.version)]
+    return ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=opsets))
+
+
+def _sum(site: Site, arrays: Sequence[Array]) -> int:
+    return sum(one.size for one in arrays)
+
+
+def _broadcast(site: Site, arrays: Sequence[Array]) -> int:
+    return math.prod(np.broadcast_shapes(*(one.shape for one in arrays)))
+
+
+def _filled(site: Site, arrays: Sequence[Array]) -> int:
+    return math.prod(int(n) for n in arrays[0].reshape(-1))
+
+
+def _expanded(site: Site, arrays: Sequence[Array]) -> int:
+    return math.prod(np.broadcast_shapes(arrays[0].shape, tuple(map(int, arrays[1].reshape(-1)))))
+
+
+def _tiled(site: Site, arrays: Sequence[Array]) -> int:
+    return int(arrays[0].size) * math.prod(map(int, arrays[1].reshape(-1)))
+
+
+def _range(site: Site, arrays: Sequence[Array]) -> int:
+    start, limit, step = (float(one.reshape(-1)[0]) for one in arrays)
+    return 0 if step == 0 else max(0, math.ceil((limit - start) / step))
+
+
+def _padded(site: Site, arrays: Sequence[Array]) -> int:
+    pads = site.listed("pads", 1) or ()
+    return math.prod(int(n) + sum(map(abs, pads)) for n in arrays[0].shape)
+
+
+def _gathered(site: Site, arrays: Sequence[Array]) -> int:
+    data, index = arrays[0], arrays[1]
+    axis = site.attribute("axis", 0)
+    return int(data.size) // max(1, data.shape[axis] if data.ndim else 1) * max(1, index.size)
+
+
+def _product(site: Site, arrays: Sequence[Array]) -> int:
+    rows, columns = (max(1, one.size // max(1, min(one.shape, default=1))) for one in arrays[:2])
+    return rows * columns
+
+
+def _square(site: Site, arrays: Sequence[Array]) -> int:
+    return int(arrays[0].size) ** 2
+
+
+_LIMITS: dict[str, Callable[[Site, Sequence[Array]], int]] = {
+    **dict.fromkeys(_SMALLER.split(), _sum),
+    **dict.fromkeys(_BROADCAST.split(), _broadcast),
+    **{"ConstantOfShape": _filled, "Expand": _expanded, "Tile": _tiled},
+    **{"Range": _range, "Pad": _padded, "Gather": _gathered, "GatherND": _gathered},
+    **{"MatMul": _product, "Gemm": _product, "EyeLike": _square, "GatherElements": _sum},
+}
+FOLDED = frozenset(_LIMITS) | FROM_SHAPES
+"""Operators that are computed ahead where their inputs are known."""

@@ -1,0 +1,327 @@
+"""An ONNX graph as a module, with a submodule for each node."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eyeshot.errors import BadValue, EyeshotError, Unsupported
+from eyeshot.frontends.onnx.folding import FOLDED, FROM_SHAPES, fold
+from eyeshot.frontends.onnx.hints import what_stands_in_the_way
+from eyeshot.frontends.onnx.operators import COMPUTE, REASONS
+from eyeshot.frontends.onnx.reading import OnnxGraph, OnnxInput
+from eyeshot.frontends.onnx.site import Array, OnnxOp, Refusal, Shape, Site, Value
+from eyeshot.frontends.refusals import in_brief
+
+_ROLES = {
+    "Conv": ("", "weight", "bias"),
+    "ConvTranspose": ("", "weight", "bias"),
+    "Gemm": ("", "weight", "bias"),
+    "MatMul": ("", "weight"),
+    "BatchNormalization": ("", "weight", "bias", "running_mean", "running_var"),
+    "InstanceNormalization": ("", "weight", "bias"),
+    "GroupNormalization": ("", "weight", "bias"),
+    "LayerNormalization": ("", "weight", "bias"),
+    "PRelu": ("", "weight"),
+}
+"""What the inputs of a layer are called in torch; those of any other are buffers."""
+_TRAINED = frozenset(("weight", "bias"))
+Values = dict[str, Value]
+
+
+def why_not(kind: str) -> tuple[str, str]:
+    """Why an operator is not computed, and what to do."""
+    if kind in FOLDED:
+        return f"{kind} of numbers that depend on the image's values", "compute them of its shape"
+    return REASONS.get(kind, ("there is no rule for this operator", "leave it out of the network"))
+
+
+def unknown(graph: OnnxGraph) -> OnnxOp | None:
+    """The first node that cannot be computed: for ``If``, one of each branch."""
+    for op in graph.ops:
+        if op.kind == "If":
+            branches = [one for one in op.attributes.values() if isinstance(one, OnnxGraph)]
+            found = [unknown(one) for one in branches]
+            if found and None not in found:
+                return found[0]
+        elif op.kind not in COMPUTE and op.kind not in FOLDED:
+            return op
+    return None
+
+
+class OnnxNode(nn.Module):
+    """One node, with the tensors that only it or it first reads.
+
+    Args:
+        op: the node.
+        branches: what ``If`` chooses from.
+    """
+
+    def __init__(self, op: OnnxOp, branches: Mapping[str, OnnxSteps]) -> None:
+        super().__init__()
+        self.op = op
+        for name, steps in branches.items():
+            self.add_module(name, steps)
+
+    def forward(self, site: Site) -> Any:
+        """What the node computes."""
+        return COMPUTE[self.op.kind](site)
+
+    def extra_repr(self) -> str:
+        """Its operator."""
+        return self.op.kind
+
+
+class OnnxSteps(nn.Module):
+    """The nodes of one graph of a file, in the order of execution."""
+
+    def __init__(self, graph: OnnxGraph) -> None:
+        super().__init__()
+        self._outputs = graph.outputs
+        self._steps: list[tuple[str, OnnxOp]] = []
+        self._stored: dict[str, tuple[str, str]] = {}
+        self._numbers: dict[str, Array] = dict(graph.tensors)
+        names = _Names()
+        for op in graph.ops:
+            branches = {
+                key: OnnxSteps(value)
+                for key, value in op.attributes.items()
+                if isinstance(value, OnnxGraph)
+            }
+            module, key = OnnxNode(op, branches), names.of(op.name)
+            self.add_module(key, module)
+            self._steps.append((key, op))
+            self._store(module, key, op)
+
+    def _store(self, module: OnnxNode, key: str, op: OnnxOp) -> None:
+        """Keep the tensors that no node before has kept as members of this one."""
+        roles = _ROLES.get(op.kind, ())
+        for place, name in enumerate(op.inputs):
+            array = self._numbers.get(name)
+            if array is None or name in self._stored or array.dtype.kind != "f" or array.size < 2:
+                continue
+            role = roles[place] if place < len(roles) else ""
+            role = role if role and not hasattr(module, role) else f"constant{place}"
+            tensor = torch.from_numpy(array)
+            if role in _TRAINED:
+                setattr(module, role, nn.Parameter(tensor))
+            else:
+                module.register_buffer(role, tensor)
+            self._stored[name] = (key, role)
+
+    def run(self, values: Values, run: _Run) -> list[Value]:
+        """The graph's outputs, of the values around it; those are added to."""
+        values = {**values, **{name: self._constant(name) for name in self._numbers}}
+        for key, op in self._steps:
+            made = run.step(getattr(self, key), op, values)
+            values.update(zip(op.outputs, made, strict=False))
+        return [values[name] for name in self._outputs]
+
+    def _constant(self, name: str) -> Value:
+        array = self._numbers[name]
+        place = self._stored.get(name)
+        if place is None:
+            return Value(known=lambda: array, fixed=True)
+        module, role = getattr(self, place[0]), place[1]
+        return Value(lambda: getattr(module, role), lambda: array, weight=True, fixed=True)
+
+
+class OnnxNetwork(OnnxSteps):
+    """The network of an ONNX file, which takes its images at every size that its nodes allow.
+
+    Attributes:
+        file: its name, to be named in messages.
+        images: what it takes.
+    """
+
+    def __init__(self, graph: OnnxGraph, file: str) -> None:
+        super().__init__(graph)
+        op = unknown(graph)
+        if op is not None:
+            fact, cure = why_not(op.kind)
+            raise Unsupported(f"{file}: {op.name} ({op.kind}): {fact}", cure=cure)
+        self.file, self.images = file, graph.inputs
+        self._shapes: dict[str, tuple[Shape | None, ...]] = {}
+        self.eval()
+        sizes = [one.shape for one in self.images]
+        if all(None not in size for size in sizes):
+            self._look_at(sizes)
+
+    def forward(self, *images: Tensor) -> Any:
+        """Its outputs for images (N, C, …), one for each input of the file: one, or a tuple.
+
+        Raises:
+            BadValue: another number of images, or one of whole numbers where the file takes others.
+            Unsupported: a node cannot take them; it is named.
+        """
+        if len(images) != len(self.images):
+            names = ", ".join(one.name for one in self.images)
+            fact = f"{self.file} takes {len(self.images)} inputs ({names}), and {len(images)} came"
+            raise BadValue(fact, cure="give one for each")
+        taken = [one.taken(image) for one, image in zip(self.images, images, strict=True)]
+        shapes = [tuple(int(n) for n in one.shape) for one in taken]
+        original = None if shapes == [one.shape for one in self.images] else self._shapes
+        run = _Run(self.file, original or None)
+        given = {one.name: _made(value) for one, value in zip(self.images, taken, strict=True)}
+        outputs = [value.tensor for value in self.run(given, run)]
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    @property
+    def declared(self) -> tuple[tuple[int | None, ...], ...]:
+        """The sizes that the file gives its inputs, without the batch; None where it is open."""
+        return tuple(one.shape[1:] for one in self.images)
+
+    def _look_at(self, sizes: Sequence[Sequence[int | None]]) -> None:
+        """Note the shapes of all values at the size for which the file was made."""
+        run = _Run(self.file, None, noted=self._shapes)
+        with torch.no_grad(), torch.device("meta"):
+            given = {
+                one.name: _made(torch.empty([n or 1 for n in size], dtype=one.dtype, device="meta"))
+                for one, size in zip(self.images, sizes, strict=True)
+            }
+            try:
+                self.run(given, run)
+            except EyeshotError:
+                self._shapes.clear()  # it is raised again when the network runs
+
+    def extra_repr(self) -> str:
+        """Its file."""
+        return self.file
+
+
+def _made(tensor: Tensor) -> Value:
+    return Value(lambda: tensor)
+
+
+class _Run:
+    """One pass over the nodes."""
+
+    def __init__(
+        self,
+        file: str,
+        original: Mapping[str, tuple[Shape | None, ...]] | None,
+        noted: dict[str, tuple[Shape | None, ...]] | None = None,
+    ) -> None:
+        self._file, self._original, self._noted = file, original, noted
+        self._past: list[tuple[OnnxOp, Site]] = []
+
+    def step(self, module: OnnxNode, op: OnnxOp, values: Values) -> list[Value]:
+        """The outputs of one node."""
+        inputs = tuple(values[name] if name else None for name in op.inputs)
+        original = None if self._original is None else self._original.get(op.name)
+        site = Site(op, inputs, original)
+        try:
+            if op.kind == "If":
+                return self._chosen(module, site, values)
+            known = op.kind in FROM_SHAPES or all(one is None or one.is_known for one in inputs)
+            if op.kind not in COMPUTE and not (known and op.kind in FOLDED):
+                raise Refusal(*why_not(op.kind))
+            if self._noted is not None:
+                self._noted[op.name] = tuple(None if one is None else one.shape for one in inputs)
+            self._past.append((op, site))
+            if known:
+                weights = any(one is not None and one.is_weight for one in inputs)
+                by_torch = weights and op.kind in COMPUTE
+                return _folded(module, site, by_torch=by_torch, refused=self._refused)
+            result = module(site)
+            results = result if isinstance(result, tuple) else (result,)
+            return [_made(one) if isinstance(one, Tensor) else _known(one) for one in results]
+        except EyeshotError:
+            raise
+        except Refusal as reason:
+            raise self._refused(op, str(reason), reason.cure) from None
+        except Exception as error:  # shapes that do not fit, in torch's words
+            cure = what_stands_in_the_way(self._past)
+            raise self._refused(op, _in_words(error, inputs), cure) from error
+
+    def _chosen(self, module: OnnxNode, site: Site, values: Values) -> list[Value]:
+        """The branch of an ``If`` whose condition is known."""
+        if not site.value(0).is_known:
+            raise Refusal("If decides by the values of an input", "export one branch alone")
+        name = "then_branch" if bool(site.value(0).known) else "else_branch"
+        steps: OnnxSteps = getattr(module, name)
+        return steps.run(values, self)
+
+    def _refused(self, op: OnnxOp, fact: str, cure: str) -> Unsupported:
+        return Unsupported(f"{self._file}: {op.name} ({op.kind}): {fact}", cure=cure)
+
+
+def _known(array: Any) -> Value:
+    return Value(known=lambda: array)
+
+
+def _folded(
+    module: OnnxNode,
+    site: Site,
+    *,
+    by_torch: bool,
+    refused: Callable[[OnnxOp, str, str], EyeshotError],
+) -> list[Value]:
+    """What a node makes of numbers alone: computed when asked for, of weights by torch as well."""
+    op = site.op
+    fixed = op.kind not in FROM_SHAPES and all(one is None or one.is_fixed for one in site.values)
+    found: list[Any] = []
+    made: list[Any] = []
+
+    def fill(these: list[Any], compute: Callable[[Site], Any]) -> None:
+        if not these:
+            try:
+                result = compute(site)
+            except EyeshotError:
+                raise
+            except Refusal as reason:
+                raise refused(op, str(reason), reason.cure) from None
+            except Exception as error:
+                raise refused(op, _in_words(error, site.values), "correct that node") from error
+            these.extend(result if isinstance(result, (tuple, list)) else (result,))
+
+    def numbers(place: int) -> Array:
+        fill(found, fold)
+        array: Array = found[place]
+        return array
+
+    def tensor(place: int) -> Tensor:
+        fill(made, module)
+        one = made[place]
+        return one if isinstance(one, Tensor) else torch.tensor(one)
+
+    def value(place: int) -> Value:
+        make = (lambda: tensor(place)) if by_torch else None
+        return Value(make, lambda: numbers(place), weight=by_torch, fixed=fixed)
+
+    return [value(place) for place in range(max(1, len(op.outputs)))]
+
+
+def _in_words(error: Exception, inputs: Iterable[Value | None]) -> str:
+    """What torch said, and the shapes it said it of."""
+    shapes = []
+    for one in inputs:
+        try:
+            shapes.append("none" if one is None else "x".join(map(str, one.shape)) or "a number")
+        except Exception:  # a value that cannot be made is part of what went wrong
+            shapes.append("?")
+    return f"{in_brief(error)} (inputs {', '.join(shapes[:6])})"
+
+
+class _Names:
+    """Names of nodes as names of modules: no dots, no slashes, each once."""
+
+    def __init__(self) -> None:
+        self._taken = set(dir(OnnxNetwork)) | {"file", "images", "training"}
+
+    def of(self, name: str) -> str:
+        """A name for a module."""
+        plain = re.sub(r"\W+", "_", name).strip("_") or "node"
+        found, count = plain, 1
+        while found in self._taken or found.startswith("_"):
+            count += 1
+            found = f"{plain}_{count}"
+        self._taken.add(found)
+        return found
+
+
+__all__ = ["OnnxInput", "OnnxNetwork"]

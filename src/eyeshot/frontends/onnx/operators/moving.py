@@ -1,0 +1,215 @@
+"""Operators that move numbers and leave them as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from eyeshot.frontends.onnx.site import Compute, Refusal, Site, axis_of
+
+_MODES = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
+_NUMPY = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
+
+
+def pad(site: Site) -> Tensor:
+    """``Pad`` in its four modes; negative amounts cut."""
+    x, mode = site.tensor(0), site.attribute("mode", "constant")
+    pads = site.listed("pads", 1) or ()
+    axes = site.whole(3)
+    named = range(x.ndim) if axes is None else [axis_of(axis, x.ndim) for axis in axes]
+    pairs = [(0, 0)] * x.ndim
+    for place, axis in enumerate(named):
+        pairs[axis] = (pads[place], pads[place + len(named)])
+    flat = [n for pair in reversed(pairs) for n in pair]
+    while flat and flat[-2:] == [0, 0]:
+        flat = flat[:-2]
+    if not flat:
+        return x
+    if mode == "constant":
+        value = site.attribute("value", 0.0) if site.version < 11 else site.number(2, 0)
+        return F.pad(x, flat, value=value)
+    if mode not in _MODES:
+        raise Refusal(f"pads by mode {mode}", "use constant, reflect, edge or wrap")
+    if _torch_pads(x, pairs, mode):
+        axes_padded = x.ndim - 2 if x.ndim > 2 else 1
+        return F.pad(x, (flat + [0] * (2 * axes_padded))[: 2 * axes_padded], mode=_MODES[mode])
+    for axis, (before, after) in enumerate(pairs):
+        x = _picked_border(x, axis, before, after, mode)
+    return x
+
+
+def _torch_pads(x: Tensor, pairs: Sequence[tuple[int, int]], mode: str) -> bool:
+    """Whether torch has it: over the last axes, and not by more than there is."""
+    most = {"reflect": -1, "edge": 1 << 60, "wrap": 0}[mode]
+    return (
+        3 <= x.ndim <= 5
+        and x.is_floating_point()
+        and all(pair == (0, 0) for pair in pairs[:2])
+        and all(
+            min(pair) >= 0 and max(pair) <= n + most for pair, n in zip(pairs, x.shape, strict=True)
+        )
+    )
+
+
+def _picked_border(x: Tensor, axis: int, before: int, after: int, mode: str) -> Tensor:
+    if (before, after) == (0, 0):
+        return x
+    n = int(x.shape[axis])
+    places = np.arange(n)[max(0, -before) : n + min(0, after)]
+    if max(before, after) > 0:
+        places = np.pad(places, (max(0, before), max(0, after)), _NUMPY[mode])  # type: ignore[call-overload]
+    return x.index_select(axis, torch.tensor(places))
+
+
+def slices(site: Site) -> Tensor:
+    """``Slice`` with steps of either sign."""
+    x = site.tensor(0)
+    starts, ends = site.listed("starts", 1) or (), site.listed("ends", 2) or ()
+    axes = site.listed("axes", 3)
+    steps = site.whole(4) or (1,) * len(starts)
+    named = range(len(starts)) if axes is None else axes
+    for start, end, axis, step in zip(starts, ends, named, steps, strict=True):
+        x = sliced(x, axis_of(axis, x.ndim), start, end, step)
+    return x
+
+
+def sliced(x: Tensor, axis: int, start: int, end: int, step: int) -> Tensor:
+    """One axis cut, as Python does it."""
+    n = int(x.shape[axis])
+    if step == 0:
+        raise Refusal("has a step of 0")
+    if step > 0:
+        start, end, _ = slice(start, end, step).indices(n)
+    else:
+        start, end = _backwards(start, end, n)
+        x, start, end, step = x.flip(axis), n - 1 - start, n - 1 - end, -step
+    if (start, step) == (0, 1) and end >= n:
+        return x
+    index = [slice(None)] * axis + [slice(start, max(start, end), step)]
+    return x[tuple(index)]
+
+
+def _backwards(start: int, end: int, n: int) -> tuple[int, int]:
+    start = min(max(start + n if start < 0 else start, 0), n - 1)
+    end = min(max(end + n if end < 0 else end, -1), n - 1)
+    return start, end
+
+
+def concat(site: Site) -> Tensor:
+    """``Concat``."""
+    parts = [site.tensor(place) for place in range(len(site.values))]
+    return torch.cat(parts, axis_of(site.attribute("axis", 1), parts[0].ndim))
+
+
+def split(site: Site) -> tuple[Tensor, ...]:
+    """``Split``: into parts of given sizes, or equal ones."""
+    x = site.tensor(0)
+    axis = axis_of(site.attribute("axis", 0), x.ndim)
+    n, count = int(x.shape[axis]), len(site.op.outputs)
+    sizes = site.listed("split", 1)
+    if sizes is None:
+        part = -(-n // count)
+        sizes = tuple(min(part, max(0, n - part * place)) for place in range(count))
+    return tuple(torch.split(x, list(sizes), axis))
+
+
+def gather(site: Site) -> Tensor:
+    """``Gather``: places of one axis; one that is known vanishes by a plain selection."""
+    x = site.tensor(0)
+    axis = axis_of(site.attribute("axis", 0), x.ndim)
+    n = int(x.shape[axis])
+    if not site.value(1).is_known:
+        index = site.tensor(1)
+        index = torch.where(index < 0, index + n, index)
+        shape = (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
+        return x.index_select(axis, index.reshape(-1)).reshape(shape)
+    places = np.asarray(site.known(1))
+    if places.size and (places.min() < -n or places.max() >= n):
+        raise Refusal(f"reads place {places.max()} of {n}")
+    places = np.where(places < 0, places + n, places)
+    if places.ndim == 0:
+        return x.select(axis, int(places))
+    flat = places.reshape(-1)
+    if flat.size and (np.diff(flat) == 1).all():
+        found = sliced(x, axis, int(flat[0]), int(flat[-1]) + 1, 1)
+    else:
+        found = x.index_select(axis, torch.tensor(flat.astype(np.int64)))
+    if places.ndim == 1:
+        return found
+    return found.reshape(*x.shape[:axis], *places.shape, *x.shape[axis + 1 :])
+
+
+def gather_elements(site: Site) -> Tensor:
+    """``GatherElements``."""
+    x, index = site.tensor(0), site.tensor(1)
+    axis = axis_of(site.attribute("axis", 0), x.ndim)
+    index = torch.where(index < 0, index + x.shape[axis], index).to(torch.int64)
+    return torch.gather(x, axis, index)
+
+
+def transpose(site: Site) -> Tensor:
+    """``Transpose``."""
+    x = site.tensor(0)
+    return x.permute(site.numbers("perm", tuple(range(x.ndim))[::-1]))
+
+
+def tile(site: Site) -> Tensor:
+    """``Tile``."""
+    return site.tensor(0).repeat(site.whole(1) or ())
+
+
+def depth_to_space(site: Site) -> Tensor:
+    """``DepthToSpace``: blocks of channels laid out in squares, channels within or around."""
+    x, block = site.tensor(0), site.attribute("blocksize", 1)
+    if site.attribute("mode", "DCR") == "DCR":
+        channels = int(x.shape[1])
+        order = np.arange(channels).reshape(block * block, -1).T.reshape(-1)
+        x = x.index_select(1, torch.tensor(order))
+    return F.pixel_shuffle(x, block)
+
+
+def space_to_depth(site: Site) -> Tensor:
+    """``SpaceToDepth``: the other way round."""
+    block = site.attribute("blocksize", 1)
+    x = F.pixel_unshuffle(site.tensor(0), block)
+    if site.attribute("mode", "DCR") != "DCR":
+        return x
+    order = np.arange(int(x.shape[1])).reshape(-1, block * block).T.reshape(-1)
+    return x.index_select(1, torch.tensor(order))
+
+
+def triangle(site: Site) -> Tensor:
+    """``Trilu``."""
+    x, diagonal = site.tensor(0), int(site.number(1, 0))
+    return torch.triu(x, diagonal) if site.attribute("upper", 1) else torch.tril(x, diagonal)
+
+
+def running_sum(site: Site) -> Tensor:
+    """``CumSum``."""
+    x = site.tensor(0)
+    axis = axis_of(int(site.number(1, 0)), x.ndim)
+    flipped = bool(site.attribute("reverse", 0))
+    x = x.flip(axis) if flipped else x
+    total = torch.cumsum(x, axis, dtype=x.dtype)
+    total = total - x if site.attribute("exclusive", 0) else total
+    return total.flip(axis) if flipped else total
+
+
+COMPUTE: dict[str, Compute] = {
+    "Concat": concat,
+    "CumSum": running_sum,
+    "DepthToSpace": depth_to_space,
+    "Gather": gather,
+    "GatherElements": gather_elements,
+    "Pad": pad,
+    "Slice": slices,
+    "SpaceToDepth": space_to_depth,
+    "Split": split,
+    "Tile": tile,
+    "Transpose": transpose,
+    "Trilu": triangle,
+}

@@ -1,0 +1,184 @@
+"""Windows that take the largest number, the mean or a norm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from eyeshot.frontends.onnx.operators.products import Pads, padded, paddings
+from eyeshot.frontends.onnx.site import Compute, Refusal, Site
+
+_MAX = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+_MEAN = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """Along each axis: kernel, stride, dilation, padding, and how many outputs come."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    pads: Pads
+    outputs: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def axes(self) -> int:
+        """How many axes."""
+        return len(self.kernel)
+
+    @property
+    def spread(self) -> list[int]:
+        """From the first to the last input of a window."""
+        return [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True)]
+
+    @property
+    def exact(self) -> Pads:
+        """The padding of which no number is left over: it ends where the last window ends."""
+        last = [
+            (m - 1) * s + k for m, s, k in zip(self.outputs, self.stride, self.spread, strict=True)
+        ]
+        return [
+            (before, end - before - n)
+            for (before, _), end, n in zip(self.pads, last, self.shape, strict=True)
+        ]
+
+    @property
+    def overhang(self) -> bool:
+        """Whether the last window reaches beyond the padding."""
+        return any(have[1] > told[1] for have, told in zip(self.exact, self.pads, strict=True))
+
+
+def _windows(site: Site, x: Tensor) -> _Windows:
+    kernel = site.numbers("kernel_shape", ())
+    axes = len(kernel)
+    if axes not in _MAX or x.ndim != axes + 2:
+        raise Refusal(f"a window over {axes} axes of {x.ndim} dimensions", "use 1, 2 or 3")
+    stride = site.numbers("strides", (1,) * axes)
+    dilation = site.numbers("dilations", (1,) * axes)
+    shape = tuple(int(n) for n in x.shape[2:])
+    pads = paddings(site, shape, kernel, stride, dilation)
+    ceil = bool(site.attribute("ceil_mode", 0)) and site.attribute("auto_pad", "NOTSET") == "NOTSET"
+    outputs = []
+    for n, (before, after), k, s, d in zip(shape, pads, kernel, stride, dilation, strict=True):
+        free = n + before + after - ((k - 1) * d + 1)
+        count = (-(-free // s) if ceil else free // s) + 1
+        if ceil and (count - 1) * s >= n + before:
+            count -= 1  # a window that begins in the padding at the end is none
+        outputs.append(count)
+    return _Windows(kernel, stride, dilation, pads, tuple(outputs), shape)
+
+
+def max_pool(site: Site) -> Tensor:
+    """``MaxPool``; padding is never the largest."""
+    if len([name for name in site.op.outputs if name]) > 1:
+        raise Refusal("gives the places of the largest numbers", "export it without indices")
+    x = site.tensor(0)
+    kind = x.dtype
+    x = x if x.is_floating_point() else x.to(torch.float32)
+    w = _windows(site, x)
+    plain = all(
+        before == after and 2 * before <= k and exact[1] <= before
+        for (before, after), k, exact in zip(w.pads, w.kernel, w.exact, strict=True)
+    )
+    padding = [before for before, _ in w.pads]
+    if not plain:
+        x, padding = padded(x, w.exact, -math.inf), [0] * w.axes
+    return _MAX[w.axes](x, w.kernel, w.stride, padding, w.dilation).to(kind)
+
+
+def average_pool(site: Site) -> Tensor:
+    """``AveragePool``: over the window, or over what of it lies in the image."""
+    x = site.tensor(0)
+    w = _windows(site, x)
+    counts = bool(site.attribute("count_include_pad", 0))
+    dilated = any(d > 1 for d in w.dilation)
+    no_pads = all(one == (0, 0) for one in w.pads)
+    if not dilated and not w.overhang and (counts or no_pads):
+        symmetric = all(a == b and 2 * a <= k for (a, b), k in zip(w.pads, w.kernel, strict=True))
+        if symmetric:
+            return _MEAN[w.axes](x, w.kernel, w.stride, [a for a, _ in w.pads])
+        return _MEAN[w.axes](padded(x, w.exact), w.kernel, w.stride)
+    if not dilated and not counts:
+        result = _by_torch(x, w)
+        if result is not None:
+            return result
+    total = _summed(padded(x, w.exact), w)
+    inside = torch.ones_like(x[:, :1])
+    if counts:  # what lies in the padding counts, and what lies beyond it does not
+        inside = padded(inside, w.pads, 1.0)
+        beyond = [(0, e[1] - p[1]) for e, p in zip(w.exact, w.pads, strict=True)]
+        return total / _summed(padded(inside, beyond), w)
+    return total / _summed(padded(inside, w.exact), w)
+
+
+def _by_torch(x: Tensor, w: _Windows) -> Tensor | None:
+    """Torch's own pooling, which pads both ends alike, with the outputs that are too many cut."""
+    padding, ceil = [before for before, _ in w.pads], False
+    if any(2 * p > k for p, k in zip(padding, w.kernel, strict=True)):
+        return None
+    each = list(zip(w.shape, padding, w.kernel, w.stride, w.outputs, strict=True))
+    if any((n + 2 * p - k) // s + 1 < m for n, p, k, s, m in each):
+        ceil = True
+    cuts = []
+    for n, p, k, s, m in each:
+        count = (-(-(n + 2 * p - k) // s) if ceil else (n + 2 * p - k) // s) + 1
+        count -= ceil and (count - 1) * s >= n + p
+        if count < m:
+            return None
+        cuts.append((0, m - count))
+    result = _MEAN[w.axes](x, w.kernel, w.stride, padding, ceil, False)
+    return padded(result, cuts)
+
+
+def _summed(x: Tensor, w: _Windows) -> Tensor:
+    """The sum of each window."""
+    channels = int(x.shape[1])
+    ones = torch.ones((channels, 1, *w.kernel), dtype=x.dtype)
+    return _CONV[w.axes](x, ones, None, w.stride, 0, w.dilation, channels)
+
+
+def lp_pool(site: Site) -> Tensor:
+    """``LpPool``: a norm of each window."""
+    x, p = site.tensor(0), site.attribute("p", 2)
+    w = _windows(site, x)
+    return _summed(padded(x.abs().pow(p), w.exact), w).pow(1.0 / p)
+
+
+def _space(x: Tensor) -> Sequence[int]:
+    return range(2, x.ndim)
+
+
+def global_average(site: Site) -> Tensor:
+    """``GlobalAveragePool``."""
+    x = site.tensor(0)
+    return x.mean(list(_space(x)), keepdim=True)
+
+
+def global_max(site: Site) -> Tensor:
+    """``GlobalMaxPool``."""
+    x = site.tensor(0)
+    return x.amax(list(_space(x)), keepdim=True)
+
+
+def global_norm(site: Site) -> Tensor:
+    """``GlobalLpPool``."""
+    x, p = site.tensor(0), site.attribute("p", 2)
+    return x.abs().pow(p).sum(list(_space(x)), keepdim=True).pow(1.0 / p)
+
+
+COMPUTE: dict[str, Compute] = {
+    "AveragePool": average_pool,
+    "GlobalAveragePool": global_average,
+    "GlobalLpPool": global_norm,
+    "GlobalMaxPool": global_max,
+    "LpPool": lp_pool,
+    "MaxPool": max_pool,
+}

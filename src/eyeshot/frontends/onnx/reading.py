@@ -1,0 +1,415 @@
+"""An ONNX file read as data: its nodes, attributes and tensors, and nothing run.
+
+Anyone may have written the file. So data outside of its own folder, or behind a link, is not
+opened; what is said to be large is not made before it is looked at; and what the format's own
+checker refuses is refused by it.
+"""
+
+from __future__ import annotations
+
+import math
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from eyeshot.errors import BadFile, BadValue, EyeshotError, Unsupported, shorten
+from eyeshot.extras import extra
+from eyeshot.files import explain_os_error
+from eyeshot.frontends.onnx.site import Array, OnnxOp
+
+if TYPE_CHECKING:
+    from onnx import (
+        AttributeProto,
+        GraphProto,
+        ModelProto,
+        NodeProto,
+        TensorProto,
+        ValueInfoProto,
+    )
+
+    from eyeshot.frontends.onnx.network import OnnxNetwork
+
+OLDEST = 7
+"""The first operators' set that is read."""
+_MOST_BYTES = 1 << 31
+"""Of a file without external data: protobuf holds no more."""
+_MOST_NODES = 100_000
+_OWN = ("", "ai.onnx")
+_WRITE_AGAIN = "write it again, or fetch it again"
+_DTYPES = {
+    **{1: torch.float32, 2: torch.uint8, 3: torch.int8, 5: torch.int16, 6: torch.int32},
+    **{7: torch.int64, 9: torch.bool, 10: torch.float16, 11: torch.float64},
+}
+"""ONNX's numbers for the types that are computed with."""
+
+
+@dataclass(frozen=True)
+class OnnxInput:
+    """What a network takes.
+
+    Attributes:
+        name: in the file.
+        shape: with its batch; None for a dimension that the file leaves open.
+        dtype: of its numbers.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: torch.dtype
+
+    def taken(self, image: torch.Tensor) -> torch.Tensor:
+        """An image as the file takes it: whole numbers in its type, others as they come.
+
+        Raises:
+            BadValue: it has another number of dimensions, or the file takes whole numbers.
+        """
+        if image.ndim != len(self.shape):
+            fact = (
+                f"input {self.name} has {len(self.shape)} dimensions, and one of {image.ndim} came"
+            )
+            raise BadValue(fact, cure=f"give one like {self.in_words}")
+        if image.dtype != self.dtype and not self.dtype.is_floating_point:
+            kind = str(self.dtype).removeprefix("torch.")
+            raise BadValue(
+                f"input {self.name} takes {kind}, and {image.dtype} came",
+                cure="export the network with float32 inputs",
+            )
+        return image
+
+    @property
+    def in_words(self) -> str:
+        """Its shape, such as ``Nx3x?x?``."""
+        first, *others = self.shape or (None,)
+        return "x".join(["N" if first is None else str(first), *(str(n or "?") for n in others)])
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxGraph:
+    """One graph of a file.
+
+    Attributes:
+        ops: in the order of execution.
+        tensors: stored numbers by name.
+        inputs: what it takes, but for stored numbers.
+        outputs: names of values.
+    """
+
+    ops: tuple[OnnxOp, ...]
+    tensors: dict[str, Array]
+    inputs: tuple[OnnxInput, ...]
+    outputs: tuple[str, ...]
+
+
+def load_onnx(path: str | Path) -> OnnxNetwork:
+    """The network of an ONNX file, in eval mode.
+
+    Args:
+        path: of the file; its external data lies beside it or in a folder below.
+
+    Returns:
+        A module of images (N, C, …) as the file takes them, at every size that its nodes allow.
+
+    Raises:
+        BadFile: missing, damaged, refused by ONNX's checker, or with data outside of its folder.
+        Unsupported: an operator, a type or a version of ONNX that is not read.
+        Failure: ``onnx`` is not installed.
+    """
+    from eyeshot.frontends.onnx.network import OnnxNetwork
+
+    path = Path(path)
+    return OnnxNetwork(read_graph(path), path.name)
+
+
+def read_graph(path: Path) -> OnnxGraph:
+    """The graph of a file as plain data; as :func:`load_onnx`."""
+    with extra("onnx"):
+        import onnx
+        from google.protobuf.message import (  # type: ignore[import-untyped]
+            Error as ProtobufError,
+        )
+    try:
+        size = path.stat().st_size
+        if size >= _MOST_BYTES:
+            cure = "save it with external data: onnx.save(model, path, save_as_external_data=True)"
+            raise BadFile(f"{path}: {size:,} bytes are more than ONNX has in one file", cure=cure)
+        model = onnx.load_model_from_string(path.read_bytes())
+        return _graph_of(model, path)
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    except ProtobufError:
+        raise BadFile(f"{path}: damaged, or no ONNX file", cure=_WRITE_AGAIN) from None
+    except EyeshotError:
+        raise
+    except Exception as error:  # anyone who wrote the file may have written anything
+        fact = f"{path}: damaged ({type(error).__name__}: {shorten(str(error), 200)})"
+        raise BadFile(fact, cure=_WRITE_AGAIN) from None
+
+
+def _graph_of(model: ModelProto, path: Path) -> OnnxGraph:
+    import onnx
+
+    _check_versions(model, path)
+    for tensor in _tensors(model):
+        _check_data(tensor, path)
+    try:
+        onnx.checker.check_model(str(path))
+    except onnx.checker.ValidationError as error:
+        raise BadFile(f"{path}: no valid ONNX: {_in_short(error)}", cure=_WRITE_AGAIN) from None
+    return graph_of_model(model, path)
+
+
+def graph_of_model(model: ModelProto, path: Path) -> OnnxGraph:
+    """A model that is there already, and was checked; ``path`` is that of its file."""
+    if model.functions:
+        model = _inlined(model, path)
+    return _Reader(model, path).graph(model.graph, whole=True)
+
+
+def _in_short(error: Exception) -> str:
+    """What the checker says, without where in its own code."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith("==>"))[:300]
+
+
+def _check_versions(model: ModelProto, path: Path) -> None:
+    import onnx
+
+    if not model.ir_version and not model.graph.node:
+        raise BadFile(
+            f"{path}: holds no ONNX graph", cure="give a file written by an ONNX exporter"
+        )
+    version = _versions(model).get("", 0)
+    newest = onnx.defs.onnx_opset_version()
+    if not OLDEST <= version <= newest:
+        raise Unsupported(
+            f"{path}: written for opset {version}, and {OLDEST} to {newest} are read",
+            cure="export it again with a newer one" if version < OLDEST else "install a newer onnx",
+        )
+
+
+def _versions(model: ModelProto) -> dict[str, int]:
+    return {"" if one.domain in _OWN else one.domain: one.version for one in model.opset_import}
+
+
+def _tensors(model: ModelProto) -> Iterator[TensorProto]:
+    """Every tensor in a file, wherever it stands."""
+    from onnx.external_data_helper import _get_all_tensors
+
+    yield from _get_all_tensors(model)
+
+
+def _check_data(tensor: TensorProto, path: Path) -> None:
+    """Refuse a tensor whose data are not all in the file or properly beside it."""
+    if tensor.data_location != tensor.EXTERNAL:
+        return
+    entries = {one.key: one.value for one in tensor.external_data}
+    name, location = tensor.name, entries.get("location", "")
+    place = f"{path}: the data of {name} in {shorten(location)}"
+    parts = Path(location).parts
+    if not location or Path(location).is_absolute() or ".." in parts or "\0" in location:
+        raise BadFile(f"{place} lie outside of its folder", cure="put them beside it")
+    beside = path.parent
+    for part in parts:
+        beside = beside / part
+        if beside.is_symlink():
+            raise BadFile(f"{place} are behind a link", cure="put the file itself there")
+    if not beside.is_file():
+        raise BadFile(f"{place} are missing", cure="put that file beside it")
+    if not stat.S_ISREG(beside.stat().st_mode) or beside.stat().st_nlink > 1:
+        raise BadFile(f"{place} are behind a link", cure="put a copy of the file there")
+    needed, have = _bytes_of(tensor), beside.stat().st_size
+    try:
+        offset = int(entries.get("offset", 0))
+        length = int(entries.get("length", have - offset))
+    except ValueError:
+        raise BadFile(f"{place} have no place that is a number", cure=_WRITE_AGAIN) from None
+    if offset < 0 or length != needed or offset + length > have:
+        fact = f"{place} are {length:,} bytes at {offset:,} of {have:,}, and {needed:,} are needed"
+        raise BadFile(fact, cure=_WRITE_AGAIN)
+
+
+def _bytes_of(tensor: TensorProto) -> int:
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    count: int = math.prod(tensor.dims)
+    if tensor.data_type in _HALF_BYTES:
+        return -(-count // 2)
+    return count * int(np.dtype(tensor_dtype_to_np_dtype(tensor.data_type)).itemsize)
+
+
+_HALF_BYTES = (21, 22, 23)
+"""ONNX's numbers for types of four bits."""
+
+
+def _inlined(model: ModelProto, path: Path) -> ModelProto:
+    """The model with the file's own functions put where they are called."""
+    from onnx.inliner import inline_local_functions
+
+    _check_growth(model, path)
+    return inline_local_functions(model)
+
+
+def _check_growth(model: ModelProto, path: Path) -> None:
+    """Refuse functions that call functions until nobody can hold what becomes of them."""
+    bodies = {(one.domain, one.name): one for one in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size(nodes: Iterable[NodeProto], within: tuple[tuple[str, str], ...]) -> int:
+        total = 0
+        for node in nodes:
+            key = (node.domain, node.op_type)
+            if key in within:
+                raise BadFile(f"{path}: function {node.op_type} calls itself", cure=_WRITE_AGAIN)
+            if key in bodies and key not in sizes:
+                sizes[key] = size(bodies[key].node, (*within, key))
+            total += sizes.get(key, 1)
+            for attribute in node.attribute:
+                total += size(attribute.g.node, within) if attribute.HasField("g") else 0
+        return total
+
+    if size(model.graph.node, ()) > _MOST_NODES:
+        raise BadFile(f"{path}: its functions make more than {_MOST_NODES:,} nodes", cure="")
+
+
+def _read(ops: Iterable[OnnxOp]) -> Iterator[str]:
+    """The names of all values that nodes read, those in branches too."""
+    for op in ops:
+        yield from op.inputs
+        for value in op.attributes.values():
+            if isinstance(value, OnnxGraph):
+                yield from value.outputs
+                yield from _read(value.ops)
+
+
+def _without_unread(ops: Iterable[OnnxOp], read: set[str]) -> list[OnnxOp]:
+    """Nodes without the names of outputs that nobody reads, such as a dropout's mask."""
+    return [
+        replace(op, outputs=tuple(name if name in read else "" for name in op.outputs))
+        for op in ops
+    ]
+
+
+class _Reader:
+    """Makes plain data of one file's graphs."""
+
+    def __init__(self, model: ModelProto, path: Path) -> None:
+        self._path, self._versions = path, _versions(model)
+        self._names: set[str] = set()
+        self._replaced: dict[str, str] = {}
+
+    def graph(self, graph: GraphProto, *, whole: bool = False) -> OnnxGraph:
+        """One graph; what its branches read of the graphs around it they find by name."""
+        if graph.sparse_initializer:
+            raise Unsupported(f"{self._path}: sparse tensors", cure="store them dense")
+        tensors = {one.name: self._array(one) for one in graph.initializer}
+        inputs = tuple(self._input(one) for one in graph.input if one.name not in tensors)
+        ops = []
+        for index, node in enumerate(graph.node):
+            op = self._op(node, index)
+            if op.kind == "Constant" and op.outputs:
+                tensors[op.outputs[0]] = self._constant(op)
+            elif op.kind == "Identity" and op.inputs[0] in tensors:
+                self._replaced[op.outputs[0]] = op.inputs[0]
+            else:
+                ops.append(op)
+        outputs = tuple(self._replaced.get(one.name, one.name) for one in graph.output)
+        if whole:
+            self._check_types(graph.output)
+            ops = _without_unread(ops, {*outputs, *_read(ops)})
+        return OnnxGraph(tuple(ops), tensors, inputs, outputs)
+
+    def _input(self, value: ValueInfoProto) -> OnnxInput:
+        self._check_types([value])
+        kind = value.type.tensor_type
+        if not kind.HasField("shape"):
+            fact = f"{self._path}: input {value.name} does not say how many dimensions it has"
+            raise Unsupported(fact, cure="export it with the rank of its input")
+        dims = (one.dim_value if one.HasField("dim_value") else 0 for one in kind.shape.dim)
+        shape = tuple(n if n > 0 else None for n in dims)
+        if kind.elem_type not in _DTYPES:
+            raise self._no_type(f"input {value.name}", kind.elem_type)
+        return OnnxInput(value.name, shape, _DTYPES[kind.elem_type])
+
+    def _check_types(self, values: Iterable[ValueInfoProto]) -> None:
+        for value in values:
+            kind = value.type.WhichOneof("value")
+            if kind != "tensor_type":
+                what = (kind or "nothing").removesuffix("_type").replace("_", " ")
+                fact = f"{self._path}: {value.name} is a {what}"
+                raise Unsupported(fact, cure="export a network of tensors alone")
+
+    def _array(self, tensor: TensorProto) -> Array:
+        from onnx import numpy_helper
+
+        if tensor.data_type not in _DTYPES:
+            raise self._no_type(f"tensor {tensor.name}", tensor.data_type)
+        try:
+            array = numpy_helper.to_array(tensor, base_dir=str(self._path.parent))
+        except (ValueError, TypeError) as error:
+            fact = f"{self._path}: tensor {tensor.name}: {shorten(str(error), 200)}"
+            raise BadFile(fact, cure=_WRITE_AGAIN) from None
+        own = np.array(array)
+        tensor.ClearField("raw_data")
+        return own
+
+    def _no_type(self, what: str, number: int) -> Unsupported:
+        from onnx import TensorProto
+
+        known = {value: name for name, value in TensorProto.DataType.items()}
+        fact = f"{self._path}: {what} is of type {known.get(number, number)}"
+        return Unsupported(fact, cure="export the network in float32 or float16")
+
+    def _constant(self, op: OnnxOp) -> Array:
+        for name, value in op.attributes.items():
+            if name == "value":
+                return np.asarray(value)
+            if name.startswith(("value_float", "value_int")):
+                kind = np.float32 if "float" in name else np.int64
+                return np.array(value, dtype=kind)
+        raise Unsupported(
+            f"{self._path}: {op.name} (Constant) holds no numbers", cure="export tensors of numbers"
+        )
+
+    def _op(self, node: NodeProto, index: int) -> OnnxOp:
+        name = node.name or f"{node.op_type}_{index}"
+        if node.domain not in _OWN:
+            raise Unsupported(
+                f"{self._path}: {name} is {node.op_type} of {node.domain}, which is no operator of "
+                "ONNX's own",
+                cure="export the network with ONNX's own operators alone",
+            )
+        while name in self._names:
+            name += "_"
+        self._names.add(name)
+        return OnnxOp(
+            name,
+            node.op_type,
+            self._versions.get("", 0),
+            tuple(self._replaced.get(one, one) for one in node.input),
+            tuple(node.output),
+            {one.name: self._attribute(one) for one in node.attribute},
+        )
+
+    def _attribute(self, attribute: AttributeProto) -> Any:
+        from onnx import helper
+
+        value = helper.get_attribute_value(attribute)
+        match attribute.type:
+            case attribute.TENSOR:
+                return self._array(value)
+            case attribute.GRAPH:
+                return self.graph(value)
+            case attribute.STRING:
+                return value.decode("utf-8", "replace")
+            case attribute.STRINGS:
+                return [one.decode("utf-8", "replace") for one in value]
+            case attribute.INT | attribute.FLOAT:
+                return value
+            case attribute.INTS | attribute.FLOATS:
+                return list(value)
+        raise Unsupported(f"{self._path}: attribute {attribute.name} of a type that is not read")

@@ -1,0 +1,196 @@
+"""One ONNX node as the operators' functions see it: its inputs, and what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+T = TypeVar("T")
+
+
+class Refusal(Exception):
+    """What a node does has no exact form here. Never leaves the front end."""
+
+    def __init__(self, fact: str, cure: str = "") -> None:
+        super().__init__(fact)
+        self.cure = cure
+
+
+class Value:
+    """One value in a network: a tensor, a number known while tracing, or both.
+
+    Each is made when it is asked for. Shapes and what is computed of them are known; maps are
+    tensors; weights are both, so that a scale or a list of axes may be stored as one.
+
+    Args:
+        tensor: makes the tensor; None where that is made of what is known.
+        known: makes the numbers; None where they depend on the image.
+        weight: it is made of the network's own tensors.
+        fixed: its numbers stand in the file, and so are the same at every size.
+    """
+
+    def __init__(
+        self,
+        tensor: Callable[[], Tensor] | None = None,
+        known: Callable[[], Array] | None = None,
+        *,
+        weight: bool = False,
+        fixed: bool = False,
+    ) -> None:
+        self._make_tensor, self._make_known = tensor, known
+        self.is_weight, self.is_fixed = weight, fixed
+
+    @property
+    def is_known(self) -> bool:
+        """Whether its numbers do not depend on the image."""
+        return self._make_known is not None
+
+    @cached_property
+    def tensor(self) -> Tensor:
+        """As a tensor."""
+        if self._make_tensor is not None:
+            return self._make_tensor()
+        return torch.tensor(self.known)
+
+    @cached_property
+    def known(self) -> Array:
+        """As numbers.
+
+        Raises:
+            Refusal: they depend on the image.
+        """
+        if self._make_known is None:
+            raise Refusal("its settings are computed from the image's values")
+        return np.asarray(self._make_known())
+
+    @property
+    def shape(self) -> Shape:
+        """Its shape."""
+        if self._make_tensor is None:
+            return tuple(int(n) for n in self.known.shape)
+        return tuple(int(n) for n in self.tensor.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxOp:
+    """One node of a file, as plain data.
+
+    Attributes:
+        name: its own, or one made of its operator and its place.
+        kind: its operator, such as ``Conv``.
+        version: of the operators' set that it is read by.
+        inputs: names of values; "" for one that is left out.
+        outputs: names of values; "" for one that nobody reads.
+        attributes: numbers, texts, lists and arrays by name.
+    """
+
+    name: str
+    kind: str
+    version: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """One node while it is computed.
+
+    Attributes:
+        op: the node.
+        values: its inputs; None for one that is left out.
+        original: the shapes of its inputs at the size for which the file was made; None where the
+            file leaves its size open, or this is that size.
+    """
+
+    op: OnnxOp
+    values: tuple[Value | None, ...]
+    original: tuple[Shape | None, ...] | None = None
+
+    @property
+    def version(self) -> int:
+        """Of the operators' set."""
+        return self.op.version
+
+    def has(self, place: int) -> bool:
+        """Whether it has an input of that place."""
+        return place < len(self.values) and self.values[place] is not None
+
+    def value(self, place: int) -> Value:
+        """Its input of that place.
+
+        Raises:
+            Refusal: it is left out.
+        """
+        value = self.values[place] if place < len(self.values) else None
+        if value is None:
+            raise Refusal(f"has no input {place}")
+        return value
+
+    def tensor(self, place: int) -> Tensor:
+        """An input as a tensor."""
+        return self.value(place).tensor
+
+    def maybe(self, place: int) -> Tensor | None:
+        """An input as a tensor; None where it is left out."""
+        return self.tensor(place) if self.has(place) else None
+
+    def known(self, place: int) -> Array | None:
+        """An input as numbers; None where it is left out.
+
+        Raises:
+            Refusal: they depend on the image.
+        """
+        return self.value(place).known if self.has(place) else None
+
+    def whole(self, place: int) -> tuple[int, ...] | None:
+        """An input as whole numbers; None where it is left out."""
+        known = self.known(place)
+        return None if known is None else tuple(int(n) for n in known.reshape(-1))
+
+    def number(self, place: int, default: float) -> float:
+        """An input as one number."""
+        known = self.known(place)
+        if known is None or known.size == 0:
+            return default
+        return known.reshape(-1)[0].item()  # type: ignore[no-any-return]
+
+    def attribute(self, name: str, default: T) -> T:
+        """An attribute; the default where the node does not name it."""
+        value = self.op.attributes.get(name, default)
+        return tuple(value) if isinstance(value, list) else value  # type: ignore[return-value]
+
+    def numbers(self, name: str, default: Sequence[int]) -> tuple[int, ...]:
+        """An attribute of whole numbers."""
+        return tuple(int(one) for one in self.attribute(name, tuple(default)))
+
+    def listed(self, name: str, place: int) -> tuple[int, ...] | None:
+        """Whole numbers that are an attribute in old files and an input in new ones."""
+        if name in self.op.attributes:
+            return self.numbers(name, ())
+        return self.whole(place)
+
+
+Result = Tensor | Array | tuple[Tensor, ...]
+Compute = Callable[[Site], Result]
+"""What a node computes; an array where it is known while tracing."""
+
+
+def axis_of(axis: int, rank: int) -> int:
+    """An axis counted from the front.
+
+    Raises:
+        Refusal: there is none of that number.
+    """
+    if not -rank <= axis < max(rank, 1):
+        raise Refusal(f"names axis {axis} of {rank}")
+    return axis % max(rank, 1)

@@ -1,0 +1,133 @@
+"""An ONNX file is a network like any other, at every size; onnxruntime says what it gives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import helper
+
+import eyeshot
+from eyeshot.cli import main
+from eyeshot.errors import BadValue, Unsupported
+from eyeshot.frontends.onnx import load_onnx
+from tests.frontends.onnx.files import (
+    apart,
+    exporters_net,
+    model_of,
+    numbers,
+    run_by_onnxruntime,
+    saved,
+)
+
+node = helper.make_node
+
+
+@pytest.fixture(scope="module")
+def net_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(exporters_net((1, 3, 32, 32)), tmp_path_factory.mktemp("onnx") / "net.onnx")
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (64, 21)])
+def test_a_file_made_for_one_size_runs_at_every_size(net_file: Path, size: tuple[int, int]) -> None:
+    image = numbers(1, 3, *size, seed=5)
+    with torch.no_grad():
+        given = load_onnx(net_file)(torch.from_numpy(image))
+    (expected,) = run_by_onnxruntime(onnx.load(net_file), image)
+    assert apart(given, expected) < 1e-5
+
+
+def test_it_is_streamed_inspected_seen_and_explained(net_file: Path, tmp_path: Path) -> None:
+    net, image = eyeshot.load_onnx(net_file), numbers(3, 61, 75, seed=6)
+    np.save(tmp_path / "image.npy", image)
+    eyeshot.run(net, tmp_path / "image.npy", out=tmp_path / "out.npy", band=8)
+    (expected,) = run_by_onnxruntime(onnx.load(net_file), image[None])
+    assert apart(np.load(tmp_path / "out.npy"), expected[0]) < 1e-5
+
+    inspection = eyeshot.inspect(net, (3, 61, 75))
+    names = [row.name for row in inspection.rows]
+    assert {"in_Conv", "in_Relu", "down", "norm", "up", "out"} <= set(names)
+    assert inspection.total.parameters == sum(one.numel() for one in net.parameters())
+    seen = eyeshot.see(net, image)
+    assert {"down", "up"} <= {layer.name for layer in seen.layers}
+    trace = eyeshot.explain(net, torch.from_numpy(image), layer="down", unit=(0, 3, 3))
+    assert abs(trace.total - float(seen["down"][0, 3, 3])) < 1e-4
+
+
+def test_every_command_takes_it(
+    net_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", str(net_file), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["sizes"] == [[3, 32, 32]]
+    image = (np.abs(numbers(40, 44, 3)) * 60).clip(0, 255).astype(np.uint8)
+    eyeshot.images.write(tmp_path / "image.png", image)
+    words = ["run", str(net_file), str(tmp_path / "image.png"), "-o", str(tmp_path / "out.npy")]
+    assert main(words) == 0
+    scaled = image.transpose(2, 0, 1)[None].astype(np.float32) / 255
+    (expected,) = run_by_onnxruntime(onnx.load(net_file), scaled)
+    assert apart(np.load(tmp_path / "out.npy"), expected[0]) < 1e-5
+
+
+def _reshaped(target: list[int], shape: tuple[int | str, ...] = (1, 3, 8, 8)) -> onnx.ModelProto:
+    nodes = [
+        node("Conv", ["x", "w"], ["a"], "conv", pads=[1, 1, 1, 1]),
+        node("Reshape", ["a", "shape"], ["y"], "flat"),
+    ]
+    return model_of(nodes, {"w": numbers(4, 3, 3, 3), "shape": np.array(target)}, shape=shape)
+
+
+@pytest.mark.parametrize(
+    ("target", "given"),
+    [
+        ([1, 4, 64], (1, 4, 120)),
+        ([1, 2, 2, 8, 8], (1, 2, 2, 10, 12)),
+        ([1, -1], (1, 480)),
+        ([-1, 4, 8, 8], (1, 4, 10, 12)),
+    ],
+)
+def test_a_shape_written_for_one_size_is_derived_again(
+    target: list[int], given: tuple[int, ...], tmp_path: Path
+) -> None:
+    net = load_onnx(saved(_reshaped(target), tmp_path / "net.onnx"))
+    assert tuple(net(torch.rand(1, 3, 10, 12)).shape) == given
+
+
+def test_a_shape_that_only_one_size_has_is_named(tmp_path: Path) -> None:
+    net = load_onnx(saved(_reshaped([1, 4, 4, 16]), tmp_path / "net.onnx"))
+    assert tuple(net(torch.rand(1, 3, 8, 8)).shape) == (1, 4, 4, 16)
+    with pytest.raises(Unsupported, match=r"flat \(Reshape\).* 1x4x4x16 .*dynamic axes"):
+        net(torch.rand(1, 3, 8, 10))
+
+
+def test_a_batch_that_was_written_into_it_is_freed(tmp_path: Path) -> None:
+    net = load_onnx(saved(_reshaped([5, -1], (5, 3, 8, 8)), tmp_path / "net.onnx"))
+    assert tuple(net(torch.rand(1, 3, 8, 8)).shape) == (1, 256)
+
+
+def test_a_size_to_resize_to_is_named_and_so_is_one_upstream(tmp_path: Path) -> None:
+    nodes = [
+        node("Conv", ["x", "w"], ["a"], "down", strides=[2, 2], pads=[1, 1, 1, 1]),
+        node("Resize", ["a", "", "", "sizes"], ["b"], "up", mode="nearest"),
+        node("Add", ["b", "x"], ["y"], "join"),
+    ]
+    tensors = {"w": numbers(3, 3, 3, 3), "sizes": np.array([1, 3, 8, 8])}
+    fixed = load_onnx(saved(model_of(nodes, tensors, shape=(1, 3, 8, 8)), tmp_path / "a.onnx"))
+    assert tuple(fixed(torch.rand(1, 3, 8, 8)).shape) == (1, 3, 8, 8)
+    with pytest.raises(Unsupported, match=r"up \(Resize\): .*1x3x8x8.*dynamic axes"):
+        fixed(torch.rand(1, 3, 10, 8))
+    free = load_onnx(saved(model_of(nodes, tensors), tmp_path / "b.onnx"))
+    with pytest.raises(Unsupported, match=r"join \(Add\).*up \(Resize\) has the size 1x3x8x8"):
+        free(torch.rand(1, 3, 10, 8))
+
+
+def test_what_is_given_is_checked(net_file: Path) -> None:
+    net = load_onnx(net_file)
+    with pytest.raises(BadValue, match="takes 1 inputs"):
+        net(torch.rand(1, 3, 8, 8), torch.rand(1))
+    with pytest.raises(BadValue, match="1x3x32x32"):
+        net(torch.rand(3, 8, 8))
