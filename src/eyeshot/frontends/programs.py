@@ -133,6 +133,7 @@ class ProgramNet(nn.Module):
             layers.take_weight(name, tensor, learned=name in parameters)
         for name, tensor in program.constants.items():
             layers.take_constant(name, tensor)
+        self._sized = "" if program.any_size else _first_sized(program.graph)
         operations, outputs = _operations(program)
         self.script = Script(
             tuple(node.name for node in shown),
@@ -155,6 +156,8 @@ class ProgramNet(nn.Module):
             fact = f"{len(inputs)} inputs for a network of {len(script.inputs)}"
             raise BadValue(fact, cure="give every input")
         _check_sizes(script, inputs)
+        if self._sized:
+            self._check_size(inputs)
         values: dict[str, Any] = dict(zip(script.inputs, inputs, strict=True))
         for name, path in script.weights:
             owner, _, last = path.rpartition(".")
@@ -162,6 +165,20 @@ class ProgramNet(nn.Module):
         Part.forward(self, values, script.steps)  # type: ignore[arg-type]
         found = tuple(values[name] for name in script.outputs)
         return found[0] if len(found) == 1 else found
+
+    def _check_size(self, inputs: Sequence[torch.Tensor]) -> None:
+        """Refuse another size than that of the export, which stands in some operator."""
+        given = tuple(tuple(int(n) for n in one.shape[1:]) for one in inputs)
+        if given != self.script.example:
+            taken, come = (
+                ", ".join("x".join(map(str, size)) for size in sizes)
+                for sizes in (self.script.example, given)
+            )
+            raise BadValue(
+                f"an input of {come}, and the network was exported for {taken}: {self._sized} has "
+                "a size of it",
+                cure="export it with dynamic_shapes",
+            )
 
 
 def as_module(program: Program) -> ProgramNet:
@@ -185,6 +202,32 @@ def as_module(program: Program) -> ProgramNet:
         forward.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     made: type[ProgramNet] = type(name, (ProgramNet,), {"forward": forward})
     return made(program)
+
+
+_SIZED = frozenset(
+    (
+        *("view", "reshape", "_unsafe_view", "expand", "unflatten", "as_strided", "full", "zeros"),
+        *("ones", "arange", "linspace", "eye", "new_zeros", "new_ones", "new_full"),
+        *("split", "split_with_sizes", "chunk"),
+    )
+)
+"""Operators that may take a size that was computed from the image's when they were traced."""
+_CUTS = frozenset(("slice", "narrow", "select"))
+_ENDLESS = 1 << 62
+
+
+def _first_sized(graph: torch.fx.Graph) -> str:
+    """The first operator of a program that has a size of its example in it; "" for none."""
+    for node in graph.nodes:
+        name = getattr(node.target, "_opname", "")
+        args = [*node.args, *node.kwargs.values()]
+        sizes = [one for one in args[1:] if isinstance(one, int | list | tuple)]
+        cuts = name in _CUTS and len(args) > 1 and args[1] not in (0, 1)
+        ends = [one for one in args[2:4] if isinstance(one, int)]
+        resized = name.startswith("upsample_") and isinstance(args[1], list | tuple)
+        if resized or (name in _SIZED and sizes) or (cuts and any(0 < n < _ENDLESS for n in ends)):
+            return str(node.name)
+    return ""
 
 
 def _check_sizes(script: Script, inputs: Sequence[torch.Tensor]) -> None:

@@ -154,29 +154,30 @@ def locate_runnable(
     """As :func:`locate`, for running: a run brings its normalisation, a module is put in eval mode.
 
     Args:
-        where: as for :func:`locate`, but for a ``.pt2``.
+        where: as for :func:`locate`.
         say: as for :func:`locate`.
         weights: as for :func:`locate`.
         warn: gets a line where the weights are random.
 
     Raises:
-        BadValue: an exported program, which says how to compute but holds no module to run.
+        Unsupported: an exported program with an operator that is not known to be harmless.
     """
     found = locate(where, say, weights)
     if found.run is not None:
         return found.run
-    if found.net is None:
-        raise BadValue(f"{where}: a .pt2 can be inspected and not run", cure="give file.py:Class")
+    net = found.net if found.program is None else as_module(found.program)
+    if net is None:
+        raise BadFile(f"{where}: holds no network", cure="give file.py:Class")
     if warn is not None:
         untrained = random_weights(found)
         if untrained:
-            count = sum(p.numel() for p in found.net.parameters() if not is_lazy(p))
+            count = sum(p.numel() for p in net.parameters() if not is_lazy(p))
             part = f"all {count:,}" if untrained == count else f"{untrained:,} of {count:,}"
             warn(
                 f"WARNING: {part} weights of {where} are random numbers: this is an untrained "
                 "network; give its weights with --weights FILE.safetensors or FILE.pt"
             )
-    return found.net.eval()
+    return net.eval()
 
 
 def random_weights(found: Located) -> int:

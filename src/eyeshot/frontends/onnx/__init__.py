@@ -1,4 +1,4 @@
-"""ONNX files, whoever made them, as ``torch.nn.Module``: then everything else follows.
+"""ONNX files as ``torch.nn.Module``: then everything else follows.
 
 A file is read as data (:mod:`~eyeshot.frontends.onnx.reading`), and becomes a module with one
 submodule for each of its nodes (:mod:`~eyeshot.frontends.onnx.network`). Sizes that the file

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from eyeshot.frontends.onnx.site import Refusal
 
+_ROUNDING = 1e-6
+"""Of a coordinate beside its size, by which programs differ."""
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 
@@ -61,9 +63,9 @@ class AxisResize:
         match how.transform:
             case "tf_crop_and_resize":
                 start, end = map(real, self.crop)
-                step = (end - start) * (n - 1) / (m - 1) if self.m > 1 else real(0)
-                found = start * (n - 1) + x * step
-                return found if self.m > 1 else np.array([half * (start + end) * (n - 1)])
+                if self.m == 1:
+                    return np.array([half * (start + end) * (n - 1)])
+                found = start * (n - 1) + (x * (end - start) * (n - 1)) / (m - 1)
             case _ if scale == 1 and self.n == self.m:
                 return x
             case "asymmetric":
@@ -90,12 +92,31 @@ class AxisResize:
         return found
 
     def nearest(self, how: Resizing) -> Ints:
-        """The input that each output copies."""
-        x = self.source(how, np.float32)
+        """The input that each output copies.
+
+        Raises:
+            Refusal: for some output, rounding decides between two inputs.
+        """
+        x = self.source(how, np.float64)
+        found = self._copied(how, self.source(how, np.float32))
+        others = [self._copied(how, x)]
+        exact = float(np.float32(self.scale)) == self.scale
+        if (self.by_size and not exact) or how.transform == "half_pixel_symmetric":
+            least = _ROUNDING * (1 + np.abs(x))
+            others += [self._copied(how, x - least), self._copied(how, x + least)]
+        if any((found != one).any() for one in others):
+            raise Refusal(
+                f"resizes {self.n} positions to {self.m}, where rounding decides between two of "
+                "them, and programs disagree",
+                "give an image of another size",
+            )
+        return found
+
+    def _copied(self, how: Resizing, x: Floats) -> Ints:
         match how.rounding:
             case "round_prefer_floor":
                 away = np.sign(x) * np.floor(np.abs(x) + 0.5)
-                found = np.where(x == np.trunc(x) + np.float32(0.5), np.floor(x), away)
+                found = np.where(x == np.trunc(x) + 0.5, np.floor(x), away)
             case "round_prefer_ceil":
                 found = np.sign(x) * np.floor(np.abs(x) + 0.5)
             case "floor":

@@ -65,7 +65,15 @@ def _windows(site: Site, x: Tensor) -> _Windows:
     dilation = site.numbers("dilations", (1,) * axes)
     shape = tuple(int(n) for n in x.shape[2:])
     pads = paddings(site, shape, kernel, stride, dilation)
-    ceil = bool(site.attribute("ceil_mode", 0)) and site.attribute("auto_pad", "NOTSET") == "NOTSET"
+    auto = site.attribute("auto_pad", "NOTSET")
+    skips = any((-(-n // s) - 1) * s + k < n for n, k, s in zip(shape, kernel, stride, strict=True))
+    if auto.startswith("SAME") and (max(dilation) > 1 or skips):
+        what = "dilations" if max(dilation) > 1 else "a stride beyond its kernel"
+        raise Refusal(
+            f"has auto_pad {auto} and {what}, which ONNX and onnxruntime pad differently",
+            "write its pads",
+        )
+    ceil = bool(site.attribute("ceil_mode", 0)) and not auto.startswith("SAME")
     outputs = []
     for n, (before, after), k, s, d in zip(shape, pads, kernel, stride, dilation, strict=True):
         free = n + before + after - ((k - 1) * d + 1)

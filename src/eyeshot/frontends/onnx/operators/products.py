@@ -111,6 +111,12 @@ def _transposed_pads(
     pads: Pads = []
     for n, s, k, o, size in zip(shape, stride, spread, more, asked, strict=True):
         total = s * (n - 1) + o + k - size
+        if total < 0:
+            raise Refusal(
+                f"is to give {size} of {n} positions, more than its kernel reaches, on which ONNX "
+                "and onnxruntime disagree",
+                "write its pads and output_padding",
+            )
         # As onnxruntime has it: the odd one goes to the end, but for SAME_LOWER and NOTSET.
         less, greater = total // 2, total - total // 2
         pads.append((less, greater) if auto == "SAME_UPPER" else (greater, less))

@@ -62,6 +62,8 @@ def resize(site: Site) -> Tensor:
         bool(site.attribute("exclude_outside", 0)),
         site.attribute("extrapolation_value", 0.0) if crops else None,
     )
+    if crops and (scales or how.inside_only or any(one.n == one.m for one in resized.values())):
+        _check_crop(resized, how, _floats(site, 1) or (), by_scales=bool(scales))
     if crops:
         roi = _floats(site, 1) or ()
         resized = {
@@ -69,6 +71,20 @@ def resize(site: Site) -> Tensor:
             for place, (axis, one) in enumerate(resized.items())
         }
     return _resized(site, how, resized)
+
+
+def _check_crop(
+    axes: Mapping[int, AxisResize], how: Resizing, roi: Sequence[float], *, by_scales: bool
+) -> None:
+    """Refuse crops of which ONNX and onnxruntime make different things."""
+    whole = [(roi[place], roi[place + len(axes)]) == (0.0, 1.0) for place in range(len(axes))]
+    kept = [one.n == one.m for one in axes.values()]
+    if by_scales or how.inside_only or any(k and not w for k, w in zip(kept, whole, strict=True)):
+        raise Refusal(
+            "crops and resizes by scales, without what is outside or to as many positions, on "
+            "which ONNX and onnxruntime disagree",
+            "crop it by Slice, and resize to sizes",
+        )
 
 
 def _old(site: Site) -> Resizing:
@@ -90,7 +106,7 @@ def _by_scales(site: Site, scales: Sequence[float], axes: Sequence[int]) -> dict
         n, factor = shape[axis], float(np.float32(scale))
         if not 0 < factor < math.inf:
             raise Refusal(f"resizes by {factor}")
-        found[axis] = AxisResize(n, int(n * factor), factor)
+        found[axis] = AxisResize(n, int(np.float32(n) * np.float32(scale)), factor)
     return found
 
 
