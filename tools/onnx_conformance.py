@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, TensorProto, numpy_helper
 
 from eyeshot.errors import EyeshotError
 from eyeshot.frontends.onnx import OnnxNetwork
 from eyeshot.frontends.onnx.folding import FOLDED
 from eyeshot.frontends.onnx.operators import COMPUTE
-from eyeshot.frontends.onnx.reading import graph_of_model
+from eyeshot.frontends.onnx.reading import DTYPES, graph_of_model
 
 CLAIMED = frozenset(COMPUTE) | FOLDED | {"If", "Constant"}
 """Operators that are computed, or folded where they depend on shapes alone."""
@@ -79,7 +79,8 @@ def _stored(case: Any, kept: int) -> ModelProto:
     """The model of a case with all inputs but the first ones stored in it."""
     model = ModelProto()
     model.CopyFrom(case.model)
-    for info, value in list(zip(model.graph.input, case.data_sets[0][0], strict=True))[kept:]:
+    values = _arrays(case.data_sets[0][0])
+    for info, value in list(zip(model.graph.input, values, strict=True))[kept:]:
         if isinstance(value, np.ndarray | np.generic):
             model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), info.name))
     return model
@@ -88,7 +89,8 @@ def _stored(case: Any, kept: int) -> ModelProto:
 def _attempt(operator: str, case: Any, model: ModelProto, places: Iterable[int]) -> Outcome:
     try:
         net = OnnxNetwork(graph_of_model(model, Path(case.name)), case.name)
-        for inputs, outputs in case.data_sets:
+        for read, given_out in case.data_sets:
+            inputs, outputs = map(_arrays, (read, given_out))
             if not all(isinstance(one, np.ndarray | np.generic) for one in (*inputs, *outputs)):
                 return Outcome(operator, case.name, "refused", "numbers of a type that is not read")
             with torch.no_grad():
@@ -102,6 +104,17 @@ def _attempt(operator: str, case: Any, model: ModelProto, places: Iterable[int])
     except Exception as error:  # what is to be found: nothing but a refusal may be raised
         return Outcome(operator, case.name, "wrong", f"{type(error).__name__}: {error}")
     return Outcome(operator, case.name, "passed")
+
+
+def _arrays(values: Iterable[Any]) -> list[Any]:
+    """Stored tensors as arrays, where NumPy has their type."""
+    known = tuple(DTYPES)
+    return [
+        numpy_helper.to_array(one)
+        if isinstance(one, TensorProto) and one.data_type in known
+        else one
+        for one in values
+    ]
 
 
 def _apart(given: Sequence[torch.Tensor], expected: Sequence[Any], share: float) -> str:
@@ -122,26 +135,31 @@ def _apart(given: Sequence[torch.Tensor], expected: Sequence[Any], share: float)
 
 
 def table(outcomes: Iterable[Outcome]) -> str:
-    """A row for each operator, in Markdown."""
+    """In Markdown: the operators of which every case passes, and a row for each of the others."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     reasons: dict[str, Counter[str]] = defaultdict(Counter)
     for one in outcomes:
         counts[one.operator][one.verdict] += 1
         if one.verdict == "refused":
             reasons[one.operator][_reason(one.why)] += 1
-    rows = ["| operator | passed | refused | why |", "|---|---|---|---|"]
-    for name in sorted(counts, key=lambda name: (name == "several", name)):
+    names = sorted(counts, key=lambda name: (name == "several", name))
+    whole = ", ".join(f"{name} {counts[name]['passed']}" for name in names if not reasons[name])
+    rows = [f"Every case passes: {whole}.", ""]
+    rows += ["| operator | passed | refused | why |", "|---|---|---|---|"]
+    for name in filter(reasons.__getitem__, names):
+        why = "; ".join(f"{reason} ({n})" for reason, n in reasons[name].most_common(6))
+        more = "; …" if len(reasons[name]) > 6 else ""
         count = counts[name]
-        why = "; ".join(f"{reason} ({n})" for reason, n in reasons[name].most_common())
-        rows.append(f"| {name} | {count['passed']} | {count['refused'] or ''} | {why} |")
+        rows.append(f"| {name} | {count['passed']} | {count['refused']} | {why}{more} |")
     return "\n".join(rows)
 
 
 def _reason(why: str) -> str:
     """A refusal without its node and its numbers."""
     plain = re.sub(r"^\S+ \(\w+\): ", "", why).partition(";")[0]
-    plain = re.sub(r"^.* is of type \w+", "a type that is not read", plain)
-    return re.sub(r"^.* (is an? \w+)$", r"\1", plain)
+    if " is of type " in plain or "type that is not read" in plain or "casts to ONNX" in plain:
+        return "a type that is not read"
+    return re.sub(r"^\S+ (is an? \w+)$", r"\1", plain)
 
 
 def main() -> int:

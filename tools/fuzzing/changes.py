@@ -123,6 +123,58 @@ def bend_safetensors(chance: Random, content: bytes) -> bytes:
     return struct.pack("<Q", len(header)) + header + content[8 + length :]
 
 
+def bend_onnx(chance: Random, content: bytes) -> bytes:
+    """A node, name, number, shape or tensor of the graph changed; or bytes."""
+    from onnx import ModelProto
+
+    if chance.random() < 0.3:
+        return bend(chance, content)
+    model = ModelProto()
+    model.ParseFromString(content)
+    for _ in range(chance.choice((1, 1, 1, 2, 3))):
+        _bend_graph(chance, model)
+    changed: bytes = model.SerializeToString()
+    return changed
+
+
+def _bend_graph(chance: Random, model: Any) -> None:
+    graph = model.graph
+    one, other = chance.choice(graph.node), chance.choice(graph.node)
+    names = [name for each in graph.node for name in (*each.input, *each.output)]
+    match chance.randrange(11):
+        case 0 if one.input:
+            one.input[chance.randrange(len(one.input))] = chance.choice((*names, "", "x" * 3000))
+        case 1 if one.output:
+            one.output[0] = chance.choice((*names, ""))
+        case 2:
+            one.op_type = chance.choice(
+                (other.op_type, "LSTM", "Loop", "If", "", "Reshape", "Tile")
+            )
+        case 3:
+            one.CopyFrom(other)
+        case 4:
+            del graph.node[chance.randrange(len(graph.node))]
+        case 5 if one.attribute:
+            attribute = chance.choice(one.attribute)
+            attribute.i = chance.choice(_NUMBERS) * chance.choice((1, -1)) % 2**63
+            attribute.ints[:] = [chance.choice(_NUMBERS) % 2**63 for _ in attribute.ints]
+        case 6 if one.attribute:
+            del one.attribute[chance.randrange(len(one.attribute))]
+        case 7:
+            tensor = chance.choice(graph.initializer)
+            tensor.dims[:] = [chance.choice(_NUMBERS) % 2**63 for _ in tensor.dims]
+        case 8:
+            tensor = chance.choice(graph.initializer)
+            tensor.raw_data = bend(chance, tensor.raw_data)
+        case 9:
+            tensor = chance.choice(graph.initializer)
+            tensor.data_type = chance.randrange(26)
+        case _:
+            dims = graph.input[0].type.tensor_type.shape.dim
+            for dim in dims:
+                dim.dim_value = chance.choice(_NUMBERS) % 2**63
+
+
 def bend_json(chance: Random, content: bytes) -> bytes:
     """Values replaced, removed or doubled, at any depth; or bytes."""
     if chance.random() < 0.25:

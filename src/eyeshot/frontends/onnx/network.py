@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -115,19 +116,23 @@ class OnnxSteps(nn.Module):
 
     def run(self, values: Values, run: _Run) -> list[Value]:
         """The graph's outputs, of the values around it; those are added to."""
-        values = {**values, **{name: self._constant(name) for name in self._numbers}}
+        values = {**values, **{name: self._constant(name, run) for name in self._numbers}}
         for key, op in self._steps:
             made = run.step(getattr(self, key), op, values)
+            if len(made) < len(op.outputs):
+                given = f"gives {len(made)} values, and {len(op.outputs)} are named"
+                raise run.refused(op, given, "correct that node")
             values.update(zip(op.outputs, made, strict=False))
         return [values[name] for name in self._outputs]
 
-    def _constant(self, name: str) -> Value:
+    def _constant(self, name: str, run: _Run) -> Value:
         array = self._numbers[name]
         place = self._stored.get(name)
         if place is None:
             return Value(known=lambda: array, fixed=True)
         module, role = getattr(self, place[0]), place[1]
-        return Value(lambda: getattr(module, role), lambda: array, weight=True, fixed=True)
+        make = partial(run.weight, module, role)
+        return Value(make, lambda: array, weight=True, fixed=True)
 
 
 class OnnxNetwork(OnnxSteps):
@@ -167,7 +172,14 @@ class OnnxNetwork(OnnxSteps):
         original = None if shapes == [one.shape for one in self.images] else self._shapes
         run = _Run(self.file, original or None)
         given = {one.name: _made(value) for one, value in zip(self.images, taken, strict=True)}
-        outputs = [value.tensor for value in self.run(given, run)]
+        made = self.run(given, run)
+        try:
+            outputs = [value.tensor for value in made]
+        except EyeshotError:
+            raise
+        except Exception as error:  # such as an output of texts
+            fact = f"{self.file}: an output is no tensor of numbers: {in_brief(error)}"
+            raise Unsupported(fact, cure="export a network of numbers") from None
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     @property
@@ -179,14 +191,14 @@ class OnnxNetwork(OnnxSteps):
         """Note the shapes of all values at the size for which the file was made."""
         run = _Run(self.file, None, noted=self._shapes)
         with torch.no_grad(), torch.device("meta"):
-            given = {
-                one.name: _made(torch.empty([n or 1 for n in size], dtype=one.dtype, device="meta"))
-                for one, size in zip(self.images, sizes, strict=True)
-            }
             try:
+                given = {
+                    one.name: _made(torch.empty([n or 1 for n in size], dtype=one.dtype))
+                    for one, size in zip(self.images, sizes, strict=True)
+                }
                 self.run(given, run)
-            except EyeshotError:
-                self._shapes.clear()  # it is raised again when the network runs
+            except (EyeshotError, RuntimeError):  # too large; or it is raised again at each run
+                self._shapes.clear()
 
     def extra_repr(self) -> str:
         """Its file."""
@@ -209,6 +221,11 @@ class _Run:
         self._file, self._original, self._noted = file, original, noted
         self._past: list[tuple[OnnxOp, Site]] = []
 
+    def weight(self, module: nn.Module, name: str) -> Tensor:
+        """A weight; where only shapes are looked at, one without numbers."""
+        tensor: Tensor = getattr(module, name)
+        return tensor if self._noted is None else tensor.to("meta")
+
     def step(self, module: OnnxNode, op: OnnxOp, values: Values) -> list[Value]:
         """The outputs of one node."""
         inputs = tuple(values[name] if name else None for name in op.inputs)
@@ -226,17 +243,17 @@ class _Run:
             if known:
                 weights = any(one is not None and one.is_weight for one in inputs)
                 by_torch = weights and op.kind in COMPUTE
-                return _folded(module, site, by_torch=by_torch, refused=self._refused)
+                return _folded(module, site, by_torch=by_torch, refused=self.refused)
             result = module(site)
             results = result if isinstance(result, tuple) else (result,)
             return [_made(one) if isinstance(one, Tensor) else _known(one) for one in results]
         except EyeshotError:
             raise
         except Refusal as reason:
-            raise self._refused(op, str(reason), reason.cure) from None
+            raise self.refused(op, str(reason), reason.cure) from None
         except Exception as error:  # shapes that do not fit, in torch's words
             cure = what_stands_in_the_way(self._past)
-            raise self._refused(op, _in_words(error, inputs), cure) from error
+            raise self.refused(op, _in_words(error, inputs), cure) from error
 
     def _chosen(self, module: OnnxNode, site: Site, values: Values) -> list[Value]:
         """The branch of an ``If`` whose condition is known."""
@@ -246,7 +263,8 @@ class _Run:
         steps: OnnxSteps = getattr(module, name)
         return steps.run(values, self)
 
-    def _refused(self, op: OnnxOp, fact: str, cure: str) -> Unsupported:
+    def refused(self, op: OnnxOp, fact: str, cure: str) -> Unsupported:
+        """What a node cannot do, under its name."""
         return Unsupported(f"{self._file}: {op.name} ({op.kind}): {fact}", cure=cure)
 
 

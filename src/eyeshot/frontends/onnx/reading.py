@@ -38,10 +38,12 @@ OLDEST = 7
 """The first operators' set that is read."""
 _MOST_BYTES = 1 << 31
 """Of a file without external data: protobuf holds no more."""
+_LONGEST = 1 << 31
+"""Positions along an axis; what is declared beyond is open."""
 _MOST_NODES = 100_000
 _OWN = ("", "ai.onnx")
 _WRITE_AGAIN = "write it again, or fetch it again"
-_DTYPES = {
+DTYPES = {
     **{1: torch.float32, 2: torch.uint8, 3: torch.int8, 5: torch.int16, 6: torch.int32},
     **{7: torch.int64, 9: torch.bool, 10: torch.float16, 11: torch.float64},
 }
@@ -294,6 +296,11 @@ def _without_unread(ops: Iterable[OnnxOp], read: set[str]) -> list[OnnxOp]:
     ]
 
 
+def _text(value: Any) -> str:
+    """A name; protobuf gives bytes where it is not UTF-8."""
+    return value if isinstance(value, str) else bytes(value).decode("utf-8", "replace")
+
+
 class _Reader:
     """Makes plain data of one file's graphs."""
 
@@ -306,8 +313,8 @@ class _Reader:
         """One graph; what its branches read of the graphs around it they find by name."""
         if graph.sparse_initializer:
             raise Unsupported(f"{self._path}: sparse tensors", cure="store them dense")
-        tensors = {one.name: self._array(one) for one in graph.initializer}
-        inputs = tuple(self._input(one) for one in graph.input if one.name not in tensors)
+        tensors = {_text(one.name): self._array(one) for one in graph.initializer}
+        inputs = tuple(self._input(one) for one in graph.input if _text(one.name) not in tensors)
         ops = []
         for index, node in enumerate(graph.node):
             op = self._op(node, index)
@@ -317,7 +324,9 @@ class _Reader:
                 self._replaced[op.outputs[0]] = op.inputs[0]
             else:
                 ops.append(op)
-        outputs = tuple(self._replaced.get(one.name, one.name) for one in graph.output)
+        outputs = tuple(
+            self._replaced.get(one, one) for one in (_text(one.name) for one in graph.output)
+        )
         if whole:
             self._check_types(graph.output)
             ops = _without_unread(ops, {*outputs, *_read(ops)})
@@ -330,23 +339,24 @@ class _Reader:
             fact = f"{self._path}: input {value.name} does not say how many dimensions it has"
             raise Unsupported(fact, cure="export it with the rank of its input")
         dims = (one.dim_value if one.HasField("dim_value") else 0 for one in kind.shape.dim)
-        shape = tuple(n if n > 0 else None for n in dims)
-        if kind.elem_type not in _DTYPES:
+        shape = tuple(n if 0 < n < _LONGEST else None for n in dims)
+        if kind.elem_type not in DTYPES:
             raise self._no_type(f"input {value.name}", kind.elem_type)
-        return OnnxInput(value.name, shape, _DTYPES[kind.elem_type])
+        return OnnxInput(_text(value.name), shape, DTYPES[kind.elem_type])
 
     def _check_types(self, values: Iterable[ValueInfoProto]) -> None:
         for value in values:
             kind = value.type.WhichOneof("value")
             if kind != "tensor_type":
                 what = (kind or "nothing").removesuffix("_type").replace("_", " ")
-                fact = f"{self._path}: {value.name} is a {what}"
+                article = "an" if what[0] in "aeiou" else "a"
+                fact = f"{self._path}: {value.name} is {article} {what}"
                 raise Unsupported(fact, cure="export a network of tensors alone")
 
     def _array(self, tensor: TensorProto) -> Array:
         from onnx import numpy_helper
 
-        if tensor.data_type not in _DTYPES:
+        if tensor.data_type not in DTYPES:
             raise self._no_type(f"tensor {tensor.name}", tensor.data_type)
         try:
             array = numpy_helper.to_array(tensor, base_dir=str(self._path.parent))
@@ -376,7 +386,7 @@ class _Reader:
         )
 
     def _op(self, node: NodeProto, index: int) -> OnnxOp:
-        name = node.name or f"{node.op_type}_{index}"
+        name = _text(node.name) or f"{_text(node.op_type)}_{index}"
         if node.domain not in _OWN:
             raise Unsupported(
                 f"{self._path}: {name} is {node.op_type} of {node.domain}, which is no operator of "
@@ -388,11 +398,11 @@ class _Reader:
         self._names.add(name)
         return OnnxOp(
             name,
-            node.op_type,
+            _text(node.op_type),
             self._versions.get("", 0),
-            tuple(self._replaced.get(one, one) for one in node.input),
-            tuple(node.output),
-            {one.name: self._attribute(one) for one in node.attribute},
+            tuple(self._replaced.get(one, one) for one in map(_text, node.input)),
+            tuple(map(_text, node.output)),
+            {_text(one.name): self._attribute(one) for one in node.attribute},
         )
 
     def _attribute(self, attribute: AttributeProto) -> Any:
