@@ -166,6 +166,11 @@ class ProgramNet(nn.Module):
         found = tuple(values[name] for name in script.outputs)
         return found[0] if len(found) == 1 else found
 
+    @property
+    def declared(self) -> tuple[tuple[int | None, ...], ...]:
+        """The channels of each input that it was exported with; its axes are left open."""
+        return tuple((*size[:1], *(None for _ in size[1:])) for size in self.script.example)
+
     def _check_size(self, inputs: Sequence[torch.Tensor]) -> None:
         """Refuse another size than that of the export, which stands in some operator."""
         given = tuple(tuple(int(n) for n in one.shape[1:]) for one in inputs)

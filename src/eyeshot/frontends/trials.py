@@ -129,10 +129,19 @@ def _from(size: Sequence[int]) -> Callable[[Size], tuple[int, int]]:
 
 
 def channels_to_try(module: nn.Module) -> tuple[int, ...]:
-    """What its convolutions take, each number once, in the order in which they were declared."""
+    """What its convolutions take, each number once, in the order in which they were declared.
+
+    What the file of a network declares of its input comes first.
+    """
     kinds = nn.modules.conv._ConvNd
     counts = (child.in_channels for child in module.modules() if isinstance(child, kinds))
-    return tuple(dict.fromkeys(counts))
+    told = [size[0] for size in _declared(module)[:1] if size and size[0]]
+    return tuple(dict.fromkeys((*told, *counts)))
+
+
+def _declared(net: nn.Module) -> tuple[tuple[int | None, ...], ...]:
+    """The sizes (C, …) of its inputs that a network's file declares, None where it is open."""
+    return getattr(net, "declared", ())
 
 
 def axes_by_layers(net: nn.Module) -> int | None:
@@ -153,7 +162,8 @@ def axes_by_layers(net: nn.Module) -> int | None:
     by_weight = [f"weight{rank - 2}d"] if rank in (4, 5) else []
     layers = [name for name in names if "Conv" in name] + by_weight + names
     named = next(filter(None, map(_BY_AXES.search, layers)), None)
-    return int(named.group(1)) if named else None
+    declared = [len(size) - 1 for size in _declared(net)[:1] if 2 <= len(size) <= 4]
+    return declared[0] if declared else int(named.group(1)) if named else None
 
 
 def axes_taken(net: nn.Module) -> int | None:

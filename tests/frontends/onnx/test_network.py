@@ -131,3 +131,74 @@ def test_what_is_given_is_checked(net_file: Path) -> None:
         net(torch.rand(1, 3, 8, 8), torch.rand(1))
     with pytest.raises(BadValue, match="1x3x32x32"):
         net(torch.rand(3, 8, 8))
+
+
+def test_channels_last_files_take_images_as_everywhere(tmp_path: Path) -> None:
+    nodes = [
+        node("Transpose", ["x"], ["a"], "front", perm=[0, 3, 1, 2]),
+        node("Conv", ["a", "w"], ["b"], "conv", auto_pad="SAME_UPPER", strides=[2, 2]),
+        node("Transpose", ["b"], ["y"], "back", perm=[0, 2, 3, 1]),
+    ]
+    model = model_of(nodes, {"w": numbers(5, 3, 3, 3)}, shape=(1, 32, 32, 3))
+    net = load_onnx(saved(model, tmp_path / "from_keras.onnx"))
+    assert (type(net).__name__, net.declared) == ("from_keras", ((3, 32, 32),))
+    image = numbers(3, 41, 30)
+    np.save(tmp_path / "image.npy", image)
+    eyeshot.run(net, tmp_path / "image.npy", out=tmp_path / "out.npy", band=8)
+    (expected,) = run_by_onnxruntime(model, np.ascontiguousarray(image.transpose(1, 2, 0))[None])
+    assert apart(np.load(tmp_path / "out.npy"), expected[0]) < 1e-5
+    assert eyeshot.inspect(net, (3, 41, 30)).graph.inputs == ("x",)
+
+
+def test_quantised_networks_compute_what_the_integers_stand_for(tmp_path: Path) -> None:
+    kernel = np.random.default_rng(0).integers(-90, 90, (4, 3, 3, 3)).astype(np.int8)
+    nodes = [
+        node("QuantizeLinear", ["x", "s", "z"], ["q"], "q"),
+        node("DequantizeLinear", ["q", "s", "z"], ["d"], "d"),
+        node("DequantizeLinear", ["w", "ws", "wz"], ["v"], "v", axis=0),
+        node("Conv", ["d", "v"], ["y"], "conv", pads=[1, 1, 1, 1]),
+    ]
+    tensors = {
+        **{"s": np.array(0.02, np.float32), "z": np.array(120, np.uint8), "w": kernel},
+        **{"ws": np.full(4, 0.01, np.float32), "wz": np.zeros(4, np.int8)},
+    }
+    model = model_of(nodes, tensors)
+    image = numbers(1, 3, 19, 23)
+    net = load_onnx(saved(model, tmp_path / "int8.onnx"))
+    whole = net(torch.from_numpy(image))
+    assert apart(whole, run_by_onnxruntime(model, image)[0]) < 1e-5
+    np.save(tmp_path / "image.npy", image[0])
+    eyeshot.run(net, tmp_path / "image.npy", out=tmp_path / "out.npy", band=4)
+    assert apart(np.load(tmp_path / "out.npy"), whole[0]) < 1e-5
+
+
+def test_an_if_is_folded_where_its_condition_is_known(tmp_path: Path) -> None:
+    value = helper.make_tensor_value_info("b", onnx.TensorProto.FLOAT, None)
+    value.type.tensor_type.ClearField("shape")
+    branches = {
+        f"{name}_branch": helper.make_graph([node(kind, ["x"], ["b"], kind)], name, [], [value])
+        for name, kind in (("then", "Relu"), ("else", "Neg"))
+    }
+    nodes = [
+        node("Shape", ["x"], ["shape"]),
+        node("Size", ["shape"], ["rank"]),
+        node("Equal", ["rank", "four"], ["is"]),
+        node("If", ["is"], ["y"], "choice", **branches),
+    ]
+    model = model_of(nodes, {"four": np.array(4)})
+    net = load_onnx(saved(model, tmp_path / "net.onnx"))
+    image = numbers(1, 3, 5, 6)
+    assert apart(net(torch.from_numpy(image)), np.maximum(image, 0)) == 0
+
+
+def test_half_precision_is_kept(tmp_path: Path) -> None:
+    nodes = [node("Conv", ["x", "w"], ["y"], "conv")]
+    model = model_of(nodes, {"w": numbers(4, 3, 3, 3).astype(np.float16)})
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    net = load_onnx(saved(model, tmp_path / "net.onnx"))
+    image = numbers(1, 3, 9, 9).astype(np.float16)
+    given = net(torch.from_numpy(image))
+    assert given.dtype == torch.float16
+    assert apart(given.detach(), run_by_onnxruntime(model, image)[0]) < 2e-3
+    assert eyeshot.inspect(net, (3, 9, 9)).graph.nodes["conv"].dtype == "float16"

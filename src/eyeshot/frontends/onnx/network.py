@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from inspect import Parameter, Signature
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -185,7 +187,7 @@ class OnnxNetwork(OnnxSteps):
     @property
     def declared(self) -> tuple[tuple[int | None, ...], ...]:
         """The sizes that the file gives its inputs, without the batch; None where it is open."""
-        return tuple(one.shape[1:] for one in self.images)
+        return tuple(one.declared for one in self.images)
 
     def _look_at(self, sizes: Sequence[Sequence[int | None]]) -> None:
         """Note the shapes of all values at the size for which the file was made."""
@@ -203,6 +205,23 @@ class OnnxNetwork(OnnxSteps):
     def extra_repr(self) -> str:
         """Its file."""
         return self.file
+
+
+def named_network(graph: OnnxGraph, path: Path) -> OnnxNetwork:
+    """A network whose class has the name of its file, and whose inputs have theirs."""
+    names = [re.sub(r"\W", "_", one.name) for one in graph.inputs]
+
+    def forward(self: OnnxNetwork, *images: Tensor) -> Any:
+        return OnnxNetwork.forward(self, *images)
+
+    if all(map(str.isidentifier, names)) and len({"self", *names}) > len(names):
+        kind = Parameter.POSITIONAL_OR_KEYWORD
+        parameters = [Parameter(one, kind) for one in ("self", *names)]
+        forward.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    name = re.sub(r"\W", "_", path.stem) or OnnxNetwork.__name__
+    members = {"forward": forward, "__module__": OnnxNetwork.__module__}
+    made: type[OnnxNetwork] = type(name, (OnnxNetwork,), members)
+    return made(graph, path.name)
 
 
 def _made(tensor: Tensor) -> Value:

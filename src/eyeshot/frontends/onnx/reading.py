@@ -81,13 +81,26 @@ class OnnxInput:
                 f"input {self.name} takes {kind}, and {image.dtype} came",
                 cure="export the network with float32 inputs",
             )
-        return image
+        return image.movedim(1, -1) if self.channels_last else image
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether the file takes (N, H, W, C): its last dimension, and no other, can be colors."""
+        first, last = self.shape[1:2], self.shape[-1:]
+        few = (1, 2, 3, 4)
+        return len(self.shape) > 3 and last[0] in few and first[0] not in few
+
+    @property
+    def declared(self) -> tuple[int | None, ...]:
+        """What the file declares of an image (C, …); None for what it leaves open."""
+        size = self.shape[1:]
+        return (*size[-1:], *size[:-1]) if self.channels_last else size
 
     @property
     def in_words(self) -> str:
-        """Its shape, such as ``Nx3x?x?``."""
-        first, *others = self.shape or (None,)
-        return "x".join(["N" if first is None else str(first), *(str(n or "?") for n in others)])
+        """The shape of its images, such as ``Nx3x?x?``."""
+        batch = str(self.shape[0] or "N") if self.shape else "N"
+        return "x".join([batch, *(str(n or "?") for n in self.declared)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,10 +134,10 @@ def load_onnx(path: str | Path) -> OnnxNetwork:
         Unsupported: an operator, a type or a version of ONNX that is not read.
         Failure: ``onnx`` is not installed.
     """
-    from eyeshot.frontends.onnx.network import OnnxNetwork
+    from eyeshot.frontends.onnx.network import named_network
 
     path = Path(path)
-    return OnnxNetwork(read_graph(path), path.name)
+    return named_network(read_graph(path), path)
 
 
 def read_graph(path: Path) -> OnnxGraph:
