@@ -84,6 +84,8 @@ class Family(StrEnum):
     STATISTIC = "statistic"
     """Any other number for many: a variance, a median, a norm."""
     SOFTMAX = "softmax"
+    MOMENTS = "moments"
+    """The mean and the deviation that a norm takes, apart from the norm itself."""
     BATCH_NORM = "batch norm"
     INSTANCE_NORM = "instance norm"
     GROUP_NORM = "group norm"

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import eyeshot
-from eyeshot.engine.running import opened, parse_bytes
+from eyeshot.engine.memory import parse_bytes
+from eyeshot.engine.running import opened
 from eyeshot.errors import BadValue
 from eyeshot.planning.band_plan import megabytes
 from tests.engine.law import noise

@@ -30,6 +30,8 @@ eyeshot run net.py:UNet slide.tif -o mask.tif --weights trained.safetensors
 
 eyeshot run net.py:UNet slide.tif --plan
 
+eyeshot run net.py:NormUNet slide.tif -o mask.tif --memory 2GB --scratch /fast/disk:50GB
+
 eyeshot run net.py:UNet slide.tif -o part.npy --region 1000:3000,0:2048
 
 The answer is that of one pass over the whole image, to rounding. An import path runs that file's
@@ -50,6 +52,7 @@ def run_net(
     weights: net_options.Weights = None,
     form: options.Form = "scores",
     memory: options.Memory = None,
+    scratch: options.Scratch = None,
     region: options.Region = None,
     level: options.Level = 0,
     layout: options.Layout = None,
@@ -75,6 +78,7 @@ def run_net(
         "output_format": form,
         "region": None if region is None else parse_region(region),
         "memory": memory,
+        "scratch": scratch,
         "band": band,
         "level": level,
         "layout": layout,

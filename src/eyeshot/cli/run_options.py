@@ -28,6 +28,13 @@ Form = Annotated[
 Memory = Annotated[
     str | None, typer.Option(metavar="SIZE", help="The most the process may hold, such as 2GB.")
 ]
+Scratch = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR[:SIZE]",
+        help="Where maps go that must be held whole and do not fit; default: beside OUT.",
+    ),
+]
 Region = Annotated[
     str | None, typer.Option(metavar="Y0:Y1,X0:X1", help="This part of the output alone.")
 ]

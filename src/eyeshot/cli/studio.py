@@ -65,7 +65,7 @@ def open_studio(
 ) -> None:
     """Look at a network in the browser: every layer, any picture, the sum behind any unit."""
     from eyeshot.cli.inspect import parse_numbers
-    from eyeshot.engine.running import parse_bytes
+    from eyeshot.engine.memory import parse_bytes
     from eyeshot.web_studio import Session
     from eyeshot.web_studio.server import Server
 

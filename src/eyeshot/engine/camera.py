@@ -15,6 +15,7 @@ from eyeshot.engine.heights import as_at
 from eyeshot.engine.kinds import settled
 from eyeshot.engine.lowering import lower
 from eyeshot.engine.misfits import misfit, takes
+from eyeshot.engine.moments import taken_apart
 from eyeshot.engine.networks import Network, Traced, as_traced
 from eyeshot.engine.outputs import arrangement_of, features_first, form_for
 from eyeshot.engine.preparing import Preparation
@@ -135,7 +136,7 @@ class RowStream:
         """
         first, *others = self._heights()
         model = self._look(first)
-        refuse_without_end(settled(model))
+        refuse_without_end(settled(taken_apart(model)))
         for height in others:
             graph = self._look(height)
             try:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import IO
 
 import torch
 
@@ -15,6 +16,7 @@ from eyeshot.engine.jobs import Job
 from eyeshot.engine.memory import exact_allocation, give_back, peak
 from eyeshot.engine.outputs import features_first
 from eyeshot.engine.resuming import Readings, sharing
+from eyeshot.engine.scratch import scratch_files
 from eyeshot.engine.stream import Stream
 from eyeshot.images import Sink
 from eyeshot.operators.tile import cut
@@ -63,7 +65,8 @@ def execute(job: Job, sinks: Mapping[str, Sink], progress: Progress | None = Non
         if job.memory is not None:
             give_back()
         for strip in job.plan.strips:
-            _Pass(state, strip).carry_out()
+            with scratch_files(job.scratch, job.plan.spilled) as files:
+                _Pass(state, strip, files).carry_out()
     return replace(state.report(), notes=state.extremes.notes())
 
 
@@ -96,8 +99,8 @@ class _State:
 class _Pass:
     """One pass over the rows of a strip, from where its sinks stand."""
 
-    def __init__(self, state: _State, strip: Strip) -> None:
-        self._state, self._strip = state, strip
+    def __init__(self, state: _State, strip: Strip, scratch: Mapping[str, IO[bytes]]) -> None:
+        self._state, self._strip, self._scratch = state, strip, scratch
         self._next: dict[str, int] = {}  # of each output, the row that is to be written next
         self._given: dict[str, int] = {}  # and the one that the stream gives next
         for name, box in strip.regions.items():
@@ -115,7 +118,7 @@ class _Pass:
         on_cpu = self._state.job.preparation.device.type == "cpu"  # no transform is used there
         first = first_rows(graph, boxes, rest, band, independent_rows=on_cpu) if begun else {}
         self._given = {name: first.get(name, boxes[name][0].lo) for name in rest}
-        stream = Stream(graph, boxes, tuple(rest), band=band, first=first)
+        stream = Stream(graph, boxes, tuple(rest), band=band, first=first, scratch=self._scratch)
         for rows in pushes(graph, boxes, band):
             if self._push(rows, stream, first):
                 self._state.multiply_adds += stream.multiply_adds

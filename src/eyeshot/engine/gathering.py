@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 
 from eyeshot.axes import Interval
+from eyeshot.engine.moments import Moments, NormMoments, in_lines
 from eyeshot.errors import Unsupported
 from eyeshot.findings.remedies import remedy
 from eyeshot.graph import Family, Graph, Node
@@ -49,6 +50,10 @@ def gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer | None:
 
 def _gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer | None:
     dtype = getattr(torch, node.dtype)
+    if node.family is Family.MOMENTS:
+        return NormMoments(node, reduced)
+    if node.family is Family.STATISTIC:
+        return _statistic(node, reduced, dtype)
     if node.family in (Family.MEAN, Family.ADAPTIVE_AVERAGE_POOL):
         return _Sum(node.shape, reduced, dtype, mean=True)
     if node.family is Family.SUM:
@@ -57,6 +62,22 @@ def _gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer | None:
         return _Extreme(node.shape, reduced, largest=True)
     if node.family is Family.SMALLEST:
         return _Extreme(node.shape, reduced, largest=False)
+    return None
+
+
+def _statistic(node: Node, reduced: tuple[int, ...], dtype: torch.dtype) -> Gatherer | None:
+    """Of those with a name of their own; None for one that is not gathered."""
+    told = {} if node.call is None else node.call.arguments
+    if node.operator in ("var", "std"):
+        unbiased = told.get("unbiased", True)
+        correction = told.get("correction")
+        less = float(unbiased) if correction is None else float(correction)
+        return _Spread(node.shape, reduced, dtype, less, root=node.operator == "std")
+    if node.operator in ("norm", "linalg_vector_norm"):
+        order = told.get("ord", told.get("p", 2))
+        return _Norm(node.shape, reduced, dtype) if order in (2, None) else None
+    if node.operator in ("max", "min") and "dim" not in told:
+        return _Extreme(node.shape, reduced, largest=node.operator == "max")
     return None
 
 
@@ -74,7 +95,7 @@ def reduced_dims(node: Node, source: Node) -> tuple[int, ...]:
     """The dimensions that a global statistic runs over: all positions, and channels if it says."""
     rank = len(source.shape)
     positions = {dim for dim in source.dims if dim is not None}
-    if node.call is None or node.family in _OVER_POSITIONS:
+    if node.call is None or node.family in (*_OVER_POSITIONS, Family.MOMENTS):
         return tuple(sorted(positions))
     named = node.call.argument("dim")
     listed = range(rank) if named in (None, []) else [named] if isinstance(named, int) else named
@@ -121,18 +142,63 @@ class _Sum:
         self._shape, self._reduced, self._mean = shape, reduced, mean
         self._total: torch.Tensor | None = None
         self._dtype = dtype
+        self._exact = torch.float64 if dtype.is_floating_point else dtype
         self._count = 0
 
     def take(self, band: torch.Tensor) -> None:
-        part = band.sum(self._reduced, keepdim=True, dtype=torch.float64)
-        self._total = part if self._total is None else self._total + part
+        shape = [1 if dim in self._reduced else n for dim, n in enumerate(band.shape)]
+        for part, dim in in_lines(band, self._reduced):
+            some = self._sum(part, dim).to(self._exact).reshape(shape)
+            self._total = some if self._total is None else self._total + some
         self._count += math.prod(band.shape[dim] for dim in self._reduced)
+
+    def _sum(self, part: torch.Tensor, dim: int) -> torch.Tensor:
+        return part.sum(dim)
 
     def result(self) -> torch.Tensor:
         if self._total is None:
             raise ValueError("no row has been taken")
         total = self._total / self._count if self._mean else self._total
         return _shaped(total.to(self._dtype), self._shape)
+
+
+class _Norm(_Sum):
+    """The root of the sum of squares."""
+
+    def __init__(
+        self, shape: tuple[int, ...], reduced: tuple[int, ...], dtype: torch.dtype
+    ) -> None:
+        super().__init__(shape, reduced, torch.float64, mean=False)
+        self._given = dtype
+
+    def _sum(self, part: torch.Tensor, dim: int) -> torch.Tensor:
+        return (part * part).sum(dim)
+
+    def result(self) -> torch.Tensor:
+        return super().result().sqrt().to(self._given)
+
+
+class _Spread:
+    """The variance, or its root."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        reduced: tuple[int, ...],
+        dtype: torch.dtype,
+        less: float,
+        root: bool,
+    ) -> None:
+        self._shape, self._dtype, self._less, self._root = shape, dtype, less, root
+        self._moments = Moments(reduced)
+
+    def take(self, band: torch.Tensor) -> None:
+        self._moments.take(band)
+
+    def result(self) -> torch.Tensor:
+        _, squares, count = self._moments.over(())
+        variance = squares / max(0.0, count - self._less)
+        return _shaped((variance.sqrt() if self._root else variance).to(self._dtype), self._shape)
 
 
 def _shaped(value: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import repeat
 from typing import Any
@@ -19,6 +19,7 @@ from eyeshot.engine.padding import Padding, pad_to_taken
 from eyeshot.engine.preparing import Preparation
 from eyeshot.engine.pricing import RunCosts
 from eyeshot.engine.resuming import Begun
+from eyeshot.engine.scratch import ScratchSpace, scratch_space
 from eyeshot.engine.settings import settings_of
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue
@@ -45,6 +46,7 @@ class Job:
         threads: among how many torch shares the work out.
         padding: what was added to the image; None where that was not asked for.
         memory: the most bytes that the process may hold; None where nothing is said of it.
+        scratch: where maps are put that do not fit into that.
     """
 
     graph: Graph
@@ -55,6 +57,7 @@ class Job:
     threads: int
     padding: Padding | None = None
     memory: int | None = None
+    scratch: ScratchSpace = field(default_factory=lambda: scratch_space(None, None))
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
@@ -100,6 +103,7 @@ def make_job(
     device: str | torch.device | None = None,
     outs: Sequence[Any] | None = (),
     begun: Begun | None = None,
+    scratch: ScratchSpace | None = None,
 ) -> Job:
     """Settle a run.
 
@@ -117,6 +121,8 @@ def make_job(
         device: where to run; None for where the network's weights are.
         outs: where each output goes, as for :func:`run`, to count what it holds; None for arrays.
         begun: what the run that is resumed had settled for itself.
+        scratch: where maps may be put that do not fit into ``memory``; None for the system's own
+            folder.
 
     Raises:
         BadValue: sizes, channels or regions that do not fit, or too little memory.
@@ -140,9 +146,10 @@ def make_job(
         give_back()  # what tracing left behind
     costs = RunCosts(graph, named, preparation, forms, sinks, resident(), peak())
     cut = begun.cut if begun else None
-    plan = _planned(graph, regions, memory, costs=costs, band=band, begun=cut)
+    space = scratch or scratch_space(None, None)
+    plan = _planned(graph, regions, memory, space, costs=costs, band=band, begun=cut)
     threads = begun.threads if begun else torch.get_num_threads()
-    return Job(graph, named, preparation, forms, plan, threads, padding, memory)
+    return Job(graph, named, preparation, forms, plan, threads, padding, memory, space)
 
 
 def _sinks(
@@ -176,13 +183,18 @@ def _check_options(
 
 
 def _planned(
-    graph: Graph, regions: Mapping[str, Region], memory: int | None, **options: Any
+    graph: Graph,
+    regions: Mapping[str, Region],
+    memory: int | None,
+    space: ScratchSpace,
+    **options: Any,
 ) -> BandPlan:
     """A plan within the memory allowed; within what there is, where it grows with the height."""
     maps = maps_held_whole(graph)
     limit = memory if memory is not None or not maps else available()
     try:
-        plan = make_plan(graph, regions, memory=limit, **options)
+        disk = space.room if maps else 0
+        plan = make_plan(graph, regions, memory=limit, disk=disk, **options)
     except BadValue as error:
         if not maps:
             raise

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from eyeshot.engine.kinds import settled
+from eyeshot.engine.moments import taken_apart
 from eyeshot.graph import Call, Family, Graph, Kind, Node, Ref, Weight, check
 
 
@@ -22,7 +23,7 @@ def lower(graph: Graph) -> Graph:
     An operator is swallowed only where nothing else reads what stands before it. Of the tensors
     those remain that are still read.
     """
-    graph = settled(graph)
+    graph = settled(taken_apart(graph))
     consumers = graph.consumers()
     nodes: dict[str, Node] = {}
     tensors = dict(graph.tensors)

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from eyeshot.errors import BadValue
+
 _STATUS = Path("/proc/self/status")
 _MEMORY = Path("/proc/meminfo")
 _LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -63,6 +65,27 @@ def exact_allocation() -> Iterator[None]:
     finally:
         set_option(_MAP, _LARGEST)
         set_option(_TRIM, 2 * _LARGEST)
+
+
+def parse_bytes(text: int | str | None) -> int | None:
+    """``"2GB"``, ``"512MB"`` or a number, in bytes.
+
+    Raises:
+        BadValue: it is no size.
+    """
+    if text is None or isinstance(text, int):
+        return text
+    units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "k": 10**3, "m": 10**6}
+    units |= {"g": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+    number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
+    unit = text.strip()[len(number) :].strip().lower()
+    try:
+        size = int(float(number) * units[unit])
+    except (ValueError, KeyError):
+        raise BadValue(f"memory {text!r}", cure="give a size, such as 2GB or 512MB") from None
+    if size < 1:
+        raise BadValue(f"memory {text!r}", cure="give a size above zero")
+    return size
 
 
 def _c_library() -> ctypes.CDLL | None:

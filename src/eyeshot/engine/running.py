@@ -12,10 +12,11 @@ from typing import Any
 
 from eyeshot.engine.executing import Progress, RunReport, execute
 from eyeshot.engine.jobs import Job, make_job
-from eyeshot.engine.memory import reset_peak
+from eyeshot.engine.memory import parse_bytes, reset_peak
 from eyeshot.engine.networks import Network, as_traced
 from eyeshot.engine.resuming import look_up
 from eyeshot.engine.run_plan import Plan, plan_of
+from eyeshot.engine.scratch import scratch_space
 from eyeshot.engine.slices import execute_slices, slices_of, stack_shape
 from eyeshot.engine.trial import predicted_seconds
 from eyeshot.errors import BadValue
@@ -50,6 +51,7 @@ def _settled(
     layout: str | None,
     series: int | None,
     index: Index | None,
+    scratch: str | Path | None,
     per_slice: bool,
     resume: bool,
     **settings: Any,
@@ -69,6 +71,7 @@ def _settled(
             memory=parse_bytes(memory),
             outs=None if per_slice else targets,  # a slice's answer is held
             begun=look_up(targets) if resume and targets else None,
+            scratch=scratch_space(scratch, targets),
             **settings,
         )
         yield _Settled(job, slices, images, targets)
@@ -86,6 +89,7 @@ def run(
     output_format: str = "scores",
     region: Sequence[tuple[int, int]] | None = None,
     memory: int | str | None = None,
+    scratch: str | Path | None = None,
     band: int | None = None,
     level: int = 0,
     layout: str | None = None,
@@ -115,6 +119,8 @@ def run(
         region: (lo, hi) along each axis of the output, in the output's own order; only what it
             needs is read and computed. An output without positions is given whole.
         memory: the most the process may hold, in bytes or as ``"2GB"``.
+        scratch: a folder, or ``"DIR:20GB"``, for maps that must be held whole and do not fit into
+            ``memory``; None for beside the first output that is a file. Nothing is left there.
         band: rows that enter at a time; None to choose.
         level: of a pyramid, 0 the largest.
         layout: what the image's axes mean, such as ``"HWC"``, where the guess is wrong.
@@ -150,6 +156,7 @@ def run(
         output_format=output_format,
         region=region,
         memory=memory,
+        scratch=scratch,
         band=band,
         level=level,
         layout=layout,
@@ -176,6 +183,7 @@ def plan(
     output_format: str = "scores",
     region: Sequence[tuple[int, int]] | None = None,
     memory: int | str | None = None,
+    scratch: str | Path | None = None,
     band: int | None = None,
     level: int = 0,
     layout: str | None = None,
@@ -194,7 +202,7 @@ def plan(
     image is read, and nothing is written.
 
     Args:
-        net, image, output_format, region, memory, band, level, layout, series, index, raw, white,
+        net, image, output_format, region, memory, scratch, band, level, layout, series, index, raw, white,
             pad, per_slice, device: as for :func:`run`.
         out: likewise; ``[]`` leaves what the outputs hold out of account.
         resume: as the unfinished run of this output would go on.
@@ -214,6 +222,7 @@ def plan(
         output_format=output_format,
         region=region,
         memory=memory,
+        scratch=scratch,
         band=band,
         level=level,
         layout=layout,
@@ -273,27 +282,6 @@ def opened(image: Any, net: Network, *, per_slice: bool = False, **options: Any)
     """
     space = as_traced(net).space
     return open_source(image, space=(space or 2) + 1 if per_slice else space, **options)
-
-
-def parse_bytes(text: int | str | None) -> int | None:
-    """``"2GB"``, ``"512MB"`` or a number, in bytes.
-
-    Raises:
-        BadValue: it is no size.
-    """
-    if text is None or isinstance(text, int):
-        return text
-    units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "k": 10**3, "m": 10**6}
-    units |= {"g": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-    number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
-    unit = text.strip()[len(number) :].strip().lower()
-    try:
-        size = int(float(number) * units[unit])
-    except (ValueError, KeyError):
-        raise BadValue(f"memory {text!r}", cure="give a size, such as 2GB or 512MB") from None
-    if size < 1:
-        raise BadValue(f"memory {text!r}", cure="give a size above zero")
-    return size
 
 
 def open_sinks(

@@ -27,6 +27,7 @@ def settings_of(job: Job) -> Mapping[str, Any]:
         "regions": plan["regions"],
         "strips": plan["strips"],
         "band": plan["band_rows"],
+        "spilled": list(plan["spilled"]),
         "threads": job.threads,
         "arithmetic": arithmetic(job.preparation.device),
     }

@@ -8,12 +8,14 @@ is outside the picture is padding, and that happens at the picture's true border
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import IO
 
 import torch
 
 from eyeshot.axes import EMPTY, Interval
 from eyeshot.engine.buffers import LineBuffer
 from eyeshot.engine.gathering import Gatherer, gatherer, gathers, reduced_dims, refusal
+from eyeshot.engine.scratch import ScratchBuffer
 from eyeshot.errors import Failure
 from eyeshot.geometry import Region
 from eyeshot.graph import Edge, Graph, Kind, Node
@@ -36,6 +38,7 @@ class Stream:
             off in parts; None for no limit.
         first: of each node the first row to compute, from
             :func:`eyeshot.planning.restarting.first_rows`; all rows before it are passed over.
+        scratch: for each node whose rows are held on disk, the file.
 
     Raises:
         Unsupported: a node that cannot be run by parts, by its name.
@@ -52,13 +55,15 @@ class Stream:
         open_ended: bool = False,
         band: int | None = None,
         first: Mapping[str, int] | None = None,
+        scratch: Mapping[str, IO[bytes]] | None = None,
     ) -> None:
         self.multiply_adds = 0
         self._first = first or {}
         self._graph = graph
         self._outputs = outputs
         self._schedule = Schedule(graph, boxes, open_ended, band)
-        self._buffers: dict[str, LineBuffer] = {}
+        self._buffers: dict[str, LineBuffer | ScratchBuffer] = {}
+        self._scratch = scratch or {}
         self._operators: dict[str, Computation] = {}
         self._efforts: dict[str, Effort] = {}
         self._gatherers: dict[str, Gatherer] = {}
@@ -135,8 +140,12 @@ class Stream:
     def _prepare(self, progress: Progress, whole: bool) -> None:
         node, box = progress.node, progress.box
         empty = self._empty(node, (EMPTY, *box[1:]))
-        most = len(box[0]) if whole else 0
-        self._buffers[node.name] = LineBuffer(node.dims[0], box[0].lo, empty, most)
+        dim, file = node.dims[0], self._scratch.get(node.name)
+        if file is not None and dim is not None:
+            self._buffers[node.name] = ScratchBuffer(dim, box[0].lo, empty, file)
+        else:
+            most = len(box[0]) if whole else 0
+            self._buffers[node.name] = LineBuffer(dim, box[0].lo, empty, most)
         if node.kind in (Kind.NONLOCAL, Kind.UNSUPPORTED):
             raise refusal(node, self._graph)
         if progress.gathers:

@@ -6,8 +6,8 @@ happen, and not an estimate of it; bytes follow from rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from eyeshot.axes import Interval
@@ -16,7 +16,8 @@ from eyeshot.findings.wording import counted
 from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
 from eyeshot.planning.cutting import Cut
-from eyeshot.planning.holding import BufferPlan, Costs, Holding
+from eyeshot.planning.holding import BufferPlan, Costs, Holding, TooMuch
+from eyeshot.planning.whole_maps import names_held_whole, stages
 from eyeshot.planning.work import itemsize, multiply_adds, row_numbers
 
 _MOST_BAND_BYTES = 24 << 20
@@ -25,6 +26,8 @@ _TALLEST_BAND = 512
 _APART = 8 << 20
 """Bytes by which two processes that have done the same may differ."""
 _NARROWEST_STRIP = 16
+_MOST_STRIPS_WITH_MAPS = 4
+"""Where maps are held whole each strip computes all that stands before them again."""
 _LOWEST_BAND = 8
 """Below this a band costs more than a few columns computed twice; strips come first."""
 
@@ -51,6 +54,8 @@ class BandPlan:
         redundancy: those beside what one strip would take; 1.00 means no work is done twice.
         peak: the most bytes that the process will hold, as predicted.
         nodes: how many nodes take part.
+        spilled: the maps that are held on disk, and the bytes of each in the widest strip.
+        stages: how often the rows must all have passed before others can: 1 where they stream.
     """
 
     regions: Mapping[str, Region]
@@ -62,6 +67,13 @@ class BandPlan:
     redundancy: float
     peak: int
     nodes: int
+    spilled: Mapping[str, int] = field(default_factory=dict)
+    stages: int = 1
+
+    @property
+    def disk(self) -> int:
+        """Bytes of all that is held on disk."""
+        return sum(self.spilled.values())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -73,6 +85,9 @@ class BandPlan:
             "multiply_adds": self.multiply_adds,
             "redundancy": self.redundancy,
             "peak_bytes": self.peak,
+            "stages": self.stages,
+            "spilled": dict(self.spilled),
+            "disk_bytes": self.disk,
             "buffers": [
                 {"name": b.name, "rows": b.rows, "bytes": b.nbytes, "waits_for": b.waits_for}
                 for b in self.buffers
@@ -92,8 +107,12 @@ def make_plan(
     memory: int | None = None,
     band: int | None = None,
     begun: Cut | None = None,
+    disk: int = 0,
 ) -> BandPlan:
     """Choose bands and strips for a region of each output.
+
+    Where maps that are held whole do not fit, the largest are put on disk, as many as need be: that
+    costs no work twice, as strips of columns would.
 
     Args:
         graph: the network at the size of the picture, as it will be executed.
@@ -102,6 +121,7 @@ def make_plan(
         memory: the most bytes that the process may hold; None for no limit.
         band: rows at a time; None to choose.
         begun: how the run that is resumed was cut, which is kept if it is of these regions.
+        disk: bytes of disk that may hold maps.
 
     Raises:
         BadValue: no plan fits ``memory``; the message says what would.
@@ -110,23 +130,67 @@ def make_plan(
     if begun is not None and begun.suits(regions):
         strips = tuple(Strip(part, required(graph, part)) for part in begun.strips)
         height = band or begun.band
-        plan = _priced(graph, regions, strips, height, whole, costs)
+        plan = _priced(graph, regions, strips, height, whole, costs, begun.spilled)
         return _allowed(plan, memory)
+    whole_maps = bool(names_held_whole(graph))
     smallest: BandPlan | None = None
+    leanest: dict[int, Try] = {}  # for each number of strips, the last in bands not too low
+    for strips, height, spills in _tries(graph, regions, band, disk):
+        most = memory if whole_maps else None  # such a walk is long: it ends where it is too much
+        if band is not None or height >= _LOWEST_BAND:
+            leanest[len(strips)] = (strips, height, spills)
+        try:
+            plan = _priced(graph, regions, strips, height, whole, costs, spills, most)
+        except TooMuch:
+            continue
+        if memory is None or plan.peak <= memory:
+            return plan
+        if smallest is None or plan.peak < smallest.peak:
+            smallest = plan
+    if smallest is None:
+        tried = [_priced(graph, regions, s, h, whole, costs, on) for s, h, on in leanest.values()]
+        smallest = min(tried, key=lambda plan: plan.peak)
+    raise BadValue(
+        f"--memory {megabytes(memory or 0)} cannot hold this network over this image",
+        cure=f"the least that can is {_enough(smallest.peak)}",
+    )
+
+
+Try = tuple[tuple[Strip, ...], int, tuple[str, ...]]
+
+
+def _tries(
+    graph: Graph, regions: Mapping[str, Region], band: int | None, disk: int
+) -> Iterator[Try]:
+    """Strips, the height of bands and the maps on disk, the fastest first."""
     for lowest in (_LOWEST_BAND, 1):
         for count in _strip_counts(regions):
             strips = tuple(_strips(graph, regions, count))
-            for height in _band_heights(graph, strips[0], band, lowest):
-                plan = _priced(graph, regions, strips, height, whole, costs)
-                if memory is None or plan.peak <= memory:
-                    return plan
-                if smallest is None or plan.peak < smallest.peak:
-                    smallest = plan
-    least = 0 if smallest is None else smallest.peak
-    raise BadValue(
-        f"--memory {megabytes(memory or 0)} cannot hold this network over this image",
-        cure=f"the least that can is {_enough(least)}",
-    )
+            spills = _spills(graph, strips[0], disk)
+            if len(spills) > 1 and count > _MOST_STRIPS_WITH_MAPS:
+                break
+            for names in spills if count == 1 else spills[-1:]:
+                for height in _band_heights(graph, strips[0], band, lowest):
+                    yield strips, height, names
+
+
+def _spills(graph: Graph, strip: Strip, disk: int) -> list[tuple[str, ...]]:
+    """Which maps to put on disk, to be tried in turn: none; the largest; the half of them; all."""
+    sizes = _sizes(graph, strip, names_held_whole(graph))
+    largest = sorted(sizes, key=lambda name: -sizes[name])
+    counts = dict.fromkeys((0, 1, len(largest) // 4, len(largest) // 2, len(largest)))
+    tried = [tuple(largest[:count]) for count in counts if count <= len(largest)]
+    return [names for names in tried if sum(sizes[name] for name in names) <= disk]
+
+
+def _sizes(graph: Graph, strip: Strip, names: Collection[str]) -> dict[str, int]:
+    """Bytes of all rows of some nodes that are computed."""
+    found = {}
+    for name in names:
+        box, node = strip.boxes.get(name), graph.nodes[name]
+        if box is not None and node.dims[0] is not None:
+            found[name] = len(box[0]) * row_numbers(node, box) * itemsize(node)
+    return found
 
 
 def _allowed(plan: BandPlan, memory: int | None) -> BandPlan:
@@ -203,9 +267,17 @@ def _priced(
     band: int,
     whole: int,
     costs: Costs,
+    spilled: Sequence[str] = (),
+    most: int | None = None,
 ) -> BandPlan:
+    """What a pass in these strips and bands takes.
+
+    Raises:
+        TooMuch: more than ``most`` bytes.
+    """
     widest = max(strips, key=lambda strip: _columns(strip.boxes))
-    walk = Holding(graph, widest.regions, widest.boxes, band, costs)
+    room = None if most is None else most - costs.fixed
+    walk = Holding(graph, widest.regions, widest.boxes, band, costs, spilled, room)
     total = sum(multiply_adds(graph, strip.boxes) for strip in strips)
     return BandPlan(
         regions=dict(regions),
@@ -217,6 +289,8 @@ def _priced(
         redundancy=total / whole if whole else 1.0,
         peak=costs.fixed + walk.peak,
         nodes=len(widest.boxes),
+        spilled=_sizes(graph, widest, spilled),
+        stages=stages(graph),
     )
 
 

@@ -17,10 +17,12 @@ class Cut:
     Attributes:
         band: rows of the input that enter at a time.
         strips: from left to right, the region of each output.
+        spilled: maps that are held on disk.
     """
 
     band: int
     strips: tuple[Mapping[str, Region], ...]
+    spilled: tuple[str, ...] = ()
 
     def suits(self, regions: Mapping[str, Region]) -> bool:
         """Whether the strips, side by side, are these regions."""
@@ -39,9 +41,10 @@ def cut_from(settings: Mapping[str, Any]) -> Cut | None:
             for each in (strip.items() for strip in settings["strips"])
         )
         band = int(settings["band"])
+        spilled = tuple(str(name) for name in settings.get("spilled", ()))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
-    return Cut(band, strips) if band > 0 else None
+    return Cut(band, strips, spilled) if band > 0 else None
 
 
 def _tile(box: Region, parts: list[Region]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -73,6 +73,7 @@ class _Store:
 
     unit: int  # bytes of a row
     all: int = 0  # rows for which room is made at once
+    on_disk: bool = False
     entering: bool = False  # of an input: what it borrows is counted as what has entered
     size: int = 0
     start: int = 0
@@ -83,7 +84,9 @@ class _Store:
     def append(self, count: int, borrowed: bool) -> int:
         """Take rows; the bytes of the store that was left for a larger one, for a moment."""
         before = 0
-        if self.held == 0 and count >= self.all:
+        if self.on_disk:
+            self.size, self.borrowed = 0 if borrowed else count, False
+        elif self.held == 0 and count >= self.all:
             self.size, self.start = count, 0
             self.owned, self.borrowed = False, borrowed
         else:
@@ -97,7 +100,8 @@ class _Store:
 
     def release(self, held: int) -> None:
         """Keep so many of the rows."""
-        if held == self.held and not self.borrowed:
+        if self.on_disk or (held == self.held and not self.borrowed):
+            self.held = held
             return
         self.start += self.held - held
         self.held = held
@@ -110,8 +114,15 @@ class _Store:
         return 0 if self.entering and self.borrowed else self.size * self.unit
 
 
+class TooMuch(Exception):
+    """A walk holds more than it may. Never leaves the planner."""
+
+
 class Holding(Walk):
     """Who holds how much, and when; walked until every step is like the one before.
+
+    Raises:
+        TooMuch: more than ``most`` bytes are held.
 
     Attributes:
         delay: rows of the input that have entered when the first output row leaves.
@@ -125,8 +136,11 @@ class Holding(Walk):
         boxes: Mapping[str, Region],
         band: int,
         costs: Costs,
+        spilled: Collection[str] = (),
+        most: int | None = None,
     ) -> None:
         super().__init__(graph, boxes, band)
+        self._limit = most
         self.delay, self.peak = 0, costs.opening()
         self._costs, self._outputs = costs, frozenset(regions)
         self._row = {name: row_numbers(graph.nodes[name], box) for name, box in boxes.items()}
@@ -135,6 +149,7 @@ class Holding(Walk):
             name: _Store(
                 row * itemsize(graph.nodes[name]),
                 all=len(boxes[name][0]) if name in whole else 0,
+                on_disk=name in spilled,
                 entering=not graph.nodes[name].edges,
             )
             for name, row in self._row.items()
@@ -180,19 +195,24 @@ class Holding(Walk):
         if node.edges and not progress.gathers:
             self._note(waiting + left)
             reads = [self._bytes_read(progress, i, count) for i in range(len(node.edges))]
-            beside = self._costs.scratch(node, reads, gives, kept)
+            beside = self._costs.scratch(node, reads, gives, kept) + self._from_disk(node, reads)
+            beside += gives if store.on_disk else 0  # in the order of the file
             self._note(waiting + beside - (gives if borrows and not kept else 0))
         rows = store.held
         if rows > self._most.get(node.name, (0, 0, ""))[0]:
             why = _reason(progress, progress.done + count)
             self._most[node.name] = (rows, store.nbytes, why)
 
+    def _from_disk(self, node: Node, reads: Sequence[int]) -> int:
+        """Bytes of the windows that a call reads from disk."""
+        sources = (self._stores[edge.source].on_disk for edge in node.edges)
+        return sum(read for read, on_disk in zip(reads, sources, strict=True) if on_disk)
+
     def gathered(self, progress: Progress, rows: Interval) -> None:
         """Rows of its input pass a node that gathers."""
-        unit = self._stores[progress.node.edges[0].source].unit
-        self._note(
-            self._waiting() + self._costs.scratch(progress.node, [len(rows) * unit], 0, True)
-        )
+        reads = [len(rows) * self._stores[progress.node.edges[0].source].unit]
+        beside = self._costs.scratch(progress.node, reads, 0, True)
+        self._note(self._waiting() + beside + self._from_disk(progress.node, reads))
 
     def released(self, progress: Progress) -> None:
         """Rows that nobody will ask for again are let go."""
@@ -235,6 +255,8 @@ class Holding(Walk):
 
     def _note(self, beside: int) -> None:
         self.peak = max(self.peak, self._held + self._entered + self._sinks + beside)
+        if self._limit is not None and self.peak > self._limit:
+            raise TooMuch
 
 
 def _columns(box: Region) -> int:

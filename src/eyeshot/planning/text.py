@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from eyeshot.findings.wording import counted
 from eyeshot.planning.band_plan import BandPlan, megabytes
 
 
@@ -23,6 +24,12 @@ def render(
     words.add_row("strips", f"{len(plan.strips)}, {again}" if len(plan.strips) > 1 else "1 (1.00)")
     words.add_row("delay", f"{plan.delay} rows enter before the first leaves")
     words.add_row("work", f"{plan.multiply_adds / 1e9:,.2f} G multiply-adds")
+    if plan.stages > 1:
+        words.add_row(
+            "stages", f"{plan.stages}: {plan.stages - 1} times, all rows must have passed"
+        )
+    if plan.spilled:
+        words.add_row("on disk", f"{megabytes(plan.disk)} for {counted(len(plan.spilled), 'map')}")
     words.add_row("peak memory", f"{megabytes(plan.peak)}, the process itself included")
     if seconds is not None:
         words.add_row("time", f"about {seconds:.1f} s, by a short trial on noise")
@@ -32,5 +39,6 @@ def render(
     held.add_column("memory", justify="right")
     held.add_column("waits for", overflow="fold")
     for buffer in plan.buffers:
-        held.add_row(buffer.name, str(buffer.rows), megabytes(buffer.nbytes), buffer.waits_for)
+        where = "on disk" if buffer.name in plan.spilled else megabytes(buffer.nbytes)
+        held.add_row(buffer.name, str(buffer.rows), where, buffer.waits_for)
     return Group(words, "", held)

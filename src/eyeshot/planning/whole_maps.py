@@ -49,18 +49,12 @@ class HeldMap:
 
 def maps_held_whole(graph: Graph) -> tuple[HeldMap, ...]:
     """Every map that must be held whole along the rows, in the order of execution."""
-    passed: dict[str, int] = {}  # how many statistics, one after another, lie before a node
-    last: dict[str, str] = {}
+    passed, last = _passed(graph), dict[str, str]()
     found = []
     for node in graph:
         before = max((passed[edge.source] for edge in node.edges), default=0)
         behind = [e.source for e in node.edges if passed[e.source] == before and e.source in last]
-        gathers = any(
-            edge.axes and edge.axes[0].is_global and graph.nodes[edge.source].extents[0] > 1
-            for edge in node.edges
-        )
-        passed[node.name] = before + gathers
-        if gathers:
+        if passed[node.name] > before:
             last[node.name] = node.name
             if node.kind is Kind.HELD:
                 found += [
@@ -78,9 +72,26 @@ def maps_held_whole(graph: Graph) -> tuple[HeldMap, ...]:
     return tuple(found)
 
 
+def _passed(graph: Graph) -> dict[str, int]:
+    """Before each node gives a row: how often all rows have passed, one time after another."""
+    passed: dict[str, int] = {}
+    for node in graph:
+        before = max((passed[edge.source] for edge in node.edges), default=0)
+        passed[node.name] = before + any(
+            edge.axes and edge.axes[0].is_global and graph.nodes[edge.source].extents[0] > 1
+            for edge in node.edges
+        )
+    return passed
+
+
 def names_held_whole(graph: Graph) -> frozenset[str]:
     """The nodes whose rows are all held at some time."""
     return frozenset(one.source for one in maps_held_whole(graph))
+
+
+def stages(graph: Graph) -> int:
+    """How often all rows of a map must have passed before rows behind it can: 1 where none must."""
+    return 1 + max(_passed(graph).values(), default=0)
 
 
 def say_what_is_held(plan: BandPlan, graph: Graph, maps: Sequence[HeldMap]) -> BandPlan:

@@ -1,0 +1,224 @@
+"""Norms over positions in two parts: what must see every row, and what then streams.
+
+An instance norm needs the mean and the deviation of each channel before it gives one row. Both are
+gathered while the rows pass, in the order of the rows and merged in float64, so that bands change
+only the last bits; from then on the norm is a number to multiply by and one to add.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from eyeshot.axes import Broadcast, Global, Identity
+from eyeshot.errors import Failure
+from eyeshot.graph import Call, Edge, Family, Graph, Kind, Node, Ref, Weight, check
+
+_NORMS = (Family.INSTANCE_NORM, Family.GROUP_NORM, Family.LAYER_NORM, Family.BATCH_NORM)
+_AT_ONCE = 1 << 17
+"""Numbers of which moments are taken together: they stay in the processor's cache."""
+
+
+def in_lines(band: torch.Tensor, positions: tuple[int, ...]) -> Iterator[tuple[torch.Tensor, int]]:
+    """Parts of a band that are small, as matrices; with the dimension that holds positions.
+
+    Args:
+        band: of rows.
+        positions: the dimensions of it that hold positions. The others are the matrix's other one.
+    """
+    kept = [dim for dim in range(band.ndim) if dim not in positions]
+    features = math.prod(band.shape[dim] for dim in kept)
+    if kept and band.stride(kept[-1]) == 1 and features > 1:
+        lines, dim = band.permute(*positions, *kept).reshape(-1, features), 0
+    else:
+        lines, dim = band.permute(*kept, *positions).reshape(features, -1), 1
+    step = _AT_ONCE if dim else max(1, _AT_ONCE // features)
+    for part in lines.split(step, dim):
+        yield part, dim
+
+
+class Moments:
+    """The mean of each feature over all positions, and the sum of squares about it."""
+
+    def __init__(self, positions: tuple[int, ...]) -> None:
+        """``positions`` are the dimensions that hold them."""
+        self._positions = positions
+        self._count = 0
+        self._mean: Any = 0.0
+        self._squares: Any = 0.0
+
+    def take(self, band: torch.Tensor) -> None:
+        """Rows that have not been taken before."""
+        shape = [1 if dim in self._positions else n for dim, n in enumerate(band.shape)]
+        for part, dim in in_lines(band, self._positions):
+            mean = part.mean(dim, keepdim=True)
+            squares = (part - mean).square_().sum(dim)
+            self._merge(part.shape[dim], mean.reshape(shape), squares.reshape(shape))
+
+    def _merge(self, count: int, mean: torch.Tensor, squares: torch.Tensor) -> None:
+        total = self._count + count
+        apart = mean.double() - self._mean
+        self._squares = self._squares + squares.double()
+        self._squares = self._squares + apart * apart * (self._count * count / total)
+        self._mean = self._mean + apart * (count / total)
+        self._count = total
+
+    def over(
+        self, dims: tuple[int, ...], groups: int = 0
+    ) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """The mean, the sum of squares about it, and of how many numbers.
+
+        Args:
+            dims: features over which they are taken, too.
+            groups: of channels that count as one; 0 for none.
+        """
+        if not self._count:
+            raise Failure("no row has been taken", cure="please report this network")
+        mean, squares = self._mean, self._squares
+        if groups:
+            mean, squares = (one.unflatten(1, (groups, -1)) for one in (mean, squares))
+            dims = (2, *(dim + 1 for dim in dims if dim > 1))
+        if not dims:
+            return mean, squares, self._count
+        middle = mean.mean(dims, keepdim=True)
+        spread = squares + (mean - middle).square() * self._count
+        count = self._count * math.prod(mean.shape[dim] for dim in dims)
+        found = (middle, spread.sum(dims, keepdim=True))
+        if groups:
+            each = mean.shape[2]
+            found = tuple(one.repeat_interleave(each, 2).flatten(1, 2) for one in found)
+        return (*found, count)
+
+
+class NormMoments:
+    """What a norm takes away and multiplies by, gathered as the rows pass."""
+
+    def __init__(self, node: Node, positions: tuple[int, ...]) -> None:
+        self._told, self._moments = node.attributes, Moments(positions)
+
+    def take(self, band: torch.Tensor) -> None:
+        """Rows that have not been taken before."""
+        self._moments.take(band)
+
+    def result(self) -> torch.Tensor:
+        """(2, …): the mean of each feature, and one over its deviation."""
+        mean, squares, count = self._moments.over(self._told["over"], self._told["groups"])
+        if not self._told["centered"]:
+            squares, mean = squares + mean * mean * count, torch.zeros_like(mean)
+        return torch.stack([mean, (squares / count + self._told["eps"]).rsqrt()])
+
+
+def taken_apart(graph: Graph) -> Graph:
+    """The graph with each norm over all positions as two nodes: its moments, and what they do."""
+    nodes: dict[str, Node] = {}
+    tensors = dict(graph.tensors)
+    for node in graph:
+        parts = _apart(node, tensors) if _is_over_all(node, graph) else (node,)
+        nodes.update((part.name, part) for part in parts)
+    if len(nodes) == len(graph):
+        return graph
+    found = replace(graph, nodes=nodes, tensors=tensors)
+    check(found)
+    return found
+
+
+def _is_over_all(node: Node, graph: Graph) -> bool:
+    """Whether it normalises over every position of its one input."""
+    if node.family not in _NORMS or node.kind is not Kind.GLOBAL_STATISTIC or len(node.edges) > 1:
+        return False
+    (edge,) = node.edges
+    extents = graph.nodes[edge.source].extents
+    return all(axis.is_global or n == 1 for axis, n in zip(edge.axes, extents, strict=True))
+
+
+def _apart(node: Node, tensors: dict[str, torch.Tensor]) -> tuple[Node, Node]:
+    (edge,) = node.edges
+    over = _dims(node)
+    value, name = Ref(edge.source), f"{node.name}.moments"
+    eps = _argument(node, "eps")
+    attributes = {
+        "over": tuple(dim for dim in over if dim not in node.dims),
+        "groups": int(node.attributes.get("groups", 0)),
+        "eps": torch.finfo(getattr(torch, node.dtype)).eps if eps is None else float(eps),
+        "centered": node.operator != "rms_norm",
+    }
+    moments = replace(
+        node,
+        name=name,
+        edges=(Edge(edge.source, tuple(Global(1) for _ in node.dims)),),
+        shape=(2, *(1 if dim in over else n for dim, n in enumerate(node.shape))),
+        dims=(None,) * len(node.dims),
+        attributes=attributes,
+        weights=(),
+        call=Call(_moments_of, (value,), names=("self",)),
+        dtype="float64",
+        family=Family.MOMENTS,
+    )
+    affine = [_shaped(node, part, tensors) for part in ("weight", "bias")]
+    scaled = replace(
+        node,
+        kind=Kind.LOCAL,
+        edges=(
+            Edge(edge.source, tuple(Identity() for _ in node.dims)),
+            Edge(name, tuple(Broadcast(n) for n in node.extents)),
+        ),
+        weights=tuple(one.name for one in affine if one is not None),
+        attributes={},
+        call=Call(normalized, (value, Ref(name), *affine)),
+        family=Family.POINTWISE,
+    )
+    return moments, scaled
+
+
+def _argument(node: Node, name: str) -> Any:
+    return node.call.argument(name) if node.call is not None else None
+
+
+def _dims(node: Node) -> tuple[int, ...]:
+    """The dimensions that a norm runs over; groups of channels count as one."""
+    rank = len(node.shape)
+    if node.family is Family.LAYER_NORM:
+        return tuple(range(rank - len(_argument(node, "normalized_shape")), rank))
+    first = (0,) if node.family is Family.BATCH_NORM else ()
+    return (*first, *range(2, rank))
+
+
+def _shaped(node: Node, part: str, tensors: dict[str, torch.Tensor]) -> Weight | None:
+    """A norm's weight with the dimensions of what it scales, so that it is cut as that is."""
+    weight = _argument(node, part)
+    if not isinstance(weight, Weight) or node.family is Family.LAYER_NORM:
+        return weight if isinstance(weight, Weight) else None
+    name = f"{node.name}.shaped_{part}"
+    tensors[name] = tensors[weight.name].detach().reshape(-1, *(1 for _ in node.shape[2:]))
+    return Weight(name)
+
+
+def _moments_of(value: torch.Tensor) -> torch.Tensor:
+    raise Failure("moments are gathered, not called", cure="please report this network")
+
+
+def normalized(
+    value: torch.Tensor,
+    moments: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+) -> torch.Tensor:
+    """What a norm gives of some rows, by the moments of all.
+
+    Args:
+        value: the rows.
+        moments: (2, …), from :class:`NormMoments`, in float64.
+        weight: to multiply by; None for 1.
+        bias: to add; None for 0.
+    """
+    mean, scale = moments
+    if weight is None or weight.numel() <= mean.numel():
+        factor = scale if weight is None else scale * weight
+        shift = -mean * factor if bias is None else bias - mean * factor
+        return torch.addcmul(shift.to(value.dtype), value, factor.to(value.dtype))
+    plain = torch.addcmul((-mean * scale).to(value.dtype), value, scale.to(value.dtype))
+    return plain.mul_(weight) if bias is None else torch.addcmul(bias, plain, weight)

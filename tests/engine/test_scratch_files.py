@@ -1,0 +1,171 @@
+"""Maps on disk where memory is short, and norms that are gathered as the rows pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import eyeshot
+from eyeshot.engine.executing import RunReport
+from eyeshot.engine.jobs import Job
+from eyeshot.engine.memory import parse_bytes
+from eyeshot.engine.scratch import scratch_space
+from eyeshot.errors import BadValue
+from eyeshot.planning.whole_maps import names_held_whole
+from tests.engine.law import by_parts, cut, enliven, job_of, largest_difference, noise, whole
+
+
+class Normed(nn.Module):
+    """A small U-Net with a norm behind each convolution."""
+
+    def __init__(self, norm: Callable[[int], nn.Module], width: int = 8) -> None:
+        super().__init__()
+        two = 2 * width
+        self.fine = nn.Sequential(nn.Conv2d(1, width, 3, padding=1), norm(width), nn.ReLU())
+        self.coarse = nn.Sequential(nn.Conv2d(width, two, 3, padding=1), norm(two), nn.GELU())
+        self.up = nn.ConvTranspose2d(two, width, 2, stride=2)
+        self.join = nn.Sequential(nn.Conv2d(two, width, 3, padding=1), norm(width), nn.ReLU())
+        self.last = nn.Conv2d(width, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fine = self.fine(x)
+        below = self.up(self.coarse(F.max_pool2d(fine, 2)))
+        answer: Tensor = self.last(self.join(torch.cat([fine, below], 1)))
+        return answer
+
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "instance": lambda n: nn.InstanceNorm2d(n, affine=True),
+    "plain instance": nn.InstanceNorm2d,
+    "group": lambda n: nn.GroupNorm(4, n),
+    "batch": lambda n: nn.BatchNorm2d(n, track_running_stats=False),
+}
+
+
+def _net(name: str, image: Tensor) -> nn.Module:
+    torch.manual_seed(0)
+    net = Normed(NORMS[name]).to(image.dtype)
+    for one in net.modules():
+        if getattr(one, "weight", None) is not None and not isinstance(one, nn.Conv2d):
+            nn.init.uniform_(one.weight, 0.5, 2)  # type: ignore[arg-type]
+            nn.init.normal_(one.bias)  # type: ignore[arg-type]
+    return net.eval()
+
+
+def _on_disk(job: Job) -> Job:
+    names = names_held_whole(job.graph)
+    return replace(job, plan=replace(job.plan, spilled=dict.fromkeys(names, 0)))
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_norms_are_those_of_the_whole_pass_by_any_bands_and_on_disk(name: str) -> None:
+    image = noise(1, 36, 20, double=True) * 3 + 5
+    net = _net(name, image)
+    job, truth = job_of(net, image), whole(net, image)
+    assert "fine.1.moments" in job.graph.nodes
+    for band, strips in ((3, 1), (100, 1), (8, 2)):
+        ways = (cut(job, band, strips), _on_disk(cut(job, band, strips)))
+        for way in ways:
+            assert largest_difference(by_parts(way)[0], truth) <= 1e-12
+
+
+def test_in_float32_it_is_no_further_from_the_exact_answer_than_torch_is() -> None:
+    image = noise(1, 64, 48) * 3 + 50
+    net = _net("instance", image)
+    parts, torchs = by_parts(job_of(net, image, band=5))[0], whole(net, image)
+    exact = whole(net.double(), image.double())
+    assert largest_difference(parts, exact) <= max(1e-6, 2 * largest_difference(torchs, exact))
+
+
+STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
+    "variance": lambda y: y.var((2, 3), keepdim=True),
+    "variance of all, as it is": lambda y: y.var((2, 3), correction=0, keepdim=True),
+    "deviation": lambda y: y.std((2, 3), keepdim=True, unbiased=False),
+    "norm": lambda y: y.norm(p=2, dim=(2, 3), keepdim=True),
+    "largest of all": lambda y: y.max().view(1, 1, 1, 1),
+    "smallest of all": lambda y: y.min().view(1, 1, 1, 1),
+    "over channels too": lambda y: y.var((1, 2, 3), keepdim=True),
+}
+
+
+class Scaled(nn.Module):
+    """A map by a statistic of itself."""
+
+    def __init__(self, statistic: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.statistic = nn.Conv2d(1, 4, 3, padding=1), statistic
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        scaled: Tensor = y * self.statistic(y)
+        return scaled
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_a_statistic_is_gathered_and_not_called(name: str) -> None:
+    image = noise(1, 20, 16, double=True)
+    net = enliven(Scaled(STATISTICS[name]).double(), image[None])
+    job = job_of(net, image, band=3)
+    assert not [node for node in job.graph if node.kind == "held"]
+    assert largest_difference(by_parts(job)[0], whole(net, image)) <= 1e-12
+
+
+def test_what_does_not_fit_goes_to_disk_and_leaves_nothing(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = Normed(NORMS["instance"], 16).eval()
+    image = noise(1, 1024, 512)
+    in_memory = job_of(net, image, band=32).plan.peak
+    plans: list[Any] = []
+    out, scratch = tmp_path / "out.npy", tmp_path / "scratch"
+    scratch.mkdir()
+    options: dict[str, Any] = {
+        "memory": in_memory - (40 << 20),
+        "scratch": f"{scratch}:1GB",
+        "band": 32,
+    }
+    eyeshot.run(net, image, out, planned=plans.append, **options)
+    (plan,) = plans
+    assert plan.bands.disk > 0
+    assert plan.bands.redundancy == 1
+    assert plan.to_dict()["stages"] == 4
+    assert "on disk" in str(plan)
+    assert not list(scratch.iterdir())
+    truth = whole(net, image)[0]
+    assert np.abs(np.load(out) - truth).max() <= 1e-5 * np.abs(truth).max()
+    with pytest.raises(BadValue, match="must see every row"):
+        eyeshot.run(net, image, out, force=True, **{**options, "scratch": f"{scratch}:1kB"})
+
+
+def test_a_run_with_maps_on_disk_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = Normed(NORMS["instance"], 16).eval()
+    image = noise(1, 1024, 512)
+    peak = job_of(net, image, band=32).plan.peak
+    options: dict[str, Any] = {"memory": peak - (40 << 20), "band": 32}
+
+    def give_up(report: RunReport) -> None:
+        if report.rows > 200:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        eyeshot.run(net, image, tmp_path / "parts.npy", progress=give_up, **options)
+    eyeshot.run(net, image, tmp_path / "parts.npy", resume=True)
+    eyeshot.run(net, image, tmp_path / "whole.npy", **options)
+    assert (tmp_path / "parts.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+def test_where_scratch_files_go(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    assert scratch_space(None, [tmp_path / "here" / "new" / "out.npy"]).folder == tmp_path / "here"
+    asked = scratch_space(f"{tmp_path}:2GB", None)
+    assert (asked.folder, asked.limit) == (tmp_path, parse_bytes("2GB"))
+    with pytest.raises(BadValue, match="no such folder; name one that exists"):
+        scratch_space(tmp_path / "nowhere", None)
