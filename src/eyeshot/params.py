@@ -195,6 +195,23 @@ class GroupParams(Params):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
+class MomentsParams(Params):
+    """Of the mean and the deviation that a normalization takes.
+
+    Attributes:
+        over: dimensions of features over which they are taken, beside the positions.
+        groups: of channels that count as one; 0 for none.
+        eps: added to the variance.
+        centered: False where the mean counts as zero.
+    """
+
+    over: Sizes
+    groups: int
+    eps: float
+    centered: bool
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TrainingParams(Params):
     """Of a layer that was read in training mode."""
 

@@ -90,8 +90,6 @@ STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
     "variance of all, as it is": lambda y: y.var((2, 3), correction=0, keepdim=True),
     "deviation": lambda y: y.std((2, 3), keepdim=True, unbiased=False),
     "norm": lambda y: y.norm(p=2, dim=(2, 3), keepdim=True),
-    "largest of all": lambda y: y.max().view(1, 1, 1, 1),
-    "smallest of all": lambda y: y.min().view(1, 1, 1, 1),
     "over channels too": lambda y: y.var((1, 2, 3), keepdim=True),
 }
 

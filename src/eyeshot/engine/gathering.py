@@ -52,8 +52,8 @@ def _gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer | None:
     dtype = getattr(torch, node.dtype)
     if node.family is Family.MOMENTS:
         return NormMoments(node, reduced)
-    if node.family is Family.STATISTIC:
-        return _statistic(node, reduced, dtype)
+    if node.family in (Family.VARIANCE, Family.DEVIATION, Family.MAGNITUDE):
+        return _spread(node, reduced, dtype)
     if node.family in (Family.MEAN, Family.ADAPTIVE_AVERAGE_POOL):
         return _Sum(node.shape, reduced, dtype, mean=True)
     if node.family is Family.SUM:
@@ -65,20 +65,15 @@ def _gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer | None:
     return None
 
 
-def _statistic(node: Node, reduced: tuple[int, ...], dtype: torch.dtype) -> Gatherer | None:
-    """Of those with a name of their own; None for one that is not gathered."""
+def _spread(node: Node, reduced: tuple[int, ...], dtype: torch.dtype) -> Gatherer | None:
+    """A variance, its root, or a root of squares; None for another norm."""
     told = {} if node.call is None else node.call.arguments
-    if node.operator in ("var", "std"):
-        unbiased = told.get("unbiased", True)
-        correction = told.get("correction")
-        less = float(unbiased) if correction is None else float(correction)
-        return _Spread(node.shape, reduced, dtype, less, root=node.operator == "std")
-    if node.operator in ("norm", "linalg_vector_norm"):
+    if node.family is Family.MAGNITUDE:
         order = told.get("ord", told.get("p", 2))
         return _Norm(node.shape, reduced, dtype) if order in (2, None) else None
-    if node.operator in ("max", "min") and "dim" not in told:
-        return _Extreme(node.shape, reduced, largest=node.operator == "max")
-    return None
+    unbiased, correction = told.get("unbiased", True), told.get("correction")
+    less = float(unbiased) if correction is None else float(correction)
+    return _Spread(node.shape, reduced, dtype, less, root=node.family is Family.DEVIATION)
 
 
 def gathers(node: Node, graph: Graph) -> bool:

@@ -17,8 +17,10 @@ import torch
 from eyeshot.axes import Broadcast, Global, Identity
 from eyeshot.errors import Failure
 from eyeshot.graph import Call, Edge, Family, Graph, Kind, Node, Ref, Weight, check
+from eyeshot.params import NO_PARAMS, MomentsParams
 
-_NORMS = (Family.INSTANCE_NORM, Family.GROUP_NORM, Family.LAYER_NORM, Family.BATCH_NORM)
+_OVER_LAST = (Family.LAYER_NORM, Family.RMS_NORM)
+_NORMS = (Family.INSTANCE_NORM, Family.GROUP_NORM, Family.BATCH_NORM, *_OVER_LAST)
 _AT_ONCE = 1 << 17
 """Numbers of which moments are taken together: they stay in the processor's cache."""
 
@@ -37,7 +39,7 @@ def in_lines(band: torch.Tensor, positions: tuple[int, ...]) -> Iterator[tuple[t
     else:
         lines, dim = band.permute(*kept, *positions).reshape(features, -1), 1
     step = _AT_ONCE if dim else max(1, _AT_ONCE // features)
-    for part in lines.split(step, dim):
+    for part in torch.split(lines, step, dim):
         yield part, dim
 
 
@@ -98,7 +100,9 @@ class NormMoments:
     """What a norm takes away and multiplies by, gathered as the rows pass."""
 
     def __init__(self, node: Node, positions: tuple[int, ...]) -> None:
-        self._told, self._moments = node.attributes, Moments(positions)
+        if not isinstance(node.params, MomentsParams):
+            raise Failure(f"{node.name} takes no moments", cure="please report this network")
+        self._told, self._moments = node.params, Moments(positions)
 
     def take(self, band: torch.Tensor) -> None:
         """Rows that have not been taken before."""
@@ -106,10 +110,10 @@ class NormMoments:
 
     def result(self) -> torch.Tensor:
         """(2, …): the mean of each feature, and one over its deviation."""
-        mean, squares, count = self._moments.over(self._told["over"], self._told["groups"])
-        if not self._told["centered"]:
+        mean, squares, count = self._moments.over(self._told.over, self._told.groups)
+        if not self._told.centered:
             squares, mean = squares + mean * mean * count, torch.zeros_like(mean)
-        return torch.stack([mean, (squares / count + self._told["eps"]).rsqrt()])
+        return torch.stack([mean, (squares / count + self._told.eps).rsqrt()])
 
 
 def taken_apart(graph: Graph) -> Graph:
@@ -140,19 +144,19 @@ def _apart(node: Node, tensors: dict[str, torch.Tensor]) -> tuple[Node, Node]:
     over = _dims(node)
     value, name = Ref(edge.source), f"{node.name}.moments"
     eps = _argument(node, "eps")
-    attributes = {
-        "over": tuple(dim for dim in over if dim not in node.dims),
-        "groups": int(node.attributes.get("groups", 0)),
-        "eps": torch.finfo(getattr(torch, node.dtype)).eps if eps is None else float(eps),
-        "centered": node.operator != "rms_norm",
-    }
+    params = MomentsParams(
+        over=tuple(dim for dim in over if dim not in node.dims),
+        groups=node.params.groups if node.family is Family.GROUP_NORM else 0,
+        eps=torch.finfo(getattr(torch, node.dtype)).eps if eps is None else float(eps),
+        centered=node.family is not Family.RMS_NORM,
+    )
     moments = replace(
         node,
         name=name,
         edges=(Edge(edge.source, tuple(Global(1) for _ in node.dims)),),
         shape=(2, *(1 if dim in over else n for dim, n in enumerate(node.shape))),
         dims=(None,) * len(node.dims),
-        attributes=attributes,
+        params=params,
         weights=(),
         call=Call(_moments_of, (value,), names=("self",)),
         dtype="float64",
@@ -167,7 +171,7 @@ def _apart(node: Node, tensors: dict[str, torch.Tensor]) -> tuple[Node, Node]:
             Edge(name, tuple(Broadcast(n) for n in node.extents)),
         ),
         weights=tuple(one.name for one in affine if one is not None),
-        attributes={},
+        params=NO_PARAMS,
         call=Call(normalized, (value, Ref(name), *affine)),
         family=Family.POINTWISE,
     )
@@ -181,7 +185,7 @@ def _argument(node: Node, name: str) -> Any:
 def _dims(node: Node) -> tuple[int, ...]:
     """The dimensions that a norm runs over; groups of channels count as one."""
     rank = len(node.shape)
-    if node.family is Family.LAYER_NORM:
+    if node.family in _OVER_LAST:
         return tuple(range(rank - len(_argument(node, "normalized_shape")), rank))
     first = (0,) if node.family is Family.BATCH_NORM else ()
     return (*first, *range(2, rank))
@@ -190,7 +194,7 @@ def _dims(node: Node) -> tuple[int, ...]:
 def _shaped(node: Node, part: str, tensors: dict[str, torch.Tensor]) -> Weight | None:
     """A norm's weight with the dimensions of what it scales, so that it is cut as that is."""
     weight = _argument(node, part)
-    if not isinstance(weight, Weight) or node.family is Family.LAYER_NORM:
+    if not isinstance(weight, Weight) or node.family in _OVER_LAST:
         return weight if isinstance(weight, Weight) else None
     name = f"{node.name}.shaped_{part}"
     tensors[name] = tensors[weight.name].detach().reshape(-1, *(1 for _ in node.shape[2:]))

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,7 @@ class ScratchSpace:
 
 
 @contextmanager
-def scratch_files(space: ScratchSpace, names: Sequence[str]) -> Iterator[dict[str, IO[bytes]]]:
+def scratch_files(space: ScratchSpace, names: Iterable[str]) -> Iterator[Mapping[str, IO[bytes]]]:
     """An open file for each map. They have no name, so that nothing is left however a run ends."""
     with ExitStack() as stack:
         try:
@@ -120,7 +120,7 @@ class ScratchBuffer:
         """Write or read all of some rows, of which the system may do a part at a time."""
         if not lines.numel():
             return
-        data = memoryview(lines.reshape(-1).view(torch.uint8).numpy())
+        data = memoryview(lines.reshape(-1).view(torch.uint8).numpy().data)
         place, done = (row - self._first) * self._row_bytes, 0
         while done < len(data):
             try:

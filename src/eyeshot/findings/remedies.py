@@ -12,7 +12,7 @@ from eyeshot.graph import Family, Graph, Kind, Node
 _MEET = (Family.PRODUCT, Family.ATTENTION)
 _OF_MANY = (
     *(Family.MEAN, Family.SUM, Family.LARGEST, Family.SMALLEST, Family.STATISTIC),
-    Family.SOFTMAX,
+    *(Family.VARIANCE, Family.DEVIATION, Family.MAGNITUDE, Family.SOFTMAX),
 )
 _GATHERED_ITSELF = (Family.MEAN, Family.SUM, Family.LARGEST, Family.SMALLEST)
 _FARTHEST = 60

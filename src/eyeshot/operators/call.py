@@ -18,6 +18,7 @@ Tensors = Mapping[str, torch.Tensor]
 _NOT_BY_PLACE = (
     *(Family.LINEAR, Family.PRODUCT, Family.PRELU, Family.INDEX, Family.CUSTOM),
     *(Family.BATCH_NORM, Family.INSTANCE_NORM, Family.GROUP_NORM, Family.LAYER_NORM),
+    Family.RMS_NORM,
 )
 """Operators whose weights belong to channels; those of any other are broadcast as values are."""
 

@@ -154,5 +154,5 @@ OPERATORS = (
         layer_normalization,
         repair=Repair("input normalized_shape weight bias eps", repaired_layer_norm),
     ),
-    Operator("rms_norm", Family.LAYER_NORM, layer_normalization),
+    Operator("rms_norm", Family.RMS_NORM, layer_normalization),
 )

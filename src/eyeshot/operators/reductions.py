@@ -49,11 +49,13 @@ OPERATORS = (
     Operator("amin", Family.SMALLEST, reduction_geometry),
     Operator(
         """
-        max min var std norm linalg_vector_norm logsumexp prod argmax argmin var_mean std_mean
-        median
+        max min logsumexp prod argmax argmin var_mean std_mean median
         """,
         Family.STATISTIC,
         reduction_geometry,
     ),
+    Operator("var", Family.VARIANCE, reduction_geometry),
+    Operator("std", Family.DEVIATION, reduction_geometry),
+    Operator("norm linalg_vector_norm", Family.MAGNITUDE, reduction_geometry),
     Operator("softmax _softmax log_softmax _log_softmax", Family.SOFTMAX, softmax_geometry),
 )
