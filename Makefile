@@ -1,4 +1,5 @@
 # make demo    install, train the digit network, write and name its report
+# make studio  install, then the demo's network (or the bundled one) in the browser
 # make shell   install, then a shell that has the command eyeshot
 # make test    install, then lint, types and tests
 # make fuzz    the property tests with new random examples, and damaged files; a new seed every time
@@ -11,10 +12,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo shell test lint types pytest fuzz bench figures clean
+.PHONY: demo studio shell test lint types pytest fuzz bench figures clean
 
 demo: $(STAMP)
 	$(BIN)/eyeshot demo
+
+studio: $(STAMP)
+	@if [ -d demo/run ]; then $(BIN)/eyeshot studio demo/run demo/pictures/*.png; else $(BIN)/eyeshot studio; fi
 
 shell: $(STAMP)
 	@echo "eyeshot is on the path; exit leaves this shell"

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from eyeshot.tiling import Audit as Audit
     from eyeshot.tiling import audit as audit
     from eyeshot.training import train as train
+    from eyeshot.web_studio.notebook import studio as studio
 
 __version__ = "0.1.0"
 
@@ -110,6 +111,7 @@ _EXPORTS = {
     "Run": "eyeshot.runs:Run",
     "audit": "eyeshot.tiling:audit",
     "Audit": "eyeshot.tiling:Audit",
+    "studio": "eyeshot.web_studio.notebook:studio",
     "train": "eyeshot.training:train",
 }
 

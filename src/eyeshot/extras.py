@@ -11,7 +11,7 @@ from eyeshot.errors import Failure
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "train": ("kornia", "lightning_fabric"),
     "report": ("matplotlib",),
-    "studio": ("starlette", "uvicorn"),
+    "studio": ("anywidget", "starlette", "uvicorn"),
     "images": ("imagecodecs", "numcodecs", "zarr"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "bioimageio": ("bioimageio",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
@@ -18,6 +19,9 @@ from torch import Tensor, nn
 
 import eyeshot
 from eyeshot.web_studio import Picture, Session, Subject, bundled_digits, of_tensor
+from eyeshot.web_studio.bundle import one_script, read_page_file
+from eyeshot.web_studio.export import export_page
+from eyeshot.web_studio.notebook import RENDER, reply
 from eyeshot.web_studio.queries import Query
 from eyeshot.web_studio.server import Server
 
@@ -281,6 +285,62 @@ def test_views_are_saved(opened: Callable[[str], Any], address: str, tmp_path: P
     table = np.loadtxt(saved["csv"], delimiter=",")
     assert table.shape == (7, 7)
     assert "total" in saved["sum.csv"].read_text()
+
+
+def test_the_single_file_needs_no_server(
+    opened: Callable[[str], Any], digits: Session, tmp_path: Path
+) -> None:
+    target = export_page(digits, tmp_path / "page.html", [("conv2", (3, 4, 5)), ("fc2", (7,))])
+    page = opened(target.as_uri() + "#layer=conv2&channel=3")
+    click_map(page, 0.9, 0.9)  # the nearest unit that the file holds
+    assert unit_of(page) == (3, 4, 5)
+    trace = digits.answer("unit", Query({"layer": "conv2", "unit": "3,4,5"})).data["trace"]
+    assert shown_value(page, "conv2") == trace["network_value"]
+    page.keyboard.press("w")
+    page.wait_for_selector(".steps li:last-child button:has-text('x')")
+    page.get_by_role("tab", name="Kernel playground").click()
+    says(page, ".formula", "= 4")
+
+
+def test_a_notebook_shows_the_same_page(browser: Any, digits: Session) -> None:
+    """The widget's module, with a model whose messages this process answers as a kernel does."""
+    page = browser.new_page(viewport={"width": 1300, "height": 700})
+
+    def answer(message: dict[str, Any]) -> list[Any]:
+        sent: list[tuple[Any, Any]] = []
+
+        class Widget:
+            def send(self, content: Any, buffers: Any = ()) -> None:
+                sent.append((content, buffers))
+
+        reply(Widget(), digits, message, [])
+        (content, buffers) = sent[0]
+        return [content, [base64.b64encode(one).decode() for one in buffers]]
+
+    page.expose_function("answer", answer)
+    page.goto("about:blank")
+    page.add_style_tag(content=read_page_file("studio.css"))
+    page.evaluate(
+        """async (code) => {
+          const blob = new Blob([code], { type: "text/javascript" });
+          const module = await import(URL.createObjectURL(blob));
+          let hear = null;
+          const model = { on: (_, f) => { hear = f; }, send: async (message) => {
+            const [content, buffers] = await window.answer(message);
+            hear(content, buffers.map((one) => {
+              const bytes = Uint8Array.from(atob(one), (letter) => letter.charCodeAt(0));
+              return new DataView(bytes.buffer);
+            }));
+          } };
+          const el = document.createElement("div");
+          document.body.append(el);
+          module.default.render({ model, el });
+        }""",
+        one_script() + RENDER,
+    )
+    click_map(page, 0.5, 0.5)
+    says(page, ".unit h2", "relu1 [")
+    page.close()
 
 
 def test_keys_languages_and_themes(opened: Callable[[str], Any], address: str) -> None:

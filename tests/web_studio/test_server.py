@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -97,5 +98,8 @@ def test_modules_can_be_put_into_one() -> None:
     assert "\nimport " not in script
     assert "\nexport " not in script
     assert "function mount(" in script
+    top = re.compile(r"^(?:async )?(?:function|class|const|let) (\w+)", re.MULTILINE)
+    names = top.findall(script)
+    assert len(set(names)) == len(names)
     for name in SCRIPTS:
         assert f"// {name}" in script

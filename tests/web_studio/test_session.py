@@ -17,6 +17,7 @@ import eyeshot
 from eyeshot.errors import BadValue, EyeshotError, UnknownName, Unsupported
 from eyeshot.explanation import read_matrix, walk_conv
 from eyeshot.web_studio import Session, Subject, of_tensor
+from eyeshot.web_studio.export import export_page
 from eyeshot.web_studio.looks import Cancelled
 from eyeshot.web_studio.payloads import Payload
 from eyeshot.web_studio.queries import Query
@@ -191,6 +192,7 @@ def test_walks_are_those_of_the_library(session: Session) -> None:
     answer = ask(
         session, "walk", operation="conv", input=image, kernel=kernel, padding=1, stride=2
     ).data
+    assert answer.pop("asked")["stride"] == "2"
     assert answer == {**walk.to_dict(), "made": walk.made.tolist()}
 
 
@@ -271,6 +273,27 @@ def test_pictures_strips_and_shares(session: Session, x: Tensor) -> None:
     effective = ask(session, "effective", layer="deep", unit="0,4,4")
     assert effective.data["shape"][1:] == [8, 8]
     assert effective.data["max"] > 0
+
+
+def test_a_page_that_cannot_be_written_is_refused(session: Session, tmp_path: Path) -> None:
+    with pytest.raises(BadValue, match="html"):
+        export_page(session, tmp_path / "page.png")
+    with pytest.raises(UnknownName):
+        export_page(session, tmp_path / "page.html", [("stm", (0, 0, 0))])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_widget_answers_and_names_mistakes(net: nn.Module, x: Tensor) -> None:
+    pytest.importorskip("anywidget", reason="no anywidget to show the studio in a notebook")
+    widget = eyeshot.studio(net, x)
+    sent: list[Any] = []
+    widget.send = lambda content, buffers=(): sent.append((content, buffers))
+    widget._handle_custom_msg({"number": 4, "name": "state", "values": {}}, [])
+    widget._handle_custom_msg({"number": 5, "name": "maps", "values": {"layer": "stm"}}, [])
+    assert sent[0][0] == {"number": 4}
+    assert len(sent[0][1]) == 1
+    assert sent[1][0]["number"] == 5
+    assert "stm" in sent[1][0]["error"]
 
 
 def test_signals_are_refused_in_one_line() -> None:

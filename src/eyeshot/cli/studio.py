@@ -10,6 +10,7 @@ import typer
 
 from eyeshot.cli import net_options
 from eyeshot.cli.output import console, say, warn, warnings_as_notes
+from eyeshot.errors import BadValue
 
 if TYPE_CHECKING:
     from eyeshot.web_studio import Picture, Subject, WidePicture
@@ -22,6 +23,8 @@ eyeshot studio
 eyeshot studio runs/digits-digit_cnn-seed0 seven.png
 
 eyeshot studio net.py:UNet photo.jpg --weights trained.safetensors
+
+eyeshot studio runs/digits-digit_cnn-seed0 seven.png -o page.html
 
 eyeshot studio net.py:Net --size 3x64x64 --port 8000 --no-browser
 
@@ -46,6 +49,23 @@ def open_studio(
     image: Annotated[
         list[Path] | None, typer.Argument(metavar="IMAGE", help="Pictures to choose from.")
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PAGE.html",
+            help="Write one file that needs no server, and stop.",
+        ),
+    ] = None,
+    unit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LAYER:C,Y,X",
+            help="With -o: a unit to be asked about in the file; may be repeated.",
+            show_default="scores, and each channel's strongest",
+        ),
+    ] = None,
     port: Annotated[
         int, typer.Option(metavar="N", min=0, max=65535, help="Where to listen; 0: any free port.")
     ] = 0,
@@ -67,6 +87,7 @@ def open_studio(
     from eyeshot.cli.inspect import parse_numbers
     from eyeshot.engine.memory import parse_bytes
     from eyeshot.web_studio import Session
+    from eyeshot.web_studio.export import export_page
     from eyeshot.web_studio.server import Server
 
     with warnings_as_notes():
@@ -78,10 +99,25 @@ def open_studio(
             size=None if size is None else parse_numbers("--size", size, "x"),
         )
         session.warm()
+    if out is not None:
+        with warnings_as_notes():
+            export_page(session, out, [_unit(one) for one in unit or ()])
+        say(f"{out}: written")
+        return
     server = Server(session, port)
     console.print(server.address, soft_wrap=True, markup=False)
     say("^C ends it")
     server.run(None if no_browser else lambda: webbrowser.open(server.address))
+
+
+def _unit(text: str) -> tuple[str, tuple[int, ...]]:
+    """``conv2:3,10,12`` as a layer and a unit."""
+    from eyeshot.inspection.viewing import parse_place
+
+    layer, place = parse_place(text)
+    if place is None:
+        raise BadValue(f"--unit {text}", cure="give LAYER:C,Y,X, such as conv2:3,10,12")
+    return layer, place
 
 
 def _opened(

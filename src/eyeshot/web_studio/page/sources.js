@@ -59,11 +59,18 @@ export class FileSource {
   constructor(answers) {
     this.answers = answers;
     this.live = false;
+    this.units = new Map(); // by layer, those that the file holds
+    for (const key of Object.keys(answers)) {
+      if (!key.startsWith("unit?")) continue;
+      const asked = new URLSearchParams(key.slice(5));
+      const layer = asked.get("layer");
+      if (!this.units.has(layer)) this.units.set(layer, []);
+      this.units.get(layer).push(asked.get("unit").split(",").map(Number));
+    }
   }
 
-  async ask(name, values) {
-    const key = question(name, values);
-    const found = this.answers[key];
+  async ask(name, { picture, edits, ...values }) {
+    const found = this.answers[question(name, values)];
     if (found === undefined) throw new Refusal("not in this file", "run eyeshot studio for it");
     const letters = atob(found);
     const data = new Uint8Array(letters.length);

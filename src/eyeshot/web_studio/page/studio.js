@@ -375,6 +375,11 @@ class Studio {
         mapMarks.push({ box: this.lattice.box(top, bottom, left, right), kind: "unit" });
       }
     }
+    if (!this.source.live && this.lattice && this.lattice.spatial) {
+      for (const [channel, row, column] of this.source.units.get(this.chosen.layer) || []) {
+        if (channel === this.chosen.channel) mapMarks.push({ box: this.lattice.box(row + 0.35, row + 0.65, column + 0.35, column + 0.65), kind: "dot" });
+      }
+    }
     if (this.hovered && this.lattice && this.lattice.spatial) {
       const [row, column] = this.hovered;
       mapMarks.push({ box: this.lattice.box(row, row + 1, column, column + 1), kind: "hover" });
@@ -422,12 +427,21 @@ class Studio {
     if (!this.lattice.spatial) return;
     this.reached = null;
     const unit = this.lattice.unit(row, column) || this.lattice.nearest(row, column);
-    this.choose({ unit: [this.chosen.channel, ...unit] });
+    this.choose({ unit: this.inFile([this.chosen.channel, ...unit]) });
+  }
+
+  /** Of a page without a server the nearest unit that it holds; any unit otherwise. */
+  inFile(unit) {
+    if (this.source.live) return unit;
+    const held = (this.source.units.get(this.chosen.layer) || []).filter((one) => one[0] === unit[0] || unit.length === 1);
+    const far = (one) => Math.hypot(...one.map((at, axis) => at - unit[axis]));
+    return held.sort((a, b) => far(a) - far(b))[0] || unit;
   }
 
   async reach(row, column) {
     const { size } = this.state.picture;
     const pixel = [Math.floor(row), Math.floor(column)];
+    if (!this.source.live) return;
     if (pixel.some((at, axis) => at < 0 || at >= size[axis])) return;
     const answer = await this.ask("reach", { pixel: pixel.join(",") }, { slot: "reach" });
     if (!answer) return;
@@ -490,7 +504,7 @@ class Studio {
     refill(this.top,
       h("div", { class: "brand" }, h("span", { class: "mark", "aria-hidden": "true" }), "eyeshot", h("span", { class: "faint" }, state.network.name)),
       h("div", { class: "tabs", role: "tablist" }, tab("look", say("look")), tab("walk", say("playground"))),
-      pictures.length > 1 || drawn ? h("label", {}, h("select", { "aria-label": say("picture"), onchange: (event) => this.load({ picture: event.target.value }) },
+      this.source.live && (pictures.length > 1 || drawn) ? h("label", {}, h("select", { "aria-label": say("picture"), onchange: (event) => this.load({ picture: event.target.value }) },
         drawn ? h("option", { value: state.picture.id, selected: true }, state.picture.name) : null,
         pictures.map((one) => h("option", { value: one.id, selected: one.id === state.picture.id }, one.name)))) : null,
       this.busyMark,
@@ -508,7 +522,7 @@ class Studio {
   renderMapHead(map) {
     const layer = this.layerNamed(this.chosen.layer);
     refill(this.mapHead, h("strong", {}, layer.name),
-      h("span", { class: "faint note" }, layer.spatial ? `${say("channel")} ${this.chosen.channel} · ${by(layer.planes.slice(1))}` : say("numbersOf", layer.planes[2])),
+      h("span", { class: "faint note" }, layer.spatial ? `${say("channel")} ${this.chosen.channel}` : say("numbersOf", layer.planes[2])),
       h("span", { class: "space" }),
       map && map.max !== null ? h("span", { class: "scale mono" }, show(map.signed ? -map.most : 0, 3), asElement(scaleBar(map.signed)), show(map.most, 3)) : null,
       !this.state.network.runs ? h("span", { class: "faint" }, say("noMaps")) : null);
@@ -585,7 +599,7 @@ class Studio {
       h("button", {
         class: "number" + (isDark(value, most, signed) ? " light" : ""), title: `[${place(i).join(", ")}] ${value}`,
         style: { background: colorOf(value, most, signed) },
-        onclick: () => this.choose({ unit: place(i) }),
+        onclick: () => this.choose({ unit: this.inFile(place(i)) }),
       }, few ? [h("small", {}, names[i] ?? i), h("span", { class: "mono" }, show(value, 3))] : null))));
     this.renderMapHead(this.map);
     this.markVector();

@@ -79,7 +79,7 @@ export class UnitPanel {
       h("p", { class: "lead" }, whole ? say("wholeImage") : by(sides),
         h("span", { class: "soft" }, `  ${say("rows", `${inside[0][0]}–${inside[0][1] - 1}`)}, ${say("columns", `${inside[1][0]}–${inside[1][1] - 1}`)}`)),
       whole ? null : h("p", { class: "faint" }, over.length ? say("touches", over.join(", ")) : say("noPadding")),
-      h("label", { class: "check", title: say("effectiveHint") },
+      !this.app.source.live ? null : h("label", { class: "check", title: say("effectiveHint") },
         h("input", { type: "checkbox", checked: this.app.effective, onchange: (event) => this.app.showEffective(event.target.checked) }),
         " ", say("effective")));
   }

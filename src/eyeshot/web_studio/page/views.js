@@ -2,7 +2,7 @@
 
 import { canvasOf, paintNumbers } from "./colors.js";
 
-const MOST = 96; // screen pixels for one picture pixel
+const MOST_ZOOM = 96; // screen pixels for one picture pixel
 const CLICK = 4; // screen pixels that a click may wander
 
 /** What both panes look at: the picture's point in the middle, and screen pixels a pixel. */
@@ -45,7 +45,7 @@ export class Viewport {
 
   /** Zoom by a factor, and leave the point under (x, y) of the pane where it is. */
   zoom(factor, x = this.pane[1] / 2, y = this.pane[0] / 2) {
-    const scale = Math.max(this.least() / 2, Math.min(MOST, this.scale * factor));
+    const scale = Math.max(this.least() / 2, Math.min(MOST_ZOOM, this.scale * factor));
     const [row, column] = this.at(x, y);
     this.scale = scale;
     this.row = row - (y - this.pane[0] / 2) / scale;

@@ -4,32 +4,25 @@ import { paleColorOf } from "./colors.js";
 import { h, refill, show } from "./dom.js";
 import { say } from "./words.js";
 
-const FIVE = "1 1 1 0 0 / 0 1 1 1 0 / 0 0 1 1 1 / 0 0 1 1 0 / 0 1 1 0 0";
-const EXAMPLES = {
-  conv: { input: FIVE, kernel: "1 0 1 / 0 1 0 / 1 0 1", stride: 1, padding: 0, dilation: 1, mode: "zeros" },
-  transpose: { input: "1 2 / 3 4", kernel: "1 2 1 / 2 4 2 / 1 2 1", stride: 2, padding: 0, dilation: 1 },
-  pool: { input: "1 3 2 1 / 4 6 5 2 / 3 1 1 0 / 1 2 2 4", size: 2, stride: 2, padding: 0, pool: "max" },
-  nearest: { input: "1 2 / 3 4", scale: 2 },
-  bilinear: { input: "1 2 / 3 4", scale: 2 },
-};
+const OPERATIONS = ["conv", "transpose", "pool", "nearest", "bilinear"];
 const KERNELS = {
   "3×3": "1 0 1 / 0 1 0 / 1 0 1", Sobel: "1 0 -1 / 2 0 -2 / 1 0 -1", Laplace: "0 1 0 / 1 -4 1 / 0 1 0",
   Mean: "0.1111 0.1111 0.1111 / 0.1111 0.1111 0.1111 / 0.1111 0.1111 0.1111", "1×1": "2",
 };
-const MOST = 12; // rows and columns of a matrix that is typed
+const MOST_SIDE = 12; // rows and columns of a matrix that is typed
 
 export class WalkPanel {
   constructor(app) {
     this.app = app;
     this.root = h("main", { class: "playground", hidden: true });
-    this.asked = { operation: "conv", ...EXAMPLES.conv };
+    this.asked = { operation: "conv" };
     this.at = 0;
     this.timer = null;
   }
 
   /** Show it, from what the address says. */
   async open(asked) {
-    if (asked && EXAMPLES[asked.operation]) this.asked = asked;
+    if (asked && OPERATIONS.includes(asked.operation)) this.asked = asked;
     await this.update();
   }
 
@@ -37,6 +30,8 @@ export class WalkPanel {
     const answer = await this.app.ask("walk", this.asked, { slot: "walk", show: (error) => this.fail(error) });
     if (!answer) return;
     this.walk = answer.data;
+    if (this.app.source.live) this.asked = { ...answer.data.asked };
+    this.shownAs = answer.data.asked;
     this.at = Math.min(this.at, this.walk.steps.length - 1);
     this.app.remember();
     this.render();
@@ -54,7 +49,8 @@ export class WalkPanel {
   }
 
   render() {
-    const { walk, asked } = this;
+    const { walk } = this;
+    const asked = this.shownAs;
     const step = walk.steps[this.at];
     const filled = walk.made.some((row) => row.some(Boolean));
     const read = new Map(step.terms.map((term) => [String(term.at), term]));
@@ -98,7 +94,7 @@ export class WalkPanel {
   }
 
   controls() {
-    const { asked } = this;
+    const asked = this.shownAs;
     const live = this.app.source.live;
     const number = (name, label, least = 1) => asked[name] === undefined ? null : h("label", {}, label,
       h("input", { type: "number", min: least, max: 9, value: String(asked[name]), disabled: !live,
@@ -107,9 +103,9 @@ export class WalkPanel {
       h("select", { disabled: !live, onchange: (event) => this.set({ [name]: event.target.value }) },
         options.map(([value, text]) => h("option", { value, selected: asked[name] === value }, text))));
     return h("header", { class: "controls" },
-      h("div", { class: "tabs", role: "tablist" }, Object.keys(EXAMPLES).map((one) => h("button", {
+      h("div", { class: "tabs", role: "tablist" }, OPERATIONS.map((one) => h("button", {
         role: "tab", "aria-selected": String(one === asked.operation),
-        onclick: () => { this.asked = { operation: one, ...EXAMPLES[one] }; this.at = 0; this.update(); },
+        onclick: () => { this.asked = { operation: one }; this.at = 0; this.update(); },
       }, say(one)))),
       h("div", { class: "fields" },
         choice("pool", "", [["max", say("largest")], ["avg", say("mean")]]),
@@ -163,7 +159,7 @@ export class WalkPanel {
 
   resize(name, values, by) {
     const side = [values.length + by, values[0].length + by];
-    if (Math.min(...side) < 1 || Math.max(...side) > MOST) return;
+    if (Math.min(...side) < 1 || Math.max(...side) > MOST_SIDE) return;
     const changed = Array.from({ length: side[0] }, (_, i) => Array.from({ length: side[1] }, (_, j) => (values[i] || [])[j] ?? 0));
     this.send(name, changed);
   }

@@ -1,0 +1,189 @@
+"""The studio as one file that needs no server: the page with its answers inside.
+
+The file holds one picture: every map of a small network, and what the page asks about some units:
+those that were named, or else all scores, the strongest unit of each channel, and whatever lies on
+their way back to the pixels.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import numpy as np
+
+from eyeshot.errors import BadValue, EyeshotError
+from eyeshot.files import write_aside
+from eyeshot.web_studio.bundle import one_script, read_page_file
+from eyeshot.web_studio.looks import Check, never
+from eyeshot.web_studio.queries import Query
+from eyeshot.web_studio.session import Session
+from eyeshot.web_studio.walking import OPERATIONS
+
+_MOST_NUMBERS = 2 * 10**6
+"""Numbers of all maps together, up to which all of them go into the file."""
+_MOST_BYTES = 120 * 10**6
+_MOST_CHANNELS = 64
+"""Of a layer, up to which the strongest unit of each goes into the file."""
+
+Place = tuple[str, tuple[int, ...]]
+"""A layer and a unit of it."""
+
+
+def export_page(
+    session: Session, path: str | Path, units: Iterable[Place] = (), check: Check = never
+) -> Path:
+    """Write a session's first picture as one HTML file.
+
+    Args:
+        session: of a picture that is looked at as a whole.
+        path: ends in .html; replaced where it exists.
+        units: to be asked about in the file; by default the scores and each channel's strongest.
+        check: called between the answers.
+
+    Raises:
+        BadValue: another ending, a wide picture, or more than a file should hold.
+        BadFile: the folder does not exist or may not be written to.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise BadValue(f"{target}: a page", cure="end its name in .html")
+    answers = _Answers(session, check)
+    state = answers.ask("state")
+    if state["picture"]["wide"]:
+        raise BadValue(
+            f"{state['picture']['name']}: too large for one file", cure="cut a part out of it"
+        )
+    answers.ask("picture")
+    for operation in OPERATIONS:
+        answers.ask("walk", operation=operation)
+    if state["network"]["runs"]:
+        _collect(answers, state, list(units), session)
+    with write_aside(target) as aside:
+        aside.write_text(_page(answers.found), encoding="utf-8")
+    return target
+
+
+class _Answers:
+    """Answers by their questions, written as the page writes them."""
+
+    def __init__(self, session: Session, check: Check) -> None:
+        self.found: dict[str, str] = {}
+        self._session, self._check, self._bytes = session, check, 0
+
+    def ask(self, name: str, **values: object) -> dict[str, Any]:
+        """Ask and keep the answer."""
+        self._check()
+        texts = {key: str(value) for key, value in values.items()}
+        answer = self._session.answer(name, Query(texts), self._check)
+        content = base64.b64encode(answer.to_bytes()).decode("ascii")
+        self._bytes += len(content)
+        if self._bytes > _MOST_BYTES:
+            raise BadValue(
+                f"more than {_MOST_BYTES // 10**6} megabytes for one file",
+                cure="name some units by --unit, or use a smaller picture",
+            )
+        asked = urlencode(sorted(texts.items()), safe="*")
+        self.found[f"{name}?{asked}" if asked else name] = content
+        return answer.data
+
+
+def _collect(
+    answers: _Answers, state: Mapping[str, Any], units: list[Place], session: Session
+) -> None:
+    """Maps, strips, and all that the page asks about the units."""
+    layers = state["layers"]
+    everything = sum(int(np.prod(layer["planes"])) for layer in layers) <= _MOST_NUMBERS
+    chosen = units or _usual_units(session, state)
+    for layer, unit in list(chosen):
+        way = answers.ask("why", layer=layer, unit=",".join(map(str, unit)))
+        chosen += [(step["layer"], tuple(step["unit"])) for step in way["steps"][1:]]
+    chosen = list(dict.fromkeys(chosen))
+    for layer in layers:
+        name, spatial = layer["name"], layer["spatial"]
+        answers.ask("strip", layer=name, most=32)
+        if spatial:
+            answers.ask("strip", layer=name, most=256, own=1)
+        if not spatial:
+            answers.ask("maps", layer=name)
+            continue
+        shown = {unit[0] for place, unit in chosen if place == name}
+        for channel in range(layer["planes"][0]):
+            if everything or channel in shown or channel == 0:
+                answers.ask("maps", layer=name, channel=channel)
+    inputs = set(state["network"]["inputs"])
+    for layer, unit in chosen:
+        text = ",".join(map(str, unit))
+        answers.ask("unit", layer=layer, unit=text)
+        if layer not in inputs:
+            answers.ask("why", layer=layer, unit=text)
+    answers.ask("dead")
+
+
+def _usual_units(session: Session, state: Mapping[str, Any]) -> list[Place]:
+    """All scores, and the strongest unit of each channel of a layer with few of them."""
+    found: list[Place] = []
+    look = session.desk.look(Query({}))
+    for layer in state["layers"]:
+        value = look.value(layer["name"])[0].detach().float().cpu().numpy()
+        if layer["input"] or not value.size:
+            continue
+        if value.ndim == 3 and len(value) <= _MOST_CHANNELS and not layer["minor"]:
+            flat = np.abs(value.reshape(len(value), -1)).argmax(axis=1)
+            places = zip(*np.unravel_index(flat, value.shape[1:]), strict=True)
+            found += [
+                (layer["name"], (c, int(row), int(column)))
+                for c, (row, column) in enumerate(places)
+            ]
+        elif value.ndim == 1 and layer["name"] in state["network"]["outputs"]:
+            found += [(layer["name"], (i,)) for i in range(min(len(value), _MOST_CHANNELS))]
+    return [place for place in found if _explained(session, place)]
+
+
+def _explained(session: Session, place: Place) -> bool:
+    try:
+        session.desk.look(Query({})).explain(*place)
+    except EyeshotError:
+        return False
+    return True
+
+
+_START = """
+mount(document.getElementById("studio"),
+  new FileSource(JSON.parse(document.getElementById("answers").textContent)), { address: true });
+"""
+
+
+def _page(answers: Mapping[str, str]) -> str:
+    """The page; its policy names the script and the style that are in it, and lets nothing else."""
+    script, style = one_script() + _START, read_page_file("studio.css")
+    data = json.dumps(answers).replace("<", "\\u003c")
+    policy = (
+        f"default-src 'none'; script-src {_hash_of(script)}; style-src {_hash_of(style)}; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Eyeshot studio</title>
+<style>{style}</style>
+</head>
+<body class="whole-page">
+<div id="studio"></div>
+<script type="application/json" id="answers">{data}</script>
+<script type="module">{script}</script>
+</body>
+</html>
+"""
+
+
+def _hash_of(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
