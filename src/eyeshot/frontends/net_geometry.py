@@ -10,7 +10,8 @@ from torch import nn
 from eyeshot.errors import BadValue
 from eyeshot.frontends.torch import traced
 from eyeshot.frontends.trials import channels_to_try, runs_on_shapes
-from eyeshot.geometry.output_geometry import OutputGeometry
+from eyeshot.geometry.output_geometry import OutputGeometry, beside_statistics
+from eyeshot.graph import Graph, Kind
 from eyeshot.untouched import untouched
 
 _FARTHEST = 512
@@ -105,16 +106,36 @@ class NetGeometry:
 
     @cached_property
     def output(self) -> OutputGeometry:
-        """What its (first) output sees, and on which grid.
+        """What its (first) output sees, and on which grid; :attr:`statistics` aside.
+
+        Raises:
+            Unsupported: it cannot be traced, or no bounded patch decides an output's value even if
+                all statistics are known.
+            BadValue: no size was found that it takes.
+        """
+        return OutputGeometry.of(beside_statistics(self._graph)) if self.statistics else self.exact
+
+    @cached_property
+    def exact(self) -> OutputGeometry:
+        """As :attr:`output`, of a network that gathers no statistics.
 
         Raises:
             Unsupported: it cannot be traced, or no bounded patch decides an output's value.
             BadValue: no size was found that it takes.
         """
+        return OutputGeometry.of(self._graph)
+
+    @cached_property
+    def statistics(self) -> tuple[str, ...]:
+        """Its layers whose every output depends on a mean, a norm … over all positions."""
+        return tuple(node.name for node in self._graph if node.kind is Kind.GLOBAL_STATISTIC)
+
+    @cached_property
+    def _graph(self) -> Graph:
         side = self.sizes.usual
         with untouched(self._net, computes=False):
             self._net.eval()  # batch norm sees the whole batch while it trains
-            return OutputGeometry.of(traced(self._net, [(self.sizes.channels, side, side)]))
+            return traced(self._net, [(self.sizes.channels, side, side)])
 
 
 def output_geometry(net: nn.Module, channels: int | None = None) -> OutputGeometry:
@@ -131,4 +152,4 @@ def output_geometry(net: nn.Module, channels: int | None = None) -> OutputGeomet
         Unsupported: it cannot be traced, or no bounded patch decides an output's value.
         BadValue: no size was found that it takes.
     """
-    return NetGeometry(net, channels).output
+    return NetGeometry(net, channels).exact

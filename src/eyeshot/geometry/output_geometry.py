@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
+from eyeshot.axes import Identity
 from eyeshot.errors import Unsupported
 from eyeshot.geometry.fields import Fields
 from eyeshot.geometry.phases import Phases
-from eyeshot.graph import Graph, Node
+from eyeshot.graph import Edge, Family, Graph, Kind, Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,33 @@ class OutputGeometry:
             stride=tuple(p.stride for p in phases),
             padded=any(side.padded for side in sides),
         )
+
+
+def beside_statistics(graph: Graph) -> Graph:
+    """The graph as it would be if what is gathered over all positions were known beforehand.
+
+    A norm over positions then reads each position for itself, and a global pool is an input of its
+    own. What is left is what an output sees by its neighborhood, as crops need it.
+    """
+    nodes: dict[str, Node] = {}
+    for node in graph:
+        if node.kind is Kind.GLOBAL_STATISTIC:
+            gathered = [
+                axis.output_size(n) == n
+                for edge in node.edges
+                for axis, n in zip(edge.axes, graph.nodes[edge.source].extents, strict=True)
+                if axis.is_global
+            ]
+            if all(gathered):
+                node = replace(node, edges=tuple(_by_position(edge) for edge in node.edges))
+            else:
+                node = replace(node, edges=(), family=Family.INPUT)
+        nodes[node.name] = node
+    return replace(graph, nodes=nodes)
+
+
+def _by_position(edge: Edge) -> Edge:
+    return replace(edge, axes=tuple(Identity() if axis.is_global else axis for axis in edge.axes))
 
 
 def _bounded(node: Node, fields: Fields) -> tuple[Phases, ...]:

@@ -73,4 +73,11 @@ def _tell_pairs(config: RunConfig, pairs: Pairs, own: OwnNet | None) -> Iterator
             f"one picture is all that the network is judged by, {pairs.validation[0].name}: its "
             "figures may not hold for others"
         )
+    if own is not None and own.geometry.statistics:
+        layers = own.geometry.statistics
+        yield (
+            f"{counted(len(layers), 'layer')} of {own.name} ({layers[0]}"
+            f"{', …' if len(layers) > 1 else ''}) take a statistic over all positions: of a crop, it "
+            "is another than of the whole picture; large crops keep it near"
+        )
     yield from tell_sizes(own.geometry if own else geometry_of_named(config))

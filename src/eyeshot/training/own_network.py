@@ -30,7 +30,7 @@ from eyeshot.frontends.trials import (
 from eyeshot.inspection import inspect
 from eyeshot.runs import NetSource
 
-_BATCH, _USUAL = 2, 256
+_BATCH, _USUAL, _LARGE = 2, 256, (256, 320)
 
 
 @dataclass(eq=False)
@@ -190,7 +190,8 @@ def _example(own: OwnNet, size: tuple[int, int]) -> tuple[int, int]:
         if sizes.takes(side, side + step):
             return side, side + step
     except EyeshotError:  # no map of positions: a classifier
-        pass
+        if own.geometry.sizes.takes(*_LARGE):
+            return _LARGE  # no map in it has a side of 1, which would hold for all sizes
     return size
 
 
