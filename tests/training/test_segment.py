@@ -16,6 +16,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ from eyeshot.errors import BadFile, BadValue, Failure, UnknownName
 from eyeshot.evaluation import MaskEvaluation
 from eyeshot.runs import CONFIG, LAST, LAST_WEIGHTS, METRICS, WEIGHTS, Run, RunConfig, read_tensors
 from eyeshot.training import Settings, Silence, train
-from eyeshot.training.checkpoint import BEST, FILE, Position
+from eyeshot.training.checkpoint import FILE, Position
 from eyeshot.training.configuration import Wanted, describe_pairs
 from eyeshot.training.statistics import gather_statistics
 from eyeshot.training.tasks import crops, make_task
@@ -69,7 +70,7 @@ def test_it_learns(cells: Path, tmp_path: Path) -> None:
 def test_the_files_of_a_run(cells: Path, tmp_path: Path) -> None:
     run = segment(cells, tmp_path)
     files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
-    kept = [CONFIG, f"{LAST}/{BEST}", f"{LAST}/{FILE}", LAST_WEIGHTS, METRICS, WEIGHTS]
+    kept = [CONFIG, f"{LAST}/{FILE}", LAST_WEIGHTS, METRICS, WEIGHTS]
     assert files == sorted(kept)
     config = run.config
     assert (config.task, config.model, config.size) == ("segment", "unet", (32, 32))
@@ -78,15 +79,21 @@ def test_the_files_of_a_run(cells: Path, tmp_path: Path) -> None:
     assert RunConfig.read(tmp_path / CONFIG) == config
 
 
+def safetensors_of(content: bytes) -> dict[str, Tensor]:
+    return safetensors.torch.load(content)
+
+
 class Worse(Silence):
     """Spoil nothing, and remember the weights after each epoch."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.kept: list[bytes] = []
+        self.standings: list[str] = []
 
     def finish_epoch(self, row: dict[str, float]) -> None:
-        self.kept.append((self.folder / LAST / BEST).read_bytes())
+        self.kept.append((self.folder / WEIGHTS).read_bytes())
+        self.standings.append(eyeshot.load(self.folder).standing)
 
 
 def test_the_best_epoch_is_kept_and_the_last_beside_it(
@@ -100,7 +107,14 @@ def test_the_best_epoch_is_kept_and_the_last_beside_it(
     segment(cells, tmp_path, epochs=4, progress=kept)
     first, second, third, fourth = kept.kept
     assert first != second == third == fourth  # no better is not better
-    assert (tmp_path / WEIGHTS).read_bytes() == second
+    assert [said.partition("of epoch ")[2] for said in kept.standings] == [
+        "1 of 4",
+        *["2 of 4"] * 3,
+    ]
+    run = eyeshot.load(tmp_path)
+    assert (run.epoch, run.finished, run.standing) == (2, True, "")
+    best, _ = read_tensors(tmp_path / WEIGHTS)
+    assert all(torch.equal(best[name], one) for name, one in safetensors_of(second).items())
     last, _ = read_tensors(tmp_path / LAST_WEIGHTS)
     state, _ = read_tensors(tmp_path / LAST / FILE)
     assert all(torch.equal(last[name], state[f"average/{name}"]) for name in last)
@@ -172,8 +186,11 @@ def test_cut_off_after_any_step(
     for steps in cuts:
         with pytest.raises(Stop):
             segment(cells, tmp_path / "cut", progress=StopAt(steps), **options, force=True)
-        with pytest.raises(BadFile, match="--resume"):
-            eyeshot.evaluate(tmp_path / "cut")
+        if steps < QUICK["steps"]:  # type: ignore[operator]
+            with pytest.raises(BadFile, match="--resume"):
+                eyeshot.evaluate(tmp_path / "cut")
+        else:
+            assert "of epoch 1 of 2" in eyeshot.load(tmp_path / "cut").standing
         segment(cells, tmp_path / "cut", resume=True, **options)
         assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
     whole, cut = (rows_of(tmp_path / name) for name in ("whole", "cut"))

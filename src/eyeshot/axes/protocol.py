@@ -116,6 +116,10 @@ class AxisMap(Protocol):
         """The sliding window that gives the same of ``n`` inputs; None if there is none."""
         return None
 
+    def as_periodic(self, n: int) -> AxisMap:
+        """A map that repeats itself and is nearest to this one of ``n`` inputs, if there is one."""
+        return self
+
     def as_pad(self) -> Pad | None:
         """The padding by zeros, or crop, that gives the same; None if there is none."""
         return None

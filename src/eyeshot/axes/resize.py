@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Literal
 
@@ -54,6 +54,12 @@ class Resize(AxisMap):
     def period(self) -> tuple[int, int] | None:
         ratio = self._ratio if self.even else None
         return None if ratio is None else (ratio.denominator, ratio.numerator)
+
+    def as_periodic(self, n: int) -> Resize:
+        if self.period is not None:
+            return self
+        factor = self.output_size(n) / n
+        return replace(self, factor=factor, size=None, align_corners=False, even=True)
 
     @property
     def is_free(self) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from eyeshot.cli.output import console, notes, print_json
+from eyeshot.cli.output import console, notes, print_json, say
 from eyeshot.cli.training_options import (
     Images,
     JudgedFolder,
@@ -75,11 +75,15 @@ def evaluate_run(
     Dice, IoU and boundary F1 of each class. Of pictures: PSNR and SSIM. Of a generator: what a
     classifier says of its pictures, and how they are distributed beside held-out ones.
     """
+    from eyeshot import runs
     from eyeshot.evaluation import Evaluation, MaskEvaluation, SampleEvaluation, evaluate
 
     layout = make_layout(images, masks, mask_suffix, threshold)
+    loaded = runs.load(run)
+    if loaded.standing:
+        say(loaded.standing)
     evaluation = evaluate(
-        run,
+        loaded,
         data,
         part=part,
         skip_damaged=skip_damaged,

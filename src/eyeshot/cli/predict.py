@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from eyeshot.cli.net_options import Index, Series
-from eyeshot.cli.output import console, notes, print_json
+from eyeshot.cli.output import console, notes, print_json, say
 from eyeshot.errors import BadFile, UserError
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def predict_images(
     from eyeshot.evaluation import predict
 
     loaded = runs.load(run)
+    if loaded.standing:
+        say(loaded.standing)
     answers: list[dict[str, Any]] = []
     failed: list[UserError] = []
     pictures = list(_pictures(images))

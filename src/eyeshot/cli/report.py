@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eyeshot.cli.output import say
 from eyeshot.cli.training_options import (
     Images,
     JudgedFolder,
@@ -57,6 +58,8 @@ def report_run(
     from eyeshot.report import write_report
 
     loaded = runs.load(run)
+    if loaded.standing:
+        say(loaded.standing)
     judged: Data | Pairs
     if loaded.config.task == "classify":
         judged = load_test_data(loaded, data, part=part, skip_damaged=skip_damaged)

@@ -45,6 +45,8 @@ eyeshot train digits --task generate
 
 eyeshot train cells/ --task segment --validation 4 -o runs/cells --resume
 
+eyeshot train photos/ --from runs/old --freeze 'features*' --minutes 10
+
 eyeshot train cells/ --task segment --net my_net.py:Net --net-args '{"width": 32}'
 
 A folder of pairs holds image/ and label/ with the same names, or train/ and val/ with both in each;
@@ -60,6 +62,7 @@ _PASSED_ON = (
     *("task", "model", "out", "resume", "force", "checkpoint_seconds", "validation"),
     "skip_damaged",
     *("epochs", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "shift", "steps"),
+    *("start", "freeze", "backbone_rate", "minutes", "patience"),
     *("augment", "loss", "seed", "device", "devices", "precision"),
 )
 
@@ -103,6 +106,11 @@ def train_network(
     class_weights: options.ClassWeights = None,
     loss: options.Loss = None,
     model: options.Model = None,
+    minutes: options.Minutes = None,
+    patience: options.Patience = None,
+    start: options.Start = None,
+    freeze: options.Freeze = None,
+    backbone_rate: options.BackboneRate = None,
     net: options.Net = None,
     net_arguments: options.NetArguments = None,
     width: options.Width = None,
@@ -227,6 +235,9 @@ def _tell(run: Run, progress: TerminalProgress, json: bool) -> None:
     """Write the report, and say where the run is and how well it does."""
     from eyeshot.report import write_report
 
+    if not run.finished:
+        console.print(str(run.path), soft_wrap=True)
+        return
     notes.print(f"saved; the report: {write_report(run)}", soft_wrap=True, markup=False)
     if json:
         rows, best = progress.rows, run.config.best

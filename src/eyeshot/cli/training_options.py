@@ -205,6 +205,38 @@ NetArguments = Annotated[
         rich_help_panel=_NET,
     ),
 ]
+_TUNING = "Weights that are there"
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="RUN|FILE",
+        help="Begin with the weights of a run folder or a .safetensors, .pt, .pth or .ckpt file.",
+        rich_help_panel=_TUNING,
+    ),
+]
+Freeze = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Layers that do not learn, such as 'down*'; several with commas.",
+        rich_help_panel=_TUNING,
+    ),
+]
+BackboneRate = Annotated[
+    float | None,
+    typer.Option(
+        "--backbone-lr",
+        help="The highest learning rate of the weights of --from; default: that of --lr.",
+        rich_help_panel=_TUNING,
+    ),
+]
+Minutes = Annotated[
+    float | None, typer.Option(help="End after so many minutes of steps, if epochs are left.")
+]
+Patience = Annotated[
+    int | None, typer.Option(metavar="N", help="End after N epochs without a better one.")
+]
 Width = Annotated[
     int | None,
     typer.Option(

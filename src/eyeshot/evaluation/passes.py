@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from eyeshot.data.pairs import Pair, PairReader
@@ -18,12 +17,9 @@ from eyeshot.engine.networks import Traced
 from eyeshot.engine.running import run
 from eyeshot.errors import BadValue
 from eyeshot.frontends.net_geometry import InputSizes, NetGeometry
-from eyeshot.untouched import untouched
 
 _HELD = 2**28
 """Bytes of an answer that are held in memory; a larger one goes through a file."""
-_AT_ONCE = 2**23
-"""Pixels of a picture that a network with statistics over all of it passes over at once."""
 _WINDOW = 2**21
 """Positions that are compared at a time."""
 
@@ -90,9 +86,6 @@ def answered(
     if (height, width) != pair.size:
         image = reader.corner(height, width)
     form = "argmax" if channels is None else "float32"
-    if net.geometry.statistics and height * width <= _AT_ONCE:
-        yield _placed(net, _at_once(net, reader, (height, width), form), (height, width))
-        return
     if height * width * 4 * (channels or 1) <= _HELD:
         yield _placed(net, run(net, image, output_format=form), (height, width))
         return
@@ -100,18 +93,6 @@ def answered(
         path = Path(folder) / "answer.npy"
         run(net, image, path, output_format=form)
         yield _placed(net, np.load(path, mmap_mode="r", allow_pickle=False), (height, width))
-
-
-@torch.no_grad()
-def _at_once(net: Traced, reader: PairReader, size: tuple[int, int], form: str) -> NDArray[Any]:
-    """The network's own pass over a picture: what it gathers over all positions is at hand."""
-    pixels = torch.from_numpy(reader.image((0, size[0]), (0, size[1])))
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (net.mean, net.std))
-    device = next(net.module.parameters()).device
-    with untouched(net.module):
-        scores = net.module.eval()(((pixels - mean) / std)[None].to(device))[0].float().cpu()
-    found: NDArray[Any] = scores.numpy()
-    return found.argmax(0, keepdims=True).astype(np.int32) if form == "argmax" else found
 
 
 def _placed(net: Traced, samples: NDArray[Any], size: tuple[int, int]) -> Answer:

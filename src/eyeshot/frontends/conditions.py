@@ -51,8 +51,10 @@ def holds(condition: str, sizes: Sizes) -> bool:
     Raises:
         Unsupported: it is no condition on sizes.
     """
+    parsed = _parsed(condition)
     try:
-        return bool(_value(_parsed(condition), sizes))
+        # How torch lays out memory depends on sides of 1, too; it writes those max(1, side).
+        return bool(_value(parsed, sizes)) or bool(_value(parsed, sizes, least=2))
     except (ArithmeticError, LookupError):
         return False  # a size that is divided by becomes 0, or an axis is not there
 
@@ -84,25 +86,32 @@ def _unknown(condition: str) -> Unsupported:
     return Unsupported(f"a condition on sizes, {shown!r}, is not known", cure="export it again")
 
 
-def _value(part: ast.AST, sizes: Sizes) -> Any:
+def _value(part: ast.AST, sizes: Sizes, least: int = 1) -> Any:
+    """The value of a part; ``least`` stands for the 1 of ``max(1, side)``."""
     if isinstance(part, ast.Constant) and isinstance(part.value, (int, float)):
         return part.value
     if isinstance(part, ast.BoolOp):
-        found = (_value(one, sizes) for one in part.values)
+        found = (_value(one, sizes, least) for one in part.values)
         return all(found) if isinstance(part.op, ast.And) else any(found)
     if isinstance(part, ast.UnaryOp) and isinstance(part.op, (ast.USub, ast.Not)):
-        value = _value(part.operand, sizes)
+        value = _value(part.operand, sizes, least)
         return -value if isinstance(part.op, ast.USub) else not value
     if isinstance(part, ast.BinOp) and type(part.op) in _BINARY:
-        return _BINARY[type(part.op)](_value(part.left, sizes), _value(part.right, sizes))
+        return _BINARY[type(part.op)](
+            _value(part.left, sizes, least), _value(part.right, sizes, least)
+        )
     if isinstance(part, ast.Compare) and len(part.ops) == 1:
         kind, right = type(part.ops[0]), part.comparators[0]
         if isinstance(right, ast.Constant) and (kind, right.value) in _NOT_ONE:
             return True
         if kind in _COMPARED:
-            return _COMPARED[kind](_value(part.left, sizes), _value(right, sizes))
+            return _COMPARED[kind](_value(part.left, sizes, least), _value(right, sizes, least))
     if isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id in _CALLED:
-        return _CALLED[part.func.id](*(_value(one, sizes) for one in part.args))
+        given = [_value(one, sizes, least) for one in part.args]
+        first = part.args[0] if part.args else None
+        if part.func.id == "max" and isinstance(first, ast.Constant) and first.value == 1:
+            given[0] = least
+        return _CALLED[part.func.id](*given)
     if isinstance(part, ast.Subscript):
         name, axis = _axis(part)
         return sizes[name][axis]

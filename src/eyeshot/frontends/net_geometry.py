@@ -10,8 +10,8 @@ from torch import nn
 from eyeshot.errors import BadValue
 from eyeshot.frontends.torch import traced
 from eyeshot.frontends.trials import channels_to_try, runs_on_shapes
-from eyeshot.geometry.output_geometry import OutputGeometry, beside_statistics
-from eyeshot.graph import Graph, Kind
+from eyeshot.geometry.output_geometry import OutputGeometry, by_neighborhood
+from eyeshot.graph import Graph
 from eyeshot.untouched import untouched
 
 _FARTHEST = 512
@@ -95,13 +95,18 @@ class NetGeometry:
     Args:
         net: the network, which is left as it was found; on the meta device it costs no memory.
         channels: of its images; None for what its first convolution takes.
+        whole_fields: nothing is learned from an output whose field a crop does not hold. A network
+            of many layers has fields larger than any crop, at whose ends hardly anything matters.
 
     Attributes:
         sizes: which heights and widths it takes.
     """
 
-    def __init__(self, net: nn.Module, channels: int | None = None) -> None:
+    def __init__(
+        self, net: nn.Module, channels: int | None = None, *, whole_fields: bool = True
+    ) -> None:
         self.sizes = InputSizes(net, channels)
+        self.whole_fields = whole_fields
         self._net = net
 
     @cached_property
@@ -113,7 +118,7 @@ class NetGeometry:
                 all statistics are known.
             BadValue: no size was found that it takes.
         """
-        return OutputGeometry.of(beside_statistics(self._graph)) if self.statistics else self.exact
+        return OutputGeometry.of(by_neighborhood(self._graph)) if self.statistics else self.exact
 
     @cached_property
     def exact(self) -> OutputGeometry:
@@ -127,8 +132,9 @@ class NetGeometry:
 
     @cached_property
     def statistics(self) -> tuple[str, ...]:
-        """Its layers whose every output depends on a mean, a norm … over all positions."""
-        return tuple(node.name for node in self._graph if node.kind is Kind.GLOBAL_STATISTIC)
+        """Its layers whose outputs depend on all positions, or on how many there are."""
+        by = by_neighborhood(self._graph)
+        return tuple(node.name for node in self._graph if by.nodes[node.name] != node)
 
     @cached_property
     def _graph(self) -> Graph:

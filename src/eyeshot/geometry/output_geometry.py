@@ -75,19 +75,21 @@ class OutputGeometry:
         )
 
 
-def beside_statistics(graph: Graph) -> Graph:
-    """The graph as it would be if what is gathered over all positions were known beforehand.
+def by_neighborhood(graph: Graph) -> Graph:
+    """The graph as it would be if an output depended on its neighborhood alone, as crops need it.
 
-    A norm over positions then reads each position for itself, and a global pool is an input of its
-    own. What is left is what an output sees by its neighborhood, as crops need it.
+    What is gathered over all positions is taken as known: a norm over positions reads each position
+    for itself, and a global pool is an input of its own. A resize that aligns the corners, and so
+    stretches each picture by a factor of its own, is one that does not.
     """
     nodes: dict[str, Node] = {}
     for node in graph:
+        node = replace(node, edges=tuple(_repeating(graph, edge) for edge in node.edges))
         if node.kind is Kind.GLOBAL_STATISTIC:
             gathered = [
                 axis.output_size(n) == n
                 for edge in node.edges
-                for axis, n in zip(edge.axes, graph.nodes[edge.source].extents, strict=True)
+                for axis, n in zip(edge.axes, graph.nodes[edge.source].extents, strict=False)
                 if axis.is_global
             ]
             if all(gathered):
@@ -96,6 +98,14 @@ def beside_statistics(graph: Graph) -> Graph:
                 node = replace(node, edges=(), family=Family.INPUT)
         nodes[node.name] = node
     return replace(graph, nodes=nodes)
+
+
+def _repeating(graph: Graph, edge: Edge) -> Edge:
+    extents = graph.nodes[edge.source].extents
+    if len(edge.axes) != len(extents):  # of an operator without a rule
+        return edge
+    axes = (axis.as_periodic(n) for axis, n in zip(edge.axes, extents, strict=True))
+    return replace(edge, axes=tuple(axes))
 
 
 def _by_position(edge: Edge) -> Edge:

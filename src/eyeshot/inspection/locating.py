@@ -64,6 +64,8 @@ def locate(where: str, say: Say, weights: Path | None = None) -> Located:
         raise BadValue(f"--weights for {where}: {kind} has its own", cure="leave --weights out")
     if path.is_dir():
         run = runs.load(path)
+        if run.standing:
+            say(run.standing)
         size = (run.config.channels, *run.config.size)
         return Located(str(path), run.net, size=size, run=run)
     _refuse_files(where, path)

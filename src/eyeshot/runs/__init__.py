@@ -34,7 +34,7 @@ from eyeshot.runs.config import TASKS, NetSource, Recipe, RunConfig
 from eyeshot.runs.fingerprints import fingerprint
 from eyeshot.runs.scoring import normalize, score
 from eyeshot.runs.weight_files import read_tensors, save_tensors
-from eyeshot.runs.weights import load_weights
+from eyeshot.runs.weights import load_weights, take_weights
 
 __all__ = [
     "TASKS",
@@ -50,6 +50,7 @@ __all__ = [
     "read_tensors",
     "save_tensors",
     "score",
+    "take_weights",
 ]
 
 CONFIG, WEIGHTS, METRICS, LAST = "config.yaml", "model.safetensors", "metrics.csv", "last"
@@ -60,12 +61,26 @@ LAST_WEIGHTS, PROGRAM, SAMPLES = "last.safetensors", "net.pt2", "samples"
 class Run:
     """A trained network with what it needs to be used.
 
-    ``net`` is in eval mode on the CPU and takes what :meth:`normalize` returns.
+    ``net`` is in eval mode on the CPU and takes what :meth:`normalize` returns. ``epoch`` is the
+    one that its weights are of, from 1, where that is known; ``finished`` is False while the
+    training goes on, or after it was stopped.
     """
 
     path: Path
     config: RunConfig
     net: nn.Module
+    epoch: int | None = None
+    finished: bool = True
+
+    @property
+    def standing(self) -> str:
+        """Of a training that goes on or was stopped, which epoch the weights are of; else ""."""
+        if self.finished:
+            return ""
+        return (
+            f"{self.path}: the training has not finished; these are the best weights so far, of "
+            f"epoch {self.epoch} of {self.config.recipe.epochs}"
+        )
 
     def __repr__(self) -> str:
         config = self.config
@@ -165,7 +180,9 @@ def build_net(config: RunConfig) -> nn.Module:
 
 
 def load(path: str | Path) -> Run:
-    """Load a finished run; nothing in its folder is executed or unpickled.
+    """Load a run; nothing in its folder is executed or unpickled.
+
+    Of a training that goes on, or was stopped, these are the best weights so far.
 
     Weights are ``model.safetensors``, or else ``model.pt`` (a state dict of tensors only).
 
@@ -173,7 +190,8 @@ def load(path: str | Path) -> Run:
         path: the run folder.
 
     Raises:
-        BadFile: not a run folder, not finished, damaged, or its weights are of another network.
+        BadFile: not a run folder, before its first epoch, damaged, or its weights are of another
+            network.
     """
     folder = Path(path)
     if folder.is_file():
@@ -188,12 +206,23 @@ def load(path: str | Path) -> Run:
         weights = folder / "model.pt"
     if not weights.is_file():
         raise BadFile(
-            f"{folder}: no {WEIGHTS} in it; the training has not finished",
-            cure="run the same training command again with --resume",
+            f"{folder}: no {WEIGHTS} in it; the training has not finished an epoch",
+            cure="wait for it, or run the same training command again with --resume",
         )
     net = _build_bare(folder, config)
     load_weights(net, weights)
-    return Run(folder, config, net.eval())
+    epoch, finished = _standing(weights)
+    return Run(folder, config, net.eval(), epoch, finished)
+
+
+def _standing(weights: Path) -> tuple[int | None, bool]:
+    """The epoch that weights are of, and whether the training has finished."""
+    if weights.suffix != ".safetensors":
+        return None, True
+    _, metadata = read_tensors(weights, tensors=False)
+    epoch, _, finished = metadata.get("epoch", "").partition(" ")
+    known = int(epoch) if epoch.isascii() and epoch.isdigit() and len(epoch) < 10 else None
+    return known, known is None or finished == "finished"
 
 
 def _build_bare(folder: Path, config: RunConfig) -> nn.Module:

@@ -53,6 +53,11 @@ class Recipe:
         device: "auto", "cpu", "cuda", "mps" …, as Lightning Fabric names accelerators.
         devices: how many of them.
         precision: "32-true", "bf16-mixed", "16-mixed" …, as Lightning Fabric names them.
+        freeze: layers that do not learn: patterns such as ``down*``, with commas between them.
+        backbone_rate: the highest learning rate of weights that the network started with; 0 for
+            that of all others.
+        minutes: the training ends after so many minutes of steps; 0 for no such end.
+        patience: it ends after so many epochs without a better one; 0 for no such end.
     """
 
     epochs: int
@@ -72,11 +77,16 @@ class Recipe:
     device: str = "auto"
     devices: int = 1
     precision: str = "32-true"
+    freeze: str = ""
+    backbone_rate: float = 0.0
+    minutes: float = 0.0
+    patience: int = 0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "devices"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("shift", "seed", "weight_decay", "steps"):
+        numbers = ("backbone_rate", "minutes", "patience")
+        for name in ("shift", "seed", "weight_decay", "steps", *numbers):
             _at_least(name, getattr(self, name), 0)
         for name in ("warmup", "momentum", "label_smoothing", "average"):
             value = getattr(self, name)
@@ -121,7 +131,8 @@ class RunConfig:
     where they are not too many. With ``skip_damaged`` the files that could not be read were left
     out. ``layout`` is where pictures and masks are in the folder, where the caller said so. ``own``
     is where a network came from that is none of :mod:`eyeshot.nets`; ``model`` is then the name of
-    its class.
+    its class. ``start`` is where the weights came from that it began with, and ``fresh`` the
+    parameters that were not among them, with spaces between.
     """
 
     model: str
@@ -143,6 +154,8 @@ class RunConfig:
     skip_damaged: bool = False
     layout: PairsLayout | None = None
     own: NetSource | None = None
+    start: str | None = None
+    fresh: str = ""
 
     def __post_init__(self) -> None:
         _at_least("channels", self.channels, 1)
@@ -184,6 +197,8 @@ class RunConfig:
 
         None where the last ones are.
         """
+        if self.task == "classify" and self.recipe.patience:
+            return "test_accuracy"
         return {"segment": "validation_dice", "restore": "validation_psnr"}.get(self.task)
 
     @property

@@ -89,8 +89,12 @@ def save_tensors(
         aside.write_bytes(content)
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: Path, *, tensors: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a safetensors file: its tensors on the CPU, and the metadata in its header.
+
+    Args:
+        path: of the file.
+        tensors: False for the metadata alone.
 
     Raises:
         BadFile: missing, truncated, or not safetensors.
@@ -99,7 +103,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise BadFile(f"{path}: no such file", cure="check the path, or train again")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            names = file.keys() if tensors else ()
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except SafetensorError as error:
         raise BadFile(
             f"{path}: damaged, or not a safetensors file ({error})",

@@ -58,6 +58,43 @@ def load_weights(net: nn.Module, path: Path) -> str:
     return f"{path}: {_told(fit, also, file)}"
 
 
+def take_weights(net: nn.Module, path: Path) -> tuple[frozenset[str], str]:
+    """Fill what fits of ``net`` from a file of weights; on an error ``net`` is as it was.
+
+    Args:
+        net: the network.
+        path: as for :func:`load_weights`.
+
+    Returns:
+        The names that were filled; and how many, and which were not and why, in one line.
+
+    Raises:
+        BadFile: missing or damaged, or nothing in it fits.
+    """
+    file = read_checkpoint(Path(path))
+    needed = net.state_dict()
+    fit = _choose(path, needed, file)[0] if file.leaves else None
+    fitting = {
+        name: leaf.tensor
+        for name, leaf in (fit.leaves.items() if fit else ())
+        if fit and name not in fit.shapes and _holds_itself(leaf.tensor)
+    }
+    if fit is None or not any(needed[name].is_floating_point() for name in fitting):
+        raise BadFile(
+            f"{path}: nothing in it fits {type(net).__name__}",
+            cure="give weights of the same network, or of one whose layers have the same names",
+        )
+    net.load_state_dict({**needed, **fitting})
+    missing = [repr(name) for name in fit.missing if not name.endswith(_COUNTER)]
+    left = [
+        _listed([repr(name) for name in fit.shapes], "of another shape, learned from the start"),
+        _listed(missing, "not in it, learned from the start"),
+        _listed([repr(name) for name in fit.extra], "in it without a place"),
+    ]
+    parts = [f"{len(fitting)} of {counted(len(needed), 'tensor')} taken", *filter(None, left)]
+    return frozenset(fitting), f"{path}: {'; '.join(parts)}"
+
+
 @dataclass(frozen=True, eq=False)
 class _Fit:
     """The tensors of a file that lie under one prefix, beside what the network needs.

@@ -15,13 +15,14 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from eyeshot.data import Data
 from eyeshot.data.pairs.layout import Layout
 from eyeshot.errors import BadValue
-from eyeshot.runs import LAST, PROGRAM, Recipe, Run, RunConfig, load
+from eyeshot.runs import CONFIG, LAST, PROGRAM, Recipe, Run, RunConfig, load
 from eyeshot.training import checkpoint
 from eyeshot.training.checkpoint import Position
 from eyeshot.training.configuration import choose_folder
 from eyeshot.training.fabric import make_fabric, torch_state_kept
+from eyeshot.training.fine_tuning import bring_weights, freeze
 from eyeshot.training.folder import hold, prepare
-from eyeshot.training.loop import Training
+from eyeshot.training.loop import Stopped, Training
 from eyeshot.training.notes import tell
 from eyeshot.training.optimization import Average, make_optimizer
 from eyeshot.training.options import ask, settle
@@ -54,6 +55,7 @@ def train(
     model: str | None = None,
     model_arguments: Mapping[str, int | str] | None = None,
     net: nn.Module | OwnNet | None = None,
+    start: str | Path | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     force: bool = False,
@@ -82,6 +84,8 @@ def train(
         model_arguments: of the network, such as ``{"width": 32}``.
         net: a network of your own in place of ``model``. A copy of it learns; its weights are where
             that starts.
+        start: a run folder or a file of weights to begin with. What fits by name and shape is
+            taken, and the rest is told, such as the last layer where the classes are others.
         out: the run folder; by default ``runs/<data>-<model>-seed<seed>``.
         resume: go on where a stopped training of the same settings left off.
         force: throw away an earlier run in ``out``.
@@ -112,6 +116,10 @@ def train(
     }
     own = OwnNet(net) if isinstance(net, nn.Module) else net
     config, data = settle(ask(source, task, model, model_arguments or {}, options, settings, own))
+    if start is not None:
+        config = replace(config, start=str(Path(start).resolve()))
+    elif config.recipe.backbone_rate:
+        raise BadValue("backbone_rate without weights to start with", cure="name them by start")
     shown = _start_progress(progress, config, data, own)
     if own is not None:
         config = replace(config, own=own.describe(config.size))
@@ -142,6 +150,14 @@ def _run(
     net = own.build() if own else build_learner(config)
     memory_format = own.memory_format if own else torch.channels_last
     convert_conv2d_weight_memory_format(net, memory_format)
+    going_on = resume and (place / LAST / checkpoint.FILE).is_file()
+    if going_on:
+        config = replace(config, fresh=RunConfig.read(place / CONFIG).fresh)
+    elif config.start is not None:
+        fresh, told = bring_weights(net, config.start)
+        progress.say(told)
+        config = replace(config, fresh=" ".join(fresh))
+    freeze(net, recipe.freeze)
     average = Average(net, recipe.average) if recipe.average else None
     task: Task = make_task(config, data, own, whole_batches=recipe.devices > 1)
     if not fabric.is_global_zero:
@@ -151,7 +167,8 @@ def _run(
     if own is not None and fabric.is_global_zero:
         own.write(net, place / PROGRAM)
     fabric.launch()
-    model, optimizer = fabric.setup(net, make_optimizer(net, recipe))
+    fresh_names = None if config.start is None else config.fresh.split()
+    model, optimizer = fabric.setup(net, make_optimizer(net, recipe, fresh_names))
     position = Position()
     if average is not None:
         average.net.to(fabric.device)
@@ -175,6 +192,8 @@ def _run(
     )
     try:
         training.fit()
+    except Stopped:
+        pass
     finally:
         progress.finish()
 

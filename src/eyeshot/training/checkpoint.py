@@ -24,7 +24,7 @@ from eyeshot.training.optimization import Average
 
 _AGAIN = "again with --force, or into another folder"
 _MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # of AdamW
-FILE, BEST = "state.safetensors", "best.safetensors"
+FILE = "state.safetensors"
 
 
 @dataclass
@@ -33,7 +33,8 @@ class Position:
 
     ``step`` counts the steps done in ``epoch``; ``sums`` are the task's measures over the ``seen``
     pictures of the epoch so far, and ``seconds`` is the time that its steps took. ``best`` is the
-    highest figure of the epochs before, where the task looks for the best.
+    highest figure of the epochs before, where the task looks for the best, and ``best_epoch`` the
+    epoch that had it, from 1.
     """
 
     epoch: int = 0
@@ -43,6 +44,7 @@ class Position:
     seconds: float = 0.0
     best: float | None = None
     rows: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
 
     @property
     def means(self) -> dict[str, float]:
@@ -111,7 +113,7 @@ def restore(
 def _position(found: dict[str, Any], measures: Sequence[str]) -> Position:
     """A position whose every value is checked for its type and range."""
     position = Position(**found)
-    for name in ("epoch", "step", "seen"):
+    for name in ("epoch", "step", "seen", "best_epoch"):
         value = getattr(position, name)
         if type(value) is not int or not 0 <= value < 2**53:
             raise ValueError(f"{name} is {shorten(value)}")

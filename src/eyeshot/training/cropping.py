@@ -15,6 +15,10 @@ from eyeshot.geometry.output_geometry import OutputGeometry
 
 _VALID_SHARE = 0.5
 """Of a crop: so much of it is to be learned from, the rest is what that part sees."""
+_LARGEST = 512
+"""Pixels along a side of a crop, of a network whose fields are larger than any crop."""
+_MOST_BORDER = 4
+"""Of such a crop, at most a side's length over this is left out at each side."""
 _LEAST_SHARE = 0.2
 """So much of all crops must be valid where they are made smaller so as to share batches."""
 
@@ -29,7 +33,7 @@ def make_sampler(
     """
     # The sampler makes crops smaller to align them, which only a network of any size takes.
     alignment = geometry.output.alignment if geometry.sizes.every else 1
-    return CropSampler(pairs, crop, _border(geometry.output), seed, alignment=alignment)
+    return CropSampler(pairs, crop, border_of(geometry, crop), seed, alignment=alignment)
 
 
 def choose_crop(
@@ -49,8 +53,10 @@ def choose_crop(
             raise BadValue(f"crop is {asked[0]}×{asked[1]}", cure="use 1 pixel or more")
         return _taken(geometry.sizes, asked, given=True)
     output = geometry.output
-    least = math.ceil(2 * _border(output) / (1 - math.sqrt(_VALID_SHARE)))
+    least = math.ceil(2 * whole_border(output) / (1 - math.sqrt(_VALID_SHARE)))
     side = max(1, math.ceil(least / output.alignment)) * output.alignment
+    if not geometry.whole_fields:
+        side = min(side, max(1, _LARGEST // output.alignment) * output.alignment)
     heights, widths = zip(*(pair.size for pair in pairs.train), strict=True)
     largest = min(side, max(heights)), min(side, max(widths))
     common = min(side, *heights), min(side, *widths)
@@ -64,8 +70,16 @@ def choose_crop(
     return _taken(geometry.sizes, largest)
 
 
-def _border(output: OutputGeometry) -> int:
+def border_of(geometry: NetGeometry, crop: tuple[int, int]) -> int:
     """Pixels at each side of a crop that are not learned from."""
+    output = geometry.output
+    if geometry.whole_fields:
+        return whole_border(output)
+    return max(output.margin, min(whole_border(output), min(crop) // _MOST_BORDER))
+
+
+def whole_border(output: OutputGeometry) -> int:
+    """Pixels at each side of a crop in which an output does not see all that it would."""
     # An answer for some pixels sees around all of them; its target is that of the middle one.
     more = max(math.ceil(step) for step in output.stride) - 1
     return max(output.margin, output.halo + more) if output.padded else output.margin + more

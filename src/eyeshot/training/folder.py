@@ -10,8 +10,8 @@ from typing import Any
 
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.files import Lock, explain_os_error
-from eyeshot.runs import CONFIG, LAST, LAST_WEIGHTS, METRICS, SAMPLES, WEIGHTS, RunConfig
-from eyeshot.training.checkpoint import BEST, FILE
+from eyeshot.runs import CONFIG, LAST, LAST_WEIGHTS, METRICS, PROGRAM, SAMPLES, WEIGHTS, RunConfig
+from eyeshot.training.checkpoint import FILE
 
 # What a setting is called on the command line, where that is another word.
 _OPTIONS = {
@@ -19,14 +19,20 @@ _OPTIONS = {
     "data": "the data",
     "data_folder": "--data",
     "source": "--net",
+    "start": "--from",
+    "backbone_rate": "--backbone-lr",
     "arguments": "--net-args",
     "program": "the network, by its program,",
     "fingerprint": "the data, by its fingerprint,",
 }
 _FOLLOWING = ("fingerprint", "classes", "channels", "mean", "std", "steps")
 _IMPLIED = ("versions", "legend", "learned")  # the last two are others only if the data is
+_FREE = ("minutes", "patience", "fresh")
+"""What may be another when a training goes on: when it ends, and what it takes from its start."""
 _PAGE = "report.html"
 _LOCK = ".training.lock"
+STOP = "STOP"
+"""A file of this name in the run folder ends the training after the step."""
 
 
 @contextmanager
@@ -105,10 +111,10 @@ def _clear(folder: Path, *, leftovers: bool) -> None:
         for path in place.iterdir() if place.is_dir() else ():
             if _is_leftover(path):
                 path.unlink(missing_ok=True)
+    (folder / STOP).unlink(missing_ok=True)
     if not leftovers:
-        for name in (FILE, BEST):
-            (folder / LAST / name).unlink(missing_ok=True)
-        for name in (WEIGHTS, LAST_WEIGHTS, METRICS, _PAGE):
+        (folder / LAST / FILE).unlink(missing_ok=True)
+        for name in (WEIGHTS, LAST_WEIGHTS, METRICS, PROGRAM, _PAGE):
             (folder / name).unlink(missing_ok=True)
         for path in (folder / SAMPLES).glob("epoch-*.png"):
             path.unlink(missing_ok=True)
@@ -148,7 +154,7 @@ def _differences(old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
     """Each setting that is not the same: its name, the old value, the new."""
     for entry in dataclasses.fields(old):
         before, now = getattr(old, entry.name), getattr(new, entry.name)
-        if entry.name in _IMPLIED:
+        if entry.name in (*_IMPLIED, *_FREE):
             continue
         if dataclasses.is_dataclass(before):
             yield from _differences(before, now)

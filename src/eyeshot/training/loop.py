@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ from eyeshot.runs import (
 )
 from eyeshot.training import checkpoint
 from eyeshot.training.checkpoint import Position
+from eyeshot.training.fine_tuning import frozen_norms, keep_frozen
+from eyeshot.training.folder import STOP
 from eyeshot.training.optimization import Average, learning_rate, set_learning_rate
 from eyeshot.training.own_network import OwnNet
 from eyeshot.training.progress import Progress
@@ -39,6 +42,10 @@ from eyeshot.training.tasks.generation import Generation, result_of
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+
+class Stopped(Exception):
+    """The training was ended by a person. Never leaves the room."""
 
 
 @dataclass
@@ -79,29 +86,81 @@ class Training:
             Failure: the loss is not a number, or the disk is full; the last checkpoint is kept.
         """
         self.progress.begin(self.config, self.task.steps_an_epoch, self.position)
-        while self.position.epoch < self.config.recipe.epochs:
+        while self.position.epoch < self.config.recipe.epochs and not self.ended:
             self.train_epoch()
             row = self.measure()
-            self.keep_best(row)
+            self.keep_weights(row)
             self.keep_samples()
             self.position.next_epoch(row)
             self.save()
             self.progress.finish_epoch(row)
+            if self.position.epoch < self.config.recipe.epochs and self.stop_asked:
+                self.stop()
+        if self.ended:
+            self.progress.say(self.ended)
         self.finish()
+
+    @property
+    def stop_asked(self) -> bool:
+        """Whether a person wants the training to end after this step."""
+        return bool(self.fabric.broadcast((self.folder / STOP).exists()))
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the steps have taken as many minutes as the recipe gives them."""
+        minutes, position = self.config.recipe.minutes, self.position
+        taken = position.seconds + sum(row["seconds"] for row in position.rows)
+        return bool(minutes) and taken >= 60 * minutes
+
+    @property
+    def ended(self) -> str:
+        """Why the training ends before its last epoch; "" if it does not."""
+        recipe, position, best = self.config.recipe, self.position, self.config.best
+        if self.out_of_time:
+            return f"ended after {recipe.minutes:g} minutes of steps, in epoch {position.epoch}"
+        since = position.epoch - position.best_epoch
+        if recipe.patience and best and position.rows and since >= recipe.patience:
+            name = best.replace("_", " ")
+            return f"ended in epoch {position.epoch}: no better {name} for {since} epochs"
+        return ""
+
+    def stop(self) -> None:
+        """Save what is there and end, as the file ``STOP`` in the folder asks.
+
+        Raises:
+            Stopped: always.
+        """
+        self.save()
+        if self.fabric.is_global_zero:
+            (self.folder / STOP).unlink(missing_ok=True)
+            if not (self.folder / WEIGHTS).is_file():
+                self.write_weights(self.result.state_dict(), self.position.epoch)
+        self.fabric.barrier()
+        self.progress.say(
+            f"stopped by {self.folder / STOP} in epoch {self.position.epoch + 1}, after step "
+            f"{self.position.step}; go on with --resume"
+        )
+        raise Stopped
 
     def train_epoch(self) -> None:
         """The rest of the epoch, from the position on."""
         position = self.position
         self.model.train()
+        keep_frozen(frozen_norms(self.net))
         saved = started = time.perf_counter()
         for batch in self.task.batches(position.epoch, position.step):
             self.train_step(batch)
             now = time.perf_counter()
             position.seconds += now - started
             self.progress.step(position)
-            if now - saved > self.checkpoint_seconds and position.step < self.task.steps_an_epoch:
-                self.save()
-                saved = time.perf_counter()
+            if position.step < self.task.steps_an_epoch:
+                if self.stop_asked:
+                    self.stop()
+                if now - saved > self.checkpoint_seconds or self.out_of_time:
+                    self.save()
+                    saved = time.perf_counter()
+                if self.out_of_time:
+                    return
             started = time.perf_counter()
 
     def train_step(self, batch: Any) -> None:
@@ -167,19 +226,28 @@ class Training:
             "seconds": position.seconds,
         }
 
-    def keep_best(self, row: dict[str, float]) -> None:
-        """Keep the weights aside where they did better than in every epoch before.
+    def keep_weights(self, row: dict[str, float]) -> None:
+        """Write the weights, unless they did no better than those of an epoch before.
 
-        Written before the checkpoint that knows of it: a training killed between the two goes on
-        from before the epoch, and comes to the same weights again.
+        From now on the folder can be loaded. They are written before the checkpoint that knows of
+        it: a training killed between the two goes on from before the epoch, and comes to the same
+        weights again.
         """
-        best = self.config.best
-        if best is None or (self.position.best is not None and row[best] <= self.position.best):
-            return
-        self.position.best = row[best]
+        best, position = self.config.best, self.position
+        if best is not None:
+            if position.best is not None and row[best] <= position.best:
+                return
+            position.best, position.best_epoch = row[best], position.epoch + 1
         if self.fabric.is_global_zero:
-            (self.folder / LAST).mkdir(exist_ok=True)
-            save_tensors(self.folder / LAST / checkpoint.BEST, self.result.state_dict())
+            self.write_weights(self.result.state_dict(), position.epoch + 1)
+
+    def write_weights(
+        self, weights: Mapping[str, Tensor], epoch: int, *, finished: bool = False
+    ) -> None:
+        """Write what the folder is loaded from, with the epoch that it is of."""
+        # One key alone: the order of several in the file is left to chance.
+        metadata = {"epoch": f"{epoch} finished" if finished else str(epoch)}
+        save_tensors(self.folder / WEIGHTS, weights, metadata)
 
     def keep_samples(self) -> None:
         """Keep pictures of the same latents after each epoch, where the network makes pictures."""
@@ -197,16 +265,17 @@ class Training:
             write_metrics(self.folder / METRICS, self.position.rows)
 
     def finish(self) -> None:
-        """Write the weights: from now on the folder can be loaded."""
+        """Write the last weights, and that the training has finished."""
         if self.fabric.is_global_zero:
-            write_metrics(self.folder / METRICS, self.position.rows)
+            position = self.position
+            write_metrics(self.folder / METRICS, position.rows)
             last = self.result.state_dict()
             if self.config.best is None:
-                save_tensors(self.folder / WEIGHTS, last)
+                self.write_weights(last, position.epoch, finished=True)
             else:
                 save_tensors(self.folder / LAST_WEIGHTS, last)
-                best, _ = read_tensors(self.folder / LAST / checkpoint.BEST)
-                save_tensors(self.folder / WEIGHTS, best)
+                best, _ = read_tensors(self.folder / WEIGHTS)
+                self.write_weights(best, position.best_epoch, finished=True)
             if self.own is not None:
                 best, _ = read_tensors(self.folder / WEIGHTS)
                 self.result.load_state_dict(best)

@@ -12,6 +12,7 @@ from eyeshot.data.examples import count_batches
 from eyeshot.findings.wording import counted
 from eyeshot.runs import RunConfig, build_net
 from eyeshot.runs.geometry import geometry_of_named
+from eyeshot.training.cropping import border_of, whole_border
 from eyeshot.training.own_network import OwnNet, find_faults
 from eyeshot.training.recipes import LEAST_STEPS, epochs_needed
 from eyeshot.training.tasks.classification import LEAST_BATCH
@@ -73,11 +74,25 @@ def _tell_pairs(config: RunConfig, pairs: Pairs, own: OwnNet | None) -> Iterator
             f"one picture is all that the network is judged by, {pairs.validation[0].name}: its "
             "figures may not hold for others"
         )
-    if own is not None and own.geometry.statistics:
-        layers = own.geometry.statistics
+    if own is not None:
+        yield from _tell_own(own, config, pairs)
+    yield from tell_sizes(own.geometry if own else geometry_of_named(config))
+
+
+def _tell_own(own: OwnNet, config: RunConfig, pairs: Pairs) -> Iterator[str]:
+    """What crops cannot show a network of somebody's own."""
+    geometry, layers = own.geometry, own.geometry.statistics
+    if layers:
         yield (
             f"{counted(len(layers), 'layer')} of {own.name} ({layers[0]}"
-            f"{', …' if len(layers) > 1 else ''}) take a statistic over all positions: of a crop, it "
-            "is another than of the whole picture; large crops keep it near"
+            f"{', …' if len(layers) > 1 else ''}) depend on all of a picture, or on its size: a "
+            "crop gives them other numbers than the whole picture; large crops keep them near"
         )
-    yield from tell_sizes(own.geometry if own else geometry_of_named(config))
+    border, whole = border_of(geometry, config.size), whole_border(geometry.output)
+    larger = any(n > m for pair in pairs.train for n, m in zip(pair.size, config.size, strict=True))
+    if border < whole and larger:
+        yield (
+            f"an output of {own.name} sees up to {whole} pixels to each side, and of a crop "
+            f"{border} are left out: what is next to them is learned from less than a whole "
+            f"picture shows; --crop {2 * whole + geometry.output.alignment} would show all"
+        )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,16 +15,30 @@ from eyeshot.runs import Recipe
 _SQUARES = 0.999  # AdamW's second decay, of the mean squared gradient
 
 
-def make_optimizer(net: nn.Module, recipe: Recipe) -> AdamW:
+def make_optimizer(net: nn.Module, recipe: Recipe, fresh: Collection[str] | None = None) -> AdamW:
     """AdamW over all parameters; vectors (biases, BatchNorm's scales) are not decayed.
 
     Source: Loshchilov and Hutter, 2017, arXiv:1711.05101.
+
+    Args:
+        net: whose parameters learn.
+        recipe: with the rates.
+        fresh: names of those that did not come from another training; None for all. The others
+            learn at the recipe's ``backbone_rate``.
     """
-    parameters = list(net.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    named = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
+    scale = recipe.backbone_rate / recipe.learning_rate or 1.0
+    groups: list[dict[str, Any]] = []
+    for brought in (False, True):
+        chosen = [p for name, p in named if (fresh is not None and name not in fresh) is brought]
+        for decay, some in (
+            (recipe.weight_decay, [p for p in chosen if p.ndim > 1]),
+            (0.0, [p for p in chosen if p.ndim <= 1]),
+        ):
+            if some or not brought:
+                rate = scale if brought else 1.0
+                groups.append({"params": some, "weight_decay": decay, "scale": rate})
+    parameters = [p for _, p in named]
     # One pass over all parameters a step, in place of a dozen small operations for each.
     fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
     return AdamW(groups, lr=recipe.learning_rate, betas=(recipe.momentum, _SQUARES), fused=fused)
@@ -40,9 +56,9 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    """Use ``rate`` for every group of parameters."""
+    """Use ``rate`` for every group of parameters, each by its scale."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["scale"]
 
 
 class Average:

@@ -105,7 +105,7 @@ class OwnNet:
     @cached_property
     def geometry(self) -> NetGeometry:
         """What its outputs see, and which sizes it takes."""
-        return NetGeometry(self.module, self.channels)
+        return NetGeometry(self.module, self.channels, whole_fields=False)
 
 
 def check_fit(own: OwnNet, task: str, channels: int, outputs: int, size: tuple[int, int]) -> None:

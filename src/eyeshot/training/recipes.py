@@ -67,6 +67,10 @@ class Settings(TypedDict, total=False):
     device: str | None
     devices: int | None
     precision: str | None
+    freeze: str | None
+    backbone_rate: float | None
+    minutes: float | None
+    patience: int | None
 
 
 def choose_recipe(model: str, counts: Sequence[int], settings: Settings) -> Recipe:

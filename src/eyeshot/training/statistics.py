@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from eyeshot.training.fine_tuning import frozen_norms, keep_frozen
+
 
 @dataclass
 class _Sums:
@@ -41,11 +43,17 @@ def gather_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
         net: is left in training mode.
         batches: inputs (N, C, H, W) of the network.
     """
-    norms = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm2d)]
+    frozen = frozen_norms(net)
+    norms = [
+        layer
+        for layer in net.modules()
+        if isinstance(layer, nn.BatchNorm2d) and layer not in frozen
+    ]
     if not norms:
         return
     sums = [_Sums() for _ in norms]
     net.train()
+    keep_frozen(frozen)
     with ExitStack() as hooks, torch.no_grad():
         for layer, sum_ in zip(norms, sums, strict=True):
             hooks.enter_context(layer.register_forward_pre_hook(sum_.take))
