@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from eyeshot.engine.running import parse_bytes
+from eyeshot.engine.memory import parse_bytes
 from eyeshot.errors import EyeshotError
 from eyeshot.extras import extra
 from eyeshot.runs import Run, load

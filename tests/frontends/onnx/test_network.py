@@ -16,6 +16,7 @@ from eyeshot.cli import main
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.frontends.onnx import load_onnx
 from tests.frontends.onnx.files import (
+    Array,
     apart,
     exporters_net,
     model_of,
@@ -158,7 +159,7 @@ def test_quantised_networks_compute_what_the_integers_stand_for(tmp_path: Path) 
         node("DequantizeLinear", ["w", "ws", "wz"], ["v"], "v", axis=0),
         node("Conv", ["d", "v"], ["y"], "conv", pads=[1, 1, 1, 1]),
     ]
-    tensors = {
+    tensors: dict[str, Array] = {
         **{"s": np.array(0.02, np.float32), "z": np.array(120, np.uint8), "w": kernel},
         **{"ws": np.full(4, 0.01, np.float32), "wz": np.zeros(4, np.int8)},
     }
