@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 import eyeshot
 from eyeshot.errors import BadValue, EyeshotError, UnknownName, Unsupported
 from eyeshot.explanation import read_matrix, walk_conv
-from eyeshot.web_studio import Session, Subject, of_tensor
+from eyeshot.web_studio import Session, Subject, bundled_digits, of_tensor
 from eyeshot.web_studio.export import export_page
+from eyeshot.web_studio.following import Training, is_training
 from eyeshot.web_studio.looks import Cancelled
 from eyeshot.web_studio.payloads import Payload
 from eyeshot.web_studio.queries import Query
@@ -243,6 +245,7 @@ def test_a_computation_that_nobody_waits_for_ends(net: nn.Module, x: Tensor) -> 
         ("maps", {"layer": "stem", "edits": '{"set": [["stem", 0, 0, [1e999]]]}'}, BadValue),
         ("kernel", {"layer": "relu"}, BadValue),
         ("draw", {"size": "4,4"}, BadValue),
+        ("training", {}, BadValue),
         ("walk", {"operation": "sum", "input": "1"}, UnknownName),
         ("reach", {"pixel": "1"}, BadValue),
     ],
@@ -273,6 +276,33 @@ def test_pictures_strips_and_shares(session: Session, x: Tensor) -> None:
     effective = ask(session, "effective", layer="deep", unit="0,4,4")
     assert effective.data["shape"][1:] == [8, 8]
     assert effective.data["max"] > 0
+
+
+def test_a_training_is_followed(tmp_path: Path) -> None:
+    """A checkpoint that is newer is taken over, and everything is computed again."""
+    from eyeshot.training.checkpoint import Position, save
+
+    subject, (picture, *_) = bundled_digits()
+    assert subject.run is not None
+    shutil.copy(subject.run.path / "config.yaml", tmp_path / "config.yaml")
+    optimizer = torch.optim.AdamW(subject.net.parameters())
+    row = {"epoch": 1.0, "loss": 0.5}
+    save(tmp_path / "last", subject.net, None, optimizer, Position(epoch=1, rows=[row]))
+    assert is_training(tmp_path)
+    training = Training(tmp_path)
+    session = Session(Subject("live", training.run.net, training.run, training), [picture])
+    before = ask(session, "training").data
+    assert before == {"rows": [row], "epochs": 8, "stamp": 1}
+    scores = numbers(ask(session, "maps", layer="fc2"))
+    with torch.no_grad():
+        subject.net.get_parameter("fc2.bias").add_(1)
+    rows = [row, {**row, "epoch": 2.0}]
+    save(tmp_path / "last", subject.net, None, optimizer, Position(epoch=2, rows=rows))
+    assert ask(session, "training").data["stamp"] == 2
+    after = numbers(ask(session, "maps", layer="fc2"))
+    assert np.allclose(after, scores + 1, atol=1e-5)
+    (tmp_path / "model.safetensors").touch()
+    assert not is_training(tmp_path)
 
 
 def test_a_page_that_cannot_be_written_is_refused(session: Session, tmp_path: Path) -> None:

@@ -127,11 +127,17 @@ def _opened(
     from eyeshot.inspection.locating import locate_runnable
     from eyeshot.runs import Run
     from eyeshot.web_studio import Subject, bundled_digits, open_any
+    from eyeshot.web_studio.following import Training, is_training
 
     if net is None:
         say("no NET was named: this is the digit network that comes with Eyeshot")
         subject, digits = bundled_digits()
         return subject, [*digits]
+    if is_training(Path(net)):
+        training = Training(Path(net))
+        say(f"{net}: a training in progress; its checkpoints are followed")
+        subject = Subject(Path(net).resolve().name, training.run.net, training.run, training)
+        return subject, [open_any(subject, one) for one in images]
     found = locate_runnable(net, say, weights, warn)
     if isinstance(found, Run):
         subject = Subject(found.path.resolve().name, found.net, found)

@@ -16,6 +16,7 @@ from torch import Tensor
 from eyeshot.errors import Unsupported
 from eyeshot.explanation.capture import Seen
 from eyeshot.explanation.traces import Part, UnitTrace, as_numbers, described, number_part
+from eyeshot.graph import Ref
 
 Unit = tuple[int, ...]
 
@@ -48,6 +49,25 @@ def trace_move(seen: Seen, unit: Unit) -> UnitTrace:
         f"layer {seen.name!r} mixes the pictures of a batch",
         cure="name a layer that keeps one entry for each picture",
     )
+
+
+def trace_join(seen: Seen, unit: Unit) -> UnitTrace:
+    """The one number that a concatenation, beyond the batch, puts at the unit."""
+    given = seen.node.call.argument("tensors") if seen.node.call is not None else None
+    dim = int(seen.node.params.dim) % max(1, seen.output.ndim)
+    if not isinstance(given, list | tuple) or dim == 0:
+        return trace_move(seen, unit)
+    at = list(unit)
+    for tensor, source in zip(seen.arguments["tensors"], given, strict=True):
+        if at[dim - 1] >= tensor.shape[dim]:
+            at[dim - 1] -= tensor.shape[dim]
+            continue
+        value = float(as_numbers(tensor[(0, *at)]))
+        if not isinstance(source, Ref):
+            return described(seen, unit, "copy", [], bias=value)
+        part = number_part(at[0], value, None, source.node, tuple(at))
+        return described(seen, unit, "copy", [part])
+    return trace_move(seen, unit)
 
 
 def _moved(seen: Seen, tensors: list[Tensor], start: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from eyeshot.errors import Unsupported
 from eyeshot.explanation.capture import Seen
-from eyeshot.explanation.moves import trace_move, trace_resize
+from eyeshot.explanation.moves import trace_join, trace_move, trace_resize
 from eyeshot.explanation.numbers import trace_batch_norm, trace_numbers
 from eyeshot.explanation.reading import (
     Reading,
@@ -242,10 +242,11 @@ _RULES: Mapping[Family, Callable[[Seen, Unit], UnitTrace]] = {
     Family.SMALLEST: _reduced("min"),
     Family.BATCH_NORM: trace_batch_norm,
     Family.RESIZE: trace_resize,
+    Family.CONCATENATE: trace_join,
     **dict.fromkeys((Family.POINTWISE, Family.RELU, Family.PRELU), trace_numbers),
     **dict.fromkeys(
         (
-            *(Family.DROPOUT, Family.ALIAS, Family.CONCATENATE, Family.STACK, Family.RESHAPE),
+            *(Family.DROPOUT, Family.ALIAS, Family.STACK, Family.RESHAPE),
             *(Family.PERMUTE, Family.SQUEEZE, Family.UNSQUEEZE, Family.EXPAND, Family.REPEAT),
             *(Family.REPEAT_EACH, Family.PIXEL_SHUFFLE, Family.UNFOLD, Family.CROP, Family.PAD),
             *(Family.SELECT, Family.SCATTER, Family.CHANNELS, Family.INDEX),

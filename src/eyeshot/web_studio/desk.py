@@ -111,6 +111,15 @@ class Desk:
                 del self._pictures[one]
         return digest
 
+    def forget(self) -> None:
+        """Let go of what was computed: the network's weights are others now."""
+        with self._lock:
+            for look in self._looks.values():
+                look.forget()
+            for picture in self._pictures.values():
+                if isinstance(picture, WidePicture):
+                    picture.forget()
+
     def names(self) -> list[tuple[str, str]]:
         """The pictures to choose from, each with what it is called."""
         return [(one, self._pictures[one].name) for one in self.given]

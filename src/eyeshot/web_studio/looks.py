@@ -70,6 +70,11 @@ class Look:
         """The same with other changes; nothing is traced again."""
         return Look(self.net, self.x, room=self._room, edits=edits, graph=self.traced)
 
+    def forget(self) -> None:
+        """Let go of all values: the network's weights are others now."""
+        with self._lock:
+            self._values.clear()
+
     def value(self, layer: str, check: Check = never) -> Tensor:
         """The value of one layer, (1, C, …)."""
         name = self.graph[layer].name

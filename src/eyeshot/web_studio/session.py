@@ -100,6 +100,7 @@ class Session:
                     "outputs": list(inspection.graph.outputs),
                     "inputs": list(inspection.graph.inputs),
                     "runs": broken is None,
+                    "training": self.subject.training is not None,
                 },
                 "layers": layers_of(inspection, self.subject.net),
                 "findings": [finding.to_dict() for finding in inspection.findings],
@@ -293,6 +294,15 @@ class Session:
             shares[node.name] = 1.0 - float(living.mean()) if len(living) else 0.0
         return Payload({"shares": shares})
 
+    def training(self, query: Query, check: Check) -> Payload:
+        """How a training that is followed stands; its new weights are taken over on the way."""
+        training = self.subject.training
+        if training is None:
+            raise BadValue("no training is followed", cure="open the folder of one")
+        if training.refresh():
+            self.desk.forget()
+        return Payload(training.to_dict())
+
     def walk(self, query: Query, check: Check) -> Payload:
         """The kernel playground: a window over a small matrix, each step a sum."""
         return Payload(walk(query))
@@ -359,5 +369,6 @@ _QUESTIONS: Mapping[str, Callable[[Session, Query, Check], Payload]] = {
     "kernel": Session.kernel,
     "draw": Session.draw,
     "dead": Session.dead,
+    "training": Session.training,
     "walk": Session.walk,
 }

@@ -17,6 +17,7 @@ from eyeshot import data
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.runs import Run, load
 from eyeshot.runs.inputs import prepare_input, prepare_plain
+from eyeshot.web_studio.following import Training
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +28,13 @@ class Subject:
         name: to be shown.
         net: in eval mode.
         run: the run that it belongs to; None for a network of one's own.
+        training: in which its weights change; None for a network that stays as it is.
     """
 
     name: str
     net: nn.Module
     run: Run | None = None
+    training: Training | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -103,6 +103,11 @@ class WidePicture:
         self._windows: dict[tuple[int, ...], Window] = {}
         self._overview: tuple[int, NDArray[np.uint8]] | None = None
 
+    def forget(self) -> None:
+        """Let go of what was computed in windows: the network's weights are others now."""
+        for window in self._windows.values():
+            window.look.forget()
+
     # -- the picture itself ----------------------------------------------------------------------
 
     def shown(

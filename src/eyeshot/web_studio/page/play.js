@@ -1,6 +1,6 @@
 // Trying out: a digit to draw, channels to mute, kernels to change, and the answer beside it.
 
-import { h, refill, show } from "./dom.js";
+import { h, refill, show, svg } from "./dom.js";
 import { paced } from "./dom.js";
 import { say } from "./words.js";
 
@@ -23,6 +23,22 @@ export function answerBars(app) {
         }, h("span", { class: "class" }, one.class),
         h("span", { class: "track" }, h("span", { style: { "--share": one.probability.toFixed(4) } })),
         h("span", { class: "mono" }, (100 * one.probability).toFixed(1) + " %"))))));
+}
+
+/** What a training has measured so far, epoch by epoch. */
+export function learningCurve({ rows, epochs }) {
+  const [wide, high] = [178, 96];
+  const columns = rows.length ? Object.keys(rows[0]).filter((one) => /loss$/.test(one)) : [];
+  const most = Math.max(1e-12, ...rows.flatMap((row) => columns.map((one) => row[one])).filter(Number.isFinite));
+  const lines = columns.map((name, index) => svg("polyline", {
+    class: index ? "second" : "first",
+    points: rows.map((row, i) => `${(4 + (i * (wide - 8)) / Math.max(1, epochs - 1)).toFixed(1)},${(high - 4 - (high - 8) * (row[name] / most)).toFixed(1)}`).join(" "),
+  }));
+  return h("div", { class: "learning" },
+    h("h3", {}, say("training"), h("span", { class: "faint" }, say("epoch", rows.length, epochs))),
+    svg("svg", { viewBox: `0 0 ${wide} ${high}`, role: "img", "aria-label": say("training") }, lines),
+    h("p", { class: "faint" }, columns.map((name, index) => h("span", { class: index ? "second" : "first" },
+      `${name.replace("_", " ")} ${rows.length ? show(rows[rows.length - 1][name], 3) : ""}  `))));
 }
 
 /** A square to draw a digit on; each stroke is answered as it is drawn. */

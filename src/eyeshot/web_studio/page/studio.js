@@ -3,7 +3,7 @@
 import { canvasOf, colorOf, isDark, scaleBar } from "./colors.js";
 import { by, h, paced, refill, show } from "./dom.js";
 import { NetworkPanel, tilesOf } from "./network.js";
-import { DrawingBoard, answerBars, editChips, kernelEditor } from "./play.js";
+import { DrawingBoard, answerBars, editChips, kernelEditor, learningCurve } from "./play.js";
 import { UnitPanel } from "./unit.js";
 import { Lattice, Pane, Viewport, numbersPicture } from "./views.js";
 import { WalkPanel } from "./walks.js";
@@ -146,6 +146,22 @@ class Studio {
       unit && this.state.network.runs ? this.openUnit(layer.name, unit, "keep") : this.closeUnit()]);
     this.networkPanel.reveal();
     this.remembers();
+  }
+
+  /** Ask how the training stands, and show everything again when there are new weights. */
+  async watch() {
+    if (!this.root.isConnected) return;
+    const answer = await this.ask("training", {}, { slot: "training", quiet: true });
+    if (answer) {
+      const { stamp } = answer.data;
+      refill(this.learning, learningCurve(answer.data));
+      if (this.stamp !== undefined && stamp !== this.stamp) {
+        this.mapKey = null;
+        await this.load({ picture: this.picture });
+      }
+      this.stamp = stamp;
+    }
+    setTimeout(() => this.watch(), 2000);
   }
 
   layerNamed(name) {
@@ -479,6 +495,7 @@ class Studio {
     this.gallery = h("section", { class: "gallery", "aria-label": say("allMaps") });
     this.play = h("section", { class: "play" });
     this.board = null;
+    this.learning = h("div", {});
     const zooms = h("div", { class: "zooms" },
       h("button", { class: "small", title: say("zoomOut") + " (−)", "aria-label": say("zoomOut"), onclick: () => this.viewport.zoom(1 / 1.5) }, "−"),
       h("button", { class: "small", title: say("fit") + " (0)", onclick: () => this.viewport.fit() }, say("fit")),
@@ -537,8 +554,13 @@ class Studio {
       return;
     }
     this.barsPlace = h("div", { class: "answering" }, bars);
-    refill(this.play, this.board ? this.board.element() : null, this.barsPlace);
-    this.play.hidden = !bars && !this.board;
+    refill(this.play, this.learning, this.board ? this.board.element() : null, this.barsPlace);
+    const { training } = this.state.network;
+    this.play.hidden = !bars && !this.board && !training;
+    if (training && this.source.live && !this.watching) {
+      this.watching = true;
+      this.watch();
+    }
   }
 
   async refreshGallery() {
