@@ -554,7 +554,7 @@ class Studio {
       return;
     }
     this.barsPlace = h("div", { class: "answering" }, bars);
-    refill(this.play, this.learning, this.board ? this.board.element() : null, this.barsPlace);
+    refill(this.play, this.board ? this.board.element() : null, h("div", { class: "column" }, this.learning, this.barsPlace));
     const { training } = this.state.network;
     this.play.hidden = !bars && !this.board && !training;
     if (training && this.source.live && !this.watching) {
