@@ -20,6 +20,7 @@ import typer
 from eyeshot import __version__
 from eyeshot.cli import (
     audit,
+    convert,
     demo,
     evaluate,
     explain,
@@ -65,6 +66,7 @@ _REGISTER: list[Callable[[typer.Typer], None]] = [
     run.register,
     audit.register,
     export.register,
+    convert.register,
     studio.register,
 ]
 

@@ -9,9 +9,10 @@ from torch import nn
 
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.exporting.exported import Exported, Options, Target, target_of
+from eyeshot.exporting.paddle_weights import convert, from_paddle, to_paddle
 from eyeshot.runs import Run
 
-__all__ = ["Exported", "export"]
+__all__ = ["Exported", "convert", "export", "from_paddle", "to_paddle"]
 
 _OPSET = 18
 _LOWEST_OPSET = 18  # PyTorch's exporter writes no older one
