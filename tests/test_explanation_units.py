@@ -20,7 +20,8 @@ import eyeshot
 from eyeshot import reference as ref
 from eyeshot.errors import BadValue, Failure, UnknownName, Unsupported
 from eyeshot.explanation import explain_unit
-from eyeshot.explanation.units import check_total
+from eyeshot.explanation.capture import see_operator
+from eyeshot.explanation.units import check_total, explain_seen
 from eyeshot.nets import digit_cnn
 
 LAYERS: list[tuple[nn.Module, tuple[int, ...]]] = [
@@ -67,8 +68,11 @@ def test_every_unit_of_every_kind_of_layer(layer: nn.Module, shape: tuple[int, .
     y = run_once(layer, x)
     net = nn.Sequential(layer)
     units = list(np.ndindex(*y.shape))
+    assert explain_unit(net, x, layer="0", unit=units[0]).network_value == y[units[0]].item()
+    seen, _ = see_operator(net, x, "0")
+    assert seen is not None
     for unit in [units[0], units[-1], *units[1 :: max(1, len(units) // 12)]]:
-        trace = explain_unit(net, x, layer="0", unit=unit)
+        trace = explain_seen(seen, unit)
         assert trace.network_value == y[unit].item()
         assert trace.total == pytest.approx(y[unit].item(), abs=1e-5)
         assert trace.total == pytest.approx(
@@ -76,17 +80,21 @@ def test_every_unit_of_every_kind_of_layer(layer: nn.Module, shape: tuple[int, .
         )
 
 
-@given(st.data())
-@settings(max_examples=15)
-def test_any_unit_inside_the_digit_network(data: st.DataObject) -> None:
+@pytest.mark.parametrize("name", ["conv1", "pool1", "conv2", "pool2", "fc1", "fc2"])
+def test_any_unit_inside_the_digit_network(name: str) -> None:
     torch.manual_seed(0)
-    net = digit_cnn()
-    x = torch.randn(1, 28, 28)
-    name = data.draw(st.sampled_from(["conv1", "pool1", "conv2", "pool2", "fc1", "fc2"]))
-    shape = eyeshot.explain(net, x, layer=name, unit=(0, 0, 0)[: 3 if name[0] != "f" else 1]).shape
-    unit = tuple(data.draw(st.integers(0, n - 1)) for n in shape)
-    trace = eyeshot.explain(net, x, layer=name, unit=unit)
-    assert trace.total == pytest.approx(trace.network_value, abs=1e-5)
+    seen, _ = see_operator(digit_cnn(), torch.randn(1, 1, 28, 28), name)
+    assert seen is not None
+    shape, operator = tuple(seen.output.shape[1:]), seen
+
+    @given(st.tuples(*(st.integers(0, n - 1) for n in shape)))
+    @settings(max_examples=15)
+    def holds(unit: tuple[int, ...]) -> None:
+        trace = explain_seen(operator, unit)
+        assert trace.network_value == operator.output[0][unit].item()
+        assert trace.total == pytest.approx(trace.network_value, abs=1e-5)
+
+    holds()
 
 
 def test_the_parts_are_the_channels_of_the_reference() -> None:

@@ -17,6 +17,8 @@ import eyeshot
 from eyeshot import nets
 from eyeshot.errors import Unsupported
 from eyeshot.explanation import UnitTrace, explain_unit
+from eyeshot.explanation.capture import see_operator
+from eyeshot.explanation.units import explain_seen
 from eyeshot.frontends.torch import traced
 from tests.features.networks import ByValues, Functional
 from tests.features.test_names import example  # noqa: F401  (a fixture)
@@ -103,8 +105,10 @@ def test_operators_on_single_numbers(name: str) -> None:
     with torch.no_grad():
         y = net(x)[0]
     layer = _last(net, x)
+    seen, _ = see_operator(net, x, layer)
+    assert seen is not None
     for unit in [(0, 0, 0), (1, 2, 1)]:
-        trace = explain_unit(net, x, layer=layer, unit=unit)
+        trace = explain_seen(seen, unit)
         assert trace.network_value == y[unit].item()
         assert trace.total == pytest.approx(y[unit].item(), rel=4e-3 if name == "to" else 1e-5)
         assert all(part.source for part in trace.parts)
@@ -215,8 +219,10 @@ def test_functions_that_move_reduce_and_weigh(name: str) -> None:
     y = net(x)[0]
     layer = _last(net, x)
     units = list(np.ndindex(*y.shape))
+    seen, _ = see_operator(net, x, layer)
+    assert seen is not None
     for unit in [units[0], units[-1], units[len(units) // 2]]:
-        trace = explain_unit(net, x, layer=layer, unit=unit)
+        trace = explain_seen(seen, unit)
         assert trace.network_value == y[unit].item()
         assert trace.total == pytest.approx(y[unit].item(), abs=1e-5)
         assert json.loads(json.dumps(trace.to_dict(), allow_nan=False))["layer"] == layer
