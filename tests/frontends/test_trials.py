@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import eyeshot
 from eyeshot.errors import BadValue, EyeshotError
-from eyeshot.frontends.trials import axes_by_layers, axes_taken, nearest_taken
+from eyeshot.frontends.trials import axes_by_layers, axes_taken, nearest_taken, runs_on_shapes
 
 
 class _Net(nn.Module):
@@ -94,3 +94,24 @@ def test_the_sizes_named_where_one_is_refused_are_taken() -> None:
         eyeshot.run(net, torch.rand(3, 65, 63))
     assert "sides must be divisible by 32; the nearest it takes: 64x32 or 96x64" in str(error.value)
     assert eyeshot.run(net, torch.rand(3, 96, 64)).shape == (4, 96, 64)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("size", [(1, 4), (2, 4), (2, 4, 3), (1, 4, 2, 5)])
+def test_a_trial_of_a_batch_norm_ends_as_torch_does(
+    channels: int, training: bool, size: tuple[int, ...]
+) -> None:
+    def result(m: nn.ModuleList, x: Tensor) -> Tensor:
+        out: Tensor = m[0](x).reshape(4, -1)
+        return out
+
+    norms = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d}
+    net = _Net(result, norms[len(size)](channels)).train(training)
+    try:
+        net(torch.zeros(size))
+    except (RuntimeError, ValueError):
+        runs = False
+    else:
+        runs = True
+    assert runs_on_shapes(net)(size) == runs

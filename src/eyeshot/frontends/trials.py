@@ -34,6 +34,25 @@ class Unbatched(Exception):
     """A window slides over a tensor without a batch: the batch was taken for channels."""
 
 
+class _FixedNorms(TorchFunctionMode):
+    """Answers a batch norm with fixed statistics by its shapes.
+
+    On the meta device torch computes it in Python, operation by operation, which is most of the
+    time of a trial.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """A map like the one normalized where the channels fit; else the call itself."""
+        kwargs = kwargs or {}
+        if func is nn.functional.batch_norm and not kwargs.get("training", True):
+            x, mean = args[0], args[1]
+            if mean is not None and x.ndim > 1 and mean.numel() == x.shape[1]:
+                return torch.empty_like(x)
+        return func(*args, **kwargs)
+
+
 class _Batched(TorchFunctionMode):
     """Refuses what torch allows: ``conv2d`` of (C, H, W), which would be a batch of C signals."""
 
@@ -70,7 +89,7 @@ def failure_on_shapes(net: nn.Module, *, batched: bool = False) -> Callable[...,
         with kept, hushed(), torch.no_grad(), torch.device("meta"):
             try:
                 tried = tuple(torch.empty(tuple(shape), dtype=like.dtype) for shape in shapes)
-                with _Batched() if batched else nullcontext():
+                with _FixedNorms(), _Batched() if batched else nullcontext():
                     # Every member has its stand-in: tied ones would be left without weights.
                     torch.func.functional_call(net, bare, tried, tie_weights=False)
             except Exception as error:  # a stranger's code, which refuses in its own way

@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 
+from eyeshot.frontends.hushing import hushed
 from eyeshot.geometry import Fields
 from eyeshot.geometry.sizes import certainly_takes
 from eyeshot.graph import Graph
@@ -79,11 +80,12 @@ def accepted_sizes(
     if len(graph.inputs) != 1:
         return ()
     found = []
-    for axis in range(graph.spatial_axes):
-        trial = Trial(graph, axis, runner(graph, net, axis))
-        if not _can_be_tried(trial):
-            return ()
-        found.append(_survey(trial, _step(graph, fields, axis)))
+    with hushed():  # once for all trials
+        for axis in range(graph.spatial_axes):
+            trial = Trial(graph, axis, runner(graph, net, axis))
+            if not _can_be_tried(trial):
+                return ()
+            found.append(_survey(trial, _step(graph, fields, axis)))
     return tuple(found)
 
 
