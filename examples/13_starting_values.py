@@ -124,7 +124,7 @@ def main(out: Path, quick: bool = False) -> dict[str, Start]:
             net = build(scale, norm)
             gradients = measure_gradients(net, x[:256], digits.train.labels[:256])
             activations = measure_activations(net, x[:256])
-            losses = train(net, x, digits.train.labels, 15 if quick else 120)
+            losses = train(net, x, digits.train.labels, 3 if quick else 120)
             with torch.no_grad():
                 right = (net.eval()(test).argmax(dim=1) == truth).double().mean().item()
             starts[name + NORM * norm] = Start(activations, gradients, losses, right)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from hypothesis import assume
+from hypothesis import assume, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -17,6 +17,14 @@ from eyeshot.frontends.torch import graph_of
 from eyeshot.graph import Graph
 
 CHANNELS = 2
+
+
+def examples(few: int) -> settings:
+    """Settings of a slow property: a few examples in ``make test``, five times that in ``fuzz``."""
+    usual = settings.get_profile("eyeshot").max_examples
+    return settings(max_examples=few * settings.default.max_examples // usual)
+
+
 _CONV: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _MAX: dict[int, Any] = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}

@@ -17,22 +17,14 @@ from eyeshot.demo import steps
 from eyeshot.demo.paper import write_on_paper
 from eyeshot.demo.stage import MARKER, Stage, command, first_digit, open_stage
 from eyeshot.errors import BadFile, BadValue, Failure
-from eyeshot.training import train
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the digits, trained for less time than the demo does."""
-    out = tmp_path_factory.mktemp("demo") / "run"
-    return train("digits", epochs=1, out=out, progress=False).path
 
 
 @pytest.fixture
-def stage(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+def stage(tmp_path: Path, digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """As it is after the first step."""
     monkeypatch.chdir(tmp_path)
     ready = open_stage(Path("demo"), say=print)
-    shutil.copytree(trained, ready.run_folder)
+    shutil.copytree(digits_run, ready.run_folder)
     ready.run, ready.data = runs.load(ready.run_folder), data.load("digits")
     return ready
 

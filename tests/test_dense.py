@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -21,7 +21,7 @@ from eyeshot.errors import BadValue, Unsupported
 from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry.fields import Fields
 from eyeshot.nets import digit_cnn, small_vgg
-from tests.networks import randomise
+from tests.networks import examples, randomise
 from tests.test_runs import make_config
 
 _CONVOLUTIONS: tuple[Any, ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -120,7 +120,7 @@ def crops_agree(net: nn.Module, form: DenseForm, page: torch.Tensor, tolerance: 
 @pytest.mark.parametrize("every_pixel", [False, True], ids=["strided", "every pixel"])
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_each_value_is_the_classifiers_on_its_crop(axes: int, every_pixel: bool) -> None:
-    @settings(max_examples={1: 20, 2: 25, 3: 8}[axes])
+    @examples({1: 8, 2: 10, 3: 4}[axes])
     @given(given_net=classifiers(axes), double=st.booleans(), data=st.data())
     def holds(
         given_net: tuple[nn.Module, tuple[int, ...]], double: bool, data: st.DataObject
@@ -146,7 +146,7 @@ def test_each_value_is_the_classifiers_on_its_crop(axes: int, every_pixel: bool)
     holds()
 
 
-@settings(max_examples=25)
+@examples(10)
 @given(given_net=classifiers(2), every_pixel=st.booleans())
 def test_the_geometry_is_that_of_the_form_itself(
     given_net: tuple[nn.Module, tuple[int, ...]], every_pixel: bool

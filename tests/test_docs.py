@@ -11,7 +11,6 @@ import pytest
 import torch
 from matplotlib import cbook
 
-import eyeshot
 from eyeshot import data, images
 from eyeshot.cli.threads import SPIN_COUNT
 from tests.documents import LANGUAGES, PAGES, ROOT, Block, blocks, commands, run_page
@@ -22,14 +21,8 @@ _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 
 
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the digits, trained for less time than a reader would."""
-    return eyeshot.train("digits", epochs=1, out=tmp_path_factory.mktemp("runs") / "run").path
-
-
 @pytest.fixture
-def desk(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def desk(tmp_path: Path, digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What ``docs/index.md`` and the README say that a reader has: a photo, a digit, a run."""
     (tmp_path / "demo" / "pictures").mkdir(parents=True)
     shutil.copyfile(
@@ -40,7 +33,7 @@ def desk(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     images.write(tmp_path / "seven.png", 255 - digit.images[seven, 0].numpy())
     images.write(tmp_path / "demo" / "pictures" / "digit-7.png", digit.images[seven, 0].numpy())
     for run in ("runs/digits-digit_cnn-seed0", "demo/run"):
-        shutil.copytree(trained, tmp_path / run)
+        shutil.copytree(digits_run, tmp_path / run)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -33,6 +33,12 @@ def taught() -> UNet:
     return teach(steps=2)
 
 
+@pytest.fixture(scope="module")
+def unlike() -> UNet:
+    """Taught as briefly, from kernels that are noise."""
+    return teach(steps=2, alike=False)
+
+
 def test_zero_insertion_and_stamps_are_the_same_transposed_convolution() -> None:
     steps = insert_zeros()
     tensors = torch.from_numpy(X)[None, None], torch.from_numpy(KERNEL)[None, None]
@@ -93,23 +99,23 @@ def test_a_cut_skip_tells_nothing_of_where_and_can_be_undone(taught: UNet) -> No
     assert dice(perfect, masks) == 1
 
 
-def test_kernels_that_start_as_noise_are_unlike(taught: UNet) -> None:
-    def unlike(net: UNet) -> float:
+def test_kernels_that_start_as_noise_are_unlike(taught: UNet, unlike: UNet) -> None:
+    def apart(net: UNet) -> float:
         weight = net.get_parameter("up1.transpose.weight").detach()
         return float((weight - weight[:, :, :1, :1]).abs().mean() / weight.abs().mean())
 
-    assert unlike(teach(steps=2, alike=False)) > 3 * unlike(taught)
+    assert apart(unlike) > 3 * apart(taught)
 
 
-def test_the_figures_are_pictures_of_their_size(tmp_path: Path, taught: UNet) -> None:
+def test_the_figures_are_pictures_of_their_size(tmp_path: Path, taught: UNet, unlike: UNet) -> None:
     draw_zeros(tmp_path / "zeros.png")
     draw_checkerboard(tmp_path / "checkerboard.png")
-    nearest, bilinear = teach("nearest", steps=2), teach("bilinear", steps=2)
+    nearest, bilinear = teach("nearest", steps=1), teach("bilinear", steps=1)
     draw_ways(
         tmp_path / "ways.png", {"nearest": nearest, "bilinear": bilinear, "transpose": taught}
     )
-    draw_start(tmp_path / "start.png", teach(steps=2, alike=False), taught)
-    draw_skip(tmp_path / "skip.png", taught, teach(steps=2, skips=False))
+    draw_start(tmp_path / "start.png", unlike, taught)
+    draw_skip(tmp_path / "skip.png", taught, teach(steps=1, skips=False))
     sizes = {path.stem: images.read(path).shape for path in tmp_path.glob("*.png")}
     assert set(sizes) == {"zeros", "checkerboard", "ways", "start", "skip"}
     assert {shape[1] for shape in sizes.values()} == {960}

@@ -17,7 +17,9 @@ from tools.random_networks import (
     whole,
 )
 
-SEEDS = range(30)
+from tests.networks import examples
+
+SEEDS = range(examples(15).max_examples)
 
 
 def test_networks_by_parts_are_their_whole_pass() -> None:

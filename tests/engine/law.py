@@ -14,6 +14,7 @@ from torch import nn
 from eyeshot.axes import Interval
 from eyeshot.engine.executing import RunReport, execute
 from eyeshot.engine.jobs import Job, make_job
+from eyeshot.engine.networks import Traced
 from eyeshot.geometry import Region, required
 from eyeshot.images import open_sink, open_source
 from eyeshot.planning import Strip
@@ -58,7 +59,7 @@ def whole(net: nn.Module, *images: torch.Tensor) -> list[Array]:
     return [one[0].numpy() for one in outputs]
 
 
-def job_of(net: nn.Module, *images: torch.Tensor, **options: Any) -> Job:
+def job_of(net: nn.Module | Traced, *images: torch.Tensor, **options: Any) -> Job:
     """A run settled."""
     double = images[0].dtype == torch.float64
     options.setdefault("output_format", "float64" if double else "float32")

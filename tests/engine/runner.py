@@ -1,6 +1,6 @@
 """Runs in processes of their own, to be killed at any moment.
 
-One process imports torch and is forked for each run, which so costs no import.
+One process imports torch and is forked for each run or training, which so costs no import.
 """
 
 from __future__ import annotations
@@ -136,7 +136,9 @@ def start(kind: str, image: Path, out: Path, pause: float) -> tuple[BaseProcess,
 def fork(target: Callable[..., None], *arguments: Any) -> tuple[BaseProcess, Connection]:
     """Call a function in a process of its own, which has torch imported and little else."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["eyeshot.engine.running", "torch.export._trace"])
+    context.set_forkserver_preload(
+        ["eyeshot.engine.running", "eyeshot.training", "torch.export._trace"]
+    )
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=target, args=(*arguments, theirs))
     process.start()

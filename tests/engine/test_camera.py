@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -29,6 +29,7 @@ from tests.engine.law import (
     noise,
     whole,
 )
+from tests.networks import examples
 from tests.zoo import UNet
 
 
@@ -75,7 +76,7 @@ def heads() -> Traced:
     return eyeshot.trace(enliven(Heads(), noise(1, 1, 16, 16)))
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(height=st.integers(4, 40), chunks=CHUNKS)
 def test_every_output_comes(height: int, chunks: list[int]) -> None:
     image = noise(1, height, 13)
@@ -128,7 +129,7 @@ class Does(nn.Module):
 
 ENDS: dict[str, Callable[[], nn.Module]] = {
     "padded always": Padded,
-    "padded where it must be": lambda: nets.unet(depth=2, base=3),
+    "padded where it must be": lambda: nets.unet(depth=1, base=3),
     "the last row cut off": lambda: Does(lambda x: x[:, :, :-1]),
     "cut to a grid": lambda: Does(lambda x: x[:, :, : x.shape[2] - x.shape[2] % 5]),
     "padded to a grid": lambda: Does(lambda x: F.pad(x, (1, 0, 0, -x.shape[2] % 3), value=2.0)),
@@ -144,7 +145,7 @@ def ending(name: str) -> Traced:
 
 @pytest.mark.parametrize("name", ENDS)
 def test_what_is_done_behind_the_last_row_may_follow_the_height(name: str) -> None:
-    @settings(max_examples=4)
+    @examples(2)
     @given(height=st.integers(6, 30), width=st.sampled_from([12, 13]), chunks=CHUNKS)
     def holds(height: int, width: int, chunks: list[int]) -> None:
         image = noise(1, height, width)
@@ -155,7 +156,7 @@ def test_what_is_done_behind_the_last_row_may_follow_the_height(name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["padded always", "padded where it must be"])
-@pytest.mark.parametrize("size", [(12, 16), (13, 16), (3, 1), (31, 30)])
+@pytest.mark.parametrize("size", [(13, 16), (3, 1), (31, 30)])
 def test_a_padded_unet_by_bands_strips_and_regions(name: str, size: tuple[int, int]) -> None:
     net, image = ending(name).module, noise(1, *size)
     truth, job = whole(net, image), job_of(net, image)
@@ -166,18 +167,21 @@ def test_a_padded_unet_by_bands_strips_and_regions(name: str, size: tuple[int, i
     (part,), _ = by_parts(cut(job, 4, region=region))
     wanted = truth[0][:, region[0].lo : region[0].hi, : region[1].hi]
     assert largest_difference([part], [wanted]) <= 1e-5
-    assert all(
-        one.words == "every size from 1 on" for one in eyeshot.inspect(net, (1, *size)).accepted
-    )
+
+
+@pytest.mark.parametrize("name", ["padded always", "padded where it must be"])
+def test_a_padded_unet_takes_every_size(name: str) -> None:
+    accepted = eyeshot.inspect(ending(name).module, (1, 13, 12)).accepted
+    assert [one.words for one in accepted] == ["every size from 1 on"] * 2
 
 
 def test_a_network_that_takes_few_heights() -> None:
-    net = eyeshot.trace(nets.unet(depth=2, base=3, padding="valid").eval())
-    image = noise(1, 64, 60)
+    net = eyeshot.trace(nets.unet(depth=1, base=3, padding="valid").eval())
+    image = noise(1, 44, 32)
     joined = np.concatenate([part for (part,) in pushed(net, image, [7, 30])], 1)
     assert largest_difference([joined], whole(net.module, image)) <= 1e-5
-    with pytest.raises(BadValue, match="takes no height of 61; the nearest heights are 60 or 64"):
-        pushed(net, noise(1, 61, 60), [])
+    with pytest.raises(BadValue, match="takes no height of 45; the nearest heights are 44 or 46"):
+        pushed(net, noise(1, 45, 32), [])
 
 
 def test_a_width_that_is_too_small() -> None:
@@ -248,10 +252,11 @@ class Grid(nn.Module):
 
 
 @pytest.mark.parametrize("cuts", [False, True], ids=["padded", "cut"])
-@pytest.mark.parametrize("grid", [3, 5, 6, 9, 12])
+@pytest.mark.parametrize("grid", [3, 5, 6, 12])
 def test_every_height_beside_a_grid(grid: int, cuts: bool) -> None:
     net = eyeshot.trace(enliven(Grid(grid, cuts), noise(1, 1, 16, 16)))
-    for height in range(grid, 2 * grid):
+    every = range(grid, 2 * grid)
+    for height in every if grid < 6 else (grid, grid + 1, grid + grid // 2, 2 * grid - 1):
         image = noise(1, height, 13)
         joined = np.concatenate([part for (part,) in pushed(net, image, [height // 2])], 1)
         assert largest_difference([joined], whole(net.module, image)) <= 1e-5

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 import eyeshot
 from eyeshot.operators.opencv import suits_opencv
+from tests.networks import examples
 
 OPTIONS: tuple[list[int], list[int], int] = ([1, 1], [1, 1], 1)
 
 
 @pytest.mark.parametrize("double", [False, True])
 def test_a_filter_by_opencv_is_the_convolution(double: bool) -> None:
-    @settings(max_examples=40)
+    @examples(15)
     @given(
         kernel=st.tuples(st.integers(1, 6), st.integers(1, 6)),
         padding=st.tuples(st.integers(0, 7), st.integers(0, 7)),

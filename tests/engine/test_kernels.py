@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from multiprocessing.connection import Connection
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from torch import nn
 import eyeshot
 from eyeshot.operators import convolution_kernels as kernels
 from tests.engine.law import noise, whole
+from tests.engine.runner import fork, listen
 
 ONE_COLUMN = Case(
     channels=(1,),
@@ -64,26 +64,24 @@ def test_one_channel_a_stride_along_the_width_and_one_column(
         np.testing.assert_allclose(part, wanted, rtol=slack, atol=slack)
 
 
-BLIND = """
-import torch
-from torch import nn
-import eyeshot
-for stride, padding, size in ((2, 1, (3, 1)), (2, 3, (1, 1)), (3, 2, (4, 1)), (2, 2, (2, 1))):
-    for kernel in (1, 2):
-        net = nn.Conv2d(1, 3, kernel, stride, padding, dilation=2).eval()
-        x = torch.rand(1, *size)
-        with torch.no_grad():
-            truth = net(x[None])[0].numpy()
-        for band in (1, 64):
-            assert abs(eyeshot.run(net, x, band=band) - truth).max() < 1e-6
-print("alive")
-"""
+def run_blind(told: Connection) -> None:
+    """Windows that see padding alone, by bands and in one piece."""
+    for stride, padding, size in ((2, 1, (3, 1)), (2, 3, (1, 1)), (3, 2, (4, 1)), (2, 2, (2, 1))):
+        for kernel in (1, 2):
+            net = nn.Conv2d(1, 3, kernel, stride, padding, dilation=2).eval()
+            x = torch.rand(1, *size)
+            (truth,) = whole(net, x)
+            for band in (1, 64):
+                assert abs(eyeshot.run(net, x, band=band) - truth).max() < 1e-6
+    told.send("alive")
 
 
 def test_windows_that_see_padding_alone_do_not_end_the_process() -> None:
     """Network 124403 of tools/random_networks.py: a null pointer in oneDNN 3.12."""
-    done = subprocess.run([sys.executable, "-c", BLIND], capture_output=True, text=True)
-    assert done.stdout == "alive\n", done.stderr[-2000:]
+    process, told = fork(run_blind)
+    assert listen(told) == ["alive"]
+    process.join()
+    assert process.exitcode == 0
 
 
 def test_a_kernel_that_is_wrong_on_one_column_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,9 @@ from eyeshot.frontends.torch import graph_of
 from tests.engine.law import by_parts, cut, enliven, job_of, largest_difference, noise, whole
 from tests.engine.odd_places import OPERATORS, case_of
 from tests.frontends.poking import Apply, check
+from tests.networks import examples
 
-SEEDS = range(12)
+SEEDS = range(examples(7).max_examples)
 Function = Callable[..., torch.Tensor]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -27,7 +27,7 @@ from eyeshot.images import ArraySink, Span
 from eyeshot.operators import Box, Computation, Tile, prepare
 from eyeshot.planning import Strip, first_rows
 from tests.engine.law import Array, cut, job_of, noise
-from tests.networks import CHANNELS, Joined, networks, runs_at
+from tests.networks import CHANNELS, Joined, examples, networks, runs_at
 
 SIDES = {1: st.integers(1, 90), 2: st.integers(1, 30), 3: st.integers(1, 8)}
 CURVES: list[Callable[[], nn.Module]] = [
@@ -157,7 +157,7 @@ class Rest:
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_random_networks_repeat_the_calls_of_the_run_that_was_not_cut_off(axes: int) -> None:
-    @settings(max_examples={1: 15, 2: 25, 3: 8}[axes])
+    @examples({1: 8, 2: 10, 3: 3}[axes])
     @given(net=networks(axes), size=st.tuples(*[SIDES[axes]] * axes), data=st.data())
     def holds(net: nn.Module, size: tuple[int, ...], data: st.DataObject) -> None:
         curves = [data.draw(st.sampled_from(CURVES))() for _ in range(2)]
@@ -197,7 +197,7 @@ def test_rows_of_padding_alone_need_nothing_before_them() -> None:
         resumes_alike(cut(job, 1), partial(min, done))
 
 
-@settings(max_examples=10)
+@examples(6)
 @given(net=networks(2), size=st.tuples(SIDES[2], SIDES[2]), data=st.data())
 def test_kernels_that_mix_rows_get_whole_calls(
     net: nn.Module, size: tuple[int, ...], data: st.DataObject

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import eyeshot
@@ -28,8 +28,9 @@ from eyeshot.planning.work import multiply_adds
 from tests.engine import runner
 from tests.engine.law import cut, job_of, noise, whole
 from tests.engine.runner import content
+from tests.networks import examples
 
-KILLS = 20
+KILLS = examples(6).max_examples
 
 
 def durable(out: Path) -> dict[tuple[int, int], int]:
@@ -64,7 +65,7 @@ def jobs(image: Path) -> dict[str, Job]:
 
 
 @pytest.mark.parametrize("kind", ["u-net", "curves"])
-def test_killed_at_twenty_random_moments(kind: str, tmp_path: Path) -> None:
+def test_killed_at_random_moments(kind: str, tmp_path: Path) -> None:
     image = tmp_path / "image.npy"
     np.save(image, noise(*runner.SHAPE).numpy())
     job = jobs(image)[kind]
@@ -122,7 +123,7 @@ def killed_after(steps: int) -> Progress:
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".png", ".tif", ".zarr"])
-@settings(max_examples=6)
+@examples(4)
 @given(data=st.data())
 def test_strips_go_on_where_each_of_them_stood(
     suffix: str, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -8,10 +8,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, event, given, settings
+from hypothesis import assume, event, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tests.networks import CHANNELS, graph_or_reject, make_positive, networks, runs_at
+from tests.networks import CHANNELS, examples, graph_or_reject, make_positive, networks, runs_at
 from torch import nn
 
 from eyeshot.axes import Interval
@@ -54,7 +54,7 @@ def without_saturation(net: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_footprints_are_what_poking_finds(axes: int) -> None:
-    @settings(max_examples={1: 60, 2: 40, 3: 12}[axes])
+    @examples({1: 25, 2: 16, 3: 5}[axes])
     @given(net=networks(axes, longest=3), size=st.tuples(*[SIZES[axes]] * axes))
     def holds(net: nn.Module, size: tuple[int, ...]) -> None:
         net = without_saturation(net).double()
@@ -80,7 +80,7 @@ def test_footprints_are_what_poking_finds(axes: int) -> None:
     holds()
 
 
-@settings(max_examples=40)
+@examples(15)
 @given(net=networks(2, longest=3), size=st.tuples(SIZES[2], SIZES[2]), data=st.data())
 def test_a_region_reads_all_that_its_units_depend_on(
     net: nn.Module, size: tuple[int, int], data: st.DataObject

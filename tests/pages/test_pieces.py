@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +18,8 @@ from tests.pages.test_pages import Outline
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
-    out = tmp_path_factory.mktemp("pieces") / "run"
-    return eyeshot.train("digits", epochs=1, out=out, progress=False)
+def run(digits_run: Path) -> runs.Run:
+    return runs.load(digits_run)
 
 
 def shown(result: object) -> Outline:

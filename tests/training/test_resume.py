@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,6 +28,7 @@ from eyeshot.runs import (
 from eyeshot.training import Settings, Silence, train
 from eyeshot.training.checkpoint import FILE, Position, restore
 from eyeshot.training.optimization import make_optimizer
+from tests.engine.runner import fork
 
 from .blobs import blobs
 
@@ -210,34 +211,27 @@ def test_a_checkpoint_that_lies_is_named(tmp_path: Path) -> None:
     assert count > 50
 
 
-COMMAND = """
-import sys
-from pathlib import Path
-from eyeshot.training import train
-from training.blobs import blobs
-train(blobs(2000), model="small_vgg", out=Path(sys.argv[1]), resume=True, progress=False,
-      epochs=3, batch_size=20, seed=1, shift=1, average=0.9, checkpoint_seconds=0.05)
-"""
-
-
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    tests = Path(__file__).parents[1]
-    return subprocess.Popen([sys.executable, "-c", COMMAND, str(folder)], cwd=tests)
+def learn(folder: Path, _: object = None) -> None:
+    """Long enough to be killed, by a process of its own."""
+    settings: Settings = {**SETTINGS["small_vgg"], "epochs": 3, "seed": 1}
+    options: dict[str, Any] = {"progress": False, "checkpoint_seconds": 0.05, **settings}
+    train(blobs(1000), model="small_vgg", out=folder, resume=True, **options)
 
 
 def test_kill_9_at_random_moments(tmp_path: Path) -> None:
-    assert start(tmp_path / "whole").wait() == 0
+    learn(tmp_path / "whole")
     moments = random.Random(0)
-    kills = 0
-    while kills < 3:
-        process = start(tmp_path / "cut")
+    for _ in range(3):
+        process, _ = fork(learn, tmp_path / "cut")
         wait_for_start(tmp_path / "cut", process)
         time.sleep(moments.uniform(0, 0.6))
         process.kill()
-        kills += 1
-        if process.wait() == 0:
+        process.join()
+        if process.exitcode == 0:
             break
-    assert start(tmp_path / "cut").wait() == 0
+    process, _ = fork(learn, tmp_path / "cut")
+    process.join()
+    assert process.exitcode == 0
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
 
 
@@ -273,9 +267,9 @@ def test_a_lock_of_a_training_that_was_killed_keeps_nobody_out(tmp_path: Path) -
     assert not (tmp_path / ".training.lock").exists()
 
 
-def wait_for_start(folder: Path, process: subprocess.Popen[bytes]) -> None:
+def wait_for_start(folder: Path, process: BaseProcess) -> None:
     end = time.monotonic() + 60
-    while not (folder / CONFIG).exists() and process.poll() is None:
+    while not (folder / CONFIG).exists() and process.is_alive():
         assert time.monotonic() < end, "the training never began"
         time.sleep(0.01)
 

@@ -6,10 +6,10 @@ import copy
 import csv
 import json
 import logging
-import subprocess
-import sys
+import signal
 import time
 from collections import defaultdict
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,6 +34,7 @@ from eyeshot.training.checkpoint import FILE, Position
 from eyeshot.training.configuration import Wanted, describe_pairs
 from eyeshot.training.statistics import gather_statistics
 from eyeshot.training.tasks import crops, make_task
+from tests.engine.runner import fork
 
 from .cells import write_cells
 
@@ -198,30 +199,28 @@ def test_cut_off_after_any_step(
         assert all(one[k] == other[k] for k in one if k not in ("seconds", "images_per_second"))
 
 
-COMMAND = """
-import sys
-from eyeshot.training import train
-train(sys.argv[1], task="segment", out=sys.argv[2], resume=True, progress=False, epochs=3, steps=25,
-      crop=(32, 32), batch_size=2, model_arguments={"base": 4, "depth": 1}, checkpoint_seconds=0.02)
-"""
+LONG: dict[str, Any] = {"epochs": 3, "steps": 25, "precision": None}
 
 
-def start(cells: Path, folder: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", COMMAND, str(cells), str(folder)])
+def learn(cells: Path, folder: Path, _: Connection) -> None:
+    """In a process of its own, to be killed."""
+    segment(cells, folder, resume=True, checkpoint_seconds=0.02, **LONG)
 
 
 def test_kill_9_while_it_learns(cells: Path, tmp_path: Path) -> None:
-    process = start(cells, tmp_path / "cut")
+    process, _ = fork(learn, cells, tmp_path / "cut")
     state = tmp_path / "cut" / LAST / FILE
     end = time.monotonic() + 60
-    while process.poll() is None and not state.exists():
+    while process.is_alive() and not state.exists():
         assert time.monotonic() < end, "no checkpoint was written"
         time.sleep(0.005)
     process.kill()
-    assert process.wait() != 0
-    assert start(cells, tmp_path / "cut").wait() == 0
-    whole = {"epochs": 3, "steps": 25, "batch_size": 2, "precision": None}
-    segment(cells, tmp_path / "whole", **whole)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    process, _ = fork(learn, cells, tmp_path / "cut")
+    process.join()
+    assert process.exitcode == 0
+    segment(cells, tmp_path / "whole", **LONG)
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
 
