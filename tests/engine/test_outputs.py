@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,10 +19,10 @@ from torch import nn
 
 import eyeshot
 from eyeshot.engine.executing import execute
+from eyeshot.engine.networks import Traced
 from eyeshot.engine.outputs import layout_of
 from eyeshot.engine.running import finish, open_sinks
 from eyeshot.errors import BadValue
-from eyeshot.frontends.torch import graph_of
 from tests.engine.law import Array, by_parts, cut, job_of, noise
 from tests.frontends.poking import Apply
 
@@ -81,15 +82,21 @@ LAYOUTS: dict[str, tuple[Function, bool, str]] = {
 }
 
 
+@functools.cache
+def laid_out(name: str) -> Traced:
+    """A network of LAYOUTS, traced once for all tests: its size is one."""
+    return eyeshot.trace(net_of(LAYOUTS[name][0]))
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_an_output_lies_as_the_network_gives_it(name: str) -> None:
-    function, batch, words = LAYOUTS[name]
-    net, x = net_of(function), noise(3, HEIGHT, WIDTH)
-    truth = truth_of(net, x)
+    _, batch, words = LAYOUTS[name]
+    net, x = laid_out(name), noise(3, HEIGHT, WIDTH)
+    truth = truth_of(net.module, x)
     if name == "a batch at the end":
         truth = truth[..., 0]  # wherever it lies
     truth = truth[0] if batch else truth
-    graph = graph_of(net, x.shape)
+    graph = net.graph(x.shape)
     if words:
         assert layout_of(graph, graph.outputs[0]) == words
     for band in (1, 7):
@@ -102,8 +109,8 @@ def test_an_output_lies_as_the_network_gives_it(name: str) -> None:
     "name", ["transposed", "channels last", "no channels", "anchors", "one row"]
 )
 def test_a_region_is_of_the_outputs_own_axes(name: str) -> None:
-    function, _, words = LAYOUTS[name]
-    net, x = net_of(function), noise(3, HEIGHT, WIDTH)
+    words = LAYOUTS[name][2]
+    net, x = laid_out(name), noise(3, HEIGHT, WIDTH)
     sides = [word for word in words.split(", ") if word != "features"]
     region = [(2, 9), (4, 17)][: len(sides)]
     ranges = iter(region)
@@ -111,7 +118,7 @@ def test_a_region_is_of_the_outputs_own_axes(name: str) -> None:
         slice(None) if word == "features" else slice(*next(ranges)) for word in words.split(", ")
     )
     given = eyeshot.run(net, x, region=region, band=3)
-    np.testing.assert_allclose(given, truth_of(net, x)[0][where], atol=1e-5)
+    np.testing.assert_allclose(given, truth_of(net.module, x)[0][where], atol=1e-5)
 
 
 def test_a_region_of_other_axes_is_refused() -> None:
@@ -155,10 +162,10 @@ def test_signals_lie_as_the_network_gives_them(name: str) -> None:
 
 def test_volumes_lie_as_the_network_gives_them() -> None:
     for order in itertools.permutations((1, 2, 3, 4)):
-        net = Apply(lambda x, order=order: (2 * x).permute(0, *order)).eval()
-        x = noise(2, 5, 6, 7)
+        module = Apply(lambda x, order=order: (2 * x).permute(0, *order)).eval()
+        net, x = eyeshot.trace(module), noise(2, 5, 6, 7)
         given = eyeshot.run(net, x, band=2, layout="CDHW")
-        np.testing.assert_allclose(given, truth_of(net, x)[0], atol=1e-6)
+        np.testing.assert_allclose(given, truth_of(module, x)[0], atol=1e-6)
         region = [(1, n - 1) for n, dim in zip(given.shape, order, strict=True) if dim != 1]
         where = tuple(slice(None) if dim == 1 else slice(1, -1) for dim in order)
         part = eyeshot.run(net, x, band=2, layout="CDHW", region=region)
@@ -179,8 +186,7 @@ def read(path: Path) -> Array:
 @pytest.mark.parametrize("suffix", [".npy", ".zarr"])
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_file_of_arrays_lies_so_too(name: str, suffix: str, tmp_path: Path) -> None:
-    function, _, _ = LAYOUTS[name]
-    net, x = net_of(function), noise(3, HEIGHT, WIDTH)
+    net, x = laid_out(name), noise(3, HEIGHT, WIDTH)
     out = tmp_path / f"out{suffix}"
     job = job_of(net, x)
     wanted = eyeshot.run(net, x)
@@ -205,7 +211,7 @@ def test_a_picture_turns_with_the_network(name: str, suffix: str, tmp_path: Path
         made: torch.Tensor = function(y, d)
         return made.to(y.dtype).sigmoid()
 
-    net, x = net_of(grey), noise(3, HEIGHT, WIDTH)
+    net, x = eyeshot.trace(net_of(grey)), noise(3, HEIGHT, WIDTH)
     out = tmp_path / f"out{suffix}"
     eyeshot.run(net, x, out, output_format="uint8", band=3)
     wanted = eyeshot.run(net, x, output_format="uint8")
