@@ -21,7 +21,7 @@ from eyeshot.frontends.pt2 import read_program
 from eyeshot.frontends.torch import from_exported, graph_of
 from eyeshot.inspection.locating import locate
 from tests import zoo
-from tests.test_runs import make_config
+from tests.runs.test_folders import make_config
 
 NETS = """
 import torch

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.training.cells import write_cells, write_noisy
 
 from eyeshot.cli import main
 from eyeshot.cli.training_options import parse_weights
 from eyeshot.errors import BadValue
 from eyeshot.runs import CONFIG, RunConfig, load
-
-from .training.cells import write_cells, write_noisy
 
 QUICK = [
     *("--epochs", "2", "--steps", "20", "--batch-size", "2", "--crop", "32"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from tests.networks import examples
 from tools.random_layers import HEAD, Drawn, draw
 from tools.random_networks import (
     Array,
@@ -16,8 +17,6 @@ from tools.random_networks import (
     program,
     whole,
 )
-
-from tests.networks import examples
 
 SEEDS = range(examples(15).max_examples)
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benchmarks import membranes
+from tests.conftest import SHARED_DATA
+from tests.training.cells import write_cells
 
+from benchmarks import membranes
 from eyeshot.data.pairs import load_pairs
 from eyeshot.evaluation import MaskEvaluation, evaluate
 from eyeshot.runs import load
 from eyeshot.training import recipes, train
 from eyeshot.training.checkpoint import Position
-
-from .conftest import SHARED_DATA
-from .training.cells import write_cells
 
 
 def test_a_step_is_the_median_without_the_first() -> None:

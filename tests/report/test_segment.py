@@ -20,7 +20,7 @@ from eyeshot.nets.places import place_of
 from eyeshot.runs import inputs
 from eyeshot.runs.inputs import prepare_input
 
-from .report.pairs import cells, write_masks, write_pictures, write_run
+from .pairs import cells, write_masks, write_pictures, write_run
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.training.cells import write_cells, write_noisy
 
 import eyeshot
 from eyeshot.data import Pairs, load_pairs
@@ -15,8 +16,6 @@ from eyeshot.errors import BadFile, BadValue
 from eyeshot.evaluation import MaskEvaluation, load_test_pairs
 from eyeshot.runs import CONFIG, Run, RunConfig
 from eyeshot.training import Settings, train
-
-from .training.cells import write_cells, write_noisy
 
 SIZES = ((24, 24),) * 8
 QUICK: Settings = {"epochs": 1, "steps": 1, "batch_size": 2, "precision": "32-true"}

@@ -9,6 +9,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.engine.law import LIMITS, enliven, noise, whole
+from tests.networks import examples
 from torch import Tensor, nn
 
 import eyeshot
@@ -16,8 +18,6 @@ from eyeshot import nets
 from eyeshot.frontends.net_geometry import InputSizes
 from eyeshot.nets.blocks import NORMS, PADDINGS, UP_WAYS
 from eyeshot.nets.unet import UNet
-from tests.engine.law import LIMITS, enliven, noise, whole
-from tests.networks import examples
 
 UPS, DEPTHS = st.sampled_from(UP_WAYS), st.integers(1, 3)
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from tests.engine.law import noise, whole
+from tests.engine.runner import network
 
 from eyeshot import images
 from eyeshot.cli import main
-from tests.engine.law import noise, whole
-from tests.engine.runner import network
 
 NET = """
 from tests.engine.runner import network

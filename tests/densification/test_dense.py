@@ -11,6 +11,8 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from tests.networks import examples, randomise
+from tests.runs.test_folders import make_config
 from torch import nn
 
 import eyeshot
@@ -21,8 +23,6 @@ from eyeshot.errors import BadValue, Unsupported
 from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry.fields import Fields
 from eyeshot.nets import digit_cnn, small_vgg
-from tests.networks import examples, randomise
-from tests.test_runs import make_config
 
 _CONVOLUTIONS: tuple[Any, ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _MAX_POOLS: tuple[Any, ...] = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
