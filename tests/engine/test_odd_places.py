@@ -34,9 +34,10 @@ def test_an_operator_gives_the_whole_pass_whatever_it_slides_over(operator: str)
             truth = whole(case.net, x)
         except RuntimeError:
             continue  # torch takes no such size
-        job = job_of(case.net, x)
+        net, layout = eyeshot.trace(case.net), {2: "CL", 3: "CHW", 4: "CDHW"}[x.ndim]
         for band in (1, 3, 100):
-            assert largest_difference(by_parts(cut(job, band))[0], truth) <= 1e-12, case.told
+            answer = eyeshot.run(net, x, band=band, layout=layout)
+            assert largest_difference([answer], truth) <= 1e-12, case.told
         run += 1
     assert run
 
