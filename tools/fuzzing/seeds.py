@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import tifffile
 import torch
 import zarr
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 from PIL import ExifTags, Image
 from torch import nn
 from zarr.codecs import BloscCodec, GzipCodec
@@ -189,3 +191,21 @@ def _programs(folder: Path) -> Iterator[Path]:
     program = torch.export.export(net.eval(), (torch.zeros(1, 1, 8, 8),))
     torch.export.save(program, folder / "net.pt2")
     yield folder / "net.pt2"
+    kernel = numpy_helper.from_array(_noise(2, 1, 3, 3, dtype=np.float32), "kernel")
+    sides = numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "sides")
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "kernel"], ["a"], pads=[1, 1, 1, 1]),
+            helper.make_node("Relu", ["a"], ["b"]),
+            helper.make_node("Shape", ["b"], ["s"]),
+            helper.make_node("Reshape", ["b", "s"], ["c"]),
+            helper.make_node("Resize", ["c", "", "sides"], ["y"], mode="nearest"),
+        ],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, 16, 16])],
+        [kernel, sides],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), folder / "net.onnx")
+    yield folder / "net.onnx"

@@ -14,6 +14,7 @@ from tools.fuzzing.changes import (
     bend,
     bend_gzip,
     bend_json,
+    bend_onnx,
     bend_png,
     bend_safetensors,
     bend_yaml,
@@ -24,8 +25,9 @@ from torch import nn
 from eyeshot import cli, images, runs
 from eyeshot.data import idx
 from eyeshot.data.pairs.legend import read_legend
+from eyeshot.frontends.onnx import load_onnx
 from eyeshot.frontends.pt2 import read_program
-from eyeshot.frontends.torch import from_exported
+from eyeshot.frontends.torch import from_exported, graph_of
 from eyeshot.inspection import inspect_graph
 from eyeshot.training import checkpoint
 from eyeshot.training.optimization import make_optimizer
@@ -43,6 +45,7 @@ CHANGES: dict[str, Change] = {
     ".safetensors": bend_safetensors,
     ".pt": bend_zip,
     ".pt2": bend_zip,
+    ".onnx": bend_onnx,
 }
 
 
@@ -120,6 +123,11 @@ def inspect_program(path: Path) -> None:
     str(inspect_graph(graph, None, "a program"))
 
 
+def trace_onnx(path: Path) -> None:
+    """As ``eyeshot inspect`` reads an ONNX file."""
+    graph_of(load_onnx(path), (1, 10, 12))
+
+
 def uses_of(path: Path) -> list[Use]:
     """What is tried with a damaged copy of a seed."""
     several = ("stack.tif", "imagej.tif", "planes.ome.tif")  # not one picture
@@ -133,6 +141,7 @@ def uses_of(path: Path) -> list[Use]:
         ".gz": [read_idx],
         ".pt": [load_pt],
         ".pt2": [inspect_program],
+        ".onnx": [trace_onnx],
         "": [read_legend],
     }
     return by_suffix.get(path.suffix, [read_whole, read_by_windows])
@@ -154,6 +163,10 @@ def commands_of(path: Path, beside: Path) -> list[list[str]]:
     if path.suffix == ".pt":
         picture = str(beside / "picture.png")
         return [["run", net, picture, "--weights", str(path), "-o", out, "--force"]]
+    if path.suffix == ".onnx":
+        picture = str(beside / "picture.png")
+        size = ["--size", "1x10x12"]
+        return [["inspect", str(path), *size], ["run", str(path), picture, "-o", out, "--force"]]
     if path.suffix == ".pt2":
         return [["inspect", str(path)]]
     if path.suffix in (".checkpoint", ".part", ".idx", ".gz", ""):

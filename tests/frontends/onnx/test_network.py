@@ -203,3 +203,23 @@ def test_half_precision_is_kept(tmp_path: Path) -> None:
     assert given.dtype == torch.float16
     assert apart(given.detach(), run_by_onnxruntime(model, image)[0]) < 2e-3
     assert eyeshot.inspect(net, (3, 9, 9)).graph.nodes["conv"].dtype == "float16"
+
+
+def test_a_classifier_of_it_is_made_dense(tmp_path: Path) -> None:
+    nodes = [
+        node("Conv", ["x", "w"], ["a"], "conv"),
+        node("Relu", ["a"], ["b"], "relu"),
+        node("MaxPool", ["b"], ["c"], "pool", kernel_shape=[2, 2], strides=[2, 2]),
+        node("Reshape", ["c", "flat"], ["d"], "flat"),
+        node("Gemm", ["d", "g", "h"], ["y"], "head", transB=1),
+    ]
+    tensors = {"w": numbers(4, 1, 3, 3), "g": numbers(10, 100), "h": numbers(10)}
+    tensors["flat"] = np.array([1, 100])
+    model = model_of(nodes, tensors, shape=(1, 1, 12, 12), rank=2)
+    net = load_onnx(saved(model, tmp_path / "digits.onnx"))
+    dense = eyeshot.dense(net, (1, 12, 12))
+    image = numbers(1, 1, 30, 27)
+    with torch.no_grad():
+        scores = dense(torch.from_numpy(image))
+    crop = np.ascontiguousarray(image[:, :, 6:18, 8:20])
+    assert apart(scores[0, :, 3, 4], run_by_onnxruntime(model, crop)[0][0]) < 1e-5
