@@ -257,6 +257,7 @@ def test_a_network_with_a_shape_mistake_is_shown(opened: Callable[[str], Any]) -
         page = opened(address)
         page.wait_for_selector(".finding.error")
         assert page.locator(".layer").count() == 4
+        says(page, ".map-note", "does not run")
         assert "3" in page.locator(".finding.error").inner_text()
 
 

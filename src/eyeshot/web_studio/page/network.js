@@ -111,7 +111,7 @@ export class NetworkPanel {
       const finding = this.app.state.findings[number];
       return h("span", { class: "flag " + finding.severity, title: `${finding.title}: ${finding.cause}. ${finding.cure}` }, "!");
     });
-    const strip = layer.minor ? null : h("canvas", { class: "strip", height: TILE, "aria-hidden": "true" });
+    const strip = layer.minor || !this.app.state.network.runs ? null : h("canvas", { class: "strip", height: TILE, "aria-hidden": "true" });
     const row = h("li", {
       class: "layer" + (layer.minor ? " minor" : "") + (layer.input ? " input" : "") + (group ? " inner" : ""),
       role: "option", tabindex: -1, title: layer.place || null,

@@ -169,7 +169,9 @@ class Studio {
   }
 
   usualLayer() {
-    const { layers } = this.state;
+    const { layers, findings } = this.state;
+    const wrong = findings.find((one) => one.severity === "error");
+    if (wrong && this.layerNamed(wrong.layer)) return this.layerNamed(wrong.layer);
     const first = layers.findIndex((one) => one.weighted && one.spatial);
     if (first < 0) return layers[layers.length - 1];
     const next = layers[first + 1];
@@ -319,6 +321,9 @@ class Studio {
     if (!this.state.network.runs) {
       this.mapPane.show([]);
       this.renderMapHead(null);
+      const wrong = this.state.findings.find((one) => one.severity === "error");
+      refill(this.mapNote, h("p", {}, h("strong", {}, say("noRun"))), h("p", {}, wrong.cause), h("p", { class: "faint" }, wrong.cure));
+      this.mapNote.hidden = false;
       return;
     }
     const [, high, wide] = layer.planes;
