@@ -252,6 +252,36 @@ def _normalization(r: random.Random, scene: Scene) -> Step:
     return Step(f"{{m}}({x})", f"nn.GroupNorm(1, {channels})")
 
 
+def _mixing(r: random.Random, scene: Scene) -> Step:
+    """Every position with every other: operators that a run calls whole, and norms over them."""
+    x, axes = scene.any(r), scene.axes
+    shape, channels = scene.values[x].shape, scene.values[x].shape[1]
+    dim = r.randint(2, axes + 1)
+    dims = tuple(range(2, axes + 2))
+    tokens = f"{x}.flatten(2).transpose(1, 2)"
+    forms = [
+        *(f"torch.flip({x}, ({dim},))", f"torch.roll({x}, 2, {dim})", f"{x}.cumsum({dim})/9"),
+        *(f"torch.sort({x}, {dim})[0]", f"{x}.softmax({dim})", f"{x}.logsumexp({dim}, True)+{x}"),
+        *(f"{x}.flatten(2).softmax(2).reshape({x}.shape)", f"{x}*{x}.var({dims}, keepdim=True)"),
+        *(f"{x}/(1+{x}.norm(2, {dims}, keepdim=True))", f"{x}+{x}.std({dim}, keepdim=True)"),
+        *(f"F.instance_norm({x})", f"F.layer_norm({x}, {tuple(shape[1:])})"),
+        *(f"F.layer_norm({x}, ({shape[-1]},))", f"F.rms_norm({x}, {tuple(shape[2:])})"),
+        f"F.scaled_dot_product_attention({tokens}, {tokens}, {tokens}).mT.reshape({x}.shape)",
+        f"torch.fft.irfft(torch.fft.rfft({x}, dim={dim})*0.5, n={shape[dim]}, dim={dim})",
+        f"{x}*{x}.mean({dim}, keepdim=True)",
+    ]
+    called = f"{{m}}({x})"
+    modules = [
+        (called, f"nn.GroupNorm(1, {channels})"),
+        (called, f"nn.InstanceNorm{axes}d({channels}, affine=True)"),
+        (called, f"nn.BatchNorm{axes}d({channels}, track_running_stats=False)"),
+        (called, f"nn.Linear({shape[-1]}, {shape[-1]})"),
+    ]
+    if r.random() < 0.25:
+        return Step(*r.choice(modules))
+    return Step(r.choice(forms))
+
+
 def _shuffling(r: random.Random, scene: Scene) -> Step:
     x = scene.any(r)
     forms = ["{x}.repeat(1, 2{ones})", "{x}.flip(1)", "torch.roll({x}, 1, 1)"]
@@ -297,6 +327,7 @@ LAYERS: dict[Layer, int] = {
     _joining: 4,
     _statistic: 1,
     _normalization: 2,
+    _mixing: 2,
     _shuffling: 2,
     _product: 1,
     _bands: 1,

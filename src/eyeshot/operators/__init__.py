@@ -173,7 +173,7 @@ def beside(work: Work, kept: bool) -> int:
     if work.node.kind is Kind.GLOBAL_STATISTIC:  # running sums are taken in float64
         taken = 2 * work.read
     elif work.node.kind is Kind.HELD:  # one copy of all on the way, and what is given
-        taken = max(record.whole_scratch(work), 0 if borrows(work.node) else work.read)
+        taken = record.whole_scratch(work) + (0 if borrows(work.node) else work.read)
         kept = True
     else:
         taken = record.scratch(work)

@@ -22,6 +22,7 @@ from eyeshot.operators.repaired import (
     Repaired,
     shape_of,
 )
+from eyeshot.operators.scratch import Work
 from eyeshot.operators.site import (
     Described,
     NoRule,
@@ -257,6 +258,14 @@ def attention_effort(node: Node, shapes: Shapes) -> Effort:
     return Effort(per_output=Fraction(key[-2] * (query[-1] + value[-1]), value[-1]))
 
 
+def attention_scratch(work: Work) -> int:
+    """Torch's fast kernel takes four dimensions; with others all products stand in memory twice."""
+    if len(work.node.shape) == 4:
+        return 0
+    keys = max(source.shape[-2] for source in work.sources)
+    return 2 * math.prod(work.node.shape[:-1]) * keys * work.itemsize
+
+
 def repaired_linear(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
     """A linear layer built for other features, or given a map that was not flattened."""
     x, weight = arguments["input"], arguments["weight"]
@@ -298,6 +307,7 @@ OPERATORS = (
         Family.ATTENTION,
         attention,
         effort=attention_effort,
+        whole_scratch=attention_scratch,
         other_operations=nothing,
     ),
 )
