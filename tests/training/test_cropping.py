@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Unpack
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from eyeshot import nets
 from eyeshot.data.pairs import CropSampler, Pairs, load_pairs
@@ -118,3 +121,18 @@ def test_what_a_network_without_padding_takes(tmp_path: Path) -> None:
     assert net.sizes.takes(*crop)
     with pytest.raises(BadValue, match="use 40 or 42"):
         choose_crop(net, pairs, (41, 40))
+
+
+def test_crops_are_drawn_where_labels_are(tmp_path: Path) -> None:
+    folder = write_cells(tmp_path / "cells", ((96, 96),) * 3)
+    for path in (folder / "label").iterdir():
+        mask = np.full((96, 96), 77, np.uint8)
+        mask[:6, :8], mask[:6, 8:16] = 0, 255
+        Image.fromarray(mask).save(path)
+    (folder / "classes.yaml").write_text("ground: 0\ncell: 255\nignore: 77\n")
+    pairs = load_pairs(folder, validation=1)
+    sampler = CropSampler(pairs, (32, 32), 4, 0)
+    batches = [sampler.batch(0, step, 4) for step in range(5)]
+    assert all(crop.any() for batch in batches for crop in batch.valid)
+    again = CropSampler(pairs, (32, 32), 4, 0).batch(0, 3, 4)
+    assert torch.equal(again.images, batches[3].images)

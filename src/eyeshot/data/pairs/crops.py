@@ -6,6 +6,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from operator import attrgetter
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,9 +14,14 @@ from eyeshot.data.loading import BUDGET
 from eyeshot.data.pairs.cuts import Axis, Cut, fit_crop
 from eyeshot.data.pairs.holding import Readers
 from eyeshot.data.pairs.legend import IGNORED
-from eyeshot.data.pairs.ordering import CUTTING, Order
+from eyeshot.data.pairs.ordering import CUTTING, LABELLED, Order
 from eyeshot.data.pairs.pair import Pair, Pairs
 from eyeshot.errors import BadValue
+
+_TRIES = 20
+"""Crops that are drawn in place of one without a label: scribbles cover a few places alone."""
+_SEARCHED = 2**23
+"""Pixels of a mask in which labels are looked for; in a larger one crops are drawn at random."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,13 +149,48 @@ class CropSampler:
             )
         batch = self._order.batch(epoch, step, count)
         group = self._groups[batch.group]
-        crops = (self._crop(group, item, epoch, batch.again) for item in batch.items)
+        crops = (self._labelled(group, item, epoch, batch.again) for item in batch.items)
         images, targets, valid, places = zip(*crops, strict=True)
         return Crops(torch.stack(images), torch.stack(targets), torch.stack(valid), places)
 
     def close(self) -> None:
         """Let go of files and memory; they are opened again when asked for."""
         self._readers.close()
+
+    def _labelled(
+        self, group: list[_Part], item: int, epoch: int, again: int
+    ) -> tuple[Tensor, Tensor, Tensor, tuple[int, int, int]]:
+        """One crop; where nobody has judged a pixel of it, another, drawn in its place."""
+        crop = self._crop(group, item, epoch, again)
+        legend = self.pairs.legend
+        if legend is None or legend.ignore is None:
+            return crop
+        drawn = self._order.generator(epoch, again, LABELLED, item)
+        for _ in range(_TRIES):
+            if crop[2].any():
+                break
+            crop = self._crop(group, self._near_label(group, drawn, epoch, again), epoch, again)
+        return crop
+
+    def _near_label(
+        self, group: list[_Part], drawn: np.random.Generator, epoch: int, again: int
+    ) -> int:
+        """A crop of a picture drawn at random, around a pixel with a label where that has one."""
+        item = int(drawn.integers(_count(group)))
+        part = group[bisect_right(group, item, key=attrgetter("first")) - 1]
+        height, width = part.rows.length, part.columns.length
+        if height * width > _SEARCHED:
+            return item
+        target = self._readers.get(part.pair).target((0, height), (0, width))
+        places = np.argwhere(target != IGNORED)
+        if not len(places):
+            return item
+        row, column = places[int(drawn.integers(len(places)))]
+        generator = self._order.generator(epoch, again, CUTTING, part.pair)
+        all_rows, all_columns = part.rows.cut(generator), part.columns.cut(generator)
+        down = next(i for i, cut in enumerate(all_rows) if row < cut.last)
+        right = next(i for i, cut in enumerate(all_columns) if column < cut.last)
+        return part.first + down * len(all_columns) + right
 
     def _crop(
         self, group: list[_Part], item: int, epoch: int, again: int
