@@ -124,7 +124,7 @@ def test_two_images_for_one_input_are_told_what_to_do(
     assert run(net, image, image, "-o", tmp_path / "out.npy") == 2
     said = capsys.readouterr().err.replace("\n", " ")
     assert "2 images (" in said
-    assert "the network takes one image; run the command for each image" in said
+    assert "the network takes one image; run the command once for each image" in said
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -225,7 +225,7 @@ def test_an_output_that_cannot_be_is_refused_before_the_network_is_loaded(
         assert run("nowhere.py:Net", image, "-o", out) == 2
         assert told in capsys.readouterr().err
     assert run("nowhere.py:Net", image, "-o", there, "--resume") == 2
-    assert "exists already, and no run waits there to go on" in capsys.readouterr().err
+    assert "exists already, and there is no unfinished run to resume" in capsys.readouterr().err
     assert there.read_bytes() == b"mine"
 
 

@@ -112,7 +112,7 @@ def test_folders_have_no_such_option_and_say_what_to_do(capsys: pytest.CaptureFi
     assert main(["train", "data", "--check"]) == 2
     assert (
         "data/light/stack.tif: holds 3 pages (axes IYX), and one picture is read; store the page "
-        "that is meant in a file of its own, such as by eyeshot filter FILE -k identity --index "
+        "in a separate file, such as with eyeshot filter FILE -k identity --index "
         "I=0 -o PAGE.png" in capsys.readouterr().out
     )
     assert main(["evaluate", "run", "--data", "data"]) == 2

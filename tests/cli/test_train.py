@@ -210,7 +210,7 @@ def test_predict_answers_nine_of_ten_and_names_the_tenth(
     output = capsys.readouterr()
     assert len(output.out.splitlines()) == 9
     assert [line for line in output.err.splitlines() if line.startswith("eyeshot: ")] == [
-        f"eyeshot: {pictures[4]}: not a picture of a kind that Eyeshot reads; "
+        f"eyeshot: {pictures[4]}: not a picture format that Eyeshot reads; "
         "use PNG, JPEG, TIFF, BMP, WebP, .npy or Zarr"
     ]
     assert main(["predict", str(run), *map(str, pictures), "--json"]) == 2
@@ -233,7 +233,7 @@ def test_predict(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert json.loads(capsys.readouterr().out) == predictions
     (tmp_path / "none").mkdir()
     assert main(["predict", str(run), str(tmp_path / "none")]) == 2
-    assert "none: holds no pictures; name a folder that has some" in capsys.readouterr().err
+    assert "none: contains no pictures; name a folder with pictures" in capsys.readouterr().err
 
 
 def test_predict_says_what_it_did_to_the_picture(

@@ -1,6 +1,6 @@
-"""``eyeshot``, the command. One file a command; each parses, calls the library, prints.
+"""The command ``eyeshot``. Each subcommand has a file, which parses, calls the library and prints.
 
-Nothing here imports torch at the top: ``eyeshot --help`` must answer at once.
+Nothing here imports torch at module level, because ``eyeshot --help`` must be fast.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ _REGISTER: list[Callable[[typer.Typer], None]] = [
 ]
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(value: bool) -> None:
+    if value:
         print(f"eyeshot {__version__}")
         raise typer.Exit
 
@@ -86,10 +86,10 @@ def _root(
         ),
     ] = False,
 ) -> None:
-    """Options that stand before the command."""
+    """Options before the command."""
 
 
-# Each command's module has `register(app)`; the order here is the order in --help.
+# Each command's module has `register(app)`; --help uses this order.
 for _register in _REGISTER:
     _register(app)
 
@@ -97,7 +97,7 @@ for _register in _REGISTER:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code. One line on standard error, never a traceback.
 
-    0 done, 1 it failed, 2 the caller's mistake, 130 interrupted.
+    0: success; 1: failure; 2: the user's mistake; 130: interrupted.
     """
     limit_spinning()
     never_fail()
@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             code = app(args=arguments, standalone_mode=False, prog_name="eyeshot")
         except Exception as error:
-            if interrupted:  # while torch loaded, which makes another error of it
+            if interrupted:  # torch turns an interrupt while it loads into another error
                 return _complain("interrupted", 130)
             return _explain(error)
         except KeyboardInterrupt:
@@ -114,7 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _explain(error: Exception) -> int:
-    """The line that an error deserves, and the exit code; one that is a bug is raised again."""
+    """Print an error as one line and return the exit code; raise a bug again."""
     if isinstance(error, EyeshotError):
         return _complain(str(error), error.exit_code)
     if isinstance(error, typer.Abort):
@@ -122,21 +122,21 @@ def _explain(error: Exception) -> int:
     if isinstance(error, typer.TyperException):
         return _complain(error.format_message(), error.exit_code)
     if isinstance(error, BrokenPipeError):
-        # The reader of our output has gone (`| head`): nothing to say, and nobody to say it to.
+        # The reader of our output has ended (`| head`), so there is nothing to print.
         sys.stdout = None
         return 1
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         return _complain(str(Failure("out of memory", cure="use a smaller image or batch")), 1)
     if isinstance(error, OSError):
         name = error.filename if isinstance(error.filename, str | bytes) else "a file"
-        told = explain_os_error(error, Path(os.fsdecode(name)))
-        return _complain(str(told), told.exit_code)
+        explained = explain_os_error(error, Path(os.fsdecode(name)))
+        return _complain(str(explained), explained.exit_code)
     raise error
 
 
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:
-    """A list that is not empty once somebody pressed ^C, which is raised as always."""
+    """A list that is not empty after ^C, which still raises KeyboardInterrupt."""
     seen: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -145,7 +145,7 @@ def _interrupts() -> Iterator[list[int]]:
 
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.default_int_handler or not _is_main_thread():
-        yield seen  # it is ignored, or raised elsewhere
+        yield seen  # SIGINT is ignored, or handled elsewhere
         return
     signal.signal(signal.SIGINT, note)
     try:

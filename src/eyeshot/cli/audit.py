@@ -1,4 +1,4 @@
-"""``eyeshot audit``: whether somebody's tiles give the answer of the whole pass."""
+"""``eyeshot audit``: check whether tiles give the output of the whole pass."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ eyeshot audit runs/cells --tile 512 --overlap 64 --image slide.tif --size 3x1408
 
 eyeshot audit net.py:UNet --weights trained.safetensors --tile 256x512 --overlap 32 --json
 
-Tiles lie as MONAI, SAHI and most scripts lay them: tile minus overlap apart, the last one moved
-back into the image. The exit code is 1 where they are not exact when cropped.
+Tiles are placed as in MONAI, SAHI and most scripts: the step is tile minus overlap, and the last
+tile is moved back into the image. The exit code is 1 if they are not exact when cropped.
 """
 
 
@@ -33,10 +33,11 @@ def register(app: typer.Typer) -> None:
 def audit_tiles(
     net: options.Net,
     tile: Annotated[
-        str, typer.Option(metavar="N", help="Pixels of a tile: 512, or 512x256 for rows x columns.")
+        str,
+        typer.Option(metavar="N", help="Tile size in pixels: 512, or 512x256 for rows x columns."),
     ],
     overlap: Annotated[
-        str, typer.Option(metavar="N", help="Pixels that it shares with the next one, likewise.")
+        str, typer.Option(metavar="N", help="Pixels shared with the next tile, in the same form.")
     ],
     size: Annotated[
         str | None,
@@ -44,7 +45,7 @@ def audit_tiles(
             "--size",
             "-s",
             metavar="CxHxW",
-            help="Of the noise, or of the middle of --image.",
+            help="Size of the noise, or of the middle of --image.",
             show_default="three tiles, or the whole image",
         ),
     ] = None,
@@ -54,9 +55,9 @@ def audit_tiles(
     ] = None,
     weights: options.Weights = None,
     seed: Annotated[int, typer.Option(help="Random seed of the noise.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Everything as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Whether tiles of a size and an overlap give the whole pass's answer; if not, what would."""
+    """Check whether tiles give the output of the whole pass, and suggest exact settings."""
     sides, shared = parse_numbers("--tile", tile, "x"), parse_numbers("--overlap", overlap, "x")
     shape = None if size is None else parse_numbers("--size", size, "x")
 

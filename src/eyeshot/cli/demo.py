@@ -1,4 +1,4 @@
-"""``eyeshot demo``: everything at once, on the digits inside the package."""
+"""``eyeshot demo``: everything in one go, on the digits in the package."""
 
 from __future__ import annotations
 
@@ -25,10 +25,13 @@ def register(app: typer.Typer) -> None:
 
 def show_demo(
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="A new folder, or an earlier demo's.")
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="A new folder, or the folder of an earlier demo."
+        ),
     ] = Path("demo"),
 ) -> None:
-    """Train a network on handwritten digits, ask it, and lay it open. Takes under two minutes."""
+    """Train a network on handwritten digits, use it, and show its insides, in under two minutes."""
     from eyeshot.demo import run_demo
 
     run_demo(out, say=lambda line: console.print(line, soft_wrap=True, markup=False))

@@ -61,19 +61,22 @@ def evaluate_run(
     threshold: Threshold = None,
     judge: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Of a generator: a classifier that knows its pictures."),
+        typer.Option(
+            metavar="RUN",
+            help="For a generator: a run of a classifier that evaluates its pictures.",
+        ),
     ] = None,
     count: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Of a generator: how many pictures it makes; else 1000."),
+        typer.Option(metavar="N", help="For a generator: number of pictures; default: 1000."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Judge a trained network by what it has not learned from.
+    """Evaluate a trained network on data that it has not learned from.
 
-    Of classes: accuracy, precision and recall of each, confusion. Of masks, on whole pictures:
-    Dice, IoU and boundary F1 of each class. Of pictures: PSNR and SSIM. Of a generator: what a
-    classifier says of its pictures, and how they are distributed beside held-out ones.
+    Classifiers: accuracy, precision and recall of each class, confusion. Masks, on whole pictures:
+    Dice, IoU and boundary F1 of each class. Restored pictures: PSNR and SSIM.
+    Generators: a classifier's results for their pictures, and distances from held-out pictures.
     """
     from eyeshot import runs
     from eyeshot.evaluation import Evaluation, MaskEvaluation, SampleEvaluation, evaluate
@@ -174,7 +177,7 @@ def _tell_samples(evaluation: SampleEvaluation) -> None:
 
 
 def mask_table(evaluation: MaskEvaluation) -> Table:
-    """A line a class: how many pixels, Dice, IoU, precision, recall, boundary F1."""
+    """A row per class: pixels, Dice, IoU, precision, recall, boundary F1."""
     table = Table("class", title="each class", title_justify="left")
     headings = ("pixels", "Dice", "IoU", "precision", "recall")
     for heading in (*headings, f"boundary F1 ({evaluation.tolerance} px)"):
@@ -186,7 +189,7 @@ def mask_table(evaluation: MaskEvaluation) -> Table:
 
 
 def class_table(evaluation: Evaluation) -> Table:
-    """A line a class: how many, precision, recall."""
+    """A row per class: pictures, precision, recall."""
     table = Table("class", title="each class", title_justify="left")
     for heading in ("pictures", "precision", "recall"):
         table.add_column(heading, justify="right")
@@ -198,7 +201,7 @@ def class_table(evaluation: Evaluation) -> Table:
 
 
 def confusion_table(evaluation: Evaluation) -> Table:
-    """How many of each class (a row) were said to be of each (a column)."""
+    """The number of pictures of each true class (row) and predicted class (column)."""
     names = [result.name for result in evaluation.per_class]
     table = Table("is \\ said", title="confusion", title_justify="left")
     for name in names:
@@ -209,5 +212,5 @@ def confusion_table(evaluation: Evaluation) -> Table:
 
 
 def percent(share: float | None) -> str:
-    """ "98.75 %", or a dash where there is nothing to take a share of."""
+    """ "98.75 %", or a dash if there is no share."""
     return "–" if share is None else f"{100 * share:.2f} %"

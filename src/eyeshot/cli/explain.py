@@ -1,7 +1,7 @@
 """``eyeshot explain``: the sum behind one number, in a small matrix or inside a trained network.
 
-Two forms share the command. ``eyeshot explain conv`` and its sisters are commands of a group; any
-other first word is taken to be a run, and goes to the hidden command ``unit``.
+The command has two forms. ``eyeshot explain conv`` and the other operations are commands of a
+group; any other first word is a network, and goes to the hidden command ``unit``.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ TRANSPOSE_KERNEL = "1 2 1 / 2 4 2 / 1 2 1"
 _ABOUT = (
     "Show the sum behind a number.\n\n"
     "[b]eyeshot explain conv[/b] (pool, transpose, nearest, bilinear) walks over a small matrix "
-    "and prints every step's sum.\n\n"
-    "[b]eyeshot explain NET IMAGE --layer NAME --unit C,Y,X[/b] does it inside a network: "
+    "and prints the sum of every step.\n\n"
+    "[b]eyeshot explain NET IMAGE --layer NAME --unit C,Y,X[/b] shows it inside a network: "
     "the patch, the kernel and the partial sum of every input channel, the bias, and the total."
 )
 
@@ -58,10 +58,10 @@ eyeshot explain net.py:Net signal.npy --layer conv2 --unit 3,100 --weights train
 
 
 class _ExplainGroup(TyperGroup):
-    """A group whose commands are operations, and where a run may stand in a command's place."""
+    """A group whose commands are operations; a network may replace the command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the hidden command before words that do not begin with one of ours."""
+        """Insert the hidden command if the first word is not a command of the group."""
         if args and args[0] not in {*self.commands, "-h", "--help"}:
             _refuse_slip(args[0])
             args = ["unit", *args]
@@ -69,7 +69,7 @@ class _ExplainGroup(TyperGroup):
 
 
 def _refuse_slip(word: str) -> None:
-    """Raise UnknownName for ``pol`` or ``convolution``, where no run of that name exists."""
+    """Raise UnknownName for ``pol`` or ``convolution``, unless a run has that name."""
     if ":" in word:  # a file.py:Class
         return
     slip = difflib.get_close_matches(word, OPERATIONS, n=1) or word.startswith(OPERATIONS)
@@ -80,15 +80,15 @@ def _refuse_slip(word: str) -> None:
 Input = Annotated[
     str, typer.Option("--input", "-i", metavar="MATRIX", help="Rows separated by /, or a file.")
 ]
-Kernel = Annotated[str, typer.Option("--kernel", "-k", metavar="MATRIX", help="As --input.")]
-Stride = Annotated[str, typer.Option(metavar="N[,N]", help="Cells from one place to the next.")]
-Dilation = Annotated[str, typer.Option(metavar="N[,N]", help="How far apart the cells lie.")]
-Padding = Annotated[str, typer.Option(metavar="N[,N]", help="Cells added at each end.")]
-Scale = Annotated[
-    str | None, typer.Option(metavar="F[,F]", help="Times as many cells.", show_default="2")
+Kernel = Annotated[str, typer.Option("--kernel", "-k", metavar="MATRIX", help="Like --input.")]
+Stride = Annotated[str, typer.Option(metavar="N[,N]", help="Cells from one position to the next.")]
+Dilation = Annotated[
+    str, typer.Option(metavar="N[,N]", help="Distance between the kernel's cells.")
 ]
+Padding = Annotated[str, typer.Option(metavar="N[,N]", help="Cells added at each end.")]
+Scale = Annotated[str | None, typer.Option(metavar="F[,F]", help="Scale factor.", show_default="2")]
 Size = Annotated[
-    str | None, typer.Option(metavar="N[,N]", help="Cells wanted, in place of --scale.")
+    str | None, typer.Option(metavar="N[,N]", help="Output size in cells, instead of --scale.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")]
 
@@ -119,16 +119,17 @@ def explain_conv(
         str, typer.Option(metavar="N[,N]|same|valid", help="Cells added at each end.")
     ] = "0",
     padding_mode: Annotated[
-        str, typer.Option(metavar="zeros|reflect|replicate|circular", help="What is added.")
+        str,
+        typer.Option(metavar="zeros|reflect|replicate|circular", help="Values of the added cells."),
     ] = "zeros",
     dilation: Dilation = "1",
     bias: Annotated[float, typer.Option(help="Added to every sum.")] = 0.0,
     flip: Annotated[
-        bool, typer.Option("--flip", help="Turn the kernel around: convolution proper.")
+        bool, typer.Option("--flip", help="Turn the kernel by 180°: true convolution.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Slide a kernel over a matrix: at each place, one sum of products."""
+    """Slide a kernel over a matrix: each position gives a sum of products."""
     from eyeshot.explanation import read_matrix, walk_conv
 
     walk = walk_conv(
@@ -146,22 +147,23 @@ def explain_conv(
 
 def explain_pool(
     input_: Input = POOL_INPUT,
-    size: Annotated[str, typer.Option(metavar="N[,N]", help="The window.")] = "2",
-    mode: Annotated[str, typer.Option(metavar="max|avg", help="Largest, or mean.")] = "max",
+    size: Annotated[str, typer.Option(metavar="N[,N]", help="Size of the window.")] = "2",
+    mode: Annotated[str, typer.Option(metavar="max|avg", help="Maximum or mean.")] = "max",
     stride: Annotated[
-        str | None, typer.Option(metavar="N[,N]", help="Its steps.", show_default="the size")
+        str | None,
+        typer.Option(metavar="N[,N]", help="Steps of the window.", show_default="the size"),
     ] = None,
     padding: Padding = "0",
     dilation: Dilation = "1",
     ceil: Annotated[
-        bool, typer.Option("--ceil", help="A last window may hang over the far end.")
+        bool, typer.Option("--ceil", help="The last window may reach beyond the end.")
     ] = False,
     exclude_padding: Annotated[
-        bool, typer.Option("--exclude-padding", help="Padding does not count in a mean.")
+        bool, typer.Option("--exclude-padding", help="Leave padding out of the mean.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Slide a window over a matrix: at each place, the largest cell or the mean."""
+    """Slide a window over a matrix: each position gives the largest cell or the mean."""
     from eyeshot.explanation import read_matrix, walk_pool
 
     walk = walk_pool(
@@ -185,12 +187,13 @@ def explain_transpose(
         str, typer.Option(metavar="N[,N]", help="Cells removed from each end of the output.")
     ] = "0",
     output_padding: Annotated[
-        str, typer.Option(metavar="N[,N]", help="Cells added at the far end of the output.")
+        str,
+        typer.Option(metavar="N[,N]", help="Cells added at the bottom and right of the output."),
     ] = "0",
     dilation: Dilation = "1",
     as_json: AsJson = False,
 ) -> None:
-    """Transposed convolution: zeros put between the cells, then the kernel turned around."""
+    """Transposed convolution: insert zeros between the cells, then apply the turned kernel."""
     from eyeshot.explanation import read_matrix, walk_transpose
 
     walk = walk_transpose(
@@ -218,11 +221,11 @@ def explain_bilinear(
     scale: Scale = None,
     size: Size = None,
     align_corners: Annotated[
-        bool, typer.Option("--align-corners", help="Corner cells stay where they are.")
+        bool, typer.Option("--align-corners", help="Corner cells keep their positions.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bilinear up-sampling: every output is a mean of up to four cells, the nearer the heavier."""
+    """Bilinear up-sampling: every output is a mean of up to four cells; nearer cells weigh more."""
     from eyeshot.explanation import read_matrix, walk_bilinear
 
     target = _target(scale, size)
@@ -234,7 +237,7 @@ def explain_unit(
     net: net_options.Net,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture, or a signal.")],
     layer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="As inspect and see print it, such as conv2.")
+        str | None, typer.Option(metavar="NAME", help="Name from inspect or see, such as conv2.")
     ] = None,
     unit: Annotated[
         str | None, typer.Option(metavar="C,Y,X", help="Channel, row, column in its map, from 0.")
@@ -252,7 +255,7 @@ def explain_unit(
         missing = "--layer" if layer is None else "--unit"
         raise BadValue(
             f"no {missing}: which number of the network?",
-            cure="name it, such as --layer conv2 --unit 3,10,12; eyeshot see lists the layers",
+            cure="give both, such as --layer conv2 --unit 3,10,12; eyeshot see lists the layers",
         )
     if not Path(net).exists() and ":" not in net:
         raise BadFile(
@@ -285,7 +288,7 @@ def _print_walk(walk: Walk, as_json: bool) -> None:
 
 
 def _target(scale: str | None, size: str | None) -> dict[str, Any]:
-    """The up-sampled size as the library takes it; twice as large when nothing is said."""
+    """The up-sampled size for the library; twice as large by default."""
     if size is not None:
         return {"size": _whole(size, "--size"), "scale": _factors(scale) if scale else None}
     return {"scale": _factors(scale or "2")}

@@ -12,15 +12,15 @@ from eyeshot.errors import BadValue
 def see_field(
     where: str, image: Asked, field: str, out: Path | None, json: bool, weights: Path | None
 ) -> None:
-    """Draw the field (where a file is named), and tell it in numbers.
+    """Draw the field to a file if ``out`` is set, and print it in numbers.
 
     Args:
-        where: NET: a run folder, or an import path, which is shown the picture as it is.
+        where: NET: a run folder, or an import path, whose network gets the unchanged picture.
         image: the picture.
-        field: ``LAYER:y,x``, or a layer alone for its middle unit.
-        out: a .png file; None to tell the numbers only.
-        json: tell them as JSON.
-        weights: of a network that is Python code.
+        field: ``LAYER:y,x``, or only a layer for its middle unit.
+        out: a .png file; None to print only the numbers.
+        json: print them as JSON.
+        weights: the weights for a network of Python code.
     """
     from eyeshot.files import write_aside
     from eyeshot.inspection.viewing import parse_place, view_field
@@ -28,7 +28,7 @@ def see_field(
     from eyeshot.runs.inputs import SEEN_SIDE
 
     if out is not None and out.suffix.lower() != ".png":
-        raise BadValue(f"{out}: a field is drawn as one picture", cure="end the name in .png")
+        raise BadValue(f"{out}: a field is drawn as a picture", cure="end the name in .png")
     layer, unit = parse_place(field)
     seen_by = look(where, image, weights, side=SEEN_SIDE)
     drawn, seen = view_field(seen_by.net, seen_by.x, seen_by.picture, layer, unit)

@@ -29,7 +29,7 @@ eyeshot filter photo.jpg --kernel my_kernel.txt --range rescale -o out.png
 
 eyeshot filter scan.tif --kernel laplacian --range keep -o signed.tif
 
-A kernel file holds one row of numbers a line, such as  1/9 1/9 1/9 ; # starts a comment.
+A kernel file has one row of numbers per line, such as  1/9 1/9 1/9 ; # starts a comment.
 """
 
 
@@ -38,8 +38,8 @@ def register(app: typer.Typer) -> None:
     app.command("filter", epilog=_EPILOG)(filter_picture)
 
 
-def _print_kernels(wanted: bool) -> None:
-    if not wanted:
+def _print_kernels(value: bool) -> None:
+    if not value:
         return
     from eyeshot.filters import RECIPES
 
@@ -50,12 +50,12 @@ def _print_kernels(wanted: bool) -> None:
 
 
 def _check_suffix(out: Path, result: np.dtype[Any], given: np.dtype[Any]) -> None:
-    """Refuse to write floats where the suffix stands for whole numbers."""
+    """Refuse to write floats to a format for whole numbers."""
     if result.kind == "f" and out.suffix.lower() in _WHOLE_NUMBERS_ONLY:
         cure = "write .tif or .npy"
         if given.kind == "u":
             cure += ", or use --range clip or rescale"
-        raise BadValue(f"{out}: the result is {result}, not for {out.suffix}", cure=cure)
+        raise BadValue(f"{out}: the result is {result}, which {out.suffix} cannot hold", cure=cure)
 
 
 def filter_picture(
@@ -65,13 +65,14 @@ def filter_picture(
         typer.Option("--kernel", "-k", metavar="NAME[:SIZE]|FILE", help="See --list."),
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="OUT", help="Written here, by its suffix.")
+        Path,
+        typer.Option("--out", "-o", metavar="OUT", help="Output file; the suffix sets the format."),
     ],
     padding: Annotated[
         str,
         typer.Option(
             metavar="same|valid|reflect|replicate|circular",
-            help="What lies outside: same is zeros; valid keeps whole patches only.",
+            help="Values outside the picture; same: zeros; valid: only whole patches.",
         ),
     ] = "same",
     range_: Annotated[
@@ -79,7 +80,7 @@ def filter_picture(
         typer.Option(
             "--range",
             metavar="clip|rescale|keep",
-            help="Results out of range: cut off, stretched to fit, or left as floats.",
+            help="Results out of range: clip them, rescale all, or keep floats.",
             show_default="clip; keep for float pictures",
         ),
     ] = None,
@@ -93,13 +94,13 @@ def filter_picture(
         str | None,
         typer.Option(
             metavar="keep|filter",
-            help="Whether the last of 2 or 4 channels is opacity, kept as it is, or a band.",
+            help="The last of 2 or 4 channels: keep it as alpha, or filter it.",
             show_default="as the file says",
         ),
     ] = None,
     series: Series = None,
     index: Index = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not say what was done.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no summary.")] = False,
     _list: Annotated[
         bool,
         typer.Option(
@@ -107,11 +108,11 @@ def filter_picture(
         ),
     ] = False,
 ) -> None:
-    """Lay a kernel on a picture, each colour by itself; transparency is kept as it is."""
+    """Apply a kernel to a picture, separately for each color; alpha does not change."""
     from eyeshot import images
     from eyeshot.filters import carry_out, make_plan, resolve
 
-    kernels = resolve(kernel)  # a wrong name is told before a large picture is read
+    kernels = resolve(kernel)  # report a wrong name before reading a large picture
     opened = images.read_picture(image, series=series, index=index)
     picture = opened.samples
     try:

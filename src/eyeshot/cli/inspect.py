@@ -1,4 +1,4 @@
-"""``eyeshot inspect``: what can be known of a network before it runs."""
+"""``eyeshot inspect``: the properties of a network before it runs."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ eyeshot inspect net.pt2 --json
 
 eyeshot inspect my_net.py:Net --size 3x224x224 --layer layer1.0.conv2 --unit 20,31
 
-An import path runs that file's code; opening a run folder, a .onnx or a .pt2 runs none. The exit
-code is 1 where the network does not run at this size.
+An import path runs that file's code; opening a run folder, a .onnx or a .pt2 runs no code. The
+exit code is 1 if the network does not run at this size.
 """
 
 
@@ -54,28 +54,28 @@ def inspect_net(
             "--size",
             "-s",
             metavar="CxHxW",
-            help="Of the input, without the batch; once for each input.",
-            show_default="that of a run folder or file",
+            help="Size of the input, without the batch; once for each input.",
+            show_default="the size of a run folder or file",
         ),
     ] = None,
     layer: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Only this layer: what one of its units sees."),
+        typer.Option(metavar="NAME", help="Print only what a unit of this layer sees."),
     ] = None,
     unit: Annotated[
         str | None,
         typer.Option(metavar="Y,X", help="Which unit of --layer.", show_default="the middle"),
     ] = None,
     weights: options.Weights = None,
-    json: Annotated[bool, typer.Option("--json", help="Everything as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="PAGE.html", help="Write an HTML page as well."),
+        typer.Option("--out", "-o", metavar="PAGE.html", help="Also write an HTML page."),
     ] = None,
 ) -> None:
-    """Shapes, receptive fields, cost, sizes accepted and mistakes, before anything runs."""
+    """Show shapes, receptive fields, cost, accepted sizes and mistakes before a network runs."""
     if unit is not None and layer is None:
-        raise BadValue("--unit without --layer", cure="name the layer whose unit is meant")
+        raise BadValue("--unit without --layer", cure="give the layer of the unit with --layer")
     place = None if unit is None else parse_numbers("--unit", unit, ",")
     inspection = _inspected(net, size or [], weights)
     if out is not None:
@@ -99,7 +99,7 @@ def parse_numbers(option: str, text: str, between: str) -> tuple[int, ...]:
     """``3x224x224`` or ``20,31`` as whole numbers.
 
     Raises:
-        BadValue: something in it is no whole number.
+        BadValue: a part is not a whole number.
     """
     try:
         return tuple(int(part) for part in text.lower().split(between))
@@ -120,16 +120,16 @@ def _inspected(where: str, size: list[str], weights: Path | None) -> Inspection:
         graph = from_exported(found.program)
         exported = [graph.nodes[name].shape[1:] for name in graph.inputs]
         if sizes and sizes != exported:
-            told = ", ".join("x".join(str(n) for n in one) for one in exported)
-            raise BadValue(f"--size {', '.join(size)}", cure=f"{where} was exported for {told}")
+            fixed = ", ".join("x".join(str(n) for n in one) for one in exported)
+            raise BadValue(f"--size {', '.join(size)}", cure=f"{where} was exported for {fixed}")
         return inspect_graph(graph, None, found.name)
     if found.net is None or not (sizes or found.size):
-        raise BadValue("no --size", cure="give that of the input, such as --size 3x224x224")
+        raise BadValue("no --size", cure="give the size of the input, such as --size 3x224x224")
     return inspect(found.net, sizes or [found.size or ()])
 
 
 def _print(inspection: Inspection) -> None:
-    """In colours on a terminal; wide enough for the tables where the output is a file."""
+    """In color on a terminal; wide enough for the tables if the output is a file."""
     from eyeshot.inspection.text import WIDTH, render
 
     if console.is_terminal and console.width >= WIDTH:

@@ -1,4 +1,4 @@
-"""A network, and a picture as it takes it: what ``see`` and ``explain`` are asked to look at."""
+"""A network and a picture prepared for it, for ``see`` and ``explain``."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Asked:
-    """A picture as it was named.
+    """The picture that the user named.
 
     Attributes:
         path: the file.
-        series: which image of it, where it holds several.
-        index: a position of a stack's other axes, such as ``T=3``.
+        series: the image number in a file with several images.
+        index: a position on a stack's other axes, such as ``T=3``.
     """
 
     path: Path
@@ -32,18 +32,18 @@ class Asked:
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """What is read of the file."""
+        """The part of the file to read."""
         return {"series": self.series, "index": self.index}
 
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What is to be looked at.
+    """A network and its input.
 
     Attributes:
         net: the network, in eval mode.
-        x: the picture as it takes it, (1, C, H, W), or (1, C, L), or (1, C, D, H, W).
-        picture: the same to look at, uint8 (H, W, C).
+        x: the network's input, (1, C, H, W), (1, C, L) or (1, C, D, H, W).
+        picture: the same picture for display, uint8 (H, W, C).
     """
 
     net: nn.Module
@@ -52,14 +52,14 @@ class Look:
 
 
 def look(where: str, image: Asked, weights: Path | None = None, *, side: int | None = None) -> Look:
-    """The network that ``where`` names and the picture, prepared; what is done to it is told.
+    """The network named by ``where`` and the prepared picture; the preparation is printed.
 
     Args:
-        where: NET: a run folder, or an import path, whose network gets the samples as
-            ``eyeshot run`` gives them: whole numbers scaled to 0 … 1, nothing else.
+        where: NET: a run folder, or an import path, whose network gets the same samples as in
+            ``eyeshot run``: whole numbers scaled to 0 … 1, no other change.
         image: the picture.
-        weights: of a network that is Python code.
-        side: of a run that takes any size, the most rows and columns to be looked at.
+        weights: the weights for a network of Python code.
+        side: the largest number of rows and columns, for a run that accepts any size.
     """
     from eyeshot.inspection.locating import locate_runnable
     from eyeshot.runs import Run

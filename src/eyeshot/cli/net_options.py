@@ -1,4 +1,4 @@
-"""Options that every command takes that is given a network of one's own."""
+"""The options of every command that takes a user's network."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Net = Annotated[
 ]
 Series = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Which image of a file that holds several; the first is 0."),
+    typer.Option(metavar="N", help="Image number in a file with several images; the first is 0."),
 ]
 Index = Annotated[
     str | None,
-    typer.Option(metavar="AXIS=N", help="A position of a stack's other axes: T=3, or T=3,C=0."),
+    typer.Option(metavar="AXIS=N", help="Position on the other axes of a stack: T=3, or T=3,C=0."),
 ]
 Weights = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Weights of a NET that is Python code: .safetensors, .pt, .pth, .ckpt or .bin.",
+        help="Weights for a NET of Python code: .safetensors, .pt, .pth, .ckpt or .bin.",
     ),
 ]

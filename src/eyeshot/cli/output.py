@@ -1,4 +1,4 @@
-"""How every command speaks: results on standard output, progress and notes on standard error."""
+"""The output of every command: results on standard output, progress and notes on standard error."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ notes = PlainConsole(stderr=True)
 
 
 def say(line: str) -> None:
-    """A note on standard error, as it is: brackets in it are no markup."""
+    """Print a note on standard error; brackets in it are not markup."""
     notes.print(line, markup=False, soft_wrap=True)
 
 
 def warn(line: str) -> None:
-    """A note that must not be missed."""
+    """Print a warning on standard error."""
     notes.print(line, markup=False, soft_wrap=True, style="bold yellow")
 
 
 @contextmanager
 def warnings_as_notes() -> Iterator[None]:
-    """Within the block a warning of Eyeshot's is a note in one line; others are shown as ever."""
+    """In the block, print Eyeshot's warnings as notes of one line; show other warnings as usual."""
     with warnings.catch_warnings(record=True) as heard:
         yield
     for one in heard:
@@ -44,7 +44,7 @@ def print_json(data: Any) -> None:
     """Print ``data`` as JSON and nothing else, so that a program can read it.
 
     Raises:
-        ValueError: a number is not finite; JSON has no word for it, so the caller must say null.
+        ValueError: a number is not finite; JSON has no such numbers, so the caller must use null.
     """
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
     try:

@@ -1,4 +1,4 @@
-"""``eyeshot predict``: what single pictures show."""
+"""``eyeshot predict``: the classes of pictures."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def register(app: typer.Typer) -> None:
 def predict_images(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")],
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE…", help="Pictures, and folders of pictures.")
+        list[Path], typer.Argument(metavar="IMAGE…", help="Pictures, or folders of pictures.")
     ],
-    top: Annotated[int, typer.Option(help="How many classes to tell for each.")] = 3,
+    top: Annotated[int, typer.Option(help="Number of classes to print for each picture.")] = 3,
     series: Series = None,
     index: Index = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Say what each picture shows, and what was done to it before the network saw it.
+    """Classify pictures, and list the steps that prepared each picture for the network.
 
-    A picture that cannot be used is named on standard error, and the others are answered; the exit
-    code is then 2. With --json its entry holds "error" in place of "top".
+    If a picture cannot be used, standard error names it, the other pictures are classified, and the
+    exit code is 2. With --json its entry holds "error" instead of "top".
     """
     from eyeshot import runs
     from eyeshot.evaluation import predict
@@ -60,7 +60,7 @@ def predict_images(
             (prediction,) = predict(loaded, [image], top, series=series, index=index)
         except UserError as error:
             if len(pictures) == 1 or str(image) not in error.fact:
-                raise  # nothing to do with one picture among others
+                raise  # the error does not concern a single picture
             failed.append(error)
             answers.append({"image": str(image), "error": str(error)})
             continue
@@ -76,7 +76,7 @@ def predict_images(
 
 
 def _pictures(named: Sequence[Path]) -> Iterator[Path]:
-    """The pictures that were named, and those directly in a folder that was, by name."""
+    """The named pictures, and the pictures directly in a named folder, sorted by name."""
     from eyeshot.data.entries import is_picture, visible
 
     for path in named:
@@ -85,7 +85,7 @@ def _pictures(named: Sequence[Path]) -> Iterator[Path]:
             continue
         found = [entry for entry in visible(path) if entry.is_file() and is_picture(entry)]
         if not found:
-            raise BadFile(f"{path}: holds no pictures", cure="name a folder that has some")
+            raise BadFile(f"{path}: contains no pictures", cure="name a folder with pictures")
         yield from found
 
 

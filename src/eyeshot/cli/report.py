@@ -42,7 +42,7 @@ def report_run(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="The page; else report.html in the run folder."),
+        typer.Option("--out", "-o", help="The page; default: report.html in the run folder."),
     ] = None,
     data: JudgedFolder = None,
     part: JudgedPart = None,
@@ -52,7 +52,7 @@ def report_run(
     mask_suffix: MaskSuffix = None,
     threshold: Threshold = None,
 ) -> None:
-    """Write one page: learning curves, mistakes, and what the network sees of a picture."""
+    """Write one page: learning curves, mistakes, and the maps of the network for a picture."""
     from eyeshot import runs
     from eyeshot.evaluation import load_learned, load_test_data, load_test_pairs
     from eyeshot.report import write_report

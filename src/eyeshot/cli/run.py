@@ -34,8 +34,8 @@ eyeshot run net.py:NormUNet slide.tif -o mask.tif --memory 2GB --scratch /fast/d
 
 eyeshot run net.py:UNet slide.tif -o part.npy --region 1000:3000,0:2048
 
-The answer is that of one pass over the whole image, to rounding. An import path runs that file's
-code. Whole-number samples are scaled to 0 … 1 (--raw leaves them); a run brings its own mean and
+The output equals one pass over the whole image, up to rounding. An import path runs that file's
+code. Whole-number samples are scaled to 0 … 1 (not with --raw); a run folder uses its own mean and
 deviation.
 """
 
@@ -69,7 +69,7 @@ def run_net(
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
-    """Run a network over an image of any size: the whole pass's answer, in bounded memory."""
+    """Run a network over an image of any size, exactly, in bounded memory."""
     from eyeshot.inspection.locating import locate_runnable
 
     if not plan and not out:
@@ -107,7 +107,7 @@ def parse_region(text: str) -> list[tuple[int, int]]:
     """``1000:3000,0:2048`` as ranges.
 
     Raises:
-        BadValue: it is no such thing.
+        BadValue: it is something else.
     """
     try:
         pairs = [part.split(":") for part in text.split(",")]
@@ -117,13 +117,13 @@ def parse_region(text: str) -> list[tuple[int, int]]:
 
 
 def _check_outs(outs: list[Path], images: list[Path], *, force: bool, resume: bool) -> None:
-    """Refuse what cannot be written before the seconds that it takes to load a network."""
+    """Refuse an output that cannot be written before loading the network, which takes seconds."""
     for out in outs:
         eyeshot.images.check_target(out, force=force, resume=resume, inputs=images)
 
 
 def _check_inputs(network: nn.Module | Run, images: list[Path]) -> None:
-    """Refuse several images for a network of one input: each image is a run of its own.
+    """Refuse several images for a network with one input: each image needs a separate run.
 
     Raises:
         BadValue: there are more images than ``forward`` takes.
@@ -141,7 +141,7 @@ def _check_inputs(network: nn.Module | Run, images: list[Path]) -> None:
         takes = "one image" if most == 1 else f"{most} images, one for each input"
         raise BadValue(
             f"{len(images)} images ({images[0]}, {images[1]} …), and the network takes {takes}",
-            cure="run the command for each image, with an output of its own",
+            cure="run the command once for each image, each with its own output",
         )
 
 
@@ -202,7 +202,7 @@ def _show_report(plan: Plan, report: RunReport, results: list[str], json: bool) 
 
 
 class _Bar:
-    """A live bar on a terminal; elsewhere a plain line every few seconds."""
+    """A progress bar on a terminal; elsewhere a plain line every few seconds."""
 
     def __init__(self) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -230,7 +230,7 @@ class _Bar:
         self._bar.stop()
 
     def begin(self, plan: Plan) -> None:
-        """Tell what will be read, and begin."""
+        """Print the images and notes of the plan, and start the bar."""
         self.plan = plan
         for image in plan.images:
             say(f"{image.name}: {image.layout}; {image.samples}")

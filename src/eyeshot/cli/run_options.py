@@ -26,7 +26,7 @@ Form = Annotated[
     ),
 ]
 Memory = Annotated[
-    str | None, typer.Option(metavar="SIZE", help="The most the process may hold, such as 2GB.")
+    str | None, typer.Option(metavar="SIZE", help="Memory limit of the process, such as 2GB.")
 ]
 Scratch = Annotated[
     str | None,
@@ -36,18 +36,18 @@ Scratch = Annotated[
     ),
 ]
 Region = Annotated[
-    str | None, typer.Option(metavar="Y0:Y1,X0:X1", help="This part of the output alone.")
+    str | None, typer.Option(metavar="Y0:Y1,X0:X1", help="Only this part of the output.")
 ]
-Level = Annotated[int, typer.Option(metavar="N", help="Of a pyramid; 0 is the largest.")]
+Level = Annotated[int, typer.Option(metavar="N", help="Level of a pyramid; 0 is the largest.")]
 Layout = Annotated[
-    str | None, typer.Option(metavar="AXES", help="What the image's axes mean: HW, HWC, CHW …")
+    str | None, typer.Option(metavar="AXES", help="Order of the image's axes: HW, HWC, CHW …")
 ]
-Raw = Annotated[bool, typer.Option("--raw", help="Whole-number samples as they are.")]
+Raw = Annotated[bool, typer.Option("--raw", help="Do not scale whole-number samples.")]
 White = Annotated[
     float | None,
     typer.Option(
         metavar="SAMPLE",
-        help="The whole-number sample that counts as 1, such as 4095; default: the type's largest.",
+        help="The whole-number sample that becomes 1, such as 4095; default: the type's largest.",
     ),
 ]
 PerSlice = Annotated[
@@ -58,14 +58,14 @@ Pad = Annotated[
     str | None,
     typer.Option(
         metavar="reflect|edge|zero",
-        help="Pad the image to a size that the network takes, and crop the answer.",
+        help="Pad the image to a size that the network accepts, and crop the output.",
     ),
 ]
-Band = Annotated[int | None, typer.Option(metavar="ROWS", min=1, help="Rows that enter at a time.")]
+Band = Annotated[int | None, typer.Option(metavar="ROWS", min=1, help="Rows that enter together.")]
 Device = Annotated[str | None, typer.Option(metavar="cpu|cuda", help="Where to run.")]
-PlanOnly = Annotated[bool, typer.Option("--plan", help="Print what would happen, and do nothing.")]
+PlanOnly = Annotated[bool, typer.Option("--plan", help="Print the plan, and do not run.")]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with an unfinished run of the same settings.")
+    bool, typer.Option("--resume", help="Continue an unfinished run with the same settings.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
-Json = Annotated[bool, typer.Option("--json", help="The plan or the figures as JSON.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the plan or the figures as JSON.")]

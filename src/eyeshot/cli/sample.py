@@ -1,4 +1,4 @@
-"""``eyeshot sample``: pictures that a trained generator makes."""
+"""``eyeshot sample``: pictures from a trained generator."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ eyeshot sample runs/digits-generator-seed0 -o walk.png --walk --count 12
 
 eyeshot sample runs/digits-generator-seed0 -o samples.npy --count 1000
 
-A .npy holds the bare pictures, uint8 (N, H, W, C). With the same seed a larger count begins with
-the same pictures.
+A .npy file contains the pictures as uint8 (N, H, W, C). With the same seed, a larger count starts
+with the same pictures.
 """
 _FORMATS = (".png", ".npy")
 
@@ -40,16 +40,16 @@ def sample_run(
     out: Annotated[Path, typer.Option("--out", "-o", help="A .png sheet or a .npy array.")],
     count: Annotated[
         int | None,
-        typer.Option(metavar="N", help="How many pictures; default: 64, of a walk 10."),
+        typer.Option(metavar="N", help="Number of pictures; default: 64, or 10 with --walk."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed of the latents.")] = 0,
     walk: Annotated[
-        bool, typer.Option("--walk", help="From one latent to another, as a strip in one row.")
+        bool, typer.Option("--walk", help="Pictures between two latents, in a single row.")
     ] = False,
 ) -> None:
     """Make pictures from random numbers with a network trained by --task generate."""
     if out.suffix.lower() not in _FORMATS:
-        raise BadValue(f"{out}: no picture format", cure="end the name in .png or .npy")
+        raise BadValue(f"{out}: not a picture format", cure="end the name in .png or .npy")
     from eyeshot.evaluation import sample
 
     pictures = sample(run, count or (10 if walk else 64), seed=seed, walk=walk)
@@ -58,7 +58,7 @@ def sample_run(
 
 
 def _write(pictures: NDArray[Any], out: Path, columns: int | None) -> None:
-    """The pictures (N, H, W, C) in rows of about the same length as there are rows."""
+    """Write the pictures (N, H, W, C) as a sheet that is about square."""
     import math
 
     import numpy as np

@@ -42,15 +42,18 @@ def see_layers(
         Path | None, typer.Option("--out", "-o", help="Draw the maps: a .png or .html file.")
     ] = None,
     layer: Annotated[
-        list[str] | None, typer.Option(help="Only this layer, by its name; may be repeated.")
+        list[str] | None, typer.Option(help="Only the layer with this name; may be repeated.")
     ] = None,
     value_range: Annotated[
-        str, typer.Option("--range", help="own: each map by itself; shared: all of a layer alike.")
+        str,
+        typer.Option(
+            "--range", help="Color range; own: of each map; shared: of all maps of a layer."
+        ),
     ] = "own",
     field: Annotated[
         str | None,
         typer.Option(
-            metavar="LAYER:y,x", help="What this one unit sees of the picture; drawn with -o."
+            metavar="LAYER:y,x", help="Print what this unit sees of the picture; -o draws it."
         ),
     ] = None,
     weights: net_options.Weights = None,
@@ -58,7 +61,7 @@ def see_layers(
     index: net_options.Index = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Show what every layer of a network makes of a picture."""
+    """Show the output of every layer of a network for a picture."""
     asked = Asked(image, series, index)
     if field is not None:
         from eyeshot.cli.fields import see_field
@@ -69,7 +72,7 @@ def see_layers(
 
     check_range(value_range)
     if out is not None and out.suffix.lower() not in (".png", ".html"):
-        raise BadValue(f"{out}: no picture format", cure="end the name in .png or .html")
+        raise BadValue(f"{out}: not a picture format", cure="end the name in .png or .html")
     features = _see(net, asked, layer, weights)
     if out is not None:
         _draw(features, out, f"What the network sees in {image.name}", value_range)
@@ -81,7 +84,7 @@ def see_layers(
 
 
 def _see(net: str, image: Asked, layers: list[str] | None, weights: Path | None) -> Features:
-    """Run the network on the picture, prepared as the run's own pictures were."""
+    """Run the network on the picture, prepared like the run's training pictures."""
     from eyeshot.cli.looking import look
     from eyeshot.features import see
     from eyeshot.runs.inputs import SEEN_SIDE
@@ -92,7 +95,7 @@ def _see(net: str, image: Asked, layers: list[str] | None, weights: Path | None)
 
 
 def _draw(features: Features, out: Path, title: str, value_range: str) -> None:
-    """The maps as one page or one picture, whichever the name asks for."""
+    """Draw the maps as a page or a picture, depending on the suffix."""
     from eyeshot.features.gallery import exhibits, page
     from eyeshot.files import write_aside
     from eyeshot.pictures import Panel, png_bytes, sheet

@@ -1,4 +1,4 @@
-"""Settings in messages, as they are spelled on the command line."""
+"""Replace names of settings in messages by the options of the command line."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import typer
 from eyeshot.errors import UserError
 
 _SETTING = re.compile(r"(?P<net>\w+: )?(?P<name>\w+)(?: \(--\w+\))?(?= (?:is|are|has|'))")
-"""A setting where a message begins with one, maybe behind a network's name."""
+"""A setting at the start of a message, perhaps after a network's name."""
 
 
 @contextmanager
 def options_named(spelled: Mapping[str, str]) -> Iterator[None]:
-    """Within it, what the user is told of a setting begins with the option that was typed.
+    """In the block, an error about a setting starts with the option that the user typed.
 
     Args:
-        spelled: the option of each setting.
+        spelled: the option for each setting.
     """
     try:
         yield

@@ -49,14 +49,14 @@ eyeshot train photos/ --from runs/old --freeze 'features*' --minutes 10
 
 eyeshot train cells/ --task segment --net my_net.py:Net --net-args '{"width": 32}'
 
-A folder of pairs holds image/ and label/ with the same names, or train/ and val/ with both in each;
-for --task restore, target/ in place of label/. Other usual names are recognised, and any are named
-by --images and --masks. A training that was stopped, even by kill -9, goes
-on with the same command and --resume, and gives the same weights to the bit.
+A folder of pairs contains image/ and label/ with the same file names, or train/ and val/ with both;
+with --task restore, target/ replaces label/. Other common names also work; for any other folders,
+use --images and --masks. After a stop, even by kill -9, the same command with --resume continues
+the training and gives the same weights to the bit.
 """
 
 
-# Of the options below: those of the network, and those that go on to the training as they are.
+# The options below that belong to the network, and those that are passed to the training unchanged.
 _NETWORK = ("width", "base", "depth", "up", "norm", "padding", "latent")
 _PASSED_ON = (
     *("task", "model", "out", "resume", "force", "checkpoint_seconds", "validation"),
@@ -121,7 +121,7 @@ def train_network(
     padding: options.Padding = None,
     latent: options.Latent = None,
 ) -> None:
-    """Train a network on pictures and what is to be said of them, and save it in a run folder."""
+    """Train a network on pictures with classes, masks or targets; save a run folder."""
     said = context.params
     if check:
         _check(said)
@@ -131,7 +131,7 @@ def train_network(
             f"--width is for classifiers, and the task is {task}", cure="a unet has --base"
         )
     if net_arguments is not None and net is None:
-        raise BadValue("--net-args without --net", cure="name the network, such as my_net.py:Net")
+        raise BadValue("--net-args without --net", cure="give the network, such as my_net.py:Net")
     from eyeshot.training import TerminalProgress, train
 
     progress = TerminalProgress()
@@ -149,12 +149,12 @@ def train_network(
             class_weights=parse_weights(class_weights),
         )
     if int(os.environ.get("LOCAL_RANK", "0")):
-        return  # one of several processes, each with a device of its own: the first speaks
+        return  # one of several processes, one for each device: only the first prints
     _tell(run, progress, json)
 
 
 def _own_net(where: str, arguments: str | None, seed: int) -> OwnNet:
-    """The network that ``where`` names, its weights drawn by the seed."""
+    """The network named by ``where``, with initial weights drawn from the seed."""
     import torch
 
     from eyeshot.inspection.locating import make_network
@@ -168,7 +168,7 @@ def _own_net(where: str, arguments: str | None, seed: int) -> OwnNet:
 
 
 def _check(said: dict[str, Any]) -> None:
-    """Print every problem of a folder and what is noted of it; end with 2 if there is a problem."""
+    """Print all problems and notes of a folder; exit with 2 if there is a problem."""
     from eyeshot.findings.wording import counted
 
     source = said["source"]
@@ -194,7 +194,7 @@ _ALIKE = 10  # problems of one kind that are printed; --json has all
 
 
 def _grouped(problems: Sequence[Problem]) -> Iterator[str]:
-    """A line for each problem; of many with one cure the first, and how many more there are."""
+    """A line for each problem; many problems with the same cure are shortened to the first ones."""
     alike: dict[str, list[Problem]] = {}
     for one in problems:
         alike.setdefault(one.cure, []).append(one)
@@ -205,7 +205,7 @@ def _grouped(problems: Sequence[Problem]) -> Iterator[str]:
 
 
 def _look(said: dict[str, Any]) -> Checked:
-    """What the folder of ``source`` holds."""
+    """The contents and the problems of the folder ``source``."""
     from eyeshot.data import SOURCES
     from eyeshot.data.folder import check_folder
     from eyeshot.data.pairs.loading import inspect_pairs
@@ -214,7 +214,9 @@ def _look(said: dict[str, Any]) -> Checked:
 
     source, skip = said["source"], said["skip_damaged"]
     if source in SOURCES:
-        raise BadValue(f"--check is for folders, and {source} is a set of its own", cure="train it")
+        raise BadValue(
+            f"--check is for folders, and {source} is a built-in data set", cure="train it"
+        )
     task = choose_task(source, said["task"])
     if task != "classify":
         named = (said[name] for name in ("images", "masks", "mask_suffix", "threshold"))
@@ -232,7 +234,7 @@ def _look(said: dict[str, Any]) -> Checked:
 
 
 def _tell(run: Run, progress: TerminalProgress, json: bool) -> None:
-    """Write the report, and say where the run is and how well it does."""
+    """Write the report, and print the run folder or the figures."""
     from eyeshot.report import write_report
 
     if not run.finished:

@@ -1,4 +1,4 @@
-"""The options of ``eyeshot train``, and how their words become values."""
+"""The options of ``eyeshot train``, and the conversion of their text to values."""
 
 from __future__ import annotations
 
@@ -18,39 +18,41 @@ _CLASSES, _PAIRS, _NET = "Learning classes", "Learning masks and pictures", "Net
 
 Source = Annotated[
     str,
-    typer.Argument(
-        metavar="digits|mnist|FOLDER", help="What to learn; a folder of classes or of pairs."
-    ),
+    typer.Argument(metavar="digits|mnist|FOLDER", help="Training data: a data set, or a folder."),
 ]
 Task = Annotated[
     str | None,
     typer.Option(
         metavar="classify|segment|restore|generate",
         show_default="classify",
-        help="A class for a picture, a class for each pixel, a picture for a picture, or a picture "
+        help="The output: a class for the picture, a class for each pixel, a picture, or a picture "
         "from random numbers.",
     ),
 ]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the pictures, or spans of --steps.")]
-BatchSize = Annotated[int | None, typer.Option(help="Pictures or crops a step.")]
+Epochs = Annotated[
+    int | None, typer.Option(help="Passes over the pictures, or periods of --steps.")
+]
+BatchSize = Annotated[int | None, typer.Option(help="Pictures or crops per step.")]
 Rate = Annotated[float | None, typer.Option("--lr", help="The highest learning rate.")]
 Decay = Annotated[float | None, typer.Option(help="AdamW's weight decay.")]
 Seed = Annotated[int, typer.Option(help="Random seed.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Devices = Annotated[int, typer.Option(help="How many of them.")]
+Devices = Annotated[int, typer.Option(help="Number of devices.")]
 Precision = Annotated[
     str,
     typer.Option(
-        help="auto, 32-true or bf16-mixed; auto is bf16-mixed for masks and pictures where the "
-        "processor has units for it."
+        help="auto, 32-true or bf16-mixed; auto is bf16-mixed for masks and pictures if the "
+        "processor has matrix units for bfloat16."
     ),
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", "-o", metavar="DIR", help="The run folder; else runs/DATA-MODEL-seedN."),
+    typer.Option(
+        "--out", "-o", metavar="DIR", help="The run folder; default: runs/DATA-MODEL-seedN."
+    ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")]
-Force = Annotated[bool, typer.Option("--force", help="Throw an earlier run away.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue a stopped run.")]
+Force = Annotated[bool, typer.Option("--force", help="Delete an existing run.")]
 Pause = Annotated[
     float | None, typer.Option(metavar="SECONDS", help="Seconds between checkpoints.")
 ]
@@ -59,7 +61,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the final figures as J
 DataFolder = Annotated[
     Path | None,
     typer.Option(
-        "--data", metavar="DIR", help="Where the files of mnist lie.", rich_help_panel=_CLASSES
+        "--data", metavar="DIR", help="Folder of the MNIST files.", rich_help_panel=_CLASSES
     ),
 ]
 Size = Annotated[
@@ -75,7 +77,8 @@ Smoothing = Annotated[
 Shift = Annotated[
     int | None,
     typer.Option(
-        help="Move pictures by up to so many pixels while training.", rich_help_panel=_CLASSES
+        help="Shift training pictures at random by up to this many pixels.",
+        rich_help_panel=_CLASSES,
     ),
 ]
 
@@ -83,7 +86,7 @@ Check = Annotated[
     bool,
     typer.Option(
         "--check",
-        help="List everything that is wrong with the folder, and do not train.",
+        help="List all problems of the folder, and do not train.",
         rich_help_panel=_PAIRS,
     ),
 ]
@@ -99,20 +102,23 @@ Crop = Annotated[
 Validation = Annotated[
     int | None,
     typer.Option(
-        metavar="N", help="Set so many pairs aside; else one in five.", rich_help_panel=_PAIRS
+        metavar="N",
+        help="Number of pairs set aside for validation; default: one in five.",
+        rich_help_panel=_PAIRS,
     ),
 ]
 Steps = Annotated[
     int | None,
     typer.Option(
-        help="Batches an epoch, after which whole pictures are judged.", rich_help_panel=_PAIRS
+        help="Batches per epoch; each epoch ends with a validation on whole pictures.",
+        rich_help_panel=_PAIRS,
     ),
 ]
 Augment = Annotated[
     str | None,
     typer.Option(
         metavar="KINDS|none",
-        help="flips,turns,elastic,intensity: some of them, with commas.",
+        help="A list from flips,turns,elastic,intensity, separated by commas.",
         rich_help_panel=_PAIRS,
     ),
 ]
@@ -120,23 +126,24 @@ ClassWeights = Annotated[
     str | None,
     typer.Option(
         metavar="none|balanced|A,B,…",
-        help="Weight of each class in the cross-entropy, of pictures or pixels; default: none.",
+        help="Weight of each class in the cross-entropy; default: none.",
     ),
 ]
 Loss = Annotated[
-    str | None, typer.Option(metavar="l1|mse", help="Of --task restore.", rich_help_panel=_PAIRS)
+    str | None,
+    typer.Option(metavar="l1|mse", help="Loss of --task restore.", rich_help_panel=_PAIRS),
 ]
 
 SkipDamaged = Annotated[
     bool,
-    typer.Option("--skip-damaged", help="Leave out files that cannot be read, and name them."),
+    typer.Option("--skip-damaged", help="Skip unreadable files, and list them."),
 ]
 Images = Annotated[
     str | None,
     typer.Option(
         "--images",
         metavar="DIR",
-        help="Folder of the pictures; default: recognised by its name.",
+        help="Folder of the pictures; default: recognized by its name.",
         rich_help_panel=_PAIRS,
     ),
 ]
@@ -145,7 +152,7 @@ Masks = Annotated[
     typer.Option(
         "--masks",
         metavar="DIR",
-        help="Folder of the masks, or of the pictures to be made.",
+        help="Folder of the masks, or of the target pictures.",
         rich_help_panel=_PAIRS,
     ),
 ]
@@ -153,7 +160,7 @@ MaskSuffix = Annotated[
     str | None,
     typer.Option(
         metavar="TEXT",
-        help="End of a mask's name that its picture's lacks, such as _mask.",
+        help="Text at the end of a mask's name, after its picture's name, such as _mask.",
         rich_help_panel=_PAIRS,
     ),
 ]
@@ -161,29 +168,29 @@ Threshold = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="Make masks two-valued: foreground from this grey value on.",
+        help="Make masks binary: foreground is this grey value or more.",
         rich_help_panel=_PAIRS,
     ),
 ]
 JudgedFolder = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="Test on this folder; default: what the run's own data set aside."
+        metavar="DIR", help="Test on this folder; default: the test part of the run's data."
     ),
 ]
 JudgedPart = Annotated[
     str | None,
     typer.Option(
         metavar="train|val|test|all",
-        help="Which part of a folder with parts is judged; default: test, or else val.",
+        help="The part of the folder to test on; default: test if it exists, else val.",
     ),
 ]
 
 Model = Annotated[
     str | None,
     typer.Option(
-        help="digit_cnn, or small_vgg: more accurate, slower; for masks and pictures unet; to "
-        "make pictures generator.",
+        help="digit_cnn, or small_vgg (more accurate, slower); for masks and pictures: unet; to "
+        "generate pictures: generator.",
         rich_help_panel=_NET,
     ),
 ]
@@ -192,7 +199,7 @@ Net = Annotated[
     typer.Option(
         "--net",
         metavar="FILE.py:CLASS",
-        help="A network of your own in place of --model: file.py:Class or package.module:callable.",
+        help="Your own network instead of --model: file.py:Class or package.module:callable.",
         rich_help_panel=_NET,
     ),
 ]
@@ -201,7 +208,7 @@ NetArguments = Annotated[
     typer.Option(
         "--net-args",
         metavar="JSON",
-        help="Its arguments, such as '{\"width\": 32}'.",
+        help="Arguments of --net, such as '{\"width\": 32}'.",
         rich_help_panel=_NET,
     ),
 ]
@@ -247,16 +254,16 @@ Width = Annotated[
 Latent = Annotated[
     int | None,
     typer.Option(
-        help="Random numbers that a generator makes a picture from; else 64.",
+        help="Number of random inputs of a generator; default: 64.",
         rich_help_panel=_NET,
     ),
 ]
 Base = Annotated[
     int | None,
-    typer.Option(help="Channels of a unet's first layer; else 16.", rich_help_panel=_NET),
+    typer.Option(help="Channels of a unet's first layer; default: 16.", rich_help_panel=_NET),
 ]
 Depth = Annotated[
-    int | None, typer.Option(help="How many times the map is halved.", rich_help_panel=_NET)
+    int | None, typer.Option(help="Number of times that the map is halved.", rich_help_panel=_NET)
 ]
 Up = Annotated[
     str | None,
@@ -268,13 +275,13 @@ Up = Annotated[
 ]
 Norm = Annotated[
     str | None,
-    typer.Option(metavar="batch|none", help="Normalisation in a unet.", rich_help_panel=_NET),
+    typer.Option(metavar="batch|none", help="Normalization in a unet.", rich_help_panel=_NET),
 ]
 Padding = Annotated[
     str | None,
     typer.Option(
         metavar="same|valid",
-        help="valid: a unet without padding, whose answer is smaller than the picture.",
+        help="valid: a unet without padding; its output is smaller than the picture.",
         rich_help_panel=_NET,
     ),
 ]
@@ -283,7 +290,7 @@ Padding = Annotated[
 def make_layout(
     images: str | None, masks: str | None, mask_suffix: str | None, threshold: int | None
 ) -> Layout | None:
-    """Where pictures and masks are, as the options say; None where they say nothing.
+    """The places of pictures and masks from the options; None if no option is set.
 
     Raises:
         BadValue: the threshold is out of range.
@@ -301,15 +308,15 @@ def parse_arguments(text: str | None) -> dict[str, Any]:
     """The arguments of a network, from JSON.
 
     Raises:
-        BadValue: it is no object of JSON.
+        BadValue: it is not a JSON object.
     """
     try:
-        found = json.loads(text) if text else {}
+        arguments = json.loads(text) if text else {}
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        arguments = None
+    if not isinstance(arguments, dict):
         raise BadValue(f"--net-args is {text!r}", cure="give names and values: '{\"width\": 32}'")
-    return found
+    return arguments
 
 
 def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
@@ -326,10 +333,10 @@ def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
 
 
 def parse_weights(text: str | None) -> str | Sequence[float] | None:
-    """ "1,2.5" as numbers; "none", "balanced", and nothing, as they are.
+    """ "1,2.5" as numbers; "none", "balanced" and None unchanged.
 
     Raises:
-        BadValue: it is none of those.
+        BadValue: it is something else.
     """
     if text is None or text in ("none", "balanced"):
         return text
