@@ -180,8 +180,8 @@ def test_what_does_not_fit_is_listed_and_nothing_is_loaded(tmp_path: Path) -> No
     assert str(caught.value) == (
         f"{tmp_path / 'w.pt'} under 'model.module.': does not fit Sequential: 1 missing: '0.bias'; "
         "1 without a place in the network: 'module.3.weight'; 1 of another shape: '2.0.weight' has "
-        "shape (10, 2), and the network needs (3, 2); build the network as it was when it was "
-        "trained; to use what fits alone, load it in its own code with strict=False"
+        "shape (10, 2), and the network needs (3, 2); build the network as it was in "
+        "training; to load only the parts that fit, use strict=False in your own code"
     )
     assert all(torch.equal(one, before[name]) for name, one in net.state_dict().items())
 
@@ -192,7 +192,7 @@ def test_another_number_of_classes_has_its_cure(tmp_path: Path) -> None:
     with pytest.raises(BadFile, match="build the network with the sizes that the file's shapes"):
         runs.load_weights(make_net(), tmp_path / "w.pt")
     torch.save(nn.LSTM(2, 2).state_dict(), tmp_path / "w.pt")
-    with pytest.raises(BadFile, match="this file is of another network"):
+    with pytest.raises(BadFile, match="this file is for another network"):
         runs.load_weights(make_net(), tmp_path / "w.pt")
 
 

@@ -1,7 +1,7 @@
-"""What a network is to us: nodes in execution order, joined by edges that carry axis maps.
+"""A network as a graph: nodes in execution order, connected by edges that carry axis maps.
 
-A :class:`Graph` holds one network at one input size. It is made by a front end, and knows nothing
-of where it came from but for each node's :class:`Call`, which says how to compute it.
+A :class:`Graph` holds one network at one input size. A front end makes it. Only each node's
+:class:`Call`, which says how to compute the node, depends on the front end.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ class Kind(StrEnum):
     LOCAL = "local"
     """Every output position depends on a bounded patch: it streams."""
     GLOBAL_STATISTIC = "statistic"
-    """Mixes all positions through a statistic that can be gathered in a pass of its own."""
+    """Mixes all positions through a statistic that a separate pass can compute."""
     NONLOCAL = "nonlocal"
     """Attention, a flattened map, a random or stateful layer: no exact answer by parts."""
     UNSUPPORTED = "unsupported"
-    """No rule says what this operator does to positions."""
+    """There is no rule for this operator."""
     HELD = "held"
-    """Run as it is: its inputs are held whole, and it is called as the network calls it."""
+    """Runs unchanged: its whole inputs stay in memory, and it is called as the network calls it."""
 
 
 class Family(StrEnum):
-    """What an operator is, whatever it is called. Set by the table of :mod:`eyeshot.operators`."""
+    """The kind of an operator, independent of its name; set by the table in
+    :mod:`eyeshot.operators`."""
 
     INPUT = "input"
     CONVOLUTION = "convolution"
@@ -119,13 +120,13 @@ class Weight:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """How a node is computed: ``target(*args, **kwargs)``, with Ref and Weight put in.
+    """How to compute a node: ``target(*args, **kwargs)``, after Ref and Weight are replaced.
 
     Attributes:
         target: the function.
-        args: by position.
-        kwargs: by name.
-        names: what the positional arguments are called.
+        args: arguments by position.
+        kwargs: arguments by name.
+        names: the names of the positional arguments.
     """
 
     target: Callable[..., Any]
@@ -134,7 +135,7 @@ class Call:
     names: tuple[str, ...] = ()
 
     def argument(self, name: str, default: Any = None) -> Any:
-        """The argument of that name; ``default`` where the function has none or is not given it."""
+        """The argument with that name; ``default`` if it is absent."""
         if name in self.kwargs:
             return self.kwargs[name]
         return dict(zip(self.names, self.args, strict=False)).get(name, default)
@@ -150,7 +151,7 @@ class Call:
         return replace(self, args=tuple(new.get(name, value) for name, value in pairs))
 
     def substituted(self, put: Callable[[Any], Any]) -> Call:
-        """The same call with what ``put`` gives for each Ref, Weight and number in it."""
+        """The same call, with each Ref, Weight and number replaced by ``put`` of it."""
         kwargs = {name: substitute(value, put) for name, value in self.kwargs.items()}
         return replace(self, args=substitute(self.args, put), kwargs=kwargs)
 
@@ -166,7 +167,7 @@ class Call:
         return tuple(one.name for one in found if isinstance(one, Weight))
 
     def __call__(self) -> Any:
-        """What the function gives, once values stand in place of every Ref and Weight."""
+        """Call the function, after values have replaced every Ref and Weight."""
         return self.target(*self.args, **self.kwargs)
 
 
@@ -182,7 +183,7 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def substitute(value: Any, put: Callable[[Any], Any]) -> Any:
-    """An argument of a call, with what ``put`` gives for each thing in its lists, however deep."""
+    """An argument of a call, with each item in its nested lists replaced by ``put`` of it."""
     if isinstance(value, tuple):
         return tuple([substitute(one, put) for one in value])
     if isinstance(value, list):
@@ -197,12 +198,11 @@ class Edge:
     """One input of a node, with one axis map for each spatial axis.
 
     Attributes:
-        source: the node read.
+        source: the node that is read.
         axes: a map for each spatial axis.
-        beside: for a dimension of the source that holds no positions, such as the bands under a
-            conv3d or the channels under a conv1d: the map along it, where it is not the identity.
-            Such a dimension is never cut, so nobody asks what is needed of it; but the operator
-            pads, strides and resizes there as it does along any axis.
+        beside: maps along dimensions of the source that hold no positions, such as the bands under
+            a conv3d or the channels under a conv1d, if they are not the identity. Such a dimension
+            is never cut, but the operator pads, strides and resizes along it as along any axis.
     """
 
     source: str
@@ -212,28 +212,28 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One operator at one place in the network.
+    """One call of an operator in the network.
 
     Attributes:
         name: unique, dotted, and numbered where a module is used again (``relu``, ``relu#2``).
         layer: dotted path of the module that computes it; "" for the network itself.
-        operator: its name, such as ``conv2d``, to be printed; ``input`` for an input of the
-            network. What it is, ``family`` says.
-        kind: what it does to positions.
-        edges: where its values come from. Weights are not edges.
-        shape: of its output, (N, C, H, W) for a picture.
-        dims: for each spatial axis, the dimension of ``shape`` it lies along; None where it has
-            vanished (a global pool, a flattened map), which counts as one position.
+        operator: its name for printing, such as ``conv2d``; ``input`` for an input of the
+            network. Decisions use ``family``.
+        kind: how it mixes positions.
+        edges: the nodes that it reads. Weights are not edges.
+        shape: the shape of its output, (N, C, H, W) for a picture.
+        dims: for each spatial axis, its dimension in ``shape``; None if the axis has vanished (a
+            global pool, a flattened map), which counts as one position.
         params: the operator's own numbers: kernel, stride, padding, dilation, groups ….
         weights: dotted names of the tensors of the network that it uses.
         call: how to compute it; None for an input.
         reason: why it is not local, in words.
-        line: of the network's own code, ``net.py:12``, where it is not local and that is known.
-        dtype: of its values, by torch's name, such as ``float64``.
-        family: what the operator is.
-        mismatch: what of its shapes did not fit, where it was repaired so that others can be seen.
-        repairs: the node that it stands before to repair it; it is none of the network's own.
-        after_mismatch: the first repaired node that its values come through.
+        line: the line of the network's code, ``net.py:12``, if it is not local and it is known.
+        dtype: the type of its values, by torch's name, such as ``float64``.
+        family: the kind of operator.
+        mismatch: the shape mistake, if the node was repaired so that later nodes can be checked.
+        repairs: the node that it repairs from before; it is not part of the user's network.
+        after_mismatch: the first repaired node that its values pass through.
     """
 
     name: str
@@ -266,7 +266,7 @@ class Node:
 
     @property
     def is_adaptive(self) -> bool:
-        """Whether it is a pooling to a given size."""
+        """Whether it is an adaptive pooling."""
         return self.family in (Family.ADAPTIVE_MAX_POOL, Family.ADAPTIVE_AVERAGE_POOL)
 
     @property
@@ -289,14 +289,12 @@ class Node:
 class Graph:
     """A network at one input size. ``nodes`` is in execution order: sources come first.
 
-    ``tensors`` holds the network's parameters and buffers by dotted name; they are the network's
-    own, not copies. ``parameters`` names those that are trained. ``made_of`` says of a tensor that
-    is computed from others (a normalised weight) which of the network's own it is computed from.
-    ``batch`` has the dimension of each output that counts the pictures of a batch, which is of one;
-    None where there is none left.
-    ``unchecked`` says why the graph was not held against the network's own numbers; "" if it was.
-    ``left_out`` are the places, among the tensors that the network returns, of those that do not
-    depend on its input.
+    ``tensors`` holds the network's parameters and buffers by dotted name, not copies of them.
+    ``parameters`` names the trained tensors. ``made_of`` lists, for a tensor that is computed from
+    others (a normalized weight), the network's tensors behind it. ``batch`` has the batch dimension
+    of each output, or None if it is gone; the batch size is 1. ``unchecked`` says why the graph was
+    not compared with the network's own numbers; "" if it was. ``left_out`` are the indices of the
+    returned tensors that do not depend on the input.
     """
 
     nodes: Mapping[str, Node]
@@ -317,10 +315,10 @@ class Graph:
         return len(self.nodes)
 
     def __getitem__(self, name: str) -> Node:
-        """The node of that name; a layer's dotted path gives its last node.
+        """The node with that name; a layer's dotted path gives its last node.
 
         Raises:
-            UnknownName: there is none; the nearest name is offered.
+            UnknownName: there is no such node; the message suggests the nearest name.
         """
         if name in self.nodes:
             return self.nodes[name]
@@ -368,7 +366,7 @@ def check(graph: Graph) -> None:
 
 
 def _check_call(graph: Graph, node: Node) -> None:
-    """What a call takes must be what the node is said to read."""
+    """Check that the call's inputs are the node's edges."""
     unknown = [name for name in node.weights if name not in graph.tensors]
     if node.call is not None:
         read = {edge.source for edge in node.edges}

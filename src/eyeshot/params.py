@@ -9,10 +9,10 @@ Sizes = tuple[int, ...]
 
 
 class Params:
-    """What any operator may be asked for. What it does not have stands here.
+    """The settings of any operator, with defaults for those that it does not have.
 
-    Sizes have one number for each spatial axis. Each kind of operator has a class of its own, which
-    says what that kind has; ``node.params.groups`` can be asked of any node.
+    Sizes have one number for each spatial axis. Each kind of operator has its own class with its
+    settings; ``node.params.groups`` works for any node.
     """
 
     kernel: Sizes = ()
@@ -42,13 +42,13 @@ class Params:
     training: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """What the operator has, by name; what is None is left out."""
+        """The settings by name; None values are left out."""
         names = getattr(self, "__dataclass_fields__", ())
         found = {name: getattr(self, name) for name in names}
         return {name: value for name, value in found.items() if value is not None}
 
     def but(self, **changes: Any) -> Self:
-        """The same numbers, but for these."""
+        """The same settings with some replaced."""
         found: Self = replace(cast(Any, self), **changes)
         return found
 
@@ -64,12 +64,12 @@ class Params:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class ConvolutionParams(Params):
-    """Of a convolution, or a transposed one.
+    """The settings of a convolution or a transposed convolution.
 
     Attributes:
         padding: (before, after) of each axis.
         activation: fused into it, such as ``relu``.
-        parts: how many inputs it takes in place of their concatenation.
+        parts: the number of inputs that it reads instead of their concatenation.
     """
 
     kernel: Sizes
@@ -87,7 +87,7 @@ class ConvolutionParams(Params):
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class PoolParams(Params):
-    """Of a pooling with a window. ``count_include_pad`` is an average's alone."""
+    """The settings of a pooling with a window. Only an average has ``count_include_pad``."""
 
     kernel: Sizes
     stride: Sizes
@@ -99,7 +99,7 @@ class PoolParams(Params):
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class AdaptivePoolParams(Params):
-    """Of a pooling to a given size; None keeps an axis as it is."""
+    """The settings of an adaptive pooling; None keeps the size of an axis."""
 
     output_size: tuple[int | None, ...]
 

@@ -208,13 +208,13 @@ def test_a_network_of_another_size_gets_the_digit_stretched() -> None:
         (np.zeros((6, 8, 3), np.uint8), 1, ["made grey"]),
         (np.zeros((6, 8, 3), np.uint8), 3, []),
         (np.zeros((6, 8), np.uint16), 1, []),
-        (np.zeros((6, 8, 2), np.uint8), 1, ["transparency laid on white"]),
+        (np.zeros((6, 8, 2), np.uint8), 1, ["transparent pixels made white"]),
         (
             np.zeros((3, 8, 4), np.float32),
             1,
             [
                 "float32 rounded to 16 bits",
-                "transparency laid on white",
+                "transparent pixels made white",
                 "made grey",
                 "stretched from 3×8 to 6×8",
             ],

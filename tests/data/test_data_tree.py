@@ -85,7 +85,7 @@ def test_a_folder_in_a_folder_of_the_same_name_is_opened(tmp_path: Path) -> None
             draw(tmp_path / "pets" / "pets" / part / name, 2, len(part + name))
     tree = find_files(tmp_path, 0)
     assert tree.classes == ("cat", "dog")
-    assert tree.notes[0] == f"{tmp_path} holds one folder alone: {tmp_path / 'pets'} was opened"
+    assert tree.notes[0] == f"{tmp_path} contains only one folder: {tmp_path / 'pets'} was opened"
 
 
 def test_a_class_called_train_is_a_class(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_table_beside_loose_pictures_is_named(tmp_path: Path) -> None:
 def test_a_table_beside_one_folder_of_pictures_is_named(tmp_path: Path) -> None:
     draw(tmp_path / "images", 3)
     (tmp_path / "train.csv").write_text("id,label\n")
-    with pytest.raises(BadFile, match=r"one class only, 'images'; .*by train\.csv"):
+    with pytest.raises(BadFile, match=r"one class only, 'images'; .*with train\.csv"):
         find_files(tmp_path, 0)
 
 
@@ -170,7 +170,7 @@ def test_all_pictures_are_judged_and_absent_classes_noted(tmp_path: Path) -> Non
     draw(tmp_path / "dog", 7)
     tree = find_judged(tmp_path, ("cat", "dog"), None)
     assert [label for _, label in tree.test] == [1] * 7
-    assert tree.notes == ("no picture of cat is among them: nothing is said of it",)
+    assert tree.notes == ("no picture of cat is among them: it is not evaluated",)
 
 
 def test_the_part_that_is_judged_is_said_and_chosen(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_what_was_learned_from_is_left_out_whatever_it_is_called(tmp_path: Path)
     renamed = load_judged(tmp_path / "cells", learned=learned)
     assert renamed.validation == before.validation
     assert renamed.fingerprint != before.fingerprint
-    assert renamed.notes == ("5 of 6 pictures were learned from and are left out",)
+    assert renamed.notes == ("5 of 6 pictures were used for training and are left out",)
 
 
 def test_where_all_was_learned_from_it_is_judged(tmp_path: Path) -> None:

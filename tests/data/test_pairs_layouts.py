@@ -153,7 +153,7 @@ def test_voc_lists_say_which_pair_is_for_what(tmp_path: Path) -> None:
     assert [one.image.stem for one in pairs.train] == ["0", "2"]
     assert [one.image.stem for one in pairs.validation] == ["3"]
     assert any("val.txt: names 2, of which 1 are pairs here" in note for note in pairs.notes)
-    with pytest.raises(BadValue, match="has parts of its own"):
+    with pytest.raises(BadValue, match="already has parts"):
         data.load_pairs(root, validation=1)
     judged = {
         part: [one.name for one in list_judged(root, "segment", lambda _: None, part).validation]

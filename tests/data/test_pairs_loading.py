@@ -58,7 +58,7 @@ def test_parts_of_its_own(tmp_path: Path) -> None:
     assert [pair.name for pair in pairs.train] == ["00", "01", "02"]
     assert [pair.image for pair in pairs.validation] == [tmp_path / "val" / "image" / "00.png"]
     assert "validation pictures are training pictures too" in pairs.notes[-1]
-    with pytest.raises(BadValue, match="parts of its own"):
+    with pytest.raises(BadValue, match="already has parts"):
         data.load_pairs(tmp_path, validation=1)
 
 

@@ -147,7 +147,7 @@ def test_channels_last_is_told_by_what_to_leave_out() -> None:
 
     image = np.random.default_rng(0).random((24, 20, 3), dtype=np.float32)
     message = _refusal(Turned(last).eval(), image)  # type: ignore[arg-type]
-    assert "leave permute out of forward: a picture is given as (C, H, W)" in message
+    assert "leave permute out of forward: an input has the layout (C, H, W)" in message
     cured = Turned(lambda x: x).eval()
     x = torch.from_numpy(image).permute(2, 0, 1)
     assert np.allclose(eyeshot.run(cured, image), cured(x[None])[0].detach(), atol=1e-6)

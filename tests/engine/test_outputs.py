@@ -222,7 +222,7 @@ def test_a_picture_turns_with_the_network(name: str, suffix: str, tmp_path: Path
 
 def test_a_picture_has_one_dimension_of_channels(tmp_path: Path) -> None:
     net, x = net_of(LAYOUTS["anchors"][0]), noise(3, HEIGHT, WIDTH)
-    with pytest.raises(BadValue, match=r"one dimension of channels.*write \.npy or \.zarr"):
+    with pytest.raises(BadValue, match=r"one channel dimension.*write \.npy or \.zarr"):
         eyeshot.run(net, x, tmp_path / "out.tif")
 
 

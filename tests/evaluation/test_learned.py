@@ -43,7 +43,7 @@ def test_pairs_split_by_another_seed(cells: Path, tmp_path: Path) -> None:
     assert pairs.validation != default.validation
     found = eyeshot.evaluate(learn(pairs, tmp_path / "run"))
     assert names(found) == {pair.name for pair in pairs.validation}
-    assert found.notes == ("5 of 8 pictures were learned from and are left out",)
+    assert found.notes == ("5 of 8 pictures were used for training and are left out",)
 
 
 def test_pairs_that_came_and_went(cells: Path, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_the_own_folder_by_name_and_a_copy_of_it(cells: Path, tmp_path: Path) ->
     copy = shutil.copytree(cells, tmp_path / "copy")
     found = eyeshot.evaluate(run, copy)
     assert names(found) == expected
-    assert found.notes == ("6 of 8 pictures were learned from and are left out",)
+    assert found.notes == ("6 of 8 pictures were used for training and are left out",)
 
 
 def test_pairs_handed_over_are_judged_and_what_was_learned_is_told(

@@ -82,7 +82,7 @@ def test_a_linear_layer_for_another_size() -> None:
 
 def test_a_linear_layer_on_a_map_that_was_not_flattened() -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Linear(4 * 36, 10))
-    finding = only(net, 1, 8, 8, title="a map where features are wanted")
+    finding = only(net, 1, 8, 8, title="a map instead of features")
     assert "4×6×6 that is not flattened" in finding.cause
     assert "in_features=144" in finding.cure
 
@@ -135,7 +135,7 @@ def test_groups_that_do_not_divide() -> None:
     finding = only(
         Through(8, nn.GroupNorm(3, 9)), 3, 5, 5, title="groups do not divide the channels"
     )
-    assert "8 channels cannot be shared out to 3 groups" in finding.cause
+    assert "8 channels cannot be divided into 3 groups" in finding.cause
     assert "num_groups=1, 2 or 4" in finding.cure
     grouped = Through(8, nn.Conv2d(9, 9, 3, groups=3))
     finding = only(grouped, 3, 5, 5, title="groups do not divide the channels")
@@ -145,7 +145,7 @@ def test_groups_that_do_not_divide() -> None:
 
 def test_a_pixel_shuffle_of_too_few_channels() -> None:
     finding = only(Through(10, nn.PixelShuffle(2)), 3, 5, 5, title="channels cannot be shuffled")
-    assert "10 channels, no multiple of 2² = 4" in finding.cause
+    assert "10 channels, which is not a multiple of 2² = 4" in finding.cause
     assert not errors(Through(8, nn.PixelShuffle(2)), 3, 5, 5)
 
 
@@ -168,7 +168,7 @@ def test_residual_branches_of_different_channels_and_sizes() -> None:
     net = Both(nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 1), join=True)
     finding = only(net, 3, 6, 6, title="sizes do not match")
     assert "one is 4×4 and other is 6×6" in finding.cause
-    assert "make the strides down and up undo each other" in finding.cure
+    assert "make the up-sampling undo the strides" in finding.cure
 
 
 def test_in_training_mode_one_value_has_no_variance() -> None:
@@ -209,5 +209,5 @@ def test_several_mistakes_are_seen_at_once() -> None:
     )
     told = errors(net, 3, 6, 6)
     assert [one.split(": ")[1] for one in told] == ["1", "2", "4"]
-    assert "seen as it would be once 1 is cured" in told[1]
+    assert "this shape assumes that 1 is corrected" in told[1]
     assert "in_features=288" in told[2]

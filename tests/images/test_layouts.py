@@ -71,13 +71,13 @@ def test_an_unknown_layout_is_refused(layout: str) -> None:
 
 
 def test_what_is_no_image_is_refused() -> None:
-    with pytest.raises(BadFile, match="5 moments"):
+    with pytest.raises(BadFile, match="5 time points"):
         images.understand((5, 1, 9, 9), metadata="TCYX")
-    with pytest.raises(BadFile, match="holds nothing"):
+    with pytest.raises(BadFile, match="is empty"):
         images.understand((0, 5))
     with pytest.raises(BadFile, match="not an image"):
         images.understand((2, 2, 2, 2, 2, 2))
-    with pytest.raises(BadFile, match="not an image with 2 axes"):
+    with pytest.raises(BadFile, match="not an image with 2 spatial axes"):
         images.understand((4, 3, 9, 9), space=2)
     with pytest.raises(BadValue, match="real numbers"):
         images.open_source(np.zeros((5, 6), complex))

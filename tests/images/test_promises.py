@@ -130,7 +130,7 @@ def test_postscript_called_a_photograph_is_not_run(tmp_path: Path) -> None:
     path.write_bytes(
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n%%EndComments\nshowpage\n%%EOF\n"
     )
-    with pytest.raises(BadFile, match="not a picture of a kind that Eyeshot reads"):
+    with pytest.raises(BadFile, match="not a picture format that Eyeshot reads"):
         images.read(path)
     assert not {"EPS", "WMF", "PSD", "FITS", "HDF5"} & set(FORMATS)
 

@@ -140,7 +140,7 @@ def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
 def test_an_unfinished_run_is_neither_lost_nor_taken_for_another(tmp_path: Path) -> None:
     path = tmp_path / "out.npy"
     _unfinished(path, {})
-    with pytest.raises(BadFile, match="an unfinished run lies there; --resume"):
+    with pytest.raises(BadFile, match="an unfinished run is there; --resume"):
         images.open_sink(path, (1, 9, 7), np.uint8)
     with images.open_sink(path, (1, 9, 7), np.uint8, force=True) as sink:
         assert sink.durable_rows() == 0
@@ -150,7 +150,7 @@ def test_an_unfinished_run_is_neither_lost_nor_taken_for_another(tmp_path: Path)
     with pytest.raises(BadFile, match="not a journal"):
         images.open_sink(path, (1, 9, 7), np.uint8, resume=True)
     journal.unlink()
-    with pytest.raises(BadFile, match="no journal"):
+    with pytest.raises(BadFile, match="journal is missing"):
         images.open_sink(path, (1, 9, 7), np.uint8, resume=True)
 
 

@@ -60,7 +60,7 @@ def test_moments_and_channels_are_chosen(kind: str, compression: Any, tmp_path: 
         photometric="minisblack",
         compression=compression,
     )
-    with pytest.raises(BadFile, match=r"holds 3 moments .* choose one by --index: T=0 to T=2"):
+    with pytest.raises(BadFile, match=r"holds 3 time points .* choose one by --index: T=0 to T=2"):
         images.open_source(path)
     np.testing.assert_array_equal(_read(path, index="T=2, Z=1", space=2), stack[2, 1])
     np.testing.assert_array_equal(_read(path, index={"T": 1, "C": 0})[0], stack[1, :, 0])

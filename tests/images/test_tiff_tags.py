@@ -113,7 +113,9 @@ def test_pages_turned_otherwise_are_read_one_by_one(tmp_path: Path) -> None:
         for page, turn in zip(pages, (1, 3), strict=True):
             extra = [(TURN, 3, 1, turn, False)]
             file.write(page, metadata=None, photometric="minisblack", extratags=extra)
-    with pytest.raises(BadFile, match=r"page 1 is turned otherwise than page 0; choose one"):
+    with pytest.raises(
+        BadFile, match=r"page 1 is with another orientation than page 0; choose one"
+    ):
         images.open_source(path)
     np.testing.assert_array_equal(images.read(path, index="I=1"), pages[1, ::-1, ::-1])
 

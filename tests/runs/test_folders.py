@@ -274,7 +274,7 @@ def test_a_pt_of_tensors_is_loaded(folder: Path) -> None:
 def test_a_pt_of_anything_else_is_refused_with_the_reason(tmp_path: Path, content: object) -> None:
     path = tmp_path / "model.pt"
     torch.save(content, path)
-    with pytest.raises(BadFile, match="save the state dict alone"):
+    with pytest.raises(BadFile, match="save only the state dict"):
         runs.load_weights(nn.Linear(2, 2), path)
 
 

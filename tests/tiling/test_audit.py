@@ -197,7 +197,7 @@ def test_an_image_is_measured_on_and_its_middle_if_asked(net: nn.Module, tmp_pat
     [
         ({"tile": 16, "overlap": 16}, "overlap 16 of a tile of 16"),
         ({"tile": 16, "overlap": -1}, "overlap -1"),
-        ({"tile": (16, 16, 16), "overlap": 0}, "2 axes of space"),
+        ({"tile": (16, 16, 16), "overlap": 0}, "2 spatial axes"),
         ({"tile": 15, "overlap": 0}, "a tile is 15x15"),
         ({"tile": 16, "overlap": 0, "size": (1, 20000, 20000)}, "too many"),
         ({"tile": 16, "overlap": 0, "size": (20, 20)}, "size 20x20"),

@@ -1,10 +1,10 @@
-"""One axis at a time: which inputs an output depends on, as three questions in whole numbers.
+"""Axis maps: for each axis separately, which inputs an output depends on, in whole numbers.
 
 Along each spatial axis every operator of a network is an :class:`AxisMap`. There are a handful:
 a sliding :class:`Window` (convolution, pooling, strided slices), its :class:`Transpose`, a
 :class:`Resize`, a :class:`Pad` (or crop), :class:`Adaptive` pooling, :class:`Global` (a global
-statistic), :class:`Broadcast` (one value for all), and :class:`Identity`. A network of N axes is
-N answers.
+statistic), :class:`Broadcast` (one value for all), and :class:`Identity`. For N axes there are N
+maps.
 """
 
 from eyeshot.axes.coordinates import Arithmetic

@@ -22,13 +22,13 @@ _CUBIC_A = -0.75  # the coefficient of torch's bicubic kernel (Keys 1981 has -0.
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """In which numbers torch works a coordinate out.
+    """The arithmetic by which torch computes a coordinate.
 
     Attributes:
-        double: in float64, as for float64 maps; in float32 for all others, half types too.
-        fused: a product and a difference are rounded once, as any processor with FMA does.
-        packed: ``nearest`` by the kernel that torch has for channels-last maps and for small ones,
-            which has other rules: see :func:`nearest`.
+        double: in float64, for float64 maps; in float32 for all other types, also half types.
+        fused: a product and a difference are rounded together, as on a processor with FMA.
+        packed: ``nearest`` by torch's kernel for channels-last and small maps, which has other
+            rules: see :func:`nearest`.
     """
 
     double: bool = False
@@ -131,7 +131,7 @@ def cubic(source: FloatArray, n: int, how: Arithmetic) -> tuple[IntArray, FloatA
 
 
 def _guarded(source: FloatArray, n: int, how: Arithmetic) -> tuple[IntArray, FloatArray]:
-    """The input below each coordinate, and how far above it the coordinate lies, 0 … 1."""
+    """The input below each coordinate, and the distance of the coordinate from it, 0 … 1."""
     below = np.minimum(_floor(source), n - 1)
     return below, np.clip(source - below.astype(how.real), how.real(0), how.real(1))
 

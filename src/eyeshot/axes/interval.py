@@ -35,7 +35,7 @@ class Interval:
         return Interval(min(self.lo, other.lo), max(self.hi, other.hi))
 
     def within(self, n: int) -> Interval:
-        """The part that lies inside ``[0, n)``."""
+        """The part inside ``[0, n)``."""
         return self.intersect(Interval(0, n))
 
     def shifted(self, by: int) -> Interval:

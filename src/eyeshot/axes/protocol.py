@@ -1,4 +1,4 @@
-"""What every axis map answers."""
+"""The questions that every axis map answers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 IntArray = NDArray[np.int64]
 
 NO_INPUT = np.iinfo(np.int64).min
-"""Marks a place in an array of inputs that holds none: zero padding, or a gap between strides."""
+"""Marks an unused place in an array of inputs: zero padding, or a gap between strides."""
 
 
 class AxisMap(Protocol):
     """How the outputs of an operator depend on its inputs along one axis.
 
-    ``n`` is always the number of inputs. Intervals are half open. What follows :attr:`is_global`
-    has an answer that fits most maps; a map gives its own where it is another.
+    ``n`` is always the number of inputs. Intervals are half open. From :attr:`is_global` on, the
+    members have a default that fits most maps; other maps override it.
     """
 
     __slots__ = ()
@@ -31,8 +31,8 @@ class AxisMap(Protocol):
     def period(self) -> tuple[int, int] | None:
         """``(q, t)``: q outputs further on, the same pattern t inputs further on.
 
-        None where the pattern depends on the size or never repeats; such a map has no meaning on
-        an unbounded axis, and :meth:`inputs_of_unbounded` must not be asked.
+        None if the pattern depends on the size or never repeats; such a map has no meaning on
+        an unbounded axis, and :meth:`inputs_of_unbounded` must not be called.
         """
 
     def output_size(self, n: int) -> int:
@@ -45,9 +45,9 @@ class AxisMap(Protocol):
         """
 
     def input_range_inside(self, wanted: Interval, n: int) -> Interval:
-        """The smallest interval inside ``[0, n)`` that holds all that ``wanted`` really read.
+        """The smallest interval inside ``[0, n)`` with all inputs that ``wanted`` really read.
 
-        Differs from ``input_range`` cut to size where padding repeats inputs (reflect, circular).
+        It differs from the clipped ``input_range`` if padding repeats inputs (reflect, circular).
         """
 
     def ready(self, known: int, n: int | None) -> int:
@@ -69,7 +69,7 @@ class AxisMap(Protocol):
         """
 
     def inputs_of_unbounded(self, outputs: IntArray) -> IntArray:
-        """As :meth:`inputs_of` without borders: inputs may be negative or past the end."""
+        """Like :meth:`inputs_of` without borders: inputs may be negative or past the end."""
 
     @property
     def is_global(self) -> bool:
@@ -78,22 +78,22 @@ class AxisMap(Protocol):
 
     @property
     def is_broadcast(self) -> bool:
-        """Whether all outputs depend on the one input."""
+        """Whether all outputs depend on a single input."""
         return False
 
     @property
     def is_free(self) -> bool:
-        """Whether the map is right at every size, holding no number of the size it was made for."""
+        """Whether the map is right at every size and contains no number of its own size."""
         return True
 
     @property
     def repeats_inputs(self) -> bool:
-        """Whether an output at the border repeats inputs further in, where others are padding."""
+        """Whether padding at the border repeats inputs from further inside."""
         return False
 
     @property
     def fewest_inputs(self) -> int:
-        """The least ``n`` that it takes: a reflection needs more inputs than it adds."""
+        """The smallest ``n`` that it accepts: a reflection needs more inputs than it adds."""
         return 1
 
     def pads(self, n: int) -> bool:
@@ -101,19 +101,19 @@ class AxisMap(Protocol):
         return False
 
     def unread(self, n: int) -> int:
-        """How many of the last inputs no window reads, beyond the gap that a stride leaves."""
+        """The number of last inputs that no window reads, beyond the gap that a stride leaves."""
         return 0
 
     def hangs_over(self, n: int) -> bool:
-        """Whether a last window hangs over the end (``ceil_mode``)."""
+        """Whether the last window reaches beyond the end (``ceil_mode``)."""
         return False
 
     def whole_blocks(self, outputs: int) -> int:
-        """Where a band up to ``outputs`` should end, so that no input is spread out twice."""
+        """The best end of a band near ``outputs``: no input is then computed twice."""
         return outputs
 
     def as_window(self, n: int) -> Window | None:
-        """The sliding window that gives the same of ``n`` inputs; None if there is none."""
+        """The equivalent sliding window for ``n`` inputs, or None."""
         return None
 
     def as_periodic(self, n: int) -> AxisMap:
@@ -121,5 +121,5 @@ class AxisMap(Protocol):
         return self
 
     def as_pad(self) -> Pad | None:
-        """The padding by zeros, or crop, that gives the same; None if there is none."""
+        """The equivalent padding by zeros, or crop, or None."""
         return None

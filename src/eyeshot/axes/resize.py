@@ -25,10 +25,10 @@ class Resize(AxisMap):
     """Interpolation by a ``factor`` (outputs per input), or to ``size`` outputs.
 
     Exactly one of the two is set. With a factor the number of outputs is ⌊n·factor⌋, and the
-    factor itself sets the source coordinates; with a size, n / size does, as in torch.
+    factor sets the source coordinates; with a size, n / size sets them, as in torch.
 
-    ``how`` is the arithmetic by which torch computes them. ``even`` is False where rounding makes
-    ``nearest`` leave the pattern that an exact factor would repeat from place to place.
+    ``how`` is the arithmetic by which torch computes them. ``even`` is False if rounding makes
+    ``nearest`` leave the periodic pattern of an exact factor.
     """
 
     mode: ResizeMode
@@ -154,13 +154,13 @@ class Resize(AxisMap):
         return list(range(span.lo, span.hi))
 
     def _span(self, output: int) -> Interval:
-        """The inputs around one output, neighbours at weight 0 too: so it is monotone."""
+        """The inputs around one output, also those of weight 0, so that the range is monotone."""
         below = int(self._center(output) // 1)
         before, after = {"linear": (0, 2), "cubic": (1, 3)}.get(self.mode, (0, 1))
         return Interval(below - before, below + after)
 
     def _center(self, output: int) -> Fraction:
-        """The source coordinate of one output, exactly, where a factor sets it."""
+        """The exact source coordinate of one output, if a factor sets it."""
         ratio = self._ratio or Fraction(1)
         half = Fraction(1, 2)
         if self.mode == "nearest":
@@ -171,9 +171,8 @@ class Resize(AxisMap):
     def _count_within(self, known: int, n: int | None) -> int:
         """How many first outputs read inputs below ``known`` only: a bisection, as it is monotone.
 
-        While the end is unknown the far border must not be met, so the unbounded form is asked,
-        and beside it what is read where that border is far away: at the near one a neighbour of
-        weight 0 is read too.
+        While the end is unknown, no output may touch it. So this uses the unbounded form, and also
+        the inputs read with a distant end: at the first border a neighbor of weight 0 is read, too.
         """
         low, high = 0, self.output_size(known if n is None else n)
         while low < high:

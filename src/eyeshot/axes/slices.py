@@ -1,4 +1,4 @@
-"""Axis maps of a write into a slice: what is written, and what is left of what was there."""
+"""Axis maps of a write into a slice: of the written values, and of the remaining old values."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class Placed(AxisMap):
 
 @dataclass(frozen=True, slots=True)
 class Spared(AxisMap):
-    """Output i depends on input i, but for ``count`` of them from ``start`` on, ``step`` apart.
+    """Output i depends on input i, except ``count`` outputs from ``start`` on, ``step`` apart.
 
-    Those depend on nothing: something else is written there.
+    These depend on no input: other values are written there.
     """
 
     start: int
@@ -67,7 +67,7 @@ class Spared(AxisMap):
 
     @property
     def period(self) -> tuple[int, int]:
-        # A write that leaves gaps is meant to fill a grid; one without, a part of the whole.
+        # A write with gaps fills a grid; a write without gaps fills a part of the whole.
         return (1, 1) if self.step == 1 else (self.step, self.step)
 
     def output_size(self, n: int) -> int:

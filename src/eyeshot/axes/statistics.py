@@ -63,7 +63,7 @@ class Global(_NeedsTheWholeSize):
 
 @dataclass(frozen=True, slots=True)
 class Broadcast(_NeedsTheWholeSize):
-    """All ``size`` outputs depend on the one input: (N, C, 1, 1) beside (N, C, H, W)."""
+    """All ``size`` outputs depend on a single input: (N, C, 1, 1) combined with (N, C, H, W)."""
 
     size: int
 

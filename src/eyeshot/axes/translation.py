@@ -1,7 +1,7 @@
-"""One operator on a whole axis and on a part cut out of it: which outputs are the same?
+"""One operator on a whole axis and on a part of it: which outputs are the same?
 
-A network that is given a tile computes each map from the tile alone. An output there is that of the
-whole axis if it mixes the same inputs in the same way, which can be read off two axis maps.
+On a tile, a network computes each map from only the tile. An output there equals the output on the
+whole axis if it mixes the same inputs in the same way; the two axis maps show this.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Translated:
-    """A map along one axis, computed on a part that was cut out of the whole axis.
+    """A map along one axis, computed on a part of the whole axis.
 
     Attributes:
-        offset: unit i of the part stands for unit ``i + offset`` of the whole; None where no unit
-            of the whole answers to it, or each does (it holds one value for the whole axis).
-        same: for each unit of the part, whether its value is that of the whole axis.
+        offset: unit i of the part corresponds to unit ``i + offset`` of the whole; None if no unit
+            corresponds to it, or every unit does (a single value for the whole axis).
+        same: for each unit of the part, whether its value equals the value on the whole axis.
     """
 
     offset: int | None
@@ -37,13 +37,13 @@ class Translated:
 
 
 def translate(part: AxisMap, whole: AxisMap, source: Translated, n: int) -> Translated:
-    """What an operator makes of a part, from what there is of its source.
+    """The output of an operator on a part, from the same record of its input.
 
     Args:
         part: the operator's map at the size of the part.
         whole: its map at the size of the whole axis.
-        source: of the map that it reads.
-        n: positions of that map on the whole axis.
+        source: the record of its input.
+        n: positions of the input on the whole axis.
     """
     count = len(source.same)
     outputs = part.output_size(count)
@@ -82,7 +82,7 @@ def joined(branches: list[Translated]) -> Translated:
 
 
 def _of_all(axis: AxisMap, source: Translated, n: int) -> Translated:
-    """Where the part is all of the axis: whatever is read right gives what is right."""
+    """The case where the part is the whole axis: correct inputs give correct outputs."""
     outputs = axis.output_size(n)
     if isinstance(axis, Global):
         return Translated(source.offset, np.full(outputs, bool(source.same.all())))
@@ -91,7 +91,7 @@ def _of_all(axis: AxisMap, source: Translated, n: int) -> Translated:
 
 
 def _offset_behind(part: AxisMap, whole: AxisMap, offset: int) -> int | None:
-    """Which unit of the whole the first unit of the part is; None where it lies between two."""
+    """The unit of the whole that matches the first unit of the part; None if it is between two."""
     if part.period is None or part.period != whole.period:
         return None
     outputs, inputs = part.period

@@ -55,11 +55,11 @@ class Identity(AxisMap):
 class Window(AxisMap):
     """A sliding window: output i depends on inputs i·stride − before + dilation·{0 … kernel−1}.
 
-    Convolution, pooling, and a strided slice (kernel 1). What lies outside [0, n) is padding that
-    depends on nothing. A negative ``before`` skips inputs.
+    Convolution, pooling, and a strided slice (kernel 1). Positions outside [0, n) are padding that
+    depends on no input. A negative ``before`` skips inputs.
 
-    ``ceil_mode`` follows torch's pooling: a last window may hang over the end, if it starts inside
-    the input or the padding before it.
+    ``ceil_mode`` follows torch's pooling: the last window may reach beyond the end if it starts
+    inside the input or the padding before it.
     """
 
     kernel: int
@@ -132,8 +132,8 @@ class Window(AxisMap):
 class Transpose(AxisMap):
     """A transposed window: input i reaches outputs i·stride − padding + dilation·{0 … kernel−1}.
 
-    An output that no input reaches (kernel smaller than the stride, or output padding) depends on
-    nothing: it holds the bias alone.
+    An output that no input reaches (kernel smaller than the stride, or output padding) is only the
+    bias.
     """
 
     kernel: int
@@ -187,11 +187,11 @@ class Transpose(AxisMap):
 
 @dataclass(frozen=True, slots=True)
 class Pad(AxisMap):
-    """``before`` more at the start and ``after`` more at the end; negative numbers crop.
+    """Adds ``before`` positions at the start and ``after`` at the end; negative numbers crop.
 
-    ``zero`` stands for any constant, and for a neighbour's place in a concatenation along this
-    axis: outputs there depend on nothing of this input. The other modes repeat inputs, so that a
-    border output depends on an input further in.
+    ``zero`` means any constant, or the positions of another input in a concatenation along this
+    axis: outputs there do not depend on this input. The other modes repeat inputs, so that a
+    border output depends on an input further inside.
     """
 
     before: int

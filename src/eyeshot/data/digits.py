@@ -1,7 +1,7 @@
-"""The digits inside the package: 10,000 of MNIST, so that the first network needs no network.
+"""The digits inside the package: 10,000 of MNIST, so that a first training needs no download.
 
-They are the first 10,000 of MNIST's 60,000 *training* digits, split here 8,000 to 2,000. Where they
-come from and how they were split is told in ``bundled/PROVENANCE.md``.
+They are the first 10,000 of MNIST's 60,000 *training* digits, split here 8,000 to 2,000.
+``bundled/PROVENANCE.md`` describes their source and the split.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def read_part(images: Path, labels: Path) -> Examples:
 
 
 def digits_data(name: str, train: Examples, test: Examples) -> Data:
-    """Two parts of digits, and what is known of them, as one set."""
+    """Two parts of digits and their statistics, as one set."""
     _, channels, height, width = train.shape
     mean, std = describe_counts(count_levels(train.images))
     return Data(name, train, test, CLASSES, channels, (height, width), mean, std)

@@ -1,4 +1,4 @@
-"""What lies in a folder, as a person sees it: by name, and without what is hidden."""
+"""The entries of a folder, sorted by name, without hidden files."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ PICTURE_SUFFIXES = frozenset(
         *(".ppm", ".pgm", ".pbm", ".pnm", ".pcx"),
     }
 )
-"""By which files in a folder are taken for pictures; what they are is told by their first bytes."""
+"""Suffixes of files that are read as pictures; their first bytes decide the format."""
 
 
 def visible(folder: Path) -> list[Path]:
-    """What lies in ``folder``, by name. Names with a dot or ``__`` in front are hidden.
+    """The entries of ``folder``, sorted by name. Names that start with a dot or ``__`` are hidden.
 
     Raises:
         BadFile: the folder is missing or may not be read.
@@ -36,7 +36,7 @@ _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
 def no_folder(path: Path, cure: str) -> BadFile:
-    """What to say of a ``path`` that should be a folder and is none."""
+    """The error for a ``path`` that should be a folder but is not."""
     if not path.exists():
         return BadFile(f"{path}: no such folder", cure=cure)
     if path.suffix.lower() in _ARCHIVES:
@@ -57,9 +57,11 @@ def check_link(entry: Path, root: Path) -> None:
     except (OSError, RuntimeError):  # RuntimeError: before Python 3.13, of a loop
         inside = False
     if not inside:
-        raise BadFile(f"{entry}: is a link that leads out of {root}", cure="copy it in")
+        raise BadFile(
+            f"{entry}: is a link that leads out of {root}", cure="copy its target into the folder"
+        )
     if not entry.exists():
-        raise BadFile(f"{entry}: is a link that leads nowhere", cure="copy in what is meant")
+        raise BadFile(f"{entry}: is a broken link", cure="copy its target into the folder")
 
 
 def same_name(name: str) -> str:
@@ -68,7 +70,7 @@ def same_name(name: str) -> str:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether the name of ``path`` is that of a picture."""
+    """Whether ``path`` has the name of a picture."""
     return path.suffix.lower() in PICTURE_SUFFIXES
 
 

@@ -1,9 +1,8 @@
-"""Pictures with their labels, and a set of them split for training: what every source becomes.
+"""Pictures with labels, and a data set that is split for training. Every source becomes these.
 
-However a set is kept, in memory or as files that are decoded when asked for, it is read in one way:
-:meth:`Examples.batches`. The pixels are unsigned bytes; turning them into what a network wants
-(divided by 255, less the mean, by the deviation) belongs to the run that was trained so. A folder
-that holds pictures of more than 8 bits gives 16, uint16, divided by 65535.
+A set in memory and a set in files are read in the same way: :meth:`Examples.batches`. The pixels
+are unsigned bytes; the run normalizes them for its network (division by 255, minus the mean,
+divided by the deviation). A folder with deeper pictures gives uint16, divided by 65535.
 """
 
 from __future__ import annotations
@@ -104,7 +103,7 @@ class Examples:
 
     @property
     def images(self) -> Tensor:
-        """All pictures at once, (N, C, H, W); only of a set that is held in memory.
+        """All pictures at once, (N, C, H, W); only for a set in memory.
 
         Raises:
             BadValue: the set is streamed from its files.
@@ -138,19 +137,19 @@ class Examples:
     ) -> Iterator[Batch]:
         """Go once through all examples, ``batch_size`` at a time.
 
-        The order depends on nothing but ``shuffle_seed``, ``epoch`` and N, so that a run which was
-        stopped after ``start`` batches goes on with exactly those it has not seen; the batches
-        before ``start`` are not read at all. Nobody else's random numbers are used up.
+        The order depends only on ``shuffle_seed``, ``epoch`` and N, so that a run that was stopped
+        after ``start`` batches continues with exactly the batches that it has not seen; earlier
+        batches are not read. The global random generators are not used.
 
         Args:
             batch_size: B, at least 1.
             shuffle_seed: None keeps the order of the set.
-            epoch: each epoch has an order of its own.
-            start: how many batches to leave out at the beginning.
-            drop_last: leave out a last batch that is not full.
-            least: a last batch of fewer pictures joins the one before it.
-            workers: processes that decode files ahead; by default as many as there are cores.
-                Pictures in memory need none.
+            epoch: each epoch has a different order.
+            start: the number of batches to skip at the beginning.
+            drop_last: omit a last batch that is not full.
+            least: a last batch with fewer pictures is added to the batch before it.
+            workers: processes that decode files in advance; by default the number of cores.
+                Pictures in memory need no workers.
 
         Yields:
             Pictures (B, C, H, W) uint8 or uint16, and labels (B,) int64.
@@ -177,7 +176,7 @@ class Examples:
 
 
 def count_batches(count: int, batch_size: int, *, drop_last: bool = False, least: int = 1) -> int:
-    """How many batches :meth:`Examples.batches` makes of ``count`` pictures."""
+    """The number of batches that :meth:`Examples.batches` makes of ``count`` pictures."""
     full, left = divmod(count, batch_size)
     if not left or drop_last or (full and left < least):
         return full
@@ -195,20 +194,20 @@ def _order(count: int, seed: int | None, epoch: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A set of labelled pictures, split: what :func:`eyeshot.data.load` returns.
+    """A set of labelled pictures with its parts: the result of :func:`eyeshot.data.load`.
 
     Attributes:
-        name: what was loaded: ``digits``, ``mnist``, or the folder.
-        train: what a network may learn from.
-        test: what it is judged by.
+        name: the source: ``digits``, ``mnist``, or the folder.
+        train: the training part.
+        test: the test part.
         classes: the names of the classes; a label is an index into them.
-        channels: C, 1 for grey and 3 for colour.
+        channels: C, 1 for grey and 3 for color.
         size: (H, W) of every picture.
-        mean: of the training pixels divided by 255 (65535 of 16 bits), for each channel.
+        mean: the mean of the training pixels divided by 255 (65535 for 16 bits), for each channel.
         std: their standard deviation, for each channel, never 0.
-        validation: a second held-out part, where the source has one.
-        notes: what was decided on the way, a sentence each.
-        marks: of the training pictures of a folder, what tells each from any other.
+        validation: a second held-out part, if the source has one.
+        notes: the decisions made while loading, a sentence each.
+        marks: digests of the training pictures of a folder, which identify each of them.
     """
 
     name: str

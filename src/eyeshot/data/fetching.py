@@ -26,12 +26,12 @@ _NETWORK = (urllib.error.URLError, http.client.HTTPException, OSError, ValueErro
 
 @dataclass(frozen=True)
 class Published:
-    """A gzipped file that others publish, known by what is inside.
+    """A published gzipped file, identified by its content.
 
     Attributes:
         name: its name, on each mirror and here.
-        sha256: of the content, unpacked: mirrors may pack the same file differently.
-        size: of the content in bytes.
+        sha256: of the uncompressed content, because mirrors may compress a file differently.
+        size: of the uncompressed content in bytes.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Published:
 
 
 def cache_folder() -> Path:
-    """Where fetched data is kept: ``$EYESHOT_DATA``, or in the place of this system for caches."""
+    """The folder for downloads: ``$EYESHOT_DATA``, or the system's cache folder."""
     chosen = os.environ.get("EYESHOT_DATA")
     if chosen:
         return Path(chosen).expanduser()
@@ -56,14 +56,14 @@ def cache_folder() -> Path:
 def fetch(
     files: Sequence[Published], mirrors: Sequence[str], folder: Path, progress: Progress
 ) -> None:
-    """Have each of ``files`` in ``folder``, from the first of ``mirrors`` that gives it right.
+    """Download each of ``files`` to ``folder``, from the first mirror with the right content.
 
-    A file that is there stays as it is. A new one is written aside, checked, and only then given
-    its name, so that an interrupted fetch leaves nothing that could be taken for the file.
+    An existing file is not changed. A new file is written under another name, checked, and then
+    renamed, so that an interrupted download leaves no wrong file.
 
     Raises:
-        Failure: no mirror gave the file, with what each of them said.
-        BadFile: the folder cannot be made or written to.
+        Failure: no mirror delivered the file; the message lists their errors.
+        BadFile: the folder cannot be created or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def fetch(
 
 
 class _Refused(Exception):
-    """One mirror did not give the file; the message says why."""
+    """A mirror did not deliver the file; the message says why."""
 
 
 def _fetch_from_any(
@@ -133,7 +133,7 @@ def _read(response: http.client.HTTPResponse) -> bytes:
 
 
 def _reason(error: Exception) -> str:
-    """What the network said: ``urllib`` wraps it once or twice."""
+    """The original network error, which ``urllib`` may wrap."""
     inner = getattr(error, "reason", error)
     told = getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
     code = getattr(error, "code", "")

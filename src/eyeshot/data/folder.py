@@ -1,4 +1,4 @@
-"""A folder of classes as a set to train on, a set to judge by, or a list of what is wrong."""
+"""A folder of classes as a training set, a test set, or a list of problems."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Known(Protocol):
 
     @property
     def learned_from(self) -> frozenset[str]:
-        """The marks of the pictures that it learned from; none where nobody kept them."""
+        """The marks of its training pictures; empty if they were not saved."""
 
 
 def load_judged_folder(
@@ -95,18 +95,18 @@ def load_judged_folder(
     progress: Progress,
     skip_damaged: bool = False,
 ) -> Data:
-    """All pictures in ``folder`` to judge a network by, brought to its classes, size and channels.
+    """All pictures in ``folder`` as a test set, in a network's classes, size and channels.
 
-    Nothing is to be learned from them: ``train`` is empty.
+    ``train`` is empty.
 
     Args:
-        folder: of classes, any of which may be absent or have a single picture.
-        known: what the network knows.
-        part: of a folder with parts, ``"train"``, ``"val"``, ``"test"`` or ``"all"``; None for
-            ``test``, or else ``val``.
-        budget: bytes of pictures that may be held in memory.
+        folder: a folder of classes, any of which may be absent or have a single picture.
+        known: the classes, size and channels of the network.
+        part: for a folder with parts, ``"train"``, ``"val"``, ``"test"`` or ``"all"``; None for
+            ``test`` if it exists, else ``val``.
+        budget: the most bytes of pictures in memory.
         progress: called with (what, done, total).
-        skip_damaged: leave out what cannot be read.
+        skip_damaged: skip unreadable pictures.
 
     Raises:
         BadFile: see :func:`eyeshot.data.tree.find_judged`; or pictures cannot be read.
@@ -146,7 +146,7 @@ def check_folder(
     progress: Progress,
     skip_damaged: bool = False,
 ) -> Checked:
-    """Everything that would keep :func:`load_folder` from loading ``folder``, and what it notes."""
+    """All problems that stop :func:`load_folder` from loading ``folder``, and its notes."""
     try:
         tree = find_files(folder, seed)
         survey = Survey(_all_of(tree), len(tree.train), size, 0)
@@ -163,10 +163,10 @@ def _all_of(tree: Tree) -> Labelled:
 
 
 def _settle(survey: Survey, tree: Tree, skip_damaged: bool) -> tuple[str, ...]:
-    """Raise what stands in the way; the note of what is left out instead.
+    """Raise the problems, or return a note about the skipped files.
 
     Raises:
-        BadFile: something does, or too little is left.
+        BadFile: there is a problem, or too few files are left.
     """
     unreadable = [one for one in survey.problems if one.unreadable]
     if not skip_damaged:

@@ -1,4 +1,4 @@
-"""IDX, the format in which MNIST is given: four bytes of magic, the dimensions, then the pixels.
+"""IDX, the file format of MNIST: four bytes of magic, the dimensions, then the pixels.
 
 The magic is two zero bytes, a code for the type of the numbers and the number of dimensions; the
 dimensions follow as big-endian 32-bit integers (http://yann.lecun.com/exdb/mnist/, "The IDX file
@@ -118,9 +118,9 @@ def _parse(stream: BinaryIO, path: Path, dimensions: int) -> NDArray[np.uint8]:
 
 
 def _read_exactly(stream: BinaryIO, path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The bytes that the header promises, and not one more.
+    """Exactly the number of bytes in the header.
 
-    Piece by piece: of the memory that a lying header asks for, only what is filled is used.
+    They are read piece by piece, so that a wrong header cannot make the reader use much memory.
     """
     expected = math.prod(shape)
     fits = expected <= _MOST_BYTES

@@ -1,9 +1,10 @@
-"""A photo of a handwritten digit as MNIST would hold it: light ink on black, 20×20 inside 28×28.
+"""Convert a photo of a handwritten digit to MNIST's form: light ink on black, 20×20 inside 28×28.
 
-The recipe is that of MNIST's makers: a digit is scaled to fit a box of 20×20 without changing its
-proportions, with anti-aliasing, and moved so that its centre of mass is the centre of 28×28
-(LeCun, Cortes, Burges, http://yann.lecun.com/exdb/mnist/). They began with clean black and white
-scans; what comes first here makes one of a photo: uneven light, margins, noise, pens of any width.
+The recipe is from MNIST's authors: a digit is scaled to fit a box of 20×20 without changing its
+proportions, with anti-aliasing, and moved so that its center of mass is the center of 28×28
+(LeCun, Cortes, Burges, http://yann.lecun.com/exdb/mnist/). They started with clean black and white
+scans. The first steps here make such a scan from a photo with uneven light, margins and noise, and
+with pens of any width.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from eyeshot.errors import BadValue
 FIELD = 28  # the side of MNIST's pictures
 BOX = 20  # the side of the box that a digit fills in it
 
-_WORKING_SIDE = 1024  # a larger photo is made smaller first: a digit needs no more
+_WORKING_SIDE = 1024  # a larger photo is shrunk first: this is enough for a digit
 _LIGHT_SIDE = 128  # light changes slowly: a small copy shows how it falls
 _LIGHT_WINDOW = 33  # in that copy, wider than any stroke of a digit that fills the picture
 _GROUND_SIDE = 64  # of the copy in which the ground is looked for
@@ -45,7 +46,7 @@ class Ink:
 
 
 def extract_digit(grey: Bytes) -> tuple[Bytes, list[str]]:
-    """The digit in a photo (H, W) as MNIST would hold it, (28, 28), and what was done.
+    """The digit in a photo (H, W) in MNIST's form, (28, 28), and a list of the steps.
 
     Raises:
         BadValue: there is no ink on the page.
@@ -65,11 +66,11 @@ def extract_digit(grey: Bytes) -> tuple[Bytes, list[str]]:
 
 
 def is_light(plane: Plane) -> bool:
-    """Whether the ground is lighter than the ink, of (H, W) 0…1.
+    """Whether the background is lighter than the ink, for (H, W) 0…1.
 
-    In any window that is wide enough most is ground, so the median is the ground, shadows and their
-    edges included. What differs from it is ink, and tells by its sign; the cube lets the few pixels
-    of strong ink outweigh the many of faint grain.
+    In a wide window most pixels are background, so the median is the background, also in shadows
+    and at their edges. Pixels that differ from it are ink, and the sign shows whether it is darker;
+    the cube gives a few pixels of strong ink more weight than many pixels of faint grain.
     """
     small = cv2.resize(plane, (_GROUND_SIDE, _GROUND_SIDE), interpolation=cv2.INTER_AREA)
     levels = np.asarray(np.rint(small * 255), np.uint8)
@@ -88,11 +89,11 @@ def _shrink(grey: Bytes, notes: list[str]) -> Bytes:
 
 
 def _even(plane: Plane) -> Plane:
-    """The amount of ink 0…1 of a light page (H, W): how much darker than the paper around it.
+    """The amount of ink 0…1 of a light page (H, W): how much darker it is than the paper around it.
 
-    A closing fills whatever is dark and narrower than its window with the paper beside it: what is
-    left is how the light falls. Ink takes a share of the light, so the rest is divided, not
-    subtracted.
+    A closing replaces dark areas that are narrower than its window by the paper next to them; the
+    result is the illumination. Ink absorbs a share of the light, so the page is divided by it, and
+    not subtracted.
 
     Raises:
         BadValue: the page is blank.
@@ -113,7 +114,7 @@ def _even(plane: Plane) -> Plane:
 
 
 def _level(ink: Plane) -> Plane:
-    """``ink`` with the paper at 0, clipped to 0…1; refused where nothing stands out of the grain.
+    """``ink`` with the paper at 0, clipped to 0…1; refused if nothing is stronger than the grain.
 
     The closing follows the lightest grains, so the paper lies a little above 0. Its level and its
     deviation are read from the 10th and the 30th percentile, which a normal distribution has at
@@ -176,7 +177,7 @@ def _find_marks(
 
 
 def _choose_marks(mask: NDArray[np.bool_], notes: list[str]) -> NDArray[np.bool_]:
-    """The marks that make the digit: not the dirt, and not what comes in from the edge."""
+    """The marks of the digit, without dirt and without marks that touch the edge."""
     labels, inside, area = _find_marks(mask)
     edge, inner = ~inside, area * inside
     if edge.any() and inner.max(initial=0) >= _RIVAL * area.max():

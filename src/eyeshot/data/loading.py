@@ -19,7 +19,7 @@ from eyeshot.data.statistics import count_levels, describe_counts
 from eyeshot.errors import BadValue, UnknownName
 
 BUDGET = 2**30
-"""Bytes of pictures that are held in memory unless another budget is given; more are streamed."""
+"""The default limit in bytes for pictures in memory; larger sets are streamed."""
 
 SOURCES = ("digits", "mnist")
 """Sets that are known by name; anything else is a folder."""
@@ -36,25 +36,25 @@ def load(
     skip_damaged: bool = False,
     labeled: bool = True,
 ) -> Data:
-    """Load a set of labelled pictures, split into a part to learn from and a part to test with.
+    """Load a set of labelled pictures with a training part and a test part.
 
     Args:
-        source: ``"digits"``, the 10,000 inside the package; ``"mnist"``, all 70,000; or a folder of
-            classes. A folder that is called like one of the two is ``"./digits"``, or a ``Path``.
-        folder: where the files of ``mnist`` lie; None fetches them once, into the user's cache.
-        size: (height, width) to which every picture is stretched; None keeps them as they are.
-        seed: which fifth of a folder without a test part is set aside. Named sets have fixed parts.
-        budget: how many bytes of pictures may be held in memory; a larger folder is streamed.
-        progress: called with (what, done, total); None tells a person at a terminal.
-        skip_damaged: of a folder, leave out the pictures that cannot be read, and name them.
-        labeled: of a folder, its folders are classes; False takes all pictures in it and below it
-            as of one class, "picture".
+        source: ``"digits"``, the 10,000 in the package; ``"mnist"``, all 70,000; or a folder of
+            classes. For a folder with one of these names use ``"./digits"``, or a ``Path``.
+        folder: the folder of the ``mnist`` files; None downloads them once, into the user's cache.
+        size: (height, width) to which every picture is stretched; None keeps the size.
+        seed: decides which fifth of a folder without a test part is set aside.
+        budget: the most bytes of pictures in memory; a larger folder is streamed.
+        progress: called with (what, done, total); None shows it on the terminal.
+        skip_damaged: for a folder, skip unreadable pictures, and name them.
+        labeled: whether the sub-folders of a folder are classes; False gives all pictures in it
+            the same class, "picture".
 
     Raises:
         UnknownName: ``source`` is neither a known name nor a folder.
-        BadValue: ``size`` is not positive, ``seed`` is negative, or ``folder`` makes no sense here.
-        BadFile: a file or folder is missing, damaged, or not what was expected.
-        Failure: MNIST could not be fetched.
+        BadValue: ``size`` is not positive, ``seed`` is negative, or ``folder`` does not apply.
+        BadFile: a file or folder is missing, damaged, or of another kind.
+        Failure: MNIST could not be downloaded.
     """
     if size is not None:
         pixels.check_size(size)

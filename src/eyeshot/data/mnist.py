@@ -1,7 +1,7 @@
-"""The full MNIST: 60,000 digits to learn from and 10,000 to test with, from a folder or a mirror.
+"""The full MNIST: 60,000 training digits and 10,000 test digits, from a folder or a mirror.
 
-A folder may as well hold another set that is given in the same four files, such as Fashion-MNIST,
-as long as its labels are 0 to 9.
+A folder may also contain another set in the same four files, such as Fashion-MNIST, if its labels
+are 0 to 9.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ def load_mnist(
     mirrors: Sequence[str] = MIRRORS,
     files: Sequence[Published] = FILES,
 ) -> Data:
-    """MNIST from ``folder``, or fetched once into the user's cache where it is None.
+    """MNIST from ``folder``; None downloads it once into the user's cache.
 
     Args:
         folder: holds the four IDX files, gzipped or not, named ``train-images-idx3-ubyte`` or
             ``train-images.idx3-ubyte`` and so on.
-        progress: told of what is fetched.
-        mirrors: addresses to fetch from, tried in turn.
-        files: what to fetch.
+        progress: called during downloads.
+        mirrors: addresses to download from, tried in order.
+        files: the files to download.
 
     Raises:
         BadFile: a file is missing or damaged, or a label is not 0 to 9.
-        Failure: it could not be fetched.
+        Failure: it could not be downloaded.
     """
     if folder is None:
         folder = cache_folder() / "mnist"

@@ -1,4 +1,4 @@
-"""A person's own picture, brought to what a network was trained on, and each step told."""
+"""Convert a user's picture to the form of a network's training pictures, and list each step."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def prepare_picture(
     if picture.dtype.kind == "f" and not digit:
         notes.append(f"{picture.dtype} rounded to 16 bits")
     if picture.ndim == 3 and picture.shape[2] in (2, 4):
-        notes.append("transparency laid on white")
+        notes.append("transparent pixels made white")
     if digit:
         plain = _prepare_digit(_make_bytes(picture, plain, notes), notes)
     elif plain.ndim == 2 and channels == pixels.COLOUR:
@@ -75,7 +75,9 @@ def _prepare_digit(plain: pixels.Bytes, notes: list[str]) -> pixels.Bytes:
         notes.append("made grey")
     grey = pixels.reduce(pixels.to_channels(plain, pixels.GREY)[..., 0])
     if int(grey.max()) - int(grey.min()) <= _FLAT:
-        raise BadValue("the page is blank: all of it is of one shade", cure="show it a digit")
+        raise BadValue(
+            "the page is blank: all of it is of one shade", cure="use a picture of a digit"
+        )
     if grey.shape == (FIELD, FIELD) and not is_light((grey / 255).astype(np.float32)):
         return grey
     digit, steps = extract_digit(grey)

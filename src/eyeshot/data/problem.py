@@ -1,4 +1,4 @@
-"""What stands in the way of learning from a folder: each thing by itself, and all on one line."""
+"""Problems of a training folder: each one separately, and all on one line."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ SKIP = "leave them out with --skip-damaged"
 
 
 class Unfit(BadFile):
-    """A file that can be read and is of no use as it is."""
+    """A file that can be read but not used."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in a folder that stands in the way of training.
+    """A problem in a folder that prevents training.
 
     Attributes:
         path: the file or folder.
-        message: what is wrong with it.
-        cure: what to do about it.
-        unreadable: whether it is a file that cannot be used, and could be left out.
+        message: the problem.
+        cure: what to do.
+        unreadable: whether it is a file that cannot be used, and can be skipped.
     """
 
     path: Path
@@ -37,17 +37,17 @@ class Problem:
         return str(self.error())
 
     def error(self) -> BadFile:
-        """The problem as what is raised."""
+        """The problem as an exception."""
         return BadFile(f"{self.path}: {self.message}", cure=self.cure)
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What a folder was found to hold before any training.
+    """The result of checking a folder before training.
 
     Attributes:
-        problems: what stands in the way.
-        notes: what a person should know, a sentence each.
+        problems: the problems that prevent training.
+        notes: facts that the user should know, a sentence each.
     """
 
     problems: tuple[Problem, ...]
@@ -64,7 +64,7 @@ def as_problem(error: EyeshotError, path: Path, *, unreadable: bool = False) -> 
 
 
 def raise_problems(problems: Sequence[Problem]) -> None:
-    """Raise what was found, all of it on one line of bounded length; nothing where nothing was.
+    """Raise all problems on one line of bounded length; do nothing if there is no problem.
 
     Raises:
         BadFile: there is a problem.

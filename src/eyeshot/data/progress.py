@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is done, how much of it, and how much there is in all."""
+"""Called with the name of the work, the amount done, and the total."""
 
 _PATIENCE = 1.0  # seconds before a wait is worth a word
 _PAUSE = 0.1  # seconds between two words

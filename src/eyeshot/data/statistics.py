@@ -18,7 +18,7 @@ Counts = NDArray[np.int64]
 
 
 def count_levels(batch: Tensor) -> Counts:
-    """How often each value stands in each channel, of pictures (N, C, H, W).
+    """The count of each value in each channel of pictures (N, C, H, W).
 
     Returns:
         (C, 256) of uint8, (C, 65536) of uint16.
@@ -40,8 +40,8 @@ def deepen_counts(counts: Counts) -> Counts:
 def describe_counts(counts: Counts) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation (of the population) of value/largest, for each channel.
 
-    A channel that never varies has a deviation of 0, by which nobody could divide: 1 is given
-    instead, and the channel, less its mean, is all zeros.
+    A constant channel has a deviation of 0, which is replaced by 1, because it is a divisor; the
+    channel minus its mean is all zeros.
 
     Args:
         counts: (C, 256) or (C, 65536), from :func:`count_levels`.

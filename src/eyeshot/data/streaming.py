@@ -1,4 +1,4 @@
-"""Pictures that stay in their files and are decoded when asked for, ahead of time by workers."""
+"""Pictures that stay in their files and are decoded when needed, in advance by workers."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from eyeshot.errors import BadFile, EyeshotError, Failure
 
 
 def read_pixels(path: Path, notes: list[str] | None = None) -> pixels.Samples:
-    """The picture in a file: (H, W) where grey, (H, W, 3) where colour, in 8 or 16 bits.
+    """The picture in a file: (H, W) if grey, (H, W, 3) if color, in 8 or 16 bits.
 
     Args:
         path: the file.
-        notes: where it is said what a person should know of the file.
+        notes: gets facts about the file that the user should know.
 
     Raises:
-        BadFile: not a picture, damaged, of floats outside 0…1, or of bands that are no colours.
+        BadFile: the file is not a picture, is damaged, or has floats outside 0…1 or bands that are
+            not colors.
     """
     try:
         picture = images.read_picture(path, offered=False)
@@ -49,11 +50,11 @@ class FilePictures:
     """Pictures in files.
 
     Attributes:
-        paths: one file a picture.
-        channels: to which each is brought, 1 or 3.
+        paths: one file per picture.
+        channels: the channels of each converted picture, 1 or 3.
         size: (height, width) of each.
         stretch: whether a picture of another size is stretched to ``size`` or refused.
-        deep: whether they are given in 16 bits.
+        deep: whether they are returned in 16 bits.
     """
 
     paths: tuple[Path, ...]

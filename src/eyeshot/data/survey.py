@@ -1,9 +1,9 @@
-"""Every picture of a set looked at once, before anything starts.
+"""Read every picture of a set once, before training starts.
 
-One pass reads every file. It finds all that are damaged before an hour of training is lost, learns
-the size and the channels, counts the pixels' values for the mean and the deviation, finds pictures
-that are there twice, and keeps what it has read as long as that fits the budget; beyond it, the
-pictures are streamed from their files.
+One pass reads every file. It detects damaged files before training time is lost, records the size
+and the channels, counts the pixels' values for the mean and the deviation, and detects duplicate
+pictures. It keeps the pictures in memory if they fit the budget; otherwise they are streamed from
+their files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Labelled = Sequence[tuple[Path, int]]
 
 
 class Survey:
-    """What one pass over the files of a set has found.
+    """The results of one pass over the files of a set.
 
     Args:
         files: with their labels, the training files first, then the others.
@@ -98,7 +98,7 @@ class Survey:
         )
 
     def run(self, progress: Progress) -> None:
-        """Look at every picture; what cannot be read is among the ``problems``."""
+        """Read every picture; ``problems`` lists the unreadable ones."""
         for number, (picture, notes) in enumerate(self._read_all()):
             self._noted += ((self._files[number][0], note) for note in notes)
             if isinstance(picture, BadFile):

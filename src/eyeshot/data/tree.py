@@ -77,7 +77,7 @@ def find_files(folder: Path, seed: int) -> Tree:
     classes = walk.classes(top)
     within = _parts_within(classes, top)
     if within:
-        walk.say(f"each class of {top} holds parts of its own: {', '.join(within)}")
+        walk.say(f"each class of {top} contains parts: {', '.join(within)}")
         return _join(walk, top, {part: _part_within(classes, top, part) for part in within})
     return _split(walk, classes, seed)
 
@@ -128,7 +128,7 @@ def find_judged(folder: Path, classes: Sequence[str], part: str | None) -> Tree:
         raise BadFile(f"{top}: holds no pictures of any class", cure=_no_pictures_cure(walk))
     absent = [name for name in classes if not found.get(same_name(name))]
     if absent:
-        walk.say(f"no picture of {listed(absent)} is among them: nothing is said of it")
+        walk.say(f"no picture of {listed(absent)} is among them: it is not evaluated")
     return Tree(tuple(classes), (), _label(found, known), (), walk.notes())
 
 
@@ -143,7 +143,7 @@ def _choose_part(top: Path, parts: Sequence[str], part: str | None) -> tuple[str
     if part is None:
         chosen = next((name for name in ("test", "val") if name in parts), None)
         if chosen is None:
-            raise BadFile(f"{top}: has a train part alone", cure="choose it with --part train")
+            raise BadFile(f"{top}: has only a train part", cure="choose it with --part train")
         return (chosen,)
     if part not in parts:
         raise BadValue(f"part is {part!r}", cure=f"{top} has {', '.join(parts)}, or choose {ALL}")
@@ -173,7 +173,7 @@ def _split_by_parts(walk: _Walk, top: Path, parts: dict[str, Path], seed: int) -
     if len(parts) == 1:
         raise BadFile(
             f"{top}: has train but neither test nor val",
-            cure=f"add one, or name {parts['train']} to have a fifth of it set aside",
+            cure=f"add one, or name {parts['train']} to set a fifth of it aside",
         )
     if len(found) == 1:
         return _split(walk, found["train"], seed)
@@ -229,7 +229,7 @@ def _split(walk: _Walk, classes: _Classes, seed: int) -> Tree:
         if len(files) < 2:
             raise BadFile(
                 f"{files[0].parent}: holds {len(files)} picture, and at least 2 are needed, "
-                "one to learn from and one to test with",
+                "one for training and one for testing",
                 cure="add pictures of this class",
             )
         mixed = sorted(files, key=lambda path: _hash(f"{seed}/{walk.spell(path)}"))
@@ -359,7 +359,7 @@ class _Walk:
         named = part_of(only.name) or same_name(only.name) in known
         if named or self.holds_pictures(only) or not self.folders(only):
             return folder
-        self.say(f"{folder} holds one folder alone: {only} was opened")
+        self.say(f"{folder} contains only one folder: {only} was opened")
         return self.open_wrappers(only, known)
 
     def parts(self, top: Path) -> dict[str, Path]:
@@ -373,7 +373,7 @@ class _Walk:
             raise BadFile(
                 f"{top}: {listed([folder.name for folder in folders])} hold pictures and no "
                 "folders of classes",
-                cure="put the pictures of each class into a folder of its own",
+                cure="put the pictures of each class into a separate folder",
             )
         parts: dict[str, Path] = {}
         for part, folder in named:
@@ -389,7 +389,7 @@ class _Walk:
         if len(parts) == 1 and any(self.holds_pictures(folder) for folder in others):
             return {}
         if others:
-            self.say(f"not looked into: {listed([folder.name for folder in others])}")
+            self.say(f"not read: {listed([folder.name for folder in others])}")
         return parts
 
     def _is_part(self, folder: Path) -> bool:
@@ -422,7 +422,7 @@ class _Walk:
             raise self._no_classes(inside)
         if len(found) == 1 and not known:
             tables = [one.name for one in self.entries(inside) if one.suffix.lower() in _TABLES]
-            cure = f"make one folder a class by {tables[0]}, which is not read" if tables else ""
+            cure = f"make a folder per class with {tables[0]}, which is not read" if tables else ""
             raise BadFile(
                 f"{inside}: holds one class only, {next(iter(found))!r}",
                 cure=cure or "add a second class",

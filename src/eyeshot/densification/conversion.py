@@ -1,9 +1,9 @@
 """From the graph of a classifier to its dense form, one rule for each operator.
 
-Whatever keeps to a window stays as it is: a convolution or a pool means the same on a page as on a
-crop. What looks at the whole crop becomes a window of that size: a linear layer over C×h×w is a
-convolution of h×w, a mean over all places is a mean over h×w. What moves numbers about, a flatten,
-is followed on their places and computes nothing.
+Operators with windows do not change: a convolution or a pool is the same on a page as on a crop. An
+operator that reads the whole crop becomes a window of that size: a linear layer over C×h×w becomes
+a convolution of h×w, a mean over all positions becomes a mean over h×w. Operators that only move
+numbers, such as flatten, only change the recorded positions and compute nothing.
 """
 
 from __future__ import annotations

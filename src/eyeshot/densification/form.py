@@ -14,13 +14,13 @@ from eyeshot.graph import Ref, Weight, substitute
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One value of the dense form: a layer of it, or a plain function, called on earlier values.
+    """One value of the dense form: a layer or a plain function, called on earlier values.
 
     Attributes:
-        name: of the value.
+        name: the name of the value.
         target: the layer, or the function.
-        args: with Ref in place of earlier values and Weight in place of tensors.
-        kwargs: likewise.
+        args: the arguments, with Ref for earlier values and Weight for tensors.
+        kwargs: the same by name.
     """
 
     name: str
@@ -31,10 +31,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Where the positions of a dense form lie on the page, along each spatial axis.
+    """The grid of a dense form's positions on the page, along each spatial axis.
 
     Attributes:
-        crop: pixels of the pictures that the classifier takes.
+        crop: the size in pixels of the classifier's pictures.
         stride: pixels from one position to the next.
         field: the pixels that position 0 sees, whose crop is [0, crop).
     """
@@ -45,19 +45,19 @@ class Geometry:
 
 
 class DenseForm(nn.Module):
-    """A classifier of crops made into a network over pages: what :func:`eyeshot.dense` returns.
+    """A classifier of crops as a network for pages: the result of :func:`eyeshot.dense`.
 
-    (N, C, H, W) → (N, classes, rows, columns). Position (i, j) is about the crop whose first pixel
-    is (i·stride, j·stride); there is one for every crop that fits, and one more where only pixels
-    are missing that the classifier does not look at. A plain module: it is saved, exported, trained
-    and streamed as any other.
+    (N, C, H, W) → (N, classes, rows, columns). Position (i, j) belongs to the crop whose first
+    pixel is (i·stride, j·stride). There is a position for every crop that fits, and one more if the
+    page lacks only pixels that the classifier does not read. It is a plain module: it can be saved,
+    exported, trained and streamed.
 
     Attributes:
-        crop: (height, width) of the pictures that the classifier takes.
+        crop: (height, width) of the classifier's pictures.
         stride: pixels from one position to the next, along each axis.
-        field: the pixels that position 0 sees, along each axis. Smaller than the crop where the
-            classifier's windows leave pixels unread, larger where it pads.
-        notes: where the values differ from those of the classifier, and why; empty: nowhere.
+        field: the pixels that position 0 sees, along each axis. Smaller than the crop if the
+            classifier's windows do not read some pixels, larger if it pads.
+        notes: where and why the values differ from the classifier's; empty if they do not.
     """
 
     def __init__(

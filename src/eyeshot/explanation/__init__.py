@@ -1,4 +1,4 @@
-"""Explanations: the sum behind any single number, as plain data and as a picture in the terminal.
+"""Explanations: the sum behind any single number, as plain data and as text for the terminal.
 
 Two things can be explained: an operation walking over a small matrix (:mod:`operations`), and one
 unit inside a trained network (:func:`explain`).

@@ -1,4 +1,4 @@
-"""What went into one operator of a network, and what came out, while it looks at a batch."""
+"""The inputs and the output of one operator of a network, for one batch."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Seen:
     """One call of one operator.
 
     Attributes:
-        name: by which it was asked for.
-        node: of the network's graph.
-        call: of the node, with values put in: whole batches, (N, C, *sizes) or (N, …, I). None
-            for an input of the network.
-        values: of the nodes that it reads.
-        output: what it gave for the batch.
-        batch: how many pictures there are.
+        name: the requested name.
+        node: the node of the network's graph.
+        call: the node's call with values: whole batches, (N, C, *sizes) or (N, …, I). None for an
+            input of the network.
+        values: the values of the nodes that it reads.
+        output: its output for the batch.
+        batch: the number of pictures.
     """
 
     name: str
@@ -49,17 +49,17 @@ class Seen:
 
 
 def see_operator(net: nn.Module, x: Tensor, name: str, call: int = 0) -> tuple[Seen | None, str]:
-    """One operator of a network's graph, and why it cannot be had so; "" where it can.
+    """One operator of a network's graph, and the reason if the graph cannot be used, else "".
 
     Args:
         net: any module.
-        x: (N, C, …) as it takes it.
-        name: as ``inspect`` prints it; the path of a module stands for what leaves it.
-        call: which of several calls, from 0.
+        x: the input, (N, C, …).
+        name: the name that ``inspect`` prints; the path of a module means its output.
+        call: the index of the call, from 0.
 
     Raises:
-        UnknownName: nothing has that name.
-        BadValue: the network refuses ``x``, or does not call the layer that often.
+        UnknownName: there is no such name.
+        BadValue: the network refuses ``x``, or calls the layer fewer times.
     """
     looker = _Looker(net, name, call)
     reason = compute_by_graph(net, [x], looker.choose, looker.keep, full=True)
@@ -96,7 +96,7 @@ def seen_among(
 
 
 class _Looker:
-    """Chooses a node and what it reads, and keeps their values."""
+    """Chooses a node and its inputs, and keeps their values."""
 
     def __init__(self, net: nn.Module, name: str, call: int) -> None:
         self._net, self._name, self._call = net, name, call

@@ -100,9 +100,9 @@ def _matrix(
     seen: frozenset[Place] = frozenset(),
     width: int = 1,
 ) -> Text:
-    """Numbers in columns; seen cells stand in brackets, one pair around a run of them.
+    """Numbers in columns, with brackets around each run of seen cells.
 
-    NaN stands for a cell that holds nothing, a dot. ``width`` is the least of a column.
+    NaN means an empty cell, printed as a dot. ``width`` is the smallest width of a column.
     """
     words = [["·" if np.isnan(v) else show(v) for v in row] for row in values.tolist()]
     width = max(width, *(len(word) for row in words for word in row))
@@ -119,7 +119,7 @@ def _matrix(
 
 
 def _mark(before: bool, here: bool) -> str:
-    """What stands between two neighbouring cells: ``[`` where a run begins, ``]`` where it ends."""
+    """The text between two neighboring cells: ``[`` where a run begins, ``]`` where it ends."""
     if here == before:
         return " "
     return "[" if here else "]"

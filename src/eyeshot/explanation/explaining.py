@@ -26,28 +26,28 @@ def explain(
     unit: Sequence[int],
     call: int = 0,
 ) -> UnitTrace:
-    """Where one number inside a network comes from: patch, kernel, partial sums, bias, total.
+    """Explain one number inside a network: patch, kernel, partial sums, bias, total.
 
     Args:
         net: a network, a trained run, or the path of a run's folder.
         image: for a run, a picture: a file, or an array (H, W) or (H, W, C), prepared as in
-            training; of any size for a network that answers with masks or pictures. For a network,
-            or ready for the run's network: a float tensor (C, H, W), (C, L) or (C, D, H, W), as
-            the network takes it, or a batch of them, of which the first is traced.
+            training; of any size if the network's output is a mask or a picture. For a network
+            (or a run): the network's input, a float tensor (C, H, W), (C, L) or (C, D, H, W), or a
+            batch, of which the first item is traced.
         layer: a name that ``inspect`` and ``see`` print: ``conv#2`` for a second call, ``conv2d``
             for a function. Weighted sums, pools, means, batch norms, resizes, activations, sums and
-            products of maps, and whatever only moves numbers are explained.
+            products of maps, and operators that only move numbers can be explained.
         unit: (channel, row, column) in that layer's output, counted from 0.
-        call: which of the layer's calls, where the network uses it several times.
+        call: the index of the call, if the network uses the layer several times.
 
     Returns:
         Plain data: ``to_dict()`` for JSON; ``rich.print()`` draws it.
 
     Raises:
-        UnknownName: no such layer.
-        BadValue: the unit is outside the map, or an input that does not fit.
-        BadFile: not a run folder, or not a picture.
-        Unsupported: an operator that has no sum to show, such as attention.
+        UnknownName: there is no such layer.
+        BadValue: the unit is outside the map, or the input does not fit.
+        BadFile: the file is not a run folder, or not a picture.
+        Unsupported: the operator has no such sum, for example attention.
         Failure: the sum does not equal the network's own value.
     """
     run = runs.load(net) if isinstance(net, str | Path) else net
@@ -65,7 +65,7 @@ def explain(
 
 
 def prepare(run: runs.Run, image: NDArray[Any] | str | Path) -> tuple[Tensor, list[str]]:
-    """A picture as the run's network takes it, float32 (1, C, H, W), and what was done to it.
+    """A picture as the run's network input, float32 (1, C, H, W), and the steps of its preparation.
 
     Raises:
         BadFile: not a picture.

@@ -15,11 +15,11 @@ from eyeshot.features.recording import Recorder, listening, tensors_in
 
 
 def hear_operator(net: nn.Module, x: Tensor, name: str, call: int = 0) -> Seen:
-    """What a layer of ``net`` took and gave; names are those that hooks know.
+    """The inputs and the output of a layer of ``net``, recorded by hooks, under the hooks' names.
 
     Raises:
-        UnknownName: no such layer.
-        BadValue: the network refuses ``x``, or does not call the layer that often.
+        UnknownName: there is no such layer.
+        BadValue: the network refuses ``x``, or calls the layer fewer times.
         Unsupported: the layer itself has no graph either.
     """
     layers = {
@@ -68,7 +68,7 @@ def _inputs_of_call(
 def _function(
     net: nn.Module, x: Tensor, name: str, layers: list[str]
 ) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    """A function that a ``forward`` calls, as a module, and what it was given."""
+    """A function that ``forward`` calls, as a module, and its arguments."""
     ears = _Ears(len(x), name)
     with full_precision(), in_passing(net, [x]), listening(net, ears):
         net(x.clone())
@@ -78,7 +78,7 @@ def _function(
 
 
 class _Ears(Recorder):
-    """Hears every call under the name that ``see`` prints, and keeps one of them."""
+    """Observes every call under the name that ``see`` prints, and records one of them."""
 
     def __init__(self, batch: int, wanted: str) -> None:
         super().__init__(batch, frozenset())
@@ -88,7 +88,7 @@ class _Ears(Recorder):
         self._times: Counter[str] = Counter()
 
     def keep(self, base: str, kind: str, came_in: Any, output: Any, parameters: int) -> None:
-        """Note the call's name; keep what it took if it is the one."""
+        """Count the call; record its inputs if it is the requested call."""
         self._times[base] += 1
         name = base if self._times[base] == 1 else f"{base}#{self._times[base]}"
         self.names.append(name)
@@ -107,7 +107,7 @@ class _Function(nn.Module):
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        """What it was given, copied."""
+        """A copy of its inputs."""
         return tuple(self._inputs)
 
     def forward(self, *inputs: Tensor) -> Any:

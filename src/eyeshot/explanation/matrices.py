@@ -13,7 +13,7 @@ from eyeshot.errors import BadValue
 
 Matrix = NDArray[np.float64]
 
-LARGEST_SIDE = 64  # what is meant to be read number by number has no more
+LARGEST_SIDE = 64  # a matrix that a person reads number by number is not larger
 
 
 def read_matrix(text: str) -> Matrix:
@@ -35,7 +35,7 @@ def read_matrix(text: str) -> Matrix:
 
 
 def parse_matrix(text: str) -> Matrix:
-    """The matrix that ``text`` spells; never that of a file, so that strangers may ask.
+    """The matrix in ``text``; it never reads a file, so untrusted text is safe.
 
     Raises:
         BadValue: rows of different lengths, too many cells to read, or no numbers.

@@ -1,7 +1,7 @@
-"""Operators that move numbers, or weigh neighbours: which cell a unit is a copy or a mean of.
+"""Operators that move numbers or mix neighbors: the cells that a unit is a copy or a mean of.
 
-Neither is written down for each of them. A move is asked to move the numbers of the cells; a
-resize, which is linear, is asked for the gradient of the unit.
+There is no table for each operator. An operator that moves numbers is applied to the indices of the
+cells; for a resize, which is linear, the gradient of the unit gives the weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Unit = tuple[int, ...]
 
 
 def trace_move(seen: Seen, unit: Unit) -> UnitTrace:
-    """The one cell that the unit is a copy of; or the constant that stands there."""
+    """The cell that the unit is a copy of, or the constant at this position."""
     sources = seen.node.call.refs if seen.node.call is not None else ()
     tensors = [seen.values[name] for name in sources]
     count = sum(one.numel() for one in tensors)

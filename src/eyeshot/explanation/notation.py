@@ -29,7 +29,7 @@ def say_option(value: object) -> str:
 
 
 def as_rows(array: NDArray[Any]) -> Any:
-    """Nested lists of numbers; what is not finite has no word in JSON and becomes None."""
+    """Nested lists of numbers; numbers that are not finite become None, because JSON has none."""
     if array.ndim:
         return [as_rows(row) for row in array]
     return as_number(array.item())

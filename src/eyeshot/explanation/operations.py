@@ -239,7 +239,7 @@ def _steps(value: PerAxis, name: str) -> Place:
 
 
 def _padding_mask(image: Matrix, widths: tuple[tuple[int, int], ...]) -> Array:
-    """Where the padded image is padding, of whatever kind."""
+    """The mask of the padding, of any kind, in the padded image."""
     rows, columns = (
         padded_positions(n, before, after, "zeros") == OUTSIDE
         for n, (before, after) in zip(image.shape, widths, strict=True)

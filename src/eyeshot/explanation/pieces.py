@@ -55,7 +55,7 @@ def _part_grids(trace: UnitTrace, part: Part) -> Iterator[Named]:
 
 
 def walk_piece(walk: Walk) -> str:
-    """A window over a small matrix: what it reads, what comes out, and every sum."""
+    """A window over a small matrix: its input, its output, and every sum."""
     grids: list[Named] = [("input", _grid(walk.input))]
     if walk.read.shape != walk.input.shape:
         name = "zeros inserted" if walk.operation == "transpose" else "padded"

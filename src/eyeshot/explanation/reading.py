@@ -39,7 +39,7 @@ class Reading:
 
     @property
     def cells(self) -> tuple[tuple[int, ...], ...]:
-        """The positions along every axis as plain numbers; -1 where there is none."""
+        """The positions along every axis as plain numbers; -1 for no position."""
         return tuple(tuple(int(at) for at in axis) for axis in self.axes)
 
     @property

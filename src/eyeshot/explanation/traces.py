@@ -20,18 +20,18 @@ TraceRule = Literal["sum", "max", "min", "mean", "product", "value", "copy"]
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What one input channel gives to the unit, or one number of a map.
+    """The contribution of one input channel, or of one number of a map, to the unit.
 
     Attributes:
         channel: its number in the layer's input.
-        patch: the cells read, shaped as the window; a number alone where there is no window.
-        outside: where the window meets no input cell: padding, or a zero inserted.
-        kernel: the weight of each cell; None where nothing is weighed.
-        sum: the partial sum, or what a pool makes of the patch.
-        source: the layer that it comes from, where there may be several.
-        at: where in that layer's map the patch begins, where that is not the unit's own place.
-        cells: of a window, the positions in that layer's map that it meets along each axis; -1
-            where it meets none.
+        patch: the cells that are read, in the shape of the window; a number if there is no window.
+        outside: a mask of cells that are padding or inserted zeros.
+        kernel: the weight of each cell; None if there are no weights.
+        sum: the partial sum, or a pool's result for the patch.
+        source: the layer that it comes from, if there may be several.
+        at: the start of the patch in that layer's map, if it is not the unit's own position.
+        cells: for a window, its positions in that layer's map along each axis; -1 for cells
+            outside the map.
     """
 
     channel: int
@@ -46,21 +46,21 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class UnitTrace:
-    """Where one number in a network comes from.
+    """The explanation of one number in a network.
 
     Attributes:
         layer: the dotted name of the layer.
-        operator: the operator and its numbers, in writing.
+        operator: the operator and its settings, as text.
         unit: (channel, row, column), or as many numbers as the layer's output has axes.
         shape: the shape of the layer's output, without the batch.
-        rule: what is made of the parts: their ``sum`` (of products, where cells are weighed), the
+        rule: how the parts are combined: their ``sum`` (of products, if cells have weights), the
             ``max`` or ``min`` of cells, their ``mean``, a ``product``, the ``value`` that the
-            operator gives for them, or a ``copy`` of one.
-        divisor: what a mean is divided by; 1 otherwise.
-        parts: one for every input channel that the unit sees, or for every number that comes in.
-        bias: added to the parts; None where there is none.
-        total: what comes of the parts and the bias, in float64.
-        network_value: what the network computed, equal to ``total`` to 1e-5 of the largest part.
+            operator gives for them, or a ``copy`` of one part.
+        divisor: the divisor of a mean; 1 otherwise.
+        parts: a part for every input channel that the unit sees, or for every operand.
+        bias: added to the parts; None if there is no bias.
+        total: the result of the parts and the bias, in float64.
+        network_value: the network's own value, equal to ``total`` to 1e-5 of the largest part.
     """
 
     layer: str
@@ -92,7 +92,7 @@ class UnitTrace:
         return trace_piece(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, for JSON; what is not finite is None."""
+        """Plain lists and numbers, for JSON; numbers that are not finite become None."""
         return {
             "layer": self.layer,
             "operator": self.operator,
@@ -149,7 +149,7 @@ def described(
     divisor: float = 1.0,
     total: float | None = None,
 ) -> UnitTrace:
-    """The whole of an explanation; the total by its rule, where it is not given."""
+    """The complete explanation; if the total is not given, its rule computes it."""
     return UnitTrace(
         layer=seen.name,
         operator=_written(seen),

@@ -1,4 +1,4 @@
-"""One rule for each family of operators: what each input gives to a unit, and what they make."""
+"""A rule for each family of operators: each input's contribution to a unit, and their total."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _bias(seen: Seen, channel: int) -> float | None:
 
 
 def _linear(seen: Seen, unit: Unit) -> UnitTrace:
-    """Every input number is a channel of its own, with one weight."""
+    """Every input number is a separate channel, with a single weight."""
     x, row = seen.arguments["input"], as_numbers(seen.arguments["weight"][unit[-1]])
     values = as_numbers(x[(0, *unit[:-1])])
     parts = [number_part(c, v, w) for c, (v, w) in enumerate(zip(values, row, strict=True))]
@@ -187,7 +187,7 @@ def _adaptive(rule: TraceRule) -> Callable[[Seen, Unit], UnitTrace]:
 def _pooled(
     seen: Seen, unit: Unit, x: Tensor, reading: Reading, rule: TraceRule, divisor: float = 1.0
 ) -> UnitTrace:
-    """One channel alone: pooling does not mix channels."""
+    """Only one channel: pooling does not mix channels."""
     patch, outside = reading.patches(x[unit[0] : unit[0] + 1])[0], reading.outside
     cells = patch[~outside]
     made = cells.sum() / divisor if rule == "mean" else cells.max(initial=-np.inf)

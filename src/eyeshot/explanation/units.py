@@ -1,8 +1,7 @@
-"""One unit inside a network, explained: the numbers that went in, and the sum that came out.
+"""The explanation of one unit inside a network: its input numbers, and their sum.
 
-The trace is worked out from what the operator received and from its weights, in float64, and then
-held against what the network itself computed. If the two differ, the explanation is wrong and is
-refused.
+The trace is computed from the operator's inputs and weights in float64, and then compared with the
+network's own value. If the two differ, the explanation is wrong and an error is raised.
 """
 
 from __future__ import annotations
@@ -30,20 +29,20 @@ def explain_unit(
 ) -> UnitTrace:
     """Trace one output of ``layer`` while ``net`` looks at ``x``.
 
-    The network runs in eval mode without gradients, and is left as it was found.
+    The network runs in eval mode without gradients, and does not change.
 
     Args:
         net: any module that takes one tensor.
-        x: the input as the network takes it, with a batch axis; the first of the batch is traced.
-        layer: a name that ``inspect`` prints; a module's path stands for what leaves it.
+        x: the network's input, with a batch axis; the first item of the batch is traced.
+        layer: a name that ``inspect`` prints; a module's path means its output.
         unit: (channel, row, column) in that layer's output, counted from 0; (channel, position)
-            of a signal.
-        call: which of its calls, where the network uses the layer several times.
+            for a signal.
+        call: the index of the call, if the network uses the layer several times.
 
     Raises:
-        UnknownName: no such layer.
+        UnknownName: there is no such layer.
         BadValue: the unit is outside the map, or the layer is not used.
-        Unsupported: an operator that has no sum to show.
+        Unsupported: the operator has no such sum.
         Failure: the sum does not equal the network's own value.
     """
     seen, reason = see_operator(net, x, layer, call)
@@ -54,11 +53,11 @@ def explain_unit(
 
 
 def explain_seen(seen: Seen, unit: Sequence[int]) -> UnitTrace:
-    """Trace one output of an operator of which is known what it took and gave.
+    """Trace one output of an operator from its recorded inputs and output.
 
     Raises:
         BadValue: the unit is outside the map.
-        Unsupported: an operator that has no sum to show.
+        Unsupported: the operator has no such sum.
         Failure: the sum does not equal the network's own value.
     """
     with torch.no_grad():
@@ -70,7 +69,7 @@ def explain_seen(seen: Seen, unit: Sequence[int]) -> UnitTrace:
 
 
 def _check_unit(seen: Seen, unit: Sequence[int]) -> tuple[int, ...]:
-    """``unit`` as whole numbers that lie inside the map."""
+    """``unit`` as whole numbers inside the map."""
     shape = tuple(seen.output.shape[1:])
     if len(unit) != len(shape):
         axes = ("channel", *_AXES[len(shape) - 1]) if 1 < len(shape) < 5 else ("feature",)
@@ -89,9 +88,9 @@ def _check_unit(seen: Seen, unit: Sequence[int]) -> tuple[int, ...]:
 
 
 def check_total(found: UnitTrace, rounding: float) -> None:
-    """Refuse an explanation that does not come to the network's own value.
+    """Refuse an explanation that does not equal the network's own value.
 
-    Rounding grows with what is added up, so large parts that cancel are allowed their share; a
+    Rounding errors grow with the parts of the sum, so the tolerance depends on the largest part; a
     network in half precision rounds more coarsely than 1e-5.
     """
     largest = max([1.0, abs(found.network_value), *[abs(part.sum) for part in found.parts]])

@@ -1,9 +1,9 @@
-"""A window walking over a small matrix, every step a sum that can be checked by hand.
+"""A window that moves over a small matrix; every step is a sum that you can check by hand.
 
-Each operation is laid out as one *read* matrix (the input as the window meets it: padded, or with
-zeros inserted) and a list of steps. A step names the cells that it reads, the weight of each, and
-what comes out. Nothing is computed here that is not in the steps; the tests hold the outputs
-against :mod:`eyeshot.reference`.
+Each operation has a *read* matrix (the input as the window reads it: padded, or with zeros
+inserted) and a list of steps. A step lists the cells that it reads, their weights, and its result.
+Everything that is computed here is in the steps; the tests compare the outputs with
+:mod:`eyeshot.reference`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Term:
 
     Attributes:
         at: row and column in the read matrix.
-        value: what stands there.
-        weight: what it is multiplied by; 1 where nothing is.
+        value: the number in the cell.
+        weight: the factor of the cell; 1 if there are no weights.
     """
 
     at: Place
@@ -44,14 +44,14 @@ class Term:
 
 @dataclass(frozen=True)
 class Step:
-    """One output cell and the terms that it is made of.
+    """One output cell and its terms.
 
     Attributes:
         output: row and column of the output cell.
         terms: in the order of the window, row by row.
-        divisor: what a mean is divided by; 1 otherwise.
+        divisor: the divisor of a mean; 1 otherwise.
         bias: added at the end.
-        result: the output cell.
+        result: the value of the output cell.
     """
 
     output: Place
@@ -83,12 +83,12 @@ class Walk:
 
     Attributes:
         operation: ``conv``, ``pool``, ``transpose``, ``nearest`` or ``bilinear``.
-        options: what was asked for, by name.
-        input: the matrix given.
-        read: the matrix that the window meets: the input padded, or with zeros inserted.
-        made: where ``read`` is not the input, but padding or an inserted zero.
-        kernel: the weights as they are laid on ``read``; None for operations without any.
-        steps: one for every output cell, row by row.
+        options: the settings, by name.
+        input: the input matrix.
+        read: the matrix that the window reads: the input padded, or with zeros inserted.
+        made: a mask of the cells of ``read`` that are padding or inserted zeros.
+        kernel: the weights as they are applied to ``read``; None for operations without weights.
+        steps: a step for every output cell, row by row.
         output: the results.
     """
 
@@ -172,7 +172,7 @@ def walk_over(outputs: Sequence[int], step: Callable[[Place], Step]) -> tuple[St
     """One step for each of (rows, columns) output cells.
 
     Raises:
-        BadValue: more steps than anyone reads.
+        BadValue: there are too many steps to read.
     """
     rows, columns = outputs
     refuse_long_walk(rows, columns)
@@ -180,7 +180,7 @@ def walk_over(outputs: Sequence[int], step: Callable[[Place], Step]) -> tuple[St
 
 
 def refuse_long_walk(rows: int, columns: int) -> None:
-    """Refuse an output of more cells than anyone reads steps.
+    """Refuse an output with more cells than a person reads.
 
     Raises:
         BadValue: it has more than MOST_STEPS.

@@ -1,4 +1,4 @@
-"""Feature maps: what every layer of a network makes of an image. Arrays first, pictures second."""
+"""Feature maps: the output of every layer of a network for an image, as arrays and as pictures."""
 
 from __future__ import annotations
 

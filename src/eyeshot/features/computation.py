@@ -1,4 +1,4 @@
-"""A network computed by its graph on one batch, and held against its own answer for it."""
+"""Compute a network's graph on one batch, and compare it with the network's own output."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def compute_by_graph(
 ) -> str:
     """Compute chosen nodes of a network's graph, in eval mode and without gradients.
 
-    The network itself runs once beside it. It is left as it was found.
+    The network itself also runs once. It does not change.
 
     Args:
         net: any module.
-        inputs: with their batch, as ``forward`` takes them.
-        choose: the names of the nodes that are asked for, once the graph is known.
-        keep: gets each of them with its value, in execution order, as soon as it is computed.
-        full: in full precision, also where the network's own kernels may round more.
+        inputs: the inputs of ``forward``, with their batch.
+        choose: gets the graph and returns the names of the requested nodes.
+        keep: gets each requested node with its value, in execution order, when it is computed.
+        full: compute in full precision, even if the network's own kernels round more.
 
     Returns:
-        Why its graph cannot be had, or is not the network's; "" where all was done by it.
+        The reason if the graph cannot be made or differs from the network; "" on success.
 
     Raises:
         BadValue: the network refuses the inputs.
     """
-    # Not while it is traced: export asks for the settings that this changes.
+    # Not during tracing: export reads the settings that this changes.
     precision = full_precision if full else nullcontext
     with precision():
         expected = _answer(net, inputs)
@@ -61,7 +61,7 @@ def compute_by_graph(
 def _answer(net: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
     """Every tensor that the network gives."""
     with in_passing(net, inputs):
-        # Clones: a forward that works in place would change what the graph is computed on.
+        # Clones: a forward that works in place would change the graph's inputs.
         result = net(*(one.clone() for one in inputs))
         leaves = torch.utils._pytree.tree_leaves(result)
         return [one.detach() for one in leaves if isinstance(one, Tensor)]
@@ -83,7 +83,7 @@ def _computed(
                 node, value = next(steps)
             except StopIteration:
                 break
-            except Exception as error:  # an operator of somebody's may raise anything
+            except Exception as error:  # a user's operator may raise anything
                 return f"its traced graph cannot be computed: {in_brief(error)}"
             if node.name in graph.outputs:
                 given[node.name] = value
@@ -95,7 +95,7 @@ def _computed(
 
 @contextmanager
 def in_passing(net: nn.Module, inputs: Sequence[Tensor]) -> Iterator[None]:
-    """One pass of the network in eval mode, without gradients, which leaves it as it was.
+    """One pass of the network in eval mode, without gradients; the network does not change.
 
     Raises:
         BadValue: the network refuses the inputs.
@@ -106,7 +106,7 @@ def in_passing(net: nn.Module, inputs: Sequence[Tensor]) -> Iterator[None]:
             yield
     except EyeshotError:
         raise
-    except Exception as error:  # somebody's forward may raise anything
+    except Exception as error:  # a user's forward may raise anything
         shapes = ", ".join(f"{tuple(one.shape)}, {one.dtype}" for one in inputs)
         said = str(error).strip().splitlines()
         fact = said[0] if said and isinstance(error, RuntimeError) else in_brief(error)

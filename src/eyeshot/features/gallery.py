@@ -1,4 +1,4 @@
-"""Feature maps as a piece of a web page: what Jupyter shows, and ``see -o page.html``."""
+"""Feature maps as part of a web page, for Jupyter and for ``see -o page.html``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CELL, _CELLS = 14, 64  # a vector: squares of 14 pixels, up to 64 in a row
 
 @dataclass(frozen=True, eq=False)
 class Exhibit:
-    """One layer ready to be shown: its picture (H, W, 4) and what to say about it."""
+    """One layer for display: its picture (H, W, 4) and its caption."""
 
     name: str
     title: str
@@ -38,7 +38,7 @@ def exhibits(features: Features, *, range: str = "own") -> list[Exhibit]:
 def exhibit(layer: LayerMaps, *, range: str = "own", columns: int | None = None) -> Exhibit:
     """One layer's maps as one picture."""
     if layer.maps.ndim < 2:
-        # A number has a colour only beside others: a vector shares one range, whatever was asked.
+        # Colors compare numbers: a vector always shares one range, whatever option is set.
         tiles = color_maps(layer.maps.reshape(-1, 1, 1), range="shared")
         picture = mosaic(tiles, side=_CELL, columns=_CELLS, gap=1)
         return Exhibit(layer.name, layer.title, _note(layer, ""), picture)
@@ -50,7 +50,7 @@ def exhibit(layer: LayerMaps, *, range: str = "own", columns: int | None = None)
 
 
 def as_planes(maps: NDArray[Any]) -> tuple[NDArray[Any], str]:
-    """Maps of a layer as (K, H, W), and what was left out to get there.
+    """Maps of a layer as (K, H, W), and a note about omitted parts.
 
     A volume (C, D, H, W) shows its middle slice; signals (C, W) are the rows of one plane.
     """

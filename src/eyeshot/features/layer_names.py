@@ -1,4 +1,4 @@
-"""What a layer's name stands for: a node as ``inspect`` prints it, or what leaves a module."""
+"""The meaning of a layer's name: a node as ``inspect`` prints it, or the output of a module."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from eyeshot.graph import Graph, Node
 
 
 def nodes_named(graph: Graph, name: str) -> dict[str, Node]:
-    """The nodes that a name stands for, each with the name of that call.
+    """The nodes that a name means, each with the name of that call.
 
-    ``conv`` stands for every call of it, ``conv`` and ``conv#2``; ``conv#2`` for that call alone.
-    The path of a module with layers inside stands for what leaves it: for each node that is read
-    outside of it, ``block``, ``block#2`` and so on. Nothing is found for another name.
+    ``conv`` means every call of it, ``conv`` and ``conv#2``; ``conv#2`` means only that call. The
+    path of a module with layers inside means its outputs: a node for each output that is read
+    outside the module, named ``block``, ``block#2`` and so on. Other names give an empty result.
     """
     calls = re.compile(re.escape(name) + r"(#\d+)?")
     found = {node.name: node for node in graph if calls.fullmatch(node.name)}
@@ -35,7 +35,7 @@ def _leaving(graph: Graph, path: str) -> dict[str, Node]:
 
 
 def unknown_layer(graph: Graph, net: nn.Module, name: str) -> EyeshotError:
-    """Why a name stands for nothing: it is mistyped, or its module computes nothing."""
+    """The error for a name without nodes: it is misspelled, or its module computes nothing."""
     if name in dict(net.named_modules()):
         return BadValue(
             f"layer {name!r} exists but computes nothing for this input",

@@ -19,18 +19,18 @@ Maps = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class LayerMaps:
-    """One call of one operator: what came out of it for the first image given.
+    """One call of one operator: its output for the first image.
 
     Attributes:
         name: dotted, as ``inspect`` prints it; ``conv#2`` is the second call of ``conv``,
-            ``block.relu`` a function that the ``forward`` of ``block`` called.
-        kind: the operator, such as ``conv2d``; of a module with layers inside, its class.
-        maps: (C, H, W), or (C, W), (C, D, H, W), (C,) for other layers. A copy of the array; of
-            complex numbers their magnitudes, of half precision float32.
-        dead: (C,) true where a channel is zero everywhere, in *all* the images given.
-        input_shape: without the batch; of the first tensor that went in.
-        parameters: how many numbers the layer learns (of its own, without layers inside it).
-        place: where in the network it stands, in words, for networks that have levels.
+            ``block.relu`` is a function that the ``forward`` of ``block`` called.
+        kind: the operator, such as ``conv2d``; for a module with layers inside, its class.
+        maps: (C, H, W), or (C, W), (C, D, H, W), (C,) for other layers. A copy of the array;
+            complex numbers become magnitudes, half precision becomes float32.
+        dead: (C,) true if a channel is zero everywhere, in *all* images.
+        input_shape: the shape of its first input tensor, without the batch.
+        parameters: the number of the layer's own parameters (without layers inside it).
+        place: its position in the network, in words, for networks with levels.
     """
 
     name: str
@@ -65,9 +65,9 @@ class LayerMaps:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One step of the network: a layer, with the activation that takes its output at once.
+    """One step of the network: a layer, with the activation that directly follows it.
 
-    A convolution and its ReLU are two layers and one step: nobody looks at what lies between.
+    A convolution and its ReLU are two layers but one step.
     """
 
     layers: tuple[LayerMaps, ...]
@@ -98,10 +98,10 @@ class Features(Mapping[str, Maps]):
     """The maps of every layer, in the order of the calls: ``features["conv1"]`` is (C, H, W).
 
     Attributes:
-        image: (C, H, W) what went in (the first image, as the network was given it).
-        layers: every layer called.
-        steps: the layers, with each activation put together with the layer before it.
-        images: how many images went in; ``dead`` counts over all of them.
+        image: (C, H, W), the network's input (the first image).
+        layers: every layer that was called.
+        steps: the layers, with each activation combined with the layer before it.
+        images: the number of images; ``dead`` considers all of them.
     """
 
     image: Maps
@@ -126,7 +126,7 @@ class Features(Mapping[str, Maps]):
         return name in self._by_name
 
     def layer(self, name: str) -> LayerMaps:
-        """One layer with all that is known of it.
+        """One layer with all its data.
 
         Raises:
             UnknownName: no such layer was called.
@@ -179,5 +179,5 @@ def first_maps(value: Tensor, batch: int) -> tuple[Maps, NDArray[np.bool_]]:
 
 
 def _finite(value: Any) -> float | None:
-    """JSON has no word for NaN and infinity; None says that there is no such number."""
+    """The number, or None for NaN and infinity, which JSON cannot express."""
     return float(value) if np.isfinite(value) else None

@@ -16,7 +16,7 @@ from eyeshot.graph import Graph, Node
 def calls_by_graph(
     net: nn.Module, batch: Tensor, layers: Sequence[str] | None
 ) -> tuple[list[Call], str]:
-    """The calls of a network, and why its graph cannot be had; "" where it can.
+    """The calls of a network, and the reason if its graph cannot be used, else "".
 
     Args:
         net: any module.
@@ -33,11 +33,11 @@ def calls_by_graph(
 
 
 class _Seen:
-    """Which nodes are asked for, and their maps as they are computed."""
+    """The requested nodes, and their maps when they are computed."""
 
     def __init__(self, net: nn.Module, batch: int, layers: Sequence[str] | None) -> None:
         self._net, self._batch, self._layers = net, batch, layers
-        self._labels: dict[str, list[str]] = {}  # by node, the names under which it is kept
+        self._labels: dict[str, list[str]] = {}  # for each node, the names of its maps
         self._maps: dict[str, list[LayerMaps]] = {}
         self._graph: Graph | None = None
 
@@ -72,7 +72,7 @@ class _Seen:
         ]
 
     def calls(self) -> list[Call]:
-        """Every operator in execution order, those asked for with their maps."""
+        """Every operator in execution order, the requested ones with their maps."""
         calls: list[Call] = []
         before = ""
         for node in self._graph or ():

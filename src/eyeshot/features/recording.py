@@ -1,8 +1,8 @@
-"""Listening to a network that has no graph while it runs: every layer's output.
+"""Record every layer's output of a network without a graph while it runs.
 
-Two ears are needed. Hooks hear the modules without children (the layers). They do not hear a
-``F.relu`` or a ``torch.cat`` written out in somebody's ``forward``; a ``TorchFunctionMode`` hears
-those, and is told to be silent inside a layer, whose own arithmetic is no step of the network.
+This needs two tools. Hooks observe the modules without children (the layers). They do not observe
+an ``F.relu`` or a ``torch.cat`` in a ``forward``; a ``TorchFunctionMode`` observes those. It is
+switched off inside a layer, because the layer's own arithmetic is not a step of the network.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 class Recorder:
-    """Keeps what passes by, copied, so that nothing of the network is held or changed."""
+    """Stores copies of the outputs, so that the network is not changed."""
 
     def __init__(self, batch: int, wanted: frozenset[str] | None) -> None:
         self.calls: list[Call] = []
@@ -36,7 +36,7 @@ class Recorder:
         self._last: Tensor | None = None
 
     def keep(self, base: str, kind: str, came_in: Any, output: Any, parameters: int) -> None:
-        """Record one call: each tensor that it returned, under a name of its own."""
+        """Record one call: each tensor that it returned, under a separate name."""
         self._seen[base] += 1
         times = self._seen[base]
         name = base if times == 1 else f"{base}#{times}"
@@ -82,7 +82,7 @@ def listening(net: nn.Module, recorder: Recorder) -> Iterator[None]:
 
 
 def is_layer(module: nn.Module) -> bool:
-    """A module without modules inside, or one of PyTorch's own that keeps its parts to itself."""
+    """A module without modules inside, or a PyTorch module whose parts are not separate layers."""
     # A weight that is computed (weight_norm, spectral_norm) hangs below the layer as a module.
     parts = [name for name, _ in module.named_children() if name != "parametrizations"]
     return not parts or isinstance(module, nn.MultiheadAttention)
@@ -120,7 +120,7 @@ def _class_name(module: nn.Module) -> str:
 
 
 class _Functions(TorchFunctionMode):
-    """Hears what a ``forward`` calls by itself: ``F.relu(x)``, ``x + y``, ``x.mean((2, 3))``."""
+    """Observes functions that ``forward`` calls: ``F.relu(x)``, ``x + y``, ``x.mean((2, 3))``."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class _Functions(TorchFunctionMode):
 
 
 def _is_map(output: Any) -> bool:
-    """A batch of something, in numbers that are not indices alone."""
+    """Whether a value is a batch of numbers and not only of indices."""
     first = next((tensor for _, tensor in tensors_in(output)), None)
     return first is not None and first.ndim >= 2
 
@@ -156,7 +156,7 @@ def _maps_in(came_in: Any) -> int:
 
 
 def _weights_in(name: str, came_in: Any) -> int:
-    """Learned numbers given to a function as arguments: those of ``F.conv2d(x, w, b)``."""
+    """The number of parameters among a function's arguments, such as in ``F.conv2d(x, w, b)``."""
     if bare(name) not in ("conv", "convtranspose", "linear"):
         return 0
     tensors = [tensor for _, tensor in tensors_in(came_in)]

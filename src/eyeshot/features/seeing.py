@@ -20,28 +20,28 @@ from eyeshot.features.steps import Call, set_places, steps_of
 from eyeshot.frontends.trials import as_batch, axes_by_layers, runs_on_shapes
 
 NO_GRAPH = "layers are found by hooks, under names that inspect may not know"
-"""What is said of a network that cannot be traced."""
+"""The warning for a network that cannot be traced."""
 
 
 def see(net: nn.Module, x: Tensor | NDArray[Any], layers: Sequence[str] | None = None) -> Features:
     """The feature maps of every layer of ``net`` for the image ``x``.
 
-    The network is traced, and its graph computed in eval mode and without gradients; the network
-    is left as it was found. Layers are the operators that ``inspect`` lists, under the same names.
-    A network that cannot be traced is listened to by hooks, with a warning: modules without modules
-    inside, and functions (``F.relu``, ``torch.cat``, ``+``) that a ``forward`` calls between them.
+    The network is traced, and its graph is computed in eval mode and without gradients; the network
+    does not change. Layers are the operators that ``inspect`` lists, under the same names. If a
+    network cannot be traced, hooks record it, with a warning: modules without modules inside, and
+    functions (``F.relu``, ``torch.cat``, ``+``) that ``forward`` calls between them.
 
     Args:
         net: any ``nn.Module`` that takes one tensor.
-        x: (C, H, W) or (N, C, H, W) as the network takes it, already normalised (for a run:
-            ``run.normalize(...)``). Of N images the maps are those of the first; a channel is
-            called dead when it is zero in all of them. Networks over one or three spatial axes
-            take (N, C, W) and (N, C, D, H, W), each also without N.
-        layers: names to keep, also those of modules with layers inside, which stand for what leaves
-            them; all layers when None. ``conv`` is every call of ``conv``, ``conv#2`` the second.
+        x: the network's input (C, H, W) or (N, C, H, W), already normalized (for a run:
+            ``run.normalize(...)``). With N images, the maps are those of the first image; a channel
+            is dead if it is zero in all of them. Networks over one or three spatial axes take
+            (N, C, W) and (N, C, D, H, W), also without N.
+        layers: the names to keep; a module with layers inside means its output; None means all
+            layers. ``conv`` is every call of ``conv``, ``conv#2`` is the second call.
 
     Raises:
-        UnknownName: a name in ``layers`` that no layer has.
+        UnknownName: a name in ``layers`` does not exist.
         BadValue: the network refuses an input of this shape or type.
         Unsupported: the network computes nothing, or is scripted.
     """

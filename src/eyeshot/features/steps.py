@@ -24,17 +24,17 @@ class Call:
 
 
 def set_places(net: nn.Module, calls: Sequence[Call]) -> None:
-    """Put into words where each layer stands, where the network has such places."""
+    """Add each layer's position in words, if the network has levels."""
     for call in calls:
         if call.layer is not None:
             call.layer = replace(call.layer, place=place_of(net, call.layer.name))
 
 
 def steps_of(calls: Sequence[Call]) -> tuple[Step, ...]:
-    """Layers put together: what normalises, activates or drops the output of the layer before.
+    """Combine each normalization, activation or dropout with the layer before it.
 
-    Its input must *be* that output, the same tensor, so that a branch is never joined by chance.
-    A step is left out where the maps at its end were not asked for.
+    Its input must *be* that layer's output, the same tensor, so that branches are never combined
+    by mistake. A step is omitted if the maps at its end were not requested.
     """
     groups: list[list[Call]] = []
     for call in calls:

@@ -1,4 +1,4 @@
-"""Filters: one kernel over a picture, fast, exact, and with every choice stated.
+"""Filters: apply a kernel to a picture, fast and exactly, with every choice explicit.
 
 ``filter`` is ``eyeshot.filter``; ``route`` tells how a kernel would be computed; ``NAMES`` are the
 named kernels and ``kernel`` gives their weights.

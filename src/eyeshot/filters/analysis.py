@@ -47,24 +47,24 @@ Piece = tuple[int, int, int, int]
 
 # Costs in units of one multiply-add a pixel, measured.
 _SEPARABLE_OVERHEAD = 4  # a second pass through the rows in the cache
-_BOX_COST = 41  # running sums in float64, whatever the size
+_BOX_COST = 41  # running sums in float64, for any size
 _PIECE_OVERHEAD = 16  # one more pass over the picture
 _FFT_COST = 600
 
 # OpenCV's own filter2D goes over to a Fourier transform at this many weights, zeros included:
-# 25 times slower on a sparse kernel. Larger kernels are given to it in pieces below this size.
+# 25 times slower on a sparse kernel. Larger kernels are split into pieces below this size.
 _LARGEST_PIECE = {4: 129, 8: 49}
 
 
 @dataclass(frozen=True)
 class Route:
-    """What one kernel is and how it is computed.
+    """The kind of a kernel and the way to compute it.
 
     Attributes:
-        kind: what the kernel is.
-        method: how it is computed.
+        kind: the kind of the kernel.
+        method: the way to compute it.
         shape: (kh, kw).
-        weights: how many weights are not zero.
+        weights: the number of nonzero weights.
         column: (kh,) and ``row``: (kw,) weights whose product the kernel is, if it has rank 1.
         pieces: for the direct method, (top, left, height, width) of the parts summed one by one.
     """
@@ -91,21 +91,22 @@ class Route:
 
 
 def anchor(shape: tuple[int, int]) -> tuple[int, int]:
-    """The weight (row, column) that lies on the output's own pixel.
+    """The weight (row, column) on the output's own pixel.
 
-    The middle of an odd size; of an even size the one before the middle, as in PyTorch's
-    ``padding="same"``, so that the extra row and column reach down and to the right.
+    The middle of an odd size; for an even size the weight before the middle, as in PyTorch's
+    ``padding="same"``, so that the extra row and column are below and to the right.
     """
     return (shape[0] - 1) // 2, (shape[1] - 1) // 2
 
 
 def find_route(weights: Weights, itemsize: int = 4, *, local: bool = False) -> Route:
-    """Find what a (kh, kw) kernel is and the cheapest way to compute it.
+    """Find the kind of a (kh, kw) kernel and the cheapest way to compute it.
 
     Args:
         weights: (kh, kw).
-        itemsize: bytes of the float type computed in, 4 or 8.
-        local: only methods in which a pixel's value (NaN, say) cannot spread beyond the kernel.
+        itemsize: bytes of the float type of the computation, 4 or 8.
+        local: only methods in which a pixel's value (for example NaN) cannot spread beyond the
+            kernel.
     """
     return _find_route(weights.tobytes(), weights.shape[1], itemsize, local)
 

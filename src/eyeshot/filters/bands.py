@@ -1,7 +1,7 @@
-"""Rows by the band, so that what lies between two steps stays in the cache.
+"""Process rows in bands, so that intermediate results stay in the cache.
 
-A whole-picture temporary costs more than the arithmetic of a small kernel: memory is fetched,
-cleared and handed back each time. A band of two megabytes is computed, used and forgotten in place.
+A temporary array of the whole picture costs more than the arithmetic of a small kernel, because
+memory is allocated, cleared and freed each time. A band of two megabytes stays in the cache.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A kernel laid on a picture, by the method that its route names, on OpenCV and SciPy.
+"""Apply a kernel to a picture, by the method of its route, with OpenCV and SciPy.
 
 Everything here takes float pictures of (H, W) or (H, W, C) with C from 2 to 4 (OpenCV drops an axis
 of one channel and writes the border of four channels at most) and returns float pictures of the
-same type. OpenCV's ``filter2D`` and its kin compute cross-correlation, which is what we want.
+same type. OpenCV's ``filter2D`` and related functions compute cross-correlation, as we need.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def correlate(picture: Array, weights: Weights, route: Route, padding: str) -> A
     Args:
         picture: (H, W) or (H, W, C), float32 or float64, C-contiguous.
         weights: (kh, kw); for ``"valid"`` no larger than (H, W).
-        route: of these weights, as :func:`eyeshot.filters.analysis.find_route` gives it.
+        route: the route of these weights, from :func:`eyeshot.filters.analysis.find_route`.
         padding: one of :data:`eyeshot.filters.options.PADDINGS`.
 
     Returns:
@@ -55,10 +55,10 @@ def correlate(picture: Array, weights: Weights, route: Route, padding: str) -> A
 def magnitude(
     picture: Array, kernels: Sequence[Weights], routes: Sequence[Route], padding: str
 ) -> Array:
-    """sqrt(x² + y²) of the responses to two kernels of one shape, as :func:`correlate` gives them.
+    """sqrt(x² + y²) of the responses of :func:`correlate` to two kernels of the same shape.
 
-    Computed by bands of rows. A band sees a kernel's height of its neighbours' rows on both sides,
-    so that its own border, where it is not the picture's, touches no row that is kept.
+    It is computed in bands of rows. A band includes a kernel's height of extra rows on both sides,
+    so that a border inside the picture does not affect the rows that are kept.
     """
     shape = kernels[0].shape
     if padding == "circular":
@@ -77,14 +77,14 @@ def magnitude(
 
 
 def _is_finite(picture: Array) -> bool:
-    """Whether no value is NaN or infinite. The sum of squares tells it in half the time."""
+    """Whether all values are finite. The sum of squares shows it in half the time."""
     if np.isfinite(np.vdot(picture, picture)):
         return True
     return bool(np.isfinite(picture).all())  # the squares of large values may overflow
 
 
 def pad(picture: Array, shape: tuple[int, ...], padding: str) -> Array:
-    """Put around a picture what ``padding`` says lies outside it, for a kernel of ``shape``.
+    """Pad a picture as ``padding`` says, for a kernel of ``shape``.
 
     Returns:
         (H + kh − 1, W + kw − 1[, C]), so that the kernel fits H × W times; for ``"valid"`` the
@@ -99,7 +99,7 @@ def pad(picture: Array, shape: tuple[int, ...], padding: str) -> Array:
 
 
 def crop(picture: Array, shape: tuple[int, ...]) -> Array:
-    """The part of a picture where a kernel of ``shape`` lies wholly inside; a view."""
+    """The part of a picture where a kernel of ``shape`` is completely inside; a view."""
     top, left = anchor((shape[0], shape[1]))
     height, width = picture.shape[0] - shape[0] + 1, picture.shape[1] - shape[1] + 1
     return picture[top : top + height, left : left + width]
@@ -154,7 +154,7 @@ def _by_pieces(padded: Array, weights: Weights, route: Route) -> Array:
 def _by_fft(padded: Array, weights: Weights) -> Array:
     """Cross-correlation as a product of spectra: one of them conjugate (the theorem of Wiener).
 
-    The transform is as large as the padded picture, so nothing wraps round into the part kept.
+    The transform is as large as the padded picture, so nothing wraps around into the result.
     """
     height, width = padded.shape[0] - weights.shape[0] + 1, padded.shape[1] - weights.shape[1] + 1
     size = [scipy.fft.next_fast_len(length, real=True) for length in padded.shape[:2]]

@@ -38,17 +38,18 @@ _OUTSIDE = {
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What will be done to a picture: plain data, printable. ``str(plan)`` is one line.
+    """The plan of a filter operation: plain data. ``str(plan)`` is one line.
 
     Attributes:
-        kernels: what is laid on the picture, already turned if it is a true convolution.
-        routes: one for each kernel.
-        padding: what lies outside the picture.
+        kernels: the kernels, already turned for a true convolution.
+        routes: a route for each kernel.
+        padding: the values outside the picture.
         range: ``clip``, ``rescale`` or ``keep``.
         convolve: whether the kernels were turned by 180°.
-        dtype: of the picture; ``work`` is the float type computed in, ``result`` the result's.
-        channels: how many channels are filtered; 0 for a picture without a channel axis.
-        alpha: whether one more channel, the last, is kept as it is.
+        dtype: the picture's type; ``work`` is the float type of the computation, ``result`` the
+            type of the result.
+        channels: the number of filtered channels; 0 for a picture without a channel axis.
+        alpha: whether there is one more channel, the last, that does not change.
     """
 
     kernels: KernelSet
@@ -99,38 +100,38 @@ def filter(
     convolve: bool = False,
     alpha: Alpha = "keep",
 ) -> Array:
-    """Lay a kernel on every place of a picture: each output is the weighted sum of one patch.
+    """Apply a kernel to every position of a picture: each output is the weighted sum of a patch.
 
-    This is cross-correlation, as in a convolutional network: the kernel is laid on as it is
-    printed. ``convolve=True`` turns it by 180° first: true convolution.
+    This is cross-correlation, as in a convolutional network: the kernel is not turned.
+    ``convolve=True`` turns it by 180° first: true convolution.
 
     Args:
-        array: (H, W) or (H, W, C) picture of uint8, uint16 or floats. Channels are filtered each by
-            itself. It is never changed.
+        array: (H, W) or (H, W, C) picture of uint8, uint16 or floats. Each channel is filtered
+            separately. The array is never changed.
         kernel: a name (``"sobel"``, ``"mean:5"``: see :data:`eyeshot.filters.NAMES`), the path of a
-            text file, or a (kh, kw) array. Of an even size, the weight before the middle lies on
+            text file, or a (kh, kw) array. For an even size, the weight before the middle is on
             the output's pixel.
-        padding: what lies outside the picture. ``"same"``: zeros; ``"reflect"``: the picture
+        padding: the values outside the picture. ``"same"``: zeros; ``"reflect"``: the picture
             mirrored about its outermost pixels; ``"replicate"``: those pixels repeated;
-            ``"circular"``: the picture's other side. All give (H, W) back. ``"valid"``: only
-            patches wholly inside: (H − kh + 1, W − kw + 1).
-        range: what becomes of results outside 0…255, 0…65535, or 0…1 for floats. ``"clip"``: cut
-            off; ``"rescale"``: all stretched to just fill the range; ``"keep"``: left alone
-            (float32 for 8- and 16-bit pictures). By default whole numbers are clipped, floats kept.
+            ``"circular"``: the picture's opposite side. These return (H, W). ``"valid"``: only
+            patches completely inside: (H − kh + 1, W − kw + 1).
+        range: treatment of results outside 0…255, 0…65535, or 0…1 for floats. ``"clip"``: clip
+            them; ``"rescale"``: stretch all results to the range; ``"keep"``: no change (float32
+            for 8- and 16-bit pictures). The default is clip for whole numbers, keep for floats.
         convolve: turn the kernel by 180°.
-        alpha: ``"keep"`` leaves the last of 2 or 4 channels as it is; ``"filter"`` treats it as a
-            colour.
+        alpha: ``"keep"`` does not change the last of 2 or 4 channels; ``"filter"`` filters it like
+            a color.
 
     Returns:
-        A new picture, of the dtype that came in unless whole numbers are kept. 8-bit pictures and
-        floats up to 32 bits are computed in float32, the others in float64; whole numbers are
-        rounded to the nearest, ties to even. A NaN reaches no further than the kernel does.
+        A new picture of the same dtype, except for whole numbers with ``range="keep"``. 8-bit
+        pictures and floats up to 32 bits are computed in float32, others in float64; whole numbers
+        are rounded to the nearest, ties to even. A NaN affects only outputs whose kernel covers it.
 
     Raises:
         UnknownName: a kernel, padding, range or alpha that does not exist.
-        BadValue: an empty picture, other axes or types, a kernel that does not fit a ``valid``
-            picture or is no table of finite numbers.
-        BadFile: a kernel's text file that cannot be read.
+        BadValue: an empty picture, other axes or types, a kernel that is larger than a ``valid``
+            picture or not a table of finite numbers.
+        BadFile: a kernel's text file cannot be read.
     """
     picture = np.asarray(array)
     plan = make_plan(picture, kernel, padding=padding, range=range, convolve=convolve, alpha=alpha)
@@ -179,7 +180,7 @@ def make_plan(
 
 
 def carry_out(plan: Plan, picture: Array) -> Array:
-    """Do what ``plan`` says to the picture it was made for."""
+    """Apply ``plan`` to the picture that it was made for."""
     color = picture[..., : plan.channels] if plan.alpha else picture
     out = ranges.fit(_respond(plan, color), plan.dtype, plan.range)
     if not plan.alpha:

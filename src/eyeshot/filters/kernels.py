@@ -1,8 +1,8 @@
-"""The named kernels. All are meant for cross-correlation: laid on the picture as they are printed.
+"""The named kernels, for cross-correlation: they are not turned.
 
-A recipe builds one kernel, or two whose responses are joined as a magnitude, sqrt(x² + y²). The
-``-x`` kernels answer to change from left to right (upright edges), positive where the picture gets
-brighter; the ``-y`` kernels to change from top to bottom.
+A recipe builds one kernel, or two whose responses are combined to a magnitude, sqrt(x² + y²). The
+``-x`` kernels respond to change from left to right (vertical edges), and are positive where the
+picture becomes brighter; the ``-y`` kernels respond to change from top to bottom.
 """
 
 from __future__ import annotations
@@ -127,11 +127,11 @@ NAMES = tuple(RECIPES)
 
 @lru_cache(maxsize=64)
 def build(name: str, size: int | None = None) -> Kernels:
-    """The kernels of a name: one (kh, kw) array, or two that are joined as a magnitude.
+    """The kernels with this name: one (kh, kw) array, or two that are combined to a magnitude.
 
     Raises:
-        UnknownName: no such kernel.
-        BadValue: a size that this kernel does not come in.
+        UnknownName: there is no such kernel.
+        BadValue: the kernel does not exist in this size.
     """
     recipe = RECIPES.get(name)
     if recipe is None:

@@ -1,4 +1,4 @@
-"""The words that a filter understands, and the check that a caller used one of them."""
+"""The options of a filter, and a check of their values."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Array = NDArray[Any]
 DType = np.dtype[Any]
 Weights = NDArray[np.float64]
 
-# What lies outside the picture: zeros, nothing (only whole patches count), the picture mirrored
+# Values outside the picture: zeros, nothing (only whole patches), the picture mirrored
 # about its outermost pixels, its outermost pixels repeated, or the picture from its other side.
 Padding = Literal["same", "valid", "reflect", "replicate", "circular"]
 
-# What becomes of results outside the picture's range: cut off, all stretched to fit, left alone.
+# Results outside the picture's range: clip them, stretch all to fit, or keep them.
 Range = Literal["clip", "rescale", "keep"]
 
-# The last channel of a (H, W, 2) or (H, W, 4) picture: left as it is, or filtered as a colour.
+# The last channel of a (H, W, 2) or (H, W, 4) picture: keep it, or filter it like a color.
 Alpha = Literal["keep", "filter"]
 
 PADDINGS: tuple[str, ...] = get_args(Padding)

@@ -36,7 +36,7 @@ def top_of(dtype: DType) -> float:
 
 
 def result_type(dtype: DType, policy: str) -> DType:
-    """The type of the result: the picture's own, but float32 for whole numbers left alone."""
+    """The type of the result: the picture's type, or float32 for whole numbers with ``keep``."""
     if policy == "keep" and dtype.kind == "u":
         return np.dtype(np.float32)
     return dtype.newbyteorder("=")

@@ -41,14 +41,14 @@ KernelSource = str | os.PathLike[str] | ArrayLike | KernelSet
 
 
 def resolve(source: KernelSource) -> KernelSet:
-    """The kernels meant by a name (``"sobel"``, ``"mean:5"``), a text file, or a (kh, kw) array.
+    """The kernels of a name (``"sobel"``, ``"mean:5"``), a text file, or a (kh, kw) array.
 
-    A string is a file if it looks like a path (a folder in it, or a suffix such as ``.txt``).
+    A string is a file if it looks like a path (it contains a folder, or a suffix such as ``.txt``).
 
     Raises:
-        UnknownName: no kernel of that name.
+        UnknownName: no kernel has that name.
         BadValue: a size or an array that cannot be a kernel.
-        BadFile: a text file that is missing or does not hold a table of numbers.
+        BadFile: a text file that is missing or does not contain a table of numbers.
     """
     if isinstance(source, KernelSet):
         return source

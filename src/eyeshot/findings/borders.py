@@ -1,4 +1,4 @@
-"""Which output units touch zero padding: their values depend on pixels that are not there."""
+"""Which output units touch zero padding: their values depend on zeros outside the picture."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from eyeshot.geometry.fields import EXACT
 from eyeshot.graph import Edge, Family, Graph, Kind, Node
 
 Touched = tuple[NDArray[np.bool_], ...]
-"""For each axis, which places touch padding. A unit touches it if its place on any axis does."""
+"""For each axis, the positions that touch padding. A unit touches it if its position on any axis
+does."""
 
 
 def padded_units(graph: Graph, fields: Fields) -> Iterator[Finding]:
@@ -38,11 +39,11 @@ def padded_units(graph: Graph, fields: Fields) -> Iterator[Finding]:
 
 
 def touching(graph: Graph) -> dict[str, Touched]:
-    """For every node, which places along each axis depend on zero padding anywhere before.
+    """For every node, the positions along each axis that depend on zero padding in a layer before.
 
-    A set of places that touch, one for each axis, is all there is to know: what an operator reads
-    is a product of places, so a unit touches padding exactly if its place on some axis does.
-    Nodes behind an operator without a rule are left out.
+    One set of positions per axis is enough: an operator reads a product of positions, so a unit
+    touches padding exactly if its position on some axis does. Nodes after an operator without a
+    rule are left out.
     """
     found: dict[str, Touched] = {}
     for node in graph:
@@ -80,7 +81,7 @@ def _through(
 
 
 def _fills_with_zeros(node: Node, axis: AxisMap) -> bool:
-    """Whether what an operator reads outside its input counts as zeros (or as any constant)."""
+    """Whether an operator reads zeros (or another constant) outside its input."""
     if node.repairs:
         return False
     if node.family is Family.PAD:
@@ -98,7 +99,7 @@ def _outside(axis: AxisMap, outputs: IntArray, n: int) -> NDArray[np.bool_]:
 
 
 def _maps(graph: Graph, fields: Fields) -> Iterator[Node]:
-    """The outputs; of one without positions, the last map before it whose fields are bounded."""
+    """The outputs; for an output without positions, the last map before it with bounded fields."""
     for name in dict.fromkeys(graph.outputs):
         node = graph.nodes[name]
         while node.edges and not (

@@ -1,4 +1,4 @@
-"""Fields against the size of the picture: what sees all of it, and what sees too little."""
+"""Fields compared with the size of the picture: layers that see all of it or too little of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eyeshot.graph import Graph, Node
 
 
 def covering(graph: Graph, fields: Fields) -> Iterator[Finding]:
-    """The first layer whose middle unit sees the whole picture, with work left behind it."""
+    """The first layer whose middle unit sees the whole picture, if more windows follow it."""
     size = graph.nodes[fields.source].extents
     if math.prod(size) == 1:
         return
@@ -26,8 +26,8 @@ def covering(graph: Graph, fields: Fields) -> Iterator[Finding]:
     if not behind:
         return
     largest = by(field.largest for field in fields.layer(first.name))
-    cause = f"its middle unit's field of {largest} covers the {by(size)} input, and so does that "
-    cause += f"of {counted(len(behind), 'window')} behind it"
+    cause = f"its middle unit's field of {largest} covers the {by(size)} input, and so do the "
+    cause += f"fields of {counted(len(behind), 'later layer')}"
     cure = "these layers cannot enlarge the receptive field at this size; remove some, or use a "
     cure += "larger input"
     layers = tuple(node.name for node in wide)
@@ -43,7 +43,7 @@ def _sees_all(node: Node, fields: Fields, size: tuple[int, ...]) -> bool:
 
 
 def short_sighted(graph: Graph, fields: Fields) -> Iterator[Finding]:
-    """The last map of a classifier, where its units see less than the picture."""
+    """The last map of a classifier, if its units see less than the picture."""
     size = graph.nodes[fields.source].extents
     for name in graph.outputs:
         last = _last_local(graph, graph.nodes[name], fields)
@@ -59,7 +59,7 @@ def short_sighted(graph: Graph, fields: Fields) -> Iterator[Finding]:
 
 
 def _last_local(graph: Graph, output: Node, fields: Fields) -> Node | None:
-    """The last map before all positions are mixed, where the output has no positions left."""
+    """The last map before all positions are mixed, if the output has no positions."""
     if math.prod(output.extents) > 1:
         return None
     node = output
@@ -70,7 +70,7 @@ def _last_local(graph: Graph, output: Node, fields: Fields) -> Node | None:
             for axis, n in zip(node.edges[0].axes, source.extents, strict=False)
         )
         if node.params.training:
-            return None  # mixed by the batch's statistics, which eval mode does not ask for
+            return None  # mixed by the batch's statistics, which eval mode does not use
         if mixed and fields.status(source.name) == EXACT:
             return source
         node = source

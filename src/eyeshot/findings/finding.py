@@ -8,14 +8,14 @@ from typing import Any
 
 
 class Severity(StrEnum):
-    """How much it matters. Their order is that of the list."""
+    """How much a finding matters. Findings are listed in this order."""
 
     ERROR = "error"
     """The network does not run at this size."""
     WARNING = "warning"
-    """It runs, and something is lost or wrong without a word."""
+    """The network runs, but something is silently lost or wrong."""
     NOTE = "note"
-    """A fact to know, which may be meant."""
+    """A fact to know, which may be intended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,11 @@ class Finding:
 
     Attributes:
         severity: error, warning or note.
-        layer: name of the node it is about; the first, where it is about several.
-        title: what it is, in a few words.
-        cause: why, in numbers.
+        layer: name of the node that it concerns; the first name if there are several.
+        title: a few words.
+        cause: the reason, in numbers.
         cure: what to do.
-        layers: all nodes it is about.
+        layers: all nodes that it concerns.
     """
 
     severity: Severity

@@ -1,4 +1,4 @@
-"""Training mode and normalisation: what depends on the batch, and numbers that do nothing."""
+"""Training mode and normalization: layers that depend on the batch, and useless parameters."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     import torch
 
 _CHANGES = ("BatchNorm", "Dropout", "InstanceNorm", "RReLU")
-"""Modules that compute something else in training mode, by a part of their class's name."""
+"""Modules that compute something else in training mode: parts of their class names."""
 
 
 def in_training(graph: Graph, net: torch.nn.Module | None) -> Iterator[Finding]:
-    """Layers left in training mode that compute something else in it."""
+    """Layers in training mode that compute something else than in eval mode."""
     names = _training(graph, net)
     if not names:
         return
-    cause = f"{counted(len(names), 'layer')} in training mode: the answer depends on chance or on "
+    cause = f"{counted(len(names), 'layer')} in training mode: the output is random or depends on "
     cause += "the other pictures of the batch"
     layers = tuple(names)
     yield Finding(Severity.WARNING, layers[0], "training mode", cause, "call net.eval()", layers)
@@ -56,13 +56,13 @@ def single_values(graph: Graph) -> Iterator[Finding]:
             cause = (
                 f"at this size each picture gives {called(node)} one value per channel: training "
             )
-            cause += "on a batch of one fails, and on a few is noise"
-            cure = "train on large batches (drop_last=True), or normalise by layer norm"
+            cause += "on a batch of one picture fails, and on a few pictures it is unstable"
+            cure = "train on large batches (drop_last=True), or use layer norm"
             yield Finding(Severity.NOTE, node.name, "one value per channel", cause, cure)
 
 
 def useless_biases(graph: Graph) -> Iterator[Finding]:
-    """Biases that the batch norm behind them takes out again."""
+    """Biases that the batch norm after them cancels."""
     consumers = graph.consumers()
     found: dict[str, int] = {}
     for node in graph:
@@ -72,17 +72,17 @@ def useless_biases(graph: Graph) -> Iterator[Finding]:
             found[node.name] = bias
     if found:
         first, *others = found
-        cause = f"batch norm takes its {counted(found[first], 'bias value')} out again"
+        cause = f"the batch norm behind it cancels its {counted(found[first], 'bias value')}"
         if others:
             total = sum(found.values())
-            cause += f", as behind {counted(len(others), 'more layer')}: {total:,} in all"
+            cause += f", also for {counted(len(others), 'more layer')}: {total:,} in all"
         yield Finding(
             Severity.NOTE, first, "bias before batch norm", cause, "bias=False", tuple(found)
         )
 
 
 def _bias(graph: Graph, node: Node) -> int:
-    """How many trained bias values a convolution or linear layer adds."""
+    """The number of trained bias values that a convolution or linear layer adds."""
     if not node.params.bias or not (node.is_convolution or node.family is Family.LINEAR):
         return 0
     name = next((name for name in node.weights if name.endswith("bias")), "")

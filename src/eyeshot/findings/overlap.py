@@ -1,4 +1,4 @@
-"""Transposed convolutions whose windows overlap unevenly, which draws a checkerboard.
+"""Transposed convolutions whose windows overlap unevenly, which gives a checkerboard pattern.
 
 Source: Odena, Dumoulin and Olah, 2016, "Deconvolution and Checkerboard Artifacts", Distill.
 """
@@ -13,7 +13,7 @@ from eyeshot.graph import Family, Graph, Node
 
 
 def checkerboards(graph: Graph) -> Iterator[Finding]:
-    """Transposed convolutions whose kernel is no multiple of the stride: uneven overlap."""
+    """Transposed convolutions whose kernel is not a multiple of the stride: uneven overlap."""
     for node in graph:
         if node.family is Family.TRANSPOSED_CONVOLUTION:
             finding = _checkerboard(node)
@@ -31,9 +31,9 @@ def _checkerboard(node: Node) -> Finding | None:
         return None
     kernel, stride = node.params.kernel, node.params.stride
     cause = f"a kernel of {by(kernel)} with stride {by(stride)}: an output is the sum of "
-    cause += f"{fewest} to {counted(most, 'input')}, by its place"
+    cause += f"{fewest} to {counted(most, 'input')}, depending on its position"
     if fewest == 0:
-        cause += "; those of none hold the bias alone"
+        cause += "; outputs without inputs are only the bias"
     multiples = [max(s, -(-k // s) * s) for k, s in zip(kernel, stride, strict=True)]
     cure = f"a kernel of {by(multiples)}, or resize by {by(stride)} and convolve"
     return Finding(Severity.WARNING, node.name, "checkerboard", cause, cure)

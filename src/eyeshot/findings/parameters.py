@@ -1,4 +1,4 @@
-"""The layer that holds most of the parameters, and what would save them."""
+"""The layer with most of the parameters, and a way to save them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _cure(graph: Graph, node: Node, count: int) -> tuple[str, str] | None:
 
 
 def _pooling(graph: Graph, node: Node, count: int) -> tuple[str, str] | None:
-    """For a linear layer on a flattened map: one number a channel in place of a map."""
+    """For a linear layer on a flattened map: one number per channel instead of a map."""
     last = last_map(graph, node)
     if last is None or math.prod(last.shape[1:]) != node.params.in_features:
         return None
@@ -60,7 +60,7 @@ def _pooling(graph: Graph, node: Node, count: int) -> tuple[str, str] | None:
 
 
 def _separating(node: Node, kernel: tuple[int, ...], count: int) -> tuple[str, str] | None:
-    """For a dense convolution: one kernel a channel, then a 1×1."""
+    """For a dense convolution: one kernel per channel, then a 1×1 convolution."""
     into, out = node.params.in_channels, node.params.out_channels
     if node.params.groups != 1 or into == 1:
         return None

@@ -1,4 +1,4 @@
-"""Why a node does not stream, in words; and the cure for one in training mode."""
+"""Why a node does not stream, in words; and the cure for a node in training mode."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FARTHEST = 60
 
 
 def remedy(graph: Graph, node: Node) -> tuple[str, str]:
-    """Why a node that is not local does not stream, and the cure of one in training mode."""
+    """Why a node that is not local does not stream, and the cure if it is in training mode."""
     if node.kind is Kind.GLOBAL_STATISTIC:
         return _of_statistic(graph, node), ""
     reason = node.reason.removeprefix(f"{node.operator}: ") or "mixes all rows"
@@ -37,7 +37,7 @@ def _module_of(node: Node) -> str:
 
 
 def is_gathered(graph: Graph, node: Node) -> bool:
-    """Whether it is a mean, sum or extreme of all positions, gathered as the picture passes by."""
+    """Whether it is a mean, sum or extreme of all positions, computed while the rows pass."""
     pools = node.is_adaptive and not math.prod(node.extents) > 1
     named = node.family in _GATHERED_ITSELF
     return (pools or named) and not list(_axes_left(graph, node))
@@ -48,12 +48,12 @@ def _of_statistic(graph: Graph, node: Node) -> str:
     if not left:
         return node.reason
     over = [name for name in AXES[graph.spatial_axes] if name not in left]
-    reason = f"{node.operator} over the {joined(over)} alone, with an answer for each of the "
+    reason = f"{node.operator} over the {joined(over)} only, with a result for each of the "
     return reason + joined(left)
 
 
 def _axes_left(graph: Graph, node: Node) -> Iterator[str]:
-    """The axes of more than one position over which it does not run, though over others."""
+    """The axes with more than one position that the operator does not reduce."""
     edge = node.edges[0]
     source = graph.nodes[edge.source]
     for axis, n, name in zip(edge.axes, source.extents, AXES[graph.spatial_axes], strict=True):
@@ -62,35 +62,35 @@ def _axes_left(graph: Graph, node: Node) -> Iterator[str]:
 
 
 def _of_reshape(graph: Graph, node: Node) -> str:
-    """By what reads the numbers that were laid out: a classifier, attention, a mean."""
+    """The reason, from the reader of the flattened numbers: a classifier, attention, a mean."""
     source = graph.nodes[node.edges[0].source]
     if node.shape[:1] != source.shape[:1]:
         if all(graph.nodes[name].shape[:1] == source.shape[:1] for name in graph.outputs):
-            return "lays parts of the picture out as a batch of their own"
+            return "moves parts of the picture into the batch"
         rows = counted(node.shape[0], "row")
         return f"cuts {counted(source.shape[0], 'picture')} into {rows}"
     readers = list(_behind(graph, node))
     first = next((one for one in readers if one.family is not Family.RESHAPE), None)
     if first is not None and _reduces(first, _merged(node, source)):
-        return f"lays positions out in one line, for {called(first)}"
+        return f"flattens positions into one dimension for {called(first)}"
     meeting = next((one for one in readers if one.family in _MEET), None)
     if meeting is not None:
-        return f"lays positions out as a sequence, and all of them meet in {called(meeting)}"
+        return f"flattens positions into a sequence, which is mixed in {called(meeting)}"
     linear = next((one for one in readers if one.family is Family.LINEAR), None)
     if linear is not None and len(node.shape) == 2:
         cause = f"flattens a map of {counted(node.shape[1], 'number')} for {called(linear)}, which "
         return cause + "has a weight for each of them"
-    return "lays positions out as features"
+    return "flattens positions into features"
 
 
 def _merged(node: Node, source: Node) -> int | None:
-    """The dimension in which all positions of a map lie one after another; None if none is."""
+    """The dimension that holds all positions of a map in sequence, or None."""
     places = [dim for dim, n in enumerate(node.shape) if n == math.prod(source.extents)]
     return places[-1] if len(node.shape) > 2 and places else None
 
 
 def _reduces(reader: Node, dim: int | None) -> bool:
-    """Whether it is a statistic over that dimension alone."""
+    """Whether it is a statistic over only that dimension."""
     named = reader.call.argument("dim") if reader.call is not None else None
     if dim is None or named is None or reader.family not in _OF_MANY:
         return False
@@ -106,7 +106,7 @@ def _keeps(reader: Node) -> bool:
 
 
 def _behind(graph: Graph, node: Node) -> Iterator[Node]:
-    """What reads a node, and what reads that, nearest first."""
+    """The nodes that depend on a node, nearest first."""
     consumers = graph.consumers()
     seen, waiting = {node.name}, deque(consumers[node.name])
     while waiting and len(seen) < _FARTHEST:

@@ -21,7 +21,7 @@ from eyeshot.operators.mismatches import missing_stride
 
 
 def remainders(graph: Graph, fields: Fields) -> Iterator[Finding]:
-    """Convolutions and poolings that leave the last positions of their input unread."""
+    """Convolutions and poolings that do not read the last positions of their input."""
     if _faulty(graph):
         return
     dropped: dict[str, dict[int, int]] = {}
@@ -42,17 +42,17 @@ def _faulty(graph: Graph) -> bool:
 
 
 def _dropped(graph: Graph, fields: Fields, node: Node, lefts: dict[int, int]) -> str:
-    """``lefts``: for each axis, how many positions are left over."""
+    """The cause in words. ``lefts`` holds the number of unread positions for each axis."""
     source = graph.nodes[node.edges[0].source]
     stride, kernel = node.params.stride, node.params.kernel
     here = joined(f"the last {left} of its {axis_name(graph, a)}" for a, left in lefts.items())
-    told = f"windows of {by(kernel)} with stride {by(stride)} over {by(source.extents)} never read "
-    told += here
+    cause = f"windows of {by(kernel)} with stride {by(stride)} over {by(source.extents)} never "
+    cause += f"read {here}"
     paces = [axis.stride or 1 for axis in fields.layer(source.name)]
     if paces and any(paces[axis] > 1 for axis in lefts):
         pixels = (f"{float(n * paces[a]):g} {axis_name(graph, a)}" for a, n in lefts.items())
-        told += f" ({joined(pixels)} in input pixels)"
-    return told
+        cause += f" ({joined(pixels)} in input pixels)"
+    return cause
 
 
 def _clean_sizes(graph: Graph) -> str:
@@ -63,8 +63,8 @@ def _clean_sizes(graph: Graph) -> str:
 def spatial_mismatch(graph: Graph, node: Node) -> tuple[str, str, str]:
     """Title, cause and cure where maps of different sizes meet."""
     parts = origins(graph, node)
-    told = joined([f"{called(part)} is {by(part.extents)}" for part in parts])
-    cause = f"{told}, and {called(node)} wants them equal"
+    sides = joined([f"{called(part)} is {by(part.extents)}" for part in parts])
+    cause = f"{sides}, and {called(node)} needs equal sizes"
     missing = _missing_stride(graph, node, parts)
     if missing:
         return "sizes do not match", cause, missing
@@ -72,12 +72,12 @@ def spatial_mismatch(graph: Graph, node: Node) -> tuple[str, str, str]:
     if rounded:
         cause += f": {joined(rounded)}"
     sizes = sizes_that_work(graph)
-    cure = f"an input of {sizes}" if sizes else "make the strides down and up undo each other"
+    cure = f"an input of {sizes}" if sizes else "make the up-sampling undo the strides"
     return "sizes do not match", cause, f"{cure}, or pad or crop one branch to the other"
 
 
 def _missing_stride(graph: Graph, node: Node, parts: list[Node]) -> str:
-    """The cure where one branch is a whole number of times as large; empty where it is not so."""
+    """The cure if one branch is a whole number of times as large as the other, else empty."""
     small, *_, large = sorted(parts, key=lambda part: part.extents)
     strides = {missing_stride(n, m) for n, m in zip(large.extents, small.extents, strict=True)}
     if len(parts) != 2 or len(strides) != 1 or max(strides) == 1:
@@ -95,17 +95,17 @@ def _missing_stride(graph: Graph, node: Node, parts: list[Node]) -> str:
 
 
 def _rounding(graph: Graph, parts: list[Node]) -> list[str]:
-    """The strides that do not divide what they read, in one branch and not in all."""
+    """The strides that do not divide their input, in one branch but not in all."""
     behind = [all_before(graph, part) for part in parts]
     shared = set.intersection(*behind)
-    told: dict[str, str] = {}
+    facts: dict[str, str] = {}
     for name, node in graph.nodes.items():
         if any(name in names for names in behind) and name not in shared:
             for axis in _rounded_axes(graph, node):
                 before = graph.nodes[node.edges[0].source].extents[axis]
                 fact = f"{node.extents[axis]} of {before} {axis_name(graph, axis)}"
-                told.setdefault(name, f"{called(node)} makes {fact}")
-    return list(told.values())
+                facts.setdefault(name, f"{called(node)} makes {fact}")
+    return list(facts.values())
 
 
 def _rounded_axes(graph: Graph, node: Node) -> Iterable[int]:

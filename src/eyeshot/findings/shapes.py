@@ -1,4 +1,4 @@
-"""Shape mistakes: which call does not fit, who brought what, and the number to write instead."""
+"""Shape mistakes: the call that fails, the shapes of its inputs, and the correct number."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def of_mismatch(graph: Graph, mismatch: Mismatch) -> Finding:
         cause = f"{cause} ({mismatch.line})"
     behind = node.after_mismatch
     if behind:
-        cause = f"{cause}; seen as it would be once {behind} is cured"
+        cause = f"{cause}; this shape assumes that {behind} is corrected"
     layer = mismatch.layer if mismatch.problem is Problem.STOPPED else node.name
     return Finding(Severity.ERROR, layer, title, cause, cure)
 
@@ -49,13 +49,13 @@ def _channels(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     parts = branches(graph, node)
     cause += _brought(parts)
     cure = f"{called(node)}: in_channels={found}"
-    if 1 in parts[0].dims:  # an axis of the picture has come to lie where channels are
+    if 1 in parts[0].dims:  # a spatial axis is where channels should be
         turned = [one for one in ancestors(graph, parts[0]) if one.params.order]
         names = joined(map(called, turned)) if turned else called(parts[0])
         return (
             "channels do not match",
             cause,
-            f"leave {names} out of forward: a picture is given as (C, H, W)",
+            f"leave {names} out of forward: an input has the layout (C, H, W)",
         )
     given = next((one for one in parts if one.is_input), None)
     if given is not None:
@@ -69,14 +69,14 @@ def _channels(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
 
 
 def _brought(parts: list[Node]) -> str:
-    told = [f"{called(one)} brings {one.shape[1]}" for one in parts]
+    counts = [f"{called(one)} brings {one.shape[1]}" for one in parts]
     if len(parts) == 1:
-        return told[0]
-    return f"{joined(told)}, concatenated"
+        return counts[0]
+    return f"{joined(counts)}, concatenated"
 
 
 def built_for(node: Node, mismatch: Mismatch) -> int:
-    """The channels that a convolution's weight takes."""
+    """The number of input channels of a convolution's weight."""
     weight = mismatch.weight or (0, 0)
     if node.family is Family.TRANSPOSED_CONVOLUTION:
         return weight[0]
@@ -88,7 +88,7 @@ def _groups(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     source = _brought(branches(graph, node))
     fitting = [g for g in range(1, channels + 1) if channels % g == 0]
     word = "num_groups" if node.family is Family.GROUP_NORM else "groups"
-    cause = f"{counted(channels, 'channel')} cannot be shared out to {groups} groups: {source}"
+    cause = f"{counted(channels, 'channel')} cannot be divided into {groups} groups: {source}"
     built = built_for(node, mismatch) if word == "groups" else (mismatch.weight or (channels,))[0]
     if built != channels:
         cause += f", where {called(node)} was built for {built}"
@@ -109,7 +109,7 @@ def _features(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
         )
         cause += f"a map of {by(shape[1:])} that is not flattened"
         cure = f"flatten(1) before it; {called(node)}: in_features={found}"
-        return "a map where features are wanted", cause, cure
+        return "a map instead of features", cause, cure
     found = shape[-1]
     cause = f"{called(node)} was built for {counted(built, 'feature')} and gets {found:,}"
     if before is not None and math.prod(before.shape[1:]) == found:
@@ -146,10 +146,10 @@ def _view(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     shape, asked = mismatch.inputs[0], tuple(mismatch.options["shape"])
     numbers = math.prod(shape[1:])
     source = called(origins(graph, node)[0])
-    cause = f"{source} gives {by(shape[1:])} = {numbers:,} numbers a picture, "
-    cause += f"and {mismatch.operator}{asked} asks for {counted(abs(math.prod(asked)), 'number')}"
+    cause = f"{source} gives {by(shape[1:])} = {numbers:,} numbers per picture, "
+    cause += f"and {mismatch.operator}{asked} needs {counted(abs(math.prod(asked)), 'number')}"
     if len(asked) != 2:
-        cure = f"ask for sizes whose product is {numbers}"
+        cure = f"use sizes whose product is {numbers}"
         return "a view that does not fit", cause, cure
     cure = f"flatten(1) in place of {mismatch.operator}{asked}"
     linear = _linear_behind(graph, node)
@@ -199,14 +199,14 @@ def _branches(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     if along != 1 and one.shape[1] != other.shape[1] and 1 not in (one.shape[1], other.shape[1]):
         few, many = sorted((one, other), key=lambda node: node.shape[1])
         cause = f"{called(one)} has {counted(one.shape[1], 'channel')} and {called(other)} has "
-        cause += f"{other.shape[1]}, where {called(node)} wants them equal"
+        cause += f"{other.shape[1]}, and {called(node)} needs equal numbers"
         cure = _more_channels(graph, few, many)
         return "channels do not match", cause, cure
     return spatial_mismatch(graph, node)
 
 
 def _more_channels(graph: Graph, few: Node, many: Node) -> str:
-    """What gives one branch of an addition the channels, and the stride, of the other."""
+    """The cure that gives one branch of an addition the channels and the stride of the other."""
     steps = {missing_stride(a, b) for a, b in zip(few.extents, many.extents, strict=True)}
     stride = max(steps) if len(steps) == 1 else 1
     also = f" with stride {stride}" if stride > 1 else ""
@@ -223,12 +223,13 @@ def _shuffle(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     channels, r = mismatch.inputs[0][1], int(mismatch.options["factor"])
     good = max(r * r, round(channels / r**2) * r * r)
     source = called(branches(graph, node)[0])
-    cause = f"{source} brings {counted(channels, 'channel')}, no multiple of {r}² = {r * r}"
+    cause = (
+        f"{source} brings {counted(channels, 'channel')}, which is not a multiple of {r}² = {r * r}"
+    )
     return (
         "channels cannot be shuffled",
         cause,
-        f"bring {good} channels: {source} is too wide or \
-too narrow",
+        f"make {source} give {good} channels",
     )
 
 
@@ -251,11 +252,11 @@ def _stopped(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     ends = joined(
         [f"{name} {by(graph.nodes[name].shape)}" for name in graph.outputs] or ["nothing"]
     )
-    cause = f"{mismatch.error}; until there it had {ends}"
+    cause = f"{mismatch.error}; the graph up to there ends with {ends}"
     taken = mismatch.options.get("takes")
     if taken:
         return "forward fails", cause, f"an input of {joined(map(by, taken), 'or')}"
-    return "forward fails", cause, "the graph ends here: correct that line and look again"
+    return "forward fails", cause, "the graph ends here: correct that line and inspect again"
 
 
 _WORDS: dict[Problem, Callable[[Graph, Node, Mismatch], Words]] = {

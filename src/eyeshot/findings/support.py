@@ -1,4 +1,4 @@
-"""Operators of which nothing can be claimed, and pictures cut up into a batch."""
+"""Operators without a rule, and pictures that are cut into a batch."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from eyeshot.graph import Family, Graph, Kind
 
 
 def not_compared(graph: Graph) -> Iterator[Finding]:
-    """That the graph was not held against the network's own numbers, and why."""
+    """A note that the graph was not compared with the network's own numbers, and why."""
     if graph.unchecked:
-        cause = "the traced graph, of which all this is said, was not compared with the network: "
+        cause = (
+            "the traced graph, on which this report is based, was not compared with the network: "
+        )
         cure = "compare a crop: eyeshot.run(net, crop) and net(crop)"
         name = (*graph.outputs, *graph.nodes)[0]
         yield Finding(Severity.NOTE, name, "not compared", cause + graph.unchecked, cure)
 
 
 def without_rule(graph: Graph) -> Iterator[Finding]:
-    """Operators that no rule covers: nothing is claimed of them, nor of what follows."""
+    """Operators without a rule: nothing is known about them and the layers after them."""
     consumers = graph.consumers()
     found: dict[str, list[str]] = {}
     for node in graph:
@@ -36,17 +38,17 @@ def without_rule(graph: Graph) -> Iterator[Finding]:
 
 
 def empty_maps(graph: Graph) -> Iterator[Finding]:
-    """The first map that has no positions: torch computes on with nothing."""
+    """The first map without positions: torch continues with empty tensors."""
     for node in graph:
         if 0 in node.extents:
             cause = f"its map is {by(node.extents)} at this input size"
-            cure = "show it a larger input"
+            cure = "use a larger input"
             yield Finding(Severity.WARNING, node.name, "nothing left", cause, cure)
             return
 
 
 def folded_batches(graph: Graph) -> Iterator[Finding]:
-    """A view that makes several rows of one picture, where the output still has them."""
+    """A view that turns one picture into several rows that reach the output."""
     pictures = graph.nodes[graph.inputs[0]].shape[0]
     if all(graph.nodes[name].shape[:1] == (pictures,) for name in graph.outputs):
         return
@@ -56,8 +58,8 @@ def folded_batches(graph: Graph) -> Iterator[Finding]:
         source = graph.nodes[node.edges[0].source]
         if source.shape[0] == pictures and node.shape[0] != pictures:
             cause = f"{by(source.shape)} becomes {by(node.shape)}: {pictures} picture gives "
-            cause += f"{node.shape[0]} rows, and the output has as many"
-            cure = "flatten(1) keeps one row a picture; then in_features is "
+            cause += f"{node.shape[0]} rows, also in the output"
+            cure = "flatten(1) keeps one row per picture; then in_features is "
             cure += f"{math.prod(source.shape[1:])}"
             yield Finding(Severity.WARNING, node.name, "picture cut into a batch", cause, cure)
             return

@@ -1,7 +1,7 @@
 """Trained weights that do nothing, or the same as others.
 
-What is claimed is exact for the weights as they are; fresh random weights never meet it, and a
-layer whose every weight is zero is taken for one that was so initialised.
+The findings are exact for the present weights. Fresh random weights never give such a finding. A
+layer of only zeros is not reported, because it may have been initialized so.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SHOWN = 6
 
 
 def dead_channels(graph: Graph) -> Iterator[Finding]:
-    """Filters of nothing but zeros, and channels that a batch norm scales to zero."""
+    """Filters of only zeros, and channels that a batch norm scales to zero."""
     consumers = graph.consumers()
     for node in graph:
         if node.family is Family.BATCH_NORM:
@@ -42,9 +42,10 @@ def _empty_filters(graph: Graph, node: Node) -> Iterator[Finding]:
     dead = _places(largest <= _NOUGHT * largest.max())
     if len(dead) in (0, len(largest)):
         return
-    cause = f"all weights of {_listed(dead, len(largest))} are zero: each gives its bias alone, "
-    cause += "whatever the picture"
-    cure = "leave them out, here and in what reads them, or train again with a lower rate"
+    cause = f"all weights of {_listed(dead, len(largest))} are zero: each gives only its bias, "
+    cause += "for every picture"
+    cure = "remove them here and in the layers that read them, or train again with a lower "
+    cure += "learning rate"
     yield Finding(Severity.WARNING, node.name, "dead channels", cause, cure)
 
 
@@ -55,12 +56,12 @@ def _scaled_away(graph: Graph, node: Node, behind: list[Node]) -> Iterator[Findi
     dead = _places(scale.abs() <= _NOUGHT * scale.abs().max())
     if len(dead) in (0, len(scale)):
         return
-    cause = f"the scale of {_listed(dead, len(scale))} is zero: each is constant, whatever the "
+    cause = f"the scale of {_listed(dead, len(scale))} is zero: each is constant for every "
     cause += "picture"
     if shift is not None and behind and all(one.family is Family.RELU for one in behind):
         silent = sum(float(shift[place]) <= 0 for place in dead)
         cause += f", and {silent} of them 0 after ReLU" if silent else ""
-    cure = "leave them out, here and in what reads them"
+    cure = "remove them here and in the layers that read them"
     yield Finding(Severity.WARNING, node.name, "dead channels", cause, cure)
 
 
@@ -91,14 +92,14 @@ def duplicate_kernels(graph: Graph) -> Iterator[Finding]:
             told = ", ".join(f"{i} and {j}" for i, j in pairs[:_SHOWN])
             more = f" and {len(pairs) - _SHOWN} more" if len(pairs) > _SHOWN else ""
             cause = f"{counted(len(pairs), 'pair')} of {len(filters)} filters "
-            cause += f"{'differ' if len(pairs) > 1 else 'differs'} by less than {_SAME:.0%}, but "
-            cause += f"for the sign: {told}{more}"
-            cure = "fewer filters would do as much; start from random weights, not from equal ones"
+            cause += f"{'differ' if len(pairs) > 1 else 'differs'} by less than {_SAME:.0%}, "
+            cause += f"ignoring the sign: {told}{more}"
+            cure = "fewer filters are enough; start from random weights, not from equal weights"
             yield Finding(Severity.WARNING, node.name, "duplicate kernels", cause, cure)
 
 
 def _same(filters: torch.Tensor) -> list[tuple[int, int]]:
-    """Rows that are equal to an earlier one but for the sign, each with the first such.
+    """Rows that equal an earlier row, ignoring the sign, each with the first such row.
 
     A sketch of each row (its products with a few random directions) finds the candidates, so that
     a wide layer is not compared in full, row by row.
@@ -113,7 +114,7 @@ def _same(filters: torch.Tensor) -> list[tuple[int, int]]:
         cosines = units[start : start + _BLOCK] @ units.T
         near = (cosines.abs_() > _ALIKE).triu_(start + 1)
         for row in near.any(dim=1).nonzero().flatten().tolist():
-            if not paired[start + row]:  # what equals it equals the first of its kind
+            if not paired[start + row]:  # a row that equals this row also equals the first row
                 alike = _equal(filters, start + row, (near[row] & ~paired).nonzero().flatten())
                 paired[alike] = True
                 pairs += [(start + row, int(other)) for other in alike]
@@ -132,7 +133,7 @@ def _equal(filters: torch.Tensor, row: int, others: torch.Tensor) -> torch.Tenso
 
 
 def _filters(graph: Graph, node: Node) -> torch.Tensor | None:
-    """The trained weights of a layer, (filters, weights of each); None if it has none such."""
+    """The trained weights of a layer, (filters, weights of each); None if there are none."""
     if node.mismatch or not _is_weighted(node):
         return None
     name = next((name for name in node.weights if name in graph.parameters), None)

@@ -1,4 +1,4 @@
-"""Numbers and walks that several findings share, put into words."""
+"""Helpers shared by several findings: numbers and names in words, and walks over the graph."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from eyeshot.geometry.sizes import nearest_sizes
 from eyeshot.graph import Family, Graph, Node
 
 AXES = {1: ("positions",), 2: ("rows", "columns"), 3: ("slices", "rows", "columns")}
-"""What positions along each spatial axis are called."""
+"""The names of positions along each spatial axis."""
 
 
 def counted(n: int, word: str) -> str:
@@ -39,13 +39,13 @@ def axis_name(graph: Graph, axis: int) -> str:
 
 
 def sizes_that_work(graph: Graph, *, clean: bool = False) -> str:
-    """``48×48 or 64×64``; empty where none is near."""
+    """``48×48 or 64×64``; empty if no size is near."""
     sizes = nearest_sizes(graph, clean=clean)
     return joined([by(size) for size in sizes], "or") if sizes else ""
 
 
 def origin(graph: Graph, name: str) -> Node:
-    """The node itself, or what stands before it if it was only added by a repair."""
+    """The node itself, or the node before it if a repair added it."""
     node = graph.nodes[name]
     while node.repairs:
         node = graph.nodes[node.edges[0].source]
@@ -58,9 +58,9 @@ def origins(graph: Graph, node: Node) -> list[Node]:
 
 
 def branches(graph: Graph, node: Node) -> list[Node]:
-    """The nodes that bring a node its channels: those of the concatenation before it, or its one.
+    """The nodes that give a node its channels: the inputs of a concatenation, or a single node.
 
-    Operators between that change no channels (an activation, a dropout) are walked through.
+    Operators in between that do not change channels (an activation, a dropout) are skipped.
     """
     before = origins(graph, node)[0]
     one = before

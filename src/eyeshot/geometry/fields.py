@@ -22,16 +22,16 @@ WHOLE_IMAGE = "whole image"
 
 @dataclass(frozen=True, slots=True)
 class ReceptiveField:
-    """What one unit sees.
+    """The receptive field of one unit.
 
     Attributes:
         layer: name of the node.
         unit: its position along each spatial axis.
-        box: the inputs in its field; may reach outside the picture, where padding stands in.
-            None where the status is unsupported.
+        box: the inputs in its field; may reach outside the picture, into the padding. None if
+            the status is unsupported.
         inside: the part inside the picture that its value really depends on.
-        status: ``exact``; ``whole image`` (a global operator stands before it); or
-            ``unsupported: <operator> at <layer>``, and then nothing is claimed.
+        status: ``exact``; ``whole image`` (there is a global operator before it); or
+            ``unsupported: <operator> at <layer>``, and then the field is unknown.
     """
 
     layer: str
@@ -65,9 +65,9 @@ class LayerField:
     """The fields of a whole layer along one axis: a range where phases differ.
 
     Attributes:
-        smallest: inputs seen by the unit that sees least.
-        largest: and by the one that sees most.
-        stride: inputs from one unit to the next; None where they are not evenly spaced.
+        smallest: inputs seen by the unit with the smallest field.
+        largest: inputs seen by the unit with the largest field.
+        stride: inputs from one unit to the next; None if they are not evenly spaced.
         padding: how far unit 0 sees before the first input.
         center: the middle of unit 0's field, in input positions.
     """
@@ -81,10 +81,10 @@ class LayerField:
 
 @dataclass(frozen=True, slots=True)
 class _AxisFields:
-    """Along one axis: without borders (None where that means nothing), and within the picture.
+    """The fields along one axis: without borders (None if undefined), and inside the picture.
 
-    ``tangled``: branches met, of which one sees nothing along some axis for some units. The union
-    of their fields is then no product of one interval an axis, and must be asked of the footprint.
+    ``tangled``: branches met, and one of them sees no input along some axis for some units. The
+    union of their fields is then not a product of intervals, and only the footprint gives it.
     """
 
     free: Phases | None
@@ -100,7 +100,7 @@ class _AxisFields:
 class Fields:
     """All receptive fields of a graph, with respect to one of its inputs.
 
-    The fields are worked out once, on first use; after that a query is a look-up.
+    The fields are computed once, on first use; after that a query is a look-up.
     """
 
     def __init__(self, graph: Graph, source: str | None = None) -> None:
@@ -110,15 +110,15 @@ class Fields:
             raise UnknownName("input", self.source, graph.inputs)
 
     def field(self, layer: str, unit: Sequence[int] | None = None) -> ReceptiveField:
-        """What one unit of a layer sees.
+        """The receptive field of one unit of a layer.
 
         Args:
             layer: a node's name, or a module's dotted path.
-            unit: its position along each spatial axis; None for the middle one.
+            unit: its position along each spatial axis; None for the middle unit.
 
         Raises:
-            UnknownName: no such layer.
-            BadValue: the unit lies outside the layer's map.
+            UnknownName: there is no such layer.
+            BadValue: the unit is outside the layer's map.
         """
         node = self.graph[layer]
         unit = checked_unit(node, unit)
@@ -141,7 +141,7 @@ class Fields:
             places = [np.nonzero(mask.any(axis=_others(mask.ndim, a)))[0] for a in range(mask.ndim)]
             return tuple(_interval(p[0], p[-1] + 1) if len(p) else EMPTY for p in places)
         sides = tuple(_interval(a.lo[i], a.hi[i]) for a, i in zip(fields, unit, strict=True))
-        # What sees nothing along one axis (it lies in the padding) sees nothing at all.
+        # A unit that sees no input along one axis (it is in the padding) sees no input at all.
         return sides if all(sides) else (EMPTY,) * len(sides)
 
     def status(self, layer: str) -> str:
@@ -152,14 +152,14 @@ class Fields:
         return WHOLE_IMAGE if any(axis.whole for axis in fields) else EXACT
 
     def phases(self, layer: str) -> tuple[Phases | None, ...]:
-        """The layer's fields without borders, one for each axis; None where there are none."""
+        """The layer's fields without borders, one for each axis; None if undefined."""
         fields = self._all[self.graph[layer].name]
         return () if isinstance(fields, str) else tuple(axis.free for axis in fields)
 
     def bounds(self, layer: str, axis: int) -> Pair:
         """For all units along one axis, (first, one past the last) input really read.
 
-        Empty arrays where the layer is unsupported. A unit that reads nothing has first > last.
+        Empty arrays if the layer is unsupported. A unit that reads no input has first > last.
         """
         fields = self._all[self.graph[layer].name]
         if isinstance(fields, str):
@@ -167,7 +167,7 @@ class Fields:
         return fields[axis].lo, fields[axis].hi
 
     def layer(self, layer: str) -> tuple[LayerField, ...]:
-        """The layer's fields in short, one for each axis; nothing where it is unsupported."""
+        """A summary of the layer's fields, one for each axis; empty if it is unsupported."""
         fields = self._all[self.graph[layer].name]
         return () if isinstance(fields, str) else tuple(_in_short(axis) for axis in fields)
 
@@ -204,12 +204,12 @@ def _input_axis(n: int, asked: bool) -> _AxisFields:
     places = np.arange(n, dtype=np.int64)
     if asked:
         return _AxisFields(start(), places, places + 1)
-    # Another input of the network: its units see nothing of the one that is asked about.
+    # Another input of the network: its units do not see the requested input.
     return _AxisFields(None, np.ones_like(places), np.zeros_like(places))
 
 
 def _joined(branches: list[tuple[AxisMap, _AxisFields]], extent: int) -> _AxisFields:
-    """The fields along one axis where branches meet."""
+    """The fields along one axis at a node where branches meet."""
     units = np.arange(extent, dtype=np.int64)
     bounds = [_bounds(axis, before, units) for axis, before in branches]
     lo = np.minimum.reduce([one[0] for one in bounds])

@@ -1,8 +1,8 @@
-"""The exact set of inputs that one unit depends on, hole for hole.
+"""The exact set of inputs that one unit depends on, including holes.
 
-A receptive field is a box; what a unit reads inside it may have gaps (dilation, strides larger
-than kernels) or the shape of a cross (a 1x3 branch beside a 3x1 one). A set is held as a union of
-products: one set of places for each axis.
+A receptive field is a box; the inputs that a unit reads in it may have gaps (dilation, strides
+larger than kernels) or the shape of a cross (a 1x3 branch and a 3x1 branch). A set is stored as a
+union of products: one set of positions for each axis.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Product = tuple[NDArray[np.bool_], ...]
 def footprint(
     graph: Graph, layer: str, unit: Sequence[int] | None = None, source: str | None = None
 ) -> NDArray[np.bool_]:
-    """Which positions of the input one unit depends on, over all channels.
+    """The positions of the input that one unit depends on, over all channels.
 
     Args:
         graph: the network at one size.
@@ -34,9 +34,9 @@ def footprint(
         A mask over the input's positions, (H, W) for a picture.
 
     Raises:
-        UnknownName: no such layer or input.
-        BadValue: the unit lies outside the layer's map.
-        Unsupported: an operator without a rule stands before the unit.
+        UnknownName: there is no such layer or input.
+        BadValue: the unit is outside the layer's map.
+        Unsupported: there is an operator without a rule before the unit.
     """
     source = graph.inputs[0] if source is None else source
     if source not in graph.inputs:
@@ -89,10 +89,10 @@ def _inside(one: Product, other: Product) -> bool:
 
 
 def checked_unit(node: Node, unit: Sequence[int] | None) -> tuple[int, ...]:
-    """A unit's place along every axis, the middle one by default; vanished axes may be left out.
+    """A unit's position along every axis, by default the middle; vanished axes may be omitted.
 
     Raises:
-        BadValue: it lies outside the node's map.
+        BadValue: it is outside the node's map.
     """
     extents = node.extents
     if unit is None:

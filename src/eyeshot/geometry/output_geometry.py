@@ -19,22 +19,22 @@ from eyeshot.graph import Edge, Family, Graph, Kind, Node
 class OutputGeometry:
     """What the outputs of a network see, in pixels of its input, away from the image's borders.
 
-    Where the axes differ, ``before``, ``after``, ``margin`` are those of the axis with the largest,
-    and ``alignment`` holds for all.
+    If the axes differ, ``before``, ``after`` and ``margin`` are the largest of all axes, and
+    ``alignment`` is valid for all axes.
 
     Attributes:
         receptive_field: (height, width) of the largest field; how much an output sees depends on
-            its phase, its place on the grid of ``alignment`` pixels.
+            its phase, its position on the grid of ``alignment`` pixels.
         smallest_field: (height, width) of the smallest field among the phases.
-        before: how far an output sees beyond the pixel that it stands for, upwards and to the left,
-            in the phase where that is most.
-        after: the same, downwards and to the right.
-        alignment: the network repeats itself after so many pixels. A crop whose corner lies on a
-            multiple of it is seen as the whole image is.
-        margin: pixels that the output is smaller than the input at each side; output (y, x) stands
-            for the pixel (y + margin, x + margin).
+        before: how far an output sees beyond its own pixel, up and to the left, in the phase with
+            the largest distance.
+        after: the same, down and to the right.
+        alignment: the pattern of fields repeats after this number of pixels. A crop that starts on
+            a multiple of it gives the same outputs as the whole image, away from its sides.
+        margin: the number of pixels by which the output is smaller than the input at each side;
+            output (y, x) belongs to the pixel (y + margin, x + margin).
         stride: pixels from one output to the next, along each axis.
-        padded: outputs near the border see padding, or a border that is repeated.
+        padded: outputs near the border see padding, or a repeated border.
     """
 
     receptive_field: tuple[int, ...]
@@ -48,7 +48,7 @@ class OutputGeometry:
 
     @property
     def halo(self) -> int:
-        """How far an output sees beyond the pixel that it stands for, on the side with the most."""
+        """How far an output sees beyond its own pixel, on the side with the larger distance."""
         return max(self.before, self.after)
 
     @classmethod
@@ -127,7 +127,7 @@ def _bounded(node: Node, fields: Fields) -> tuple[Phases, ...]:
 
 
 def _alignment(graph: Graph, fields: Fields) -> int:
-    """The period of all maps together: an output's field alone may have a shorter one."""
+    """The period of all maps together; an output's field may have a shorter period."""
     periods = [
         phases.inputs for node in graph for phases in fields.phases(node.name) if phases is not None
     ]
@@ -145,12 +145,12 @@ class _Side:
 
     @classmethod
     def of(cls, phases: Phases, inputs: int, outputs: int) -> _Side:
-        """From the fields without borders, and how many outputs so many inputs give."""
+        """The geometry from the fields without borders and the numbers of inputs and outputs."""
         margin = max(0, math.floor((inputs - outputs * phases.stride) / 2))
         some = phases.lo < phases.hi
         units = np.arange(phases.outputs, dtype=np.int64)[some]
         lo, hi = phases.lo[some], phases.hi[some]
-        # Unit u stands for the pixels from u to u + 1 strides, behind the margin.
+        # Unit u belongs to the pixels from u to u + 1 strides, after the margin.
         first = units * phases.inputs // phases.outputs + margin
         last = -(-(units + 1) * phases.inputs // phases.outputs) + margin
         all_lo, all_hi = phases.at(np.arange(outputs, dtype=np.int64))

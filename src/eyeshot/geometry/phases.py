@@ -24,7 +24,7 @@ _NO_HI = -_NO_LO
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Phases:
-    """The fields of all units along one axis, as one period of them.
+    """The fields of all units along one axis, stored as one period.
 
     Unit ``i = p·outputs + r`` sees the inputs ``[lo[r] + p·inputs, hi[r] + p·inputs)``.
 
@@ -66,9 +66,9 @@ class Phases:
         return (lo + block * self.inputs, hi + block * self.inputs) if lo < hi else (0, 0)
 
     def unit_halo(self) -> tuple[int, int]:
-        """How far the farthest-reaching unit sees before and after its own inputs.
+        """The largest distance that a unit sees before and after its own inputs.
 
-        Its own are the ``stride`` inputs that it stands on.
+        A unit's own inputs are the ``stride`` inputs at its position.
         """
         units = np.arange(self.outputs, dtype=np.int64)
         some = self.lo < self.hi
@@ -90,7 +90,7 @@ def start() -> Phases:
 
 
 def through(axis: AxisMap, source: Phases) -> Phases | None:
-    """The fields behind an axis map, from those before it; None if the map has no period."""
+    """The fields after an axis map, from the fields before it; None if the map has no period."""
     if axis.period is None:
         return None
     step_out, step_in = axis.period
@@ -120,7 +120,7 @@ def hull_of_taps(taps: IntArray, at: Callable[[IntArray], Pair]) -> Pair:
         at: the fields (lo, hi) of an array of source units.
     """
     real = taps != NO_INPUT
-    if not real.any():  # padding alone: there may be no source unit at all to ask about
+    if not real.any():  # only padding: there may be no source unit at all
         return np.full(len(taps), _NO_LO), np.full(len(taps), _NO_HI)
     lo, hi = at(np.where(real, taps, 0))
     lo = np.where(real, lo, _NO_LO).min(axis=1, initial=_NO_LO)
@@ -129,7 +129,7 @@ def hull_of_taps(taps: IntArray, at: Callable[[IntArray], Pair]) -> Pair:
 
 
 def _shortest(phases: Phases) -> Phases:
-    """The same fields with the shortest period that tells them."""
+    """The same fields with the shortest possible period."""
     units = np.arange(phases.outputs, dtype=np.int64)
     for outputs in range(1, phases.outputs):
         if phases.outputs % outputs or (phases.inputs * outputs) % phases.outputs:

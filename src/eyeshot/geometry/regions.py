@@ -13,19 +13,19 @@ Region = tuple[Interval, ...]
 
 
 def required(graph: Graph, wanted: Mapping[str, Region]) -> dict[str, Region]:
-    """The smallest box of each node that the wanted boxes of some nodes depend on.
+    """The smallest box of each node that the requested boxes of some nodes depend on.
 
     Args:
         graph: the network at the whole picture's size.
-        wanted: a box for each output that is asked for.
+        wanted: a box for each requested output.
 
     Returns:
-        For each node before a wanted one, its box, inside ``[0, extent)`` along every axis; empty
-        along all axes where only padding is read.
+        For each node before a requested node, its box, inside ``[0, extent)`` along every axis;
+        empty along all axes if only padding is read.
 
     Raises:
-        BadValue: a wanted box is empty or reaches outside the node.
-        Unsupported: an operator without a rule stands before a wanted node.
+        BadValue: a requested box is empty or reaches outside the node.
+        Unsupported: there is an operator without a rule before a requested node.
     """
     boxes: dict[str, Region] = {}
     for name, box in wanted.items():
@@ -50,12 +50,12 @@ def input_box(edge: Edge, box: Region, extents: tuple[int, ...]) -> Region:
     """The smallest box of a source that a box of its reader depends on.
 
     Args:
-        edge: by which the reader reads.
-        box: what is computed of the reader.
+        edge: the edge from the source to the reader.
+        box: the computed box of the reader.
         extents: positions of the source along each axis.
 
     Returns:
-        A box inside ``[0, extent)``; empty along all axes where only padding is read.
+        A box inside ``[0, extent)``; empty along all axes if only padding is read.
     """
     reads = tuple(
         axis.input_range_inside(side, n)

@@ -1,8 +1,8 @@
 """How a network's maps follow from the size of its input, one axis at a time.
 
-A :class:`Graph` holds one network at one size. Its axis maps tell what other sizes would give,
-as far as the network does not choose numbers by the size it is shown (a crop computed in
-``forward``): such numbers are those of the size that was traced.
+A :class:`Graph` holds one network at one size. Its axis maps also give the sizes for other inputs,
+unless the network computes numbers from the size of its input (a crop computed in ``forward``):
+such numbers belong to the traced size.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Clash:
 def extents(graph: Graph, axis: int, n: int) -> dict[str, int] | Clash:
     """Positions of every node along one axis, for an input of ``n`` positions there.
 
-    Inputs that have the first one's extent follow it; others keep theirs. Nodes behind an operator
-    without a rule are left out.
+    Inputs with the same extent as the first input follow it; others keep theirs. Nodes after an
+    operator without a rule are left out.
     """
     found, clash = _walk(graph, axis, n)
     return found if clash is None else clash
@@ -51,10 +51,10 @@ def _walk(graph: Graph, axis: int, n: int) -> tuple[dict[str, int], Clash | None
 
 
 def leftovers(graph: Graph, axis: int, sizes: dict[str, int]) -> dict[str, int]:
-    """Of each convolution and pooling, the positions at the end that no window reads.
+    """For each convolution and pooling, the number of positions at the end that no window reads.
 
-    A stride larger than its kernel skips positions on purpose: only what is left beyond such a gap
-    is counted.
+    A stride larger than its kernel skips positions on purpose: only positions beyond such a gap
+    are counted.
 
     Args:
         graph: the network.
@@ -74,16 +74,16 @@ def leftovers(graph: Graph, axis: int, sizes: dict[str, int]) -> dict[str, int]:
 def nearest(
     graph: Graph, axis: int, *, clean: bool = False, around: int | None = None
 ) -> tuple[int | None, int | None]:
-    """The largest smaller and the smallest larger input size that the network takes.
+    """The nearest smaller and the nearest larger input size that the network accepts.
 
     Args:
         graph: the network.
         axis: which spatial axis.
         clean: whether no convolution or pooling may leave positions unread.
-        around: the size to start from; that of the graph by default.
+        around: the size to start from; by default the size of the graph.
 
     Returns:
-        The two sizes; None where there is none within 256.
+        The two sizes; None for a side without such a size within 256.
     """
     n = graph.nodes[graph.inputs[0]].extents[axis] if around is None else around
     below = range(n - 1, max(0, n - _FARTHEST), -1)
@@ -103,10 +103,10 @@ def takes(graph: Graph, axis: int, n: int, *, clean: bool = False) -> bool:
 
 
 def certainly_takes(graph: Graph, axis: int, n: int) -> bool | None:
-    """Whether the network takes ``n`` positions along an axis, if its maps alone can tell.
+    """Whether the network accepts ``n`` positions along an axis, if its maps can decide it.
 
-    None where an operator on the way holds numbers of the size that was traced (a reshape, a crop
-    to a skip's size): at another size the network might choose others.
+    None if an operator contains numbers of the traced size (a reshape, a crop to a skip's size):
+    at another size the network may choose other numbers.
     """
     if n == graph.nodes[graph.inputs[0]].extents[axis]:
         return True
@@ -120,9 +120,9 @@ def certainly_takes(graph: Graph, axis: int, n: int) -> bool | None:
 
 
 def nearest_sizes(graph: Graph, *, clean: bool = False) -> list[tuple[int, ...]]:
-    """The nearest sizes of the whole first input that the network takes, smaller ones first.
+    """The nearest accepted sizes of the whole first input, smaller sizes first.
 
-    An axis whose size is taken as it is keeps it.
+    An axis whose size is already accepted keeps it.
 
     Args:
         graph: the network.
@@ -161,7 +161,7 @@ def _count(graph: Graph, node: Node, axis: int, found: dict[str, int]) -> int | 
         for count, edge in zip(counts, node.edges, strict=True)
         if not edge.axes[axis].is_broadcast
     ] or counts
-    if len(set(followed)) > 1:  # one position beside many would be repeated, which nobody meant
+    if len(set(followed)) > 1:  # broadcasting one position against many is not intended
         told = " and ".join(str(count) for count in dict.fromkeys(followed))
         return Clash(node.name, f"its branches have {told} positions")
     return followed[0]
@@ -170,7 +170,7 @@ def _count(graph: Graph, node: Node, axis: int, found: dict[str, int]) -> int | 
 def _through(graph: Graph, node: Node, edge: Edge, axis: int, n: int) -> int | Clash:
     step: AxisMap = edge.axes[axis]
     if node.repairs:
-        return n  # it stands in for nothing in the network itself
+        return n  # it replaces no layer of the network itself
     if node.family is Family.RESHAPE:
         tied = step.is_global and n != graph.nodes[edge.source].extents[axis]
         if tied:

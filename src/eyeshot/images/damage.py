@@ -25,14 +25,14 @@ _DAMAGED = (
 
 @contextmanager
 def damage_named(path: Path | str, piece: str = "") -> Iterator[None]:
-    """Turn what a library raises inside the block into a BadFile for ``path`` and ``piece``."""
+    """Turn a library's errors inside the block into a BadFile for ``path`` and ``piece``."""
     place = f"{path}: {piece}" if piece else str(path)
     try:
         with _quiet("tifffile"):
             yield
     except UnidentifiedImageError as error:
         raise BadFile(
-            f"{path}: not a picture of a kind that Eyeshot reads",
+            f"{path}: not a picture format that Eyeshot reads",
             cure="use PNG, JPEG, TIFF, BMP, WebP, .npy or Zarr",
         ) from error
     except _DAMAGED as error:
@@ -46,7 +46,7 @@ def damage_named(path: Path | str, piece: str = "") -> Iterator[None]:
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Hold a library's log back: what matters of it is in the error."""
+    """Suppress a library's log; the error contains the important part."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.CRITICAL)

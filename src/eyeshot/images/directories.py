@@ -34,7 +34,7 @@ def check_directories(path: Path) -> None:
 
 
 def _following(file: BinaryIO, offset: int, order: str, big: bool) -> int:
-    """Where the next directory lies; 0 after the last, or where the chain is cut short."""
+    """The offset of the next directory; 0 after the last, or if the chain is truncated."""
     count_format, entry, next_format = ("Q", 20, "Q") if big else ("H", 12, "I")
     width = struct.calcsize(order + count_format)
     counted = os.pread(file.fileno(), width, offset) if offset < 2**63 else b""

@@ -1,7 +1,7 @@
 """The size that an encoded picture claims, read from its first bytes, before it is decoded.
 
-A decoder allocates what a picture's own header says. Inside a TIFF tile, or in a file of a few
-kilobytes, that header may lie; so the claim is read here and compared with what was promised.
+A decoder allocates the size in a picture's own header. Inside a TIFF tile, or in a file of a few
+kilobytes, that header may be wrong; so it is read here and compared with the expected size.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _JXL_BOXES = b"\0\0\0\x0cJXL "
 
 
 def claimed_size(data: bytes) -> Claim | None:
-    """What the header of a JPEG, JPEG 2000, JPEG XL, JPEG XR, PNG, WebP or LERC claims.
+    """The size in the header of a JPEG, JPEG 2000, JPEG XL, JPEG XR, PNG, WebP or LERC picture.
 
     Returns:
-        (height, width, samples a pixel); None where ``data`` is none of these.
+        (height, width, samples per pixel); None if ``data`` has another format.
 
     Raises:
-        ValueError: it begins like one of them and its header is damaged.
+        ValueError: it begins like such a picture, but its header is damaged.
     """
     for starts, read in _READERS:
         if data.startswith(starts):
@@ -67,10 +67,10 @@ def _jp2(data: bytes) -> Claim:
 
 
 def _first_box(data: bytes, *kinds: bytes) -> bytes:
-    """What the first box of one of ``kinds`` holds, in the container that JPEG 2000 and XL share.
+    """The content of the first box of one of ``kinds``, in the container of JPEG 2000 and JPEG XL.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such box.
     """
     at = 0
     while at + 8 <= len(data):

@@ -1,7 +1,7 @@
-"""Which axis of an array counts channels, and which are space: one canonical order for all.
+"""Which axis of an array counts channels, and which axes are spatial: a single canonical order.
 
-Whatever a file or array looks like, the rest of Eyeshot sees (C, H, W), or (C, L) for a signal
-and (C, D, H, W) for a volume. What was understood is kept as text, to be shown.
+For any file or array, the rest of Eyeshot sees (C, H, W), or (C, L) for a signal and (C, D, H, W)
+for a volume. The interpretation is kept as text for messages.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ DROPPED = "1"
 
 @dataclass(frozen=True)
 class Layout:
-    """How a stored array is understood.
+    """The interpretation of a stored array.
 
     Attributes:
-        stored: its shape as it lies.
-        axes: one letter an axis of it: ``C``, a letter of space (``L``, ``HW``, ``DHW``), or
-            ``1`` for an axis that is dropped: of length one, or of which one position was chosen.
-        why: what this was concluded from.
-        chosen: (axis, position) of each axis of which one position was chosen.
-        pages: the file's letter of the axis that is read as channels, where it does not call it so.
+        stored: its stored shape.
+        axes: one letter per axis: ``C``, a spatial letter (``L``, ``HW``, ``DHW``), or ``1`` for
+            an axis that is dropped: of length one, or with a chosen position.
+        why: the reason for this interpretation.
+        chosen: (axis, position) of each axis with a chosen position.
+        pages: the file's letter for the axis that is read as channels, if it is not ``C``.
     """
 
     stored: tuple[int, ...]
@@ -64,7 +64,7 @@ class Layout:
         return (channels, *(self.stored[axis] for axis in self.space))
 
     def box(self, spans: tuple[Span, ...]) -> tuple[Span, ...]:
-        """The range of every stored axis that holds a window given along the axes of space."""
+        """The range of every stored axis for a window along the spatial axes."""
         box = [(0, length) for length in self.stored]
         for axis, position in self.chosen:
             box[axis] = (position, position + 1)
@@ -95,10 +95,10 @@ Index = str | Mapping[str, int]
 
 
 def parse_index(index: Index | None) -> dict[str, int]:
-    """``index`` as positions by letters; nothing for None.
+    """``index`` as positions by letters; empty for None.
 
     Raises:
-        BadValue: it is no such thing.
+        BadValue: it cannot be read.
     """
     if index is None:
         return {}
@@ -122,28 +122,28 @@ def understand(
 ) -> Layout:
     """Decide what the axes of an array of shape ``stored`` mean.
 
-    Axes of which ``index`` chooses a position are left out first. An explicit ``layout`` decides.
-    Else metadata does, where it names the axes. Else the number
-    of axes of space (``space``, from the network; 2 for an array of 2 or 3 axes, 1 for 1, 3 for
-    4) leaves at most one axis over, which counts channels: the last one if it is at most 4 long,
-    else the first. With ``first`` (torch's order) the first one is tried before the last.
+    Axes with a position in ``index`` are removed first. An explicit ``layout`` decides. Otherwise
+    metadata decides, if it names the axes. Otherwise the number of spatial axes (``space``, from
+    the network; 2 for an array of 2 or 3 axes, 1 for 1, 3 for 4) leaves at most one more axis,
+    which counts channels: the last axis if its length is at most 4, else the first. With ``first``
+    (torch's order) the first axis is tried before the last.
 
     Args:
         stored: the array's shape.
         metadata: letters from the file such as ``"TCZYX"`` (OME) or ``"YXS"`` (TIFF).
         layout: letters from the user: ``"HWC"``, ``"CHW"``, ``"HW"``, ``"DHW"``, ``"CL"`` …; with
             other letters for the axes that ``index`` chooses from, such as ``"THW"``.
-        space: how many axes of space the caller expects.
-        first: prefer channels first where both ends could count them.
-        index: a position of each axis that is not to be read whole, by the axis's letter in
-            ``layout`` or in the metadata.
+        space: the number of spatial axes that the caller expects.
+        first: prefer channels first if the first and the last axis could both count channels.
+        index: a position on each axis that is not read whole, by the axis's letter in ``layout``
+            or in the metadata.
 
     Raises:
         BadValue: ``layout`` or ``index`` does not fit the shape.
-        BadFile: the array has more axes than can be understood, or none of some length.
+        BadFile: the array has too many axes, or an axis of length 0.
     """
     if math.prod(stored) == 0:
-        raise BadFile(f"an array of shape {stored} holds nothing", cure="check how it was made")
+        raise BadFile(f"an array of shape {stored} is empty", cure="check how it was made")
     whole_layout = layout is not None and len(layout) == len(stored)
     names = layout if whole_layout else metadata
     chosen = _choose(stored, names, parse_index(index))
@@ -168,7 +168,7 @@ def understand(
 
 
 def _named(order: Layout, metadata: str | None, layout: str | None) -> Layout:
-    """``order``, with the letter of pages that are read as channels though nobody calls them so."""
+    """``order``, with the letter of pages that are read as channels although it is not ``C``."""
     axis = order.channel_axis
     if axis is None or metadata is None or layout is not None or order.stored[axis] == 1:
         return order
@@ -187,7 +187,7 @@ def _choose(stored: tuple[int, ...], names: str | None, index: Mapping[str, int]
     if names is None or len(names) != len(stored):
         raise BadValue(
             f"an index into {_times(stored)}, whose axes have no names",
-            cure="name one letter an axis by layout, such as TCHW",
+            cure="give layout with one letter per axis, such as TCHW",
         )
     chosen = {}
     for letter, position in index.items():
@@ -260,16 +260,16 @@ def _from_user(stored: tuple[int, ...], layout: str) -> Layout:
     if extra < 0 or any(length != 1 for length in stored[:extra]):
         raise BadValue(
             f"layout {layout!r} names {len(letters)} axes and the array is {_times(stored)}",
-            cure="name one letter an axis",
+            cure="give one letter per axis",
         )
     return Layout(stored, DROPPED * extra + letters, "as asked")
 
 
 _MEANING = {"C": "C", "S": "C", "Z": "D", "D": "D", "Y": "H", "X": "W", "H": "H", "W": "W"}
 
-_APART = {"T": "moments in time", "R": "regions", "M": "mosaic tiles", "A": "angles",
+_APART = {"T": "time points", "R": "regions", "M": "mosaic tiles", "A": "angles",
           "P": "positions", "V": "events"}  # fmt: skip
-"""Axes along which lie several images, and neither channels nor slices of one."""
+"""Axes of separate images, not of channels or slices of one image."""
 
 
 def _from_metadata(stored: tuple[int, ...], metadata: str) -> Layout | None:
@@ -287,7 +287,7 @@ def _from_metadata(stored: tuple[int, ...], metadata: str) -> Layout | None:
         elif meaning == "?":
             return None
         elif meaning in axes:
-            twice = "count channels twice" if meaning == "C" else "name an axis of space twice"
+            twice = "count channels twice" if meaning == "C" else "name a spatial axis twice"
             raise BadFile(
                 f"axes {metadata} of lengths {_times(stored)} {twice}",
                 cure=f"choose one position by --index, such as {_first(metadata, meaning)}=0",
@@ -311,7 +311,7 @@ def _from_shape(stored: tuple[int, ...], space: int | None, first: bool) -> Layo
     left = stored[extra:]
     if wanted not in SPACE or len(left) not in (wanted, wanted + 1):
         raise BadFile(
-            f"an array of {_times(stored)} is not an image with {wanted} axes of space",
+            f"an array of {_times(stored)} is not an image with {wanted} spatial axes",
             cure="use (H, W), (H, W, C) or (C, H, W), or give layout=",
         )
     letters = SPACE[wanted]
@@ -323,7 +323,7 @@ def _from_shape(stored: tuple[int, ...], space: int | None, first: bool) -> Layo
         return Layout(stored, DROPPED * extra + letters + "C", why)
     why = f"its first axis is at most {MOST_CHANNELS} long"
     if not few_first:
-        why = "channels come first unless something says otherwise (layout=)"
+        why = "by default channels come first (layout= changes it)"
     return Layout(stored, DROPPED * extra + "C" + letters, why)
 
 

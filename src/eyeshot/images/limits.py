@@ -1,4 +1,4 @@
-"""How large a picture may be that is held whole, and how the kinds of files begin."""
+"""The size limit of a picture that is decoded whole, and the first bytes of file formats."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from eyeshot.errors import BadFile
 
 WHOLE_LIMIT = 2 * 2**30
-"""Largest decoded picture, in bytes, that is ever held whole; larger ones go by windows."""
+"""Largest picture in bytes that is decoded whole; larger pictures are read by windows."""
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 NPY_START = b"\x93NUMPY"

@@ -1,7 +1,7 @@
-"""What the samples of a TIFF stand for, by its tags: colours, inks, indices, opacity.
+"""The meaning of the samples of a TIFF, from its tags: colors, inks, indices, alpha.
 
-A reader that ignores the tags gives wrong colours without a word: inks taken for light, an
-infrared band for opacity, indices for grey. Each kind is converted, kept as it is, or refused.
+A reader that ignores the tags silently gives wrong colors: it reads inks as light, an infrared
+band as alpha, indices as grey. Here each kind is converted, kept, or refused.
 TIFF 6.0, sections 8 (baseline), 16 (CMYK), 18 (associated alpha), 21 (YCbCr) and 23 (L*a*b*).
 """
 
@@ -40,13 +40,13 @@ _LUMA, _REFERENCE = 529, 532
 
 @dataclass(frozen=True)
 class Meaning:
-    """How stored samples (C, …) become those of a picture.
+    """The conversion of stored samples (C, …) to those of a picture.
 
     Attributes:
-        channels: of the picture.
-        dtype: of the picture's samples.
-        alpha: the last channel is opacity.
-        done: what is done to the samples, for people; empty where nothing is.
+        channels: the number of channels of the picture.
+        dtype: the type of the picture's samples.
+        alpha: whether the last channel is alpha.
+        done: the conversion in words; empty if there is none.
         convert: stored samples (C, …) -> samples (C', …).
     """
 
@@ -121,12 +121,12 @@ def _palette(channels: int, dtype: np.dtype[Any], colors: Array | None) -> Meani
 
 
 def _colors_of(table: Array) -> Array:
-    """A palette (entries, 3), in 8 bits where it holds no more."""
+    """A palette (entries, 3), in 8 bits if that is enough."""
     if not (table % 257).any():  # each byte written twice, as the standard says
         return (table // 257).astype(np.uint8)
     if not (table % 256).any():  # only the upper byte written, as many writers do
         return (table // 256).astype(np.uint8)
-    if int(table.max()) < 256:  # only the lower byte written; libtiff takes it for that too
+    if int(table.max()) < 256:  # only the lower byte written; libtiff reads it in the same way
         return table.astype(np.uint8)
     return table
 
@@ -160,7 +160,7 @@ def _white_is_zero(
 
 
 def _colors_and_extras(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> Meaning:
-    """Colours first, then what the tag ExtraSamples says of the rest."""
+    """The colors first, then the other channels as the tag ExtraSamples describes them."""
     kind, samples = int(page.photometric), page.samplesperpixel
     count = min(_COLOURS.get(kind, 1), samples)
     extras = [int(extra) for extra in page.extrasamples]

@@ -1,4 +1,4 @@
-"""The EXIF orientation: how a camera says "turn me before you look"."""
+"""The EXIF orientation: how a viewer must rotate a picture."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TAG = 0x0112
 
 
 def turn_upright(picture: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """``picture`` (H, W), (H, W, C) or (D, H, W, C) as it was meant to be seen.
+    """``picture`` (H, W), (H, W, C) or (D, H, W, C), rotated upright.
 
     An unknown value changes nothing.
     """

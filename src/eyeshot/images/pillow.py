@@ -1,8 +1,8 @@
-"""The one place where Pillow opens a file: by a list of formats, a claim checked first.
+"""The only place where Pillow opens a file: from a list of formats, after a check of the size.
 
-Left alone, Pillow tries every plugin it has on the file's first bytes, whatever its name: an EPS
-called ``photo.jpg`` would be handed to Ghostscript. So only picture formats are tried that decode
-inside this process.
+By default Pillow tries all its plugins on the file's first bytes, for any file name: it would pass
+an EPS named ``photo.jpg`` to Ghostscript. So only formats are tried that decode inside this
+process.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FORMATS = (
 
 # Deflate gives at most 1032 bytes for one; a JPEG block of 64 samples takes at least one bit.
 _LARGEST_RATIO = {"PNG": 1032 * 4, "JPEG": 4096}
-_WEBP_COPIES = 3  # libwebp's animation decoder holds two canvases beside the picture
+_WEBP_COPIES = 3  # libwebp's animation decoder uses two canvases in addition to the picture
 _BAND = 256  # rows
 _FRAMES = {"GIF", "PNG", "WEBP", "AVIF"}  # formats whose frames are pictures of equal rank
 
@@ -42,15 +42,15 @@ _globals = threading.Lock()  # Pillow's limit and Python's warnings belong to th
 def read_common(
     path: Path, frame: int | None = None, *, indices: bool = False, offered: bool = True
 ) -> tuple[NDArray[Any], int, tuple[str, ...]]:
-    """Whatever Pillow opens, upright; what it would cut to 8 bits takes a way round it.
+    """Read a picture with Pillow, upright, without cutting it to 8 bits.
 
     Returns:
-        Samples (H, W) or (H, W, C), the last of 2 or 4 channels being opacity; the orientation by
-        which they were turned; and notes.
+        Samples (H, W) or (H, W, C), where the last of 2 or 4 channels is alpha; the orientation by
+        which they were rotated; and notes.
 
     Raises:
-        BadFile: damaged, truncated, not a picture, or too large to hold.
-        BadValue: no such frame.
+        BadFile: the file is damaged, truncated, not a picture, or too large.
+        BadValue: there is no such frame.
     """
     notes: list[str] = []
     with damage_named(path), open_image(path, notes) as image:
@@ -66,15 +66,15 @@ def read_common(
 
 
 def open_image(path: Path, notes: list[str] | None = None) -> Image.Image:
-    """A picture's header, by Pillow; its claim has been checked, nothing is decoded.
+    """A picture's header, read by Pillow; its size is checked, and nothing is decoded.
 
     Args:
         path: the file.
-        notes: where it is said that the EXIF is damaged.
+        notes: gets a note if the EXIF is damaged.
 
     Raises:
-        BadFile: it claims more than may be held, or than its format can pack.
-        UnidentifiedImageError: of no format in the list.
+        BadFile: the size is above the limit, or impossible for the length of the file.
+        UnidentifiedImageError: the format is not in the list.
     """
     size = path.stat().st_size
     _check_webp(path)
@@ -117,7 +117,7 @@ def _check_webp(path: Path) -> None:
 
 @contextmanager
 def _heard(notes: list[str] | None) -> Iterator[None]:
-    """Within it, what Pillow warns of is kept from the terminal; damaged EXIF becomes a note."""
+    """In the block, Pillow's warnings are not printed; damaged EXIF becomes a note."""
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         yield
@@ -127,7 +127,7 @@ def _heard(notes: list[str] | None) -> Iterator[None]:
 
 
 def _say_damaged(notes: list[str]) -> None:
-    note = "its EXIF is damaged and was ignored, so it may lie on its side"
+    note = "its EXIF is damaged and was ignored, so the picture may be rotated"
     if note not in notes:
         notes.append(note)
 
@@ -151,7 +151,7 @@ def _choose_frame(
         more = ", --series N reads N" if offered else ""
         notes.append(f"holds {count} frames; the first is read{more}")
     if not 0 <= (frame or 0) < count:
-        cure = f"it has frames 0 to {count - 1}" if count > 1 else "it holds one picture, 0"
+        cure = f"it has frames 0 to {count - 1}" if count > 1 else "it holds only picture 0"
         raise BadValue(f"{path}: no series {frame}", cure=cure)
     if frame:
         image.seek(frame)
@@ -174,7 +174,7 @@ def _samples(image: Image.Image, indices: bool) -> NDArray[Any]:
     if image.mode == "I" and image.format == "PPM":
         dtype = np.dtype(np.uint16)  # Pillow has scaled them to 16 bits
     samples = np.empty((image.height, *line.shape[1:]), dtype)
-    for top in range(0, image.height, _BAND):  # by bands: Pillow makes two copies of what it gives
+    for top in range(0, image.height, _BAND):  # in bands: Pillow makes two copies of its result
         bottom = min(top + _BAND, image.height)
         samples[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
     return samples

@@ -1,4 +1,4 @@
-"""Whether a TIFF page can be what it claims, asked before anything of its size is allocated."""
+"""Check whether a TIFF page can have its claimed size, before allocating memory for it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def check_segments(page: tifffile.TiffPage, file_bytes: int) -> None:
     """Compare the strips or tiles that a page lists with the ones that its size calls for.
 
     Raises:
-        ValueError: some are missing, lie beyond the end of the file, or could never unpack to
-            what the page claims.
+        ValueError: some are missing, are beyond the end of the file, or cannot unpack to the
+            claimed size.
     """
     needed = math.prod(page.chunked)
     kind = "tiles" if page.is_tiled else "strips"
@@ -40,15 +40,15 @@ def check_segments(page: tifffile.TiffPage, file_bytes: int) -> None:
 
 
 _SLACK = 2  # a decoder may pad a tile at the edge, or give opacity that the page leaves out
-_SIZED_BY_PAGE = {48124, 65000, 65001, 65002}  # Jetraw and EER: decoded into what the page says
+_SIZED_BY_PAGE = {48124, 65000, 65001, 65002}  # Jetraw and EER: decoded to the page's size
 _LERC = 34887
 
 
 def check_claim(page: tifffile.TiffPage, data: bytes) -> None:
-    """Compare the size that an encoded strip or tile claims for itself with that of the page's.
+    """Compare the size in the header of an encoded strip or tile with the page's size.
 
     Raises:
-        ValueError: it claims more than twice as many samples, or no size can be read.
+        ValueError: it has more than twice as many samples, or its size cannot be read.
     """
     compression = int(page.compression)
     if compression not in tifffile.TIFF.IMAGE_COMPRESSIONS | {_LERC}:

@@ -1,8 +1,8 @@
 """A whole picture as an array, and an array as a picture.
 
-The kind of a file is told by its first bytes, not by its name: people rename. Three libraries
-share the work: tifffile for TIFF, OpenCV for 16-bit colour PNG (which Pillow would cut to 8 bits),
-Pillow for everything else. Whatever they raise on a damaged file becomes one :class:`BadFile`.
+The first bytes of a file decide its format, not its name. Three libraries share the work: tifffile
+for TIFF, OpenCV for 16-bit color PNG (which Pillow would cut to 8 bits), Pillow for everything
+else. All their errors for a damaged file become a :class:`BadFile`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Picture:
 
     Attributes:
         samples: (H, W) or (H, W, C), C from 2 to 4; uint8, uint16 or float32.
-        alpha: whether the last channel is opacity.
-        notes: what a person should know of how it was read, a sentence each.
-        turn: the orientation that the file asks for, 1 to 8, by which it has been turned.
+        alpha: whether the last channel is alpha.
+        notes: facts that the user should know about how it was read, a sentence each.
+        turn: the file's orientation, 1 to 8, by which it has been rotated.
     """
 
     samples: NDArray[Any]
@@ -48,18 +48,18 @@ def read(
 
     Args:
         path: PNG, JPEG, TIFF, BMP, WebP, GIF, PNM, TGA, AVIF, JPEG 2000 or ``.npy``.
-        series: which image of a file that holds several, or which frame; None for the first.
+        series: the number of an image in a file with several, or of a frame; None for the first.
         index: positions along the other axes of a stack, such as ``"Z=3"`` or ``{"Z": 3}``.
 
     Returns:
         (H, W) or (H, W, C) with C from 2 to 4, uint8, uint16 or float32 as in the file. Palettes
-        become RGB, or RGBA when they have transparency; CMYK and YCbCr become RGB; one bit a
-        pixel becomes 0 and 255; other integers and float64 become float32.
+        become RGB, or RGBA if they have transparency; CMYK and YCbCr become RGB; one bit per pixel
+        becomes 0 and 255; other integers and float64 become float32.
 
     Raises:
-        BadFile: missing, empty, truncated, not a picture, a stack of which no page is chosen, or
-            larger than ``WHOLE_LIMIT``.
-        BadValue: no such series or position.
+        BadFile: the file is missing, empty, truncated, not a picture, a stack without a chosen
+            page, or larger than ``WHOLE_LIMIT``.
+        BadValue: there is no such series or position.
     """
     return read_picture(path, series=series, index=index).samples
 
@@ -72,9 +72,10 @@ def read_picture(
     indices: bool = False,
     offered: bool = True,
 ) -> Picture:
-    """As :func:`read`, with what is known of the samples; of a palette, ``indices`` if asked.
+    """Like :func:`read`, with facts about the samples; optionally the ``indices`` of a palette.
 
-    Whether the user has ``--series`` and ``--index`` (``offered``) decides what is said of them.
+    ``offered`` says whether the user has ``--series`` and ``--index``, so that messages can name
+    them.
 
     Raises:
         BadFile: as :func:`read` does.

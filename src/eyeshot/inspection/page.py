@@ -19,11 +19,11 @@ _HEAD = (
 )
 _STYLE = {"statistic": "warning", "nonlocal": "error", "unsupported": "error"}
 _EXPLAINED = (
-    "Field: inputs seen by one unit, a range where units differ. Padding: how far unit 0 sees "
-    "before the first input. Centre: where unit 0 looks, in input positions. Fully connected: "
-    "parameters of a layer that joins every input to every output. FLOPs are twice the "
-    "multiply-adds; biases and other operations are not in them. Rest the pointer on a number for "
-    "all its digits."
+    "Field: the inputs that one unit sees; a range if units differ. Padding: how far unit 0 sees "
+    "before the first input. Center: the middle of unit 0's field, in input positions. Fully "
+    "connected: parameters of a layer that connects every input to every output. FLOPs are twice "
+    "the multiply-adds; biases and other operations are not included. Point at a number to see all "
+    "its digits."
 )
 
 

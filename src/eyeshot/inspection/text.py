@@ -102,7 +102,9 @@ def cost_table(inspection: Inspection) -> Table:
     """Parameters, operations and memory; the layers that only pass numbers on share one row."""
     table = _table()
     table.padding = (0, 1, 0, 0)
-    table.caption = "FLOPs are twice the multiply-adds; biases and other operations stand apart."
+    table.caption = (
+        "FLOPs are twice the multiply-adds; biases and other operations are counted separately."
+    )
     table.caption_justify = "left"
     table.add_column("layer", no_wrap=True)
     for heading in _COST_HEADINGS:
@@ -202,7 +204,7 @@ def size_lines(inspection: Inspection) -> Iterator[str]:
         reason = "the network has several inputs, or cannot be run on shapes alone"
         if any(str(one.severity) == "error" for one in inspection.findings):
             reason = "the network does not run at this size; see the findings"
-        yield f"not worked out: {reason}"
+        yield f"unknown: {reason}"
     names = _axis_names(inspection)
     for (words, how), group in groupby(inspection.accepted, key=lambda one: (one.words, one.how)):
         alike = list(group)
@@ -240,7 +242,7 @@ def cost_notes(inspection: Inspection) -> Iterator[str]:
     """What the totals leave out, and what is counted once."""
     if inspection.total.uncounted:
         listed = ", ".join(inspection.total.uncounted)
-        yield f"operations not counted, for want of a rule: {listed}"
+        yield f"operations not counted, because they have no rule: {listed}"
     for row in inspection.rows:
         if row.cost.shared:
             yield f"{row.name} uses {', '.join(row.cost.shared)}, counted where first used"

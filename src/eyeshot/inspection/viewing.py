@@ -83,7 +83,7 @@ def _note(seen: UnitField, strength: NDArray[np.float32]) -> str:
     """How much of the box matters: the share of its pixels that hold half of the gradient."""
     values = np.sort(strength[strength > 0], axis=None)[::-1]
     if not len(values):
-        return "Left: what it can see (striped: padding). Right: here no pixel moves it."
+        return "Left: what it can see (striped: padding). Right: no pixel changes it here."
     half = int(np.searchsorted(np.cumsum(values), values.sum() / 2)) + 1
     inside = int(np.prod([len(side) for side in seen.inside or ()]))
     share = f"{half / max(1, inside):.1%}"

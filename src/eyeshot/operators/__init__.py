@@ -1,7 +1,7 @@
-"""What is known of each operator: one record each, one file a family, one table.
+"""The knowledge about each operator: a record for each, a file for each family, and one table.
 
-The rest of the house asks for a node's family, or here for its record. To add an operator: a record
-in the file of the family it belongs to, and a test that pokes it.
+Other packages check a node's family, or look up its record here. To add an operator, add a record
+to the file of its family, and a test that changes one input position at a time.
 """
 
 from __future__ import annotations
@@ -99,23 +99,23 @@ def register_operator(
     *,
     multiply_adds: int = 0,
 ) -> None:
-    """Say what an operator of your own does to positions, so that it is inspected and streamed.
+    """Register the windows of your own operator, so that it is inspected and streamed.
 
-    It is computed by calling it on tiles. What it does at the image's border it may do as it
-    likes, as long as its windows there read no other position than they would elsewhere.
-    Registered twice, the second time counts.
+    It is computed by calling it on tiles. At the image's border it may behave in any way, if its
+    windows read no other positions there than elsewhere. If it is registered twice, the second
+    registration is used.
 
     Args:
-        name: ``library::name``, as ``torch.library.custom_op`` knows it. A fake implementation
+        name: ``library::name``, the name in ``torch.library.custom_op``. A fake implementation
             must be registered with torch, so that the network can be traced.
-        positions: ``"pointwise"`` where an output depends on the same position of its inputs
-            alone; a :class:`eyeshot.axes.Window` for all axes of space, or one for each; or a
-            function that gives one of these for the operator's arguments by name.
-        multiply_adds: for each number that it gives, to be counted.
+        positions: ``"pointwise"`` if an output depends only on the same position of its inputs;
+            a :class:`eyeshot.axes.Window` for all spatial axes, or one for each; or a function
+            that gets the operator's arguments by name and returns one of these.
+        multiply_adds: the multiply-adds for each output number.
 
     Raises:
-        BadValue: torch has no such operator, it is one of torch's own, or a window of it can lie
-            in the padding alone.
+        BadValue: torch has no such operator, it is one of torch's own operators, or one of its
+            windows can be entirely in the padding.
     """
     record = custom_operator(name, positions, multiply_adds)
     OPERATORS[name] = record
@@ -128,7 +128,7 @@ def of(node: Node) -> Operator:
 
 
 def has_own_form(node: Node) -> bool:
-    """Whether it has a computation of its own, and so is not called as the network calls it."""
+    """Whether it has its own computation, and so is not called as the network calls it."""
     return of(node).compute is not None
 
 
@@ -163,10 +163,10 @@ def _shapes(graph: Graph, node: Node) -> list[tuple[int, ...]]:
 
 
 def beside(work: Work, kept: bool) -> int:
-    """Bytes that a call takes beside what it reads and the rows it gives.
+    """Bytes that a call uses in addition to its inputs and its output rows.
 
-    Where rows of it are ``kept`` already, what it gives is copied behind them, if it does not
-    write there itself.
+    If some of its rows are already ``kept``, its output is copied after them, unless it writes
+    there directly.
     """
     record = of(work.node)
     in_place = record.in_place is not None and record.in_place(work)

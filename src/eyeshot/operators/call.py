@@ -40,10 +40,9 @@ def called(node: Node) -> Call:
 
 
 def calling(node: Node, tensors: Tensors) -> Computation:
-    """``target(*args)`` with the rectangles in place of the node's inputs.
+    """``target(*args)`` with the rectangles instead of the node's inputs.
 
-    A weight that has positions of its own (one number for each place of the picture) is cut to
-    the rectangle.
+    A weight with positions (a number for each position of the picture) is cut to the rectangle.
     """
     call = called(node)
     order = {edge.source: i for i, edge in enumerate(node.edges)}
@@ -64,7 +63,7 @@ def calling(node: Node, tensors: Tensors) -> Computation:
 
 
 def _put(nodes: Tensors, weights: Tensors, value: Any) -> Any:
-    """A tensor in place of what names it in a call."""
+    """The tensor for a reference in a call."""
     if isinstance(value, Ref):
         return nodes[value.node]
     if isinstance(value, Weight):
@@ -89,9 +88,9 @@ def called_on_tile(node: Node, tensors: Tensors) -> Computation:
 
 
 def called_whole(node: Node, tensors: Tensors) -> Computation:
-    """A call on all that is read, of which what was asked for is given.
+    """A call on the whole inputs, cut to the requested outputs.
 
-    Along an axis where every input keeps its positions, the call is made on those asked for alone.
+    Along an axis where every input keeps its positions, the call uses only the requested positions.
     """
     call = called(node)
     columns = zip(*(edge.axes for edge in node.edges), strict=True)

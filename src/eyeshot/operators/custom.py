@@ -103,7 +103,7 @@ def _windows(positions: Positions, axes: int) -> list[Window]:
                 f"{window}", cure="let every window hold a position: 0 <= before, after < span"
             )
     if len(windows) != axes:
-        raise BadValue(f"{len(windows)} windows for {axes} axes of space", cure="give one for each")
+        raise BadValue(f"{len(windows)} windows for {axes} spatial axes", cure="give one for each")
     return windows
 
 

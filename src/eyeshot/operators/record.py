@@ -1,4 +1,4 @@
-"""What is known of one operator, in one record."""
+"""The record that holds everything about one operator."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from eyeshot.operators.tile import Computation
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """One operator, or several that differ in nothing but their names.
+    """One operator, or several operators that differ only in their names.
 
     Attributes:
         names: without library and overload, separated by spaces. A name with its overload
-            (``max.other``) is asked for before the name alone.
-        family: what it is; what the rest of the house asks for.
-        geometry: what it does to positions; None where nothing can be claimed.
-        compute: makes its computation on a tile; None where it is called as the network calls it,
-            which is right if no position looks at another.
-        slides: over the last dimensions, whether these hold positions or bands.
-        effort: multiply-adds.
-        other_operations: of a node, by how many numbers its largest input and its output have.
-        is_view: its output shares its input's memory.
-        scratch: bytes that a call takes beside what it reads and gives.
-        whole_scratch: the same of a call on all that it reads, beside a copy of that.
-        in_place: whether a call writes where its rows are kept; None where it never does.
-        repair: how a call whose shapes do not fit is put right.
-        layer: the layer without settings that computes it.
+            (``max.other``) has priority over the plain name.
+        family: its kind, which other packages check.
+        geometry: the rule for its axis maps; None if there is no rule.
+        compute: makes its computation on a tile; None if it is called as the network calls it,
+            which is right if no position reads another.
+        slides: whether it slides over the last dimensions, which may hold positions or bands.
+        effort: its multiply-adds.
+        other_operations: from the number of values in a node's largest input and its output.
+        is_view: whether its output shares its input's memory.
+        scratch: bytes that a call uses in addition to its input and output.
+        whole_scratch: the same for a call on the whole inputs, in addition to a copy of them.
+        in_place: whether a call writes directly into the buffer of its rows; None if it never does.
+        repair: how to repair a call whose shapes do not match.
+        layer: the module without settings that computes it.
         no_rule: why it has no geometry.
     """
 

@@ -12,22 +12,22 @@ from eyeshot.params import NO_PARAMS, Params
 
 
 class NoRule(Exception):
-    """A rule meets a case it does not cover; the message says which. Never leaves the front end."""
+    """A rule does not cover a case; the message names it. The front end catches it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One operator call: its arguments by name, and the shape it gives.
+    """One operator call: its arguments by name, and the shape of its output.
 
     Attributes:
         operator: the plain name, such as ``conv2d``; an in-place form has lost its underscore.
         arguments: by schema name. A tensor is a :class:`Node` (it depends on the network's
             input) or a :class:`Weight` (it does not).
-        shape: of the output.
-        weight_shapes: of each Weight among the arguments, by its dotted name.
-        item: which one of a tuple of outputs is meant; None where there is one output.
-        dtype: of the output, by torch's name, such as ``float32``.
-        channels_last: whether its first tensor lies in memory with its channels last.
+        shape: the shape of the output.
+        weight_shapes: the shape of each Weight among the arguments, by its dotted name.
+        item: the index of the output in a tuple; None if there is a single output.
+        dtype: the type of the output, by torch's name, such as ``float32``.
+        channels_last: whether its first tensor is stored channels last.
     """
 
     operator: str
@@ -62,7 +62,7 @@ class Site:
         return self.weight_shapes[value.name]
 
     def numbers(self, name: str, count: int, empty: tuple[int, ...] = ()) -> tuple[int, ...]:
-        """An int-or-list argument as ``count`` numbers; an empty list stands for ``empty``."""
+        """An int-or-list argument as ``count`` numbers; an empty list means ``empty``."""
         value = self.arguments[name]
         listed = [value] if isinstance(value, int) else list(value)
         if not listed:
@@ -90,10 +90,10 @@ def along(
     """An edge from ``source`` whose maps are given by tensor dimension.
 
     Args:
-        source: the node read.
-        local: axis map by dimension of the source; a dimension not named keeps its positions. Maps
-            along dimensions that hold no positions stand beside.
-        mixed: dimensions in which all positions mix, with how many come out (None: as many).
+        source: the node that is read.
+        local: axis maps by dimension of the source; other dimensions keep their positions. Maps
+            along dimensions without positions go into ``Edge.beside``.
+        mixed: dimensions in which all positions mix, with the number of outputs (None: the same).
     """
     axes: list[AxisMap] = []
     for dim in source.dims:
@@ -108,7 +108,7 @@ def along(
 
 
 def vanished(source: Node, gone: Collection[int]) -> tuple[int | None, ...]:
-    """Where the source's axes lie once some dimensions hold features.
+    """The dimensions of the source's axes after some dimensions have become features.
 
     An axis of one position vanishes with its dimension.
     """
@@ -121,10 +121,10 @@ def mixes_positions(source: Node, dims: Mapping[int, int | None]) -> bool:
 
 
 def in_place(source: Node, touched: Iterable[int], doing: str) -> Described:
-    """Positions stay, if no spatial axis of more than one position is touched.
+    """An operator that keeps positions, if it changes no spatial axis with more than one position.
 
     Raises:
-        NoRule: one is; ``doing`` says what would happen to it.
+        NoRule: it changes such an axis; ``doing`` says how.
     """
     rank = len(source.shape)
     dims = {dim % rank for dim in touched}

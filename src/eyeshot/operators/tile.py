@@ -1,4 +1,4 @@
-"""What an operator is given: a rectangle of each input, and where in the whole it lies."""
+"""The inputs of an operator: a rectangle of each input, and its position in the whole."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ class Computation(Protocol):
     ) -> torch.Tensor:
         """The values of ``box``.
 
-        ``room`` is memory of just their shape, where they will be kept. An operator that can
-        write there does so, and returns ``room`` itself; any other pays no attention to it.
+        ``room`` is a part of the buffer with the same shape. An operator that can write there does
+        so, and returns ``room`` itself; other operators ignore it.
         """
 
 
 def over_bands(node: Node, operator: Computation) -> Computation:
-    """The operator where it slides over dimensions that hold no positions, too.
+    """The operator with additional axes for dimensions without positions that it slides over.
 
-    To it they are axes as any, of which the whole is at hand and the whole is asked for.
+    It treats them like other axes; their whole extent is available and requested.
     """
     beside = node.edges[0].beside
     if not beside:
@@ -66,7 +66,7 @@ def over_bands(node: Node, operator: Computation) -> Computation:
 
 
 def _with_bands(given: Tile, beside: tuple[tuple[int, AxisMap], ...], whole: Box) -> Tile:
-    """The rectangle with further axes, of which it holds what is read."""
+    """The rectangle with additional axes in their whole extent."""
     value, box, extents, dims, axes = given.value, given.box, given.extents, given.dims, given.axes
     for (dim, axis), side in zip(beside, whole, strict=True):
         n = value.shape[dim]
@@ -77,7 +77,7 @@ def _with_bands(given: Tile, beside: tuple[tuple[int, AxisMap], ...], whole: Box
 
 
 def local_shape(node: Node, box: Box) -> tuple[int, ...]:
-    """The node's shape with the box's extents in place of the whole's."""
+    """The node's shape with the extents of the box."""
     shape = list(node.shape)
     for dim, side in zip(node.dims, box, strict=True):
         if dim is not None:
@@ -94,7 +94,7 @@ def cut(value: torch.Tensor, dims: tuple[int | None, ...], have: Box, want: Box)
 
 
 def borders(axis: AxisMap, wanted: Interval, n: int) -> tuple[int, int]:
-    """How much of what ``wanted`` needs lies before the first input, and after the last."""
+    """How many positions ``wanted`` needs before the first input, and after the last."""
     needs = axis.input_range(wanted, n)
     before = max(0, min(0, needs.hi) - needs.lo)
     after = max(0, needs.hi - max(n, needs.lo))
@@ -104,7 +104,7 @@ def borders(axis: AxisMap, wanted: Interval, n: int) -> tuple[int, int]:
 def widened(
     value: torch.Tensor, amounts: dict[int, tuple[int, int]], fill: float = 0.0
 ) -> torch.Tensor:
-    """Constant padding by tensor dimension; the value itself where there is none to add."""
+    """Constant padding by tensor dimension; the unchanged value if there is no padding."""
     if not any(before or after for before, after in amounts.values()):
         return value
     flat: list[int] = []
@@ -114,16 +114,16 @@ def widened(
 
 
 def padded(given: Tile, box: Box, count: int, fill: float, native: bool = True) -> Padded:
-    """The rectangle with padding at the true border, for an operator over the last dimensions.
+    """The rectangle with padding at the image's border, for an operator over the last dimensions.
 
-    What is the same on both sides is left to the operator's own padding, which costs no copy.
+    Padding that is equal on both sides is left to the operator itself, which needs no copy.
 
     Args:
-        given: what the operator reads.
-        box: the outputs wanted.
-        count: how many last dimensions the operator slides over.
-        fill: what stands in the padding.
-        native: whether the operator pads with ``fill`` itself.
+        given: the operator's input.
+        box: the requested outputs.
+        count: the number of last dimensions that the operator slides over.
+        fill: the value of the padding.
+        native: whether the operator itself can pad with ``fill``.
 
     Returns:
         The value, and the padding left to the operator along each of its dimensions.

@@ -1,4 +1,4 @@
-"""What a run will do, before it runs: bands, strips, rows held, delay, memory. Plain data."""
+"""The plan of a run, before it starts: bands, strips, buffered rows, delay, memory. Plain data."""
 
 from eyeshot.planning.band_plan import BandPlan, Strip, make_plan
 from eyeshot.planning.cutting import Cut, cut_from

@@ -1,7 +1,7 @@
-"""A plan: which strips, bands how high, and what each node will hold and why.
+"""A plan: the strips, the height of the bands, and the rows that each node buffers and why.
 
-The planner walks the engine's own schedule with row counts alone, so what it prints is what will
-happen, and not an estimate of it; bytes follow from rows.
+The planner simulates the engine's own schedule with row counts, so its numbers are exact and not an
+estimate; bytes follow from rows.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LOWEST_BAND = 8
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """One pass over the rows: the part of each output it gives, and what it computes of all."""
+    """One pass over the rows: its part of each output, and the computed box of every node."""
 
     regions: Mapping[str, Region]
     boxes: Mapping[str, Region]
@@ -42,20 +42,20 @@ class Strip:
 
 @dataclass(frozen=True, slots=True)
 class BandPlan:
-    """What a run will do.
+    """The plan of a run.
 
     Attributes:
-        regions: of each output, what is computed.
-        strips: column strips, from left to right; one where the memory allows it.
-        band: rows of the input that enter at a time.
-        buffers: what each node holds at most, in the widest strip.
-        delay: rows of the input that must have entered before the first output row leaves.
+        regions: the computed region of each output.
+        strips: column strips, from left to right; a single strip if the memory allows it.
+        band: rows of the input that enter together.
+        buffers: the most that each node buffers, in the widest strip.
+        delay: rows of the input that must enter before the first output row leaves.
         multiply_adds: of the whole run.
-        redundancy: those beside what one strip would take; 1.00 means no work is done twice.
-        peak: the most bytes that the process will hold, as predicted.
-        nodes: how many nodes take part.
-        spilled: the maps that are held on disk, and the bytes of each in the widest strip.
-        stages: how often the rows must all have passed before others can: 1 where they stream.
+        redundancy: multiply-adds divided by those of a single strip; 1.00 means no repeated work.
+        peak: the predicted largest number of bytes that the process uses.
+        nodes: the number of nodes that take part.
+        spilled: the maps on disk, and the bytes of each in the widest strip.
+        stages: the number of passes over the rows that must follow one another; 1 if they stream.
     """
 
     regions: Mapping[str, Region]
@@ -116,15 +116,15 @@ def make_plan(
 
     Args:
         graph: the network at the size of the picture, as it will be executed.
-        regions: for each output that is wanted, a region inside it.
-        costs: bytes beside the rows that are held.
-        memory: the most bytes that the process may hold; None for no limit.
-        band: rows at a time; None to choose.
-        begun: how the run that is resumed was cut, which is kept if it is of these regions.
-        disk: bytes of disk that may hold maps.
+        regions: for each requested output, a region inside it.
+        costs: bytes in addition to the buffered rows.
+        memory: the most bytes that the process may use; None for no limit.
+        band: rows that enter together; None to choose.
+        begun: the strips and bands of the run to resume, which are reused if the regions agree.
+        disk: bytes of disk space for maps.
 
     Raises:
-        BadValue: no plan fits ``memory``; the message says what would.
+        BadValue: no plan fits ``memory``; the message names the least memory that does.
     """
     whole = multiply_adds(graph, required(graph, regions))
     if begun is not None and begun.suits(regions):
@@ -194,7 +194,7 @@ def _sizes(graph: Graph, strip: Strip, names: Collection[str]) -> dict[str, int]
 
 
 def _allowed(plan: BandPlan, memory: int | None) -> BandPlan:
-    """The plan of a run that was begun, if it may still take what it takes."""
+    """The plan of a run that has started, if it fits the memory limit."""
     if memory is not None and plan.peak > memory:
         raise BadValue(
             f"--memory {megabytes(memory)} cannot hold the run as it was begun, in "
@@ -213,13 +213,13 @@ def megabytes(count: int) -> str:
 
 
 def _enough(count: int) -> str:
-    """The same, never rounded down: what is said to suffice does, in another process too."""
+    """The same, never rounded down, so that the named memory is enough in another process, too."""
     step = 10**7 if count >= 10**9 else 10**6
     return megabytes(-(-(count + _APART) // step) * step)
 
 
 def _strip_counts(regions: Mapping[str, Region]) -> list[int]:
-    """How many column strips to try: 1, 2, 3, 4, 6, 8 …, none narrower than is sensible."""
+    """Numbers of column strips to try: 1, 2, 3, 4, 6, 8 …, up to a sensible smallest width."""
     columns = min((len(box[1]) for box in regions.values() if len(box) > 1), default=1)
     halves = [1 << i for i in range(20)]
     counts = sorted({*halves, *(3 * n for n in halves)})

@@ -34,7 +34,7 @@ class Cut:
 
 
 def cut_from(settings: Mapping[str, Any]) -> Cut | None:
-    """The cut that the settings of a run tell of; None where they tell of none."""
+    """The strips and bands in the settings of a run, or None."""
     try:
         strips = tuple(
             {str(name): tuple(Interval(int(lo), int(hi)) for lo, hi in box) for name, box in each}
@@ -48,7 +48,7 @@ def cut_from(settings: Mapping[str, Any]) -> Cut | None:
 
 
 def _tile(box: Region, parts: list[Region]) -> bool:
-    """Whether parts lie side by side along the columns, and make up the box."""
+    """Whether the parts are adjacent along the columns and together equal the box."""
     if any(len(part) != len(box) for part in parts):
         return False
     if len(box) < 2:

@@ -15,21 +15,21 @@ from eyeshot.planning.whole_maps import names_held_whole
 from eyeshot.planning.work import itemsize, row_numbers
 
 _STEADY_STEPS = 6
-"""Once every output gives rows, each step is like the one before; so many are walked."""
+"""After every output gives rows, all steps are alike; the number of such steps to simulate."""
 
 
 class Costs(Protocol):
-    """Bytes beside the rows that a pass holds, as the engine takes them."""
+    """Bytes that the engine uses in addition to the rows that a pass buffers."""
 
     @property
     def fixed(self) -> int:
-        """There whatever the plan."""
+        """Bytes of every plan."""
 
     def opening(self) -> int:
-        """For a moment before the first row, beside what is fixed."""
+        """Bytes for a moment before the first row, in addition to the fixed bytes."""
 
     def writing(self, name: str, columns: int) -> int:
-        """For an output itself, of which so many columns are written at a time."""
+        """Bytes of the output itself, if this number of columns is written together."""
 
     def reading(self, name: str, shape: tuple[int, ...]) -> int:
         """While a window (rows, …) of an input is read and prepared."""
@@ -38,27 +38,27 @@ class Costs(Protocol):
         """For a window of an input, as long as its rows are worked on."""
 
     def leaving(self, name: str, numbers: int) -> int:
-        """While so many scores of an output are reduced and written, beside the scores."""
+        """Bytes while this number of scores is converted and written, in addition to the scores."""
 
     def scratch(self, node: Node, reads: Sequence[int], gives: int, kept: bool) -> int:
-        """While a node computes ``gives`` bytes from ``reads`` of each of its inputs.
+        """Bytes while a node computes ``gives`` bytes from ``reads`` bytes of each of its inputs.
 
-        What it gives counts only where it is ``kept`` elsewhere, and so stands beside its copy.
+        Its output counts only if it is also ``kept`` elsewhere, as a copy.
         """
 
     def borrows(self, node: Node) -> bool:
-        """Whether a node gives a view of what it reads."""
+        """Whether a node's output is a view of its input."""
 
 
 @dataclass(frozen=True, slots=True)
 class BufferPlan:
-    """What one node holds at most.
+    """The most that one node buffers.
 
     Attributes:
         name: the node.
-        rows: the most rows held at once.
-        nbytes: their size, with the room that lets rows lie together.
-        waits_for: the reader for whose sake the oldest row is held, and how far behind it is.
+        rows: the largest number of buffered rows.
+        nbytes: their size, with the free space that keeps rows contiguous.
+        waits_for: the reader that still needs the oldest row, and how many rows behind it is.
     """
 
     name: str
@@ -74,7 +74,7 @@ class _Store:
     unit: int  # bytes of a row
     all: int = 0  # rows for which room is made at once
     on_disk: bool = False
-    entering: bool = False  # of an input: what it borrows is counted as what has entered
+    entering: bool = False  # an input: the borrowed rows count as entered rows
     size: int = 0
     start: int = 0
     held: int = 0
@@ -99,7 +99,7 @@ class _Store:
         return before
 
     def release(self, held: int) -> None:
-        """Keep so many of the rows."""
+        """Set the number of buffered rows."""
         if self.on_disk or (held == self.held and not self.borrowed):
             self.held = held
             return
@@ -119,14 +119,14 @@ class TooMuch(Exception):
 
 
 class Holding(Walk):
-    """Who holds how much, and when; walked until every step is like the one before.
+    """The buffers of all nodes over time, simulated until all steps are alike.
 
     Raises:
         TooMuch: more than ``most`` bytes are held.
 
     Attributes:
         delay: rows of the input that have entered when the first output row leaves.
-        peak: the most bytes held at one time, without what is fixed.
+        peak: the most bytes at one time, without the fixed bytes.
     """
 
     def __init__(
@@ -178,13 +178,13 @@ class Holding(Walk):
         self._ready.clear()
 
     def buffers(self) -> tuple[BufferPlan, ...]:
-        """What each node held at most."""
+        """The most that each node has buffered."""
         return tuple(
             BufferPlan(name, rows, nbytes, why) for name, (rows, nbytes, why) in self._most.items()
         )
 
     def called(self, progress: Progress, count: int) -> None:
-        """Book what a call takes: its inputs, the store of its rows, and what it needs beside."""
+        """Record the memory of a call: its inputs, its buffered rows, and its temporary memory."""
         node, store = progress.node, self._stores[progress.node.name]
         gives = count * store.unit
         borrows = not node.edges or self._costs.borrows(node)
@@ -215,7 +215,7 @@ class Holding(Walk):
         self._note(self._waiting() + beside + self._from_disk(progress.node, reads))
 
     def released(self, progress: Progress) -> None:
-        """Rows that nobody will ask for again are let go."""
+        """Release rows that no reader needs any more."""
         progress.kept = max(progress.kept, self.schedule.needed_from(progress))
         store = self._stores[progress.node.name]
         before = store.nbytes
@@ -223,7 +223,7 @@ class Holding(Walk):
         self._held += store.nbytes - before
 
     def _wait(self, progress: Progress, count: int, borrows: bool) -> int:
-        """Bytes of the outputs that wait to be written; rows just given to a reader are copied."""
+        """Bytes of the outputs that wait to be written; rows just passed to a reader are copied."""
         if progress.node.name in self._outputs:
             shared = borrows or bool(progress.readers)
             before = self._waiting()
@@ -264,7 +264,7 @@ def _columns(box: Region) -> int:
 
 
 def _reason(progress: Progress, done: int) -> str:
-    """The reader that is furthest behind rows before ``done``, and so the price of a skip."""
+    """The reader that is furthest behind row ``done``: it causes the cost of a skip."""
     behind = [
         (
             done - edge.axes[0].input_range(Interval(reader.done, reader.done + 1), 1 << 40).lo,

@@ -32,9 +32,9 @@ def first_rows(
 
     Args:
         graph: a lowered graph.
-        boxes: what the uninterrupted run computes of each node, in one strip.
-        wanted: for each output, the first row that is still missing.
-        band: rows that enter at a time.
+        boxes: the box of each node that the uninterrupted run computes, in one strip.
+        wanted: for each output, the first missing row.
+        band: rows that enter together.
         independent_rows: True if every kernel computes each output row from that row's own inputs
             only. A Fourier or Winograd transform does not, in its last bits: then all rows of a
             repeated call must be right, and so must everything that they are computed from.

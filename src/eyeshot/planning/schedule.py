@@ -1,7 +1,7 @@
-"""Which rows of which node are computed when: row counts alone, no numbers of the picture.
+"""The schedule: which rows of which node are computed when. It uses row counts, not data.
 
-The engine follows a schedule and fills it with tensors; the planner follows the same one with
-nothing but counts, and so knows what the engine will hold before it runs.
+The engine follows a schedule with tensors; the planner follows the same schedule with only
+counts, and so knows before the run how many rows the engine will buffer.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ ENDLESS = 1 << 40
 
 @dataclass(slots=True)
 class Progress:
-    """How far one node has come.
+    """The progress of one node.
 
     Attributes:
         node: the node.
-        box: what must be computed of it; empty where only padding is read.
-        size: rows of the whole; None while the end is not known.
-        done: the next row to compute; all rows of the box before it are there.
-        kept: the first row that is still held.
-        most: rows to compute at one time.
-        taken: for a node that gathers all rows, the next row of its input to take.
-        readers: who reads it, and by which edge.
-        gathers: whether it mixes all rows, so that they pass by and are not kept.
-        at_once: whether all its rows come of one call.
+        box: the box to compute; empty if only padding is read.
+        size: rows of the whole map; None while the end is unknown.
+        done: the next row to compute; all earlier rows of the box are computed.
+        kept: the first row that is still buffered.
+        most: rows to compute in one call.
+        taken: for a node that reduces all rows, the next row of its input to read.
+        readers: its readers, each with its edge.
+        gathers: whether it reduces all rows, so that rows pass and are not buffered.
+        at_once: whether a single call computes all its rows.
     """
 
     node: Node
@@ -46,7 +46,7 @@ class Progress:
     at_once: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        edges = self.node.edges  # asked at every turn, and the same at every height
+        edges = self.node.edges  # used at every step, and the same at every height
         mixes = any(edge.axes and edge.axes[0].is_global for edge in edges)
         self.at_once = mixes and self.node.kind is Kind.HELD
         self.gathers = mixes and not self.at_once
@@ -62,11 +62,11 @@ class Schedule:
 
     Args:
         graph: the network at the size of the picture.
-        boxes: what must be computed of each node, from :func:`eyeshot.geometry.required`.
-        open_ended: the height of ``graph`` is not that of the picture, which is not yet known.
-        band: rows of the input that a node's work at one time should answer to; None for no limit.
-            Deep layers become ready in lumps, at the first rows and the last above all. Worked off
-            a band at a time, a lump never stands in memory as a whole.
+        boxes: the box of each node to compute, from :func:`eyeshot.geometry.required`.
+        open_ended: the height of ``graph`` is not the picture's height, which is still unknown.
+        band: rows of the input that one call of a node should correspond to; None for no limit.
+            Many rows of a deep layer become ready together, especially at the first and the last
+            rows. Processed band by band, they are never all in memory.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Schedule:
         return Interval(progress.taken, source.done), last and progress.done < progress.end
 
     def needed_from(self, source: Progress) -> int:
-        """The first row of a node that somebody may still ask for."""
+        """The first row of a node that a reader may still need."""
         rows = [self._asks(source, reader, edge) for reader, edge in source.readers]
         return min(rows, default=source.done)
 
@@ -132,9 +132,9 @@ class Schedule:
 
 
 def _a_band_on(progress: Progress) -> int:
-    """Where a band of work ends.
+    """The end of a band of work.
 
-    In a transposed window that is where an input's reach ends, so that none is spread out twice.
+    For a transposed window this is the end of an input's outputs, so that no input is used twice.
     """
     if progress.at_once:
         return progress.end

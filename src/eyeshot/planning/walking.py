@@ -30,21 +30,21 @@ def fed(side: Interval, entered: int, longest: int) -> int:
 
 
 class Walk:
-    """One pass over the rows of one region, as :class:`eyeshot.engine.stream.Stream` makes it.
+    """One pass over the rows of one region, like that of :class:`eyeshot.engine.stream.Stream`.
 
-    A subclass says what is to be noted of each call, and of the rows that are let go.
+    A subclass records each call and the released rows.
 
     Args:
         graph: a lowered graph.
-        boxes: what must be computed of each node.
-        band: rows of the input that one step of work should answer to.
+        boxes: the box of each node to compute.
+        band: rows of the input that one call should correspond to.
     """
 
     def __init__(self, graph: Graph, boxes: Mapping[str, Region], band: int) -> None:
         self.schedule = Schedule(graph, boxes, band=band)
 
     def push(self, rows: Mapping[str, Interval]) -> None:
-        """Let these rows of the inputs enter, and every node work until none can."""
+        """Let these rows of the inputs enter, and run nodes until no node has work."""
         fresh = {name: len(side) for name, side in rows.items()}
         while self._round(fresh):
             fresh = {}
@@ -60,7 +60,7 @@ class Walk:
         """Rows of a node may now be let go."""
 
     def rounded(self) -> None:
-        """Every node has worked once: what the outputs have ready is given."""
+        """Every node has run once: give the ready rows of the outputs."""
 
     def _round(self, fresh: Mapping[str, int]) -> bool:
         """Let every node work once; whether any did."""
@@ -79,7 +79,7 @@ class Walk:
                 moved = True
                 self.called(progress, count)
                 progress.done += count
-            if count or progress.gathers:  # else all stands as it stood
+            if count or progress.gathers:  # otherwise nothing has changed
                 for edge in progress.node.edges:
                     self.released(self.schedule[edge.source])
                 self.released(progress)

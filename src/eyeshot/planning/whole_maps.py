@@ -1,10 +1,10 @@
-"""Maps that are held whole: for a statistic that must be known, or an operator called whole.
+"""Maps that stay in memory whole: for a statistic, or for an operator that is called once.
 
-A global pool needs every row before it gives its one. What reads it beside a map, as the gate of
-a squeeze-and-excite does, cannot give its first row before that: the map's rows are held, all of
-them. An operator that mixes positions, such as an attention, reads all rows of its inputs in one
-call. Both are exact, but their memory grows with the height. So it is done where it fits the memory
-there is, and the plan says what is held and for what; otherwise it is refused.
+A global pool needs every row before it gives its result. A node that combines this result with a
+map, such as the gate of a squeeze-and-excite, cannot give its first row before that, so all rows of
+the map wait. An operator that mixes positions, such as attention, reads all rows of its inputs in
+one call. Both are exact, but their memory grows with the height. If the memory is enough, the run
+does this and the plan lists the maps and the reasons; otherwise the run is refused.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _MOST_NAMES = 4
 
 @dataclass(frozen=True, slots=True)
 class HeldMap:
-    """A map whose rows are all held.
+    """A map whose rows all stay in memory.
 
     Attributes:
-        source: the node whose rows they are.
-        reader: who reads them, beside the statistic.
-        statistic: the node that must see every row first; the reader itself, if it is called whole.
+        source: the node of the map.
+        reader: the node that reads the map in addition to the statistic.
+        statistic: the node that must read every row first; the reader itself if it is called once.
     """
 
     source: str
@@ -48,7 +48,7 @@ class HeldMap:
 
 
 def maps_held_whole(graph: Graph) -> tuple[HeldMap, ...]:
-    """Every map that must be held whole along the rows, in the order of execution."""
+    """Every map whose rows must all stay in memory, in execution order."""
     passed, last = _passed(graph), dict[str, str]()
     found = []
     for node in graph:
@@ -85,7 +85,7 @@ def _passed(graph: Graph) -> dict[str, int]:
 
 
 def names_held_whole(graph: Graph) -> frozenset[str]:
-    """The nodes whose rows are all held at some time."""
+    """The nodes whose rows are all in memory at some time."""
     return frozenset(one.source for one in maps_held_whole(graph))
 
 
@@ -95,7 +95,7 @@ def stages(graph: Graph) -> int:
 
 
 def say_what_is_held(plan: BandPlan, graph: Graph, maps: Sequence[HeldMap]) -> BandPlan:
-    """The plan with the reason beside each map that is held whole."""
+    """The plan with a reason for each map that stays in memory whole."""
     buffers = []
     for buffer in plan.buffers:
         for one in maps:
@@ -111,7 +111,7 @@ def say_what_is_held(plan: BandPlan, graph: Graph, maps: Sequence[HeldMap]) -> B
 
 
 def too_much_to_hold(graph: Graph, maps: Sequence[HeldMap], room: str, cure: str) -> BadValue:
-    """The refusal of a network whose maps cannot be held, by the name of its first statistic."""
+    """The error for a network whose maps do not fit in memory; it names the first statistic."""
     names = list(dict.fromkeys(one.source for one in maps))
     listed = ", ".join(names[:_MOST_NAMES]) + (" …" if len(names) > _MOST_NAMES else "")
     told = f"{maps[0].told(graph)}, so all rows of {listed} are held, and {room}"
@@ -119,11 +119,11 @@ def too_much_to_hold(graph: Graph, maps: Sequence[HeldMap], room: str, cure: str
 
 
 def refuse_without_end(graph: Graph) -> None:
-    """Refuse a network that would hold rows without end where their number is not known.
+    """Refuse a network that would buffer rows without limit if their number is unknown.
 
     Raises:
-        Unsupported: a map is held whole for a statistic, or a layer gives no row before it knows
-            how many there are (a resize that aligns corners).
+        Unsupported: a map must stay in memory for a statistic, or a layer gives no row before it
+            knows the number of rows (a resize that aligns corners).
     """
     maps = maps_held_whole(graph)
     waiting = next((node for node in graph if _waits_for_the_end(graph, node)), None)
@@ -139,7 +139,7 @@ def refuse_without_end(graph: Graph) -> None:
 
 
 def _waits_for_the_end(graph: Graph, node: Node) -> bool:
-    """Whether however many rows of a map give none, and are not let pass as a statistic's are."""
+    """Whether no number of rows of a map gives an output row, and it is not a statistic."""
     return any(
         edge.axes
         and not edge.axes[0].is_global

@@ -13,7 +13,7 @@ from eyeshot.operators import effort
 
 
 def itemsize(node: Node) -> int:
-    """Bytes of one of a node's numbers."""
+    """Bytes of one number of a node."""
     return 2 if node.dtype == "bfloat16" else np.dtype(node.dtype).itemsize
 
 

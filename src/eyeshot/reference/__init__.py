@@ -1,8 +1,8 @@
-"""Convolution and its kin, defined in plain NumPy, forward and backward.
+"""Convolution and related operations, defined in plain NumPy, forward and backward.
 
-This is the definition that the rest of Eyeshot is tested against, and a text to learn from: start
-with ``convolution.py``. It is written once for one, two and three spatial axes, for clarity and
-not for speed, though a small network does train on it. Arrays are (N, C, *sizes).
+The rest of Eyeshot is tested against these definitions. You can also learn from them: start with
+``convolution.py``. The code handles one, two and three spatial axes. It is written for clarity, not
+for speed, but is fast enough to train a small network. Arrays are (N, C, *sizes).
 """
 
 from eyeshot.reference.convolution import Gradients, conv, conv_backward

@@ -1,4 +1,4 @@
-"""The door: what callers give is checked here once, and every option gets one number an axis."""
+"""Checks of the arguments; every option becomes one number per axis."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def check_bias(bias: Array | None, channels: int) -> None:
 
 
 def check_gradient(gradient: Array, shape: tuple[int, ...]) -> None:
-    """Raise BadValue unless ``gradient`` has the ``shape`` of what it is the gradient of."""
+    """Raise BadValue unless ``gradient`` has the expected ``shape``."""
     if gradient.shape != shape:
         raise BadValue(
             f"a gradient of shape {gradient.shape} for an output of shape {shape}",

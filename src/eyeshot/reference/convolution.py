@@ -1,19 +1,19 @@
-"""Convolution, as networks mean it: slide a small kernel over an image; at each place, one sum.
+"""Convolution as in networks: slide a small kernel over an image; each position gives a sum.
 
 For an image x with C channels, kernels w (one for every output channel o) and a bias b::
 
     y[n, o, i] = b[o] + Σ_c Σ_j  w[o, c, j] · x[n, c, s·i + d·j − p]
 
-i is a place in the output and j a cell of the kernel, each with one number for every spatial axis;
-s is the stride, d the dilation, p the padding. The sum over c is why a kernel has *depth*: a filter
-over an RGB picture is three kernels whose three sums are added up.
+i is a position in the output and j is a cell of the kernel, each with one number for every spatial
+axis; s is the stride, d the dilation, p the padding. Because of the sum over c, a filter has
+*depth*: a filter for an RGB picture consists of three kernels whose three sums are added.
 
-Strictly this is *cross-correlation*. *Convolution* in mathematics turns the kernel around first,
-in every spatial axis, which is what ``flip=True`` does. A network does not mind: it learns its
-kernels, and would learn them turned around.
+Strictly this is *cross-correlation*. *Convolution* in mathematics reverses the kernel first, in
+every spatial axis; ``flip=True`` does this. For a network there is no difference, because it learns
+its kernels, and can also learn them reversed.
 
-The sum is linear in x and linear in w, so all of training needs three loops of one shape over the
-cells of the kernel. Each looks at the same cells of the image (:func:`windows.met_by`):
+The sum is linear in x and linear in w, so training needs only three loops of the same form over the
+cells of the kernel. Each reads the same cells of the image (:func:`windows.met_by`):
 
 =====================  ==================================  =====================================
 :func:`correlate`      y += w[j] · x[cells]                from image and kernel to output
@@ -35,7 +35,7 @@ from eyeshot.reference.windows import Array, PerAxis, Window, met_by
 
 
 class Gradients(NamedTuple):
-    """∂loss/∂x, ∂loss/∂weight and ∂loss/∂bias, each of the shape of what it belongs to."""
+    """∂loss/∂x, ∂loss/∂weight and ∂loss/∂bias, in the shapes of x, weight and bias."""
 
     x: Array
     weight: Array
@@ -54,27 +54,27 @@ def conv(
     groups: int = 1,
     flip: bool = False,
 ) -> Array:
-    """Slide ``weight`` over ``x``: cross-correlation, or convolution proper with ``flip``.
+    """Slide ``weight`` over ``x``: cross-correlation, or true convolution with ``flip``.
 
     Args:
         x: (N, C, *sizes) with one, two or three spatial axes.
         weight: (O, C / groups, *kernel).
-        bias: (O,), added to every place of its output channel.
-        stride: by how many cells the window moves.
+        bias: (O,), added to every position of its output channel.
+        stride: the number of cells that the window moves.
         padding: cells added at both ends of an axis, ``"valid"`` (none) or ``"same"``.
         padding_mode: ``zeros``, ``reflect``, ``replicate`` or ``circular``.
-        dilation: how far apart the kernel's cells lie on the image.
-        groups: input and output channels are cut into this many groups; each output channel sees
-            the input channels of its own group only.
-        flip: turn the kernel around in every spatial axis first.
+        dilation: the distance of the kernel's cells on the image.
+        groups: the number of groups of input and output channels; each output channel sees only
+            the input channels of its own group.
+        flip: first reverse the kernel in every spatial axis.
 
     Returns:
         (N, O, *outputs), outputs = ⌊(size + 2·padding − dilation·(kernel − 1) − 1) / stride⌋ + 1.
 
     Raises:
-        BadValue: shapes that do not fit, groups that do not divide, a kernel larger than the
-            padded image, or an option out of range.
-        UnknownName: no such padding or padding mode.
+        BadValue: the shapes do not match, the groups do not divide the channels, the kernel is
+            larger than the padded image, or an option is out of range.
+        UnknownName: there is no such padding or padding mode.
     """
     window = make_window(x, weight, stride, dilation, groups)
     check_bias(bias, weight.shape[0])
@@ -97,11 +97,11 @@ def conv_backward(
 ) -> Gradients:
     """The gradients of :func:`conv` for ∂loss/∂output ``gradient`` (N, O, *outputs).
 
-    Each output cell passes its gradient on along the same products that made it: to every image
-    cell times the weight, to every weight times the image cell, and to the bias as it is.
+    Each output cell passes its gradient back along its products: to every image cell times the
+    weight, to every weight times the image cell, and to the bias unchanged.
 
     Raises:
-        BadValue, UnknownName: as :func:`conv`; a ``gradient`` that is not of the output's shape.
+        BadValue, UnknownName: as :func:`conv`; or ``gradient`` does not have the output's shape.
     """
     window = make_window(x, weight, stride, dilation, groups)
     widths = resolve_padding(padding, window.kernel, window.stride, window.dilation)

@@ -47,7 +47,7 @@ def relu(x: Array) -> Array:
 
 
 def relu_backward(gradient: Array, x: Array) -> Array:
-    """∂loss/∂x of :func:`relu`: what passed is passed back; at exactly 0 nothing is.
+    """∂loss/∂x of :func:`relu`: the gradient where x > 0, else 0 (also at exactly 0).
 
     Raises:
         BadValue: ``gradient`` and ``x`` differ in shape.
@@ -58,7 +58,7 @@ def relu_backward(gradient: Array, x: Array) -> Array:
 
 def softmax(logits: Array) -> Array:
     """(N, K) scores as probabilities: exp(z_k) / Σ_j exp(z_j), each row adding up to one."""
-    # The largest score is taken off first, which changes nothing and keeps exp() from overflowing.
+    # Subtracting the largest score changes nothing and keeps exp() from overflowing.
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares: Array = powers / powers.sum(axis=1, keepdims=True)
     return shares

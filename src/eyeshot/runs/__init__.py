@@ -199,7 +199,9 @@ def load(path: str | Path) -> Run:
     if not folder.is_dir():
         raise BadFile(f"{folder}: no such run folder", cure="check the path, or train one")
     if not (folder / CONFIG).is_file():
-        raise BadFile(f"{folder}: no {CONFIG} in it, so no run folder", cure="check the path")
+        raise BadFile(
+            f"{folder}: no {CONFIG} in it, so it is not a run folder", cure="check the path"
+        )
     config = RunConfig.read(folder / CONFIG)
     weights = folder / WEIGHTS
     if not weights.is_file() and (folder / "model.pt").is_file():

@@ -173,7 +173,7 @@ class RunConfig:
             if len(getattr(self, name)) != self.channels:
                 raise BadValue(
                     f"{name} has {len(getattr(self, name))} values for {self.channels} channels",
-                    cure="give one a channel",
+                    cure="give one per channel",
                 )
         if not all(math.isfinite(value) and value > 0 for value in self.std):
             raise BadValue(f"std is {list(self.std)}", cure="use finite numbers above 0")

@@ -78,8 +78,8 @@ def prepare_input(
         spans = _spans(run, source.shape[1:], side)
         if np.prod([hi - lo for lo, hi in spans]) > _MOST_PIXELS:
             raise BadValue(
-                f"{source.name}: {_by(source.shape[1:])} pixels, too many to be seen at once",
-                cure="cut the part that matters out of it",
+                f"{source.name}: {_by(source.shape[1:])} pixels, too many for one view",
+                cure="crop the part of interest",
             )
         samples = to_unit(source.read(*spans))
         notes = [*source.notes, *_cuts(source.shape[1:], spans)]
@@ -101,7 +101,7 @@ def _check_channels(source: Source, run: Run) -> None:
         raise BadFile(
             f"{source.name}: has {channels} channels, and the network takes {wanted} "
             "(1 is grey, 3 colour)",
-            cure="save it in the colours of the pictures that were learned from",
+            cure="save it with the channels of the training pictures",
         )
 
 
@@ -127,8 +127,8 @@ def prepare_plain(
     with open_source(picture, space=axes_taken(net), series=series, index=index) as source:
         if np.prod(source.shape[1:]) > _MOST_PIXELS:
             raise BadValue(
-                f"{source.name}: {_by(source.shape[1:])} is too much to be seen at once",
-                cure="cut the part that matters out of it",
+                f"{source.name}: {_by(source.shape[1:])} is too large for one view",
+                cure="crop the part of interest",
             )
         samples = to_unit(source.read(*((0, n) for n in source.shape[1:])))
         takes = channels_to_try(net)
@@ -164,7 +164,7 @@ def in_channels(
     if not takes or have in takes:
         return samples, ()
     if have == 4 and 3 in takes:
-        return samples[:3], ("opacity left out",)
+        return samples[:3], ("alpha ignored",)
     if have == 1 and takes[0] == 3:
         return np.repeat(samples, 3, axis=0), ("grey repeated in three channels",)
     if have in (3, 4) and takes[0] == 1:

@@ -33,7 +33,7 @@ TORCH_FILES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".tar")
 _MOST_CONTAINERS = 200_000
 _CLASS = "its class"  # a key that no attribute can have
 SAVE_CURE = (
-    "save the state dict alone where its class is at hand: torch.save(net.state_dict(), path)"
+    "save only the state dict, in a program that has the class: torch.save(net.state_dict(), path)"
 )
 
 
@@ -135,7 +135,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         leaves = tuple(_leaves(tree))
     except RecursionError:
         raise BadFile(
-            f"{path}: its containers lie in one another without end", cure=SAVE_CURE
+            f"{path}: its containers contain each other endlessly", cure=SAVE_CURE
         ) from None
     return Checkpoint(leaves, unread)
 

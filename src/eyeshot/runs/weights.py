@@ -160,7 +160,7 @@ def _choose(path: Path, net: Mapping[str, Tensor], file: Checkpoint) -> tuple[_F
         names = ", ".join(repr(fit.prefix) for fit in best[:4])
         raise BadFile(
             f"{path}: {len(best)} sets of weights in it fit the network, under {names}",
-            cure="save the one that you mean alone, with torch.save or safetensors",
+            cure="save only the set that you need, with torch.save or safetensors",
         )
     if best:
         return best[0], [fit for fit in whole if fit is not best[0]]
@@ -250,11 +250,11 @@ def _check(path: Path, net: nn.Module, needed: Mapping[str, Tensor], fit: _Fit) 
     ]
     at = f" under {fit.prefix!r}" if fit.prefix else ""
     if len(fit.shapes) == len(fit.leaves):
-        cure = "this file is of another network"
+        cure = "this file is for another network"
     elif missing or fit.extra:
         cure = (
-            "build the network as it was when it was trained; to use what fits alone, load it in "
-            "its own code with strict=False"
+            "build the network as it was in training; to load only the parts that fit, use "
+            "strict=False in your own code"
         )
     else:
         cure = "build the network with the sizes that the file's shapes show"

@@ -135,7 +135,7 @@ def _checked(
     for name, given in (("tile", sides), ("overlap", shared)):
         if len(given) != axes:
             raise BadValue(
-                f"{name} {by(given)} for a network of {axes} axes of space",
+                f"{name} {by(given)} for a network of {axes} spatial axes",
                 cure="give one number, or one for each axis",
             )
     for side, both in zip(sides, shared, strict=True):

@@ -1,9 +1,9 @@
-"""A network is left as it was found: :func:`untouched` undoes all that a pass through it changed.
+"""Restore a network: :func:`untouched` undoes all changes that a pass made to it.
 
-``torch.export`` swaps a network's weights for stand-ins and now and then forgets to swap them back
-(a module with two names is left without its weights). And ``forward`` is a stranger's code: it
-counts its calls, keeps its last map, makes a grid on first use. While a network is traced, what it
-keeps in this way has no numbers in it. So every pass of ours runs in here.
+``torch.export`` replaces a network's weights by fake tensors and sometimes does not restore them
+(a module with two names loses its weights). And ``forward`` is a user's code: it may count its
+calls, keep its last map, or make a grid on first use. During a trace such saved tensors contain no
+numbers. So Eyeshot runs every pass inside this block.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ __all__ = ["Snapshot", "untouched"]
 def untouched(
     net: nn.Module, *, computes: bool = True, found: Snapshot | None = None
 ) -> Iterator[None]:
-    """Within the block the network may be run; after it everything is as before, bit for bit.
+    """In the block the network may run; after it everything is as before, bit for bit.
 
-    Restored are weights, buffers and plain attributes, their values as well as the objects; lists,
-    dictionaries and objects in which ``forward`` keeps things, also those that its functions close
-    over or know as global variables; hooks, modes, gradients; and the state of the random numbers.
-    It costs no copy of the weights: only what is written to in place is copied, before it is.
+    It restores weights, buffers and plain attributes, both values and objects; lists, dictionaries
+    and objects in which ``forward`` saves data, including closures and global variables of its
+    functions; hooks, modes, gradients; and the state of the random generators. It does not copy the
+    weights: a tensor is copied only before an in-place write.
 
     Args:
         net: the network.
-        computes: the block computes with the network's own weights and buffers. False where these
-            have stand-ins without numbers, as in a trace.
-        found: what the network is to be again, where that was looked up already.
+        computes: whether the block computes with the network's own weights and buffers. False if
+            fake tensors replace them, as in a trace.
+        found: the snapshot to restore, if it was already made.
 
     Raises:
         BadValue: a layer of the network has no weights yet.

@@ -1,4 +1,4 @@
-"""One record for each kind of object: what it holds, and how that is put back."""
+"""A record for each kind of object: its contents, and how to restore them."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _MISSING = object()
 
 
 class Record(Protocol):
-    """What one object held."""
+    """The saved contents of one object."""
 
     def restore(self) -> None:
         """Make the object hold it again."""
 
 
 def record_of(value: object) -> Found:
-    """What an object holds now, and what it refers to."""
+    """The present contents of an object, and the objects that it refers to."""
     kind = type(value)
     if kind in _ATOMS:
         return None, ()
@@ -119,22 +119,22 @@ class OfSet:
 
 
 class Named:
-    """Values behind names; each kind of holder says how they are had, set and taken away."""
+    """Named values; each subclass defines how to get, set and delete them."""
 
     def __init__(self, holder: Any, names: Iterable[str]) -> None:
         self._holder = holder
         self._held = {name: self.get(name) for name in names}
 
     def get(self, name: str) -> Any:
-        """What is behind a name, or ``_MISSING``."""
+        """The value of a name, or ``_MISSING``."""
         return self._holder.get(name, _MISSING)
 
     def put(self, name: str, value: Any) -> None:
-        """Set what is behind a name."""
+        """Set the value of a name."""
         self._holder[name] = value
 
     def drop(self, name: str) -> None:
-        """Let nothing be behind a name."""
+        """Delete a name."""
         self._holder.pop(name, None)
 
     def names(self) -> Iterable[str]:
@@ -142,11 +142,11 @@ class Named:
         return self._held
 
     def values(self) -> Iterator[object]:
-        """What was behind the names."""
+        """The saved values of the names."""
         return (value for value in self._held.values() if value is not _MISSING)
 
     def restore(self) -> None:
-        """The same objects behind the same names."""
+        """Restore the same objects under the same names."""
         for name in list(self.names()):
             value = self._held.get(name, _MISSING)
             if self.get(name) is value:
@@ -216,7 +216,7 @@ class OfCell(Named):
 
 
 class OfState:
-    """An object with a state of its own that can be asked for and set, such as a generator."""
+    """An object with a state that can be read and set, such as a generator."""
 
     def __init__(self, state: Any, put: Callable[[Any], Any]) -> None:
         self._state, self._put = state, put
@@ -227,9 +227,9 @@ class OfState:
 
 
 class OfCache:
-    """``functools.lru_cache``: what it took in since is thrown away, with the rest of it.
+    """``functools.lru_cache``: it is cleared if it has new entries.
 
-    A grid that was made while the network was traced has no numbers, and must not be found there.
+    A grid that was made during a trace has no numbers, and must not stay in the cache.
     """
 
     def __init__(self, value: functools._lru_cache_wrapper[Any]) -> None:
@@ -347,7 +347,7 @@ def _makers() -> list[tuple[Any, Callable[[Any], Found]]]:
 
 
 def _attributes(value: Any) -> tuple[object, ...]:
-    """What a container of somebody's own class holds beside its items."""
+    """The attributes of a container of a user's class, in addition to its items."""
     if _is_foreign(type(value).__module__):
         return ()
     held = getattr(value, "__dict__", None)
@@ -361,7 +361,7 @@ def _is_foreign(module: str) -> bool:
 
 
 def _look(tensor: torch.Tensor) -> tuple[Any, ...]:
-    """Where a tensor lies, and how it is laid out."""
+    """The memory and the layout of a tensor."""
     if tensor.layout is not torch.strided:
         return (tensor.shape, tensor.dtype, tensor.device)
     try:

@@ -1,4 +1,4 @@
-"""What a network holds at one moment: every object that its forward can reach, and its contents.
+"""A snapshot of a network: every object that its forward can reach, and its contents.
 
 Objects are kept by reference and compared by identity; nothing large is copied. Each kind of
 object has its own record (:mod:`eyeshot.untouched.records`).
@@ -23,11 +23,11 @@ _SMALLEST = 16
 
 
 class Snapshot:
-    """Everything reachable from a network, as it was when this was made.
+    """Everything reachable from a network, at the time of the snapshot.
 
     Attributes:
-        holds_much: it holds many numbers in tensors that are no weights and no buffers.
-        loose: these tensors; the smallest of them, if it holds much.
+        holds_much: whether it has many numbers in tensors that are neither weights nor buffers.
+        loose: these tensors; only the smallest of them if there are many numbers.
 
     Raises:
         BadValue: a layer of the network has no weights yet.
@@ -55,12 +55,12 @@ class Snapshot:
         self.loose = [one for one in loose if not self.holds_much or one.numel() <= _SMALLEST]
 
     def restore(self) -> None:
-        """Make everything what it was."""
+        """Restore everything."""
         for record in self._records:
             record.restore()
 
     def tensors(self) -> Iterator[torch.Tensor]:
-        """Every tensor that was found."""
+        """Every tensor in the snapshot."""
         for record in self._records:
             if isinstance(record, OfTensor):
                 yield record.value

@@ -1,4 +1,4 @@
-"""Writes into a network's own memory: what is written to is copied first, and put back later."""
+"""Writes into a network's own memory: a tensor is copied before the write, and restored later."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HANDS_OUT = frozenset(
         *("untyped_storage", "storage", "_typed_storage"),
     }
 )
-"""Tensor methods that give its memory away: nobody sees what is written to it from then on."""
+"""Tensor methods that expose its memory: later writes to it cannot be observed."""
 
 
 class Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -41,7 +41,7 @@ class Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     self._saved[place] = self._own[place].clone()  # type: ignore[no-untyped-call]
 
     def restore(self) -> None:
-        """Write back what was there."""
+        """Restore the saved values."""
         for place, saved in self._saved.items():
             storage = self._own[place]
             if storage.nbytes() != saved.nbytes():
@@ -59,7 +59,7 @@ class Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Save what the operator's schema says it writes to, and run it."""
+        """Save the tensors that the operator writes to by its schema, and run it."""
         given: Mapping[str, Any] = kwargs or {}
         for place, name in _written(func):
             self.save(args[place] if place < len(args) else given.get(name))
@@ -89,14 +89,14 @@ class Handed(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Save what is handed out, and make the call."""
+        """Save the exposed tensor, and make the call."""
         if args and getattr(func, "__name__", "") in _HANDS_OUT:
             self._writes.save(args[0])
         return func(*args, **(kwargs or {}))
 
 
 def memory_of(tensor: torch.Tensor) -> torch.UntypedStorage | None:
-    """The memory that a tensor's numbers lie in; None where it has none of its own."""
+    """The memory of a tensor's numbers; None if it has no memory of its own."""
     if tensor.layout is not torch.strided or tensor.is_meta:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Crops of the training pictures, in an order that depends on the seed alone."""
+"""Crops of the training pictures, in an order that depends only on the seed."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Crops:
 
     Attributes:
         images: (B, C, H, W) float32 in 0…1.
-        targets: class numbers (B, H, W) int64; samples (B, C, H, W) float32 for ``restore``. Where
-            nobody has judged, the number is 0 and ``valid`` is False.
+        targets: class numbers (B, H, W) int64; samples (B, C, H, W) float32 for ``restore``. For
+            unlabelled pixels the number is 0 and ``valid`` is False.
         valid: (B, H, W) bool, the pixels to learn from.
-        places: for each crop, which training pair it is from, its first row and its first column.
+        places: for each crop, the index of its training pair, its first row and its first column.
     """
 
     images: Tensor
@@ -62,23 +62,22 @@ class _Part:
 class CropSampler:
     """Draws crops of the training pictures.
 
-    In an epoch of :meth:`steps` steps every training pixel is valid exactly once, in a crop whose
-    valid part holds it; see :mod:`eyeshot.data.pairs.cuts`. A picture that is not larger than the
-    crop is taken whole, and is valid throughout. Crops of different sizes never share a batch: to
-    pad one would show the network something that the picture has not, where it ought to see its
-    border. So a batch may hold fewer crops than asked for.
+    In an epoch of :meth:`steps` steps every training pixel is in exactly one crop's valid part;
+    see :mod:`eyeshot.data.pairs.cuts`. A picture that is not larger than the crop is used whole,
+    and all of it is valid. Crops of different sizes never share a batch: padding a crop would show
+    the network a false border. So a batch may contain fewer crops than requested.
 
-    Pictures are held in memory until ``budget`` bytes are used, and read by windows beyond; the
-    crops are the same either way.
+    Pictures are kept in memory up to ``budget`` bytes; the others are read by windows. The crops
+    are the same in both cases.
 
     Args:
-        pairs: what to crop.
-        crop: (height, width) of a crop. It is made smaller, by less than ``alignment``, where only
-            so the crops at the far borders start at multiples of the alignment.
+        pairs: the pairs to crop.
+        crop: (height, width) of a crop. It is reduced by less than ``alignment`` if the crops at
+            the bottom and right borders then start at multiples of the alignment.
         halo: how far the network sees to each side, in pixels.
-        seed: of the order and the places.
-        alignment: of the network: the step at which it gives the same again.
-        budget: bytes of pictures that may be held in memory.
+        seed: the seed of the order and the positions.
+        alignment: the period of the network in pixels.
+        budget: the most bytes of pictures in memory.
 
     Raises:
         BadValue: a number is out of range, or the crop is too small for the halo.
@@ -131,11 +130,11 @@ class CropSampler:
         return self._order.steps(count)
 
     def batch(self, epoch: int, step: int, count: int) -> Crops:
-        """The crops of one step; they depend on the seed and these numbers alone.
+        """The crops of one step; they depend only on the seed and these numbers.
 
         Args:
-            epoch: each has an order and cuttings of its own.
-            step: from 0; after :meth:`steps` of them another pass over the pictures begins.
+            epoch: each epoch has a different order and different positions.
+            step: from 0; after :meth:`steps` steps the next pass over the pictures begins.
             count: B; the batch may be smaller.
 
         Raises:
@@ -154,7 +153,7 @@ class CropSampler:
         return Crops(torch.stack(images), torch.stack(targets), torch.stack(valid), places)
 
     def close(self) -> None:
-        """Let go of files and memory; they are opened again when asked for."""
+        """Release files and memory; they are opened again when needed."""
         self._readers.close()
 
     def _labelled(

@@ -1,7 +1,7 @@
-"""The legend of masks that come without a ``classes.yaml``, told by the values that they hold.
+"""The legend of masks without a ``classes.yaml``, from their values.
 
-Two customs are known: 0 and 255 for two classes, and 0, 1, 2 … for as many as there are, where 255
-marks what nobody has judged. What fits neither is a problem with a name.
+Two conventions work: 0 and 255 for two classes, and 0, 1, 2 … for any number of classes, where 255
+marks unlabelled pixels. Other masks are reported as a problem.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def deduce_legend(masks: Sequence[Seen], report: Report) -> Legend:
 def report_unknown(
     masks: Sequence[Seen], legend: Legend, report: Report, *, named: bool = False
 ) -> None:
-    """Report the masks that hold what ``legend`` does not know; ``named`` tells its names too."""
+    """Report the masks with values outside ``legend``; ``named`` adds the names of its classes."""
     codes = [legend.spell(code) for code in legend.codes]
     if named:
         codes = [f"{code} ({name})" for code, name in zip(codes, legend.classes, strict=True)]
@@ -87,14 +87,14 @@ def _deduce_numbers(masks: Sequence[Seen], report: Report) -> Legend:
 
 
 def _number_objects(masks: Sequence[Seen]) -> bool:
-    """Whether most of the numbers that masks hold are each in one mask alone."""
+    """Whether most of the masks' values occur in only one mask each."""
     found = Counter(code for seen in masks for code in seen.tally if code)
     alone = sum(count == 1 for count in found.values())
     return len(masks) > 2 and len(found) > len(masks) and 2 * alone > len(found)
 
 
 def _is_soft(seen: Seen) -> bool:
-    """Whether a mask is one of black and white with values between, as JPEG and smoothing make."""
+    """Whether a mask is black and white with values in between, as JPEG and smoothing give."""
     codes = sorted(seen.tally.keys() - {0, _WHITE})
     if not codes or codes == list(range(1, len(codes) + 1)) or max(codes) > _WHITE:
         return False  # numbers of classes, or more than 8 bits
@@ -120,5 +120,5 @@ def _is_beyond(code: int, gap: int) -> bool:
 
 
 def _is_two(seen: Seen) -> bool:
-    """Whether a mask could be one of black and white."""
+    """Whether a mask may be black and white."""
     return seen.tally.keys() <= {0, _WHITE}

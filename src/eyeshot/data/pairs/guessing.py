@@ -1,4 +1,4 @@
-"""Whether folders that are to be told apart as classes are rather pictures and their masks."""
+"""Detect that folders which should be classes are pictures and their masks."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from eyeshot.data.pairs.layout import match
 from eyeshot.errors import EyeshotError
 
 _LOOKED_AT = 4  # files of each folder
-_FEW_VALUES = 8  # a mask holds no more, a photograph does
+_FEW_VALUES = 8  # a mask has at most this many values, a photograph has more
 _ALIKE = 0.8  # of the names of the smaller folder
-_AMONG = 4  # one file in so many is the mask of another
+_AMONG = 4  # at least one file in this many is the mask of another
 
 
 def masks_among_classes(folder: Path) -> str | None:
-    """What makes ``folder`` look like one of pictures and masks, as a question's first half.
+    """The reason why ``folder`` looks like pictures and masks, for the first half of a question.
 
-    None where nothing does, or where it cannot be read.
+    None if it does not, or if it cannot be read.
     """
     try:
         classes = [entry for entry in visible(folder) if entry.is_dir()]

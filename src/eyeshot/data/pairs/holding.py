@@ -1,4 +1,4 @@
-"""The training pairs, held in memory where they fit and read by windows where they do not."""
+"""The training pairs, in memory if they fit, otherwise read by windows."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _MOST_OPEN = 4  # files that are read by windows and kept open
 
 
 class Readers:
-    """Readers of training pairs, opened when first asked for.
+    """Readers of training pairs, opened when first needed.
 
     Args:
-        pairs: of whose training part.
-        budget: bytes that may be held; who comes first is held first.
+        pairs: the pairs whose training part is read.
+        budget: the most bytes in memory; the pairs that are read first are kept first.
     """
 
     def __init__(self, pairs: Pairs, budget: int) -> None:

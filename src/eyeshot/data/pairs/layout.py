@@ -1,6 +1,6 @@
-"""Where the pictures and the masks of a folder are: as the caller says, or as its names say.
+"""The places of pictures and masks in a folder: from the caller, or from the names.
 
-Known without a word, whatever the case of the letters::
+These names are recognized, in upper or lower case::
 
     image/  label/        images/  masks/        imgs/  masks/
     JPEGImages/  SegmentationClass/  ImageSets/Segmentation/     (VOC; its lists are the parts)
@@ -46,13 +46,13 @@ TARGET_SUFFIXES = (
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the caller says that pictures and masks are; what is blank is recognised.
+    """The caller's places of pictures and masks; empty values are recognized from the names.
 
     Attributes:
-        images: folder of the pictures, within the folder of the data or anywhere.
-        masks: likewise of the masks, or of the wanted pictures.
-        mask_suffix: what a mask's name has beyond its picture's, such as ``_mask``.
-        threshold: masks become two-valued, foreground from this value on; 0 leaves them.
+        images: folder of the pictures, in the data folder or elsewhere.
+        masks: folder of the masks, or of the target pictures.
+        mask_suffix: text at the end of a mask's name, after its picture's name, such as ``_mask``.
+        threshold: masks become binary, with foreground from this value on; 0 does not change them.
     """
 
     images: str = ""
@@ -78,14 +78,14 @@ class Sides:
 
 @dataclass(frozen=True)
 class Matching:
-    """Which picture belongs to which answer.
+    """The matching of pictures and targets.
 
     Attributes:
-        image_suffix: what pictures' names have beyond the common part.
-        target_suffix: what answers' names have.
-        both: of each common name, the two files.
-        images: those without an answer, by their names.
-        targets: answers without a picture; other files where there is a ``target_suffix``.
+        image_suffix: text at the end of the pictures' names, after the common part.
+        target_suffix: text at the end of the targets' names.
+        both: for each common name, the two files.
+        images: pictures without a target, by name.
+        targets: targets without a picture; other files if there is a ``target_suffix``.
     """
 
     image_suffix: str
@@ -122,7 +122,7 @@ def _used(suffixes: Iterable[str], names: Mapping[str, Path]) -> list[str]:
 def _match(
     images: Mapping[str, Path], targets: Mapping[str, Path], first: str, second: str
 ) -> Matching:
-    """The files whose names are alike but for the suffixes."""
+    """The files whose names are equal without the suffixes."""
     ours = {name.removesuffix(first): name for name in images if name.endswith(first)}
     theirs = {name.removesuffix(second): name for name in targets if name.endswith(second)}
     names = sorted(ours.keys() & theirs.keys())

@@ -1,4 +1,4 @@
-"""What the samples of a mask stand for: values or colours, and the classes that they mean."""
+"""The meaning of a mask's samples: values or colors, and their classes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from eyeshot.errors import BadFile, BadValue, shorten
 
 FILE = "classes.yaml"
 IGNORE = "ignore"
-"""The name in ``classes.yaml`` of what is no class: pixels that nobody has judged."""
+"""The name in ``classes.yaml`` for unlabelled pixels, which are not a class."""
 
 IGNORED = -1
-"""The class number of a pixel that nobody has judged."""
+"""The class number of an unlabelled pixel."""
 
 _EXAMPLE = "write lines such as 'membrane: 128', or 'membrane: [255, 0, 0]' for a colour"
 _LARGEST = 2**16 - 1
@@ -27,20 +27,18 @@ _LARGEST = 2**16 - 1
 
 @dataclass(frozen=True)
 class Legend:
-    """How samples stand for classes.
+    """The mapping from samples to classes.
 
     Attributes:
         classes: their names; a class number is an index into them.
-        codes: of each class, the value that stands for it; a colour is one number, red · 65536 +
-            green · 256 + blue.
-        colors: whether the codes are colours.
-        ignore: the code of pixels that nobody has judged, if there is one.
-        palette: of masks with a palette, the colour of each class's index, -1 where no mask has
-            it.
-        threshold: from which grey value on a mask of many values is 255, and below it 0; 0 where
-            masks hold the codes themselves.
+        codes: the value of each class; a color is one number, red · 65536 + green · 256 + blue.
+        colors: whether the codes are colors.
+        ignore: the code of unlabelled pixels, if there is one.
+        palette: for masks with a palette, the color of each class's index, -1 if no mask has it.
+        threshold: the grey value from which a mask with many values becomes 255, and below it 0;
+            0 if masks contain the codes themselves.
 
-    The text of a legend leaves the last two out: fingerprints are of that text and of the masks.
+    The text of a legend omits the last two: fingerprints are of that text and of the masks.
     """
 
     classes: tuple[str, ...]
@@ -58,7 +56,7 @@ class Legend:
         """Class numbers (H, W) of a mask's samples (C, H, W); -1 for what is ignored.
 
         Raises:
-            BadValue: a sample stands for no class.
+            BadValue: a sample belongs to no class.
         """
         codes = encode(samples, colors=self.colors)
         order, numbers = _tables(self)
@@ -96,10 +94,10 @@ def encode(samples: NDArray[Any], *, colors: bool) -> NDArray[np.int64]:
 
 
 def read_legend(folder: Path) -> Legend | None:
-    """The legend in ``folder``/``classes.yaml``; None where there is no such file.
+    """The legend in ``folder``/``classes.yaml``; None if there is no such file.
 
     Raises:
-        BadFile: it is not YAML, or something else than names with values or with colours.
+        BadFile: it is not YAML, or not names with values or with colors.
     """
     path = folder / FILE
     try:

@@ -1,8 +1,8 @@
 """Which files of a folder belong together, and which part each pair is for.
 
-A picture and its mask have one name, but for the suffix: see :mod:`eyeshot.data.pairs.layout` for
-where they are looked for. Everything is taken in the order of its name, hidden files are passed
-over, and a link that leads out of the folder is refused.
+A picture and its mask have the same name, except for the suffix; :mod:`eyeshot.data.pairs.layout`
+lists their folders. Everything is sorted by name, hidden files are ignored, and a link that leads
+out of the folder is refused.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Listing:
 
 
 def has_parts(folder: Path, layout: Layout | None = None) -> bool:
-    """Whether ``folder`` comes split, into parts of its own."""
+    """Whether ``folder`` is already split into parts."""
     if not folder.is_dir():
         return False
     finders = [_open(folder, task, lambda _: None, layout) for task in TARGET]
@@ -105,7 +105,7 @@ def _subfolders(folder: Path) -> set[str]:
 
 
 def _objects(folder: Path) -> list[Path]:
-    """The folders in ``folder`` of one picture each, ``images/`` and ``masks/``; none if others."""
+    """The folders in ``folder`` with one picture each, ``images/`` and ``masks/``; else empty."""
     inside = [folder / name for name in sorted(_subfolders(folder)) if name[0] not in "._"]
     for one in inside:
         if part_of(one.name) or not _subfolders(one) >= {"images", "masks"}:
@@ -127,7 +127,7 @@ def list_pairs(
 
     Raises:
         BadFile: the folder is missing or may not be read.
-        BadValue: ``validation`` is asked for and the folder has its own, or is out of range.
+        BadValue: ``validation`` is given although the folder has parts, or is out of range.
     """
     finder = _open(folder, task, report, layout)
     parts = finder.parts()
@@ -141,7 +141,7 @@ def list_pairs(
             return _split(pairs, folder, validation, seed, report, finder.notes)
     if validation is not None:
         raise BadValue(
-            f"validation is {validation}, and {folder} has parts of its own",
+            f"validation is {validation}, and {folder} already has parts",
             cure="leave it out, or put all pairs into one image/ and label/",
         )
     return _take_parts(finder, parts, seed)
@@ -154,15 +154,15 @@ def list_judged(
     part: str | None = None,
     layout: Layout | None = None,
 ) -> Listing:
-    """Look through ``folder`` for pairs to judge by: its own part for that, or else all of them.
+    """Look through ``folder`` for test pairs: its test part, or all pairs.
 
     Args:
         folder: with pairs.
         task: one of :data:`eyeshot.data.TASKS`.
-        report: told of each problem.
-        part: of a folder with parts, ``"train"``, ``"val"`` or ``"test"``; ``"all"`` for every
-            pair; None for ``val``, or else ``test``.
-        layout: where pictures and masks are; what is blank is recognised.
+        report: called with each problem.
+        part: for a folder with parts, ``"train"``, ``"val"`` or ``"test"``; ``"all"`` for every
+            pair; None for ``val`` if it exists, else ``test``.
+        layout: the places of pictures and masks; empty values are recognized from the names.
 
     Raises:
         BadFile: the folder is missing or may not be read.
@@ -188,9 +188,9 @@ def list_judged(
 
 
 def _listed(root: Path) -> dict[str, Path]:
-    """VOC's own lists of a part's names, ``ImageSets/Segmentation/train.txt`` and its kin.
+    """VOC's lists of names for each part, such as ``ImageSets/Segmentation/train.txt``.
 
-    Empty where there is not one of ``train`` and one of ``val``.
+    Empty unless both ``train`` and ``val`` exist.
     """
     folder = root / "ImageSets" / "Segmentation"
     lists = {part: folder / f"{part}.txt" for part in ("train", "val", "test")}
@@ -208,7 +208,9 @@ def _of_list(pairs: list[Files], path: Path, finder: _Finder) -> tuple[Files, ..
     chosen = tuple(pair for pair in pairs if same_name(pair.name) in names)
     finder.notes.append(f"{path}: names {len(names)}, of which {len(chosen)} are pairs here")
     if not chosen:
-        finder.report(Problem(path, "names none of the pairs", "write a name a line, or remove it"))
+        finder.report(
+            Problem(path, "names none of the pairs", "write one name per line, or remove it")
+        )
     return chosen
 
 
@@ -225,7 +227,7 @@ def _take_parts(finder: _Finder, parts: dict[str, list[Sides]], seed: int) -> Li
     train = finder.find(parts["train"])
     if held_out is None and not finder.without_answers:
         place = parts["train"][0].images.parent if parts["train"] else root
-        cure = f"add val, or name {place} to have a fifth of it set aside"
+        cure = f"add val, or name {place} to set a fifth of it aside"
         finder.report(Problem(root, "has train but no val", cure))
         return Listing(tuple(train), (), tuple(finder.notes))
     if held_out is None:
@@ -250,7 +252,7 @@ def _split(
     """
     if len(pairs) == 1:
         message = f"is the only pair in {folder}, and at least 2 are needed"
-        report(Problem(pairs[0].image, message, "add one to judge by"))
+        report(Problem(pairs[0].image, message, "add a pair for validation"))
     count = max(1, round(len(pairs) / VALIDATION_SHARE)) if validation is None else validation
     if validation is not None and len(pairs) > 1 and not 1 <= count < len(pairs):
         raise BadValue(
@@ -303,7 +305,7 @@ class _Finder:
             return self._parts(folders)
         known = {name.lower() for name in names} & {*IMAGE, *self._targets}
         if not known and len(folders) == 1 and self._leads_on(folders[0]):
-            self.notes.append(f"{root} holds one folder alone: {folders[0]} was opened")
+            self.notes.append(f"{root} contains only one folder: {folders[0]} was opened")
             self.root = folders[0]
             return self.parts()
         if not known and self._holds_both(root):
@@ -339,10 +341,10 @@ class _Finder:
         }
 
     def _parts(self, folders: list[Path]) -> dict[str, list[Sides]]:
-        """Of each part its own sides, or the folder of masks beside it."""
+        """The picture and mask folders of each part, or the mask folder next to it."""
         found: dict[str, list[Sides]] = {}
         others = {entry.name.lower(): entry for entry in folders}
-        answers = ""  # what the training part's folder of answers is called
+        answers = ""  # the name of the training part's mask folder
         for entry in sorted(folders, key=lambda one: part_of(one.name) != "train"):
             part = part_of(entry.name)
             if part is None or part in found:
@@ -367,7 +369,7 @@ class _Finder:
         return any(one.name.lower() in wanted for one in self.folders(part))
 
     def _sides(self, part: Path) -> Sides | None:
-        """The two folders of ``part``, by their names; None, and a problem, where there are not."""
+        """The two folders of ``part``, by their names; None, and a problem, if one is missing."""
         images, targets = self._side(part, IMAGE), self._side(part, self._targets)
         return None if images is None or targets is None else Sides(images, targets)
 
@@ -451,7 +453,7 @@ class _Finder:
                 self.report(Problem(matching.targets[name], message, cure))
 
     def _holds_both(self, folder: Path) -> bool:
-        """Whether pictures and their masks lie together in ``folder``, or in its sub-folders."""
+        """Whether pictures and their masks are together in ``folder``, or in its sub-folders."""
         files = {
             same_name(str(path.relative_to(folder).with_suffix(""))): path
             for path in _walk(folder)
@@ -497,7 +499,7 @@ class _Finder:
         return [entry for entry in self.entries(folder) if entry.is_dir()]
 
     def entries(self, folder: Path) -> Iterator[Path]:
-        """What lies in ``folder``, by name, without what is hidden."""
+        """The entries of ``folder``, sorted by name, without hidden files."""
         try:
             found = sorted(folder.iterdir(), key=lambda entry: entry.name)
         except OSError as error:
@@ -519,14 +521,16 @@ class _Finder:
             except (OSError, RuntimeError):  # RuntimeError: before Python 3.13, of a loop
                 inside = False
             if not inside or not link.exists():
-                way = f"leads out of {self.root}" if not inside else "leads nowhere"
-                self.report(Problem(link, f"is a link that {way}", "copy in what is meant"))
+                way = f"leads out of {self.root}" if not inside else "points to nothing"
+                self.report(
+                    Problem(link, f"is a link that {way}", "copy its target into the folder")
+                )
                 return True
         return False
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Everything in ``folder`` at any depth; links are given and not followed."""
+    """Everything in ``folder`` at any depth; links are listed but not followed."""
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             yield Path(place, name)

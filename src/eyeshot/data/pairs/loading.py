@@ -1,4 +1,4 @@
-"""A folder of pictures and masks as a set to train on, or as a list of what is wrong with it."""
+"""A folder of pictures and masks as a training set, or as a list of its problems."""
 
 from __future__ import annotations
 
@@ -45,25 +45,25 @@ def load_pairs(
     skip_damaged: bool = False,
     layout: Layout | None = None,
 ) -> Pairs:
-    """Load a folder of pictures and their masks, split into a part to learn from and one to judge.
+    """Load a folder of pictures and their masks, split into a training and a validation part.
 
-    Every file is read once, by bands, and nothing is kept: :class:`eyeshot.data.CropSampler` and
-    :func:`eyeshot.data.open_pair` read the pixels.
+    Every file is read once, by bands, without keeping it in memory;
+    :class:`eyeshot.data.CropSampler` and :func:`eyeshot.data.open_pair` read the pixels later.
 
     Args:
         folder: with ``image/`` and ``label/``, ``train/`` and ``val/`` with both in each, or any
             layout that :mod:`eyeshot.data.pairs.layout` knows.
-        task: ``"segment"``, where the answers are masks; ``"restore"``, where they are pictures.
-        validation: how many pairs of a folder without parts are set aside; one in five if None.
-        seed: which of them.
-        progress: called with (what, done, total); None tells a person at a terminal.
-        skip_damaged: leave out pairs of which a file cannot be read, and name them in the notes.
-        layout: where pictures and masks are; what is blank is recognised.
+        task: ``"segment"`` if the targets are masks; ``"restore"`` if they are pictures.
+        validation: the number of pairs to set aside in a folder without parts; None: one in five.
+        seed: decides which pairs.
+        progress: called with (what, done, total); None shows it on the terminal.
+        skip_damaged: skip pairs with an unreadable file, and name them in the notes.
+        layout: the places of pictures and masks; empty values are recognized from the names.
 
     Raises:
         UnknownName: there is no such task.
         BadValue: ``validation`` or ``seed`` is out of range.
-        BadFile: what is wrong, as far as one line has room for it; :func:`check_pairs` lists all.
+        BadFile: the folder has problems; one line names the first ones, :func:`check_pairs` all.
     """
     problems: list[Problem] = []
     pairs = _load(
@@ -88,7 +88,7 @@ def check_pairs(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[Problem, ...]:
-    """Everything that would keep :func:`load_pairs` from loading ``folder``; nothing if it loads.
+    """All problems that stop :func:`load_pairs` from loading ``folder``; empty if it loads.
 
     Raises:
         UnknownName: there is no such task.
@@ -109,7 +109,7 @@ def inspect_pairs(
     skip_damaged: bool = False,
     layout: Layout | None = None,
 ) -> Checked:
-    """The problems of :func:`check_pairs`, and what :func:`load_pairs` notes.
+    """The problems of :func:`check_pairs`, and the notes of :func:`load_pairs`.
 
     Raises:
         UnknownName: there is no such task.
@@ -124,7 +124,7 @@ def inspect_pairs(
         ).notes
     except BadFile as error:
         problems.append(as_problem(error, Path(folder)))
-    # A folder that is looked into twice is told of once.
+    # A folder that is read twice is reported once.
     return Checked(tuple(dict.fromkeys(problems)), notes)
 
 
@@ -170,25 +170,26 @@ def load_judged(
     skip_damaged: bool = False,
     layout: Layout | None = None,
 ) -> Pairs:
-    """Load a folder to judge a network by that has learned already; one pair is enough.
+    """Load a folder as the test set of a trained network; one pair is enough.
 
-    Of a folder with parts, its own part for that is judged. Of any other, all that was not learned
-    from: what was, by its pixels, is in ``train``, unless there is nothing else.
+    In a folder with parts, the validation or test part is used. In any other folder, the pairs that
+    were not used for training are used; pairs whose pixels were used for training are in ``train``,
+    unless there are no others.
 
     Args:
         folder: as for :func:`load_pairs`.
-        task: likewise.
-        legend: of the masks that the network learned, which holds where the folder has no
-            ``classes.yaml``; None tells it by the masks.
-        learned: the digests of the pictures that the network has learned from.
+        task: as for :func:`load_pairs`.
+        legend: of the training masks, used if the folder has no ``classes.yaml``; None derives it
+            from the masks.
+        learned: the digests of the network's training pictures.
         progress: as for :func:`load_pairs`.
-        part: of a folder with parts, ``"train"``, ``"val"``, ``"test"`` or ``"all"``.
+        part: for a folder with parts, ``"train"``, ``"val"``, ``"test"`` or ``"all"``.
         skip_damaged: as for :func:`load_pairs`.
-        layout: as for :func:`load_pairs`; the legend's threshold holds where it names none.
+        layout: as for :func:`load_pairs`; without a threshold, the legend's threshold is used.
 
     Raises:
         UnknownName: there is no such task.
-        BadFile: what is wrong.
+        BadFile: the folder has problems.
         BadValue: there is no such part.
     """
     folder = Path(folder)
@@ -221,7 +222,7 @@ def load_judged(
         _check_judged(held_out, used, _refuse)
     notes = (*listing.notes, *looked.notes, *differing, *_absent(held_out, used))
     if train is known and known:
-        notes += (f"{len(known)} of {len(seen)} pictures were learned from and are left out",)
+        notes += (f"{len(known)} of {len(seen)} pictures were used for training and are left out",)
     return _gather(folder, task, train, held_out, used, notes)
 
 
@@ -395,16 +396,16 @@ def _count(train: Sequence[Seen], legend: Legend | None) -> tuple[int, ...]:
 def _check_blank(
     train: Sequence[Seen], counts: Sequence[int], legend: Legend, report: Report
 ) -> None:
-    """The masks to learn from must hold two classes; of unreadable ones nobody knows."""
+    """The training masks must contain two classes; unreadable masks are not checked."""
     if not train or sum(count > 0 for count in counts) > 1 or not all(one.tally for one in train):
         return
     only = next((name for name, n in zip(legend.classes, counts, strict=True) if n), "no class")
-    message = f"the {len(train)} masks to learn from hold {only!r} and nothing else"
-    report(Problem(train[0].files.target.parent, message, "draw what the network is to find"))
+    message = f"the {len(train)} training masks contain only {only!r}"
+    report(Problem(train[0].files.target.parent, message, "draw the objects to detect"))
 
 
 def _check_judged(held_out: Sequence[Seen], legend: Legend, report: Report) -> None:
-    """Somewhere a pixel must be judged, or there is no figure; of unreadable masks nobody knows."""
+    """At least one pixel must be labelled for a metric; unreadable masks are not checked."""
     if not held_out or not all(one.tally for one in held_out):
         return
     if all(code == legend.ignore for one in held_out for code in one.tally):
@@ -429,7 +430,7 @@ def _fingerprint(
 
 
 def _absent(held_out: Sequence[Seen], legend: Legend | None) -> Iterator[str]:
-    """Of the masks to judge by: a class that none of them holds."""
+    """A note about each class that no validation mask contains."""
     names = legend.classes if legend else ()
     absent = [name for name, n in zip(names, _count(held_out, legend), strict=True) if not n]
     if absent and held_out and _understood(held_out, legend):
@@ -440,7 +441,7 @@ def _absent(held_out: Sequence[Seen], legend: Legend | None) -> Iterator[str]:
 
 
 def _understood(masks: Sequence[Seen], legend: Legend | None) -> bool:
-    """Whether every value in every mask stands for a class; of other masks nothing can be said."""
+    """Whether every value in every mask belongs to a class; other masks cannot be checked."""
     return legend is not None and all(
         one.tally and all(map(legend.knows, one.tally)) for one in masks
     )

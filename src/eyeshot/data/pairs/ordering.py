@@ -47,7 +47,7 @@ class Order:
         return sum(_batches(size, count) for size in self.sizes)
 
     def batch(self, epoch: int, step: int, count: int) -> Batch:
-        """The batch of one step; it depends on the seed and these numbers alone."""
+        """The batch of one step; it depends only on the seed and these numbers."""
         again, number = divmod(step, self.steps(count))
         if sum(self.sizes) > MOST_SHUFFLED:
             return self._draw(epoch, again, number, count)
@@ -60,7 +60,7 @@ class Order:
         return Batch(group, tuple(orders[group][first:end].tolist()), again)
 
     def generator(self, epoch: int, again: int, purpose: int, number: int) -> np.random.Generator:
-        """A stream of random numbers of its own."""
+        """A separate stream of random numbers."""
         return np.random.default_rng([self._seed, epoch, again, purpose, number])
 
     def _draw(self, epoch: int, again: int, number: int, count: int) -> Batch:

@@ -1,4 +1,4 @@
-"""Pictures with a picture as their answer: a mask of classes, or what they ought to look like."""
+"""Pairs of pictures: a picture and its target, which is a mask of classes or another picture."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ TASKS = ("segment", "restore")
 
 @dataclass(frozen=True)
 class Pair:
-    """One picture and its answer, as files.
+    """One picture and its target, as files.
 
     Attributes:
-        name: what both files are called, without their suffixes.
+        name: the common name of both files, without their suffixes.
         image: the picture's file.
-        target: the mask's, or the wanted picture's.
+        target: the file of the mask or the target picture.
         size: (height, width) of both.
-        digest: of the picture's samples, 16 hexadecimal digits; "" where nobody has taken it.
+        digest: of the picture's samples, 16 hexadecimal digits; "" if it was not computed.
     """
 
     name: str
@@ -33,21 +33,21 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairs:
-    """A folder of pairs, split: what :func:`eyeshot.data.load_pairs` returns.
+    """A folder of pairs with its parts: the result of :func:`eyeshot.data.load_pairs`.
 
     Attributes:
         name: the folder.
         task: one of :data:`TASKS`.
-        train: what a network may learn from.
-        validation: what it is judged by.
-        classes: the names of the classes, none for ``restore``; a mask's numbers index them.
-        channels: C of every picture, as in its file: 1 for grey, 3 for colour.
-        mean: of the training samples scaled to 0…1, for each channel.
+        train: the training pairs.
+        validation: the validation pairs.
+        classes: the names of the classes, empty for ``restore``; a mask's numbers index them.
+        channels: C of every picture, as in its file: 1 for grey, 3 for color.
+        mean: the mean of the training samples scaled to 0…1, for each channel.
         std: their standard deviation, for each channel, never 0.
-        counts: pixels of each class in the training masks; one may be 0.
-        fingerprint: 16 hexadecimal digits that are others for any other pixels, names or classes.
-        legend: how a mask's samples stand for classes; None for ``restore``.
-        notes: what was decided on the way, a sentence each.
+        counts: the number of pixels of each class in the training masks; may be 0.
+        fingerprint: 16 hexadecimal digits that change with any pixel, name or class.
+        legend: the mapping from a mask's samples to classes; None for ``restore``.
+        notes: the decisions made while loading, a sentence each.
     """
 
     name: str

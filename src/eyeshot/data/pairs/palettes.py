@@ -1,8 +1,8 @@
-"""Masks with a palette: the same index must stand for the same colour in every file.
+"""Masks with a palette: the same index must have the same color in every file.
 
-A mask with a palette stores indices, and each file brings its own palette. Programs that make one
-for each file count the colours as they find them, so that background is 0 in one mask and 1 in the
-next. Where the colours differ, indices are no classes.
+A mask with a palette stores indices, and each file has its own palette. Some programs number the
+colors of each file in order of appearance, so that background is 0 in one mask and 1 in the next.
+If the colors differ, the indices are not classes.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _code(color: Sequence[int]) -> int:
 
 
 def compare_palettes(masks: Iterable[Seen], legend: Legend) -> tuple[Legend, list[Problem]]:
-    """The legend with the colour of each index, and the masks whose palettes say otherwise.
+    """The legend with the color of each index, and the masks with a different palette.
 
     Args:
         masks: in any order.

@@ -62,14 +62,14 @@ class PairReader:
         return to_unit(self._image.read(rows, columns))
 
     def target(self, rows: Span, columns: Span) -> NDArray[np.int64] | NDArray[np.float32]:
-        """A window of the answer.
+        """A window of the target.
 
         Returns:
-            For ``segment``, class numbers (H, W) int64, -1 where nobody has judged; for
+            For ``segment``, class numbers (H, W) int64, -1 for unlabelled pixels; for
             ``restore``, samples (C, H, W) float32 in 0…1.
 
         Raises:
-            BadValue: the window is empty or leaves the picture.
+            BadValue: the window is empty or reaches outside the picture.
             BadFile: the file is damaged, or has changed.
         """
         samples = self._target.read(rows, columns)

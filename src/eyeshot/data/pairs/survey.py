@@ -1,8 +1,8 @@
-"""Every pair looked at once, by bands, before anything starts.
+"""Read every pair once, by bands, before training starts.
 
-One pass reads every file. It finds a damaged one before an hour of training is lost, learns sizes
-and channels, adds up what the mean, the deviation and the weights of classes are made of, and takes
-a digest of all samples.
+One pass reads every file. It detects damaged files before training time is lost, records sizes and
+channels, computes the sums for the mean, the deviation and the class weights, and computes a digest
+of all samples.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Moments:
         self._join(flat.shape[1], means, squares)
 
     def join(self, other: Moments) -> None:
-        """Take in what ``other`` has seen."""
+        """Add the moments of ``other``."""
         self._join(other.count, other.mean, other.squares)
 
     def _join(self, count: int, mean: NDArray[Any], squares: NDArray[Any]) -> None:
@@ -86,7 +86,7 @@ def _moments(samples: NDArray[Any]) -> tuple[float, float]:
 
 @dataclass
 class Seen:
-    """What one pair holds.
+    """The contents of one pair.
 
     Attributes:
         files: the pair.
@@ -96,10 +96,10 @@ class Seen:
         digest: of the picture's samples.
         target_digest: of the answer's.
         tally: pixels of each code in the mask; empty for ``restore``.
-        palette: the colour of each index in the mask; empty where it has no palette.
-        problems: what is wrong with either file, in the order it was found.
-        notes: what a person should know of either file.
-        turns: the orientation that each file asks for, the picture's first.
+        palette: the color of each index in the mask; empty if it has no palette.
+        problems: the problems of either file, in the order of detection.
+        notes: facts about either file that the user should know.
+        turns: the orientation of each file, the picture's first.
     """
 
     files: Files
@@ -116,18 +116,18 @@ class Seen:
 
     @property
     def mark(self) -> str:
-        """So much of the picture's digest as tells it from any other."""
+        """The first part of the picture's digest, enough to identify it."""
         return self.digest[:16]
 
 
 def look(files: Files, task: str, *, colors: bool | None, threshold: int = 0) -> Seen:
-    """Read both files of a pair once; whatever is wrong is in the ``problems`` of the answer.
+    """Read both files of a pair once; the result's ``problems`` lists the mistakes.
 
     Args:
         files: the pair.
         task: one of :data:`eyeshot.data.TASKS`.
-        colors: whether masks are coloured; None where nobody knows.
-        threshold: of masks, see :func:`eyeshot.data.pairs.reader.open_mask`.
+        colors: whether masks are colored; None if unknown.
+        threshold: for masks, see :func:`eyeshot.data.pairs.reader.open_mask`.
     """
     seen = Seen(files)
     shape = _guarded(_look_at_image, seen, files.image)

@@ -1,8 +1,8 @@
-"""How the array of an output lies, against the order in which an engine gives it.
+"""The order of an output's dimensions, compared with the order of the engine's blocks.
 
 An engine gives blocks (C, rows, columns, …): all features of a position, then the positions along
-each axis of the image. An output may lie otherwise: channels last, none at all, rows and columns
-changed over, channels in two dimensions.
+each axis of the image. An output may have another order: channels last, no channels, rows and
+columns swapped, channels in two dimensions.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Arrangement:
     """The dimensions of a stored array.
 
     Attributes:
-        sizes: of each dimension.
-        axes: for each dimension, which axis of a block it lies along, 0 for rows, 1 for columns;
-            None for a dimension of features. An axis that is not named has one position.
+        sizes: the size of each dimension.
+        axes: for each dimension, its axis in a block, 0 for rows, 1 for columns; None for a
+            dimension of features. An axis that is not listed has one position.
     """
 
     sizes: tuple[int, ...]
@@ -42,7 +42,7 @@ class Arrangement:
 
     @property
     def space(self) -> tuple[int, ...]:
-        """The axes, in the order in which they lie."""
+        """The axes, in stored order."""
         return tuple(axis for axis in self.axes if axis is not None)
 
     def names(self, space: str) -> tuple[str, ...]:
@@ -55,7 +55,7 @@ class Arrangement:
         return tuple(names)
 
     def canonical(self, axes: int) -> bool:
-        """Whether blocks of so many axes lie as they come, channels first."""
+        """Whether blocks with this number of axes are stored unchanged, channels first."""
         return self.axes == (None, *range(axes))
 
     def sized(self, sizes: tuple[int, ...]) -> Arrangement:
@@ -69,7 +69,7 @@ class Arrangement:
         )
 
     def arranged(self, block: NDArray[Any]) -> NDArray[Any]:
-        """A block (C, rows, columns, …) as it lies in the array: a view."""
+        """A block (C, rows, columns, …) in the array's order: a view."""
         sized = self.sized(block.shape)
         places = [place for place, axis in enumerate(self.axes) if axis is None]
         places += [self.axes.index(axis) for axis in sorted(self.space)]
@@ -77,7 +77,7 @@ class Arrangement:
         return straight.transpose(np.argsort(places))
 
     def straight(self, block: NDArray[Any]) -> NDArray[Any]:
-        """The other way, for what lies in the array: dimensions of features first, then axes."""
+        """The inverse, from the array's order: dimensions of features first, then axes."""
         places = [place for place, axis in enumerate(self.axes) if axis is None]
         places += [self.axes.index(axis) for axis in sorted(self.space)]
         return block.transpose(places)
@@ -89,24 +89,24 @@ class Arrangement:
 
 
 def laid_canonically(shape: tuple[int, ...], *, squeeze: bool = False) -> Arrangement:
-    """Channels first; without a dimension for one channel if so asked."""
+    """Channels first; optionally without a dimension for a single channel."""
     axes: tuple[int | None, ...] = (None, *range(len(shape) - 1))
     drop = 1 if squeeze and shape[0] == 1 else 0
     return Arrangement(shape[drop:], axes[drop:])
 
 
 def laid(shape: tuple[int, ...], *, turned: bool) -> tuple[int, ...]:
-    """(C, H, W) of a picture whose rows and columns change over, if so asked."""
+    """(C, H, W) of a picture, optionally with rows and columns swapped."""
     return (shape[0], shape[2], shape[1]) if turned else shape
 
 
 def letters(layout: str, *, turned: bool) -> str:
-    """The letters of its axes: those of a picture that lies in a file as it came are given."""
+    """The letters of its axes, from the letters of an unchanged picture."""
     return layout.translate(str.maketrans("HW", "WH")) if turned else layout
 
 
 class ArrangedSource(Source):
-    """What lies in an array of any arrangement, read as blocks (C, rows, columns, …)."""
+    """An array of any arrangement, read as blocks (C, rows, columns, …)."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""An output that grows as NAME.part beside its journal, and becomes NAME when it is complete."""
+"""An output that is written to NAME.part, with a journal, and renamed to NAME when complete."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _PIECE = 2**22  # bytes of an unfinished output that are read again at once
 
 @dataclass(frozen=True)
 class Place:
-    """Where an output goes, and what may be done there.
+    """The path of an output, and the permissions for it.
 
     Attributes:
         target: the path of the finished output.
-        force: replace an older output, or drop an unfinished run.
-        resume: go on with an unfinished run, if there is one.
-        settings: plain data that decides the samples (network, image, options); a run with other
+        force: replace an older output, or delete an unfinished run.
+        resume: continue an unfinished run, if there is one.
+        settings: plain data that determines the samples (network, image, options); a run with other
             settings is never resumed.
         inputs: paths that must not be overwritten.
     """
@@ -74,28 +74,28 @@ class Place:
                     f"{self.target}: the output is the input itself", cure="choose another name"
                 )
         if not self.target.parent.is_dir():
-            raise BadFile(f"{self.target.parent}: no such folder", cure="make it first")
+            raise BadFile(f"{self.target.parent}: no such folder", cure="create it first")
 
     def check_free(self, *, unfinished: bool) -> None:
-        """Refuse to replace an output or to drop an unfinished run, unless told to.
+        """Refuse to replace an output or to delete an unfinished run, unless ``force`` is set.
 
         Raises:
-            BadFile: so.
+            BadFile: an output or an unfinished run exists.
         """
         if self.force:
             return
         if self.target.exists():
-            waits = ", and no run waits there to go on" if self.resume else ""
+            waits = ", and there is no unfinished run to resume" if self.resume else ""
             raise BadFile(f"{self.target}: exists already{waits}", cure="--force replaces it")
         if unfinished and (self.part.exists() or self.journal.exists()):
             raise BadFile(
-                f"{self.part}: an unfinished run lies there",
-                cure="--resume goes on with it, --force starts again",
+                f"{self.part}: an unfinished run is there",
+                cure="--resume continues it, --force starts again",
             )
 
 
 class FileSink(Sink):
-    """The part file, the journal, and the last step; how samples lie is the subclass's."""
+    """The part file, the journal, and the last step; the subclass defines the order of samples."""
 
     def __init__(self, place: Place, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         super().__init__(str(place.target), shape, dtype)
@@ -111,7 +111,7 @@ class FileSink(Sink):
         }
 
     def open(self) -> None:
-        """Begin, or go on with what is there.
+        """Start a new output, or continue an unfinished one.
 
         Raises:
             BadFile: the output exists, another process is writing it, or an unfinished run cannot
@@ -141,7 +141,7 @@ class FileSink(Sink):
                 return
             if place.resume and place.part.exists() and not place.force:
                 raise BadFile(
-                    f"{place.part}: has no journal beside it",
+                    f"{place.part}: its journal is missing",
                     cure="start again with --force",
                 )
             place.check_free(unfinished=found is None or bool(found.done))
@@ -190,7 +190,7 @@ class FileSink(Sink):
             self._check_rows(place.target)
         else:
             raise BadFile(
-                f"{place.part}: is gone, and its journal is not", cure="start again with --force"
+                f"{place.part}: is missing, but its journal exists", cure="start again with --force"
             )
         if place.target.exists() and not place.force and not self._is_complete():
             raise BadFile(f"{place.target}: exists already", cure="--force replaces it")
@@ -198,7 +198,7 @@ class FileSink(Sink):
         self._sums = dict(self._journal.sums)
 
     def _check_frame(self) -> None:
-        """Refuse a part file whose beginning or length is not as it was made."""
+        """Refuse a part file whose header or length has changed."""
         part, size = self._place.part, self._part_bytes()
         if part.is_symlink():
             raise BadFile(f"{part}: is a symbolic link", cure="start again with --force")
@@ -206,13 +206,13 @@ class FileSink(Sink):
         if size is not None and found != size:
             raise BadFile(
                 f"{part}: has {found} bytes and was made with {size}",
-                cure="it was cut short or changed; start again with --force",
+                cure="it was truncated or changed; start again with --force",
             )
         if zlib.crc32(self._frame()) != self._journal.frame:
             raise self._changed(part)
 
     def _check_rows(self, path: Path) -> None:
-        """Read what was written again, and refuse it where it is not what was written."""
+        """Read the written rows again, and refuse the file if they have changed."""
         row = math.prod(self.shape) // self.shape[1] * self.dtype.itemsize
         step = -(-max(1, _PIECE // row) // self.chunk_rows) * self.chunk_rows
         with self._as_changed(path), self._reread(path) as written:
@@ -229,7 +229,7 @@ class FileSink(Sink):
 
     @contextmanager
     def _as_changed(self, path: Path) -> Iterator[None]:
-        """Whatever cannot be read of our own file was changed by somebody."""
+        """The error if our own file cannot be read: it was changed."""
         try:
             yield
         except UserError as error:
@@ -238,8 +238,8 @@ class FileSink(Sink):
     @staticmethod
     def _changed(path: Path) -> BadFile:
         return BadFile(
-            f"{path}: is not as this run wrote it",
-            cure="it was cut short or changed; start again with --force",
+            f"{path}: has changed since this run wrote it",
+            cure="it was truncated or changed; start again with --force",
         )
 
     def _is_complete(self) -> bool:
@@ -262,7 +262,7 @@ class FileSink(Sink):
             )
 
     def write(self, row: int, block: NDArray[Any], column: int = 0) -> None:
-        """See :meth:`Sink.write`; the journal follows what is on disk."""
+        """See :meth:`Sink.write`; the journal is written after the rows are on disk."""
         with self._explained():
             super().write(row, block, column)
             strip = (column, column + (block.shape[2] if block.ndim > 2 else 1))
@@ -333,7 +333,9 @@ class FileSink(Sink):
         except OSError as error:
             told = explain_os_error(error, self._place.target)
             if isinstance(told, Failure):
-                told.cure = "free some space, then --resume goes on; what was finished is kept"
+                told.cure = (
+                    "free some space, then continue with --resume; the finished rows are kept"
+                )
             raise told from error
 
     @abstractmethod
@@ -362,7 +364,7 @@ class FileSink(Sink):
 
     @abstractmethod
     def _sync(self) -> None:
-        """Force what was stored to the disk."""
+        """Force the stored rows to the disk."""
 
     @abstractmethod
     def _close(self) -> None:
@@ -373,7 +375,7 @@ class FileSink(Sink):
         self._place.part.replace(self._place.target)
 
     def _tidy(self) -> None:
-        """Remove what completing may have left beside the output."""
+        """Remove temporary files that completing may have left."""
 
 
 def _added(sums: list[int], rows: NDArray[Any]) -> list[int]:

@@ -1,8 +1,8 @@
-"""What a run has finished, in a small file beside its output: the one way of resuming.
+"""The journal: a small file next to an output that lists the finished rows, for resuming.
 
-The journal is written after the samples, and read first when a run goes on. A killed process
-loses nothing that it has handed to the system, so rows count as done at once. A machine that went
-down may lose that: after a new start of it, only rows that were forced to the disk count.
+The journal is written after the samples, and read first when a run is resumed. A killed process
+loses no data that it has passed to the system, so rows count as done at once. A crash of the
+machine may lose such data: after a restart, only rows that were forced to the disk count.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Journal:
-    """The rows done of every column strip, and what a run that goes on must find as it was.
+    """The finished rows of every column strip, and the data that a resumed run must find unchanged.
 
     Attributes:
-        settings: plain data that decides the samples.
-        done: rows of each strip that have been handed to the system.
-        sums: of each strip, a checksum of those rows for each plane of channels.
-        frame: a checksum of what lies before the samples.
-        notes: plain data of the caller's.
+        settings: plain data that determines the samples.
+        done: rows of each strip that have been passed to the system.
+        sums: for each strip, a checksum of those rows for each plane of channels.
+        frame: a checksum of the bytes before the samples.
+        notes: plain data from the caller.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
@@ -97,7 +97,7 @@ class Journal:
             ends = hi
 
     def remove(self) -> None:
-        """Remove the journal: the output is complete, or given up."""
+        """Remove the journal: the output is complete, or the run is abandoned."""
         self._aside.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
 

@@ -37,18 +37,18 @@ def open_sink(
     Args:
         target: a path (``.npy``, ``.png``, ``.tif``, ``.tiff``, ``.zarr``), an array of that
             shape and dtype, or None for a new array.
-        shape: (C, H, W); (C, L) for a signal, (C, D, H, W) for a volume: of what is written.
-        dtype: of the samples.
-        force: replace an older output, and drop an unfinished run.
-        resume: go on with an unfinished run of the same settings, if there is one.
-        settings: plain data that decides the samples; a differing one is named and refused.
-        inputs: paths of what is read, never to be written over.
-        squeeze: store one channel of ``.npy`` or Zarr without an axis for it, as PNG and TIFF do.
-        arrangement: how the array lies, if not channels first and then the axes in their order.
+        shape: of the written samples: (C, H, W); (C, L) for a signal, (C, D, H, W) for a volume.
+        dtype: the type of the samples.
+        force: replace an older output, and delete an unfinished run.
+        resume: continue an unfinished run with the same settings, if there is one.
+        settings: plain data that determines the samples; a different setting is named and refused.
+        inputs: paths of the inputs, which are never overwritten.
+        squeeze: store a single channel of ``.npy`` or Zarr without an axis, as PNG and TIFF do.
+        arrangement: the order of dimensions, if it is not channels first and then the axes.
 
     Raises:
-        UnknownName: a suffix of no known kind.
-        BadValue: the kind cannot hold this, or a resumed run had other settings.
+        UnknownName: the suffix is unknown.
+        BadValue: the format cannot hold this, or a resumed run had other settings.
         BadFile: the output exists, or its folder does not.
         Failure: the disk is too full.
     """
@@ -79,7 +79,7 @@ def sink_memory(
     if isinstance(target, str | os.PathLike):
         laid = arrangement or laid_canonically(shape, squeeze=False)
         return _choose(Place(Path(target)), shape, kind, laid).memory_in_strips
-    # An array that was made may not have its memory yet; the pages of a map are given back.
+    # A new array may not have its memory yet; the pages of a memory map are released.
     size = 0 if isinstance(target, np.memmap) else math.prod(shape) * kind.itemsize
     return lambda columns: size
 
@@ -87,10 +87,10 @@ def sink_memory(
 def check_target(
     target: Path, *, force: bool = False, resume: bool = False, inputs: Iterable[Path] = ()
 ) -> None:
-    """Refuse early what :func:`open_sink` would refuse whatever is to be written.
+    """Refuse early an output that :func:`open_sink` would refuse for any samples.
 
     Raises:
-        UnknownName: a suffix of no known kind.
+        UnknownName: the suffix is unknown.
         BadValue: the output is an input.
         BadFile: it exists, or its folder does not.
     """
@@ -104,14 +104,14 @@ def check_target(
 
 
 def unfinished(target: Any) -> Mapping[str, Any] | None:
-    """The settings of the unfinished run that lies at an output's path; None without one."""
+    """The settings of the unfinished run at an output's path, or None."""
     if not isinstance(target, str | os.PathLike):
         return None
     journal = Place(Path(target)).journal
     try:
         return Journal.load(journal).settings if journal.exists() else None
     except (BadFile, OSError):
-        return None  # said with its cause when the output is opened
+        return None  # opening the output reports this with its cause
 
 
 def _choose(
@@ -138,15 +138,15 @@ def _choose(
 
 
 def _turned(place: Place, arrangement: Arrangement) -> bool:
-    """Whether the rows of what is written are the columns of a picture.
+    """Whether the rows of the written samples are the columns of a picture.
 
     Raises:
-        BadValue: the array is no picture: it has several dimensions of features.
+        BadValue: the array is not a picture: it has several feature dimensions.
     """
     if len(arrangement.features) > 1:
         sizes = " x ".join(map(str, arrangement.sizes))
         raise BadValue(
-            f"{place.target}: a picture holds one dimension of channels, and the output is {sizes}",
+            f"{place.target}: a picture has one channel dimension, and the output is {sizes}",
             cure="write .npy or .zarr",
         )
     return arrangement.space == (1, 0)

@@ -52,9 +52,9 @@ def write_png(
 
 
 def _filter(rows: NDArray[np.uint8], above: NDArray[np.uint8], pixel: int) -> bytes:
-    """Each row as it is, less its left neighbour, or less the row above: whichever is smallest.
+    """Each row unchanged, minus its left neighbor, or minus the row above: the smallest of these.
 
-    The choice is the usual one: the least sum of absolute values as signed bytes (PNG
+    The usual rule decides: the smallest sum of absolute values as signed bytes (PNG
     specification, third edition, section 12.7).
     """
     left = rows.copy()
@@ -124,7 +124,7 @@ class PngSink(PlacedSink):
             yield band
 
     def _complete(self) -> None:
-        """Pack the spool into a file beside it, and put that in place."""
+        """Compress the temporary file into a PNG, and rename it to the target."""
         place = self._place
         packed = place.target.with_name(place.target.name + ".part.packed")
         remove(packed)  # of a kill in this place

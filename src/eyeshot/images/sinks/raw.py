@@ -1,4 +1,4 @@
-"""Samples at known places of a file: the ``.npy`` sink, and what the PNG one spools into."""
+"""Samples at known offsets in a file: the ``.npy`` sink, and the temporary file of the PNG sink."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Grid:
 
 
 def write_all(handle: int, samples: NDArray[Any], offset: int) -> None:
-    """Write contiguous samples at an offset, however often the system asks to be called."""
+    """Write contiguous samples at an offset, with as many system calls as needed."""
     data = samples.reshape(-1).view(np.uint8).data
     done = 0
     while done < len(data):

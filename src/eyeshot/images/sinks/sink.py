@@ -18,17 +18,17 @@ from eyeshot.images.sinks.arrangement import Arrangement, laid_canonically
 class Sink(ABC):
     """An image that is written by bands, from the first row to the last.
 
-    It may be written in column strips, each from its first row to its last, one after another or
-    by turns. As a context manager it aborts unless :meth:`finish` was called inside.
+    It may be written in column strips, each from its first row to its last, in sequence or
+    alternating. As a context manager it aborts unless :meth:`finish` was called inside.
 
     Attributes:
-        name: what messages call it.
-        shape: (C, H, W); (C, L) for a signal, (C, D, H, W) for a volume: of what is written. Rows
-            are the first axis of space, columns the second.
-        dtype: of the samples.
-        chunk_rows, chunk_columns: bands and strips of a multiple of these are stored best.
-        memory: the most bytes that the sink itself holds.
-        notes: plain data that is kept beside an unfinished output, and found when it is resumed.
+        name: its name in messages.
+        shape: of the written samples: (C, H, W); (C, L) for a signal, (C, D, H, W) for a volume.
+            Rows are the first spatial axis, columns the second.
+        dtype: the type of the samples.
+        chunk_rows, chunk_columns: bands and strips of a multiple of these are most efficient.
+        memory: the most bytes that the sink itself uses.
+        notes: plain data stored with an unfinished output, available when it is resumed.
     """
 
     def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -43,7 +43,7 @@ class Sink(ABC):
         self._finished = False
 
     def memory_in_strips(self, columns: int) -> int:
-        """The same where so many columns are written at a time."""
+        """The same if this number of columns is written together."""
         return self.memory
 
     @property
@@ -60,7 +60,7 @@ class Sink(ABC):
 
         Raises:
             BadValue: another dtype or shape, rows out of order, or outside the image.
-            Failure: the disk is full; what was written stays.
+            Failure: the disk is full; the written rows remain.
         """
         strip = self._check(row, block, column)
         self._store(row, block, strip)
@@ -107,11 +107,11 @@ class Sink(ABC):
         return result
 
     def complete(self) -> None:
-        """Put the output in its place, and keep what lets a run go on until :meth:`finish`.
+        """Rename the output to its target, and keep the files for resuming until :meth:`finish`.
 
-        Of several outputs, all are completed before the first is finished: a run that is cut off
-        before that can still be resumed. Cut off later, while they are finished one by one, it
-        is not: an output that is finished "exists already", and all of them are whole.
+        If there are several outputs, all are completed before the first is finished: a run that is
+        interrupted before that can still be resumed. A run that is interrupted later cannot: a
+        finished output "exists already"; but then all outputs are complete.
 
         Raises:
             BadValue: rows are missing.
@@ -162,7 +162,7 @@ class ArraySink(Sink):
             raise BadValue(
                 f"an output array of {self._array.shape} {self._array.dtype} "
                 f"for {sizes} {self.dtype}",
-                cure="pass one that fits, or none",
+                cure="pass an array that fits, or no array",
             )
 
     def _store(self, row: int, block: NDArray[Any], strip: Span) -> None:

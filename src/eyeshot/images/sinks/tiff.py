@@ -30,9 +30,9 @@ _PAGE = 4096  # tiles begin at a multiple of it
 
 
 class TiffSink(PlacedSink):
-    """(H, W), (H, W, 3 or 4) colour, or one plane a channel.
+    """(H, W), (H, W, 3 or 4) color, or one plane per channel.
 
-    3 or 4 channels of 8 or 16 bits lie together, as colour; any others lie in planes.
+    3 or 4 channels of 8 or 16 bits are stored interleaved, as color; others are stored as planes.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ def _cut(rows: NDArray[Any], across: int) -> NDArray[Any]:
 
 
 def _pack(tags: list[tuple[int, int, list[int]]]) -> bytes:
-    """A little-endian BigTIFF header and its one directory, followed by what does not fit in it."""
+    """A little-endian BigTIFF header and its only directory, followed by its longer values."""
     after = 16 + 8 + 20 * len(tags) + 8
     directory, rest = struct.pack("<Q", len(tags)), b""
     for tag, kind, values in tags:

@@ -53,9 +53,10 @@ class ZarrSink(FileSink):
         self.memory = self.memory_in_strips(self._columns)
 
     def memory_in_strips(self, columns: int) -> int:
-        """A row of chunks waits for its last rows, and those being packed stand beside it.
+        """A row of chunks waits for its last rows, while other chunks are compressed.
 
-        A chunk is copied and packed; where a strip ends inside it, it is read and unpacked first.
+        A chunk is copied and compressed; if a strip ends inside it, it is first read and
+        decompressed.
         """
         numbers = math.prod(self.shape) // (self.shape[1] * self._columns)  # of a position
         waiting = numbers * self.chunk_rows * min(columns, self._columns)
@@ -190,7 +191,7 @@ class ZarrSink(FileSink):
         target = self._place.target
         if target.exists() and not any((target / name).exists() for name in _METADATA):
             raise BadFile(
-                f"{target}: is there and is not Zarr, so it is never replaced",
+                f"{target}: exists and is not Zarr, so it is never replaced",
                 cure="choose another name",
             )
 

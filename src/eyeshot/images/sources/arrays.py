@@ -1,4 +1,4 @@
-"""Images that lie in memory already: NumPy arrays, memory maps, torch tensors."""
+"""Images that are already in memory: NumPy arrays, memory maps, torch tensors."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def open_array(
     Raises:
         BadValue: not an array of numbers, or a tensor on another device.
     """
-    torch = sys.modules.get("torch")  # anyone who passes a tensor has imported it
+    torch = sys.modules.get("torch")  # a caller with a tensor has imported torch
     if torch is not None and isinstance(image, torch.Tensor):
         if image.device.type != "cpu" or image.dtype == torch.bfloat16:
             raise BadValue(

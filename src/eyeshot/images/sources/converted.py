@@ -1,4 +1,4 @@
-"""A source whose samples stand for others: indices for colours, inks for light."""
+"""A source that converts its samples: indices to colors, inks to light."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eyeshot.images.meaning import Meaning
 from eyeshot.images.sources.source import Source
 
 _AT_ONCE = 2**18
-"""Samples that are converted together: what a conversion takes for a moment stays bounded."""
+"""Samples that are converted together, so that the temporary memory is bounded."""
 _SCRATCH = 64
 """Bytes a sample that a conversion takes for a moment: floats, several times over."""
 
@@ -39,7 +39,7 @@ class ConvertedSource(Source):
         return (self._meaning.channels, *self._stored.shape[1:])
 
     def window_memory(self, shape: tuple[int, ...]) -> int:
-        """The stored window beside the converted one."""
+        """The stored window in addition to the converted window."""
         return super().window_memory(shape) + self._stored.window_memory(shape)
 
     def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
@@ -55,9 +55,9 @@ class ConvertedSource(Source):
         return out
 
     def identity(self) -> dict[str, Any]:
-        """That of what is stored, and what is made of it."""
+        """The memory of the stored source, and of the conversion."""
         return {**self._stored.identity(), "made": self._meaning.done}
 
     def close(self) -> None:
-        """Close what is stored."""
+        """Close the stored source."""
         self._stored.close()

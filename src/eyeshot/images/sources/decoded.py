@@ -1,7 +1,7 @@
 """Pictures that can only be decoded whole: JPEG, BMP, WebP, GIF, interlaced PNG.
 
-Their whole decoded size is counted in ``memory``, and what decoding takes in ``open_memory``. A
-claim beyond ``WHOLE_LIMIT`` is refused before anything is allocated.
+Their whole decoded size counts in ``memory``, and the memory for decoding in ``open_memory``. A
+size above ``WHOLE_LIMIT`` is refused before memory is allocated.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ arrays, while a picture is turned."""
 
 
 class DecodedSource(ArraySource):
-    """A picture held whole, with the identity of its file."""
+    """A whole picture in memory, with the identity of its file."""
 
     file: dict[str, Any]
 
@@ -41,8 +41,8 @@ def open_decoded(path: Path, selection: Selection) -> Source:
     """Decode a picture whole.
 
     Raises:
-        BadFile: damaged, truncated, not a picture, or too large to hold.
-        BadValue: no such frame, level or position.
+        BadFile: the file is damaged, truncated, not a picture, or too large.
+        BadValue: there is no such frame, level or position.
     """
     selection.check_level(path, 1)
     file = OpenFile(path)
@@ -66,20 +66,20 @@ def open_decoded(path: Path, selection: Selection) -> Source:
 
 
 def turned(source: Source, turn: int) -> Source:
-    """A source that is held whole and turned upright; ``source`` is closed.
+    """A source that is in memory whole and rotated upright; ``source`` is closed.
 
     Args:
-        source: an image as it is stored.
+        source: the stored image.
         turn: its EXIF or TIFF orientation, 1 to 8.
 
     Raises:
-        BadFile: it is too large to hold.
+        BadFile: it is too large.
     """
     with source:
         if math.prod(source.shape) * source.dtype.itemsize > WHOLE_LIMIT // 2:
             raise BadFile(
-                f"{source.name}: is stored turned (orientation {turn}), and is too large to be "
-                "held while it is turned",
+                f"{source.name}: is stored rotated (orientation {turn}), and is too large to "
+                "rotate in memory",
                 cure="store it upright, or choose a smaller level",
             )
         stored = np.moveaxis(source.read(), 0, -1)

@@ -1,4 +1,4 @@
-"""Images stored in chunks: each is decoded once while windows are asked for in order."""
+"""Images stored in chunks: each chunk is decoded once while windows are read in order."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class GridSource(Source):
         return False
 
     def _forget(self, box: tuple[Span, ...]) -> None:
-        """Drop the chunks that the rows have passed, or that a jump back has left behind."""
+        """Release the chunks before the current rows, or all after a jump back."""
         lo, hi = box[self._row_axis]
         for index in list(self._held):
             begin, end = self._extent(index, self._row_axis)
@@ -91,7 +91,7 @@ class GridSource(Source):
     def _place(
         self, block: NDArray[Any], index: Index, box: tuple[Span, ...], out: NDArray[Any]
     ) -> None:
-        """Copy what a chunk and the window share."""
+        """Copy the intersection of a chunk and the window."""
         source, target = [], []
         for axis, (lo, hi) in enumerate(box):
             begin, end = self._extent(index, axis)

@@ -30,18 +30,18 @@ def open_source(
         image: a path, a NumPy array or memory map, a CPU tensor, or a Source, which is returned.
             Files: PNG, TIFF (BigTIFF, OME-TIFF), ``.npy`` and Zarr (OME-Zarr) are streamed; JPEG
             and other pictures are decoded whole, within ``WHOLE_LIMIT``.
-        level: which level of a pyramid, 0 the largest.
-        layout: what the axes mean (``"HWC"``, ``"CHW"``, ``"HW"``, ``"DHW"``, …); without it,
+        level: the level of a pyramid, 0 is the largest.
+        layout: the order of the axes (``"HWC"``, ``"CHW"``, ``"HW"``, ``"DHW"``, …); without it,
             see :func:`eyeshot.images.layouts.understand`.
-        space: how many axes of space are expected.
-        series: which image of a file that holds several, or which frame; None for the first,
-            and the source's notes say what others there are.
-        index: positions along the other axes of a stack, by the letters that the file gives
-            them: ``"T=3"``, ``"T=3,C=0"`` or ``{"T": 3, "C": 0}``.
+        space: the expected number of spatial axes.
+        series: the number of an image in a file with several, or of a frame; None for the first,
+            and the source's notes list the others.
+        index: positions along the other axes of a stack, by the file's letters: ``"T=3"``,
+            ``"T=3,C=0"`` or ``{"T": 3, "C": 0}``.
 
     Raises:
-        BadFile: missing, damaged, truncated, not an image, or a claim too large to hold.
-        BadValue: an unknown layout, level, series or position.
+        BadFile: the file is missing, damaged, truncated, not an image, or too large.
+        BadValue: the layout, level, series or position is unknown.
     """
     if isinstance(image, Source):
         return image
@@ -51,7 +51,7 @@ def open_source(
 
 
 def open_file(path: Path, selection: Selection) -> Source:
-    """Open what a file or folder holds; see :func:`open_source`."""
+    """Open the image in a file or folder; see :func:`open_source`."""
     source = _opened(path, selection)
     if source.pages:
         note = selection.page_note(source.pages, source.shape[0])

@@ -1,10 +1,10 @@
 """PNG by rows, in memory that does not grow with its height.
 
-No library at hand decodes a PNG band by band, but each can undo PNG's row filters. So the packed
-stream is unpacked here, a slab of filtered rows at a time; the slab is dressed as a small PNG of
-its own whose first row is the last row known, and OpenCV decodes that. Bytes stay bytes: a row of
-any kind is taken for one whose pixels are as many bytes wide, since a filter sees nothing else
-(PNG specification, third edition, section 9).
+None of our libraries decodes a PNG band by band, but OpenCV can undo PNG's row filters. So the
+compressed stream is decompressed here, a slab of filtered rows at a time; the slab is wrapped as a
+small PNG whose first row is the last known row, and OpenCV decodes that. Rows of any type are
+treated as rows of pixels with the same number of bytes, because filters work on bytes (PNG
+specification, third edition, section 9).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type -> samples a pixel
 _SLAB = 2**20  # bytes of filtered rows undone at once
 _PIECE = 2**16  # bytes of packed data read at once
-_SHORT_CHUNK = 2**20  # bytes of a chunk that is held and checked before any of it is used
+_SHORT_CHUNK = 2**20  # the most bytes of a chunk that is read and checked before it is used
 _WIDEST = 10**6  # pixels of a row that libpng decodes
 _FILTERS = 5
 _COPIES = 9  # of a slab or a row, alive at once while it is unfiltered
@@ -54,7 +54,7 @@ _DRESS = {
 
 @dataclass(frozen=True)
 class Header:
-    """What a PNG says of itself before its pixels."""
+    """The data of a PNG before its pixels."""
 
     width: int
     height: int
@@ -91,7 +91,7 @@ def read_header(file: OpenFile) -> Header:
     upright, offset = True, len(SIGNATURE)
     while True:
         kind, pieces, following = _open_chunk(file, offset)
-        # Of what lies before the pixels only these are kept; anything else is checked and let go.
+        # Of the chunks before the pixels only these are kept; the others are checked and dropped.
         data = b"".join(pieces) if kind in (b"IHDR", b"PLTE", b"tRNS") else b""
         if kind == b"IHDR":
             fields = struct.unpack(">IIBBBBB", data)
@@ -100,7 +100,7 @@ def read_header(file: OpenFile) -> Header:
         elif kind == b"tRNS":
             transparency = np.frombuffer(data, np.uint8)
         elif kind in _TELLING and any(_may_turn(kind, piece) for piece in pieces):
-            upright = False  # it may be turned, or one of many: the whole-picture reader knows
+            upright = False  # it may be rotated or animated: the whole-picture reader handles this
         elif kind == b"IDAT":
             break
         elif kind == b"IEND":
@@ -165,7 +165,7 @@ def _open_chunk(file: OpenFile, offset: int) -> tuple[bytes, Iterator[bytes], in
 def _pieces(file: OpenFile, kind: bytes, offset: int, length: int) -> Iterator[bytes]:
     """The data of a chunk, its checksum compared: of a short one first, of a long one at its end.
 
-    A writer may put all pixels into one chunk, so a long one is never held.
+    A writer may put all pixels into one chunk, so a long chunk is never kept in memory.
 
     Raises:
         BadFile: it is cut short or does not match.
@@ -227,7 +227,7 @@ class _Stream:
         return b"".join(parts)
 
     def finish(self) -> None:
-        """Read to the end, where a long chunk's checksum lies."""
+        """Read to the end, where a long chunk's checksum is."""
         for _ in self._pieces:
             pass
 
@@ -262,14 +262,14 @@ def unfilter(
     lines = np.frombuffer(filtered, np.uint8).reshape(rows, -1)
     kinds = lines[:, 0]
     if kinds.max(initial=0) >= _FILTERS:  # libpng would say so on standard error
-        raise ValueError(f"a row is filtered by {kinds.max()}, which is no filter of PNG")
+        raise ValueError(f"a row is filtered by {kinds.max()}, which is not a PNG filter")
     width, step = len(above), (_WIDEST - 1) * pixel_bytes
     if width <= step:
         return _undo(lines, pixel_bytes, above)
     out = np.empty((rows, width), np.uint8)
     out[:, :step] = _undo(lines[:, : 1 + step], pixel_bytes, above[:step])
     for lo in range(step, width, step):
-        # Each further piece begins with the pixel before it, filtered as if none were before that.
+        # Each later piece begins with the pixel before it, filtered like the first pixel of a row.
         before = slice(lo - pixel_bytes, lo)
         over = np.concatenate([above[np.newaxis, before], out[:-1, before]])
         shares = np.select([kinds == 3, np.isin(kinds, (2, 4))], [2, 1], 0)[:, np.newaxis]
@@ -368,14 +368,14 @@ class PngSource(Source):
         self.memory = _COPIES * (_SLAB + header.row_bytes) + sample_bytes + _SHORT_CHUNK
 
     def window_memory(self, shape: tuple[int, ...]) -> int:
-        """Whole rows are unfiltered, made samples, and put behind the ones held."""
+        """Unfilter whole rows, convert them to samples, and append them to the rows in memory."""
         return 3 * shape[0] * self._row_memory
 
     def _restart(self) -> None:
         self._stream = _Stream(self._file, self._header)
         self._rows = _Rows(self._stream, self._header)
         self._held = np.empty((0, self._header.width, self._header.channels), self.dtype)
-        self._first = self._next = 0  # the rows that are held
+        self._first = self._next = 0  # the rows in memory
 
     def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
         (top, bottom), (left, right) = spans
@@ -388,7 +388,7 @@ class PngSource(Source):
         return self._layout.arrange(window[..., 0] if window.shape[-1] == 1 else window)
 
     def _advance(self, top: int, bottom: int) -> None:
-        """Hold the rows from ``top`` (or as many before as asked for) to ``bottom``, at least."""
+        """Keep at least the rows from ``top`` (or the requested rows before it) to ``bottom``."""
         while self._next < top:  # rows between two windows are unfiltered and let go
             self._rows.take(1 if top - self._next < 64 else 64)
             self._next += 1 if top - self._next < 64 else 64
@@ -421,7 +421,7 @@ def _check_row(header: Header, file: OpenFile) -> None:
     Raises:
         BadFile: so.
     """
-    packs = 1032  # bytes that one byte of Deflate can stand for, at most
+    packs = 1032  # the most bytes that one byte of Deflate can give
     if header.row_bytes > packs * file.size or _COPIES * header.row_bytes > WHOLE_LIMIT:
         raise BadFile(
             f"{file.path}: claims rows of {header.width} pixels in {file.size} bytes",

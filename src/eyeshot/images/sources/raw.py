@@ -1,4 +1,4 @@
-"""Samples that lie in a file uncompressed and in order: ``.npy``, and TIFF in one piece."""
+"""Samples stored uncompressed and in order: ``.npy``, and contiguous TIFF."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RawSource(Source):
         return self._layout.arrange(block.astype(self.dtype, copy=False))
 
     def _read_box(self, box: tuple[Span, ...]) -> NDArray[Any]:
-        """One request to the system for each run of bytes that lie together."""
+        """One system call for each contiguous run of bytes."""
         stored = self._layout.stored
         strides = [math.prod(stored[axis + 1 :]) for axis in range(len(stored))]
         axis = _run_axis(stored, box, strides, self._stored.itemsize)

@@ -13,16 +13,16 @@ from eyeshot.images.layouts import Index, Layout, parse_index, understand
 
 @dataclass(frozen=True)
 class Selection:
-    """What is asked of a file.
+    """The requested part of a file.
 
     Attributes:
-        series: which of several images, counted from 0; None for the first.
-        level: of a pyramid, 0 the largest.
+        series: the number of the image, from 0; None for the first.
+        level: the level of a pyramid, 0 is the largest.
         index: positions along axes, by their letters.
-        layout: what the axes mean, where the user says so.
-        space: how many axes of space are expected.
-        indices: of a palette, its indices and not its colours.
-        offered: whether the user has ``--series`` and ``--index``, for what is said of them.
+        layout: the order of the axes, if the user gives it.
+        space: the expected number of spatial axes.
+        indices: whether to read the indices of a palette and not its colors.
+        offered: whether the user has ``--series`` and ``--index``, so that messages can name them.
     """
 
     series: int | None = None
@@ -34,10 +34,10 @@ class Selection:
     offered: bool = True
 
     def understand(self, path: Path, stored: tuple[int, ...], metadata: str | None) -> Layout:
-        """The layout of what is stored; messages begin with ``path``.
+        """The layout of the stored array; messages begin with ``path``.
 
         Raises:
-            BadValue: the layout or an index asked for does not fit.
+            BadValue: the requested layout or index does not fit.
             BadFile: the axes cannot be understood.
         """
         try:
@@ -69,28 +69,28 @@ class Selection:
             BadValue: there is no such level.
         """
         if not 0 <= self.level < count:
-            cure = f"it has levels 0 to {count - 1}" if count > 1 else "it has one level, 0"
+            cure = f"it has levels 0 to {count - 1}" if count > 1 else "it has only level 0"
             raise BadValue(f"{path}: no level {self.level}", cure=cure)
         return self.level
 
     def check_flat(self, path: Path) -> None:
-        """Refuse a level or a series of a file that holds one image.
+        """Refuse a level or a series for a file with a single image.
 
         Raises:
-            BadValue: one is asked for.
+            BadValue: a level or a series is requested.
         """
         self.check_level(path, 1)
         self.check_series(path, 1)
 
     def page_cure(self, letter: str, length: int) -> str:
-        """How one of the pages along an axis is chosen."""
+        """The cure that says how to choose a page along an axis."""
         if self.offered:
             return (
                 f"choose one by --index, {letter}=0 to {letter}={length - 1}, or store each in a "
-                "file of its own"
+                "separate file"
             )
         return (
-            "store the page that is meant in a file of its own, such as by eyeshot filter FILE "
+            "store the page in a separate file, such as with eyeshot filter FILE "
             f"-k identity --index {letter}=0 -o PAGE.png"
         )
 
@@ -107,7 +107,7 @@ class Selection:
 def select(
     series: int | None, level: int, index: Index | None, layout: str | None, space: int | None
 ) -> Selection:
-    """A selection from what a caller gives.
+    """A selection from a caller's arguments.
 
     Raises:
         BadValue: ``index`` cannot be read.

@@ -20,23 +20,23 @@ from eyeshot.images.layouts import Layout, Span
 class Source(ABC):
     """An image that is read by windows.
 
-    Windows asked for in order (rows increasing; within the same rows, columns increasing) decode
-    each stored sample once: what straddles the end of a window is kept until it has been passed.
+    If windows are read in order (rows increasing; within the same rows, columns increasing), each
+    stored sample is decoded once: chunks that cross the end of a window are kept for the next.
 
     Attributes:
-        name: what messages call it.
-        dtype: of the samples, in the machine's byte order.
-        native_rows: the height of its chunks; bands of a multiple of it are read best.
-        memory: the most bytes that the source itself holds between reads and while it decodes,
-            beside the window that it returns.
-        open_memory: the most bytes that opening it took for a moment, where that was more.
-        keep_rows: how many rows before the end of a window the next one will ask for again.
-        decoded_chunks: how many stored pieces were decoded so far.
-        alpha: whether the last channel is opacity.
-        turn: the orientation that the file asks for, 1 to 8; the image has been turned by it.
-        notes: what a person should know of how the image was taken, a sentence each.
-        pages: the file's letter of the axis that is read as channels, where it calls it otherwise.
-        part: which series, level and positions of a file that holds several images; plain data.
+        name: its name in messages.
+        dtype: the type of the samples, in the machine's byte order.
+        native_rows: the height of its chunks; bands of a multiple of it are most efficient.
+        memory: the most bytes that the source itself uses between reads and while it decodes, in
+            addition to the returned window.
+        open_memory: the most bytes while opening it, if that was more.
+        keep_rows: the number of rows before the end of a window that the next window reads again.
+        decoded_chunks: the number of decoded chunks so far.
+        alpha: whether the last channel is alpha.
+        turn: the file's orientation, 1 to 8; the image has been rotated by it.
+        notes: facts that the user should know about how the image was read, a sentence each.
+        pages: the file's letter for the axis that is read as channels, if it is not ``C``.
+        part: the series, level and positions in a file with several images; plain data.
     """
 
     def __init__(self, name: str, layout: Layout, dtype: np.dtype[Any]) -> None:
@@ -65,7 +65,7 @@ class Source(ABC):
         return str(self._layout)
 
     def stand_for(self, stored: Source) -> None:
-        """Take over what is known of a source that this one reads from."""
+        """Copy the attributes of a source that this source reads from."""
         self.native_rows, self.memory = stored.native_rows, stored.memory
         self.open_memory, self.turn = stored.open_memory, stored.turn
         self.notes, self.part, self.pages = stored.notes, stored.part, stored.pages
@@ -86,11 +86,11 @@ class Source(ABC):
         """The samples of a window, in the source's own dtype.
 
         Args:
-            window: half-open (lo, hi) for each axis of space from the first on; the axes left
-                out are read whole.
+            window: half-open (lo, hi) for each spatial axis from the first on; omitted axes are
+                read whole.
 
         Returns:
-            (C, hi - lo, …). It may be a view of what the source holds: do not write to it.
+            (C, hi - lo, …). It may be a view of the source's memory: do not write to it.
 
         Raises:
             BadValue: the window is empty or leaves the image.
@@ -105,11 +105,11 @@ class Source(ABC):
                     cure="stay inside the image",
                 )
         if len(spans) != len(space):
-            raise BadValue(f"{self.name}: {len(window)} ranges for {len(space)} axes of space")
+            raise BadValue(f"{self.name}: {len(window)} ranges for {len(space)} spatial axes")
         return self._read(spans)
 
     def window_memory(self, shape: tuple[int, ...]) -> int:
-        """Bytes held while a window of that shape (rows, …) is read, the window included."""
+        """Bytes in use while a window of that shape (rows, …) is read, including the window."""
         return math.prod((self.shape[0], *shape)) * self.dtype.itemsize
 
     @abstractmethod
@@ -136,7 +136,7 @@ class Source(ABC):
 
 
 class OpenFile:
-    """A file read at given offsets, that notices when it shrinks or grows meanwhile.
+    """A file that is read at offsets; it detects if the file shrinks or grows.
 
     Plain reads, never a memory map: a map of a file that shrinks ends the process, and the pages
     of a map count as the process's own memory.

@@ -82,7 +82,7 @@ class TiffSource(GridSource):
     def _decode_segment(
         self, page: Page, file: OpenFile, segment: int, piece: str
     ) -> NDArray[Any] | None:
-        """The samples of a segment with the page's axes; None where the file stores none."""
+        """The samples of a segment with the page's axes; None if the file stores none."""
         key = page.keyframe
         count = page.databytecounts[segment]
         if count == 0:
@@ -96,7 +96,7 @@ class TiffSource(GridSource):
         return None if block is None else _page_axes(block, key)
 
     def identity(self) -> dict[str, Any]:
-        """The files', and the shape of what is read of them."""
+        """The identity of the files, and the shape of the read part."""
         first, *others = self._files.values()
         more = {"files": [file.identity() for file in others]} if others else {}
         return {**first.identity(), **more, "shape": list(self.shape)}
@@ -127,7 +127,7 @@ def _open_files(level: tifffile.TiffPageSeries, path: Path) -> dict[Path, OpenFi
     """Every file that holds a page.
 
     Raises:
-        BadFile: one is missing, or lies in another folder.
+        BadFile: a file is missing, or is in another folder.
     """
     files: dict[Path, OpenFile] = {}
     try:
@@ -168,13 +168,13 @@ def _chunk(page: tifffile.TiffPage) -> tuple[int, ...]:
 def open_tiff(path: Path, selection: Selection, *, one_picture: bool = False) -> Source:
     """A source over one series of a TIFF file, at one level of its pyramid.
 
-    Samples are what the file's tags make of them: a palette's colours, inks as RGB, white as the
-    largest. The image is upright. With ``one_picture``, a stack of pages is refused that are no
-    channels of one picture.
+    Samples are converted as the file's tags say: a palette to colors, inks to RGB, white to the
+    largest value. The image is upright. With ``one_picture``, a stack of pages that are not
+    channels of one picture is refused.
 
     Raises:
-        BadFile: damaged, truncated, or of a structure that is not one image.
-        BadValue: no such series, level or position.
+        BadFile: the file is damaged, truncated, or not structured as one image.
+        BadValue: there is no such series, level or position.
     """
     with damage_named(path):
         check_directories(path)
@@ -211,7 +211,7 @@ def _check_one_picture(level: tifffile.TiffPageSeries, path: Path, selection: Se
 
 
 def _others(every: list[tifffile.TiffPageSeries], selection: Selection) -> str:
-    """Which series was taken, and what the others are."""
+    """A note about the chosen series and the others."""
     said = [
         f"{number}: {' x '.join(map(str, one.shape))} ({one.axes})"
         for number, one in enumerate(every[:_MOST_SAID])
@@ -271,7 +271,7 @@ def _open_stored(
 
 
 def _offset_of_one_piece(level: tifffile.TiffPageSeries) -> int | None:
-    """Where the samples begin, if all of them lie in one file, uncompressed and in order."""
+    """The offset of the samples, if all are in one file, uncompressed and in order."""
     page = level.keyframe
     if not page.is_contiguous or page.predictor != 1 or page.fillorder != 1:
         return None
@@ -306,10 +306,10 @@ def _tags_of_pages(
         turn = int(whole.tags.valueof(orientation.TAG, 1))
         tags = (turn, b"" if colors is None else colors.tobytes())
         if first is not None and tags != first:
-            what = "turned otherwise" if turn != first[0] else "of another palette"
+            what = "with another orientation" if turn != first[0] else "with another palette"
             raise BadFile(
                 f"{path}: page {number} is {what} than page {numbers[0]}",
-                cure="choose one page by --index, or store them alike",
+                cure="choose one page by --index, or store all in the same way",
             )
         first = tags
     return (1 if first is None else first[0]), colors

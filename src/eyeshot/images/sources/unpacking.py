@@ -1,8 +1,8 @@
-"""Zarr's chunks unpacked into no more than the grid promises, and by known codecs alone.
+"""Decompression of Zarr's chunks, limited to the grid's size and to known codecs.
 
-A codec that unpickles runs whatever the file says; one that unpacks without end takes all memory.
-So each codec of an array is looked up here before a chunk is read: those that only rearrange
-numbers are kept, those that unpack are bounded, and any other is refused by its name.
+A codec that unpickles runs code from the file; a codec without a size limit can use all memory.
+So each codec of an array is checked here before a chunk is read: codecs that only rearrange numbers
+are kept, decompression is limited, and any other codec is refused by name.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _SAFE = {
 
 
 def bounded(array: zarr.Array[Any]) -> zarr.Array[Any]:
-    """The same array, whose chunks unpack into no more than their grid promises.
+    """The same array, with the decompression of its chunks limited to the grid's size.
 
     Raises:
-        BadFile: it is stored by a codec that is not known here.
+        BadFile: it uses an unknown codec.
     """
     meta: Any = array.metadata
     itemsize = max(8, array.dtype.itemsize)
@@ -81,14 +81,14 @@ def _bounded_v2(codec: Any, most: int) -> Any:
 
 
 Unpack = Callable[[bytes, int, Any], bytes]
-"""Unpack bytes into at most so many, by the codec that the array names."""
+"""Decompress bytes, up to a limit, with the array's codec."""
 
 
 def _unpacker(name: str) -> Unpack:
     if name not in _UNPACKERS:
         raise BadFile(
             f"is stored by the codec {name!r}, which is not decoded",
-            cure="store it with blosc, zstd, gzip or without packing",
+            cure="store it with blosc, zstd, gzip or without compression",
         )
     return _UNPACKERS[name]
 

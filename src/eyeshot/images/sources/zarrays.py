@@ -102,9 +102,9 @@ def open_zarr(path: Path, selection: Selection) -> Source:
     """A source over a Zarr array, or over one level of an OME-Zarr image.
 
     Raises:
-        BadFile: not a Zarr folder, damaged, stored by a codec that is not decoded here, or a
-            group in which no single image can be told.
-        BadValue: no such series, level or position.
+        BadFile: the folder is not Zarr, is damaged, uses a codec that is not supported, or is a
+            group in which no single image can be identified.
+        BadValue: there is no such series, level or position.
     """
     if not path.is_dir():
         raise explain_os_error(FileNotFoundError(), path)
