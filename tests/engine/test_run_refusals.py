@@ -276,7 +276,7 @@ def test_a_disk_that_fills_up(
 
     monkeypatch.setattr(os, "pwrite", pwrite)
     with pytest.raises(
-        Failure, match=r"out\.npy: the disk is full; free some space, then --resume"
+        Failure, match=r"out\.npy: the disk is full; free some space, then continue with --resume"
     ):
         eyeshot.run(net, image, out, band=32)
     monkeypatch.undo()
