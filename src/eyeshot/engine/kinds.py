@@ -40,13 +40,13 @@ def settled(graph: Graph) -> Graph:
 def _is_whole(node: Node, graph: Graph) -> bool:
     if node.params.training:
         return False
+    if gives_indices(node):
+        return True
     if node.kind is Kind.GLOBAL_STATISTIC:
         return not gathers(node, graph)
     if node.kind is not Kind.LOCAL:
         return node.kind is Kind.NONLOCAL
     axes = [axis for edge in node.edges for axis in edge.axes]
-    if gives_indices(node):
-        return True
     if all(axis == Identity() for axis in axes) and node.family not in _PREPARED:
         return False
     if node.is_convolution:
