@@ -31,6 +31,7 @@ CASES: dict[str, tuple[Callable[[Tensor, nn.Module], object], str]] = {
     "a map": (lambda y, _: y.softmax(2), "equal"),
     "a map and a number in a dictionary": (lambda y, _: {"map": y, "mean": y.mean()}, "equal"),
     "a random tensor": (lambda y, _: y + torch.randn(1), "refused"),
+    "random numbers like a map": (lambda y, _: y + torch.randn_like(y), "refused"),
     "another answer each time": (_counts, "wrong"),
     "no network": (lambda y, _: y.nothing, "not built"),  # type: ignore[attr-defined]
 }

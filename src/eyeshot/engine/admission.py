@@ -15,7 +15,7 @@ from eyeshot.engine.misfits import misfit
 from eyeshot.engine.networks import Traced
 from eyeshot.errors import BadValue, EyeshotError, Unsupported
 from eyeshot.frontends.trials import channels_to_try, runs_on_shapes
-from eyeshot.graph import Graph
+from eyeshot.graph import Graph, Kind
 from eyeshot.images import Source
 from eyeshot.images.sources.grey import GreySource
 
@@ -105,7 +105,7 @@ def refuse_whole(graph: Graph) -> None:
         if node.name in needed:
             needed.update(edge.source for edge in node.edges)
     for node in graph:
-        if node.name in needed and node.params.training:
+        if node.name in needed and (node.params.training or node.kind is Kind.UNSUPPORTED):
             raise refusal(node, graph)
 
 

@@ -107,7 +107,10 @@ def refusal(node: Node, graph: Graph) -> Unsupported:
     """Why a node cannot be run, by its name, and the cure."""
     reason, cure = remedy(graph, node)
     where = f"{node.name} ({node.operator})" + (f", {node.line}" if node.line else "")
-    return Unsupported(f"{where}: {reason}", cure=cure or "call net.eval() first")
+    return Unsupported(
+        f"{where}: {reason}",
+        cure=cure or "make them once in __init__ and keep them with register_buffer",
+    )
 
 
 class _OverBands:

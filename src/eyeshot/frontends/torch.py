@@ -421,7 +421,9 @@ class Walk:
         record = named(site.operator, full_name.removeprefix("aten."))
         told = _described(site, record, call)
         ruled = told.kind is not Kind.UNSUPPORTED
-        if self.held is not None:
+        if is_random(fx_node) and told.kind is Kind.UNSUPPORTED:
+            told = replace(told, reason=f"{site.operator}: other random numbers at each call")
+        elif self.held is not None:
             told = self.held.settled(site, record.family, told)
         node = Node(
             name=name,
