@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import paddle
+import polygraphy.config
 import torch
 import torch.nn.functional as F
 from safetensors.numpy import save_file
@@ -137,9 +138,9 @@ def main() -> None:
     print(f"Paddle's weights in PyTorch: {apart / np.abs(scores).max():.1e} of the largest score")
 
     shape = paddle.static.InputSpec([None, 1, 28, 28], "float32", "image")
-    paddle.onnx.export(
-        mine, str(options.out / "paddle_digits"), input_spec=[shape], optimize_tool="None"
-    )
+    # Its optimizer, Polygraphy, would install packages; without them it leaves the file as it is.
+    polygraphy.config.AUTOINSTALL_DEPS = False
+    paddle.onnx.export(mine, str(options.out / "paddle_digits"), input_spec=[shape])
     np.savez(options.out / "paddle_digits.npz", x=shown[:8], scores=scores[:8])
 
 
