@@ -138,9 +138,15 @@ def test_its_field_and_its_cost_are_told() -> None:
     assert [axis.largest for axis in Fields(graph).layer(last)] == [3 + 4 + 2] * 2
 
 
-def test_without_a_rule_it_is_refused_by_its_name() -> None:
-    with pytest.raises(Unsupported, match="eyeshottest::swirl"):
-        eyeshot.run(Called(SWIRL, 0.7).eval(), np.zeros((1, 9, 9), np.float32))
+def _is_the_whole_pass(net: torch.nn.Module, side: int) -> None:
+    image = np.random.default_rng(0).random((1, side, side), dtype=np.float32)
+    with torch.no_grad():
+        whole = net(torch.from_numpy(image)[None])[0].numpy()
+    assert np.allclose(eyeshot.run(net, image, band=4), whole, atol=1e-6)
+
+
+def test_without_a_rule_it_is_called_whole() -> None:
+    _is_the_whole_pass(Called(SWIRL, 0.7).eval(), 9)
 
 
 def test_the_name_of_one_of_torchs_own_gives_it_no_rule() -> None:
@@ -149,10 +155,9 @@ def test_the_name_of_one_of_torchs_own_gives_it_no_rule() -> None:
     assert [one.family for one in graph if "relu" in one.operator] == [Family.UNKNOWN]
 
 
-def test_windows_that_do_not_give_its_shape_are_refused() -> None:
+def test_with_windows_that_do_not_give_its_shape_it_is_called_whole() -> None:
     eyeshot.register_operator("eyeshottest::mirrored", Window(5, 2, 2, 2))
-    with pytest.raises(Unsupported, match="by its windows it gives"):
-        eyeshot.run(Called(MIRRORED).eval(), np.zeros((1, 20, 20), np.float32))
+    _is_the_whole_pass(Called(MIRRORED).eval(), 20)
 
 
 @pytest.mark.parametrize("positions", [Window(3, 1, 1, 1), Window(5, 1, 1, 3), "pointwise"])
@@ -169,13 +174,12 @@ def weighed(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 WEIGHED = made("weighed", weighed)
 
 
-def test_a_tensor_with_a_number_for_each_position_is_refused() -> None:
+def test_with_a_tensor_of_a_number_for_each_position_it_is_called_whole() -> None:
     eyeshot.register_operator("eyeshottest::weighed", "pointwise")
     net = Called(WEIGHED)
     net.register_buffer("mask", torch.ones(20, 20))
     net.args = (net.mask,)
-    with pytest.raises(Unsupported, match="a number for each position"):
-        eyeshot.run(net.eval(), np.zeros((1, 20, 20), np.float32))
+    _is_the_whole_pass(net.eval(), 20)
 
 
 @pytest.mark.parametrize(
