@@ -247,3 +247,14 @@ def test_a_plain_folder_of_pictures(tmp_path: Path) -> None:
     empty.mkdir()
     with pytest.raises(BadFile, match="holds no pictures"):
         eyeshot.train(empty, task="generate", out=tmp_path / "none", progress=False)
+
+
+def test_other_commands_know_what_a_generator_takes(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", str(run.path)]) == 0
+    assert "8×1×1" in capsys.readouterr().out
+    picture = tmp_path / "a.png"
+    Image.fromarray(np.zeros((12, 12), np.uint8)).save(picture)
+    assert main(["see", str(run.path), str(picture)]) == 2
+    assert "its network takes latents, and no picture" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from eyeshot.cli.spelling import options_named, spelled_by
 from eyeshot.cli.training_options import (
     make_layout,
     parse_arguments,
+    parse_crop,
     parse_size,
     parse_weights,
 )
@@ -43,6 +44,8 @@ eyeshot train noisy/ --task restore --loss l1 --crop 256
 
 eyeshot train digits --task generate
 
+eyeshot train scans/ --task segment --dims 3 --flat 1
+
 eyeshot train cells/ --task segment --validation 4 -o runs/cells --resume
 
 eyeshot train photos/ --from runs/old --freeze 'features*' --minutes 10
@@ -56,10 +59,10 @@ the training and gives the same weights to the bit.
 """
 
 
-# The options below that belong to the network, and those that are passed to the training unchanged.
-_NETWORK = ("width", "base", "depth", "up", "norm", "padding", "latent")
+# Of the options below: those of the network, and those that go on to the training as they are.
+_NETWORK = ("width", "base", "depth", "up", "norm", "padding", "latent", "flat")
 _PASSED_ON = (
-    *("task", "model", "out", "resume", "force", "checkpoint_seconds", "validation"),
+    *("task", "model", "out", "resume", "force", "checkpoint_seconds", "validation", "dims"),
     "skip_damaged",
     *("epochs", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "shift", "steps"),
     *("start", "freeze", "backbone_rate", "minutes", "patience"),
@@ -100,6 +103,7 @@ def train_network(
     mask_suffix: options.MaskSuffix = None,
     threshold: options.Threshold = None,
     crop: options.Crop = None,
+    dims: options.Dims = None,
     validation: options.Validation = None,
     steps: options.Steps = None,
     augment: options.Augment = None,
@@ -120,6 +124,7 @@ def train_network(
     norm: options.Norm = None,
     padding: options.Padding = None,
     latent: options.Latent = None,
+    flat: options.Flat = None,
 ) -> None:
     """Train a network on pictures with classes, masks or targets; save a run folder."""
     said = context.params
@@ -139,7 +144,7 @@ def train_network(
         run = train(
             source,
             size=None if size is None else parse_size(size),
-            crop=None if crop is None else parse_size(crop, "--crop"),
+            crop=None if crop is None else parse_crop(crop),
             model_arguments={name: said[name] for name in _NETWORK if said[name] is not None},
             folder=data,
             layout=make_layout(images, masks, mask_suffix, threshold),
@@ -227,6 +232,7 @@ def _look(said: dict[str, Any]) -> Checked:
             validation=said["validation"],
             skip_damaged=skip,
             layout=layout,
+            dims=said["dims"] or 2,
         )
     size = None if said["size"] is None else parse_size(said["size"])
     progress = TerminalProgress()

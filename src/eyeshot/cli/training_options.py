@@ -14,6 +14,7 @@ from eyeshot.errors import BadValue
 if TYPE_CHECKING:
     from eyeshot.data.pairs.layout import Layout
 
+_VOLUME = 3  # axes of space
 _CLASSES, _PAIRS, _NET = "Learning classes", "Learning masks and pictures", "Network"
 
 Source = Annotated[
@@ -93,9 +94,18 @@ Check = Annotated[
 Crop = Annotated[
     str | None,
     typer.Option(
-        metavar="HxW",
+        metavar="HxW|DxHxW",
         help="Crop size, height x width; default: large enough that half of each crop is free of "
         "border effects.",
+        rich_help_panel=_PAIRS,
+    ),
+]
+Dims = Annotated[
+    int | None,
+    typer.Option(
+        metavar="1|2|3",
+        show_default="2",
+        help="Axes of space: 3 for volumes (.npy, .zarr, TIFF stacks), 1 for signals (.npy, .wav).",
         rich_help_panel=_PAIRS,
     ),
 ]
@@ -273,6 +283,13 @@ Up = Annotated[
         rich_help_panel=_NET,
     ),
 ]
+Flat = Annotated[
+    int | None,
+    typer.Option(
+        help="Levels of a unet over volumes that halve height and width alone; else 0.",
+        rich_help_panel=_NET,
+    ),
+]
 Norm = Annotated[
     str | None,
     typer.Option(metavar="batch|none", help="Normalization in a unet.", rich_help_panel=_NET),
@@ -330,6 +347,18 @@ def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
         raise BadValue(f"{option} is {text!r}", cure="give height x width in pixels, such as 64x48")
     height, width = int(parts[0]), int(parts[-1])
     return height, width
+
+
+def parse_crop(text: str) -> tuple[int, ...]:
+    """ "64x48" as (64, 48), "16x64x64" as (16, 64, 64); "64" as (64, 64).
+
+    Raises:
+        BadValue: it is none of those.
+    """
+    parts = text.lower().replace("×", "x").split("x")
+    if len(parts) == _VOLUME and all(part.isascii() and part.isdigit() for part in parts):
+        return tuple(map(int, parts))
+    return parse_size(text, "--crop")
 
 
 def parse_weights(text: str | None) -> str | Sequence[float] | None:

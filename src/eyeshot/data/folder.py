@@ -70,7 +70,7 @@ class Known(Protocol):
         """1 or 3."""
 
     @property
-    def size(self) -> tuple[int, int]:
+    def picture_size(self) -> tuple[int, int]:
         """(H, W)."""
 
     @property
@@ -113,7 +113,7 @@ def load_judged_folder(
         BadValue: there is no such part.
     """
     tree = find_judged(folder, known.classes, part)
-    survey = Survey(tree.test, 0, known.size, budget, known.channels)
+    survey = Survey(tree.test, 0, known.picture_size, budget, known.channels)
     survey.run(progress)
     skipped = _settle(survey, tree, skip_damaged)
     _, numbers = survey.readable
@@ -124,14 +124,14 @@ def load_judged_folder(
             f"{learned} of these {len(numbers)} pictures were learned from: the figures are "
             "better than new pictures would give"
         )
-    nothing = torch.empty((0, known.channels, *known.size), dtype=torch.uint8)
+    nothing = torch.empty((0, known.channels, *known.picture_size), dtype=torch.uint8)
     return Data(
         name=str(folder),
         train=Examples.hold(nothing, torch.empty(0, dtype=torch.int64)),
         test=_examples(survey, tree, numbers),
         classes=known.classes,
         channels=known.channels,
-        size=known.size,
+        size=known.picture_size,
         mean=known.mean,
         std=known.std,
         notes=tuple(notes),

@@ -234,15 +234,15 @@ def load_test_data(
                 f"part is {part}, and {config.data} has fixed parts", cure="leave it out"
             )
         if place is not None:
-            return load_data("mnist", folder=place, size=config.size)
-        data = load_data(config.data, folder=config.data_folder, size=config.size)
+            return load_data("mnist", folder=place, size=config.picture_size)
+        data = load_data(config.data, folder=config.data_folder, size=config.picture_size)
         return _compared(data, run)
     source = Path(config.data) if place is None else Path(place)
     if not source.is_dir():
         raise BadFile(f"{source}: no such folder of pictures", cure="say where it is with --data")
     skip = skip_damaged or config.skip_damaged
     if part is None and source.resolve() == Path(config.data).resolve():
-        return _compared(load_data(source, size=config.size, skip_damaged=skip), run)
+        return _compared(load_data(source, size=config.picture_size, skip_damaged=skip), run)
     return load_judged_folder(
         source,
         config,
@@ -267,10 +267,11 @@ def load_learned(run: Run, place: str | Path | None = None, *, skip_damaged: boo
     config = run.config
     if config.reads_digits:
         folder = config.data_folder if place is None else place
-        return _compared(load_data(config.data, folder=folder, size=config.size), run)
+        return _compared(load_data(config.data, folder=folder, size=config.picture_size), run)
     skip = skip_damaged or config.skip_damaged
     source = Path(config.data) if place is None else Path(place)
-    return _compared(load_data(source, size=config.size, skip_damaged=skip, labeled=False), run)
+    size = config.picture_size
+    return _compared(load_data(source, size=size, skip_damaged=skip, labeled=False), run)
 
 
 def _compared(data: Data, run: Run) -> Data:

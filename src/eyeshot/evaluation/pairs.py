@@ -113,6 +113,7 @@ def load_test_pairs(
             part=part,
             skip_damaged=skip_damaged or config.skip_damaged,
             layout=layout or _own_layout(config, folder),
+            dims=len(config.size),
         )
     if not own or pairs.fingerprint == config.fingerprint:
         return pairs
@@ -142,6 +143,7 @@ def _split_again(folder: Path, config: RunConfig) -> Pairs | None:
             validation=config.validation,
             skip_damaged=config.skip_damaged,
             layout=config.layout,
+            dims=len(config.size),
         )
     except (BadFile, BadValue):
         if not config.learned:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,26 +30,32 @@ class Answer:
     """A network's answer for a picture.
 
     Attributes:
-        samples: (C, h, w), in memory or in a file.
+        samples: (C, h, w), in memory or in a file; (C, d, h, w) of a volume, (C, l) of a signal.
         offset: the picture's pixel (row, column) that ``samples[:, 0, 0]`` is about: (0, 0) but for
             a network whose answers are smaller than pictures, and lie in their middle.
     """
 
     samples: NDArray[Any]
-    offset: tuple[int, int]
+    offset: tuple[int, ...]
 
     @property
-    def size(self) -> tuple[int, int]:
+    def size(self) -> tuple[int, ...]:
         """(h, w)."""
-        return self.samples.shape[1], self.samples.shape[2]
+        return self.samples.shape[1:]
+
+    @property
+    def plane(self) -> tuple[int, int]:
+        """(h, w) of the answer for a picture."""
+        height, width = self.size
+        return height, width
 
     def bands(self, halo: int = 0) -> Iterator[tuple[slice, slice]]:
         """Its rows a band at a time: the band with ``halo`` rows around it, and the band in that.
 
         Where the answer ends, the halo does.
         """
-        height, width = self.size
-        step = max(1, _WINDOW // width)
+        height, *rest = self.size
+        step = max(1, _WINDOW // math.prod(rest))
         for start in range(0, height, step):
             stop = min(height, start + step)
             top, bottom = max(0, start - halo), min(height, stop + halo)
@@ -56,9 +63,9 @@ class Answer:
 
     def truth(self, reader: PairReader, rows: slice) -> NDArray[Any]:
         """What the answer's ``rows`` should be: (rows, w) class numbers, or (C, rows, w)."""
-        down, right = self.offset
-        width = self.size[1]
-        return reader.target((down + rows.start, down + rows.stop), (right, right + width))
+        down, *others = self.offset
+        rest = ((lo, lo + n) for lo, n in zip(others, self.size[1:], strict=True))
+        return reader.target((down + rows.start, down + rows.stop), *rest)
 
 
 @contextmanager
@@ -82,28 +89,29 @@ def answered(
         BadFile: the picture cannot be read.
     """
     image: Any = pair.image
-    height, width = _taken(net.sizes, pair)
-    if (height, width) != pair.size:
-        image = reader.corner(height, width)
+    size = _taken(net.sizes, pair)
+    if size != pair.size:
+        image = reader.corner(*size)
     form = "argmax" if channels is None else "float32"
-    if height * width * 4 * (channels or 1) <= _HELD:
-        yield _placed(net, run(net, image, output_format=form), (height, width))
+    if math.prod(size) * 4 * (channels or 1) <= _HELD:
+        yield _placed(net, run(net, image, output_format=form), size)
         return
     with tempfile.TemporaryDirectory(prefix="eyeshot-") as folder:
         path = Path(folder) / "answer.npy"
         run(net, image, path, output_format=form)
-        yield _placed(net, np.load(path, mmap_mode="r", allow_pickle=False), (height, width))
+        yield _placed(net, np.load(path, mmap_mode="r", allow_pickle=False), size)
 
 
-def _placed(net: Traced, samples: NDArray[Any], size: tuple[int, int]) -> Answer:
+def _placed(net: Traced, samples: NDArray[Any], size: tuple[int, ...]) -> Answer:
     """An answer (C, h, w) in the middle of the picture (height, width) that it is about."""
     if any(n > m for n, m in zip(size, samples.shape[1:], strict=True)):
         for axis, step in enumerate(net.geometry.output.stride, start=1):
             if step > 1:
                 samples = np.repeat(samples, int(step), axis)
-        samples = samples[:, : size[0], : size[1]]
-    down, right = ((n - m) // 2 for n, m in zip(size, samples.shape[1:], strict=True))
-    return Answer(samples, (down, right))
+        samples = samples[(slice(None), *map(slice, size))]
+    return Answer(
+        samples, tuple((n - m) // 2 for n, m in zip(size, samples.shape[1:], strict=True))
+    )
 
 
 def tell_sizes(geometry: NetGeometry) -> tuple[str, ...]:
@@ -122,7 +130,7 @@ def tell_sizes(geometry: NetGeometry) -> tuple[str, ...]:
     )
 
 
-def _taken(sizes: InputSizes, pair: Pair) -> tuple[int, int]:
+def _taken(sizes: InputSizes, pair: Pair) -> tuple[int, ...]:
     """The picture's height and width, each as large as the network takes it."""
     if sizes.takes(*pair.size):
         return pair.size
@@ -136,4 +144,4 @@ def _taken(sizes: InputSizes, pair: Pair) -> tuple[int, int]:
                 cure="train one with padding, or one of less depth",
             )
         found.append(below)
-    return found[0], found[1]
+    return tuple(found)

@@ -120,14 +120,14 @@ def _judge(
     known: dict[Path, Likeness],
 ) -> RestoredPicture:
     restored, given = Likeness(), known.get(pair.image) or Likeness()
-    _check_size(pair, pair.size, "too small to be compared")
+    _check_size(pair, pair.plane, "too small to be compared")
     with (
         open_pair(pair, pairs) as reader,
         answered(net, pair, reader, channels=pairs.channels) as answer,
     ):
-        _check_size(pair, answer.size, "all that the network without padding answers: too small")
+        _check_size(pair, answer.plane, "all that the network without padding answers: too small")
         down, right = answer.offset
-        columns = (right, right + answer.size[1])
+        columns = (right, right + answer.plane[1])
         for rows, counted in answer.bands(SSIM_WINDOW // 2):
             truth = answer.truth(reader, rows)
             restored.add(answer.samples[:, rows].clip(0, 1), truth, counted)

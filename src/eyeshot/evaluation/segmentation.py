@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -175,11 +175,25 @@ def _confusion(
     for rows, counted in answer.bands(boundaries.halo):
         truth = answer.truth(reader, rows)
         said = np.where(truth < 0, -1, answer.samples[0, rows].astype(np.int64))
-        boundaries.add(said, truth, counted)
+        for ours, theirs, lines in _planes(said, truth, counted):
+            boundaries.add(ours, theirs, lines)
         known = truth[counted] >= 0
         cells = truth[counted][known] * classes + said[counted][known]
         table += np.bincount(cells, minlength=classes * classes)
     return table.reshape(classes, classes)
+
+
+def _planes(
+    said: NDArray[np.int64], truth: NDArray[np.int64], counted: slice
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], slice]]:
+    """Planes (h, w) whose boundaries are compared: each slice of a volume, a signal as one row."""
+    if said.ndim == 1:
+        yield said[np.newaxis, counted], truth[np.newaxis, counted], slice(None)
+    elif said.ndim == 2:
+        yield said, truth, counted
+    else:
+        for ours, theirs in zip(said[counted], truth[counted], strict=True):
+            yield ours, theirs, slice(None)
 
 
 def _score_classes(

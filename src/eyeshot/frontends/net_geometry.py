@@ -9,7 +9,7 @@ from torch import nn
 
 from eyeshot.errors import BadValue
 from eyeshot.frontends.torch import traced
-from eyeshot.frontends.trials import channels_to_try, runs_on_shapes
+from eyeshot.frontends.trials import axes_taken, channels_to_try, runs_on_shapes
 from eyeshot.geometry.output_geometry import OutputGeometry, by_neighborhood
 from eyeshot.graph import Graph
 from eyeshot.untouched import untouched
@@ -24,7 +24,7 @@ _STEPS = (1, 2, 3, 77)
 
 
 class InputSizes:
-    """Which heights and widths a network over images takes.
+    """Which heights and widths a network over images takes; of volumes and signals, which sides.
 
     The network is run on tensors that have shapes and no memory, and each answer is kept.
 
@@ -34,25 +34,25 @@ class InputSizes:
     """
 
     def __init__(self, net: nn.Module, channels: int | None = None) -> None:
+        self.dims = axes_taken(net) or 2
         self.channels = channels or next(iter(channels_to_try(net)), 1)
         self._runs = runs_on_shapes(net)
-        self._answers: dict[tuple[int, int], bool] = {}
+        self._answers: dict[tuple[int, ...], bool] = {}
         self._least: dict[int, int] = {}
 
-    def takes(self, height: int, width: int) -> bool:
-        """Whether an image of this size is taken."""
-        if min(height, width) < 1:
+    def takes(self, *size: int) -> bool:
+        """Whether an image of this size (height, width) is taken."""
+        if min(size) < 1:
             return False
-        size = (height, width)
         if size not in self._answers:
-            self._answers[size] = self._runs((1, self.channels, height, width))
+            self._answers[size] = self._runs((1, self.channels, *size))
         return self._answers[size]
 
     def takes_side(self, n: int, axis: int = 0) -> bool:
         """Whether so many rows (axis 0) or columns (axis 1) are taken, beside a usual size."""
         if self.every and n >= self._least.get(axis, self.usual):
             return True
-        taken = self.takes(*((n, self.usual) if axis == 0 else (self.usual, n)))
+        taken = self.takes(*(n if one == axis else self.usual for one in range(self.dims)))
         if taken and self.every:
             self._least[axis] = n
         return taken
@@ -65,7 +65,7 @@ class InputSizes:
             BadValue: none was found.
         """
         near = (range(start, start + max(_NEAR_STARTS, start // 16)) for start in _STARTS)
-        found = next((n for sides in near for n in sides if self.takes(n, n)), None)
+        found = next((n for sides in near for n in sides if self.takes(*(n,) * self.dims)), None)
         if found is None:
             raise BadValue(
                 f"no square image of {_STARTS[0]} to {_STARTS[-1]} pixels with {self.channels} "
@@ -77,7 +77,7 @@ class InputSizes:
     @cached_property
     def every(self) -> bool:
         """Whether every size from :attr:`usual` on is taken."""
-        return all(self.takes(self.usual + more, self.usual + more) for more in _STEPS)
+        return all(self.takes(*(self.usual + more,) * self.dims) for more in _STEPS)
 
     def nearest(self, n: int, axis: int = 0) -> tuple[int | None, int | None]:
         """The largest side up to ``n`` and the smallest above it; None where none is near."""
@@ -141,7 +141,8 @@ class NetGeometry:
         side = self.sizes.usual
         with untouched(self._net, computes=False):
             self._net.eval()  # batch norm sees the whole batch while it trains
-            return traced(self._net, [(self.sizes.channels, side, side)])
+            size = (self.sizes.channels, *(side,) * self.sizes.dims)
+            return traced(self._net, [size])
 
 
 def output_geometry(net: nn.Module, channels: int | None = None) -> OutputGeometry:

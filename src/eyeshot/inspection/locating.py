@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from eyeshot import runs
+from eyeshot import nets, runs
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.frontends.onnx import load_onnx
 from eyeshot.frontends.programs import as_module
@@ -67,6 +67,8 @@ def locate(where: str, say: Say, weights: Path | None = None) -> Located:
         if run.standing:
             say(run.standing)
         size = (run.config.channels, *run.config.size)
+        if isinstance(run.net, nets.Generator):
+            size = (run.net.latent, 1, 1)
         return Located(str(path), run.net, size=size, run=run)
     _refuse_files(where, path)
     if suffix == ".pt2":

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image as PillowImage
 
+from eyeshot import images
 from eyeshot.data import Data
 from eyeshot.data.pixels import reduce
-from eyeshot.errors import BadFile
 from eyeshot.evaluation.generation import (
     SampleEvaluation,
     draw_latents,
@@ -132,12 +131,9 @@ def _epochs(run: Run) -> list[Section]:
     for place in chosen.astype(int).tolist():
         path = paths[place]
         number = path.stem.removeprefix("epoch-").lstrip("0")
-        try:
-            with PillowImage.open(path) as opened:
-                strip = np.asarray(opened.convert("RGB"))
-        except OSError as error:
-            raise BadFile(f"{path}: no picture ({error})", cure="take it away") from None
-        image = Image(data_uri(strip), f"Pictures of 16 latents after epoch {number}", width=960)
+        image = Image(
+            data_uri(images.read(path)), f"Pictures of 16 latents after epoch {number}", width=960
+        )
         parts.append(Figure(image, f"after epoch {number}"))
     says = "Each column is one latent, the same after each epoch."
     return [Section("epochs", "The same latents after each epoch", says, parts)]

@@ -141,7 +141,7 @@ class Run:
             pixels, notes = prepare_picture(
                 read.samples,
                 channels=config.channels,
-                size=config.size,
+                size=config.picture_size,
                 digit=config.reads_digits,
                 alpha=read.alpha,
             )

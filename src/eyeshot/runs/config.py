@@ -140,7 +140,7 @@ class RunConfig:
     fingerprint: str
     classes: tuple[str, ...]
     channels: int
-    size: tuple[int, int]
+    size: tuple[int, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     recipe: Recipe
@@ -160,9 +160,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         _at_least("channels", self.channels, 1)
         _at_least("size", min(self.size), 1)
-        if self.channels * self.size[0] * self.size[1] > _LARGEST_INPUT:
+        if len(self.size) not in (1, 2, 3):
+            raise BadValue(f"size has {len(self.size)} lengths", cure="one to three axes have one")
+        if self.channels * math.prod(self.size) > _LARGEST_INPUT:
             raise BadValue(
-                f"size is {self.size[0]}×{self.size[1]}, of {self.channels} channels",
+                f"size is {'×'.join(map(str, self.size))}, of {self.channels} channels",
                 cure="use the size of the pictures or crops that it was trained on",
             )
         if self.task not in TASKS:
@@ -185,6 +187,12 @@ class RunConfig:
     def learned_from(self) -> frozenset[str]:
         """The digests of the pictures that were learned from."""
         return frozenset(self.learned.split())
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """(height, width) of a run on pictures; those of other data have no such size."""
+        height, width = self.size
+        return height, width
 
     @property
     def outputs(self) -> int:

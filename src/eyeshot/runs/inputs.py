@@ -24,6 +24,7 @@ from eyeshot.runs.geometry import geometry_of
 SEEN_SIDE = 512
 """Height and width of the part of a large picture that is looked at: the maps of all layers of a
 U-Net take some kilobytes a pixel."""
+_KINDS = {1: "signals", 3: "volumes"}  # by the axes of space
 _MOST_PIXELS = 2**22
 """Of a picture that goes through a network in one pass."""
 
@@ -69,6 +70,12 @@ def prepare_input(
         BadFile: not a picture, or one of other channels than the network's.
         BadValue: a picture that the network cannot take.
     """
+    kind = "latents" if run.config.task == "generate" else _KINDS.get(len(run.config.size))
+    if kind is not None:
+        raise BadValue(
+            f"{run.path}: its network takes {kind}, and no picture",
+            cure="call eyeshot.see or eyeshot.explain in Python with what run.net takes",
+        )
     if run.config.task == "classify":
         pixels, notes = run.prepare(picture, series=series, index=index)
         shown = np.moveaxis(reduce(pixels[0].numpy()), 0, -1)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OwnNet", "Progress", "Recipe", "Settings", "Silence", "TerminalProgress", "train"]
 
+_PICTURE = 2  # axes of space
 _PAUSE, _LONG_PAUSE = 10.0, 60.0  # a U-Net's checkpoint is a hundred times a digit network's
 
 
@@ -48,7 +49,8 @@ def train(
     task: str | None = None,
     folder: str | Path | None = None,
     size: tuple[int, int] | None = None,
-    crop: tuple[int, int] | None = None,
+    crop: tuple[int, ...] | None = None,
+    dims: int | None = None,
     validation: int | None = None,
     skip_damaged: bool = False,
     layout: Layout | None = None,
@@ -77,6 +79,8 @@ def train(
         folder: where the files of "mnist" are.
         size: (height, width) to resize a folder's pictures to.
         crop: (height, width) for pairs; by default half of it sees what it will in the whole.
+        dims: axes of space of pairs: 2 of pictures; 3 of volumes, ``.npy``, Zarr or stacks of TIFF;
+            1 of signals, ``.npy`` or ``.wav``.
         validation: how many pairs are set aside where the folder does not say; one in five.
         skip_damaged: leave out files of a folder that cannot be read, and say which.
         layout: where pictures and masks are in a folder of pairs, if its names do not say so.
@@ -110,6 +114,7 @@ def train(
         "folder": folder,
         "size": size,
         "crop": crop,
+        "dims": dims,
         "validation": validation,
         "skip_damaged": skip_damaged or None,
         "layout": layout,
@@ -149,7 +154,8 @@ def _run(
     # Channels last: the layout in which CPUs and GPUs convolve and pool fastest.
     net = own.build() if own else build_learner(config)
     memory_format = own.memory_format if own else torch.channels_last
-    convert_conv2d_weight_memory_format(net, memory_format)
+    if len(config.size) == _PICTURE:
+        convert_conv2d_weight_memory_format(net, memory_format)
     going_on = resume and (place / LAST / checkpoint.FILE).is_file()
     if going_on:
         config = replace(config, fresh=RunConfig.read(place / CONFIG).fresh)

@@ -102,11 +102,12 @@ def augment_pairs(
 
 
 def _flip(images: Tensor, targets: Tensor, valid: Tensor, generator: np.random.Generator) -> Three:
-    """Half of the crops upside down, and half left for right."""
+    """Half of the crops upside down, and half left for right; half of signals end for end."""
+    axes = min(2, valid.ndim - 1)
     draws = generator.random((len(images), 2)) < 0.5
 
     def flip(picture: Tensor, number: int) -> Tensor:
-        return picture.flip([-2 + axis for axis in (0, 1) if draws[number, axis]])
+        return picture.flip([axis - axes for axis in range(axes) if draws[number, axis]])
 
     return _each(flip, images), _each(flip, targets), _each(flip, valid)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 _NARROWED: dict[str, dict[str, int | str]] = {"unet": {"base": 16}}
 """Half as wide as the published one. On the membranes it learns as much a step, and a step takes
 less than half the time."""
+_PICTURE = 2  # axes of space
+_OTHER_DIMS: dict[int, dict[str, int | str]] = {1: {"base": 16}, 3: {"base": 8, "depth": 2}}
+"""Of a U-Net over signals and over volumes, where a level costs four times as much as of pictures,
+and an output of depth 4 sees a million voxels."""
 _LEAST_MADE = 2
 _MOST_LEARNED = 10_000
 """Pictures of classes whose digests are kept with a run: more would make a file of megabytes."""
@@ -59,6 +64,7 @@ class Wanted:
         skip_damaged: leave out files that cannot be read.
         layout: where pictures and masks are in a folder of pairs.
         own: the network, where it is somebody's own.
+        dims: axes of space of pairs: 2 of pictures, 3 of volumes, 1 of signals.
     """
 
     task: str
@@ -68,11 +74,12 @@ class Wanted:
     settings: Settings
     folder: Path | None = None
     size: tuple[int, int] | None = None
-    crop: tuple[int, int] | None = None
+    crop: tuple[int, ...] | None = None
     validation: int | None = None
     skip_damaged: bool = False
     layout: Layout | None = None
     own: OwnNet | None = None
+    dims: int = 2
 
 
 def describe(wanted: Wanted, data: Data) -> RunConfig:
@@ -165,7 +172,7 @@ def describe_pairs(wanted: Wanted, pairs: Pairs) -> RunConfig:
         UnknownName, BadValue: there is no such model or setting, or it is out of range.
     """
     model = _choose_model(wanted, nets.PER_PIXEL)
-    arguments = {**_NARROWED.get(model, {}), **wanted.model_arguments}
+    arguments = {**_narrowed(model, pairs.dims), **wanted.model_arguments}
     wanted = replace(wanted, model_arguments=arguments)
     outputs = pairs.channels if pairs.task == "restore" else len(pairs.classes)
     own = wanted.own
@@ -212,7 +219,7 @@ def _configuration(
     data: Data | Pairs,
     model: str,
     recipe: Recipe,
-    size: tuple[int, int],
+    size: tuple[int, ...],
     name: str,
 ) -> RunConfig:
     device = choose_device(recipe.device)
@@ -262,8 +269,15 @@ def _choose_model(wanted: Wanted, fitting: tuple[str, ...]) -> str:
     return model
 
 
+def _narrowed(model: str, dims: int) -> dict[str, int | str]:
+    """Arguments of a network that the caller does not give."""
+    if model == "unet" and dims != _PICTURE:
+        return {"dims": dims, **_OTHER_DIMS[dims]}
+    return _NARROWED.get(model, {})
+
+
 def _area(pairs: tuple[Pair, ...]) -> int:
-    return sum(pair.size[0] * pair.size[1] for pair in pairs)
+    return sum(math.prod(pair.size) for pair in pairs)
 
 
 def _check_stride(model: str, task: str, stride: tuple[Fraction, ...]) -> None:

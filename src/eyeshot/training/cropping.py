@@ -19,12 +19,14 @@ _LARGEST = 512
 """Pixels along a side of a crop, of a network whose fields are larger than any crop."""
 _MOST_BORDER = 4
 """Of such a crop, at most a side's length over this is left out at each side."""
+_VOLUME, _VOLUME_SIDE = 3, 0.5
+"""Of a crop of three axes, so much of each side."""
 _LEAST_SHARE = 0.2
 """So much of all crops must be valid where they are made smaller so as to share batches."""
 
 
 def make_sampler(
-    pairs: Pairs, crop: tuple[int, int], geometry: NetGeometry, seed: int
+    pairs: Pairs, crop: tuple[int, ...], geometry: NetGeometry, seed: int
 ) -> CropSampler:
     """Crops for a network of this geometry.
 
@@ -37,9 +39,11 @@ def make_sampler(
 
 
 def choose_crop(
-    geometry: NetGeometry, pairs: Pairs, asked: tuple[int, int] | None
-) -> tuple[int, int]:
+    geometry: NetGeometry, pairs: Pairs, asked: tuple[int, ...] | None
+) -> tuple[int, ...]:
     """Height and width of a crop: as asked, or so large that half of it may be learned from.
+
+    Of a volume an eighth: half of it would take crops of many millions of voxels.
 
     No larger than the smallest picture, so that crops of all pictures are of one size and share a
     batch; but where that would leave little to learn from, as large as there is a use for, and
@@ -50,16 +54,22 @@ def choose_crop(
     """
     if asked is not None:
         if min(asked) < 1:
-            raise BadValue(f"crop is {asked[0]}×{asked[1]}", cure="use 1 pixel or more")
+            raise BadValue(f"crop is {'×'.join(map(str, asked))}", cure="use 1 pixel or more")
+        if len(asked) != pairs.dims:
+            raise BadValue(
+                f"crop is {'×'.join(map(str, asked))}, and the data has {pairs.dims} axes of space",
+                cure="give one length an axis",
+            )
         return _taken(geometry.sizes, asked, given=True)
     output = geometry.output
-    least = math.ceil(2 * whole_border(output) / (1 - math.sqrt(_VALID_SHARE)))
+    part = math.sqrt(_VALID_SHARE) if pairs.dims < _VOLUME else _VOLUME_SIDE
+    least = math.ceil(2 * whole_border(output) / (1 - part))
     side = max(1, math.ceil(least / output.alignment)) * output.alignment
     if not geometry.whole_fields:
         side = min(side, max(1, _LARGEST // output.alignment) * output.alignment)
-    heights, widths = zip(*(pair.size for pair in pairs.train), strict=True)
-    largest = min(side, max(heights)), min(side, max(widths))
-    common = min(side, *heights), min(side, *widths)
+    lengths = list(zip(*(pair.size for pair in pairs.train), strict=True))
+    largest = tuple(min(side, max(along)) for along in lengths)
+    common = tuple(min(side, *along) for along in lengths)
     if common != largest:
         try:
             crop = _taken(geometry.sizes, common)
@@ -85,7 +95,7 @@ def whole_border(output: OutputGeometry) -> int:
     return max(output.margin, output.halo + more) if output.padded else output.margin + more
 
 
-def _taken(sizes: InputSizes, crop: tuple[int, int], *, given: bool = False) -> tuple[int, int]:
+def _taken(sizes: InputSizes, crop: tuple[int, ...], *, given: bool = False) -> tuple[int, ...]:
     """A crop that the network takes: this one, or of each side the next below."""
     found = []
     for axis, side in enumerate(crop):
@@ -97,7 +107,7 @@ def _taken(sizes: InputSizes, crop: tuple[int, int], *, given: bool = False) -> 
                 cure=f"use {near}" if near else "use another crop",
             )
         found.append(below)
-    return found[0], found[1]
+    return tuple(found)
 
 
 def check_batches(
@@ -120,10 +130,10 @@ def check_batches(
     Raises:
         BadValue: a batch of one crop, in which a map of the network is a single pixel.
     """
-    for (height, width), crops in sampler.sizes.items():
-        if 1 not in (count, crops) or max(height, width) > alignment:
+    for size, crops in sampler.sizes.items():
+        if 1 not in (count, crops) or max(size) > alignment:
             continue
-        net, crop = build(), torch.empty(1, channels, height, width, device="meta")
+        net, crop = build(), torch.empty(1, channels, *size, device="meta")
         if _learns(net, crop):
             continue
         cures = ["norm none", "another batch size"]
@@ -132,8 +142,8 @@ def check_batches(
         if (enough := next(less, None)) is not None:
             cures.insert(0, f"a depth of {enough} or less")
         raise BadValue(
-            f"a batch of one crop of {height}×{width}, of which the network has a map of a single "
-            "pixel: batch norm cannot compare it with others",
+            f"a batch of one crop of {'×'.join(map(str, size))}, of which the network has a map of "
+            "a single pixel: batch norm cannot compare it with others",
             cure="use " + ", ".join(cures[:-1]) + f" or {cures[-1]}",
         )
 

@@ -43,6 +43,8 @@ from eyeshot.training.tasks.generation import Generation, result_of
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+_PICTURE = 2  # axes of space
+
 
 class Stopped(Exception):
     """The training was ended by a person. Never leaves the room."""
@@ -72,6 +74,8 @@ class Training:
     @property
     def memory_format(self) -> torch.memory_format:
         """In which the network takes its inputs."""
+        if len(self.config.size) != _PICTURE:
+            return torch.contiguous_format  # channels last is a layout of pictures
         return self.own.memory_format if self.own else torch.channels_last
 
     @property

@@ -26,19 +26,20 @@ def segmentation_loss(
     2018, arXiv:1809.10486.
 
     Args:
-        scores: (B, classes, H, W).
+        scores: (B, classes, H, W); of volumes (B, classes, D, H, W), of signals (B, classes, L).
         labels: class numbers, int64 (B, H, W); what they say where not valid is not looked at.
         valid: bool (B, H, W).
         weights: (classes,); None for all the same.
     """
     logs = scores.float().log_softmax(1)
-    classes = torch.arange(scores.shape[1], device=scores.device).view(1, -1, 1, 1)
+    classes = torch.arange(scores.shape[1], device=scores.device)
+    classes = classes.view(-1, *(1 for _ in labels.shape[1:]))
     truth = (labels.unsqueeze(1) == classes) & valid.unsqueeze(1)
     return _dice_loss(logs.exp(), truth, valid) + _cross_entropy(logs, truth, weights)
 
 
 def _dice_loss(shares: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-    everywhere = (0, 2, 3)
+    everywhere = (0, *range(2, shares.ndim))
     both = (shares * truth).sum(everywhere)
     said = (shares * valid.unsqueeze(1)).sum(everywhere)
     there = truth.sum(everywhere)
@@ -47,8 +48,9 @@ def _dice_loss(shares: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
 
 
 def _cross_entropy(logs: Tensor, truth: Tensor, weights: Tensor | None) -> Tensor:
-    sums = -(logs * truth).sum((0, 2, 3))
-    counts = truth.sum((0, 2, 3))
+    everywhere = (0, *range(2, logs.ndim))
+    sums = -(logs * truth).sum(everywhere)
+    counts = truth.sum(everywhere)
     if weights is not None:
         sums, counts = sums * weights, counts * weights
     # No pixel at all is valid: nothing to learn, and nothing to divide by.

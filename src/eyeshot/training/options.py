@@ -26,6 +26,7 @@ from eyeshot.training.own_network import OwnNet
 from eyeshot.training.recipes import Settings
 from eyeshot.training.unpadded import check_pictures
 
+_PICTURE = 2  # axes of space
 _FOR = {
     "folder": ("classify", "generate"),
     "size": ("classify", "generate"),
@@ -36,6 +37,7 @@ _FOR = {
     "layout": ("segment", "restore"),
     "steps": ("segment", "restore"),
     "augment": ("segment", "restore"),
+    "dims": ("segment",),
     "class_weights": ("classify", "segment"),
     "loss": ("restore",),
 }
@@ -133,7 +135,8 @@ def ask(
     places: dict[str, Any] = {
         "folder": None if options["folder"] is None else Path(options["folder"]),
         "size": check_side("size", options["size"]),
-        "crop": check_side("crop", options["crop"]),
+        "crop": _check_crop(options["crop"]),
+        "dims": _check_dims(options["dims"]),
         "validation": None if validation is None else check_count("validation", validation),
         "skip_damaged": bool(options["skip_damaged"]),
         "layout": options["layout"],
@@ -171,6 +174,7 @@ def settle(wanted: Wanted) -> tuple[RunConfig, Data | Pairs]:
             validation=wanted.validation,
             skip_damaged=wanted.skip_damaged,
             layout=wanted.layout,
+            dims=wanted.dims,
         )
     elif not has_parts(Path(source.name), wanted.layout):
         # Anyone who loads the folder later is to set the same pairs aside.
@@ -180,6 +184,29 @@ def settle(wanted: Wanted) -> tuple[RunConfig, Data | Pairs]:
     geometry = geometry_of_named(config) if own is None else own.geometry
     check_pictures(config, source, geometry.sizes)
     return config, source
+
+
+def _check_dims(dims: object) -> int:
+    """Axes of space; 2 where nobody says.
+
+    Raises:
+        BadValue: not 1, 2 or 3.
+    """
+    count = _PICTURE if dims is None else check_count("dims", dims)
+    if count not in (1, 2, 3):
+        raise BadValue(f"dims is {count}", cure="use 2 for pictures, 3 for volumes, 1 for signals")
+    return count
+
+
+def _check_crop(crop: Any) -> tuple[int, ...] | None:
+    """The length of a crop along each axis.
+
+    Raises:
+        BadValue: it is something else.
+    """
+    if crop is None or len(crop) == _PICTURE:
+        return check_side("crop", crop)
+    return tuple(check_count("crop", side) for side in crop)
 
 
 def _place(source: Any) -> str | Path:

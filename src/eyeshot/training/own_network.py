@@ -74,13 +74,13 @@ class OwnNet:
         """A copy to be asked in any mode."""
         return self.build()
 
-    def describe(self, size: tuple[int, int]) -> NetSource:
+    def describe(self, size: tuple[int, ...]) -> NetSource:
         """What it is, for the configuration of a run on pictures or crops of a size.
 
         Raises:
             Unsupported: it cannot be written as a program.
         """
-        self.example = (self.channels or 1, *_example(self, size))
+        self.example = (self.channels or 1, *_example(self, (size[-2], size[-1])))
         if not _takes(self.build(), torch.zeros(_BATCH, *self.example), torch.channels_last):
             self.memory_format = torch.contiguous_format
         written = export_program(self.module, self.example)

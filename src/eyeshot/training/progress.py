@@ -90,7 +90,7 @@ class TerminalProgress:
             batch, size = config.recipe.batch_size, "×".join(map(str, config.size))
             self.say(
                 f"{self.epochs} epochs of {steps_an_epoch} steps, each on {batch} crops of {size} "
-                "pixels"
+                + {1: "samples", 2: "pixels", 3: "voxels"}[len(config.size)]
             )
         for row in position.rows:
             self._print_row(row)

@@ -30,6 +30,7 @@ _BATCHES_A_PASS = 8
 # the package, held out of the training; the test sets had no say.
 _LARGE = 30_000  # training examples
 
+_PICTURE = 2  # axes of space
 _STEP_PIXELS = 2**20
 _STEP_CROPS = 4
 """A step takes so many pixels, and crops, or more: batch norm learns what is usual from a batch,
@@ -154,11 +155,11 @@ def choose_crop_recipe(
         BadValue: a setting is out of range.
     """
     given = given_settings(settings)
-    given["augment"] = choose_augmentations(task, given.get("augment"))
+    given["augment"] = choose_augmentations(task, given.get("augment"), sampler.pairs.dims)
     loss = given.pop("loss", "l1" if task == "restore" else "dice+ce")
     if task == "restore" and loss not in LOSSES:
         raise UnknownName("loss", loss, LOSSES)
-    pixels = sampler.crop[0] * sampler.crop[1]
+    pixels = math.prod(sampler.crop)
     batch = given.pop("batch_size", max(_STEP_CROPS, math.ceil(_STEP_PIXELS / pixels)))
     if batch < 1:
         raise BadValue(f"batch_size is {batch}", cure="use 1 or more")
@@ -188,7 +189,7 @@ def _choose_steps(sampler: CropSampler, batch: int, judged: int) -> int:
     of which little is valid has many times the pixels of the pictures, so it is left unfinished.
     """
     steps = sampler.steps(batch)
-    learned = sum(pair.size[0] * pair.size[1] for pair in sampler.pairs.train)
+    learned = sum(math.prod(pair.size) for pair in sampler.pairs.train)
     a_step = learned / sampler.valid_share / steps  # pixels, valid or not
     return max(
         _LEAST_STEPS,
@@ -197,15 +198,20 @@ def _choose_steps(sampler: CropSampler, batch: int, judged: int) -> int:
     )
 
 
-def choose_augmentations(task: str, wanted: str | None) -> str:
+def choose_augmentations(task: str, wanted: str | None, dims: int = 2) -> str:
     """What is done to crops at random, names with commas between them, or "none".
 
     Masks stand all there is. Of pictures to be restored, shapes and tones are left as they are:
-    what was recorded is what is to be mended.
+    what was recorded is what is to be mended. Volumes stand flips and turns in the plane of their
+    last two axes; a signal has a direction, and stands none of them unless it is asked for.
 
     Raises:
         UnknownName: a name that is none of :data:`AUGMENTATIONS`.
+        BadValue: one that is for pictures alone.
     """
+    allowed = {1: ("flips",), 2: AUGMENTATIONS, 3: ("flips", "turns")}[dims]
+    if wanted is None and dims != _PICTURE:
+        return ",".join(allowed) if dims > _PICTURE else "none"
     if wanted is None:
         return ",".join(AUGMENTATIONS) if task == "segment" else "flips,turns"
     if wanted.strip() == "none":
@@ -214,6 +220,11 @@ def choose_augmentations(task: str, wanted: str | None) -> str:
     for name in names:
         if name not in AUGMENTATIONS:
             raise UnknownName("augmentation", name, (*AUGMENTATIONS, "none"))
+        if name not in allowed:
+            raise BadValue(
+                f"augment is {name}, and the data has {dims} axes of space",
+                cure=f"use {','.join(allowed)} or none",
+            )
     return ",".join(name for name in AUGMENTATIONS if name in names)
 
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from eyeshot.training.fine_tuning import frozen_norms, keep_frozen
 
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
 
 @dataclass
 class _Sums:
@@ -22,7 +24,8 @@ class _Sums:
 
     def take(self, _: nn.Module, given: tuple[Tensor]) -> None:
         """Add a batch (N, C, H, W); has the form of a hook."""
-        variance, mean = torch.var_mean(given[0].float(), (0, 2, 3), correction=0)
+        everywhere = (0, *range(2, given[0].ndim))
+        variance, mean = torch.var_mean(given[0].float(), everywhere, correction=0)
         variance, mean = variance.double(), mean.double()
         count = given[0].numel() // given[0].shape[1]
         self.count += count
@@ -45,9 +48,7 @@ def gather_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
     """
     frozen = frozen_norms(net)
     norms = [
-        layer
-        for layer in net.modules()
-        if isinstance(layer, nn.BatchNorm2d) and layer not in frozen
+        layer for layer in net.modules() if isinstance(layer, _BATCH_NORMS) and layer not in frozen
     ]
     if not norms:
         return
@@ -63,7 +64,7 @@ def gather_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
             _set(layer, sum_)
 
 
-def _set(layer: nn.BatchNorm2d, sums: _Sums) -> None:
+def _set(layer: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, sums: _Sums) -> None:
     if layer.running_mean is None or layer.running_var is None or not sums.count:
         return
     mean = torch.as_tensor(sums.total / sums.count)

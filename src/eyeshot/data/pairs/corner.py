@@ -13,14 +13,14 @@ class Corner(Source):
     """The first rows and columns of another source, which its opener closes.
 
     Args:
-        whole: (C, H, W).
-        height: rows of it, at most H.
-        width: columns of it, at most W.
+        whole: (C, H, W), or of more or fewer axes of space.
+        size: of the part, along each of them.
     """
 
-    def __init__(self, whole: Source, height: int, width: int) -> None:
-        shape = (whole.shape[0], height, width)
-        super().__init__(whole.name, understand(shape, layout="CHW"), whole.dtype)
+    def __init__(self, whole: Source, size: tuple[int, ...]) -> None:
+        shape = (whole.shape[0], *size)
+        layout = {2: "CL", 3: "CHW", 4: "CDHW"}[len(shape)]
+        super().__init__(whole.name, understand(shape, layout=layout), whole.dtype)
         self._whole = whole
         self.native_rows = whole.native_rows
         self.memory, self.open_memory = whole.memory, whole.open_memory

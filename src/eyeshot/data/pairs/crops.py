@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -29,17 +31,18 @@ class Crops:
     """A batch of crops, all of one size.
 
     Attributes:
-        images: (B, C, H, W) float32 in 0…1.
+        images: (B, C, H, W) float32 in 0…1; (B, C, D, H, W) of volumes, (B, C, L) of signals.
         targets: class numbers (B, H, W) int64; samples (B, C, H, W) float32 for ``restore``. For
             unlabelled pixels the number is 0 and ``valid`` is False.
         valid: (B, H, W) bool, the pixels to learn from.
-        places: for each crop, the index of its training pair, its first row and its first column.
+        places: for each crop, which training pair it is from, and where it begins along each axis:
+            its first row and its first column.
     """
 
     images: Tensor
     targets: Tensor
     valid: Tensor
-    places: tuple[tuple[int, int, int], ...]
+    places: tuple[tuple[int, ...], ...]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -50,13 +53,16 @@ class _Part:
     """How a picture is cut, and the numbers of its crops among those of its group."""
 
     pair: int
-    rows: Axis
-    columns: Axis
+    axes: tuple[Axis, ...]
     first: int
 
     @property
     def pieces(self) -> int:
-        return self.rows.pieces * self.columns.pieces
+        return math.prod(axis.pieces for axis in self.axes)
+
+    @property
+    def crop(self) -> tuple[int, ...]:
+        return tuple(axis.crop for axis in self.axes)
 
 
 class CropSampler:
@@ -72,8 +78,9 @@ class CropSampler:
 
     Args:
         pairs: the pairs to crop.
-        crop: (height, width) of a crop. It is reduced by less than ``alignment`` if the crops at
-            the bottom and right borders then start at multiples of the alignment.
+        crop: (height, width) of a crop, or its length along each axis of volumes. It is made
+            smaller, by less than ``alignment``, where only so the crops at the far borders start at
+            multiples of the alignment.
         halo: how far the network sees to each side, in pixels.
         seed: the seed of the order and the positions.
         alignment: the period of the network in pixels.
@@ -86,7 +93,7 @@ class CropSampler:
     def __init__(
         self,
         pairs: Pairs,
-        crop: tuple[int, int],
+        crop: tuple[int, ...],
         halo: int,
         seed: int,
         *,
@@ -95,9 +102,9 @@ class CropSampler:
     ) -> None:
         _check(crop, halo, seed, alignment)
         self.pairs = pairs
-        self.crop = (
-            fit_crop(crop[0], tuple(pair.size[0] for pair in pairs.train), alignment),
-            fit_crop(crop[1], tuple(pair.size[1] for pair in pairs.train), alignment),
+        lengths = zip(*(pair.size for pair in pairs.train), strict=True)
+        self.crop = tuple(
+            fit_crop(side, along, alignment) for side, along in zip(crop, lengths, strict=True)
         )
         self._groups = _group(pairs.train, self.crop, halo, alignment)
         self._order = Order(tuple(_count(group) for group in self._groups), seed)
@@ -109,10 +116,9 @@ class CropSampler:
         return sum(self._order.sizes)
 
     @property
-    def sizes(self) -> dict[tuple[int, int], int]:
+    def sizes(self) -> dict[tuple[int, ...], int]:
         """How many crops of each (height, width) an epoch has."""
-        firsts = (group[0] for group in self._groups)
-        sizes = ((first.rows.crop, first.columns.crop) for first in firsts)
+        sizes = (group[0].crop for group in self._groups)
         return dict(zip(sizes, self._order.sizes, strict=True))
 
     @property
@@ -121,9 +127,9 @@ class CropSampler:
 
         Larger crops have a larger one, and pictures taken whole have 1.
         """
-        areas = [group[0].rows.crop * group[0].columns.crop for group in self._groups]
+        areas = [math.prod(group[0].crop) for group in self._groups]
         computed = sum(area * size for area, size in zip(areas, self._order.sizes, strict=True))
-        return sum(pair.size[0] * pair.size[1] for pair in self.pairs.train) / computed
+        return sum(math.prod(pair.size) for pair in self.pairs.train) / computed
 
     def steps(self, count: int) -> int:
         """Batches of up to ``count`` crops in an epoch."""
@@ -193,37 +199,38 @@ class CropSampler:
 
     def _crop(
         self, group: list[_Part], item: int, epoch: int, again: int
-    ) -> tuple[Tensor, Tensor, Tensor, tuple[int, int, int]]:
+    ) -> tuple[Tensor, Tensor, Tensor, tuple[int, ...]]:
         """One crop: picture, answer, valid, place."""
         part = group[bisect_right(group, item, key=attrgetter("first")) - 1]
         generator = self._order.generator(epoch, again, CUTTING, part.pair)
-        all_rows, all_columns = part.rows.cut(generator), part.columns.cut(generator)
-        down, right = divmod(item - part.first, len(all_columns))
-        rows, columns = all_rows[down], all_columns[right]
+        cuts = [axis.cut(generator) for axis in part.axes]
+        number = np.unravel_index(item - part.first, [len(along) for along in cuts])
+        own = [along[int(place)] for along, place in zip(cuts, number, strict=True)]
         reader = self._readers.get(part.pair)
-        window = (rows.start, rows.stop), (columns.start, columns.stop)
+        window = [(cut.start, cut.stop) for cut in own]
         image = torch.from_numpy(reader.image(*window))
         target = torch.from_numpy(reader.target(*window))
-        valid = _valid(rows, columns)
+        valid = _valid(own)
         legend = self.pairs.legend
         if legend is not None and legend.ignore is not None:
             judged = target != IGNORED
             valid &= judged
             target = target * judged
-        return image, target, valid, (part.pair, rows.start, columns.start)
+        return image, target, valid, (part.pair, *(cut.start for cut in own))
 
 
 def _group(
-    train: tuple[Pair, ...], crop: tuple[int, int], halo: int, alignment: int
+    train: tuple[Pair, ...], crop: tuple[int, ...], halo: int, alignment: int
 ) -> list[list[_Part]]:
     """The pictures by the size of their crops."""
-    groups: dict[tuple[int, int], list[_Part]] = {}
+    groups: dict[tuple[int, ...], list[_Part]] = {}
     for number, pair in enumerate(train):
-        height, width = pair.size
-        rows = Axis(height, min(crop[0], height), halo, alignment)
-        columns = Axis(width, min(crop[1], width), halo, alignment)
-        group = groups.setdefault((rows.crop, columns.crop), [])
-        group.append(_Part(number, rows, columns, _count(group)))
+        axes = tuple(
+            Axis(length, min(side, length), halo, alignment)
+            for length, side in zip(pair.size, crop, strict=True)
+        )
+        group = groups.setdefault(tuple(axis.crop for axis in axes), [])
+        group.append(_Part(number, axes, _count(group)))
     return list(groups.values())
 
 
@@ -232,19 +239,16 @@ def _count(group: list[_Part]) -> int:
     return group[-1].first + group[-1].pieces if group else 0
 
 
-def _valid(rows: Cut, columns: Cut) -> Tensor:
+def _valid(cuts: Sequence[Cut]) -> Tensor:
     """(H, W) bool: the crop's own part."""
-    valid = torch.zeros(rows.stop - rows.start, columns.stop - columns.start, dtype=torch.bool)
-    valid[
-        rows.first - rows.start : rows.last - rows.start,
-        columns.first - columns.start : columns.last - columns.start,
-    ] = True
+    valid = torch.zeros([cut.stop - cut.start for cut in cuts], dtype=torch.bool)
+    valid[tuple(slice(cut.first - cut.start, cut.last - cut.start) for cut in cuts)] = True
     return valid
 
 
-def _check(crop: tuple[int, int], halo: int, seed: int, alignment: int) -> None:
+def _check(crop: tuple[int, ...], halo: int, seed: int, alignment: int) -> None:
     if min(crop) < 1:
-        raise BadValue(f"crop is {crop[0]}×{crop[1]}", cure="both must be at least 1")
+        raise BadValue(f"crop is {'×'.join(map(str, crop))}", cure="each must be at least 1")
     for name, value, least in (("halo", halo, 0), ("seed", seed, 0), ("alignment", alignment, 1)):
         if value < least:
             raise BadValue(f"{name} is {value}", cure=f"use {least} or more")

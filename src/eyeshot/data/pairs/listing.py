@@ -30,7 +30,7 @@ from eyeshot.errors import BadFile, BadValue
 from eyeshot.files import explain_os_error
 from eyeshot.findings.wording import counted
 
-IMAGE_SUFFIXES = PICTURE_SUFFIXES | {".npy", ".zarr"}
+IMAGE_SUFFIXES = PICTURE_SUFFIXES | {".npy", ".zarr", ".wav"}
 BLURRING = frozenset(
     {
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".avifs"),

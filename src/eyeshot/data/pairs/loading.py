@@ -44,6 +44,7 @@ def load_pairs(
     progress: Progress | None = None,
     skip_damaged: bool = False,
     layout: Layout | None = None,
+    dims: int = 2,
 ) -> Pairs:
     """Load a folder of pictures and their masks, split into a training and a validation part.
 
@@ -53,12 +54,14 @@ def load_pairs(
     Args:
         folder: with ``image/`` and ``label/``, ``train/`` and ``val/`` with both in each, or any
             layout that :mod:`eyeshot.data.pairs.layout` knows.
-        task: ``"segment"`` if the targets are masks; ``"restore"`` if they are pictures.
-        validation: the number of pairs to set aside in a folder without parts; None: one in five.
-        seed: decides which pairs.
-        progress: called with (what, done, total); None shows it on the terminal.
-        skip_damaged: skip pairs with an unreadable file, and name them in the notes.
-        layout: the places of pictures and masks; empty values are recognized from the names.
+        task: ``"segment"``, where the answers are masks; ``"restore"``, where they are pictures.
+        validation: how many pairs of a folder without parts are set aside; one in five if None.
+        seed: which of them.
+        progress: called with (what, done, total); None tells a person at a terminal.
+        skip_damaged: leave out pairs of which a file cannot be read, and name them in the notes.
+        layout: where pictures and masks are; what is blank is recognised.
+        dims: axes of space: 2 of pictures; 3 of volumes, ``.npy``, Zarr or stacks of TIFF; 1 of
+            signals, ``.npy`` or ``.wav``.
 
     Raises:
         UnknownName: there is no such task.
@@ -75,6 +78,7 @@ def load_pairs(
         problems.append,
         skip_damaged,
         layout,
+        dims,
     )
     raise_problems(list(dict.fromkeys(problems)))
     return pairs
@@ -108,6 +112,7 @@ def inspect_pairs(
     progress: Progress | None = None,
     skip_damaged: bool = False,
     layout: Layout | None = None,
+    dims: int = 2,
 ) -> Checked:
     """The problems of :func:`check_pairs`, and the notes of :func:`load_pairs`.
 
@@ -120,7 +125,15 @@ def inspect_pairs(
     task = check_task(task)
     try:
         notes = _load(
-            Path(folder), task, validation, seed, progress, problems.append, skip_damaged, layout
+            Path(folder),
+            task,
+            validation,
+            seed,
+            progress,
+            problems.append,
+            skip_damaged,
+            layout,
+            dims,
         ).notes
     except BadFile as error:
         problems.append(as_problem(error, Path(folder)))
@@ -137,6 +150,7 @@ def _load(
     report: Report,
     skip_damaged: bool = False,
     layout: Layout | None = None,
+    dims: int = 2,
 ) -> Pairs:
     if seed < 0:
         raise BadValue(f"seed is {seed}", cure="it must be at least 0")
@@ -145,7 +159,7 @@ def _load(
     if layout is not None and layout.threshold:
         given = _two_valued(layout.threshold, given, task)
     looked = _look_at_all(
-        listing, task, given, progress or TerminalProgress(), report, skip_damaged
+        listing, task, given, progress or TerminalProgress(), report, skip_damaged, dims
     )
     train, held_out, seen = looked.train, looked.held_out, looked.all
     legend = None
@@ -169,6 +183,7 @@ def load_judged(
     part: str | None = None,
     skip_damaged: bool = False,
     layout: Layout | None = None,
+    dims: int = 2,
 ) -> Pairs:
     """Load a folder as the test set of a trained network; one pair is enough.
 
@@ -185,7 +200,8 @@ def load_judged(
         progress: as for :func:`load_pairs`.
         part: for a folder with parts, ``"train"``, ``"val"``, ``"test"`` or ``"all"``.
         skip_damaged: as for :func:`load_pairs`.
-        layout: as for :func:`load_pairs`; without a threshold, the legend's threshold is used.
+        layout: as for :func:`load_pairs`; the legend's threshold holds where it names none.
+        dims: as for :func:`load_pairs`.
 
     Raises:
         UnknownName: there is no such task.
@@ -204,7 +220,7 @@ def load_judged(
         own = _two_valued(own_threshold, own, task)
     used = own or legend
     shown = progress or TerminalProgress()
-    looked = _look_at_all(listing, task, used, shown, problems.append, skip_damaged)
+    looked = _look_at_all(listing, task, used, shown, problems.append, skip_damaged, dims)
     raise_problems(problems)
     train, held_out, seen = looked.train, looked.held_out, looked.all
     if task == "segment" and used is None:
@@ -302,6 +318,7 @@ def _look_at_all(
     progress: Progress,
     report: Report,
     skip_damaged: bool,
+    dims: int,
 ) -> _Looked:
     """Every pair, the training ones first, and their problems reported in that order."""
     files = listing.train + listing.validation
@@ -309,7 +326,7 @@ def _look_at_all(
     parts: tuple[list[Seen], list[Seen]] = [], []
     damaged: list[Problem] = []
     threshold = legend.threshold if legend else 0
-    for number, one in enumerate(_in_parallel(files, task, colors, threshold)):
+    for number, one in enumerate(_in_parallel(files, task, colors, threshold, dims)):
         unreadable = [problem for problem in one.problems if problem.unreadable]
         if skip_damaged and unreadable:
             damaged.append(unreadable[0])
@@ -329,9 +346,9 @@ def _look_at_all(
 
 
 def _in_parallel(
-    files: Sequence[Files], task: str, colors: bool | None, threshold: int
+    files: Sequence[Files], task: str, colors: bool | None, threshold: int, dims: int
 ) -> Iterator[Seen]:
-    one_look = partial(look, task=task, colors=colors, threshold=threshold)
+    one_look = partial(look, task=task, colors=colors, threshold=threshold, space=dims)
     with ThreadPoolExecutor(count_cores()) as pool:
         for start in range(0, len(files), _AT_ONCE):
             part = files[start : start + _AT_ONCE]

@@ -19,16 +19,22 @@ class Pair:
     Attributes:
         name: the common name of both files, without their suffixes.
         image: the picture's file.
-        target: the file of the mask or the target picture.
-        size: (height, width) of both.
-        digest: of the picture's samples, 16 hexadecimal digits; "" if it was not computed.
+        target: the mask's, or the wanted picture's.
+        size: (height, width) of both; (depth, height, width) of volumes, (length,) of signals.
+        digest: of the picture's samples, 16 hexadecimal digits; "" where nobody has taken it.
     """
 
     name: str
     image: Path
     target: Path
-    size: tuple[int, int]
+    size: tuple[int, ...]
     digest: str = ""
+
+    @property
+    def plane(self) -> tuple[int, int]:
+        """(height, width) of a picture; volumes and signals have no such size."""
+        height, width = self.size
+        return height, width
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,11 @@ class Pairs:
     fingerprint: str
     legend: Legend | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def dims(self) -> int:
+        """Axes of space: 2 of pictures, 3 of volumes, 1 of signals."""
+        return len((self.train or self.validation)[0].size)
 
 
 def check_task(task: str) -> str:

@@ -35,10 +35,9 @@ class PairReader:
         self._legend = legend
 
     @property
-    def size(self) -> tuple[int, int]:
-        """(height, width)."""
-        _, height, width = self._image.shape
-        return height, width
+    def size(self) -> tuple[int, ...]:
+        """(height, width); (depth, height, width) of a volume, (length,) of a signal."""
+        return self._image.shape[1:]
 
     @property
     def bytes(self) -> int:
@@ -48,21 +47,21 @@ class PairReader:
             for source in (self._image, self._target)
         )
 
-    def image(self, rows: Span, columns: Span) -> NDArray[np.float32]:
+    def image(self, *window: Span) -> NDArray[np.float32]:
         """A window of the picture, (C, H, W) float32 in 0…1.
 
         Args:
-            rows: half open, (first, one past the last).
-            columns: likewise.
+            window: half open, (first, one past the last), of each axis; those left out are read
+                whole.
 
         Raises:
             BadValue: the window is empty or leaves the picture.
             BadFile: the file is damaged, or has changed.
         """
-        return to_unit(self._image.read(rows, columns))
+        return to_unit(self._image.read(*window))
 
-    def target(self, rows: Span, columns: Span) -> NDArray[np.int64] | NDArray[np.float32]:
-        """A window of the target.
+    def target(self, *window: Span) -> NDArray[np.int64] | NDArray[np.float32]:
+        """A window of the answer, as :meth:`image`.
 
         Returns:
             For ``segment``, class numbers (H, W) int64, -1 for unlabelled pixels; for
@@ -72,7 +71,7 @@ class PairReader:
             BadValue: the window is empty or reaches outside the picture.
             BadFile: the file is damaged, or has changed.
         """
-        samples = self._target.read(rows, columns)
+        samples = self._target.read(*window)
         if self._legend is None:
             return to_unit(samples)
         try:
@@ -80,15 +79,16 @@ class PairReader:
         except BadValue as error:
             raise BadFile(f"{self._target.name}: {error.fact}", cure=error.cure) from None
 
-    def corner(self, height: int, width: int) -> Source:
+    def corner(self, *size: int) -> Source:
         """The picture's first rows and columns, to be read by windows while the reader is open."""
-        return Corner(self._image, height, width)
+        return Corner(self._image, size)
 
     def hold(self) -> PairReader:
         """The same pair with all its samples in memory; the files are closed."""
+        layout = channels_first(len(self.size))
         with self:
             held = [
-                ArraySource(samples, understand(samples.shape, layout="CHW"), source.name)
+                ArraySource(samples, understand(samples.shape, layout=layout), source.name)
                 for source in self._sources
                 for samples in [source.read().copy()]
             ]
@@ -121,13 +121,14 @@ def open_pair(pair: Pair, pairs: Pairs) -> PairReader:
     Raises:
         BadFile: a file is missing or damaged, or has another size than it had.
     """
+    legend, space = pairs.legend, len(pair.size)
     with ExitStack() as stack:
-        image = stack.enter_context(open_picture(pair.image))
+        image = stack.enter_context(open_picture(pair.image, space))
         target = stack.enter_context(
-            open_picture(pair.target)
-            if pairs.legend is None
+            open_picture(pair.target, space)
+            if legend is None
             else open_mask(
-                pair.target, colors=pairs.legend.colors, threshold=pairs.legend.threshold
+                pair.target, colors=legend.colors, threshold=legend.threshold, space=space
             )
         )
         for source, path in ((image, pair.image), (target, pair.target)):
@@ -140,9 +141,14 @@ def open_pair(pair: Pair, pairs: Pairs) -> PairReader:
     return PairReader(image, target, pairs.legend)
 
 
-def open_picture(path: Path) -> Source:
-    """A picture (C, H, W) by windows."""
-    return open_file(path, Selection(space=2, offered=False))
+def open_picture(path: Path, space: int = 2) -> Source:
+    """A picture (C, H, W) by windows; of so many axes of ``space``."""
+    return open_file(path, Selection(space=space, offered=False))
+
+
+def channels_first(space: int) -> str:
+    """The layout of an array with channels before so many axes of space."""
+    return {1: "CL", 2: "CHW", 3: "CDHW"}[space]
 
 
 _GREY_CURE = (
@@ -151,7 +157,7 @@ _GREY_CURE = (
 )
 
 
-def open_mask(path: Path, *, colors: bool | None, threshold: int = 0) -> Source:
+def open_mask(path: Path, *, colors: bool | None, threshold: int = 0, space: int = 2) -> Source:
     """A mask (C, H, W) by windows. Of a palette, the indices are given unless ``colors``.
 
     Where ``colors`` is False it has one channel: grey that was saved as color is taken for grey,
@@ -161,10 +167,10 @@ def open_mask(path: Path, *, colors: bool | None, threshold: int = 0) -> Source:
     of a picture, is 255 wherever one of them is not 0.
     """
     if threshold:
-        return Thresholded(open_picture(path), threshold)
+        return Thresholded(open_picture(path, space), threshold)
     if path.is_dir() and path.suffix.lower() != ".zarr":
         return _open_objects(path)
-    mask = open_file(path, Selection(space=2, indices=not colors, offered=False))
+    mask = open_file(path, Selection(space=space, indices=not colors, offered=False))
     grey = colors is False and mask.shape[0] in (2, 3, 4)
     return SingleChannel(mask, _GREY_CURE) if grey else mask
 

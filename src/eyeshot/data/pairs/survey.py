@@ -8,6 +8,7 @@ of all samples.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,6 +30,8 @@ from eyeshot.images.scaling import to_unit, unit_of
 
 _BAND = 2**21  # samples that are looked at together
 _MOST_VALUES = 2**12  # a mask with more is a photograph by mistake
+
+_PICTURE = 2  # axes of space; floats of volumes and signals may have any scale
 
 _FLOAT_CURE = "scale them to 0…1 first"
 
@@ -91,7 +94,7 @@ class Seen:
     Attributes:
         files: the pair.
         channels: of the picture.
-        size: (height, width) of the picture.
+        size: (height, width) of the picture; of more or fewer axes where others are looked for.
         moments: of the picture's samples, scaled to 0…1.
         digest: of the picture's samples.
         target_digest: of the answer's.
@@ -104,7 +107,7 @@ class Seen:
 
     files: Files
     channels: int = 0
-    size: tuple[int, int] = (0, 0)
+    size: tuple[int, ...] = (0, 0)
     moments: Moments = field(default_factory=lambda: Moments(0))
     digest: str = ""
     target_digest: str = ""
@@ -120,21 +123,24 @@ class Seen:
         return self.digest[:16]
 
 
-def look(files: Files, task: str, *, colors: bool | None, threshold: int = 0) -> Seen:
-    """Read both files of a pair once; the result's ``problems`` lists the mistakes.
+def look(
+    files: Files, task: str, *, colors: bool | None, threshold: int = 0, space: int = 2
+) -> Seen:
+    """Read both files of a pair once; whatever is wrong is in the ``problems`` of the answer.
 
     Args:
         files: the pair.
         task: one of :data:`eyeshot.data.TASKS`.
         colors: whether masks are colored; None if unknown.
-        threshold: for masks, see :func:`eyeshot.data.pairs.reader.open_mask`.
+        threshold: of masks, see :func:`eyeshot.data.pairs.reader.open_mask`.
+        space: axes of space: 3 of volumes, 1 of signals.
     """
     seen = Seen(files)
-    shape = _guarded(_look_at_image, seen, files.image)
+    shape = _guarded(partial(_look_at_image, space=space), seen, files.image)
     read_target = (
-        _look_at_wanted
+        partial(_look_at_wanted, space=space)
         if task == "restore"
-        else partial(_look_at_mask, colors=colors, threshold=threshold)
+        else partial(_look_at_mask, colors=colors, threshold=threshold, space=space)
     )
     other = _guarded(read_target, seen, files.target)
     if shape is None or other is None:
@@ -165,7 +171,7 @@ def _check_turns(seen: Seen, same_size: bool) -> bool:
     """
     turn, other = seen.turns
     on_its_side = (turn >= 5) != (other >= 5)
-    square = seen.size[0] == seen.size[1]
+    square = len(set(seen.size)) == 1
     if turn == other or (on_its_side and same_size and not square):
         return False
     files = seen.files
@@ -199,28 +205,28 @@ def _learned(path: Path, source: Source, seen: Seen) -> tuple[int, ...]:
     return source.shape
 
 
-def _look_at_image(path: Path, seen: Seen) -> tuple[int, ...]:
-    with open_picture(path) as source:
+def _look_at_image(path: Path, seen: Seen, *, space: int) -> tuple[int, ...]:
+    with open_picture(path, space) as source:
         seen.channels = source.shape[0]
-        seen.size = (source.shape[1], source.shape[2])
+        seen.size = source.shape[1:]
         seen.moments = Moments(seen.channels)
         seen.digest = _read_samples(path, source, seen.moments)
         return _learned(path, source, seen)
 
 
-def _look_at_wanted(path: Path, seen: Seen) -> tuple[int, ...]:
-    with open_picture(path) as source:
+def _look_at_wanted(path: Path, seen: Seen, *, space: int) -> tuple[int, ...]:
+    with open_picture(path, space) as source:
         seen.target_digest = _read_samples(path, source, Moments(source.shape[0]))
         return _learned(path, source, seen)
 
 
 def _look_at_mask(
-    path: Path, seen: Seen, *, colors: bool | None, threshold: int
+    path: Path, seen: Seen, *, colors: bool | None, threshold: int, space: int
 ) -> tuple[int, ...]:
-    with open_mask(path, colors=colors, threshold=threshold) as source:
+    with open_mask(path, colors=colors, threshold=threshold, space=space) as source:
         _check_mask(path, source, colors)
         seen.target_digest = _read_codes(path, source, seen.tally, bool(colors))
-        if not colors and not threshold:
+        if not colors and not threshold and space == _PICTURE:
             seen.palette = read_palette(path, seen.tally)
         return _learned(path, source, seen)
 
@@ -241,7 +247,7 @@ def _read_samples(path: Path, source: Source, moments: Moments) -> str:
             cure = "fill them, such as with the mean of those around"
             raise Unfit(f"{path}: holds numbers that are not finite", cure=cure)
         low, high = band.min(), band.max()
-        if kind == "f" and not (low >= 0 and high <= 1):
+        if kind == "f" and len(source.shape) == 1 + _PICTURE and not (low >= 0 and high <= 1):
             raise Unfit(f"{path}: holds floats from {low:g} to {high:g}", cure=_FLOAT_CURE)
         moments.add(band)
     return str(digest.hexdigest())
@@ -293,8 +299,8 @@ def _digest(source: Source) -> Any:
 
 def _bands(source: Source) -> Iterator[NDArray[Any]]:
     """The whole image from the top, some rows at a time: as many as it stores together."""
-    channels, height, width = source.shape
-    rows = max(1, _BAND // (channels * width))
+    channels, height, *rest = source.shape
+    rows = max(1, _BAND // (channels * math.prod(rest)))
     native = source.native_rows
     rows = max(native, rows // native * native) if native < height else rows
     for top in range(0, height, rows):

@@ -24,7 +24,8 @@ class Thresholded(Source):
 
     def __init__(self, mask: Source, threshold: int) -> None:
         shape = (1, *mask.shape[1:])
-        super().__init__(mask.name, understand(shape, layout="CHW"), np.dtype(np.uint8))
+        layout = {2: "CL", 3: "CHW", 4: "CDHW"}[len(shape)]
+        super().__init__(mask.name, understand(shape, layout=layout), np.dtype(np.uint8))
         self._mask, self._threshold = mask, threshold
         self.native_rows = mask.native_rows
         self.memory, self.open_memory = mask.memory, mask.open_memory

@@ -28,10 +28,10 @@ def open_source(
 
     Args:
         image: a path, a NumPy array or memory map, a CPU tensor, or a Source, which is returned.
-            Files: PNG, TIFF (BigTIFF, OME-TIFF), ``.npy`` and Zarr (OME-Zarr) are streamed; JPEG
-            and other pictures are decoded whole, within ``WHOLE_LIMIT``.
-        level: the level of a pyramid, 0 is the largest.
-        layout: the order of the axes (``"HWC"``, ``"CHW"``, ``"HW"``, ``"DHW"``, …); without it,
+            Files: PNG, TIFF (BigTIFF, OME-TIFF), ``.npy``, Zarr (OME-Zarr) and ``.wav`` are
+            streamed; JPEG and other pictures are decoded whole, within ``WHOLE_LIMIT``.
+        level: which level of a pyramid, 0 the largest.
+        layout: what the axes mean (``"HWC"``, ``"CHW"``, ``"HW"``, ``"DHW"``, …); without it,
             see :func:`eyeshot.images.layouts.understand`.
         space: the expected number of spatial axes.
         series: the number of an image in a file with several, or of a frame; None for the first,
@@ -75,6 +75,10 @@ def _opened(path: Path, selection: Selection) -> Source:
         from eyeshot.images.sources.tiff import open_tiff
 
         return open_tiff(path, selection)
+    if start.startswith(b"RIFF") and start[8:12] == b"WAVE":
+        from eyeshot.images.sources.sound import open_sound
+
+        return open_sound(path, selection)
     if start.startswith(NPY_START):
         from eyeshot.images.sources.raw import open_npy
 

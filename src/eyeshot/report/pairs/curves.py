@@ -70,12 +70,11 @@ def curves_section(run: Run) -> Section:
     if not rows:
         says = "The run folder has no metrics.csv, so the curves of the training are not known."
         return Section("learning", "How it learned", says)
-    recipe = run.config.recipe
-    high, wide = run.config.size
+    recipe, size = run.config.recipe, "×".join(map(str, run.config.size))
     best = max(rows, key=lambda row: row[score.judged])
     says = (
         f"Each of {len(rows)} epochs showed the network {recipe.steps} times up to "
-        f"{recipe.batch_size} crops of at most {high}×{wide}, changed at random; then it was "
+        f"{recipe.batch_size} crops of at most {size}, changed at random; then it was "
         "judged on whole pictures that it never learns from. "
         f"The weights of epoch {best['epoch']:.0f} did best, and are the result."
     )

@@ -37,7 +37,9 @@ def pairs_sections(material: PairsMaterial) -> list[Section]:
     """
     sections = [curves_section(material.run)]
     if isinstance(material, MaskMaterial):
-        sections += [build(material) for build in (classes_section, masks_section, errors_section)]
+        sections.append(classes_section(material))
+        if material.pictures:
+            sections += [masks_section(material), errors_section(material)]
     else:
         sections += [build(material) for build in (filters_section, restored_section)]
     if material.levels is not None:
@@ -49,11 +51,10 @@ def pairs_facts(material: PairsMaterial) -> Sequence[Fact]:
     """The figures at the head of the page."""
     config = material.run.config
     parameters = sum(p.numel() for p in material.run.net.parameters())
-    high, wide = config.size
     return [
         *(_mask_facts(material) if isinstance(material, MaskMaterial) else _facts(material)),
         Fact(f"{parameters:,}", "numbers learned"),
-        *_learned(material, f"in crops of at most {high}×{wide}"),
+        *_learned(material, f"in crops of at most {'×'.join(map(str, config.size))}"),
     ]
 
 

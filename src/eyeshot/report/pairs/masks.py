@@ -21,6 +21,7 @@ from eyeshot.report.pairs.reduction import Light, Reduced, factor_for, measure_l
 from eyeshot.report.pairs.shots import OVERVIEW, Shot, find_worst, new_tally
 from eyeshot.runs import Run
 
+_PICTURE = 2  # axes of space
 SHOWN = 3
 """Of the worst pictures, and of the best."""
 VIEWS = ("picture", "truth", "prediction", "errors")
@@ -44,7 +45,7 @@ class MaskMaterial:
         run: what the report is about.
         pairs: what it is judged by: ``pairs.validation``.
         evaluation: how well it does.
-        pictures: the worst and the best, the worst first.
+        pictures: the worst and the best, the worst first; none of volumes and signals.
         places: where errors gather.
         levels: what the network sees in a part of the worst picture.
     """
@@ -65,6 +66,9 @@ def gather_masks(run: Run, data: Pairs | None = None) -> MaskMaterial:
         BadValue: they are not such as the network was trained on.
     """
     pairs = fitting_pairs(run, data)
+    if pairs.dims != _PICTURE:
+        found = judge_masks(trace(run), pairs, pairs.validation, pairs.notes)
+        return MaskMaterial(run, pairs, found, (), ErrorPlaces(), None)
     watcher = _Watcher(len(pairs.classes))
     evaluation = judge_masks(trace(run), pairs, pairs.validation, pairs.notes, watch=watcher.watch)
     pictures = watcher.pictures
@@ -90,18 +94,18 @@ class _Watcher:
         full = len(self._kept) == 2 * SHOWN
         if full and before == SHOWN:
             return  # neither among the worst nor among the best
-        parts = find_worst(tally, answer.size)
+        parts = find_worst(tally, answer.plane)
         light = measure_light(reader)
         shots = tuple(_take(reader, answer, light, *part, self._classes) for part in parts)
         whole = _take_whole(reader, answer, light, self._classes)
-        self._kept.insert(before, MaskPicture(score, pair.size, whole, shots))
+        self._kept.insert(before, MaskPicture(score, pair.plane, whole, shots))
         if full:
             del self._kept[SHOWN]
 
     def _count(self, reader: PairReader, answer: Answer) -> Reduced:
         """Where this picture's errors lie, added to those of the others."""
-        tally = new_tally(answer.size)
-        self.places.begin(answer.size)
+        tally = new_tally(answer.plane)
+        self.places.begin(answer.plane)
         for rows, counted in answer.bands(HALO):
             truth, said = answer.truth(reader, rows), _said(answer, rows)
             self.places.add(rows.start, counted, truth, said)
@@ -128,9 +132,9 @@ def _take(
 
 def _take_whole(reader: PairReader, answer: Answer, light: Light, classes: int) -> Shot:
     """All of the answer, averaged down a band at a time."""
-    (height, width), (down, right) = answer.size, answer.offset
-    factor = factor_for(answer.size, OVERVIEW)
-    small = [Reduced(answer.size, factor, 3) for _ in VIEWS]
+    (height, width), (down, right) = answer.plane, answer.offset
+    factor = factor_for(answer.plane, OVERVIEW)
+    small = [Reduced(answer.plane, factor, 3) for _ in VIEWS]
     for rows, _ in answer.bands():
         span = (down + rows.start, down + rows.stop)
         picture = light.show(reader.image(span, (right, right + width)))

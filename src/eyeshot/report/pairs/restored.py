@@ -111,7 +111,7 @@ class _Watcher:
         self.kept: list[_Kept] = []  # in the order of their PSNR; of equals, as they came
 
     def watch(self, pair: Pair, reader: PairReader, answer: Answer, score: RestoredPicture) -> None:
-        (height, width), (down, right) = answer.size, answer.offset
+        (height, width), (down, right) = answer.plane, answer.offset
         self.areas[pair.image] = ((down, down + height), (right, right + width))
         before = sum(kept.score.psnr <= score.psnr for kept in self.kept)
         full = len(self.kept) == 2 * SHOWN
@@ -119,7 +119,7 @@ class _Watcher:
             return  # neither among the worst nor among the best
         light = measure_light(reader)
         whole, tally = _take_whole(reader, answer, light)
-        parts = find_worst(tally, answer.size, PARTS) or [_middle(answer.size)]
+        parts = find_worst(tally, answer.plane, PARTS) or [_middle(answer.plane)]
         restored = tuple(
             (_shift(rows, down), _shift(columns, right), _restored(answer, rows, columns))
             for rows, columns in parts
@@ -136,9 +136,9 @@ def _restored(answer: Answer, rows: Span, columns: Span) -> NDArray[np.float32]:
 
 def _take_whole(reader: PairReader, answer: Answer, light: Light) -> tuple[Shot, Reduced]:
     """All of the answer, averaged down a band at a time, and where it differs most."""
-    (height, width), (down, right) = answer.size, answer.offset
-    factor, tally = factor_for(answer.size, OVERVIEW), new_tally(answer.size)
-    small = [Reduced(answer.size, factor, 3) for _ in WHOLE_VIEWS]
+    (height, width), (down, right) = answer.plane, answer.offset
+    factor, tally = factor_for(answer.plane, OVERVIEW), new_tally(answer.plane)
+    small = [Reduced(answer.plane, factor, 3) for _ in WHOLE_VIEWS]
     for rows, _ in answer.bands():
         given = reader.image((down + rows.start, down + rows.stop), (right, right + width))
         restored, target = (
@@ -156,7 +156,7 @@ def _take_whole(reader: PairReader, answer: Answer, light: Light) -> tuple[Shot,
 def _lay_open(kept: _Kept, pairs: Pairs, classics: tuple[Classic, ...]) -> RestoredMaterialPicture:
     with open_pair(kept.pair, pairs) as reader:
         parts = tuple(_part(reader, kept.light, classics, *one) for one in kept.restored)
-    return RestoredMaterialPicture(kept.score, kept.pair.size, kept.whole, parts)
+    return RestoredMaterialPicture(kept.score, kept.pair.plane, kept.whole, parts)
 
 
 def _part(

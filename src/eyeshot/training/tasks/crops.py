@@ -19,6 +19,7 @@ from eyeshot.training.cropping import make_sampler
 from eyeshot.training.own_network import OwnNet
 from eyeshot.training.statistics import gather_statistics
 
+_PICTURE = 2  # axes of space
 _GATHERED_CROPS, _GATHERED_PIXELS = 64, 2**22
 """Crops and pixels by which batch norm's statistics are gathered at least, or by all there are."""
 
@@ -35,22 +36,19 @@ class Targets:
     wanted: Tensor
     valid: Tensor
 
-    def like(self, outputs: Tensor, stride: tuple[int, int] = (1, 1)) -> Targets:
+    def like(self, outputs: Tensor, stride: tuple[int, ...] = (1, 1)) -> Targets:
         """The targets of ``outputs``, one for each.
 
         A network may take pixels off at each side: then they are those in the middle. And it may
         answer once in ``stride`` pixels: then the target is that of the middle one of them.
         """
         sides = zip(self.valid.shape[1:], outputs.shape[2:], stride, strict=True)
-        rows, columns = (_middle(n, m, step, self.valid.device) for n, m, step in sides)
-        if rows is None and columns is None:
-            return self
         wanted, valid = self.wanted, self.valid
-        if rows is not None:
-            wanted, valid = wanted.index_select(-2, rows), valid.index_select(-2, rows)
-        if columns is not None:
-            wanted, valid = wanted.index_select(-1, columns), valid.index_select(-1, columns)
-        return Targets(wanted, valid)
+        for axis, (n, m, step) in enumerate(sides, start=-len(stride)):
+            places = _middle(n, m, step, valid.device)
+            if places is not None:
+                wanted, valid = wanted.index_select(axis, places), valid.index_select(axis, places)
+        return self if valid is self.valid else Targets(wanted, valid)
 
 
 def _middle(pixels: int, outputs: int, step: int, device: torch.device) -> Tensor | None:
@@ -70,12 +68,14 @@ class CropLearning:
         recipe = config.recipe
         geometry = own.geometry if own else geometry_of_named(config)
         self._memory_format = own.memory_format if own else torch.channels_last
+        if pairs.dims != _PICTURE:
+            self._memory_format = torch.contiguous_format
         self._sampler = make_sampler(pairs, config.size, geometry, recipe.seed)
-        down, right = geometry.output.stride
-        self._stride = int(down), int(right)
+        self._stride = tuple(map(int, geometry.output.stride))
         self._kinds = () if recipe.augment == "none" else tuple(recipe.augment.split(","))
-        self._mean = torch.tensor(config.mean).view(-1, 1, 1)
-        self._std = torch.tensor(config.std).view(-1, 1, 1)
+        flat = (-1, *(1 for _ in config.size))
+        self._mean = torch.tensor(config.mean).view(flat)
+        self._std = torch.tensor(config.std).view(flat)
         self._traced: Traced | None = None
 
     @property

@@ -82,7 +82,7 @@ def build_learner(config: RunConfig) -> nn.Module:
     width = config.model_arguments.get("width", nets.Generator.WIDTH)
     return Adversaries(
         net,
-        nets.discriminator(channels=config.channels, size=config.size, width=int(width)),
+        nets.discriminator(channels=config.channels, size=config.picture_size, width=int(width)),
     )
 
 

@@ -1,0 +1,211 @@
+"""Volumes and signals learn by the loop of pictures, and run equal to one whole pass."""
+
+from __future__ import annotations
+
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+import zarr
+from numpy.typing import NDArray
+
+import eyeshot
+from eyeshot.cli import main
+from eyeshot.data import CropSampler, load_pairs
+from eyeshot.errors import BadFile, BadValue
+from tests.training.test_resume import Stop, StopAt, weights
+
+SIZES = [(12, 20, 24), (10, 24, 20), (12, 24, 24), (14, 20, 20), (12, 22, 20)]
+RATE = 2000
+
+
+def ball(size: tuple[int, ...], seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A bright ball in noise, and where it is."""
+    random = np.random.default_rng(seed)
+    center = [random.uniform(4, n - 4) for n in size]
+    axes = np.meshgrid(*(np.arange(n) for n in size), indexing="ij")
+    apart = np.sum([(axis - c) ** 2 for axis, c in zip(axes, center, strict=True)], axis=0)
+    inside: NDArray[np.bool_] = apart < random.uniform(3, 5) ** 2
+    volume = np.where(inside, 170, 90) + random.normal(0, 12, size)
+    return volume.clip(0, 255).astype(np.uint8), (255 * inside).astype(np.uint8)
+
+
+def write(path: Path, array: NDArray[Any]) -> None:
+    """As the suffix says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npy":
+        np.save(path, array)
+    elif path.suffix == ".zarr":
+        zarr.create_array(str(path), data=array, chunks=(4, 16, 16))
+    elif path.suffix == ".tif":
+        tifffile.imwrite(path, array, ome=True, metadata={"axes": "ZYX"}, photometric="minisblack")
+    else:
+        with wave.open(str(path), "wb") as file:
+            file.setparams((1, 2, RATE, 0, "NONE", ""))
+            file.writeframes(np.rint(32767 * array).astype("<i2").tobytes())
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five volumes, stored in three ways."""
+    folder = tmp_path_factory.mktemp("scans")
+    suffixes = (".npy", ".zarr", ".tif", ".npy", ".npy")
+    for number, (size, suffix) in enumerate(zip(SIZES, suffixes, strict=True)):
+        volume, mask = ball(size, number)
+        write(folder / "image" / f"{number}{suffix}", volume)
+        write(folder / "label" / f"{number}{suffix}", mask)
+    return folder
+
+
+SETTINGS: dict[str, Any] = {
+    "task": "segment",
+    "dims": 3,
+    "model_arguments": {"base": 4, "depth": 1},
+    "epochs": 3,
+    "steps": 12,
+    "batch_size": 2,
+    "average": 0.8,
+    "learning_rate": 1e-2,
+    "precision": "32-true",
+    "progress": False,
+}
+
+
+@pytest.fixture(scope="module")
+def run(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> eyeshot.Run:
+    return eyeshot.train(scans, out=tmp_path_factory.mktemp("run") / "run", **SETTINGS)
+
+
+def test_a_volume_is_learned_and_judged_whole(run: eyeshot.Run) -> None:
+    assert len(run.config.size) == 3
+    found = eyeshot.evaluate(run)
+    assert isinstance(found, eyeshot.MaskEvaluation)
+    assert found.dice > 0.8
+    assert found.per_class[1].boundary_f1 is not None
+
+
+def test_a_run_over_a_volume_is_the_whole_pass(run: eyeshot.Run, tmp_path: Path) -> None:
+    volume, _ = ball((31, 26, 22), 9)
+    write(tmp_path / "large.zarr", volume)
+    out = tmp_path / "scores.npy"
+    streamed = eyeshot.run(run, tmp_path / "large.zarr", band=4)
+    eyeshot.run(run, tmp_path / "large.zarr", out, band=5)
+    mean, std = run.config.mean[0], run.config.std[0]
+    with torch.no_grad():
+        samples = torch.from_numpy(volume / np.float32(255))[None, None]
+        whole = run.net((samples - mean) / std)[0].numpy()
+    assert np.abs(streamed - whole).max() <= 1e-5 * np.abs(whole).max()
+    assert np.abs(np.load(out) - whole).max() <= 1e-5 * np.abs(whole).max()
+
+
+def test_stopped_and_resumed_it_gives_the_same_weights(
+    run: eyeshot.Run, scans: Path, tmp_path: Path
+) -> None:
+    stopped = {**SETTINGS, "progress": StopAt(17), "checkpoint_seconds": 0}
+    with pytest.raises(Stop):
+        eyeshot.train(scans, out=tmp_path / "cut", **stopped)
+    eyeshot.train(scans, out=tmp_path / "cut", resume=True, **SETTINGS)
+    assert weights(tmp_path / "cut") == weights(run.path)
+
+
+def test_crops_of_three_axes_cover_each_voxel_once(scans: Path) -> None:
+    pairs = load_pairs(scans, dims=3)
+    assert pairs.dims == 3
+    sampler = CropSampler(pairs, (8, 14, 14), 3, 0, alignment=2)
+    seen = [np.zeros(pair.size, int) for pair in pairs.train]
+    for step in range(sampler.steps(4)):
+        batch = sampler.batch(0, step, 4)
+        assert batch.images.shape[1:] == (1, *batch.valid.shape[1:])
+        for valid, (pair, *start) in zip(batch.valid.numpy(), batch.places, strict=True):
+            window = tuple(slice(lo, lo + n) for lo, n in zip(start, valid.shape, strict=True))
+            seen[pair][window] += valid
+    assert all((count == 1).all() for count in seen)
+
+
+def test_flat_levels_keep_the_first_axis(scans: Path, tmp_path: Path) -> None:
+    short = {**SETTINGS, "epochs": 1, "steps": 1, "model_arguments": {"depth": 2, "flat": 1}}
+    thick = eyeshot.train(scans, out=tmp_path / "flat", **short)
+    assert thick.net.get_submodule("down1.pool").kernel_size == (1, 2, 2)
+    assert thick.config.model_arguments["flat"] == 1
+    assert thick.config.recipe.augment == "flips,turns"
+
+
+def tone(length: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """Noise with tones in it, and where they are."""
+    random = np.random.default_rng(seed)
+    sound, there = random.normal(0, 0.1, length), np.zeros(length, np.uint8)
+    for start in range(200, length - 400, 700):
+        there[start : start + 300] = 1
+    return (sound + 0.4 * there * np.sin(np.arange(length) * 0.6)).clip(-1, 1), there
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sounds")
+    for number in range(5):
+        sound, there = tone(3000 + 100 * number, number)
+        write(folder / "image" / f"{number}.wav", sound)
+        write(folder / "label" / f"{number}.npy", there)
+    return folder
+
+
+def test_a_signal_is_learned_from_wav_and_run_over_any_length(
+    sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = str(tmp_path / "run")
+    asked = ["train", str(sounds), "--task", "segment", "--dims", "1", "--depth", "2", "-o", place]
+    asked += ["--base", "8", "--steps", "10", "--batch-size", "4", "--epochs", "3", "--lr", "0.01"]
+    assert main(asked) == 0
+    assert (tmp_path / "run" / "report.html").is_file()
+    capsys.readouterr()
+    run = eyeshot.load(place)
+    found = eyeshot.evaluate(run)
+    assert isinstance(found, eyeshot.MaskEvaluation)
+    assert found.dice > 0.8
+    sound, _ = tone(9001, 7)
+    write(tmp_path / "long.wav", sound)
+    answer = tmp_path / "answer.npy"
+    assert main(["run", place, str(tmp_path / "long.wav"), "-o", str(answer)]) == 0
+    samples = (np.rint(32767 * sound) / 32768).astype(np.float32)
+    with torch.no_grad():
+        x = torch.from_numpy(samples)[None, None]
+        whole = run.net((x - run.config.mean[0]) / run.config.std[0])[0].numpy()
+    assert np.abs(np.load(answer) - whole).max() <= 1e-5 * np.abs(whole).max()
+
+
+@pytest.mark.parametrize(("width", "kind"), [(1, "<u1"), (2, "<i2"), (4, "<i4")])
+def test_wav_of_other_depths(width: int, kind: str, tmp_path: Path) -> None:
+    scale = 2 ** (8 * width - 1)
+    sound = np.linspace(-1, 0.99, 50)
+    stored = np.rint(sound * scale) + (128 if width == 1 else 0)
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((2, width, RATE, 0, "NONE", ""))
+        file.writeframes(np.stack([stored, stored[::-1]], 1).astype(kind).tobytes())
+    with eyeshot.images.open_source(tmp_path / "a.wav") as source:
+        assert source.shape == (2, 50)
+        assert np.abs(source.read()[0] - sound).max() <= 0.6 / scale + 1e-6
+        assert np.array_equal(source.read((3, 9)), source.read()[:, 3:9])
+    (tmp_path / "b.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:60])
+    with (
+        pytest.raises(BadFile, match=r"b\.wav"),
+        eyeshot.images.open_source(tmp_path / "b.wav") as cut,
+    ):
+        cut.read()
+
+
+def mistakes() -> Iterator[tuple[dict[str, Any], str]]:
+    yield {"dims": 4}, "dims is 4; use 2 for pictures"
+    yield {"crop": (8, 8)}, "crop is 8×8, and the data has 3 axes of space"
+    yield {"augment": "elastic"}, "augment is elastic, and the data has 3 axes"
+    yield {"task": "classify"}, "dims is for the task segment"
+
+
+@pytest.mark.parametrize(("wrong", "said"), list(mistakes()))
+def test_mistakes_are_named(wrong: dict[str, Any], said: str, scans: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadValue, match=said):
+        eyeshot.train(scans, out=tmp_path / "none", **{**SETTINGS, **wrong})
