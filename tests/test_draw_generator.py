@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tools import draw_generator
 from tools.draw_generator import (
     checkerboard_share,
     draw_checkerboard,
@@ -17,6 +16,7 @@ from tools.draw_generator import (
 )
 
 from eyeshot import nets
+from tools import draw_generator
 
 
 @pytest.fixture(autouse=True)

@@ -102,7 +102,7 @@ def test_neither_network_moves_the_other() -> None:
     telling = telling + softplus(discriminator(made.detach())).mean()
     some = pictures[:2].clone().requires_grad_()
     (slope,) = torch.autograd.grad(discriminator(some).sum(), some, create_graph=True)
-    telling = telling + slope.square().sum() / 2 / 2
+    telling = telling + 144 / 80 / 2 * slope.square().sum() / len(some)
     expected = [
         torch.autograd.grad(fooling, list(generator.parameters())),
         torch.autograd.grad(telling, list(discriminator.parameters())),

@@ -80,7 +80,7 @@ def choose_crop(
     return _taken(geometry.sizes, largest)
 
 
-def border_of(geometry: NetGeometry, crop: tuple[int, int]) -> int:
+def border_of(geometry: NetGeometry, crop: tuple[int, ...]) -> int:
     """Pixels at each side of a crop that are not learned from."""
     output = geometry.output
     if geometry.whole_fields:

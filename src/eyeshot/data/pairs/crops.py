@@ -164,7 +164,7 @@ class CropSampler:
 
     def _labelled(
         self, group: list[_Part], item: int, epoch: int, again: int
-    ) -> tuple[Tensor, Tensor, Tensor, tuple[int, int, int]]:
+    ) -> tuple[Tensor, Tensor, Tensor, tuple[int, ...]]:
         """One crop; where nobody has judged a pixel of it, another, drawn in its place."""
         crop = self._crop(group, item, epoch, again)
         legend = self.pairs.legend
@@ -183,19 +183,20 @@ class CropSampler:
         """A crop of a picture drawn at random, around a pixel with a label where that has one."""
         item = int(drawn.integers(_count(group)))
         part = group[bisect_right(group, item, key=attrgetter("first")) - 1]
-        height, width = part.rows.length, part.columns.length
-        if height * width > _SEARCHED:
+        if math.prod(axis.length for axis in part.axes) > _SEARCHED:
             return item
-        target = self._readers.get(part.pair).target((0, height), (0, width))
+        target = self._readers.get(part.pair).target()
         places = np.argwhere(target != IGNORED)
         if not len(places):
             return item
-        row, column = places[int(drawn.integers(len(places)))]
+        place = places[int(drawn.integers(len(places)))]
         generator = self._order.generator(epoch, again, CUTTING, part.pair)
-        all_rows, all_columns = part.rows.cut(generator), part.columns.cut(generator)
-        down = next(i for i, cut in enumerate(all_rows) if row < cut.last)
-        right = next(i for i, cut in enumerate(all_columns) if column < cut.last)
-        return part.first + down * len(all_columns) + right
+        number = 0
+        for axis, at in zip(part.axes, place, strict=True):
+            cuts = axis.cut(generator)
+            here = next(index for index, cut in enumerate(cuts) if at < cut.last)
+            number = number * len(cuts) + here
+        return part.first + number
 
     def _crop(
         self, group: list[_Part], item: int, epoch: int, again: int

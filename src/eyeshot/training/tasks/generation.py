@@ -30,8 +30,10 @@ _SEED = 0  # of the latents that are judged and shown: the same after each epoch
 _LEAST_BATCH = 2  # batch norm compares pictures
 _FLATTENED = 4
 """Of so many pictures of a batch one has its slope measured: an estimate costs less than all."""
-_STEEPNESS = 1.0
-"""How much the slope counts beside the other losses, of pictures in −1 … 1."""
+_STEEPNESS = 1 / 80
+"""How much the slope counts beside the other losses, for each sample of a picture in −1 … 1: 10 for
+those of 28×28, as in the paper, and more where there are more, as Karras et al., 2020,
+arXiv:2006.06676."""
 
 
 class Adversaries(nn.Module):
@@ -58,8 +60,8 @@ class Adversaries(nn.Module):
         """Scores (N, 4) of N pictures (N, C, H, W) and of N pictures made from new latents.
 
         A column each: of the pictures; of made ones, to move the discriminator; of the same, to
-        move the generator; and the mean squared slope |∇D|² at some of the pictures, to move the
-        discriminator. The latents come from torch's generator.
+        move the generator; and the mean squared slope |∇D|² at some of the pictures times their
+        samples, to move the discriminator. The latents come from torch's generator.
         """
         count = len(pictures)
         made = self.generator(torch.randn(count, self.generator.latent, 1, 1).to(pictures.device))
@@ -70,8 +72,8 @@ class Adversaries(nn.Module):
         weights = {name: p.detach() for name, p in self.discriminator.named_parameters()}
         moving = functional_call(self.discriminator, weights, (made,))
         real, told = torch.cat([first, rest[:-count]]), rest[-count:]
-        steep = slope.square().flatten(1).sum(1).mean().expand(count, 1)
-        return torch.cat([real, told, moving, steep.to(real)], 1)
+        steep = slope.square().flatten(1).sum(1).mean() * slope[0].numel()
+        return torch.cat([real, told, moving, steep.to(real).expand(count, 1)], 1)
 
 
 def build_learner(config: RunConfig) -> nn.Module:
