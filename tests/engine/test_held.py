@@ -64,6 +64,10 @@ NETS: dict[str, tuple[Forward, Callable[[], list[nn.Module]]]] = {
     ),
     "windows": (_windows, lambda: [nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)]),
     "flatten and linear": (lambda y, f: f(y.flatten(1)), lambda: [nn.Linear(8 * 16 * 12, 5)]),
+    "viewed as one line and back": (
+        lambda y, f: f(y.relu().view(len(y), -1)).view(y.shape),
+        lambda: [nn.Linear(8 * 16 * 12, 8 * 16 * 12)],
+    ),
     "flip": (lambda y: y.flip(3), list),
     "roll": (lambda y: y.roll(3, 2), list),
     "cumsum": (lambda y: y.cumsum(2) / 8, list),

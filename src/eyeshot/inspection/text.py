@@ -236,6 +236,8 @@ def kind_lines(inspection: Inspection) -> Iterator[str]:
         for one in counts:
             where = ", ".join(one.layers[:3]) + (" …" if len(one.layers) > 3 else "")
             yield f"{kind}: {len(one.layers)} × {one.operator} at {where}: {one.reason}"
+    if any(one.kind in ("nonlocal", "unsupported") for one in inspection.operators):
+        yield "a run holds the inputs of nonlocal and unsupported operators whole; the rest streams"
 
 
 def cost_notes(inspection: Inspection) -> Iterator[str]:

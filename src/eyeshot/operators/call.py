@@ -98,7 +98,7 @@ def called_whole(node: Node, tensors: Tensors) -> Computation:
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
         given = zip(node.edges, inputs, strict=True)
-        values = {edge.source: one.value for edge, one in given}
+        values = {edge.source: _as_laid_out(node, one.value) for edge, one in given}
         result: torch.Tensor = call.substituted(partial(_put, values, tensors))()
         have = tuple(
             side if own else Interval(0, n)
@@ -107,6 +107,11 @@ def called_whole(node: Node, tensors: Tensors) -> Computation:
         return cut(result, node.dims, have, box)
 
     return compute
+
+
+def _as_laid_out(node: Node, value: torch.Tensor) -> torch.Tensor:
+    """A value in the memory layout that the call takes: ``view`` takes no channels-last map."""
+    return value.contiguous() if node.family is Family.RESHAPE else value
 
 
 def _spatial_dims(node: Node, weight: torch.Tensor) -> dict[int, int]:
