@@ -239,7 +239,7 @@ def test_what_may_surprise_is_told(tmp_path: Path, capsys: pytest.CaptureFixture
         (["train", "digits", "--resume", "--force"], "resume and force together"),
         (["train", "digits", "--task", "segmnt"], "did you mean 'segment'"),
         (["train", "digits", "--crop", "64"], "crop is for the task segment or restore"),
-        (["train", "digits", "--check"], "--check is for folders, and digits is a set"),
+        (["train", "digits", "--check"], "--check is for folders, and digits is a built-in"),
         (["train", "digits", "--base", "8"], "unknown argument of digit_cnn 'base'"),
         (["train", "digits", "--padding", "valid"], "padding is 'valid'; use a whole number"),
         (["train", "digits", "--model", "unet"], "not for the task classify"),

@@ -154,9 +154,8 @@ def test_a_camera_refuses_what_reads_every_row(name: str) -> None:
 def test_what_does_not_fit_is_refused_with_the_memory_that_would_do(tmp_path: Path) -> None:
     net = Net(*NETS["roll"][:1]).eval()
     image = np.zeros((3, 1024, 512), np.uint8)
-    needed = job_of(net, torch.from_numpy(image)).plan.peak
     with pytest.raises(BadValue) as caught:
-        eyeshot.run(net, image, tmp_path / "out.npy", memory=needed - (64 << 20))
+        eyeshot.run(net, image, tmp_path / "out.npy", memory=48 << 20)
     assert str(caught.value).startswith(
         "roll (roll) reads every row in one call, so all rows of first are held, and "
     )

@@ -44,9 +44,8 @@ CURVES: list[Callable[[], nn.Module]] = [
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an operator: in which push, of which node, for which box, on what."""
+    """One call of an operator: of which node, for which box, on what."""
 
-    push: int
     node: str
     box: Box
     reads: tuple[Box, ...]
@@ -58,7 +57,6 @@ class Log:
     """Every call of a run, strip after strip."""
 
     strips: list[list[Call]] = field(default_factory=list)
-    pushes: int = 0
 
     def recorded(self, node: Node, tensors: Any) -> Computation:
         """The node's operator, which writes down how it is called."""
@@ -67,7 +65,7 @@ class Log:
         def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
             reads = tuple(given.box for given in inputs)
             layouts = tuple((tuple(i.value.shape), i.value.stride()) for i in inputs)
-            self.strips[-1].append(Call(self.pushes, node.name, box, reads, layouts))
+            self.strips[-1].append(Call(node.name, box, reads, layouts))
             return operator(inputs, box, room)
 
         return compute
@@ -81,12 +79,7 @@ def logged() -> Iterator[Log]:
     class Recorded(streaming.Stream):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             log.strips.append([])
-            log.pushes = 0
             super().__init__(*arguments, **options)
-
-        def push(self, rows: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-            log.pushes += 1
-            return super().push(rows)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streaming, "prepare", log.recorded)
@@ -133,17 +126,8 @@ class Rest:
         return node in self.need and bool(self.need[node][0]) and rows.hi > self.need[node][0].lo
 
     def calls(self, calls: list[Call]) -> list[Call]:
-        """Those that give a row which is needed.
-
-        The form sees the rows of one push together, so the output begins with one.
-        """
-        push = next(c.push for c in calls if c.node == self.name and c.box[0].hi > self.row)
-        return [
-            call
-            for call in calls
-            if self.reaches(call.node, call.box[0])
-            or (call.node == self.name and call.push >= push)
-        ]
+        """Those that give a row which is needed."""
+        return [call for call in calls if self.reaches(call.node, call.box[0])]
 
     def without_layouts_of_nought(self, call: Call) -> Call:
         """How rows that are passed over lie in memory is of no matter."""

@@ -187,7 +187,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         train(blobs(), out=tmp_path / "cut", progress=FullAfter(monkeypatch), **PLAIN)
     monkeypatch.undo()
     left = [path.name for path in (tmp_path / "cut").rglob("*") if path.is_file()]
-    assert sorted(left) == sorted([CONFIG, FILE, METRICS])
+    assert sorted(left) == sorted([CONFIG, FILE, METRICS, WEIGHTS])
     train(blobs(), out=tmp_path / "cut", progress=False, resume=True, **PLAIN)
     train(blobs(), out=tmp_path / "whole", progress=False, **PLAIN)
     assert (tmp_path / "cut" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()

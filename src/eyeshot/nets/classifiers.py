@@ -148,6 +148,8 @@ def _check(
     for name, value in counts.items():
         if value < 1:
             raise BadValue(f"{name} is {value}", cure="use 1 or more")
+    if len(size) != 2:
+        raise BadValue(f"size is {list(size)}", cure="use two numbers: height and width")
     height, breadth = size
     if min(size) >> depth < 1:
         raise BadValue(

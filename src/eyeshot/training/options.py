@@ -204,7 +204,7 @@ def _check_crop(crop: Any) -> tuple[int, ...] | None:
     Raises:
         BadValue: it is something else.
     """
-    if crop is None or len(crop) == _PICTURE:
+    if crop is None or not isinstance(crop, (list, tuple)) or len(crop) == _PICTURE:
         return check_side("crop", crop)
     return tuple(check_count("crop", side) for side in crop)
 
