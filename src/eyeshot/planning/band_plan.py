@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eyeshot.axes import Interval
-from eyeshot.errors import BadValue
+from eyeshot.errors import BadValue, Failure
 from eyeshot.findings.wording import counted
 from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
@@ -28,6 +28,7 @@ _APART = 8 << 20
 _NARROWEST_STRIP = 16
 _MOST_STRIPS_WITH_MAPS = 4
 """Where maps are held whole each strip computes all that stands before them again."""
+_LOWEST_BAND_WITH_MAPS = 4
 _LOWEST_BAND = 8
 """Below this a band costs more than a few columns computed twice; strips come first."""
 
@@ -132,46 +133,65 @@ def make_plan(
         height = band or begun.band
         plan = _priced(graph, regions, strips, height, whole, costs, begun.spilled)
         return _allowed(plan, memory)
-    whole_maps = bool(names_held_whole(graph))
-    smallest: BandPlan | None = None
+    # A walk over maps that are held whole is long: it ends where they are too much.
+    most = memory if names_held_whole(graph) else None
+    too_large: list[BandPlan] = []
     leanest: dict[int, Try] = {}  # for each number of strips, the last in bands not too low
-    for strips, height, spills in _tries(graph, regions, band, disk):
-        most = memory if whole_maps else None  # such a walk is long: it ends where it is too much
-        if band is not None or height >= _LOWEST_BAND:
-            leanest[len(strips)] = (strips, height, spills)
+
+    def attempt(strips: tuple[Strip, ...], height: int, spills: tuple[str, ...]) -> BandPlan | None:
         try:
             plan = _priced(graph, regions, strips, height, whole, costs, spills, most)
         except TooMuch:
-            continue
+            return None
         if memory is None or plan.peak <= memory:
             return plan
-        if smallest is None or plan.peak < smallest.peak:
-            smallest = plan
+        too_large.append(plan)
+        return None
+
+    for strips, heights, spills in _tries(graph, regions, band, disk):
+        if band is not None or heights[-1] >= _LOWEST_BAND:
+            leanest[len(strips)] = (strips, heights, spills)
+        tallest = attempt(strips, heights[0], spills)
+        if tallest is not None:
+            return tallest
+        lowest = attempt(strips, heights[-1], spills) if len(heights) > 1 else None
+        if lowest is not None:  # else none of those between fits
+            between = (attempt(strips, height, spills) for height in heights[1:-1])
+            return next((plan for plan in between if plan is not None), lowest)
+    smallest = min(too_large, key=lambda plan: plan.peak, default=None)
+    for strips, heights, spills in reversed(leanest.values()) if smallest is None else ():
+        plan = _priced(graph, regions, strips, heights[-1], whole, costs, spills)
+        if smallest is not None and plan.peak >= smallest.peak:
+            break  # fewer strips hold more
+        smallest = plan
     if smallest is None:
-        tried = [_priced(graph, regions, s, h, whole, costs, on) for s, h, on in leanest.values()]
-        smallest = min(tried, key=lambda plan: plan.peak)
+        raise Failure("no strips and bands were tried", cure="please report this network")
     raise BadValue(
         f"--memory {megabytes(memory or 0)} cannot hold this network over this image",
         cure=f"the least that can is {_enough(smallest.peak)}",
     )
 
 
-Try = tuple[tuple[Strip, ...], int, tuple[str, ...]]
+Try = tuple[tuple[Strip, ...], list[int], tuple[str, ...]]
+"""Strips, heights of bands from the best to the lowest, and the maps on disk."""
 
 
 def _tries(
     graph: Graph, regions: Mapping[str, Region], band: int | None, disk: int
 ) -> Iterator[Try]:
-    """Strips, the height of bands and the maps on disk, the fastest first."""
-    for lowest in (_LOWEST_BAND, 1):
+    """Strips, heights of bands and the maps on disk, the fastest first."""
+    # Beside maps that are held whole, a band of one row saves little over one of four.
+    least = _LOWEST_BAND_WITH_MAPS if names_held_whole(graph) else 1
+    for lowest in (_LOWEST_BAND, least):
         for count in _strip_counts(regions):
             strips = tuple(_strips(graph, regions, count))
             spills = _spills(graph, strips[0], disk)
             if len(spills) > 1 and count > _MOST_STRIPS_WITH_MAPS:
                 break
             for names in spills if count == 1 else spills[-1:]:
-                for height in _band_heights(graph, strips[0], band, lowest):
-                    yield strips, height, names
+                heights = _band_heights(graph, strips[0], band, lowest)
+                if heights:
+                    yield strips, heights, names
 
 
 def _spills(graph: Graph, strip: Strip, disk: int) -> list[tuple[str, ...]]:
