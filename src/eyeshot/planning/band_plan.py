@@ -126,6 +126,7 @@ def make_plan(
 
     Raises:
         BadValue: no plan fits ``memory``; the message names the least memory that does.
+        Failure: there was nothing to try, a mistake of Eyeshot.
     """
     whole = multiply_adds(graph, required(graph, regions))
     if begun is not None and begun.suits(regions):
