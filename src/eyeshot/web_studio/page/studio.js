@@ -28,6 +28,7 @@ class Studio {
     this.effective = false;
     this.ownScale = true;
     this.tab = "look";
+    this.turns = 0;
     this.slots = new Map();
     this.busy = 0;
     this.viewport = new Viewport(() => this.moved());
@@ -55,6 +56,7 @@ class Studio {
   /** Show what the address names. */
   async follow_address() {
     const asked = this.recall();
+    const turns = this.turns; // a person may choose a tab while the answer is on its way
     this.edits = asked.edits || { mute: [], set: [] };
     this.difference = asked.difference;
     await this.load({ picture: asked.picture ?? this.picture, chosen: asked });
@@ -65,7 +67,7 @@ class Studio {
     }
     if (!this.state) return;
     if (asked.view) this.viewport.set(...asked.view);
-    this.setTab(asked.tab, asked.walk);
+    if (this.turns === turns) this.setTab(asked.tab, asked.walk);
   }
 
   // -- asking ----------------------------------------------------------------------------------
@@ -726,6 +728,7 @@ class Studio {
   // -- manners ---------------------------------------------------------------------------------
 
   setTab(name, walk = null) {
+    this.turns += 1;
     this.tab = name === "walk" ? "walk" : "look";
     this.looking.hidden = this.tab !== "look";
     this.walkPanel.root.hidden = this.tab !== "walk";
