@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import eyeshot
 from eyeshot import nets
@@ -216,6 +218,9 @@ def test_mistakes_are_named(run: Run, judge: Run) -> None:
         eyeshot.evaluate(judge, spots(), judge=judge)
     with pytest.raises(BadValue, match="knows no classes of pictures"):
         eyeshot.evaluate(run, spots(), judge=run)
+    without = replace(judge, net=nn.Sequential(nn.Conv2d(1, 2, 12), nn.Flatten()))
+    with pytest.raises(BadValue, match=r"has no linear layer.*ends in one"):
+        eyeshot.evaluate(run, spots(), judge=without)
     with pytest.raises(BadValue, match="is 3×12×12, and the generator makes 1×12×12"):
         eyeshot.evaluate(run, spots(channels=3))
     with pytest.raises(BadValue, match="which halving does not bring to between 4 and 8"):

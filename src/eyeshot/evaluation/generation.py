@@ -300,6 +300,11 @@ def _judge_for(run: Run, judge: Run | str | Path) -> Run:
             f"{judge.path}: was trained to {judge.config.task}, and knows no classes of pictures",
             cure="name a run of a classifier as the judge",
         )
+    if not any(isinstance(layer, nn.Linear) for layer in judge.net.modules()):
+        raise BadValue(
+            f"{judge.path}: has no linear layer, whose inputs are the features to compare",
+            cure="judge by a classifier that ends in one, such as digit_cnn",
+        )
     _check_size(str(judge.path), judge.config, run.config, "what it takes")
     return judge
 

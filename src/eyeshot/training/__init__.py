@@ -89,7 +89,7 @@ def train(
         net: a network of your own in place of ``model``. A copy of it learns; its weights are where
             that starts.
         start: a run folder or a file of weights to begin with. What fits by name and shape is
-            taken, and the rest is told, such as the last layer where the classes are others.
+            taken; a note lists the others, such as the last layer where the classes are others.
         out: the run folder; by default ``runs/<data>-<model>-seed<seed>``.
         resume: go on where a stopped training of the same settings left off.
         force: throw away an earlier run in ``out``.

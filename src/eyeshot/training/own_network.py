@@ -148,7 +148,7 @@ def check_map(own: OwnNet, task: str, channels: int, outputs: int) -> None:
         side = own.geometry.sizes.usual
         size = side, side
     except BadValue:
-        # It may be a classifier of one size; or else it is told why it fails at a usual one.
+        # It may be a classifier of one size; otherwise the error says why it fails at a usual one.
         near = nearest_taken(own.trial, (channels, _USUAL, _USUAL))
         size = (near[0][0], near[0][1]) if near else (_USUAL, _USUAL)
     check_fit(own, task, channels, outputs, size)
