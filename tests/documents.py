@@ -6,7 +6,8 @@
 * ``<!-- not run: reason -->`` right above a block keeps it from running.
 
 A page runs from top to bottom in a folder of its own, in which the pictures and the run lie that
-``docs/index.md`` promises.
+``docs/index.md`` promises. A page in Chinese has the code of its English twin (``tools/twins.py``
+says what may differ), and runs only if some of it does something else.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ from eyeshot import cli
 from eyeshot.cli import output
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+CHINESE = [ROOT / "README.zh-CN.md", *sorted((ROOT / "docs" / "zh").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page not in CHINESE),
+]
 LANGUAGES = {"python", "console", "text", "yaml", ""}
 WIDTH = 100  # of the terminal that the pages were written on
 

@@ -13,12 +13,19 @@ from matplotlib import cbook
 
 from eyeshot import data, images
 from eyeshot.cli.threads import SPIN_COUNT
-from tests.documents import LANGUAGES, PAGES, ROOT, Block, blocks, commands, run_page
+from tests.documents import CHINESE, LANGUAGES, PAGES, ROOT, Block, blocks, commands, run_page
+from tools import twins
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
+TWINS = twins.pages()
+RUN = PAGES + [pair.chinese for pair in TWINS if twins.runs_otherwise(pair)]
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+
+
+def _name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
 
 
 @pytest.fixture
@@ -38,7 +45,7 @@ def desk(tmp_path: Path, digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return tmp_path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", RUN, ids=_name)
 def test_the_page_runs_and_prints_what_it_shows(page: Path, desk: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -61,7 +68,7 @@ def test_blocks_say_what_they_are(block: Block) -> None:
         assert commands(block) or "$ eyeshot" not in block.text
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES + CHINESE, ids=_name)
 def test_links_lead_somewhere(page: Path) -> None:
     for link in _LINK.findall(_CODE.sub("", page.read_text())):
         if link.startswith(("https://", "http://")):
@@ -75,9 +82,40 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_the_index_leads_to_every_page() -> None:
     index = (ROOT / "docs" / "index.md").read_text()
-    for page in (ROOT / "docs").rglob("*.md"):
+    for page in PAGES[1:]:
         if page.name != "index.md":
             assert f"({page.relative_to(ROOT / 'docs').as_posix()})" in index
+    chinese = (ROOT / "README.zh-CN.md").read_text()
+    for page in CHINESE[1:]:
+        assert f"({_name(page)})" in chinese
+
+
+@pytest.mark.parametrize("pair", TWINS, ids=lambda pair: _name(pair.chinese))
+def test_the_chinese_page_keeps_up_with_its_twin(pair: twins.Twins) -> None:
+    fell_behind = twins.problems(pair)
+    assert not fell_behind, "\n".join([*fell_behind, twins.CURE])
+
+
+@pytest.mark.parametrize("pair", TWINS, ids=lambda pair: _name(pair.chinese))
+def test_twins_lead_to_each_other(pair: twins.Twins) -> None:
+    for page, other in ((pair.english, pair.chinese), (pair.chinese, pair.english)):
+        (line,) = [line for line in page.read_text().splitlines()[:6] if "English" in line]
+        (link,) = _LINK.findall(line)
+        assert (page.parent / link).resolve() == other
+
+
+def test_every_page_in_chinese_has_a_twin() -> None:
+    assert [pair.chinese for pair in TWINS] == CHINESE
+
+
+def test_the_glossaries_have_the_same_terms() -> None:
+    pattern = re.compile(r"^### (.+)$", re.MULTILINE)
+    english, chinese = (
+        pattern.findall((ROOT / "docs" / folder / "glossary.md").read_text())
+        for folder in ("", "zh")
+    )
+    for term, translated in zip(english, chinese, strict=True):
+        assert translated.endswith(f" {term}"), f"{translated} is not {term}"
 
 
 def test_every_picture_is_shown() -> None:
