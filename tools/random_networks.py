@@ -1,19 +1,24 @@
 """Random networks run by parts and as one whole pass: the law, tried where nobody would look.
 
     python -m tools.random_networks --count 10000 --jobs 4 --seed 1
-    python -m tools.random_networks --time 600
+    python -m tools.random_networks --time 600 --runs 2
+
+A tally is printed after every 500 networks, so that a run that is cut short says what it saw.
 
 Each network has one to three axes of space, a few layers of every kind at any place, odd sizes, one
 or two inputs, and one to three outputs, any of its values. It is run by several bands, strips and
 regions (one row, one column, one pixel), some also as a camera's rows, in float32 or float64, and
-held against ``net(x)``. What differs is printed as a program that shows it. A refusal is counted
-by its reason; anything but an answer or a refusal is a traceback, and the end of the process a
-crash. The exit status is 1 if a network was wrong or ended in either.
+held against ``net(x)``. What differs is printed as a program that shows it. Where rounding alone
+decides what ``net(x)`` itself gives (:mod:`tools.sensitivity`), a difference says nothing: a
+network that differs there alone is counted as discontinuous, and the share of such numbers is
+printed. A refusal is counted by its reason; anything but an answer or a refusal is a traceback, and
+the end of the process a crash. The exit status is 1 if a network was wrong or ended in either.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import random
 import re
 import time
@@ -29,9 +34,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tools.random_layers import HEAD, Drawn, draw
-from torch import nn
+from tools.sensitivity import Array, Reference, whole
 
 import eyeshot
 from eyeshot.axes import Interval
@@ -44,10 +48,12 @@ from eyeshot.geometry import required
 from eyeshot.images import open_source
 from eyeshot.planning import Strip
 
-SLACK = {torch.float32: 1e-5, torch.float64: 1e-11}
 _LAYOUTS = {1: "CL", 2: "CHW", 3: "CDHW"}
 _CHUNK = 25
-Array = NDArray[Any]
+_TALLY = 500
+"""Networks between two lines of figures."""
+KINDS = ("equal", "refused", "discontinuous", "wrong", "traceback", "crash")
+"""What may come of a network; the last three are faults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +68,14 @@ class Trial:
 
 @dataclass
 class Outcome:
-    """What came of one network: equal, refused, wrong, traceback or crash, and why."""
+    """What came of one network, one of ``KINDS``, and why; and what was compared."""
 
     kind: str
     why: str = ""
     program: str = ""
     trials: int = 0
+    numbers: int = 0
+    silent: int = 0
 
 
 def trials(r: random.Random, truth: Sequence[Array], inputs: int, axes: int) -> Iterator[Trial]:
@@ -139,73 +147,34 @@ def _joined(parts: Sequence[Array], shape: tuple[int, ...]) -> Array:
     return np.concatenate([part for part in parts if part.size])
 
 
-def whole(net: nn.Module, images: Sequence[torch.Tensor]) -> list[Array]:
-    """One whole pass: every output without its batch."""
-    with torch.no_grad():
-        given = net(*(image[None] for image in images))
-    return [one[0].numpy() for one in (given if isinstance(given, tuple) else (given,))]
-
-
-def attempt(seed: int) -> Outcome:
-    """One network, by all its trials; the first that is not equal decides."""
+def attempt(seed: int, runs: int | None = None) -> Outcome:
+    """One network, by all its trials or the first few; the first that is not equal decides."""
     drawn = draw(seed)
     net, images = drawn.build(), drawn.inputs()
-    truth = whole(net, images)
-    sways = _sways(net, images, truth)
+    reference = Reference(net, images, drawn.dtype)
     traced = eyeshot.trace(net)
     r, outcome = random.Random(seed), Outcome("equal")
-    for trial in trials(r, truth, len(images), images[0].ndim - 1):
+    ways = trials(r, reference.truth, len(images), images[0].ndim - 1)
+    for trial in islice(ways, runs):
         outcome.trials += 1
         try:
             found = compute(traced, images, trial)
         except UserError as error:
-            refusal = Outcome("refused", _reason(error), trials=outcome.trials)
             if not trial.camera:  # what a camera cannot do, a run may
-                return refusal
+                return replace(outcome, kind="refused", why=_reason(error))
         except Exception as error:
             why = f"{type(error).__name__}: {str(error)[:200]}\n{_where(error)}"
-            return Outcome("traceback", why, program(drawn, trial), outcome.trials)
+            return replace(outcome, kind="traceback", why=why, program=program(drawn, trial))
         else:
-            why = differs(found, truth, sways, trial, drawn.dtype)
-            if why:
-                return Outcome("wrong", why, program(drawn, trial), outcome.trials)
+            verdict = reference.compare(found, trial.region)
+            outcome.numbers += verdict.numbers
+            outcome.silent += verdict.silent
+            if verdict.why:
+                told = program(drawn, trial)
+                return replace(outcome, kind="wrong", why=verdict.why, program=told)
+            if verdict.jumped:
+                outcome.kind = "discontinuous"
     return outcome
-
-
-def _sways(net: nn.Module, images: Sequence[torch.Tensor], truth: Sequence[Array]) -> list[Array]:
-    """How much each number changes when the input does by a rounding."""
-    generator = torch.Generator().manual_seed(1)
-    swayed = []
-    for image in images:
-        step = torch.finfo(image.dtype).eps * torch.randn(image.shape, generator=generator)
-        swayed.append(image * (1 + step.to(image.dtype)))
-    return [
-        np.abs(one.astype(np.float64) - other.astype(np.float64))
-        for one, other in zip(whole(net, swayed), truth, strict=True)
-    ]
-
-
-def differs(
-    found: Sequence[Array],
-    truth: Sequence[Array],
-    sways: Sequence[Array],
-    trial: Trial,
-    dtype: torch.dtype,
-) -> str:
-    """Where a run by parts is not the whole pass: an empty string where it is."""
-    for i, (part, wanted, sway) in enumerate(zip(found, truth, sways, strict=True)):
-        if trial.region is not None:
-            cut = (slice(None), *(slice(lo, hi) for lo, hi in trial.region))
-            wanted, sway = wanted[cut], sway[cut]
-        if part.shape != wanted.shape or part.dtype != wanted.dtype:
-            return f"output {i}: {part.shape} {part.dtype}, not {wanted.shape} {wanted.dtype}"
-        if not wanted.size:
-            continue
-        error = np.abs(part.astype(np.float64) - wanted.astype(np.float64))
-        allowed = SLACK[dtype] * max(1e-3, float(np.abs(wanted).max())) + 100 * float(sway.max())
-        if not bool((error <= allowed).all()):
-            return f"output {i}: {np.nanmax(error):.2g} off, {int((error > allowed).sum())} numbers"
-    return ""
 
 
 def _reason(error: UserError) -> str:
@@ -245,63 +214,71 @@ class Tally:
     kinds: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     trials: int = 0
+    numbers: int = 0
+    silent: int = 0
     bad: list[tuple[int, Outcome]] = field(default_factory=list)
 
     def add(self, seed: int, outcome: Outcome) -> None:
         """Count one more network."""
         self.kinds[outcome.kind] += 1
         self.trials += outcome.trials
+        self.numbers += outcome.numbers
+        self.silent += outcome.silent
         if outcome.kind == "refused":
             self.reasons[outcome.why] += 1
-        elif outcome.kind != "equal":
+        elif outcome.kind in KINDS[-3:]:
             self.bad.append((seed, outcome))
 
     def summary(self, seconds: float) -> str:
         """One line of figures."""
-        counts = ", ".join(
-            f"{self.kinds[kind]} {kind}"
-            for kind in ("equal", "refused", "wrong", "traceback", "crash")
-        )
+        counts = ", ".join(f"{self.kinds[kind]} {kind}" for kind in KINDS)
         total = sum(self.kinds.values())
         rate = total / max(seconds, 1e-9)
-        return f"{total} networks, {self.trials} runs: {counts}; {rate:.1f} a second"
+        share = self.silent / max(1, self.numbers)
+        return (
+            f"{total} networks, {self.trials} runs: {counts}; {share:.1e} of the numbers are "
+            f"decided by rounding; {rate:.1f} a second"
+        )
 
 
-def _some(seeds: range) -> list[tuple[int, Outcome]]:
+def _some(seeds: range, runs: int | None = None) -> list[tuple[int, Outcome]]:
     torch.set_num_threads(1)
-    return [(seed, _guarded(seed)) for seed in seeds]
+    gc.freeze()  # what the imports made is walked through by no later collection
+    return [(seed, _guarded(seed, runs)) for seed in seeds]
 
 
-def _guarded(seed: int) -> Outcome:
+def _guarded(seed: int, runs: int | None) -> Outcome:
     try:
-        return attempt(seed)
+        return attempt(seed, runs)
     except Exception as error:  # of the generator itself, or of torch's whole pass
         return Outcome("traceback", f"generator: {error!r}\n{_where(error)}", f"# seed {seed}\n")
 
 
-def run(first: int, count: int, seconds: float, jobs: int) -> Iterator[tuple[int, Outcome]]:
-    """The outcome of each network from a seed on."""
+def run(
+    first: int, count: int, seconds: float, jobs: int, runs: int | None = None
+) -> Iterator[tuple[int, Outcome]]:
+    """The outcome of each network from a seed on, each run in at most so many ways."""
     end = time.monotonic() + seconds
     starts = range(first, first + count, _CHUNK)
     chunks = (range(at, min(at + _CHUNK, first + count)) for at in starts)
     if jobs == 1:
         for chunk in chunks:
-            yield from _some(chunk)
+            yield from _some(chunk, runs)
             if time.monotonic() > end:
                 return
         return
     pool = _pool(jobs)
-    waiting = [(chunk, pool.submit(_some, chunk)) for chunk in islice(chunks, 2 * jobs)]
+    waiting = [(chunk, pool.submit(_some, chunk, runs)) for chunk in islice(chunks, 2 * jobs)]
     while waiting:
         chunk, future = waiting.pop(0)
         try:
             yield from future.result()
         except BrokenProcessPool:
-            yield from _one_by_one(chunk)
+            yield from _one_by_one(chunk, runs)
             pool = _pool(jobs)
-            waiting = [(other, pool.submit(_some, other)) for other, _ in waiting]
+            waiting = [(other, pool.submit(_some, other, runs)) for other, _ in waiting]
         if time.monotonic() < end:
-            waiting += [(other, pool.submit(_some, other)) for other in islice(chunks, 1)]
+            waiting += [(other, pool.submit(_some, other, runs)) for other in islice(chunks, 1)]
     pool.shutdown()
 
 
@@ -309,12 +286,12 @@ def _pool(jobs: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
 
 
-def _one_by_one(seeds: range) -> Iterator[tuple[int, Outcome]]:
+def _one_by_one(seeds: range, runs: int | None) -> Iterator[tuple[int, Outcome]]:
     """A chunk in which a process may have died: that network is a crash, the others are tried."""
     pool = _pool(1)
     for seed in seeds:
         try:
-            yield from pool.submit(_some, range(seed, seed + 1)).result()
+            yield from pool.submit(_some, range(seed, seed + 1), runs).result()
         except BrokenProcessPool:
             yield seed, Outcome("crash", "the process died", program(draw(seed), Trial()))
             pool = _pool(1)
@@ -327,16 +304,19 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000, help="networks; default 1000")
     parser.add_argument("--time", type=float, default=float("inf"), help="seconds at most")
     parser.add_argument("--seed", type=int, default=0, help="of the first network")
+    parser.add_argument("--runs", type=int, help="ways to run each network at most; default all")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--show", type=int, default=5, help="programs to print; default 5")
     options = parser.parse_args()
     started, tally = time.monotonic(), Tally()
-    for seed, outcome in run(options.seed, options.count, options.time, options.jobs):
+    outcomes = run(options.seed, options.count, options.time, options.jobs, options.runs)
+    for done, (seed, outcome) in enumerate(outcomes, 1):
         tally.add(seed, outcome)
-    for seed, outcome in tally.bad[: options.show]:
-        print(f"# network {seed}: {outcome.kind}: {outcome.why}\n{outcome.program}\n")
-    for seed, outcome in tally.bad[options.show :]:
-        print(f"# network {seed}: {outcome.kind}: {outcome.why}")
+        if outcome.kind in KINDS[-3:]:
+            shown = outcome.program if len(tally.bad) <= options.show else ""
+            print(f"# network {seed}: {outcome.kind}: {outcome.why}\n{shown}", flush=True)
+        if done % _TALLY == 0:
+            print(tally.summary(time.monotonic() - started), flush=True)
     for reason, times in tally.reasons.most_common(15):
         print(f"{times:6} refused: {reason}")
     print(tally.summary(time.monotonic() - started))
