@@ -2,6 +2,7 @@
 # make studio  install, then the demo's network (or the bundled one) in the browser
 # make shell   install, then a shell that has the command eyeshot
 # make test    install, then lint, types and tests
+# make docs    install, then the documentation site, in build/site; every warning is an error
 # make fuzz    the property tests with new random examples, and damaged files; a new seed every time
 # make bench   the benchmarks (ratios; data in ../shared/data where present)
 # make figures draw the pictures of the docs again
@@ -12,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo studio shell test lint types pytest fuzz bench figures clean
+.PHONY: demo studio shell test lint types docs pytest fuzz bench figures clean
 
 demo: $(STAMP)
 	$(BIN)/eyeshot demo
@@ -30,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-test: lint types pytest
+test: lint types docs pytest
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -38,6 +39,9 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(BIN)/python -m tools.build_site
 
 pytest: $(STAMP)
 	$(BIN)/python -m pytest -n auto --dist worksteal

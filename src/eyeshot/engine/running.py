@@ -202,8 +202,9 @@ def plan(
     image is read, and nothing is written.
 
     Args:
-        net, image, output_format, region, memory, scratch, band, level, layout, series, index, raw,
-            white, pad, per_slice, device: as for :func:`run`.
+        net: as for :func:`run`, like all that is not described here: ``image``, ``output_format``,
+            ``region``, ``memory``, ``scratch``, ``band``, ``level``, ``layout``, ``series``,
+            ``index``, ``raw``, ``white``, ``pad``, ``per_slice``, ``device``.
         out: likewise; ``[]`` leaves what the outputs hold out of account.
         resume: as the unfinished run of this output would go on.
 

@@ -1,0 +1,91 @@
+"""The site holds every page and every public name; ``make docs`` builds it with warnings as errors."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from tests.documents import ROOT
+
+import eyeshot
+from tools import build_site
+
+PLACES = build_site.sources()
+API = dict(build_site.api_pages())
+
+
+def test_the_navigation_leads_to_every_page() -> None:
+    led = [PLACES[page] for pages in build_site.groups().values() for page in pages]
+    assert len(led) == len({*led})
+    assert {*led} == {*PLACES.values()} - {"index"}
+
+
+def test_every_link_of_the_site_leads_to_a_page_of_it(tmp_path: Path) -> None:
+    build_site.stage(tmp_path)
+    links = 0
+    for page in tmp_path.rglob("*.md"):
+        text = build_site._CODE.sub("", page.read_text())
+        for _, target in build_site._LINK.findall(text):
+            name = target.partition("#")[0]
+            if name and "://" not in target:
+                links += 1
+                assert (page.parent / name).exists(), f"{page.relative_to(tmp_path)}: {target}"
+        for _, target, _ in build_site._PICTURE.findall(text):
+            assert (page.parent / target).exists(), f"{page.relative_to(tmp_path)}: {target}"
+    assert links > 100
+
+
+def test_a_link_to_the_source_becomes_its_text(tmp_path: Path) -> None:
+    page = tmp_path / "docs" / "one.md"
+    page.parent.mkdir()
+    page.write_text("[code `a`](../src/a.py), [two](zh/two.md#b)\n`[x](y.md)` ![p](images/p.png)\n")
+    places = {page: "one", tmp_path / "docs" / "zh" / "two.md": "zh/two"}
+    assert build_site.translate(page, places, tmp_path) == (
+        "code `a`, [two](zh/two.md#b)\n`[x](y.md)` ![p](images/p.png)\n"
+    )
+
+
+def test_every_public_name_is_in_the_api() -> None:
+    text = "\n".join(API.values())
+    rooms = [importlib.import_module(f"eyeshot.{room}") for room in build_site.ROOMS]
+    public = {f"eyeshot.{name}" for name in eyeshot.__all__} | {
+        f"{room.__name__}.{name}"
+        for room in rooms
+        for name in getattr(room, "__all__", None) or build_site._own(room)
+    }
+    listed = {*re.findall(r"^\.\. (?:auto\w+|py:data):: (\S+)$", text, re.MULTILINE)}
+    same = {*re.findall(r"^`(\S+)` is \[", text, re.MULTILINE)}
+    missing = {name for name in public - listed if name.rpartition(".")[2] not in same}
+    assert not missing
+    assert {f"eyeshot.{room}" for room in build_site.ROOMS} <= listed
+    assert len(public) > 150
+
+
+ARRAYS = re.compile(r"\b(NDArray|ndarray|Tensor|Array)\b")
+SHAPE = re.compile(r"\((?:[A-Za-z*.…][\w* /]*, ?)*[\w*…]+[,)]|shape|scalar|number")
+
+
+@pytest.mark.parametrize("room", ["eyeshot", "eyeshot.reference", "eyeshot.images"])
+def test_functions_of_arrays_give_shapes(room: str) -> None:
+    module = importlib.import_module(room)
+    functions = [
+        getattr(module, n) for n in module.__all__ if inspect.isfunction(getattr(module, n))
+    ]
+    arrays = [one for one in functions if ARRAYS.search(str(inspect.signature(one)))]
+    assert arrays
+    missing = [one.__name__ for one in arrays if not SHAPE.search(one.__doc__ or "")]
+    assert not missing
+
+
+def test_the_star_of_a_shape_is_kept() -> None:
+    lines = ["(N, C, *sizes) and (*lead, 3), *emphasis* and `2 * n`"]
+    build_site._process_docstring(None, "function", "", None, None, lines)
+    assert lines == [r"(N, C, \*sizes) and (\*lead, 3), *emphasis* and `2 * n`"]
+
+
+def test_the_makefile_builds_what_ci_checks() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(r"^test:.* docs( |$)", makefile, re.MULTILINE)
