@@ -89,7 +89,7 @@ def sources(root: Path = ROOT) -> dict[Path, str]:
     """Where each page of the repository is on the site, without ``.md``."""
     places = {
         root / "README.md": "index",
-        root / "README.zh-CN.md": "zh/README",
+        root / "README.zh-CN.md": "zh/index",
         root / "CHANGELOG.md": "changelog",
         root / "CONTRIBUTING.md": "contributing",
         root / "SECURITY.md": "security",
@@ -136,7 +136,10 @@ def translate(page: Path, places: dict[Path, str], root: Path = ROOT) -> str:
 
 
 def groups(root: Path = ROOT) -> dict[str, list[Path]]:
-    """The navigation: each heading of ``docs/index.md`` and the pages that its table links to."""
+    """The navigation: each heading of ``docs/index.md`` and the pages that its table links to.
+
+    Chinese pages come last, in the order of the pages that they translate.
+    """
     index = root / "docs" / "index.md"
     found: dict[str, list[Path]] = {"Start": [index]}
     heading = ""
@@ -145,7 +148,9 @@ def groups(root: Path = ROOT) -> dict[str, list[Path]]:
             heading = match[1]
         else:
             found.setdefault(heading, []).append((root / "docs" / match[2]).resolve())
-    return found
+    order = [page.name for pages in found.values() for page in pages]
+    twins = sorted((root / "docs" / "zh").glob("*.md"), key=lambda page: order.index(page.name))
+    return {**found, "中文": [root / "README.zh-CN.md", *twins]}
 
 
 def navigation(places: dict[Path, str]) -> str:
@@ -212,7 +217,7 @@ def setup(app: Any) -> None:
 def _process_docstring(
     app: Any, what: str, name: str, value: Any, options: Any, lines: Any
 ) -> None:
-    """Docstrings are written for ``help()``: keep what means something else in a page's markup."""
+    """Keep what ``help()`` shows plainly and means something else in a page's markup."""
     lines[:] = [_STAR.sub(r"\*", line) for line in lines]
     if what in ("attribute", "data", "property"):
         lines[:0] = ["..", ""]  # or napoleon takes what comes before a colon for a type

@@ -1,13 +1,11 @@
-"""The site holds every page and every public name; ``make docs`` builds it with warnings as errors."""
+"""The site holds every page and every public name; ``make docs`` builds it without a warning."""
 
 from __future__ import annotations
 
 import importlib
-import inspect
 import re
 from pathlib import Path
 
-import pytest
 from tests.documents import ROOT
 
 import eyeshot
@@ -64,20 +62,16 @@ def test_every_public_name_is_in_the_api() -> None:
     assert len(public) > 150
 
 
-ARRAYS = re.compile(r"\b(NDArray|ndarray|Tensor|Array)\b")
-SHAPE = re.compile(r"\((?:[A-Za-z*.…][\w* /]*, ?)*[\w*…]+[,)]|shape|scalar|number")
+SHAPE = re.compile(r"\((N|C|H|O|K|D|lo), ?[\w*/ ,…]*\)|shape")
 
 
-@pytest.mark.parametrize("room", ["eyeshot", "eyeshot.reference", "eyeshot.images"])
-def test_functions_of_arrays_give_shapes(room: str) -> None:
-    module = importlib.import_module(room)
-    functions = [
-        getattr(module, n) for n in module.__all__ if inspect.isfunction(getattr(module, n))
-    ]
-    arrays = [one for one in functions if ARRAYS.search(str(inspect.signature(one)))]
-    assert arrays
-    missing = [one.__name__ for one in arrays if not SHAPE.search(one.__doc__ or "")]
+def test_functions_of_arrays_give_shapes() -> None:
+    reference = importlib.import_module("eyeshot.reference")
+    functions = [one for one in map(vars(reference).get, reference.__all__) if callable(one)]
+    missing = {one.__name__ for one in functions if not SHAPE.search(one.__doc__ or "")}
     assert not missing
+    for name in ("run", "stream", "see", "explain", "sample", "filter", "inspect", "dense"):
+        assert SHAPE.search(getattr(eyeshot, name).__doc__), name
 
 
 def test_the_star_of_a_shape_is_kept() -> None:

@@ -121,7 +121,7 @@ def conv_transpose_by_zero_insertion(
 ) -> Array:
     """The same as :func:`conv_transpose`, by zeros and an ordinary convolution.
 
-    Arguments, result and errors are those of :func:`conv_transpose`.
+    Arguments, result (N, O, *outputs) and errors are those of :func:`conv_transpose`.
     """
     window = make_window(x, weight, stride, dilation, groups, into=0)
     check_bias(bias, weight.shape[1] * window.groups)
@@ -140,7 +140,10 @@ def conv_transpose_by_zero_insertion(
 
 
 def insert_zeros(x: Array, stride: Sequence[int]) -> Array:
-    """Put stride − 1 zeros between neighbouring cells: size n becomes (n − 1)·stride + 1."""
+    """Put stride − 1 zeros between neighboring cells of ``x`` (N, C, *sizes).
+
+    A size n becomes (n − 1)·stride + 1.
+    """
     sizes = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], stride, strict=True)]
     stuffed = np.zeros((*x.shape[:2], *sizes), x.dtype)
     every: tuple[Any, ...] = (..., *(slice(None, None, s) for s in stride))
