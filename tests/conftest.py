@@ -1,9 +1,14 @@
-"""Shared by all tests: where the data lies, quiet hypothesis, one torch thread a worker."""
+"""Shared by all tests: where the data lies, chance that is the same every time, one torch thread a
+worker, and no search for cycles in what all tests share."""
 
 from __future__ import annotations
 
 import gc
 import os
+import sys
+import time
+import zlib
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -15,7 +20,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # `make test` tries the same examples every time, so that it is green for the same code every time.
-# `make fuzz` tries new ones, and more (pytest --hypothesis-profile=fuzz).
+# `make fuzz` tries new ones, and more (pytest --hypothesis-profile=fuzz). The same holds of weights
+# and pictures that a test leaves to torch's own generator: each test starts it by its own name.
 settings.register_profile(
     "eyeshot",
     deadline=None,
@@ -34,13 +40,40 @@ settings.register_profile(
 )
 settings.load_profile("eyeshot")
 
+SEED = "EYESHOT_TEST_SEED"
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
-def pytest_collection_finish() -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
     """What all tests share is not looked through for cycles again and again (1/15 of the time)."""
-    gc.collect()
-    gc.freeze()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure() -> None:
+    """Workers inherit the seed."""
+    if not settings().derandomize:
+        os.environ.setdefault(SEED, str(time.time_ns() % 10**6))
+
+
+def pytest_report_header() -> str:
+    """How a failure of `make fuzz` comes again."""
+    return f"torch's generator: {SEED}={os.environ.get(SEED, '0')}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What a test draws depends on no test that ran before it on the same worker."""
+    if "torch" in sys.modules:
+        name = f"{os.environ.get(SEED, '0')} {item.nodeid}"
+        sys.modules["torch"].manual_seed(zlib.crc32(name.encode()))
 
 
 @pytest.fixture(scope="session")

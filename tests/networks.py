@@ -19,10 +19,10 @@ from eyeshot.graph import Graph
 CHANNELS = 2
 
 
-def examples(few: int) -> settings:
+def examples(few: int, **options: Any) -> settings:
     """Settings of a slow property: a few examples in ``make test``, five times that in ``fuzz``."""
     usual = settings.get_profile("eyeshot").max_examples
-    return settings(max_examples=few * settings().max_examples // usual)
+    return settings(max_examples=few * settings().max_examples // usual, **options)
 
 
 _CONV: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from eyeshot.cost import Cost, costs, total, unused_parameters
 from eyeshot.frontends.torch import graph_of
 from tests import zoo
+from tests.networks import examples
 
 
 def _total(net: nn.Module, *sizes: tuple[int, ...]) -> Cost:
@@ -41,7 +42,7 @@ def test_weighted_sums_are_counted_as_by_hand(
     assert spent.parameters == sum(p.numel() for p in net.parameters())
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(
     cin=st.integers(1, 4),
     cout=st.integers(1, 4),

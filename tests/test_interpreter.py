@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -15,12 +15,12 @@ from eyeshot.errors import Failure
 from eyeshot.frontends.torch import traced
 from eyeshot.interpreter import needed_for, value, values
 from tests.features.networks import Functional
-from tests.networks import CHANNELS, graph_or_reject, networks, randomise, runs_at
+from tests.networks import CHANNELS, examples, graph_or_reject, networks, randomise, runs_at
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
 @given(st.data())
-@settings(max_examples=10, deadline=None)
+@examples(10)
 def test_random_networks_give_their_own_outputs_to_the_bit(axes: int, data: st.DataObject) -> None:
     net = data.draw(networks(axes))
     randomise(net, data.draw(st.integers(0, 9)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from eyeshot import images
@@ -15,6 +15,7 @@ from eyeshot.data import Examples
 from eyeshot.data.statistics import count_levels, describe_counts
 from eyeshot.data.streaming import FilePictures
 from eyeshot.errors import BadFile, BadValue, Failure
+from tests.networks import examples
 
 
 def numbered(count: int) -> Examples:
@@ -38,7 +39,7 @@ def seen(
     return [labels.tolist() for _, labels in batches]
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.integers(1, 50), st.integers(1, 20), st.integers(0, 2**32), st.integers(0, 100))
 def test_every_example_comes_once_with_its_own_label(
     count: int, size: int, seed: int, epoch: int
@@ -53,7 +54,7 @@ def test_every_example_comes_once_with_its_own_label(
     assert sorted(found) == list(range(0, 2 * count, 2))
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.integers(1, 50), st.integers(1, 20), st.integers(0, 60), st.booleans())
 def test_starting_later_gives_exactly_the_rest(
     count: int, size: int, start: int, drop_last: bool
@@ -153,7 +154,7 @@ def test_what_does_not_fit_together_is_refused() -> None:
         Examples.hold(pictures.float(), torch.arange(3))
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(0, 2**32 - 1))
 def test_mean_and_deviation_are_numpys(channels: int, count: int, seed: int) -> None:
     pictures = np.random.default_rng(seed).integers(0, 256, (count, channels, 5, 3), np.uint8)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from eyeshot.data import idx
 from eyeshot.errors import BadFile
+from tests.networks import examples
 
 SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, max_side=9)
 
@@ -22,7 +23,7 @@ def header(magic: int, *sizes: int) -> bytes:
     return struct.pack(f">{1 + len(sizes)}I", magic, *sizes)
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(hnp.arrays(np.uint8, SHAPES), st.sampled_from(["a-idx3-ubyte", "a-idx3-ubyte.gz"]))
 def test_what_is_written_is_read(
     tmp_path_factory: pytest.TempPathFactory, array: np.ndarray, name: str
@@ -96,7 +97,7 @@ def test_pictures_and_labels_must_be_equally_many(tmp_path: Path) -> None:
         idx.read_pair(tmp_path / "images", tmp_path / "labels")
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     base=st.sampled_from([IMAGES, gzip.compress(IMAGES, mtime=0)]),
     edits=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 255)), min_size=1, max_size=4),

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -15,6 +15,7 @@ from eyeshot import data
 from eyeshot.data import pixels
 from eyeshot.data.ink import is_light
 from eyeshot.errors import BadValue
+from tests.networks import examples
 
 Picture = NDArray[Any]
 
@@ -254,7 +255,7 @@ def test_channels_and_size_must_make_sense() -> None:
         data.prepare_picture(grey, channels=1, size=(2, 0), digit=False)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 4), st.integers(1, 4), st.booleans())
 def test_shrinking_by_a_whole_factor_is_the_mean_of_each_block(
     height: int, width: int, down: int, across: int, color: bool
@@ -267,7 +268,7 @@ def test_shrinking_by_a_whole_factor_is_the_mean_of_each_block(
     assert np.abs(resized.reshape(height, width, -1) - blocks).max() <= 1
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 20), st.integers(1, 20))
 def test_one_shade_stays_one_shade_at_any_size(h: int, w: int, height: int, width: int) -> None:
     resized = pixels.resize(np.full((h, w, 1), 77, np.uint8), (height, width))

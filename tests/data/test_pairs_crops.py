@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -18,6 +18,7 @@ from eyeshot.data.pairs.loading import load_pairs
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.nets import unet
 from tests.data.pairs import Array, mask, picture, write_flat, write_pair
+from tests.networks import examples
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def exposures(sampler: data.CropSampler, epoch: int, count: int) -> list[Array]:
     return seen
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(
     epoch=st.integers(0, 5),
     count=st.integers(1, 7),
@@ -206,7 +207,7 @@ def slices(tmp_path_factory: pytest.TempPathFactory) -> data.Pairs:
     return load_pairs(root)
 
 
-@settings(max_examples=12)
+@examples(12)
 @given(st.integers(0, 1000), st.integers(0, 40), st.sampled_from(["transpose", "bilinear"]))
 def test_a_unet_gives_on_crops_what_it_gives_on_the_whole(
     slices: data.Pairs, seed: int, step: int, up: str

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from eyeshot.data.pairs.cuts import Axis, fit_crop
 from eyeshot.errors import BadValue
+from tests.networks import examples
 
 axes = st.builds(
     lambda halo, alignment, core, more, aligned: Axis(
@@ -25,7 +26,7 @@ axes = st.builds(
 )
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(axes, st.integers(0, 2**32))
 def test_the_own_parts_are_a_partition_of_what_is_valid(axis: Axis, seed: int) -> None:
     cuts = axis.cut(np.random.default_rng(seed))

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tests.networks import examples
 
 import eyeshot
 from eyeshot import data
@@ -55,7 +56,7 @@ def read(digits: Data, reader: Run) -> PageRead:
     return find_digits(reader, held_out_page(digits))
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(cells=st.integers(1, 6), seed=st.integers(0, 99), data=st.data())
 def test_digits_lie_where_the_page_says_and_never_overlap(
     cells: int, seed: int, data: st.DataObject
@@ -103,7 +104,7 @@ def _map(page: Page, stride: int, rows: int) -> NDArray[np.float32]:
     return ideal
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(seed=st.integers(0, 1000), count=st.integers(1, 36))
 def test_a_perfect_map_is_read_perfectly(seed: int, count: int) -> None:
     labels = np.random.default_rng(seed).integers(0, 10, size=count)

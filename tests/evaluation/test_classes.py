@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.networks import examples
 from torch import Tensor, nn
 
 import eyeshot
@@ -54,7 +55,7 @@ def make(said: list[int], labels: list[int]) -> tuple[Run, Data]:
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=30))
-@settings(max_examples=60)
+@examples(60)
 def test_figures_by_counting(pairs: list[tuple[int, int]]) -> None:
     said, labels = [p[0] for p in pairs], [p[1] for p in pairs]
     found = eyeshot.evaluate(*make(said, labels))

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
+from tests.networks import examples
 from torch import Tensor, nn
 
 from eyeshot import nets
@@ -57,7 +58,7 @@ def f1_by_definition(said: Labels, truth: Labels, label: int, tolerance: int) ->
     tolerance=st.integers(0, 3),
     step=st.integers(1, 12),
 )
-@settings(max_examples=60)
+@examples(60)
 def test_boundaries_counted_by_windows_are_those_of_the_whole(
     seed: int, height: int, width: int, classes: int, tolerance: int, step: int
 ) -> None:

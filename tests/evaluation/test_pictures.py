@@ -9,11 +9,12 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
+from tests.networks import examples
 from torch import Tensor, nn
 
 from eyeshot import nets
@@ -49,7 +50,7 @@ def ssim_by_definition(one: Picture, other: Picture) -> float:
     step=st.integers(1, 15),
     at_once=st.sampled_from([1, 100, 2**18]),
 )
-@settings(max_examples=30)
+@examples(30)
 def test_likeness_by_windows_is_that_of_the_whole(
     seed: int, height: int, width: int, channels: int, step: int, at_once: int
 ) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from eyeshot.explanation import explain_unit
 from eyeshot.explanation.capture import see_operator
 from eyeshot.explanation.units import check_total, explain_seen
 from eyeshot.nets import digit_cnn
+from tests.networks import examples
 
 LAYERS: list[tuple[nn.Module, tuple[int, ...]]] = [
     (nn.Conv2d(4, 6, 3, padding=1), (4, 7, 8)),
@@ -88,7 +89,7 @@ def test_any_unit_inside_the_digit_network(name: str) -> None:
     shape, operator = tuple(seen.output.shape[1:]), seen
 
     @given(st.tuples(*(st.integers(0, n - 1) for n in shape)))
-    @settings(max_examples=15)
+    @examples(15)
     def holds(unit: tuple[int, ...]) -> None:
         trace = explain_seen(operator, unit)
         assert trace.network_value == operator.output[0][unit].item()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -26,6 +26,7 @@ from eyeshot.explanation import (
     walk_transpose,
 )
 from eyeshot.explanation.matrices import Matrix
+from tests.networks import examples
 
 small = st.integers(1, 5)
 pairs = st.tuples(st.integers(1, 2), st.integers(1, 2))
@@ -55,7 +56,7 @@ def check(walk: Walk, expected: Any) -> None:
 
 
 @given(matrices(), matrices(3), pairs, pads, pairs, st.booleans(), st.sampled_from([0.0, -1.5]))
-@settings(max_examples=40)
+@examples(40)
 def test_conv(
     image: Matrix,
     kernel: Matrix,
@@ -81,7 +82,7 @@ def test_conv(
 
 
 @given(matrices(), st.sampled_from(["zeros", "reflect", "replicate", "circular"]))
-@settings(max_examples=20)
+@examples(20)
 def test_conv_with_every_border(image: Matrix, mode: str) -> None:
     assume(min(image.shape) > 1)
     kernel = np.arange(9.0).reshape(3, 3)
@@ -91,7 +92,7 @@ def test_conv_with_every_border(image: Matrix, mode: str) -> None:
 
 
 @given(matrices(4), matrices(3), pairs, pads, pairs)
-@settings(max_examples=40)
+@examples(40)
 def test_transpose(
     image: Matrix,
     kernel: Matrix,
@@ -110,7 +111,7 @@ def test_transpose(
 
 
 @given(matrices(), pairs, pairs, st.booleans(), st.booleans(), st.booleans())
-@settings(max_examples=40)
+@examples(40)
 def test_pool(
     image: Matrix,
     size: tuple[int, int],
@@ -132,7 +133,7 @@ def test_pool(
 
 
 @given(matrices(4), st.sampled_from([1.0, 1.5, 2.0, 3.0]), st.booleans())
-@settings(max_examples=20)
+@examples(20)
 def test_up_sampling(image: Matrix, scale: float, corners: bool) -> None:
     check(walk_nearest(image, scale=scale), ref.upsample(batch(image), scale=scale))
     linear = walk_bilinear(image, scale=scale, align_corners=corners)

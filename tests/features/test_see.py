@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -16,6 +16,7 @@ import eyeshot
 from eyeshot import nets
 from eyeshot.errors import BadValue, UnknownName, Unsupported
 from tests.features.networks import Failing, Functional, Nested, Several
+from tests.networks import examples
 
 
 def _walk(net: nn.Sequential, x: Tensor) -> dict[str, np.ndarray[Any, Any]]:
@@ -29,7 +30,7 @@ def _walk(net: nn.Sequential, x: Tensor) -> dict[str, np.ndarray[Any, Any]]:
 
 
 @given(depth=st.integers(1, 3), width=st.integers(1, 5), seed=st.integers(0, 99))
-@settings(max_examples=20)
+@examples(20)
 def test_every_layer_of_a_chain_equals_the_chain_walked_by_hand(
     depth: int, width: int, seed: int
 ) -> None:

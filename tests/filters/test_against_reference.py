@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tests.networks import examples
 
 import eyeshot
 from eyeshot import reference
@@ -72,7 +73,7 @@ def pictures(draw: st.DrawFn, least: int = 1, dtypes: tuple[str, ...] = ("float3
     return random.normal(size=(*size, *channels)).astype(dtype)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(pictures(least=15, dtypes=("float32", "float64")), kernels(), st.sampled_from(BORDERS))
 def test_floats_equal_the_reference(picture: Array, kernel: Array, padding: Border) -> None:
     before = picture.copy()
@@ -85,7 +86,7 @@ def test_floats_equal_the_reference(picture: Array, kernel: Array, padding: Bord
     np.testing.assert_array_equal(picture, before)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(pictures(), kernels(largest=24), st.sampled_from(BORDERS[2:]))
 def test_a_border_wider_than_the_picture_repeats_as_numpy_pads(
     picture: Array, kernel: Array, padding: Border
@@ -100,7 +101,7 @@ def test_a_border_wider_than_the_picture_repeats_as_numpy_pads(
     assert float(np.abs(found - expected).max()) <= TOLERANCE["float32"] * bound(picture, kernel)
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(pictures(least=15, dtypes=("uint8", "uint16")), kernels(), st.sampled_from(BORDERS))
 def test_whole_numbers_are_rounded_and_clipped_without_overflow(
     picture: Array, kernel: Array, padding: Border
@@ -115,7 +116,7 @@ def test_whole_numbers_are_rounded_and_clipped_without_overflow(
     assert int(np.abs(found.astype(np.int64) - expected.astype(np.int64)).max(initial=0)) <= 1
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(pictures(least=15, dtypes=("float64",)), kernels(), st.sampled_from(BORDERS))
 def test_convolution_turns_the_kernel(picture: Array, kernel: Array, padding: Border) -> None:
     found = eyeshot.filter(picture, kernel, padding=padding, convolve=True, alpha="filter")
@@ -170,7 +171,7 @@ def test_each_method_equals_the_reference(kernel: Array, method: Method, padding
     assert float(np.abs(found - expected).max()) <= 2e-6 * bound(picture, kernel)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(pictures(dtypes=("float64",)), kernels(largest=9), st.booleans())
 def test_all_methods_that_can_compute_a_kernel_agree(
     picture: Array, kernel: Array, ones: bool

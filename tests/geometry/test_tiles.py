@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, event, given, settings
+from hypothesis import assume, event, given
 from hypothesis import strategies as st
-from tests.networks import CHANNELS, graph_or_reject, networks, runs_at
+from tests.networks import CHANNELS, examples, graph_or_reject, networks, runs_at
 from torch import nn
 
 from eyeshot.geometry.tiles import AxisTiles, Comparison, cover
@@ -15,7 +15,7 @@ from eyeshot.geometry.tiles import AxisTiles, Comparison, cover
 
 @pytest.mark.parametrize("axes", [1, 2])
 def test_what_is_called_the_same_is_the_same(axes: int) -> None:
-    @settings(max_examples={1: 14, 2: 10}[axes], deadline=None)
+    @examples({1: 14, 2: 10}[axes])
     @given(
         net=networks(axes, longest=3),
         size=st.tuples(*[st.integers(20, 40)] * axes),

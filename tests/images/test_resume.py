@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from eyeshot import images
 from eyeshot.errors import BadFile, BadValue
+from tests.networks import examples
 
 from .conftest import noise
 from .runner import run
@@ -74,7 +75,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("name", ["npy", "png deep colour", "tiff colour", "zarr planes"])
-@settings(max_examples=10)
+@examples(10)
 @given(data=st.data())
 def test_killed_between_any_two_steps_in_strips(
     name: str, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from eyeshot import images
 from eyeshot.errors import BadFile, BadValue, Failure, UnknownName
+from tests.networks import examples
 
 from .conftest import Array, noise
 
@@ -86,7 +87,7 @@ def test_what_is_written_is_read_back(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_bands_and_strips_give_the_bytes_of_one_whole_write(
     name: str, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from eyeshot import images
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.images.sources.grid import GridSource
+from tests.networks import examples
 
 from .conftest import STORED, Array
 
@@ -30,7 +31,7 @@ def windows(draw: st.DrawFn, height: int = 53, width: int = 61) -> list[tuple[in
 
 
 @pytest.mark.parametrize("name", STORED)
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(asked=st.lists(windows(), min_size=1, max_size=4), keep=st.sampled_from([0, 3]))
 def test_any_window_equals_the_array(
     name: str, stored: Files, asked: list[list[tuple[int, int]]], keep: int

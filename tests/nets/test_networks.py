@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.networks import examples
 from torch import Tensor, nn
 
 from eyeshot import nets
@@ -50,7 +51,7 @@ def test_digit_cnn_is_the_network_of_the_tutorials() -> None:
     depth=st.integers(1, 3),
     wide=st.integers(1, 5),
 )
-@settings(max_examples=20)
+@examples(20)
 def test_any_size_channels_classes_and_depth(
     name: str, channels: int, classes: int, height: int, width: int, depth: int, wide: int
 ) -> None:
@@ -70,7 +71,7 @@ def gradients(net: nn.Module, images: Tensor, *, as_written: bool) -> list[Tenso
 
 @pytest.mark.parametrize("name", nets.CLASSIFIERS)
 @given(seed=st.integers(0, 1000), flat=st.booleans())
-@settings(max_examples=15)
+@examples(15)
 def test_pooling_before_relu_changes_no_bit(name: str, seed: int, flat: bool) -> None:
     torch.manual_seed(seed)
     net = nets.build(name, width=3).train()

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.networks import examples
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -100,7 +101,7 @@ def test_any_size_gives_scores_for_each_of_its_pixels(
 
 
 @given(up=UPS, depth=st.integers(1, 3), height=st.integers(1, 90), width=st.integers(1, 90))
-@settings(max_examples=30)
+@examples(30)
 def test_without_padding_the_sizes_taken_are_known_beforehand(
     up: Any, depth: int, height: int, width: int
 ) -> None:
@@ -228,7 +229,7 @@ def test_the_first_weights_keep_the_strength_of_what_passes(up: Any) -> None:
 
 
 @given(up=UPS, value=st.floats(-2, 2, width=16), height=st.integers(1, 6), width=st.integers(1, 6))
-@settings(max_examples=20)
+@examples(20)
 def test_a_flat_map_is_flat_after_a_step_up(up: Any, value: float, height: int, width: int) -> None:
     """No way up draws a pattern before it has learned one."""
     enlarging = list(nets.Up(6, 3, up=up).children())[: 1 if up == "transpose" else 2]

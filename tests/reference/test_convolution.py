@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.reference import conv, conv_backward
 from eyeshot.reference.windows import Array
+from tests.networks import examples
 
 from .oracle import assert_equal, by_autograd, by_differences, each_axis, normal, seeds
 
@@ -84,7 +85,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 @given(cases())
-@settings(max_examples=60)
+@examples(60)
 def test_conv_and_its_gradients_equal_pytorch(case: Case) -> None:
     tensors = [torch.from_numpy(a) for a in (case.x, case.weight, case.bias)]
     y = conv(case.x, case.weight, case.bias, **case.options)
@@ -98,7 +99,7 @@ def test_conv_and_its_gradients_equal_pytorch(case: Case) -> None:
 
 
 @given(cases().filter(lambda case: case.x.size + case.weight.size < 150))
-@settings(max_examples=15)
+@examples(15)
 def test_gradients_equal_central_differences(case: Case) -> None:
     y = conv(case.x, case.weight, case.bias, **case.options)
     gradient = normal(7, *y.shape)

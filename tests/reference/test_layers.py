@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from eyeshot import reference as ref
 from eyeshot.errors import BadValue
 from eyeshot.reference.windows import Array
+from tests.networks import examples
 
 from .oracle import assert_equal, by_autograd, by_differences, distinct, normal, seeds
 
@@ -19,7 +20,7 @@ counts = st.integers(1, 6)
 
 
 @given(counts, counts, counts, seeds)
-@settings(max_examples=25)
+@examples(25)
 def test_linear_and_its_gradients_equal_pytorch(n: int, into: int, out: int, seed: int) -> None:
     arrays = normal(seed, n, into), normal(seed + 1, out, into), normal(seed + 2, out)
     assert_equal(ref.linear(*arrays), F.linear(*map(torch.from_numpy, arrays)))
@@ -38,7 +39,7 @@ def test_relu_and_its_gradient_equal_pytorch_at_zero_too() -> None:
 
 
 @given(counts, st.integers(2, 7), seeds, st.sampled_from([1.0, 1000.0]))
-@settings(max_examples=25)
+@examples(25)
 def test_cross_entropy_and_its_gradient_equal_pytorch(
     n: int, classes: int, seed: int, size: float
 ) -> None:

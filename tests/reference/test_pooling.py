@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from eyeshot.errors import BadValue
 from eyeshot.reference import avg_pool, avg_pool_backward, max_pool, max_pool_backward
 from eyeshot.reference.windows import Array
+from tests.networks import examples
 
 from .oracle import assert_equal, by_autograd, by_differences, distinct, each_axis, normal, seeds
 
@@ -57,7 +58,7 @@ def cases(draw: st.DrawFn, most_dilation: int = 1) -> Case:
 
 
 @given(cases(most_dilation=3))
-@settings(max_examples=60)
+@examples(60)
 def test_max_pool_and_its_gradient_equal_pytorch(case: Case) -> None:
     pool = MAX[len(case.kernel)]
     y = max_pool(case.x, case.kernel, **case.options)
@@ -68,7 +69,7 @@ def test_max_pool_and_its_gradient_equal_pytorch(case: Case) -> None:
 
 
 @given(cases())
-@settings(max_examples=60)
+@examples(60)
 def test_avg_pool_and_its_gradient_equal_pytorch(case: Case) -> None:
     pool = AVG[len(case.kernel)]
     y = avg_pool(case.x, case.kernel, **case.options)
@@ -79,7 +80,7 @@ def test_avg_pool_and_its_gradient_equal_pytorch(case: Case) -> None:
 
 
 @given(cases(most_dilation=2).filter(lambda case: case.x.size < 100))
-@settings(max_examples=10)
+@examples(10)
 def test_the_gradient_of_max_pool_equals_central_differences(case: Case) -> None:
     gradient = normal(7, *max_pool(case.x, case.kernel, **case.options).shape)
     (slope,) = by_differences(
@@ -90,7 +91,7 @@ def test_the_gradient_of_max_pool_equals_central_differences(case: Case) -> None
 
 
 @given(cases().filter(lambda case: case.x.size < 100))
-@settings(max_examples=10)
+@examples(10)
 def test_the_gradient_of_avg_pool_equals_central_differences(case: Case) -> None:
     gradient = normal(7, *avg_pool(case.x, case.kernel, **case.options).shape)
     (slope,) = by_differences(

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.reference import upsample, upsample_backward
 from eyeshot.reference.resizing import linear_matrix, nearest_matrix, plan_resize
 from eyeshot.reference.windows import Array
+from tests.networks import examples
 
 from .oracle import assert_equal, by_autograd, by_differences, each_axis, normal, seeds
 
@@ -59,7 +60,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 @given(cases())
-@settings(max_examples=80)
+@examples(80)
 def test_it_and_its_gradient_equal_pytorch(case: Case) -> None:
     y = upsample(case.x, **case.options)
     assert_equal(y, case.by_torch(torch.from_numpy(case.x)))
@@ -69,7 +70,7 @@ def test_it_and_its_gradient_equal_pytorch(case: Case) -> None:
 
 
 @given(cases().filter(lambda case: case.x.size < 60))
-@settings(max_examples=10)
+@examples(10)
 def test_the_gradient_equals_central_differences(case: Case) -> None:
     gradient = normal(7, *upsample(case.x, **case.options).shape)
     (slope,) = by_differences(lambda x: upsample(x, **case.options), [case.x.copy()], gradient)
@@ -87,7 +88,7 @@ def test_every_output_is_a_mean_of_inputs(before: int, after: int, corners: bool
 
 
 @given(st.integers(1, 60), st.integers(1, 150))
-@settings(max_examples=100)
+@examples(100)
 def test_nearest_looks_at_the_whole_part_of_i_n_over_m(before: int, after: int) -> None:
     """Rounding must not step to the cell before an exact quotient."""
     (resize,) = plan_resize([before], after, None)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from eyeshot.errors import BadValue
@@ -22,6 +22,7 @@ from eyeshot.reference import (
     insert_zeros,
 )
 from eyeshot.reference.windows import Array
+from tests.networks import examples
 
 from .oracle import assert_equal, by_autograd, by_differences, each_axis, normal, seeds
 
@@ -71,7 +72,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 @given(cases())
-@settings(max_examples=60)
+@examples(60)
 def test_it_and_its_gradients_equal_pytorch(case: Case) -> None:
     tensors = [torch.from_numpy(a) for a in (case.x, case.weight, case.bias)]
     y = conv_transpose(case.x, case.weight, case.bias, **case.options)
@@ -85,7 +86,7 @@ def test_it_and_its_gradients_equal_pytorch(case: Case) -> None:
 
 
 @given(cases())
-@settings(max_examples=60)
+@examples(60)
 def test_zero_insertion_then_convolution_is_the_same(case: Case) -> None:
     arguments = (case.x, case.weight, case.bias)
     spread = conv_transpose(*arguments, **case.options)
@@ -93,7 +94,7 @@ def test_zero_insertion_then_convolution_is_the_same(case: Case) -> None:
 
 
 @given(cases())
-@settings(max_examples=30)
+@examples(30)
 def test_it_is_the_gradient_of_the_convolution_with_the_same_weight(case: Case) -> None:
     options = {k: v for k, v in case.options.items() if k != "output_padding"}
     y = conv_transpose(case.x, case.weight, **case.options)
@@ -106,7 +107,7 @@ def test_it_is_the_gradient_of_the_convolution_with_the_same_weight(case: Case) 
 
 
 @given(cases().filter(lambda case: case.x.size + case.weight.size < 100))
-@settings(max_examples=10)
+@examples(10)
 def test_gradients_equal_central_differences(case: Case) -> None:
     y = conv_transpose(case.x, case.weight, case.bias, **case.options)
     gradient = normal(7, *y.shape)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.networks import examples
 from torch import nn
 
 from eyeshot import images, nets, runs
@@ -58,7 +59,7 @@ def rewrite(folder: Path, **changes: Any) -> None:
     names=st.lists(st.text(min_size=1), min_size=2, max_size=5, unique=True),
     mean=st.floats(-1, 1),
 )
-@settings(max_examples=40)
+@examples(40)
 def test_a_configuration_comes_back_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, seed: int, rate: float, names: list[str], mean: float
 ) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline
@@ -19,6 +19,7 @@ from eyeshot.errors import UnknownName
 from eyeshot.training import warping
 from eyeshot.training.augmentation import AUGMENTATIONS, augment_crops, augment_pairs
 from eyeshot.training.warping import draw_places, resample
+from tests.networks import examples
 
 Seed = tuple[int, int, int]
 
@@ -203,7 +204,7 @@ def test_the_spline_is_that_of_scipy(length: int) -> None:
     assert weights == pytest.approx(expected, abs=1e-6)
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(seeds, st.tuples(st.integers(60, 300), st.integers(60, 300)))
 def test_nothing_folds(seed: Seed, size: tuple[int, int]) -> None:
     places = draw_places(2, size, np.random.default_rng(seed)).double()

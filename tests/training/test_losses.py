@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.training.losses import restoration_loss, segmentation_loss
 from eyeshot.training.recipes import choose_class_weights
+from tests.networks import examples
 
 
 def drawn(seed: int, batch: int, classes: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -49,7 +50,7 @@ def by_definition(scores: Tensor, labels: Tensor, valid: Tensor, weights: list[f
 
 
 @given(st.integers(0, 999), st.integers(1, 2), st.integers(2, 4), st.integers(1, 4), st.booleans())
-@settings(max_examples=30)
+@examples(30)
 def test_dice_and_cross_entropy_by_definition(
     seed: int, batch: int, classes: int, size: int, weighted: bool
 ) -> None:
@@ -104,7 +105,7 @@ def test_a_sure_and_right_answer_costs_nothing() -> None:
 
 
 @given(st.integers(0, 999), st.sampled_from(["l1", "mse"]))
-@settings(max_examples=20)
+@examples(20)
 def test_differences_by_definition(seed: int, kind: str) -> None:
     generator = np.random.default_rng(seed)
     one, other = generator.random((2, 2, 3, 4, 5))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -21,6 +21,7 @@ from eyeshot.training import Settings, Silence, train
 from eyeshot.training.augmentation import shift_pictures
 from eyeshot.training.checkpoint import FILE, Position
 from eyeshot.training.optimization import Average, learning_rate, make_optimizer
+from tests.networks import examples
 
 from .blobs import blobs
 
@@ -238,7 +239,7 @@ def test_unknown_names(arguments: dict[str, Any], told: str, tmp_path: Path) -> 
     channels=st.integers(1, 3),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=40)
+@examples(40)
 def test_shifted_pictures(reach: int, height: int, width: int, channels: int, seed: int) -> None:
     images = torch.randint(1, 256, (6, channels, height, width)).to(torch.uint8)
     shifted = shift_pictures(images, reach, (seed, 1, 2))
@@ -275,7 +276,7 @@ def test_shifts_go_everywhere() -> None:
     warmup=st.floats(0, 0.99),
     peak=st.floats(1e-4, 1),
 )
-@settings(max_examples=60)
+@examples(60)
 def test_the_learning_rate_rises_then_falls(
     epochs: int, steps: int, warmup: float, peak: float
 ) -> None:
