@@ -126,6 +126,34 @@ def test_an_operator_called_whole_gives_the_whole_pass(name: str) -> None:
         assert np.abs(part - truth[0][:, 3:4, 2:9]).max() <= 1e-12 * np.abs(truth[0]).max()
 
 
+class Flattened(nn.Module):
+    """A function of the input itself, and the input."""
+
+    def __init__(self, function: Forward) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.function(x), x
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.flatten(1).reshape(x.shape) * 1.5,
+        lambda x: x.flatten(2).softmax(2).reshape(x.shape),
+        lambda x: x.flatten(2).flip(2).view_as(x),
+    ],
+    ids=["as one line and back", "softmax", "turned"],
+)
+def test_an_input_is_a_grid_too_on_which_a_map_may_lie(function: Forward) -> None:
+    """A region was of the second output alone, and the first was given whole."""
+    net, image = Flattened(function).eval(), noise(3, 16, 12, double=True)
+    given = eyeshot.run(net, image, region=((3, 4), (2, 9)))
+    for part, truth in zip(given, whole(net, image), strict=True):
+        np.testing.assert_allclose(part, truth[:, 3:4, 2:9], rtol=1e-12)
+
+
 def test_the_plan_says_what_is_held_for_which_call() -> None:
     net, image = _built("attention below a skip")
     told = {one.name: one for one in job_of(net, image, band=4).plan.buffers}

@@ -326,6 +326,8 @@ class Walk:
         )
         self.nodes[node.name] = node
         self.inputs.append(node.name)
+        if self.held is not None:
+            self.held.noted(node, ())
         return node
 
     def _operator(self, fx_node: torch.fx.Node) -> Value:
