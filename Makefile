@@ -5,6 +5,8 @@
 # make docs    install, then the documentation site, in build/site; every warning is an error
 # make fuzz    the property tests with new random examples, and damaged files; a new seed every time
 # make bench   the benchmarks (ratios; data in ../shared/data where present)
+# make release-check  build the wheel, install it in a new environment, use every command
+# make oldest  the tests of the core with the oldest version of each dependency, in build/oldest
 # make figures draw the pictures of the docs again
 # make clean   remove what make made
 
@@ -12,8 +14,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+CORE := tests/reference tests/axes tests/operators tests/geometry tests/filters tests/images \
+	tests/engine tests/frontends tests/runs tests/data
 
-.PHONY: demo studio shell test lint types docs pytest fuzz bench figures clean
+.PHONY: demo studio shell test lint types docs pytest fuzz bench release-check oldest figures clean
 
 demo: $(STAMP)
 	$(BIN)/eyeshot demo
@@ -53,6 +57,16 @@ fuzz: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks
+
+release-check: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt build
+	$(BIN)/python -m tools.release_check
+
+oldest:
+	$(PYTHON) -m venv build/oldest
+	build/oldest/bin/python -m pip install --quiet -c constraints-oldest.txt '.[all]' pytest hypothesis
+	build/oldest/bin/python -m pip uninstall --quiet --yes eyeshot
+	PYTHONPATH=src:. build/oldest/bin/python -m pytest -q -p no:cacheprovider $(CORE)
 
 figures: $(STAMP)
 	$(BIN)/python tools/draw_docs.py

