@@ -130,8 +130,8 @@ def install(wheel: Path, folder: Path, constraints: Path) -> Path:
     """A new environment with the wheel and its extra ``all``; the folder of its programs."""
     venv.create(folder, with_pip=True)
     programs = folder / ("Scripts" if os.name == "nt" else "bin")
-    pip = [programs / "python", "-m", "pip", "install", "--quiet", "-c", constraints]
-    run([*pip, f"{wheel}[all]"], folder)
+    words: list[str | Path] = [programs / "python", "-m", "pip", "install", "--quiet"]
+    run([*words, "-c", constraints, f"{wheel}[all]"], folder)
     return programs
 
 
