@@ -64,7 +64,7 @@ release-check: $(STAMP)
 
 oldest:
 	$(PYTHON) -m venv build/oldest
-	build/oldest/bin/python -m pip install --quiet -c constraints-oldest.txt '.[all]' pytest hypothesis
+	build/oldest/bin/python -m pip install --quiet -c constraints-oldest.txt '.[all]' pytest pytest-xdist hypothesis
 	build/oldest/bin/python -m pip uninstall --quiet --yes eyeshot
 	PYTHONPATH=src:. build/oldest/bin/python -m pytest -q -p no:cacheprovider $(CORE)
 
