@@ -8,6 +8,7 @@
 # make release-check  build the wheel, install it in a new environment, use every command
 # make oldest  the tests of the core with the oldest version of each dependency, in build/oldest
 # make figures draw the pictures of the docs again
+# make messages collect the marked messages into the translations (needs GNU gettext)
 # make clean   remove what make made
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ STAMP := $(VENV)/.installed
 CORE := tests/reference tests/axes tests/operators tests/geometry tests/filters tests/images \
 	tests/engine tests/frontends tests/runs tests/data
 
-.PHONY: demo studio shell test lint types docs pytest fuzz bench release-check oldest figures clean
+.PHONY: demo studio shell test lint types docs pytest fuzz bench release-check oldest figures messages clean
 
 demo: $(STAMP)
 	$(BIN)/eyeshot demo
@@ -73,6 +74,13 @@ figures: $(STAMP)
 	$(BIN)/python -m tools.draw_streaming
 	$(BIN)/python -m tools.draw_unet
 	$(BIN)/python -m tools.draw_segment
+
+messages:
+	xgettext --language=Python --from-code=UTF-8 --no-location --no-wrap -k -ktr \
+	  -kntr:1,2 -kmark -kplural:1,2 -o messages.pot $$(find src/eyeshot -name '*.py' | sort)
+	msgmerge --quiet --update --backup=none --no-fuzzy-matching --no-wrap src/eyeshot/language/zh.po messages.pot
+	sed -i.bak '/^"POT-Creation-Date/d' src/eyeshot/language/zh.po
+	rm messages.pot src/eyeshot/language/zh.po.bak
 
 clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -38,6 +38,7 @@ from eyeshot.cli import sample as sample_command
 from eyeshot.cli.threads import limit_spinning
 from eyeshot.errors import LONGEST, EyeshotError, Failure, one_line
 from eyeshot.files import explain_os_error
+from eyeshot.language import speaking
 from eyeshot.terminal import never_fail
 
 app = typer.Typer(
@@ -102,7 +103,8 @@ def main(arguments: list[str] | None = None) -> int:
     never_fail()
     with _interrupts() as interrupted:
         try:
-            code = app(args=arguments, standalone_mode=False, prog_name="eyeshot")
+            with speaking("en"):  # until an option of the command says otherwise
+                code = app(args=arguments, standalone_mode=False, prog_name="eyeshot")
         except Exception as error:
             if interrupted:  # torch turns an interrupt while it loads into another error
                 return _complain("interrupted", 130)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from eyeshot.cli import net_options
 from eyeshot.cli.output import console
 
 _EPILOG = """
@@ -15,6 +16,8 @@ _EPILOG = """
 eyeshot demo
 
 eyeshot demo --out /tmp/first-look
+
+eyeshot demo --lang zh
 """
 
 
@@ -30,6 +33,7 @@ def show_demo(
             "--out", "-o", metavar="DIR", help="A new folder, or the folder of an earlier demo."
         ),
     ] = Path("demo"),
+    lang: net_options.Language = "en",
 ) -> None:
     """Train a network on handwritten digits, use it, and show its insides, in under two minutes."""
     from eyeshot.demo import run_demo

@@ -45,7 +45,7 @@ eyeshot explain conv --input "1 2 3 / 4 5 6 / 7 8 9" --kernel "1 0 / 0 -1" --pad
 
 eyeshot explain pool --size 3 --padding 1 --stride 2,1 --mode avg
 
-eyeshot explain transpose --stride 2 --padding 1
+eyeshot explain transpose --stride 2 --padding 1 --lang zh
 
 eyeshot explain bilinear --scale 2 --align-corners
 
@@ -128,6 +128,7 @@ def explain_conv(
         bool, typer.Option("--flip", help="Turn the kernel by 180°: true convolution.")
     ] = False,
     as_json: AsJson = False,
+    lang: net_options.Language = "en",
 ) -> None:
     """Slide a kernel over a matrix: each position gives a sum of products."""
     from eyeshot.explanation import read_matrix, walk_conv
@@ -162,6 +163,7 @@ def explain_pool(
         bool, typer.Option("--exclude-padding", help="Leave padding out of the mean.")
     ] = False,
     as_json: AsJson = False,
+    lang: net_options.Language = "en",
 ) -> None:
     """Slide a window over a matrix: each position gives the largest cell or the mean."""
     from eyeshot.explanation import read_matrix, walk_pool
@@ -192,6 +194,7 @@ def explain_transpose(
     ] = "0",
     dilation: Dilation = "1",
     as_json: AsJson = False,
+    lang: net_options.Language = "en",
 ) -> None:
     """Transposed convolution: insert zeros between the cells, then apply the turned kernel."""
     from eyeshot.explanation import read_matrix, walk_transpose
@@ -208,7 +211,11 @@ def explain_transpose(
 
 
 def explain_nearest(
-    input_: Input = SMALL_INPUT, scale: Scale = None, size: Size = None, as_json: AsJson = False
+    input_: Input = SMALL_INPUT,
+    scale: Scale = None,
+    size: Size = None,
+    as_json: AsJson = False,
+    lang: net_options.Language = "en",
 ) -> None:
     """Nearest-neighbour up-sampling: every output copies one cell."""
     from eyeshot.explanation import read_matrix, walk_nearest
@@ -224,6 +231,7 @@ def explain_bilinear(
         bool, typer.Option("--align-corners", help="Corner cells keep their positions.")
     ] = False,
     as_json: AsJson = False,
+    lang: net_options.Language = "en",
 ) -> None:
     """Bilinear up-sampling: every output is a mean of up to four cells; nearer cells weigh more."""
     from eyeshot.explanation import read_matrix, walk_bilinear
@@ -246,6 +254,7 @@ def explain_unit(
     series: net_options.Series = None,
     index: net_options.Index = None,
     as_json: AsJson = False,
+    lang: net_options.Language = "en",
 ) -> None:
     """The sum behind one number inside a network.
 

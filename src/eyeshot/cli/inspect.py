@@ -28,6 +28,8 @@ eyeshot inspect net.onnx --size 3x640x640
 
 eyeshot inspect net.pt2 --json
 
+eyeshot inspect my_net.py:Net --size 3x224x224 --lang zh
+
 eyeshot inspect my_net.py:Net --size 3x224x224 --layer layer1.0.conv2 --unit 20,31
 
 An import path runs that file's code; opening a run folder, a .onnx or a .pt2 runs no code. The
@@ -72,6 +74,7 @@ def inspect_net(
         Path | None,
         typer.Option("--out", "-o", metavar="PAGE.html", help="Also write an HTML page."),
     ] = None,
+    lang: options.Language = "en",
 ) -> None:
     """Show shapes, receptive fields, cost, accepted sizes and mistakes before a network runs."""
     if unit is not None and layer is None:

@@ -7,11 +7,30 @@ from typing import Annotated
 
 import typer
 
+from eyeshot.language import VARIABLE, speak
+
+
+def _speak(name: str) -> str:
+    """Speak the language until the command ends: ``cli.main`` ends it."""
+    speak(name)
+    return name
+
+
 Net = Annotated[
     str,
     typer.Argument(
         metavar="NET",
         help="A run folder, file.py:Class, package.module:callable, or a .onnx file.",
+    ),
+]
+Language = Annotated[
+    str,
+    typer.Option(
+        "--lang",
+        metavar="en|zh",
+        envvar=VARIABLE,
+        callback=_speak,
+        help="Language of the messages: English or Chinese.",
     ),
 ]
 Series = Annotated[

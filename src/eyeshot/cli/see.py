@@ -27,6 +27,8 @@ eyeshot see runs/digits-digit_cnn-seed0 seven.png -o page.html --layer conv1 --l
 eyeshot see runs/digits-digit_cnn-seed0 seven.png --field conv2:3,10 -o field.png
 
 eyeshot see net.py:UNet photo.jpg --weights trained.safetensors
+
+eyeshot see runs/digits-digit_cnn-seed0 seven.png --lang zh
 """
 
 
@@ -60,6 +62,7 @@ def see_layers(
     series: net_options.Series = None,
     index: net_options.Index = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    lang: net_options.Language = "en",
 ) -> None:
     """Show the output of every layer of a network for a picture."""
     asked = Asked(image, series, index)

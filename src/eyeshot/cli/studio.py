@@ -28,6 +28,8 @@ eyeshot studio runs/digits-digit_cnn-seed0 seven.png -o page.html
 
 eyeshot studio net.py:Net --size 3x64x64 --port 8000 --no-browser
 
+EYESHOT_LANG=zh eyeshot studio
+
 It listens on this machine alone, and the address holds a secret: do not pass it on.
 """
 

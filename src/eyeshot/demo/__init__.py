@@ -11,6 +11,7 @@ from pathlib import Path
 
 from eyeshot.demo.stage import Stage, open_stage
 from eyeshot.demo.steps import STEPS
+from eyeshot.language import mark, tr
 from eyeshot.training import Progress
 
 __all__ = ["STEPS", "Stage", "run_demo"]
@@ -42,12 +43,13 @@ def run_demo(
     stage = open_stage(Path(out), say=say, progress=progress, epochs=epochs)
     began = time.perf_counter()
     for number, step in enumerate(STEPS, 1):
-        stage.say(f"\n{number}. {step.title}")
+        stage.say(f"\n{number}. {tr(step.title)}")
         started = time.perf_counter()
         step.act(stage)
-        stage.say(f"   done in {time.perf_counter() - started:.1f} s")
-    stage.say(f"\nAll in {time.perf_counter() - began:.0f} s. The report:\n{stage.report}")
-    stage.say("\nTry next:")
+        stage.say("   " + tr("done in {seconds:.1f} s", seconds=time.perf_counter() - started))
+    text = mark("All in {seconds:.0f} s. The report:")
+    stage.say(f"\n{tr(text, seconds=time.perf_counter() - began)}\n{stage.report}")
+    stage.say("\n" + tr("Try next:"))
     for line in stage.suggestions:
         stage.say(f"  {line}")
     return stage.report

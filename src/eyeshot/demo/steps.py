@@ -21,6 +21,7 @@ from eyeshot.demo.stage import Stage, first_digit
 from eyeshot.errors import Failure
 from eyeshot.evaluation import evaluate, predict
 from eyeshot.features import see
+from eyeshot.language import mark, tr
 from eyeshot.report import write_report
 from eyeshot.report.material import read_epochs
 from eyeshot.runs import METRICS
@@ -53,8 +54,9 @@ def train_network(stage: Stage) -> None:
             f"and {LEAST_ACCURACY:.0%} were expected",
             cure="let it see the digits more often",
         )
-    stage.say(f"   {accuracy:.2%} of {count:,} digits that it has never seen are right")
-    stage.say(f"   saved in {stage.run_folder}")
+    text = mark("{accuracy:.2%} of {count:,} digits that it has never seen are right")
+    stage.say("   " + tr(text, accuracy=accuracy, count=count))
+    stage.say("   " + tr("saved in {folder}", folder=stage.run_folder))
 
 
 def ask_network(stage: Stage) -> None:
@@ -64,8 +66,15 @@ def ask_network(stage: Stage) -> None:
     _check_same(told, [p.to_dict() for p in predict(stage.run, [path for path, _ in asked])])
     for (path, truth), answer in zip(asked, told, strict=True):
         best = answer["top"][0]
-        verdict = "right" if best["class"] == truth else f"wrong: it is a {truth}"
-        stage.say(f"   {path}: {best['class']}, {best['probability']:.1%} sure ({verdict})")
+        wrong = tr("wrong: it is a {truth}", truth=truth)
+        line = tr(
+            "{path}: {name}, {probability:.1%} sure ({verdict})",
+            path=path,
+            name=best["class"],
+            probability=best["probability"],
+            verdict=tr("right") if best["class"] == truth else wrong,
+        )
+        stage.say(f"   {line}")
         for note in answer["notes"]:
             stage.say(f"      {note}")
 
@@ -79,16 +88,17 @@ def lay_open(stage: Stage) -> None:
         read_epochs(stage.run.path / METRICS),
         stage.overview,
     )
-    stage.say(f"   {stage.report}: everything about this network on one page")
-    stage.say(f"   {stage.overview}: the same at a glance")
+    text = mark("{file}: everything about this network on one page")
+    stage.say("   " + tr(text, file=stage.report))
+    stage.say("   " + tr("{file}: the same at a glance", file=stage.overview))
     _suggest(stage)
 
 
 STEPS: Sequence[Step] = (
-    Step("Train a network on 8,000 handwritten digits", train_network),
-    Step("Load it in a new process, and ask what single pictures show", ask_network),
-    Step("Find and read thousands of digits on one large page, in one pass", read_page),
-    Step("Lay it open: every kernel, every map, every mistake", lay_open),
+    Step(mark("Train a network on 8,000 handwritten digits"), train_network),
+    Step(mark("Load it in a new process, and ask what single pictures show"), ask_network),
+    Step(mark("Find and read thousands of digits on one large page, in one pass"), read_page),
+    Step(mark("Lay it open: every kernel, every map, every mistake"), lay_open),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from rich.cells import set_cell_size
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -12,18 +13,19 @@ from rich.text import Text
 from eyeshot.explanation.notation import say_option, show
 from eyeshot.explanation.traces import Part, TraceRule, UnitTrace
 from eyeshot.explanation.walks import Place, Step, Walk
+from eyeshot.language import mark, tr
 from eyeshot.reference.windows import Array
 
 SEEN, MADE, RESULT = "bold yellow", "dim", "bold green"
 MOST_PARTS = 32
 PART_NAMES: dict[TraceRule, str] = {
-    "sum": "partial sum",
-    "max": "largest",
-    "min": "smallest",
-    "mean": "mean",
-    "product": "factor",
-    "value": "goes in",
-    "copy": "copied",
+    "sum": mark("partial sum"),
+    "max": mark("largest"),
+    "min": mark("smallest"),
+    "mean": mark("mean"),
+    "product": mark("factor"),
+    "value": mark("goes in"),
+    "copy": mark("copied"),
 }
 MOST_SIDE = 12
 
@@ -40,7 +42,14 @@ def draw_trace(trace: UnitTrace) -> Group:
     unit = ", ".join(str(number) for number in trace.unit)
     shape = "×".join(str(n) for n in trace.shape)
     title = Text.assemble(
-        ("layer ", ""), (trace.layer, "bold"), f"  {trace.operator}  map {shape}  unit [{unit}]"
+        (tr("layer "), ""),
+        (trace.layer, "bold"),
+        tr(
+            "  {operator}  map {shape}  unit [{unit}]",
+            operator=trace.operator,
+            shape=shape,
+            unit=unit,
+        ),
     )
     shown, left = choose_parts(trace.parts)
     table = [_parts_table(trace, shown, left)] if trace.parts else []
@@ -50,13 +59,14 @@ def draw_trace(trace: UnitTrace) -> Group:
 def _head(walk: Walk) -> RenderableType:
     options = "  ".join(f"{name} {say_option(value)}" for name, value in walk.options.items())
     sides = Table.grid(padding=(0, 4))
-    columns: list[RenderableType] = [_titled("input", _matrix(walk.input))]
+    columns: list[RenderableType] = [_titled(tr("input"), _matrix(walk.input))]
     if walk.read.shape != walk.input.shape:
-        name = "zeros inserted" if walk.operation == "transpose" else "padded"
+        name = tr("zeros inserted") if walk.operation == "transpose" else tr("padded")
         columns.append(_titled(name, _matrix(walk.read, _made_style(walk))))
     if walk.kernel is not None:
         turned = walk.operation == "transpose" or walk.options.get("flip")
-        columns.append(_titled("kernel, turned" if turned else "kernel", _matrix(walk.kernel)))
+        name = tr("kernel, turned") if turned else tr("kernel")
+        columns.append(_titled(name, _matrix(walk.kernel)))
     sides.add_row(*columns)
     return Group(Text.assemble((walk.operation, "bold"), f"  {options}"), sides)
 
@@ -70,14 +80,18 @@ def _draw_step(walk: Walk, number: int) -> RenderableType:
         _matrix(walk.read, _made_style(walk), frozenset(term.at for term in step.terms)),
         _output(walk, so_far, step),
     )
-    title = Text(
-        f"\nstep {number + 1} of {len(walk.steps)}: output [{row}, {column}]", style="bold"
+    title = tr(
+        "step {n} of {steps}: output [{row}, {column}]",
+        n=number + 1,
+        steps=len(walk.steps),
+        row=row,
+        column=column,
     )
-    return Group(title, sides, Text(step.formula))
+    return Group(Text(f"\n{title}", style="bold"), sides, Text(step.formula))
 
 
 def _tail(walk: Walk) -> RenderableType:
-    return Group(Text("\noutput", style="bold"), _matrix(walk.output, lambda _: RESULT))
+    return Group(Text("\n" + tr("output"), style="bold"), _matrix(walk.output, lambda _: RESULT))
 
 
 def _output(walk: Walk, so_far: dict[Place, float], step: Step) -> Text:
@@ -144,12 +158,12 @@ def _parts_table(trace: UnitTrace, shown: list[Part], left: list[Part]) -> Table
     named = any(part.source for part in trace.parts)
     table = Table(show_lines=windows)
     if named:
-        table.add_column("from")
-    table.add_column("channel", justify="right")
-    table.add_column("patch" if windows else "number")
+        table.add_column(tr("from"))
+    table.add_column(tr("channel"), justify="right")
+    table.add_column(tr("patch") if windows else tr("number"))
     if weighed:
-        table.add_column("kernel" if windows else "weight")
-    table.add_column(PART_NAMES[trace.rule], justify="right")
+        table.add_column(tr("kernel") if windows else tr("weight"))
+    table.add_column(tr(PART_NAMES[trace.rule]), justify="right")
     for part in shown:
         cells: list[RenderableType] = [_place(part)] if named else []
         cells += [str(part.channel), _block(part.patch, part.outside)]
@@ -160,7 +174,7 @@ def _parts_table(trace: UnitTrace, shown: list[Part], left: list[Part]) -> Table
         rest = sum(part.sum for part in left)
         empty = [""] * (len(table.columns) - 3 - named)
         first = [""] if named else []
-        table.add_row(*first, "…", f"{len(left)} smaller ones", *empty, _exact(rest))
+        table.add_row(*first, "…", tr("{n} smaller ones", n=len(left)), *empty, _exact(rest))
     return table
 
 
@@ -170,10 +184,15 @@ def _place(part: Part) -> str:
 
 def _sum_lines(trace: UnitTrace) -> Iterator[Text]:
     if trace.bias is not None:
-        yield Text(f"bias           {_exact(trace.bias):>14}")
-    yield Text(f"total          {_exact(trace.total):>14}", style=RESULT)
-    yield Text(f"network        {_exact(trace.network_value):>14}")
-    yield Text(f"difference     {abs(trace.total - trace.network_value):>14.1e}")
+        yield Text(_named(tr("bias"), _exact(trace.bias)))
+    yield Text(_named(tr("total"), _exact(trace.total)), style=RESULT)
+    yield Text(_named(tr("network"), _exact(trace.network_value)))
+    yield Text(_named(tr("difference"), f"{abs(trace.total - trace.network_value):.1e}"))
+
+
+def _named(name: str, number: str) -> str:
+    """The name, and the number at the right end of a column, by the widths on a terminal."""
+    return f"{set_cell_size(name, 15)}{number:>14}"
 
 
 def _block(array: Array, outside: Array | None = None) -> Text:
@@ -195,7 +214,7 @@ def _block(array: Array, outside: Array | None = None) -> Text:
     width = max(len(word) for row in words for word in row)
     lines = [" ".join(word.rjust(width) for word in row) for row in words]
     if max(rows.shape) > MOST_SIDE:
-        lines.append(f"… {rows.shape[0]}×{rows.shape[1]} in all")
+        lines.append(tr("… {size} in all", size=f"{rows.shape[0]}×{rows.shape[1]}"))
     return Text("\n".join(lines))
 
 

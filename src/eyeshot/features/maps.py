@@ -13,6 +13,7 @@ from torch import Tensor
 
 from eyeshot.errors import UnknownName
 from eyeshot.features.kinds import words
+from eyeshot.language import mark, tr
 
 Maps = NDArray[Any]
 
@@ -145,14 +146,15 @@ class Features(Mapping[str, Maps]):
         }
 
     def __repr__(self) -> str:
-        lines = [f"Features of {self.images} image(s), {len(self.layers)} layers:"]
+        text = mark("Features of {images} image(s), {layers} layers:")
+        lines = [tr(text, images=self.images, layers=len(self.layers))]
         place = ""
         for layer in self.layers:
             if layer.place != place:
                 place = layer.place
                 lines.append(f" {place}:")
             shape = " x ".join(map(str, layer.maps.shape))
-            dead = f"  {int(layer.dead.sum())} dead" if layer.dead.any() else ""
+            dead = tr("  {n} dead", n=int(layer.dead.sum())) if layer.dead.any() else ""
             lines.append(f"  {layer.name:24} {layer.kind:18} {shape}{dead}")
         return "\n".join(lines)
 

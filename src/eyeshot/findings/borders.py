@@ -14,6 +14,7 @@ from eyeshot.findings.wording import by
 from eyeshot.geometry import Fields
 from eyeshot.geometry.fields import EXACT
 from eyeshot.graph import Edge, Family, Graph, Kind, Node
+from eyeshot.language import mark, tr
 
 Touched = tuple[NDArray[np.bool_], ...]
 """For each axis, the positions that touch padding. A unit touches it if its position on any axis
@@ -31,11 +32,16 @@ def padded_units(graph: Graph, fields: Fields) -> Iterator[Finding]:
         share = 1 - math.prod(free) / max(1, math.prod(node.extents))
         if not node.extents or share == 0:
             continue
-        cause = f"{share:.1%} of its {by(node.extents)} units depend on zeros outside the picture"
-        cause += f"; {by(free)} do not" if math.prod(free) else ""
-        cure = "border units are biased by zeros; use reflect or replicate padding, or a larger "
-        cure += "input"
-        yield Finding(Severity.NOTE, node.name, "units touch zero padding", cause, cure)
+        cause = tr(
+            "{share:.1%} of its {units} units depend on zeros outside the picture",
+            share=share,
+            units=by(node.extents),
+        )
+        cause += tr("; {units} do not", units=by(free)) if math.prod(free) else ""
+        cure = tr(
+            "border units are biased by zeros; use reflect or replicate padding, or a larger input"
+        )
+        yield Finding(Severity.NOTE, node.name, mark("units touch zero padding"), cause, cure)
 
 
 def touching(graph: Graph) -> dict[str, Touched]:

@@ -11,6 +11,7 @@ from eyeshot.findings.wording import by, counted
 from eyeshot.geometry import Fields
 from eyeshot.geometry.fields import EXACT
 from eyeshot.graph import Graph, Node
+from eyeshot.language import mark, tr
 
 
 def covering(graph: Graph, fields: Fields) -> Iterator[Finding]:
@@ -26,12 +27,19 @@ def covering(graph: Graph, fields: Fields) -> Iterator[Finding]:
     if not behind:
         return
     largest = by(field.largest for field in fields.layer(first.name))
-    cause = f"its middle unit's field of {largest} covers the {by(size)} input, and so do the "
-    cause += f"fields of {counted(len(behind), 'later layer')}"
-    cure = "these layers cannot enlarge the receptive field at this size; remove some, or use a "
-    cure += "larger input"
+    cause = tr(
+        "its middle unit's field of {field} covers the {size} input, and so do the fields of "
+        "{layers}",
+        field=largest,
+        size=by(size),
+        layers=counted(len(behind), "later layer"),
+    )
+    cure = tr(
+        "these layers cannot enlarge the receptive field at this size; remove some, or use a "
+        "larger input"
+    )
     layers = tuple(node.name for node in wide)
-    yield Finding(Severity.NOTE, first.name, "field covers the input", cause, cure, layers)
+    yield Finding(Severity.NOTE, first.name, mark("field covers the input"), cause, cure, layers)
 
 
 def _sees_all(node: Node, fields: Fields, size: tuple[int, ...]) -> bool:
@@ -51,11 +59,18 @@ def short_sighted(graph: Graph, fields: Fields) -> Iterator[Finding]:
             continue
         largest = tuple(field.largest for field in fields.layer(last.name))
         if any(seen < n for seen, n in zip(largest, size, strict=True)):
-            cause = f"a unit of the last map ({by(last.extents)}) sees at most {by(largest)} of "
-            cause += f"the {by(size)} input"
-            cure = "no unit sees the whole picture; add layers, stride or dilation before this "
-            cure += "layer if the class depends on overall shape"
-            yield Finding(Severity.NOTE, last.name, "field smaller than the input", cause, cure)
+            cause = tr(
+                "a unit of the last map ({map}) sees at most {field} of the {size} input",
+                map=by(last.extents),
+                field=by(largest),
+                size=by(size),
+            )
+            cure = tr(
+                "no unit sees the whole picture; add layers, stride or dilation before this "
+                "layer if the class depends on overall shape"
+            )
+            title = mark("field smaller than the input")
+            yield Finding(Severity.NOTE, last.name, title, cause, cure)
 
 
 def _last_local(graph: Graph, output: Node, fields: Fields) -> Node | None:

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from eyeshot.language import mark, tr
+
 
 class Severity(StrEnum):
     """How much a finding matters. Findings are listed in this order."""
 
-    ERROR = "error"
+    ERROR = mark("error")
     """The network does not run at this size."""
-    WARNING = "warning"
+    WARNING = mark("warning")
     """The network runs, but something is silently lost or wrong."""
-    NOTE = "note"
+    NOTE = mark("note")
     """A fact to know, which may be intended."""
 
 
@@ -25,9 +27,9 @@ class Finding:
     Attributes:
         severity: error, warning or note.
         layer: name of the node that it concerns; the first name if there are several.
-        title: a few words.
-        cause: the reason, in numbers.
-        cure: what to do.
+        title: a few words, in English; :meth:`__str__` translates them.
+        cause: the reason, in numbers, in the language spoken.
+        cure: what to do, in the language spoken.
         layers: all nodes that it concerns.
     """
 
@@ -39,8 +41,12 @@ class Finding:
     layers: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        where = f"{self.layer}: " if self.layer else ""
-        return f"{self.severity}: {where}{self.title}: {self.cause}; {self.cure}"
+        words = {"title": tr(self.title), "cause": self.cause, "cure": self.cure}
+        severity = tr(str(self.severity))
+        if not self.layer:
+            return tr("{severity}: {title}: {cause}; {cure}", severity=severity, **words)
+        text = mark("{severity}: {layer}: {title}: {cause}; {cure}")
+        return tr(text, severity=severity, layer=self.layer, **words)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from eyeshot.findings.finding import Finding, Severity
 from eyeshot.findings.wording import called, counted
 from eyeshot.graph import Family, Graph, Node
+from eyeshot.language import mark, tr
 
 if TYPE_CHECKING:
     import torch
@@ -22,10 +23,13 @@ def in_training(graph: Graph, net: torch.nn.Module | None) -> Iterator[Finding]:
     names = _training(graph, net)
     if not names:
         return
-    cause = f"{counted(len(names), 'layer')} in training mode: the output is random or depends on "
-    cause += "the other pictures of the batch"
-    layers = tuple(names)
-    yield Finding(Severity.WARNING, layers[0], "training mode", cause, "call net.eval()", layers)
+    cause = tr(
+        "{layers} in training mode: the output is random or depends on the other pictures of the "
+        "batch",
+        layers=counted(len(names), "layer"),
+    )
+    layers, title = tuple(names), mark("training mode")
+    yield Finding(Severity.WARNING, layers[0], title, cause, tr("call net.eval()"), layers)
 
 
 def _training(graph: Graph, net: torch.nn.Module | None) -> list[str]:
@@ -53,12 +57,13 @@ def single_values(graph: Graph) -> Iterator[Finding]:
     """Batch norm where each picture has one value per channel."""
     for node in graph:
         if node.family is Family.BATCH_NORM and math.prod(node.extents) == 1:
-            cause = (
-                f"at this size each picture gives {called(node)} one value per channel: training "
+            cause = tr(
+                "at this size each picture gives {layer} one value per channel: training on a "
+                "batch of one picture fails, and on a few pictures it is unstable",
+                layer=called(node),
             )
-            cause += "on a batch of one picture fails, and on a few pictures it is unstable"
-            cure = "train on large batches (drop_last=True), or use layer norm"
-            yield Finding(Severity.NOTE, node.name, "one value per channel", cause, cure)
+            cure = tr("train on large batches (drop_last=True), or use layer norm")
+            yield Finding(Severity.NOTE, node.name, mark("one value per channel"), cause, cure)
 
 
 def useless_biases(graph: Graph) -> Iterator[Finding]:
@@ -72,13 +77,15 @@ def useless_biases(graph: Graph) -> Iterator[Finding]:
             found[node.name] = bias
     if found:
         first, *others = found
-        cause = f"the batch norm behind it cancels its {counted(found[first], 'bias value')}"
-        if others:
-            total = sum(found.values())
-            cause += f", also for {counted(len(others), 'more layer')}: {total:,} in all"
-        yield Finding(
-            Severity.NOTE, first, "bias before batch norm", cause, "bias=False", tuple(found)
+        cause = tr(
+            "the batch norm behind it cancels its {biases}",
+            biases=counted(found[first], "bias value"),
         )
+        if others:
+            more, total = counted(len(others), "more layer"), sum(found.values())
+            cause += tr(", also for {layers}: {total:,} in all", layers=more, total=total)
+        title = mark("bias before batch norm")
+        yield Finding(Severity.NOTE, first, title, cause, "bias=False", tuple(found))
 
 
 def _bias(graph: Graph, node: Node) -> int:

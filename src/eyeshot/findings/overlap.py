@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from eyeshot.findings.finding import Finding, Severity
 from eyeshot.findings.wording import by, counted
 from eyeshot.graph import Family, Graph, Node
+from eyeshot.language import mark, tr
 
 
 def checkerboards(graph: Graph) -> Iterator[Finding]:
@@ -30,13 +31,23 @@ def _checkerboard(node: Node) -> Finding | None:
     if fewest == most:
         return None
     kernel, stride = node.params.kernel, node.params.stride
-    cause = f"a kernel of {by(kernel)} with stride {by(stride)}: an output is the sum of "
-    cause += f"{fewest} to {counted(most, 'input')}, depending on its position"
+    cause = tr(
+        "a kernel of {kernel} with stride {stride}: an output is the sum of {fewest} to {inputs}, "
+        "depending on its position",
+        kernel=by(kernel),
+        stride=by(stride),
+        fewest=fewest,
+        inputs=counted(most, "input"),
+    )
     if fewest == 0:
-        cause += "; outputs without inputs are only the bias"
+        cause += tr("; outputs without inputs are only the bias")
     multiples = [max(s, -(-k // s) * s) for k, s in zip(kernel, stride, strict=True)]
-    cure = f"a kernel of {by(multiples)}, or resize by {by(stride)} and convolve"
-    return Finding(Severity.WARNING, node.name, "checkerboard", cause, cure)
+    cure = tr(
+        "a kernel of {kernel}, or resize by {stride} and convolve",
+        kernel=by(multiples),
+        stride=by(stride),
+    )
+    return Finding(Severity.WARNING, node.name, mark("checkerboard"), cause, cure)
 
 
 def _overlaps(kernel: int, stride: int, dilation: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from eyeshot.findings.finding import Finding, Severity
 from eyeshot.findings.wording import by, called, counted, last_map
 from eyeshot.graph import Family, Graph, Node
+from eyeshot.language import mark, tr
 
 _MOST = 0.5
 
@@ -22,10 +23,16 @@ def heaviest(graph: Graph) -> Iterator[Finding]:
     node = next((n for n in graph if n.layer == layer and n.weights), None)
     if node is None or count <= _MOST * total:
         return
-    cause = f"it holds {count:,} of {counted(total, 'parameter')} ({count / total:.1%})"
+    cause = tr(
+        "it holds {count:,} of {parameters} ({share:.1%})",
+        count=count,
+        parameters=counted(total, "parameter"),
+        share=count / total,
+    )
     cure = _cure(graph, node, count)
     if cure:
-        yield Finding(Severity.NOTE, node.name, "most of the parameters", cause + cure[0], cure[1])
+        title = mark("most of the parameters")
+        yield Finding(Severity.NOTE, node.name, title, cause + cure[0], cure[1])
 
 
 def _by_layer(graph: Graph) -> dict[str, int]:
@@ -53,9 +60,17 @@ def _pooling(graph: Graph, node: Node, count: int) -> tuple[str, str] | None:
         return None
     outputs = node.params.out_features
     left = last.channels * outputs + outputs * bool(node.params.bias)
-    cause = f": a weight for each of {by(last.shape[1:])} numbers and {outputs} outputs"
-    cure = f"global pooling of {called(last)} before it leaves {left:,} here and saves "
-    cure += f"{count - left:,}"
+    cause = tr(
+        ": a weight for each of {numbers} numbers and {outputs} outputs",
+        numbers=by(last.shape[1:]),
+        outputs=outputs,
+    )
+    cure = tr(
+        "global pooling of {layer} before it leaves {left:,} here and saves {saved:,}",
+        layer=called(last),
+        left=left,
+        saved=count - left,
+    )
     return cause, cure
 
 
@@ -65,5 +80,10 @@ def _separating(node: Node, kernel: tuple[int, ...], count: int) -> tuple[str, s
     if node.params.groups != 1 or into == 1:
         return None
     left = into * math.prod(kernel) + into * out
-    cause = f": {into} × {out} kernels of {by(kernel)}"
-    return cause, f"fewer channels, or a {by(kernel)} for each channel and a 1×1: {left:,} weights"
+    cause = tr(": {into} × {out} kernels of {kernel}", into=into, out=out, kernel=by(kernel))
+    cure = tr(
+        "fewer channels, or a {kernel} for each channel and a 1×1: {left:,} weights",
+        kernel=by(kernel),
+        left=left,
+    )
+    return cause, cure

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from eyeshot.findings.wording import AXES, called, counted, joined
 from eyeshot.graph import Family, Graph, Kind, Node
+from eyeshot.language import mark, tr
 
 _MEET = (Family.PRODUCT, Family.ATTENTION)
 _OF_MANY = (
@@ -48,8 +49,12 @@ def _of_statistic(graph: Graph, node: Node) -> str:
     if not left:
         return node.reason
     over = [name for name in AXES[graph.spatial_axes] if name not in left]
-    reason = f"{node.operator} over the {joined(over)} only, with a result for each of the "
-    return reason + joined(left)
+    return tr(
+        "{operator} over the {axes} only, with a result for each of the {others}",
+        operator=node.operator,
+        axes=joined(map(tr, over)),
+        others=joined(map(tr, left)),
+    )
 
 
 def _axes_left(graph: Graph, node: Node) -> Iterator[str]:
@@ -66,21 +71,25 @@ def _of_reshape(graph: Graph, node: Node) -> str:
     source = graph.nodes[node.edges[0].source]
     if node.shape[:1] != source.shape[:1]:
         if all(graph.nodes[name].shape[:1] == source.shape[:1] for name in graph.outputs):
-            return "moves parts of the picture into the batch"
-        rows = counted(node.shape[0], "row")
-        return f"cuts {counted(source.shape[0], 'picture')} into {rows}"
+            return tr("moves parts of the picture into the batch")
+        pictures, rows = counted(source.shape[0], "picture"), counted(node.shape[0], "row")
+        return tr("cuts {pictures} into {rows}", pictures=pictures, rows=rows)
     readers = list(_behind(graph, node))
     first = next((one for one in readers if one.family is not Family.RESHAPE), None)
     if first is not None and _reduces(first, _merged(node, source)):
-        return f"flattens positions into one dimension for {called(first)}"
+        return tr("flattens positions into one dimension for {layer}", layer=called(first))
     meeting = next((one for one in readers if one.family in _MEET), None)
     if meeting is not None:
-        return f"flattens positions into a sequence, which is mixed in {called(meeting)}"
+        text = mark("flattens positions into a sequence, which is mixed in {layer}")
+        return tr(text, layer=called(meeting))
     linear = next((one for one in readers if one.family is Family.LINEAR), None)
     if linear is not None and len(node.shape) == 2:
-        cause = f"flattens a map of {counted(node.shape[1], 'number')} for {called(linear)}, which "
-        return cause + "has a weight for each of them"
-    return "flattens positions into features"
+        return tr(
+            "flattens a map of {numbers} for {layer}, which has a weight for each of them",
+            numbers=counted(node.shape[1], "number"),
+            layer=called(linear),
+        )
+    return tr("flattens positions into features")
 
 
 def _merged(node: Node, source: Node) -> int | None:

@@ -17,6 +17,7 @@ from eyeshot.findings.wording import (
 from eyeshot.geometry import Fields
 from eyeshot.geometry.sizes import Clash, extents, leftovers
 from eyeshot.graph import Family, Graph, Node
+from eyeshot.language import mark, tr
 from eyeshot.operators.mismatches import missing_stride
 
 
@@ -34,7 +35,7 @@ def remainders(graph: Graph, fields: Fields) -> Iterator[Finding]:
     cure = _clean_sizes(graph) if dropped else ""
     for name, lefts in dropped.items():
         cause = _dropped(graph, fields, graph.nodes[name], lefts)
-        yield Finding(Severity.WARNING, name, "pixels dropped", cause, cure)
+        yield Finding(Severity.WARNING, name, mark("pixels dropped"), cause, cure)
 
 
 def _faulty(graph: Graph) -> bool:
@@ -45,35 +46,57 @@ def _dropped(graph: Graph, fields: Fields, node: Node, lefts: dict[int, int]) ->
     """The cause in words. ``lefts`` holds the number of unread positions for each axis."""
     source = graph.nodes[node.edges[0].source]
     stride, kernel = node.params.stride, node.params.kernel
-    here = joined(f"the last {left} of its {axis_name(graph, a)}" for a, left in lefts.items())
-    cause = f"windows of {by(kernel)} with stride {by(stride)} over {by(source.extents)} never "
-    cause += f"read {here}"
+    here = joined(
+        tr("the last {n} of its {axis}", n=left, axis=axis_name(graph, a))
+        for a, left in lefts.items()
+    )
+    cause = tr(
+        "windows of {kernel} with stride {stride} over {size} never read {lost}",
+        kernel=by(kernel),
+        stride=by(stride),
+        size=by(source.extents),
+        lost=here,
+    )
     paces = [axis.stride or 1 for axis in fields.layer(source.name)]
     if paces and any(paces[axis] > 1 for axis in lefts):
-        pixels = (f"{float(n * paces[a]):g} {axis_name(graph, a)}" for a, n in lefts.items())
-        cause += f" ({joined(pixels)} in input pixels)"
+        pixels = (
+            tr("{n:g} {axis}", n=float(n * paces[a]), axis=axis_name(graph, a))
+            for a, n in lefts.items()
+        )
+        cause += tr(" ({lost} in input pixels)", lost=joined(pixels))
     return cause
 
 
 def _clean_sizes(graph: Graph) -> str:
     sizes = sizes_that_work(graph, clean=True)
-    return f"nothing is dropped at {sizes}" if sizes else "pad the input at its end"
+    return (
+        tr("nothing is dropped at {sizes}", sizes=sizes)
+        if sizes
+        else tr("pad the input at its end")
+    )
 
 
 def spatial_mismatch(graph: Graph, node: Node) -> tuple[str, str, str]:
     """Title, cause and cure where maps of different sizes meet."""
     parts = origins(graph, node)
-    sides = joined([f"{called(part)} is {by(part.extents)}" for part in parts])
-    cause = f"{sides}, and {called(node)} needs equal sizes"
+    sides = joined(
+        [tr("{layer} is {size}", layer=called(part), size=by(part.extents)) for part in parts]
+    )
+    cause = tr("{sides}, and {layer} needs equal sizes", sides=sides, layer=called(node))
+    title = mark("sizes do not match")
     missing = _missing_stride(graph, node, parts)
     if missing:
-        return "sizes do not match", cause, missing
+        return title, cause, missing
     rounded = _rounding(graph, parts)
     if rounded:
-        cause += f": {joined(rounded)}"
+        cause += tr(": {facts}", facts=joined(rounded))
     sizes = sizes_that_work(graph)
-    cure = f"an input of {sizes}" if sizes else "make the up-sampling undo the strides"
-    return "sizes do not match", cause, f"{cure}, or pad or crop one branch to the other"
+    cure = (
+        tr("an input of {size}", size=sizes)
+        if sizes
+        else tr("make the up-sampling undo the strides")
+    )
+    return title, cause, tr("{cure}, or pad or crop one branch to the other", cure=cure)
 
 
 def _missing_stride(graph: Graph, node: Node, parts: list[Node]) -> str:
@@ -83,15 +106,18 @@ def _missing_stride(graph: Graph, node: Node, parts: list[Node]) -> str:
     if len(parts) != 2 or len(strides) != 1 or max(strides) == 1:
         return ""
     (stride,) = strides
-    up = f"{called(small)} resized by {stride}"
+    up = tr("{layer} resized by {stride}", layer=called(small), stride=stride)
     if node.family is Family.CONCATENATE:
-        return f"{up}, or stride={stride} in the branch of {called(large)}"
+        text = mark("{cure}, or stride={stride} in the branch of {layer}")
+        return tr(text, cure=up, stride=stride, layer=called(large))
     own = all_before(graph, large) - all_before(graph, small)
     for name in (one.name for one in graph if one.name in own):
         layer = graph.nodes[name]
         if layer.slides and layer.weights and layer.extents == large.extents:
-            return f"{called(layer)}: stride={stride}, or {up}"
-    return f"a 1×1 convolution with stride {stride} after {called(large)}, or {up}"
+            text = mark("{layer}: stride={stride}, or {cure}")
+            return tr(text, layer=called(layer), stride=stride, cure=up)
+    text = mark("a 1×1 convolution with stride {stride} after {layer}, or {cure}")
+    return tr(text, stride=stride, layer=called(large), cure=up)
 
 
 def _rounding(graph: Graph, parts: list[Node]) -> list[str]:
@@ -103,8 +129,14 @@ def _rounding(graph: Graph, parts: list[Node]) -> list[str]:
         if any(name in names for names in behind) and name not in shared:
             for axis in _rounded_axes(graph, node):
                 before = graph.nodes[node.edges[0].source].extents[axis]
-                fact = f"{node.extents[axis]} of {before} {axis_name(graph, axis)}"
-                facts.setdefault(name, f"{called(node)} makes {fact}")
+                fact = tr(
+                    "{layer} makes {n} of {before} {axis}",
+                    layer=called(node),
+                    n=node.extents[axis],
+                    before=before,
+                    axis=axis_name(graph, axis),
+                )
+                facts.setdefault(name, fact)
     return list(facts.values())
 
 

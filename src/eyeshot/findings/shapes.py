@@ -22,6 +22,7 @@ from eyeshot.findings.wording import (
 )
 from eyeshot.geometry.sizes import Clash, extents
 from eyeshot.graph import Family, Graph, Node
+from eyeshot.language import mark, tr
 from eyeshot.operators.mismatches import Mismatch, Problem, missing_stride
 
 Words = tuple[str, str, str]
@@ -38,41 +39,58 @@ def of_mismatch(graph: Graph, mismatch: Mismatch) -> Finding:
         cause = f"{cause} ({mismatch.line})"
     behind = node.after_mismatch
     if behind:
-        cause = f"{cause}; this shape assumes that {behind} is corrected"
+        cause += tr("; this shape assumes that {layer} is corrected", layer=behind)
     layer = mismatch.layer if mismatch.problem is Problem.STOPPED else node.name
     return Finding(Severity.ERROR, layer, title, cause, cure)
 
 
 def _channels(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     built, found = built_for(node, mismatch), mismatch.inputs[0][1]
-    cause = f"{called(node)} was built for {counted(built, 'channel')} and gets {found}: "
     parts = branches(graph, node)
-    cause += _brought(parts)
-    cure = f"{called(node)}: in_channels={found}"
+    cause = _wrong_channels(node, built, found, parts)
+    cure = _setting(node, "in_channels", found)
+    title = mark("channels do not match")
     if 1 in parts[0].dims:  # a spatial axis is where channels should be
         turned = [one for one in ancestors(graph, parts[0]) if one.params.order]
         names = joined(map(called, turned)) if turned else called(parts[0])
-        return (
-            "channels do not match",
-            cause,
-            f"leave {names} out of forward: an input has the layout (C, H, W)",
-        )
+        text = mark("leave {layers} out of forward: an input has the layout (C, H, W)")
+        return title, cause, tr(text, layers=names)
     given = next((one for one in parts if one.is_input), None)
     if given is not None:
         wanted = built - sum(one.shape[1] for one in parts if one is not given)
-        name = "an input" if len(graph.inputs) == 1 else called(given)
+        name = tr("an input") if len(graph.inputs) == 1 else called(given)
         if wanted > 0:
-            cure = f"{name} of {counted(wanted, 'channel')}, or {cure}"
+            channels = counted(wanted, "channel")
+            cure = tr("{name} of {channels}, or {cure}", name=name, channels=channels, cure=cure)
     elif len(parts) == 1 and parts[0].params.out_channels == found:
-        cure += f", or {called(parts[0])}: out_channels={built}"
-    return "channels do not match", cause, cure
+        cure = _either(cure, _setting(parts[0], "out_channels", built))
+    return title, cause, cure
+
+
+def _wrong_channels(node: Node, built: int, found: int, parts: list[Node]) -> str:
+    return tr(
+        "{layer} was built for {channels} and gets {found}: {brought}",
+        layer=called(node),
+        channels=counted(built, "channel"),
+        found=found,
+        brought=_brought(parts),
+    )
+
+
+def _setting(node: Node, name: str, value: object) -> str:
+    """``conv1: in_channels=8``."""
+    return tr("{layer}: {setting}", layer=called(node), setting=f"{name}={value}")
+
+
+def _either(one: str, other: str) -> str:
+    return tr("{one}, or {other}", one=one, other=other)
 
 
 def _brought(parts: list[Node]) -> str:
-    counts = [f"{called(one)} brings {one.shape[1]}" for one in parts]
+    counts = [tr("{layer} brings {n}", layer=called(one), n=one.shape[1]) for one in parts]
     if len(parts) == 1:
         return counts[0]
-    return f"{joined(counts)}, concatenated"
+    return tr("{branches}, concatenated", branches=joined(counts))
 
 
 def built_for(node: Node, mismatch: Mismatch) -> int:
@@ -88,15 +106,25 @@ def _groups(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     source = _brought(branches(graph, node))
     fitting = [g for g in range(1, channels + 1) if channels % g == 0]
     word = "num_groups" if node.family is Family.GROUP_NORM else "groups"
-    cause = f"{counted(channels, 'channel')} cannot be divided into {groups} groups: {source}"
+    cause = tr(
+        "{channels} cannot be divided into {groups} groups: {brought}",
+        channels=counted(channels, "channel"),
+        groups=groups,
+        brought=source,
+    )
     built = built_for(node, mismatch) if word == "groups" else (mismatch.weight or (channels,))[0]
     if built != channels:
-        cause += f", where {called(node)} was built for {built}"
+        cause += tr(", where {layer} was built for {n}", layer=called(node), n=built)
     near = sorted(fitting, key=lambda g: abs(g - groups))[:3]
-    cure = f"{called(node)}: {word}={joined([str(g) for g in sorted(near)], 'or')}"
+    cure = _setting(node, word, joined([str(g) for g in sorted(near)], "or"))
     if built != channels:
-        cure = f"bring {built} channels, or {cure} with {counted(channels, 'channel')}"
-    return "groups do not divide the channels", cause, cure
+        cure = tr(
+            "bring {n} channels, or {cure} with {channels}",
+            n=built,
+            cure=cure,
+            channels=counted(channels, "channel"),
+        )
+    return mark("groups do not divide the channels"), cause, cure
 
 
 def _features(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
@@ -104,23 +132,32 @@ def _features(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     before = last_map(graph, node)
     if len(shape) > 3 or (len(shape) == 3 and node.shape[:-1] != shape[:-1]):
         found = math.prod(shape[1:])
-        cause = (
-            f"{called(node)} takes the last dimension, and {called(origins(graph, node)[0])} gives "
+        cause = tr(
+            "{layer} takes the last dimension, and {source} gives a map of {size} that is not "
+            "flattened",
+            layer=called(node),
+            source=called(origins(graph, node)[0]),
+            size=by(shape[1:]),
         )
-        cause += f"a map of {by(shape[1:])} that is not flattened"
-        cure = f"flatten(1) before it; {called(node)}: in_features={found}"
-        return "a map instead of features", cause, cure
+        cure = tr("flatten(1) before it; {cure}", cure=_setting(node, "in_features", found))
+        return mark("a map instead of features"), cause, cure
     found = shape[-1]
-    cause = f"{called(node)} was built for {counted(built, 'feature')} and gets {found:,}"
+    cause = tr(
+        "{layer} was built for {features} and gets {n:,}",
+        layer=called(node),
+        features=counted(built, "feature"),
+        n=found,
+    )
     if before is not None and math.prod(before.shape[1:]) == found:
-        cause += f": {called(before)} gives {by(before.shape[1:])} at this input size"
+        gives = {"layer": called(before), "size": by(before.shape[1:])}
+        cause += tr(": {layer} gives {size} at this input size", **gives)
     else:
-        cause += f" from {called(origins(graph, node)[0])}"
-    cure = f"{called(node)}: in_features={found}"
+        cause += tr(" from {layer}", layer=called(origins(graph, node)[0]))
+    cure = _setting(node, "in_features", found)
     size = _size_for(graph, before, built) if before is not None else None
     if size:
-        cure += f", or an input of {by(size)}"
-    return "features do not match", cause, cure
+        cure = _either(cure, tr("an input of {size}", size=by(size)))
+    return mark("features do not match"), cause, cure
 
 
 def _size_for(graph: Graph, last: Node, built: int) -> tuple[int, ...] | None:
@@ -145,21 +182,26 @@ def _size_for(graph: Graph, last: Node, built: int) -> tuple[int, ...] | None:
 def _view(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     shape, asked = mismatch.inputs[0], tuple(mismatch.options["shape"])
     numbers = math.prod(shape[1:])
-    source = called(origins(graph, node)[0])
-    cause = f"{source} gives {by(shape[1:])} = {numbers:,} numbers per picture, "
-    cause += f"and {mismatch.operator}{asked} needs {counted(abs(math.prod(asked)), 'number')}"
+    title, call = mark("a view that does not fit"), f"{mismatch.operator}{asked}"
+    cause = tr(
+        "{layer} gives {size} = {n:,} numbers per picture, and {call} needs {numbers}",
+        layer=called(origins(graph, node)[0]),
+        size=by(shape[1:]),
+        n=numbers,
+        call=call,
+        numbers=counted(abs(math.prod(asked)), "number"),
+    )
     if len(asked) != 2:
-        cure = f"use sizes whose product is {numbers}"
-        return "a view that does not fit", cause, cure
-    cure = f"flatten(1) in place of {mismatch.operator}{asked}"
+        return title, cause, tr("use sizes whose product is {n}", n=numbers)
+    cure = tr("flatten(1) in place of {call}", call=call)
     linear = _linear_behind(graph, node)
     if linear is not None:
-        cure += f"; {called(linear)}: in_features={numbers}"
+        cure += tr("; {cure}", cure=_setting(linear, "in_features", numbers))
     before = last_map(graph, node)
     size = _size_for(graph, before, abs(math.prod(asked))) if before is not None else None
     if size:
-        cure += f"; or an input of {by(size)}"
-    return "a view that does not fit", cause, cure
+        cure += tr("; or an input of {size}", size=by(size))
+    return title, cause, cure
 
 
 def _linear_behind(graph: Graph, node: Node) -> Node | None:
@@ -174,15 +216,18 @@ def _linear_behind(graph: Graph, node: Node) -> Node | None:
 def _norm(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     shape, built = mismatch.inputs[0], mismatch.weight or ()
     word = _NORM_WORDS[node.family]
-    source = called(origins(graph, node)[0])
     if node.family is Family.LAYER_NORM:
         got = shape[-len(built) :]
-        cause = f"{called(node)} was built for {by(built)} and gets {by(got)} from {source}"
-        return "a shape that does not match", cause, f"{called(node)}: {word}={list(got)}"
-    channels = shape[1]
-    cause = f"{called(node)} was built for {counted(built[0], 'channel')} and gets {channels}: "
-    cause += _brought(branches(graph, node))
-    return "channels do not match", cause, f"{called(node)}: {word}={channels}"
+        cause = tr(
+            "{layer} was built for {size} and gets {found} from {source}",
+            layer=called(node),
+            size=by(built),
+            found=by(got),
+            source=called(origins(graph, node)[0]),
+        )
+        return mark("a shape that does not match"), cause, _setting(node, word, list(got))
+    cause = _wrong_channels(node, built[0], shape[1], branches(graph, node))
+    return mark("channels do not match"), cause, _setting(node, word, shape[1])
 
 
 _NORM_WORDS = {
@@ -198,10 +243,15 @@ def _branches(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     along = mismatch.options.get("dim")
     if along != 1 and one.shape[1] != other.shape[1] and 1 not in (one.shape[1], other.shape[1]):
         few, many = sorted((one, other), key=lambda node: node.shape[1])
-        cause = f"{called(one)} has {counted(one.shape[1], 'channel')} and {called(other)} has "
-        cause += f"{other.shape[1]}, and {called(node)} needs equal numbers"
-        cure = _more_channels(graph, few, many)
-        return "channels do not match", cause, cure
+        cause = tr(
+            "{one} has {channels} and {other} has {n}, and {layer} needs equal numbers",
+            one=called(one),
+            channels=counted(one.shape[1], "channel"),
+            other=called(other),
+            n=other.shape[1],
+            layer=called(node),
+        )
+        return mark("channels do not match"), cause, _more_channels(graph, few, many)
     return spatial_mismatch(graph, node)
 
 
@@ -209,13 +259,18 @@ def _more_channels(graph: Graph, few: Node, many: Node) -> str:
     """The cure that gives one branch of an addition the channels and the stride of the other."""
     steps = {missing_stride(a, b) for a, b in zip(few.extents, many.extents, strict=True)}
     stride = max(steps) if len(steps) == 1 else 1
-    also = f" with stride {stride}" if stride > 1 else ""
-    cure = f"a 1×1 convolution from {few.shape[1]} to {many.shape[1]} channels{also} after "
-    cure += called(few)
+    counts = {"few": few.shape[1], "many": many.shape[1], "layer": called(few)}
+    if stride > 1:
+        text = mark(
+            "a 1×1 convolution from {few} to {many} channels with stride {stride} after {layer}"
+        )
+        cure = tr(text, stride=stride, **counts)
+    else:
+        cure = tr("a 1×1 convolution from {few} to {many} channels after {layer}", **counts)
     own = few.name not in all_before(graph, many)
     if own and few.params.out_channels == few.shape[1]:
         also = f", stride={stride}" if stride > 1 else ""
-        cure = f"{called(few)}: out_channels={many.shape[1]}{also}, or {cure}"
+        cure = _either(_setting(few, "out_channels", f"{many.shape[1]}{also}"), cure)
     return cure
 
 
@@ -223,40 +278,51 @@ def _shuffle(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     channels, r = mismatch.inputs[0][1], int(mismatch.options["factor"])
     good = max(r * r, round(channels / r**2) * r * r)
     source = called(branches(graph, node)[0])
-    cause = (
-        f"{source} brings {counted(channels, 'channel')}, which is not a multiple of {r}² = {r * r}"
+    cause = tr(
+        "{layer} brings {channels}, which is not a multiple of {r}² = {square}",
+        layer=source,
+        channels=counted(channels, "channel"),
+        r=r,
+        square=r * r,
     )
-    return (
-        "channels cannot be shuffled",
-        cause,
-        f"make {source} give {good} channels",
-    )
+    cure = tr("make {layer} give {n} channels", layer=source, n=good)
+    return mark("channels cannot be shuffled"), cause, cure
 
 
 def _too_small(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     kernel, shape = mismatch.options["kernel"], mismatch.inputs[0]
     source = called(origins(graph, node)[0])
-    cause = f"a window of {by(kernel)} does not fit into the {by(shape[2:])} map of {source}"
+    cause = tr(
+        "a window of {kernel} does not fit into the {size} map of {layer}",
+        kernel=by(kernel),
+        size=by(shape[2:]),
+        layer=source,
+    )
     larger = sizes_that_work(graph)
-    cure = f"an input of at least {larger}" if larger else "a larger input"
-    return "the map is too small", cause, f"{cure}, or fewer strides before it"
+    cure = tr("an input of at least {size}", size=larger) if larger else tr("a larger input")
+    text = mark("{cure}, or fewer strides before it")
+    return mark("the map is too small"), cause, tr(text, cure=cure)
 
 
 def _one_value(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
-    cause = f"in training mode one picture of {by(mismatch.inputs[0][1:])} gives one value per "
-    cause += "channel, which has no variance"
-    return "one value per channel", cause, "call net.eval(), or train on batches of two or more"
+    cause = tr(
+        "in training mode one picture of {size} gives one value per channel, which has no variance",
+        size=by(mismatch.inputs[0][1:]),
+    )
+    cure = tr("call net.eval(), or train on batches of two or more")
+    return mark("one value per channel"), cause, cure
 
 
 def _stopped(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     ends = joined(
-        [f"{name} {by(graph.nodes[name].shape)}" for name in graph.outputs] or ["nothing"]
+        [f"{name} {by(graph.nodes[name].shape)}" for name in graph.outputs] or [tr("nothing")]
     )
-    cause = f"{mismatch.error}; the graph up to there ends with {ends}"
+    text = mark("{error}; the graph up to there ends with {ends}")
+    title, cause = mark("forward fails"), tr(text, error=mismatch.error, ends=ends)
     taken = mismatch.options.get("takes")
     if taken:
-        return "forward fails", cause, f"an input of {joined(map(by, taken), 'or')}"
-    return "forward fails", cause, "the graph ends here: correct that line and inspect again"
+        return title, cause, tr("an input of {size}", size=joined(map(by, taken), "or"))
+    return title, cause, tr("the graph ends here: correct that line and inspect again")
 
 
 _WORDS: dict[Problem, Callable[[Graph, Node, Mismatch], Words]] = {

@@ -8,17 +8,20 @@ from collections.abc import Iterator
 from eyeshot.findings.finding import Finding, Severity
 from eyeshot.findings.wording import by, counted
 from eyeshot.graph import Family, Graph, Kind
+from eyeshot.language import mark, tr
 
 
 def not_compared(graph: Graph) -> Iterator[Finding]:
     """A note that the graph was not compared with the network's own numbers, and why."""
     if graph.unchecked:
-        cause = (
+        cause = tr(
             "the traced graph, on which this report is based, was not compared with the network: "
+            "{reason}",
+            reason=graph.unchecked,
         )
-        cure = "compare a crop: eyeshot.run(net, crop) and net(crop)"
+        cure = tr("compare a crop: eyeshot.run(net, crop) and net(crop)")
         name = (*graph.outputs, *graph.nodes)[0]
-        yield Finding(Severity.NOTE, name, "not compared", cause + graph.unchecked, cure)
+        yield Finding(Severity.NOTE, name, mark("not compared"), cause, cure)
 
 
 def without_rule(graph: Graph) -> Iterator[Finding]:
@@ -30,20 +33,21 @@ def without_rule(graph: Graph) -> Iterator[Finding]:
         if node.kind is Kind.UNSUPPORTED and read:
             found.setdefault(node.reason, []).append(node.name)
     for reason, names in found.items():
-        others = f", and {counted(len(names) - 1, 'time')} more" if len(names) > 1 else ""
-        cure = "fields, sizes and halo are known up to here only"
-        yield Finding(
-            Severity.WARNING, names[0], "unsupported", reason + others, cure, tuple(names)
-        )
+        cause = reason
+        if len(names) > 1:
+            cause += tr(", and {times} more", times=counted(len(names) - 1, "time"))
+        cure = tr("fields, sizes and halo are known up to here only")
+        title = mark("unsupported")
+        yield Finding(Severity.WARNING, names[0], title, cause, cure, tuple(names))
 
 
 def empty_maps(graph: Graph) -> Iterator[Finding]:
     """The first map without positions: torch continues with empty tensors."""
     for node in graph:
         if 0 in node.extents:
-            cause = f"its map is {by(node.extents)} at this input size"
-            cure = "use a larger input"
-            yield Finding(Severity.WARNING, node.name, "nothing left", cause, cure)
+            cause = tr("its map is {size} at this input size", size=by(node.extents))
+            cure = tr("use a larger input")
+            yield Finding(Severity.WARNING, node.name, mark("nothing left"), cause, cure)
             return
 
 
@@ -57,9 +61,18 @@ def folded_batches(graph: Graph) -> Iterator[Finding]:
             continue
         source = graph.nodes[node.edges[0].source]
         if source.shape[0] == pictures and node.shape[0] != pictures:
-            cause = f"{by(source.shape)} becomes {by(node.shape)}: {pictures} picture gives "
-            cause += f"{node.shape[0]} rows, also in the output"
-            cure = "flatten(1) keeps one row per picture; then in_features is "
-            cure += f"{math.prod(source.shape[1:])}"
-            yield Finding(Severity.WARNING, node.name, "picture cut into a batch", cause, cure)
+            cause = tr(
+                "{before} becomes {after}: {pictures} picture gives {rows} rows, also in the "
+                "output",
+                before=by(source.shape),
+                after=by(node.shape),
+                pictures=pictures,
+                rows=node.shape[0],
+            )
+            cure = tr(
+                "flatten(1) keeps one row per picture; then in_features is {features}",
+                features=math.prod(source.shape[1:]),
+            )
+            title = mark("picture cut into a batch")
+            yield Finding(Severity.WARNING, node.name, title, cause, cure)
             return

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from eyeshot.findings.finding import Finding, Severity
-from eyeshot.findings.wording import counted
 from eyeshot.graph import Family, Graph, Node
+from eyeshot.language import mark, ntr, tr
 
 _NOUGHT = 1e-6  # beside the layer's largest weight
 _SAME = 1e-2  # the length of two kernels' difference, beside that of either
@@ -42,11 +42,15 @@ def _empty_filters(graph: Graph, node: Node) -> Iterator[Finding]:
     dead = _places(largest <= _NOUGHT * largest.max())
     if len(dead) in (0, len(largest)):
         return
-    cause = f"all weights of {_listed(dead, len(largest))} are zero: each gives only its bias, "
-    cause += "for every picture"
-    cure = "remove them here and in the layers that read them, or train again with a lower "
-    cure += "learning rate"
-    yield Finding(Severity.WARNING, node.name, "dead channels", cause, cure)
+    cause = tr(
+        "all weights of {filters} are zero: each gives only its bias, for every picture",
+        filters=_listed(dead, len(largest)),
+    )
+    cure = tr(
+        "remove them here and in the layers that read them, or train again with a lower "
+        "learning rate"
+    )
+    yield Finding(Severity.WARNING, node.name, mark("dead channels"), cause, cure)
 
 
 def _scaled_away(graph: Graph, node: Node, behind: list[Node]) -> Iterator[Finding]:
@@ -56,13 +60,15 @@ def _scaled_away(graph: Graph, node: Node, behind: list[Node]) -> Iterator[Findi
     dead = _places(scale.abs() <= _NOUGHT * scale.abs().max())
     if len(dead) in (0, len(scale)):
         return
-    cause = f"the scale of {_listed(dead, len(scale))} is zero: each is constant for every "
-    cause += "picture"
+    cause = tr(
+        "the scale of {filters} is zero: each is constant for every picture",
+        filters=_listed(dead, len(scale)),
+    )
     if shift is not None and behind and all(one.family is Family.RELU for one in behind):
         silent = sum(float(shift[place]) <= 0 for place in dead)
-        cause += f", and {silent} of them 0 after ReLU" if silent else ""
-    cure = "remove them here and in the layers that read them"
-    yield Finding(Severity.WARNING, node.name, "dead channels", cause, cure)
+        cause += tr(", and {n} of them 0 after ReLU", n=silent) if silent else ""
+    cure = tr("remove them here and in the layers that read them")
+    yield Finding(Severity.WARNING, node.name, mark("dead channels"), cause, cure)
 
 
 def _scale_and_shift(graph: Graph, node: Node) -> tuple[torch.Tensor | None, torch.Tensor | None]:
@@ -89,13 +95,21 @@ def duplicate_kernels(graph: Graph) -> Iterator[Finding]:
             for i, j in _same(filters[group * share : (group + 1) * share])
         ]
         if pairs:
-            told = ", ".join(f"{i} and {j}" for i, j in pairs[:_SHOWN])
-            more = f" and {len(pairs) - _SHOWN} more" if len(pairs) > _SHOWN else ""
-            cause = f"{counted(len(pairs), 'pair')} of {len(filters)} filters "
-            cause += f"{'differ' if len(pairs) > 1 else 'differs'} by less than {_SAME:.0%}, "
-            cause += f"ignoring the sign: {told}{more}"
-            cure = "fewer filters are enough; start from random weights, not from equal weights"
-            yield Finding(Severity.WARNING, node.name, "duplicate kernels", cause, cure)
+            listed = tr(", ").join(tr("{i} and {j}", i=i, j=j) for i, j in pairs[:_SHOWN])
+            if len(pairs) > _SHOWN:
+                listed += tr(" and {n} more", n=len(pairs) - _SHOWN)
+            cause = ntr(
+                "{n:,} pair of {filters} filters differs by less than {limit:.0%}, ignoring the "
+                "sign: {pairs}",
+                "{n:,} pairs of {filters} filters differ by less than {limit:.0%}, ignoring the "
+                "sign: {pairs}",
+                len(pairs),
+                filters=len(filters),
+                limit=_SAME,
+                pairs=listed,
+            )
+            cure = tr("fewer filters are enough; start from random weights, not from equal weights")
+            yield Finding(Severity.WARNING, node.name, mark("duplicate kernels"), cause, cure)
 
 
 def _same(filters: torch.Tensor) -> list[tuple[int, int]]:
@@ -158,5 +172,10 @@ def _places(where: torch.Tensor) -> list[int]:
 def _listed(channels: Sequence[int], of: int) -> str:
     shown = ", ".join(str(one) for one in channels[:_SHOWN])
     more = " …" if len(channels) > _SHOWN else ""
-    word = "filter" if len(channels) == 1 else "filters"
-    return f"{word} {shown}{more} ({len(channels)} of {of})"
+    return ntr(
+        "filter {listed} ({n} of {of})",
+        "filters {listed} ({n} of {of})",
+        len(channels),
+        listed=f"{shown}{more}",
+        of=of,
+    )

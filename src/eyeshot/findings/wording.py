@@ -7,14 +7,41 @@ from collections.abc import Iterable
 
 from eyeshot.geometry.sizes import nearest_sizes
 from eyeshot.graph import Family, Graph, Node
+from eyeshot.language import mark, ntr, plural, tr
 
-AXES = {1: ("positions",), 2: ("rows", "columns"), 3: ("slices", "rows", "columns")}
-"""The names of positions along each spatial axis."""
+AXES = {
+    1: (mark("positions"),),
+    2: (mark("rows"), mark("columns")),
+    3: (mark("slices"), mark("rows"), mark("columns")),
+}
+"""The names of positions along each spatial axis, in English."""
+
+COUNTED = {
+    one.removeprefix("{n:,} "): (one, many)
+    for one, many in (
+        plural("{n:,} bias value", "{n:,} bias values"),
+        plural("{n:,} channel", "{n:,} channels"),
+        plural("{n:,} error", "{n:,} errors"),
+        plural("{n:,} feature", "{n:,} features"),
+        plural("{n:,} input", "{n:,} inputs"),
+        plural("{n:,} later layer", "{n:,} later layers"),
+        plural("{n:,} layer", "{n:,} layers"),
+        plural("{n:,} more layer", "{n:,} more layers"),
+        plural("{n:,} note", "{n:,} notes"),
+        plural("{n:,} number", "{n:,} numbers"),
+        plural("{n:,} parameter", "{n:,} parameters"),
+        plural("{n:,} picture", "{n:,} pictures"),
+        plural("{n:,} row", "{n:,} rows"),
+        plural("{n:,} time", "{n:,} times"),
+        plural("{n:,} warning", "{n:,} warnings"),
+    )
+}
+"""What is counted in messages that are translated: one and many."""
 
 
 def counted(n: int, word: str) -> str:
     """``1 channel``, ``1,568 channels``."""
-    return f"{n:,} {word}" if n == 1 else f"{n:,} {word}s"
+    return ntr(*COUNTED.get(word, (f"{{n:,}} {word}", f"{{n:,}} {word}s")), n)
 
 
 def by(sizes: Iterable[int]) -> str:
@@ -23,19 +50,20 @@ def by(sizes: Iterable[int]) -> str:
 
 
 def joined(words: Iterable[str], last: str = "and") -> str:
-    """``a, b and c``."""
+    """``a, b and c``; ``last`` is ``and`` or ``or``."""
     *front, end = words
-    return f"{', '.join(front)} {last} {end}" if front else end
+    text = mark("{front} or {last}") if last == "or" else mark("{front} and {last}")
+    return tr(text, front=tr(", ").join(front), last=end) if front else end
 
 
 def called(node: Node) -> str:
     """A node's name in a sentence: ``conv1``, and ``layer 3`` where the name is a number."""
-    return f"layer {node.name}" if node.name[:1].isdigit() else node.name
+    return tr("layer {name}", name=node.name) if node.name[:1].isdigit() else node.name
 
 
 def axis_name(graph: Graph, axis: int) -> str:
-    """``rows``."""
-    return AXES[graph.spatial_axes][axis]
+    """``rows``, in the language spoken."""
+    return tr(AXES[graph.spatial_axes][axis])
 
 
 def sizes_that_work(graph: Graph, *, clean: bool = False) -> str:

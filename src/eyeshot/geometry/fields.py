@@ -15,9 +15,10 @@ from eyeshot.errors import UnknownName
 from eyeshot.geometry.footprints import checked_unit, footprint
 from eyeshot.geometry.phases import Pair, Phases, hull_of_taps, start, through, union
 from eyeshot.graph import Graph, Kind, Node
+from eyeshot.language import mark
 
 EXACT = "exact"
-WHOLE_IMAGE = "whole image"
+WHOLE_IMAGE = mark("whole image")
 
 
 @dataclass(frozen=True, slots=True)

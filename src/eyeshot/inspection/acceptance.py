@@ -8,6 +8,7 @@ maps say is held against the network at a few sizes, since a ``forward`` may ref
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from itertools import takewhile
@@ -20,6 +21,7 @@ from eyeshot.geometry import Fields
 from eyeshot.geometry.sizes import certainly_takes
 from eyeshot.graph import Graph
 from eyeshot.inspection.trials import Trial, runner
+from eyeshot.language import mark, tr
 
 _LARGEST_STEP = 512
 _MOST_RUNS = 32
@@ -125,14 +127,20 @@ def _by_trials(trial: Trial, step: int) -> AcceptedSizes:
     others = apart if not trial.ran else min(apart, _MOST_RUNS)
     remainders = sorted({(asked + k) % apart for k in range(others) if trial.accepts(asked + k)})
     smallest, largest = _smallest(trial, apart), _largest(trial, apart)
-    end = "on" if largest is None else f"to {largest}"
+    range_ = tr("from {smallest} on", smallest=smallest)
+    if largest is not None:
+        range_ = tr("from {smallest} to {largest}", smallest=smallest, largest=largest)
     if apart == 1:
-        words = f"every size from {smallest} {end}"
+        words = tr("every size {range}", range=range_)
     elif remainders == [0]:
-        words = f"multiples of {apart} from {smallest} {end}"
+        words = tr("multiples of {n} {range}", n=apart, range=range_)
     else:
-        listed = " or ".join(str(one) for one in remainders)
-        words = f"sizes that leave {listed} when divided by {apart}, from {smallest} {end}"
+        listed = functools.reduce(
+            lambda front, last: tr("{front} or {last}", front=front, last=last),
+            map(str, remainders),
+        )
+        text = mark("sizes that leave {remainders} when divided by {n}, {range}")
+        words = tr(text, remainders=listed, n=apart, range=range_)
     below = (n for n in range(asked - 1, asked - others - 1, -1) if trial.accepts(n))
     above = (n for n in range(asked + 1, asked + others) if trial.accepts(n))
     next_above = asked + apart if largest is None or asked < largest else None
@@ -196,7 +204,11 @@ def _only_a_range(trial: Trial, step: int) -> AcceptedSizes:
     larger = takewhile(trial.accepts, range(asked + 1, asked + most + 1))
     smaller = takewhile(trial.accepts, range(asked - 1, asked - most - 1, -1))
     largest, smallest = max(larger, default=asked), min(smaller, default=asked)
-    words = f"{asked} alone" if smallest == largest else f"{smallest} to {largest} only"
+    words = (
+        tr("{n} alone", n=asked)
+        if smallest == largest
+        else tr("{smallest} to {largest} only", smallest=smallest, largest=largest)
+    )
     nearest = (
         asked - 1 if smallest < asked else None,
         asked + 1 if largest > asked else None,
@@ -211,13 +223,12 @@ def _answer(
     ends: tuple[int, int | None],
     nearest: tuple[int | None, int | None],
 ) -> AcceptedSizes:
-    how = "the axis maps"
+    how = tr("the axis maps")
     if trial.believed is not False and trial.ran < len(trial.answers):
-        how = "the axis maps, and the network run on shapes alone"
+        how = tr("the axis maps, and the network run on shapes alone")
     elif trial.ran:
-        how = "the network run on shapes alone"
-        how += (
-            "" if trial.believed is False or trial.ran >= len(trial.answers) else ", and its maps"
-        )
+        how = tr("the network run on shapes alone")
+        if trial.believed is not False and trial.ran < len(trial.answers):
+            how = tr("the network run on shapes alone, and its maps")
     tried = len(trial.answers)
     return AcceptedSizes(trial.axis, trial.asked, words, step, *ends, nearest, tried, how)

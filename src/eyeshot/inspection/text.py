@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -18,21 +20,34 @@ from eyeshot.findings.wording import counted, joined
 from eyeshot.inspection import wording
 from eyeshot.inspection.reach import Reach
 from eyeshot.inspection.report import Inspection
+from eyeshot.language import mark, ntr, tr
 from eyeshot.terminal import PlainConsole
 
 WIDTH = 118
 _NAME_WIDTH = 30
 _COST_HEADINGS = (
-    "parameters",
-    "share",
-    "multiply-\nadds",
-    "FLOPs",
-    "bias\nadds",
-    "other\noperations",
-    "memory,\nbytes",
-    "fully\nconnected",
+    mark("parameters"),
+    mark("share"),
+    mark("multiply-\nadds"),
+    mark("FLOPs"),
+    mark("bias\nadds"),
+    mark("other\noperations"),
+    mark("memory,\nbytes"),
+    mark("fully\nconnected"),
 )
-_KIND_STYLE = {"statistic": "yellow", "nonlocal": "red", "unsupported": "bold red"}
+_GEOMETRY_HEADINGS = (
+    mark("output"),
+    mark("field"),
+    mark("stride"),
+    mark("padding"),
+    mark("center"),
+)
+_KIND_STYLE = {
+    mark("statistic"): "yellow",
+    mark("nonlocal"): "red",
+    mark("unsupported"): "bold red",
+    mark("held"): "",
+}
 _SEVERITY_STYLE = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
@@ -49,8 +64,8 @@ def render(inspection: Inspection) -> RenderableType:
     return Group(
         _headline(inspection),
         _findings(inspection),
-        _titled("Layers", geometry_table(inspection)),
-        _titled("Cost", cost_table(inspection)),
+        _titled(tr("Layers"), geometry_table(inspection)),
+        _titled(tr("Cost"), cost_table(inspection)),
         *_paragraphs(inspection),
     )
 
@@ -58,12 +73,16 @@ def render(inspection: Inspection) -> RenderableType:
 def _headline(inspection: Inspection) -> Text:
     sizes = ", ".join(wording.shape_words(size) for size in inspection.sizes)
     spent = inspection.total
-    line = Text.assemble((f"{inspection.network}", "bold"), f" on {sizes} ")
+    line = Text.assemble((f"{inspection.network}", "bold"), tr(" on {sizes} ", sizes=sizes))
     failed = any(str(one.severity) == "error" for one in inspection.findings)
     line.append(f"{verdict(inspection)}\n", style="bold red" if failed else "bold")
     line.append(
-        f"{spent.parameters:,} parameters, {spent.multiply_adds:,} multiply-adds, "
-        f"{wording.byte_words(spent.memory)} of activations"
+        tr(
+            "{parameters:,} parameters, {multiply_adds:,} multiply-adds, {memory} of activations",
+            parameters=spent.parameters,
+            multiply_adds=spent.multiply_adds,
+            memory=wording.byte_words(spent.memory),
+        )
     )
     return line
 
@@ -79,11 +98,11 @@ def _table() -> Table:
 def geometry_table(inspection: Inspection) -> Table:
     """Shapes and fields, a row for every layer."""
     table = _table()
-    table.add_column("layer", no_wrap=True)
-    table.add_column("operator", no_wrap=True, style="dim")
-    table.add_column("kernel and options", overflow="fold")
-    for heading in ("output", "field", "stride", "padding", "center"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column(tr("layer"), no_wrap=True)
+    table.add_column(tr("operator"), no_wrap=True, style="dim")
+    table.add_column(tr("kernel and options"), overflow="fold")
+    for heading in _GEOMETRY_HEADINGS:
+        table.add_column(tr(heading), justify="right", no_wrap=True)
     for row in inspection.rows:
         table.add_row(
             Text(wording.elided(row.name, _NAME_WIDTH), style=_KIND_STYLE.get(row.kind, "")),
@@ -102,13 +121,13 @@ def cost_table(inspection: Inspection) -> Table:
     """Parameters, operations and memory; the layers that only pass numbers on share one row."""
     table = _table()
     table.padding = (0, 1, 0, 0)
-    table.caption = (
+    table.caption = tr(
         "FLOPs are twice the multiply-adds; biases and other operations are counted separately."
     )
     table.caption_justify = "left"
-    table.add_column("layer", no_wrap=True)
+    table.add_column(tr("layer"), no_wrap=True)
     for heading in _COST_HEADINGS:
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(tr(heading), justify="right", no_wrap=True)
     costly = [row for row in inspection.rows if row.cost.parameters or row.cost.multiply_adds]
     shared = [row for row in inspection.rows if row.cost.shared and row not in costly]
     rest = [row for row in inspection.rows if row not in costly and row not in shared]
@@ -117,17 +136,18 @@ def cost_table(inspection: Inspection) -> Table:
         if row not in rest:
             table.add_row(*_cost_cells(wording.elided(row.name, room), row.cost, row.share))
     if rest:
-        table.add_row(*_cost_cells(f"{len(rest)} others", total(row.cost for row in rest), 0.0))
+        name = tr("{n} others", n=len(rest))
+        table.add_row(*_cost_cells(name, total(row.cost for row in rest), 0.0))
     table.add_section()
     share = 1.0 if inspection.total.parameters else 0.0
-    table.add_row(*_cost_cells("total", inspection.total, share), style="bold")
+    table.add_row(*_cost_cells(tr("total"), inspection.total, share), style="bold")
     return table
 
 
 def _room_for_names(total_cost: Cost) -> int:
     """Columns left for a name beside numbers as wide as the totals."""
     numbers = _cost_cells("", total_cost, 1.0)[1:]
-    headings = [max(map(len, heading.split("\n"))) for heading in _COST_HEADINGS]
+    headings = [max(map(cell_len, tr(heading).split("\n"))) for heading in _COST_HEADINGS]
     widths = [max(len(n), least) for n, least in zip(numbers, headings, strict=True)]
     return max(16, WIDTH - 2 - sum(widths) - len(widths))
 
@@ -135,7 +155,9 @@ def _room_for_names(total_cost: Cost) -> int:
 def _cost_cells(name: str, cost: Cost, share: float) -> list[str]:
     return [
         name,
-        "shared" if cost.shared and not cost.parameters else wording.count_words(cost.parameters),
+        tr("shared")
+        if cost.shared and not cost.parameters
+        else wording.count_words(cost.parameters),
         f"{share:.1%}" if share else "·",
         wording.count_words(cost.multiply_adds),
         wording.count_words(cost.flops),
@@ -147,28 +169,32 @@ def _cost_cells(name: str, cost: Cost, share: float) -> list[str]:
 
 
 def _paragraphs(inspection: Inspection) -> Iterator[RenderableType]:
-    yield _section("How far it sees", [reach_words(one) for one in inspection.reaches])
-    yield _section("Sizes it accepts", list(size_lines(inspection)))
-    yield _section("How it can be run", list(kind_lines(inspection)))
+    yield _section(tr("How far it sees"), [reach_words(one) for one in inspection.reaches])
+    yield _section(tr("Sizes it accepts"), list(size_lines(inspection)))
+    yield _section(tr("How it can be run"), list(kind_lines(inspection)))
     notes = list(cost_notes(inspection))
     if notes:
-        yield _section("Notes on cost", notes)
+        yield _section(tr("Notes on cost"), notes)
 
 
 def verdict(inspection: Inspection) -> str:
     """Whether the network runs at this size, and how many findings of each kind there are."""
     counts = Counter(str(one.severity) for one in inspection.findings)
-    words = joined([counted(n, kind) for kind, n in counts.items()]) if counts else "no findings"
-    return f"{'does not run' if counts['error'] else 'runs'} at this size: {words}"
+    found = [counted(n, kind) for kind, n in counts.items()]
+    words = joined(found) if found else tr("no findings")
+    if counts["error"]:
+        return tr("does not run at this size: {findings}", findings=words)
+    return tr("runs at this size: {findings}", findings=words)
 
 
 def _findings(inspection: Inspection) -> RenderableType:
     findings = [
-        Text.assemble((str(one.severity), _SEVERITY_STYLE.get(str(one.severity), "")), rest)
+        Text.assemble((severity, _SEVERITY_STYLE.get(str(one.severity), "")), rest)
         for one in inspection.findings
-        if (rest := str(one).removeprefix(str(one.severity))) is not None
+        if (severity := tr(str(one.severity)))
+        and (rest := str(one).removeprefix(severity)) is not None
     ]
-    return _section("Findings", findings or ["none"])
+    return _section(tr("Findings"), findings or [tr("none")])
 
 
 def _section(title: str, lines: list[str] | list[Text]) -> RenderableType:
@@ -181,47 +207,68 @@ def _section(title: str, lines: list[str] | list[Text]) -> RenderableType:
 def reach_words(reach: Reach) -> str:
     """One layer's halo and alignment in a sentence."""
     if not reach.axes:
-        return f"{reach.layer}: {reach.status}"
+        return tr("{layer}: {status}", layer=reach.layer, status=tr(reach.status))
     halos = wording.per_axis([_sides(axis.unit_halo) for axis in reach.axes])
     blocks = wording.per_axis([_sides(axis.block_halo) for axis in reach.axes])
     align = wording.per_axis([str(axis.alignment) for axis in reach.axes])
-    return (
-        f"{reach.layer}: beside its own pixels a unit needs up to {halos}; "
-        f"a block that starts and ends on multiples of {align} needs {blocks}"
+    return tr(
+        "{layer}: beside its own pixels a unit needs up to {halos}; a block that starts and ends "
+        "on multiples of {align} needs {blocks}",
+        layer=reach.layer,
+        halos=halos,
+        align=align,
+        blocks=blocks,
     )
 
 
 def _sides(halo: tuple[int, int]) -> str:
     before, after = halo
     if before == after:
-        return f"{before} on each side"
-    return f"{before} before and {after} after"
+        return tr("{n} on each side", n=before)
+    return tr("{before} before and {after} after", before=before, after=after)
 
 
 def size_lines(inspection: Inspection) -> Iterator[str]:
     """Sizes accepted, axes alike in one line."""
     if not inspection.accepted:
-        reason = "the network has several inputs, or cannot be run on shapes alone"
         if any(str(one.severity) == "error" for one in inspection.findings):
-            reason = "the network does not run at this size; see the findings"
-        yield f"unknown: {reason}"
+            yield tr("unknown: the network does not run at this size; see the findings")
+        else:
+            yield tr("unknown: the network has several inputs, or cannot be run on shapes alone")
     names = _axis_names(inspection)
     for (words, how), group in groupby(inspection.accepted, key=lambda one: (one.words, one.how)):
         alike = list(group)
-        listed = " and ".join(names[one.axis] for one in alike)
         near = {
-            f"to {one.asked}: {' and '.join(str(n) for n in one.nearest if n is not None)}": None
+            tr("to {n}: {sizes}", n=one.asked, sizes=_all(map(str, _known(one.nearest)))): None
             for one in alike
-            if any(n is not None for n in one.nearest)
+            if _known(one.nearest)
         }
-        beside = f"; nearest {', '.join(near)}" if near else ""
-        tried = max(one.tried for one in alike)
-        yield f"{listed}: {words}{beside} ({tried} sizes tried: {how})"
+        yield tr(
+            "{axes}: {accepted}{nearest} ({tried} sizes tried: {how})",
+            axes=_all(tr(names[one.axis]) for one in alike),
+            accepted=words,
+            nearest=tr("; nearest {sizes}", sizes=tr(", ").join(near)) if near else "",
+            tried=max(one.tried for one in alike),
+            how=how,
+        )
+
+
+def _known(sizes: tuple[int | None, ...]) -> list[int]:
+    return [n for n in sizes if n is not None]
+
+
+def _all(words: Iterable[str]) -> str:
+    """``a and b and c``."""
+    return functools.reduce(
+        lambda front, last: tr("{front} and {last}", front=front, last=last), words
+    )
 
 
 def _axis_names(inspection: Inspection) -> list[str]:
+    """In English."""
     count = inspection.graph.spatial_axes
-    return {1: ["length"], 2: ["height", "width"]}.get(count, ["depth", "height", "width"])
+    plane = [mark("height"), mark("width")]
+    return {1: [mark("length")], 2: plane}.get(count, [mark("depth"), *plane])
 
 
 def kind_lines(inspection: Inspection) -> Iterator[str]:
@@ -230,23 +277,39 @@ def kind_lines(inspection: Inspection) -> Iterator[str]:
         counts = list(group)
         number = sum(len(one.layers) for one in counts)
         if kind == "local":
-            operators = "1 operator," if number == 1 else f"{number} operators, every one"
-            yield f"local: {operators} of a bounded patch"
+            yield ntr(
+                "local: {n} operator, of a bounded patch",
+                "local: {n} operators, every one of a bounded patch",
+                number,
+            )
             continue
         for one in counts:
-            where = ", ".join(one.layers[:3]) + (" …" if len(one.layers) > 3 else "")
-            yield f"{kind}: {len(one.layers)} × {one.operator} at {where}: {one.reason}"
+            yield tr(
+                "{kind}: {n} × {operator} at {layers}: {reason}",
+                kind=tr(kind),
+                n=len(one.layers),
+                operator=one.operator,
+                layers=tr(", ").join(one.layers[:3]) + (" …" if len(one.layers) > 3 else ""),
+                reason=one.reason,
+            )
     if any(one.kind in ("nonlocal", "unsupported") for one in inspection.operators):
-        yield "a run holds the inputs of nonlocal and unsupported operators whole; the rest streams"
+        yield tr(
+            "a run holds the inputs of nonlocal and unsupported operators whole; the rest streams"
+        )
 
 
 def cost_notes(inspection: Inspection) -> Iterator[str]:
     """What the totals leave out, and what is counted once."""
     if inspection.total.uncounted:
-        listed = ", ".join(inspection.total.uncounted)
-        yield f"operations not counted, because they have no rule: {listed}"
+        listed = tr(", ").join(inspection.total.uncounted)
+        yield tr("operations not counted, because they have no rule: {operators}", operators=listed)
     for row in inspection.rows:
         if row.cost.shared:
-            yield f"{row.name} uses {', '.join(row.cost.shared)}, counted where first used"
+            names = tr(", ").join(row.cost.shared)
+            yield tr("{layer} uses {names}, counted where first used", layer=row.name, names=names)
     for name, count in inspection.unused.items():
-        yield f"{name}: {count:,} parameters that no operator uses; not in the totals"
+        yield tr(
+            "{name}: {n:,} parameters that no operator uses; not in the totals",
+            name=name,
+            n=count,
+        )

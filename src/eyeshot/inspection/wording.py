@@ -9,6 +9,7 @@ from typing import Any
 from eyeshot.axes import Interval
 from eyeshot.geometry import LayerField
 from eyeshot.inspection.rows import Row
+from eyeshot.language import tr
 
 # A fraction of numbers with no end is cut here.
 _DIGITS = 2
@@ -105,7 +106,7 @@ def field_words(row: Row) -> str:
     if not row.fields:
         return "?"
     if row.status != "exact":
-        return row.status
+        return tr(row.status)
     return per_axis([_range(field) for field in row.fields])
 
 

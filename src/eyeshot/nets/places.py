@@ -6,6 +6,7 @@ from itertools import chain
 
 from torch import nn
 
+from eyeshot.language import tr
 from eyeshot.nets.unet import UNet
 
 
@@ -22,13 +23,15 @@ def place_of(net: nn.Module, layer: str) -> str:
         return ""
     block = layer.partition(".")[0]
     if block == "first":
-        return "level 0, on the way down"
+        return tr("level {level}, on the way down", level=0)
     if block.startswith("down"):
         level = int(block.removeprefix("down"))
-        return f"level {level}, " + ("the deepest" if level == net.depth else "on the way down")
+        if level == net.depth:
+            return tr("level {level}, the deepest", level=level)
+        return tr("level {level}, on the way down", level=level)
     if block.startswith("up"):
-        return f"level {int(block.removeprefix('up')) - 1}, on the way up"
-    return "the answer" if block in ("head", "crop") else ""
+        return tr("level {level}, on the way up", level=int(block.removeprefix("up")) - 1)
+    return tr("the answer") if block in ("head", "crop") else ""
 
 
 def levels_of(net: nn.Module) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from functools import cache
 from importlib import resources
 
 from eyeshot.errors import Failure
+from eyeshot.language import preferred
 
 PAGE = "eyeshot.web_studio"
 SCRIPTS = (
@@ -26,6 +27,16 @@ PAGE_FILES = ("index.html", "studio.css", "main.js", *SCRIPTS)
 
 _IMPORT = re.compile(r"^import\s[^;]*?;\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?function|class|const|let)", re.MULTILINE)
+
+
+def html_tag() -> str:
+    """``<html lang="en">``, or with the language that ``EYESHOT_LANG`` names to begin with.
+
+    Raises:
+        UnknownName: ``EYESHOT_LANG`` names no language.
+    """
+    name = preferred()
+    return f'<html lang="{name}" data-language="{name}">' if name else '<html lang="en">'
 
 
 def read_page_file(name: str) -> str:

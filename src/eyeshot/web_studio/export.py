@@ -19,7 +19,7 @@ import numpy as np
 
 from eyeshot.errors import BadValue, EyeshotError
 from eyeshot.files import write_aside
-from eyeshot.web_studio.bundle import one_script, read_page_file
+from eyeshot.web_studio.bundle import html_tag, one_script, read_page_file
 from eyeshot.web_studio.looks import Check, never
 from eyeshot.web_studio.queries import Query
 from eyeshot.web_studio.session import Session
@@ -168,7 +168,7 @@ def _page(answers: Mapping[str, str]) -> str:
         "img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
     return f"""<!doctype html>
-<html lang="en">
+{html_tag()}
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}">

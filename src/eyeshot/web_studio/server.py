@@ -17,7 +17,7 @@ from typing import Any
 
 from eyeshot.errors import EyeshotError, Failure, UserError, one_line
 from eyeshot.extras import extra
-from eyeshot.web_studio.bundle import PAGE_FILES
+from eyeshot.web_studio.bundle import PAGE_FILES, html_tag
 from eyeshot.web_studio.looks import Cancelled
 from eyeshot.web_studio.queries import Query
 from eyeshot.web_studio.session import Session
@@ -78,6 +78,8 @@ def make_app(session: Session, token: str, port: int) -> ASGIApp:
         port: at which it will listen, for the check of Host.
     """
 
+    tag = html_tag().encode()
+
     async def page(request: Request) -> Response:
         if not _is_ours(request, token):
             return _wrong_token()
@@ -85,6 +87,8 @@ def make_app(session: Session, token: str, port: int) -> ASGIApp:
         if name not in PAGE_FILES:
             return PlainTextResponse("no such page", 404)
         text = resources.files("eyeshot.web_studio").joinpath("page", name).read_bytes()
+        if name == "index.html":
+            text = text.replace(b'<html lang="en">', tag)
         return Response(text, media_type=_KINDS[name.rpartition(".")[2]], headers=_HEADERS)
 
     async def question(request: Request) -> Response:

@@ -19,6 +19,7 @@ from eyeshot.demo.pages.scattering import Page, cells_for, scatter
 from eyeshot.demo.stage import Stage
 from eyeshot.densification import dense
 from eyeshot.engine.running import run as run_over
+from eyeshot.language import speaking, tr
 from eyeshot.pages.parts import Figure, Image, Section
 from eyeshot.pictures import data_uri
 from eyeshot.runs import Run
@@ -66,11 +67,18 @@ def read_page(stage: Stage) -> None:
     images.write(stage.page_read, picture)
     stage.sections.append(_section(read, picture))
     high, wide = page.pixels.shape
-    stage.say(
-        f"   {len(page.labels):,} digits that it has never seen, on {high:,}×{wide:,} pixels "
-        f"({stage.page}), found and read in {read.seconds:.1f} s"
+    line = tr(
+        "{n:,} digits that it has never seen, on {height:,}×{width:,} pixels ({file}), found and "
+        "read in {seconds:.1f} s",
+        n=len(page.labels),
+        height=high,
+        width=wide,
+        file=stage.page,
+        seconds=read.seconds,
     )
-    stage.say(f"   {_judgement(read.marks)}: {stage.page_read}")
+    stage.say(f"   {line}")
+    judgement = tr("{judgement}: {file}", judgement=_judgement(read.marks), file=stage.page_read)
+    stage.say(f"   {judgement}")
 
 
 def held_out_page(data: Data, seed: int = _SEED) -> Page:
@@ -92,19 +100,24 @@ def find_digits(run: Run, page: Page) -> PageRead:
 
 
 def _judgement(marks: Marks) -> str:
-    return (
-        f"{marks.recall:.1%} of them found, {marks.precision:.1%} of what was found is a digit, "
-        f"and {marks.accuracy:.1%} are found and read right"
+    return tr(
+        "{recall:.1%} of them found, {precision:.1%} of what was found is a digit, and "
+        "{accuracy:.1%} are found and read right",
+        recall=marks.recall,
+        precision=marks.precision,
+        accuracy=marks.accuracy,
     )
 
 
 def _section(read: PageRead, picture: NDArray[np.uint8]) -> Section:
     high, wide = read.page.pixels.shape
+    with speaking("en"):  # as the rest of the report
+        judgement = _judgement(read.marks)
     says = (
         f"The same kind of network without padding, taught an eleventh class, nothing, and made "
         f"fully convolutional (eyeshot.dense): {len(read.page.labels):,} digits that it has never "
         f"seen, scattered over {high:,}×{wide:,} pixels, found and read in one pass, band by band. "
-        f"{_judgement(read.marks)}."
+        f"{judgement}."
     )
     note = (
         "The whole page, and its part with the most mistakes. Green: found and read right; red: "

@@ -43,7 +43,8 @@ class Studio {
   async start() {
     const asked = this.recall();
     this.setTheme(asked.theme || stored("theme") || "");
-    speak(asked.language || stored("language") || (navigator.language || "").slice(0, 2));
+    const first = document.documentElement.dataset.language || navigator.language || "";
+    speak(asked.language || stored("language") || first.slice(0, 2));
     this.root.classList.add("eyeshot-studio");
     this.frame();
     document.addEventListener("keydown", (event) => this.key(event));
