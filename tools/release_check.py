@@ -62,6 +62,7 @@ USES = (
     Use("see digits digit.png -o maps.html", ("maps.html",)),
     Use("report digits -o report.html", ("report.html",)),
     Use("explain conv"),
+    Use("explain conv --lang zh"),
     Use("explain digits digit.png --layer conv1 --unit 0,5,5"),
     Use("filter page.png --kernel sobel -o edges.png", ("edges.png",)),
     Use("inspect digits"),

@@ -57,6 +57,17 @@ def test_figures_of_the_layers(
     assert "32 x 3 x 4" in capsys.readouterr().out
 
 
+def test_figures_in_chinese(
+    digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.eye(28, dtype=np.uint8) * 255).save(tmp_path / "one.png")
+    words = ["see", str(digits_run), str(tmp_path / "one.png"), "--layer", "relu1"]
+    assert main([*words, "--lang", "zh"]) == 0
+    assert "1 幅图像的特征图，共 1 层：\n" in capsys.readouterr().out
+    assert main(words) == 0
+    assert "Features of 1 image(s), 1 layers:\n" in capsys.readouterr().out
+
+
 def test_a_page_and_a_picture(color_run: Path, picture: Path, tmp_path: Path) -> None:
     page, maps = tmp_path / "page.html", tmp_path / "maps.png"
     assert main(["see", str(color_run), str(picture), "-o", str(page)]) == 0

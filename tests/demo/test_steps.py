@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -170,3 +171,19 @@ def test_a_digit_on_paper_is_dark_on_light_and_the_same_each_time() -> None:
     assert corner > 200
     assert ink < 80
     assert (page == write_on_paper(digit)).all()
+
+
+def test_the_demo_speaks_chinese(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "STEPS", [steps.Step(steps.STEPS[1].title, steps.ask_network)])
+    monkeypatch.setattr(demo, "open_stage", lambda *_, **__: stage)
+    said = []
+    for words in ([], ["--lang", "zh"]):
+        assert cli.main(["demo", *words]) == 0
+        said.append(capsys.readouterr().out)
+    assert "1. Load it in a new process" in said[0]
+    assert "1. 在新的进程里加载它，问它单幅图像里是什么" in said[1]
+    (line,) = [line for line in said[1].splitlines() if "digit-7.png" in line]
+    verdict = "(正确|错误：应为 7)"
+    assert re.fullmatch(rf"   demo/pictures/digit-7.png：\d，把握 [\d.]+%（{verdict}）", line)

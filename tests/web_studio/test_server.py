@@ -7,6 +7,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,8 +15,10 @@ import pytest
 import torch
 from torch import nn
 
+from eyeshot.errors import UnknownName
 from eyeshot.web_studio import Session, Subject
 from eyeshot.web_studio.bundle import PAGE_FILES, SCRIPTS, one_script
+from eyeshot.web_studio.export import export_page
 from eyeshot.web_studio.server import Server
 
 
@@ -54,6 +57,28 @@ def test_the_page_and_its_files_are_served_with_a_policy(server: Server) -> None
         assert "unsafe" not in policy
         assert headers["referrer-policy"] == "no-referrer"
         assert "set-cookie" not in headers
+
+
+def test_the_page_begins_in_the_language_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    session = Session(Subject("one", nn.Conv2d(1, 2, 3).eval()), size=(1, 5, 5))
+    for language, tag in (("", 'lang="en"'), ("zh_CN.UTF-8", 'lang="zh" data-language="zh"')):
+        monkeypatch.setenv("EYESHOT_LANG", language)
+        found = Server(session)
+        thread = threading.Thread(target=found.run)
+        thread.start()
+        try:
+            served = get(found)[2].decode()
+        finally:
+            found.stop()
+            thread.join()
+        export_page(session, tmp_path / "page.html", [])
+        for page in (served, (tmp_path / "page.html").read_text()):
+            assert f"\n<html {tag}>\n" in page
+    monkeypatch.setenv("EYESHOT_LANG", "fr")
+    with pytest.raises(UnknownName, match="unknown language 'fr'"):
+        Server(session)
 
 
 @pytest.mark.parametrize("path", ["/", "/wrong/", "/wrong/api/state", "/wrong/studio.js"])

@@ -10,6 +10,7 @@ from eyeshot.axes import (
     Global,
 )
 from eyeshot.graph import Edge, Family, Kind, Node
+from eyeshot.language import tr
 from eyeshot.operators.mismatches import Problem
 from eyeshot.operators.record import Operator
 from eyeshot.operators.repaired import (
@@ -80,9 +81,8 @@ def layer_normalization(site: Site) -> Described:
     if not mixes_positions(source, over):
         return Described((along(source, {}),), source.dims)
     edge = along(source, {}, over)
-    return Described(
-        (edge,), source.dims, Kind.GLOBAL_STATISTIC, reason="normalises over all positions"
-    )
+    reason = tr("normalises over all positions")
+    return Described((edge,), source.dims, Kind.GLOBAL_STATISTIC, reason=reason)
 
 
 def repaired_batch_norm(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:

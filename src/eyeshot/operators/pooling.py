@@ -18,6 +18,7 @@ from eyeshot.axes import (
     Window,
 )
 from eyeshot.graph import Family, Kind, Node
+from eyeshot.language import tr
 from eyeshot.operators.call import Tensors, argument
 from eyeshot.operators.convolution import pads, sliding
 from eyeshot.operators.mismatches import Problem
@@ -88,7 +89,7 @@ def adaptive_geometry(site: Site) -> Described:
     edge = along(source, maps)
     whole = any(isinstance(axis, Global) for axis in edge.axes)
     kind, reason = (
-        (Kind.GLOBAL_STATISTIC, "pools over all positions") if whole else (Kind.LOCAL, "")
+        (Kind.GLOBAL_STATISTIC, tr("pools over all positions")) if whole else (Kind.LOCAL, "")
     )
     return Described((edge,), source.dims, kind, AdaptivePoolParams(output_size=sizes), reason)
 

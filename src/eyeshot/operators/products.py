@@ -13,6 +13,7 @@ from eyeshot.axes import (
     Identity,
 )
 from eyeshot.graph import Edge, Family, Kind, Node, Weight
+from eyeshot.language import tr
 from eyeshot.operators.effort import Effort, Shapes, nothing
 from eyeshot.operators.mismatches import Problem
 from eyeshot.operators.record import Operator
@@ -65,7 +66,7 @@ def linear_geometry(site: Site) -> Described:
     if not mixes_positions(source, over):
         return Described((along(source, {}),), vanished(source, over), params=params)
     edge = along(source, {}, over)
-    reason = "a linear layer along a spatial axis weighs every position"
+    reason = tr("a linear layer along a spatial axis weighs every position")
     return Described((edge,), source.dims, Kind.NONLOCAL, params, reason)
 
 
@@ -78,7 +79,7 @@ def product(site: Site) -> Described:
     if told is not None:
         return told
     if any(extent > 1 for source in site.sources for extent in source.extents):
-        return _whole(site, "multiplies positions with one another")
+        return _whole(site, tr("multiplies positions with one another"))
     edges = tuple(Edge(s.name, (Identity(),) * len(s.dims)) for s in site.sources)
     places = [_among_products(site, source) for source in site.sources]
     agreed = (set(column) - {None} for column in zip(*places, strict=True))
@@ -113,7 +114,7 @@ def _by_weights(site: Site) -> Described | None:
         raise NoRule(_EACH_ITS_OWN)
     made = 1 if len(weight) == 1 else site.shape[summed - rank]
     if summed in source.dims and source.shape[summed] > 1:
-        reason = "a matrix product along a spatial axis weighs every position"
+        reason = tr("a matrix product along a spatial axis weighs every position")
         edge = along(source, {}, {summed: made})
         return Described((edge,), dims, Kind.NONLOCAL, reason=reason)
     bias = site.arguments.get(_BIAS.get(site.operator, ""))
@@ -153,10 +154,10 @@ def einstein_sum(site: Site) -> Described:
     axes = [max(column, key=lambda one: one[1]) for column in zip(*places, strict=True)]
     sizes = {letter: n for letter, n in axes if letter}
     if any(n > 1 and letter not in output for letter, n in sizes.items()):
-        return _whole(site, "sums products over positions")
+        return _whole(site, tr("sums products over positions"))
     for (letter, n), *others in zip(axes, *places, strict=True):
         if n > 1 and any(other not in (letter, "") and m > 1 for other, m in others):
-            return _whole(site, "multiplies positions with one another")
+            return _whole(site, tr("multiplies positions with one another"))
     if any(sizes.get(c, 1) > 1 for one, word in letters if isinstance(one, Weight) for c in word):
         raise NoRule(_EACH_ITS_OWN)
     if any(_by_features(node, word, sizes) for node, word in sources if isinstance(node, Node)):
@@ -227,7 +228,7 @@ def _summed(site: Site, letters: Spelled, output: str) -> int:
 
 def attention(site: Site) -> Described:
     """Scaled dot-product attention: every query looks at every key."""
-    return _whole(site, "attention: every position looks at every other")
+    return _whole(site, tr("attention: every position looks at every other"))
 
 
 def _whole(site: Site, reason: str) -> Described:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from eyeshot.graph import Family, Kind
+from eyeshot.language import tr
 from eyeshot.operators.record import Operator
 from eyeshot.operators.site import (
     Described,
@@ -25,9 +26,8 @@ def reduction_geometry(site: Site) -> Described:
     if not mixes_positions(source, dict.fromkeys(gone)):
         return Described((along(source, {}),), dims)
     edge = along(source, {}, dict.fromkeys(gone, 1))
-    return Described(
-        (edge,), dims, Kind.GLOBAL_STATISTIC, reason=f"{site.operator} over all positions"
-    )
+    reason = tr("{operator} over all positions", operator=site.operator)
+    return Described((edge,), dims, Kind.GLOBAL_STATISTIC, reason=reason)
 
 
 def softmax_geometry(site: Site) -> Described:
@@ -37,9 +37,8 @@ def softmax_geometry(site: Site) -> Described:
     if not mixes_positions(source, over):
         return Described((along(source, {}),), source.dims)
     edge = along(source, {}, over)
-    return Described(
-        (edge,), source.dims, Kind.GLOBAL_STATISTIC, reason="softmax over all positions"
-    )
+    reason = tr("softmax over all positions")
+    return Described((edge,), source.dims, Kind.GLOBAL_STATISTIC, reason=reason)
 
 
 OPERATORS = (

@@ -17,6 +17,7 @@ from eyeshot.axes import (
     Window,
 )
 from eyeshot.graph import Edge, Family, Kind, Node
+from eyeshot.language import mark, tr
 from eyeshot.operators.call import Tensors
 from eyeshot.operators.effort import nothing
 from eyeshot.operators.mismatches import Problem
@@ -46,7 +47,7 @@ from eyeshot.operators.tile import (
 )
 from eyeshot.params import PermuteParams
 
-_FLATTENED = "flattens positions into features"
+_FLATTENED = mark("flattens positions into features")
 
 
 def reshape_geometry(site: Site) -> Described:
@@ -70,7 +71,7 @@ def reshape_geometry(site: Site) -> Described:
             else:
                 maps[axis], dims[axis] = place
     edge = Edge(source.name, tuple(maps))
-    kind, reason = (Kind.NONLOCAL, _FLATTENED) if flattened else (Kind.LOCAL, "")
+    kind, reason = (Kind.NONLOCAL, tr(_FLATTENED)) if flattened else (Kind.LOCAL, "")
     return Described((edge,), tuple(dims), kind, reason=reason)
 
 
