@@ -146,6 +146,27 @@ def test_each_value_is_the_classifiers_on_its_crop(axes: int, every_pixel: bool)
     holds()
 
 
+@pytest.mark.parametrize("every_pixel", [False, True], ids=["strided", "every pixel"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        [nn.BatchNorm1d(2), nn.Linear(2, 1, bias=False), nn.ReLU()],
+        [nn.Linear(2, 2, bias=False), nn.BatchNorm1d(2)],
+    ],
+    ids=["before the linear layer", "after it"],
+)
+def test_one_row_of_one_channel_is_flattened_before_a_batch_norm(
+    head: list[nn.Module], every_pixel: bool
+) -> None:
+    """Flattened, 1×1×2 is still a row of two places: batch norm refused it as no channels."""
+    layers = [nn.MaxPool2d(1, 2), nn.Conv2d(2, 1, 2, 2, bias=False), nn.Flatten()]
+    net = nn.Sequential(*layers, *copy.deepcopy(head)).eval()
+    randomise(net, 1)
+    form = eyeshot.dense(net, (2, 6, 7), every_pixel=every_pixel)
+    page = torch.randn(2, 2, 9, 11, generator=torch.Generator().manual_seed(1))
+    assert crops_agree(net, form, page, 1e-5) == (20 if every_pixel else 2)
+
+
 @examples(10)
 @given(given_net=classifiers(2), every_pixel=st.booleans())
 def test_the_geometry_is_that_of_the_form_itself(

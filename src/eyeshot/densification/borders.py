@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eyeshot.densification.form import Geometry
-from eyeshot.graph import Graph, Node
+from eyeshot.graph import Graph, Kind, Node
 
 
 def padding_notes(graph: Graph, geometry: Geometry) -> tuple[str, ...]:
@@ -24,6 +24,8 @@ def padding_notes(graph: Graph, geometry: Geometry) -> tuple[str, ...]:
 
 
 def _pads(graph: Graph, node: Node) -> bool:
+    if node.kind is Kind.UNSUPPORTED:  # it converts by its values alone, and its edges map nothing
+        return False
     for edge in node.edges:
         source = graph.nodes[edge.source]
         if any(axis.pads(n) for axis, n in zip(edge.axes, source.extents, strict=True)):

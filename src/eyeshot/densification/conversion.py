@@ -90,5 +90,11 @@ def _converted(builder: Builder, node: Node, sources: list[Value]) -> Value:
     return rule(builder, node, sources)
 
 
-_READS_ALL = (windows.whole_window, places.reshaping, heads.linear, heads.softmax)
+_READS_ALL = (
+    windows.whole_window,
+    places.reshaping,
+    heads.linear,
+    heads.batch_norm,
+    heads.softmax,
+)
 """Rules for operators that mix positions in the classifier, or seem to: they judge themselves."""

@@ -40,6 +40,8 @@ def linear(builder: Builder, node: Node, sources: list[Value]) -> Value:
 def batch_norm(builder: Builder, node: Node, sources: list[Value]) -> Value:
     """A scale and a shift for each channel; behind a flatten, for each place of the crop."""
     source = sources[0]
+    if called(node).argument("training"):
+        raise refusal(node, node.reason or "it uses the statistics of the batch")
     if source.affine is None and (source.is_map or source.is_point):
         layer = layers.batch_norm(node, builder.graph, len(source.window))
         builder.add(node, layer, Ref(source.name))
