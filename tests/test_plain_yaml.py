@@ -43,12 +43,12 @@ def test_what_is_no_plain_yaml_is_refused(text: str, message: str) -> None:
 def test_a_bomb_of_400_bytes_is_named_at_once(text: str, tmp_path: Path) -> None:
     (tmp_path / CONFIG).write_text(text)
     (tmp_path / "classes.yaml").write_text(text)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(BadFile, match=CONFIG):
         RunConfig.read(tmp_path / CONFIG)
     with pytest.raises(BadFile, match=r"classes\.yaml"):
         read_legend(tmp_path)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_plain_values_come_as_they_are(tmp_path: Path) -> None:

@@ -125,8 +125,8 @@ def test_ended_by_patience_and_by_time(tmp_path: Path) -> None:
     assert any("no better test accuracy for 2 epochs" in line for line in said.lines)
     _, metadata = read_tensors(run.path / WEIGHTS)
     assert metadata == {"epoch": "1 finished"}
-    started = time.perf_counter()
+    started = time.process_time()
     run = train(blobs(), out=tmp_path / "t", epochs=1000, minutes=0.002, **QUICK)
     assert run.finished
-    assert time.perf_counter() - started < 60
+    assert time.process_time() - started < 60
     assert eyeshot.evaluate(run, blobs())
