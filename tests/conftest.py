@@ -63,6 +63,14 @@ def pytest_configure() -> None:
         os.environ.setdefault(SEED, str(time.time_ns() % 10**6))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Every run of the engine looks for cycles: what earlier files left is looked through once."""
+    if nextitem is not None and nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()
+
+
 def pytest_report_header() -> str:
     """How a failure of `make fuzz` comes again."""
     return f"torch's generator: {SEED}={os.environ.get(SEED, '0')}"

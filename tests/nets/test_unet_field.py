@@ -34,8 +34,8 @@ def accepted(net: UNet, n: int) -> int:
 
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("up", UP_WAYS)
-@pytest.mark.parametrize("depth", [1, 3])
-def test_the_geometry_is_what_inspect_says(depth: int, up: Any, padding: Any) -> None:
+def test_the_geometry_is_what_inspect_says(up: Any, padding: Any) -> None:
+    depth = 3  # gradients reach what is said at depths 1 and 2, below
     net = nets.unet(depth=depth, base=1, up=up, norm="none", padding=padding).eval()
     spec, size = eyeshot.output_geometry(net), accepted(net, 47 * depth)
     told = eyeshot.inspect(net, (1, size, size + 2**depth))
