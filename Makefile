@@ -6,6 +6,7 @@
 # make fuzz    the property tests with new random examples, and damaged files; a new seed every time
 # make bench   the benchmarks (ratios; data in ../shared/data where present)
 # make release-check  build the wheel, install it in a new environment, use every command
+# make notebooks  the programs of docs/learn.md as notebooks, run, in build/notebooks
 # make oldest  the tests of the core with the oldest version of each dependency, in build/oldest
 # make figures draw the pictures of the docs again
 # make messages collect the marked messages into the translations (needs GNU gettext)
@@ -18,7 +19,7 @@ STAMP := $(VENV)/.installed
 CORE := tests/reference tests/axes tests/operators tests/geometry tests/filters tests/images \
 	tests/engine tests/frontends tests/runs tests/data
 
-.PHONY: demo studio shell test lint types docs pytest fuzz bench release-check oldest figures messages clean
+.PHONY: demo studio shell test lint types docs pytest fuzz bench release-check oldest notebooks figures messages clean
 
 demo: $(STAMP)
 	$(BIN)/eyeshot demo
@@ -68,6 +69,9 @@ oldest:
 	build/oldest/bin/python -m pip install --quiet -c constraints-oldest.txt '.[all]' pytest pytest-xdist hypothesis
 	build/oldest/bin/python -m pip uninstall --quiet --yes eyeshot
 	PYTHONPATH=src:. build/oldest/bin/python -m pytest -q -p no:cacheprovider $(CORE)
+
+notebooks: $(STAMP)
+	$(BIN)/python -m tools.write_notebooks --run
 
 figures: $(STAMP)
 	$(BIN)/python tools/draw_docs.py

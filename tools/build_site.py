@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import eyeshot
+from tools import write_notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("nets", "data", "runs", "report", "images", "filters", "reference", "axes", "errors")
@@ -263,6 +264,7 @@ def build(out: Path, *, quiet: bool = True) -> None:
         )
     if done.returncode:
         raise SystemExit(done.returncode)
+    write_notebooks.write(out / "notebooks")
 
 
 if __name__ == "__main__":
