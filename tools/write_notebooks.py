@@ -4,8 +4,8 @@
     python -m tools.write_notebooks --run         and run them from top to bottom
 
 They are made from the page and from ``examples/``, and not kept in the project, because a copy of
-both would fall behind. ``make docs`` puts them into the site's folder ``notebooks``. Each piece of a
-program is a cell, in the order of the file; the last cell runs it and shows its picture. Pictures
+both would fall behind. ``make docs`` puts them into the site's folder ``notebooks``. Each piece of
+a program is a cell, in the order of the file; the last cell runs it and shows its picture. Pictures
 have a white ground of their own, so they can be read in dark mode.
 """
 
@@ -65,7 +65,9 @@ def pieces(script: Path) -> Iterator[str]:
 def notebook(words: str, script: Path) -> dict[str, Any]:
     """One notebook, as its file holds it."""
     last = f'from IPython.display import Image\n\nmain(Path("out"))\nImage("out/{script.stem}.png")'
-    cells = [{"cell_type": "markdown", "id": "words", "metadata": {}, "source": words}]
+    cells: list[dict[str, Any]] = [
+        {"cell_type": "markdown", "id": "words", "metadata": {}, "source": words}
+    ]
     cells += [
         {
             "cell_type": "code",
