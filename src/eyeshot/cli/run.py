@@ -34,6 +34,8 @@ eyeshot run net.py:NormUNet slide.tif -o mask.tif --memory 2GB --scratch /fast/d
 
 eyeshot run net.py:UNet slide.tif -o part.npy --region 1000:3000,0:2048
 
+eyeshot run net.py:UNet slide.tif -o mask.tif --as argmax --where tissue.geojson --fill 255
+
 The output equals one pass over the whole image, up to rounding. An import path runs that file's
 code. Whole-number samples are scaled to 0 … 1 (not with --raw); a run folder uses its own mean and
 deviation.
@@ -64,6 +66,9 @@ def run_net(
     per_slice: options.PerSlice = False,
     band: options.Band = None,
     device: options.Device = None,
+    where: options.Where = None,
+    fill: options.Fill = 0.0,
+    blank: options.Blank = None,
     plan: options.PlanOnly = False,
     resume: options.Resume = False,
     force: options.Force = False,
@@ -89,6 +94,8 @@ def run_net(
         "pad": pad,
         "per_slice": per_slice,
         "device": device,
+        "where": where,
+        "fill": fill,
         "resume": resume,
     }
     outs = out or []
@@ -100,7 +107,7 @@ def run_net(
         if plan:
             _show_plan(eyeshot.plan(network, image, outs, **settings), json)
         else:
-            _run(network, image, outs, settings | {"force": force}, json)
+            _run(network, image, outs, settings | {"force": force, "blank": blank}, json)
 
 
 def parse_region(text: str) -> list[tuple[int, int]]:
@@ -182,6 +189,8 @@ def _show_report(plan: Plan, report: RunReport, results: list[str], json: bool) 
                 "megapixels_per_second": report.speed,
                 "multiply_adds": report.multiply_adds,
                 "planned_multiply_adds": plan.bands.multiply_adds,
+                "blank": report.blank,
+                "outside": report.outside,
                 "peak_bytes": report.peak,
                 "predicted_peak_bytes": plan.bands.peak,
                 "band_rows": plan.bands.band,
@@ -197,6 +206,10 @@ def _show_report(plan: Plan, report: RunReport, results: list[str], json: bool) 
         f"planned {plan.bands.multiply_adds / 1e9:,.2f} G",
         soft_wrap=True,
     )
+    if report.blank:
+        say(f"{report.blank:.1%} of the output is blank: computed once and copied")
+    if report.outside:
+        say(f"{report.outside:.1%} of the output is outside of --where, and not computed")
     for result in results:
         console.print(result, markup=False, soft_wrap=True)
 

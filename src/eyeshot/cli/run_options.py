@@ -62,6 +62,23 @@ Pad = Annotated[
     ),
 ]
 Band = Annotated[int | None, typer.Option(metavar="ROWS", min=1, help="Rows that enter together.")]
+Where = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="MASK",
+        help="Compute only here: a mask picture of any size, or polygons as GeoJSON.",
+    ),
+]
+Fill = Annotated[
+    float, typer.Option(metavar="SAMPLE", help="The output's sample outside of --where.")
+]
+Blank = Annotated[
+    bool | None,
+    typer.Option(
+        "--blank/--no-blank",
+        help="Compute a blank region once and copy it; default: if the image and NET are large.",
+    ),
+]
 Device = Annotated[str | None, typer.Option(metavar="cpu|cuda", help="Where to run.")]
 PlanOnly = Annotated[bool, typer.Option("--plan", help="Print the plan, and do not run.")]
 Resume = Annotated[

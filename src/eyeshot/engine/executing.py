@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import IO
+from typing import IO, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from eyeshot.axes import Interval
 from eyeshot.engine.extremes import Extremes
@@ -17,6 +19,7 @@ from eyeshot.engine.memory import exact_allocation, give_back, peak
 from eyeshot.engine.outputs import features_first
 from eyeshot.engine.resuming import Readings, sharing
 from eyeshot.engine.scratch import scratch_files
+from eyeshot.engine.skipping import Skipping
 from eyeshot.engine.stream import Stream
 from eyeshot.images import Sink
 from eyeshot.operators.tile import cut
@@ -34,6 +37,8 @@ class RunReport:
         seconds: since the start.
         multiply_adds: spent.
         peak: the most bytes the process has held.
+        blank: the share of the output that was copied from one blank cell, 0 to 1.
+        outside: the share that was not asked for.
         notes: what may be wrong with the samples or the answer, a line each; at the end only.
     """
 
@@ -44,6 +49,8 @@ class RunReport:
     multiply_adds: int
     peak: int
     notes: tuple[str, ...] = ()
+    blank: float = 0.0
+    outside: float = 0.0
 
     @property
     def speed(self) -> float:
@@ -66,7 +73,10 @@ def execute(job: Job, sinks: Mapping[str, Sink], progress: Progress | None = Non
             give_back()
         for strip in job.plan.strips:
             with scratch_files(job.scratch, job.plan.spilled) as files:
-                _Pass(state, strip, files).carry_out()
+                if job.skipping is None:
+                    _Pass(state, strip, files).carry_out()
+                else:
+                    _CellRows(state, strip, job.skipping, files).carry_out()
     return replace(state.report(), notes=state.extremes.notes())
 
 
@@ -86,8 +96,16 @@ class _State:
     def report(self) -> RunReport:
         """How far it has come."""
         seconds = time.perf_counter() - self._started
+        skipping = self.job.skipping
         return RunReport(
-            self.rows, self._all_rows, self.positions / 1e6, seconds, self.multiply_adds, peak()
+            self.rows,
+            self._all_rows,
+            self.positions / 1e6,
+            seconds,
+            self.multiply_adds,
+            peak(),
+            blank=0.0 if skipping is None else skipping.blank,
+            outside=0.0 if skipping is None else skipping.outside,
         )
 
     def tell(self) -> None:
@@ -99,17 +117,30 @@ class _State:
 class _Pass:
     """One pass over the rows of a strip, from where its sinks stand."""
 
-    def __init__(self, state: _State, strip: Strip, scratch: Mapping[str, IO[bytes]]) -> None:
+    def __init__(
+        self,
+        state: _State,
+        strip: Strip,
+        scratch: Mapping[str, IO[bytes]],
+        sinks: Mapping[str, Sink | _Waiting] | None = None,
+    ) -> None:
         self._state, self._strip, self._scratch = state, strip, scratch
+        self._sinks = state.sinks if sinks is None else sinks
         self._next: dict[str, int] = {}  # of each output, the row that is to be written next
         self._given: dict[str, int] = {}  # and the one that the stream gives next
         for name, box in strip.regions.items():
-            done = state.sinks[name].durable_rows(self._columns(name))
+            done = self._sinks[name].durable_rows(self._columns(name))
             self._next[name] = box[0].lo + done
             state.rows += done
 
     def carry_out(self) -> None:
         """Compute and write all rows that are not there."""
+        for worked in self.pushed():
+            if worked:
+                self._state.tell()
+
+    def pushed(self) -> Generator[bool]:
+        """The same, band by band; whether each was more than passing over rows."""
         graph, boxes, band = self._state.job.graph, self._strip.boxes, self._state.job.plan.band
         rest = {n: row for n, row in self._next.items() if row < self._strip.regions[n][0].hi}
         if not rest:
@@ -120,10 +151,10 @@ class _Pass:
         self._given = {name: first.get(name, boxes[name][0].lo) for name in rest}
         stream = Stream(graph, boxes, tuple(rest), band=band, first=first, scratch=self._scratch)
         for rows in pushes(graph, boxes, band):
-            if self._push(rows, stream, first):
-                self._state.multiply_adds += stream.multiply_adds
-                stream.multiply_adds = 0
-                self._state.tell()
+            worked = self._push(rows, stream, first)
+            self._state.multiply_adds += stream.multiply_adds
+            stream.multiply_adds = 0
+            yield worked
 
     def _push(self, rows: Mapping[str, Interval], stream: Stream, first: Mapping[str, int]) -> bool:
         """Read, compute and write a band; whether it was more than passing over rows.
@@ -177,14 +208,150 @@ class _Pass:
         state.extremes.give(name, values)
         block = state.job.forms[name](values)
         block = block[:, self._next[name] - wanted[0].lo :]
-        state.sinks[name].write(self._next[name] - region[0].lo, block, self._columns(name)[0])
+        self._sinks[name].write(self._next[name] - region[0].lo, block, self._columns(name)[0])
         self._next[name] = wanted[0].hi
         state.rows += block.shape[1]
 
     def _columns(self, name: str) -> tuple[int, int]:
-        """The columns of the strip within the output's region, as its sink counts them."""
-        region = self._strip.regions[name]
-        if len(region) < 2:
-            return (0, 1)
-        start = self._state.job.plan.regions[name][1].lo
-        return (region[1].lo - start, region[1].hi - start)
+        return columns_of(self._strip, self._state.job.plan.regions[name], name)
+
+
+class _Waiting:
+    """Rows of a part of an output, until all that lies beside them is there."""
+
+    def __init__(self, rows: Interval, done: int) -> None:
+        self.rows = Interval(rows.lo + done, rows.hi)
+        self._done = done
+        self._blocks: list[NDArray[Any]] = []
+        self._first = self.end = self.rows.lo
+
+    def durable_rows(self, strip: tuple[int, int] | None = None) -> int:
+        """How many rows of the part need not be computed."""
+        return self._done
+
+    def write(self, row: int, block: NDArray[Any], column: int = 0) -> None:
+        """Take the next rows."""
+        self._blocks.append(block)
+        self.end += block.shape[1]
+
+    def take(self, rows: Interval) -> NDArray[Any]:
+        """Rows from the first that waits on; they wait no longer."""
+        parts, needed = [], len(rows)
+        while needed:
+            block = self._blocks.pop(0)
+            if block.shape[1] > needed:
+                self._blocks.insert(0, block[:, needed:])
+                block = block[:, :needed]
+            parts.append(block)
+            needed -= block.shape[1]
+        self._first = rows.hi
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+class _CellRows:
+    """A strip written by rows of cells: computed in rectangles, copied, or filled."""
+
+    def __init__(
+        self, state: _State, strip: Strip, skipping: Skipping, scratch: Mapping[str, IO[bytes]]
+    ) -> None:
+        self._state, self._strip, self._skipping = state, strip, skipping
+        self._copies: dict[int, dict[str, NDArray[Any]]] = {}
+        self._next = {
+            name: box[0].lo + state.sinks[name].durable_rows(self._columns(name))
+            for name, box in strip.regions.items()
+        }
+        self._rows = state.rows + sum(
+            row - strip.regions[name][0].lo for name, row in self._next.items()
+        )
+        self._parts = []
+        for part in skipping.parts(state.job.graph, strip):
+            waiting = {
+                name: _Waiting(box[0], min(max(0, self._next[name] - box[0].lo), len(box[0])))
+                for name, box in part.regions.items()
+            }
+            self._parts.append((part, waiting, _Pass(state, part, scratch, waiting).pushed()))
+
+    def carry_out(self) -> None:
+        """Compute, copy or fill all rows that are not there."""
+        for number in range(self._skipping.cells.shape[0]):
+            rows = self._skipping.span(0, number, number + 1)
+            for name, box in self._strip.regions.items():
+                self._write(name, number, rows.intersect(box[0]))
+            self._state.rows = self._rows
+            self._state.tell()
+
+    def _write(self, name: str, number: int, rows: Interval) -> None:
+        """One row of cells of an output."""
+        rows = Interval(max(rows.lo, self._next[name]), rows.hi)
+        if not rows:
+            return
+        skipping, box, form = self._skipping, self._strip.regions[name], self._state.job.forms[name]
+        shape = (form.channels, len(rows), *(len(side) for side in box[1:]))
+        block = np.full(shape, skipping.fill, form.dtype)
+        self._copy(name, number, rows, block)
+        for part, waiting, pushed in self._parts:
+            held, region = waiting[name], part.regions[name]
+            wanted = rows.intersect(held.rows)
+            while wanted and held.end < wanted.hi and next(pushed, None) is not None:
+                pass
+            if wanted:
+                block[_place(wanted, region, rows, box)] = held.take(wanted)
+                if all(one.end == one.rows.hi for one in waiting.values()):
+                    pushed.close()  # what is left to push reaches no output
+        if skipping.where is not None:
+            block[:, ~skipping.where.inside(rows, box[1])] = skipping.fill
+        top = rows.lo - box[0].lo
+        self._state.sinks[name].write(top, block, self._columns(name)[0])
+        self._next[name] = rows.hi
+        self._rows += len(rows)
+
+    def _copy(self, name: str, number: int, rows: Interval, block: NDArray[Any]) -> None:
+        """Put a constant's cell wherever this row of cells has that constant."""
+        skipping, box = self._skipping, self._strip.regions[name]
+        top = skipping.span(0, number, number + 1).lo
+        columns = box[1] if len(box) > 1 else Interval(0, 1)
+        for place, constant in enumerate(skipping.cells[number]):
+            cell = skipping.span(1, place, place + 1)
+            across = cell.intersect(columns)
+            if constant < 0 or not across:
+                continue
+            copied = self._copied(int(constant))[name]
+            copied = copied[:, rows.lo - top : rows.hi - top]
+            if len(box) > 1:
+                copied = copied[:, :, across.lo - cell.lo : across.hi - cell.lo]
+                block[:, :, across.lo - columns.lo : across.hi - columns.lo] = copied
+            else:
+                block[:] = copied
+
+    def _copied(self, constant: int) -> dict[str, NDArray[Any]]:
+        """The cell of a constant, of each output."""
+        if constant not in self._copies:
+            part = self._skipping.donor(self._state.job.graph, self._strip, constant)
+            waiting = {name: _Waiting(box[0], 0) for name, box in part.regions.items()}
+            for _ in _Pass(self._state, part, {}, waiting).pushed():
+                pass
+            self._copies[constant] = {
+                name: waiting[name].take(box[0]) for name, box in part.regions.items()
+            }
+        return self._copies[constant]
+
+    def _columns(self, name: str) -> tuple[int, int]:
+        return columns_of(self._strip, self._state.job.plan.regions[name], name)
+
+
+def _place(
+    rows: Interval, region: tuple[Interval, ...], all_rows: Interval, box: tuple[Interval, ...]
+) -> tuple[slice, ...]:
+    """Where some rows of a rectangle lie in a block over the whole width."""
+    down = slice(rows.lo - all_rows.lo, rows.hi - all_rows.lo)
+    if len(box) < 2:
+        return (slice(None), down)
+    return (slice(None), down, slice(region[1].lo - box[1].lo, region[1].hi - box[1].lo))
+
+
+def columns_of(strip: Strip, whole: tuple[Interval, ...], name: str) -> tuple[int, int]:
+    """The columns of a strip within an output's region, as its sink counts them."""
+    region = strip.regions[name]
+    if len(region) < 2:
+        return (0, 1)
+    return (region[1].lo - whole[1].lo, region[1].hi - whole[1].lo)

@@ -21,6 +21,7 @@ from eyeshot.engine.pricing import RunCosts
 from eyeshot.engine.resuming import Begun
 from eyeshot.engine.scratch import ScratchSpace, scratch_space
 from eyeshot.engine.settings import settings_of
+from eyeshot.engine.skipping import Skipping
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue
 from eyeshot.geometry import Region, required
@@ -47,6 +48,7 @@ class Job:
         padding: what was added to the image; None where that was not asked for.
         memory: the most bytes that the process may hold; None where nothing is said of it.
         scratch: where maps are put that do not fit into that.
+        skipping: what is not computed; None if all of the regions is.
     """
 
     graph: Graph
@@ -58,6 +60,7 @@ class Job:
     padding: Padding | None = None
     memory: int | None = None
     scratch: ScratchSpace = field(default_factory=lambda: scratch_space(None, None))
+    skipping: Skipping | None = None
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:

@@ -17,10 +17,11 @@ from eyeshot.engine.networks import Network, as_traced
 from eyeshot.engine.resuming import look_up
 from eyeshot.engine.run_plan import Plan, plan_of
 from eyeshot.engine.scratch import scratch_space
+from eyeshot.engine.skipping import skip
 from eyeshot.engine.slices import execute_slices, slices_of, stack_shape
 from eyeshot.engine.trial import predicted_seconds
 from eyeshot.errors import BadValue
-from eyeshot.images import Index, Sink, Source, open_sink, open_source
+from eyeshot.images import Index, Sink, Source, open_sink, open_source, unfinished
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,10 @@ def _settled(
     scratch: str | Path | None,
     per_slice: bool,
     resume: bool,
+    where: Any = None,
+    fill: float = 0,
+    blank: bool | None = None,
+    look: bool = True,
     **settings: Any,
 ) -> Iterator[_Settled]:
     """A run of :func:`run`'s arguments, settled; its images are open in the block."""
@@ -74,6 +79,13 @@ def _settled(
             scratch=scratch_space(scratch, targets),
             **settings,
         )
+        if per_slice:
+            if where is not None:
+                raise BadValue("--where with --per-slice", cure="use one of the two")
+        else:
+            begun = unfinished(targets[0]) if resume and targets else None
+            was = blank if begun is None else "skipped" in begun
+            job = skip(job, where=where, fill=fill, blank=was, look=look)
         yield _Settled(job, slices, images, targets)
 
 
@@ -100,6 +112,9 @@ def run(
     pad: str | None = None,
     per_slice: bool = False,
     device: str | None = None,
+    where: Any = None,
+    fill: float = 0,
+    blank: bool | None = None,
     force: bool = False,
     resume: bool = False,
     planned: Callable[[Plan], None] | None = None,
@@ -134,6 +149,13 @@ def run(
         per_slice: run a network of pictures over each slice of a stack (C, D, H, W) by itself; the
             answer is a stack (C, D, H, W).
         device: where to run; None for where the weights are.
+        where: compute only there: a mask picture of any size, stretched over the output (what is
+            not 0 counts), as a path or an array (H, W); or a GeoJSON file of polygons in pixels of
+            the image. Parts of the image that nothing inside depends on are not read.
+        fill: the sample of all outputs outside.
+        blank: compute a blank region once and copy it: outputs that see nothing but one constant,
+            as on the glass of a slide. The image is looked through first. None: if it has a
+            megapixel or more, and the network is so large that this costs little.
         force: replace an output that exists.
         resume: go on with an unfinished output of the very same run.
         planned: called with the plan before the first band.
@@ -167,6 +189,9 @@ def run(
         pad=pad,
         per_slice=per_slice,
         device=device,
+        where=where,
+        fill=fill,
+        blank=blank,
         resume=resume,
     ) as settled:
         if planned is not None:
@@ -194,6 +219,8 @@ def plan(
     pad: str | None = None,
     per_slice: bool = False,
     device: str | None = None,
+    where: Any = None,
+    fill: float = 0,
     resume: bool = False,
 ) -> Plan:
     """What :func:`run` would do with the same arguments: bands, strips, memory, work and time.
@@ -204,7 +231,7 @@ def plan(
     Args:
         net: as for :func:`run`, like all that is not described here: ``image``, ``output_format``,
             ``region``, ``memory``, ``scratch``, ``band``, ``level``, ``layout``, ``series``,
-            ``index``, ``raw``, ``white``, ``pad``, ``per_slice``, ``device``.
+            ``index``, ``raw``, ``white``, ``pad``, ``per_slice``, ``device``, ``where``, ``fill``.
         out: likewise; ``[]`` leaves what the outputs hold out of account.
         resume: as the unfinished run of this output would go on.
 
@@ -234,6 +261,9 @@ def plan(
         pad=pad,
         per_slice=per_slice,
         device=device,
+        where=where,
+        fill=fill,
+        look=False,
         resume=resume,
     ) as settled:
         return plan_of(settled.job, predicted_seconds(settled.job))

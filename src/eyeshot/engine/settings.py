@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def settings_of(job: Job) -> Mapping[str, Any]:
     """What a run is, what it was settled to do, and by which arithmetic; every weight is read."""
     plan, sources = job.plan.to_dict(), job.sources.values()
+    skipped = {} if job.skipping is None else {"skipped": job.skipping.settings}
     return {
+        **skipped,
         "network": _fingerprint(job.graph),
         "image": [source.identity() for source in sources],
         "part": [source.part for source in sources],

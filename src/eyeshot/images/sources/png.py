@@ -394,7 +394,8 @@ class PngSource(Source):
             self._next += 1 if top - self._next < 64 else 64
             self._first = self._next
             self._held = self._held[:0]
-        kept = self._held[top - self._first :]
+        lowest = max(self._first, min(top, bottom - self.keep_rows))
+        kept = self._held[lowest - self._first :]
         if bottom > self._next:
             new = to_samples(self._rows.take(bottom - self._next), self._header)
             self.decoded_chunks += bottom - self._next
@@ -404,7 +405,7 @@ class PngSource(Source):
                 self._stream.finish()
         else:
             self._held = kept
-        self._first = top
+        self._first = lowest
 
     def identity(self) -> dict[str, Any]:
         """The file's."""

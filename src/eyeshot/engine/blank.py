@@ -1,0 +1,269 @@
+"""Blank regions: outputs whose whole field is one constant, so that one of them stands for all.
+
+A network without borders in sight is the same at every position, up to its period: a network with
+a stride of 4 and a pixel shuffle gives equal values to equal pictures that lie 4 pixels apart. So
+the output is cut into cells whose sides are multiples of the period. If all that a cell reads is
+one constant, and no padding is among it, the cell equals every other cell of that constant.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eyeshot.axes import NO_INPUT, AxisMap, Interval
+from eyeshot.graph import Family, Graph, Node
+from eyeshot.images import Source
+
+CELL = 64
+"""The side of a cell of outputs, unless the period is longer."""
+_LONGEST_PERIOD = 1024
+_GRAIN = 32
+"""Positions of the input that are looked at together."""
+_READ = 16 << 20
+"""Bytes of the input that are read at once to look for constants."""
+
+_KERNELS = frozenset(
+    {
+        *(Family.CONVOLUTION, Family.TRANSPOSED_CONVOLUTION, Family.LINEAR, Family.BATCH_NORM),
+        *(Family.PRELU, Family.GROUP_NORM, Family.LAYER_NORM, Family.RMS_NORM),
+    }
+)
+"""Families whose weights are no map over positions."""
+
+Cells = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class CellReads:
+    """What the cells of outputs read along one axis.
+
+    Attributes:
+        side: outputs in a cell; cell k is the outputs from ``k·side`` on.
+        first: for each input, what cell 0 would read of it if there were no border.
+        step: for each input, how much further on the next cell reads.
+        inside: the cells, from the first to one past the last, that read no padding at any node.
+        borders: whether padding is always zeros, so that a cell that reads some equals those that
+            lie beside it along the border.
+    """
+
+    side: int
+    first: Mapping[str, Interval]
+    step: Mapping[str, int]
+    inside: Interval
+    borders: bool = True
+
+    def of(self, name: str, cell: int) -> Interval:
+        """What a cell reads of an input, not cut at the borders."""
+        return self.first[name].shifted(cell * self.step[name])
+
+
+def cell_reads(graph: Graph, axis: int) -> CellReads | None:
+    """Cells of the outputs along an axis that are alike wherever they lie; None if there are none.
+
+    That is so if an operator mixes all positions, or has a weight for each, or if inputs and
+    outputs do not share one grid.
+    """
+    found = _spacing(graph, axis)
+    if found is None or any(_has_a_map(node, graph) for node in graph):
+        return None
+    spacing, period = found
+    side = period * -(-CELL // period)
+    if period > _LONGEST_PERIOD:
+        return None
+    reads: dict[str, Interval] = {name: Interval(0, side) for name in graph.outputs}
+    first, last = 0, graph.nodes[graph.outputs[0]].extents[axis] // side
+    for node in reversed(list(graph)):
+        if node.name not in reads:
+            continue
+        for edge in node.edges:
+            step, n = int(side * spacing[edge.source]), graph.nodes[edge.source].extents[axis]
+            taken = _taken(edge.axes[axis], reads[node.name])
+            if taken is None:
+                continue
+            reads[edge.source] = reads.get(edge.source, taken).hull(taken)
+            first = max(first, -(taken.lo // step))
+            last = min(last, (n - taken.hi) // step + 1)
+    inputs = [name for name in graph.inputs if name in reads]
+    steps = {name: int(side * spacing[name]) for name in inputs}
+    repeats = any(edge.axes[axis].repeats_inputs for node in graph for edge in node.edges)
+    own = {name: reads[name] for name in inputs}
+    return CellReads(side, own, steps, Interval(first, last), not repeats)
+
+
+def _spacing(graph: Graph, axis: int) -> tuple[dict[str, Fraction], int] | None:
+    """Positions of each node for one output, and the outputs after which all repeats itself."""
+    spacing = {name: Fraction(1) for name in graph.outputs}
+    period = 1
+    for node in reversed(list(graph)):
+        if node.name not in spacing:
+            continue
+        if not node.edges and not node.is_input:
+            return None  # made of nothing: who knows by what positions it goes
+        for edge in node.edges:
+            repeats = edge.axes[axis].period
+            if repeats is None:
+                return None
+            blocks = spacing[node.name] / repeats[0]
+            before = blocks * repeats[1]
+            if spacing.setdefault(edge.source, before) != before:
+                return None
+            period = math.lcm(period, blocks.denominator, before.denominator)
+    return spacing, period
+
+
+def _taken(axis: AxisMap, wanted: Interval) -> Interval | None:
+    """What outputs read where there is no border; None if they read nothing."""
+    repeats = axis.period
+    count = len(wanted) if repeats is None else min(len(wanted), repeats[0])
+    ends = [*range(wanted.lo, wanted.lo + count), *range(wanted.hi - count, wanted.hi)]
+    taps = axis.inputs_of_unbounded(np.array(ends, dtype=np.int64))
+    taps = taps[taps != NO_INPUT]
+    return Interval(int(taps.min()), int(taps.max()) + 1) if taps.size else None
+
+
+def _has_a_map(node: Node, graph: Graph) -> bool:
+    """Whether a weight has a number of its own for each position."""
+    if node.family in _KERNELS:
+        return False
+    from_the_end = [dim - len(node.shape) for dim in node.dims if dim is not None]
+    return any(
+        -dim <= graph.tensors[name].ndim and graph.tensors[name].shape[dim] != 1
+        for name in node.weights
+        for dim in from_the_end
+    )
+
+
+class Constants:
+    """Where an image is constant, looked at in squares of 32 positions.
+
+    Args:
+        source: the image.
+        needed: (rows, columns) of squares that anybody asks about; others are not read.
+    """
+
+    def __init__(self, source: Source, needed: NDArray[np.bool_]) -> None:
+        self.values: dict[bytes, int] = {}
+        self._source = source
+        self.ids: Cells = np.full(needed.shape, -1, np.int64)
+        row = math.prod((source.shape[0], *source.shape[2:])) * source.dtype.itemsize
+        step = max(1, _READ // max(1, row * _GRAIN))
+        for top in range(0, len(needed), step):
+            columns = np.flatnonzero(needed[top : top + step].any(axis=0))
+            if columns.size:
+                bottom = min(top + step, len(needed))
+                self._look(top, bottom, int(columns[0]), int(columns[-1]) + 1)
+
+    def _look(self, top: int, bottom: int, left: int, right: int) -> None:
+        space = self._source.shape[1:]
+        window = [(top * _GRAIN, min(bottom * _GRAIN, space[0]))]
+        if len(space) > 1:
+            window.append((left * _GRAIN, min(right * _GRAIN, space[1])))
+        samples = self._source.read(*window)
+        low, high = _reduced(samples, np.minimum), _reduced(samples, np.maximum)
+        same = (low == high).all(0)
+        if samples.dtype.kind == "f":
+            same &= np.isfinite(low).all(0)
+        if not same.any():
+            return
+        values, which = np.unique(low[:, same].T, axis=0, return_inverse=True)
+        numbers = [
+            self.values.setdefault(np.ascontiguousarray(value).tobytes(), len(self.values))
+            for value in values
+        ]
+        place = self.ids[top : top + same.shape[0], left : left + same.shape[1]]
+        place[same] = np.array(numbers)[which.reshape(-1)]
+
+    def of(self, rows: Interval, columns: Interval) -> int:
+        """The number of the one value in a window; -1 if it holds several."""
+        part = self.ids[_squares(rows), _squares(columns)]
+        if not part.size:
+            return -1  # it reads padding alone
+        first = int(part.flat[0])
+        return first if (part == first).all() else -1
+
+
+def _reduced(samples: NDArray[np.generic], by: np.ufunc) -> NDArray[np.generic]:
+    """(C, rows, columns, …) -> (C, squares, squares) by the least or the largest."""
+    rows = by.reduceat(samples, range(0, samples.shape[1], _GRAIN), axis=1)
+    if rows.ndim == 2:
+        return np.asarray(rows[..., np.newaxis])
+    both = by.reduceat(rows, range(0, rows.shape[2], _GRAIN), axis=2)
+    return np.asarray(by.reduce(both.reshape(*both.shape[:3], -1), axis=3))
+
+
+def _squares(side: Interval) -> slice:
+    return slice(side.lo // _GRAIN, -(-side.hi // _GRAIN))
+
+
+_NO_COLUMNS = CellReads(1, defaultdict(lambda: Interval(0, 1)), defaultdict(int), Interval(0, 1))
+"""Of a signal."""
+
+
+def blank_cells(
+    sources: Mapping[str, Source],
+    reads: Sequence[CellReads],
+    asked: NDArray[np.bool_],
+    corner: Cells,
+) -> Cells:
+    """For each cell a number of the constant that it reads, equal for equal ones; -1 for none.
+
+    Args:
+        sources: the image of each input.
+        reads: along rows and, where there are columns, along these.
+        asked: (rows, columns) of cells to find out about.
+        corner: the number of the first cell along both.
+    """
+    found: Cells = np.full(asked.shape, -1, np.int64)
+    looked_at = asked.copy()
+    for axis, one in enumerate(reads):
+        if not one.borders:
+            numbers = np.arange(asked.shape[axis]) + corner[axis]
+            fine = (numbers >= one.inside.lo) & (numbers < one.inside.hi)
+            looked_at &= fine[:, np.newaxis] if axis == 0 else fine
+    places = np.argwhere(looked_at)
+    if not places.size:
+        return found
+    windows = {
+        name: [_windows(sources[name], name, reads, place + corner) for place in places]
+        for name in reads[0].first
+    }
+    constants = {}
+    for name, boxes in windows.items():
+        space = sources[name].shape[1:]
+        sides = [-(-length // _GRAIN) for length in (*space[:2], *(1,) * (2 - len(space[:2])))]
+        needed = np.zeros(sides, bool)
+        for rows, columns in boxes:
+            needed[_squares(rows), _squares(columns)] = True
+        constants[name] = Constants(sources[name], needed)
+    numbers_of: dict[tuple[int, ...], int] = {}
+    for number, (y, x) in enumerate(places):
+        ids = tuple(constants[name].of(*boxes[number]) for name, boxes in windows.items())
+        if -1 not in ids:
+            key = (*ids, *_border(reads, (y + corner[0], x + corner[1])))
+            found[y, x] = numbers_of.setdefault(key, len(numbers_of))
+    return found
+
+
+def _border(reads: Sequence[CellReads], cell: Sequence[int]) -> Iterator[int]:
+    """Along each axis the number of a cell that reads padding there, which others do not equal."""
+    for one, number in zip(reads, cell, strict=False):
+        yield -1 if number in one.inside else int(number)
+
+
+def _windows(
+    source: Source, name: str, reads: Sequence[CellReads], cell: Cells
+) -> tuple[Interval, Interval]:
+    rows, columns = (
+        one.of(name, int(number)).within(length)
+        for one, number, length in zip(
+            (*reads, _NO_COLUMNS)[:2], cell, (*source.shape[1:3], 1)[:2], strict=True
+        )
+    )
+    return rows, columns

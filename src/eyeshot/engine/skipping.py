@@ -1,0 +1,407 @@
+"""Which parts of an output need no computing: what is not asked for, and blank regions.
+
+The output is cut into cells. Cells that must be computed are gathered into rectangles, which run
+side by side: each is a pass over its own rows, so nothing is computed twice between the cells of
+one rectangle. The other cells are filled, or copied from one cell that is computed for all of a
+constant.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eyeshot.axes import Interval
+from eyeshot.engine.blank import CELL, CellReads, Cells, blank_cells, cell_reads
+from eyeshot.engine.memory import resident
+from eyeshot.engine.outputs import arrangement_of
+from eyeshot.engine.where import Where, where_of
+from eyeshot.errors import BadValue
+from eyeshot.geometry import Region, required
+from eyeshot.graph import Graph
+from eyeshot.planning import Strip
+from eyeshot.planning.band_plan import megabytes
+from eyeshot.planning.whole_maps import names_held_whole
+from eyeshot.planning.work import multiply_adds
+
+if TYPE_CHECKING:
+    from eyeshot.engine.jobs import Job
+
+COMPUTED, OUTSIDE = -1, -2
+"""In an array of cells: one to compute, one that is filled; from 0 on the number of a constant."""
+_MOST_CONSTANTS = 64
+_WORTH = 0.95
+"""Blank cells are copied if what is left is less than this share of the work."""
+_HALO_WORK = 0.2
+"""The work in a halo of the input, against that in as many outputs: most layers need less of it."""
+_MOST_BESIDE = 1.5
+"""How much wider than the output rectangles that run side by side may be in all."""
+_MANY = 300
+"""Rectangles that are not compared with each other in pairs."""
+
+Corners = tuple[int, int, int, int]
+"""First row, end of rows, first column, end of columns; in cells."""
+
+
+@dataclass(frozen=True)
+class Skipping:
+    """What is computed of an output, and what stands for the rest.
+
+    Attributes:
+        sides: outputs in a cell along rows and columns; one column for a signal.
+        corner: the number of the first cell of the region along both.
+        cells: (rows, columns) of the region's cells: COMPUTED, OUTSIDE or the number of a constant.
+        donors: for each constant a cell that is computed for all others, by its numbers.
+        rectangles: what is computed in passes of their own.
+        where: what is asked for; None for all.
+        fill: the sample of all that is not.
+        blank: the share of the positions that is copied.
+        outside: the share that is filled.
+        whole: multiply-adds of all of the output.
+        beside: how wide the rectangles that run side by side are, against the whole width.
+    """
+
+    sides: tuple[int, int]
+    corner: tuple[int, int]
+    cells: Cells
+    donors: Mapping[int, tuple[int, int]]
+    rectangles: tuple[Corners, ...]
+    where: Where | None
+    fill: float
+    blank: float
+    outside: float
+    whole: int
+    beside: float = 1.0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Plain data that decides what is computed."""
+        return {
+            "cells": [*self.sides, hashlib.sha256(self.cells.tobytes()).hexdigest()[:16]],
+            "where": None if self.where is None else self.where.digest,
+            "fill": repr(self.fill),
+        }
+
+    def span(self, axis: int, first: int, end: int) -> Interval:
+        """Outputs in cells of the region."""
+        corner, side = self.corner[axis], self.sides[axis]
+        return Interval((corner + first) * side, (corner + end) * side)
+
+    def parts(self, graph: Graph, strip: Strip) -> Iterator[Strip]:
+        """The rectangles in a strip, each a pass over its own rows."""
+        for corners in self.rectangles:
+            part = {name: self._cut(box, corners) for name, box in strip.regions.items()}
+            if all(all(box[:2]) for box in part.values()):
+                yield Strip(part, required(graph, part))
+
+    def donor(self, graph: Graph, strip: Strip, number: int) -> Strip:
+        """The pass over the cell that stands for a constant."""
+        row, column = self.donors[number]
+        cell = (self.span(0, row, row + 1), self.span(1, column, column + 1))
+        part = {}
+        for name, box in strip.regions.items():
+            sides = zip(cell, graph.nodes[name].extents, strict=False)
+            part[name] = (*(side.within(n) for side, n in sides), *box[2:])
+        return Strip(part, required(graph, part))
+
+    def _cut(self, box: Region, corners: Corners) -> Region:
+        rows, columns = self.span(0, *corners[:2]), self.span(1, *corners[2:])
+        cut = (rows.intersect(box[0]), *(columns.intersect(side) for side in box[1:2]))
+        return (*cut, *box[2:])
+
+
+def skip(
+    job: Job, *, where: Any = None, fill: float = 0, blank: bool | None = None, look: bool = True
+) -> Job:
+    """The job with all left out that needs no computing.
+
+    Args:
+        job: settled.
+        where: as for :func:`eyeshot.run`.
+        fill: likewise.
+        blank: likewise.
+        look: whether the image may be read, to look for constants.
+
+    Raises:
+        BadValue: ``where`` does not suit the outputs, nothing of the region is asked for, or the
+            memory is too small.
+        BadFile: the mask or the image cannot be read.
+    """
+    graph, region = job.graph, _common(job)
+    if region is None:
+        if where is not None:
+            raise BadValue(
+                "--where, and the outputs are not pictures of one size",
+                cure="leave it out, or return a single map",
+            )
+        return job
+    for name, form in job.forms.items():
+        with np.errstate(all="ignore"):
+            kept = np.asarray(fill).astype(form.dtype)
+        if where is not None and kept != fill and not (math.isnan(fill) and form.dtype.kind == "f"):
+            raise BadValue(
+                f"--fill {fill:g}, and the samples of {name} are {form.dtype}",
+                cure="give a number that they can hold",
+            )
+    grid = [cell_reads(graph, axis) for axis in range(min(2, len(region)))]
+    reads = [one for one in grid if one is not None]
+    alike = len(reads) == len(grid)
+    side = [one.side for one in reads] if alike else [CELL] * len(grid)
+    sides = (side[0], side[1] if len(side) > 1 else 1)
+    asked, marks = _asked(job, region, sides, where)
+    cells: Cells = np.where(asked, COMPUTED, OUTSIDE)
+    donors: dict[int, tuple[int, int]] = {}
+    corner = np.array([span.lo // size for span, size in zip(_two(region), sides, strict=True)])
+    if look and alike and blank is not False and (blank or _worth_a_look(job)):
+        found = blank_cells(job.sources, reads, asked, corner)
+        donors = _copied(cells, found)
+    if where is None and not donors:
+        return job
+    skipping = _skipping(job, region, reads if alike else [], cells, donors, sides, marks, fill)
+    if where is None and _work(job, skipping) > _WORTH * skipping.whole:
+        return job
+    return _with(job, skipping)
+
+
+def _common(job: Job) -> Region | None:
+    """The region of all outputs, if they are pictures of one size."""
+    regions = [job.plan.regions[name] for name in job.graph.outputs]
+    extents = {job.graph.nodes[name].extents[:2] for name in job.graph.outputs}
+    flat = any(len(arrangement_of(job.graph, n).space) < 1 for n in job.graph.outputs)
+    if flat or len(extents) > 1 or len({region[:2] for region in regions}) > 1:
+        return None
+    return regions[0]
+
+
+def _two(region: Region) -> tuple[Interval, Interval]:
+    return region[0], region[1] if len(region) > 1 else Interval(0, 1)
+
+
+def _asked(
+    job: Job, region: Region, sides: tuple[int, int], where: Any
+) -> tuple[NDArray[np.bool_], Where | None]:
+    """Which cells hold a position that is asked for."""
+    rows, columns = _two(region)
+    counts = [-(-s.hi // n) - s.lo // n for s, n in zip((rows, columns), sides, strict=True)]
+    if where is None:
+        return np.ones(counts, bool), None
+    if len(region) != 2:
+        raise BadValue(f"--where for an image of {len(region)} axes", cure="leave it out")
+    name = job.graph.outputs[0]
+    image = next(iter(job.sources.values())).shape[1:]
+    marks = where_of(where, image, job.graph.nodes[name].extents)
+    asked = np.zeros(counts, bool)
+    first = columns.lo // sides[1]
+    starts = [max(0, (first + n) * sides[1] - columns.lo) for n in range(counts[1])]
+    for number in range(counts[0]):
+        top = (rows.lo // sides[0] + number) * sides[0]
+        band = Interval(top, top + sides[0]).intersect(rows)
+        asked[number] = np.logical_or.reduceat(marks.inside(band, columns).any(0), starts)
+    if not asked.any():
+        raise BadValue(f"{where}: nothing of the output is marked", cure="mark what to compute")
+    return asked, marks
+
+
+def _worth_a_look(job: Job) -> bool:
+    """Whether looking through the image costs little beside the network."""
+    source = next(iter(job.sources.values()))
+    positions = math.prod(source.shape[1:])
+    if job.memory is not None and resident() + source.memory + _LOOKING > job.memory:
+        return False
+    return positions >= _LARGE and job.plan.multiply_adds >= _DEAR * positions
+
+
+_LARGE = 1 << 20
+_LOOKING = 64 << 20
+"""Bytes to look through an image."""
+_DEAR = 20_000
+"""Multiply-adds for a position of the image."""
+
+
+def _copied(cells: Cells, found: Cells) -> dict[int, tuple[int, int]]:
+    """Mark the cells that are copied; the cell that each constant is computed in."""
+    counts = Counter(found[found >= 0].tolist())
+    donors = {}
+    for number, count in counts.most_common(_MOST_CONSTANTS):
+        if count > 1:
+            places = np.argwhere(found == number)
+            donors[number] = (int(places[0][0]), int(places[0][1]))
+            cells[found == number] = number
+    return donors
+
+
+def _skipping(
+    job: Job,
+    region: Region,
+    reads: list[CellReads],
+    cells: Cells,
+    donors: Mapping[int, tuple[int, int]],
+    sides: tuple[int, int],
+    where: Where | None,
+    fill: float,
+) -> Skipping:
+    halo = [
+        max((len(one.first[n]) - one.step[n]) / one.step[n] for n in one.first) / 2
+        if one.first
+        else 0.0
+        for one in reads
+    ] or [0.0, 0.0]  # in cells
+    rows, columns = _two(region)
+    corner = (rows.lo // sides[0], columns.lo // sides[1])
+    beside = 1.0
+    if names_held_whole(job.graph) or not reads:  # all that mixes positions would be done again
+        places = np.argwhere(cells == COMPUTED)
+        (top, left), (bottom, right) = places.min(0), places.max(0) + 1
+        rectangles: tuple[Corners, ...] = ((int(top), int(bottom), int(left), int(right)),)
+    else:
+        pair = (halo[0], halo[1] if len(halo) > 1 else 0.0)
+        rectangles = tuple(_rectangles(cells == COMPUTED, pair))
+        widest = max(_beside(rectangles, row, pair)[1] for row in range(len(cells)))
+        beside = max(1.0, widest / cells.shape[1])
+    heights = [len(_span(rows, sides[0], corner[0], n)) for n in range(cells.shape[0])]
+    widths = [len(_span(columns, sides[1], corner[1], n)) for n in range(cells.shape[1])]
+    area = np.outer(heights, widths)
+    total = int(area.sum())
+    return Skipping(
+        sides=sides,
+        corner=corner,
+        cells=cells,
+        donors=donors,
+        rectangles=rectangles,
+        where=where,
+        fill=fill,
+        blank=int(area[cells >= 0].sum()) / total,
+        outside=int(area[cells == OUTSIDE].sum()) / total,
+        whole=job.plan.multiply_adds,
+        beside=beside,
+    )
+
+
+def _span(side: Interval, size: int, corner: int, number: int) -> Interval:
+    return Interval((corner + number) * size, (corner + number + 1) * size).intersect(side)
+
+
+def _work(job: Job, skipping: Skipping) -> int:
+    total = sum(
+        multiply_adds(job.graph, part.boxes)
+        for strip in job.plan.strips
+        for part in skipping.parts(job.graph, strip)
+    )
+    first = job.plan.strips[0]
+    donors = (skipping.donor(job.graph, first, number).boxes for number in skipping.donors)
+    return total + sum(multiply_adds(job.graph, boxes) for boxes in donors)
+
+
+def _with(job: Job, skipping: Skipping) -> Job:
+    """The job with its plan as it is now.
+
+    Raises:
+        BadValue: rows of cells, which are put together in memory, do not fit.
+    """
+    extra = int((skipping.beside - 1) * sum(buffer.nbytes for buffer in job.plan.buffers))
+    for name, form in job.forms.items():
+        row = form.channels * form.dtype.itemsize
+        beyond = math.prod(len(side) for side in job.plan.regions[name][2:])
+        columns = max(
+            len(strip.regions[name][1]) if len(strip.regions[name]) > 1 else 1
+            for strip in job.plan.strips
+        )
+        delayed = 3 * skipping.sides[0] + 2 * job.plan.band
+        cell = skipping.sides[0] * skipping.sides[1] * len(skipping.donors)
+        extra += row * beyond * (delayed * columns + cell)
+    for source in job.sources.values():  # rectangles beside each other read rows again
+        again = len(next(iter(job.plan.strips[0].boxes.values()))[0])
+        source.keep_rows = min(again, 4 * max(skipping.sides[0], job.plan.band))
+        extra += (
+            source.keep_rows
+            * math.prod((source.shape[0], *source.shape[2:]))
+            * source.dtype.itemsize
+        )
+    peak = job.plan.peak + extra
+    if job.memory is not None and peak > job.memory:
+        if skipping.where is None:
+            return job
+        raise BadValue(
+            f"--memory {megabytes(job.memory)} cannot hold rows of the output beside the run",
+            cure=f"give {megabytes(peak + (8 << 20))}",
+        )
+    plan = replace(job.plan, peak=peak, multiply_adds=_work(job, skipping))
+    return replace(job, plan=plan, skipping=skipping)
+
+
+def _rectangles(computed: NDArray[np.bool_], halo: tuple[float, float]) -> list[Corners]:
+    """Rectangles that cover all cells to compute, and cost little with their halos."""
+    down, across = (2 * _HALO_WORK * side for side in halo)
+
+    def cost(one: Corners) -> float:
+        return (one[1] - one[0] + down) * (one[3] - one[2] + across)
+
+    found: list[Corners] = []
+    reach = math.ceil(2 * halo[0]) + 1
+    for row, line in enumerate(computed):
+        for left, right in _runs(line, math.ceil(2 * halo[1])):
+            run = (row, row + 1, left, right)
+            near = [n for n, one in enumerate(found) if one[1] >= row - reach]
+            best = min(near, key=lambda n: cost(_hull(found[n], run)) - cost(found[n]), default=-1)
+            if best >= 0 and cost(_hull(found[best], run)) <= cost(found[best]) + cost(run):
+                found[best] = _hull(found[best], run)
+            else:
+                found.append(run)
+    merged = len(found) <= _MANY
+    while merged:
+        merged = False
+        for one, other in combinations(found, 2):
+            if cost(_hull(one, other)) <= cost(one) + cost(other):
+                found = [_hull(one, other), *(o for o in found if o not in (one, other))]
+                merged = True
+                break
+    return sorted(_narrow_enough(found, computed.shape, halo))
+
+
+def _narrow_enough(
+    found: list[Corners], shape: tuple[int, ...], halo: tuple[float, float]
+) -> list[Corners]:
+    """Merge rectangles that run side by side, until they hold no more than the whole width."""
+    reach = math.ceil(2 * halo[0]) + 1
+    row = 0
+    while row < shape[0]:
+        beside, width = _beside(found, row, halo)
+        if len(beside) > 1 and width > _MOST_BESIDE * shape[1] + 2 * halo[1]:
+            hull = beside[0]
+            for one in beside[1:]:
+                hull = _hull(hull, one)
+            found = [hull, *(one for one in found if one not in beside)]
+            row = max(0, hull[0] - reach)
+        else:
+            row += 1
+    return found
+
+
+def _beside(
+    found: Sequence[Corners], row: int, halo: tuple[float, float]
+) -> tuple[list[Corners], float]:
+    """The rectangles that run along a row of cells, and their columns with halos, in cells."""
+    beside = [one for one in found if one[0] - 2 * halo[0] <= row < one[1]]
+    return beside, sum(one[3] - one[2] + 2 * halo[1] for one in beside)
+
+
+def _runs(line: NDArray[np.bool_], gap: int) -> Iterator[tuple[int, int]]:
+    """The runs of true places, those with no more than ``gap`` between them as one."""
+    places = np.flatnonzero(line)
+    if places.size:
+        breaks = np.flatnonzero(np.diff(places) > gap + 1)
+        for lo, hi in zip([0, *(breaks + 1)], [*breaks, len(places) - 1], strict=True):
+            yield int(places[lo]), int(places[hi]) + 1
+
+
+def _hull(one: Corners, other: Corners) -> Corners:
+    return (min(one[0], other[0]), max(one[1], other[1]),
+            min(one[2], other[2]), max(one[3], other[3]))  # fmt: skip
