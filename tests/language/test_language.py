@@ -264,6 +264,11 @@ def test_inspect_prints_chinese_with_the_same_numbers(
     assert _numbers(english) == _numbers(chinese)
     for word in ("发现的问题", "警告：2：棋盘格：", "感受野", "可接受的尺寸", "丢掉了像素"):
         assert word in chinese
+    assert cli.main(["inspect", "mine.py:net", "--size", "3x33x32", "-o", "net.html"]) == 0
+    page = re.sub("<style>.*?</style>|<[^>]*>", "", Path("net.html").read_text(), flags=re.DOTALL)
+    assert "警告，位于 2：棋盘格" in page
+    for heading in ("Findings", "field", "stride", "total", "Layers", "digits", "parameters"):
+        assert heading not in page
 
 
 def test_explain_prints_chinese_with_the_same_sums(capsys: pytest.CaptureFixture[str]) -> None:

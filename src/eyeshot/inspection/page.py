@@ -8,17 +8,28 @@ from eyeshot.cost import Cost
 from eyeshot.inspection import wording
 from eyeshot.inspection.report import Inspection
 from eyeshot.inspection.rows import Row
-from eyeshot.inspection.text import cost_notes, kind_lines, reach_words, size_lines, verdict
+from eyeshot.inspection.text import (
+    COST_HEADINGS,
+    GEOMETRY_HEADINGS,
+    cost_notes,
+    kind_lines,
+    reach_words,
+    size_lines,
+    verdict,
+)
+from eyeshot.language import mark, spoken, tr
 from eyeshot.pages import render_page, render_piece
 from eyeshot.pages.parts import Cell, Fact, Lists, Section, Severities, Table, Text
 
 _HEAD = (
-    *("layer", "operator", "kernel,\noptions", "output", "field", "stride", "padding", "center"),
-    *("parameters", "share", "multiply-\nadds", "bias\nadds", "other\noperations"),
-    *("memory,\nbytes", "fully\nconnected"),
+    mark("layer"),
+    mark("operator"),
+    mark("kernel,\noptions"),
+    *GEOMETRY_HEADINGS,
+    *(heading for heading in COST_HEADINGS if heading != "FLOPs"),
 )
 _STYLE = {"statistic": "warning", "nonlocal": "error", "unsupported": "error"}
-_EXPLAINED = (
+_EXPLAINED = mark(
     "Field: the inputs that one unit sees; a range if units differ. Padding: how far unit 0 sees "
     "before the first input. Center: the middle of unit 0's field, in input positions. Fully "
     "connected: parameters of a layer that connects every input to every output. FLOPs are twice "
@@ -30,7 +41,11 @@ _EXPLAINED = (
 def page(inspection: Inspection) -> str:
     """The whole page."""
     return render_page(
-        _title(inspection), kicker="Eyeshot", facts=_facts(inspection), sections=_all(inspection)
+        _title(inspection),
+        kicker="Eyeshot",
+        facts=_facts(inspection),
+        sections=_all(inspection),
+        language=spoken(),
     )
 
 
@@ -41,24 +56,25 @@ def fragment(inspection: Inspection) -> str:
 
 def _title(inspection: Inspection) -> str:
     sizes = ", ".join(wording.shape_words(size) for size in inspection.sizes)
-    return f"{inspection.network} on {sizes}"
+    return tr("{network} on {sizes}", network=inspection.network, sizes=sizes)
 
 
 def _facts(inspection: Inspection) -> list[Fact]:
     total = inspection.total
     return [
-        Fact(f"{total.parameters:,}", "parameters"),
-        Fact(f"{total.multiply_adds:,}", "multiply-adds"),
-        Fact(f"{total.flops:,}", "FLOPs"),
-        Fact(wording.byte_words(total.memory), "activations"),
+        Fact(f"{total.parameters:,}", tr("parameters")),
+        Fact(f"{total.multiply_adds:,}", tr("multiply-adds")),
+        Fact(f"{total.flops:,}", tr("FLOPs")),
+        Fact(wording.byte_words(total.memory), tr("activations")),
     ]
 
 
 def _all(inspection: Inspection) -> list[Section]:
+    sees = tr("What it sees, takes and needs")
     return [
-        Section("findings", "Findings", "", [Severities(list(_findings(inspection)))]),
-        Section("sees", "What it sees, takes and needs", "", [Lists(list(_lists(inspection)))]),
-        Section("layers", "Layers", "", [_table(inspection), Text(_EXPLAINED)]),
+        Section("findings", tr("Findings"), "", [Severities(list(_findings(inspection)))]),
+        Section("sees", sees, "", [Lists(list(_lists(inspection)))]),
+        Section("layers", tr("Layers"), "", [_table(inspection), Text(tr(_EXPLAINED))]),
     ]
 
 
@@ -66,26 +82,30 @@ def _findings(inspection: Inspection) -> Iterator[tuple[str, str, list[str]]]:
     worst = str(inspection.findings[0].severity) if inspection.findings else "good"
     yield worst, verdict(inspection), []
     for one in inspection.findings:
-        place = f" at {one.layer}" if one.layer else ""
-        title = f"{one.severity}{place}: {one.title}"
+        severity, title = tr(str(one.severity)), tr(one.title)
+        if one.layer:
+            text = mark("{severity} at {layer}: {title}")
+            title = tr(text, severity=severity, layer=one.layer, title=title)
+        else:
+            title = tr("{severity}: {title}", severity=severity, title=title)
         yield str(one.severity), title, [one.cause, f"→ {one.cure}"]
 
 
 def _lists(inspection: Inspection) -> Iterator[tuple[str, list[str]]]:
     lists = (
-        ("How far it sees", [reach_words(one) for one in inspection.reaches]),
-        ("Sizes it accepts", list(size_lines(inspection))),
-        ("How it can be run", list(kind_lines(inspection))),
-        ("Notes on cost", list(cost_notes(inspection))),
+        (tr("How far it sees"), [reach_words(one) for one in inspection.reaches]),
+        (tr("Sizes it accepts"), list(size_lines(inspection))),
+        (tr("How it can be run"), list(kind_lines(inspection))),
+        (tr("Notes on cost"), list(cost_notes(inspection))),
     )
     return ((title, lines) for title, lines in lists if lines)
 
 
 def _table(inspection: Inspection) -> Table:
     most = max((row.cost.multiply_adds for row in inspection.rows), default=0) or 1
-    total = (Cell("total"), *[Cell("")] * 7, *_cost(inspection.total))
+    total = (Cell(tr("total")), *[Cell("")] * 7, *_cost(inspection.total))
     rows = [_row(row, most) for row in inspection.rows]
-    return Table(_HEAD, rows, total, words=3, dense=True)
+    return Table(tuple(map(tr, _HEAD)), rows, total, words=3, dense=True)
 
 
 def _row(row: Row, most: int) -> tuple[Cell, ...]:
@@ -106,7 +126,7 @@ def _row(row: Row, most: int) -> tuple[Cell, ...]:
 def _cost(cost: Cost, share: float = 0.0, work: float = 0.0) -> tuple[Cell, ...]:
     equal = f"{cost.linear_equal:.2e}" if cost.linear_equal else "·"
     return (
-        Cell("shared") if cost.shared else _number(cost.parameters),
+        Cell(tr("shared")) if cost.shared else _number(cost.parameters),
         Cell(f"{share:.1%}", bar=share) if share else Cell("·"),
         _number(cost.multiply_adds, work or None),
         _number(cost.bias_adds),

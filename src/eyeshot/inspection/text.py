@@ -25,7 +25,7 @@ from eyeshot.terminal import PlainConsole
 
 WIDTH = 118
 _NAME_WIDTH = 30
-_COST_HEADINGS = (
+COST_HEADINGS = (
     mark("parameters"),
     mark("share"),
     mark("multiply-\nadds"),
@@ -35,7 +35,7 @@ _COST_HEADINGS = (
     mark("memory,\nbytes"),
     mark("fully\nconnected"),
 )
-_GEOMETRY_HEADINGS = (
+GEOMETRY_HEADINGS = (
     mark("output"),
     mark("field"),
     mark("stride"),
@@ -101,7 +101,7 @@ def geometry_table(inspection: Inspection) -> Table:
     table.add_column(tr("layer"), no_wrap=True)
     table.add_column(tr("operator"), no_wrap=True, style="dim")
     table.add_column(tr("kernel and options"), overflow="fold")
-    for heading in _GEOMETRY_HEADINGS:
+    for heading in GEOMETRY_HEADINGS:
         table.add_column(tr(heading), justify="right", no_wrap=True)
     for row in inspection.rows:
         table.add_row(
@@ -126,7 +126,7 @@ def cost_table(inspection: Inspection) -> Table:
     )
     table.caption_justify = "left"
     table.add_column(tr("layer"), no_wrap=True)
-    for heading in _COST_HEADINGS:
+    for heading in COST_HEADINGS:
         table.add_column(tr(heading), justify="right", no_wrap=True)
     costly = [row for row in inspection.rows if row.cost.parameters or row.cost.multiply_adds]
     shared = [row for row in inspection.rows if row.cost.shared and row not in costly]
@@ -147,7 +147,7 @@ def cost_table(inspection: Inspection) -> Table:
 def _room_for_names(total_cost: Cost) -> int:
     """Columns left for a name beside numbers as wide as the totals."""
     numbers = _cost_cells("", total_cost, 1.0)[1:]
-    headings = [max(map(cell_len, tr(heading).split("\n"))) for heading in _COST_HEADINGS]
+    headings = [max(map(cell_len, tr(heading).split("\n"))) for heading in COST_HEADINGS]
     widths = [max(len(n), least) for n, least in zip(numbers, headings, strict=True)]
     return max(16, WIDTH - 2 - sum(widths) - len(widths))
 

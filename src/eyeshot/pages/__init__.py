@@ -20,6 +20,7 @@ def render_page(
     facts: Sequence[Fact] = (),
     notes: Sequence[str] = (),
     sections: Sequence[Section] = (),
+    language: str = "en",
 ) -> str:
     """A whole HTML page.
 
@@ -29,9 +30,16 @@ def render_page(
         facts: figures at its head.
         notes: sentences below them.
         sections: what it shows, in order.
+        language: of its words, such as ``zh``.
     """
     return _fill(
-        whole=True, title=title, kicker=kicker, facts=facts, notes=notes, sections=sections
+        whole=True,
+        title=title,
+        kicker=kicker,
+        facts=facts,
+        notes=notes,
+        sections=sections,
+        language=language,
     )
 
 
