@@ -24,13 +24,13 @@ import eyeshot
 from eyeshot.data.pairs import Pairs, load_pairs
 from eyeshot.evaluation import MaskEvaluation
 from eyeshot.runs import RunConfig, build_net
-from eyeshot.runs.geometry import geometry_of_named
+from eyeshot.runs.inputs import geometry_of_named
 from eyeshot.training import Silence
 from eyeshot.training.augmentation import augment_crops
 from eyeshot.training.checkpoint import Position
 from eyeshot.training.configuration import Wanted, describe_pairs
 from eyeshot.training.cropping import make_sampler
-from eyeshot.training.losses import segmentation_loss
+from eyeshot.training.optimization import segmentation_loss
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "membranes"
 VALIDATION = 4

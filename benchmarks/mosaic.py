@@ -28,7 +28,7 @@ import eyeshot
 from eyeshot.engine.executing import RunReport
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.runs import Run, load
-from eyeshot.runs.geometry import geometry_of
+from eyeshot.runs.inputs import geometry_of
 
 MEMBRANES = Path(__file__).resolve().parents[2] / "shared" / "data" / "membranes"
 COPIES = 32

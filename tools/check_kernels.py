@@ -18,9 +18,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from eyeshot.graph import Kind, Node
+from eyeshot.graph import ConvolutionParams, Kind, Node
 from eyeshot.operators.convolution_kernels import convolver
-from eyeshot.params import ConvolutionParams
 
 SLACK = {torch.float32: 1e-4, torch.float64: 1e-11, torch.bfloat16: 6e-2}
 _TYPES = (torch.float32, torch.float32, torch.float64, torch.bfloat16)

@@ -15,7 +15,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from eyeshot.engine.jobs import make_job
+from eyeshot.engine.job import make_job
 from eyeshot.images import open_source
 from eyeshot.planning import BandPlan
 

@@ -40,7 +40,7 @@ from tools.sensitivity import Array, Reference, whole
 import eyeshot
 from eyeshot.axes import Interval
 from eyeshot.engine.executing import execute
-from eyeshot.engine.jobs import Job, make_job
+from eyeshot.engine.job import Job, make_job
 from eyeshot.engine.networks import Traced
 from eyeshot.engine.running import finish, open_sinks
 from eyeshot.errors import UserError

@@ -23,7 +23,7 @@ from benchmarks.engine.networks import folded, fused, make_network, make_picture
 from benchmarks.engine.settings import Settings
 from benchmarks.engine.tiles import aligned_halo, run_tiles
 from eyeshot.engine.executing import execute
-from eyeshot.engine.jobs import make_job
+from eyeshot.engine.job import make_job
 from eyeshot.images import open_sink, open_source
 
 Pass = Callable[[], Any]

@@ -16,7 +16,7 @@ from torch import nn
 from benchmarks.memory.cases import CASES, Case, write_image
 from benchmarks.memory.networks import make
 from eyeshot.engine.executing import execute
-from eyeshot.engine.jobs import Job, make_job
+from eyeshot.engine.job import Job, make_job
 from eyeshot.engine.memory import peak
 from eyeshot.engine.running import finish, open_sinks, opened
 from eyeshot.errors import BadValue, Failure

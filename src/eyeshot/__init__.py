@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from eyeshot.filters import filter as filter
     from eyeshot.frontends.net_geometry import output_geometry as output_geometry
     from eyeshot.frontends.onnx import load_onnx as load_onnx
-    from eyeshot.geometry.output_geometry import OutputGeometry as OutputGeometry
+    from eyeshot.geometry.sizes import OutputGeometry as OutputGeometry
     from eyeshot.inspection import Inspection as Inspection
     from eyeshot.inspection import UnitField as UnitField
     from eyeshot.inspection import inspect as inspect
@@ -100,7 +100,7 @@ _EXPORTS = {
     "Features": "eyeshot.features:Features",
     "filter": "eyeshot.filters:filter",
     "output_geometry": "eyeshot.frontends.net_geometry:output_geometry",
-    "OutputGeometry": "eyeshot.geometry.output_geometry:OutputGeometry",
+    "OutputGeometry": "eyeshot.geometry.sizes:OutputGeometry",
     "inspect": "eyeshot.inspection:inspect",
     "receptive_field": "eyeshot.inspection:receptive_field",
     "Inspection": "eyeshot.inspection:Inspection",

@@ -23,7 +23,7 @@ from typing import Any
 
 from eyeshot.graph import Family, Graph, Kind, Node
 from eyeshot.operators import effort, of
-from eyeshot.operators.effort import Effort
+from eyeshot.operators.record import Effort
 
 
 @dataclass(frozen=True, slots=True)

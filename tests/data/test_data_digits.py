@@ -14,7 +14,7 @@ import pytest
 
 from eyeshot import data
 from eyeshot.data import idx
-from eyeshot.data.digits import BUNDLED
+from eyeshot.data.idx import BUNDLED
 
 ROOT = Path(__file__).resolve().parents[2]
 

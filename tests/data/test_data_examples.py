@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from eyeshot import images
 from eyeshot.data import Examples
-from eyeshot.data.statistics import count_levels, describe_counts
-from eyeshot.data.streaming import FilePictures
+from eyeshot.data.streaming import FilePictures, count_levels, describe_counts
 from eyeshot.errors import BadFile, BadValue, Failure
 from tests.networks import examples
 

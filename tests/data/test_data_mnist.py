@@ -16,8 +16,7 @@ import pytest
 
 from eyeshot import data
 from eyeshot.data import idx
-from eyeshot.data.fetching import Published, cache_folder, fetch
-from eyeshot.data.mnist import FILES, load_mnist
+from eyeshot.data.mnist import FILES, Published, cache_folder, fetch, load_mnist
 from eyeshot.errors import BadFile, BadValue, Failure, UnknownName
 
 

@@ -9,9 +9,8 @@ import pytest
 from PIL import Image
 
 from eyeshot import data
-from eyeshot.data.entries import PICTURE_SUFFIXES
 from eyeshot.data.folder import check_folder
-from eyeshot.data.tree import find_files, find_judged, part_of
+from eyeshot.data.tree import PICTURE_SUFFIXES, find_files, find_judged, part_of
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.images.pillow import FORMATS
 from tests.data.test_data_folder import fill, picture

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from eyeshot import data, images
 from eyeshot.data import pixels
 from eyeshot.errors import BadFile
-from eyeshot.runs.scoring import normalize
+from eyeshot.runs.config import normalize
 
 
 def _stripes(number: int, *, across: bool, dtype: Any = np.uint16) -> NDArray[Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eyeshot import images
-from eyeshot.data.pairs.corner import Corner
+from eyeshot.data.pairs.pair import Corner
 from eyeshot.errors import BadValue
 from tests.data.pairs import picture
 

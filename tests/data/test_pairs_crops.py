@@ -13,7 +13,7 @@ from torch import nn
 
 import eyeshot
 from eyeshot import data, images
-from eyeshot.data.pairs import ordering
+from eyeshot.data.pairs import layout
 from eyeshot.data.pairs.loading import load_pairs
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.nets import unet
@@ -132,7 +132,7 @@ def test_a_step_depends_on_the_seed_and_its_numbers_alone(mixed: data.Pairs) -> 
 def test_of_very_many_crops_each_is_drawn_alone(
     mixed: data.Pairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ordering, "MOST_SHUFFLED", 0)
+    monkeypatch.setattr(layout, "MOST_SHUFFLED", 0)
     sampler = data.CropSampler(mixed, (40, 40), 12, 0)
     large = np.zeros(mixed.train[0].size, int)
     for step in range(600):

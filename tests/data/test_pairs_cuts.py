@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from eyeshot.data.pairs.cuts import Axis, fit_crop
+from eyeshot.data.pairs.crops import Axis, fit_crop
 from eyeshot.errors import BadValue
 from tests.networks import examples
 

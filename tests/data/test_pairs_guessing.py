@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eyeshot import images
-from eyeshot.data.pairs.guessing import masks_among_classes
+from eyeshot.data.pairs.layout import masks_among_classes
 from eyeshot.errors import BadValue
 from eyeshot.training.options import choose_task
 from tests.data.pairs import Array, mask, picture

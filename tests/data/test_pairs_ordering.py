@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eyeshot.data.pairs import ordering
-from eyeshot.data.pairs.ordering import Batch, Order
+from eyeshot.data.pairs import layout
+from eyeshot.data.pairs.layout import Batch, Order
 
 groups = st.lists(st.integers(1, 30), min_size=1, max_size=5).map(tuple)
 counts = st.integers(1, 9)
@@ -47,7 +47,7 @@ def test_epochs_passes_and_seeds_differ() -> None:
 
 
 def test_of_very_many_each_batch_is_drawn_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ordering, "MOST_SHUFFLED", 10)
+    monkeypatch.setattr(layout, "MOST_SHUFFLED", 10)
     order = Order((90, 10), 0)
     batches = [order.batch(0, step, 5) for step in range(400)]
     assert all(len(batch.items) == 5 for batch in batches)

@@ -16,11 +16,24 @@ from tests.networks import examples
 import eyeshot
 from eyeshot import data
 from eyeshot.data import Data, Examples
-from eyeshot.demo.pages import PageRead, find_digits, held_out_page
-from eyeshot.demo.pages.crops import NEAR, NOTHING, cut_crops, page_crops
-from eyeshot.demo.pages.drawing import draw_page
-from eyeshot.demo.pages.reading import Marks, Readings, mark, read_peaks
-from eyeshot.demo.pages.scattering import CELL, Page, cells_for, scatter
+from eyeshot.demo.pages import (
+    CELL,
+    NEAR,
+    NOTHING,
+    Marks,
+    Page,
+    PageRead,
+    Readings,
+    cells_for,
+    cut_crops,
+    draw_page,
+    find_digits,
+    held_out_page,
+    mark,
+    page_crops,
+    read_peaks,
+    scatter,
+)
 from eyeshot.runs import Run
 
 

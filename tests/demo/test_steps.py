@@ -15,8 +15,7 @@ import pytest
 from eyeshot import cli, data, demo, images, predict, runs
 from eyeshot.data import Data, Examples
 from eyeshot.demo import steps
-from eyeshot.demo.paper import write_on_paper
-from eyeshot.demo.stage import MARKER, Stage, command, first_digit, open_stage
+from eyeshot.demo.drawing import MARKER, Stage, command, first_digit, open_stage, write_on_paper
 from eyeshot.errors import BadFile, BadValue, Failure
 
 

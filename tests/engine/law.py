@@ -13,7 +13,7 @@ from torch import nn
 
 from eyeshot.axes import Interval
 from eyeshot.engine.executing import RunReport, execute
-from eyeshot.engine.jobs import Job, make_job
+from eyeshot.engine.job import Job, make_job
 from eyeshot.engine.networks import Traced
 from eyeshot.geometry import Region, required
 from eyeshot.images import open_sink, open_source

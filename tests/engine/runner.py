@@ -26,7 +26,7 @@ from torch import nn
 import eyeshot
 from eyeshot.axes import Interval
 from eyeshot.engine.executing import RunReport, execute
-from eyeshot.engine.jobs import Job, make_job
+from eyeshot.engine.job import Job, make_job
 from eyeshot.engine.memory import resident
 from eyeshot.engine.resuming import Begun, look_up
 from eyeshot.engine.running import open_sinks, opened

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import eyeshot
-from eyeshot.operators.opencv import suits_opencv
+from eyeshot.operators.convolution_kernels import suits_opencv
 from tests.networks import examples
 
 OPTIONS: tuple[list[int], list[int], int] = ([1, 1], [1, 1], 1)

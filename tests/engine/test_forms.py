@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from eyeshot.engine.forms import form_of
+from eyeshot.engine.outputs import form_of
 
 
 def _by_definition(scores: Tensor) -> Tensor:

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 import eyeshot
-from eyeshot.engine.jobs import Job
+from eyeshot.engine.job import Job
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.frontends.torch import graph_of
 from eyeshot.planning import pushes
-from eyeshot.planning.whole_maps import maps_held_whole
+from eyeshot.planning.holding import maps_held_whole
 from tests.engine.law import by_parts, cut, enliven, job_of, largest_difference, noise, whole
 from tests.zoo import UNet, resnet
 
@@ -141,7 +141,7 @@ def test_where_nothing_is_said_of_memory_what_is_free_is_the_limit(
 ) -> None:
     image = noise(1, 512, 64)
     job_of(net, image)
-    monkeypatch.setattr("eyeshot.engine.jobs.available", lambda: 1 << 20)
+    monkeypatch.setattr("eyeshot.engine.job.available", lambda: 1 << 20)
     with pytest.raises(BadValue, match="1 MB are free here; the least that can is"):
         job_of(net, image)
     job_of(UNet(1, 2).eval(), image)  # its memory does not grow with the height

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import eyeshot
-from eyeshot.engine.preparing import Preparation
+from eyeshot.engine.outputs import Preparation
 from eyeshot.errors import BadValue
 
 CPU = torch.device("cpu")

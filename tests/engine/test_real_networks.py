@@ -13,10 +13,10 @@ from torch import nn
 
 from eyeshot import cost, nets
 from eyeshot.axes import Interval
-from eyeshot.engine.jobs import Job
+from eyeshot.engine.job import Job
 from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry import required
-from eyeshot.planning.work import multiply_adds
+from eyeshot.planning.schedule import multiply_adds
 from tests.engine.law import (
     LIMITS,
     Array,

@@ -18,10 +18,10 @@ from torch import nn
 import eyeshot.engine.stream as streaming
 from eyeshot.axes import Interval
 from eyeshot.engine.executing import execute
-from eyeshot.engine.jobs import Job
+from eyeshot.engine.job import Job
 from eyeshot.errors import Unsupported
 from eyeshot.geometry import Region, required
-from eyeshot.geometry.regions import input_box
+from eyeshot.geometry.tiles import input_box
 from eyeshot.graph import Graph, Node
 from eyeshot.images import ArraySink, Span
 from eyeshot.operators import Box, Computation, Tile, prepare

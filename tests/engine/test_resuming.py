@@ -18,12 +18,12 @@ from torch import nn
 import eyeshot
 from eyeshot.axes import Interval
 from eyeshot.engine.executing import Progress, RunReport
-from eyeshot.engine.jobs import make_job
+from eyeshot.engine.job import make_job
 from eyeshot.engine.networks import Traced
 from eyeshot.engine.resuming import MOST_READINGS, Readings
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.images import open_sink, open_source
-from eyeshot.images.sinks.raw import NpySink
+from eyeshot.images.sinks.png import NpySink
 from eyeshot.images.sinks.zarrays import ZarrSink
 from eyeshot.planning import Cut, cut_from
 from tests.engine.law import enliven, noise
@@ -64,8 +64,8 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Say how many bytes the process holds before the run."""
 
     def settle(count: int) -> None:
-        monkeypatch.setattr("eyeshot.engine.jobs.resident", lambda: count)
-        monkeypatch.setattr("eyeshot.engine.jobs.peak", lambda: count)
+        monkeypatch.setattr("eyeshot.engine.job.resident", lambda: count)
+        monkeypatch.setattr("eyeshot.engine.job.peak", lambda: count)
 
     settle(FREE)
     return settle

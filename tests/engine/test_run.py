@@ -16,7 +16,7 @@ from torch import nn
 import eyeshot
 from eyeshot.axes import Interval
 from eyeshot.engine.executing import RunReport
-from eyeshot.engine.forms import form_of
+from eyeshot.engine.outputs import form_of
 from eyeshot.errors import BadValue, Unsupported
 from tests.engine.law import (
     LIMITS,

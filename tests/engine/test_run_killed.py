@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 import eyeshot
 from eyeshot.axes import Interval
 from eyeshot.engine.executing import Progress, RunReport, execute
-from eyeshot.engine.jobs import Job, make_job
+from eyeshot.engine.job import Job, make_job
 from eyeshot.errors import BadValue
 from eyeshot.geometry import required
 from eyeshot.images import open_sink, open_source
 from eyeshot.planning import first_rows
-from eyeshot.planning.work import multiply_adds
+from eyeshot.planning.schedule import multiply_adds
 from tests.engine import runner
 from tests.engine.law import cut, job_of, noise, whole
 from tests.engine.runner import content

@@ -15,7 +15,7 @@ from torch import nn
 
 from eyeshot import operators
 from eyeshot.engine import stream
-from eyeshot.engine.jobs import Job
+from eyeshot.engine.job import Job
 from eyeshot.engine.memory import exact_allocation, peak, reset_peak, resident
 from eyeshot.graph import Node
 from eyeshot.operators import Box, Computation, Tile, beside

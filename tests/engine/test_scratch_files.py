@@ -15,11 +15,10 @@ from torch import Tensor, nn
 
 import eyeshot
 from eyeshot.engine.executing import RunReport
-from eyeshot.engine.jobs import Job
-from eyeshot.engine.memory import parse_bytes
-from eyeshot.engine.scratch import scratch_space
+from eyeshot.engine.job import Job
+from eyeshot.engine.memory import parse_bytes, scratch_space
 from eyeshot.errors import BadValue
-from eyeshot.planning.whole_maps import names_held_whole
+from eyeshot.planning.holding import names_held_whole
 from tests.engine.law import by_parts, cut, enliven, job_of, largest_difference, noise, whole
 
 

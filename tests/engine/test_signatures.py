@@ -15,8 +15,7 @@ from torch import nn
 import eyeshot
 from eyeshot import nets
 from eyeshot.engine import networks
-from eyeshot.engine.networks import Traced
-from eyeshot.engine.signatures import signature
+from eyeshot.engine.networks import Traced, signature
 from tests.engine.law import noise, whole
 
 IMAGE = noise(1, 12, 13)

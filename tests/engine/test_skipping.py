@@ -19,7 +19,7 @@ import eyeshot
 from eyeshot.axes import Interval
 from eyeshot.engine import blank, skipping
 from eyeshot.engine.executing import RunReport
-from eyeshot.engine.jobs import Job
+from eyeshot.engine.job import Job
 from eyeshot.engine.skipping import skip
 from eyeshot.errors import BadFile, BadValue, Unsupported
 from eyeshot.images import open_source

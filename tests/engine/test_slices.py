@@ -14,7 +14,7 @@ from torch import nn
 
 import eyeshot
 from eyeshot.cli import main
-from eyeshot.engine import slices
+from eyeshot.engine import executing
 from eyeshot.engine.executing import RunReport, execute
 from eyeshot.errors import BadValue
 from tests.engine.law import noise, whole
@@ -71,7 +71,7 @@ def test_a_stack_is_resumed_at_the_slice_that_is_missing(
         done.append(1)
         return execute(*arguments)
 
-    monkeypatch.setattr(slices, "execute", interrupted)
+    monkeypatch.setattr(executing, "execute", interrupted)
     with pytest.raises(RuntimeError, match="the machine stops"):
         eyeshot.run(NET, source, tmp_path / "out.npy", per_slice=True)
     done.clear()

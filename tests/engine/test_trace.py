@@ -257,7 +257,7 @@ def test_no_fingerprint_is_made_for_an_array(
     def refuse(_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("eyeshot.engine.jobs.settings_of", refuse)
+    monkeypatch.setattr("eyeshot.engine.job.settings_of", refuse)
     net = nn.Conv2d(1, 2, 3).eval()
     agrees(eyeshot.trace(net))
     eyeshot.run(net, IMAGE, np.empty((2, 30, 22), np.float32))

@@ -18,7 +18,7 @@ from eyeshot import nets
 from eyeshot.errors import Unsupported
 from eyeshot.explanation import UnitTrace, explain_unit
 from eyeshot.explanation.capture import see_operator
-from eyeshot.explanation.units import explain_seen
+from eyeshot.explanation.explaining import explain_seen
 from eyeshot.frontends.torch import traced
 from tests.features.networks import ByValues, Functional
 from tests.features.test_names import example  # noqa: F401  (a fixture)

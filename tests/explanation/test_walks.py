@@ -25,7 +25,7 @@ from eyeshot.explanation import (
     walk_pool,
     walk_transpose,
 )
-from eyeshot.explanation.matrices import Matrix
+from eyeshot.explanation.traces import Matrix
 from tests.networks import examples
 
 small = st.integers(1, 5)

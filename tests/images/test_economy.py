@@ -14,7 +14,7 @@ from PIL import Image
 
 from eyeshot import images
 from eyeshot.errors import BadFile
-from eyeshot.images.segments import check_segments
+from eyeshot.images.limits import check_segments
 from eyeshot.images.sources.grid import GridSource
 
 from .conftest import noise

@@ -20,7 +20,7 @@ from zarr import codecs
 
 from eyeshot import images
 from eyeshot.errors import BadFile
-from eyeshot.images.encoded import claimed_size
+from eyeshot.images.limits import claimed_size
 from eyeshot.images.pillow import FORMATS
 
 from .conftest import noise

@@ -8,7 +8,7 @@ from torch import nn
 
 from eyeshot.axes import Interval
 from eyeshot.frontends.torch import graph_of
-from eyeshot.geometry.regions import required
+from eyeshot.geometry.tiles import required
 from eyeshot.graph import Node
 from eyeshot.planning.holding import Holding
 

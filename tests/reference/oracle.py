@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from eyeshot.reference.windows import Array
+from eyeshot.reference.padding import Array
 
 
 def assert_equal(ours: Array, theirs: torch.Tensor | Array) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from eyeshot import reference as ref
 from eyeshot.errors import BadValue
-from eyeshot.reference.windows import Array
+from eyeshot.reference.padding import Array
 from tests.networks import examples
 
 from .oracle import assert_equal, by_autograd, by_differences, distinct, normal, seeds

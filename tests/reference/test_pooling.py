@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from eyeshot.errors import BadValue
 from eyeshot.reference import avg_pool, avg_pool_backward, max_pool, max_pool_backward
-from eyeshot.reference.windows import Array
+from eyeshot.reference.padding import Array
 from tests.networks import examples
 
 from .oracle import assert_equal, by_autograd, by_differences, distinct, each_axis, normal, seeds

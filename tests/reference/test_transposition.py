@@ -21,7 +21,7 @@ from eyeshot.reference import (
     conv_transpose_by_zero_insertion,
     insert_zeros,
 )
-from eyeshot.reference.windows import Array
+from eyeshot.reference.padding import Array
 from tests.networks import examples
 
 from .oracle import assert_equal, by_autograd, by_differences, each_axis, normal, seeds

@@ -10,8 +10,8 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from eyeshot.evaluation.boundaries import find_boundaries
-from eyeshot.pictures.masks import (
+from eyeshot.evaluation.segmentation import find_boundaries
+from eyeshot.pictures.fields import (
     CONFUSED,
     INVENTED,
     MISSED,
@@ -21,9 +21,17 @@ from eyeshot.pictures.masks import (
     paint_classes,
     paint_errors,
 )
-from eyeshot.report.pairs.places import HALO, ErrorPlaces, Profile
-from eyeshot.report.pairs.reduction import Light, Reduced, factor_for
-from eyeshot.report.pairs.shots import CROP, find_worst, new_tally
+from eyeshot.report.pairs.places import (
+    CROP,
+    HALO,
+    ErrorPlaces,
+    Light,
+    Profile,
+    Reduced,
+    factor_for,
+    find_worst,
+    new_tally,
+)
 
 Masks = NDArray[np.int64]
 

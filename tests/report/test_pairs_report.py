@@ -20,16 +20,21 @@ from eyeshot.evaluation import PictureScore, load_test_pairs
 from eyeshot.evaluation import passes as passing
 from eyeshot.evaluation.restoration import RestoredPicture, psnr_of
 from eyeshot.pages.parts import Legend, Matrix, Shares, Strip, Table
-from eyeshot.pictures.masks import paint_classes
+from eyeshot.pictures.fields import paint_classes
 from eyeshot.report import render_pairs, write_report
 from eyeshot.report.pairs import masks as masks_module
-from eyeshot.report.pairs.classics import SIZES, smooth
-from eyeshot.report.pairs.mask_sections import classes_section, errors_section, pictures_section
-from eyeshot.report.pairs.masks import SHOWN, MaskMaterial, gather_masks
-from eyeshot.report.pairs.reduction import measure_light
-from eyeshot.report.pairs.restored import RestoredMaterial, gather_restored
-from eyeshot.report.pairs.restored_sections import filters_section
-from eyeshot.report.pairs.restored_sections import pictures_section as restored_section
+from eyeshot.report.pairs.curves import SIZES, smooth
+from eyeshot.report.pairs.masks import (
+    SHOWN,
+    MaskMaterial,
+    classes_section,
+    errors_section,
+    gather_masks,
+    pictures_section,
+)
+from eyeshot.report.pairs.places import measure_light
+from eyeshot.report.pairs.restored import RestoredMaterial, filters_section, gather_restored
+from eyeshot.report.pairs.restored import pictures_section as restored_section
 from eyeshot.runs import METRICS
 
 from .pairs import cells, write_masks, write_run

@@ -20,10 +20,15 @@ from eyeshot.features import LayerMaps
 from eyeshot.pages.parts import Cards, Figure, Matrix, Table
 from eyeshot.report import Material, gather, render, write_report
 from eyeshot.report.judgement import confusion_section, mistakes_section
-from eyeshot.report.layers import fully_connected, kernels_section, parameters_section
+from eyeshot.report.layers import (
+    apply,
+    fully_connected,
+    kernels_section,
+    parameters_section,
+    read_photograph,
+)
 from eyeshot.report.layers import steps_section as steps_of
 from eyeshot.report.material import read_epochs
-from eyeshot.report.photograph import apply, read_photograph
 
 VOID = {"meta", "img", "br", "link", "line", "circle", "polyline"}
 

@@ -16,7 +16,7 @@ import eyeshot
 from eyeshot import cli, images, runs
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.nets import DoubleConv, unet
-from eyeshot.nets.places import place_of
+from eyeshot.nets.unet import place_of
 from eyeshot.runs import inputs
 from eyeshot.runs.inputs import prepare_input
 

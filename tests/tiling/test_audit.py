@@ -16,7 +16,7 @@ import eyeshot
 from eyeshot import images
 from eyeshot.cli import main
 from eyeshot.errors import BadValue, Unsupported
-from eyeshot.tiling.tools import ratios_of
+from eyeshot.tiling.breaks import ratios_of
 
 NET = """
 import torch

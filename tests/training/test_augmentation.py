@@ -16,9 +16,14 @@ from torch import Tensor
 
 from eyeshot.data import Crops
 from eyeshot.errors import UnknownName
-from eyeshot.training import warping
-from eyeshot.training.augmentation import AUGMENTATIONS, augment_crops, augment_pairs
-from eyeshot.training.warping import draw_places, resample
+from eyeshot.training import augmentation
+from eyeshot.training.augmentation import (
+    AUGMENTATIONS,
+    augment_crops,
+    augment_pairs,
+    draw_places,
+    resample,
+)
 from tests.networks import examples
 
 Seed = tuple[int, int, int]
@@ -198,9 +203,9 @@ def test_an_unknown_kind() -> None:
 
 @given(st.integers(1, 400))
 def test_the_spline_is_that_of_scipy(length: int) -> None:
-    weights = warping._spline(length).numpy()
+    weights = augmentation._spline(length).numpy()
     knots = np.arange(-3, weights.shape[1] + 1)
-    expected = BSpline.design_matrix(np.arange(length) / warping.SPACING, knots, 3).toarray()
+    expected = BSpline.design_matrix(np.arange(length) / augmentation.SPACING, knots, 3).toarray()
     assert weights == pytest.approx(expected, abs=1e-6)
 
 
@@ -215,18 +220,18 @@ def test_nothing_folds(seed: Seed, size: tuple[int, int]) -> None:
 
 @given(seeds)
 def test_without_rubber_it_is_a_turn_and_a_change_of_scale(seed: Seed) -> None:
-    shift = warping.SHIFT
-    warping.SHIFT = 0.0
+    shift = augmentation.SHIFT
+    augmentation.SHIFT = 0.0
     try:
         places = draw_places(1, (21, 31), np.random.default_rng(seed))[0].double().numpy()
     finally:
-        warping.SHIFT = shift
+        augmentation.SHIFT = shift
     assert places[:, 10, 15] == pytest.approx([10, 15], abs=1e-5)
     matrix = np.stack([places[:, 11, 15] - places[:, 10, 15], places[:, 10, 16] - [10, 15]], 1)
     scale = np.sqrt(np.linalg.det(matrix))
     assert matrix.T @ matrix == pytest.approx(np.eye(2) * scale**2, abs=1e-4)
-    assert 1 / warping.SCALE - 1e-4 < scale < warping.SCALE + 1e-4
-    assert abs(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0]))) < warping.ANGLE + 1e-3
+    assert 1 / augmentation.SCALE - 1e-4 < scale < augmentation.SCALE + 1e-4
+    assert abs(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0]))) < augmentation.ANGLE + 1e-3
 
 
 @given(st.integers(-12, 12), st.integers(-12, 12), st.booleans())

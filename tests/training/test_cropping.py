@@ -15,7 +15,7 @@ from eyeshot.data.pairs import CropSampler, Pairs, load_pairs
 from eyeshot.errors import BadValue
 from eyeshot.frontends.net_geometry import NetGeometry
 from eyeshot.runs import RunConfig
-from eyeshot.runs.geometry import geometry_of_named
+from eyeshot.runs.inputs import geometry_of_named
 from eyeshot.training import Settings, train
 from eyeshot.training.configuration import Wanted, describe_pairs
 from eyeshot.training.cropping import choose_crop, make_sampler

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from eyeshot.errors import BadValue, UnknownName
-from eyeshot.training.losses import restoration_loss, segmentation_loss
+from eyeshot.training.optimization import restoration_loss, segmentation_loss
 from eyeshot.training.recipes import choose_class_weights
 from tests.networks import examples
 

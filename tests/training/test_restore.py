@@ -19,9 +19,8 @@ from eyeshot.evaluation import RestorationEvaluation
 from eyeshot.evaluation.restoration import Likeness
 from eyeshot.runs import LAST_WEIGHTS, METRICS, WEIGHTS, Run
 from eyeshot.training import Settings, train
-from eyeshot.training.losses import restoration_loss
-from eyeshot.training.tasks.crops import Targets
-from eyeshot.training.tasks.restoration import Restoration
+from eyeshot.training.optimization import restoration_loss
+from eyeshot.training.tasks.crops import Restoration, Targets
 
 from .cells import write_noisy
 from .test_segment import Stop, StopAt

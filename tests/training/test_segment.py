@@ -25,14 +25,14 @@ import eyeshot
 from eyeshot import nets
 from eyeshot.data.pairs import CropSampler, load_pairs, open_pair
 from eyeshot.engine.networks import trace
-from eyeshot.engine.preparing import Preparation
+from eyeshot.engine.outputs import Preparation
 from eyeshot.errors import BadFile, BadValue, Failure, UnknownName
 from eyeshot.evaluation import MaskEvaluation
 from eyeshot.runs import CONFIG, LAST, LAST_WEIGHTS, METRICS, WEIGHTS, Run, RunConfig, read_tensors
 from eyeshot.training import Settings, Silence, train
 from eyeshot.training.checkpoint import FILE, Position
 from eyeshot.training.configuration import Wanted, describe_pairs
-from eyeshot.training.statistics import gather_statistics
+from eyeshot.training.progress import gather_statistics
 from eyeshot.training.tasks import crops, make_task
 from tests.engine.runner import fork
 
@@ -100,7 +100,7 @@ class Worse(Silence):
 def test_the_best_epoch_is_kept_and_the_last_beside_it(
     cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from eyeshot.training.tasks.segmentation import Segmentation
+    from eyeshot.training.tasks.crops import Segmentation
 
     dices = iter([0.3, 0.8, 0.8, 0.5])
     monkeypatch.setattr(Segmentation, "judge", lambda self, net: {"validation_dice": next(dices)})

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import eyeshot
 from eyeshot.errors import EyeshotError
 from eyeshot.untouched import Snapshot, untouched
-from eyeshot.untouched.writes import Writes
+from eyeshot.untouched.snapshot import Writes
 from tests.untouched import keepers
 from tests.untouched.keepers import KEEPERS
 

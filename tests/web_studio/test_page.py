@@ -19,10 +19,9 @@ from torch import Tensor, nn
 
 import eyeshot
 from eyeshot.web_studio import Picture, Session, Subject, bundled_digits, of_tensor
-from eyeshot.web_studio.bundle import one_script, read_page_file
-from eyeshot.web_studio.export import export_page
+from eyeshot.web_studio.export import export_page, one_script, read_page_file
 from eyeshot.web_studio.notebook import RENDER, reply
-from eyeshot.web_studio.queries import Query
+from eyeshot.web_studio.payloads import Query
 from eyeshot.web_studio.server import Server
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)

@@ -19,11 +19,10 @@ from eyeshot.errors import BadValue, EyeshotError, UnknownName, Unsupported
 from eyeshot.explanation import read_matrix, walk_conv
 from eyeshot.web_studio import Session, Subject, bundled_digits, of_tensor
 from eyeshot.web_studio.export import export_page
-from eyeshot.web_studio.following import Training, is_training
 from eyeshot.web_studio.looks import Cancelled
-from eyeshot.web_studio.payloads import Payload
-from eyeshot.web_studio.queries import Query
+from eyeshot.web_studio.payloads import Payload, Query
 from eyeshot.web_studio.session import _QUESTIONS
+from eyeshot.web_studio.subjects import Training, is_training
 
 
 class Branched(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import eyeshot
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.web_studio import Session, Subject, WidePicture, of_tensor, open_any, wide
-from eyeshot.web_studio.queries import Query
+from eyeshot.web_studio.payloads import Query
 
 
 class Deep(nn.Module):

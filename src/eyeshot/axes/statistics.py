@@ -7,8 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from eyeshot.axes.interval import EMPTY, Interval
-from eyeshot.axes.protocol import NO_INPUT, AxisMap, IntArray
+from eyeshot.axes.protocol import EMPTY, NO_INPUT, AxisMap, IntArray, Interval
 from eyeshot.axes.windows import Window
 
 

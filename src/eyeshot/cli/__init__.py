@@ -35,7 +35,7 @@ from eyeshot.cli import (
 from eyeshot.cli import filter as filter_command
 from eyeshot.cli import inspect as inspect_command
 from eyeshot.cli import sample as sample_command
-from eyeshot.cli.threads import limit_spinning
+from eyeshot.cli.output import limit_spinning
 from eyeshot.errors import LONGEST, EyeshotError, Failure, one_line
 from eyeshot.files import explain_os_error
 from eyeshot.language import speaking

@@ -15,7 +15,8 @@ import typer
 from typer.core import TyperGroup
 
 from eyeshot.cli import net_options
-from eyeshot.cli.output import console, print_json, say, warnings_as_notes
+from eyeshot.cli.net_options import Asked, look
+from eyeshot.cli.output import console, notes, print_json, say, warnings_as_notes
 from eyeshot.errors import BadFile, BadValue, UnknownName
 
 if TYPE_CHECKING:
@@ -271,9 +272,9 @@ def explain_unit(
             f"{net}: no such run folder",
             cure=f"name a run, file.py:Class, or an operation: {', '.join(OPERATIONS)}",
         )
-    from eyeshot.cli.looking import Asked, look
+    from eyeshot.cli.net_options import Asked, look
     from eyeshot.explanation import draw_trace, explain
-    from eyeshot.nets.places import place_of
+    from eyeshot.nets.unet import place_of
 
     ready = look(net, Asked(image, series, index), weights)
     with warnings_as_notes():
@@ -324,3 +325,36 @@ def _factors(text: str) -> float | tuple[float, ...]:
     except ValueError:
         raise BadValue(f"--scale {text!r}", cure="give a number, such as 2 or 1.5,2") from None
     return factors[0] if len(factors) == 1 else factors
+
+
+def see_field(
+    where: str, image: Asked, field: str, out: Path | None, json: bool, weights: Path | None
+) -> None:
+    """Draw the field to a file if ``out`` is set, and print it in numbers.
+
+    Args:
+        where: NET: a run folder, or an import path, whose network gets the unchanged picture.
+        image: the picture.
+        field: ``LAYER:y,x``, or only a layer for its middle unit.
+        out: a .png file; None to print only the numbers.
+        json: print them as JSON.
+        weights: the weights for a network of Python code.
+    """
+    from eyeshot.files import write_aside
+    from eyeshot.inspection.page import parse_place, view_field
+    from eyeshot.pictures import png_bytes
+    from eyeshot.runs.inputs import SEEN_SIDE
+
+    if out is not None and out.suffix.lower() != ".png":
+        raise BadValue(f"{out}: a field is drawn as a picture", cure="end the name in .png")
+    layer, unit = parse_place(field)
+    seen_by = look(where, image, weights, side=SEEN_SIDE)
+    drawn, seen = view_field(seen_by.net, seen_by.x, seen_by.picture, layer, unit)
+    if out is not None:
+        with write_aside(out) as aside:
+            aside.write_bytes(png_bytes(drawn))
+        notes.print(f"wrote {out}", soft_wrap=True, markup=False)
+    if json:
+        print_json(seen.to_dict())
+    else:
+        print(seen)

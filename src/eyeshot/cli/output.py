@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import typer
+
+from eyeshot.errors import UserError
 from eyeshot.terminal import PlainConsole
 
 _PACKAGE = Path(__file__).parent.parent
@@ -52,3 +57,44 @@ def print_json(data: Any) -> None:
     except UnicodeEncodeError:
         text = json.dumps(data, indent=2, allow_nan=False)
     print(text)
+
+
+_SETTING = re.compile(r"(?P<net>\w+: )?(?P<name>\w+)(?: \(--\w+\))?(?= (?:is|are|has|'))")
+"""A setting at the start of a message, perhaps after a network's name."""
+
+
+@contextmanager
+def options_named(spelled: Mapping[str, str]) -> Iterator[None]:
+    """In the block, an error about a setting starts with the option that the user typed.
+
+    Args:
+        spelled: the option for each setting.
+    """
+    try:
+        yield
+    except UserError as error:
+        found = _SETTING.match(error.fact)
+        if found and found["name"] in spelled:
+            front = found["net"] or ""
+            error.fact = front + spelled[found["name"]] + error.fact[found.end() :]
+        raise
+
+
+def spelled_by(context: typer.Context) -> dict[str, str]:
+    """The option of each parameter of a command."""
+    options = (one for one in context.command.params if one.param_type_name == "option")
+    return {one.name: one.opts[0] for one in options if one.name}
+
+
+SPIN_COUNT = 10_000
+"""Turns. ``python -m benchmarks neighbor`` compares it with the default and with no spinning."""
+_CHOSEN_BY_USER = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
+
+
+def limit_spinning(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Limit the spinning of waiting threads; it takes effect if torch is not loaded yet.
+
+    A setting that the user made in the environment does not change.
+    """
+    if "torch" not in sys.modules and not any(name in environment for name in _CHOSEN_BY_USER):
+        environment["GOMP_SPINCOUNT"] = str(SPIN_COUNT)

@@ -77,7 +77,7 @@ def predict_images(
 
 def _pictures(named: Sequence[Path]) -> Iterator[Path]:
     """The named pictures, and the pictures directly in a named folder, sorted by name."""
-    from eyeshot.data.entries import is_picture, visible
+    from eyeshot.data.tree import is_picture, visible
 
     for path in named:
         if not path.is_dir() or path.suffix.lower() == ".zarr":

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import eyeshot
 from eyeshot.cli import net_options
-from eyeshot.cli import run_options as options
-from eyeshot.cli.output import console, notes, print_json, say, warn, warnings_as_notes
-from eyeshot.cli.spelling import options_named
+from eyeshot.cli.output import (
+    console,
+    notes,
+    options_named,
+    print_json,
+    say,
+    warn,
+    warnings_as_notes,
+)
 from eyeshot.errors import BadValue, Failure
 
 if TYPE_CHECKING:
@@ -49,30 +55,30 @@ def register(app: typer.Typer) -> None:
 
 def run_net(
     net: net_options.Net,
-    image: options.Images,
-    out: options.Outs = None,
+    image: Images,
+    out: Outs = None,
     weights: net_options.Weights = None,
-    form: options.Form = "scores",
-    memory: options.Memory = None,
-    scratch: options.Scratch = None,
-    region: options.Region = None,
-    level: options.Level = 0,
-    layout: options.Layout = None,
+    form: Form = "scores",
+    memory: Memory = None,
+    scratch: Scratch = None,
+    region: Region = None,
+    level: Level = 0,
+    layout: Layout = None,
     series: net_options.Series = None,
     index: net_options.Index = None,
-    raw: options.Raw = False,
-    white: options.White = None,
-    pad: options.Pad = None,
-    per_slice: options.PerSlice = False,
-    band: options.Band = None,
-    device: options.Device = None,
-    where: options.Where = None,
-    fill: options.Fill = 0.0,
-    blank: options.Blank = None,
-    plan: options.PlanOnly = False,
-    resume: options.Resume = False,
-    force: options.Force = False,
-    json: options.Json = False,
+    raw: Raw = False,
+    white: White = None,
+    pad: Pad = None,
+    per_slice: PerSlice = False,
+    band: Band = None,
+    device: Device = None,
+    where: Where = None,
+    fill: Fill = 0.0,
+    blank: Blank = None,
+    plan: PlanOnly = False,
+    resume: Resume = False,
+    force: Force = False,
+    json: Json = False,
 ) -> None:
     """Run a network over an image of any size, exactly, in bounded memory."""
     from eyeshot.inspection.locating import locate_runnable
@@ -266,3 +272,84 @@ class _Bar:
                 f"{report.rows} of {report.all_rows} rows, {speed}, about {left:.0f} s left",
                 soft_wrap=True,
             )
+
+
+Images = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="IMAGE…", help="PNG, JPEG, TIFF, BMP, WebP, GIF, .npy or Zarr; one for each input."
+    ),
+]
+Outs = Annotated[
+    list[Path] | None,
+    typer.Option("--out", "-o", metavar="OUT", help=".npy, .png, .tif or .zarr."),
+]
+Form = Annotated[
+    str,
+    typer.Option(
+        "--as",
+        metavar="FORM",
+        help="scores, float32, probabilities, argmax, threshold:0.5 or uint8.",
+    ),
+]
+Memory = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Memory limit of the process, such as 2GB.")
+]
+Scratch = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR[:SIZE]",
+        help="Where maps go that must be held whole and do not fit; default: beside OUT.",
+    ),
+]
+Region = Annotated[
+    str | None, typer.Option(metavar="Y0:Y1,X0:X1", help="Only this part of the output.")
+]
+Level = Annotated[int, typer.Option(metavar="N", help="Level of a pyramid; 0 is the largest.")]
+Layout = Annotated[
+    str | None, typer.Option(metavar="AXES", help="Order of the image's axes: HW, HWC, CHW …")
+]
+Raw = Annotated[bool, typer.Option("--raw", help="Do not scale whole-number samples.")]
+White = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SAMPLE",
+        help="The whole-number sample that becomes 1, such as 4095; default: the type's largest.",
+    ),
+]
+PerSlice = Annotated[
+    bool,
+    typer.Option("--per-slice", help="Run a stack slice by slice; OUT is a stack (.npy or .zarr)."),
+]
+Pad = Annotated[
+    str | None,
+    typer.Option(
+        metavar="reflect|edge|zero",
+        help="Pad the image to a size that the network accepts, and crop the output.",
+    ),
+]
+Band = Annotated[int | None, typer.Option(metavar="ROWS", min=1, help="Rows that enter together.")]
+Where = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="MASK",
+        help="Compute only here: a mask picture of any size, or polygons as GeoJSON.",
+    ),
+]
+Fill = Annotated[
+    float, typer.Option(metavar="SAMPLE", help="The output's sample outside of --where.")
+]
+Blank = Annotated[
+    bool | None,
+    typer.Option(
+        "--blank/--no-blank",
+        help="Compute a blank region once and copy it; default: if the image and NET are large.",
+    ),
+]
+Device = Annotated[str | None, typer.Option(metavar="cpu|cuda", help="Where to run.")]
+PlanOnly = Annotated[bool, typer.Option("--plan", help="Print the plan, and do not run.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Continue an unfinished run with the same settings.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the plan or the figures as JSON.")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eyeshot.cli import net_options
-from eyeshot.cli.looking import Asked
+from eyeshot.cli.net_options import Asked
 from eyeshot.cli.output import console, notes, print_json, warnings_as_notes
 from eyeshot.errors import BadValue
 
@@ -67,7 +67,7 @@ def see_layers(
     """Show the output of every layer of a network for a picture."""
     asked = Asked(image, series, index)
     if field is not None:
-        from eyeshot.cli.fields import see_field
+        from eyeshot.cli.explain import see_field
 
         see_field(net, asked, field, out, json, weights)
         return
@@ -88,7 +88,7 @@ def see_layers(
 
 def _see(net: str, image: Asked, layers: list[str] | None, weights: Path | None) -> Features:
     """Run the network on the picture, prepared like the run's training pictures."""
-    from eyeshot.cli.looking import look
+    from eyeshot.cli.net_options import look
     from eyeshot.features import see
     from eyeshot.runs.inputs import SEEN_SIDE
 

@@ -114,7 +114,7 @@ def open_studio(
 
 def _unit(text: str) -> tuple[str, tuple[int, ...]]:
     """``conv2:3,10,12`` as a layer and a unit."""
-    from eyeshot.inspection.viewing import parse_place
+    from eyeshot.inspection.page import parse_place
 
     layer, place = parse_place(text)
     if place is None:
@@ -129,7 +129,7 @@ def _opened(
     from eyeshot.inspection.locating import locate_runnable
     from eyeshot.runs import Run
     from eyeshot.web_studio import Subject, bundled_digits, open_any
-    from eyeshot.web_studio.following import Training, is_training
+    from eyeshot.web_studio.subjects import Training, is_training
 
     if net is None:
         say("no NET was named: this is the digit network that comes with Eyeshot")

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from eyeshot.cli import training_options as options
-from eyeshot.cli.output import console, notes, print_json, say
-from eyeshot.cli.spelling import options_named, spelled_by
+from eyeshot.cli.output import console, notes, options_named, print_json, say, spelled_by
 from eyeshot.cli.training_options import (
     make_layout,
     parse_arguments,
@@ -214,7 +213,7 @@ def _look(said: dict[str, Any]) -> Checked:
     from eyeshot.data import SOURCES
     from eyeshot.data.folder import check_folder
     from eyeshot.data.pairs.loading import inspect_pairs
-    from eyeshot.data.progress import TerminalProgress
+    from eyeshot.data.streaming import TerminalProgress
     from eyeshot.training.options import choose_task
 
     source, skip = said["source"], said["skip_damaged"]

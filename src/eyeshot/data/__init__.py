@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from eyeshot.data.digit_photo import prepare_picture
 from eyeshot.data.examples import Batch, Data, Examples
 from eyeshot.data.loading import BUDGET, SOURCES, load
 from eyeshot.data.pairs import (
@@ -18,8 +19,7 @@ from eyeshot.data.pairs import (
     load_pairs,
     open_pair,
 )
-from eyeshot.data.picture import prepare_picture
-from eyeshot.data.progress import Progress
+from eyeshot.data.streaming import Progress
 
 __all__ = [
     "BUDGET",

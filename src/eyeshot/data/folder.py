@@ -10,8 +10,7 @@ import torch
 
 from eyeshot.data.examples import Data, Examples
 from eyeshot.data.problem import Checked, as_problem, raise_problems, skipped_note
-from eyeshot.data.progress import Progress
-from eyeshot.data.statistics import describe_counts
+from eyeshot.data.streaming import Progress, describe_counts
 from eyeshot.data.survey import Labelled, Survey
 from eyeshot.data.tree import Tree, find_files, find_judged, find_pictures
 from eyeshot.errors import BadFile

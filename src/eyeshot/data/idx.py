@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from eyeshot.data.examples import Data, Examples
+from eyeshot.data.streaming import count_levels, describe_counts
 from eyeshot.errors import BadFile
 from eyeshot.files import explain_os_error, write_aside
 
@@ -149,3 +152,35 @@ def _read_exactly(stream: BinaryIO, path: Path, shape: tuple[int, ...]) -> NDArr
 
 def _by(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape))
+
+
+BUNDLED = Path(__file__).parent / "bundled"
+CLASSES = tuple("0123456789")
+
+
+def load_digits() -> Data:
+    """The 8,000 and 2,000 digits of the package, (N, 1, 28, 28), light on dark."""
+    train = read_part(
+        BUNDLED / "train-images-idx3-ubyte.gz", BUNDLED / "train-labels-idx1-ubyte.gz"
+    )
+    test = read_part(BUNDLED / "test-images-idx3-ubyte.gz", BUNDLED / "test-labels-idx1-ubyte.gz")
+    return digits_data("digits", train, test)
+
+
+def read_part(images: Path, labels: Path) -> Examples:
+    """One part of a set of digits, from its two IDX files.
+
+    Raises:
+        BadFile: a file is damaged, or the two do not belong together.
+    """
+    pictures, names = read_pair(images, labels)
+    return Examples.hold(
+        torch.from_numpy(pictures).unsqueeze(1), torch.from_numpy(names).to(torch.int64)
+    )
+
+
+def digits_data(name: str, train: Examples, test: Examples) -> Data:
+    """Two parts of digits and their statistics, as one set."""
+    _, channels, height, width = train.shape
+    mean, std = describe_counts(count_levels(train.images))
+    return Data(name, train, test, CLASSES, channels, (height, width), mean, std)

@@ -9,13 +9,12 @@ import numpy as np
 import torch
 
 from eyeshot.data import pixels
-from eyeshot.data.digits import load_digits
-from eyeshot.data.entries import no_folder
 from eyeshot.data.examples import Data, Examples
 from eyeshot.data.folder import load_folder
+from eyeshot.data.idx import load_digits
 from eyeshot.data.mnist import load_mnist
-from eyeshot.data.progress import Progress, TerminalProgress
-from eyeshot.data.statistics import count_levels, describe_counts
+from eyeshot.data.streaming import Progress, TerminalProgress, count_levels, describe_counts
+from eyeshot.data.tree import no_folder
 from eyeshot.errors import BadValue, UnknownName
 
 BUDGET = 2**30

@@ -6,14 +6,160 @@ are 0 to 9.
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import http.client
+import os
+import sys
+import urllib.error
+import urllib.request
+import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from eyeshot.data.digits import CLASSES, digits_data, read_part
 from eyeshot.data.examples import Data, Examples
-from eyeshot.data.fetching import Published, cache_folder, fetch
-from eyeshot.data.progress import Progress
-from eyeshot.errors import BadFile
+from eyeshot.data.idx import CLASSES, digits_data, read_part
+from eyeshot.data.streaming import Progress
+from eyeshot.errors import BadFile, Failure
+from eyeshot.files import explain_os_error, write_aside
+
+_CHUNK = 1 << 16
+_TIMEOUT = 30.0  # seconds without a byte
+_NETWORK = (urllib.error.URLError, http.client.HTTPException, OSError, ValueError)
+"""What ``urllib`` raises between them; ValueError for an address it cannot parse."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published gzipped file, identified by its content.
+
+    Attributes:
+        name: its name, on each mirror and here.
+        sha256: of the uncompressed content, because mirrors may compress a file differently.
+        size: of the uncompressed content in bytes.
+    """
+
+    name: str
+    sha256: str
+    size: int
+
+
+def cache_folder() -> Path:
+    """The folder for downloads: ``$EYESHOT_DATA``, or the system's cache folder."""
+    chosen = os.environ.get("EYESHOT_DATA")
+    if chosen:
+        return Path(chosen).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "eyeshot"
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA")
+        return (Path(base) if base else Path.home() / "AppData" / "Local") / "eyeshot" / "Cache"
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "eyeshot"
+
+
+def fetch(
+    files: Sequence[Published], mirrors: Sequence[str], folder: Path, progress: Progress
+) -> None:
+    """Download each of ``files`` to ``folder``, from the first mirror with the right content.
+
+    An existing file is not changed. A new file is written under another name, checked, and then
+    renamed, so that an interrupted download leaves no wrong file.
+
+    Raises:
+        Failure: no mirror delivered the file; the message lists their errors.
+        BadFile: the folder cannot be created or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain_os_error(error, folder) from error
+    for file in files:
+        if not (folder / file.name).is_file():
+            _fetch_from_any(file, mirrors, folder, progress)
+
+
+class _Refused(Exception):
+    """A mirror did not deliver the file; the message says why."""
+
+
+def _fetch_from_any(
+    file: Published, mirrors: Sequence[str], folder: Path, progress: Progress
+) -> None:
+    said: list[str] = []
+    for mirror in mirrors:
+        address = f"{mirror.rstrip('/')}/{file.name}"
+        try:
+            with write_aside(folder / file.name) as aside:
+                _download(address, aside, file, progress)
+                _check(aside, file)
+        except _Refused as refused:
+            said.append(f"{address}: {refused}")
+        else:
+            return
+    raise Failure(
+        f"{file.name} could not be fetched ({', '.join(said) or 'no mirrors'})",
+        cure="connect to the network, or get the files elsewhere and name their folder "
+        "by --data DIR",
+    )
+
+
+def _download(address: str, aside: Path, file: Published, progress: Progress) -> None:
+    with _open(address) as response, aside.open("wb") as written:
+        length = response.headers.get("Content-Length", "")
+        total = int(length) if length.isdecimal() else file.size
+        done = 0
+        while piece := _read(response):
+            done += len(piece)
+            # Gzip never makes a file much larger than it was: this is something else.
+            if done > file.size + _CHUNK:
+                raise _Refused(f"more than {file.size} bytes came")
+            written.write(piece)
+            progress(f"fetching {file.name}", done, total)
+        if length.isdecimal() and done < total:
+            raise _Refused(f"{done} of {total} bytes came")
+
+
+def _open(address: str) -> http.client.HTTPResponse:
+    if not address.startswith(("http://", "https://")):
+        raise _Refused("only http and https addresses are fetched")
+    try:
+        response: http.client.HTTPResponse = urllib.request.urlopen(address, timeout=_TIMEOUT)
+    except _NETWORK as error:
+        raise _Refused(_reason(error)) from error
+    return response
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    try:
+        return response.read(_CHUNK)
+    except _NETWORK as error:
+        raise _Refused(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """The original network error, which ``urllib`` may wrap."""
+    inner = getattr(error, "reason", error)
+    told = getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
+    code = getattr(error, "code", "")
+    return f"{code} {told}".strip()
+
+
+def _check(aside: Path, file: Published) -> None:
+    digest, size = hashlib.sha256(), 0
+    try:
+        with gzip.open(aside) as content:
+            while piece := content.read(min(_CHUNK, file.size + 1 - size)):
+                digest.update(piece)
+                size += len(piece)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise _Refused(f"what came is no gzip file ({error})") from error
+    if digest.hexdigest() != file.sha256:
+        raise _Refused(
+            f"what came is another file: sha256 {digest.hexdigest()}, expected {file.sha256}"
+        )
+
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -148,3 +151,77 @@ class _Batches(Dataset[Tensor | _Refusal]):
             return self.pictures.take(self.batches[index])
         except BadFile as error:
             return _Refusal(error.fact, error.cure)
+
+
+Progress = Callable[[str, int, int], None]
+"""Called with the name of the work, the amount done, and the total."""
+
+_PATIENCE = 1.0  # seconds before a wait is worth a word
+_PAUSE = 0.1  # seconds between two words
+
+
+class TerminalProgress:
+    """A line that is written over. Silent for short waits and where no person looks on."""
+
+    def __init__(self) -> None:
+        self._what = ""
+        self._began = self._last = 0.0
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Tell that ``done`` of ``total`` is done of ``what``."""
+        now = time.monotonic()
+        if what != self._what:
+            self._what, self._began, self._last = what, now, 0.0
+        over = done >= total
+        if now - self._began < _PATIENCE or not sys.stderr.isatty():
+            return
+        if over or now - self._last > _PAUSE:
+            self._last = now
+            end = "\n" if over else ""
+            percent = 100 * done // max(total, 1)
+            print(f"\r{what}: {percent} %", end=end, file=sys.stderr, flush=True)
+
+
+LEVELS = 256
+DEEP_LEVELS = 65536
+
+Counts = NDArray[np.int64]
+
+
+def count_levels(batch: Tensor) -> Counts:
+    """The count of each value in each channel of pictures (N, C, H, W).
+
+    Returns:
+        (C, 256) of uint8, (C, 65536) of uint16.
+    """
+    levels = LEVELS if batch.dtype == torch.uint8 else DEEP_LEVELS
+    counts = np.zeros((batch.shape[1], levels), np.int64)
+    for channel, total in enumerate(counts):
+        total += np.bincount(batch[:, channel].numpy().reshape(-1), minlength=levels)
+    return counts
+
+
+def deepen_counts(counts: Counts) -> Counts:
+    """Counts (C, 256) as those of the same pictures in 16 bits, (C, 65536)."""
+    deep = np.zeros((len(counts), DEEP_LEVELS), np.int64)
+    deep[:, :: (DEEP_LEVELS - 1) // (LEVELS - 1)] = counts
+    return deep
+
+
+def describe_counts(counts: Counts) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation (of the population) of value/largest, for each channel.
+
+    A constant channel has a deviation of 0, which is replaced by 1, because it is a divisor; the
+    channel minus its mean is all zeros.
+
+    Args:
+        counts: (C, 256) or (C, 65536), from :func:`count_levels`.
+    """
+    values = counts.shape[1]
+    levels = np.arange(values) / (values - 1)
+    total = counts.sum(axis=1)
+    mean = counts @ levels / total
+    variance = (counts * (levels - mean[:, None]) ** 2).sum(axis=1) / total
+    varies = (counts > 0).sum(axis=1) > 1
+    std = np.where(varies, np.sqrt(variance), 1.0)
+    return tuple(map(float, mean)), tuple(map(float, std))

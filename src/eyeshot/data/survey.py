@@ -19,9 +19,16 @@ import torch
 from eyeshot.data import pixels
 from eyeshot.data.examples import HeldPictures, Pictures
 from eyeshot.data.problem import Problem, as_problem, told_once
-from eyeshot.data.progress import Progress
-from eyeshot.data.statistics import LEVELS, Counts, count_levels, deepen_counts
-from eyeshot.data.streaming import FilePictures, count_cores, read_pixels
+from eyeshot.data.streaming import (
+    LEVELS,
+    Counts,
+    FilePictures,
+    Progress,
+    count_cores,
+    count_levels,
+    deepen_counts,
+    read_pixels,
+)
 from eyeshot.errors import BadFile, BadValue
 
 _AT_ONCE = 256  # files in flight, so that the pass itself needs little memory

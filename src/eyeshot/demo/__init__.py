@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from eyeshot.demo.stage import Stage, open_stage
+from eyeshot.demo.drawing import Stage, open_stage
 from eyeshot.demo.steps import STEPS
 from eyeshot.language import mark, tr
 from eyeshot.training import Progress

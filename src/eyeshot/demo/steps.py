@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 
 from eyeshot import data, images
-from eyeshot.demo.drawing import draw_overview
+from eyeshot.demo.drawing import Stage, draw_overview, first_digit, write_on_paper
 from eyeshot.demo.pages import read_page
-from eyeshot.demo.paper import write_on_paper
-from eyeshot.demo.stage import Stage, first_digit
 from eyeshot.errors import Failure
 from eyeshot.evaluation import evaluate, predict
 from eyeshot.features import see

@@ -10,40 +10,66 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from eyeshot.densification import heads, places, windows
-from eyeshot.densification.borders import padding_notes
+from eyeshot.densification import builder, heads
 from eyeshot.densification.builder import Builder, refusal
-from eyeshot.densification.form import DenseForm, Geometry
-from eyeshot.densification.values import Value
+from eyeshot.densification.form import DenseForm, Geometry, Value
 from eyeshot.errors import Unsupported
 from eyeshot.graph import Family, Graph, Kind, Node
+
+
+def padding_notes(graph: Graph, geometry: Geometry) -> tuple[str, ...]:
+    """One sentence where the classifier pads; none where it does not."""
+    padded = [node.name for node in graph if _pads(graph, node)]
+    if not padded:
+        return ()
+    seen = ", ".join(
+        f"[{side.lo}, {side.hi}) for a crop of [0, {n})"
+        for side, n in zip(geometry.field, geometry.crop, strict=True)
+    )
+    verb = "pads" if len(padded) == 1 else "pad"
+    return (
+        f"{', '.join(padded)} {verb}: around its crop the classifier sees padding where the dense "
+        f"form sees the page, so that their values differ; a position sees "
+        f"the pixels {seen}; without padding it would be exact",
+    )
+
+
+def _pads(graph: Graph, node: Node) -> bool:
+    if node.kind is Kind.UNSUPPORTED:  # it converts by its values alone, and its edges map nothing
+        return False
+    for edge in node.edges:
+        source = graph.nodes[edge.source]
+        if any(axis.pads(n) for axis, n in zip(edge.axes, source.extents, strict=True)):
+            return True
+    return False
+
 
 Rule = Callable[[Builder, Node, list[Value]], Value]
 
 _TABLE: Mapping[Family, Rule] = {
-    Family.CONVOLUTION: windows.sliding,
-    Family.MAX_POOL: windows.sliding,
-    Family.AVERAGE_POOL: windows.sliding,
-    Family.ADAPTIVE_MAX_POOL: windows.whole_window,
-    Family.ADAPTIVE_AVERAGE_POOL: windows.whole_window,
-    Family.MEAN: windows.whole_window,
-    Family.LARGEST: windows.whole_window,
-    Family.PAD: windows.padding,
+    Family.CONVOLUTION: heads.sliding,
+    Family.MAX_POOL: heads.sliding,
+    Family.AVERAGE_POOL: heads.sliding,
+    Family.ADAPTIVE_MAX_POOL: heads.whole_window,
+    Family.ADAPTIVE_AVERAGE_POOL: heads.whole_window,
+    Family.MEAN: heads.whole_window,
+    Family.LARGEST: heads.whole_window,
+    Family.PAD: heads.padding,
     Family.LINEAR: heads.linear,
     Family.BATCH_NORM: heads.batch_norm,
     Family.SOFTMAX: heads.softmax,
-    Family.CONCATENATE: places.joining,
-    Family.RESHAPE: places.reshaping,
-    Family.PERMUTE: places.reshaping,
-    Family.SQUEEZE: places.reshaping,
-    Family.UNSQUEEZE: places.reshaping,
-    Family.ALIAS: places.reshaping,
-    Family.DROPOUT: places.dropping,
-    Family.POINTWISE: places.pointwise,
-    Family.RELU: places.pointwise,
-    Family.PRELU: places.pointwise,
+    Family.CONCATENATE: builder.joining,
+    Family.RESHAPE: builder.reshaping,
+    Family.PERMUTE: builder.reshaping,
+    Family.SQUEEZE: builder.reshaping,
+    Family.UNSQUEEZE: builder.reshaping,
+    Family.ALIAS: builder.reshaping,
+    Family.DROPOUT: builder.dropping,
+    Family.POINTWISE: builder.pointwise,
+    Family.RELU: builder.pointwise,
+    Family.PRELU: builder.pointwise,
 }
-_TAKES_AFFINE = (heads.linear, places.reshaping, places.dropping)
+_TAKES_AFFINE = (heads.linear, builder.reshaping, builder.dropping)
 
 
 def convert(graph: Graph, every_pixel: bool) -> DenseForm:
@@ -91,8 +117,8 @@ def _converted(builder: Builder, node: Node, sources: list[Value]) -> Value:
 
 
 _READS_ALL = (
-    windows.whole_window,
-    places.reshaping,
+    heads.whole_window,
+    builder.reshaping,
     heads.linear,
     heads.batch_norm,
     heads.softmax,

@@ -10,22 +10,20 @@ import torch
 from numpy.typing import NDArray
 
 from eyeshot.axes import Interval
-from eyeshot.engine.admission import check_weights, dtype_of, refuse_whole
+from eyeshot.engine.fitting import misfit, takes
 from eyeshot.engine.heights import as_at
-from eyeshot.engine.kinds import settled
-from eyeshot.engine.lowering import lower
-from eyeshot.engine.misfits import misfit, takes
+from eyeshot.engine.job import check_weights, dtype_of, refuse_whole
+from eyeshot.engine.lowering import lower, settled
 from eyeshot.engine.moments import taken_apart
 from eyeshot.engine.networks import Network, Traced, as_traced
-from eyeshot.engine.outputs import arrangement_of, features_first, form_for
-from eyeshot.engine.preparing import Preparation
+from eyeshot.engine.outputs import Preparation, arrangement_of, features_first, form_for
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue, EyeshotError, Failure, Unsupported
 from eyeshot.frontends.trials import channels_to_try, runs_on_shapes
 from eyeshot.geometry import Region
 from eyeshot.graph import Graph
 from eyeshot.planning import ENDLESS
-from eyeshot.planning.whole_maps import refuse_without_end
+from eyeshot.planning.holding import refuse_without_end
 
 _HEIGHT = (1 << 8) * 3 * 3 * 5 * 7
 """A multiple of most grids: a picture is padded to its grid most one row above it, and cut to it

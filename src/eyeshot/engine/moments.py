@@ -16,8 +16,19 @@ import torch
 
 from eyeshot.axes import Broadcast, Global, Identity
 from eyeshot.errors import Failure
-from eyeshot.graph import Call, Edge, Family, Graph, Kind, Node, Ref, Weight, check
-from eyeshot.params import NO_PARAMS, MomentsParams
+from eyeshot.graph import (
+    NO_PARAMS,
+    Call,
+    Edge,
+    Family,
+    Graph,
+    Kind,
+    MomentsParams,
+    Node,
+    Ref,
+    Weight,
+    check,
+)
 
 _OVER_LAST = (Family.LAYER_NORM, Family.RMS_NORM)
 _NORMS = (Family.INSTANCE_NORM, Family.GROUP_NORM, Family.BATCH_NORM, *_OVER_LAST)

@@ -9,11 +9,11 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from eyeshot.engine.jobs import Job
+from eyeshot.engine.job import Job
 from eyeshot.engine.outputs import arrangement_of, layout_of
 from eyeshot.geometry import Fields
 from eyeshot.planning import BandPlan
-from eyeshot.planning.text import render
+from eyeshot.planning.band_plan import render
 from eyeshot.terminal import PlainConsole
 
 _WIDTH = 100

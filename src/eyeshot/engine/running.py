@@ -10,16 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eyeshot.engine.executing import Progress, RunReport, execute
-from eyeshot.engine.jobs import Job, make_job
-from eyeshot.engine.memory import parse_bytes, reset_peak
+from eyeshot.engine.executing import (
+    Progress,
+    RunReport,
+    execute,
+    execute_slices,
+    slices_of,
+    stack_shape,
+)
+from eyeshot.engine.job import Job, make_job, predicted_seconds
+from eyeshot.engine.memory import parse_bytes, reset_peak, scratch_space
 from eyeshot.engine.networks import Network, as_traced
 from eyeshot.engine.resuming import look_up
 from eyeshot.engine.run_plan import Plan, plan_of
-from eyeshot.engine.scratch import scratch_space
 from eyeshot.engine.skipping import skip
-from eyeshot.engine.slices import execute_slices, slices_of, stack_shape
-from eyeshot.engine.trial import predicted_seconds
 from eyeshot.errors import BadValue
 from eyeshot.images import Index, Sink, Source, open_sink, open_source, unfinished
 

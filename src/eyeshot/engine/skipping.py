@@ -29,11 +29,11 @@ from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
 from eyeshot.planning import Strip
 from eyeshot.planning.band_plan import megabytes
-from eyeshot.planning.whole_maps import names_held_whole
-from eyeshot.planning.work import multiply_adds
+from eyeshot.planning.holding import names_held_whole
+from eyeshot.planning.schedule import multiply_adds
 
 if TYPE_CHECKING:
-    from eyeshot.engine.jobs import Job
+    from eyeshot.engine.job import Job
 
 COMPUTED, OUTSIDE = -1, -2
 """In an array of cells: one to compute, one that is filled; from 0 on the number of a constant."""

@@ -13,17 +13,16 @@ from typing import IO
 import torch
 
 from eyeshot.axes import EMPTY, Interval
-from eyeshot.engine.buffers import LineBuffer
-from eyeshot.engine.gathering import Gatherer, gatherer, gathers, reduced_dims, refusal
-from eyeshot.engine.scratch import ScratchBuffer
+from eyeshot.engine.buffers import Gatherer, LineBuffer, gatherer, gathers, reduced_dims, refusal
+from eyeshot.engine.memory import ScratchBuffer
 from eyeshot.errors import Failure
 from eyeshot.geometry import Region
 from eyeshot.graph import Edge, Graph, Kind, Node
 from eyeshot.operators import Computation, Tile, effort, prepare
-from eyeshot.operators.effort import Effort
+from eyeshot.operators.record import Effort
 from eyeshot.operators.tile import cut, local_shape
+from eyeshot.planning.holding import names_held_whole
 from eyeshot.planning.schedule import ENDLESS, Progress, Schedule
-from eyeshot.planning.whole_maps import names_held_whole
 
 
 class Stream:

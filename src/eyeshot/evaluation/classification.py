@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from eyeshot.data import BUDGET, Data
 from eyeshot.data import load as load_data
 from eyeshot.data.folder import load_judged_folder
-from eyeshot.data.progress import TerminalProgress
+from eyeshot.data.streaming import TerminalProgress
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.images.layouts import Index
 from eyeshot.runs import Run, fingerprint, load, score
@@ -69,7 +69,7 @@ class Evaluation:
         return order
 
     def _repr_html_(self) -> str:
-        from eyeshot.evaluation.pieces import evaluation_piece
+        from eyeshot.evaluation.passes import evaluation_piece
 
         return evaluation_piece(self)
 
@@ -101,7 +101,7 @@ class Prediction:
         return f"{self.name}: {name}, {share:.1%} sure"
 
     def _repr_html_(self) -> str:
-        from eyeshot.evaluation.pieces import predictions_piece
+        from eyeshot.evaluation.passes import predictions_piece
 
         return predictions_piece([self])
 
@@ -118,7 +118,7 @@ class Predictions(list[Prediction]):
         return "\n".join(map(str, self))
 
     def _repr_html_(self) -> str:
-        from eyeshot.evaluation.pieces import predictions_piece
+        from eyeshot.evaluation.passes import predictions_piece
 
         return predictions_piece(self)
 

@@ -14,7 +14,7 @@ from eyeshot.evaluation.restoration import RestorationEvaluation, judge_pictures
 from eyeshot.evaluation.segmentation import MaskEvaluation, judge_masks
 from eyeshot.findings.wording import counted
 from eyeshot.runs import Run, RunConfig
-from eyeshot.runs.geometry import geometry_of
+from eyeshot.runs.inputs import geometry_of
 
 
 def evaluate_pairs(

@@ -62,7 +62,7 @@ class RestorationEvaluation:
         return float(np.mean([picture.ssim for picture in self.pictures]))
 
     def _repr_html_(self) -> str:
-        from eyeshot.evaluation.pieces import restoration_piece
+        from eyeshot.evaluation.passes import restoration_piece
 
         return restoration_piece(self)
 

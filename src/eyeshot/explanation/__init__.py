@@ -7,8 +7,7 @@ unit inside a trained network (:func:`explain`).
 from __future__ import annotations
 
 from eyeshot.explanation.drawing import draw_trace, draw_walk
-from eyeshot.explanation.explaining import explain, prepare
-from eyeshot.explanation.matrices import read_matrix
+from eyeshot.explanation.explaining import explain, explain_unit, prepare
 from eyeshot.explanation.operations import (
     walk_bilinear,
     walk_conv,
@@ -16,8 +15,7 @@ from eyeshot.explanation.operations import (
     walk_pool,
     walk_transpose,
 )
-from eyeshot.explanation.traces import Part, UnitTrace
-from eyeshot.explanation.units import explain_unit
+from eyeshot.explanation.traces import Part, UnitTrace, read_matrix
 from eyeshot.explanation.walks import Step, Term, Walk
 
 __all__ = [

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from eyeshot.errors import BadValue
-from eyeshot.features.computation import compute_by_graph
-from eyeshot.features.layer_names import nodes_named, unknown_layer
+from eyeshot.errors import BadValue, UnknownName, Unsupported
+from eyeshot.features.computation import compute_by_graph, full_precision, in_passing
+from eyeshot.features.kinds import nodes_named, unknown_layer
+from eyeshot.features.seeing import Recorder, listening, tensors_in
 from eyeshot.graph import Call, Graph, Node, Ref
 from eyeshot.interpreter import sources_of, substituted
 
@@ -132,3 +134,128 @@ class _Looker:
             )
         self._label, node = list(found.items())[self._call]
         return node
+
+
+def hear_operator(net: nn.Module, x: Tensor, name: str, call: int = 0) -> Seen:
+    """The inputs and the output of a layer of ``net``, recorded by hooks, under the hooks' names.
+
+    Raises:
+        UnknownName: there is no such layer.
+        BadValue: the network refuses ``x``, or calls the layer fewer times.
+        Unsupported: the layer itself has no graph either.
+    """
+    layers = {
+        dotted or type(net).__name__: module
+        for dotted, module in net.named_modules(remove_duplicate=False)
+    }
+    base, _, times = name.rpartition("#")
+    if name not in layers and base in layers and times.isdigit():
+        name, call = base, int(times) - 1
+    if name in layers:
+        module, inputs = layers[name], _inputs_of_call(net, x, name, layers[name], call)
+    else:
+        module, inputs = _function(net, x, name, list(layers))
+    if not inputs:
+        raise Unsupported(f"layer {name!r} takes no tensor", cure="name a layer that does")
+    seen, reason = see_output(module, inputs, name)
+    if seen is None:
+        raise Unsupported(f"layer {name!r} has no graph: {reason}", cure="name a layer inside it")
+    return seen
+
+
+def _inputs_of_call(
+    net: nn.Module, x: Tensor, name: str, layer: nn.Module, call: int
+) -> tuple[Tensor, ...]:
+    """Copies, since an activation in place after the layer would write over them."""
+    calls: list[tuple[Tensor, ...]] = []
+
+    def keep(_: nn.Module, taken: tuple[Any, ...], given: Any) -> None:
+        calls.append(tuple(one.detach().clone() for _, one in tensors_in(taken)))
+
+    with full_precision(), in_passing(net, [x]):
+        handle = layer.register_forward_hook(keep)
+        try:
+            net(x.clone())
+        finally:
+            handle.remove()
+    if not 0 <= call < len(calls):
+        raise BadValue(
+            f"layer {name!r} is called {len(calls)} times for this input, and call {call} is asked "
+            "for",
+            cure="count from 0" if calls else "name a layer that the network uses",
+        )
+    return calls[call]
+
+
+def _function(
+    net: nn.Module, x: Tensor, name: str, layers: list[str]
+) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """A function that ``forward`` calls, as a module, and its arguments."""
+    ears = _Ears(len(x), name)
+    with full_precision(), in_passing(net, [x]), listening(net, ears):
+        net(x.clone())
+    if ears.found is None:
+        raise UnknownName("layer", name, dict.fromkeys([*layers, *ears.names]))
+    return ears.found, ears.found.inputs
+
+
+class _Ears(Recorder):
+    """Observes every call under the name that ``see`` prints, and records one of them."""
+
+    def __init__(self, batch: int, wanted: str) -> None:
+        super().__init__(batch, frozenset())
+        self.names: list[str] = []
+        self.found: _Function | None = None
+        self._wanted = wanted
+        self._times: Counter[str] = Counter()
+
+    def keep(self, base: str, kind: str, came_in: Any, output: Any, parameters: int) -> None:
+        """Count the call; record its inputs if it is the requested call."""
+        self._times[base] += 1
+        name = base if self._times[base] == 1 else f"{base}#{self._times[base]}"
+        self.names.append(name)
+        if name == self._wanted and isinstance(came_in, list):
+            self.found = _Function(self.function, *came_in)
+
+
+class _Function(nn.Module):
+    """One call of a function: parameters are its own, other tensors its inputs."""
+
+    def __init__(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._function = function
+        self._inputs: list[Tensor] = []
+        self._given = self._kept([list(args), dict(kwargs)])
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """A copy of its inputs."""
+        return tuple(self._inputs)
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """The call, on other inputs."""
+        args, kwargs = self._put(self._given, inputs)
+        return self._function(*args, **kwargs)
+
+    def _kept(self, value: Any) -> Any:
+        """The arguments with a place for each input."""
+        if isinstance(value, nn.Parameter):
+            self.register_parameter(f"weight{len(self._parameters)}", value)
+            return value
+        if isinstance(value, Tensor):
+            self._inputs.append(value.detach().clone())
+            return _Place(len(self._inputs) - 1)
+        if isinstance(value, dict):
+            return {key: self._kept(one) for key, one in value.items()}
+        return [self._kept(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+    def _put(self, value: Any, inputs: tuple[Tensor, ...]) -> Any:
+        if isinstance(value, _Place):
+            return inputs[value]
+        if isinstance(value, dict):
+            return {key: self._put(one, inputs) for key, one in value.items()}
+        return [self._put(one, inputs) for one in value] if isinstance(value, list) else value
+
+
+class _Place(int):
+    """Of one input among all."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from eyeshot.errors import BadValue, UnknownName
-from eyeshot.explanation.matrices import Matrix
+from eyeshot.explanation.traces import Matrix
 from eyeshot.explanation.walks import (
     Place,
     Step,
@@ -23,12 +23,20 @@ from eyeshot.explanation.walks import (
     take_mean,
     walk_over,
 )
-from eyeshot.reference.checks import per_axis
-from eyeshot.reference.padding import OUTSIDE, Padding, pad, padded_positions, resolve_padding
+from eyeshot.reference.padding import (
+    OUTSIDE,
+    Array,
+    Padding,
+    PerAxis,
+    count_outputs,
+    pad,
+    padded_positions,
+    per_axis,
+    resolve_padding,
+)
 from eyeshot.reference.pooling import PoolWindow, count_cells, make_pool_window
 from eyeshot.reference.resizing import linear_matrix, nearest_matrix, plan_resize
 from eyeshot.reference.transposition import insert_zeros, surround_with_zeros
-from eyeshot.reference.windows import Array, PerAxis, count_outputs
 
 POOL_MODES = ("max", "avg")
 

@@ -20,10 +20,10 @@ from eyeshot.exporting.exported import Exported, Options, Target, tensors_of
 from eyeshot.exporting.onnx_files import AXES, onnx_of
 from eyeshot.extras import extra
 from eyeshot.files import write_aside
-from eyeshot.frontends.hushing import hushed
+from eyeshot.frontends.memory import hushed
 from eyeshot.frontends.net_geometry import NetGeometry
 from eyeshot.frontends.trials import runs_on_shapes
-from eyeshot.geometry.output_geometry import OutputGeometry
+from eyeshot.geometry.sizes import OutputGeometry
 from eyeshot.pictures import png_bytes
 from eyeshot.untouched import untouched
 

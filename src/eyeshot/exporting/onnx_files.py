@@ -18,8 +18,8 @@ from eyeshot.exporting.exported import Exported, Options, Target, compared, tens
 from eyeshot.extras import extra
 from eyeshot.files import write_aside
 from eyeshot.findings.wording import by
-from eyeshot.frontends.hushing import hushed
-from eyeshot.frontends.program_files import export_program
+from eyeshot.frontends.memory import hushed
+from eyeshot.frontends.programs import export_program
 from eyeshot.untouched import untouched
 
 AXES = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from eyeshot.errors import BadValue, EyeshotError
+from eyeshot.features.gallery import LayerMaps, Step, first_maps
+from eyeshot.features.kinds import changes_nothing, follows, nodes_named, unknown_layer
 from eyeshot.frontends.agreement import difference
-from eyeshot.frontends.hushing import hushed
+from eyeshot.frontends.memory import hushed
 from eyeshot.frontends.refusals import in_brief
 from eyeshot.frontends.torch import traced_for
 from eyeshot.graph import Graph, Node
 from eyeshot.interpreter import values
+from eyeshot.nets.unet import place_of
 from eyeshot.untouched import untouched
 
 
@@ -133,3 +137,133 @@ def full_precision() -> Iterator[None]:
     finally:
         for kind, precision in zip(kinds, kept, strict=True):
             kind.fp32_precision = precision
+
+
+@dataclass
+class Call:
+    """One thing that came out of one call; ``chained`` when it took the last call's output."""
+
+    base: str
+    name: str
+    kind: str
+    chained: bool
+    layer: LayerMaps | None  # None where the caller did not ask for its maps
+
+
+def set_places(net: nn.Module, calls: Sequence[Call]) -> None:
+    """Add each layer's position in words, if the network has levels."""
+    for call in calls:
+        if call.layer is not None:
+            call.layer = replace(call.layer, place=place_of(net, call.layer.name))
+
+
+def steps_of(calls: Sequence[Call]) -> tuple[Step, ...]:
+    """Combine each normalization, activation or dropout with the layer before it.
+
+    Its input must *be* that layer's output, the same tensor, so that branches are never combined
+    by mistake. A step is omitted if the maps at its end were not requested.
+    """
+    groups: list[list[Call]] = []
+    for call in calls:
+        if groups and call.chained and follows(call.kind):
+            groups[-1].append(call)
+        else:
+            groups.append([call])
+    steps = []
+    for group in groups:
+        telling = [c for c in group if not changes_nothing(c.kind)] or group[:1]
+        kept = [call.layer for call in telling if call.layer is not None]
+        if telling[-1].layer is not None:
+            steps.append(Step(tuple(kept)))
+    return tuple(steps)
+
+
+def calls_by_graph(
+    net: nn.Module, batch: Tensor, layers: Sequence[str] | None
+) -> tuple[list[Call], str]:
+    """The calls of a network, and the reason if its graph cannot be used, else "".
+
+    Args:
+        net: any module.
+        batch: (N, C, …) as it takes it.
+        layers: names of those whose maps are kept; all when None.
+
+    Raises:
+        UnknownName: a name that nothing has.
+        BadValue: the network refuses the batch, or a module computes nothing.
+    """
+    seen = _Seen(net, len(batch), layers)
+    reason = compute_by_graph(net, [batch], seen.choose, seen.keep)
+    return ([], reason) if reason else (seen.calls(), "")
+
+
+class _Seen:
+    """The requested nodes, and their maps when they are computed."""
+
+    def __init__(self, net: nn.Module, batch: int, layers: Sequence[str] | None) -> None:
+        self._net, self._batch, self._layers = net, batch, layers
+        self._labels: dict[str, list[str]] = {}  # for each node, the names of its maps
+        self._maps: dict[str, list[LayerMaps]] = {}
+        self._graph: Graph | None = None
+
+    def choose(self, graph: Graph) -> Collection[str]:
+        """The nodes to keep."""
+        self._graph = graph
+        labels: dict[str, dict[str, None]] = {}
+        for layer in self._layers or ():
+            found = nodes_named(graph, layer)
+            if not found:
+                raise unknown_layer(graph, self._net, layer)
+            for label, node in found.items():
+                labels.setdefault(node.name, {})[label] = None
+        if self._layers is None:
+            labels = {node.name: {node.name: None} for node in graph if not node.is_input}
+        self._labels = {name: list(found) for name, found in labels.items()}
+        return self._labels
+
+    def keep(self, node: Node, value: Tensor) -> None:
+        """Copy a node's maps."""
+        maps, dead = first_maps(value, self._batch)
+        self._maps[node.name] = [
+            LayerMaps(
+                name=label,
+                kind=self._kind(node, label),
+                maps=maps,
+                dead=dead,
+                input_shape=self._input_shape(node),
+                parameters=self._parameters(node) if label == node.name else 0,
+            )
+            for label in self._labels[node.name]
+        ]
+
+    def calls(self) -> list[Call]:
+        """Every operator in execution order, the requested ones with their maps."""
+        calls: list[Call] = []
+        before = ""
+        for node in self._graph or ():
+            kept = {layer.name: layer for layer in self._maps.get(node.name, ())}
+            if not node.is_input or node.name in kept:
+                chained = bool(node.edges) and node.edges[0].source == before
+                own = kept.pop(node.name, None)
+                calls.append(Call(node.name, node.name, node.operator, chained, own))
+            before = node.name
+            calls += [Call(name, name, layer.kind, False, layer) for name, layer in kept.items()]
+        return calls
+
+    def _kind(self, node: Node, label: str) -> str:
+        if label == node.name:
+            return node.operator
+        return type(self._net.get_submodule(label.partition("#")[0])).__name__
+
+    def _input_shape(self, node: Node) -> tuple[int, ...]:
+        """Of the first tensor that went in, without the batch."""
+        assert self._graph is not None
+        sources = self._graph.sources(node)
+        return sources[0].shape[1:] if sources else ()
+
+    def _parameters(self, node: Node) -> int:
+        """Numbers that are learned, of those that an operator takes or that these are made of."""
+        graph = self._graph
+        assert graph is not None
+        own = {name for w in node.weights for name in graph.made_of.get(w, (w,))}
+        return sum(graph.tensors[name].numel() for name in own if name in graph.parameters)

@@ -3,21 +3,166 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from eyeshot.errors import BadValue, UnknownName, Unsupported
-from eyeshot.features.computation import in_passing
-from eyeshot.features.maps import Features
-from eyeshot.features.operators import calls_by_graph
-from eyeshot.features.recording import Recorder, listening
-from eyeshot.features.steps import Call, set_places, steps_of
+from eyeshot.features.computation import Call, calls_by_graph, in_passing, set_places, steps_of
+from eyeshot.features.gallery import Features, LayerMaps, first_maps
+from eyeshot.features.kinds import bare, is_layer_function, joins
 from eyeshot.frontends.trials import as_batch, axes_by_layers, runs_on_shapes
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+class Recorder:
+    """Stores copies of the outputs, so that the network is not changed."""
+
+    def __init__(self, batch: int, wanted: frozenset[str] | None) -> None:
+        self.calls: list[Call] = []
+        self.path: list[str] = []  # the modules that we are inside of, outermost first
+        self.in_layer = 0
+        self.function: Any = None  # the one that was called last
+        self._batch = batch
+        self.wanted = wanted
+        self._seen: Counter[str] = Counter()
+        self._last: Tensor | None = None
+
+    def keep(self, base: str, kind: str, came_in: Any, output: Any, parameters: int) -> None:
+        """Record one call: each tensor that it returned, under a separate name."""
+        self._seen[base] += 1
+        times = self._seen[base]
+        name = base if times == 1 else f"{base}#{times}"
+        first = next((tensor for _, tensor in tensors_in(came_in)), None)
+        chained = first is not None and first is self._last
+        shape = () if first is None else tuple(first.shape[1:])
+        for suffix, tensor in tensors_in(output):
+            layer = None
+            if self.wanted is None or not self.wanted.isdisjoint((base, name, name + suffix)):
+                self.in_layer += 1  # the copying is no step of the network either
+                maps, dead = first_maps(tensor, self._batch)
+                self.in_layer -= 1
+                layer = LayerMaps(name + suffix, kind, maps, dead, shape, parameters)
+            self.calls.append(Call(base, name + suffix, kind, chained and not suffix, layer))
+            self._last = tensor
+
+
+def tensors_in(value: Any, suffix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in nested tuples, lists and mappings, with its place: ``[1][0]``, ``[mask]``."""
+    if isinstance(value, Tensor):
+        yield suffix, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from tensors_in(item, f"{suffix}[{key}]")
+    elif isinstance(value, (tuple, list)):
+        for place, item in enumerate(value):
+            yield from tensors_in(item, f"{suffix}[{place}]")
+
+
+@contextmanager
+def listening(net: nn.Module, recorder: Recorder) -> Iterator[None]:
+    """Hear ``net`` while the block runs; every hook is gone afterwards, after an error too."""
+    with ExitStack() as stack:
+        for name, module in net.named_modules():
+            enter, leave = _ears(name, module, recorder, root=module is net)
+            for handle in (
+                module.register_forward_pre_hook(enter),
+                module.register_forward_hook(leave),
+            ):
+                stack.callback(handle.remove)
+        stack.enter_context(_Functions(recorder))
+        yield
+
+
+def is_layer(module: nn.Module) -> bool:
+    """A module without modules inside, or a PyTorch module whose parts are not separate layers."""
+    # A weight that is computed (weight_norm, spectral_norm) hangs below the layer as a module.
+    parts = [name for name, _ in module.named_children() if name != "parametrizations"]
+    return not parts or isinstance(module, nn.MultiheadAttention)
+
+
+_Hook = Callable[..., None]
+
+
+def _ears(name: str, module: nn.Module, recorder: Recorder, *, root: bool) -> tuple[_Hook, _Hook]:
+    """What to do when ``module`` is entered and when it is left."""
+    # A network that is one module of the user's own has its steps inside; nn.Conv2d has not.
+    own = type(module).__module__.startswith("torch.nn")
+    layer = is_layer(module) and not isinstance(module, _CONTAINERS) and (own or not root)
+    label = name or type(module).__name__
+    kind = _class_name(module)
+    parameters = sum(p.numel() for p in module.parameters()) if layer else 0
+
+    def enter(_module: nn.Module, _inputs: Any) -> None:
+        recorder.path.append(name)
+        recorder.in_layer += layer
+
+    def leave(_module: nn.Module, inputs: Any, output: Any) -> None:
+        recorder.path.pop()
+        recorder.in_layer -= layer
+        asked = not layer and not root and name in (recorder.wanted or ())
+        if (layer or asked) and not recorder.in_layer:
+            recorder.keep(label, kind, inputs, output, parameters)
+
+    return enter, leave
+
+
+def _class_name(module: nn.Module) -> str:
+    """``Conv2d``, also for the class that a parametrised layer is wrapped in."""
+    return type(module).__name__.removeprefix("Parametrized")
+
+
+class _Functions(TorchFunctionMode):
+    """Observes functions that ``forward`` calls: ``F.relu(x)``, ``x + y``, ``x.mean((2, 3))``."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = dict(kwargs or {})
+        output = func(*args, **given)
+        name = getattr(func, "__name__", "")
+        recorder = self._recorder
+        # `path` is empty outside of the network's own forward.
+        if recorder.path and not recorder.in_layer and is_layer_function(name):
+            came_in = [args, given]
+            if _is_map(output) and not (joins(name) and _maps_in(came_in) < 2):
+                owner = recorder.path[-1]
+                short = name.strip("_").removesuffix("_with_indices")
+                base = f"{owner}.{short}" if owner else short
+                recorder.function = func
+                recorder.keep(base, short, came_in, output, _weights_in(name, came_in))
+        return output
+
+
+def _is_map(output: Any) -> bool:
+    """Whether a value is a batch of numbers and not only of indices."""
+    first = next((tensor for _, tensor in tensors_in(output)), None)
+    return first is not None and first.ndim >= 2
+
+
+def _maps_in(came_in: Any) -> int:
+    return sum(tensor.ndim >= 2 for _, tensor in tensors_in(came_in))
+
+
+def _weights_in(name: str, came_in: Any) -> int:
+    """The number of parameters among a function's arguments, such as in ``F.conv2d(x, w, b)``."""
+    if bare(name) not in ("conv", "convtranspose", "linear"):
+        return 0
+    tensors = [tensor for _, tensor in tensors_in(came_in)]
+    return sum(t.numel() for t in tensors if isinstance(t, nn.Parameter))
+
 
 NO_GRAPH = "layers are found by hooks, under names that inspect may not know"
 """The warning for a network that cannot be traced."""

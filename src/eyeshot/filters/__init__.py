@@ -7,10 +7,27 @@ named kernels and ``kernel`` gives their weights.
 from __future__ import annotations
 
 from eyeshot.filters.analysis import Kind, Method, Route
-from eyeshot.filters.filtering import Plan, carry_out, filter, make_plan, route
-from eyeshot.filters.kernels import NAMES, RECIPES, gaussian
-from eyeshot.filters.options import PADDINGS, RANGES, Alpha, Padding, Range
-from eyeshot.filters.sources import KernelSet, KernelSource, read_kernel, resolve
+from eyeshot.filters.filtering import (
+    KernelSet,
+    KernelSource,
+    Plan,
+    carry_out,
+    filter,
+    make_plan,
+    read_kernel,
+    resolve,
+    route,
+)
+from eyeshot.filters.kernels import (
+    NAMES,
+    PADDINGS,
+    RANGES,
+    RECIPES,
+    Alpha,
+    Padding,
+    Range,
+    gaussian,
+)
 
 __all__ = [
     "NAMES",

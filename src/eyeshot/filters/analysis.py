@@ -22,7 +22,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from eyeshot.filters.options import Weights
+from eyeshot.filters.kernels import Weights
 
 
 class Kind(StrEnum):

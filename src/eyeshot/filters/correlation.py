@@ -7,15 +7,28 @@ same type. OpenCV's ``filter2D`` and related functions compute cross-correlation
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
 import scipy.fft
 
 from eyeshot.filters.analysis import Method, Route, anchor, find_route
-from eyeshot.filters.bands import cut_bands
-from eyeshot.filters.options import Array, Weights
+from eyeshot.filters.kernels import Array, Weights
+
+_BAND_BYTES = 2 * 2**20
+
+
+def cut_bands(picture: Array, rows: int, kernel_rows: int) -> Iterator[tuple[int, int]]:
+    """Cut ``rows`` output rows into bands [first, last) of about two megabytes of ``picture``.
+
+    A band is never less than four kernels high: its neighbours' rows are read again.
+    """
+    row_bytes = max(1, picture[0].nbytes)
+    step = max(_BAND_BYTES // row_bytes, 4 * kernel_rows)
+    for first in range(0, rows, step):
+        yield first, min(rows, first + step)
+
 
 # What OpenCV does at the border by itself; "valid" takes any of them and cuts the rim off.
 _BORDERS = {
@@ -34,7 +47,7 @@ def correlate(picture: Array, weights: Weights, route: Route, padding: str) -> A
         picture: (H, W) or (H, W, C), float32 or float64, C-contiguous.
         weights: (kh, kw); for ``"valid"`` no larger than (H, W).
         route: the route of these weights, from :func:`eyeshot.filters.analysis.find_route`.
-        padding: one of :data:`eyeshot.filters.options.PADDINGS`.
+        padding: one of :data:`eyeshot.filters.kernels.PADDINGS`.
 
     Returns:
         (H, W[, C]), or (H − kh + 1, W − kw + 1[, C]) for ``"valid"``.

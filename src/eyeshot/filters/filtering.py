@@ -2,27 +2,158 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from eyeshot.errors import BadValue
-from eyeshot.filters import ranges
+from eyeshot.errors import BadFile, BadValue
+from eyeshot.files import explain_os_error
 from eyeshot.filters.analysis import Route, find_route
 from eyeshot.filters.correlation import correlate, crop, magnitude
-from eyeshot.filters.options import (
+from eyeshot.filters.kernels import (
     ALPHAS,
     PADDINGS,
     RANGES,
     Alpha,
     Array,
     DType,
+    Kernels,
     Padding,
     Range,
+    Weights,
+    build,
     check_option,
+    freeze,
 )
-from eyeshot.filters.sources import KernelSet, KernelSource, resolve
+
+_LARGEST_FILE = 16 * 2**20
+_SUFFIXES = {".txt", ".csv", ".tsv", ".kernel"}
+
+
+@dataclass(frozen=True, eq=False)
+class KernelSet:
+    """What is to be laid on the picture. Two kernels are joined as a magnitude."""
+
+    name: str
+    kernels: Kernels
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(kh, kw), which all kernels of a set share."""
+        height, width = self.kernels[0].shape
+        return height, width
+
+    def turned(self) -> KernelSet:
+        """Each kernel turned by 180°: cross-correlation with these is true convolution."""
+        return KernelSet(self.name, tuple(freeze(kernel[::-1, ::-1]) for kernel in self.kernels))
+
+
+KernelSource = str | os.PathLike[str] | ArrayLike | KernelSet
+
+
+def resolve(source: KernelSource) -> KernelSet:
+    """The kernels of a name (``"sobel"``, ``"mean:5"``), a text file, or a (kh, kw) array.
+
+    A string is a file if it looks like a path (it contains a folder, or a suffix such as ``.txt``).
+
+    Raises:
+        UnknownName: no kernel has that name.
+        BadValue: a size or an array that cannot be a kernel.
+        BadFile: a text file that is missing or does not contain a table of numbers.
+    """
+    if isinstance(source, KernelSet):
+        return source
+    if isinstance(source, os.PathLike):
+        return KernelSet(Path(source).name, (read_kernel(Path(source)),))
+    if isinstance(source, str):
+        if _looks_like_path(source):
+            return KernelSet(Path(source).name, (read_kernel(Path(source)),))
+        return KernelSet(source, build(*_split_size(source)))
+    return KernelSet("array", (check_kernel(source),))
+
+
+def check_kernel(values: ArrayLike) -> Weights:
+    """``values`` as a read-only (kh, kw) float64 array.
+
+    Raises:
+        BadValue: not two axes, no weights, or a weight that is not a finite real number.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise BadValue("the kernel's rows differ in length", cure="give a full table") from error
+    if array.dtype.kind not in "buif":
+        raise BadValue(f"the kernel holds {array.dtype}, not numbers", cure="give real numbers")
+    if array.ndim != 2:
+        cure = "give rows and columns, such as numpy.reshape(kernel, (1, -1)) for one row"
+        raise BadValue(f"the kernel has {array.ndim} axes, shape {array.shape}", cure=cure)
+    if array.size == 0:
+        raise BadValue(f"the kernel is empty, shape {array.shape}", cure="give at least one weight")
+    if not np.isfinite(array).all():
+        raise BadValue("the kernel holds NaN or infinity", cure="give finite weights")
+    return freeze(array)
+
+
+def read_kernel(path: Path) -> Weights:
+    """Read a (kh, kw) kernel from a text file.
+
+    One row a line; weights separated by blanks or commas, written as ``0.5``, ``-1``, ``2e-3`` or
+    ``1/9``; ``#`` starts a comment.
+
+    Raises:
+        BadFile: missing, not text, not a table of finite numbers.
+    """
+    rows = []
+    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+        words = line.partition("#")[0].replace(",", " ").split()
+        if words:
+            rows.append([_number(word, f"{path}, line {number}") for word in words])
+            if len(rows[-1]) != len(rows[0]):
+                fact = f"{path}, line {number}: {len(rows[-1])} weights where the first row has "
+                raise BadFile(fact + str(len(rows[0])), cure="give each row as many weights")
+    if not rows:
+        raise BadFile(f"{path}: holds no weights", cure="write one row of numbers a line")
+    return freeze(rows)
+
+
+def _looks_like_path(text: str) -> bool:
+    return any(mark in text for mark in "/\\") or Path(text).suffix.lower() in _SUFFIXES
+
+
+def _split_size(text: str) -> tuple[str, int | None]:
+    name, colon, size = text.partition(":")
+    if not colon:
+        return name, None
+    if not re.fullmatch(r"[0-9]{1,9}", size):
+        raise BadValue(f"kernel size {size!r} in {text!r}", cure="write NAME:SIZE, such as mean:5")
+    return name, int(size)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise BadFile(f"{path}: too large for a kernel", cure="name a text file of numbers")
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadFile(f"{path}: is not text", cure="name a text file of numbers") from error
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+
+
+def _number(word: str, place: str) -> float:
+    above, slash, below = word.partition("/")
+    try:
+        value = float(above) / float(below) if slash else float(word)
+    except (ValueError, ZeroDivisionError) as error:
+        raise BadFile(f"{place}: {word!r} is not a number", cure="write 0.5, -1 or 1/9") from error
+    if not np.isfinite(value):
+        raise BadFile(f"{place}: {word!r} is not finite", cure="write 0.5, -1 or 1/9")
+    return value
+
 
 # OpenCV writes the border of at most four channels at once.
 _CHANNELS_AT_ONCE = 4
@@ -64,12 +195,12 @@ class Plan:
     @property
     def work(self) -> DType:
         """The float type computed in."""
-        return ranges.work_type(self.dtype)
+        return work_type(self.dtype)
 
     @property
     def result(self) -> DType:
         """The type of the result."""
-        return ranges.result_type(self.dtype, self.range)
+        return result_type(self.dtype, self.range)
 
     def __str__(self) -> str:
         operation = "convolution" if self.convolve else "cross-correlation"
@@ -77,7 +208,7 @@ class Plan:
         joined = "magnitude of two: " if len(self.routes) > 1 else ""
         channels = f"{self.channels} channels, each by itself" if self.channels > 1 else "grey"
         alpha = ", alpha kept as it is" if self.alpha else ""
-        top = f"{ranges.top_of(self.dtype):g}"
+        top = f"{top_of(self.dtype):g}"
         done = {
             "clip": f"clipped to 0…{top}",
             "rescale": f"stretched to 0…{top}",
@@ -143,7 +274,7 @@ def route(kernel: KernelSource, dtype: DTypeLike = np.float32) -> tuple[Route, .
 
     Two kernels, such as Sobel's, are joined as a magnitude. Raises as :func:`filter` does.
     """
-    work = ranges.work_type(np.dtype(dtype))
+    work = work_type(np.dtype(dtype))
     return tuple(find_route(weights, work.itemsize) for weights in resolve(kernel).kernels)
 
 
@@ -162,7 +293,7 @@ def make_plan(
     if range is not None:
         check_option("range", range, RANGES)
     _check_picture(picture)
-    work = ranges.work_type(picture.dtype)
+    work = work_type(picture.dtype)
     kernels = resolve(kernel)
     kernels = kernels.turned() if convolve else kernels
     _check_fit(picture, kernels, padding)
@@ -182,7 +313,7 @@ def make_plan(
 def carry_out(plan: Plan, picture: Array) -> Array:
     """Apply ``plan`` to the picture that it was made for."""
     color = picture[..., : plan.channels] if plan.alpha else picture
-    out = ranges.fit(_respond(plan, color), plan.dtype, plan.range)
+    out = fit(_respond(plan, color), plan.dtype, plan.range)
     if not plan.alpha:
         return out
     last = picture[..., plan.channels :]
@@ -222,3 +353,69 @@ def _check_fit(picture: Array, kernels: KernelSet, padding: str) -> None:
     if padding == "valid" and (kh > height or kw > width):
         fact = f"kernel {kernels.name!r} of {kh}×{kw} does not fit into a {height}×{width} picture"
         raise BadValue(fact, cure="use padding 'same' or a smaller kernel")
+
+
+# 8-bit sums are exact in float32 up to 2^24; 16-bit ones need the wider type.
+_WORK_TYPES: dict[DType, DType] = {
+    np.dtype(np.uint8): np.dtype(np.float32),
+    np.dtype(np.uint16): np.dtype(np.float64),
+    np.dtype(np.float16): np.dtype(np.float32),
+    np.dtype(np.float32): np.dtype(np.float32),
+    np.dtype(np.float64): np.dtype(np.float64),
+}
+
+
+def work_type(dtype: DType) -> DType:
+    """The float type in which a picture of ``dtype`` is filtered.
+
+    Raises:
+        BadValue: not an 8- or 16-bit or float picture.
+    """
+    found = _WORK_TYPES.get(dtype.newbyteorder("="))
+    if found is None:
+        cure = "convert it with .astype to uint8, uint16 or float32"
+        raise BadValue(f"a picture of {dtype} cannot be filtered", cure=cure)
+    return found
+
+
+def top_of(dtype: DType) -> float:
+    """The value of white: 255, 65535, or 1 for floats."""
+    return float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
+
+
+def result_type(dtype: DType, policy: str) -> DType:
+    """The type of the result: the picture's type, or float32 for whole numbers with ``keep``."""
+    if policy == "keep" and dtype.kind == "u":
+        return np.dtype(np.float32)
+    return dtype.newbyteorder("=")
+
+
+def fit(values: Array, dtype: DType, policy: str) -> Array:
+    """Bring filtered ``values`` into the range of a picture of ``dtype``; may overwrite them.
+
+    ``clip`` cuts off below 0 and above white. ``rescale`` stretches all channels alike, so that
+    the smallest value becomes 0 and the largest white; a flat picture is clipped instead, having
+    nothing to stretch. ``keep`` changes nothing. Whole numbers are rounded to the nearest, ties to
+    the even one.
+
+    Raises:
+        BadValue: rescaling a picture with NaN or infinity in it.
+    """
+    target = result_type(dtype, policy)
+    if policy != "keep":
+        if policy == "rescale":
+            _stretch(values, top_of(dtype))
+        if target.kind == "u":
+            np.rint(values, out=values)
+        np.clip(values, 0, top_of(dtype), out=values)
+    return values.astype(target, copy=False)
+
+
+def _stretch(values: Array, top: float) -> None:
+    low, high = float(values.min()), float(values.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        cure = "replace them first with numpy.nan_to_num, or use range='keep'"
+        raise BadValue("the filtered picture holds NaN or infinity: no range to rescale", cure=cure)
+    if high > low:
+        values -= low
+        values *= top / (high - low)

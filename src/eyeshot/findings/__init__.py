@@ -5,19 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from eyeshot.findings.borders import padded_units
-from eyeshot.findings.coverage import covering, short_sighted
-from eyeshot.findings.finding import Finding, Severity
-from eyeshot.findings.modes import in_training, single_values, useless_biases
-from eyeshot.findings.overlap import checkerboards
-from eyeshot.findings.parameters import heaviest
-from eyeshot.findings.rounding import remainders
+from eyeshot.findings.borders import checkerboards, covering, padded_units, short_sighted
+from eyeshot.findings.finding import (
+    Finding,
+    Severity,
+    empty_maps,
+    folded_batches,
+    not_compared,
+    remainders,
+    without_rule,
+)
 from eyeshot.findings.shapes import of_mismatch
-from eyeshot.findings.support import empty_maps, folded_batches, not_compared, without_rule
-from eyeshot.findings.weights import dead_channels, duplicate_kernels
+from eyeshot.findings.weights import (
+    dead_channels,
+    duplicate_kernels,
+    heaviest,
+    in_training,
+    single_values,
+    useless_biases,
+)
 from eyeshot.geometry import Fields
 from eyeshot.graph import Graph
-from eyeshot.operators.mismatches import Mismatch, Problem
+from eyeshot.operators.repaired import Mismatch, Problem
 
 if TYPE_CHECKING:
     import torch

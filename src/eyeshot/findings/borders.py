@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from eyeshot.axes import NO_INPUT, AxisMap, IntArray
+from eyeshot.axes import NO_INPUT, AxisMap, IntArray, Interval
 from eyeshot.findings.finding import Finding, Severity
-from eyeshot.findings.wording import by
+from eyeshot.findings.wording import by, counted
 from eyeshot.geometry import Fields
 from eyeshot.geometry.fields import EXACT
 from eyeshot.graph import Edge, Family, Graph, Kind, Node
@@ -114,3 +114,126 @@ def _maps(graph: Graph, fields: Fields) -> Iterator[Node]:
             node = graph.nodes[node.edges[0].source]
         if node.edges:
             yield node
+
+
+def covering(graph: Graph, fields: Fields) -> Iterator[Finding]:
+    """The first layer whose middle unit sees the whole picture, if more windows follow it."""
+    size = graph.nodes[fields.source].extents
+    if math.prod(size) == 1:
+        return
+    seeing = [node for node in graph if _sees_all(node, fields, size)]
+    wide = [node for node in seeing if node.slides and max(node.params.kernel) > 1]
+    if not wide:
+        return
+    first, behind = wide[0], wide[1:]
+    if not behind:
+        return
+    largest = by(field.largest for field in fields.layer(first.name))
+    cause = tr(
+        "its middle unit's field of {field} covers the {size} input, and so do the fields of "
+        "{layers}",
+        field=largest,
+        size=by(size),
+        layers=counted(len(behind), "later layer"),
+    )
+    cure = tr(
+        "these layers cannot enlarge the receptive field at this size; remove some, or use a "
+        "larger input"
+    )
+    layers = tuple(node.name for node in wide)
+    yield Finding(Severity.NOTE, first.name, mark("field covers the input"), cause, cure, layers)
+
+
+def _sees_all(node: Node, fields: Fields, size: tuple[int, ...]) -> bool:
+    empty = 0 in node.extents
+    if empty or node.is_input or fields.status(node.name) != EXACT:
+        return False
+    inside = fields.field(node.name).inside or ()
+    return all(side.covers(Interval(0, n)) for side, n in zip(inside, size, strict=True))
+
+
+def short_sighted(graph: Graph, fields: Fields) -> Iterator[Finding]:
+    """The last map of a classifier, if its units see less than the picture."""
+    size = graph.nodes[fields.source].extents
+    for name in graph.outputs:
+        last = _last_local(graph, graph.nodes[name], fields)
+        if last is None or last.is_input:
+            continue
+        largest = tuple(field.largest for field in fields.layer(last.name))
+        if any(seen < n for seen, n in zip(largest, size, strict=True)):
+            cause = tr(
+                "a unit of the last map ({map}) sees at most {field} of the {size} input",
+                map=by(last.extents),
+                field=by(largest),
+                size=by(size),
+            )
+            cure = tr(
+                "no unit sees the whole picture; add layers, stride or dilation before this "
+                "layer if the class depends on overall shape"
+            )
+            title = mark("field smaller than the input")
+            yield Finding(Severity.NOTE, last.name, title, cause, cure)
+
+
+def _last_local(graph: Graph, output: Node, fields: Fields) -> Node | None:
+    """The last map before all positions are mixed, if the output has no positions."""
+    if math.prod(output.extents) > 1:
+        return None
+    node = output
+    while node.edges:
+        source = graph.nodes[node.edges[0].source]
+        mixed = any(
+            axis.is_global and n > 1
+            for axis, n in zip(node.edges[0].axes, source.extents, strict=False)
+        )
+        if node.params.training:
+            return None  # mixed by the batch's statistics, which eval mode does not use
+        if mixed and fields.status(source.name) == EXACT:
+            return source
+        node = source
+    return None
+
+
+def checkerboards(graph: Graph) -> Iterator[Finding]:
+    """Transposed convolutions whose kernel is not a multiple of the stride: uneven overlap."""
+    for node in graph:
+        if node.family is Family.TRANSPOSED_CONVOLUTION:
+            finding = _checkerboard(node)
+            if finding is not None:
+                yield finding
+
+
+def _checkerboard(node: Node) -> Finding | None:
+    numbers = (node.params.kernel, node.params.stride, node.params.dilation)
+    each = [_overlaps(*one) for one in zip(*numbers, strict=True)]
+    fewest, most = 1, 1
+    for low, high in each:
+        fewest, most = fewest * low, most * high
+    if fewest == most:
+        return None
+    kernel, stride = node.params.kernel, node.params.stride
+    cause = tr(
+        "a kernel of {kernel} with stride {stride}: an output is the sum of {fewest} to {inputs}, "
+        "depending on its position",
+        kernel=by(kernel),
+        stride=by(stride),
+        fewest=fewest,
+        inputs=counted(most, "input"),
+    )
+    if fewest == 0:
+        cause += tr("; outputs without inputs are only the bias")
+    multiples = [max(s, -(-k // s) * s) for k, s in zip(kernel, stride, strict=True)]
+    cure = tr(
+        "a kernel of {kernel}, or resize by {stride} and convolve",
+        kernel=by(multiples),
+        stride=by(stride),
+    )
+    return Finding(Severity.WARNING, node.name, mark("checkerboard"), cause, cure)
+
+
+def _overlaps(kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    """The fewest and the most inputs that an output gets along one axis, away from the border."""
+    counts = [0] * stride
+    for tap in range(kernel):
+        counts[tap * dilation % stride] += 1
+    return min(counts), max(counts)

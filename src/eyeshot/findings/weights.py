@@ -6,13 +6,19 @@ layer of only zeros is not reported, because it may have been initialized so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from eyeshot.findings.finding import Finding, Severity
+from eyeshot.findings.wording import by, called, counted, last_map
 from eyeshot.graph import Family, Graph, Node
 from eyeshot.language import mark, ntr, tr
+
+if TYPE_CHECKING:
+    import torch
 
 _NOUGHT = 1e-6  # beside the layer's largest weight
 _SAME = 1e-2  # the length of two kernels' difference, beside that of either
@@ -179,3 +185,164 @@ def _listed(channels: Sequence[int], of: int) -> str:
         listed=f"{shown}{more}",
         of=of,
     )
+
+
+_MOST = 0.5
+
+
+def heaviest(graph: Graph) -> Iterator[Finding]:
+    """A layer with more than half of the parameters of a network of several."""
+    held = _by_layer(graph)
+    total = sum(held.values())
+    if len(held) < 2:
+        return
+    layer, count = max(held.items(), key=lambda item: item[1])
+    node = next((n for n in graph if n.layer == layer and n.weights), None)
+    if node is None or count <= _MOST * total:
+        return
+    cause = tr(
+        "it holds {count:,} of {parameters} ({share:.1%})",
+        count=count,
+        parameters=counted(total, "parameter"),
+        share=count / total,
+    )
+    cure = _cure(graph, node, count)
+    if cure:
+        title = mark("most of the parameters")
+        yield Finding(Severity.NOTE, node.name, title, cause + cure[0], cure[1])
+
+
+def _by_layer(graph: Graph) -> dict[str, int]:
+    """Parameters of each layer, by its dotted path."""
+    held: dict[str, int] = {}
+    for name in graph.parameters:
+        layer = name.rpartition(".")[0]
+        held[layer] = held.get(layer, 0) + graph.tensors[name].numel()
+    return held
+
+
+def _cure(graph: Graph, node: Node, count: int) -> tuple[str, str] | None:
+    if node.family is Family.LINEAR:
+        return _pooling(graph, node, count)
+    kernel = node.params.kernel
+    if node.is_convolution and kernel and math.prod(kernel) > 1:
+        return _separating(node, kernel, count)
+    return None
+
+
+def _pooling(graph: Graph, node: Node, count: int) -> tuple[str, str] | None:
+    """For a linear layer on a flattened map: one number per channel instead of a map."""
+    last = last_map(graph, node)
+    if last is None or math.prod(last.shape[1:]) != node.params.in_features:
+        return None
+    outputs = node.params.out_features
+    left = last.channels * outputs + outputs * bool(node.params.bias)
+    cause = tr(
+        ": a weight for each of {numbers} numbers and {outputs} outputs",
+        numbers=by(last.shape[1:]),
+        outputs=outputs,
+    )
+    cure = tr(
+        "global pooling of {layer} before it leaves {left:,} here and saves {saved:,}",
+        layer=called(last),
+        left=left,
+        saved=count - left,
+    )
+    return cause, cure
+
+
+def _separating(node: Node, kernel: tuple[int, ...], count: int) -> tuple[str, str] | None:
+    """For a dense convolution: one kernel per channel, then a 1×1 convolution."""
+    into, out = node.params.in_channels, node.params.out_channels
+    if node.params.groups != 1 or into == 1:
+        return None
+    left = into * math.prod(kernel) + into * out
+    cause = tr(": {into} × {out} kernels of {kernel}", into=into, out=out, kernel=by(kernel))
+    cure = tr(
+        "fewer channels, or a {kernel} for each channel and a 1×1: {left:,} weights",
+        kernel=by(kernel),
+        left=left,
+    )
+    return cause, cure
+
+
+_CHANGES = ("BatchNorm", "Dropout", "InstanceNorm", "RReLU")
+"""Modules that compute something else in training mode: parts of their class names."""
+
+
+def in_training(graph: Graph, net: torch.nn.Module | None) -> Iterator[Finding]:
+    """Layers in training mode that compute something else than in eval mode."""
+    names = _training(graph, net)
+    if not names:
+        return
+    cause = tr(
+        "{layers} in training mode: the output is random or depends on the other pictures of the "
+        "batch",
+        layers=counted(len(names), "layer"),
+    )
+    layers, title = tuple(names), mark("training mode")
+    yield Finding(Severity.WARNING, layers[0], title, cause, tr("call net.eval()"), layers)
+
+
+def _training(graph: Graph, net: torch.nn.Module | None) -> list[str]:
+    if net is not None:
+        return [
+            name for name, module in net.named_modules() if module.training and _changes(module)
+        ]
+    left = set(graph.training)
+    return [
+        node.name
+        for node in graph
+        if node.params.training
+        or (node.layer in left and node.family in (Family.BATCH_NORM, Family.DROPOUT))
+    ]
+
+
+def _changes(module: torch.nn.Module) -> bool:
+    kind = type(module).__name__
+    if "InstanceNorm" in kind:
+        return bool(getattr(module, "track_running_stats", False))
+    return any(part in kind for part in _CHANGES)
+
+
+def single_values(graph: Graph) -> Iterator[Finding]:
+    """Batch norm where each picture has one value per channel."""
+    for node in graph:
+        if node.family is Family.BATCH_NORM and math.prod(node.extents) == 1:
+            cause = tr(
+                "at this size each picture gives {layer} one value per channel: training on a "
+                "batch of one picture fails, and on a few pictures it is unstable",
+                layer=called(node),
+            )
+            cure = tr("train on large batches (drop_last=True), or use layer norm")
+            yield Finding(Severity.NOTE, node.name, mark("one value per channel"), cause, cure)
+
+
+def useless_biases(graph: Graph) -> Iterator[Finding]:
+    """Biases that the batch norm after them cancels."""
+    consumers = graph.consumers()
+    found: dict[str, int] = {}
+    for node in graph:
+        bias = _bias(graph, node)
+        behind = consumers[node.name]
+        if bias and [one.family for one in behind] == [Family.BATCH_NORM]:
+            found[node.name] = bias
+    if found:
+        first, *others = found
+        cause = tr(
+            "the batch norm behind it cancels its {biases}",
+            biases=counted(found[first], "bias value"),
+        )
+        if others:
+            more, total = counted(len(others), "more layer"), sum(found.values())
+            cause += tr(", also for {layers}: {total:,} in all", layers=more, total=total)
+        title = mark("bias before batch norm")
+        yield Finding(Severity.NOTE, first, title, cause, "bias=False", tuple(found))
+
+
+def _bias(graph: Graph, node: Node) -> int:
+    """The number of trained bias values that a convolution or linear layer adds."""
+    if not node.params.bias or not (node.is_convolution or node.family is Family.LINEAR):
+        return 0
+    name = next((name for name in node.weights if name.endswith("bias")), "")
+    return graph.tensors[name].numel() if name in graph.parameters else 0

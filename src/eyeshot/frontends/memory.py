@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
+import math
 import operator as python_operator
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+
+from eyeshot.axes import Global
+from eyeshot.graph import Edge, Family, Kind, Node
+from eyeshot.operators.call import Described, Site
 
 
 def writes_in_place(fx_node: torch.fx.Node) -> bool:
@@ -97,3 +107,138 @@ def links(fx_node: torch.fx.Node) -> tuple[Any, ...]:
             found.append((origin.target, origin.args[1:], tuple(origin.kwargs.items()), key))
         fx_node = source
     return (fx_node, *found)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Torch's name of a type, such as ``float32``."""
+    return str(dtype).removeprefix("torch.")
+
+
+def is_channels_last(origin: torch.fx.Node) -> bool:
+    """Whether the first tensor that an operator takes lies in memory with its channels last."""
+    first = origin.args[0] if origin.args else None
+    value = first.meta.get("val") if isinstance(first, torch.fx.Node) else None
+    if not isinstance(value, torch.Tensor) or value.ndim not in (4, 5):
+        return False
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return value.is_contiguous(memory_format=formats[value.ndim])
+
+
+def mixes_types(graph: torch.fx.Graph) -> bool:
+    """Whether an operator is traced on floats of two types that torch would refuse when it runs.
+
+    Operators that look at one position at a time convert to the wider type, as ``cat`` does. A
+    convolution does not, and the trace, which computes nothing, does not find out.
+    """
+    return any(
+        len(_real_types(node)) > 1 and not _converts(node.target)
+        for node in graph.nodes
+        if node.op == "call_function"
+    )
+
+
+def _real_types(node: torch.fx.Node) -> set[torch.dtype]:
+    values = [one.meta.get("val") for one in node.all_input_nodes]
+    tensors = [one for one in values if isinstance(one, torch.Tensor) and one.ndim]
+    return {one.dtype for one in tensors if one.is_floating_point()}
+
+
+def _converts(target: object) -> bool:
+    tags = getattr(target, "tags", ())
+    return torch.Tag.pointwise in tags or getattr(target, "_opname", "") == "cat"
+
+
+Dims = tuple[int | None, ...]
+
+_OVER_MAPS = (
+    *(Family.CONVOLUTION, Family.TRANSPOSED_CONVOLUTION, Family.MAX_POOL, Family.AVERAGE_POOL),
+    *(Family.RESIZE, Family.PIXEL_SHUFFLE, Family.ADAPTIVE_AVERAGE_POOL),
+)
+"""Operators whose last dimensions are positions, whatever stands before them."""
+
+
+class Held:
+    """Which nodes of a graph are held, and on which grids its maps lie."""
+
+    def __init__(self) -> None:
+        self._grids: dict[tuple[int, ...], None] = {}
+        self._lost: set[str] = set()
+
+    def settled(self, site: Site, family: Family, told: Described) -> Described:
+        """What a rule says of a call, or what is true of it where the call is made whole."""
+        lost = [source for source in site.sources if source.name in self._lost]
+        if told.kind is Kind.UNSUPPORTED:
+            return _whole(site, told, self._dims(site))
+        regained = len(lost) == len(site.sources) and all(dim is None for dim in told.dims)
+        if not regained or told.kind is not Kind.LOCAL or not self._is_map(site, family):
+            return told
+        return _whole(site, told, self._dims(site))
+
+    def noted(self, node: Node, sources: Sequence[Node]) -> None:
+        """A node has been made."""
+        if all(dim is not None for dim in node.dims):
+            if math.prod(node.extents) > 1:
+                self._grids[node.extents] = None
+            return
+        if self.stands_before(node) or any(source.name in self._lost for source in sources):
+            self._lost.add(node.name)
+
+    def stands_before(self, node: Node) -> bool:
+        """Whether positions were lost in a node or before it."""
+        return node.kind in (Kind.NONLOCAL, Kind.HELD) or node.name in self._lost
+
+    def _is_map(self, site: Site, family: Family) -> bool:
+        """Whether what a call gives is a map: by its operator, or by its size."""
+        axes = len(site.sources[0].dims)
+        if len(site.shape) != axes + 2 or math.prod(site.shape[2:]) == 1:
+            return False
+        return family in _OVER_MAPS or self._on_grid(site.shape, axes) is not None
+
+    def _dims(self, site: Site) -> Dims:
+        """Where the axes lie in what a call gives; None for each where that cannot be told."""
+        shape, axes = site.shape, len(site.sources[0].dims)
+        for source in site.sources:
+            kept = [dim for dim in source.dims if dim is not None]
+            alike = all(dim < len(shape) and shape[dim] == source.shape[dim] for dim in kept)
+            if len(kept) == axes and alike:
+                return source.dims
+        found = self._on_grid(shape, axes)
+        if found is None and len(shape) == axes + 2 and math.prod(shape[2:]) > 1:
+            found = tuple(range(2, axes + 2))
+        return found or (None,) * axes
+
+    def _on_grid(self, shape: Sequence[int], axes: int) -> tuple[int, ...] | None:
+        """The dimensions that are as large as a map before; the last ones rather than others."""
+        for first in range(len(shape) - axes, 0, -1):
+            if tuple(shape[first : first + axes]) in self._grids:
+                return tuple(range(first, first + axes))
+        return None
+
+
+def _whole(site: Site, told: Described, dims: Dims) -> Described:
+    """Every position of what a call gives depends on everything that it reads."""
+    sizes = [1 if dim is None else site.shape[dim] for dim in dims]
+    sources = dict.fromkeys(source.name for source in site.sources)
+    edges = tuple(Edge(name, tuple(Global(n) for n in sizes)) for name in sources)
+    return Described(edges, dims, Kind.HELD, told.params, told.reason)
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Without export's notes on its internals, its printed graphs, and its logs of what it raises.
+
+    What the network's own forward prints while it is traced is swallowed too: nothing has run.
+    """
+    logs = [logging.getLogger(name) for name in ("torch._subclasses.fake_tensor", "torch.fx")]
+    logs = [log for log in logs if log.level <= logging.CRITICAL]  # to set one costs a millisecond
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            with contextlib.redirect_stderr(io.StringIO()):
+                yield
+    finally:
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)

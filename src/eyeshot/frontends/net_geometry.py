@@ -10,7 +10,7 @@ from torch import nn
 from eyeshot.errors import BadValue
 from eyeshot.frontends.torch import traced
 from eyeshot.frontends.trials import axes_taken, channels_to_try, runs_on_shapes
-from eyeshot.geometry.output_geometry import OutputGeometry, by_neighborhood
+from eyeshot.geometry.sizes import OutputGeometry, by_neighborhood
 from eyeshot.graph import Graph
 from eyeshot.untouched import untouched
 

@@ -24,8 +24,7 @@ from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 
 from eyeshot.errors import BadFile, EyeshotError, Unsupported
 from eyeshot.files import explain_os_error
-from eyeshot.frontends.claims import Contradiction, check_values
-from eyeshot.frontends.refusals import in_brief
+from eyeshot.frontends.refusals import Contradiction, check_values, in_brief
 from eyeshot.operators import OPERATORS
 
 _DTYPES = {

@@ -35,8 +35,7 @@ from eyeshot.frontends.torch import Walk, checked_sizes, export, traced, trainin
 from eyeshot.frontends.trials import nearest_taken
 from eyeshot.graph import Graph, Node, check
 from eyeshot.operators import REPAIRS
-from eyeshot.operators.mismatches import Mismatch, Problem
-from eyeshot.operators.repaired import Repaired
+from eyeshot.operators.repaired import Mismatch, Problem, Repaired
 
 _MARK = "eyeshot_repair"
 # torch's own code divides by an extent of zero where a map has no positions.

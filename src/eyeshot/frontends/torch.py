@@ -22,6 +22,7 @@ from eyeshot.errors import BadValue, EyeshotError, Failure, Unsupported
 from eyeshot.frontends.agreement import held_against
 from eyeshot.frontends.calls import (
     Chance,
+    Namer,
     TupleItem,
     call_of,
     folded,
@@ -29,23 +30,24 @@ from eyeshot.frontends.calls import (
     operator_name,
     plain_name,
 )
-from eyeshot.frontends.holding import Held
-from eyeshot.frontends.hushing import hushed
 from eyeshot.frontends.inlining import inlined
 from eyeshot.frontends.memory import (
+    Held,
+    dtype_name,
     family,
+    hushed,
+    is_channels_last,
+    mixes_types,
     source_of,
     writes_in_place,
 )
-from eyeshot.frontends.naming import Namer
-from eyeshot.frontends.paths import KeptPaths, refuse_lost_paths
+from eyeshot.frontends.programs import KeptPaths, refuse_lost_paths
 from eyeshot.frontends.pt2 import Program, Signature, damaged
 from eyeshot.frontends.refusals import cannot_export, refuse_unknown_sizes, source_line, where
-from eyeshot.frontends.values import dtype_name, is_channels_last, mixes_types
 from eyeshot.frontends.writes import filled_with, overwritten, put_back
 from eyeshot.graph import Call, Edge, Family, Graph, Kind, Node, Ref, Weight, check, substitute
 from eyeshot.operators import Operator, named
-from eyeshot.operators.site import Described, NoRule, Site
+from eyeshot.operators.call import Described, NoRule, Site
 from eyeshot.operators.slicing import part_start
 from eyeshot.untouched import untouched
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from eyeshot.frontends.hushing import hushed
+from eyeshot.frontends.memory import hushed
 from eyeshot.untouched import Snapshot, untouched
 
 Size = tuple[int, ...]

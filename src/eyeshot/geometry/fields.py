@@ -12,8 +12,16 @@ import numpy as np
 
 from eyeshot.axes import EMPTY, AxisMap, IntArray, Interval
 from eyeshot.errors import UnknownName
-from eyeshot.geometry.footprints import checked_unit, footprint
-from eyeshot.geometry.phases import Pair, Phases, hull_of_taps, start, through, union
+from eyeshot.geometry.phases import (
+    Pair,
+    Phases,
+    checked_unit,
+    footprint,
+    hull_of_taps,
+    start,
+    through,
+    union,
+)
 from eyeshot.graph import Graph, Kind, Node
 from eyeshot.language import mark
 

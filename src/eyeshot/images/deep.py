@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eyeshot.extras import extra
-from eyeshot.images.encoded import claimed_size
-from eyeshot.images.limits import PNG_START, check_size
+from eyeshot.images.limits import PNG_START, check_size, claimed_size
 
 _FULL = 65535
 

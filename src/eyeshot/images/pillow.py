@@ -20,11 +20,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from eyeshot.errors import BadFile, BadValue
-from eyeshot.images import orientation
-from eyeshot.images.damage import damage_named
+from eyeshot.images import layouts
 from eyeshot.images.deep import read_deep
-from eyeshot.images.encoded import claimed_size
-from eyeshot.images.limits import check_size
+from eyeshot.images.limits import check_size, claimed_size, damage_named
 
 FORMATS = (
     "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TGA", "WEBP"
@@ -62,7 +60,7 @@ def read_common(
         if samples is None:
             samples = _samples(image, indices)
     # Pillow's copy is gone by now
-    return orientation.turn_upright(samples, turn), turn, tuple(notes)
+    return layouts.turn_upright(samples, turn), turn, tuple(notes)
 
 
 def open_image(path: Path, notes: list[str] | None = None) -> Image.Image:

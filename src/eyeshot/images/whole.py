@@ -17,11 +17,10 @@ from PIL import Image
 
 from eyeshot.errors import BadFile, BadValue, UnknownName
 from eyeshot.files import explain_os_error, write_aside
-from eyeshot.images.damage import damage_named
 from eyeshot.images.layouts import Index
-from eyeshot.images.limits import NPY_START, TIFF_STARTS, check_size
+from eyeshot.images.limits import NPY_START, TIFF_STARTS, check_size, damage_named
 from eyeshot.images.pillow import read_common
-from eyeshot.images.sources.selection import Selection, select
+from eyeshot.images.sources.source import Selection, select
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,3 +268,15 @@ _WRITERS = {
     ".tiff": _write_tiff,
     ".npy": _write_npy,
 }
+
+
+def unit_of(dtype: np.dtype[Any]) -> float:
+    """The sample that counts as 1: the largest that whole numbers can hold, and 1 of the others."""
+    return float(np.iinfo(dtype).max) if dtype.kind in "ui" else 1.0
+
+
+def to_unit(samples: NDArray[Any]) -> NDArray[np.float32]:
+    """Samples in 0…1 as float32, a new array; floats stay as they are."""
+    scaled = samples.astype(np.float32)
+    scaled /= np.float32(unit_of(samples.dtype))
+    return scaled

@@ -1,8 +1,13 @@
 """Know a network before running it: its table, its reach, its sizes and its cost."""
 
-from eyeshot.inspection.inspecting import checked_sizes, inspect, inspect_graph, receptive_field
-from eyeshot.inspection.report import Inspection
-from eyeshot.inspection.units import UnitField, unit_field
+from eyeshot.inspection.inspecting import (
+    Inspection,
+    checked_sizes,
+    inspect,
+    inspect_graph,
+    receptive_field,
+)
+from eyeshot.inspection.reach import UnitField, unit_field
 
 __all__ = [
     "Inspection",

@@ -2,24 +2,190 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
 
 from torch import nn
 
-from eyeshot.cost import total, unused_parameters
+from eyeshot.cost import Cost, costs, total, unused_parameters
 from eyeshot.errors import BadValue
-from eyeshot.findings import Mismatch, find
+from eyeshot.files import write_aside
+from eyeshot.findings import Finding, Mismatch, find
 from eyeshot.frontends.repair import trace
 from eyeshot.frontends.torch import graph_of
 from eyeshot.frontends.trials import axes_by_layers, axes_taken, runs_on_shapes
-from eyeshot.geometry import Fields
-from eyeshot.graph import Graph
-from eyeshot.inspection.acceptance import accepted_sizes
-from eyeshot.inspection.reach import operator_counts, reaches
-from eyeshot.inspection.report import Inspection
-from eyeshot.inspection.rows import rows
-from eyeshot.inspection.units import UnitField, unit_field
+from eyeshot.geometry import Fields, LayerField
+from eyeshot.graph import Graph, Node
+from eyeshot.inspection.acceptance import AcceptedSizes, accepted_sizes
+from eyeshot.inspection.reach import (
+    OperatorCount,
+    Reach,
+    UnitField,
+    operator_counts,
+    reaches,
+    unit_field,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One layer, in execution order.
+
+    Attributes:
+        name: dotted path of the layer, numbered where a module is used again.
+        operator: what it does, such as ``conv2d``.
+        kind: local, statistic, nonlocal or unsupported.
+        reason: why it is not local; "" where it is.
+        shape: of the output of one picture, (C, H, W).
+        options: kernel, stride, padding, dilation, groups and the like, as the operator has them.
+        status: of its field: exact, whole image, or unsupported.
+        fields: its receptive field along each axis; nothing where it is unsupported.
+        cost: parameters, operations, memory.
+        share: of the parameters of the whole network, from 0 to 1.
+    """
+
+    name: str
+    operator: str
+    kind: str
+    reason: str
+    shape: tuple[int, ...]
+    options: Mapping[str, Any]
+    status: str
+    fields: tuple[LayerField, ...]
+    cost: Cost
+    share: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON; fractions as numbers."""
+        return {
+            "name": self.name,
+            "operator": self.operator,
+            "kind": self.kind,
+            "reason": self.reason,
+            "shape": list(self.shape),
+            "options": {key: _plain(value) for key, value in self.options.items()},
+            "status": self.status,
+            "receptive_field": [_field_to_dict(field) for field in self.fields],
+            "parameter_share": self.share,
+            **self.cost.to_dict(),
+        }
+
+
+def rows(graph: Graph, fields: Fields) -> tuple[Row, ...]:
+    """A row for every node of the graph; the inputs are rows too, and cost their memory."""
+    spent = costs(graph)
+    parameters = max(1, sum(cost.parameters for cost in spent.values()))
+    return tuple(_row(node, fields, spent[node.name], parameters) for node in graph)
+
+
+def _row(node: Node, fields: Fields, cost: Cost, parameters: int) -> Row:
+    return Row(
+        name=node.name,
+        operator=node.operator,
+        kind=str(node.kind),
+        reason=node.reason,
+        shape=node.shape[1:],
+        options=node.params.to_dict(),
+        status=fields.status(node.name),
+        fields=fields.layer(node.name),
+        cost=cost,
+        share=cost.parameters / parameters,
+    )
+
+
+def _field_to_dict(field: LayerField) -> dict[str, Any]:
+    return {
+        "smallest": field.smallest,
+        "largest": field.largest,
+        "stride": None if field.stride is None else _plain(field.stride),
+        "padding": field.padding,
+        "center": _plain(field.center),
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Fraction):
+        return int(value) if value.denominator == 1 else float(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What :func:`eyeshot.inspect` returns.
+
+    Attributes:
+        network: name of the network's class.
+        sizes: of each input, without the batch: (C, H, W).
+        rows: one a layer, in execution order.
+        total: all rows added up.
+        unused: trained tensors that no operator reads, with their numbers of parameters.
+        reaches: how far each output sees.
+        accepted: the sizes accepted along each axis; empty where that cannot be told.
+        operators: by kind: local, statistic, nonlocal, unsupported.
+        findings: mistakes and smells.
+        graph: the network as Eyeshot sees it.
+        fields: every receptive field.
+    """
+
+    network: str
+    sizes: tuple[tuple[int, ...], ...]
+    rows: tuple[Row, ...]
+    total: Cost
+    unused: dict[str, int]
+    reaches: tuple[Reach, ...]
+    accepted: tuple[AcceptedSizes, ...]
+    operators: tuple[OperatorCount, ...]
+    findings: tuple[Finding, ...]
+    graph: Graph = field(repr=False)
+    fields: Fields = field(repr=False)
+
+    def field(self, layer: str | None = None, unit: Sequence[int] | None = None) -> UnitField:
+        """What one unit sees; see :func:`eyeshot.receptive_field`."""
+        return unit_field(self.fields, layer, unit)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return {
+            "network": self.network,
+            "sizes": [list(size) for size in self.sizes],
+            "layers": [row.to_dict() for row in self.rows],
+            "total": self.total.to_dict(),
+            "unused_parameters": self.unused,
+            "outputs": [reach.to_dict() for reach in self.reaches],
+            "accepted_sizes": [one.to_dict() for one in self.accepted],
+            "operators": [one.to_dict() for one in self.operators],
+            "findings": [finding.to_dict() for finding in self.findings],
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as one self-contained HTML page.
+
+        Raises:
+            BadFile: the folder does not exist or may not be written to.
+            Failure: the disk is full.
+        """
+        from eyeshot.inspection.page import page
+
+        target = Path(path)
+        with write_aside(target) as aside:
+            aside.write_text(page(self), encoding="utf-8", errors="replace")
+        return target
+
+    def __str__(self) -> str:
+        from eyeshot.inspection.text import plain_text
+
+        return plain_text(self)
+
+    def _repr_html_(self) -> str:
+        from eyeshot.inspection.page import fragment
+
+        return fragment(self)
+
 
 Size = Sequence[int] | Sequence[Sequence[int]]
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
 
 from eyeshot.cost import Cost
-from eyeshot.inspection import wording
-from eyeshot.inspection.report import Inspection
-from eyeshot.inspection.rows import Row
+from eyeshot.errors import BadValue, Unsupported
+from eyeshot.frontends.torch import graph_of
+from eyeshot.geometry import Fields
+from eyeshot.inspection import text
+from eyeshot.inspection.inspecting import Inspection, Row
+from eyeshot.inspection.reach import UnitField, effective_field, unit_field
 from eyeshot.inspection.text import (
     COST_HEADINGS,
     GEOMETRY_HEADINGS,
@@ -20,6 +29,8 @@ from eyeshot.inspection.text import (
 from eyeshot.language import mark, spoken, tr
 from eyeshot.pages import render_page, render_piece
 from eyeshot.pages.parts import Cell, Fact, Lists, Section, Severities, Table, Text
+from eyeshot.pictures import Panel, sheet
+from eyeshot.pictures.fields import Box, draw_field, draw_gradient
 
 _HEAD = (
     mark("layer"),
@@ -55,7 +66,7 @@ def fragment(inspection: Inspection) -> str:
 
 
 def _title(inspection: Inspection) -> str:
-    sizes = ", ".join(wording.shape_words(size) for size in inspection.sizes)
+    sizes = ", ".join(text.shape_words(size) for size in inspection.sizes)
     return tr("{network} on {sizes}", network=inspection.network, sizes=sizes)
 
 
@@ -65,7 +76,7 @@ def _facts(inspection: Inspection) -> list[Fact]:
         Fact(f"{total.parameters:,}", tr("parameters")),
         Fact(f"{total.multiply_adds:,}", tr("multiply-adds")),
         Fact(f"{total.flops:,}", tr("FLOPs")),
-        Fact(wording.byte_words(total.memory), tr("activations")),
+        Fact(text.byte_words(total.memory), tr("activations")),
     ]
 
 
@@ -113,12 +124,12 @@ def _row(row: Row, most: int) -> tuple[Cell, ...]:
     return (
         Cell(row.name, hint=row.reason, style=_STYLE.get(row.kind, "")),
         Cell(row.operator, style="soft"),
-        Cell(wording.options_words(row.options)),
-        Cell(wording.shape_words(row.shape)),
-        Cell(wording.field_words(row)),
-        Cell(wording.stride_words(row)),
-        Cell(wording.padding_words(row)),
-        Cell(wording.center_words(row)),
+        Cell(text.options_words(row.options)),
+        Cell(text.shape_words(row.shape)),
+        Cell(text.field_words(row)),
+        Cell(text.stride_words(row)),
+        Cell(text.padding_words(row)),
+        Cell(text.center_words(row)),
         *_cost(row.cost, row.share, work),
     )
 
@@ -146,3 +157,78 @@ def _number(count: int, bar: float | None = None) -> Cell:
         if power and count >= 10_000 and float(short) < 1000:
             return Cell(f"{short} {unit}", exact, bar)
     return Cell(exact, bar=bar)
+
+
+_GAP = 16
+
+
+def parse_place(text: str) -> tuple[str, tuple[int, ...] | None]:
+    """``LAYER:y,x`` as the layer and the unit; ``LAYER`` alone means its middle unit.
+
+    Raises:
+        BadValue: what stands behind the colon is not a list of whole numbers.
+    """
+    layer, colon, place = text.rpartition(":")
+    if not colon:
+        return text, None
+    try:
+        return layer, tuple(int(part) for part in place.split(","))
+    except ValueError:
+        raise BadValue(f"field {text}", cure="give LAYER:y,x, such as conv2:5,7") from None
+
+
+def view_field(
+    net: nn.Module,
+    x: torch.Tensor,
+    picture: NDArray[Any],
+    layer: str,
+    unit: Sequence[int] | None = None,
+) -> tuple[NDArray[np.uint8], UnitField]:
+    """Draw what one unit of a layer sees of a picture.
+
+    Args:
+        net: a network over pictures.
+        x: the picture as the network takes it, (C, H, W) or (1, C, H, W).
+        picture: the same picture to look at, (H, W), (H, W, 1) or (H, W, 3) uint8, as large as x.
+        layer: dotted name.
+        unit: its row and column; None for the middle one.
+
+    Returns:
+        The drawing (h, w, 3) uint8, the box on the left and the gradient on the right; and the
+        field in numbers.
+
+    Raises:
+        UnknownName: no such layer.
+        BadValue: the unit lies outside the layer, or the sizes do not fit.
+        Unsupported: nothing can be said of this layer's field.
+    """
+    size = x.shape[-3:]
+    if picture.shape[:2] != tuple(size[1:]):
+        raise BadValue(f"a picture of {picture.shape[:2]}", cure=f"give one of {tuple(size[1:])}")
+    graph = graph_of(net, size)
+    seen = unit_field(Fields(graph), layer, unit)
+    if seen.box is None or seen.inside is None or len(seen.box) != 2:
+        raise Unsupported(f"{seen.layer}: {seen.status}", cure="choose a layer before it")
+    rows, columns = seen.box
+    box: Box = ((rows.lo, rows.hi), (columns.lo, columns.hi))
+    strength = effective_field(graph, x, seen.layer, seen.unit)
+    left, right = draw_field(picture, box), draw_gradient(picture, strength, box)
+    gap = np.full((len(left), _GAP, 3), 255, dtype=np.uint8)
+    heading = f"{len(rows)} × {len(columns)} pixels: rows {rows}, columns {columns}"
+    drawn = np.concatenate([left, gap, right], axis=1)
+    title = f"What unit {seen.unit} of {seen.layer} sees"
+    return sheet(title, [Panel(heading, drawn, _note(seen, strength))]), seen
+
+
+def _note(seen: UnitField, strength: NDArray[np.float32]) -> str:
+    """How much of the box matters: the share of its pixels that hold half of the gradient."""
+    values = np.sort(strength[strength > 0], axis=None)[::-1]
+    if not len(values):
+        return "Left: what it can see (striped: padding). Right: no pixel changes it here."
+    half = int(np.searchsorted(np.cumsum(values), values.sum() / 2)) + 1
+    inside = int(np.prod([len(side) for side in seen.inside or ()]))
+    share = f"{half / max(1, inside):.1%}"
+    return (
+        "Left: what it can see (striped: padding). Right: where its gradient comes from; "
+        f"half of it from {share} of the pixels seen."
+    )

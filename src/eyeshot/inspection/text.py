@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from itertools import groupby
+from typing import Any
 
 from rich import box
 from rich.cells import cell_len
@@ -15,11 +17,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from eyeshot.axes import Interval
 from eyeshot.cost import Cost, total
 from eyeshot.findings.wording import counted, joined
-from eyeshot.inspection import wording
+from eyeshot.geometry import LayerField
+from eyeshot.inspection.inspecting import Inspection, Row
 from eyeshot.inspection.reach import Reach
-from eyeshot.inspection.report import Inspection
 from eyeshot.language import mark, ntr, tr
 from eyeshot.terminal import PlainConsole
 
@@ -71,7 +74,7 @@ def render(inspection: Inspection) -> RenderableType:
 
 
 def _headline(inspection: Inspection) -> Text:
-    sizes = ", ".join(wording.shape_words(size) for size in inspection.sizes)
+    sizes = ", ".join(shape_words(size) for size in inspection.sizes)
     spent = inspection.total
     line = Text.assemble((f"{inspection.network}", "bold"), tr(" on {sizes} ", sizes=sizes))
     failed = any(str(one.severity) == "error" for one in inspection.findings)
@@ -81,7 +84,7 @@ def _headline(inspection: Inspection) -> Text:
             "{parameters:,} parameters, {multiply_adds:,} multiply-adds, {memory} of activations",
             parameters=spent.parameters,
             multiply_adds=spent.multiply_adds,
-            memory=wording.byte_words(spent.memory),
+            memory=byte_words(spent.memory),
         )
     )
     return line
@@ -105,14 +108,14 @@ def geometry_table(inspection: Inspection) -> Table:
         table.add_column(tr(heading), justify="right", no_wrap=True)
     for row in inspection.rows:
         table.add_row(
-            Text(wording.elided(row.name, _NAME_WIDTH), style=_KIND_STYLE.get(row.kind, "")),
-            wording.elided(row.operator, 18),
-            wording.options_words(row.options),
-            wording.shape_words(row.shape),
-            wording.field_words(row),
-            wording.stride_words(row),
-            wording.padding_words(row),
-            wording.center_words(row),
+            Text(elided(row.name, _NAME_WIDTH), style=_KIND_STYLE.get(row.kind, "")),
+            elided(row.operator, 18),
+            options_words(row.options),
+            shape_words(row.shape),
+            field_words(row),
+            stride_words(row),
+            padding_words(row),
+            center_words(row),
         )
     return table
 
@@ -134,7 +137,7 @@ def cost_table(inspection: Inspection) -> Table:
     room = _room_for_names(inspection.total)
     for row in inspection.rows:
         if row not in rest:
-            table.add_row(*_cost_cells(wording.elided(row.name, room), row.cost, row.share))
+            table.add_row(*_cost_cells(elided(row.name, room), row.cost, row.share))
     if rest:
         name = tr("{n} others", n=len(rest))
         table.add_row(*_cost_cells(name, total(row.cost for row in rest), 0.0))
@@ -155,15 +158,13 @@ def _room_for_names(total_cost: Cost) -> int:
 def _cost_cells(name: str, cost: Cost, share: float) -> list[str]:
     return [
         name,
-        tr("shared")
-        if cost.shared and not cost.parameters
-        else wording.count_words(cost.parameters),
+        tr("shared") if cost.shared and not cost.parameters else count_words(cost.parameters),
         f"{share:.1%}" if share else "·",
-        wording.count_words(cost.multiply_adds),
-        wording.count_words(cost.flops),
-        wording.count_words(cost.bias_adds),
-        wording.count_words(cost.other_operations),
-        wording.count_words(cost.memory),
+        count_words(cost.multiply_adds),
+        count_words(cost.flops),
+        count_words(cost.bias_adds),
+        count_words(cost.other_operations),
+        count_words(cost.memory),
         f"{cost.linear_equal:.2e}" if cost.linear_equal else "·",
     ]
 
@@ -208,9 +209,9 @@ def reach_words(reach: Reach) -> str:
     """One layer's halo and alignment in a sentence."""
     if not reach.axes:
         return tr("{layer}: {status}", layer=reach.layer, status=tr(reach.status))
-    halos = wording.per_axis([_sides(axis.unit_halo) for axis in reach.axes])
-    blocks = wording.per_axis([_sides(axis.block_halo) for axis in reach.axes])
-    align = wording.per_axis([str(axis.alignment) for axis in reach.axes])
+    halos = per_axis([_sides(axis.unit_halo) for axis in reach.axes])
+    blocks = per_axis([_sides(axis.block_halo) for axis in reach.axes])
+    align = per_axis([str(axis.alignment) for axis in reach.axes])
     return tr(
         "{layer}: beside its own pixels a unit needs up to {halos}; a block that starts and ends "
         "on multiples of {align} needs {blocks}",
@@ -313,3 +314,143 @@ def cost_notes(inspection: Inspection) -> Iterator[str]:
             name=name,
             n=count,
         )
+
+
+# A fraction of numbers with no end is cut here.
+_DIGITS = 2
+
+
+def shape_words(shape: Sequence[int]) -> str:
+    """``64×112×112``."""
+    return "×".join(str(n) for n in shape)
+
+
+def count_words(count: int) -> str:
+    """Thousands apart; a dot for none."""
+    return f"{count:,}" if count else "·"
+
+
+def number_words(value: Fraction | float) -> str:
+    """A whole number as such, another with two digits."""
+    return str(int(value)) if value == int(value) else f"{float(value):.{_DIGITS}f}"
+
+
+def byte_words(count: int) -> str:
+    """Bytes in the largest unit that leaves at least one."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def per_axis(values: Sequence[str]) -> str:
+    """One value where all axes agree, else all of them."""
+    unlike = list(dict.fromkeys(values))
+    return unlike[0] if len(unlike) == 1 else "×".join(values)
+
+
+def options_words(options: Mapping[str, Any]) -> str:
+    """Kernel, and what is not the default: ``7×7 /2 pad 3``."""
+    words: list[str] = []
+    kernel = options.get("kernel")
+    if kernel:
+        words.append(shape_words(kernel))
+    stride = options.get("stride")
+    if stride and set(stride) != {1}:
+        words.append(f"/{_same(stride)}")
+    padding = options.get("padding")
+    if padding and any(_flat(padding)):
+        words.append(f"pad {_padding(padding)}")
+    for name, default in (("dilation", 1), ("output_padding", 0)):
+        value = options.get(name)
+        if value and set(value) != {default}:
+            words.append(f"{name.replace('_', ' ')} {_same(value)}")
+    if options.get("groups", 1) != 1:
+        words.append(f"groups {options['groups']}")
+    if options.get("ceil_mode"):
+        words.append("ceil")
+    return " ".join(words + _other_words(options))
+
+
+def _other_words(options: Mapping[str, Any]) -> list[str]:
+    words = []
+    if options.get("output_size"):
+        words.append(f"to {shape_words(options['output_size'])}")
+    if isinstance(options.get("mode"), str):
+        words.append(str(options["mode"]))
+    factor = options.get("factor")
+    if factor:
+        listed = factor if isinstance(factor, tuple) else (factor,)
+        words.append(f"by {per_axis([number_words(one) for one in listed])}")
+    elif options.get("size"):
+        words.append(f"to {shape_words(options['size'])}")
+    if options.get("align_corners"):
+        words.append("corners aligned")
+    return words
+
+
+def _same(values: Sequence[int]) -> str:
+    return per_axis([str(one) for one in values])
+
+
+def _flat(padding: Sequence[Any]) -> list[int]:
+    return [n for one in padding for n in (one if isinstance(one, (tuple, list)) else [one])]
+
+
+def _padding(padding: Sequence[Any]) -> str:
+    """Before and after for each axis; ``pad`` lists bare numbers, from the last axis back."""
+    if not isinstance(padding[0], (tuple, list)):
+        return ",".join(str(one) for one in padding)
+    return per_axis([str(a) if a == b else f"{a}+{b}" for a, b in padding])
+
+
+def field_words(row: Row) -> str:
+    """``427``, ``188–204`` where phases differ, ``whole image``, or ``?``."""
+    if not row.fields:
+        return "?"
+    if row.status != "exact":
+        return tr(row.status)
+    return per_axis([_range(field) for field in row.fields])
+
+
+def _range(field: LayerField) -> str:
+    if field.smallest == field.largest:
+        return str(field.largest)
+    return f"{field.smallest}–{field.largest}"
+
+
+def stride_words(row: Row) -> str:
+    """Inputs from one unit to the next."""
+    if row.status != "exact":
+        return ""
+    strides = [field.stride for field in row.fields]
+    return per_axis(["?" if stride is None else number_words(stride) for stride in strides])
+
+
+def center_words(row: Row) -> str:
+    """Where unit 0 looks."""
+    if row.status != "exact":
+        return ""
+    return per_axis([number_words(field.center) for field in row.fields])
+
+
+def padding_words(row: Row) -> str:
+    """How far unit 0 sees before the first input."""
+    if row.status != "exact":
+        return ""
+    return per_axis([str(field.padding) for field in row.fields])
+
+
+def box_words(box: Sequence[Interval]) -> str:
+    """``[-3, 4) × [-3, 4)``."""
+    return " × ".join(str(side) for side in box)
+
+
+def elided(name: str, width: int) -> str:
+    """A dotted name cut in its middle to at most ``width`` characters."""
+    if len(name) <= width:
+        return name
+    tail = (width - 1) * 2 // 3
+    return f"{name[: width - 1 - tail]}…{name[-tail:]}"

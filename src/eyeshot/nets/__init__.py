@@ -13,8 +13,7 @@ from typing import Any
 from torch import nn
 
 from eyeshot.errors import BadValue, UnknownName
-from eyeshot.nets.blocks import DoubleConv, Down, Up
-from eyeshot.nets.classifiers import digit_cnn, small_vgg
+from eyeshot.nets.blocks import DoubleConv, Down, Up, digit_cnn, small_vgg
 from eyeshot.nets.generators import Generator, discriminator, generator
 from eyeshot.nets.unet import UNet, unet
 

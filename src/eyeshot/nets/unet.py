@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from eyeshot.errors import BadValue
+from eyeshot.language import tr
 from eyeshot.nets.blocks import (
     CONVOLUTIONS,
     PADDINGS,
@@ -218,3 +220,36 @@ def unet(
             cure="use 0 to the depth, with dims 3 and padding same",
         )
     return UNet(in_channels, classes, depth, base, up, norm, padding, dims, flat)
+
+
+def place_of(net: nn.Module, layer: str) -> str:
+    """Where ``layer`` stands: "level 2, on the way down"; nothing for a network without levels.
+
+    Level 0 has the picture's own pixels, and each level below it half as many each way.
+
+    Args:
+        net: the network.
+        layer: dotted, as :func:`eyeshot.see` names layers: ``down2.conv1``, ``up1.cat``.
+    """
+    if not isinstance(net, UNet):
+        return ""
+    block = layer.partition(".")[0]
+    if block == "first":
+        return tr("level {level}, on the way down", level=0)
+    if block.startswith("down"):
+        level = int(block.removeprefix("down"))
+        if level == net.depth:
+            return tr("level {level}, the deepest", level=level)
+        return tr("level {level}, on the way down", level=level)
+    if block.startswith("up"):
+        return tr("level {level}, on the way up", level=int(block.removeprefix("up")) - 1)
+    return tr("the answer") if block in ("head", "crop") else ""
+
+
+def levels_of(net: nn.Module) -> tuple[str, ...]:
+    """The last layer of each level, on the way down and up again; () for one without levels."""
+    if not isinstance(net, UNet):
+        return ()
+    down = (f"down{level}" for level in range(1, net.depth + 1))
+    up = (f"up{level}" for level in range(net.depth, 0, -1))
+    return tuple(f"{block}.relu2" for block in chain(["first"], down, up))

@@ -8,14 +8,14 @@ from eyeshot.axes import (
     Identity,
 )
 from eyeshot.graph import Edge, Family, Node, Weight
-from eyeshot.operators.pointwise import pointwise
-from eyeshot.operators.record import Operator
-from eyeshot.operators.site import (
+from eyeshot.operators.call import (
     Described,
     NoRule,
     Site,
     in_place,
 )
+from eyeshot.operators.pointwise import pointwise
+from eyeshot.operators.record import Operator
 
 
 def gating(site: Site) -> Described:

@@ -15,15 +15,22 @@ from eyeshot.axes import (
     Transpose,
     Window,
 )
-from eyeshot.graph import Family, Node
+from eyeshot.graph import ConvolutionParams, Family, Node, Params
 from eyeshot.operators import convolution_kernels as kernels
-from eyeshot.operators.call import Tensors
+from eyeshot.operators.call import (
+    Described,
+    NoRule,
+    Site,
+    Tensors,
+    along,
+    mixes_positions,
+    vanished,
+)
 from eyeshot.operators.convolution_kernels import convolver
-from eyeshot.operators.effort import Effort, Shapes, nothing
-from eyeshot.operators.mismatches import Problem
-from eyeshot.operators.record import Operator
+from eyeshot.operators.record import Effort, Operator, Shapes, nothing
 from eyeshot.operators.repaired import (
     Arguments,
+    Problem,
     Repair,
     Repaired,
     at_least,
@@ -31,14 +38,6 @@ from eyeshot.operators.repaired import (
     with_channels,
 )
 from eyeshot.operators.scratch import Work
-from eyeshot.operators.site import (
-    Described,
-    NoRule,
-    Site,
-    along,
-    mixes_positions,
-    vanished,
-)
 from eyeshot.operators.tile import (
     Box,
     Computation,
@@ -46,7 +45,6 @@ from eyeshot.operators.tile import (
     padded,
     widened,
 )
-from eyeshot.params import ConvolutionParams, Params
 
 
 def sliding(source: Node, windows: list[AxisMap], params: Params, mixed: bool) -> Described:

@@ -15,12 +15,10 @@ import torch
 from eyeshot.axes import Interval, Window
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.graph import Family, Node
-from eyeshot.operators.call import Tensors, calling
-from eyeshot.operators.effort import Effort, Shapes
+from eyeshot.operators.call import Described, NoRule, Site, Tensors, along, calling
 from eyeshot.operators.pointwise import pointwise
-from eyeshot.operators.record import Operator
+from eyeshot.operators.record import Effort, Operator, Shapes
 from eyeshot.operators.scratch import Work
-from eyeshot.operators.site import Described, NoRule, Site, along
 from eyeshot.operators.tile import Box, Computation, Tile, cut, widened
 
 Positions = Literal["pointwise"] | Window | Sequence[Window]

@@ -12,31 +12,30 @@ from eyeshot.axes import (
     Pad,
 )
 from eyeshot.errors import Unsupported
-from eyeshot.graph import Edge, Family, Node
-from eyeshot.operators.call import Tensors, calling
-from eyeshot.operators.effort import nothing
-from eyeshot.operators.mismatches import Problem
-from eyeshot.operators.record import Operator
+from eyeshot.graph import Edge, Family, JoinParams, Node
+from eyeshot.operators.call import (
+    Described,
+    NoRule,
+    Site,
+    Tensors,
+    along,
+    calling,
+)
+from eyeshot.operators.record import Operator, nothing
 from eyeshot.operators.repaired import (
     Arguments,
+    Problem,
     Repair,
     Repaired,
     cropped,
     shape_of,
 )
 from eyeshot.operators.scratch import copied
-from eyeshot.operators.site import (
-    Described,
-    NoRule,
-    Site,
-    along,
-)
 from eyeshot.operators.tile import (
     Box,
     Computation,
     Tile,
 )
-from eyeshot.params import JoinParams
 
 
 def concatenation_geometry(site: Site) -> Described:

@@ -9,25 +9,24 @@ from typing import Any
 from eyeshot.axes import (
     Global,
 )
-from eyeshot.graph import Edge, Family, Kind, Node
+from eyeshot.graph import NO_PARAMS, Edge, Family, GroupParams, Kind, Node, Params, TrainingParams
 from eyeshot.language import tr
-from eyeshot.operators.mismatches import Problem
-from eyeshot.operators.record import Operator
-from eyeshot.operators.repaired import (
-    Arguments,
-    Repair,
-    Repaired,
-    of_length,
-    shape_of,
-)
-from eyeshot.operators.site import (
+from eyeshot.operators.call import (
     Described,
     NoRule,
     Site,
     along,
     mixes_positions,
 )
-from eyeshot.params import NO_PARAMS, GroupParams, Params, TrainingParams
+from eyeshot.operators.record import Operator
+from eyeshot.operators.repaired import (
+    Arguments,
+    Problem,
+    Repair,
+    Repaired,
+    of_length,
+    shape_of,
+)
 
 
 def batch_normalization(site: Site) -> Described:

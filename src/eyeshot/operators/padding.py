@@ -11,17 +11,16 @@ from eyeshot.axes import (
     Pad,
 )
 from eyeshot.axes.windows import PadMode
-from eyeshot.graph import Family, Node
-from eyeshot.operators.call import Tensors
-from eyeshot.operators.effort import nothing
-from eyeshot.operators.record import Operator
-from eyeshot.operators.scratch import copied
-from eyeshot.operators.site import (
+from eyeshot.graph import Family, Node, PadParams
+from eyeshot.operators.call import (
     Described,
     NoRule,
     Site,
+    Tensors,
     along,
 )
+from eyeshot.operators.record import Operator, nothing
+from eyeshot.operators.scratch import copied
 from eyeshot.operators.tile import (
     Box,
     Computation,
@@ -29,7 +28,6 @@ from eyeshot.operators.tile import (
     borders,
     widened,
 )
-from eyeshot.params import PadParams
 
 _PAD_MODES: dict[str, PadMode] = {
     "constant": "zero",

@@ -13,24 +13,22 @@ from eyeshot.axes import (
     Broadcast,
     Identity,
 )
-from eyeshot.graph import Edge, Family, Kind, Node
-from eyeshot.operators.effort import nothing
-from eyeshot.operators.mismatches import Problem
-from eyeshot.operators.record import Operator
+from eyeshot.graph import Edge, Family, Kind, Node, TrainingParams
+from eyeshot.operators.call import (
+    Described,
+    NoRule,
+    Site,
+)
+from eyeshot.operators.record import Operator, nothing
 from eyeshot.operators.repaired import (
     Arguments,
+    Problem,
     Repair,
     Repaired,
     cut_to,
     resized,
     shape_of,
 )
-from eyeshot.operators.site import (
-    Described,
-    NoRule,
-    Site,
-)
-from eyeshot.params import TrainingParams
 
 
 def pointwise(site: Site) -> Described:

@@ -17,25 +17,26 @@ from eyeshot.axes import (
     Interval,
     Window,
 )
-from eyeshot.graph import Family, Kind, Node
+from eyeshot.graph import AdaptivePoolParams, Family, Kind, Node, PoolParams
 from eyeshot.language import tr
-from eyeshot.operators.call import Tensors, argument
+from eyeshot.operators.call import (
+    Described,
+    Site,
+    Tensors,
+    along,
+    argument,
+)
 from eyeshot.operators.convolution import pads, sliding
-from eyeshot.operators.mismatches import Problem
 from eyeshot.operators.record import Operator
 from eyeshot.operators.repaired import (
     Arguments,
+    Problem,
     Repair,
     Repaired,
     at_least,
     shape_of,
 )
 from eyeshot.operators.scratch import Work, copied
-from eyeshot.operators.site import (
-    Described,
-    Site,
-    along,
-)
 from eyeshot.operators.tile import (
     Box,
     Computation,
@@ -43,7 +44,6 @@ from eyeshot.operators.tile import (
     borders,
     padded,
 )
-from eyeshot.params import AdaptivePoolParams, PoolParams
 
 
 def pooling_geometry(site: Site) -> Described:

@@ -12,19 +12,9 @@ from eyeshot.axes import (
     Global,
     Identity,
 )
-from eyeshot.graph import Edge, Family, Kind, Node, Weight
+from eyeshot.graph import Edge, Family, Kind, LinearParams, Node, ProductParams, Weight
 from eyeshot.language import tr
-from eyeshot.operators.effort import Effort, Shapes, nothing
-from eyeshot.operators.mismatches import Problem
-from eyeshot.operators.record import Operator
-from eyeshot.operators.repaired import (
-    Arguments,
-    Repair,
-    Repaired,
-    shape_of,
-)
-from eyeshot.operators.scratch import Work
-from eyeshot.operators.site import (
+from eyeshot.operators.call import (
     Described,
     NoRule,
     Site,
@@ -32,7 +22,15 @@ from eyeshot.operators.site import (
     mixes_positions,
     vanished,
 )
-from eyeshot.params import LinearParams, ProductParams
+from eyeshot.operators.record import Effort, Operator, Shapes, nothing
+from eyeshot.operators.repaired import (
+    Arguments,
+    Problem,
+    Repair,
+    Repaired,
+    shape_of,
+)
+from eyeshot.operators.scratch import Work
 
 _FACTORS = {
     "matmul": ("self", "other"),

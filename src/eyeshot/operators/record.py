@@ -2,18 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from torch import nn
 
 from eyeshot.graph import Family, Node
-from eyeshot.operators.call import Tensors
-from eyeshot.operators.effort import Effort, Shapes, no_effort, one_each
+from eyeshot.operators.call import Rule, Tensors
 from eyeshot.operators.repaired import Repair
 from eyeshot.operators.scratch import Work, called, nothing_more
-from eyeshot.operators.site import Rule
 from eyeshot.operators.tile import Computation
+
+Shapes = Callable[[], Sequence[tuple[int, ...]]]
+"""Gives the shapes of a call's tensors, in the order of its arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """Multiply-adds of a weighted sum. Padding counts as if it were there.
+
+    Attributes:
+        per_input: for each number read of the first input.
+        per_output: for each number given.
+    """
+
+    per_input: int = 0
+    per_output: int | Fraction = 0
+
+    def of(self, read: int, gives: int) -> int:
+        """The multiply-adds where so many numbers are read of the first input, and given."""
+        return int(read * self.per_input + gives * self.per_output)
+
+
+def no_effort(node: Node, shapes: Shapes) -> Effort:
+    """Of everything that is no weighted sum."""
+    return Effort()
+
+
+def one_each(node: Node, read: int, gives: int) -> int:
+    """One operation for each number of the largest input, or of the output if it has more."""
+    return max(read, gives)
+
+
+def nothing(node: Node, read: int, gives: int) -> int:
+    """No other operation: numbers are moved, or only weighed and added up."""
+    return 0
 
 
 @dataclass(frozen=True, slots=True)

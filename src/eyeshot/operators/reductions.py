@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from eyeshot.graph import Family, Kind
 from eyeshot.language import tr
-from eyeshot.operators.record import Operator
-from eyeshot.operators.site import (
+from eyeshot.operators.call import (
     Described,
     Site,
     along,
     mixes_positions,
     without,
 )
+from eyeshot.operators.record import Operator
 
 
 def reduction_geometry(site: Site) -> Described:

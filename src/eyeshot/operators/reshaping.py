@@ -16,27 +16,26 @@ from eyeshot.axes import (
     Resize,
     Window,
 )
-from eyeshot.graph import Edge, Family, Kind, Node
+from eyeshot.graph import Edge, Family, Kind, Node, PermuteParams
 from eyeshot.language import mark, tr
-from eyeshot.operators.call import Tensors
-from eyeshot.operators.effort import nothing
-from eyeshot.operators.mismatches import Problem
-from eyeshot.operators.record import Operator
+from eyeshot.operators.call import (
+    Described,
+    NoRule,
+    Rule,
+    Site,
+    Tensors,
+    without,
+)
+from eyeshot.operators.record import Operator, nothing
 from eyeshot.operators.repaired import (
     Arguments,
+    Problem,
     Repair,
     Repaired,
     resized,
     shape_of,
 )
 from eyeshot.operators.scratch import copied
-from eyeshot.operators.site import (
-    Described,
-    NoRule,
-    Rule,
-    Site,
-    without,
-)
 from eyeshot.operators.tile import (
     Box,
     Computation,
@@ -45,7 +44,6 @@ from eyeshot.operators.tile import (
     local_shape,
     reached,
 )
-from eyeshot.params import PermuteParams
 
 _FLATTENED = mark("flattens positions into features")
 

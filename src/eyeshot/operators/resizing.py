@@ -18,23 +18,22 @@ from eyeshot.axes import (
     Resize,
 )
 from eyeshot.axes.resize import ResizeMode
-from eyeshot.graph import Family, Node
-from eyeshot.operators.call import Tensors
-from eyeshot.operators.record import Operator
-from eyeshot.operators.scratch import Work
-from eyeshot.operators.site import (
+from eyeshot.graph import Family, Node, ResizeParams
+from eyeshot.operators.call import (
     Described,
     NoRule,
     Site,
+    Tensors,
     along,
 )
+from eyeshot.operators.record import Operator
+from eyeshot.operators.scratch import Work
 from eyeshot.operators.tile import (
     Box,
     Computation,
     Tile,
     cut,
 )
-from eyeshot.params import ResizeParams
 
 _MODES: dict[str, ResizeMode] = {
     "nearest_exact": "nearest-exact",

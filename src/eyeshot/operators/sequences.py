@@ -6,12 +6,12 @@ What they do to positions has no axis map: it depends on all positions before, o
 from __future__ import annotations
 
 from eyeshot.graph import Family
-from eyeshot.operators.record import Operator
-from eyeshot.operators.site import (
+from eyeshot.operators.call import (
     Described,
     Site,
     in_place,
 )
+from eyeshot.operators.record import Operator
 
 
 def accumulating(site: Site) -> Described:

@@ -15,26 +15,27 @@ from eyeshot.axes import (
     Resize,
     Window,
 )
-from eyeshot.graph import Call, Edge, Family, Node
-from eyeshot.operators.call import Tensors, argument, calling
-from eyeshot.operators.effort import nothing
-from eyeshot.operators.mismatches import Problem
-from eyeshot.operators.record import Operator
+from eyeshot.graph import Call, Edge, Family, Node, RepeatParams, ShuffleParams, UnfoldParams
+from eyeshot.operators.call import (
+    Described,
+    NoRule,
+    Site,
+    Tensors,
+    along,
+    argument,
+    calling,
+    mixes_positions,
+)
+from eyeshot.operators.record import Operator, nothing
 from eyeshot.operators.repaired import (
     Arguments,
+    Problem,
     Repair,
     Repaired,
     shape_of,
     with_channels,
 )
 from eyeshot.operators.scratch import copied
-from eyeshot.operators.site import (
-    Described,
-    NoRule,
-    Site,
-    along,
-    mixes_positions,
-)
 from eyeshot.operators.tile import (
     Box,
     Computation,
@@ -42,7 +43,6 @@ from eyeshot.operators.tile import (
     cut,
     reached,
 )
-from eyeshot.params import RepeatParams, ShuffleParams, UnfoldParams
 
 
 def shuffle_geometry(site: Site) -> Described:

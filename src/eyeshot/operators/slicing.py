@@ -16,24 +16,24 @@ from eyeshot.axes import (
     Window,
 )
 from eyeshot.errors import Unsupported
-from eyeshot.graph import Edge, Family, Node, Ref, Weight
-from eyeshot.operators.call import Tensors, argument, calling
-from eyeshot.operators.effort import nothing
-from eyeshot.operators.record import Operator
-from eyeshot.operators.site import (
+from eyeshot.graph import Edge, Family, Node, Ref, SliceParams, Weight
+from eyeshot.operators.call import (
     Described,
     NoRule,
     Site,
+    Tensors,
     along,
+    argument,
+    calling,
     without,
 )
+from eyeshot.operators.record import Operator, nothing
 from eyeshot.operators.tile import (
     Box,
     Computation,
     Tile,
     local_shape,
 )
-from eyeshot.params import SliceParams
 
 
 def slice_geometry(site: Site) -> Described:

@@ -5,10 +5,23 @@ Nothing here knows what a network or a run is; it draws what it is given.
 
 from __future__ import annotations
 
-from eyeshot.pictures.curves import Curve, curves_svg
-from eyeshot.pictures.encoding import data_uri, jpeg_bytes, png_bytes, reduce_picture
-from eyeshot.pictures.sheets import Panel, sheet
-from eyeshot.pictures.tiles import RANGES, check_range, color_kernels, color_maps, mosaic
+from eyeshot.pictures.encoding import (
+    Curve,
+    curves_svg,
+    data_uri,
+    jpeg_bytes,
+    png_bytes,
+    reduce_picture,
+)
+from eyeshot.pictures.tiles import (
+    RANGES,
+    Panel,
+    check_range,
+    color_kernels,
+    color_maps,
+    mosaic,
+    sheet,
+)
 
 __all__ = [
     "RANGES",

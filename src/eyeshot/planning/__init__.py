@@ -1,11 +1,9 @@
 """The plan of a run, before it starts: bands, strips, buffered rows, delay, memory. Plain data."""
 
 from eyeshot.planning.band_plan import BandPlan, Strip, make_plan
-from eyeshot.planning.cutting import Cut, cut_from
 from eyeshot.planning.holding import BufferPlan, Costs
-from eyeshot.planning.restarting import first_rows
-from eyeshot.planning.schedule import ENDLESS, Progress, Schedule
-from eyeshot.planning.walking import pushes
+from eyeshot.planning.restarting import Cut, cut_from, first_rows
+from eyeshot.planning.schedule import ENDLESS, Progress, Schedule, pushes
 
 __all__ = [
     "ENDLESS",

@@ -6,12 +6,16 @@ counts, and so knows before the run how many rows the engine will buffer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from eyeshot.axes import Interval
 from eyeshot.geometry import Region
 from eyeshot.graph import Edge, Graph, Kind, Node
+from eyeshot.operators import effort
 
 ENDLESS = 1 << 40
 """Stands for the number of rows while the end has not been seen: no border is near."""
@@ -142,3 +146,112 @@ def _a_band_on(progress: Progress) -> int:
     for edge in progress.node.edges:
         target = edge.axes[0].whole_blocks(target)
     return min(progress.end, target)
+
+
+Rows = dict[str, Interval]
+
+
+def pushes(graph: Graph, boxes: Mapping[str, Region], band: int) -> Iterator[Rows]:
+    """The rows of every input that enter at each push, in step with the longest of them."""
+    sides = {name: boxes[name][0] for name in graph.inputs if name in boxes}
+    longest = max((len(side) for side in sides.values()), default=0)
+    for before in range(0, max(1, longest), band):
+        now = min(before + band, longest)
+        yield {
+            name: Interval(side.lo + fed(side, before, longest), side.lo + fed(side, now, longest))
+            for name, side in sides.items()
+        }
+
+
+def fed(side: Interval, entered: int, longest: int) -> int:
+    """Rows of one input that have entered when ``entered`` of the longest input have."""
+    return len(side) if longest == 0 else -(-len(side) * entered // longest)
+
+
+class Walk:
+    """One pass over the rows of one region, like that of :class:`eyeshot.engine.stream.Stream`.
+
+    A subclass records each call and the released rows.
+
+    Args:
+        graph: a lowered graph.
+        boxes: the box of each node to compute.
+        band: rows of the input that one call should correspond to.
+    """
+
+    def __init__(self, graph: Graph, boxes: Mapping[str, Region], band: int) -> None:
+        self.schedule = Schedule(graph, boxes, band=band)
+
+    def push(self, rows: Mapping[str, Interval]) -> None:
+        """Let these rows of the inputs enter, and run nodes until no node has work."""
+        fresh = {name: len(side) for name, side in rows.items()}
+        while self._round(fresh):
+            fresh = {}
+            self.rounded()
+
+    def called(self, progress: Progress, count: int) -> None:
+        """A node computes its next ``count`` rows in one call; ``progress`` is as before it."""
+
+    def gathered(self, progress: Progress, rows: Interval) -> None:
+        """Rows of its input pass a node that mixes all of them."""
+
+    def released(self, progress: Progress) -> None:
+        """Rows of a node may now be let go."""
+
+    def rounded(self) -> None:
+        """Every node has run once: give the ready rows of the outputs."""
+
+    def _round(self, fresh: Mapping[str, int]) -> bool:
+        """Let every node work once; whether any did."""
+        moved = False
+        for progress in self.schedule:
+            if not progress.node.edges:
+                count = fresh.get(progress.node.name, 0)
+            elif progress.gathers:
+                new, last = self.schedule.gatherable(progress)
+                self.gathered(progress, new)
+                progress.taken = max(progress.taken, new.hi)
+                count = int(last)
+            else:
+                count = len(self.schedule.ready(progress))
+            if count:
+                moved = True
+                self.called(progress, count)
+                progress.done += count
+            if count or progress.gathers:  # otherwise nothing has changed
+                for edge in progress.node.edges:
+                    self.released(self.schedule[edge.source])
+                self.released(progress)
+        return moved
+
+
+def itemsize(node: Node) -> int:
+    """Bytes of one number of a node."""
+    return 2 if node.dtype == "bfloat16" else np.dtype(node.dtype).itemsize
+
+
+def positions(node: Node, box: Region) -> int:
+    """Numbers in a box of a node, all channels."""
+    count = math.prod(node.shape) // max(1, math.prod(node.extents))
+    sides = [1 if d is None else len(side) for d, side in zip(node.dims, box, strict=True)]
+    return count * math.prod(sides)
+
+
+def row_numbers(node: Node, box: Region) -> int:
+    """Numbers in one row of a box; the whole value where a node has no rows."""
+    count = math.prod(node.shape) // max(1, math.prod(node.extents))
+    rest = zip(node.dims[1:], box[1:], strict=True)
+    return count * math.prod(1 if d is None else len(side) for d, side in rest)
+
+
+def multiply_adds(graph: Graph, boxes: Mapping[str, Region]) -> int:
+    """Multiply-adds to compute these boxes once each, as the field counts them."""
+    total = 0
+    for node in graph:
+        box = boxes.get(node.name)
+        if box is None or not node.edges:
+            continue
+        source = node.edges[0].source
+        read = positions(graph.nodes[source], boxes[source])
+        total += effort(graph, node).of(read, positions(node, box))
+    return total

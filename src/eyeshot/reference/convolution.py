@@ -29,9 +29,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eyeshot.reference.checks import check_bias, check_gradient, make_window, widen
-from eyeshot.reference.padding import Padding, pad, pad_backward, resolve_padding
-from eyeshot.reference.windows import Array, PerAxis, Window, met_by
+from eyeshot.reference.padding import (
+    Array,
+    Padding,
+    PerAxis,
+    Window,
+    check_bias,
+    check_gradient,
+    make_window,
+    met_by,
+    pad,
+    pad_backward,
+    resolve_padding,
+    widen,
+)
 
 
 class Gradients(NamedTuple):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from eyeshot.errors import BadValue
-from eyeshot.reference.checks import check_bias, check_gradient, widen
 from eyeshot.reference.convolution import Gradients
-from eyeshot.reference.windows import Array
+from eyeshot.reference.padding import Array, check_bias, check_gradient, widen
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:

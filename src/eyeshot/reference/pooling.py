@@ -17,8 +17,17 @@ from typing import Any
 import numpy as np
 
 from eyeshot.errors import BadValue
-from eyeshot.reference.checks import check_gradient, count_axes, per_axis, widen
-from eyeshot.reference.windows import Array, PerAxis, count_outputs, met_by, span
+from eyeshot.reference.padding import (
+    Array,
+    PerAxis,
+    check_gradient,
+    count_axes,
+    count_outputs,
+    met_by,
+    per_axis,
+    span,
+    widen,
+)
 
 
 @dataclass(frozen=True)

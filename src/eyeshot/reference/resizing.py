@@ -24,8 +24,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from eyeshot.errors import BadValue, UnknownName
-from eyeshot.reference.checks import check_gradient, count_axes, per_axis
-from eyeshot.reference.windows import Array, PerAxis
+from eyeshot.reference.padding import Array, PerAxis, check_gradient, count_axes, per_axis
 
 UpsampleMode = Literal["nearest", "linear"]
 

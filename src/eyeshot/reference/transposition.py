@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 
 from eyeshot.errors import BadValue
-from eyeshot.reference.checks import check_bias, check_gradient, make_window, per_axis
 from eyeshot.reference.convolution import (
     Gradients,
     correlate,
@@ -33,7 +32,16 @@ from eyeshot.reference.convolution import (
     sum_over_places,
     turn,
 )
-from eyeshot.reference.windows import Array, PerAxis, Window, span
+from eyeshot.reference.padding import (
+    Array,
+    PerAxis,
+    Window,
+    check_bias,
+    check_gradient,
+    make_window,
+    per_axis,
+    span,
+)
 
 
 def conv_transpose(

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from eyeshot.pages.parts import Section
-from eyeshot.report.judgement import confusion_section, mistakes_section
-from eyeshot.report.layers import kernels_section, parameters_section, steps_section
-from eyeshot.report.learning import learning_section
+from eyeshot.report.judgement import confusion_section, learning_section, mistakes_section
+from eyeshot.report.layers import (
+    kernels_section,
+    parameters_section,
+    photograph_section,
+    steps_section,
+)
 from eyeshot.report.material import Material
-from eyeshot.report.photograph import photograph_section
 
 Builder = Callable[[Material], Section | None]
 

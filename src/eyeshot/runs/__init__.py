@@ -30,10 +30,8 @@ from eyeshot.errors import BadFile, BadValue, EyeshotError, UnknownName, shorten
 from eyeshot.frontends.programs import as_module
 from eyeshot.frontends.pt2 import read_program
 from eyeshot.images.layouts import Index
-from eyeshot.runs.config import TASKS, NetSource, Recipe, RunConfig
-from eyeshot.runs.fingerprints import fingerprint
-from eyeshot.runs.scoring import normalize, score
-from eyeshot.runs.weight_files import read_tensors, save_tensors
+from eyeshot.runs.config import TASKS, NetSource, Recipe, RunConfig, normalize, score
+from eyeshot.runs.weight_files import fingerprint, read_tensors, save_tensors
 from eyeshot.runs.weights import load_weights, take_weights
 
 __all__ = [

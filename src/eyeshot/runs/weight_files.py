@@ -9,6 +9,7 @@ does nothing: the tensors around it can be read, and nothing that the file names
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import struct
 import warnings
@@ -24,6 +25,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from eyeshot.data import Data, Examples
 from eyeshot.errors import BadFile
 from eyeshot.files import explain_os_error, write_aside
 
@@ -290,3 +292,27 @@ _DAMAGED = (
     *(ArithmeticError, MemoryError, struct.error, ImportError, BufferError),
 )
 """What torch's reader raises on damaged files: it takes the bytes of a pickle on trust."""
+
+
+_SAMPLE = 16
+
+
+def fingerprint(data: Data) -> str:
+    """16 hexadecimal digits that are others for any other pictures, labels or classes.
+
+    Of a set that is streamed from files only a sample of the pictures is read, and all labels.
+    """
+    digest = hashlib.sha256(repr((data.classes, data.train.shape, data.test.shape)).encode())
+    for examples in (data.train, data.test):
+        digest.update(examples.labels.numpy().tobytes())
+        digest.update(_pixels(examples))
+    return digest.hexdigest()[:16]
+
+
+def _pixels(examples: Examples) -> memoryview:
+    if examples.held:
+        images = examples.images
+    else:
+        step = max(1, len(examples) // _SAMPLE)
+        images, _ = examples.take(range(0, len(examples), step))
+    return images.contiguous().numpy().data

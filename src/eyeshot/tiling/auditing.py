@@ -11,27 +11,34 @@ import numpy as np
 import torch
 from torch import nn
 
-from eyeshot.engine.admission import refuse_whole
-from eyeshot.engine.misfits import misfit
+from eyeshot.engine.fitting import misfit
+from eyeshot.engine.job import refuse_whole
 from eyeshot.engine.networks import Network, Traced, trace
 from eyeshot.engine.running import run
 from eyeshot.errors import BadValue, EyeshotError, Unsupported
 from eyeshot.geometry.tiles import AxisTiles, Comparison, Cover, cover
 from eyeshot.graph import Graph
 from eyeshot.images import open_source
-from eyeshot.images.scaling import to_unit
+from eyeshot.images.whole import to_unit
 from eyeshot.runs import Run
-from eyeshot.tiling.advice import costs_of, geometry_of, remedy_of
-from eyeshot.tiling.breaks import breaks_of, margins_of
-from eyeshot.tiling.measuring import (
+from eyeshot.tiling.breaks import (
+    breaks_of,
+    by,
+    costs_of,
+    geometry_of,
+    margins_of,
+    remedy_of,
+    settings_of,
+)
+from eyeshot.tiling.verdict import (
+    Audit,
     FloatArray,
+    Joint,
     answer_of,
     assemble,
     difference,
     positions_last,
 )
-from eyeshot.tiling.tools import by, settings_of
-from eyeshot.tiling.verdict import Audit, Joint
 
 Say = Callable[[str], None]
 _MOST_POSITIONS = 2**26

@@ -17,17 +17,13 @@ from eyeshot.data.pairs.layout import Layout
 from eyeshot.errors import BadValue
 from eyeshot.runs import CONFIG, LAST, PROGRAM, Recipe, Run, RunConfig, load
 from eyeshot.training import checkpoint
-from eyeshot.training.checkpoint import Position
+from eyeshot.training.checkpoint import Position, hold, prepare
 from eyeshot.training.configuration import choose_folder
-from eyeshot.training.fabric import make_fabric, torch_state_kept
-from eyeshot.training.fine_tuning import bring_weights, freeze
-from eyeshot.training.folder import hold, prepare
-from eyeshot.training.loop import Stopped, Training
-from eyeshot.training.notes import tell
+from eyeshot.training.loop import Stopped, Training, make_fabric, torch_state_kept
 from eyeshot.training.optimization import Average, make_optimizer
 from eyeshot.training.options import ask, settle
-from eyeshot.training.own_network import OwnNet
-from eyeshot.training.progress import Progress, Silence, TerminalProgress
+from eyeshot.training.own_network import OwnNet, bring_weights, freeze
+from eyeshot.training.progress import Progress, Silence, TerminalProgress, tell
 from eyeshot.training.recipes import Settings
 from eyeshot.training.tasks import Task, make_task
 from eyeshot.training.tasks.generation import build_learner

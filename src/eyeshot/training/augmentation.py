@@ -7,6 +7,7 @@ else's random numbers are used up.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection
 
 import numpy as np
@@ -16,8 +17,149 @@ from torch.nn import functional
 
 from eyeshot.data import Crops
 from eyeshot.errors import UnknownName
-from eyeshot.training.toning import roughen, tone
-from eyeshot.training.warping import draw_places, resample
+from eyeshot.extras import extra
+
+BRIGHTNESS = 0.1
+"""The most that is added or taken away, of 0…1."""
+
+CONTRAST = 1.25
+"""The most that samples are multiplied or divided by."""
+
+GAMMA = 1.4
+"""The highest power that samples are raised to; the lowest is 1 through it."""
+
+BLURRED = 0.2
+"""The share of crops that are blurred, by a Gaussian of at most :data:`SOFTEST` pixels."""
+
+SOFTEST = 1.0
+NOISE = 0.03
+"""The highest standard deviation of the noise, of 0…1."""
+
+
+def tone(pictures: Tensor, generator: np.random.Generator) -> Tensor:
+    """Each picture with a contrast, a brightness and a gamma of its own.
+
+    Args:
+        pictures: (B, C, H, W) in 0…1.
+        generator: draws them.
+
+    Returns:
+        (B, C, H, W) in 0…1.
+    """
+    with extra("train"):
+        from kornia import enhance  # takes seconds to import
+
+    count = len(pictures)
+    factors = torch.from_numpy(CONTRAST ** generator.uniform(-1, 1, count)).float()
+    added = torch.from_numpy(generator.uniform(-BRIGHTNESS, BRIGHTNESS, count)).float()
+    powers = torch.from_numpy(GAMMA ** generator.uniform(-1, 1, count)).float()
+    toned = enhance.adjust_contrast(pictures, factors, clip_output=False)
+    return enhance.adjust_gamma(enhance.adjust_brightness(toned, added), powers)
+
+
+def roughen(pictures: Tensor, generator: np.random.Generator) -> Tensor:
+    """Some pictures blurred, and each with noise of its own strength.
+
+    Args:
+        pictures: (B, C, H, W) in 0…1; they are written over.
+        generator: draws how much.
+
+    Returns:
+        (B, C, H, W) in 0…1.
+    """
+    with extra("train"):
+        from kornia.filters import gaussian_blur2d  # takes seconds to import
+
+    count = len(pictures)
+    chosen = torch.from_numpy(generator.random(count) < BLURRED)
+    softness = torch.from_numpy(generator.uniform(0.3, SOFTEST, (count, 1))).float()
+    if chosen.any():
+        sigma = softness[chosen].expand(-1, 2)
+        pictures[chosen] = gaussian_blur2d(pictures[chosen], (5, 5), sigma, "replicate")
+    strengths = torch.from_numpy(generator.uniform(0, NOISE, (count, 1, 1, 1))).float()
+    source = torch.Generator().manual_seed(int(generator.integers(2**62)))
+    noise = torch.randn(pictures.shape, generator=source)
+    return pictures.add_(noise.mul_(strengths)).clamp_(0, 1)
+
+
+SPACING = 64
+"""Pixels between two knots of the grid."""
+
+SHIFT = 0.2
+"""The most that a knot moves along an axis, in spacings. Below 0.48 nothing can fold (Choi and Lee,
+"Injectivity Conditions of 2D and 3D Uniform Cubic B-Spline Functions", Graphical Models, 2000)."""
+
+ANGLE = 15.0
+"""Degrees that a crop is turned by at the most."""
+
+SCALE = 1.2
+"""By how much it is enlarged or made smaller at the most."""
+
+
+def draw_places(count: int, size: tuple[int, int], generator: np.random.Generator) -> Tensor:
+    """Where each pixel of ``count`` bent crops comes from: (B, 2, H, W), row and column.
+
+    Args:
+        count: B.
+        size: (H, W).
+        generator: draws how much each crop is turned, scaled and stretched.
+    """
+    height, width = size
+    angles = np.deg2rad(generator.uniform(-ANGLE, ANGLE, count))
+    scales = np.exp(generator.uniform(-1, 1, count) * math.log(SCALE))
+    cosines, sines = np.cos(angles) / scales, np.sin(angles) / scales
+    turns = np.stack([cosines, -sines, sines, cosines], 1).reshape(count, 2, 2)
+    rows = torch.arange(height, dtype=torch.float32) - (height - 1) / 2
+    columns = torch.arange(width, dtype=torch.float32) - (width - 1) / 2
+    turned = torch.from_numpy(turns.astype(np.float32))[..., None, None]
+    places = turned[:, :, 0] * rows[:, None] + turned[:, :, 1] * columns
+    places += torch.tensor([(height - 1) / 2, (width - 1) / 2]).view(2, 1, 1)
+    return places.add_(_draw_rubber(count, size, generator))
+
+
+def _draw_rubber(count: int, size: tuple[int, int], generator: np.random.Generator) -> Tensor:
+    """Smooth shifts (B, 2, H, W) in pixels."""
+    down, across = _spline(size[0]), _spline(size[1])
+    strengths = generator.uniform(0, SHIFT * SPACING, (count, 1, 1, 1))
+    knots = generator.uniform(-1, 1, (count, 2, down.shape[1], across.shape[1])) * strengths
+    return down @ torch.from_numpy(knots.astype(np.float32)) @ across.T
+
+
+def _spline(length: int) -> Tensor:
+    """How much each knot counts at each position: (length, knots), the cubic B-spline's weights."""
+    knots = (length - 1) // SPACING + 4
+    place, inside = np.divmod(np.arange(length), SPACING)
+    t = inside / SPACING
+    weights = np.stack(
+        [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], 1
+    )
+    matrix = np.zeros((length, knots), np.float32)
+    matrix[np.arange(length)[:, None], place[:, None] + np.arange(4)] = weights / 6
+    return torch.from_numpy(matrix)
+
+
+def resample(pictures: Tensor, places: Tensor, *, smooth: bool) -> Tensor:
+    """``pictures`` (B, C, H, W) read at ``places`` (B, 2, H, W).
+
+    Beyond its border a crop is its own mirror image, so that every place holds something.
+
+    Args:
+        pictures: float.
+        places: row and column of each pixel.
+        smooth: interpolate between the four nearest samples; or take the nearest.
+    """
+    with extra("train"):
+        from kornia.geometry.transform import remap  # takes seconds to import
+
+    return remap(
+        pictures,
+        places[:, 1],
+        places[:, 0],
+        mode="bilinear" if smooth else "nearest",
+        padding_mode="reflection",
+        align_corners=True,
+    )
+
 
 AUGMENTATIONS = ("flips", "turns", "elastic", "intensity")
 """Changes of pictures with their answers: mirror images; quarter turns; a small turn, a change of

@@ -20,9 +20,9 @@ from eyeshot.data import SOURCES, Data
 from eyeshot.data.pairs.layout import Layout
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.runs import Recipe, RunConfig, build_net, fingerprint
-from eyeshot.runs.geometry import geometry_of_model
+from eyeshot.runs.inputs import geometry_of_model
 from eyeshot.training.cropping import check_batches, choose_crop, make_sampler
-from eyeshot.training.fabric import choose_device, choose_precision
+from eyeshot.training.loop import choose_device, choose_precision
 from eyeshot.training.own_network import OwnNet, check_fit, check_map
 from eyeshot.training.recipes import (
     Settings,

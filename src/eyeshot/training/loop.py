@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +20,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from eyeshot.errors import Failure
+from eyeshot.errors import BadValue, Failure, UnknownName
+from eyeshot.extras import extra
 from eyeshot.files import write_aside
 from eyeshot.runs import (
     LAST,
@@ -26,16 +30,15 @@ from eyeshot.runs import (
     PROGRAM,
     SAMPLES,
     WEIGHTS,
+    Recipe,
     RunConfig,
     read_tensors,
     save_tensors,
 )
 from eyeshot.training import checkpoint
-from eyeshot.training.checkpoint import Position
-from eyeshot.training.fine_tuning import frozen_norms, keep_frozen
-from eyeshot.training.folder import STOP
+from eyeshot.training.checkpoint import STOP, Position
 from eyeshot.training.optimization import Average, learning_rate, set_learning_rate
-from eyeshot.training.own_network import OwnNet
+from eyeshot.training.own_network import OwnNet, frozen_norms, keep_frozen
 from eyeshot.training.progress import Progress
 from eyeshot.training.tasks import Task
 from eyeshot.training.tasks.generation import Generation, result_of
@@ -312,3 +315,109 @@ def _seed_torch(device: torch.device, numbers: tuple[int, int, int]) -> None:
         torch.cuda.manual_seed(mixed)
     elif device.type == "mps":
         torch.mps.manual_seed(mixed)
+
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "32-true", "bf16-mixed")
+
+
+def choose_device(name: str) -> str:
+    """What "auto" means on this machine; any other name as it is.
+
+    Raises:
+        UnknownName: no such kind of device.
+        BadValue: this machine has none.
+    """
+    if name not in DEVICES:
+        raise UnknownName("device", name, DEVICES)
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return next(kind for kind, is_there in there.items() if is_there)
+    if not there[name]:
+        raise BadValue(f"device is {name!r}, and there is none here", cure="use auto or cpu")
+    return name
+
+
+def choose_precision(name: str, task: str, device: str) -> str:
+    """What "auto" means for a task on a device; any other name as it is.
+
+    A network that answers with a picture spends all its time in convolutions, and where the
+    processor multiplies matrices of bfloat16 (AMX on x86) they take a fraction of the time. Sums
+    and weights stay in float32, and so does all judging. Classifiers of small pictures gain
+    nothing.
+
+    Raises:
+        UnknownName: no such precision.
+    """
+    if name not in PRECISIONS:
+        raise UnknownName("precision", name, PRECISIONS)
+    if name != "auto":
+        return name
+    if task == "classify" or device not in ("cpu", "cuda"):
+        return "32-true"
+    if device == "cuda":
+        has_units = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_units = bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+    return "bf16-mixed" if has_units else "32-true"
+
+
+def make_fabric(recipe: Recipe) -> Fabric:
+    """Fabric for the recipe's device, number of devices and precision, none of them "auto".
+
+    Raises:
+        BadValue: more devices than there are, or a batch that they cannot share.
+    """
+    if recipe.device == "cuda" and recipe.devices > torch.cuda.device_count():
+        raise BadValue(
+            f"devices is {recipe.devices}, and there are {torch.cuda.device_count()}",
+            cure="use as many as there are, or fewer",
+        )
+    if recipe.batch_size % recipe.devices:
+        raise BadValue(
+            f"batch_size is {recipe.batch_size}, which {recipe.devices} devices cannot share",
+            cure=f"use a multiple of {recipe.devices}",
+        )
+    with extra("train"):
+        from lightning_fabric import Fabric  # takes seconds to import: only when it trains
+
+    return Fabric(
+        accelerator=recipe.device,
+        devices=recipe.devices,
+        precision="bf16-mixed" if recipe.precision == "bf16-mixed" else "32-true",
+    )
+
+
+@contextmanager
+def torch_state_kept() -> Iterator[None]:
+    """Torch's random numbers and cuDNN's choices are our own inside, and the caller's again after.
+
+    So is how much Fabric logs. cuDNN is held to algorithms that give the same bits every time.
+    """
+    devices = list(range(torch.cuda.device_count()))
+    with (
+        _fabric_quiet(),
+        torch.random.fork_rng(devices=devices),
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+        warnings.catch_warnings(),
+    ):
+        yield
+
+
+@contextmanager
+def _fabric_quiet() -> Iterator[None]:
+    """Fabric logs errors alone inside."""
+    logger = logging.getLogger("lightning_fabric")
+    level = logger.level
+    with extra("train"):
+        import lightning_fabric  # noqa: F401 - sets the level itself when it is first imported
+
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

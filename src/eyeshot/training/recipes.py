@@ -12,7 +12,7 @@ from eyeshot.data.examples import count_batches
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.runs import Recipe
 from eyeshot.training.augmentation import AUGMENTATIONS
-from eyeshot.training.losses import LOSSES
+from eyeshot.training.optimization import LOSSES
 
 if TYPE_CHECKING:
     from eyeshot.data.pairs import CropSampler

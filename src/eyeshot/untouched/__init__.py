@@ -13,9 +13,7 @@ from contextlib import ExitStack, contextmanager
 
 from torch import nn
 
-from eyeshot.untouched.chance import Chance
-from eyeshot.untouched.snapshot import Snapshot
-from eyeshot.untouched.writes import Handed, Writes
+from eyeshot.untouched.snapshot import Chance, Handed, Snapshot, Writes
 
 __all__ = ["Snapshot", "untouched"]
 

@@ -24,10 +24,8 @@ from eyeshot.geometry import Fields
 from eyeshot.graph import Graph
 from eyeshot.inspection import Inspection
 from eyeshot.inspection.inspecting import checked_sizes, inspect_graph
-from eyeshot.web_studio.edits import NO_EDITS, Edits
-from eyeshot.web_studio.looks import Check, Look
-from eyeshot.web_studio.payloads import planes_of
-from eyeshot.web_studio.queries import Query
+from eyeshot.web_studio.looks import NO_EDITS, Check, Edits, Look
+from eyeshot.web_studio.payloads import Query, planes_of
 from eyeshot.web_studio.subjects import Picture, Subject, noise
 from eyeshot.web_studio.wide import WidePicture, Window
 

@@ -13,9 +13,9 @@ from eyeshot.engine.memory import parse_bytes
 from eyeshot.errors import EyeshotError
 from eyeshot.extras import extra
 from eyeshot.runs import Run, load
-from eyeshot.web_studio.bundle import one_script, read_page_file
 from eyeshot.web_studio.desk import AnyPicture
-from eyeshot.web_studio.queries import Query
+from eyeshot.web_studio.export import one_script, read_page_file
+from eyeshot.web_studio.payloads import Query
 from eyeshot.web_studio.session import Session
 from eyeshot.web_studio.subjects import Subject, bundled_digits, of_tensor
 from eyeshot.web_studio.wide import open_any

@@ -17,9 +17,9 @@ from typing import Any
 
 from eyeshot.errors import EyeshotError, Failure, UserError, one_line
 from eyeshot.extras import extra
-from eyeshot.web_studio.bundle import PAGE_FILES, html_tag
+from eyeshot.web_studio.export import PAGE_FILES, html_tag
 from eyeshot.web_studio.looks import Cancelled
-from eyeshot.web_studio.queries import Query
+from eyeshot.web_studio.payloads import Query
 from eyeshot.web_studio.session import Session
 
 with extra("studio"):

@@ -14,13 +14,13 @@ from eyeshot.explanation import UnitTrace
 from eyeshot.features.kinds import words
 from eyeshot.geometry import required
 from eyeshot.graph import Family, Node
-from eyeshot.inspection.effective import effective_field
+from eyeshot.inspection.reach import effective_field
 from eyeshot.web_studio.desk import AnyPicture, Desk, position_of
-from eyeshot.web_studio.edits import NO_EDITS, kernel_of
-from eyeshot.web_studio.links import links_of, strongest
-from eyeshot.web_studio.looks import Check, never
+from eyeshot.web_studio.links import links_of, strongest, walk
+from eyeshot.web_studio.looks import NO_EDITS, Check, kernel_of, never
 from eyeshot.web_studio.payloads import (
     Payload,
+    Query,
     finite,
     layers_of,
     planes_of,
@@ -28,9 +28,7 @@ from eyeshot.web_studio.payloads import (
     shape_of_planes,
     strip,
 )
-from eyeshot.web_studio.queries import Query
 from eyeshot.web_studio.subjects import Subject, open_picture
-from eyeshot.web_studio.walking import walk
 from eyeshot.web_studio.wide import WidePicture
 
 MEMORY = 2 * 10**9

@@ -22,17 +22,17 @@ from torch import Tensor
 
 from eyeshot.axes import Interval
 from eyeshot.cost import costs
-from eyeshot.engine.admission import check_weights, dtype_of
+from eyeshot.engine.job import check_weights, dtype_of
 from eyeshot.engine.lowering import lower
 from eyeshot.engine.networks import Traced, trace
-from eyeshot.engine.preparing import Preparation
+from eyeshot.engine.outputs import Preparation
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.frontends.trials import axes_taken
 from eyeshot.geometry import Fields, Region, required
 from eyeshot.graph import Graph
 from eyeshot.images import Source, open_source
-from eyeshot.images.scaling import to_unit
+from eyeshot.images.whole import to_unit
 from eyeshot.interpreter import needed_for
 from eyeshot.planning import pushes
 from eyeshot.web_studio.looks import Check, Look

@@ -6,19 +6,122 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from operator import attrgetter
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from eyeshot.data.loading import BUDGET
-from eyeshot.data.pairs.cuts import Axis, Cut, fit_crop
-from eyeshot.data.pairs.holding import Readers
+from eyeshot.data.pairs.layout import CUTTING, LABELLED, Order
 from eyeshot.data.pairs.legend import IGNORED
-from eyeshot.data.pairs.ordering import CUTTING, LABELLED, Order
 from eyeshot.data.pairs.pair import Pair, Pairs
+from eyeshot.data.pairs.reader import Readers
 from eyeshot.errors import BadValue
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One crop along one axis.
+
+    Attributes:
+        start: where the crop begins.
+        stop: one past where it ends.
+        first: where its own part of the valid begins.
+        last: one past where that ends.
+    """
+
+    start: int
+    stop: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of a picture that is to be cut.
+
+    Attributes:
+        length: of the picture.
+        crop: of each crop; not above ``length``.
+        halo: how far the network sees to each side.
+        alignment: crops start at multiples of it. The last one ends with the picture; it starts at
+            a multiple only if ``length`` - ``crop`` is one.
+    """
+
+    length: int
+    crop: int
+    halo: int
+    alignment: int
+
+    def __post_init__(self) -> None:
+        if self.crop < self.length and self._longest_jump < 1:
+            least = 2 * self.halo + self.alignment
+            raise BadValue(
+                f"crop is {self.crop}, and the network sees {self.halo} pixels to each side: "
+                "nothing inside a picture would be valid",
+                cure=f"use a crop of at least {least}, or of the whole picture ({self.length})",
+            )
+
+    @property
+    def pieces(self) -> int:
+        """How many crops a cutting has: as few as there can be."""
+        if self.crop == self.length:
+            return 1
+        return 1 + -(-self._jumps // self._longest_jump)
+
+    def cut(self, generator: np.random.Generator) -> tuple[Cut, ...]:
+        """A random cutting; every position is in the own part of exactly one crop."""
+        starts = self._starts(generator)
+        # Between two crops the boundary lies where both are valid. Each is drawn alone, less its
+        # number, and all are put in order: no two can then be equal, and none leaves its range,
+        # since both ends of the ranges rise by 1 or more from one to the next.
+        numbers = np.arange(len(starts) - 1)
+        lowest, highest = starts[1:] + self.halo, starts[:-1] + self.crop - self.halo
+        drawn = generator.integers(lowest - numbers, highest - numbers, endpoint=True)
+        inner = np.sort(drawn) + numbers
+        bounds = [0, *inner.tolist(), self.length]
+        return tuple(
+            Cut(start, start + self.crop, first, last)
+            for start, (first, last) in zip(starts.tolist(), pairwise(bounds), strict=True)
+        )
+
+    @property
+    def _longest_jump(self) -> int:
+        """Steps of the alignment between two crops whose valid parts still touch."""
+        return (self.crop - 2 * self.halo) // self.alignment
+
+    @property
+    def _jumps(self) -> int:
+        """Steps of the alignment from the first crop to the last."""
+        return -(-(self.length - self.crop) // self.alignment)
+
+    def _starts(self, generator: np.random.Generator) -> NDArray[np.int64]:
+        """Where the crops begin: jumps that add up, none too long, drawn together.
+
+        No jump is 0: there are as few crops as can be, so each has to bring the end nearer.
+        """
+        room = [self._longest_jump] * (self.pieces - 1)
+        places = np.zeros(self.pieces, np.int64)
+        if room:
+            jumps = generator.multivariate_hypergeometric(room, self._jumps)
+            places[1:] = np.cumsum(jumps) * self.alignment
+        return np.minimum(places, self.length - self.crop)
+
+
+def fit_crop(crop: int, lengths: tuple[int, ...], alignment: int) -> int:
+    """The largest crop up to ``crop`` whose last place in every picture is a multiple too.
+
+    Where the pictures' lengths leave different remainders there is none, and ``crop`` is kept.
+    """
+    remainders = {length % alignment for length in lengths if length > crop}
+    if len(remainders) != 1:
+        return crop
+    fitted = crop - (crop - remainders.pop()) % alignment
+    return fitted if fitted > 0 else crop
+
 
 _TRIES = 20
 """Crops that are drawn in place of one without a label: scribbles cover a few places alone."""
@@ -69,7 +172,7 @@ class CropSampler:
     """Draws crops of the training pictures.
 
     In an epoch of :meth:`steps` steps every training pixel is in exactly one crop's valid part;
-    see :mod:`eyeshot.data.pairs.cuts`. A picture that is not larger than the crop is used whole,
+    see :mod:`eyeshot.data.pairs.crops`. A picture that is not larger than the crop is used whole,
     and all of it is valid. Crops of different sizes never share a batch: padding a crop would show
     the network a false border. So a batch may contain fewer crops than requested.
 

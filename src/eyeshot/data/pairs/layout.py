@@ -18,6 +18,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from eyeshot import images
+from eyeshot.data.tree import is_picture, same_name, visible
+from eyeshot.errors import EyeshotError
+
 IMAGE = (
     *("image", "images", "img", "imgs", "jpegimages", "leftimg8bit", "photo", "photos"),
     *("picture", "pictures", "original", "originals", "input", "inputs", "rgb"),
@@ -139,3 +146,147 @@ def _match(
         {name: path for name, path in images.items() if name not in used[0]},
         {name: path for name, path in targets.items() if name not in used[1]},
     )
+
+
+_LOOKED_AT = 4  # files of each folder
+_FEW_VALUES = 8  # a mask has at most this many values, a photograph has more
+_ALIKE = 0.8  # of the names of the smaller folder
+_AMONG = 4  # at least one file in this many is the mask of another
+
+
+def masks_among_classes(folder: Path) -> str | None:
+    """The reason why ``folder`` looks like pictures and masks, for the first half of a question.
+
+    None if it does not, or if it cannot be read.
+    """
+    try:
+        classes = [entry for entry in visible(folder) if entry.is_dir()]
+        if len(classes) == 2:
+            found = _two_folders(*classes)
+            if found is not None:
+                return found
+        return next((told for one in classes[:3] if (told := _within(one))), None)
+    except EyeshotError:
+        return None  # anyone who loads it says so
+
+
+def _two_folders(first: Path, second: Path) -> str | None:
+    ours, theirs = _files(first), _files(second)
+    best = max(
+        ((match(ours, theirs), first, second), (match(theirs, ours), second, first)),
+        key=lambda one: len(one[0].both),
+    )
+    matching, pictures, masks = best
+    if len(matching.both) < max(2, _ALIKE * min(len(ours), len(theirs))):
+        return None
+    samples = list(matching.both.values())[:_LOOKED_AT]
+    few = [tuple(_has_few_values(path) for path in pair) for pair in samples]
+    if all(pair == (True, False) for pair in few):
+        pictures, masks = masks, pictures
+    elif not all(pair == (False, True) for pair in few):
+        return None
+    return (
+        f"{pictures.name} and {masks.name} hold files of the same names, and those in "
+        f"{masks.name} have few values, as masks have"
+    )
+
+
+def _within(folder: Path) -> str | None:
+    files = _files(folder)
+    matching = match(files, files)
+    if not matching.target_suffix or _AMONG * len(matching.both) < len(files):
+        return None
+    image, mask = next(iter(matching.both.values()))
+    if _has_few_values(image) or not _has_few_values(mask):
+        return None
+    return f"{folder.name} holds masks among its pictures ({mask.name} of {image.name})"
+
+
+def _files(folder: Path) -> Mapping[str, Path]:
+    return {same_name(entry.stem): entry for entry in visible(folder) if is_picture(entry)}
+
+
+def _has_few_values(path: Path) -> bool:
+    return len(np.unique(images.read(path))) <= _FEW_VALUES
+
+
+MOST_SHUFFLED = 2**22
+"""Crops an epoch that are put in order; of more than that, those of each batch are drawn alone."""
+
+# What random numbers are drawn for: each has a stream of its own.
+_ORDER, _GROUP, _DRAW, CUTTING, LABELLED = 1, 2, 3, 4, 5
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Which crops a batch holds.
+
+    Attributes:
+        group: of which group.
+        items: which of its crops.
+        again: how often all crops of the epoch have come before.
+    """
+
+    group: int
+    items: tuple[int, ...]
+    again: int
+
+
+class Order:
+    """The order of crops in groups; crops of two groups never share a batch.
+
+    Args:
+        sizes: how many crops each group has.
+        seed: of the order.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], seed: int) -> None:
+        self.sizes = sizes
+        self._seed = seed
+        self._shuffled: dict[tuple[int, int, int], list[NDArray[np.int64]]] = {}
+
+    def steps(self, count: int) -> int:
+        """Batches of up to ``count`` crops, or one more, that hold each crop once."""
+        return sum(_batches(size, count) for size in self.sizes)
+
+    def batch(self, epoch: int, step: int, count: int) -> Batch:
+        """The batch of one step; it depends only on the seed and these numbers."""
+        again, number = divmod(step, self.steps(count))
+        if sum(self.sizes) > MOST_SHUFFLED:
+            return self._draw(epoch, again, number, count)
+        batches, *orders = self._shuffle(epoch, again, count)
+        starts = np.cumsum([0, *(_batches(size, count) for size in self.sizes)])
+        group = int(np.searchsorted(starts, batches[number], side="right")) - 1
+        first = (int(batches[number]) - int(starts[group])) * count
+        last = int(batches[number]) + 1 == starts[group + 1]
+        end = self.sizes[group] if last else first + count
+        return Batch(group, tuple(orders[group][first:end].tolist()), again)
+
+    def generator(self, epoch: int, again: int, purpose: int, number: int) -> np.random.Generator:
+        """A separate stream of random numbers."""
+        return np.random.default_rng([self._seed, epoch, again, purpose, number])
+
+    def _draw(self, epoch: int, again: int, number: int, count: int) -> Batch:
+        generator = self.generator(epoch, again, _DRAW, number)
+        shares = np.array(self.sizes) / sum(self.sizes)
+        group = int(generator.choice(len(shares), p=shares))
+        items = generator.integers(self.sizes[group], size=count)
+        return Batch(group, tuple(items.tolist()), again)
+
+    def _shuffle(self, epoch: int, again: int, count: int) -> list[NDArray[np.int64]]:
+        """The order of the batches, then that of the crops of each group; the last is kept."""
+        key = (epoch, again, count)
+        if key not in self._shuffled:
+            batches = self.generator(epoch, again, _ORDER, 0).permutation(self.steps(count))
+            groups = [
+                self.generator(epoch, again, _GROUP, number).permutation(size)
+                for number, size in enumerate(self.sizes)
+            ]
+            self._shuffled = {key: [batches, *groups]}
+        return self._shuffled[key]
+
+
+def _batches(size: int, count: int) -> int:
+    """Batches of a group. A crop left over joins the last: batch norm compares crops."""
+    full, left = divmod(size, count)
+    return full if full and (left == 0 or (left == 1 and count > 1)) else full + 1

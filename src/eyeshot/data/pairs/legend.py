@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eyeshot import plain_yaml
+from eyeshot.data.problem import Problem, Unfit
 from eyeshot.errors import BadFile, BadValue, shorten
+from eyeshot.images import Source, Span, understand
+from eyeshot.images.limits import TIFF_STARTS, damage_named
+from eyeshot.images.pillow import open_image
+
+if TYPE_CHECKING:
+    from eyeshot.data.pairs.survey import Seen
 
 FILE = "classes.yaml"
 IGNORE = "ignore"
@@ -154,3 +162,150 @@ def _code(name: str, value: Any) -> int:
 
 def _is_whole(value: Any, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+
+
+_SUFFIXES = {".png", ".gif", ".bmp", ".dib", ".pcx", ".tif", ".tiff", ".tga"}
+
+
+def read_palette(path: Path, indices: Iterable[int]) -> dict[int, int]:
+    """The colours, red · 65536 + green · 256 + blue, that a file gives to ``indices``.
+
+    Empty where the file has no palette.
+
+    Raises:
+        BadFile: the file is damaged.
+    """
+    if not path.is_file() or path.suffix.lower() not in _SUFFIXES:
+        return {}
+    with path.open("rb") as file:
+        start = file.read(4)
+    with damage_named(path):
+        colors = _of_tiff(path) if start.startswith(TIFF_STARTS) else _of_pillow(path)
+    return {index: colors[index] for index in indices if index < len(colors)}
+
+
+def _of_pillow(path: Path) -> list[int]:
+    with open_image(path) as image:
+        if image.mode != "P":
+            return []
+        flat = image.getpalette("RGB") or []
+    return [_coded(flat[at : at + 3]) for at in range(0, len(flat) - 2, 3)]
+
+
+def _of_tiff(path: Path) -> list[int]:
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages.first
+        if page.photometric != tifffile.PHOTOMETRIC.PALETTE or page.colormap is None:
+            return []
+        table = np.asarray(page.colormap).T
+    return [_coded((row >> 8).tolist()) for row in table]
+
+
+def _coded(color: Sequence[int]) -> int:
+    red, green, blue = color
+    return red << 16 | green << 8 | blue
+
+
+def compare_palettes(masks: Iterable[Seen], legend: Legend) -> tuple[Legend, list[Problem]]:
+    """The legend with the color of each index, and the masks with a different palette.
+
+    Args:
+        masks: in any order.
+        legend: of indices; its own palette, if it has one, is what masks are compared with.
+    """
+    known = {
+        code: color for code, color in zip(legend.codes, legend.palette, strict=False) if color >= 0
+    }
+    first = dict.fromkeys(known, "the masks that were learned from")
+    problems = []
+    for mask in masks:
+        for index, color in mask.palette.items():
+            if known.setdefault(index, color) != color:
+                problems.append(_problem(mask, index, known[index], first[index]))
+                break
+            first.setdefault(index, str(mask.files.target))
+    if not known:
+        return legend, problems
+    palette = tuple(known.get(code, -1) for code in legend.codes)
+    return replace(legend, palette=palette), problems
+
+
+def _problem(mask: Seen, index: int, before: int, where: str) -> Problem:
+    there, here = (
+        f"[{color >> 16}, {color >> 8 & 255}, {color & 255}]"
+        for color in (before, mask.palette[index])
+    )
+    message = f"its palette gives {index} the colour {here}, and that of {where} {there}"
+    cure = f"indices are no classes here: write {FILE} with colours, such as 'cell: {here}'"
+    return Problem(mask.files.target, message, cure)
+
+
+WHITE = 255
+_WEIGHTS = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+
+
+class Thresholded(Source):
+    """A mask as 0 and 255: 255 where its grey value reaches a threshold. Opacity is left out.
+
+    Args:
+        mask: (C, H, W), which is closed with this one.
+        threshold: in the mask's own values.
+    """
+
+    def __init__(self, mask: Source, threshold: int) -> None:
+        shape = (1, *mask.shape[1:])
+        layout = {2: "CL", 3: "CHW", 4: "CDHW"}[len(shape)]
+        super().__init__(mask.name, understand(shape, layout=layout), np.dtype(np.uint8))
+        self._mask, self._threshold = mask, threshold
+        self.native_rows = mask.native_rows
+        self.memory, self.open_memory = mask.memory, mask.open_memory
+        self.notes = mask.notes
+
+    def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
+        samples = self._mask.read(*spans)
+        grey = samples[0] if len(samples) < 3 else np.tensordot(_WEIGHTS, samples[:3], 1)
+        return np.where(grey >= self._threshold, WHITE, 0).astype(np.uint8)[np.newaxis]
+
+    def identity(self) -> dict[str, Any]:
+        """That of the mask, and the threshold."""
+        return {**self._mask.identity(), "threshold": self._threshold}
+
+    def close(self) -> None:
+        """Close the mask."""
+        self._mask.close()
+
+
+class SingleChannel(Source):
+    """A mask that is grey in every pixel and was saved as color, or with an opacity that is full.
+
+    Args:
+        mask: (C, H, W) with C from 2 to 4, which is closed with this one.
+        cure: what to do where it turns out to be colored, or partly transparent.
+    """
+
+    def __init__(self, mask: Source, cure: str) -> None:
+        super().__init__(mask.name, understand((1, *mask.shape[1:]), layout="CHW"), mask.dtype)
+        self._mask, self._cure = mask, cure
+        self.native_rows = mask.native_rows
+        self.memory, self.open_memory = mask.memory, mask.open_memory
+        self.notes = (*mask.notes, f"grey saved in {mask.shape[0]} channels; one is read")
+
+    def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
+        samples = self._mask.read(*spans)
+        colors = samples[: 3 if len(samples) > 2 else 1]
+        opacity = samples[len(colors) :]
+        full = np.iinfo(samples.dtype).max if samples.dtype.kind in "ui" else 1
+        if (colors[1:] != colors[0]).any() or (opacity != full).any():
+            fact = f"{self.name}: is a mask with {len(samples)} channels"
+            raise Unfit(fact, cure=self._cure)
+        return colors[:1]
+
+    def identity(self) -> dict[str, Any]:
+        """That of the mask."""
+        return self._mask.identity()
+
+    def close(self) -> None:
+        """Close the mask."""
+        self._mask.close()

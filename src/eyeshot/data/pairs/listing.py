@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from eyeshot.data.entries import PICTURE_SUFFIXES, listed, no_folder, same_name
 from eyeshot.data.pairs.layout import (
     ABOVE_OTHERS,
     COMPANIONS,
@@ -25,7 +24,7 @@ from eyeshot.data.pairs.layout import (
     match,
 )
 from eyeshot.data.problem import Problem
-from eyeshot.data.tree import ALL, part_of
+from eyeshot.data.tree import ALL, PICTURE_SUFFIXES, listed, no_folder, part_of, same_name
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.files import explain_os_error
 from eyeshot.findings.wording import counted

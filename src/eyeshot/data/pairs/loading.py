@@ -10,14 +10,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from eyeshot.data.entries import listed
-from eyeshot.data.pairs.deduction import TWO, deduce_legend, report_unknown
 from eyeshot.data.pairs.layout import Layout
-from eyeshot.data.pairs.legend import FILE, IGNORE, Legend, read_legend
+from eyeshot.data.pairs.legend import FILE, IGNORE, Legend, compare_palettes, read_legend
 from eyeshot.data.pairs.listing import Files, Listing, Report, list_judged, list_pairs
 from eyeshot.data.pairs.pair import Pair, Pairs, check_task
-from eyeshot.data.pairs.palettes import compare_palettes
-from eyeshot.data.pairs.survey import Moments, Seen, look
+from eyeshot.data.pairs.survey import TWO, Moments, Seen, deduce_legend, look, report_unknown
 from eyeshot.data.problem import (
     Checked,
     Problem,
@@ -26,8 +23,8 @@ from eyeshot.data.problem import (
     skipped_note,
     told_once,
 )
-from eyeshot.data.progress import Progress, TerminalProgress
-from eyeshot.data.streaming import count_cores
+from eyeshot.data.streaming import Progress, TerminalProgress, count_cores
+from eyeshot.data.tree import listed
 from eyeshot.errors import BadFile, BadValue
 
 _AT_ONCE = 64  # pairs in flight

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from eyeshot.data.pairs.legend import Legend
 from eyeshot.errors import UnknownName
+from eyeshot.images import Source, Span, understand
 
 TASKS = ("segment", "restore")
 """``segment``: the answer is a mask of classes. ``restore``: it is a picture."""
@@ -84,3 +88,30 @@ def check_task(task: str) -> str:
     if task not in TASKS:
         raise UnknownName("task", task, TASKS)
     return task
+
+
+class Corner(Source):
+    """The first rows and columns of another source, which its opener closes.
+
+    Args:
+        whole: (C, H, W), or of more or fewer axes of space.
+        size: of the part, along each of them.
+    """
+
+    def __init__(self, whole: Source, size: tuple[int, ...]) -> None:
+        shape = (whole.shape[0], *size)
+        layout = {2: "CL", 3: "CHW", 4: "CDHW"}[len(shape)]
+        super().__init__(whole.name, understand(shape, layout=layout), whole.dtype)
+        self._whole = whole
+        self.native_rows = whole.native_rows
+        self.memory, self.open_memory = whole.memory, whole.open_memory
+
+    def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
+        self._whole.keep_rows = self.keep_rows  # as a reader of windows asks
+        samples = self._whole.read(*spans)
+        self.decoded_chunks = self._whole.decoded_chunks
+        return samples
+
+    def identity(self) -> dict[str, Any]:
+        """That of the whole, and which part."""
+        return {**self._whole.identity(), "corner": list(self.shape[1:])}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -10,17 +11,15 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from eyeshot.data.entries import is_picture, visible
-from eyeshot.data.pairs.corner import Corner
-from eyeshot.data.pairs.legend import Legend
-from eyeshot.data.pairs.pair import Pair, Pairs
-from eyeshot.data.pairs.threshold import WHITE, SingleChannel, Thresholded
+from eyeshot.data.pairs.legend import WHITE, Legend, SingleChannel, Thresholded
+from eyeshot.data.pairs.pair import Corner, Pair, Pairs
+from eyeshot.data.tree import is_picture, visible
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.images import Source, Span, understand
-from eyeshot.images.scaling import to_unit
 from eyeshot.images.sources.arrays import ArraySource
 from eyeshot.images.sources.opening import open_file
-from eyeshot.images.sources.selection import Selection
+from eyeshot.images.sources.source import Selection
+from eyeshot.images.whole import to_unit
 
 
 class PairReader:
@@ -194,3 +193,46 @@ def _open_objects(folder: Path) -> Source:
 
 def _times(size: tuple[int, ...]) -> str:
     return "×".join(map(str, size))
+
+
+_MOST_OPEN = 4  # files that are read by windows and kept open
+
+
+class Readers:
+    """Readers of training pairs, opened when first needed.
+
+    Args:
+        pairs: the pairs whose training part is read.
+        budget: the most bytes in memory; the pairs that are read first are kept first.
+    """
+
+    def __init__(self, pairs: Pairs, budget: int) -> None:
+        self._pairs = pairs
+        self._budget = self._left = budget
+        self._held: dict[int, PairReader] = {}
+        self._open: OrderedDict[int, PairReader] = OrderedDict()
+
+    def get(self, number: int) -> PairReader:
+        """The training pair of that number: in memory where it fits."""
+        if number in self._held:
+            return self._held[number]
+        reader = self._open.pop(number, None)
+        if reader is None:
+            reader = open_pair(self._pairs.train[number], self._pairs)
+            if reader.bytes <= self._left:
+                self._left -= reader.bytes
+                self._held[number] = reader.hold()
+                return self._held[number]
+        self._open[number] = reader
+        if len(self._open) > _MOST_OPEN:
+            _, oldest = self._open.popitem(last=False)
+            oldest.close()
+        return reader
+
+    def close(self) -> None:
+        """Let go of files and memory."""
+        for reader in (*self._open.values(), *self._held.values()):
+            reader.close()
+        self._open.clear()
+        self._held.clear()
+        self._left = self._budget

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from eyeshot.errors import BadValue, EyeshotError, Unsupported
-from eyeshot.frontends.onnx.folding import FOLDED, FROM_SHAPES, fold
-from eyeshot.frontends.onnx.hints import what_stands_in_the_way
+from eyeshot.frontends.onnx.folding import FOLDED, FROM_SHAPES, fold, what_stands_in_the_way
 from eyeshot.frontends.onnx.operators import COMPUTE, REASONS
 from eyeshot.frontends.onnx.reading import OnnxGraph, OnnxInput
 from eyeshot.frontends.onnx.site import Array, OnnxOp, Refusal, Shape, Site, Value

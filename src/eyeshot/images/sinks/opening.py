@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from eyeshot.errors import BadFile, BadValue, UnknownName
-from eyeshot.images.sinks.arrangement import Arrangement, laid_canonically
 from eyeshot.images.sinks.files import FileSink, Place
 from eyeshot.images.sinks.journal import Journal
-from eyeshot.images.sinks.sink import ArraySink, Sink
+from eyeshot.images.sinks.sink import Arrangement, ArraySink, Sink, laid_canonically
 
 SUFFIXES = (".npy", ".png", ".tif", ".tiff", ".zarr")
 
@@ -119,7 +118,7 @@ def _choose(
 ) -> FileSink:
     suffix = place.target.suffix.lower()
     if suffix == ".npy":
-        from eyeshot.images.sinks.raw import NpySink
+        from eyeshot.images.sinks.png import NpySink
 
         return NpySink(place, shape, kind, arrangement)
     if suffix == ".png":

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from eyeshot.errors import BadValue
 from eyeshot.images.layouts import Span
-from eyeshot.images.sinks.arrangement import laid, letters
 from eyeshot.images.sinks.files import Place
-from eyeshot.images.sinks.raw import PlacedSink, read_start, write_all
-from eyeshot.images.sources.selection import Selection
-from eyeshot.images.sources.source import Source
+from eyeshot.images.sinks.png import PlacedSink, read_start, write_all
+from eyeshot.images.sinks.sink import laid, letters
+from eyeshot.images.sources.source import Selection, Source
 from eyeshot.images.sources.tiff import open_tiff
 
 TILE = 256

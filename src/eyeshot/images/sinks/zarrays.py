@@ -15,10 +15,9 @@ from eyeshot.errors import BadFile
 from eyeshot.extras import extra
 from eyeshot.files import mode_of
 from eyeshot.images.layouts import SPACE, Span
-from eyeshot.images.sinks.arrangement import ArrangedSource, Arrangement
 from eyeshot.images.sinks.files import FileSink, Place, remove, sync_folder
-from eyeshot.images.sources.selection import Selection
-from eyeshot.images.sources.source import Source
+from eyeshot.images.sinks.sink import ArrangedSource, Arrangement
+from eyeshot.images.sources.source import Selection, Source
 from eyeshot.images.sources.zarrays import open_zarr
 
 with extra("images"):

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eyeshot.images.damage import damage_named
-from eyeshot.images.layouts import Span
+from eyeshot.errors import BadFile, BadValue
+from eyeshot.images import layouts
+from eyeshot.images.layouts import Layout, Span
+from eyeshot.images.limits import WHOLE_LIMIT, damage_named
 from eyeshot.images.meaning import Meaning
-from eyeshot.images.sources.source import Source
+from eyeshot.images.sources.arrays import ArraySource
+from eyeshot.images.sources.source import OpenFile, Selection, Source
+from eyeshot.images.whole import read_picture, unit_of
 
 _AT_ONCE = 2**18
 """Samples that are converted together, so that the temporary memory is bounded."""
@@ -61,3 +67,145 @@ class ConvertedSource(Source):
     def close(self) -> None:
         """Close the stored source."""
         self._stored.close()
+
+
+class GreySource(Source):
+    """Grey stored as RGB, maybe with an opaque alpha channel, as one channel.
+
+    Every window is checked: a colored or transparent pixel is refused, not averaged away.
+    """
+
+    def __init__(self, stored: Source) -> None:
+        super().__init__(stored.name, stored._layout, stored.dtype)
+        self._stored = stored
+        self.stand_for(stored)
+
+    @staticmethod
+    def fits(source: Source) -> bool:
+        """Whether a source has as many channels as such a picture: grey and alpha, RGB or RGBA."""
+        return source.shape[0] in (2, 3, 4)
+
+    @classmethod
+    def starts_grey(cls, source: Source) -> bool:
+        """Whether the first row is grey; a picture in color is refused for its channels."""
+        try:
+            cls(source).read((0, 1))
+        except BadValue:
+            return False
+        return True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(1, H, W)."""
+        return (1, *self._stored.shape[1:])
+
+    @property
+    def layout(self) -> str:
+        """How the stored axes were understood, for people."""
+        return f"{self._stored.layout}; grey in {self._stored.shape[0]} channels, read as one"
+
+    def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
+        self._stored.keep_rows = self.keep_rows
+        samples = self._stored.read(*spans)
+        self.decoded_chunks = self._stored.decoded_chunks
+        colors = 3 if len(samples) > 2 else 1
+        for channel in range(1, len(samples)):
+            truth = samples[0] if channel < colors else unit_of(self.dtype)
+            other = samples[channel] != truth
+            if other.any():
+                place = [
+                    int(i) + lo for i, (lo, _) in zip(np.argwhere(other)[0], spans, strict=True)
+                ]
+                kind = "colored" if channel < colors else "transparent"
+                raise BadValue(
+                    f"{self.name}: the pixel at {tuple(place)} is {kind}, and the network takes "
+                    "one channel",
+                    cure="convert the image to grey first",
+                )
+        return samples[:1]
+
+    def identity(self) -> dict[str, Any]:
+        """The stored picture's, and that one channel of it is read."""
+        return {**self._stored.identity(), "grey": True}
+
+    def close(self) -> None:
+        """Let go of the stored picture."""
+        self._stored.close()
+
+
+_WHILE_DECODING = 2.5
+"""Decoded copies alive at the worst moment: Pillow's, of 4 bytes for 3, and the array; or two
+arrays, while a picture is turned."""
+
+
+class DecodedSource(ArraySource):
+    """A whole picture in memory, with the identity of its file."""
+
+    file: dict[str, Any]
+
+    def identity(self) -> dict[str, Any]:
+        """The file's."""
+        return self.file
+
+
+def open_decoded(path: Path, selection: Selection) -> Source:
+    """Decode a picture whole.
+
+    Raises:
+        BadFile: the file is damaged, truncated, not a picture, or too large.
+        BadValue: there is no such frame, level or position.
+    """
+    selection.check_level(path, 1)
+    file = OpenFile(path)
+    try:
+        picture = read_picture(
+            path,
+            series=selection.series,
+            indices=selection.indices,
+            offered=selection.offered,
+        )
+        metadata = "YX" if picture.samples.ndim == 2 else "YXC"
+        order = selection.understand(path, picture.samples.shape, metadata)
+        source = DecodedSource(picture.samples, order, str(path))
+        source.file = file.identity()
+    finally:
+        file.close()
+    source.alpha, source.turn = picture.alpha, picture.turn
+    source.notes = picture.notes
+    source.part = selection.part(selection.series or 0)
+    return _counted(source, picture.samples)
+
+
+def turned(source: Source, turn: int) -> Source:
+    """A source that is in memory whole and rotated upright; ``source`` is closed.
+
+    Args:
+        source: the stored image.
+        turn: its EXIF or TIFF orientation, 1 to 8.
+
+    Raises:
+        BadFile: it is too large.
+    """
+    with source:
+        if math.prod(source.shape) * source.dtype.itemsize > WHOLE_LIMIT // 2:
+            raise BadFile(
+                f"{source.name}: is stored rotated (orientation {turn}), and is too large to "
+                "rotate in memory",
+                cure="store it upright, or choose a smaller level",
+            )
+        stored = np.moveaxis(source.read(), 0, -1)
+        upright = layouts.turn_upright(stored, turn)
+        letters = "DHWC"[-upright.ndim :]
+        layout = Layout(upright.shape, letters, f"{source._layout.why}; turned upright ({turn})")
+        held = DecodedSource(upright, layout, source.name)
+        held.file = {**source.identity(), "turned": turn}
+    held.alpha, held.notes, held.part = source.alpha, source.notes, source.part
+    held.turn, held.pages = turn, source.pages
+    return _counted(held, upright)
+
+
+def _counted(source: DecodedSource, held: NDArray[Any]) -> Source:
+    source.memory = held.nbytes
+    source.open_memory = int(held.nbytes * _WHILE_DECODING)
+    source.decoded_chunks = 1
+    return source

@@ -11,8 +11,7 @@ from eyeshot.files import explain_os_error
 from eyeshot.images.layouts import Index
 from eyeshot.images.limits import NPY_START, PNG_START, TIFF_STARTS
 from eyeshot.images.sources.arrays import open_array
-from eyeshot.images.sources.selection import Selection, select
-from eyeshot.images.sources.source import Source
+from eyeshot.images.sources.source import Selection, Source, select
 
 
 def open_source(
@@ -76,11 +75,11 @@ def _opened(path: Path, selection: Selection) -> Source:
 
         return open_tiff(path, selection)
     if start.startswith(b"RIFF") and start[8:12] == b"WAVE":
-        from eyeshot.images.sources.sound import open_sound
+        from eyeshot.images.sources.arrays import open_sound
 
         return open_sound(path, selection)
     if start.startswith(NPY_START):
-        from eyeshot.images.sources.raw import open_npy
+        from eyeshot.images.sources.arrays import open_npy
 
         return open_npy(path, selection)
     if start.startswith(PNG_START):
@@ -89,6 +88,6 @@ def _opened(path: Path, selection: Selection) -> Source:
         streamed = open_png(path, selection)
         if streamed is not None:
             return streamed
-    from eyeshot.images.sources.decoded import open_decoded
+    from eyeshot.images.sources.converted import open_decoded
 
     return open_decoded(path, selection)

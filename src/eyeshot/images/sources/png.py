@@ -22,11 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eyeshot.errors import BadFile
-from eyeshot.images.damage import damage_named
 from eyeshot.images.layouts import Span
-from eyeshot.images.limits import WHOLE_LIMIT
-from eyeshot.images.sources.selection import Selection
-from eyeshot.images.sources.source import OpenFile, Source
+from eyeshot.images.limits import WHOLE_LIMIT, damage_named
+from eyeshot.images.sources.source import OpenFile, Selection, Source
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type -> samples a pixel

@@ -15,19 +15,14 @@ import tifffile
 from numpy.typing import NDArray
 
 from eyeshot.errors import BadFile
-from eyeshot.images import orientation
-from eyeshot.images.damage import damage_named
-from eyeshot.images.directories import check_directories
+from eyeshot.images import layouts
 from eyeshot.images.layouts import Layout
-from eyeshot.images.limits import WHOLE_LIMIT
-from eyeshot.images.meaning import meaning_of
-from eyeshot.images.segments import check_claim, check_segments
-from eyeshot.images.sources.converted import ConvertedSource
-from eyeshot.images.sources.decoded import turned
+from eyeshot.images.limits import WHOLE_LIMIT, check_claim, check_segments, damage_named
+from eyeshot.images.meaning import check_directories, meaning_of
+from eyeshot.images.sources.arrays import RawSource
+from eyeshot.images.sources.converted import ConvertedSource, turned
 from eyeshot.images.sources.grid import GridSource, Index
-from eyeshot.images.sources.raw import RawSource
-from eyeshot.images.sources.selection import Selection
-from eyeshot.images.sources.source import OpenFile, Source
+from eyeshot.images.sources.source import OpenFile, Selection, Source
 
 Page = Any
 """A page of tifffile's, with its tags or without."""
@@ -303,7 +298,7 @@ def _tags_of_pages(
         whole = _with_tags(page)
         if whole.photometric == tifffile.PHOTOMETRIC.PALETTE:
             colors = whole.colormap
-        turn = int(whole.tags.valueof(orientation.TAG, 1))
+        turn = int(whole.tags.valueof(layouts.TAG, 1))
         tags = (turn, b"" if colors is None else colors.tobytes())
         if first is not None and tags != first:
             what = "with another orientation" if turn != first[0] else "with another palette"

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from eyeshot.pages.parts import Part, Plot, Section, Table
-from eyeshot.pictures import Curve, curves_svg
+import numpy as np
+from numpy.typing import NDArray
+
+from eyeshot import filters
+from eyeshot.data.pairs import PairReader, Pairs, open_pair
+from eyeshot.evaluation.restoration import SSIM_WINDOW, Likeness, psnr_of
+from eyeshot.features import see
+from eyeshot.frontends.torch import graph_of
+from eyeshot.geometry import Fields
+from eyeshot.images import Span
+from eyeshot.inspection.reach import unit_field
+from eyeshot.nets.unet import levels_of
+from eyeshot.pages.parts import Figure, Image, Part, Plot, Section, Table
+from eyeshot.pictures import Curve, color_maps, curves_svg, data_uri, mosaic
 from eyeshot.report.material import read_epochs
 from eyeshot.runs import METRICS, Run
+from eyeshot.runs.inputs import prepare_input
 
 _CROPS, _WHOLE = ("crops, while learning", "train"), ("whole held-out pictures", "test")
 
@@ -117,3 +131,207 @@ def _table(columns: Sequence[Column], rows: Sequence[dict[str, float]]) -> Table
     ]
     head = ["epoch", *(column.name for column in columns)]
     return Table(head, told, words=0, folded="The numbers")
+
+
+SIZES = (3, 5, 7, 9)
+NAMES = ("mean", "gaussian")
+_PIXELS = 2**21  # that are filtered at a time
+
+Area = tuple[Span, Span]
+"""The rows and columns of a picture that are judged."""
+
+
+@dataclass(frozen=True)
+class Classic:
+    """A filter in the size that does best on all pictures.
+
+    Attributes:
+        kernel: as :func:`eyeshot.filter` takes it: ``mean:5``.
+        psnr: decibels, the mean over pictures.
+        ssim: the mean over pictures.
+    """
+
+    kernel: str
+    psnr: float
+    ssim: float
+
+    @property
+    def title(self) -> str:
+        """In words."""
+        name, _, size = self.kernel.partition(":")
+        return f"{'Gaussian' if name == 'gaussian' else name} filter {size}×{size}"
+
+
+def judge_classics(pairs: Pairs, areas: Mapping[Path, Area]) -> tuple[Classic, ...]:
+    """Each filter, in that of its sizes which gives the highest PSNR.
+
+    Args:
+        pairs: whose ``validation`` is filtered.
+        areas: of each picture, by its path, the part that is judged.
+
+    Raises:
+        BadFile: a picture cannot be read.
+    """
+    kernels = [f"{name}:{size}" for name in NAMES for size in SIZES]
+    errors = np.array([_errors(*opened, kernels) for opened in _opened(pairs, areas)])
+    psnr = dict(zip(kernels, np.vectorize(psnr_of)(errors).mean(axis=0).tolist(), strict=True))
+    best = [max((f"{name}:{size}" for size in SIZES), key=psnr.__getitem__) for name in NAMES]
+    ssim = np.array([_ssims(*opened, best) for opened in _opened(pairs, areas)]).mean(axis=0)
+    return tuple(
+        Classic(kernel, psnr[kernel], float(like)) for kernel, like in zip(best, ssim, strict=True)
+    )
+
+
+def smooth(reader: PairReader, kernel: str, rows: Span, columns: Span) -> NDArray[np.float32]:
+    """A window of the picture (C, h, w) under a filter, as if the whole had been filtered.
+
+    At the picture's own border it is mirrored.
+    """
+    reach = filters.resolve(kernel).kernels[0].shape[0] // 2
+    wide = [
+        (max(0, lo - reach), min(length, hi + reach))
+        for (lo, hi), length in zip((rows, columns), reader.size, strict=True)
+    ]
+    picture = np.moveaxis(reader.image(wide[0], wide[1]), 0, -1)
+    smoothed: NDArray[Any] = filters.filter(
+        picture, kernel, padding="reflect", range="keep", alpha="filter"
+    )
+    (top, bottom), (left, right) = (
+        (lo - first, hi - first) for (lo, hi), (first, _) in zip((rows, columns), wide, strict=True)
+    )
+    return np.moveaxis(smoothed[top:bottom, left:right], -1, 0)
+
+
+def _opened(pairs: Pairs, areas: Mapping[Path, Area]) -> Iterator[tuple[PairReader, Area]]:
+    for pair in pairs.validation:
+        with open_pair(pair, pairs) as reader:
+            yield reader, areas[pair.image]
+
+
+def _errors(reader: PairReader, area: Area, kernels: list[str]) -> list[float]:
+    """The mean squared error of each filter on one picture."""
+    sums, count = np.zeros(len(kernels)), 0
+    for rows, _ in _bands(area, 0):
+        target = reader.target(rows, area[1])
+        count += target.size
+        for place, kernel in enumerate(kernels):
+            smoothed = smooth(reader, kernel, rows, area[1]).clip(0, 1)
+            sums[place] += np.square(smoothed - target, dtype=np.float64).sum()
+    return [float(total) / count for total in sums]
+
+
+def _ssims(reader: PairReader, area: Area, kernels: list[str]) -> list[float]:
+    likeness = [Likeness() for _ in kernels]
+    for rows, counted in _bands(area, SSIM_WINDOW // 2):
+        target = reader.target(rows, area[1])
+        for one, kernel in zip(likeness, kernels, strict=True):
+            one.add(smooth(reader, kernel, rows, area[1]).clip(0, 1), target, counted)
+    return [one.ssim for one in likeness]
+
+
+def _bands(area: Area, halo: int) -> Iterator[tuple[Span, slice]]:
+    """The rows of an area a band at a time, with ``halo`` rows around, and the band in that."""
+    (first, last), (left, right) = area
+    step = max(1, _PIXELS // (right - left))
+    for start in range(first, last, step):
+        stop = min(last, start + step)
+        top, bottom = max(first, start - halo), min(last, stop + halo)
+        yield (top, bottom), slice(start - top, stop - top)
+
+
+SIDE = 256
+"""Of the part of a picture that is followed through the network."""
+MAPS = 8
+"""Of each level, those that vary most."""
+_TILE = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """What comes out of a level's two convolutions.
+
+    Attributes:
+        layer: the last layer of it.
+        place: where that stands, in words.
+        shape: (C, h, w) of its maps.
+        maps: those that are shown, (K, h, w).
+        sees: height and width of the part of the picture that a number of it depends on.
+    """
+
+    layer: str
+    place: str
+    shape: tuple[int, ...]
+    maps: NDArray[Any]
+    sees: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """A part of a picture, (H, W, C), of the pair ``name``, and what each level makes of it."""
+
+    name: str
+    picture: NDArray[np.uint8]
+    levels: tuple[Level, ...]
+
+
+def look_inside(run: Run, pairs: Pairs, name: str) -> Levels | None:
+    """Follow the middle of one validation picture; None for a network without levels.
+
+    Raises:
+        BadFile: the picture cannot be read.
+    """
+    net = run.net
+    names = levels_of(net)
+    if not names:
+        return None
+    path = next(pair.image for pair in pairs.validation if pair.name == name)
+    ready = prepare_input(run, path, side=SIDE)
+    features = see(net, ready.values, names)
+    fields = Fields(graph_of(net, tuple(ready.values.shape[1:])))
+    levels = tuple(
+        Level(
+            layer.name,
+            layer.place,
+            layer.maps.shape,
+            _liveliest(layer.maps),
+            tuple(len(side) for side in unit_field(fields, layer.name).box or ()),
+        )
+        for layer in features.layers
+    )
+    return Levels(name, ready.picture, levels)
+
+
+def levels_section(found: Levels) -> Section:
+    """A figure a level: its maps, and how far each of its numbers sees."""
+    high, wide = found.picture.shape[:2]
+    picture = found.picture if found.picture.shape[2] in (1, 3) else found.picture[..., :1]
+    image = Image(data_uri(picture), f"Part of picture {found.name}", width=224)
+    parts: list[Part] = [
+        Figure(image, "The picture", f"The middle {high}×{wide} pixels of {found.name}.")
+    ]
+    parts += [_figure(level) for level in found.levels]
+    says = (
+        "On the way down the maps shrink and each number sees more of the picture; on the way up "
+        "they grow again, and the skips bring back what is fine. Bright means much of what a "
+        "channel looks for."
+    )
+    return Section("levels", "What each level sees", says, parts)
+
+
+def _figure(level: Level) -> Figure:
+    count, high, wide = level.shape
+    shown = mosaic(color_maps(level.maps), side=_TILE, width=MAPS * (_TILE + 4), columns=MAPS)
+    which = f"the {len(level.maps)} that vary most" if count > len(level.maps) else "all of them"
+    note = f"{count} maps of {high}×{wide}, {which}."
+    if level.sees:
+        note += f" Each number sees {level.sees[0]}×{level.sees[1]} pixels of the picture."
+    block = level.layer.partition(".")[0]
+    title = f"{level.place[:1].upper()}{level.place[1:]} ({block})"
+    alt = f"{len(level.maps)} feature maps of {level.place}"
+    return Figure(Image(data_uri(shown), alt), title, note)
+
+
+def _liveliest(maps: NDArray[Any]) -> NDArray[Any]:
+    """The maps (K, h, w) whose numbers vary most, the liveliest first."""
+    order = np.argsort(-maps.std(axis=(1, 2)), kind="stable")[:MAPS]
+    return np.asarray(maps[order])

@@ -6,14 +6,11 @@ from collections.abc import Sequence
 
 from eyeshot.data.pairs import Pairs
 from eyeshot.pages.parts import Fact, Section
-from eyeshot.report.pairs.curves import curves_section
-from eyeshot.report.pairs.levels import levels_section
-from eyeshot.report.pairs.mask_sections import classes_section, errors_section
-from eyeshot.report.pairs.mask_sections import pictures_section as masks_section
-from eyeshot.report.pairs.masks import MaskMaterial, gather_masks
-from eyeshot.report.pairs.restored import RestoredMaterial, gather_restored
-from eyeshot.report.pairs.restored_sections import filters_section
-from eyeshot.report.pairs.restored_sections import pictures_section as restored_section
+from eyeshot.report.pairs.curves import curves_section, levels_section
+from eyeshot.report.pairs.masks import MaskMaterial, classes_section, errors_section, gather_masks
+from eyeshot.report.pairs.masks import pictures_section as masks_section
+from eyeshot.report.pairs.restored import RestoredMaterial, filters_section, gather_restored
+from eyeshot.report.pairs.restored import pictures_section as restored_section
 from eyeshot.runs import Run
 
 PairsMaterial = MaskMaterial | RestoredMaterial

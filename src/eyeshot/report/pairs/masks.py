@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +15,43 @@ from eyeshot.evaluation.pairs import fitting_pairs
 from eyeshot.evaluation.passes import Answer
 from eyeshot.evaluation.segmentation import judge_masks
 from eyeshot.images import Span
-from eyeshot.pictures.masks import paint_classes, paint_errors
-from eyeshot.report.pairs.levels import Levels, look_inside
-from eyeshot.report.pairs.places import HALO, ErrorPlaces
-from eyeshot.report.pairs.reduction import Light, Reduced, factor_for, measure_light
-from eyeshot.report.pairs.shots import OVERVIEW, Shot, find_worst, new_tally
+from eyeshot.pages.parts import (
+    Figure,
+    Image,
+    Legend,
+    Matrix,
+    Part,
+    Section,
+    Shares,
+    Strip,
+    Table,
+    Text,
+)
+from eyeshot.pictures import color_maps, data_uri
+from eyeshot.pictures.fields import (
+    CONFUSED,
+    INVENTED,
+    MISSED,
+    UNJUDGED,
+    class_colors,
+    hex_color,
+    paint_classes,
+    paint_errors,
+)
+from eyeshot.report.pairs.curves import Levels, look_inside
+from eyeshot.report.pairs.places import (
+    HALO,
+    OVERVIEW,
+    Bin,
+    ErrorPlaces,
+    Light,
+    Reduced,
+    Shot,
+    factor_for,
+    find_worst,
+    measure_light,
+    new_tally,
+)
 from eyeshot.runs import Run
 
 _PICTURE = 2  # axes of space
@@ -158,3 +191,173 @@ def _views(
         paint_classes(said, classes),
         paint_errors(picture, truth, said),
     )
+
+
+_LARGEST_TABLE = 16  # classes: a larger table of shares is no longer read
+_NEAR = 2  # pixels: what a person drawing a boundary by hand may be off by
+_HEAT_WIDTH = 420
+
+
+def classes_section(material: MaskMaterial) -> Section:
+    """Each class's figures, and which classes are taken for which."""
+    evaluation = material.evaluation
+    rows = [
+        [
+            one.name,
+            f"{one.pixels:,}",
+            *map(_say, (one.dice, one.iou, one.recall, one.precision, one.boundary_f1)),
+        ]
+        for one in evaluation.per_class
+    ]
+    head = [
+        "class",
+        "pixels",
+        "Dice",
+        "IoU",
+        "found (recall)",
+        "right when said (precision)",
+        f"boundary F1, within {evaluation.tolerance} px",
+    ]
+    total = ["mean", "", *map(_say, (evaluation.dice, evaluation.iou)), "", ""]
+    parts: list[Part] = [Table(head, rows, total=[*total, _say(evaluation.boundary_f1)])]
+    if len(rows) <= _LARGEST_TABLE:
+        parts.append(_matrix(material))
+    says = (
+        f"All {evaluation.confusion.sum():,} judged pixels of {_pictures(evaluation.pictures)}, "
+        "each passed through the network whole. In the table below, each row is what pixels "
+        "truly are, each column what the network said."
+    )
+    return Section("classes", "How well each class is met", says, parts)
+
+
+def pictures_section(material: MaskMaterial) -> Section:
+    """Picture, truth, prediction and errors side by side, from the worst picture to the best."""
+    count, shown = len(material.evaluation.pictures), material.pictures
+    parts: list[Part] = [_legend(material)]
+    for place, picture in enumerate(shown):
+        kind = "" if count <= 2 * SHOWN else " (worst)" if place < SHOWN else " (best)"
+        parts += _strips(picture, kind)
+    which = (
+        f"All {count} held-out pictures"
+        if len(shown) == count
+        else f"The {SHOWN} worst and the {len(shown) - SHOWN} best of {count} held-out pictures"
+    )
+    says = (
+        f"{which}, the one with the lowest mean Dice first, with its parts that have most errors."
+    )
+    return Section("pictures", "Truth and prediction", says, parts)
+
+
+def errors_section(material: MaskMaterial) -> Section:
+    """Wrong pixels by distance to boundaries and to the border, and on the picture's plane."""
+    places, evaluation = material.places, material.evaluation
+    wrong = int(evaluation.confusion.sum() - evaluation.confusion.trace())
+    if not wrong:
+        says = f"Nowhere: all {evaluation.confusion.sum():,} judged pixels are right."
+        return Section("errors", "Where errors gather", says)
+    edges = places.by_edge.bins
+    parts: list[Part] = [
+        Text(_near_edges(edges)),
+        _shares("To the nearest boundary between true classes", edges),
+        _shares("To the border of the picture", places.by_border.bins),
+    ]
+    if places.heat is not None:
+        parts.append(_heat(places.heat))
+    says = (
+        f"{wrong:,} pixels are wrong, {wrong / evaluation.confusion.sum():.2%} of all. Where a "
+        "row holds a larger share of the wrong pixels than of all pixels, errors gather there."
+    )
+    return Section("errors", "Where errors gather", says, parts)
+
+
+def _say(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
+
+
+def _pictures(scores: tuple[PictureScore, ...]) -> str:
+    return "one held-out picture" if len(scores) == 1 else f"{len(scores)} held-out pictures"
+
+
+def _matrix(material: MaskMaterial) -> Matrix:
+    counts = material.evaluation.confusion
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    cells = [
+        [
+            (f"{share:.1%}" if share else "", float(share), row == column)
+            for column, share in enumerate(line)
+        ]
+        for row, line in enumerate(shares)
+    ]
+    return Matrix(material.pairs.classes, cells, "truth", "prediction")
+
+
+def _legend(material: MaskMaterial) -> Legend:
+    classes = material.pairs.classes
+    ground = classes[0]
+    colors = [
+        *zip(map(hex_color, class_colors(len(classes))), classes, strict=True),
+        (hex_color(MISSED), f"error: missed, taken for {ground}"),
+        (hex_color(INVENTED), f"error: invented, truly {ground}"),
+    ]
+    if len(classes) > 2:
+        colors.append((hex_color(CONFUSED), f"error: one class for another, neither {ground}"))
+    legend = material.pairs.legend
+    if legend is not None and legend.ignore is not None:
+        colors.append((hex_color(UNJUDGED), "not judged by anybody"))
+    return Legend(colors)
+
+
+def _strips(picture: MaskPicture, kind: str) -> Iterator[Strip]:
+    score, (height, width) = picture.score, picture.size
+    reduced = picture.whole.factor
+    title = (
+        f"Picture {score.name}{kind}: Dice {score.dice:.1%}, {score.accuracy:.1%} of pixels right"
+    )
+    note = f"{height:,}×{width:,} pixels" + (
+        f", shown {reduced} times smaller each way." if reduced > 1 else "."
+    )
+    yield Strip(title, _shown(picture.whole, score.name), note)
+    for part in picture.parts:
+        name = f"{score.name}, {part.place}"
+        yield Strip(f"Where it errs most: {part.place}", _shown(part, name))
+
+
+def _shown(shot: Shot, name: str) -> list[tuple[str, Image]]:
+    return [
+        (word, Image(data_uri(view, photo=word == "picture"), f"{name}: {word}", sharp=False))
+        for word, view in zip(VIEWS, shot.views, strict=True)
+    ]
+
+
+def _near_edges(bins: tuple[Bin, ...]) -> str:
+    names = [str(near) for near in range(_NEAR + 1)]
+    near = [one for one in bins if one.name in names]
+    wrong, judged = sum(one.wrong for one in near), sum(one.judged for one in near)
+    all_wrong, all_judged = sum(one.wrong for one in bins), sum(one.judged for one in bins)
+    return (
+        f"{wrong / all_wrong:.0%} of the wrong pixels lie within {_NEAR} pixels of a true "
+        f"boundary, where {judged / all_judged:.0%} of all pixels lie. That close, two people who "
+        "draw the same mask by hand differ too."
+    )
+
+
+def _shares(title: str, bins: tuple[Bin, ...]) -> Shares:
+    wrong, judged = sum(one.wrong for one in bins), sum(one.judged for one in bins)
+    rows = [
+        (one.name, one.wrong / wrong, one.judged / judged, f"{one.wrong / one.judged:.1%}")
+        for one in bins
+    ]
+    heads = ("pixels away", "of the wrong pixels", "of all pixels", "wrong among them")
+    return Shares(heads, rows, title)
+
+
+def _heat(heat: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Figure:
+    picture = color_maps(heat[None])[0]
+    image = Image(
+        data_uri(picture), "Share of wrong pixels over the plane of the picture", _HEAT_WIDTH
+    )
+    note = (
+        "All held-out pictures laid over one another: the brighter a place, the more of its pixels "
+        f"are wrong, from {heat.min():.1%} (black) to {heat.max():.1%} (brightest)."
+    )
+    return Figure(image, "On the plane of the picture", note)

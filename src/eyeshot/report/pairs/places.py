@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,81 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from eyeshot.evaluation.boundaries import find_boundaries
-from eyeshot.report.pairs.reduction import Reduced, factor_for
+from eyeshot.data.pairs import PairReader
+from eyeshot.evaluation.segmentation import find_boundaries
+from eyeshot.images import Span
+
+_STRIPS, _STRIP = 16, 8  # where the light of a picture is measured: so many strips of so many rows
+_LOW, _HIGH = 0.002, 0.998  # quantiles that become black and white
+_ENOUGH = 0.5  # of the range: a picture that uses so much of it is shown as it is
+
+
+class Reduced:
+    """Sums over square cells of a plane, and with them means: a plane averaged down.
+
+    Args:
+        size: (height, width) of the plane.
+        factor: side of a cell; the last of a row or column may be smaller.
+        channels: values at each position.
+    """
+
+    def __init__(self, size: tuple[int, int], factor: int, channels: int) -> None:
+        self.factor = factor
+        self.size = (-(-size[0] // factor), -(-size[1] // factor))
+        self.sums = np.zeros((*self.size, channels))
+        self._columns = np.arange(0, size[1], factor)
+        rows, columns = (np.diff(np.r_[0:n:factor, n]) for n in size)
+        self._counts = rows[:, None] * columns[None, :]
+
+    def add(self, first: int, values: NDArray[Any]) -> None:
+        """Take in the rows from ``first`` on: (h, W, channels)."""
+        across = np.add.reduceat(values.astype(np.float64), self._columns, axis=1)
+        cells = (first + np.arange(len(values))) // self.factor
+        np.add.at(self.sums, cells, across)
+
+    @property
+    def means(self) -> NDArray[np.float64]:
+        """(height, width, channels) of the small plane."""
+        means: NDArray[np.float64] = self.sums / self._counts[..., None]
+        return means
+
+    @property
+    def picture(self) -> NDArray[np.uint8]:
+        """The means as a picture."""
+        return np.rint(self.means).astype(np.uint8)
+
+
+def factor_for(size: tuple[int, int], side: int) -> int:
+    """By how much a plane must shrink for its longer side to be at most ``side``."""
+    return max(1, math.ceil(max(size) / side))
+
+
+@dataclass(frozen=True)
+class Light:
+    """How samples become bytes to look at; of a picture in few of its grey levels, brighter."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def show(self, samples: NDArray[Any]) -> NDArray[np.uint8]:
+        """Samples (C, h, w) in 0 … 1 as (h, w, 3); of two channels or four, the last is opacity."""
+        colors = samples[:3] if len(samples) >= 3 else samples[:1]
+        stretched = (np.moveaxis(colors, 0, -1) - self.low) / (self.high - self.low)
+        bytes_ = np.rint(stretched.clip(0, 1) * 255).astype(np.uint8)
+        return np.repeat(bytes_, 3, axis=2) if bytes_.shape[2] == 1 else bytes_
+
+
+def measure_light(reader: PairReader) -> Light:
+    """What of 0 … 1 a picture uses, by some of its rows: 12 bits kept in 16 would look black."""
+    height, width = reader.size
+    firsts = sorted({height * n // _STRIPS for n in range(_STRIPS)})
+    strips = [reader.image((row, min(height, row + _STRIP)), (0, width)) for row in firsts]
+    samples = np.concatenate([strip.reshape(len(strip), -1) for strip in strips], axis=1)
+    low, high = (float(q) for q in np.quantile(samples, (_LOW, _HIGH)))
+    if high - low >= _ENOUGH or high <= low:
+        return Light()
+    return Light(low, high)
+
 
 _EDGE_STEPS = (0, 1, 2, 4, 8, 16, 32)  # pixels: the last of each bin; what lies beyond is one more
 _BORDER_STEPS = (3, 7, 15, 31, 63, 127)
@@ -126,3 +200,67 @@ def _distances_to_edges(truth: NDArray[np.int64]) -> NDArray[np.float32]:
         return np.full(truth.shape, np.inf, np.float32)
     apart = cv2.distanceTransform((~edges).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return np.rint(apart).astype(np.float32)
+
+
+OVERVIEW = 384
+"""The longer side of a whole picture on the page, at most."""
+CROP = 192
+"""Height and width of a part of a picture that is shown pixel by pixel."""
+CROPS = 2
+"""Parts of one picture that are shown."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """A place of a picture in several ways.
+
+    Attributes:
+        views: (h, w, 3) each, one beside the other.
+        rows: of the picture, half open.
+        columns: likewise.
+        factor: by how much it was made smaller; 1 where each pixel is one.
+    """
+
+    views: tuple[NDArray[np.uint8], ...]
+    rows: Span
+    columns: Span
+    factor: int = 1
+
+    @property
+    def place(self) -> str:
+        """In words."""
+        (top, bottom), (left, right) = self.rows, self.columns
+        return f"rows {top} to {bottom - 1}, columns {left} to {right - 1}"
+
+
+def new_tally(size: tuple[int, int]) -> Reduced:
+    """Where errors are to be added up, (h, W, 1), for :func:`find_worst` to look at."""
+    return Reduced(size, CROP // 2, 1)
+
+
+def find_worst(
+    tally: Reduced, size: tuple[int, int], count: int = CROPS
+) -> list[tuple[Span, Span]]:
+    """The parts of a picture with most errors, none over another; the worst first.
+
+    A picture that is hardly larger than a part has none.
+    """
+    if max(size) <= 2 * CROP:
+        return []
+    left = tally.sums[..., 0].copy()
+    found: list[tuple[Span, Span]] = []
+    while len(found) < count:
+        padded = np.pad(left, ((0, 1), (0, 1)))
+        sums = padded[:-1, :-1] + padded[1:, :-1] + padded[:-1, 1:] + padded[1:, 1:]
+        row, column = divmod(int(sums.argmax()), sums.shape[1])
+        if not sums[row, column]:
+            break
+        found.append((_part(row, size[0]), _part(column, size[1])))
+        # Cells within reach of this part can begin no other that would lie over it.
+        left[max(0, row - 1) : row + 3, max(0, column - 1) : column + 3] = 0
+    return found
+
+
+def _part(cell: int, length: int) -> Span:
+    start = max(0, min(cell * (CROP // 2), length - CROP))
+    return start, min(length, start + CROP)

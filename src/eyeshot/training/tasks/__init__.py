@@ -78,8 +78,7 @@ def make_task(
     if isinstance(data, Data):
         return Classification(config, data, whole_batches)
     # Anyone who learns classes need not wait for the engine, which whole pictures are judged by.
-    from eyeshot.training.tasks.restoration import Restoration
-    from eyeshot.training.tasks.segmentation import Segmentation
+    from eyeshot.training.tasks.crops import Restoration, Segmentation
 
     kind = Segmentation if config.task == "segment" else Restoration
     return kind(config, data, own)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +13,15 @@ from torch import Tensor, nn
 from eyeshot.data.pairs import Crops, Pairs
 from eyeshot.engine.networks import Traced, trace
 from eyeshot.errors import Failure
+from eyeshot.evaluation.restoration import LEAST_ERROR, Likeness, judge_pictures
+from eyeshot.evaluation.segmentation import judge_masks
 from eyeshot.runs import RunConfig
-from eyeshot.runs.geometry import geometry_of_named
+from eyeshot.runs.inputs import geometry_of_named
 from eyeshot.training.augmentation import augment_crops
 from eyeshot.training.cropping import make_sampler
+from eyeshot.training.optimization import restoration_loss, segmentation_loss
 from eyeshot.training.own_network import OwnNet
-from eyeshot.training.statistics import gather_statistics
+from eyeshot.training.progress import gather_statistics
 
 _PICTURE = 2  # axes of space
 _GATHERED_CROPS, _GATHERED_PIXELS = 64, 2**22
@@ -141,3 +145,69 @@ class CropLearning:
             crops, pixels = crops + len(batch), pixels + batch.valid.numel()
             if crops >= _GATHERED_CROPS and pixels >= _GATHERED_PIXELS:
                 return
+
+
+class Restoration(CropLearning):
+    """Pictures made of pictures: L1 or MSE on crops, judged on whole pictures."""
+
+    measures = ("loss", "psnr")
+
+    def __init__(self, config: RunConfig, pairs: Pairs, own: OwnNet | None = None) -> None:
+        super().__init__(config, pairs, own)
+        # How near the pictures are as they were given: the same after each epoch.
+        self._before: dict[Path, Likeness] = {}
+
+    def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
+        """The recipe's loss between pictures (B, C, H, W) in 0 … 1, on the valid pixels."""
+        targets = targets.like(outputs)
+        kind = self._config.recipe.loss
+        return restoration_loss(kind, outputs, targets.wanted, targets.valid)
+
+    def sums(self, loss: Tensor, outputs: Tensor, targets: Targets) -> Tensor:
+        """Loss, and PSNR in decibels."""
+        targets = targets.like(outputs)
+        clipped = outputs.clamp(0, 1)
+        error = restoration_loss("mse", clipped, targets.wanted, targets.valid)
+        return torch.stack([loss, -10 * error.clamp_min(LEAST_ERROR).log10()]) * len(outputs)
+
+    def judge(self, net: nn.Module) -> dict[str, float]:
+        """PSNR and SSIM on the whole validation pictures."""
+        with self._judged(net) as traced:
+            pairs = self._pairs
+            found = judge_pictures(traced, pairs, pairs.validation, before=self._before)
+        return {"validation_psnr": found.psnr, "validation_ssim": found.ssim}
+
+
+class Segmentation(CropLearning):
+    """Masks: Dice and cross-entropy on crops, judged on whole pictures."""
+
+    measures = ("loss", "accuracy", "dice")
+
+    def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
+        """Dice loss and cross-entropy of scores (B, classes, H, W) on the valid pixels."""
+        targets = targets.like(outputs, self._stride)
+        given = self._config.recipe.class_weights
+        weights = torch.tensor(given, device=outputs.device) if given else None
+        return segmentation_loss(outputs, targets.wanted, targets.valid, weights)
+
+    def sums(self, loss: Tensor, outputs: Tensor, targets: Targets) -> Tensor:
+        """Loss, share of valid pixels that are right, and mean Dice of the classes there."""
+        targets = targets.like(outputs, self._stride)
+        count = outputs.shape[1]
+        said, truth = outputs.argmax(1)[targets.valid], targets.wanted[targets.valid]
+        table = torch.bincount(truth * count + said, minlength=count * count).view(count, count)
+        right, there = table.diagonal(), table.sum(1) + table.sum(0)
+        accuracy = right.sum() / table.sum().clamp(min=1)
+        dice = (2 * right / there.clamp(min=1))[there > 0].sum() / (there > 0).sum().clamp(min=1)
+        return torch.stack([loss, accuracy, dice]) * len(outputs)
+
+    def judge(self, net: nn.Module) -> dict[str, float]:
+        """Accuracy, Dice, IoU and boundary F1 on the whole validation pictures."""
+        with self._judged(net) as traced:
+            found = judge_masks(traced, self._pairs, self._pairs.validation)
+        return {
+            "validation_accuracy": found.accuracy,
+            "validation_dice": found.dice,
+            "validation_iou": found.iou,
+            "validation_boundary_f1": found.boundary_f1,
+        }

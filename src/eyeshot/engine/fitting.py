@@ -1,8 +1,4 @@
-"""A picture padded to a size that the network takes, and the answer cropped again.
-
-The pad and the crop become part of the network, so they are streamed, planned and resumed as the
-rest of it: the answer is exactly that of ``net(F.pad(image))`` cropped.
-"""
+"""Why a network does not take an image, in its own words, and the sizes that it does take."""
 
 from __future__ import annotations
 
@@ -16,11 +12,84 @@ import torch.nn.functional as F
 from torch import nn
 
 from eyeshot.engine.networks import Network, Traced, as_traced
-from eyeshot.errors import BadValue, UnknownName
+from eyeshot.errors import BadValue, EyeshotError, UnknownName
+from eyeshot.findings.shapes import built_for, of_mismatch
+from eyeshot.findings.wording import branches
+from eyeshot.frontends.repair import trace
 from eyeshot.frontends.trials import runs_on_shapes
 from eyeshot.geometry import Fields
+from eyeshot.geometry.sizes import nearest_sizes
 from eyeshot.graph import Graph
 from eyeshot.images import Source
+from eyeshot.operators.repaired import Mismatch, Problem
+
+
+def misfit(
+    traced: Traced, name: str, shape: Sequence[int], error: EyeshotError, layout: str = ""
+) -> EyeshotError:
+    """What to say of an image at whose size the network could not be traced.
+
+    Args:
+        traced: the network, of one input.
+        name: of the image.
+        shape: (C, H, W) of it.
+        error: what tracing it said; it is given back where neither size nor channels are the
+            cause.
+        layout: how the image's axes were understood, where that was a question.
+    """
+    try:
+        graph, mismatches = trace(traced.module, shape)
+    except EyeshotError:
+        return error
+    if not mismatches:
+        return error
+    wanted = _channels_wanted(graph, mismatches[0])
+    if wanted is not None:
+        read = f" ({layout})" if layout else ""
+        cure = "give another image" + (", or say how its axes lie with --layout" if layout else "")
+        return BadValue(
+            f"{name} has {shape[0]} channels{read} and the network's first layer takes {wanted}",
+            cure=cure,
+        )
+    told = f"{name} is {_by(shape[1:])}"
+    if mismatches[0].problem is Problem.STOPPED:  # nothing is known of what lies behind
+        near = mismatches[0].options.get("takes", ())
+        taken = [size for size in near if takes(traced, (shape[0], *size))]
+        if not taken:
+            return error
+        told += f": {error.fact}"
+        cure = ""
+    else:
+        finding = of_mismatch(graph, mismatches[0])
+        taken = [size for size in nearest_sizes(graph) if takes(traced, (shape[0], *size))]
+        told += f": {finding.title}: {finding.cause}"
+        cure = finding.cure
+    if taken:
+        cure = f"the nearest it takes: {' or '.join(map(_by, taken))}"
+    return BadValue(told, cure=cure)
+
+
+def _channels_wanted(graph: Graph, mismatch: Mismatch) -> int | None:
+    """What a layer takes that reads the input itself, where other channels are what is wrong."""
+    if mismatch.problem is not Problem.CHANNELS:
+        return None
+    node = graph.nodes[mismatch.node]
+    parts = branches(graph, node)
+    return built_for(node, mismatch) if [part.name for part in parts] == [*graph.inputs] else None
+
+
+def takes(traced: Traced, shape: Sequence[int]) -> bool:
+    """Whether it can be traced at a shape (C, H, W) that its maps or its run on shapes allow."""
+    try:
+        traced.graph(shape)
+    except EyeshotError:
+        return False
+    return True
+
+
+def _by(size: Sequence[int]) -> str:
+    return "x".join(str(n) for n in size)
+
 
 MODES = {"reflect": "reflect", "edge": "replicate", "zero": "constant"}
 """What fills the added rows and columns, with torch's name for it."""
@@ -46,10 +115,10 @@ class Padding:
     def __str__(self) -> str:
         """What was done, for people."""
         if self.before == self.after:
-            return f"the network takes {_by(self.before)}: nothing is padded"
+            return f"the network takes {_sides(self.before)}: nothing is padded"
         return (
-            f"padded from {_by(self.before)} to {_by(self.after)} ({self.mode}) at the far sides; "
-            "the answer is cropped"
+            f"padded from {_sides(self.before)} to {_sides(self.after)} ({self.mode}) "
+            "at the far sides; the answer is cropped"
         )
 
     @property
@@ -110,7 +179,8 @@ def pad_to_taken(net: Network, sources: Sequence[Source], mode: str) -> tuple[Tr
         return traced, padding
     if mode == "reflect" and any(a >= n for a, n in zip(padding.amounts, before, strict=True)):
         raise BadValue(
-            f"{source.name} is {_by(before)}, too small to be reflected to {_by(padding.after)}",
+            f"{source.name} is {_sides(before)}, too small to be reflected "
+            f"to {_sides(padding.after)}",
             cure="use --pad edge",
         )
     crops = _crops(traced.graph((channels, *padding.after)), padding)
@@ -164,5 +234,5 @@ def _each_tensor(answer: Any, change: Callable[[torch.Tensor], torch.Tensor]) ->
     return answer
 
 
-def _by(sides: Sequence[int]) -> str:
+def _sides(sides: Sequence[int]) -> str:
     return "×".join(map(str, sides))

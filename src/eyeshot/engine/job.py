@@ -1,0 +1,410 @@
+"""One run, settled before it starts: network, images, regions, form and plan."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+import torch
+
+from eyeshot.axes import Interval
+from eyeshot.engine.buffers import refusal
+from eyeshot.engine.fitting import Padding, misfit, pad_to_taken
+from eyeshot.engine.lowering import lower
+from eyeshot.engine.memory import (
+    RunCosts,
+    ScratchSpace,
+    available,
+    give_back,
+    peak,
+    resident,
+    scratch_space,
+)
+from eyeshot.engine.networks import Network, Traced, as_traced
+from eyeshot.engine.outputs import Form, Preparation, arrangement_of, form_for, regions_of
+from eyeshot.engine.resuming import Begun, arithmetic
+from eyeshot.engine.skipping import Skipping
+from eyeshot.engine.stream import Stream
+from eyeshot.errors import BadValue, EyeshotError, Unsupported
+from eyeshot.frontends.trials import channels_to_try, runs_on_shapes
+from eyeshot.geometry import Region, required
+from eyeshot.graph import Graph, Kind
+from eyeshot.images import Arrangement, Source
+from eyeshot.images.sinks.opening import sink_memory
+from eyeshot.images.sources.converted import GreySource
+from eyeshot.planning import BandPlan, make_plan, pushes
+from eyeshot.planning.band_plan import megabytes
+from eyeshot.planning.holding import maps_held_whole, say_what_is_held, too_much_to_hold
+from eyeshot.runs import Run
+
+
+def admit(
+    traced: Traced, sources: Sequence[Source], device: str | torch.device | None = None
+) -> tuple[Graph, torch.device]:
+    """The network at the images' sizes, as it will be executed, and where.
+
+    Raises:
+        BadValue: sizes or channels that the network does not take, weights that are no numbers, a
+            device that there is not, a mean for other channels.
+        Unsupported: the network cannot be traced.
+    """
+    for source in sources:
+        if len(traced.mean) not in (0, 1, source.shape[0]):
+            raise BadValue(
+                f"{source.name} has {source.shape[0]} channels, and there are "
+                f"{len(traced.mean)} means",
+                cure="give a mean and a deviation for each channel",
+            )
+    given = _graph(traced, sources)
+    check_weights(given)
+    graph = lower(given)
+    weights = [tensor for tensor in graph.tensors.values() if tensor.is_floating_point()]
+    place = _device(device) if device is not None else _device_of(weights)
+    if any(tensor.device != place for tensor in graph.tensors.values()):
+        graph = _moved(graph, place)
+    return graph, place
+
+
+def as_grey(traced: Traced, sources: Sequence[Source]) -> Sequence[Source]:
+    """The sources; grey stored as color is read as one channel, if the network takes only that.
+
+    Each window is checked when it is read: the channels must be equal.
+    """
+    if len(sources) != 1 or not GreySource.fits(sources[0]):
+        return sources
+    (source,) = sources
+    if channels_to_try(traced.module)[:1] != (1,):
+        return sources
+    runs, space = runs_on_shapes(traced.module), source.shape[1:]
+    if runs((1, *source.shape)) or not runs((1, 1, *space)) or not GreySource.starts_grey(source):
+        return sources
+    return [GreySource(source)]
+
+
+def _graph(traced: Traced, sources: Sequence[Source]) -> Graph:
+    try:
+        dtype = dtype_of([source.dtype for source in sources])
+        graph = traced.graph(*(source.shape for source in sources), dtype=dtype)
+    except EyeshotError as error:
+        if len(sources) > 1:
+            raise
+        (image,) = sources
+        raise misfit(traced, image.name, image.shape, error, image.layout) from error
+    refuse_whole(graph)
+    return graph
+
+
+def dtype_of(kinds: Sequence[np.dtype[Any]]) -> torch.dtype:
+    """The type of images for a network that has none of its own: whole numbers become float32."""
+    kinds = [kind if kind.kind == "f" else np.dtype(np.float32) for kind in kinds]
+    widest = np.result_type(*kinds)
+    dtype: torch.dtype = getattr(torch, "float64" if widest.itemsize > 4 else widest.name)
+    return dtype
+
+
+def refuse_whole(graph: Graph) -> None:
+    """Refuse layers in training mode, which give another answer each time.
+
+    Raises:
+        Unsupported: an output depends on one; it is named.
+    """
+    if not graph.outputs:
+        raise Unsupported(
+            "forward returns nothing that depends on its input", cure="return a tensor made of it"
+        )
+    if graph.left_out:
+        places = " and ".join(str(place + 1) for place in graph.left_out)
+        raise Unsupported(
+            f"of what forward returns, tensor {places} does not depend on its input",
+            cure="leave that out of what forward returns",
+        )
+    needed = set(graph.outputs)
+    for node in reversed(list(graph)):
+        if node.name in needed:
+            needed.update(edge.source for edge in node.edges)
+    for node in graph:
+        if node.name in needed and (node.params.training or node.kind is Kind.UNSUPPORTED):
+            raise refusal(node, graph)
+
+
+def _device_of(weights: list[torch.Tensor]) -> torch.device:
+    return weights[0].device if weights else torch.device("cpu")
+
+
+def _device(name: str | torch.device) -> torch.device:
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise BadValue(f"device {str(name)!r}", cure="use cpu or cuda") from None
+
+
+def _moved(graph: Graph, place: torch.device) -> Graph:
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise BadValue("--device cuda: there is none here", cure="use --device cpu")
+    return replace(graph, tensors={name: t.to(place) for name, t in graph.tensors.items()})
+
+
+def check_weights(graph: Graph) -> None:
+    """Every weight that is read must be a number.
+
+    Raises:
+        BadValue: one is not; it is named.
+    """
+    used = dict.fromkeys(name for node in graph for name in node.weights)
+    for name in used:
+        tensor = graph.tensors[name]
+        # A sum is finite only if all its terms are, and costs a fraction of asking each.
+        fine = not tensor.is_floating_point() or bool(tensor.sum().isfinite())
+        if not fine and not bool(tensor.isfinite().all()):
+            raise BadValue(f"weight {name} holds NaN or infinity", cure="train the network again")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a run needs, and nothing that changes while it runs.
+
+    Attributes:
+        graph: as it will be executed.
+        sources: the image of each input, by the input's name.
+        preparation: of samples.
+        forms: of each output, by its name.
+        plan: bands, strips, memory.
+        threads: among how many torch shares the work out.
+        padding: what was added to the image; None where that was not asked for.
+        memory: the most bytes that the process may hold; None where nothing is said of it.
+        scratch: where maps are put that do not fit into that.
+        skipping: what is not computed; None if all of the regions is.
+    """
+
+    graph: Graph
+    sources: Mapping[str, Source]
+    preparation: Preparation
+    forms: Mapping[str, Form]
+    plan: BandPlan
+    threads: int
+    padding: Padding | None = None
+    memory: int | None = None
+    scratch: ScratchSpace = field(default_factory=lambda: scratch_space(None, None))
+    skipping: Skipping | None = None
+
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """Plain data that decides every sample, which a resumed run compares.
+
+        Worked out when first asked for: the weights' fingerprint takes longer than a small image.
+        """
+        return settings_of(self)
+
+    def shape(self, output: str) -> tuple[int, ...]:
+        """(C, H, W) of an output's region, as the engine gives it."""
+        sides = (len(side) for side in self.plan.regions[output])
+        return (self.forms[output].channels, *sides)
+
+    def arrangement(self, output: str) -> Arrangement:
+        """How the array of an output's region lies: as ``net(x)`` does, without the batch."""
+        return arrangement_of(self.graph, output).sized(self.shape(output))
+
+    @property
+    def pixels(self) -> int:
+        """Positions of the first input that are read in all, each strip's halo counted again."""
+        name = self.graph.inputs[0]
+        total = 0
+        for strip in self.plan.strips:
+            count = 1
+            for side in strip.boxes.get(name, ()):
+                count *= len(side)
+            total += count
+        return total
+
+
+def make_job(
+    net: Network,
+    sources: Sequence[Source],
+    *,
+    output_format: str = "scores",
+    region: Sequence[tuple[int, int]] | None = None,
+    memory: int | None = None,
+    band: int | None = None,
+    raw: bool = False,
+    white: float | None = None,
+    pad: str | None = None,
+    device: str | torch.device | None = None,
+    outs: Sequence[Any] | None = (),
+    begun: Begun | None = None,
+    scratch: ScratchSpace | None = None,
+) -> Job:
+    """Settle a run.
+
+    Args:
+        net: a network; a trained run, which brings its normalisation along; or one that is traced.
+        sources: one image for each input of the network.
+        output_format: of the output; see :func:`eyeshot.engine.outputs.form_of`.
+        region: (lo, hi) for each axis of the output, in its own order; None for all of it.
+        memory: the most bytes the process may hold; None for no limit.
+        band: rows at a time; None to choose.
+        raw: whole-number samples are not scaled to 0 … 1.
+        white: the whole-number sample that counts as 1; None for the largest of its type.
+        pad: ``reflect``, ``edge`` or ``zero``: add positions at the far sides, up to the nearest
+            size that the network takes, and crop the answer; None to take the image as it is.
+        device: where to run; None for where the network's weights are.
+        outs: where each output goes, as for :func:`run`, to count what it holds; None for arrays.
+        begun: what the run that is resumed had settled for itself.
+        scratch: where maps may be put that do not fit into ``memory``; None for the system's own
+            folder.
+
+    Raises:
+        BadValue: sizes, channels or regions that do not fit, or too little memory.
+        Unsupported: an operator that cannot be run by parts, by its name.
+    """
+    _check_options(net, output_format, band, white, raw=raw)
+    traced, padding = as_traced(net), None
+    sources = as_grey(traced, sources)
+    if pad is not None:
+        traced, padding = pad_to_taken(traced, sources, pad)
+    graph, place = admit(traced, sources, device)
+    dtype: torch.dtype = getattr(torch, graph.nodes[graph.inputs[0]].dtype)
+    regions = regions_of(graph, region)
+    # Refused operators are refused now, before any output is made.
+    Stream(graph, required(graph, regions), graph.outputs)
+    named = dict(zip(graph.inputs, sources, strict=True))
+    preparation = Preparation(dtype, place, raw, traced.mean, traced.std, traced.unit, white)
+    forms = {name: form_for(output_format, graph, name) for name in graph.outputs}
+    sinks = _sinks(graph, outs, forms, regions)
+    if memory is not None:
+        give_back()  # what tracing left behind
+    costs = RunCosts(graph, named, preparation, forms, sinks, resident(), peak())
+    cut = begun.cut if begun else None
+    space = scratch or scratch_space(None, None)
+    plan = _planned(graph, regions, memory, space, costs=costs, band=band, begun=cut)
+    threads = begun.threads if begun else torch.get_num_threads()
+    return Job(graph, named, preparation, forms, plan, threads, padding, memory, space)
+
+
+def _sinks(
+    graph: Graph,
+    outs: Sequence[Any] | None,
+    forms: Mapping[str, Form],
+    regions: Mapping[str, Region],
+) -> dict[str, Callable[[int], int]]:
+    """The bytes that each output holds, by how many columns are written at a time."""
+    targets, found = repeat(None) if outs is None else outs, {}
+    for out, (name, form) in zip(targets, forms.items(), strict=False):
+        shape = (form.channels, *(len(side) for side in regions[name]))
+        found[name] = sink_memory(out, shape, form.dtype, arrangement_of(graph, name).sized(shape))
+    return found
+
+
+def _check_options(
+    net: Network, output_format: str, band: int | None, white: float | None, *, raw: bool
+) -> None:
+    if band is not None and band < 1:
+        raise BadValue(f"a band of {band} rows", cure="give 1 or more, or none to have it chosen")
+    if white is not None and not white > 0:
+        raise BadValue(f"--white {white:g}", cure="give the sample that counts as 1, such as 4095")
+    if white is not None and raw:
+        raise BadValue("--white with --raw", cure="use one of the two")
+    if output_format == "uint8" and isinstance(net, Run) and net.config.task != "restore":
+        raise BadValue(
+            f"uint8 of the scores of {len(net.config.classes)} classes",
+            cure="use argmax for the class of each pixel, or probabilities",
+        )
+
+
+def _planned(
+    graph: Graph,
+    regions: Mapping[str, Region],
+    memory: int | None,
+    space: ScratchSpace,
+    **options: Any,
+) -> BandPlan:
+    """A plan within the memory allowed; within what there is, where it grows with the height."""
+    maps = maps_held_whole(graph)
+    limit = memory if memory is not None or not maps else available()
+    try:
+        disk = space.room if maps else 0
+        plan = make_plan(graph, regions, memory=limit, disk=disk, **options)
+    except BadValue as error:
+        if not maps:
+            raise
+        room = f"{megabytes(limit or 0)} {'are free here' if memory is None else 'are allowed'}"
+        raise too_much_to_hold(graph, maps, room, error.cure) from error
+    return say_what_is_held(plan, graph, maps)
+
+
+def settings_of(job: Job) -> Mapping[str, Any]:
+    """What a run is, what it was settled to do, and by which arithmetic; every weight is read."""
+    plan, sources = job.plan.to_dict(), job.sources.values()
+    skipped = {} if job.skipping is None else {"skipped": job.skipping.settings}
+    return {
+        **skipped,
+        "network": _fingerprint(job.graph),
+        "image": [source.identity() for source in sources],
+        "part": [source.part for source in sources],
+        "preparation": [job.preparation.stated(source.dtype) for source in sources],
+        "output_format": [form.name for form in job.forms.values()],
+        "regions": plan["regions"],
+        "strips": plan["strips"],
+        "band": plan["band_rows"],
+        "spilled": list(plan["spilled"]),
+        "threads": job.threads,
+        "arithmetic": arithmetic(job.preparation.device),
+    }
+
+
+def _fingerprint(graph: Graph) -> str:
+    """A short name for a network: its operators and every weight."""
+    digest = hashlib.sha256()
+    for node in graph:
+        digest.update(repr((node.name, node.operator, node.edges, node.shape)).encode())
+        digest.update(repr(node.params).encode())
+        if node.call is not None:  # a slope or a bound is told nowhere else
+            digest.update(repr((node.call.args, sorted(node.call.kwargs.items()))).encode())
+    for name, tensor in sorted(graph.tensors.items()):
+        digest.update(name.encode())
+        data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(data.numpy().data)
+    return digest.hexdigest()[:16]
+
+
+_SECONDS = 1.0
+
+
+def predicted_seconds(job: Job) -> float:
+    """Seconds for the arithmetic of a whole run, from about one second of it (files not counted).
+
+    Bands of noise are pushed through the first strip until time is up. The time so far, divided
+    by the share of the multiply-adds done (of the rows entered, for a network that has none).
+    """
+    strip = job.plan.strips[0]
+    stream = Stream(job.graph, strip.boxes, job.graph.outputs, band=job.plan.band)
+    longest = max((len(strip.boxes[n][0]) for n in job.graph.inputs if n in strip.boxes), default=0)
+    entered, warm = 0, (0.0, 0, 0)
+    started = time.perf_counter()
+    for rows in pushes(job.graph, strip.boxes, job.plan.band):
+        stream.push(
+            {name: _noise(job, name, strip.boxes[name], side) for name, side in rows.items()}
+        )
+        entered = min(entered + job.plan.band, longest)
+        if warm[1] == 0:  # the first band pays for what is set up once
+            warm = (time.perf_counter() - started, entered, stream.multiply_adds)
+        if time.perf_counter() - started > _SECONDS:
+            break
+    spent = time.perf_counter() - started - warm[0]
+    done = stream.multiply_adds - warm[2]
+    if done > 0 and job.plan.multiply_adds:
+        return warm[0] + spent * job.plan.multiply_adds / done
+    rows_done = entered - warm[1]
+    share = rows_done / (longest * len(job.plan.strips)) if rows_done else 1.0
+    return warm[0] + spent / share
+
+
+def _noise(job: Job, name: str, box: Region, rows: Interval) -> torch.Tensor:
+    shape = list(job.graph.nodes[name].shape)
+    shape[2:] = [len(rows), *(len(side) for side in box[1:])]
+    return torch.randn(shape, dtype=job.preparation.dtype, device=job.preparation.device)
