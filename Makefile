@@ -78,6 +78,7 @@ figures: $(STAMP)
 	$(BIN)/python -m tools.draw_streaming
 	$(BIN)/python -m tools.draw_unet
 	$(BIN)/python -m tools.draw_segment
+	$(BIN)/python -m tools.draw_gallery
 
 messages:
 	xgettext --language=Python --from-code=UTF-8 --no-location --no-wrap -k -ktr \
