@@ -18,7 +18,7 @@ import eyeshot
 from eyeshot.engine.executing import RunReport
 from eyeshot.nets.unet import unet
 
-SIDE = 4096
+SIDE = 8192
 BLANK = 0.8
 """The share of the slide that is glass."""
 GLASS = 0.93
