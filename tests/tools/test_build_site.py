@@ -70,7 +70,7 @@ def test_functions_of_arrays_give_shapes() -> None:
     functions = [one for one in map(vars(reference).get, reference.__all__) if callable(one)]
     missing = {one.__name__ for one in functions if not SHAPE.search(one.__doc__ or "")}
     assert not missing
-    for name in ("run", "stream", "see", "explain", "sample", "filter", "inspect", "dense"):
+    for name in ("run", "stream", "see", "explain", "filter", "inspect", "dense"):
         assert SHAPE.search(getattr(eyeshot, name).__doc__), name
 
 

@@ -199,7 +199,7 @@ def stream(
 ) -> RowStream:
     """Run a network over rows whose number is not known, such as a line-scan camera gives.
 
-    What ``push`` and ``finish`` give, joined, is what ``net`` gives for all rows at once. Where
+    ``push`` takes rows (C, n, W). What ``push`` and ``finish`` give, joined, is what ``net`` gives for all rows at once. Where
     the network gives several outputs, they give a list with the ready rows of each.
 
     Args:
