@@ -47,6 +47,13 @@ def conv(cin: int, cout: int, kernel: int = 3, **options: int) -> nn.Module:
     return made
 
 
+def attended(x: torch.Tensor) -> torch.Tensor:
+    """Attention among 2048 tokens in three dimensions, where all products stand in memory."""
+    tokens = x.flatten(2).mT
+    mixed: torch.Tensor = F.scaled_dot_product_attention(tokens, tokens, tokens)
+    return mixed.mT.reshape(x.shape)
+
+
 WIDE, VOLUME = (1, 64, 8192), (1, 30, 64, 256)
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "convolutions": (
@@ -94,6 +101,10 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
             conv(1, 16), nn.Softmax(1), nn.GELU(), nn.LocalResponseNorm(5), nn.PixelShuffle(2),
             Called(lambda x: torch.cat([x, x * 2], 1)), Called(F.normalize), nn.ReflectionPad2d(1),
         ),
+        WIDE,
+    ),
+    "attention": (
+        lambda: nn.Sequential(nn.Conv2d(1, 16, 16, 16), Called(attended), conv(16, 8), conv(8, 1)),
         WIDE,
     ),
 }  # fmt: skip

@@ -258,11 +258,14 @@ def attention_effort(node: Node, shapes: Shapes) -> Effort:
 
 
 def attention_scratch(work: Work) -> int:
-    """Torch's fast kernel takes four dimensions; with others all products stand in memory twice."""
+    """Torch's fast kernel takes four dimensions; with others all products stand in memory twice.
+
+    Beside them stands a byte for each, which says whether it is minus infinity.
+    """
     if len(work.node.shape) == 4:
         return 0
     keys = max(source.shape[-2] for source in work.sources)
-    return 2 * math.prod(work.node.shape[:-1]) * keys * work.itemsize
+    return math.prod(work.node.shape[:-1]) * keys * (2 * work.itemsize + 1)
 
 
 def repaired_linear(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
