@@ -34,6 +34,7 @@ class Case:
         sink: suffix of the output; ``array`` for one in memory.
         form: of the output.
         band: rows at a time; None where they are chosen.
+        scratch: whether maps may go to disk, into the folder of the output; else no byte may.
     """
 
     network: str
@@ -42,12 +43,14 @@ class Case:
     sink: str
     form: str = "float32"
     band: int | None = None
+    scratch: bool = False
 
     @property
     def name(self) -> str:
         """What the table calls it."""
         band = f", bands of {self.band}" if self.band else ""
-        return f"{self.network}: {self.source} {self.shape} to {self.sink}{band}"
+        disk = ", on disk" * self.scratch
+        return f"{self.network}: {self.source} {self.shape} to {self.sink}{band}{disk}"
 
     @property
     def outputs(self) -> int:
@@ -81,6 +84,13 @@ CASES = {
         Case("signal", "signal", "npy", "npy"),
         Case("softmax, gelu", "grey", "npy", "png", "uint8"),
         Case("response norm", "grey", "zarr in one chunk", "zarr"),
+        Case("attention", "small", "npy", "npy"),
+        Case("attention", "grey", "npy", "tif"),
+        Case("flatten, linear", "small", "png", "array"),
+        Case("instance norm unet", "small", "npy", "npy"),
+        Case("instance norm unet", "small", "npy", "npy", scratch=True),
+        Case("instance norm unet", "grey", "tif tiles", "zarr", scratch=True),
+        Case("gated", "grey", "npy", "npy", scratch=True),
     )
 }
 

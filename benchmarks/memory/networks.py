@@ -1,4 +1,4 @@
-"""Fifteen networks whose operators take memory in different ways."""
+"""Networks whose operators take memory in different ways."""
 
 from __future__ import annotations
 
@@ -76,6 +76,47 @@ class Pyramid(nn.Module):
         return self.heads[0](joined[:, :16] + joined[:, 16:]), self.heads[1](coarse)
 
 
+class Attended(nn.Module):
+    """Attention over the tokens of a coarse map, which is held whole for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.three = nn.Conv2d(1, 32, 16, 16), nn.Linear(32, 96)
+        self.up, self.last = nn.ConvTranspose2d(32, 8, 16, 16), _conv(8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Scores of a batch (N, C, H, W)."""
+        y = self.tokens(x)
+        q, k, v = self.three(y.flatten(2).mT).chunk(3, -1)
+        mixed = F.scaled_dot_product_attention(q, k, v).mT.reshape(y.shape)
+        scores: torch.Tensor = self.last(self.up(y + mixed).relu())
+        return scores
+
+
+class Normalized(nn.Module):
+    """A U-Net whose maps are held whole, in memory or on disk, until their norms are known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine, self.coarse, self.joined = self._block(1, 16), self._block(16, 32), _conv(32, 16)
+        self.up, self.norm = nn.ConvTranspose2d(32, 16, 2, 2), nn.InstanceNorm2d(16)
+        self.last = nn.Conv2d(16, 2, 1)
+
+    def _block(self, cin: int, cout: int) -> nn.Module:
+        norms = (nn.InstanceNorm2d(cout, affine=True) for _ in range(2))
+        return nn.Sequential(
+            _conv(cin, cout), next(norms), nn.ReLU(), _conv(cout, cout), next(norms), nn.ReLU()
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Scores of a batch (N, C, H, W)."""
+        fine = self.fine(x)
+        up = self.up(self.coarse(F.max_pool2d(fine, 2)))
+        joined = self.norm(self.joined(torch.cat([fine, up], 1))).relu()
+        scores: torch.Tensor = self.last(joined)
+        return scores
+
+
 def _mobile() -> nn.Module:
     return nn.Sequential(
         _conv(3, 32, stride=2), nn.BatchNorm2d(32), nn.ReLU6(),
@@ -115,6 +156,12 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
         _conv(3, 32, 7, stride=2), nn.ReLU(), _conv(32, 64, stride=2), nn.ReLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10),
     ),
+    "attention": Attended,
+    "flatten, linear": lambda: nn.Sequential(
+        _conv(1, 16), nn.ReLU(), nn.MaxPool2d(4), _conv(16, 16), nn.ReLU(), nn.MaxPool2d(4),
+        nn.Flatten(), nn.Linear(16 * 16 * 128, 64), nn.ReLU(), nn.Linear(64, 10),
+    ),
+    "instance norm unet": Normalized,
     "signal": lambda: nn.Sequential(
         nn.Conv1d(1, 16, 9, padding=4), nn.ReLU(), nn.Conv1d(16, 16, 9, padding=4),
         nn.Conv1d(16, 1, 1),

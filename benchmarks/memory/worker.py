@@ -17,7 +17,7 @@ from benchmarks.memory.cases import CASES, Case, write_image
 from benchmarks.memory.networks import make
 from eyeshot.engine.executing import execute
 from eyeshot.engine.job import Job, make_job
-from eyeshot.engine.memory import peak
+from eyeshot.engine.memory import peak, scratch_space
 from eyeshot.engine.running import finish, open_sinks, opened
 from eyeshot.errors import BadValue, Failure
 
@@ -64,7 +64,13 @@ def _run(case: Case, net: nn.Module, folder: Path, place: Path, memory: int | No
     with ExitStack() as stack:
         source = stack.enter_context(opened(image, net))
         job = make_job(
-            net, [source], output_format=case.form, memory=memory, band=case.band, outs=outs
+            net,
+            [source],
+            output_format=case.form,
+            memory=memory,
+            band=case.band,
+            outs=outs,
+            scratch=scratch_space(str(place) if case.scratch else f"{place}:1", None),
         )
         _carry_out(job, outs, stack)
     return job.plan.peak

@@ -37,6 +37,7 @@ from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph, Kind
 from eyeshot.images import Arrangement, Source
 from eyeshot.images.sinks.opening import sink_memory
+from eyeshot.images.sinks.sink import SinkMemory
 from eyeshot.images.sources.converted import GreySource
 from eyeshot.planning import BandPlan, make_plan, pushes
 from eyeshot.planning.band_plan import megabytes
@@ -291,7 +292,7 @@ def _sinks(
     outs: Sequence[Any] | None,
     forms: Mapping[str, Form],
     regions: Mapping[str, Region],
-) -> dict[str, Callable[[int], int]]:
+) -> dict[str, Callable[[int], SinkMemory]]:
     """The bytes that each output holds, by how many columns are written at a time."""
     targets, found = repeat(None) if outs is None else outs, {}
     for out, (name, form) in zip(targets, forms.items(), strict=False):

@@ -25,6 +25,7 @@ from eyeshot.errors import BadFile, BadValue
 from eyeshot.files import explain_os_error
 from eyeshot.graph import Graph, Node
 from eyeshot.images import Source
+from eyeshot.images.sinks.sink import SinkMemory
 from eyeshot.images.sources.arrays import ArraySource
 from eyeshot.operators import beside
 from eyeshot.operators.scratch import Work, borrows
@@ -163,7 +164,7 @@ class RunCosts:
     sources: Mapping[str, Source]
     preparation: Preparation
     forms: Mapping[str, Form]
-    sinks: Mapping[str, Callable[[int], int]]
+    sinks: Mapping[str, Callable[[int], SinkMemory]]
     held: int
     before: int
 
@@ -177,7 +178,11 @@ class RunCosts:
 
     def writing(self, name: str, columns: int) -> int:
         """What an output holds."""
-        return self.sinks[name](columns) if name in self.sinks else 0
+        return self.sinks[name](columns).waiting if name in self.sinks else 0
+
+    def packing(self, name: str, columns: int) -> int:
+        """What an output takes while rows are written."""
+        return self.sinks[name](columns).packing if name in self.sinks else 0
 
     def opening(self) -> int:
         """What the way here has taken: pictures that were decoded whole, the tracing."""

@@ -25,7 +25,7 @@ from eyeshot.planning.schedule import itemsize, multiply_adds, row_numbers
 _MOST_BAND_BYTES = 24 << 20
 """A band of the widest node should stay near the caches; measured best on two desktop cores."""
 _TALLEST_BAND = 512
-_APART = 8 << 20
+_APART = 12 << 20
 """Bytes by which two processes that have done the same may differ."""
 _NARROWEST_STRIP = 16
 _MOST_STRIPS_WITH_MAPS = 4

@@ -162,6 +162,9 @@ class Costs(Protocol):
     def writing(self, name: str, columns: int) -> int:
         """Bytes of the output itself, if this number of columns is written together."""
 
+    def packing(self, name: str, columns: int) -> int:
+        """Bytes of the output beside those, while rows are written."""
+
     def reading(self, name: str, shape: tuple[int, ...]) -> int:
         """While a window (rows, …) of an input is read and prepared."""
 
@@ -288,6 +291,7 @@ class Holding(Walk):
         self._held = 0  # by all stores together
         self._entered = 0  # by the rows of the inputs
         self._sinks = sum(costs.writing(name, _columns(box)) for name, box in regions.items())
+        self._packing = {name: costs.packing(name, _columns(box)) for name, box in regions.items()}
         self._ready: dict[str, list[int]] = {}  # rows of each output that wait to be written
         self._most: dict[str, tuple[int, int, str]] = {}
         entered, steady = 0, 0
@@ -305,7 +309,8 @@ class Holding(Walk):
     def rounded(self) -> None:
         """What the outputs have ready is written, one after another."""
         for name, rows in self._ready.items():
-            self._note(self._waiting() + self._costs.leaving(name, sum(rows) * self._row[name]))
+            leaving = self._costs.leaving(name, sum(rows) * self._row[name])
+            self._note(self._waiting() + leaving + self._packing[name])
         self._ready.clear()
 
     def buffers(self) -> tuple[BufferPlan, ...]:

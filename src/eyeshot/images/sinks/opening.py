@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike
 from eyeshot.errors import BadFile, BadValue, UnknownName
 from eyeshot.images.sinks.files import FileSink, Place
 from eyeshot.images.sinks.journal import Journal
-from eyeshot.images.sinks.sink import Arrangement, ArraySink, Sink, laid_canonically
+from eyeshot.images.sinks.sink import Arrangement, ArraySink, Sink, SinkMemory, laid_canonically
 
 SUFFIXES = (".npy", ".png", ".tif", ".tiff", ".zarr")
 
@@ -68,7 +68,7 @@ def open_sink(
 
 def sink_memory(
     target: Any, shape: tuple[int, ...], dtype: DTypeLike, arrangement: Arrangement | None = None
-) -> Callable[[int], int]:
+) -> Callable[[int], SinkMemory]:
     """The bytes that an output will hold, by how many columns are written at a time.
 
     The arguments are those of :func:`open_sink`, and so are the errors for a wrong suffix or kind;
@@ -80,7 +80,7 @@ def sink_memory(
         return _choose(Place(Path(target)), shape, kind, laid).memory_in_strips
     # A new array may not have its memory yet; the pages of a memory map are released.
     size = 0 if isinstance(target, np.memmap) else math.prod(shape) * kind.itemsize
-    return lambda columns: size
+    return lambda columns: SinkMemory(size)
 
 
 def check_target(

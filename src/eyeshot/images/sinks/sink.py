@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,6 +132,18 @@ class ArrangedSource(Source):
         return {"file": self.name}
 
 
+class SinkMemory(NamedTuple):
+    """Bytes that a sink uses.
+
+    Attributes:
+        waiting: all the time.
+        packing: beside them, while rows are written.
+    """
+
+    waiting: int
+    packing: int = 0
+
+
 class Sink(ABC):
     """An image that is written by bands, from the first row to the last.
 
@@ -159,9 +171,9 @@ class Sink(ABC):
         self._written: dict[Span, int] = {}
         self._finished = False
 
-    def memory_in_strips(self, columns: int) -> int:
-        """The same if this number of columns is written together."""
-        return self.memory
+    def memory_in_strips(self, columns: int) -> SinkMemory:
+        """What it uses if this number of columns is written together."""
+        return SinkMemory(self.memory)
 
     @property
     def _columns(self) -> int:

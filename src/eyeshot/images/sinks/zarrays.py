@@ -16,7 +16,7 @@ from eyeshot.extras import extra
 from eyeshot.files import mode_of
 from eyeshot.images.layouts import SPACE, Span
 from eyeshot.images.sinks.files import FileSink, Place, remove, sync_folder
-from eyeshot.images.sinks.sink import ArrangedSource, Arrangement
+from eyeshot.images.sinks.sink import ArrangedSource, Arrangement, SinkMemory
 from eyeshot.images.sources.source import Selection, Source
 from eyeshot.images.sources.zarrays import open_zarr
 
@@ -49,9 +49,9 @@ class ZarrSink(FileSink):
         self._new: set[Path] = set()
         self.chunk_rows = self._chunk[1]
         self.chunk_columns = self._chunk[2] if len(space) > 1 else 1
-        self.memory = self.memory_in_strips(self._columns)
+        self.memory = sum(self.memory_in_strips(self._columns))
 
-    def memory_in_strips(self, columns: int) -> int:
+    def memory_in_strips(self, columns: int) -> SinkMemory:
         """A row of chunks waits for its last rows, while other chunks are compressed.
 
         A chunk is copied and compressed; if a strip ends inside it, it is first read and
@@ -65,7 +65,7 @@ class ZarrSink(FileSink):
         touched *= self.shape[0] // self._chunk[0]
         copies = 4 if columns < self._columns else 2
         packed = copies * math.prod(self._chunk) * min(_AT_ONCE, touched)
-        return (waiting + packed) * self.dtype.itemsize
+        return SinkMemory(waiting * self.dtype.itemsize, packed * self.dtype.itemsize)
 
     def _disk_bytes(self) -> int:
         return 0  # how well it packs is not known before
