@@ -200,7 +200,8 @@ def stream(
     """Run a network over rows whose number is not known, such as a line-scan camera gives.
 
     ``push`` takes rows (C, n, W). What ``push`` and ``finish`` give, joined, is what ``net`` gives
-    for all rows at once. Where the network gives several outputs, they give a list with the ready rows of each.
+    for all rows at once. Where the network gives several outputs, they give a list with the ready
+    rows of each.
 
     Args:
         net: a network in eval mode, a trained run, or one that is traced.
