@@ -2,6 +2,10 @@
 
 A :class:`Graph` holds one network at one input size. A front end makes it. Only each node's
 :class:`Call`, which says how to compute the node, depends on the front end.
+
+Also here:
+
+- the numbers of an operator, by name and with their types: kernel, stride, groups and the like.
 """
 
 from __future__ import annotations

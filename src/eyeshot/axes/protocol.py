@@ -1,4 +1,9 @@
-"""The questions that every axis map answers."""
+"""The questions that every axis map answers.
+
+Also here:
+
+- half-open intervals of whole numbers.
+"""
 
 from __future__ import annotations
 

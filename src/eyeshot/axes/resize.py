@@ -1,4 +1,9 @@
-"""Resizing along one axis: which inputs an output mixes, and with which weights."""
+"""Resizing along one axis: which inputs an output mixes, and with which weights.
+
+Also here:
+
+- where torch's resizing kernels read: their source coordinates, to the last bit.
+"""
 
 from __future__ import annotations
 

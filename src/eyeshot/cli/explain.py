@@ -2,6 +2,10 @@
 
 The command has two forms. ``eyeshot explain conv`` and the other operations are commands of a
 group; any other first word is a network, and goes to the hidden command ``unit``.
+
+Also here:
+
+- ``eyeshot see NET IMAGE --field LAYER:y,x``: one unit's field drawn on the picture.
 """
 
 from __future__ import annotations

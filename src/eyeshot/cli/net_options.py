@@ -1,4 +1,9 @@
-"""The options of every command that takes a user's network."""
+"""The options of every command that takes a user's network.
+
+Also here:
+
+- a network and a picture prepared for it, for ``see`` and ``explain``.
+"""
 
 from __future__ import annotations
 

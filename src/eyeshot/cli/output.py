@@ -1,4 +1,10 @@
-"""The output of every command: results on standard output, progress and notes on standard error."""
+"""The output of every command: results on standard output, progress and notes on standard error.
+
+Also here:
+
+- replace names of settings in messages by the options of the command line;
+- how long torch's waiting threads spin before they sleep, for shared and for idle machines.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""``eyeshot run``: a network over an image of any size, exactly."""
+"""``eyeshot run``: a network over an image of any size, exactly.
+
+Also here:
+
+- the options of ``eyeshot run``, each with its name, its type and its help.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,10 @@ proportions, with anti-aliasing, and moved so that its center of mass is the cen
 (LeCun, Cortes, Burges, http://yann.lecun.com/exdb/mnist/). They started with clean black and white
 scans. The first steps here make such a scan from a photo with uneven light, margins and noise, and
 with pens of any width.
+
+Also here:
+
+- convert a user's picture to the form of a network's training pictures, and list each step.
 """
 
 from __future__ import annotations

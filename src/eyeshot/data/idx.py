@@ -4,6 +4,10 @@ The magic is two zero bytes, a code for the type of the numbers and the number o
 dimensions follow as big-endian 32-bit integers (http://yann.lecun.com/exdb/mnist/, "The IDX file
 format"). Only unsigned bytes are read here: pictures (N, H, W) and labels (N,). A file may be
 gzipped or not; its first two bytes decide, not its name.
+
+Also here:
+
+- the digits inside the package: 10,000 of MNIST, so that a first training needs no download.
 """
 
 from __future__ import annotations

@@ -2,6 +2,10 @@
 
 A folder may also contain another set in the same four files, such as Fashion-MNIST, if its labels
 are 0 to 9.
+
+Also here:
+
+- fetching a published file once, checked, into a folder of the user's.
 """
 
 from __future__ import annotations

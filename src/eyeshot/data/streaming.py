@@ -1,4 +1,10 @@
-"""Pictures that stay in their files and are decoded when needed, in advance by workers."""
+"""Pictures that stay in their files and are decoded when needed, in advance by workers.
+
+Also here:
+
+- saying how far a long wait has come: on standard error, on one line, only to a person;
+- mean and deviation of the training pixels, exactly: from counts, not from running sums.
+"""
 
 from __future__ import annotations
 

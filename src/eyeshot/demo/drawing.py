@@ -1,4 +1,10 @@
-"""The demo in one picture: a digit, its maps after each step, the first kernels, the curve."""
+"""The demo in one picture: a digit, its maps after each step, the first kernels, the curve.
+
+Also here:
+
+- a digit as a person would photograph it: large, dark on light paper, in uneven light;
+- where the demo plays: its folder, which it alone may replace, and what its steps hand on.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,12 @@
-"""Thousands of digits on one large page, found and read in one pass of a dense form."""
+"""Thousands of digits on one large page, found and read in one pass of a dense form.
+
+Also here:
+
+- what the reader of a page learns from: crops of another page, digits and what is none;
+- a page that was read, drawn: the whole of it reduced, and one part enlarged;
+- digits found and read on a page: one pass of the dense form, and the peaks of what it gives;
+- a page of digits whose places are known, far larger than any picture a network learned from.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""A dense form as it grows: what its rules are given, and how they refuse."""
+"""A dense form as it grows: what its rules are given, and how they refuse.
+
+Also here:
+
+- rules for what computes each number by itself, or computes nothing and moves numbers about.
+"""
 
 from __future__ import annotations
 

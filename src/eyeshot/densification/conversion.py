@@ -4,6 +4,10 @@ Operators with windows do not change: a convolution or a pool is the same on a p
 operator that reads the whole crop becomes a window of that size: a linear layer over C×h×w becomes
 a convolution of h×w, a mean over all positions becomes a mean over h×w. Operators that only move
 numbers, such as flatten, only change the recorded positions and compute nothing.
+
+Also here:
+
+- where a dense form differs from its classifier: a crop has padding where a page goes on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""The dense form itself: a list of steps, its layers under the names of the classifier's."""
+"""The dense form itself: a list of steps, its layers under the names of the classifier's.
+
+Also here:
+
+- what a value of the classifier has become in its dense form.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Rules for the head of a classifier: what reads the features of the whole crop."""
+"""Rules for the head of a classifier: what reads the features of the whole crop.
+
+Also here:
+
+- rules for what slides, and for what takes all places of the crop at once.
+"""
 
 from __future__ import annotations
 

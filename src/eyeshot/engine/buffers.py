@@ -1,4 +1,9 @@
-"""Line buffers: the rows of a node that a consumer still needs, and no others."""
+"""Line buffers: the rows of a node that a consumer still needs, and no others.
+
+Also here:
+
+- global statistics over rows that pass by: a classifier on a picture that is never held whole.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""A settled run carried out: strip after strip, band after band, each row written once."""
+"""A settled run carried out: strip after strip, band after band, each row written once.
+
+Also here:
+
+- a network of pictures over a stack, slice by slice: each slice is a run of its own.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Why a network does not take an image, in its own words, and the sizes that it does take."""
+"""Why a network does not take an image, in its own words, and the sizes that it does take.
+
+Also here:
+
+- a picture padded to a size that the network takes, and the answer cropped again.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,10 @@ A camera's rows come before their number is known. So the network is traced at s
 it does there must be what it will do at the real one. Only behind the last row may it differ: a
 U-Net that takes any size pads the picture there to a multiple of its grid and crops its scores
 again, by as much as the height asks, and leaves both out where the height is such a multiple.
+
+Also here:
+
+- the largest samples that were read and the scores that were clipped: signs of a wrong scale.
 """
 
 from __future__ import annotations

@@ -1,4 +1,11 @@
-"""One run, settled before it starts: network, images, regions, form and plan."""
+"""One run, settled before it starts: network, images, regions, form and plan.
+
+Also here:
+
+- what decides every sample of a run, as plain data: a run is resumed only by an identical one;
+- how long a run will take: a few bands of noise, timed;
+- what must hold of a network, its images and a region of its output before a run begins.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,10 @@
 
 Lowering keeps names: a fused node carries the name of the last one it swallowed, so that anyone who
 read that one still finds it.
+
+Also here:
+
+- what becomes of each node in a run: its rows stream, they are gathered, or it is called whole.
 """
 
 from __future__ import annotations

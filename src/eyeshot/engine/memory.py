@@ -1,4 +1,10 @@
-"""What the process holds, as the system counts it."""
+"""What the process holds, as the system counts it.
+
+Also here:
+
+- what a run takes beside the rows that its line buffers hold: the costs that a plan counts;
+- maps that are held whole on disk: written as their rows come, read back as they are asked for.
+"""
 
 from __future__ import annotations
 

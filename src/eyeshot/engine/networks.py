@@ -1,4 +1,9 @@
-"""A network as the engine takes it: a module, a trained run, or one that keeps what was traced."""
+"""A network as the engine takes it: a module, a trained run, or one that keeps what was traced.
+
+Also here:
+
+- everything of a module that decides its graph, but for the numbers in its weights.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,11 @@
 Inside, an output is (C, rows, columns, …): all features of a position together, then the axes of
 the input. What leaves has the dimensions of the network's own output, in its own order, and the
 regions that are asked of it go by these.
+
+Also here:
+
+- in which form an answer is kept: reduced band by band, so the scores never exist whole;
+- samples as the network wants them: numbers scaled, channels matched, rows laid together.
 """
 
 from __future__ import annotations

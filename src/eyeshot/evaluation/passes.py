@@ -1,4 +1,9 @@
-"""A network's answer for a whole picture of any size, laid beside what it should be."""
+"""A network's answer for a whole picture of any size, laid beside what it should be.
+
+Also here:
+
+- evaluations and predictions as pieces of HTML, for notebooks.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""How well masks are met, on whole pictures of any size."""
+"""How well masks are met, on whole pictures of any size.
+
+Also here:
+
+- how well the boundaries of classes are met, counted a window at a time.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""The inputs and the output of one operator of a network, for one batch."""
+"""The inputs and the output of one operator of a network, for one batch.
+
+Also here:
+
+- one layer of a network that has no graph: heard by hooks, and then traced by itself.
+"""
 
 from __future__ import annotations
 

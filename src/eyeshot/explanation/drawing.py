@@ -1,4 +1,9 @@
-"""Walks and traces drawn for a terminal with rich; they read as well without colour."""
+"""Walks and traces drawn for a terminal with rich; they read as well without colour.
+
+Also here:
+
+- walks and traces as pieces of HTML, for notebooks.
+"""
 
 from __future__ import annotations
 

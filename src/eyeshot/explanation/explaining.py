@@ -1,4 +1,9 @@
-"""``eyeshot.explain``: one unit of a network, or of a trained run looking at a picture."""
+"""``eyeshot.explain``: one unit of a network, or of a trained run looking at a picture.
+
+Also here:
+
+- the explanation of one unit inside a network: its input numbers, and their sum.
+"""
 
 from __future__ import annotations
 

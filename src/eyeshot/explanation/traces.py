@@ -1,4 +1,10 @@
-"""What an explanation of one unit holds: plain data, for the terminal, a page, or JSON."""
+"""What an explanation of one unit holds: plain data, for the terminal, a page, or JSON.
+
+Also here:
+
+- how numbers are written for people and for JSON;
+- small matrices typed by hand: ``"1 1 1 / 0 1 0"``, or a text file with a row on every line.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""A rule for each family of operators: each input's contribution to a unit, and their total."""
+"""A rule for each family of operators: each input's contribution to a unit, and their total.
+
+Also here:
+
+- operators that work on single numbers: sums and products of maps, activations, batch norm;
+- which inputs a unit of an operator reads, worked out from the operator's own numbers.
+"""
 
 from __future__ import annotations
 

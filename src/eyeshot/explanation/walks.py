@@ -4,6 +4,10 @@ Each operation has a *read* matrix (the input as the window reads it: padded, or
 inserted) and a list of steps. A step lists the cells that it reads, their weights, and its result.
 Everything that is computed here is in the steps; the tests compare the outputs with
 :mod:`eyeshot.reference`.
+
+Also here:
+
+- operators that move numbers or mix neighbors: the cells that a unit is a copy or a mean of.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""Feature maps as part of a web page, for Jupyter and for ``see -o page.html``."""
+"""Feature maps as part of a web page, for Jupyter and for ``see -o page.html``.
+
+Also here:
+
+- what ``see`` returns: the maps of every layer as arrays, and the steps that they form.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,10 @@
 
 A layer is known by its operator (``max_pool2d``) or, in a network that has no graph, by the name
 of its class (``MaxPool2d``). Both are reduced to one bare word, and so shown in the same way.
+
+Also here:
+
+- the meaning of a layer's name: a node as ``inspect`` prints it, or the output of a module.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""``see``: run a network once and bring back the maps of every layer."""
+"""``see``: run a network once and bring back the maps of every layer.
+
+Also here:
+
+- record every layer's output of a network without a graph while it runs.
+"""
 
 from __future__ import annotations
 

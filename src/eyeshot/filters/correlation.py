@@ -3,6 +3,10 @@
 Everything here takes float pictures of (H, W) or (H, W, C) with C from 2 to 4 (OpenCV drops an axis
 of one channel and writes the border of four channels at most) and returns float pictures of the
 same type. OpenCV's ``filter2D`` and related functions compute cross-correlation, as we need.
+
+Also here:
+
+- process rows in bands, so that intermediate results stay in the cache.
 """
 
 from __future__ import annotations

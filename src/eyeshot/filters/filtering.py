@@ -1,4 +1,10 @@
-"""``eyeshot.filter``: one kernel over a picture, planned first, then carried out."""
+"""``eyeshot.filter``: one kernel over a picture, planned first, then carried out.
+
+Also here:
+
+- from the floats that a filter computes back to the type that the picture had;
+- where a kernel comes from: a name, a text file, or an array. All become checked kernels.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""Which output units touch zero padding: their values depend on zeros outside the picture."""
+"""Which output units touch zero padding: their values depend on zeros outside the picture.
+
+Also here:
+
+- fields compared with the size of the picture: layers that see all of it or too little of it;
+- transposed convolutions whose windows overlap unevenly, which gives a checkerboard pattern.
+"""
 
 from __future__ import annotations
 

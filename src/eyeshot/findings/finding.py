@@ -1,4 +1,10 @@
-"""One mistake or smell of a network: where, why in numbers, and what to do."""
+"""One mistake or smell of a network: where, why in numbers, and what to do.
+
+Also here:
+
+- operators without a rule, and pictures that are cut into a batch;
+- where strides round: pixels dropped at the end, and branches that no longer meet.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Shape mistakes: the call that fails, the shapes of its inputs, and the correct number."""
+"""Shape mistakes: the call that fails, the shapes of its inputs, and the correct number.
+
+Also here:
+
+- why a node does not stream, in words; and the cure for a node in training mode.
+"""
 
 from __future__ import annotations
 

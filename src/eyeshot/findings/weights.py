@@ -2,6 +2,11 @@
 
 The findings are exact for the present weights. Fresh random weights never give such a finding. A
 layer of only zeros is not reported, because it may have been initialized so.
+
+Also here:
+
+- the layer with most of the parameters, and a way to save them;
+- training mode and normalization: layers that depend on the batch, and useless parameters.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""How a traced operator is called again: by the engine on its inputs, or now on weights alone."""
+"""How a traced operator is called again: by the engine on its inputs, or now on weights alone.
+
+Also here:
+
+- names for nodes: the module's dotted path, numbered where a module is used again.
+"""
 
 from __future__ import annotations
 

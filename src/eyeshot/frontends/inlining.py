@@ -7,6 +7,10 @@ computes, and of which pixels, these calls are their contents, and they are read
 - a mode of gradients, a switched-off ``autocast``, a checkpoint: the contents;
 - ``torch.cond``: both branches, and a choice between their results by ``torch.where``;
 - ``map`` and ``scan`` over a few items: the contents, once an item.
+
+Also here:
+
+- conditions on the sizes of a program's inputs, as ``torch.export`` writes them, read as data.
 """
 
 from __future__ import annotations

@@ -1,4 +1,11 @@
-"""Which traced values share memory: in-place operators change every name of what they write to."""
+"""Which traced values share memory: in-place operators change every name of what they write to.
+
+Also here:
+
+- what a traced value is beside its shape: its type, and how it lies in memory;
+- operators that will be called whole, and the positions that come back behind them;
+- a stranger's forward runs without a word: what it prints and warns of is not asked for here.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,11 @@ A run folder is opened without the code of the person who wrote the network. In 
 that ``torch.export`` made of that (``net.pt2``), and :mod:`eyeshot.frontends.pt2` reads it as data.
 Here it becomes an ``nn.Module`` again, with the layers, names and weights of the original: whatever
 takes a network takes this one.
+
+Also here:
+
+- a network written as an exported program, which opens without the code that made it;
+- the path from input to output, kept where a trace would lose it.
 """
 
 from __future__ import annotations

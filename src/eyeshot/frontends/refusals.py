@@ -1,4 +1,9 @@
-"""Why a network cannot be traced: the line of its own code at fault, and what to change there."""
+"""Why a network cannot be traced: the line of its own code at fault, and what to change there.
+
+Also here:
+
+- what a file claims of the shapes in its program, held against the operators themselves.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,10 @@
 A :class:`Graph` holds one network at one size. Its axis maps also give the sizes for other inputs,
 unless the network computes numbers from the size of its input (a crop computed in ``forward``):
 such numbers belong to the traced size.
+
+Also here:
+
+- what the outputs of a network see, and on which grid: the figures that crops and tiles follow.
 """
 
 from __future__ import annotations

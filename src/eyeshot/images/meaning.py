@@ -3,6 +3,10 @@
 A reader that ignores the tags silently gives wrong colors: it reads inks as light, an infrared
 band as alpha, indices as grey. Here each kind is converted, kept, or refused.
 TIFF 6.0, sections 8 (baseline), 16 (CMYK), 18 (associated alpha), 21 (YCbCr) and 23 (L*a*b*).
+
+Also here:
+
+- the chain of a TIFF's directories, followed once before a library trusts it.
 """
 
 from __future__ import annotations

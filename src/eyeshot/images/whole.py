@@ -3,6 +3,10 @@
 The first bytes of a file decide its format, not its name. Three libraries share the work: tifffile
 for TIFF, OpenCV for 16-bit color PNG (which Pillow would cut to 8 bits), Pillow for everything
 else. All their errors for a damaged file become a :class:`BadFile`.
+
+Also here:
+
+- what stored samples count as: the one place where training, looking and running agree on it.
 """
 
 from __future__ import annotations

@@ -4,6 +4,10 @@ A size is tried on the axis maps where they tell the extent for every size. Some
 numbers that belong to the size that was traced (a reshape, a crop to a skip's size): there the
 network itself is run at the size in question, on tensors that have shapes and no memory. What the
 maps say is held against the network at a few sizes, since a ``forward`` may refuse sizes in words.
+
+Also here:
+
+- one input size tried: on the axis maps, or by running the network on shapes alone.
 """
 
 from __future__ import annotations

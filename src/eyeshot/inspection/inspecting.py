@@ -1,4 +1,10 @@
-"""From a network and a size to everything that is known before it runs."""
+"""From a network and a size to everything that is known before it runs.
+
+Also here:
+
+- everything that is known of a network before it runs, as plain data that prints itself;
+- one row of the table: a layer, what it makes, what it sees and what it costs.
+"""
 
 from __future__ import annotations
 

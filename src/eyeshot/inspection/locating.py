@@ -1,4 +1,9 @@
-"""NET on the command line: a run folder, an import path, an ONNX file or an exported program."""
+"""NET on the command line: a run folder, an import path, an ONNX file or an exported program.
+
+Also here:
+
+- somebody's own Python file or module, run for the network that it defines.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""An inspection as one self-contained HTML page, or as a piece of one for a notebook."""
+"""An inspection as one self-contained HTML page, or as a piece of one for a notebook.
+
+Also here:
+
+- one unit's field on a picture: the box that it can see, and beside it what really moves it.
+"""
 
 from __future__ import annotations
 

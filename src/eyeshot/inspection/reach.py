@@ -1,4 +1,10 @@
-"""How far the outputs see: the halo on each side, the alignment, and what ends them."""
+"""How far the outputs see: the halo on each side, the alignment, and what ends them.
+
+Also here:
+
+- the effective receptive field: where the gradient of one unit really comes from;
+- one unit of one layer: the inputs that it sees, and how that depends on where it stands.
+"""
 
 from __future__ import annotations
 

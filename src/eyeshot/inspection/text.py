@@ -1,4 +1,9 @@
-"""An inspection as tables for a terminal of 100 columns or more."""
+"""An inspection as tables for a terminal of 100 columns or more.
+
+Also here:
+
+- numbers of a row in few characters: shapes, options, fields.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""The pieces of a U-Net, each usable alone: two convolutions, one step down, one step up."""
+"""The pieces of a U-Net, each usable alone: two convolutions, one step down, one step up.
+
+Also here:
+
+- networks that say what a picture shows: (N, C, H, W) in, one score a class (N, classes) out.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""The U-Net: one score a class at every pixel, from a deep path and the skips beside it."""
+"""The U-Net: one score a class at every pixel, from a deep path and the skips beside it.
+
+Also here:
+
+- where in a network a layer stands, in words: which level of a U-Net, and on which way.
+"""
 
 from __future__ import annotations
 

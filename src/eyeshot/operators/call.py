@@ -1,4 +1,9 @@
-"""Operators that look at one position at a time: called as they are, on the rectangle."""
+"""Operators that look at one position at a time: called as they are, on the rectangle.
+
+Also here:
+
+- one operator call in a traced network, and the words in which its rule answers.
+"""
 
 from __future__ import annotations
 

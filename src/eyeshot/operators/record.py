@@ -1,4 +1,9 @@
-"""The record that holds everything about one operator."""
+"""The record that holds everything about one operator.
+
+Also here:
+
+- how much arithmetic an operator takes, for each number that it reads or gives.
+"""
 
 from __future__ import annotations
 

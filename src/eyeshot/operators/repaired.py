@@ -4,6 +4,10 @@ Each repair gives a :class:`Repaired`: what does not fit, and the call made agai
 make it. Where the cure is another weight (``in_channels=64``) the weight is replaced, so that
 the rest of the graph is that of the cured network; where it lies elsewhere (a size, a view) the
 values are cropped or padded with zeros.
+
+Also here:
+
+- a call whose shapes do not fit, as the front end met it: facts, not yet words.
 """
 
 from __future__ import annotations

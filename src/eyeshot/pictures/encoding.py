@@ -1,4 +1,10 @@
-"""Pictures as bytes: PNG, and the ``data:`` address that puts one inside a page."""
+"""Pictures as bytes: PNG, and the ``data:`` address that puts one inside a page.
+
+Also here:
+
+- fonts for text inside pictures: one that always exists, and one for scripts that it lacks;
+- curves as inline SVG: sharp at any size, in the page's own ink in light and in dark.
+"""
 
 from __future__ import annotations
 

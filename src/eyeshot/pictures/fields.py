@@ -1,4 +1,9 @@
-"""A receptive field drawn on a picture: the box, what of it is padding, and where a gradient is."""
+"""A receptive field drawn on a picture: the box, what of it is padding, and where a gradient is.
+
+Also here:
+
+- masks as pictures: a colour for each class, and errors by their kind, told apart by any eye.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Many small maps in one picture: numbers to colours, and tiles in rows and columns."""
+"""Many small maps in one picture: numbers to colours, and tiles in rows and columns.
+
+Also here:
+
+- a sheet: pictures one below the other, each with a heading, as one picture.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,10 @@
 
 The planner simulates the engine's own schedule with row counts, so its numbers are exact and not an
 estimate; bytes follow from rows.
+
+Also here:
+
+- a plan as people read it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""What a pass over the rows holds, and when: the engine's line buffers, filled with counts."""
+"""What a pass over the rows holds, and when: the engine's line buffers, filled with counts.
+
+Also here:
+
+- maps that stay in memory whole: for a statistic, or for an operator that is called once.
+"""
 
 from __future__ import annotations
 

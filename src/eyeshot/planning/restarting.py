@@ -5,6 +5,10 @@ by vectors of numbers, and the remainder at the end of a call in another way. A 
 therefore repeats the same calls on the same number of rows. It walks them by counts and makes
 only those that compute a row which is still needed. Other rows of a repeated call are never read,
 so their inputs may be zeros and are not recomputed.
+
+Also here:
+
+- how the work of a run is cut up: bands of rows, strips of columns.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""How good the network is: which classes it mixes up, and where it was sure and wrong."""
+"""How good the network is: which classes it mixes up, and where it was sure and wrong.
+
+Also here:
+
+- how the network learned: loss and accuracy, epoch by epoch.
+"""
 
 from __future__ import annotations
 

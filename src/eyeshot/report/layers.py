@@ -1,4 +1,9 @@
-"""What is inside: the first kernels, the maps after each step, and what the layers cost."""
+"""What is inside: the first kernels, the maps after each step, and what the layers cost.
+
+Also here:
+
+- a photograph under the named filters: what one kernel can do before anything is learned.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,10 @@
 
 The file is data and nothing else. It is read by :mod:`eyeshot.plain_yaml` and every value is
 checked for its type; a model is a name in the table of :mod:`eyeshot.nets`, never an import path.
+
+Also here:
+
+- a network's scores for many pictures.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""A person's picture as a trained network takes it, whatever the network was trained for."""
+"""A person's picture as a trained network takes it, whatever the network was trained for.
+
+Also here:
+
+- what the network of a run sees and which sizes it takes: worked out once for all runs alike.
+"""
 
 from __future__ import annotations
 

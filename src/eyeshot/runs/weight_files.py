@@ -5,6 +5,10 @@ an optimiser and an ``argparse.Namespace``, or is a whole pickled module. PyTorc
 weights builds tensors and plain containers only, and stops at anything else. Here every class and
 function that it would stop at is replaced by a stand-in of ours, which keeps what it is given and
 does nothing: the tensors around it can be read, and nothing that the file names is imported or run.
+
+Also here:
+
+- a short name for a set of pictures, so that one set is not taken for another.
 """
 
 from __future__ import annotations

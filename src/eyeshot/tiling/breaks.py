@@ -1,4 +1,11 @@
-"""What makes a tile's answer differ from the whole pass, layer by layer."""
+"""What makes a tile's answer differ from the whole pass, layer by layer.
+
+Also here:
+
+- the least overlap and grid at which tiles give the whole pass's answer, and what that costs;
+- the least overlap and grid at which tiles give the whole pass's answer, and what that costs;
+- exact tiles in the words of other people's tools.
+"""
 
 from __future__ import annotations
 

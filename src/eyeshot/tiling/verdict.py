@@ -1,4 +1,9 @@
-"""What an audit found, as plain data that prints itself on one screen."""
+"""What an audit found, as plain data that prints itself on one screen.
+
+Also here:
+
+- what tiles give, put together in three ways, and how far that is from the whole pass.
+"""
 
 from __future__ import annotations
 

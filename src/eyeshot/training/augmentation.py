@@ -2,6 +2,11 @@
 
 What is drawn depends on a seed of three numbers alone (the run's, the epoch, the step); nobody
 else's random numbers are used up.
+
+Also here:
+
+- pictures in another light: brighter or darker, harder or softer, a little blurred or noisy;
+- pictures bent at random together with their answers: turned, scaled and stretched like rubber.
 """
 
 from __future__ import annotations

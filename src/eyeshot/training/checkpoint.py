@@ -3,6 +3,10 @@
 The file is safetensors: the weights, their running average and the optimizer's moments as tensors,
 and where the training is as JSON in the header. One file, renamed into place in one step, so that
 weights and position can never be of different moments.
+
+Also here:
+
+- the run folder before training: new, resumed, or refused, and nothing of the user's lost.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""Which crops of pictures a network learns from."""
+"""Which crops of pictures a network learns from.
+
+Also here:
+
+- whether a network that takes certain sizes alone takes a folder's pictures.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""The loop: pictures in, loss out, weights moved; measured and saved as it goes."""
+"""The loop: pictures in, loss out, weights moved; measured and saved as it goes.
+
+Also here:
+
+- the devices a training runs on, by Lightning Fabric; and torch's own state, left as it was.
+"""
 
 from __future__ import annotations
 

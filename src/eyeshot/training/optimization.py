@@ -1,4 +1,9 @@
-"""What moves the weights: AdamW, the learning rate of a step, and a running average of weights."""
+"""What moves the weights: AdamW, the learning rate of a step, and a running average of weights.
+
+Also here:
+
+- losses of pixels, over those pixels alone whose answer is what it will be in the whole image.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""What a caller may say for which task, and the data and configuration that come of it."""
+"""What a caller may say for which task, and the data and configuration that come of it.
+
+Also here:
+
+- what a caller gives a training, each value of the type that it must be of.
+"""
 
 from __future__ import annotations
 

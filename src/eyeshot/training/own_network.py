@@ -1,4 +1,9 @@
-"""Somebody's own network, held against the task and the data before it learns."""
+"""Somebody's own network, held against the task and the data before it learns.
+
+Also here:
+
+- a training that begins with weights of another: what fits is taken, some of it kept.
+"""
 
 from __future__ import annotations
 

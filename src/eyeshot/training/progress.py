@@ -1,6 +1,11 @@
 """What a person sees while a network learns: a live bar, or plain lines where there is no terminal.
 
 Progress goes to standard error; standard output belongs to results.
+
+Also here:
+
+- batch norm's statistics gathered again, for weights that no training step has seen;
+- what a person should know of a training before it starts.
 """
 
 from __future__ import annotations

@@ -3,6 +3,10 @@
 The file holds one picture: every map of a small network, and what the page asks about some units:
 those that were named, or else all scores, the strongest unit of each channel, and whatever lies on
 their way back to the pixels.
+
+Also here:
+
+- the page's own files: served one by one, or put into one, for a file and a notebook.
 """
 
 from __future__ import annotations

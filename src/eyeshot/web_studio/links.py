@@ -1,4 +1,9 @@
-"""From a unit one layer back: where each number of its sum stands in the map that it came from."""
+"""From a unit one layer back: where each number of its sum stands in the map that it came from.
+
+Also here:
+
+- the kernel playground's questions: one operation over a small matrix, from what was typed.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,10 @@
 A payload is a dictionary for JSON, and bytes beside it where there are many numbers. All figures
 are those of :func:`eyeshot.inspect`, :func:`eyeshot.see`, :func:`eyeshot.explain` and
 :func:`eyeshot.receptive_field`; nothing is computed on the page.
+
+Also here:
+
+- what a page asks, read and checked: text in, numbers out, one line where it is wrong.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""What the studio looks at: a network, and pictures as the network takes them."""
+"""What the studio looks at: a network, and pictures as the network takes them.
+
+Also here:
+
+- a training in progress, looked at as it learns: its checkpoint, read again when it is new.
+"""
 
 from __future__ import annotations
 

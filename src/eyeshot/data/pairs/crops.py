@@ -1,4 +1,9 @@
-"""Crops of the training pictures, in an order that depends only on the seed."""
+"""Crops of the training pictures, in an order that depends only on the seed.
+
+Also here:
+
+- how one axis of a picture is cut into crops, so that each pixel is learned from equally often.
+"""
 
 from __future__ import annotations
 

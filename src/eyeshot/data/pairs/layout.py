@@ -10,6 +10,11 @@ These names are recognized, in upper or lower case::
     training/images/  training/1st_manual/                       (DRIVE)
     <name>/images/  <name>/masks/                                (DSB2018: a mask for each object)
     x.png  x_mask.png                                            (both in one folder)
+
+Also here:
+
+- detect that folders which should be classes are pictures and their masks;
+- in which order the crops of an epoch come, and which of them share a batch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,10 @@
-"""The meaning of a mask's samples: values or colors, and their classes."""
+"""The meaning of a mask's samples: values or colors, and their classes.
+
+Also here:
+
+- masks with a palette: the same index must have the same color in every file;
+- masks that are not stored as one number a pixel: soft edges cut in two, grey saved as colors.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Pairs of pictures: a picture and its target, which is a mask of classes or another picture."""
+"""Pairs of pictures: a picture and its target, which is a mask of classes or another picture.
+
+Also here:
+
+- the top left part of an image, read by windows like the whole.
+"""
 
 from __future__ import annotations
 

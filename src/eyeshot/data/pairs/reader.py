@@ -1,4 +1,9 @@
-"""A pair read by windows: samples as the network wants them, and class numbers."""
+"""A pair read by windows: samples as the network wants them, and class numbers.
+
+Also here:
+
+- the training pairs, in memory if they fit, otherwise read by windows.
+"""
 
 from __future__ import annotations
 

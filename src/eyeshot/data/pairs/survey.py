@@ -3,6 +3,10 @@
 One pass reads every file. It detects damaged files before training time is lost, records sizes and
 channels, computes the sums for the mean, the deviation and the class weights, and computes a digest
 of all samples.
+
+Also here:
+
+- the legend of masks without a ``classes.yaml``, from their values.
 """
 
 from __future__ import annotations

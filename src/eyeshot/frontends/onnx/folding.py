@@ -1,4 +1,9 @@
-"""Numbers that do not depend on the image, computed while tracing by ONNX's own reference."""
+"""Numbers that do not depend on the image, computed while tracing by ONNX's own reference.
+
+Also here:
+
+- sizes written into a file: found where they stand in the way of another size, and named.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,10 @@
 
 A packed stream cannot be resumed after a kill, a spool can. It costs the disk the size of the
 unpacked image for as long as the run takes, and memory nothing.
+
+Also here:
+
+- samples at known offsets in a file: the ``.npy`` sink, and the temporary file of the PNG sink.
 """
 
 from __future__ import annotations

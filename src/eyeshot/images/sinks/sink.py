@@ -1,4 +1,9 @@
-"""What every output is to the engine: a shape, and bands written in order."""
+"""What every output is to the engine: a shape, and bands written in order.
+
+Also here:
+
+- the order of an output's dimensions, compared with the order of the engine's blocks.
+"""
 
 from __future__ import annotations
 

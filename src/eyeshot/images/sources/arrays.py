@@ -1,4 +1,11 @@
-"""Images that are already in memory: NumPy arrays, memory maps, torch tensors."""
+"""Images that are already in memory: NumPy arrays, memory maps, torch tensors.
+
+Also here:
+
+- samples stored uncompressed and in order: ``.npy``, and contiguous TIFF;
+- memory maps of files: pages that were read or written stay in memory until they are let go;
+- sound: ``.wav`` files of whole numbers, as signals (C, L) with a channel for each microphone.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""A source that converts its samples: indices to colors, inks to light."""
+"""A source that converts its samples: indices to colors, inks to light.
+
+Also here:
+
+- a grey picture that is stored as color: one channel is read of several that are equal;
+- pictures that can only be decoded whole: JPEG, BMP, WebP, GIF, interlaced PNG.
+"""
 
 from __future__ import annotations
 

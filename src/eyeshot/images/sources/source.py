@@ -1,4 +1,9 @@
-"""What every source of an image is to the engine: a shape, and windows of samples."""
+"""What every source of an image is to the engine: a shape, and windows of samples.
+
+Also here:
+
+- which of the images of a file is read, and how its axes are to be understood.
+"""
 
 from __future__ import annotations
 

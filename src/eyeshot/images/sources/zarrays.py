@@ -1,4 +1,9 @@
-"""Zarr versions 2 and 3, plain or OME-Zarr, by chunks."""
+"""Zarr versions 2 and 3, plain or OME-Zarr, by chunks.
+
+Also here:
+
+- decompression of Zarr's chunks, limited to the grid's size and to known codecs.
+"""
 
 from __future__ import annotations
 

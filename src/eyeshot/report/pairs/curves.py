@@ -1,4 +1,10 @@
-"""How a network of masks or pictures learned: its loss, and how well it did on whole pictures."""
+"""How a network of masks or pictures learned: its loss, and how well it did on whole pictures.
+
+Also here:
+
+- the mean and the Gaussian filter on the same pictures: what can be had without learning;
+- what each level of a network sees of a picture, on the way down and up again.
+"""
 
 from __future__ import annotations
 

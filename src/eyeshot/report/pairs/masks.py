@@ -1,4 +1,9 @@
-"""What the report of masks draws from, gathered while each picture is judged."""
+"""What the report of masks draws from, gathered while each picture is judged.
+
+Also here:
+
+- the sections of a report on masks: classes, pictures from worst to best, where errors gather.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""Where errors gather: near the boundaries of classes, near a picture's border, on its plane."""
+"""Where errors gather: near the boundaries of classes, near a picture's border, on its plane.
+
+Also here:
+
+- pictures of any size made small enough for a page, a band of rows at a time;
+- one picture seen in several ways: the whole of it made small, and the places that matter.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""What the report of restored pictures draws from, gathered while each picture is judged."""
+"""What the report of restored pictures draws from, gathered while each picture is judged.
+
+Also here:
+
+- the sections of a report on restored pictures: beside filters, and from the worst to the best.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""What learning masks and learning pictures have in common: crops of pairs, changed at random."""
+"""What learning masks and learning pictures have in common: crops of pairs, changed at random.
+
+Also here:
+
+- a picture for a picture;
+- a class for each pixel.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,10 @@
 
 Torch has five interpolations and ONNX some hundred. For the size at hand the inputs and weights of
 every output are worked out by both; torch's is used where they are the same.
+
+Also here:
+
+- which inputs each output of an ONNX ``Resize`` mixes along one axis, and by which weights.
 """
 
 from __future__ import annotations
