@@ -154,6 +154,23 @@ def test_an_input_is_a_grid_too_on_which_a_map_may_lie(function: Forward) -> Non
         np.testing.assert_allclose(part, truth[:, 3:4, 2:9], rtol=1e-12)
 
 
+class Turned(nn.Module):
+    """A map whose rows and columns changed places, mixed as one line and laid out again."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        turned = F.avg_pool2d(x, 2).mT
+        return turned.flatten(2).softmax(2).reshape(turned.shape), turned
+
+
+@pytest.mark.parametrize("size", [(16, 12), (12, 12)])
+def test_a_turned_map_is_a_grid_too(size: tuple[int, int]) -> None:
+    """The grid was looked for in the order of the axes, and the map has them turned."""
+    net, image = Turned().eval(), noise(3, *size, double=True)
+    given = eyeshot.run(net, image, region=((3, 4), (2, 5)))
+    for part, truth in zip(given, whole(net, image), strict=True):
+        np.testing.assert_allclose(part, truth[:, 3:4, 2:5], rtol=1e-12)
+
+
 def test_the_plan_says_what_is_held_for_which_call() -> None:
     net, image = _built("attention below a skip")
     told = {one.name: one for one in job_of(net, image, band=4).plan.buffers}

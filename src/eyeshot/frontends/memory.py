@@ -168,7 +168,8 @@ class Held:
     """Which nodes of a graph are held, and on which grids its maps lie."""
 
     def __init__(self) -> None:
-        self._grids: dict[tuple[int, ...], None] = {}
+        self._grids: dict[tuple[int, ...], tuple[int, ...]] = {}
+        """By the sizes of a map's positions, as they lie: the place of each axis among them."""
         self._lost: set[str] = set()
 
     def settled(self, site: Site, family: Family, told: Described) -> Described:
@@ -185,10 +186,18 @@ class Held:
         """A node has been made."""
         if all(dim is not None for dim in node.dims):
             if math.prod(node.extents) > 1:
-                self._grids[node.extents] = None
+                self._note_grid(node)
             return
         if self.stands_before(node) or any(source.name in self._lost for source in sources):
             self._lost.add(node.name)
+
+    def _note_grid(self, node: Node) -> None:
+        order = sorted(range(len(node.dims)), key=lambda axis: node.dims[axis] or 0)
+        sizes = tuple(node.extents[axis] for axis in order)
+        places = tuple(order.index(axis) for axis in range(len(order)))
+        if places == tuple(range(len(order))):  # rather than that of a transposed map of this size
+            self._grids[sizes] = places
+        self._grids.setdefault(sizes, places)
 
     def stands_before(self, node: Node) -> bool:
         """Whether positions were lost in a node or before it."""
@@ -217,8 +226,9 @@ class Held:
     def _on_grid(self, shape: Sequence[int], axes: int) -> tuple[int, ...] | None:
         """The dimensions that are as large as a map before; the last ones rather than others."""
         for first in range(len(shape) - axes, 0, -1):
-            if tuple(shape[first : first + axes]) in self._grids:
-                return tuple(range(first, first + axes))
+            places = self._grids.get(tuple(shape[first : first + axes]))
+            if places is not None:
+                return tuple(first + place for place in places)
         return None
 
 
