@@ -21,7 +21,7 @@ FLOORS = [
     ["files", "extras", "language"],
     ["__init__"],
     ["pages", "plain_yaml", "terminal"],
-    ["reference", "axes", "params"],
+    ["reference", "axes"],
     ["graph", "untouched"],
     ["operators"],
     ["geometry", "interpreter"],
@@ -93,6 +93,7 @@ def test_the_page_draws_the_floors_that_there_are() -> None:
     drawn = page.split("<!-- floors, from the top -->\n```text\n")[1].split("```")[0]
     floors = [line[:36].split() for line in drawn.splitlines()]
     assert floors == FLOORS[::-1]
+    assert {room for floor in floors for room in floor} == {_room(path) for path in _modules()}
 
 
 def test_importing_eyeshot_does_not_import_torch() -> None:
