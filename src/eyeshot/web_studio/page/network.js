@@ -53,7 +53,7 @@ export class NetworkPanel {
     const worst = findings.some((one) => one.severity === "error") ? "error"
       : findings.some((one) => one.severity === "warning") ? "warning" : "note";
     return h("details", { class: "findings " + worst, open: worst === "error" },
-      h("summary", {}, `${say("findingsTitle")}: ${findings.length}`),
+      h("summary", {}, `${say("findingsTitle")}${say("colon")}${findings.length}`),
       findings.map((one) => h("div", { class: "finding " + one.severity },
         h("button", { class: "plain", onclick: () => this.app.choose({ layer: one.layer }) },
           h("strong", {}, one.title), h("span", { class: "mono" }, " ", one.layer)),

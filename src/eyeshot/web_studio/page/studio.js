@@ -480,7 +480,7 @@ class Studio {
       const sides = this.boxes[one.name];
       return h("tr", {}, h("th", { scope: "row" }, h("button", { class: "link", onclick: () => this.choose({ layer: one.name, trail: "keep" }).then(() => this.drawMarks()) }, one.name)),
         h("td", { class: "mono right" }, by(sides.map(([lo, hi]) => hi - lo))),
-        h("td", { class: "faint" }, `${say("rows", `${sides[0][0]}–${sides[0][1] - 1}`)}, ${say("columns", `${sides[1][0]}–${sides[1][1] - 1}`)}`));
+        h("td", { class: "faint" }, `${say("rows", `${sides[0][0]}–${sides[0][1] - 1}`)}${say("comma")}${say("columns", `${sides[1][0]}–${sides[1][1] - 1}`)}`));
     }))));
   }
 

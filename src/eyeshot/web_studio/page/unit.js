@@ -77,8 +77,8 @@ export class UnitPanel {
     return h("div", { class: "block" },
       h("h3", {}, say("whatItSees")),
       h("p", { class: "lead" }, whole ? say("wholeImage") : by(sides),
-        h("span", { class: "soft" }, `  ${say("rows", `${inside[0][0]}–${inside[0][1] - 1}`)}, ${say("columns", `${inside[1][0]}–${inside[1][1] - 1}`)}`)),
-      whole ? null : h("p", { class: "faint" }, over.length ? say("touches", over.join(", ")) : say("noPadding")),
+        h("span", { class: "soft" }, `  ${say("rows", `${inside[0][0]}–${inside[0][1] - 1}`)}${say("comma")}${say("columns", `${inside[1][0]}–${inside[1][1] - 1}`)}`)),
+      whole ? null : h("p", { class: "faint" }, over.length ? say("touches", over.join(say("comma"))) : say("noPadding")),
       !this.app.source.live ? null : h("label", { class: "check", title: say("effectiveHint") },
         h("input", { type: "checkbox", checked: this.app.effective, onchange: (event) => this.app.showEffective(event.target.checked) }),
         " ", say("effective")));

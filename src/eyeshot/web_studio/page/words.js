@@ -41,6 +41,7 @@ const WORDS = {
     share: "{0} of it", from: "from", layerNote: "step", chosenPixel: "row {0}, column {1}",
     large: "Zoom in to compute these maps: {0} megapixels are in view, and at most {1} are computed at once.",
     computeAnyway: "Compute anyway", aroundView: "around the middle of the view",
+    comma: ", ", colon: ": ",
   },
   zh: {
     network: "网络", look: "观察", playground: "卷积核演练", picture: "图像",
@@ -82,6 +83,7 @@ const WORDS = {
     share: "占 {0}", from: "来自", layerNote: "步", chosenPixel: "第 {0} 行，第 {1} 列",
     large: "放大后才计算特征图：当前视野有 {0} 百万像素，一次最多计算 {1} 百万像素。",
     computeAnyway: "仍然计算", aroundView: "视野中央附近",
+    comma: "，", colon: "：",
   },
 };
 
