@@ -1,7 +1,8 @@
-"""The output of every command: results on standard output, progress and notes on standard error.
+"""What every command prints and where, and the settings that commands share.
 
-Also here:
+In this file:
 
+- the output of every command: results on standard output, progress and notes on standard error;
 - replace names of settings in messages by the options of the command line;
 - how long torch's waiting threads spin before they sleep, for shared and for idle machines.
 """

@@ -1,4 +1,4 @@
-"""Convert a photo of a handwritten digit to MNIST's form: light ink on black, 20×20 inside 28×28.
+"""A person's picture in the form of a network's training pictures, photos of digits above all.
 
 The recipe is from MNIST's authors: a digit is scaled to fit a box of 20×20 without changing its
 proportions, with anti-aliasing, and moved so that its center of mass is the center of 28×28
@@ -6,8 +6,9 @@ proportions, with anti-aliasing, and moved so that its center of mass is the cen
 scans. The first steps here make such a scan from a photo with uneven light, margins and noise, and
 with pens of any width.
 
-Also here:
+In this file:
 
+- convert a photo of a handwritten digit to MNIST's form: light ink on black, 20×20 inside 28×28;
 - convert a user's picture to the form of a network's training pictures, and list each step.
 """
 

@@ -1,12 +1,14 @@
-"""IDX, the file format of MNIST: four bytes of magic, the dimensions, then the pixels.
+"""IDX, the file format of MNIST, and the 10,000 digits that the package holds in it.
 
-The magic is two zero bytes, a code for the type of the numbers and the number of dimensions; the
-dimensions follow as big-endian 32-bit integers (http://yann.lecun.com/exdb/mnist/, "The IDX file
-format"). Only unsigned bytes are read here: pictures (N, H, W) and labels (N,). A file may be
-gzipped or not; its first two bytes decide, not its name.
+The four bytes of magic are two zeros, a code for the type of the numbers and the number of
+dimensions; the dimensions follow as big-endian 32-bit integers
+(http://yann.lecun.com/exdb/mnist/, "The IDX file format"). Only unsigned bytes are read here:
+pictures (N, H, W) and labels (N,). A file may be gzipped or not; its first two bytes decide, not
+its name.
 
-Also here:
+In this file:
 
+- IDX, the file format of MNIST: four bytes of magic, the dimensions, then the pixels;
 - the digits inside the package: 10,000 of MNIST, so that a first training needs no download.
 """
 

@@ -1,10 +1,11 @@
-"""The full MNIST: 60,000 training digits and 10,000 test digits, from a folder or a mirror.
+"""MNIST with its 70,000 digits: downloaded once and checked, and read from its folder.
 
 A folder may also contain another set in the same four files, such as Fashion-MNIST, if its labels
 are 0 to 9.
 
-Also here:
+In this file:
 
+- the full MNIST: 60,000 training digits and 10,000 test digits, from a folder or a mirror;
 - fetching a published file once, checked, into a folder of the user's.
 """
 

@@ -1,7 +1,8 @@
-"""Pictures that stay in their files and are decoded when needed, in advance by workers.
+"""Training pictures read one by one: decoded in advance, counted, and the progress shown.
 
-Also here:
+In this file:
 
+- pictures that stay in their files and are decoded when needed, in advance by workers;
 - saying how far a long wait has come: on standard error, on one line, only to a person;
 - mean and deviation of the training pixels, exactly: from counts, not from running sums.
 """

@@ -1,7 +1,8 @@
-"""The demo in one picture: a digit, its maps after each step, the first kernels, the curve.
+"""The demo's folder and its pictures: a digit on paper, and the overview of the network.
 
-Also here:
+In this file:
 
+- the demo in one picture: a digit, its maps after each step, the first kernels, the curve;
 - a digit as a person would photograph it: large, dark on light paper, in uneven light;
 - where the demo plays: its folder, which it alone may replace, and what its steps hand on.
 """

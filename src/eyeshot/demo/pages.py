@@ -1,7 +1,8 @@
-"""Thousands of digits on one large page, found and read in one pass of a dense form.
+"""Digits on large pages: drawn, learned from, found and read in one pass, and shown.
 
-Also here:
+In this file:
 
+- thousands of digits on one large page, found and read in one pass of a dense form;
 - what the reader of a page learns from: crops of another page, digits and what is none;
 - a page that was read, drawn: the whole of it reduced, and one part enlarged;
 - digits found and read on a page: one pass of the dense form, and the peaks of what it gives;

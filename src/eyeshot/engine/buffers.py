@@ -1,7 +1,8 @@
-"""Line buffers: the rows of a node that a consumer still needs, and no others.
+"""What a run keeps of rows that pass: line buffers, and statistics over all of them.
 
-Also here:
+In this file:
 
+- line buffers: the rows of a node that a consumer still needs, and no others;
 - global statistics over rows that pass by: a classifier on a picture that is never held whole.
 """
 

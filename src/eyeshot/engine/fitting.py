@@ -1,7 +1,8 @@
-"""Why a network does not take an image, in its own words, and the sizes that it does take.
+"""Images of a size that the network does not take: why, which sizes it takes, and padding to one.
 
-Also here:
+In this file:
 
+- why a network does not take an image, in its own words, and the sizes that it does take;
 - a picture padded to a size that the network takes, and the answer cropped again.
 """
 

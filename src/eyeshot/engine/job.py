@@ -1,7 +1,8 @@
-"""One run, settled before it starts: network, images, regions, form and plan.
+"""One run before it starts: checked, settled, described so that it can be resumed, and timed.
 
-Also here:
+In this file:
 
+- one run, settled before it starts: network, images, regions, form and plan;
 - what decides every sample of a run, as plain data: a run is resumed only by an identical one;
 - how long a run will take: a few bands of noise, timed;
 - what must hold of a network, its images and a region of its output before a run begins.

@@ -1,7 +1,8 @@
-"""What the process holds, as the system counts it.
+"""Memory of a run: what the process holds, what a plan must count, and maps put on disk.
 
-Also here:
+In this file:
 
+- what the process holds, as the system counts it;
 - what a run takes beside the rows that its line buffers hold: the costs that a plan counts;
 - maps that are held whole on disk: written as their rows come, read back as they are asked for.
 """

@@ -1,11 +1,12 @@
-"""How an output lies: just as ``net(x)`` gives it, without the batch.
+"""Both ends of a run: samples made ready for the network, and its answer in the asked form.
 
 Inside, an output is (C, rows, columns, …): all features of a position together, then the axes of
 the input. What leaves has the dimensions of the network's own output, in its own order, and the
 regions that are asked of it go by these.
 
-Also here:
+In this file:
 
+- how an output lies: just as ``net(x)`` gives it, without the batch;
 - in which form an answer is kept: reduced band by band, so the scores never exist whole;
 - samples as the network wants them: numbers scaled, channels matched, rows laid together.
 """

@@ -1,7 +1,8 @@
-"""A network's answer for a whole picture of any size, laid beside what it should be.
+"""A network's answer for a whole picture, and evaluations shown in notebooks.
 
-Also here:
+In this file:
 
+- a network's answer for a whole picture of any size, laid beside what it should be;
 - evaluations and predictions as pieces of HTML, for notebooks.
 """
 

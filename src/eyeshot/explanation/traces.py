@@ -1,7 +1,8 @@
-"""What an explanation of one unit holds: plain data, for the terminal, a page, or JSON.
+"""The plain data of explanations: units, how numbers are written, matrices typed by hand.
 
-Also here:
+In this file:
 
+- what an explanation of one unit holds: plain data, for the terminal, a page, or JSON;
 - how numbers are written for people and for JSON;
 - small matrices typed by hand: ``"1 1 1 / 0 1 0"``, or a text file with a row on every line.
 """

@@ -1,7 +1,8 @@
-"""Which output units touch zero padding: their values depend on zeros outside the picture.
+"""Findings about geometry: zero padding, fields and the size of the picture, checkerboards.
 
-Also here:
+In this file:
 
+- which output units touch zero padding: their values depend on zeros outside the picture;
 - fields compared with the size of the picture: layers that see all of it or too little of it;
 - transposed convolutions whose windows overlap unevenly, which gives a checkerboard pattern.
 """

@@ -1,7 +1,8 @@
-"""One mistake or smell of a network: where, why in numbers, and what to do.
+"""What a finding is, and the findings about operators, empty maps, batches and strides.
 
-Also here:
+In this file:
 
+- one mistake or smell of a network: where, why in numbers, and what to do;
 - operators without a rule, and pictures that are cut into a batch;
 - where strides round: pixels dropped at the end, and branches that no longer meet.
 """

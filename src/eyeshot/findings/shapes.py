@@ -1,7 +1,8 @@
-"""Shape mistakes: the call that fails, the shapes of its inputs, and the correct number.
+"""What does not fit, in words: shape mistakes, and nodes that do not stream.
 
-Also here:
+In this file:
 
+- shape mistakes: the call that fails, the shapes of its inputs, and the correct number;
 - why a node does not stream, in words; and the cure for a node in training mode.
 """
 

@@ -1,10 +1,11 @@
-"""Trained weights that do nothing, or the same as others.
+"""Findings about weights and modes: useless or too many weights, and norms that follow the batch.
 
 The findings are exact for the present weights. Fresh random weights never give such a finding. A
 layer of only zeros is not reported, because it may have been initialized so.
 
-Also here:
+In this file:
 
+- trained weights that do nothing, or the same as others;
 - the layer with most of the parameters, and a way to save them;
 - training mode and normalization: layers that depend on the batch, and useless parameters.
 """

@@ -1,10 +1,11 @@
-"""Which traced values share memory: in-place operators change every name of what they write to.
+"""What the trace of a network says of its values in memory: sharing, types and layout.
 
-Also here:
+In this file:
 
+- which traced values share memory: in-place operators change every name of what they write to;
 - what a traced value is beside its shape: its type, and how it lies in memory;
 - operators that will be called whole, and the positions that come back behind them;
-- a stranger's forward runs without a word: what it prints and warns of is not asked for here.
+- a way to run a user's forward silently: what it prints and warns of is left out.
 """
 
 from __future__ import annotations

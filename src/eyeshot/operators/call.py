@@ -1,7 +1,8 @@
-"""Operators that look at one position at a time: called as they are, on the rectangle.
+"""How an operator is described and computed: its call in a trace, and that call on a tile.
 
-Also here:
+In this file:
 
+- operators that look at one position at a time: called as they are, on the rectangle;
 - one operator call in a traced network, and the words in which its rule answers.
 """
 

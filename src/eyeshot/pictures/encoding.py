@@ -1,7 +1,8 @@
-"""Pictures as bytes: PNG, and the ``data:`` address that puts one inside a page.
+"""Drawings as files and pages need them: PNG and JPEG bytes, fonts for text, curves as SVG.
 
-Also here:
+In this file:
 
+- pictures as bytes: PNG, and the ``data:`` address that puts one inside a page;
 - fonts for text inside pictures: one that always exists, and one for scripts that it lacks;
 - curves as inline SVG: sharp at any size, in the page's own ink in light and in dark.
 """

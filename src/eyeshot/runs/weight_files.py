@@ -1,4 +1,4 @@
-"""Tensors in and out of files, and never a line of code with them.
+"""Files of weights, read and written without running code; and the fingerprint of a data set.
 
 What people have is seldom a bare state dict: it lies under a key of a training checkpoint, beside
 an optimiser and an ``argparse.Namespace``, or is a whole pickled module. PyTorch's reader for
@@ -6,8 +6,9 @@ weights builds tensors and plain containers only, and stops at anything else. He
 function that it would stop at is replaced by a stand-in of ours, which keeps what it is given and
 does nothing: the tensors around it can be read, and nothing that the file names is imported or run.
 
-Also here:
+In this file:
 
+- tensors in and out of files, and never a line of code with them;
 - a short name for a set of pictures, so that one set is not taken for another.
 """
 

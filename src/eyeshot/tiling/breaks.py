@@ -1,8 +1,8 @@
-"""What makes a tile's answer differ from the whole pass, layer by layer.
+"""Tiles and the whole pass: which layers part them, and which overlap and grid make them equal.
 
-Also here:
+In this file:
 
-- the least overlap and grid at which tiles give the whole pass's answer, and what that costs;
+- what makes a tile's answer differ from the whole pass, layer by layer;
 - the least overlap and grid at which tiles give the whole pass's answer, and what that costs;
 - exact tiles in the words of other people's tools.
 """

@@ -1,7 +1,8 @@
-"""What moves the weights: AdamW, the learning rate of a step, and a running average of weights.
+"""What training minimizes and how: losses of pixels, AdamW, learning rate, averaged weights.
 
-Also here:
+In this file:
 
+- what moves the weights: AdamW, the learning rate of a step, and a running average of weights;
 - losses of pixels, over those pixels alone whose answer is what it will be in the whole image.
 """
 

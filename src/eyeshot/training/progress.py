@@ -1,9 +1,10 @@
-"""What a person sees while a network learns: a live bar, or plain lines where there is no terminal.
+"""What a person is shown before and during a training, and the final statistics of batch norm.
 
 Progress goes to standard error; standard output belongs to results.
 
-Also here:
+In this file:
 
+- what a person sees while a network learns: a live bar, or plain lines where there is no terminal;
 - batch norm's statistics gathered again, for weights that no training step has seen;
 - what a person should know of a training before it starts.
 """

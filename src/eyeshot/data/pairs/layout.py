@@ -1,4 +1,4 @@
-"""The places of pictures and masks in a folder: from the caller, or from the names.
+"""Where pairs of pictures and masks lie in a folder, and the order in which crops come.
 
 These names are recognized, in upper or lower case::
 
@@ -11,8 +11,9 @@ These names are recognized, in upper or lower case::
     <name>/images/  <name>/masks/                                (DSB2018: a mask for each object)
     x.png  x_mask.png                                            (both in one folder)
 
-Also here:
+In this file:
 
+- the places of pictures and masks in a folder: from the caller, or from the names;
 - detect that folders which should be classes are pictures and their masks;
 - in which order the crops of an epoch come, and which of them share a batch.
 """

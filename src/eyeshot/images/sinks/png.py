@@ -1,10 +1,11 @@
-"""PNG: rows are spooled uncompressed, and packed band by band when all of them are there.
+"""Sinks that put rows in their place in a file: ``.npy``, and PNG by way of a spool.
 
 A packed stream cannot be resumed after a kill, a spool can. It costs the disk the size of the
 unpacked image for as long as the run takes, and memory nothing.
 
-Also here:
+In this file:
 
+- PNG: rows are spooled uncompressed, and packed band by band when all of them are there;
 - samples at known offsets in a file: the ``.npy`` sink, and the temporary file of the PNG sink.
 """
 

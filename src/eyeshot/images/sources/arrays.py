@@ -1,7 +1,8 @@
-"""Images that are already in memory: NumPy arrays, memory maps, torch tensors.
+"""Sources whose samples lie in order: arrays in memory, ``.npy``, plain TIFF and ``.wav``.
 
-Also here:
+In this file:
 
+- images that are already in memory: NumPy arrays, memory maps, torch tensors;
 - samples stored uncompressed and in order: ``.npy``, and contiguous TIFF;
 - memory maps of files: pages that were read or written stay in memory until they are let go;
 - sound: ``.wav`` files of whole numbers, as signals (C, L) with a channel for each microphone.

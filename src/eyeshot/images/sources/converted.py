@@ -1,7 +1,8 @@
-"""A source that converts its samples: indices to colors, inks to light.
+"""Sources that change or decode what a file holds: colors, grey as color, whole pictures.
 
-Also here:
+In this file:
 
+- a source that converts its samples: indices to colors, inks to light;
 - a grey picture that is stored as color: one channel is read of several that are equal;
 - pictures that can only be decoded whole: JPEG, BMP, WebP, GIF, interlaced PNG.
 """
