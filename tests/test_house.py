@@ -96,6 +96,58 @@ def test_the_page_draws_the_floors_that_there_are() -> None:
     assert {room for floor in floors for room in floor} == {_room(path) for path in _modules()}
 
 
+_NETWORK = {"aiohttp", "fsspec", "ftplib", "http", "httpx", "requests", "socket", "urllib.request"}
+_MAY_CONNECT = {
+    "data/mnist.py": {"http.client", "urllib.request"},
+    "web_studio/server.py": {"socket"},  # which listens
+}
+"""What SECURITY.md says of the network, file by file."""
+
+
+def test_only_mnist_and_the_studio_know_the_network() -> None:
+    used: dict[str, set[str]] = {}
+    for path in _modules():
+        names = {name for name in _imported(path) if _is_of(name, _NETWORK)}
+        if names:
+            used[path.relative_to(PACKAGE).as_posix()] = names
+    assert used == _MAY_CONNECT
+
+
+def _imported(path: Path) -> set[str]:
+    """The full names of the modules that a file imports."""
+    names: set[str] = set()
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def _is_of(name: str, modules: set[str]) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
+def test_nothing_is_unpickled() -> None:
+    unpicklers = {"cloudpickle", "dill", "joblib", "marshal", "shelve"}
+    for path in _modules():
+        assert not any(_is_of(name, unpicklers) for name in _imported(path)), path
+        for node in ast.walk(_tree(path)):
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle":
+                assert node.attr == "UnpicklingError", f"{path}:{node.lineno}"
+            if isinstance(node, ast.Call):
+                options = {word.arg: ast.unparse(word.value) for word in node.keywords}
+                name = ast.unparse(node.func)
+                if name in ("torch.load", "np.load"):
+                    safe = {
+                        "torch.load": ("weights_only", "True"),
+                        "np.load": ("allow_pickle", "False"),
+                    }
+                    option, value = safe[name]
+                    assert options.get(option) == value, f"{path}:{node.lineno}"
+                assert name not in ("torch.jit.load", "torch.export.load", "torch.hub.load"), path
+
+
 def test_importing_eyeshot_does_not_import_torch() -> None:
     code = "import sys, eyeshot, eyeshot.cli; print('torch' in sys.modules, 'cv2' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
