@@ -17,11 +17,11 @@ from eyeshot.pictures import (
     color_maps,
     curves_svg,
     data_uri,
-    encoding,
     mosaic,
     png_bytes,
+    tiles,
 )
-from eyeshot.pictures.encoding import font_for
+from eyeshot.pictures.tiles import font_for
 
 
 def test_own_range_makes_each_map_reach_the_brightest_color_and_shared_only_the_largest() -> None:
@@ -104,12 +104,12 @@ def test_text_that_no_font_has_is_escaped_and_other_text_is_drawn_as_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert font_for("a × b", 12)[1] == "a × b"
-    monkeypatch.setattr(encoding, "_wide", lambda: None)
+    monkeypatch.setattr(tiles, "_wide", lambda: None)
     assert font_for("猫.png ×", 12)[1] == r"\u732b.png ×"
 
 
 def test_chinese_is_drawn_where_a_font_has_it() -> None:
-    if encoding._wide() is None:
+    if tiles._wide() is None:
         pytest.skip("no font with Chinese characters here")
     font, text = font_for("猫.png", 12)
     assert text == "猫.png"

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from eyeshot.errors import BadValue, EyeshotError
-from eyeshot.features.gallery import LayerMaps, Step, first_maps
 from eyeshot.features.kinds import changes_nothing, follows, nodes_named, unknown_layer
+from eyeshot.features.maps import LayerMaps, Step, first_maps
 from eyeshot.frontends.agreement import difference
 from eyeshot.frontends.memory import hushed
 from eyeshot.frontends.refusals import in_brief

@@ -21,8 +21,8 @@ from torch.overrides import TorchFunctionMode
 
 from eyeshot.errors import BadValue, UnknownName, Unsupported
 from eyeshot.features.computation import Call, calls_by_graph, in_passing, set_places, steps_of
-from eyeshot.features.gallery import Features, LayerMaps, first_maps
 from eyeshot.features.kinds import bare, is_layer_function, joins
+from eyeshot.features.maps import Features, LayerMaps, first_maps
 from eyeshot.frontends.trials import as_batch, axes_by_layers, runs_on_shapes
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)

@@ -1,9 +1,8 @@
-"""Drawings as files and pages need them: PNG and JPEG bytes, fonts for text, curves as SVG.
+"""Drawings as files and pages need them: pictures as PNG and JPEG bytes, curves as SVG.
 
 In this file:
 
 - pictures as bytes: PNG, and the ``data:`` address that puts one inside a page;
-- fonts for text inside pictures: one that always exists, and one for scripts that it lacks;
 - curves as inline SVG: sharp at any size, in the page's own ink in light and in dark.
 """
 
@@ -14,16 +13,12 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFont
-
-from eyeshot.extras import extra
+from PIL import Image
 
 _QUALITY = 88
 
@@ -61,54 +56,6 @@ def reduce_picture(picture: NDArray[np.uint8], *, height: int) -> NDArray[np.uin
     width = max(1, round(picture.shape[1] * height / picture.shape[0]))
     resized = Image.fromarray(picture).resize((width, height), Image.Resampling.BOX)
     return np.asarray(resized)
-
-
-with extra("report"):
-    import matplotlib
-    from matplotlib import font_manager
-
-_WIDE = (
-    *("NotoSansCJK", "NotoSansSC", "SourceHanSans", "msyh", "PingFang", "Hiragino Sans GB"),
-    *("simhei", "wqy-microhei", "wqy-zenhei", "DroidSansFallback", "Arial Unicode"),
-)
-"""How files of fonts with Chinese characters are called on Linux, Windows and macOS."""
-
-
-def font_for(text: str, size: int) -> tuple[ImageFont.FreeTypeFont, str]:
-    """A font that can draw a text, and the text; characters that no font here has are escaped.
-
-    DejaVu Sans comes with matplotlib; Pillow's own font has no ×.
-
-    Args:
-        text: what is to be drawn.
-        size: in pixels.
-    """
-    for path in (_plain(), _wide()):
-        if path is not None and all(ord(char) in _characters(path) for char in text):
-            return ImageFont.truetype(path, size), text
-    known = _characters(_plain())
-    escaped = "".join(
-        char if ord(char) in known else char.encode("unicode_escape").decode() for char in text
-    )
-    return ImageFont.truetype(_plain(), size), escaped
-
-
-def _plain() -> str:
-    return str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"))
-
-
-@cache
-def _wide() -> str | None:
-    """A font of this machine that has Chinese characters; None where there is none."""
-    files = sorted(font_manager.findSystemFonts(), key=lambda file: ("Bold" in file, file))
-    named = ((name, file) for name in _WIDE for file in files)
-    return next((file for name, file in named if Path(file).name.startswith(name)), None)
-
-
-@cache
-def _characters(path: str) -> frozenset[int]:
-    font = font_manager.get_font(path)
-    return frozenset(font.get_charmap())
 
 
 _WIDTH, _HEIGHT = 460, 240

@@ -1,0 +1,185 @@
+"""What ``see`` returns: the maps of every layer as arrays, and the steps that they form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eyeshot.errors import UnknownName
+from eyeshot.features.kinds import words
+from eyeshot.language import mark, tr
+
+Maps = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerMaps:
+    """One call of one operator: its output for the first image.
+
+    Attributes:
+        name: dotted, as ``inspect`` prints it; ``conv#2`` is the second call of ``conv``,
+            ``block.relu`` is a function that the ``forward`` of ``block`` called.
+        kind: the operator, such as ``conv2d``; for a module with layers inside, its class.
+        maps: (C, H, W), or (C, W), (C, D, H, W), (C,) for other layers. A copy of the array;
+            complex numbers become magnitudes, half precision becomes float32.
+        dead: (C,) true if a channel is zero everywhere, in *all* images.
+        input_shape: the shape of its first input tensor, without the batch.
+        parameters: the number of the layer's own parameters (without layers inside it).
+        place: its position in the network, in words, for networks with levels.
+    """
+
+    name: str
+    kind: str
+    maps: Maps
+    dead: NDArray[np.bool_]
+    input_shape: tuple[int, ...] = ()
+    parameters: int = 0
+    place: str = ""
+
+    @property
+    def title(self) -> str:
+        """Plain words: ``max pooling``."""
+        return words(self.kind)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The layer in numbers, ready for JSON: every channel's least, mean and largest value."""
+        flat = self.maps.reshape(self.maps.shape[0] if self.maps.ndim else 1, -1)
+        empty = flat.size == 0
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            **({"place": self.place} if self.place else {}),
+            "shape": list(self.maps.shape),
+            "parameters": self.parameters,
+            "min": [] if empty else [_finite(v) for v in flat.min(axis=1)],
+            "mean": [] if empty else [_finite(v) for v in flat.mean(axis=1)],
+            "max": [] if empty else [_finite(v) for v in flat.max(axis=1)],
+            "dead": np.flatnonzero(self.dead).tolist(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step of the network: a layer, with the activation that directly follows it.
+
+    A convolution and its ReLU are two layers but one step.
+    """
+
+    layers: tuple[LayerMaps, ...]
+
+    @property
+    def name(self) -> str:
+        """The layers' names, joined: ``conv1+relu1``."""
+        return "+".join(layer.name for layer in self.layers)
+
+    @property
+    def title(self) -> str:
+        """Plain words: ``convolution + ReLU``."""
+        return " + ".join(layer.title for layer in self.layers)
+
+    @property
+    def maps(self) -> Maps:
+        """What comes out of the step: the maps of its last layer, (C, H, W)."""
+        return self.layers[-1].maps
+
+    @property
+    def dead(self) -> NDArray[np.bool_]:
+        """(C,) true where a channel is always zero after the step."""
+        return self.layers[-1].dead
+
+
+@dataclass(frozen=True, eq=False)
+class Features(Mapping[str, Maps]):
+    """The maps of every layer, in the order of the calls: ``features["conv1"]`` is (C, H, W).
+
+    Attributes:
+        image: (C, H, W), the network's input (the first image).
+        layers: every layer that was called.
+        steps: the layers, with each activation combined with the layer before it.
+        images: the number of images; ``dead`` considers all of them.
+    """
+
+    image: Maps
+    layers: tuple[LayerMaps, ...]
+    steps: tuple[Step, ...]
+    images: int
+    _by_name: dict[str, LayerMaps] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_name", {layer.name: layer for layer in self.layers})
+
+    def __getitem__(self, name: str) -> Maps:
+        return self.layer(name).maps
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def layer(self, name: str) -> LayerMaps:
+        """One layer with all its data.
+
+        Raises:
+            UnknownName: no such layer was called.
+        """
+        if name not in self._by_name:
+            raise UnknownName("layer", name, self._by_name)
+        return self._by_name[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All layers in numbers, ready for JSON; the arrays themselves are left out."""
+        return {
+            "input": list(self.image.shape),
+            "images": self.images,
+            "layers": [layer.to_dict() for layer in self.layers],
+            "steps": [{"name": step.name, "title": step.title} for step in self.steps],
+        }
+
+    def __repr__(self) -> str:
+        text = mark("Features of {images} image(s), {layers} layers:")
+        lines = [tr(text, images=self.images, layers=len(self.layers))]
+        place = ""
+        for layer in self.layers:
+            if layer.place != place:
+                place = layer.place
+                lines.append(f" {place}:")
+            shape = " x ".join(map(str, layer.maps.shape))
+            dead = tr("  {n} dead", n=int(layer.dead.sum())) if layer.dead.any() else ""
+            lines.append(f"  {layer.name:24} {layer.kind:18} {shape}{dead}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from eyeshot.features.gallery import gallery
+
+        return gallery(self)
+
+
+def first_maps(value: Tensor, batch: int) -> tuple[Maps, NDArray[np.bool_]]:
+    """The maps of the first image, copied, and which channels are zero in all of ``batch``."""
+    values = value.detach()
+    if values.is_sparse or values.is_quantized:
+        values = values.to_dense() if values.is_sparse else values.dequantize()
+    if values.is_complex():
+        values = values.abs()
+    if values.dtype in (torch.bfloat16, torch.float16):
+        values = values.float()
+    # A tensor without the batch in front (a state, a weight) is one "image" by itself.
+    if values.ndim < 2 or values.shape[0] != batch:
+        values = values[None] if values.ndim else values.reshape(1, 1)
+    living = (values != 0).movedim(1, 0).flatten(1).any(dim=1)
+    return values[0].cpu().numpy().copy(), (~living).cpu().numpy()
+
+
+def _finite(value: Any) -> float | None:
+    """The number, or None for NaN and infinity, which JSON cannot express."""
+    return float(value) if np.isfinite(value) else None
