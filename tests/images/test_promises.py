@@ -174,6 +174,28 @@ def test_a_zarr_chunk_unpacks_into_no_more_than_its_grid(name: str, tmp_path: Pa
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("stated", [b"\x20\x0b\x07\x55", b"\xff\xff\xff\x7f"])
+@pytest.mark.parametrize("name", ["2 blosc", "3 blosc"])
+def test_blosc_reads_no_further_than_its_chunk(name: str, stated: bytes, tmp_path: Path) -> None:
+    """It believed the header's size of what is packed, and ended the process beyond it."""
+    version, codec, encode = PACKED[name]
+    path = tmp_path / "packed.zarr"
+    array = zarr.create_array(
+        str(path), shape=(40, 50), chunks=(40, 50), dtype="u1", zarr_format=version,
+        compressors=codec, fill_value=0,
+    )  # fmt: skip
+    array[...] = noise((40, 50))
+    packed = encode(bytes(range(250)) * 8)
+    chunk = path / ("0.0" if version == 2 else "c/0/0")
+    for damaged in (packed[:12] + stated + packed[16:], packed[:10], packed[:-40]):
+        chunk.write_bytes(damaged)
+        with (
+            images.open_source(path) as source,
+            pytest.raises(BadFile, match=r"packed\.zarr: chunk 0/0.*ends early"),
+        ):
+            source.read()
+
+
 def test_chunks_inside_shards_are_bounded_too(tmp_path: Path) -> None:
     path = tmp_path / "shards.zarr"
     samples = noise((64, 64))

@@ -340,3 +340,8 @@ def test_a_fingerprint_tells_sets_apart() -> None:
     sets = [tiny(1, 0), tiny(2, 0), tiny(1, 1), tiny(1, 0, ("a", "c"))]
     assert len({runs.fingerprint(data) for data in sets}) == len(sets)
     assert runs.fingerprint(tiny(1, 0)) == runs.fingerprint(tiny(1, 0))
+
+
+def test_a_size_without_lengths_is_refused() -> None:
+    with pytest.raises(BadValue, match="size has 0 lengths"):
+        make_config(size=())

@@ -165,9 +165,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _at_least("channels", self.channels, 1)
-        _at_least("size", min(self.size), 1)
         if len(self.size) not in (1, 2, 3):
             raise BadValue(f"size has {len(self.size)} lengths", cure="one to three axes have one")
+        _at_least("size", min(self.size), 1)
         if self.channels * math.prod(self.size) > _LARGEST_INPUT:
             raise BadValue(
                 f"size is {'×'.join(map(str, self.size))}, of {self.channels} channels",

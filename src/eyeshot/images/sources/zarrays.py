@@ -41,6 +41,7 @@ with extra("images"):
     from zarr.core.metadata import ArrayV2Metadata
 
 _LZMA_MEMORY = 2**28
+_BLOSC_HEADER = 16  # bytes: versions, flags, and three sizes
 _SAFE = {
     "bytes", "endian", "transpose", "crc32c", "crc32", "adler32", "fletcher32", "jenkins_lookup3",
     "astype", "bitround", "delta", "fixedscaleoffset", "packbits", "quantize", "shuffle",
@@ -210,13 +211,20 @@ def _by_stated_size(at: int) -> Unpack:
     return unpack
 
 
+def _by_blosc(packed: bytes, most: int, codec: Any) -> bytes:
+    """Blosc reads as many bytes as the header states, also behind the end of what it is given."""
+    if len(packed) < _BLOSC_HEADER or int.from_bytes(packed[12:16], "little") > len(packed):
+        raise ValueError("ends early")
+    return _by_stated_size(4)(packed, most, codec)
+
+
 _UNPACKERS: dict[str, Unpack] = {
     "gzip": _by_zlib,
     "zlib": _by_zlib,
     "bz2": _by_bz2,
     "lzma": _by_lzma,
     "zstd": _by_zstd,
-    "blosc": _by_stated_size(4),
+    "blosc": _by_blosc,
     "lz4": _by_stated_size(0),
 }
 
