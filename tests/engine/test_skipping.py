@@ -312,3 +312,10 @@ def test_memory_counts_the_rows_of_cells() -> None:
     job: Job = job_of(net, image)
     skipped = skip(job, blank=True)
     assert skipped.plan.peak > job.plan.peak
+
+
+def test_zeros_of_two_signs_are_no_constant() -> None:
+    image = np.zeros((1, 64, 64), np.float32)
+    image[0, 40, 40] = -0.0
+    found = blank.Constants(open_source(image), np.ones((2, 2), np.bool_))
+    np.testing.assert_array_equal(found.ids >= 0, [[True, True], [True, False]])

@@ -169,7 +169,9 @@ class Constants:
         low, high = _reduced(samples, np.minimum), _reduced(samples, np.maximum)
         same = (low == high).all(0)
         if samples.dtype.kind == "f":
-            same &= np.isfinite(low).all(0)
+            signs = np.signbit(samples)  # 0 equals -0, and 1 / 0 does not equal 1 / -0
+            mixed = _reduced(signs, np.minimum) != _reduced(signs, np.maximum)
+            same &= np.isfinite(low).all(0) & ~mixed.any(0)
         if not same.any():
             return
         values, which = np.unique(low[:, same].T, axis=0, return_inverse=True)

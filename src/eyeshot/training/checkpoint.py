@@ -306,7 +306,7 @@ def _check_same(folder: Path, config: RunConfig) -> None:
             cure="train again with --force",
         )
     old = RunConfig.read(folder / CONFIG)
-    # What follows from other settings is told only where none of those is another.
+    # What follows from other settings is printed only where none of those is another.
     found = sorted(_differences(old, config), key=lambda one: one[0] in _FOLLOWING)
     for name, before, now in found:
         option = _OPTIONS.get(name, "--" + name.replace("_", "-"))
