@@ -319,3 +319,13 @@ def test_zeros_of_two_signs_are_no_constant() -> None:
     image[0, 40, 40] = -0.0
     found = blank.Constants(open_source(image), np.ones((2, 2), np.bool_))
     np.testing.assert_array_equal(found.ids >= 0, [[True, True], [True, False]])
+
+
+@pytest.mark.parametrize("shape", [(3, 65, 97), (1, 64, 32), (2, 31, 100), (2, 70), (1, 40, 33, 5)])
+def test_the_least_and_the_largest_of_squares_cut_at_the_far_sides(shape: tuple[int, ...]) -> None:
+    samples = noise(*shape).numpy()
+    low = blank._reduced(samples, np.minimum)
+    assert low.shape == (shape[0], -(-shape[1] // 32), -(-(*shape, 1)[2] // 32))
+    for place in np.ndindex(low.shape):
+        parts = (slice(32 * n, 32 * n + 32) for n in place[1 : min(3, len(shape))])
+        assert low[place] == samples[(place[0], *parts)].min()

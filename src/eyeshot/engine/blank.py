@@ -193,11 +193,23 @@ class Constants:
 
 def _reduced(samples: NDArray[np.generic], by: np.ufunc) -> NDArray[np.generic]:
     """(C, rows, columns, …) -> (C, squares, squares) by the least or the largest."""
-    rows = by.reduceat(samples, range(0, samples.shape[1], _GRAIN), axis=1)
+    rows = _by_grains(samples, by, 1)
     if rows.ndim == 2:
         return np.asarray(rows[..., np.newaxis])
-    both = by.reduceat(rows, range(0, rows.shape[2], _GRAIN), axis=2)
+    both = _by_grains(rows, by, 2)
     return np.asarray(by.reduce(both.reshape(*both.shape[:3], -1), axis=3))
+
+
+def _by_grains(samples: NDArray[np.generic], by: np.ufunc, axis: int) -> NDArray[np.generic]:
+    """Whole grains along an axis at once, and what is left behind them: ``reduceat`` is slow."""
+    count, rest = divmod(samples.shape[axis], _GRAIN)
+    before, behind = (slice(None),) * axis, samples.shape[axis + 1 :]
+    grains = samples[(*before, slice(count * _GRAIN))]
+    found = by.reduce(grains.reshape(*samples.shape[:axis], count, _GRAIN, *behind), axis=axis + 1)
+    if not rest:
+        return np.asarray(found)
+    left = by.reduce(samples[(*before, slice(count * _GRAIN, None))], axis=axis, keepdims=True)
+    return np.concatenate([found, left], axis=axis)
 
 
 def _squares(side: Interval) -> slice:
