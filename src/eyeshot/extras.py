@@ -14,6 +14,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "studio": ("anywidget", "starlette", "uvicorn"),
     "images": ("imagecodecs", "numcodecs", "zarr"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "dask": ("distributed",),
     "bioimageio": ("bioimageio",),
 }
 """Extra -> the modules that it brings, as pyproject.toml lists their packages."""

@@ -169,7 +169,7 @@ def _apart(node: Node, tensors: dict[str, torch.Tensor]) -> tuple[Node, Node]:
         dims=(None,) * len(node.dims),
         params=params,
         weights=(),
-        call=Call(_moments_of, (value,), names=("self",)),
+        call=Call(moments_of, (value,), names=("self",)),
         dtype="float64",
         family=Family.MOMENTS,
     )
@@ -212,7 +212,8 @@ def _shaped(node: Node, part: str, tensors: dict[str, torch.Tensor]) -> Weight |
     return Weight(name)
 
 
-def _moments_of(value: torch.Tensor) -> torch.Tensor:
+def moments_of(value: torch.Tensor) -> torch.Tensor:
+    """Stands for the moments in a graph: a gatherer takes them."""
     raise Failure("moments are gathered, not called", cure="please report this network")
 
 
