@@ -27,7 +27,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    ("suffix", "kept"), [(".npy", 16), (".png", 16), (".tif", 16), (".zarr", 512)]
+    ("suffix", "kept"),
+    [(".npy", 16), (".png", 16), (".tif", 16), (".zarr", 512), (".ome.zarr", 512)],
 )
 def test_killed_at_random_moments_and_resumed(suffix: str, kept: int, tmp_path: Path) -> None:
     band = 16
@@ -74,7 +75,9 @@ class Killed(BaseException):
     """Stands for the moment at which a process ends without a word."""
 
 
-@pytest.mark.parametrize("name", ["npy", "png deep colour", "tiff colour", "zarr planes"])
+@pytest.mark.parametrize(
+    "name", ["npy", "png deep colour", "tiff colour", "zarr planes", "OME-Zarr planes"]
+)
 @examples(10)
 @given(data=st.data())
 def test_killed_between_any_two_steps_in_strips(
@@ -97,7 +100,7 @@ def test_killed_between_any_two_steps_in_strips(
     assert content(path) == content(folder / f"whole{suffix}")
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".png", ".tif", ".zarr"])
+@pytest.mark.parametrize("suffix", [".npy", ".png", ".tif", ".zarr", ".ome.zarr"])
 def test_killed_inside_finish(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     array, path = noise((1, 9, 7)), tmp_path / f"out{suffix}"
 

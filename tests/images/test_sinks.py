@@ -36,6 +36,10 @@ KINDS: dict[str, tuple[str, tuple[int, ...], Any, bool]] = {
     "zarr planes": (".zarr", (6, 530, 30), np.float32, False),
     "zarr of one channel": (".zarr", (1, 530, 61), np.uint8, True),
     "zarr volume": (".zarr", (2, 70, 66, 65), np.uint8, False),
+    "OME-Zarr": (".ome.zarr", (3, 1030, 600), np.uint8, False),
+    "OME-Zarr planes": (".ome.zarr", (5, 530, 40), np.float16, False),
+    "OME-Zarr volume": (".ome.zarr", (2, 70, 70, 65), np.float32, False),
+    "OME-Zarr of a pixel": (".ome.zarr", (1, 1, 1), np.int32, False),
     "zarr signal": (".zarr", (2, 70000), np.float32, False),
 }
 
@@ -130,7 +134,7 @@ def test_an_array_is_filled_or_made(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.load(tmp_path / "m.npy"), array)
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".png", ".tif", ".zarr"])
+@pytest.mark.parametrize("suffix", [".npy", ".png", ".tif", ".zarr", ".ome.zarr"])
 def test_an_output_that_exists_is_replaced_only_when_asked(suffix: str, tmp_path: Path) -> None:
     path, old, new = tmp_path / f"out{suffix}", noise((1, 9, 7)), noise((1, 9, 7), seed=1)
     put(path, old, False, [0, 9], [0, 7])
@@ -157,7 +161,7 @@ def test_an_output_on_the_inputs_path_is_refused(suffix: str, tmp_path: Path) ->
 
 
 def test_folders_that_are_not_ours_are_never_replaced(tmp_path: Path) -> None:
-    for suffix in (".npy", ".zarr"):
+    for suffix in (".npy", ".zarr", ".ome.zarr"):
         folder = tmp_path / f"mine{suffix}"
         folder.mkdir()
         with pytest.raises(BadFile, match="choose another name"):
@@ -173,6 +177,7 @@ def test_folders_that_are_not_ours_are_never_replaced(tmp_path: Path) -> None:
         ("out.png", (1, 9, 7), np.float32),
         ("out.tif", (1, 9, 7, 5), np.uint8),
         ("out.npy", (1, 9, 7), np.complex64),
+        ("out.ome.zarr", (2, 70000), np.uint8),
     ],
 )
 def test_what_a_kind_cannot_hold_is_refused(

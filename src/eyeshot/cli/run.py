@@ -39,6 +39,8 @@ eyeshot run runs/cells slide.ome.tif -o mask.zarr --level 1 --resume
 
 eyeshot run net.py:UNet slide.tif -o mask.tif --weights trained.safetensors
 
+eyeshot run net.py:UNet slide.tif -o mask.ome.zarr --as argmax --shard 4096
+
 eyeshot run net.py:UNet slide.tif --plan
 
 eyeshot run net.py:NormUNet slide.tif -o mask.tif --memory 2GB --scratch /fast/disk:50GB
@@ -80,6 +82,7 @@ def run_net(
     where: Where = None,
     fill: Fill = 0.0,
     blank: Blank = None,
+    shard: Shard = None,
     plan: PlanOnly = False,
     resume: Resume = False,
     force: Force = False,
@@ -107,6 +110,7 @@ def run_net(
         "device": device,
         "where": where,
         "fill": fill,
+        "shard": shard,
         "resume": resume,
     }
     outs = out or []
@@ -287,7 +291,9 @@ Images = Annotated[
 ]
 Outs = Annotated[
     list[Path] | None,
-    typer.Option("--out", "-o", metavar="OUT", help=".npy, .png, .tif or .zarr."),
+    typer.Option(
+        "--out", "-o", metavar="OUT", help=".npy, .png, .tif, .zarr, or .ome.zarr with a pyramid."
+    ),
 ]
 Form = Annotated[
     str,
@@ -349,6 +355,14 @@ Blank = Annotated[
     typer.Option(
         "--blank/--no-blank",
         help="Compute a blank region once and copy it; default: if the image and NET are large.",
+    ),
+]
+Shard = Annotated[
+    int | None,
+    typer.Option(
+        metavar="SIDE",
+        min=1,
+        help="Zarr: files of SIDE pixels a side, such as 4096, in place of one for each chunk.",
     ),
 ]
 Device = Annotated[str | None, typer.Option(metavar="cpu|cuda", help="Where to run.")]

@@ -45,7 +45,7 @@ from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph, Kind
 from eyeshot.images import Arrangement, Source
 from eyeshot.images.sinks.opening import sink_memory
-from eyeshot.images.sinks.sink import SinkMemory
+from eyeshot.images.sinks.sink import SinkMemory, Storage
 from eyeshot.images.sources.converted import GreySource
 from eyeshot.planning import BandPlan, make_plan, pushes
 from eyeshot.planning.band_plan import megabytes
@@ -201,6 +201,7 @@ class Job:
     memory: int | None = None
     scratch: ScratchSpace = field(default_factory=lambda: scratch_space(None, None))
     skipping: Skipping | None = None
+    shard: int | None = None
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
@@ -214,6 +215,10 @@ class Job:
         """(C, H, W) of an output's region, as the engine gives it."""
         sides = (len(side) for side in self.plan.regions[output])
         return (self.forms[output].channels, *sides)
+
+    def storage(self, output: str) -> Storage:
+        """How an output is stored."""
+        return _storage(self.forms[output], self.shard)
 
     def arrangement(self, output: str) -> Arrangement:
         """How the array of an output's region lies: as ``net(x)`` does, without the batch."""
@@ -247,6 +252,7 @@ def make_job(
     outs: Sequence[Any] | None = (),
     begun: Begun | None = None,
     scratch: ScratchSpace | None = None,
+    shard: int | None = None,
 ) -> Job:
     """Settle a run.
 
@@ -266,6 +272,7 @@ def make_job(
         begun: what the run that is resumed had settled for itself.
         scratch: where maps may be put that do not fit into ``memory``; None for the system's own
             folder.
+        shard: positions along each side of a shard of Zarr; None for a file for each chunk.
 
     Raises:
         BadValue: sizes, channels or regions that do not fit, or too little memory.
@@ -284,7 +291,7 @@ def make_job(
     named = dict(zip(graph.inputs, sources, strict=True))
     preparation = Preparation(dtype, place, raw, traced.mean, traced.std, traced.unit, white)
     forms = {name: form_for(output_format, graph, name) for name in graph.outputs}
-    sinks = _sinks(graph, outs, forms, regions)
+    sinks = _sinks(graph, outs, forms, regions, shard)
     if memory is not None:
         give_back()  # what tracing left behind
     costs = RunCosts(graph, named, preparation, forms, sinks, resident(), peak())
@@ -292,7 +299,11 @@ def make_job(
     space = scratch or scratch_space(None, None)
     plan = _planned(graph, regions, memory, space, costs=costs, band=band, begun=cut)
     threads = begun.threads if begun else torch.get_num_threads()
-    return Job(graph, named, preparation, forms, plan, threads, padding, memory, space)
+    return Job(graph, named, preparation, forms, plan, threads, padding, memory, space, shard=shard)
+
+
+def _storage(form: Form, shard: int | None) -> Storage:
+    return Storage(labels=form.labels, shard=shard)
 
 
 def _sinks(
@@ -300,12 +311,14 @@ def _sinks(
     outs: Sequence[Any] | None,
     forms: Mapping[str, Form],
     regions: Mapping[str, Region],
+    shard: int | None,
 ) -> dict[str, Callable[[int], SinkMemory]]:
     """The bytes that each output holds, by how many columns are written at a time."""
     targets, found = repeat(None) if outs is None else outs, {}
     for out, (name, form) in zip(targets, forms.items(), strict=False):
         shape = (form.channels, *(len(side) for side in regions[name]))
-        found[name] = sink_memory(out, shape, form.dtype, arrangement_of(graph, name).sized(shape))
+        laid = arrangement_of(graph, name).sized(shape)
+        found[name] = sink_memory(out, shape, form.dtype, laid, _storage(form, shard))
     return found
 
 

@@ -51,6 +51,11 @@ class Form:
     reduce: Callable[[torch.Tensor], torch.Tensor]
     copies: int = 0
 
+    @property
+    def labels(self) -> bool:
+        """Whether samples are numbers of classes or a mask, which have no mean."""
+        return self.dtype.kind != "f" and self.name != "uint8"
+
     def memory(self, positions: int, channels: int, itemsize: int) -> int:
         """Bytes while the scores of so many positions are reduced and written, beside the scores.
 

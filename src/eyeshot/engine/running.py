@@ -119,6 +119,7 @@ def run(
     where: Any = None,
     fill: float = 0,
     blank: bool | None = None,
+    shard: int | None = None,
     force: bool = False,
     resume: bool = False,
     planned: Callable[[Plan], None] | None = None,
@@ -131,8 +132,9 @@ def run(
             was traced (``eyeshot.trace``), for many images while the weights change.
         image: an array (C, H, W), (H, W) or (H, W, C), a tensor, or a path to PNG, JPEG, TIFF,
             ``.npy`` or Zarr; a list of them for a network of several inputs.
-        out: None to get arrays; or a path (``.npy``, ``.png``, ``.tif``, ``.zarr``) or an array;
-            a list of them for a network of several outputs.
+        out: None to get arrays; or a path (``.npy``, ``.png``, ``.tif``, ``.zarr``, or
+            ``.ome.zarr`` with a pyramid for viewers) or an array; a list of them for a network of
+            several outputs.
         output_format: ``scores`` (as ``net`` gives them), ``float32``, ``probabilities``,
             ``argmax``, ``threshold:T`` or ``uint8``.
         region: (lo, hi) along each axis of the output, in the output's own order; only what it
@@ -160,6 +162,8 @@ def run(
         blank: compute a blank region once and copy it: outputs that see nothing but one constant,
             as on the glass of a slide. The image is looked through first. None: if it has a
             megapixel or more, and the network is so large that this costs little.
+        shard: store the chunks of ``.zarr`` and ``.ome.zarr`` in files of about so many positions
+            a side, such as 4096; None for a file for each chunk.
         force: replace an output that exists.
         resume: go on with an unfinished output of the very same run.
         planned: called with the plan before the first band.
@@ -196,6 +200,7 @@ def run(
         where=where,
         fill=fill,
         blank=blank,
+        shard=shard,
         resume=resume,
     ) as settled:
         if planned is not None:
@@ -225,6 +230,7 @@ def plan(
     device: str | None = None,
     where: Any = None,
     fill: float = 0,
+    shard: int | None = None,
     resume: bool = False,
 ) -> Plan:
     """What :func:`run` would do with the same arguments: bands, strips, memory, work and time.
@@ -235,7 +241,8 @@ def plan(
     Args:
         net: as for :func:`run`, like all that is not described here: ``image``, ``output_format``,
             ``region``, ``memory``, ``scratch``, ``band``, ``level``, ``layout``, ``series``,
-            ``index``, ``raw``, ``white``, ``pad``, ``per_slice``, ``device``, ``where``, ``fill``.
+            ``index``, ``raw``, ``white``, ``pad``, ``per_slice``, ``device``, ``where``, ``fill``,
+            ``shard``.
         out: likewise; ``[]`` leaves what the outputs hold out of account.
         resume: as the unfinished run of this output would go on.
 
@@ -268,6 +275,7 @@ def plan(
         where=where,
         fill=fill,
         look=False,
+        shard=shard,
         resume=resume,
     ) as settled:
         return plan_of(settled.job, predicted_seconds(settled.job))
@@ -359,6 +367,7 @@ def open_sinks(
             settings={**job.settings, "output": name} if _is_path(target) else None,
             inputs=paths,
             arrangement=job.arrangement(name) if count is None else None,
+            storage=job.storage(name),
         )
     return sinks
 

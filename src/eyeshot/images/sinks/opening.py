@@ -14,7 +14,15 @@ from numpy.typing import DTypeLike
 from eyeshot.errors import BadFile, BadValue, UnknownName
 from eyeshot.images.sinks.files import FileSink, Place
 from eyeshot.images.sinks.journal import Journal
-from eyeshot.images.sinks.sink import Arrangement, ArraySink, Sink, SinkMemory, laid_canonically
+from eyeshot.images.sinks.sink import (
+    STORED_PLAINLY,
+    Arrangement,
+    ArraySink,
+    Sink,
+    SinkMemory,
+    Storage,
+    laid_canonically,
+)
 
 SUFFIXES = (".npy", ".png", ".tif", ".tiff", ".zarr")
 
@@ -30,12 +38,13 @@ def open_sink(
     inputs: Iterable[Path | str] = (),
     squeeze: bool = False,
     arrangement: Arrangement | None = None,
+    storage: Storage = STORED_PLAINLY,
 ) -> Sink:
     """Open an output to be written band by band.
 
     Args:
-        target: a path (``.npy``, ``.png``, ``.tif``, ``.tiff``, ``.zarr``), an array of that
-            shape and dtype, or None for a new array.
+        target: a path (``.npy``, ``.png``, ``.tif``, ``.tiff``, ``.zarr``; ``.ome.zarr`` for a
+            pyramid), an array of that shape and dtype, or None for a new array.
         shape: of the written samples: (C, H, W); (C, L) for a signal, (C, D, H, W) for a volume.
         dtype: the type of the samples.
         force: replace an older output, and delete an unfinished run.
@@ -44,6 +53,7 @@ def open_sink(
         inputs: paths of the inputs, which are never overwritten.
         squeeze: store a single channel of ``.npy`` or Zarr without an axis, as PNG and TIFF do.
         arrangement: the order of dimensions, if it is not channels first and then the axes.
+        storage: what the samples mean, and how Zarr stores them.
 
     Raises:
         UnknownName: the suffix is unknown.
@@ -61,13 +71,19 @@ def open_sink(
     place = Place(
         Path(target), force, resume, dict(settings or {}), tuple(Path(path) for path in inputs)
     )
-    sink = _choose(place, shape, kind, arrangement or laid_canonically(shape, squeeze=squeeze))
+    sink = _choose(
+        place, shape, kind, arrangement or laid_canonically(shape, squeeze=squeeze), storage
+    )
     sink.open()
     return sink
 
 
 def sink_memory(
-    target: Any, shape: tuple[int, ...], dtype: DTypeLike, arrangement: Arrangement | None = None
+    target: Any,
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    arrangement: Arrangement | None = None,
+    storage: Storage = STORED_PLAINLY,
 ) -> Callable[[int], SinkMemory]:
     """The bytes that an output will hold, by how many columns are written at a time.
 
@@ -77,7 +93,7 @@ def sink_memory(
     kind = np.dtype(dtype)
     if isinstance(target, str | os.PathLike):
         laid = arrangement or laid_canonically(shape, squeeze=False)
-        return _choose(Place(Path(target)), shape, kind, laid).memory_in_strips
+        return _choose(Place(Path(target)), shape, kind, laid, storage).memory_in_strips
     # A new array may not have its memory yet; the pages of a memory map are released.
     size = 0 if isinstance(target, np.memmap) else math.prod(shape) * kind.itemsize
     return lambda columns: SinkMemory(size)
@@ -114,9 +130,15 @@ def unfinished(target: Any) -> Mapping[str, Any] | None:
 
 
 def _choose(
-    place: Place, shape: tuple[int, ...], kind: np.dtype[Any], arrangement: Arrangement
+    place: Place,
+    shape: tuple[int, ...],
+    kind: np.dtype[Any],
+    arrangement: Arrangement,
+    storage: Storage,
 ) -> FileSink:
-    suffix = place.target.suffix.lower()
+    name, suffix = place.target.name.lower(), place.target.suffix.lower()
+    if storage.shard is not None and suffix != ".zarr":
+        raise BadValue(f"{place.target}: shards", cure="write .zarr or .ome.zarr")
     if suffix == ".npy":
         from eyeshot.images.sinks.png import NpySink
 
@@ -129,10 +151,15 @@ def _choose(
         from eyeshot.images.sinks.tiff import TiffSink
 
         return TiffSink(place, shape, kind, turned=_turned(place, arrangement))
+    if name.endswith(".ome.zarr"):
+        from eyeshot.images.sinks.pyramids import OmeZarrSink
+
+        _turned(place, arrangement)
+        return OmeZarrSink(place, shape, kind, storage)
     if suffix == ".zarr":
         from eyeshot.images.sinks.zarrays import ZarrSink
 
-        return ZarrSink(place, shape, kind, arrangement)
+        return ZarrSink(place, shape, kind, arrangement, storage)
     raise _unknown(place.target)
 
 

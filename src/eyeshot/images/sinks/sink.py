@@ -137,6 +137,24 @@ class ArrangedSource(Source):
         return {"file": self.name}
 
 
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """How samples are stored, where a format leaves a choice.
+
+    Attributes:
+        labels: the samples are numbers of classes or a mask: levels of a pyramid pick samples, and
+            never average them.
+        shard: chunks of Zarr lie together in files of about so many positions a side; None for a
+            file each.
+    """
+
+    labels: bool = False
+    shard: int | None = None
+
+
+STORED_PLAINLY = Storage()
+
+
 class SinkMemory(NamedTuple):
     """Bytes that a sink uses.
 

@@ -1,9 +1,13 @@
-"""Zarr version 3: each chunk is packed and written once, when its rows are complete."""
+"""Zarr version 3: each chunk is packed and written once, when its rows are complete.
+
+With shards, several chunks share a file, which is written once, too: a row of shards waits.
+"""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,12 +15,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eyeshot.errors import BadFile
+from eyeshot.errors import BadFile, BadValue
 from eyeshot.extras import extra
 from eyeshot.files import mode_of
 from eyeshot.images.layouts import SPACE, Span
 from eyeshot.images.sinks.files import FileSink, Place, remove, sync_folder
-from eyeshot.images.sinks.sink import ArrangedSource, Arrangement, SinkMemory
+from eyeshot.images.sinks.sink import (
+    STORED_PLAINLY,
+    ArrangedSource,
+    Arrangement,
+    SinkMemory,
+    Storage,
+)
 from eyeshot.images.sources.source import Selection, Source
 from eyeshot.images.sources.zarrays import open_zarr
 
@@ -29,6 +39,35 @@ _AT_ONCE = 10  # chunks that zarr packs at one time
 _TOGETHER = 4  # up to so many channels share a chunk
 
 
+def chunk_of(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The chunk (C, rows, …) of an array for samples (C, rows, …)."""
+    side = _SIDE[len(shape) - 1]
+    channels = shape[0] if shape[0] <= _TOGETHER else 1
+    return (channels, *(min(side, length) for length in shape[1:]))
+
+
+def file_of(shape: tuple[int, ...], shard: int | None, target: Path) -> tuple[int, ...]:
+    """How much (C, rows, …) is in a file: a chunk, or a shard of about ``shard`` positions a side.
+
+    Raises:
+        BadValue: a shard that is smaller than a chunk.
+    """
+    chunk = chunk_of(shape)
+    if shard is None:
+        return chunk
+    side = _SIDE[len(shape) - 1]
+    if shard < side:
+        raise BadValue(
+            f"{target}: a shard of {shard} is smaller than a chunk of {side}",
+            cure=f"give {side} or more, such as {8 * side}",
+        )
+    sides = (
+        -(-min(shard, length) // own) * own
+        for length, own in zip(shape[1:], chunk[1:], strict=True)
+    )
+    return (chunk[0], *sides)
+
+
 class ZarrSink(FileSink):
     """A folder of chunks. Rows that do not fill a row of chunks wait in memory."""
 
@@ -38,17 +77,19 @@ class ZarrSink(FileSink):
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
         arrangement: Arrangement,
+        storage: Storage = STORED_PLAINLY,
     ) -> None:
         super().__init__(place, shape, dtype)
-        space = shape[1:]
-        side = _SIDE[len(space)]
         self._arrangement = arrangement
-        channels = shape[0] if shape[0] <= _TOGETHER else 1
-        self._chunk = (channels, *(min(side, length) for length in space))
+        self._shard = storage.shard
+        self._chunk = chunk_of(shape)
+        self._file = file_of(shape, storage.shard, place.target)
         self._waiting: dict[Span, NDArray[Any]] = {}
         self._new: set[Path] = set()
-        self.chunk_rows = self._chunk[1]
-        self.chunk_columns = self._chunk[2] if len(space) > 1 else 1
+        self.chunk_rows = self._file[1]
+        self.chunk_columns = self._file[2] if len(shape) > 2 else 1
+        if storage.shard is not None:
+            self._settings["shard"] = storage.shard
         self.memory = sum(self.memory_in_strips(self._columns))
 
     def memory_in_strips(self, columns: int) -> SinkMemory:
@@ -60,11 +101,12 @@ class ZarrSink(FileSink):
         numbers = math.prod(self.shape) // (self.shape[1] * self._columns)  # of a position
         waiting = numbers * self.chunk_rows * min(columns, self._columns)
         touched = -(-columns // self.chunk_columns) + (columns < self._columns)
-        for length, side in zip(self.shape[3:], self._chunk[3:], strict=True):
+        for length, side in zip(self.shape[3:], self._file[3:], strict=True):
             touched *= -(-length // side)
-        touched *= self.shape[0] // self._chunk[0]
+        touched *= self.shape[0] // self._file[0]
         copies = 4 if columns < self._columns else 2
-        packed = copies * math.prod(self._chunk) * min(_AT_ONCE, touched)
+        copies += 1 if self._file != self._chunk else 0  # a shard is put together of its chunks
+        packed = copies * math.prod(self._file) * min(_AT_ONCE, touched)
         return SinkMemory(waiting * self.dtype.itemsize, packed * self.dtype.itemsize)
 
     def _disk_bytes(self) -> int:
@@ -75,12 +117,17 @@ class ZarrSink(FileSink):
         self._array = zarr.create_array(
             str(self._place.part),
             shape=self._arrangement.sizes,
-            chunks=self._chunk_sizes(),
+            chunks=self._sizes(self._chunk),
+            shards=self._sizes(self._file) if self._shard else None,
             dtype=self.dtype,
             fill_value=0,
             zarr_format=3,
             dimension_names=self._arrangement.names(space),
         )
+        self._set_mode()
+
+    def _set_mode(self) -> None:
+        """Give the part the mode of the output that it replaces."""
         mode = mode_of(self._place.target)
         if mode is not None:
             self._place.part.chmod(mode)
@@ -103,9 +150,12 @@ class ZarrSink(FileSink):
         held = zarr.open_array(str(path), mode="r")
         return ArrangedSource(str(path), held, self.dtype, self.shape, self._arrangement)
 
-    def _reopen(self) -> None:
+    def _clear_leftovers(self) -> None:
         for leftover in self._place.part.rglob("*.partial"):  # of the moment of a kill
             leftover.unlink()
+
+    def _reopen(self) -> None:
+        self._clear_leftovers()
         opened = zarr.open_array(str(self._place.part), mode="r+")
         self._array = opened
 
@@ -135,26 +185,27 @@ class ZarrSink(FileSink):
         where = tuple(slice(lo, lo + n) for lo, n in zip(start, laid.shape, strict=True))
         self._array[where] = laid
         self._add_up(rows, strip)
-        self._note(where)
+        self._note(self._folder(), where, self._sizes(self._file))
 
-    def _chunk_sizes(self) -> tuple[int, ...]:
-        """How large a chunk is along each dimension of the array."""
-        together = self._chunk[0] > 1
+    def _folder(self) -> Path:
+        """Where the files of the array's chunks are."""
+        return self._place.part
+
+    def _sizes(self, block: tuple[int, ...]) -> tuple[int, ...]:
+        """How large a chunk or a shard (C, rows, …) is along each dimension of the array."""
+        together = block[0] > 1
         return tuple(
-            self._chunk[axis + 1] if axis is not None else size if together else 1
+            block[axis + 1] if axis is not None else size if together else 1
             for size, axis in zip(self._arrangement.sizes, self._arrangement.axes, strict=True)
         )
 
-    def _note(self, where: tuple[slice, ...]) -> None:
-        """Remember which chunks hold something not yet forced to the disk."""
-        sizes = self._chunk_sizes()
+    def _note(self, array: Path, where: Sequence[slice], sizes: Sequence[int]) -> None:
+        """Remember which files of an array hold something not yet forced to the disk."""
         spans = [
             range(part.start // size, -(-part.stop // size))
             for part, size in zip(where, sizes, strict=True)
         ]
-        self._new.update(
-            self._place.part.joinpath("c", *map(str, index)) for index in product(*spans)
-        )
+        self._new.update(array.joinpath("c", *map(str, index)) for index in product(*spans))
 
     def _safe_rows(self, strip: Span) -> int:
         written = self._written[strip]

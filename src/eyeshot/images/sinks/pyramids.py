@@ -1,0 +1,327 @@
+"""OME-Zarr: the image, and the levels of a pyramid that viewers read when they show it small.
+
+Each level halves the one before. A file of a level (a chunk, or a shard) is made of what is stored
+of the level before, as soon as all of that is there: while a run writes, and with the same bytes
+in whatever bands and strips it writes, also after a kill. (NGFF 0.5, which is that of Zarr 3.)
+
+In this file:
+
+- how a level is made: the mean of two by two samples, or every second sample of labels;
+- the levels of an array in Zarr, made block by block;
+- the sink.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eyeshot.errors import BadValue
+from eyeshot.extras import extra
+from eyeshot.images.layouts import SPACE, Span
+from eyeshot.images.sinks.files import Place
+from eyeshot.images.sinks.journal import Journal
+from eyeshot.images.sinks.sink import SinkMemory, Storage, laid_canonically
+from eyeshot.images.sinks.zarrays import ZarrSink, chunk_of, file_of
+from eyeshot.images.sources.source import Selection, Source
+from eyeshot.images.sources.zarrays import open_zarr
+
+with extra("images"):
+    import zarr
+
+VERSION = "0.5"
+_AXES = {3: "cyx", 4: "czyx"}
+_COPIES = 3  # of a file of a level: as it is made, as zarr takes it, packed
+
+
+def halve(samples: NDArray[Any], factors: Sequence[int], *, labels: bool) -> NDArray[Any]:
+    """Samples (C, rows, …) at half the size along each axis of space whose factor is 2.
+
+    An odd length is rounded up: the last sample stands for itself. Means are taken in float64
+    (float32 for 8 and 16 bits), and rounded half to even where the samples are whole numbers.
+
+    Args:
+        samples: beginning at even positions of the image.
+        factors: 1 or 2, for each axis of space.
+        labels: pick every second sample, the first one first, and average nothing.
+    """
+    if labels or samples.dtype.kind == "b":
+        return samples[(slice(None), *(slice(None, None, factor) for factor in factors))]
+    wide = samples.astype(np.float32 if samples.dtype.itemsize < 4 else np.float64)
+    with np.errstate(invalid="ignore"):  # infinities of two signs have no mean
+        for axis, factor in enumerate(factors, 1):
+            if factor == 2:
+                wide = _halved(wide, axis)
+    return (np.rint(wide) if samples.dtype.kind in "iu" else wide).astype(samples.dtype)
+
+
+def _halved(samples: NDArray[Any], axis: int) -> NDArray[Any]:
+    along = np.moveaxis(samples, axis, 0)
+    means, odd = along[::2] * samples.dtype.type(0.5), along[1::2]
+    means[: len(odd)] += odd * samples.dtype.type(0.5)  # halved before, so that nothing overflows
+    if len(means) > len(odd):
+        means[-1] = along[-1]
+    return np.moveaxis(means, 0, axis)
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One level of a pyramid.
+
+    Attributes:
+        shape: (C, rows, …).
+        factors: by what each axis of space of the level before is divided.
+        scale: by what each axis of space of the whole image is divided.
+        chunk: (C, rows, …) that are packed together.
+        file: (C, rows, …) in one file: a chunk, or a shard.
+    """
+
+    shape: tuple[int, ...]
+    factors: tuple[int, ...]
+    scale: tuple[int, ...]
+    chunk: tuple[int, ...]
+    file: tuple[int, ...]
+
+
+def levels_of(shape: tuple[int, ...], shard: int | None, target: Path) -> list[Level]:
+    """The levels of an image (C, H, W) or (C, D, H, W), the whole one first.
+
+    Rows and columns are halved until they fit into one chunk. The slices of a volume are halved
+    only while there are more of them than in a chunk: a stack of few slices keeps them.
+    """
+    ones = (1,) * (len(shape) - 1)
+    found = [Level(shape, ones, ones, chunk_of(shape), file_of(shape, shard, target))]
+    while found[-1].chunk[1:] != found[-1].shape[1:]:
+        last = found[-1]
+        factors = tuple(
+            2 if length > 1 and (length > side or axis >= len(ones) - 2) else 1
+            for axis, (length, side) in enumerate(zip(last.shape[1:], last.chunk[1:], strict=True))
+        )
+        smaller = (-(-n // factor) for n, factor in zip(last.shape[1:], factors, strict=True))
+        sides = (shape[0], *smaller)
+        scale = tuple(a * b for a, b in zip(last.scale, factors, strict=True))
+        found.append(Level(sides, factors, scale, chunk_of(sides), file_of(sides, shard, target)))
+    return found
+
+
+class Pyramid:
+    """The stored levels of an image, each made from the one before, file by file."""
+
+    def __init__(
+        self, arrays: Sequence[zarr.Array[Any]], levels: Sequence[Level], *, labels: bool
+    ) -> None:
+        self._arrays, self._levels, self._labels = arrays, levels, labels
+        self._made = [[0] * _count(level, 2) for level in levels]  # rows of files in a column
+
+    def advance(self, complete: Callable[[Span], int]) -> Iterator[tuple[int, tuple[slice, ...]]]:
+        """Make every file of every level for which there is enough, and tell which.
+
+        Args:
+            complete: how many rows of some columns of the whole image are stored.
+
+        Yields:
+            the number of a level, and the block of it that was written.
+        """
+        for number, level in enumerate(self._levels[1:], 1):
+            for column, done in enumerate(self._made[number]):
+                for row in range(done, _count(level, 1)):
+                    if not self._is_ready(number, row, column, complete):
+                        break
+                    yield from self._make_row(number, row, column)
+                    self._made[number][column] += 1
+
+    def _is_ready(
+        self, number: int, row: int, column: int, complete: Callable[[Span], int]
+    ) -> bool:
+        level, before = self._levels[number], self._levels[number - 1]
+        needed = _span(level, before, 0, row)[1]
+        left, right = _span(level, before, 1, column)
+        if number == 1:
+            return complete((left, right)) >= needed
+        side = before.file[2]
+        beside = self._made[number - 1][left // side : -(-right // side)]
+        return all(min(made * before.file[1], before.shape[1]) >= needed for made in beside)
+
+    def _make_row(
+        self, number: int, row: int, column: int
+    ) -> Iterator[tuple[int, tuple[slice, ...]]]:
+        """The files of one place along rows and columns: all channels, and all of a third axis."""
+        level = self._levels[number]
+        depth = [range(_count(level, axis)) for axis in range(3, len(level.shape))]
+        for group, *rest in product(range(_count(level, 0)), *depth):
+            where = tuple(
+                slice(place * side, min((place + 1) * side, length))
+                for place, side, length in zip(
+                    (group, row, column, *rest), level.file, level.shape, strict=True
+                )
+            )
+            self.make(number, where)
+            yield number, where
+
+    def make(self, number: int, where: tuple[slice, ...]) -> None:
+        """Make one file of a level from what is stored of the level before.
+
+        Args:
+            number: of the level, from 1 on.
+            where: the block (C, rows, …) that the file holds.
+        """
+        level, before = self._levels[number], self._levels[number - 1]
+        block = np.empty([side.stop - side.start for side in where], self._arrays[0].dtype)
+        sources = (
+            range(side.start * factor, min(side.stop * factor, length), step)
+            for side, factor, length, step in zip(
+                where[1:], level.factors, before.shape[1:], before.chunk[1:], strict=True
+            )
+        )
+        for starts in product(*sources):
+            read, write = [where[0]], [slice(None)]
+            for start, side, factor, length, step in zip(
+                starts, where[1:], level.factors, before.shape[1:], before.chunk[1:], strict=True
+            ):
+                stop = min(start + step, length)
+                read.append(slice(start, stop))
+                write.append(slice(start // factor - side.start, -(-stop // factor) - side.start))
+            samples = np.asarray(self._arrays[number - 1][tuple(read)])
+            for plane, smaller in zip(samples, block[tuple(write)], strict=True):
+                smaller[...] = halve(plane[np.newaxis], level.factors, labels=self._labels)[0]
+        self._arrays[number][where] = block
+
+
+def _count(level: Level, axis: int) -> int:
+    """How many files there are along an axis, 0 for channels."""
+    return -(-level.shape[axis] // level.file[axis]) if axis < len(level.shape) else 1
+
+
+def _span(level: Level, before: Level, axis: int, place: int) -> Span:
+    """The positions of the level before that a file of a level is made from, along one axis."""
+    side = level.file[axis + 1] * level.factors[axis]
+    return place * side, min((place + 1) * side, before.shape[axis + 1])
+
+
+class OmeZarrSink(ZarrSink):
+    """A group of arrays 0, 1, 2 …: the image with its axes (c, y, x) or (c, z, y, x), and levels.
+
+    NGFF prescribes this order of axes, so the image lies so whatever the order of the network's.
+    """
+
+    def __init__(
+        self, place: Place, shape: tuple[int, ...], dtype: np.dtype[Any], storage: Storage
+    ) -> None:
+        if len(shape) not in _AXES:
+            raise BadValue(
+                f"{place.target}: OME-Zarr holds pictures and volumes, not {shape}",
+                cure="write .zarr or .npy",
+            )
+        self._storage = storage
+        self._levels = levels_of(shape, storage.shard, place.target)
+        self._stored: dict[Span, int] = {}
+        super().__init__(place, shape, dtype, laid_canonically(shape), storage)
+
+    def memory_in_strips(self, columns: int) -> SinkMemory:
+        """As for plain Zarr; a file of a level is made while nothing else is packed."""
+        waiting, packing = super().memory_in_strips(columns)
+        if len(self._levels) < 2:
+            return SinkMemory(waiting, packing)
+        plane = math.prod(self._chunk[1:])
+        made = _COPIES * (math.prod(self._file) + math.prod(self._chunk)) * self.dtype.itemsize
+        return SinkMemory(waiting, max(packing, made + 2 * plane * 8))
+
+    def _create(self) -> None:
+        group = zarr.create_group(
+            str(self._place.part), zarr_format=3, attributes={"ome": self._metadata()}
+        )
+        for number, level in enumerate(self._levels):
+            group.create_array(
+                str(number),
+                shape=level.shape,
+                chunks=level.chunk,
+                shards=level.file if self._shard else None,
+                dtype=self.dtype,
+                fill_value=0,
+                dimension_names=tuple(_AXES[len(self.shape)]),
+            )
+        self._set_mode()
+        self._open_levels("r+")
+
+    def _metadata(self) -> dict[str, Any]:
+        """What NGFF wants to be told of the image."""
+        axes: list[dict[str, str]] = [{"name": "c", "type": "channel"}]
+        axes += [{"name": name, "type": "space"} for name in _AXES[len(self.shape)][1:]]
+        datasets = []
+        for number, level in enumerate(self._levels):
+            scale = [1.0, *map(float, level.scale)]
+            middle = [0.0, *((factor - 1) / 2 for factor in level.scale)]
+            transformations = [
+                {"type": "scale", "scale": scale},
+                {"type": "translation", "translation": middle},
+            ]
+            datasets.append({"path": str(number), "coordinateTransformations": transformations})
+        return {
+            "version": VERSION,
+            "multiscales": [
+                {
+                    "axes": axes,
+                    "datasets": datasets,
+                    "type": "nearest" if self._picks else "mean",
+                }
+            ],
+        }
+
+    @property
+    def _picks(self) -> bool:
+        return self._storage.labels or self.dtype.kind == "b"
+
+    def _open_levels(self, mode: str) -> None:
+        paths = [str(self._place.part / str(number)) for number in range(len(self._levels))]
+        arrays = [zarr.open_array(path, mode=mode) for path in paths]
+        self._array = arrays[0]
+        self._pyramid = Pyramid(arrays, self._levels, labels=self._picks)
+
+    def _frame(self) -> bytes:
+        part, names = self._place.part, map(str, range(len(self._levels)))
+        found = [part / "zarr.json", *(part / name / "zarr.json" for name in names)]
+        return b"".join(path.read_bytes() if path.exists() else b"" for path in found)
+
+    def _reread(self, path: Path) -> Source:
+        return open_zarr(path / "0", Selection(layout="C" + SPACE[len(self.shape) - 1]))
+
+    def _reopen(self) -> None:
+        self._clear_leftovers()
+        self._open_levels("r+")
+
+    def _resume(self, journal: Journal) -> None:
+        super()._resume(journal)
+        self._stored = dict(journal.done)
+        if not self._sealed:
+            self._make_levels()  # again from the first: what a kill has left of them is unknown
+
+    def _put(self, top: int, rows: NDArray[Any], strip: Span) -> None:
+        super()._put(top, rows, strip)
+        self._stored[strip] = top + rows.shape[1]
+        self._make_levels()
+
+    def _make_levels(self) -> None:
+        for number, where in self._pyramid.advance(self._complete_rows):
+            folder = self._place.part / str(number)
+            self._note(folder, where, self._levels[number].file)
+
+    def _complete_rows(self, columns: Span) -> int:
+        """How many rows of some columns are stored, whatever strips they lie in."""
+        left, right = columns
+        rows = self.shape[1]
+        for (lo, hi), done in sorted(self._stored.items()):
+            if lo <= left < hi:
+                rows, left = min(rows, done), hi
+            if left >= right:
+                return rows
+        return 0
+
+    def _folder(self) -> Path:
+        return self._place.part / "0"

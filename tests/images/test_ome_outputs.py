@@ -1,0 +1,211 @@
+"""OME-Zarr outputs: each level against the pyramid of the whole image, made by plain means."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from torch import Tensor, nn
+
+import eyeshot
+from eyeshot import images
+from eyeshot.errors import BadValue
+from eyeshot.images.sinks.sink import Storage
+
+from .conftest import Array, noise
+
+
+def put(path: Path, array: Array, storage: Storage, step: int = 300) -> Any:
+    """Write ``array`` in two strips of an odd width; the group."""
+    middle = array.shape[2] // 3 | 1
+    with images.open_sink(path, array.shape, array.dtype, storage=storage) as sink:
+        for left, right in ((0, middle), (middle, array.shape[2])):
+            for top in range(0, array.shape[1], step) if left < right else ():
+                sink.write(top, array[:, top : top + step, left:right], left)
+        sink.finish()
+    return zarr.open_group(str(path), mode="r")
+
+
+def smaller(array: Array, shape: tuple[int, ...], *, labels: bool) -> Array:
+    """The next level: the sum of each window over the number of its samples."""
+    factors = [2 if after < before else 1 for before, after in zip(array.shape, shape, strict=True)]
+    if labels:
+        return array[tuple(slice(None, None, factor) for factor in factors)]
+    sums, counts = array.astype(np.float64), np.ones(array.shape)
+    for axis, factor in enumerate(factors):
+        starts = np.arange(0, array.shape[axis], factor)
+        sums, counts = (np.add.reduceat(one, starts, axis) for one in (sums, counts))
+    means = sums / counts
+    return (np.round(means) if array.dtype.kind in "iu" else means).astype(array.dtype)
+
+
+@pytest.mark.parametrize("labels", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        ((1, 70, 601), np.uint8),
+        ((5, 3, 1030), np.float32),
+        ((1, 530, 40), np.float16),
+        ((1, 70, 70, 31), np.uint16),
+        ((1, 3, 131, 1), np.float64),
+    ],
+)
+def test_each_level_is_that_of_the_whole_image(
+    shape: tuple[int, ...], dtype: Any, labels: bool, tmp_path: Path
+) -> None:
+    now = noise(shape, dtype)
+    group = put(tmp_path / "out.ome.zarr", now, Storage(labels=labels))
+    scales = group.attrs["ome"]["multiscales"][0]
+    assert scales["type"] == ("nearest" if labels else "mean")
+    assert len(scales["datasets"]) > 1
+    for number, entry in enumerate(scales["datasets"]):
+        level = np.asarray(group[entry["path"]])
+        if number:
+            now = smaller(now, level.shape, labels=labels)
+        np.testing.assert_array_equal(level, now)
+    space = group[entry["path"]].chunks[1:]
+    assert now.shape[1:] == space, "the last level is one chunk"
+
+
+def test_a_stack_of_few_slices_keeps_them_and_pixels_lie_where_they_are(tmp_path: Path) -> None:
+    group = put(tmp_path / "out.ome.zarr", noise((1, 3, 201, 90)), Storage())
+    scales = group.attrs["ome"]["multiscales"][0]
+    assert [axis["name"] for axis in scales["axes"]] == ["c", "z", "y", "x"]
+    assert [group[e["path"]].shape for e in scales["datasets"]] == [
+        (1, 3, 201, 90), (1, 3, 101, 45), (1, 3, 51, 23)
+    ]  # fmt: skip
+    for number, entry in enumerate(scales["datasets"]):
+        scale, move = entry["coordinateTransformations"]
+        assert scale["scale"] == [1, 1, 2**number, 2**number]
+        middle = Fraction(2**number - 1, 2)  # of the pixels that the first one covers
+        assert move["translation"] == [0, 0, middle, middle]
+
+
+def test_infinities_of_two_signs_and_the_largest_numbers(tmp_path: Path) -> None:
+    array = np.zeros((1, 2, 601), np.float64)
+    array[0, :, :4] = [[np.inf, np.inf, 1.7e308, 1.7e308], [-np.inf, 0, 1.7e308, 1.7e308]]
+    group = put(tmp_path / "out.ome.zarr", array, Storage())
+    assert np.isnan(group["1"][0, 0, 0])
+    assert group["1"][0, 0, 1] == 1.7e308
+
+
+@pytest.mark.parametrize("name", ["out.zarr", "out.ome.zarr"])
+@pytest.mark.parametrize("shape", [(2, 1030, 1100), (5, 70, 130, 65)])
+def test_shards_hold_the_same_samples_in_fewer_files(
+    name: str, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    array, side = noise(shape), 1024 if len(shape) == 3 else 128
+    path, plain = tmp_path / name, tmp_path / f"plain.{name}"
+    kept = put(plain, array, Storage()) if "ome" in name else None
+    if kept is None:
+        with images.open_sink(plain, shape, array.dtype) as sink:
+            sink.write(0, array)
+            sink.finish()
+    with images.open_sink(path, shape, array.dtype, storage=Storage(shard=side)) as sink:
+        for top in range(0, shape[1], 100):
+            sink.write(top, array[:, top : top + 100])
+        sink.finish()
+    with images.open_source(path) as source:
+        np.testing.assert_array_equal(source.read(), array)
+    if kept is not None:
+        for level in kept:
+            np.testing.assert_array_equal(zarr.open_array(path / level)[...], kept[level][...])
+    assert _files(path) < _files(plain)
+
+
+def _files(folder: Path) -> int:
+    return sum(path.is_file() and path.name != "zarr.json" for path in folder.rglob("*"))
+
+
+def test_a_shard_is_no_smaller_than_a_chunk_and_only_of_zarr(tmp_path: Path) -> None:
+    with pytest.raises(BadValue, match="a shard of 100 is smaller than a chunk of 512"):
+        images.open_sink(tmp_path / "a.zarr", (1, 9, 9), np.uint8, storage=Storage(shard=100))
+    with pytest.raises(BadValue, match=r"a\.npy: shards; write \.zarr"):
+        images.open_sink(tmp_path / "a.npy", (1, 9, 9), np.uint8, storage=Storage(shard=512))
+
+
+def test_an_unfinished_run_goes_on_with_its_own_shards(tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.zarr"
+    with images.open_sink(path, (1, 2000, 9), np.uint8, storage=Storage(shard=512)) as sink:
+        sink.write(0, np.ones((1, 600, 9), np.uint8))
+    with pytest.raises(BadValue, match="shard was 512 and is 1024"):
+        images.open_sink(path, (1, 2000, 9), np.uint8, resume=True, storage=Storage(shard=1024))
+
+
+def test_levels_that_were_damaged_are_made_again_on_resuming(tmp_path: Path) -> None:
+    array, path = noise((1, 2100, 9)), tmp_path / "a.ome.zarr"
+    with images.open_sink(path, array.shape, np.uint8) as sink:
+        sink.write(0, array[:, :2000])
+    chunk = tmp_path / "a.ome.zarr.part" / "1" / "c" / "0" / "0" / "0"
+    before = chunk.read_bytes()
+    chunk.write_bytes(b"")
+    with images.open_sink(path, array.shape, np.uint8, resume=True) as sink:
+        assert chunk.read_bytes() == before
+        sink.write(sink.durable_rows(), array[:, sink.durable_rows() :])
+        sink.finish()
+    whole = put(tmp_path / "whole.ome.zarr", array, Storage())
+    for level in whole:
+        np.testing.assert_array_equal(zarr.open_array(path / level)[...], whole[level][...])
+
+
+def _net() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 3, 3, padding=1)).eval()
+
+
+@pytest.mark.parametrize(
+    ("form", "kind"),
+    [("scores", "mean"), ("uint8", "mean"), ("argmax", "nearest"), ("threshold:0.5", "nearest")],
+)
+def test_a_run_averages_scores_and_picks_labels(form: str, kind: str, tmp_path: Path) -> None:
+    net: nn.Module = nn.Sequential(_net(), nn.Sigmoid() if form == "uint8" else nn.Identity())
+    if form == "threshold:0.5":
+        net = nn.Conv2d(1, 1, 3)
+    net, image = net.eval(), noise((1, 700, 530), np.float32)
+    path = eyeshot.run(net, image, tmp_path / "out.ome.zarr", output_format=form)
+    group: Any = zarr.open_group(str(path), mode="r")
+    assert group.attrs["ome"]["multiscales"][0]["type"] == kind
+    whole = eyeshot.run(net, image, output_format=form)
+    np.testing.assert_array_equal(group["0"][...], whole)
+    np.testing.assert_array_equal(
+        group["1"][...], smaller(whole, group["1"].shape, labels=kind == "nearest")
+    )
+
+
+def test_strips_bands_and_regions_change_nothing(tmp_path: Path) -> None:
+    image, net = noise((1, 900, 1200), np.float32), _net()
+    whole = eyeshot.run(net, image, output_format="argmax")
+    region = [(33, 880), (1, 1190)]
+    path = eyeshot.run(
+        net, image, tmp_path / "a.ome.zarr", region=region, output_format="argmax", band=7,
+        shard=1024,
+    )  # fmt: skip
+    group: Any = zarr.open_group(str(path), mode="r")
+    now = whole[:, 33:880, 1:1190]
+    for level in ("0", "1", "2"):
+        if level != "0":
+            now = smaller(now, group[level].shape, labels=True)
+        np.testing.assert_array_equal(group[level][...], now)
+
+
+def test_the_plan_counts_what_a_shard_holds(tmp_path: Path) -> None:
+    image = np.zeros((1, 4096, 2048), np.float32)
+    plain, shards = (
+        eyeshot.plan(_net(), image, tmp_path / "a.ome.zarr", shard=shard) for shard in (None, 4096)
+    )
+    rows = (4096 - 512) * 2048 * 3 * 4
+    assert shards.bands.peak - plain.bands.peak > rows
+
+
+def test_the_network_s_own_order_gives_way_to_that_of_viewers(tmp_path: Path) -> None:
+    class Last(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x * 2).permute(0, 3, 2, 1)  # (N, W, H, C)
+
+    image = noise((3, 40, 30), np.float32)
+    path = eyeshot.run(Last().eval(), image, tmp_path / "a.ome.zarr")
+    with images.open_source(path) as source:
+        np.testing.assert_array_equal(source.read(), image * 2)
