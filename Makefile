@@ -8,6 +8,7 @@
 # make release-check  build the wheel, install it in a new environment, use every command
 # make notebooks  the programs of docs/learn.md as notebooks, run, in build/notebooks
 # make oldest  the tests of the core with the oldest version of each dependency, in build/oldest
+# make mutants small changes of the code that the tests should notice: a score for each package
 # make figures draw the pictures of the docs again
 # make messages collect the marked messages into the translations (needs GNU gettext)
 # make clean   remove what make made
@@ -19,7 +20,7 @@ STAMP := $(VENV)/.installed
 CORE := tests/reference tests/axes tests/operators tests/geometry tests/filters tests/images \
 	tests/engine tests/frontends tests/runs tests/data
 
-.PHONY: demo studio shell test lint types docs pytest fuzz bench release-check oldest notebooks figures messages clean
+.PHONY: demo studio shell test lint types docs pytest fuzz bench release-check oldest notebooks mutants figures messages clean
 
 demo: $(STAMP)
 	$(BIN)/eyeshot demo
@@ -74,6 +75,10 @@ oldest:
 
 notebooks: $(STAMP)
 	$(BIN)/python -m tools.write_notebooks --run
+
+mutants: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[mutants]'
+	$(BIN)/python -m tools.mutants
 
 figures: $(STAMP)
 	$(BIN)/python tools/draw_docs.py

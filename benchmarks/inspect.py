@@ -76,11 +76,11 @@ def main() -> None:
     with _told("ResNet-50, first inspection in this process, aim 3 s"):
         inspection = eyeshot.inspect(net, SIZE)
 
-    def summarise() -> str:
+    def summarize() -> str:
         return str(torchinfo.summary(net, (1, *SIZE), verbose=0, depth=9))
 
     timings = time_interleaved(
-        {"eyeshot": lambda: str(eyeshot.inspect(net, SIZE)), "torchinfo": summarise},
+        {"eyeshot": lambda: str(eyeshot.inspect(net, SIZE)), "torchinfo": summarize},
         rounds=5,
         warm_up=1,
     )

@@ -1,7 +1,7 @@
 """Paired, interleaved timing: every contender runs in every round, so that noise hits all alike.
 
 A shared machine slows down and speeds up by the minute. Times of two programs taken one after the
-other are then not comparable, but the ratio of two neighbours within one round is, and the median
+other are then not comparable, but the ratio of two neighbors within one round is, and the median
 of many such ratios is steady.
 """
 

@@ -65,7 +65,7 @@ def report(what: str, aim: float, act: Callable[[], None], times: int = CLICKS) 
 
 
 def write_wide(path: Path) -> None:
-    """A grey picture of 20,000² in tiles, as microscopes write them."""
+    """A gray picture of 20,000² in tiles, as microscopes write them."""
     noise = np.random.default_rng(0).integers(0, 40, (TILE, TILE), dtype=np.uint8)
     count = (-(-SIDE // TILE)) ** 2
     tiles = (noise + np.uint8(16 * (i % 12)) for i in range(count))

@@ -26,10 +26,10 @@ DOWN, RIGHT = 40, 70
 
 
 def read_photo() -> Map:
-    """matplotlib's portrait of Grace Hopper in grey, 600×512, values from 0 to 1."""
+    """matplotlib's portrait of Grace Hopper in gray, 600×512, values from 0 to 1."""
     color = images.read(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
-    grey: Map = (color @ np.array([0.299, 0.587, 0.114]) / 255).astype(np.float32)
-    return grey
+    gray: Map = (color @ np.array([0.299, 0.587, 0.114]) / 255).astype(np.float32)
+    return gray
 
 
 def filter_three_ways(photo: Map, kernel: Map) -> dict[str, Map]:
@@ -97,7 +97,7 @@ def draw(
     for axis, (name, values) in zip(axes[0, 1:], maps.items(), strict=True):
         reach = float(np.percentile(np.abs(values), 98))
         axis.imshow(values, cmap="gray", vmin=-reach, vmax=reach)
-        axis.set_title(f"through {name} (grey is 0)")
+        axis.set_title(f"through {name} (gray is 0)")
         axis.axis("off")
         corner = axis.inset_axes((0.02, 0.02, 0.22, 0.22))
         corner.imshow(kernels[name], cmap="RdBu_r", vmin=-2, vmax=2)

@@ -1,4 +1,4 @@
-"""A mean filter over a colour picture of 1133×1700, three ways, to the same pixels.
+"""A mean filter over a color picture of 1133×1700, three ways, to the same pixels.
 
 Each output is the average of the 5×5 pixels around it, in each of the three channels by itself:
 by the definition in NumPy, by PyTorch's ``conv2d``, and by ``eyeshot.filter``.

@@ -1,7 +1,7 @@
-"""Filter depth: a filter over a colour picture is three kernels whose sums are added up.
+"""Filter depth: a filter over a color picture is three kernels whose sums are added up.
 
 One 3×3×3 filter makes *one* map of an RGB picture. This one looks for upright edges of red: Sobel
-on the red channel, less half of it on green and on blue, so that edges of grey cancel out.
+on the red channel, less half of it on green and on blue, so that edges of gray cancel out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PLACE = (505, 421)  # row and column of one output, on a red stripe of the ribbo
 
 
 def read_photo() -> Map:
-    """matplotlib's portrait of Grace Hopper in colour, (600, 512, 3), values from 0 to 1."""
+    """matplotlib's portrait of Grace Hopper in color, (600, 512, 3), values from 0 to 1."""
     color = images.read(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
     return color.astype(np.float32) / 255
 
@@ -76,8 +76,8 @@ def draw(photo: Map, weight: Map, partial: list[Map], total: Map, out: Path) -> 
     axes[0, 3].imshow(photo)
     axes[0, 3].set_title("the picture")
     draw_map(axes[1, 3], total, "total of the three: the one map")
-    grey = eyeshot.filter(photo.mean(axis=2), "sobel-x", padding="valid")
-    draw_map(axes[2, 3], grey, "to compare: sobel-x of grey")
+    gray = eyeshot.filter(photo.mean(axis=2), "sobel-x", padding="valid")
+    draw_map(axes[2, 3], gray, "to compare: sobel-x of gray")
     for axis in axes.flat:
         axis.axis("off")
     out.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Up-sampling: three ways from 2×2 to something larger.
 
-Nearest copies, bilinear mixes neighbours, and a transposed convolution does what its kernel says:
+Nearest copies, bilinear mixes neighbors, and a transposed convolution does what its kernel says:
 here step by step, with zeros inserted, then an ordinary convolution.
 """
 
@@ -40,7 +40,7 @@ def copy_and_mix() -> dict[str, Any]:
 
 
 def transpose() -> dict[str, Any]:
-    """Stride 2: a zero between neighbours, a border of kernel − 1 zeros, and a convolution."""
+    """Stride 2: a zero between neighbors, a border of kernel − 1 zeros, and a convolution."""
     x, weight = X[None, None], KERNEL[None, None]
     stuffed = reference.insert_zeros(x, (2, 2))
     padded = np.pad(stuffed, [(0, 0), (0, 0), (2, 2), (2, 2)])

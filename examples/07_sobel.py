@@ -1,6 +1,6 @@
 """Sobel: change from left to right, from top to bottom, and how strong an edge is.
 
-A difference of neighbours answers to noise as gladly as to edges. Smoothing first costs sharpness
+A difference of neighbors answers to noise as gladly as to edges. Smoothing first costs sharpness
 and buys back the edges.
 """
 
@@ -25,10 +25,10 @@ NOISE, SMOOTHING = 0.12, "gaussian:9"
 
 
 def read_photo() -> Map:
-    """matplotlib's portrait of Grace Hopper in grey, 600×512, values from 0 to 1."""
+    """matplotlib's portrait of Grace Hopper in gray, 600×512, values from 0 to 1."""
     color = images.read(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
-    grey: Map = (color @ np.array([0.299, 0.587, 0.114]) / 255).astype(np.float32)
-    return grey
+    gray: Map = (color @ np.array([0.299, 0.587, 0.114]) / 255).astype(np.float32)
+    return gray
 
 
 def strength_by_torch(photo: Map) -> Map:

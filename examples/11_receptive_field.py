@@ -32,11 +32,11 @@ COLORS = ["#90cdf4", "#63b3ed", "#4299e1", "#f6ad55", "#ed8936", "#c4572e"]
 
 
 def read_photo() -> Map:
-    """The face in matplotlib's portrait of Grace Hopper, grey, 128×128, from 0 to 1."""
+    """The face in matplotlib's portrait of Grace Hopper, gray, 128×128, from 0 to 1."""
     color = images.read(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
     face = color[60:316, 110:366].astype(np.float64) @ np.array([0.299, 0.587, 0.114]) / 255
-    grey: Map = face.reshape(SIDE, 2, SIDE, 2).mean(axis=(1, 3)).astype(np.float32)
-    return grey
+    gray: Map = face.reshape(SIDE, 2, SIDE, 2).mean(axis=(1, 3)).astype(np.float32)
+    return gray
 
 
 def build_net() -> nn.Sequential:

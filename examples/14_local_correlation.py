@@ -28,10 +28,10 @@ SIZES = [3, 5, 7, 9]  # of the surroundings, which is the size of a kernel
 
 
 def read_photo() -> Map:
-    """matplotlib's portrait of Grace Hopper in grey, 600×512, values from 0 to 1."""
+    """matplotlib's portrait of Grace Hopper in gray, 600×512, values from 0 to 1."""
     color = images.read(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
-    grey: Map = color @ np.array([0.299, 0.587, 0.114]) / 255
-    return grey
+    gray: Map = color @ np.array([0.299, 0.587, 0.114]) / 255
+    return gray
 
 
 def shuffle(picture: Map) -> Map:

@@ -1,8 +1,8 @@
-"""Digits from edges: the digit network trained on Sobel edge maps in place of grey values.
+"""Digits from edges: the digit network trained on Sobel edge maps in place of gray values.
 
 ``eyeshot.filter`` makes the maps. An edge map forgets how bright the ink is and how bright the
 paper, so its network can read digits in light and on paper that no training picture had: dark on
-light after it has learned light on dark. One trained on grey values cannot.
+light after it has learned light on dark. One trained on gray values cannot.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Pictures = NDArray[Any]  # float32, (N, 28, 28), from 0 to 1
 
 WRITTEN: dict[str, Callable[[Pictures], Pictures]] = {
     "as learned": lambda pictures: pictures,
-    "on grey paper": lambda pictures: 0.4 + 0.6 * pictures,
+    "on gray paper": lambda pictures: 0.4 + 0.6 * pictures,
     "in faint ink": lambda pictures: 0.3 * pictures,
     "dark on light": lambda pictures: 1 - pictures,
 }
@@ -42,7 +42,7 @@ def find_edges(pictures: Pictures) -> Pictures:
 
 
 SEEN: dict[str, Callable[[Pictures], Pictures]] = {
-    "grey values": lambda pictures: pictures,
+    "gray values": lambda pictures: pictures,
     "edges": find_edges,
 }
 """What the network is shown of them."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 import eyeshot
 
 APART = 2.0  # pixels from one slice to the next
-CONTRAST, NOISE = 60, 30  # grey values
+CONTRAST, NOISE = 60, 30  # gray values
 
 
 def make_volume(

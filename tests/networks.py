@@ -263,11 +263,11 @@ def networks(draw: st.DrawFn, axes: int, longest: int = 4) -> nn.Module:
     count = draw(st.integers(1, longest))
     parts = [draw(branches(axes) if draw(st.booleans()) else layers(axes)) for _ in range(count)]
     net = nn.Sequential(*parts).eval()
-    randomise(net, draw(st.integers(0, 2**16)))
+    randomize(net, draw(st.integers(0, 2**16)))
     return net
 
 
-def randomise(net: nn.Module, seed: int) -> None:
+def randomize(net: nn.Module, seed: int) -> None:
     """White noise for every weight and statistic (variances stay positive)."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in [*net.named_parameters(), *net.named_buffers()]:

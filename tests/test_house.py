@@ -262,3 +262,20 @@ def test_nobody_meets_words_that_are_not_said_today() -> None:
         if old.search(line)
     ]
     assert not found, "\n".join(found)
+
+
+def test_the_spelling_is_american() -> None:
+    british = re.compile(
+        r"colour|\bgrey|neighbour|centre|labelled|behaviour|licence|judgement|normalis|optimis"
+        r"|initialis|recognis|quantis|summaris|standardis",
+        re.IGNORECASE,
+    )
+    root = PACKAGE.parents[1]
+    pages = [*root.glob("*.md"), *(root / "docs").rglob("*.md"), *(root / "examples").glob("*.py")]
+    found = [
+        f"{path.name}:{number}: {line.strip()}"
+        for path in (*_modules(), *pages)
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if british.search(line)
+    ]
+    assert not found, "\n".join(found)

@@ -14,7 +14,7 @@ from eyeshot.errors import Failure
 from eyeshot.frontends.torch import traced
 from eyeshot.interpreter import needed_for, value, values
 from tests.features.networks import Functional
-from tests.networks import CHANNELS, examples, graph_or_reject, networks, randomise, runs_at
+from tests.networks import CHANNELS, examples, graph_or_reject, networks, randomize, runs_at
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
@@ -22,7 +22,7 @@ from tests.networks import CHANNELS, examples, graph_or_reject, networks, random
 @examples(10)
 def test_random_networks_give_their_own_outputs_to_the_bit(axes: int, data: st.DataObject) -> None:
     net = data.draw(networks(axes))
-    randomise(net, data.draw(st.integers(0, 9)))
+    randomize(net, data.draw(st.integers(0, 9)))
     x = torch.randn(1, CHANNELS, *(data.draw(st.integers(6, 14)) for _ in range(axes)))
     y = runs_at(net, x)
     assume(y is not None)

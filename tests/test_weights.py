@@ -86,8 +86,8 @@ def test_safetensors_are_known_by_their_content(tmp_path: Path, name: str) -> No
     ["state_dict", "model", "model_state_dict", "net", "params", "params_ema", "network", "best"],
 )
 def test_a_state_dict_under_a_key(tmp_path: Path, key: str) -> None:
-    optimiser = {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]}
-    torch.save({"epoch": 3, key: trained(), "optimizer": optimiser}, tmp_path / "w.pt")
+    optimizer = {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]}
+    torch.save({"epoch": 3, key: trained(), "optimizer": optimizer}, tmp_path / "w.pt")
     assert check(tmp_path / "w.pt") == f"9 tensors under {key!r}"
 
 

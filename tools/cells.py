@@ -1,6 +1,6 @@
 """Pictures of cells made by arithmetic, with the mask of their membranes, and a U-Net taught them.
 
-They look a little like electron microscopy: grey cells of uneven brightness, thin dark membranes
+They look a little like electron microscopy: gray cells of uneven brightness, thin dark membranes
 between them, and dark round bodies inside that a network must not take for membranes. Only what
 lies far around a pixel tells the one from the other.
 """
@@ -58,7 +58,7 @@ def _bodies(chance: np.random.Generator, side: int) -> NDArray[np.bool_]:
 
 
 def make_batch(seeds: range, side: int = SIDE) -> tuple[Tensor, Tensor]:
-    """Pictures (N, 1, side, side), normalised, and masks (N, side, side)."""
+    """Pictures (N, 1, side, side), normalized, and masks (N, side, side)."""
     made = [make_cells(seed, side) for seed in seeds]
     pictures = np.stack([(picture - 0.6) / 0.25 for picture, _ in made])[:, None]
     return torch.from_numpy(pictures), torch.from_numpy(np.stack([mask for _, mask in made]))

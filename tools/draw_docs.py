@@ -16,7 +16,7 @@ from eyeshot.images.pillow import open_image
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "images"
-WIDTH, COLOURS = 900, 256
+WIDTH, COLORS = 900, 256
 
 
 def draw(script: Path, out: Path) -> Path:
@@ -26,7 +26,7 @@ def draw(script: Path, out: Path) -> Path:
         height = round(picture.height * WIDTH / picture.width)
         small = picture.convert("RGB").resize((WIDTH, height), Image.Resampling.LANCZOS)
     path = PICTURES / f"{script.stem}.png"
-    small.quantize(COLOURS).save(path, optimize=True)
+    small.quantize(COLORS).save(path, optimize=True)
     return path
 
 

@@ -33,17 +33,17 @@ def write_cells(folder: Path) -> Path:
         (folder / kind).mkdir(parents=True)
     for number in range(PAIRS):
         picture, membrane = make_cells(number, SIDE, 40)
-        grey = (picture.clip(0, 1) * 255).astype(np.uint8)
-        images.write(folder / "image" / f"{number}.png", grey)
+        gray = (picture.clip(0, 1) * 255).astype(np.uint8)
+        images.write(folder / "image" / f"{number}.png", gray)
         images.write(folder / "label" / f"{number}.png", (255 - 255 * membrane).astype(np.uint8))
     return folder
 
 
 def tint(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """A crop (H, W) in 0 … 1, blue and dim where it is not valid: (H, W, 3)."""
-    grey = np.repeat(image[..., None] * 255, 3, axis=2)
-    dim = DIM * grey + (1 - DIM) * np.array(BLUE)
-    return np.where(valid[..., None], grey, dim).astype(np.uint8)
+    gray = np.repeat(image[..., None] * 255, 3, axis=2)
+    dim = DIM * gray + (1 - DIM) * np.array(BLUE)
+    return np.where(valid[..., None], gray, dim).astype(np.uint8)
 
 
 def crops_of_one(pairs: Pairs) -> tuple[Crops, list[int]]:

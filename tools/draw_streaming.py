@@ -22,7 +22,7 @@ from eyeshot.planning import BandPlan
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "images"
 HEIGHT, LAYERS, TILE = 24, 4, 8
 NOT_YET, FORGOTTEN, HELD, TWICE = range(4)
-COLOURS = {
+COLORS = {
     NOT_YET: ("#f4f4f4", "not computed yet"),
     FORGOTTEN: ("#b9d3ea", "computed once, forgotten"),
     HELD: ("#2b6cb0", "computed once, held now"),
@@ -78,13 +78,13 @@ def draw_ways(path: Path) -> None:
     for axes, (title, state) in zip(panels, ways.items(), strict=True):
         _draw_grid(axes, title, state)
     panels[0].set_ylabel("rows, from the top down")
-    handles = [Patch(color=color, label=label) for color, label in COLOURS.values()]
+    handles = [Patch(color=color, label=label) for color, label in COLORS.values()]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     _save(path)
 
 
 def _draw_grid(axes: Axes, title: str, state: NDArray[np.int64]) -> None:
-    colors = ListedColormap([color for color, _ in COLOURS.values()])
+    colors = ListedColormap([color for color, _ in COLORS.values()])
     axes.pcolormesh(state, cmap=colors, vmin=0, vmax=3, edgecolors="white", linewidth=1)
     axes.invert_yaxis()
     axes.set_title(title, fontsize=11)

@@ -253,7 +253,7 @@ def draw_skip(path: Path, net: UNet, alone: UNet) -> None:
 
 
 def _show(axes: Axes, picture: Tensor | Matrix, title: str) -> None:
-    """Grey, from its own least to its own most, pixels as squares."""
+    """Gray, from its own least to its own most, pixels as squares."""
     axes.imshow(np.asarray(picture), cmap="gray", interpolation="nearest")
     axes.set_title(title, fontsize=10)
     _bare(axes)

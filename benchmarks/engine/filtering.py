@@ -27,7 +27,7 @@ def make_kernel() -> NDArray[np.float32]:
 
 
 def write_picture(path: Path, size: int) -> None:
-    """A square 8-bit grey TIFF of noise in strips, written by bands."""
+    """A square 8-bit gray TIFF of noise in strips, written by bands."""
     draw = np.random.default_rng(1)
     row = draw.integers(0, 256, (256, size), np.uint8)
     picture = tifffile.memmap(path, shape=(size, size), dtype=np.uint8, rowsperstrip=64)

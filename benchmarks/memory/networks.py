@@ -16,7 +16,7 @@ def _conv(cin: int, cout: int, kernel: int = 3, stride: int = 1, groups: int = 1
 
 
 class LayerNorms(nn.Module):
-    """Channels moved last, normalised, mixed by a linear layer, and moved back."""
+    """Channels moved last, normalized, mixed by a linear layer, and moved back."""
 
     def __init__(self) -> None:
         super().__init__()

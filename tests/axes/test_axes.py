@@ -168,7 +168,7 @@ def test_reads_is_the_hull_of_taps(case: Case, n: int, data: st.DataObject) -> N
     assert reads.covers(hull)
     gaps = isinstance(axis, Window) and (axis.dilation > 1 or axis.stride > axis.kernel)
     if not gaps and not isinstance(axis, (Resize, Transpose)):
-        # A resize reads some neighbours at weight zero; a window with gaps may end in one.
+        # A resize reads some neighbors at weight zero; a window with gaps may end in one.
         assert reads == hull
 
 

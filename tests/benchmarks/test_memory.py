@@ -13,7 +13,7 @@ from eyeshot.errors import Failure
 
 
 def test_a_budget_that_was_said_to_be_enough_is_enough_and_is_kept(tmp_path: Path) -> None:
-    told = table._measured("filter: npy grey to tif", tmp_path, 0)
+    told = table._measured("filter: npy gray to tif", tmp_path, 0)
     assert told["measured"] <= told["budget"]
     assert told["refusing"] <= told["budget"]
     assert abs(told["predicted"] / told["measured"] - 1) <= 0.1
@@ -42,8 +42,8 @@ def test_every_case_names_a_network_and_each_is_used() -> None:
 def test_every_kind_of_image_is_read(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(cases._SHAPES, "colour", (24, 40, 3))
-    path = cases.write_image(tmp_path, source, "colour")
+    monkeypatch.setitem(cases._SHAPES, "color", (24, 40, 3))
+    path = cases.write_image(tmp_path, source, "color")
     with images.open_source(path) as opened:
         samples = opened.read()
     assert sorted(samples.shape) == [3, 24, 40]

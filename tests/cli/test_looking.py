@@ -66,7 +66,7 @@ def test_a_signal_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert total == pytest.approx(float(expected.detach()), abs=1e-5)
 
 
-@pytest.mark.parametrize(("channels", "note"), [(1, "made grey"), (3, "")])
+@pytest.mark.parametrize(("channels", "note"), [(1, "made gray"), (3, "")])
 def test_see_shows_every_layer_of_a_network_of_ones_own(
     channels: int, note: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

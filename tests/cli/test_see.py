@@ -16,7 +16,7 @@ from eyeshot.cli import main
 
 @pytest.fixture(scope="module")
 def color_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on a folder of two colour classes, with weights as they were drawn."""
+    """A run on a folder of two color classes, with weights as they were drawn."""
     folder = tmp_path_factory.mktemp("run")
     config = runs.RunConfig(
         model="digit_cnn",

@@ -33,7 +33,7 @@ def net():
 
 @pytest.fixture(autouse=True)
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of grey pictures, a network of one's own, and stacks of three grey pages."""
+    """A run of gray pictures, a network of one's own, and stacks of three gray pages."""
     monkeypatch.chdir(tmp_path)
     config = runs.RunConfig(
         model="digit_cnn",

@@ -21,7 +21,7 @@ QUICK = ["--width", "2", "--depth", "1"]
 
 
 def draw(path: Path, kind: str) -> None:
-    """A grey picture with a bright bar, upright or lying."""
+    """A gray picture with a bright bar, upright or lying."""
     pixels = RNG.integers(0, 60, (16, 16))
     place = int(RNG.integers(5, 10))
     if kind == "upright":
@@ -127,7 +127,7 @@ def test_evaluate_on_other_pictures(
 def test_evaluate_judges_every_picture_of_a_lawful_folder(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One picture of a class, none of another, colour for a run in grey: all lawful."""
+    """One picture of a class, none of another, color for a run in gray: all lawful."""
     draw(tmp_path / "one" / "upright" / "0.png", "upright")
     assert main(["evaluate", str(run), "--data", str(tmp_path / "one"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -141,7 +141,7 @@ def test_evaluate_judges_every_picture_of_a_lawful_folder(
     assert main(["evaluate", str(run), "--data", str(tmp_path / "thirty"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["count"], found["accuracy"] > 0.9) == (30, True)
-    assert any("were made grey" in note for note in found["notes"])
+    assert any("were made gray" in note for note in found["notes"])
 
 
 def test_evaluate_and_report_say_and_take_the_part(
@@ -239,7 +239,7 @@ def test_predict(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_predict_says_what_it_did_to_the_picture(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "colour.png"
+    path = tmp_path / "color.png"
     Image.fromarray(RNG.integers(0, 255, (40, 30, 3)).astype(np.uint8)).save(path)
     assert main(["predict", str(run), str(path)]) == 0
     output = capsys.readouterr()

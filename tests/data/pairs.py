@@ -36,7 +36,7 @@ def write_pair(part: Path, name: str, image: Array, target: Array, suffix: str =
 
 
 def write_flat(root: Path, count: int, values: tuple[int, ...] = (0, 255)) -> Path:
-    """A folder without parts: ``count`` grey pairs of 9×7, called 00, 01 …"""
+    """A folder without parts: ``count`` gray pairs of 9×7, called 00, 01 …"""
     for number in range(count):
         write_pair(root, f"{number:02}", picture(number), mask(100 + number, values=values))
     return root

@@ -116,19 +116,19 @@ def test_one_color_picture_makes_the_set_one_of_color(split: Path) -> None:
     found = data.load(split)
     assert found.channels == 3
     assert np.array_equal(found.train.images[4].permute(1, 2, 0).numpy(), color)
-    grey = picture(0)
-    assert np.array_equal(found.train.images[0].numpy(), np.stack([grey] * 3))
+    gray = picture(0)
+    assert np.array_equal(found.train.images[0].numpy(), np.stack([gray] * 3))
     everything = found.train.images.numpy() / 255
     assert found.mean == pytest.approx(everything.mean((0, 2, 3)))
     assert found.std == pytest.approx(everything.std((0, 2, 3)))
 
 
-def test_color_in_the_test_part_alone_becomes_grey_and_is_said(split: Path) -> None:
+def test_color_in_the_test_part_alone_becomes_gray_and_is_said(split: Path) -> None:
     images.write(split / "test" / "dog" / "001.png", np.full((6, 5, 3), (255, 0, 0), np.uint8))
     found = data.load(split)
     assert found.channels == 1
     assert set(found.test.images[3].reshape(-1).tolist()) == {76}  # 0.299 of 255
-    assert any(note.startswith("1 held-out pictures are in colour") for note in found.notes)
+    assert any(note.startswith("1 held-out pictures are in color") for note in found.notes)
 
 
 def test_sixteen_bits_transparency_and_other_formats(tmp_path: Path) -> None:

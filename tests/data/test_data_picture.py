@@ -33,7 +33,7 @@ def photograph(digit: Picture, random: np.random.Generator, shadow: bool = False
     """A digit of MNIST as ink on paper: (H, W, 3), dark on light, under uneven light.
 
     Enlarged to 90–260 pixels with sharp edges, turned by up to 10°, anywhere on the page, on paper
-    and with ink of many colours, the light falling off to one side, with grain; and, on request,
+    and with ink of many colors, the light falling off to one side, with grain; and, on request,
     the straight edge of a shadow across the page.
     """
     side = int(random.integers(90, 260))
@@ -59,8 +59,8 @@ def photograph(digit: Picture, random: np.random.Generator, shadow: bool = False
     return photo
 
 
-class Neighbours:
-    """The digit whose three nearest neighbours, by cosine of blurred pixels, say so."""
+class Neighbors:
+    """The digit whose three nearest neighbors, by cosine of blurred pixels, say so."""
 
     def __init__(self, train: data.Examples) -> None:
         self._known = self._describe(train.images[:, 0].numpy())
@@ -80,20 +80,20 @@ class Neighbours:
 
 
 @pytest.fixture(scope="module")
-def neighbours(digits: data.Data) -> Neighbours:
-    return Neighbours(digits.train)
+def neighbors(digits: data.Data) -> Neighbors:
+    return Neighbors(digits.train)
 
 
 @pytest.mark.parametrize(("shadow", "least", "loss"), [(False, 0.93, 0.02), (True, 0.9, 0.06)])
 def test_200_photos_are_read_almost_as_well_as_the_originals(
-    digits: data.Data, neighbours: Neighbours, shadow: bool, least: float, loss: float
+    digits: data.Data, neighbors: Neighbors, shadow: bool, least: float, loss: float
 ) -> None:
     originals, labels = digits.test.images[:200, 0].numpy(), digits.test.labels[:200].numpy()
     random = np.random.default_rng(1)
     prepared = np.stack([prepare(photograph(one, random, shadow))[0][0] for one in originals])
-    found = neighbours.accuracy(prepared, labels)
+    found = neighbors.accuracy(prepared, labels)
     assert found >= least
-    assert found >= neighbours.accuracy(originals, labels) - loss
+    assert found >= neighbors.accuracy(originals, labels) - loss
 
 
 def test_a_digit_as_mnist_holds_it_is_left_as_it_is(digits: data.Data) -> None:
@@ -104,13 +104,13 @@ def test_a_digit_as_mnist_holds_it_is_left_as_it_is(digits: data.Data) -> None:
 
 
 def test_a_negative_of_mnist_comes_back_nearly_as_it_was(
-    digits: data.Data, neighbours: Neighbours
+    digits: data.Data, neighbors: Neighbors
 ) -> None:
     originals, labels = digits.test.images[:200, 0].numpy(), digits.test.labels[:200].numpy()
     prepared = np.stack([prepare(255 - one)[0][0] for one in originals])
     difference = np.abs(prepared.astype(int) - originals.astype(int)).mean(axis=(1, 2))
     assert np.median(difference) < 8
-    assert neighbours.accuracy(prepared, labels) >= neighbours.accuracy(originals, labels) - 0.02
+    assert neighbors.accuracy(prepared, labels) >= neighbors.accuracy(originals, labels) - 0.02
 
 
 def test_chalk_on_a_board_is_read_too(digits: data.Data) -> None:
@@ -139,13 +139,13 @@ def test_the_ink_fills_the_box_and_its_mass_lies_in_the_middle() -> None:
     assert (weights.sum(1) * np.arange(28)).sum() == pytest.approx(14, abs=0.51)
     assert (weights.sum(0) * np.arange(28)).sum() == pytest.approx(14, abs=0.51)
     assert any(note.startswith("cropped to the ink, 200×30 of 300×400") for note in notes)
-    assert "scaled to 20×3 and centred by its mass in 28×28" in notes
+    assert "scaled to 20×3 and centered by its mass in 28×28" in notes
 
 
 def test_a_thin_pen_is_thickened_and_said() -> None:
     (prepared,), notes = prepare(bar(2, 200))
     assert any(note.startswith("strokes of 0.4 pixels thickened") for note in notes)
-    assert prepared[14].astype(int).sum() > 1.2 * 255, "not a grey ghost"
+    assert prepared[14].astype(int).sum() > 1.2 * 255, "not a gray ghost"
 
 
 def test_dirt_and_the_edge_of_the_table_are_left_out() -> None:
@@ -205,8 +205,8 @@ def test_a_network_of_another_size_gets_the_digit_stretched() -> None:
     ("picture", "channels", "notes"),
     [
         (np.zeros((6, 8), np.uint8), 1, []),
-        (np.zeros((6, 8), np.uint8), 3, ["grey repeated in three channels"]),
-        (np.zeros((6, 8, 3), np.uint8), 1, ["made grey"]),
+        (np.zeros((6, 8), np.uint8), 3, ["gray repeated in three channels"]),
+        (np.zeros((6, 8, 3), np.uint8), 1, ["made gray"]),
         (np.zeros((6, 8, 3), np.uint8), 3, []),
         (np.zeros((6, 8), np.uint16), 1, []),
         (np.zeros((6, 8, 2), np.uint8), 1, ["transparent pixels made white"]),
@@ -216,7 +216,7 @@ def test_a_network_of_another_size_gets_the_digit_stretched() -> None:
             [
                 "float32 rounded to 16 bits",
                 "transparent pixels made white",
-                "made grey",
+                "made gray",
                 "stretched from 3×8 to 6×8",
             ],
         ),
@@ -248,11 +248,11 @@ def test_what_is_no_picture_is_refused(picture: Picture, told: str) -> None:
 
 
 def test_channels_and_size_must_make_sense() -> None:
-    grey = np.zeros((2, 2), np.uint8)
+    gray = np.zeros((2, 2), np.uint8)
     with pytest.raises(BadValue, match="channels is 2"):
-        data.prepare_picture(grey, channels=2, size=(2, 2), digit=False)
+        data.prepare_picture(gray, channels=2, size=(2, 2), digit=False)
     with pytest.raises(BadValue, match="size is 2×0"):
-        data.prepare_picture(grey, channels=1, size=(2, 0), digit=False)
+        data.prepare_picture(gray, channels=1, size=(2, 0), digit=False)
 
 
 @examples(40)

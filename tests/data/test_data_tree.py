@@ -108,7 +108,7 @@ def test_parts_without_classes_are_no_classes(tmp_path: Path) -> None:
         find_files(tmp_path, 0)
 
 
-def test_an_unlabelled_test_part_is_left_out(tmp_path: Path) -> None:
+def test_an_unlabeled_test_part_is_left_out(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         draw(tmp_path / "train" / name, 5, ord(name[0]))
     draw(tmp_path / "test", 3, 100)

@@ -200,7 +200,7 @@ def _agrees_on_valid(net: nn.Module, pairs: data.Pairs, batch: data.Crops) -> bo
 
 @pytest.fixture(scope="module")
 def slices(tmp_path_factory: pytest.TempPathFactory) -> data.Pairs:
-    """Grey pictures of one size, no multiple of any grid."""
+    """Gray pictures of one size, no multiple of any grid."""
     root = tmp_path_factory.mktemp("slices")
     for number in range(3):
         write_pair(root, str(number), picture(number, 150, 107), mask(number, 150, 107))

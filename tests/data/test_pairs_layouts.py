@@ -52,7 +52,7 @@ def names(pairs: data.Pairs) -> list[tuple[str, str]]:
         ("patient 1/#.tif", "patient 1/#_mask.tif"),
     ],
 )
-def test_usual_names_are_recognised(tmp_path: Path, image: str, target: str) -> None:
+def test_usual_names_are_recognized(tmp_path: Path, image: str, target: str) -> None:
     pair(tmp_path, image, target)
     pairs = data.load_pairs(tmp_path)
     expected = [(image.replace("#", str(n)), target.replace("#", str(n))) for n in range(4)]

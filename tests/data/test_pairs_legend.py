@@ -42,7 +42,7 @@ def test_no_file(tmp_path: Path) -> None:
         ("- paper\n- ink\n", "holds no names of classes"),
         ("paper: 0\n", "names 1 classes; name two or more"),
         ("paper: 0\nignore: 255\n", "names 1 classes"),
-        ("paper: 0\nink: [1, 2, 3]\n", "mixes values and colours"),
+        ("paper: 0\nink: [1, 2, 3]\n", "mixes values and colors"),
         ("paper: 0\nink: 0\n", "'paper' and 'ink' have one value"),
         ("paper: 0\nink: 1\nignore: 1\n", "'ink' and 'ignore' have one value"),
         ("paper: 0\nink: 1\nink: 2\n", "names 'ink' twice"),
@@ -111,11 +111,11 @@ def test_masks_in_colors(tmp_path: Path) -> None:
     assert pairs.counts[1] == red
 
 
-def test_grey_masks_and_opacity_among_colors(tmp_path: Path) -> None:
+def test_gray_masks_and_opacity_among_colors(tmp_path: Path) -> None:
     black_and_white = mask(1)
     opaque = np.full((9, 7, 4), 255, np.uint8)
     opaque[..., :3] = black_and_white[..., None]
-    write_pair(tmp_path, "grey", picture(1), black_and_white)
+    write_pair(tmp_path, "gray", picture(1), black_and_white)
     write_pair(tmp_path, "opaque", picture(2), opaque)
     write(tmp_path, "paper: [0, 0, 0]\nink: [255, 255, 255]\n")
     pairs = data.load_pairs(tmp_path, validation=1)

@@ -31,7 +31,7 @@ def save(path: Path, indices: np.ndarray, *colors: tuple[int, int, int]) -> None
 
 
 def fill(root: Path, inverted: tuple[int, ...], suffix: str = ".png", count: int = 4) -> Path:
-    """Pairs of which some have the two colours the other way round, in palette and in indices."""
+    """Pairs of which some have the two colors the other way round, in palette and in indices."""
     for number in range(count):
         (root / "image").mkdir(parents=True, exist_ok=True)
         (root / "label").mkdir(exist_ok=True)
@@ -52,8 +52,8 @@ def test_palettes_that_differ_are_a_problem_that_asks_for_colors(
     root = fill(tmp_path, (2,), suffix)
     (problem,) = data.check_pairs(root)
     assert problem.path == root / "label" / f"2{suffix}"
-    assert "its palette gives 0 the colour [255, 0, 0], and that of" in problem.message
-    with pytest.raises(BadFile, match=r"write classes\.yaml with colours"):
+    assert "its palette gives 0 the color [255, 0, 0], and that of" in problem.message
+    with pytest.raises(BadFile, match=r"write classes\.yaml with colors"):
         data.load_pairs(root)
     (root / "classes.yaml").write_text("ground: [0, 0, 0]\ncell: [255, 0, 0]\n")
     pairs = data.load_pairs(root)
@@ -87,5 +87,5 @@ def test_unused_colors_may_differ(tmp_path: Path) -> None:
 
 
 def test_a_mask_without_a_palette_has_none(tmp_path: Path) -> None:
-    images.write(tmp_path / "grey.png", mask(1))
-    assert read_palette(tmp_path / "grey.png", [0, 255]) == {}
+    images.write(tmp_path / "gray.png", mask(1))
+    assert read_palette(tmp_path / "gray.png", [0, 255]) == {}

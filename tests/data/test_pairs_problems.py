@@ -238,7 +238,7 @@ CASES: list[tuple[Spoil, str]] = [
     (_truncated_mask, "the file is damaged; copy it again|truncated"),
     (_empty_file, "the file is empty"),
     (_no_picture, "not a picture format that Eyeshot reads"),
-    (_one_in_color, r"has 3 channels, and 4 of 5 have 1 \(1 is grey, 3 colour\)"),
+    (_one_in_color, r"has 3 channels, and 4 of 5 have 1 \(1 is gray, 3 color\)"),
     (_a_stack, "has 30 channels, as a stack of pictures has"),
     (_bright_floats, "holds floats from .*; scale them to 0…1 first"),
     (_holed_floats, "holds numbers that are not finite; fill them"),
@@ -302,7 +302,7 @@ def test_one_mistake_in_all_masks_is_told_of_each_and_not_of_the_rest(flat: Path
 def test_what_else_is_wrong_is_listed_beside_a_bad_classes_yaml(flat: Path) -> None:
     (flat / "classes.yaml").write_text("cell: [1, 2")
     named = [flat / "classes.yaml", _another_size(flat), _empty_file(flat)]
-    images.write(flat / "label" / "01.png", _colored(mask(1)))  # may be colours
+    images.write(flat / "label" / "01.png", _colored(mask(1)))  # may be colors
     assert sorted(p.path for p in data.check_pairs(flat)) == sorted(named)
 
 

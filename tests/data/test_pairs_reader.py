@@ -218,21 +218,21 @@ def test_a_folder_is_looked_through_in_little_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
-def test_a_mask_saved_grey_in_color_is_the_grey_one(tmp_path: Path, channels: int) -> None:
+def test_a_mask_saved_gray_in_color_is_the_gray_one(tmp_path: Path, channels: int) -> None:
     for number in range(3):
         array = picture(number, *SIZE)
-        write_pair(tmp_path / "grey", str(number), array, mask(number, *SIZE))
+        write_pair(tmp_path / "gray", str(number), array, mask(number, *SIZE))
         write_pair(tmp_path / "color", str(number), array, mask(number, *SIZE))
         path = tmp_path / "color" / "label" / f"{number}.png"
         saved = Image.open(path).convert("L")
         saved.convert({2: "LA", 3: "RGB", 4: "RGBA"}[channels]).save(path)
-    grey, color = whole(tmp_path / "grey"), whole(tmp_path / "color")
-    assert all(np.array_equal(grey[name][1], color[name][1]) for name in grey)
+    gray, color = whole(tmp_path / "gray"), whole(tmp_path / "color")
+    assert all(np.array_equal(gray[name][1], color[name][1]) for name in gray)
     notes = data.load_pairs(tmp_path / "color").notes
-    assert any(f"grey saved in {channels} channels" in note for note in notes)
+    assert any(f"gray saved in {channels} channels" in note for note in notes)
 
 
-def test_one_colored_or_transparent_pixel_and_it_is_no_grey_mask(tmp_path: Path) -> None:
+def test_one_colored_or_transparent_pixel_and_it_is_no_gray_mask(tmp_path: Path) -> None:
     for number in range(3):
         write_pair(tmp_path, str(number), picture(number, *SIZE), mask(number, *SIZE))
     path = tmp_path / "label" / "1.png"

@@ -1,4 +1,4 @@
-"""The demo's page: digits where they are said to be, found there, and judged without favour."""
+"""The demo's page: digits where they are said to be, found there, and judged without favor."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from tests.networks import examples, randomise
+from tests.networks import examples, randomize
 from tests.runs.test_folders import make_config
 from torch import nn
 
@@ -92,7 +92,7 @@ def classifiers(draw: st.DrawFn, axes: int) -> tuple[nn.Module, tuple[int, ...]]
     sides = tuple(draw(SIDES[axes]) for _ in range(axes))
     layers, shape = draw(features(axes, sides))
     net = nn.Sequential(*layers, *draw(heads(axes, shape))).eval()
-    randomise(net, draw(st.integers(0, 2**16)))
+    randomize(net, draw(st.integers(0, 2**16)))
     return net, sides
 
 
@@ -161,7 +161,7 @@ def test_one_row_of_one_channel_is_flattened_before_a_batch_norm(
     """Flattened, 1×1×2 is still a row of two places: batch norm refused it as no channels."""
     layers = [nn.MaxPool2d(1, 2), nn.Conv2d(2, 1, 2, 2, bias=False), nn.Flatten()]
     net = nn.Sequential(*layers, *copy.deepcopy(head)).eval()
-    randomise(net, 1)
+    randomize(net, 1)
     form = eyeshot.dense(net, (2, 6, 7), every_pixel=every_pixel)
     page = torch.randn(2, 2, 9, 11, generator=torch.Generator().manual_seed(1))
     assert crops_agree(net, form, page, 1e-5) == (20 if every_pixel else 2)
@@ -398,7 +398,7 @@ def _head(*before: nn.Module, features: int = 36) -> nn.Module:
         (_head(Places()), r"0\.mul .*each place of the crop by a number of its own"),
         (
             _head(nn.InstanceNorm2d(1, affine=True)),
-            "0 .*normalises each channel over all positions",
+            "0 .*normalizes each channel over all positions",
         ),
         (_head(nn.Upsample(scale_factor=2), features=144), "0 .*only windows"),
         (_head(nn.AdaptiveAvgPool2d(4), features=16), "0 .*windows differ in size"),

@@ -104,13 +104,13 @@ def test_two_channels_are_no_png(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
-def test_grey_stored_as_color_is_read_as_one_channel(channels: int) -> None:
-    grey = RNG.integers(0, 256, (20, 30, 1), dtype=np.uint8)
-    stored = np.repeat(grey, channels, axis=2)
+def test_gray_stored_as_color_is_read_as_one_channel(channels: int) -> None:
+    gray = RNG.integers(0, 256, (20, 30, 1), dtype=np.uint8)
+    stored = np.repeat(gray, channels, axis=2)
     if channels in (2, 4):
         stored[..., -1] = 255
     net = nn.Conv2d(1, 2, 3).eval()
-    np.testing.assert_array_equal(eyeshot.run(net, stored), eyeshot.run(net, grey))
+    np.testing.assert_array_equal(eyeshot.run(net, stored), eyeshot.run(net, gray))
     stored[12, 7, 1] ^= 1
     with pytest.raises(BadValue, match=r"\(12, 7\) is (colored|transparent)"):
         eyeshot.run(net, stored, band=5)

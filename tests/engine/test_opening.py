@@ -35,7 +35,7 @@ class OwnPool(nn.MaxPool3d):
     """A layer by another name."""
 
 
-# An array of three axes is a colour picture, channels of a picture, or a volume without channels.
+# An array of three axes is a color picture, channels of a picture, or a volume without channels.
 SHAPES: list[tuple[nn.Module, tuple[int, ...], tuple[int, ...]]] = [
     (Called(torch.ones(2, 1, 3, 3), True), (9, 8), (1, 9, 8)),
     (Called(torch.ones(2, 5, 3, 3), False), (5, 9, 8), (5, 9, 8)),

@@ -207,11 +207,11 @@ def test_a_file_of_arrays_lies_so_too(name: str, suffix: str, tmp_path: Path) ->
 def test_a_picture_turns_with_the_network(name: str, suffix: str, tmp_path: Path) -> None:
     function, _, words = LAYOUTS[name]
 
-    def grey(y: torch.Tensor, d: nn.Module) -> torch.Tensor:
+    def gray(y: torch.Tensor, d: nn.Module) -> torch.Tensor:
         made: torch.Tensor = function(y, d)
         return made.to(y.dtype).sigmoid()
 
-    net, x = eyeshot.trace(net_of(grey)), noise(3, HEIGHT, WIDTH)
+    net, x = eyeshot.trace(net_of(gray)), noise(3, HEIGHT, WIDTH)
     out = tmp_path / f"out{suffix}"
     eyeshot.run(net, x, out, output_format="uint8", band=3)
     wanted = eyeshot.run(net, x, output_format="uint8")

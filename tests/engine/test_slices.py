@@ -51,11 +51,11 @@ def test_forms_regions_and_files(tmp_path: Path) -> None:
         assert np.array_equal(written[place], truth.argmax(0)[2:9, 1:5])
 
 
-def test_grey_slices_that_are_stored_as_color() -> None:
-    grey = np.random.default_rng(0).integers(0, 256, (3, 12, 10, 1), dtype=np.uint8)
-    stored = np.repeat(grey, 3, axis=3)
+def test_gray_slices_that_are_stored_as_color() -> None:
+    gray = np.random.default_rng(0).integers(0, 256, (3, 12, 10, 1), dtype=np.uint8)
+    stored = np.repeat(gray, 3, axis=3)
     found = eyeshot.run(NET, stored, per_slice=True, layout="DHWC")
-    np.testing.assert_array_equal(found, eyeshot.run(NET, grey, per_slice=True, layout="DHWC"))
+    np.testing.assert_array_equal(found, eyeshot.run(NET, gray, per_slice=True, layout="DHWC"))
 
 
 def test_a_stack_is_resumed_at_the_slice_that_is_missing(

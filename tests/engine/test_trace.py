@@ -114,7 +114,7 @@ def _weight_norm(net: Odd) -> None:
 
 WEIGHTS: dict[str, Callable[[Odd], object]] = {
     "a state loaded": _load,
-    "a normalised weight": _weight_norm,
+    "a normalized weight": _weight_norm,
     "a parameter put in another's place": lambda net: setattr(
         net, "scale", nn.Parameter(torch.zeros(3, 1, 1))
     ),

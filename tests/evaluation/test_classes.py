@@ -90,8 +90,8 @@ def test_evaluating_leaves_the_mode_of_the_network() -> None:
 def test_other_channels_are_refused() -> None:
     run, _ = make([0, 1], [0, 1])
     color = Examples.hold(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]))
-    other = Data("colour", color, color, CLASSES, 3, (4, 4), (0.0,) * 3, (1.0,) * 3)
-    with pytest.raises(BadValue, match="colour has 3 channels"):
+    other = Data("color", color, color, CLASSES, 3, (4, 4), (0.0,) * 3, (1.0,) * 3)
+    with pytest.raises(BadValue, match="color has 3 channels"):
         eyeshot.evaluate(run, other)
 
 

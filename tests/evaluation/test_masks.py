@@ -26,7 +26,7 @@ Labels = NDArray[np.int64]
 
 
 def edge_of(labels: Labels, label: int) -> NDArray[np.bool_]:
-    """Pixels of the class with one of four neighbours that is of another, both judged."""
+    """Pixels of the class with one of four neighbors that is of another, both judged."""
     edge = np.zeros(labels.shape, bool)
     for y, x in zip(*np.nonzero(labels == label), strict=True):
         for down, right in ((0, 1), (1, 0), (0, -1), (-1, 0)):

@@ -1,4 +1,4 @@
-"""Digits from edges: as right as from grey values, and the same in any light."""
+"""Digits from edges: as right as from gray values, and the same in any light."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def test_edges_do_not_know_ink_from_paper() -> None:
         np.testing.assert_allclose(example.find_edges(write(digit)), edges, atol=1e-4)
 
 
-def test_a_network_of_edges_reads_what_one_of_grey_values_cannot() -> None:
+def test_a_network_of_edges_reads_what_one_of_gray_values_cannot() -> None:
     right = example.compare(2000, 120, 400)
-    grey, edges = right["grey values"], right["edges"]
-    assert grey["as learned"] > 0.8
+    gray, edges = right["gray values"], right["edges"]
+    assert gray["as learned"] > 0.8
     assert edges["as learned"] > 0.75
-    assert grey["dark on light"] < 0.3
+    assert gray["dark on light"] < 0.3
     for written in example.WRITTEN:
         assert edges[written] == pytest.approx(edges["as learned"], abs=0.01)

@@ -242,7 +242,7 @@ def test_a_padded_cell_is_a_constant_that_is_a_copy_of_nothing() -> None:
     assert (trace.parts, trace.bias, trace.total) == ((), 0.5, 0.5)
 
 
-def test_a_bilinear_resize_weighs_four_neighbours() -> None:
+def test_a_bilinear_resize_weighs_four_neighbors() -> None:
     net, x = Called("corners").eval(), torch.randn(1, 4, 4, 4)
     (part,) = explain_unit(net, x, layer=_last(net, x), unit=(3, 1, 1)).parts
     assert part.kernel is not None

@@ -28,7 +28,7 @@ class Functional(nn.Module):
 
 
 class Nested(nn.Module):
-    """Containers in containers, an activation in place, normalisation, dropout."""
+    """Containers in containers, an activation in place, normalization, dropout."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -80,11 +80,11 @@ def test_dotted_names_and_activations_in_place() -> None:
     features = eyeshot.see(net, torch.randn(2, 6, 6))
     block = "stem.block."
     assert list(features) == [*(f"{block}{part}" for part in "0123"), "head"]
-    # The ReLU overwrote the tensor of the normalisation; the copy was taken before.
+    # The ReLU overwrote the tensor of the normalization; the copy was taken before.
     assert (features[f"{block}1"] < 0).any()
     np.testing.assert_array_equal(features[f"{block}2"], np.maximum(features[f"{block}1"], 0))
     assert features.steps[0].name == "stem.block.0+stem.block.1+stem.block.2"
-    assert features.steps[0].title == "convolution + batch normalisation + ReLU"
+    assert features.steps[0].title == "convolution + batch normalization + ReLU"
 
 
 def test_a_module_that_returns_several_things_is_seen_as_the_operators_that_make_them() -> None:
@@ -111,7 +111,7 @@ def test_one_two_and_three_axes_with_and_without_a_batch(
     assert features[type(net).__name__.lower()].shape == maps
 
 
-def test_pytorchs_own_layers_with_parts_are_one_layer_and_a_parametrised_one_too() -> None:
+def test_pytorchs_own_layers_with_parts_are_one_layer_and_a_parametrized_one_too() -> None:
     encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     x = torch.randn(2, 3, 8)
     attended = eyeshot.see(encoder, x, ["self_attn"])["self_attn"]

@@ -41,7 +41,7 @@ they are tested each on its own."""
 
 
 def beside(x: Tensor) -> Tensor:
-    """The left neighbour of each position, so that two operands depend on different inputs."""
+    """The left neighbor of each position, so that two operands depend on different inputs."""
     return F.pad(x, (1, -1), value=0.5)
 
 

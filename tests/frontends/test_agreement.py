@@ -119,7 +119,7 @@ def test_where_they_cannot_be_compared_it_is_said(huge: bool) -> None:
 def test_a_network_that_cannot_be_called_is_run_with_a_warning() -> None:
     def uncalled(n: Any, x: Tensor) -> Any:
         if not torch.compiler.is_exporting():
-            raise ValueError("no licence")
+            raise ValueError("no license")
         return n.a(x)
 
     with warnings.catch_warnings(record=True) as caught:
@@ -128,7 +128,7 @@ def test_a_network_that_cannot_be_called_is_run_with_a_warning() -> None:
     said = [str(one.message) for one in caught if "not compared" in str(one.message)]
     assert said == [
         "the traced network was not compared with the network itself: called on noise, it raises "
-        "ValueError: no licence"
+        "ValueError: no license"
     ]
 
 

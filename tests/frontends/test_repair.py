@@ -15,7 +15,7 @@ from eyeshot.nets import digit_cnn, small_vgg
 from tests.findings.networks import Both, LeNet, Through, UNet
 from tests.frontends.menus import LINE, PLANE, VOLUME
 from tests.frontends.poking import menu_of
-from tests.frontends.test_torch import Standardised, TwoInTwoOut
+from tests.frontends.test_torch import Standardized, TwoInTwoOut
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from tests.frontends.test_torch import Standardised, TwoInTwoOut
         (small_vgg().eval(), [(1, 33, 20)]),
         (UNet(), [(3, 32, 48)]),
         (LeNet(), [(1, 32, 32)]),
-        (nn.Sequential(Standardised(2, 4, 3), nn.ReLU(inplace=True)), [(2, 6, 5)]),
+        (nn.Sequential(Standardized(2, 4, 3), nn.ReLU(inplace=True)), [(2, 6, 5)]),
         (TwoInTwoOut(), [(2, 6, 8), (1, 3, 4)]),
         (menu_of(LINE), [(2, 6)]),
         (menu_of(PLANE), [(2, 4, 6)]),

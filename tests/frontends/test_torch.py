@@ -99,8 +99,8 @@ def test_writing_through_a_view_changes_what_it_looks_at() -> None:
     assert torch.equal(run(graph, x), write_through_a_view(x))
 
 
-class Standardised(nn.Conv2d):
-    """Weight standardisation: a weight computed from the weight at every pass."""
+class Standardized(nn.Conv2d):
+    """Weight standardization: a weight computed from the weight at every pass."""
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
@@ -109,7 +109,7 @@ class Standardised(nn.Conv2d):
 
 
 def test_weights_computed_from_weights_are_folded() -> None:
-    net = nn.Sequential(Standardised(2, 4, 3), nn.ReLU())
+    net = nn.Sequential(Standardized(2, 4, 3), nn.ReLU())
     graph = graph_of(net, (2, 6, 5))
     assert [node.operator for node in graph] == ["input", "conv2d", "relu"]
     (folded,) = [

@@ -77,7 +77,7 @@ def test_a_damaged_chunk_is_named(version: int, tmp_path: Path) -> None:
 
 
 def test_a_changed_byte_in_a_png_is_noticed(stored: Files, tmp_path: Path) -> None:
-    code = bytearray(stored["png colour"][0].read_bytes())
+    code = bytearray(stored["png color"][0].read_bytes())
     path = tmp_path / "flipped.png"
     for place in range(60, len(code) - 20, 997):
         code[place] ^= 0x10

@@ -1,4 +1,4 @@
-"""Colours of more than 8 bits are read as they are, and samples of fewer by their share."""
+"""Colors of more than 8 bits are read as they are, and samples of fewer by their share."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def test_a_tile_that_claims_more_than_its_page_is_refused(name: str, tmp_path: P
 @pytest.mark.parametrize("codec", ["jpeg8", "jpeg2k", "jpegxl", "jpegxr", "png", "webp", "lerc"])
 def test_claims_are_read_from_headers(codec: str, shape: tuple[int, ...]) -> None:
     if codec == "webp" and len(shape) == 2:
-        shape = (*shape, 3)  # it holds colour alone
+        shape = (*shape, 3)  # it holds color alone
     code = getattr(imagecodecs, f"{codec}_encode")(noise(shape))
     claim = claimed_size(code)
     assert claim is not None

@@ -76,7 +76,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-    "name", ["npy", "png deep colour", "tiff colour", "zarr planes", "OME-Zarr planes"]
+    "name", ["npy", "png deep color", "tiff color", "zarr planes", "OME-Zarr planes"]
 )
 @examples(10)
 @given(data=st.data())
@@ -207,7 +207,7 @@ def _change_journal(path: Path, **changes: object) -> None:
     journal.write_text(json.dumps({**json.loads(journal.read_text()), **changes}))
 
 
-@pytest.mark.parametrize("name", ["npy", "npy signal", "png deep colour", "tiff planes", "zarr"])
+@pytest.mark.parametrize("name", ["npy", "npy signal", "png deep color", "tiff planes", "zarr"])
 def test_a_part_that_was_cut_or_changed_is_not_gone_on_with(name: str, tmp_path: Path) -> None:
     suffix, shape, dtype, squeeze = KINDS[name]
     path, array = tmp_path / f"out{suffix}", noise(shape, dtype)

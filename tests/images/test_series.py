@@ -203,9 +203,9 @@ def test_moments_of_an_ome_zarr_are_chosen(tmp_path: Path) -> None:
 
 
 def test_pages_that_are_read_as_channels_are_said(tmp_path: Path) -> None:
-    pages, colours = noise((3, 9, 11)), noise((2, 9, 11, 3))
+    pages, colors = noise((3, 9, 11)), noise((2, 9, 11, 3))
     tifffile.imwrite(tmp_path / "p.tif", pages, photometric="minisblack", metadata=None)
-    tifffile.imwrite(tmp_path / "c.tif", colours, photometric="rgb", metadata=None)
+    tifffile.imwrite(tmp_path / "c.tif", colors, photometric="rgb", metadata=None)
     with images.open_source(tmp_path / "p.tif", space=2) as source:
         assert (source.shape, source.pages) == ((3, 9, 11), "I")
         assert source.notes == (

@@ -80,7 +80,7 @@ def test_rows_asked_for_again_are_not_decoded_again_when_announced(stored: Files
         assert source.decoded_chunks == 8
 
 
-@pytest.mark.parametrize("name", ["npy", "tiff one piece", "tiff tiles", "png grey"])
+@pytest.mark.parametrize("name", ["npy", "tiff one piece", "tiff tiles", "png gray"])
 def test_a_file_that_changes_size_while_it_is_read_is_refused(
     name: str, stored: Files, tmp_path: Path
 ) -> None:

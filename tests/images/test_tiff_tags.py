@@ -34,13 +34,13 @@ def test_every_page_of_a_stack_is_converted(
     path = tmp_path / "stack.tif"
     options = {"metadata": {"axes": axes}, "compression": compression}
     space = 3 if axes == "ZYX" else 2
-    grey = noise((count, 21, 30))
-    tifffile.imwrite(path, grey, photometric="miniswhite", **options)
-    np.testing.assert_array_equal(_read(path, space=space).reshape(grey.shape), 255 - grey)
-    bits = grey > 99
+    gray = noise((count, 21, 30))
+    tifffile.imwrite(path, gray, photometric="miniswhite", **options)
+    np.testing.assert_array_equal(_read(path, space=space).reshape(gray.shape), 255 - gray)
+    bits = gray > 99
     tifffile.imwrite(path, bits, photometric="minisblack", **options)
     np.testing.assert_array_equal(
-        _read(path, space=space).reshape(grey.shape), bits * np.uint8(255)
+        _read(path, space=space).reshape(gray.shape), bits * np.uint8(255)
     )
 
 
@@ -159,7 +159,7 @@ def test_uncompressed_ycbcr_becomes_rgb(tmp_path: Path) -> None:
 def test_lab_is_refused(photometric: str, tmp_path: Path) -> None:
     path = tmp_path / "lab.tif"
     tifffile.imwrite(path, noise((5, 6, 3)), photometric=photometric)
-    with pytest.raises(BadFile, match=r"lab\.tif: holds L\*a\*b\* colours; save it as RGB"):
+    with pytest.raises(BadFile, match=r"lab\.tif: holds L\*a\*b\* colors; save it as RGB"):
         images.read(path)
 
 
@@ -189,7 +189,7 @@ def test_opacity_is_divided_out_of_associated_colors(tmp_path: Path) -> None:
     right = [[[128, 64, 0, 200], [0, 0, 0, 0], [255, 3, 4, 255]]]
     np.testing.assert_array_equal(images.read(path), right)
     with images.open_source(path) as source:
-        assert "opacity divided out of the colours" in source.layout
+        assert "opacity divided out of the colors" in source.layout
 
 
 def test_a_band_that_is_no_opacity_is_kept_as_one_when_it_is_written(tmp_path: Path) -> None:

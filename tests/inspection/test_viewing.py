@@ -77,12 +77,12 @@ def test_padding_is_drawn_outside_the_picture_and_the_box_around_its_pixels() ->
     assert len(np.unique(drawn[5:35, 100:190].reshape(-1, 3), axis=0)) == 2  # above: stripes
 
 
-def test_a_large_picture_is_reduced_and_a_grey_one_taken() -> None:
-    grey = np.zeros((900, 600), np.uint8)
-    assert draw_field(grey, ((0, 9), (0, 9)), side=300).shape == (300, 200, 3)
+def test_a_large_picture_is_reduced_and_a_gray_one_taken() -> None:
+    gray = np.zeros((900, 600), np.uint8)
+    assert draw_field(gray, ((0, 9), (0, 9)), side=300).shape == (300, 200, 3)
     strength = np.zeros((900, 600), np.float32)
     strength[400:500, 300:400] = 1
-    heat = draw_gradient(grey, strength, ((0, 900), (0, 600)), side=300)
+    heat = draw_gradient(gray, strength, ((0, 900), (0, 600)), side=300)
     assert heat.shape == (300, 200, 3)
     assert heat[150, 115].sum() > 500 > 100 > heat[20, 20].sum()
 
@@ -124,11 +124,11 @@ def test_the_command_draws_and_tells(
     code = "from torch import nn\nnet = nn.Conv2d(3, 4, 5, padding=2)\n"
     (tmp_path / "one_net.py").write_text(code)
     monkeypatch.chdir(tmp_path)
-    images.write(tmp_path / "grey.png", np.tile(np.arange(24, dtype=np.uint8), (20, 1)))
-    asked = ["see", "one_net.py:net", "grey.png", "--field", "conv2d:1,23"]
+    images.write(tmp_path / "gray.png", np.tile(np.arange(24, dtype=np.uint8), (20, 1)))
+    asked = ["see", "one_net.py:net", "gray.png", "--field", "conv2d:1,23"]
     assert main([*asked, "-o", "out.png", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["box"] == [[-1, 4], [21, 26]]
     assert images.read(tmp_path / "out.png").shape[2] == 3
     assert main([*asked, "-o", "out.html"]) == 2
-    assert main(["see", "one_net.py:net", "grey.png", "--field", "conv2d:1,24"]) == 2
+    assert main(["see", "one_net.py:net", "gray.png", "--field", "conv2d:1,24"]) == 2
     assert "its map is 20 x 24" in capsys.readouterr().err

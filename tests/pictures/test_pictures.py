@@ -1,4 +1,4 @@
-"""Maps become colours and tiles; curves become SVG that parses."""
+"""Maps become colors and tiles; curves become SVG that parses."""
 
 from __future__ import annotations
 
@@ -116,12 +116,12 @@ def test_chinese_is_drawn_where_a_font_has_it() -> None:
     assert font.getmask("猫").getbbox() != font.getmask("\ufffe").getbbox()
 
 
-def test_kernels_over_three_channels_are_colors_with_grey_for_zero() -> None:
+def test_kernels_over_three_channels_are_colors_with_gray_for_zero() -> None:
     kernels = np.zeros((2, 3, 3, 3))
     kernels[0, 0] = 1
-    red, grey = color_kernels(kernels)
+    red, gray = color_kernels(kernels)
     assert red[0, 0].tolist() == [255, 128, 128]
-    assert grey[0, 0].tolist() == [128, 128, 128]
+    assert gray[0, 0].tolist() == [128, 128, 128]
     assert color_kernels(np.ones((2, 4, 3, 3)))[0].shape == (3, 12, 3)
 
 

@@ -1,4 +1,4 @@
-"""Small runs, written rather than trained: one of digits, one of a folder of colour classes."""
+"""Small runs, written rather than trained: one of digits, one of a folder of color classes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def colors_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of blue and green pictures, whose classes have names that HTML would take for its own."""
-    place = tmp_path_factory.mktemp("colours")
+    place = tmp_path_factory.mktemp("colors")
     generator = np.random.default_rng(0)
     for number, (name, color) in enumerate(
         zip(("sky", "grass & moss"), ((40, 90, 220), (40, 170, 60)), strict=True)
@@ -75,7 +75,7 @@ def masks_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def pictures_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of colour pictures with noise."""
+    """Of color pictures with noise."""
     place = tmp_path_factory.mktemp("pictures")
     folder = write_pictures(place / "photos", [(70, 90), (450, 200)])
     return write_pairs_run(place / "run", folder, "restore")

@@ -26,7 +26,7 @@ PICTURE_ROWS = (
 
 
 def cells(size: tuple[int, int], seed: int, classes: int = 3) -> tuple[NDArray[Any], NDArray[Any]]:
-    """A grey picture of discs of several brightnesses, and which class each pixel is of."""
+    """A gray picture of discs of several brightnesses, and which class each pixel is of."""
     generator = np.random.default_rng(seed)
     rows, columns = np.mgrid[: size[0], : size[1]]
     mask = np.zeros(size, np.uint8)
@@ -53,11 +53,11 @@ def write_masks(folder: Path, sizes: list[tuple[int, int]], *, ignored: bool = F
 
 
 def write_pictures(folder: Path, sizes: list[tuple[int, int]]) -> Path:
-    """Colour pictures with noise, and without."""
+    """Color pictures with noise, and without."""
     for part, shapes in (("train", [(40, 48), (40, 48)]), ("val", sizes)):
         for number, size in enumerate(shapes):
-            grey, _ = cells(size, number + 10 * (part == "val"))
-            clean = np.stack([grey, grey // 2, 255 - grey], axis=-1)
+            gray, _ = cells(size, number + 10 * (part == "val"))
+            clean = np.stack([gray, gray // 2, 255 - gray], axis=-1)
             noise = np.random.default_rng(number).normal(0, 25, clean.shape)
             noisy = np.clip(clean + noise, 0, 255).astype(np.uint8)
             for kind, array in (("image", noisy), ("target", clean)):

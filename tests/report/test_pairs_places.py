@@ -185,9 +185,9 @@ def test_classes_have_colors_of_their_own(count: int) -> None:
     assert hex_color(colors[0]) == "#242630"
 
 
-def test_light_shows_grey_as_colors_and_leaves_opacity_out() -> None:
-    grey = np.array([[[0.0, 0.5, 1.0]]])
-    assert Light().show(grey).tolist() == [[[0] * 3, [128] * 3, [255] * 3]]
-    assert Light(0.25, 0.75).show(grey).tolist() == [[[0] * 3, [128] * 3, [255] * 3]]
-    assert Light().show(np.concatenate([grey, grey])).shape == (1, 3, 3)
-    assert Light().show(np.concatenate([grey] * 4)).shape == (1, 3, 3)
+def test_light_shows_gray_as_colors_and_leaves_opacity_out() -> None:
+    gray = np.array([[[0.0, 0.5, 1.0]]])
+    assert Light().show(gray).tolist() == [[[0] * 3, [128] * 3, [255] * 3]]
+    assert Light(0.25, 0.75).show(gray).tolist() == [[[0] * 3, [128] * 3, [255] * 3]]
+    assert Light().show(np.concatenate([gray, gray])).shape == (1, 3, 3)
+    assert Light().show(np.concatenate([gray] * 4)).shape == (1, 3, 3)

@@ -194,7 +194,7 @@ def test_a_network_without_padding_is_shown_where_it_answers(tmp_path: Path) -> 
     assert Page(render_pairs(found)).open == []
 
 
-def test_a_picture_of_few_grey_levels_is_brightened(tmp_path: Path) -> None:
+def test_a_picture_of_few_gray_levels_is_brightened(tmp_path: Path) -> None:
     folder = write_masks(tmp_path / "cells", [(40, 48)])
     path = folder / "val" / "image" / "cell 0.png"
     images.write(path, images.read(path).astype(np.uint16) * 8)  # 11 bits kept in 16

@@ -19,7 +19,7 @@ from eyeshot.errors import BadFile, BadValue
 from eyeshot.features import LayerMaps
 from eyeshot.pages.parts import Cards, Figure, Matrix, Table
 from eyeshot.report import Material, gather, render, write_report
-from eyeshot.report.judgement import confusion_section, mistakes_section
+from eyeshot.report.judgment import confusion_section, mistakes_section
 from eyeshot.report.layers import (
     apply,
     fully_connected,
@@ -174,7 +174,7 @@ def test_color_classes_with_strange_names(colors_run: Path, tmp_path: Path) -> N
     assert page.open == []
     assert "grass &amp; moss" in text
     assert "grass & moss" not in text
-    assert "drawn as colours" in text
+    assert "drawn as colors" in text
     assert "small_vgg on photos" in text
 
 
@@ -221,7 +221,7 @@ def test_the_command_names_its_page(digits_run: Path, capsys: pytest.CaptureFixt
     assert "no such run folder" in capsys.readouterr().err
 
 
-def test_a_signed_filter_is_grey_where_nothing_changes() -> None:
+def test_a_signed_filter_is_gray_where_nothing_changes() -> None:
     flat = np.full((20, 20, 3), 77, np.uint8)
     assert set(np.unique(apply(flat, "laplacian"))) <= {127, 128}
     assert not apply(flat, "sobel").any()

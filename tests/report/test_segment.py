@@ -96,13 +96,13 @@ def test_a_network_without_padding_gets_a_size_that_it_takes(place: Path) -> Non
         prepare_input(bare, np.zeros((5, 75), np.uint8))
 
 
-def test_color_for_a_grey_network_is_one_line(
+def test_color_for_a_gray_network_is_one_line(
     run: runs.Run, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    images.write(place / "colour.png", np.zeros((20, 20, 3), np.uint8))
+    images.write(place / "color.png", np.zeros((20, 20, 3), np.uint8))
     with pytest.raises(BadFile, match="3 channels, and the network takes 1"):
-        prepare_input(run, place / "colour.png")
-    assert cli.main(["see", str(run.path), str(place / "colour.png")]) == 2
+        prepare_input(run, place / "color.png")
+    assert cli.main(["see", str(run.path), str(place / "color.png")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 

@@ -184,12 +184,12 @@ def test_shares_of_a_tile_come_out_as_the_step_that_is_meant() -> None:
 
 def test_an_image_is_measured_on_and_its_middle_if_asked(net: nn.Module, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    images.write(tmp_path / "grey.png", rng.integers(0, 255, (64, 70), dtype=np.uint8))
-    found = eyeshot.audit(net, tmp_path / "grey.png", tile=32, overlap=16, size=(1, 48, 64))
+    images.write(tmp_path / "gray.png", rng.integers(0, 255, (64, 70), dtype=np.uint8))
+    found = eyeshot.audit(net, tmp_path / "gray.png", tile=32, overlap=16, size=(1, 48, 64))
     assert found.size == (1, 48, 64)
     assert found.joints[0].measured.scale < 5
     with pytest.raises(BadValue, match="is 1x64x70"):
-        eyeshot.audit(net, tmp_path / "grey.png", tile=32, overlap=16, size=(1, 65, 64))
+        eyeshot.audit(net, tmp_path / "gray.png", tile=32, overlap=16, size=(1, 65, 64))
 
 
 @pytest.mark.parametrize(

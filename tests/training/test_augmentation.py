@@ -71,7 +71,7 @@ def augment(
 def test_a_bent_mask_stays_on_its_image(seed: Seed, size: tuple[int, int]) -> None:
     images, targets, valid = augment(blobs(3, size), ("flips", "turns", "elastic"), seed)
     image = images[:, 0]
-    # Where four neighbours agree, what lies between them is that class; elsewhere is an edge.
+    # Where four neighbors agree, what lies between them is that class; elsewhere is an edge.
     certain = (image < 1e-5) | (image > 1 - 1e-5)
     assert torch.equal(targets[certain], image[certain].round().long())
     assert certain.float().mean() > 0.6

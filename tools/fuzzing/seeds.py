@@ -33,16 +33,16 @@ def _turned() -> bytes:
 
 
 _PILLOW: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "grey.png": ("L", "PNG", {}),
-    "colour.png": ("RGB", "PNG", {}),
+    "gray.png": ("L", "PNG", {}),
+    "color.png": ("RGB", "PNG", {}),
     "palette.png": ("P", "PNG", {"transparency": 3}),
     "alpha.png": ("LA", "PNG", {}),
     "bits.png": ("1", "PNG", {}),
-    "colour.jpg": ("RGB", "JPEG", {"exif": _turned()}),
-    "grey.jpg": ("L", "JPEG", {"progressive": True}),
+    "color.jpg": ("RGB", "JPEG", {"exif": _turned()}),
+    "gray.jpg": ("L", "JPEG", {"progressive": True}),
     "cmyk.jpg": ("CMYK", "JPEG", {}),
-    "colour.webp": ("RGB", "WEBP", {"lossless": True}),
-    "colour.bmp": ("RGB", "BMP", {}),
+    "color.webp": ("RGB", "WEBP", {"lossless": True}),
+    "color.bmp": ("RGB", "BMP", {}),
     "palette.gif": ("P", "GIF", {}),
 }
 _TIFF: dict[str, dict[str, Any]] = {
@@ -86,7 +86,7 @@ def _pictures(folder: Path) -> Iterator[Path]:
     for name, (mode, kind, options) in _PILLOW.items():
         Image.fromarray(_noise(*SIZE, 3)).convert(mode).save(folder / name, kind, **options)
         yield folder / name
-    for name, shape in (("deep.png", (*SIZE, 3)), ("deep grey.png", SIZE)):
+    for name, shape in (("deep.png", (*SIZE, 3)), ("deep gray.png", SIZE)):
         images.write(folder / name, _noise(*shape, dtype=np.uint16))
         yield folder / name
 

@@ -242,7 +242,7 @@ class Resize(AxisMap):
         return aligned
 
     def inputs_of(self, outputs: IntArray, n: int) -> IntArray:
-        """Without the neighbours whose weight is no more than the rounding of a coordinate."""
+        """Without the neighbors whose weight is no more than the rounding of a coordinate."""
         inputs, weights = self.weights(outputs, n)
         rounding = _ROUNDINGS * float(np.finfo(self.how.real).eps)
         least = np.maximum(_LEAST_WEIGHT, rounding * (inputs[:, :1] + 1.0))
@@ -301,7 +301,7 @@ class Resize(AxisMap):
         span = self._span(output)
         source = self._center(output)
         if source == source // 1 and self.mode in ("linear", "cubic"):
-            return [int(source)]  # on an input: its neighbours have weight 0
+            return [int(source)]  # on an input: its neighbors have weight 0
         return list(range(span.lo, span.hi))
 
     def _span(self, output: int) -> Interval:

@@ -31,7 +31,7 @@ class _NeedsTheWholeSize(AxisMap, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Global(_NeedsTheWholeSize):
-    """Every output depends on every input: a global pool, a normalisation over positions.
+    """Every output depends on every input: a global pool, a normalization over positions.
 
     ``outputs`` is their number; None keeps that of the inputs.
     """

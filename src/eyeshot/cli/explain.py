@@ -222,7 +222,7 @@ def explain_nearest(
     as_json: AsJson = False,
     lang: net_options.Language = "en",
 ) -> None:
-    """Nearest-neighbour up-sampling: every output copies one cell."""
+    """Nearest-neighbor up-sampling: every output copies one cell."""
     from eyeshot.explanation import read_matrix, walk_nearest
 
     _print_walk(walk_nearest(read_matrix(input_), **_target(scale, size)), as_json)

@@ -178,7 +178,7 @@ Threshold = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="Make masks binary: foreground is this grey value or more.",
+        help="Make masks binary: foreground is this gray value or more.",
         rich_help_panel=_PAIRS,
     ),
 ]

@@ -38,7 +38,7 @@ _FAINTEST_AT_EDGE = 0.4  # the same where all ink comes in from the edge: it may
 _OUT_OF_GRAIN = 5.0  # deviations of the grain; of pure grain, one pixel in 2000 goes beyond 3.3
 _SPECK = 0.04  # share of the largest mark below which a mark is dirt
 _RIVAL = 0.2  # share of the largest mark from which an inner mark makes one at the edge an object
-_THIN = 1.4  # pixels of the box: strokes thinner than this would fade to grey
+_THIN = 1.4  # pixels of the box: strokes thinner than this would fade to gray
 _STROKE = 2.0  # pixels of the box: to which they are thickened
 
 Plane = NDArray[np.float32]
@@ -52,14 +52,14 @@ class Ink:
     digit: NDArray[np.bool_]
 
 
-def extract_digit(grey: Bytes) -> tuple[Bytes, list[str]]:
+def extract_digit(gray: Bytes) -> tuple[Bytes, list[str]]:
     """The digit in a photo (H, W) in MNIST's form, (28, 28), and a list of the steps.
 
     Raises:
         BadValue: there is no ink on the page.
     """
     notes: list[str] = []
-    plane: Plane = np.asarray(_shrink(grey, notes) / 255, np.float32)
+    plane: Plane = np.asarray(_shrink(gray, notes) / 255, np.float32)
     if is_light(plane):
         notes.append("inverted: dark ink on a light ground")
     else:
@@ -68,7 +68,7 @@ def extract_digit(grey: Bytes) -> tuple[Bytes, list[str]]:
     amount, mask = _crop(ink, notes)
     scaled = _fit_box(_thicken(amount, mask, notes))
     height, width = scaled.shape
-    notes.append(f"scaled to {height}×{width} and centred by its mass in {FIELD}×{FIELD}")
+    notes.append(f"scaled to {height}×{width} and centered by its mass in {FIELD}×{FIELD}")
     return np.asarray(np.rint(_center(scaled) * 255), np.uint8), notes
 
 
@@ -85,14 +85,14 @@ def is_light(plane: Plane) -> bool:
     return bool((off**3).sum() < 0)
 
 
-def _shrink(grey: Bytes, notes: list[str]) -> Bytes:
-    height, width = grey.shape
+def _shrink(gray: Bytes, notes: list[str]) -> Bytes:
+    height, width = gray.shape
     scale = _WORKING_SIDE / max(height, width)
     if scale >= 1:
-        return grey
+        return gray
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     notes.append(f"reduced from {height}×{width} to {size[1]}×{size[0]}")
-    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _even(plane: Plane) -> Plane:
@@ -235,7 +235,7 @@ def _fit_box(amount: Plane) -> Plane:
 
 
 def _center(scaled: Plane) -> Plane:
-    """``scaled`` in a field of 28×28, its centre of mass on the middle, to the nearest pixel."""
+    """``scaled`` in a field of 28×28, its center of mass on the middle, to the nearest pixel."""
     height, width = scaled.shape
     mass = float(scaled.sum())
     row = float((scaled.sum(1) * np.arange(height)).sum()) / mass
@@ -261,9 +261,9 @@ def prepare_picture(
     """``picture`` as a network was trained, and what was done to it, a phrase a step.
 
     For a network trained on ``digits`` or ``mnist`` (``digit``), a photo becomes what MNIST holds:
-    light on dark, the light evened, cropped to the ink, scaled to 20×20 and centred by mass in
+    light on dark, the light evened, cropped to the ink, scaled to 20×20 and centered by mass in
     28×28. A picture that is 28×28 and light on dark already is taken to be just that, and is left
-    as it is. For any other network a picture is made grey or colour and stretched to ``size``, as
+    as it is. For any other network a picture is made gray or color and stretched to ``size``, as
     the pictures of a folder are for training.
 
     Args:
@@ -288,10 +288,10 @@ def prepare_picture(
         notes.append("transparent pixels made white")
     if digit:
         plain = _prepare_digit(_make_bytes(picture, plain, notes), notes)
-    elif plain.ndim == 2 and channels == pixels.COLOUR:
-        notes.append("grey repeated in three channels")
-    elif plain.ndim == 3 and channels == pixels.GREY:
-        notes.append("made grey")
+    elif plain.ndim == 2 and channels == pixels.COLOR:
+        notes.append("gray repeated in three channels")
+    elif plain.ndim == 3 and channels == pixels.GRAY:
+        notes.append("made gray")
     brought = pixels.to_channels(plain, channels)
     if brought.shape[:2] != pixels.check_size(size):
         height, width = brought.shape[:2]
@@ -308,14 +308,14 @@ def _make_bytes(picture: NDArray[Any], plain: pixels.Samples, notes: list[str]) 
 
 def _prepare_digit(plain: pixels.Bytes, notes: list[str]) -> pixels.Bytes:
     if plain.ndim == 3:
-        notes.append("made grey")
-    grey = pixels.reduce(pixels.to_channels(plain, pixels.GREY)[..., 0])
-    if int(grey.max()) - int(grey.min()) <= _FLAT:
+        notes.append("made gray")
+    gray = pixels.reduce(pixels.to_channels(plain, pixels.GRAY)[..., 0])
+    if int(gray.max()) - int(gray.min()) <= _FLAT:
         raise BadValue(
             "the page is blank: all of it is of one shade", cure="use a picture of a digit"
         )
-    if grey.shape == (FIELD, FIELD) and not is_light((grey / 255).astype(np.float32)):
-        return grey
-    digit, steps = extract_digit(grey)
+    if gray.shape == (FIELD, FIELD) and not is_light((gray / 255).astype(np.float32)):
+        return gray
+    digit, steps = extract_digit(gray)
     notes += steps
     return digit

@@ -194,14 +194,14 @@ def _order(count: int, seed: int | None, epoch: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A set of labelled pictures with its parts: the result of :func:`eyeshot.data.load`.
+    """A set of labeled pictures with its parts: the result of :func:`eyeshot.data.load`.
 
     Attributes:
         name: the source: ``digits``, ``mnist``, or the folder.
         train: the training part.
         test: the test part.
         classes: the names of the classes; a label is an index into them.
-        channels: C, 1 for grey and 3 for color.
+        channels: C, 1 for gray and 3 for color.
         size: (H, W) of every picture.
         mean: the mean of the training pixels divided by 255 (65535 for 16 bits), for each channel.
         std: their standard deviation, for each channel, never 0.

@@ -11,7 +11,7 @@ import torch
 from eyeshot.data.examples import Data, Examples
 from eyeshot.data.problem import Checked, as_problem, raise_problems, skipped_note
 from eyeshot.data.streaming import Progress, describe_counts
-from eyeshot.data.survey import Labelled, Survey
+from eyeshot.data.survey import Labeled, Survey
 from eyeshot.data.tree import Tree, find_files, find_judged, find_pictures
 from eyeshot.errors import BadFile
 
@@ -157,7 +157,7 @@ def check_folder(
     return Checked(tuple(left), (*tree.notes, *skipped, *survey.notes()))
 
 
-def _all_of(tree: Tree) -> Labelled:
+def _all_of(tree: Tree) -> Labeled:
     return tree.train + tree.test + tree.validation
 
 

@@ -1,4 +1,4 @@
-"""One door to every set of labelled pictures."""
+"""One door to every set of labeled pictures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def load(
     skip_damaged: bool = False,
     labeled: bool = True,
 ) -> Data:
-    """Load a set of labelled pictures with a training part and a test part.
+    """Load a set of labeled pictures with a training part and a test part.
 
     Args:
         source: ``"digits"``, the 10,000 in the package; ``"mnist"``, all 70,000; or a folder of

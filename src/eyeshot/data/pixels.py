@@ -1,4 +1,4 @@
-"""Any picture as the samples a network is fed: 8 or 16 bits, grey or colour, one size.
+"""Any picture as the samples a network is fed: 8 or 16 bits, gray or color, one size.
 
 The same few steps serve a folder to train on and a picture to predict, so that a network meets its
 pictures later as it met them first.
@@ -18,13 +18,13 @@ Bytes = NDArray[np.uint8]
 Samples = NDArray[np.uint8 | np.uint16]
 """Of 8 bits, or of 16 where a picture holds more: a camera of 10 or 12 bits uses few of them."""
 
-GREY, COLOUR = 1, 3
+GRAY, COLOR = 1, 3
 
 _MOST_PIXELS = 2**26  # of a picture that a network is trained on
 
 
 def to_samples(picture: NDArray[Any], *, alpha: bool = True) -> Samples:
-    """``picture`` without transparency: (H, W) where grey, (H, W, 3) where colour.
+    """``picture`` without transparency: (H, W) where gray, (H, W, 3) where color.
 
     8 and 16 bits stay as they are; floats from 0…1 become 16 bits. What is transparent is laid on
     white, as every viewer shows it.
@@ -47,7 +47,7 @@ def to_samples(picture: NDArray[Any], *, alpha: bool = True) -> Samples:
         if not alpha:
             raise BadValue(
                 f"holds {scaled.shape[2]} bands, none of them opacity",
-                cure="save it with 1 (grey) or 3 (red, green, blue)",
+                cure="save it with 1 (gray) or 3 (red, green, blue)",
             )
         scaled = _lay_on_white(scaled)
     return scaled[..., 0] if scaled.shape[2] == 1 else scaled
@@ -75,16 +75,16 @@ def deepen(picture: Samples) -> NDArray[np.uint16]:
 def to_channels(picture: Samples, channels: int) -> Samples:
     """``picture`` (H, W) or (H, W, 3) with as many channels as wanted: (H, W, channels).
 
-    Colour becomes grey by ITU-R BT.601: 0.299 red + 0.587 green + 0.114 blue.
+    Color becomes gray by ITU-R BT.601: 0.299 red + 0.587 green + 0.114 blue.
 
     Raises:
         BadValue: ``channels`` is neither 1 nor 3.
     """
-    if channels not in (GREY, COLOUR):
-        raise BadValue(f"channels is {channels}", cure="choose 1 (grey) or 3 (colour)")
+    if channels not in (GRAY, COLOR):
+        raise BadValue(f"channels is {channels}", cure="choose 1 (gray) or 3 (color)")
     if picture.ndim == 2:
         return np.repeat(picture[..., None], channels, axis=2)
-    if channels == COLOUR:
+    if channels == COLOR:
         return picture
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), picture.dtype)[..., None]
 

@@ -28,7 +28,7 @@ from eyeshot.errors import BadFile, EyeshotError, Failure
 
 
 def read_pixels(path: Path, notes: list[str] | None = None) -> pixels.Samples:
-    """The picture in a file: (H, W) if grey, (H, W, 3) if color, in 8 or 16 bits.
+    """The picture in a file: (H, W) if gray, (H, W, 3) if color, in 8 or 16 bits.
 
     Args:
         path: the file.

@@ -33,7 +33,7 @@ from eyeshot.errors import BadFile, BadValue
 
 _AT_ONCE = 256  # files in flight, so that the pass itself needs little memory
 
-Labelled = Sequence[tuple[Path, int]]
+Labeled = Sequence[tuple[Path, int]]
 
 
 class Survey:
@@ -47,7 +47,7 @@ class Survey:
         channels: of the network that is judged; None for as many as the training pictures have.
 
     Attributes:
-        channels: 3 where any training picture is in colour, else 1.
+        channels: 3 where any training picture is in color, else 1.
         deep: whether any picture has more than 8 bits; all are given in 16 then.
         counts: (channels, 256), how often each value stands in the training pictures; (channels,
             65536) where one of them has 16 bits.
@@ -57,13 +57,13 @@ class Survey:
 
     def __init__(
         self,
-        files: Labelled,
+        files: Labeled,
         training: int,
         size: tuple[int, int] | None,
         budget: int,
         channels: int | None = None,
     ) -> None:
-        self.channels = channels or pixels.GREY
+        self.channels = channels or pixels.GRAY
         self.deep = False
         self.problems: list[Problem] = []
         self.marks: dict[int, str] = {}
@@ -75,13 +75,13 @@ class Survey:
         self._first = 0  # the file that the size is of
         self._budget = budget
         self._kept: dict[int, pixels.Samples] | None = {}
-        self._counts: Counts = np.zeros((pixels.COLOUR, LEVELS), np.int64)
+        self._counts: Counts = np.zeros((pixels.COLOR, LEVELS), np.int64)
         self._noted: list[tuple[Path, str]] = []
         self._seen: dict[str, int] = {}  # picture, by its mark -> its number
         self._twins: list[tuple[int, int]] = []  # held-out number, training number
         self._contradictions: list[tuple[int, int]] = []  # one picture, two classes
         self._others: list[tuple[int, tuple[int, int]]] = []  # of another size
-        self._made_grey = 0
+        self._made_gray = 0
 
     @property
     def size(self) -> tuple[int, int]:
@@ -124,8 +124,8 @@ class Survey:
         picture = pixels.resize(picture, self.size)
         if number < self._training:
             self._count(picture)
-        elif picture.ndim == 3 and self.channels == pixels.GREY:
-            self._made_grey += 1
+        elif picture.ndim == 3 and self.channels == pixels.GRAY:
+            self._made_gray += 1
         self._look_for_twin(number, picture)
         self._keep(number, picture)
 
@@ -147,10 +147,10 @@ class Survey:
         if self._kept is None and self._budget:
             yield f"more than {self._budget} bytes of pictures: they stay in their files"
         yield from told_once(self._noted)
-        if self._made_grey:
-            grey = "the network's" if self._settled else "all training pictures"
+        if self._made_gray:
+            gray = "the network's" if self._settled else "all training pictures"
             yield (
-                f"{self._made_grey} held-out pictures are in colour and were made grey, like {grey}"
+                f"{self._made_gray} held-out pictures are in color and were made gray, like {gray}"
             )
         if self._twins:
             held_out, training = self._twins[0]
@@ -197,8 +197,8 @@ class Survey:
 
     def _count(self, picture: pixels.Samples) -> None:
         if picture.ndim == 3 and not self._settled:
-            self.channels = pixels.COLOUR
-        color = pixels.to_channels(picture, pixels.COLOUR)
+            self.channels = pixels.COLOR
+        color = pixels.to_channels(picture, pixels.COLOR)
         found = count_levels(torch.from_numpy(color).permute(2, 0, 1)[None])
         if found.shape[1] > self._counts.shape[1]:
             self._counts = deepen_counts(self._counts)

@@ -193,7 +193,7 @@ def write_on_paper(digit: NDArray[np.uint8]) -> NDArray[np.uint8]:
     soft = cv2.GaussianBlur(large, (0, 0), 7).astype(np.float64) / 255
     ink = np.zeros((_HEIGHT, _WIDTH))
     top, left = _PLACE
-    # Ink has an edge where a grey ramp has none.
+    # Ink has an edge where a gray ramp has none.
     ink[top : top + _SIDE, left : left + _SIDE] = np.clip((soft - 0.25) * 4, 0, 1)
     rows, columns = np.mgrid[0 : 1 : _HEIGHT * 1j, 0 : 1 : _WIDTH * 1j]
     light = 1.0 - 0.38 * columns * rows - 0.10 * rows  # a window at the top left

@@ -157,7 +157,7 @@ def cut_crops(pixels: NDArray[Any], corners: NDArray[np.int64], side: int) -> ND
 
 SURE = 0.15
 """A digit is where the smoothed probability of any digit peaks above this: a position that is sure,
-alone among neighbours that are sure of nothing, comes to 0.25."""
+alone among neighbors that are sure of nothing, comes to 0.25."""
 _WEIGHTS = (0.25, 0.5, 0.25)
 _CLOSE = 6  # pixels: as far as a reading may lie from the digit that it is of
 
@@ -216,11 +216,11 @@ def read_peaks(probabilities: NDArray[Any], stride: int, side: int) -> Readings:
     around = _smoothed(probabilities[:-1])
     some = around.sum(axis=0)
     reach = 2 * ((side - 1) // (2 * stride)) + 1
-    # Neighbours that are equally high are one peak.
+    # Neighbors that are equally high are one peak.
     peaks, _ = label((some == maximum_filter(some, reach)) & (some > SURE), np.ones((3, 3)))
     _, first = np.unique(peaks, return_index=True)
     rows, columns = np.unravel_index(first[peaks.flat[first] > 0], some.shape)
-    # Where the probability is spread over neighbours, the digit lies between them.
+    # Where the probability is spread over neighbors, the digit lies between them.
     corners = np.stack([rows, columns], axis=1) * stride + _lean(
         probabilities, rows, columns, stride
     )
@@ -228,7 +228,7 @@ def read_peaks(probabilities: NDArray[Any], stride: int, side: int) -> Readings:
 
 
 def _smoothed(maps: NDArray[Any]) -> NDArray[Any]:
-    """Each map with every position weighed together with its neighbours, 1-2-1 each way."""
+    """Each map with every position weighed together with its neighbors, 1-2-1 each way."""
     smooth = correlate1d(maps, _WEIGHTS, axis=1, mode="constant")
     smooth = correlate1d(smooth, _WEIGHTS, axis=2, mode="constant")
     return np.asarray(smooth)
@@ -341,7 +341,7 @@ _SEED = 11
 
 @dataclass(frozen=True, eq=False)
 class PageRead:
-    """A page, what was read on it, and the judgement.
+    """A page, what was read on it, and the judgment.
 
     Attributes:
         page: the page and what is on it.
@@ -384,8 +384,8 @@ def read_page(stage: Stage) -> None:
         seconds=read.seconds,
     )
     stage.say(f"   {line}")
-    judgement = tr("{judgement}: {file}", judgement=_judgement(read.marks), file=stage.page_read)
-    stage.say(f"   {judgement}")
+    judgment = tr("{judgment}: {file}", judgment=_judgment(read.marks), file=stage.page_read)
+    stage.say(f"   {judgment}")
 
 
 def held_out_page(data: Data, seed: int = _SEED) -> Page:
@@ -406,7 +406,7 @@ def find_digits(run: Run, page: Page) -> PageRead:
     return PageRead(page, readings, mark(readings, page), seconds)
 
 
-def _judgement(marks: Marks) -> str:
+def _judgment(marks: Marks) -> str:
     return tr(
         "{recall:.1%} of them found, {precision:.1%} of what was found is a digit, and "
         "{accuracy:.1%} are found and read right",
@@ -419,12 +419,12 @@ def _judgement(marks: Marks) -> str:
 def _section(read: PageRead, picture: NDArray[np.uint8]) -> Section:
     high, wide = read.page.pixels.shape
     with speaking("en"):  # as the rest of the report
-        judgement = _judgement(read.marks)
+        judgment = _judgment(read.marks)
     says = (
         f"The same kind of network without padding, taught an eleventh class, nothing, and made "
         f"fully convolutional (eyeshot.dense): {len(read.page.labels):,} digits that it has never "
         f"seen, scattered over {high:,}×{wide:,} pixels, found and read in one pass, band by band. "
-        f"{judgement}."
+        f"{judgment}."
     )
     note = (
         "The whole page, and its part with the most mistakes. Green: found and read right; red: "

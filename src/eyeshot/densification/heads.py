@@ -52,7 +52,7 @@ def batch_norm(builder: Builder, node: Node, sources: list[Value]) -> Value:
         builder.add(node, layer, Ref(source.name))
         return replace(source, name=node.name)
     if source.places.ndim != 1 or source.affine is not None:
-        raise refusal(node, "it normalises places that were moved about")
+        raise refusal(node, "it normalizes places that were moved about")
     # Each place of the crop has its own scale, and a position of the map is a place of many crops:
     # only the linear layer that reads them all can take it over.
     scale, shift, mean, variance = layers.batch_norm_tensors(node, builder.graph)

@@ -123,7 +123,7 @@ def _refuse_spread(node: Node, step: tuple[int, ...]) -> None:
 
 
 def batch_norm(node: Node, graph: Graph, axes: int) -> nn.Module:
-    """Batch normalisation in eval mode over maps of so many axes."""
+    """Batch normalization in eval mode over maps of so many axes."""
     scale, shift, mean, variance = batch_norm_tensors(node, graph)
     layer: nn.Module = _BATCH_NORMS[axes - 1](
         len(mean), eps=epsilon(node), affine=scale is not None, device=mean.device, dtype=mean.dtype
@@ -138,7 +138,7 @@ def batch_norm(node: Node, graph: Graph, axes: int) -> nn.Module:
 def batch_norm_tensors(
     node: Node, graph: Graph
 ) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor]:
-    """γ, β (None where there are none), μ and σ² of a batch normalisation."""
+    """γ, β (None where there are none), μ and σ² of a batch normalization."""
 
     def tensor(name: str) -> Tensor | None:
         weight = called(node).argument(name)
@@ -153,7 +153,7 @@ def batch_norm_tensors(
 
 
 def epsilon(node: Node) -> float:
-    """What a batch normalisation adds to the variance."""
+    """What a batch normalization adds to the variance."""
     return float(called(node).argument("eps"))
 
 

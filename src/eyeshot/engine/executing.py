@@ -27,7 +27,7 @@ from eyeshot.engine.skipping import Skipping
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue
 from eyeshot.images import ArraySink, Sink, Source, Span, understand
-from eyeshot.images.sources.converted import GreySource
+from eyeshot.images.sources.converted import GraySource
 from eyeshot.operators.tile import cut
 from eyeshot.planning import Strip, first_rows, pushes
 
@@ -430,8 +430,8 @@ def execute_slices(
         progress: called after each band, with the rows of all slices.
     """
     ((name, first),) = job.sources.items()
-    if isinstance(first, GreySource):
-        slices = [GreySource(one) for one in slices]
+    if isinstance(first, GraySource):
+        slices = [GraySource(one) for one in slices]
     total = RunReport(0, 0, 0.0, 0.0, 0, 0)
     for place in _missing(len(slices), sinks):
         one = replace(job, sources={name: slices[place]})

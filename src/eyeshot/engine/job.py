@@ -46,7 +46,7 @@ from eyeshot.graph import Graph, Kind
 from eyeshot.images import Arrangement, Source
 from eyeshot.images.sinks.opening import sink_memory
 from eyeshot.images.sinks.sink import SinkMemory, Storage
-from eyeshot.images.sources.converted import GreySource
+from eyeshot.images.sources.converted import GraySource
 from eyeshot.planning import BandPlan, make_plan, pushes
 from eyeshot.planning.band_plan import megabytes
 from eyeshot.planning.holding import maps_held_whole, say_what_is_held, too_much_to_hold
@@ -80,20 +80,20 @@ def admit(
     return graph, place
 
 
-def as_grey(traced: Traced, sources: Sequence[Source]) -> Sequence[Source]:
-    """The sources; grey stored as color is read as one channel, if the network takes only that.
+def as_gray(traced: Traced, sources: Sequence[Source]) -> Sequence[Source]:
+    """The sources; gray stored as color is read as one channel, if the network takes only that.
 
     Each window is checked when it is read: the channels must be equal.
     """
-    if len(sources) != 1 or not GreySource.fits(sources[0]):
+    if len(sources) != 1 or not GraySource.fits(sources[0]):
         return sources
     (source,) = sources
     if channels_to_try(traced.module)[:1] != (1,):
         return sources
     runs, space = runs_on_shapes(traced.module), source.shape[1:]
-    if runs((1, *source.shape)) or not runs((1, 1, *space)) or not GreySource.starts_grey(source):
+    if runs((1, *source.shape)) or not runs((1, 1, *space)) or not GraySource.starts_gray(source):
         return sources
-    return [GreySource(source)]
+    return [GraySource(source)]
 
 
 def _graph(traced: Traced, sources: Sequence[Source]) -> Graph:
@@ -257,7 +257,7 @@ def make_job(
     """Settle a run.
 
     Args:
-        net: a network; a trained run, which brings its normalisation along; or one that is traced.
+        net: a network; a trained run, which brings its normalization along; or one that is traced.
         sources: one image for each input of the network.
         output_format: of the output; see :func:`eyeshot.engine.outputs.form_of`.
         region: (lo, hi) for each axis of the output, in its own order; None for all of it.
@@ -280,7 +280,7 @@ def make_job(
     """
     _check_options(net, output_format, band, white, raw=raw)
     traced, padding = as_traced(net), None
-    sources = as_grey(traced, sources)
+    sources = as_gray(traced, sources)
     if pad is not None:
         traced, padding = pad_to_taken(traced, sources, pad)
     graph, place = admit(traced, sources, device)

@@ -142,7 +142,7 @@ def taken_apart(graph: Graph) -> Graph:
 
 
 def _is_over_all(node: Node, graph: Graph) -> bool:
-    """Whether it normalises over every position of its one input."""
+    """Whether it normalizes over every position of its one input."""
     if node.family not in _NORMS or node.kind is not Kind.GLOBAL_STATISTIC or len(node.edges) > 1:
         return False
     (edge,) = node.edges

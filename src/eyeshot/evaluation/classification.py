@@ -150,7 +150,7 @@ def evaluate_classes(
         )
     with untouched(run.net):
         scores, labels = score(run.net, loaded.test, config)
-    return _summarise(scores, labels, config.classes, loaded.notes)
+    return _summarize(scores, labels, config.classes, loaded.notes)
 
 
 def predict(
@@ -285,7 +285,7 @@ def _compared(data: Data, run: Run) -> Data:
     return replace(data, notes=(*data.notes, changed))
 
 
-def _summarise(
+def _summarize(
     scores: Tensor, labels: Tensor, classes: tuple[str, ...], notes: tuple[str, ...]
 ) -> Evaluation:
     count = len(classes)

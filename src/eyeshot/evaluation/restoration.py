@@ -101,7 +101,7 @@ def judge_pictures(
         notes: to be handed on.
         watch: shown each picture, so that nobody has to pass it through the network again.
         before: how near the pictures were as they were given, by their files: what is missing is
-            put in, so that a second judgement of the same network need not measure it again.
+            put in, so that a second judgment of the same network need not measure it again.
 
     Raises:
         BadFile: a picture cannot be read.

@@ -26,7 +26,7 @@ TOLERANCE = 2
 class BoundaryCount:
     """The boundary F1 of each class: how much of a boundary lies near the other one.
 
-    A pixel is on the boundary of its class where one of its four neighbours is of another class;
+    A pixel is on the boundary of its class where one of its four neighbors is of another class;
     the picture's border is no boundary, nor is that of a part that nobody has judged. Precision is
     the share of the answer's boundary that lies at most ``tolerance`` pixels from the truth's, in a
     straight line; recall is the reverse; F1 their harmonic mean.
@@ -71,7 +71,7 @@ class BoundaryCount:
 
 
 def find_boundaries(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Where one of the four neighbours is of another class, both judged: (H, W) bool.
+    """Where one of the four neighbors is of another class, both judged: (H, W) bool.
 
     Args:
         labels: (H, W) class numbers, below 0 where nobody has judged.

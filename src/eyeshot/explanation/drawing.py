@@ -1,4 +1,4 @@
-"""Walks and traces drawn for a terminal with rich; they read as well without colour.
+"""Walks and traces drawn for a terminal with rich; they read as well without color.
 
 Also here:
 

@@ -180,6 +180,6 @@ def _checked(image: Any) -> Tensor:
     x = torch.as_tensor(image)
     if not x.is_floating_point():
         raise BadValue(
-            f"an input of {x.dtype}", cure="give floating point, normalised as in training"
+            f"an input of {x.dtype}", cure="give floating point, normalized as in training"
         )
     return x

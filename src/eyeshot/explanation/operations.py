@@ -168,7 +168,7 @@ def walk_pool(
 def walk_nearest(
     image: Matrix, *, scale: float | tuple[float, float] | None = None, size: PerAxis | None = None
 ) -> Walk:
-    """Nearest-neighbour up-sampling: every output copies one cell.
+    """Nearest-neighbor up-sampling: every output copies one cell.
 
     Raises:
         BadValue: as :func:`eyeshot.reference.upsample`.

@@ -38,7 +38,7 @@ def trace_batch_norm(seen: Seen, unit: Unit) -> UnitTrace:
     mean, variance = given["running_mean"], given["running_var"]
     if given["training"] or mean is None or variance is None:
         raise Unsupported(
-            f"layer {seen.name!r} normalises by the statistics of its own batch",
+            f"layer {seen.name!r} normalizes by the statistics of its own batch",
             cure="name a layer before or after it",
         )
     channel = unit[0]

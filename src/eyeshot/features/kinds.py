@@ -39,12 +39,12 @@ _ACTIVATIONS = {
     "softmax": "softmax",
     "logsoftmax": "log-softmax",
 }
-_NORMALISATIONS = {
-    "batchnorm": "batch normalisation",
-    "layernorm": "layer normalisation",
-    "groupnorm": "group normalisation",
-    "instancenorm": "instance normalisation",
-    "localresponsenorm": "local response normalisation",
+_NORMALIZATIONS = {
+    "batchnorm": "batch normalization",
+    "layernorm": "layer normalization",
+    "groupnorm": "group normalization",
+    "instancenorm": "instance normalization",
+    "localresponsenorm": "local response normalization",
 }
 _UNCHANGED = {
     "dropout": "dropout",
@@ -78,7 +78,7 @@ _JOINS = {"add": "sum", "sub": "difference", "mul": "product", "cat": "concatena
 _WORDS = {
     **_CONVOLUTIONS,
     **_ACTIVATIONS,
-    **_NORMALISATIONS,
+    **_NORMALIZATIONS,
     **_UNCHANGED,
     **_OTHERS,
     **_JOINS,
@@ -111,7 +111,7 @@ def joins(kind: str) -> bool:
 def follows(kind: str) -> bool:
     """Whether it belongs to the step of the layer whose output it takes, as a ReLU to its conv."""
     word = bare(kind)
-    return word in _ACTIVATIONS or word in _NORMALISATIONS or word in _UNCHANGED
+    return word in _ACTIVATIONS or word in _NORMALIZATIONS or word in _UNCHANGED
 
 
 def changes_nothing(kind: str) -> bool:

@@ -121,7 +121,7 @@ def _ears(name: str, module: nn.Module, recorder: Recorder, *, root: bool) -> tu
 
 
 def _class_name(module: nn.Module) -> str:
-    """``Conv2d``, also for the class that a parametrised layer is wrapped in."""
+    """``Conv2d``, also for the class that a parametrized layer is wrapped in."""
     return type(module).__name__.removeprefix("Parametrized")
 
 

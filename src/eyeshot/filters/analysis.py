@@ -10,7 +10,7 @@ box        running sums: the cost ignores the size      box, from about 21×21 u
 fft        one product a frequency                      dense large, from about 24×24 full weights
 ========== ============================================ =======================================
 
-Where one method becomes faster than the next was measured on float32 colour pictures (see
+Where one method becomes faster than the next was measured on float32 color pictures (see
 ``benchmarks/filters.py``); a wrong guess costs time, never a wrong pixel.
 """
 

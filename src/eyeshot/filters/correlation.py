@@ -26,7 +26,7 @@ _BAND_BYTES = 2 * 2**20
 def cut_bands(picture: Array, rows: int, kernel_rows: int) -> Iterator[tuple[int, int]]:
     """Cut ``rows`` output rows into bands [first, last) of about two megabytes of ``picture``.
 
-    A band is never less than four kernels high: its neighbours' rows are read again.
+    A band is never less than four kernels high: its neighbors' rows are read again.
     """
     row_bytes = max(1, picture[0].nbytes)
     step = max(_BAND_BYTES // row_bytes, 4 * kernel_rows)

@@ -212,7 +212,7 @@ class Plan:
         operation = "convolution" if self.convolve else "cross-correlation"
         routes = " and ".join(dict.fromkeys(str(route) for route in self.routes))
         joined = "magnitude of two: " if len(self.routes) > 1 else ""
-        channels = f"{self.channels} channels, each by itself" if self.channels > 1 else "grey"
+        channels = f"{self.channels} channels, each by itself" if self.channels > 1 else "gray"
         alpha = ", alpha kept as it is" if self.alpha else ""
         top = f"{top_of(self.dtype):g}"
         done = {

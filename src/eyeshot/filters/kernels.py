@@ -134,7 +134,7 @@ RECIPES = MappingProxyType(
         "gaussian": Recipe("smoothing, near pixels count more", 5, lambda n: (gaussian(n),), True),
         "sharpen": Recipe("details raised", 3, _fixed([[0, -1, 0], [-1, 5, -1], [0, -1, 0]])),
         "laplacian": Recipe(
-            "how much a pixel differs from its four neighbours",
+            "how much a pixel differs from its four neighbors",
             3,
             _fixed([[0, 1, 0], [1, -4, 1], [0, 1, 0]]),
         ),

@@ -1,4 +1,4 @@
-"""Colour pictures of more than 8 bits, which Pillow would cut to 8: PNG, JPEG 2000, AVIF, PPM."""
+"""Color pictures of more than 8 bits, which Pillow would cut to 8: PNG, JPEG 2000, AVIF, PPM."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FULL = 65535
 
 
 def read_deep(path: Path, image: Image.Image) -> NDArray[np.uint16] | None:
-    """The samples of a picture whose colours have more than 8 bits; None for any other.
+    """The samples of a picture whose colors have more than 8 bits; None for any other.
 
     Samples of fewer bits than 16 are brought to the full range: 1023 of 10 bits becomes 65535.
 

@@ -1,7 +1,7 @@
 """The meaning of the samples of a TIFF, from its tags: colors, inks, indices, alpha.
 
 A reader that ignores the tags silently gives wrong colors: it reads inks as light, an infrared
-band as alpha, indices as grey. Here each kind is converted, kept, or refused.
+band as alpha, indices as gray. Here each kind is converted, kept, or refused.
 TIFF 6.0, sections 8 (baseline), 16 (CMYK), 18 (associated alpha), 21 (YCbCr) and 23 (L*a*b*).
 
 Also here:
@@ -28,13 +28,13 @@ Array = NDArray[Any]
 
 _KIND = tifffile.PHOTOMETRIC
 _REFUSED: dict[int, str] = {
-    _KIND.CIELAB: "L*a*b* colours",
-    _KIND.ICCLAB: "L*a*b* colours",
-    _KIND.ITULAB: "L*a*b* colours",
+    _KIND.CIELAB: "L*a*b* colors",
+    _KIND.ICCLAB: "L*a*b* colors",
+    _KIND.ITULAB: "L*a*b* colors",
     _KIND.LOGL: "logarithms of luminance (LogL)",
-    _KIND.LOGLUV: "LogLuv colours",
+    _KIND.LOGLUV: "LogLuv colors",
 }
-_COLOURS: dict[int, int] = {_KIND.RGB: 3, _KIND.YCBCR: 3, _KIND.SEPARATED: 4}
+_COLORS: dict[int, int] = {_KIND.RGB: 3, _KIND.YCBCR: 3, _KIND.SEPARATED: 4}
 """Samples a pixel before the extra ones; one for every other kind."""
 
 _DECODES_TO_RGB = {6, 7, 34892, 33007, 50001, 50002, 52546, 34933, 34934, 22610}
@@ -73,10 +73,10 @@ def meaning_of(
         page: a page; all pages that are read together share its tags.
         channels: how many the samples were understood as.
         colors: of a palette, (3, entries) uint16; None for any other kind.
-        indices: give a palette's indices, not its colours.
+        indices: give a palette's indices, not its colors.
 
     Raises:
-        BadFile: a kind of colour that cannot be made RGB here.
+        BadFile: a kind of color that cannot be made RGB here.
     """
     dtype = np.dtype(page.dtype).newbyteorder("=")
     kind = int(page.photometric)
@@ -108,7 +108,7 @@ def _bilevel(*, inverted: bool) -> Callable[[Array], Array]:
 
 
 def _palette(channels: int, dtype: np.dtype[Any], colors: Array | None) -> Meaning:
-    """A palette's colours, or its indices where ``colors`` are None."""
+    """A palette's colors, or its indices where ``colors`` are None."""
     if channels != 1 or dtype.kind not in "ub":
         raise BadFile(
             f"holds {channels} channels of indices into a palette",
@@ -121,10 +121,10 @@ def _palette(channels: int, dtype: np.dtype[Any], colors: Array | None) -> Meani
 
     def convert(samples: Array) -> Array:
         if int(samples.max(initial=0)) >= len(table):
-            raise ValueError(f"an index of {samples.max()} into {len(table)} colours")
+            raise ValueError(f"an index of {samples.max()} into {len(table)} colors")
         return np.moveaxis(table[samples[0].astype(np.intp)], -1, 0)
 
-    return Meaning(3, table.dtype, False, "a palette's colours", convert)
+    return Meaning(3, table.dtype, False, "a palette's colors", convert)
 
 
 def _colors_of(table: Array) -> Array:
@@ -169,14 +169,14 @@ def _white_is_zero(
 def _colors_and_extras(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> Meaning:
     """The colors first, then the other channels as the tag ExtraSamples describes them."""
     kind, samples = int(page.photometric), page.samplesperpixel
-    count = min(_COLOURS.get(kind, 1), samples)
+    count = min(_COLORS.get(kind, 1), samples)
     extras = [int(extra) for extra in page.extrasamples]
     if kind == _KIND.RGB and samples == 4 and not extras:
         extras = [_UNASSOCIATED]  # old writers leave the tag out
     alpha = samples == count + 1 and extras[:1] in ([_ASSOCIATED], [_UNASSOCIATED])
     steps: list[tuple[str, Callable[[Array], Array]]] = []
     if alpha and extras[0] == _ASSOCIATED:
-        steps.append(("opacity divided out of the colours", _divided_by_opacity(dtype)))
+        steps.append(("opacity divided out of the colors", _divided_by_opacity(dtype)))
     if kind == _KIND.SEPARATED and samples >= 4 and _tag(page, _INK_SET, 1) != _NOT_CMYK:
         steps.append(("CMYK made RGB", _without_inks(dtype)))
     if kind == _KIND.YCBCR and page.compression not in _DECODES_TO_RGB:
@@ -197,7 +197,7 @@ def _tag(page: tifffile.TiffPage, code: int, default: Any) -> Any:
 
 
 def _divided_by_opacity(dtype: np.dtype[Any]) -> Callable[[Array], Array]:
-    """Colours that were multiplied by their opacity, as they are without it: 0 where it is 0."""
+    """Colors that were multiplied by their opacity, as they are without it: 0 where it is 0."""
     top = float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
 
     def convert(samples: Array) -> Array:
@@ -233,7 +233,7 @@ def _from_ycbcr(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> Callable[[Arra
     low = _fractions(_tag(page, _REFERENCE, (0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1)))
     black, white = np.array(low[::2]), np.array(low[1::2])
     if not green or (white == black).any():
-        raise BadFile("holds YCbCr whose levels make no colours", cure="save it as RGB")
+        raise BadFile("holds YCbCr whose levels make no colors", cure="save it as RGB")
 
     def convert(samples: Array) -> Array:
         spans = np.array([255, 127, 127]) / (white - black)

@@ -200,7 +200,7 @@ def _survey(trial: Trial, step: int) -> AcceptedSizes:
 
 
 def _by_trials(trial: Trial, step: int) -> AcceptedSizes:
-    """Try the neighbours, then find the smallest and, where there is one, the largest."""
+    """Try the neighbors, then find the smallest and, where there is one, the largest."""
     asked = trial.asked
     apart = _apart(trial, step)
     if apart is None:

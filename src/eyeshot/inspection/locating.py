@@ -329,7 +329,7 @@ def _imported(source: str, name: str, say: Say, weights: Path | None) -> Located
 def locate_runnable(
     where: str, say: Say, weights: Path | None = None, warn: Say | None = None
 ) -> nn.Module | runs.Run:
-    """As :func:`locate`, for running: a run brings its normalisation, a module is put in eval mode.
+    """As :func:`locate`, for running: a run brings its normalization, a module is put in eval mode.
 
     Args:
         where: as for :func:`locate`.

@@ -168,7 +168,7 @@ class UnitField:
         phase: the unit's place on the stride grid, along each axis; None where fields do not
             repeat.
         layer_fields: along each axis the smallest and the largest field of the layer, its
-            stride, padding and centre.
+            stride, padding and center.
         phases: along each axis the field of every phase, relative to the start of its period.
     """
 

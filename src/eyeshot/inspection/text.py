@@ -60,7 +60,7 @@ _SEVERITY_STYLE = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 def plain_text(inspection: Inspection, width: int = WIDTH) -> str:
-    """The tables without colours."""
+    """The tables without colors."""
     out = io.StringIO()
     console = PlainConsole(file=out, width=width, color_system=None, force_terminal=False)
     console.print(render(inspection))

@@ -50,10 +50,10 @@ PADDINGS: tuple[Padding, ...] = get_args(Padding)
 
 
 class DoubleConv(nn.Sequential):
-    """Two 3×3 convolutions, each with its normalisation and ReLU: conv1, norm1, relu1, conv2, ….
+    """Two 3×3 convolutions, each with its normalization and ReLU: conv1, norm1, relu1, conv2, ….
 
     (N, in_channels, H, W) → (N, out_channels, H, W), or (N, out_channels, H − 4, W − 4) where
-    ``padding`` is ``"valid"``. Without normalisation there is no norm1 and no norm2.
+    ``padding`` is ``"valid"``. Without normalization there is no norm1 and no norm2.
 
     Raises:
         BadValue: a number of channels below 1.
@@ -101,7 +101,7 @@ class Up(nn.Module):
     """One level up: twice the size, joined with the skip, then the layers of a :class:`DoubleConv`.
 
     The map from below (N, in_channels, h, w) becomes (N, out_channels, 2h, 2w); the skip
-    (N, skip_channels, H, W) is cropped around its centre to that size and stands first in the
+    (N, skip_channels, H, W) is cropped around its center to that size and stands first in the
     concatenation; conv1 takes skip_channels + out_channels channels.
 
     Three ways up:
@@ -159,7 +159,7 @@ class Up(nn.Module):
 
 
 class Resize(nn.Module):
-    """A map enlarged along each axis, by copying (``nearest``) or by mixing neighbours.
+    """A map enlarged along each axis, by copying (``nearest``) or by mixing neighbors.
 
     The other mode is ``bilinear``, of volumes ``trilinear`` and of signals ``linear``.
 
@@ -186,7 +186,7 @@ class Resize(nn.Module):
 
 
 def crop_to(skip: Tensor, x: Tensor) -> Tensor:
-    """``skip`` (N, C, H, W) cut around its centre to the height and width of ``x``.
+    """``skip`` (N, C, H, W) cut around its center to the height and width of ``x``.
 
     Raises:
         BadValue: the skip is smaller than ``x``.
@@ -373,7 +373,7 @@ def small_vgg(
     width: int = 16,
     depth: int = 3,
 ) -> Classifier:
-    """A small network in the manner of VGG with batch normalisation: more accurate, slower.
+    """A small network in the manner of VGG with batch normalization: more accurate, slower.
 
     ``depth`` stages, each of two 3×3 convolutions (conv2a, conv2b, …) but the first, whose maps are
     the largest, of one (conv1). After each convolution BatchNorm and ReLU (norm2a, relu2a, …), and

@@ -184,7 +184,7 @@ def unet(
 
     A level's width is twice that of the level above it. On the way up the skip is concatenated with
     the up-sampled map, and the next two convolutions take the sum of their channels. With base 64,
-    depth 4, no normalisation and no padding it is the published one: 572×572 → 388×388.
+    depth 4, no normalization and no padding it is the published one: 572×572 → 388×388.
     Source: Ronneberger, Fischer and Brox, 2015, arXiv:1505.04597.
 
     Args:
@@ -193,11 +193,11 @@ def unet(
         depth: how often the picture is halved.
         base: channels at the picture's own resolution.
         up: ``"transpose"``, ``"nearest"`` or ``"bilinear"``: see :class:`eyeshot.nets.Up`.
-        norm: ``"batch"`` for batch normalisation after each 3×3 convolution, ``"none"``.
+        norm: ``"batch"`` for batch normalization after each 3×3 convolution, ``"none"``.
         padding: ``"same"`` for convolutions that keep the size: any size is taken, by padding with
             zeros at the bottom and right to a multiple of ``2 ** depth`` and cropping the scores.
             ``"valid"`` for convolutions without padding, whose outputs all see nothing but picture:
-            the skips are cropped around their centre, and only some sizes are taken. (A bilinear
+            the skips are cropped around their center, and only some sizes are taken. (A bilinear
             resize still repeats the edge of its map: outputs near the border are not quite those
             of a larger picture.)
         dims: axes of space: 2 for pictures, 3 for volumes (N, C, D, H, W), 1 for signals (N, C, L).

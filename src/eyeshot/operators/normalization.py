@@ -1,4 +1,4 @@
-"""Normalisation: a scale and a shift, or by a mean and a variance over positions."""
+"""Normalization: a scale and a shift, or by a mean and a variance over positions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def batch_normalization(site: Site) -> Described:
         return Described((along(source, {}),), source.dims)
     if site.arguments["running_mean"] is None:  # no mode would change that
         return _over_positions(
-            source, NO_PARAMS, "batch norm that tracks no statistics normalises over all positions"
+            source, NO_PARAMS, "batch norm that tracks no statistics normalizes over all positions"
         )
     edge = Edge(source.name, (Global(),) * len(source.dims))
     reason = "batch norm in training mode uses this batch's statistics; call net.eval()"
@@ -50,7 +50,7 @@ def instance_normalization(site: Site) -> Described:
     source = site.node("input")
     if not site.arguments["use_input_stats"]:
         return Described((along(source, {}),), source.dims)
-    return _over_positions(source, NO_PARAMS, "normalises each channel over all positions")
+    return _over_positions(source, NO_PARAMS, "normalizes each channel over all positions")
 
 
 def group_normalization(site: Site) -> Described:
@@ -59,7 +59,7 @@ def group_normalization(site: Site) -> Described:
     return _over_positions(
         site.node("input"),
         GroupParams(groups=groups),
-        "normalises groups of channels over all positions",
+        "normalizes groups of channels over all positions",
     )
 
 
@@ -80,7 +80,7 @@ def layer_normalization(site: Site) -> Described:
     if not mixes_positions(source, over):
         return Described((along(source, {}),), source.dims)
     edge = along(source, {}, over)
-    reason = tr("normalises over all positions")
+    reason = tr("normalizes over all positions")
     return Described((edge,), source.dims, Kind.GLOBAL_STATISTIC, reason=reason)
 
 
@@ -113,7 +113,7 @@ def repaired_group_norm(call: Callable[..., Any], arguments: Arguments) -> Repai
 
 
 def repaired_layer_norm(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
-    """A shape to normalise over that is not the input's."""
+    """A shape to normalize over that is not the input's."""
     x, built = arguments["input"], tuple(arguments["normalized_shape"])
     over = tuple(x.shape[-len(built) :])
     learned = {

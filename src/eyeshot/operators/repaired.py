@@ -33,7 +33,7 @@ class Problem(StrEnum):
     FEATURES = "features"
     """A linear layer built for another number of features."""
     NORM = "norm"
-    """A normalisation built for other channels."""
+    """A normalization built for other channels."""
     BRANCHES = "branches"
     """Maps that are added or joined have different sizes."""
     VIEW = "view"

@@ -48,7 +48,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Plot:
-    """Curves as SVG text, which colour (CSS class) is what, and a sentence."""
+    """Curves as SVG text, which color (CSS class) is what, and a sentence."""
 
     kind: ClassVar[str] = "plot"
     title: str
@@ -152,7 +152,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Legend:
-    """What colours stand for: each ``#rrggbb``, and its meaning in words."""
+    """What colors stand for: each ``#rrggbb``, and its meaning in words."""
 
     kind: ClassVar[str] = "legend"
     colors: Sequence[tuple[str, str]]

@@ -64,7 +64,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 34
 
 @dataclass(frozen=True)
 class Curve:
-    """One line: its name, its points (x, y), and the CSS class that gives its colour."""
+    """One line: its name, its points (x, y), and the CSS class that gives its color."""
 
     name: str
     points: Sequence[tuple[float, float]]

@@ -2,7 +2,7 @@
 
 Also here:
 
-- masks as pictures: a colour for each class, and errors by their kind, told apart by any eye.
+- masks as pictures: a color for each class, and errors by their kind, told apart by any eye.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ with extra("report"):
 Box = tuple[tuple[int, int], tuple[int, int]]
 """Rows and columns, each from the first to one past the last; may reach outside the picture."""
 
-_BOX_COLOUR, _EDGE_COLOUR = (255, 80, 40), (120, 120, 132)
+_BOX_COLOR, _EDGE_COLOR = (255, 80, 40), (120, 120, 132)
 _PADDING_LIGHT, _PADDING_DARK = (226, 226, 232), (206, 206, 214)
 _DIM = 0.55  # how much of the picture is left outside the box
 _STRIPE = 6
@@ -49,7 +49,7 @@ def draw_field(picture: NDArray[Any], box: Box, *, side: int = 640) -> NDArray[n
 def draw_gradient(
     picture: NDArray[Any], strength: NDArray[Any], box: Box, *, side: int = 640
 ) -> NDArray[np.uint8]:
-    """The same frame, with how strongly each pixel moves the unit in place of its colours.
+    """The same frame, with how strongly each pixel moves the unit in place of its colors.
 
     Args:
         picture: as for :func:`draw_field`; it shows faintly below.
@@ -64,8 +64,8 @@ def draw_gradient(
     # The square root lets weak pixels be seen beside strong ones.
     scaled = np.sqrt(np.clip(strength / largest, 0, 1))
     heat = colormaps["magma"](scaled, bytes=True)[..., :3].astype(np.float64)
-    grey = _as_rgb(picture).mean(axis=2, keepdims=True) * 0.25
-    mixed = np.maximum(heat, grey * (1 - scaled[..., None]))
+    gray = _as_rgb(picture).mean(axis=2, keepdims=True) * 0.25
+    mixed = np.maximum(heat, gray * (1 - scaled[..., None]))
     return _framed(mixed.astype(np.uint8), box, side)
 
 
@@ -98,14 +98,14 @@ def _framed(pixels: NDArray[np.uint8], box: Box, side: int) -> NDArray[np.uint8]
     canvas.paste(Image.fromarray(pixels).resize(size, resample), place)
     pen = ImageDraw.Draw(canvas)
     far = (place[0] + size[0] - 1, place[1] + size[1] - 1)
-    pen.rectangle((*place, *far), outline=_EDGE_COLOUR)
+    pen.rectangle((*place, *far), outline=_EDGE_COLOR)
     corners = (
         round((left - first_column) * scale),
         round((top - first_row) * scale),
         round((right - first_column) * scale) - 1,
         round((bottom - first_row) * scale) - 1,
     )
-    pen.rectangle(corners, outline=_BOX_COLOUR, width=max(2, side // 220))
+    pen.rectangle(corners, outline=_BOX_COLOR, width=max(2, side // 220))
     return np.asarray(canvas)
 
 
@@ -116,22 +116,22 @@ def _stripes(height: int, width: int) -> NDArray[np.uint8]:
     return np.where(dark[..., None], _PADDING_DARK, _PADDING_LIGHT).astype(np.uint8)
 
 
-# Okabe and Ito, "Color universal design", 2008: told apart with any kind of colour blindness.
+# Okabe and Ito, "Color universal design", 2008: told apart with any kind of color blindness.
 _ORANGE, _SKY, _GREEN, _YELLOW = (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)
 _BLUE, _VERMILION, _PURPLE = (0, 114, 178), (213, 94, 0), (204, 121, 167)
 _DARK, _LIGHT = (36, 38, 48), (244, 240, 228)
 _SEVERAL = (_DARK, _ORANGE, _SKY, _GREEN, _YELLOW, _BLUE, _VERMILION, _PURPLE)
-_GOLDEN_TURN = 0.618034  # of the colour circle: no two of many hues come near one another
+_GOLDEN_TURN = 0.618034  # of the color circle: no two of many hues come near one another
 
 MISSED, INVENTED, CONFUSED = (255, 122, 24), _SKY, _YELLOW
-"""The colours of errors: a class that was not found, one that is not there, one for another."""
+"""The colors of errors: a class that was not found, one that is not there, one for another."""
 UNJUDGED = (128, 128, 132)
-"""The colour of pixels that nobody has judged."""
-_DIMMED = 0.5  # how much of a picture is left below the colours of its errors
+"""The color of pixels that nobody has judged."""
+_DIMMED = 0.5  # how much of a picture is left below the colors of its errors
 
 
 def class_colors(count: int) -> NDArray[np.uint8]:
-    """A colour for each of ``count`` classes, (count, 3): the first is dark, for the ground."""
+    """A color for each of ``count`` classes, (count, 3): the first is dark, for the ground."""
     if count == 2:
         return np.array([_DARK, _LIGHT], np.uint8)
     more = [
@@ -143,7 +143,7 @@ def class_colors(count: int) -> NDArray[np.uint8]:
 
 
 def paint_classes(labels: NDArray[Any], count: int) -> NDArray[np.uint8]:
-    """Class numbers (H, W) as colours (H, W, 3); what is below 0 nobody has judged."""
+    """Class numbers (H, W) as colors (H, W, 3); what is below 0 nobody has judged."""
     table = np.concatenate([class_colors(count), np.array([UNJUDGED], np.uint8)])
     return np.asarray(table[np.where(labels < 0, count, labels)])
 
@@ -151,13 +151,13 @@ def paint_classes(labels: NDArray[Any], count: int) -> NDArray[np.uint8]:
 def paint_errors(
     picture: NDArray[np.uint8], truth: NDArray[Any], said: NDArray[Any]
 ) -> NDArray[np.uint8]:
-    """A picture (H, W, 3), dimmed, with its wrong pixels in the colours of their kinds.
+    """A picture (H, W, 3), dimmed, with its wrong pixels in the colors of their kinds.
 
     Class 0 is the ground: what is truly another class and was taken for the ground is missed, the
     reverse is invented, and everything else is one class for another.
 
     Args:
-        picture: below the colours.
+        picture: below the colors.
         truth: (H, W) class numbers; below 0 nobody has judged, and nothing is wrong.
         said: (H, W) class numbers.
     """

@@ -1,4 +1,4 @@
-"""Many small maps in one picture: numbers to colours, and tiles in rows and columns.
+"""Many small maps in one picture: numbers to colors, and tiles in rows and columns.
 
 Also here:
 
@@ -47,10 +47,10 @@ def check_range(range: str) -> None:
 
 
 def color_maps(maps: NDArray[Any], *, range: str = "own", lifted: bool = False) -> list[Colors]:
-    """Each map of (K, H, W) as colours, (H, W, 3) uint8.
+    """Each map of (K, H, W) as colors, (H, W, 3) uint8.
 
     Where no number is negative, from black (the least) to bright yellow (the largest); otherwise
-    from blue (negative) over white (0) to red. NaN and infinities are green, a colour that neither
+    from blue (negative) over white (0) to red. NaN and infinities are green, a color that neither
     scale has.
 
     Args:
@@ -94,7 +94,7 @@ def _lifted(values: NDArray[Any], largest: float) -> NDArray[Any]:
 def color_kernels(kernels: NDArray[Any]) -> list[Colors]:
     """Each kernel of (K, C, kh, kw) as one tile, (kh, kw, 3) uint8.
 
-    Kernels over three channels become RGB with grey for 0; others are drawn channel by channel
+    Kernels over three channels become RGB with gray for 0; others are drawn channel by channel
     from blue (negative) over white (0) to red, side by side. All share one range.
 
     Raises:
@@ -130,7 +130,7 @@ def mosaic(
         side: how long the longer side of a tile may be drawn, in pixels.
         width: of the whole; many tiles are drawn smaller to keep to it, though not below 12 pixels.
         columns: tiles in a row; by default a grid about four times as wide as high.
-        dead: (K,) tiles to draw grey and crossed out.
+        dead: (K,) tiles to draw gray and crossed out.
         numbers: write each tile's number into its corner; beside each row its first number, where
             tiles are too small.
 
@@ -182,7 +182,7 @@ def _columns(count: int, height: int, width: int) -> int:
 
 
 def _color(one: NDArray[Any], scope: NDArray[Any], *, signed: bool) -> Colors:
-    """Colour (H, W) by the range of ``scope``, which need not be the map itself."""
+    """Color (H, W) by the range of ``scope``, which need not be the map itself."""
     finite = scope[np.isfinite(scope)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     if signed:
@@ -198,7 +198,7 @@ def _color(one: NDArray[Any], scope: NDArray[Any], *, signed: bool) -> Colors:
 
 
 def _crossed_out(height: int, width: int) -> Colors:
-    """A grey tile with a cross: this channel never says anything."""
+    """A gray tile with a cross: this channel never says anything."""
     rows, columns = np.mgrid[0:height, 0:width]
     across, down = (columns + 0.5) / width, (rows + 0.5) / height
     thick = 1.5 / min(height, width)

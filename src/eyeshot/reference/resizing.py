@@ -1,15 +1,15 @@
-"""Up-sampling without weights: nearest neighbour and (bi)linear, one axis after another.
+"""Up-sampling without weights: nearest neighbor and (bi)linear, one axis after another.
 
 Along one axis every output cell is a weighted sum of input cells, so resizing an axis from n to m
 cells is an m × n matrix whose rows add up to one. *Nearest* has a single 1 in each row, *linear*
-the two shares of the neighbours on either side. Two axes give bilinear, three trilinear: the same
+the two shares of the neighbors on either side. Two axes give bilinear, three trilinear: the same
 matrices, one after another. The gradient is their transposes.
 
 Where an output cell looks, for a ratio r = n / m of input to output cells:
 
 - nearest: at cell ⌊i·r⌋;
 - linear, ``align_corners`` off: at (i + ½)·r − ½, so that cells are little squares and the two
-  images cover the same ground; positions before the first cell's centre read the first cell;
+  images cover the same ground; positions before the first cell's center read the first cell;
 - linear, ``align_corners`` on: at i·(n − 1)/(m − 1), so that the first and last cells stay put.
 """
 

@@ -6,7 +6,7 @@ add up. That is exactly how :func:`conv_backward` sends gradients to the image, 
 :func:`convolution.spread`, and the shapes swap as well: the padding of the convolution, which added
 cells to its image, *removes* cells here.
 
-The same numbers come from an ordinary convolution: put s − 1 zeros between neighbouring input
+The same numbers come from an ordinary convolution: put s − 1 zeros between neighboring input
 cells, pad, and slide the kernel, turned around, with stride 1
 (:func:`conv_transpose_by_zero_insertion`). It is the picture that textbooks draw, and slower, since
 most of its products are with a zero.
@@ -61,7 +61,7 @@ def conv_transpose(
         x: (N, C, *sizes) with one, two or three spatial axes.
         weight: (C, O / groups, *kernel): that of the convolution which this transposes.
         bias: (O,).
-        stride: how far apart neighbouring input cells are dropped on the output.
+        stride: how far apart neighboring input cells are dropped on the output.
         padding: cells removed at both ends of every output axis.
         output_padding: cells added at the far end of every output axis.
         dilation: how far apart the cells of the kernel lie on the output.

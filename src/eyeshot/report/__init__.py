@@ -129,7 +129,7 @@ def _facts(material: Material) -> list[Fact]:
     evaluation, config = material.evaluation, material.run.config
     parameters = sum(p.numel() for p in material.run.net.parameters())
     high, wide = config.size
-    color = "grey" if config.channels == 1 else "colour"
+    color = "gray" if config.channels == 1 else "color"
     wrong = len(evaluation.mistakes())
     return [
         Fact(f"{evaluation.accuracy:.2%}", f"of {evaluation.count:,} held-out pictures right"),

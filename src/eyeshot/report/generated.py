@@ -106,7 +106,7 @@ def _learning(run: Run) -> Section:
 
 
 def _numbers(rows: Sequence[dict[str, float]]) -> Table:
-    head = ["epoch", "generator", "discriminator", "recognised", "fooled", "Fréchet distance"]
+    head = ["epoch", "generator", "discriminator", "recognized", "fooled", "Fréchet distance"]
     lines = [
         [
             f"{row['epoch']:.0f}",

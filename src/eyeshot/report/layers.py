@@ -21,7 +21,7 @@ from eyeshot.features import LayerMaps, Step
 from eyeshot.features.gallery import exhibit
 from eyeshot.pages.parts import Card, Cards, Figure, Image, Part, Section, Table
 from eyeshot.pictures import color_kernels, color_maps, data_uri, reduce_picture
-from eyeshot.report.judgement import answer_bars
+from eyeshot.report.judgment import answer_bars
 from eyeshot.report.material import Material
 
 _SIDE = 84  # CSS pixels of a kernel and of its map
@@ -48,7 +48,7 @@ def kernels_section(material: Material) -> Section | None:
         for number, (kernel, drawn) in enumerate(zip(color_kernels(weights), maps, strict=True))
     ]
     colors = (
-        "its three colours are drawn as colours, with grey for 0"
+        "its three colors are drawn as colors, with gray for 0"
         if weights.shape[1] == 3
         else "red adds, blue subtracts, white does nothing"
     )
@@ -163,7 +163,7 @@ _EXPLAIN: dict[type[nn.Module], Callable[[nn.Module], str]] = {
     nn.Conv2d: _say_convolution,
     nn.MaxPool2d: _say_pool,
     nn.ReLU: lambda _: "ReLU turns negative sums into 0.",
-    nn.BatchNorm2d: lambda _: "Batch normalisation brings every map to a common scale.",
+    nn.BatchNorm2d: lambda _: "Batch normalization brings every map to a common scale.",
 }
 
 
@@ -193,7 +193,7 @@ with extra("report"):
     from matplotlib import cbook
 
 _HEIGHT = 232  # of the reduced photograph: small enough that a 3×3 kernel is seen to do something
-_GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+_GRAY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 _LEAST = 1 / 255  # of an answer that is drawn white: anything below is rounding
 _MOST = 0.995  # the quantile that is drawn white, so that one bright speck darkens nothing
 
@@ -211,7 +211,7 @@ def photograph_section() -> Section:
     ]
     says = (
         "A filter is a kernel that somebody chose instead of learned: here is every one that "
-        "eyeshot filter knows by name, on one photograph (mid-grey is 0 where sums may be "
+        "eyeshot filter knows by name, on one photograph (mid-gray is 0 where sums may be "
         "negative)."
     )
     return Section("photograph", "A photograph under the named filters", says, [Cards(cards, 172)])
@@ -226,14 +226,14 @@ def read_photograph() -> NDArray[np.uint8]:
 def apply(photo: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
     """The photograph (H, W, 3) under a named filter, as it can be looked at.
 
-    A kernel whose weights add up to 0 answers to change, not to light: it is applied to the grey
-    picture, and drawn with 0 as mid-grey, or as black where no answer is negative.
+    A kernel whose weights add up to 0 answers to change, not to light: it is applied to the gray
+    picture, and drawn with 0 as mid-gray, or as black where no answer is negative.
     """
     kernels = filters.resolve(name).kernels
     if any(abs(float(kernel.sum())) > 1e-9 for kernel in kernels):
         return np.asarray(filters.filter(photo, name, padding="replicate"), np.uint8)
-    grey = (photo @ _GREY / 255).astype(np.float32)
-    answer: NDArray[Any] = filters.filter(grey, name, padding="replicate", range="keep")
+    gray = (photo @ _GRAY / 255).astype(np.float32)
+    answer: NDArray[Any] = filters.filter(gray, name, padding="replicate", range="keep")
     most = max(float(np.quantile(np.abs(answer), _MOST)), _LEAST)
     unit = answer / most if len(kernels) > 1 else answer / most / 2 + 0.5
     return np.rint(np.clip(unit, 0, 1) * 255).astype(np.uint8)

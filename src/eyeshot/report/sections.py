@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from eyeshot.pages.parts import Section
-from eyeshot.report.judgement import confusion_section, learning_section, mistakes_section
+from eyeshot.report.judgment import confusion_section, learning_section, mistakes_section
 from eyeshot.report.layers import (
     kernels_section,
     parameters_section,

@@ -77,7 +77,7 @@ class Input:
     """A picture ready for a network.
 
     Attributes:
-        values: float32 (1, C, H, W), normalised.
+        values: float32 (1, C, H, W), normalized.
         picture: the same to look at, uint8 (H, W, C).
         notes: what was done to it, a phrase each.
     """
@@ -150,7 +150,7 @@ def _check_channels(source: Source, run: Run) -> None:
             )
         raise BadFile(
             f"{source.name}: has {channels} channels, and the network takes {wanted} "
-            "(1 is grey, 3 colour)",
+            "(1 is gray, 3 color)",
             cure="save it with the channels of the training pictures",
         )
 
@@ -209,17 +209,17 @@ def _check_pages(source: Source, takes: tuple[int, ...]) -> None:
 def in_channels(
     samples: NDArray[Any], takes: tuple[int, ...]
 ) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """Grey made of colour, or repeated, where only that makes the channels fit."""
+    """Gray made of color, or repeated, where only that makes the channels fit."""
     have = len(samples)
     if not takes or have in takes:
         return samples, ()
     if have == 4 and 3 in takes:
         return samples[:3], ("alpha ignored",)
     if have == 1 and takes[0] == 3:
-        return np.repeat(samples, 3, axis=0), ("grey repeated in three channels",)
+        return np.repeat(samples, 3, axis=0), ("gray repeated in three channels",)
     if have in (3, 4) and takes[0] == 1:
-        grey = np.tensordot(np.array([0.299, 0.587, 0.114]), samples[:3], 1)[None]
-        return grey.astype(samples.dtype), ("made grey",)
+        gray = np.tensordot(np.array([0.299, 0.587, 0.114]), samples[:3], 1)[None]
+        return gray.astype(samples.dtype), ("made gray",)
     return samples, ()
 
 

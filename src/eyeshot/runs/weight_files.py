@@ -1,7 +1,7 @@
 """Files of weights, read and written without running code; and the fingerprint of a data set.
 
 What people have is seldom a bare state dict: it lies under a key of a training checkpoint, beside
-an optimiser and an ``argparse.Namespace``, or is a whole pickled module. PyTorch's reader for
+an optimizer and an ``argparse.Namespace``, or is a whole pickled module. PyTorch's reader for
 weights builds tensors and plain containers only, and stops at anything else. Here every class and
 function that it would stop at is replaced by a stand-in of ours, which keeps what it is given and
 does nothing: the tensors around it can be read, and nothing that the file names is imported or run.

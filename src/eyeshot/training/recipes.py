@@ -34,7 +34,7 @@ _PICTURE = 2  # axes of space
 _STEP_PIXELS = 2**20
 _STEP_CROPS = 4
 """A step takes so many pixels, and crops, or more: batch norm learns what is usual from a batch,
-and one picture at a time would be normalised by itself, as none is when the network is used."""
+and one picture at a time would be normalized by itself, as none is when the network is used."""
 _LEAST_STEPS = 50
 """In an epoch: a folder of a few small pictures is gone over many times before it is judged."""
 _PASS_SHARE = 8
@@ -235,7 +235,7 @@ def choose_class_weights(
 
     "balanced" weighs a class by the pixels of all classes / (classes × its own pixels): then each
     class as a whole weighs the same. "none" is the custom where pixels are what is counted in the
-    end; balanced weights find more of a rare class and take more of its neighbours for it.
+    end; balanced weights find more of a rare class and take more of its neighbors for it.
 
     Args:
         wanted: "none", "balanced", or a number for each class.

@@ -274,12 +274,12 @@ class Session:
         return Payload({"shape": list(numbers.shape), "dtype": "float32"}, numbers.tobytes())
 
     def draw(self, query: Query, check: Check) -> Payload:
-        """A picture that was drawn: grey bytes (h, w), light on dark."""
+        """A picture that was drawn: gray bytes (h, w), light on dark."""
         high, wide = query.wholes("size", 2)
         if high < 1 or wide < 1 or high * wide != len(query.body) or high * wide > 2**22:
             raise BadValue(f"{len(query.body)} bytes for {high}×{wide}", cure="send one a pixel")
-        grey = np.frombuffer(query.body, np.uint8).reshape(high, wide).copy()
-        picture = open_picture(self.subject, grey, "drawing")
+        gray = np.frombuffer(query.body, np.uint8).reshape(high, wide).copy()
+        picture = open_picture(self.subject, gray, "drawing")
         return Payload({"id": self.desk.add(picture), "notes": list(picture.notes)})
 
     def dead(self, query: Query, check: Check) -> Payload:

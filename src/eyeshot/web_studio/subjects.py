@@ -235,7 +235,7 @@ def checked(values: Tensor) -> Tensor:
 
 
 def as_colors(samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """uint8 (H, W, C) as (H, W, 3): grey repeated, the first three of more channels."""
+    """uint8 (H, W, C) as (H, W, 3): gray repeated, the first three of more channels."""
     count = samples.shape[2]
     if count >= 3:
         return np.ascontiguousarray(samples[..., :3])

@@ -151,7 +151,7 @@ def test_channels_last_files_take_images_as_everywhere(tmp_path: Path) -> None:
     assert eyeshot.inspect(net, (3, 41, 30)).graph.inputs == ("x",)
 
 
-def test_quantised_networks_compute_what_the_integers_stand_for(tmp_path: Path) -> None:
+def test_quantized_networks_compute_what_the_integers_stand_for(tmp_path: Path) -> None:
     kernel = np.random.default_rng(0).integers(-90, 90, (4, 3, 3, 3)).astype(np.int8)
     nodes = [
         node("QuantizeLinear", ["x", "s", "z"], ["q"], "q"),

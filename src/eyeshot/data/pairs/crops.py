@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eyeshot.data.loading import BUDGET
-from eyeshot.data.pairs.layout import CUTTING, LABELLED, Order
+from eyeshot.data.pairs.layout import CUTTING, LABELED, Order
 from eyeshot.data.pairs.legend import IGNORED
 from eyeshot.data.pairs.pair import Pair, Pairs
 from eyeshot.data.pairs.reader import Readers
@@ -141,7 +141,7 @@ class Crops:
     Attributes:
         images: (B, C, H, W) float32 in 0…1; (B, C, D, H, W) of volumes, (B, C, L) of signals.
         targets: class numbers (B, H, W) int64; samples (B, C, H, W) float32 for ``restore``. For
-            unlabelled pixels the number is 0 and ``valid`` is False.
+            unlabeled pixels the number is 0 and ``valid`` is False.
         valid: (B, H, W) bool, the pixels to learn from.
         places: for each crop, which training pair it is from, and where it begins along each axis:
             its first row and its first column.
@@ -262,7 +262,7 @@ class CropSampler:
             )
         batch = self._order.batch(epoch, step, count)
         group = self._groups[batch.group]
-        crops = (self._labelled(group, item, epoch, batch.again) for item in batch.items)
+        crops = (self._labeled(group, item, epoch, batch.again) for item in batch.items)
         images, targets, valid, places = zip(*crops, strict=True)
         return Crops(torch.stack(images), torch.stack(targets), torch.stack(valid), places)
 
@@ -270,7 +270,7 @@ class CropSampler:
         """Release files and memory; they are opened again when needed."""
         self._readers.close()
 
-    def _labelled(
+    def _labeled(
         self, group: list[_Part], item: int, epoch: int, again: int
     ) -> tuple[Tensor, Tensor, Tensor, tuple[int, ...]]:
         """One crop; where nobody has judged a pixel of it, another, drawn in its place."""
@@ -278,7 +278,7 @@ class CropSampler:
         legend = self.pairs.legend
         if legend is None or legend.ignore is None:
             return crop
-        drawn = self._order.generator(epoch, again, LABELLED, item)
+        drawn = self._order.generator(epoch, again, LABELED, item)
         for _ in range(_TRIES):
             if crop[2].any():
                 break

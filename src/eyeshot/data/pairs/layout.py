@@ -220,7 +220,7 @@ MOST_SHUFFLED = 2**22
 """Crops an epoch that are put in order; of more than that, those of each batch are drawn alone."""
 
 # What random numbers are drawn for: each has a stream of its own.
-_ORDER, _GROUP, _DRAW, CUTTING, LABELLED = 1, 2, 3, 4, 5
+_ORDER, _GROUP, _DRAW, CUTTING, LABELED = 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True)

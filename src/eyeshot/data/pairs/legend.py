@@ -3,7 +3,7 @@
 Also here:
 
 - masks with a palette: the same index must have the same color in every file;
-- masks that are not stored as one number a pixel: soft edges cut in two, grey saved as colors.
+- masks that are not stored as one number a pixel: soft edges cut in two, gray saved as colors.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 FILE = "classes.yaml"
 IGNORE = "ignore"
-"""The name in ``classes.yaml`` for unlabelled pixels, which are not a class."""
+"""The name in ``classes.yaml`` for unlabeled pixels, which are not a class."""
 
 IGNORED = -1
-"""The class number of an unlabelled pixel."""
+"""The class number of an unlabeled pixel."""
 
-_EXAMPLE = "write lines such as 'membrane: 128', or 'membrane: [255, 0, 0]' for a colour"
+_EXAMPLE = "write lines such as 'membrane: 128', or 'membrane: [255, 0, 0]' for a color"
 _LARGEST = 2**16 - 1
 
 
@@ -47,9 +47,9 @@ class Legend:
         classes: their names; a class number is an index into them.
         codes: the value of each class; a color is one number, red · 65536 + green · 256 + blue.
         colors: whether the codes are colors.
-        ignore: the code of unlabelled pixels, if there is one.
+        ignore: the code of unlabeled pixels, if there is one.
         palette: for masks with a palette, the color of each class's index, -1 if no mask has it.
-        threshold: the grey value from which a mask with many values becomes 255, and below it 0;
+        threshold: the gray value from which a mask with many values becomes 255, and below it 0;
             0 if masks contain the codes themselves.
 
     The text of a legend omits the last two: fingerprints are of that text and of the masks.
@@ -99,7 +99,7 @@ def _tables(legend: Legend) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def encode(samples: NDArray[Any], *, colors: bool) -> NDArray[np.int64]:
-    """Codes (H, W) of a mask's samples (C, H, W); grey samples are colours too, an opacity none."""
+    """Codes (H, W) of a mask's samples (C, H, W); gray samples are colors too, an opacity none."""
     first: NDArray[np.int64] = samples[0].astype(np.int64)
     if not colors:
         return first
@@ -142,7 +142,7 @@ def _understand(tree: dict[str, Any]) -> Legend:
     codes = {name: _code(name, value) for name, value in tree.items()}
     kinds = {isinstance(value, list) for value in tree.values()}
     if len(kinds) > 1:
-        raise BadValue("mixes values and colours", cure="give every class a value, or all a colour")
+        raise BadValue("mixes values and colors", cure="give every class a value, or all a color")
     firsts: dict[int, str] = {}
     for name, code in codes.items():
         first = firsts.setdefault(code, name)
@@ -162,7 +162,7 @@ def _code(name: str, value: Any) -> int:
         return int(value[0] << 16 | value[1] << 8 | value[2])
     raise BadValue(
         f"{shorten(name)} is {shorten(value)}",
-        cure=f"give a value from 0 to {_LARGEST}, or a colour as [red, green, blue] from 0 to 255",
+        cure=f"give a value from 0 to {_LARGEST}, or a color as [red, green, blue] from 0 to 255",
     )
 
 
@@ -174,7 +174,7 @@ _SUFFIXES = {".png", ".gif", ".bmp", ".dib", ".pcx", ".tif", ".tiff", ".tga"}
 
 
 def read_palette(path: Path, indices: Iterable[int]) -> dict[int, int]:
-    """The colours, red · 65536 + green · 256 + blue, that a file gives to ``indices``.
+    """The colors, red · 65536 + green · 256 + blue, that a file gives to ``indices``.
 
     Empty where the file has no palette.
 
@@ -243,8 +243,8 @@ def _problem(mask: Seen, index: int, before: int, where: str) -> Problem:
         f"[{color >> 16}, {color >> 8 & 255}, {color & 255}]"
         for color in (before, mask.palette[index])
     )
-    message = f"its palette gives {index} the colour {here}, and that of {where} {there}"
-    cure = f"indices are no classes here: write {FILE} with colours, such as 'cell: {here}'"
+    message = f"its palette gives {index} the color {here}, and that of {where} {there}"
+    cure = f"indices are no classes here: write {FILE} with colors, such as 'cell: {here}'"
     return Problem(mask.files.target, message, cure)
 
 
@@ -253,7 +253,7 @@ _WEIGHTS = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
 class Thresholded(Source):
-    """A mask as 0 and 255: 255 where its grey value reaches a threshold. Opacity is left out.
+    """A mask as 0 and 255: 255 where its gray value reaches a threshold. Opacity is left out.
 
     Args:
         mask: (C, H, W), which is closed with this one.
@@ -271,8 +271,8 @@ class Thresholded(Source):
 
     def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
         samples = self._mask.read(*spans)
-        grey = samples[0] if len(samples) < 3 else np.tensordot(_WEIGHTS, samples[:3], 1)
-        return np.where(grey >= self._threshold, WHITE, 0).astype(np.uint8)[np.newaxis]
+        gray = samples[0] if len(samples) < 3 else np.tensordot(_WEIGHTS, samples[:3], 1)
+        return np.where(gray >= self._threshold, WHITE, 0).astype(np.uint8)[np.newaxis]
 
     def identity(self) -> dict[str, Any]:
         """That of the mask, and the threshold."""
@@ -284,7 +284,7 @@ class Thresholded(Source):
 
 
 class SingleChannel(Source):
-    """A mask that is grey in every pixel and was saved as color, or with an opacity that is full.
+    """A mask that is gray in every pixel and was saved as color, or with an opacity that is full.
 
     Args:
         mask: (C, H, W) with C from 2 to 4, which is closed with this one.
@@ -296,7 +296,7 @@ class SingleChannel(Source):
         self._mask, self._cure = mask, cure
         self.native_rows = mask.native_rows
         self.memory, self.open_memory = mask.memory, mask.open_memory
-        self.notes = (*mask.notes, f"grey saved in {mask.shape[0]} channels; one is read")
+        self.notes = (*mask.notes, f"gray saved in {mask.shape[0]} channels; one is read")
 
     def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
         samples = self._mask.read(*spans)

@@ -56,7 +56,7 @@ def load_pairs(
         seed: which of them.
         progress: called with (what, done, total); None tells a person at a terminal.
         skip_damaged: leave out pairs of which a file cannot be read, and name them in the notes.
-        layout: where pictures and masks are; what is blank is recognised.
+        layout: where pictures and masks are; what is blank is recognized.
         dims: axes of space: 2 of pictures; 3 of volumes, ``.npy``, Zarr or stacks of TIFF; 1 of
             signals, ``.npy`` or ``.wav``.
 
@@ -362,9 +362,9 @@ def _check_channels(seen: Sequence[Seen], report: Report) -> None:
         if one.channels not in (0, usual):
             message = (
                 f"has {one.channels} channels, and {count} of {found.total()} have {usual} "
-                "(1 is grey, 3 colour)"
+                "(1 is gray, 3 color)"
             )
-            report(Problem(one.files.image, message, "save all pictures in the same colours"))
+            report(Problem(one.files.image, message, "save all pictures in the same colors"))
 
 
 def _settle(seen: Sequence[Seen], legend: Legend | None, report: Report) -> Legend:
@@ -419,7 +419,7 @@ def _check_blank(
 
 
 def _check_judged(held_out: Sequence[Seen], legend: Legend, report: Report) -> None:
-    """At least one pixel must be labelled for a metric; unreadable masks are not checked."""
+    """At least one pixel must be labeled for a metric; unreadable masks are not checked."""
     if not held_out or not all(one.tally for one in held_out):
         return
     if all(code == legend.ignore for one in held_out for code in one.tally):

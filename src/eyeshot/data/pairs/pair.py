@@ -56,7 +56,7 @@ class Pairs:
         train: the training pairs.
         validation: the validation pairs.
         classes: the names of the classes, empty for ``restore``; a mask's numbers index them.
-        channels: C of every picture, as in its file: 1 for grey, 3 for color.
+        channels: C of every picture, as in its file: 1 for gray, 3 for color.
         mean: the mean of the training samples scaled to 0…1, for each channel.
         std: their standard deviation, for each channel, never 0.
         counts: the number of pixels of each class in the training masks; may be 0.

@@ -68,7 +68,7 @@ class PairReader:
         """A window of the answer, as :meth:`image`.
 
         Returns:
-            For ``segment``, class numbers (H, W) int64, -1 for unlabelled pixels; for
+            For ``segment``, class numbers (H, W) int64, -1 for unlabeled pixels; for
             ``restore``, samples (C, H, W) float32 in 0…1.
 
         Raises:
@@ -155,8 +155,8 @@ def channels_first(space: int) -> str:
     return {1: "CL", 2: "CHW", 3: "CDHW"}[space]
 
 
-_GREY_CURE = (
-    "save it with one channel, name its colours in classes.yaml, or make it two-valued with "
+_GRAY_CURE = (
+    "save it with one channel, name its colors in classes.yaml, or make it two-valued with "
     "--threshold 128"
 )
 
@@ -164,7 +164,7 @@ _GREY_CURE = (
 def open_mask(path: Path, *, colors: bool | None, threshold: int = 0, space: int = 2) -> Source:
     """A mask (C, H, W) by windows. Of a palette, the indices are given unless ``colors``.
 
-    Where ``colors`` is False it has one channel: grey that was saved as color is taken for grey,
+    Where ``colors`` is False it has one channel: gray that was saved as color is taken for gray,
     and reading raises BadFile where it is none. Where nobody knows (None), it is given as it is.
 
     With a ``threshold`` it is 0 below it and 255 from it on. A folder of masks, one for each object
@@ -175,8 +175,8 @@ def open_mask(path: Path, *, colors: bool | None, threshold: int = 0, space: int
     if path.is_dir() and path.suffix.lower() != ".zarr":
         return _open_objects(path)
     mask = open_file(path, Selection(space=space, indices=not colors, offered=False))
-    grey = colors is False and mask.shape[0] in (2, 3, 4)
-    return SingleChannel(mask, _GREY_CURE) if grey else mask
+    gray = colors is False and mask.shape[0] in (2, 3, 4)
+    return SingleChannel(mask, _GRAY_CURE) if gray else mask
 
 
 def _open_objects(folder: Path) -> Source:

@@ -156,7 +156,7 @@ def look(
         seen.problems.append(Problem(files.target, message, "make both of one size"))
     if task == "restore" and shape[0] != other[0]:
         message = f"has {_channels(other[0])}, and {files.image} has {shape[0]}"
-        seen.problems.append(Problem(files.target, message, "save both in the same colours"))
+        seen.problems.append(Problem(files.target, message, "save both in the same colors"))
     return seen
 
 

@@ -163,7 +163,7 @@ def _header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
     return head.getvalue()
 
 
-_COLOUR = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> PNG colour type
+_COLOR = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> PNG color type
 _BAND = 2**20  # bytes packed at once
 _EFFORT = (1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)  # filtered rows repeat little else: as OpenCV does
 
@@ -173,7 +173,7 @@ def write_png(
 ) -> None:
     """Write bands (n, W, C) of uint8 or uint16 as a PNG of ``size`` (H, W, C)."""
     height, width, channels = size
-    head = struct.pack(">IIBBBBB", width, height, depth, _COLOUR[channels], 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, height, depth, _COLOR[channels], 0, 0, 0)
     file.write(SIGNATURE + chunk(b"IHDR", head))
     packer = zlib.compressobj(*_EFFORT)
     above = np.zeros(width * channels * depth // 8, np.uint8)
@@ -216,7 +216,7 @@ class PngSink(PlacedSink):
         """As any sink; ``turned``: rows become the picture's columns."""
         super().__init__(place, shape, dtype)
         self._turned = turned
-        if len(shape) != 3 or shape[0] not in _COLOUR or self.dtype not in (np.uint8, np.uint16):
+        if len(shape) != 3 or shape[0] not in _COLOR or self.dtype not in (np.uint8, np.uint16):
             raise BadValue(
                 f"{place.target}: PNG holds uint8 or uint16 in 1 to 4 channels, "
                 f"not {shape[0]} channels of {dtype}",

@@ -1,9 +1,9 @@
-"""Sources that change or decode what a file holds: colors, grey as color, whole pictures.
+"""Sources that change or decode what a file holds: colors, gray as color, whole pictures.
 
 In this file:
 
 - a source that converts its samples: indices to colors, inks to light;
-- a grey picture that is stored as color: one channel is read of several that are equal;
+- a gray picture that is stored as color: one channel is read of several that are equal;
 - pictures that can only be decoded whole: JPEG, BMP, WebP, GIF, interlaced PNG.
 """
 
@@ -76,8 +76,8 @@ class ConvertedSource(Source):
         self._stored.close()
 
 
-class GreySource(Source):
-    """Grey stored as RGB, maybe with an opaque alpha channel, as one channel.
+class GraySource(Source):
+    """Gray stored as RGB, maybe with an opaque alpha channel, as one channel.
 
     Every window is checked: a colored or transparent pixel is refused, not averaged away.
     """
@@ -89,12 +89,12 @@ class GreySource(Source):
 
     @staticmethod
     def fits(source: Source) -> bool:
-        """Whether a source has as many channels as such a picture: grey and alpha, RGB or RGBA."""
+        """Whether a source has as many channels as such a picture: gray and alpha, RGB or RGBA."""
         return source.shape[0] in (2, 3, 4)
 
     @classmethod
-    def starts_grey(cls, source: Source) -> bool:
-        """Whether the first row is grey; a picture in color is refused for its channels."""
+    def starts_gray(cls, source: Source) -> bool:
+        """Whether the first row is gray; a picture in color is refused for its channels."""
         try:
             cls(source).read((0, 1))
         except BadValue:
@@ -109,7 +109,7 @@ class GreySource(Source):
     @property
     def layout(self) -> str:
         """How the stored axes were understood, for people."""
-        return f"{self._stored.layout}; grey in {self._stored.shape[0]} channels, read as one"
+        return f"{self._stored.layout}; gray in {self._stored.shape[0]} channels, read as one"
 
     def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
         self._stored.keep_rows = self.keep_rows
@@ -127,13 +127,13 @@ class GreySource(Source):
                 raise BadValue(
                     f"{self.name}: the pixel at {tuple(place)} is {kind}, and the network takes "
                     "one channel",
-                    cure="convert the image to grey first",
+                    cure="convert the image to gray first",
                 )
         return samples[:1]
 
     def identity(self) -> dict[str, Any]:
         """The stored picture's, and that one channel of it is read."""
-        return {**self._stored.identity(), "grey": True}
+        return {**self._stored.identity(), "gray": True}
 
     def close(self) -> None:
         """Let go of the stored picture."""

@@ -27,7 +27,7 @@ from eyeshot.images.limits import WHOLE_LIMIT, damage_named
 from eyeshot.images.sources.source import OpenFile, Selection, Source
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type -> samples a pixel
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # color type -> samples a pixel
 _SLAB = 2**20  # bytes of filtered rows undone at once
 _PIECE = 2**16  # bytes of packed data read at once
 _SHORT_CHUNK = 2**20  # the most bytes of a chunk that is read and checked before it is used
@@ -39,7 +39,7 @@ _ADAM7 = (  # of each pass over an interlaced picture: first row and column, and
     (1, 0, 2, 1),
 )
 
-# bytes a pixel -> bit depth, colour type, and how OpenCV orders its channels
+# bytes a pixel -> bit depth, color type, and how OpenCV orders its channels
 _DRESS = {
     1: (8, 0, None),
     2: (16, 0, None),
@@ -75,7 +75,7 @@ class Header:
 
     @property
     def channels(self) -> int:
-        """Channels of the image, a palette's colours counted."""
+        """Channels of the image, a palette's colors counted."""
         return _SAMPLES[self.color] if self.palette is None else self.palette.shape[1]
 
 
@@ -143,7 +143,7 @@ def _turned_after(file: OpenFile, offset: int) -> bool:
 
 
 def _colors(palette: Any, transparency: Any) -> NDArray[np.uint8]:
-    """The palette as 256 colours, RGB or RGBA; indices beyond its end are black."""
+    """The palette as 256 colors, RGB or RGBA; indices beyond its end are black."""
     if palette is None:
         raise ValueError("a palette picture without a palette")
     wide = np.zeros((256, 3 if transparency is None else 4), np.uint8)
@@ -439,7 +439,7 @@ def open_png(path: Path, selection: Selection) -> Source | None:
             header = read_header(file)
         _check_row(header, file)
         if selection.indices and header.palette is not None:
-            itself = np.arange(256, dtype=np.uint8)[:, np.newaxis]  # every index is its own colour
+            itself = np.arange(256, dtype=np.uint8)[:, np.newaxis]  # every index is its own color
             header = dataclasses.replace(header, palette=itself)
         if not header.interlaced and header.upright:
             return PngSource(path, file, header, selection)

@@ -68,7 +68,7 @@ def factor_for(size: tuple[int, int], side: int) -> int:
 
 @dataclass(frozen=True)
 class Light:
-    """How samples become bytes to look at; of a picture in few of its grey levels, brighter."""
+    """How samples become bytes to look at; of a picture in few of its gray levels, brighter."""
 
     low: float = 0.0
     high: float = 1.0

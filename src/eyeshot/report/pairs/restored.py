@@ -194,7 +194,7 @@ def _part(
 
 
 def _difference(restored: NDArray[np.float32], target: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """What is too bright or too dark, amplified around mid-grey."""
+    """What is too bright or too dark, amplified around mid-gray."""
     return Light().show((restored - target) * AMPLIFIED / 2 + 0.5)
 
 
@@ -247,7 +247,7 @@ def pictures_section(material: RestoredMaterial) -> Section:
     )
     says = (
         f"{which}, the one with the lowest PSNR first, with the part in which the network errs "
-        f"most. Differences are {AMPLIFIED} times as large as they are: mid-grey is right, lighter "
+        f"most. Differences are {AMPLIFIED} times as large as they are: mid-gray is right, lighter "
         "is too bright, darker too dark."
     )
     return Section("pictures", "Given, restored and wanted", says, parts)

@@ -67,7 +67,7 @@ def make_task(
 
     Args:
         config: of the run.
-        data: labelled pictures to learn classes or pictures from, pairs for anything else.
+        data: labeled pictures to learn classes or pictures from, pairs for anything else.
         own: the network, where it is somebody's own.
         whole_batches: leave out a last batch that is smaller than the others.
     """

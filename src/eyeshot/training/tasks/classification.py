@@ -52,7 +52,7 @@ class Classification:
     def prepare(
         self, batch: Batch, seed: tuple[int, int, int], share: slice, device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        """Pictures shifted at random and normalised, and labels."""
+        """Pictures shifted at random and normalized, and labels."""
         images, labels = batch
         images = shift_pictures(images, self._config.recipe.shift, seed)[share].to(device)
         pictures = normalize(images, self._config.mean, self._config.std)

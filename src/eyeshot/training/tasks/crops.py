@@ -101,7 +101,7 @@ class CropLearning:
     def prepare(
         self, batch: Crops, seed: tuple[int, int, int], share: slice, device: torch.device
     ) -> tuple[Tensor, Targets]:
-        """Crops changed at random and normalised, and their targets."""
+        """Crops changed at random and normalized, and their targets."""
         if self._kinds:
             batch = augment_crops(batch, self._kinds, seed)
         images = self._normalize(batch)[share].to(device)
@@ -141,7 +141,7 @@ class CropLearning:
             net.train(training)
 
     def _untouched(self, device: torch.device) -> Iterator[Tensor]:
-        """Crops as they are, normalised: so many that they show what is usual, or one pass."""
+        """Crops as they are, normalized: so many that they show what is usual, or one pass."""
         count = self._config.recipe.batch_size
         crops = pixels = 0
         for step in range(self._sampler.steps(count)):

@@ -136,7 +136,7 @@ class Generation:
         return generator + discriminator
 
     def sums(self, loss: Tensor, outputs: Tensor, targets: None) -> Tensor:
-        """The generator's loss, the discriminator's, and what share of both kinds it recognises."""
+        """The generator's loss, the discriminator's, and what share of both kinds it recognizes."""
         generator, discriminator = _losses(outputs)
         recognized = (outputs[:, 0] > 0).float().mean()
         fooled = (outputs[:, 1] > 0).float().mean()

@@ -84,9 +84,9 @@ export class DrawingBoard {
   async send() {
     if (this.blank) return;
     const { data } = this.context.getImageData(0, 0, SIDE, SIDE);
-    const grey = new Uint8Array(SIDE * SIDE);
-    for (let i = 0; i < grey.length; i++) grey[i] = data[4 * i];
-    const answer = await this.app.ask("draw", { size: `${SIDE},${SIDE}` }, { body: grey, slot: "draw" });
+    const gray = new Uint8Array(SIDE * SIDE);
+    for (let i = 0; i < gray.length; i++) gray[i] = data[4 * i];
+    const answer = await this.app.ask("draw", { size: `${SIDE},${SIDE}` }, { body: gray, slot: "draw" });
     if (answer) await this.app.load({ picture: answer.data.id });
   }
 

@@ -89,8 +89,8 @@ const WORDS = {
 
 const KINDS = {
   convolution: "卷积", "transposed convolution": "转置卷积", "max pooling": "最大池化", "average pooling": "平均池化",
-  linear: "线性层", flatten: "展平", "batch normalisation": "批归一化", "group normalisation": "组归一化",
-  "instance normalisation": "实例归一化", "layer normalisation": "层归一化", concatenation: "拼接", sum: "相加",
+  linear: "线性层", flatten: "展平", "batch normalization": "批归一化", "group normalization": "组归一化",
+  "instance normalization": "实例归一化", "layer normalization": "层归一化", concatenation: "拼接", sum: "相加",
   difference: "相减", product: "相乘", dropout: "随机失活", resize: "缩放", mean: "平均", maximum: "最大值",
   identity: "恒等", attention: "注意力", "pixel shuffle": "像素重排",
 };

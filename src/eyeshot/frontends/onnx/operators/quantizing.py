@@ -1,4 +1,4 @@
-"""Quantised arithmetic, computed on the numbers that the integers stand for."""
+"""Quantized arithmetic, computed on the numbers that the integers stand for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _along(x: Tensor, one: Tensor, axis: int) -> Tensor:
     if one.numel() == 1:
         return one.reshape(())
     if one.ndim != 1:
-        raise Refusal("has a scale for each block", "quantise by tensor or by axis")
+        raise Refusal("has a scale for each block", "quantize by tensor or by axis")
     return one.reshape(-1, *(1,) * (x.ndim - axis - 1))
 
 
@@ -44,7 +44,7 @@ def quantize(site: Site) -> Tensor:
 
 def _rounded(x: Tensor, zero: Tensor | None, kind: torch.dtype) -> Tensor:
     if kind not in _RANGES:
-        raise Refusal(f"quantises to {kind}", "quantise to int8 or uint8")
+        raise Refusal(f"quantizes to {kind}", "quantize to int8 or uint8")
     whole = torch.round(x)
     whole = whole if zero is None else whole + zero.to(whole.dtype)
     return whole.clamp(*_RANGES[kind]).to(kind)
@@ -86,14 +86,14 @@ def qlinear_conv(site: Site) -> Tensor:
 def matmul_integer(site: Site) -> Tensor:
     """``MatMulInteger``."""
     if any(site.has(place) and site.tensor(place).numel() > 1 for place in (2, 3)):
-        raise Refusal("has a zero point for each row or column", "quantise by tensor")
+        raise Refusal("has a zero point for each row or column", "quantize by tensor")
     return torch.matmul(_centered(site, 0, 2), _centered(site, 1, 3)).to(torch.int32)
 
 
 def qlinear_matmul(site: Site) -> Tensor:
     """``QLinearMatMul``."""
     if any(site.tensor(place).numel() > 1 for place in (1, 2, 4, 5, 6, 7)):
-        raise Refusal("has a scale for each row or column", "quantise by tensor")
+        raise Refusal("has a scale for each row or column", "quantize by tensor")
     product = torch.matmul(_centered(site, 0, 2), _centered(site, 3, 5))
     kind = site.tensor(1).dtype
     scale = (site.tensor(1) * site.tensor(4) / site.tensor(6)).to(torch.float32).reshape(())
