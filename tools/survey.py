@@ -2,14 +2,20 @@
 
     python -m tools.survey --list
     python -m tools.survey --only timm --jobs 2 --seconds 60
+    python -m tools.survey --more --only kornia
 
 Needs packages that Eyeshot does not: install ``segmentation_models_pytorch``, ``timm``, ``monai``,
-``spandrel`` and ``torchvision`` into an environment of its own. What is not there is left out. Each
-network has random weights and is tried in a process of its own:
+``spandrel``, ``pytorchcv``, ``ultralytics``, ``transformers`` and so on into an environment of
+its own. What is not there is left out. Each network has random weights and is tried in a process of
+its own, whose time and memory are limited:
 
 - **equal**: every output of a run by bands is ``net(image)``, to 1e-9 of its largest number;
 - **refused**: one line says why not;
 - **wrong**, **spoilt** (the network is another afterwards), **traceback**, **too slow**: faults.
+
+``--more`` tries each equal network again: at two other sizes, the smaller with odd sides (where
+``net(image)`` itself fails, a refusal is right); a random region of the output; ``see`` against
+hooks; ``explain`` of three random units; the receptive field of a random unit against gradients.
 
 The exit status is 1 if one was wrong, spoilt or ended in a traceback.
 """
@@ -19,11 +25,15 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import random
+import resource
 import time
 import traceback
 import warnings
 from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -32,39 +42,221 @@ from typing import Any
 import numpy as np
 import torch
 from tools.surveyed import Build, networks
-from torch import nn
+from torch import Tensor, nn
 
 import eyeshot
-from eyeshot.errors import EyeshotError
+from eyeshot.errors import EyeshotError, Failure
 
 _LIMIT = 1e-9
 _FAULTS = ("wrong", "spoilt", "traceback")
+_BYTES = 10 * 2**30
+
+Told = Callable[[str], None]
 
 
-def attempt(build: Build) -> tuple[str, str]:
-    """One network: what came of it, and why."""
+def attempt(build: Build, more: bool = False, told: Told = lambda _: None) -> tuple[str, str]:
+    """One network: what came of it, and why. ``told`` hears which step begins."""
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
+    told("building")
     try:
         net, size = build()
         net = net.eval().double()
         _enliven(net)
-        image = torch.rand(size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        image = _noise(size)
         with torch.no_grad():
-            truth = _leaves(net(image[None]))
+            truth = net(image[None].clone())
     except Exception as error:
         return "not built", _brief(error)
+    kind, why = _checked(net, lambda: _run_and_compare(net, image, truth), told, "running")
+    if kind != "equal" or not more:
+        return kind, why
+    for step, check in _checks(net, image, truth):
+        kind, found = _checked(net, check, told, step)
+        if kind != "equal":
+            return kind, f"{step}: {found}"
+    return "equal", why
+
+
+def _checked(
+    net: nn.Module, check: Callable[[], tuple[str, str]], told: Told, step: str
+) -> tuple[str, str]:
+    """What came of one step, and whether it left the network as it was."""
+    told(step)
     before = _fingerprint(net)
     try:
-        found = eyeshot.run(net, image, raw=True, output_format="float64", band=16)
+        found = check()
     except EyeshotError as error:
-        return "refused", str(error)
+        found = ("wrong" if isinstance(error, Failure) else "refused", str(error))
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
-        return "traceback", f"{_brief(error)} at {where.filename.split('/')[-1]}:{where.lineno}"
-    if _fingerprint(net) != before:
-        return "spoilt", "its weights or settings are others afterwards"
-    return _compared(_leaves(found), truth)
+        found = "traceback", f"{_brief(error)} at {where.filename.split('/')[-1]}:{where.lineno}"
+    after = _fingerprint(net)
+    if after != before:
+        changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+        return "spoilt", f"another afterwards: {', '.join(changed[:4])}"
+    return found
+
+
+def _run_and_compare(net: nn.Module, image: Tensor, truth: Any, band: int = 16) -> tuple[str, str]:
+    found = eyeshot.run(net, image, raw=True, output_format="float64", band=band)
+    return _compared(_leaves(found), _leaves(truth))
+
+
+def _checks(
+    net: nn.Module, image: Tensor, truth: Any
+) -> Iterator[tuple[str, Callable[[], tuple[str, str]]]]:
+    draw = random.Random(0)
+    for size in _other_sizes(tuple(image.shape)):
+        other = _noise(size)
+        called = _called(net, other)  # before the step: the call itself may keep something
+        yield f"at {'x'.join(map(str, size))}", partial(_at_size, net, other, called)
+    _called(net, image)
+    leaves = _leaves(truth)
+    if len(leaves) == 1 and leaves[0].ndim == image.ndim + 1:
+        yield "a region", lambda: _region(net, image, leaves[0], draw)
+    yield "see", lambda: _see(net, image)
+    yield "explain", lambda: _explain(net, image, draw)
+    if len(leaves) == 1 and leaves[0].ndim == image.ndim + 1:
+        yield "receptive_field", lambda: _field(net, image, draw)
+
+
+def _other_sizes(size: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """A smaller size of odd sides, and one that is narrower and higher than the first."""
+    channels, *sides = size
+    odd = [side * (3 if axis % 2 else 5) // 8 | 1 for axis, side in enumerate(sides)]
+    even = [side * 5 // 4 // 4 * 4 if axis == 0 else side // 2 for axis, side in enumerate(sides)]
+    return [(channels, *odd), (channels, *even)]
+
+
+def _called(net: nn.Module, image: Tensor) -> Any:
+    """What the network gives, or the error that it raises."""
+    try:
+        with torch.no_grad():
+            return net(image[None].clone())
+    except Exception as error:
+        return error
+
+
+def _at_size(net: nn.Module, image: Tensor, truth: Any) -> tuple[str, str]:
+    if not isinstance(truth, Exception):
+        return _run_and_compare(net, image, truth, band=7)
+    try:
+        eyeshot.run(net, image, raw=True, output_format="float64", band=8)
+    except EyeshotError:
+        return "equal", "both refuse"
+    return "wrong", f"an answer where the network has none: {_brief(truth)}"
+
+
+def _region(net: nn.Module, image: Tensor, truth: Any, draw: random.Random) -> tuple[str, str]:
+    region = []
+    for side in truth.shape[2:]:
+        low = draw.randrange(side)
+        region.append((low, draw.randrange(low, side) + 1))
+    found = eyeshot.run(net, image, raw=True, output_format="float64", region=region)
+    wanted = truth[(slice(None), slice(None), *(slice(*pair) for pair in region))]
+    scale = max(1e-30, float(np.nanmax(np.abs(truth), initial=0.0)))
+    kind, why = _compared([np.asarray(found)], [wanted], scale)
+    return kind, f"{region}: {why}"
+
+
+def _see(net: nn.Module, image: Tensor) -> tuple[str, str]:
+    """The maps of ``see`` against those that hooks record of modules without modules inside."""
+    seen = eyeshot.see(net, image)
+    kept: dict[str, list[Any]] = {}
+    handles = []
+    for name, module in net.named_modules():
+        if name and not list(module.children()) and not getattr(module, "inplace", False):
+
+            def keep(_m: Any, _i: Any, output: Any, name: str = name) -> None:
+                value = output.detach().clone() if isinstance(output, Tensor) else None
+                kept.setdefault(name, []).append(value)
+
+            handles.append(module.register_forward_hook(keep))
+    try:
+        with torch.no_grad():
+            net(image[None].clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    compared = 0
+    for name, values in kept.items():
+        value = values[0]
+        if len(values) > 1 or value is None or not value.ndim or name not in seen:
+            continue
+        wanted = value[0].numpy() if value.shape[0] == 1 else value.numpy()
+        maps = np.asarray(seen[name])
+        if maps.shape != wanted.shape:
+            if maps.size == wanted.size and len(value) != 1:
+                continue
+            return "wrong", f"{name} has shape {maps.shape} for {tuple(value.shape)}"
+        scale = max(1e-20, float(np.nanmax(np.abs(wanted), initial=0.0)))
+        apart = float(np.nanmax(np.abs(maps - wanted), initial=0.0)) / scale
+        if apart > 1e-5:
+            return "wrong", f"{name} is {apart:.1e} off"
+        compared += 1
+    return "equal", f"{compared} layers"
+
+
+def _explain(net: nn.Module, image: Tensor, draw: random.Random) -> tuple[str, str]:
+    seen = eyeshot.see(net, image)
+    names = [layer.name for layer in seen.layers if layer.maps.size and layer.maps.ndim]
+    for name in draw.sample(names, min(3, len(names))):
+        maps = np.asarray(seen[name])
+        unit = [draw.randrange(side) for side in maps.shape]
+        try:
+            found = eyeshot.explain(net, image, layer=name, unit=unit)
+        except Failure:
+            raise
+        except EyeshotError:
+            continue  # not every operator has a sum
+        scale = max(1e-20, float(np.nanmax(np.abs(maps), initial=0.0)))
+        if abs(found.total - float(maps[tuple(unit)])) > 1e-5 * scale:
+            return "wrong", f"{name} {unit}: {found.total} for {maps[tuple(unit)]}"
+    return "equal", ""
+
+
+def _field(net: nn.Module, image: Tensor, draw: random.Random) -> tuple[str, str]:
+    """No input outside the receptive field moves the unit."""
+    with torch.enable_grad():
+        x = torch.randn(
+            image.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
+        )
+        x = x[None].requires_grad_()
+        output = _tensors(net(x.clone()))[0]
+        if output.ndim != x.ndim or not output.requires_grad:
+            return "equal", "no gradient"
+        unit = [draw.randrange(side) for side in output.shape[2:]]
+        picked = output[0].flatten(1)[:, np.ravel_multi_index(unit, output.shape[2:])]
+        weights = torch.randn(
+            picked.shape, dtype=picked.dtype, generator=torch.Generator().manual_seed(3)
+        )
+        found = torch.autograd.grad((picked * weights).sum(), x, allow_unused=True)
+    gradient: Tensor | None = found[0]
+    if gradient is None:
+        return "equal", "no gradient"
+    field = eyeshot.receptive_field(net, tuple(image.shape), unit=unit)
+    moved = gradient[0].abs().nan_to_num(1).sum(0)
+    moved = moved > 1e-13 * moved.max()
+    if field.inside is None:
+        return "equal", field.status
+    for axis, box in enumerate(field.inside):
+        along = (
+            moved.any(dim=[other for other in range(moved.ndim) if other != axis])
+            if moved.ndim > 1
+            else moved
+        )
+        at = along.nonzero().flatten().tolist()
+        if at and (at[0] < box.lo or at[-1] >= box.hi):
+            return (
+                "wrong",
+                f"unit {unit} sees {at[0]}..{at[-1]} along axis {axis}, not {box.lo}..{box.hi - 1}",
+            )
+    return "equal", ""
+
+
+def _noise(size: tuple[int, ...]) -> Tensor:
+    return torch.rand(size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
 def _enliven(net: nn.Module) -> None:
@@ -80,8 +272,8 @@ def _enliven(net: nn.Module) -> None:
                 one.add_(torch.randn(one.shape, generator=generator, dtype=one.dtype) * 0.05)
 
 
-def _compared(found: list[Any], truth: list[Any]) -> tuple[str, str]:
-    arrays = [np.asarray(one, dtype=np.float64) for one in found]
+def _compared(found: list[Any], truth: list[Any], scale: float | None = None) -> tuple[str, str]:
+    arrays = [np.asarray(one) for one in found]
     wanted = [one[0] if one.ndim and one.shape[0] == 1 else one for one in truth]
     if len(arrays) != len(wanted):
         return "wrong", f"{len(arrays)} outputs for {len(wanted)}"
@@ -91,25 +283,66 @@ def _compared(found: list[Any], truth: list[Any]) -> tuple[str, str]:
             return "wrong", f"shape {one.shape} for {other.shape}"
         if other.size and not (np.isnan(other) == np.isnan(one)).all():
             return "wrong", "not a number in other places"
-        apart = np.nanmax(np.abs(one - other), initial=0.0)
-        worst = max(worst, float(apart) / max(1e-30, float(np.nanmax(np.abs(other), initial=0.0))))
+        with np.errstate(invalid="ignore"):
+            apart = np.nanmax(np.where(one == other, 0, np.abs(one - other)), initial=0.0)
+        largest = scale or max(1e-30, float(np.nanmax(np.abs(other), initial=0.0)))
+        worst = max(worst, float(apart) / largest)
     return ("equal", f"{worst:.0e}") if worst <= _LIMIT else ("wrong", f"{worst:.1e} off")
 
 
-def _leaves(value: Any) -> list[Any]:
+def _tensors(value: Any) -> list[Tensor]:
     leaves = torch.utils._pytree.tree_leaves(value)
-    return [
-        one.numpy().astype(np.float64) if isinstance(one, torch.Tensor) else one for one in leaves
-    ]
+    if any(not isinstance(one, (Tensor, int, float, bool, type(None), str)) for one in leaves):
+        leaves = [inner for one in leaves for inner in _inside(one)]
+    return [one for one in leaves if isinstance(one, Tensor)]
 
 
-def _fingerprint(net: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in net.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().contiguous().view(-1).numpy().tobytes())
-    digest.update(repr([(n, type(m), m.training) for n, m in net.named_modules()]).encode())
-    return digest.hexdigest()
+def _inside(one: Any) -> list[Any]:
+    """The tensors of an output of a class of the package's own."""
+    return (
+        list(vars(one).values())
+        if hasattr(one, "__dict__") and not isinstance(one, Tensor)
+        else [one]
+    )
+
+
+def _leaves(value: Any) -> list[Any]:
+    if isinstance(value, np.ndarray):
+        return [value]
+    if isinstance(value, list) and value and isinstance(value[0], np.ndarray):
+        return value
+    found = [one.detach().numpy() for one in _tensors(value)]
+    return [one if np.iscomplexobj(one) else one.astype(np.float64) for one in found]
+
+
+def _fingerprint(net: nn.Module) -> dict[str, Any]:
+    """All that a network is: numbers, settings, hooks, and what its modules keep beside."""
+    found: dict[str, Any] = {"random state": hash(torch.get_rng_state().numpy().tobytes())}
+    for name, tensor in [*net.named_parameters(), *net.named_buffers()]:
+        data = tensor.detach().contiguous().reshape(-1).resolve_conj()
+        numbers = hashlib.sha256(data.view(torch.uint8).numpy().tobytes()).hexdigest()
+        found[name] = (numbers, tensor.dtype, tensor.shape, tensor.requires_grad, id(tensor))
+        found[f"{name}.grad"] = tensor.grad is None
+    for name, module in net.named_modules():
+        hooks = [len(value) for key, value in vars(module).items() if key.endswith("_hooks")]
+        found[f"module {name}"] = (type(module), module.training, id(module), hooks)
+        for key, value in vars(module).items():
+            if not key.startswith("_") or key == "_cache":
+                found[f"{name}.{key}"] = _plain(value)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """A value that compares: what it says, or where it is."""
+    if isinstance(value, (int, float, str, bool, type(None), torch.Size)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, Tensor):
+        return (tuple(value.shape), value.dtype, type(value).__name__)
+    return type(value).__name__
 
 
 def _brief(error: BaseException) -> str:
@@ -117,48 +350,61 @@ def _brief(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0][:160]}"
 
 
-def _in_a_process(name: str, build: Build, seconds: float) -> dict[str, Any]:
+def _in_a_process(name: str, build: Build, options: argparse.Namespace) -> dict[str, Any]:
     """One network in a process of its own, which has the packages already."""
     started = time.monotonic()
     ours, theirs = get_context("fork").Pipe(duplex=False)
-    process = get_context("fork").Process(target=_told, args=(build, theirs))
+    process = get_context("fork").Process(target=_told, args=(build, options.more, theirs))
     process.start()
     theirs.close()
-    kind, why = "too slow", f"more than {seconds:.0f} s"
+    step = "starting"
+    kind, why = "too slow", ""
     try:
-        if ours.poll(seconds):
-            kind, why = ours.recv()
+        while ours.poll(max(0.0, started + options.seconds - time.monotonic())):
+            message = ours.recv()
+            if isinstance(message, tuple):
+                kind, why = message
+                break
+            step = message
+        else:
+            why = f"more than {options.seconds:.0f} s, when {step}"
+            kind = "not built" if step in ("starting", "building") else kind
     except EOFError:
-        kind, why = "traceback", "the process died"
+        kind, why = "traceback", f"the process died, when {step}"
     process.kill()
     process.join()
     return {"name": name, "kind": kind, "why": why, "seconds": time.monotonic() - started}
 
 
-def _told(build: Build, to: Connection) -> None:
+def _told(build: Build, more: bool, to: Connection) -> None:
     torch.set_num_threads(1)
-    to.send(attempt(build))
+    resource.setrlimit(resource.RLIMIT_AS, (_BYTES, _BYTES))
+    to.send(attempt(build, more, to.send))
 
 
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", default="", help="names that hold this text")
+    parser.add_argument("--only", default="", help="names that hold this text, or one of several")
     parser.add_argument("--every", type=int, default=1, help="every n-th network; default all")
+    parser.add_argument("--from", type=int, default=0, dest="start", help="the first to take")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--seconds", type=float, default=120, help="most for one network")
+    parser.add_argument("--more", action="store_true", help="other sizes, see, explain, fields")
     parser.add_argument("--list", action="store_true", help="print the names alone")
     parser.add_argument("--json", help="a file for the table, a line a network")
     options = parser.parse_args()
     torch.set_num_threads(1)  # processes are forked, which threads do not survive
     known = networks()
-    names = [name for name in known if options.only in name][:: options.every]
+    wanted = options.only.split(",")
+    names = [name for name in known if any(one in name for one in wanted)]
+    names = names[options.start :: options.every]
     if options.list:
         print("\n".join(names))
         return 0
     rows = []
     with ThreadPoolExecutor(options.jobs) as pool:
-        for row in pool.map(lambda name: _in_a_process(name, known[name], options.seconds), names):
+        for row in pool.map(lambda name: _in_a_process(name, known[name], options), names):
             rows.append(row)
             print(
                 f"{row['kind']:10} {row['name']:45} {row['seconds']:5.0f} s  {row['why']}",

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import eyeshot
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.frontends.repair import trace
 from eyeshot.frontends.torch import graph_of
@@ -282,3 +283,46 @@ def test_a_network_that_fails_on_shapes_leaves_nothing_on_stderr(
         graph_of(nn.Conv2d(3, 4, 3), (5, 8, 8))
     trace(nn.Conv2d(3, 4, 3), (5, 8, 8))
     assert capfd.readouterr().err == ""
+
+
+class CropsByTensors(nn.Module):
+    """A skip cropped to another map, by sizes computed in tensors (as package ``unet`` does)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(x)
+        crop = (torch.tensor(x.shape)[2:] - torch.tensor(y.shape)[2:]) / 2
+        pad = -torch.stack((crop, crop)).t().flatten().int()
+        y += F.pad(x, pad.tolist())
+        return y
+
+
+def test_sizes_computed_in_tensors_are_known() -> None:
+    net = CropsByTensors().double()
+    for size in ((1, 9, 12), (1, 31, 17)):
+        image = torch.randn(size, dtype=torch.float64)
+        with torch.no_grad():
+            wanted = net(image[None])[0]
+        found = eyeshot.run(net.eval(), image, output_format="float64", band=4)
+        assert torch.allclose(torch.from_numpy(found), wanted, rtol=0, atol=1e-12)
+
+
+class CropsByContent(nn.Module):
+    """Part of a small tensor of numbers depends on the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pad = torch.tensor([1, 1, 1, 1])
+        pad[0] = (x.mean() > 100).int()
+        return F.pad(self.conv(x), pad.tolist())
+
+
+def test_numbers_that_depend_on_the_content_are_never_taken_for_known() -> None:
+    with pytest.raises(Unsupported, match=r"values into Python numbers|content says"):
+        graph_of(CropsByContent(), (1, 8, 8))

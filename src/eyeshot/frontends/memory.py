@@ -5,7 +5,8 @@ In this file:
 - which traced values share memory: in-place operators change every name of what they write to;
 - what a traced value is beside its shape: its type, and how it lies in memory;
 - operators that will be called whole, and the positions that come back behind them;
-- a way to run a user's forward silently: what it prints and warns of is left out.
+- a way to run a user's forward silently: what it prints and warns of is left out;
+- sizes that forward computes in small tensors, and takes numbers out of again.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch._subclasses import fake_tensor
+from torch.fx.experimental import proxy_tensor
 
 from eyeshot.axes import Global
 from eyeshot.graph import Edge, Family, Kind, Node
@@ -260,3 +263,40 @@ def hushed() -> Iterator[None]:
     finally:
         for log, level in zip(logs, levels, strict=True):
             log.setLevel(level)
+
+
+_FEW_NUMBERS = 1024
+
+
+@contextlib.contextmanager
+def small_tensors_known() -> Iterator[None]:
+    """Follow tensors made of Python's numbers while forward is traced, so that ``.item()`` works.
+
+    ``torch.tensor(x.shape)`` is a constant of the size at hand, and so is all that is computed
+    from it alone. torch follows those of one number only.
+    """
+    limits = [(module, module.CONSTANT_NUMEL_LIMIT) for module in (fake_tensor, proxy_tensor)]
+    try:
+        for module, _ in limits:
+            setattr(module, "CONSTANT_NUMEL_LIMIT", _FEW_NUMBERS)  # noqa: B010, mypy: a constant
+        yield
+    finally:
+        for module, limit in limits:
+            setattr(module, "CONSTANT_NUMEL_LIMIT", limit)  # noqa: B010
+
+
+def writes_into_known(graph: torch.fx.Graph) -> bool:
+    """Whether a tensor made of Python's numbers is given others that depend on the input.
+
+    Its numbers were followed up to there, and torch may have given stale ones behind.
+    """
+    known: set[torch.fx.Node] = set()
+    for node in graph.nodes:
+        if node.op != "call_function":
+            continue
+        sources = node.all_input_nodes
+        if "lift_fresh" in str(node.target) or (sources and known.issuperset(sources)):
+            known.add(node)
+        elif writes_in_place(node) and node.args[0] in known:
+            return True
+    return False

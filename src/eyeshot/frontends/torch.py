@@ -38,8 +38,10 @@ from eyeshot.frontends.memory import (
     hushed,
     is_channels_last,
     mixes_types,
+    small_tensors_known,
     source_of,
     writes_in_place,
+    writes_into_known,
 )
 from eyeshot.frontends.programs import KeptPaths, refuse_lost_paths
 from eyeshot.frontends.pt2 import Program, Signature, damaged
@@ -176,7 +178,10 @@ def _exported(
     try:
         # As networks are run: with gradients, torch refuses writes into parts of a tensor.
         with untouched(net, computes=False), hushed(), KeptPaths(), torch.no_grad():
-            exported = torch.export.export(guarded, inputs, strict=False)
+            with small_tensors_known():
+                exported = torch.export.export(guarded, inputs, strict=False)
+            if writes_into_known(exported.graph):
+                exported = torch.export.export(guarded, inputs, strict=False)
     except EyeshotError:
         raise
     except Exception as error:  # somebody's forward may raise anything
