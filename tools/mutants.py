@@ -25,7 +25,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = {
-    "axes": ("axes", "geometry"),
+    "axes": ("axes", "geometry", "frontends/test_resizing.py", "engine/test_restart.py"),
     "geometry": ("geometry", "axes", "inspection"),
     "operators": ("operators", "geometry", "engine"),
     "engine": ("engine", "planning"),

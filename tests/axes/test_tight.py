@@ -28,6 +28,7 @@ from eyeshot.axes import (
     Transpose,
     Window,
 )
+from eyeshot.axes.resize import ResizeMode
 from eyeshot.axes.windows import PadMode
 
 SIZES = range(1, 10)
@@ -255,3 +256,55 @@ def test_a_whole_block_ends_where_no_input_is_needed_twice(axis: AxisMap) -> Non
         if isinstance(axis, Transpose) and axis.dilation == 1 and axis.kernel == axis.stride:
             before, behind = Interval(end - 1, end), Interval(end, end + 1)
             assert axis.input_range(before, 99).hi <= axis.input_range(behind, 99).lo
+
+
+@pytest.mark.parametrize("axis", [one for one in MAPS["resize"] if one.period], ids=str)
+def test_a_resize_far_from_the_borders_reads_as_its_period_says(axis: AxisMap) -> None:
+    n = 60
+    for output in range(n // 3, axis.output_size(n) - n // 3):
+        read = [int(one) for one in axis.inputs_of(np.array([output]), n)[0] if one != NO_INPUT]
+        named = axis.inputs_of_unbounded(np.array([output]))[0]
+        assert sorted(int(one) for one in named if one != NO_INPUT) == read
+        range_of = axis.input_range(Interval(output, output + 1), n)
+        assert range_of.covers(Interval(read[0], read[-1] + 1))
+        if len(read) > 1:  # not on an input, where the neighbors have weight 0
+            assert range_of == Interval(read[0], read[-1] + 1)
+        both = axis.input_range(Interval(output, output + 3), n)
+        last = axis.input_range(Interval(output + 2, output + 3), n)
+        assert both == range_of.hull(last)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "linear", "cubic"])
+@pytest.mark.parametrize("factor", [0.5, 2.0, 3.0, 1.5, 4.0])
+def test_a_resize_keeps_no_input_before_the_first_that_is_read_but_one(
+    mode: ResizeMode, factor: float
+) -> None:
+    axis = Resize(mode, factor=factor)
+    exact = (1 / factor).as_integer_ratio()[0] == 1 and factor in (2.0, 4.0)
+    for done in range(12, 40):
+        first = axis.input_range(Interval(done, done + 1), 1000).lo
+        assert axis.first_needed(done) == first - (not exact)
+
+
+def test_a_resize_to_one_output_with_aligned_corners_reads_the_first() -> None:
+    axis = Resize("linear", size=1, align_corners=True)
+    for n in SIZES:
+        assert [list(one) for one in _taps(axis, n)] == [[0]]
+    two = Resize("linear", size=2, align_corners=True)
+    assert [list(one) for one in _taps(two, 7)] == [[0], [6]]
+
+
+def test_a_resize_without_a_period_says_what_to_ask() -> None:
+    with pytest.raises(TypeError, match=r"^this Resize has no period: ask inputs_of"):
+        Resize("linear", size=7).inputs_of_unbounded(np.array([0]))
+    with pytest.raises(ValueError, match=r"^a Resize needs a factor or a size, and not both$"):
+        Resize("linear")
+
+
+def test_as_periodic_is_the_same_resize_by_a_factor() -> None:
+    axis = Resize("linear", size=20, align_corners=True).as_periodic(10)
+    assert axis == Resize("linear", factor=2.0)
+    assert axis.period == (2, 1)
+    uneven = Resize("nearest", factor=2.0, even=False)
+    assert uneven.period is None
+    assert uneven.as_periodic(10).period == (2, 1)
