@@ -8,6 +8,7 @@ Also here:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -161,6 +162,23 @@ class AxisMap(Protocol):
     def whole_blocks(self, outputs: int) -> int:
         """The best end of a band near ``outputs``: no input is then computed twice."""
         return outputs
+
+    def grid(self, n: int) -> tuple[Fraction, Fraction] | None:
+        """Where outputs lie among inputs: from one to the next, and where output 0 is.
+
+        An output is in the middle of what it reads, far from borders; where that differs from phase
+        to phase, the mean over the phases. None if outputs have no places among the inputs.
+        """
+        if self.period is None:
+            return None
+        outputs, inputs = self.period
+        step = Fraction(inputs, outputs)
+        middles = []
+        for unit, taps in enumerate(self.inputs_of_unbounded(np.arange(outputs, dtype=np.int64))):
+            real = taps[taps != NO_INPUT]
+            if len(real):
+                middles.append(Fraction(int(real.min()) + int(real.max()), 2) - unit * step)
+        return (step, sum(middles, Fraction(0)) / len(middles)) if middles else None
 
     def as_window(self, n: int) -> Window | None:
         """The equivalent sliding window for ``n`` inputs, or None."""

@@ -212,6 +212,21 @@ class Resize(AxisMap):
         factor = self.output_size(n) / n
         return replace(self, factor=factor, size=None, align_corners=False, even=True)
 
+    def grid(self, n: int) -> tuple[Fraction, Fraction]:
+        size = self.output_size(n)
+        if self.align_corners:
+            return Fraction(n - 1, size - 1) if size > 1 and n > 1 else Fraction(n), Fraction(0)
+        if self.factor is None:
+            step = Fraction(n, size)
+        else:
+            step = self._ratio or 1 / Fraction(self.factor)
+        if self.mode in ("linear", "cubic"):
+            return step, (step - 1) / 2
+        half = Fraction(self.mode == "nearest-exact", 2)
+        units = range(min(step.denominator, max(1, size)))
+        below = sum((((unit + half) * step) // 1 - unit * step for unit in units), Fraction(0))
+        return step, below / len(units)
+
     @property
     def is_free(self) -> bool:
         return self.factor is not None

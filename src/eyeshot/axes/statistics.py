@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
@@ -55,6 +56,11 @@ class Global(_NeedsTheWholeSize):
     @property
     def is_global(self) -> bool:
         return True
+
+    def grid(self, n: int) -> tuple[Fraction, Fraction] | None:
+        # A norm over positions leaves each where it is. Of other operators nothing is known: an
+        # axis that was flipped mixes all positions, too.
+        return (Fraction(1), Fraction(0)) if self.outputs is None else None
 
     def as_window(self, n: int) -> Window | None:
         return Window(n) if self.outputs == 1 else None
@@ -116,6 +122,10 @@ class Adaptive(_NeedsTheWholeSize):
     @property
     def is_free(self) -> bool:
         return False
+
+    def grid(self, n: int) -> tuple[Fraction, Fraction]:
+        step = Fraction(n, self.outputs)
+        return step, (step - 1) / 2
 
     def _start(self, i: int, n: int) -> int:
         return i * n // self.outputs

@@ -27,6 +27,8 @@ from eyeshot.engine.skipping import Skipping
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue
 from eyeshot.images import ArraySink, Sink, Source, Span, understand
+from eyeshot.images.pixel_grid import PixelGrid
+from eyeshot.images.sinks.sink import Storage
 from eyeshot.images.sources.converted import GraySource
 from eyeshot.operators.tile import cut
 from eyeshot.planning import Strip, first_rows, pushes
@@ -372,6 +374,8 @@ class SliceSource(Source):
         self._stack, self._place = stack, place
         self.memory, self.open_memory = stack.memory, stack.open_memory
         self.alpha, self.notes, self.part = stack.alpha, stack.notes, stack.part
+        self.stack_grid = stack.grid
+        self.grid = None if stack.grid is None else stack.grid.without_first()
 
     @property
     def layout(self) -> str:
@@ -416,6 +420,16 @@ def stack_shape(job: Job, output: str, count: int) -> tuple[int, ...]:
         )
     channels, *sides = job.shape(output)
     return (channels, count, *sides)
+
+
+def stack_storage(job: Job, output: str) -> Storage:
+    """How an output over slices is stored: they lie one behind the other as those of the image."""
+    storage, (source,) = job.storage(output), job.sources.values()
+    source = source.stored if isinstance(source, GraySource) else source
+    stack = source.stack_grid if isinstance(source, SliceSource) else None
+    if storage.grid is None:
+        return storage
+    return replace(storage, grid=storage.grid.stacked(stack or PixelGrid.plain(3)))
 
 
 def execute_slices(

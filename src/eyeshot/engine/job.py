@@ -41,9 +41,10 @@ from eyeshot.engine.skipping import Skipping
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue, EyeshotError, Unsupported
 from eyeshot.frontends.trials import channels_to_try, runs_on_shapes
-from eyeshot.geometry import Region, required
+from eyeshot.geometry import Region, grids_of, required
 from eyeshot.graph import Graph, Kind
 from eyeshot.images import Arrangement, Source
+from eyeshot.images.pixel_grid import PixelGrid
 from eyeshot.images.sinks.opening import sink_memory
 from eyeshot.images.sinks.sink import SinkMemory, Storage
 from eyeshot.images.sources.converted import GraySource
@@ -218,7 +219,22 @@ class Job:
 
     def storage(self, output: str) -> Storage:
         """How an output is stored."""
-        return _storage(self.forms[output], self.shard)
+        return replace(_storage(self.forms[output], self.shard), grid=self.pixel_grid(output))
+
+    def pixel_grid(self, output: str) -> PixelGrid | None:
+        """How large the pixels of an output's region are, and where they lie.
+
+        In the units of the (first) image, in its pixels where it says nothing. None if positions of
+        the output have no place in the image.
+        """
+        source = self.sources[self.graph.inputs[0]]
+        own = source.grid or PixelGrid.plain(len(source.shape) - 1)
+        moves = []
+        for grid, side in zip(grids_of(self.graph, output), self.plan.regions[output], strict=True):
+            if grid is None:
+                return None
+            moves.append((float(grid.step), float(grid.first + grid.step * side.lo)))
+        return own.moved(moves)
 
     def arrangement(self, output: str) -> Arrangement:
         """How the array of an output's region lies: as ``net(x)`` does, without the batch."""

@@ -136,9 +136,14 @@ def _output(job: Job, name: str) -> PlannedOutput:
 
 
 def _size_notes(job: Job) -> Iterator[str]:
-    """How the image is padded; each answer that has fewer pixels of the same size than it."""
+    """How the image is padded; each answer that has fewer pixels of the same size than it; how
+    large its pixels are, where the image says how large its own are."""
     if job.padding is not None:
         yield str(job.padding)
+    if job.sources[job.graph.inputs[0]].grid is not None:
+        for name in job.graph.outputs:
+            grid = job.pixel_grid(name)
+            yield f"pixels of {name}: {grid or 'of no known size: they have no place in the image'}"
     image = job.graph.nodes[job.graph.inputs[0]].extents
     for name in job.graph.outputs:
         node = job.graph.nodes[name]

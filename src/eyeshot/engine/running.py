@@ -17,6 +17,7 @@ from eyeshot.engine.executing import (
     execute_slices,
     slices_of,
     stack_shape,
+    stack_storage,
 )
 from eyeshot.engine.job import Job, make_job, predicted_seconds
 from eyeshot.engine.memory import parse_bytes, reset_peak, scratch_space
@@ -367,7 +368,7 @@ def open_sinks(
             settings={**job.settings, "output": name} if _is_path(target) else None,
             inputs=paths,
             arrangement=job.arrangement(name) if count is None else None,
-            storage=job.storage(name),
+            storage=job.storage(name) if count is None else stack_storage(job, name),
         )
     return sinks
 

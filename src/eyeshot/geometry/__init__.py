@@ -1,15 +1,18 @@
 """Ranges through a graph: receptive fields, exact footprints, and what a region needs."""
 
 from eyeshot.geometry.fields import Fields, LayerField, ReceptiveField
+from eyeshot.geometry.grids import Grid, grids_of
 from eyeshot.geometry.phases import Phases, footprint
 from eyeshot.geometry.tiles import Region, required
 
 __all__ = [
     "Fields",
+    "Grid",
     "LayerField",
     "Phases",
     "ReceptiveField",
     "Region",
     "footprint",
+    "grids_of",
     "required",
 ]

@@ -150,7 +150,8 @@ def _choose(
     if suffix in (".tif", ".tiff"):
         from eyeshot.images.sinks.tiff import TiffSink
 
-        return TiffSink(place, shape, kind, turned=_turned(place, arrangement))
+        turned = _turned(place, arrangement)
+        return TiffSink(place, shape, kind, turned=turned, grid=storage.grid)
     if name.endswith(".ome.zarr"):
         from eyeshot.images.sinks.pyramids import OmeZarrSink
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from eyeshot.errors import BadValue
 from eyeshot.extras import extra
 from eyeshot.images.layouts import SPACE, Span
+from eyeshot.images.pixel_grid import PixelGrid
 from eyeshot.images.sinks.files import Place
 from eyeshot.images.sinks.journal import Journal
 from eyeshot.images.sinks.sink import SinkMemory, Storage, laid_canonically
@@ -252,15 +253,16 @@ class OmeZarrSink(ZarrSink):
 
     def _metadata(self) -> dict[str, Any]:
         """What NGFF wants to be told of the image."""
+        grid = self._storage.grid or PixelGrid.plain(len(self.shape) - 1)
         axes: list[dict[str, str]] = [{"name": "c", "type": "channel"}]
-        axes += [{"name": name, "type": "space"} for name in _AXES[len(self.shape)][1:]]
+        for name, unit in zip(_AXES[len(self.shape)][1:], grid.units, strict=True):
+            axes.append({"name": name, "type": "space"} | ({} if unit is None else {"unit": unit}))
         datasets = []
         for number, level in enumerate(self._levels):
-            scale = [1.0, *map(float, level.scale)]
-            middle = [0.0, *((factor - 1) / 2 for factor in level.scale)]
+            smaller = grid.moved([(factor, (factor - 1) / 2) for factor in level.scale])
             transformations = [
-                {"type": "scale", "scale": scale},
-                {"type": "translation", "translation": middle},
+                {"type": "scale", "scale": [1.0, *smaller.size]},
+                {"type": "translation", "translation": [0.0, *smaller.origin]},
             ]
             datasets.append({"path": str(number), "coordinateTransformations": transformations})
         return {

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from eyeshot.errors import BadValue
 from eyeshot.images.layouts import SPACE, Layout, Span
+from eyeshot.images.pixel_grid import PixelGrid
 from eyeshot.images.sources.arrays import let_go
 from eyeshot.images.sources.source import Source
 
@@ -146,10 +147,12 @@ class Storage:
             never average them.
         shard: chunks of Zarr lie together in files of about so many positions a side; None for a
             file each.
+        grid: how large the pixels are and where they lie; None if that is not known.
     """
 
     labels: bool = False
     shard: int | None = None
+    grid: PixelGrid | None = None
 
 
 STORED_PLAINLY = Storage()

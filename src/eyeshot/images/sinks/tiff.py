@@ -7,6 +7,7 @@ image to the disk first. (TIFF 6.0, and the BigTIFF extension of it: 8-byte coun
 from __future__ import annotations
 
 import struct
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from eyeshot.errors import BadValue
 from eyeshot.images.layouts import Span
+from eyeshot.images.pixel_grid import PixelGrid
 from eyeshot.images.sinks.files import Place
 from eyeshot.images.sinks.png import PlacedSink, read_start, write_all
 from eyeshot.images.sinks.sink import laid, letters
@@ -22,8 +24,10 @@ from eyeshot.images.sources.source import Selection, Source
 from eyeshot.images.sources.tiff import open_tiff
 
 TILE = 256
-_SHORT, _LONG, _LONG8 = 3, 4, 16
-_FORMAT = {_SHORT: "H", _LONG: "I", _LONG8: "Q"}
+_ASCII, _SHORT, _LONG, _RATIONAL, _DOUBLE, _LONG8 = 2, 3, 4, 5, 12, 16
+_FORMAT = {_ASCII: "B", _SHORT: "H", _LONG: "I", _RATIONAL: "I", _DOUBLE: "d", _LONG8: "Q"}
+Tag = tuple[int, int, list[Any]]
+"""Code, type and values of a tag; a rational is two values."""
 _SAMPLE_FORMAT = {"u": 1, "i": 2, "f": 3}
 _PAGE = 4096  # tiles begin at a multiple of it
 
@@ -35,11 +39,18 @@ class TiffSink(PlacedSink):
     """
 
     def __init__(
-        self, place: Place, shape: tuple[int, ...], dtype: np.dtype[Any], *, turned: bool = False
+        self,
+        place: Place,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        *,
+        turned: bool = False,
+        grid: PixelGrid | None = None,
     ) -> None:
         """As any sink; ``turned``: rows become the picture's columns."""
         super().__init__(place, shape, dtype)
         self._turned = turned
+        self._grid = None if turned else grid
         if len(shape) != 3 or dtype.kind not in _SAMPLE_FORMAT:
             raise BadValue(
                 f"{place.target}: TIFF holds images of numbers, not {shape} {dtype}",
@@ -63,7 +74,7 @@ class TiffSink(PlacedSink):
         channels = self.shape[0]
         color = self._together > 1
         extra = channels - (3 if color else 1)
-        tags: list[tuple[int, int, list[int]]] = [
+        tags: list[Tag] = [
             (256, _LONG, [self._width]),
             (257, _LONG, [self._height]),
             (258, _SHORT, [self.dtype.itemsize * 8] * channels),
@@ -78,6 +89,7 @@ class TiffSink(PlacedSink):
             *([(338, _SHORT, [2 if color else 0] * extra)] if extra else []),
             (339, _SHORT, [_SAMPLE_FORMAT[self.dtype.kind]] * channels),
         ]
+        tags = sorted([*tags, *(_tags_of(self._grid) if self._grid is not None else [])])
         size = len(_pack(tags))
         self._first = -(-size // _PAGE) * _PAGE
         offsets = [self._first + tile * self._tile_bytes for tile in range(self._tiles())]
@@ -162,7 +174,37 @@ def _cut(rows: NDArray[Any], across: int) -> NDArray[Any]:
     return tiles
 
 
-def _pack(tags: list[tuple[int, int, list[int]]]) -> bytes:
+def _tags_of(grid: PixelGrid) -> list[Tag]:
+    """How large the pixels are: pixels per centimeter, and what a GeoTIFF says of the earth."""
+    tags: list[Tag] = []
+    lengths = grid.lengths()
+    if lengths is not None and all(1e-4 < size < 1e9 for size in lengths):
+        down, across = (_rational(1e4 / size) for size in lengths)
+        tags = [(282, _RATIONAL, across), (283, _RATIONAL, down), (296, _SHORT, [3])]
+    if grid.geo is None:
+        return tags
+    a, b, c, d, e, f = grid.geo.corner
+    if b == 0 == d and a > 0 > e:
+        tags += [(33550, _DOUBLE, [a, -e, 0.0]), (33922, _DOUBLE, [0.0, 0.0, 0.0, c, f, 0.0])]
+    else:
+        matrix = [a, b, 0.0, c, d, e, 0.0, f, *[0.0] * 4, 0.0, 0.0, 0.0, 1.0]
+        tags.append((34264, _DOUBLE, matrix))
+    for code, value in grid.geo.keys.items():
+        kind = {34735: _SHORT, 34736: _DOUBLE, 34737: _ASCII}[code]
+        if kind == _ASCII:
+            value = [*str(value).encode("ascii", "replace"), 0]
+        tags.append((code, kind, list(value) if isinstance(value, tuple | list) else [value]))
+    return tags
+
+
+def _rational(value: float) -> list[int]:
+    """A number as two whole ones of 32 bits."""
+    most = 2**31 - 1
+    near = Fraction(value).limit_denominator(max(1, int(min(most, most / max(1.0, value)))))
+    return [near.numerator, near.denominator] if near else [1, most]
+
+
+def _pack(tags: list[Tag]) -> bytes:
     """A little-endian BigTIFF header and its only directory, followed by its longer values."""
     after = 16 + 8 + 20 * len(tags) + 8
     directory, rest = struct.pack("<Q", len(tags)), b""
@@ -174,5 +216,6 @@ def _pack(tags: list[tuple[int, int, list[int]]]) -> bytes:
             rest += data
         else:
             field = data.ljust(8, b"\0")
-        directory += struct.pack("<HHQ", tag, kind, len(values)) + field
+        count = len(values) // 2 if kind == _RATIONAL else len(values)
+        directory += struct.pack("<HHQ", tag, kind, count) + field
     return b"II" + struct.pack("<HHHQ", 43, 8, 0, 16) + directory + struct.pack("<Q", 0) + rest

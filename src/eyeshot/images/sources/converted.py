@@ -84,7 +84,7 @@ class GraySource(Source):
 
     def __init__(self, stored: Source) -> None:
         super().__init__(stored.name, stored._layout, stored.dtype)
-        self._stored = stored
+        self.stored = stored
         self.stand_for(stored)
 
     @staticmethod
@@ -104,17 +104,17 @@ class GraySource(Source):
     @property
     def shape(self) -> tuple[int, ...]:
         """(1, H, W)."""
-        return (1, *self._stored.shape[1:])
+        return (1, *self.stored.shape[1:])
 
     @property
     def layout(self) -> str:
         """How the stored axes were understood, for people."""
-        return f"{self._stored.layout}; gray in {self._stored.shape[0]} channels, read as one"
+        return f"{self.stored.layout}; gray in {self.stored.shape[0]} channels, read as one"
 
     def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
-        self._stored.keep_rows = self.keep_rows
-        samples = self._stored.read(*spans)
-        self.decoded_chunks = self._stored.decoded_chunks
+        self.stored.keep_rows = self.keep_rows
+        samples = self.stored.read(*spans)
+        self.decoded_chunks = self.stored.decoded_chunks
         colors = 3 if len(samples) > 2 else 1
         for channel in range(1, len(samples)):
             truth = samples[0] if channel < colors else unit_of(self.dtype)
@@ -133,11 +133,11 @@ class GraySource(Source):
 
     def identity(self) -> dict[str, Any]:
         """The stored picture's, and that one channel of it is read."""
-        return {**self._stored.identity(), "gray": True}
+        return {**self.stored.identity(), "gray": True}
 
     def close(self) -> None:
         """Let go of the stored picture."""
-        self._stored.close()
+        self.stored.close()
 
 
 _WHILE_DECODING = 2.5

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from eyeshot.errors import BadFile, BadValue, EyeshotError
 from eyeshot.files import explain_os_error
 from eyeshot.images.layouts import Index, Layout, Span, parse_index, understand
+from eyeshot.images.pixel_grid import PixelGrid
 
 
 class Source(ABC):
@@ -44,6 +45,7 @@ class Source(ABC):
         notes: facts that the user should know about how the image was read, a sentence each.
         pages: the file's letter for the axis that is read as channels, if it is not ``C``.
         part: the series, level and positions in a file with several images; plain data.
+        grid: how large the pixels are and where they lie; None if the file does not say.
     """
 
     def __init__(self, name: str, layout: Layout, dtype: np.dtype[Any]) -> None:
@@ -60,6 +62,7 @@ class Source(ABC):
         self.pages = layout.pages
         self.notes: tuple[str, ...] = ()
         self.part: dict[str, Any] = {}
+        self.grid: PixelGrid | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -76,6 +79,7 @@ class Source(ABC):
         self.native_rows, self.memory = stored.native_rows, stored.memory
         self.open_memory, self.turn = stored.open_memory, stored.turn
         self.notes, self.part, self.pages = stored.notes, stored.part, stored.pages
+        self.grid = stored.grid
 
     def to_dict(self) -> dict[str, Any]:
         """What was opened and how it was understood, as plain data."""

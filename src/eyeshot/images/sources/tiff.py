@@ -19,6 +19,7 @@ from eyeshot.images import layouts
 from eyeshot.images.layouts import Layout
 from eyeshot.images.limits import WHOLE_LIMIT, check_claim, check_segments, damage_named
 from eyeshot.images.meaning import check_directories, meaning_of
+from eyeshot.images.pixel_grid import grid_of_tiff
 from eyeshot.images.sources.arrays import RawSource
 from eyeshot.images.sources.converted import ConvertedSource, turned
 from eyeshot.images.sources.grid import GridSource, Index
@@ -186,7 +187,7 @@ def open_tiff(path: Path, selection: Selection, *, one_picture: bool = False) ->
         if one_picture:
             _check_one_picture(level, path, selection)
         with damage_named(path):
-            source = _open_level(tiff, level, path, selection)
+            source = _open_level(tiff, level, path, selection, every[number].shape)
     except BaseException:
         tiff.close()
         raise
@@ -220,14 +221,27 @@ _MOST_SAID = 8
 
 
 def _open_level(
-    tiff: tifffile.TiffFile, level: tifffile.TiffPageSeries, path: Path, selection: Selection
+    tiff: tifffile.TiffFile,
+    level: tifffile.TiffPageSeries,
+    path: Path,
+    selection: Selection,
+    whole: tuple[int, ...],
 ) -> Source:
-    """The level upright, its samples as its tags mean them."""
+    """The level upright, its samples as its tags mean them.
+
+    Args:
+        tiff: the open file.
+        level: of one of its series.
+        path: of the file.
+        selection: what is asked of it.
+        whole: the shape of the largest level.
+    """
     page = level.keyframe
     if page.dtype is None or np.dtype(page.dtype).kind not in "biuf":
         raise BadFile(f"{path}: holds {page.dtype}", cure="an image holds real numbers")
     layout = selection.understand(path, tuple(level.shape), level.axes)
     turn, colors = _tags_of_pages(level, layout, path)
+    grid = grid_of_tiff(tiff, selection.series or 0, layout, whole)
     stored = _open_stored(tiff, level, layout, path)
     try:
         try:
@@ -237,7 +251,7 @@ def _open_level(
         source: Source = stored
         if meaning.done or meaning.dtype != stored.dtype:
             source = ConvertedSource(stored, meaning)
-        source.alpha = meaning.alpha
+        source.alpha, source.grid = meaning.alpha, grid
         return source if turn == 1 else turned(source, turn)
     except BaseException:
         stored.close()

@@ -29,6 +29,7 @@ from eyeshot.extras import extra
 from eyeshot.files import explain_os_error
 from eyeshot.images.layouts import Layout
 from eyeshot.images.limits import WHOLE_LIMIT, damage_named
+from eyeshot.images.pixel_grid import grid_of_ome_zarr
 from eyeshot.images.sources.grid import GridSource, Index
 from eyeshot.images.sources.source import Selection, Source
 
@@ -319,8 +320,9 @@ def open_zarr(path: Path, selection: Selection) -> Source:
     with damage_named(path):
         opened = zarr.open(str(path), mode="r")
     notes: tuple[str, ...] = ()
+    image: dict[str, Any] | None = None
     if isinstance(opened, zarr.Group):
-        array, names, notes = _choose_from_group(path, opened, selection)
+        array, names, image, notes = _choose_from_group(path, opened, selection)
     else:
         array = opened
         names = _dimension_names(array)
@@ -334,17 +336,20 @@ def open_zarr(path: Path, selection: Selection) -> Source:
         raise error if str(path) in error.fact else error.at(str(path)) from None
     source.part = selection.part(selection.series or 0)
     source.notes = notes
+    if image is not None:
+        source.grid = grid_of_ome_zarr(image, selection.level, order, names)
     return source
 
 
 def _choose_from_group(
     path: Path, group: zarr.Group, selection: Selection
-) -> tuple[zarr.Array[Any], str | None, tuple[str, ...]]:
-    """The array of a level of an OME image, with its axes; else the group's only array."""
+) -> tuple[zarr.Array[Any], str | None, dict[str, Any] | None, tuple[str, ...]]:
+    """The array of a level of an OME image, with its axes and what else is said of it; else the
+    group's only array."""
     with damage_named(path, "its attributes"):
         images = _images_of(group)
     if not images:
-        return _only_array(path, group), None, ()
+        return _only_array(path, group), None, None, ()
     series = selection.check_series(path, len(images))
     owner, image = images[series]
     with damage_named(path, "its attributes"):
@@ -359,7 +364,7 @@ def _choose_from_group(
     notes: tuple[str, ...] = ()
     if len(images) > 1 and selection.series is None:
         notes = (f"holds {len(images)} images; series 0 is read, --series N reads N",)
-    return array, names if len(names) == len(array.shape) else None, notes
+    return array, names if len(names) == len(array.shape) else None, image, notes
 
 
 def _images_of(group: zarr.Group) -> list[tuple[zarr.Group, dict[str, Any]]]:

@@ -1,0 +1,283 @@
+"""How large the pixels of an image are, and where they lie: read from one file, for another.
+
+In this file:
+
+- pixel sizes, positions and units, and what becomes of them behind a network;
+- what OME-TIFF, ImageJ and TIFF in centimeters say of them, and GeoTIFF;
+- what OME-Zarr says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from xml.etree import ElementTree
+
+import tifffile
+
+from eyeshot.images.layouts import Layout
+
+MICROMETERS = {
+    "nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6,
+    "kilometer": 1e9, "angstrom": 1e-4, "picometer": 1e-6, "inch": 25400.0, "foot": 304800.0,
+}  # fmt: skip
+"""Units of length by the names that OME-Zarr has for them (UDUNITS-2), in micrometers."""
+
+_SYMBOLS = {
+    "pm": "picometer", "Å": "angstrom", "nm": "nanometer", "µm": "micrometer", "μm": "micrometer",
+    "um": "micrometer", "mm": "millimeter", "cm": "centimeter", "m": "meter", "km": "kilometer",
+    "in": "inch", "ft": "foot", "micron": "micrometer", "microns": "micrometer",
+    "inches": "inch",
+}  # fmt: skip
+SYMBOL = {"picometer": "pm", "angstrom": "Å", "nanometer": "nm", "micrometer": "µm",
+          "millimeter": "mm", "centimeter": "cm", "meter": "m", "kilometer": "km",
+          "inch": "in", "foot": "ft"}  # fmt: skip
+"""The symbols that OME-XML has for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class GeoReference:
+    """How a GeoTIFF lies on the earth.
+
+    Attributes:
+        matrix: (a, b, c, d, e, f): the center of the pixel at column x and row y is at
+            (a·x + b·y + c, d·x + e·y + f).
+        points: pixels are points and not areas: the file gives positions of centers.
+        keys: the tags of its coordinate system, by their codes; kept as they are.
+    """
+
+    matrix: tuple[float, float, float, float, float, float]
+    points: bool
+    keys: Mapping[int, Any]
+
+    def moved(self, down: tuple[float, float], across: tuple[float, float]) -> GeoReference:
+        """The same for pixels that lie (step, first) along rows and columns of these."""
+        a, b, c, d, e, f = self.matrix
+        (step_y, y), (step_x, x) = down, across
+        matrix = (a * step_x, b * step_y, a * x + b * y + c, d * step_x, e * step_y,
+                  d * x + e * y + f)  # fmt: skip
+        return replace(self, matrix=matrix)
+
+    @property
+    def corner(self) -> tuple[float, float, float, float, float, float]:
+        """The matrix for positions as the file counts them: from the corner of the first pixel,
+        or from its center where pixels are points."""
+        a, b, c, d, e, f = self.matrix
+        if self.points:
+            return self.matrix
+        return (a, b, c - (a + b) / 2, d, e, f - (d + e) / 2)
+
+
+@dataclass(frozen=True, slots=True)
+class PixelGrid:
+    """Where the pixels of an image lie along each axis of space: rows first, then columns.
+
+    Attributes:
+        size: from the center of one pixel to the next.
+        origin: where the center of the first pixel is.
+        units: the name of the unit along each axis, as in OME-Zarr; None if it is not known, and
+            then sizes are in pixels of the image that was read.
+        geo: how the rows and columns lie on the earth.
+    """
+
+    size: tuple[float, ...]
+    origin: tuple[float, ...]
+    units: tuple[str | None, ...]
+    geo: GeoReference | None = None
+
+    @classmethod
+    def plain(cls, axes: int) -> PixelGrid:
+        """Pixels of size 1, of which no more is known."""
+        return cls((1.0,) * axes, (0.0,) * axes, (None,) * axes)
+
+    def moved(self, grids: Sequence[tuple[float, float]]) -> PixelGrid:
+        """The grid of pixels that lie (step, first) along each axis, counted in these pixels."""
+        size = tuple(own * step for own, (step, _) in zip(self.size, grids, strict=True))
+        origin = tuple(
+            start + own * first
+            for start, own, (_, first) in zip(self.origin, self.size, grids, strict=True)
+        )
+        geo = self.geo.moved(grids[0], grids[1]) if self.geo and len(grids) == 2 else None
+        return PixelGrid(size, origin, self.units, geo)
+
+    def without_first(self) -> PixelGrid:
+        """Along all axes but the first: the grid of a slice of a stack."""
+        return PixelGrid(self.size[1:], self.origin[1:], self.units[1:])
+
+    def stacked(self, stack: PixelGrid) -> PixelGrid:
+        """The grid of slices that lie one behind the other like those of a stack."""
+        return PixelGrid(
+            (stack.size[0], *self.size),
+            (stack.origin[0], *self.origin),
+            (stack.units[0], *self.units),
+        )
+
+    def lengths(self) -> tuple[float, ...] | None:
+        """The sizes in micrometers; None unless every unit is one of length."""
+        factors = [MICROMETERS.get(unit or "") for unit in self.units]
+        found = [own * f for own, f in zip(self.size, factors, strict=True) if f is not None]
+        return tuple(found) if len(found) == len(factors) else None
+
+    def __str__(self) -> str:
+        sizes = " x ".join(f"{size:.6g}" for size in self.size)
+        names = list(dict.fromkeys(unit or "(no unit)" for unit in self.units))
+        return f"{sizes} {' and '.join(names)}"
+
+
+def _checked(
+    size: Sequence[float], origin: Sequence[float], units: Sequence[str | None], geo: Any = None
+) -> PixelGrid | None:
+    """The grid, unless a number of it cannot be meant."""
+    numbers = [*size, *origin]
+    if not all(math.isfinite(n) for n in numbers) or min(size, default=0) <= 0:
+        return None
+    return PixelGrid(tuple(size), tuple(origin), tuple(units), geo)
+
+
+def grid_of_level(grid: PixelGrid, full: Sequence[int], level: Sequence[int]) -> PixelGrid:
+    """The grid of a level of a pyramid of which only the sizes are known.
+
+    Levels are a whole number of times as small, and sizes were rounded.
+    """
+    factors = []
+    for n, m in zip(full, level, strict=True):
+        whole = round(n / m)
+        factors.append(float(whole) if abs(n - whole * m) < whole else n / m)
+    return grid.moved([(factor, (factor - 1) / 2) for factor in factors])
+
+
+def grid_of_tiff(
+    tiff: tifffile.TiffFile, number: int, layout: Layout, shape: Sequence[int]
+) -> PixelGrid | None:
+    """What a TIFF file says of a series; None if it says nothing that is certain.
+
+    Args:
+        tiff: the open file.
+        number: of the series.
+        layout: how the level that is read was understood.
+        shape: of the largest level, as it is stored.
+    """
+    try:
+        grid = _grid_of_series(tiff, number, layout)
+    except (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, AttributeError):
+        return None  # tags of another shape than they should have
+    except ElementTree.ParseError:
+        return None
+    if grid is None:
+        return None
+    full = [shape[axis] for axis in layout.space]
+    return grid_of_level(grid, full, layout.shape[1:])
+
+
+def _letters(layout: Layout) -> str:
+    """The names of the axes of space as TIFF has them."""
+    names = [layout.axes[axis] for axis in layout.space]
+    return "".join({"D": "Z", "H": "Y"}.get(name, "X") for name in names)
+
+
+def _grid_of_series(tiff: tifffile.TiffFile, number: int, layout: Layout) -> PixelGrid | None:
+    axes = _letters(layout)
+    if tiff.is_ome:
+        return _grid_of_ome(tiff.ome_metadata or "", number, len(tiff.series), axes)
+    page = tiff.series[number].levels[0].keyframe
+    if tiff.is_geotiff:
+        return _grid_of_geotiff(page) if axes == "YX" else None
+    sizes = {}
+    for letter, tag in (("X", "XResolution"), ("Y", "YResolution")):
+        above, below = page.tags[tag].value
+        sizes[letter] = below / above
+    if tiff.is_imagej:
+        found = tiff.imagej_metadata or {}
+        unit = _SYMBOLS.get(str(found.get("unit", "")))
+        sizes["Z"] = float(found.get("spacing", 0))
+        return _checked([sizes[a] for a in axes], [0.0] * len(axes), [unit] * 3) if unit else None
+    if int(page.tags["ResolutionUnit"].value) != 3 or axes != "YX":
+        return None  # in inches it is how large to print it
+    return _checked([sizes[a] for a in axes], [0.0] * 2, ["centimeter"] * 2)
+
+
+def _grid_of_ome(xml: str, number: int, series: int, axes: str) -> PixelGrid | None:
+    found = [one for one in ElementTree.fromstring(xml).iter() if one.tag.endswith("}Pixels")]
+    if len(found) != series and len(found) > 1:
+        return None
+    pixels = found[number if len(found) == series else 0]
+    size, origin, units = [], [], []
+    planes = [one for one in pixels if one.tag.endswith("}Plane")]
+    for axis in axes:
+        size.append(float(pixels.attrib[f"PhysicalSize{axis}"]))
+        symbol = pixels.attrib.get(f"PhysicalSize{axis}Unit", "µm")
+        units.append(_SYMBOLS.get(symbol))
+        place = planes[0].attrib.get(f"Position{axis}") if planes else None
+        unit = planes[0].attrib.get(f"Position{axis}Unit", "") if planes else ""
+        same = place is not None and unit == symbol
+        origin.append(float(place or 0) if same else 0.0)
+    return None if None in units else _checked(size, origin, units)
+
+
+_POINTS = 1025  # GeoTIFF 1.1, section 7: keys of the directory
+_LINEAR, _MODEL = 3076, 1024
+_UNITS = {9001: "meter", 9002: "foot"}
+GEO_TAGS = (34735, 34736, 34737)
+
+
+def _grid_of_geotiff(page: tifffile.TiffPage) -> PixelGrid | None:
+    keys = {code: page.tags[code].value for code in GEO_TAGS if code in page.tags}
+    directory = list(keys[34735])
+    entries = {directory[at]: directory[at + 1 : at + 4] for at in range(4, len(directory), 4)}
+    points = entries.get(_POINTS, [0, 0, 1])[2] == 2
+    if 34264 in page.tags:
+        m = page.tags[34264].value
+        a, b, c, d, e, f = m[0], m[1], m[3], m[4], m[5], m[7]
+    else:
+        wide, high = page.tags[33550].value[:2]
+        places = page.tags[33922].value
+        if len(places) != 6:
+            return None  # points on a map that no matrix describes
+        x, y, _, east, north, _ = places
+        a, b, c, d, e, f = wide, 0.0, east - x * wide, 0.0, -high, north + y * high
+    if not points:
+        c, f = c + (a + b) / 2, f + (d + e) / 2
+    geo = GeoReference((a, b, c, d, e, f), points, keys)
+    projected = entries.get(_MODEL, [0, 0, 0])[2] == 1
+    unit = _UNITS.get(entries.get(_LINEAR, [0, 0, 0])[2]) if projected else None
+    return _checked([math.hypot(b, e), math.hypot(a, d)], [0.0, 0.0], [unit] * 2, geo)
+
+
+def grid_of_ome_zarr(
+    image: Mapping[str, Any], level: int, layout: Layout, names: str | None
+) -> PixelGrid | None:
+    """What the metadata of a multiscale image say of one of its levels.
+
+    Args:
+        image: an entry of ``multiscales``.
+        level: the number of the level.
+        layout: how its array was understood.
+        names: of the array's axes.
+    """
+    try:
+        axes = image["axes"]
+        if names is None or len(axes) != len(layout.stored):
+            return None
+        scale, move = [1.0] * len(axes), [0.0] * len(axes)
+        moves = [
+            *image["datasets"][level].get("coordinateTransformations", []),
+            *image.get("coordinateTransformations", []),
+        ]
+        for one in moves:
+            if one["type"] == "scale":
+                scale = [a * float(b) for a, b in zip(scale, one["scale"], strict=True)]
+                move = [a * float(b) for a, b in zip(move, one["scale"], strict=True)]
+            elif one["type"] == "translation":
+                move = [a + float(b) for a, b in zip(move, one["translation"], strict=True)]
+            elif one["type"] != "identity":
+                return None
+        units = [axes[axis].get("unit") for axis in layout.space]
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return None
+    if not moves:
+        return None
+    known = [None if unit is None else str(unit) for unit in units]
+    space = layout.space
+    return _checked([scale[axis] for axis in space], [move[axis] for axis in space], known)
