@@ -35,7 +35,7 @@ def ome_tiff(
     return path
 
 
-MICRONS = {"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.5}
+MICRONS: dict[str, Any] = {"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.5}
 
 
 def transforms(path: Any, level: int = 0) -> tuple[list[float], list[float], list[Any]]:
@@ -104,7 +104,7 @@ def test_the_plan_says_how_large_pixels_are(tmp_path: Path) -> None:
 
 def test_volumes_stacks_and_other_units(tmp_path: Path) -> None:
     array = noise((7, 40, 30))
-    sizes = {"PhysicalSizeZ": 2.0, "PhysicalSizeZUnit": "mm", **MICRONS}
+    sizes: dict[str, Any] = {"PhysicalSizeZ": 2.0, "PhysicalSizeZUnit": "mm", **MICRONS}
     image = ome_tiff(tmp_path / "a.ome.tif", array, "ZYX", **sizes)
     net = nn.Conv3d(1, 1, (3, 1, 1), stride=(2, 1, 1)).eval()
     path = eyeshot.run(net, image, tmp_path / "b.ome.zarr")
