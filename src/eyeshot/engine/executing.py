@@ -69,13 +69,18 @@ class RunReport:
 Progress = Callable[[RunReport], None]
 
 
-def execute(job: Job, sinks: Mapping[str, Sink], progress: Progress | None = None) -> RunReport:
-    """Carry a job out.
+def execute(
+    job: Job,
+    sinks: Mapping[str, Sink],
+    progress: Progress | None = None,
+    extremes: Extremes | None = None,
+) -> RunReport:
+    """Carry a job out; ``extremes`` takes what is read and given, where it is to be kept.
 
     Rows that the sinks already hold (a resumed run) are not computed again, but for those inner
     rows that a restart needs: as many as let each call of the uninterrupted run be repeated.
     """
-    state = _State(job, sinks, progress)
+    state = _State(job, sinks, progress, extremes or Extremes(job))
     with sharing(job.threads), exact_allocation() if job.memory is not None else nullcontext():
         if job.memory is not None:
             give_back()
@@ -91,10 +96,16 @@ def execute(job: Job, sinks: Mapping[str, Sink], progress: Progress | None = Non
 class _State:
     """A run on its way."""
 
-    def __init__(self, job: Job, sinks: Mapping[str, Sink], progress: Progress | None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        sinks: Mapping[str, Sink],
+        progress: Progress | None,
+        extremes: Extremes,
+    ) -> None:
         self.job, self.sinks, self._progress = job, sinks, progress
         self.readings = Readings(job.sources, sinks.values())
-        self.extremes = Extremes(job)
+        self.extremes = extremes
         self._started = time.perf_counter()
         self.rows, self.positions, self.multiply_adds = 0, 0, 0
         self._all_rows = sum(

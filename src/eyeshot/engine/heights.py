@@ -228,6 +228,19 @@ class Extremes:
             before = self._scores.get(name, (low, high))
             self._scores[name] = (min(before[0], low), max(before[1], high))
 
+    @property
+    def found(self) -> dict[str, Any]:
+        """Plain data, for :meth:`merge`."""
+        return {"largest": self._largest, "scores": {n: list(p) for n, p in self._scores.items()}}
+
+    def merge(self, found: Mapping[str, Any]) -> None:
+        """Take in what a part of the run has read and given."""
+        for name, largest in found["largest"].items():
+            self._largest[name] = max(self._largest.get(name, 0), largest)
+        for name, (low, high) in found["scores"].items():
+            before = self._scores.get(name, (low, high))
+            self._scores[name] = (min(before[0], low), max(before[1], high))
+
     def notes(self) -> tuple[str, ...]:
         """A line for each image and output whose scale looks wrong."""
         return (*self._dark(), *self._clipped())

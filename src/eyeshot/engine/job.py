@@ -77,7 +77,7 @@ def admit(
     weights = [tensor for tensor in graph.tensors.values() if tensor.is_floating_point()]
     place = _device(device) if device is not None else _device_of(weights)
     if any(tensor.device != place for tensor in graph.tensors.values()):
-        graph = _moved(graph, place)
+        graph = moved(graph, place)
     return graph, place
 
 
@@ -154,7 +154,12 @@ def _device(name: str | torch.device) -> torch.device:
         raise BadValue(f"device {str(name)!r}", cure="use cpu or cuda") from None
 
 
-def _moved(graph: Graph, place: torch.device) -> Graph:
+def moved(graph: Graph, place: torch.device) -> Graph:
+    """The graph with its weights elsewhere.
+
+    Raises:
+        BadValue: there is no such device.
+    """
     if place.type == "cuda" and not torch.cuda.is_available():
         raise BadValue("--device cuda: there is none here", cure="use --device cpu")
     return replace(graph, tensors={name: t.to(place) for name, t in graph.tensors.items()})
@@ -294,6 +299,80 @@ def make_job(
         BadValue: sizes, channels or regions that do not fit, or too little memory.
         Unsupported: an operator that cannot be run by parts, by its name.
     """
+    parts = parts_of(
+        net,
+        sources,
+        output_format=output_format,
+        region=region,
+        band=band,
+        raw=raw,
+        white=white,
+        pad=pad,
+        device=device,
+        shard=shard,
+    )
+    graph, forms, regions = parts.graph, parts.forms, parts.regions
+    sinks = sinks_memory(graph, outs, forms, regions, shard)
+    if memory is not None:
+        give_back()  # what tracing left behind
+    costs = RunCosts(graph, parts.sources, parts.preparation, forms, sinks, resident(), peak())
+    cut = begun.cut if begun else None
+    space = scratch or scratch_space(None, None)
+    plan = _planned(graph, regions, memory, space, costs=costs, band=band, begun=cut)
+    threads = begun.threads if begun else torch.get_num_threads()
+    return parts.job(plan, threads, memory=memory, scratch=space)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A run before it is planned: the attributes of :class:`Job`, and the regions asked for."""
+
+    graph: Graph
+    sources: Mapping[str, Source]
+    preparation: Preparation
+    forms: Mapping[str, Form]
+    regions: Mapping[str, Region]
+    padding: Padding | None
+    shard: int | None
+
+    def storage(self, output: str) -> Storage:
+        """How an output is stored."""
+        return _storage(self.forms[output], self.shard)
+
+    def job(self, plan: BandPlan, threads: int, **options: Any) -> Job:
+        """The run by a plan; ``options`` are further attributes of a job."""
+        return Job(
+            self.graph,
+            self.sources,
+            self.preparation,
+            self.forms,
+            plan,
+            threads,
+            self.padding,
+            shard=self.shard,
+            **options,
+        )
+
+
+def parts_of(
+    net: Network,
+    sources: Sequence[Source],
+    *,
+    output_format: str = "scores",
+    region: Sequence[tuple[int, int]] | None = None,
+    band: int | None = None,
+    raw: bool = False,
+    white: float | None = None,
+    pad: str | None = None,
+    device: str | torch.device | None = None,
+    shard: int | None = None,
+) -> Parts:
+    """Check what is asked, and trace the network; the arguments are those of :func:`make_job`.
+
+    Raises:
+        BadValue: sizes, channels or regions that do not fit.
+        Unsupported: an operator that cannot be run by parts, by its name.
+    """
     _check_options(net, output_format, band, white, raw=raw)
     traced, padding = as_traced(net), None
     sources = as_gray(traced, sources)
@@ -307,22 +386,14 @@ def make_job(
     named = dict(zip(graph.inputs, sources, strict=True))
     preparation = Preparation(dtype, place, raw, traced.mean, traced.std, traced.unit, white)
     forms = {name: form_for(output_format, graph, name) for name in graph.outputs}
-    sinks = _sinks(graph, outs, forms, regions, shard)
-    if memory is not None:
-        give_back()  # what tracing left behind
-    costs = RunCosts(graph, named, preparation, forms, sinks, resident(), peak())
-    cut = begun.cut if begun else None
-    space = scratch or scratch_space(None, None)
-    plan = _planned(graph, regions, memory, space, costs=costs, band=band, begun=cut)
-    threads = begun.threads if begun else torch.get_num_threads()
-    return Job(graph, named, preparation, forms, plan, threads, padding, memory, space, shard=shard)
+    return Parts(graph, named, preparation, forms, regions, padding, shard)
 
 
 def _storage(form: Form, shard: int | None) -> Storage:
     return Storage(labels=form.labels, shard=shard)
 
 
-def _sinks(
+def sinks_memory(
     graph: Graph,
     outs: Sequence[Any] | None,
     forms: Mapping[str, Form],

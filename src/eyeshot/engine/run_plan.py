@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import RenderableType
 
 from eyeshot.engine.job import Job
 from eyeshot.engine.outputs import arrangement_of, layout_of
+from eyeshot.findings.wording import counted
 from eyeshot.geometry import Fields
 from eyeshot.planning import BandPlan
-from eyeshot.planning.band_plan import render
+from eyeshot.planning.band_plan import megabytes, render
 from eyeshot.terminal import PlainConsole
 
 _WIDTH = 100
@@ -61,6 +63,57 @@ class PlannedOutput:
 
 
 @dataclass(frozen=True)
+class PlannedCluster:
+    """How a run is shared out among the workers of a cluster.
+
+    Attributes:
+        workers: how many there are.
+        at_once: blocks that they compute at one time.
+        blocks: along each axis of the output.
+        redundancy: multiply-adds of all blocks with their halos, divided by those of one pass.
+        worker_peak: the predicted most bytes that a worker holds, itself included.
+        worker_memory: the fewest bytes that a worker may hold; None where nothing limits it.
+        dashboard: the address of Dask's page on the workers; "" for none.
+        done: blocks that an earlier run has written.
+    """
+
+    workers: int
+    at_once: int
+    blocks: tuple[int, ...]
+    redundancy: float
+    worker_peak: int
+    worker_memory: int | None
+    dashboard: str = ""
+    done: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many blocks there are."""
+        return math.prod(self.blocks)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """In words."""
+        grid = " x ".join(map(str, self.blocks))
+        halo = f"{self.redundancy:.2f} x the work of one pass"
+        allowed = f" of {megabytes(self.worker_memory)}" if self.worker_memory else ""
+        found = [
+            f"workers      {self.workers}, {counted(self.at_once, 'block')} at a time",
+            f"blocks       {self.count} ({grid}), with their halos {halo}",
+            f"each worker  {megabytes(self.worker_peak)}{allowed}",
+        ]
+        if self.done:
+            found.append(f"done         {self.done} of {counted(self.count, 'block')} before")
+        if self.dashboard:
+            found.append(f"dashboard    {self.dashboard}")
+        return tuple(found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return {**asdict(self), "blocks": list(self.blocks)}
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a run will read, compute, hold and write. It prints itself.
 
@@ -70,6 +123,7 @@ class Plan:
         outputs: one for each output.
         notes: how the image is padded; where a smaller answer lies in it.
         predicted_seconds: by a short trial on noise; None where no trial was made.
+        cluster: how it is shared out among workers; None where this process does it.
     """
 
     bands: BandPlan
@@ -77,6 +131,7 @@ class Plan:
     outputs: tuple[PlannedOutput, ...]
     notes: tuple[str, ...]
     predicted_seconds: float | None = None
+    cluster: PlannedCluster | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -85,6 +140,7 @@ class Plan:
             "images": [dict(image.facts) for image in self.images],
             "layouts": {output.name: output.layout for output in self.outputs},
             "predicted_seconds": self.predicted_seconds,
+            **({} if self.cluster is None else {"cluster": self.cluster.to_dict()}),
         }
 
     @property
@@ -94,7 +150,8 @@ class Plan:
         for image in self.images:
             found.append(f"image        {image.name}: {image.layout}")
             found += [f"             {note}" for note in image.notes]
-        return (*found, *self.notes)
+        shared = () if self.cluster is None else self.cluster.lines
+        return (*found, *self.notes, *shared)
 
     def table(self) -> RenderableType:
         """Outputs, bands, memory, work, and the rows that each node holds."""

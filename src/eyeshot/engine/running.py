@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eyeshot.engine.executing import (
     Progress,
@@ -27,6 +27,9 @@ from eyeshot.engine.run_plan import Plan, plan_of
 from eyeshot.engine.skipping import skip
 from eyeshot.errors import BadValue
 from eyeshot.images import Index, Sink, Source, open_sink, open_source, unfinished
+
+if TYPE_CHECKING:
+    from eyeshot.engine.cluster import ClusterRun
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ def run(
     shard: int | None = None,
     force: bool = False,
     resume: bool = False,
+    client: Any = None,
+    retries: int = 3,
     planned: Callable[[Plan], None] | None = None,
     progress: Progress | None = None,
 ) -> Any:
@@ -167,6 +172,9 @@ def run(
             a side, such as 4096; None for a file for each chunk.
         force: replace an output that exists.
         resume: go on with an unfinished output of the very same run.
+        client: a ``distributed.Client``, whose workers compute the output in blocks; ``out`` is
+            then Zarr, and ``memory`` that of each worker. See docs/cluster.md.
+        retries: with a client, how often a block that fails is tried again on another worker.
         planned: called with the plan before the first band.
         progress: called after each band, and once more at the end, with notes on the answer.
 
@@ -178,7 +186,43 @@ def run(
         BadValue: what does not fit, with what would.
         BadFile: an image that cannot be read, or an output that may not be written.
         Unsupported: an operator that cannot be run by parts, by its name.
+        Failure: with a client, blocks are missing; they are listed, and ``resume`` computes them.
     """
+    if client is not None:
+        from eyeshot.engine.cluster import run_on_cluster
+
+        with _shared_out(
+            client,
+            net,
+            image,
+            out,
+            per_slice=per_slice,
+            memory=memory,
+            device=device,
+            where=where,
+            fill=fill,
+            blank=blank,
+            resume=resume,
+            options={"level": level, "layout": layout, "series": series, "index": index},
+            output_format=output_format,
+            region=region,
+            band=band,
+            raw=raw,
+            white=white,
+            pad=pad,
+            shard=shard,
+        ) as shared:
+            paths = run_on_cluster(
+                client,
+                shared,
+                retries=retries,
+                where=where,
+                force=force,
+                resume=resume,
+                planned=planned,
+                progress=progress,
+            )
+        return paths[0] if len(paths) == 1 else paths
     reset_peak()
     with _settled(
         net,
@@ -233,6 +277,7 @@ def plan(
     fill: float = 0,
     shard: int | None = None,
     resume: bool = False,
+    client: Any = None,
 ) -> Plan:
     """What :func:`run` would do with the same arguments: bands, strips, memory, work and time.
 
@@ -246,6 +291,7 @@ def plan(
             ``shard``.
         out: likewise; ``[]`` leaves what the outputs hold out of account.
         resume: as the unfinished run of this output would go on.
+        client: likewise; its workers are asked what they are, and the network is not tried.
 
     Returns:
         Plain data, which prints itself.
@@ -255,6 +301,29 @@ def plan(
         BadFile: an image that cannot be read.
         Unsupported: an operator that cannot be run by parts, by its name.
     """
+    if client is not None:
+        with _shared_out(
+            client,
+            net,
+            image,
+            out,
+            per_slice=per_slice,
+            memory=memory,
+            device=device,
+            where=where,
+            fill=fill,
+            blank=None,
+            resume=resume,
+            options={"level": level, "layout": layout, "series": series, "index": index},
+            output_format=output_format,
+            region=region,
+            band=band,
+            raw=raw,
+            white=white,
+            pad=pad,
+            shard=shard,
+        ) as shared:
+            return shared.planned()
     with _settled(
         net,
         image,
@@ -280,6 +349,36 @@ def plan(
         resume=resume,
     ) as settled:
         return plan_of(settled.job, predicted_seconds(settled.job))
+
+
+@contextmanager
+def _shared_out(
+    client: Any,
+    net: Network,
+    image: Any,
+    out: Any,
+    *,
+    per_slice: bool,
+    memory: int | str | None,
+    options: dict[str, Any],
+    **settings: Any,
+) -> Iterator[ClusterRun]:
+    """A run of :func:`run`'s arguments on the workers of a client, settled."""
+    from eyeshot.engine.cluster import check_cluster_run, settle
+
+    targets, names = check_cluster_run(client, out, image, per_slice=per_slice)
+    with ExitStack() as stack:
+        sources = [stack.enter_context(opened(one, net, **options)) for one in names]
+        yield settle(
+            client,
+            net,
+            sources,
+            targets,
+            names,
+            memory=parse_bytes(memory),
+            options=options,
+            **settings,
+        )
 
 
 def _carry_out(

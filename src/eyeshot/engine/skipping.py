@@ -160,7 +160,7 @@ def skip(
     cells: Cells = np.where(asked, COMPUTED, OUTSIDE)
     donors: dict[int, tuple[int, int]] = {}
     corner = np.array([span.lo // size for span, size in zip(_two(region), sides, strict=True)])
-    if look and alike and blank is not False and (blank or _worth_a_look(job)):
+    if look and alike and blank is not False and (blank or worth_a_look(job)):
         found = blank_cells(job.sources, reads, asked, corner)
         donors = _copied(cells, found)
     if where is None and not donors:
@@ -210,7 +210,7 @@ def _asked(
     return asked, marks
 
 
-def _worth_a_look(job: Job) -> bool:
+def worth_a_look(job: Job) -> bool:
     """Whether looking through the image costs little beside the network."""
     source = next(iter(job.sources.values()))
     positions = math.prod(source.shape[1:])

@@ -42,7 +42,7 @@ def where_of(given: Any, image: Sequence[int], output: Sequence[int]) -> Where:
 
     Args:
         given: the path of a mask picture or of a GeoJSON file; or an array (H, W) of any size, in
-            which what is not 0 is asked for.
+            which what is not 0 is asked for. What this has made before is given back.
         image: (rows, columns) of the image, in whose pixels polygons are drawn.
         output: (rows, columns) of the network's output. Both lie over each other from the first
             pixel to the last.
@@ -51,6 +51,8 @@ def where_of(given: Any, image: Sequence[int], output: Sequence[int]) -> Where:
         BadFile: the file is missing, damaged, or holds no polygon.
         BadValue: nothing is asked for.
     """
+    if isinstance(given, MaskWhere | PolygonWhere):
+        return given
     path = Path(given) if isinstance(given, str | os.PathLike) else None
     if path is not None and path.suffix.lower() in _POLYGONS:
         return PolygonWhere(path, image, output)

@@ -1,0 +1,271 @@
+"""What a worker does: open the run that a folder tells of, and compute one block of it.
+
+The folder holds a lowered graph (:mod:`eyeshot.engine.graph_file`) and plain JSON. What a task is
+given and gives back is plain data, too: names, numbers and texts.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import eyeshot
+from eyeshot.axes import Interval
+from eyeshot.engine.blocks import Blocks, block_strip
+from eyeshot.engine.executing import RunReport, execute
+from eyeshot.engine.graph_file import read_graph
+from eyeshot.engine.heights import Extremes
+from eyeshot.engine.job import Job, moved
+from eyeshot.engine.memory import peak, resident
+from eyeshot.engine.outputs import Preparation, arrangement_of, form_for
+from eyeshot.engine.resuming import arithmetic
+from eyeshot.engine.skipping import skip
+from eyeshot.engine.where import Where, where_of
+from eyeshot.errors import BadFile, EyeshotError, Failure, UserError, one_line
+from eyeshot.files import explain_os_error
+from eyeshot.geometry import Region
+from eyeshot.images import Sink, Source, open_source
+from eyeshot.images.sinks.zarr_blocks import BlockWindow, holding
+from eyeshot.images.sources.converted import GraySource
+from eyeshot.planning import BandPlan
+from eyeshot.planning.schedule import multiply_adds
+
+NETWORK, SETTINGS = "network.safetensors", "run.json"
+"""The files in a run's folder."""
+_KEPT_READINGS = 2
+"""Windows of the input whose checksums go into the record of a block."""
+
+
+@dataclass(frozen=True)
+class BlockRun:
+    """A run as a worker knows it.
+
+    Attributes:
+        told: the run's settings, plain data.
+        job: of the whole, without a plan for its blocks.
+        blocks: all of them.
+        where: what is asked for; None for all.
+    """
+
+    told: Mapping[str, Any]
+    job: Job
+    blocks: Blocks
+    where: Where | None
+
+
+class _Loaded(threading.local):
+    """The run that a thread of a worker is busy with: sources are not shared among threads."""
+
+    token: str = ""
+    run: BlockRun | None = None
+
+
+_loaded = _Loaded()
+
+
+def greeting(device: str) -> dict[str, Any]:
+    """What a worker is: versions, arithmetic, and the bytes that it holds."""
+    return {
+        "eyeshot": eyeshot.__version__,
+        "arithmetic": arithmetic(torch.device(device)),
+        "resident": resident(),
+    }
+
+
+def compute_block(folder: str, token: str, number: int) -> dict[str, Any]:
+    """Compute a block and write it; a failure is told, and not raised.
+
+    Args:
+        folder: of the run.
+        token: by which the run is known; another one is loaded again.
+        number: of the block.
+
+    Returns:
+        Plain data: ``checksums`` by output, and what the block has cost; or ``failed``, why.
+    """
+    try:
+        with holding(Path(folder)):
+            found = _computed(_run_of(Path(folder), token), number)
+    except EyeshotError as error:
+        final = isinstance(error, UserError) and not isinstance(error, BadFile)
+        found = {"failed": error.fact, "cure": error.cure, "final": final}
+    except (MemoryError, OSError, RuntimeError) as error:  # of this worker, maybe not of the next
+        _forget()
+        found = {"failed": one_line(f"{type(error).__name__}: {error}", 300), "cure": ""}
+    return {"worker": _worker(), **found}
+
+
+def _worker() -> str:
+    """The address of the worker that this runs on; "" elsewhere."""
+    from distributed import get_worker
+
+    try:
+        return str(get_worker().address)
+    except ValueError:
+        return ""
+
+
+def _forget() -> None:
+    run, _loaded.run, _loaded.token = _loaded.run, None, ""
+    if run is not None:
+        for source in run.job.sources.values():
+            source.close()
+
+
+def _run_of(folder: Path, token: str) -> BlockRun:
+    if _loaded.token != token or _loaded.run is None:
+        _forget()
+        _loaded.run = open_run(folder)
+        _loaded.token = token
+    return _loaded.run
+
+
+def open_run(folder: Path) -> BlockRun:
+    """The run that a folder tells of, its images open.
+
+    Raises:
+        BadFile: an image is missing here, or is not the one that the client has seen.
+        Failure: this worker computes with other bits than the others.
+    """
+    path = folder / SETTINGS
+    try:
+        told = json.loads(path.read_text())
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    device = torch.device(told["device"])
+    if arithmetic(device) != told["arithmetic"]:
+        raise Failure(
+            f"this worker computes by {arithmetic(device)}, and the run by {told['arithmetic']}",
+            cure="use workers with the same processors and the same torch",
+        )
+    graph = read_graph(folder / NETWORK)
+    if device.type != "cpu":
+        graph = moved(graph, device)
+    sources = _sources(told)
+    preparation = Preparation(
+        getattr(torch, told["dtype"]),
+        device,
+        told["raw"],
+        tuple(told["mean"]),
+        tuple(told["std"]),
+        told["unit"],
+        told["white"],
+    )
+    forms = {name: form_for(told["output_format"], graph, name) for name in graph.outputs}
+    regions = {name: _region(one["region"]) for name, one in told["outputs"].items()}
+    plan = BandPlan(regions, (), told["band"], (), 0, told["multiply_adds"], 1.0, 0, 0)
+    job = Job(
+        graph,
+        dict(zip(graph.inputs, sources, strict=True)),
+        preparation,
+        forms,
+        plan,
+        told["threads"],
+        memory=told["memory"],
+    )
+    cuts = {name: tuple(map(tuple, one["cuts"])) for name, one in told["outputs"].items()}
+    where = None
+    if told["where"] is not None:
+        extents = graph.nodes[graph.outputs[0]].extents
+        where = where_of(told["where"], sources[0].shape[1:], extents)
+    return BlockRun(told, job, Blocks(cuts), where)
+
+
+def _sources(told: Mapping[str, Any]) -> list[Source]:
+    sources = []
+    for name, identity in zip(told["images"], told["identity"], strict=True):
+        source = open_source(name, **told["options"])
+        source = GraySource(source) if told["gray"] else source
+        if json.loads(json.dumps(source.identity())) != identity:
+            raise BadFile(
+                f"{source.name}: is not the image that the client has seen",
+                cure="give all workers the same files under the same names",
+            )
+        sources.append(source)
+    return sources
+
+
+def _region(told: Sequence[Sequence[int]]) -> Region:
+    return tuple(Interval(lo, hi) for lo, hi in told)
+
+
+def _computed(run: BlockRun, number: int) -> dict[str, Any]:
+    started = time.perf_counter()
+    job = block_job(run, number)
+    sinks: dict[str, Sink] = {name: _window(run, name, job) for name in job.plan.regions}
+    extremes = Extremes(job)
+    if _is_asked(run, job):
+        job = skip(job, where=run.where, fill=run.told["fill"], blank=run.told["blank"])
+        report = execute(job, sinks, extremes=extremes)
+    else:
+        report = _filled(job, sinks, run.told["fill"])
+    return {
+        "checksums": {name: sink.finish() for name, sink in sinks.items()},
+        "readings": next(iter(sinks.values())).notes[:_KEPT_READINGS],
+        "extremes": extremes.found,
+        "megapixels": report.megapixels,
+        "multiply_adds": report.multiply_adds,
+        "peak": peak(),
+        "blank": report.blank,
+        "outside": report.outside,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def block_job(run: BlockRun, number: int) -> Job:
+    """A block as a run of its own."""
+    regions, graph = run.blocks.regions(number), run.job.graph
+    strip = block_strip(graph, regions)
+    plan = replace(
+        run.job.plan,
+        regions=regions,
+        strips=(strip,),
+        nodes=len(strip.boxes),
+        multiply_adds=multiply_adds(graph, strip.boxes),
+    )
+    forms = {name: form for name, form in run.job.forms.items() if name in regions}
+    graph = replace(graph, outputs=tuple(name for name in graph.outputs if name in regions))
+    return replace(run.job, graph=graph, plan=plan, forms=forms)
+
+
+def _is_asked(run: BlockRun, job: Job) -> bool:
+    """Whether any position of a block is to be computed."""
+    if run.where is None:
+        return True
+    region = next(iter(job.plan.regions.values()))
+    return bool(run.where.inside(region[0], region[1]).any())
+
+
+def _filled(job: Job, sinks: Mapping[str, Sink], fill: float) -> RunReport:
+    """Write a block of which nothing is asked for."""
+    rows = 0
+    for name, sink in sinks.items():
+        shape, step = job.shape(name), sink.chunk_rows
+        for top in range(0, shape[1], step):
+            height = min(step, shape[1] - top)
+            sink.write(top, np.full((shape[0], height, *shape[2:]), fill, job.forms[name].dtype))
+        rows += shape[1]
+    return RunReport(rows, rows, 0.0, 0.0, 0, peak(), outside=1.0)
+
+
+def _window(run: BlockRun, name: str, job: Job) -> BlockWindow:
+    told, graph = run.told["outputs"][name], run.job.graph
+    whole, form = run.job.plan.regions[name], run.job.forms[name]
+    pairs = zip(job.plan.regions[name], whole, strict=True)
+    window = [(side.lo - there.lo, side.hi - there.lo) for side, there in pairs]
+    return BlockWindow(
+        Path(told["part"]),
+        window,
+        form.channels,
+        form.dtype,
+        arrangement_of(graph, name),
+        told["chunk_rows"],
+    )

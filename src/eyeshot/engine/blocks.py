@@ -1,0 +1,312 @@
+"""An output cut into blocks for many workers: rectangles of whole chunks, each computed alone.
+
+A block needs its own rectangle of the input with a halo, which the axis maps tell; what lies in two
+halos is computed twice. So the planner weighs that against workers that would wait for the last
+block, and takes the blocks whose run ends first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+
+from eyeshot.axes import Interval
+from eyeshot.errors import BadValue
+from eyeshot.geometry import Region, required
+from eyeshot.graph import Graph
+from eyeshot.operators import effort
+from eyeshot.planning import BandPlan, Strip
+from eyeshot.planning.schedule import multiply_adds
+
+Edges = tuple[int, ...]
+"""Where blocks begin along one axis, and where the last one ends."""
+
+_MOST_LOOKED_AT = 24
+"""Blocks along an axis whose boxes are all counted; of more, the first, a middle and the last."""
+_MULTIPLES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+"""Chunks along the side of a block that are tried, beside all of them."""
+_TAIL = 0.1
+"""What a worker's last block may cost the others in waiting, in parts of a block."""
+_DISPATCH = 3e6
+"""Multiply-adds in whose time a block is sent out and noted: a few milliseconds."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """All blocks of a run.
+
+    Attributes:
+        cuts: of each output, the edges along every axis of space. Each output has as many blocks
+            along an axis as the others; some of a small output may be empty.
+    """
+
+    cuts: Mapping[str, tuple[Edges, ...]]
+
+    @cached_property
+    def counts(self) -> tuple[int, ...]:
+        """How many blocks there are along each axis."""
+        return tuple(len(edges) - 1 for edges in next(iter(self.cuts.values())))
+
+    def __len__(self) -> int:
+        return math.prod(self.counts)
+
+    def places(self, number: int) -> tuple[int, ...]:
+        """Where a block lies along each axis, in blocks."""
+        found: list[int] = []
+        for count in reversed(self.counts):
+            number, place = divmod(number, count)
+            found.append(place)
+        return tuple(reversed(found))
+
+    def regions(self, number: int) -> dict[str, Region]:
+        """A block's region of each output that has a part in it."""
+        places = self.places(number)
+        found = {}
+        for name, cuts in self.cuts.items():
+            pairs = zip(cuts, places, strict=True)
+            box = tuple(Interval(edges[place], edges[place + 1]) for edges, place in pairs)
+            if all(box):
+                found[name] = box
+        return found
+
+    def told(self, number: int) -> str:
+        """A block's region of the first output that has a part in it: ``512:1024,0:512``."""
+        regions = self.regions(number)
+        box = next(iter(regions.values()), ())
+        return ",".join(f"{side.lo}:{side.hi}" for side in box) or f"block {number}"
+
+    def to_dict(self) -> dict[str, list[list[int]]]:
+        """Plain data, for JSON."""
+        return {name: [list(edges) for edges in cuts] for name, cuts in self.cuts.items()}
+
+    @property
+    def largest(self) -> int:
+        """The block with the longest sides, and neighbors at both ends where there is one."""
+        number = 0
+        for axis, count in enumerate(self.counts):
+            inner = range(1, count - 1) if count > 2 else range(count)
+            place = max(inner, key=lambda one: self._length(axis, one))
+            number = number * count + place
+        return number
+
+    def _length(self, axis: int, place: int) -> int:
+        """Of all outputs together, how long blocks at a place of an axis are."""
+        return sum(cuts[axis][place + 1] - cuts[axis][place] for cuts in self.cuts.values())
+
+
+def blocks_from(settings: Mapping[str, object], regions: Mapping[str, Region]) -> Blocks | None:
+    """The blocks of a run that was begun; None if these are no blocks of the regions."""
+    told = settings.get("blocks")
+    try:
+        cuts = {
+            str(name): tuple(tuple(int(one) for one in edges) for edges in sides)
+            for name, sides in dict(told).items()  # type: ignore[call-overload]
+        }
+    except (TypeError, ValueError):
+        return None
+    suits = cuts.keys() == regions.keys() and all(
+        len(sides) == len(regions[name])
+        and all(
+            (edges[0], edges[-1]) == (side.lo, side.hi) and list(edges) == sorted(edges)
+            for edges, side in zip(sides, regions[name], strict=True)
+        )
+        for name, sides in cuts.items()
+        if all(sides)
+    )
+    alike = len({tuple(map(len, sides)) for sides in cuts.values()}) == 1
+    return Blocks(cuts) if suits and alike and all(map(all, cuts.values())) else None
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """Blocks, and what they cost.
+
+    Attributes:
+        blocks: all of them.
+        bands: the plan of the largest, with the work of all and of none twice.
+    """
+
+    blocks: Blocks
+    bands: BandPlan
+
+
+def plan_blocks(
+    graph: Graph,
+    regions: Mapping[str, Region],
+    chunks: Mapping[str, Sequence[int]],
+    workers: int,
+    priced: Callable[[Mapping[str, Region]], BandPlan],
+) -> BlockPlan:
+    """The blocks whose run ends first, of those that fit into a worker's memory.
+
+    Args:
+        graph: the network at the size of the picture, as it will be executed.
+        regions: of each output, what is to be computed.
+        chunks: of each output, the length of a chunk along every axis of space.
+        workers: how many blocks are computed at one time.
+        priced: the plan of one block.
+
+    Raises:
+        BadValue: not even blocks of one chunk fit; as ``priced`` says it.
+    """
+    refused: BadValue | None = None
+    for blocks in _by_time(graph, regions, chunks, workers):
+        try:
+            bands = priced(blocks.regions(blocks.largest))
+        except BadValue as error:
+            refused = error
+            continue
+        if len(bands.strips) == 1:
+            return BlockPlan(blocks, _of_all(graph, regions, blocks, bands))
+    raise refused or BadValue(
+        "no block of one chunk fits into the memory of a worker", cure="give --memory more"
+    )
+
+
+def priced_as_begun(
+    graph: Graph,
+    regions: Mapping[str, Region],
+    blocks: Blocks,
+    priced: Callable[[Mapping[str, Region]], BandPlan],
+) -> BlockPlan:
+    """The plan of a run that goes on in the blocks in which it was begun."""
+    bands = priced(blocks.regions(blocks.largest))
+    return BlockPlan(blocks, _of_all(graph, regions, blocks, bands))
+
+
+def block_strip(graph: Graph, regions: Mapping[str, Region]) -> Strip:
+    """A block as the engine takes it: one pass over its rows."""
+    return Strip(regions, required(graph, regions))
+
+
+def _of_all(
+    graph: Graph, regions: Mapping[str, Region], blocks: Blocks, bands: BandPlan
+) -> BandPlan:
+    whole = multiply_adds(graph, required(graph, regions))
+    total = _Work(graph, regions).of(blocks.cuts)
+    return replace(
+        bands,
+        regions=dict(regions),
+        multiply_adds=total,
+        redundancy=total / whole if whole else 1.0,
+    )
+
+
+def _by_time(
+    graph: Graph,
+    regions: Mapping[str, Region],
+    chunks: Mapping[str, Sequence[int]],
+    workers: int,
+) -> Iterator[Blocks]:
+    """Blocks of all shapes worth trying, those first whose run ends first."""
+    name = max(regions, key=lambda one: math.prod(map(len, regions[one])))
+    lengths = [-(-len(side) // n) for side, n in zip(regions[name], chunks[name], strict=True)]
+    sides = [[n for n in _MULTIPLES if n < length] + [length] for length in lengths]
+    work = _Work(graph, regions)
+    whole = max(1, multiply_adds(graph, required(graph, regions)))
+    positions = sum(math.prod(map(len, region)) for region in regions.values())
+    tried: list[tuple[float, Blocks]] = []
+    for shape in product(*sides):
+        cuts = _cuts(regions, chunks, name, shape)
+        blocks = Blocks(cuts)
+        count = len(blocks)
+        # The slowest worker computes so many blocks; and all wait for its last one.
+        rounds = -(-count // workers) * workers / count
+        tail = 1 + _TAIL * workers / count
+        each = _DISPATCH * count / (whole + positions)
+        tried.append((work.of(cuts) / whole * rounds * tail + each, blocks))
+    tried.sort(key=lambda one: (one[0], len(one[1])))
+    yield from (blocks for _, blocks in tried)
+
+
+def _cuts(
+    regions: Mapping[str, Region],
+    chunks: Mapping[str, Sequence[int]],
+    largest: str,
+    shape: Sequence[int],
+) -> dict[str, tuple[Edges, ...]]:
+    """The edges of blocks of so many chunks of the largest output, and in proportion of others."""
+    first = [
+        _edges(side, n * many)
+        for side, n, many in zip(regions[largest], chunks[largest], shape, strict=True)
+    ]
+    found = {}
+    for name, region in regions.items():
+        if name == largest:
+            found[name] = tuple(first)
+            continue
+        found[name] = tuple(
+            _in_proportion(edges, there, side, n)
+            for edges, there, side, n in zip(
+                first, regions[largest], region, chunks[name], strict=True
+            )
+        )
+    return found
+
+
+def _edges(side: Interval, step: int) -> Edges:
+    return (*range(side.lo, side.hi, step), side.hi)
+
+
+def _in_proportion(edges: Edges, there: Interval, side: Interval, chunk: int) -> Edges:
+    """Edges at the same shares of another side, moved to the nearest edge of its chunks."""
+    places = ((edge - there.lo) * len(side) / (len(there) * chunk) for edge in edges[:-1])
+    inner = [side.lo + min(len(side), round(place) * chunk) for place in places]
+    return (*inner, side.hi)
+
+
+class _Work:
+    """Multiply-adds of blocks, a side of all nodes' boxes at a time.
+
+    Axes are apart from each other: the boxes of all blocks have in sum as many positions as the
+    product over the axes of their lengths in sum.
+    """
+
+    def __init__(self, graph: Graph, regions: Mapping[str, Region]) -> None:
+        self._graph, self._regions = graph, regions
+        self._sums: dict[tuple[int, tuple[Edges, ...]], Mapping[str, int]] = {}
+        self._efforts = {node.name: effort(graph, node) for node in graph if node.edges}
+
+    def of(self, cuts: Mapping[str, tuple[Edges, ...]]) -> int:
+        """Of all blocks."""
+        axes = range(self._graph.spatial_axes)
+        sums = [self._along(axis, cuts) for axis in axes]
+
+        def numbers(name: str) -> int:
+            node = self._graph.nodes[name]
+            lengths = math.prod(one.get(name, 0) for one in sums)
+            return math.prod(node.shape) // max(1, math.prod(node.extents)) * lengths
+
+        return sum(
+            one.of(numbers(self._graph.nodes[name].edges[0].source), numbers(name))
+            for name, one in self._efforts.items()
+            if name in sums[0]
+        )
+
+    def _along(self, axis: int, cuts: Mapping[str, tuple[Edges, ...]]) -> Mapping[str, int]:
+        """Of each node, the lengths of all blocks' boxes along an axis in sum."""
+        key = (axis, tuple(edges[axis] for edges in cuts.values()))
+        if key not in self._sums:
+            count = len(key[1][0]) - 1
+            found: dict[str, int] = {}
+            for place, times in _looked_at(count):
+                part = {}
+                for name, region in self._regions.items():
+                    edges = cuts[name][axis]
+                    side = Interval(edges[place], edges[place + 1])
+                    if side:
+                        part[name] = (*region[:axis], side, *region[axis + 1 :])
+                for name, box in required(self._graph, part).items():
+                    found[name] = found.get(name, 0) + times * len(box[axis])
+            self._sums[key] = found
+        return self._sums[key]
+
+
+def _looked_at(count: int) -> list[tuple[int, int]]:
+    """Blocks along an axis, each with how many it stands for."""
+    if count <= _MOST_LOOKED_AT:
+        return [(place, 1) for place in range(count)]
+    return [(0, 1), (count // 2, count - 2), (count - 1, 1)]

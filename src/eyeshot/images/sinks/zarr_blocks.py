@@ -1,0 +1,427 @@
+"""A Zarr output that many processes write: each block once, in whole chunks, with a record.
+
+One process, the client's, makes the array, keeps the records, and gives the output its name. The
+others write windows of it. A record has a checksum of the block's samples: who resumes reads them
+again, and computes again what is not as it was written, after a crash of a machine for example.
+
+Also here:
+
+- the folder beside an unfinished output, by which workers know that their run is still the one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eyeshot.errors import BadFile, BadValue, Failure
+from eyeshot.extras import extra
+from eyeshot.files import explain_os_error
+from eyeshot.images.layouts import Span
+from eyeshot.images.sinks.files import Place, remove, sync_folder
+from eyeshot.images.sinks.journal import Journal
+from eyeshot.images.sinks.sink import STORED_PLAINLY, Arrangement, Sink, Storage
+from eyeshot.images.sinks.zarrays import ZarrSink
+
+with extra("images"):
+    import zarr
+
+_PATIENCE = 60.0
+"""Seconds to wait for workers of a run that is over."""
+_BLOCKS = ".part.blocks"
+_RUN = ".part.run"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """That a block has been written.
+
+    Attributes:
+        number: of the block.
+        checksum: of its samples.
+        notes: plain data of the worker that computed it.
+    """
+
+    number: int
+    checksum: int
+    notes: Any = None
+
+    @property
+    def line(self) -> str:
+        """As it stands in the file, with a checksum of itself."""
+        told = json.dumps([self.number, self.checksum, self.notes], separators=(",", ":"))
+        return f"{zlib.crc32(told.encode()):08x} {told}\n"
+
+    @classmethod
+    def read(cls, line: str) -> Record | None:
+        """The record of a line; None of a line that was cut off or changed."""
+        sum_of, _, told = line.partition(" ")
+        try:
+            if int(sum_of, 16) != zlib.crc32(told.encode()):
+                return None
+            number, checksum, notes = json.loads(told)
+            return cls(int(number), int(checksum), notes)
+        except (ValueError, TypeError):
+            return None
+
+
+class BlockedZarr(ZarrSink):
+    """The array as its owner holds it: nothing is written to it here, blocks are recorded.
+
+    Attributes:
+        records: of the blocks that are written, by their number.
+        lost: the number of blocks that were recorded and are not as they were written.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        arrangement: Arrangement,
+        storage: Storage = STORED_PLAINLY,
+    ) -> None:
+        super().__init__(place, shape, dtype, arrangement, storage)
+        self.records: dict[int, Record] = {}
+        self.lost = 0
+        self._written_down: IO[str] | None = None
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """The length of a chunk, or of a shard of them, along every axis of space."""
+        return self._file[1:]
+
+    @property
+    def part(self) -> Path:
+        """Where the array is until it is complete."""
+        return self._place.part
+
+    @property
+    def resumed(self) -> bool:
+        """Whether this goes on with what another process has begun."""
+        return bool(self.records or self.lost)
+
+    @property
+    def _path(self) -> Path:
+        return self._place.target.with_name(self._place.target.name + _BLOCKS)
+
+    def _find_journal(self) -> Journal | None:
+        found = super()._find_journal()
+        if found is not None:
+            self.records = {one.number: one for one in self._read()}
+        return found
+
+    def _open(self) -> None:
+        place = self._place
+        with self._explained():
+            found = self._find_journal()
+            if found is not None and place.resume:
+                self._go_on(found)
+            else:
+                if place.resume and place.part.exists() and not place.force:
+                    raise BadFile(
+                        f"{place.part}: its journal is missing", cure="start again with --force"
+                    )
+                place.check_free(unfinished=found is None or bool(self.records or found.done))
+                self.records = {}
+                self._path.unlink(missing_ok=True)
+                self._begin()
+                self._journal.start()  # with the frame of what was made
+            self._written_down = self._path.open("a")
+
+    def _go_on(self, journal: Journal) -> None:
+        place = self._place
+        self._journal = journal
+        journal.require(self._settings)
+        if not self.records:
+            remove(place.part)
+            self._make()
+            journal.start()
+        elif place.part.exists():
+            self._check_frame()
+            self._reopen()
+        elif place.target.exists():
+            self._sealed = True  # ended between the last rename and the journal's removal
+        else:
+            raise BadFile(
+                f"{place.part}: is missing, but its journal exists", cure="start again with --force"
+            )
+
+    def _read(self) -> Iterator[Record]:
+        if self._path.exists():
+            for line in self._path.read_text(errors="replace").splitlines():
+                record = Record.read(line)
+                if record is not None:
+                    yield record
+
+    def check(self, windows: Mapping[int, Sequence[Span]]) -> None:
+        """Read again what is recorded, and forget the record of a block that is not as written.
+
+        Args:
+            windows: for each block its (lo, hi) along every axis of space.
+        """
+        path = self._place.target if self._sealed else self._place.part
+        array = zarr.open_array(str(path), mode="r")
+        for number, record in list(self.records.items()):
+            window = windows.get(number)
+            if window is None or self._sum(array, window) != record.checksum:
+                del self.records[number]
+                self.lost += 1
+
+    def _sum(self, array: Any, window: Sequence[Span]) -> int | None:
+        """The checksum of a block as a window of it takes it; None of one that cannot be read."""
+        (top, end), *others = window
+        found = 0
+        for row in range(top, end, self.chunk_rows):
+            spans = ((row, min(row + self.chunk_rows, end)), *others)
+            try:
+                laid = np.asarray(array[self._where(spans)])
+            except Exception:  # a chunk that is damaged is not as it was written
+                return None
+            found = checksum(laid, found)
+        return found
+
+    def _where(self, spans: Sequence[Span]) -> tuple[slice, ...]:
+        axes = self._arrangement.axes
+        return tuple(slice(None) if axis is None else slice(*spans[axis]) for axis in axes)
+
+    def record(self, record: Record) -> None:
+        """Note that a block is written."""
+        with self._explained():
+            if self._written_down is not None:
+                self._written_down.write(record.line)
+                self._written_down.flush()
+        self.records[record.number] = record
+
+    def write(self, row: int, block: NDArray[Any], column: int = 0) -> None:
+        """Refuse: workers write.
+
+        Raises:
+            BadValue: always.
+        """
+        raise BadValue(f"{self.name}: is written by workers", cure="use BlockWindow")
+
+    def complete(self) -> None:
+        """See :meth:`Sink.complete`; the caller has seen that no block is missing."""
+        if self._sealed:
+            return
+        with self._explained():
+            self._sync()
+            self._close()
+            self._complete()
+            sync_folder(self._place.target.parent)
+        self._sealed = True
+
+    def _sync(self) -> None:
+        """Force every chunk to the disk, also those that workers wrote."""
+        for folder, _, names in os.walk(self._place.part):
+            for name in names:
+                handle = os.open(Path(folder, name), os.O_RDONLY)
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
+            sync_folder(Path(folder))
+
+    def _tidy(self) -> None:
+        super()._tidy()
+        self._path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        super()._close()
+        if self._written_down is not None:
+            self._written_down.close()
+            self._written_down = None
+
+    def abort(self) -> None:
+        """Stop here. The blocks that are recorded stay, to be resumed."""
+        try:
+            self._close()
+            if not self._sealed and not self.records:
+                remove(self._place.part)
+                self._path.unlink(missing_ok=True)
+                self._journal.remove()
+        finally:
+            self._release()
+
+
+def blocked_zarr(
+    target: Path,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    arrangement: Arrangement,
+    *,
+    storage: Storage,
+    settings: Mapping[str, Any],
+    inputs: Sequence[Path] = (),
+    force: bool = False,
+    resume: bool = False,
+) -> BlockedZarr:
+    """A Zarr output for many writers, not opened yet; see :func:`eyeshot.images.open_sink`."""
+    place = Place(target, force, resume, dict(settings), tuple(inputs))
+    return BlockedZarr(place, shape, dtype, arrangement, storage)
+
+
+class BlockWindow(Sink):
+    """A block of a Zarr output, written in whole chunks by the process that computes it.
+
+    Attributes:
+        checksum: of the samples written so far.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        window: Sequence[Span],
+        channels: int,
+        dtype: np.dtype[Any],
+        arrangement: Arrangement,
+        chunk_rows: int,
+    ) -> None:
+        """Write to the array at ``path``.
+
+        Args:
+            path: of the unfinished array.
+            window: (lo, hi) along every axis of space; ``lo`` at the edge of a chunk.
+            channels: of the block.
+            dtype: of the samples.
+            arrangement: of the dimensions.
+            chunk_rows: the height of a chunk.
+        """
+        super().__init__(str(path), (channels, *(hi - lo for lo, hi in window)), dtype)
+        self._array = zarr.open_array(str(path), mode="r+")
+        self._window, self._arrangement = list(window), arrangement
+        self.chunk_rows = chunk_rows
+        self._waiting: list[NDArray[Any]] = []
+        self.checksum = 0
+
+    def _store(self, row: int, block: NDArray[Any], strip: Span) -> None:
+        if strip != (0, self._columns):
+            raise BadValue(f"{self.name}: a block is written in its whole width")
+        done = 0
+        while done < block.shape[1]:
+            inside = (row + done) % self.chunk_rows
+            full = min(self.chunk_rows, self.shape[1] - (row + done - inside))
+            part = block[:, done : done + full - inside]
+            done += part.shape[1]
+            self._waiting.append(part.copy() if inside + part.shape[1] < full else part)
+            if inside + part.shape[1] == full:
+                self._put(row + done - full)
+
+    def _put(self, top: int) -> None:
+        """Write a row of chunks."""
+        parts = self._waiting
+        rows = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        self._waiting = []
+        first = self._window[0][0] + top
+        spans = [(first, first + rows.shape[1]), *self._window[1:]]
+        laid = self._arrangement.arranged(rows)
+        axes = self._arrangement.axes
+        where = tuple(slice(None) if axis is None else slice(*spans[axis]) for axis in axes)
+        try:
+            self._array[where] = laid
+        except OSError as error:
+            raise explain_os_error(error, Path(self.name)) from error
+        self.checksum = checksum(laid, self.checksum)
+
+    def _seal(self) -> int:
+        return self.checksum
+
+
+def checksum(samples: NDArray[Any], before: int = 0) -> int:
+    """Of samples in the order of their array, after others."""
+    return zlib.crc32(np.ascontiguousarray(samples).reshape(-1).view(np.uint8).data, before)
+
+
+class RunFolder:
+    """A folder beside an unfinished output, with what workers need to know of the run.
+
+    A worker holds it while it computes a block. Who begins another run at this output waits for
+    that, and then takes the folder away: no block of a run that was given up is written later.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.path = target.with_name(target.name + _RUN)
+
+    def make(self, files: Mapping[str, bytes]) -> None:
+        """Take an older folder away, and write a new one.
+
+        Raises:
+            Failure: workers of an earlier run still write, or the disk is full.
+        """
+        self.remove()
+        try:
+            self.path.mkdir()
+            for name, content in files.items():
+                (self.path / name).write_bytes(content)
+        except OSError as error:
+            raise explain_os_error(error, self.path) from error
+
+    def remove(self, patience: float = _PATIENCE) -> None:
+        """Take the folder away, when no worker holds it any more.
+
+        Raises:
+            Failure: one still does.
+        """
+        held = self.path / "lock"
+        if held.exists():
+            with held.open("a") as file:
+                if not _locked(file, shared=False, patience=patience):
+                    raise Failure(
+                        f"{self.path}: workers still write blocks of a run that was stopped",
+                        cure="wait for them, or stop them",
+                    )
+                remove(self.path)
+        else:
+            remove(self.path)
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """Hold the folder of a run, so that no other run begins at its output.
+
+    Raises:
+        Failure: the run has been given up.
+    """
+    path = folder / "lock"
+    given_up = Failure(f"{folder}: the run has been given up", cure="nothing is written any more")
+    try:
+        with path.open("r") as file:
+            _locked(file, shared=True)
+            if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                raise given_up
+            yield
+    except FileNotFoundError as error:
+        if Path(error.filename or "") == path:
+            raise given_up from error
+        raise
+
+
+def _locked(file: IO[str], *, shared: bool, patience: float | None = None) -> bool:
+    """Whether a lock was had; without ``patience``, wait for as long as it takes."""
+    import fcntl
+
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    if patience is None:
+        fcntl.flock(file, kind)
+        return True
+    until = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
+        else:
+            return True

@@ -1,0 +1,342 @@
+"""A run on the workers of a Dask cluster: the bytes of the same blocks run alone, and the law."""
+
+from __future__ import annotations
+
+import errno
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from distributed import Client
+from torch import nn
+
+import eyeshot
+from eyeshot.engine.cluster import ClusterReport
+from eyeshot.errors import BadFile, BadValue, Failure, Unsupported
+from eyeshot.files import Lock
+from eyeshot.images.sinks.zarr_blocks import Record
+from tests.engine.cluster import cluster
+
+Array = np.ndarray[Any, Any]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with cluster(2) as found:
+        yield found
+
+
+class _Net(nn.Module):
+    """A small U: strides, a transposed convolution, a skip and padding at the true border."""
+
+    def __init__(self, channels: int = 3, classes: int = 3) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, 4, 3, padding=1)
+        self.deep = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(4, 4, 5, padding=2), nn.ReLU())
+        self.up = nn.ConvTranspose2d(4, 4, 2, stride=2)
+        self.last = nn.Conv2d(8, classes, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x).relu()
+        found: torch.Tensor = self.last(torch.cat([y, self.up(self.deep(y))], 1))
+        return found
+
+
+def _image(folder: Path, *shape: int, name: str = "image.npy") -> Path:
+    rng = np.random.default_rng(0)
+    np.save(folder / name, rng.integers(0, 256, shape, dtype=np.uint8))
+    return folder / name
+
+
+def _read(path: Path) -> Array:
+    found: Array = np.asarray(zarr.open_array(str(path), mode="r")[:])
+    return found
+
+
+def _leftovers(path: Path) -> list[str]:
+    return sorted(one.name for one in path.parent.iterdir() if one.name.startswith(path.name + "."))
+
+
+def test_the_bytes_are_those_of_the_same_blocks_and_the_answer_that_of_one_pass(
+    client: Client, tmp_path: Path
+) -> None:
+    net, image, out = _Net().eval(), _image(tmp_path, 3, 1100, 1300), tmp_path / "out.zarr"
+    plans: list[eyeshot.Plan] = []
+    reports: list[Any] = []
+    given = eyeshot.run(
+        net, image, out, client=client, planned=plans.append, progress=reports.append
+    )
+    assert given == out
+    assert _leftovers(out) == []
+    found, whole = _read(out), eyeshot.run(net, image)
+    assert np.abs(found - whole).max() <= 1e-5 * np.abs(whole).max()
+    (plan,) = plans
+    assert plan.cluster is not None
+    assert plan.cluster.workers == plan.cluster.at_once == 2
+    assert plan.cluster.count == reports[-1].all_blocks == reports[-1].blocks >= 4
+    assert 1.0 <= plan.cluster.redundancy < 1.2
+    assert isinstance(reports[-1], ClusterReport)
+    assert reports[-1].multiply_adds == plan.bands.multiply_adds
+    for region in _regions(plan, (1100, 1300)):
+        block = eyeshot.run(net, image, region=region, band=plan.bands.band)
+        rows, columns = (slice(*side) for side in region)
+        assert found[:, rows, columns].tobytes() == block.tobytes(), region
+
+
+def _regions(plan: eyeshot.Plan, sizes: tuple[int, int]) -> list[list[tuple[int, int]]]:
+    """The blocks of a plan, worked out again from their number: of whole chunks of 512."""
+    assert plan.cluster is not None
+    sides = []
+    for size, count in zip(sizes, plan.cluster.blocks, strict=True):
+        chunks = -(-size // 512)
+        (step,) = {512 * n for n in range(1, chunks + 1) if -(-chunks // n) == count} & {
+            512 * -(-chunks // count)
+        }
+        sides.append([(lo, min(lo + step, size)) for lo in range(0, size, step)])
+    return [[rows, columns] for rows in sides[0] for columns in sides[1]]
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+def test_signals_and_volumes(client: Client, tmp_path: Path, axes: int) -> None:
+    kinds: dict[int, Any] = {1: nn.Conv1d, 3: nn.Conv3d}
+    net = nn.Sequential(kinds[axes](1, 2, 5, padding=2), nn.ReLU(), kinds[axes](2, 2, 3)).eval()
+    sizes = {1: (150_000,), 3: (70, 80, 90)}[axes]
+    image, out = _image(tmp_path, 1, *sizes), tmp_path / "out.zarr"
+    layout = {1: "CL", 3: "CDHW"}[axes]
+    eyeshot.run(net, image, out, client=client, layout=layout)
+    whole = eyeshot.run(net, image, layout=layout)
+    assert np.abs(_read(out) - whole).max() <= 1e-5 * np.abs(whole).max()
+
+
+def test_a_block_is_of_whole_shards(client: Client, tmp_path: Path) -> None:
+    net, image, out = _Net().eval(), _image(tmp_path, 3, 1100, 1300), tmp_path / "out.zarr"
+    eyeshot.run(net, image, out, client=client, shard=1024)
+    assert len(_chunks(out)) == 4
+    whole = eyeshot.run(net, image)
+    assert np.abs(_read(out) - whole).max() <= 1e-5 * np.abs(whole).max()
+
+
+class _Two(nn.Module):
+    """Two outputs: one channels last and of full size, one on a grid of stride 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Conv2d(3, 2, 3, padding=1), nn.Conv2d(3, 6, 4, stride=4)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.one(x).permute(0, 2, 3, 1), self.other(x)
+
+
+def test_several_outputs_a_region_and_an_order_of_their_own(client: Client, tmp_path: Path) -> None:
+    two, image = _Two().eval(), _image(tmp_path, 3, 1200, 2304)
+    outs = [tmp_path / "one.zarr", tmp_path / "other.zarr"]
+    assert eyeshot.run(two, image, outs, client=client) == outs
+    for path, whole in zip(outs, eyeshot.run(two, image), strict=True):
+        assert _read(path).shape == whole.shape
+        assert np.abs(_read(path) - whole).max() <= 1e-5 * np.abs(whole).max()
+    net, part, region = _Net().eval(), tmp_path / "part.zarr", [(100, 901), (33, 1212)]
+    options: dict[str, Any] = {"region": region, "output_format": "argmax"}
+    eyeshot.run(net, image, part, client=client, **options)
+    scores = np.sort(eyeshot.run(net, image, region=region), 0)
+    clear = scores[-1] - scores[-2] > 1e-5
+    same = _read(part)[0] == eyeshot.run(net, image, **options)[0]
+    assert same[clear].all()
+
+
+def test_what_is_asked_for_and_blank_regions(client: Client, tmp_path: Path) -> None:
+    net, image = _Net().eval(), tmp_path / "image.npy"
+    samples = np.full((3, 1100, 1536), 255, np.uint8)
+    samples[:, 700:, :300] = np.random.default_rng(0).integers(0, 256, (3, 400, 300))
+    np.save(image, samples)
+    asked = np.zeros((11, 12), np.uint8)
+    asked[6:, :3] = 1
+    whole = eyeshot.run(net, image)
+    out, reports = tmp_path / "asked.zarr", list[Any]()
+    options: dict[str, Any] = {"where": asked, "fill": -7}
+    eyeshot.run(net, image, out, client=client, progress=reports.append, **options)
+    wanted = eyeshot.run(net, image, **options)
+    assert ((_read(out) == -7) == (wanted == -7)).all()
+    assert np.abs(_read(out) - wanted).max() <= 1e-5 * np.abs(whole).max()
+    assert reports[-1].outside > 0.5
+    assert reports[-1].multiply_adds < 0.6 * reports[-1].all_blocks * 1e12
+    blank = tmp_path / "blank.zarr"
+    eyeshot.run(net, image, blank, client=client, blank=True, progress=reports.append)
+    assert reports[-1].blank > 0.5
+    assert np.abs(_read(blank) - whole).max() <= 1e-5 * np.abs(whole).max()
+
+
+def test_what_many_machines_cannot_do_is_refused(client: Client, tmp_path: Path) -> None:
+    net, image, out = _Net().eval(), _image(tmp_path, 3, 64, 64), tmp_path / "out.zarr"
+    with pytest.raises(BadValue, match=r"out\.tif, and a client was given: .* chunks of their own"):
+        eyeshot.run(net, image, tmp_path / "out.tif", client=client)
+    with pytest.raises(BadValue, match="levels of a pyramid"):
+        eyeshot.run(net, image, tmp_path / "out.ome.zarr", client=client)
+    with pytest.raises(BadValue, match="no output, and a client"):
+        eyeshot.run(net, image, client=client)
+    with pytest.raises(BadValue, match=r"an image in memory \(ndarray\)"):
+        eyeshot.run(net, np.load(image, allow_pickle=False), out, client=client)
+    with pytest.raises(BadValue, match="per_slice with a client"):
+        eyeshot.run(net, image, out, client=client, per_slice=True)
+    with pytest.raises(BadValue, match="client is a str"):
+        eyeshot.run(net, image, out, client="tcp://127.0.0.1:1")
+    with pytest.raises(Unsupported, match="reads every position of"):
+        eyeshot.run(
+            nn.Sequential(nn.Conv2d(3, 2, 1), nn.Softmax2d(), nn.AdaptiveAvgPool2d(1)).eval(),
+            image,
+            out,
+            client=client,
+        )
+    assert _leftovers(out) == []
+    assert not out.exists()
+
+
+def test_an_output_that_is_there_or_being_written_is_left_alone(
+    client: Client, tmp_path: Path
+) -> None:
+    net, image, out = _Net().eval(), _image(tmp_path, 3, 64, 64), tmp_path / "out.zarr"
+    lock = Lock(tmp_path / "out.zarr.part.lock", out)
+    try:
+        with pytest.raises(BadFile, match="still writing it"):
+            eyeshot.run(net, image, out, client=client)
+    finally:
+        lock.release()
+    eyeshot.run(net, image, out, client=client)
+    with pytest.raises(BadFile, match="exists already"):
+        eyeshot.run(net, image, out, client=client)
+    eyeshot.run(net, image, out, client=client, force=True)
+
+
+def test_a_sample_that_is_no_number_ends_the_run(client: Client, tmp_path: Path) -> None:
+    net, out = _Net().eval(), tmp_path / "out.zarr"
+    samples = np.zeros((3, 700, 1100), np.float32)
+    samples[1, 600, 1000] = np.nan
+    np.save(tmp_path / "image.npy", samples)
+    with pytest.raises(BadValue, match=r"the sample of channel 1 at \(600, 1000\) is nan"):
+        eyeshot.run(net, tmp_path / "image.npy", out, client=client)
+    assert not out.exists()
+
+
+def _fill_the_disk(column: int) -> None:
+    """In a worker: writes of blocks that begin at a column fail, as on a disk that is full."""
+    from eyeshot.images.sinks.zarr_blocks import BlockWindow
+
+    put = BlockWindow._put
+
+    def failing(self: BlockWindow, top: int) -> None:
+        if self._window[1][0] == column:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        put(self, top)
+
+    BlockWindow._put = failing  # type: ignore[method-assign]
+    BlockWindow._mended = put  # type: ignore[attr-defined]
+
+
+def _mend_the_disk() -> None:
+    from eyeshot.images.sinks.zarr_blocks import BlockWindow
+
+    BlockWindow._put = BlockWindow._mended  # type: ignore[attr-defined,method-assign]
+
+
+def test_a_full_disk_leaves_blocks_missing_and_resume_computes_them(
+    client: Client, tmp_path: Path
+) -> None:
+    net, image, out = _Net().eval(), _image(tmp_path, 3, 1100, 1300), tmp_path / "out.zarr"
+    undisturbed = tmp_path / "undisturbed.zarr"
+    eyeshot.run(net, image, undisturbed, client=client)
+    client.run(_fill_the_disk, 1024)
+    try:
+        with (
+            pytest.warns(UserWarning, match=r"block .*,1024:1300: .*"),
+            pytest.raises(Failure, match=r"of \d+ blocks are missing: \S+,1024:1300") as caught,
+        ):
+            eyeshot.run(net, image, out, client=client, retries=1)
+    finally:
+        client.run(_mend_the_disk)
+    assert caught.value.exit_code == 1
+    assert "--resume" in caught.value.cure
+    assert not out.exists()
+    with pytest.raises(BadFile, match="an unfinished run is there"):
+        eyeshot.run(net, image, out, client=client)
+    with pytest.raises(BadValue, match="cannot resume"):
+        eyeshot.run(net, image, out, resume=True)
+    with pytest.raises(BadValue, match=r"cannot resume: .*output_format"):
+        eyeshot.run(net, image, out, client=client, resume=True, output_format="argmax")
+    before = {path: path.stat().st_mtime_ns for path in _chunks(tmp_path / "out.zarr.part")}
+    assert before
+    with cluster(1, processes=False) as other:
+        eyeshot.run(net, image, out, client=other, resume=True)
+    assert _same_files(out, undisturbed)
+    after = {path.relative_to(out): path.stat().st_mtime_ns for path in _chunks(out)}
+    for path, time in before.items():  # each was written once
+        assert after[path.relative_to(tmp_path / "out.zarr.part")] == time
+
+
+def _chunks(folder: Path) -> list[Path]:
+    return sorted(path for path in (folder / "c").rglob("*") if path.is_file())
+
+
+def _same_files(one: Path, other: Path) -> bool:
+    mine = {path.relative_to(one): path.read_bytes() for path in one.rglob("*") if path.is_file()}
+    return mine == {
+        path.relative_to(other): path.read_bytes() for path in other.rglob("*") if path.is_file()
+    }
+
+
+def test_blocks_that_have_changed_are_computed_again(client: Client, tmp_path: Path) -> None:
+    net, image, out = _Net().eval(), _image(tmp_path, 3, 1100, 1300), tmp_path / "out.zarr"
+    part = tmp_path / "out.zarr.part"
+    client.run(_fill_the_disk, 1024)
+    try:
+        with warnings.catch_warnings(), pytest.raises(Failure):
+            warnings.simplefilter("ignore")
+            eyeshot.run(net, image, out, client=client, retries=0)
+    finally:
+        client.run(_mend_the_disk)
+    chunk, *others = _chunks(part)
+    chunk.write_bytes(others[-1].read_bytes()[:50])
+    records = tmp_path / "out.zarr.part.blocks"
+    records.write_text(records.read_text() + "1234 [0,")
+    with pytest.warns(UserWarning, match="1 of the blocks that were written"):
+        eyeshot.run(net, image, out, client=client, resume=True)
+    whole = eyeshot.run(net, image)
+    assert np.abs(_read(out) - whole).max() <= 1e-5 * np.abs(whole).max()
+
+
+def test_another_image_is_not_gone_on_with(client: Client, tmp_path: Path) -> None:
+    net, image, out = _Net().eval(), _image(tmp_path, 3, 1100, 1300), tmp_path / "out.zarr"
+    client.run(_fill_the_disk, 1024)
+    try:
+        with warnings.catch_warnings(), pytest.raises(Failure):
+            warnings.simplefilter("ignore")
+            eyeshot.run(net, image, out, client=client, retries=0)
+    finally:
+        client.run(_mend_the_disk)
+    np.save(image, np.zeros((3, 1100, 1300), np.uint8))
+    with pytest.raises(BadValue, match="cannot resume: image"):
+        eyeshot.run(net, image, out, client=client, resume=True)
+
+
+def test_records_that_were_cut_off_do_not_count() -> None:
+    record = Record(3, 17, [["x", [[0, 4]], 5]])
+    assert Record.read(record.line.rstrip("\n")) == record
+    for damaged in ("", "x", record.line[:-3], record.line.replace("17", "18"), "00000000 "):
+        assert Record.read(damaged.rstrip("\n")) is None
+
+
+def test_the_plan_is_printed_and_plain_data(client: Client, tmp_path: Path) -> None:
+    net, image, out = _Net().eval(), _image(tmp_path, 3, 1100, 1300), tmp_path / "out.zarr"
+    plan = eyeshot.plan(net, image, out, client=client)
+    assert "workers      2, 2 blocks at a time" in plan.lines
+    assert any("the work of one pass" in line for line in plan.lines)
+    told = json.loads(json.dumps(plan.to_dict()))["cluster"]
+    assert told["workers"] == 2
+    assert told["worker_peak"] > 10**8
+    assert _leftovers(out) == []
+    with pytest.raises(BadValue, match="memory"):
+        eyeshot.plan(net, image, out, client=client, memory="1MB")
