@@ -73,6 +73,19 @@ def test_a_program_is_read_again_without_code(net: nn.Module, tmp_path: Path) ->
     assert main(["inspect", str(found.path)]) == 0
 
 
+class WritesIntoItsInput(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mul_(2).add_(1)
+
+
+@pytest.mark.parametrize("name", ["net.pt2", "net.onnx"])
+def test_a_network_that_writes_into_its_input_is_held_against_the_same(
+    tmp_path: Path, name: str
+) -> None:
+    exported = eyeshot.export(WritesIntoItsInput().eval(), tmp_path / name, size=(1, 8, 9))
+    assert exported.path.exists()
+
+
 def test_a_network_of_one_size_keeps_it_and_any_batch(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 6 * 6, 3)).eval()

@@ -46,7 +46,7 @@ def check_run(
         result: what the network computes.
         like: the same in plain operators, where torch cannot be relied on to call ``result``.
     """
-    expected = net_of(like or result)(PICTURE[None])[0].detach().numpy()
+    expected = net_of(like or result)(PICTURE[None].clone())[0].detach().numpy()
     given = eyeshot.run(net_of(result), PICTURE, band=5)
     np.testing.assert_allclose(given, expected, atol=1e-5 * float(np.abs(expected).max()))
 

@@ -57,6 +57,10 @@ def test_the_cure_works() -> None:
     check_run(lambda n, x: n.a(x) * x.mean())
 
 
+def test_a_network_that_writes_into_its_input_is_compared_on_the_same_input() -> None:
+    check_run(lambda n, x: n.a(x.mul_(2).add_(1)))
+
+
 def _sizes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The sizes at which networks are called."""
     seen: list[tuple[int, ...]] = []

@@ -111,7 +111,7 @@ def _write_tests(target: Target, sizes: _Sizes, folder: Path) -> None:
         mean, std = (torch.tensor(one).view(-1, 1, 1) for one in (run.config.mean, run.config.std))
         given = (x - mean) / std
     with untouched(target.net), torch.no_grad():
-        found = tensors_of(target.net(given))
+        found = tensors_of(target.net(given.clone()))  # forward may write into it
     if len(found) != 1:
         raise Unsupported(f"{len(found)} outputs", cure="export a network of one output")
     np.save(folder / "input.npy", x.numpy())

@@ -192,7 +192,7 @@ def compared(
     for shape in shapes:
         x = noise(shape)
         with untouched(net), torch.no_grad():
-            wanted = tensors_of(net(x))
+            wanted = tensors_of(net(x.clone()))  # forward may write into it
             found = [torch.as_tensor(one) for one in other(x)]
         if [one.shape for one in found] != [one.shape for one in wanted]:
             sizes = (joined_shapes(one) for one in (found, wanted))

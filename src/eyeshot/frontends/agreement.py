@@ -165,7 +165,7 @@ def _called(net: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
     """Every tensor that the network gives, called as it is."""
     with untouched(net), hushed(), torch.no_grad():
         torch.manual_seed(0)
-        result = net(*inputs)
+        result = net(*(one.clone() for one in inputs))  # forward may write into them
         leaves = torch.utils._pytree.tree_leaves(result)
         return [one.detach().clone() for one in leaves if isinstance(one, Tensor)]
 

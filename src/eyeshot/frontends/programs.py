@@ -520,7 +520,7 @@ def _compare(net: nn.Module, written: ProgramNet, shape: Sequence[int]) -> None:
     noise = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
     with untouched(net), torch.no_grad():
         net.eval()
-        wanted, found = net(noise), written(noise)
+        wanted, found = net(noise.clone()), written(noise)  # forward may write into it
     largest = float(wanted.abs().max()) if isinstance(wanted, torch.Tensor) else 0.0
     if not isinstance(found, torch.Tensor) or found.shape != wanted.shape:
         raise Unsupported("its program gives something else than it does", cure="see inspect")
