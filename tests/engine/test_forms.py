@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from eyeshot.engine.outputs import form_of
+from eyeshot.errors import BadValue
 
 
 def _by_definition(scores: Tensor) -> Tensor:
@@ -52,3 +53,10 @@ def test_a_threshold_is_what_must_be_exceeded() -> None:
     assert form_of("threshold:0.5", 1)(scores).tolist() == [[[0, 0, 255]]]
     two = torch.cat([torch.zeros_like(scores), scores])
     assert form_of("threshold:0.5", 2)(two).tolist() == [[[0, 0, 255]]]
+
+
+@pytest.mark.parametrize("name", ["float32", "float64", "uint8", "probabilities", "threshold:0.5"])
+def test_complex_numbers_lose_no_part(name: str) -> None:
+    assert form_of("scores", 1, "complex64").dtype == "complex64"
+    with pytest.raises(BadValue, match="of complex numbers; use scores"):
+        form_of(name, 1, "complex64")

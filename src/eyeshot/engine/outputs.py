@@ -87,6 +87,11 @@ def form_of(name: str, channels: int, dtype: str = "float32") -> Form:
         BadValue: the form has no meaning for this many channels.
     """
     kind, _, argument = name.partition(":")
+    if dtype.startswith("complex") and kind != "scores":
+        raise BadValue(
+            f"output_format {name!r} of complex numbers",
+            cure="use scores, or let forward return .abs(), .real or torch.view_as_real of them",
+        )
     if kind == "scores":
         own = np.dtype("float32" if dtype == "bfloat16" else dtype)
         return Form(name, channels, own, lambda scores: scores)
