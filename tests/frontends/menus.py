@@ -15,7 +15,7 @@ _UNARY = """
     abs acos acosh alias asin asinh atan atanh ceil celu clone cos cosh detach elu erf
     erfc exp exp2 expm1 floor gelu hardshrink hardsigmoid hardswish hardtanh isfinite isinf isnan
     leaky_relu lift_fresh_copy log log10 log1p log2 log_sigmoid logical_not logit mish nan_to_num
-    neg ones_like reciprocal relu relu6 round rsqrt selu sgn sigmoid sign silu sin sinh
+    neg ones_like reciprocal relu relu6 round rrelu rsqrt selu sgn sigmoid sign silu sin sinh
     softplus softshrink sqrt square tan tanh trunc zeros_like
 """
 _BINARY = """

@@ -72,7 +72,10 @@ class Chance:
 def is_random(fx_node: torch.fx.Node) -> bool:
     """Whether an operator draws random numbers."""
     tags: Any = getattr(fx_node.target, "tags", ())
-    idle = "dropout" in plain_name(fx_node.target) and False in fx_node.args[2:3]
+    plain = plain_name(fx_node.target)
+    idle = "dropout" in plain and False in fx_node.args[2:3]
+    if plain == "rrelu":
+        idle = not fx_node.kwargs.get("training", True in fx_node.args[3:4])
     return torch.Tag.nondeterministic_seeded in tags and not idle
 
 

@@ -97,11 +97,11 @@ def _broadcast(site: Site, source: Node, dims: tuple[int | None, ...]) -> tuple[
 
 
 def dropout(site: Site) -> Described:
-    """Nothing in eval mode; random in training mode."""
+    """The same for each number in eval mode; random in training mode."""
     told = pointwise(site)
     if not site.arguments.get("train", site.arguments.get("training", False)):
         return told
-    reason = "dropout in training mode is random; call net.eval()"
+    reason = f"{site.operator} in training mode is random; call net.eval()"
     return Described(told.edges, told.dims, Kind.NONLOCAL, TrainingParams(), reason)
 
 
@@ -166,6 +166,7 @@ OPERATORS = (
         is_view=True,
         other_operations=nothing,
     ),
+    Operator("rrelu", Family.POINTWISE, dropout),
     Operator(
         "dropout feature_dropout alpha_dropout",
         Family.DROPOUT,
