@@ -1,4 +1,4 @@
-"""OME-Zarr outputs: each level against the pyramid of the whole image, made by plain means."""
+"""OME-Zarr and OME-TIFF: each level against the pyramid of the whole image, made by plain means."""
 
 from __future__ import annotations
 
@@ -8,26 +8,29 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from torch import Tensor, nn
 
 import eyeshot
 from eyeshot import images
-from eyeshot.errors import BadValue
+from eyeshot.errors import BadFile, BadValue
+from eyeshot.images.pixel_grid import PixelGrid
+from eyeshot.images.sinks import pyramids
 from eyeshot.images.sinks.sink import Storage
 
 from .conftest import Array, noise
 
 
 def put(path: Path, array: Array, storage: Storage, step: int = 300) -> Any:
-    """Write ``array`` in two strips of an odd width; the group."""
+    """Write ``array`` in two strips of an odd width; the group, of OME-Zarr."""
     middle = array.shape[2] // 3 | 1
     with images.open_sink(path, array.shape, array.dtype, storage=storage) as sink:
         for left, right in ((0, middle), (middle, array.shape[2])):
             for top in range(0, array.shape[1], step) if left < right else ():
                 sink.write(top, array[:, top : top + step, left:right], left)
         sink.finish()
-    return zarr.open_group(str(path), mode="r")
+    return zarr.open_group(str(path), mode="r") if path.suffix == ".zarr" else None
 
 
 def smaller(array: Array, shape: tuple[int, ...], *, labels: bool) -> Array:
@@ -209,3 +212,118 @@ def test_the_network_s_own_order_gives_way_to_that_of_viewers(tmp_path: Path) ->
     path = eyeshot.run(Last().eval(), image, tmp_path / "a.ome.zarr")
     with images.open_source(path) as source:
         np.testing.assert_array_equal(source.read(), image * 2)
+
+
+@pytest.mark.parametrize("labels", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "dtype", "axes"),
+    [
+        ((1, 700, 1301), np.uint8, "YX"),
+        ((3, 40, 1030), np.uint16, "YXS"),
+        ((4, 530, 30), np.uint8, "YXS"),
+        ((3, 530, 30), np.float32, "CYX"),
+        ((7, 1, 530), np.int32, "CYX"),
+        ((1, 5, 40, 530), np.uint8, "ZYX"),
+        ((2, 5, 40, 530), np.float32, "CZYX"),
+        ((3, 2, 40, 530), np.uint8, "ZYXS"),
+        ((1, 1, 1), np.float64, "YX"),
+    ],
+)
+def test_tifffile_reads_each_level(
+    shape: tuple[int, ...], dtype: Any, axes: str, labels: bool, tmp_path: Path
+) -> None:
+    path, now = tmp_path / "out.ome.tif", noise(shape, dtype)
+    put(path, now, Storage(labels=labels))
+    with tifffile.TiffFile(path) as tiff:
+        assert tiff.is_ome
+        assert not tiff.is_bigtiff
+        assert len(tiff.series) == 1
+        series = tiff.series[0]
+        assert series.axes == axes
+        assert len(series.levels) == (
+            1 if max(shape[-2:]) <= 512 else -(-max(shape[-2:]) // 1024) + 1
+        )
+        assert all(level.keyframe.is_tiled for level in series.levels)
+        for number, level in enumerate(series.levels):
+            found = level.asarray()
+            found = np.moveaxis(found, -1, 0) if axes.endswith("S") else found
+            if number:
+                now = smaller(
+                    now, (shape[0], *shape[1:-2], *level.keyframe.shape[:2]), labels=labels
+                )
+            np.testing.assert_array_equal(found, now if shape[0] > 1 else now[0])
+    with images.open_source(path, level=number, space=len(shape) - 1) as source:
+        np.testing.assert_array_equal(source.read(), now)
+
+
+def test_an_ome_tiff_says_how_large_its_pixels_are(tmp_path: Path) -> None:
+    grid = PixelGrid((2.0, 0.5, 0.25), (4.0, 1.5, 0), ("millimeter", "micrometer", "micrometer"))
+    put(tmp_path / "out.ome.tif", noise((2, 3, 40, 530)), Storage(grid=grid))
+    with tifffile.TiffFile(tmp_path / "out.ome.tif") as tiff:
+        found = tifffile.xml2dict(tiff.ome_metadata or "")["OME"]["Image"]["Pixels"]
+    assert (found["PhysicalSizeX"], found["PhysicalSizeXUnit"]) == (0.25, "µm")
+    assert (found["PhysicalSizeZ"], found["PhysicalSizeZUnit"]) == (2.0, "mm")
+    assert (found["SizeC"], found["SizeZ"]) == (2, 3)
+    assert len(found["Plane"]) == 6
+    with images.open_source(tmp_path / "out.ome.tif", space=3) as source:
+        assert source.grid == grid
+
+
+def test_a_large_ome_tiff_is_big(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pyramids, "_CLASSIC", 1000)
+    put(tmp_path / "out.ome.tif", noise((1, 40, 530)), Storage())
+    with tifffile.TiffFile(tmp_path / "out.ome.tif") as tiff:
+        assert tiff.is_bigtiff
+
+
+def test_a_kill_while_an_ome_tiff_is_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array, path, whole = noise((1, 600, 530)), tmp_path / "a.ome.tif", tmp_path / "b.ome.tif"
+    put(whole, array, Storage())
+    real = tifffile.TiffWriter.write
+
+    def killed(self: Any, *args: Any, **options: Any) -> Any:
+        if options.get("subfiletype"):
+            raise KeyboardInterrupt
+        return real(self, *args, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(tifffile.TiffWriter, "write", killed)
+        put(path, array, Storage())
+    assert not path.exists()
+    with images.open_sink(path, array.shape, np.uint8, resume=True) as sink:
+        assert sink.durable_rows((0, 177)) == 600
+        sink.finish()
+    assert path.read_bytes() == whole.read_bytes()
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, whole.name}
+
+
+def test_a_folder_is_no_ome_tiff_and_a_file_no_ome_zarr(tmp_path: Path) -> None:
+    (tmp_path / "a.ome.tif").mkdir()
+    with pytest.raises(BadFile, match="is a folder"):
+        images.open_sink(tmp_path / "a.ome.tif", (1, 9, 9), np.uint8, force=True)
+    (tmp_path / "a.ome.zarr").write_text("mine")
+    with pytest.raises(BadFile, match="not Zarr, so it is never replaced"):
+        images.open_sink(tmp_path / "a.ome.zarr", (1, 9, 9), np.uint8, force=True)
+
+
+def test_an_output_of_another_size_is_replaced_whole(tmp_path: Path) -> None:
+    for name in ("a.ome.zarr", "a.ome.tif"):
+        put(tmp_path / name, noise((1, 1300, 40)), Storage())
+        with images.open_sink(tmp_path / name, (1, 9, 7), np.uint8, force=True) as sink:
+            sink.write(0, noise((1, 9, 7)))
+            sink.finish()
+        assert images.open_source(tmp_path / name).shape == (1, 9, 7)
+        with pytest.raises(BadValue, match="it has only level 0"):
+            images.open_source(tmp_path / name, level=1)
+    assert {file.name for file in tmp_path.iterdir()} == {"a.ome.zarr", "a.ome.tif"}
+
+
+def test_a_run_into_an_ome_tiff(tmp_path: Path) -> None:
+    image = noise((1, 700, 530), np.float32)
+    path = eyeshot.run(_net(), image, tmp_path / "out.ome.tif", output_format="argmax")
+    whole = eyeshot.run(_net(), image, output_format="argmax")
+    with tifffile.TiffFile(path) as tiff:
+        assert [level.shape for level in tiff.series[0].levels] == [(700, 530), (350, 265)]
+    assert whole.shape == (1, 700, 530)

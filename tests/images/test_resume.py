@@ -28,7 +28,14 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize(
     ("suffix", "kept"),
-    [(".npy", 16), (".png", 16), (".tif", 16), (".zarr", 512), (".ome.zarr", 512)],
+    [
+        (".npy", 16),
+        (".png", 16),
+        (".tif", 16),
+        (".zarr", 512),
+        (".ome.zarr", 512),
+        (".ome.tif", 512),
+    ],
 )
 def test_killed_at_random_moments_and_resumed(suffix: str, kept: int, tmp_path: Path) -> None:
     band = 16
@@ -76,7 +83,8 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-    "name", ["npy", "png deep color", "tiff color", "zarr planes", "OME-Zarr planes"]
+    "name",
+    ["npy", "png deep color", "tiff color", "zarr planes", "OME-Zarr planes", "OME-TIFF planes"],
 )
 @examples(10)
 @given(data=st.data())
@@ -100,7 +108,7 @@ def test_killed_between_any_two_steps_in_strips(
     assert content(path) == content(folder / f"whole{suffix}")
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".png", ".tif", ".zarr", ".ome.zarr"])
+@pytest.mark.parametrize("suffix", [".npy", ".png", ".tif", ".zarr", ".ome.zarr", ".ome.tif"])
 def test_killed_inside_finish(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     array, path = noise((1, 9, 7)), tmp_path / f"out{suffix}"
 

@@ -39,6 +39,10 @@ KINDS: dict[str, tuple[str, tuple[int, ...], Any, bool]] = {
     "OME-Zarr": (".ome.zarr", (3, 1030, 600), np.uint8, False),
     "OME-Zarr planes": (".ome.zarr", (5, 530, 40), np.float16, False),
     "OME-Zarr volume": (".ome.zarr", (2, 70, 70, 65), np.float32, False),
+    "OME-TIFF": (".ome.tif", (1, 1030, 600), np.uint8, False),
+    "OME-TIFF color": (".ome.tif", (3, 60, 530), np.uint8, False),
+    "OME-TIFF planes": (".ome.tiff", (5, 530, 40), np.float32, False),
+    "OME-TIFF volume": (".ome.tif", (2, 3, 40, 530), np.uint16, False),
     "OME-Zarr of a pixel": (".ome.zarr", (1, 1, 1), np.int32, False),
     "zarr signal": (".zarr", (2, 70000), np.float32, False),
 }
@@ -134,7 +138,7 @@ def test_an_array_is_filled_or_made(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.load(tmp_path / "m.npy"), array)
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".png", ".tif", ".zarr", ".ome.zarr"])
+@pytest.mark.parametrize("suffix", [".npy", ".png", ".tif", ".zarr", ".ome.zarr", ".ome.tif"])
 def test_an_output_that_exists_is_replaced_only_when_asked(suffix: str, tmp_path: Path) -> None:
     path, old, new = tmp_path / f"out{suffix}", noise((1, 9, 7)), noise((1, 9, 7), seed=1)
     put(path, old, False, [0, 9], [0, 7])
@@ -178,6 +182,9 @@ def test_folders_that_are_not_ours_are_never_replaced(tmp_path: Path) -> None:
         ("out.tif", (1, 9, 7, 5), np.uint8),
         ("out.npy", (1, 9, 7), np.complex64),
         ("out.ome.zarr", (2, 70000), np.uint8),
+        ("out.ome.tif", (2, 70000), np.uint8),
+        ("out.ome.tif", (2, 70, 70), np.float16),
+        ("out.ome.tif", (2, 70, 70), np.int64),
     ],
 )
 def test_what_a_kind_cannot_hold_is_refused(

@@ -39,7 +39,9 @@ eyeshot run runs/cells slide.ome.tif -o mask.zarr --level 1 --resume
 
 eyeshot run net.py:UNet slide.tif -o mask.tif --weights trained.safetensors
 
-eyeshot run net.py:UNet slide.tif -o mask.ome.zarr --as argmax --shard 4096
+eyeshot run net.py:UNet slide.ome.tif -o mask.ome.tif --as argmax
+
+eyeshot run net.py:UNet slide.tif -o scores.ome.zarr --shard 4096
 
 eyeshot run net.py:UNet slide.tif --plan
 
@@ -292,7 +294,10 @@ Images = Annotated[
 Outs = Annotated[
     list[Path] | None,
     typer.Option(
-        "--out", "-o", metavar="OUT", help=".npy, .png, .tif, .zarr, or .ome.zarr with a pyramid."
+        "--out",
+        "-o",
+        metavar="OUT",
+        help=".npy, .png, .tif or .zarr; .ome.zarr or .ome.tif with a pyramid.",
     ),
 ]
 Form = Annotated[

@@ -138,9 +138,9 @@ def run(
             was traced (``eyeshot.trace``), for many images while the weights change.
         image: an array (C, H, W), (H, W) or (H, W, C), a tensor, or a path to PNG, JPEG, TIFF,
             ``.npy`` or Zarr; a list of them for a network of several inputs.
-        out: None to get arrays; or a path (``.npy``, ``.png``, ``.tif``, ``.zarr``, or
-            ``.ome.zarr`` with a pyramid for viewers) or an array; a list of them for a network of
-            several outputs.
+        out: None to get arrays; or a path (``.npy``, ``.png``, ``.tif``, ``.zarr``;
+            ``.ome.zarr`` or ``.ome.tif`` with a pyramid for viewers) or an array; a list of them
+            for a network of several outputs.
         output_format: ``scores`` (as ``net`` gives them), ``float32``, ``probabilities``,
             ``argmax``, ``threshold:T`` or ``uint8``.
         region: (lo, hi) along each axis of the output, in the output's own order; only what it

@@ -43,8 +43,8 @@ def open_sink(
     """Open an output to be written band by band.
 
     Args:
-        target: a path (``.npy``, ``.png``, ``.tif``, ``.tiff``, ``.zarr``; ``.ome.zarr`` for a
-            pyramid), an array of that shape and dtype, or None for a new array.
+        target: a path (``.npy``, ``.png``, ``.tif``, ``.tiff``, ``.zarr``; ``.ome.zarr`` and
+            ``.ome.tif`` for a pyramid), an array of that shape and dtype, or None for a new array.
         shape: of the written samples: (C, H, W); (C, L) for a signal, (C, D, H, W) for a volume.
         dtype: the type of the samples.
         force: replace an older output, and delete an unfinished run.
@@ -147,6 +147,11 @@ def _choose(
         from eyeshot.images.sinks.png import PngSink
 
         return PngSink(place, shape, kind, turned=_turned(place, arrangement))
+    if name.endswith((".ome.tif", ".ome.tiff")):
+        from eyeshot.images.sinks.pyramids import OmeTiffSink
+
+        _turned(place, arrangement)
+        return OmeTiffSink(place, shape, kind, storage)
     if suffix in (".tif", ".tiff"):
         from eyeshot.images.sinks.tiff import TiffSink
 

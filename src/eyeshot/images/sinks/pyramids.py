@@ -1,4 +1,4 @@
-"""OME-Zarr: the image, and the levels of a pyramid that viewers read when they show it small.
+"""OME-Zarr and OME-TIFF: the image, and the levels of a pyramid that viewers show it small by.
 
 Each level halves the one before. A file of a level (a chunk, or a shard) is made of what is stored
 of the level before, as soon as all of that is there: while a run writes, and with the same bytes
@@ -8,30 +8,37 @@ In this file:
 
 - how a level is made: the mean of two by two samples, or every second sample of labels;
 - the levels of an array in Zarr, made block by block;
-- the sink.
+- OME-Zarr;
+- OME-TIFF, packed from the same arrays when all of them are complete.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 
 from eyeshot.errors import BadValue
 from eyeshot.extras import extra
+from eyeshot.files import create, mode_of
 from eyeshot.images.layouts import SPACE, Span
-from eyeshot.images.pixel_grid import PixelGrid
-from eyeshot.images.sinks.files import Place
+from eyeshot.images.pixel_grid import SYMBOL, PixelGrid
+from eyeshot.images.sinks.files import FileSink, Place, remove
 from eyeshot.images.sinks.journal import Journal
 from eyeshot.images.sinks.sink import SinkMemory, Storage, laid_canonically
 from eyeshot.images.sinks.zarrays import ZarrSink, chunk_of, file_of
 from eyeshot.images.sources.source import Selection, Source
+from eyeshot.images.sources.tiff import open_tiff
 from eyeshot.images.sources.zarrays import open_zarr
 
 with extra("images"):
@@ -118,7 +125,7 @@ class Pyramid:
     def __init__(
         self, arrays: Sequence[zarr.Array[Any]], levels: Sequence[Level], *, labels: bool
     ) -> None:
-        self._arrays, self._levels, self._labels = arrays, levels, labels
+        self.arrays, self._levels, self._labels = arrays, levels, labels
         self._made = [[0] * _count(level, 2) for level in levels]  # rows of files in a column
 
     def advance(self, complete: Callable[[Span], int]) -> Iterator[tuple[int, tuple[slice, ...]]]:
@@ -174,7 +181,7 @@ class Pyramid:
             where: the block (C, rows, …) that the file holds.
         """
         level, before = self._levels[number], self._levels[number - 1]
-        block = np.empty([side.stop - side.start for side in where], self._arrays[0].dtype)
+        block = np.empty([side.stop - side.start for side in where], self.arrays[0].dtype)
         sources = (
             range(side.start * factor, min(side.stop * factor, length), step)
             for side, factor, length, step in zip(
@@ -189,10 +196,10 @@ class Pyramid:
                 stop = min(start + step, length)
                 read.append(slice(start, stop))
                 write.append(slice(start // factor - side.start, -(-stop // factor) - side.start))
-            samples = np.asarray(self._arrays[number - 1][tuple(read)])
+            samples = np.asarray(self.arrays[number - 1][tuple(read)])
             for plane, smaller in zip(samples, block[tuple(write)], strict=True):
                 smaller[...] = halve(plane[np.newaxis], level.factors, labels=self._labels)[0]
-        self._arrays[number][where] = block
+        self.arrays[number][where] = block
 
 
 def _count(level: Level, axis: int) -> int:
@@ -217,13 +224,17 @@ class OmeZarrSink(ZarrSink):
     ) -> None:
         if len(shape) not in _AXES:
             raise BadValue(
-                f"{place.target}: OME-Zarr holds pictures and volumes, not {shape}",
+                f"{place.target}: OME's formats hold pictures and volumes, not {shape}",
                 cure="write .zarr or .npy",
             )
         self._storage = storage
-        self._levels = levels_of(shape, storage.shard, place.target)
+        self._levels = self._plan_levels(place.target, shape, storage.shard)
         self._stored: dict[Span, int] = {}
-        super().__init__(place, shape, dtype, laid_canonically(shape), storage)
+        whole = self._levels[0]
+        super().__init__(place, shape, dtype, laid_canonically(shape), storage, whole.chunk)
+
+    def _plan_levels(self, target: Path, shape: tuple[int, ...], shard: int | None) -> list[Level]:
+        return levels_of(shape, shard, target)
 
     def memory_in_strips(self, columns: int) -> SinkMemory:
         """As for plain Zarr; a file of a level is made while nothing else is packed."""
@@ -327,3 +338,133 @@ class OmeZarrSink(ZarrSink):
 
     def _folder(self) -> Path:
         return self._place.part / "0"
+
+
+TILE = 512
+_TILE_UNIT = 16  # a multiple of which the sides of a tile must be
+_CLASSIC = 2**32 - 2**26  # bytes that a TIFF with offsets of 32 bits holds, and some room
+_SAMPLES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+
+
+def planes_of(shape: tuple[int, ...], together: int) -> list[Level]:
+    """The levels of an OME-TIFF: planes of tiles, of which only rows and columns are halved."""
+    deep = (1,) * (len(shape) - 3)
+    found: list[Level] = []
+    sides, scale, factors = shape, (1,) * (len(shape) - 1), (1,) * (len(shape) - 1)
+    while True:
+        chunk = (together, *deep, *(min(TILE, n) for n in sides[-2:]))
+        found.append(Level(sides, factors, scale, chunk, chunk))
+        if max(sides[-2:]) <= TILE:
+            return found
+        factors = (*deep, *(2 if n > 1 else 1 for n in sides[-2:]))
+        scale = tuple(a * b for a, b in zip(scale, factors, strict=True))
+        smaller = (-(-n // factor) for n, factor in zip(sides[1:], factors, strict=True))
+        sides = (shape[0], *smaller)
+
+
+class OmeTiffSink(OmeZarrSink):
+    """Tiles with levels in SubIFDs, written by tifffile when all of them are in the part folder.
+
+    A packed tile has no place before its size is known, so tiles are kept in Zarr until the last
+    one is there: in order, resumable, packed. 3 or 4 channels of 8 or 16 bits are color.
+    """
+
+    def __init__(
+        self, place: Place, shape: tuple[int, ...], dtype: np.dtype[Any], storage: Storage
+    ) -> None:
+        if dtype.name not in _SAMPLES:
+            raise BadValue(
+                f"{place.target}: OME-TIFF holds no {dtype}",
+                cure="write .ome.zarr, or choose --as float32, uint8 or argmax",
+            )
+        color = shape[0] in (3, 4) and dtype.kind == "u" and dtype.itemsize <= 2
+        self._together = shape[0] if color else 1
+        super().__init__(place, shape, dtype, storage)
+
+    def _plan_levels(self, target: Path, shape: tuple[int, ...], shard: int | None) -> list[Level]:
+        return planes_of(shape, self._together)
+
+    def _check_replaceable(self) -> None:
+        FileSink._check_replaceable(self)
+
+    def _set_mode(self) -> None:
+        """The part is a folder, and gets no mode of a file."""
+
+    def _reread(self, path: Path) -> Source:
+        if path == self._place.part:
+            return super()._reread(path)
+        space = SPACE[len(self.shape) - 1]
+        layout = space + "C" if self._together > 1 else "C" + space
+        return open_tiff(path, Selection(layout=layout if self.shape[0] > 1 else space))
+
+    def _complete(self) -> None:
+        """Pack the tiles of all levels into a file aside, and rename it."""
+        place = self._place
+        packed = place.target.with_name(place.target.name + ".part.packed")
+        remove(packed)  # of a kill in this place
+        os.close(create(packed, mode_of(place.target)))
+        with packed.open("r+b") as file:
+            self._pack(file)
+            file.flush()
+            os.fsync(file.fileno())
+        packed.replace(place.target)
+        remove(self._old)
+        place.part.rename(self._old)
+
+    def _pack(self, file: BinaryIO) -> None:
+        total = sum(math.prod(level.shape) for level in self._levels) * self.dtype.itemsize
+        color = self._together > 1
+        options: dict[str, Any] = {
+            "photometric": "rgb" if color else "minisblack",
+            "planarconfig": "contig" if color else None,
+            "extrasamples": ["unassalpha"] if self._together == 4 else None,
+            "compression": "zlib",
+            "maxworkers": 1,
+        }
+        with tifffile.TiffWriter(file, bigtiff=total > _CLASSIC, ome=True) as tiff:
+            for number, level in enumerate(self._levels):
+                tile = tuple(-(-n // _TILE_UNIT) * _TILE_UNIT for n in level.chunk[-2:])
+                channels, *space = level.shape
+                sizes = (*space, channels) if color else (channels, *space)[channels == 1 :]
+                first = {"subifds": len(self._levels) - 1, "metadata": self._described()}
+                later = {"subfiletype": 1, "metadata": None}
+                tiff.write(
+                    self._tiles(number, tile),
+                    shape=sizes,
+                    dtype=self.dtype,
+                    tile=tile,
+                    **options,
+                    **(later if number else first),
+                )
+
+    def _tiles(self, number: int, tile: tuple[int, ...]) -> Iterator[NDArray[Any]]:
+        """The tiles of a level, page by page, filled up with zeros."""
+        level, array = self._levels[number], self._pyramid.arrays[number]
+        steps = [range(0, n, step) for n, step in zip(level.shape, level.chunk, strict=True)]
+        for corner in product(*steps):
+            where = tuple(slice(lo, lo + n) for lo, n in zip(corner, level.chunk, strict=True))
+            block = np.asarray(array[where])
+            samples = block.reshape(-1, *block.shape[-2:])
+            full = np.zeros((*tile, self._together), self.dtype)
+            full[: samples.shape[1], : samples.shape[2]] = np.moveaxis(samples, 0, -1)
+            yield full if self._together > 1 else full[..., 0]
+
+    def _described(self) -> dict[str, Any]:
+        """What OME-XML is told: axes, and the size and place of pixels where they are known."""
+        space = _AXES[len(self.shape)][1:].upper()
+        first = "C" if self.shape[0] > 1 else ""
+        found: dict[str, Any] = {"axes": space + "S" if self._together > 1 else first + space}
+        settings = json.dumps(self._settings, sort_keys=True)
+        found["UUID"] = str(uuid.uuid5(uuid.NAMESPACE_OID, settings))  # the same when resumed
+        grid = self._storage.grid
+        if grid is None or grid.lengths() is None:
+            return found
+        planes = math.prod(self.shape[:-2]) // self._together
+        places: dict[str, Any] = {}
+        for axis, size, origin, unit in zip(space, grid.size, grid.origin, grid.units, strict=True):
+            found[f"PhysicalSize{axis}"] = size
+            found[f"PhysicalSize{axis}Unit"] = SYMBOL[unit or ""]
+            if origin:
+                places[f"Position{axis}"] = [origin] * planes
+                places[f"Position{axis}Unit"] = [SYMBOL[unit or ""]] * planes
+        return found | ({"Plane": places} if places else {})

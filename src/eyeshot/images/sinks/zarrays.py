@@ -78,12 +78,14 @@ class ZarrSink(FileSink):
         dtype: np.dtype[Any],
         arrangement: Arrangement,
         storage: Storage = STORED_PLAINLY,
+        chunk: tuple[int, ...] | None = None,
     ) -> None:
+        """As any sink; ``chunk``: (C, rows, …) that are packed together, None for the usual."""
         super().__init__(place, shape, dtype)
         self._arrangement = arrangement
         self._shard = storage.shard
-        self._chunk = chunk_of(shape)
-        self._file = file_of(shape, storage.shard, place.target)
+        self._chunk = chunk or chunk_of(shape)
+        self._file = file_of(shape, storage.shard, place.target) if storage.shard else self._chunk
         self._waiting: dict[Span, NDArray[Any]] = {}
         self._new: set[Path] = set()
         self.chunk_rows = self._file[1]
@@ -212,10 +214,12 @@ class ZarrSink(FileSink):
         return written if written == self.shape[1] else written - written % self.chunk_rows
 
     def _sync(self) -> None:
+        part, paths = self._place.part, set[Path]()
         for written in self._new:
-            for path in [written, *written.rglob("*"), *written.parents]:
-                if path.exists() and path.is_relative_to(self._place.part):
-                    _force_to_disk(path)
+            paths.update([written, *written.rglob("*"), *written.parents])
+        for path in sorted(paths, reverse=True):  # files before the folders that name them
+            if path.is_relative_to(part) and path.exists():
+                _force_to_disk(path)
         self._new.clear()
 
     def _close(self) -> None:
