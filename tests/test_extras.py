@@ -89,6 +89,13 @@ def test_what_needs_an_extra_names_it(folder: Path) -> None:
         ("train", "pets", "-o", "run"): ("lightning_fabric", "train"),
         ("see", "net.py:Net", "a.png", "-o", "maps.png"): ("matplotlib", "report"),
     }
+    clusters: list[tuple[str, ...]] = [
+        ("run", "net.py:Net", "a.png", "-o", "out.zarr", "--workers", "2"),
+        ("run", "net.py:Net", "a.png", "-o", "out.zarr", "--scheduler", "tcp://127.0.0.1:1"),
+    ]
+    told = _commands(folder, clusters, {"dask"}, expected=1)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert told.stderr.count("distributed is not installed; pip install 'eyeshot[dask]'") == 2
     # A command that fails for want of a package ends with 1: each is asked for in turn.
     told = _commands(folder, list(needs), {"images", "train", "report"}, expected=1)
     assert told.returncode == 0, told.stdout + told.stderr

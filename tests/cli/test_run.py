@@ -114,6 +114,18 @@ WRONG: dict[str, tuple[list[str], str]] = {
         ["-o", "OUT", "--layout", "HWC"],
         "first layer takes 1; give another image",
     ),
+    "workers and another format": (
+        ["-o", "OUT", "--workers", "2"],
+        "and a client was given: many workers can write one output only in chunks of their own",
+    ),
+    "workers twice": (
+        ["-o", "OUT.zarr", "--workers", "2", "--scheduler", "tcp://127.0.0.1:1"],
+        "--workers with --scheduler; use one of the two",
+    ),
+    "a scheduler without a port": (
+        ["-o", "OUT.zarr", "--scheduler", "somewhere"],
+        "--scheduler somewhere: no address; use tcp://host:8786",
+    ),
     "a file of no kind": (["-o", "OUT.jpeg"], "output suffix '.jpeg'"),
 }
 
@@ -133,7 +145,8 @@ def test_asked_wrongly(
 ) -> None:
     arguments, told = WRONG[name]
     before = sorted(tmp_path.iterdir())
-    paths = {"OUT": "out.npy", "OUT2": "out2.npy", "OUT.jpeg": "out.jpeg"}
+    names = ("out.npy", "out2.npy", "out.jpeg", "out.zarr")
+    paths = dict(zip(("OUT", "OUT2", "OUT.jpeg", "OUT.zarr"), names, strict=True))
     placed = [str(tmp_path / paths[one]) if one in paths else one for one in arguments]
     assert run(net, image, *placed) == 2
     captured = capsys.readouterr()

@@ -7,6 +7,8 @@ Also here:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,6 +53,8 @@ eyeshot run net.py:UNet slide.tif -o part.npy --region 1000:3000,0:2048
 
 eyeshot run net.py:UNet slide.tif -o mask.tif --as argmax --where tissue.geojson --fill 255
 
+eyeshot run net.py:UNet slide.zarr -o mask.zarr --as argmax --workers 16
+
 The output equals one pass over the whole image, up to rounding. An import path runs that file's
 code. Whole-number samples are scaled to 0 … 1 (not with --raw); a run folder uses its own mean and
 deviation.
@@ -85,6 +89,9 @@ def run_net(
     fill: Fill = 0.0,
     blank: Blank = None,
     shard: Shard = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    retries: Retries = 3,
     plan: PlanOnly = False,
     resume: Resume = False,
     force: Force = False,
@@ -118,13 +125,34 @@ def run_net(
     outs = out or []
     if not plan:
         _check_outs(outs, image, force=force, resume=resume)
-    with options_named({"output_format": "--as"}):
+    if workers is not None or scheduler is not None:  # before processes are started
+        from eyeshot.engine.cluster import check_cluster_run
+
+        check_cluster_run(outs, image, per_slice=per_slice)
+    with options_named({"output_format": "--as"}), _cluster(workers, scheduler) as client:
         network = locate_runnable(net, say, weights, None if plan else warn)
         _check_inputs(network, image)
+        settings["client"] = client
         if plan:
             _show_plan(eyeshot.plan(network, image, outs, **settings), json)
         else:
-            _run(network, image, outs, settings | {"force": force, "blank": blank}, json)
+            more = {"force": force, "blank": blank, "retries": retries}
+            _run(network, image, outs, settings | more, json)
+
+
+@contextmanager
+def _cluster(workers: int | None, scheduler: str | None) -> Iterator[Any]:
+    """A client of the cluster that is asked for; None without one."""
+    if workers is not None and scheduler is not None:
+        raise BadValue("--workers with --scheduler", cure="use one of the two")
+    if workers is None and scheduler is None:
+        yield None
+        return
+    from eyeshot.engine.connecting import connected, local_cluster
+
+    made = connected(scheduler) if scheduler is not None else local_cluster(workers or 1)
+    with made as client:
+        yield client
 
 
 def parse_region(text: str) -> list[tuple[int, int]]:
@@ -212,13 +240,18 @@ def _show_report(plan: Plan, report: RunReport, results: list[str], json: bool) 
                 "predicted_peak_bytes": plan.bands.peak,
                 "band_rows": plan.bands.band,
                 "strips": len(plan.bands.strips),
+                **({} if plan.cluster is None else {"cluster": plan.cluster.to_dict()}),
             }
         )
         return
+    cut = (
+        f"{counted(len(plan.bands.strips), 'strip')} of bands of {plan.bands.band} rows; peak "
+        if plan.cluster is None
+        else f"{counted(plan.cluster.count, 'block')}; peak of a worker "
+    )
     notes.print(
         f"{report.megapixels:.2f} megapixels in {report.seconds:.1f} s ({report.speed:.2f} MP/s), "
-        f"{counted(len(plan.bands.strips), 'strip')} of bands of {plan.bands.band} rows; peak "
-        f"{megabytes(report.peak)}, predicted {megabytes(plan.bands.peak)}; "
+        f"{cut}{megabytes(report.peak)}, predicted {megabytes(plan.bands.peak)}; "
         f"{report.multiply_adds / 1e9:,.2f} G multiply-adds, "
         f"planned {plan.bands.multiply_adds / 1e9:,.2f} G",
         soft_wrap=True,
@@ -266,7 +299,7 @@ class _Bar:
             say(f"{image.name}: {image.layout}; {image.samples}")
             for note in image.notes:
                 say(f"{image.name}: {note}")
-        for line in plan.notes:
+        for line in (*plan.notes, *(plan.cluster.lines if plan.cluster is not None else ())):
             say(line)
         self._bar.start()
 
@@ -278,9 +311,8 @@ class _Bar:
             self._bar.update(self._task, completed=report.rows, total=report.all_rows, speed=speed)
         elif report.seconds - self._said > 5:
             self._said = report.seconds
-            left = report.seconds * (report.all_rows - report.rows) / max(1, report.rows)
             notes.print(
-                f"{report.rows} of {report.all_rows} rows, {speed}, about {left:.0f} s left",
+                f"{report.progress}, {speed}, about {report.seconds_left:.0f} s left",
                 soft_wrap=True,
             )
 
@@ -368,6 +400,23 @@ Shard = Annotated[
         metavar="SIDE",
         min=1,
         help="Zarr: files of SIDE pixels a side, such as 4096, in place of one for each chunk.",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Compute in N processes of one thread; OUT is .zarr."),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Compute on the workers of a Dask scheduler, such as tcp://host:8786; OUT is .zarr.",
+    ),
+]
+Retries = Annotated[
+    int,
+    typer.Option(
+        metavar="N", min=0, help="With workers: how often a block that fails is tried again."
     ),
 ]
 Device = Annotated[str | None, typer.Option(metavar="cpu|cuda", help="Where to run.")]

@@ -67,12 +67,24 @@ class ClusterReport(RunReport):
     Attributes:
         blocks: blocks written.
         all_blocks: and how many there are.
+        before: of the blocks, those of a run that this one goes on with.
         workers: that are there now.
     """
 
     blocks: int = 0
     all_blocks: int = 0
+    before: int = 0
     workers: int = 0
+
+    @property
+    def progress(self) -> str:
+        """How far it has come, in words."""
+        return f"{self.blocks} of {self.all_blocks} blocks"
+
+    @property
+    def seconds_left(self) -> float:
+        """At the speed so far."""
+        return self.seconds * (self.all_blocks - self.blocks) / max(1, self.blocks - self.before)
 
 
 Progress = Callable[[RunReport], None]
@@ -107,9 +119,7 @@ class Workers:
         return max(self.threads.values())
 
 
-def check_cluster_run(
-    client: Any, targets: Any, image: Any, *, per_slice: bool
-) -> tuple[list[Path], list[str]]:
+def check_cluster_run(targets: Any, image: Any, *, per_slice: bool) -> tuple[list[Path], list[str]]:
     """Refuse what many machines cannot do together.
 
     Returns:
@@ -118,7 +128,6 @@ def check_cluster_run(
     Raises:
         BadValue: an output that is not Zarr, an image in memory, or slices.
     """
-    check_client(client)
     if per_slice:
         raise BadValue(
             "per_slice with a client", cure="run a network of volumes, or the slices without it"
@@ -776,6 +785,7 @@ class _Dispatch:
             outside=self._outside / rows,
             blocks=len(self.before) + len(self.done),
             all_blocks=len(self.run.plan.blocks),
+            before=len(self.before),
             workers=self._workers,
         )
 

@@ -65,6 +65,16 @@ class RunReport:
         """Megapixels of input a second."""
         return self.megapixels / self.seconds if self.seconds else 0.0
 
+    @property
+    def progress(self) -> str:
+        """How far it has come, in words."""
+        return f"{self.rows} of {self.all_rows} rows"
+
+    @property
+    def seconds_left(self) -> float:
+        """At the speed so far."""
+        return self.seconds * (self.all_rows - self.rows) / max(1, self.rows)
+
 
 Progress = Callable[[RunReport], None]
 

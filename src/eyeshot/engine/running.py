@@ -364,9 +364,10 @@ def _shared_out(
     **settings: Any,
 ) -> Iterator[ClusterRun]:
     """A run of :func:`run`'s arguments on the workers of a client, settled."""
-    from eyeshot.engine.cluster import check_cluster_run, settle
+    from eyeshot.engine.cluster import check_client, check_cluster_run, settle
 
-    targets, names = check_cluster_run(client, out, image, per_slice=per_slice)
+    check_client(client)
+    targets, names = check_cluster_run(out, image, per_slice=per_slice)
     with ExitStack() as stack:
         sources = [stack.enter_context(opened(one, net, **options)) for one in names]
         yield settle(

@@ -1,0 +1,194 @@
+"""Whatever is killed while a cluster runs, the bytes are those of the undisturbed run.
+
+Each test starts processes that import torch: seconds, which nothing makes shorter.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import distributed
+import numpy as np
+import pytest
+from hypothesis import settings
+from torch import nn
+
+import eyeshot
+from eyeshot.errors import BadFile, Failure
+from tests.engine.cluster import cluster
+
+ROOT = Path(__file__).parents[2]
+KILLS = 3 * settings().max_examples // settings.get_profile("eyeshot").max_examples
+"""In ``make fuzz`` fifteen more."""
+_client: Any = distributed.Client
+
+
+_CODE = """
+import torch
+from torch import nn
+
+def Net():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 1, 3)
+    )
+"""
+
+
+def _net() -> nn.Module:
+    names: dict[str, Any] = {}
+    exec(_CODE, names)
+    net: nn.Module = names["Net"]().eval()
+    return net
+
+
+def _image(folder: Path, side: int = 2000) -> Path:
+    rng = np.random.default_rng(0)
+    np.save(folder / "image.npy", rng.integers(0, 256, (1, side, side), dtype=np.uint8))
+    return folder / "image.npy"
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def _undisturbed(image: Path, out: Path, blocks_of: Path) -> dict[str, bytes]:
+    """The same blocks in one thread of this process, from the settings of the other run."""
+    journal = Path(f"{blocks_of}.part.json")
+    target = Path(f"{out}.part.json")
+    target.write_bytes(journal.read_bytes())
+    with cluster(1, processes=False) as client:
+        eyeshot.run(_net(), image, out, client=client, resume=True)
+    return _files(out)
+
+
+def test_workers_that_are_killed(tmp_path: Path) -> None:
+    image, out = _image(tmp_path), tmp_path / "out.zarr"
+    chance = random.Random(f"{KILLS}")
+    kills: list[int] = []
+    wanted: list[dict[str, bytes]] = []
+
+    def kill() -> None:
+        children = [one for one in multiprocessing.active_children() if one.pid]
+        if children:
+            victim = chance.choice(children)
+            kills.append(victim.pid or 0)
+            os.kill(victim.pid or 0, signal.SIGKILL)
+
+    def after_a_block(report: Any) -> None:
+        if not wanted:
+            wanted.append(_undisturbed(image, tmp_path / "undisturbed.zarr", out))
+        if len(kills) < KILLS and report.blocks < report.all_blocks:
+            threading.Timer(chance.uniform(0, 0.2), kill).start()
+
+    with cluster(2) as client:
+        eyeshot.run(_net(), image, out, client=client, retries=50, progress=after_a_block)
+    assert kills
+    assert _files(out) == wanted[0]
+
+
+def _dask(*words: str, folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "dask", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def test_a_scheduler_that_vanishes(tmp_path: Path) -> None:
+    image, out, named = _image(tmp_path), tmp_path / "out.zarr", tmp_path / "scheduler.json"
+    common = ("--scheduler-file", str(named))
+    scheduler = _dask(
+        "scheduler", *common, "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
+        folder=tmp_path,
+    )  # fmt: skip
+    worker = _dask(
+        "worker", *common, "--no-nanny", "--nthreads", "1", "--no-dashboard",
+        "--death-timeout", "60", folder=tmp_path,
+    )  # fmt: skip
+    reports: list[Any] = []
+
+    def after_a_block(report: Any) -> None:
+        reports.append(report)
+        scheduler.kill()
+
+    try:
+        until = time.monotonic() + 60
+        while not named.exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        with (
+            _client(scheduler_file=str(named), set_as_default=False, timeout=60) as client,
+            pytest.raises(
+                Failure, match=r"blocks are missing: .*\(the scheduler is gone"
+            ) as caught,
+        ):
+            eyeshot.run(_net(), image, out, client=client, progress=after_a_block)
+    finally:
+        for process in (scheduler, worker):
+            process.kill()
+            process.wait()
+    assert "--resume" in caught.value.cure
+    assert not out.exists()
+    wanted = _undisturbed(image, tmp_path / "undisturbed.zarr", out)
+    before = reports[-1].blocks
+    with cluster(1, threads=2, processes=False) as other:
+        eyeshot.run(_net(), image, out, client=other, resume=True, progress=reports.append)
+    assert reports[-1].before >= before >= 1
+    assert _files(out) == wanted
+
+
+def test_a_client_that_is_killed_and_a_second_one_beside_it(tmp_path: Path) -> None:
+    image, out = _image(tmp_path, 3000), tmp_path / "out.zarr"
+    (tmp_path / "net.py").write_text(_CODE)
+    command = [sys.executable, "-m", "eyeshot", "run", "net.py:Net", str(image), "-o", str(out)]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "OMP_NUM_THREADS": "1"}
+    first = subprocess.Popen(
+        [*command, "--workers", "1"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        _freeze_after_a_block(first, Path(f"{out}.part.blocks"))
+        with cluster(1, processes=False) as client:
+            with pytest.raises(BadFile, match="still writing it"):
+                eyeshot.run(_net(), image, out, client=client, resume=True)
+            first.kill()
+            first.wait()
+            wanted = _undisturbed(image, tmp_path / "undisturbed.zarr", out)
+            eyeshot.run(_net(), image, out, client=client, resume=True)
+    finally:
+        with suppress(ProcessLookupError):  # its worker saw its end, and ended too
+            os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    assert _files(out) == wanted
+    assert not list(tmp_path.glob("out.zarr.*"))
+
+
+def _freeze_after_a_block(client: subprocess.Popen[bytes], records: Path) -> None:
+    """Stop a client where it is, when it has noted its first block."""
+    until = time.monotonic() + 120
+    while client.poll() is None and time.monotonic() < until:
+        if records.exists() and records.read_bytes():
+            client.send_signal(signal.SIGSTOP)
+            return
+        time.sleep(0.002)
+    raise AssertionError("no block was noted")
