@@ -55,6 +55,8 @@ eyeshot run net.py:UNet slide.tif -o mask.tif --as argmax --where tissue.geojson
 
 eyeshot run net.py:UNet slide.zarr -o mask.zarr --as argmax --workers 16
 
+eyeshot run runs/cells slide.tif -o mask.tif --as argmax --flips all --memory 4GB
+
 The output equals one pass over the whole image, up to rounding. An import path runs that file's
 code. Whole-number samples are scaled to 0 … 1 (not with --raw); a run folder uses its own mean and
 deviation.
@@ -82,6 +84,7 @@ def run_net(
     raw: Raw = False,
     white: White = None,
     pad: Pad = None,
+    flips: Flips = None,
     per_slice: PerSlice = False,
     band: Band = None,
     device: Device = None,
@@ -115,6 +118,7 @@ def run_net(
         "raw": raw,
         "white": white,
         "pad": pad,
+        "flips": flips,
         "per_slice": per_slice,
         "device": device,
         "where": where,
@@ -374,6 +378,14 @@ Pad = Annotated[
     typer.Option(
         metavar="reflect|edge|zero",
         help="Pad the image to a size that the network accepts, and crop the output.",
+    ),
+]
+Flips = Annotated[
+    str | None,
+    typer.Option(
+        metavar="all|h,w,hw,…",
+        help="Average the scores over the image and its flips along these axes (d, h, w); all: "
+        "the three flips of the plane.",
     ),
 ]
 Band = Annotated[int | None, typer.Option(metavar="ROWS", min=1, help="Rows that enter together.")]

@@ -24,6 +24,7 @@ import torch
 from eyeshot.axes import Interval
 from eyeshot.engine.buffers import refusal
 from eyeshot.engine.fitting import Padding, misfit, pad_to_taken
+from eyeshot.engine.flipping import Flips, average_flips
 from eyeshot.engine.lowering import lower
 from eyeshot.engine.memory import (
     RunCosts,
@@ -192,6 +193,7 @@ class Job:
         plan: bands, strips, memory.
         threads: among how many torch shares the work out.
         padding: what was added to the image; None where that was not asked for.
+        flips: over which the answer is averaged; None where that was not asked for.
         memory: the most bytes that the process may hold; None where nothing is said of it.
         scratch: where maps are put that do not fit into that.
         skipping: what is not computed; None if all of the regions is.
@@ -208,6 +210,7 @@ class Job:
     scratch: ScratchSpace = field(default_factory=lambda: scratch_space(None, None))
     skipping: Skipping | None = None
     shard: int | None = None
+    flips: Flips | None = None
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
@@ -269,6 +272,7 @@ def make_job(
     raw: bool = False,
     white: float | None = None,
     pad: str | None = None,
+    flips: str | Sequence[str] | None = None,
     device: str | torch.device | None = None,
     outs: Sequence[Any] | None = (),
     begun: Begun | None = None,
@@ -288,6 +292,7 @@ def make_job(
         white: the whole-number sample that counts as 1; None for the largest of its type.
         pad: ``reflect``, ``edge`` or ``zero``: add positions at the far sides, up to the nearest
             size that the network takes, and crop the answer; None to take the image as it is.
+        flips: average the answer over these flips; see :mod:`eyeshot.engine.flipping`.
         device: where to run; None for where the network's weights are.
         outs: where each output goes, as for :func:`run`, to count what it holds; None for arrays.
         begun: what the run that is resumed had settled for itself.
@@ -308,6 +313,7 @@ def make_job(
         raw=raw,
         white=white,
         pad=pad,
+        flips=flips,
         device=device,
         shard=shard,
     )
@@ -334,6 +340,7 @@ class Parts:
     regions: Mapping[str, Region]
     padding: Padding | None
     shard: int | None
+    flips: Flips | None
 
     def storage(self, output: str) -> Storage:
         """How an output is stored."""
@@ -350,6 +357,7 @@ class Parts:
             threads,
             self.padding,
             shard=self.shard,
+            flips=self.flips,
             **options,
         )
 
@@ -364,6 +372,7 @@ def parts_of(
     raw: bool = False,
     white: float | None = None,
     pad: str | None = None,
+    flips: str | Sequence[str] | None = None,
     device: str | torch.device | None = None,
     shard: int | None = None,
 ) -> Parts:
@@ -374,10 +383,12 @@ def parts_of(
         Unsupported: an operator that cannot be run by parts, by its name.
     """
     _check_options(net, output_format, band, white, raw=raw)
-    traced, padding = as_traced(net), None
+    traced, padding, averaged = as_traced(net), None, None
     sources = as_gray(traced, sources)
     if pad is not None:
         traced, padding = pad_to_taken(traced, sources, pad)
+    if flips is not None:
+        traced, averaged = average_flips(traced, _graph(traced, sources), flips)
     graph, place = admit(traced, sources, device)
     dtype: torch.dtype = getattr(torch, graph.nodes[graph.inputs[0]].dtype)
     regions = regions_of(graph, region)
@@ -386,7 +397,7 @@ def parts_of(
     named = dict(zip(graph.inputs, sources, strict=True))
     preparation = Preparation(dtype, place, raw, traced.mean, traced.std, traced.unit, white)
     forms = {name: form_for(output_format, graph, name) for name in graph.outputs}
-    return Parts(graph, named, preparation, forms, regions, padding, shard)
+    return Parts(graph, named, preparation, forms, regions, padding, shard, averaged)
 
 
 def _storage(form: Form, shard: int | None) -> Storage:

@@ -121,7 +121,7 @@ class Plan:
         bands: strips and bands, the rows that each node holds, memory and multiply-adds.
         images: one for each input of the network.
         outputs: one for each output.
-        notes: how the image is padded; where a smaller answer lies in it.
+        notes: how the image is padded and flipped; where a smaller answer lies in it.
         predicted_seconds: by a short trial on noise; None where no trial was made.
         cluster: how it is shared out among workers; None where this process does it.
     """
@@ -193,10 +193,12 @@ def _output(job: Job, name: str) -> PlannedOutput:
 
 
 def _size_notes(job: Job) -> Iterator[str]:
-    """How the image is padded; each answer that has fewer pixels of the same size than it; how
-    large its pixels are, where the image says how large its own are."""
+    """How the image is padded and flipped; each answer that has fewer pixels of the same size than
+    it; how large its pixels are, where the image says how large its own are."""
     if job.padding is not None:
         yield str(job.padding)
+    if job.flips is not None:
+        yield str(job.flips)
     if job.sources[job.graph.inputs[0]].grid is not None:
         for name in job.graph.outputs:
             grid = job.pixel_grid(name)

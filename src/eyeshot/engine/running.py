@@ -118,6 +118,7 @@ def run(
     raw: bool = False,
     white: float | None = None,
     pad: str | None = None,
+    flips: str | Sequence[str] | None = None,
     per_slice: bool = False,
     device: str | None = None,
     where: Any = None,
@@ -158,6 +159,9 @@ def run(
             None for the largest of the type.
         pad: ``reflect``, ``edge`` or ``zero``: pad the image at its far sides to the nearest size
             that the network takes, and crop the answer to what answers to the image.
+        flips: average the scores over the image and its flips (test-time augmentation): ``"all"``
+            for the three of the plane, or a list such as ``"h,w"`` or ``["h", "w", "hw"]`` of the
+            axes d, h and w. Each flip costs another pass, and its maps are held whole.
         per_slice: run a network of pictures over each slice of a stack (C, D, H, W) by itself; the
             answer is a stack (C, D, H, W).
         device: where to run; None for where the weights are.
@@ -210,6 +214,7 @@ def run(
             raw=raw,
             white=white,
             pad=pad,
+            flips=flips,
             shard=shard,
         ) as shared:
             paths = run_on_cluster(
@@ -240,6 +245,7 @@ def run(
         raw=raw,
         white=white,
         pad=pad,
+        flips=flips,
         per_slice=per_slice,
         device=device,
         where=where,
@@ -271,6 +277,7 @@ def plan(
     raw: bool = False,
     white: float | None = None,
     pad: str | None = None,
+    flips: str | Sequence[str] | None = None,
     per_slice: bool = False,
     device: str | None = None,
     where: Any = None,
@@ -287,8 +294,8 @@ def plan(
     Args:
         net: as for :func:`run`, like all that is not described here: ``image``, ``output_format``,
             ``region``, ``memory``, ``scratch``, ``band``, ``level``, ``layout``, ``series``,
-            ``index``, ``raw``, ``white``, ``pad``, ``per_slice``, ``device``, ``where``, ``fill``,
-            ``shard``.
+            ``index``, ``raw``, ``white``, ``pad``, ``flips``, ``per_slice``, ``device``, ``where``,
+            ``fill``, ``shard``.
         out: likewise; ``[]`` leaves what the outputs hold out of account.
         resume: as the unfinished run of this output would go on.
         client: likewise; its workers are asked what they are, and the network is not tried.
@@ -321,6 +328,7 @@ def plan(
             raw=raw,
             white=white,
             pad=pad,
+            flips=flips,
             shard=shard,
         ) as shared:
             return shared.planned()
@@ -340,6 +348,7 @@ def plan(
         raw=raw,
         white=white,
         pad=pad,
+        flips=flips,
         per_slice=per_slice,
         device=device,
         where=where,

@@ -1,0 +1,209 @@
+"""Test-time augmentation: the mean of a network's answers to an image and to its flips.
+
+Each flipped answer is flipped back before the mean is taken, so its positions must come to lie
+where those of the plain answer do. Behind a stride that depends on the image's size, and the
+geometry tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import nn
+
+from eyeshot.engine.networks import Traced
+from eyeshot.errors import BadValue, UnknownName
+from eyeshot.geometry import grids_of
+from eyeshot.graph import Graph, Node
+
+ALL = "all"
+_NAMES = "dhw"
+_WORDS = {"d": "depth", "h": "height", "w": "width"}
+_PLANE = 2  # axes
+_SHOWN = 8  # flips
+
+
+@dataclass(frozen=True)
+class Flips:
+    """The flips whose answers are averaged with the plain one.
+
+    Attributes:
+        names: such as ``("h", "w", "hw")``, each the axes of one flip.
+    """
+
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """What is averaged, for people."""
+        shown = ", ".join(self.names[:_SHOWN]) + (", …" if len(self.names) > _SHOWN else "")
+        return f"the mean of {1 + len(self.names)} passes: of the image, and of its flips along {shown}"
+
+
+Dims = tuple[int, ...]
+
+
+class FlippedNetwork(nn.Module):
+    """The mean of a network's answers to its inputs and to each flip of them, flipped back.
+
+    Args:
+        net: the network; it is not changed.
+        given: for each flip, the dimensions of each input to flip.
+        answered: for each flip, the dimensions of each tensor that the network returns.
+    """
+
+    def __init__(
+        self, net: nn.Module, given: Sequence[Sequence[Dims]], answered: Sequence[Sequence[Dims]]
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.training = net.training
+        self._given = tuple(tuple(one) for one in given)
+        self._answered = tuple(tuple(one) for one in answered)
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        """(N, C, …) of each input -> what the network returns, averaged."""
+        plain = self.net(*inputs)
+        sums = _tensors(plain)
+        for given, answered in zip(self._given, self._answered, strict=True):
+            turned = (x.flip(dims) for x, dims in zip(inputs, given, strict=True))
+            found = _tensors(self.net(*turned))
+            back = (_back(y, dims) for y, dims in zip(found, answered, strict=True))
+            sums = [a + b for a, b in zip(sums, back, strict=True)]
+        means = [total / (1 + len(self._given)) for total in sums]
+        return means[0] if isinstance(plain, torch.Tensor) else means
+
+
+def _back(tensor: torch.Tensor, dims: Dims) -> torch.Tensor:
+    return tensor.flip(dims) if dims else tensor
+
+
+def _tensors(answer: Any) -> list[torch.Tensor]:
+    """The tensors in what a network returns, in its order."""
+    if isinstance(answer, torch.Tensor):
+        return [answer]
+    if not isinstance(answer, dict | list | tuple):
+        return []  # a number or None, which is no output
+    parts = answer.values() if isinstance(answer, dict) else answer
+    return [tensor for part in parts for tensor in _tensors(part)]
+
+
+def average_flips(traced: Traced, graph: Graph, flips: str | Sequence[str]) -> tuple[Traced, Flips]:
+    """The network that averages over flips, and which flips these are.
+
+    Args:
+        traced: the network.
+        graph: the same at the size of the images.
+        flips: ``all`` for every flip of the plane; or flips, each as its axes of d, h and w.
+
+    Raises:
+        UnknownName: an axis that the images do not have.
+        BadValue: no flip, or an answer that has no mean or, flipped back, lies elsewhere.
+    """
+    first = graph.nodes[graph.inputs[0]]
+    axes = _axes(len(first.extents))
+    chosen = _parsed(flips, axes)
+    inputs = [graph.nodes[name] for name in graph.inputs]
+    outputs = [graph.nodes[name] for name in graph.outputs]
+    for name in graph.outputs:
+        _check_mean(graph, name)
+        for letter in dict.fromkeys("".join(chosen.names)):
+            _check_place(graph, name, letter, axes[letter])
+    wanted = [[axes[letter] for letter in name] for name in chosen.names]
+    wrapped = FlippedNetwork(
+        traced.module,
+        [[_dims(node, places) for node in inputs] for places in wanted],
+        [[_dims(node, places) for node in outputs] for places in wanted],
+    )
+    return Traced(wrapped, traced.mean, traced.std, traced.keep, traced.unit), chosen
+
+
+def _axes(count: int) -> dict[str, int]:
+    """The axes of space by their letters: the last one is w."""
+    return {letter: place for place, letter in enumerate(_NAMES[-count:])}
+
+
+def _parsed(flips: str | Sequence[str], axes: Mapping[str, int]) -> Flips:
+    given = flips.split(",") if isinstance(flips, str) else flips
+    found: dict[frozenset[str], str] = {}
+    for one in (name.strip() for name in given):
+        for name in _of_plane(axes) if one == ALL else (one,):
+            for letter in name:
+                if letter not in axes:
+                    raise UnknownName("axis of flips", letter, (*axes, ALL))
+            if not name or len(set(name)) < len(name):
+                raise BadValue(f"flips has {name!r}", cure="name axes once each, such as h,w,hw")
+            found.setdefault(frozenset(name), name)
+    if not found:
+        raise BadValue("flips without a flip", cure="use all, or axes such as h,w,hw")
+    return Flips(tuple(found.values()))
+
+
+def _of_plane(axes: Mapping[str, int]) -> tuple[str, ...]:
+    return ("h", "w", "hw") if len(axes) >= _PLANE else ("w",)
+
+
+def _dims(node: Node, places: Sequence[int]) -> Dims:
+    """The dimensions of a map that some axes are; a vanished axis has none."""
+    found = (node.dims[place] for place in places)
+    return tuple(dim for dim in found if dim is not None)
+
+
+def _check_mean(graph: Graph, name: str) -> None:
+    """Refuse numbers of classes and masks.
+
+    Raises:
+        BadValue: the output holds whole numbers.
+    """
+    dtype = graph.nodes[name].dtype
+    if not getattr(torch, dtype).is_floating_point:
+        raise BadValue(
+            f"flips, and {name} is of {dtype}, which has no mean",
+            cure="return scores from forward, and use --as argmax",
+        )
+
+
+def _check_place(graph: Graph, name: str, letter: str, axis: int) -> None:
+    """Refuse an answer whose positions come to lie elsewhere by being flipped back.
+
+    An output at each pixel answers for that pixel, whichever way its layers lean. Any other one
+    lies where its grid says: output i stands at ``first + step * i``, and flipped back at
+    ``n - 1 - first - step * (m - 1 - i)``.
+
+    Raises:
+        BadValue: it does, or nobody knows where they lie.
+    """
+    node = graph.nodes[name]
+    if node.dims[axis] is None:
+        return
+    known = False
+    for source in graph.inputs:
+        grid = grids_of(graph, name, source)[axis]
+        if grid is None:
+            continue
+        known = True
+        size, count = graph.nodes[source].extents[axis], node.extents[axis]
+        if count == size and grid.step == 1:
+            continue
+        off = size - 1 - 2 * grid.first - grid.step * (count - 1)
+        if off:
+            raise _moved(name, letter, size, grid.step, off)
+    if not known:
+        raise BadValue(
+            f"flips along {letter}, and the positions of {name} have no known place in the image",
+            cure="leave this axis out of flips",
+        )
+
+
+def _moved(name: str, letter: str, size: int, step: Fraction, off: Fraction) -> BadValue:
+    word = _WORDS[letter]
+    better = size - int(off) if off.denominator == 1 else 0
+    other = f"pad or crop the image to a {word} of {better}, or " if better > 0 else ""
+    return BadValue(
+        f"flips along {letter}: at a {word} of {size}, {name} has an output every {step} pixels, "
+        f"and those of the flipped image lie {abs(off)} pixels beside those of the image",
+        cure=f"{other}leave {letter} out of flips",
+    )
