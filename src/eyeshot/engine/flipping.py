@@ -40,7 +40,8 @@ class Flips:
     def __str__(self) -> str:
         """What is averaged, for people."""
         shown = ", ".join(self.names[:_SHOWN]) + (", …" if len(self.names) > _SHOWN else "")
-        return f"the mean of {1 + len(self.names)} passes: of the image, and of its flips along {shown}"
+        passes = 1 + len(self.names)
+        return f"the mean of {passes} passes: of the image, and of its flips along {shown}"
 
 
 Dims = tuple[int, ...]
