@@ -24,7 +24,7 @@ from eyeshot.axes.translation import Placed, Spared
 from eyeshot.engine import moments
 from eyeshot.errors import BadFile, Unsupported
 from eyeshot.files import explain_os_error
-from eyeshot.frontends.calls import TupleItem
+from eyeshot.frontends.calls import TupleItem, strided
 from eyeshot.graph import Call, Edge, Family, Graph, Kind, Node, Params, Ref, Weight, check
 
 _CLASSES: Mapping[str, type] = {
@@ -40,6 +40,7 @@ _ENUMS: Mapping[str, Callable[[str], Any]] = {"Kind": Kind, "Family": Family}
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "narrow": torch.narrow,
     "select": torch.select,
+    "strided": strided,
     "repeat_interleave": torch.repeat_interleave,
     "moments": moments.moments_of,
     "normalized": moments.normalized,

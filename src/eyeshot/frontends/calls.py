@@ -33,6 +33,12 @@ class TupleItem:
         return self.target(*args, **kwargs)[self.item]
 
 
+def strided(x: torch.Tensor, size: list[int], stride: list[int], offset: int) -> torch.Tensor:
+    """``as_strided`` of a tensor whose numbers lie one after another, however they lie here."""
+    laid = x.contiguous()
+    return laid.as_strided(size, stride, laid.storage_offset() + offset)
+
+
 def plain_name(target: Any) -> str:
     """``aten.relu_.default`` -> ``relu``: without library, overload, or in-place underscore."""
     name = str(getattr(target, "_opname", "") or getattr(target, "__name__", target))

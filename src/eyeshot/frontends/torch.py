@@ -29,6 +29,7 @@ from eyeshot.frontends.calls import (
     is_random,
     operator_name,
     plain_name,
+    strided,
 )
 from eyeshot.frontends.inlining import inlined
 from eyeshot.frontends.memory import (
@@ -588,6 +589,20 @@ def _unsupported(site: Site, reason: str) -> Described:
     return Described(edges, dims, Kind.UNSUPPORTED, reason=f"{site.operator}: {reason}")
 
 
+def _strided(site: Site, origin: torch.fx.Node) -> Call:
+    """A look at memory by strides, which serves however that memory lies when it is run."""
+    read: Any = origin.args[0]
+    source = read.meta["val"]
+    if not source.is_contiguous() or source.storage_offset():
+        raise Unsupported(
+            f"{where(origin)}as_strided of a tensor that is a view",
+            cure="call contiguous() before it, or use slices, unfold and reshape",
+        )
+    sizes, strides, offset = (site.arguments[one] for one in ("size", "stride", "storage_offset"))
+    args = (_refs(site.arguments)["self"], list(sizes), list(strides), offset or 0)
+    return Call(strided, args, names=("x", "size", "stride", "offset"))
+
+
 def _call(site: Site, origin: torch.fx.Node) -> Call:
     """How the engine computes it: a part of a split is a narrow, so that no tuple is a value."""
     if plain_name(origin.target) in _LIKE_ANOTHER:
@@ -598,6 +613,8 @@ def _call(site: Site, origin: torch.fx.Node) -> Call:
         read = _refs(site.arguments)["self"]
         args, kwargs = (read, list(site.shape)), {"implicit": False}
         return Call(torch.ops.aten.expand.default, args, kwargs, ("self", "size"))
+    if plain_name(origin.target) in ("as_strided", "as_strided_copy"):
+        return _strided(site, origin)
     if site.item is None:
         return call_of(origin.target, _refs(site.arguments))
     if site.operator in ("chunk", "split", "split_with_sizes"):

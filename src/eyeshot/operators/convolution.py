@@ -137,7 +137,10 @@ def convolution_on_tile(node: Node, tensors: Tensors) -> Computation:
     count = weights[0].ndim - 2
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
-        return convolve([padded(given, box, count, 0.0) for given in inputs], room)
+        values = [padded(given, box, count, 0.0) for given in inputs]
+        if values[0][0].ndim > count + 1:
+            return convolve(values, room)
+        return convolve([(value[None], padding) for value, padding in values], None)[0]
 
     return compute
 
