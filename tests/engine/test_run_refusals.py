@@ -58,9 +58,39 @@ class Backwards(nn.Module):
         return y
 
 
+class Scripted(nn.Module):
+    """A layer of it is TorchScript."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = torch.jit.script(nn.Conv2d(1, 2, 3)), nn.Conv2d(2, 2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.b(self.a(x))
+        return y
+
+
+def jit_traced() -> nn.Module:
+    traced: nn.Module = torch.jit.trace(runner.network(), torch.rand(1, 1, 32, 24))
+    return traced
+
+
+def exported() -> nn.Module:
+    return torch.export.export(runner.network(), (torch.rand(1, 1, 32, 24),)).module()
+
+
 REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, Any], str]] = {
     "NaN in the weights": (poisoned, (1, 32, 24), {}, "NaN"),
     "training mode": (training, (1, 32, 24), {}, "training mode"),
+    "a trace of TorchScript": (jit_traced, (1, 32, 24), {}, "give the nn.Module itself"),
+    "a layer of TorchScript": (
+        lambda: Scripted().eval(),
+        (1, 32, 24),
+        {},
+        "layer a is TorchScript",
+    ),
+    "an exported program's module": (exported, (1, 32, 24), {}, "torch.export.save"),
+    "no numbers": (lambda: runner.network().to("meta"), (1, 32, 24), {}, "on the meta device"),
     "too narrow": (
         lambda: nn.Sequential(nn.Conv2d(1, 1, 9)).eval(),
         (1, 32, 5),
@@ -126,6 +156,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, Any
 }
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_before_anything_is_written(name: str, tmp_path: Path) -> None:
     make, shape, options, told = REFUSED[name]

@@ -216,6 +216,12 @@ def test_numbers_are_ready_for_json() -> None:
     assert len(first["min"]) == len(first["mean"]) == len(first["max"]) == 16
 
 
+def test_weights_without_numbers_are_refused() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval().to("meta")
+    with pytest.raises(BadValue, match="on the meta device"):
+        eyeshot.see(net, torch.rand(1, 3, 8, 8))
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_scripted_network_is_refused_with_the_cure() -> None:
     scripted = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval())

@@ -170,11 +170,16 @@ def check_weights(graph: Graph) -> None:
     """Every weight that is read must be a number.
 
     Raises:
-        BadValue: one is not; it is named.
+        BadValue: one is not, or is on the meta device; it is named.
     """
     used = dict.fromkeys(name for node in graph for name in node.weights)
     for name in used:
         tensor = graph.tensors[name]
+        if tensor.is_meta:
+            raise BadValue(
+                f"weight {name} is on the meta device, where there are no numbers",
+                cure="call net.to_empty(device='cpu') and load its weights",
+            )
         # A sum is finite only if all its terms are, and costs a fraction of asking each.
         fine = not tensor.is_floating_point() or bool(tensor.sum().isfinite())
         if not fine and not bool(tensor.isfinite().all()):

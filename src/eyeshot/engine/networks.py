@@ -23,6 +23,7 @@ from eyeshot.errors import BadValue
 from eyeshot.frontends.agreement import held_against
 from eyeshot.frontends.net_geometry import InputSizes, NetGeometry
 from eyeshot.frontends.pt2 import Program
+from eyeshot.frontends.refusals import refuse_unreadable
 from eyeshot.frontends.torch import (
     checked_sizes,
     export,
@@ -262,6 +263,7 @@ class Traced:
             BadValue: the network is in training mode, or a size has no positions.
             Unsupported: the network cannot be traced.
         """
+        refuse_unreadable(self.module)
         if any(child.training for child in self.module.modules()):
             raise BadValue("the network is in training mode", cure="call net.eval() first")
         checked_sizes(sizes)

@@ -110,6 +110,11 @@ def in_passing(net: nn.Module, inputs: Sequence[Tensor]) -> Iterator[None]:
     Raises:
         BadValue: the network refuses the inputs.
     """
+    if any(one.is_meta for one in (*net.parameters(), *net.buffers())):
+        raise BadValue(
+            "the network's weights are on the meta device, where there are no numbers",
+            cure="call net.to_empty(device='cpu') and load its weights",
+        )
     try:
         with untouched(net), torch.no_grad():
             net.eval()

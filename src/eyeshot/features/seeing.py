@@ -23,6 +23,7 @@ from eyeshot.errors import BadValue, UnknownName, Unsupported
 from eyeshot.features.computation import Call, calls_by_graph, in_passing, set_places, steps_of
 from eyeshot.features.kinds import bare, is_layer_function, joins
 from eyeshot.features.maps import Features, LayerMaps, first_maps
+from eyeshot.frontends.refusals import refuse_unreadable
 from eyeshot.frontends.trials import as_batch, axes_by_layers, runs_on_shapes
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -197,11 +198,7 @@ def see(net: nn.Module, x: Tensor | NDArray[Any], layers: Sequence[str] | None =
     """
     if isinstance(layers, str):
         layers = [layers]
-    if isinstance(net, torch.jit.ScriptModule):
-        raise Unsupported(
-            f"{type(net).__name__} is scripted or traced, and its layers cannot be told apart",
-            cure="give the nn.Module itself, not a scripted or traced copy",
-        )
+    refuse_unreadable(net)
     batch = _as_batch(net, x).detach()
     calls, reason = calls_by_graph(net, batch, layers)
     if reason:

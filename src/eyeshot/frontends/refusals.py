@@ -41,6 +41,27 @@ _ASSERTIONS = ("_assert", "_check", "_check_with", "handle_torch_function", "__t
 _DATA_DEPENDENT = (GuardOnDataDependentSymNode, DataDependentOutputException)
 
 
+def refuse_unreadable(net: torch.nn.Module) -> None:
+    """Refuse what has no Python to follow, before it is asked anything.
+
+    Raises:
+        Unsupported: it is TorchScript, or what ``ExportedProgram.module()`` gives, whose mode
+            cannot be told.
+    """
+    if isinstance(net, torch.jit.ScriptModule):
+        raise Unsupported(
+            f"{type(net).__name__} is TorchScript, scripted or traced, and its layers cannot be "
+            "told apart",
+            cure="give the nn.Module itself, not a scripted or traced copy",
+        )
+    if isinstance(net, torch.fx.GraphModule) and "eval" in vars(net):
+        raise Unsupported(
+            "an exported program's module() keeps no word of its mode, training or eval",
+            cure="give the program's file, by torch.export.save(program, 'net.pt2'), or the "
+            "nn.Module that was exported",
+        )
+
+
 def cannot_export(
     net: torch.nn.Module, error: BaseException, sizes: Sequence[Sequence[int]] = ()
 ) -> Unsupported:
@@ -53,6 +74,10 @@ def cannot_export(
     """
     fact = f"{type(net).__name__} cannot be traced"
     line = _frame_at_fault(error, files=files_of(net))
+    for name, module in net.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            fact = f"{fact}: layer {name} is TorchScript, which has no Python to follow"
+            return Unsupported(fact, cure="give it the nn.Module that the layer was made from")
     if line is not None:
         fact += f": {_place(line)}"
     cause, cure = _cause(error, line.line or "" if line else "")

@@ -30,7 +30,7 @@ from torch.fx.traceback import annotate, preserve_node_meta
 from torch.overrides import TorchFunctionMode
 
 from eyeshot.frontends.agreement import held_against
-from eyeshot.frontends.refusals import files_of, not_the_network
+from eyeshot.frontends.refusals import files_of, not_the_network, refuse_unreadable
 from eyeshot.frontends.torch import Walk, checked_sizes, export, traced, training_layers
 from eyeshot.frontends.trials import nearest_taken
 from eyeshot.graph import Graph, Node, check
@@ -69,6 +69,7 @@ def trace(net: torch.nn.Module, *sizes: Sequence[int]) -> tuple[Graph, list[Mism
         BadValue: a size has no channels or no positions.
         Unsupported: the network cannot be exported, for another reason than its shapes.
     """
+    refuse_unreadable(net)
     checked_sizes(sizes)
     watch = _Watch(net)
     with preserve_node_meta(), watch:
