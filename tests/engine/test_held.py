@@ -103,7 +103,6 @@ NETS: dict[str, tuple[Forward, Callable[[], list[nn.Module]]]] = {
     ),
     "read by strides": (lambda y: y.relu().as_strided((1, 8, 8, 9), (192, 99, 5, 2), 1), list),
     "without the batch": (lambda y, m: m(y[0])[None], lambda: [nn.Conv2d(8, 8, 3, padding=1)]),
-    "rows without the batch": (lambda y, m: m(y[0].flatten(1)), lambda: [nn.Conv1d(8, 2, 3)]),
     "channels for depth": (lambda y, m: m(y), lambda: [nn.Conv3d(1, 1, 3, padding=1)]),
     "adaptive pools one way": (lambda y: y * F.adaptive_avg_pool2d(y, (1, None)), list),
 }

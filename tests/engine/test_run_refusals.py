@@ -71,8 +71,8 @@ class Scripted(nn.Module):
 
 
 def jit_traced() -> nn.Module:
-    traced: nn.Module = torch.jit.trace(runner.network(), torch.rand(1, 1, 32, 24))
-    return traced
+    make: Callable[..., nn.Module] = torch.jit.trace
+    return make(runner.network(), torch.rand(1, 1, 32, 24))
 
 
 def exported() -> nn.Module:
