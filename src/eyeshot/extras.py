@@ -15,6 +15,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "images": ("imagecodecs", "numcodecs", "zarr"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "dask": ("distributed",),
+    "remote": ("aiohttp", "fsspec", "s3fs"),
     "bioimageio": ("bioimageio",),
 }
 """Extra -> the modules that it brings, as pyproject.toml lists their packages."""

@@ -45,6 +45,8 @@ eyeshot run net.py:UNet slide.ome.tif -o mask.ome.tif --as argmax
 
 eyeshot run net.py:UNet slide.tif -o scores.ome.zarr --shard 4096
 
+eyeshot run net.py:UNet https://example.org/slide.ome.zarr -o mask.ome.zarr --as argmax
+
 eyeshot run net.py:UNet slide.tif --plan
 
 eyeshot run net.py:NormUNet slide.tif -o mask.tif --memory 2GB --scratch /fast/disk:50GB
@@ -172,13 +174,14 @@ def parse_region(text: str) -> list[tuple[int, int]]:
         raise BadValue(f"--region {text}", cure="give rows and columns: 0:512,0:512") from None
 
 
-def _check_outs(outs: list[Path], images: list[Path], *, force: bool, resume: bool) -> None:
+def _check_outs(outs: list[Path], images: list[Path | str], *, force: bool, resume: bool) -> None:
     """Refuse an output that cannot be written before loading the network, which takes seconds."""
+    inputs = [one for one in images if isinstance(one, Path)]
     for out in outs:
-        eyeshot.images.check_target(out, force=force, resume=resume, inputs=images)
+        eyeshot.images.check_target(out, force=force, resume=resume, inputs=inputs)
 
 
-def _check_inputs(network: nn.Module | Run, images: list[Path]) -> None:
+def _check_inputs(network: nn.Module | Run, images: list[Path | str]) -> None:
     """Refuse several images for a network with one input: each image needs a separate run.
 
     Raises:
@@ -202,7 +205,7 @@ def _check_inputs(network: nn.Module | Run, images: list[Path]) -> None:
 
 
 def _run(
-    network: nn.Module | Run, images: list[Path], outs: list[Path], settings: Any, json: bool
+    network: nn.Module | Run, images: list[Path | str], outs: list[Path], settings: Any, json: bool
 ) -> None:
     with warnings_as_notes(), _Bar() as bar:
         found = eyeshot.run(
@@ -321,10 +324,19 @@ class _Bar:
             )
 
 
+def _image(text: str) -> Path | str:
+    """A path, or a URL as it is: a path would lose one of its slashes."""
+    from eyeshot.images.sources.opening import is_url
+
+    return text if is_url(text) else Path(text)
+
+
 Images = Annotated[
-    list[Path],
+    list[Any],
     typer.Argument(
-        metavar="IMAGE…", help="PNG, JPEG, TIFF, BMP, WebP, GIF, .npy or Zarr; one for each input."
+        metavar="IMAGE…",
+        parser=_image,
+        help="PNG, JPEG, TIFF, BMP, WebP, GIF, .npy or Zarr (also a URL); one for each input.",
     ),
 ]
 Outs = Annotated[

@@ -27,6 +27,7 @@ from eyeshot.engine.run_plan import Plan, plan_of
 from eyeshot.engine.skipping import skip
 from eyeshot.errors import BadValue
 from eyeshot.images import Index, Sink, Source, open_sink, open_source, unfinished
+from eyeshot.images.sources.opening import is_url
 
 if TYPE_CHECKING:
     from eyeshot.engine.cluster import ClusterRun
@@ -138,7 +139,8 @@ def run(
         net: a network in eval mode, a trained run (``eyeshot.load``), or one that keeps what
             was traced (``eyeshot.trace``), for many images while the weights change.
         image: an array (C, H, W), (H, W) or (H, W, C), a tensor, or a path to PNG, JPEG, TIFF,
-            ``.npy`` or Zarr; a list of them for a network of several inputs.
+            ``.npy`` or Zarr, or a URL of Zarr (``https://…``, ``s3://…``, ``zip://…``); a list of
+            them for a network of several inputs.
         out: None to get arrays; or a path (``.npy``, ``.png``, ``.tif``, ``.zarr``;
             ``.ome.zarr`` or ``.ome.tif`` with a pyramid for viewers) or an array; a list of them
             for a network of several outputs.
@@ -458,7 +460,7 @@ def open_sinks(
             f"{', '.join(job.forms)}",
             cure="name one for each",
         )
-    paths = [Path(one) for one in images if _is_path(one)]
+    paths = [Path(one) for one in images if _is_path(one) and not is_url(one)]
     count = None if slices is None else len(slices)
     read_opacity = any(source.shape[0] == 2 for source in job.sources.values())
     sinks: dict[str, Sink] = {}

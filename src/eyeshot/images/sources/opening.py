@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from eyeshot.errors import BadFile
 from eyeshot.files import explain_os_error
@@ -26,9 +27,11 @@ def open_source(
     """Open an image to be read by windows.
 
     Args:
-        image: a path, a NumPy array or memory map, a CPU tensor, or a Source, which is returned.
+        image: a path, a URL of Zarr, a NumPy array or memory map, a CPU tensor, or a Source, which
+            is returned.
             Files: PNG, TIFF (BigTIFF, OME-TIFF), ``.npy``, Zarr (OME-Zarr) and ``.wav`` are
-            streamed; JPEG and other pictures are decoded whole, within ``WHOLE_LIMIT``.
+            streamed; JPEG and other pictures are decoded whole, within ``WHOLE_LIMIT``. Zarr also
+            as ``https://…``, ``s3://…`` or ``zip://INSIDE::FILE.zip``.
         level: which level of a pyramid, 0 the largest.
         layout: what the axes mean (``"HWC"``, ``"CHW"``, ``"HW"``, ``"DHW"``, …); without it,
             see :func:`eyeshot.images.layouts.understand`.
@@ -40,17 +43,24 @@ def open_source(
 
     Raises:
         BadFile: the file is missing, damaged, truncated, not an image, or too large.
-        BadValue: the layout, level, series or position is unknown.
+        BadValue: the layout, level, series or position is unknown, or the URL's protocol.
+        Failure: a server did not answer.
     """
     if isinstance(image, Source):
         return image
     if not isinstance(image, str | os.PathLike):
         return open_array(image, layout=layout, space=space, index=index)
-    return open_file(Path(image), select(series, level, index, layout, space))
+    selection = select(series, level, index, layout, space)
+    return open_file(image if is_url(image) else Path(image), selection)
 
 
-def open_file(path: Path, selection: Selection) -> Source:
-    """Open the image in a file or folder; see :func:`open_source`."""
+def is_url(image: Any) -> TypeGuard[str]:
+    """Whether an image is named by a URL, or by a chain of them as fsspec has it."""
+    return isinstance(image, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:[:/]", image) is not None
+
+
+def open_file(path: Path | str, selection: Selection) -> Source:
+    """Open the image in a file or folder, or behind a URL; see :func:`open_source`."""
     source = _opened(path, selection)
     if source.pages:
         note = selection.page_note(source.pages, source.shape[0])
@@ -58,8 +68,8 @@ def open_file(path: Path, selection: Selection) -> Source:
     return source
 
 
-def _opened(path: Path, selection: Selection) -> Source:
-    if path.is_dir():
+def _opened(path: Path | str, selection: Selection) -> Source:
+    if isinstance(path, str) or path.is_dir():
         from eyeshot.images.sources.zarrays import open_zarr
 
         return open_zarr(path, selection)

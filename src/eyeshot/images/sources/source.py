@@ -234,7 +234,7 @@ class Selection:
     indices: bool = False
     offered: bool = True
 
-    def understand(self, path: Path, stored: tuple[int, ...], metadata: str | None) -> Layout:
+    def understand(self, path: Path | str, stored: tuple[int, ...], metadata: str | None) -> Layout:
         """The layout of the stored array; messages begin with ``path``.
 
         Raises:
@@ -252,7 +252,7 @@ class Selection:
         except EyeshotError as error:
             raise error.at(str(path)) from error
 
-    def check_series(self, path: Path, count: int, kind: str = "series") -> int:
+    def check_series(self, path: Path | str, count: int, kind: str = "series") -> int:
         """The series that is read, of ``count``.
 
         Raises:
@@ -263,7 +263,7 @@ class Selection:
             raise BadValue(f"{path}: no {kind} {series}", cure=f"it has {kind} 0 to {count - 1}")
         return series
 
-    def check_level(self, path: Path, count: int) -> int:
+    def check_level(self, path: Path | str, count: int) -> int:
         """The level that is read, of ``count``.
 
         Raises:
@@ -274,7 +274,7 @@ class Selection:
             raise BadValue(f"{path}: no level {self.level}", cure=cure)
         return self.level
 
-    def check_flat(self, path: Path) -> None:
+    def check_flat(self, path: Path | str) -> None:
         """Refuse a level or a series for a file with a single image.
 
         Raises:

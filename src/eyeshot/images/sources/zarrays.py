@@ -17,9 +17,10 @@ import os
 import warnings
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,9 @@ from eyeshot.images.limits import WHOLE_LIMIT, damage_named
 from eyeshot.images.pixel_grid import grid_of_ome_zarr
 from eyeshot.images.sources.grid import GridSource, Index
 from eyeshot.images.sources.source import Selection, Source
+
+if TYPE_CHECKING:
+    from eyeshot.images.sources.remote import RemoteZarr
 
 with extra("images"):
     import imagecodecs
@@ -240,22 +244,22 @@ _METADATA = ("zarr.json", ".zarray", ".zgroup")
 class ZarrSource(GridSource):
     """One Zarr array, chunk by chunk; a missing chunk is its fill value, as Zarr defines."""
 
-    def __init__(self, path: Path, array: zarr.Array[Any], layout: Layout) -> None:
-        super().__init__(str(path), layout, array.dtype, array.chunks)
+    def __init__(self, place: ZarrPlace, array: zarr.Array[Any], layout: Layout) -> None:
+        super().__init__(str(place), layout, array.dtype, array.chunks)
         if np.prod(self._chunk, dtype=float) * self.dtype.itemsize > WHOLE_LIMIT:
-            raise BadFile(f"{path}: claims chunks of {self._chunk}", cure="store smaller chunks")
-        self._path = path
+            raise BadFile(f"{place}: claims chunks of {self._chunk}", cure="store smaller chunks")
+        self._where = place
         self._array = array
-        self._stamp = _stamp(path)
+        self._stamp = place.stamp()
 
     def _decode(self, index: Index) -> NDArray[Any]:
-        if _stamp(self._path) != self._stamp:
+        if self._where.stamp() != self._stamp:
             raise BadFile(
-                f"{self._path}: its metadata changed while it was read",
+                f"{self._where}: its metadata changed while it was read",
                 cure="wait until it is written, then start again",
             )
         extent = [self._extent(index, axis) for axis in range(len(index))]
-        with damage_named(self._path, f"chunk {'/'.join(map(str, index))}"):
+        with damage_named(self.name, f"chunk {'/'.join(map(str, index))}"), self._where.asked():
             self._check_stored(index)
             block = np.asarray(self._array[tuple(slice(lo, hi) for lo, hi in extent)])
         return block.astype(self.dtype, copy=False)
@@ -266,19 +270,17 @@ class ZarrSource(GridSource):
         inner = (side // own for side, own in zip(shape, self._array.chunks, strict=True))
         outer = tuple(place // count for place, count in zip(index, inner, strict=True))
         key = self._array.metadata.encode_chunk_key(outer)
-        file = self._path / self._array.path / key
+        taken = self._where.stored_bytes(f"{self._array.path}/{key}".lstrip("/"))
         promised = math.prod(shape) * max(8, self.dtype.itemsize)
-        if file.is_file() and file.stat().st_size > 2 * promised + _SLACK:
-            raise ValueError(f"takes {file.stat().st_size} bytes and promises {promised}")
+        if taken > 2 * promised + _SLACK:
+            raise ValueError(f"takes {taken} bytes and promises {promised}")
 
     def identity(self) -> dict[str, Any]:
-        """The folder, its array, and the state of its files."""
+        """Where it is, its array, and the state of what is stored."""
         return {
-            "path": str(self._path.resolve()),
+            **self._where.identity(self._array),
             "array": self._array.path,
             "shape": list(self._array.shape),
-            "metadata": self._stamp,
-            "chunks": _chunks_stamp(self._path / self._array.path),
         }
 
 
@@ -305,24 +307,82 @@ def _chunks_stamp(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def open_zarr(path: Path, selection: Selection) -> Source:
+class LocalZarr:
+    """A Zarr array or group in a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def open(self) -> Any:
+        """The array or the group.
+
+        Raises:
+            BadFile: there is none.
+        """
+        if not self._path.is_dir():
+            raise explain_os_error(FileNotFoundError(), self._path)
+        if not any((self._path / name).exists() for name in _METADATA):
+            raise BadFile(
+                f"{self._path}: a folder without Zarr metadata", cure="name a Zarr folder"
+            )
+        return zarr.open(str(self._path), mode="r")
+
+    def asked(self) -> nullcontext[None]:
+        """In the block the files are read."""
+        return nullcontext()
+
+    def stamp(self) -> list[int]:
+        """The state of its metadata."""
+        return _stamp(self._path)
+
+    def stored_bytes(self, key: str) -> int:
+        """How long a file is; 0 if it is none."""
+        file = self._path / key
+        return file.stat().st_size if file.is_file() else 0
+
+    def identity(self, array: zarr.Array[Any]) -> dict[str, Any]:
+        """The folder, and the state of all files of an array."""
+        return {
+            "path": str(self._path.resolve()),
+            "metadata": self.stamp(),
+            "chunks": _chunks_stamp(self._path / array.path),
+        }
+
+
+ZarrPlace: TypeAlias = "LocalZarr | RemoteZarr"
+
+
+def open_zarr(path: Path | str, selection: Selection) -> Source:
     """A source over a Zarr array, or over one level of an OME-Zarr image.
+
+    Args:
+        path: of a folder, or a URL as text.
+        selection: what is read of it.
 
     Raises:
         BadFile: the folder is not Zarr, is damaged, uses a codec that is not supported, or is a
             group in which no single image can be identified.
-        BadValue: there is no such series, level or position.
+        BadValue: there is no such series, level or position; a protocol that is not followed.
+        Failure: a server did not answer.
     """
-    if not path.is_dir():
-        raise explain_os_error(FileNotFoundError(), path)
-    if not any((path / name).exists() for name in _METADATA):
-        raise BadFile(f"{path}: a folder without Zarr metadata", cure="name a Zarr folder")
-    with damage_named(path):
-        opened = zarr.open(str(path), mode="r")
+    place: ZarrPlace
+    if isinstance(path, str):
+        from eyeshot.images.sources.remote import RemoteZarr
+
+        place = RemoteZarr(path)
+    else:
+        place = LocalZarr(path)
+    path = str(place)
+    with damage_named(path), place.asked():
+        opened = place.open()
     notes: tuple[str, ...] = ()
     image: dict[str, Any] | None = None
     if isinstance(opened, zarr.Group):
-        array, names, image, notes = _choose_from_group(path, opened, selection)
+        with place.asked():
+            array, names, image, notes = _choose_from_group(place, opened, selection)
     else:
         array = opened
         names = _dimension_names(array)
@@ -331,9 +391,9 @@ def open_zarr(path: Path, selection: Selection) -> Source:
         raise BadFile(f"{path}: holds {array.dtype}", cure="an image holds real numbers")
     order = selection.understand(path, tuple(array.shape), names)
     try:
-        source = ZarrSource(path, bounded(array), order)
+        source = ZarrSource(place, bounded(array), order)
     except BadFile as error:
-        raise error if str(path) in error.fact else error.at(str(path)) from None
+        raise error if path in error.fact else error.at(path) from None
     source.part = selection.part(selection.series or 0)
     source.notes = notes
     if image is not None:
@@ -342,14 +402,15 @@ def open_zarr(path: Path, selection: Selection) -> Source:
 
 
 def _choose_from_group(
-    path: Path, group: zarr.Group, selection: Selection
+    place: ZarrPlace, group: zarr.Group, selection: Selection
 ) -> tuple[zarr.Array[Any], str | None, dict[str, Any] | None, tuple[str, ...]]:
     """The array of a level of an OME image, with its axes and what else is said of it; else the
     group's only array."""
+    path = str(place)
     with damage_named(path, "its attributes"):
         images = _images_of(group)
     if not images:
-        return _only_array(path, group), None, None, ()
+        return _only_array(place, group), None, None, ()
     series = selection.check_series(path, len(images))
     owner, image = images[series]
     with damage_named(path, "its attributes"):
@@ -387,13 +448,15 @@ def _multiscales(group: zarr.Group) -> list[dict[str, Any]]:
     return scales
 
 
-def _only_array(path: Path, group: zarr.Group) -> zarr.Array[Any]:
+def _only_array(place: ZarrPlace, group: zarr.Group) -> zarr.Array[Any]:
+    if not isinstance(place, LocalZarr):
+        raise BadFile(f"{place}: a group without OME metadata", cure="name one array's URL")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of files that are no part of Zarr
         arrays = dict(group.arrays())
     if len(arrays) != 1:
         listed = ", ".join(sorted(arrays)[:_MOST_SAID]) or "none"
-        raise BadFile(f"{path}: a group with the arrays {listed}", cure="name one array's folder")
+        raise BadFile(f"{place}: a group with the arrays {listed}", cure="name one array's folder")
     return next(iter(arrays.values()))
 
 

@@ -1,0 +1,115 @@
+"""Zarr behind a URL: on a server, in a ZIP file, in memory; by fsspec.
+
+Only a URL that the user gives is followed. What a file holds is never taken for an address: its
+arrays are looked for below its own, and folders on servers are not listed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from eyeshot.errors import BadFile, BadValue, Failure
+from eyeshot.extras import extra, is_installed, not_installed
+
+with extra("remote"):
+    import fsspec
+with extra("images"):
+    import zarr
+    from zarr.storage import FsspecStore
+
+_NEEDS = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs"}
+_LOCAL = ("file", "memory", "zip")
+_PROTOCOLS = (*_LOCAL, *_NEEDS)
+_OF_SERVERS = {"aiobotocore", "aiohttp", "botocore", "fsspec", "s3fs"}
+"""Packages whose exceptions mean that a server could not be asked."""
+
+
+class RemoteZarr:
+    """A Zarr array or group behind a URL."""
+
+    def __init__(self, url: str) -> None:
+        """Look at the URL; nothing is read.
+
+        Raises:
+            BadValue: the protocol is another one.
+            BadFile: the ZIP file is missing or damaged.
+            Failure: a package is not installed, or the server did not answer.
+        """
+        self._shown = re.sub(r"(//)[^/@:]*(:[^/@]*)?@", r"\1", url).partition("?")[0]
+        protocols = [part.partition("://")[0] for part in url.split("::") if "://" in part]
+        for protocol in protocols:
+            if protocol not in _PROTOCOLS:
+                raise BadValue(
+                    f"{self}: the protocol {protocol!r}",
+                    cure=f"use {', '.join(_PROTOCOLS[:-1])} or {_PROTOCOLS[-1]}",
+                )
+            if protocol in _NEEDS and not is_installed(_NEEDS[protocol]):
+                raise not_installed(_NEEDS[protocol], "remote")
+        self._far = any(protocol in _NEEDS for protocol in protocols)
+        with self.asked():
+            try:
+                self._files, self._root = fsspec.url_to_fs(url)
+                self._store = FsspecStore.from_url(url, read_only=True)
+            except FileNotFoundError as error:
+                raise BadFile(f"{self}: no such file", cure="check the name") from error
+            except (zipfile.BadZipFile, ValueError) as error:
+                raise BadFile(f"{self}: {error}", cure="check the URL") from error
+
+    def __str__(self) -> str:
+        """The URL, without a password or a signature."""
+        return self._shown
+
+    def open(self) -> Any:
+        """The array or the group.
+
+        Raises:
+            BadFile: there is none.
+            Failure: the server did not answer.
+        """
+        with self.asked():
+            try:
+                return zarr.open(self._store, mode="r")
+            except FileNotFoundError as error:
+                raise BadFile(
+                    f"{self}: no Zarr array or group is there",
+                    cure="check the URL; other kinds of images are downloaded first",
+                ) from error
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """In the block the server is asked; say so if it does not answer."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            package = type(error).__module__.partition(".")[0]
+            if self._far and (isinstance(error, OSError) or package in _OF_SERVERS):
+                raise Failure(
+                    f"{self}: the server did not answer ({type(error).__name__}: {error})",
+                    cure="check the URL, the connection and your rights; --resume continues a run",
+                ) from error
+            raise
+
+    def stamp(self) -> list[int]:
+        """Nothing: the windows that were read are what a resumed run compares."""
+        return []
+
+    def stored_bytes(self, key: str) -> int:
+        """How many bytes are stored under a key; 0 if that is not known."""
+        with self.asked():
+            try:
+                return int(self._files.info(f"{self._root}/{key}").get("size") or 0)
+            except FileNotFoundError:
+                return 0
+
+    def identity(self, array: zarr.Array[Any]) -> dict[str, Any]:
+        """The URL, and what the array says of itself."""
+        said = json.dumps(array.metadata.to_dict(), sort_keys=True, default=str)
+        return {"url": str(self), "metadata": hashlib.sha256(said.encode()).hexdigest()[:32]}
