@@ -119,6 +119,7 @@ def _tensor(value: Tensor, seen: set[int]) -> Any:
 def _made(name: str) -> nn.Module:
     """In eval mode, but for the network that has a mode of its own."""
     torch.manual_seed(0)
+    keepers._grid.cache_clear()  # what another test has left there would be cleared with the rest
     net = KEEPERS[name]()
     return net if name == "classifier" else net.eval()
 
