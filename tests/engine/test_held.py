@@ -101,6 +101,11 @@ NETS: dict[str, tuple[Forward, Callable[[], list[nn.Module]]]] = {
         lambda y: F.fold(F.unfold(y, 3, padding=1), y.shape[2:], 3, padding=1) / 9,
         list,
     ),
+    "means one after the other": (
+        lambda y: y * y.mean(2, True).mean(3, True) + y.amax(2, True).amin(3, True),
+        list,
+    ),
+    "columns of means": (lambda y: y * y.std(2, keepdim=True).sum(3, keepdim=True), list),
     "read by strides": (lambda y: y.relu().as_strided((1, 8, 8, 9), (192, 99, 5, 2), 1), list),
     "without the batch": (lambda y, m: m(y[0])[None], lambda: [nn.Conv2d(8, 8, 3, padding=1)]),
     "channels for depth": (lambda y, m: m(y), lambda: [nn.Conv3d(1, 1, 3, padding=1)]),

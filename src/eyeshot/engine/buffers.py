@@ -210,7 +210,14 @@ def gathers(node: Node, graph: Graph) -> bool:
     over_all = all(
         axis.is_global or n == 1 for axis, n in zip(edge.axes, source.extents, strict=True)
     )
-    return over_all and not others and gatherer(node, reduced_dims(node, source)) is not None
+    # A single row that keeps its place, as in the second of two means, does not pass as rows do.
+    rows_pass = bool(edge.axes) and edge.axes[0].is_global
+    return (
+        rows_pass
+        and over_all
+        and not others
+        and gatherer(node, reduced_dims(node, source)) is not None
+    )
 
 
 def reduced_dims(node: Node, source: Node) -> tuple[int, ...]:
