@@ -63,6 +63,11 @@ LAYOUTS: dict[str, tuple[Function, bool, str]] = {
     "a batch at the end": (lambda y, d: y[..., None].transpose(0, 4)[0], False, ""),
     "two of a batch": (lambda y, d: torch.cat([y, -y]), False, ""),
     "features in two": (lambda y, d: y.unflatten(1, (2, 2)), True, ""),
+    "each channel by itself": (
+        lambda y, d: y.reshape(-1, 1, *y.shape[2:]).sin().reshape(len(y), 2, 2, *y.shape[2:]),
+        True,
+        "",
+    ),
     "anchors": (
         lambda y, d: y.unflatten(1, (2, 2)).permute(0, 1, 3, 4, 2),
         True,

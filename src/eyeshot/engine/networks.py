@@ -31,7 +31,7 @@ from eyeshot.frontends.torch import (
     traced,
     training_layers,
 )
-from eyeshot.frontends.trials import axes_taken
+from eyeshot.frontends.trials import axes_taken, with_batches
 from eyeshot.graph import Graph
 from eyeshot.runs import Run
 
@@ -271,6 +271,7 @@ class Traced:
         # What is computed of weights alone is computed again: it is part of no program.
         current = kept.with_weights(self._weights())
         graph = from_exported(current, training_layers(self.module), held=True)
+        graph = with_batches(self.module, graph)
         graph = held_against(
             self.module, graph, lambda smaller: traced(self.module, smaller, dtype)
         )

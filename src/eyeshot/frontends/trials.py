@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from eyeshot.frontends.memory import hushed
+from eyeshot.graph import Graph
 from eyeshot.untouched import Snapshot, untouched
 
 Size = tuple[int, ...]
@@ -74,6 +76,20 @@ def failure_on_shapes(net: nn.Module, *, batched: bool = False) -> Callable[...,
         net: the network.
         batched: windows over tensors without a batch are failures too.
     """
+    called = _called_on_shapes(net, batched)
+
+    def fails(*shapes: Sequence[int]) -> Exception | None:
+        try:
+            called(*shapes)
+        except Exception as error:  # a stranger's code, which refuses in its own way
+            return error
+        return None
+
+    return fails
+
+
+def _called_on_shapes(net: nn.Module, batched: bool) -> Callable[..., Any]:
+    """What the network gives for inputs of some shapes, without numbers; it raises what it will."""
     found = Snapshot(net)
     # Each module once, by one of its names: swapped twice, its weights would not come back.
     bare = {
@@ -84,19 +100,44 @@ def failure_on_shapes(net: nn.Module, *, batched: bool = False) -> Callable[...,
     }
     like = next((p for p in net.parameters() if p.is_floating_point()), torch.empty(0))
 
-    def fails(*shapes: Sequence[int]) -> Exception | None:
+    def called(*shapes: Sequence[int]) -> Any:
         kept = untouched(net, computes=found.holds_much, found=found)
         with kept, hushed(), torch.no_grad(), torch.device("meta"):
-            try:
-                tried = tuple(torch.empty(tuple(shape), dtype=like.dtype) for shape in shapes)
-                with _FixedNorms(), _Batched() if batched else nullcontext():
-                    # Every member has its stand-in: tied ones would be left without weights.
-                    torch.func.functional_call(net, bare, tried, tie_weights=False)
-            except Exception as error:  # a stranger's code, which refuses in its own way
-                return error
-        return None
+            tried = tuple(torch.empty(tuple(shape), dtype=like.dtype) for shape in shapes)
+            with _FixedNorms(), _Batched() if batched else nullcontext():
+                # Every member has its stand-in: tied ones would be left without weights.
+                return torch.func.functional_call(net, bare, tried, tie_weights=False)
 
-    return fails
+    return called
+
+
+def with_batches(net: nn.Module, graph: Graph) -> Graph:
+    """The graph with the batch of each output, where its own rules lost sight of it.
+
+    A reshape of (1, C, H, W) to (C, 1, H, W) and back does that. The network is asked for two
+    pictures: the dimension that grows from one to two is that of the batch.
+    """
+    lost = [name for name in graph.outputs if graph.batch.get(name, 0) is None]
+    if not any(1 in graph.nodes[name].shape for name in lost):
+        return graph
+    try:
+        two = [(2, *graph.nodes[name].shape[1:]) for name in graph.inputs]
+        leaves = torch.utils._pytree.tree_leaves(_called_on_shapes(net, True)(*two))
+    except Exception:  # it takes one picture at a time
+        return graph
+    shapes = [tuple(one.shape) for one in leaves if isinstance(one, torch.Tensor)]
+    shapes = [shape for place, shape in enumerate(shapes) if place not in graph.left_out]
+    if len(shapes) != len(graph.outputs):
+        return graph
+    batch = dict(graph.batch)
+    for name, shape in zip(graph.outputs, shapes, strict=True):
+        one = graph.nodes[name].shape
+        grown = [
+            dim for dim in range(len(one)) if len(shape) == len(one) and shape[dim] != one[dim]
+        ]
+        if name in lost and len(grown) == 1 and (one[grown[0]], shape[grown[0]]) == (1, 2):
+            batch[name] = grown[0]
+    return replace(graph, batch=batch)
 
 
 def runs_on_shapes(net: nn.Module, *, batched: bool = False) -> Callable[..., bool]:
