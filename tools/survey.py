@@ -83,11 +83,11 @@ def attempt(build: Build, more: bool = False, told: Told = lambda _: None) -> tu
     return "equal", why
 
 
-class _Types(TorchDispatchMode):
+class _Types(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The types of all that is computed."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen: set[torch.dtype] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
