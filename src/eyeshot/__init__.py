@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from eyeshot.runs import load as load
     from eyeshot.tiling import Audit as Audit
     from eyeshot.tiling import audit as audit
+    from eyeshot.training import ensemble as ensemble
     from eyeshot.training import train as train
     from eyeshot.web_studio.notebook import studio as studio
 
@@ -112,6 +113,7 @@ _EXPORTS = {
     "audit": "eyeshot.tiling:audit",
     "Audit": "eyeshot.tiling:Audit",
     "studio": "eyeshot.web_studio.notebook:studio",
+    "ensemble": "eyeshot.training:ensemble",
     "train": "eyeshot.training:train",
 }
 

@@ -49,6 +49,8 @@ eyeshot train cells/ --task segment --validation 4 -o runs/cells --resume
 
 eyeshot train photos/ --from runs/old --freeze 'features*' --minutes 10
 
+eyeshot train cells/ --task segment --folds 5 -o runs/cells
+
 eyeshot train cells/ --task segment --net my_net.py:Net --net-args '{"width": 32}'
 
 A folder of pairs contains image/ and label/ with the same file names, or train/ and val/ with both;
@@ -61,7 +63,17 @@ the training and gives the same weights to the bit.
 # Of the options below: those of the network, and those that go on to the training as they are.
 _NETWORK = ("width", "base", "depth", "up", "norm", "padding", "latent", "flat")
 _PASSED_ON = (
-    *("task", "model", "out", "resume", "force", "checkpoint_seconds", "validation", "dims"),
+    *(
+        "task",
+        "model",
+        "out",
+        "resume",
+        "force",
+        "checkpoint_seconds",
+        "validation",
+        "folds",
+        "dims",
+    ),
     "skip_damaged",
     *("epochs", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "shift", "steps"),
     *("start", "freeze", "backbone_rate", "minutes", "patience"),
@@ -104,6 +116,7 @@ def train_network(
     crop: options.Crop = None,
     dims: options.Dims = None,
     validation: options.Validation = None,
+    folds: options.Folds = None,
     steps: options.Steps = None,
     augment: options.Augment = None,
     class_weights: options.ClassWeights = None,
@@ -154,7 +167,10 @@ def train_network(
         )
     if int(os.environ.get("LOCAL_RANK", "0")):
         return  # one of several processes, one for each device: only the first prints
-    _tell(run, progress, json)
+    if folds is None or not run.finished:
+        _tell(run, progress, json)
+    else:
+        _tell_folds(run, json)
 
 
 def _own_net(where: str, arguments: str | None, seed: int) -> OwnNet:
@@ -236,6 +252,19 @@ def _look(said: dict[str, Any]) -> Checked:
     size = None if said["size"] is None else parse_size(said["size"])
     progress = TerminalProgress()
     return check_folder(Path(source), size=size, seed=0, progress=progress, skip_damaged=skip)
+
+
+def _tell_folds(run: Run, json: bool) -> None:
+    """Print mean and deviation of the folds' figures, and the run folder of the ensemble."""
+    from eyeshot.training.folds import read_summary
+
+    summary = read_summary(run.path)
+    for line in summary.lines:
+        notes.print(line, soft_wrap=True, markup=False)
+    if json:
+        print_json({"run": str(run.path), **summary.to_dict()})
+    else:
+        console.print(str(run.path), soft_wrap=True)
 
 
 def _tell(run: Run, progress: TerminalProgress, json: bool) -> None:

@@ -117,6 +117,15 @@ Validation = Annotated[
         rich_help_panel=_PAIRS,
     ),
 ]
+Folds = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=2,
+        help="Train N networks, each with another part of the folder set aside, and their "
+        "ensemble.",
+    ),
+]
 Steps = Annotated[
     int | None,
     typer.Option(

@@ -12,7 +12,7 @@ from eyeshot.data.examples import Data, Examples
 from eyeshot.data.problem import Checked, as_problem, raise_problems, skipped_note
 from eyeshot.data.streaming import Progress, describe_counts
 from eyeshot.data.survey import Labeled, Survey
-from eyeshot.data.tree import Tree, find_files, find_judged, find_pictures
+from eyeshot.data.tree import Fold, Tree, find_files, find_judged, find_pictures
 from eyeshot.errors import BadFile
 
 
@@ -25,6 +25,7 @@ def load_folder(
     progress: Progress,
     skip_damaged: bool = False,
     labeled: bool = True,
+    fold: Fold | None = None,
 ) -> Data:
     """The set in ``folder``, held in memory where it takes no more than ``budget`` bytes.
 
@@ -33,8 +34,9 @@ def load_folder(
     Raises:
         BadFile: see :func:`eyeshot.data.tree.find_files`; or pictures cannot be read and
             ``skip_damaged`` is not set, or two differ in size and no ``size`` was asked for.
+        BadValue: a ``fold`` that the folder cannot have.
     """
-    tree = find_files(folder, seed) if labeled else find_pictures(folder, seed)
+    tree = find_files(folder, seed, fold) if labeled else find_pictures(folder, seed)
     survey = Survey(_all_of(tree), len(tree.train), size, budget)
     survey.run(progress)
     skipped = _settle(survey, tree, skip_damaged)

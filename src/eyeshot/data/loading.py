@@ -14,7 +14,7 @@ from eyeshot.data.folder import load_folder
 from eyeshot.data.idx import load_digits
 from eyeshot.data.mnist import load_mnist
 from eyeshot.data.streaming import Progress, TerminalProgress, count_levels, describe_counts
-from eyeshot.data.tree import no_folder
+from eyeshot.data.tree import Fold, no_folder
 from eyeshot.errors import BadValue, UnknownName
 
 BUDGET = 2**30
@@ -34,6 +34,7 @@ def load(
     progress: Progress | None = None,
     skip_damaged: bool = False,
     labeled: bool = True,
+    fold: Fold | None = None,
 ) -> Data:
     """Load a set of labeled pictures with a training part and a test part.
 
@@ -48,6 +49,8 @@ def load(
         skip_damaged: for a folder, skip unreadable pictures, and name them.
         labeled: whether the sub-folders of a folder are classes; False gives all pictures in it
             the same class, "picture".
+        fold: of a folder without parts, (k, n): part k of n, from 1, is the test part; None for
+            one in five.
 
     Raises:
         UnknownName: ``source`` is neither a known name nor a folder.
@@ -64,6 +67,11 @@ def load(
             f"a folder of data ({folder}) is for mnist, and the source is {source}",
             cure="leave it out, or name the folder as the source",
         )
+    if fold is not None and (source in SOURCES or not labeled):
+        raise BadValue(
+            f"folds is {fold[1]}, and {source} has parts of its own",
+            cure="folds are for folders of pictures",
+        )
     reporter = progress or TerminalProgress()
     if source == "digits":
         return _stretch(load_digits(), size, budget)
@@ -78,6 +86,7 @@ def load(
         progress=reporter,
         skip_damaged=skip_damaged,
         labeled=labeled,
+        fold=fold,
     )
 
 

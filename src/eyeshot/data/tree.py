@@ -26,6 +26,7 @@ import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.files import explain_os_error
@@ -118,6 +119,9 @@ Part = tuple[tuple[Path, int], ...]  # file, label
 _Classes = dict[str, list[Path]]  # the files of each class, both in the order of their names
 
 
+Fold = tuple[int, int]
+"""Which part of how many is held out, from 1: every picture is in exactly one of them."""
+_One = TypeVar("_One")
 _UNEVEN = 10  # times as many pictures in one class as in another
 
 
@@ -138,24 +142,46 @@ def part_of(name: str) -> str | None:
     return found.lastgroup if found else None
 
 
-def find_files(folder: Path, seed: int) -> Tree:
+def find_files(folder: Path, seed: int, fold: Fold | None = None) -> Tree:
     """Look through ``folder`` and split it.
 
     Raises:
         BadFile: the folder is missing or empty, has fewer than two classes, a class is empty or
             stands in a held-out part alone, or a link leads out of it.
+        BadValue: a ``fold`` of a folder that has parts, or of a class with fewer pictures.
     """
     walk = _Walk(folder)
     top = walk.open_wrappers(folder)
     parts = walk.parts(top)
     if parts:
+        check_without_parts(top, fold)
         return _split_by_parts(walk, top, parts, seed)
     classes = walk.classes(top)
     within = _parts_within(classes, top)
     if within:
+        check_without_parts(top, fold)
         walk.say(f"each class of {top} contains parts: {', '.join(within)}")
         return _join(walk, top, {part: _part_within(classes, top, part) for part in within})
-    return _split(walk, classes, seed)
+    return _split(walk, classes, seed, fold)
+
+
+def check_without_parts(folder: Path, fold: Fold | None) -> None:
+    """Refuse folds of a folder that says itself what is held out.
+
+    Raises:
+        BadValue: there is a fold.
+    """
+    if fold is not None:
+        raise BadValue(
+            f"folds is {fold[1]}, and {folder} already has parts",
+            cure="leave folds out, or put all pictures into one part",
+        )
+
+
+def pick_fold(mixed: Sequence[_One], fold: Fold) -> list[_One]:
+    """What one fold holds out of things in a mixed order: as many as any other, or one less."""
+    which, count = fold
+    return list(mixed[which - 1 :: count])
 
 
 def find_pictures(folder: Path, seed: int) -> Tree:
@@ -293,8 +319,8 @@ def _say_if_uneven(walk: _Walk, train: Mapping[str, Sequence[Path]]) -> None:
         )
 
 
-def _split(walk: _Walk, classes: _Classes, seed: int) -> Tree:
-    """One flat tree: in each class, a fifth is set aside.
+def _split(walk: _Walk, classes: _Classes, seed: int, fold: Fold | None = None) -> Tree:
+    """One flat tree: in each class, a fifth is set aside, or a fold.
 
     The files of a class are put in the order of a SHA-256 of the seed and their names. So the split
     does not depend on any library's random numbers, and a file that is added later moves few of the
@@ -309,11 +335,22 @@ def _split(walk: _Walk, classes: _Classes, seed: int) -> Tree:
                 cure="add pictures of this class",
             )
         mixed = sorted(files, key=lambda path: _hash(f"{seed}/{walk.spell(path)}"))
-        held_out = max(1, round(len(files) / TEST_SHARE))
-        train[name] = sorted(mixed[:-held_out])
-        test[name] = sorted(mixed[-held_out:])
+        if fold is None:
+            held_out = max(1, round(len(files) / TEST_SHARE))
+            test[name] = sorted(mixed[-held_out:])
+        elif len(files) < fold[1]:
+            raise BadValue(
+                f"folds is {fold[1]}, and {name!r} has {len(files)} pictures",
+                cure=f"use {len(files)} or fewer, or add pictures",
+            )
+        else:
+            test[name] = sorted(pick_fold(mixed, fold))
+        train[name] = sorted(set(files) - set(test[name]))
     _say_if_uneven(walk, train)
-    walk.say(f"one in {TEST_SHARE} of each class was set aside for testing, by seed {seed}")
+    if fold is None:
+        walk.say(f"one in {TEST_SHARE} of each class was set aside for testing, by seed {seed}")
+    else:
+        walk.say(f"fold {fold[0]} of {fold[1]} of each class is for testing, by seed {seed}")
     numbers = {name: label for label, name in enumerate(classes)}
     return Tree(tuple(classes), _label(train, numbers), _label(test, numbers), (), walk.notes())
 

@@ -235,14 +235,20 @@ def load_test_data(
             )
         if place is not None:
             return load_data("mnist", folder=place, size=config.picture_size)
+        run.check_held_out()
         data = load_data(config.data, folder=config.data_folder, size=config.picture_size)
         return _compared(data, run)
+    if place is None:
+        run.check_held_out()
     source = Path(config.data) if place is None else Path(place)
     if not source.is_dir():
         raise BadFile(f"{source}: no such folder of pictures", cure="say where it is with --data")
     skip = skip_damaged or config.skip_damaged
-    if part is None and source.resolve() == Path(config.data).resolve():
-        return _compared(load_data(source, size=config.picture_size, skip_damaged=skip), run)
+    own = part is None and not config.learned_all
+    if own and source.resolve() == Path(config.data).resolve():
+        fold = config.held_out
+        size = config.picture_size
+        return _compared(load_data(source, size=size, skip_damaged=skip, fold=fold), run)
     return load_judged_folder(
         source,
         config,

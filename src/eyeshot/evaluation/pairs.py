@@ -98,9 +98,12 @@ def load_test_pairs(
     """
     config = run.config
     folder = Path(config.data) if place is None else Path(place)
+    if place is None:
+        run.check_held_out()
     if not folder.is_dir():
         raise BadFile(f"{folder}: no such folder of pictures", cure="say where it is with --data")
-    own = part is None and layout is None and folder.resolve() == Path(config.data).resolve()
+    own = part is None and layout is None and not config.learned_all
+    own = own and folder.resolve() == Path(config.data).resolve()
     pairs = _split_again(folder, config) if own else None
     if pairs is not None and pairs.fingerprint == config.fingerprint:
         return pairs
@@ -144,6 +147,7 @@ def _split_again(folder: Path, config: RunConfig) -> Pairs | None:
             skip_damaged=config.skip_damaged,
             layout=config.layout,
             dims=len(config.size),
+            fold=config.held_out,
         )
     except (BadFile, BadValue):
         if not config.learned:

@@ -479,9 +479,9 @@ def export_program(net: nn.Module, size: Sequence[int]) -> Written:
     """
     example = torch.zeros(_EXAMPLE_BATCH, *size)
     refused: EyeshotError | None = None
-    for dims in ((0, 2, 3), (0,), ()):
+    for dims in ((0, *range(2, example.ndim)), (0,), ()):
         try:
-            program = _exported(net, example, {dim: Dim.AUTO for dim in dims if dim < example.ndim})
+            program = _exported(net, example, dict.fromkeys(dims, Dim.AUTO))
             content = _saved(program)
             written = Written(content, as_module(read_program(io.BytesIO(content))))
             _compare(net, written.net, example.shape)

@@ -14,6 +14,7 @@ from torch import nn
 
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.nets.blocks import DoubleConv, Down, Up, digit_cnn, small_vgg
+from eyeshot.nets.ensembles import Ensemble
 from eyeshot.nets.generators import Generator, discriminator, generator
 from eyeshot.nets.unet import UNet, unet
 
@@ -24,6 +25,7 @@ __all__ = [
     "PER_PIXEL",
     "DoubleConv",
     "Down",
+    "Ensemble",
     "Generator",
     "UNet",
     "Up",
@@ -52,15 +54,23 @@ GENERATORS = tuple(_GENERATORS)
 NAMES = tuple(_TABLE)
 
 
+ENSEMBLE = "ensemble"
+"""The name of several networks that were trained each for itself, and whose scores are averaged."""
+_MOST_MEMBERS = 1000
+
+
 def build(name: str, **arguments: Any) -> nn.Module:
     """Build the network ``name`` with ``arguments``, its weights drawn from torch's generator.
 
-    ``size`` may be told of every network; those that take any size are not told.
+    ``size`` may be told of every network; those that take any size are not told. An ``ensemble`` is
+    of ``count`` networks called ``of``, which get all other arguments.
 
     Raises:
         UnknownName: there is no such network, or it takes no such argument.
         BadValue: an argument is out of range.
     """
+    if name == ENSEMBLE:
+        return _build_ensemble(**arguments)
     make = _TABLE.get(name)
     if make is None:
         raise UnknownName("model", name, NAMES)
@@ -80,3 +90,15 @@ def build(name: str, **arguments: Any) -> nn.Module:
         return make(**arguments)
     except BadValue as error:
         raise error.at(name) from None
+
+
+def _build_ensemble(*, of: str = "", count: int = 0, **arguments: Any) -> Ensemble:
+    if of not in (*CLASSIFIERS, *PER_PIXEL):
+        raise UnknownName("model of an ensemble", of, (*CLASSIFIERS, *PER_PIXEL))
+    if type(count) is not int or not 1 <= count <= _MOST_MEMBERS:
+        raise BadValue(f"an ensemble of {count}", cure=f"use 1 to {_MOST_MEMBERS} networks")
+    members = [build(of, **arguments) for _ in range(count)]
+    channels = int(arguments.get("in_channels", 1))
+    dims = int(arguments.get("dims", 2))
+    plain = [(0.0,) * channels] * count, [(1.0,) * channels] * count
+    return Ensemble(members, *plain, dims=dims)

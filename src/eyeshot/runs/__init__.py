@@ -80,6 +80,19 @@ class Run:
             f"epoch {self.epoch} of {self.config.recipe.epochs}"
         )
 
+    def check_held_out(self) -> None:
+        """Refuse to be judged by its own data where all of that was learned from.
+
+        Raises:
+            BadValue: it is the ensemble of networks that have learned from it together.
+        """
+        if self.config.learned_all:
+            raise BadValue(
+                f"{self.path}: an ensemble whose networks have learned from all of "
+                f"{self.config.data} together",
+                cure="name other pictures with --data; summary.json has the figures of each fold",
+            )
+
     def __repr__(self) -> str:
         config = self.config
         return (

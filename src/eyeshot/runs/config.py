@@ -138,7 +138,8 @@ class RunConfig:
     out. ``layout`` is where pictures and masks are in the folder, where the caller said so. ``own``
     is where a network came from that is none of :mod:`eyeshot.nets`; ``model`` is then the name of
     its class. ``start`` is where the weights came from that it began with, and ``fresh`` the
-    parameters that were not among them, with spaces between.
+    parameters that were not among them, with spaces between. Of a cross-validation of ``folds``
+    parts, ``fold`` is the one that was set aside, from 1; 0 for the ensemble of all.
     """
 
     model: str
@@ -162,9 +163,13 @@ class RunConfig:
     own: NetSource | None = None
     start: str | None = None
     fresh: str = ""
+    fold: int = 0
+    folds: int = 0
 
     def __post_init__(self) -> None:
         _at_least("channels", self.channels, 1)
+        if not 0 <= self.fold <= self.folds:
+            raise BadValue(f"fold is {self.fold} of {self.folds}", cure="restore it")
         if len(self.size) not in (1, 2, 3):
             raise BadValue(f"size has {len(self.size)} lengths", cure="one to three axes have one")
         _at_least("size", min(self.size), 1)
@@ -193,6 +198,16 @@ class RunConfig:
     def learned_from(self) -> frozenset[str]:
         """The digests of the pictures that were learned from."""
         return frozenset(self.learned.split())
+
+    @property
+    def held_out(self) -> tuple[int, int] | None:
+        """(k, n) where fold k of n was set aside; None without folds."""
+        return (self.fold, self.folds) if self.fold else None
+
+    @property
+    def learned_all(self) -> bool:
+        """Whether its networks have learned from every picture of its data: nothing judges it."""
+        return self.folds > 0 and not self.fold
 
     @property
     def picture_size(self) -> tuple[int, int]:

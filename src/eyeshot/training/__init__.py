@@ -18,7 +18,8 @@ from eyeshot.errors import BadValue
 from eyeshot.runs import CONFIG, LAST, PROGRAM, Recipe, Run, RunConfig, load
 from eyeshot.training import checkpoint
 from eyeshot.training.checkpoint import Position, hold, prepare
-from eyeshot.training.configuration import choose_folder
+from eyeshot.training.configuration import Wanted, choose_folder
+from eyeshot.training.folds import check_folds, choose_folds_folder, ensemble, train_folds
 from eyeshot.training.loop import Stopped, Training, make_fabric, torch_state_kept
 from eyeshot.training.optimization import Average, make_optimizer
 from eyeshot.training.options import ask, settle
@@ -33,7 +34,16 @@ if TYPE_CHECKING:
 
     from eyeshot.data.pairs import Pairs
 
-__all__ = ["OwnNet", "Progress", "Recipe", "Settings", "Silence", "TerminalProgress", "train"]
+__all__ = [
+    "OwnNet",
+    "Progress",
+    "Recipe",
+    "Settings",
+    "Silence",
+    "TerminalProgress",
+    "ensemble",
+    "train",
+]
 
 _PICTURE = 2  # axes of space
 _PAUSE, _LONG_PAUSE = 10.0, 60.0  # a U-Net's checkpoint is a hundred times a digit network's
@@ -48,6 +58,7 @@ def train(
     crop: tuple[int, ...] | None = None,
     dims: int | None = None,
     validation: int | None = None,
+    folds: int | None = None,
     skip_damaged: bool = False,
     layout: Layout | None = None,
     model: str | None = None,
@@ -78,6 +89,9 @@ def train(
         dims: axes of space of pairs: 2 of pictures; 3 of volumes, ``.npy``, Zarr or stacks of TIFF;
             1 of signals, ``.npy`` or ``.wav``.
         validation: how many pairs are set aside where the folder does not say; one in five.
+        folds: train so many networks, each with another part of the folder set aside, in
+            ``out/fold-1`` and so on: every picture is set aside once. ``out`` is then the run of
+            their ensemble, and ``out/summary.json`` has mean and deviation of the figures.
         skip_damaged: leave out files of a folder that cannot be read, and say which.
         layout: where pictures and masks are in a folder of pairs, if its names do not say so.
         model: a name in :data:`eyeshot.nets.NAMES`; by default "digit_cnn", and of pairs "unet".
@@ -95,7 +109,8 @@ def train(
 
     Returns:
         The run, loaded: of classes with the last weights, of pairs with those of the epoch that did
-        best on the pictures set aside (highest mean Dice, or PSNR).
+        best on the pictures set aside (highest mean Dice, or PSNR). With ``folds`` the ensemble of
+        all, or the fold that the file ``STOP`` ended.
 
     Raises:
         UnknownName: there is no such task, data set, model, argument or setting.
@@ -116,19 +131,47 @@ def train(
         "layout": layout,
     }
     own = OwnNet(net) if isinstance(net, nn.Module) else net
-    config, data = settle(ask(source, task, model, model_arguments or {}, options, settings, own))
+    if isinstance(progress, bool):
+        progress = TerminalProgress() if progress else Silence()
+
+    def train_one(
+        place: Path | None, fold: tuple[int, int] | None, resume: bool, force: bool
+    ) -> Run:
+        asked = ask(source, task, model, model_arguments or {}, options, settings, own, fold)
+        return _train_one(asked, start, place, resume, force, progress, checkpoint_seconds)
+
+    if folds is None:
+        return train_one(None if out is None else Path(out), None, resume, force)
+    count = check_folds(folds, source, task, validation, settings)
+    if out is None:
+        out = choose_folds_folder(str(source), task, own.name if own else model, count, settings)
+    return train_folds(train_one, count, Path(out), resume=resume, force=force, say=progress.say)
+
+
+def _train_one(
+    asked: Wanted,
+    start: str | Path | None,
+    out: Path | None,
+    resume: bool,
+    force: bool,
+    progress: Progress,
+    checkpoint_seconds: float | None,
+) -> Run:
+    config, data = settle(asked)
+    own = asked.own
     if start is not None:
         config = replace(config, start=str(Path(start).resolve()))
     elif config.recipe.backbone_rate:
         raise BadValue("backbone_rate without weights to start with", cure="name them by start")
-    shown = _start_progress(progress, config, data, own)
+    for note in tell(config, data, own):
+        progress.say(note)
     if own is not None:
         config = replace(config, own=own.describe(config.size))
-    place = choose_folder(config) if out is None else Path(out)
+    place = choose_folder(config) if out is None else out
     with torch_state_kept():
         fabric = make_fabric(config.recipe)
         with hold(place) if fabric.is_global_zero else nullcontext():
-            _run(config, data, place, fabric, shown, resume, force, checkpoint_seconds, own)
+            _run(config, data, place, fabric, progress, resume, force, checkpoint_seconds, own)
             return load(place)
 
 
@@ -198,14 +241,3 @@ def _run(
         pass
     finally:
         progress.finish()
-
-
-def _start_progress(
-    wanted: bool | Progress, config: RunConfig, data: Data | Pairs, own: OwnNet | None
-) -> Progress:
-    """What shows the training, once it has told what was decided about the data."""
-    standard = TerminalProgress() if wanted is True else Silence()
-    progress = standard if isinstance(wanted, bool) else wanted
-    for note in tell(config, data, own):
-        progress.say(note)
-    return progress

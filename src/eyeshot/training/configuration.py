@@ -65,6 +65,7 @@ class Wanted:
         layout: where pictures and masks are in a folder of pairs.
         own: the network, where it is somebody's own.
         dims: axes of space of pairs: 2 of pictures, 3 of volumes, 1 of signals.
+        fold: (k, n): part k of n is set aside.
     """
 
     task: str
@@ -80,6 +81,7 @@ class Wanted:
     layout: Layout | None = None
     own: OwnNet | None = None
     dims: int = 2
+    fold: tuple[int, int] | None = None
 
 
 def describe(wanted: Wanted, data: Data) -> RunConfig:
@@ -231,6 +233,8 @@ def _configuration(
         data_folder=None if wanted.folder is None else str(wanted.folder.resolve()),
         task=wanted.task,
         validation=wanted.validation,
+        fold=wanted.fold[0] if wanted.fold else 0,
+        folds=wanted.fold[1] if wanted.fold else 0,
         skip_damaged=wanted.skip_damaged,
         layout=wanted.layout,
         fingerprint=name,

@@ -210,6 +210,7 @@ def ask(
     options: Mapping[str, Any],
     settings: Settings,
     own: OwnNet | None = None,
+    fold: tuple[int, int] | None = None,
 ) -> Wanted:
     """What a caller said, once it is known to make sense for the task.
 
@@ -221,6 +222,7 @@ def ask(
         options: folder, size, crop and validation; None for what was not said.
         settings: of the recipe.
         own: the network, where it is somebody's own.
+        fold: (k, n): part k of n is set aside.
 
     Raises:
         UnknownName: there is no such task or setting.
@@ -239,6 +241,7 @@ def ask(
         "skip_damaged": bool(options["skip_damaged"]),
         "layout": options["layout"],
         "own": own,
+        "fold": fold,
     }
     return Wanted(
         task, source, model, check_arguments(model_arguments), check_settings(settings), **places
@@ -262,6 +265,7 @@ def settle(wanted: Wanted) -> tuple[RunConfig, Data | Pairs]:
                 size=wanted.size,
                 skip_damaged=wanted.skip_damaged,
                 labeled=classes,
+                fold=wanted.fold,
             )
         return (describe if classes else describe_generator)(wanted, source), source
 
@@ -273,6 +277,7 @@ def settle(wanted: Wanted) -> tuple[RunConfig, Data | Pairs]:
             skip_damaged=wanted.skip_damaged,
             layout=wanted.layout,
             dims=wanted.dims,
+            fold=wanted.fold,
         )
     elif not has_parts(Path(source.name), wanted.layout):
         # Anyone who loads the folder later is to set the same pairs aside.

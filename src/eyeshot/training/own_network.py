@@ -86,7 +86,7 @@ class OwnNet:
         Raises:
             Unsupported: it cannot be written as a program.
         """
-        self.example = (self.channels or 1, *_example(self, (size[-2], size[-1])))
+        self.example = (self.channels or 1, *usual_size(self, (size[-2], size[-1])))
         if not _takes(self.build(), torch.zeros(_BATCH, *self.example), torch.channels_last):
             self.memory_format = torch.contiguous_format
         written = export_program(self.module, self.example)
@@ -188,7 +188,7 @@ def _takes(net: nn.Module, inputs: Tensor, layout: torch.memory_format) -> bool:
     return True
 
 
-def _example(own: OwnNet, size: tuple[int, int]) -> tuple[int, int]:
+def usual_size(own: OwnNet, size: tuple[int, int]) -> tuple[int, int]:
     """A size whose conditions all sizes have to meet: both sides on the grid, and not alike."""
     try:
         step, sizes = own.geometry.output.alignment, own.geometry.sizes

@@ -115,6 +115,8 @@ class TerminalProgress:
             )
         for row in position.rows:
             self._print_row(row)
+        for task in self.bar.task_ids:  # of a fold before
+            self.bar.remove_task(task)
         self.task = self.bar.add_task(
             "",
             total=self.epochs * steps_an_epoch,

@@ -24,7 +24,17 @@ from eyeshot.data.pairs.layout import (
     match,
 )
 from eyeshot.data.problem import Problem
-from eyeshot.data.tree import ALL, PICTURE_SUFFIXES, listed, no_folder, part_of, same_name
+from eyeshot.data.tree import (
+    ALL,
+    PICTURE_SUFFIXES,
+    Fold,
+    check_without_parts,
+    listed,
+    no_folder,
+    part_of,
+    pick_fold,
+    same_name,
+)
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.files import explain_os_error
 from eyeshot.findings.wording import counted
@@ -121,12 +131,14 @@ def list_pairs(
     seed: int,
     report: Report,
     layout: Layout | None = None,
+    fold: Fold | None = None,
 ) -> Listing:
     """Look through ``folder``, match pictures with their masks, and split them.
 
     Raises:
         BadFile: the folder is missing or may not be read.
-        BadValue: ``validation`` is given although the folder has parts, or is out of range.
+        BadValue: ``validation`` or ``fold`` is given although the folder has parts, or is out of
+            range.
     """
     finder = _open(folder, task, report, layout)
     parts = finder.parts()
@@ -134,15 +146,17 @@ def list_pairs(
         pairs = finder.find(parts.get("") or [])
         named = _listed(finder.root)
         if named and validation is None:
+            check_without_parts(folder, fold)
             train, val = (_of_list(pairs, named[part], finder) for part in ("train", "val"))
             return Listing(train, val, tuple(finder.notes))
         if not named:
-            return _split(pairs, folder, validation, seed, report, finder.notes)
+            return _split(pairs, folder, validation, seed, report, finder.notes, fold)
     if validation is not None:
         raise BadValue(
             f"validation is {validation}, and {folder} already has parts",
             cure="leave it out, or put all pairs into one image/ and label/",
         )
+    check_without_parts(folder, fold)
     return _take_parts(finder, parts, seed)
 
 
@@ -243,8 +257,9 @@ def _split(
     seed: int,
     report: Report,
     notes: list[str],
+    fold: Fold | None = None,
 ) -> Listing:
-    """Set some pairs aside, in the order of a SHA-256 of the seed and their names.
+    """Set some pairs, or a fold, aside, in the order of a SHA-256 of the seed and their names.
 
     So the split does not depend on any library's random numbers, and a pair that is added later
     moves few of the others from one part to the other.
@@ -252,6 +267,11 @@ def _split(
     if len(pairs) == 1:
         message = f"is the only pair in {folder}, and at least 2 are needed"
         report(Problem(pairs[0].image, message, "add a pair for validation"))
+    if fold is not None and len(pairs) < fold[1]:
+        raise BadValue(
+            f"folds is {fold[1]}, and {folder} holds {len(pairs)} pairs",
+            cure=f"use {len(pairs)} or fewer, or add pairs",
+        )
     count = max(1, round(len(pairs) / VALIDATION_SHARE)) if validation is None else validation
     if validation is not None and len(pairs) > 1 and not 1 <= count < len(pairs):
         raise BadValue(
@@ -259,9 +279,15 @@ def _split(
             cure=f"set aside 1 to {len(pairs) - 1}",
         )
     mixed = sorted(pairs, key=lambda pair: _hash(f"{seed}/{pair.name}"))
-    aside = {pair.name for pair in mixed[max(len(mixed) - count, 0) :]}
+    chosen = mixed[max(len(mixed) - count, 0) :] if fold is None else pick_fold(mixed, fold)
+    aside = {pair.name for pair in chosen}
     were = "was" if count == 1 else "were"
-    if pairs:
+    if fold is not None:
+        notes.append(
+            f"fold {fold[0]} of {fold[1]}: validated by {len(aside)} of {len(pairs)} pairs, by "
+            f"seed {seed}"
+        )
+    elif pairs:
         notes.append(
             f"{count} of {len(pairs)} pairs {were} set aside for validation, by seed {seed}"
         )

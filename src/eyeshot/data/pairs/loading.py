@@ -24,7 +24,7 @@ from eyeshot.data.problem import (
     told_once,
 )
 from eyeshot.data.streaming import Progress, TerminalProgress, count_cores
-from eyeshot.data.tree import listed
+from eyeshot.data.tree import Fold, listed
 from eyeshot.errors import BadFile, BadValue
 
 _AT_ONCE = 64  # pairs in flight
@@ -42,6 +42,7 @@ def load_pairs(
     skip_damaged: bool = False,
     layout: Layout | None = None,
     dims: int = 2,
+    fold: Fold | None = None,
 ) -> Pairs:
     """Load a folder of pictures and their masks, split into a training and a validation part.
 
@@ -59,10 +60,11 @@ def load_pairs(
         layout: where pictures and masks are; what is blank is recognized.
         dims: axes of space: 2 of pictures; 3 of volumes, ``.npy``, Zarr or stacks of TIFF; 1 of
             signals, ``.npy`` or ``.wav``.
+        fold: of a folder without parts, (k, n): part k of n, from 1, is set aside.
 
     Raises:
         UnknownName: there is no such task.
-        BadValue: ``validation`` or ``seed`` is out of range.
+        BadValue: ``validation``, ``seed`` or ``fold`` is out of range.
         BadFile: the folder has problems; one line names the first ones, :func:`check_pairs` all.
     """
     problems: list[Problem] = []
@@ -76,6 +78,7 @@ def load_pairs(
         skip_damaged,
         layout,
         dims,
+        fold,
     )
     raise_problems(list(dict.fromkeys(problems)))
     return pairs
@@ -148,10 +151,11 @@ def _load(
     skip_damaged: bool = False,
     layout: Layout | None = None,
     dims: int = 2,
+    fold: Fold | None = None,
 ) -> Pairs:
     if seed < 0:
         raise BadValue(f"seed is {seed}", cure="it must be at least 0")
-    listing = list_pairs(folder, task, validation, seed, report, layout)
+    listing = list_pairs(folder, task, validation, seed, report, layout, fold)
     given = _read_legend(folder, task, report)
     if layout is not None and layout.threshold:
         given = _two_valued(layout.threshold, given, task)
