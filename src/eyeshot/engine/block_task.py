@@ -33,7 +33,7 @@ from eyeshot.errors import BadFile, EyeshotError, Failure, UserError, one_line
 from eyeshot.files import explain_os_error
 from eyeshot.geometry import Region
 from eyeshot.images import Sink, Source, open_source
-from eyeshot.images.sinks.zarr_blocks import BlockWindow, holding
+from eyeshot.images.sinks.zarr_blocks import BlockWindow, holding, opened_part
 from eyeshot.images.sources.converted import GraySource
 from eyeshot.planning import BandPlan
 from eyeshot.planning.schedule import multiply_adds
@@ -53,12 +53,14 @@ class BlockRun:
         job: of the whole, without a plan for its blocks.
         blocks: all of them.
         where: what is asked for; None for all.
+        arrays: of each output, the open Zarr array.
     """
 
     told: Mapping[str, Any]
     job: Job
     blocks: Blocks
     where: Where | None
+    arrays: Mapping[str, Any]
 
 
 class _Loaded(threading.local):
@@ -176,7 +178,8 @@ def open_run(folder: Path) -> BlockRun:
     if told["where"] is not None:
         extents = graph.nodes[graph.outputs[0]].extents
         where = where_of(told["where"], sources[0].shape[1:], extents)
-    return BlockRun(told, job, Blocks(cuts), where)
+    arrays = {name: opened_part(Path(one["part"])) for name, one in told["outputs"].items()}
+    return BlockRun(told, job, Blocks(cuts), where, arrays)
 
 
 def _sources(told: Mapping[str, Any]) -> list[Source]:
@@ -203,7 +206,8 @@ def _computed(run: BlockRun, number: int) -> dict[str, Any]:
     sinks: dict[str, Sink] = {name: _window(run, name, job) for name in job.plan.regions}
     extremes = Extremes(job)
     if _is_asked(run, job):
-        job = skip(job, where=run.where, fill=run.told["fill"], blank=run.told["blank"])
+        if run.where is not None or run.told["blank"]:
+            job = skip(job, where=run.where, fill=run.told["fill"], blank=run.told["blank"])
         report = execute(job, sinks, extremes=extremes)
     else:
         report = _filled(job, sinks, run.told["fill"])
@@ -262,7 +266,7 @@ def _window(run: BlockRun, name: str, job: Job) -> BlockWindow:
     pairs = zip(job.plan.regions[name], whole, strict=True)
     window = [(side.lo - there.lo, side.hi - there.lo) for side, there in pairs]
     return BlockWindow(
-        Path(told["part"]),
+        run.arrays[name],
         window,
         form.channels,
         form.dtype,

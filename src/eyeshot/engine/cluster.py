@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -649,14 +650,13 @@ class _Dispatch:
         most = max(_LEAST_AHEAD, _AHEAD * self.run.workers.slots)
         try:
             while not self.ended:
-                while len(self._active) < most:
-                    one = again.pop(0) if again else next(waiting, None)
-                    if one is None:
-                        break
-                    self._send(one)
+                fresh = list(islice(waiting, max(0, most - len(self._active) - len(again))))
+                self._send(fresh)
+                for one in again:
+                    self._send_elsewhere(one)
                 if not self._active:
                     return
-                again += self._receive()
+                again = self._receive()
         finally:
             left = list(self._active)
             self._active.clear()
@@ -664,25 +664,49 @@ class _Dispatch:
                 with suppress(Exception):  # the scheduler may be gone; nothing is asked of it
                     self.client.cancel(left, force=True)
 
-    def _send(self, one: _Sent) -> None:
+    def _send(self, blocks: Sequence[_Sent]) -> None:
+        """Send blocks to any worker, in one message."""
+        if not blocks:
+            return
+        folder, token = self.told
+        count = len(blocks)
+        futures = self.client.map(
+            compute_block,
+            [folder] * count,
+            [token] * count,
+            [one.number for one in blocks],
+            key=[self._key(one) for one in blocks],
+            pure=False,
+            retries=0,
+        )
+        self._sent(futures, blocks)
+
+    def _send_elsewhere(self, one: _Sent) -> None:
+        """Send a block that has failed, to a worker on which it has not."""
         options: dict[str, Any] = {}
-        if one.avoid:
-            others = [name for name in self.client.nthreads() if name not in one.avoid]
-            if others:
-                options = {"workers": others, "allow_other_workers": True}
+        others = [name for name in _threads(self.client) if name not in one.avoid]
+        if one.avoid and others:
+            options = {"workers": others, "allow_other_workers": True}
         folder, token = self.told
         future = self.client.submit(
             compute_block,
             folder,
             token,
             one.number,
+            key=self._key(one),
             pure=False,
             retries=0,
-            key=f"eyeshot-block-{token}-{one.number}-{one.failures}",
             **options,
         )
-        self._active[future] = one
-        future.add_done_callback(self._back.put)
+        self._sent([future], [one])
+
+    def _key(self, one: _Sent) -> str:
+        return f"eyeshot-block-{self.told[1]}-{one.number}-{one.failures}"
+
+    def _sent(self, futures: Sequence[Any], blocks: Sequence[_Sent]) -> None:
+        for future, one in zip(futures, blocks, strict=True):
+            self._active[future] = one
+            future.add_done_callback(self._back.put)
 
     def _receive(self) -> list[_Sent]:
         """Wait for blocks that are done; those to be sent again."""

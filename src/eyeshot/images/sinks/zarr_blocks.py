@@ -281,25 +281,26 @@ class BlockWindow(Sink):
 
     def __init__(
         self,
-        path: Path,
+        array: Any,
         window: Sequence[Span],
         channels: int,
         dtype: np.dtype[Any],
         arrangement: Arrangement,
         chunk_rows: int,
     ) -> None:
-        """Write to the array at ``path``.
+        """Write to an array.
 
         Args:
-            path: of the unfinished array.
+            array: from :func:`opened_part`.
             window: (lo, hi) along every axis of space; ``lo`` at the edge of a chunk.
             channels: of the block.
             dtype: of the samples.
             arrangement: of the dimensions.
             chunk_rows: the height of a chunk.
         """
-        super().__init__(str(path), (channels, *(hi - lo for lo, hi in window)), dtype)
-        self._array = zarr.open_array(str(path), mode="r+")
+        name = str(array.store_path).removeprefix("file://")
+        super().__init__(name, (channels, *(hi - lo for lo, hi in window)), dtype)
+        self._array = array
         self._window, self._arrangement = list(window), arrangement
         self.chunk_rows = chunk_rows
         self._waiting: list[NDArray[Any]] = []
@@ -336,6 +337,18 @@ class BlockWindow(Sink):
 
     def _seal(self) -> int:
         return self.checksum
+
+
+def opened_part(path: Path) -> Any:
+    """The unfinished Zarr array at a path, to be written.
+
+    Raises:
+        BadFile: it is not there.
+    """
+    try:
+        return zarr.open_array(str(path), mode="r+")
+    except OSError as error:
+        raise explain_os_error(error, path) from error
 
 
 def checksum(samples: NDArray[Any], before: int = 0) -> int:
