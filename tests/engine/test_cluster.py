@@ -171,6 +171,80 @@ def test_what_is_asked_for_and_blank_regions(client: Client, tmp_path: Path) -> 
     assert np.abs(_read(blank) - whole).max() <= 1e-5 * np.abs(whole).max()
 
 
+class _Normed(nn.Module):
+    """Statistics in a row: instance norm, squeeze and excitation, group norm, a maximum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = nn.InstanceNorm2d(8, affine=True)
+        self.squeeze, self.excite = nn.Conv2d(8, 2, 1), nn.Conv2d(2, 8, 1)
+        self.down, self.group = nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.GroupNorm(2, 8)
+        self.last = nn.Conv2d(16, 2, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm(self.first(x)).relu()
+        y = y * self.excite(self.squeeze(y.mean((2, 3), keepdim=True)).relu()).sigmoid()
+        deep = nn.functional.interpolate(self.group(self.down(y)), size=y.shape[2:])
+        found: torch.Tensor = self.last(torch.cat([y, deep], 1))
+        return found / found.amax((1, 2, 3), keepdim=True)
+
+
+def test_statistics_over_all_positions_are_gathered_in_stages(
+    client: Client, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    net, image, out = _Normed().eval(), _image(tmp_path, 3, 1100, 1300), tmp_path / "out.zarr"
+    plans: list[eyeshot.Plan] = []
+    reports: list[Any] = []
+    eyeshot.run(net, image, out, client=client, planned=plans.append, progress=reports.append)
+    whole = eyeshot.run(net, image)
+    assert np.abs(_read(out) - whole).max() <= 1e-5 * np.abs(whole).max()
+    assert plans[0].cluster is not None
+    assert len(plans[0].cluster.stages) == 4
+    assert {report.stage for report in reports} == {0, 1, 2, 3, 4}
+    assert "stage 1 of 4: 1 of " in reports[0].progress
+    assert reports[-1].multiply_adds == plans[0].bands.multiply_adds
+    again = tmp_path / "again.zarr"
+    client.run(_fill_the_disk, 0)
+    try:
+        with warnings.catch_warnings(), pytest.raises(Failure, match="blocks are missing"):
+            warnings.simplefilter("ignore")
+            eyeshot.run(net, image, again, client=client, retries=0)
+    finally:
+        client.run(_mend_the_disk)
+    reports.clear()
+    with cluster(1, processes=False) as other:
+        eyeshot.run(net, image, again, client=other, resume=True, progress=reports.append)
+    assert {report.stage for report in reports} == {0}  # what was gathered is kept
+    assert _same_files(again, out)
+    assert _leftovers(again) == []
+
+
+def test_statistics_of_signals_volumes_and_a_classifier(client: Client, tmp_path: Path) -> None:
+    kinds: list[tuple[nn.Module, tuple[int, ...], str]] = [
+        (nn.Sequential(nn.Conv1d(1, 4, 5), nn.InstanceNorm1d(4)), (1, 150_000), "CL"),
+        (nn.Sequential(nn.Conv3d(1, 4, 3), nn.GroupNorm(2, 4)), (1, 70, 40, 50), "CDHW"),
+        (
+            nn.Sequential(
+                nn.Conv2d(3, 4, 3),
+                nn.ReLU(),
+                nn.AdaptiveAvgPool2d(1),
+                nn.Flatten(),
+                nn.Linear(4, 5),
+            ),
+            (3, 600, 700),
+            "CHW",
+        ),
+    ]
+    for number, (net, shape, layout) in enumerate(kinds):
+        image, out = _image(tmp_path, *shape, name=f"{number}.npy"), tmp_path / f"{number}.zarr"
+        eyeshot.run(net.eval(), image, out, client=client, layout=layout)
+        whole = eyeshot.run(net, image, layout=layout)
+        assert _read(out).shape == whole.shape
+        assert np.abs(_read(out) - whole).max() <= 1e-5 * np.abs(whole).max()
+
+
 def test_what_many_machines_cannot_do_is_refused(client: Client, tmp_path: Path) -> None:
     net, image, out = _Net().eval(), _image(tmp_path, 3, 64, 64), tmp_path / "out.zarr"
     with pytest.raises(BadValue, match=r"out\.tif, and a client was given: .* chunks of their own"):
@@ -185,13 +259,9 @@ def test_what_many_machines_cannot_do_is_refused(client: Client, tmp_path: Path)
         eyeshot.run(net, image, out, client=client, per_slice=True)
     with pytest.raises(BadValue, match="client is a str"):
         eyeshot.run(net, image, out, client="tcp://127.0.0.1:1")
-    with pytest.raises(Unsupported, match="reads every position of"):
-        eyeshot.run(
-            nn.Sequential(nn.Conv2d(3, 2, 1), nn.Softmax2d(), nn.AdaptiveAvgPool2d(1)).eval(),
-            image,
-            out,
-            client=client,
-        )
+    flat = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten(), nn.Linear(2 * 64 * 64, 4)).eval()
+    with pytest.raises(Unsupported, match=r"reads every position of .* in one call"):
+        eyeshot.run(flat, image, out, client=client)
     assert _leftovers(out) == []
     assert not out.exists()
 

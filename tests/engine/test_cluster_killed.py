@@ -28,8 +28,8 @@ from eyeshot.errors import BadFile, Failure
 from tests.engine.cluster import cluster
 
 ROOT = Path(__file__).parents[2]
-KILLS = 3 * settings().max_examples // settings.get_profile("eyeshot").max_examples
-"""In ``make fuzz`` fifteen more."""
+KILLS = 4 * settings().max_examples // settings.get_profile("eyeshot").max_examples
+"""In ``make fuzz`` twenty."""
 _client: Any = distributed.Client
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 import eyeshot
 from eyeshot.axes import Interval
 from eyeshot.engine.blocks import Blocks, block_strip
-from eyeshot.engine.executing import RunReport, execute
+from eyeshot.engine.executing import RunReport, execute, gather
 from eyeshot.engine.graph_file import read_graph
 from eyeshot.engine.heights import Extremes
 from eyeshot.engine.job import Job, moved
@@ -28,6 +29,7 @@ from eyeshot.engine.memory import peak, resident
 from eyeshot.engine.outputs import Preparation, arrangement_of, form_for
 from eyeshot.engine.resuming import arithmetic
 from eyeshot.engine.skipping import skip
+from eyeshot.engine.stages import Gathering, stages_of, values_of
 from eyeshot.engine.where import Where, where_of
 from eyeshot.errors import BadFile, EyeshotError, Failure, UserError, one_line
 from eyeshot.files import explain_os_error
@@ -40,6 +42,8 @@ from eyeshot.planning.schedule import multiply_adds
 
 NETWORK, SETTINGS = "network.safetensors", "run.json"
 """The files in a run's folder."""
+STATISTICS = "stage-{}.json"
+"""What a stage has found, by its number."""
 _KEPT_READINGS = 2
 """Windows of the input whose checksums go into the record of a block."""
 
@@ -54,6 +58,7 @@ class BlockRun:
         blocks: all of them.
         where: what is asked for; None for all.
         arrays: of each output, the open Zarr array.
+        gathering: makes a new gathering of the statistics; None where the outputs are computed.
     """
 
     told: Mapping[str, Any]
@@ -61,12 +66,13 @@ class BlockRun:
     blocks: Blocks
     where: Where | None
     arrays: Mapping[str, Any]
+    gathering: Callable[[], Gathering] | None = None
 
 
 class _Loaded(threading.local):
     """The run that a thread of a worker is busy with: sources are not shared among threads."""
 
-    token: str = ""
+    token: tuple[str, int | None] = ("", None)
     run: BlockRun | None = None
 
 
@@ -93,9 +99,29 @@ def compute_block(folder: str, token: str, number: int) -> dict[str, Any]:
     Returns:
         Plain data: ``checksums`` by output, and what the block has cost; or ``failed``, why.
     """
+    return _answer(folder, token, None, number)
+
+
+def gather_block(folder: str, token: str, stage: int, number: int) -> dict[str, Any]:
+    """Gather the statistics of a stage over a block of its maps; a failure is told, not raised.
+
+    Args:
+        folder: of the run.
+        token: by which the run is known.
+        stage: its number, from 0.
+        number: of the block.
+
+    Returns:
+        Plain data: ``state`` of what was gathered, and what the block has cost; or ``failed``.
+    """
+    return _answer(folder, token, stage, number)
+
+
+def _answer(folder: str, token: str, stage: int | None, number: int) -> dict[str, Any]:
     try:
         with holding(Path(folder)):
-            found = _computed(_run_of(Path(folder), token), number)
+            run = _run_of(Path(folder), token, stage)
+            found = _computed(run, number) if run.gathering is None else _gathered(run, number)
     except EyeshotError as error:
         final = isinstance(error, UserError) and not isinstance(error, BadFile)
         found = {"failed": error.fact, "cure": error.cure, "final": final}
@@ -116,22 +142,22 @@ def _worker() -> str:
 
 
 def _forget() -> None:
-    run, _loaded.run, _loaded.token = _loaded.run, None, ""
+    run, _loaded.run, _loaded.token = _loaded.run, None, ("", None)
     if run is not None:
         for source in run.job.sources.values():
             source.close()
 
 
-def _run_of(folder: Path, token: str) -> BlockRun:
-    if _loaded.token != token or _loaded.run is None:
+def _run_of(folder: Path, token: str, stage: int | None) -> BlockRun:
+    if _loaded.token != (token, stage) or _loaded.run is None:
         _forget()
-        _loaded.run = open_run(folder)
-        _loaded.token = token
+        _loaded.run = open_run(folder, stage)
+        _loaded.token = (token, stage)
     return _loaded.run
 
 
-def open_run(folder: Path) -> BlockRun:
-    """The run that a folder tells of, its images open.
+def open_run(folder: Path, stage: int | None = None) -> BlockRun:
+    """The run that a folder tells of, its images open; or one of its stages, by its number.
 
     Raises:
         BadFile: an image is missing here, or is not the one that the client has seen.
@@ -148,9 +174,13 @@ def open_run(folder: Path) -> BlockRun:
             f"this worker computes by {arithmetic(device)}, and the run by {told['arithmetic']}",
             cure="use workers with the same processors and the same torch",
         )
-    graph = read_graph(folder / NETWORK)
+    whole = read_graph(folder / NETWORK)
     if device.type != "cpu":
-        graph = moved(graph, device)
+        whole = moved(whole, device)
+    stages, graph = stages_of(whole)
+    if stage is not None:
+        graph = stages[stage].graph
+    known = _known(folder, len(stages) if stage is None else stage, device)
     sources = _sources(told)
     preparation = Preparation(
         getattr(torch, told["dtype"]),
@@ -161,25 +191,41 @@ def open_run(folder: Path) -> BlockRun:
         told["unit"],
         told["white"],
     )
-    forms = {name: form_for(told["output_format"], graph, name) for name in graph.outputs}
-    regions = {name: _region(one["region"]) for name, one in told["outputs"].items()}
+    if stage is None:
+        forms = {name: form_for(told["output_format"], graph, name) for name in graph.outputs}
+        regions = {name: _region(one["region"]) for name, one in told["outputs"].items()}
+        cuts = {name: one["cuts"] for name, one in told["outputs"].items()}
+    else:
+        forms, regions, cuts = {}, stages[stage].regions, told["stages"][stage]
+    blocks = Blocks({name: tuple(map(tuple, sides)) for name, sides in cuts.items()})
     plan = BandPlan(regions, (), told["band"], (), 0, told["multiply_adds"], 1.0, 0, 0)
     job = Job(
         graph,
-        dict(zip(graph.inputs, sources, strict=True)),
+        dict(zip(graph.inputs, sources, strict=False)),
         preparation,
         forms,
         plan,
         told["threads"],
         memory=told["memory"],
+        known=known,
     )
-    cuts = {name: tuple(map(tuple, one["cuts"])) for name, one in told["outputs"].items()}
+    if stage is not None:
+        return BlockRun(told, job, blocks, None, {}, partial(Gathering, whole, stages[stage]))
     where = None
     if told["where"] is not None:
         extents = graph.nodes[graph.outputs[0]].extents
         where = where_of(told["where"], sources[0].shape[1:], extents)
     arrays = {name: opened_part(Path(one["part"])) for name, one in told["outputs"].items()}
-    return BlockRun(told, job, Blocks(cuts), where, arrays)
+    return BlockRun(told, job, blocks, where, arrays)
+
+
+def _known(folder: Path, stages: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """The statistics that the stages before have found."""
+    known: dict[str, torch.Tensor] = {}
+    for number in range(stages):
+        told = json.loads((folder / STATISTICS.format(number)).read_text())
+        known |= {name: value.to(device) for name, value in values_of(told).items()}
+    return known
 
 
 def _sources(told: Mapping[str, Any]) -> list[Source]:
@@ -220,6 +266,21 @@ def _computed(run: BlockRun, number: int) -> dict[str, Any]:
         "peak": peak(),
         "blank": report.blank,
         "outside": report.outside,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _gathered(run: BlockRun, number: int) -> dict[str, Any]:
+    started = time.perf_counter()
+    if run.gathering is None:
+        raise Failure("a run without statistics", cure="please report this network")
+    gathering = run.gathering()
+    report = gather(block_job(run, number), gathering.take)
+    return {
+        "state": gathering.state(),
+        "megapixels": report.megapixels,
+        "multiply_adds": report.multiply_adds,
+        "peak": peak(),
         "seconds": time.perf_counter() - started,
     }
 

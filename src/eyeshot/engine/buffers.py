@@ -9,7 +9,7 @@ In this file:
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -158,6 +158,12 @@ class Gatherer(Protocol):
     def take(self, band: torch.Tensor) -> None:
         """Rows that have not been taken before."""
 
+    def state(self) -> tuple[Any, ...]:
+        """What has been taken, in numbers and tensors."""
+
+    def merge(self, state: tuple[Any, ...]) -> None:
+        """Take in the state of another that has taken other rows."""
+
     def result(self) -> torch.Tensor:
         """The node's whole value."""
 
@@ -263,6 +269,12 @@ class _OverBands:
             band = pooled(band, dim, windows, self._largest)
         self._running.take(band)
 
+    def state(self) -> tuple[Any, ...]:
+        return self._running.state()
+
+    def merge(self, state: tuple[Any, ...]) -> None:
+        self._running.merge(state)
+
     def result(self) -> torch.Tensor:
         return self._running.result()
 
@@ -283,6 +295,15 @@ class _Sum:
             some = self._sum(part, dim).to(self._exact).reshape(shape)
             self._total = some if self._total is None else self._total + some
         self._count += math.prod(band.shape[dim] for dim in self._reduced)
+
+    def state(self) -> tuple[Any, ...]:
+        return self._count, self._total
+
+    def merge(self, state: tuple[Any, ...]) -> None:
+        count, some = state
+        if some is not None:
+            self._total = some if self._total is None else self._total + some
+        self._count += count
 
     def _sum(self, part: torch.Tensor, dim: int) -> torch.Tensor:
         return part.sum(dim)
@@ -327,6 +348,12 @@ class _Spread:
     def take(self, band: torch.Tensor) -> None:
         self._moments.take(band)
 
+    def state(self) -> tuple[Any, ...]:
+        return self._moments.state()
+
+    def merge(self, state: tuple[Any, ...]) -> None:
+        self._moments.merge(state)
+
     def result(self) -> torch.Tensor:
         _, squares, count = self._moments.over(())
         variance = squares / max(0.0, count - self._less)
@@ -348,6 +375,14 @@ class _Extreme:
         combine = torch.maximum if self._largest else torch.minimum
         part = reduce(band, self._reduced, keepdim=True)
         self._best = part if self._best is None else combine(self._best, part)
+
+    def state(self) -> tuple[Any, ...]:
+        return (self._best,)
+
+    def merge(self, state: tuple[Any, ...]) -> None:
+        combine = torch.maximum if self._largest else torch.minimum
+        if state[0] is not None:
+            self._best = state[0] if self._best is None else combine(self._best, state[0])
 
     def result(self) -> torch.Tensor:
         if self._best is None:

@@ -24,7 +24,14 @@ from typing import Any
 import numpy as np
 
 import eyeshot
-from eyeshot.engine.block_task import NETWORK, SETTINGS, compute_block, greeting
+from eyeshot.engine.block_task import (
+    NETWORK,
+    SETTINGS,
+    STATISTICS,
+    compute_block,
+    gather_block,
+    greeting,
+)
 from eyeshot.engine.blocks import BlockPlan, Blocks, blocks_from, plan_blocks, priced_as_begun
 from eyeshot.engine.executing import RunReport
 from eyeshot.engine.graph_file import graph_bytes
@@ -36,15 +43,16 @@ from eyeshot.engine.outputs import arrangement_of
 from eyeshot.engine.resuming import Readings
 from eyeshot.engine.run_plan import Plan, PlannedCluster, plan_of
 from eyeshot.engine.skipping import skip, worth_a_look
-from eyeshot.errors import BadValue, Failure, Unsupported, one_line
+from eyeshot.engine.stages import Gathering, Stage, plain_values, stages_of
+from eyeshot.errors import BadValue, Failure, one_line
 from eyeshot.extras import extra, is_installed
-from eyeshot.geometry import Region
+from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
 from eyeshot.images import Source, unfinished
 from eyeshot.images.sinks.zarr_blocks import BlockedZarr, Record, RunFolder, blocked_zarr
 from eyeshot.images.sources.converted import GraySource
 from eyeshot.planning import BandPlan, make_plan
-from eyeshot.planning.holding import maps_held_whole
+from eyeshot.planning.schedule import multiply_adds
 
 THREADS = 1
 """Torch's threads for a block: bits do not depend on how many workers there are, or their size."""
@@ -69,6 +77,8 @@ class ClusterReport(RunReport):
         blocks: blocks written.
         all_blocks: and how many there are.
         before: of the blocks, those of a run that this one goes on with.
+        stage: whose statistics are gathered, from 1; 0 when the output is computed.
+        stages: how many there are.
         workers: that are there now.
     """
 
@@ -76,11 +86,14 @@ class ClusterReport(RunReport):
     all_blocks: int = 0
     before: int = 0
     workers: int = 0
+    stage: int = 0
+    stages: int = 0
 
     @property
     def progress(self) -> str:
         """How far it has come, in words."""
-        return f"{self.blocks} of {self.all_blocks} blocks"
+        stage = f"stage {self.stage} of {self.stages}: " if self.stage else ""
+        return f"{stage}{self.blocks} of {self.all_blocks} blocks"
 
     @property
     def seconds_left(self) -> float:
@@ -269,8 +282,10 @@ class ClusterRun:
     """A run on a cluster, settled.
 
     Attributes:
-        parts: network, images and forms.
-        plan: blocks and what they cost.
+        whole: the network, with its statistics as nodes.
+        parts: the network with its statistics given, images and forms.
+        stages: by which the statistics are gathered, each with its blocks.
+        plan: blocks and what they cost, the stages included.
         job: the same as one run, for its settings, shapes and plan.
         workers: that are there.
         targets: the outputs.
@@ -278,7 +293,9 @@ class ClusterRun:
         spec: what workers are told, but for the outputs.
     """
 
+    whole: Graph
     parts: Parts
+    stages: Sequence[tuple[Stage, Blocks]]
     plan: BlockPlan
     job: Job
     workers: Workers
@@ -289,9 +306,15 @@ class ClusterRun:
     @property
     def settings(self) -> dict[str, Any]:
         """Plain data that decides every sample."""
-        told = dict(settings_of(self.job))
+        told = dict(settings_of(replace(self.job, graph=self.whole)))
         del told["strips"]
-        return {**told, "blocks": self.plan.blocks.to_dict(), "skipping": self.spec["skipping"]}
+        return {
+            **told,
+            "arithmetic": self.workers.arithmetic,
+            "blocks": self.plan.blocks.to_dict(),
+            "stages": self.spec["stages"],
+            "skipping": self.spec["skipping"],
+        }
 
     def planned(self, resumed: int = 0) -> Plan:
         """The plan, for people and programs."""
@@ -305,6 +328,7 @@ class ClusterRun:
             worker_memory=workers.memory,
             dashboard=workers.dashboard,
             done=resumed,
+            stages=tuple(len(blocks) for _, blocks in self.stages),
         )
         return replace(plan_of(self.job), cluster=told)
 
@@ -332,7 +356,9 @@ def settle(
         Unsupported: an operator that cannot be run in blocks, by its name.
     """
     parts = parts_of(net, sources, **settings)
-    _refuse_statistics(parts.graph)
+    whole = parts.graph
+    stages, graph = stages_of(whole)
+    parts = replace(parts, graph=graph)
     place = device or parts.preparation.device.type
     workers = look_at_workers(client, place)
     limits = [one for one in (memory, workers.memory) if one]
@@ -343,13 +369,15 @@ def settle(
     if begun is not None and isinstance(begun.get("band"), int) and band is None:
         band = begun["band"]
     priced = _pricing(parts, targets, workers, limit, band)
+    gathered = _stage_plans(parts, stages, targets, workers, limit, band, begun)
     blocks = blocks_from(begun, parts.regions) if begun is not None else None
     if blocks is not None:
         plan = priced_as_begun(parts.graph, parts.regions, blocks, priced)
     else:
         plan = plan_blocks(parts.graph, parts.regions, chunks, workers.slots, priced)
+    plan = _with_stages(plan, whole, parts.regions, [one for _, one in gathered])
     job = parts.job(plan.bands, THREADS, memory=limit)
-    looked = blank
+    looked = False if stages else blank
     if looked is None:
         looked = begun["skipping"]["blank"] if begun and "skipping" in begun else worth_a_look(job)
     digest = None
@@ -377,29 +405,56 @@ def settle(
         "memory": memory,
         "fill": fill,
         "blank": bool(looked),
+        "stages": [one.blocks.to_dict() for _, one in gathered],
         "skipping": {"blank": bool(looked), "where": digest},
     }
-    return ClusterRun(parts, plan, job, workers, targets, images, spec)
+    pairs = [(stage, one.blocks) for stage, one in gathered]
+    return ClusterRun(whole, parts, pairs, plan, job, workers, targets, images, spec)
 
 
-def _refuse_statistics(graph: Graph) -> None:
-    """Refuse a network of which a part must see every position.
+def _stage_plans(
+    parts: Parts,
+    stages: Sequence[Stage],
+    targets: Sequence[Path],
+    workers: Workers,
+    limit: int | None,
+    band: int | None,
+    begun: Mapping[str, Any] | None,
+) -> list[tuple[Stage, BlockPlan]]:
+    """The blocks of each stage; those of the run that is resumed."""
+    told = begun.get("stages") if begun is not None else None
+    found = []
+    for number, stage in enumerate(stages):
+        cut = None
+        if isinstance(told, list) and number < len(told):
+            cut = blocks_from({"blocks": told[number]}, stage.regions)
+        own = replace(parts, graph=stage.graph, forms={}, regions=stage.regions)
+        priced = _pricing(own, targets, workers, limit, band)
+        if cut is not None:
+            plan = priced_as_begun(stage.graph, stage.regions, cut, priced)
+        else:
+            plan = plan_blocks(stage.graph, stage.regions, stage.chunks(), workers.slots, priced)
+        found.append((stage, plan))
+    return found
 
-    Raises:
-        Unsupported: the first such node, by its name.
-    """
-    for node in graph:
-        for edge in node.edges:
-            extents = graph.nodes[edge.source].extents
-            if any(a.is_global and n > 1 for a, n in zip(edge.axes, extents, strict=False)):
-                raise Unsupported(
-                    f"{node.name} ({node.operator}) reads every position of {edge.source}, which "
-                    "no worker has: each would compute all that stands before it again",
-                    cure="run it without a client",
-                )
-    maps = maps_held_whole(graph)
-    if maps:
-        raise Unsupported(maps[0].told(graph), cure="run it without a client")
+
+def _with_stages(
+    plan: BlockPlan, whole: Graph, regions: Mapping[str, Region], stages: Sequence[BlockPlan]
+) -> BlockPlan:
+    """The plan of the last pass with the work and the memory of the stages before it."""
+    if not stages:
+        return plan
+    total = plan.bands.multiply_adds + sum(one.bands.multiply_adds for one in stages)
+    once = multiply_adds(whole, required(whole, regions))
+    bands = replace(
+        plan.bands,
+        multiply_adds=total,
+        redundancy=total / once if once else 1.0,
+        peak=max(plan.bands.peak, *(one.bands.peak for one in stages)),
+        band=min(plan.bands.band, *(one.bands.band for one in stages)),
+        stages=1 + len(stages),
+    )
+    return replace(plan, bands=bands)
 
 
 def _chunks(parts: Parts, name: str) -> tuple[int, ...]:
@@ -424,7 +479,7 @@ def _pricing(
 
     def priced(regions: Mapping[str, Region]) -> BandPlan:
         forms = {name: form for name, form in parts.forms.items() if name in regions}
-        outs = [one for one, name in zip(targets, parts.forms, strict=True) if name in regions]
+        outs = [one for one, name in zip(targets, parts.forms, strict=False) if name in regions]
         sinks = sinks_memory(parts.graph, outs, forms, regions, parts.shard)
         costs = RunCosts(
             parts.graph, parts.sources, parts.preparation, parts.forms, sinks, held, held
@@ -469,7 +524,18 @@ def run_on_cluster(
         missing = [number for number in range(len(blocks)) if number not in done]
         folder = RunFolder(run.targets[0])
         with _run_folder(run, sinks, folder, where) as told:
-            state = _Dispatch(client, run, sinks, told, retries, progress, done)
+            common: dict[str, Any] = {
+                "client": client,
+                "run": run,
+                "sinks": sinks,
+                "told": told,
+                "retries": retries,
+                "progress": progress,
+            }
+            spent = Spent()
+            if missing:
+                spent = _gather_stages(run, common)
+            state = _Dispatch(**common, blocks=run.plan.blocks, before=done, spent=spent)
             state.carry_out(missing)
         state.report_missing(missing)
         for note in state.extremes.notes():
@@ -559,7 +625,7 @@ def _run_folder(
     run: ClusterRun, sinks: Mapping[str, BlockedZarr], folder: RunFolder, where: Any
 ) -> Iterator[tuple[str, str]]:
     """The folder that tells workers of the run, and the run's token; removed at the end."""
-    network = graph_bytes(run.parts.graph)
+    network = graph_bytes(run.whole)
     files: dict[str, bytes] = {NETWORK: network, "lock": b""}
     marks = where
     if isinstance(where, str | os.PathLike):
@@ -611,6 +677,52 @@ class _Sent:
 
 
 @dataclass
+class Spent:
+    """What has been spent.
+
+    Attributes:
+        megapixels: of the input read.
+        multiply_adds: computed.
+        peak: the most bytes that a worker has held.
+        since: when that began.
+    """
+
+    megapixels: float = 0.0
+    multiply_adds: int = 0
+    peak: int = 0
+    since: float = field(default_factory=monotonic)
+
+    def add(self, answer: Mapping[str, Any]) -> None:
+        """What a block has cost."""
+        self.megapixels += answer["megapixels"]
+        self.multiply_adds += answer["multiply_adds"]
+        self.peak = max(self.peak, answer["peak"])
+
+
+def _gather_stages(run: ClusterRun, common: Mapping[str, Any]) -> Spent:
+    """Gather the statistics of every stage, or take those that an earlier run has gathered.
+
+    Raises:
+        Failure: blocks of a stage are missing.
+    """
+    spent = Spent()
+    folder, sink = Path(common["told"][0]), next(iter(common["sinks"].values()))
+    for number, (stage, blocks) in enumerate(run.stages):
+        told = sink.kept(number)
+        if told is None:
+            state = _Stage(**common, blocks=blocks, before=set(), spent=spent, stage=number)
+            state.carry_out(range(len(blocks)))
+            state.report_missing(range(len(blocks)))
+            gathering = Gathering(run.whole, stage)
+            for place in range(len(blocks)):  # in this order, whichever came first
+                gathering.merge(state.states[place])
+            told = plain_values(gathering.results())
+            sink.keep(number, told)
+        (folder / STATISTICS.format(number)).write_text(json.dumps(told))
+    return spent
+
+
+@dataclass
 class _Dispatch:
     """Blocks sent out, and what comes back."""
 
@@ -620,7 +732,10 @@ class _Dispatch:
     told: tuple[str, str]
     retries: int
     progress: Progress | None
+    blocks: Blocks
     before: set[int]
+    spent: Spent
+    stage: int = -1
     done: set[int] = field(default_factory=set)
     failed: dict[int, str] = field(default_factory=dict)
     ended: str = ""
@@ -629,16 +744,13 @@ class _Dispatch:
         self.extremes = Extremes(self.run.job)
         self._active: dict[Any, _Sent] = {}
         self._back: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._started = monotonic()
         self._seen_worker = monotonic()
         self._in_a_row = 0
         self._workers = len(self.run.workers.threads)
-        self._megapixels = self._blank = self._outside = 0.0
-        self._multiply_adds = self._peak = 0
-        blocks = self.run.plan.blocks
+        self._blank = self._outside = 0.0
         self._rows = [
-            sum(len(box[0]) for box in blocks.regions(number).values())
-            for number in range(len(blocks))
+            sum(len(box[0]) for box in self.blocks.regions(number).values())
+            for number in range(len(self.blocks))
         ]
         self._all_rows = sum(self._rows)
         self._rows_done = sum(self._rows[number] for number in self.before)
@@ -668,12 +780,10 @@ class _Dispatch:
         """Send blocks to any worker, in one message."""
         if not blocks:
             return
-        folder, token = self.told
-        count = len(blocks)
+        function, *given = self._task()
         futures = self.client.map(
-            compute_block,
-            [folder] * count,
-            [token] * count,
+            function,
+            *([one] * len(blocks) for one in given),
             [one.number for one in blocks],
             key=[self._key(one) for one in blocks],
             pure=False,
@@ -687,11 +797,8 @@ class _Dispatch:
         others = [name for name in _threads(self.client) if name not in one.avoid]
         if one.avoid and others:
             options = {"workers": others, "allow_other_workers": True}
-        folder, token = self.told
         future = self.client.submit(
-            compute_block,
-            folder,
-            token,
+            *self._task(),
             one.number,
             key=self._key(one),
             pure=False,
@@ -700,8 +807,13 @@ class _Dispatch:
         )
         self._sent([future], [one])
 
+    def _task(self) -> tuple[Any, ...]:
+        """The function of a block, and what it is given before the block's number."""
+        return (compute_block, *self.told)
+
     def _key(self, one: _Sent) -> str:
-        return f"eyeshot-block-{self.told[1]}-{one.number}-{one.failures}"
+        stage = f"stage{self.stage}-" if self.stage >= 0 else ""
+        return f"eyeshot-block-{stage}{self.told[1]}-{one.number}-{one.failures}"
 
     def _sent(self, futures: Sequence[Any], blocks: Sequence[_Sent]) -> None:
         for future, one in zip(futures, blocks, strict=True):
@@ -773,9 +885,7 @@ class _Dispatch:
         self.done.add(number)
         self._in_a_row = 0
         self.extremes.merge(answer["extremes"])
-        self._megapixels += answer["megapixels"]
-        self._multiply_adds += answer["multiply_adds"]
-        self._peak = max(self._peak, answer["peak"])
+        self.spent.add(answer)
         self._blank += answer["blank"] * self._rows[number]
         self._outside += answer["outside"] * self._rows[number]
         self._rows_done += self._rows[number]
@@ -801,16 +911,18 @@ class _Dispatch:
         return ClusterReport(
             self._rows_done,
             self._all_rows,
-            self._megapixels,
-            monotonic() - self._started,
-            self._multiply_adds,
-            self._peak,
+            self.spent.megapixels,
+            monotonic() - self.spent.since,
+            self.spent.multiply_adds,
+            self.spent.peak,
             blank=self._blank / rows,
             outside=self._outside / rows,
             blocks=len(self.before) + len(self.done),
-            all_blocks=len(self.run.plan.blocks),
+            all_blocks=len(self.blocks),
             before=len(self.before),
             workers=self._workers,
+            stage=self.stage + 1,
+            stages=len(self.run.stages),
         )
 
     def _tell(self) -> None:
@@ -826,14 +938,32 @@ class _Dispatch:
         missing = [number for number in asked if number not in self.done]
         if not missing:
             return
-        blocks = self.run.plan.blocks
+        blocks = self.blocks
         for number, why in list(self.failed.items())[:_LISTED]:
             warnings.warn(f"block {blocks.told(number)}: {why}", stacklevel=4)
         listed = " ".join(blocks.told(number) for number in missing[:_LISTED])
         more = f" and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
         why = self.ended or next(iter(self.failed.values()), "")
+        stage = f"stage {self.stage + 1}: " if self.stage >= 0 else ""
         raise Failure(
-            f"{self.run.targets[0]}: {len(missing)} of {len(blocks)} blocks are missing: "
+            f"{self.run.targets[0]}: {stage}{len(missing)} of {len(blocks)} blocks are missing: "
             f"{listed}{more}" + (f" ({why})" if why else ""),
             cure="continue with --resume; the finished blocks are kept",
         )
+
+
+@dataclass
+class _Stage(_Dispatch):
+    """Blocks of maps whose statistics are gathered."""
+
+    states: dict[int, Any] = field(default_factory=dict)
+
+    def _task(self) -> tuple[Any, ...]:
+        return (gather_block, *self.told, self.stage)
+
+    def _take(self, number: int, answer: Mapping[str, Any]) -> None:
+        self.states[number] = answer["state"]
+        self.done.add(number)
+        self._in_a_row = 0
+        self.spent.add(answer)
+        self._rows_done += self._rows[number]

@@ -151,7 +151,7 @@ class _Pass:
         state: _State,
         strip: Strip,
         scratch: Mapping[str, IO[bytes]],
-        sinks: Mapping[str, Sink | _Waiting] | None = None,
+        sinks: Mapping[str, Sink | _Waiting | _Nowhere] | None = None,
     ) -> None:
         self._state, self._strip, self._scratch = state, strip, scratch
         self._sinks = state.sinks if sinks is None else sinks
@@ -205,7 +205,10 @@ class _Pass:
         """The next rows of every input; those that nobody needs are not read."""
         job, values = self._state.job, {}
         for name, side in rows.items():
-            if side and side.hi <= first.get(name, 0):
+            if name in job.known:
+                if side:
+                    values[name] = job.known[name]
+            elif side and side.hi <= first.get(name, 0):
                 values[name] = stream.passed(name, side)
             elif side:
                 others = self._strip.boxes[name][1:]
@@ -243,6 +246,48 @@ class _Pass:
 
     def _columns(self, name: str) -> tuple[int, int]:
         return columns_of(self._strip, self._state.job.plan.regions[name], name)
+
+
+class _Nowhere:
+    """Stands for a sink where nothing is written."""
+
+    def durable_rows(self, strip: tuple[int, int] | None = None) -> int:
+        """None."""
+        return 0
+
+    def write(self, row: int, block: NDArray[Any], column: int = 0) -> None:
+        """Nothing is written."""
+
+
+class _GatheringPass(_Pass):
+    """A pass whose outputs are given to a function, in their own dimensions."""
+
+    def __init__(self, state: _State, strip: Strip, take: Take) -> None:
+        super().__init__(state, strip, {}, {name: _Nowhere() for name in strip.regions})
+        self._take = take
+
+    def _write(self, name: str, value: torch.Tensor) -> None:
+        region, box = self._strip.regions[name], self._strip.boxes[name]
+        node = self._state.job.graph.nodes[name]
+        count = 1 if node.dims[0] is None else value.shape[node.dims[0]]
+        rows = Interval(self._given[name], self._given[name] + count)
+        self._given[name] = rows.hi
+        wanted = (rows.intersect(region[0]), *region[1:])
+        if wanted[0]:
+            self._take(name, cut(value, node.dims, (rows, *box[1:]), wanted))
+
+
+Take = Callable[[str, torch.Tensor], None]
+"""Takes the next rows of an output."""
+
+
+def gather(job: Job, take: Take) -> RunReport:
+    """Carry a job of one strip out, and give the rows of its outputs to a function."""
+    state = _State(job, {}, None, Extremes(job))
+    with sharing(job.threads):
+        (strip,) = job.plan.strips
+        _GatheringPass(state, strip, take).carry_out()
+    return state.report()
 
 
 class _Waiting:

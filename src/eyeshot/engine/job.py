@@ -202,6 +202,7 @@ class Job:
         memory: the most bytes that the process may hold; None where nothing is said of it.
         scratch: where maps are put that do not fit into that.
         skipping: what is not computed; None if all of the regions is.
+        known: inputs that are no images: statistics that were gathered before.
     """
 
     graph: Graph
@@ -215,6 +216,7 @@ class Job:
     scratch: ScratchSpace = field(default_factory=lambda: scratch_space(None, None))
     skipping: Skipping | None = None
     shard: int | None = None
+    known: Mapping[str, torch.Tensor] = field(default_factory=dict)
     flips: Flips | None = None
 
     @cached_property

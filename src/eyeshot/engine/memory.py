@@ -197,18 +197,24 @@ class RunCosts:
 
     def reading(self, name: str, shape: tuple[int, ...]) -> int:
         """A window as it is stored, and its samples on their way to numbers of the network."""
-        source = self.sources[name]
+        source = self.sources.get(name)
+        if source is None:  # a statistic that is known
+            return 0
         numbers = _product(source.shape[0], *shape)
         window = source.window_memory(shape)
         return window + self.preparation.memory(source.dtype, numbers, source.shape[0])
 
     def entered(self, name: str, shape: tuple[int, ...]) -> int:
         """The numbers of a window."""
-        return _product(self.sources[name].shape[0], *shape) * self.preparation.dtype.itemsize
+        source = self.sources.get(name)
+        channels = 0 if source is None else source.shape[0]
+        return _product(channels, *shape) * self.preparation.dtype.itemsize
 
     def leaving(self, name: str, numbers: int) -> int:
         """Scores on their way to samples, these, and a copy in the order of the file."""
         node = self.graph.nodes[name]
+        if name not in self.forms:  # a map whose statistics are gathered: nothing leaves
+            return 0
         positions = numbers // node.channels
         return self.forms[name].memory(positions, node.channels, itemsize(node))
 

@@ -80,6 +80,15 @@ class Moments:
         self._mean = self._mean + apart * (count / total)
         self._count = total
 
+    def state(self) -> tuple[Any, ...]:
+        """What has been taken: how many numbers, their means, the squares about these."""
+        return self._count, self._mean, self._squares
+
+    def merge(self, state: tuple[Any, ...]) -> None:
+        """Take in the state of moments of other rows."""
+        if state[0]:
+            self._merge(*state)
+
     def over(
         self, dims: tuple[int, ...], groups: int = 0
     ) -> tuple[torch.Tensor, torch.Tensor, int]:
@@ -118,6 +127,14 @@ class NormMoments:
     def take(self, band: torch.Tensor) -> None:
         """Rows that have not been taken before."""
         self._moments.take(band)
+
+    def state(self) -> tuple[Any, ...]:
+        """What has been taken."""
+        return self._moments.state()
+
+    def merge(self, state: tuple[Any, ...]) -> None:
+        """Take in the state of another that has taken other rows."""
+        self._moments.merge(state)
 
     def result(self) -> torch.Tensor:
         """(2, …): the mean of each feature, and one over its deviation."""

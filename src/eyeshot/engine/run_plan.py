@@ -75,6 +75,7 @@ class PlannedCluster:
         worker_memory: the fewest bytes that a worker may hold; None where nothing limits it.
         dashboard: the address of Dask's page on the workers; "" for none.
         done: blocks that an earlier run has written.
+        stages: blocks of each pass before, in which statistics are gathered.
     """
 
     workers: int
@@ -85,6 +86,7 @@ class PlannedCluster:
     worker_memory: int | None
     dashboard: str = ""
     done: int = 0
+    stages: tuple[int, ...] = ()
 
     @property
     def count(self) -> int:
@@ -102,6 +104,11 @@ class PlannedCluster:
             f"blocks       {self.count} ({grid}), with their halos {halo}",
             f"each worker  {megabytes(self.worker_peak)}{allowed}",
         ]
+        if self.stages:
+            found.append(
+                f"stages       {len(self.stages)} before, for statistics over all positions; "
+                f"in blocks: {', '.join(map(str, self.stages))}"
+            )
         if self.done:
             found.append(f"done         {self.done} of {counted(self.count, 'block')} before")
         if self.dashboard:
@@ -110,7 +117,7 @@ class PlannedCluster:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
-        return {**asdict(self), "blocks": list(self.blocks)}
+        return {**asdict(self), "blocks": list(self.blocks), "stages": list(self.stages)}
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ with extra("images"):
 _PATIENCE = 60.0
 """Seconds to wait for workers of a run that is over."""
 _BLOCKS = ".part.blocks"
+_STATISTICS = ".part.stages"
 _RUN = ".part.run"
 
 
@@ -134,7 +135,7 @@ class BlockedZarr(ZarrSink):
                     )
                 place.check_free(unfinished=found is None or bool(self.records or found.done))
                 self.records = {}
-                self._path.unlink(missing_ok=True)
+                self._forget()
                 self._begin()
                 self._journal.start()  # with the frame of what was made
             self._written_down = self._path.open("a")
@@ -203,6 +204,21 @@ class BlockedZarr(ZarrSink):
                 self._written_down.flush()
         self.records[record.number] = record
 
+    def keep(self, stage: int, found: Any) -> None:
+        """Keep what a stage before the output has found, plain data, to be resumed."""
+        with self._explained(), self._stages.open("a") as file:
+            file.write(Record(stage, 0, found).line)
+
+    def kept(self, stage: int) -> Any:
+        """What a stage has found; None if it is still to be done."""
+        lines = self._stages.read_text().splitlines() if self._stages.exists() else []
+        records = (Record.read(line) for line in lines)
+        return next((one.notes for one in records if one is not None and one.number == stage), None)
+
+    @property
+    def _stages(self) -> Path:
+        return self._place.target.with_name(self._place.target.name + _STATISTICS)
+
     def write(self, row: int, block: NDArray[Any], column: int = 0) -> None:
         """Refuse: workers write.
 
@@ -235,7 +251,11 @@ class BlockedZarr(ZarrSink):
 
     def _tidy(self) -> None:
         super()._tidy()
+        self._forget()
+
+    def _forget(self) -> None:
         self._path.unlink(missing_ok=True)
+        self._stages.unlink(missing_ok=True)
 
     def _close(self) -> None:
         super()._close()
@@ -247,9 +267,9 @@ class BlockedZarr(ZarrSink):
         """Stop here. The blocks that are recorded stay, to be resumed."""
         try:
             self._close()
-            if not self._sealed and not self.records:
+            if not self._sealed and not self.records and not self._stages.exists():
                 remove(self._place.part)
-                self._path.unlink(missing_ok=True)
+                self._forget()
                 self._journal.remove()
         finally:
             self._release()

@@ -1,0 +1,200 @@
+"""Statistics over all positions, gathered by many workers: one stage after another.
+
+A stage is a pass over the maps whose statistics are wanted. Each worker takes its own blocks of
+them; what it has gathered is merged in the order of the blocks. From then on the statistics are
+numbers that are given, and what reads them is local.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from eyeshot.axes import Interval
+from eyeshot.engine.buffers import Gatherer, gatherer, gathers, reduced_dims
+from eyeshot.errors import Failure, Unsupported
+from eyeshot.geometry import Region
+from eyeshot.graph import NO_PARAMS, Family, Graph, Kind, Node, check
+
+_SIDES = {1: 1 << 16, 2: 256, 3: 32}
+"""Positions along the smallest block of a map, by its axes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Statistics that are gathered in one pass.
+
+    Attributes:
+        statistics: the nodes, by their names.
+        graph: what is computed for them; its outputs are the maps that they read.
+    """
+
+    statistics: tuple[str, ...]
+    graph: Graph
+
+    @property
+    def regions(self) -> dict[str, Region]:
+        """All of every map."""
+        return {
+            name: tuple(Interval(0, n) for n in self.graph.nodes[name].extents)
+            for name in self.graph.outputs
+        }
+
+    def chunks(self) -> dict[str, tuple[int, ...]]:
+        """Of each map, the sides of the smallest block."""
+        found = {}
+        for name in self.graph.outputs:
+            extents = self.graph.nodes[name].extents
+            found[name] = tuple(min(_SIDES[len(extents)], n) for n in extents)
+        return found
+
+
+def stages_of(graph: Graph) -> tuple[tuple[Stage, ...], Graph]:
+    """The stages of a network, and what is left when all their statistics are given.
+
+    Args:
+        graph: lowered.
+
+    Raises:
+        Unsupported: a node must see every position in another way than a statistic does.
+    """
+    after: dict[str, int] = {}
+    groups: dict[int, list[str]] = {}
+    for node in graph:
+        before = max((after[edge.source] for edge in node.edges), default=0)
+        after[node.name] = before
+        if _is_global(node, graph):
+            _require_statistic(node, graph)
+            groups.setdefault(before, []).append(node.name)
+            after[node.name] = before + 1
+    stages: list[Stage] = []
+    given: list[str] = []
+    for number in sorted(groups):
+        names = tuple(groups[number])
+        maps = dict.fromkeys(graph.nodes[name].edges[0].source for name in names)
+        stages.append(Stage(names, _reaching(graph, tuple(maps), given)))
+        given += names
+    return tuple(stages), _reaching(graph, graph.outputs, given) if given else graph
+
+
+def _is_global(node: Node, graph: Graph) -> bool:
+    return any(
+        axis.is_global and n > 1
+        for edge in node.edges
+        for axis, n in zip(edge.axes, graph.nodes[edge.source].extents, strict=False)
+    )
+
+
+def _require_statistic(node: Node, graph: Graph) -> None:
+    if not gathers(node, graph) or any(n > 1 for n in node.extents):
+        raise Unsupported(
+            f"{node.name} ({node.operator}) reads every position of {node.edges[0].source} in one "
+            "call, and no worker has them all",
+            cure="run it without a client",
+        )
+
+
+def _reaching(graph: Graph, outputs: tuple[str, ...], given: Iterable[str]) -> Graph:
+    """What some nodes need, where the values of others are given as inputs are."""
+    known = set(given)
+    nodes = {name: _as_input(node) if name in known else node for name, node in graph.nodes.items()}
+    needed = set(outputs)
+    for name in reversed(list(nodes)):
+        if name in needed:
+            needed.update(edge.source for edge in nodes[name].edges)
+    kept = {name: node for name, node in nodes.items() if name in needed or name in graph.inputs}
+    inputs = (*graph.inputs, *(name for name in kept if name in known))
+    read = {name for node in kept.values() for name in node.weights}
+    found = replace(
+        graph,
+        nodes=kept,
+        inputs=inputs,
+        outputs=outputs,
+        tensors={name: tensor for name, tensor in graph.tensors.items() if name in read},
+    )
+    check(found)
+    return found
+
+
+def _as_input(node: Node) -> Node:
+    return replace(
+        node,
+        operator="input",
+        kind=Kind.LOCAL,
+        edges=(),
+        params=NO_PARAMS,
+        weights=(),
+        call=None,
+        family=Family.INPUT,
+    )
+
+
+class Gathering:
+    """The statistics of a stage, as far as they have been gathered."""
+
+    def __init__(self, whole: Graph, stage: Stage) -> None:
+        """Nothing has been gathered.
+
+        Args:
+            whole: the network, with the statistics as nodes.
+            stage: which of them.
+        """
+        self._readers: dict[str, list[Gatherer]] = {name: [] for name in stage.graph.outputs}
+        self._all: dict[str, Gatherer] = {}
+        for name in stage.statistics:
+            node = whole.nodes[name]
+            source = whole.nodes[node.edges[0].source]
+            found = gatherer(node, reduced_dims(node, source))
+            if found is None:
+                raise Failure(f"{name} is not gathered", cure="please report this network")
+            self._all[name] = found
+            self._readers[source.name].append(found)
+
+    def take(self, name: str, band: torch.Tensor) -> None:
+        """Rows of a map that have not been taken before."""
+        for one in self._readers[name]:
+            one.take(band)
+
+    def state(self) -> dict[str, Any]:
+        """Plain data."""
+        return {name: _plain(one.state()) for name, one in self._all.items()}
+
+    def merge(self, state: Mapping[str, Any]) -> None:
+        """Take in what another process has gathered of positions that come after."""
+        for name, told in state.items():
+            self._all[name].merge(_made(told))
+
+    def results(self) -> dict[str, torch.Tensor]:
+        """The value of each node."""
+        return {name: one.result() for name, one in self._all.items()}
+
+
+def plain_values(values: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Values of nodes as plain data, exactly."""
+    return {name: _plain((value,)) for name, value in values.items()}
+
+
+def values_of(told: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """What :func:`plain_values` was given."""
+    return {name: _made(one)[0] for name, one in told.items()}
+
+
+def _plain(state: Sequence[Any]) -> list[Any]:
+    return [
+        [str(one.dtype).removeprefix("torch."), list(one.shape), one.cpu().reshape(-1).tolist()]
+        if isinstance(one, torch.Tensor)
+        else one
+        for one in state
+    ]
+
+
+def _made(told: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(
+        torch.tensor(one[2], dtype=getattr(torch, one[0])).reshape(one[1])
+        if isinstance(one, list)
+        else one
+        for one in told
+    )
