@@ -98,7 +98,7 @@ def test_the_page_draws_the_floors_that_there_are() -> None:
 
 _NETWORK = {"aiohttp", "fsspec", "ftplib", "http", "httpx", "requests", "socket", "urllib.request"}
 _MAY_CONNECT = {
-    "images/sources/remote.py": {"fsspec"},  # which asks the URL that the user gives
+    "images/sources/remote.py": {"aiohttp", "fsspec"},  # which asks the URL that the user gives
     "data/mnist.py": {"http.client", "urllib.request"},
     "web_studio/server.py": {"socket"},  # which listens
 }

@@ -223,6 +223,13 @@ def test_transformations_that_are_not_understood_are_left_out(moves: Any, tmp_pa
     assert source.shape == (2, 60, 50)
 
 
+def test_axes_that_the_user_turns_keep_their_sizes(tmp_path: Path) -> None:
+    image = ome_tiff(tmp_path / "a.ome.tif", IMAGE[0], "YX", **MICRONS)
+    grid = images.open_source(image, layout="WH").grid
+    assert grid is not None
+    assert grid.size == (0.25, 0.5)  # what is read as rows are the file's columns
+
+
 def test_a_net_of_two_inputs_goes_by_the_first(tmp_path: Path) -> None:
     class Two(nn.Module):
         def forward(self, x: Tensor, y: Tensor) -> Tensor:

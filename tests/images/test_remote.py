@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 import sys
 import threading
 import warnings
@@ -13,6 +14,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import fsspec
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ import eyeshot
 from eyeshot import images
 from eyeshot.cli import main
 from eyeshot.errors import BadFile, BadValue, Failure
+from eyeshot.images.sources import remote
 
 from .conftest import noise
 
@@ -170,6 +173,30 @@ def test_a_password_is_not_shown() -> None:
         images.open_source("ftp://me:secret@host/a.zarr?X-Signature=secret")
     assert "secret" not in str(caught.value)
     assert "ftp://host/a.zarr" in str(caught.value)
+
+
+class Forbidden(Quiet):
+    def do_GET(self) -> None:
+        """Refuse."""
+        self.send_error(403)
+
+
+def test_a_server_that_refuses_is_said_without_the_password(slide: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Forbidden) as one:
+        threading.Thread(target=one.serve_forever, daemon=True).start()
+        url = f"http://me:secret@127.0.0.1:{one.server_port}/slide.ome.zarr"
+        with pytest.raises(Failure, match="403") as caught:
+            images.open_source(url)
+        one.shutdown()
+    assert "secret" not in str(caught.value)
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_PATIENCE", aiohttp.ClientTimeout(total=0.3))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/slide.ome.zarr"
+        with pytest.raises(Failure, match="the server did not answer"):
+            images.open_source(url)
 
 
 def test_s3_names_the_extra_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,7 +149,7 @@ def grid_of_level(grid: PixelGrid, full: Sequence[int], level: Sequence[int]) ->
 
 
 def grid_of_tiff(
-    tiff: tifffile.TiffFile, number: int, layout: Layout, shape: Sequence[int]
+    tiff: tifffile.TiffFile, number: int, layout: Layout, shape: Sequence[int], letters: str
 ) -> PixelGrid | None:
     """What a TIFF file says of a series; None if it says nothing that is certain.
 
@@ -158,9 +158,10 @@ def grid_of_tiff(
         number: of the series.
         layout: how the level that is read was understood.
         shape: of the largest level, as it is stored.
+        letters: of its axes, as the file names them.
     """
     try:
-        grid = _grid_of_series(tiff, number, layout)
+        grid = _grid_of_series(tiff, number, _letters(layout, letters))
     except (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, AttributeError):
         return None  # tags of another shape than they should have
     except ElementTree.ParseError:
@@ -171,14 +172,15 @@ def grid_of_tiff(
     return grid_of_level(grid, full, layout.shape[1:])
 
 
-def _letters(layout: Layout) -> str:
-    """The names of the axes of space as TIFF has them."""
-    names = [layout.axes[axis] for axis in layout.space]
-    return "".join({"D": "Z", "H": "Y"}.get(name, "X") for name in names)
+def _letters(layout: Layout, names: str) -> str:
+    """The axes of space by the file's names, whatever the user calls them."""
+    usual = {"D": "Z", "H": "Y", "W": "X", "L": "X"}
+    return "".join(
+        names[axis] if names[axis] in "XYZ" else usual[layout.axes[axis]] for axis in layout.space
+    )
 
 
-def _grid_of_series(tiff: tifffile.TiffFile, number: int, layout: Layout) -> PixelGrid | None:
-    axes = _letters(layout)
+def _grid_of_series(tiff: tifffile.TiffFile, number: int, axes: str) -> PixelGrid | None:
     if tiff.is_ome:
         return _grid_of_ome(tiff.ome_metadata or "", number, len(tiff.series), axes)
     page = tiff.series[number].levels[0].keyframe

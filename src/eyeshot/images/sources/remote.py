@@ -18,6 +18,7 @@ from eyeshot.errors import BadFile, BadValue, Failure
 from eyeshot.extras import extra, is_installed, not_installed
 
 with extra("remote"):
+    import aiohttp
     import fsspec
 with extra("images"):
     import zarr
@@ -26,8 +27,15 @@ with extra("images"):
 _NEEDS = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs"}
 _LOCAL = ("file", "memory", "zip")
 _PROTOCOLS = (*_LOCAL, *_NEEDS)
+_PATIENCE = aiohttp.ClientTimeout(total=120, sock_connect=20)
+"""Seconds for one answer of a server."""
 _OF_SERVERS = {"aiobotocore", "aiohttp", "botocore", "fsspec", "s3fs"}
 """Packages whose exceptions mean that a server could not be asked."""
+
+
+def _without_secrets(text: str) -> str:
+    """URLs in a text without names, passwords and signatures."""
+    return re.sub(r"\?[^\s'\"]*", "", re.sub(r"//[^/@\s]*@", "//", text))
 
 
 class RemoteZarr:
@@ -41,7 +49,7 @@ class RemoteZarr:
             BadFile: the ZIP file is missing or damaged.
             Failure: a package is not installed, or the server did not answer.
         """
-        self._shown = re.sub(r"(//)[^/@:]*(:[^/@]*)?@", r"\1", url).partition("?")[0]
+        self._shown = _without_secrets(url)
         protocols = [part.partition("://")[0] for part in url.split("::") if "://" in part]
         for protocol in protocols:
             if protocol not in _PROTOCOLS:
@@ -52,10 +60,16 @@ class RemoteZarr:
             if protocol in _NEEDS and not is_installed(_NEEDS[protocol]):
                 raise not_installed(_NEEDS[protocol], "remote")
         self._far = any(protocol in _NEEDS for protocol in protocols)
+        patient = {"client_kwargs": {"timeout": _PATIENCE}}
+        options: dict[str, Any] = {
+            protocol: patient for protocol in protocols if protocol in ("http", "https")
+        }
+        if "::" not in url:  # of a single protocol, options bear no name
+            options = options.get(protocols[0], {}) if protocols else {}
         with self.asked():
             try:
-                self._files, self._root = fsspec.url_to_fs(url)
-                self._store = FsspecStore.from_url(url, read_only=True)
+                self._files, self._root = fsspec.url_to_fs(url, **options)
+                self._store = FsspecStore.from_url(url, options, read_only=True)
             except FileNotFoundError as error:
                 raise BadFile(f"{self}: no such file", cure="check the name") from error
             except (zipfile.BadZipFile, ValueError) as error:
@@ -91,8 +105,9 @@ class RemoteZarr:
         except Exception as error:
             package = type(error).__module__.partition(".")[0]
             if self._far and (isinstance(error, OSError) or package in _OF_SERVERS):
+                said = _without_secrets(f"{type(error).__name__}: {error}")
                 raise Failure(
-                    f"{self}: the server did not answer ({type(error).__name__}: {error})",
+                    f"{self}: the server did not answer ({said})",
                     cure="check the URL, the connection and your rights; --resume continues a run",
                 ) from error
             raise

@@ -241,7 +241,7 @@ def _open_level(
         raise BadFile(f"{path}: holds {page.dtype}", cure="an image holds real numbers")
     layout = selection.understand(path, tuple(level.shape), level.axes)
     turn, colors = _tags_of_pages(level, layout, path)
-    grid = grid_of_tiff(tiff, selection.series or 0, layout, whole)
+    grid = grid_of_tiff(tiff, selection.series or 0, layout, whole, level.axes)
     stored = _open_stored(tiff, level, layout, path)
     try:
         try:
