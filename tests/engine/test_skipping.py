@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -312,6 +313,28 @@ def test_memory_counts_the_rows_of_cells() -> None:
     job: Job = job_of(net, image)
     skipped = skip(job, blank=True)
     assert skipped.plan.peak > job.plan.peak
+
+
+def test_narrow_rectangles_have_taller_bands_where_the_memory_is_there() -> None:
+    net, image = unet(), torch.from_numpy(slide(704, 608))
+    job: Job = skip(job_of(net, image), blank=True)
+    assert job.skipping is not None
+    assert job.skipping.tall
+    columns = job.skipping.cells.shape[1]
+    assert job.skipping.taller(columns) == 1 < job.skipping.taller(1)
+    low = skip(replace(job_of(net, image), memory=job.plan.peak - 1), blank=True)
+    assert low.skipping is not None
+    assert not low.skipping.tall
+    assert low.skipping.taller(1) == 1
+    assert low.plan.peak < job.plan.peak
+    assert largest_difference(by_parts(low)[0], by_parts(job)[0]) <= 1e-5
+
+
+def test_a_pass_of_its_own_must_be_worth_its_setting_up() -> None:
+    computed = np.zeros((12, 12), np.bool_)
+    computed[2, 3:9] = computed[3, 2:10] = True
+    assert len(skipping._rectangles(computed, (0.2, 0.2))) == 2
+    assert skipping._rectangles(computed, (0.2, 0.2), 5) == [(2, 4, 2, 10)]
 
 
 def test_zeros_of_two_signs_are_no_constant() -> None:

@@ -152,8 +152,10 @@ class _Pass:
         strip: Strip,
         scratch: Mapping[str, IO[bytes]],
         sinks: Mapping[str, Sink | _Waiting | _Nowhere] | None = None,
+        taller: int = 1,
     ) -> None:
         self._state, self._strip, self._scratch = state, strip, scratch
+        self._band = state.job.plan.band * taller
         self._sinks = state.sinks if sinks is None else sinks
         self._next: dict[str, int] = {}  # of each output, the row that is to be written next
         self._given: dict[str, int] = {}  # and the one that the stream gives next
@@ -170,7 +172,7 @@ class _Pass:
 
     def pushed(self) -> Generator[bool]:
         """The same, band by band; whether each was more than passing over rows."""
-        graph, boxes, band = self._state.job.graph, self._strip.boxes, self._state.job.plan.band
+        graph, boxes, band = self._state.job.graph, self._strip.boxes, self._band
         rest = {n: row for n, row in self._next.items() if row < self._strip.regions[n][0].hi}
         if not rest:
             return
@@ -338,12 +340,13 @@ class _CellRows:
             row - strip.regions[name][0].lo for name, row in self._next.items()
         )
         self._parts = []
-        for part in skipping.parts(state.job.graph, strip):
+        for part, taller in skipping.parts(state.job.graph, strip):
             waiting = {
                 name: _Waiting(box[0], min(max(0, self._next[name] - box[0].lo), len(box[0])))
                 for name, box in part.regions.items()
             }
-            self._parts.append((part, waiting, _Pass(state, part, scratch, waiting).pushed()))
+            pushed = _Pass(state, part, scratch, waiting, taller).pushed()
+            self._parts.append((part, waiting, pushed))
 
     def carry_out(self) -> None:
         """Compute, copy or fill all rows that are not there."""
@@ -402,7 +405,8 @@ class _CellRows:
         if constant not in self._copies:
             part = self._skipping.donor(self._state.job.graph, self._strip, constant)
             waiting = {name: _Waiting(box[0], 0) for name, box in part.regions.items()}
-            for _ in _Pass(self._state, part, {}, waiting).pushed():
+            taller = self._skipping.taller(1)
+            for _ in _Pass(self._state, part, {}, waiting, taller).pushed():
                 pass
             self._copies[constant] = {
                 name: waiting[name].take(box[0]) for name, box in part.regions.items()

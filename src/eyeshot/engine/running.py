@@ -93,8 +93,10 @@ def _settled(
                 raise BadValue("--where with --per-slice", cure="use one of the two")
         else:
             begun = unfinished(targets[0]) if resume and targets else None
-            was = blank if begun is None else "skipped" in begun
-            job = skip(job, where=where, fill=fill, blank=was, look=look)
+            skipped = {} if begun is None else begun.get("skipped") or {}
+            was = blank if begun is None else bool(skipped)
+            tall = skipped.get("tall", True) is True
+            job = skip(job, where=where, fill=fill, blank=was, look=look, tall=tall)
         yield _Settled(job, slices, images, targets)
 
 

@@ -13,6 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,11 @@ _WORTH = 0.95
 """Blank cells are copied if what is left is less than this share of the work."""
 _HALO_WORK = 0.2
 """The work in a halo of the input, against that in as many outputs: most layers need less of it."""
+_SETUP_WORK = 100_000_000
+"""Multiply-adds in the time that a pass takes to set up one convolution: oneDNN makes code and lays
+weights out for the first band, for those between, and for the last."""
+_MOST_SETUP = 1 / 32
+"""Of the whole run: a small one spends its time otherwise than by multiplying."""
 _MOST_BESIDE = 1.5
 """How much wider than the output rectangles that run side by side may be in all."""
 _MANY = 300
@@ -66,7 +72,9 @@ class Skipping:
         blank: the share of the positions that is copied.
         outside: the share that is filled.
         whole: multiply-adds of all of the output.
-        beside: how wide the rectangles that run side by side are, against the whole width.
+        halo: of a rectangle, at each side along rows and columns, in cells.
+        strips: of the plan.
+        tall: whether narrow rectangles have taller bands.
     """
 
     sides: tuple[int, int]
@@ -79,7 +87,9 @@ class Skipping:
     blank: float
     outside: float
     whole: int
-    beside: float = 1.0
+    halo: tuple[float, float] = (0.0, 0.0)
+    strips: int = 1
+    tall: bool = True
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -88,19 +98,42 @@ class Skipping:
             "cells": [*self.sides, hashlib.sha256(self.cells.tobytes()).hexdigest()[:16]],
             "where": None if self.where is None else self.where.digest,
             "fill": repr(self.fill),
+            "tall": self.tall,
         }
+
+    def taller(self, columns: int) -> int:
+        """How many times as tall as the plan's are the bands of so many cells side by side.
+
+        A band of a narrow rectangle then holds about what one of the plan does, and there are
+        fewer of them. A power of two, so that coarse levels get whole rows.
+        """
+        if not self.tall:
+            return 1
+        times = self.cells.shape[1] / self.strips / (columns + 2 * self.halo[1])
+        return 1 << max(0, round(math.log2(times)))
+
+    @cached_property
+    def beside(self) -> float:
+        """What the rectangles that run side by side hold, against a pass of the whole width."""
+        most = 1.0
+        for row in range(len(self.cells)):
+            beside, _ = _beside(self.rectangles, row, self.halo)
+            widths = (one[3] - one[2] for one in beside)
+            held = sum((width + 2 * self.halo[1]) * self.taller(width) for width in widths)
+            most = max(most, held / self.cells.shape[1])
+        return most
 
     def span(self, axis: int, first: int, end: int) -> Interval:
         """Outputs in cells of the region."""
         corner, side = self.corner[axis], self.sides[axis]
         return Interval((corner + first) * side, (corner + end) * side)
 
-    def parts(self, graph: Graph, strip: Strip) -> Iterator[Strip]:
-        """The rectangles in a strip, each a pass over its own rows."""
+    def parts(self, graph: Graph, strip: Strip) -> Iterator[tuple[Strip, int]]:
+        """The rectangles in a strip, each a pass of its own; how much taller its bands are."""
         for corners in self.rectangles:
             part = {name: self._cut(box, corners) for name, box in strip.regions.items()}
             if all(all(box[:2]) for box in part.values()):
-                yield Strip(part, required(graph, part))
+                yield Strip(part, required(graph, part)), self.taller(corners[3] - corners[2])
 
     def donor(self, graph: Graph, strip: Strip, number: int) -> Strip:
         """The pass over the cell that stands for a constant."""
@@ -119,7 +152,13 @@ class Skipping:
 
 
 def skip(
-    job: Job, *, where: Any = None, fill: float = 0, blank: bool | None = None, look: bool = True
+    job: Job,
+    *,
+    where: Any = None,
+    fill: float = 0,
+    blank: bool | None = None,
+    look: bool = True,
+    tall: bool = True,
 ) -> Job:
     """The job with all left out that needs no computing.
 
@@ -129,6 +168,8 @@ def skip(
         fill: likewise.
         blank: likewise.
         look: whether the image may be read, to look for constants.
+        tall: whether narrow rectangles may have taller bands; they have not where the memory is
+            too small for that.
 
     Raises:
         BadValue: ``where`` does not suit the outputs, nothing of the region is asked for, or the
@@ -168,7 +209,7 @@ def skip(
     skipping = _skipping(job, region, reads if alike else [], cells, donors, sides, marks, fill)
     if where is None and _work(job, skipping) > _WORTH * skipping.whole:
         return job
-    return _with(job, skipping)
+    return _with(job, replace(skipping, tall=tall))
 
 
 def _common(job: Job) -> Region | None:
@@ -256,16 +297,15 @@ def _skipping(
     ] or [0.0, 0.0]  # in cells
     rows, columns = _two(region)
     corner = (rows.lo // sides[0], columns.lo // sides[1])
-    beside = 1.0
+    pair = (halo[0], halo[1] if len(halo) > 1 else 0.0)
     if names_held_whole(job.graph) or not reads:  # all that mixes positions would be done again
         places = np.argwhere(cells == COMPUTED)
         (top, left), (bottom, right) = places.min(0), places.max(0) + 1
         rectangles: tuple[Corners, ...] = ((int(top), int(bottom), int(left), int(right)),)
     else:
-        pair = (halo[0], halo[1] if len(halo) > 1 else 0.0)
-        rectangles = tuple(_rectangles(cells == COMPUTED, pair))
-        widest = max(_beside(rectangles, row, pair)[1] for row in range(len(cells)))
-        beside = max(1.0, widest / cells.shape[1])
+        work = _SETUP_WORK * sum(node.is_convolution for node in job.graph)
+        share = min(work / max(1, job.plan.multiply_adds), _MOST_SETUP)
+        rectangles = tuple(_rectangles(cells == COMPUTED, pair, share * cells.size))
     heights = [len(_span(rows, sides[0], corner[0], n)) for n in range(cells.shape[0])]
     widths = [len(_span(columns, sides[1], corner[1], n)) for n in range(cells.shape[1])]
     area = np.outer(heights, widths)
@@ -281,7 +321,8 @@ def _skipping(
         blank=int(area[cells >= 0].sum()) / total,
         outside=int(area[cells == OUTSIDE].sum()) / total,
         whole=job.plan.multiply_adds,
-        beside=beside,
+        halo=pair,
+        strips=len(job.plan.strips),
     )
 
 
@@ -293,7 +334,7 @@ def _work(job: Job, skipping: Skipping) -> int:
     total = sum(
         multiply_adds(job.graph, part.boxes)
         for strip in job.plan.strips
-        for part in skipping.parts(job.graph, strip)
+        for part, _ in skipping.parts(job.graph, strip)
     )
     first = job.plan.strips[0]
     donors = (skipping.donor(job.graph, first, number).boxes for number in skipping.donors)
@@ -314,7 +355,7 @@ def _with(job: Job, skipping: Skipping) -> Job:
             len(strip.regions[name][1]) if len(strip.regions[name]) > 1 else 1
             for strip in job.plan.strips
         )
-        delayed = 3 * skipping.sides[0] + 2 * job.plan.band
+        delayed = 3 * skipping.sides[0] + math.ceil(2 * job.plan.band * skipping.beside)
         cell = skipping.sides[0] * skipping.sides[1] * len(skipping.donors)
         extra += row * beyond * (delayed * columns + cell)
     for source in job.sources.values():  # rectangles beside each other read rows again
@@ -327,6 +368,8 @@ def _with(job: Job, skipping: Skipping) -> Job:
         )
     peak = job.plan.peak + extra
     if job.memory is not None and peak > job.memory:
+        if skipping.tall:
+            return _with(job, replace(skipping, tall=False))
         if skipping.where is None:
             return job
         raise BadValue(
@@ -337,12 +380,20 @@ def _with(job: Job, skipping: Skipping) -> Job:
     return replace(job, plan=plan, skipping=skipping)
 
 
-def _rectangles(computed: NDArray[np.bool_], halo: tuple[float, float]) -> list[Corners]:
-    """Rectangles that cover all cells to compute, and cost little with their halos."""
+def _rectangles(
+    computed: NDArray[np.bool_], halo: tuple[float, float], setup: float = 0.0
+) -> list[Corners]:
+    """Rectangles that cover all cells to compute, and cost little with their halos.
+
+    Args:
+        computed: (rows, columns) of cells.
+        halo: of a rectangle, at each side along both, in cells.
+        setup: what a pass costs whatever its size, in cells.
+    """
     down, across = (2 * _HALO_WORK * side for side in halo)
 
     def cost(one: Corners) -> float:
-        return (one[1] - one[0] + down) * (one[3] - one[2] + across)
+        return (one[1] - one[0] + down) * (one[3] - one[2] + across) + setup
 
     found: list[Corners] = []
     reach = math.ceil(2 * halo[0]) + 1

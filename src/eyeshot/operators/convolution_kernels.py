@@ -144,6 +144,8 @@ def _with_input(
 
 def _sees_padding_alone(n: int, kernel: int, padding: int, stride: int, dilation: int) -> bool:
     """Whether some window of ``kernel`` cells over n positions holds none of them."""
+    if n >= dilation and padding <= dilation * (kernel - 1):
+        return False  # its cells are too close together to step over all positions
     outputs = (n + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
     cells = torch.arange(kernel) * dilation - padding
     windows = torch.arange(outputs)[:, None] * stride + cells
