@@ -35,7 +35,8 @@ from eyeshot.errors import BadFile, EyeshotError, Failure, UserError, one_line
 from eyeshot.files import explain_os_error
 from eyeshot.geometry import Region
 from eyeshot.images import Sink, Source, open_source
-from eyeshot.images.sinks.zarr_blocks import BlockWindow, holding, opened_part
+from eyeshot.images.sinks.zarr_blocks import BlockWindow, opened_part
+from eyeshot.images.sinks.zarrays import holding
 from eyeshot.images.sources.converted import GraySource
 from eyeshot.planning import BandPlan
 from eyeshot.planning.schedule import multiply_adds
@@ -253,6 +254,8 @@ def _computed(run: BlockRun, number: int) -> dict[str, Any]:
     extremes = Extremes(job)
     if _is_asked(run, job):
         if run.where is not None or run.told["blank"]:
+            work = multiply_adds(job.graph, job.plan.strips[0].boxes)
+            job = replace(job, plan=replace(job.plan, multiply_adds=work))
             job = skip(job, where=run.where, fill=run.told["fill"], blank=run.told["blank"])
         report = execute(job, sinks, extremes=extremes)
     else:
@@ -289,13 +292,7 @@ def block_job(run: BlockRun, number: int) -> Job:
     """A block as a run of its own."""
     regions, graph = run.blocks.regions(number), run.job.graph
     strip = block_strip(graph, regions)
-    plan = replace(
-        run.job.plan,
-        regions=regions,
-        strips=(strip,),
-        nodes=len(strip.boxes),
-        multiply_adds=multiply_adds(graph, strip.boxes),
-    )
+    plan = replace(run.job.plan, regions=regions, strips=(strip,), nodes=len(strip.boxes))
     forms = {name: form for name, form in run.job.forms.items() if name in regions}
     graph = replace(graph, outputs=tuple(name for name in graph.outputs if name in regions))
     return replace(run.job, graph=graph, plan=plan, forms=forms)

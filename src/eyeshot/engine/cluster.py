@@ -49,7 +49,8 @@ from eyeshot.extras import extra, is_installed
 from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
 from eyeshot.images import Source, unfinished
-from eyeshot.images.sinks.zarr_blocks import BlockedZarr, Record, RunFolder, blocked_zarr
+from eyeshot.images.sinks.zarr_blocks import BlockedZarr, Record, blocked_zarr
+from eyeshot.images.sinks.zarrays import RunFolder
 from eyeshot.images.sources.converted import GraySource
 from eyeshot.planning import BandPlan, make_plan
 from eyeshot.planning.schedule import multiply_adds
@@ -133,7 +134,9 @@ class Workers:
         return max(self.threads.values())
 
 
-def check_cluster_run(targets: Any, image: Any, *, per_slice: bool) -> tuple[list[Path], list[str]]:
+def check_cluster_run(
+    targets: Any, image: Any, *, per_slice: bool, retries: int = RETRIES
+) -> tuple[list[Path], list[str]]:
     """Refuse what many machines cannot do together.
 
     Returns:
@@ -142,6 +145,8 @@ def check_cluster_run(targets: Any, image: Any, *, per_slice: bool) -> tuple[lis
     Raises:
         BadValue: an output that is not Zarr, an image in memory, or slices.
     """
+    if retries < 0:
+        raise BadValue(f"retries is {retries}", cure="give 0 or more")
     if per_slice:
         raise BadValue(
             "per_slice with a client", cure="run a network of volumes, or the slices without it"
@@ -626,7 +631,7 @@ def _run_folder(
 ) -> Iterator[tuple[str, str]]:
     """The folder that tells workers of the run, and the run's token; removed at the end."""
     network = graph_bytes(run.whole)
-    files: dict[str, bytes] = {NETWORK: network, "lock": b""}
+    files: dict[str, bytes] = {NETWORK: network}
     marks = where
     if isinstance(where, str | os.PathLike):
         marks = str(Path(where).absolute())
@@ -859,9 +864,11 @@ class _Dispatch:
     def _lost(self, future: Any, sent: _Sent) -> list[_Sent]:
         """A task without an answer: its worker was killed, or the scheduler is gone."""
         if self.client.status != "running" or future.status in ("cancelled", "lost"):
-            self.ended = self.ended or "the scheduler is gone"
+            self.ended = self.ended or "the scheduler is gone, or has dropped the run"
             return []
-        error = future.exception() if future.status == "error" else None
+        if future.status != "error":
+            return self._failed(sent, "its answer was lost with a worker", {})
+        error = future.exception()
         worker = getattr(getattr(error, "last_worker", None), "address", "")
         told = f"worker {worker} died" if worker else one_line(f"{type(error).__name__}: {error}")
         return self._failed(sent, told, {"worker": worker})

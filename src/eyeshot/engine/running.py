@@ -205,6 +205,7 @@ def run(
             image,
             out,
             per_slice=per_slice,
+            retries=retries,
             memory=memory,
             device=device,
             where=where,
@@ -372,6 +373,7 @@ def _shared_out(
     out: Any,
     *,
     per_slice: bool,
+    retries: int = 0,
     memory: int | str | None,
     options: dict[str, Any],
     **settings: Any,
@@ -380,7 +382,7 @@ def _shared_out(
     from eyeshot.engine.cluster import check_client, check_cluster_run, settle
 
     check_client(client)
-    targets, names = check_cluster_run(out, image, per_slice=per_slice)
+    targets, names = check_cluster_run(out, image, per_slice=per_slice, retries=retries)
     with ExitStack() as stack:
         sources = [stack.enter_context(opened(one, net, **options)) for one in names]
         yield settle(

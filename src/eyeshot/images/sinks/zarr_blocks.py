@@ -3,20 +3,14 @@
 One process, the client's, makes the array, keeps the records, and gives the output its name. The
 others write windows of it. A record has a checksum of the block's samples: who resumes reads them
 again, and computes again what is not as it was written, after a crash of a machine for example.
-
-Also here:
-
-- the folder beside an unfinished output, by which workers know that their run is still the one.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -24,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eyeshot.errors import BadFile, BadValue, Failure
+from eyeshot.errors import BadFile, BadValue
 from eyeshot.extras import extra
 from eyeshot.files import explain_os_error
 from eyeshot.images.layouts import Span
@@ -36,11 +30,8 @@ from eyeshot.images.sinks.zarrays import ZarrSink
 with extra("images"):
     import zarr
 
-_PATIENCE = 60.0
-"""Seconds to wait for workers of a run that is over."""
 _BLOCKS = ".part.blocks"
 _STATISTICS = ".part.stages"
-_RUN = ".part.run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,87 +365,3 @@ def opened_part(path: Path) -> Any:
 def checksum(samples: NDArray[Any], before: int = 0) -> int:
     """Of samples in the order of their array, after others."""
     return zlib.crc32(np.ascontiguousarray(samples).reshape(-1).view(np.uint8).data, before)
-
-
-class RunFolder:
-    """A folder beside an unfinished output, with what workers need to know of the run.
-
-    A worker holds it while it computes a block. Who begins another run at this output waits for
-    that, and then takes the folder away: no block of a run that was given up is written later.
-    """
-
-    def __init__(self, target: Path) -> None:
-        self.path = target.with_name(target.name + _RUN)
-
-    def make(self, files: Mapping[str, bytes]) -> None:
-        """Take an older folder away, and write a new one.
-
-        Raises:
-            Failure: workers of an earlier run still write, or the disk is full.
-        """
-        self.remove()
-        try:
-            self.path.mkdir()
-            for name, content in files.items():
-                (self.path / name).write_bytes(content)
-        except OSError as error:
-            raise explain_os_error(error, self.path) from error
-
-    def remove(self, patience: float = _PATIENCE) -> None:
-        """Take the folder away, when no worker holds it any more.
-
-        Raises:
-            Failure: one still does.
-        """
-        held = self.path / "lock"
-        if held.exists():
-            with held.open("a") as file:
-                if not _locked(file, shared=False, patience=patience):
-                    raise Failure(
-                        f"{self.path}: workers still write blocks of a run that was stopped",
-                        cure="wait for them, or stop them",
-                    )
-                remove(self.path)
-        else:
-            remove(self.path)
-
-
-@contextmanager
-def holding(folder: Path) -> Iterator[None]:
-    """Hold the folder of a run, so that no other run begins at its output.
-
-    Raises:
-        Failure: the run has been given up.
-    """
-    path = folder / "lock"
-    given_up = Failure(f"{folder}: the run has been given up", cure="nothing is written any more")
-    try:
-        with path.open("r") as file:
-            _locked(file, shared=True)
-            if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                raise given_up
-            yield
-    except FileNotFoundError as error:
-        if Path(error.filename or "") == path:
-            raise given_up from error
-        raise
-
-
-def _locked(file: IO[str], *, shared: bool, patience: float | None = None) -> bool:
-    """Whether a lock was had; without ``patience``, wait for as long as it takes."""
-    import fcntl
-
-    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    if patience is None:
-        fcntl.flock(file, kind)
-        return True
-    until = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.05)
-        else:
-            return True

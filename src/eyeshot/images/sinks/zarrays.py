@@ -1,23 +1,29 @@
 """Zarr version 3: each chunk is packed and written once, when its rows are complete.
 
 With shards, several chunks share a file, which is written once, too: a row of shards waits.
+
+Also here:
+
+- the folder beside an unfinished output, by which workers know that their run is still the one.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eyeshot.errors import BadFile, BadValue
+from eyeshot.errors import BadFile, BadValue, Failure
 from eyeshot.extras import extra
-from eyeshot.files import mode_of
+from eyeshot.files import explain_os_error, mode_of
 from eyeshot.images.layouts import SPACE, Span
 from eyeshot.images.sinks.files import FileSink, Place, remove, sync_folder
 from eyeshot.images.sinks.sink import (
@@ -37,6 +43,8 @@ _SIDE = {1: 2**16, 2: 512, 3: 64}  # axes of space -> length of a chunk along ea
 _METADATA = ("zarr.json", ".zarray", ".zgroup")
 _AT_ONCE = 10  # chunks that zarr packs at one time
 _TOGETHER = 4  # up to so many channels share a chunk
+_PATIENCE = 60.0  # seconds to wait for workers of a run that was given up
+_RUN, _LOCK = ".part.run", "lock"
 
 
 def chunk_of(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -110,6 +118,10 @@ class ZarrSink(FileSink):
         copies += 1 if self._file != self._chunk else 0  # a shard is put together of its chunks
         packed = copies * math.prod(self._file) * min(_AT_ONCE, touched)
         return SinkMemory(waiting * self.dtype.itemsize, packed * self.dtype.itemsize)
+
+    def _begin(self) -> None:
+        RunFolder(self._place.target).remove()  # workers of a run that was given up may still write
+        super()._begin()
 
     def _disk_bytes(self) -> int:
         return 0  # how well it packs is not known before
@@ -260,3 +272,87 @@ def _force_to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+class RunFolder:
+    """A folder beside an unfinished output, with what workers need to know of the run.
+
+    A worker holds it while it computes a block. Who begins another run at this output waits for
+    that, and then takes the folder away: no block of a run that was given up is written later.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.path = target.with_name(target.name + _RUN)
+
+    def make(self, files: Mapping[str, bytes]) -> None:
+        """Write the folder, in the place of one of the same run, whose blocks are the same.
+
+        Raises:
+            Failure: the disk is full.
+        """
+        remove(self.path)
+        try:
+            self.path.mkdir()
+            for name, content in {**files, _LOCK: b""}.items():
+                (self.path / name).write_bytes(content)
+        except OSError as error:
+            raise explain_os_error(error, self.path) from error
+
+    def remove(self, patience: float = _PATIENCE) -> None:
+        """Take the folder away, when no worker holds it any more.
+
+        Raises:
+            Failure: one still does.
+        """
+        held = self.path / _LOCK
+        if held.exists():
+            with held.open("a") as file:
+                if not _locked(file, shared=False, patience=patience):
+                    raise Failure(
+                        f"{self.path}: workers still write blocks of a run that was stopped",
+                        cure="wait for them, or stop them",
+                    )
+                remove(self.path)
+        else:
+            remove(self.path)
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """Hold the folder of a run, so that no other run begins at its output.
+
+    Raises:
+        Failure: the run has been given up.
+    """
+    path = folder / _LOCK
+    given_up = Failure(f"{folder}: the run has been given up", cure="nothing is written any more")
+    try:
+        with path.open("r") as file:
+            _locked(file, shared=True)
+            if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                raise given_up
+            yield
+    except FileNotFoundError as error:
+        if Path(error.filename or "") == path:
+            raise given_up from error
+        raise
+
+
+def _locked(file: IO[str], *, shared: bool, patience: float | None = None) -> bool:
+    """Whether a lock was had; without ``patience``, wait for as long as it takes."""
+    import fcntl
+
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    if patience is None:
+        fcntl.flock(file, kind)
+        return True
+    until = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
