@@ -12,10 +12,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+from torch import nn
 from typer.main import get_command
 
 import eyeshot
 from eyeshot import cli
+from eyeshot.errors import BadValue
 from tests.documents import PAGES
 
 PACKAGES = [
@@ -192,3 +196,28 @@ def _raised(function: Callable[..., Any]) -> set[str]:
     calls = [n.exc for n in ast.walk(tree) if isinstance(n, ast.Raise)]
     names = {c.func.id for c in calls if isinstance(c, ast.Call) and isinstance(c.func, ast.Name)}
     return {name for name in names if name in vars(eyeshot.errors)}
+
+
+TAKE_A_NETWORK: dict[str, Callable[[Any], object]] = {
+    "run": lambda net: eyeshot.run(net, np.zeros((1, 8, 8))),
+    "plan": lambda net: eyeshot.plan(net, np.zeros((1, 8, 8))),
+    "trace": eyeshot.trace,
+    "inspect": lambda net: eyeshot.inspect(net, (1, 8, 8)),
+    "receptive_field": lambda net: eyeshot.receptive_field(net, (1, 8, 8)),
+    "see": lambda net: eyeshot.see(net, np.zeros((1, 8, 8))),
+    "explain": lambda net: eyeshot.explain(net, np.zeros((1, 8, 8)), layer="", unit=(0, 0, 0)),
+    "dense": lambda net: eyeshot.dense(net, (1, 8, 8)),
+    "export": lambda net: eyeshot.export(net, "net.onnx", size=(1, 8, 8)),
+    "audit": lambda net: eyeshot.audit(net, tile=8, overlap=2, size=(1, 32, 32)),
+    "output_geometry": eyeshot.output_geometry,
+}
+
+
+@pytest.mark.parametrize("name", TAKE_A_NETWORK)
+def test_what_is_no_network_is_refused_in_one_line(name: str) -> None:
+    others: dict[str, Any] = {"no network": {}, "is a class": nn.ReLU, "is a path": "net.onnx"}
+    if name == "explain":
+        del others["is a path"]  # of a run
+    for told, other in others.items():
+        with pytest.raises(BadValue, match=told):
+            TAKE_A_NETWORK[name](other)

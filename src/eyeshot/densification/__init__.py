@@ -10,6 +10,7 @@ from torch import nn
 from eyeshot.densification.conversion import convert
 from eyeshot.densification.form import DenseForm
 from eyeshot.errors import BadValue
+from eyeshot.frontends.refusals import check_module
 from eyeshot.frontends.torch import graph_of
 from eyeshot.runs import Run
 from eyeshot.untouched import untouched
@@ -46,6 +47,7 @@ def dense(
         net = net.net
     if size is None:
         raise BadValue("no size for dense()", cure="give (C, H, W) of the classifier's pictures")
+    check_module(net)
     with untouched(net, computes=False):
         graph = graph_of(net.eval(), tuple(size))
     form = convert(graph, every_pixel)

@@ -23,7 +23,7 @@ from eyeshot.errors import BadValue
 from eyeshot.frontends.agreement import held_against
 from eyeshot.frontends.net_geometry import InputSizes, NetGeometry
 from eyeshot.frontends.pt2 import Program
-from eyeshot.frontends.refusals import refuse_unreadable
+from eyeshot.frontends.refusals import check_module, refuse_unreadable
 from eyeshot.frontends.torch import (
     checked_sizes,
     export,
@@ -367,6 +367,7 @@ def trace(
         if mean or std:
             raise BadValue("mean and std for a run, which brings its own", cure="leave them out")
         return Traced(net.net, net.config.mean, net.config.std, keep, unit=True)
+    check_module(net)
     if len(mean) != len(std):
         raise BadValue(
             f"{len(mean)} means and {len(std)} deviations", cure="give one of each a channel"

@@ -23,6 +23,7 @@ from eyeshot.explanation.capture import Seen, hear_operator, see_operator
 from eyeshot.explanation.traces import UnitTrace
 from eyeshot.explanation.tracing import check_batch, trace
 from eyeshot.features.seeing import NO_GRAPH
+from eyeshot.frontends.refusals import check_module
 from eyeshot.frontends.trials import as_batch
 from eyeshot.runs.inputs import prepare_input
 
@@ -142,6 +143,8 @@ def explain(
         Failure: the sum does not equal the network's own value.
     """
     run = runs.load(net) if isinstance(net, str | Path) else net
+    if not isinstance(run, runs.Run):
+        check_module(run)
     if isinstance(run, nn.Module):
         network, batch = run, as_batch(run, _checked(image))
     else:

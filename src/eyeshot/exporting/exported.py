@@ -14,6 +14,7 @@ from torch import nn
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.findings.wording import by, counted
 from eyeshot.frontends.net_geometry import InputSizes
+from eyeshot.frontends.refusals import check_module
 from eyeshot.frontends.trials import runs_on_shapes
 from eyeshot.runs import Run
 from eyeshot.untouched import untouched
@@ -140,6 +141,7 @@ def target_of(net: nn.Module | Run, size: Sequence[int] | None) -> Target:
     """
     run = net if isinstance(net, Run) else None
     module = net.net if isinstance(net, Run) else net
+    check_module(module)
     if any(child.training for child in module.modules()):
         raise BadValue("the network is in training mode", cure="call net.eval() first")
     if size is None and run is not None:

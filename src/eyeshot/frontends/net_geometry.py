@@ -8,6 +8,7 @@ from functools import cached_property
 from torch import nn
 
 from eyeshot.errors import BadValue
+from eyeshot.frontends.refusals import check_module
 from eyeshot.frontends.torch import traced
 from eyeshot.frontends.trials import axes_taken, channels_to_try, runs_on_shapes
 from eyeshot.geometry.sizes import OutputGeometry, by_neighborhood
@@ -159,4 +160,5 @@ def output_geometry(net: nn.Module, channels: int | None = None) -> OutputGeomet
         Unsupported: it cannot be traced, or no bounded patch decides an output's value.
         BadValue: no size was found that it takes.
     """
+    check_module(net)
     return NetGeometry(net, channels).exact

@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException
 from torch.export.graph_signature import InputSpec
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
-from eyeshot.errors import Unsupported
+from eyeshot.errors import BadValue, Unsupported
 from eyeshot.frontends.trials import nearest_taken, runs_on_shapes
 
 _PYTHON = str(Path(traceback.__file__).parent)
@@ -41,13 +41,32 @@ _ASSERTIONS = ("_assert", "_check", "_check_with", "handle_torch_function", "__t
 _DATA_DEPENDENT = (GuardOnDataDependentSymNode, DataDependentOutputException)
 
 
+def check_module(net: Any) -> None:
+    """Refuse what is no network, before it is asked anything.
+
+    Raises:
+        BadValue: it is no ``nn.Module``.
+    """
+    if isinstance(net, torch.nn.Module):
+        return
+    if isinstance(net, (str, Path)):
+        cure = "load it first: eyeshot.load_onnx(path) for ONNX, eyeshot.load(path) for a run"
+        raise BadValue(f"{str(net)!r} is a path and no network", cure=cure)
+    if isinstance(net, type):
+        cure = f"make one of it: {net.__name__}(…)"
+        raise BadValue(f"{net.__name__} is a class and no network", cure=cure)
+    raise BadValue(f"{type(net).__name__} is no network", cure="give an nn.Module")
+
+
 def refuse_unreadable(net: torch.nn.Module) -> None:
     """Refuse what has no Python to follow, before it is asked anything.
 
     Raises:
+        BadValue: it is no network.
         Unsupported: it is TorchScript, or what ``ExportedProgram.module()`` gives, whose mode
             cannot be told.
     """
+    check_module(net)
     if isinstance(net, torch.jit.ScriptModule):
         raise Unsupported(
             f"{type(net).__name__} is TorchScript, scripted or traced, and its layers cannot be "

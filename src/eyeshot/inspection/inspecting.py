@@ -20,6 +20,7 @@ from eyeshot.cost import Cost, costs, total, unused_parameters
 from eyeshot.errors import BadValue
 from eyeshot.files import write_aside
 from eyeshot.findings import Finding, Mismatch, find
+from eyeshot.frontends.refusals import check_module
 from eyeshot.frontends.repair import trace
 from eyeshot.frontends.torch import graph_of
 from eyeshot.frontends.trials import axes_by_layers, axes_taken, runs_on_shapes
@@ -280,9 +281,11 @@ def checked_sizes(net: nn.Module, size: Size) -> tuple[tuple[int, ...], ...]:
     """One size or several as a tuple of sizes.
 
     Raises:
-        BadValue: a number is not positive, or there are more or fewer axes than the network takes,
-            or one is longer than any image: a figure is kept for each position along an axis.
+        BadValue: it is no network, a number is not positive, or there are more or fewer axes than
+            the network takes, or one is longer than any image: a figure is kept for each position
+            along an axis.
     """
+    check_module(net)
     one = bool(size) and isinstance(size[0], int)
     listed = [cast("Sequence[int]", size)] if one else cast("Sequence[Sequence[int]]", size)
     sizes = tuple(tuple(int(n) for n in each) for each in listed)
