@@ -106,6 +106,7 @@ NETS: dict[str, tuple[Forward, Callable[[], list[nn.Module]]]] = {
         list,
     ),
     "columns of means": (lambda y: y * y.std(2, keepdim=True).sum(3, keepdim=True), list),
+    "an operator that views": (lambda y: torch.kron(y, y.new_ones(1, 1, 2, 2)), list),
     "read by strides": (lambda y: y.relu().as_strided((1, 8, 8, 9), (192, 99, 5, 2), 1), list),
     "without the batch": (lambda y, m: m(y[0])[None], lambda: [nn.Conv2d(8, 8, 3, padding=1)]),
     "channels for depth": (lambda y, m: m(y), lambda: [nn.Conv3d(1, 1, 3, padding=1)]),

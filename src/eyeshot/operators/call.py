@@ -117,8 +117,11 @@ def called_whole(node: Node, tensors: Tensors) -> Computation:
 
 
 def _as_laid_out(node: Node, value: torch.Tensor) -> torch.Tensor:
-    """A value in the memory layout that the call takes: ``view`` takes no channels-last map."""
-    return value.contiguous() if node.family is Family.RESHAPE else value
+    """A value in the memory layout that the call takes.
+
+    ``view`` takes no channels-last map, nor may an operator of which nothing is known (``kron``).
+    """
+    return value.contiguous() if node.family in (Family.RESHAPE, Family.UNKNOWN) else value
 
 
 def _spatial_dims(node: Node, weight: torch.Tensor) -> dict[int, int]:
