@@ -165,6 +165,25 @@ def test_signals_lie_as_the_network_gives_them(name: str) -> None:
     np.testing.assert_allclose(given, truth, atol=1e-5)
 
 
+class Electrodes(nn.Module):
+    """Channels of a signal laid out as rows of a plane, at one length only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.over_time, self.over_space = nn.Conv2d(1, 2, (1, 5)), nn.Conv2d(2, 3, (4, 1))
+        self.score = nn.Linear(3 * 21, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.over_space(self.over_time(x[:, None])).relu()
+        score: torch.Tensor = self.score(y.flatten(1))
+        return score
+
+
+def test_an_array_is_a_signal_where_the_network_takes_no_plane() -> None:
+    net, x = Electrodes().eval(), noise(4, 25)
+    np.testing.assert_allclose(eyeshot.run(net, x), truth_of(net, x)[0], atol=1e-5)
+
+
 def test_volumes_lie_as_the_network_gives_them() -> None:
     for order in itertools.permutations((1, 2, 3, 4)):
         module = Apply(lambda x, order=order: (2 * x).permute(0, *order)).eval()

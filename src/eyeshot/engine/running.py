@@ -21,11 +21,12 @@ from eyeshot.engine.executing import (
 )
 from eyeshot.engine.job import Job, make_job, predicted_seconds
 from eyeshot.engine.memory import parse_bytes, reset_peak, scratch_space
-from eyeshot.engine.networks import Network, as_traced
+from eyeshot.engine.networks import Network, Traced, as_traced
 from eyeshot.engine.resuming import look_up
 from eyeshot.engine.run_plan import Plan, plan_of
 from eyeshot.engine.skipping import skip
 from eyeshot.errors import BadValue
+from eyeshot.frontends.trials import runs_on_shapes
 from eyeshot.images import Index, Sink, Source, open_sink, open_source, unfinished
 from eyeshot.images.sources.opening import is_url
 
@@ -439,8 +440,24 @@ def opened(image: Any, net: Network, *, per_slice: bool = False, **options: Any)
         per_slice: likewise: the image has an axis more.
         options: ``level``, ``layout``, ``series`` and ``index``, as for :func:`open_source`.
     """
-    space = as_traced(net).space
+    traced = as_traced(net)
+    space = traced.space
+    if space == 2 and not per_slice and not options.get("layout"):
+        space = 1 if _is_signal(image, traced) else 2
     return open_source(image, space=(space or 2) + 1 if per_slice else space, **options)
+
+
+def _is_signal(image: Any, traced: Traced) -> bool:
+    """Whether an array of two axes is a signal (C, L) to a network that has layers over planes.
+
+    Networks over signals of several electrodes make a plane of them first, and many take a single
+    length, which the array at hand has.
+    """
+    shape = tuple(getattr(image, "shape", ()))
+    if len(shape) != 2 or min(shape) < 1:
+        return False
+    runs = runs_on_shapes(traced.module, batched=True)
+    return not runs((1, 1, *shape)) and runs((1, *shape))
 
 
 def open_sinks(
