@@ -772,8 +772,6 @@ def _transformers() -> Iterator[tuple[str, Build]]:
             ),
             (3, 64, 64),
         ),
-        "VAN": (tiny("Van", "Model", **widths), size),
-        "DINAT": (tiny("Dinat", "Model"), size),
         "ViT": (
             tiny(
                 "ViT",
@@ -1095,8 +1093,6 @@ def _unets() -> Iterator[tuple[str, Build]]:
             of("x_unet", "NestedResidualUnet", 8, depth=2, weight_standardize=True),
             (8, 32, 48),
         ),
-        "fastseg/small": (of("fastseg", "MobileV3Small", 5), (3, 96, 128)),
-        "fastseg/large": (of("fastseg", "MobileV3Large", 5), (3, 96, 128)),
         "facenet/PNet": (of("facenet_pytorch", "PNet", pretrained=False), (3, 48, 60)),
         "facenet/RNet": (of("facenet_pytorch", "RNet", pretrained=False), (3, 24, 24)),
         "facenet/ONet": (of("facenet_pytorch", "ONet", pretrained=False), (3, 48, 48)),
@@ -1334,7 +1330,11 @@ def _packaged() -> Iterator[tuple[str, Build]]:
             def segments(
                 name: str = name, pixseg: Any = pixseg
             ) -> tuple[nn.Module, tuple[int, ...]]:
-                return pixseg.get_model_builder(name)(num_classes=5), (3, 96, 128)
+                return pixseg.get_model_builder(name)(num_classes=5, weights_backbone=None), (
+                    3,
+                    96,
+                    128,
+                )
 
             yield f"pixseg/{name}", segments
     except ImportError:
