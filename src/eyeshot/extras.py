@@ -17,6 +17,9 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "dask": ("distributed",),
     "remote": ("aiohttp", "fsspec", "s3fs"),
     "bioimageio": ("bioimageio",),
+    "tensorboard": ("tensorboardX",),
+    "mlflow": ("mlflow",),
+    "wandb": ("wandb",),
 }
 """Extra -> the modules that it brings, as pyproject.toml lists their packages."""
 

@@ -49,6 +49,8 @@ eyeshot train cells/ --task segment --validation 4 -o runs/cells --resume
 
 eyeshot train photos/ --from runs/old --freeze 'features*' --minutes 10
 
+eyeshot train cells/ --task segment --log tensorboard -o runs/cells
+
 eyeshot train cells/ --task segment --folds 5 -o runs/cells
 
 eyeshot train cells/ --task segment --net my_net.py:Net --net-args '{"width": 32}'
@@ -63,18 +65,8 @@ the training and gives the same weights to the bit.
 # Of the options below: those of the network, and those that go on to the training as they are.
 _NETWORK = ("width", "base", "depth", "up", "norm", "padding", "latent", "flat")
 _PASSED_ON = (
-    *(
-        "task",
-        "model",
-        "out",
-        "resume",
-        "force",
-        "checkpoint_seconds",
-        "validation",
-        "folds",
-        "dims",
-    ),
-    "skip_damaged",
+    *("task", "model", "out", "resume", "force", "checkpoint_seconds", "log"),
+    *("validation", "folds", "dims", "skip_damaged"),
     *("epochs", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "shift", "steps"),
     *("start", "freeze", "backbone_rate", "minutes", "patience"),
     *("augment", "loss", "seed", "device", "devices", "precision"),
@@ -102,6 +94,7 @@ def train_network(
     resume: options.Resume = False,
     force: options.Force = False,
     checkpoint_seconds: options.Pause = None,
+    log: options.Log = None,
     json: options.Json = False,
     data: options.DataFolder = None,
     size: options.Size = None,

@@ -59,6 +59,14 @@ Pause = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the final figures as JSON.")]
 
+Log = Annotated[
+    str | None,
+    typer.Option(
+        metavar="tensorboard|mlflow|wandb",
+        help="Log each epoch's figures there too, in the folder logs of the run.",
+    ),
+]
+
 DataFolder = Annotated[
     Path | None,
     typer.Option(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from eyeshot.training import checkpoint
 from eyeshot.training.checkpoint import Position, hold, prepare
 from eyeshot.training.configuration import Wanted, choose_folder
 from eyeshot.training.folds import check_folds, choose_folds_folder, ensemble, train_folds
+from eyeshot.training.logs import check_logs, open_logs
 from eyeshot.training.loop import Stopped, Training, make_fabric, torch_state_kept
 from eyeshot.training.optimization import Average, make_optimizer
 from eyeshot.training.options import ask, settle
@@ -70,6 +71,7 @@ def train(
     force: bool = False,
     progress: bool | Progress = True,
     checkpoint_seconds: float | None = None,
+    log: str | Sequence[str] | None = None,
     **settings: Unpack[Settings],
 ) -> Run:
     """Train a network on pictures and what is to be said of them, and leave a run folder.
@@ -105,6 +107,8 @@ def train(
         force: throw away an earlier run in ``out``.
         progress: show a bar on standard error, or be told through a :class:`Progress`.
         checkpoint_seconds: a stopped training loses at most so much; 10, of pairs 60.
+        log: "tensorboard", "mlflow" or "wandb", or several of them: write each epoch's figures
+            there too, in ``out/logs``.
         **settings: see :class:`eyeshot.runs.Recipe`; the rest depends on the model and the data.
 
     Returns:
@@ -121,6 +125,7 @@ def train(
     """
     if resume and force:
         raise BadValue("resume and force together", cure="go on with a run, or throw it away")
+    logs = check_logs(log)
     options = {
         "folder": folder,
         "size": size,
@@ -138,7 +143,7 @@ def train(
         place: Path | None, fold: tuple[int, int] | None, resume: bool, force: bool
     ) -> Run:
         asked = ask(source, task, model, model_arguments or {}, options, settings, own, fold)
-        return _train_one(asked, start, place, resume, force, progress, checkpoint_seconds)
+        return _train_one(asked, start, place, resume, force, progress, checkpoint_seconds, logs)
 
     if folds is None:
         return train_one(None if out is None else Path(out), None, resume, force)
@@ -156,6 +161,7 @@ def _train_one(
     force: bool,
     progress: Progress,
     checkpoint_seconds: float | None,
+    logs: tuple[str, ...],
 ) -> Run:
     config, data = settle(asked)
     own = asked.own
@@ -171,7 +177,9 @@ def _train_one(
     with torch_state_kept():
         fabric = make_fabric(config.recipe)
         with hold(place) if fabric.is_global_zero else nullcontext():
-            _run(config, data, place, fabric, progress, resume, force, checkpoint_seconds, own)
+            _run(
+                config, data, place, fabric, progress, resume, force, checkpoint_seconds, own, logs
+            )
             return load(place)
 
 
@@ -185,6 +193,7 @@ def _run(
     force: bool,
     checkpoint_seconds: float | None,
     own: OwnNet | None,
+    log_names: tuple[str, ...],
 ) -> None:
     if checkpoint_seconds is None:
         checkpoint_seconds = _PAUSE if isinstance(data, Data) else _LONG_PAUSE
@@ -221,6 +230,7 @@ def _run(
         position = checkpoint.restore(place / LAST, net, average, optimizer, task.measures)
         if position.epoch >= recipe.epochs:
             progress.say(f"{place}: this training had finished already")
+    logs = open_logs(log_names if fabric.is_global_zero else (), place, config, position.rows)
     training = Training(
         config,
         task,
@@ -234,10 +244,15 @@ def _run(
         progress,
         checkpoint_seconds,
         own,
+        logs,
     )
+    finished = False
     try:
         training.fit()
+        finished = True
     except Stopped:
         pass
     finally:
         progress.finish()
+        for one in logs:
+            one.close(finished=finished)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -38,6 +39,7 @@ from eyeshot.runs import (
     read_tensors,
     save_tensors,
 )
+from eyeshot.training.logs import FOLDER
 from eyeshot.training.optimization import Average
 
 _AGAIN = "again with --force, or into another folder"
@@ -295,6 +297,8 @@ def _clear(folder: Path, *, leftovers: bool) -> None:
         (folder / LAST / FILE).unlink(missing_ok=True)
         for name in (WEIGHTS, LAST_WEIGHTS, METRICS, PROGRAM, _PAGE):
             (folder / name).unlink(missing_ok=True)
+        if (folder / FOLDER).is_dir() and not (folder / FOLDER).is_symlink():
+            shutil.rmtree(folder / FOLDER)
         for path in (folder / SAMPLES).glob("epoch-*.png"):
             path.unlink(missing_ok=True)
 

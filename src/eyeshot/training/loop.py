@@ -13,7 +13,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,7 @@ from eyeshot.runs import (
 )
 from eyeshot.training import checkpoint
 from eyeshot.training.checkpoint import STOP, Position
+from eyeshot.training.logs import Log, write_row
 from eyeshot.training.optimization import Average, learning_rate, set_learning_rate
 from eyeshot.training.own_network import OwnNet, frozen_norms, keep_frozen
 from eyeshot.training.progress import Progress
@@ -78,6 +79,7 @@ class Training:
     progress: Progress
     checkpoint_seconds: float
     own: OwnNet | None = None
+    logs: Sequence[Log] = ()
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -104,6 +106,7 @@ class Training:
             self.keep_weights(row)
             self.keep_samples()
             self.position.next_epoch(row)
+            write_row(self.logs, row)
             self.save()
             self.progress.finish_epoch(row)
             if self.position.epoch < self.config.recipe.epochs and self.stop_asked:

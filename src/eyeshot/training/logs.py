@@ -1,0 +1,217 @@
+"""Where a lab logs: each epoch's figures in TensorBoard, MLflow or Weights & Biases.
+
+TensorBoard by Lightning Fabric's logger. Fabric has none for MLflow, and that for Weights & Biases
+needs the whole of Lightning, so these two are told by their own libraries. All write into the run
+folder and send nothing, but for MLflow where ``MLFLOW_TRACKING_URI`` says so. A training that is
+resumed goes on in the same log.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from eyeshot.errors import BadValue, UnknownName
+from eyeshot.extras import is_installed, not_installed
+from eyeshot.files import write_aside
+from eyeshot.runs import RunConfig
+
+FOLDER = "logs"
+"""In the run folder."""
+_PROJECT = "eyeshot"
+_NEEDS: Mapping[str, tuple[str, ...]] = {
+    "tensorboard": ("tensorboardX", "tensorboard"),
+    "mlflow": ("mlflow",),
+    "wandb": ("wandb",),
+}
+"""Of each log the packages of which one must be there; it is the name of the extra, too."""
+_PRIVATE = {
+    "mlflow": ("MLFLOW_DISABLE_TELEMETRY", "true"),
+    "wandb": ("WANDB_ERROR_REPORTING", "false"),
+}
+"""What keeps a library from telling its makers how it is used, unless the user says otherwise."""
+LOGS = tuple(_NEEDS)
+
+
+class Log(Protocol):
+    """One log of one training."""
+
+    def write(self, figures: Mapping[str, float], epoch: int) -> None:
+        """The figures of an epoch, counted from 1."""
+
+    def close(self, *, finished: bool) -> None:
+        """The training has finished, or was stopped and may go on."""
+
+
+def check_logs(names: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The logs that were asked for, by their names.
+
+    Args:
+        names: with commas between them, or a list; None for none.
+
+    Raises:
+        UnknownName: there is no such log.
+        BadValue: it is something else than names.
+        Failure: a package that writes it is not installed.
+    """
+    if names is None:
+        return ()
+    given = names.split(",") if isinstance(names, str) else names
+    if not all(isinstance(name, str) for name in given):
+        raise BadValue(f"log is {names!r}", cure=f"use {', '.join(LOGS)}")
+    chosen = tuple(dict.fromkeys(name.strip() for name in given))
+    for name in chosen:
+        if name not in _NEEDS:
+            raise UnknownName("log", name, LOGS)
+        if name in _PRIVATE:
+            os.environ.setdefault(*_PRIVATE[name])  # it is read when the package is imported
+        if not any(is_installed(package) for package in _NEEDS[name]):
+            raise not_installed(_NEEDS[name][0], name)
+    return chosen
+
+
+def open_logs(
+    names: Sequence[str], run: Path, config: RunConfig, rows: Sequence[Mapping[str, float]]
+) -> list[Log]:
+    """Open the logs of a training, or go on with them.
+
+    Args:
+        names: of the logs.
+        run: the run folder.
+        config: of the run.
+        rows: of the epochs that are done, as in ``metrics.csv``; a log that begins only now gets
+            them.
+    """
+    folder = run / FOLDER
+    if names:
+        folder.mkdir(exist_ok=True)
+    logs: list[Log] = []
+    for name in names:
+        begins = not any(folder.glob(f"{name}*"))
+        logs.append(_MAKERS[name](folder, run.name, config, len(rows)))
+        if begins:
+            write_row(logs[-1:], *rows)
+    return logs
+
+
+def write_row(logs: Sequence[Log], *rows: Mapping[str, float]) -> None:
+    """Write rows of ``metrics.csv`` into every log."""
+    for row in rows:
+        figures = {name: value for name, value in row.items() if name != "epoch"}
+        for log in logs:
+            log.write(figures, int(row["epoch"]))
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
+    """What the training was told, as plain values."""
+    recipe = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(config.recipe).items()
+    }
+    told = {"model": config.model, "data": config.data, "task": config.task}
+    return {**told, **config.model_arguments, **recipe}
+
+
+def _kept_name(path: Path, new: str) -> str:
+    """What the file says; ``new``, which it says from now on, where it is not there yet."""
+    if path.is_file():
+        return path.read_text(encoding="ascii").strip()
+    with write_aside(path) as aside:
+        aside.write_text(new, encoding="ascii")
+    return new
+
+
+class _TensorBoard:
+    """Event files in ``logs/tensorboard``."""
+
+    def __init__(self, folder: Path, name: str, config: RunConfig, epochs_done: int) -> None:
+        from lightning_fabric.loggers.tensorboard import TensorBoardLogger
+
+        del name, config
+        # What a killed training logged of an epoch that it did not save is hidden.
+        purge: dict[str, Any] = {"purge_step": epochs_done + 1} if epochs_done else {}
+        self._logger = TensorBoardLogger(folder, name="", version="tensorboard", **purge)
+
+    def write(self, figures: Mapping[str, float], epoch: int) -> None:
+        """Write the figures of an epoch."""
+        self._logger.log_metrics(figures, epoch)
+        self._logger.save()
+
+    def close(self, *, finished: bool) -> None:
+        """Say how the training ended."""
+        self._logger.finalize("success" if finished else "aborted")
+
+
+class _MLflow:
+    """A run in ``logs/mlflow.db``, or where ``MLFLOW_TRACKING_URI`` says."""
+
+    def __init__(self, folder: Path, name: str, config: RunConfig, epochs_done: int) -> None:
+        from mlflow import MlflowClient
+
+        del epochs_done
+        place = os.environ.get("MLFLOW_TRACKING_URI")
+        own = f"sqlite:///{(folder / 'mlflow.db').resolve()}"
+        self._client = client = MlflowClient(tracking_uri=place or own)
+        found = folder / "mlflow.txt"
+        if found.is_file():
+            self._run = _kept_name(found, "")
+            client.update_run(self._run, status="RUNNING")
+            return
+        there = client.get_experiment_by_name(_PROJECT)
+        artifacts = None if place else (folder / "mlflow-artifacts").resolve().as_uri()
+        number = (
+            there.experiment_id
+            if there
+            else client.create_experiment(_PROJECT, artifact_location=artifacts)
+        )
+        self._run = client.create_run(number, run_name=name).info.run_id
+        for key, value in _settings(config).items():
+            client.log_param(self._run, key, value)
+        _kept_name(found, self._run)
+
+    def write(self, figures: Mapping[str, float], epoch: int) -> None:
+        """Write the figures of an epoch."""
+        for name, value in figures.items():
+            self._client.log_metric(self._run, name, value, step=epoch)
+
+    def close(self, *, finished: bool) -> None:
+        """Say how the training ended."""
+        self._client.set_terminated(self._run, "FINISHED" if finished else "KILLED")
+
+
+class _Wandb:
+    """Offline runs in ``logs/wandb``, all of one id: ``wandb sync`` sends them."""
+
+    def __init__(self, folder: Path, name: str, config: RunConfig, epochs_done: int) -> None:
+        import wandb
+
+        del epochs_done
+        self._run = wandb.init(
+            project=_PROJECT,
+            name=name,
+            id=_kept_name(folder / "wandb.txt", secrets.token_hex(4)),
+            resume="allow",
+            mode="offline",
+            dir=str(folder),
+            config=_settings(config),
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+
+    def write(self, figures: Mapping[str, float], epoch: int) -> None:
+        """Write the figures of an epoch."""
+        self._run.log(dict(figures), step=epoch)
+
+    def close(self, *, finished: bool) -> None:
+        """Say how the training ended."""
+        self._run.finish(exit_code=0 if finished else 1)
+
+
+_MAKERS: Mapping[str, Callable[[Path, str, RunConfig, int], Log]] = {
+    "tensorboard": _TensorBoard,
+    "mlflow": _MLflow,
+    "wandb": _Wandb,
+}
