@@ -3,9 +3,7 @@
 A :class:`Graph` holds one network at one input size. A front end makes it. Only each node's
 :class:`Call`, which says how to compute the node, depends on the front end.
 
-Also here:
-
-- the numbers of an operator, by name and with their types: kernel, stride, groups and the like.
+An operator's parameters (kernel, stride, groups and others) are typed records.
 """
 
 from __future__ import annotations

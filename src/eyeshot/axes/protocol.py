@@ -1,9 +1,4 @@
-"""The questions that every axis map answers.
-
-Also here:
-
-- half-open intervals of whole numbers.
-"""
+"""The interface of every axis map, and half-open intervals of integers."""
 
 from __future__ import annotations
 

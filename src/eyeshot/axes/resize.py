@@ -1,8 +1,6 @@
 """Resizing along one axis: which inputs an output mixes, and with which weights.
 
-Also here:
-
-- where torch's resizing kernels read: their source coordinates, to the last bit.
+The source coordinates are those of torch's own resizing kernels, exact to the last bit.
 """
 
 from __future__ import annotations

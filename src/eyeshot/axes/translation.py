@@ -3,9 +3,8 @@
 On a tile, a network computes each map from only the tile. An output there equals the output on the
 whole axis if it mixes the same inputs in the same way; the two axis maps show this.
 
-Also here:
-
-- axis maps of a write into a slice: of the written values, and of the remaining old values.
+The axis maps of a write into a slice are here too: one of the written values, and one of the old
+values that remain.
 """
 
 from __future__ import annotations

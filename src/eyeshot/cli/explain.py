@@ -3,9 +3,8 @@
 The command has two forms. ``eyeshot explain conv`` and the other operations are commands of a
 group; any other first word is a network, and goes to the hidden command ``unit``.
 
-Also here:
-
-- ``eyeshot see NET IMAGE --field LAYER:y,x``: one unit's field drawn on the picture.
+``eyeshot see NET IMAGE --field LAYER:y,x``, which draws one unit's field on the picture, is here
+too.
 """
 
 from __future__ import annotations

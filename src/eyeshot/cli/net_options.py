@@ -1,8 +1,6 @@
 """The options of every command that takes a user's network.
 
-Also here:
-
-- a network and a picture prepared for it, for ``see`` and ``explain``.
+For ``see`` and ``explain``, the network and a picture are prepared here.
 """
 
 from __future__ import annotations

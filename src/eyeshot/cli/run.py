@@ -1,9 +1,4 @@
-"""``eyeshot run``: a network over an image of any size, exactly.
-
-Also here:
-
-- the options of ``eyeshot run``, each with its name, its type and its help.
-"""
+"""``eyeshot run``, with its options: a network over an image of any size, exactly."""
 
 from __future__ import annotations
 

@@ -12,10 +12,6 @@ Pictures in sub-folders of a class are of that class. A part may be called ``tra
 ``test_set``, ``Valid`` and the like; a folder that holds nothing but one folder of folders is
 opened. Everything is taken in the order of its name, hidden files are passed over, and a link that
 leads out of the folder is refused.
-
-Also here:
-
-- the entries of a folder, sorted by name, without hidden files.
 """
 
 from __future__ import annotations

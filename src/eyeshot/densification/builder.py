@@ -1,8 +1,7 @@
-"""A dense form as it grows: what its rules are given, and how they refuse.
+"""The state of a conversion to dense form, and the rules that need nothing else.
 
-Also here:
-
-- rules for what computes each number by itself, or computes nothing and moves numbers about.
+Those are the rules for operators that work on each number separately or only move numbers. A rule
+raises :func:`refusal` for an operator that it cannot convert.
 """
 
 from __future__ import annotations

@@ -5,9 +5,8 @@ operator that reads the whole crop becomes a window of that size: a linear layer
 a convolution of h×w, a mean over all positions becomes a mean over h×w. Operators that only move
 numbers, such as flatten, only change the recorded positions and compute nothing.
 
-Also here:
-
-- where a dense form differs from its classifier: a crop has padding where a page goes on.
+The conversion also reports where the dense form differs from its classifier: at a crop's border the
+classifier reads padding, and the dense form reads the page's own pixels.
 """
 
 from __future__ import annotations

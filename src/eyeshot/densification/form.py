@@ -1,8 +1,6 @@
-"""The dense form itself: a list of steps, its layers under the names of the classifier's.
+"""The dense form of a classifier: a list of steps whose layers keep the classifier's names.
 
-Also here:
-
-- what a value of the classifier has become in its dense form.
+It also records what each value of the classifier has become in the dense form.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""Rules for the head of a classifier: what reads the features of the whole crop.
-
-Also here:
-
-- rules for what slides, and for what takes all places of the crop at once.
-"""
+"""Conversion rules for sliding windows, operators over the whole crop, and classifier heads."""
 
 from __future__ import annotations
 

@@ -1,13 +1,12 @@
-"""One network at two heights: whether it slides along the rows in the same way over both.
+"""One network traced at two heights: whether it computes the same rows in the same way at both.
 
-A camera's rows come before their number is known. So the network is traced at some height, and what
-it does there must be what it will do at the real one. Only behind the last row may it differ: a
-U-Net that takes any size pads the picture there to a multiple of its grid and crops its scores
-again, by as much as the height asks, and leaves both out where the height is such a multiple.
+The rows of a camera arrive before their number is known. The network is therefore traced at one
+height, and must compute the same at the real one. It may differ only after the last row: a U-Net
+that takes any size pads the image there to a multiple of its grid and crops its scores by as much,
+and does neither where the height is such a multiple.
 
-Also here:
-
-- the largest samples that were read and the scores that were clipped: signs of a wrong scale.
+The largest samples read and the scores clipped are recorded here too: they are signs of a wrong
+scale.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""A graph made ready to run: batch norms folded into convolutions, activations fused behind them.
+"""A graph prepared to run: batch norms folded into convolutions, activations fused.
 
-Lowering keeps names: a fused node carries the name of the last one it swallowed, so that anyone who
-read that one still finds it.
+A fused node has the name of its last operator, so that every node which reads that name still finds
+it.
 
-Also here:
-
-- what becomes of each node in a run: its rows stream, they are gathered, or it is called whole.
+Each node also gets its way of running: its rows stream, its rows are gathered, or it is called once
+on the whole map.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""A network as the engine takes it: a module, a trained run, or one that keeps what was traced.
+"""A network in the form that the engine takes: a module, a trained run, or one with cached traces.
 
-Also here:
-
-- everything of a module that decides its graph, but for the numbers in its weights.
+The parts of a module that determine its graph, all but the values of its weights, are compared
+here.
 """
 
 from __future__ import annotations

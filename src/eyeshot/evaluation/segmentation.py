@@ -1,8 +1,6 @@
-"""How well masks are met, on whole pictures of any size.
+"""How well predicted masks agree with the true masks, on whole pictures of any size.
 
-Also here:
-
-- how well the boundaries of classes are met, counted a window at a time.
+The agreement of class boundaries is counted too, one window at a time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """The inputs and the output of one operator of a network, for one batch.
 
-Also here:
-
-- one layer of a network that has no graph: heard by hooks, and then traced by itself.
+A layer of a network without a graph is recorded by hooks and then traced alone.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""Walks and traces drawn for a terminal with rich; they read as well without color.
-
-Also here:
-
-- walks and traces as pieces of HTML, for notebooks.
-"""
+"""Walks and traces drawn for a terminal (readable without color), or as HTML for a notebook."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""``eyeshot.explain``: one unit of a network, or of a trained run looking at a picture.
+"""``eyeshot.explain``: one unit of a network, or of a trained run on a picture.
 
-Also here:
-
-- the explanation of one unit inside a network: its input numbers, and their sum.
+The result is an explanation: the unit's inputs, the terms of its sum, and the total.
 """
 
 from __future__ import annotations

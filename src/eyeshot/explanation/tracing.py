@@ -1,9 +1,9 @@
-"""A rule for each family of operators: each input's contribution to a unit, and their total.
+"""The terms of a unit's sum, by one rule for each family of operators.
 
-Also here:
+In this file:
 
-- operators that work on single numbers: sums and products of maps, activations, batch norm;
-- which inputs a unit of an operator reads, worked out from the operator's own numbers.
+- operators on single numbers: sums and products of maps, activations, batch norm;
+- which inputs a unit reads, from the operator's parameters.
 """
 
 from __future__ import annotations

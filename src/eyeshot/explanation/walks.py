@@ -5,9 +5,8 @@ inserted) and a list of steps. A step lists the cells that it reads, their weigh
 Everything that is computed here is in the steps; the tests compare the outputs with
 :mod:`eyeshot.reference`.
 
-Also here:
-
-- operators that move numbers or mix neighbors: the cells that a unit is a copy or a mean of.
+Operators that move numbers or average neighbors are explained here too: the cells that a unit
+copies or averages.
 """
 
 from __future__ import annotations

@@ -1,9 +1,6 @@
-"""Compute a network's graph on one batch, and compare it with the network's own output.
+"""Compute a network's graph on one batch, and compare the result with the network's own output.
 
-Also here:
-
-- the maps of a network's operators, computed by its graph;
-- calls in the order in which they were made, and the steps that they form.
+It returns the map of each operator, or the calls in execution order, grouped into steps.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
-"""What a layer is called in plain words, and which calls count as a layer.
+"""Plain names for layers, and which calls count as a layer.
 
-A layer is known by its operator (``max_pool2d``) or, in a network that has no graph, by the name
-of its class (``MaxPool2d``). Both are reduced to one bare word, and so shown in the same way.
+A layer is known by its operator (``max_pool2d``) or, in a network without a graph, by its class
+(``MaxPool2d``). Both are reduced to one word and shown in the same way.
 
-Also here:
-
-- the meaning of a layer's name: a node as ``inspect`` prints it, or the output of a module.
+A layer's name is resolved here too: a node as ``inspect`` prints it, or the output of a module.
 """
 
 from __future__ import annotations

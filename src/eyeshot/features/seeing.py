@@ -1,8 +1,6 @@
-"""``see``: run a network once and bring back the maps of every layer.
+"""``see``: run a network once and return the maps of every layer.
 
-Also here:
-
-- record every layer's output of a network without a graph while it runs.
+A network without a graph is run with hooks, which record the output of every layer.
 """
 
 from __future__ import annotations

@@ -4,9 +4,7 @@ Everything here takes float pictures of (H, W) or (H, W, C) with C from 2 to 4 (
 of one channel and writes the border of four channels at most) and returns float pictures of the
 same type. OpenCV's ``filter2D`` and related functions compute cross-correlation, as we need.
 
-Also here:
-
-- process rows in bands, so that intermediate results stay in the cache.
+Rows are processed in bands, so that intermediate results stay in the processor's cache.
 """
 
 from __future__ import annotations

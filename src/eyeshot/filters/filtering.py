@@ -1,9 +1,9 @@
-"""``eyeshot.filter``: one kernel over a picture, planned first, then carried out.
+"""``eyeshot.filter``: plan one kernel over a picture, then apply it.
 
-Also here:
+In this file:
 
-- from the floats that a filter computes back to the type that the picture had;
-- where a kernel comes from: a name, a text file, or an array. All become checked kernels.
+- the result converted from floats to the sample type of the picture;
+- a kernel from a name, a text file or an array, checked.
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
-"""The named kernels, for cross-correlation: they are not turned.
+"""The named kernels, for cross-correlation: they are not flipped.
 
 A recipe builds one kernel, or two whose responses are combined to a magnitude, sqrt(x² + y²). The
 ``-x`` kernels respond to change from left to right (vertical edges), and are positive where the
 picture becomes brighter; the ``-y`` kernels respond to change from top to bottom.
 
-Also here:
-
-- the options of a filter, and a check of their values.
+A filter's options are defined and checked here too.
 """
 
 from __future__ import annotations

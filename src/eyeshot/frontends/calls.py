@@ -1,8 +1,6 @@
-"""How a traced operator is called again: by the engine on its inputs, or now on weights alone.
+"""How to call a traced operator again: by the engine, or at once if it reads only weights.
 
-Also here:
-
-- names for nodes: the module's dotted path, numbered where a module is used again.
+Nodes get their names here: the module's dotted path, with a number where a module is used again.
 """
 
 from __future__ import annotations

@@ -1,16 +1,13 @@
-"""Parts of a traced graph that are graphs of their own, put where they are called.
+"""Subgraphs of a traced graph, put in the place of the calls that run them.
 
-``torch.no_grad()`` in a ``forward`` makes ``torch.export`` wrap what stands inside it into a graph
-that is called; so do ``autocast``, ``torch.cond``, ``map`` and ``scan``. For what a network
-computes, and of which pixels, these calls are their contents, and they are read as such:
+``torch.no_grad()`` in a ``forward`` makes ``torch.export`` move the code inside it to a subgraph;
+so do ``autocast``, ``torch.cond``, ``map`` and ``scan``. Each call is replaced:
 
-- a mode of gradients, a switched-off ``autocast``, a checkpoint: the contents;
-- ``torch.cond``: both branches, and a choice between their results by ``torch.where``;
-- ``map`` and ``scan`` over a few items: the contents, once an item.
+- a gradient mode, a disabled ``autocast``, a checkpoint: by the subgraph;
+- ``torch.cond``: by both branches, and a ``torch.where`` that selects one of their results;
+- ``map`` and ``scan`` over a few items: by the subgraph, once for each item.
 
-Also here:
-
-- conditions on the sizes of a program's inputs, as ``torch.export`` writes them, read as data.
+The conditions on input sizes that ``torch.export`` writes are parsed into data here too.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
-"""An exported program as a network: a module that computes what the program says, at any size.
+"""An exported program as an ``nn.Module`` that computes the same at any size.
 
-A run folder is opened without the code of the person who wrote the network. In it is the program
-that ``torch.export`` made of that (``net.pt2``), and :mod:`eyeshot.frontends.pt2` reads it as data.
-Here it becomes an ``nn.Module`` again, with the layers, names and weights of the original: whatever
-takes a network takes this one.
+A run folder is opened without the code that defined the network. It contains the program that
+``torch.export`` made (``net.pt2``), which :mod:`eyeshot.frontends.pt2` reads as data. Here it
+becomes an ``nn.Module`` again, with the layers, names and weights of the original.
 
-Also here:
+In this file:
 
-- a network written as an exported program, which opens without the code that made it;
-- the path from input to output, kept where a trace would lose it.
+- write a network as an exported program;
+- keep the path from input to output, where a trace would lose it.
 """
 
 from __future__ import annotations

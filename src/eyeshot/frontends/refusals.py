@@ -1,8 +1,6 @@
-"""Why a network cannot be traced: the line of its own code at fault, and what to change there.
+"""Why a network cannot be traced: the line of its code that fails, and what to change there.
 
-Also here:
-
-- what a file claims of the shapes in its program, held against the operators themselves.
+The shapes that a program file states are also checked here against the operators.
 """
 
 from __future__ import annotations

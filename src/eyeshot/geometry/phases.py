@@ -3,9 +3,7 @@
 A unit's field depends on its phase: its place on the stride grid. After a pool by 2 and an
 up-sampling by 2, even and odd units see different patches, and no single number describes both.
 
-Also here:
-
-- the exact set of inputs that one unit depends on, including holes.
+The exact set of inputs that one unit depends on, with its holes, is computed here too.
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
-"""How a network's maps follow from the size of its input, one axis at a time.
+"""The sizes of a network's maps, from the size of its input, one axis at a time.
 
 A :class:`Graph` holds one network at one size. Its axis maps also give the sizes for other inputs,
 unless the network computes numbers from the size of its input (a crop computed in ``forward``):
 such numbers belong to the traced size.
 
-Also here:
-
-- what the outputs of a network see, and on which grid: the figures that crops and tiles follow.
+The receptive field and the alignment of the outputs are here too; crops and tiles are cut by them.
 """
 
 from __future__ import annotations

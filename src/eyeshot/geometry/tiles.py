@@ -3,9 +3,7 @@
 A tile is computed alone: each layer pads at the tile's border, and a norm takes the tile's mean.
 Which values are still those of the whole image follows from the axis maps, one axis at a time.
 
-Also here:
-
-- what every node must give, so that a region of an output can be computed.
+The region that every node must compute for a region of an output is found here too.
 """
 
 from __future__ import annotations

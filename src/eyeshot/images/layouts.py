@@ -3,9 +3,7 @@
 For any file or array, the rest of Eyeshot sees (C, H, W), or (C, L) for a signal and (C, D, H, W)
 for a volume. The interpretation is kept as text for messages.
 
-Also here:
-
-- the EXIF orientation: how a viewer must rotate a picture.
+The EXIF orientation is read here too: how a viewer must rotate a picture.
 """
 
 from __future__ import annotations

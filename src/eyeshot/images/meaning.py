@@ -4,9 +4,8 @@ A reader that ignores the tags silently gives wrong colors: it reads inks as lig
 band as alpha, indices as gray. Here each kind is converted, kept, or refused.
 TIFF 6.0, sections 8 (baseline), 16 (CMYK), 18 (associated alpha), 21 (YCbCr) and 23 (L*a*b*).
 
-Also here:
-
-- the chain of a TIFF's directories, followed once before a library trusts it.
+The chain of a TIFF's directories is followed once and checked here, before a library reads the
+file.
 """
 
 from __future__ import annotations

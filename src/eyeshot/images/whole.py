@@ -4,9 +4,7 @@ The first bytes of a file decide its format, not its name. Three libraries share
 for TIFF, OpenCV for 16-bit color PNG (which Pillow would cut to 8 bits), Pillow for everything
 else. All their errors for a damaged file become a :class:`BadFile`.
 
-Also here:
-
-- what stored samples count as: the one place where training, looking and running agree on it.
+The scale of stored samples is defined here, once for training, inspection and runs.
 """
 
 from __future__ import annotations

@@ -1,13 +1,9 @@
 """Which input sizes a network accepts, and the nearest ones, found by trying them.
 
-A size is tried on the axis maps where they tell the extent for every size. Some operators hold
-numbers that belong to the size that was traced (a reshape, a crop to a skip's size): there the
-network itself is run at the size in question, on tensors that have shapes and no memory. What the
-maps say is held against the network at a few sizes, since a ``forward`` may refuse sizes in words.
-
-Also here:
-
-- one input size tried: on the axis maps, or by running the network on shapes alone.
+A size is tried on the axis maps where they give the output size for every input. Some operators
+hold numbers that belong to the traced size (a reshape, a crop to the size of a skip): such a
+network is run at the size in question, on tensors with shapes and no memory. The result of the maps
+is compared with the network at a few sizes, because a ``forward`` may refuse sizes itself.
 """
 
 from __future__ import annotations

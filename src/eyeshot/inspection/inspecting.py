@@ -1,9 +1,6 @@
-"""From a network and a size to everything that is known before it runs.
+"""Inspect a network at one input size without running it: its layers, shapes, fields and costs.
 
-Also here:
-
-- everything that is known of a network before it runs, as plain data that prints itself;
-- one row of the table: a layer, what it makes, what it sees and what it costs.
+The result is plain data that prints itself as a table, with one row for each layer.
 """
 
 from __future__ import annotations

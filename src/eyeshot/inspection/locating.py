@@ -1,8 +1,6 @@
-"""NET on the command line: a run folder, an import path, an ONNX file or an exported program.
+"""The NET argument of a command: a run folder, import path, ONNX file or exported program.
 
-Also here:
-
-- somebody's own Python file or module, run for the network that it defines.
+A user's Python file or module is executed here, to get the network that it defines.
 """
 
 from __future__ import annotations

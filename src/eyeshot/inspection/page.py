@@ -1,8 +1,6 @@
-"""An inspection as one self-contained HTML page, or as a piece of one for a notebook.
+"""An inspection as one self-contained HTML page, or as an HTML fragment for a notebook.
 
-Also here:
-
-- one unit's field on a picture: the box that it can see, and beside it what really moves it.
+A unit's receptive field is drawn on a picture here too, beside the unit's gradient.
 """
 
 from __future__ import annotations

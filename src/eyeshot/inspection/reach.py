@@ -1,9 +1,9 @@
-"""How far the outputs see: the halo on each side, the alignment, and what ends them.
+"""How far the outputs see: the halo on each side, the alignment, and what makes them unbounded.
 
-Also here:
+In this file:
 
-- the effective receptive field: where the gradient of one unit really comes from;
-- one unit of one layer: the inputs that it sees, and how that depends on where it stands.
+- the effective receptive field: where the gradient of one unit comes from;
+- the receptive field of one unit, and how it depends on the unit's position.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """An inspection as tables for a terminal of 100 columns or more.
 
-Also here:
-
-- numbers of a row in few characters: shapes, options, fields.
+Numbers of a row are shortened here too: shapes, options, fields.
 """
 
 from __future__ import annotations

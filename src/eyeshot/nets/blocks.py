@@ -1,8 +1,6 @@
-"""The pieces of a U-Net, each usable alone: two convolutions, one step down, one step up.
+"""The blocks of a U-Net, and classifiers that map a picture (N, C, H, W) to scores (N, classes).
 
-Also here:
-
-- networks that say what a picture shows: (N, C, H, W) in, one score a class (N, classes) out.
+Each block can be used alone: two convolutions, one step down, one step up.
 """
 
 from __future__ import annotations

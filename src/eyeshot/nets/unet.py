@@ -1,8 +1,7 @@
-"""The U-Net: one score a class at every pixel, from a deep path and the skips beside it.
+"""The U-Net: one score per class at every pixel, from a deep path and skip connections.
 
-Also here:
-
-- where in a network a layer stands, in words: which level of a U-Net, and on which way.
+The position of a layer is described in words here too: its level, and whether it lies on the way
+down or up.
 """
 
 from __future__ import annotations

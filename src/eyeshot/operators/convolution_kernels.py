@@ -1,8 +1,7 @@
 """The convolution kernels, behind one small interface: padded values in, a value out.
 
-Also here:
-
-- convolutions of few single channels, by OpenCV: 50 to 80 times faster there than a ``conv2d``.
+Convolutions of a few single channels use OpenCV, which is 50 to 80 times faster there than
+``conv2d``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """The record that holds everything about one operator.
 
-Also here:
-
-- how much arithmetic an operator takes, for each number that it reads or gives.
+It includes the operator's cost: multiply-adds for each number that it reads or returns.
 """
 
 from __future__ import annotations

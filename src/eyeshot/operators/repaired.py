@@ -1,13 +1,11 @@
-"""How a call whose shapes do not fit is put right, so that the rest of the network can be seen.
+"""How a call with mismatched shapes is repaired, so that the rest of the network can be inspected.
 
-Each repair gives a :class:`Repaired`: what does not fit, and the call made again as its cure would
-make it. Where the cure is another weight (``in_channels=64``) the weight is replaced, so that
-the rest of the graph is that of the cured network; where it lies elsewhere (a size, a view) the
-values are cropped or padded with zeros.
+Each repair returns a :class:`Repaired`: the mismatch, and the call as the cure would make it. Where
+the cure is another weight (``in_channels=64``), the weight is replaced, so that the rest of the
+graph is that of the cured network; elsewhere (a size, a view) the values are cropped or padded with
+zeros.
 
-Also here:
-
-- a call whose shapes do not fit, as the front end met it: facts, not yet words.
+The mismatch is recorded as facts; its wording comes later.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""A receptive field drawn on a picture: the box, what of it is padding, and where a gradient is.
+"""A receptive field drawn on a picture: the box, its part in the padding, and the gradient.
 
-Also here:
-
-- masks as pictures: a color for each class, and errors by their kind, told apart by any eye.
+Masks are drawn here too: one color per class, and errors by kind in colors that are distinct for
+color-blind readers.
 """
 
 from __future__ import annotations

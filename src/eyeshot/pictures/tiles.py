@@ -1,9 +1,9 @@
-"""Many small maps in one picture: numbers to colors, and tiles in rows and columns.
+"""Many small maps in one picture: numbers become colors, and maps become tiles in rows and columns.
 
-Also here:
+In this file:
 
-- a sheet: pictures one below the other, each with a heading, as one picture;
-- fonts for text inside pictures: one that always exists, and one for scripts that it lacks.
+- sheets: pictures with headings, one below another, as one picture;
+- fonts for text in pictures: one that is always available, and one for scripts that it lacks.
 """
 
 from __future__ import annotations

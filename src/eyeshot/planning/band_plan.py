@@ -3,9 +3,7 @@
 The planner simulates the engine's own schedule with row counts, so its numbers are exact and not an
 estimate; bytes follow from rows.
 
-Also here:
-
-- a plan as people read it.
+The plan's text for people is written here too.
 """
 
 from __future__ import annotations

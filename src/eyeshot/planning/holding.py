@@ -1,8 +1,7 @@
-"""What a pass over the rows holds, and when: the engine's line buffers, filled with counts.
+"""How many rows each buffer holds, and when: the engine's line buffers, simulated with counts.
 
-Also here:
-
-- maps that stay in memory whole: for a statistic, or for an operator that is called once.
+Maps that stay in memory whole are counted too: those that a statistic or an operator that is called
+once needs.
 """
 
 from __future__ import annotations

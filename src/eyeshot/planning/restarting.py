@@ -6,9 +6,7 @@ therefore repeats the same calls on the same number of rows. It walks them by co
 only those that compute a row which is still needed. Other rows of a repeated call are never read,
 so their inputs may be zeros and are not recomputed.
 
-Also here:
-
-- how the work of a run is cut up: bands of rows, strips of columns.
+The cuts themselves are defined here too: bands of rows and strips of columns.
 """
 
 from __future__ import annotations

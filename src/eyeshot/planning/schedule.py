@@ -3,10 +3,7 @@
 The engine follows a schedule with tensors; the planner follows the same schedule with only
 counts, and so knows before the run how many rows the engine will buffer.
 
-Also here:
-
-- the engine's schedule walked with counts: the same nodes, rows and order, and no numbers;
-- how much arithmetic and memory a box of a node takes.
+The arithmetic and the memory that a region of a node takes are computed here too.
 """
 
 from __future__ import annotations

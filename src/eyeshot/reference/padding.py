@@ -4,10 +4,10 @@ Padding an axis is reading it through a list of positions: the padded axis ``[-1
 nothing (a zero), then cells 0, 1 and 2, then nothing again. The four kinds differ in that list
 alone, and its gradient adds each padded cell back to the cell that it was read from.
 
-Also here:
+In this file:
 
-- where a sliding window looks: the index arithmetic that convolution and pooling share;
-- checks of the arguments; every option becomes one number per axis.
+- positions of a sliding window: the index arithmetic that convolution and pooling share;
+- checks of arguments; every option becomes one number per axis.
 """
 
 from __future__ import annotations

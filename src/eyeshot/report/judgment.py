@@ -1,9 +1,4 @@
-"""How good the network is: which classes it mixes up, and where it was sure and wrong.
-
-Also here:
-
-- how the network learned: loss and accuracy, epoch by epoch.
-"""
+"""How good a classifier is: classes that it confuses, confident errors, learning curves."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""What is inside: the first kernels, the maps after each step, and what the layers cost.
+"""The report's section on the network: first kernels, the maps of each step, the cost of layers.
 
-Also here:
-
-- a photograph under the named filters: what one kernel can do before anything is learned.
+A photograph under the named filters shows what one kernel can do without training.
 """
 
 from __future__ import annotations

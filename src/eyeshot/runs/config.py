@@ -3,9 +3,7 @@
 The file is data and nothing else. It is read by :mod:`eyeshot.plain_yaml` and every value is
 checked for its type; a model is a name in the table of :mod:`eyeshot.nets`, never an import path.
 
-Also here:
-
-- a network's scores for many pictures.
+A network's scores for many pictures are computed here too.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""A person's picture as a trained network takes it, whatever the network was trained for.
+"""A user's picture in the form that a trained network takes, for every task.
 
-Also here:
-
-- what the network of a run sees and which sizes it takes: worked out once for all runs alike.
+The field and the accepted sizes of a run's network are also found here, once for all runs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""What an audit found, as plain data that prints itself on one screen.
+"""The result of an audit, as plain data that prints itself on one screen.
 
-Also here:
-
-- what tiles give, put together in three ways, and how far that is from the whole pass.
+The outputs of tiles are joined here in three ways, and each is compared with the whole-image pass.
 """
 
 from __future__ import annotations

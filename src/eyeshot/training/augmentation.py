@@ -1,12 +1,12 @@
-"""Pictures changed at random while training, so that the network meets more of them.
+"""Random changes to training pictures, so that the network sees more variety.
 
-What is drawn depends on a seed of three numbers alone (the run's, the epoch, the step); nobody
-else's random numbers are used up.
+The random numbers depend only on the run's seed, the epoch and the step; the global generators are
+not used.
 
-Also here:
+In this file:
 
-- pictures in another light: brighter or darker, harder or softer, a little blurred or noisy;
-- pictures bent at random together with their answers: turned, scaled and stretched like rubber.
+- photometric changes: brightness, contrast, blur, noise;
+- geometric changes of a picture together with its target: rotation, scale, elastic deformation.
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
-"""A training stopped at any step, as one file: with it, going on is as if it had never stopped.
+"""A checkpoint: one file from which a training resumes as if it had never stopped.
 
 The file is safetensors: the weights, their running average and the optimizer's moments as tensors,
-and where the training is as JSON in the header. One file, renamed into place in one step, so that
-weights and position can never be of different moments.
+and the position of the training as JSON in the header. It is written aside and renamed in one step,
+so weights and position always belong to the same moment.
 
-Also here:
-
-- the run folder before training: new, resumed, or refused, and nothing of the user's lost.
+The run folder is prepared here too: new, resumed, or refused, and nothing of the user's is lost.
 """
 
 from __future__ import annotations

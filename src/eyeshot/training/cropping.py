@@ -1,8 +1,6 @@
-"""Which crops of pictures a network learns from.
+"""The crops of pictures that a network learns from.
 
-Also here:
-
-- whether a network that takes certain sizes alone takes a folder's pictures.
+A network that accepts only certain sizes is checked against the pictures of the folder.
 """
 
 from __future__ import annotations

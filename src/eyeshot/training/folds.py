@@ -1,8 +1,7 @@
-"""Cross-validation: a training for each part of the data, and the ensemble of all.
+"""Cross-validation: one training for each part of the data.
 
-Also here:
-
-- trained runs as one run folder, whose network is the mean of theirs.
+The trained runs can be written as one run folder, an ensemble that returns the mean of their
+outputs.
 """
 
 from __future__ import annotations

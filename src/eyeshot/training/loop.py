@@ -1,8 +1,6 @@
-"""The loop: pictures in, loss out, weights moved; measured and saved as it goes.
+"""The training loop: forward pass, loss, optimizer step; it measures and saves at intervals.
 
-Also here:
-
-- the devices a training runs on, by Lightning Fabric; and torch's own state, left as it was.
+Devices are set up by Lightning Fabric, and torch's global state is restored at the end.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""What a caller may say for which task, and the data and configuration that come of it.
-
-Also here:
-
-- what a caller gives a training, each value of the type that it must be of.
-"""
+"""The options of each task: their types and checks, and the data and configuration from them."""
 
 from __future__ import annotations
 

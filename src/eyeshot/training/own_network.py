@@ -1,8 +1,7 @@
-"""Somebody's own network, held against the task and the data before it learns.
+"""A user's own network, checked against the task and the data before it is trained.
 
-Also here:
-
-- a training that begins with weights of another: what fits is taken, some of it kept.
+A training can also start from the weights of another network: matching tensors are copied, and some
+of them may be frozen.
 """
 
 from __future__ import annotations

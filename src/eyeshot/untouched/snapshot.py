@@ -3,10 +3,8 @@
 Objects are kept by reference and compared by identity; nothing large is copied. Each kind of
 object has its own record (:mod:`eyeshot.untouched.records`).
 
-Also here:
-
-- the state of every source of random numbers that a network may draw from;
-- writes into a network's own memory: a tensor is copied before the write, and restored later.
+It also saves the state of every random generator that the network may draw from. Before a write
+into the network's own memory the tensor is copied, and it is restored later.
 """
 
 from __future__ import annotations

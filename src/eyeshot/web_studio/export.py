@@ -1,12 +1,10 @@
 """The studio as one file that needs no server: the page with its answers inside.
 
-The file holds one picture: every map of a small network, and what the page asks about some units:
-those that were named, or else all scores, the strongest unit of each channel, and whatever lies on
-their way back to the pixels.
+The file holds one picture: every map of a small network, and the page's answers for some units: the
+named ones, or by default all scores, the strongest unit of each channel, and the units between
+those and the pixels.
 
-Also here:
-
-- the page's own files: served one by one, or put into one, for a file and a notebook.
+The page's own files are read here too: for the server one by one, for a file or a notebook as one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""From a unit one layer back: where each number of its sum stands in the map that it came from.
+"""The links from a unit to the layer before it: the place of each number of its sum.
 
-Also here:
-
-- the kernel playground's questions: one operation over a small matrix, from what was typed.
+The kernel playground's questions are answered here too: one operation on a small typed matrix.
 """
 
 from __future__ import annotations

@@ -3,9 +3,8 @@
 What :func:`eyeshot.see`, :func:`eyeshot.explain` and :func:`eyeshot.receptive_field` work out again
 at every call is kept here, so that a click is answered at once with the same numbers.
 
-Also here:
-
-- changes to try out: channels muted, kernels replaced. The network itself stays as it is.
+Changes to try out are made here too: muted channels and replaced kernels. They do not change the
+network itself.
 """
 
 from __future__ import annotations

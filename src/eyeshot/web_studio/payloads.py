@@ -4,9 +4,8 @@ A payload is a dictionary for JSON, and bytes beside it where there are many num
 are those of :func:`eyeshot.inspect`, :func:`eyeshot.see`, :func:`eyeshot.explain` and
 :func:`eyeshot.receptive_field`; nothing is computed on the page.
 
-Also here:
-
-- what a page asks, read and checked: text in, numbers out, one line where it is wrong.
+The page's requests are parsed and checked here: text in, numbers out, and a one-line error for a
+wrong value.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""What the studio looks at: a network, and pictures as the network takes them.
+"""What the studio shows: a network or a training in progress, and pictures prepared for it.
 
-Also here:
-
-- a training in progress, looked at as it learns: its checkpoint, read again when it is new.
+The checkpoint of a training in progress is read again whenever a newer one is written.
 """
 
 from __future__ import annotations

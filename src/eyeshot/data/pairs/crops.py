@@ -1,8 +1,6 @@
 """Crops of the training pictures, in an order that depends only on the seed.
 
-Also here:
-
-- how one axis of a picture is cut into crops, so that each pixel is learned from equally often.
+Each axis of a picture is cut so that every pixel is used equally often.
 """
 
 from __future__ import annotations

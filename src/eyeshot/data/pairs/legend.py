@@ -1,9 +1,9 @@
 """The meaning of a mask's samples: values or colors, and their classes.
 
-Also here:
+In this file:
 
 - masks with a palette: the same index must have the same color in every file;
-- masks that are not stored as one number a pixel: soft edges cut in two, gray saved as colors.
+- other ways to store a mask: soft edges, which are thresholded, and gray values saved as colors.
 """
 
 from __future__ import annotations

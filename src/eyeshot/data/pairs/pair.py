@@ -1,8 +1,6 @@
 """Pairs of pictures: a picture and its target, which is a mask of classes or another picture.
 
-Also here:
-
-- the top left part of an image, read by windows like the whole.
+The top left part of an image can be read as if it were the whole.
 """
 
 from __future__ import annotations

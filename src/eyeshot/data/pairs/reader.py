@@ -1,8 +1,6 @@
-"""A pair read by windows: samples as the network wants them, and class numbers.
+"""A pair read by windows: samples in the network's form, and class numbers.
 
-Also here:
-
-- the training pairs, in memory if they fit, otherwise read by windows.
+The training pairs stay in memory if they fit; otherwise they are read by windows.
 """
 
 from __future__ import annotations

@@ -4,9 +4,7 @@ One pass reads every file. It detects damaged files before training time is lost
 channels, computes the sums for the mean, the deviation and the class weights, and computes a digest
 of all samples.
 
-Also here:
-
-- the legend of masks without a ``classes.yaml``, from their values.
+Masks without a ``classes.yaml`` get their legend from the values found here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""Numbers that do not depend on the image, computed while tracing by ONNX's own reference.
+"""Numbers that do not depend on the image, computed during tracing by ONNX's reference evaluator.
 
-Also here:
-
-- sizes written into a file: found where they stand in the way of another size, and named.
+Sizes that are fixed in a file are found here too, and named where they prevent another input size.
 """
 
 from __future__ import annotations

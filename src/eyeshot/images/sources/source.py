@@ -1,8 +1,6 @@
-"""What every source of an image is to the engine: a shape, and windows of samples.
+"""The interface of an image source for the engine: a shape, and windows of samples.
 
-Also here:
-
-- which of the images of a file is read, and how its axes are to be understood.
+The choice of the image within a file, and of the meaning of its axes, is made here too.
 """
 
 from __future__ import annotations

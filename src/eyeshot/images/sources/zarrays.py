@@ -1,8 +1,6 @@
-"""Zarr versions 2 and 3, plain or OME-Zarr, by chunks.
+"""Zarr versions 2 and 3, plain or OME-Zarr, read by chunks.
 
-Also here:
-
-- decompression of Zarr's chunks, limited to the grid's size and to known codecs.
+A chunk is decompressed with known codecs only, and never to more bytes than its grid allows.
 """
 
 from __future__ import annotations

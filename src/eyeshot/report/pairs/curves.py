@@ -1,9 +1,9 @@
-"""How a network of masks or pictures learned: its loss, and how well it did on whole pictures.
+"""How training went on pairs of pictures: the loss, and the quality on whole pictures.
 
-Also here:
+In this file:
 
-- the mean and the Gaussian filter on the same pictures: what can be had without learning;
-- what each level of a network sees of a picture, on the way down and up again.
+- baselines without learning: the mean and the Gaussian filter on the same pictures;
+- what each level of a network sees of a picture, on the way down and up.
 """
 
 from __future__ import annotations

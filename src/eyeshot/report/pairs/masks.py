@@ -1,8 +1,6 @@
-"""What the report of masks draws from, gathered while each picture is judged.
+"""The report on segmentation: data gathered from each picture, and the sections drawn from it.
 
-Also here:
-
-- the sections of a report on masks: classes, pictures from worst to best, where errors gather.
+The sections show the classes, pictures from worst to best, and where errors gather.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""Where errors gather: near the boundaries of classes, near a picture's border, on its plane.
+"""Where errors gather: near class boundaries, near a picture's border, and by position.
 
-Also here:
-
-- pictures of any size made small enough for a page, a band of rows at a time;
-- one picture seen in several ways: the whole of it made small, and the places that matter.
+Pictures of any size are reduced for the page, a band of rows at a time; each is shown whole and at
+its most important places.
 """
 
 from __future__ import annotations

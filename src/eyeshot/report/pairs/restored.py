@@ -1,8 +1,6 @@
-"""What the report of restored pictures draws from, gathered while each picture is judged.
+"""The report on restoration: data gathered from each picture, and the sections drawn from it.
 
-Also here:
-
-- the sections of a report on restored pictures: beside filters, and from the worst to the best.
+The sections compare the network with plain filters, and show pictures from worst to best.
 """
 
 from __future__ import annotations

@@ -1,10 +1,4 @@
-"""What learning masks and learning pictures have in common: crops of pairs, changed at random.
-
-Also here:
-
-- a picture for a picture;
-- a class for each pixel.
-"""
+"""The tasks that learn from crops of pairs: a class for each pixel, or a picture for a picture."""
 
 from __future__ import annotations
 

@@ -1,11 +1,7 @@
-"""``Resize`` and ``Upsample``: by torch's interpolation where it gives the same, else by picking.
+"""``Resize`` and ``Upsample``: by torch's interpolation where it gives the same, else by indexing.
 
-Torch has five interpolations and ONNX some hundred. For the size at hand the inputs and weights of
-every output are worked out by both; torch's is used where they are the same.
-
-Also here:
-
-- which inputs each output of an ONNX ``Resize`` mixes along one axis, and by which weights.
+Torch has five interpolations and ONNX about a hundred. For the size at hand, the inputs and weights
+of every output are computed for both; torch's interpolation is used where they are equal.
 """
 
 from __future__ import annotations
