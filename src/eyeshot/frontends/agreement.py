@@ -1,9 +1,9 @@
-"""A traced graph held against its network: both compute one small noisy picture.
+"""Compare a traced graph with its network: both compute the same small image of noise.
 
-A ``forward`` may do something else while it is traced than when it is called: it may ask whether
-it is being exported, catch an error that only a trace raises, or look at a tensor's class. Its
-graph is then that of another network, and nothing may be claimed of it or run by it. So the numbers
-of both are compared, once for each network and graph.
+A ``forward`` may behave differently while it is traced: it may check whether it is being exported,
+catch an error that only a trace raises, or check a tensor's class. The graph is then that of
+another network, and everything computed from it would be wrong. So the outputs of both are
+compared, once for each network and graph.
 """
 
 from __future__ import annotations
@@ -28,33 +28,36 @@ from eyeshot.untouched import untouched
 Sizes = tuple[tuple[int, ...], ...]
 
 _CHEAP = (1 << 23, 10**10)
-"""Numbers held at once, and multiply-adds: what may be computed without asking for less."""
+"""(Numbers held at once, multiply-adds) up to which the comparison runs at any size."""
 _AT_ONCE = (1 << 21, 2 * 10**8)
-"""Of these, what is computed at the size asked for before any other is tried."""
+"""The same limits, up to which the requested size is compared before smaller ones are tried."""
 _MOST = (1 << 25, 5 * 10**10)
-"""Of these, what is computed where no smaller picture will do."""
+"""The same limits, up to which the requested size is computed if no smaller size works."""
 _GRID = 32
 _SIDES = (32, 64, 128, 192, 256, 384)
 _SHARES = (8, 4, 2)
 _TRIES = 2
-"""Sizes at which the graph is tried as it is, without being traced again."""
+"""The number of smaller sizes at which the graph is tried without tracing it again."""
 _APART = 1e-3
-"""Beside the largest number; the same kernels ran, so that a real difference is far larger."""
+"""Tolerance relative to the largest value. Both run the same kernels, so real errors exceed it."""
 _COARSE = {torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 _known: WeakKeyDictionary[nn.Module, dict[int, str]] = WeakKeyDictionary()
 
 
 def held_against(net: nn.Module, graph: Graph, again: Callable[[Sizes], Graph]) -> Graph:
-    """The graph, which gives the network's own numbers, or says why that is not known.
+    """Compare the graph's outputs on noise with the network's.
 
     Args:
         net: the network.
-        graph: what it was traced to.
-        again: traces it at other sizes, for a smaller picture.
+        graph: its traced graph.
+        again: traces the network at other sizes; used to compare on a smaller image.
+
+    Returns:
+        The graph; if the comparison was not possible, ``unchecked`` says why.
 
     Raises:
-        Unsupported: the graph gives other numbers.
+        Unsupported: the outputs differ.
     """
     known = _of_network(net)
     kind = hash(tuple((node.operator, node.layer, node.weights) for node in graph))
@@ -64,15 +67,15 @@ def held_against(net: nn.Module, graph: Graph, again: Callable[[Sizes], Graph]) 
 
 
 def _of_network(net: nn.Module) -> dict[int, str]:
-    """What is known of its graphs."""
+    """The results for a network so far, by the hash of the graph."""
     try:
         return _known.setdefault(net, {})
-    except TypeError:  # it defines equality, and so has no hash
+    except TypeError:  # the class defines __eq__ and so has no hash
         return {}
 
 
 def _not_compared(net: nn.Module, graph: Graph, again: Callable[[Sizes], Graph]) -> str:
-    """Why graph and network could not be compared; "" where they were."""
+    """Why graph and network could not be compared; "" if they were compared and agree."""
     members = (*net.parameters(), *net.buffers(), *graph.tensors.values())
     if any(one.is_meta for one in members):
         return "its weights are on the meta device"
@@ -92,19 +95,20 @@ def _not_compared(net: nn.Module, graph: Graph, again: Callable[[Sizes], Graph])
             return ""
     if _within(effort, _MOST):
         return _compare(net, graph, graph)
-    return "it runs at no smaller size that was tried, and this one is too large to compute for it"
+    return "none of the smaller sizes that were tried works, and this size is too large to compute"
 
 
 def _agrees_at(net: nn.Module, graph: Graph, sizes: Sizes) -> bool:
-    """Whether the graph of another size gives the network's numbers at this one, too.
+    """Whether the graph, traced at another size, gives the network's outputs at these sizes.
 
-    Most do, for few operators name a size. One that does not may still be the network's graph.
+    Most graphs do, because few operators have a size in them. False proves nothing: the caller
+    then traces the network again and compares.
     """
     inputs = _noise(graph, sizes)
     try:
         expected = _called(net, inputs)
         given = _of_graph(net, graph, inputs)
-    except Exception:  # a size that either does not take, in whatever words
+    except Exception:  # this size may not work; _compare, which follows, reports real errors
         return False
     return not difference(expected, given)
 
@@ -112,29 +116,29 @@ def _agrees_at(net: nn.Module, graph: Graph, sizes: Sizes) -> bool:
 def _compare_at(
     net: nn.Module, graph: Graph, sizes: Sizes, again: Callable[[Sizes], Graph]
 ) -> bool:
-    """Whether they could be compared at these sizes."""
+    """Compare network and graph at these sizes; False if either cannot run there."""
     try:
         _called(net, _noise(graph, sizes))
         small = again(sizes)
-    except Exception:  # a size that it does not take, in whatever words
+    except Exception:  # somebody's forward may raise anything at a size it does not take
         return False
     return not _compare(net, graph, small)
 
 
 def _compare(net: nn.Module, asked: Graph, graph: Graph) -> str:
-    """Compare them at the graph's own size; why that could not be done, if it could not.
+    """Compare both at the graph's own size; the reason if that is not possible, else "".
 
     Raises:
-        Unsupported: they give other numbers.
+        Unsupported: the outputs differ, or the graph cannot be computed.
     """
     inputs = _noise(asked, tuple(graph.nodes[name].shape[1:] for name in graph.inputs))
     try:
         expected = _called(net, inputs)
-    except Exception as error:
+    except Exception as error:  # somebody's forward may raise anything; the reason is returned
         return f"called on noise, it raises {in_brief(error)}"
     try:
         given = _of_graph(net, graph, inputs)
-    except Exception as error:
+    except Exception as error:  # any failure here means that the graph is not the network's
         raise _differ(net, f"its traced graph cannot be computed: {in_brief(error)}") from error
     fact = difference(expected, given)
     if fact:
@@ -156,13 +160,13 @@ def difference(expected: list[Tensor], given: list[Tensor]) -> str:
 def _differ(net: nn.Module, fact: str) -> EyeshotError:
     return Unsupported(
         f"{type(net).__name__} does something else when traced than when called: {fact}",
-        cure="let forward not ask whether it is traced or compiled, nor for a tensor's class, "
-        "nor catch errors of torch",
+        cure="remove from forward checks for tracing or compiling, checks of a tensor's class, "
+        "and except clauses that catch torch's errors",
     )
 
 
 def _called(net: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Every tensor that the network gives, called as it is."""
+    """Every tensor in the network's output for these inputs, in order."""
     with untouched(net), hushed(), torch.no_grad():
         torch.manual_seed(0)
         result = net(*(one.clone() for one in inputs))  # forward may write into them
@@ -171,14 +175,14 @@ def _called(net: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _of_graph(net: nn.Module, graph: Graph, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """The graph's outputs, computed as :func:`_called` calls the network."""
+    """The graph's outputs, under the same settings as in :func:`_called`."""
     with untouched(net), hushed(), torch.no_grad():
         torch.manual_seed(0)
         return _computed(graph, inputs)
 
 
 def _noise(graph: Graph, sizes: Sizes) -> list[Tensor]:
-    """Inputs of these sizes, 0 … 1, of the type and on the device of those of the graph."""
+    """Random inputs (1, C, …) from 0 to 1, with the types and the device of the graph."""
     draw = torch.Generator().manual_seed(0)
     like = next((one for one in graph.tensors.values() if one.is_floating_point()), torch.empty(0))
     types = [getattr(torch, graph.nodes[name].dtype) for name in graph.inputs]
@@ -199,7 +203,7 @@ def _computed(graph: Graph, inputs: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _pairs(expected: list[Tensor], given: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    """What is to be equal; outputs that depend on no input are none of the graph's."""
+    """Pairs of outputs to compare. The graph lacks outputs that depend on no input; skip those."""
     left = list(expected)
     for place, value in enumerate(given):
         spare = len(left) - (len(given) - place)
@@ -211,7 +215,7 @@ def _pairs(expected: list[Tensor], given: list[Tensor]) -> Iterator[tuple[Tensor
 
 
 def _distance(one: Tensor, other: Tensor) -> tuple[float, float]:
-    """The largest difference, and the largest number; what is infinite or no number is the same."""
+    """The largest difference and the largest finite value; NaN equals NaN, and inf equals inf."""
     wide = torch.complex128 if one.is_complex() else torch.float64
     a, b = one.to(wide), other.to(wide)
     apart = torch.where((a == b) | (a.isnan() & b.isnan()), 0, (a - b).abs().nan_to_num(math.inf))
@@ -220,7 +224,7 @@ def _distance(one: Tensor, other: Tensor) -> tuple[float, float]:
 
 
 def _effort(graph: Graph) -> tuple[int, int]:
-    """Numbers held at once, and multiply-adds."""
+    """The largest count of numbers held at once, and the multiply-adds."""
     held, most = 0, 0
     for node, last in with_last_uses(graph):
         held += math.prod(node.shape)
@@ -236,7 +240,7 @@ def _within(effort: Iterable[float], most: Sequence[int]) -> bool:
 
 
 def _smaller(asked: Sizes) -> Iterator[Sizes]:
-    """Sizes to try, from small to large: of the same place on a grid of 32, then by halves."""
+    """Sizes to try, from small to large: with the same remainder by 32, then 1/8, 1/4 and 1/2."""
     for side in _SIDES:
         sizes = tuple((c, *(min(n, n % _GRID + side) for n in axes)) for c, *axes in asked)
         if sizes != asked:

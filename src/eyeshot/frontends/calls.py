@@ -1,6 +1,10 @@
-"""How to call a traced operator again: by the engine, or at once if it reads only weights.
+"""Calls and names of traced operators.
 
-Nodes get their names here: the module's dotted path, with a number where a module is used again.
+In this file:
+
+- :func:`call_of`: the call that the engine makes later, on the operator's inputs;
+- :func:`folded`: an operator on weights alone, computed during the trace;
+- :class:`Namer`: a node's name, the module's dotted path, with a number if a module is used again.
 """
 
 from __future__ import annotations
@@ -16,12 +20,12 @@ from eyeshot.errors import Unsupported
 from eyeshot.graph import Call, Weight
 
 _LARGEST_CONSTANT = 1 << 28
-"""Numbers in a tensor that a network computes from nothing but its weights."""
+"""The most numbers in a tensor that is computed from weights alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class TupleItem:
-    """Calls an operator that gives several tensors, and keeps one."""
+    """Calls an operator with several outputs and returns one of them."""
 
     target: Callable[..., Any]
     item: int
@@ -32,7 +36,7 @@ class TupleItem:
 
 
 def strided(x: torch.Tensor, size: list[int], stride: list[int], offset: int) -> torch.Tensor:
-    """``as_strided`` of a tensor whose numbers lie one after another, however they lie here."""
+    """``as_strided`` of the contiguous form of ``x``, whatever the memory layout of ``x`` is."""
     laid = x.contiguous()
     return laid.as_strided(size, stride, laid.storage_offset() + offset)
 
@@ -98,7 +102,8 @@ def folded(
     shape = fx_node.meta["val"]
     if isinstance(shape, torch.Tensor) and shape.numel() > _LARGEST_CONSTANT:
         raise Unsupported(
-            f"{plain_name(target)} makes a constant of {tuple(shape.shape)}",
+            f"{plain_name(target)} makes a constant of shape {tuple(shape.shape)}, too large to "
+            "hold",
             cure="compute positions from the input, or use a smaller size",
         )
 
@@ -112,16 +117,16 @@ def folded(
 
 
 _LAYERS = ("torch.nn.modules", "eyeshot.frontends.onnx")
-"""Where the classes of modules that are one layer come from."""
+"""Packages whose module classes are single layers."""
 
 
 class Namer:
     """Gives each traced operator a unique, readable name.
 
-    The last operator of a module of torch's own, or of an ONNX node, gets the module's path
-    (``stem.conv``); of several outputs the first does, and not the places of a pool or the state
-    of an LSTM. Any other gets the path with the operator's name behind it (``stem.conv.pad``,
-    ``block1.relu``), and a second use gets a number (``block1.relu#2``).
+    The last operator of a torch.nn module, or of an ONNX node, gets the module's path
+    (``stem.conv``). If that operator has several outputs, only the first gets it, not the indices
+    of a pool or the state of an LSTM. Any other operator gets the path followed by its own name
+    (``stem.conv.pad``, ``block1.relu``), and a second use gets a number (``block1.relu#2``).
     """
 
     def __init__(self, fx_nodes: Iterable[torch.fx.Node]) -> None:
@@ -137,15 +142,15 @@ class Namer:
         self._used: Counter[str] = Counter()
 
     def of_input(self, fx_node: torch.fx.Node) -> str:
-        """The name of an argument of ``forward``, unless a layer has the same."""
+        """The name of an argument of ``forward``; with a prefix if a layer has the same name."""
         return f"input.{fx_node.name}" if fx_node.name in self._layers else fx_node.name
 
     def layer(self, fx_node: torch.fx.Node) -> str:
-        """The dotted path of the module that computes it."""
+        """The dotted path of the module that calls the operator; "" for the network itself."""
         return _innermost(fx_node)[1]
 
     def of(self, fx_node: torch.fx.Node) -> str:
-        """A unique name."""
+        """A unique name for the operator's node; call it once for each operator."""
         path = self.layer(fx_node)
         name = path
         if fx_node not in self._main or not path:
@@ -165,7 +170,7 @@ def _is_item(fx_node: torch.fx.Node) -> bool:
 
 
 def _is_beside(fx_node: torch.fx.Node) -> bool:
-    """Whether it is one of several outputs, and not the first of them."""
+    """Whether it is an output of a tuple other than the first one."""
     return _is_item(fx_node) and int(fx_node.args[1]) != 0  # type: ignore[arg-type]
 
 

@@ -1,13 +1,15 @@
-"""Subgraphs of a traced graph, put in the place of the calls that run them.
+"""Inner graphs of a traced graph, written out at the place where they are called.
 
-``torch.no_grad()`` in a ``forward`` makes ``torch.export`` move the code inside it to a subgraph;
-so do ``autocast``, ``torch.cond``, ``map`` and ``scan``. Each call is replaced:
+For ``torch.no_grad()`` in a ``forward``, ``torch.export`` makes an inner graph of the code inside
+it, and a call of that graph; likewise for ``autocast``, ``torch.cond``, ``map`` and ``scan``. The
+rules for operators cannot read such a call, so :func:`inlined` replaces it:
 
-- a gradient mode, a disabled ``autocast``, a checkpoint: by the subgraph;
-- ``torch.cond``: by both branches, and a ``torch.where`` that selects one of their results;
-- ``map`` and ``scan`` over a few items: by the subgraph, once for each item.
+- a gradient mode, an ``autocast`` that is switched off, a checkpoint: by the inner graph;
+- ``torch.cond``: by both branches, and a ``torch.where`` that chooses between their results;
+- ``map`` and ``scan`` over a few items: by one copy of the inner graph for each item.
 
-The conditions on input sizes that ``torch.export`` writes are parsed into data here too.
+:func:`holds` evaluates the conditions on input sizes that ``torch.export`` writes into a program.
+They are parsed as data, and no code is run.
 """
 
 from __future__ import annotations
@@ -27,16 +29,16 @@ from eyeshot.errors import Unsupported
 from eyeshot.graph import substitute
 
 _MOST_ITEMS = 64
-"""Over which a ``map`` or a ``scan`` is written out."""
+"""The most items for which a ``map`` or a ``scan`` is written out."""
 
 _aten = torch.ops.aten
 
 
 def inlined(module: GraphModule) -> Graph:
-    """The module's graph without calls of other graphs.
+    """The module's graph, with every call of an inner graph written out.
 
     Raises:
-        Unsupported: one of the calls cannot be written out; it is named.
+        Unsupported: a call cannot be written out; the message names it.
     """
     _leave_out_last_writes(module.graph)
     if not any(isinstance(node.target, HigherOrderOperator) for node in module.graph.nodes):
@@ -46,9 +48,9 @@ def inlined(module: GraphModule) -> Graph:
 
 
 def _leave_out_last_writes(graph: Graph) -> None:
-    """Without what a network keeps for its next call, written when all outputs are computed.
+    """Erase the final writes into inputs, which store state for the network's next call.
 
-    Where ``forward`` sets a buffer that was None, export writes it into an input by mistake.
+    If ``forward`` sets a buffer that was None, export writes it into an input by mistake.
     """
     *_, given = graph.nodes
     for node in list(reversed(graph.nodes))[1:]:
@@ -61,9 +63,9 @@ def _leave_out_last_writes(graph: Graph) -> None:
 
 
 class _Inliner:
-    """Copies graphs into one.
+    """Copies a graph and its inner graphs into one new graph.
 
-    What a node has become is a node of the new graph; a sequence of such where it gave several.
+    Each node maps to a node of the new graph, or to a sequence of nodes if it has several outputs.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -75,12 +77,12 @@ class _Inliner:
         for node in module.graph.nodes:
             if node.op == "placeholder":
                 inputs.append(self._graph.node_copy(node))
-                inputs[-1].name = node.name  # by which its weight is found
+                inputs[-1].name = node.name  # the signature finds its weight by this name
         self._graph.output(self.contents(module, inputs))
         return self._graph
 
     def contents(self, module: GraphModule, inputs: Sequence[Any]) -> Any:
-        """What the module gives for these inputs, computed by nodes of the new graph."""
+        """Copy the module's graph for these inputs; the nodes of its outputs."""
         made: dict[Node, Any] = {}
         waiting = iter(inputs)
         for node in module.graph.nodes:
@@ -106,7 +108,7 @@ class _Inliner:
         return _WRITTEN_OUT[name](self, node, arguments)
 
     def add(self, like: Node, target: Any, *args: Any) -> Node:
-        """One more operator, at the place in the network of another."""
+        """Add a call of ``target`` to the new graph, with the metadata of the node ``like``."""
         made = self._graph.call_function(target, args)
         values = [torch.fx.node.map_arg(one, lambda node: node.meta["val"]) for one in args]
         made.meta = {**like.meta, "val": target(*values)}
@@ -114,12 +116,12 @@ class _Inliner:
 
 
 def _put(value: Any, made: dict[Node, Any]) -> Any:
-    """A value with what its nodes have become."""
+    """The value with each node replaced by its counterpart in the new graph."""
     return substitute(value, lambda one: made[one] if isinstance(one, Node) else one)
 
 
 def _module_first(inliner: _Inliner, node: Node, arguments: list[Any]) -> Any:
-    """The first graph among the arguments is called with what stands behind it."""
+    """Write out the first graph among the arguments, for the arguments after it."""
     place = next(i for i, one in enumerate(arguments) if isinstance(one, GraphModule))
     behind = [one for one in arguments[place + 1 :] if not isinstance(one, str)]
     return inliner.contents(arguments[place], behind)
@@ -213,7 +215,7 @@ _WRITTEN_OUT: dict[str, Callable[[_Inliner, Node, list[Any]], Any]] = {
 
 
 class _Cures(dict[str, str]):
-    """By the operator's name; one for all that are not listed."""
+    """Cures by the operator's name, with a default for names that are not listed."""
 
     def __missing__(self, name: str) -> str:
         return "write out what it does with plain torch functions"
@@ -246,7 +248,7 @@ _COMPARED: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 }
 _CALLED: dict[str, Callable[..., Any]] = {"max": max, "min": min}
 _NOT_ONE = {(ast.NotEq, 1), (ast.Gt, 1), (ast.GtE, 2)}
-"""A comparison and its right side: torch takes it that no size is 1, where 1 does no harm."""
+"""Comparisons that only say that a size is not 1: torch always adds them, and 1 does no harm."""
 
 Sizes = Mapping[str, tuple[int, ...]]
 
@@ -254,29 +256,29 @@ Sizes = Mapping[str, tuple[int, ...]]
 def holds(condition: str, sizes: Sizes) -> bool:
     """Whether inputs of these sizes meet a condition.
 
-    That a size is not 1 is left out: torch's export always says so, since a map with a side of 1
-    could be stretched, and such a map is computed by the same operators.
+    The condition that a size is not 1 counts as met. ``torch.export`` always adds it, because a
+    dimension of 1 could be broadcast; here, such a map is computed by the same operators.
 
     Args:
-        condition: of a program.
-        sizes: whole shapes, by the names of the inputs.
+        condition: one of a program's ``conditions``.
+        sizes: the whole shape, with the batch, of each input by its name.
 
     Raises:
-        Unsupported: it is no condition on sizes.
+        Unsupported: the text is not a condition on sizes.
     """
     parsed = _parsed(condition)
     try:
-        # How torch lays out memory depends on sides of 1, too; it writes those max(1, side).
+        # torch writes max(1, side) in conditions on strides; with a side of 1, it may differ.
         return bool(_value(parsed, sizes)) or bool(_value(parsed, sizes, least=2))
     except (ArithmeticError, LookupError):
-        return False  # a size that is divided by becomes 0, or an axis is not there
+        return False  # division by a size of 0, or an axis that the input does not have
 
 
 def check_condition(condition: str) -> None:
-    """Refuse what could not be worked out.
+    """Refuse a condition that :func:`holds` could not evaluate.
 
     Raises:
-        Unsupported: it is no condition on sizes.
+        Unsupported: the text is not a condition on sizes.
     """
     for part in ast.walk(_parsed(condition)):
         if not isinstance(part, _KNOWN):
@@ -296,11 +298,11 @@ def _parsed(condition: str) -> ast.expr:
 
 def _unknown(condition: str) -> Unsupported:
     shown = condition if len(condition) < 80 else f"{condition[:77]}…"
-    return Unsupported(f"a condition on sizes, {shown!r}, is not known", cure="export it again")
+    return Unsupported(f"the condition on sizes {shown!r} cannot be read", cure="export it again")
 
 
 def _value(part: ast.AST, sizes: Sizes, least: int = 1) -> Any:
-    """The value of a part; ``least`` stands for the 1 of ``max(1, side)``."""
+    """The value of an expression; ``least`` replaces the 1 in ``max(1, side)``."""
     if isinstance(part, ast.Constant) and isinstance(part.value, (int, float)):
         return part.value
     if isinstance(part, ast.BoolOp):

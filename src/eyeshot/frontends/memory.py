@@ -1,12 +1,12 @@
-"""What the trace of a network says of its values in memory: sharing, types and layout.
+"""Facts about the traced values of a network in memory: sharing, types and layout.
 
 In this file:
 
-- which traced values share memory: in-place operators change every name of what they write to;
-- what a traced value is beside its shape: its type, and how it lies in memory;
-- operators that will be called whole, and the positions that come back behind them;
-- a way to run a user's forward silently: what it prints and warns of is left out;
-- sizes that forward computes in small tensors, and takes numbers out of again.
+- which traced values share memory (an in-place operator changes all of them);
+- a traced value's type and memory layout;
+- :class:`Held`: operators that will be called on whole inputs, and the axes of their outputs;
+- :func:`hushed`: runs a user's forward without its prints and warnings;
+- :func:`small_tensors_known`: follows sizes that forward puts into small tensors and reads again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def writes_in_place(fx_node: torch.fx.Node) -> bool:
 
 
 def is_view(fx_node: torch.fx.Node) -> bool:
-    """Whether the operator's output may be another look at its first argument's memory."""
+    """Whether the operator's output may be a view of its first argument."""
     schema = getattr(fx_node.target, "_schema", None)
     if schema is None or not schema.returns or not fx_node.args:
         return False
@@ -49,11 +49,11 @@ def is_view(fx_node: torch.fx.Node) -> bool:
 
 _LISTS = frozenset({"chunk", "split", "split_with_sizes", "unbind", "tensor_split"})
 _GIVE_BACK = frozenset({"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"})
-"""Operators that give their very input back in eval mode, which their schema does not say."""
+"""Operators that return their input itself in eval mode, which their schema does not say."""
 
 
 def source_of(fx_node: torch.fx.Node) -> torch.fx.Node | None:
-    """The value that this one looks at, or writes into; None where its memory is its own."""
+    """The value that this one is a view of, or writes into; None if it has its own memory."""
     origin: Any = fx_node
     if fx_node.target is python_operator.getitem:
         origin = fx_node.args[0]
@@ -66,7 +66,7 @@ def source_of(fx_node: torch.fx.Node) -> torch.fx.Node | None:
 
 
 def _gives_view(fx_node: torch.fx.Node) -> bool:
-    """Whether the operator gives a view of its first argument, or that argument itself."""
+    """Whether the operator returns a view of its first argument, or that argument itself."""
     if getattr(fx_node.target, "_opname", "") in _GIVE_BACK:
         return not fx_node.args[2]
     one = isinstance(fx_node.meta.get("val"), torch.Tensor)
@@ -88,12 +88,12 @@ def _copies(fx_node: torch.fx.Node) -> bool:
 
 
 def _without_memory(argument: Any) -> Any:
-    """A device stands for the meta device, where all is asked without memory."""
+    """The argument, with any device replaced by the meta device."""
     return torch.device("meta") if isinstance(argument, torch.device) else argument
 
 
 def family(fx_node: torch.fx.Node) -> list[torch.fx.Node]:
-    """All values that share memory with this one, the first of them first."""
+    """All values that share memory with this one, starting with the one that owns the memory."""
     root = fx_node
     while (source := source_of(root)) is not None:
         root = source
@@ -108,7 +108,7 @@ def family(fx_node: torch.fx.Node) -> list[torch.fx.Node]:
 
 
 def links(fx_node: torch.fx.Node) -> tuple[Any, ...]:
-    """By which views a value looks at its memory: two with the same links are the same part."""
+    """The chain of views from a value to its memory; equal chains mean the same part of it."""
     found: list[Any] = []
     while (source := source_of(fx_node)) is not None:
         if not writes_in_place(fx_node):
@@ -126,7 +126,7 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def is_channels_last(origin: torch.fx.Node) -> bool:
-    """Whether the first tensor that an operator takes lies in memory with its channels last."""
+    """Whether an operator's first argument is a tensor in channels-last memory layout."""
     first = origin.args[0] if origin.args else None
     value = first.meta.get("val") if isinstance(first, torch.fx.Node) else None
     if not isinstance(value, torch.Tensor) or value.ndim not in (4, 5):
@@ -136,10 +136,10 @@ def is_channels_last(origin: torch.fx.Node) -> bool:
 
 
 def mixes_types(graph: torch.fx.Graph) -> bool:
-    """Whether an operator is traced on floats of two types that torch would refuse when it runs.
+    """Whether an operator has inputs of two float types that torch would refuse at run time.
 
-    Operators that look at one position at a time convert to the wider type, as ``cat`` does. A
-    convolution does not, and the trace, which computes nothing, does not find out.
+    Pointwise operators and ``cat`` convert to the wider type. A convolution does not, but a trace
+    computes nothing and so does not fail.
     """
     return any(
         len(_real_types(node)) > 1 and not _converts(node.target)
@@ -165,19 +165,24 @@ _OVER_MAPS = (
     *(Family.CONVOLUTION, Family.TRANSPOSED_CONVOLUTION, Family.MAX_POOL, Family.AVERAGE_POOL),
     *(Family.RESIZE, Family.PIXEL_SHUFFLE, Family.ADAPTIVE_AVERAGE_POOL),
 )
-"""Operators whose last dimensions are positions, whatever stands before them."""
+"""Operators whose last output dimensions are always positions."""
 
 
 class Held:
-    """Which nodes of a graph are held, and on which grids its maps lie."""
+    """Finds the axes of values after an operator without a rule, so that a run can go on there.
+
+    Such an operator is called on its whole inputs, which are held in memory. Whether its output is
+    a map again, and along which dimensions, is judged by the sizes of the maps before it.
+    """
 
     def __init__(self) -> None:
         self._grids: dict[tuple[int, ...], tuple[int, ...]] = {}
-        """By the sizes of a map's positions, as they lie: the place of each axis among them."""
+        """From a map's sizes, in the order of its dimensions, to the place of each axis there."""
         self._lost: set[str] = set()
+        """Names of nodes whose positions are not known."""
 
     def settled(self, site: Site, family: Family, told: Described) -> Described:
-        """What a rule says of a call, or what is true of it where the call is made whole."""
+        """The rule's answer, or one for a call on whole inputs if the rule does not suffice."""
         lost = [source for source in site.sources if source.name in self._lost]
         if told.kind is Kind.UNSUPPORTED:
             return _whole(site, told, self._dims(site))
@@ -187,7 +192,7 @@ class Held:
         return _whole(site, told, self._dims(site))
 
     def noted(self, node: Node, sources: Sequence[Node]) -> None:
-        """A node has been made."""
+        """Record a new node: its grid, or that its positions are not known."""
         if all(dim is not None for dim in node.dims):
             if math.prod(node.extents) > 1:
                 self._note_grid(node)
@@ -199,23 +204,23 @@ class Held:
         order = sorted(range(len(node.dims)), key=lambda axis: node.dims[axis] or 0)
         sizes = tuple(node.extents[axis] for axis in order)
         places = tuple(order.index(axis) for axis in range(len(order)))
-        if places == tuple(range(len(order))):  # rather than that of a transposed map of this size
+        if places == tuple(range(len(order))):  # has priority over a transposed map of this size
             self._grids[sizes] = places
         self._grids.setdefault(sizes, places)
 
     def stands_before(self, node: Node) -> bool:
-        """Whether positions were lost in a node or before it."""
+        """Whether positions were lost at this node or before it."""
         return node.kind in (Kind.NONLOCAL, Kind.HELD) or node.name in self._lost
 
     def _is_map(self, site: Site, family: Family) -> bool:
-        """Whether what a call gives is a map: by its operator, or by its size."""
+        """Whether a call's output is a map, judged by its operator or by its size."""
         axes = len(site.sources[0].dims)
         if len(site.shape) != axes + 2 or math.prod(site.shape[2:]) == 1:
             return False
         return family in _OVER_MAPS or self._on_grid(site.shape, axes) is not None
 
     def _dims(self, site: Site) -> Dims:
-        """Where the axes lie in what a call gives; None for each where that cannot be told."""
+        """The dimension of each axis in a call's output; None for each if it is not known."""
         shape, axes = site.shape, len(site.sources[0].dims)
         for source in site.sources:
             kept = [dim for dim in source.dims if dim is not None]
@@ -228,7 +233,7 @@ class Held:
         return found or (None,) * axes
 
     def _on_grid(self, shape: Sequence[int], axes: int) -> tuple[int, ...] | None:
-        """The dimensions that are as large as a map before; the last ones rather than others."""
+        """Adjacent dimensions with the sizes of an earlier map, the last such; None if none."""
         for first in range(len(shape) - axes, 0, -1):
             places = self._grids.get(tuple(shape[first : first + axes]))
             if places is not None:
@@ -237,7 +242,7 @@ class Held:
 
 
 def _whole(site: Site, told: Described, dims: Dims) -> Described:
-    """Every position of what a call gives depends on everything that it reads."""
+    """A description in which every output position depends on all of every input."""
     sizes = [1 if dim is None else site.shape[dim] for dim in dims]
     sources = dict.fromkeys(source.name for source in site.sources)
     edges = tuple(Edge(name, tuple(Global(n) for n in sizes)) for name in sources)
@@ -246,12 +251,12 @@ def _whole(site: Site, told: Described, dims: Dims) -> Described:
 
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
-    """Without export's notes on its internals, its printed graphs, and its logs of what it raises.
+    """Silence torch's logs and warnings during an export, and everything that is printed.
 
-    What the network's own forward prints while it is traced is swallowed too: nothing has run.
+    That includes what the network's own forward prints, since a trace is no real run.
     """
     logs = [logging.getLogger(name) for name in ("torch._subclasses.fake_tensor", "torch.fx")]
-    logs = [log for log in logs if log.level <= logging.CRITICAL]  # to set one costs a millisecond
+    logs = [log for log in logs if log.level <= logging.CRITICAL]  # setting a level takes 1 ms
     levels = [log.level for log in logs]
     for log in logs:
         log.setLevel(logging.CRITICAL + 1)
@@ -270,10 +275,10 @@ _FEW_NUMBERS = 1024
 
 @contextlib.contextmanager
 def small_tensors_known() -> Iterator[None]:
-    """Follow tensors made of Python's numbers while forward is traced, so that ``.item()`` works.
+    """Keep the values of small constant tensors during a trace, so that ``.item()`` works.
 
-    ``torch.tensor(x.shape)`` is a constant of the size at hand, and so is all that is computed
-    from it alone. torch follows those of one number only.
+    ``torch.tensor(x.shape)`` is a constant at the traced size, and so is everything that is
+    computed from it alone. torch keeps the values of tensors with one number only.
     """
     limits = [(module, module.CONSTANT_NUMEL_LIMIT) for module in (fake_tensor, proxy_tensor)]
     try:
@@ -286,9 +291,9 @@ def small_tensors_known() -> Iterator[None]:
 
 
 def writes_into_known(graph: torch.fx.Graph) -> bool:
-    """Whether a tensor made of Python's numbers is given others that depend on the input.
+    """Whether values that depend on the input are written into a small constant tensor.
 
-    Its numbers were followed up to there, and torch may have given stale ones behind.
+    torch kept the tensor's old values, and may have used them after the write.
     """
     known: set[torch.fx.Node] = set()
     for node in graph.nodes:

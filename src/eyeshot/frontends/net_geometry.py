@@ -1,4 +1,4 @@
-"""What a network's outputs see and which sizes it takes, asked of the network itself, once."""
+"""What a network's outputs see, and which sizes it takes; found on the network and cached."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from eyeshot.graph import Graph
 from eyeshot.untouched import untouched
 
 _FARTHEST = 512
-"""Pixels up and down within which a size is looked for."""
+"""The farthest distance, in pixels, at which :meth:`InputSizes.nearest` looks for a size."""
 _STARTS = (64, 256, 1024, 4096)
-"""Where a size that the network takes is looked for: in a sixteenth of it, or 64, from there on."""
+"""Sides from which the search starts; from each, it tries the next start/16 sides, 64 at least."""
 _NEAR_STARTS = 64
 _STEPS = (1, 2, 3, 77)
-"""A network that takes these sizes more than another one takes every larger size."""
+"""A network that takes its usual side plus each of these is taken to accept all larger sides."""
 
 
 class InputSizes:
-    """Which heights and widths a network over images takes; of volumes and signals, which sides.
+    """The sizes of images, volumes or signals that a network takes.
 
-    The network is run on tensors that have shapes and no memory, and each answer is kept.
+    The network is run on tensors that have shapes but no memory, and each answer is cached.
 
     Args:
-        net: any module of one image (N, C, H, W); it is left as it was found.
+        net: any module that takes one tensor (N, C, H, W); it does not change.
         channels: C; None for what its first convolution takes.
     """
 
@@ -42,7 +42,7 @@ class InputSizes:
         self._least: dict[int, int] = {}
 
     def takes(self, *size: int) -> bool:
-        """Whether an image of this size (height, width) is taken."""
+        """Whether the network takes an image of this size (height, width)."""
         if min(size) < 1:
             return False
         if size not in self._answers:
@@ -50,7 +50,7 @@ class InputSizes:
         return self._answers[size]
 
     def takes_side(self, n: int, axis: int = 0) -> bool:
-        """Whether so many rows (axis 0) or columns (axis 1) are taken, beside a usual size."""
+        """Whether it takes n rows (axis 0) or columns (axis 1), with the other axes usual."""
         if self.every and n >= self._least.get(axis, self.usual):
             return True
         taken = self.takes(*(n if one == axis else self.usual for one in range(self.dims)))
@@ -69,19 +69,19 @@ class InputSizes:
         found = next((n for sides in near for n in sides if self.takes(*(n,) * self.dims)), None)
         if found is None:
             raise BadValue(
-                f"no square image of {_STARTS[0]} to {_STARTS[-1]} pixels with {self.channels} "
-                "channels was taken by the network",
+                f"the network runs on no square image of {_STARTS[0]} to {_STARTS[-1]} pixels with "
+                f"{self.channels} channels",
                 cure="check that its forward takes one tensor (N, C, H, W)",
             )
         return found
 
     @cached_property
     def every(self) -> bool:
-        """Whether every size from :attr:`usual` on is taken."""
+        """Whether it takes every size from :attr:`usual` on, judged by four of them."""
         return all(self.takes(*(self.usual + more,) * self.dims) for more in _STEPS)
 
     def nearest(self, n: int, axis: int = 0) -> tuple[int | None, int | None]:
-        """The largest side up to ``n`` and the smallest above it; None where none is near."""
+        """The largest side up to ``n`` and the smallest above ``n``; None if none is near."""
         below = range(n, max(0, n - _FARTHEST), -1)
         above = range(n + 1, max(n, self.usual) + _FARTHEST)
         return self._first(iter(below), axis), self._first(iter(above), axis)
@@ -91,16 +91,16 @@ class InputSizes:
 
 
 class NetGeometry:
-    """Of one network over images: what its outputs see (traced once), and the sizes it takes.
+    """What the outputs of a network over images see, and the sizes that it takes.
 
     Args:
-        net: the network, which is left as it was found; on the meta device it costs no memory.
-        channels: of its images; None for what its first convolution takes.
-        whole_fields: nothing is learned from an output whose field a crop does not hold. A network
-            of many layers has fields larger than any crop, at whose ends hardly anything matters.
+        net: the network; it does not change. It may be on the meta device, without memory.
+        channels: of its images; None for the number that its first convolution takes.
+        whole_fields: True to train only on outputs whose receptive field lies inside the crop.
+            False for deep networks, whose fields exceed any crop, but hardly depend on their edges.
 
     Attributes:
-        sizes: which heights and widths it takes.
+        sizes: the heights and widths that it takes.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class NetGeometry:
 
     @cached_property
     def output(self) -> OutputGeometry:
-        """What its (first) output sees, and on which grid; :attr:`statistics` aside.
+        """What its first output sees, and on which grid, if all :attr:`statistics` are known.
 
         Raises:
             Unsupported: it cannot be traced, or no bounded patch decides an output's value even if
@@ -123,7 +123,7 @@ class NetGeometry:
 
     @cached_property
     def exact(self) -> OutputGeometry:
-        """As :attr:`output`, of a network that gathers no statistics.
+        """As :attr:`output`, but refuses a network with :attr:`statistics`.
 
         Raises:
             Unsupported: it cannot be traced, or no bounded patch decides an output's value.
@@ -133,7 +133,7 @@ class NetGeometry:
 
     @cached_property
     def statistics(self) -> tuple[str, ...]:
-        """Its layers whose outputs depend on all positions, or on how many there are."""
+        """The layers whose outputs depend on all positions, or on the number of positions."""
         by = by_neighborhood(self._graph)
         return tuple(node.name for node in self._graph if by.nodes[node.name] != node)
 
@@ -141,20 +141,20 @@ class NetGeometry:
     def _graph(self) -> Graph:
         side = self.sizes.usual
         with untouched(self._net, computes=False):
-            self._net.eval()  # batch norm sees the whole batch while it trains
+            self._net.eval()  # in training mode, batch norm depends on the whole batch
             size = (self.sizes.channels, *(side,) * self.sizes.dims)
             return traced(self._net, [size])
 
 
 def output_geometry(net: nn.Module, channels: int | None = None) -> OutputGeometry:
-    """What an output of a network sees and on which grid: the figures for crops and tiles.
+    """What one output position of a network sees, and on which grid: the basis of crops and tiles.
 
     Args:
-        net: a network over images that answers with a map: (N, C, H, W) in and out.
-        channels: C of its input; None for what its first convolution takes.
+        net: a network over images whose output is a map: (N, C, H, W) in and out.
+        channels: C of its input; None for the number that its first convolution takes.
 
     Returns:
-        Plain data, the same for every size of image.
+        Field, halo, stride and margin as plain data, the same for every size of image.
 
     Raises:
         Unsupported: it cannot be traced, or no bounded patch decides an output's value.

@@ -1,13 +1,16 @@
 """An exported program as an ``nn.Module`` that computes the same at any size.
 
-A run folder is opened without the code that defined the network. It contains the program that
-``torch.export`` made (``net.pt2``), which :mod:`eyeshot.frontends.pt2` reads as data. Here it
-becomes an ``nn.Module`` again, with the layers, names and weights of the original.
+A run folder opens without the Python code that defined the network. It holds the program that
+``torch.export`` made from the network (``net.pt2``), and :mod:`eyeshot.frontends.pt2` reads that
+file as data. Here it becomes an ``nn.Module`` again, with the layers, names and weights of the
+original, so that it can be used wherever a network can.
 
 In this file:
 
-- write a network as an exported program;
-- keep the path from input to output, where a trace would lose it.
+- :class:`ProgramNet` and :func:`as_module`: a program as a module;
+- :class:`KeptPaths`: replaces calls such as ``x.data``, at which a trace would lose the input;
+- :func:`export_program`: a network written as a ``.pt2`` file;
+- :func:`network_fingerprint`: an identifier of a network's code and structure, not its weights.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ from eyeshot.operators import OPERATORS
 from eyeshot.untouched import untouched
 
 _Called = tuple["Operation", list[tuple[str, str]]]
-"""An operator, and the calls of layers around it: the key and the dotted path of each."""
+"""An operator, and the layer calls that contain it, outermost first: (key, dotted path)."""
 _ON_NUMBERS = frozenset(("sym_size", "sym_numel", "sym_stride", "_assert_scalar"))
 
 
@@ -50,11 +53,11 @@ class Operation:
     """One operator of a program.
 
     Attributes:
-        name: of its value.
+        name: the name of its value.
         target: the function that computes it.
-        args: of the function, with a Ref for each value.
-        kwargs: likewise, by name.
-        ending: the values that nothing reads after it.
+        args: its positional arguments, with a Ref for each value.
+        kwargs: its keyword arguments, likewise.
+        ending: the values that no later operator reads.
     """
 
     name: str
@@ -64,7 +67,7 @@ class Operation:
     ending: tuple[str, ...] = ()
 
     def compute(self, values: dict[str, Any]) -> None:
-        """Put its value among ``values``, and take away what nothing reads any more."""
+        """Add its value to ``values``, and delete the values that no later operator reads."""
 
         def put(one: Any) -> Any:
             return values[one.node] if isinstance(one, Ref) else one
@@ -77,7 +80,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Visit:
-    """A stretch of the program that belongs to one layer, and to layers in it."""
+    """Consecutive operators that belong to one layer and to the layers inside it."""
 
     layer: nn.Module
     steps: tuple[Operation | Visit, ...]
@@ -88,12 +91,12 @@ class Script:
     """What a :class:`ProgramNet` computes.
 
     Attributes:
-        inputs: their names.
-        example: of each, the size without the batch that it was exported with.
-        weights: what each weight is called in the program, and its dotted name.
-        steps: all that is computed.
-        outputs: the names of their values.
-        conditions: on the sizes of the inputs, for which alone the program was exported.
+        inputs: the names of the inputs.
+        example: the size of each input at export, without the batch.
+        weights: for each weight, its name in the program and its dotted name.
+        steps: the operators, grouped by layer.
+        outputs: the names of the output values.
+        conditions: the program is valid only for input sizes that meet these.
     """
 
     inputs: tuple[str, ...]
@@ -105,7 +108,7 @@ class Script:
 
 
 class Part(nn.Module):
-    """A layer of a program: it has the weights of the original and computes its operators."""
+    """A layer of a program: it has the original's weights and computes its operators."""
 
     def forward(self, values: dict[str, Any], steps: Sequence[Operation | Visit]) -> None:
         """Compute ``steps`` on ``values``."""
@@ -122,14 +125,14 @@ class ProgramNet(nn.Module):
     It computes what the original computes in eval mode, whatever mode it is put in.
 
     Args:
-        program: as :func:`eyeshot.frontends.pt2.read_program` reads it.
+        program: from :func:`eyeshot.frontends.pt2.read_program`.
 
     Attributes:
         script: what it computes.
 
     Raises:
-        Unsupported: an operator in it is not known to be harmless, or a condition on sizes is not
-            known.
+        Unsupported: an operator is not known to be harmless, or a condition on sizes cannot be
+            read.
     """
 
     def __init__(self, program: Program) -> None:
@@ -161,15 +164,15 @@ class ProgramNet(nn.Module):
         self.eval()
 
     def forward(self, *inputs: torch.Tensor) -> Any:
-        """The program's output for these inputs; a tuple where it has several.
+        """The program's output for inputs (N, C, …); a tuple if it has several outputs.
 
         Raises:
-            BadValue: inputs of a number or of sizes that it was not exported for.
+            BadValue: the number or the sizes of the inputs are not those it was exported for.
         """
         script = self.script
         if len(inputs) != len(script.inputs):
-            fact = f"{len(inputs)} inputs for a network of {len(script.inputs)}"
-            raise BadValue(fact, cure="give every input")
+            fact = f"{len(inputs)} inputs for a network that takes {len(script.inputs)}"
+            raise BadValue(fact, cure=f"give {', '.join(script.inputs)}")
         _check_sizes(script, inputs)
         if self._sized:
             self._check_size(inputs)
@@ -183,11 +186,11 @@ class ProgramNet(nn.Module):
 
     @property
     def declared(self) -> tuple[tuple[int | None, ...], ...]:
-        """The channels of each input that it was exported with; its axes are left open."""
+        """For each input (C, None, …): its channels at export; None for each spatial axis."""
         return tuple((*size[:1], *(None for _ in size[1:])) for size in self.script.example)
 
     def _check_size(self, inputs: Sequence[torch.Tensor]) -> None:
-        """Refuse another size than that of the export, which stands in some operator."""
+        """Refuse any size other than the export's, because an operator has that size in it."""
         given = tuple(tuple(int(n) for n in one.shape[1:]) for one in inputs)
         if given != self.script.example:
             taken, come = (
@@ -195,17 +198,17 @@ class ProgramNet(nn.Module):
                 for sizes in (self.script.example, given)
             )
             raise BadValue(
-                f"an input of {come}, and the network was exported for {taken}: {self._sized} has "
-                "a size of it",
+                f"an input of {come}, but the network was exported for {taken} only: operator "
+                f"{self._sized} has that size in it",
                 cure="export it with dynamic_shapes",
             )
 
 
 def as_module(program: Program) -> ProgramNet:
-    """A program as a network, whose class and arguments have the names of the original's.
+    """A program as a network; its class and its arguments have the names of the original.
 
     Raises:
-        Unsupported: an operator or a condition in it is not known to be harmless.
+        Unsupported: an operator in it is not known to be harmless, or a condition cannot be read.
     """
     specs = program.graph_signature.input_specs
     names = [spec.arg.name for spec in specs if spec.kind == InputKind.USER_INPUT]
@@ -231,13 +234,13 @@ _SIZED = frozenset(
         *("split", "split_with_sizes", "chunk"),
     )
 )
-"""Operators that may take a size that was computed from the image's when they were traced."""
+"""Operators whose arguments may hold a number computed from the input's size during the trace."""
 _CUTS = frozenset(("slice", "narrow", "select"))
 _ENDLESS = 1 << 62
 
 
 def _first_sized(graph: torch.fx.Graph) -> str:
-    """The first operator of a program that has a size of its example in it; "" for none."""
+    """The first operator that may have the example's size as a constant in it; "" for none."""
     for node in graph.nodes:
         name = getattr(node.target, "_opname", "")
         args = [*node.args, *node.kwargs.values()]
@@ -259,13 +262,13 @@ def _check_sizes(script: Script, inputs: Sequence[torch.Tensor]) -> None:
         if not holds(condition, sizes):
             given = ", ".join("x".join(map(str, size)) for size in sizes.values())
             raise BadValue(
-                f"an input of {given}, and the network was exported for sizes with {condition}",
-                cure="give it a size that it takes",
+                f"an input of {given}, but the network was exported for sizes with {condition}",
+                cure="give an input of such a size",
             )
 
 
 def _operations(program: Program) -> tuple[list[_Called], tuple[str, ...]]:
-    """The operators in order, each with the layers around it from the outside, and the outputs."""
+    """The operators in order, each with its layers (outermost first), and the output names."""
     found: list[_Called] = []
     outputs: tuple[str, ...] = ()
     last: dict[str, int] = {}
@@ -297,7 +300,7 @@ def _operations(program: Program) -> tuple[list[_Called], tuple[str, ...]]:
 
 
 def _calls(node: torch.fx.Node) -> list[tuple[str, str]]:
-    """The calls of layers around an operator from the outside: the key and the path of each."""
+    """The layer calls that contain an operator, outermost first: (key, dotted path)."""
     stack = node.meta.get("nn_module_stack") or {}
     if not stack and node.args and isinstance(node.args[0], torch.fx.Node):
         stack = node.args[0].meta.get("nn_module_stack") or {}
@@ -309,11 +312,14 @@ _CHECK = torch.ops.aten._assert_scalar.default
 
 def _insist(holding: Any, message: str = "") -> None:
     if not holding:
-        raise BadValue(f"sizes that the network was not exported for ({message})")
+        raise BadValue(
+            f"the input's size is not one that the network was exported for ({message})",
+            cure="give another size, or export the network with dynamic_shapes",
+        )
 
 
 def _check_harmless(program: Program, node: torch.fx.Node) -> None:
-    """Refuse an operator without a rule: anyone may have written the file."""
+    """Refuse an operator that we have no rule for: the file may come from anyone."""
     if not isinstance(node.target, OpOverload):
         return
     name = node.target._opname
@@ -324,7 +330,7 @@ def _check_harmless(program: Program, node: torch.fx.Node) -> None:
 
 
 class _Layers:
-    """The layers of a program made into modules, under the names and classes of the original."""
+    """Makes the program's layers into modules with the original's names and class names."""
 
     def __init__(self, net: ProgramNet, graph: torch.fx.Graph) -> None:
         self._net = net
@@ -336,7 +342,7 @@ class _Layers:
         self._tied: dict[tuple[Any, ...], nn.Parameter] = {}
 
     def take_weight(self, name: str, tensor: torch.Tensor, *, learned: bool) -> None:
-        """Register a parameter or a buffer; those that share their memory are tied."""
+        """Register a parameter or a buffer; parameters that share memory stay tied."""
         owner, last = self._place(name)
         if not learned:
             owner.register_buffer(last, tensor)
@@ -346,7 +352,7 @@ class _Layers:
         owner.register_parameter(last, self._tied.setdefault(key, parameter))
 
     def take_constant(self, name: str, tensor: torch.Tensor) -> None:
-        """Register what is no part of the weights."""
+        """Register a constant that is not in the state_dict, as a non-persistent buffer."""
         owner, last = self._place(name)
         if last not in owner._buffers:
             owner.register_buffer(last, tensor, persistent=False)
@@ -354,7 +360,7 @@ class _Layers:
     def folded(
         self, operations: Sequence[_Called], depth: int = 0
     ) -> tuple[Operation | Visit, ...]:
-        """Operators that follow one another in one layer, as a visit to it."""
+        """The steps, with each run of consecutive operators of one layer made into a Visit."""
         steps: list[Operation | Visit] = []
         for path, stretch in _stretches(operations, depth):
             if path is None:
@@ -368,7 +374,7 @@ class _Layers:
         return self._module(path), last
 
     def _module(self, path: str) -> nn.Module:
-        """The module at a dotted path, which is made where it is not there yet."""
+        """The module at a dotted path; it is created if it does not exist yet."""
         module: nn.Module = self._net
         parts = path.split(".") if path else []
         for index, part in enumerate(parts):
@@ -381,7 +387,10 @@ class _Layers:
 def _stretches(
     operations: Sequence[_Called], depth: int
 ) -> Iterator[tuple[str | None, list[_Called]]]:
-    """Operators of one call of a layer, with its path; None for those in no layer at a depth."""
+    """Runs of operators that one layer call at ``depth`` contains, each with the layer's path.
+
+    The path is None for operators that no layer at this depth contains.
+    """
 
     def call(one: _Called) -> tuple[str, str | None]:
         return one[1][depth] if len(one[1]) > depth else ("", None)
@@ -391,7 +400,7 @@ def _stretches(
 
 
 def _made(kind: str) -> Part:
-    """A layer that goes by the class of the original, whose code is not there."""
+    """A layer with the original's class name; the original's code is not available."""
     module, _, name = kind.rpartition(".")
     made: type[Part] = type(name or "Part", (Part,), {"__module__": module or Part.__module__})
     return made()
@@ -407,7 +416,7 @@ class KeptPaths(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Make the call, or what stands for it."""
+        """Make the call, or the call that replaces it."""
         if func == _READ:
             return args[0].detach()
         if func == _WRITE:
@@ -428,10 +437,10 @@ def _overwrite(tensor: torch.Tensor, value: torch.Tensor) -> None:
 
 
 def refuse_lost_paths(net: torch.nn.Module, program: Program) -> None:
-    """Refuse a graph with a constant that has no numbers: it was computed from the input.
+    """Refuse a graph that reads a constant without numbers: it was computed from the input.
 
     Raises:
-        Unsupported: there is one that is read; the line that reads it is named.
+        Unsupported: there is one; the message names the line that reads it.
     """
     targets = {spec.arg.name: spec.target for spec in program.graph_signature.input_specs}
     stored = {**program.constants, **program.state_dict}
@@ -439,9 +448,9 @@ def refuse_lost_paths(net: torch.nn.Module, program: Program) -> None:
         value = stored.get(str(targets.get(node.name)))
         if node.op == "placeholder" and node.users and isinstance(value, FakeTensor):
             raise Unsupported(
-                f"{type(net).__name__} cannot be traced: {where(next(iter(node.users)))}here "
-                f"it is not known how a tensor of shape {tuple(value.shape)} came from the input",
-                cure="use x.detach() where a new tensor is made of the memory of x, such as "
+                f"{type(net).__name__} cannot be traced: {where(next(iter(node.users)))}torch lost "
+                f"track of how a tensor of shape {tuple(value.shape)} is computed from the input",
+                cure="use x.detach() where a new tensor is made from the memory of x, such as "
                 "torch.Tensor(x) or nn.Parameter(x)",
             )
 
@@ -455,8 +464,8 @@ class Written:
     """A network as an exported program.
 
     Attributes:
-        content: of its ``.pt2`` file.
-        net: what the file holds, as a network.
+        content: the bytes of its ``.pt2`` file.
+        net: the network that the file holds, read back.
     """
 
     content: bytes
@@ -464,17 +473,18 @@ class Written:
 
 
 def export_program(net: nn.Module, size: Sequence[int]) -> Written:
-    """A network as a ``.pt2`` file, for every size that it takes where that can be had.
+    """A network as a ``.pt2`` file, for every size if torch can export that, else for this one.
 
-    What was written is read again and held against the network.
+    The file is read back, and its output on noise is compared with the network's.
 
     Args:
-        net: the network, which is left as it was found; its eval mode is what is written.
-        size: (C, H, W) of an input that shows what is usual: the conditions that its sizes meet
-            are those that all sizes have to meet.
+        net: the network; it does not change. It is exported in eval mode.
+        size: (C, H, W) of a typical input. The program takes the sizes that meet the same
+            conditions (such as a multiple of 8) as this one.
 
     Raises:
-        Unsupported: ``torch.export`` cannot trace the network, or the program is not the network.
+        Unsupported: ``torch.export`` cannot trace the network, or the program's output differs
+            from the network's.
     """
     example = torch.zeros(_EXAMPLE_BATCH, *size)
     refused: EyeshotError | None = None
@@ -504,38 +514,44 @@ def _exported(net: nn.Module, example: torch.Tensor, dynamic: dict[int, Any]) ->
 
 
 def _saved(program: ExportedProgram) -> bytes:
-    program.example_inputs = None  # which would be pickled
+    program.example_inputs = None  # torch would pickle them
     content = io.BytesIO()
     try:
         torch.export.save(program, content)
-    except Exception as error:  # what its serializer knows nothing of raises in many ways
+    except Exception as error:  # torch's serializer raises many types for what it cannot write
         fact = f"the network cannot be written as a program ({in_brief(error)})"
         raise Unsupported(fact, cure="use PyTorch's own operators in its forward") from error
     return content.getvalue()
 
 
 def _compare(net: nn.Module, written: ProgramNet, shape: Sequence[int]) -> None:
-    """Hold what was written against the network, on noise."""
+    """Compare the written program's output on noise with the network's."""
     noise = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
     with untouched(net), torch.no_grad():
         net.eval()
         wanted, found = net(noise.clone()), written(noise)  # forward may write into it
     largest = float(wanted.abs().max()) if isinstance(wanted, torch.Tensor) else 0.0
-    if not isinstance(found, torch.Tensor) or found.shape != wanted.shape:
-        raise Unsupported("its program gives something else than it does", cure="see inspect")
+    both = isinstance(wanted, torch.Tensor) and isinstance(found, torch.Tensor)
+    if not both or found.shape != wanted.shape:
+        shape = tuple(wanted.shape) if isinstance(wanted, torch.Tensor) else type(wanted).__name__
+        raise Unsupported(
+            f"the exported program does not give the network's output (one tensor: {shape})",
+            cure="make forward give one tensor, of the same shape when traced as when called",
+        )
     apart = float((found - wanted).abs().max())
     if not apart <= _TOLERANCE * max(largest, 1e-6):
         raise Unsupported(
-            f"its program is {apart:.3g} away from it, of {largest:.3g}",
-            cure="leave out what it draws at random in eval mode, or keeps from call to call",
+            f"the exported program's output differs from the network's by {apart:.3g} (largest "
+            f"value {largest:.3g})",
+            cure="remove random numbers in eval mode, and state that is kept between calls",
         )
 
 
 def network_fingerprint(net: nn.Module, program: ProgramNet) -> str:
-    """16 hexadecimal digits that are others for any other network; its weights have no say.
+    """16 hexadecimal digits that identify a network's structure and code, not its weights' values.
 
-    They are of the program, of the layers with their settings, and of the source of the classes, as
-    far as that is at hand: comments and blanks aside.
+    They are a hash of the program, of the layers with their settings, and of the source of the
+    classes if it is available, without comments and blank space.
     """
     digest = hashlib.sha256()
     for line in (
@@ -558,7 +574,7 @@ def _spelled(steps: Sequence[Any]) -> Iterator[str]:
 
 
 def _sources(net: nn.Module) -> Iterator[str]:
-    """The source of each class that is not PyTorch's, as it is parsed."""
+    """For each class that is not PyTorch's: its parsed source, or its name if there is none."""
     kinds = dict.fromkeys(kind for module in net.modules() for kind in type(module).__mro__)
     for kind in kinds:
         name = f"{kind.__module__}.{kind.__qualname__}"

@@ -1,9 +1,8 @@
-"""A ``.pt2`` exported program read as data: JSON and raw tensors, nothing unpickled, nothing run.
+"""Read a ``.pt2`` exported program as data: JSON and raw tensors, without pickle or eval.
 
-``torch.export.load`` unpickles (its sample inputs, and weights of some kinds) and evaluates size
-expressions; anyone who wrote the file then decides what happens. So the archive is read here: the
-operators' names are looked up among PyTorch's own, the numbers are numbers, and whatever else is
-in it is refused by name.
+``torch.export.load`` unpickles (sample inputs, and weights of some kinds) and evaluates size
+expressions, so a malicious file could run any code. This reader looks up operator names among
+PyTorch's own operators, reads numbers as numbers, and refuses everything else by name.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _DTYPES = {
     **{11: torch.complex128, 12: torch.bool, 13: torch.bfloat16},
 }
 _MOST_REPEATED = 1 << 20
-"""Numbers of a stored tensor that repeats those of its memory, such as an expanded buffer."""
+"""The most numbers of a stored tensor that is larger than its memory (an expanded buffer)."""
 _TARGET = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
 _ON_SIZES = {
     **{f"_operator.{name}": getattr(python_operator, name) for name in ("add", "sub", "mul")},
@@ -45,8 +44,8 @@ _ON_SIZES = {
     **{f"torch.sym_{name}": getattr(torch, f"sym_{name}") for name in ("max", "min", "not")},
     **{f"torch.sym_{name}": getattr(torch, f"sym_{name}") for name in ("float", "int", "sum")},
 }
-"""What a program may do with numbers, which come of the sizes of its inputs."""
-# What may be computed at once, of nothing or of weights alone, beside the operators with a rule.
+"""The functions that a program may call on numbers, which come from its inputs' sizes."""
+# Functions that create tensors. They and operators with a rule may be computed while reading.
 MAKERS = frozenset(("arange", "eye", "full", "linspace", "ones", "scalar_tensor", "zeros"))
 _SPECS = {
     "parameter": (InputKind.PARAMETER, "parameter_name"),
@@ -64,18 +63,18 @@ class Signature:
 
 @dataclass(frozen=True)
 class Program:
-    """What the front end needs of an exported program.
+    """The parts of an exported program that the front end needs.
 
     Attributes:
         graph: its operators, in execution order.
         graph_signature: which of its inputs are weights.
         state_dict: the weights.
-        constants: tensors beside them.
-        path: of the file, if any.
-        any_size: numbers in it come of the sizes of its inputs. Then the shapes are those of the
-            example that it was exported with, and it is computed by
-            :class:`eyeshot.frontends.programs.ProgramNet`.
-        conditions: on the sizes of its inputs, for which alone it was exported.
+        constants: tensors that are not weights.
+        path: the path of its file; "" if it has none.
+        any_size: True if it was exported for more than one size, so that it computes numbers from
+            the sizes of its inputs. Then its shapes are those of the example input, and
+            :class:`eyeshot.frontends.programs.ProgramNet` computes it.
+        conditions: it is valid only for input sizes that meet these.
     """
 
     graph: torch.fx.Graph
@@ -91,11 +90,15 @@ def read_program(file: str | Path | IO[bytes]) -> Program:
     """Read an exported program without running or unpickling any of it.
 
     Args:
-        file: its path, or the file itself, open.
+        file: its path, or the open file.
+
+    Returns:
+        The program, with its declared shapes checked.
 
     Raises:
-        BadFile: missing, damaged, no exported program, or with pickled weights.
-        Unsupported: it has sizes that are not fixed, or operators that are not PyTorch's own.
+        BadFile: missing, damaged, not an exported program, or with pickled weights.
+        Unsupported: a size that depends on the input's values, or an operator that is not
+            PyTorch's own.
     """
     path = Path(file) if isinstance(file, (str, Path)) else Path("the program")
     try:
@@ -109,18 +112,18 @@ def read_program(file: str | Path | IO[bytes]) -> Program:
         raise BadFile(f"{path}: damaged, or no .pt2 file", cure="write it again") from None
     except Contradiction as error:
         raise BadFile(f"{path}: {error}", cure="write it again with torch.export.save") from None
-    except Exception as error:  # anyone who wrote the file may have written anything
-        raise damaged(path, error) from None
+    except Exception as error:  # the file may hold anything, so any lookup may fail
+        raise damaged(path, error) from error
 
 
 def damaged(path: str | Path, error: Exception) -> BadFile:
-    """That a file is not what it should be, in one line."""
+    """The error to raise for a file that is damaged or of another version."""
     fact = f"{path}: damaged, or of another version ({in_brief(error)})"
     return BadFile(fact, cure="write it again with torch.export.save")
 
 
 class _Archive:
-    """The parts of one file."""
+    """The zip archive of one file, and the tensors in it."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self._path, self._archive = path, archive
@@ -159,7 +162,7 @@ class _Archive:
             raise BadFile(f"{self._path}: has no {name}", cure="write it with this torch's export")
         info = self._archive.getinfo(self._names[name])
         if info.compress_type != zipfile.ZIP_STORED:
-            # torch never compresses; so nothing here can grow beyond the file's own size.
+            # torch never compresses. Refusing compression keeps memory within the file's size.
             raise BadFile(f"{self._path}: {name} is compressed", cure="write it with torch.export")
         return self._archive.read(info)
 
@@ -184,7 +187,7 @@ class _Archive:
             sizes, strides = map(_whole_numbers, (meta["sizes"], meta["strides"]))
             if math.prod(sizes) > max(len(flat), _MOST_REPEATED):
                 raise BadFile(
-                    f"{self._path}: {name} is said to have {math.prod(sizes):.3g} numbers, and the "
+                    f"{self._path}: {name} is said to have {math.prod(sizes):.3g} numbers, but the "
                     f"file holds {len(flat):,} of them",
                     cure="write it again with torch.export.save",
                 )
@@ -194,7 +197,7 @@ class _Archive:
 
 @dataclass
 class _Builder:
-    """Makes the operators of the JSON into a graph that the front end walks."""
+    """Builds a torch.fx graph from the operators in the file's JSON."""
 
     told: Mapping[str, Any]
     path: str
@@ -204,7 +207,7 @@ class _Builder:
     any_size: bool = False
 
     def placeholder(self, spec: Mapping[str, Any]) -> InputSpec:
-        """An input of the program: a weight, or what the network is shown."""
+        """Add an input of the program: a weight or a user input."""
         ((kind, body),) = spec.items()
         if kind != "user_input" and kind not in _SPECS:
             raise Unsupported(f"{self.path}: an input of kind {kind}", cure="export tensors alone")
@@ -218,7 +221,7 @@ class _Builder:
         return InputSpec(input_kind, TensorArgument(node.name), str(body[named]), persistent)
 
     def operator(self, told: Mapping[str, Any]) -> None:
-        """One call, and the items of its output where there are several."""
+        """Add one call, and a getitem for each output if it has several."""
         target = self._target(str(told["target"]))
         args = [self._argument(one["arg"]) for one in told["inputs"] if one["kind"] != 2]
         kwargs = {
@@ -244,7 +247,7 @@ class _Builder:
     def _number(
         self, target: Any, outputs: list[Mapping[str, Any]], args: tuple[Any, ...], kwargs: Any
     ) -> bool:
-        """Take an operator on sizes, which gives a number or checks one; False for any other."""
+        """Add an operator on sizes, which computes or checks a number; False for any other."""
         is_check = getattr(target, "_opname", "") == "_assert_scalar"
         ((kind, value),) = outputs[0].items() if len(outputs) == 1 else (("", {}),)
         if not is_check and kind not in ("as_sym_int", "as_sym_float", "as_sym_bool"):
@@ -277,13 +280,16 @@ class _Builder:
         return node
 
     def _note_origin(self, node: torch.fx.Node) -> None:
-        """Refuse an operator that would be computed at once and is not known to be harmless."""
+        """Refuse an operator on weights alone that is not known to be harmless: it runs on load."""
         if any(source in self.from_input for source in node.all_input_nodes):
             self.from_input.add(node)
             return
         operator = getattr(node.target, "_opname", "getitem").rstrip("_")
         if operator not in MAKERS and operator not in OPERATORS and operator != "getitem":
-            raise Unsupported(f"{self.path}: {operator} on weights alone", cure="leave it out")
+            raise Unsupported(
+                f"{self.path}: {operator} on weights alone is not known to be harmless",
+                cure="compute it before export and keep the result as a buffer",
+            )
 
     def _target(self, name: str) -> Any:
         if name in _ON_SIZES:
@@ -321,19 +327,19 @@ class _Builder:
         raise Unsupported(f"{self.path}: an argument {kind}", cure="export with fixed sizes")
 
     def _number_of(self, value: Mapping[str, Any]) -> Any:
-        """A number, or the node that makes it of the sizes of the inputs."""
+        """A number, or the node that computes it from the inputs' sizes."""
         ((kind, content),) = value.items()
         return self.made[content] if kind == "as_name" else content
 
     def _value(self, name: str) -> torch.Tensor:
-        """A tensor's shape and kind of number, without memory."""
+        """A meta tensor with the shape and type that the file declares for a value."""
         meta = self.told["tensor_values"][name]
         self.any_size |= any("as_int" not in size for size in meta["sizes"])
         sizes = [int(_example(size)) for size in meta["sizes"]]
         return torch.empty(sizes, dtype=_DTYPES[meta["dtype"]], device="meta")
 
     def _place(self, node: torch.fx.Node, metadata: Mapping[str, str]) -> None:
-        """Which module the call belongs to: ``key,path,class;…``, outermost first."""
+        """Record the layers that contain the call: ``key,path,class;…``, outermost first."""
         calls = str(metadata.get("nn_module_stack", "")).split(";")
         stack = [call.split(",", 2) for call in calls if call.count(",") >= 2]
         node.meta["nn_module_stack"] = {key: (path, kind) for key, path, kind in stack}
@@ -353,12 +359,14 @@ def _output_names(outputs: list[Mapping[str, Any]]) -> list[str]:
 
 
 def _example(number: Mapping[str, Any]) -> Any:
-    """A number of the program as it was for the example that it was exported with."""
+    """A number of the program, as computed for the example input of the export."""
     ((kind, content),) = number.items()
     if kind != "as_expr":
         return content
     if content.get("hint") is None:
-        raise Unsupported("a size that only a pass can tell", cure="export it without such sizes")
+        raise Unsupported(
+            "a size that depends on the input's values", cure="export it without such sizes"
+        )
     return _example(content["hint"])
 
 

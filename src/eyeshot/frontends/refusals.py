@@ -1,6 +1,7 @@
 """Why a network cannot be traced: the line of its code that fails, and what to change there.
 
-The shapes that a program file states are also checked here against the operators.
+:func:`check_values`, for exported programs read from a file, checks the shapes that the file
+declares against those that the operators give.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _NOT_THE_NETWORK = (
 )
 _MOST_LETTERS = 300
 _TRACED = re.compile(r'File "([^"]+)", line (\d+), in [^\n]*\n([^\n]*)')
-"""A frame in the text that torch.fx keeps of where a call was made."""
+"""A frame in the stack trace that torch.fx stores as text for each call."""
 _AT_ANY_SIZE = (NameError, ImportError, NotImplementedError, AttributeError, TypeError, KeyError)
 _ASSERTIONS = ("_assert", "_check", "_check_with", "handle_torch_function", "__torch_function__")
 _DATA_DEPENDENT = (GuardOnDataDependentSymNode, DataDependentOutputException)
@@ -57,37 +58,41 @@ def check_module(net: Any) -> None:
 
 
 def refuse_unreadable(net: torch.nn.Module) -> None:
-    """Refuse what has no Python to follow, before it is asked anything.
+    """Refuse modules that cannot be traced because they have no Python code.
 
     Raises:
-        BadValue: it is no network.
-        Unsupported: it is TorchScript, or what ``ExportedProgram.module()`` gives, whose mode
-            cannot be told.
+        BadValue: ``net`` is not an ``nn.Module``.
+        Unsupported: ``net`` is TorchScript; or it comes from ``ExportedProgram.module()``, which
+            does not record whether it is in training or eval mode.
     """
     check_module(net)
     if isinstance(net, torch.jit.ScriptModule):
         raise Unsupported(
-            f"{type(net).__name__} is TorchScript, scripted or traced, and its layers cannot be "
-            "told apart",
+            f"{type(net).__name__} is TorchScript, scripted or traced: its layers cannot be read",
             cure="give the nn.Module itself, not a scripted or traced copy",
         )
     if isinstance(net, torch.fx.GraphModule) and "eval" in vars(net):
         raise Unsupported(
-            "an exported program's module() keeps no word of its mode, training or eval",
-            cure="give the program's file, by torch.export.save(program, 'net.pt2'), or the "
-            "nn.Module that was exported",
+            "the module() of an exported program does not record whether it is in training or eval "
+            "mode",
+            cure="save the program with torch.export.save(program, 'net.pt2') and give that file, "
+            "or give the nn.Module that was exported",
         )
 
 
 def cannot_export(
     net: torch.nn.Module, error: BaseException, sizes: Sequence[Sequence[int]] = ()
 ) -> Unsupported:
-    """What ``torch.export`` raised, as one line: the place, the cause and the cure.
+    """An error of ``torch.export`` as one line: the place, the cause and the cure.
 
     Args:
         net: the network.
-        error: what was raised.
-        sizes: of its inputs, without the batch; for one, other sizes are tried.
+        error: the error.
+        sizes: the inputs' sizes, without the batch. For a single input, other sizes are tried, so
+            that the cure can name the nearest that work.
+
+    Returns:
+        The error to raise.
     """
     fact = f"{type(net).__name__} cannot be traced"
     line = _frame_at_fault(error, files=files_of(net))
@@ -102,7 +107,7 @@ def cannot_export(
 
 
 def _by_trying(net: torch.nn.Module, error: BaseException, sizes: Sequence[Sequence[int]]) -> str:
-    """The cure for what ``forward`` raises: a size that it takes, or a line to be corrected."""
+    """The cure for an error in ``forward``: a size that works, or the line to correct."""
     if isinstance(error, _AT_ANY_SIZE) or len(sizes) != 1:
         return "correct that line"
     if not _in_words(error):
@@ -111,12 +116,12 @@ def _by_trying(net: torch.nn.Module, error: BaseException, sizes: Sequence[Seque
         return "torch.export cannot follow it, though it runs: write it with plain torch functions"
     taken = nearest_taken(net, sizes[0])
     if not taken:
-        return "no size was found that it takes: correct that line"
+        return "no size was found at which it runs: correct that line"
     return "the nearest it takes: " + " or ".join("x".join(map(str, size)) for size in taken)
 
 
 def _in_words(error: BaseException) -> bool:
-    """Whether the network's own code raised it, and no operator of torch that was given a shape."""
+    """Whether the network's own code raised the error, such as a check of the size, not torch."""
     frames = traceback.extract_tb(error.__traceback__)
     innermost = next((one for one in reversed(frames) if one.name not in _ASSERTIONS), None)
     return innermost is not None and not not_the_network(innermost.filename)
@@ -126,7 +131,7 @@ def refuse_unknown_sizes(net: torch.nn.Module, graph: torch.fx.Graph) -> None:
     """Refuse a graph in which a tensor's size depends on the values of the input.
 
     Raises:
-        Unsupported: there is one (``nonzero``, a mask as an index); its line is named.
+        Unsupported: there is one (``nonzero``, a mask as an index); the message names its line.
     """
     for fx_node in graph.nodes:
         value = fx_node.meta.get("val")
@@ -139,7 +144,7 @@ def refuse_unknown_sizes(net: torch.nn.Module, graph: torch.fx.Graph) -> None:
 
 
 def where(fx_node: torch.fx.Node) -> str:
-    """The line that made a call, to stand before what is said of it: ``net.py:12, `x = y`: ``."""
+    """The line that made a call, as the start of a message: ``net.py:12, `x = y`: ``."""
     line = source_line(fx_node)
     return f"{line}: " if line else ""
 
@@ -160,8 +165,8 @@ def line_at_fault(error: BaseException, *, outermost: bool = False) -> str:
     """The innermost line of the network's own code, as ``net.py:12, `x = y``` ; "" if none is.
 
     Args:
-        error: with its traceback.
-        outermost: the line at which that code was entered, in place of the one that failed.
+        error: the error, with its traceback.
+        outermost: True for the line at which that code was entered, not the one that failed.
     """
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         code = (error.text or "").strip()
@@ -171,7 +176,7 @@ def line_at_fault(error: BaseException, *, outermost: bool = False) -> str:
 
 
 def in_brief(error: BaseException) -> str:
-    """``NameError: name 'x' is not defined``: the kind, and the first line of what it says."""
+    """An error as ``NameError: name 'x' is not defined``: its type and its message's first line."""
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     first = first.replace("FakeTensor", "Tensor")
     if len(first) > _MOST_LETTERS:
@@ -180,7 +185,7 @@ def in_brief(error: BaseException) -> str:
 
 
 def not_the_network(filename: str) -> bool:
-    """Whether a file is torch's, Python's or ours, and no part of somebody's network."""
+    """Whether a file belongs to torch, Python or Eyeshot, so is not a part of a user's network."""
     python = filename.startswith(_PYTHON) and not filename.startswith(_PACKAGES)
     return python or filename.startswith(_NOT_THE_NETWORK)
 
@@ -192,13 +197,13 @@ def _is_installed(filename: str) -> bool:
 
 
 def _place(line: traceback.FrameSummary) -> str:
-    # The file's name alone: a whole path would bury the rest of the line.
+    # Only the file's name: a whole path would make the message hard to read.
     code = (line.line or "")[:_MOST_LETTERS]
     return f"{Path(line.filename).name}:{line.lineno}" + (f", `{code}`" if code else "")
 
 
 def files_of(net: torch.nn.Module) -> frozenset[str]:
-    """The files that hold the code of a network's own modules, and none of what they call."""
+    """The files in which the classes of a network's modules are defined."""
     modules = {sys.modules.get(type(one).__module__) for one in net.modules()}
     files = (getattr(module, "__file__", None) for module in modules)
     return frozenset(file for file in files if file and not not_the_network(file))
@@ -207,10 +212,11 @@ def files_of(net: torch.nn.Module) -> frozenset[str]:
 def _frame_at_fault(
     error: BaseException, *, outermost: bool = False, files: frozenset[str] = frozenset()
 ) -> traceback.FrameSummary | None:
-    """The innermost (or outermost) line that is neither torch's, nor Python's, nor ours.
+    """The innermost (or outermost) line that is not in torch, Python or Eyeshot.
 
-    Of installed packages, only those in ``files`` count, where there are any: a network is named,
-    and not a library that it calls; a helper beside the network is its own code, too.
+    If ``files`` is given, a line in an installed package counts only if its file is among them, so
+    that the message names the network and not a library that it calls. If no line is left, all
+    lines count.
     """
     lines = [
         line
@@ -227,23 +233,23 @@ def _frame_at_fault(
 
 
 def _cause(error: BaseException, code: str) -> tuple[str, str]:
-    """In words, and the cure."""
+    """The cause in words, and the cure; "" if the cure depends on the size."""
     fact = in_brief(error)
     if "ScriptModule" in fact:
         return "is TorchScript, which has no Python to follow", "give the module it was made from"
     if "__obj_flatten__" in fact or "PackedParams" in fact:
-        return "has packed quantized weights", "give the network as it was before quantization"
+        return "has packed quantized weights", "give the network from before quantization"
     if "numpy" in code or ".numpy()" in str(error):
         return "leaves torch for NumPy", "write it with torch functions"
     if isinstance(error, _DATA_DEPENDENT):
         return _by_values(code)
     if not code and isinstance(error, TypeError) and "argument" in fact:
-        return fact, "give one size for each input that forward takes"
+        return fact, "give one size for each argument of forward"
     return fact, ""
 
 
 def _by_values(code: str) -> tuple[str, str]:
-    """What depends on numbers that a trace does not have."""
+    """The cause and the cure for code that depends on values, which a trace does not have."""
     if not code:
         return (
             "decides by the values of a tensor",
@@ -262,27 +268,28 @@ def _by_values(code: str) -> tuple[str, str]:
 
 _LARGEST_SIDE = 10_000_000
 _MOST_PARTS = 1 << 16
-"""Into how many parts a tensor may be taken apart."""
+"""The most tensors into which an operator may split one tensor."""
 _MOST_MADE = 1 << 26
-"""Numbers that a program may make of nothing, or of its weights alone."""
+"""The most numbers that a program may compute from constants or weights alone."""
 
 
 class Contradiction(Exception):
-    """What is wrong with a program. Never leaves the front end."""
+    """A program from a file contradicts itself. The front end always catches this."""
 
 
 def check_values(
     graph: torch.fx.Graph, specs: Sequence[InputSpec], stored: Mapping[str, torch.Tensor]
 ) -> None:
-    """Hold every value of a program against what gives it.
+    """Check the shape and type that a file declares for each value of its program.
 
     Args:
-        graph: its nodes have as ``val`` what the file says, on the meta device.
-        specs: of its inputs.
+        graph: the program; ``val`` of each node has the declared shape, on the meta device.
+        specs: describes the program's inputs.
         stored: its weights and constants.
 
     Raises:
-        Contradiction: a value is not what is said, or a size beyond all bounds.
+        Contradiction: an operator or a weight has another shape or type than the file declares, or
+            a size exceeds the limits above.
     """
     made: dict[torch.fx.Node, Any] = {}
     shown: set[torch.fx.Node] = set()
@@ -317,20 +324,20 @@ def _checked_input(
 
 
 def _checked_call(node: torch.fx.Node, made: Mapping[torch.fx.Node, Any]) -> Any:
-    """What the operator gives, which is what is said of it."""
+    """The operator's output on the meta device, after it was compared with the declared one."""
     said = node.meta.get("val")
-    if not isinstance(node.target, OpOverload):  # an item of several
+    if not isinstance(node.target, OpOverload):  # getitem, an item of a tuple
         return said
     args = torch.fx.node.map_arg(node.args, lambda one: made[one])
     kwargs = dict(torch.fx.node.map_arg(node.kwargs, lambda one: made[one]))
     arguments = {argument.name: argument for argument in node.target._schema.arguments}
-    if "device" in arguments:  # of nothing but kinds and numbers, memory would be made
+    if "device" in arguments:  # an operator that creates a tensor would allocate memory
         kwargs["device"] = torch.device("meta")
     _check_parts(node.target, args)
     try:
         with torch.no_grad():
             given = node.target(*args, **kwargs)
-    except NotImplementedError:  # an operator that cannot be asked without memory
+    except NotImplementedError:  # torch has no meta kernel for this operator
         return said
     results = given if isinstance(given, (list, tuple)) else (given,)
     values = said if isinstance(said, (list, tuple)) else (said,)
@@ -343,7 +350,7 @@ def _checked_call(node: torch.fx.Node, made: Mapping[torch.fx.Node, Any]) -> Any
 
 
 def _check_parts(target: OpOverload[..., Any], args: Any) -> None:
-    """Refuse to take a tensor apart into more tensors than any network does."""
+    """Refuse to split a tensor into more tensors than any real network does."""
     several = any(str(one.type) == "List[Tensor]" for one in target._schema.returns)
     sides = [max(one.shape, default=0) for one in args if isinstance(one, torch.Tensor)]
     if several and max(sides, default=0) > _MOST_PARTS:
@@ -353,7 +360,7 @@ def _check_parts(target: OpOverload[..., Any], args: Any) -> None:
 def _check_same(name: str, said: torch.Tensor, real: torch.Tensor) -> None:
     if (said.shape, said.dtype) != (real.shape, real.dtype):
         raise _wrong(
-            f"{name} is said to be {_shape(said)} of {said.dtype}, and is {_shape(real)} "
+            f"{name} is said to be {_shape(said)} of {said.dtype}, but is {_shape(real)} "
             f"of {real.dtype}"
         )
 

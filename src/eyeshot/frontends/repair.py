@@ -1,11 +1,11 @@
-"""A network whose forward fails on shapes is traced all the same, its mistakes put right and noted.
+"""Trace a network whose forward fails on shapes: each mistake is recorded and repaired.
 
-The export runs under a mode that sees every torch function before torch does. A call that fails
-on its shapes is noted as a :class:`Mismatch`, put right (:mod:`eyeshot.operators.repaired`) and
-made again, so that what lies behind it is seen too. A failure that cannot be put right ends the
-trace: the graph up to there is what is given.
+The export runs under a ``TorchFunctionMode``, which intercepts every torch function. A call that
+fails because of its shapes is recorded as a :class:`Mismatch`, repaired
+(:mod:`eyeshot.operators.repaired`) and called again, so that the layers after it are traced too. A
+failure that cannot be repaired ends the trace; the graph then holds the layers before it.
 
-A network without mistakes passes through untouched: its graph is that of a plain export.
+For a network without mistakes, the graph is that of a plain export.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from eyeshot.operators import REPAIRS
 from eyeshot.operators.repaired import Mismatch, Problem, Repaired
 
 _MARK = "eyeshot_repair"
-# torch's own code divides by an extent of zero where a map has no positions.
+# ArithmeticError: torch divides by zero for a map that has no positions.
 _FAILURES = (RuntimeError, ValueError, IndexError, AssertionError, ArithmeticError)
 _NOT_SHAPES = (
     DataDependentOutputException,
@@ -48,26 +48,30 @@ _NOT_SHAPES = (
 )
 
 _NO_NUMBERS = (".numpy()", "data is not allocated", "data pointer")
-"""Of errors that a tensor without numbers raises, whatever its shape."""
+"""Parts of messages of errors that a tensor without memory raises, whatever its shape."""
 
 Frames = list[tuple[FrameType, int]]
 """Python frames and the line each is at, innermost first."""
 
 
 def trace(net: torch.nn.Module, *sizes: Sequence[int]) -> tuple[Graph, list[Mismatch]]:
-    """The graph of ``net``, and the calls in it whose shapes do not fit.
+    """The graph of ``net``, and the calls in it whose shapes do not match.
 
-    In the graph a call put right has the attribute ``mismatch`` (the problem); what the repair
-    added to it has ``repair``; and every node behind the first fault has ``after_mismatch`` (the
-    fault's node): its shapes are those it would have once the fault is cured.
+    In the graph, the node of a repaired call has ``mismatch`` (the problem). A node that the repair
+    added has ``repairs`` (the name of the repaired node). Every node after a mismatch has
+    ``after_mismatch`` (the name of the mismatched node), and the shapes that it would have if the
+    mistake were corrected.
 
     Args:
-        net: any module that ``torch.export`` can trace, but for its shapes.
-        sizes: for each input, its size without the batch, (C, H, W) for a picture.
+        net: any module that ``torch.export`` can trace, apart from its shapes.
+        sizes: for each input, its size without the batch, (C, H, W) for an image.
+
+    Returns:
+        The graph, and the mismatches in execution order; empty for a network without mistakes.
 
     Raises:
         BadValue: a size has no channels or no positions.
-        Unsupported: the network cannot be exported, for another reason than its shapes.
+        Unsupported: the network cannot be exported, for a reason other than its shapes.
     """
     refuse_unreadable(net)
     checked_sizes(sizes)
@@ -87,12 +91,12 @@ def trace(net: torch.nn.Module, *sizes: Sequence[int]) -> tuple[Graph, list[Mism
 
 
 def _no_shape_mistake(error: Exception) -> bool:
-    """Whether tracing itself failed: on values it has not got, or at the door to NumPy."""
+    """Whether the trace failed for lack of values (data-dependent code, NumPy), not on shapes."""
     return isinstance(error, _NOT_SHAPES) or any(mark in str(error) for mark in _NO_NUMBERS)
 
 
 class _Watch(TorchFunctionMode):
-    """Sees each call of a torch function; notes and repairs those that fail on shapes."""
+    """Intercepts each call of a torch function; records and repairs those that fail on shapes."""
 
     def __init__(self, net: torch.nn.Module) -> None:
         super().__init__()
@@ -105,7 +109,7 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Make the call; make it again, repaired, if it fails."""
+        """Make the call; if it fails on shapes, repair it and call again."""
         kwargs = kwargs or {}
         name = str(getattr(func, "__name__", func))
         try:
@@ -119,7 +123,7 @@ class _Watch(TorchFunctionMode):
         return result
 
     def guarded(self, net: torch.nn.Module) -> torch.nn.Module:
-        """``net`` with a forward that, where it fails for good, gives what it had until then."""
+        """``net`` with a forward that, if it fails beyond repair, returns its unread values."""
         forward = net.forward
 
         @functools.wraps(forward)
@@ -138,7 +142,7 @@ class _Watch(TorchFunctionMode):
                 self.stopped = Mismatch(Problem.STOPPED, "", layer, "", (), error=told, line=line)
                 return tuple(self._unread.values())
 
-        # A forward with a signature of its own would hand that on, with its self in it.
+        # functools.wraps would keep a __signature__ of forward, which still contains self.
         until_it_fails.__signature__ = signature(forward)  # type: ignore[attr-defined]
         guarded: torch.nn.Module = object.__new__(type(net))  # some classes refuse copy.copy
         guarded.__dict__.update({**vars(net), "forward": until_it_fails})
@@ -172,16 +176,16 @@ class _Watch(TorchFunctionMode):
         return repaired.result
 
     def _follow(self, args: Any, kwargs: Any, result: Any) -> None:
-        """Keep the values that nothing has read yet: what is left of them where a trace ends."""
+        """Update the values that no call has read yet: the outputs if the trace ends here."""
         leaves = torch.utils._pytree.tree_leaves
         made = [value for value in leaves(result) if isinstance(value, torch.Tensor)]
-        if made:  # and not a mere question, such as x.dim()
+        if made:  # a call without a tensor result, such as x.dim(), does not count as reading
             for value in leaves((args, kwargs)):
                 self._unread.pop(id(value), None)
         self._unread.update((id(value), value) for value in made)
 
     def _place(self, frames: Frames) -> tuple[str, str]:
-        """The module that was at work, and the line of the network's own code."""
+        """The dotted path of the module that was running, and ``file:line`` in its own code."""
         layers = (self._modules.get(id(frame.f_locals.get("self"))) for frame, _ in frames)
         layer = next((name for name in layers if name is not None), "")
         places = [
@@ -194,7 +198,7 @@ class _Watch(TorchFunctionMode):
 
 
 def _frames_above(frame: FrameType | None) -> Frames:
-    """The frames of a call that is under way, up to the network's forward, innermost first."""
+    """The frames of a running call, up to the network's forward, innermost first."""
     found: Frames = []
     while frame is not None and frame.f_code.co_name != "until_it_fails":
         found.append((frame, frame.f_lineno))
@@ -212,9 +216,9 @@ def _frames_of(trace: TracebackType | None) -> Frames:
 
 
 def _leave_modules(frames: Frames) -> None:
-    """Tell export's tracer that the modules an error has passed through are left.
+    """Remove the modules that an error has passed through from export's stack of modules.
 
-    It notes a module when it is entered and strikes it off when it returns; an error skips that.
+    The tracer pushes a module when it is entered and pops it on return; an error skips the pop.
     """
     for frame, _ in frames:
         if frame.f_code.co_name == "call_module" and "module_key" in frame.f_locals:
@@ -226,7 +230,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _marked(graph: Graph, walk: Walk, faults: list[Mismatch]) -> tuple[Graph, list[Mismatch]]:
-    """The graph with its faults marked, and the faults with the names of their nodes."""
+    """The graph with its mismatches marked, and the mismatches with the names of their nodes."""
     made: dict[int, list[Node]] = {}
     for fx_node, value in walk.made.items():
         mark = fx_node.meta.get("custom", {}).get(_MARK)
@@ -238,7 +242,7 @@ def _marked(graph: Graph, walk: Walk, faults: list[Mismatch]) -> tuple[Graph, li
     for index, fault in enumerate(faults):
         nodes = made.get(index, [])
         if not nodes:
-            continue  # the call's result was never used: no part of the graph
+            continue  # the call's result was never used, so it is not in the graph
         *added, call = nodes
         named.append(dataclasses.replace(fault, node=call.name))
         mismatches[call.name] = str(fault.problem)
@@ -259,7 +263,7 @@ def _marked(graph: Graph, walk: Walk, faults: list[Mismatch]) -> tuple[Graph, li
 
 
 def _behind(graph: Graph, mismatches: Mapping[str, str]) -> dict[str, str]:
-    """For every node that reads, through others, from a fault: the first such fault."""
+    """For every node that depends on a mismatched node: the name of the first such node."""
     behind: dict[str, str] = {}
     for node in graph:
         sources = (edge.source for edge in node.edges)

@@ -1,7 +1,7 @@
-"""A ``torch.nn.Module`` becomes our :class:`Graph`, by ``torch.export``.
+"""Trace a ``torch.nn.Module`` with ``torch.export`` and make our :class:`Graph` from it.
 
-The module is traced on a fake tensor of the size asked for, which has a shape and no memory: a
-picture of 10⁵ x 10⁵ costs no more than one of 10 x 10. The module is left as it was found.
+The module is traced on a fake tensor of the requested size, which has a shape but no memory: an
+image of 10⁵ x 10⁵ costs no more than one of 10 x 10. The module itself does not change.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from eyeshot.untouched import untouched
 
 Value = Node | Weight | Chance | None
 _LIKE_ANOTHER = {"reshape_as": "reshape", "view_as": "view"}
-"""Operators that take a shape from another tensor, with the same one that takes numbers."""
+"""Operators that take the shape of another tensor: the same operator that takes numbers."""
 
 _NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
@@ -70,11 +70,15 @@ def graph_of(
         net: any module that ``torch.export`` can trace.
         sizes: for each input of the network, its size without the batch: (C, H, W) for a picture,
             (C, L) for a signal, (C, D, H, W) for a volume.
-        dtype: of the inputs of a network without parameters; any other takes that of its own.
+        dtype: the inputs' type for a network without parameters; otherwise the parameters' type.
+
+    Returns:
+        The graph, after its outputs were compared with the network's own on noise.
 
     Raises:
         BadValue: a size has no channels or no positions.
-        Unsupported: the network cannot be exported; the message has the reason and the cure.
+        Unsupported: the network cannot be exported (the message has the reason and the cure), or
+            the graph's outputs differ from the network's.
     """
     checked_sizes(sizes)
     graph = traced(net, sizes, dtype)
@@ -84,19 +88,19 @@ def graph_of(
 def traced(
     net: torch.nn.Module, sizes: Sequence[Sequence[int]], dtype: torch.dtype = torch.float32
 ) -> Graph:
-    """As :func:`graph_of`, not held against the network."""
+    """As :func:`graph_of`, but without comparing the graph's outputs with the network's."""
     return from_exported(export(net, *sizes, dtype=dtype), training=training_layers(net))
 
 
 def traced_for(net: torch.nn.Module, *inputs: torch.Tensor) -> Graph:
-    """The graph of ``net`` for these very inputs: of their batch, types, devices and layouts.
+    """The graph of ``net`` for exactly these inputs: their batch, types, devices and layouts.
 
-    It serves to compute with: rules speak of one picture, and of a larger batch some of them may
-    know less. It is not held against the network.
+    Use it to compute values. The rules for axes assume a batch of 1; for a larger batch, some of
+    them may find less. The graph's outputs are not compared with the network's.
 
     Args:
-        net: any module that ``torch.export`` can trace, in the mode in which it is to be traced.
-        inputs: what ``forward`` takes; nothing of them is read but their shapes.
+        net: any module that ``torch.export`` can trace, already in the mode to trace.
+        inputs: the tensors (N, C, …) that ``forward`` takes. Their values are not read.
 
     Raises:
         Unsupported: the network cannot be exported.
@@ -108,7 +112,7 @@ def traced_for(net: torch.nn.Module, *inputs: torch.Tensor) -> Graph:
 
 
 def checked_sizes(sizes: Sequence[Sequence[int]]) -> None:
-    """Refuse sizes that no network can be shown.
+    """Refuse sizes that no input can have.
 
     Raises:
         BadValue: a size has no channels or no positions.
@@ -124,17 +128,21 @@ def export(
     dtype: torch.dtype = torch.float32,
     guarded: torch.nn.Module | None = None,
 ) -> Program:
-    """``torch.export`` on fake inputs of these sizes (without the batch).
+    """Run ``torch.export`` on fake inputs of these sizes (without the batch).
 
-    Their type is that of the first parameter, or ``dtype`` where there is none. Fixed kernels that
-    are buffers decide it, too, where torch would not take ``dtype`` beside them. What a ``forward``
-    keeps from call to call is as it is now: the graph is that of the next call.
+    The inputs have the type of the first parameter, or ``dtype`` if there are no parameters. If
+    torch would refuse ``dtype`` together with a buffer (a fixed kernel), they have the buffer's
+    type. State that ``forward`` keeps between calls is read as it is now: the graph is the one of
+    the next call.
 
     Args:
-        net: the network, which is left as it was found.
-        sizes: of its inputs.
-        dtype: of the inputs of a network without parameters.
-        guarded: what is exported in its place, which shares its members.
+        net: the network; it does not change.
+        sizes: the size of each input, without the batch.
+        dtype: the inputs' type for a network without parameters.
+        guarded: a module to export instead of ``net``; it shares the members of ``net``.
+
+    Returns:
+        The exported program, with calls of inner graphs written out.
 
     Raises:
         Unsupported: the network cannot be exported.
@@ -161,7 +169,7 @@ def _export(
     like: torch.Tensor,
     guarded: torch.nn.Module,
 ) -> Program:
-    """The program for inputs of these sizes, on the device and of the type of a tensor."""
+    """The program for inputs of these sizes, with the device and type of ``like``."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         inputs = tuple(
             torch.empty(1, *map(int, size), dtype=like.dtype, device=like.device) for size in sizes
@@ -175,9 +183,9 @@ def _exported(
     guarded: torch.nn.Module,
     sizes: Sequence[Sequence[int]],
 ) -> Program:
-    """The program for fake inputs; ``sizes`` are theirs without the batch, to be named."""
+    """The program for fake inputs; ``sizes`` (theirs, without the batch) are for messages."""
     try:
-        # As networks are run: with gradients, torch refuses writes into parts of a tensor.
+        # Without gradients, as networks are run: with them torch refuses writes into a view.
         with untouched(net, computes=False), hushed(), KeptPaths(), torch.no_grad():
             with small_tensors_known():
                 exported = torch.export.export(guarded, inputs, strict=False)
@@ -194,7 +202,7 @@ def _exported(
 
 
 def _plain(exported: ExportedProgram) -> Program:
-    """What is needed of an exported program, its graph without calls of other graphs."""
+    """The parts of an exported program that we need; calls of inner graphs are written out."""
     signature = Signature(list(exported.graph_signature.input_specs))
     graph = inlined(exported.graph_module)
     return Program(graph, signature, exported.state_dict, exported.constants)
@@ -203,34 +211,35 @@ def _plain(exported: ExportedProgram) -> Program:
 def from_exported(
     program: ExportedProgram | Program, training: tuple[str, ...] = (), *, held: bool = False
 ) -> Graph:
-    """The graph of an exported program, such as a ``.pt2`` file holds.
+    """The graph of an exported program, such as one from a ``.pt2`` file.
 
     Args:
-        program: what was exported.
-        training: the modules left in training mode.
-        held: it is to be run: an operator without a rule is one whose inputs are held whole.
+        program: the exported program.
+        training: the dotted paths of modules that are in training mode.
+        held: True for a graph to run: the inputs of an operator without a rule are then held
+            whole, where the graph would otherwise mark the operator as unsupported.
 
     Raises:
-        BadFile: the program of a file that is damaged.
+        BadFile: the program comes from a file, and the file is damaged.
     """
     plain = _plain(program) if isinstance(program, ExportedProgram) else program
     try:
         walk = Walk(plain, held=held)
         graph = walk.graph(training)
         return replace(graph, batch=_batches(plain, graph, walk.held))
-    except Exception as error:
+    except Exception as error:  # the program of a file may hold anything; ours is raised as it is
         refused = isinstance(error, EyeshotError) and not isinstance(error, Failure)
         if refused or not plain.path:
             raise
-        raise damaged(plain.path, error) from None  # a file may hold anything
+        raise damaged(plain.path, error) from error
 
 
 def _batches(program: Program, graph: Graph, held: Held | None) -> dict[str, int | None]:
-    """For each output the dimension of the batch, or None where there is none left.
+    """For each output, the dimension that holds the batch; None if no dimension does.
 
-    In all usual layouts it is the first. For others the program is walked again, with the batch for
-    its only axis: the rules then say where that goes. Behind an operator that is called whole they
-    cannot; there it is the first dimension, if that is of one.
+    In all usual layouts it is the first one. For other layouts the program is walked again with
+    the batch as its only axis, so that the rules show where it goes. After an operator that is
+    called on whole inputs the rules cannot tell; there it is the first dimension if its size is 1.
     """
     found: dict[str, int | None] = dict.fromkeys(graph.outputs, 0)
     odd = [name for name in graph.outputs if not _is_usual(graph.nodes[name])]
@@ -259,7 +268,7 @@ def training_layers(net: torch.nn.Module) -> tuple[str, ...]:
 class Walk:
     """One pass over the exported operators, in execution order.
 
-    ``made`` tells what each of them became: a node, a weight, or no value at all.
+    ``made`` maps each of them to its result here: a node, a weight, or None.
     """
 
     def __init__(self, program: Program, *, batch_alone: bool = False, held: bool = False) -> None:
@@ -285,7 +294,7 @@ class Walk:
             self._take(fx_node)
 
     def graph(self, training: tuple[str, ...]) -> Graph:
-        """What was read, held against the graph's own rules."""
+        """The finished graph, checked by :func:`eyeshot.graph.check`."""
         graph = Graph(
             nodes=self.nodes,
             inputs=tuple(self.inputs),
@@ -300,7 +309,7 @@ class Walk:
         return graph
 
     def _take(self, fx_node: torch.fx.Node) -> None:
-        """Add what one operator of the program means."""
+        """Add one node of the program to the graph."""
         if fx_node.op == "placeholder":
             self._values[fx_node] = self._placeholder(fx_node)
         elif fx_node.op == "output":
@@ -324,7 +333,7 @@ class Walk:
             return Weight(name)
         value = fx_node.meta["val"]
         shape = tuple(int(n) for n in value.shape)
-        # A vector beside a picture has no positions.
+        # An input of lower rank than the image, such as a vector, has no positions.
         dims: tuple[int | None, ...] = tuple(range(2, len(shape)))
         dims = dims if len(dims) == self._axes else (None,) * self._axes
         dims = (0,) if self._batch_alone else dims
@@ -343,9 +352,9 @@ class Walk:
         if fx_node.target is python_operator.getitem:
             origin, item = fx_node.args[0], fx_node.args[1]  # type: ignore[assignment]
         elif isinstance(fx_node.meta.get("val"), (tuple, list)):
-            return None  # its items are taken one by one
+            return None  # each of its items has a getitem node of its own
         if "val" not in fx_node.meta or not isinstance(fx_node.meta["val"], torch.Tensor):
-            return None  # an assertion or a number: no part of the network's values
+            return None  # an assertion or a plain number, not a tensor
         arguments = self._arguments(origin)
         filled = filled_with(origin, arguments)
         if filled is not None:
@@ -399,7 +408,7 @@ class Walk:
     def _constant(
         self, fx_node: torch.fx.Node, origin: torch.fx.Node, arguments: dict[str, Any], item: Any
     ) -> Value:
-        """An operator on weights alone: computed now, once, as part of the weights."""
+        """An operator on weights alone: computed once, now; the result is a weight."""
         name = self._names.of(fx_node)
         if is_random(origin):
             return Chance(name)
@@ -414,7 +423,7 @@ class Walk:
         plain = operator_name(origin.target)
         value = fx_node.meta["val"]
         shape = tuple(int(n) for n in value.shape)
-        if plain in _LIKE_ANOTHER:  # of the other tensor nothing is read but its shape
+        if plain in _LIKE_ANOTHER:  # only the shape of the other tensor is read
             plain = _LIKE_ANOTHER[plain]
             arguments = {"self": arguments["self"], "shape": list(shape)}
         dtype = dtype_name(value.dtype)
@@ -427,7 +436,7 @@ class Walk:
     def _noded(
         self, fx_node: torch.fx.Node, site: Site, call: Call, full_name: str, name: str
     ) -> Node:
-        """The node of a call, by the rule of its operator."""
+        """The node for a call, described by the rule of its operator."""
         record = named(site.operator, full_name.removeprefix("aten."))
         told = _described(site, record, call)
         ruled = told.kind is not Kind.UNSUPPORTED
@@ -456,7 +465,7 @@ class Walk:
         return node
 
     def _write(self, fx_node: torch.fx.Node, arguments: dict[str, Any]) -> Value:
-        """An operator that writes in place: anyone who names that memory means its new values."""
+        """An operator that writes in place: every name of that memory gets the new values."""
         target: Any = fx_node.args[0]
         value: Value = overwritten(self, fx_node, arguments)
         if value is None:
@@ -478,7 +487,7 @@ class Walk:
         return value
 
     def _fresh(self, fx_node: torch.fx.Node) -> Value:
-        """The value of what was traced, taken again where its memory has been written to since."""
+        """The value of a traced node, read again if its memory was written to since."""
         if fx_node in self._stale:
             self._stale.discard(fx_node)
             source = source_of(fx_node) if writes_in_place(fx_node) else None
@@ -488,12 +497,15 @@ class Walk:
         return self._values[fx_node]
 
     def emit(self, fx_node: torch.fx.Node, target: OpOverload, *args: Any) -> Node | Weight:
-        """Add a call of an operator that the program does not have, for one that it has.
+        """Add a call that is not in the program, to express one that is.
 
         Args:
-            fx_node: the operator of the program for whose sake it is added.
-            target: the operator.
-            args: by position; a tensor as Node or Weight.
+            fx_node: the program's operator that this call helps to express; it gives the name.
+            target: the operator to call.
+            args: its positional arguments; a tensor is a Node or a Weight.
+
+        Returns:
+            The new Node; a Weight if no argument depends on the input.
         """
         schema = target._schema.arguments
         arguments = {one.name: one.default_value for one in schema}
@@ -516,13 +528,13 @@ class Walk:
         return node
 
     def constant(self, fx_node: torch.fx.Node, value: torch.Tensor, *made_of: Weight) -> Weight:
-        """Add a tensor that does not depend on the input, and say of which others it was made."""
+        """Add a tensor that does not depend on the input, made from the weights ``made_of``."""
         name = self._names.of(fx_node)
         self.tensors[name], self.made_of[name] = value, self._origins(made_of)
         return Weight(name)
 
     def _origins(self, weights: Iterable[Weight]) -> tuple[str, ...]:
-        """The network's own tensors behind some constants."""
+        """The names of the network's own tensors that these constants were computed from."""
         found = (own for one in weights for own in self.made_of.get(one.name, (one.name,)))
         return tuple(dict.fromkeys(found))
 
@@ -542,7 +554,7 @@ class Walk:
         return tuple(self.tensors[value.name].shape) if isinstance(value, Weight) else value.shape
 
     def current(self, fx_node: torch.fx.Node) -> Node | Weight:
-        """What a value of the program is now."""
+        """The present value of a node of the program, after all writes so far."""
         value: Node | Weight = self._value(fx_node)
         return value
 
@@ -553,7 +565,7 @@ class Walk:
 
 
 def _axes_of_inputs(program: Program, specs: Mapping[str, Any]) -> int:
-    """How many axes of space the input with the most of them has."""
+    """The number of spatial axes of the input that has the most of them."""
     ranks = [
         len(one.meta["val"].shape)
         for one in program.graph.nodes
@@ -563,13 +575,16 @@ def _axes_of_inputs(program: Program, specs: Mapping[str, Any]) -> int:
 
 
 def _transform(target: Any) -> str:
-    """What was called that is no operator; export shows the inside of a function transform."""
+    """The name of a called object that is not an operator, such as ``torch.vmap``.
+
+    For a function transform, export calls an internal object of functorch.
+    """
     inside = str(getattr(target, "__module__", "")).startswith("torch._functorch")
     return "torch.vmap" if inside else str(getattr(target, "__name__", target))
 
 
 def _described(site: Site, record: Operator, call: Call) -> Described:
-    """What an operator does to positions, by its record."""
+    """What an operator does to positions, by the rule in its record."""
     try:
         if record.geometry is None:
             raise NoRule(record.no_rule)
@@ -590,7 +605,7 @@ def _unsupported(site: Site, reason: str) -> Described:
 
 
 def _strided(site: Site, origin: torch.fx.Node) -> Call:
-    """A look at memory by strides, which serves however that memory lies when it is run."""
+    """``as_strided`` as a call that does not depend on its input's memory layout at run time."""
     read: Any = origin.args[0]
     source = read.meta["val"]
     if not source.is_contiguous() or source.storage_offset():
@@ -604,12 +619,12 @@ def _strided(site: Site, origin: torch.fx.Node) -> Call:
 
 
 def _call(site: Site, origin: torch.fx.Node) -> Call:
-    """How the engine computes it: a part of a split is a narrow, so that no tuple is a value."""
+    """The call that the engine makes: ``narrow`` for a part of a split, so no value is a tuple."""
     if plain_name(origin.target) in _LIKE_ANOTHER:
         read = _refs(site.arguments)["self"]
         args: tuple[Any, ...] = (read, list(site.shape))
         return Call(torch.ops.aten.reshape.default, args, names=("self", "shape"))
-    if site.operator == "expand_as":  # of the other tensor nothing is read but its shape
+    if site.operator == "expand_as":  # only the shape of the other tensor is read
         read = _refs(site.arguments)["self"]
         args, kwargs = (read, list(site.shape)), {"implicit": False}
         return Call(torch.ops.aten.expand.default, args, kwargs, ("self", "size"))

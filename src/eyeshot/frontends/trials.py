@@ -1,7 +1,7 @@
-"""A network asked what it takes: run on tensors that have shapes and no memory.
+"""Which inputs a network accepts, found by running it on tensors with shapes but no memory.
 
-What a network accepts is written in its ``forward``, not in the names of its layers: it may refuse
-sizes in words, or put an axis in front of a picture and slide over it in three dimensions.
+The names of the layers do not tell: ``forward`` may check the size and raise an error, or may add
+an axis to an image and convolve it in three dimensions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from eyeshot.untouched import Snapshot, untouched
 Size = tuple[int, ...]
 
 _BY_AXES = re.compile(r"([123])d$")
-"""The name of a torch layer that slides over so many axes: Conv2d, MaxPool3d, BatchNorm1d."""
+"""Names of torch layers that end with their number of spatial axes: Conv2d, BatchNorm1d."""
 _WINDOW = re.compile(r"_?(?:conv|conv_transpose|\w*_pool)([123])d(?:_with_indices)?$")
 _USUAL_SIDES = (64, 224)
 _MOST_GROWTH = 64
@@ -33,20 +33,20 @@ _USUAL_SQUARES = (28, 32, 64, 96, 128, 160, 192, 224, 256, 299, 384, 512, 640, 1
 
 
 class Unbatched(Exception):
-    """A window slides over a tensor without a batch: the batch was taken for channels."""
+    """A convolution or pool got a tensor without a batch: the batch was taken for channels."""
 
 
 class _FixedNorms(TorchFunctionMode):
-    """Answers a batch norm with fixed statistics by its shapes.
+    """Skips the computation of a batch norm in eval mode, whose output has its input's shape.
 
-    On the meta device torch computes it in Python, operation by operation, which is most of the
+    On the meta device torch computes it in Python, operation by operation, which takes most of the
     time of a trial.
     """
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """A map like the one normalized where the channels fit; else the call itself."""
+        """An empty tensor like the input if the channels match; else the call itself."""
         kwargs = kwargs or {}
         if func is nn.functional.batch_norm and not kwargs.get("training", True):
             x, mean = args[0], args[1]
@@ -56,12 +56,12 @@ class _FixedNorms(TorchFunctionMode):
 
 
 class _Batched(TorchFunctionMode):
-    """Refuses what torch allows: ``conv2d`` of (C, H, W), which would be a batch of C signals."""
+    """Refuses ``conv2d`` of (C, H, W), which torch allows: the input may be a batch of signals."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Look at the rank of what a convolution or pool is given, and make the call."""
+        """Check the number of dimensions of a convolution's or pool's input; make the call."""
         window = _WINDOW.match(getattr(func, "__name__", ""))
         given = args[0] if args else (kwargs or {}).get("input")
         if window and isinstance(given, torch.Tensor) and given.ndim < int(window[1]) + 2:
@@ -70,18 +70,18 @@ class _Batched(TorchFunctionMode):
 
 
 def failure_on_shapes(net: nn.Module, *, batched: bool = False) -> Callable[..., Exception | None]:
-    """What the network raises on inputs of some shapes (N, C, …), or None where it runs.
+    """A function of input shapes (N, C, …): what the network raises for them; None if it runs.
 
     Args:
         net: the network.
-        batched: windows over tensors without a batch are failures too.
+        batched: True to count a convolution or pool over a tensor without a batch as a failure.
     """
     called = _called_on_shapes(net, batched)
 
     def fails(*shapes: Sequence[int]) -> Exception | None:
         try:
             called(*shapes)
-        except Exception as error:  # a stranger's code, which refuses in its own way
+        except Exception as error:  # somebody's forward may raise anything; it is returned
             return error
         return None
 
@@ -89,9 +89,9 @@ def failure_on_shapes(net: nn.Module, *, batched: bool = False) -> Callable[...,
 
 
 def _called_on_shapes(net: nn.Module, batched: bool) -> Callable[..., Any]:
-    """What the network gives for inputs of some shapes, without numbers; it raises what it will."""
+    """A function of input shapes: the network's output on the meta device; errors pass through."""
     found = Snapshot(net)
-    # Each module once, by one of its names: swapped twice, its weights would not come back.
+    # One name for each module: functional_call would not restore weights swapped under two names.
     bare = {
         f"{path}.{name}" if path else name: tensor.detach().to("meta")
         for path, module in net.named_modules()
@@ -105,17 +105,17 @@ def _called_on_shapes(net: nn.Module, batched: bool) -> Callable[..., Any]:
         with kept, hushed(), torch.no_grad(), torch.device("meta"):
             tried = tuple(torch.empty(tuple(shape), dtype=like.dtype) for shape in shapes)
             with _FixedNorms(), _Batched() if batched else nullcontext():
-                # Every member has its stand-in: tied ones would be left without weights.
+                # tie_weights=False, because every member has its own replacement in ``bare``.
                 return torch.func.functional_call(net, bare, tried, tie_weights=False)
 
     return called
 
 
 def with_batches(net: nn.Module, graph: Graph) -> Graph:
-    """The graph with the batch of each output, where its own rules lost sight of it.
+    """The graph, with the batch dimension of each output for which the rules could not find it.
 
-    A reshape of (1, C, H, W) to (C, 1, H, W) and back does that. The network is asked for two
-    pictures: the dimension that grows from one to two is that of the batch.
+    For example, they cannot after a reshape of (1, C, H, W) to (C, 1, H, W) and back. So the
+    network is run on a batch of two: the dimension that grows from 1 to 2 is the batch.
     """
     lost = [name for name in graph.outputs if graph.batch.get(name, 0) is None]
     if not any(1 in graph.nodes[name].shape for name in lost):
@@ -123,7 +123,7 @@ def with_batches(net: nn.Module, graph: Graph) -> Graph:
     try:
         two = [(2, *graph.nodes[name].shape[1:]) for name in graph.inputs]
         leaves = torch.utils._pytree.tree_leaves(_called_on_shapes(net, True)(*two))
-    except Exception:  # it takes one picture at a time
+    except Exception:  # some networks take one image at a time: the batch remains unknown
         return graph
     shapes = [tuple(one.shape) for one in leaves if isinstance(one, torch.Tensor)]
     shapes = [shape for place, shape in enumerate(shapes) if place not in graph.left_out]
@@ -141,16 +141,16 @@ def with_batches(net: nn.Module, graph: Graph) -> Graph:
 
 
 def runs_on_shapes(net: nn.Module, *, batched: bool = False) -> Callable[..., bool]:
-    """Whether the network runs on inputs of some shapes; as :func:`failure_on_shapes`."""
+    """A function of input shapes: whether the network runs; see :func:`failure_on_shapes`."""
     fails = failure_on_shapes(net, batched=batched)
     return lambda *shapes: fails(*shapes) is None
 
 
 def nearest_taken(net: nn.Module, shape: Sequence[int]) -> list[Size]:
-    """Sizes near (C, *size) at which the network runs: one below, one above, where there are any.
+    """The nearest sizes at which the network runs: one below (C, *size) and one above, if any.
 
-    Sizes rounded to a common step and the usual squares are tried, then larger ones that are nearer
-    than what was found: all axes or one grown alone.
+    It tries sizes rounded to a common step and the usual squares; then larger sizes that are nearer
+    than the one found, with all axes or one axis enlarged.
     """
     runs, (channels, *size) = runs_on_shapes(net), shape
 
@@ -161,7 +161,7 @@ def nearest_taken(net: nn.Module, shape: Sequence[int]) -> list[Size]:
     squares = [(side,) * len(size) for side in _USUAL_SQUARES]
     rounded = [tuple(-(-n // step) * step for n in size) for step in (32, 64)]
     if not any(runs((1, channels, *one)) for one in (*rounded, *squares)):
-        return []  # forward fails for another reason than the size
+        return []  # forward fails for a reason other than the size
     steps = range(1, _MOST_GROWTH + 1)
     lower = [one for one in squares if all(a <= n for a, n in zip(one, size, strict=True))]
     higher = [one for one in squares if all(a >= n for a, n in zip(one, size, strict=True))]
@@ -179,7 +179,7 @@ def nearest_taken(net: nn.Module, shape: Sequence[int]) -> list[Size]:
 
 
 def _from(size: Sequence[int]) -> Callable[[Size], tuple[int, int]]:
-    """How far a size is from another: the largest change along an axis, then all together."""
+    """A sort key for nearness to ``size``: the largest change along an axis, then the sum."""
 
     def far(other: Size) -> tuple[int, int]:
         changes = [abs(a - b) for a, b in zip(other, size, strict=True)]
@@ -189,9 +189,9 @@ def _from(size: Sequence[int]) -> Callable[[Size], tuple[int, int]]:
 
 
 def channels_to_try(module: nn.Module) -> tuple[int, ...]:
-    """What its convolutions take, each number once, in the order in which they were declared.
+    """Likely numbers of input channels: those of its convolutions, in order, each once.
 
-    What the file of a network declares of its input comes first.
+    If the network comes from a file that declares its input's channels, that number is first.
     """
     kinds = nn.modules.conv._ConvNd
     counts = (child.in_channels for child in module.modules() if isinstance(child, kinds))
@@ -200,14 +200,15 @@ def channels_to_try(module: nn.Module) -> tuple[int, ...]:
 
 
 def _declared(net: nn.Module) -> tuple[tuple[int | None, ...], ...]:
-    """The sizes (C, …) of its inputs that a network's file declares, None where it is open."""
+    """The sizes (C, …) that a network's file declares for its inputs; None for an open one."""
     return getattr(net, "declared", ())
 
 
 def axes_by_layers(net: nn.Module) -> int | None:
-    """How many axes of space a network's layers slide over; None where no layer tells.
+    """The number of spatial axes by the layers' names and weights; None if no layer shows it.
 
-    The first convolution tells; one called as a function, by its weight (C', C, …); then any layer.
+    The first convolution layer decides; else the rank of the largest weight (C', C, …), for
+    convolutions called as functions; else any layer with a number in its name.
     """
     names = [
         kind.__name__
@@ -227,10 +228,10 @@ def axes_by_layers(net: nn.Module) -> int | None:
 
 
 def axes_taken(net: nn.Module) -> int | None:
-    """How many axes of space the network's input has, asked of the network itself.
+    """The number of spatial axes of the network's input, found by running the network.
 
-    The layers' names say what to try first; where the network runs at no size that is tried, they
-    are believed. None where no layer tells.
+    The layers' names say what to try first. If the network runs at no size that is tried, the names
+    decide. None if no layer shows it.
     """
     first = axes_by_layers(net)
     if first is None:
@@ -244,7 +245,7 @@ def axes_taken(net: nn.Module) -> int | None:
 
 
 def as_batch(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """An input with a batch in front, where it has none: whichever the network takes."""
+    """The input (N, C, …), with a batch dimension of 1 added if the network needs one."""
     axes = axes_by_layers(net)
     single = x.ndim == 3 if axes is None else x.ndim == axes + 1
     candidates = (x[None], x) if single else (x, x[None])

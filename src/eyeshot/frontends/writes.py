@@ -1,7 +1,7 @@
-"""Writes into a part of a tensor, said without writing: the whole with that part exchanged.
+"""In-place writes into a part of a tensor, replaced by operators that make a new tensor.
 
-``y[:, :4] = v`` changes memory that others name. To us every value stays as it is, so a write makes
-a new value of the whole: what was there, with the new part put back in its place.
+``y[:, :4] = v`` changes memory that other values share. In our graph no value ever changes, so a
+write makes a new value of the whole tensor, with the written part replaced.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from eyeshot.graph import Node, Weight
 
 Value = Node | Weight
 _LARGEST = 1 << 28
-"""Numbers in a part that is filled with one number."""
+"""The most numbers in a part that is filled with a constant."""
 _aten: Any = torch.ops.aten
 
 
 class Walker(Protocol):
-    """What a walk over a program offers to anyone who adds to it."""
+    """The methods of :class:`eyeshot.frontends.torch.Walk` that this file uses."""
 
     def emit(self, fx_node: torch.fx.Node, target: OpOverload, *args: Any) -> Value:
-        """Add a call of an operator."""
+        """Add a call of an operator; the new value."""
 
     def constant(self, fx_node: torch.fx.Node, value: torch.Tensor, *made_of: Weight) -> Weight:
-        """Add a tensor."""
+        """Add a tensor that was made from the weights ``made_of``."""
 
     def current(self, fx_node: torch.fx.Node) -> Value:
-        """What a value of the program is now."""
+        """The present value of a node of the program, after all writes so far."""
 
     def tensor_of(self, value: Weight) -> torch.Tensor:
-        """The numbers of a constant."""
+        """The tensor of a weight or constant."""
 
     def shape_of(self, value: Value) -> tuple[int, ...]:
-        """Its shape."""
+        """The shape of a value, with the batch."""
 
     def dtype_of(self, value: Value) -> torch.dtype:
-        """Its type."""
+        """The type of a value."""
 
 
 def overwritten(walk: Walker, fx_node: torch.fx.Node, arguments: Mapping[str, Any]) -> Value | None:
-    """What ``copy_``, ``fill_`` and ``zero_`` leave, which do not look at what was there.
+    """The new value of a tensor after ``copy_``, ``fill_`` or ``zero_``, which ignore the old one.
 
     None for any other operator.
     """
@@ -64,7 +64,7 @@ def overwritten(walk: Walker, fx_node: torch.fx.Node, arguments: Mapping[str, An
         source = walk.constant(fx_node, torch.full((), source, dtype=dtype))
     if isinstance(source, Weight) and torch.Size(shape).numel() > _LARGEST:
         raise Unsupported(
-            f"{where(fx_node)}fills {shape} with a constant",
+            f"{where(fx_node)}fills a tensor of shape {shape} with a constant, too large to hold",
             cure="multiply by a mask, or use a smaller size",
         )
     if walk.dtype_of(source) != dtype:
@@ -76,9 +76,9 @@ def overwritten(walk: Walker, fx_node: torch.fx.Node, arguments: Mapping[str, An
 
 
 def filled_with(fx_node: torch.fx.Node, arguments: Mapping[str, Any]) -> float | None:
-    """The one number of a new tensor (``y.new_zeros(...)``), which is all that it depends on.
+    """The number that fills a new tensor, such as 0 for ``y.new_zeros(...)``.
 
-    None for any other operator. What ``new_empty`` holds is anything, until it is written to.
+    None for any other operator. ``new_empty`` has no defined values, so zeros stand for them.
     """
     name = plain_name(fx_node.target)
     if name in ("new_zeros", "new_empty"):
@@ -90,21 +90,21 @@ def filled_with(fx_node: torch.fx.Node, arguments: Mapping[str, Any]) -> float |
 
 
 def _same_place(target: torch.fx.Node, source: Any) -> bool:
-    """Whether a part is copied onto itself, as Python does after ``y[:, :4] += v``."""
+    """Whether a view is copied onto itself, as Python does after ``y[:, :4] += v``."""
     return isinstance(source, torch.fx.Node) and links(target) == links(source)
 
 
 def put_back(walk: Walker, fx_node: torch.fx.Node, view: torch.fx.Node, part: Value) -> Value:
-    """A value of which a view has been written to.
+    """The new value of a tensor after a write into one of its views.
 
     Args:
         walk: the walk over the program.
         fx_node: the operator that writes.
-        view: the view of the value.
-        part: what the view holds now.
+        view: the view of the tensor.
+        part: the view's new value.
 
     Raises:
-        Unsupported: a view whose parts cannot be put back.
+        Unsupported: there is no operator that writes through this kind of view.
     """
     source = source_of(view)
     if source is None:
@@ -142,7 +142,7 @@ def put_back(walk: Walker, fx_node: torch.fx.Node, view: torch.fx.Node, part: Va
 
 
 def _rewritten(walk: Walker, view: torch.fx.Node, values: tuple[Weight, Weight]) -> torch.Tensor:
-    """A constant of which a view has been written to; what it was made of stays as it is."""
+    """A copy of a constant, with ``part`` written into one of its views."""
     whole, part = (walk.tensor_of(one) for one in values)
     item: Any = view.args[1] if view.target is python_operator.getitem else None
     origin: Any = view.args[0] if item is not None else view
@@ -154,7 +154,7 @@ def _rewritten(walk: Walker, view: torch.fx.Node, values: tuple[Weight, Weight])
 
 
 def _arguments(fx_node: Any) -> dict[str, Any]:
-    """The arguments of a view by name; those that are tensors are of no interest."""
+    """The arguments of a view operator by name, with defaults."""
     schema = fx_node.target._schema.arguments
     given = {one.name: one.default_value for one in schema}
     given.update(zip((one.name for one in schema), fx_node.args, strict=False))
@@ -162,7 +162,7 @@ def _arguments(fx_node: Any) -> dict[str, Any]:
 
 
 def _start(name: str, args: Mapping[str, Any], item: Any, n: int, view: torch.fx.Node) -> int:
-    """Where the part of a view begins along its dimension."""
+    """The first position of a view along the dimension that it cuts."""
     if name in ("slice", "narrow"):
         start = int(args["start"] or 0)
         return min(max(start + n if start < 0 else start, 0), n)
@@ -180,7 +180,7 @@ def _start(name: str, args: Mapping[str, Any], item: Any, n: int, view: torch.fx
 def _scattered(
     walk: Walker, fx_node: torch.fx.Node, whole: Value, part: Value, place: tuple[int, int, int]
 ) -> Value:
-    """The whole with a slice exchanged; the part alone where it is all there is."""
+    """``whole`` with a slice (dim, start, step) replaced by ``part``; ``part`` if it is all."""
     if walk.shape_of(whole) == walk.shape_of(part):
         return part
     dim, start, step = place
@@ -190,7 +190,7 @@ def _scattered(
 
 
 def _order(origin: Any, rank: int) -> list[int]:
-    """The order of dimensions that a view has, asked of torch itself."""
+    """The order of dimensions in a permuted view, found by running the view on a meta tensor."""
     like = torch.empty(tuple(range(2, rank + 2)), device="meta")
     given = origin.target(like, *origin.args[1:], **origin.kwargs)
     return [int(n) - 2 for n in given.shape]

@@ -1,6 +1,7 @@
-"""Numbers that do not depend on the image, computed during tracing by ONNX's reference evaluator.
+"""Compute values that do not depend on the image during the trace, by ONNX's reference evaluator.
 
-Sizes that are fixed in a file are found here too, and named where they prevent another input size.
+:func:`what_stands_in_the_way` finds the constant in a file that prevents another image size, such
+as a fixed shape of a ``Reshape``, and says how to export without it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from eyeshot.frontends.onnx.site import Array, OnnxOp, Refusal, Site
 
 _MOST = 1 << 26
-"""Numbers that one value may have."""
+"""The most numbers that one value may have."""
 _BROADCAST = """
     Add Sub Mul Div Mod Pow Min Max Mean Sum Equal Greater GreaterOrEqual Less LessOrEqual And Or
     Xor Where BitShift BitwiseAnd BitwiseOr BitwiseXor PRelu
@@ -32,14 +33,14 @@ _SMALLER = """
 
 
 FROM_SHAPES = frozenset(("Shape", "Size"))
-"""Operators of which only the input's shape matters."""
+"""Operators that read only the shape of their input."""
 
 
 def fold(site: Site) -> Sequence[Array]:
-    """What a node gives where all its inputs are known.
+    """The outputs of a node whose inputs are all known, computed during the trace.
 
     Raises:
-        Refusal: it would be too large, or its operator is not one that is computed ahead.
+        Refusal: an output would be too large, or the operator cannot be computed ahead.
     """
     op = site.op
     if op.kind == "Shape":
@@ -51,7 +52,7 @@ def fold(site: Site) -> Sequence[Array]:
     arrays = [None if one is None else one.known for one in site.values]
     size = _LIMITS[op.kind](site, [one for one in arrays if one is not None])
     if size > _MOST:
-        raise Refusal(f"makes {size:,} numbers of constants", "leave it out of the file")
+        raise Refusal(f"makes {size:,} numbers from constants", "leave it out of the file")
     names = {name: array for name, array in zip(op.inputs, arrays, strict=True) if name}
     return _evaluator(op).run(None, names)  # type: ignore[no-any-return]
 
@@ -64,7 +65,7 @@ def _shape(site: Site) -> Array:
 
 @lru_cache(maxsize=4096)
 def _evaluator(op: OnnxOp) -> Any:
-    """What computes one node, by its own version."""
+    """ONNX's reference evaluator for one node, in the node's own opset version."""
     import onnx
     from onnx.reference import ReferenceEvaluator
 
@@ -134,17 +135,17 @@ _LIMITS: dict[str, Callable[[Site, Sequence[Array]], int]] = {
     **{"MatMul": _product, "Gemm": _product, "EyeLike": _square, "GatherElements": _sum},
 }
 FOLDED = frozenset(_LIMITS) | FROM_SHAPES
-"""Operators that are computed ahead where their inputs are known."""
+"""Operators that are computed ahead if their inputs are known."""
 
 
 _SIZES = {"Reshape": 1, "Expand": 1, "Upsample": 1, "Resize": 3, "Tile": 1, "Slice": 2}
-"""Operators whose input of that place may be a size."""
+"""For each operator, the index of the input that may hold a size."""
 _NOBODYS = 1 << 30
-"""An end of a slice that means the end of the axis."""
+"""The end of a slice means the end of the axis if it is larger than this."""
 
 
 def what_stands_in_the_way(past: Sequence[tuple[OnnxOp, Site]]) -> str:
-    """The nearest node before the last one that has a size written into it, and what frees it."""
+    """The nearest node up to the last one with a constant size in it, and the cure, as text."""
     if not past:
         return ""
     made = {name: place for place, (op, _) in enumerate(past) for name in op.outputs if name}
@@ -160,14 +161,14 @@ def what_stands_in_the_way(past: Sequence[tuple[OnnxOp, Site]]) -> str:
         if size:
             return (
                 f"{op.name} ({op.kind}) has the size {size} written into it: export the network "
-                "with dynamic axes, so that it is computed from the image's"
+                "with dynamic axes, so that it is computed from the image's size"
             )
         front += [made[name] for name in op.inputs if name in made and made[name] < place]
     return "give an image of the size and channels for which the file was made"
 
 
 def baked_size(site: Site) -> str:
-    """The size that stands in a node as a constant, as ``1x512x20x20``; "" for none."""
+    """The size that a node has as a constant, as ``1x512x20x20``; "" for none."""
     place = _SIZES.get(site.op.kind)
     if place is None or not site.has(place) or not site.value(place).is_fixed:
         return ""

@@ -30,20 +30,20 @@ _ROLES = {
     "LayerNormalization": ("", "weight", "bias"),
     "PRelu": ("", "weight"),
 }
-"""What the inputs of a layer are called in torch; those of any other are buffers."""
+"""For each operator, the torch names of its inputs; stored inputs of any other are buffers."""
 _TRAINED = frozenset(("weight", "bias"))
 Values = dict[str, Value]
 
 
 def why_not(kind: str) -> tuple[str, str]:
-    """Why an operator is not computed, and what to do."""
+    """Why an operator is not supported, and the cure."""
     if kind in FOLDED:
-        return f"{kind} of numbers that depend on the image's values", "compute them of its shape"
+        return f"{kind} of numbers that depend on the image's values", "compute them from its shape"
     return REASONS.get(kind, ("there is no rule for this operator", "leave it out of the network"))
 
 
 def unknown(graph: OnnxGraph) -> OnnxOp | None:
-    """The first node that cannot be computed: for ``If``, one of each branch."""
+    """The first node that is not supported; an ``If`` counts if both branches have such a node."""
     for op in graph.ops:
         if op.kind == "If":
             branches = [one for one in op.attributes.values() if isinstance(one, OnnxGraph)]
@@ -56,11 +56,11 @@ def unknown(graph: OnnxGraph) -> OnnxOp | None:
 
 
 class OnnxNode(nn.Module):
-    """One node, with the tensors that only it or it first reads.
+    """One node, with the stored tensors of which it is the first reader.
 
     Args:
         op: the node.
-        branches: what ``If`` chooses from.
+        branches: for ``If``, the steps of each branch by attribute name.
     """
 
     def __init__(self, op: OnnxOp, branches: Mapping[str, OnnxSteps]) -> None:
@@ -70,16 +70,16 @@ class OnnxNode(nn.Module):
             self.add_module(name, steps)
 
     def forward(self, site: Site) -> Any:
-        """What the node computes."""
+        """The node's output, or a tuple of outputs; arrays if they are known while tracing."""
         return COMPUTE[self.op.kind](site)
 
     def extra_repr(self) -> str:
-        """Its operator."""
+        """The operator, such as ``Conv``, for ``print(module)``."""
         return self.op.kind
 
 
 class OnnxSteps(nn.Module):
-    """The nodes of one graph of a file, in the order of execution."""
+    """The nodes of one graph of a file, in execution order."""
 
     def __init__(self, graph: OnnxGraph) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class OnnxSteps(nn.Module):
             self._store(module, key, op)
 
     def _store(self, module: OnnxNode, key: str, op: OnnxOp) -> None:
-        """Keep the tensors that no node before has kept as members of this one."""
+        """Store tensors that no earlier node has stored as members of this node's module."""
         roles = _ROLES.get(op.kind, ())
         for place, name in enumerate(op.inputs):
             array = self._numbers.get(name)
@@ -116,12 +116,12 @@ class OnnxSteps(nn.Module):
             self._stored[name] = (key, role)
 
     def run(self, values: Values, run: _Run) -> list[Value]:
-        """The graph's outputs, of the values around it; those are added to."""
+        """The graph's outputs; ``values`` has the inputs, and the values of the outer graph."""
         values = {**values, **{name: self._constant(name, run) for name in self._numbers}}
         for key, op in self._steps:
             made = run.step(getattr(self, key), op, values)
             if len(made) < len(op.outputs):
-                given = f"gives {len(made)} values, and {len(op.outputs)} are named"
+                given = f"gives {len(made)} values, but the file names {len(op.outputs)} outputs"
                 raise run.refused(op, given, "correct that node")
             values.update(zip(op.outputs, made, strict=False))
         return [values[name] for name in self._outputs]
@@ -137,11 +137,11 @@ class OnnxSteps(nn.Module):
 
 
 class OnnxNetwork(OnnxSteps):
-    """The network of an ONNX file, which takes its images at every size that its nodes allow.
+    """The network of an ONNX file; it takes images of every size that its nodes allow.
 
     Attributes:
-        file: its name, to be named in messages.
-        images: what it takes.
+        file: the name of the file, for messages.
+        images: its inputs.
     """
 
     def __init__(self, graph: OnnxGraph, file: str) -> None:
@@ -158,16 +158,17 @@ class OnnxNetwork(OnnxSteps):
             self._look_at(sizes)
 
     def forward(self, *images: Tensor) -> Any:
-        """Its outputs for images (N, C, …), one for each input of the file: one, or a tuple.
+        """The output for images (N, C, …), one for each input; a tuple if there are several.
 
         Raises:
-            BadValue: another number of images, or one of whole numbers where the file takes others.
-            Unsupported: a node cannot take them; it is named.
+            BadValue: there are more or fewer images than inputs, or an image has another type or
+                number of dimensions than its input.
+            Unsupported: a node cannot compute these images; the message names it.
         """
         if len(images) != len(self.images):
             names = ", ".join(one.name for one in self.images)
-            fact = f"{self.file} takes {len(self.images)} inputs ({names}), and {len(images)} came"
-            raise BadValue(fact, cure="give one for each")
+            fact = f"{self.file} takes {len(self.images)} inputs ({names}), not {len(images)}"
+            raise BadValue(fact, cure="give one tensor for each")
         taken = [one.taken(image) for one, image in zip(self.images, images, strict=True)]
         shapes = [tuple(int(n) for n in one.shape) for one in taken]
         original = None if shapes == [one.shape for one in self.images] else self._shapes
@@ -178,18 +179,18 @@ class OnnxNetwork(OnnxSteps):
             outputs = [value.tensor for value in made]
         except EyeshotError:
             raise
-        except Exception as error:  # such as an output of texts
-            fact = f"{self.file}: an output is no tensor of numbers: {in_brief(error)}"
-            raise Unsupported(fact, cure="export a network of numbers") from None
+        except Exception as error:  # torch.tensor refuses other arrays, such as text, in many ways
+            fact = f"{self.file}: an output is not a tensor of numbers: {in_brief(error)}"
+            raise Unsupported(fact, cure="export a network whose outputs are numbers") from error
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     @property
     def declared(self) -> tuple[tuple[int | None, ...], ...]:
-        """The sizes that the file gives its inputs, without the batch; None where it is open."""
+        """The size (C, …) that the file declares for each input; None for an open dimension."""
         return tuple(one.declared for one in self.images)
 
     def _look_at(self, sizes: Sequence[Sequence[int | None]]) -> None:
-        """Note the shapes of all values at the size for which the file was made."""
+        """Record the shapes of all values at the size that the file was exported for."""
         run = _Run(self.file, None, noted=self._shapes)
         with torch.no_grad(), torch.device("meta"):
             try:
@@ -198,16 +199,16 @@ class OnnxNetwork(OnnxSteps):
                     for one, size in zip(self.images, sizes, strict=True)
                 }
                 self.run(given, run)
-            except (EyeshotError, RuntimeError):  # too large; or it is raised again at each run
+            except (EyeshotError, RuntimeError):  # too large here, or each run raises it again
                 self._shapes.clear()
 
     def extra_repr(self) -> str:
-        """Its file."""
+        """The file's name, for ``print(module)``."""
         return self.file
 
 
 def named_network(graph: OnnxGraph, path: Path) -> OnnxNetwork:
-    """A network whose class has the name of its file, and whose inputs have theirs."""
+    """The network, with a class named after the file and a ``forward`` with its inputs' names."""
     names = [re.sub(r"\W", "_", one.name) for one in graph.inputs]
 
     def forward(self: OnnxNetwork, *images: Tensor) -> Any:
@@ -228,7 +229,14 @@ def _made(tensor: Tensor) -> Value:
 
 
 class _Run:
-    """One pass over the nodes."""
+    """One pass over the nodes.
+
+    Args:
+        file: the name of the file, for messages.
+        original: by node, the shapes of its inputs at the size that the file was exported for;
+            None if the pass is at that size, or if the file leaves its size open.
+        noted: a dict to fill with such shapes; the pass then computes shapes only.
+    """
 
     def __init__(
         self,
@@ -240,12 +248,16 @@ class _Run:
         self._past: list[tuple[OnnxOp, Site]] = []
 
     def weight(self, module: nn.Module, name: str) -> Tensor:
-        """A weight; where only shapes are looked at, one without numbers."""
+        """A weight; on the meta device if the pass computes shapes only."""
         tensor: Tensor = getattr(module, name)
         return tensor if self._noted is None else tensor.to("meta")
 
     def step(self, module: OnnxNode, op: OnnxOp, values: Values) -> list[Value]:
-        """The outputs of one node."""
+        """The outputs of one node.
+
+        Raises:
+            Unsupported: the node is not supported, or its inputs do not match.
+        """
         inputs = tuple(values[name] if name else None for name in op.inputs)
         original = None if self._original is None else self._original.get(op.name)
         site = Site(op, inputs, original)
@@ -269,12 +281,12 @@ class _Run:
             raise
         except Refusal as reason:
             raise self.refused(op, str(reason), reason.cure) from None
-        except Exception as error:  # shapes that do not fit, in torch's words
+        except Exception as error:  # torch raises many types for shapes that do not match
             cure = what_stands_in_the_way(self._past)
             raise self.refused(op, _in_words(error, inputs), cure) from error
 
     def _chosen(self, module: OnnxNode, site: Site, values: Values) -> list[Value]:
-        """The branch of an ``If`` whose condition is known."""
+        """The outputs of the branch that an ``If`` with a known condition takes."""
         if not site.value(0).is_known:
             raise Refusal("If decides by the values of an input", "export one branch alone")
         name = "then_branch" if bool(site.value(0).known) else "else_branch"
@@ -282,7 +294,7 @@ class _Run:
         return steps.run(values, self)
 
     def refused(self, op: OnnxOp, fact: str, cure: str) -> Unsupported:
-        """What a node cannot do, under its name."""
+        """The error to raise for a node, with the names of the file, the node and the operator."""
         return Unsupported(f"{self._file}: {op.name} ({op.kind}): {fact}", cure=cure)
 
 
@@ -297,7 +309,10 @@ def _folded(
     by_torch: bool,
     refused: Callable[[OnnxOp, str, str], EyeshotError],
 ) -> list[Value]:
-    """What a node makes of numbers alone: computed when asked for, of weights by torch as well."""
+    """The outputs of a node whose inputs are all known, each computed when it is first read.
+
+    ``by_torch`` is True if an input is a weight: the output can then also be read as a tensor.
+    """
     op = site.op
     fixed = op.kind not in FROM_SHAPES and all(one is None or one.is_fixed for one in site.values)
     found: list[Any] = []
@@ -311,7 +326,7 @@ def _folded(
                 raise
             except Refusal as reason:
                 raise refused(op, str(reason), reason.cure) from None
-            except Exception as error:
+            except Exception as error:  # torch and ONNX's evaluator raise many types
                 raise refused(op, _in_words(error, site.values), "correct that node") from error
             these.extend(result if isinstance(result, (tuple, list)) else (result,))
 
@@ -333,24 +348,24 @@ def _folded(
 
 
 def _in_words(error: Exception, inputs: Iterable[Value | None]) -> str:
-    """What torch said, and the shapes it said it of."""
+    """Torch's error, and the shapes of the node's inputs."""
     shapes = []
     for one in inputs:
         try:
             shapes.append("none" if one is None else "x".join(map(str, one.shape)) or "a number")
-        except Exception:  # a value that cannot be made is part of what went wrong
+        except Exception:  # the value may be what failed; ``error`` already has the cause
             shapes.append("?")
     return f"{in_brief(error)} (inputs {', '.join(shapes[:6])})"
 
 
 class _Names:
-    """Names of nodes as names of modules: no dots, no slashes, each once."""
+    """Makes unique module names, without dots and slashes, from the names of nodes."""
 
     def __init__(self) -> None:
         self._taken = set(dir(OnnxNetwork)) | {"file", "images", "training"}
 
     def of(self, name: str) -> str:
-        """A name for a module."""
+        """A module name for a node; a number is added if the name is taken."""
         plain = re.sub(r"\W+", "_", name).strip("_") or "node"
         found, count = plain, 1
         while found in self._taken or found.startswith("_"):

@@ -1,8 +1,8 @@
-"""An ONNX file read as data: its nodes, attributes and tensors, and nothing run.
+"""Read an ONNX file as data: its nodes, attributes and tensors. No code in it is run.
 
-Anyone may have written the file. So data outside of its own folder, or behind a link, is not
-opened; what is said to be large is not made before it is looked at; and what the format's own
-checker refuses is refused by it.
+The file may come from anyone. So external data outside the file's folder, or behind a link, is not
+opened; declared sizes are checked before memory is allocated; and ONNX's own checker must accept
+the file.
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ if TYPE_CHECKING:
     from eyeshot.frontends.onnx.network import OnnxNetwork
 
 OLDEST = 7
-"""The first operators' set that is read."""
+"""The oldest opset (version of ONNX's operators) that can be read."""
 _MOST_BYTES = 1 << 31
-"""Of a file without external data: protobuf holds no more."""
+"""The largest file, in bytes, without external data: protobuf cannot hold more."""
 _LONGEST = 1 << 31
-"""Positions along an axis; what is declared beyond is open."""
+"""The most positions along an axis; a larger declared size counts as open."""
 _MOST_NODES = 100_000
 _OWN = ("", "ai.onnx")
-_WRITE_AGAIN = "write it again, or fetch it again"
+_WRITE_AGAIN = "export it again, or download it again"
 DTYPES = {
     **{1: torch.float32, 2: torch.uint8, 3: torch.int8, 5: torch.int16, 6: torch.int32},
     **{7: torch.int64, 9: torch.bool, 10: torch.float16, 11: torch.float64},
 }
-"""ONNX's numbers for the types that are computed with."""
+"""The supported types, by ONNX's numbers for them."""
 
 
 @dataclass(frozen=True)
 class OnnxInput:
-    """What a network takes.
+    """One input of a network.
 
     Attributes:
-        name: in the file.
-        shape: with its batch; None for a dimension that the file leaves open.
-        dtype: of its numbers.
+        name: its name in the file.
+        shape: its shape, with the batch; None for a dimension that the file leaves open.
+        dtype: its type.
     """
 
     name: str
@@ -65,34 +65,33 @@ class OnnxInput:
     dtype: torch.dtype
 
     def taken(self, image: torch.Tensor) -> torch.Tensor:
-        """An image as the file takes it: whole numbers in its type, others as they come.
+        """The image (N, C, …), checked and converted to the input's type if that is an integer.
 
         Raises:
-            BadValue: it has another number of dimensions, or the file takes whole numbers.
+            BadValue: the image has another number of dimensions, or does not have integers where
+                the file takes integers.
         """
         if image.ndim != len(self.shape):
-            fact = (
-                f"input {self.name} has {len(self.shape)} dimensions, and one of {image.ndim} came"
-            )
+            fact = f"input {self.name} has {len(self.shape)} dimensions, the image {image.ndim}"
             raise BadValue(fact, cure=f"give one like {self.in_words}")
         if image.dtype != self.dtype and not self.dtype.is_floating_point:
             kind = str(self.dtype).removeprefix("torch.")
             raise BadValue(
-                f"input {self.name} takes {kind}, and {image.dtype} came",
+                f"input {self.name} takes {kind}, but the image is {image.dtype}",
                 cure="export the network with float32 inputs",
             )
         return image.movedim(1, -1) if self.channels_last else image
 
     @property
     def channels_last(self) -> bool:
-        """Whether the file takes (N, H, W, C): its last dimension, and no other, can be colors."""
+        """Whether the file takes (N, H, W, C): only its last dimension can be color channels."""
         first, last = self.shape[1:2], self.shape[-1:]
         few = (1, 2, 3, 4)
         return len(self.shape) > 3 and last[0] in few and first[0] not in few
 
     @property
     def declared(self) -> tuple[int | None, ...]:
-        """What the file declares of an image (C, …); None for what it leaves open."""
+        """The declared size (C, …) of an image; None for a dimension that the file leaves open."""
         size = self.shape[1:]
         return (*size[-1:], *size[:-1]) if self.channels_last else size
 
@@ -108,10 +107,10 @@ class OnnxGraph:
     """One graph of a file.
 
     Attributes:
-        ops: in the order of execution.
-        tensors: stored numbers by name.
-        inputs: what it takes, but for stored numbers.
-        outputs: names of values.
+        ops: its nodes, in execution order.
+        tensors: its stored tensors by name.
+        inputs: its inputs, without stored tensors.
+        outputs: the names of its outputs.
     """
 
     ops: tuple[OnnxOp, ...]
@@ -124,14 +123,14 @@ def load_onnx(path: str | Path) -> OnnxNetwork:
     """The network of an ONNX file, in eval mode.
 
     Args:
-        path: of the file; its external data lies beside it or in a folder below.
+        path: the file; external data must be in the same folder or below it.
 
     Returns:
-        A module of images (N, C, …) as the file takes them, at every size that its nodes allow.
+        A module that takes images (N, C, …) as the file does, at every size that its nodes allow.
 
     Raises:
-        BadFile: missing, damaged, refused by ONNX's checker, or with data outside of its folder.
-        Unsupported: an operator, a type or a version of ONNX that is not read.
+        BadFile: missing, damaged, refused by ONNX's checker, or with data outside its folder.
+        Unsupported: an operator, a type or a version of ONNX that is not supported.
         Failure: ``onnx`` is not installed.
     """
     from eyeshot.frontends.onnx.network import named_network
@@ -141,7 +140,7 @@ def load_onnx(path: str | Path) -> OnnxNetwork:
 
 
 def read_graph(path: Path) -> OnnxGraph:
-    """The graph of a file as plain data; as :func:`load_onnx`."""
+    """The graph of a file as plain data; raises as :func:`load_onnx` does."""
     with extra("onnx"):
         import onnx
         from google.protobuf.message import (  # type: ignore[import-untyped]
@@ -151,16 +150,16 @@ def read_graph(path: Path) -> OnnxGraph:
         size = path.stat().st_size
         if size >= _MOST_BYTES:
             cure = "save it with external data: onnx.save(model, path, save_as_external_data=True)"
-            raise BadFile(f"{path}: {size:,} bytes are more than ONNX has in one file", cure=cure)
+            raise BadFile(f"{path}: {size:,} bytes, more than an ONNX file can hold", cure=cure)
         model = onnx.load_model_from_string(path.read_bytes())
         return _graph_of(model, path)
     except OSError as error:
         raise explain_os_error(error, path) from error
     except ProtobufError:
-        raise BadFile(f"{path}: damaged, or no ONNX file", cure=_WRITE_AGAIN) from None
+        raise BadFile(f"{path}: damaged, or not an ONNX file", cure=_WRITE_AGAIN) from None
     except EyeshotError:
         raise
-    except Exception as error:  # anyone who wrote the file may have written anything
+    except Exception as error:  # the file may hold anything, so any step may fail
         fact = f"{path}: damaged ({type(error).__name__}: {shorten(str(error), 200)})"
         raise BadFile(fact, cure=_WRITE_AGAIN) from None
 
@@ -174,19 +173,19 @@ def _graph_of(model: ModelProto, path: Path) -> OnnxGraph:
     try:
         onnx.checker.check_model(str(path))
     except onnx.checker.ValidationError as error:
-        raise BadFile(f"{path}: no valid ONNX: {_in_short(error)}", cure=_WRITE_AGAIN) from None
+        raise BadFile(f"{path}: not valid ONNX: {_in_short(error)}", cure=_WRITE_AGAIN) from None
     return graph_of_model(model, path)
 
 
 def graph_of_model(model: ModelProto, path: Path) -> OnnxGraph:
-    """A model that is there already, and was checked; ``path`` is that of its file."""
+    """The graph of a model that is already loaded and checked; ``path`` is for messages."""
     if model.functions:
         model = _inlined(model, path)
     return _Reader(model, path).graph(model.graph, whole=True)
 
 
 def _in_short(error: Exception) -> str:
-    """What the checker says, without where in its own code."""
+    """The checker's message, without the line of its own code."""
     lines = [line.strip() for line in str(error).splitlines()]
     return " ".join(line for line in lines if line and not line.startswith("==>"))[:300]
 
@@ -202,7 +201,7 @@ def _check_versions(model: ModelProto, path: Path) -> None:
     newest = onnx.defs.onnx_opset_version()
     if not OLDEST <= version <= newest:
         raise Unsupported(
-            f"{path}: written for opset {version}, and {OLDEST} to {newest} are read",
+            f"{path}: written for opset {version}, but only {OLDEST} to {newest} can be read",
             cure="export it again with a newer one" if version < OLDEST else "install a newer onnx",
         )
 
@@ -212,14 +211,14 @@ def _versions(model: ModelProto) -> dict[str, int]:
 
 
 def _tensors(model: ModelProto) -> Iterator[TensorProto]:
-    """Every tensor in a file, wherever it stands."""
+    """Every tensor in a file: initializers, attributes, and those in inner graphs."""
     from onnx.external_data_helper import _get_all_tensors
 
     yield from _get_all_tensors(model)
 
 
 def _check_data(tensor: TensorProto, path: Path) -> None:
-    """Refuse a tensor whose data are not all in the file or properly beside it."""
+    """Refuse a tensor whose data is not complete, in the file or in a file in its folder."""
     if tensor.data_location != tensor.EXTERNAL:
         return
     entries = {one.key: one.value for one in tensor.external_data}
@@ -258,11 +257,11 @@ def _bytes_of(tensor: TensorProto) -> int:
 
 
 _HALF_BYTES = (21, 22, 23)
-"""ONNX's numbers for types of four bits."""
+"""ONNX's numbers for types with four bits."""
 
 
 def _inlined(model: ModelProto, path: Path) -> ModelProto:
-    """The model with the file's own functions put where they are called."""
+    """The model with the file's own functions written out where they are called."""
     from onnx.inliner import inline_local_functions
 
     _check_growth(model, path)
@@ -270,7 +269,7 @@ def _inlined(model: ModelProto, path: Path) -> ModelProto:
 
 
 def _check_growth(model: ModelProto, path: Path) -> None:
-    """Refuse functions that call functions until nobody can hold what becomes of them."""
+    """Refuse functions that call functions so often that writing them out needs too much memory."""
     bodies = {(one.domain, one.name): one for one in model.functions}
     sizes: dict[tuple[str, str], int] = {}
 
@@ -292,7 +291,7 @@ def _check_growth(model: ModelProto, path: Path) -> None:
 
 
 def _read(ops: Iterable[OnnxOp]) -> Iterator[str]:
-    """The names of all values that nodes read, those in branches too."""
+    """The names of all values that nodes read, including nodes in branches."""
     for op in ops:
         yield from op.inputs
         for value in op.attributes.values():
@@ -302,7 +301,7 @@ def _read(ops: Iterable[OnnxOp]) -> Iterator[str]:
 
 
 def _without_unread(ops: Iterable[OnnxOp], read: set[str]) -> list[OnnxOp]:
-    """Nodes without the names of outputs that nobody reads, such as a dropout's mask."""
+    """Nodes with "" as the name of each output that no node reads, such as a dropout's mask."""
     return [
         replace(op, outputs=tuple(name if name in read else "" for name in op.outputs))
         for op in ops
@@ -310,12 +309,12 @@ def _without_unread(ops: Iterable[OnnxOp], read: set[str]) -> list[OnnxOp]:
 
 
 def _text(value: Any) -> str:
-    """A name; protobuf gives bytes where it is not UTF-8."""
+    """A name as str; protobuf gives bytes if it is not UTF-8."""
     return value if isinstance(value, str) else bytes(value).decode("utf-8", "replace")
 
 
 class _Reader:
-    """Makes plain data of one file's graphs."""
+    """Converts the graphs of one file to plain data."""
 
     def __init__(self, model: ModelProto, path: Path) -> None:
         self._path, self._versions = path, _versions(model)
@@ -323,7 +322,7 @@ class _Reader:
         self._replaced: dict[str, str] = {}
 
     def graph(self, graph: GraphProto, *, whole: bool = False) -> OnnxGraph:
-        """One graph; what its branches read of the graphs around it they find by name."""
+        """One graph; nodes in its branches read values of the outer graphs by name."""
         if graph.sparse_initializer:
             raise Unsupported(f"{self._path}: sparse tensors", cure="store them dense")
         tensors = {_text(one.name): self._array(one) for one in graph.initializer}

@@ -1,4 +1,4 @@
-"""One ONNX node as the operators' functions see it: its inputs, and what is known of them."""
+"""One ONNX node as the functions in ``operators/`` see it: its inputs and attributes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Refusal(Exception):
-    """What a node does has no exact form here. Never leaves the front end."""
+    """A node cannot be computed exactly here. The front end always catches this."""
 
     def __init__(self, fact: str, cure: str = "") -> None:
         super().__init__(fact)
@@ -28,14 +28,14 @@ class Refusal(Exception):
 class Value:
     """One value in a network: a tensor, a number known while tracing, or both.
 
-    Each is made when it is asked for. Shapes and what is computed of them are known; maps are
-    tensors; weights are both, so that a scale or a list of axes may be stored as one.
+    Each form is computed when it is first read. Shapes, and values computed from shapes, are
+    known; maps are tensors; weights are both, because a scale or a list of axes may be stored.
 
     Args:
-        tensor: makes the tensor; None where that is made of what is known.
-        known: makes the numbers; None where they depend on the image.
-        weight: it is made of the network's own tensors.
-        fixed: its numbers stand in the file, and so are the same at every size.
+        tensor: computes the tensor; None to make it from ``known``.
+        known: computes the numbers; None if they depend on the image.
+        weight: True if it is computed from the network's own tensors.
+        fixed: True if its numbers are in the file, so that they are the same at every size.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class Value:
 
     @cached_property
     def tensor(self) -> Tensor:
-        """As a tensor."""
+        """The value as a tensor."""
         if self._make_tensor is not None:
             return self._make_tensor()
         return torch.tensor(self.known)
 
     @cached_property
     def known(self) -> Array:
-        """As numbers.
+        """The value as a NumPy array.
 
         Raises:
             Refusal: they depend on the image.
@@ -85,12 +85,12 @@ class OnnxOp:
     """One node of a file, as plain data.
 
     Attributes:
-        name: its own, or one made of its operator and its place.
+        name: its name in the file, or one made from its operator and its index.
         kind: its operator, such as ``Conv``.
-        version: of the operators' set that it is read by.
-        inputs: names of values; "" for one that is left out.
-        outputs: names of values; "" for one that nobody reads.
-        attributes: numbers, texts, lists and arrays by name.
+        version: the opset version that defines its operator.
+        inputs: the names of its inputs; "" for an optional input that is left out.
+        outputs: the names of its outputs; "" for one that no node reads.
+        attributes: numbers, strings, lists and arrays by name.
     """
 
     name: str
@@ -103,13 +103,13 @@ class OnnxOp:
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """One node while it is computed.
+    """One node with the values of its inputs.
 
     Attributes:
         op: the node.
         values: its inputs; None for one that is left out.
-        original: the shapes of its inputs at the size for which the file was made; None where the
-            file leaves its size open, or this is that size.
+        original: the shapes of its inputs at the size that the file was exported for; None if the
+            file leaves its size open, or if this is that size.
     """
 
     op: OnnxOp
@@ -118,18 +118,18 @@ class Site:
 
     @property
     def version(self) -> int:
-        """Of the operators' set."""
+        """The opset version that defines the node's operator."""
         return self.op.version
 
     def has(self, place: int) -> bool:
-        """Whether it has an input of that place."""
+        """Whether it has an input with this index."""
         return place < len(self.values) and self.values[place] is not None
 
     def value(self, place: int) -> Value:
-        """Its input of that place.
+        """The input with this index.
 
         Raises:
-            Refusal: it is left out.
+            Refusal: the input is left out.
         """
         value = self.values[place] if place < len(self.values) else None
         if value is None:
@@ -141,11 +141,11 @@ class Site:
         return self.value(place).tensor
 
     def maybe(self, place: int) -> Tensor | None:
-        """An input as a tensor; None where it is left out."""
+        """An input as a tensor; None if it is left out."""
         return self.tensor(place) if self.has(place) else None
 
     def known(self, place: int) -> Array | None:
-        """An input as numbers; None where it is left out.
+        """An input as a NumPy array; None if it is left out.
 
         Raises:
             Refusal: they depend on the image.
@@ -153,28 +153,28 @@ class Site:
         return self.value(place).known if self.has(place) else None
 
     def whole(self, place: int) -> tuple[int, ...] | None:
-        """An input as whole numbers; None where it is left out."""
+        """An input as integers; None if it is left out."""
         known = self.known(place)
         return None if known is None else tuple(int(n) for n in known.reshape(-1))
 
     def number(self, place: int, default: float) -> float:
-        """An input as one number."""
+        """An input as one number; ``default`` if it is left out."""
         known = self.known(place)
         if known is None or known.size == 0:
             return default
         return known.reshape(-1)[0].item()  # type: ignore[no-any-return]
 
     def attribute(self, name: str, default: T) -> T:
-        """An attribute; the default where the node does not name it."""
+        """An attribute; ``default`` if the node does not have it."""
         value = self.op.attributes.get(name, default)
         return tuple(value) if isinstance(value, list) else value  # type: ignore[return-value]
 
     def numbers(self, name: str, default: Sequence[int]) -> tuple[int, ...]:
-        """An attribute of whole numbers."""
+        """An attribute that is a list of integers."""
         return tuple(int(one) for one in self.attribute(name, tuple(default)))
 
     def listed(self, name: str, place: int) -> tuple[int, ...] | None:
-        """Whole numbers that are an attribute in old files and an input in new ones."""
+        """Integers that are an attribute in old opsets and an input in new ones."""
         if name in self.op.attributes:
             return self.numbers(name, ())
         return self.whole(place)
@@ -182,15 +182,15 @@ class Site:
 
 Result = Tensor | Array | tuple[Tensor, ...]
 Compute = Callable[[Site], Result]
-"""What a node computes; an array where it is known while tracing."""
+"""Computes a node's output: a tensor, or an array if it is known while tracing."""
 
 
 def axis_of(axis: int, rank: int) -> int:
-    """An axis counted from the front.
+    """The axis as a non-negative index.
 
     Raises:
-        Refusal: there is none of that number.
+        Refusal: there is no axis with that number.
     """
     if not -rank <= axis < max(rank, 1):
-        raise Refusal(f"names axis {axis} of {rank}")
+        raise Refusal(f"names axis {axis} of a value with {rank} dimensions")
     return axis % max(rank, 1)
