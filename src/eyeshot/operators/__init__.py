@@ -135,7 +135,7 @@ def prepare(node: Node, tensors: Tensors) -> Computation:
     """How to compute any tile of a node, giving the very numbers that the whole pass gives.
 
     Raises:
-        Unsupported: the operator has no form for a part of the picture.
+        Unsupported: the operator cannot be computed on a part of the image.
     """
     if node.kind is Kind.HELD:
         return called_whole(node, tensors)

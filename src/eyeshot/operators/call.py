@@ -2,8 +2,8 @@
 
 In this file:
 
-- operators that look at one position at a time: called as they are, on the rectangle;
-- one operator call in a traced network, and the words in which its rule answers.
+- :func:`called_on_tile`: pointwise operators, called on the tile as they are;
+- :class:`Site`: one operator call in a traced network; :class:`Described`: its rule's answer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Operators that move or gate channels, and leave positions where they are."""
+"""Operators that move or gate channels and keep positions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def shuffling_channels(site: Site) -> Described:
 
 
 def indexing(site: Site) -> Described:
-    """``index`` and ``index_select`` by constant numbers: channels picked, in any order."""
+    """``index`` and ``index_select`` by constant indices: channels selected in any order."""
     source = site.node("self")
     dim, index = _picked(site, len(source.shape))
     if source.shape[dim] > 1 and dim in source.dims:
@@ -52,7 +52,11 @@ def indexing(site: Site) -> Described:
 
 
 def _picked(site: Site, rank: int) -> tuple[int, Weight]:
-    """The one dimension that constant numbers index, and these."""
+    """The dimension that is indexed, and the constant tensor of indices.
+
+    Raises:
+        NoRule: several dimensions are indexed, or the indices depend on the input.
+    """
     if "dim" in site.arguments:
         found = [(int(site.arguments["dim"]) % rank, site.arguments["index"])]
     else:
@@ -67,7 +71,7 @@ def _picked(site: Site, rank: int) -> tuple[int, Weight]:
 
 
 def putting(site: Site) -> Described:
-    """``index_put``: by a mask of the same shape, or into channels picked by constant numbers."""
+    """``index_put``: by a mask of the same shape, or into channels given by constant indices."""
     source, values = site.arguments["self"], site.arguments["values"]
     given = site.arguments["indices"]
     if len(given) == 1 and isinstance(given[0], Node) and given[0].shape == site.shape:
@@ -90,7 +94,7 @@ def putting(site: Site) -> Described:
 
 
 def _from_the_end(node: Node, rank: int) -> tuple[int | None, ...]:
-    """Where its axes lie among ``rank`` dimensions, counted from the last one."""
+    """The dimension of each axis after broadcasting to ``rank`` dimensions; None if vanished."""
     more = rank - len(node.shape)
     return tuple(None if dim is None else dim + more for dim in node.dims)
 

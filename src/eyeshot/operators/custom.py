@@ -22,7 +22,7 @@ from eyeshot.operators.scratch import Work
 from eyeshot.operators.tile import Box, Computation, Tile, cut, widened
 
 Positions = Literal["pointwise"] | Window | Sequence[Window]
-"""What an operator does to positions: one window for all axes of space, or one for each."""
+"""What an operator does to positions: one window for all spatial axes, or one for each."""
 
 
 def custom_operator(
@@ -30,12 +30,12 @@ def custom_operator(
     positions: Positions | Callable[[Mapping[str, Any]], Positions],
     multiply_adds: int,
 ) -> Operator:
-    """The record of an operator that Eyeshot does not know.
+    """The record of a user's operator.
 
     Args:
         name: ``library::name``, as torch registers it.
-        positions: what it does to positions, or a function that says so by its arguments.
-        multiply_adds: for each number that it gives.
+        positions: what it does to positions, or a function of its arguments that returns this.
+        multiply_adds: the multiply-adds for each output number.
 
     Raises:
         BadValue: torch has no such operator, or it is one of torch's own.
@@ -64,14 +64,14 @@ def _effort(node: Node, shapes: Shapes, each: int) -> Effort:
 
 
 def _copies(work: Work) -> int:
-    """The tile made wider by a copy, and what is computed beyond what is asked for."""
+    """Scratch bytes: the padded copy of the tile, and outputs outside the requested box."""
     return 2 * work.read + work.gives
 
 
 def custom_geometry(
     site: Site, positions: Positions | Callable[[Mapping[str, Any]], Positions]
 ) -> Described:
-    """By what its owner says: each position by itself, or windows along every axis of space."""
+    """The rule for a user's operator: pointwise, or a window along every spatial axis."""
     told = positions(site.arguments) if callable(positions) else positions
     sources = site.sources
     windows = [] if not sources else _windows(told, len(sources[0].dims))
@@ -85,10 +85,10 @@ def custom_geometry(
 
 
 def _windows(positions: Positions, axes: int) -> list[Window]:
-    """A window for each axis of space; none where every position is computed by itself.
+    """A window for each spatial axis; an empty list for a pointwise operator.
 
     Raises:
-        BadValue: something else was given, or windows that see padding alone.
+        BadValue: ``positions`` is something else, or a window can lie entirely in the padding.
     """
     if isinstance(positions, str):
         if positions != "pointwise":
@@ -113,18 +113,19 @@ def _sliding(site: Site, windows: list[Window]) -> Described:
     maps = {dim: window for dim, window in places if dim is not None}
     told = [window.output_size(source.shape[dim]) for dim, window in maps.items()]
     if len(site.shape) != len(source.shape) or told != [site.shape[dim] for dim in maps]:
-        raise NoRule(f"by its windows it gives {told} positions, and not those of {site.shape}")
+        raise NoRule(f"its windows give {told} positions, but its output has shape {site.shape}")
     return Described((along(source, maps),), source.dims)
 
 
 def custom_on_tile(node: Node, tensors: Tensors) -> Computation:
-    """The operator called on the tile, cut to what is wanted, once it was tried on noise.
+    """The operator called on the tile, and the result cut to the requested box.
 
-    Inside the image a tile begins where the operator's own border does not reach what is wanted;
-    what is missing there is filled with zeros, of which nothing comes out that is kept.
+    Inside the image, the tile starts early enough that the operator's own border handling does not
+    affect the requested outputs. Inputs that are missing there are zeros, and every output that
+    reads them is cut off. First, the operator is checked on noise.
 
     Raises:
-        Unsupported: on noise it gives other numbers by parts than as a whole.
+        Unsupported: on noise, computing by tiles gives other numbers than one pass.
     """
     call = calling(node, tensors)
     tried: list[bool] = []
@@ -161,7 +162,7 @@ def custom_on_tile(node: Node, tensors: Tensors) -> Computation:
 def _try(
     node: Node, inputs: list[Tile], on_tile: Callable[[list[Tile], Box], torch.Tensor]
 ) -> None:
-    """Compute noise as a whole and by parts: its owner may have been wrong about the operator."""
+    """Compute noise in one pass and by tiles, because the registered windows may be wrong."""
     noise = [_noise(tile) for tile in inputs]
     box = _outputs(noise)
     whole = on_tile(noise, box)
@@ -177,8 +178,8 @@ def _try(
         expected = cut(whole, node.dims, box, part)
         if found.shape != expected.shape or not _agree(found, expected, whole):
             raise Unsupported(
-                f"{node.name} ({node.operator}) gives other numbers by parts than as a whole",
-                cure="register what it reads, by eyeshot.register_operator",
+                f"{node.name} ({node.operator}) gives other numbers by tiles than in one pass",
+                cure="register the windows that it reads with eyeshot.register_operator",
             )
 
 
@@ -186,7 +187,7 @@ _PIECES = 3
 
 
 def _noise(tile: Tile) -> Tile:
-    """A whole small map of noise in place of a tile."""
+    """A Tile that is a whole small map of noise, of the same type and rank."""
     shape, extents = list(tile.value.shape), []
     for dim, axis, n in zip(tile.dims, tile.axes, tile.extents, strict=True):
         side = n
@@ -201,7 +202,7 @@ def _noise(tile: Tile) -> Tile:
 
 
 def _outputs(noise: list[Tile]) -> Box:
-    """What maps of noise give as a whole, along each axis."""
+    """All output positions for whole maps of noise, along each axis."""
     sides = zip(*(_given(tile) for tile in noise), strict=True)
     return tuple(Interval(0, max(column)) for column in sides)
 
@@ -212,7 +213,7 @@ def _given(tile: Tile) -> list[int]:
 
 
 def _part(tile: Tile, box: Box) -> Tile:
-    """The part of a map that a box reads."""
+    """The part of a map that the outputs in ``box`` read."""
     sides = zip(tile.axes, box, tile.extents, strict=True)
     reads = tuple(axis.input_range_inside(side, n) for axis, side, n in sides)
     value = cut(tile.value, tile.dims, tile.box, reads)

@@ -1,4 +1,4 @@
-"""Maps side by side: along channels, along an axis, or along a new dimension."""
+"""``cat`` and ``stack``: maps joined along channels, along an axis, or along a new dimension."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from eyeshot.operators.tile import (
 
 
 def concatenation_geometry(site: Site) -> Described:
-    """``cat``: over channels positions stay; along a spatial axis each input gets its place."""
+    """``cat``: along channels, positions stay; along a spatial axis, each input is shifted."""
     parts = site.arguments["tensors"]
     sources = site.sources
     if not sources:
@@ -62,7 +62,7 @@ def concatenation_geometry(site: Site) -> Described:
 
 
 def stack_geometry(site: Site) -> Described:
-    """``stack``: a new dimension that counts the parts."""
+    """``stack``: the parts along a new dimension, which holds no positions."""
     sources = site.sources
     place = int(site.arguments["dim"]) % len(site.shape)
     if any(source.dims != sources[0].dims for source in sources):
@@ -73,7 +73,7 @@ def stack_geometry(site: Site) -> Described:
 
 
 def concatenation_on_tile(node: Node, tensors: Tensors) -> Computation:
-    """Over channels all parts; along a spatial axis those that reach into the rectangle."""
+    """Along channels, all parts; along a spatial axis, those that overlap the requested box."""
     dim = int(node.params.dim)
     if dim not in node.dims:
         return calling(node, tensors)
@@ -90,7 +90,7 @@ def concatenation_on_tile(node: Node, tensors: Tensors) -> Computation:
 
 
 def repaired_concatenation(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
-    """``cat`` of maps whose sizes differ: all are cut to the smallest."""
+    """``cat`` of maps whose sizes differ: all are cropped to the smallest."""
     parts = list(arguments["tensors"])
     if len({part.dim() for part in parts}) != 1:
         return None

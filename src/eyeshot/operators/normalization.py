@@ -1,4 +1,8 @@
-"""Normalization: a scale and a shift, or by a mean and a variance over positions."""
+"""Batch, instance, group and layer normalization.
+
+In eval mode, batch norm is a scale and a shift. The others need statistics over positions or
+channels.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,7 @@ from eyeshot.operators.repaired import (
 
 
 def batch_normalization(site: Site) -> Described:
-    """A scale and a shift per channel in eval mode; in training mode it mixes the batch."""
+    """In eval mode a scale and a shift for each channel; in training mode it mixes the batch."""
     source = site.node("input")
     if mixes_positions(source, {1: None}):
         raise NoRule("it takes a spatial axis for channels")
@@ -46,7 +50,7 @@ def batch_normalization(site: Site) -> Described:
 
 
 def instance_normalization(site: Site) -> Described:
-    """Each channel by its own mean and variance over all positions."""
+    """Each channel is normalized by its own mean and variance over all positions."""
     source = site.node("input")
     if not site.arguments["use_input_stats"]:
         return Described((along(source, {}),), source.dims)
@@ -54,7 +58,7 @@ def instance_normalization(site: Site) -> Described:
 
 
 def group_normalization(site: Site) -> Described:
-    """Groups of channels by their mean and variance over all positions."""
+    """Each group of channels is normalized by its mean and variance over all positions."""
     groups = int(site.arguments["num_groups"])
     return _over_positions(
         site.node("input"),
@@ -64,7 +68,7 @@ def group_normalization(site: Site) -> Described:
 
 
 def _over_positions(source: Node, params: Params, reason: str) -> Described:
-    """Dimension 1 holds channels; all after it are positions."""
+    """A normalization over all positions: dimension 1 is channels, those after it positions."""
     over: dict[int, int | None] = dict.fromkeys(range(1, len(source.shape)))
     if not mixes_positions(source, over):
         return Described((along(source, {}),), source.dims, params=params)
@@ -72,7 +76,7 @@ def _over_positions(source: Node, params: Params, reason: str) -> Described:
 
 
 def layer_normalization(site: Site) -> Described:
-    """Over the last dimensions; local where they are channels alone (channels last)."""
+    """Normalizes over the last dimensions; local if these are channels only (channels last)."""
     source = site.node("input")
     last = len(site.arguments["normalized_shape"])
     rank = len(source.shape)
@@ -85,7 +89,7 @@ def layer_normalization(site: Site) -> Described:
 
 
 def repaired_batch_norm(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
-    """Statistics and weights for other channels; or one value per channel in training mode."""
+    """Repairs weights for another number of channels, or one value per channel in training mode."""
     x, mean = arguments["input"], arguments.get("running_mean")
     stored = {name: arguments.get(name) for name in ("running_mean", "running_var")}
     learned = {name: arguments.get(name) for name in ("weight", "bias")}
@@ -100,7 +104,7 @@ def repaired_batch_norm(call: Callable[..., Any], arguments: Arguments) -> Repai
 
 
 def repaired_group_norm(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
-    """Weights for other channels, or a number of groups that does not divide them."""
+    """Repairs weights for another number of channels, or groups that do not divide it."""
     x, groups = arguments["input"], arguments["num_groups"]
     learned = {name: arguments.get(name) for name in ("weight", "bias")}
     built = next((v for v in learned.values() if v is not None), None)
@@ -113,7 +117,7 @@ def repaired_group_norm(call: Callable[..., Any], arguments: Arguments) -> Repai
 
 
 def repaired_layer_norm(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
-    """A shape to normalize over that is not the input's."""
+    """Repairs a ``normalized_shape`` that does not match the input's last dimensions."""
     x, built = arguments["input"], tuple(arguments["normalized_shape"])
     over = tuple(x.shape[-len(built) :])
     learned = {
@@ -125,7 +129,7 @@ def repaired_layer_norm(call: Callable[..., Any], arguments: Arguments) -> Repai
 
 
 def scale_and_shift(node: Node, read: int, gives: int) -> int:
-    """Two for each output."""
+    """Operations: two for each output number."""
     return 2 * gives
 
 

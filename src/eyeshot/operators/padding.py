@@ -1,4 +1,4 @@
-"""Padding in its four modes, at the true border alone."""
+"""Padding in its four modes; a tile is padded only where it touches the image's border."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def pad_geometry(site: Site) -> Described:
 
 
 def pad_on_tile(node: Node, tensors: Tensors) -> Computation:
-    """The four ways to pad, at the true border alone; inside, the value itself."""
+    """Pad the tile where it touches the image's border; inside the image, return it unchanged."""
     fill = node.params.value or 0.0
     zero = node.params.mode == "zero"
 

@@ -1,4 +1,4 @@
-"""Operators that look at one position at a time, and those that do nothing."""
+"""Pointwise operators: each output reads the same position of its inputs. Also identities."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def pointwise(site: Site) -> Described:
 
 
 def _common_dims(site: Site, sources: list[Node]) -> tuple[int | None, ...]:
-    """For each axis, where it lies in the output; the operands must agree."""
+    """For each axis, its dimension in the output; the operands must agree."""
     dims: list[int | None] = []
     for axis in range(len(sources[0].dims)):
         places = {
@@ -64,7 +64,7 @@ def _common_dims(site: Site, sources: list[Node]) -> tuple[int | None, ...]:
 
 
 def _is_of_features(site: Site, sources: list[Node], places: Mapping[int, int]) -> bool:
-    """Whether an axis of one position meets features, as many as an operand has: it vanishes."""
+    """Whether an axis of one position is broadcast against features, so that it vanishes."""
     return any(
         extent == 1 and site.shape[dim] > 1 and _numbers_at(site, source, dim) > 1
         for dim, extent in places.items()
@@ -74,7 +74,7 @@ def _is_of_features(site: Site, sources: list[Node], places: Mapping[int, int]) 
 
 
 def _by_features(site: Site, source: Node, dims: tuple[int | None, ...]) -> bool:
-    """Whether an operand has features where the output has the positions of an axis."""
+    """Whether an operand has features in a dimension in which the output has positions."""
     shift = len(site.shape) - len(source.shape)
     return any(
         dim is not None and dim - shift != own and _numbers_at(site, source, dim) > 1
@@ -83,7 +83,7 @@ def _by_features(site: Site, source: Node, dims: tuple[int | None, ...]) -> bool
 
 
 def _numbers_at(site: Site, source: Node, dim: int) -> int:
-    """How many numbers an operand has along a dimension of the output."""
+    """The size of an operand along a dimension of the output, after broadcasting; 1 if none."""
     own = dim - len(site.shape) + len(source.shape)
     return source.shape[own] if own >= 0 else 1
 
@@ -97,7 +97,7 @@ def _broadcast(site: Site, source: Node, dims: tuple[int | None, ...]) -> tuple[
 
 
 def dropout(site: Site) -> Described:
-    """The same for each number in eval mode; random in training mode."""
+    """Dropout: pointwise in eval mode, where it changes nothing; refused in training mode."""
     told = pointwise(site)
     if not site.arguments.get("train", site.arguments.get("training", False)):
         return told
@@ -106,7 +106,7 @@ def dropout(site: Site) -> Described:
 
 
 def repaired_binary(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
-    """Maps added or multiplied: positions cut to the smaller, channels filled up."""
+    """Repairs maps of different sizes: positions are cropped to the smaller, channels padded."""
     one, other = arguments["one"], arguments["other"]
     if not (isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)):
         return None
@@ -124,7 +124,7 @@ def repaired_binary(call: Callable[..., Any], arguments: Arguments) -> Repaired 
 
 
 def repaired_prelu(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
-    """A slope for each of another number of channels."""
+    """Repairs PReLU slopes for another number of channels."""
     x, weight = arguments["input"], arguments["weight"]
     result = call(x, weight.new_zeros(x.shape[1]))
     return Repaired(Problem.NORM, (shape_of(x),), result, tuple(weight.shape))

@@ -1,4 +1,4 @@
-"""Pooling: the largest or the mean of each window, of a fixed size or of a given number."""
+"""Max and average pooling, with windows of a fixed size or, if adaptive, for a given output."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def pooling_geometry(site: Site) -> Described:
 
 
 def adaptive_geometry(site: Site) -> Described:
-    """A window where the size divides, a global statistic where one comes out."""
+    """A global statistic for an output of 1, a window if sizes divide, else adaptive windows."""
     source = site.node("self")
     axes = int(site.operator.partition("pool")[2][0])
     sizes = site.numbers("output_size", axes)
@@ -109,7 +109,7 @@ _AVERAGE_POOLS: dict[int, Callable[..., torch.Tensor]] = {
 
 
 def max_pooling_on_tile(node: Node, tensors: Tensors) -> Computation:
-    """Max pooling; nothing in the padding can win."""
+    """Max pooling on a tile; the padding is minus infinity, so it is never the largest."""
     kernel, stride = node.params.kernel, node.params.stride
     dilation = node.params.dilation
     count = len(kernel)
@@ -123,7 +123,7 @@ def max_pooling_on_tile(node: Node, tensors: Tensors) -> Computation:
 
 
 def average_pooling_on_tile(node: Node, tensors: Tensors) -> Computation:
-    """Average pooling; at the border each window is divided by what torch counts there."""
+    """Average pooling on a tile; at the border, each window has the divisor that torch uses."""
     kernel, stride = node.params.kernel, node.params.stride
     count = len(kernel)
     pool = _AVERAGE_POOLS[count]
@@ -153,7 +153,7 @@ def average_pooling_on_tile(node: Node, tensors: Tensors) -> Computation:
 
 
 def _counted(axis: Window, wanted: Interval, n: int, include: bool) -> list[int]:
-    """By how many places torch divides each window: all, or those inside the picture alone."""
+    """The divisor of each window as in torch: all cells, or only those inside the image."""
     if borders(axis, wanted, n) == (0, 0):
         return [axis.kernel] * len(wanted)
     counts = []
@@ -165,7 +165,7 @@ def _counted(axis: Window, wanted: Interval, n: int, include: bool) -> list[int]
 
 
 def adaptive_pooling_on_tile(node: Node, tensors: Tensors) -> Computation:
-    """Adaptive pooling: each output from its own window, one axis after another."""
+    """Adaptive pooling on a tile: each output from its own window, one axis after another."""
     largest = node.family is Family.ADAPTIVE_MAX_POOL
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
@@ -187,7 +187,7 @@ def adaptive_pooling_on_tile(node: Node, tensors: Tensors) -> Computation:
 def pooled(
     value: torch.Tensor, dim: int, windows: Iterable[Interval], largest: bool
 ) -> torch.Tensor:
-    """The mean, or the largest, of each window along a dimension."""
+    """The mean or the maximum of each window along a dimension."""
     parts = [value.narrow(dim, window.lo, len(window)) for window in windows]
     return torch.cat(
         [part.amax(dim, True) if largest else part.mean(dim, True) for part in parts], dim
@@ -195,23 +195,23 @@ def pooled(
 
 
 def max_pooling_scratch(work: Work) -> int:
-    """torch notes the place of every maximum, in 8 bytes."""
+    """Scratch bytes: torch stores the index of every maximum, 8 bytes each."""
     return work.numbers * 8 + (work.read if pads(work.node) else 0)
 
 
 def average_pooling_scratch(work: Work) -> int:
-    """Padded by a copy; means at a border are scaled in another."""
+    """Scratch bytes: a padded copy of the input, and a copy of the output for the border."""
     return work.read + work.gives
 
 
 def window_operations(node: Node, read: int, gives: int) -> int:
-    """One for each place of each window."""
+    """Operations: one for each cell of each window."""
     places: int = math.prod(node.params.kernel)
     return gives * places
 
 
 def repaired_pooling(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
-    """A window larger than the map."""
+    """Repairs a window larger than the map: zeros are added to the map."""
     x, kernel = arguments["input"], arguments["kernel_size"]
     axes = x.dim() - 2
     kernels = (kernel,) * axes if isinstance(kernel, int) else tuple(kernel)

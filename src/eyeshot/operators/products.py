@@ -69,9 +69,9 @@ def linear_geometry(site: Site) -> Described:
 
 
 def product(site: Site) -> Described:
-    """``matmul`` and its kin: by a matrix of weights, or on features alone.
+    """``matmul`` and similar: with a matrix of weights, or over features only.
 
-    Between positions it is attention by another name.
+    A product between positions is nonlocal, as in attention.
     """
     told = _by_weights(site)
     if told is not None:
@@ -86,7 +86,7 @@ def product(site: Site) -> Described:
 
 
 def _among_products(site: Site, source: Node) -> tuple[int | None, ...]:
-    """Where axes of one position lie in a stack of matrix products, if they count the products."""
+    """The dimensions of axes of one position in a batch of matrix products, if they index it."""
     shift = len(site.shape) - len(source.shape)
     return tuple(
         None
@@ -97,7 +97,7 @@ def _among_products(site: Site, source: Node) -> tuple[int | None, ...]:
 
 
 def _by_weights(site: Site) -> Described | None:
-    """``x @ W`` and ``W @ x``, where the dimension summed over holds no positions."""
+    """``x @ W`` and ``W @ x``, if the dimension that is summed over holds no positions."""
     first, second = (site.arguments[name] for name in _FACTORS[site.operator])
     left = isinstance(first, Node)
     source, factor = (first, second) if left else (second, first)
@@ -125,9 +125,10 @@ def _by_weights(site: Site) -> Described | None:
 def _after_product(
     site: Site, source: Node, summed: int, *, vector: bool
 ) -> tuple[int | None, ...]:
-    """Where the source's axes lie in the product: by a vector, what is summed over is gone.
+    """The dimension of each of the source's axes in the product.
 
-    An axis of one position vanishes where it is summed over.
+    A product with a vector removes the dimension that is summed over. An axis of one position
+    vanishes if it is summed over.
     """
     one = vector or source.shape[summed] == 1
     kept = vanished(source, [summed] if one else [])
@@ -148,7 +149,7 @@ def einstein_sum(site: Site) -> Described:
     letters, output = _spelled(site)
     sources = [one for one in letters if isinstance(one[0], Node)]
     places = [_places(node, word) for node, word in sources if isinstance(node, Node)]
-    # One position is no position yet: an operand that has more says where the axis lies.
+    # With one position, any letter could be the axis; an operand with more positions decides.
     axes = [max(column, key=lambda one: one[1]) for column in zip(*places, strict=True)]
     sizes = {letter: n for letter, n in axes if letter}
     if any(n > 1 and letter not in output for letter, n in sizes.items()):
@@ -197,18 +198,18 @@ def _spelled(site: Site) -> tuple[Spelled, str]:
 
 
 def _without_dots(word: str, rank: int) -> str:
-    """An ellipsis as letters of its own, counted from its end as broadcasting does."""
+    """The word with its ellipsis replaced by letters, aligned at its end as in broadcasting."""
     count = rank - len(word.replace("...", ""))
     return word.replace("...", "".join(chr(ord(_FREE) + i) for i in reversed(range(count))))
 
 
 def _places(node: Node, word: str) -> list[tuple[str, int]]:
-    """For each spatial axis its letter and how many positions it has; no letter where vanished."""
+    """For each spatial axis, its letter and its number of positions; "" if it has vanished."""
     return [("", 1) if dim is None else (word[dim], node.shape[dim]) for dim in node.dims]
 
 
 def _by_features(node: Node, word: str, sizes: Mapping[str, int]) -> bool:
-    """Whether features of this operand go by the letter of an axis, one for each position."""
+    """Whether this operand has features under the letter of an axis, one for each position."""
     return any(
         n > 1 and dim not in node.dims and sizes.get(letter, 1) > 1
         for dim, (letter, n) in enumerate(zip(word, node.shape, strict=True))
@@ -216,7 +217,7 @@ def _by_features(node: Node, word: str, sizes: Mapping[str, int]) -> bool:
 
 
 def _summed(site: Site, letters: Spelled, output: str) -> int:
-    """How many products are added up for each output."""
+    """The number of products that are summed for each output."""
     sizes: dict[str, int] = {}
     for one, word in letters:
         shape = one.shape if isinstance(one, Node) else site.weight_shapes[one.name]
@@ -230,37 +231,38 @@ def attention(site: Site) -> Described:
 
 
 def _whole(site: Site, reason: str) -> Described:
-    """Everything depends on everything, and positions can no longer be told apart."""
+    """A description in which each output depends on every input, and no axis is left."""
     sources = site.sources
     edges = tuple(Edge(s.name, (Global(1),) * len(s.dims)) for s in sources)
     return Described(edges, (None,) * len(sources[0].dims), Kind.NONLOCAL, reason=reason)
 
 
 def features_effort(node: Node, shapes: Shapes) -> Effort:
-    """As many products for each output as there are features."""
+    """Multiply-adds: one for each feature of the input, for each output."""
     return Effort(per_output=node.params.in_features)
 
 
 def product_effort(node: Node, shapes: Shapes) -> Effort:
-    """Each output sums over the dimension that the factors share: the last of the first."""
+    """Multiply-adds of a product: each output sums over the last dimension of the first factor."""
     return Effort(per_output=shapes()[0][-1])
 
 
 def added_product_effort(node: Node, shapes: Shapes) -> Effort:
-    """As a product, behind what is added."""
+    """Multiply-adds of ``addmm`` and similar, whose first argument is the summand."""
     return Effort(per_output=shapes()[1][-1])
 
 
 def attention_effort(node: Node, shapes: Shapes) -> Effort:
-    """Queries by keys, then weights by values."""
+    """Multiply-adds of attention: queries by keys, then weights by values."""
     query, key, value = shapes()[:3]
     return Effort(per_output=Fraction(key[-2] * (query[-1] + value[-1]), value[-1]))
 
 
 def attention_scratch(work: Work) -> int:
-    """Torch's fast kernel takes four dimensions; with others all products stand in memory twice.
+    """Scratch bytes: torch's fast kernel takes four dimensions only.
 
-    Beside them stands a byte for each, which says whether it is minus infinity.
+    For other inputs, all products are in memory twice, and a mask of a byte for each, which says
+    whether it is minus infinity.
     """
     if len(work.node.shape) == 4:
         return 0
@@ -269,7 +271,7 @@ def attention_scratch(work: Work) -> int:
 
 
 def repaired_linear(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
-    """A linear layer built for other features, or given a map that was not flattened."""
+    """Repairs a linear layer built for other features, or applied to a map without a flatten."""
     x, weight = arguments["input"], arguments["weight"]
     told = shape_of(x)
     if x.dim() > 3 or (x.dim() == 3 and x.shape[1] * x.shape[2] == weight.shape[1]):

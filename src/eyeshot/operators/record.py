@@ -1,7 +1,4 @@
-"""The record that holds everything about one operator.
-
-It includes the operator's cost: multiply-adds for each number that it reads or returns.
-"""
+"""The record that holds everything about one operator, and :class:`Effort`, its multiply-adds."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ class Effort:
 
 
 def no_effort(node: Node, shapes: Shapes) -> Effort:
-    """Of everything that is no weighted sum."""
+    """No multiply-adds: for every operator that is not a weighted sum."""
     return Effort()
 
 
@@ -49,7 +46,7 @@ def one_each(node: Node, read: int, gives: int) -> int:
 
 
 def nothing(node: Node, read: int, gives: int) -> int:
-    """No other operation: numbers are moved, or only weighed and added up."""
+    """No other operations: the operator moves numbers, or does multiply-adds only."""
     return 0
 
 

@@ -1,4 +1,4 @@
-"""One number for many: means, sums, extremes and other statistics, and softmax."""
+"""Reductions (means, sums, extremes and other statistics) and softmax."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eyeshot.operators.record import Operator
 
 
 def reduction_geometry(site: Site) -> Described:
-    """``mean``, ``sum``, ``amax`` … over some dimensions or all."""
+    """``mean``, ``sum``, ``amax`` … over some or all dimensions."""
     source = site.node("self")
     rank = len(source.shape)
     named = site.arguments.get("dim")
@@ -31,7 +31,7 @@ def reduction_geometry(site: Site) -> Described:
 
 
 def softmax_geometry(site: Site) -> Described:
-    """Over channels it is pointwise; over positions it needs their sum first."""
+    """Softmax over channels is local; over positions it is a global statistic."""
     source = site.node("self")
     over: dict[int, int | None] = {int(site.arguments["dim"]) % len(source.shape): None}
     if not mixes_positions(source, over):

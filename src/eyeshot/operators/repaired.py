@@ -1,11 +1,11 @@
-"""How a call with mismatched shapes is repaired, so that the rest of the network can be inspected.
+"""Repairs for calls whose shapes do not match, so that a trace can go on to the next layers.
 
-Each repair returns a :class:`Repaired`: the mismatch, and the call as the cure would make it. Where
-the cure is another weight (``in_channels=64``), the weight is replaced, so that the rest of the
-graph is that of the cured network; elsewhere (a size, a view) the values are cropped or padded with
-zeros.
+Each repair returns a :class:`Repaired`: what does not match, and the result of a corrected call. If
+the user's cure is another weight (``in_channels=64``), the weight is replaced, so that the rest of
+the graph is that of the corrected network. If the cure is elsewhere (a size, a view), the values
+are cropped or padded with zeros.
 
-The mismatch is recorded as facts; its wording comes later.
+:class:`Mismatch` records such a call as data; ``findings`` makes the text from it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Shape = tuple[int, ...]
 
 
 class Problem(StrEnum):
-    """In what way a call's shapes do not fit."""
+    """Why a call's shapes do not match."""
 
     CHANNELS = "channels"
     """A convolution, transposed convolution or PReLU built for other channels."""
@@ -35,31 +35,30 @@ class Problem(StrEnum):
     BRANCHES = "branches"
     """Maps that are added or joined have different sizes."""
     VIEW = "view"
-    """Numbers that cannot be laid out in the shape asked for."""
+    """A view or reshape to a shape with another number of elements."""
     SHUFFLE = "shuffle"
-    """Channels that a pixel shuffle cannot share out."""
+    """A number of channels that a pixel shuffle's r² does not divide."""
     TOO_SMALL = "too small"
     """A window larger than the map it slides over."""
     ONE_VALUE = "one value"
     """A batch norm in training mode that sees one value per channel."""
     STOPPED = "stopped"
-    """A failure that could not be put right: the trace ends there."""
+    """A failure that could not be repaired: the trace ends there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """One call that does not fit.
+    """One call whose shapes do not match.
 
     Attributes:
-        problem: in what way.
-        node: the call in the graph, put right so that the trace could go on; where it stopped,
-            the last node before it.
+        problem: why they do not match.
+        node: the repaired call's node in the graph; if the trace stopped, the last node before it.
         layer: dotted path of the module that makes the call.
-        operator: what was called, such as ``conv2d``.
-        inputs: shapes of the values it was given.
-        weight: shape of its weight as built, if it has one.
-        options: its other numbers that matter: groups, the shape asked for, the kernel.
-        error: what torch said, one line.
+        operator: the called operator, such as ``conv2d``.
+        inputs: the shapes of its inputs.
+        weight: the shape of its weight before the repair, if it has one.
+        options: its other settings that matter: groups, the requested shape, the kernel.
+        error: torch's error, one line.
         line: file and line of the network's own code, ``unet.py:42``.
     """
 
@@ -75,7 +74,7 @@ class Mismatch:
 
 
 def missing_stride(large: int, small: int) -> int:
-    """The stride that makes ``small`` positions of ``large``; 1 where there is none."""
+    """The stride that gives ``small`` positions from ``large``; 1 if there is none."""
     stride = round(large / small) if small else 1
     return stride if stride > 1 and -(-large // stride) == small else 1
 
@@ -85,7 +84,7 @@ Arguments = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """A call put right: what did not fit, and what the call gives now."""
+    """A repaired call: what did not match, and the call's new result."""
 
     problem: Problem
     inputs: tuple[Shape, ...]
@@ -96,13 +95,13 @@ class Repaired:
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """How a torch function is put right.
+    """How to repair calls of a torch function.
 
     Attributes:
-        arguments: what its positional arguments are called, separated by spaces; one that begins
+        arguments: the names of its positional arguments, separated by spaces. A name that begins
             with a star takes all that are left, or one list of them.
-        make: the call put right; None where it cannot be.
-        also: further names of the function, beside those of the operator.
+        make: makes the repaired call; it returns None if it cannot.
+        also: other names of the function, in addition to those of the operator.
     """
 
     arguments: str
@@ -122,7 +121,7 @@ class Repair:
 
 
 def at_least(x: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
-    """The map, with zeros behind its end up to these sizes."""
+    """The map (N, C, *sizes), padded at its end with zeros to at least these sizes."""
     missing = [max(0, want - have) for want, have in zip(sizes, x.shape[2:], strict=True)]
     if not any(missing):
         return x
@@ -130,19 +129,19 @@ def at_least(x: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
 
 
 def of_length(tensors: Arguments, length: int) -> Arguments:
-    """Tensors of zeros of one length in place of those that there are."""
+    """The arguments, each tensor replaced by zeros of shape (length,); None stays None."""
     return {
         name: None if value is None else value.new_zeros(length) for name, value in tensors.items()
     }
 
 
 def with_channels(x: torch.Tensor, channels: int) -> torch.Tensor:
-    """The map cut, or filled with zeros, to so many channels."""
+    """The map (N, C, …), cropped or padded with zeros to this number of channels."""
     return resized(x, 1, channels)
 
 
 def cropped(x: torch.Tensor, sizes: list[int], skip: int) -> torch.Tensor:
-    """Every dimension but one cut to its size."""
+    """The tensor with every dimension except ``skip`` cropped to its size in ``sizes``."""
     for dim, size in enumerate(sizes):
         if dim != skip:
             x = cut_to(x, dim, size)
@@ -150,7 +149,7 @@ def cropped(x: torch.Tensor, sizes: list[int], skip: int) -> torch.Tensor:
 
 
 def cut_to(x: torch.Tensor, dim: int, size: int) -> torch.Tensor:
-    """One dimension cut to ``size``: every second of twice as many, where a stride is missing."""
+    """One dimension reduced to ``size``: by a stride if one is missing, else by cropping."""
     step = missing_stride(x.shape[dim], size)
     if step > 1:
         return x[(slice(None),) * dim + (slice(None, None, step),)]
@@ -158,7 +157,7 @@ def cut_to(x: torch.Tensor, dim: int, size: int) -> torch.Tensor:
 
 
 def resized(x: torch.Tensor, dim: int, size: int) -> torch.Tensor:
-    """One dimension cut, or filled with zeros, to ``size``; one that is 1 is left to broadcast."""
+    """One dimension cropped or padded with zeros to ``size``; 1 stays, since it broadcasts."""
     if x.shape[dim] > size:
         return x.narrow(dim, 0, size)
     if x.shape[dim] < size and x.shape[dim] != 1:
@@ -167,5 +166,5 @@ def resized(x: torch.Tensor, dim: int, size: int) -> torch.Tensor:
 
 
 def shape_of(x: torch.Tensor) -> Shape:
-    """The shape in plain numbers."""
+    """The shape as a tuple of int."""
     return tuple(int(n) for n in x.shape)

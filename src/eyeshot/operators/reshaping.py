@@ -1,4 +1,4 @@
-"""Operators that lay dimensions out in another way: reshape, permute, squeeze, expand."""
+"""Operators that rearrange dimensions: reshape, permute, squeeze, expand."""
 
 from __future__ import annotations
 
@@ -51,9 +51,10 @@ _FLATTENED = mark("flattens positions into features")
 def reshape_geometry(site: Site) -> Described:
     """``view``, ``reshape``, ``flatten``, ``unflatten``.
 
-    Dimensions fall into groups with equal products. A spatial axis alone in its group stays; one
-    split into blocks is space to depth (the blocks' inside becomes channels); one merged with
-    faster dimensions behind it is depth to space; anything else flattens positions.
+    The dimensions before and after are split into groups with equal products. A spatial axis that
+    is alone in its group stays. One that is split into blocks is space to depth: positions inside a
+    block become channels. One that is merged with dimensions after it is depth to space. Anything
+    else flattens positions into features.
     """
     source = site.sources[0]
     dims: list[int | None] = list(source.dims)
@@ -81,7 +82,7 @@ def _alone(source: Node, axes: list[int]) -> bool:
 def _moved(
     source: Node, axis: int, old: list[int], new: list[int], shape: tuple[int, ...]
 ) -> tuple[AxisMap, int | None] | None:
-    """Where one axis goes in its group, and by which map; None if it cannot be told apart."""
+    """An axis's map and its new dimension; None if it is merged so that positions mix."""
     dim = source.dims[axis]
     extent = source.extents[axis]
     if extent == 1:
@@ -124,7 +125,7 @@ def groups(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[list[in
 
 
 def permute_geometry(site: Site) -> Described:
-    """``permute``, ``transpose``, ``movedim`` by their effect on dimensions."""
+    """``permute``, ``transpose``, ``movedim`` and similar: each axis gets a new dimension."""
     source = site.sources[0]
     rank = len(source.shape)
     order = _order(site, rank)
@@ -153,7 +154,7 @@ def _order(site: Site, rank: int) -> list[int]:
 
 
 def _moved_order(site: Site, rank: int) -> list[int]:
-    """``movedim``: the dimensions named go to their places, the others keep their order."""
+    """The order for ``movedim``: named dimensions go to their places, others keep their order."""
 
     def dims(name: str) -> list[int]:
         value = site.arguments[name]
@@ -165,7 +166,7 @@ def _moved_order(site: Site, rank: int) -> list[int]:
 
 
 def unsqueeze_geometry(site: Site) -> Described:
-    """A new dimension of one."""
+    """``unsqueeze``: a new dimension of size 1."""
     source = site.sources[0]
     place = int(site.arguments["dim"]) % len(site.shape)
     dims = tuple(None if d is None else d + (d >= place) for d in source.dims)
@@ -173,7 +174,7 @@ def unsqueeze_geometry(site: Site) -> Described:
 
 
 def squeeze_geometry(site: Site) -> Described:
-    """Dimensions of one taken away; an axis of one position vanishes with its dimension."""
+    """``squeeze``: dimensions of size 1 are removed; an axis of one position vanishes."""
     source = site.sources[0]
     rank = len(source.shape)
     named = site.arguments.get("dim")
@@ -183,10 +184,10 @@ def squeeze_geometry(site: Site) -> Described:
 
 
 def expand_geometry(site: Site) -> Described:
-    """``expand`` and ``expand_as``: dimensions of one repeated.
+    """``expand`` and ``expand_as``: dimensions of size 1 are repeated.
 
-    An axis of one position, such as that of a global mean, lies in the result of ``expand_as``
-    where it lies in the other tensor.
+    In ``expand_as``, an axis of one position, such as a global mean's, gets the dimension that it
+    has in the other tensor.
     """
     source, other = site.node("self"), site.arguments.get("other")
     shift = len(site.shape) - len(source.shape)
@@ -205,7 +206,7 @@ def expand_geometry(site: Site) -> Described:
 
 
 def reshape_on_tile(node: Node, tensors: Tensors) -> Computation:
-    """``view`` and its kin, with the rectangle's own sizes."""
+    """``view`` and similar on a tile, with the tile's sizes in the target shape."""
     expands = node.family is Family.EXPAND
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
@@ -219,7 +220,7 @@ def reshape_on_tile(node: Node, tensors: Tensors) -> Computation:
 
 
 def repaired_view(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
-    """``view`` and ``reshape`` to a shape of another number of elements."""
+    """Repairs ``view`` and ``reshape`` to a shape with another number of elements."""
     x, asked = arguments["input"], tuple(arguments["shape"])
     if x.dim() == 0 or any(not isinstance(n, int) for n in asked):
         return None

@@ -1,4 +1,4 @@
-"""Interpolation: by which kernel torch computes it decides which pixels are read."""
+"""Interpolation. Torch has several kernels, and they differ in which pixels they read."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ _MODES: dict[str, ResizeMode] = {
 
 
 _SMALL = 128
-"""Up to this sum of both sides of its output torch takes the channels-last kernel for any map."""
+"""Up to this sum of height and width of the output, torch always uses its channels-last kernel."""
 
 
 _FEW_CHANNELS = 3
-"""Up to these it never takes that kernel for the layout alone."""
+"""Up to this number of channels, the memory layout alone never makes torch use that kernel."""
 
 
 def resize_geometry(site: Site) -> Described:
@@ -85,7 +85,7 @@ def _mode(operator: str) -> ResizeMode:
 def _axis_along(
     mode: ResizeMode, n: int, factor: float | None, size: int | None, align: bool
 ) -> Resize | Identity:
-    """One axis; a whole factor repeats from place to place, so a size that is one becomes one."""
+    """The map of one axis. A size that is an integer multiple of the input's becomes a factor."""
     if factor is None:
         whole = bool(n) and size is not None and size % n == 0
         axis = Resize(
@@ -96,16 +96,16 @@ def _axis_along(
         )
     else:
         axis = Resize(mode, factor=factor, align_corners=align)
-    # Linear modes copy an axis whose size stays, whatever the factor.
+    # Linear modes copy an axis whose size does not change, whatever the factor.
     return Identity() if mode == "linear" and axis.output_size(n) == n else axis
 
 
 def _as_computed(
     axis: Resize, how: Arithmetic, site: Site, axes: int, dim: int
 ) -> Resize | Identity:
-    """The axis in the arithmetic of the kernel that torch takes for this map.
+    """The axis map for the kernel that torch uses for this input.
 
-    The kernel for packed channels is noted only where it reads other pixels than the other one.
+    The channels-last kernel is recorded only if it reads other pixels than the usual kernel.
     """
     n = site.node("input").shape[dim]
     plain = replace(axis, how=how)
@@ -122,7 +122,7 @@ def _as_computed(
 
 
 def _packs_channels(site: Site, axes: int) -> bool:
-    """Whether torch takes its channels-last kernel (``_use_vectorized_kernel_cond`` there)."""
+    """Whether torch uses its channels-last kernel (torch's ``_use_vectorized_kernel_cond``)."""
     shape = site.node("input").shape
     by_layout = axes > 1 and site.channels_last and shape[1] > _FEW_CHANNELS
     return by_layout or (axes == 2 and sum(site.shape[-2:]) <= _SMALL)
@@ -130,7 +130,7 @@ def _packs_channels(site: Site, axes: int) -> bool:
 
 @lru_cache(maxsize=1)
 def _torch_fuses() -> bool:
-    """Whether torch, as it was built for this processor, rounds a product and a sum at once."""
+    """Whether this build of torch uses fused multiply-add, which rounds once, on this processor."""
     n, factor = 1000, 1.25
     outputs = np.arange(int(n * factor), dtype=np.int64)
     ramp = torch.zeros(2, 1, n)
@@ -151,7 +151,7 @@ _TORCH_MODES = {
 
 
 def resize_on_tile(node: Node, tensors: Tensors) -> Computation:
-    """The ``upsample_*`` family."""
+    """The ``upsample_*`` family on a tile."""
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
         given = inputs[0]
@@ -170,9 +170,10 @@ def resize_on_tile(node: Node, tensors: Tensors) -> Computation:
 
 
 def _shared_factor(given: Tile) -> int | None:
-    """A whole factor for which torch's own kernel gives the same numbers on a part of the picture.
+    """The integer factor, if torch's own kernel gives the same numbers on a tile; else None.
 
-    Its inverse must be exact in binary, so that a shift by whole inputs changes no coordinate.
+    The factor must be a power of two. Its inverse is then exact in binary, so a shift by whole
+    inputs changes no coordinate.
     """
     factors = set()
     for axis, dim in zip(given.axes, given.dims, strict=True):
@@ -200,7 +201,7 @@ def _by_torch(given: Tile, box: Box, factor: int) -> torch.Tensor:
 def _along(
     value: torch.Tensor, dim: int, axis: Resize, wanted: Interval, held: Interval, n: int
 ) -> torch.Tensor:
-    """One axis: a weighted sum of one, two or four inputs for each output."""
+    """Resize one axis: a weighted sum of one, two or four inputs for each output."""
     outputs = np.arange(wanted.lo, wanted.hi, dtype=np.int64)
     inputs, weights = axis.weights(outputs, n)
     places = torch.from_numpy(inputs - held.lo).to(value.device)
@@ -221,7 +222,7 @@ def _along(
 
 
 def resize_scratch(work: Work) -> int:
-    """A tap of the last axis beside the sum, and the axes before; or what torch's kernel adds."""
+    """Scratch bytes: one tap of the last axis, the sum, and the earlier axes; or torch's own."""
     axes = [axis for axis in work.node.edges[0].axes if isinstance(axis, Resize)]
     if not axes:
         return 0
@@ -233,7 +234,7 @@ def resize_scratch(work: Work) -> int:
 
 
 def tap_operations(node: Node, read: int, gives: int) -> int:
-    """One for each input that an output is weighed of."""
+    """Operations: one for each input in the weighted sum of an output."""
     taps = {"linear": 2, "cubic": 4}.get(node.params.mode, 1)
     return int(gives * taps ** len(node.params.factor or node.params.size or ()))
 

@@ -1,8 +1,8 @@
-"""What a call of an operator takes beside what it reads and gives: copies, columns, indices.
+"""Scratch memory of operators: the bytes that a call uses in addition to its inputs and output.
 
-Each figure is the most that was seen of torch's and oneDNN's own kernels on rectangles of every
-kind, at a border (where padding is a copy) as well as inside; ``tests/engine/test_scratch.py``
-holds them against the kernels.
+Each figure is the largest measured for torch's and oneDNN's kernels on many kinds of tiles, at a
+border (where padding needs a copy) and inside. ``tests/engine/test_scratch.py`` compares the
+figures with the kernels.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from eyeshot.operators.call import Tensors
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One call of an operator, as far as its memory goes.
+    """The memory of one call of an operator.
 
     Attributes:
-        node: what is computed.
-        tensors: the network's weights.
-        reads: bytes read of each input.
-        gives: bytes given.
-        itemsize: of one number.
+        node: the node that is computed.
+        tensors: the network's weights by name.
+        reads: the bytes of each input tile.
+        gives: the bytes of the output.
+        itemsize: the bytes of one number.
         sources: the nodes of its inputs.
     """
 
@@ -38,7 +38,7 @@ class Work:
 
     @property
     def read(self) -> int:
-        """Bytes read of all inputs."""
+        """The bytes of all input tiles."""
         return sum(self.reads)
 
     @property
@@ -48,7 +48,7 @@ class Work:
 
 
 def borrows(node: Node) -> bool:
-    """Whether a node gives a view of what it reads, as torch itself says of its operators."""
+    """Whether a node's output is a view of its input, by torch's schema of the operator."""
     schema = getattr(node.call.target, "_schema", None) if node.call is not None else None
     if schema is None or not schema.returns:
         return False
@@ -57,7 +57,7 @@ def borrows(node: Node) -> bool:
 
 
 def called(work: Work) -> int:
-    """torch's pointwise operators take nothing; others may copy what they read."""
+    """None for torch's pointwise operators; a copy of the inputs for others."""
     target = work.node.call.target if work.node.call is not None else None
     if torch.Tag.pointwise in getattr(target, "tags", ()) or borrows(work.node):
         return 0
@@ -65,10 +65,10 @@ def called(work: Work) -> int:
 
 
 def nothing_more(work: Work) -> int:
-    """Nothing but what any call takes."""
+    """No scratch memory."""
     return 0
 
 
 def copied(work: Work) -> int:
-    """One copy on the way, of the size of what is given."""
+    """One intermediate copy of the size of the output."""
     return work.gives

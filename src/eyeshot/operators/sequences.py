@@ -1,6 +1,7 @@
-"""Rules for operators that go along a dimension in order: local over channels alone.
+"""Operators that work along a dimension in order, such as ``cumsum``, ``sort`` and ``lstm``.
 
-What they do to positions has no axis map: it depends on all positions before, or on values.
+They are local along channels. Along positions no axis map describes them, because an output
+depends on all positions before it, or on values.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from eyeshot.operators.record import Operator
 
 
 def accumulating(site: Site) -> Described:
-    """``cumsum`` and its kin."""
+    """``cumsum`` and similar."""
     dim = int(site.arguments["dim"])
     return in_place(site.node("self"), [dim], "each position takes in all those before it, along")
 
 
 def ordering(site: Site) -> Described:
-    """``sort`` and its kin."""
+    """``sort`` and similar."""
     dim = int(site.arguments["dim"])
     return in_place(site.node("self"), [dim], "it puts values in order along")
 

@@ -1,4 +1,4 @@
-"""Blocks and repeats: pixel shuffles, repeats, windows laid out as a dimension."""
+"""Pixel shuffle and unshuffle, ``repeat``, ``repeat_interleave`` and ``unfold``."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ from eyeshot.operators.tile import (
 
 
 def shuffle_geometry(site: Site) -> Described:
-    """Depth to space: each position becomes r x r."""
+    """Pixel shuffle (depth to space): each position becomes r x r positions."""
     source, r = site.node("self"), int(site.arguments["upscale_factor"])
     repeat = Resize("nearest", factor=float(r))
     return _last_two(source, repeat, r)
 
 
 def unshuffle_geometry(site: Site) -> Described:
-    """Space to depth: each block of r x r becomes one position."""
+    """Pixel unshuffle (space to depth): each block of r x r becomes one position."""
     source, r = site.node("self"), int(site.arguments["downscale_factor"])
     return _last_two(source, Window(r, r), r)
 
@@ -67,7 +67,7 @@ def _last_two(source: Node, axis: AxisMap, block: int) -> Described:
 
 
 def repeat_each_geometry(site: Site) -> Described:
-    """``repeat_interleave`` by a number: each position, or each channel, so many times."""
+    """``repeat_interleave`` by an integer: each position or channel is repeated that often."""
     source = site.node("self")
     if site.arguments.get("dim") is None or not isinstance(site.arguments.get("repeats"), int):
         raise NoRule("it repeats by a tensor, or all there is")
@@ -78,7 +78,7 @@ def repeat_each_geometry(site: Site) -> Described:
 
 
 def unfold_geometry(site: Site) -> Described:
-    """``unfold``: windows along one dimension, whose inside becomes the last dimension."""
+    """``Tensor.unfold``: windows along one dimension; their cells become the last dimension."""
     source = site.node("self")
     dim = int(site.arguments["dimension"]) % len(source.shape)
     size, step = int(site.arguments["size"]), int(site.arguments["step"])
@@ -87,7 +87,7 @@ def unfold_geometry(site: Site) -> Described:
 
 
 def repeat_geometry(site: Site) -> Described:
-    """``repeat``: channels side by side; positions only where there was one."""
+    """``repeat``: of channels, or of an axis with a single position."""
     source = site.node("self")
     shift = len(site.shape) - len(source.shape)
     dims = tuple(None if dim is None else dim + shift for dim in source.dims)
@@ -101,7 +101,7 @@ def repeat_geometry(site: Site) -> Described:
 
 
 def repeat_on_tile(node: Node, tensors: Tensors) -> Computation:
-    """``repeat``: along an axis of one position, as often as the rectangle asks."""
+    """``repeat`` on a tile: an axis of one position is repeated to fill the requested box."""
     times = [int(count) for count in argument(node, "repeats")]
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
@@ -115,14 +115,14 @@ def repeat_on_tile(node: Node, tensors: Tensors) -> Computation:
 
 
 def repeat_each_on_tile(node: Node, tensors: Tensors) -> Computation:
-    """``repeat_interleave``: each position so many times, cut to what is wanted."""
+    """``repeat_interleave`` on a tile, cut to the requested box."""
     times, dim = int(node.params.repeats), int(node.params.dim)
     call = Call(torch.repeat_interleave, (argument(node, "self"), times, dim))
     return shuffle_on_tile(replace(node, call=call), tensors)
 
 
 def shuffle_on_tile(node: Node, tensors: Tensors) -> Computation:
-    """Depth to space and back: whole blocks, cut to what is wanted."""
+    """Pixel shuffle and unshuffle on a tile: whole blocks, cut to the requested box."""
     call = calling(node, tensors)
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
@@ -134,7 +134,7 @@ def shuffle_on_tile(node: Node, tensors: Tensors) -> Computation:
 
 
 def repaired_shuffle(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
-    """A pixel shuffle of channels that r² does not divide."""
+    """Repairs a pixel shuffle of a number of channels that r² does not divide."""
     x, factor = arguments["input"], arguments["upscale_factor"]
     if x.dim() != 4:
         return None

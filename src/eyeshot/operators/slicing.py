@@ -1,4 +1,4 @@
-"""Slices, parts and places of a dimension, and a slice exchanged for other values."""
+"""Slices, ``split``, ``select``, and ``slice_scatter``, which replaces a slice."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from eyeshot.operators.tile import (
 
 
 def slice_geometry(site: Site) -> Described:
-    """``x[..., start:end:step]`` and ``narrow``: a crop, or a window of one with a stride."""
+    """``x[..., start:end:step]`` and ``narrow``: a crop, or a window of size 1 with a stride."""
     source = site.node("self")
     rank = len(source.shape)
     dim = int(site.arguments["dim"]) % rank
@@ -63,7 +63,7 @@ def split_geometry(site: Site) -> Described:
 
 
 def part_start(site: Site, n: int) -> int:
-    """Where the ``item``-th part of a split begins along the dimension that is split."""
+    """The first position of the ``item``-th part of a split, along the dimension that is split."""
     item = site.item or 0
     if site.operator == "split_with_sizes":
         return sum(int(one) for one in site.arguments["split_sizes"][:item])
@@ -73,7 +73,7 @@ def part_start(site: Site, n: int) -> int:
 
 
 def scatter_geometry(site: Site) -> Described:
-    """``slice_scatter``: a slice of the first operand is exchanged for the second."""
+    """``slice_scatter``: a slice of the first operand is replaced by the second operand."""
     dim = int(site.arguments["dim"]) % len(site.shape)
     step = int(site.arguments["step"])
     n, start = site.shape[dim], int(site.arguments["start"] or 0)
@@ -97,7 +97,7 @@ def scatter_geometry(site: Site) -> Described:
 
 
 def _place_of(column: tuple[int | None, ...]) -> int | None:
-    """Where an axis lies in operands that have the same dimensions."""
+    """The dimension of an axis in operands that have the same dimensions; None if vanished."""
     places = {dim for dim in column if dim is not None}
     if len(places) > 1:
         raise NoRule("its operands hold the same axis in different dimensions")
@@ -105,7 +105,7 @@ def _place_of(column: tuple[int | None, ...]) -> int | None:
 
 
 def _holds_features(source: Node, dims: tuple[int | None, ...]) -> bool:
-    """Whether an operand has numbers of its own where another one has positions."""
+    """Whether an operand has features in a dimension in which another one has positions."""
     return any(
         dim is not None and own is None and source.shape[dim] > 1
         for own, dim in zip(source.dims, dims, strict=True)
@@ -113,7 +113,7 @@ def _holds_features(source: Node, dims: tuple[int | None, ...]) -> bool:
 
 
 def select_geometry(site: Site) -> Described:
-    """``x[:, i]``: one place of a dimension, which vanishes."""
+    """``x[:, i]``: one index of a dimension, which vanishes."""
     source = site.sources[0]
     rank = len(source.shape)
     dim = int(site.arguments["dim"]) % rank
@@ -126,7 +126,7 @@ def select_geometry(site: Site) -> Described:
 
 
 def crop_on_tile(node: Node, tensors: Tensors) -> Computation:
-    """Slices along spatial axes take their step; along any other dimension they are called."""
+    """A slice on a tile: along spatial axes only its step is left to apply."""
     dim = node.params.dim
     if dim not in node.dims:
         return calling(node, tensors)
@@ -144,7 +144,7 @@ def crop_on_tile(node: Node, tensors: Tensors) -> Computation:
 
 
 def select_on_tile(node: Node, tensors: Tensors) -> Computation:
-    """One place of a dimension; of a spatial axis, that place is all that was read."""
+    """``select`` on a tile; along a spatial axis, the tile holds only the selected position."""
     if not isinstance(argument(node, "self"), Ref):
         raise Unsupported(f"{node.name}: selects from a weight", cure="compute it in the network")
     rank_dim = int(argument(node, "dim"))
@@ -160,7 +160,7 @@ def select_on_tile(node: Node, tensors: Tensors) -> Computation:
 
 
 def scatter_on_tile(node: Node, tensors: Tensors) -> Computation:
-    """A slice exchanged: what was there is written first, then what is put in its place."""
+    """``slice_scatter`` on a tile: the first operand is written, then the part that replaces it."""
     dim = node.params.dim
     if dim not in node.dims:
         return calling(node, tensors)
@@ -197,7 +197,7 @@ def _operand(
     node: Node,
     tensors: Tensors,
 ) -> torch.Tensor:
-    """What an operand has at a box: what was read of a node, or a part of a weight."""
+    """The values of an operand in a box: a part of a node's tile or of a weight."""
     if isinstance(value, Ref):
         return inputs[order[value.node]].value
     weight = tensors[value.name]

@@ -26,7 +26,7 @@ class Tile:
         extents: how many positions the whole has along each axis; far too many where the end
             has not been seen.
         dims: the dimension of each axis in ``value``; None where the axis has vanished.
-        axes: the axis maps by which the asking node reads it.
+        axes: the axis maps by which the computed node reads it.
     """
 
     value: torch.Tensor
