@@ -178,7 +178,7 @@ def _try(
         expected = cut(whole, node.dims, box, part)
         if found.shape != expected.shape or not _agree(found, expected, whole):
             raise Unsupported(
-                f"{node.name} ({node.operator}) gives other numbers by tiles than in one pass",
+                f"{node.name} ({node.operator}) gives other numbers by parts than as a whole",
                 cure="register the windows that it reads with eyeshot.register_operator",
             )
 
