@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             with speaking("en"):  # until an option of the command says otherwise
                 code = app(args=arguments, standalone_mode=False, prog_name="eyeshot")
-        except Exception as error:
+        except Exception as error:  # ours become one line; _explain raises any bug again
             if interrupted:  # torch turns an interrupt while it loads into another error
                 return _complain("interrupted", 130)
             return _explain(error)

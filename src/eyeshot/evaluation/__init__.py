@@ -1,4 +1,4 @@
-"""How well a trained network does: on whole sets, and on single pictures.
+"""Measure how well a trained network does, on whole data sets and on single images.
 
 Public as :func:`eyeshot.evaluate` and :func:`eyeshot.predict`.
 """
@@ -85,32 +85,30 @@ def evaluate(
     judge: Run | str | Path | None = None,
     count: int | None = None,
 ) -> Evaluation | MaskEvaluation | RestorationEvaluation | SampleEvaluation:
-    """Judge a run by what it has not learned from.
+    """Evaluate a run on data that it was not trained on.
 
     Args:
         run: a run, or the path of its folder.
-        data: by default the part that was set aside of what it was trained on, loaded from where it
-            was. Data or pairs that are loaded, or a folder: of the IDX files of MNIST for a network
-            of digits, of pictures by class, or of pictures with their answers. All pictures of a
-            folder of classes are judged, or its ``test`` part, or else ``val``, as the notes say.
-            Of pairs, its ``val`` part is judged, or else all that was not learned from, by the
-            legend of the run's masks unless the folder has its own.
-        part: of a folder with parts, ``"train"``, ``"val"``, ``"test"``; ``"all"`` for every
-            picture.
-        skip_damaged: leave out what cannot be read; the notes name it.
-        layout: of a folder of pairs, where pictures and masks are.
-        judge: of a generator, a run of a classifier that says what its pictures show.
-        count: of a generator, how many pictures it makes; 1000.
+        data: loaded data or pairs, or a folder: the IDX files of MNIST for a network of digits,
+            images by class, or images with their targets. By default, the held-out part of the
+            data that the run was trained on, loaded from where it was.
+            Of a folder of classes, the ``test`` part is used, or else ``val``, or else all images;
+            the notes say which. Of pairs, the ``val`` part is used, or else all pairs that were not
+            trained on. Masks are read with the legend of the run, unless the folder has its own.
+        part: for a folder with parts: ``"train"``, ``"val"``, ``"test"``, or ``"all"`` for all.
+        skip_damaged: leave out images that cannot be read; the notes name them.
+        layout: for a folder of pairs, where images and masks are.
+        judge: for a generator, a classifier's run, which classifies the generated images.
+        count: for a generator, the number of images to generate; 1000 by default.
 
     Returns:
         For the task ``classify`` an :class:`Evaluation`; for ``segment`` a
-        :class:`MaskEvaluation`, for ``restore`` a :class:`RestorationEvaluation`: both on whole
-        pictures, which :func:`eyeshot.run` passed through the network; for ``generate`` a
-        :class:`SampleEvaluation`.
+        :class:`MaskEvaluation` and for ``restore`` a :class:`RestorationEvaluation`, both of whole
+        images, computed by :func:`eyeshot.run`; for ``generate`` a :class:`SampleEvaluation`.
 
     Raises:
         BadFile: the run or the data cannot be read.
-        BadValue: the data has other classes or channels than the network, or is of another task.
+        BadValue: the data has other classes or channels than the network, or is for another task.
     """
     run = run if isinstance(run, Run) else load(run)
     if run.config.task == "generate":

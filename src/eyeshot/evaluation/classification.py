@@ -1,4 +1,4 @@
-"""How well a network tells classes of pictures apart: on a test set, and on single pictures."""
+"""Evaluate a classifier on a test set, and predict the classes of single images."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ from eyeshot.untouched import untouched
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class: of those said to be it, how many were (precision); of it, how many were found.
+    """Precision and recall of one class.
 
-    ``precision`` is None when nothing was said to be it, ``recall`` when there was none of it.
+    ``precision`` is None if no image was predicted as this class; ``recall`` is None if no image
+    is of this class.
     """
 
     name: str
@@ -39,17 +40,17 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A network's answers for a test set of N pictures.
+    """A classifier's results on a test set of N images.
 
     Attributes:
         count: N.
-        accuracy: the share that is right.
-        loss: mean cross-entropy, in nats.
-        per_class: a line a class.
-        confusion: (classes, classes), how many of class [row] were said to be of class [column].
+        accuracy: the share of images classified correctly, 0 to 1.
+        loss: the mean cross-entropy, in nats.
+        per_class: the results of each class.
+        confusion: (classes, classes), the number of images of class [row] predicted as [column].
         probabilities: (N, classes), in the order of the set.
-        labels: (N,).
-        notes: what the reader should know.
+        labels: (N,), the true classes.
+        notes: further lines for the reader.
     """
 
     count: int
@@ -62,7 +63,7 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
     def mistakes(self) -> Tensor:
-        """Indices of the pictures it got wrong, the surest first."""
+        """Indices of the images classified wrongly, the most confident first: (mistakes,)."""
         sure, said = self.probabilities.max(1)
         wrong = (said != self.labels).nonzero().squeeze(1)
         order: Tensor = wrong[sure[wrong].argsort(descending=True, stable=True)]
@@ -87,9 +88,9 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network says of one picture: the likeliest classes first, each with its probability.
+    """A prediction for one image: the most likely classes first, each with its probability.
 
-    ``notes`` tells what was done to the picture before the network saw it.
+    ``notes`` says how the image was prepared for the network.
     """
 
     name: str
@@ -112,7 +113,7 @@ class Prediction:
 
 
 class Predictions(list[Prediction]):
-    """What a network says of some pictures, in their order; a notebook shows it as bars."""
+    """The predictions for several images, in their order; a notebook shows them as bars."""
 
     def __str__(self) -> str:
         return "\n".join(map(str, self))
@@ -130,7 +131,7 @@ def evaluate_classes(
     part: str | None = None,
     skip_damaged: bool = False,
 ) -> Evaluation:
-    """Judge a classifier by a test set: :func:`eyeshot.evaluate` for the task ``classify``.
+    """Evaluate a classifier on a test set: :func:`eyeshot.evaluate` for the task ``classify``.
 
     Raises:
         BadFile: the data cannot be read.
@@ -161,20 +162,19 @@ def predict(
     series: int | None = None,
     index: Index | None = None,
 ) -> Predictions:
-    """Say what each of ``images`` shows.
+    """Predict the class of each of ``images``.
 
     Args:
         run: a run, or the path of its folder.
         images: files, or arrays (H, W) or (H, W, C): uint8, uint16, or floats 0…1. A photo is
             prepared as the network was trained; each prediction's notes say how.
-        top: how many classes to tell for each.
-        series: which image of files that hold several, or which frame; None for the first.
+        top: the number of classes to give for each image.
+        series: the index of an image in files that hold several, or of a frame; None for the first.
         index: positions along the other axes of stacks in files, such as ``"Z=3"``.
 
     Raises:
         BadFile: an image cannot be read.
-        BadValue: ``top`` is below 1, an image holds nothing to classify, or the run is of a network
-            that answers with a picture.
+        BadValue: ``top`` is below 1, an image is empty, or the run's network outputs an image.
     """
     if top < 1:
         raise BadValue(f"top is {top}", cure="use 1 or more")
@@ -213,15 +213,15 @@ def load_test_data(
     part: str | None = None,
     skip_damaged: bool = False,
 ) -> Data:
-    """What a run is judged by: the part set aside of its own data, or all pictures of a ``place``.
+    """The data to evaluate a run on: the held-out part of its own data, or all images in ``place``.
 
-    Its notes say when the run's own data is no longer what it was.
+    The data's notes say so if the run's own data has changed since training.
 
     Args:
-        run: of the task ``classify``.
-        place: another folder of pictures by class, or of the files of MNIST; None for its own.
-        part: of a folder with parts, ``"train"``, ``"val"``, ``"test"``; ``"all"`` for all.
-        skip_damaged: leave out what cannot be read.
+        run: a run of the task ``classify``.
+        place: another folder, of images by class or of MNIST's files; None for the run's own.
+        part: for a folder with parts: ``"train"``, ``"val"``, ``"test"``, or ``"all"`` for all.
+        skip_damaged: leave out images that cannot be read.
 
     Raises:
         BadFile: the data cannot be read.
@@ -260,12 +260,12 @@ def load_test_data(
 
 
 def load_learned(run: Run, place: str | Path | None = None, *, skip_damaged: bool = False) -> Data:
-    """The pictures that a generator learned from, and those set aside, without their classes.
+    """A generator's training images and held-out images, without their classes.
 
     Args:
-        run: of the task ``generate``.
-        place: where they are now, if not where they were; of MNIST the folder of its files.
-        skip_damaged: leave out what cannot be read.
+        run: a run of the task ``generate``.
+        place: the folder where the data is now; None if it has not moved.
+        skip_damaged: leave out images that cannot be read.
 
     Raises:
         BadFile: they cannot be read.
@@ -281,7 +281,7 @@ def load_learned(run: Run, place: str | Path | None = None, *, skip_damaged: boo
 
 
 def _compared(data: Data, run: Run) -> Data:
-    """The run's own data, with a note of what it is judged by, and where it is not what it was."""
+    """The run's own data, with notes: which part is used, and whether it changed since training."""
     if not run.config.reads_digits:
         aside = f"judged by the part of {data.name} that was not learned from"
         data = replace(data, notes=(*data.notes, aside))

@@ -1,10 +1,10 @@
-"""Pictures made by a generator, and what numbers say of them.
+"""Generate images with a trained generator, and evaluate them.
 
-A person sees at a glance whether a made picture is good, and sees neither that a digit is never
-made nor that the pictures are copies. So a trained classifier says how many it is sure of and how
-they spread over the classes; the Fréchet distance compares the distribution of its features with
-that of the pictures that were learned from, beside the same figure of held-out pictures; and the
-nearest picture that was learned from shows whether the network copies.
+A person sees at once whether one image is good, but not that a digit is never generated, or that
+images are copies of training images. So a trained classifier counts the images that it is confident
+about, and how they spread over the classes. The Fréchet distance compares the distribution of its
+features with that of the training images; the same figure for held-out images is given beside it.
+The distance to the nearest training image shows whether the network copies.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from eyeshot.runs import Run, RunConfig, load, normalize
 from eyeshot.untouched import untouched
 
 SURE = 0.9
-"""The probability from which a classifier counts as sure of a picture."""
+"""The probability from which the classifier counts as sure of an image."""
 _BATCH = 250
 _COARSE = 8
-"""A side of the coarse pictures that stand for a distribution where no classifier does."""
+"""The side, in pixels, of the coarse images used as features if there is no classifier."""
 _COMPARED = 10_000
-"""Pictures that were learned from, whose features stand for all of them."""
+"""The most training images from which features are computed."""
 
 
 @dataclass(frozen=True)
 class SampleEvaluation:
-    """What numbers say of pictures that a generator made.
+    """Measurements of generated images.
 
     Attributes:
-        count: of made pictures; as many held-out ones stand beside them, or all that there are.
-        frechet: Fréchet distance of their features from those of the pictures learned from.
-        held_out_frechet: the same of held-out pictures: what new real pictures come to.
-        nearest: median distance of a made picture from the nearest one learned from: the root of
-            the mean square over pixels of 0 … 1.
-        held_out_nearest: the same of held-out pictures. Copies would be far below it.
-        closest: the smallest of the made pictures' distances; 0 is a copy.
-        sure: share that the judge gives a probability of at least 0.9; None without a judge.
-        held_out_sure: the same of held-out pictures.
-        shares: by class, the share of made pictures that the judge takes for it.
-        entropy: of the shares, in bits; the base-2 logarithm of the number of classes is the most.
-        notes: what the reader should know.
+        count: the number of generated images; up to as many held-out images are compared.
+        frechet: the Fréchet distance between the features of generated and training images.
+        held_out_frechet: the same for held-out images: the value that new real images reach.
+        nearest: the median distance of a generated image from the nearest training image: the root
+            mean square difference over pixels in 0 … 1.
+        held_out_nearest: the same for held-out images. Copies have a much smaller value.
+        closest: the smallest distance of a generated image; 0 is a copy.
+        sure: the share with a class of probability 0.9 or more by the judge; None without a judge.
+        held_out_sure: the same for held-out images.
+        shares: for each class, the share of generated images that the judge puts in it.
+        entropy: the entropy of the shares, in bits; at most log2 of the number of classes.
+        notes: further lines for the reader.
     """
 
     count: int
@@ -72,19 +72,19 @@ class SampleEvaluation:
 
 
 def draw_latents(latent: int, count: int, seed: int) -> Tensor:
-    """``count`` latents (count, latent, 1, 1) from a normal distribution; nobody else's numbers.
+    """``count`` latents (count, latent, 1, 1) from a normal distribution, by a separate generator.
 
-    One after another: drawn at once, the last numbers would depend on how many there are.
+    They are drawn one by one, so that the first ones are the same for every ``count``.
     """
     source = torch.Generator().manual_seed(seed)
     return torch.stack([torch.randn(latent, 1, 1, generator=source) for _ in range(count)])
 
 
 def walk_latents(latent: int, count: int, seed: int) -> Tensor:
-    """``count`` latents (count, latent, 1, 1) from one that is drawn to another, along an arc.
+    """``count`` latents (count, latent, 1, 1) on an arc between two random latents.
 
-    A straight line would pass near 0, where no latent that was trained on lies: their lengths are
-    all near √latent. Source: White, 2016, arXiv:1609.04468.
+    A straight line would pass near 0, where there are no training latents: their lengths are all
+    near √latent. Source: White, 2016, arXiv:1609.04468.
     """
     first, last = draw_latents(latent, 2, seed).double()
     cosine = (first * last).sum() / (first.norm() * last.norm())
@@ -95,10 +95,9 @@ def walk_latents(latent: int, count: int, seed: int) -> Tensor:
 
 
 def make_pictures(net: nets.Generator, latents: Tensor) -> Tensor:
-    """Pictures (N, C, H, W) in −1 … 1 of latents (N, latent, 1, 1), made in eval mode, on the CPU.
+    """Images (N, C, H, W) in −1 … 1 from latents (N, latent, 1, 1), in eval mode, on the CPU.
 
-    Each picture is made from its latent alone, however many there are. The network is left in the
-    mode that it was in.
+    Each image depends on its own latent only, whatever N is. The network keeps its mode.
     """
     device = next(net.parameters()).device
     with untouched(net), torch.inference_mode():
@@ -108,7 +107,7 @@ def make_pictures(net: nets.Generator, latents: Tensor) -> Tensor:
 
 
 def to_bytes(pictures: Tensor, config: RunConfig) -> NDArray[np.uint8]:
-    """Made pictures (N, C, H, W) in −1 … 1 as uint8 (N, H, W, C), as the run's data is."""
+    """Generated images (N, C, H, W) in −1 … 1 as uint8 (N, H, W, C), scaled as the run's data."""
     mean, std = (torch.tensor(one).view(-1, 1, 1) for one in (config.mean, config.std))
     samples = (pictures * std + mean).clamp(0, 1).mul(255).round().to(torch.uint8)
     return np.ascontiguousarray(samples.permute(0, 2, 3, 1).numpy())
@@ -117,21 +116,21 @@ def to_bytes(pictures: Tensor, config: RunConfig) -> NDArray[np.uint8]:
 def sample(
     run: Run | str | Path, count: int = 64, *, seed: int = 0, walk: bool = False
 ) -> NDArray[np.uint8]:
-    """Pictures that a trained generator makes.
+    """Generate images with a trained generator.
 
     Args:
         run: a run of the task ``generate``, or the path of its folder.
-        count: how many.
-        seed: of the latents; the same seed gives the same pictures, and a larger count the same
-            ones first.
-        walk: from one latent to another in even steps, in place of a latent for each picture.
+        count: the number of images.
+        seed: the seed of the latents. The same seed gives the same images; a larger count adds
+            images after them.
+        walk: True for images between two latents in even steps, not one random latent for each.
 
     Returns:
         (count, H, W, C) uint8; C is 1 or 3.
 
     Raises:
         BadFile: the run cannot be read.
-        BadValue: the run is of another task, ``count`` is below 1 (of a walk, 2), or ``seed`` is
+        BadValue: the run is of another task, ``count`` is below 1 (for a walk, 2), or ``seed`` is
             negative.
     """
     run = run if isinstance(run, Run) else load(run)
@@ -154,7 +153,7 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
     """The Fréchet distance between two normal distributions, of features (N, F) and (M, F).
 
     |m₁ − m₂|² + tr(C₁ + C₂ − 2·(C₁C₂)^½). The last trace is that of (C₁^½ C₂ C₁^½)^½, whose matrix
-    is symmetric: no complex numbers come of rounding.
+    is symmetric, so that rounding gives no complex numbers.
     Sources: Dowson and Landau, 1982; Heusel et al., 2017, arXiv:1706.08500.
     """
     means, covariances = zip(*map(_moments, (first, second)), strict=True)
@@ -173,17 +172,17 @@ def evaluate_samples(
     count: int = 1000,
     seed: int = 0,
 ) -> SampleEvaluation:
-    """Judge the pictures of a generator: :func:`eyeshot.evaluate` for the task ``generate``.
+    """Evaluate a generator's images: :func:`eyeshot.evaluate` for the task ``generate``.
 
-    Without a judge the features are the coarse pixels of :func:`describe_pixels`; with one, what
-    its last linear layer reads.
+    With a judge, the features are the inputs of its last linear layer; without one, the coarse
+    pixels of :func:`describe_pixels`.
 
     Args:
-        run: of the task ``generate``.
-        data: what it learned from, with a part that it did not.
-        judge: a trained classifier of such pictures; None for none.
-        count: of made pictures.
-        seed: of their latents.
+        run: a run of the task ``generate``.
+        data: its training data, with a held-out part.
+        judge: a classifier trained on such images; None for none.
+        count: the number of images to generate.
+        seed: the seed of their latents.
 
     Raises:
         BadFile: the judge cannot be read.
@@ -219,9 +218,9 @@ def evaluate_samples(
 
 
 def find_nearest(pictures: Tensor, learned: Examples) -> tuple[Tensor, Tensor]:
-    """How far each of ``pictures`` is from the nearest that was learned from, and its place: (N,).
+    """For each image, the distance to the nearest training image and its index: (N,) and (N,).
 
-    The distance is the root of the mean square difference over pixels and channels of 0 … 1.
+    The distance is the root mean square difference over pixels and channels in 0 … 1.
 
     Args:
         pictures: (N, C, H, W) uint8 or uint16.
@@ -243,7 +242,7 @@ def _unit(pictures: Tensor) -> Tensor:
 
 
 def _some(examples: Examples, most: int) -> Tensor:
-    """Pictures of ``examples``, at most so many, evenly from all of them."""
+    """At most ``most`` images of ``examples``, evenly spaced over all of them: (N, C, H, W)."""
     count = min(most, len(examples))
     places = torch.linspace(0, len(examples) - 1, count, dtype=torch.float64).round().long()
     return examples.take(places)[0]
@@ -254,7 +253,7 @@ def _coarse(pictures: Tensor, config: RunConfig) -> Tensor:
 
 
 def _ask(judge: Run, pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """What the judge's last linear layer reads, (N, F), and probabilities (N, classes)."""
+    """The inputs of the judge's last linear layer, (N, F), and its probabilities (N, classes)."""
     last = [layer for layer in judge.net.modules() if isinstance(layer, nn.Linear)][-1]
     read: list[Tensor] = []
     scores: list[Tensor] = []
@@ -267,7 +266,7 @@ def _ask(judge: Run, pictures: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _spread(made: Tensor, held_out: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
-    """The figures of a judge's probabilities, (N, classes), of made and of held-out pictures."""
+    """Measurements from a judge's probabilities (N, classes) for generated and held-out images."""
     counts = made.argmax(1).bincount(minlength=len(classes)).double() / len(made)
     there = counts[counts > 0]
     return {

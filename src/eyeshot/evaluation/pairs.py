@@ -1,4 +1,4 @@
-"""A run that answers with masks or pictures, judged by whole pictures of a folder."""
+"""Evaluate a run that outputs masks or images, on the whole images of a folder of pairs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def evaluate_pairs(
     skip_damaged: bool = False,
     layout: Layout | None = None,
 ) -> MaskEvaluation | RestorationEvaluation:
-    """Judge a run by the validation part of pairs: :func:`eyeshot.evaluate` for masks and pictures.
+    """Evaluate a run on the validation part of pairs: :func:`eyeshot.evaluate` for such runs.
 
     Raises:
         BadFile: the pairs cannot be read.
@@ -39,7 +39,7 @@ def evaluate_pairs(
 
 
 def fitting_pairs(run: Run, data: Pairs | str | Path | None = None) -> Pairs:
-    """``data``, loaded where it is not yet, if the run can be judged by it.
+    """``data``, loaded if it is a folder, and checked to fit the run.
 
     Raises:
         BadFile: the pairs cannot be read.
@@ -81,16 +81,16 @@ def load_test_pairs(
 ) -> Pairs:
     """The pairs that the run was trained on, or those in another ``place``.
 
-    Their ``validation`` is what is to be judged: the folder's own part for that, or whatever was
-    not learned from. Their notes say when the run's own pictures are no longer what they were.
+    Their ``validation`` holds the pairs to evaluate: the folder's own validation part, or all that
+    were not trained on. Their notes say so if the run's own images have changed since training.
 
     Args:
-        run: of the task ``segment`` or ``restore``.
+        run: a run of the task ``segment`` or ``restore``.
         place: another folder of pairs; None for the run's own.
-        part: of a folder with parts, ``"train"``, ``"val"``, ``"test"``; ``"all"`` for every pair.
-        skip_damaged: leave out what cannot be read.
-        layout: where pictures and masks are; None for as the run's own were, if they are, or by
-            the names of the folders.
+        part: for a folder with parts: ``"train"``, ``"val"``, ``"test"``, or ``"all"`` for all.
+        skip_damaged: leave out images that cannot be read.
+        layout: where images and masks are; None for the run's own layout if the folder has it, else
+            by the names of its folders.
 
     Raises:
         BadFile: they cannot be read.
@@ -125,7 +125,7 @@ def load_test_pairs(
 
 
 def _own_layout(config: RunConfig, folder: Path) -> Layout | None:
-    """How the run's own folder is laid out, where this one has such folders."""
+    """The layout of the run's own folder, if this folder has the same subfolders; else None."""
     own = config.layout
     if own is None:
         return None
@@ -134,10 +134,10 @@ def _own_layout(config: RunConfig, folder: Path) -> Layout | None:
 
 
 def _split_again(folder: Path, config: RunConfig) -> Pairs | None:
-    """The run's own pairs, split as by default; None where that can no longer be done.
+    """The run's own pairs, split as by default; None if this is no longer possible.
 
     Raises:
-        BadFile, BadValue: it cannot, and the run does not say what it has learned from.
+        BadFile, BadValue: it is not possible, and the run does not record its training images.
     """
     try:
         return load_pairs(
@@ -156,5 +156,5 @@ def _split_again(folder: Path, config: RunConfig) -> Pairs | None:
 
 
 def _traits(one: Pairs | RunConfig) -> tuple[str, str]:
-    """What pairs and a network must have in common, in words."""
+    """The properties that pairs and a network must share, as text."""
     return counted(one.channels, "channel"), f"the classes {', '.join(one.classes)}"

@@ -1,9 +1,9 @@
-"""A network's answer for a whole picture, and evaluations shown in notebooks.
+"""A network's output for a whole image, and evaluations shown in notebooks.
 
 In this file:
 
-- a network's answer for a whole picture of any size, laid beside what it should be;
-- evaluations and predictions as pieces of HTML, for notebooks.
+- :class:`Answer`: a network's output for a whole image of any size, aligned with its target;
+- the ``..._piece`` functions: evaluations and predictions as pieces of HTML, for notebooks.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ if TYPE_CHECKING:
     from eyeshot.evaluation.segmentation import MaskEvaluation
 
 _HELD = 2**28
-"""Bytes of an answer that are held in memory; a larger one goes through a file."""
+"""The most bytes of an answer that is held in memory; a larger one is written to a file."""
 _WINDOW = 2**21
-"""Positions that are compared at a time."""
+"""The number of positions that are compared at a time."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A network's answer for a picture.
+    """A network's output for an image.
 
     Attributes:
-        samples: (C, h, w), in memory or in a file; (C, d, h, w) of a volume, (C, l) of a signal.
-        offset: the picture's pixel (row, column) that ``samples[:, 0, 0]`` is about: (0, 0) but for
-            a network whose answers are smaller than pictures, and lie in their middle.
+        samples: (C, h, w), in memory or in a file; (C, d, h, w) for a volume, (C, l) for a signal.
+        offset: the image's pixel (row, column) that ``samples[:, 0, 0]`` belongs to. It is (0, 0),
+            unless the network's output is smaller than the image and lies in its middle.
     """
 
     samples: NDArray[Any]
@@ -58,14 +58,14 @@ class Answer:
 
     @property
     def plane(self) -> tuple[int, int]:
-        """(h, w) of the answer for a picture."""
+        """(h, w) of the answer for an image."""
         height, width = self.size
         return height, width
 
     def bands(self, halo: int = 0) -> Iterator[tuple[slice, slice]]:
-        """Its rows a band at a time: the band with ``halo`` rows around it, and the band in that.
+        """For each band of rows: the rows with ``halo`` rows around the band; the band within them.
 
-        Where the answer ends, the halo does.
+        The halo ends at the answer's border.
         """
         height, *rest = self.size
         step = max(1, _WINDOW // math.prod(rest))
@@ -75,7 +75,7 @@ class Answer:
             yield slice(top, bottom), slice(start - top, stop - top)
 
     def truth(self, reader: PairReader, rows: slice) -> NDArray[Any]:
-        """What the answer's ``rows`` should be: (rows, w) class numbers, or (C, rows, w)."""
+        """The target of the answer's ``rows``: (rows, w) class numbers, or (C, rows, w) samples."""
         down, *others = self.offset
         rest = ((lo, lo + n) for lo, n in zip(others, self.size[1:], strict=True))
         return reader.target((down + rows.start, down + rows.stop), *rest)
@@ -85,21 +85,21 @@ class Answer:
 def answered(
     net: Traced, pair: Pair, reader: PairReader, *, channels: int | None = None
 ) -> Iterator[Answer]:
-    """Pass a whole picture through a network by :func:`eyeshot.run`; the answer is good inside.
+    """Run a network on a whole image by :func:`eyeshot.run`; use the answer inside the context.
 
-    Of a network whose answers are some pixels apart, each is repeated for the pixels that it stands
-    for. Of a network that takes certain sizes alone, as much of the picture as it takes, counted
+    If the network's outputs are several pixels apart, each is repeated for the pixels that it
+    covers. If the network takes certain sizes only, the largest such part of the image is used,
     from the top left.
 
     Args:
         net: the network, with the mean and deviation of its samples.
-        pair: the picture.
-        reader: the same, open.
-        channels: of the answer, to be had as it is in float32; None for class numbers.
+        pair: the image and its target.
+        reader: the open reader of the pair.
+        channels: the number of channels of a float32 answer; None for class numbers.
 
     Raises:
-        BadValue: the picture is too small for the network.
-        BadFile: the picture cannot be read.
+        BadValue: the image is too small for the network.
+        BadFile: the image cannot be read.
     """
     image: Any = pair.image
     size = _taken(net.sizes, pair)
@@ -116,7 +116,7 @@ def answered(
 
 
 def _placed(net: Traced, samples: NDArray[Any], size: tuple[int, ...]) -> Answer:
-    """An answer (C, h, w) in the middle of the picture (height, width) that it is about."""
+    """An answer (C, h, w), placed in the middle of its image (height, width)."""
     if any(n > m for n, m in zip(size, samples.shape[1:], strict=True)):
         for axis, step in enumerate(net.geometry.output.stride, start=1):
             if step > 1:
@@ -128,7 +128,7 @@ def _placed(net: Traced, samples: NDArray[Any], size: tuple[int, ...]) -> Answer
 
 
 def tell_sizes(geometry: NetGeometry) -> tuple[str, ...]:
-    """What is to be said of judging a network whose answers are smaller than pictures."""
+    """Notes for the evaluation of a network whose answers are smaller than images."""
     off, told = geometry.output.margin, []
     if any(step != 1 for step in geometry.output.stride):
         apart = "×".join(str(step) for step in geometry.output.stride)
@@ -144,7 +144,7 @@ def tell_sizes(geometry: NetGeometry) -> tuple[str, ...]:
 
 
 def _taken(sizes: InputSizes, pair: Pair) -> tuple[int, ...]:
-    """The picture's height and width, each as large as the network takes it."""
+    """The largest height and width, up to the image's, that the network takes."""
     if sizes.takes(*pair.size):
         return pair.size
     found = []
@@ -165,7 +165,7 @@ _MOST_PICTURES = 50
 
 
 def evaluation_piece(found: Evaluation) -> str:
-    """How often a classifier is right, class by class."""
+    """A classifier's evaluation as HTML: the overall figures, and those of each class."""
     facts = [
         Fact(f"{found.accuracy:.2%}", f"of {found.count:,} pictures right"),
         Fact(f"{found.loss:.3f}", "loss (cross-entropy, nats)"),
@@ -181,7 +181,7 @@ def evaluation_piece(found: Evaluation) -> str:
 
 
 def masks_piece(found: MaskEvaluation) -> str:
-    """How well masks are met, class by class and picture by picture."""
+    """An evaluation of masks as HTML: for each class and each image."""
     facts = [
         Fact(f"{found.accuracy:.2%}", "of pixels right"),
         Fact(f"{found.dice:.2%}", "Dice, the mean over classes"),
@@ -202,7 +202,7 @@ def masks_piece(found: MaskEvaluation) -> str:
 
 
 def restoration_piece(found: RestorationEvaluation) -> str:
-    """How near restored pictures come, picture by picture."""
+    """An evaluation of restored images as HTML, for each image."""
     facts = [
         Fact(f"{found.psnr:.2f} dB", "PSNR, the mean over pictures"),
         Fact(f"{found.ssim:.3f}", "SSIM, the mean over pictures"),
@@ -217,12 +217,12 @@ def restoration_piece(found: RestorationEvaluation) -> str:
 
 
 def prediction_parts(found: Prediction) -> list[Any]:
-    """The likeliest classes as bars, and what was done to the picture."""
+    """HTML parts: the most likely classes as bars, and how the image was prepared."""
     return [Bars(found.name, found.classes), *(Text(note) for note in found.notes)]
 
 
 def predictions_piece(found: Sequence[Prediction]) -> str:
-    """What pictures show, one below the other."""
+    """Predictions as HTML, one below the other."""
     shown = [part for one in found[:_MOST_PICTURES] for part in prediction_parts(one)]
     if len(found) > _MOST_PICTURES:
         shown.append(Text(f"and {len(found) - _MOST_PICTURES} more"))
@@ -244,7 +244,7 @@ def _pictures(head: list[str], rows: list[list[str]]) -> list[Any]:
 
 
 def _matrix(names: list[str], confusion: NDArray[np.int64]) -> list[Any]:
-    """Which class was taken for which; nothing where there are too many to be read."""
+    """The confusion matrix as HTML parts; empty if there are too many classes to read."""
     if len(names) > _MOST_CLASSES:
         return []
     rows = confusion.sum(1).clip(1)

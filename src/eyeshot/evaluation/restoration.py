@@ -1,4 +1,4 @@
-"""How near restored pictures come to what they should be, on whole pictures of any size."""
+"""Evaluate restored images against their targets, on whole images of any size."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from eyeshot.errors import BadValue
 from eyeshot.evaluation.passes import Answer, answered
 
 SSIM_WINDOW = 11
-"""Pixels of the Gaussian window, of deviation 1.5, in which two pictures are compared."""
+"""The side in pixels of SSIM's Gaussian window, whose sigma is 1.5."""
 _REACH, _DEVIATION = SSIM_WINDOW // 2, 1.5
 _C1, _C2 = 0.01**2, 0.03**2
 LEAST_ERROR = 1e-10
-"""A mean squared error that nobody could see; less counts as this."""
+"""A mean squared error that is not visible; a smaller one counts as this, for a finite PSNR."""
 _AT_ONCE = 2**18
-"""Positions of one channel that are compared at a time, in some ten maps of 8 bytes each."""
+"""Positions of one channel that are compared at a time; about ten maps of 8 bytes are held."""
 
 Picture = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class RestoredPicture:
-    """One picture: its PSNR in decibels and its SSIM, and those of the picture as it was given."""
+    """One image: PSNR in decibels and SSIM of the network's output, and those of its input."""
 
     name: str
     psnr: float
@@ -41,11 +41,11 @@ class RestoredPicture:
 
 @dataclass(frozen=True)
 class RestorationEvaluation:
-    """A network's pictures beside what they should be, all in 0 … 1.
+    """A network's images compared with their targets, all in 0 … 1.
 
     Attributes:
-        pictures: a line a picture.
-        notes: what the reader should know.
+        pictures: the result of each image.
+        notes: further lines for the reader.
     """
 
     pictures: tuple[RestoredPicture, ...]
@@ -53,12 +53,12 @@ class RestorationEvaluation:
 
     @property
     def psnr(self) -> float:
-        """Decibels, the mean over pictures."""
+        """The mean PSNR over images, in decibels."""
         return float(np.mean([picture.psnr for picture in self.pictures]))
 
     @property
     def ssim(self) -> float:
-        """The mean over pictures."""
+        """The mean SSIM over images, −1 to 1."""
         return float(np.mean([picture.ssim for picture in self.pictures]))
 
     def _repr_html_(self) -> str:
@@ -78,7 +78,7 @@ class RestorationEvaluation:
 
 
 Watch = Callable[[Pair, PairReader, Answer, RestoredPicture], None]
-"""Shown each picture when it has been judged, while its answer is there to be read."""
+"""Called for each image after its evaluation, while its answer can still be read."""
 
 
 def judge_pictures(
@@ -90,22 +90,22 @@ def judge_pictures(
     watch: Watch | None = None,
     before: dict[Path, Likeness] | None = None,
 ) -> RestorationEvaluation:
-    """Compare a network's pictures with the wanted ones, whole and a band of rows at a time.
+    """Compare a network's outputs with their targets: whole images, a band of rows at a time.
 
-    What a network gives outside of 0 … 1 counts as clipped: no picture can hold it.
+    Outputs outside 0 … 1 are clipped, as an image file would be.
 
     Args:
-        net: with the mean and deviation of its samples.
-        pairs: that the pictures are of.
-        judged: the pictures.
-        notes: to be handed on.
-        watch: shown each picture, so that nobody has to pass it through the network again.
-        before: how near the pictures were as they were given, by their files: what is missing is
-            put in, so that a second judgment of the same network need not measure it again.
+        net: the network, with the mean and deviation of its samples.
+        pairs: the pairs that ``judged`` belong to.
+        judged: the pairs to evaluate.
+        notes: lines to put into the result.
+        watch: called for each image, so that its answer need not be computed again.
+        before: a cache, by file, of the PSNR and SSIM of the inputs. Missing entries are added, so
+            that a second evaluation need not measure them again.
 
     Raises:
-        BadFile: a picture cannot be read.
-        BadValue: a picture does not fit the network.
+        BadFile: an image cannot be read.
+        BadValue: an image does not fit the network.
     """
     known = {} if before is None else before
     pictures = tuple(_judge(net, pair, pairs, watch, known) for pair in judged)
@@ -142,17 +142,17 @@ def _judge(
 
 
 class Likeness:
-    """PSNR and SSIM of two pictures, gathered by windows.
+    """PSNR and SSIM of two images, accumulated over windows of rows.
 
     Source: Wang et al., 2004, "Image quality assessment: from error visibility to structural
-    similarity"; at the border the pictures are mirrored.
+    similarity". At the border, images are mirrored.
     """
 
     def __init__(self) -> None:
         self._error, self._ssim, self._count = 0.0, 0.0, 0
 
     def add(self, one: NDArray[Any], other: NDArray[Any], counted: slice) -> None:
-        """Take in the rows ``counted`` of a window (C, h, w) in 0 … 1."""
+        """Add the rows ``counted`` of a window (C, h, w) in 0 … 1."""
         height, width = one.shape[1:]
         first, last, _ = counted.indices(height)
         step = max(1, _AT_ONCE // width)
@@ -164,7 +164,7 @@ class Likeness:
                 self._compare(np.asarray(a, np.float64), np.asarray(b, np.float64), inside)
 
     def _compare(self, one: Picture, other: Picture, counted: slice) -> None:
-        """Take in the rows ``counted`` of one channel (h, w)."""
+        """Add the rows ``counted`` of one channel (h, w)."""
         first, second = _blur(one), _blur(other)
         squares, product = first * first + second * second, first * second
         spread = _blur(one * one + other * other) - squares
@@ -182,7 +182,7 @@ class Likeness:
 
     @property
     def ssim(self) -> float:
-        """From −1 to 1, which is for the same picture."""
+        """The SSIM, from −1 to 1; 1 for equal images."""
         return self._ssim / self._count
 
 
@@ -204,8 +204,8 @@ def _check_size(pair: Pair, size: tuple[int, int], told: str) -> None:
 
 
 def psnr_of(error: float) -> float:
-    """10 log₁₀(1 / error) decibels of a mean squared error of pictures in 0 … 1; at most 100.
+    """The PSNR 10 log₁₀(1 / error), in decibels, of a mean squared error in 0 … 1; at most 100.
 
-    Two pictures that are the same have no PSNR; 100 says that none could see a difference.
+    The PSNR of equal images is infinite; it is given as 100.
     """
     return 10 * math.log10(1 / max(error, LEAST_ERROR)) if error == error else error

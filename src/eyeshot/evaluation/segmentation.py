@@ -1,6 +1,6 @@
-"""How well predicted masks agree with the true masks, on whole pictures of any size.
+"""Evaluate predicted masks against true masks, on whole images of any size.
 
-The agreement of class boundaries is counted too, one window at a time.
+:class:`BoundaryCount` adds a score for the boundaries of classes, computed by windows.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from eyeshot.errors import BadValue
 from eyeshot.evaluation.passes import Answer, answered
 
 TOLERANCE = 2
-"""Pixels by which a boundary may be missed."""
+"""The distance in pixels up to which a boundary counts as found."""
 
 
 class BoundaryCount:
     """The boundary F1 of each class: how much of a boundary lies near the other one.
 
-    A pixel is on the boundary of its class where one of its four neighbors is of another class;
-    the picture's border is no boundary, nor is that of a part that nobody has judged. Precision is
-    the share of the answer's boundary that lies at most ``tolerance`` pixels from the truth's, in a
-    straight line; recall is the reverse; F1 their harmonic mean.
+    A pixel is on the boundary of its class if one of its four neighbors is of another class. The
+    image's border is not a boundary, nor is the border of an unlabeled region. Precision is the
+    share of the prediction's boundary that is at most ``tolerance`` pixels (Euclidean distance)
+    from the true boundary; recall is the reverse; F1 is their harmonic mean.
     Source: Csurka, Larlus and Perronnin, "What is a good evaluation measure for semantic
     segmentation?", BMVC 2013.
     """
@@ -36,7 +36,7 @@ class BoundaryCount:
         self.tolerance = tolerance
         reach = np.arange(-tolerance, tolerance + 1)
         self._disc = (reach[:, None] ** 2 + reach**2 <= tolerance**2).astype(np.uint8)
-        # Of each class: pixels of the answer's boundary, those near the truth's; and the reverse.
+        # By class: pixels of the predicted boundary, those near the true boundary; and the reverse.
         self._counts = np.zeros((classes, 4), np.int64)
 
     @property
@@ -45,7 +45,7 @@ class BoundaryCount:
         return self.tolerance + 1
 
     def add(self, said: NDArray[np.int64], truth: NDArray[np.int64], counted: slice) -> None:
-        """Count the rows ``counted`` of a window: class numbers (h, w), -1 where nobody judged."""
+        """Count the rows ``counted`` of a window: class numbers (h, w), -1 if unlabeled."""
         edges = [np.where(find_boundaries(labels), labels, -1) for labels in (said, truth)]
         present = np.union1d(*(np.unique(edge) for edge in edges))
         for label in present[present >= 0]:
@@ -58,7 +58,7 @@ class BoundaryCount:
             )
 
     def f1(self) -> list[float | None]:
-        """Of each class; None where neither side has a boundary."""
+        """F1 of each class; None if neither mask has a boundary of it."""
         return [_f1(*(int(n) for n in row)) for row in self._counts]
 
     def _near(self, edge: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -69,10 +69,10 @@ class BoundaryCount:
 
 
 def find_boundaries(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Where one of the four neighbors is of another class, both judged: (H, W) bool.
+    """The labeled pixels with a labeled neighbor (of four) of another class: (H, W) bool.
 
     Args:
-        labels: (H, W) class numbers, below 0 where nobody has judged.
+        labels: (H, W) class numbers; below 0 for unlabeled pixels.
     """
     edge = np.zeros(labels.shape, bool)
     down = (labels[1:] != labels[:-1]) & (labels[1:] >= 0) & (labels[:-1] >= 0)
@@ -95,12 +95,12 @@ def _f1(said: int, said_near: int, there: int, there_near: int) -> float | None:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class over all pictures together; None where there is nothing to take a share of.
+    """The scores of one class over all images together; None if a denominator is 0.
 
     Attributes:
-        name: of the class.
-        pixels: that are of it.
-        dice: 2 |A ∩ B| / (|A| + |B|), A what is said to be it and B what is.
+        name: the name of the class.
+        pixels: the number of pixels of this class in the true masks.
+        dice: 2 |A ∩ B| / (|A| + |B|), where A are the predicted pixels and B the true ones.
         iou: |A ∩ B| / |A ∪ B|.
         precision: |A ∩ B| / |A|.
         recall: |A ∩ B| / |B|.
@@ -118,7 +118,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class PictureScore:
-    """One picture: share of judged pixels that are right, and mean Dice of the classes in it."""
+    """One image: the share of labeled pixels that are right, and the mean Dice of its classes."""
 
     name: str
     accuracy: float
@@ -127,14 +127,14 @@ class PictureScore:
 
 @dataclass(frozen=True)
 class MaskEvaluation:
-    """A network's masks for whole pictures.
+    """The evaluation of a network's masks for whole images.
 
     Attributes:
-        per_class: a line a class.
-        pictures: a line a picture in which a pixel was judged.
-        confusion: (classes, classes), how many pixels of class [row] were said to be [column].
-        tolerance: pixels by which a boundary may be missed.
-        notes: what the reader should know.
+        per_class: the scores of each class.
+        pictures: the scores of each image that has a labeled pixel.
+        confusion: (classes, classes), the number of pixels of class [row] predicted as [column].
+        tolerance: the distance in pixels up to which a boundary counts as found.
+        notes: further lines for the reader.
     """
 
     per_class: tuple[ClassScore, ...]
@@ -145,22 +145,22 @@ class MaskEvaluation:
 
     @property
     def accuracy(self) -> float:
-        """The share of all pixels that is right."""
+        """The share of labeled pixels that are right, 0 to 1."""
         return float(self.confusion.trace() / self.confusion.sum())
 
     @property
     def dice(self) -> float:
-        """The mean over classes that are there: of another, one wrong pixel makes it 0."""
+        """The mean Dice over classes in the true masks; any other is 0 after one wrong pixel."""
         return _mean([one.dice for one in self.per_class if one.pixels])
 
     @property
     def iou(self) -> float:
-        """The mean over classes that are there."""
+        """The mean IoU over classes in the true masks."""
         return _mean([one.iou for one in self.per_class if one.pixels])
 
     @property
     def boundary_f1(self) -> float:
-        """The mean over classes with a boundary."""
+        """The mean boundary F1 over classes with a boundary."""
         return _mean([one.boundary_f1 for one in self.per_class])
 
     def _repr_html_(self) -> str:
@@ -185,7 +185,7 @@ class MaskEvaluation:
 
 
 Watch = Callable[[Pair, PairReader, Answer, PictureScore], None]
-"""Shown each picture when it has been judged, while its answer is there to be read."""
+"""Called for each image after its evaluation, while its answer can still be read."""
 
 
 def judge_masks(
@@ -196,18 +196,18 @@ def judge_masks(
     *,
     watch: Watch | None = None,
 ) -> MaskEvaluation:
-    """Compare a network's masks with the true ones, on whole pictures and a band of rows at a time.
+    """Compare a network's masks with the true ones: whole images, a band of rows at a time.
 
     Args:
-        net: with the mean and deviation of its samples; any mode of training, which it is left in.
-        pairs: that the pictures are of.
-        judged: the pictures.
-        notes: to be handed on.
-        watch: shown each picture, so that nobody has to pass it through the network again.
+        net: the network, with the mean and deviation of its samples; it keeps its mode.
+        pairs: the pairs that ``judged`` belong to.
+        judged: the pairs to evaluate.
+        notes: lines to put into the result.
+        watch: called for each image, so that its answer need not be computed again.
 
     Raises:
-        BadFile: a picture cannot be read.
-        BadValue: a picture does not fit the network, or nobody has judged a pixel of any.
+        BadFile: an image cannot be read.
+        BadValue: an image does not fit the network, or no mask has a labeled pixel.
     """
     classes = len(pairs.classes)
     boundaries = BoundaryCount(classes)
@@ -247,7 +247,7 @@ def judge_masks(
 def _confusion(
     reader: PairReader, answer: Answer, classes: int, boundaries: BoundaryCount
 ) -> NDArray[np.int64]:
-    """Pixels of each class said to be each class, in one picture; its boundaries are counted."""
+    """The confusion matrix (classes, classes) of one image; its boundaries are counted too."""
     table = np.zeros(classes * classes, np.int64)
     for rows, counted in answer.bands(boundaries.halo):
         truth = answer.truth(reader, rows)
@@ -263,7 +263,7 @@ def _confusion(
 def _planes(
     said: NDArray[np.int64], truth: NDArray[np.int64], counted: slice
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], slice]]:
-    """Planes (h, w) whose boundaries are compared: each slice of a volume, a signal as one row."""
+    """Planes (h, w) in which boundaries are compared: slices of a volume, a signal as one row."""
     if said.ndim == 1:
         yield said[np.newaxis, counted], truth[np.newaxis, counted], slice(None)
     elif said.ndim == 2:
@@ -301,6 +301,6 @@ def _share(part: Any, whole: Any) -> float | None:
 
 
 def _mean(values: Sequence[float | None]) -> float:
-    """The mean of those that are numbers; 1 where none is: nothing to find, and nothing found."""
+    """The mean of the values that are not None; 1 if all are None (nothing to find, none found)."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else 1.0

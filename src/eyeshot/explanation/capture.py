@@ -1,6 +1,7 @@
 """The inputs and the output of one operator of a network, for one batch.
 
-A layer of a network without a graph is recorded by hooks and then traced alone.
+If the network has no graph, :func:`hear_operator` records one layer with hooks and then traces
+that layer alone.
 """
 
 from __future__ import annotations
@@ -48,13 +49,13 @@ class Seen:
 
     @property
     def sources(self) -> dict[str, str]:
-        """Of those arguments that another node computes, the name of that node."""
+        """For each argument that another node computes, the name of that node."""
         given = {} if self.node.call is None else self.node.call.arguments
         return {name: one.node for name, one in given.items() if isinstance(one, Ref)}
 
 
 def see_operator(net: nn.Module, x: Tensor, name: str, call: int = 0) -> tuple[Seen | None, str]:
-    """One operator of a network's graph, and the reason if the graph cannot be used, else "".
+    """One operator of a network's graph; and why the graph cannot be used, "" if it can.
 
     Args:
         net: any module.

@@ -1,4 +1,7 @@
-"""Walks and traces drawn for a terminal (readable without color), or as HTML for a notebook."""
+"""Walks and traces drawn for a terminal with rich, and as pieces of HTML for notebooks.
+
+The drawings are also readable without color.
+"""
 
 from __future__ import annotations
 

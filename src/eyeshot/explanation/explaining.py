@@ -1,7 +1,4 @@
-"""``eyeshot.explain``: one unit of a network, or of a trained run on a picture.
-
-The result is an explanation: the unit's inputs, the terms of its sum, and the total.
-"""
+"""``eyeshot.explain``: the sum behind one unit of a network, or of a trained run on an image."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ _AXES = {1: ("position",), 2: ("row", "column"), 3: ("slice", "row", "column")}
 def explain_unit(
     net: nn.Module, x: Tensor, *, layer: str, unit: Sequence[int], call: int = 0
 ) -> UnitTrace:
-    """Trace one output of ``layer`` while ``net`` looks at ``x``.
+    """Trace one output of ``layer`` for the input ``x`` of ``net``.
 
     The network runs in eval mode without gradients, and does not change.
 
@@ -123,7 +120,7 @@ def explain(
         image: for a run, a picture: a file, or an array (H, W) or (H, W, C), prepared as in
             training; of any size if the network's output is a mask or a picture. For a network
             (or a run): the network's input, a float tensor (C, H, W), (C, L) or (C, D, H, W), or a
-            batch, of which the first item is traced.
+            batch of these; the first item is traced.
         layer: a name that ``inspect`` and ``see`` print: ``conv#2`` for a second call, ``conv2d``
             for a function. Weighted sums, pools, means, batch norms, resizes, activations, sums and
             products of maps, and operators that only move numbers can be explained.

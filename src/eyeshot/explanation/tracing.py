@@ -2,8 +2,9 @@
 
 In this file:
 
-- operators on single numbers: sums and products of maps, activations, batch norm;
-- which inputs a unit reads, from the operator's parameters.
+- pointwise operators: sums and products of maps, activations, batch norm;
+- the inputs that a unit reads, computed from kernel, stride, padding and dilation;
+- weighted sums, pools and reductions.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def trace_numbers(seen: Seen, unit: Unit) -> UnitTrace:
 
 
 def _operands(seen: Seen, unit: Unit) -> tuple[list[Part], list[float]]:
-    """A part for each map that comes in, in the order of arguments; and the constants."""
+    """A part for each input map, in the order of the arguments; and the constant operands."""
     parts, constants = [], []
     for name, value in seen.arguments.items():
         if name in seen.sources:
@@ -253,7 +254,7 @@ def trace(seen: Seen, unit: Unit) -> UnitTrace:
     """
     item: int = getattr(seen.call.target, "item", 0) if seen.call is not None else 0
     if item:
-        return _refused(seen, unit)  # the places of a pool's largest numbers, or the like
+        return _refused(seen, unit)  # such as the indices of a max pool
     return _RULES.get(seen.node.family, _refused)(seen, unit)
 
 

@@ -5,8 +5,8 @@ inserted) and a list of steps. A step lists the cells that it reads, their weigh
 Everything that is computed here is in the steps; the tests compare the outputs with
 :mod:`eyeshot.reference`.
 
-Operators that move numbers or average neighbors are explained here too: the cells that a unit
-copies or averages.
+The functions at the end explain units of operators in a network that move numbers or resize: they
+find the cells that a unit is a copy or a weighted sum of.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def add_up(output: Place, terms: Sequence[Term], bias: float = 0.0) -> Step:
 
 
 def take_largest(output: Place, terms: Sequence[Term]) -> Step:
-    """A step that takes the largest cell; of no cell at all it is −∞, which cannot be shown."""
+    """A step that takes the largest cell. A window without cells would give −∞; it is refused."""
     if not terms:
         raise BadValue(
             f"the window for output {output} lies outside the image",

@@ -191,12 +191,12 @@ def _name_axes(model: Any, axes: int) -> None:
 
 @contextmanager
 def _refusing(fact: str) -> Iterator[None]:
-    """What a library raises, in a line: they raise anything."""
+    """Turn any error in the block into one line: torch and ONNX's libraries raise many types."""
     try:
         yield
     except EyeshotError:
         raise
-    except Exception as error:
+    except Exception as error:  # the exporter and the checker have no common error class
         first = next(iter(str(error).strip().splitlines()), "")
         raise Unsupported(
             f"{fact}: {type(error).__name__}: {one_line(first, 200)}",

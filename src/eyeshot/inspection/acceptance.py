@@ -1,9 +1,9 @@
-"""Which input sizes a network accepts, and the nearest ones, found by trying them.
+"""Which input sizes a network accepts, and the nearest ones, found by trying sizes.
 
-A size is tried on the axis maps where they give the output size for every input. Some operators
-hold numbers that belong to the traced size (a reshape, a crop to the size of a skip): such a
-network is run at the size in question, on tensors with shapes and no memory. The result of the maps
-is compared with the network at a few sizes, because a ``forward`` may refuse sizes itself.
+A size is tried on the axis maps if they give the extent for every size. Some operators contain
+numbers that belong to the traced size (a reshape, a crop to a skip's size). For these, the network
+itself is run at that size, on tensors with shapes but no memory. The maps' results are also
+compared with the network at a few sizes, because ``forward`` may check sizes and raise an error.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ from eyeshot.language import mark, tr
 class Trial:
     """Tries sizes along one axis, each once.
 
-    What the maps refuse first is tried on the network too: one that pads where it must is traced
-    without its padding where it need not, and then its maps are not believed. Nor are they where
-    ``forward`` refuses in words what its layers could take (:meth:`agrees`).
+    The first size that the maps refuse is also tried on the network. If the network accepts it, the
+    maps are not used any more: such a network pads its input only if it must, so its trace at
+    another size has no padding. Nor are they used if ``forward`` refuses a size that its layers
+    accept (:meth:`agrees`).
 
     Attributes:
-        graph: the network at the size traced.
-        axis: along which sizes are tried.
-        run: runs the network with so many positions there; None for an exported program.
-        answers: what was found of each size.
-        ran: how many sizes the network itself was run at.
-        believed: whether the maps are; None where nothing has been said against them.
+        graph: the network at the traced size.
+        axis: the axis along which sizes are tried.
+        run: runs the network with this number of positions; None for an exported program.
+        answers: by size, whether it is accepted.
+        ran: the number of sizes at which the network itself was run.
+        believed: whether the maps are trusted; None if this has not been tested.
     """
 
     graph: Graph
@@ -67,9 +68,9 @@ class Trial:
         return self.answers[n]
 
     def agrees(self, sizes: Iterable[int]) -> bool:
-        """Whether the network itself takes just those of these sizes that the maps accept.
+        """Whether the network accepts exactly those of these sizes that the maps accept.
 
-        If it does not, the maps are not believed from then on, and nothing is known.
+        If it does not, the maps are not trusted from then on, and all answers are discarded.
         """
         if self.run is None or self.believed is False or not self.run(self.asked):
             return True
@@ -91,7 +92,7 @@ class Trial:
 
 
 def runner(graph: Graph, net: nn.Module | None, axis: int) -> Callable[[int], bool] | None:
-    """Runs the network with so many positions along ``axis``, on tensors without memory."""
+    """A function that runs the network with n positions along ``axis``, without memory."""
     if net is None:
         return None
     shape = graph.nodes[graph.inputs[0]].shape
@@ -108,19 +109,19 @@ _USUAL_STEPS: tuple[int, ...] = (*range(2, 17), 20, 24, 28, 32, 40, 48, 56, 64, 
 
 @dataclass(frozen=True, slots=True)
 class AcceptedSizes:
-    """The sizes accepted along one axis, the other axes as they were asked.
+    """The sizes accepted along one axis, with the other axes at the requested size.
 
     Attributes:
-        axis: which one.
-        asked: its size.
-        words: what is accepted, such as ``every size from 32 on``.
-        step: accepted sizes lie this far apart; None where only a range is.
-        smallest: the smallest accepted size; None where that is not known.
-        largest: the largest; None where there is no end.
-        nearest: the nearest accepted sizes below and above the one asked; None where none was
+        axis: the index of the axis.
+        asked: the requested size.
+        words: the accepted sizes as text, such as ``every size from 32 on``.
+        step: the distance between accepted sizes; None if they have no fixed distance.
+        smallest: the smallest accepted size; None if it is not known.
+        largest: the largest accepted size; None if there is no limit.
+        nearest: the nearest accepted sizes below and above the requested one; None if none was
             found.
-        tried: how many sizes were tried.
-        how: on the axis maps, or by running the network on shapes alone.
+        tried: the number of sizes that were tried.
+        how: by which method: the axis maps, or running the network on shapes alone.
     """
 
     axis: int
@@ -153,8 +154,8 @@ def accepted_sizes(
 ) -> tuple[AcceptedSizes, ...]:
     """The sizes accepted along each spatial axis of a network with one input.
 
-    Nothing for a network of several inputs, and for one that cannot be run again (an exported
-    program) where the axis maps alone do not tell.
+    Empty for a network with several inputs, and for one that cannot be run again (an exported
+    program) if the axis maps alone do not suffice.
     """
     if len(graph.inputs) != 1:
         return ()
@@ -169,7 +170,7 @@ def accepted_sizes(
 
 
 def _can_be_tried(trial: Trial) -> bool:
-    """Whether the maps tell, or else the network runs on shapes alone at the size traced."""
+    """Whether the maps suffice, or the network runs on shapes alone at the traced size."""
     if certainly_takes(trial.graph, trial.axis, trial.asked + 1) is not None:
         return True
     return trial.run is not None and trial.run(trial.asked)
@@ -187,7 +188,7 @@ def _step(graph: Graph, fields: Fields, axis: int) -> int:
 
 
 def _survey(trial: Trial, step: int) -> AcceptedSizes:
-    """What the maps say, unless the network itself says something else."""
+    """The sizes that the maps accept; if the network disagrees, by running the network."""
     answer = _by_trials(trial, step)
     below, above = answer.nearest
     looked_at = {trial.asked + 1, trial.asked + (answer.step or 1), 4 * trial.asked}
@@ -226,10 +227,10 @@ def _by_trials(trial: Trial, step: int) -> AcceptedSizes:
 
 
 def _apart(trial: Trial, step: int) -> int | None:
-    """The smallest distance at which sizes are accepted again and again; None where there is none.
+    """The smallest distance at which sizes are accepted repeatedly; None if there is none.
 
-    It divides the product of the strides, as far as the fields know them. A network that refuses
-    sizes in words has its own distance.
+    It divides the product of the strides, as far as these are known. If ``forward`` itself checks
+    sizes, the distance may be another one.
     """
     asked = trial.asked
     divisors = [d for d in range(1, step + 1) if step % d == 0]
@@ -238,7 +239,7 @@ def _apart(trial: Trial, step: int) -> int | None:
             if trial.accepts(asked + 3 * step + one):
                 return one
             break
-    # A network may take no larger size than that asked.
+    # A network may accept no size larger than the requested one.
     for way, steps in ((1, _USUAL_STEPS), (-1, (1, *_USUAL_STEPS))):
         for usual in steps:
             if all(trial.accepts(asked + times * way * usual) for times in (1, 2, 3)):
@@ -247,7 +248,7 @@ def _apart(trial: Trial, step: int) -> int | None:
 
 
 def _smallest(trial: Trial, apart: int) -> int:
-    """Among asked - k * apart, the smallest accepted; all above it are taken to be accepted."""
+    """The smallest accepted size asked - k * apart, assuming that all sizes above it are too."""
     rest = trial.asked % apart
     low, high = 0, trial.asked // apart
     while low < high:
@@ -260,7 +261,7 @@ def _smallest(trial: Trial, apart: int) -> int:
 
 
 def _largest(trial: Trial, apart: int) -> int | None:
-    """Among asked + k * apart, the largest accepted; None where four times the size is, too."""
+    """The largest accepted size asked + k * apart; None if four times the size is accepted."""
     asked = trial.asked
     beyond = 3 * asked // apart + 1
     if trial.accepts(asked + beyond * apart):

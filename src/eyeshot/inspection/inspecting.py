@@ -1,6 +1,6 @@
-"""Inspect a network at one input size without running it: its layers, shapes, fields and costs.
+"""``eyeshot.inspect``: everything that is known about a network at a size before it runs.
 
-The result is plain data that prints itself as a table, with one row for each layer.
+:class:`Inspection` is the result, plain data that prints itself; a :class:`Row` is one layer.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class Row:
     """One layer, in execution order.
 
     Attributes:
-        name: dotted path of the layer, numbered where a module is used again.
-        operator: what it does, such as ``conv2d``.
+        name: dotted path of the layer, numbered if a module is used again.
+        operator: its operator, such as ``conv2d``.
         kind: local, statistic, nonlocal or unsupported.
-        reason: why it is not local; "" where it is.
-        shape: of the output of one picture, (C, H, W).
-        options: kernel, stride, padding, dilation, groups and the like, as the operator has them.
-        status: of its field: exact, whole image, or unsupported.
-        fields: its receptive field along each axis; nothing where it is unsupported.
+        reason: why it is not local; "" if it is.
+        shape: the shape of its output for one image, (C, H, W).
+        options: the operator's kernel, stride, padding, dilation, groups and similar settings.
+        status: the status of its field: exact, whole image, or unsupported.
+        fields: its receptive field along each axis; empty if unsupported.
         cost: parameters, operations, memory.
         share: of the parameters of the whole network, from 0 to 1.
     """
@@ -79,7 +79,7 @@ class Row:
 
 
 def rows(graph: Graph, fields: Fields) -> tuple[Row, ...]:
-    """A row for every node of the graph; the inputs are rows too, and cost their memory."""
+    """A row for every node of the graph, in execution order; inputs are rows with memory only."""
     spent = costs(graph)
     parameters = max(1, sum(cost.parameters for cost in spent.values()))
     return tuple(_row(node, fields, spent[node.name], parameters) for node in graph)
@@ -124,16 +124,16 @@ class Inspection:
 
     Attributes:
         network: name of the network's class.
-        sizes: of each input, without the batch: (C, H, W).
-        rows: one a layer, in execution order.
-        total: all rows added up.
+        sizes: the size of each input without the batch, (C, H, W).
+        rows: a row for each layer, in execution order.
+        total: the sum of all rows' costs.
         unused: trained tensors that no operator reads, with their numbers of parameters.
-        reaches: how far each output sees.
-        accepted: the sizes accepted along each axis; empty where that cannot be told.
-        operators: by kind: local, statistic, nonlocal, unsupported.
-        findings: mistakes and smells.
-        graph: the network as Eyeshot sees it.
-        fields: every receptive field.
+        reaches: halo and alignment of each output.
+        accepted: the sizes accepted along each axis; empty if they are not known.
+        operators: the counts of operators by kind: local, statistic, nonlocal, unsupported.
+        findings: mistakes and doubtful settings in the network.
+        graph: the network's graph.
+        fields: the receptive field of every node.
     """
 
     network: str
@@ -198,9 +198,9 @@ def inspect(net: nn.Module, size: Size) -> Inspection:
     """Everything about a network that can be known without running it.
 
     Args:
-        net: any module that ``torch.export`` can trace. Nothing of it is changed.
-        size: of one input without the batch, (C, H, W) for a picture; or a list of such sizes
-            for a network of several inputs.
+        net: any module that ``torch.export`` can trace. It does not change.
+        size: the size of the input without the batch, (C, H, W) for an image; or a list of such
+            sizes for a network with several inputs.
 
     Returns:
         Plain data that prints itself as a table, and shows itself as one in Jupyter.
@@ -222,9 +222,9 @@ def inspect_graph(
     *,
     survey: bool = True,
 ) -> Inspection:
-    """As :func:`inspect`, for a graph that is there already; ``net`` is None for a file's.
+    """As :func:`inspect`, for an existing graph; ``net`` is None for a graph from a file.
 
-    ``survey`` tries which sizes the network accepts, which takes longer than all the rest.
+    ``survey`` finds the sizes that the network accepts; this takes longer than everything else.
     """
     fields = Fields(graph)
     table = rows(graph, fields)
@@ -248,13 +248,13 @@ def receptive_field(
 ) -> UnitField:
     """The exact box of inputs that one unit of a network sees.
 
-    The network is traced at every call. For many questions about one network, inspect it once
-    and ask ``inspection.field(layer, unit)``.
+    The network is traced at every call. For several units of one network, call ``inspect`` once
+    and then ``inspection.field(layer, unit)``.
 
     Args:
         net: any module that ``torch.export`` can trace.
-        size: of its input without the batch, (C, H, W) for a picture.
-        layer: dotted name; the network's (first) output by default.
+        size: the size of its input without the batch, (C, H, W) for an image.
+        layer: dotted name of the layer; the network's first output by default.
         unit: its position along each spatial axis; the middle one by default.
 
     Raises:
@@ -275,12 +275,12 @@ _EXAMPLE = {1: "1x16000", 2: "3x224x224", 3: "1x32x64x64"}
 
 
 def checked_sizes(net: nn.Module, size: Size) -> tuple[tuple[int, ...], ...]:
-    """One size or several as a tuple of sizes.
+    """One or several sizes as a tuple of sizes.
 
     Raises:
-        BadValue: it is no network, a number is not positive, or there are more or fewer axes than
-            the network takes, or one is longer than any image: a figure is kept for each position
-            along an axis.
+        BadValue: ``net`` is not a module, a number is not positive, there are more or fewer axes
+            than the network takes, or an axis is too long (memory is needed for each position
+            along an axis).
     """
     check_module(net)
     one = bool(size) and isinstance(size[0], int)
@@ -300,7 +300,7 @@ def checked_sizes(net: nn.Module, size: Size) -> tuple[tuple[int, ...], ...]:
 
 
 def _check_ranks(net: nn.Module, sizes: tuple[tuple[int, ...], ...]) -> None:
-    """Refuse sizes of other axes than the layers' names say, unless the network takes them."""
+    """Refuse a size with another number of axes than the layers have, unless the network runs."""
     if runs_on_shapes(net, batched=True)(*((1, *each) for each in sizes)):
         return
     axes = axes_taken(net)

@@ -1,6 +1,7 @@
-"""The NET argument of a command: a run folder, import path, ONNX file or exported program.
+"""Find the network that NET on the command line names.
 
-A user's Python file or module is executed here, to get the network that it defines.
+NET is a run folder, an ONNX file, an exported program, or an import path such as ``net.py:Net``:
+then the user's Python file or module is run to get the network that it defines.
 """
 
 from __future__ import annotations
@@ -31,20 +32,20 @@ from eyeshot.frontends.refusals import in_brief, line_at_fault
 
 Say = Callable[[str], None]
 
-# SystemExit: a script that reads its arguments, and ends where they are not its own.
+# SystemExit: a script that parses command-line arguments may exit on those of ``eyeshot``.
 _THEIR_ERRORS = (Exception, SystemExit)
 
 
 def named_in(source: str, name: str, say: Say) -> Any:
-    """What ``name`` is in a file or module, whose code is run.
+    """The object called ``name`` in a Python file or module; its code is run.
 
     Args:
         source: ``net.py``, or a dotted module.
-        name: of a class, function or module instance in it; dotted for one inside another.
-        say: gets a line where the code failed after the name had been defined.
+        name: the name of a class, function or module instance in it; dotted if nested.
+        say: gets a line if the code fails after it has defined the name.
 
     Raises:
-        BadValue: the code fails before the name is there.
+        BadValue: the code fails before it defines the name.
         BadFile, UnknownName: no such file, module or name.
     """
     file = source.endswith(".py")
@@ -65,15 +66,15 @@ def named_in(source: str, name: str, say: Say) -> Any:
 def called(
     make: Callable[..., Any], where: str, arguments: Mapping[str, Any] | None = None
 ) -> nn.Module:
-    """The network that a class or function makes, in eval mode.
+    """The network that a class or function returns, in eval mode.
 
     Args:
         make: the class or function.
-        where: its name, to be shown.
-        arguments: by name; none by default.
+        where: its name, for messages.
+        arguments: its keyword arguments; none by default.
 
     Raises:
-        BadValue: it needs other arguments, fails, or gives something else.
+        BadValue: it needs other arguments, fails, or does not return a module.
     """
     given = dict(arguments or {})
     _refuse_arguments(make, where, given)
@@ -103,7 +104,7 @@ def _of_module(name: str) -> tuple[ModuleType, BaseException | None]:
 
 
 def _spec(name: str) -> ModuleSpec:
-    """Where a module lies; the packages around it are imported on the way."""
+    """The import spec of a module; its parent packages are imported."""
     with _their_errors(f"importing {name}"):
         found = importlib.util.find_spec(name)
     if found is None:
@@ -132,14 +133,14 @@ def _prefixes(name: str) -> list[str]:
 
 
 def _siblings(parent: str) -> list[str]:
-    """Modules that could have been meant: those beside it, or in the working folder."""
+    """Names of modules in the same package or in the working folder, for "did you mean"."""
     folders = sys.modules[parent].__path__ if parent in sys.modules else [str(Path.cwd())]
     return sorted(module.name for module in pkgutil.iter_modules(list(folders)))
 
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """``folder`` first on the path, as if Python had been started there."""
+    """Put ``folder`` first on ``sys.path``, as if Python had been started there."""
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
     try:
@@ -157,14 +158,14 @@ def _their_errors(doing: str) -> Iterator[None]:
 
 
 def _failed(doing: str, error: BaseException) -> BadValue:
-    """Their error in one line, with the line of theirs that raised it."""
+    """An error in the user's code as one line, with the line of that code that raised it."""
     place = line_at_fault(error)
     fact = f"{doing} failed: {place}: " if place else f"{doing} failed: "
     return BadValue(fact + in_brief(error), cure="correct that line" if place else "")
 
 
 def _candidates(module: Any) -> list[str]:
-    """Names that could give a network: its own classes and functions, and module instances."""
+    """Names in a module that could give a network: classes, functions and module instances."""
     own = getattr(module, "__name__", None)
     return [
         name
@@ -181,7 +182,7 @@ def _refuse_arguments(named: Callable[..., Any], where: str, given: dict[str, An
     try:
         python_inspect.signature(named).bind(**given)
     except ValueError:
-        return  # a built-in without a signature: the call itself will tell
+        return  # a built-in without a signature: the call itself checks the arguments
     except TypeError as error:
         cure = "write a function without arguments that builds it, and name that"
         if given:
@@ -195,15 +196,15 @@ _PICKLED = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
 
 @dataclass(frozen=True)
 class Located:
-    """A network that was named.
+    """A network found by its name on the command line.
 
     Attributes:
-        name: to be shown.
+        name: its name, for messages.
         net: the module; None for an exported program.
         program: the exported program; None for a module.
-        size: the size it was trained or exported for, (C, H, W), where that is known.
-        run: the run that it belongs to, if it does.
-        make: what makes the module, where its weights are those that this call gave it.
+        size: the size (C, H, W) that it was trained or exported for; None if not known.
+        run: the run that it belongs to; None if it does not belong to a run.
+        make: the function that made the module, if its weights are still the initial ones.
     """
 
     name: str
@@ -215,19 +216,19 @@ class Located:
 
 
 def locate(where: str, say: Say, weights: Path | None = None) -> Located:
-    """The network that ``where`` names.
+    """Find the network that ``where`` names.
 
     Args:
         where: a run folder, ``file.py:Class``, ``package.module:callable``, an ``.onnx`` or a
             ``.pt2`` file.
             A class or function is called without arguments; a module instance is taken as it is.
         say: gets a line before anything is imported, since importing runs code.
-        weights: for a module of one's own: any file of :func:`eyeshot.runs.load_weights`.
+        weights: for a user's own module: any file that :func:`eyeshot.runs.load_weights` reads.
 
     Raises:
         BadFile: a missing file, a damaged one, or one that could only be unpickled.
         UnknownName: no such module, or no such name in it.
-        BadValue: what is named is no network, or has weights already.
+        BadValue: the named object is not a network, or ``weights`` is given but it has its own.
     """
     path = Path(where)
     suffix = path.suffix.lower()
@@ -262,16 +263,16 @@ def locate(where: str, say: Say, weights: Path | None = None) -> Located:
 
 
 def make_network(where: str, say: Say, arguments: Mapping[str, Any] | None = None) -> nn.Module:
-    """The network that a file or module of Python names, made with ``arguments``.
+    """The network that a class or function in a Python file or module makes from ``arguments``.
 
     Args:
         where: ``file.py:Class`` or ``package.module:callable``; or a module instance in one.
         say: gets a line before anything is imported, since importing runs code.
-        arguments: by name.
+        arguments: the keyword arguments.
 
     Raises:
         BadFile, UnknownName: no such file, module or name.
-        BadValue: what is named is no network, or does not take the arguments.
+        BadValue: the named object is not a network, or does not take the arguments.
     """
     source, colon, name = where.rpartition(":")
     if not colon or not source:
@@ -289,7 +290,7 @@ def make_network(where: str, say: Say, arguments: Mapping[str, Any] | None = Non
 
 
 def _from_onnx(path: Path) -> Located:
-    """The network of an ONNX file; one that is open in its size has none."""
+    """The network of an ONNX file; its ``size`` is None if the file leaves a dimension open."""
     net = load_onnx(path)
     (size, *others) = net.declared or ((),)
     fixed = tuple(n for n in size if n is not None)
@@ -298,7 +299,7 @@ def _from_onnx(path: Path) -> Located:
 
 
 def _refuse_files(where: str, path: Path) -> None:
-    """Refuse files that hold no network, or would run code when opened."""
+    """Refuse files without a network, and files that would run code when opened."""
     if path.suffix.lower() in _PICKLED:
         raise BadFile(
             f"{where}: a pickled file runs whatever code is in it when it is opened",
@@ -327,13 +328,13 @@ def _imported(source: str, name: str, say: Say, weights: Path | None) -> Located
 def locate_runnable(
     where: str, say: Say, weights: Path | None = None, warn: Say | None = None
 ) -> nn.Module | runs.Run:
-    """As :func:`locate`, for running: a run brings its normalization, a module is put in eval mode.
+    """As :func:`locate`, to run it: a run with its normalization, else a module in eval mode.
 
     Args:
         where: as for :func:`locate`.
         say: as for :func:`locate`.
         weights: as for :func:`locate`.
-        warn: gets a line where the weights are random.
+        warn: gets a line if the weights are random.
 
     Raises:
         Unsupported: an exported program with an operator that is not known to be harmless.
@@ -357,7 +358,10 @@ def locate_runnable(
 
 
 def random_weights(found: Located) -> int:
-    """How many of a network's weights are random: those that differ when it is made again."""
+    """The number of a network's random weights: those that differ if the network is made again.
+
+    0 if it cannot be made again.
+    """
     if found.make is None or found.net is None:
         return 0
     seeding = torch.manual_seed
@@ -366,7 +370,7 @@ def random_weights(found: Located) -> int:
         try:
             torch.manual_seed = lambda seed: torch.default_generator
             again = found.make()
-        except Exception:  # what can be made only once: nothing is known of its numbers
+        except Exception:  # the user's function may work only once; then no weights are compared
             return 0
         finally:
             torch.manual_seed = seeding

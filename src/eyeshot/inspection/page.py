@@ -1,6 +1,6 @@
-"""An inspection as one self-contained HTML page, or as an HTML fragment for a notebook.
+"""An inspection as one self-contained HTML page, or as a piece of HTML for a notebook.
 
-A unit's receptive field is drawn on a picture here too, beside the unit's gradient.
+:func:`view_field` draws the receptive field of one unit on an image, and the gradient beside it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def page(inspection: Inspection) -> str:
 
 
 def fragment(inspection: Inspection) -> str:
-    """The same without the frame of a page: its style is kept to itself."""
+    """The same as a piece of HTML, whose style does not affect the rest of a notebook."""
     return render_piece(_title(inspection), facts=_facts(inspection), sections=_all(inspection))
 
 
@@ -151,7 +151,7 @@ def _cost(cost: Cost, share: float = 0.0, work: float = 0.0) -> tuple[Cell, ...]
 
 
 def _number(count: int, bar: float | None = None) -> Cell:
-    """A count in few digits, with all of them as a hint."""
+    """A cell with a count in few digits, and all digits as a hint."""
     if not count:
         return Cell("·")
     exact = f"{count:,}"
@@ -169,7 +169,7 @@ def parse_place(text: str) -> tuple[str, tuple[int, ...] | None]:
     """``LAYER:y,x`` as the layer and the unit; ``LAYER`` alone means its middle unit.
 
     Raises:
-        BadValue: what stands behind the colon is not a list of whole numbers.
+        BadValue: the part after the colon is not a list of integers.
     """
     layer, colon, place = text.rpartition(":")
     if not colon:
@@ -187,23 +187,23 @@ def view_field(
     layer: str,
     unit: Sequence[int] | None = None,
 ) -> tuple[NDArray[np.uint8], UnitField]:
-    """Draw what one unit of a layer sees of a picture.
+    """Draw what one unit of a layer sees of an image.
 
     Args:
-        net: a network over pictures.
-        x: the picture as the network takes it, (C, H, W) or (1, C, H, W).
-        picture: the same picture to look at, (H, W), (H, W, 1) or (H, W, 3) uint8, as large as x.
-        layer: dotted name.
+        net: a network over images.
+        x: the image as the network takes it, (C, H, W) or (1, C, H, W).
+        picture: the same image for display, (H, W), (H, W, 1) or (H, W, 3) uint8, as large as x.
+        layer: dotted name of the layer.
         unit: its row and column; None for the middle one.
 
     Returns:
-        The drawing (h, w, 3) uint8, the box on the left and the gradient on the right; and the
-        field in numbers.
+        The drawing (h, w, 3) uint8, with the box on the left and the gradient on the right; and the
+        field as data.
 
     Raises:
         UnknownName: no such layer.
-        BadValue: the unit lies outside the layer, or the sizes do not fit.
-        Unsupported: nothing can be said of this layer's field.
+        BadValue: the unit is outside the layer's map, or the sizes differ.
+        Unsupported: the field of this layer is not known.
     """
     size = x.shape[-3:]
     if picture.shape[:2] != tuple(size[1:]):
@@ -224,7 +224,7 @@ def view_field(
 
 
 def _note(seen: UnitField, strength: NDArray[np.float32]) -> str:
-    """How much of the box matters: the share of its pixels that hold half of the gradient."""
+    """A caption with the share of the box's pixels that have half of the gradient."""
     values = np.sort(strength[strength > 0], axis=None)[::-1]
     if not len(values):
         return "Left: what it can see (striped: padding). Right: no pixel changes it here."

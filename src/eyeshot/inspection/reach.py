@@ -1,9 +1,11 @@
-"""How far the outputs see: the halo on each side, the alignment, and what makes them unbounded.
+"""How far outputs and single units see.
 
 In this file:
 
-- the effective receptive field: where the gradient of one unit comes from;
-- the receptive field of one unit, and how it depends on the unit's position.
+- :func:`reaches`: the halo on each side and the alignment of each output;
+- :func:`operator_counts`: which operators do not stream, and why;
+- the effective receptive field: the gradient of one unit with respect to the input;
+- :class:`UnitField`: the inputs that one unit sees, and how this depends on its position.
 """
 
 from __future__ import annotations
@@ -30,12 +32,12 @@ from eyeshot.pages.parts import Fact, Section, Table
 
 @dataclass(frozen=True, slots=True)
 class AxisReach:
-    """Along one axis, in input positions.
+    """The reach along one axis, in input positions.
 
     Attributes:
-        unit_halo: what the farthest-reaching unit sees before and after its own inputs.
-        block_halo: what a block that starts and ends on the alignment needs before and after.
-        alignment: inputs after which the pattern of fields repeats.
+        unit_halo: (before, after) that any unit sees beyond its own inputs, at most.
+        block_halo: (before, after) that a block which starts and ends on the alignment needs.
+        alignment: the number of inputs after which the pattern of fields repeats.
     """
 
     unit_halo: tuple[int, int]
@@ -45,7 +47,7 @@ class AxisReach:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How far one layer sees; ``axes`` is empty where no bounded patch decides its values."""
+    """How far one layer sees; ``axes`` is empty if its values depend on no bounded patch."""
 
     layer: str
     status: str
@@ -66,7 +68,7 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class OperatorCount:
-    """How often an operator of one kind comes, and why it is of that kind."""
+    """How often an operator of one kind occurs, and why it is of that kind."""
 
     kind: str
     operator: str
@@ -85,7 +87,7 @@ class OperatorCount:
 
 
 def reaches(graph: Graph, fields: Fields) -> tuple[Reach, ...]:
-    """One for each output; where one sees the whole image, also that of the last map before."""
+    """The reach of each output; if one sees the whole image, also of the last map before it."""
     found = [_reach(graph[name], fields) for name in graph.outputs]
     if found and not any(one.axes for one in found):
         last = [node for node in graph if not node.is_input and _reach(node, fields).axes]
@@ -122,11 +124,11 @@ def operator_counts(graph: Graph) -> tuple[OperatorCount, ...]:
 def effective_field(
     graph: Graph, x: torch.Tensor, layer: str, unit: Sequence[int] | None = None
 ) -> NDArray[np.float32]:
-    """How strongly each input position moves one unit, averaged over the unit's channels.
+    """The gradient of one unit by input position, averaged over the unit's channels.
 
     Args:
         graph: the network at the size of ``x``, with its weights.
-        x: the picture as the network takes it, (C, H, W) or (1, C, H, W).
+        x: the image as the network takes it, (C, H, W) or (1, C, H, W).
         layer: a node's name or a module's path.
         unit: its position along each spatial axis; None for the middle.
 
@@ -135,7 +137,7 @@ def effective_field(
 
     Raises:
         UnknownName: no such layer.
-        BadValue: ``x`` has another size than the graph, or the unit lies outside its layer.
+        BadValue: ``x`` has another size than the graph, or the unit is outside the layer's map.
         Unsupported: no gradient reaches the input from this layer.
     """
     node = graph[layer]
@@ -150,7 +152,7 @@ def effective_field(
     if not output.requires_grad:
         raise Unsupported(f"no gradient reaches the input from {node.name}", cure="choose another")
     chosen = output[0]
-    # From the last axis down, so that a dimension taken away leaves the others in their place.
+    # From the last axis to the first, so that removing a dimension does not shift the others.
     dims = [(dim - 1, i) for dim, i in zip(node.dims, place, strict=True) if dim is not None]
     for dim, index in sorted(dims, reverse=True):
         chosen = chosen.select(dim, index)
@@ -161,12 +163,11 @@ def effective_field(
 
 @dataclass(frozen=True, slots=True)
 class UnitField:
-    """The receptive field of one unit, and those of its whole layer in short.
+    """The receptive field of one unit, and a summary of the fields of its layer.
 
     Attributes:
         seen: the unit's own field: its box, the part inside the picture, and the status.
-        phase: the unit's place on the stride grid, along each axis; None where fields do not
-            repeat.
+        phase: the unit's place on the stride grid along each axis; None if fields do not repeat.
         layer_fields: along each axis the smallest and the largest field of the layer, its
             stride, padding and center.
         phases: along each axis the field of every phase, relative to the start of its period.
@@ -189,12 +190,12 @@ class UnitField:
 
     @property
     def box(self) -> tuple[Interval, ...] | None:
-        """The inputs in its field; may reach outside the picture. None where unsupported."""
+        """The inputs in its field; it may extend beyond the image. None if unsupported."""
         return self.seen.box
 
     @property
     def inside(self) -> tuple[Interval, ...] | None:
-        """The part inside the picture that it really depends on."""
+        """The part of the box inside the image, on which the unit depends."""
         return self.seen.inside
 
     @property
@@ -242,7 +243,7 @@ def unit_field(
     fields: Fields, layer: str | None = None, unit: Sequence[int] | None = None
 ) -> UnitField:
     """What one unit sees: of the network's first output by default, the unit in its middle."""
-    if layer is None:  # a trace that a mistake ended has no outputs: its last layer, then
+    if layer is None:  # a trace that ended at a mistake has no outputs: use its last layer
         layer = next(iter(fields.graph.outputs), list(fields.graph.nodes)[-1])
     seen = fields.field(layer, unit)
     phases = fields.phases(seen.layer)

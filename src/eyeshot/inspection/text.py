@@ -1,6 +1,6 @@
-"""An inspection as tables for a terminal of 100 columns or more.
+"""An inspection as text tables, for a terminal of at least 100 columns.
 
-Numbers of a row are shortened here too: shapes, options, fields.
+The ``..._words`` functions write shapes, options, fields and counts in few characters.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def plain_text(inspection: Inspection, width: int = WIDTH) -> str:
 
 
 def render(inspection: Inspection) -> RenderableType:
-    """The verdict, then the tables: what layers see, what they cost, and the rest in words."""
+    """The verdict, then the tables of geometry and cost, then the rest as text."""
     return Group(
         _headline(inspection),
         _findings(inspection),
@@ -124,7 +124,7 @@ def geometry_table(inspection: Inspection) -> Table:
 
 
 def cost_table(inspection: Inspection) -> Table:
-    """Parameters, operations and memory; the layers that only pass numbers on share one row."""
+    """Parameters, operations and memory; layers that only pass numbers on share one row."""
     table = _table()
     table.padding = (0, 1, 0, 0)
     table.caption = tr(
@@ -233,7 +233,7 @@ def _sides(halo: tuple[int, int]) -> str:
 
 
 def size_lines(inspection: Inspection) -> Iterator[str]:
-    """Sizes accepted, axes alike in one line."""
+    """A line for the accepted sizes of each axis; equal axes share a line."""
     if not inspection.accepted:
         if any(str(one.severity) == "error" for one in inspection.findings):
             yield tr("unknown: the network does not run at this size; see the findings")
@@ -276,7 +276,7 @@ def _axis_names(inspection: Inspection) -> list[str]:
 
 
 def kind_lines(inspection: Inspection) -> Iterator[str]:
-    """Operators by kind; those that do not stream by name, with the reason."""
+    """A line for each kind of operator; for those that do not stream, with the reason."""
     for kind, group in groupby(inspection.operators, key=lambda one: one.kind):
         counts = list(group)
         number = sum(len(one.layers) for one in counts)
@@ -303,7 +303,7 @@ def kind_lines(inspection: Inspection) -> Iterator[str]:
 
 
 def cost_notes(inspection: Inspection) -> Iterator[str]:
-    """What the totals leave out, and what is counted once."""
+    """Lines that say what the totals do not include, and what is counted once."""
     if inspection.total.uncounted:
         listed = tr(", ").join(inspection.total.uncounted)
         yield tr("operations not counted, because they have no rule: {operators}", operators=listed)
@@ -329,12 +329,12 @@ def shape_words(shape: Sequence[int]) -> str:
 
 
 def count_words(count: int) -> str:
-    """Thousands apart; a dot for none."""
+    """A count with thousands separated; a dot for 0."""
     return f"{count:,}" if count else "·"
 
 
 def number_words(value: Fraction | float) -> str:
-    """A whole number as such, another with two digits."""
+    """An integer as it is; any other number with two digits."""
     return str(int(value)) if value == int(value) else f"{float(value):.{_DIGITS}f}"
 
 
@@ -349,13 +349,13 @@ def byte_words(count: int) -> str:
 
 
 def per_axis(values: Sequence[str]) -> str:
-    """One value where all axes agree, else all of them."""
+    """One value if all axes agree, else the value of each axis."""
     unlike = list(dict.fromkeys(values))
     return unlike[0] if len(unlike) == 1 else "×".join(values)
 
 
 def options_words(options: Mapping[str, Any]) -> str:
-    """Kernel, and what is not the default: ``7×7 /2 pad 3``."""
+    """The kernel, and settings that differ from the default: ``7×7 /2 pad 3``."""
     words: list[str] = []
     kernel = options.get("kernel")
     if kernel:
@@ -425,7 +425,7 @@ def _range(field: LayerField) -> str:
 
 
 def stride_words(row: Row) -> str:
-    """Inputs from one unit to the next."""
+    """The stride: input positions from one unit to the next."""
     if row.status != "exact":
         return ""
     strides = [field.stride for field in row.fields]
@@ -433,7 +433,7 @@ def stride_words(row: Row) -> str:
 
 
 def center_words(row: Row) -> str:
-    """Where unit 0 looks."""
+    """The center of unit 0's field, in input positions."""
     if row.status != "exact":
         return ""
     return per_axis([number_words(field.center) for field in row.fields])

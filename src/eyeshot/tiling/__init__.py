@@ -1,4 +1,4 @@
-"""Other people's tiles held against the whole pass: is that tiling right?"""
+"""Audit a tiling by another tool: does it give the answer of one pass over the whole image?"""
 
 from eyeshot.tiling.auditing import audit
 from eyeshot.tiling.verdict import Audit

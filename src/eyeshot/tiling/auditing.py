@@ -1,4 +1,4 @@
-"""Somebody's tiles held against the whole pass: what geometry says, and what is measured."""
+"""Audit a tiling: compare tiles with one whole pass, by geometry and by measurement."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from eyeshot.tiling.verdict import (
 
 Say = Callable[[str], None]
 _MOST_POSITIONS = 2**26
-"""Of an image that is held whole, with three answers of its size."""
+"""The most positions of an image to audit: it is held whole, with three answers of its size."""
 
 
 def audit(
@@ -62,25 +62,25 @@ def audit(
     middle of each overlap, averaged, and averaged with a Gaussian weight.
 
     Args:
-        net: a network in eval mode, a trained run, or a traced network; it is left as it was.
-        image: a path, an array or a tensor (C, H, W), as :func:`eyeshot.run` takes it; noise
-            where it is None.
-        tile: pixels of a tile, for all axes or for each.
-        overlap: pixels that it shares with the next one, likewise.
-        size: (C, H, W) of the noise, or of the middle of the image that is looked at. By default
-            the whole image, or three tiles along each axis.
-        seed: of the noise.
-        progress: called with a line for each step.
+        net: a network in eval mode, a trained run, or a traced network; it does not change.
+        image: a path, an array or a tensor (C, H, W), as :func:`eyeshot.run` takes it; None for
+            noise.
+        tile: the side of a tile in pixels, for all axes or for each.
+        overlap: the pixels that a tile shares with the next one, likewise.
+        size: (C, H, W) of the noise, or of the central part of the image to audit. By default
+            the whole image, or noise of three tiles along each axis.
+        seed: the seed of the noise.
+        progress: called with a line of text for each step.
 
     Returns:
         Plain data that prints itself.
 
     Raises:
-        BadValue: an overlap that is no smaller than the tile, a size that the network does not
-            take, an image that is too large to be held whole.
-        BadFile: an image that cannot be read.
-        Unsupported: a network that cannot be traced, that takes several images, or that answers
-            with no map.
+        BadValue: the overlap is not smaller than the tile, the network does not take the size, or
+            the image is too large to be held whole.
+        BadFile: the image cannot be read.
+        Unsupported: the network cannot be traced, takes several images, or its output is not a
+            map.
     """
     say = progress or (lambda line: None)
     traced = net if isinstance(net, Traced) else trace(net)
@@ -162,7 +162,7 @@ def _picture(
     shared: Sequence[int],
     seed: int,
 ) -> tuple[torch.Tensor, str]:
-    """(C, …) as the network reads it, and what it is called."""
+    """The network's input (C, …), and its name for messages."""
     if image is None:
         shape = tuple(size) if size is not None else _three_tiles(traced, sides, shared)
         if min(shape) < 1 or len(shape) != len(sides) + 1:
@@ -217,7 +217,7 @@ def _hold(positions: int, name: str) -> None:
 
 
 def _graph(traced: Traced, shape: tuple[int, ...], name: str = "a tile") -> Graph:
-    """The graph at a size, of a network of one image that answers with a map."""
+    """The graph at a size; refuses a network with several inputs or an output without a map."""
     try:
         graph = traced.graph(shape)
     except EyeshotError as error:
@@ -237,7 +237,7 @@ def _graph(traced: Traced, shape: tuple[int, ...], name: str = "a tile") -> Grap
 
 
 def _whole_pass(traced: Traced, whole: Graph, picture: torch.Tensor) -> tuple[FloatArray, str]:
-    """The answer of one pass, (C, …), and what kept the engine from giving it."""
+    """The answer of one pass, (C, …), and why the engine could not compute it ("" if it did)."""
     like = next((t for t in whole.tensors.values() if t.is_floating_point()), picture)
     x = picture.to(like.dtype if like.dtype.is_floating_point else picture.dtype)
     node = whole.nodes[whole.outputs[0]]

@@ -1,10 +1,10 @@
-"""Tiles and the whole pass: which layers part them, and which overlap and grid make them equal.
+"""Why tiles differ from one whole pass, and which overlap and grid make them equal.
 
 In this file:
 
-- what makes a tile's answer differ from the whole pass, layer by layer;
-- the least overlap and grid at which tiles give the whole pass's answer, and what that costs;
-- exact tiles in the words of other people's tools.
+- :class:`Break`: a layer that makes a tile's answer differ from that of the whole pass;
+- :class:`Remedy`: the smallest overlap and the grid at which tiles are exact, and their cost;
+- :func:`settings_of`: exact tiles as settings of other tools (MONAI, SAHI, QuPath and others).
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ Sides = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """One layer that spoils a part of every tile.
+    """One layer that makes a part of every tile wrong.
 
     Attributes:
         layer: the node's name.
-        operator: what it is.
-        cause: ``padding`` (it pads where the image goes on), ``spread`` (it mixes what is wrong
-            with what is right), ``statistic`` (it mixes all positions of the tile), ``size`` (what
-            it does depends on the size it is given), ``grid`` (a tile begins between two of its
-            steps), ``unknown`` (no rule says what it does).
-        sides: of padding and spread, by how many pixels of the image the wrong margin grows,
+        operator: its operator.
+        cause: ``padding`` (it pads at a tile's border inside the image), ``spread`` (its windows
+            mix wrong values with right ones), ``statistic`` (it mixes all positions of the tile),
+            ``size`` (its result depends on its input's size), ``grid`` (a tile starts between two
+            of its strides), ``unknown`` (there is no rule for it).
+        sides: for padding and spread, by how many pixels of the image the wrong margin grows,
             (before, after) along each axis.
-        step: for a grid, of how many pixels every tile's start must be a multiple.
+        step: for a grid, every tile must start at a multiple of this many pixels.
     """
 
     layer: str
@@ -63,7 +63,7 @@ class Break:
 
 @dataclass(frozen=True, slots=True)
 class _AxisBreaks:
-    """Along one axis: (before, after) by layer, and where all was lost."""
+    """Along one axis: the growth (before, after) by layer, and the layers that lose all."""
 
     grown: Mapping[str, tuple[int, int]]
     lost: Mapping[str, tuple[str, int]]
@@ -73,8 +73,8 @@ def breaks_of(both: Comparison, tiles: Sequence[AxisTiles]) -> list[Break]:
     """The layers that spoil tiles, in execution order.
 
     Args:
-        both: the network at the size of the image and at that of a tile.
-        tiles: along each axis.
+        both: the network at the image's size and at the tile's size.
+        tiles: the tiles along each axis.
     """
     axes = [_along(both, axis, one) for axis, one in enumerate(tiles)]
     found = []
@@ -89,7 +89,7 @@ def breaks_of(both: Comparison, tiles: Sequence[AxisTiles]) -> list[Break]:
 
 
 def _pads(part: Graph, node: Node) -> bool:
-    """Whether a node reads places outside of its source."""
+    """Whether a node reads positions outside its input, so that it pads."""
     for edge in node.edges:
         extents = part.nodes[edge.source].extents
         for axis, n, outputs in zip(edge.axes, extents, node.extents, strict=True):
@@ -100,7 +100,7 @@ def _pads(part: Graph, node: Node) -> bool:
 
 
 def margins_of(both: Comparison, tiles: Sequence[AxisTiles]) -> Sides | None:
-    """How wide the wrong margin of an inner tile is, in pixels; None where all of it is wrong."""
+    """The wrong margin of an inner tile in pixels, (before, after) by axis; None if all is."""
     found = []
     for axis, one in enumerate(tiles):
         scale = _scales(both.part, axis)[both.part.outputs[0]]
@@ -144,7 +144,7 @@ def _along(both: Comparison, axis: int, tiles: AxisTiles) -> _AxisBreaks:
 
 
 def _scales(part: Graph, axis: int) -> dict[str, Fraction]:
-    """Units of each node for a pixel of the input."""
+    """For each node, the number of its positions per pixel of the input."""
     found: dict[str, Fraction] = {}
     for node in part:
         found[node.name] = Fraction(1)
@@ -178,7 +178,7 @@ def _grown(
 
 
 def _loses(node: Node, found: Mapping[str, Translated]) -> bool:
-    """Whether nothing of a node is right although something of each of its sources is."""
+    """Whether all of a node is wrong, although a part of each of its sources is right."""
     sources = [found[edge.source] for edge in node.edges]
     return bool(sources) and found[node.name].lost and not any(one.lost for one in sources)
 
@@ -186,7 +186,7 @@ def _loses(node: Node, found: Mapping[str, Translated]) -> bool:
 def _why(
     node: Node, axis: int, found: Mapping[str, Translated], scales: Mapping[str, Fraction]
 ) -> tuple[str, int]:
-    """(cause, step) of a node at which all of a tile is lost."""
+    """(cause, step) for a node at which all of a tile becomes wrong."""
     if node.kind is Kind.UNSUPPORTED:
         return "unknown", 0
     if node.kind in (Kind.GLOBAL_STATISTIC, Kind.NONLOCAL):
@@ -203,18 +203,18 @@ def _why(
 
 
 SIDES = (256, 512, 1024, 2048, 4096)
-"""Tile sizes whose cost is given."""
+"""The tile sizes for which an audit gives the cost."""
 _MOST_TRIES = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What tiles of one size cost with the least overlap that is exact.
+    """The cost of tiles of one size, with the smallest overlap that is exact.
 
     Attributes:
-        tile: its side.
-        overlap: pixels shared with the next tile; None where no tile of this size is exact.
-        work: how many times each pixel is computed on a large image; None likewise.
+        tile: the side of a tile in pixels.
+        overlap: the pixels shared with the next tile; None if no tile of this size is exact.
+        work: how often each pixel of a large image is computed; None likewise.
     """
 
     tile: int
@@ -231,11 +231,11 @@ class Remedy:
     """Tiles that are exact when each overlap is cut in its middle.
 
     Attributes:
-        tile: sides of a tile, which keep the last one on the grid of this image too.
-        overlap: pixels shared with the next tile, the least that are enough.
-        grid: every tile starts on a multiple of so many pixels.
-        halo: pixels to be cut off a tile at each side that is not the image's own.
-        work: how many times each pixel of a large image is computed.
+        tile: the sides of a tile, such that the last tile is on the grid too.
+        overlap: the pixels shared with the next tile, the smallest number that suffices.
+        grid: every tile starts at a multiple of this many pixels.
+        halo: the pixels to cut off a tile at each side that is not the image's border.
+        work: how often each pixel of a large image is computed.
     """
 
     tile: tuple[int, ...]
@@ -256,7 +256,7 @@ class Remedy:
 
 
 def geometry_of(whole: Graph) -> OutputGeometry | None:
-    """What an output sees; None where that is no bounded patch."""
+    """What an output sees; None if it is not a bounded patch."""
     try:
         return OutputGeometry.of(whole)
     except Unsupported:
@@ -278,13 +278,13 @@ def costs_of(remedy: Remedy) -> tuple[Cost, ...]:
 def remedy_of(
     whole: Graph, tile: Sequence[int], geometry: OutputGeometry, at: Callable[..., Graph]
 ) -> Remedy | None:
-    """Tiles that are exact, near the size asked for; None where none were found.
+    """Exact tiles near the requested size; None if none were found.
 
     Args:
-        whole: the network at the size of the image.
-        tile: the sides asked for.
-        geometry: of its output.
-        at: the network's graph at a size (H, W).
+        whole: the network's graph at the size of the image.
+        tile: the requested sides.
+        geometry: the geometry of its output.
+        at: returns the network's graph at a size (H, W).
     """
     lengths = whole.nodes[whole.inputs[0]].extents
     grid = geometry.alignment
@@ -315,7 +315,7 @@ def _halo(both: Comparison, sides: Sequence[int], overlaps: Sequence[int]) -> in
 
 
 def _on_grid(length: int, tile: int, geometry: OutputGeometry, larger: int) -> int:
-    """A side near the one asked for that leaves the last tile on the grid and room to step."""
+    """A side near the requested one that keeps the last tile on the grid and allows a step."""
     grid = geometry.alignment
     least = max(tile, 2 * geometry.halo + grid) if tile < length else length
     side = length - max(0, length - least) // grid * grid
@@ -325,13 +325,13 @@ def _on_grid(length: int, tile: int, geometry: OutputGeometry, larger: int) -> i
 
 
 def _least(tile: int, geometry: OutputGeometry, grid: int) -> int:
-    """The least overlap whose half covers the halo, with tiles a multiple of the grid apart."""
+    """The smallest overlap whose half covers the halo, with tile distances on the grid."""
     needed = max(2 * geometry.before, 2 * geometry.after - 1, 0)
     return needed + (tile - needed) % grid
 
 
 def _proved(both: Comparison, axis: int, side: int, geometry: OutputGeometry) -> int | None:
-    """The least overlap that is exact along an axis, by the maps themselves."""
+    """The smallest overlap that is exact along an axis, tested on the axis maps."""
     whole, grid = both.whole, geometry.alignment
     length = whole.nodes[whole.inputs[0]].extents[axis]
     if side >= length:
@@ -347,7 +347,7 @@ def _proved(both: Comparison, axis: int, side: int, geometry: OutputGeometry) ->
 
 
 def is_exact(both: Comparison, axis: int, tiles: AxisTiles) -> bool:
-    """Whether tiles that are cut in the middle of each overlap give the whole pass's answer."""
+    """Whether tiles, cut in the middle of each overlap, give the whole pass's answer."""
     found = [both.output(axis, start) for start in tiles.starts]
     outputs = both.whole.nodes[both.whole.outputs[0]].extents[axis]
     return bool(cover(tiles, found, outputs).cropped.all())
@@ -382,9 +382,9 @@ def ratios_of(tile: Sequence[int], overlap: Sequence[int]) -> tuple[float, ...]:
 
 
 def settings_of(remedy: Remedy | None, geometry: OutputGeometry | None) -> dict[str, str]:
-    """Tiles that are exact, spelled for each tool; why there are none where there are none.
+    """By tool, the settings for exact tiles; or why there are none.
 
-    Tools of pictures alone are left out for a network of another number of axes.
+    Tools for images only are left out for a network with another number of axes.
     """
     if remedy is None or geometry is None:
         tools = ("MONAI", "BioImage.IO", "QuPath InstanSeg", "SAHI", "napari")
@@ -419,7 +419,7 @@ def settings_of(remedy: Remedy | None, geometry: OutputGeometry | None) -> dict[
 
 
 def _cut_off(remedy: Remedy) -> int:
-    """One number for all sides, such that steps without it stay on the grid."""
+    """The margin to cut off, one number for all sides, such that steps stay on the grid."""
     halo = max(-(-shared // 2) for shared in remedy.overlap)
     while any((side - 2 * halo) % remedy.grid for side in remedy.tile) and halo % remedy.grid:
         halo += 1

@@ -1,6 +1,7 @@
-"""The result of an audit, as plain data that prints itself on one screen.
+"""The result of an audit of tiles, as plain data that prints itself on one screen.
 
-The outputs of tiles are joined here in three ways, and each is compared with the whole-image pass.
+:func:`assemble` runs the tiles and puts their answers together in three ways; :func:`difference`
+measures the difference from the whole pass.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from eyeshot.interpreter import value
 from eyeshot.tiling.breaks import Break, Cost, Remedy, Sides, by
 
 TOLERANCE = 1e-5
-"""Of the largest absolute value of the whole pass: what two orders of summing may differ by."""
+"""The largest rounding error between two orders of summation, relative to the largest value."""
 
 Box = tuple[slice, ...]
 FloatArray = NDArray[np.floating[Any]]
@@ -30,15 +31,15 @@ FloatArray = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How far an answer is from that of the whole pass.
+    """The difference between an answer and that of the whole pass.
 
     Attributes:
         wrong: the share of output positions that differ by more than rounding.
         largest: the largest absolute difference.
         mean: the mean absolute difference, over all positions and channels.
         scale: the largest absolute value of the whole pass.
-        classes: the share of positions whose largest channel is another; None for one channel.
-        unexpected: positions that differ although geometry says that they are equal.
+        classes: the share of positions whose largest channel differs; None for one channel.
+        unexpected: the number of positions that differ although geometry says they are equal.
     """
 
     wrong: float
@@ -55,7 +56,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assembled:
-    """Answers of all tiles put together, (C, …) each: positions follow the channels."""
+    """The answers of all tiles put together in three ways, each (C, H, W) or (C, …)."""
 
     cropped: FloatArray
     averaged: FloatArray
@@ -63,7 +64,7 @@ class Assembled:
 
 
 def tiles_of(covers: Sequence[Cover]) -> Iterator[tuple[int, ...]]:
-    """The number of each tile along every axis, in order."""
+    """The index of each tile along every axis, in order."""
     return product(*(range(len(one.places)) for one in covers))
 
 
@@ -78,12 +79,12 @@ def assemble(
     """Run the network over each tile and put the answers together.
 
     Args:
-        part: the network at the size of a tile.
-        image: (C, …), what the network reads.
-        starts: of the tiles along each axis.
-        covers: where their answers go.
+        part: the network's graph at the size of a tile.
+        image: the network's input, (C, …).
+        starts: the starts of the tiles along each axis.
+        covers: along each axis, where the tiles' answers go.
         shape: (C, …) of the whole answer.
-        progress: called with how many tiles are done.
+        progress: called with the number of finished tiles.
     """
     tile = part.nodes[part.inputs[0]].extents
     found = Assembled(*(np.zeros(shape, dtype=np.float64) for _ in range(3)))
@@ -121,7 +122,7 @@ def answer_of(graph: Graph, image: torch.Tensor) -> FloatArray:
 
 
 def positions_last(found: FloatArray, dims: Sequence[int | None]) -> FloatArray:
-    """An output with its batch of one, as (C, …): all that is no position comes first."""
+    """An output with a batch of 1 as (C, …): dimensions without positions come first."""
     places = [dim for dim in dims if dim is not None]
     moved = np.moveaxis(found, places, range(found.ndim - len(places), found.ndim))
     return moved.reshape(-1, *moved.shape[moved.ndim - len(places) :])
@@ -130,12 +131,12 @@ def positions_last(found: FloatArray, dims: Sequence[int | None]) -> FloatArray:
 def difference(
     answer: FloatArray, whole: FloatArray, expected: Sequence[NDArray[np.bool_]]
 ) -> Difference:
-    """Hold an answer against the whole pass.
+    """Compare an answer with that of the whole pass.
 
     Args:
-        answer: (C, …).
-        whole: the same of the whole pass.
-        expected: for each axis, which places geometry says are right.
+        answer: the answer from tiles, (C, …).
+        whole: the answer of the whole pass, (C, …).
+        expected: for each axis, a mask of the positions that geometry says are right.
     """
     scale = float(np.abs(whole).max(initial=0.0))
     apart = np.abs(answer - whole)
@@ -161,7 +162,7 @@ def _box(ranges: Sequence[tuple[int, int]]) -> Box:
 
 
 def _gaussian(sizes: tuple[int, ...]) -> FloatArray:
-    """A bell over a tile, with an eighth of its side as deviation and 1e-3 as least weight."""
+    """A Gaussian weight over a tile: sigma is 1/8 of the side, the smallest weight is 1e-3."""
     bell = np.ones(())
     for n in sizes:
         places = np.arange(n) - (n - 1) / 2
@@ -184,8 +185,8 @@ class Joint:
 
     Attributes:
         way: ``cropped``, ``averaged`` or ``gaussian``.
-        exact: geometry says that the answer is that of the whole pass.
-        wrong: the share of positions that geometry cannot vouch for.
+        exact: whether, by geometry, the answer is that of the whole pass.
+        wrong: the share of positions that may be wrong by geometry.
         measured: the difference from the whole pass.
     """
 
@@ -206,27 +207,27 @@ class Joint:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Whether tiles give the answer of one whole pass, and if not, why and what would.
+    """Whether tiles give the answer of one whole pass; if not, the reason and settings that do.
 
     Attributes:
-        network: its name.
-        image: what was computed on.
-        size: (C, H, W) of it.
-        tile: sides of a tile.
-        overlap: pixels shared with the next tile along each axis.
-        starts: where tiles begin, along each axis.
-        output: the output that was audited.
-        margins: how wide the wrong margin of an inner tile is, (before, after) along each axis;
-            None where nothing of a tile is right.
-        grid: tiles must start on multiples of so many pixels; None where that helps nothing.
-        field: the largest receptive field along each axis; None where it is unbounded.
-        joints: the three ways of putting tiles together.
-        breaks: the layers that spoil tiles, in execution order.
-        work: how many times each pixel of this image is computed.
-        remedy: tiles that are exact; None where there are none.
-        costs: of exact tiles of other sizes on a large image.
-        settings: the remedy spelled for other tools, by their names.
-        notes: what else there is to know.
+        network: the network's name.
+        image: the name of the image.
+        size: (C, H, W) of the image.
+        tile: the sides of a tile.
+        overlap: the pixels shared with the next tile along each axis.
+        starts: the starts of the tiles along each axis.
+        output: the name of the audited output.
+        margins: the width of an inner tile's wrong margin, (before, after) along each axis; None
+            if all of a tile is wrong.
+        grid: tiles must start at multiples of this many pixels; None if no grid helps.
+        field: the largest receptive field along each axis; None if it is unbounded.
+        joints: the results of the three ways of putting tiles together.
+        breaks: the layers that make tiles wrong, in execution order.
+        work: how often each pixel of this image is computed.
+        remedy: exact tiles; None if there are none.
+        costs: the costs of exact tiles of other sizes on a large image.
+        settings: the remedy as settings of other tools, by their names.
+        notes: further lines for the reader.
     """
 
     network: str
@@ -249,12 +250,12 @@ class Audit:
 
     @property
     def exact(self) -> bool:
-        """Whether these tiles, cut in the middle of each overlap, are exact: said and measured."""
+        """Whether these tiles, cut in the middle of each overlap, are exact, also as measured."""
         joint = self.joints[0]
         return joint.exact and not joint.measured.wrong
 
     def joint(self, way: str) -> Joint:
-        """The tiles put together ``cropped``, ``averaged`` or ``gaussian``."""
+        """The result for ``cropped``, ``averaged`` or ``gaussian``."""
         return next(one for one in self.joints if one.way == way)
 
     def to_dict(self) -> dict[str, Any]:
@@ -285,7 +286,7 @@ class Audit:
         return "\n".join(self.lines())
 
     def lines(self) -> Iterator[str]:
-        """What is printed."""
+        """The lines that ``print`` shows."""
         count = math.prod(len(one) for one in self.starts)
         yield (
             f"{self.network} on {self.image}: {counted(count, 'tile')} of {by(self.tile)}, "
@@ -369,7 +370,7 @@ def _off_grid(starts: Sequence[int], grid: int) -> int:
 
 
 def _listed(breaks: Sequence[Break]) -> Iterator[str]:
-    """The worst layers; how many there are besides."""
+    """Lines for the worst layers, and one with the number of the others."""
     worst = sorted(breaks, key=_weight, reverse=True)[:_MOST_BREAKS]
     shown = [one for one in breaks if one in worst]
     if shown:
@@ -385,7 +386,7 @@ def _weight(one: Break) -> tuple[bool, int]:
 
 
 def sentence(one: Break) -> str:
-    """Why a layer spoils tiles."""
+    """Why a layer makes tiles wrong, as text."""
     if one.cause == "statistic":
         return "takes its statistic from the tile in place of the image; no overlap helps"
     if one.cause == "size":

@@ -68,11 +68,11 @@ class OwnNet:
         """A copy that may learn."""
         try:
             return copy.deepcopy(self.module)
-        except Exception as error:  # somebody's class
+        except Exception as error:  # the user's class may raise anything when it is copied
             raise Unsupported(
                 f"{self.name} cannot be copied ({in_brief(error)})",
                 cure="keep nothing in it but layers and plain values",
-            ) from None
+            ) from error
 
     @cached_property
     def trial(self) -> nn.Module:

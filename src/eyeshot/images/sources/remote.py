@@ -102,7 +102,7 @@ class RemoteZarr:
             yield
         except FileNotFoundError:
             raise
-        except Exception as error:
+        except Exception as error:  # each storage library has its own errors; others are raised
             package = type(error).__module__.partition(".")[0]
             if self._far and (isinstance(error, OSError) or package in _OF_SERVERS):
                 said = _without_secrets(f"{type(error).__name__}: {error}")

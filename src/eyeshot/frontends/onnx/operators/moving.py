@@ -1,4 +1,4 @@
-"""Operators that move numbers and leave them as they are."""
+"""Operators that move numbers without changing them: padding, slices, transposes, gathers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NUMPY = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
 
 
 def pad(site: Site) -> Tensor:
-    """``Pad`` in its four modes; negative amounts cut."""
+    """``Pad`` in its four modes; negative amounts crop."""
     x, mode = site.tensor(0), site.attribute("mode", "constant")
     pads = site.listed("pads", 1) or ()
     axes = site.whole(3)
@@ -43,7 +43,7 @@ def pad(site: Site) -> Tensor:
 
 
 def _torch_pads(x: Tensor, pairs: Sequence[tuple[int, int]], mode: str) -> bool:
-    """Whether torch has it: over the last axes, and not by more than there is."""
+    """Whether ``F.pad`` can do it: only on the last axes, and not by more than their size."""
     most = {"reflect": -1, "edge": 1 << 60, "wrap": 0}[mode]
     return (
         3 <= x.ndim <= 5
@@ -78,7 +78,7 @@ def slices(site: Site) -> Tensor:
 
 
 def sliced(x: Tensor, axis: int, start: int, end: int, step: int) -> Tensor:
-    """One axis cut, as Python does it."""
+    """One axis sliced as in Python, also with a negative step."""
     n = int(x.shape[axis])
     if step == 0:
         raise Refusal("has a step of 0")
@@ -106,7 +106,7 @@ def concat(site: Site) -> Tensor:
 
 
 def split(site: Site) -> tuple[Tensor, ...]:
-    """``Split``: into parts of given sizes, or equal ones."""
+    """``Split`` into parts of given sizes, or of equal sizes."""
     x = site.tensor(0)
     axis = axis_of(site.attribute("axis", 0), x.ndim)
     n, count = int(x.shape[axis]), len(site.op.outputs)
@@ -118,7 +118,7 @@ def split(site: Site) -> tuple[Tensor, ...]:
 
 
 def gather(site: Site) -> Tensor:
-    """``Gather``: places of one axis; one that is known vanishes by a plain selection."""
+    """``Gather``: indices along one axis; a single known index becomes a plain selection."""
     x = site.tensor(0)
     axis = axis_of(site.attribute("axis", 0), x.ndim)
     n = int(x.shape[axis])
@@ -163,7 +163,7 @@ def tile(site: Site) -> Tensor:
 
 
 def depth_to_space(site: Site) -> Tensor:
-    """``DepthToSpace``: blocks of channels laid out in squares, channels within or around."""
+    """``DepthToSpace`` in both modes, DCR and CRD."""
     x, block = site.tensor(0), site.attribute("blocksize", 1)
     if site.attribute("mode", "DCR") == "DCR":
         channels = int(x.shape[1])
@@ -173,7 +173,7 @@ def depth_to_space(site: Site) -> Tensor:
 
 
 def space_to_depth(site: Site) -> Tensor:
-    """``SpaceToDepth``: the other way round."""
+    """``SpaceToDepth``, the inverse of ``DepthToSpace``."""
     block = site.attribute("blocksize", 1)
     x = F.pixel_unshuffle(site.tensor(0), block)
     if site.attribute("mode", "DCR") != "DCR":

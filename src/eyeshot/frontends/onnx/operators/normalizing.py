@@ -19,7 +19,7 @@ def _one_output(site: Site) -> None:
 
 
 def batch_norm(site: Site) -> Tensor:
-    """``BatchNormalization`` by the statistics in the file."""
+    """``BatchNormalization`` with the statistics stored in the file."""
     if site.attribute("training_mode", 0):
         raise Refusal("takes the statistics of the batch: it is in training mode", _EVAL)
     if site.version < 9 and not site.attribute("spatial", 1):
@@ -37,7 +37,7 @@ def instance_norm(site: Site) -> Tensor:
 
 
 def group_norm(site: Site) -> Tensor:
-    """``GroupNormalization``: scales for groups before version 21, and for channels since."""
+    """``GroupNormalization``; before version 21 it has a scale for each group, now for channels."""
     x, weight, bias = (site.tensor(place) for place in range(3))
     groups, channels = site.attribute("num_groups", 1), int(x.shape[1])
     if weight.shape[0] != channels:
@@ -46,7 +46,7 @@ def group_norm(site: Site) -> Tensor:
 
 
 def layer_norm(site: Site) -> Result:
-    """``LayerNormalization``, with its statistics where somebody reads them."""
+    """``LayerNormalization``; mean and inverse deviation are also returned if a node reads them."""
     x, weight, bias = site.tensor(0), site.maybe(1), site.maybe(2)
     over = tuple(x.shape[axis_of(site.attribute("axis", -1), x.ndim) :])
     weight, bias = (None if one is None else one.expand(over) for one in (weight, bias))
@@ -98,7 +98,7 @@ def mean_variance(site: Site) -> Tensor:
 
 
 def _softmax(function: Callable[[Tensor, int], Tensor]) -> Compute:
-    """Over one axis; before version 13 over that and all behind it."""
+    """A softmax over one axis; before version 13 over that axis and all after it."""
 
     def compute(site: Site) -> Tensor:
         x = site.tensor(0)

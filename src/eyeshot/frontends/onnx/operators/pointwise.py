@@ -1,4 +1,4 @@
-"""Operators that look at one position at a time."""
+"""Pointwise operators: each output number depends on the same position of the inputs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def one(function: Callable[[Tensor], Tensor]) -> Compute:
 
 
 def operand(site: Site, place: int, other: Tensor) -> Any:
-    """An operand: a plain number where it is one number that is stored or computed of sizes."""
+    """An operand: a Python number if it is a single known number, else a tensor."""
     value = site.value(place)
     if not value.is_known or value.is_weight:
         return value.tensor
@@ -41,7 +41,7 @@ def _same_kind(known: Any, other: Tensor) -> bool:
 
 
 def two(function: Callable[[Any, Any], Tensor]) -> Compute:
-    """A function of two operands, the first of which may be a number too."""
+    """A function of two operands; either may be a number."""
 
     def compute(site: Site) -> Tensor:
         if site.value(0).is_known and not site.value(0).is_weight:
@@ -59,7 +59,7 @@ def both(function: Callable[[Tensor, Tensor], Tensor]) -> Compute:
 
 
 def many(function: Callable[[Tensor, Tensor], Tensor]) -> Compute:
-    """A function of two, over any number of tensors."""
+    """A function of two tensors, applied in turn to any number of tensors."""
 
     def compute(site: Site) -> Tensor:
         return reduce(function, (site.tensor(place) for place in range(len(site.values))))
@@ -68,7 +68,7 @@ def many(function: Callable[[Tensor, Tensor], Tensor]) -> Compute:
 
 
 def divided(x: Any, y: Any) -> Tensor:
-    """``Div``: of whole numbers, cut towards zero."""
+    """``Div``; for integers, rounded towards zero."""
     tensor = x if isinstance(x, Tensor) else y
     if tensor.is_floating_point():
         return torch.as_tensor(x / y)

@@ -1,4 +1,4 @@
-"""Windows that take the largest number, the mean or a norm."""
+"""Pooling by maximum, mean or norm, over windows or over all positions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 @dataclass(frozen=True)
 class _Windows:
-    """Along each axis: kernel, stride, dilation, padding, and how many outputs come."""
+    """The windows along each axis: kernel, stride, dilation, padding, and number of outputs."""
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
@@ -31,17 +31,17 @@ class _Windows:
 
     @property
     def axes(self) -> int:
-        """How many axes."""
+        """The number of axes."""
         return len(self.kernel)
 
     @property
     def spread(self) -> list[int]:
-        """From the first to the last input of a window."""
+        """For each axis, the extent of a window: from its first to its last input."""
         return [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True)]
 
     @property
     def exact(self) -> Pads:
-        """The padding of which no number is left over: it ends where the last window ends."""
+        """The padding (before, after) of each axis such that it ends with the last window."""
         last = [
             (m - 1) * s + k for m, s, k in zip(self.outputs, self.stride, self.spread, strict=True)
         ]
@@ -52,7 +52,7 @@ class _Windows:
 
     @property
     def overhang(self) -> bool:
-        """Whether the last window reaches beyond the padding."""
+        """Whether the last window extends beyond the padding (``ceil_mode``)."""
         return any(have[1] > told[1] for have, told in zip(self.exact, self.pads, strict=True))
 
 
@@ -85,7 +85,7 @@ def _windows(site: Site, x: Tensor) -> _Windows:
 
 
 def max_pool(site: Site) -> Tensor:
-    """``MaxPool``; padding is never the largest."""
+    """``MaxPool``; the padding is never the maximum."""
     if len([name for name in site.op.outputs if name]) > 1:
         raise Refusal("gives the places of the largest numbers", "export it without indices")
     x = site.tensor(0)
@@ -103,7 +103,7 @@ def max_pool(site: Site) -> Tensor:
 
 
 def average_pool(site: Site) -> Tensor:
-    """``AveragePool``: over the window, or over what of it lies in the image."""
+    """``AveragePool``: the mean over a window, or over its part inside the image."""
     x = site.tensor(0)
     w = _windows(site, x)
     counts = bool(site.attribute("count_include_pad", 0))
@@ -128,7 +128,7 @@ def average_pool(site: Site) -> Tensor:
 
 
 def _by_torch(x: Tensor, w: _Windows) -> Tensor | None:
-    """Torch's own pooling, which pads both ends alike, with the outputs that are too many cut."""
+    """Torch's pooling, which pads both ends equally, with surplus outputs removed; None if not."""
     padding, ceil = [before for before, _ in w.pads], False
     if any(2 * p > k for p, k in zip(padding, w.kernel, strict=True)):
         return None

@@ -18,7 +18,7 @@ Pads = list[tuple[int, int]]
 def same_padding(
     n: int, kernel: int, stride: int, dilation: int, *, upper: bool
 ) -> tuple[int, int]:
-    """What is put before and after an axis so that ⌈n / stride⌉ outputs come."""
+    """The padding (before, after) of an axis that gives ⌈n / stride⌉ outputs."""
     outputs = -(-n // stride)
     total = max(0, (outputs - 1) * stride + (kernel - 1) * dilation + 1 - n)
     less, more = total // 2, total - total // 2
@@ -32,7 +32,7 @@ def paddings(
     stride: Sequence[int],
     dilation: Sequence[int],
 ) -> Pads:
-    """Padding before and after each axis of space, by ``auto_pad`` or ``pads``."""
+    """The padding (before, after) of each spatial axis, by ``auto_pad`` or ``pads``."""
     axes, auto = len(kernel), site.attribute("auto_pad", "NOTSET")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
         each = zip(shape, kernel, stride, dilation, strict=True)
@@ -44,7 +44,7 @@ def paddings(
 
 
 def padded(x: Tensor, pads: Pads, value: float = 0.0) -> Tensor:
-    """The last axes padded, or cut where an amount is negative."""
+    """The last axes padded, or cropped if an amount is negative."""
     if all(one == (0, 0) for one in pads):
         return x
     return F.pad(x, [n for pair in reversed(pads) for n in pair], value=value)
@@ -72,7 +72,7 @@ def conv(site: Site) -> Tensor:
 
 
 def conv_transpose(site: Site) -> Tensor:
-    """``ConvTranspose``: what torch cannot pad on one side alone is cut, or filled with zeros."""
+    """``ConvTranspose``; padding that differs by side is done by cropping, or by adding zeros."""
     x, weight, bias = site.tensor(0), site.tensor(1), site.maybe(2)
     axes = _axes_of(weight)
     stride = site.numbers("strides", (1,) * axes)
@@ -99,7 +99,7 @@ def conv_transpose(site: Site) -> Tensor:
 def _transposed_pads(
     site: Site, shape: Shape, stride: Sequence[int], spread: Sequence[int], more: Sequence[int]
 ) -> Pads:
-    """What is cut off before and after each axis; by ``output_shape`` where there is one."""
+    """The crop (before, after) of each axis; by ``output_shape`` if the node has it."""
     auto, axes = site.attribute("auto_pad", "NOTSET"), len(stride)
     asked: Sequence[int] = site.numbers("output_shape", ())[-axes:]
     if site.original is not None and site.original[0] is not None:
@@ -139,7 +139,7 @@ def gemm(site: Site) -> Tensor:
 
 
 def matmul(site: Site) -> Tensor:
-    """``MatMul``; by a matrix of the file it is a linear layer."""
+    """``MatMul``; with a matrix stored in the file, it is a linear layer."""
     a, b = site.tensor(0), site.tensor(1)
     if site.value(1).is_weight and b.ndim == 2 and a.ndim >= 2 and a.is_floating_point():
         return F.linear(a, b.t())

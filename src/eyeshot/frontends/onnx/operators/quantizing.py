@@ -12,7 +12,7 @@ _RANGES = {torch.uint8: (0, 255), torch.int8: (-128, 127), torch.int16: (-32768,
 
 
 def _along(x: Tensor, one: Tensor, axis: int) -> Tensor:
-    """A scale for each place of an axis, in the shape of what it scales."""
+    """A scale for each index of an axis, reshaped to broadcast against ``x``."""
     if one.numel() == 1:
         return one.reshape(())
     if one.ndim != 1:
@@ -35,7 +35,7 @@ def dequantize(site: Site) -> Tensor:
 
 
 def quantize(site: Site) -> Tensor:
-    """``QuantizeLinear``: rounded to even, and cut to the range of the integers."""
+    """``QuantizeLinear``: rounded to even, and clamped to the range of the integers."""
     x = site.tensor(0)
     scale, zero = _settings(site, x)
     kind = torch.uint8 if zero is None else zero.dtype
@@ -51,7 +51,7 @@ def _rounded(x: Tensor, zero: Tensor | None, kind: torch.dtype) -> Tensor:
 
 
 def _centered(site: Site, place: int, zero: int) -> Tensor:
-    """Integers without their zero point, in numbers that hold every sum of their products."""
+    """Integers minus their zero point, in a type that holds every sum of products exactly."""
     x, offset = site.tensor(place).to(torch.float64), site.maybe(zero)
     if offset is None:
         return x

@@ -1,4 +1,4 @@
-"""One number for many: over positions, over channels, over both."""
+"""Reductions over positions, over channels, or over both."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Over = Callable[[Tensor, list[int], bool], Tensor]
 
 
 def _reducing(function: Over) -> Compute:
-    """A reduction over some axes, or all."""
+    """A reduction over some or all axes."""
 
     def compute(site: Site) -> Tensor:
         x, axes = site.tensor(0), site.listed("axes", 1)
@@ -60,7 +60,7 @@ def _same(x: Tensor) -> Tensor:
 
 
 def _argument(which: Callable[..., Tensor]) -> Compute:
-    """The first, or last, place of the largest or least number."""
+    """``ArgMax`` or ``ArgMin``: the first or last index of the largest or smallest number."""
 
     def compute(site: Site) -> Tensor:
         x = site.tensor(0)

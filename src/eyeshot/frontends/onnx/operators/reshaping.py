@@ -1,4 +1,4 @@
-"""Shapes: those that a file computes, and those that were written into it for one size."""
+"""Reshapes: with shapes that a file computes, and with shapes fixed in it for one size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eyeshot.operators.reshaping import groups
 
 
 def reshape(site: Site) -> Tensor:
-    """``Reshape``; a shape written for another size is derived again where one can."""
+    """``Reshape``; a shape fixed for another image size is computed for this size if possible."""
     x, asked = site.tensor(0), site.whole(1) or ()
     copies = not site.attribute("allowzero", 0)
     have = tuple(int(n) for n in x.shape)
@@ -29,10 +29,10 @@ def reshape(site: Site) -> Tensor:
 
 
 def resolved(have: Shape, asked: Sequence[int], copies: bool) -> Shape:
-    """A shape without 0 (as many as there are) and -1 (whatever is left).
+    """The target shape, with 0 (keep the dimension) and -1 (infer it) replaced by numbers.
 
     Raises:
-        Refusal: it holds another number of values.
+        Refusal: the target has another number of elements than the input.
     """
     shape = [have[i] if n == 0 and copies and i < len(have) else n for i, n in enumerate(asked)]
     known, total = math.prod(n for n in shape if n != -1), math.prod(have)
@@ -47,14 +47,14 @@ def resolved(have: Shape, asked: Sequence[int], copies: bool) -> Shape:
 
 
 def rederived(old: Shape, new: Shape, target: Shape, asked: Sequence[int]) -> Shape:
-    """The shape that a Reshape gives at a new size.
+    """The shape that a Reshape gives at a new input size.
 
-    Both shapes are split into the least runs of dimensions that hold as many values. A run that
-    has not changed stays; one that becomes a single dimension has the new number; one with a -1
-    has the rest there.
+    Both shapes are split into the smallest groups of dimensions with equal products. A group whose
+    input did not change stays. A group with a single target dimension gets the new product. In a
+    group with a -1, that dimension is inferred.
 
     Raises:
-        Refusal: a changed run becomes several dimensions.
+        Refusal: the input of a group with several target dimensions and no -1 has changed.
     """
     shape = list(target)
     for left, right in groups(old, target):

@@ -1,7 +1,8 @@
-"""``Resize`` and ``Upsample``: by torch's interpolation where it gives the same, else by indexing.
+"""``Resize`` and ``Upsample``, by torch's interpolation if it gives the same, else by gathering.
 
-Torch has five interpolations and ONNX about a hundred. For the size at hand, the inputs and weights
-of every output are computed for both; torch's interpolation is used where they are equal.
+Torch has five kinds of interpolation, and ONNX about a hundred. For the given size, the inputs and
+weights of every output are computed for both (:class:`AxisResize`), and torch's interpolation is
+used if they are equal.
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ from eyeshot.axes.resize import ResizeMode
 from eyeshot.frontends.onnx.site import Compute, Refusal, Site, axis_of
 
 _ROUNDING = 1e-6
-"""Of a coordinate beside its size, by which programs differ."""
+"""The relative rounding error of coordinates, by which implementations differ."""
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Resizing:
-    """How an operator resizes, the same for every axis.
+    """The settings of a resize, the same for every axis.
 
     Attributes:
         mode: nearest, linear or cubic.
-        transform: from an output's place to its source, such as ``half_pixel``.
-        rounding: of ``nearest``, such as ``floor``.
+        transform: how coordinates are computed, such as ``half_pixel``.
+        rounding: the rounding of ``nearest``, such as ``floor``.
         cubic: the coefficient of the cubic kernel.
-        inside_only: cubic weights outside of the image are left out.
-        fill: for what lies outside; None where the border is repeated.
+        inside_only: whether cubic weights outside the image are left out.
+        fill: the value outside the image; None to repeat the border.
     """
 
     mode: str
@@ -52,7 +53,7 @@ class Resizing:
 class AxisResize:
     """One axis: from ``n`` inputs to ``m`` outputs by ``scale``; ``crop`` is its part, if any.
 
-    ``by_size`` says that the file gives m, and the scale follows.
+    ``by_size`` is True if the file gives m, from which the scale is computed.
     """
 
     n: int
@@ -62,7 +63,7 @@ class AxisResize:
     by_size: bool = False
 
     def source(self, how: Resizing, real: type[np.floating[Any]]) -> Floats:
-        """Where each output lies among the inputs."""
+        """The input coordinate of each output, (m,)."""
         x = np.arange(self.m).astype(real)
         scale, half = real(np.float32(self.scale)), real(0.5)
         n, m = real(self.n), real(self.m)
@@ -99,10 +100,10 @@ class AxisResize:
         return found
 
     def nearest(self, how: Resizing) -> Ints:
-        """The input that each output copies.
+        """The index of the input that each output copies, (m,).
 
         Raises:
-            Refusal: for some output, rounding decides between two inputs.
+            Refusal: for some output, it depends on rounding which of two inputs it is.
         """
         x = self.source(how, np.float64)
         found = self._copied(how, self.source(how, np.float32))
@@ -137,7 +138,7 @@ class AxisResize:
         return np.clip(found, 0, self.n - 1).astype(np.int64)
 
     def mix(self, how: Resizing) -> tuple[Ints, Floats]:
-        """For each output its inputs and their weights, both (m, taps)."""
+        """The indices and the weights of each output's inputs, both (m, taps)."""
         x = self.source(how, np.float64)
         below = np.floor(x)
         part = (x - below)[:, None]
@@ -153,7 +154,7 @@ class AxisResize:
         return np.clip(places, 0, self.n - 1), weights
 
     def outside(self, how: Resizing) -> NDArray[np.bool_]:
-        """Which outputs lie outside of the image."""
+        """A mask of the outputs that are outside the image, (m,)."""
         x = self.source(how, np.float32)
         return (x < 0) | (x > self.n - 1)
 
@@ -167,7 +168,7 @@ def _cubic(distance: Floats, a: float) -> Floats:
 
 
 _SAME = 1e-6
-"""Of numbers around 1: what the rounding of weights may make of them."""
+"""The largest difference between weights that counts as rounding."""
 _MODES: Mapping[str, tuple[tuple[ResizeMode, bool], ...]] = {
     "nearest": (("nearest", False), ("nearest-exact", False)),
     "linear": (("linear", False), ("linear", True)),
@@ -182,7 +183,7 @@ _TORCH = {
 
 
 def upsample(site: Site) -> Tensor:
-    """``Upsample``, which ``Resize`` has taken the place of."""
+    """``Upsample``, the old operator that ``Resize`` has replaced."""
     stored: tuple[float, ...] = site.attribute("scales", ())
     scales = stored or _floats(site, 1) or ()
     return _resized(site, _old(site), _by_scales(site, scales, range(len(scales))))
@@ -222,7 +223,7 @@ def resize(site: Site) -> Tensor:
 def _check_crop(
     axes: Mapping[int, AxisResize], how: Resizing, roi: Sequence[float], *, by_scales: bool
 ) -> None:
-    """Refuse crops of which ONNX and onnxruntime make different things."""
+    """Refuse crops for which ONNX and onnxruntime give different results."""
     whole = [(roi[place], roi[place + len(axes)]) == (0.0, 1.0) for place in range(len(axes))]
     kept = [one.n == one.m for one in axes.values()]
     if by_scales or how.inside_only or any(k and not w for k, w in zip(kept, whole, strict=True)):
@@ -234,7 +235,7 @@ def _check_crop(
 
 
 def _old(site: Site) -> Resizing:
-    """Before version 11 there was one way only."""
+    """The settings before version 11, which had a single way to compute coordinates."""
     mode = site.attribute("mode", "nearest")
     return Resizing("linear" if "linear" in mode else mode, "asymmetric", "simple")
 
@@ -303,7 +304,7 @@ def _resized(site: Site, how: Resizing, axes: Mapping[int, AxisResize]) -> Tenso
 
 
 def _by_torch(x: Tensor, how: Resizing, axes: Mapping[int, AxisResize]) -> Tensor | None:
-    """By torch's interpolation of all axes of space; None where it has none that is the same."""
+    """Torch's interpolation of all spatial axes; None if it has no equal one."""
     count = x.ndim - 2
     if min(axes) < 2 or not x.is_floating_point():
         return None
@@ -335,7 +336,7 @@ def _candidates(mode: str) -> Iterator[tuple[tuple[ResizeMode, bool], bool]]:
 def _is_same(
     axis: AxisResize, how: Resizing, mode: ResizeMode, align: bool, by_factor: bool
 ) -> bool:
-    """Whether torch's interpolation of an axis reads the same inputs by the same weights."""
+    """Whether torch's interpolation of an axis has the same inputs and weights."""
     if by_factor and math.floor(axis.n * axis.scale) != axis.m:
         return False
     outputs = np.arange(axis.m, dtype=np.int64)
@@ -359,7 +360,7 @@ def _applied(numbers: np.ndarray, places: np.ndarray, weights: np.ndarray) -> np
 
 
 def _picked(x: Tensor, axis: int, one: AxisResize, how: Resizing) -> Tensor:
-    """One axis as a sum of picked inputs by their weights."""
+    """One axis resized as a weighted sum of gathered inputs."""
     if how.mode == "nearest":
         return x.index_select(axis, torch.tensor(one.nearest(how)))
     places, weights = one.mix(how)
@@ -375,7 +376,7 @@ def _picked(x: Tensor, axis: int, one: AxisResize, how: Resizing) -> Tensor:
 
 
 def _filled(x: Tensor, how: Resizing, axes: Mapping[int, AxisResize]) -> Tensor:
-    """What lies outside of the image has one value."""
+    """The outputs outside the image replaced by the fill value."""
     for axis, one in axes.items():
         outside = one.outside(how)
         if outside.any():
