@@ -533,9 +533,9 @@ def _compare(net: nn.Module, written: ProgramNet, shape: Sequence[int]) -> None:
     largest = float(wanted.abs().max()) if isinstance(wanted, torch.Tensor) else 0.0
     both = isinstance(wanted, torch.Tensor) and isinstance(found, torch.Tensor)
     if not both or found.shape != wanted.shape:
-        shape = tuple(wanted.shape) if isinstance(wanted, torch.Tensor) else type(wanted).__name__
+        kind = tuple(wanted.shape) if isinstance(wanted, torch.Tensor) else type(wanted).__name__
         raise Unsupported(
-            f"the exported program does not give the network's output (one tensor: {shape})",
+            f"the exported program's output differs from the network's, {kind}",
             cure="make forward give one tensor, of the same shape when traced as when called",
         )
     apart = float((found - wanted).abs().max())
