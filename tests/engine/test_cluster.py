@@ -245,12 +245,47 @@ def test_statistics_of_signals_volumes_and_a_classifier(client: Client, tmp_path
         assert np.abs(_read(out) - whole).max() <= 1e-5 * np.abs(whole).max()
 
 
+class _Turned(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.transpose(2, 3)
+
+
+def test_an_ome_zarr_has_levels_of_what_the_workers_wrote(client: Client, tmp_path: Path) -> None:
+    net, image = _Net().eval(), _image(tmp_path, 3, 1100, 1300)
+    path = eyeshot.run(net, image, tmp_path / "a.ome.zarr", client=client, output_format="argmax")
+    alone = eyeshot.run(net, image, tmp_path / "b.ome.zarr", output_format="argmax")
+    assert (_read(path / "0") == _read(alone / "0")).mean() > 0.999  # a tie may be broken otherwise
+    for level in (1, 2):
+        before = _read(path / str(level - 1))
+        np.testing.assert_array_equal(_read(path / str(level)), before[:, ::2, ::2])
+    for name in ("zarr.json", "0/zarr.json", "1/zarr.json", "2/zarr.json"):
+        assert (path / name).read_bytes() == (alone / name).read_bytes()
+    assert {one.name for one in tmp_path.iterdir()} == {"image.npy", "a.ome.zarr", "b.ome.zarr"}
+
+
+def test_an_ome_zarr_is_resumed_by_its_blocks(client: Client, tmp_path: Path) -> None:
+    net, image, out = _Net().eval(), _image(tmp_path, 3, 1100, 1300), tmp_path / "a.ome.zarr"
+
+    def give_up(report: Any) -> None:
+        if report.rows:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        eyeshot.run(net, image, out, client=client, output_format="argmax", progress=give_up)
+    assert not out.exists()
+    eyeshot.run(net, image, out, client=client, output_format="argmax", resume=True)
+    whole = eyeshot.run(net, image, client=None, output_format="argmax")
+    assert (_read(out / "0") == whole).mean() > 0.999
+    np.testing.assert_array_equal(_read(out / "1"), _read(out / "0")[:, ::2, ::2])
+
+
 def test_what_many_machines_cannot_do_is_refused(client: Client, tmp_path: Path) -> None:
     net, image, out = _Net().eval(), _image(tmp_path, 3, 64, 64), tmp_path / "out.zarr"
     with pytest.raises(BadValue, match=r"out\.tif, and a client was given: .* chunks of their own"):
         eyeshot.run(net, image, tmp_path / "out.tif", client=client)
-    with pytest.raises(BadValue, match="levels of a pyramid"):
-        eyeshot.run(net, image, tmp_path / "out.ome.zarr", client=client)
+    turned = nn.Sequential(nn.Conv2d(3, 2, 1), _Turned()).eval()
+    with pytest.raises(BadValue, match="not channels and then axes"):
+        eyeshot.run(turned, image, tmp_path / "out.ome.zarr", client=client)
     with pytest.raises(BadValue, match="no output, and a client"):
         eyeshot.run(net, image, client=client)
     with pytest.raises(BadValue, match=r"an image in memory \(ndarray\)"):

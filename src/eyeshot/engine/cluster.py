@@ -160,11 +160,6 @@ def check_cluster_run(
                 "can write one output only in chunks of their own",
                 cure="name a .zarr folder that all workers see",
             )
-        if Path(one).name.lower().endswith(".ome.zarr"):
-            raise BadValue(
-                f"{one}, and a client was given: the levels of a pyramid are made of rows in order",
-                cure="name a .zarr without .ome",
-            )
     images = image if isinstance(image, list | tuple) else [image]
     for one in images:
         if not isinstance(one, str | os.PathLike):

@@ -3,6 +3,10 @@
 One process, the client's, makes the array, keeps the records, and gives the output its name. The
 others write windows of it. A record has a checksum of the block's samples: who resumes reads them
 again, and computes again what is not as it was written, after a crash of a machine for example.
+
+Also here:
+
+- OME-Zarr, whose levels the owner makes when all blocks are there.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from eyeshot.files import explain_os_error
 from eyeshot.images.layouts import Span
 from eyeshot.images.sinks.files import Place, remove, sync_folder
 from eyeshot.images.sinks.journal import Journal
+from eyeshot.images.sinks.pyramids import OmeZarrSink
 from eyeshot.images.sinks.sink import STORED_PLAINLY, Arrangement, Sink, Storage
 from eyeshot.images.sinks.zarrays import ZarrSink
 
@@ -84,6 +89,9 @@ class BlockedZarr(ZarrSink):
         storage: Storage = STORED_PLAINLY,
     ) -> None:
         super().__init__(place, shape, dtype, arrangement, storage)
+        self._record_nothing()
+
+    def _record_nothing(self) -> None:
         self.records: dict[int, Record] = {}
         self.lost = 0
         self._written_down: IO[str] | None = None
@@ -96,7 +104,7 @@ class BlockedZarr(ZarrSink):
     @property
     def part(self) -> Path:
         """Where the array is until it is complete."""
-        return self._place.part
+        return self._folder()
 
     @property
     def resumed(self) -> bool:
@@ -163,7 +171,8 @@ class BlockedZarr(ZarrSink):
             windows: for each block its (lo, hi) along every axis of space.
         """
         path = self._place.target if self._sealed else self._place.part
-        array = zarr.open_array(str(path), mode="r")
+        inner = self._folder().relative_to(self._place.part)
+        array = zarr.open_array(str(path / inner), mode="r")
         for number, record in list(self.records.items()):
             window = windows.get(number)
             if window is None or self._sum(array, window) != record.checksum:
@@ -223,6 +232,7 @@ class BlockedZarr(ZarrSink):
         if self._sealed:
             return
         with self._explained():
+            self._make_all_levels()
             self._sync()
             self._close()
             self._complete()
@@ -239,6 +249,9 @@ class BlockedZarr(ZarrSink):
                 finally:
                     os.close(handle)
             sync_folder(Path(folder))
+
+    def _make_all_levels(self) -> None:
+        """Make what follows from the blocks when all of them are there."""
 
     def _tidy(self) -> None:
         super()._tidy()
@@ -266,6 +279,20 @@ class BlockedZarr(ZarrSink):
             self._release()
 
 
+class BlockedOmeZarr(BlockedZarr, OmeZarrSink):
+    """OME-Zarr: workers write level 0, its owner makes the others from it."""
+
+    def __init__(
+        self, place: Place, shape: tuple[int, ...], dtype: np.dtype[Any], storage: Storage
+    ) -> None:
+        OmeZarrSink.__init__(self, place, shape, dtype, storage)
+        self._record_nothing()
+
+    def _make_all_levels(self) -> None:
+        for _ in self._pyramid.advance(lambda _: self.shape[1]):
+            pass
+
+
 def blocked_zarr(
     target: Path,
     shape: tuple[int, ...],
@@ -278,8 +305,19 @@ def blocked_zarr(
     force: bool = False,
     resume: bool = False,
 ) -> BlockedZarr:
-    """A Zarr output for many writers, not opened yet; see :func:`eyeshot.images.open_sink`."""
+    """A Zarr output for many writers, not opened yet; see :func:`eyeshot.images.open_sink`.
+
+    Raises:
+        BadValue: OME-Zarr of an output whose dimensions are not channels and then axes.
+    """
     place = Place(target, force, resume, dict(settings), tuple(inputs))
+    if target.name.lower().endswith(".ome.zarr"):
+        if not arrangement.canonical(len(shape) - 1):
+            raise BadValue(
+                f"{target}, and a client was given: the output is not channels and then axes",
+                cure="name a .zarr without .ome, or run it without a client",
+            )
+        return BlockedOmeZarr(place, shape, dtype, storage)
     return BlockedZarr(place, shape, dtype, arrangement, storage)
 
 
