@@ -241,7 +241,7 @@ def _answer(address: str, future: Any) -> dict[str, Any]:
             f"worker {address}: {error.name} is not installed there",
             cure="install the same Eyeshot on every worker",
         ) from error
-    except Exception as error:  # whatever a machine that is not ours may raise
+    except Exception as error:  # another machine may raise anything
         raise Failure(
             f"worker {address}: {type(error).__name__}: {one_line(str(error), 200)}",
             cure="install the same packages on every worker",
