@@ -134,7 +134,11 @@ class _TensorBoard:
         del name, config
         # What a killed training logged of an epoch that it did not save is hidden.
         purge: dict[str, Any] = {"purge_step": epochs_done + 1} if epochs_done else {}
-        self._logger = TensorBoardLogger(folder, name="", version="tensorboard", **purge)
+        # A file is named by the second: a training that is resumed within it has one of its own.
+        files = sum(1 for _ in (folder / "tensorboard").glob("events*"))
+        self._logger = TensorBoardLogger(
+            folder, name="", version="tensorboard", filename_suffix=f".{files:03}", **purge
+        )
 
     def write(self, figures: Mapping[str, float], epoch: int) -> None:
         """Write the figures of an epoch."""
