@@ -53,6 +53,23 @@ def test_all_flips_of_an_image_equal_the_plain_loop(tmp_path: Path) -> None:
     assert "the mean of 4 passes: of the image, and of its flips along h, w, hw" in str(plans[0])
 
 
+class _WritesIntoItsInput(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x -= 0.5
+        found: torch.Tensor = self.conv(x)
+        return found
+
+
+def test_each_flip_is_one_of_the_image_as_it_was_given() -> None:
+    net, x = _WritesIntoItsInput().eval(), _noise(1, 14, 11)
+    passes = [net(x[None].flip(dims)).flip(dims) for dims in ((), (3,))]
+    _same(eyeshot.run(net, x, flips="w"), (sum(passes) / 2)[0].detach().numpy())
+
+
 def test_maps_that_are_held_may_lie_on_disk() -> None:
     net, x = _net(nn.Conv2d(1, 2, 3, padding=1)), _noise(1, 31, 18)
     job = job_of(net, x, flips=["hw", "w"])

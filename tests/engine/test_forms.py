@@ -60,3 +60,14 @@ def test_complex_numbers_lose_no_part(name: str) -> None:
     assert form_of("scores", 1, "complex64").dtype == "complex64"
     with pytest.raises(BadValue, match="of complex numbers; use scores"):
         form_of(name, 1, "complex64")
+
+
+def test_whole_numbers_of_a_network_are_labels_in_whatever_type_they_are_written() -> None:
+    for name in ("scores", "float32", "float64"):
+        assert form_of(name, 1, "int64").labels
+        assert form_of(name, 1, "bool").labels
+        assert not form_of(name, 1, "float32").labels
+    assert form_of("argmax", 3).labels
+    assert not form_of("probabilities", 3).labels
+    assert not form_of("uint8", 1).labels
+    assert not form_of("scores", 1, "complex64").labels

@@ -323,6 +323,40 @@ class CropsByContent(nn.Module):
         return F.pad(self.conv(x), pad.tolist())
 
 
+class ListsByContent(nn.Module):
+    """The same, written into a list of tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        counts = torch.tensor([1.0, 2.0])
+        torch._foreach_add_([counts], [((x.amax((0, 1, 2, 3)) > 50) * 1.0).expand(2)])
+        y: Tensor = self.conv(x) * int(counts[1].item())
+        return y
+
+
+class ReadsBeyondASlice(nn.Module):
+    """A slice of a batch of one lies in one piece, with more behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(x)[:, :2]
+        area = y.shape[2] * y.shape[3]
+        return y.as_strided((1, 4, *y.shape[2:]), (4 * area, area, y.shape[3], 1))
+
+
+def test_a_view_beyond_a_slice_is_refused() -> None:
+    with pytest.raises(Unsupported, match="as_strided beyond the 128 numbers of its tensor"):
+        graph_of(ReadsBeyondASlice(), (1, 8, 8))
+
+
 def test_numbers_that_depend_on_the_content_are_never_taken_for_known() -> None:
+    with pytest.raises(Unsupported, match=r"values into Python numbers|content says"):
+        graph_of(ListsByContent(), (1, 8, 8))
     with pytest.raises(Unsupported, match=r"values into Python numbers|content says"):
         graph_of(CropsByContent(), (1, 8, 8))

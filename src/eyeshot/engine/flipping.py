@@ -67,7 +67,7 @@ class FlippedNetwork(nn.Module):
 
     def forward(self, *inputs: torch.Tensor) -> Any:
         """(N, C, …) of each input -> what the network returns, averaged."""
-        plain = self.net(*inputs)
+        plain = self.net(*(x.clone() for x in inputs))  # forward may write into its input
         sums = _tensors(plain)
         for given, answered in zip(self._given, self._answered, strict=True):
             turned = (x.flip(dims) for x, dims in zip(inputs, given, strict=True))

@@ -43,6 +43,7 @@ class Form:
         dtype: of its samples.
         reduce: scores (C, …) -> samples (channels, …).
         copies: how many times the scores' own memory ``reduce`` takes for a moment.
+        whole: the network gives whole numbers, in whatever type they are written.
     """
 
     name: str
@@ -50,11 +51,12 @@ class Form:
     dtype: np.dtype[Any]
     reduce: Callable[[torch.Tensor], torch.Tensor]
     copies: int = 0
+    whole: bool = False
 
     @property
     def labels(self) -> bool:
         """Whether samples are numbers of classes or a mask, which have no mean."""
-        return self.dtype.kind != "f" and self.name != "uint8"
+        return self.whole or (self.dtype.kind not in "fc" and self.name != "uint8")
 
     def memory(self, positions: int, channels: int, itemsize: int) -> int:
         """Bytes while the scores of so many positions are reduced and written, beside the scores.
@@ -92,11 +94,12 @@ def form_of(name: str, channels: int, dtype: str = "float32") -> Form:
             f"output_format {name!r} of complex numbers",
             cure="use scores, or let forward return .abs(), .real or torch.view_as_real of them",
         )
+    whole = not dtype.startswith(("float", "bfloat", "complex"))
     if kind == "scores":
         own = np.dtype("float32" if dtype == "bfloat16" else dtype)
-        return Form(name, channels, own, lambda scores: scores)
+        return Form(name, channels, own, lambda scores: scores, whole=whole)
     if kind in ("float32", "float64"):
-        return Form(name, channels, np.dtype(kind), lambda scores: scores)
+        return Form(name, channels, np.dtype(kind), lambda scores: scores, whole=whole)
     if kind == "probabilities":
         return Form(name, channels, np.dtype(np.float32), _probabilities, copies=1)
     if kind == "argmax":

@@ -302,6 +302,18 @@ def writes_into_known(graph: torch.fx.Graph) -> bool:
         sources = node.all_input_nodes
         if "lift_fresh" in str(node.target) or (sources and known.issuperset(sources)):
             known.add(node)
-        elif writes_in_place(node) and node.args[0] in known:
+        elif not known.isdisjoint(_written(node)):
             return True
     return False
+
+
+def _written(fx_node: torch.fx.Node) -> list[torch.fx.Node]:
+    """The values that a call writes into: of one tensor, of several, or of a list of them."""
+    schema = getattr(fx_node.target, "_schema", None)
+    found: list[torch.fx.Node] = []
+    for place, argument in enumerate(schema.arguments if schema is not None else ()):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            here = place < len(fx_node.args) and not argument.kwarg_only
+            value = fx_node.args[place] if here else fx_node.kwargs.get(argument.name)
+            torch.fx.node.map_arg(value, found.append)
+    return found

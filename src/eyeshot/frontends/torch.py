@@ -614,6 +614,12 @@ def _strided(site: Site, origin: torch.fx.Node) -> Call:
             cure="call contiguous() before it, or use slices, unfold and reshape",
         )
     sizes, strides, offset = (site.arguments[one] for one in ("size", "stride", "storage_offset"))
+    last = (offset or 0) + sum((n - 1) * step for n, step in zip(sizes, strides, strict=True))
+    if 0 not in sizes and last >= source.numel():  # it looks beyond a slice that lies in one piece
+        raise Unsupported(
+            f"{where(origin)}as_strided beyond the {source.numel()} numbers of its tensor",
+            cure="call contiguous() before it, or use slices, unfold and reshape",
+        )
     args = (_refs(site.arguments)["self"], list(sizes), list(strides), offset or 0)
     return Call(strided, args, names=("x", "size", "stride", "offset"))
 
