@@ -382,6 +382,64 @@ def test_a_full_disk_leaves_blocks_missing_and_resume_computes_them(
         assert after[path.relative_to(tmp_path / "out.zarr.part")] == time
 
 
+def test_a_resume_replaces_a_finished_output_only_by_force(client: Client, tmp_path: Path) -> None:
+    net, image, out = _Net().eval(), _image(tmp_path, 3, 1100, 1300), tmp_path / "out.zarr"
+    eyeshot.run(net, image, out, client=client)
+    client.run(_fill_the_disk, 1024)
+    try:
+        with warnings.catch_warnings(), pytest.raises(Failure):
+            warnings.simplefilter("ignore")
+            eyeshot.run(net, image, out, client=client, retries=0, force=True, blank=False)
+    finally:
+        client.run(_mend_the_disk)
+    before = _read(out)
+    with pytest.raises(BadFile, match=r"out\.zarr: exists already"):
+        eyeshot.run(net, image, out, client=client, resume=True, blank=False)
+    np.testing.assert_array_equal(_read(out), before)
+    eyeshot.run(net, image, out, client=client, resume=True, force=True, blank=False)
+    np.testing.assert_array_equal(_read(out), before)
+    assert _leftovers(out) == []
+
+
+def _be_of_version(version: str) -> None:
+    eyeshot.__version__ = version
+
+
+def test_a_worker_of_another_eyeshot_that_comes_late_computes_nothing(
+    client: Client, tmp_path: Path
+) -> None:
+    image, out = _image(tmp_path, 3, 600, 700), tmp_path / "out.zarr"
+    here = eyeshot.__version__
+
+    def later(_: Any) -> None:
+        client.run(_be_of_version, "0.0.1")
+
+    try:
+        with (
+            pytest.warns(UserWarning, match=r"this worker has Eyeshot 0\.0\.1, and the run "),
+            pytest.raises(Failure, match="blocks are missing"),
+        ):
+            eyeshot.run(_Net().eval(), image, out, client=client, retries=0, planned=later)
+    finally:
+        client.run(_be_of_version, here)
+
+
+def test_marks_that_change_while_the_run_goes_on_end_it(client: Client, tmp_path: Path) -> None:
+    image, out, marks = _image(tmp_path, 3, 600, 700), tmp_path / "out.zarr", tmp_path / "asked.npy"
+    asked = np.zeros((6, 7), np.uint8)
+    asked[2:, 2:] = 1
+    np.save(marks, asked)
+
+    def later(_: Any) -> None:
+        np.save(marks, 1 - asked)
+
+    with warnings.catch_warnings(), pytest.raises((BadValue, Failure)) as caught:
+        warnings.simplefilter("ignore")
+        eyeshot.run(_Net().eval(), image, out, client=client, where=marks, planned=later)
+    assert "marks other regions here than where the run began" in str(caught.value)
+    assert not out.exists()
+
+
 def _chunks(folder: Path) -> list[Path]:
     return sorted(path for path in (folder / "c").rglob("*") if path.is_file())
 

@@ -170,6 +170,11 @@ def open_run(folder: Path, stage: int | None = None) -> BlockRun:
     except OSError as error:
         raise explain_os_error(error, path) from error
     device = torch.device(told["device"])
+    if eyeshot.__version__ != told["eyeshot"]:  # a worker that came later than the greeting
+        raise Failure(
+            f"this worker has Eyeshot {eyeshot.__version__}, and the run {told['eyeshot']}",
+            cure="use workers with the same Eyeshot",
+        )
     if arithmetic(device) != told["arithmetic"]:
         raise Failure(
             f"this worker computes by {arithmetic(device)}, and the run by {told['arithmetic']}",
@@ -216,6 +221,12 @@ def open_run(folder: Path, stage: int | None = None) -> BlockRun:
     if told["where"] is not None:
         extents = graph.nodes[graph.outputs[0]].extents
         where = where_of(told["where"], sources[0].shape[1:], extents)
+        known_as = (told["skipping"]["where"] or {}).get("where")
+        if known_as not in (None, where.digest):
+            raise BadFile(
+                f"{told['where']}: marks other regions here than where the run began",
+                cure="leave it as it is until the run ends, and give every worker the same file",
+            )
     arrays = {name: opened_part(Path(one["part"])) for name, one in told["outputs"].items()}
     return BlockRun(told, job, blocks, where, arrays)
 

@@ -66,6 +66,8 @@ _LEAST_AHEAD = 64
 _HOPELESS = 8
 """Blocks that fail one after another, each as often as it may, after which the run ends."""
 _LISTED = 20
+_ANSWER = 30.0
+"""Seconds to wait for one answer where a worker that has another one is gone."""
 _LOOK = 2.0
 """Seconds between two looks at the scheduler while nothing happens."""
 
@@ -401,6 +403,7 @@ def settle(
         "band": plan.bands.band,
         "multiply_adds": plan.bands.multiply_adds,
         "threads": THREADS,
+        "eyeshot": eyeshot.__version__,
         "arithmetic": workers.arithmetic,
         "memory": memory,
         "fill": fill,
@@ -831,7 +834,7 @@ class _Dispatch:
             futures.append(self._back.get_nowait())
         futures = [one for one in futures if one in self._active]
         finished = [one for one in futures if one.status == "finished"]
-        answers = dict(zip(finished, self._gathered(finished), strict=False))
+        answers = self._gathered(finished)
         again = []
         for future in futures:
             sent = self._active.pop(future)
@@ -845,16 +848,24 @@ class _Dispatch:
         self._tell()
         return again
 
-    def _gathered(self, futures: list[Any]) -> list[dict[str, Any]]:
+    def _gathered(self, futures: list[Any]) -> dict[Any, dict[str, Any]]:
+        """What the tasks of these futures have given, but for those whose answer is lost."""
         if not futures:
-            return []
+            return {}
         try:
             found: list[dict[str, Any]] = self.client.gather(futures)
-        except Exception as error:  # the scheduler, or the worker that has the answers, is gone
+        except Exception as error:  # the scheduler, or a worker with an answer, is gone
             if self.client.status != "running":
                 self.ended = f"the scheduler is gone ({one_line(str(error), 100)})"
-            return []
-        return found
+                return {}
+            return dict(self._one_by_one(futures))
+        return dict(zip(futures, found, strict=True))
+
+    def _one_by_one(self, futures: list[Any]) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """The answers that can still be had: one that is lost does not take the others along."""
+        for future in futures:
+            with suppress(Exception):  # its block is computed again
+                yield future, future.result(timeout=_ANSWER)
 
     def _lost(self, future: Any, sent: _Sent) -> list[_Sent]:
         """A task without an answer: its worker was killed, or the scheduler is gone."""

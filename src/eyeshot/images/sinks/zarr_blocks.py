@@ -156,6 +156,8 @@ class BlockedZarr(ZarrSink):
             raise BadFile(
                 f"{place.part}: is missing, but its journal exists", cure="start again with --force"
             )
+        if place.target.exists() and not place.force and not self._sealed:
+            raise BadFile(f"{place.target}: exists already", cure="--force replaces it")
 
     def _read(self) -> Iterator[Record]:
         if self._path.exists():

@@ -166,7 +166,7 @@ class ZarrSink(FileSink):
 
     def _clear_leftovers(self) -> None:
         for leftover in self._place.part.rglob("*.partial"):  # of the moment of a kill
-            leftover.unlink()
+            leftover.unlink(missing_ok=True)  # a worker may just have renamed it
 
     def _reopen(self) -> None:
         self._clear_leftovers()
@@ -285,12 +285,12 @@ class RunFolder:
         self.path = target.with_name(target.name + _RUN)
 
     def make(self, files: Mapping[str, bytes]) -> None:
-        """Write the folder, in the place of one of the same run, whose blocks are the same.
+        """Write the folder, when no worker holds an older one any more.
 
         Raises:
-            Failure: the disk is full.
+            Failure: one still does, or the disk is full.
         """
-        remove(self.path)
+        self.remove()
         try:
             self.path.mkdir()
             for name, content in {**files, _LOCK: b""}.items():
