@@ -88,6 +88,20 @@ def test_a_stack_of_few_slices_keeps_them_and_pixels_lie_where_they_are(tmp_path
         assert move["translation"] == [0, 0, middle, middle]
 
 
+@pytest.mark.parametrize("kind", ["labels", "bool"])
+def test_picked_samples_lie_where_they_were_picked(kind: str, tmp_path: Path) -> None:
+    rows = np.add.outer(np.arange(1201), np.zeros(700, int))[np.newaxis]
+    array = rows % 2 == 0 if kind == "bool" else rows.astype(np.uint16)
+    group = put(tmp_path / "out.ome.zarr", array, Storage(labels=kind == "labels"))
+    datasets = group.attrs["ome"]["multiscales"][0]["datasets"]
+    assert len(datasets) == 3
+    for entry in datasets:
+        scale, move = (one[one["type"]] for one in entry["coordinateTransformations"])
+        level = group[entry["path"]][0, :, 0]
+        at = [int(scale[1] * row + move[1]) for row in range(len(level))]
+        np.testing.assert_array_equal(level, array[0, at, 0])
+
+
 def test_infinities_of_two_signs_and_the_largest_numbers(tmp_path: Path) -> None:
     array = np.zeros((1, 2, 601), np.float64)
     array[0, :, :4] = [[np.inf, np.inf, 1.7e308, 1.7e308], [-np.inf, 0, 1.7e308, 1.7e308]]

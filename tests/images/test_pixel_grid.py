@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import eyeshot
 from eyeshot import images
 from eyeshot.images.pixel_grid import PixelGrid
+from eyeshot.images.sinks.sink import Storage
 
 from .conftest import noise
 
@@ -190,6 +191,48 @@ def test_imagej_and_centimeters_are_read_and_inches_are_not(tmp_path: Path) -> N
     assert grid.lengths() == pytest.approx((0.5, 0.25))
     tifffile.imwrite(path, IMAGE[0], resolution=(72, 72), resolutionunit=2)
     assert images.open_source(path).grid is None
+
+
+def test_imagej_may_escape_its_unit(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    text = "ImageJ=1.53t\nunit=\\u00B5m\n"
+    tifffile.imwrite(path, IMAGE[0], resolution=(4.0, 2.0), description=text, metadata=None)
+    grid = images.open_source(path).grid
+    assert grid == PixelGrid((0.5, 0.25), (0, 0), ("micrometer",) * 2)
+
+
+@pytest.mark.parametrize("dots", [10, 28.35, 118.1, 199, 236.2, 472.44, 1889.76, 600 / 2.54])
+def test_centimeters_of_prints_and_scans_are_no_size_of_pixels(dots: float, tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, IMAGE[0], resolution=(dots, dots), resolutionunit=3)
+    assert images.open_source(path).grid is None
+
+
+@pytest.mark.parametrize("micrometers", [40, 20, 10, 5, 4, 2, 1, 0.5, 0.25, 0.2528])
+def test_centimeters_of_microscopes_are_the_size_of_pixels(
+    micrometers: float, tmp_path: Path
+) -> None:
+    path, dots = tmp_path / "a.tif", 1e4 / micrometers
+    tifffile.imwrite(path, IMAGE[0], resolution=(dots, dots), resolutionunit=3)
+    grid = images.open_source(path).grid
+    assert grid is not None
+    assert grid.lengths() == pytest.approx((micrometers, micrometers))
+
+
+def test_slices_of_an_ome_tiff_lie_one_behind_the_other(tmp_path: Path) -> None:
+    grid = PixelGrid((2.0, 0.5, 0.25), (3.0, 1.0, 0.0), ("micrometer",) * 3)
+    path, array = tmp_path / "a.ome.tif", noise((2, 3, 40, 30))
+    with images.open_sink(path, array.shape, array.dtype, storage=Storage(grid=grid)) as sink:
+        sink.write(0, array)
+        sink.finish()
+    with tifffile.TiffFile(path) as tiff:
+        planes: Any = tifffile.xml2dict(tiff.ome_metadata or "")["OME"]["Image"]["Pixels"]["Plane"]
+    assert [(plane["TheC"], plane["TheZ"], plane["PositionZ"]) for plane in planes] == [
+        (channel, number, 3.0 + 2.0 * number) for channel in range(2) for number in range(3)
+    ]
+    assert {plane["PositionY"] for plane in planes} == {1.0}
+    with images.open_source(path, space=3) as source:
+        assert source.grid == grid
 
 
 @pytest.mark.parametrize(

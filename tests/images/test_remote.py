@@ -162,7 +162,13 @@ def test_what_is_not_there_or_not_zarr_is_said(server: ThreadingHTTPServer, tmp_
         images.open_source(f"zip://a.zarr::{tmp_path}/bad.zip")
 
 
-@pytest.mark.parametrize("url", ["reference://::a.json", "ftp://host/a.zarr", "zip://a::ssh://b"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "reference://::a.json", "ftp://host/a.zarr", "zip://a::ssh://b",
+        "reference::file:///refs.json", "simplecache::file:///a.zarr", "zip://a::arrow_hdfs",
+    ],
+)  # fmt: skip
 def test_other_protocols_are_not_followed(url: str) -> None:
     with pytest.raises(BadValue, match="use file, memory, zip"):
         images.open_source(url)
@@ -173,6 +179,13 @@ def test_a_password_is_not_shown() -> None:
         images.open_source("ftp://me:secret@host/a.zarr?X-Signature=secret")
     assert "secret" not in str(caught.value)
     assert "ftp://host/a.zarr" in str(caught.value)
+
+
+def test_a_password_with_an_at_sign_is_not_shown_in_part() -> None:
+    with pytest.raises(BadValue) as caught:
+        images.open_source("ftp://me:secret@word@host/a@b.zarr")
+    assert "ftp://host/a@b.zarr: " in str(caught.value)
+    assert "word" not in str(caught.value)
 
 
 class Forbidden(Quiet):

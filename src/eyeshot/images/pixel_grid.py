@@ -29,7 +29,7 @@ _SYMBOLS = {
     "pm": "picometer", "Å": "angstrom", "nm": "nanometer", "µm": "micrometer", "μm": "micrometer",
     "um": "micrometer", "mm": "millimeter", "cm": "centimeter", "m": "meter", "km": "kilometer",
     "in": "inch", "ft": "foot", "micron": "micrometer", "microns": "micrometer",
-    "inches": "inch",
+    "inches": "inch", r"\u00B5m": "micrometer", r"\u00b5m": "micrometer",
 }  # fmt: skip
 SYMBOL = {"picometer": "pm", "angstrom": "Å", "nanometer": "nm", "micrometer": "µm",
           "millimeter": "mm", "centimeter": "cm", "meter": "m", "kilometer": "km",
@@ -194,10 +194,29 @@ def _grid_of_series(tiff: tifffile.TiffFile, number: int, axes: str) -> PixelGri
         found = tiff.imagej_metadata or {}
         unit = _SYMBOLS.get(str(found.get("unit", "")))
         sizes["Z"] = float(found.get("spacing", 0))
-        return _checked([sizes[a] for a in axes], [0.0] * len(axes), [unit] * 3) if unit else None
+        if unit is None:
+            return None
+        return _checked([sizes[a] for a in axes], [0.0] * len(axes), [unit] * len(axes))
     if int(page.tags["ResolutionUnit"].value) != 3 or axes != "YX":
         return None  # in inches it is how large to print it
+    if any(_is_for_print(size) for size in sizes.values()):
+        return None
     return _checked([sizes[a] for a in axes], [0.0] * 2, ["centimeter"] * 2)
+
+
+def _is_for_print(size: float) -> bool:
+    """Whether pixels of so many centimeters say how to print or scan, as libvips writes it.
+
+    Larger than 50 micrometers, or one of the usual resolutions in inches: a multiple of 50 or 72
+    up to 4800, and a few beyond, where multiples would lie too close to tell.
+    """
+    if not 0 < size < 50e-4:
+        return True
+    dots = 2.54 / size
+    usual = [6400, 7200, 9600]
+    if dots < 4850:
+        usual += [step * round(dots / step) for step in (50, 72)]
+    return any(abs(dots - one) <= 1e-3 * one for one in usual)
 
 
 def _grid_of_ome(xml: str, number: int, series: int, axes: str) -> PixelGrid | None:

@@ -270,7 +270,8 @@ class OmeZarrSink(ZarrSink):
             axes.append({"name": name, "type": "space"} | ({} if unit is None else {"unit": unit}))
         datasets = []
         for number, level in enumerate(self._levels):
-            smaller = grid.moved([(factor, (factor - 1) / 2) for factor in level.scale])
+            firsts = (0.0 if self._picks else (factor - 1) / 2 for factor in level.scale)
+            smaller = grid.moved(list(zip(level.scale, firsts, strict=True)))
             transformations = [
                 {"type": "scale", "scale": [1.0, *smaller.size]},
                 {"type": "translation", "translation": [0.0, *smaller.origin]},
@@ -465,6 +466,9 @@ class OmeTiffSink(OmeZarrSink):
             found[f"PhysicalSize{axis}"] = size
             found[f"PhysicalSize{axis}Unit"] = SYMBOL[unit or ""]
             if origin:
-                places[f"Position{axis}"] = [origin] * planes
+                along = [origin] * planes
+                if axis == "Z":  # the slices of a channel lie one behind the other
+                    along = [origin + size * (plane % self.shape[1]) for plane in range(planes)]
+                places["Position" + axis] = along
                 places[f"Position{axis}Unit"] = [SYMBOL[unit or ""]] * planes
         return found | ({"Plane": places} if places else {})

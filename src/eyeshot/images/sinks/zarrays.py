@@ -292,7 +292,7 @@ class RunFolder:
         """
         self.remove()
         try:
-            self.path.mkdir()
+            self.path.mkdir(mode=0o700)  # settings hold whole URLs, with their passwords
             for name, content in {**files, _LOCK: b""}.items():
                 (self.path / name).write_bytes(content)
         except OSError as error:

@@ -35,7 +35,13 @@ _OF_SERVERS = {"aiobotocore", "aiohttp", "botocore", "fsspec", "s3fs"}
 
 def _without_secrets(text: str) -> str:
     """URLs in a text without names, passwords and signatures."""
-    return re.sub(r"\?[^\s'\"]*", "", re.sub(r"//[^/@\s]*@", "//", text))
+    return re.sub(r"\?[^\s'\"]*", "", re.sub(r"//[^/\s]*@", "//", text))
+
+
+def _has_protocol(part: str) -> bool:
+    """Whether a part of a chained URL names a protocol: fsspec takes a bare word for one, too."""
+    bare = re.fullmatch("[a-z0-9]+", part) is not None or part in fsspec.available_protocols()
+    return "://" in part or bare
 
 
 class RemoteZarr:
@@ -50,7 +56,7 @@ class RemoteZarr:
             Failure: a package is not installed, or the server did not answer.
         """
         self._shown = _without_secrets(url)
-        protocols = [part.partition("://")[0] for part in url.split("::") if "://" in part]
+        protocols = [part.partition("://")[0] for part in url.split("::") if _has_protocol(part)]
         for protocol in protocols:
             if protocol not in _PROTOCOLS:
                 raise BadValue(
