@@ -1,8 +1,6 @@
-"""A settled run carried out: strip after strip, band after band, each row written once.
+"""Carry out a planned run: strip after strip, band after band, each row written once.
 
-Also here:
-
-- a network of pictures over a stack, slice by slice: each slice is a run of its own.
+With ``per_slice``, each slice of a stack is a run by itself.
 """
 
 from __future__ import annotations

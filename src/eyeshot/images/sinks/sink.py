@@ -1,9 +1,4 @@
-"""What every output is to the engine: a shape, and bands written in order.
-
-Also here:
-
-- the order of an output's dimensions, compared with the order of the engine's blocks.
-"""
+"""What every output is to the engine: a shape, bands written in order, an order of dimensions."""
 
 from __future__ import annotations
 

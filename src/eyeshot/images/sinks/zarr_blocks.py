@@ -1,12 +1,10 @@
 """A Zarr output that many processes write: each block once, in whole chunks, with a record.
 
 One process, the client's, makes the array, keeps the records, and gives the output its name. The
-others write windows of it. A record has a checksum of the block's samples: who resumes reads them
-again, and computes again what is not as it was written, after a crash of a machine for example.
+others write windows of it. A record has a checksum of the block's samples: a resumed run reads the
+blocks again, and computes those whose samples have changed, for example by a crash of a machine.
 
-Also here:
-
-- OME-Zarr, whose levels the owner makes when all blocks are there.
+The levels of an OME-Zarr are made by the client when all blocks are there.
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 
 With shards, several chunks share a file, which is written once, too: a row of shards waits.
 
-Also here:
-
-- the folder beside an unfinished output, by which workers know that their run is still the one.
+A run on workers has a folder beside its unfinished output (``RunFolder``). While it is there, the
+run has not been given up, and its workers may write.
 """
 
 from __future__ import annotations
