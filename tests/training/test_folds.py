@@ -237,3 +237,14 @@ def test_folds_of_classes_by_the_command(
     assert "test accuracy: " in said.err
     found = eyeshot.predict(load(out), [folder / "dark" / "0.png"])
     assert found[0].classes[0][0] in ("dark", "light")
+
+
+def test_folds_do_not_start_from_what_has_learned_from_their_pictures(
+    cells: Path, run: Run, tmp_path: Path
+) -> None:
+    start = run.path / "fold-1"
+    with pytest.raises(BadValue, match=r"fold-1, which has learned from \d pictures of this data"):
+        train(cells, out=tmp_path / "out", folds=2, start=start, **OPTIONS)
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes((start / WEIGHTS).read_bytes())
+    assert train(cells, out=tmp_path / "other", folds=2, start=weights, **OPTIONS).finished

@@ -153,6 +153,35 @@ def test_mlflow_gets_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (run["name"], run["status"]) == ("out", "FINISHED")
 
 
+def test_a_server_that_is_down_ends_the_log_and_not_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Down(_Client):
+        def log_metric(self, run: str, name: str, value: float, step: int) -> None:
+            if step == 2:
+                raise ConnectionError("no answer")
+            super().log_metric(run, name, value, step)
+
+        def set_terminated(self, run: str, status: str) -> None:
+            raise AssertionError("nothing more is asked of it")
+
+    class Said(Silence):
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def say(self, line: str) -> None:
+            self.lines.append(line)
+
+    monkeypatch.setattr(_Client, "runs", {}, raising=False)
+    _stand_in(monkeypatch, "mlflow", MlflowClient=Down)
+    said = Said()
+    run = train(blobs(), out=tmp_path / "run", log="mlflow", **{**SETTINGS, "progress": said})
+    assert run.finished
+    assert len((run.path / METRICS).read_text().splitlines()) == 4
+    told = [line for line in said.lines if line.startswith("log mlflow: ")]
+    assert told == ["log mlflow: ConnectionError: no answer; the training goes on without it"]
+
+
 def test_wandb_gets_runs_of_one_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against a stand-in: the package is not among those of the tests."""
     runs: list[_WandbRun] = []

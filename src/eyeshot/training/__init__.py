@@ -19,7 +19,13 @@ from eyeshot.runs import CONFIG, LAST, PROGRAM, Recipe, Run, RunConfig, load
 from eyeshot.training import checkpoint
 from eyeshot.training.checkpoint import Position, hold, prepare
 from eyeshot.training.configuration import Wanted, choose_folder
-from eyeshot.training.folds import check_folds, choose_folds_folder, ensemble, train_folds
+from eyeshot.training.folds import (
+    check_folds,
+    check_start,
+    choose_folds_folder,
+    ensemble,
+    train_folds,
+)
 from eyeshot.training.logs import check_logs, open_logs
 from eyeshot.training.loop import Stopped, Training, make_fabric, torch_state_kept
 from eyeshot.training.optimization import Average, make_optimizer
@@ -167,6 +173,8 @@ def _train_one(
     own = asked.own
     if start is not None:
         config = replace(config, start=str(Path(start).resolve()))
+        if config.held_out is not None:
+            check_start(Path(start), config)
     elif config.recipe.backbone_rate:
         raise BadValue("backbone_rate without weights to start with", cure="name them by start")
     for note in tell(config, data, own):
@@ -230,7 +238,9 @@ def _run(
         position = checkpoint.restore(place / LAST, net, average, optimizer, task.measures)
         if position.epoch >= recipe.epochs:
             progress.say(f"{place}: this training had finished already")
-    logs = open_logs(log_names if fabric.is_global_zero else (), place, config, position.rows)
+    logs = open_logs(
+        log_names if fabric.is_global_zero else (), place, config, position.rows, progress.say
+    )
     training = Training(
         config,
         task,

@@ -117,6 +117,23 @@ def check_folds(
     return count
 
 
+def check_start(start: Path, config: RunConfig) -> None:
+    """Refuse to judge a fold by pictures that its first weights have learned from.
+
+    Raises:
+        BadValue: the run ``start`` has learned from pictures of this data, each of which some fold
+            sets aside.
+    """
+    if not (start / CONFIG).is_file():
+        return  # a file of weights does not say what they have learned from
+    shared = len(RunConfig.read(start / CONFIG).learned_from & config.learned_from)
+    if shared:
+        raise BadValue(
+            f"folds that start from {start}, which has learned from {shared} pictures of this data",
+            cure="start from weights that learned from other pictures, or from none",
+        )
+
+
 def choose_folds_folder(
     source: str, task: str | None, model: str | None, count: int, settings: Mapping[str, Any]
 ) -> Path:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from eyeshot.errors import BadValue, UnknownName
+from eyeshot.errors import BadValue, UnknownName, one_line
 from eyeshot.extras import is_installed, not_installed
 from eyeshot.files import write_aside
 from eyeshot.runs import RunConfig
@@ -74,8 +74,38 @@ def check_logs(names: str | Sequence[str] | None) -> tuple[str, ...]:
     return chosen
 
 
+class _Spared:
+    """A log whose failure does not end the training: it is said once, and the log ends there."""
+
+    def __init__(self, log: Log, name: str, say: Callable[[str], None]) -> None:
+        self._log, self._name, self._say = log, name, say
+        self._failed = False
+
+    def write(self, figures: Mapping[str, float], epoch: int) -> None:
+        """Write the figures of an epoch."""
+        if not self._failed:
+            self._try(lambda: self._log.write(figures, epoch))
+
+    def close(self, *, finished: bool) -> None:
+        """Say how the training ended."""
+        if not self._failed:
+            self._try(lambda: self._log.close(finished=finished))
+
+    def _try(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:  # a server that is down, a full disk: metrics.csv has it all
+            self._failed = True
+            reason = one_line(f"{type(error).__name__}: {error}", 200)
+            self._say(f"log {self._name}: {reason}; the training goes on without it")
+
+
 def open_logs(
-    names: Sequence[str], run: Path, config: RunConfig, rows: Sequence[Mapping[str, float]]
+    names: Sequence[str],
+    run: Path,
+    config: RunConfig,
+    rows: Sequence[Mapping[str, float]],
+    say: Callable[[str], None],
 ) -> list[Log]:
     """Open the logs of a training, or go on with them.
 
@@ -85,6 +115,7 @@ def open_logs(
         config: of the run.
         rows: of the epochs that are done, as in ``metrics.csv``; a log that begins only now gets
             them.
+        say: told once of a log that fails later, and goes without the rest.
     """
     folder = run / FOLDER
     if names:
@@ -92,7 +123,8 @@ def open_logs(
     logs: list[Log] = []
     for name in names:
         begins = not any(folder.glob(f"{name}*"))
-        logs.append(_MAKERS[name](folder, run.name, config, len(rows)))
+        log = _MAKERS[name](folder, run.name, config, len(rows))
+        logs.append(_Spared(log, name, say))
         if begins:
             write_row(logs[-1:], *rows)
     return logs
