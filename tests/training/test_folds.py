@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -239,12 +240,32 @@ def test_folds_of_classes_by_the_command(
     assert found[0].classes[0][0] in ("dark", "light")
 
 
+class Said(Silence):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+@pytest.mark.parametrize("number", [1, 2])
 def test_folds_do_not_start_from_what_has_learned_from_their_pictures(
+    cells: Path, run: Run, tmp_path: Path, number: int
+) -> None:
+    start, copied = run.path / f"fold-{number}", tmp_path / "copied"
+    with pytest.raises(BadValue, match=r"fold-\d, which has learned from this data"):
+        train(cells, out=tmp_path / "out", folds=2, start=start, **OPTIONS)
+    shutil.copytree(cells, copied)
+    with pytest.raises(BadValue, match=r"fold-\d, which has learned from \d pictures of this data"):
+        train(copied, out=tmp_path / "out", folds=2, start=start, **OPTIONS)
+    assert not (tmp_path / "out" / "fold-1").exists()  # no fold was trained before that
+
+
+def test_folds_that_start_from_unknown_pictures_say_so(
     cells: Path, run: Run, tmp_path: Path
 ) -> None:
-    start = run.path / "fold-1"
-    with pytest.raises(BadValue, match=r"fold-1, which has learned from \d pictures of this data"):
-        train(cells, out=tmp_path / "out", folds=2, start=start, **OPTIONS)
-    weights = tmp_path / "weights.safetensors"
-    weights.write_bytes((start / WEIGHTS).read_bytes())
-    assert train(cells, out=tmp_path / "other", folds=2, start=weights, **OPTIONS).finished
+    weights, said = tmp_path / "weights.safetensors", Said()
+    weights.write_bytes((run.path / "fold-1" / WEIGHTS).read_bytes())
+    options = {**OPTIONS, "progress": said}
+    assert train(cells, out=tmp_path / "out", folds=2, start=weights, **options).finished
+    assert sum("does not say which pictures its weights learned from" in s for s in said.lines) == 2

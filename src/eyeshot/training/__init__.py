@@ -174,7 +174,9 @@ def _train_one(
     if start is not None:
         config = replace(config, start=str(Path(start).resolve()))
         if config.held_out is not None:
-            check_start(Path(start), config)
+            note = check_start(Path(start), config, data)
+            if note is not None:
+                progress.say(note)
     elif config.recipe.backbone_rate:
         raise BadValue("backbone_rate without weights to start with", cure="name them by start")
     for note in tell(config, data, own):

@@ -16,6 +16,8 @@ from typing import Any
 
 from torch import Tensor
 
+from eyeshot.data import Data
+from eyeshot.data.pairs import Pairs
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.files import write_aside
 from eyeshot.frontends.programs import export_program, network_fingerprint
@@ -117,21 +119,41 @@ def check_folds(
     return count
 
 
-def check_start(start: Path, config: RunConfig) -> None:
+def check_start(start: Path, config: RunConfig, data: Data | Pairs) -> str | None:
     """Refuse to judge a fold by pictures that its first weights have learned from.
+
+    Args:
+        start: a run folder or a file of weights.
+        config: of the fold.
+        data: of the fold.
+
+    Returns:
+        A note where nobody knows what the weights have learned from; else None.
 
     Raises:
         BadValue: the run ``start`` has learned from pictures of this data, each of which some fold
             sets aside.
     """
-    if not (start / CONFIG).is_file():
-        return  # a file of weights does not say what they have learned from
-    shared = len(RunConfig.read(start / CONFIG).learned_from & config.learned_from)
-    if shared:
+    cure = "start from weights that learned from other pictures, or from none"
+    known = RunConfig.read(start / CONFIG) if (start / CONFIG).is_file() else None
+    if known is not None and known.data == config.data:
         raise BadValue(
-            f"folds that start from {start}, which has learned from {shared} pictures of this data",
-            cure="start from weights that learned from other pictures, or from none",
+            f"folds that start from {start}, which has learned from this data", cure=cure
         )
+    aside = {pair.digest for pair in data.validation} if isinstance(data, Pairs) else set()
+    if known is not None and known.learned_from:
+        shared = len(known.learned_from & (config.learned_from | aside))
+        if shared:
+            raise BadValue(
+                f"folds that start from {start}, which has learned from {shared} pictures of this "
+                "data",
+                cure=cure,
+            )
+        return None
+    return (
+        f"{start} does not say which pictures its weights learned from: if pictures of this data "
+        "are among them, the figures of the folds are too good"
+    )
 
 
 def choose_folds_folder(
@@ -170,7 +192,7 @@ def train_folds(
         place: the run folder of the ensemble.
         resume: go on with the fold that was cut, and with those after it.
         force: throw away earlier folds.
-        say: told which fold is trained.
+        say: called with a line about the fold that is trained next.
 
     Returns:
         The ensemble; or the fold that a person stopped.

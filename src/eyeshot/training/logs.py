@@ -1,9 +1,9 @@
 """Where a lab logs: each epoch's figures in TensorBoard, MLflow or Weights & Biases.
 
-TensorBoard by Lightning Fabric's logger. Fabric has none for MLflow, and that for Weights & Biases
-needs the whole of Lightning, so these two are told by their own libraries. All write into the run
-folder and send nothing, but for MLflow where ``MLFLOW_TRACKING_URI`` says so. A training that is
-resumed goes on in the same log.
+TensorBoard is written by Lightning Fabric's logger. Fabric has none for MLflow, and its logger for
+Weights & Biases needs the whole of Lightning, so these two use their own libraries. All write into
+the run folder and send nothing, except MLflow if ``MLFLOW_TRACKING_URI`` names a server. A training
+that is resumed goes on in the same log.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def open_logs(
         config: of the run.
         rows: of the epochs that are done, as in ``metrics.csv``; a log that begins only now gets
             them.
-        say: told once of a log that fails later, and goes without the rest.
+        say: called with one line if a log fails later; nothing more is written to that log.
     """
     folder = run / FOLDER
     if names:
