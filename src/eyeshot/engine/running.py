@@ -35,6 +35,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class _Request:
+    """What the caller of :func:`run` or :func:`plan` asked for, under the names given there.
+
+    Attributes:
+        reading: which part of the image's file: ``level``, ``layout``, ``series``, ``index``.
+        settings: what decides the numbers and how they are computed: ``output_format``,
+            ``region``, ``band``, ``raw``, ``white``, ``pad``, ``flips``, ``device``, ``shard``.
+    """
+
+    net: Network
+    image: Any
+    out: Any
+    memory: int | str | None
+    scratch: str | Path | None
+    per_slice: bool
+    where: Any
+    fill: float
+    blank: bool | None
+    resume: bool
+    reading: dict[str, Any]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class _Settled:
     """A run before its first band.
 
@@ -52,52 +76,45 @@ class _Settled:
 
 
 @contextmanager
-def _settled(
-    net: Network,
-    image: Any,
-    out: Any,
-    *,
-    memory: int | str | None,
-    level: int,
-    layout: str | None,
-    series: int | None,
-    index: Index | None,
-    scratch: str | Path | None,
-    per_slice: bool,
-    resume: bool,
-    where: Any = None,
-    fill: float = 0,
-    blank: bool | None = None,
-    look: bool = True,
-    **settings: Any,
-) -> Iterator[_Settled]:
-    """A run of :func:`run`'s arguments, settled; its images are open in the block."""
-    images = _listed(image)
-    targets = None if out is None else _listed(out)
-    options = {"level": level, "layout": layout, "series": series, "index": index}
+def _settled(request: _Request, *, look: bool = True) -> Iterator[_Settled]:
+    """The run that was asked for, settled; its images are open in the block.
+
+    Args:
+        look: whether the image may be looked through for blank regions.
+    """
+    net, per_slice = request.net, request.per_slice
+    images = _listed(request.image)
+    targets = None if request.out is None else _listed(request.out)
+    resumed = targets if request.resume else None
     with ExitStack() as stack:
         sources = [
-            stack.enter_context(opened(one, net, per_slice=per_slice, **options)) for one in images
+            stack.enter_context(opened(one, net, per_slice=per_slice, **request.reading))
+            for one in images
         ]
         slices = slices_of(sources) if per_slice else None
         job = make_job(
             net,
             sources if slices is None else slices[:1],
-            memory=parse_bytes(memory),
+            memory=parse_bytes(request.memory),
             outs=None if per_slice else targets,  # a slice's answer is held
-            begun=look_up(targets) if resume and targets else None,
-            scratch=scratch_space(scratch, targets),
-            **settings,
+            begun=look_up(resumed) if resumed else None,
+            scratch=scratch_space(request.scratch, targets),
+            **request.settings,
         )
         if per_slice:
-            if where is not None:
+            if request.where is not None:
                 raise BadValue("--where with --per-slice", cure="use one of the two")
         else:
-            begun = unfinished(targets[0]) if resume and targets else None
+            begun = unfinished(resumed[0]) if resumed else None
             skipped = {} if begun is None else begun.get("skipped") or {}
-            was = blank if begun is None else bool(skipped)
-            tall = skipped.get("tall", True) is True
-            job = skip(job, where=where, fill=fill, blank=was, look=look, tall=tall)
+            job = skip(
+                job,
+                where=request.where,
+                fill=request.fill,
+                blank=request.blank if begun is None else bool(skipped),
+                look=look,
+                tall=skipped.get("tall", True) is True,
+            )
         yield _Settled(job, slices, images, targets)
 
 
@@ -197,33 +214,35 @@ def run(
         Unsupported: an operator that cannot be run by parts, by its name.
         Failure: with a client, blocks are missing; they are listed, and ``resume`` computes them.
     """
+    request = _Request(
+        net=net,
+        image=image,
+        out=out,
+        memory=memory,
+        scratch=scratch,
+        per_slice=per_slice,
+        where=where,
+        fill=fill,
+        blank=blank,
+        resume=resume,
+        reading={"level": level, "layout": layout, "series": series, "index": index},
+        settings={
+            "output_format": output_format,
+            "region": region,
+            "band": band,
+            "raw": raw,
+            "white": white,
+            "pad": pad,
+            "flips": flips,
+            "device": device,
+            "shard": shard,
+        },
+    )
     if client is not None:
         from eyeshot.engine.cluster import run_on_cluster
 
-        with _shared_out(
-            client,
-            net,
-            image,
-            out,
-            per_slice=per_slice,
-            retries=retries,
-            memory=memory,
-            device=device,
-            where=where,
-            fill=fill,
-            blank=blank,
-            resume=resume,
-            options={"level": level, "layout": layout, "series": series, "index": index},
-            output_format=output_format,
-            region=region,
-            band=band,
-            raw=raw,
-            white=white,
-            pad=pad,
-            flips=flips,
-            shard=shard,
-        ) as shared:
-            paths = run_on_cluster(
+        with _shared_out(client, request, retries=retries) as shared:
+            results = run_on_cluster(
                 client,
                 shared,
                 retries=retries,
@@ -233,36 +252,12 @@ def run(
                 planned=planned,
                 progress=progress,
             )
-        return paths[0] if len(paths) == 1 else paths
-    reset_peak()
-    with _settled(
-        net,
-        image,
-        out,
-        output_format=output_format,
-        region=region,
-        memory=memory,
-        scratch=scratch,
-        band=band,
-        level=level,
-        layout=layout,
-        series=series,
-        index=index,
-        raw=raw,
-        white=white,
-        pad=pad,
-        flips=flips,
-        per_slice=per_slice,
-        device=device,
-        where=where,
-        fill=fill,
-        blank=blank,
-        shard=shard,
-        resume=resume,
-    ) as settled:
-        if planned is not None:
-            planned(plan_of(settled.job))
-        results = _carry_out(settled, progress, force=force, resume=resume)
+    else:
+        reset_peak()
+        with _settled(request) as settled:
+            if planned is not None:
+                planned(plan_of(settled.job))
+            results = _carry_out(settled, progress, force=force, resume=resume)
     return results[0] if len(results) == 1 else results
 
 
@@ -314,87 +309,63 @@ def plan(
         BadFile: an image that cannot be read.
         Unsupported: an operator that cannot be run by parts, by its name.
     """
-    if client is not None:
-        with _shared_out(
-            client,
-            net,
-            image,
-            out,
-            per_slice=per_slice,
-            memory=memory,
-            device=device,
-            where=where,
-            fill=fill,
-            blank=None,
-            resume=resume,
-            options={"level": level, "layout": layout, "series": series, "index": index},
-            output_format=output_format,
-            region=region,
-            band=band,
-            raw=raw,
-            white=white,
-            pad=pad,
-            flips=flips,
-            shard=shard,
-        ) as shared:
-            return shared.planned()
-    with _settled(
-        net,
-        image,
-        out,
-        output_format=output_format,
-        region=region,
+    request = _Request(
+        net=net,
+        image=image,
+        out=out,
         memory=memory,
         scratch=scratch,
-        band=band,
-        level=level,
-        layout=layout,
-        series=series,
-        index=index,
-        raw=raw,
-        white=white,
-        pad=pad,
-        flips=flips,
         per_slice=per_slice,
-        device=device,
         where=where,
         fill=fill,
-        look=False,
-        shard=shard,
+        blank=None,
         resume=resume,
-    ) as settled:
+        reading={"level": level, "layout": layout, "series": series, "index": index},
+        settings={
+            "output_format": output_format,
+            "region": region,
+            "band": band,
+            "raw": raw,
+            "white": white,
+            "pad": pad,
+            "flips": flips,
+            "device": device,
+            "shard": shard,
+        },
+    )
+    if client is not None:
+        with _shared_out(client, request) as shared:
+            return shared.planned()
+    with _settled(request, look=False) as settled:
         return plan_of(settled.job, predicted_seconds(settled.job))
 
 
 @contextmanager
-def _shared_out(
-    client: Any,
-    net: Network,
-    image: Any,
-    out: Any,
-    *,
-    per_slice: bool,
-    retries: int = 0,
-    memory: int | str | None,
-    options: dict[str, Any],
-    **settings: Any,
-) -> Iterator[ClusterRun]:
-    """A run of :func:`run`'s arguments on the workers of a client, settled."""
+def _shared_out(client: Any, request: _Request, *, retries: int = 0) -> Iterator[ClusterRun]:
+    """The run that was asked for, settled for the workers of a client."""
     from eyeshot.engine.cluster import check_client, check_cluster_run, settle
 
     check_client(client)
-    targets, names = check_cluster_run(out, image, per_slice=per_slice, retries=retries)
+    targets, names = check_cluster_run(
+        request.out, request.image, per_slice=request.per_slice, retries=retries
+    )
     with ExitStack() as stack:
-        sources = [stack.enter_context(opened(one, net, **options)) for one in names]
+        sources = [
+            stack.enter_context(opened(one, request.net, **request.reading)) for one in names
+        ]
         yield settle(
             client,
-            net,
+            request.net,
             sources,
             targets,
             names,
-            memory=parse_bytes(memory),
-            options=options,
-            **settings,
+            memory=parse_bytes(request.memory),
+            options=request.reading,
+            where=request.where,
+            fill=request.fill,
+            blank=request.blank,
+            resume=request.resume,
+            **request.settings,
         )
 
 
