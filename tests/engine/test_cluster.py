@@ -203,7 +203,7 @@ def test_statistics_over_all_positions_are_gathered_in_stages(
     assert plans[0].cluster is not None
     assert len(plans[0].cluster.stages) == 4
     assert {report.stage for report in reports} == {0, 1, 2, 3, 4}
-    assert "stage 1 of 4: 1 of " in reports[0].progress
+    assert reports[0].progress.startswith("stage 1 of 4: ")  # one block, or two that ended together
     assert reports[-1].multiply_adds == plans[0].bands.multiply_adds
     again = tmp_path / "again.zarr"
     client.run(_fill_the_disk, 0)
