@@ -145,6 +145,10 @@ def test_random_weights_are_named_loudly(
     assert "WARNING: 4 of 112 weights" in _run(capsys)
     Path("net.py").write_text(NET.format(result="x").replace("nn.Conv2d(3, 4, 3, padding=1)", "0"))
     assert "WARNING" not in _run(capsys)
+    Path("net.py").write_text(NET.format(result="self.conv(x)") + ONCE)
+    assert "NOTE: whether the weights of net.py:Net are random cannot be said: made a second" in (
+        _run(capsys)
+    )
 
 
 SEEDED = "torch.manual_seed(0); super"
@@ -153,6 +157,14 @@ class Net(Net):
     def __init__(self):
         super().__init__()
         self.conv.weight.data.fill_(1)
+"""
+ONCE = """
+made = []
+class Net(Net):
+    def __init__(self):
+        assert not made
+        made.append(1)
+        super().__init__()
 """
 
 

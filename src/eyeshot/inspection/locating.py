@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from eyeshot import nets, runs
-from eyeshot.errors import BadFile, BadValue, UnknownName
+from eyeshot.errors import BadFile, BadValue, UnknownName, Unsupported
 from eyeshot.frontends.onnx import load_onnx
 from eyeshot.frontends.programs import as_module
 from eyeshot.frontends.pt2 import Program, read_program
@@ -346,7 +346,11 @@ def locate_runnable(
     if net is None:
         raise BadFile(f"{where}: holds no network", cure="give file.py:Class")
     if warn is not None:
-        untrained = random_weights(found)
+        try:
+            untrained = random_weights(found)
+        except Unsupported as error:
+            warn(f"NOTE: whether the weights of {where} are random cannot be said: {error}")
+            untrained = 0
         if untrained:
             count = sum(p.numel() for p in net.parameters() if not is_lazy(p))
             part = f"all {count:,}" if untrained == count else f"{untrained:,} of {count:,}"
@@ -360,7 +364,10 @@ def locate_runnable(
 def random_weights(found: Located) -> int:
     """The number of a network's random weights: those that differ if the network is made again.
 
-    0 if it cannot be made again.
+    0 of a module that is there already, and of a file.
+
+    Raises:
+        Unsupported: it cannot be made again.
     """
     if found.make is None or found.net is None:
         return 0
@@ -370,8 +377,9 @@ def random_weights(found: Located) -> int:
         try:
             torch.manual_seed = lambda seed: torch.default_generator
             again = found.make()
-        except Exception:  # the user's function may work only once; then no weights are compared
-            return 0
+        except Exception as error:  # the user's function, which may work only once
+            why = f"made a second time, it raises {type(error).__name__}: {error}"
+            raise Unsupported(why.splitlines()[0]) from error
         finally:
             torch.manual_seed = seeding
     others = dict(again.named_parameters()) if isinstance(again, nn.Module) else {}
