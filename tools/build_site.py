@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -59,6 +60,8 @@ SETTINGS: dict[str, Any] = {
     "html_title": f"Eyeshot {eyeshot.__version__}",
     "html_show_sourcelink": False,
     "html_copy_source": False,
+    "html_search_language": "mixed",
+    "html_show_search_summary": False,  # a browser does not fetch other pages from a file
     "html_static_path": ["_static"],
     "html_css_files": ["site.css"],
     "pygments_style": "friendly",
@@ -84,6 +87,35 @@ article h2 { font-size: 1.5em; }
 article h3 { font-size: 1.2em; }
 dl.py { margin-bottom: 2rem; }
 """
+
+
+CHINESE = re.compile("([\u3400-\u9fff]+)")
+SPLITTER = """\
+var splitQuery = (query) =>
+  query
+    .split(/[^\\p{Letter}\\p{Number}_\\p{Emoji_Presentation}]+/gu)
+    .flatMap((word) => word.split(/([\u3400-\u9fff]+)/))
+    .flatMap((part) =>
+      /^[\u3400-\u9fff]{2}/.test(part)
+        ? Array.from(part.slice(1), (second, index) => part[index] + second)
+        : part)
+    .filter((term) => term);
+"""
+"""How the search splits what a reader types: Chinese into its pairs of characters."""
+
+
+def words(text: str) -> Iterator[str]:
+    """What the search finds a text by: its words, and of Chinese each character and each pair.
+
+    Chinese has no spaces, so that a whole clause would otherwise be one word. Every pair of a
+    phrase that a reader types is on the pages that hold the phrase.
+    """
+    for part in (part for word in re.findall(r"\w+", text) for part in CHINESE.split(word)):
+        if CHINESE.match(part):
+            yield from part
+            yield from map("".join, pairwise(part))
+        elif part:
+            yield part
 
 
 def sources(root: Path = ROOT) -> dict[Path, str]:
@@ -212,6 +244,15 @@ def _entry(module: str, name: str) -> str:
 
 def setup(app: Any) -> None:
     """What Sphinx calls, since this module is one of its extensions."""
+    from sphinx import search
+
+    class Mixed(search.SearchEnglish):  # type: ignore[misc]  # sphinx is not followed
+        js_splitter_code = SPLITTER
+
+        def split(self, input: str) -> list[str]:
+            return [*words(input)]
+
+    search.languages["mixed"] = Mixed
     app.connect("autodoc-process-docstring", _process_docstring, priority=400)
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib
 import re
+import shutil
+import subprocess
 from pathlib import Path
+from urllib.parse import quote
 
+import pytest
 from tests.documents import ROOT
 
 import eyeshot
@@ -83,3 +87,18 @@ def test_the_star_of_a_shape_is_kept() -> None:
 def test_the_makefile_builds_what_ci_checks() -> None:
     makefile = (ROOT / "Makefile").read_text()
     assert re.search(r"^(test:|\t.*-j 2).* docs( |$)", makefile, re.MULTILINE)
+
+
+def test_what_a_reader_types_finds_the_page_that_holds_it() -> None:
+    """The index holds each Chinese character and pair; the search asks for all pairs."""
+    held = {*build_site.words("先做转置卷积，步幅 2；核为 3×3，即 kernel_size")}
+    assert {"转置", "置卷", "卷积", "步幅", "核", "kernel_size"} <= held
+    assert not {"积步", "转置卷积", "为3"} & held
+    browser = shutil.which("chromium") or pytest.skip("no chromium to run the search in")
+    script = f"{build_site.SPLITTER}document.write(splitQuery('转置卷积 核 kernel_size').join('|'))"
+    page = f"data:text/html;charset=utf-8,{quote(f'<script>{script}</script>')}"
+    shown = subprocess.run(
+        [browser, "--headless", "--no-sandbox", "--dump-dom", page], capture_output=True, text=True
+    ).stdout
+    asked = re.sub("<script>.*</script>|<[^>]*>", "", shown, flags=re.DOTALL).strip().split("|")
+    assert asked == ["转置", "置卷", "卷积", "核", "kernel_size"]
