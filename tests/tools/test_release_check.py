@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -77,6 +78,63 @@ def test_a_package_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_program_that_fails_stops_the_check(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="exit code 3\nwhy"):
         release_check.run([sys.executable, "-c", "print('why'); exit(3)"], tmp_path)
+
+
+QUICK = ("predict", "report", "explain", "filter", "inspect", "run", "audit", "convert", "studio")
+"""Commands that are used here; the others load or train for long. `make release-check` uses all."""
+
+USER = """
+import sys
+import eyeshot
+from eyeshot.cli import main
+print(eyeshot.__file__)
+for line in sys.argv[1:]:
+    sys.argv = ["eyeshot", *line.split()]
+    code = main()
+    print(f"{line}: exit code {code}")
+"""
+
+
+def test_the_wheel_holds_the_package_and_works_without_the_checkout(
+    tmp_path: Path, digits_run: Path
+) -> None:
+    """Built, unpacked by pip and used as ``make release-check`` does, on the packages of here."""
+    pytest.importorskip("hatchling", reason="no hatchling to build the wheel with")
+    words = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-t", "sdist"]
+    subprocess.run([*words, "-d", tmp_path], cwd=ROOT, check=True, capture_output=True)
+    (wheel,), (sdist,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
+    release_check.check_files(wheel, sdist)
+    source = ROOT / "src"
+    files = {one.relative_to(source).as_posix() for one in source.rglob("*.*") if one.is_file()}
+    files = {name for name in files if "__pycache__" not in name and ".egg-info" not in name}
+    assert {
+        name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name
+    } == files
+
+    words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*words, "--target", tmp_path / "site", wheel], check=True, capture_output=True)
+    assert (tmp_path / "site" / "bin" / "eyeshot").exists()
+    desk = tmp_path / "desk"
+    shutil.copytree(digits_run, desk / "digits")
+    (desk / "net.py").write_text(release_check.NETWORK)
+    commands = getattr(typer.main.get_command(cli.app), "commands", {})
+    uses = [use for use in release_check.USES if use.line.split()[0] in QUICK]
+    lines = ["--version", *(f"{name} --help" for name in commands)]
+    lines += [use.line for use in uses if "onnx" not in use.line]
+    done = subprocess.run(
+        [sys.executable, "-c", release_check.PICTURE + USER, *lines],
+        cwd=desk,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.splitlines()
+    assert str(tmp_path / "site" / "eyeshot" / "__init__.py") in printed
+    assert f"eyeshot {eyeshot.__version__}" in printed
+    assert [line for line in lines if f"{line}: exit code 0" not in printed] == [], done.stderr
+    for use in uses:
+        assert all((desk / name).exists() for name in use.leaves), use.line
 
 
 def test_the_checkout_is_not_taken_for_the_wheel(tmp_path: Path) -> None:
