@@ -142,6 +142,19 @@ def test_figures_by_counting(
     assert found.to_dict()["boundary_tolerance"] == 2
 
 
+def test_one_wrong_pixel_of_an_absent_class_does_not_halve_a_picture_s_dice(tmp_path: Path) -> None:
+    both, none = np.zeros((10, 10), np.int64), np.zeros((10, 10), np.int64)
+    both[:5] = 1
+    wrong = none.copy()
+    wrong[3, 3] = 1
+    write_pair(tmp_path / "cells" / "train", "0", both * 255, both * 255)
+    write_pair(tmp_path / "cells" / "val", "1", both * 255, both * 255)
+    write_pair(tmp_path / "cells" / "val", "2", wrong * 255, none * 255)
+    found = judged(tmp_path / "cells")
+    assert [one.dice for one in found.pictures] == [1, pytest.approx(2 * 99 / 199)]
+    assert found.dice == pytest.approx((2 * 149 / 299 + 2 * 50 / 101) / 2)
+
+
 def test_boundary_f1_of_one_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passes, "_WINDOW", 90)
     folder, truths, answers = made(tmp_path)

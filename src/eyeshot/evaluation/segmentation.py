@@ -118,7 +118,10 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class PictureScore:
-    """One image: the share of labeled pixels that are right, and the mean Dice of its classes."""
+    """One image: the share of labeled pixels that are right, and the mean Dice.
+
+    Classes that are not in its true mask are left out of the mean, as in :class:`MaskEvaluation`.
+    """
 
     name: str
     accuracy: float
@@ -292,7 +295,9 @@ def _score_classes(
 
 
 def _dices(table: NDArray[np.int64]) -> list[float | None]:
-    sizes = table.sum(0) + table.sum(1)
+    """The Dice of each class that is in the true mask."""
+    there = table.sum(1)
+    sizes = np.where(there > 0, there + table.sum(0), 0)
     return [_share(2 * right, size) for right, size in zip(table.diagonal(), sizes, strict=True)]
 
 
