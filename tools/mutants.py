@@ -26,7 +26,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = {
     "axes": ("axes", "geometry", "frontends/test_resizing.py", "engine/test_restart.py"),
-    "geometry": ("geometry", "axes", "inspection"),
+    "geometry": (
+        *("geometry", "axes", "inspection", "tiling", "findings/test_shapes.py"),
+        *("frontends/test_net_geometry.py", "engine/test_padding.py", "nets/test_unet_field.py"),
+    ),
     "operators": ("operators", "geometry", "engine"),
     "engine": ("engine", "planning"),
 }

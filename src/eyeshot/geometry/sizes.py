@@ -22,6 +22,7 @@ from eyeshot.geometry.phases import Phases
 from eyeshot.graph import Edge, Family, Graph, Kind, Node
 
 _CUTS = (Family.CROP, Family.SELECT, Family.SCATTER)
+_BLOCKS = (Family.RESHAPE, Family.PIXEL_SHUFFLE)
 _FARTHEST = 256
 
 
@@ -184,9 +185,8 @@ def _through(graph: Graph, node: Node, edge: Edge, axis: int, n: int) -> int | C
         tied = step.is_global and n != graph.nodes[edge.source].extents[axis]
         if tied:
             return Clash(node.name, "the layers behind it take one size only")
-        block = step.period[1] if step.period else 1
-        if n % block:
-            return Clash(node.name, f"{n} positions cannot be cut into blocks of {block}")
+    if node.family in _BLOCKS and step.period is not None and n % step.period[1]:
+        return Clash(node.name, f"{n} positions cannot be cut into blocks of {step.period[1]}")
     if n < step.fewest_inputs:
         return Clash(node.name, f"{n} positions are too few to be reflected")
     count = step.output_size(n)
