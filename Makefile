@@ -86,6 +86,7 @@ figures: $(STAMP)
 	$(BIN)/python -m tools.draw_unet
 	$(BIN)/python -m tools.draw_segment
 	$(BIN)/python -m tools.draw_gallery
+	$(BIN)/python -m tools.draw_pages
 
 messages:
 	xgettext --language=Python --from-code=UTF-8 --no-location --no-wrap -k -ktr \
