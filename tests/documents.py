@@ -3,6 +3,7 @@
 * ```` ```python ```` runs. A ```` ```text ```` block right below it is what it prints.
 * ```` ```console ```` runs each line ``$ eyeshot …``; lines below it, if any, are what it prints;
   ``...`` stands for anything.
+* ``<!-- file: net.py -->`` right above a ``python`` block also saves it under that name.
 * ``<!-- not run: reason -->`` right above a block keeps it from running.
 
 A page runs from top to bottom in a folder of its own, in which the pictures and the run lie that
@@ -35,6 +36,7 @@ LANGUAGES = {"python", "console", "text", "yaml", ""}
 WIDTH = 100  # of the terminal that the pages were written on
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FILE = re.compile(r"<!-- file: ([\w.]+) -->\n+\Z")
 _NOT_RUN = re.compile(r"<!-- not run: ((?:(?!-->).)+?) -->\n+\Z", re.DOTALL)
 
 
@@ -47,6 +49,7 @@ class Block:
     language: str
     text: str
     not_run: str | None  # the reason
+    file: str | None  # the name that a reader saves it under
     follows_python: bool  # nothing but space between the two
 
     @property
@@ -65,7 +68,9 @@ def blocks(page: Path) -> list[Block]:
         follows = previous is not None and previous[1] == "python" and not gap.strip()
         line = above.count("\n") + 1
         reason = " ".join(mark[1].split()) if mark else None
-        found.append(Block(page, line, match[1], match[2], reason, follows))
+        saved = _FILE.search(above)
+        file = saved[1] if saved else None
+        found.append(Block(page, line, match[1], match[2], reason, file, follows))
         previous = match
     return found
 
@@ -100,6 +105,8 @@ def run_page(page: Path) -> None:
     for block in blocks(page):
         if block.not_run is not None:
             continue
+        if block.file is not None:
+            Path(block.file).write_text(block.text)
         if block.language == "python":
             printed = _run_python(block, names)
         elif block.language == "text" and block.follows_python:

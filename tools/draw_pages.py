@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
+from tests.documents import blocks
 from torch import nn
 
 import eyeshot
@@ -524,7 +525,21 @@ def weights(figure: Figure) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def first_steps(figure: Figure) -> None:
+    """What the network of ``docs/start.md`` gives for a photograph."""
+    names: dict[str, type[nn.Module]] = {}
+    (block,) = [one for one in blocks(ROOT / "docs" / "start.md") if one.file == "net.py"]
+    exec(compile(block.text, "net.py", "exec"), names)
+    photo = photograph().mean(-1, keepdims=True).transpose(2, 0, 1).astype(np.uint8)
+    scores = eyeshot.run(names["Bright"]().eval(), photo)
+    panels = figure.subplots(1, 3)
+    _bare(panels[0], "image").imshow(photo[0], cmap="gray")
+    _bare(panels[1], "score of class 1").imshow(scores[1], cmap="RdBu_r", vmin=-0.5, vmax=0.5)
+    _bare(panels[2], "mask").imshow(scores.argmax(0), cmap="gray")
+
+
 PAGES: dict[str, tuple[Draw, tuple[float, float]]] = {
+    "start": (first_steps, (8, 3)),
     "explain": (explain, (8, 3)),
     "filters": (filters, (8, 4.2)),
     "inspect": (inspect, (8, 3)),

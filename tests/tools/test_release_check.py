@@ -147,6 +147,13 @@ def test_the_checkout_is_not_taken_for_the_wheel(tmp_path: Path) -> None:
         release_check.smoke(programs, tmp_path)
 
 
+def test_the_changelog_begins_with_the_version() -> None:
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert re.fullmatch(
+        rf"{re.escape(eyeshot.__version__)} \((unreleased|\d{{4}}-\d\d-\d\d)\)", headings[0]
+    )
+
+
 def _floors() -> dict[str, str]:
     """The oldest version of each dependency that ``pyproject.toml`` allows, tools left out."""
     extras = PROJECT["optional-dependencies"]
