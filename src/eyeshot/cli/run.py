@@ -82,6 +82,7 @@ def run_net(
     white: White = None,
     pad: Pad = None,
     flips: Flips = None,
+    precision: Precision = None,
     per_slice: PerSlice = False,
     band: Band = None,
     device: Device = None,
@@ -116,6 +117,7 @@ def run_net(
         "white": white,
         "pad": pad,
         "flips": flips,
+        "precision": precision,
         "per_slice": per_slice,
         "device": device,
         "where": where,
@@ -231,6 +233,7 @@ def _show_report(plan: Plan, report: RunReport, results: list[str], json: bool) 
                 "outputs": results,
                 "images": plan.to_dict()["images"],
                 "notes": list(report.notes),
+                **({"rounding": report.rounding} if report.rounding else {}),
                 "seconds": report.seconds,
                 "megapixels": report.megapixels,
                 "megapixels_per_second": report.speed,
@@ -251,6 +254,8 @@ def _show_report(plan: Plan, report: RunReport, results: list[str], json: bool) 
         if plan.cluster is None
         else f"{counted(plan.cluster.count, 'block')}; peak of a worker "
     )
+    if report.rounding:
+        notes.print(report.rounding, soft_wrap=True)
     notes.print(
         f"{report.megapixels:.2f} megapixels in {report.seconds:.1f} s ({report.speed:.2f} MP/s), "
         f"{cut}{megabytes(report.peak)}, predicted {megabytes(plan.bands.peak)}; "
@@ -393,6 +398,14 @@ Flips = Annotated[
         metavar="all|h,w,hw,…",
         help="Average the scores over the image and its flips along these axes (d, h, w); all: "
         "the three flips of the plane.",
+    ),
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        metavar="bf16",
+        help="Compute in bfloat16, about twice as fast on processors with units for it; how far "
+        "that is from the network's own precision is measured on a crop and printed.",
     ),
 ]
 Band = Annotated[int | None, typer.Option(metavar="ROWS", min=1, help="Rows that enter together.")]

@@ -45,6 +45,8 @@ class RunReport:
         peak: the most bytes the process has held.
         blank: the share of the output that was copied from one blank cell, 0 to 1.
         outside: the share that was not asked for.
+        rounding: how far the answer in bfloat16 is from that in the network's own precision; ""
+            where that was not asked for, and before the end.
         notes: what may be wrong with the samples or the answer, a line each; at the end only.
     """
 
@@ -57,6 +59,7 @@ class RunReport:
     notes: tuple[str, ...] = ()
     blank: float = 0.0
     outside: float = 0.0
+    rounding: str = ""
 
     @property
     def speed(self) -> float:

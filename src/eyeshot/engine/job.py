@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.parameter import is_lazy
 
 from eyeshot.axes import Interval
 from eyeshot.engine.buffers import refusal
@@ -37,6 +38,7 @@ from eyeshot.engine.memory import (
 )
 from eyeshot.engine.networks import Network, Traced, as_traced
 from eyeshot.engine.outputs import Form, Preparation, arrangement_of, form_for, regions_of
+from eyeshot.engine.precision import check_computes_in_bfloat16, in_precision
 from eyeshot.engine.resuming import Begun, arithmetic
 from eyeshot.engine.skipping import Skipping
 from eyeshot.engine.stream import Stream
@@ -142,6 +144,13 @@ def refuse_whole(graph: Graph) -> None:
     for node in graph:
         if node.name in needed and (node.params.training or node.kind is Kind.UNSUPPORTED):
             raise refusal(node, graph)
+
+
+def _place_of(traced: Traced, device: str | torch.device | None) -> torch.device:
+    """Where a network will run."""
+    if device is not None:
+        return _device(device)
+    return _device_of([tensor for tensor in traced.module.parameters() if not is_lazy(tensor)])
 
 
 def _device_of(weights: list[torch.Tensor]) -> torch.device:
@@ -280,6 +289,7 @@ def make_job(
     white: float | None = None,
     pad: str | None = None,
     flips: str | Sequence[str] | None = None,
+    precision: str | None = None,
     device: str | torch.device | None = None,
     outs: Sequence[Any] | None = (),
     begun: Begun | None = None,
@@ -300,6 +310,7 @@ def make_job(
         pad: ``reflect``, ``edge`` or ``zero``: add positions at the far sides, up to the nearest
             size that the network takes, and crop the answer; None to take the image as it is.
         flips: average the answer over these flips; see :mod:`eyeshot.engine.flipping`.
+        precision: ``bf16`` to compute in bfloat16; see :mod:`eyeshot.engine.precision`.
         device: where to run; None for where the network's weights are.
         outs: where each output goes, as for :func:`run`, to count what it holds; None for arrays.
         begun: what the run that is resumed had settled for itself.
@@ -321,6 +332,7 @@ def make_job(
         white=white,
         pad=pad,
         flips=flips,
+        precision=precision,
         device=device,
         shard=shard,
     )
@@ -380,6 +392,7 @@ def parts_of(
     white: float | None = None,
     pad: str | None = None,
     flips: str | Sequence[str] | None = None,
+    precision: str | None = None,
     device: str | torch.device | None = None,
     shard: int | None = None,
 ) -> Parts:
@@ -392,12 +405,15 @@ def parts_of(
     _check_options(net, output_format, band, white, raw=raw)
     traced, padding, averaged = as_traced(net), None, None
     sources = as_gray(traced, sources)
+    traced = in_precision(traced, precision, _place_of(traced, device))
     if pad is not None:
         traced, padding = pad_to_taken(traced, sources, pad)
     if flips is not None:
         traced, averaged = average_flips(traced, _graph(traced, sources), flips)
     graph, place = admit(traced, sources, device)
     dtype: torch.dtype = getattr(torch, graph.nodes[graph.inputs[0]].dtype)
+    if precision == "bf16":
+        check_computes_in_bfloat16(dtype)
     regions = regions_of(graph, region)
     # Refused operators are refused now, before any output is made.
     Stream(graph, required(graph, regions), graph.outputs)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from rich.console import RenderableType
 
 from eyeshot.engine.job import Job
@@ -200,12 +201,17 @@ def _output(job: Job, name: str) -> PlannedOutput:
 
 
 def _size_notes(job: Job) -> Iterator[str]:
-    """How the image is padded and flipped; each answer that has fewer pixels of the same size than
-    it; how large its pixels are, where the image says how large its own are."""
+    """What else there is to know of a run's numbers and sizes, a line each.
+
+    How the image is padded, flipped and rounded; each answer that has fewer pixels of the same size
+    than it; how large its pixels are, where the image says how large its own are.
+    """
     if job.padding is not None:
         yield str(job.padding)
     if job.flips is not None:
         yield str(job.flips)
+    if job.preparation.dtype == torch.bfloat16:
+        yield "computed in bfloat16, with 8 bits of precision"
     if job.sources[job.graph.inputs[0]].grid is not None:
         for name in job.graph.outputs:
             grid = job.pixel_grid(name)

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from eyeshot.engine.executing import (
 from eyeshot.engine.job import Job, make_job, predicted_seconds
 from eyeshot.engine.memory import parse_bytes, reset_peak, scratch_space
 from eyeshot.engine.networks import Network, Traced, as_traced
+from eyeshot.engine.precision import difference_in_words
 from eyeshot.engine.resuming import look_up
 from eyeshot.engine.run_plan import Plan, plan_of
 from eyeshot.engine.skipping import skip
@@ -41,7 +42,8 @@ class _Request:
     Attributes:
         reading: which part of the image's file: ``level``, ``layout``, ``series``, ``index``.
         settings: what decides the numbers and how they are computed: ``output_format``,
-            ``region``, ``band``, ``raw``, ``white``, ``pad``, ``flips``, ``device``, ``shard``.
+            ``region``, ``band``, ``raw``, ``white``, ``pad``, ``flips``, ``precision``,
+            ``device``, ``shard``.
     """
 
     net: Network
@@ -140,6 +142,7 @@ def run(
     white: float | None = None,
     pad: str | None = None,
     flips: str | Sequence[str] | None = None,
+    precision: str | None = None,
     per_slice: bool = False,
     device: str | None = None,
     where: Any = None,
@@ -184,6 +187,9 @@ def run(
         flips: average the scores over the image and its flips (test-time augmentation): ``"all"``
             for the three of the plane, or a list such as ``"h,w"`` or ``["h", "w", "hw"]`` of the
             axes d, h and w. Each flip costs another pass, and its maps are held whole.
+        precision: ``bf16`` to compute in bfloat16, which is faster on a processor made for it and
+            has 8 bits of precision; how far that is from the network's own is noted at the end,
+            measured on a crop of the image. None for the network's own.
         per_slice: run a network of pictures over each slice of a stack (C, D, H, W) by itself; the
             answer is a stack (C, D, H, W).
         device: where to run; None for where the weights are.
@@ -234,6 +240,7 @@ def run(
             "white": white,
             "pad": pad,
             "flips": flips,
+            "precision": precision,
             "device": device,
             "shard": shard,
         },
@@ -257,7 +264,7 @@ def run(
         with _settled(request) as settled:
             if planned is not None:
                 planned(plan_of(settled.job))
-            results = _carry_out(settled, progress, force=force, resume=resume)
+            results = _carry_out(settled, request, progress, force=force)
     return results[0] if len(results) == 1 else results
 
 
@@ -279,6 +286,7 @@ def plan(
     white: float | None = None,
     pad: str | None = None,
     flips: str | Sequence[str] | None = None,
+    precision: str | None = None,
     per_slice: bool = False,
     device: str | None = None,
     where: Any = None,
@@ -295,8 +303,8 @@ def plan(
     Args:
         net: as for :func:`run`, like all that is not described here: ``image``, ``output_format``,
             ``region``, ``memory``, ``scratch``, ``band``, ``level``, ``layout``, ``series``,
-            ``index``, ``raw``, ``white``, ``pad``, ``flips``, ``per_slice``, ``device``, ``where``,
-            ``fill``, ``shard``.
+            ``index``, ``raw``, ``white``, ``pad``, ``flips``, ``precision``, ``per_slice``,
+            ``device``, ``where``, ``fill``, ``shard``.
         out: likewise; ``[]`` leaves what the outputs hold out of account.
         resume: as the unfinished run of this output would go on.
         client: likewise; its workers are asked what they are, and the network is not tried.
@@ -329,6 +337,7 @@ def plan(
             "white": white,
             "pad": pad,
             "flips": flips,
+            "precision": precision,
             "device": device,
             "shard": shard,
         },
@@ -346,6 +355,11 @@ def _shared_out(client: Any, request: _Request, *, retries: int = 0) -> Iterator
     from eyeshot.engine.cluster import check_client, check_cluster_run, settle
 
     check_client(client)
+    if request.settings["precision"] not in (None, "own"):
+        raise BadValue(
+            f"--precision {request.settings['precision']} with workers",
+            cure="leave one of the two out: workers compute in the network's own precision",
+        )
     targets, names = check_cluster_run(
         request.out, request.image, per_slice=request.per_slice, retries=retries
     )
@@ -370,13 +384,13 @@ def _shared_out(client: Any, request: _Request, *, retries: int = 0) -> Iterator
 
 
 def _carry_out(
-    settled: _Settled, progress: Progress | None, *, force: bool, resume: bool
+    settled: _Settled, request: _Request, progress: Progress | None, *, force: bool
 ) -> list[Any]:
     """The job from its sinks to its results, in the order in which the network gives them."""
     job, slices = settled.job, settled.slices
     outs = [None] * len(job.forms) if settled.targets is None else settled.targets
     with ExitStack() as stack:
-        sinks = open_sinks(job, outs, settled.images, slices, force=force, resume=resume)
+        sinks = open_sinks(job, outs, settled.images, slices, force=force, resume=request.resume)
         for sink in sinks.values():
             stack.enter_context(sink)
         report = carry_out(job, sinks, slices, progress)
@@ -384,8 +398,34 @@ def _carry_out(
             warnings.warn(note, stacklevel=3)
         kept = finish(job, sinks)
     if progress is not None:
+        if request.settings["precision"] == "bf16":
+            report = replace(report, rounding=_rounding(settled, request))
         progress(report)
     return [kept[name] for name in job.graph.outputs]  # one may be given twice
+
+
+def _rounding(settled: _Settled, request: _Request) -> str:
+    """How far a run in bfloat16 is from the network's own precision, in words."""
+    settings = {**request.settings, "region": None, "output_format": "scores", "band": None}
+    sources = (settled.slices or list(settled.job.sources.values()))[: len(settled.images)]
+    layout = {2: "CL", 3: "CHW", 4: "CDHW"}.get(len(sources[0].shape))
+
+    def scores(crops: list[Any], precision: str) -> list[Any]:
+        part = replace(
+            request,
+            image=crops,
+            out=None,
+            per_slice=False,
+            where=None,
+            blank=False,
+            resume=False,
+            reading={"level": 0, "layout": layout, "series": None, "index": None},
+            settings={**settings, "precision": precision},
+        )
+        with _settled(part) as small:
+            return _carry_out(small, part, None, force=False)
+
+    return difference_in_words(sources, as_traced(request.net), scores)
 
 
 def carry_out(
