@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import warnings
@@ -17,6 +18,8 @@ from distributed import Client
 from torch import nn
 
 import eyeshot
+from eyeshot.engine import cluster as engine
+from eyeshot.engine.block_task import compute_block
 from eyeshot.engine.cluster import ClusterReport
 from eyeshot.errors import BadFile, BadValue, Failure, Unsupported
 from eyeshot.files import Lock
@@ -133,10 +136,34 @@ class _Two(nn.Module):
         return self.one(x).permute(0, 2, 3, 1), self.other(x)
 
 
+def _given_up(outs: list[Path]) -> dict[str, Any]:
+    """What a block gives while a later run has begun at the second output; once."""
+    lock = Path(f"{outs[1]}.part.run/lock")
+    mark = outs[1].with_name("asked")
+    if not lock.exists() or mark.exists():
+        return {}
+    mark.touch()
+    token = lock.read_text()
+    lock.with_name("aside").write_text("later")
+    aside, kept = lock.with_name("aside"), lock.with_name("kept")
+    lock.rename(kept)
+    aside.rename(lock)
+    answer = compute_block(f"{outs[0]}.part.run", token, 0)
+    kept.replace(lock)
+    return answer
+
+
 def test_several_outputs_a_region_and_an_order_of_their_own(client: Client, tmp_path: Path) -> None:
     two, image = _Two().eval(), _image(tmp_path, 3, 1200, 2304)
     outs = [tmp_path / "one.zarr", tmp_path / "other.zarr"]
-    assert eyeshot.run(two, image, outs, client=client) == outs
+    answers: list[Any] = []
+    given = eyeshot.run(
+        two, image, outs, client=client, progress=lambda _: answers.append(_given_up(outs))
+    )
+    assert given == outs
+    assert [one["failed"] for one in answers if one] == [
+        f"{outs[1]}.part.run: the run has been given up"
+    ]
     for path, whole in zip(outs, eyeshot.run(two, image), strict=True):
         assert _read(path).shape == whole.shape
         assert np.abs(_read(path) - whole).max() <= 1e-5 * np.abs(whole).max()
@@ -219,6 +246,72 @@ def test_statistics_over_all_positions_are_gathered_in_stages(
     assert {report.stage for report in reports} == {0}  # what was gathered is kept
     assert _same_files(again, out)
     assert _leftovers(again) == []
+
+
+def test_statistics_are_kept_for_the_samples_of_a_url_alone(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.InstanceNorm2d(2)).eval()
+    samples = np.random.default_rng(0).integers(0, 256, (1, 600, 700), dtype=np.uint8)
+    image = zarr.create_array(str(tmp_path / "image.zarr"), data=samples, chunks=(1, 50, 700))
+    url, out = f"file://{tmp_path}/image.zarr", tmp_path / "out.zarr"
+    with cluster(1, processes=False) as client:
+        _fill_the_disk(0)
+        try:
+            with warnings.catch_warnings(), pytest.raises(Failure, match="blocks are missing"):
+                warnings.simplefilter("ignore")
+                eyeshot.run(net, url, out, client=client, retries=0)
+        finally:
+            _mend_the_disk()
+        image[0, 599, 699] = 255 - samples[0, 599, 699]
+        with pytest.raises(BadFile, match="is not the image from which"):
+            eyeshot.run(net, url, out, client=client, resume=True)
+        image[0, 599, 699] = samples[0, 599, 699]
+        eyeshot.run(net, url, out, client=client, resume=True)
+    whole = eyeshot.run(net, samples)
+    assert np.abs(_read(out) - whole).max() <= 1e-5
+
+
+class _Mute:
+    """A client whose answers never come: what asks without a limit would wait for ever."""
+
+    status = "running"
+
+    def gather(self, futures: Any, asynchronous: bool = False) -> Any:
+        assert asynchronous
+        return asyncio.Event().wait()
+
+    def sync(self, function: Any, callback_timeout: float | None = None) -> Any:
+        assert callback_timeout is not None
+        raise TimeoutError
+
+
+class _Answer:
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    def result(self, timeout: float | None = None) -> Any:
+        assert timeout is not None
+        if self._answer is None:
+            raise TimeoutError
+        return self._answer
+
+
+def test_an_answer_that_never_comes_is_not_waited_for() -> None:
+    some, lost = _Answer({"checksums": {}}), _Answer(None)
+    dispatch = object.__new__(engine._Dispatch)
+    dispatch.client, dispatch.ended = _Mute(), ""
+    assert dispatch._gathered([lost, some]) == {some: {"checksums": {}}}
+    assert not dispatch.ended
+    with pytest.raises(Failure, match="worker tcp://a: did not say what it is in 10 minutes"):
+        engine._answer("tcp://a", _Mutely())
+
+
+class _Mutely(_Answer):
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def cancel(self) -> None:
+        """Nothing waits for it."""
 
 
 def test_statistics_of_signals_volumes_and_a_classifier(client: Client, tmp_path: Path) -> None:

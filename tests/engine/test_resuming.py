@@ -322,3 +322,34 @@ def test_cut_off_while_two_outputs_are_completed(
         eyeshot.run(net, image, paths, output_format="probabilities", resume=True)
         assert not list(tmp_path.glob("*.part*"))
     assert [content(path) for path in paths] == [content(path) for path in whole]
+
+
+def test_statistics_are_gathered_again_from_the_same_samples_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eyeshot.engine.resuming.MOST_READINGS", 4)
+    samples, out = noise(1, 128, 96), tmp_path / "out.npy"
+    stored = zarr.create_array(str(tmp_path / "image.zarr"), data=samples.numpy())
+    net = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.InstanceNorm2d(3)).eval()
+    url: Any = f"file://{tmp_path}/image.zarr"
+
+    write, left = NpySink.write, iter(range(3))
+
+    def die(sink: NpySink, row: int, block: Any, column: int = 0) -> None:
+        if next(left, None) is None:
+            raise Killed
+        write(sink, row, block, column)
+
+    with monkeypatch.context() as once, pytest.raises(Killed):
+        once.setattr(NpySink, "write", die)
+        eyeshot.run(net, url, out, output_format="probabilities", band=4)
+    notes = json.loads(Path(f"{out}.part.json").read_text())["notes"]
+    read = {row for _, window, _ in notes if window for row in range(*window[0])}
+    row = next(row for row in range(128) if row not in read)
+    stored[0, row, 5] = 9.0
+    with pytest.raises(BadFile, match="is not the image from which"):
+        eyeshot.run(net, url, out, output_format="probabilities", resume=True)
+    stored[0, row, 5] = samples[0, row, 5].item()
+    eyeshot.run(net, url, out, output_format="probabilities", resume=True)
+    whole = eyeshot.run(net, samples, output_format="probabilities", band=4)
+    np.testing.assert_array_equal(np.load(out), whole)

@@ -88,13 +88,13 @@ def test_of_a_run_that_has_written_nothing_nothing_stays(tmp_path: Path) -> None
 
 def test_a_new_run_waits_for_workers_of_one_that_was_given_up(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "out.zarr")
-    folder.make({"run.json": b"{}"})
+    folder.make("a", {"run.json": b"{}"})
     assert folder.path.stat().st_mode & 0o777 == 0o700, "settings may hold passwords"
     held, release = threading.Event(), threading.Event()
     let_go: list[float] = []
 
     def work() -> None:
-        with holding(folder.path):
+        with holding(folder.path, "a"):
             held.set()
             release.wait(30)
             let_go.append(time.monotonic())
@@ -112,5 +112,15 @@ def test_a_new_run_waits_for_workers_of_one_that_was_given_up(tmp_path: Path) ->
     worker.join()
     assert let_go[0] <= begun
     assert not folder.path.exists()
-    with pytest.raises(Failure, match="the run has been given up"), holding(folder.path):
+    with pytest.raises(Failure, match="the run has been given up"), holding(folder.path, "a"):
         raise AssertionError("a run that is over was held")
+
+
+def test_the_folder_of_another_run_is_not_held(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "out.zarr")
+    folder.make("a", {})
+    folder.make("b", {})
+    with pytest.raises(Failure, match="the run has been given up"), holding(folder.path, "a"):
+        raise AssertionError("the folder of a run that came after was held")
+    with holding(folder.path, "b"):
+        assert folder.path.exists()

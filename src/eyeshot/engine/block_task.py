@@ -10,6 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ import torch
 import eyeshot
 from eyeshot.axes import Interval
 from eyeshot.engine.blocks import Blocks, block_strip
-from eyeshot.engine.executing import RunReport, execute, gather
+from eyeshot.engine.executing import RunReport, execute, gather, read_again
 from eyeshot.engine.graph_file import read_graph
 from eyeshot.engine.heights import Extremes
 from eyeshot.engine.job import Job, moved
@@ -69,6 +70,11 @@ class BlockRun:
     arrays: Mapping[str, Any]
     gathering: Callable[[], Gathering] | None = None
 
+    @property
+    def folders(self) -> list[Path]:
+        """The run's folders beside all outputs but the first, whose folder holds the settings."""
+        return [Path(one) for one in self.told["folders"]]
+
 
 class _Loaded(threading.local):
     """The run that a thread of a worker is busy with: sources are not shared among threads."""
@@ -100,7 +106,7 @@ def compute_block(folder: str, token: str, number: int) -> dict[str, Any]:
     Returns:
         Plain data: ``checksums`` by output, and what the block has cost; or ``failed``, why.
     """
-    return _answer(folder, token, None, number)
+    return _answer(folder, token, None, number, _computed)
 
 
 def gather_block(folder: str, token: str, stage: int, number: int) -> dict[str, Any]:
@@ -113,16 +119,35 @@ def gather_block(folder: str, token: str, stage: int, number: int) -> dict[str, 
         number: of the block.
 
     Returns:
-        Plain data: ``state`` of what was gathered, and what the block has cost; or ``failed``.
+        Plain data: ``state`` of what was gathered, ``read``, a checksum of the samples, and what
+        the block has cost; or ``failed``.
     """
-    return _answer(folder, token, stage, number)
+    return _answer(folder, token, stage, number, _gathered)
 
 
-def _answer(folder: str, token: str, stage: int | None, number: int) -> dict[str, Any]:
+def read_block_again(folder: str, token: str, stage: int, number: int) -> dict[str, Any]:
+    """Read what :func:`gather_block` has read of the images; the arguments are the same.
+
+    Returns:
+        Plain data: ``read``, the checksum of the samples as they are now; or ``failed``.
+    """
+    return _answer(folder, token, stage, number, _read_again)
+
+
+def _answer(
+    folder: str,
+    token: str,
+    stage: int | None,
+    number: int,
+    task: Callable[[BlockRun, int], dict[str, Any]],
+) -> dict[str, Any]:
     try:
-        with holding(Path(folder)):
+        with holding(Path(folder), token):
             run = _run_of(Path(folder), token, stage)
-            found = _computed(run, number) if run.gathering is None else _gathered(run, number)
+            with ExitStack() as stack:
+                for other in run.folders:
+                    stack.enter_context(holding(other, token))
+                found = task(run, number)
     except EyeshotError as error:
         final = isinstance(error, UserError) and not isinstance(error, BadFile)
         found = {"failed": error.fact, "cure": error.cure, "final": final}
@@ -289,14 +314,19 @@ def _gathered(run: BlockRun, number: int) -> dict[str, Any]:
     if run.gathering is None:
         raise Failure("a run without statistics", cure="please report this network")
     gathering = run.gathering()
-    report = gather(block_job(run, number), gathering.take)
+    report, checksum = gather(block_job(run, number), gathering.take)
     return {
         "state": gathering.state(),
+        "read": checksum,
         "megapixels": report.megapixels,
         "multiply_adds": report.multiply_adds,
         "peak": peak(),
         "seconds": time.perf_counter() - started,
     }
+
+
+def _read_again(run: BlockRun, number: int) -> dict[str, Any]:
+    return {"read": read_again(block_job(run, number))}
 
 
 def block_job(run: BlockRun, number: int) -> Job:

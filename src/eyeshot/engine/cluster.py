@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from time import monotonic
@@ -31,6 +32,7 @@ from eyeshot.engine.block_task import (
     compute_block,
     gather_block,
     greeting,
+    read_block_again,
 )
 from eyeshot.engine.blocks import BlockPlan, Blocks, blocks_from, plan_blocks, priced_as_begun
 from eyeshot.engine.executing import RunReport
@@ -40,7 +42,7 @@ from eyeshot.engine.job import Job, Parts, parts_of, settings_of, sinks_memory
 from eyeshot.engine.memory import RunCosts
 from eyeshot.engine.networks import Network
 from eyeshot.engine.outputs import arrangement_of
-from eyeshot.engine.resuming import Readings
+from eyeshot.engine.resuming import Readings, changed
 from eyeshot.engine.run_plan import Plan, PlannedCluster, plan_of
 from eyeshot.engine.skipping import skip, worth_a_look
 from eyeshot.engine.stages import Gathering, Stage, plain_values, stages_of
@@ -67,7 +69,11 @@ _HOPELESS = 8
 """Blocks that fail one after another, each as often as it may, after which the run ends."""
 _LISTED = 20
 _ANSWER = 30.0
-"""Seconds to wait for one answer where a worker that has another one is gone."""
+"""Seconds to wait for the answers of blocks that are done; what has not come then is lost."""
+_BRIEFLY = 1.0
+"""Seconds to wait for one answer at least, where others are lost."""
+_GREETED = 600.0
+"""Seconds to wait for a worker to say what it is; it may be busy with the run of another client."""
 _LOOK = 2.0
 """Seconds between two looks at the scheduler while nothing happens."""
 
@@ -237,7 +243,13 @@ def look_at_workers(client: Any, device: str) -> Workers:
 
 def _answer(address: str, future: Any) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = future.result()
+        found: dict[str, Any] = future.result(timeout=_GREETED)
+    except TimeoutError as error:
+        future.cancel()
+        raise Failure(
+            f"worker {address}: did not say what it is in {_GREETED / 60:.0f} minutes",
+            cure="wait until it is idle, or stop it",
+        ) from error
     except ModuleNotFoundError as error:
         raise Failure(
             f"worker {address}: {error.name} is not installed there",
@@ -525,8 +537,7 @@ def run_on_cluster(
         if planned is not None:
             planned(run.planned(len(done)))
         missing = [number for number in range(len(blocks)) if number not in done]
-        folder = RunFolder(run.targets[0])
-        with _run_folder(run, sinks, folder, where) as told:
+        with _run_folder(run, sinks, where) as told:
             common: dict[str, Any] = {
                 "client": client,
                 "run": run,
@@ -625,9 +636,13 @@ def run_window(run: ClusterRun, name: str, number: int) -> list[tuple[int, int]]
 
 @contextmanager
 def _run_folder(
-    run: ClusterRun, sinks: Mapping[str, BlockedZarr], folder: RunFolder, where: Any
+    run: ClusterRun, sinks: Mapping[str, BlockedZarr], where: Any
 ) -> Iterator[tuple[str, str]]:
-    """The folder that tells workers of the run, and the run's token; removed at the end."""
+    """The folder that tells workers of the run, and the run's token; removed at the end.
+
+    Beside each other output there is a folder, too: who begins a run there waits for the workers.
+    """
+    folders = [RunFolder(one) for one in run.targets]
     network = graph_bytes(run.whole)
     files: dict[str, bytes] = {NETWORK: network}
     marks = where
@@ -635,7 +650,7 @@ def _run_folder(
         marks = str(Path(where).absolute())
     elif where is not None:
         files["where.npy"] = _npy(where)
-        marks = str(folder.path / "where.npy")
+        marks = str(folders[0].path / "where.npy")
     outputs = {
         name: {
             "part": str(sink.part),
@@ -645,15 +660,20 @@ def _run_folder(
         }
         for name, sink in sinks.items()
     }
+    first, *others = folders
     told = {**run.spec, "where": marks, "outputs": outputs}
+    told["folders"] = [str(one.path) for one in others]
     files[SETTINGS] = json.dumps(told).encode()
-    folder.make(files)
     token = hashlib.sha256(uuid.uuid4().bytes + files[SETTINGS]).hexdigest()[:32]
+    for one in others:
+        one.make(token, {})
+    first.make(token, files)
     try:
-        yield str(folder.path), token
+        yield str(first.path), token
     finally:
-        with suppress(Failure):  # a worker that is still busy finds the run again, or finds it gone
-            folder.remove(patience=5.0)
+        for one in folders:
+            with suppress(Failure):  # a worker that is busy finds the run again, or finds it gone
+                one.remove(patience=5.0)
 
 
 def _npy(array: Any) -> bytes:
@@ -707,22 +727,49 @@ def _gather_stages(run: ClusterRun, common: Mapping[str, Any]) -> Spent:
 
     Raises:
         Failure: blocks of a stage are missing.
+        BadFile: what was gathered is of another image.
     """
     spent = Spent()
     folder, sink = Path(common["told"][0]), next(iter(common["sinks"].values()))
     for number, (stage, blocks) in enumerate(run.stages):
-        told = sink.kept(number)
-        if told is None:
+        kept = sink.kept(number)
+        if kept is None:
             state = _Stage(**common, blocks=blocks, before=set(), spent=spent, stage=number)
             state.carry_out(range(len(blocks)))
             state.report_missing(range(len(blocks)))
             gathering = Gathering(run.whole, stage)
             for place in range(len(blocks)):  # in this order, whichever came first
                 gathering.merge(state.states[place])
-            told = plain_values(gathering.results())
-            sink.keep(number, told)
+            read = [state.read[place] for place in range(len(blocks))]
+            kept = {"found": plain_values(gathering.results()), "read": read}
+            sink.keep(number, kept)
+        elif number == 0:
+            _require_the_image(run, common, kept["read"])
+        told = kept["found"]
         (folder / STATISTICS.format(number)).write_text(json.dumps(told))
     return spent
+
+
+def _require_the_image(run: ClusterRun, common: Mapping[str, Any], before: list[int]) -> None:
+    """Let workers read again what the first stage has read, where only samples tell an image.
+
+    Every output depends on every sample of what was gathered. The state of a file is compared when
+    the run is resumed; of a URL no such state is known.
+
+    Raises:
+        BadFile: the samples are others.
+        Failure: some cannot be read.
+    """
+    far = [one for one in run.images if "://" in one]
+    if not far:
+        return
+    blocks = run.stages[0][1]
+    state = _ReadAgain(**common, blocks=blocks, before=set(), spent=Spent(), stage=0)
+    state.carry_out(range(len(blocks)))
+    state.report_missing(range(len(blocks)))
+    if [state.read[number] for number in range(len(blocks))] != before:
+        names = [one.name for one in run.parts.sources.values()]
+        raise changed(" or ".join(names))
 
 
 @dataclass
@@ -853,8 +900,10 @@ class _Dispatch:
         if not futures:
             return {}
         try:
-            found: list[dict[str, Any]] = self.client.gather(futures)
-        except Exception as error:  # the scheduler, or a worker with an answer, is gone
+            found: list[dict[str, Any]] = self.client.sync(
+                partial(self.client.gather, futures, asynchronous=True), callback_timeout=_ANSWER
+            )
+        except Exception as error:  # the scheduler, or a worker with an answer, is gone or mute
             if self.client.status != "running":
                 self.ended = f"the scheduler is gone ({one_line(str(error), 100)})"
                 return {}
@@ -863,9 +912,11 @@ class _Dispatch:
 
     def _one_by_one(self, futures: list[Any]) -> Iterator[tuple[Any, dict[str, Any]]]:
         """The answers that can still be had: one that is lost does not take the others along."""
+        until = monotonic() + _ANSWER
         for future in futures:
             with suppress(Exception):  # its block is computed again
-                yield future, future.result(timeout=_ANSWER)
+                patience = max(_BRIEFLY, until - monotonic())
+                yield future, future.result(timeout=patience)
 
     def _lost(self, future: Any, sent: _Sent) -> list[_Sent]:
         """A task without an answer: its worker was killed, or the scheduler is gone."""
@@ -874,7 +925,7 @@ class _Dispatch:
             return []
         if future.status != "error":
             return self._failed(sent, "its answer was lost with a worker", {})
-        error = future.exception()
+        error = future.exception(timeout=_ANSWER)
         worker = getattr(getattr(error, "last_worker", None), "address", "")
         told = f"worker {worker} died" if worker else one_line(f"{type(error).__name__}: {error}")
         return self._failed(sent, told, {"worker": worker})
@@ -970,13 +1021,32 @@ class _Stage(_Dispatch):
     """Blocks of maps whose statistics are gathered."""
 
     states: dict[int, Any] = field(default_factory=dict)
+    read: dict[int, int] = field(default_factory=dict)
 
     def _task(self) -> tuple[Any, ...]:
         return (gather_block, *self.told, self.stage)
 
     def _take(self, number: int, answer: Mapping[str, Any]) -> None:
-        self.states[number] = answer["state"]
+        self.states[number], self.read[number] = answer["state"], answer["read"]
         self.done.add(number)
         self._in_a_row = 0
         self.spent.add(answer)
+        self._rows_done += self._rows[number]
+
+
+@dataclass
+class _ReadAgain(_Dispatch):
+    """Blocks of the first stage, of which only the samples are read."""
+
+    read: dict[int, int] = field(default_factory=dict)
+
+    def _task(self) -> tuple[Any, ...]:
+        return (read_block_again, *self.told, self.stage)
+
+    def _key(self, one: _Sent) -> str:
+        return f"{super()._key(one)}-again"
+
+    def _take(self, number: int, answer: Mapping[str, Any]) -> None:
+        self.read[number] = answer["read"]
+        self.done.add(number)
         self._rows_done += self._rows[number]

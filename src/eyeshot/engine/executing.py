@@ -6,6 +6,7 @@ With ``per_slice``, each slice of a stack is a run by itself.
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from eyeshot.engine.heights import Extremes
 from eyeshot.engine.job import Job
 from eyeshot.engine.memory import exact_allocation, give_back, peak, scratch_files
 from eyeshot.engine.outputs import features_first
-from eyeshot.engine.resuming import Readings, sharing
+from eyeshot.engine.resuming import Readings, checksum_of, sharing
 from eyeshot.engine.skipping import Skipping
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue
@@ -160,6 +161,8 @@ class _Pass:
         self._sinks = state.sinks if sinks is None else sinks
         self._next: dict[str, int] = {}  # of each output, the row that is to be written next
         self._given: dict[str, int] = {}  # and the one that the stream gives next
+        self._unread = {name: len(strip.boxes[name][0]) for name in self._summed_up}
+        self.checksums = dict.fromkeys(self._unread, 0)  # of all samples of an input, in order
         for name, box in strip.regions.items():
             done = self._sinks[name].durable_rows(self._columns(name))
             self._next[name] = box[0].lo + done
@@ -213,15 +216,39 @@ class _Pass:
                     values[name] = job.known[name]
             elif side and side.hi <= first.get(name, 0):
                 values[name] = stream.passed(name, side)
+                self._unread.pop(name, None)
             elif side:
                 others = self._strip.boxes[name][1:]
                 source, window = job.sources[name], (side, *others)
                 samples = source.read(*((s.lo, s.hi) for s in window))
                 self._state.readings.note(name, window, samples)
+                self._add_up(name, len(side), samples)
                 self._state.extremes.read(name, samples)
                 self._state.positions += samples[0].size if name == job.graph.inputs[0] else 0
                 values[name] = job.preparation(samples, source.name, tuple(s.lo for s in window))
         return values
+
+    @property
+    def _summed_up(self) -> list[str]:
+        """The inputs whose samples count for rows far from them, by a statistic."""
+        job = self._state.job
+        return [n for n in job.sources if n in self._strip.boxes and job.plan.stages > 1]
+
+    def _add_up(self, name: str, count: int, samples: NDArray[Any]) -> None:
+        """Take samples into the checksum that tells whether a resumed run sees the same image."""
+        if name not in self._unread:
+            return
+        self.checksums[name] = checksum_of(samples, self.checksums[name])
+        self._unread[name] -= count
+        if not self._unread[name]:
+            del self._unread[name]
+            self._all_read(name)
+
+    def _all_read(self, name: str) -> None:
+        box = self._strip.boxes[name]
+        place = f"{name} {[(side.lo, side.hi) for side in box]}"
+        image = self._state.job.sources[name].name
+        self._state.readings.note_pass(place, image, self.checksums[name])
 
     def _write(self, name: str, value: torch.Tensor) -> None:
         """Store the requested part of an output's new rows.
@@ -269,6 +296,13 @@ class _GatheringPass(_Pass):
         super().__init__(state, strip, {}, {name: _Nowhere() for name in strip.regions})
         self._take = take
 
+    @property
+    def _summed_up(self) -> list[str]:
+        return [name for name in self._state.job.sources if name in self._strip.boxes]
+
+    def _all_read(self, name: str) -> None:
+        """The client keeps the checksum, with what was gathered."""
+
     def _write(self, name: str, value: torch.Tensor) -> None:
         region, box = self._strip.regions[name], self._strip.boxes[name]
         node = self._state.job.graph.nodes[name]
@@ -284,13 +318,39 @@ Take = Callable[[str, torch.Tensor], None]
 """Takes the next rows of an output."""
 
 
-def gather(job: Job, take: Take) -> RunReport:
-    """Carry a job of one strip out, and give the rows of its outputs to a function."""
+def gather(job: Job, take: Take) -> tuple[RunReport, int]:
+    """Carry a job of one strip out, and give the rows of its outputs to a function.
+
+    Returns:
+        The report, and a checksum of all samples that were read.
+    """
     state = _State(job, {}, None, Extremes(job))
     with sharing(job.threads):
         (strip,) = job.plan.strips
-        _GatheringPass(state, strip, take).carry_out()
-    return state.report()
+        made = _GatheringPass(state, strip, take)
+        made.carry_out()
+    return state.report(), _together(made.checksums)
+
+
+def read_again(job: Job) -> int:
+    """The checksum that :func:`gather` gave, of the samples as they are now; nothing is computed.
+
+    Args:
+        job: of one strip, as it was.
+    """
+    (strip,) = job.plan.strips
+    found = {name: 0 for name in job.sources if name in strip.boxes}
+    for rows in pushes(job.graph, strip.boxes, job.plan.band):
+        for name, side in rows.items():
+            if name in found and side:
+                window = (side, *strip.boxes[name][1:])
+                samples = job.sources[name].read(*((s.lo, s.hi) for s in window))
+                found[name] = checksum_of(samples, found[name])
+    return _together(found)
+
+
+def _together(checksums: Mapping[str, int]) -> int:
+    return zlib.crc32(repr(sorted(checksums.items())).encode())
 
 
 class _Waiting:

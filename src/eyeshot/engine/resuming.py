@@ -19,6 +19,8 @@ from eyeshot.planning import Cut, cut_from
 
 MOST_READINGS = 64
 """Windows of the input that a journal keeps, at most."""
+_PASS = "all that was read: "
+"""Begins the name of a note on all samples of a pass; an input has no such name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +65,58 @@ class Readings:
         """
         self._kept = [sink.notes for sink in sinks]
         self._count, self._step = 0, 1
+        self._passes: dict[str, int] = {}
         for notes in self._kept:
             for name, window, checksum in map(_reading, notes):
                 if name in sources:
                     _require(sources[name], window, checksum)
+                elif name.startswith(_PASS):
+                    self._passes[name] = checksum
 
     def note(self, name: str, window: Sequence[Interval], samples: NDArray[Any]) -> None:
         """Keep a window of an input, if it is its turn."""
         self._count += 1
         if self._count % self._step:
             return
-        reading = [name, [[side.lo, side.hi] for side in window], _checksum(samples)]
+        reading = [name, [[side.lo, side.hi] for side in window], checksum_of(samples)]
         for notes in self._kept:
             notes.append(reading)
             if len(notes) >= MOST_READINGS:
-                del notes[1::2]
+                kept = enumerate(list(notes))
+                notes[:] = [one for n, one in kept if n % 2 == 0 or one[0].startswith(_PASS)]
         if self._kept and len(self._kept[0]) == MOST_READINGS // 2:
             self._step *= 2
+
+    def note_pass(self, place: str, image: str, checksum: int) -> None:
+        """Keep the checksum of all samples from which statistics were gathered.
+
+        Every output row depends on them, those that an earlier run has written, too. So a sample
+        here or there is not enough: all that was read must be as it was.
+
+        Args:
+            place: which samples these are.
+            image: that holds them, for the message.
+            checksum: of them.
+
+        Raises:
+            BadFile: the unfinished run has read other samples.
+        """
+        name = _PASS + place
+        before = self._passes.get(name)
+        if before is None:
+            self._passes[name] = checksum
+            for notes in self._kept:
+                notes.append([name, [], checksum])
+        elif before != checksum:
+            raise changed(image)
+
+
+def changed(image: str) -> BadFile:
+    """The error of an image that is another than the one whose statistics were gathered."""
+    return BadFile(
+        f"{image}: is not the image from which the unfinished run has gathered its statistics",
+        cure="bring the image back as it was, or start again with --force",
+    )
 
 
 def _reading(note: Any) -> tuple[str, tuple[Span, ...], int]:
@@ -95,7 +132,7 @@ def _reading(note: Any) -> tuple[str, tuple[Span, ...], int]:
 
 def _require(source: Source, window: tuple[Span, ...], checksum: int) -> None:
     try:
-        same = _checksum(source.read(*window)) == checksum
+        same = checksum_of(source.read(*window)) == checksum
     except BadValue:
         same = False
     if not same:
@@ -106,8 +143,8 @@ def _require(source: Source, window: tuple[Span, ...], checksum: int) -> None:
         )
 
 
-def _checksum(samples: NDArray[Any]) -> int:
-    value = 0
+def checksum_of(samples: NDArray[Any], value: int = 0) -> int:
+    """A checksum of samples (C, rows, …), after others that gave ``value``."""
     for plane in samples:  # one at a time: a copy of all of them could be too large
         value = zlib.crc32(np.ascontiguousarray(plane).reshape(-1).view(np.uint8).data, value)
     return value

@@ -276,15 +276,20 @@ def _force_to_disk(path: Path) -> None:
 class RunFolder:
     """A folder beside an unfinished output, with what workers need to know of the run.
 
-    A worker holds it while it computes a block. Who begins another run at this output waits for
-    that, and then takes the folder away: no block of a run that was given up is written later.
+    Each output of a run has one, with the run's token in it. A worker holds it while it computes a
+    block. Who begins another run at this output waits for that, and then takes the folder away: no
+    block of a run that was given up is written later.
     """
 
     def __init__(self, target: Path) -> None:
         self.path = target.with_name(target.name + _RUN)
 
-    def make(self, files: Mapping[str, bytes]) -> None:
+    def make(self, token: str, files: Mapping[str, bytes]) -> None:
         """Write the folder, when no worker holds an older one any more.
+
+        Args:
+            token: by which the run is known.
+            files: what workers read, by its name.
 
         Raises:
             Failure: one still does, or the disk is full.
@@ -292,7 +297,7 @@ class RunFolder:
         self.remove()
         try:
             self.path.mkdir(mode=0o700)  # settings hold whole URLs, with their passwords
-            for name, content in {**files, _LOCK: b""}.items():
+            for name, content in {**files, _LOCK: token.encode()}.items():
                 (self.path / name).write_bytes(content)
         except OSError as error:
             raise explain_os_error(error, self.path) from error
@@ -317,8 +322,12 @@ class RunFolder:
 
 
 @contextmanager
-def holding(folder: Path) -> Iterator[None]:
+def holding(folder: Path, token: str) -> Iterator[None]:
     """Hold the folder of a run, so that no other run begins at its output.
+
+    Args:
+        folder: of the run.
+        token: by which the run is known; the folder of another one is not held.
 
     Raises:
         Failure: the run has been given up.
@@ -328,7 +337,8 @@ def holding(folder: Path) -> Iterator[None]:
     try:
         with path.open("r") as file:
             _locked(file, shared=True)
-            if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            same = os.path.samestat(os.fstat(file.fileno()), path.stat())
+            if not same or file.read() != token:
                 raise given_up
             yield
     except FileNotFoundError as error:
