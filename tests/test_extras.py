@@ -58,6 +58,7 @@ def folder(tmp_path: Path) -> Path:
     Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(tmp_path / "a.png")
     tifffile.imwrite(tmp_path / "plain.tif", np.zeros((20, 20), np.uint8))
     tifffile.imwrite(tmp_path / "lzw.tif", np.zeros((20, 20), np.uint8), compression="lzw")
+    (tmp_path / "scan.nii.gz").write_bytes(b"anything")
     (tmp_path / "net.py").write_text(
         "from torch import nn\nNet = lambda: nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU())\n"
     )
@@ -88,6 +89,7 @@ def test_what_needs_an_extra_names_it(folder: Path) -> None:
         ("filter", "lzw.tif", "-k", "mean", "-o", "mean.png"): ("imagecodecs", "images"),
         ("train", "pets", "-o", "run"): ("lightning_fabric", "train"),
         ("see", "net.py:Net", "a.png", "-o", "maps.png"): ("matplotlib", "report"),
+        ("run", "net.py:Net", "scan.nii.gz", "-o", "out.npy"): ("nibabel", "nifti"),
     }
     clusters: list[tuple[str, ...]] = [
         ("run", "net.py:Net", "a.png", "-o", "out.zarr", "--workers", "2"),
@@ -97,7 +99,7 @@ def test_what_needs_an_extra_names_it(folder: Path) -> None:
     assert told.returncode == 0, told.stdout + told.stderr
     assert told.stderr.count("distributed is not installed; pip install 'eyeshot[dask]'") == 2
     # A command that fails for want of a package ends with 1: each is asked for in turn.
-    told = _commands(folder, list(needs), {"images", "train", "report"}, expected=1)
+    told = _commands(folder, list(needs), {"images", "nifti", "train", "report"}, expected=1)
     assert told.returncode == 0, told.stdout + told.stderr
     assert "Traceback" not in told.stderr
     lines = [line for line in told.stderr.splitlines() if line.startswith("eyeshot: ")]

@@ -16,6 +16,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "dask": ("distributed",),
     "remote": ("aiohttp", "fsspec", "s3fs"),
+    "nifti": ("nibabel",),
     "bioimageio": ("bioimageio",),
     "tensorboard": ("tensorboardX",),
     "mlflow": ("mlflow",),

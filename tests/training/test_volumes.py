@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -40,6 +41,8 @@ def write(path: Path, array: NDArray[Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npy":
         np.save(path, array)
+    elif path.suffix == ".gz":  # X is first in a file of NIfTI
+        nibabel.save(nibabel.Nifti1Image(array.transpose(2, 1, 0), np.eye(4)), path)
     elif path.suffix == ".zarr":
         zarr.create_array(str(path), data=array, chunks=(4, 16, 16))
     elif path.suffix == ".tif":
@@ -52,9 +55,9 @@ def write(path: Path, array: NDArray[Any]) -> None:
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five volumes, stored in three ways."""
+    """Five volumes, stored in four ways."""
     folder = tmp_path_factory.mktemp("scans")
-    suffixes = (".npy", ".zarr", ".tif", ".npy", ".npy")
+    suffixes = (".npy", ".zarr", ".tif", ".nii.gz", ".npy")
     for number, (size, suffix) in enumerate(zip(SIZES, suffixes, strict=True)):
         volume, mask = ball(size, number)
         write(folder / "image" / f"{number}{suffix}", volume)

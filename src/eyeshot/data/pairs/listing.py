@@ -38,8 +38,9 @@ from eyeshot.data.tree import (
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.files import explain_os_error
 from eyeshot.findings.wording import counted
+from eyeshot.images.sources import nifti
 
-IMAGE_SUFFIXES = PICTURE_SUFFIXES | {".npy", ".zarr", ".wav"}
+IMAGE_SUFFIXES = PICTURE_SUFFIXES | {".npy", ".zarr", ".wav", *nifti.SUFFIXES}
 BLURRING = frozenset(
     {
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".avifs"),
@@ -494,8 +495,9 @@ class _Finder:
         found: dict[str, Path] = {}
         others: list[Path] = []
         for entry in self._below(folder):
-            name = same_name(entry.relative_to(folder).with_suffix("").as_posix())
-            if entry.suffix.lower() not in suffixes:
+            suffix = nifti.suffix_of(entry)
+            name = same_name(entry.relative_to(folder).as_posix().removesuffix(suffix))
+            if suffix.lower() not in suffixes:
                 others.append(entry)
             elif name in found:
                 message = f"has the same name as {found[name].name}"
@@ -507,7 +509,7 @@ class _Finder:
             first = others[0].name
             self.notes.append(f"passed over in {folder}: {len(others)} that {are}, first {first}")
         if not found:
-            cure = "put some directly in it (png, tif, bmp, npy, zarr and others)"
+            cure = "put some directly in it (png, tif, bmp, npy, zarr, nii and others)"
             self.report(Problem(folder, "holds no pictures", cure))
         return found
 

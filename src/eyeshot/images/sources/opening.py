@@ -12,6 +12,7 @@ from eyeshot.files import explain_os_error
 from eyeshot.images.layouts import Index
 from eyeshot.images.limits import NPY_START, PNG_START, TIFF_STARTS
 from eyeshot.images.sources.arrays import open_array
+from eyeshot.images.sources.nifti import is_nifti, open_nifti
 from eyeshot.images.sources.source import Selection, Source, select
 
 
@@ -29,9 +30,10 @@ def open_source(
     Args:
         image: a path, a URL of Zarr, a NumPy array or memory map, a CPU tensor, or a Source, which
             is returned.
-            Files: PNG, TIFF (BigTIFF, OME-TIFF), ``.npy``, Zarr (OME-Zarr) and ``.wav`` are
-            streamed; JPEG and other pictures are decoded whole, within ``WHOLE_LIMIT``. Zarr also
-            as ``https://…``, ``s3://…`` or ``zip://INSIDE::FILE.zip``.
+            Files: PNG, TIFF (BigTIFF, OME-TIFF), ``.npy``, Zarr (OME-Zarr), NIfTI and
+            ``.wav`` are streamed; JPEG and other pictures are decoded whole, within
+            ``WHOLE_LIMIT``. Zarr also as ``https://…``, ``s3://…`` or
+            ``zip://INSIDE::FILE.zip``.
         level: which level of a pyramid, 0 the largest.
         layout: what the axes mean (``"HWC"``, ``"CHW"``, ``"HW"``, ``"DHW"``, …); without it,
             see :func:`eyeshot.images.layouts.understand`.
@@ -80,6 +82,8 @@ def _opened(path: Path | str, selection: Selection) -> Source:
         raise explain_os_error(error, path) from error
     if not start:
         raise BadFile(f"{path}: the file is empty", cure="copy or export the image again")
+    if is_nifti(path):
+        return open_nifti(path, selection)
     if start.startswith(TIFF_STARTS):
         from eyeshot.images.sources.tiff import open_tiff
 

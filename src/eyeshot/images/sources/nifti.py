@@ -1,0 +1,165 @@
+"""NIfTI volumes (``.nii``, ``.nii.gz``), read by windows with nibabel.
+
+Voxels stay in the order of the file: (X, Y, Z) becomes (D, H, W) = (Z, Y, X), and nothing is
+turned or mirrored. A further axis is time (``--index T=3``), the fifth is channels.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eyeshot.errors import BadFile, BadValue
+from eyeshot.extras import extra
+from eyeshot.images.layouts import DROPPED, Layout, Span
+from eyeshot.images.pixel_grid import PixelGrid
+from eyeshot.images.sources.source import OpenFile, Selection, Source
+
+SUFFIXES = (".nii", ".nii.gz")
+_AXES = "XYZTC"
+_SPACE = 3
+_UNITS = {"mm": "millimeter", "meter": "meter", "micron": "micrometer"}
+_DAMAGED = (OSError, EOFError, ValueError, TypeError, KeyError, struct.error, zlib.error)
+
+
+class NiftiSource(Source):
+    """Windows of a NIfTI volume: (C, d, h, w), scaled as its header says.
+
+    A ``.nii.gz`` is decompressed from its beginning whenever a window lies before the one read
+    last: in one strip, once.
+    """
+
+    def __init__(self, path: Path, volume: Any, file: OpenFile, layout: Layout) -> None:
+        stored = np.dtype(volume.get_data_dtype())
+        proxy = volume.dataobj
+        self._scaled = (proxy.slope, proxy.inter) != (1, 0)
+        super().__init__(str(path), layout, np.dtype(np.float32) if self._scaled else stored)
+        self._path, self._proxy, self._file = path, proxy, file
+        self.grid = _grid(volume.header, layout)
+        towards = "".join(letter or "?" for letter in _directions(volume))
+        self.notes = (
+            f"voxels as stored: axes Z, Y, X towards {', '.join(towards[::-1])}"
+            + (", scaled by the header's slope and intercept" if self._scaled else ""),
+        )
+        self.memory = 2 * math.prod(layout.stored[:2]) * stored.itemsize
+
+    def window_memory(self, shape: tuple[int, ...]) -> int:
+        """Scaled samples stand as float64 before they are float32."""
+        return super().window_memory(shape) * (4 if self._scaled else 2)
+
+    def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
+        self._file.check_unchanged()
+        box = self._layout.box(spans)
+        try:
+            block = np.asarray(self._proxy[tuple(slice(lo, hi) for lo, hi in box)])
+        except _DAMAGED as error:
+            raise _damaged(self._path, error) from error
+        return self._layout.arrange(block.astype(self.dtype, copy=False))
+
+    def identity(self) -> dict[str, Any]:
+        """The file's."""
+        return self._file.identity()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether a file's name says that it is a NIfTI volume."""
+    return suffix_of(path).lower() in SUFFIXES
+
+
+def suffix_of(path: Path) -> str:
+    """A file's suffix, where ``.nii.gz`` is one."""
+    both = "".join(path.suffixes[-2:])
+    return both if both.lower() in SUFFIXES else path.suffix
+
+
+def open_nifti(path: Path, selection: Selection) -> Source:
+    """A source over a NIfTI file.
+
+    Raises:
+        BadFile: damaged, truncated, or not an array of real numbers.
+        BadValue: no such level, series or position.
+        Failure: nibabel is not installed.
+    """
+    selection.check_flat(path)
+    with extra("nifti"):
+        import nibabel
+        from nibabel.filebasedimages import ImageFileError
+    file = OpenFile(path)
+    try:
+        try:
+            volume = nibabel.load(path, keep_file_open=True)
+            shape = tuple(int(n) for n in volume.shape)
+        except (ImageFileError, *_DAMAGED) as error:
+            raise _damaged(path, error) from error
+        dtype = np.dtype(volume.get_data_dtype())
+        if dtype.kind not in "iuf" or dtype.itemsize > 8:
+            raise BadFile(
+                f"{path}: holds {dtype.name} voxels", cure="save them as whole numbers or float32"
+            )
+        if not 1 <= len(shape) <= len(_AXES):
+            raise BadFile(f"{path}: has {len(shape)} axes", cure="a volume has 3, 4 or 5")
+        _check_length(path, file, volume, math.prod(shape) * dtype.itemsize)
+        return NiftiSource(path, volume, file, _layout(path, shape, selection))
+    except BaseException:
+        file.close()
+        raise
+
+
+def _check_length(path: Path, file: OpenFile, volume: Any, size: int) -> None:
+    """Refuse a header that promises more than an uncompressed file holds."""
+    needed = volume.dataobj.offset + size
+    if path.name.lower().endswith(".nii") and file.size < needed:
+        raise BadFile(
+            f"{path}: has {file.size} bytes and its header promises {needed}",
+            cure="it is truncated; copy it again",
+        )
+
+
+def _layout(path: Path, shape: tuple[int, ...], selection: Selection) -> Layout:
+    letters = _AXES[: len(shape)]
+    if selection.layout is not None:
+        raise BadValue(
+            f"{path}: layout {selection.layout}", cure=f"leave it out: its axes are {letters}"
+        )
+    layout = selection.understand(path, shape, letters)
+    for axis, name in zip(layout.axes, "WHD", strict=False):
+        if axis not in (name, DROPPED):
+            raise BadFile(
+                f"{path}: a volume of {' x '.join(map(str, shape[:_SPACE]))} voxels, and a picture "
+                "is expected",
+                cure=f"choose a slice by --index, Z=0 to Z={shape[-1] - 1}, or use --per-slice",
+            )
+    return layout
+
+
+def _grid(header: Any, layout: Layout) -> PixelGrid | None:
+    """Voxel sizes along the axes of space that are read; None if they cannot be meant."""
+    named = dict(zip(layout.axes, header.get_zooms()[:_SPACE], strict=False))
+    sizes = tuple(float(named[axis]) for axis in "DHW" if axis in named)
+    if not sizes or not all(math.isfinite(size) and size > 0 for size in sizes):
+        return None
+    unit = _UNITS.get(header.get_xyzt_units()[0])
+    return PixelGrid(sizes, (0.0,) * len(sizes), (unit,) * len(sizes))
+
+
+def _directions(volume: Any) -> tuple[str | None, ...]:
+    """The side of the body towards which X, Y and Z run: R or L, A or P, S or I."""
+    import nibabel
+
+    found: tuple[str | None, ...] = nibabel.aff2axcodes(volume.affine)
+    return found
+
+
+def _damaged(path: Path, error: Exception) -> BadFile:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return BadFile(f"{path}: truncated or damaged ({reason})", cure="copy or export it again")
