@@ -115,4 +115,4 @@ def test_notes_of_files_are_told_once(tmp_path: Path) -> None:
             )
     told = [note for note in data.load(tmp_path).notes if "frames" in note]
     assert len(told) == 1
-    assert told[0].endswith("the first is read, and so of 9 more")
+    assert told[0].endswith("the first is read, and the same of 9 more")

@@ -98,4 +98,4 @@ def test_damaged_exif_is_noted_by_name_and_warns_nobody(tmp_path: Path) -> None:
     notes = [note for note in found.notes if "EXIF" in note]
     assert len(notes) == 1
     assert ".jpg: its EXIF is damaged" in notes[0]
-    assert notes[0].endswith("and so of 5 more")
+    assert notes[0].endswith("and the same of 5 more")

@@ -31,15 +31,15 @@ BOX = 20  # the side of the box that a digit fills in it
 _WORKING_SIDE = 1024  # a larger photo is shrunk first: this is enough for a digit
 _LIGHT_SIDE = 128  # light changes slowly: a small copy shows how it falls
 _LIGHT_WINDOW = 33  # in that copy, wider than any stroke of a digit that fills the picture
-_GROUND_SIDE = 64  # of the copy in which the ground is looked for
+_GROUND_SIDE = 64  # side of the copy in which the background is measured
 _GROUND_WINDOW = 31  # in that copy, wide enough that strokes take less than half of it
 _FAINTEST = 0.12  # least contrast of ink: below it, a page is blank
-_FAINTEST_AT_EDGE = 0.4  # the same where all ink comes in from the edge: it may be a shade
-_OUT_OF_GRAIN = 5.0  # deviations of the grain; of pure grain, one pixel in 2000 goes beyond 3.3
+_FAINTEST_AT_EDGE = 0.4  # the same if all ink touches the edge: it may be a shadow
+_OUT_OF_GRAIN = 5.0  # deviations of the grain; of pure grain, one pixel in 2000 exceeds 3.3
 _SPECK = 0.04  # share of the largest mark below which a mark is dirt
-_RIVAL = 0.2  # share of the largest mark from which an inner mark makes one at the edge an object
+_RIVAL = 0.2  # an inner mark of this share of the largest mark is the digit; marks at the edge go
 _THIN = 1.4  # pixels of the box: strokes thinner than this would fade to gray
-_STROKE = 2.0  # pixels of the box: to which they are thickened
+_STROKE = 2.0  # pixels of the box: the width to which thin strokes are thickened
 
 Plane = NDArray[np.float32]
 
@@ -160,7 +160,7 @@ def _find_digit(amount: Plane, notes: list[str]) -> Ink:
 
 
 def _keep_off_edge(mask: NDArray[np.bool_]) -> bool:
-    """Whether any mark of ``mask`` stays clear of the picture's border."""
+    """Whether any mark of ``mask`` does not touch the picture's border."""
     return bool(_find_marks(mask)[1].any())
 
 
@@ -173,8 +173,8 @@ def _otsu(amount: Plane) -> float:
 def _find_marks(
     mask: NDArray[np.bool_],
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_], NDArray[np.int32]]:
-    """The number of each pixel's mark (H, W), and of every mark whether it is clear of the border,
-    and its area.
+    """The number of each pixel's mark (H, W); for each mark, whether it does not touch the border;
+    and each mark's area in pixels.
     """
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     left, top, width, height, area = np.asarray(stats, np.int32)[1:].T
@@ -247,7 +247,7 @@ def _center(scaled: Plane) -> Plane:
     return field
 
 
-_FLAT = 8  # levels: a picture whose values lie no further apart shows nothing
+_FLAT = 8  # levels: a picture with a smaller range of values is blank
 
 
 def prepare_picture(
@@ -258,19 +258,19 @@ def prepare_picture(
     digit: bool,
     alpha: bool = True,
 ) -> tuple[pixels.Samples, list[str]]:
-    """``picture`` as a network was trained, and what was done to it, a phrase a step.
+    """``picture`` in the form of the network's training pictures, and a phrase for each step.
 
-    For a network trained on ``digits`` or ``mnist`` (``digit``), a photo becomes what MNIST holds:
-    light on dark, the light evened, cropped to the ink, scaled to 20×20 and centered by mass in
-    28×28. A picture that is 28×28 and light on dark already is taken to be just that, and is left
-    as it is. For any other network a picture is made gray or color and stretched to ``size``, as
-    the pictures of a folder are for training.
+    For a network trained on ``digits`` or ``mnist`` (``digit``), a photo is converted to MNIST's
+    form: light on dark, with even light, cropped to the ink, scaled to 20×20 and centered by mass
+    in 28×28. A picture that is already 28×28 and light on dark is not changed. For any other
+    network a picture is converted to gray or color and stretched to ``size``, like the pictures of
+    a training folder.
 
     Args:
         picture: (H, W) or (H, W, C), C from 1 to 4; uint8, uint16, or floats 0…1.
         channels: of the network, 1 or 3.
         size: (height, width) that the network takes.
-        digit: whether the network reads handwritten digits as MNIST holds them.
+        digit: whether the network reads handwritten digits in MNIST's form.
         alpha: the last of 2 or 4 channels is opacity.
 
     Returns:
@@ -292,11 +292,11 @@ def prepare_picture(
         notes.append("gray repeated in three channels")
     elif plain.ndim == 3 and channels == pixels.GRAY:
         notes.append("made gray")
-    brought = pixels.to_channels(plain, channels)
-    if brought.shape[:2] != pixels.check_size(size):
-        height, width = brought.shape[:2]
+    converted = pixels.to_channels(plain, channels)
+    if converted.shape[:2] != pixels.check_size(size):
+        height, width = converted.shape[:2]
         notes.append(f"stretched from {height}×{width} to {size[0]}×{size[1]}")
-    resized = pixels.resize(brought, size)
+    resized = pixels.resize(converted, size)
     return np.ascontiguousarray(resized.transpose(2, 0, 1)), notes
 
 

@@ -27,14 +27,14 @@ def load_folder(
     labeled: bool = True,
     fold: Fold | None = None,
 ) -> Data:
-    """The set in ``folder``, held in memory where it takes no more than ``budget`` bytes.
+    """The set in ``folder``, kept in memory if it takes at most ``budget`` bytes.
 
-    Where it is not ``labeled`` all its pictures are of one class.
+    If ``labeled`` is False, all its pictures are of one class.
 
     Raises:
         BadFile: see :func:`eyeshot.data.tree.find_files`; or pictures cannot be read and
-            ``skip_damaged`` is not set, or two differ in size and no ``size`` was asked for.
-        BadValue: a ``fold`` that the folder cannot have.
+            ``skip_damaged`` is not set, or two differ in size and ``size`` is None.
+        BadValue: the folder cannot be split into this ``fold``.
     """
     tree = find_files(folder, seed, fold) if labeled else find_pictures(folder, seed)
     survey = Survey(_all_of(tree), len(tree.train), size, budget)
@@ -60,11 +60,11 @@ def load_folder(
 
 
 class Known(Protocol):
-    """What a network takes and knows: a run's configuration has it all."""
+    """A network's input format and classes; a run's configuration has all of them."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names, in the order of its scores."""
+        """The names of the classes, in the order of the network's scores."""
 
     @property
     def channels(self) -> int:
@@ -76,11 +76,11 @@ class Known(Protocol):
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """Of a channel."""
+        """The mean of the training pixels, 0 to 1, for each channel."""
 
     @property
     def std(self) -> tuple[float, ...]:
-        """Of a channel."""
+        """Their standard deviation, for each channel."""
 
     @property
     def learned_from(self) -> frozenset[str]:
@@ -96,7 +96,7 @@ def load_judged_folder(
     progress: Progress,
     skip_damaged: bool = False,
 ) -> Data:
-    """All pictures in ``folder`` as a test set, in a network's classes, size and channels.
+    """All pictures in ``folder`` as a test set, with a network's classes, size and channels.
 
     ``train`` is empty.
 
@@ -123,12 +123,12 @@ def load_judged_folder(
     if learned:
         notes.append(
             f"{learned} of these {len(numbers)} pictures were learned from: the figures are "
-            "better than new pictures would give"
+            "better than they would be for new pictures"
         )
-    nothing = torch.empty((0, known.channels, *known.picture_size), dtype=torch.uint8)
+    no_pictures = torch.empty((0, known.channels, *known.picture_size), dtype=torch.uint8)
     return Data(
         name=str(folder),
-        train=Examples.hold(nothing, torch.empty(0, dtype=torch.int64)),
+        train=Examples.hold(no_pictures, torch.empty(0, dtype=torch.int64)),
         test=_examples(survey, tree, numbers),
         classes=known.classes,
         channels=known.channels,
@@ -155,8 +155,8 @@ def check_folder(
         skipped = _settle(survey, tree, skip_damaged) if skip_damaged else ()
     except BadFile as error:
         return Checked((as_problem(error, folder),))
-    left = [one for one in survey.problems if not (skip_damaged and one.unreadable)]
-    return Checked(tuple(left), (*tree.notes, *skipped, *survey.notes()))
+    problems = [one for one in survey.problems if not (skip_damaged and one.unreadable)]
+    return Checked(tuple(problems), (*tree.notes, *skipped, *survey.notes()))
 
 
 def _all_of(tree: Tree) -> Labeled:
@@ -174,9 +174,9 @@ def _settle(survey: Survey, tree: Tree, skip_damaged: bool) -> tuple[str, ...]:
         raise_problems(survey.problems)
     raise_problems([one for one in survey.problems if not one.unreadable])
     note = skipped_note(unreadable, len(_all_of(tree)))
-    learned = {_all_of(tree)[number][1] for number in survey.readable[0]}
+    labels = {_all_of(tree)[number][1] for number in survey.readable[0]}
     for label, name in enumerate(tree.classes):
-        if tree.train and label not in learned:
+        if tree.train and label not in labels:
             raise BadFile(f"no picture of {name!r} to learn from can be read", cure="copy it again")
     if not _held_out(survey, tree)[0]:
         raise BadFile("no picture to test with can be read", cure="copy them again")

@@ -59,7 +59,7 @@ def read_pair(images: Path, labels: Path) -> tuple[NDArray[np.uint8], NDArray[np
     """Pictures (N, H, W) and the labels (N,) that belong to them.
 
     Raises:
-        BadFile: either file is damaged, or they do not hold equally many.
+        BadFile: a file is damaged, or the numbers of pictures and labels differ.
     """
     pictures, names = read_images(images), read_labels(labels)
     if len(pictures) != len(names):
@@ -133,24 +133,24 @@ def _read_exactly(stream: BinaryIO, path: Path, shape: tuple[int, ...]) -> NDArr
     """
     expected = math.prod(shape)
     fits = expected <= _MOST_BYTES
-    content = np.empty(expected if fits else 0, np.uint8)  # pages are there once they are filled
-    have = 0
-    while have < min(expected, _MOST_BYTES + 1):
-        piece = stream.read(min(_CHUNK, expected - have))
+    content = np.empty(expected if fits else 0, np.uint8)  # takes memory only when it is filled
+    count = 0
+    while count < min(expected, _MOST_BYTES + 1):
+        piece = stream.read(min(_CHUNK, expected - count))
         if not piece:
             break
         if fits:
-            content[have : have + len(piece)] = np.frombuffer(piece, np.uint8)
-        have += len(piece)
-    if have > _MOST_BYTES:
+            content[count : count + len(piece)] = np.frombuffer(piece, np.uint8)
+        count += len(piece)
+    if count > _MOST_BYTES:
         raise BadFile(
             f"{path}: holds {_by(shape)}, more than the {_MOST_BYTES} bytes that are kept",
             cure="use a smaller set, or a folder of classes, which is streamed",
         )
-    if have < expected or stream.read(1):
-        found = f"only {have}" if have < expected else "more"
+    if count < expected or stream.read(1):
+        actual = f"only {count}" if count < expected else "more"
         raise BadFile(
-            f"{path}: holds {found} bytes after its header, expected {expected} for {_by(shape)}",
+            f"{path}: holds {actual} bytes after its header, expected {expected} for {_by(shape)}",
             cure=_DAMAGED,
         )
     return content.reshape(shape)

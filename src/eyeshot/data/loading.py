@@ -55,7 +55,7 @@ def load(
     Raises:
         UnknownName: ``source`` is neither a known name nor a folder.
         BadValue: ``size`` is not positive, ``seed`` is negative, or ``folder`` does not apply.
-        BadFile: a file or folder is missing, damaged, or of another kind.
+        BadFile: a file or folder is missing, damaged, or not of the expected kind.
         Failure: MNIST could not be downloaded.
     """
     if size is not None:

@@ -6,7 +6,7 @@ are 0 to 9.
 In this file:
 
 - the full MNIST: 60,000 training digits and 10,000 test digits, from a folder or a mirror;
-- fetching a published file once, checked, into a folder of the user's.
+- download a published file once into a folder of the user's, and check it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from eyeshot.files import explain_os_error, write_aside
 _CHUNK = 1 << 16
 _TIMEOUT = 30.0  # seconds without a byte
 _NETWORK = (urllib.error.URLError, http.client.HTTPException, OSError, ValueError)
-"""What ``urllib`` raises between them; ValueError for an address it cannot parse."""
+"""The exceptions that ``urllib`` raises; ValueError is for an address it cannot parse."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class _Refused(Exception):
 def _fetch_from_any(
     file: Published, mirrors: Sequence[str], folder: Path, progress: Progress
 ) -> None:
-    said: list[str] = []
+    errors: list[str] = []
     for mirror in mirrors:
         address = f"{mirror.rstrip('/')}/{file.name}"
         try:
@@ -100,11 +100,11 @@ def _fetch_from_any(
                 _download(address, aside, file, progress)
                 _check(aside, file)
         except _Refused as refused:
-            said.append(f"{address}: {refused}")
+            errors.append(f"{address}: {refused}")
         else:
             return
     raise Failure(
-        f"{file.name} could not be fetched ({', '.join(said) or 'no mirrors'})",
+        f"{file.name} could not be fetched ({', '.join(errors) or 'no mirrors'})",
         cure="connect to the network, or get the files elsewhere and name their folder "
         "by --data DIR",
     )
@@ -117,13 +117,13 @@ def _download(address: str, aside: Path, file: Published, progress: Progress) ->
         done = 0
         while piece := _read(response):
             done += len(piece)
-            # Gzip never makes a file much larger than it was: this is something else.
+            # Gzip never makes a file much larger than its content, so this is another file.
             if done > file.size + _CHUNK:
-                raise _Refused(f"more than {file.size} bytes came")
+                raise _Refused(f"sent more than {file.size} bytes")
             written.write(piece)
             progress(f"fetching {file.name}", done, total)
         if length.isdecimal() and done < total:
-            raise _Refused(f"{done} of {total} bytes came")
+            raise _Refused(f"sent only {done} of {total} bytes")
 
 
 def _open(address: str) -> http.client.HTTPResponse:
@@ -146,9 +146,9 @@ def _read(response: http.client.HTTPResponse) -> bytes:
 def _reason(error: Exception) -> str:
     """The original network error, which ``urllib`` may wrap."""
     inner = getattr(error, "reason", error)
-    told = getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
+    message = getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
     code = getattr(error, "code", "")
-    return f"{code} {told}".strip()
+    return f"{code} {message}".strip()
 
 
 def _check(aside: Path, file: Published) -> None:
@@ -159,11 +159,9 @@ def _check(aside: Path, file: Published) -> None:
                 digest.update(piece)
                 size += len(piece)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise _Refused(f"what came is no gzip file ({error})") from error
+        raise _Refused(f"sent a file that is not gzip ({error})") from error
     if digest.hexdigest() != file.sha256:
-        raise _Refused(
-            f"what came is another file: sha256 {digest.hexdigest()}, expected {file.sha256}"
-        )
+        raise _Refused(f"sent another file: sha256 {digest.hexdigest()}, expected {file.sha256}")
 
 
 MIRRORS = (
@@ -171,7 +169,7 @@ MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist",
 )
 
-# The checksums are of the unpacked files, whose md5 are the published ones of the originals.
+# SHA-256 of the unpacked files, whose MD5 sums equal the published ones.
 FILES = (
     Published(
         "train-images-idx3-ubyte.gz",

@@ -1,7 +1,7 @@
-"""Any picture as the samples a network is fed: 8 or 16 bits, gray or color, one size.
+"""Convert any picture to a network's samples: 8 or 16 bits, gray or color, one size.
 
-The same few steps serve a folder to train on and a picture to predict, so that a network meets its
-pictures later as it met them first.
+Training and prediction use the same steps, so that a network sees a picture in the same form in
+both.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from eyeshot.errors import BadValue
 
 Bytes = NDArray[np.uint8]
 Samples = NDArray[np.uint8 | np.uint16]
-"""Of 8 bits, or of 16 where a picture holds more: a camera of 10 or 12 bits uses few of them."""
+"""8 bits, or 16 for a picture with more, also from a camera with 10 or 12 bits."""
 
 GRAY, COLOR = 1, 3
 
-_MOST_PIXELS = 2**26  # of a picture that a network is trained on
+_MOST_PIXELS = 2**26  # of a training picture
 
 
 def to_samples(picture: NDArray[Any], *, alpha: bool = True) -> Samples:
     """``picture`` without transparency: (H, W) where gray, (H, W, 3) where color.
 
-    8 and 16 bits stay as they are; floats from 0…1 become 16 bits. What is transparent is laid on
-    white, as every viewer shows it.
+    8 and 16 bits stay as they are; floats from 0…1 become 16 bits. Transparent pixels are blended
+    with white.
 
     Args:
         picture: (H, W) or (H, W, C), C from 1 to 4, uint8, uint16 or float.
@@ -73,7 +73,7 @@ def deepen(picture: Samples) -> NDArray[np.uint16]:
 
 
 def to_channels(picture: Samples, channels: int) -> Samples:
-    """``picture`` (H, W) or (H, W, 3) with as many channels as wanted: (H, W, channels).
+    """``picture`` (H, W) or (H, W, 3) with 1 or 3 channels: (H, W, channels).
 
     Color becomes gray by ITU-R BT.601: 0.299 red + 0.587 green + 0.114 blue.
 
@@ -92,7 +92,7 @@ def to_channels(picture: Samples, channels: int) -> Samples:
 def resize(picture: Samples, size: tuple[int, int]) -> Samples:
     """``picture`` (H, W) or (H, W, C), stretched to ``size`` (height, width).
 
-    An axis that shrinks is averaged over area, so that nothing fine is skipped; one that grows is
+    An axis that shrinks is averaged over area, so that no detail is skipped; an axis that grows is
     interpolated linearly.
 
     Raises:
@@ -109,10 +109,10 @@ def resize(picture: Samples, size: tuple[int, int]) -> Samples:
 
 
 def check_size(size: tuple[int, int]) -> tuple[int, int]:
-    """``size`` itself, where both numbers are positive and one picture of it fits in memory.
+    """Return ``size`` if both numbers are positive and a picture of it fits in memory.
 
     Raises:
-        BadValue: they are not, or it has more than 2²⁶ pixels (8192×8192).
+        BadValue: a number is not positive, or there are more than 2²⁶ pixels (8192×8192).
     """
     height, width = size
     if height < 1 or width < 1:
@@ -128,7 +128,7 @@ def _scale(picture: NDArray[Any]) -> Samples:
     if picture.dtype.kind != "f":
         raise BadValue(f"a picture of {picture.dtype}", cure="expected uint8, uint16 or float")
     low, high = float(picture.min()), float(picture.max())
-    if not (low >= 0 and high <= 1):  # so written that NaN is refused too
+    if not (low >= 0 and high <= 1):  # written in this form, it refuses NaN too
         raise BadValue(
             f"a picture of floats from {low:g} to {high:g}", cure="scale them to 0…1 first"
         )
@@ -140,5 +140,5 @@ def _lay_on_white(picture: Samples) -> Samples:
     top = np.uint64(np.iinfo(picture.dtype).max)
     color = picture[..., :-1].astype(np.uint64)
     opacity = picture[..., -1:].astype(np.uint64)
-    laid = (color * opacity + top * (top - opacity) + top // np.uint64(2)) // top
-    return laid.astype(picture.dtype)
+    blended = (color * opacity + top * (top - opacity) + top // np.uint64(2)) // top
+    return blended.astype(picture.dtype)

@@ -55,7 +55,7 @@ class Checked:
 
 
 def as_problem(error: EyeshotError, path: Path, *, unreadable: bool = False) -> Problem:
-    """What was raised about ``path``, or about a file that it names itself, as a problem."""
+    """An error about ``path``, or about a file in it that the error names, as a problem."""
     fact = error.fact.removeprefix(f"{path}: ")
     place, _, message = fact.partition(": ")
     if message and Path(place).is_relative_to(path):
@@ -88,21 +88,21 @@ def raise_problems(problems: Sequence[Problem]) -> None:
     )
 
 
-def told_once(noted: Iterable[tuple[Path, str]]) -> Iterator[str]:
-    """The notes of files, each kind once: with the first file, and how many more there are."""
+def merge_notes(noted: Iterable[tuple[Path, str]]) -> Iterator[str]:
+    """The notes of files, equal notes as one: with the first file, and how many more there are."""
     files: dict[str, list[Path]] = {}
     for path, note in noted:
         files.setdefault(note, []).append(path)
     for note, paths in files.items():
-        more = f", and so of {len(paths) - 1} more" if len(paths) > 1 else ""
+        more = f", and the same of {len(paths) - 1} more" if len(paths) > 1 else ""
         yield f"{paths[0]}: {note}{more}"
 
 
 def skipped_note(problems: Sequence[Problem], count: int) -> tuple[str, ...]:
-    """What was left out of ``count`` files, as a note; nothing where all could be read.
+    """A note about the files of ``count`` that were left out; empty if all could be read.
 
     Raises:
-        BadFile: more than half of them: something else is wrong.
+        BadFile: more than half cannot be read, so something else must be wrong.
     """
     if not problems:
         return ()

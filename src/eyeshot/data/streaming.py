@@ -3,7 +3,7 @@
 In this file:
 
 - pictures that stay in their files and are decoded when needed, in advance by workers;
-- saying how far a long wait has come: on standard error, on one line, only to a person;
+- the progress of long work: one line on standard error, only on a terminal;
 - mean and deviation of the training pixels, exactly: from counts, not from running sums.
 """
 
@@ -44,8 +44,8 @@ def read_pixels(path: Path, notes: list[str] | None = None) -> pixels.Samples:
             notes += picture.notes
         return pixels.to_samples(picture.samples, alpha=picture.alpha)
     except EyeshotError as error:
-        told = str(error)
-        raise BadFile(told if str(path) in told else f"{path}: {told}") from error
+        message = str(error)
+        raise BadFile(message if str(path) in message else f"{path}: {message}") from error
 
 
 def count_cores() -> int:
@@ -62,7 +62,7 @@ class FilePictures:
     Attributes:
         paths: one file per picture.
         channels: the channels of each converted picture, 1 or 3.
-        size: (height, width) of each.
+        size: (height, width) of each converted picture.
         stretch: whether a picture of another size is stretched to ``size`` or refused.
         deep: whether they are returned in 16 bits.
     """
@@ -97,26 +97,26 @@ class FilePictures:
             BadFile: a picture cannot be read.
             Failure: a worker died.
         """
-        wanted = count_cores() if workers is None else workers
+        most = count_cores() if workers is None else workers
         loader: DataLoader[Tensor | _Refusal] = DataLoader(
             _Batches(self, batches),
             batch_size=None,
-            num_workers=min(wanted, len(batches)),
-            # Its own, since it would otherwise draw its workers' seeds from the caller's.
+            num_workers=min(most, len(batches)),
+            # Without a generator, it would draw its workers' seeds from the global one.
             generator=torch.Generator(),
         )
         read = iter(loader)
         for _ in batches:
             try:
-                found = next(read)
+                item = next(read)
             except RuntimeError as error:
                 raise Failure(
                     f"a process that reads pictures ahead died ({error})",
                     cure="use fewer workers or a smaller batch",
                 ) from error
-            if isinstance(found, _Refusal):
-                raise BadFile(found.fact, cure=found.cure)
-            yield found
+            if isinstance(item, _Refusal):
+                raise BadFile(item.fact, cure=item.cure)
+            yield item
 
     def _decode(self, path: Path) -> pixels.Samples:
         samples = read_pixels(path)
@@ -135,8 +135,8 @@ class FilePictures:
 
 @dataclass(frozen=True)
 class _Refusal:
-    """A :class:`BadFile` on its way from a worker. Raised there, it would come back as a traceback
-    in place of its one line.
+    """The text of a :class:`BadFile` from a worker. If the worker raised it, the message would
+    contain a traceback.
     """
 
     fact: str
@@ -144,7 +144,7 @@ class _Refusal:
 
 
 class _Batches(Dataset[Tensor | _Refusal]):
-    """One item a batch."""
+    """A dataset in which each item is a batch."""
 
     def __init__(self, pictures: FilePictures, batches: Sequence[Tensor]) -> None:
         self.pictures = pictures
@@ -163,19 +163,19 @@ class _Batches(Dataset[Tensor | _Refusal]):
 Progress = Callable[[str, int, int], None]
 """Called with the name of the work, the amount done, and the total."""
 
-_PATIENCE = 1.0  # seconds before a wait is worth a word
-_PAUSE = 0.1  # seconds between two words
+_PATIENCE = 1.0  # seconds before progress is shown
+_PAUSE = 0.1  # seconds between two updates
 
 
 class TerminalProgress:
-    """A line that is written over. Silent for short waits and where no person looks on."""
+    """A line on the terminal that is overwritten. Silent for short work and without a terminal."""
 
     def __init__(self) -> None:
         self._what = ""
         self._began = self._last = 0.0
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Tell that ``done`` of ``total`` is done of ``what``."""
+        """Show that ``done`` of ``total`` of the work called ``what`` is done."""
         now = time.monotonic()
         if what != self._what:
             self._what, self._began, self._last = what, now, 0.0
@@ -209,7 +209,7 @@ def count_levels(batch: Tensor) -> Counts:
 
 
 def deepen_counts(counts: Counts) -> Counts:
-    """Counts (C, 256) as those of the same pictures in 16 bits, (C, 65536)."""
+    """Counts (C, 256) converted to those of the same pictures in 16 bits, (C, 65536)."""
     deep = np.zeros((len(counts), DEEP_LEVELS), np.int64)
     deep[:, :: (DEEP_LEVELS - 1) // (LEVELS - 1)] = counts
     return deep

@@ -18,7 +18,7 @@ import torch
 
 from eyeshot.data import pixels
 from eyeshot.data.examples import HeldPictures, Pictures
-from eyeshot.data.problem import Problem, as_problem, told_once
+from eyeshot.data.problem import Problem, as_problem, merge_notes
 from eyeshot.data.streaming import (
     LEVELS,
     Counts,
@@ -43,16 +43,16 @@ class Survey:
         files: with their labels, the training files first, then the others.
         training: how many of them are for training.
         size: (height, width) to stretch to; None expects all pictures to have one size.
-        budget: how many bytes of pictures may be held in memory; 0 for who only looks.
-        channels: of the network that is judged; None for as many as the training pictures have.
+        budget: the most bytes of pictures in memory; 0 for a check that keeps none.
+        channels: of the network to evaluate; None for as many as the training pictures have.
 
     Attributes:
-        channels: 3 where any training picture is in color, else 1.
-        deep: whether any picture has more than 8 bits; all are given in 16 then.
-        counts: (channels, 256), how often each value stands in the training pictures; (channels,
-            65536) where one of them has 16 bits.
-        problems: what stands in the way, in the order of the files.
-        marks: of each picture that could be read, what tells it from any other.
+        channels: 3 if any training picture is in color, else 1.
+        deep: whether any picture has more than 8 bits; then all are returned in 16.
+        counts: (channels, 256), the count of each value in the training pictures; (channels, 65536)
+            if one of them has 16 bits.
+        problems: what prevents training, in the order of the files.
+        marks: for each readable picture, a digest that identifies it.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class Survey:
         self._training = training
         self._stretch = size is not None
         self._size = pixels.check_size(size) if size else None
-        self._first = 0  # the file that the size is of
+        self._first = 0  # the file whose size all others must have
         self._budget = budget
-        self._kept: dict[int, pixels.Samples] | None = {}
+        self._kept: dict[int, pixels.Samples] | None = {}  # None once they exceed the budget
         self._counts: Counts = np.zeros((pixels.COLOR, LEVELS), np.int64)
         self._noted: list[tuple[Path, str]] = []
         self._seen: dict[str, int] = {}  # picture, by its mark -> its number
@@ -85,14 +85,14 @@ class Survey:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) of every picture; known once :meth:`run` has been through them."""
+        """(H, W) of every picture; known after :meth:`run`."""
         if self._size is None:
             raise RuntimeError("the survey has not been run")
         return self._size
 
     @property
     def counts(self) -> Counts:
-        """(channels, 256)."""
+        """The count of each value for each channel, (channels, 256) or (channels, 65536)."""
         return self._counts[: self.channels]
 
     @property
@@ -130,23 +130,23 @@ class Survey:
         self._keep(number, picture)
 
     def pictures(self, numbers: Sequence[int]) -> Pictures:
-        """The pictures of these files, in memory or not; each may be had once."""
+        """The pictures of these files, in memory or streamed; ask for each picture only once."""
         if self._kept is None:
             paths = tuple(self._files[number][0] for number in numbers)
             return FilePictures(paths, self.channels, self.size, self._stretch, self.deep)
         dtype = torch.uint16 if self.deep else torch.uint8
-        held = torch.empty((len(numbers), self.channels, *self.size), dtype=dtype)
+        images = torch.empty((len(numbers), self.channels, *self.size), dtype=dtype)
         for place, number in enumerate(numbers):
-            brought = pixels.to_channels(self._kept.pop(number), self.channels)
-            brought = pixels.deepen(brought) if self.deep else brought
-            held[place] = torch.from_numpy(brought).permute(2, 0, 1)
-        return HeldPictures(held)
+            samples = pixels.to_channels(self._kept.pop(number), self.channels)
+            samples = pixels.deepen(samples) if self.deep else samples
+            images[place] = torch.from_numpy(samples).permute(2, 0, 1)
+        return HeldPictures(images)
 
     def notes(self) -> Iterator[str]:
-        """What a person should know, a sentence each."""
+        """Facts that the user should know, a sentence each."""
         if self._kept is None and self._budget:
             yield f"more than {self._budget} bytes of pictures: they stay in their files"
-        yield from told_once(self._noted)
+        yield from merge_notes(self._noted)
         if self._made_gray:
             gray = "the network's" if self._settled else "all training pictures"
             yield (
@@ -175,7 +175,7 @@ class Survey:
                 yield from pool.map(_read, paths[start : start + _AT_ONCE])
 
     def _check_size(self, number: int, picture: pixels.Samples) -> bool:
-        """Whether a picture has the size of the first, or is stretched."""
+        """Whether a picture has the same size as the first one, or is stretched to it."""
         height, width = picture.shape[:2]
         if self._size is None:
             self._size, self._first = (height, width), number
@@ -199,12 +199,12 @@ class Survey:
         if picture.ndim == 3 and not self._settled:
             self.channels = pixels.COLOR
         color = pixels.to_channels(picture, pixels.COLOR)
-        found = count_levels(torch.from_numpy(color).permute(2, 0, 1)[None])
-        if found.shape[1] > self._counts.shape[1]:
+        counts = count_levels(torch.from_numpy(color).permute(2, 0, 1)[None])
+        if counts.shape[1] > self._counts.shape[1]:
             self._counts = deepen_counts(self._counts)
-        elif found.shape[1] < self._counts.shape[1]:
-            found = deepen_counts(found)
-        self._counts += found
+        elif counts.shape[1] < self._counts.shape[1]:
+            counts = deepen_counts(counts)
+        self._counts += counts
 
     def _look_for_twin(self, number: int, picture: pixels.Samples) -> None:
         mark = hashlib.blake2b(picture.tobytes(), digest_size=16).hexdigest()

@@ -9,9 +9,9 @@ These layouts are known::
                                       FOLDER/<class>/test/*.png
 
 Pictures in sub-folders of a class are of that class. A part may be called ``training``,
-``test_set``, ``Valid`` and the like; a folder that holds nothing but one folder of folders is
-opened. Everything is taken in the order of its name, hidden files are passed over, and a link that
-leads out of the folder is refused.
+``test_set``, ``Valid`` and the like; a folder that contains only one folder of folders is opened.
+Everything is sorted by name, hidden files are ignored, and a link that leads out of the folder is
+refused.
 """
 
 from __future__ import annotations
@@ -64,10 +64,10 @@ def no_folder(path: Path, cure: str) -> BadFile:
 
 
 def check_link(entry: Path, root: Path) -> None:
-    """Refuse a link out of ``root``, or to nowhere.
+    """Refuse a link that is broken or leads out of ``root``.
 
     Raises:
-        BadFile: ``entry`` is one.
+        BadFile: ``entry`` is such a link.
     """
     if not entry.is_symlink():
         return
@@ -116,7 +116,7 @@ _Classes = dict[str, list[Path]]  # the files of each class, both in the order o
 
 
 Fold = tuple[int, int]
-"""Which part of how many is held out, from 1: every picture is in exactly one of them."""
+"""(k, n): part k of n, from 1, is held out. Every picture is in exactly one part."""
 _One = TypeVar("_One")
 _UNEVEN = 10  # times as many pictures in one class as in another
 
@@ -133,7 +133,7 @@ class Tree:
 
 
 def part_of(name: str) -> str | None:
-    """Which of :data:`PARTS` a folder called ``name`` is; None where it is none."""
+    """Which of :data:`PARTS` a folder called ``name`` is; None if it is none of them."""
     found = _PART.fullmatch(name)
     return found.lastgroup if found else None
 
@@ -143,8 +143,8 @@ def find_files(folder: Path, seed: int, fold: Fold | None = None) -> Tree:
 
     Raises:
         BadFile: the folder is missing or empty, has fewer than two classes, a class is empty or
-            stands in a held-out part alone, or a link leads out of it.
-        BadValue: a ``fold`` of a folder that has parts, or of a class with fewer pictures.
+            only in a held-out part, or a link leads out of the folder.
+        BadValue: there is a ``fold``, and the folder has parts or a class has too few pictures.
     """
     walk = _Walk(folder)
     top = walk.open_wrappers(folder)
@@ -162,7 +162,7 @@ def find_files(folder: Path, seed: int, fold: Fold | None = None) -> Tree:
 
 
 def check_without_parts(folder: Path, fold: Fold | None) -> None:
-    """Refuse folds of a folder that says itself what is held out.
+    """Refuse folds for a folder that has parts.
 
     Raises:
         BadValue: there is a fold.
@@ -175,7 +175,7 @@ def check_without_parts(folder: Path, fold: Fold | None) -> None:
 
 
 def pick_fold(mixed: Sequence[_One], fold: Fold) -> list[_One]:
-    """What one fold holds out of things in a mixed order: as many as any other, or one less."""
+    """The items of one fold, from a list in random order; sizes of folds differ by at most one."""
     which, count = fold
     return list(mixed[which - 1 :: count])
 
@@ -197,12 +197,12 @@ def find_judged(folder: Path, classes: Sequence[str], part: str | None) -> Tree:
     """All pictures of ``folder``, or of one part of it, as the test part of a tree.
 
     Args:
-        folder: laid out like one to train on; classes may be absent or have one picture.
-        classes: that a network knows.
+        folder: arranged like a training folder; classes may be absent or have one picture.
+        classes: the network's classes.
         part: one of :data:`PARTS` or ``"all"``; None for the test part, or else the val part.
 
     Raises:
-        BadFile: the folder is missing, holds no pictures, or those of a class that is not known.
+        BadFile: the folder is missing, holds no pictures, or has a class that is unknown.
         BadValue: there is no such part.
     """
     walk = _Walk(folder)
@@ -231,7 +231,7 @@ def find_judged(folder: Path, classes: Sequence[str], part: str | None) -> Tree:
 
 
 def _choose_part(top: Path, parts: Sequence[str], part: str | None) -> tuple[str, ...]:
-    """Which of ``parts`` are judged; none where the folder has no parts."""
+    """The parts of ``parts`` to evaluate; none if the folder has no parts."""
     if not parts:
         if part not in (None, ALL):
             raise BadValue(f"part is {part}, and {top} has no parts", cure="leave it out")
@@ -259,7 +259,7 @@ def _check_known(top: Path, found: Mapping[str, list[Path]], known: Mapping[str,
 
 
 def _split_by_parts(walk: _Walk, top: Path, parts: dict[str, Path], seed: int) -> Tree:
-    """The folder's own parts; where those to test with have no classes, a fifth of train is."""
+    """The folder's own parts; if the held-out parts have no classes, a fifth of train."""
     if "train" not in parts:
         raise BadFile(f"{top}: has {' and '.join(parts)} but no train", cure="add it")
     found = {"train": walk.classes(parts["train"])}
@@ -291,7 +291,7 @@ def _check_held_out(found: dict[str, _Classes], parts: Mapping[str, Path]) -> No
 
 
 def _join(walk: _Walk, top: Path, found: dict[str, _Classes]) -> Tree:
-    """A tree of the parts that were found: train, and test or val or both."""
+    """A tree of the folder's parts: train, and test or val or both."""
     held_out = "test" if "test" in found else "val"
     if held_out == "val":
         walk.say("there is no test folder: val is the test part")
@@ -316,11 +316,11 @@ def _say_if_uneven(walk: _Walk, train: Mapping[str, Sequence[Path]]) -> None:
 
 
 def _split(walk: _Walk, classes: _Classes, seed: int, fold: Fold | None = None) -> Tree:
-    """One flat tree: in each class, a fifth is set aside, or a fold.
+    """Set aside a fifth of each class, or a fold.
 
     The files of a class are put in the order of a SHA-256 of the seed and their names. So the split
-    does not depend on any library's random numbers, and a file that is added later moves few of the
-    others from one part to the other.
+    does not depend on any library's random numbers, and adding a file later moves only a few others
+    to another part.
     """
     train, test = {}, {}
     for name, files in classes.items():
@@ -365,10 +365,9 @@ def _merge(first: _Classes, second: _Classes) -> None:
 
 
 def _parts_within(classes: _Classes, top: Path) -> tuple[str, ...]:
-    """The parts that classes have as their sub-folders, as in ``<class>/train``.
+    """The parts that are sub-folders of the classes, as in ``<class>/train``.
 
-    A class whose pictures lie in such folders and nowhere else is split by them, for that is what
-    they are for.
+    Empty unless all pictures of all classes lie in such sub-folders.
     """
     places: dict[str, None] = {}
     for files in classes.values():
@@ -397,7 +396,7 @@ def _no_pictures_cure(walk: _Walk) -> str:
 
 @dataclass
 class _Walk:
-    """Looks into the folders of one root, and remembers what a person should know.
+    """Walks through the folders of one root, and collects notes for the user.
 
     Attributes:
         passed_over: files that are no pictures.
@@ -419,12 +418,12 @@ class _Walk:
             )
 
     def say(self, note: str) -> None:
-        """Remember a sentence for the reader."""
+        """Add a sentence to the notes."""
         if note not in self._said:
             self._said.append(note)
 
     def notes(self) -> tuple[str, ...]:
-        """What a person should know, a sentence each, however many folders there are."""
+        """Facts that the user should know, a sentence each, for all folders together."""
         notes = list(self._said)
         others = list(dict.fromkeys(self.passed_over))
         if others:
@@ -446,7 +445,7 @@ class _Walk:
         return self._names[path]
 
     def entries(self, folder: Path) -> Iterator[Path]:
-        """What is visible in ``folder``, each inside the root."""
+        """The visible entries of ``folder``; a link out of the root raises BadFile."""
         for entry in visible(folder):
             check_link(entry, self.root)
             yield entry
@@ -460,7 +459,7 @@ class _Walk:
         return any(is_picture(entry) and entry.is_file() for entry in self.entries(folder))
 
     def open_wrappers(self, folder: Path, known: Collection[str] = ()) -> Path:
-        """The folder itself, or what it holds where that is nothing but one folder of folders."""
+        """The folder itself, or the only folder in it if that contains folders and no pictures."""
         inside = self.folders(folder)
         if len(inside) != 1 or self.holds_pictures(folder):
             return folder
@@ -472,9 +471,9 @@ class _Walk:
         return self.open_wrappers(only, known)
 
     def parts(self, top: Path) -> dict[str, Path]:
-        """The folder of each part; none where ``top`` is a flat tree of classes.
+        """The folder of each part; empty if ``top`` is a flat tree of classes.
 
-        A class may be called ``train`` too: then it holds pictures, where a part holds folders.
+        A class may be called ``train`` too: it contains pictures, and a part contains folders.
         """
         folders = self.folders(top)
         named = [(part_of(folder.name), folder) for folder in folders]
@@ -505,7 +504,7 @@ class _Walk:
         return bool(self.folders(folder)) and not self.holds_pictures(folder)
 
     def _held_out_alone(self, parts: dict[str, Path], others: list[Path]) -> dict[str, Path]:
-        """Parts without a train part: a set to judge by, if there is nothing else."""
+        """Parts without a train part: a test set, if there are no other folders."""
         alone = parts and not others and all(self._is_part(one) for one in parts.values())
         return parts if alone else {}
 
@@ -513,9 +512,9 @@ class _Walk:
         """The files of each class of ``folder``.
 
         Args:
-            folder: of the classes.
-            known: their names; then a class may be absent or empty. Where nobody knows them there
-                must be two, and pictures of each.
+            folder: contains a folder for each class.
+            known: the names of the classes if they are known; then a class may be absent or empty.
+                Otherwise there must be two or more, each with pictures.
 
         Raises:
             BadFile: there are fewer classes, or one of them is empty.

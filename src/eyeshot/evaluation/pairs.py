@@ -66,7 +66,7 @@ def fitting_pairs(run: Run, data: Pairs | str | Path | None = None) -> Pairs:
         return pairs
     told = (
         f"{learned} of these {len(pairs.validation)} pictures were learned from: the figures are "
-        "better than new pictures would give"
+        "better than they would be for new pictures"
     )
     return replace(pairs, notes=(*pairs.notes, told))
 

@@ -1,4 +1,4 @@
-"""Folders of pictures with masks, or with the pictures they should become."""
+"""Folders of pictures with their targets: masks, or other pictures."""
 
 from eyeshot.data.pairs.crops import Crops, CropSampler
 from eyeshot.data.pairs.legend import IGNORED, Legend

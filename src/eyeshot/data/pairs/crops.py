@@ -32,8 +32,8 @@ class Cut:
     Attributes:
         start: where the crop begins.
         stop: one past where it ends.
-        first: where its own part of the valid begins.
-        last: one past where that ends.
+        first: where the part begins that is learned from this crop and from no other.
+        last: one past where that part ends.
     """
 
     start: int
@@ -44,11 +44,11 @@ class Cut:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis of a picture that is to be cut.
+    """An axis of a picture that is cut into crops.
 
     Attributes:
-        length: of the picture.
-        crop: of each crop; not above ``length``.
+        length: the picture's length in pixels.
+        crop: the length of each crop; at most ``length``.
         halo: how far the network sees to each side.
         alignment: crops start at multiples of it. The last one ends with the picture; it starts at
             a multiple only if ``length`` - ``crop`` is one.
@@ -70,17 +70,18 @@ class Axis:
 
     @property
     def pieces(self) -> int:
-        """How many crops a cutting has: as few as there can be."""
+        """The number of crops: the smallest that covers the axis."""
         if self.crop == self.length:
             return 1
         return 1 + -(-self._jumps // self._longest_jump)
 
     def cut(self, generator: np.random.Generator) -> tuple[Cut, ...]:
-        """A random cutting; every position is in the own part of exactly one crop."""
+        """Random crops; every position is in the own part of exactly one of them."""
         starts = self._starts(generator)
-        # Between two crops the boundary lies where both are valid. Each is drawn alone, less its
-        # number, and all are put in order: no two can then be equal, and none leaves its range,
-        # since both ends of the ranges rise by 1 or more from one to the next.
+        # The boundary between two crops lies where both are valid. Each boundary is drawn
+        # independently with its index subtracted; then all are sorted and the indices added again.
+        # So no two are equal, and none leaves its range, because both ends of the ranges increase
+        # by at least 1 from one boundary to the next.
         numbers = np.arange(len(starts) - 1)
         lowest, highest = starts[1:] + self.halo, starts[:-1] + self.crop - self.halo
         drawn = generator.integers(lowest - numbers, highest - numbers, endpoint=True)
@@ -93,18 +94,19 @@ class Axis:
 
     @property
     def _longest_jump(self) -> int:
-        """Steps of the alignment between two crops whose valid parts still touch."""
+        """The most alignment steps between two crops whose valid parts still touch."""
         return (self.crop - 2 * self.halo) // self.alignment
 
     @property
     def _jumps(self) -> int:
-        """Steps of the alignment from the first crop to the last."""
+        """The alignment steps from the first crop to the last."""
         return -(-(self.length - self.crop) // self.alignment)
 
     def _starts(self, generator: np.random.Generator) -> NDArray[np.int64]:
-        """Where the crops begin: jumps that add up, none too long, drawn together.
+        """Where the crops begin: random jumps with the required sum, none of them too long.
 
-        No jump is 0: there are as few crops as can be, so each has to bring the end nearer.
+        No jump is 0: with the smallest number of crops, all jumps but one of the longest length
+        would not reach the end.
         """
         room = [self._longest_jump] * (self.pieces - 1)
         places = np.zeros(self.pieces, np.int64)
@@ -115,9 +117,9 @@ class Axis:
 
 
 def fit_crop(crop: int, lengths: tuple[int, ...], alignment: int) -> int:
-    """The largest crop up to ``crop`` whose last place in every picture is a multiple too.
+    """The largest crop up to ``crop`` whose last start in every picture is aligned too.
 
-    Where the pictures' lengths leave different remainders there is none, and ``crop`` is kept.
+    If the pictures' lengths have different remainders there is none, and ``crop`` is returned.
     """
     remainders = {length % alignment for length in lengths if length > crop}
     if len(remainders) != 1:
@@ -127,9 +129,9 @@ def fit_crop(crop: int, lengths: tuple[int, ...], alignment: int) -> int:
 
 
 _TRIES = 20
-"""Crops that are drawn in place of one without a label: scribbles cover a few places alone."""
+"""How often a crop without labels is drawn again: scribbles cover only a few places."""
 _SEARCHED = 2**23
-"""Pixels of a mask in which labels are looked for; in a larger one crops are drawn at random."""
+"""Pixels of the largest mask that is searched for labels; in larger ones crops are random."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +158,7 @@ class Crops:
 
 @dataclass(frozen=True)
 class _Part:
-    """How a picture is cut, and the numbers of its crops among those of its group."""
+    """How a picture is cut, and the number of its first crop within its group."""
 
     pair: int
     axes: tuple[Axis, ...]
@@ -229,9 +231,9 @@ class CropSampler:
 
     @property
     def valid_share(self) -> float:
-        """The part of an epoch's crops that is valid, 0 to 1; the rest is computed for its sake.
+        """The valid part of an epoch's crops, 0 to 1; the rest is the context that it needs.
 
-        Larger crops have a larger one, and pictures taken whole have 1.
+        It grows with the size of the crops, and is 1 for pictures that are used whole.
         """
         areas = [math.prod(group[0].crop) for group in self._groups]
         computed = sum(area * size for area, size in zip(areas, self._order.sizes, strict=True))
@@ -271,7 +273,7 @@ class CropSampler:
     def _labeled(
         self, group: list[_Part], item: int, epoch: int, again: int
     ) -> tuple[Tensor, Tensor, Tensor, tuple[int, ...]]:
-        """One crop; where nobody has judged a pixel of it, another, drawn in its place."""
+        """One crop; if none of its pixels has a label, another one that is drawn in its place."""
         crop = self._crop(group, item, epoch, again)
         legend = self.pairs.legend
         if legend is None or legend.ignore is None:
@@ -286,7 +288,7 @@ class CropSampler:
     def _near_label(
         self, group: list[_Part], drawn: np.random.Generator, epoch: int, again: int
     ) -> int:
-        """A crop of a picture drawn at random, around a pixel with a label where that has one."""
+        """A crop of a random picture, around a random labeled pixel if the picture has one."""
         item = int(drawn.integers(_count(group)))
         part = group[bisect_right(group, item, key=attrgetter("first")) - 1]
         if math.prod(axis.length for axis in part.axes) > _SEARCHED:
@@ -307,7 +309,7 @@ class CropSampler:
     def _crop(
         self, group: list[_Part], item: int, epoch: int, again: int
     ) -> tuple[Tensor, Tensor, Tensor, tuple[int, ...]]:
-        """One crop: picture, answer, valid, place."""
+        """One crop: picture, target, valid pixels, place."""
         part = group[bisect_right(group, item, key=attrgetter("first")) - 1]
         generator = self._order.generator(epoch, again, CUTTING, part.pair)
         cuts = [axis.cut(generator) for axis in part.axes]
@@ -320,16 +322,16 @@ class CropSampler:
         valid = _valid(own)
         legend = self.pairs.legend
         if legend is not None and legend.ignore is not None:
-            judged = target != IGNORED
-            valid &= judged
-            target = target * judged
+            labeled = target != IGNORED
+            valid &= labeled
+            target = target * labeled
         return image, target, valid, (part.pair, *(cut.start for cut in own))
 
 
 def _group(
     train: tuple[Pair, ...], crop: tuple[int, ...], halo: int, alignment: int
 ) -> list[list[_Part]]:
-    """The pictures by the size of their crops."""
+    """The pictures, grouped by the size of their crops."""
     groups: dict[tuple[int, ...], list[_Part]] = {}
     for number, pair in enumerate(train):
         axes = tuple(
@@ -342,7 +344,7 @@ def _group(
 
 
 def _count(group: list[_Part]) -> int:
-    """Crops of a group."""
+    """The number of crops in a group."""
     return group[-1].first + group[-1].pieces if group else 0
 
 

@@ -14,8 +14,8 @@ These names are recognized, in upper or lower case::
 In this file:
 
 - the places of pictures and masks in a folder: from the caller, or from the names;
-- detect that folders which should be classes are pictures and their masks;
-- in which order the crops of an epoch come, and which of them share a batch.
+- detect a folder of classes that actually contains pictures and their masks;
+- the order of an epoch's crops, and which of them share a batch.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ TARGET = {
     "restore": ("target", "targets", "label", "labels", "clean", "gt", "groundtruth"),
 }
 ABOVE_OTHERS = ("1st_manual", "segmentationclass", "gtfine")
-"""Of known sets: beside them lie folders that are no answers, such as DRIVE's field of view."""
+"""Mask folders of known sets, where other folders hold no targets, such as DRIVE's ``mask``."""
 
 COMPANIONS = ("_masks", "_mask", "_labels", "_label", "annot", "_annot", "_gt", "_seg")
-"""What the folder of masks is called beside ``train``: ``train_masks``."""
+"""Suffixes of a mask folder that lies next to its picture folder: ``train``, ``train_masks``."""
 
 IMAGE_SUFFIXES = ("", "_leftImg8bit", "_sat", "_training", "_test", "_image", "_img", "_im")
 TARGET_SUFFIXES = (
@@ -76,12 +76,12 @@ class Layout:
 
 @dataclass(frozen=True)
 class Sides:
-    """Two folders of which one holds the pictures and the other their answers; may be one folder.
+    """The folder of the pictures and the folder of their targets; both may be the same folder.
 
     Attributes:
-        images: of the pictures.
-        targets: of the answers.
-        objects: whether both are of one picture, with a mask for each of its objects.
+        images: the folder of the pictures.
+        targets: the folder of the targets.
+        objects: whether they hold a single picture, with a mask for each of its objects.
     """
 
     images: Path
@@ -109,12 +109,12 @@ class Matching:
 
 
 def match(images: Mapping[str, Path], targets: Mapping[str, Path], suffix: str = "") -> Matching:
-    """Match names by the suffixes that bring most of them together; none is best of equals.
+    """Match names by the suffixes that give the most matches; on a tie, by no suffix.
 
     Args:
         images: files by their names without the kind's suffix.
         targets: likewise.
-        suffix: the one that answers have; blank to find it.
+        suffix: the suffix of the targets' names; empty to detect it.
     """
     best: Matching | None = None
     suffixes = [suffix] if suffix else _used(TARGET_SUFFIXES, targets)
@@ -122,9 +122,9 @@ def match(images: Mapping[str, Path], targets: Mapping[str, Path], suffix: str =
         suffixes = suffixes[1:]  # in one folder, masks have other names
     for target_suffix in suffixes:
         for image_suffix in _used(IMAGE_SUFFIXES, images):
-            found = _match(images, targets, image_suffix, target_suffix)
-            if best is None or len(found.both) > len(best.both):
-                best = found
+            matching = _match(images, targets, image_suffix, target_suffix)
+            if best is None or len(matching.both) > len(best.both):
+                best = matching
     return best or _match(images, targets, "", suffix)
 
 
@@ -154,26 +154,26 @@ def _match(
     )
 
 
-_LOOKED_AT = 4  # files of each folder
+_LOOKED_AT = 4  # files of each folder that are read
 _FEW_VALUES = 8  # a mask has at most this many values, a photograph has more
-_ALIKE = 0.8  # of the names of the smaller folder
+_ALIKE = 0.8  # least share of the smaller folder's names that both folders have
 _AMONG = 4  # at least one file in this many is the mask of another
 
 
 def masks_among_classes(folder: Path) -> str | None:
-    """The reason why ``folder`` looks like pictures and masks, for the first half of a question.
+    """Why ``folder`` looks like pictures and masks instead of classes, as the start of a message.
 
     None if it does not, or if it cannot be read.
     """
     try:
         classes = [entry for entry in visible(folder) if entry.is_dir()]
         if len(classes) == 2:
-            found = _two_folders(*classes)
-            if found is not None:
-                return found
-        return next((told for one in classes[:3] if (told := _within(one))), None)
+            reason = _two_folders(*classes)
+            if reason is not None:
+                return reason
+        return next((reason for one in classes[:3] if (reason := _within(one))), None)
     except EyeshotError:
-        return None  # anyone who loads it says so
+        return None  # loading the folder reports the error
 
 
 def _two_folders(first: Path, second: Path) -> str | None:
@@ -217,20 +217,20 @@ def _has_few_values(path: Path) -> bool:
 
 
 MOST_SHUFFLED = 2**22
-"""Crops an epoch that are put in order; of more than that, those of each batch are drawn alone."""
+"""The most crops of an epoch that are shuffled; with more, each batch is drawn independently."""
 
-# What random numbers are drawn for: each has a stream of its own.
+# The purposes of random numbers; each has a separate stream.
 _ORDER, _GROUP, _DRAW, CUTTING, LABELED = 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Which crops a batch holds.
+    """Which crops are in a batch.
 
     Attributes:
-        group: of which group.
-        items: which of its crops.
-        again: how often all crops of the epoch have come before.
+        group: the number of the group.
+        items: the numbers of the crops in that group.
+        again: how many times all crops of the epoch have been used before.
     """
 
     group: int
@@ -242,8 +242,8 @@ class Order:
     """The order of crops in groups; crops of two groups never share a batch.
 
     Args:
-        sizes: how many crops each group has.
-        seed: of the order.
+        sizes: the number of crops in each group.
+        seed: the seed of the order.
     """
 
     def __init__(self, sizes: tuple[int, ...], seed: int) -> None:
@@ -252,7 +252,7 @@ class Order:
         self._shuffled: dict[tuple[int, int, int], list[NDArray[np.int64]]] = {}
 
     def steps(self, count: int) -> int:
-        """Batches of up to ``count`` crops, or one more, that hold each crop once."""
+        """The number of batches of up to ``count`` + 1 crops that contain each crop once."""
         return sum(_batches(size, count) for size in self.sizes)
 
     def batch(self, epoch: int, step: int, count: int) -> Batch:
@@ -280,7 +280,7 @@ class Order:
         return Batch(group, tuple(items.tolist()), again)
 
     def _shuffle(self, epoch: int, again: int, count: int) -> list[NDArray[np.int64]]:
-        """The order of the batches, then that of the crops of each group; the last is kept."""
+        """The order of the batches, then of the crops in each group. The last result is cached."""
         key = (epoch, again, count)
         if key not in self._shuffled:
             batches = self.generator(epoch, again, _ORDER, 0).permutation(self.steps(count))
@@ -293,6 +293,8 @@ class Order:
 
 
 def _batches(size: int, count: int) -> int:
-    """Batches of a group. A crop left over joins the last: batch norm compares crops."""
+    """The number of batches in a group. A single last crop joins the batch before it, because
+    batch normalization cannot use a batch of one.
+    """
     full, left = divmod(size, count)
     return full if full and (left == 0 or (left == 1 and count > 1)) else full + 1

@@ -99,7 +99,7 @@ def _tables(legend: Legend) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def encode(samples: NDArray[Any], *, colors: bool) -> NDArray[np.int64]:
-    """Codes (H, W) of a mask's samples (C, H, W); gray samples are colors too, an opacity none."""
+    """Codes (H, W) of a mask's samples (C, H, W); gray counts as a color, opacity is ignored."""
     first: NDArray[np.int64] = samples[0].astype(np.int64)
     if not colors:
         return first
@@ -111,7 +111,7 @@ def read_legend(folder: Path) -> Legend | None:
     """The legend in ``folder``/``classes.yaml``; None if there is no such file.
 
     Raises:
-        BadFile: it is not YAML, or not names with values or with colors.
+        BadFile: it is not YAML, or does not list names with values or with colors.
     """
     path = folder / FILE
     try:
@@ -125,7 +125,7 @@ def read_legend(folder: Path) -> Legend | None:
 
 
 def _check_names(nodes: Any, tree: Any) -> None:
-    """Names must be words, each written once: YAML itself takes the last of two in silence."""
+    """Refuse names that are not text or occur twice: YAML would silently use the last of two."""
     if not isinstance(tree, dict):
         raise BadValue("holds no names of classes with their values")
     for name in tree:
@@ -176,7 +176,7 @@ _SUFFIXES = {".png", ".gif", ".bmp", ".dib", ".pcx", ".tif", ".tiff", ".tga"}
 def read_palette(path: Path, indices: Iterable[int]) -> dict[int, int]:
     """The colors, red · 65536 + green · 256 + blue, that a file gives to ``indices``.
 
-    Empty where the file has no palette.
+    Empty if the file has no palette.
 
     Raises:
         BadFile: the file is damaged.
@@ -219,7 +219,7 @@ def compare_palettes(masks: Iterable[Seen], legend: Legend) -> tuple[Legend, lis
 
     Args:
         masks: in any order.
-        legend: of indices; its own palette, if it has one, is what masks are compared with.
+        legend: of indices; masks are compared with its palette, if it has one.
     """
     known = {
         code: color for code, color in zip(legend.codes, legend.palette, strict=False) if color >= 0
@@ -253,11 +253,11 @@ _WEIGHTS = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
 class Thresholded(Source):
-    """A mask as 0 and 255: 255 where its gray value reaches a threshold. Opacity is left out.
+    """A mask as 0 and 255: 255 where its gray value reaches a threshold. Opacity is ignored.
 
     Args:
-        mask: (C, H, W), which is closed with this one.
-        threshold: in the mask's own values.
+        mask: (C, H, W), which is closed together with this source.
+        threshold: in the units of the mask's samples.
     """
 
     def __init__(self, mask: Source, threshold: int) -> None:
@@ -275,7 +275,7 @@ class Thresholded(Source):
         return np.where(gray >= self._threshold, WHITE, 0).astype(np.uint8)[np.newaxis]
 
     def identity(self) -> dict[str, Any]:
-        """That of the mask, and the threshold."""
+        """The mask's identity and the threshold."""
         return {**self._mask.identity(), "threshold": self._threshold}
 
     def close(self) -> None:
@@ -284,11 +284,11 @@ class Thresholded(Source):
 
 
 class SingleChannel(Source):
-    """A mask that is gray in every pixel and was saved as color, or with an opacity that is full.
+    """A gray mask that was saved in several channels: as color, or with full opacity.
 
     Args:
-        mask: (C, H, W) with C from 2 to 4, which is closed with this one.
-        cure: what to do where it turns out to be colored, or partly transparent.
+        mask: (C, H, W) with C from 2 to 4, which is closed together with this source.
+        cure: what to do if a pixel is colored or transparent.
     """
 
     def __init__(self, mask: Source, cure: str) -> None:
@@ -309,7 +309,7 @@ class SingleChannel(Source):
         return colors[:1]
 
     def identity(self) -> dict[str, Any]:
-        """That of the mask."""
+        """The mask's identity."""
         return self._mask.identity()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Which files of a folder belong together, and which part each pair is for.
+"""Which files of a folder form a pair, and to which part each pair belongs.
 
 A picture and its mask have the same name, except for the suffix; :mod:`eyeshot.data.pairs.layout`
 lists their folders. Everything is sorted by name, hidden files are ignored, and a link that leads
@@ -47,17 +47,17 @@ BLURRING = frozenset(
         *(".jp2", ".j2k", ".jpx", ".jpf", ".j2c"),
     }
 )
-"""Kinds of files that change samples a little, so that they hold no numbers of classes."""
+"""Lossy formats: they change samples a little, so they cannot store class numbers."""
 MASK_SUFFIXES = IMAGE_SUFFIXES - BLURRING
 VALIDATION_SHARE = 5  # one in five is set aside
 
 Report = Callable[[Problem], None]
-"""Told of each problem; it may raise."""
+"""Called with each problem; it may raise."""
 
 
 @dataclass(frozen=True)
 class Files:
-    """A pair before anybody has looked into it."""
+    """The files of a pair that has not been read yet."""
 
     name: str
     image: Path
@@ -74,7 +74,7 @@ class Listing:
 
     @property
     def parts(self) -> tuple[tuple[Files, ...], tuple[Files, ...]]:
-        """Both."""
+        """The training part and the validation part."""
         return self.train, self.validation
 
 
@@ -88,13 +88,13 @@ def has_parts(folder: Path, layout: Layout | None = None) -> bool:
 
 
 def guess_task(folder: Path) -> str | None:
-    """The task that ``folder`` is laid out for, by its names; None if it holds no pairs."""
+    """The task for which ``folder`` is arranged, by its names; None if it holds no pairs."""
     parts = [folder / name for name in _subfolders(folder) if part_of(name) == "train"]
     for part in (folder, *parts):
-        found = {name.lower() for name in _subfolders(part)}
-        if found & set(IMAGE):
+        inside = {name.lower() for name in _subfolders(part)}
+        if inside & set(IMAGE):
             for task, names in TARGET.items():
-                if found & set(names):
+                if inside & set(names):
                     return task
     every = {name.lower() for name in _subfolders(folder)}
     if any(name + end in every for name in every if part_of(name) for end in COMPANIONS):
@@ -138,7 +138,7 @@ def list_pairs(
 
     Raises:
         BadFile: the folder is missing or may not be read.
-        BadValue: ``validation`` or ``fold`` is given although the folder has parts, or is out of
+        BadValue: ``validation`` or ``fold`` is set although the folder has parts, or is out of
             range.
     """
     finder = _open(folder, task, report, layout)
@@ -208,12 +208,12 @@ def _listed(root: Path) -> dict[str, Path]:
     """
     folder = root / "ImageSets" / "Segmentation"
     lists = {part: folder / f"{part}.txt" for part in ("train", "val", "test")}
-    there = {part: path for part, path in lists.items() if path.is_file()}
-    return there if {"train", "val"} <= set(there) else {}
+    existing = {part: path for part, path in lists.items() if path.is_file()}
+    return existing if {"train", "val"} <= set(existing) else {}
 
 
 def _of_list(pairs: list[Files], path: Path, finder: _Finder) -> tuple[Files, ...]:
-    """The pairs that a list names, a name a line."""
+    """The pairs whose names are in a list, which has one name per line."""
     try:
         lines = path.read_text("utf-8", "surrogateescape").splitlines()
     except OSError as error:
@@ -235,7 +235,7 @@ def _open(folder: Path, task: str, report: Report, layout: Layout | None) -> _Fi
 
 
 def _take_parts(finder: _Finder, parts: dict[str, list[Sides]], seed: int) -> Listing:
-    """The folder's own parts, val before test; where neither has masks, a fifth of train."""
+    """The folder's own parts: val is preferred to test; if neither has masks, a fifth of train."""
     root = finder.root
     held_out = next((name for name in ("val", "test") if name in parts), None)
     train = finder.find(parts["train"])
@@ -262,8 +262,8 @@ def _split(
 ) -> Listing:
     """Set some pairs, or a fold, aside, in the order of a SHA-256 of the seed and their names.
 
-    So the split does not depend on any library's random numbers, and a pair that is added later
-    moves few of the others from one part to the other.
+    So the split does not depend on any library's random numbers, and adding a pair later moves
+    only a few others to another part.
     """
     if len(pairs) == 1:
         message = f"is the only pair in {folder}, and at least 2 are needed"
@@ -304,7 +304,7 @@ def _hash(text: str) -> bytes:
 
 
 class _Finder:
-    """Looks into the folders of one root."""
+    """Finds the pictures and targets below one root."""
 
     def __init__(self, root: Path, task: str, report: Report, layout: Layout) -> None:
         self.root = root
@@ -317,7 +317,7 @@ class _Finder:
         self._blurring = frozenset() if task == "restore" or layout.threshold else BLURRING
 
     def parts(self) -> dict[str, list[Sides]]:
-        """Where pictures and answers are: of each part, or as ``""`` of all."""
+        """The folders of pictures and targets of each part; without parts, under the key ``""``."""
         root, layout = self.root, self._layout
         if layout.images or layout.masks:
             return self._within_sides(self._named(root))
@@ -330,7 +330,7 @@ class _Finder:
         if _are_parts(names):
             return self._parts(folders)
         known = {name.lower() for name in names} & {*IMAGE, *self._targets}
-        if not known and len(folders) == 1 and self._leads_on(folders[0]):
+        if not known and len(folders) == 1 and self._is_wrapper(folders[0]):
             self.notes.append(f"{root} contains only one folder: {folders[0]} was opened")
             self.root = folders[0]
             return self.parts()
@@ -339,11 +339,11 @@ class _Finder:
         sides = self._sides(root)
         return {"": []} if sides is None else self._within_sides(sides)
 
-    def _leads_on(self, folder: Path) -> bool:
+    def _is_wrapper(self, folder: Path) -> bool:
         return not part_of(folder.name) and bool(self.folders(folder))
 
     def _named(self, part: Path) -> Sides:
-        """The sides that the caller names, within ``part`` or anywhere."""
+        """The caller's folders, inside ``part`` or as paths of their own."""
         places = []
         for name, option in ((self._layout.images, "images"), (self._layout.masks, "masks")):
             place = part / name if name else part
@@ -355,7 +355,7 @@ class _Finder:
         return Sides(places[0], places[1])
 
     def _within_sides(self, sides: Sides) -> dict[str, list[Sides]]:
-        """Parts inside both sides, as ``image/train`` and ``label/train``; else the sides."""
+        """The parts inside both folders (``image/train``, ``label/train``), else the folders."""
         ours = {part_of(one.name): one for one in self.folders(sides.images)}
         theirs = {part_of(one.name): one for one in self.folders(sides.targets)}
         if "train" not in ours or "train" not in theirs:
@@ -390,12 +390,12 @@ class _Finder:
         return found
 
     def _has(self, part: Path, answers: str) -> bool:
-        """Whether a part has answers, of a known set in a folder called as in the training part."""
-        wanted = (answers,) if answers in ABOVE_OTHERS else self._targets
-        return any(one.name.lower() in wanted for one in self.folders(part))
+        """Whether a part has a target folder; for a known set, with the training part's name."""
+        names = (answers,) if answers in ABOVE_OTHERS else self._targets
+        return any(one.name.lower() in names for one in self.folders(part))
 
     def _sides(self, part: Path) -> Sides | None:
-        """The two folders of ``part``, by their names; None, and a problem, if one is missing."""
+        """The two folders of ``part``, by their names; None and a report if one is missing."""
         images, targets = self._side(part, IMAGE), self._side(part, self._targets)
         return None if images is None or targets is None else Sides(images, targets)
 
@@ -435,7 +435,7 @@ class _Finder:
             return []
         matching = match(images, targets, self._layout.mask_suffix)
         if matching.target_suffix or matching.image_suffix:
-            self._tell(sides, matching)
+            self._note_suffixes(sides, matching)
         self._report_alone(sides, matching, together)
         return [
             Files(name, image, target)
@@ -450,7 +450,7 @@ class _Finder:
         self.report(Problem(target, f"a mask cannot be {target.suffix.lower()}", cure))
         return False
 
-    def _tell(self, sides: Sides, matching: Matching) -> None:
+    def _note_suffixes(self, sides: Sides, matching: Matching) -> None:
         ends = [end for end in (matching.image_suffix, matching.target_suffix) if end]
         note = f"{sides.targets}: names are matched without {' and '.join(ends)}"
         unused = len(matching.targets) if matching.target_suffix else 0
@@ -465,7 +465,8 @@ class _Finder:
             if alone:
                 self.notes.append(f"{counted(len(alone), 'file')} without a mask, first {alone[0]}")
             return
-        if sides.images.name.lower() == "jpegimages" and matching.images:  # VOC: most have none
+        # In VOC most pictures have no mask.
+        if sides.images.name.lower() == "jpegimages" and matching.images:
             self.notes.append(f"{counted(len(matching.images), 'picture')} without a mask left out")
         else:
             for name in sorted(matching.images):
@@ -488,10 +489,10 @@ class _Finder:
         if self._targets is not TARGET["segment"]:
             return False
         found = match(files, files, self._layout.mask_suffix).both
-        return 3 * len(found) > len(files)  # some masks are there for no picture, or twice
+        return 3 * len(found) > len(files)  # not all: some masks have no picture, or a copy
 
     def _files(self, folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
-        """What can be read in ``folder`` and below it, by its name without the suffix."""
+        """The readable files in ``folder`` and below it, by their names without suffixes."""
         found: dict[str, Path] = {}
         others: list[Path] = []
         for entry in self._below(folder):
@@ -538,7 +539,7 @@ class _Finder:
                 yield entry
 
     def _leads_out(self, entry: Path) -> bool:
-        """Whether ``entry`` is a link out of the root, or holds one as a Zarr array; reported."""
+        """Whether ``entry`` is a link out of the root, or a Zarr array with one; it is reported."""
         links = [entry] if entry.is_symlink() else []
         if entry.suffix.lower() == ".zarr":
             links += [link for link in _walk(entry) if link.is_symlink()]

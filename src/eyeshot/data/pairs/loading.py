@@ -19,9 +19,9 @@ from eyeshot.data.problem import (
     Checked,
     Problem,
     as_problem,
+    merge_notes,
     raise_problems,
     skipped_note,
-    told_once,
 )
 from eyeshot.data.streaming import Progress, TerminalProgress, count_cores
 from eyeshot.data.tree import Fold, listed
@@ -29,7 +29,7 @@ from eyeshot.errors import BadFile, BadValue
 
 _AT_ONCE = 64  # pairs in flight
 _UNREADABLE = Legend((), ())
-"""Stands for the legend of a ``classes.yaml`` that cannot be read: there is nothing to check by."""
+"""Replaces the legend of an unreadable ``classes.yaml``: masks are then not checked."""
 
 
 def load_pairs(
@@ -52,14 +52,14 @@ def load_pairs(
     Args:
         folder: with ``image/`` and ``label/``, ``train/`` and ``val/`` with both in each, or any
             layout that :mod:`eyeshot.data.pairs.layout` knows.
-        task: ``"segment"``, where the answers are masks; ``"restore"``, where they are pictures.
+        task: ``"segment"``, where the targets are masks; ``"restore"``, where they are pictures.
         validation: how many pairs of a folder without parts are set aside; one in five if None.
-        seed: which of them.
-        progress: called with (what, done, total); None tells a person at a terminal.
-        skip_damaged: leave out pairs of which a file cannot be read, and name them in the notes.
-        layout: where pictures and masks are; what is blank is recognized.
-        dims: axes of space: 2 of pictures; 3 of volumes, ``.npy``, Zarr or stacks of TIFF; 1 of
-            signals, ``.npy`` or ``.wav``.
+        seed: decides which pairs are set aside.
+        progress: called with (what, done, total); None shows it on the terminal.
+        skip_damaged: leave out pairs with an unreadable file, and name them in the notes.
+        layout: where pictures and masks are; empty values are recognized from the names.
+        dims: the number of spatial axes: 2 for pictures; 3 for volumes (``.npy``, Zarr or stacks
+            of TIFF); 1 for signals (``.npy`` or ``.wav``).
         fold: of a folder without parts, (k, n): part k of n, from 1, is set aside.
 
     Raises:
@@ -137,7 +137,7 @@ def inspect_pairs(
         ).notes
     except BadFile as error:
         problems.append(as_problem(error, Path(folder)))
-    # A folder that is read twice is reported once.
+    # A folder may be read twice; its problems are listed once.
     return Checked(tuple(dict.fromkeys(problems)), notes)
 
 
@@ -156,16 +156,16 @@ def _load(
     if seed < 0:
         raise BadValue(f"seed is {seed}", cure="it must be at least 0")
     listing = list_pairs(folder, task, validation, seed, report, layout, fold)
-    given = _read_legend(folder, task, report)
+    own = _read_legend(folder, task, report)
     if layout is not None and layout.threshold:
-        given = _two_valued(layout.threshold, given, task)
+        own = _two_valued(layout.threshold, own, task)
     looked = _look_at_all(
-        listing, task, given, progress or TerminalProgress(), report, skip_damaged, dims
+        listing, task, own, progress or TerminalProgress(), report, skip_damaged, dims
     )
     train, held_out, seen = looked.train, looked.held_out, looked.all
     legend = None
-    if task == "segment" and given is not _UNREADABLE:
-        legend, differing = _compare(seen, _settle(seen, given, report), given, report)
+    if task == "segment" and own is not _UNREADABLE:
+        legend, differing = _compare(seen, _settle(seen, own, report), own, report)
         looked = replace(looked, notes=(*looked.notes, *differing))
         _check_blank(train, _count(train, legend), legend, report)
         _check_judged(held_out, legend, report)
@@ -188,9 +188,9 @@ def load_judged(
 ) -> Pairs:
     """Load a folder as the test set of a trained network; one pair is enough.
 
-    In a folder with parts, the validation or test part is used. In any other folder, the pairs that
-    were not used for training are used; pairs whose pixels were used for training are in ``train``,
-    unless there are no others.
+    In a folder with parts, the validation or test part is used. In any other folder, only the pairs
+    that were not used for training are the test set, and the others are in ``train``. If all were
+    used for training, all of them are the test set.
 
     Args:
         folder: as for :func:`load_pairs`.
@@ -201,7 +201,7 @@ def load_judged(
         progress: as for :func:`load_pairs`.
         part: for a folder with parts, ``"train"``, ``"val"``, ``"test"`` or ``"all"``.
         skip_damaged: as for :func:`load_pairs`.
-        layout: as for :func:`load_pairs`; the legend's threshold holds where it names none.
+        layout: as for :func:`load_pairs`; without a threshold, the legend's is used.
         dims: as for :func:`load_pairs`.
 
     Raises:
@@ -243,8 +243,8 @@ def load_judged(
     return _gather(folder, task, train, held_out, used, notes)
 
 
-def _two_valued(threshold: int, given: Legend | None, task: str) -> Legend:
-    """The legend of masks that are cut at ``threshold``.
+def _two_valued(threshold: int, own: Legend | None, task: str) -> Legend:
+    """The legend of masks that are cut at ``threshold``; ``own`` is that of ``classes.yaml``.
 
     Raises:
         BadValue: it is out of range, or the folder names its classes itself.
@@ -252,7 +252,7 @@ def _two_valued(threshold: int, given: Legend | None, task: str) -> Legend:
     if threshold < 1 or task != "segment":
         fact = f"threshold is {threshold}, and the task is {task}"
         raise BadValue(fact, cure="give masks a value of 1 or more")
-    if given is not None:
+    if own is not None:
         raise BadValue(
             f"threshold is {threshold}, and {FILE} names the values of masks",
             cure="leave one of them out",
@@ -281,7 +281,7 @@ def _gather(
     legend: Legend | None,
     notes: tuple[str, ...],
 ) -> Pairs:
-    """What was seen as pairs; where none are to be learned from, mean and deviation are of all."""
+    """The result; without training pairs, mean and deviation are of the held-out pairs."""
     moments = _join_moments(train or held_out)
     return Pairs(
         name=str(folder),
@@ -301,7 +301,7 @@ def _gather(
 
 @dataclass(frozen=True)
 class _Looked:
-    """What was seen of the pairs that can be used."""
+    """The contents of the pairs that can be used."""
 
     train: list[Seen]
     held_out: list[Seen]
@@ -321,7 +321,7 @@ def _look_at_all(
     skip_damaged: bool,
     dims: int,
 ) -> _Looked:
-    """Every pair, the training ones first, and their problems reported in that order."""
+    """Read every pair, the training pairs first, and report their problems in that order."""
     files = listing.train + listing.validation
     colors = None if legend is _UNREADABLE else legend is not None and legend.colors
     parts: tuple[list[Seen], list[Seen]] = [], []
@@ -340,8 +340,8 @@ def _look_at_all(
     for name, before, after in zip(("learn from", "judge by"), listing.parts, parts, strict=True):
         if before and not after:
             raise BadFile(f"no pair to {name} can be read", cure="copy them again")
-    told = told_once(note for one in (*parts[0], *parts[1]) for note in one.notes)
-    looked = _Looked(*parts, (*notes, *told))
+    merged = merge_notes(note for one in (*parts[0], *parts[1]) for note in one.notes)
+    looked = _Looked(*parts, (*notes, *merged))
     _check_channels(looked.all, report)
     return looked
 
@@ -381,13 +381,13 @@ def _settle(seen: Sequence[Seen], legend: Legend | None, report: Report) -> Lege
 
 
 def _compare(
-    seen: Sequence[Seen], legend: Legend, given: Legend | None, report: Report
+    seen: Sequence[Seen], legend: Legend, own: Legend | None, report: Report
 ) -> tuple[Legend, tuple[str, ...]]:
-    """The legend with the palettes of the masks; where those differ, a problem, or a note if the
-    folder itself names the values.
+    """The legend with the masks' palette. If palettes differ, that is a problem; it is only a note
+    if the folder itself names the values (``own``).
     """
     legend, differing = compare_palettes(seen, legend)
-    if given is None:
+    if own is None:
         for problem in differing:
             report(problem)
         return legend, ()
@@ -398,7 +398,7 @@ def _compare(
 
 
 def _join_moments(train: Sequence[Seen]) -> Moments:
-    """Of all pictures to learn from that are like the first."""
+    """The moments of all training pictures with as many channels as the first."""
     moments = Moments(train[0].channels if train else 0)
     for one in train:
         if one.channels == len(moments.mean) and one.moments.count:

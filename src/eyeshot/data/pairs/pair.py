@@ -1,6 +1,6 @@
 """Pairs of pictures: a picture and its target, which is a mask of classes or another picture.
 
-The top left part of an image can be read as if it were the whole.
+``Corner`` reads only the top left part of an image.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from eyeshot.errors import UnknownName
 from eyeshot.images import Source, Span, understand
 
 TASKS = ("segment", "restore")
-"""``segment``: the answer is a mask of classes. ``restore``: it is a picture."""
+"""``segment``: the target is a mask of classes. ``restore``: it is a picture."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Pair:
     Attributes:
         name: the common name of both files, without their suffixes.
         image: the picture's file.
-        target: the mask's, or the wanted picture's.
+        target: the file of the mask, or of the target picture.
         size: (height, width) of both; (depth, height, width) of volumes, (length,) of signals.
-        digest: of the picture's samples, 16 hexadecimal digits; "" where nobody has taken it.
+        digest: of the picture's samples, 16 hexadecimal digits; "" if it was not computed.
     """
 
     name: str
@@ -78,12 +78,12 @@ class Pairs:
 
     @property
     def dims(self) -> int:
-        """Axes of space: 2 of pictures, 3 of volumes, 1 of signals."""
+        """The number of spatial axes: 2 for pictures, 3 for volumes, 1 for signals."""
         return len((self.train or self.validation)[0].size)
 
 
 def check_task(task: str) -> str:
-    """``task`` itself, where it is one.
+    """Return ``task`` if it is one of :data:`TASKS`.
 
     Raises:
         UnknownName: it is not.
@@ -94,11 +94,11 @@ def check_task(task: str) -> str:
 
 
 class Corner(Source):
-    """The first rows and columns of another source, which its opener closes.
+    """The first rows and columns of another source. Closing it does not close the other source.
 
     Args:
-        whole: (C, H, W), or of more or fewer axes of space.
-        size: of the part, along each of them.
+        whole: (C, H, W), or with another number of spatial axes.
+        size: the size of the part along each spatial axis.
     """
 
     def __init__(self, whole: Source, size: tuple[int, ...]) -> None:
@@ -110,11 +110,11 @@ class Corner(Source):
         self.memory, self.open_memory = whole.memory, whole.open_memory
 
     def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
-        self._whole.keep_rows = self.keep_rows  # as a reader of windows asks
+        self._whole.keep_rows = self.keep_rows  # set by the reader of windows
         samples = self._whole.read(*spans)
         self.decoded_chunks = self._whole.decoded_chunks
         return samples
 
     def identity(self) -> dict[str, Any]:
-        """That of the whole, and which part."""
+        """The identity of the whole, and the size of the part."""
         return {**self._whole.identity(), "corner": list(self.shape[1:])}

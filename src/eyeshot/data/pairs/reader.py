@@ -26,9 +26,9 @@ from eyeshot.images.whole import to_unit
 
 
 class PairReader:
-    """Windows of one picture and of its answer.
+    """Reads windows of one picture and of its target.
 
-    Anyone who opens one closes it, or uses ``with``.
+    Close it after use, or use it in a ``with`` statement.
     """
 
     def __init__(self, image: Source, target: Source, legend: Legend | None) -> None:
@@ -43,7 +43,7 @@ class PairReader:
 
     @property
     def bytes(self) -> int:
-        """What both take in memory, as they are stored."""
+        """The memory that picture and target take with their stored types."""
         return sum(
             int(np.prod(source.shape)) * source.dtype.itemsize
             for source in (self._image, self._target)
@@ -53,7 +53,7 @@ class PairReader:
         """A window of the picture, (C, H, W) float32 in 0…1.
 
         Args:
-            window: half open, (first, one past the last), of each axis; those left out are read
+            window: half open, (first, one past the last), for each axis; omitted axes are read
                 whole.
 
         Raises:
@@ -63,7 +63,7 @@ class PairReader:
         return to_unit(self._image.read(*window))
 
     def target(self, *window: Span) -> NDArray[np.int64] | NDArray[np.float32]:
-        """A window of the answer, as :meth:`image`.
+        """A window of the target; arguments as for :meth:`image`.
 
         Returns:
             For ``segment``, class numbers (H, W) int64, -1 for unlabeled pixels; for
@@ -89,19 +89,19 @@ class PairReader:
         """The same pair with all its samples in memory; the files are closed."""
         layout = channels_first(len(self.size))
         with self:
-            held = [
+            in_memory = [
                 ArraySource(samples, understand(samples.shape, layout=layout), source.name)
                 for source in self._sources
                 for samples in [source.read().copy()]
             ]
-        return PairReader(held[0], held[1], self._legend)
+        return PairReader(in_memory[0], in_memory[1], self._legend)
 
     @property
     def _sources(self) -> tuple[Source, Source]:
         return self._image, self._target
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         for source in self._sources:
             source.close()
 
@@ -121,7 +121,7 @@ def open_pair(pair: Pair, pairs: Pairs) -> PairReader:
     """Open one pair of ``pairs`` to be read by windows; large files are never read whole.
 
     Raises:
-        BadFile: a file is missing or damaged, or has another size than it had.
+        BadFile: a file is missing or damaged, or its size has changed.
     """
     legend, space = pairs.legend, len(pair.size)
     with ExitStack() as stack:
@@ -144,12 +144,12 @@ def open_pair(pair: Pair, pairs: Pairs) -> PairReader:
 
 
 def open_picture(path: Path, space: int = 2) -> Source:
-    """A picture (C, H, W) by windows; of so many axes of ``space``."""
+    """Open a picture (C, H, W) to be read by windows; ``space`` is its number of spatial axes."""
     return open_file(path, Selection(space=space, offered=False))
 
 
 def channels_first(space: int) -> str:
-    """The layout of an array with channels before so many axes of space."""
+    """The layout of an array (C, …) with ``space`` spatial axes."""
     return {1: "CL", 2: "CHW", 3: "CDHW"}[space]
 
 
@@ -160,13 +160,13 @@ _GRAY_CURE = (
 
 
 def open_mask(path: Path, *, colors: bool | None, threshold: int = 0, space: int = 2) -> Source:
-    """A mask (C, H, W) by windows. Of a palette, the indices are given unless ``colors``.
+    """Open a mask (C, H, W) to be read by windows. A palette gives indices unless ``colors``.
 
-    Where ``colors`` is False it has one channel: gray that was saved as color is taken for gray,
-    and reading raises BadFile where it is none. Where nobody knows (None), it is given as it is.
+    If ``colors`` is False the mask has one channel: gray that was saved as color is reduced to one,
+    and reading a pixel that is not gray raises BadFile. None leaves the channels as they are.
 
-    With a ``threshold`` it is 0 below it and 255 from it on. A folder of masks, one for each object
-    of a picture, is 255 wherever one of them is not 0.
+    With a ``threshold``, values from it on become 255 and all others 0. A folder of masks, one for
+    each object of a picture, is 255 wherever one of them is not 0.
     """
     if threshold:
         return Thresholded(open_picture(path, space), threshold)
@@ -178,7 +178,7 @@ def open_mask(path: Path, *, colors: bool | None, threshold: int = 0, space: int
 
 
 def _open_objects(folder: Path) -> Source:
-    """The masks in a folder as one, in memory."""
+    """The union of the masks in a folder, in memory."""
     whole: NDArray[np.bool_] | None = None
     for path in visible(folder):
         if not is_picture(path):
@@ -206,7 +206,7 @@ class Readers:
 
     Args:
         pairs: the pairs whose training part is read.
-        budget: the most bytes in memory; the pairs that are read first are kept first.
+        budget: the most bytes in memory; pairs are kept in the order in which they are first read.
     """
 
     def __init__(self, pairs: Pairs, budget: int) -> None:
@@ -216,7 +216,7 @@ class Readers:
         self._open: OrderedDict[int, PairReader] = OrderedDict()
 
     def get(self, number: int) -> PairReader:
-        """The training pair of that number: in memory where it fits."""
+        """The training pair with that number, kept in memory if it fits."""
         if number in self._held:
             return self._held[number]
         reader = self._open.pop(number, None)
@@ -233,7 +233,7 @@ class Readers:
         return reader
 
     def close(self) -> None:
-        """Let go of files and memory."""
+        """Release files and memory."""
         for reader in (*self._open.values(), *self._held.values()):
             reader.close()
         self._open.clear()

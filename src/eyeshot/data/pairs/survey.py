@@ -30,10 +30,10 @@ from eyeshot.images import Source
 from eyeshot.images.layouts import MOST_CHANNELS
 from eyeshot.images.whole import to_unit, unit_of
 
-_BAND = 2**21  # samples that are looked at together
-_MOST_VALUES = 2**12  # a mask with more is a photograph by mistake
+_BAND = 2**21  # samples that are read together
+_MOST_VALUES = 2**12  # a mask with more values is a photograph by mistake
 
-_PICTURE = 2  # axes of space; floats of volumes and signals may have any scale
+_PICTURE = 2  # spatial axes of a picture; floats of volumes and signals may have any scale
 
 _FLOAT_CURE = "scale them to 0…1 first"
 
@@ -51,10 +51,9 @@ class Moments:
         self.squares = np.zeros(channels)
 
     def add(self, samples: NDArray[Any]) -> None:
-        """Take in samples (C, …) as they are stored; they count as scaled to 0…1."""
+        """Add samples (C, …) with their stored type; they are scaled to 0…1."""
         flat = samples.reshape(len(samples), -1)
-        found = [_moments(channel) for channel in flat]
-        means, squares = np.array(found).T
+        means, squares = np.array([_moments(channel) for channel in flat]).T
         self._join(flat.shape[1], means, squares)
 
     def join(self, other: Moments) -> None:
@@ -70,7 +69,7 @@ class Moments:
 
     @property
     def std(self) -> NDArray[np.float64]:
-        """Of the population; 1 for a channel that never varies, so that one can divide by it."""
+        """The population's deviation; 1 for a constant channel, because it is a divisor."""
         std = np.sqrt(self.squares / max(self.count, 1))
         return np.where(std > 1e-9, std, 1.0)  # 16 bits vary by 1.5e-5 or not at all
 
@@ -78,7 +77,7 @@ class Moments:
 def _moments(samples: NDArray[Any]) -> tuple[float, float]:
     """Mean and sum of squared deviations of samples (N,), scaled to 0…1.
 
-    Where there are few levels they are counted, which is exact and takes a quarter of the time.
+    Integers of up to 16 bits are counted by value, which is exact and takes a quarter of the time.
     """
     if samples.dtype.kind == "u" and samples.dtype.itemsize <= 2:
         counts = np.bincount(samples)
@@ -96,10 +95,10 @@ class Seen:
     Attributes:
         files: the pair.
         channels: of the picture.
-        size: (height, width) of the picture; of more or fewer axes where others are looked for.
+        size: (height, width) of the picture; one length for each axis of volumes and signals.
         moments: of the picture's samples, scaled to 0…1.
         digest: of the picture's samples.
-        target_digest: of the answer's.
+        target_digest: of the target's samples.
         tally: pixels of each code in the mask; empty for ``restore``.
         palette: the color of each index in the mask; empty if it has no palette.
         problems: the problems of either file, in the order of detection.
@@ -128,19 +127,19 @@ class Seen:
 def look(
     files: Files, task: str, *, colors: bool | None, threshold: int = 0, space: int = 2
 ) -> Seen:
-    """Read both files of a pair once; whatever is wrong is in the ``problems`` of the answer.
+    """Read both files of a pair once; the ``problems`` of the result list what is wrong.
 
     Args:
         files: the pair.
         task: one of :data:`eyeshot.data.TASKS`.
         colors: whether masks are colored; None if unknown.
         threshold: of masks, see :func:`eyeshot.data.pairs.reader.open_mask`.
-        space: axes of space: 3 of volumes, 1 of signals.
+        space: the number of spatial axes: 2 for pictures, 3 for volumes, 1 for signals.
     """
     seen = Seen(files)
     shape = _guarded(partial(_look_at_image, space=space), seen, files.image)
     read_target = (
-        partial(_look_at_wanted, space=space)
+        partial(_look_at_target_picture, space=space)
         if task == "restore"
         else partial(_look_at_mask, colors=colors, threshold=threshold, space=space)
     )
@@ -165,11 +164,10 @@ _UPRIGHT_CURE = (
 
 
 def _check_turns(seen: Seen, same_size: bool) -> bool:
-    """Whether a picture is turned by its file and its answer is not, so that nobody can say how
-    they lie on one another; the problem is noted.
+    """Whether the orientation tags of picture and target differ; this is added to the problems.
 
-    A picture on its side and an answer of the upright size are plain: the answer was drawn on the
-    upright picture.
+    Then it is unknown how they lie on one another, with one exception: if the tag turns a picture
+    by 90° and the sizes agree after that, the target was drawn on the upright picture.
     """
     turn, other = seen.turns
     on_its_side = (turn >= 5) != (other >= 5)
@@ -191,7 +189,7 @@ def _check_turns(seen: Seen, same_size: bool) -> bool:
 def _guarded(
     read: Callable[[Path, Seen], tuple[int, ...]], seen: Seen, path: Path
 ) -> tuple[int, ...] | None:
-    """What ``read`` gives, the shape; None, and a problem noted, where it cannot."""
+    """The shape, from ``read``; if that fails, None, and the error is added to the problems."""
     try:
         return read(path, seen)
     except EyeshotError as error:
@@ -200,8 +198,8 @@ def _guarded(
         return None
 
 
-def _learned(path: Path, source: Source, seen: Seen) -> tuple[int, ...]:
-    """The shape of a file, once what it says of itself is noted."""
+def _note_facts(path: Path, source: Source, seen: Seen) -> tuple[int, ...]:
+    """Add the orientation and the notes of a file to ``seen``, and return its shape."""
     seen.turns.append(source.turn)
     seen.notes += ((path, note) for note in source.notes)
     return source.shape
@@ -213,13 +211,13 @@ def _look_at_image(path: Path, seen: Seen, *, space: int) -> tuple[int, ...]:
         seen.size = source.shape[1:]
         seen.moments = Moments(seen.channels)
         seen.digest = _read_samples(path, source, seen.moments)
-        return _learned(path, source, seen)
+        return _note_facts(path, source, seen)
 
 
-def _look_at_wanted(path: Path, seen: Seen, *, space: int) -> tuple[int, ...]:
+def _look_at_target_picture(path: Path, seen: Seen, *, space: int) -> tuple[int, ...]:
     with open_picture(path, space) as source:
         seen.target_digest = _read_samples(path, source, Moments(source.shape[0]))
-        return _learned(path, source, seen)
+        return _note_facts(path, source, seen)
 
 
 def _look_at_mask(
@@ -230,11 +228,11 @@ def _look_at_mask(
         seen.target_digest = _read_codes(path, source, seen.tally, bool(colors))
         if not colors and not threshold and space == _PICTURE:
             seen.palette = read_palette(path, seen.tally)
-        return _learned(path, source, seen)
+        return _note_facts(path, source, seen)
 
 
 def _read_samples(path: Path, source: Source, moments: Moments) -> str:
-    """Go through a picture and give its digest."""
+    """Read a picture, add it to ``moments``, and return its digest."""
     channels, kind = source.shape[0], source.dtype.kind
     if channels > MOST_CHANNELS:
         cure = f"store one picture a file, of at most {MOST_CHANNELS} channels"
@@ -256,7 +254,7 @@ def _read_samples(path: Path, source: Source, moments: Moments) -> str:
 
 
 def _read_codes(path: Path, source: Source, tally: dict[int, int], colors: bool) -> str:
-    """Go through a mask and give its digest."""
+    """Read a mask, count its codes in ``tally``, and return its digest."""
     digest = _digest(source)
     for band in _bands(source):
         digest.update(np.ascontiguousarray(band).data)
@@ -276,7 +274,7 @@ def _read_codes(path: Path, source: Source, tally: dict[int, int], colors: bool)
 
 
 def _count(band: NDArray[Any], colors: bool) -> Iterator[tuple[int, int]]:
-    """The codes in a band of a mask (C, rows, W), and how many pixels each."""
+    """The codes in a band of a mask (C, rows, W), and the number of pixels of each."""
     if not colors and band.dtype.itemsize <= 2 and band.dtype.kind == "u":
         counts = np.bincount(band[0].reshape(-1))
         codes = np.nonzero(counts)[0]
@@ -300,7 +298,9 @@ def _digest(source: Source) -> Any:
 
 
 def _bands(source: Source) -> Iterator[NDArray[Any]]:
-    """The whole image from the top, some rows at a time: as many as it stores together."""
+    """The whole image from the top in bands of rows, aligned to the rows that its file stores
+    together.
+    """
     channels, height, *rest = source.shape
     rows = max(1, _BAND // (channels * math.prod(rest)))
     native = source.native_rows
@@ -318,9 +318,9 @@ def _times(size: tuple[int, ...]) -> str:
 
 
 _WHITE = 255
-_NEAR = 32  # so near to black or white lies what JPEG makes of them
-_MANY = 4  # values between: fewer are rather classes
-_MOST_CLASSES = 64  # more without a name are rather the numbers of objects
+_NEAR = 32  # JPEG changes black and white by at most this
+_MANY = 4  # values between black and white: fewer are probably classes
+_MOST_CLASSES = 64  # more values without names are probably the numbers of objects
 
 TWO = Legend(("background", "foreground"), (0, _WHITE))
 
@@ -397,7 +397,7 @@ def _number_objects(masks: Sequence[Seen]) -> bool:
 
 
 def _is_soft(seen: Seen) -> bool:
-    """Whether a mask is black and white with values in between, as JPEG and smoothing give."""
+    """Whether a mask is black and white with values in between, as JPEG or smoothing produces."""
     codes = sorted(seen.tally.keys() - {0, _WHITE})
     if not codes or codes == list(range(1, len(codes) + 1)) or max(codes) > _WHITE:
         return False  # numbers of classes, or more than 8 bits
