@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -82,20 +83,92 @@ def _reshaped(target: list[int], shape: tuple[int | str, ...] = (1, 3, 8, 8)) ->
     return model_of(nodes, {"w": numbers(4, 3, 3, 3), "shape": np.array(target)}, shape=shape)
 
 
+@pytest.mark.parametrize("batch", [1, "N"])
 @pytest.mark.parametrize(
-    ("target", "given"),
+    ("target", "size", "given"),
     [
-        ([1, 4, 64], (1, 4, 120)),
-        ([1, 2, 2, 8, 8], (1, 2, 2, 10, 12)),
-        ([1, -1], (1, 480)),
-        ([-1, 4, 8, 8], (1, 4, 10, 12)),
+        ([1, 4, 64], (10, 12), (1, 4, 120)),
+        ([1, 2, 2, 8, 8], (10, 12), (1, 2, 2, 10, 12)),
+        ([1, -1], (10, 12), (1, 480)),
+        ([-1, 4, 8, 8], (10, 12), (1, 4, 10, 12)),
+        ([1, 4, 1, 8, 8], (10, 12), (1, 4, 1, 10, 12)),
+        # Four times the pixels are one image still, and not a batch of four.
+        ([-1, 256], (16, 16), (1, 1024)),
+        ([-1, 4, 8, 8], (16, 16), (1, 4, 16, 16)),
     ],
 )
 def test_a_shape_written_for_one_size_is_derived_again(
-    target: list[int], given: tuple[int, ...], tmp_path: Path
+    target: list[int],
+    size: tuple[int, int],
+    given: tuple[int, ...],
+    batch: int | str,
+    tmp_path: Path,
 ) -> None:
-    net = load_onnx(saved(_reshaped(target), tmp_path / "net.onnx"))
-    assert tuple(net(torch.rand(1, 3, 10, 12)).shape) == given
+    model = _reshaped(target, (batch, 3, 8, 8))
+    net = load_onnx(saved(model, tmp_path / "net.onnx"))
+    assert tuple(net(torch.rand(1, 3, *size)).shape) == given
+    if target[0] == -1 and batch == "N":  # in the file, too, the batch is open
+        assert tuple(net(torch.rand(5, 3, *size)).shape) == (5, *given[1:])
+
+
+def test_a_constant_in_a_computed_shape_is_derived_again(tmp_path: Path) -> None:
+    """As tf2onnx repeats rows: the number of rows is a constant, that of columns is not."""
+    nodes = [
+        node("Conv", ["x", "w"], ["a"], "conv", pads=[1, 1, 1, 1]),
+        node("Unsqueeze", ["a", "three"], ["b"], "rows"),
+        node("Concat", ["b", "b"], ["c"], "twice", axis=3),
+        node("Shape", ["a"], ["shape"]),
+        node("Slice", ["shape", "zero", "two"], ["front"], "front"),
+        node("Slice", ["shape", "three", "four"], ["back"], "back"),
+        node("Concat", ["front", "rows", "back"], ["target"], "target", axis=0),
+        node("Reshape", ["c", "target"], ["y"], "repeated"),
+    ]
+    numbers_of = {"zero": 0, "two": 2, "three": 3, "four": 4, "rows": 16}
+    tensors = {name: np.array([one]) for name, one in numbers_of.items()}
+    model = model_of(nodes, {"w": numbers(4, 3, 3, 3), **tensors}, shape=("N", 3, 8, 8))
+    net = load_onnx(saved(model, tmp_path / "net.onnx"))
+    image = numbers(1, 3, 11, 9)
+    model.graph.initializer[-1].CopyFrom(onnx.numpy_helper.from_array(np.array([22]), "rows"))
+    assert apart(net(torch.from_numpy(image)).detach(), run_by_onnxruntime(model, image)[0]) < 1e-5
+
+
+def _strided(shape: tuple[int | str, ...], **settings: Any) -> onnx.ModelProto:
+    nodes = [
+        node("Conv", ["x", "w"], ["a"], "conv", strides=[2, 2], **settings),
+        node("MaxPool", ["a"], ["y"], "pool", kernel_shape=[3, 3], strides=[2, 2], **settings),
+    ]
+    return model_of(nodes, {"w": numbers(4, 3, 3, 3)}, shape=shape)
+
+
+@pytest.mark.parametrize("producer", ["tf2onnx", "pytorch"])
+@pytest.mark.parametrize("size", [(16, 16), (19, 17), (21, 18)])
+def test_same_written_as_the_pads_of_one_size_stays_same(
+    producer: str, size: tuple[int, int], tmp_path: Path
+) -> None:
+    image = numbers(1, 3, *size)
+    baked = _strided(("N", 3, 16, 16), pads=[0, 0, 1, 1])
+    baked.producer_name = producer
+    meant = _strided(("N", 3, "H", "W"), auto_pad="SAME_UPPER") if producer == "tf2onnx" else baked
+    given = load_onnx(saved(baked, tmp_path / "net.onnx"))(torch.from_numpy(image))
+    assert apart(given.detach(), run_by_onnxruntime(meant, image)[0]) < 1e-5
+
+
+def test_pads_that_an_exporter_names_explicit_stay(tmp_path: Path) -> None:
+    """tf2onnx writes ``auto_pad`` as NOTSET where it takes a layer of zeros into a convolution."""
+    model = _strided((1, 3, 16, 16), pads=[0, 0, 1, 1], auto_pad="NOTSET")
+    model.producer_name = "tf2onnx"
+    image = numbers(1, 3, 19, 17)
+    given = load_onnx(saved(model, tmp_path / "net.onnx"))(torch.from_numpy(image))
+    assert apart(given.detach(), run_by_onnxruntime(model, image)[0]) < 1e-5
+
+
+def test_a_file_with_every_size_as_a_constant_is_refused_at_others(tmp_path: Path) -> None:
+    model = _strided((1, 3, 16, 16), pads=[0, 0, 1, 1])
+    model.producer_name = "jax2onnx"
+    net = load_onnx(saved(model, tmp_path / "net.onnx"))
+    assert tuple(net(torch.rand(1, 3, 16, 16)).shape) == (1, 4, 4, 4)
+    with pytest.raises(Unsupported, match=r"made for 1x3x16x16: .* open dimensions"):
+        net(torch.rand(1, 3, 32, 32))
 
 
 def test_a_shape_that_only_one_size_has_is_named(tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ _ROLES = {
 """For each operator, the torch names of its inputs; stored inputs of any other are buffers."""
 _TRAINED = frozenset(("weight", "bias"))
 Values = dict[str, Value]
+_Noted = tuple[tuple[Shape | None, ...], Shape | None]
+"""The shapes of a node's inputs, and for a ``Reshape`` the shape that it asks for."""
 
 
 def why_not(kind: str) -> tuple[str, str]:
@@ -150,11 +152,11 @@ class OnnxNetwork(OnnxSteps):
         if op is not None:
             fact, cure = why_not(op.kind)
             raise Unsupported(f"{file}: {op.name} ({op.kind}): {fact}", cure=cure)
-        self.file, self.images = file, graph.inputs
-        self._shapes: dict[str, tuple[Shape | None, ...]] = {}
+        self.file, self.images, self._one_size = file, graph.inputs, graph.one_size
+        self._shapes: dict[str, _Noted] = {}
         self.eval()
         sizes = [one.shape for one in self.images]
-        if all(None not in size for size in sizes):
+        if all(None not in size[1:] for size in sizes):
             self._look_at(sizes)
 
     def forward(self, *images: Tensor) -> Any:
@@ -170,8 +172,12 @@ class OnnxNetwork(OnnxSteps):
             fact = f"{self.file} takes {len(self.images)} inputs ({names}), not {len(images)}"
             raise BadValue(fact, cure="give one tensor for each")
         taken = [one.taken(image) for one, image in zip(self.images, images, strict=True)]
-        shapes = [tuple(int(n) for n in one.shape) for one in taken]
-        original = None if shapes == [one.shape for one in self.images] else self._shapes
+        pairs = zip(self.images, taken, strict=True)
+        original = None if all(one.declares(image.shape) for one, image in pairs) else self._shapes
+        if original is not None and self._one_size:
+            sizes = " and ".join(one.in_words for one in self.images)
+            fact = f"{self.file} is made for {sizes}: its exporter writes sizes as constants"
+            raise Unsupported(fact, cure="give that size, or export it with open dimensions")
         run = _Run(self.file, original or None)
         given = {one.name: _made(value) for one, value in zip(self.images, taken, strict=True)}
         made = self.run(given, run)
@@ -233,7 +239,7 @@ class _Run:
 
     Args:
         file: the name of the file, for messages.
-        original: by node, the shapes of its inputs at the size that the file was exported for;
+        original: by node, what was noted at the size that the file was exported for;
             None if the pass is at that size, or if the file leaves its size open.
         noted: a dict to fill with such shapes; the pass then computes shapes only.
     """
@@ -241,8 +247,8 @@ class _Run:
     def __init__(
         self,
         file: str,
-        original: Mapping[str, tuple[Shape | None, ...]] | None,
-        noted: dict[str, tuple[Shape | None, ...]] | None = None,
+        original: Mapping[str, _Noted] | None,
+        noted: dict[str, _Noted] | None = None,
     ) -> None:
         self._file, self._original, self._noted = file, original, noted
         self._past: list[tuple[OnnxOp, Site]] = []
@@ -259,8 +265,8 @@ class _Run:
             Unsupported: the node is not supported, or its inputs do not match.
         """
         inputs = tuple(values[name] if name else None for name in op.inputs)
-        original = None if self._original is None else self._original.get(op.name)
-        site = Site(op, inputs, original)
+        original, asked = (self._original or {}).get(op.name, (None, None))
+        site = Site(op, inputs, original, asked)
         try:
             if op.kind == "If":
                 return self._chosen(module, site, values)
@@ -268,7 +274,8 @@ class _Run:
             if op.kind not in COMPUTE and not (known and op.kind in FOLDED):
                 raise Refusal(*why_not(op.kind))
             if self._noted is not None:
-                self._noted[op.name] = tuple(None if one is None else one.shape for one in inputs)
+                shapes = tuple(None if one is None else one.shape for one in inputs)
+                self._noted[op.name] = (shapes, site.whole(1) if op.kind == "Reshape" else None)
             self._past.append((op, site))
             if known:
                 weights = any(one is not None and one.is_weight for one in inputs)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,14 @@ DTYPES = {
 """The supported types, by ONNX's numbers for them."""
 
 
+_FROM_TENSORFLOW = ("tf2onnx", "keras2onnx")
+"""Producers that write ``same`` as the ``pads`` of one size, without ``auto_pad``."""
+
+
+_OF_ONE_SIZE = ("jax2onnx",)
+"""Producers that trace for one size, so that a mean, too, is divided by a constant."""
+
+
 @dataclass(frozen=True)
 class OnnxInput:
     """One input of a network.
@@ -82,6 +90,10 @@ class OnnxInput:
             )
         return image.movedim(1, -1) if self.channels_last else image
 
+    def declares(self, shape: Sequence[int]) -> bool:
+        """Whether the file was made for this shape (N, …), which has as many dimensions."""
+        return all(n in (None, int(m)) for n, m in zip(self.shape, shape, strict=True))
+
     @property
     def channels_last(self) -> bool:
         """Whether the file takes (N, H, W, C): only its last dimension can be color channels."""
@@ -111,12 +123,14 @@ class OnnxGraph:
         tensors: its stored tensors by name.
         inputs: its inputs, without stored tensors.
         outputs: the names of its outputs.
+        one_size: True if the exporter writes everything that depends on the size as a constant.
     """
 
     ops: tuple[OnnxOp, ...]
     tensors: dict[str, Array]
     inputs: tuple[OnnxInput, ...]
     outputs: tuple[str, ...]
+    one_size: bool = False
 
 
 def load_onnx(path: str | Path) -> OnnxNetwork:
@@ -318,6 +332,8 @@ class _Reader:
 
     def __init__(self, model: ModelProto, path: Path) -> None:
         self._path, self._versions = path, _versions(model)
+        self._from_tensorflow = model.producer_name in _FROM_TENSORFLOW
+        self._one_size = model.producer_name in _OF_ONE_SIZE
         self._names: set[str] = set()
         self._replaced: dict[str, str] = {}
 
@@ -342,7 +358,7 @@ class _Reader:
         if whole:
             self._check_types(graph.output)
             ops = _without_unread(ops, {*outputs, *_read(ops)})
-        return OnnxGraph(tuple(ops), tensors, inputs, outputs)
+        return OnnxGraph(tuple(ops), tensors, inputs, outputs, self._one_size)
 
     def _input(self, value: ValueInfoProto) -> OnnxInput:
         self._check_types([value])
@@ -408,13 +424,15 @@ class _Reader:
         while name in self._names:
             name += "_"
         self._names.add(name)
+        attributes = {_text(one.name): self._attribute(one) for one in node.attribute}
         return OnnxOp(
             name,
             _text(node.op_type),
             self._versions.get("", 0),
             tuple(self._replaced.get(one, one) for one in map(_text, node.input)),
             tuple(map(_text, node.output)),
-            {_text(one.name): self._attribute(one) for one in node.attribute},
+            attributes,
+            sized_pads=self._from_tensorflow and "auto_pad" not in attributes,
         )
 
     def _attribute(self, attribute: AttributeProto) -> Any:

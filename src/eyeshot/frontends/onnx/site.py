@@ -91,6 +91,8 @@ class OnnxOp:
         inputs: the names of its inputs; "" for an optional input that is left out.
         outputs: the names of its outputs; "" for one that no node reads.
         attributes: numbers, strings, lists and arrays by name.
+        sized_pads: True if its ``pads`` may be what ``same`` gave at the size that the file was
+            exported for.
     """
 
     name: str
@@ -99,6 +101,7 @@ class OnnxOp:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    sized_pads: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +113,13 @@ class Site:
         values: its inputs; None for one that is left out.
         original: the shapes of its inputs at the size that the file was exported for; None if the
             file leaves its size open, or if this is that size.
+        asked: the shape that a ``Reshape`` was asked for at that size.
     """
 
     op: OnnxOp
     values: tuple[Value | None, ...]
     original: tuple[Shape | None, ...] | None = None
+    asked: Shape | None = None
 
     @property
     def version(self) -> int:

@@ -32,15 +32,27 @@ def paddings(
     stride: Sequence[int],
     dilation: Sequence[int],
 ) -> Pads:
-    """The padding (before, after) of each spatial axis, by ``auto_pad`` or ``pads``."""
+    """The padding (before, after) of each spatial axis, by ``auto_pad`` or ``pads``.
+
+    Pads that are what ``same`` gave at the size of the export are computed again for this size, if
+    the file is of an exporter that writes them so.
+    """
     axes, auto = len(kernel), site.attribute("auto_pad", "NOTSET")
-    if auto in ("SAME_UPPER", "SAME_LOWER"):
+
+    def same(shape: Sequence[int], upper: bool) -> Pads:
         each = zip(shape, kernel, stride, dilation, strict=True)
-        return [same_padding(n, k, s, d, upper=auto == "SAME_UPPER") for n, k, s, d in each]
+        return [same_padding(n, k, s, d, upper=upper) for n, k, s, d in each]
+
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        return same(shape, auto == "SAME_UPPER")
     if auto == "VALID":
         return [(0, 0)] * axes
-    pads = site.numbers("pads", (0,) * (2 * axes))
-    return list(zip(pads[:axes], pads[axes:], strict=True))
+    flat = site.numbers("pads", (0,) * (2 * axes))
+    pads = list(zip(flat[:axes], flat[axes:], strict=True))
+    before = site.original[0] if site.original else None
+    if site.op.sized_pads and site.op.kind != "ConvTranspose" and before and any(flat):
+        return same(shape, True) if pads == same(before[2:], True) else pads
+    return pads
 
 
 def padded(x: Tensor, pads: Pads, value: float = 0.0) -> Tensor:

@@ -18,14 +18,36 @@ def reshape(site: Site) -> Tensor:
     copies = not site.attribute("allowzero", 0)
     have = tuple(int(n) for n in x.shape)
     before = site.original[0] if site.original is not None else None
-    if (
-        site.value(1).is_fixed
-        and before is not None
-        and before != have
-        and len(before) == len(have)
-    ):
+    if before is None or before == have or len(before) != len(have):
+        return x.reshape(resolved(have, asked, copies))
+    if site.value(1).is_fixed:
         return x.reshape(rederived(before, have, resolved(before, asked, copies), asked))
-    return x.reshape(resolved(have, asked, copies))
+    try:
+        return x.reshape(resolved(have, asked, copies))
+    except Refusal:  # a part of the computed shape may be a constant of the file
+        shape = _partly_fixed(before, have, site.asked, asked, copies)
+        if shape is None:
+            raise
+        return x.reshape(shape)
+
+
+def _partly_fixed(
+    old: Shape, new: Shape, once: Sequence[int] | None, asked: Sequence[int], copies: bool
+) -> Shape | None:
+    """A computed shape whose constants are derived again; None if more than constants is wrong.
+
+    Args:
+        old: the shape of the input at the size that the file was exported for.
+        new: its shape now.
+        once: the target that the file computed for ``old``.
+        asked: the target that it computes for ``new``.
+        copies: whether a 0 keeps the dimension.
+    """
+    if once is None or len(once) != len(asked):
+        return None
+    shape = rederived(old, new, resolved(old, once, copies), once)
+    each = zip(shape, asked, once, strict=True)
+    return shape if all(now in (n, -1, 0) or now == then for n, now, then in each) else None
 
 
 def resolved(have: Shape, asked: Sequence[int], copies: bool) -> Shape:
@@ -50,8 +72,8 @@ def rederived(old: Shape, new: Shape, target: Shape, asked: Sequence[int]) -> Sh
     """The shape that a Reshape gives at a new input size.
 
     Both shapes are split into the smallest groups of dimensions with equal products. A group whose
-    input did not change stays. A group with a single target dimension gets the new product. In a
-    group with a -1, that dimension is inferred.
+    input did not change stays. A group with a single target dimension beside ones gets the new
+    product. In a group with a -1, that dimension is inferred.
 
     Raises:
         Refusal: the input of a group with several target dimensions and no -1 has changed.
@@ -61,7 +83,8 @@ def rederived(old: Shape, new: Shape, target: Shape, asked: Sequence[int]) -> Sh
         if all(old[i] == new[i] for i in left):
             continue
         total = math.prod(new[i] for i in left)
-        free = right if len(right) == 1 else [i for i in right if asked[i] == -1]
+        free = [i for i in right if asked[i] == -1] or [i for i in right if target[i] != 1]
+        free = right if len(right) == 1 else free
         rest = math.prod(shape[i] for i in right if i not in free)
         if len(free) != 1 or total % rest:
             raise Refusal(
