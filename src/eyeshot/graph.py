@@ -374,13 +374,17 @@ class Call:
     @property
     def refs(self) -> tuple[str, ...]:
         """The nodes whose values it takes, in the order of its arguments."""
-        return tuple(one.node for one in _leaves([self.args, self.kwargs]) if isinstance(one, Ref))
+        return tuple(one.node for one in self.leaves if isinstance(one, Ref))
 
     @property
     def weights(self) -> tuple[str, ...]:
         """The tensors of the network that it takes."""
-        found = _leaves([self.args, self.kwargs])
-        return tuple(one.name for one in found if isinstance(one, Weight))
+        return tuple(one.name for one in self.leaves if isinstance(one, Weight))
+
+    @property
+    def leaves(self) -> tuple[Any, ...]:
+        """Everything it takes, out of its lists, tuples and mappings."""
+        return tuple(_leaves([self.args, self.kwargs]))
 
     def __call__(self) -> Any:
         """Call the function, after values have replaced every Ref and Weight."""

@@ -80,3 +80,39 @@ def test_units_that_no_tile_gives_are_wrong() -> None:
     both = Comparison(*(graph_or_reject(net, (1, n)) for n in (40, 20)))
     covered = cover(apart, [both.output(0, start) for start in apart.starts], 36)
     assert np.nonzero(~covered.blended)[0].tolist() == [16, 17, 18, 19]
+
+
+class _ByWidth(nn.Module):
+    """A function that is another one for narrow images."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.one, self.other = (nn.Parameter(torch.randn(2, CHANNELS, 3, 3)) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        width = x.shape[-1]
+        y = nn.functional.conv2d(x, self.one, padding=1)
+        if self.kind == "scale":
+            return y / width
+        if self.kind == "slope":
+            return nn.functional.leaky_relu(y, 0.1 if width > 30 else 0.5)
+        if self.kind == "bound":
+            return y.clamp(max=width / 30)
+        if self.kind == "weights":
+            return nn.functional.conv2d(x, self.one if width > 30 else self.other, padding=1)
+        if self.kind == "pad value":
+            return nn.functional.pad(y, (1, 1, 1, 1), value=float(width))
+        if self.kind == "resize":
+            mode = "nearest" if width > 30 else "bilinear"
+            return nn.functional.interpolate(y, scale_factor=2.0, mode=mode)
+        return nn.functional.interpolate(y[..., : width // 2 * 2], scale_factor=2.0)
+
+
+@pytest.mark.parametrize(
+    "kind", ["scale", "slope", "bound", "weights", "pad value", "resize", "the same"]
+)
+def test_a_function_that_follows_the_size_is_another_one(kind: str) -> None:
+    net = _ByWidth(kind).eval()
+    graphs = [graph_or_reject(net, (CHANNELS, n, n)) for n in (40, 20)]
+    assert bool(Comparison(*graphs).differs) == (kind != "the same")

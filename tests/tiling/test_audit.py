@@ -116,6 +116,20 @@ def test_what_no_overlap_helps_is_said(layer: nn.Module, cause: str) -> None:
     assert "no overlap makes tiles of this network exact" in str(found)
 
 
+@pytest.mark.parametrize("by_size", ["division", "bound"])
+def test_a_number_that_follows_the_size_is_another_function(by_size: str) -> None:
+    class Scaled(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            width = x.shape[-1]
+            return x / width if by_size == "division" else x.clamp(max=width / 100)
+
+    found = eyeshot.audit(Scaled().eval(), tile=32, overlap=8, size=(1, 100, 100))
+    assert not found.exact
+    assert found.margins is None
+    assert not any(joint.exact for joint in found.joints)
+    assert any("the network computes otherwise from" in note for note in found.notes)
+
+
 def test_patches_need_no_overlap_and_may_be_blended() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 4, 4, 4), nn.ConvTranspose2d(4, 1, 4, 4)).eval()

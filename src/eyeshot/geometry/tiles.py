@@ -11,13 +11,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from eyeshot.axes import EMPTY, Identity, Interval
 from eyeshot.axes.translation import BoolArray, Translated, joined, lost, translate
 from eyeshot.errors import BadValue, Unsupported
-from eyeshot.graph import Edge, Family, Graph, Kind, Node
+from eyeshot.graph import Edge, Family, Graph, Kind, Node, Ref, Weight
+
+_SIZED = frozenset(
+    {
+        *(Family.PAD, Family.CROP, Family.SELECT, Family.SCATTER, Family.RESHAPE, Family.SQUEEZE),
+        *(Family.EXPAND, Family.REPEAT, Family.REPEAT_EACH, Family.RESIZE, Family.UNFOLD),
+    }
+)
+"""Calls that are given sizes of maps, or places in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +70,7 @@ class Comparison:
 
     Attributes:
         differs: the first node at which the network computes otherwise at the other size; "" where
-            it does not. Then nothing is known of the nodes behind it.
+            it does not. No unit behind such a node is called the same.
     """
 
     def __init__(self, whole: Graph, part: Graph) -> None:
@@ -73,7 +82,8 @@ class Comparison:
             for name, node in mine.nodes.items()
             if name not in other.nodes and _only_moves(node)
         }
-        self.differs = self._first_difference()
+        self._others = self._differing()
+        self.differs = next(iter(self._others), "")
 
     def nodes(self, axis: int, start: int) -> dict[str, Translated]:
         """For each node of the tile, which of its units are those of the whole image.
@@ -99,26 +109,38 @@ class Comparison:
             self._along[axis, start] = found, self._pair(*names, axis, found)
         return self._along[axis, start]
 
-    def _first_difference(self) -> str:
-        for mine in self.part:
-            if mine.name in self._alone:
-                continue
-            theirs = self.whole.nodes.get(mine.name)
-            if theirs is None or not self._alike(mine, theirs):
-                return mine.name
+    def _differing(self) -> dict[str, None]:
+        """The nodes that are other functions in the two graphs, or in one of them alone."""
+        found = dict.fromkeys(
+            mine.name
+            for mine in self.part
+            if mine.name not in self._alone
+            and not (
+                mine.name in self.whole.nodes and self._alike(mine, self.whole.nodes[mine.name])
+            )
+        )
         known = {*self.part.nodes, *self._alone}
-        return next((name for name in self.whole.nodes if name not in known), "")
+        return found | dict.fromkeys(name for name in self.whole.nodes if name not in known)
 
     def _alike(self, mine: Node, theirs: Node) -> bool:
-        sizes = [
-            (self.part.tensors[a].shape, self.whole.tensors[b].shape)
-            for a, b in zip(mine.weights, theirs.weights, strict=False)
-        ]
+        """Whether two nodes do the same to the same: by name, weights and arguments."""
         read, there = (
             [self._origin(graph, edge.source) for edge in node.edges]
             for graph, node in ((self.part, mine), (self.whole, theirs))
         )
-        return mine.operator == theirs.operator and read == there and all(a == b for a, b in sizes)
+        return (
+            mine.operator == theirs.operator
+            and read == there
+            and _arguments(mine) == _arguments(theirs)
+            and len(mine.weights) == len(theirs.weights)
+            and all(
+                self._same_numbers(a, b) for a, b in zip(mine.weights, theirs.weights, strict=True)
+            )
+        )
+
+    def _same_numbers(self, mine: str, theirs: str) -> bool:
+        one, other = self.part.tensors[mine], self.whole.tensors[theirs]
+        return one is other or (one.shape == other.shape and bool((one == other).all()))
 
     def _origin(self, graph: Graph, name: str) -> str:
         """The node itself, or what stands before pads and crops that are in one graph alone."""
@@ -128,6 +150,8 @@ class Comparison:
 
     def _of(self, node: Node, axis: int, start: int, found: dict[str, Translated]) -> Translated:
         extent, there = node.extents[axis], self.whole.nodes.get(node.name)
+        if node.name in self._others:
+            return lost(extent)
         if node.is_input:
             return Translated(start, np.ones(extent, dtype=bool))
         if there is None or node.kind is Kind.UNSUPPORTED or len(node.edges) != len(there.edges):
@@ -156,6 +180,21 @@ class Comparison:
             n = self.whole.nodes[theirs].extents[axis]
             return translate(edge.axes[axis], Identity(), source, n)
         return lost(self.part.nodes[mine].extents[axis])
+
+
+def _arguments(node: Node) -> list[Any]:
+    """What a call is given besides maps and weights.
+
+    Sizes and places are left out of calls that take some: the axis maps hold them. Elsewhere a
+    number that follows the size of the image (``x / x.shape[-1]``) is another function.
+    """
+    if node.call is None:
+        return []
+    given = [one for one in node.call.leaves if not isinstance(one, Ref | Weight)]
+    if node.is_adaptive or node.family in _SIZED:
+        kinds: tuple[type, ...] = (int, float) if node.family is Family.RESIZE else (int,)
+        return [one for one in given if isinstance(one, bool) or not isinstance(one, kinds)]
+    return given
 
 
 def _only_moves(node: Node) -> bool:
