@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from eyeshot import runs as runs
     from eyeshot.densification import DenseForm as DenseForm
     from eyeshot.densification import dense as dense
+    from eyeshot.engine.calibration import Calibrated as Calibrated
+    from eyeshot.engine.calibration import calibrate as calibrate
     from eyeshot.engine.camera import RowStream as RowStream
     from eyeshot.engine.camera import stream as stream
     from eyeshot.engine.executing import RunReport as RunReport
@@ -76,6 +78,8 @@ _EXPORTS = {
     "runs": "eyeshot.runs",
     "dense": "eyeshot.densification:dense",
     "DenseForm": "eyeshot.densification:DenseForm",
+    "calibrate": "eyeshot.engine.calibration:calibrate",
+    "Calibrated": "eyeshot.engine.calibration:Calibrated",
     "stream": "eyeshot.engine.camera:stream",
     "RowStream": "eyeshot.engine.camera:RowStream",
     "trace": "eyeshot.engine.networks:trace",

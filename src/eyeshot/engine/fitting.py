@@ -191,7 +191,7 @@ def pad_to_taken(net: Network, sources: Sequence[Source], mode: str) -> tuple[Tr
         )
     crops = _crops(traced.graph((channels, *padding.after)), padding)
     wrapped = PaddedNetwork(traced.module, padding, crops)
-    return Traced(wrapped, traced.mean, traced.std, traced.keep, traced.unit), padding
+    return traced.around(wrapped, "pad"), padding
 
 
 def _size_taken(net: nn.Module, source: Source) -> tuple[int, ...]:

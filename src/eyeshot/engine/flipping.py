@@ -119,7 +119,7 @@ def average_flips(traced: Traced, graph: Graph, flips: str | Sequence[str]) -> t
         [[_dims(node, places) for node in inputs] for places in wanted],
         [[_dims(node, places) for node in outputs] for places in wanted],
     )
-    return Traced(wrapped, traced.mean, traced.std, traced.keep, traced.unit), chosen
+    return traced.around(wrapped, "flips"), chosen
 
 
 def _axes(count: int) -> dict[str, int]:

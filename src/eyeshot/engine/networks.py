@@ -279,6 +279,18 @@ class Traced:
             warnings.warn(f"{_NOT_COMPARED}: {graph.unchecked}", stacklevel=2)
         return graph
 
+    def around(self, module: nn.Module, option: str) -> Traced:
+        """The same with another module, which calls this one or is a copy of it.
+
+        Args:
+            module: the other one.
+            option: of a run that asks for it, for the message.
+
+        Raises:
+            BadValue: what is run is more than the module.
+        """
+        return Traced(module, self.mean, self.std, self.keep, self.unit)
+
     @cached_property
     def space(self) -> int | None:
         """How many axes of space its input has; None where that cannot be told."""

@@ -49,7 +49,7 @@ def in_precision(traced: Traced, precision: str | None, device: torch.device) ->
             f"the network cannot be copied in bfloat16: {type(error).__name__}: {error}",
             cure="leave --precision out",
         ) from error
-    return Traced(module, traced.mean, traced.std, traced.keep, traced.unit)
+    return traced.around(module, "precision")
 
 
 def check_computes_in_bfloat16(dtype: torch.dtype) -> None:

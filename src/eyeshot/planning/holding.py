@@ -133,9 +133,10 @@ def refuse_without_end(graph: Graph) -> None:
         told = f"{waiting.name} ({waiting.operator}) must know the height before it gives a row"
     else:
         return
-    raise Unsupported(
-        f"{told}, and a camera's rows have no end", cure="use eyeshot.run, which knows the height"
-    )
+    cure = "use eyeshot.run, which knows the height"
+    if maps and all(one.statistic != one.reader for one in maps):
+        cure += ", or eyeshot.calibrate(net, images), which makes a network with fixed statistics"
+    raise Unsupported(f"{told}, and a camera's rows have no end", cure=cure)
 
 
 def _waits_for_the_end(graph: Graph, node: Node) -> bool:

@@ -84,6 +84,7 @@ def audit(
     """
     say = progress or (lambda line: None)
     traced = net if isinstance(net, Traced) else trace(net)
+    traced.around(traced.module, "audit")  # tiles are computed by the module alone
     axes = traced.space or 2
     sides, shared = _checked(tile, overlap, axes)
     picture, name = _picture(traced, image, size, sides, shared, seed)
