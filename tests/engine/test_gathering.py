@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from eyeshot.graph import Kind
 from tests.engine.law import by_parts, cut, job_of, noise, whole
 
 
@@ -37,3 +40,90 @@ def test_one_column_may_answer_for_several(
     for band in (1, 7, 64):
         (found,), _ = by_parts(cut(job_of(net, x), band, strips))
         np.testing.assert_allclose(found, truth, atol=1e-6)
+
+
+def _means(y: torch.Tensor) -> torch.Tensor:
+    return y.mean(2, keepdim=True)
+
+
+def _sums(y: torch.Tensor) -> torch.Tensor:
+    return y.sum((1, 2), keepdim=True) / 100
+
+
+def _largest(y: torch.Tensor) -> torch.Tensor:
+    return y.amax(2)[:, :, None]
+
+
+def _spreads(y: torch.Tensor) -> torch.Tensor:
+    return y.std(2, keepdim=True) + y.var(2, keepdim=True)
+
+
+def _norms(y: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = torch.linalg.vector_norm(y, dim=2, keepdim=True)
+    return found
+
+
+def _pools(y: torch.Tensor) -> torch.Tensor:
+    means: torch.Tensor = F.adaptive_avg_pool2d(y, (1, y.shape[3]))
+    return means + F.adaptive_max_pool2d(y, (1, y.shape[3]))
+
+
+class Lines(nn.Module):
+    """A line of columns beside the map that it is taken of, smoothed over neighbors."""
+
+    def __init__(self, line: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, 4, 3, stride=2, padding=1)
+        self.across, self.last = nn.LazyConv2d(4, (1, 5), padding=(0, 2)), nn.Conv2d(4, 2, 3)
+        self.line = line
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x)
+        found: torch.Tensor = self.last(y * self.across(self.line(y)).sigmoid())
+        return found
+
+
+@pytest.mark.parametrize("line", [_means, _sums, _largest, _spreads, _norms, _pools])
+def test_a_statistic_of_rows_alone_is_a_line_of_columns(
+    line: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    """Strip pooling and coordinate attention: the map waits, but no call takes all of it."""
+    net, x = Lines(line).eval(), noise(2, 67, 83)
+    with torch.no_grad():
+        net(x[None])
+    (truth,) = whole(net, x)
+    for band in (1, 7, 256):
+        for strips in (1, 2, 3):
+            job = cut(job_of(net, x), band, strips)
+            read = {edge.source for node in job.graph for edge in node.edges}
+            assert not any(node.kind is Kind.HELD and node.name in read for node in job.graph)
+            (found,), _ = by_parts(job)
+            np.testing.assert_allclose(found, truth, atol=2e-6, rtol=1e-5)
+
+
+class Coordinates(nn.Module):
+    """Coordinate attention: a line of rows and a line of columns, joined, and taken apart again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.both = nn.Conv2d(2, 8, 3, padding=1), nn.Conv2d(8, 4, 1)
+        self.rows, self.columns = nn.Conv2d(4, 8, 1), nn.Conv2d(4, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x)
+        height, width = y.shape[2:]
+        lines = torch.cat([y.mean(3, keepdim=True), y.mean(2, keepdim=True).transpose(2, 3)], 2)
+        rows, columns = self.both(lines).relu().split([height, width], 2)
+        found: torch.Tensor = (
+            y * self.rows(rows).sigmoid() * self.columns(columns.transpose(2, 3)).sigmoid()
+        )
+        return found
+
+
+@pytest.mark.parametrize("strips", [1, 2])
+def test_coordinate_attention(strips: int) -> None:
+    net, x = Coordinates().eval(), noise(2, 67, 83)
+    (truth,) = whole(net, x)
+    for band in (1, 7, 256):
+        (found,), _ = by_parts(cut(job_of(net, x), band, strips))
+        np.testing.assert_allclose(found, truth, atol=2e-6)

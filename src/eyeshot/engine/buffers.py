@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
-from eyeshot.axes import Interval
+from eyeshot.axes import AxisMap, Identity, Interval, Window
 from eyeshot.engine.moments import Moments, NormMoments, in_lines
 from eyeshot.errors import Unsupported
 from eyeshot.findings.shapes import remedy
@@ -210,26 +210,39 @@ def _spread(node: Node, reduced: tuple[int, ...], dtype: torch.dtype) -> Gathere
 
 
 def gathers(node: Node, graph: Graph) -> bool:
-    """Whether its value is gathered while all positions of its one input pass."""
+    """Whether its value is gathered while all rows of its one input pass.
+
+    It is a number for all positions, or one for each position along the axes that it keeps: a mean
+    over rows is a line of columns.
+    """
     (edge, *others) = node.edges
     source = graph.nodes[edge.source]
-    over_all = all(
-        axis.is_global or n == 1 for axis, n in zip(edge.axes, source.extents, strict=True)
-    )
     # A single row that keeps its place, as in the second of two means, does not pass as rows do.
     rows_pass = bool(edge.axes) and edge.axes[0].is_global
-    return (
-        rows_pass
-        and over_all
-        and not others
-        and gatherer(node, reduced_dims(node, source)) is not None
+    fits = all(
+        axis.is_global or n == 1 or (_is_kept(axis) and node.family is not Family.MOMENTS)
+        for axis, n in zip(edge.axes, source.extents, strict=True)
     )
+    return (
+        rows_pass and fits and not others and gatherer(node, reduced_dims(node, source)) is not None
+    )
+
+
+def keeps_an_axis(node: Node, source: Node) -> bool:
+    """Whether a node that gathers gives a line: a number for each position along some axis."""
+    axes = zip(node.edges[0].axes, source.extents, strict=True)
+    return any(n > 1 and not axis.is_global for axis, n in axes)
+
+
+def _is_kept(axis: AxisMap) -> bool:
+    return axis in (Identity(), Window(1, 1))
 
 
 def reduced_dims(node: Node, source: Node) -> tuple[int, ...]:
-    """The dimensions that a global statistic runs over: all positions, and channels if it says."""
+    """The dimensions that a statistic runs over: positions of axes, and channels if it says."""
     rank = len(source.shape)
-    positions = {dim for dim in source.dims if dim is not None}
+    axes = zip(source.dims, node.edges[0].axes, source.extents, strict=True)
+    positions = {d for d, axis, n in axes if d is not None and (axis.is_global or n == 1)}
     if node.call is None or node.family in (*_OVER_POSITIONS, Family.MOMENTS):
         return tuple(sorted(positions))
     named = node.call.argument("dim")

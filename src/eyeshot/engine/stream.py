@@ -8,12 +8,21 @@ is outside the picture is padding, and that happens at the picture's true border
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import IO
 
 import torch
 
 from eyeshot.axes import EMPTY, Interval
-from eyeshot.engine.buffers import Gatherer, LineBuffer, gatherer, gathers, reduced_dims, refusal
+from eyeshot.engine.buffers import (
+    Gatherer,
+    LineBuffer,
+    gatherer,
+    gathers,
+    keeps_an_axis,
+    reduced_dims,
+    refusal,
+)
 from eyeshot.engine.memory import ScratchBuffer
 from eyeshot.errors import Failure
 from eyeshot.geometry import Region
@@ -148,14 +157,18 @@ class Stream:
         if node.kind in (Kind.NONLOCAL, Kind.UNSUPPORTED):
             raise refusal(node, self._graph)
         if progress.gathers:
-            self._gatherers[node.name] = self._gatherer(node)
+            self._gatherers[node.name] = self._gatherer(progress)
         elif node.edges:
             self._operators[node.name] = prepare(node, self._graph.tensors)
             self._efforts[node.name] = effort(self._graph, node)
 
-    def _gatherer(self, node: Node) -> Gatherer:
+    def _gatherer(self, progress: Progress) -> Gatherer:
+        node = progress.node
         source = self._graph.nodes[node.edges[0].source]
-        found = gatherer(node, reduced_dims(node, source))
+        reduced = reduced_dims(node, source)
+        if keeps_an_axis(node, source):  # only of the columns of this pass
+            node = replace(node, shape=local_shape(node, progress.box))
+        found = gatherer(node, reduced)
         if found is None or not gathers(node, self._graph):
             raise refusal(node, self._graph)
         return found
@@ -229,15 +242,31 @@ class Stream:
         new, last = self._schedule.gatherable(progress)
         passed = progress.box[0].hi <= self._first.get(progress.node.name, 0)
         if new and not passed:
-            running.take(self._buffers[progress.node.edges[0].source].window(new))
+            running.take(self._passing(progress, new))
         progress.taken = max(progress.taken, new.hi)
         if last and passed:
             return self.passed(progress.node.name, progress.box[0])
         if not last:
             return None
         node = progress.node
+        if keeps_an_axis(node, self._graph.nodes[node.edges[0].source]):
+            return running.result()
         whole = tuple(Interval(0, n) for n in node.extents)
         return cut(running.result(), node.dims, whole, (whole[0], *progress.box[1:]))
+
+    def _passing(self, progress: Progress, rows: Interval) -> torch.Tensor:
+        """Rows that a node gathers: along axes that it keeps, the positions of this pass."""
+        (edge,) = progress.node.edges
+        source = self._schedule[edge.source]
+        value = self._buffers[edge.source].window(rows)
+        if not keeps_an_axis(progress.node, source.node):
+            return value
+        pairs = zip(edge.axes[1:], progress.box[1:], source.node.extents[1:], strict=True)
+        reads = [axis.input_range_inside(side, n) for axis, side, n in pairs]
+        for dim, side, held in zip(source.node.dims[1:], reads, source.box[1:], strict=True):
+            if dim is not None and side != held:
+                value = value.narrow(dim, side.lo - held.lo, len(side))
+        return value
 
     def _release(self, progress: Progress) -> None:
         """Forget the rows that nobody will ask for again."""

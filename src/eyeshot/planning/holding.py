@@ -134,7 +134,8 @@ def refuse_without_end(graph: Graph) -> None:
     else:
         return
     cure = "use eyeshot.run, which knows the height"
-    if maps and all(one.statistic != one.reader for one in maps):
+    statistics = [graph.nodes[one.statistic] for one in maps]
+    if maps and all(n.kind is Kind.GLOBAL_STATISTIC and set(n.extents) == {1} for n in statistics):
         cure += ", or eyeshot.calibrate(net, images), which makes a network with fixed statistics"
     raise Unsupported(f"{told}, and a camera's rows have no end", cure=cure)
 
