@@ -514,7 +514,8 @@ class Graph:
     others (a normalized weight), the network's tensors behind it. ``batch`` has the batch dimension
     of each output, or None if it is gone; the batch size is 1. ``unchecked`` says why the graph was
     not compared with the network's own numbers; "" if it was. ``left_out`` are the indices of the
-    returned tensors that do not depend on the input.
+    returned tensors that do not depend on the input, and ``constants`` holds those of them that are
+    the same at each call, by their index.
     """
 
     nodes: Mapping[str, Node]
@@ -527,6 +528,7 @@ class Graph:
     batch: Mapping[str, int | None] = field(default_factory=dict)
     unchecked: str = ""
     left_out: tuple[int, ...] = ()
+    constants: Mapping[int, torch.Tensor] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -190,10 +191,25 @@ def test_random_numbers_written_in_place_are_refused() -> None:
             eyeshot.run(net_of(one), noise(3, 11, 8, double=True))
 
 
-def test_an_output_that_does_not_depend_on_the_input_is_refused() -> None:
-    net = net_of(lambda y, m: (y, torch.arange(3.0)))
-    with pytest.raises(Unsupported, match="tensor 2 does not depend on its input"):
-        eyeshot.run(net, noise(3, 11, 8, double=True))
+def test_an_output_that_does_not_depend_on_the_input_is_given_as_it_is(tmp_path: Path) -> None:
+    scale = torch.tensor([2.0])
+    net = net_of(lambda y, m: (scale * 3, y, torch.arange(3.0), y + 1, scale))
+    x = noise(3, 11, 8, double=True)
+    with torch.no_grad():
+        expected = net(x[None])
+    first, found, places, other, last = eyeshot.run(net, x)
+    for one, place in ((first, 0), (places, 2), (last, 4)):
+        np.testing.assert_array_equal(one, expected[place].numpy())
+    np.testing.assert_allclose(found, expected[1][0].numpy(), atol=1e-12)
+    np.testing.assert_allclose(other, expected[3][0].numpy(), atol=1e-12)
+    outs = [tmp_path / "a.npy", tmp_path / "b.npy"]
+    assert eyeshot.run(net, x, outs)[1::2] == outs
+    last[:] = 7
+    assert scale.item() == 2
+    with pytest.raises(Unsupported, match="tensor 1 and 3 and 5 does not depend on its input"):
+        eyeshot.stream(net, 8, channels=3)
+    with pytest.raises(Unsupported, match="tensor 1 and 3 and 5 does not depend on its input"):
+        eyeshot.run(net, x, flips="w")
 
 
 _VIEWS: list[Function] = [

@@ -210,7 +210,10 @@ def _run(
         )
     if bar.plan is None or bar.report is None:
         raise Failure("the run ended without a report")
-    results = [str(one) for one in (found if isinstance(found, list) else [found])]
+    listed = found if isinstance(found, list) else [found]
+    results = [str(one) for one in listed if isinstance(one, str | Path)]
+    if len(results) < len(listed):
+        say(f"{len(listed) - len(results)} of what forward returns is constant, and not written")
     _show_report(bar.plan, bar.report, results, json)
 
 

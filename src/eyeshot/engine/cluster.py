@@ -41,7 +41,7 @@ from eyeshot.engine.heights import Extremes
 from eyeshot.engine.job import Job, Parts, parts_of, settings_of, sinks_memory
 from eyeshot.engine.memory import RunCosts
 from eyeshot.engine.networks import Network
-from eyeshot.engine.outputs import arrangement_of
+from eyeshot.engine.outputs import arrangement_of, with_constants
 from eyeshot.engine.resuming import Readings, changed
 from eyeshot.engine.run_plan import Plan, PlannedCluster, plan_of
 from eyeshot.engine.skipping import skip, worth_a_look
@@ -515,11 +515,12 @@ def run_on_cluster(
     resume: bool,
     planned: Callable[[Plan], None] | None,
     progress: Progress | None,
-) -> list[Path]:
+) -> list[Any]:
     """Carry a run out on the workers of a client.
 
     Returns:
-        The outputs, in the order in which the network gives them.
+        The outputs, in the order in which the network gives them; arrays of those that do not
+        depend on the image.
 
     Raises:
         Failure: blocks are missing; what is there can be resumed.
@@ -559,7 +560,7 @@ def run_on_cluster(
         paths = {name: sink.finish() for name, sink in sinks.items()}
     if progress is not None:
         progress(replace(state.report(), notes=state.extremes.notes()))
-    return [paths[name] for name in run.parts.graph.outputs]
+    return with_constants(run.parts.graph, paths)
 
 
 def _sink(

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from eyeshot.engine.networks import Network, Traced, as_traced
+from eyeshot.engine.networks import Network, Traced, as_traced, refuse_left_out
 from eyeshot.errors import BadValue, EyeshotError, UnknownName
 from eyeshot.findings.shapes import built_for, of_mismatch
 from eyeshot.findings.wording import branches
@@ -189,7 +189,9 @@ def pad_to_taken(net: Network, sources: Sequence[Source], mode: str) -> tuple[Tr
             f"to {_sides(padding.after)}",
             cure="use --pad edge",
         )
-    crops = _crops(traced.graph((channels, *padding.after)), padding)
+    graph = traced.graph((channels, *padding.after))
+    refuse_left_out(graph)
+    crops = _crops(graph, padding)
     wrapped = PaddedNetwork(traced.module, padding, crops)
     return traced.around(wrapped, "pad"), padding
 

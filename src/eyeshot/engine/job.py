@@ -36,7 +36,7 @@ from eyeshot.engine.memory import (
     resident,
     scratch_space,
 )
-from eyeshot.engine.networks import Network, Traced, as_traced
+from eyeshot.engine.networks import Network, Traced, as_traced, refuse_left_out
 from eyeshot.engine.outputs import Form, Preparation, arrangement_of, form_for, regions_of
 from eyeshot.engine.precision import check_computes_in_bfloat16, in_precision
 from eyeshot.engine.resuming import Begun, arithmetic
@@ -109,7 +109,7 @@ def _graph(traced: Traced, sources: Sequence[Source]) -> Graph:
             raise
         (image,) = sources
         raise misfit(traced, image.name, image.shape, error, image.layout) from error
-    refuse_whole(graph)
+    refuse_whole(graph, constants=False)
     return graph
 
 
@@ -121,8 +121,12 @@ def dtype_of(kinds: Sequence[np.dtype[Any]]) -> torch.dtype:
     return dtype
 
 
-def refuse_whole(graph: Graph) -> None:
+def refuse_whole(graph: Graph, *, constants: bool = True) -> None:
     """Refuse layers in training mode, which give another answer each time.
+
+    Args:
+        graph: of the network.
+        constants: refuse a returned tensor that is the same at each call, too.
 
     Raises:
         Unsupported: an output depends on one; it is named.
@@ -131,12 +135,7 @@ def refuse_whole(graph: Graph) -> None:
         raise Unsupported(
             "forward returns nothing that depends on its input", cure="return a tensor made of it"
         )
-    if graph.left_out:
-        places = " and ".join(str(place + 1) for place in graph.left_out)
-        raise Unsupported(
-            f"of what forward returns, tensor {places} does not depend on its input",
-            cure="leave that out of what forward returns",
-        )
+    refuse_left_out(graph, constants=constants)
     needed = set(graph.outputs)
     for node in reversed(list(graph)):
         if node.name in needed:
@@ -409,7 +408,9 @@ def parts_of(
     if pad is not None:
         traced, padding = pad_to_taken(traced, sources, pad)
     if flips is not None:
-        traced, averaged = average_flips(traced, _graph(traced, sources), flips)
+        one = _graph(traced, sources)
+        refuse_left_out(one)
+        traced, averaged = average_flips(traced, one, flips)
     graph, place = admit(traced, sources, device)
     dtype: torch.dtype = getattr(torch, graph.nodes[graph.inputs[0]].dtype)
     if precision == "bf16":

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from eyeshot.errors import BadValue
+from eyeshot.errors import BadValue, Unsupported
 from eyeshot.frontends.agreement import held_against
 from eyeshot.frontends.net_geometry import InputSizes, NetGeometry
 from eyeshot.frontends.pt2 import Program
@@ -334,6 +334,25 @@ class Traced:
         names = tuple(name for name in stored if name in weights)
         loose = {name: tensor for name, tensor in stored.items() if name not in weights}
         return _Kept(replace(program, state_dict={}, constants=loose), names)
+
+
+def refuse_left_out(graph: Graph, *, constants: bool = True) -> None:
+    """Refuse what ``forward`` returns and does not depend on its input.
+
+    Args:
+        graph: of the network.
+        constants: refuse those, too, that are the same at each call.
+
+    Raises:
+        Unsupported: there is some; its place among the returned tensors is named.
+    """
+    lost = [n for n in graph.left_out if constants or n not in graph.constants]
+    if lost:
+        places = " and ".join(str(place + 1) for place in lost)
+        raise Unsupported(
+            f"of what forward returns, tensor {places} does not depend on its input",
+            cure="leave that out of what forward returns",
+        )
 
 
 Network = nn.Module | Run | Traced

@@ -14,7 +14,7 @@ In this file:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -220,6 +220,32 @@ def region_of(graph: Graph, name: str, asked: Sequence[tuple[int, int]] | None) 
         if not box[axis] or lo < 0 or hi > n:
             raise BadValue(f"region {lo}:{hi} of an output of {n}", cure="stay inside it")
     return tuple(box)
+
+
+def with_constants(graph: Graph, kept: Mapping[str, Any]) -> list[Any]:
+    """What a run gives, in the order in which ``forward`` returns it.
+
+    Args:
+        graph: as it was run.
+        kept: the array or the path of each output; one may be given twice.
+
+    Returns:
+        These, and the returned tensors that do not depend on the input, as arrays.
+    """
+    outputs, count = iter(graph.outputs), len(graph.outputs) + len(graph.constants)
+    return [
+        _array(graph.constants[n]) if n in graph.constants else kept[next(outputs)]
+        for n in range(count)
+    ]
+
+
+def _array(value: torch.Tensor) -> NDArray[Any]:
+    """A copy of a weight; NumPy has no bfloat16."""
+    value = value.detach().cpu()
+    found: NDArray[Any] = (
+        value.float() if value.dtype == torch.bfloat16 else value.clone()
+    ).numpy()
+    return found
 
 
 def features_first(node: Node, value: torch.Tensor) -> torch.Tensor:

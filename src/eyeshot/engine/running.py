@@ -22,6 +22,7 @@ from eyeshot.engine.executing import (
 from eyeshot.engine.job import Job, make_job, predicted_seconds
 from eyeshot.engine.memory import parse_bytes, reset_peak, scratch_space
 from eyeshot.engine.networks import Network, Traced, as_traced
+from eyeshot.engine.outputs import with_constants
 from eyeshot.engine.precision import difference_in_words
 from eyeshot.engine.resuming import look_up
 from eyeshot.engine.run_plan import Plan, plan_of
@@ -212,7 +213,9 @@ def run(
 
     Returns:
         An array as ``net(image)`` gives it, without the batch: (C, H, W), (H, W, C), (C,) of a
-        classifier …; or what ``out`` names. A list of them where there are several outputs.
+        classifier …; or what ``out`` names. A list of them where there are several outputs. A
+        returned tensor that does not depend on the image (anchors, a scale) is an array in its
+        place, and ``out`` has no name for it.
 
     Raises:
         BadValue: what does not fit, with what would.
@@ -401,7 +404,7 @@ def _carry_out(
         if request.settings["precision"] == "bf16":
             report = replace(report, rounding=_rounding(settled, request))
         progress(report)
-    return [kept[name] for name in job.graph.outputs]  # one may be given twice
+    return with_constants(job.graph, kept)
 
 
 def _rounding(settled: _Settled, request: _Request) -> str:

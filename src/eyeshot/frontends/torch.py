@@ -278,6 +278,7 @@ class Walk:
         self.inputs: list[str] = []
         self.outputs: list[str] = []
         self.left_out: tuple[int, ...] = ()
+        self.constants: dict[int, torch.Tensor] = {}
         self.tensors: dict[str, torch.Tensor] = {}
         self.parameters: set[str] = set()
         self.made_of: dict[str, tuple[str, ...]] = {}
@@ -304,6 +305,7 @@ class Walk:
             training=training,
             made_of=self.made_of,
             left_out=self.left_out,
+            constants=self.constants,
         )
         check(graph)
         return graph
@@ -318,6 +320,9 @@ class Walk:
             self.outputs = [value.name for value in values if isinstance(value, Node)]
             constants = (Weight, Chance)
             self.left_out = tuple(i for i, v in enumerate(values) if isinstance(v, constants))
+            fixed = {i: v for i, v in enumerate(values) if isinstance(v, Weight)}
+            if all(isinstance(v, Node | Weight | Chance) for v in values):  # each index is sure
+                self.constants = {i: self.tensors[v.name] for i, v in fixed.items()}
         elif fx_node.op == "call_function":
             self.made[fx_node] = self._values[fx_node] = self._operator(fx_node)
 
