@@ -20,7 +20,7 @@ from torch import nn
 
 import eyeshot
 from eyeshot.engine import blocks as blocks_of
-from eyeshot.engine import cluster
+from eyeshot.engine import cluster_plan
 from eyeshot.engine.blocks import BlockPlan, Blocks, priced_as_begun
 from eyeshot.engine.connecting import local_cluster
 from eyeshot.nets.unet import unet
@@ -113,7 +113,7 @@ def empty_job(client: Any, along: int, *, asked: bool) -> float:
         where[0, 0] = 1
     with tempfile.TemporaryDirectory() as folder:
         image = make_image(Path(folder, "image.zarr"), along * CHUNK, empty=True)
-        cluster.plan_blocks = one_chunk_each  # type: ignore[attr-defined]
+        cluster_plan.plan_blocks = one_chunk_each  # type: ignore[attr-defined]
         try:
             started = time.perf_counter()
             eyeshot.run(
@@ -127,7 +127,7 @@ def empty_job(client: Any, along: int, *, asked: bool) -> float:
             )
             return (time.perf_counter() - started) / along**2
         finally:
-            cluster.plan_blocks = plan_blocks  # type: ignore[attr-defined]
+            cluster_plan.plan_blocks = plan_blocks  # type: ignore[attr-defined]
 
 
 def main() -> None:

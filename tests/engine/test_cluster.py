@@ -18,9 +18,9 @@ from distributed import Client
 from torch import nn
 
 import eyeshot
-from eyeshot.engine import cluster as engine
+from eyeshot.engine.block_dispatch import BlockDispatch, ClusterReport
 from eyeshot.engine.block_task import compute_block
-from eyeshot.engine.cluster import ClusterReport
+from eyeshot.engine.cluster_workers import _answer
 from eyeshot.errors import BadFile, BadValue, Failure, Unsupported
 from eyeshot.files import Lock
 from eyeshot.images.sinks.zarr_blocks import Record
@@ -298,12 +298,12 @@ class _Answer:
 
 def test_an_answer_that_never_comes_is_not_waited_for() -> None:
     some, lost = _Answer({"checksums": {}}), _Answer(None)
-    dispatch = object.__new__(engine._Dispatch)
+    dispatch = object.__new__(BlockDispatch)
     dispatch.client, dispatch.ended = _Mute(), ""
     assert dispatch._gathered([lost, some]) == {some: {"checksums": {}}}
     assert not dispatch.ended
     with pytest.raises(Failure, match="worker tcp://a: did not say what it is in 10 minutes"):
-        engine._answer("tcp://a", _Mutely())
+        _answer("tcp://a", _Mutely())
 
 
 class _Mutely(_Answer):

@@ -129,7 +129,7 @@ def run_net(
     if not plan:
         _check_outs(outs, image, force=force, resume=resume)
     if workers is not None or scheduler is not None:  # before processes are started
-        from eyeshot.engine.cluster import check_cluster_run
+        from eyeshot.engine.cluster_plan import check_cluster_run
 
         check_cluster_run(outs, image, per_slice=per_slice)
     with options_named({"output_format": "--as"}), _cluster(workers, scheduler) as client:

@@ -33,7 +33,7 @@ from eyeshot.images import Index, Sink, Source, open_sink, open_source, unfinish
 from eyeshot.images.sources.opening import is_url
 
 if TYPE_CHECKING:
-    from eyeshot.engine.cluster import ClusterRun
+    from eyeshot.engine.cluster_plan import ClusterRun
 
 
 @dataclass(frozen=True)
@@ -355,7 +355,8 @@ def plan(
 @contextmanager
 def _shared_out(client: Any, request: _Request, *, retries: int = 0) -> Iterator[ClusterRun]:
     """The run that was asked for, settled for the workers of a client."""
-    from eyeshot.engine.cluster import check_client, check_cluster_run, settle
+    from eyeshot.engine.cluster_plan import check_cluster_run, settle
+    from eyeshot.engine.cluster_workers import check_client
 
     check_client(client)
     if request.settings["precision"] not in (None, "own"):

@@ -1,0 +1,291 @@
+"""A run on a cluster before it starts: its blocks, its stages, and what workers are told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import eyeshot
+from eyeshot.engine.blocks import BlockPlan, Blocks, blocks_from, plan_blocks, priced_as_begun
+from eyeshot.engine.cluster_workers import (
+    Workers,
+    look_at_workers,
+)
+from eyeshot.engine.job import Job, Parts, parts_of, settings_of, sinks_memory
+from eyeshot.engine.memory import RunCosts
+from eyeshot.engine.networks import Network
+from eyeshot.engine.outputs import arrangement_of
+from eyeshot.engine.run_plan import Plan, PlannedCluster, plan_of
+from eyeshot.engine.skipping import skip, worth_a_look
+from eyeshot.engine.stages import Stage, stages_of
+from eyeshot.errors import BadValue
+from eyeshot.geometry import Region, required
+from eyeshot.graph import Graph
+from eyeshot.images import Source, unfinished
+from eyeshot.images.sinks.zarr_blocks import blocked_zarr
+from eyeshot.images.sources.converted import GraySource
+from eyeshot.planning import BandPlan, make_plan
+from eyeshot.planning.schedule import multiply_adds
+
+THREADS = 1
+"""Torch's threads for a block: bits do not depend on how many workers there are, or their size."""
+RETRIES = 3
+
+
+def check_cluster_run(
+    targets: Any, image: Any, *, per_slice: bool, retries: int = RETRIES
+) -> tuple[list[Path], list[str]]:
+    """Refuse what many machines cannot do together.
+
+    Returns:
+        The outputs, and the absolute names of the images.
+
+    Raises:
+        BadValue: an output that is not Zarr, an image in memory, or slices.
+    """
+    if retries < 0:
+        raise BadValue(f"retries is {retries}", cure="give 0 or more")
+    if per_slice:
+        raise BadValue(
+            "per_slice with a client", cure="run a network of volumes, or the slices without it"
+        )
+    outs = targets if isinstance(targets, list | tuple) else [targets]
+    for one in outs:
+        if not isinstance(one, str | os.PathLike) or Path(one).suffix.lower() != ".zarr":
+            told = "an array" if not isinstance(one, str | os.PathLike) else str(one)
+            raise BadValue(
+                f"{told if one is not None else 'no output'}, and a client was given: many workers "
+                "can write one output only in chunks of their own",
+                cure="name a .zarr folder that all workers see",
+            )
+    images = image if isinstance(image, list | tuple) else [image]
+    for one in images:
+        if not isinstance(one, str | os.PathLike):
+            raise BadValue(
+                f"an image in memory ({type(one).__name__}), and a client was given: workers read "
+                "the image themselves",
+                cure="write it to a file that all workers see, and give its path",
+            )
+    return [Path(one).absolute() for one in outs], [_named(one) for one in images]
+
+
+def _named(image: str | os.PathLike[str]) -> str:
+    text = os.fspath(image)
+    return text if "://" in text else str(Path(text).absolute())
+
+
+@dataclass(frozen=True)
+class ClusterRun:
+    """A run on a cluster, settled.
+
+    Attributes:
+        whole: the network, with its statistics as nodes.
+        parts: the network with its statistics given, images and forms.
+        stages: by which the statistics are gathered, each with its blocks.
+        plan: blocks and what they cost, the stages included.
+        job: the same as one run, for its settings, shapes and plan.
+        workers: that are there.
+        targets: the outputs.
+        images: their names.
+        spec: what workers are told, but for the outputs.
+    """
+
+    whole: Graph
+    parts: Parts
+    stages: Sequence[tuple[Stage, Blocks]]
+    plan: BlockPlan
+    job: Job
+    workers: Workers
+    targets: Sequence[Path]
+    images: Sequence[str]
+    spec: Mapping[str, Any]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Plain data that decides every sample."""
+        told = dict(settings_of(replace(self.job, graph=self.whole)))
+        del told["strips"]
+        return {
+            **told,
+            "arithmetic": self.workers.arithmetic,
+            "blocks": self.plan.blocks.to_dict(),
+            "stages": self.spec["stages"],
+            "skipping": self.spec["skipping"],
+        }
+
+    def planned(self, resumed: int = 0) -> Plan:
+        """The plan, for people and programs."""
+        blocks, workers = self.plan.blocks, self.workers
+        told = PlannedCluster(
+            workers=len(workers.threads),
+            at_once=workers.slots,
+            blocks=blocks.counts,
+            redundancy=self.plan.bands.redundancy,
+            worker_peak=self.plan.bands.peak,
+            worker_memory=workers.memory,
+            dashboard=workers.dashboard,
+            done=resumed,
+            stages=tuple(len(blocks) for _, blocks in self.stages),
+        )
+        return replace(plan_of(self.job), cluster=told)
+
+
+def settle(
+    client: Any,
+    net: Network,
+    sources: Sequence[Source],
+    targets: Sequence[Path],
+    images: Sequence[str],
+    *,
+    memory: int | None,
+    device: str | None,
+    options: Mapping[str, Any],
+    where: Any,
+    fill: float,
+    blank: bool | None,
+    resume: bool,
+    **settings: Any,
+) -> ClusterRun:
+    """Trace the network, look at the workers, and cut the output into blocks.
+
+    Raises:
+        BadValue: what does not fit, with what would.
+        Unsupported: an operator that cannot be run in blocks, by its name.
+    """
+    parts = parts_of(net, sources, **settings)
+    whole = parts.graph
+    stages, graph = stages_of(whole)
+    parts = replace(parts, graph=graph)
+    place = device or parts.preparation.device.type
+    workers = look_at_workers(client, place)
+    limits = [one for one in (memory, workers.memory) if one]
+    limit = min(limits, default=None)
+    chunks = {name: _chunks(parts, name) for name in parts.forms}
+    band = settings.get("band")
+    begun = unfinished(targets[0]) if resume else None
+    if begun is not None and isinstance(begun.get("band"), int) and band is None:
+        band = begun["band"]
+    priced = _pricing(parts, targets, workers, limit, band)
+    gathered = _stage_plans(parts, stages, targets, workers, limit, band, begun)
+    blocks = blocks_from(begun, parts.regions) if begun is not None else None
+    if blocks is not None:
+        plan = priced_as_begun(parts.graph, parts.regions, blocks, priced)
+    else:
+        plan = plan_blocks(parts.graph, parts.regions, chunks, workers.slots, priced)
+    plan = _with_stages(plan, whole, parts.regions, [one for _, one in gathered])
+    job = parts.job(plan.bands, THREADS, memory=limit)
+    looked = False if stages else blank
+    if looked is None:
+        looked = begun["skipping"]["blank"] if begun and "skipping" in begun else worth_a_look(job)
+    digest = None
+    if where is not None:
+        marked = skip(job, where=where, fill=fill, blank=False, look=False)
+        digest = None if marked.skipping is None else dict(marked.skipping.settings)
+    preparation = parts.preparation
+    spec = {
+        "images": list(images),
+        "options": {**options, "space": len(sources[0].shape) - 1},
+        "gray": any(isinstance(one, GraySource) for one in parts.sources.values()),
+        "identity": [one.identity() for one in parts.sources.values()],
+        "dtype": str(preparation.dtype).removeprefix("torch."),
+        "device": place,
+        "raw": preparation.raw,
+        "mean": list(preparation.mean),
+        "std": list(preparation.std),
+        "unit": preparation.unit,
+        "white": preparation.white,
+        "output_format": next(iter(parts.forms.values())).name,
+        "band": plan.bands.band,
+        "multiply_adds": plan.bands.multiply_adds,
+        "threads": THREADS,
+        "eyeshot": eyeshot.__version__,
+        "arithmetic": workers.arithmetic,
+        "memory": memory,
+        "fill": fill,
+        "blank": bool(looked),
+        "stages": [one.blocks.to_dict() for _, one in gathered],
+        "skipping": {"blank": bool(looked), "where": digest},
+    }
+    pairs = [(stage, one.blocks) for stage, one in gathered]
+    return ClusterRun(whole, parts, pairs, plan, job, workers, targets, images, spec)
+
+
+def _stage_plans(
+    parts: Parts,
+    stages: Sequence[Stage],
+    targets: Sequence[Path],
+    workers: Workers,
+    limit: int | None,
+    band: int | None,
+    begun: Mapping[str, Any] | None,
+) -> list[tuple[Stage, BlockPlan]]:
+    """The blocks of each stage; those of the run that is resumed."""
+    told = begun.get("stages") if begun is not None else None
+    found = []
+    for number, stage in enumerate(stages):
+        cut = None
+        if isinstance(told, list) and number < len(told):
+            cut = blocks_from({"blocks": told[number]}, stage.regions)
+        own = replace(parts, graph=stage.graph, forms={}, regions=stage.regions)
+        priced = _pricing(own, targets, workers, limit, band)
+        if cut is not None:
+            plan = priced_as_begun(stage.graph, stage.regions, cut, priced)
+        else:
+            plan = plan_blocks(stage.graph, stage.regions, stage.chunks(), workers.slots, priced)
+        found.append((stage, plan))
+    return found
+
+
+def _with_stages(
+    plan: BlockPlan, whole: Graph, regions: Mapping[str, Region], stages: Sequence[BlockPlan]
+) -> BlockPlan:
+    """The plan of the last pass with the work and the memory of the stages before it."""
+    if not stages:
+        return plan
+    total = plan.bands.multiply_adds + sum(one.bands.multiply_adds for one in stages)
+    once = multiply_adds(whole, required(whole, regions))
+    bands = replace(
+        plan.bands,
+        multiply_adds=total,
+        redundancy=total / once if once else 1.0,
+        peak=max(plan.bands.peak, *(one.bands.peak for one in stages)),
+        band=min(plan.bands.band, *(one.bands.band for one in stages)),
+        stages=1 + len(stages),
+    )
+    return replace(plan, bands=bands)
+
+
+def _chunks(parts: Parts, name: str) -> tuple[int, ...]:
+    """The length of a chunk along every axis of an output."""
+    shape = (parts.forms[name].channels, *map(len, parts.regions[name]))
+    return blocked_zarr(
+        Path("chunks.zarr"),
+        shape,
+        parts.forms[name].dtype,
+        arrangement_of(parts.graph, name).sized(shape),
+        storage=parts.storage(name),
+        settings={},
+    ).chunks
+
+
+def _pricing(
+    parts: Parts, targets: Sequence[Path], workers: Workers, limit: int | None, band: int | None
+) -> Callable[[Mapping[str, Region]], BandPlan]:
+    """The plan of one block on a worker that computes as many at one time as it has threads."""
+    threads, held = workers.most_threads, workers.held
+    room = None if limit is None else held + max(1, limit - held) // threads
+
+    def priced(regions: Mapping[str, Region]) -> BandPlan:
+        forms = {name: form for name, form in parts.forms.items() if name in regions}
+        outs = [one for one, name in zip(targets, parts.forms, strict=False) if name in regions]
+        sinks = sinks_memory(parts.graph, outs, forms, regions, parts.shard)
+        costs = RunCosts(
+            parts.graph, parts.sources, parts.preparation, parts.forms, sinks, held, held
+        )
+        plan = make_plan(parts.graph, regions, costs=costs, memory=room, band=band)
+        return replace(plan, peak=held + threads * (plan.peak - held))
+
+    return priced
