@@ -341,3 +341,17 @@ def test_a_run_into_an_ome_tiff(tmp_path: Path) -> None:
     with tifffile.TiffFile(path) as tiff:
         assert [level.shape for level in tiff.series[0].levels] == [(700, 530), (350, 265)]
     assert whole.shape == (1, 700, 530)
+
+
+@pytest.mark.parametrize("labels", [False, True])
+@pytest.mark.parametrize("suffix", ["tif", "zarr"])
+def test_a_level_that_is_read_back_lies_where_its_samples_do(
+    suffix: str, labels: bool, tmp_path: Path
+) -> None:
+    grid = PixelGrid((0.5, 0.25), (1.5, 0), ("micrometer", "micrometer"))
+    path = tmp_path / f"out.ome.{suffix}"
+    put(path, noise((1, 1300, 530), np.uint8), Storage(labels=labels, grid=grid))
+    for level in (0, 1, 2):
+        middle = 0 if labels else (2**level - 1) / 2
+        with images.open_source(path, level=level) as source:
+            assert source.grid == grid.moved([(2**level, middle)] * 2)

@@ -136,20 +136,39 @@ def _checked(
     return PixelGrid(tuple(size), tuple(origin), tuple(units), geo)
 
 
-def grid_of_level(grid: PixelGrid, full: Sequence[int], level: Sequence[int]) -> PixelGrid:
+PAGE_NAME = 285  # TIFF 6.0, section 12
+PICKED = "every second sample of the level before, and no means"
+"""The name of such a page of an OME-TIFF: its first sample lies where that of the image does."""
+
+
+def grid_of_level(
+    grid: PixelGrid, full: Sequence[int], level: Sequence[int], *, picked: bool = False
+) -> PixelGrid:
     """The grid of a level of a pyramid of which only the sizes are known.
 
     Levels are a whole number of times as small, and sizes were rounded.
+
+    Args:
+        grid: of the whole image.
+        full: its size along each axis of space.
+        level: that of the level.
+        picked: samples were picked, the first one first; otherwise each is a mean.
     """
     factors = []
     for n, m in zip(full, level, strict=True):
         whole = round(n / m)
         factors.append(float(whole) if abs(n - whole * m) < whole else n / m)
-    return grid.moved([(factor, (factor - 1) / 2) for factor in factors])
+    return grid.moved([(factor, 0.0 if picked else (factor - 1) / 2) for factor in factors])
 
 
 def grid_of_tiff(
-    tiff: tifffile.TiffFile, number: int, layout: Layout, shape: Sequence[int], letters: str
+    tiff: tifffile.TiffFile,
+    number: int,
+    layout: Layout,
+    shape: Sequence[int],
+    letters: str,
+    *,
+    picked: bool = False,
 ) -> PixelGrid | None:
     """What a TIFF file says of a series; None if it says nothing that is certain.
 
@@ -159,6 +178,7 @@ def grid_of_tiff(
         layout: how the level that is read was understood.
         shape: of the largest level, as it is stored.
         letters: of its axes, as the file names them.
+        picked: samples of the level were picked, as :data:`PICKED` says.
     """
     try:
         grid = _grid_of_series(tiff, number, _letters(layout, letters))
@@ -169,7 +189,7 @@ def grid_of_tiff(
     if grid is None:
         return None
     full = [shape[axis] for axis in layout.space]
-    return grid_of_level(grid, full, layout.shape[1:])
+    return grid_of_level(grid, full, layout.shape[1:], picked=picked)
 
 
 def _letters(layout: Layout, names: str) -> str:

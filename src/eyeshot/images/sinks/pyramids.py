@@ -32,7 +32,7 @@ from eyeshot.errors import BadValue
 from eyeshot.extras import extra
 from eyeshot.files import create, mode_of
 from eyeshot.images.layouts import SPACE, Span
-from eyeshot.images.pixel_grid import SYMBOL, PixelGrid
+from eyeshot.images.pixel_grid import PAGE_NAME, PICKED, SYMBOL, PixelGrid
 from eyeshot.images.sinks.files import FileSink, Place, remove
 from eyeshot.images.sinks.journal import Journal
 from eyeshot.images.sinks.sink import SinkMemory, Storage, laid_canonically
@@ -428,7 +428,9 @@ class OmeTiffSink(OmeZarrSink):
                 channels, *space = level.shape
                 sizes = (*space, channels) if color else (channels, *space)[channels == 1 :]
                 first = {"subifds": len(self._levels) - 1, "metadata": self._described()}
-                later = {"subfiletype": 1, "metadata": None}
+                later: dict[str, Any] = {"subfiletype": 1, "metadata": None}
+                if self._picks:
+                    later["extratags"] = [(PAGE_NAME, 2, None, PICKED, True)]
                 tiff.write(
                     self._tiles(number, tile),
                     shape=sizes,

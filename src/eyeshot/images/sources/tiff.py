@@ -19,7 +19,7 @@ from eyeshot.images import layouts
 from eyeshot.images.layouts import Layout
 from eyeshot.images.limits import WHOLE_LIMIT, check_claim, check_segments, damage_named
 from eyeshot.images.meaning import check_directories, meaning_of
-from eyeshot.images.pixel_grid import grid_of_tiff
+from eyeshot.images.pixel_grid import PAGE_NAME, PICKED, grid_of_tiff
 from eyeshot.images.sources.arrays import RawSource
 from eyeshot.images.sources.converted import ConvertedSource, turned
 from eyeshot.images.sources.grid import GridSource, Index
@@ -241,7 +241,8 @@ def _open_level(
         raise BadFile(f"{path}: holds {page.dtype}", cure="an image holds real numbers")
     layout = selection.understand(path, tuple(level.shape), level.axes)
     turn, colors = _tags_of_pages(level, layout, path)
-    grid = grid_of_tiff(tiff, selection.series or 0, layout, whole, level.axes)
+    picked = page.tags.valueof(PAGE_NAME) == PICKED
+    grid = grid_of_tiff(tiff, selection.series or 0, layout, whole, level.axes, picked=picked)
     stored = _open_stored(tiff, level, layout, path)
     try:
         try:
