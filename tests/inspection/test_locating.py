@@ -14,9 +14,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import eyeshot
 from eyeshot import runs
 from eyeshot.cli import main
-from eyeshot.errors import BadFile, Unsupported
+from eyeshot.errors import BadFile, BadValue, Unsupported
+from eyeshot.frontends.programs import as_module
 from eyeshot.frontends.pt2 import read_program
 from eyeshot.frontends.torch import from_exported, graph_of
 from eyeshot.inspection.locating import locate
@@ -281,3 +283,22 @@ def test_an_exported_program_keeps_its_size(
     assert json.loads(capsys.readouterr().out)["box"] == [[3, 6], [3, 6]]
     assert main(["inspect", net, "--size", "1x10x9"]) == 2
     assert "was exported for 1x9x9" in capsys.readouterr().err
+
+
+class _BySize(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        scaled: Tensor = x / x.shape[-1]
+        return scaled
+
+
+def test_a_number_that_is_the_exported_size_is_refused_at_others(tmp_path: Path) -> None:
+    net = locate(str(_exported(_BySize(), (1, 24, 24), tmp_path / "net.pt2")), print).program
+    assert net is not None
+    module, image = as_module(net), torch.rand(1, 1, 24, 24)
+    torch.testing.assert_close(module(image), image / 24)
+    with pytest.raises(BadValue, match="exported for 1x24x24 only: operator div has that size"):
+        eyeshot.run(module, torch.rand(1, 30, 24))
+    plain = locate(str(_exported(nn.ReLU(), (1, 24, 24), tmp_path / "relu.pt2")), print).program
+    assert plain is not None
+    with pytest.warns(UserWarning, match="was exported for 1x24x24 alone"):
+        eyeshot.run(as_module(plain), torch.rand(1, 30, 24))

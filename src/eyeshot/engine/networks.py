@@ -10,7 +10,7 @@ import dataclasses
 import enum
 import types
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -274,9 +274,10 @@ class Traced:
         graph = held_against(
             self.module, graph, lambda smaller: traced(self.module, smaller, dtype)
         )
-        if graph.unchecked and not self._warned:
-            self._warned = True
-            warnings.warn(f"{_NOT_COMPARED}: {graph.unchecked}", stacklevel=2)
+        if not self._warned:
+            for note in self._notes(graph, sizes):
+                self._warned = True
+                warnings.warn(note, stacklevel=2)
         return graph
 
     def around(self, module: nn.Module, option: str) -> Traced:
@@ -290,6 +291,18 @@ class Traced:
             BadValue: what is run is more than the module.
         """
         return Traced(module, self.mean, self.std, self.keep, self.unit)
+
+    def _notes(self, graph: Graph, sizes: Sequence[Sequence[int]]) -> Iterator[str]:
+        """What the user should know of the graph, a sentence each."""
+        if graph.unchecked:
+            yield f"{_NOT_COMPARED}: {graph.unchecked}"
+        made_for: Sequence[Sequence[int]] | None = getattr(self.module, "one_size", None)
+        if made_for is not None and [list(one) for one in made_for] != [list(n) for n in sizes]:
+            size = " and ".join("x".join(map(str, one)) for one in made_for)
+            yield (
+                f"the network was exported for {size} alone: numbers that it computed from that "
+                "size, if there are any, stay as they were; export it with open sizes to be sure"
+            )
 
     @cached_property
     def space(self) -> int | None:

@@ -19,8 +19,9 @@ import ast
 import hashlib
 import inspect
 import io
+import math
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import Parameter, Signature
 from itertools import groupby
@@ -151,7 +152,9 @@ class ProgramNet(nn.Module):
             layers.take_weight(name, tensor, learned=name in parameters)
         for name, tensor in program.constants.items():
             layers.take_constant(name, tensor)
-        self._sized = "" if program.any_size else _first_sized(program.graph)
+        example = [node.meta["val"].shape[2:] for node in shown]
+        self._sized = "" if program.any_size else _first_sized(program.graph, example)
+        self._any_size = program.any_size
         operations, outputs = _operations(program)
         self.script = Script(
             tuple(node.name for node in shown),
@@ -188,6 +191,11 @@ class ProgramNet(nn.Module):
     def declared(self) -> tuple[tuple[int | None, ...], ...]:
         """For each input (C, None, …): its channels at export; None for each spatial axis."""
         return tuple((*size[:1], *(None for _ in size[1:])) for size in self.script.example)
+
+    @property
+    def one_size(self) -> tuple[tuple[int, ...], ...] | None:
+        """The sizes (C, H, W) that it was exported for; None if it was exported for others too."""
+        return None if self._any_size else self.script.example
 
     def _check_size(self, inputs: Sequence[torch.Tensor]) -> None:
         """Refuse any size other than the export's, because an operator has that size in it."""
@@ -239,11 +247,33 @@ _CUTS = frozenset(("slice", "narrow", "select"))
 _ENDLESS = 1 << 62
 
 
-def _first_sized(graph: torch.fx.Graph) -> str:
+_ARITHMETIC = frozenset(
+    (
+        *("add", "sub", "rsub", "mul", "div", "floor_divide", "remainder", "fmod", "pow"),
+        *("clamp", "clamp_min", "clamp_max", "minimum", "maximum", "avg_pool1d", "avg_pool2d"),
+        *("avg_pool3d", "gt", "ge", "lt", "le", "eq", "ne", "fill", "masked_fill", "roll"),
+    )
+)
+"""Operators with numbers that a ``forward`` may have computed from the input's size."""
+_SMALLEST_SIZE = 8
+
+
+def is_size(number: Any, shapes: Iterable[Sequence[int]]) -> bool:
+    """Whether a number is the length of an axis of these sizes (D, H, W), or the product of one.
+
+    Smaller numbers than 8 are not: half of all constants would be.
+    """
+    sizes = {int(n) for shape in shapes for n in (*shape, math.prod(shape))}
+    return isinstance(number, int | float) and number in {n for n in sizes if n >= _SMALLEST_SIZE}
+
+
+def _first_sized(graph: torch.fx.Graph, example: Sequence[Sequence[int]]) -> str:
     """The first operator that may have the example's size as a constant in it; "" for none."""
     for node in graph.nodes:
         name = getattr(node.target, "_opname", "")
         args = [*node.args, *node.kwargs.values()]
+        if name.rstrip("_") in _ARITHMETIC and any(is_size(one, example) for one in args):
+            return str(node.name)
         sizes = [one for one in args[1:] if isinstance(one, int | list | tuple)]
         cuts = name in _CUTS and len(args) > 1 and args[1] not in (0, 1)
         ends = [one for one in args[2:4] if isinstance(one, int)]

@@ -171,6 +171,37 @@ def test_a_file_with_every_size_as_a_constant_is_refused_at_others(tmp_path: Pat
         net(torch.rand(1, 3, 32, 32))
 
 
+@pytest.mark.parametrize(
+    ("kind", "number", "refused"),
+    [
+        *(("Div", 16.0, True), ("Mul", 16.0, True), ("Max", 256.0, True), ("Div", 15.0, False)),
+        *(("Mul", 4.0, False),),
+    ],
+)
+def test_a_number_that_is_the_size_of_the_map_is_refused_at_others(
+    kind: str, number: float, refused: bool, tmp_path: Path
+) -> None:
+    """As exporters write ``x / x.shape[-1]``."""
+    model = model_of(
+        [node("Conv", ["x", "w"], ["a"], "conv"), node(kind, ["a", "n"], ["y"], "scaled")],
+        {"w": numbers(4, 3, 1, 1), "n": np.array(number, np.float32)},
+        shape=("N", 3, 16, 16),
+    )
+    net = load_onnx(saved(model, tmp_path / "net.onnx"))
+    image = numbers(1, 3, 16, 16)
+    right = run_by_onnxruntime(model, image)[0]
+    assert apart(net(torch.from_numpy(image)).detach(), right) < 1e-5
+    if refused:
+        with pytest.raises(Unsupported, match=rf"scaled \({kind}\): its constant .* size of the"):
+            net(torch.rand(1, 3, 20, 24))
+    else:
+        assert net(torch.rand(1, 3, 20, 24)).shape == (1, 4, 20, 24)
+    with pytest.warns(UserWarning, match="was exported for 3x16x16 alone"):
+        eyeshot.run(
+            load_onnx(saved(_strided((1, 3, 16, 16)), tmp_path / "b.onnx")), image[0][:, :9]
+        )
+
+
 def test_a_shape_that_only_one_size_has_is_named(tmp_path: Path) -> None:
     net = load_onnx(saved(_reshaped([1, 4, 4, 16]), tmp_path / "net.onnx"))
     assert tuple(net(torch.rand(1, 3, 8, 8)).shape) == (1, 4, 4, 16)

@@ -9,6 +9,7 @@ from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from eyeshot.frontends.onnx.folding import FOLDED, FROM_SHAPES, fold, what_stand
 from eyeshot.frontends.onnx.operators import COMPUTE, REASONS
 from eyeshot.frontends.onnx.reading import OnnxGraph, OnnxInput
 from eyeshot.frontends.onnx.site import Array, OnnxOp, Refusal, Shape, Site, Value
+from eyeshot.frontends.programs import is_size
 from eyeshot.frontends.refusals import in_brief
 
 _ROLES = {
@@ -195,6 +197,13 @@ class OnnxNetwork(OnnxSteps):
         """The size (C, …) that the file declares for each input; None for an open dimension."""
         return tuple(one.declared for one in self.images)
 
+    @property
+    def one_size(self) -> tuple[tuple[int, ...], ...] | None:
+        """The sizes (C, …) that it was exported for; None if one of them is open."""
+        sizes = tuple(tuple(n for n in one.shape[1:] if n is not None) for one in self.images)
+        complete = all(len(a) + 1 == len(b.shape) for a, b in zip(sizes, self.images, strict=True))
+        return sizes if complete else None
+
     def _look_at(self, sizes: Sequence[Sequence[int | None]]) -> None:
         """Record the shapes of all values at the size that the file was exported for."""
         run = _Run(self.file, None, noted=self._shapes)
@@ -270,6 +279,8 @@ class _Run:
         try:
             if op.kind == "If":
                 return self._chosen(module, site, values)
+            if original is not None and op.kind in _ARITHMETIC:
+                _refuse_sizes(inputs, original)
             known = op.kind in FROM_SHAPES or all(one is None or one.is_known for one in inputs)
             if op.kind not in COMPUTE and not (known and op.kind in FOLDED):
                 raise Refusal(*why_not(op.kind))
@@ -303,6 +314,32 @@ class _Run:
     def refused(self, op: OnnxOp, fact: str, cure: str) -> Unsupported:
         """The error to raise for a node, with the names of the file, the node and the operator."""
         return Unsupported(f"{self._file}: {op.name} ({op.kind}): {fact}", cure=cure)
+
+
+_MAP = 4  # dimensions; those of tokens (N, L, C) end with channels
+_ARITHMETIC = frozenset(
+    {
+        *("Add", "Sub", "Mul", "Div", "Mod", "Pow", "Min", "Max", "Clip"),
+        *("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"),
+    }
+)
+
+
+def _refuse_sizes(inputs: Sequence[Value | None], original: Sequence[Shape | None]) -> None:
+    """Refuse a constant that is the size of the map it is combined with, at the exported size.
+
+    Exporters write ``x / x.shape[-1]`` as a division by that number.
+    """
+    shapes = [shape[2:] for shape in original if shape is not None and len(shape) >= _MAP]
+    for one in inputs:
+        if one is not None and one.is_fixed and not one.is_weight and one.is_known:
+            number = np.asarray(one.known)
+            if number.size == 1 and is_size(number.item(), shapes):
+                raise Refusal(
+                    f"its constant {number.item():g} is the size of the map at the size that the "
+                    "file was exported for",
+                    "give an image of that size, or export the file with open dimensions",
+                )
 
 
 def _known(array: Any) -> Value:
