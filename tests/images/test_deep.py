@@ -65,7 +65,10 @@ def test_tiff_of_few_bits_fills_the_range_as_a_png_does(
     top = 2**bits - 1
     samples = noise((9, 8)) >> (8 - bits)
     path = tmp_path / "few.tif"
-    tifffile.imwrite(path, samples, photometric=photometric, bitspersample=bits)
+    try:
+        tifffile.imwrite(path, samples, photometric=photometric, bitspersample=bits)
+    except NotImplementedError:
+        pytest.skip("this imagecodecs cannot write such a file")
     stored = top - samples if photometric == "miniswhite" else samples
     np.testing.assert_array_equal(images.read(path), np.rint(stored * (255 / top)))
     with images.open_source(path) as source:
