@@ -18,7 +18,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CORE := tests/reference tests/axes tests/operators tests/geometry tests/filters tests/images \
-	tests/engine tests/frontends tests/runs tests/data
+	tests/engine tests/frontends tests/runs tests/data tests/planning tests/inspection tests/findings \
+	tests/explanation tests/features tests/nets tests/cli
 
 .PHONY: demo studio shell test lint types docs pytest fuzz bench release-check oldest notebooks mutants figures messages clean
 

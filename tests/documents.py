@@ -49,7 +49,7 @@ class Block:
     language: str
     text: str
     not_run: str | None  # the reason
-    file: str | None  # the name that a reader saves it under
+    saved_as: str | None  # the name that a reader saves it under
     follows_python: bool  # nothing but space between the two
 
     @property
@@ -69,8 +69,8 @@ def blocks(page: Path) -> list[Block]:
         line = above.count("\n") + 1
         reason = " ".join(mark[1].split()) if mark else None
         saved = _FILE.search(above)
-        file = saved[1] if saved else None
-        found.append(Block(page, line, match[1], match[2], reason, file, follows))
+        saved_as = saved[1] if saved else None
+        found.append(Block(page, line, match[1], match[2], reason, saved_as, follows))
         previous = match
     return found
 
@@ -105,8 +105,8 @@ def run_page(page: Path) -> None:
     for block in blocks(page):
         if block.not_run is not None:
             continue
-        if block.file is not None:
-            Path(block.file).write_text(block.text)
+        if block.saved_as is not None:
+            Path(block.saved_as).write_text(block.text)
         if block.language == "python":
             printed = _run_python(block, names)
         elif block.language == "text" and block.follows_python:

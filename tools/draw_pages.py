@@ -528,7 +528,7 @@ def weights(figure: Figure) -> None:
 def first_steps(figure: Figure) -> None:
     """What the network of ``docs/start.md`` gives for a photograph."""
     names: dict[str, type[nn.Module]] = {}
-    (block,) = [one for one in blocks(ROOT / "docs" / "start.md") if one.file == "net.py"]
+    (block,) = [one for one in blocks(ROOT / "docs" / "start.md") if one.saved_as == "net.py"]
     exec(compile(block.text, "net.py", "exec"), names)
     photo = photograph().mean(-1, keepdims=True).transpose(2, 0, 1).astype(np.uint8)
     scores = eyeshot.run(names["Bright"]().eval(), photo)
@@ -536,6 +536,31 @@ def first_steps(figure: Figure) -> None:
     _bare(panels[0], "image").imshow(photo[0], cmap="gray")
     _bare(panels[1], "score of class 1").imshow(scores[1], cmap="RdBu_r", vmin=-0.5, vmax=0.5)
     _bare(panels[2], "mask").imshow(scores.argmax(0), cmap="gray")
+
+
+def speeds() -> list[tuple[str, float]]:
+    """The first table of ``docs/benchmarks.md``: what Eyeshot was compared with, and its speed."""
+    text = (ROOT / "docs" / "benchmarks.md").read_text()
+    rows = re.findall(r"^\| ([^|]+) \| ([\d.]+) \|", text, re.MULTILINE)
+    return [(name.replace("`", ""), float(speed)) for name, speed in rows]
+
+
+def benchmarks(figure: Figure) -> None:
+    """The speeds of the page, one bar each."""
+    axes = figure.subplots()
+    rows = speeds()
+    for place, (_, speed) in enumerate(rows):
+        axes.barh(place, speed, color=BLUE if speed >= 1 else ORANGE)
+        axes.text(speed * 1.03, place, f"{speed:g}", va="center", fontsize=9)
+    axes.set_yticks(range(len(rows)), [re.split(r", |:| \(", name)[0] for name, _ in rows])
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlim(0.4, 16)
+    axes.set_xticks([0.5, 1, 2, 5, 10], ["0.5", "1", "2", "5", "10"])
+    axes.minorticks_off()
+    axes.axvline(1, color=DARK, linewidth=0.8)
+    axes.set_title("Eyeshot's speed, as a multiple of theirs", fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 PAGES: dict[str, tuple[Draw, tuple[float, float]]] = {
@@ -556,6 +581,7 @@ PAGES: dict[str, tuple[Draw, tuple[float, float]]] = {
     "reference": (definitions, (8, 2.8)),
     "architecture": (house, (8, 5)),
     "glossary": (terms, (8, 3.2)),
+    "benchmarks": (benchmarks, (8, 3)),
     "tutorials": (weights, (8, 1.9)),
 }
 """For each page: what draws its picture, and the size in inches, at 100 dots."""

@@ -21,6 +21,7 @@ from eyeshot.cli import net_options
 from eyeshot.cli.net_options import Asked, look
 from eyeshot.cli.output import console, notes, print_json, say, warnings_as_notes
 from eyeshot.errors import BadFile, BadValue, UnknownName
+from eyeshot.language import tr
 
 if TYPE_CHECKING:
     from eyeshot.explanation.walks import Walk
@@ -356,7 +357,7 @@ def see_field(
     if out is not None:
         with write_aside(out) as aside:
             aside.write_bytes(png_bytes(drawn))
-        notes.print(f"wrote {out}", soft_wrap=True, markup=False)
+        notes.print(tr("wrote {file}", file=out), soft_wrap=True, markup=False)
     if json:
         print_json(seen.to_dict())
     else:

@@ -11,6 +11,7 @@ from eyeshot.cli import net_options
 from eyeshot.cli.net_options import Asked
 from eyeshot.cli.output import console, notes, print_json, warnings_as_notes
 from eyeshot.errors import BadValue
+from eyeshot.language import tr
 
 if TYPE_CHECKING:
     from eyeshot.features import Features
@@ -79,7 +80,7 @@ def see_layers(
     features = _see(net, asked, layer, weights)
     if out is not None:
         _draw(features, out, f"What the network sees in {image.name}", value_range)
-        notes.print(f"wrote {out}", soft_wrap=True, markup=False)
+        notes.print(tr("wrote {file}", file=out), soft_wrap=True, markup=False)
     if json:
         print_json(features.to_dict())
     elif out is None:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from eyeshot.data import pixels
 from eyeshot.data.pixels import Bytes
 from eyeshot.errors import BadValue
+from eyeshot.language import tr
 
 FIELD = 28  # the side of MNIST's pictures
 BOX = 20  # the side of the box that a digit fills in it
@@ -61,14 +62,21 @@ def extract_digit(gray: Bytes) -> tuple[Bytes, list[str]]:
     notes: list[str] = []
     plane: Plane = np.asarray(_shrink(gray, notes) / 255, np.float32)
     if is_light(plane):
-        notes.append("inverted: dark ink on a light ground")
+        notes.append(tr("inverted: dark ink on a light ground"))
     else:
         plane = np.asarray(1 - plane, np.float32)
     ink = _find_digit(_even(plane), notes)
     amount, mask = _crop(ink, notes)
     scaled = _fit_box(_thicken(amount, mask, notes))
     height, width = scaled.shape
-    notes.append(f"scaled to {height}×{width} and centered by its mass in {FIELD}×{FIELD}")
+    notes.append(
+        tr(
+            "scaled to {height}×{width} and centered by its mass in {side}×{side}",
+            height=height,
+            width=width,
+            side=FIELD,
+        )
+    )
     return np.asarray(np.rint(_center(scaled) * 255), np.uint8), notes
 
 
@@ -91,7 +99,13 @@ def _shrink(gray: Bytes, notes: list[str]) -> Bytes:
     if scale >= 1:
         return gray
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    notes.append(f"reduced from {height}×{width} to {size[1]}×{size[0]}")
+    notes.append(
+        tr(
+            "reduced from {before} to {after}",
+            before=f"{height}×{width}",
+            after=f"{size[1]}×{size[0]}",
+        )
+    )
     return np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
@@ -152,7 +166,13 @@ def _find_digit(amount: Plane, notes: list[str]) -> Ink:
     core = float(np.median(amount[mask]))
     if core < _FAINTEST_AT_EDGE and not _keep_off_edge(mask):
         raise _blank(core)
-    notes.append(f"background evened, ink taken from {threshold:.0%} to {core:.0%} darkness")
+    notes.append(
+        tr(
+            "background evened, ink taken from {low:.0%} to {high:.0%} darkness",
+            low=threshold,
+            high=core,
+        )
+    )
     low = threshold * 0.5
     soft = np.clip((amount - low) / max(core - low, 1e-6), 0, 1).astype(np.float32)
     near = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8))
@@ -188,13 +208,13 @@ def _choose_marks(mask: NDArray[np.bool_], notes: list[str]) -> NDArray[np.bool_
     labels, inside, area = _find_marks(mask)
     edge, inner = ~inside, area * inside
     if edge.any() and inner.max(initial=0) >= _RIVAL * area.max():
-        notes.append(f"left out what comes in from the edge: {int(edge.sum())} marks")
+        notes.append(tr("left out what comes in from the edge: {n} marks", n=int(edge.sum())))
         area = inner
     chosen = area >= max(_SPECK * area.max(), 1)
     if dirt := int((area > 0).sum() - chosen.sum()):
-        notes.append(f"left out {dirt} specks")
+        notes.append(tr("left out {n} specks", n=dirt))
     if chosen.sum() > 1:
-        notes.append(f"took {int(chosen.sum())} separate marks for one digit")
+        notes.append(tr("took {n} separate marks for one digit", n=int(chosen.sum())))
     return np.concatenate([[False], chosen])[labels]
 
 
@@ -203,7 +223,8 @@ def _crop(ink: Ink, notes: list[str]) -> tuple[Plane, NDArray[np.bool_]]:
     part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     mask = ink.digit[part]
     height, width = ink.digit.shape
-    notes.append(f"cropped to the ink, {mask.shape[0]}×{mask.shape[1]} of {height}×{width}")
+    inner, outer = (f"{rows}×{columns}" for rows, columns in (mask.shape, (height, width)))
+    notes.append(tr("cropped to the ink, {part} of {whole}", part=inner, whole=outer))
     return ink.amount[part], mask
 
 
@@ -218,7 +239,7 @@ def _thicken(amount: Plane, mask: NDArray[np.bool_], notes: list[str]) -> Plane:
     stroke = 4 * (float(distance[padded > 0].mean()) - 0.5) * scale
     if scale >= 1 or stroke >= _THIN:
         return amount
-    notes.append(f"strokes of {stroke:.1f} pixels thickened to {_STROKE:.1f}")
+    notes.append(tr("strokes of {n:.1f} pixels thickened to {m:.1f}", n=stroke, m=_STROKE))
     grow = max(1, round((_STROKE - stroke) / scale / 2))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * grow + 1, 2 * grow + 1))
     return np.asarray(cv2.dilate(np.pad(amount, grow), kernel), np.float32)
@@ -283,32 +304,38 @@ def prepare_picture(
     notes: list[str] = []
     plain = pixels.to_samples(picture, alpha=alpha)
     if picture.dtype.kind == "f" and not digit:
-        notes.append(f"{picture.dtype} rounded to 16 bits")
+        notes.append(tr("{type} rounded to 16 bits", type=picture.dtype))
     if picture.ndim == 3 and picture.shape[2] in (2, 4):
-        notes.append("transparent pixels made white")
+        notes.append(tr("transparent pixels made white"))
     if digit:
         plain = _prepare_digit(_make_bytes(picture, plain, notes), notes)
     elif plain.ndim == 2 and channels == pixels.COLOR:
-        notes.append("gray repeated in three channels")
+        notes.append(tr("gray repeated in three channels"))
     elif plain.ndim == 3 and channels == pixels.GRAY:
-        notes.append("made gray")
+        notes.append(tr("made gray"))
     converted = pixels.to_channels(plain, channels)
     if converted.shape[:2] != pixels.check_size(size):
         height, width = converted.shape[:2]
-        notes.append(f"stretched from {height}×{width} to {size[0]}×{size[1]}")
+        notes.append(
+            tr(
+                "stretched from {before} to {after}",
+                before=f"{height}×{width}",
+                after=f"{size[0]}×{size[1]}",
+            )
+        )
     resized = pixels.resize(converted, size)
     return np.ascontiguousarray(resized.transpose(2, 0, 1)), notes
 
 
 def _make_bytes(picture: NDArray[Any], plain: pixels.Samples, notes: list[str]) -> pixels.Bytes:
     if picture.dtype != np.uint8:
-        notes.insert(0, f"{picture.dtype} reduced to 8 bits")
+        notes.insert(0, tr("{type} reduced to 8 bits", type=picture.dtype))
     return pixels.reduce(plain)
 
 
 def _prepare_digit(plain: pixels.Bytes, notes: list[str]) -> pixels.Bytes:
     if plain.ndim == 3:
-        notes.append("made gray")
+        notes.append(tr("made gray"))
     gray = pixels.reduce(pixels.to_channels(plain, pixels.GRAY)[..., 0])
     if int(gray.max()) - int(gray.min()) <= _FLAT:
         raise BadValue(

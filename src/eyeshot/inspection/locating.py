@@ -29,6 +29,7 @@ from eyeshot.frontends.onnx import load_onnx
 from eyeshot.frontends.programs import as_module
 from eyeshot.frontends.pt2 import Program, read_program
 from eyeshot.frontends.refusals import in_brief, line_at_fault
+from eyeshot.language import tr
 
 Say = Callable[[str], None]
 
@@ -258,7 +259,7 @@ def locate(where: str, say: Say, weights: Path | None = None) -> Located:
         fact = "a file that holds no network" if path.is_file() else "no such folder or file"
         raise BadFile(f"{where}: {fact}", cure=cure)
     if not source.endswith(".py") or Path(source).is_file():
-        say(f"importing {source} runs its code")
+        say(tr("importing {source} runs its code", source=source))
     return _imported(source, name, say, weights)
 
 
@@ -278,7 +279,7 @@ def make_network(where: str, say: Say, arguments: Mapping[str, Any] | None = Non
     if not colon or not source:
         raise BadFile(f"{where}: names no network", cure="give file.py:Class, or a package's name")
     if not source.endswith(".py") or Path(source).is_file():
-        say(f"importing {source} runs its code")
+        say(tr("importing {source} runs its code", source=source))
     named = named_in(source, name, say)
     if isinstance(named, nn.Module):
         if arguments:
@@ -349,14 +350,27 @@ def locate_runnable(
         try:
             untrained = random_weights(found)
         except Unsupported as error:
-            warn(f"NOTE: whether the weights of {where} are random cannot be said: {error}")
+            warn(
+                tr(
+                    "NOTE: whether the weights of {where} are random cannot be said: {error}",
+                    where=where,
+                    error=error,
+                )
+            )
             untrained = 0
         if untrained:
             count = sum(p.numel() for p in net.parameters() if not is_lazy(p))
-            part = f"all {count:,}" if untrained == count else f"{untrained:,} of {count:,}"
+            if untrained == count:
+                part = tr("all {count:,}", count=count)
+            else:
+                part = tr("{n:,} of {count:,}", n=untrained, count=count)
             warn(
-                f"WARNING: {part} weights of {where} are random numbers: this is an untrained "
-                "network; give its weights with --weights FILE.safetensors or FILE.pt"
+                tr(
+                    "WARNING: {part} weights of {where} are random numbers: this is an untrained "
+                    "network; give its weights with --weights FILE.safetensors or FILE.pt",
+                    part=part,
+                    where=where,
+                )
             )
     return net.eval()
 

@@ -10,6 +10,7 @@ In this file:
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,8 +27,19 @@ from eyeshot.geometry import Fields, LayerField, Phases, ReceptiveField
 from eyeshot.geometry.phases import checked_unit
 from eyeshot.graph import Graph, Kind, Node
 from eyeshot.interpreter import value
+from eyeshot.language import mark, tr
 from eyeshot.pages import render_piece
 from eyeshot.pages.parts import Fact, Section, Table
+
+_WHOLE, _EXACT = mark("whole image"), mark("exact")
+_UNSUPPORTED = re.compile(r"unsupported: (.+) at (.+)")
+
+
+def status_words(status: str) -> str:
+    """The status of a field in the language that is spoken."""
+    if found := _UNSUPPORTED.fullmatch(status):
+        return tr("unsupported: {operator} at {layer}", operator=found[1], layer=found[2])
+    return tr(status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,13 +227,21 @@ class UnitField:
         }
 
     def __str__(self) -> str:
-        place = f"{self.layer}, unit {self.unit}"
+        place = tr("{layer}, unit {unit}", layer=self.layer, unit=self.unit)
         if self.box is None or self.inside is None:
-            return f"{place}: {self.status}"
+            return tr("{place}: {status}", place=place, status=status_words(self.status))
         box = " × ".join(str(side) for side in self.box)
         inside = " × ".join(str(side) for side in self.inside)
-        within = "" if self.box == self.inside else f", of which {inside} lies in the picture"
-        return f"{place} sees {box}{within} ({self.status})"
+        status = status_words(self.status)
+        if self.box == self.inside:
+            return tr("{place} sees {box} ({status})", place=place, box=box, status=status)
+        return tr(
+            "{place} sees {box}, of which {inside} lies in the picture ({status})",
+            place=place,
+            box=box,
+            inside=inside,
+            status=status,
+        )
 
     def _repr_html_(self) -> str:
         sizes = "×".join(map(str, self.seen.sizes)) or "unknown"

@@ -25,7 +25,7 @@ from eyeshot.cost import Cost, total
 from eyeshot.findings.wording import counted, joined
 from eyeshot.geometry import LayerField
 from eyeshot.inspection.inspecting import Inspection, Row
-from eyeshot.inspection.reach import Reach
+from eyeshot.inspection.reach import Reach, status_words
 from eyeshot.language import mark, ntr, tr
 from eyeshot.terminal import PlainConsole
 
@@ -211,7 +211,7 @@ def _section(title: str, lines: list[str] | list[Text]) -> RenderableType:
 def reach_words(reach: Reach) -> str:
     """One layer's halo and alignment in a sentence."""
     if not reach.axes:
-        return tr("{layer}: {status}", layer=reach.layer, status=tr(reach.status))
+        return tr("{layer}: {status}", layer=reach.layer, status=status_words(reach.status))
     halos = per_axis([_sides(axis.unit_halo) for axis in reach.axes])
     blocks = per_axis([_sides(axis.block_halo) for axis in reach.axes])
     align = per_axis([str(axis.alignment) for axis in reach.axes])
@@ -414,7 +414,7 @@ def field_words(row: Row) -> str:
     if not row.fields:
         return "?"
     if row.status != "exact":
-        return tr(row.status)
+        return status_words(row.status)
     return per_axis([_range(field) for field in row.fields])
 
 

@@ -25,6 +25,7 @@ from eyeshot.frontends.trials import axes_taken, channels_to_try
 from eyeshot.images import Source, Span, open_source
 from eyeshot.images.layouts import Index
 from eyeshot.images.whole import to_unit
+from eyeshot.language import tr
 from eyeshot.runs import Run
 from eyeshot.runs.config import RunConfig
 
@@ -181,7 +182,10 @@ def prepare_plain(
         samples = to_unit(source.read(*((0, n) for n in source.shape[1:])))
         takes = channels_to_try(net)
         _check_pages(source, takes)
-        notes = [*source.notes, f"{source.dtype} samples, scaled to 0 … 1 and nothing else"]
+        notes = [
+            *source.notes,
+            tr("{type} samples, scaled to 0 … 1 and nothing else", type=source.dtype),
+        ]
     samples, done = in_channels(samples, takes)
     x = torch.from_numpy(np.ascontiguousarray(samples))[None]
     like = next((p for p in net.parameters() if p.is_floating_point()), x)
@@ -212,12 +216,12 @@ def in_channels(
     if not takes or have in takes:
         return samples, ()
     if have == 4 and 3 in takes:
-        return samples[:3], ("alpha ignored",)
+        return samples[:3], (tr("alpha ignored"),)
     if have == 1 and takes[0] == 3:
-        return np.repeat(samples, 3, axis=0), ("gray repeated in three channels",)
+        return np.repeat(samples, 3, axis=0), (tr("gray repeated in three channels"),)
     if have in (3, 4) and takes[0] == 1:
         gray = np.tensordot(np.array([0.299, 0.587, 0.114]), samples[:3], 1)[None]
-        return gray.astype(samples.dtype), ("made gray",)
+        return gray.astype(samples.dtype), (tr("made gray"),)
     return samples, ()
 
 

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from eyeshot.data import Data
 from eyeshot.data.examples import count_batches
 from eyeshot.findings.wording import counted
+from eyeshot.language import mark, tr
 from eyeshot.runs import RunConfig, build_net
 from eyeshot.runs.inputs import geometry_of_named
 from eyeshot.terminal import PlainConsole
@@ -151,21 +152,23 @@ class TerminalProgress:
         self.bar.stop()
 
     def _print_row(self, row: dict[str, float]) -> None:
-        digits = len(str(self.epochs))
+        digits, epoch = len(str(self.epochs)), tr("epoch")
         self.console.print(
-            f"epoch {row['epoch']:{digits}.0f}/{self.epochs}  {told(row)}  "
+            f"{epoch} {row['epoch']:{digits}.0f}/{self.epochs}  {told(row)}  "
             f"{self._speed(row['images_per_second'])}",
             soft_wrap=True,
         )
 
     def _speed(self, rate: float) -> str:
-        return f"{rate:,.1f} crops/s" if self.crops else f"{rate:,.0f} images/s"
+        if self.crops:
+            return tr("{rate:,.1f} crops/s", rate=rate)
+        return tr("{rate:,.0f} images/s", rate=rate)
 
 
 def told(figures: dict[str, float]) -> str:
     """Those of the figures that a line has room for, each with its name."""
     return "  ".join(
-        f"{name.replace('_', ' ').replace('dice', 'Dice')} {_WORDS[kind](figures[name])}"
+        f"{tr(name.replace('_', ' ').replace('dice', 'Dice'))} {_WORDS[kind](figures[name])}"
         for name, kind in _TOLD.items()
         if name in figures
     )
@@ -181,6 +184,11 @@ _WORDS: dict[str, Callable[[float], str]] = {
     "share": percent,
     "decibels": "{:.2f} dB".format,
 }
+_NAMES = (  # those that a demo prints; the others are in English in every language
+    mark("loss"),
+    mark("accuracy"),
+    mark("test accuracy"),
+)
 _TOLD = {
     "loss": "number",
     "discriminator_loss": "number",
