@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -271,11 +272,16 @@ def test_what_is_wrong_is_told(opened: Callable[[str], Any], address: str) -> No
     assert "no valid token" in stranger.locator("body").inner_text()
 
 
-def test_views_are_saved(opened: Callable[[str], Any], address: str, tmp_path: Path) -> None:
+def test_views_are_saved(
+    opened: Callable[[str], Any], address: str, digits: Session, tmp_path: Path
+) -> None:
     page = opened(address + "#layer=pool2&unit=3,4,3")
     shown_value(page, "pool2")
     saved = {}
-    for name, ending in (("as PNG", "png"), ("map as CSV", "csv"), ("sum as CSV", "sum.csv")):
+    for name, ending in (
+        *(("as PNG", "png"), ("map as CSV", "csv"), ("sum as CSV", "sum.csv")),
+        *(("view as SVG", "view.svg"), ("network as SVG", "network.svg")),
+    ):
         page.locator(".menu summary").click()
         with page.expect_download() as waiting:
             page.get_by_role("button", name=name).click()
@@ -285,6 +291,10 @@ def test_views_are_saved(opened: Callable[[str], Any], address: str, tmp_path: P
     table = np.loadtxt(saved["csv"], delimiter=",")
     assert table.shape == (7, 7)
     assert "total" in saved["sum.csv"].read_text()
+    boxes = ElementTree.parse(saved["view.svg"]).getroot().iter("{http://www.w3.org/2000/svg}rect")
+    assert sum(1 for one in boxes) == 3  # the paper, the field, the unit
+    drawn = "".join(ElementTree.parse(saved["network.svg"]).getroot().itertext())
+    assert all(one["name"] in drawn for one in digits.answer("state", Query({})).data["layers"])
 
 
 def test_the_single_file_needs_no_server(
@@ -358,5 +368,10 @@ def test_keys_languages_and_themes(opened: Callable[[str], Any], address: str) -
     assert page.locator("[data-theme=dark]").count() > 0
     page.get_by_label("Language").select_option("zh")
     assert "卷积" in page.locator(".layers").inner_text()
+    says(page, ".findings", "感受野")  # what `inspect --lang zh` says
+    page.locator(".layers").focus()
+    page.keyboard.press("ArrowUp")
+    says(page, ".map figcaption", "conv1")
+    page.keyboard.press("ArrowUp")
     page.keyboard.press("?")
     page.wait_for_selector("dialog kbd")

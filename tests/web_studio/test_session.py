@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import eyeshot
 from eyeshot.errors import BadValue, EyeshotError, UnknownName, Unsupported
 from eyeshot.explanation import read_matrix, walk_conv
+from eyeshot.language import speaking, tr
 from eyeshot.web_studio import Session, Subject, bundled_digits, of_tensor
 from eyeshot.web_studio.export import export_page
 from eyeshot.web_studio.looks import Cancelled
@@ -325,9 +326,25 @@ def test_a_widget_answers_and_names_mistakes(net: nn.Module, x: Tensor) -> None:
     assert "stm" in sent[1][0]["error"]
 
 
-def test_signals_are_refused_in_one_line() -> None:
-    with pytest.raises((BadValue, Unsupported)):
-        Session(Subject("signal", nn.Conv1d(1, 2, 3)), [of_tensor(torch.zeros(1, 9))])
+@pytest.mark.parametrize("size", [None, (1, 9), (1, 8, 8, 8), (1, 9, 9)])
+@pytest.mark.parametrize("layer", [nn.Conv1d(1, 2, 3), nn.Conv3d(1, 2, 3)])
+def test_signals_and_volumes_are_refused_in_one_line(
+    layer: nn.Module, size: tuple[int, ...] | None
+) -> None:
+    with pytest.raises(Unsupported, match="shows pictures; use eyeshot see and eyeshot explain"):
+        Session(Subject("other", layer.eval()), size=size)
+
+
+def test_findings_are_in_the_language_of_the_page(session: Session, net: nn.Module) -> None:
+    for language in ("zh", "en"):
+        with speaking(language):
+            listed = eyeshot.inspect(net, (1, 20, 24)).findings
+            expected = {(tr(one.title), one.cause, one.cure) for one in listed}
+        found = ask(session, "state", language=language).data["findings"]
+        assert found
+        assert {(one["title"], one["cause"], one["cure"]) for one in found} <= expected
+    with pytest.raises(UnknownName, match="language"):
+        ask(session, "state", language="klingon")
 
 
 def test_a_shape_mistake_is_shown_beyond_the_fault() -> None:

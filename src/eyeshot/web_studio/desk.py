@@ -16,17 +16,18 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from eyeshot.errors import BadValue
+from eyeshot.errors import BadValue, Unsupported
 from eyeshot.findings import Mismatch
 from eyeshot.frontends.repair import trace
-from eyeshot.frontends.trials import channels_to_try
+from eyeshot.frontends.trials import axes_taken, channels_to_try
 from eyeshot.geometry import Fields
 from eyeshot.graph import Graph
 from eyeshot.inspection import Inspection
 from eyeshot.inspection.inspecting import checked_sizes, inspect_graph
+from eyeshot.language import spoken
 from eyeshot.web_studio.looks import NO_EDITS, Check, Edits, Look
 from eyeshot.web_studio.payloads import Query, planes_of
-from eyeshot.web_studio.subjects import Picture, Subject, noise
+from eyeshot.web_studio.subjects import NO_PICTURE, Picture, Subject, no_picture, noise
 from eyeshot.web_studio.wide import WidePicture, Window
 
 AnyPicture = Picture | WidePicture
@@ -88,12 +89,12 @@ class Desk:
         self._pictures: OrderedDict[str, AnyPicture] = OrderedDict()
         self._lock = threading.RLock()
         self._looks: OrderedDict[tuple[str, Edits], Look] = OrderedDict()
-        self._inspections: dict[tuple[int, ...], Inspection] = {}
+        self._traced: dict[tuple[int, ...], tuple[Graph, Sequence[Mismatch]]] = {}
+        self._inspections: dict[tuple[tuple[int, ...], str], Inspection] = {}
         self.given: list[str] = []
         self.given = [self.add(one) for one in pictures]
         if not self.given:
-            channels, *sides = size or _usual_size(subject)
-            self.given = [self.add(noise(channels, sides))]
+            self.given = [self.add(noise(*_size_over_two_axes(subject, size)))]
 
     def add(self, picture: AnyPicture) -> str:
         """Keep a picture under a name that its numbers, or its file, give it."""
@@ -134,16 +135,18 @@ class Desk:
         """What is known of the network at the picture's size."""
         size = (picture.channels, *picture.size)
         with self._lock:
-            if size not in self._inspections:
-                net = self.subject.net
-                found: tuple[Graph, Sequence[Mismatch]] = (
+            net, key = self.subject.net, (size, spoken())
+            if size not in self._traced:
+                self._traced[size] = (
                     (picture.graph, ())
                     if isinstance(picture, WidePicture)
                     else trace(net, *checked_sizes(net, size))
                 )
+            if key not in self._inspections:  # what its findings say is in a language
+                graph, mistakes = self._traced[size]
                 name = type(net).__name__
-                self._inspections[size] = inspect_graph(found[0], net, name, found[1], survey=False)
-            return self._inspections[size]
+                self._inspections[key] = inspect_graph(graph, net, name, mistakes, survey=False)
+            return self._inspections[key]
 
     def seat(self, query: Query, layer: str, unit: Sequence[int]) -> Seat:
         """Where a unit can be looked at: the whole picture, or a window of a wide one."""
@@ -233,6 +236,26 @@ def _check_unit(shape: Sequence[int], unit: Sequence[int]) -> None:
         most = ",".join(str(n - 1) for n in sides)
         given = ",".join(map(str, unit))
         raise BadValue(f"unit {given}", cure=f"use at most {most}, counted from 0")
+
+
+def _size_over_two_axes(subject: Subject, size: Sequence[int] | None) -> tuple[int, Sequence[int]]:
+    """Channels, and the two sides of a pattern.
+
+    Raises:
+        Unsupported: the network, or the size, is of signals or volumes.
+    """
+    channels, *sides = size or _usual_size(subject)
+    if len(sides) != 2:
+        raise no_picture(sides)
+    axes = axes_taken(subject.net) if subject.run is None else 2
+    if axes not in (2, None):
+        raise Unsupported(
+            f"a network over {_OVER[axes]}: the studio shows pictures", cure=NO_PICTURE
+        )
+    return channels, sides
+
+
+_OVER = {1: "signals", 3: "volumes"}
 
 
 def _usual_size(subject: Subject) -> tuple[int, ...]:

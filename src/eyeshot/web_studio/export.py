@@ -41,6 +41,7 @@ SCRIPTS = (
     "unit.js",
     "play.js",
     "walks.js",
+    "saving.js",
     "studio.js",
 )
 """In an order in which each reads only those before it."""
@@ -116,6 +117,7 @@ def export_page(
         raise BadValue(f"{target}: a page", cure="end its name in .html")
     answers = _Answers(session, check)
     state = answers.ask("state")
+    answers.ask("state", language="zh")
     if state["picture"]["wide"]:
         raise BadValue(
             f"{state['picture']['name']}: too large for one file", cure="cut a part out of it"

@@ -15,7 +15,7 @@ from eyeshot.extras import extra
 from eyeshot.runs import Run, load
 from eyeshot.web_studio.desk import AnyPicture
 from eyeshot.web_studio.export import one_script, read_page_file
-from eyeshot.web_studio.payloads import Query
+from eyeshot.web_studio.payloads import Query, refusal
 from eyeshot.web_studio.session import Session
 from eyeshot.web_studio.subjects import Subject, bundled_digits, of_tensor
 from eyeshot.web_studio.wide import open_any
@@ -101,6 +101,6 @@ def reply(widget: Any, session: Session, content: dict[str, Any], buffers: list[
         values = {str(key): str(value) for key, value in content.get("values", {}).items()}
         answer = session.answer(str(content.get("name")), Query(values, body))
     except EyeshotError as error:
-        widget.send({"number": number, "error": error.fact, "cure": error.cure})
+        widget.send({"number": number, **refusal(error)})
         return
     widget.send({"number": number}, buffers=[answer.to_bytes()])

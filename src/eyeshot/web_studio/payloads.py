@@ -22,11 +22,21 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eyeshot.errors import BadValue, shorten
+from eyeshot.errors import BadValue, EyeshotError, shorten
 from eyeshot.features.kinds import bare, follows, words
 from eyeshot.graph import Node
 from eyeshot.inspection import Inspection
 from eyeshot.nets.unet import place_of
+
+
+class LongView(BadValue):
+    """A view that takes long to compute; it is computed when it is asked for with ``anyway``."""
+
+
+def refusal(error: EyeshotError) -> dict[str, Any]:
+    """An error as the page reads it: the fact, the cure, and whether ``anyway`` helps."""
+    return {"error": error.fact, "cure": error.cure, "anyway": isinstance(error, LongView)}
+
 
 _THUMB = 36
 """Pixels of the longer side of a map in a strip."""

@@ -19,7 +19,7 @@ from eyeshot.errors import EyeshotError, Failure, UserError, one_line
 from eyeshot.extras import extra
 from eyeshot.web_studio.export import PAGE_FILES, html_tag
 from eyeshot.web_studio.looks import Cancelled
-from eyeshot.web_studio.payloads import Query
+from eyeshot.web_studio.payloads import Query, refusal
 from eyeshot.web_studio.session import Session
 
 with extra("studio"):
@@ -154,7 +154,7 @@ async def _answer(session: Session, request: Request, name: str, query: Query) -
         return Response(status_code=499)
     except EyeshotError as error:
         status = 400 if isinstance(error, UserError) else 500
-        return _error(error.fact, error.cure, status)
+        return JSONResponse(refusal(error), status, headers=_HEADERS)
     except MemoryError:
         return _error("out of memory", "use a smaller picture", 500)
     return Response(content, media_type="application/octet-stream", headers=_HEADERS)

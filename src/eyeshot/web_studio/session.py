@@ -15,6 +15,7 @@ from eyeshot.features.kinds import words
 from eyeshot.geometry import required
 from eyeshot.graph import Family, Node
 from eyeshot.inspection.reach import effective_field
+from eyeshot.language import speaking, spoken, tr
 from eyeshot.web_studio.desk import AnyPicture, Desk, position_of
 from eyeshot.web_studio.links import links_of, strongest, walk
 from eyeshot.web_studio.looks import NO_EDITS, Check, kernel_of, never
@@ -77,7 +78,8 @@ class Session:
         known = _QUESTIONS.get(name)
         if known is None:
             raise BadValue(f"no question {name}", cure=f"ask one of {', '.join(_QUESTIONS)}")
-        return known(self, query, check)
+        with speaking(query.text("language", "") or spoken()):
+            return known(self, query, check)
 
     def state(self, query: Query, check: Check) -> Payload:
         """Everything that the page shows before anything is clicked."""
@@ -101,7 +103,9 @@ class Session:
                     "training": self.subject.training is not None,
                 },
                 "layers": layers_of(inspection, self.subject.net),
-                "findings": [finding.to_dict() for finding in inspection.findings],
+                "findings": [
+                    {**one.to_dict(), "title": tr(one.title)} for one in inspection.findings
+                ],
                 "pictures": [{"id": one, "name": name} for one, name in self.desk.names()],
                 "picture": {
                     "id": identity,

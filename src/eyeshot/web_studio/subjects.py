@@ -225,11 +225,17 @@ def checked(values: Tensor) -> Tensor:
         Unsupported: signals or volumes.
     """
     if values.ndim != 4:
-        raise Unsupported(
-            f"an input of shape {tuple(values.shape[1:])}: the studio shows pictures",
-            cure="use eyeshot see and eyeshot explain for signals and volumes",
-        )
+        raise no_picture(values.shape[2:])
     return values
+
+
+NO_PICTURE = "use eyeshot see and eyeshot explain for signals and volumes"
+
+
+def no_picture(sides: Sequence[int]) -> Unsupported:
+    """The refusal of signals and volumes."""
+    size = "×".join(str(n) for n in sides)
+    return Unsupported(f"an input of {size}: the studio shows pictures", cure=NO_PICTURE)
 
 
 def as_colors(samples: NDArray[np.uint8]) -> NDArray[np.uint8]:

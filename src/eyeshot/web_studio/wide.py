@@ -36,6 +36,7 @@ from eyeshot.images.whole import to_unit
 from eyeshot.interpreter import needed_for
 from eyeshot.planning import pushes
 from eyeshot.web_studio.looks import Check, Look
+from eyeshot.web_studio.payloads import LongView
 from eyeshot.web_studio.subjects import Picture, Subject, as_colors, open_picture
 
 WHOLE = 2**20
@@ -146,7 +147,7 @@ class WidePicture:
         """The maps (C, h, w) of a layer within a box of its positions, by the engine.
 
         Raises:
-            BadValue: it takes too long for one view, and nobody said to compute it anyway.
+            LongView: it takes too long for one view, and nobody said to compute it anyway.
             Unsupported: an operator that has no exact answer by parts.
         """
         top, bottom, left, right = box
@@ -175,7 +176,7 @@ class WidePicture:
             work += spent[name].multiply_adds * math.prod(len(side) / n for side, n in sides)
         positions = math.prod(len(side) for side in boxes[graph.inputs[0]])
         if work > _MOST_WORK or positions > _MOST_POSITIONS:
-            raise BadValue(
+            raise LongView(
                 f"{positions / 1e6:.1f} megapixels and {work / 1e9:.0f} billion multiply-adds are "
                 "in view",
                 cure="zoom in, or compute them anyway",

@@ -35,7 +35,13 @@ export class NetworkPanel {
     const total = state.network.total;
     const select = h("select", { "aria-label": say("colorBy"), onchange: (event) => this.color(event.target.value) },
       COLORINGS.map((one) => h("option", { value: one, selected: one === this.coloring }, say(one))));
-    this.list = h("ol", { class: "layers", role: "listbox", "aria-label": say("network") });
+    this.list = h("ol", { class: "layers", role: "listbox", tabindex: 0, "aria-label": say("network"), onkeydown: (event) => {
+      const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      event.stopPropagation();
+      this.app.stepLayer(step);
+    } });
     refill(this.root,
       h("header", {},
         h("h2", {}, state.network.class, h("span", { class: "soft" }, " · ", say("layers", state.layers.filter((one) => !one.input).length))),
@@ -125,6 +131,7 @@ export class NetworkPanel {
     layer.minor ? null : h("div", { class: "facts" }, [field, this.options(layer), cost].filter(Boolean).join(" · "),
       h("span", { class: "figure" })),
     strip);
+    row.id = `layer-${layer.name}`;
     row.dataset.layer = layer.name;
     row.group = group ? group.name : "";
     if (strip) this.watcher.observe(row);
@@ -193,6 +200,7 @@ export class NetworkPanel {
     const { layer } = this.app.chosen;
     for (const [name, row] of this.rows) {
       row.setAttribute("aria-selected", String(name === layer));
+      if (name === layer) this.list.setAttribute("aria-activedescendant", row.id);
       row.classList.toggle("seen", Boolean(this.app.boxes && this.app.boxes[name]));
       const strip = this.strips.get(name);
       if (strip) this.drawStrip(row, strip);

@@ -2,9 +2,10 @@
 
 /** Something went wrong that a person should read. */
 export class Refusal extends Error {
-  constructor(fact, cure) {
+  constructor(fact, cure, anyway = false) {
     super(fact);
     this.cure = cure || "";
+    this.anyway = anyway; // whether it is computed when it is asked for all the same
   }
 }
 
@@ -48,7 +49,7 @@ export class ServerSource {
     }
     if (!answer.ok) {
       const told = await answer.json().catch(() => ({ error: `the studio said ${answer.status}` }));
-      throw new Refusal(told.error, told.cure);
+      throw new Refusal(told.error, told.cure, told.anyway);
     }
     return decode(await answer.arrayBuffer());
   }
@@ -69,8 +70,8 @@ export class FileSource {
     }
   }
 
-  async ask(name, { picture, edits, ...values }) {
-    const found = this.answers[question(name, values)];
+  async ask(name, { picture, edits, language, ...values }) {
+    const found = this.answers[question(name, { ...values, language })] ?? this.answers[question(name, values)];
     if (found === undefined) throw new Refusal("not in this file", "run eyeshot studio for it");
     const letters = atob(found);
     const data = new Uint8Array(letters.length);
@@ -114,7 +115,7 @@ export class KernelSource {
     if (!asked) return;
     this.waiting.delete(message.number);
     if (message.error) {
-      asked.reject(new Refusal(message.error, message.cure));
+      asked.reject(new Refusal(message.error, message.cure, message.anyway));
       return;
     }
     const view = buffers[0];

@@ -4,6 +4,7 @@ import { canvasOf, colorOf, isDark, scaleBar } from "./colors.js";
 import { by, h, paced, refill, show } from "./dom.js";
 import { NetworkPanel, tilesOf } from "./network.js";
 import { DrawingBoard, answerBars, editChips, kernelEditor, learningCurve } from "./play.js";
+import { saveMap, saveNetwork, savePng, saveSum, saveView } from "./saving.js";
 import { UnitPanel } from "./unit.js";
 import { Lattice, Pane, Viewport, numbersPicture } from "./views.js";
 import { WalkPanel } from "./walks.js";
@@ -81,6 +82,7 @@ class Studio {
       this.slots.set(slot, control);
     }
     const about = name === "walk" ? {} : { picture: this.picture, edits: this.editsText() };
+    if (spoken() !== "en") about.language = spoken();
     if (["strip", "dead", "kernel"].includes(name) && this.state && this.state.picture.wide) about.at = this.at().join(",");
     this.setBusy(1);
     try {
@@ -366,7 +368,7 @@ class Studio {
     this.mapPane.show([]);
     this.renderMapHead(null);
     refill(this.mapNote, h("p", {}, error.message), error.cure ? h("p", { class: "faint" }, error.cure) : null,
-      error.cure && error.cure.includes("anyway") ? h("button", { class: "small", onclick: () => {
+      error.anyway ? h("button", { class: "small", onclick: () => {
         this.anyway = key;
         this.refreshMap(true);
       } }, say("computeAnyway")) : null);
@@ -460,6 +462,14 @@ class Studio {
     const held = (this.source.units.get(this.chosen.layer) || []).filter((one) => one[0] === unit[0] || unit.length === 1);
     const far = (one) => Math.hypot(...one.map((at, axis) => at - unit[axis]));
     return held.sort((a, b) => far(a) - far(b))[0] || unit;
+  }
+
+  /** The pixel in the middle of the chosen unit, or of the view. */
+  pixelThere() {
+    const { unit, lattice, viewport } = this;
+    if (!unit || unit.layer !== this.chosen.layer || unit.unit.length !== 3) return [viewport.row, viewport.column];
+    const [top, bottom, left, right] = lattice.box(unit.unit[1], unit.unit[1] + 1, unit.unit[2], unit.unit[2] + 1);
+    return [(top + bottom) / 2, (left + right) / 2];
   }
 
   async reach(row, column) {
@@ -670,60 +680,15 @@ class Studio {
   // -- saving ----------------------------------------------------------------------------------
 
   saveMenu() {
+    const item = (act, text) => h("button", { class: "plain", onclick: () => {
+      act(this);
+      this.top.querySelector("details[open]")?.removeAttribute("open");
+    } }, say(text));
     return h("details", { class: "menu" }, h("summary", { class: "small" }, say("save")),
       h("div", {},
-        h("button", { class: "plain", onclick: () => this.savePng() }, say("savePng")),
-        h("button", { class: "plain", onclick: () => this.saveCsv() }, say("saveCsv")),
-        h("button", { class: "plain", onclick: () => this.saveSum() }, say("saveSum")),
-        this.options.address ? h("button", { class: "plain", onclick: () => navigator.clipboard?.writeText(location.href) }, say("copyLink")) : null));
-  }
-
-  savePng() {
-    const panes = [this.picturePane.canvas, this.mapPane.canvas].filter((one) => one.offsetParent !== null);
-    const canvas = document.createElement("canvas");
-    canvas.width = panes.reduce((sum, one) => sum + one.width, 16 * (panes.length - 1));
-    canvas.height = Math.max(...panes.map((one) => one.height));
-    const context = canvas.getContext("2d");
-    context.fillStyle = getComputedStyle(this.root).getPropertyValue("--paper");
-    context.fillRect(0, 0, canvas.width, canvas.height);
-    let x = 0;
-    for (const one of panes) {
-      context.drawImage(one, x, 0);
-      x += one.width + 16;
-    }
-    canvas.toBlob((blob) => this.download(blob, "png"));
-  }
-
-  saveCsv() {
-    if (!this.map) return;
-    const { shape, numbers } = this.map;
-    const rows = [];
-    for (let i = 0; i < shape[1]; i++) rows.push([...numbers.slice(i * shape[2], (i + 1) * shape[2])].join(","));
-    this.download(new Blob([rows.join("\n") + "\n"], { type: "text/csv" }), "csv");
-  }
-
-  saveSum() {
-    if (!this.unit || !this.unit.trace) return;
-    const { trace, links } = this.unit;
-    const lines = [["source", "channel", "cell", "input", "kernel", "product"].join(",")];
-    trace.parts.forEach((part, index) => {
-      const inputs = [part.patch].flat(4);
-      const weights = part.kernel === null ? null : [part.kernel].flat(4);
-      inputs.forEach((value, cell) => lines.push([JSON.stringify(links[index].source), part.channel, cell, value,
-        weights ? weights[cell] : "", weights ? value * weights[cell] : value].join(",")));
-    });
-    if (trace.bias !== null) lines.push(`"bias",,,,,${trace.bias}`);
-    lines.push(`"total",,,,,${trace.total}`);
-    this.download(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }), "sum.csv");
-  }
-
-  download(blob, ending) {
-    const name = [this.state.network.name, this.chosen.layer, this.chosen.channel].join("-").replace(/[^\w.-]+/g, "_");
-    const link = h("a", { href: URL.createObjectURL(blob), download: `${name}.${ending}` });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 5000);
-    const menu = this.top.querySelector("details[open]");
-    if (menu) menu.open = false;
+        item(savePng, "savePng"), item(saveView, "saveSvg"), item(saveNetwork, "saveNetwork"),
+        item(saveMap, "saveCsv"), item(saveSum, "saveSum"),
+        this.options.address ? item(() => navigator.clipboard?.writeText(location.href), "copyLink") : null));
   }
 
   // -- manners ---------------------------------------------------------------------------------
@@ -745,6 +710,7 @@ class Studio {
     document.documentElement.lang = name;
     this.root.classList.toggle("chinese", name === "zh");
     this.renderAll();
+    if (this.state) this.load({ picture: this.picture }); // findings and notes in that language
   }
 
   renderAll() {
@@ -813,7 +779,7 @@ class Studio {
     return {
       "[": () => this.stepLayer(-1), "]": () => this.stepLayer(1), ",": () => this.stepChannel(-1), ".": () => this.stepChannel(1),
       "+": () => this.viewport.zoom(1.5), "=": () => this.viewport.zoom(1.5), "-": () => this.viewport.zoom(1 / 1.5), 0: () => this.viewport.fit(),
-      w: () => this.why(), m: () => this.toggleMute(), e: () => { this.showEffective(!this.effective); this.unitPanel.render(); },
+      r: () => this.reach(...this.pixelThere()), w: () => this.why(), m: () => this.toggleMute(), e: () => { this.showEffective(!this.effective); this.unitPanel.render(); },
       d: () => { this.showDifference(!this.difference); this.renderPlay(); },
       Backspace: () => { if (this.trail.length > 1) this.backTo(this.trail.length - 2); },
       Escape: () => { this.reached = null; this.closeUnit(); },

@@ -176,20 +176,29 @@ export class UnitPanel {
     const hidden = outside ? (Array.isArray(outside[0]) ? outside : [outside]) : null;
     if (Array.isArray(rows[0][0])) return h("span", { class: "faint" }, "…");
     const small = rows.length * rows[0].length > NUMBERS;
+    let found = false; // one cell is reached by Tab, the others from there by arrows
     const cells = rows.flatMap((row, i) => row.map((value, j) => {
       const away = hidden && hidden[i][j];
       const unit = link && !away ? this.unitOf(link, i, j, rows.length) : null;
       const go = unit && this.canGo(link.source, unit);
       const name = away ? say("padding") : String(value);
+      const first = go && !found;
+      found = found || Boolean(go);
       return h(go ? "button" : "span", {
         class: "cell" + (away ? " away" : "") + (isDark(value, scale.most, scale.signed) && !away ? " light" : ""),
         title: unit ? `${name}  ${link.source} [${unit.join(", ")}]` : name,
         style: away ? {} : { background: colorOf(value, scale.most, scale.signed) },
         onclick: go ? () => this.app.follow(link.source, unit) : null,
-        tabindex: go ? -1 : null,
+        tabindex: go ? (first ? 0 : -1) : null,
       }, small ? "" : away ? "·" : tight(value));
     }));
-    return h("span", { class: "grid" + (small ? " small" : ""), style: { "--columns": String(rows[0].length) } }, cells);
+    return h("span", { class: "grid" + (small ? " small" : ""), style: { "--columns": String(rows[0].length) }, onkeydown: (event) => {
+      const by_ = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -rows[0].length, ArrowDown: rows[0].length }[event.key];
+      if (!by_ || !cells.includes(event.target)) return;
+      event.preventDefault();
+      event.stopPropagation();
+      cells[cells.indexOf(event.target) + by_]?.focus();
+    } }, cells);
   }
 
   unitOf(link, i, j, rows) {
