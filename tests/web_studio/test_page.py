@@ -249,6 +249,16 @@ def test_other_networks_show_the_same_numbers(opened: Callable[[str], Any], name
         trace = eyeshot.explain(net, x, layer=layer, unit=unit_of(page))
         assert value == trace.network_value
         assert page.locator(".arcs path").count() > 0
+        page.get_by_label("Overlay").select_option("prediction")
+        page.wait_for_selector(".swatches")
+        picture = page.locator("canvas.pane").first
+        middle = picture.bounding_box()
+        picture.hover(position={"x": middle["width"] / 2 + 2, "y": middle["height"] / 2 + 2})
+        row, column = map(int, re.findall(r"\d+", page.locator(".status").inner_text())[:2])
+        with torch.no_grad():
+            said = net(x[None])[0].argmax(0)
+        if name == "unet":
+            says(page, ".status", f"prediction {said[row, column]}")
 
 
 def test_a_network_with_a_shape_mistake_is_shown(opened: Callable[[str], Any]) -> None:

@@ -9,18 +9,21 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import eyeshot
-from eyeshot.errors import BadValue, EyeshotError, UnknownName, Unsupported
+from eyeshot.data.pairs.legend import Legend
+from eyeshot.errors import BadFile, BadValue, EyeshotError, UnknownName, Unsupported
 from eyeshot.explanation import read_matrix, walk_conv
 from eyeshot.language import speaking, tr
 from eyeshot.web_studio import Session, Subject, bundled_digits, of_tensor
 from eyeshot.web_studio.export import export_page
 from eyeshot.web_studio.looks import Cancelled
+from eyeshot.web_studio.overlays import Truth
 from eyeshot.web_studio.payloads import Payload, Query
 from eyeshot.web_studio.session import _QUESTIONS
 from eyeshot.web_studio.subjects import Training, is_training
@@ -333,6 +336,64 @@ def test_signals_and_volumes_are_refused_in_one_line(
 ) -> None:
     with pytest.raises(Unsupported, match="shows pictures; use eyeshot see and eyeshot explain"):
         Session(Subject("other", layer.eval()), size=size)
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("classes", [1, 3])
+def test_overlays_are_the_largest_score_the_mask_and_where_they_differ(
+    tmp_path: Path, padding: int, classes: int
+) -> None:
+    torch.manual_seed(classes)
+    net = nn.Conv2d(1, classes, 3, padding=padding).eval()
+    x = torch.randn(1, 20, 24)
+    random = np.random.default_rng(0)
+    mask = random.integers(0, max(2, classes), (20, 24), np.uint8)
+    cv2.imwrite(str(tmp_path / "mask.png"), mask * (255 if classes == 1 else 1))
+    session = Session(Subject("net", net), [of_tensor(x)], truths=[tmp_path / "mask.png"])
+    known = ask(session, "state").data["overlay"]
+    assert (known["truth"], known["pixel"]) == ("mask.png", (1 - padding, 1 - padding))
+    with torch.no_grad():
+        scores = net(x[None])[0].numpy()
+    said = scores.argmax(0) if classes > 1 else scores[0] > 0
+    truth = mask[1:-1, 1:-1] if padding == 0 else mask
+    for kind, expected in (("prediction", said), ("truth", mask), ("error", said != truth)):
+        answer = ask(session, "overlay", kind=kind)
+        assert np.array_equal(bytes_of(answer), expected)
+        part = bytes_of(ask(session, "overlay", kind=kind, box="3,11,2,9", step=2))
+        assert np.array_equal(part, expected[3:11:2, 2:9:2])
+    assert answer.data["wrong"] == (said != truth).sum()
+    assert answer.data["labeled"] == truth.size
+
+
+def bytes_of(answer: Payload) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.frombuffer(answer.raw, np.uint8).reshape(answer.data["shape"])
+
+
+def test_a_mask_is_read_by_the_legend_of_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "mask.png"
+    cv2.imwrite(str(path), np.array([[0, 7], [9, 7]], np.uint8))
+    legend = Legend(("cell", "edge"), (7, 0), ignore=9)
+    assert Truth(path, (2, 2), 2, legend).read((0, 2), (0, 2)).tolist() == [[1, 0], [255, 0]]
+    with pytest.raises(BadFile, match=r"mask.png: 9 stands for no class; use a mask of class num"):
+        Truth(path, (2, 2), 2, None).read((0, 2), (0, 2))
+    with pytest.raises(BadFile, match="a mask of 2×2 pixels, and 3×2 are looked at"):
+        Truth(path, (3, 2), 2, legend)
+    gray = tmp_path / "gray.png"
+    cv2.imwrite(str(gray), np.array([[[0, 0, 255]]], np.uint8))
+    with pytest.raises(EyeshotError, match="mask with 3 channels"):
+        Truth(gray, (1, 1), 2, None).read((0, 1), (0, 1))
+
+
+def test_overlays_that_there_are_not_are_named(session: Session, x: Tensor) -> None:
+    assert ask(session, "state").data["overlay"] is None  # it gives one vector
+    with pytest.raises(BadValue, match="prediction of branched; use a network of classes"):
+        ask(session, "overlay", kind="prediction")
+    dense = Session(Subject("dense", nn.Conv2d(1, 2, 4, stride=2).eval()), [of_tensor(x)])
+    assert ask(dense, "state").data["overlay"]["pixel"] is None
+    with pytest.raises(BadValue, match="no truth without a true mask"):
+        ask(dense, "overlay", kind="truth")
+    with pytest.raises(UnknownName):
+        ask(dense, "overlay", kind="guess")
 
 
 def test_findings_are_in_the_language_of_the_page(session: Session, net: nn.Module) -> None:

@@ -83,6 +83,20 @@ def test_maps_in_view_are_those_of_the_whole(
             assert close(made, whole[:, top:bottom:2, left:right:2])
 
 
+def test_the_prediction_in_view_is_that_of_the_whole(
+    session: Session, net: nn.Module, image: NDArray[np.float32]
+) -> None:
+    scores = eyeshot.see(net, image)["head"]
+    clear = np.abs(scores[0] - scores[1]) > 1e-4
+    for box in ((0, 20, 0, 30), (210, 219, 7, 40), (415, 420, 0, 396)):
+        top, bottom, left, right = box
+        view = slice(top, bottom, 2), slice(left, right, 2)
+        answer = ask(session, "overlay", kind="prediction", box=",".join(map(str, box)), step=2)
+        made = np.frombuffer(answer.raw, np.uint8).reshape(answer.data["shape"])
+        same = made == scores.argmax(0)[view]
+        assert same[clear[view]].all()
+
+
 @pytest.fixture(scope="module")
 def whole(net: nn.Module, image: NDArray[np.float32]) -> Session:
     """The same picture computed at once, whose numbers other tests hold against the library."""

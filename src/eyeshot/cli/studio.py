@@ -60,6 +60,13 @@ def open_studio(
             help="Write one file that needs no server, and stop.",
         ),
     ] = None,
+    truth: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="MASK",
+            help="The true mask of an IMAGE, to lay over it; once for each, in their order.",
+        ),
+    ] = None,
     unit: Annotated[
         list[str] | None,
         typer.Option(
@@ -94,11 +101,17 @@ def open_studio(
 
     with warnings_as_notes():
         subject, pictures = _opened(net, image or [], weights)
+        if len(truth or ()) > len(image or ()):
+            raise BadValue(
+                f"{len(truth or ())} --truth for {len(image or ())} IMAGE",
+                cure="name the picture of each mask",
+            )
         session = Session(
             subject,
             pictures,
             memory=parse_bytes(memory) or 0,
             size=None if size is None else parse_numbers("--size", size, "x"),
+            truths=truth or (),
         )
         session.warm()
     if out is not None:

@@ -91,6 +91,7 @@ class Desk:
         self._looks: OrderedDict[tuple[str, Edits], Look] = OrderedDict()
         self._traced: dict[tuple[int, ...], tuple[Graph, Sequence[Mismatch]]] = {}
         self._inspections: dict[tuple[tuple[int, ...], str], Inspection] = {}
+        self._roots: dict[str, str] = {}
         self.given: list[str] = []
         self.given = [self.add(one) for one in pictures]
         if not self.given:
@@ -118,6 +119,10 @@ class Desk:
             for picture in self._pictures.values():
                 if isinstance(picture, WidePicture):
                     picture.forget()
+
+    def root(self, identity: str) -> str:
+        """The picture that a painted one was made from; any other picture is its own."""
+        return self._roots.get(identity, identity)
 
     def names(self) -> list[tuple[str, str]]:
         """The pictures to choose from, each with what it is called."""

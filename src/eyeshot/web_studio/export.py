@@ -27,6 +27,7 @@ from eyeshot.files import write_aside
 from eyeshot.language import preferred
 from eyeshot.web_studio.links import OPERATIONS
 from eyeshot.web_studio.looks import Check, never
+from eyeshot.web_studio.overlays import KINDS
 from eyeshot.web_studio.payloads import Query
 from eyeshot.web_studio.session import Session
 
@@ -42,6 +43,7 @@ SCRIPTS = (
     "play.js",
     "walks.js",
     "saving.js",
+    "overlays.js",
     "studio.js",
 )
 """In an order in which each reads only those before it."""
@@ -179,6 +181,10 @@ def _collect(
         for channel in range(layer["planes"][0]):
             if everything or channel in shown or channel == 0:
                 answers.ask("maps", layer=name, channel=channel)
+    if state["overlay"]:
+        truth, pixel = state["overlay"]["truth"], state["overlay"]["pixel"]
+        for kind in KINDS[: 1 if truth is None else 2 if pixel is None else 3]:
+            answers.ask("overlay", kind=kind)
     inputs = set(state["network"]["inputs"])
     for layer, unit in chosen:
         text = ",".join(map(str, unit))

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from eyeshot.axes import Interval
-from eyeshot.errors import BadValue, EyeshotError, Unsupported
+from eyeshot.errors import BadValue, EyeshotError, UnknownName, Unsupported
 from eyeshot.explanation import UnitTrace
 from eyeshot.features.kinds import words
 from eyeshot.geometry import required
 from eyeshot.graph import Family, Node
+from eyeshot.inspection import Inspection
 from eyeshot.inspection.reach import effective_field
 from eyeshot.language import speaking, spoken, tr
 from eyeshot.web_studio.desk import AnyPicture, Desk, position_of
 from eyeshot.web_studio.links import links_of, strongest, walk
 from eyeshot.web_studio.looks import NO_EDITS, Check, kernel_of, never
+from eyeshot.web_studio.overlays import KINDS, Truth, classes_of, differing, pixel_under, predicted
 from eyeshot.web_studio.payloads import (
     Payload,
     Query,
@@ -46,9 +50,11 @@ class Session:
         pictures: to choose from; a test pattern where there is none.
         memory: the most bytes of values kept.
         size: (C, H, W) of the pattern, and of a network that is shown without a picture.
+        truths: the mask files of the first pictures, in their order.
 
     Raises:
         BadValue, Unsupported: the network cannot be shown.
+        BadFile: a truth is not a mask, or one of another size.
     """
 
     def __init__(
@@ -58,9 +64,14 @@ class Session:
         *,
         memory: int = MEMORY,
         size: Sequence[int] | None = None,
+        truths: Sequence[str | Path] = (),
     ) -> None:
         self.subject = subject
         self.desk = Desk(subject, pictures, memory, size)
+        self._truths = {
+            identity: self._truth(identity, path)
+            for identity, path in zip(self.desk.given, truths, strict=False)
+        }
 
     def warm(self) -> None:
         """Trace the network and compute what the page asks for first."""
@@ -115,6 +126,7 @@ class Session:
                     "wide": isinstance(picture, WidePicture),
                     "notes": list(picture.notes),
                 },
+                "overlay": None if broken else self._overlay(query, inspection),
                 "prediction": None
                 if broken or isinstance(picture, WidePicture)
                 else self._prediction(query, check),
@@ -158,11 +170,7 @@ class Session:
         return samples(chosen, box, max(1, query.whole("step", 1)))
 
     def _wide_maps(self, picture: WidePicture, query: Query, check: Check) -> Payload:
-        if query.text("edits", ""):
-            raise BadValue(
-                "changes to a network on a picture of this size",
-                cure="try them on a smaller picture; sums and strips here show them",
-            )
+        _refuse_edits(query)
         node = picture.graph[query.text("layer")]
         box = self.desk.box(query, shape_of_planes(node)[1:])
         if box[0] >= box[1] or box[2] >= box[3]:
@@ -174,6 +182,77 @@ class Session:
         chosen = planes if channel < 0 else planes[channel : channel + 1]
         answer = samples(chosen, (0, chosen.shape[1], 0, chosen.shape[2]), step)
         return Payload({**answer.data, "box": list(box)}, answer.raw)
+
+    def overlay(self, query: Query, check: Check) -> Payload:
+        """Class numbers over the picture, a byte each: prediction, truth, or error.
+
+        The box is of pixels for the truth, and of the output's positions for the others.
+        """
+        identity, picture = self.desk.picture(query)
+        kind, step = query.text("kind"), max(1, query.whole("step", 1))
+        if kind not in KINDS:
+            raise UnknownName("overlay", kind, KINDS)
+        inspection = self.desk.inspection(picture)
+        if not classes_of(self.subject, inspection):
+            raise BadValue(
+                f"{kind} of {self.subject.name}", cure="use a network of classes a pixel"
+            )
+        truth = self._truths.get(self.desk.root(identity))
+        if truth is None and kind != "prediction":
+            raise BadValue(f"no {kind} without a true mask", cure="name its file by --truth")
+        if kind == "truth" and truth is not None:
+            box = self.desk.box(query, picture.size)
+            if isinstance(picture, WidePicture):
+                picture.refuse_wide(box)
+            shown = truth.read((box[0], box[1]), (box[2], box[3]))
+            return _labels(shown[::step, ::step], box, step)
+        layer = inspection.graph.outputs[0]
+        box, said = self._predicted(picture, layer, query, check)
+        if truth is None or kind == "prediction":
+            return _labels(said[::step, ::step], box, step)
+        first = pixel_under(inspection, layer)
+        if first is None:
+            raise BadValue(
+                f"layer {layer} has no score for each pixel, so no error",
+                cure="look at the prediction and at the truth",
+            )
+        down, right = first
+        rows, columns = (box[0] + down, box[1] + down), (box[2] + right, box[3] + right)
+        wrong, count, labeled = differing(said, truth.read(rows, columns))
+        return _labels(wrong[::step, ::step], box, step, wrong=count, labeled=labeled)
+
+    def _predicted(
+        self, picture: AnyPicture, layer: str, query: Query, check: Check
+    ) -> tuple[tuple[int, int, int, int], NDArray[np.uint8]]:
+        """A box of the output, and the classes in it."""
+        box = self.desk.box(query, shape_of_planes(self.desk.inspection(picture).graph[layer])[1:])
+        if isinstance(picture, WidePicture):
+            _refuse_edits(query)
+            if box[0] >= box[1] or box[2] >= box[3]:
+                return box, np.zeros((0, 0), np.uint8)
+            return box, predicted(picture.maps(layer, box, check, anyway=query.flag("anyway")))
+        planes = planes_of(self.desk.look(query).value(layer, check))
+        return box, predicted(planes[:, box[0] : box[1], box[2] : box[3]])
+
+    def _overlay(self, query: Query, inspection: Inspection) -> dict[str, Any] | None:
+        """Which overlays there are: the layer, the classes, and the name of the true mask."""
+        classes = classes_of(self.subject, inspection)
+        truth = self._truths.get(self.desk.root(self.desk.picture(query)[0]))
+        return {
+            "layer": inspection.graph.outputs[0],
+            "classes": list(classes),
+            "truth": None if truth is None else truth.name,
+            "pixel": pixel_under(inspection, inspection.graph.outputs[0]),
+        } if classes else None  # fmt: skip
+
+    def _truth(self, identity: str, path: str | Path) -> Truth:
+        picture = self.desk.picture(Query({"picture": identity}))[1]
+        classes = classes_of(self.subject, self.desk.inspection(picture))
+        if not classes:
+            raise BadValue(f"--truth {path}", cure="use it with a network of classes a pixel")
+        run = self.subject.run
+        legend = run.config.legend if run is not None else None
+        return Truth(path, picture.size, len(classes), legend)
 
     def unit(self, query: Query, check: Check) -> Payload:
         """One unit: what it sees, on the picture and on each layer before it, and its sum."""
@@ -347,6 +426,22 @@ class Session:
         }
 
 
+def _refuse_edits(query: Query) -> None:
+    """Refuse changes on a picture that is computed by parts."""
+    if query.text("edits", ""):
+        raise BadValue(
+            "changes to a network on a picture of this size",
+            cure="try them on a smaller picture; sums and strips here show them",
+        )
+
+
+def _labels(
+    shown: NDArray[np.uint8], box: tuple[int, int, int, int], step: int, **more: int
+) -> Payload:
+    data = {"shape": list(shown.shape), "box": list(box), "step": step, **more}
+    return Payload(data, np.ascontiguousarray(shown).tobytes())
+
+
 def _share(trace: UnitTrace) -> float | None:
     """Of all that is added up in the direction of the total, the largest part's share."""
     sign = -1.0 if trace.total < 0 else 1.0
@@ -364,6 +459,7 @@ _QUESTIONS: Mapping[str, Callable[[Session, Query, Check], Payload]] = {
     "picture": Session.picture,
     "strip": Session.strip,
     "maps": Session.maps,
+    "overlay": Session.overlay,
     "unit": Session.unit,
     "effective": Session.effective,
     "why": Session.why,

@@ -168,6 +168,16 @@ class WidePicture:
         graph = lower(replace(self.graph, nodes=nodes, outputs=(layer,), batch={}))
         return graph, required(graph, {layer: region})
 
+    def refuse_wide(self, box: tuple[int, int, int, int]) -> None:
+        """Refuse a box of more pixels than one view reads.
+
+        Raises:
+            BadValue: so.
+        """
+        pixels = (box[1] - box[0]) * (box[3] - box[2])
+        if pixels > _MOST_POSITIONS:
+            raise BadValue(f"{pixels / 1e6:.1f} megapixels are in view", cure="zoom in")
+
     def _refuse_long(self, graph: Graph, boxes: Mapping[str, Region]) -> None:
         work = 0.0
         spent = costs(graph)

@@ -5,6 +5,7 @@ import { by, h, paced, refill, show } from "./dom.js";
 import { NetworkPanel, tilesOf } from "./network.js";
 import { DrawingBoard, answerBars, editChips, kernelEditor, learningCurve } from "./play.js";
 import { saveMap, saveNetwork, savePng, saveSum, saveView } from "./saving.js";
+import { Overlay } from "./overlays.js";
 import { UnitPanel } from "./unit.js";
 import { Lattice, Pane, Viewport, numbersPicture } from "./views.js";
 import { WalkPanel } from "./walks.js";
@@ -36,6 +37,7 @@ class Studio {
     this.networkPanel = new NetworkPanel(this);
     this.unitPanel = new UnitPanel(this);
     this.walkPanel = new WalkPanel(this);
+    this.overlay = new Overlay(this);
     this.follows = paced(40, () => this.refreshViews());
     this.remembers = paced(200, () => this.remember());
     this.wanders = paced(700, () => this.wandered());
@@ -61,6 +63,7 @@ class Studio {
     const turns = this.turns; // a person may choose a tab while the answer is on its way
     this.edits = asked.edits || { mute: [], set: [] };
     this.difference = asked.difference;
+    [this.overlay.kind, this.overlay.opacity] = asked.overlay || [this.overlay.kind, this.overlay.opacity];
     await this.load({ picture: asked.picture ?? this.picture, chosen: asked });
     if (!this.state) await this.load({ picture: "", chosen: asked }); // the picture is gone
     if (!this.state) {
@@ -294,7 +297,7 @@ class Studio {
 
   refreshViews(again = false) {
     if (!this.state) return Promise.resolve();
-    return Promise.all([this.refreshPicture(again), this.refreshMap(again)]);
+    return Promise.all([this.refreshPicture(again), this.refreshMap(again), this.overlay.refresh()]);
   }
 
   async refreshPicture() {
@@ -316,8 +319,15 @@ class Studio {
   }
 
   drawPicture() {
-    this.picturePane.show([this.pictureShown, this.effectivePicture].filter(Boolean));
+    this.picturePane.show([this.pictureShown, this.overlay.shown(), this.effectivePicture].filter(Boolean));
     this.drawMarks();
+  }
+
+  /** Which units to ask for: all, where they are few; else those in view, every so-many-th. */
+  viewed(lattice, [high, wide]) {
+    if (high * wide <= WHOLE) return {};
+    const box = lattice.units(padded(this.viewport.box(), this.state.picture.size));
+    return { box: box.join(","), step: Math.max(1, Math.floor(1 / (lattice.axes[0].stride * this.viewport.scale))) };
   }
 
   async refreshMap(again = false) {
@@ -338,12 +348,8 @@ class Studio {
       if (again) await this.showVector(layer);
       return;
     }
-    const whole = high * wide <= WHOLE;
-    const box = whole ? [0, high, 0, wide] : this.lattice.units(padded(this.viewport.box(), this.state.picture.size));
-    const pixel = this.lattice.axes[0].stride * this.viewport.scale;
-    const step = whole ? 1 : Math.max(1, Math.floor(1 / pixel));
-    const asked = { layer: layer.name, channel: this.chosen.channel };
-    if (!whole) Object.assign(asked, { box: box.join(","), step });
+    const seen = this.viewed(this.lattice, [high, wide]);
+    const asked = { layer: layer.name, channel: this.chosen.channel, ...seen };
     if (this.difference && this.editsText()) asked.difference = 1;
     const key = JSON.stringify([this.state.picture.id, this.editsText(), asked]);
     if (key === this.mapKey) return;
@@ -357,7 +363,7 @@ class Studio {
     const signed = (answer.data.min ?? 0) < 0;
     const most = Math.max(Math.abs(answer.data.min ?? 0), Math.abs(answer.data.max ?? 0)) || 1;
     this.map = { ...answer.data, numbers: numbersOf(answer), signed, most };
-    this.mapPane.show([numbersPicture(this.map.numbers, answer.data.shape, answer.data.box, this.lattice, step, most, signed)]);
+    this.mapPane.show([numbersPicture(this.map.numbers, answer.data.shape, answer.data.box, this.lattice, answer.data.step, most, signed)]);
     this.renderMapHead(this.map);
     this.drawMarks();
   }
@@ -431,6 +437,8 @@ class Studio {
         told.push(`${say("picture")} ${new Set(colors).size === 1 ? colors[0] : colors.join(" ")}`);
       }
     }
+    const over = this.overlay.textAt(row, column);
+    if (over) told.push(over);
     if (found && this.map && this.map.shape) {
       const { box, step, shape, numbers } = this.map;
       const [i, j] = [Math.floor((found[0] - box[0]) / step), Math.floor((found[1] - box[2]) / step)];
@@ -522,7 +530,7 @@ class Studio {
       this.networkPanel.root,
       h("main", { class: "middle" }, this.chips,
         h("div", { class: "panes" }, h("figure", {}, this.pictureHead, this.picturePane.canvas), this.mapFrame),
-        h("div", { class: "under" }, this.status, zooms),
+        h("div", { class: "under" }, this.overlay.root, this.status, zooms),
         h("div", { class: "lower" }, this.gallery, this.play)),
       this.unitPanel.root);
     refill(this.root, this.top, this.notices, this.looking, this.walkPanel.root);
@@ -722,6 +730,7 @@ class Studio {
     refill(this.play);
     this.renderPlay();
     this.refreshGallery();
+    this.overlay.render();
     this.renderMapHead(this.map || null);
     if (this.tab === "walk") this.walkPanel.render();
   }
@@ -833,7 +842,7 @@ class Studio {
       picture: asked.get("picture") ?? undefined, layer: asked.get("layer") || "", unit: numbers("unit"),
       channel: numbers("channel")?.[0] ?? numbers("unit")?.[0] ?? null, view: numbers("view"), tab: asked.get("tab") || "look",
       edits: edits && Array.isArray(edits.mute) && Array.isArray(edits.set) ? edits : null,
-      difference: asked.get("difference") === "1", walk, theme: asked.get("theme"), language: asked.get("language"),
+      difference: asked.get("difference") === "1", overlay: overlayOf(asked.get("overlay") || ""), walk, theme: asked.get("theme"), language: asked.get("language"),
     };
   }
 
@@ -850,6 +859,7 @@ class Studio {
     }
     if (this.editsText()) told.set("edits", this.editsText());
     if (this.difference) told.set("difference", "1");
+    if (this.overlay.kind) told.set("overlay", `${this.overlay.kind},${this.overlay.opacity}`);
     if (this.tab === "walk") {
       told.set("tab", "walk");
       told.set("walk", new URLSearchParams(this.walkPanel.asked).toString());
@@ -858,6 +868,12 @@ class Studio {
     history.replaceState(null, "", "#" + told);
     this.writing = false;
   }
+}
+
+/** "truth,0.5" as the kind of an overlay and its opacity. */
+function overlayOf(text) {
+  const [kind, opacity] = text.split(",");
+  return kind ? [kind, Math.max(0, Math.min(1, Number(opacity) || 0.55))] : null;
 }
 
 function asElement(canvas) {
