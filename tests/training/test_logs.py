@@ -14,7 +14,7 @@ import pytest
 
 from eyeshot.errors import BadValue, Failure, UnknownName
 from eyeshot.runs import METRICS
-from eyeshot.training import Silence, train
+from eyeshot.training import Silence, checkpoint, train
 from eyeshot.training.checkpoint import Position
 from eyeshot.training.logs import FOLDER, LOGS, check_logs
 
@@ -45,7 +45,7 @@ def _events(folder: Path) -> Iterator[Any]:
             place += 12 + length + 4
 
 
-def _scalars(folder: Path, name: str) -> dict[int, float]:
+def scalars(folder: Path, name: str) -> dict[int, float]:
     """What TensorBoard shows: a restart hides the steps that were to come."""
     found: dict[int, float] = {}
     for event in _events(folder):
@@ -61,16 +61,16 @@ def test_tensorboard_goes_on_with_the_log_of_a_cut_training(tmp_path: Path) -> N
     folder = tmp_path / "run" / FOLDER / "tensorboard"
     with pytest.raises(KeyboardInterrupt):
         train(blobs(), out=tmp_path / "run", log="tensorboard", **{**SETTINGS, "progress": Cut(2)})
-    assert sorted(_scalars(folder, "test_accuracy")) == [1, 2]
+    assert sorted(scalars(folder, "test_accuracy")) == [1, 2]
     train(blobs(), out=tmp_path / "run", log="tensorboard", resume=True, **SETTINGS)
-    found = _scalars(folder, "loss")
+    found = scalars(folder, "loss")
     header, *rows = (tmp_path / "run" / METRICS).read_text().splitlines()
     place = header.split(",").index("loss")
     assert found == pytest.approx(
         {k: float(row.split(",")[place]) for k, row in enumerate(rows, 1)}, rel=1e-4
     )
-    assert sorted(_scalars(folder, "learning_rate")) == [1, 2, 3]
-    assert not _scalars(folder, "epoch")
+    assert sorted(scalars(folder, "learning_rate")) == [1, 2, 3]
+    assert not scalars(folder, "epoch")
     train(blobs(), out=tmp_path / "run", force=True, **SETTINGS)
     assert not folder.exists()
 
@@ -79,7 +79,7 @@ def test_a_log_that_begins_late_has_the_epochs_before(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(blobs(), out=tmp_path / "run", **{**SETTINGS, "progress": Cut(2)})
     train(blobs(), out=tmp_path / "run", log=["tensorboard"], resume=True, **SETTINGS)
-    assert sorted(_scalars(tmp_path / "run" / FOLDER / "tensorboard", "loss")) == [1, 2, 3]
+    assert sorted(scalars(tmp_path / "run" / FOLDER / "tensorboard", "loss")) == [1, 2, 3]
 
 
 class _Client:
@@ -108,7 +108,12 @@ class _Client:
         self.runs[run]["params"][key] = value
 
     def log_metric(self, run: str, name: str, value: float, step: int) -> None:
-        self.runs[run]["metrics"].setdefault(name, {})[step] = value
+        self.runs[run]["metrics"].setdefault(name, []).append(
+            SimpleNamespace(step=step, value=value)
+        )
+
+    def get_metric_history(self, run: str, name: str) -> list[Any]:
+        return list(self.runs[run]["metrics"].get(name, []))
 
     set_terminated = update_run
 
@@ -133,9 +138,18 @@ def _stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **members: Any) -> Non
 
 
 def _cut_and_resumed(out: Path, log: str) -> None:
+    """Cut in the second epoch, and again when the second was logged and not yet saved."""
     with pytest.raises(KeyboardInterrupt):
         train(blobs(), out=out, log=log, **{**SETTINGS, "progress": Cut(1)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "save", _cut_at_save)
+        with pytest.raises(KeyboardInterrupt):
+            train(blobs(), out=out, log=log, resume=True, **{**SETTINGS, "checkpoint_seconds": 60})
     train(blobs(), out=out, log=log, resume=True, **SETTINGS)
+
+
+def _cut_at_save(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_mlflow_gets_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +162,8 @@ def test_mlflow_gets_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
     (run,) = _Client.runs.values()
     assert run["uri"] == f"sqlite:///{tmp_path}/out/{FOLDER}/mlflow.db"
-    assert sorted(run["metrics"]["test_accuracy"]) == [1, 2, 3]
+    for history in run["metrics"].values():
+        assert [one.step for one in history] == [1, 2, 3]
     assert run["params"]["epochs"] == 3
     assert (run["name"], run["status"]) == ("out", "FINISHED")
 
@@ -192,12 +207,12 @@ def test_wandb_gets_runs_of_one_id(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     _stand_in(monkeypatch, "wandb", init=init, Settings=dict)
     _cut_and_resumed(tmp_path / "out", "wandb")
-    first, second = runs
-    assert first.told["id"] == second.told["id"]
+    first = runs[0]
+    assert {run.told["id"] for run in runs} == {first.told["id"]}
     assert all(run.told["mode"] == "offline" for run in runs)
     assert first.told["dir"] == str(tmp_path / "out" / FOLDER)
-    assert [sorted(run.rows) for run in runs] == [[1], [2, 3]]
-    assert [run.code for run in runs] == [1, 0]
+    assert [sorted(run.rows) for run in runs] == [[1], [2], [2, 3]]
+    assert [run.code for run in runs] == [1, 1, 0]
 
 
 def test_what_cannot_be_logged_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,8 +113,9 @@ def open_logs(
         names: of the logs.
         run: the run folder.
         config: of the run.
-        rows: of the epochs that are done, as in ``metrics.csv``; a log that begins only now gets
-            them.
+        rows: of the epochs that are done, as in ``metrics.csv``. Every log is given them: one that
+            begins only now, or that a killed training left short or with an epoch too many, has
+            each of them once.
         say: called with one line if a log fails later; nothing more is written to that log.
     """
     folder = run / FOLDER
@@ -122,11 +123,9 @@ def open_logs(
         folder.mkdir(exist_ok=True)
     logs: list[Log] = []
     for name in names:
-        begins = not any(folder.glob(f"{name}*"))
         log = _MAKERS[name](folder, run.name, config, len(rows))
         logs.append(_Spared(log, name, say))
-        if begins:
-            write_row(logs[-1:], *rows)
+        write_row(logs[-1:], *rows)
     return logs
 
 
@@ -163,11 +162,11 @@ class _TensorBoard:
     def __init__(self, folder: Path, name: str, config: RunConfig, epochs_done: int) -> None:
         from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
-        del name, config
-        # What a killed training logged of an epoch that it did not save is hidden.
-        purge: dict[str, Any] = {"purge_step": epochs_done + 1} if epochs_done else {}
+        del name, config, epochs_done
         # A file is named by the second: a training that is resumed within it has one of its own.
         files = sum(1 for _ in (folder / "tensorboard").glob("events*"))
+        # All that the files before say is hidden: the rows that were saved are written again.
+        purge: dict[str, Any] = {"purge_step": 1} if files else {}
         self._logger = TensorBoardLogger(
             folder, name="", version="tensorboard", filename_suffix=f".{files:03}", **purge
         )
@@ -192,8 +191,10 @@ class _MLflow:
         place = os.environ.get("MLFLOW_TRACKING_URI")
         own = f"sqlite:///{(folder / 'mlflow.db').resolve()}"
         self._client = client = MlflowClient(tracking_uri=place or own)
+        self._known: dict[str, set[int]] = {}
         found = folder / "mlflow.txt"
-        if found.is_file():
+        self._resumed = found.is_file()
+        if self._resumed:
             self._run = _kept_name(found, "")
             client.update_run(self._run, status="RUNNING")
             return
@@ -212,7 +213,15 @@ class _MLflow:
     def write(self, figures: Mapping[str, float], epoch: int) -> None:
         """Write the figures of an epoch."""
         for name, value in figures.items():
-            self._client.log_metric(self._run, name, value, step=epoch)
+            if not (self._resumed and epoch in self._steps(name)):
+                self._client.log_metric(self._run, name, value, step=epoch)
+
+    def _steps(self, name: str) -> set[int]:
+        """The epochs of which the run had a figure when the training was resumed."""
+        if name not in self._known:
+            found = self._client.get_metric_history(self._run, name)
+            self._known[name] = {one.step for one in found}
+        return self._known[name]
 
     def close(self, *, finished: bool) -> None:
         """Say how the training ended."""
@@ -220,12 +229,17 @@ class _MLflow:
 
 
 class _Wandb:
-    """Offline runs in ``logs/wandb``, all of one id: ``wandb sync`` sends them."""
+    """Offline runs in ``logs/wandb``, all of one id: ``wandb sync`` sends them.
+
+    An offline run cannot be read: an epoch that was logged by a training killed before it saved the
+    epoch is logged again, under the same step.
+    """
 
     def __init__(self, folder: Path, name: str, config: RunConfig, epochs_done: int) -> None:
         import wandb
 
-        del epochs_done
+        begins = not (folder / "wandb.txt").is_file()
+        self._done = 0 if begins else epochs_done
         self._run = wandb.init(
             project=_PROJECT,
             name=name,
@@ -239,7 +253,8 @@ class _Wandb:
 
     def write(self, figures: Mapping[str, float], epoch: int) -> None:
         """Write the figures of an epoch."""
-        self._run.log(dict(figures), step=epoch)
+        if epoch > self._done:
+            self._run.log(dict(figures), step=epoch)
 
     def close(self, *, finished: bool) -> None:
         """Say how the training ended."""

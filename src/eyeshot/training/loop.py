@@ -98,6 +98,8 @@ class Training:
             Failure: the loss is not a number, or the disk is full; the last checkpoint is kept.
         """
         self.progress.begin(self.config, self.task.steps_an_epoch, self.position)
+        if self.fabric.is_global_zero and not (self.folder / LAST / checkpoint.FILE).is_file():
+            self.save()  # from now on a kill leaves something to go on with, whenever it comes
         while self.position.epoch < self.config.recipe.epochs and not self.ended:
             self.train_epoch()
             row = self.measure()
