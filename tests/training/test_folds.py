@@ -267,5 +267,7 @@ def test_folds_that_start_from_unknown_pictures_say_so(
     weights, said = tmp_path / "weights.safetensors", Said()
     weights.write_bytes((run.path / "fold-1" / WEIGHTS).read_bytes())
     options = {**OPTIONS, "progress": said}
-    assert train(cells, out=tmp_path / "out", folds=2, start=weights, **options).finished
+    joined = train(cells, out=tmp_path / "out", folds=2, start=weights, **options)
+    assert joined.finished
+    assert joined.config.start == str(weights)
     assert sum("does not say which pictures its weights learned from" in s for s in said.lines) == 2

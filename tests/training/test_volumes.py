@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ import eyeshot
 from eyeshot.cli import main
 from eyeshot.data import CropSampler, load_pairs
 from eyeshot.errors import BadFile, BadValue
+from eyeshot.runs.inputs import SEEN_SIDE, prepare_input
 from tests.training.test_resume import Stop, StopAt, weights
 
 SIZES = [(12, 20, 24), (10, 24, 20), (12, 24, 24), (14, 20, 20), (12, 22, 20)]
@@ -128,6 +130,35 @@ def test_crops_of_three_axes_cover_each_voxel_once(scans: Path) -> None:
             window = tuple(slice(lo, lo + n) for lo, n in zip(start, valid.shape, strict=True))
             seen[pair][window] += valid
     assert all((count == 1).all() for count in seen)
+
+
+def test_a_volume_is_seen_explained_and_its_fields_are_drawn(
+    run: eyeshot.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a volume that the middle is taken of, places count from there."""
+    volume, _ = ball((66, 20, 24), 3)
+    np.save(tmp_path / "scan.npy", volume)
+    ready = prepare_input(run, tmp_path / "scan.npy", side=SEEN_SIDE)
+    assert "slices 0:64, rows 0:20 and columns 0:24 are looked at" in ready.notes[-1]
+    samples = torch.from_numpy(volume[:64] / np.float32(255))[None, None]
+    wanted = (samples - run.config.mean[0]) / run.config.std[0]
+    torch.testing.assert_close(ready.values, wanted)
+    wanted.requires_grad_()
+    score = run.net(wanted)[0, 1, 20, 3, 4]
+    (slope,) = torch.autograd.grad(score, wanted)
+    slices = slope[0, 0].abs().amax((1, 2)).nonzero()
+    named = [str(run.path), str(tmp_path / "scan.npy")]
+    assert main(["explain", *named, "--layer", "head", "--unit", "1,20,3,4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["total"] == pytest.approx(
+        float(score.detach()), abs=1e-5
+    )
+    sheet, field = tmp_path / "sheet.png", tmp_path / "field.png"
+    assert main(["see", *named, "-o", str(sheet)]) == 0
+    assert main(["see", *named, "--field", "head:20,3,4", "-o", str(field)]) == 0
+    seen = f"sees [{int(slices.min())}, {int(slices.max()) + 1}) ×"
+    assert seen in capsys.readouterr().out
+    assert sheet.exists()
+    assert field.exists()
 
 
 def test_flat_levels_keep_the_first_axis(scans: Path, tmp_path: Path) -> None:

@@ -331,6 +331,9 @@ def _factors(text: str) -> float | tuple[float, ...]:
     return factors[0] if len(factors) == 1 else factors
 
 
+_SIGNALS = 3  # axes of a batch of them
+
+
 def see_field(
     where: str, image: Asked, field: str, out: Path | None, json: bool, weights: Path | None
 ) -> None:
@@ -339,13 +342,14 @@ def see_field(
     Args:
         where: NET: a run folder, or an import path, whose network gets the unchanged picture.
         image: the picture.
-        field: ``LAYER:y,x``, or only a layer for its middle unit.
+        field: ``LAYER:y,x``, of a volume ``LAYER:z,y,x`` and of a signal ``LAYER:x``, or only a
+            layer for its middle unit.
         out: a .png file; None to print only the numbers.
         json: print them as JSON.
         weights: the weights for a network of Python code.
     """
     from eyeshot.files import write_aside
-    from eyeshot.inspection.page import parse_place, view_field
+    from eyeshot.inspection.page import find_field, parse_place, view_field
     from eyeshot.pictures import png_bytes
     from eyeshot.runs.inputs import SEEN_SIDE
 
@@ -353,7 +357,12 @@ def see_field(
         raise BadValue(f"{out}: a field is drawn as a picture", cure="end the name in .png")
     layer, unit = parse_place(field)
     seen_by = look(where, image, weights, side=SEEN_SIDE)
-    drawn, seen = view_field(seen_by.net, seen_by.x, seen_by.picture, layer, unit)
+    if seen_by.x.ndim == _SIGNALS:
+        if out is not None:
+            raise BadValue(f"{out}: the field in a signal is not drawn", cure="leave out --out")
+        seen = find_field(seen_by.net, seen_by.x, layer, unit)
+    else:
+        drawn, seen = view_field(seen_by.net, seen_by.x, seen_by.picture, layer, unit)
     if out is not None:
         with write_aside(out) as aside:
             aside.write_bytes(png_bytes(drawn))

@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
 
 def see_layers(
     net: net_options.Net,
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture, volume or signal.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Draw the maps: a .png or .html file.")
     ] = None,
@@ -56,7 +56,8 @@ def see_layers(
     field: Annotated[
         str | None,
         typer.Option(
-            metavar="LAYER:y,x", help="Print what this unit sees of the picture; -o draws it."
+            metavar="LAYER:y,x",
+            help="Print what this unit sees of the picture (LAYER:z,y,x in a volume); -o draws it.",
         ),
     ] = None,
     weights: net_options.Weights = None,

@@ -314,7 +314,7 @@ def _from_shape(stored: tuple[int, ...], space: int | None, first: bool) -> Layo
     if wanted not in SPACE or len(left) not in (wanted, wanted + 1):
         raise BadFile(
             f"an array of {_times(stored)} is not an image with {wanted} spatial axes",
-            cure="use (H, W), (H, W, C) or (C, H, W), or give layout=",
+            cure=f"use {_arrays_of(wanted)}, or give layout=",
         )
     letters = SPACE[wanted]
     if len(left) == wanted:
@@ -327,6 +327,13 @@ def _from_shape(stored: tuple[int, ...], space: int | None, first: bool) -> Layo
     if not few_first:
         why = "by default channels come first (layout= changes it)"
     return Layout(stored, DROPPED * extra + "C" + letters, why)
+
+
+def _arrays_of(space: int) -> str:
+    """The arrays that are images with so many axes of space."""
+    letters = SPACE.get(space, SPACE[2])
+    plain, last, first = (", ".join(one) for one in (letters, letters + "C", "C" + letters))
+    return f"({plain}), ({last}) or ({first})"
 
 
 def _times(shape: tuple[int, ...]) -> str:

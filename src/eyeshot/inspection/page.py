@@ -163,6 +163,7 @@ def _number(count: int, bar: float | None = None) -> Cell:
 
 
 _GAP = 16
+_VOLUME = 3  # axes of space
 
 
 def parse_place(text: str) -> tuple[str, tuple[int, ...] | None]:
@@ -180,6 +181,18 @@ def parse_place(text: str) -> tuple[str, tuple[int, ...] | None]:
         raise BadValue(f"field {text}", cure="give LAYER:y,x, such as conv2:5,7") from None
 
 
+def find_field(
+    net: nn.Module, x: torch.Tensor, layer: str, unit: Sequence[int] | None = None
+) -> UnitField:
+    """What one unit of a layer sees of a batch ``x`` of one input, as data.
+
+    Raises:
+        UnknownName: no such layer.
+        BadValue: the unit is outside the layer's map.
+    """
+    return unit_field(Fields(graph_of(net, x.shape[1:])), layer, unit)
+
+
 def view_field(
     net: nn.Module,
     x: torch.Tensor,
@@ -187,39 +200,50 @@ def view_field(
     layer: str,
     unit: Sequence[int] | None = None,
 ) -> tuple[NDArray[np.uint8], UnitField]:
-    """Draw what one unit of a layer sees of an image.
+    """Draw what one unit of a layer sees of an image; of a volume, in one slice.
 
     Args:
-        net: a network over images.
-        x: the image as the network takes it, (C, H, W) or (1, C, H, W).
-        picture: the same image for display, (H, W), (H, W, 1) or (H, W, 3) uint8, as large as x.
+        net: a network over images or volumes.
+        x: the image as the network takes it, (C, H, W) or (1, C, H, W); a volume (C, D, H, W) or
+            (1, C, D, H, W).
+        picture: the same image for display, (H, W), (H, W, 1) or (H, W, 3) uint8, as large as x;
+            of a volume (D, H, W, 1) or (D, H, W, 3).
         layer: dotted name of the layer.
-        unit: its row and column; None for the middle one.
+        unit: its row and column, of a volume its slice first; None for the middle one.
 
     Returns:
         The drawing (h, w, 3) uint8, with the box on the left and the gradient on the right; and the
-        field as data.
+        field as data. Of a volume, the slice in the middle of the field is drawn.
 
     Raises:
         UnknownName: no such layer.
         BadValue: the unit is outside the layer's map, or the sizes differ.
         Unsupported: the field of this layer is not known.
     """
-    size = x.shape[-3:]
-    if picture.shape[:2] != tuple(size[1:]):
-        raise BadValue(f"a picture of {picture.shape[:2]}", cure=f"give one of {tuple(size[1:])}")
+    space = _VOLUME if picture.ndim == _VOLUME + 1 else 2
+    size = x.shape[-space - 1 :]
+    if picture.shape[:space] != tuple(size[1:]):
+        shape = tuple(picture.shape[:space])
+        raise BadValue(f"a picture of {shape}", cure=f"give one of {tuple(size[1:])}")
     graph = graph_of(net, size)
     seen = unit_field(Fields(graph), layer, unit)
-    if seen.box is None or seen.inside is None or len(seen.box) != 2:
+    if seen.box is None or seen.inside is None or len(seen.box) != space:
         raise Unsupported(f"{seen.layer}: {seen.status}", cure="choose a layer before it")
-    rows, columns = seen.box
+    *depth, rows, columns = seen.box
     box: Box = ((rows.lo, rows.hi), (columns.lo, columns.hi))
     strength = effective_field(graph, x, seen.layer, seen.unit)
-    left, right = draw_field(picture, box), draw_gradient(picture, strength, box)
-    gap = np.full((len(left), _GAP, 3), 255, dtype=np.uint8)
+    drawn_strength, which = strength, ""
     heading = f"{len(rows)} × {len(columns)} pixels: rows {rows}, columns {columns}"
+    if depth:
+        middle = (seen.inside[0].lo + seen.inside[0].hi) // 2
+        middle = min(max(middle, 0), len(picture) - 1)
+        picture, drawn_strength = picture[middle], strength[middle]
+        which = f", in slice {middle}"
+        heading = f"{len(depth[0])} × {heading.replace(':', f': slices {depth[0]},', 1)}"
+    left, right = draw_field(picture, box), draw_gradient(picture, drawn_strength, box)
+    gap = np.full((len(left), _GAP, 3), 255, dtype=np.uint8)
     drawn = np.concatenate([left, gap, right], axis=1)
-    title = f"What unit {seen.unit} of {seen.layer} sees"
+    title = f"What unit {seen.unit} of {seen.layer} sees{which}"
     return sheet(title, [Panel(heading, drawn, _note(seen, strength))]), seen
 
 

@@ -65,8 +65,8 @@ def _kept(
 
 SEEN_SIDE = 512
 """Height and width of the part of a large picture that is looked at: the maps of all layers of a
-U-Net take some kilobytes a pixel."""
-_KINDS = {1: "signals", 3: "volumes"}  # by the axes of space
+U-Net take some kilobytes a pixel. Of a volume and a signal, as many voxels and samples are."""
+_PICTURE = 2  # axes of space
 _MOST_PIXELS = 2**22
 """Of a picture that goes through a network in one pass."""
 
@@ -76,8 +76,9 @@ class Input:
     """A picture ready for a network.
 
     Attributes:
-        values: float32 (1, C, H, W), normalized.
-        picture: the same to look at, uint8 (H, W, C).
+        values: float32 (1, C, H, W), normalized; (1, C, D, H, W) of a volume, (1, C, L) of a
+            signal.
+        picture: the same to look at, uint8 (H, W, C); (D, H, W, C) or (L, C).
         notes: what was done to it, a phrase each.
     """
 
@@ -98,13 +99,14 @@ def prepare_input(
 
     A classifier gets it as it was trained, by :meth:`Run.prepare`. A network that answers with a
     mask or a picture gets its own pixels, as :func:`eyeshot.run` gives them to it: of any size, and
-    never stretched.
+    never stretched. A network of volumes or of signals gets one of these.
 
     Args:
         run: a trained run.
         picture: a file, or an array (H, W), (H, W, C) or (C, H, W).
         side: of a network that takes any size, the most rows and columns to be looked at: of a
-            larger picture its middle, cut where the network's grid begins again.
+            larger picture its middle, cut where the network's grid begins again. Of a volume and a
+            signal, the sides of as many voxels and samples.
         series: which image of a file that holds several, or which frame; None for the first.
         index: positions along the other axes of a stack, such as ``"Z=3"``.
 
@@ -112,19 +114,20 @@ def prepare_input(
         BadFile: not a picture, or one of other channels than the network's.
         BadValue: a picture that the network cannot take.
     """
-    kind = "latents" if run.config.task == "generate" else _KINDS.get(len(run.config.size))
-    if kind is not None:
+    if run.config.task == "generate":
         raise BadValue(
-            f"{run.path}: its network takes {kind}, and no picture",
+            f"{run.path}: its network takes latents, and no picture",
             cure="call eyeshot.see or eyeshot.explain in Python with what run.net takes",
         )
     if run.config.task == "classify":
         pixels, notes = run.prepare(picture, series=series, index=index)
         shown = np.moveaxis(reduce(pixels[0].numpy()), 0, -1)
         return Input(run.normalize(pixels), shown, tuple(notes))
-    with open_source(picture, space=2, series=series, index=index) as source:
+    space = len(run.config.size)
+    with open_source(picture, space=space, series=series, index=index) as source:
         _check_channels(source, run)
-        spans = _spans(run, source.shape[1:], side)
+        most = None if side is None else round(side ** (_PICTURE / space))
+        spans = _spans(run, source.shape[1:], most)
         if np.prod([hi - lo for lo, hi in spans]) > _MOST_PIXELS:
             raise BadValue(
                 f"{source.name}: {_by(source.shape[1:])} pixels, too many for one view",
@@ -133,7 +136,8 @@ def prepare_input(
         samples = to_unit(source.read(*spans))
         notes = [*source.notes, *_cuts(source.shape[1:], spans)]
     config = run.config
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (config.mean, config.std))
+    levels = (-1, *(1 for _ in spans))
+    mean, std = (torch.tensor(values).view(levels) for values in (config.mean, config.std))
     shown = np.rint(np.moveaxis(samples, 0, -1).clip(0, 1) * 255).astype(np.uint8)
     return Input(((torch.from_numpy(samples) - mean) / std)[None], shown, tuple(notes))
 
@@ -249,14 +253,20 @@ def _below(sizes: InputSizes, n: int, axis: int) -> int:
     return below
 
 
+_AXES = {
+    1: ("samples", ("positions",)),
+    2: ("pixels", ("rows", "columns")),
+    3: ("voxels", ("slices", "rows", "columns")),
+}
+
+
 def _cuts(size: tuple[int, ...], spans: tuple[Span, ...]) -> list[str]:
     if all(span == (0, length) for span, length in zip(spans, size, strict=True)):
         return []
-    (top, bottom), (left, right) = spans
-    return [
-        f"of {_by(size)} pixels, rows {top}:{bottom} and columns {left}:{right} are looked at; "
-        "places are counted from there"
-    ]
+    unit, axes = _AXES[len(spans)]
+    parts = [f"{axis} {lo}:{hi}" for axis, (lo, hi) in zip(axes, spans, strict=True)]
+    listed = " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+    return [f"of {_by(size)} {unit}, {listed} are looked at; places are counted from there"]
 
 
 def _by(size: tuple[int, ...]) -> str:

@@ -330,7 +330,7 @@ def _join(runs: Sequence[Run]) -> _Joined:
         mean=(0.0,) * first.channels,
         std=(1.0,) * first.channels,
         learned=" ".join(sorted(learned)) if all(c.learned for c in configs) else "",
-        start=None,
+        start=first.start if len({c.start for c in configs}) == 1 else None,
         fresh="",
         fold=first.fold if same_part else 0,
         folds=first.folds if same_part else count,
