@@ -16,6 +16,7 @@ from tests.networks import examples
 from torch import Tensor, nn
 
 from eyeshot import nets
+from eyeshot.cli.evaluate import mask_table
 from eyeshot.data.pairs import PairReader, load_pairs, open_pair
 from eyeshot.engine.networks import trace
 from eyeshot.errors import BadValue
@@ -177,7 +178,11 @@ def test_a_large_answer_goes_through_a_file(
     assert after.to_dict() == before.to_dict()
 
 
-def test_a_class_that_is_nowhere_counts_for_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("more", "precision"), [(-9, None), (9, 0)])
+def test_a_class_that_is_nowhere_counts_for_nothing(
+    more: int, precision: float | None, tmp_path: Path
+) -> None:
+    """Said nowhere or everywhere, it has no Dice; only its precision tells the two apart."""
     folder, _, _ = made(tmp_path)
     (folder / "classes.yaml").write_text("ground: 0\ncell: 255\nghost: 9\n")
     pairs = load_pairs(folder)
@@ -185,12 +190,15 @@ def test_a_class_that_is_nowhere_counts_for_nothing(tmp_path: Path) -> None:
     class Three(Threshold):
         def forward(self, x: Tensor) -> Tensor:
             scores = super().forward(x)
-            return torch.cat([scores, scores[:, :1] - 9], 1)
+            return torch.cat([scores, scores.amax(1, keepdim=True) + more], 1)
 
     found = judge_masks(trace(Three().eval()), pairs, pairs.validation)
     ghost = found.per_class[2]
     assert (ghost.pixels, ghost.dice, ghost.iou, ghost.boundary_f1) == (0, None, None, None)
-    assert found.dice == pytest.approx(judged(made(tmp_path / "again")[0]).dice)
+    assert (ghost.precision, ghost.recall) == (precision, None)
+    without = judged(made(tmp_path / "again")[0]).dice
+    assert found.dice == pytest.approx(without if more < 0 else 0)
+    assert "absent" in str(list(mask_table(found).columns[1].cells))
 
 
 def test_a_picture_that_nobody_has_judged_has_no_score(tmp_path: Path) -> None:

@@ -184,7 +184,8 @@ def mask_table(evaluation: MaskEvaluation) -> Table:
         table.add_column(heading, justify="right")
     for one in evaluation.per_class:
         shares = (one.dice, one.iou, one.precision, one.recall, one.boundary_f1)
-        table.add_row(one.name, f"{one.pixels:,}", *(percent(share) for share in shares))
+        pixels = f"{one.pixels:,}" if one.pixels else "absent"
+        table.add_row(one.name, pixels, *(percent(share) for share in shares))
     return table
 
 

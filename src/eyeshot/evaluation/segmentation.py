@@ -97,6 +97,8 @@ def _f1(said: int, said_near: int, there: int, there_near: int) -> float | None:
 class ClassScore:
     """The scores of one class over all images together; None if a denominator is 0.
 
+    Of a class that no true mask has, the precision alone is a number: 0 where it was predicted.
+
     Attributes:
         name: the name of the class.
         pixels: the number of pixels of this class in the true masks.
@@ -284,11 +286,11 @@ def _score_classes(
         ClassScore(
             name,
             int(there[i]),
-            _share(2 * right[i], there[i] + said[i]),
-            _share(right[i], there[i] + said[i] - right[i]),
+            _share(2 * right[i], there[i] + said[i]) if there[i] else None,
+            _share(right[i], there[i] + said[i] - right[i]) if there[i] else None,
             _share(right[i], said[i]),
             _share(right[i], there[i]),
-            boundary_f1[i],
+            boundary_f1[i] if there[i] else None,
         )
         for i, name in enumerate(names)
     )

@@ -207,7 +207,7 @@ def classes_section(material: MaskMaterial) -> Section:
     rows = [
         [
             one.name,
-            f"{one.pixels:,}",
+            f"{one.pixels:,}" if one.pixels else "absent",
             *map(_say, (one.dice, one.iou, one.recall, one.precision, one.boundary_f1)),
         ]
         for one in evaluation.per_class
