@@ -259,6 +259,12 @@ def test_other_networks_show_the_same_numbers(opened: Callable[[str], Any], name
             said = net(x[None])[0].argmax(0)
         if name == "unet":
             says(page, ".status", f"prediction {said[row, column]}")
+        page.get_by_role("button", name="Paint").click()
+        picture.click(position={"x": middle["width"] / 2, "y": middle["height"] / 2})
+        page.wait_for_function("() => location.hash.includes('picture=')")
+        assert page.locator(".unit h2").inner_text().startswith(layer)  # painting chooses no unit
+        page.get_by_role("button", name="Undo all").click()
+        page.wait_for_function("() => !document.querySelector('.brush').innerText.includes('Undo')")
 
 
 def test_a_network_with_a_shape_mistake_is_shown(opened: Callable[[str], Any]) -> None:

@@ -384,6 +384,22 @@ def test_a_mask_is_read_by_the_legend_of_the_run(tmp_path: Path) -> None:
         Truth(gray, (1, 1), 2, None).read((0, 1), (0, 1))
 
 
+def test_a_painted_picture_is_answered_with_values_of_its_own(net: nn.Module, x: Tensor) -> None:
+    session = Session(Subject("branched", net), [of_tensor(x)])
+    brush = np.zeros((20, 24), np.uint8)
+    brush[2:5, 3], brush[7, 7:9], brush[0, 0] = 1, 2, 3
+    painted = ask(session, "paint", brush.tobytes()).data["id"]
+    expected = x.clone()
+    expected[:, 2:5, 3], expected[:, 7, 7:9] = x.min(), x.max()
+    expected[:, 0, 0] = x.flatten(1).mean(1)
+    seen = eyeshot.see(net, expected)
+    for layer in ("stem", "cat"):
+        maps = numbers(ask(session, "maps", layer=layer, picture=painted))
+        assert np.array_equal(maps, seen[layer])
+    with pytest.raises(BadValue, match="3 bytes for 20×24; send one a pixel"):
+        ask(session, "paint", b"123")
+
+
 def test_overlays_that_there_are_not_are_named(session: Session, x: Tensor) -> None:
     assert ask(session, "state").data["overlay"] is None  # it gives one vector
     with pytest.raises(BadValue, match="prediction of branched; use a network of classes"):

@@ -97,8 +97,13 @@ class Desk:
         if not self.given:
             self.given = [self.add(noise(*_size_over_two_axes(subject, size)))]
 
-    def add(self, picture: AnyPicture) -> str:
-        """Keep a picture under a name that its numbers, or its file, give it."""
+    def add(self, picture: AnyPicture, root: str | None = None) -> str:
+        """Keep a picture under a name that its numbers, or its file, give it.
+
+        Args:
+            picture: to be kept.
+            root: the picture that it was painted on.
+        """
         if isinstance(picture, WidePicture):
             known = json.dumps(picture.source.identity(), sort_keys=True, default=str).encode()
         else:
@@ -106,9 +111,12 @@ class Desk:
         digest = hashlib.sha256(known).hexdigest()[:12]
         with self._lock:
             self._pictures[digest] = picture
+            if root is not None and digest != root:
+                self._roots[digest] = root
             drawn = [one for one in self._pictures if one not in self.given]
             for one in drawn[:-_DRAWN]:
                 del self._pictures[one]
+                self._roots.pop(one, None)
         return digest
 
     def forget(self) -> None:

@@ -33,7 +33,7 @@ from eyeshot.web_studio.payloads import (
     shape_of_planes,
     strip,
 )
-from eyeshot.web_studio.subjects import Subject, open_picture
+from eyeshot.web_studio.subjects import Subject, open_picture, painted
 from eyeshot.web_studio.wide import WidePicture
 
 MEMORY = 2 * 10**9
@@ -365,6 +365,17 @@ class Session:
         picture = open_picture(self.subject, gray, "drawing")
         return Payload({"id": self.desk.add(picture), "notes": list(picture.notes)})
 
+    def paint(self, query: Query, check: Check) -> Payload:
+        """A picture painted on: a byte a pixel, as :func:`painted` reads them."""
+        identity, picture = self.desk.picture(query)
+        if isinstance(picture, WidePicture):
+            raise BadValue(f"painting on {picture.name}", cure="cut a part out of it")
+        high, wide = picture.size
+        if len(query.body) != high * wide:
+            raise BadValue(f"{len(query.body)} bytes for {high}×{wide}", cure="send one a pixel")
+        made = painted(picture, np.frombuffer(query.body, np.uint8).reshape(high, wide))
+        return Payload({"id": self.desk.add(made, self.desk.root(identity))})
+
     def dead(self, query: Query, check: Check) -> Payload:
         """For each layer the share of its channels that are zero everywhere in this picture."""
         look, shares = self.desk.look(query), {}
@@ -466,6 +477,7 @@ _QUESTIONS: Mapping[str, Callable[[Session, Query, Check], Payload]] = {
     "reach": Session.reach,
     "kernel": Session.kernel,
     "draw": Session.draw,
+    "paint": Session.paint,
     "dead": Session.dead,
     "training": Session.training,
     "walk": Session.walk,

@@ -189,6 +189,26 @@ def open_picture(subject: Subject, image: str | Path | NDArray[Any], name: str =
     return Picture(label, checked(ready.values), as_colors(ready.picture), ready.notes)
 
 
+def painted(picture: Picture, brush: NDArray[np.uint8]) -> Picture:
+    """A picture painted on, in values that it holds itself.
+
+    Args:
+        picture: stays as it is.
+        brush: (H, W): 0 leaves a pixel as it is; 1, 2 and 3 give it each channel's least, largest
+            and mean value.
+    """
+    values, shown = picture.values.clone(), picture.shown.copy()
+    mask = torch.from_numpy(brush.copy()).to(values.device)
+    samples = picture.values[0].flatten(1)
+    colors = picture.shown.reshape(-1, 3)
+    with_values = (samples.amin(1), samples.amax(1), samples.mean(1))
+    with_colors = (colors.min(0), colors.max(0), np.rint(colors.mean(0)).astype(np.uint8))
+    for code, (value, color) in enumerate(zip(with_values, with_colors, strict=True), 1):
+        values[0] = torch.where(mask == code, value[:, None, None], values[0])
+        shown[brush == code] = color
+    return Picture(picture.name, values, shown, (*picture.notes, "painted on"))
+
+
 def of_tensor(x: Tensor, name: str = "tensor") -> Picture:
     """A tensor (C, H, W) or (1, C, H, W) as the network takes it; it is shown from least to most.
 

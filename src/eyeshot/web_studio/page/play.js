@@ -99,6 +99,71 @@ export class DrawingBoard {
   }
 }
 
+/** A brush for the picture that is shown; every layer answers as it is moved. */
+export class Brush {
+  constructor(app) {
+    this.app = app;
+    this.on = false;
+    this.tone = 2; // 1 the least value of each channel, 2 the largest, 3 the mean
+    this.send = paced(80, () => this.sent());
+    this.root = h("div", { class: "brush" });
+  }
+
+  render() {
+    const { app } = this;
+    const { picture, network } = app.state;
+    this.root.hidden = !app.source.live || picture.wide || !network.runs;
+    if (this.root.hidden) this.on = false;
+    refill(this.root,
+      h("button", { class: "small", "aria-pressed": String(this.on), title: say("paintHint"), onclick: () => {
+        this.on = !this.on;
+        this.render();
+      } }, say("paint")),
+      this.on ? h("select", { "aria-label": say("paint"), onchange: (event) => { this.tone = Number(event.target.value); } },
+        [[2, "brightest"], [1, "darkest"], [3, "meanTone"]].map(([tone, key]) => h("option", { value: tone, selected: tone === this.tone }, say(key)))) : null,
+      this.strokes ? h("button", { class: "small", onclick: () => this.undo() }, say("reset")) : null);
+  }
+
+  /** A stroke from one point of the picture to another; whether it was painted. */
+  stroke([row, column], [fromRow, fromColumn]) {
+    const { app } = this;
+    if (!this.on) return false;
+    const [high, wide] = app.state.picture.size;
+    if (!this.strokes || this.painted !== app.picture) {
+      this.base = app.state.picture.id;
+      this.strokes = new Uint8Array(high * wide);
+    }
+    const radius = Math.max(0.6, Math.min(high, wide) / 40);
+    const steps = Math.max(1, Math.ceil(Math.hypot(row - fromRow, column - fromColumn) / Math.max(0.5, radius / 2)));
+    for (let k = 0; k <= steps; k++) {
+      const [y, x] = [fromRow + ((row - fromRow) * k) / steps, fromColumn + ((column - fromColumn) * k) / steps];
+      for (let i = Math.max(0, Math.floor(y - radius)); i <= Math.min(high - 1, y + radius); i++) {
+        for (let j = Math.max(0, Math.floor(x - radius)); j <= Math.min(wide - 1, x + radius); j++) {
+          if (Math.hypot(i + 0.5 - y, j + 0.5 - x) <= radius) this.strokes[i * wide + j] = this.tone;
+        }
+      }
+    }
+    this.painted = app.picture;
+    this.send();
+    return true;
+  }
+
+  async sent() {
+    if (!this.strokes) return; // undone in the meantime
+    const { base } = this;
+    const answer = await this.app.ask("paint", { picture: base }, { body: this.strokes.slice(), slot: "paint" });
+    if (!answer || base !== this.base) return;
+    this.painted = answer.data.id;
+    await this.app.load({ picture: answer.data.id });
+    this.render();
+  }
+
+  undo() {
+    this.strokes = null;
+    this.app.load({ picture: this.base });
+  }
+}
+
 /** What has been changed in the network, each to be undone. */
 export function editChips(app) {
   const { mute, set } = app.edits;

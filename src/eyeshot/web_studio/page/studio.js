@@ -3,7 +3,7 @@
 import { canvasOf, colorOf, isDark, scaleBar } from "./colors.js";
 import { by, h, paced, refill, show } from "./dom.js";
 import { NetworkPanel, tilesOf } from "./network.js";
-import { DrawingBoard, answerBars, editChips, kernelEditor, learningCurve } from "./play.js";
+import { Brush, DrawingBoard, answerBars, editChips, kernelEditor, learningCurve } from "./play.js";
 import { saveMap, saveNetwork, savePng, saveSum, saveView } from "./saving.js";
 import { Overlay } from "./overlays.js";
 import { UnitPanel } from "./unit.js";
@@ -38,6 +38,7 @@ class Studio {
     this.unitPanel = new UnitPanel(this);
     this.walkPanel = new WalkPanel(this);
     this.overlay = new Overlay(this);
+    this.brush = new Brush(this);
     this.follows = paced(40, () => this.refreshViews());
     this.remembers = paced(200, () => this.remember());
     this.wanders = paced(700, () => this.wandered());
@@ -506,7 +507,7 @@ class Studio {
 
   frame() {
     const acts = { hover: (r, c) => this.hover(r, c), leave: () => this.leave() };
-    this.picturePane = new Pane(this.viewport, { ...acts,
+    this.picturePane = new Pane(this.viewport, { ...acts, paint: (to, from) => this.brush.stroke(to, from),
       click: (r, c, event) => (event.shiftKey ? this.reach(r, c) : this.click(r, c)) }, say("picture"));
     this.mapPane = new Pane(this.viewport, { ...acts, click: (r, c) => this.click(r, c) }, say("allMaps"));
     this.top = h("header", { class: "top" });
@@ -530,7 +531,7 @@ class Studio {
       this.networkPanel.root,
       h("main", { class: "middle" }, this.chips,
         h("div", { class: "panes" }, h("figure", {}, this.pictureHead, this.picturePane.canvas), this.mapFrame),
-        h("div", { class: "under" }, this.overlay.root, this.status, zooms),
+        h("div", { class: "under" }, this.overlay.root, this.status, this.brush.root, zooms),
         h("div", { class: "lower" }, this.gallery, this.play)),
       this.unitPanel.root);
     refill(this.root, this.top, this.notices, this.looking, this.walkPanel.root);
@@ -572,6 +573,7 @@ class Studio {
   }
 
   renderPlay() {
+    this.brush.render();
     const bars = answerBars(this);
     if (this.state.network.digits && this.source.live && !this.board) this.board = new DrawingBoard(this);
     refill(this.chips, editChips(this));

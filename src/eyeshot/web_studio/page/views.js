@@ -173,10 +173,16 @@ export class Pane {
     }, { passive: false });
     canvas.addEventListener("pointerdown", (event) => {
       start = { x: event.offsetX, y: event.offsetY, moved: false };
+      const point = this.viewport.at(event.offsetX, event.offsetY);
+      if (this.acts.paint?.(point, point)) start = { ...start, brush: point };
       canvas.setPointerCapture(event.pointerId);
     });
     canvas.addEventListener("pointermove", (event) => {
-      if (start) {
+      if (start && start.brush) {
+        const point = this.viewport.at(event.offsetX, event.offsetY);
+        this.acts.paint(point, start.brush);
+        start.brush = point;
+      } else if (start) {
         const [dx, dy] = [event.offsetX - start.x, event.offsetY - start.y];
         if (start.moved || Math.hypot(dx, dy) > CLICK) {
           this.viewport.pan(dx, dy);
@@ -186,7 +192,7 @@ export class Pane {
       this.acts.hover(...this.viewport.at(event.offsetX, event.offsetY));
     });
     canvas.addEventListener("pointerup", (event) => {
-      if (start && !start.moved) {
+      if (start && !start.moved && !start.brush) {
         this.acts.click(...this.viewport.at(event.offsetX, event.offsetY), event);
       }
       start = null;

@@ -42,6 +42,7 @@ const WORDS = {
     share: "{0} of it", from: "from", layerNote: "step", chosenPixel: "row {0}, column {1}",
     large: "Zoom in to compute these maps: {0} megapixels are in view, and at most {1} are computed at once.",
     computeAnyway: "Compute anyway", aroundView: "around the middle of the view",
+    paint: "Paint", paintHint: "Paint on the picture; every layer answers", brightest: "brightest", darkest: "darkest", meanTone: "mean",
     comma: ", ", colon: ": ",
   },
   zh: {
@@ -85,6 +86,7 @@ const WORDS = {
     share: "占 {0}", from: "来自", layerNote: "步", chosenPixel: "第 {0} 行，第 {1} 列",
     large: "放大后才计算特征图：当前视野有 {0} 百万像素，一次最多计算 {1} 百万像素。",
     computeAnyway: "仍然计算", aroundView: "视野中央附近",
+    paint: "涂画", paintHint: "在图像上涂画，每一层都会实时响应", brightest: "最亮", darkest: "最暗", meanTone: "平均",
     comma: "，", colon: "：",
   },
 };
