@@ -302,6 +302,8 @@ class Family(StrEnum):
     DEVIATION = "deviation"
     MAGNITUDE = "magnitude"
     """The root of a sum of squares, or another norm."""
+    LOG_SUM = "log sum"
+    """The logarithm of a sum of exponentials."""
     STATISTIC = "statistic"
     """Any other number for many: a median, a product, the place of the largest."""
     SOFTMAX = "softmax"

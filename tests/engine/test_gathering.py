@@ -63,6 +63,11 @@ def _norms(y: torch.Tensor) -> torch.Tensor:
     return found
 
 
+def _log_sums(y: torch.Tensor) -> torch.Tensor:
+    everywhere = torch.logsumexp(30 * y, (2, 3), keepdim=True)
+    return torch.logsumexp(y, 2, keepdim=True) - everywhere / 30
+
+
 def _pools(y: torch.Tensor) -> torch.Tensor:
     means: torch.Tensor = F.adaptive_avg_pool2d(y, (1, y.shape[3]))
     return means + F.adaptive_max_pool2d(y, (1, y.shape[3]))
@@ -83,7 +88,7 @@ class Lines(nn.Module):
         return found
 
 
-@pytest.mark.parametrize("line", [_means, _sums, _largest, _spreads, _norms, _pools])
+@pytest.mark.parametrize("line", [_means, _sums, _largest, _spreads, _norms, _log_sums, _pools])
 def test_a_statistic_of_rows_alone_is_a_line_of_columns(
     line: Callable[[torch.Tensor], torch.Tensor],
 ) -> None:

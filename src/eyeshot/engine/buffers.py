@@ -189,6 +189,8 @@ def _gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer | None:
         return _spread(node, reduced, dtype)
     if node.family in (Family.MEAN, Family.ADAPTIVE_AVERAGE_POOL):
         return _Sum(node.shape, reduced, dtype, mean=True)
+    if node.family is Family.LOG_SUM:
+        return _LogSum(node.shape, reduced, dtype)
     if node.family is Family.SUM:
         return _Sum(node.shape, reduced, dtype, mean=False)
     if node.family in (Family.LARGEST, Family.ADAPTIVE_MAX_POOL):
@@ -376,6 +378,32 @@ class _Spread:
 def _shaped(value: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     """A statistic in its node's shape; one position may stand for several (adaptive pools)."""
     return value.reshape(shape) if value.numel() == math.prod(shape) else value.expand(shape)
+
+
+class _LogSum:
+    """The logarithm of a sum of exponentials: of each band, and then of these."""
+
+    def __init__(
+        self, shape: tuple[int, ...], reduced: tuple[int, ...], dtype: torch.dtype
+    ) -> None:
+        self._shape, self._reduced, self._dtype = shape, reduced, dtype
+        self._total: torch.Tensor | None = None
+
+    def take(self, band: torch.Tensor) -> None:
+        self.merge((torch.logsumexp(band, self._reduced, keepdim=True).double(),))
+
+    def state(self) -> tuple[Any, ...]:
+        return (self._total,)
+
+    def merge(self, state: tuple[Any, ...]) -> None:
+        (some,) = state
+        if some is not None:
+            self._total = some if self._total is None else torch.logaddexp(self._total, some)
+
+    def result(self) -> torch.Tensor:
+        if self._total is None:
+            raise ValueError("no row has been taken")
+        return _shaped(self._total.to(self._dtype), self._shape)
 
 
 class _Extreme:

@@ -30,7 +30,7 @@ from eyeshot.interpreter import substituted
 from eyeshot.planning import BandPlan
 
 _BAND = 64
-_GROWING = (Family.SUM, Family.MAGNITUDE, Family.STATISTIC)
+_GROWING = (Family.SUM, Family.MAGNITUDE, Family.LOG_SUM)
 """Statistics that grow with the number of positions: those of two images are not one."""
 
 

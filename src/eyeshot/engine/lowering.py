@@ -25,7 +25,7 @@ from eyeshot.operators import prepare
 _BY_ROWS = (
     *(Family.MEAN, Family.SUM, Family.LARGEST, Family.SMALLEST, Family.STATISTIC, Family.SOFTMAX),
     *(Family.LINEAR, Family.LAYER_NORM, Family.RMS_NORM),
-    *(Family.VARIANCE, Family.DEVIATION, Family.MAGNITUDE),
+    *(Family.VARIANCE, Family.DEVIATION, Family.MAGNITUDE, Family.LOG_SUM),
 )
 """Operators whose call names no size, and which take each row by itself where they mix columns."""
 _PREPARED = (Family.CONCATENATE, Family.SELECT, Family.SCATTER)

@@ -349,7 +349,7 @@ _WORDS: dict[Problem, Callable[[Graph, Node, Mismatch], Words]] = {
 _MEET = (Family.PRODUCT, Family.ATTENTION)
 _OF_MANY = (
     *(Family.MEAN, Family.SUM, Family.LARGEST, Family.SMALLEST, Family.STATISTIC),
-    *(Family.VARIANCE, Family.DEVIATION, Family.MAGNITUDE, Family.SOFTMAX),
+    *(Family.VARIANCE, Family.DEVIATION, Family.MAGNITUDE, Family.LOG_SUM, Family.SOFTMAX),
 )
 _GATHERED_ITSELF = (Family.MEAN, Family.SUM, Family.LARGEST, Family.SMALLEST)
 _FARTHEST = 60

@@ -48,11 +48,12 @@ OPERATORS = (
     Operator("amin", Family.SMALLEST, reduction_geometry),
     Operator(
         """
-        max min logsumexp prod argmax argmin var_mean std_mean median
+        max min prod argmax argmin var_mean std_mean median
         """,
         Family.STATISTIC,
         reduction_geometry,
     ),
+    Operator("logsumexp", Family.LOG_SUM, reduction_geometry),
     Operator("var", Family.VARIANCE, reduction_geometry),
     Operator("std", Family.DEVIATION, reduction_geometry),
     Operator("norm linalg_vector_norm", Family.MAGNITUDE, reduction_geometry),
