@@ -390,6 +390,9 @@ def test_what_many_machines_cannot_do_is_refused(client: Client, tmp_path: Path)
     flat = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten(), nn.Linear(2 * 64 * 64, 4)).eval()
     with pytest.raises(Unsupported, match=r"reads every position of .* in one call"):
         eyeshot.run(flat, image, out, client=client)
+    pooled = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d((1, None))).eval()
+    with pytest.raises(Unsupported, match=r"takes a statistic of 0 along one axis"):
+        eyeshot.run(pooled, image, out, client=client)
     assert _leftovers(out) == []
     assert not out.exists()
 

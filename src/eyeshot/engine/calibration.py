@@ -203,7 +203,7 @@ def _require_fixable(node: Node, graph: Graph, *, several: bool) -> None:
         raise Unsupported(
             f"{node.name} ({node.operator}) reads every row of {mixing[0].source}, and gives more "
             "than one number for all of them",
-            cure="use eyeshot.run, which holds the map",
+            cure="use eyeshot.run with the network as it is",
         )
     if several and node.family in _GROWING:
         raise Unsupported(

@@ -89,10 +89,16 @@ def _is_global(node: Node, graph: Graph) -> bool:
 
 
 def _require_statistic(node: Node, graph: Graph) -> None:
-    if not gathers(node, graph) or any(n > 1 for n in node.extents):
+    gathered = gathers(node, graph)
+    if not gathered or any(n > 1 for n in node.extents):
+        source = node.edges[0].source
+        why = (
+            f"takes a statistic of {source} along one axis, and workers gather those of all axes"
+            if gathered
+            else f"reads every position of {source} in one call, and no worker has them all"
+        )
         raise Unsupported(
-            f"{node.name} ({node.operator}) reads every position of {node.edges[0].source} in one "
-            "call, and no worker has them all",
+            f"{node.name} ({node.operator}) {why}",
             cure="run it without a client",
         )
 
