@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import eyeshot
 from eyeshot.graph import Kind
 from tests.engine.law import by_parts, cut, job_of, noise, whole
 
@@ -132,3 +133,20 @@ def test_coordinate_attention(strips: int) -> None:
     for band in (1, 7, 256):
         (found,), _ = by_parts(cut(job_of(net, x), band, strips))
         np.testing.assert_allclose(found, truth, atol=2e-6)
+
+
+class Line(nn.Module):
+    """A line of columns alone: a camera gives it when its rows have ended."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = F.layer_norm(x.mean(2, keepdim=True)[..., 1:], (82,))
+        return found
+
+
+def test_a_line_of_a_camera_comes_at_the_end() -> None:
+    """Found by tools/random_networks.py, networks 900813 and 900975."""
+    x = noise(2, 67, 83)
+    (truth,) = whole(Line().eval(), x)
+    rows = eyeshot.stream(Line().eval(), 83, channels=2)
+    parts = [rows.push(x[:, top : top + 10].numpy()) for top in range(0, 67, 10)]
+    np.testing.assert_allclose(np.concatenate([*parts, rows.finish()], 1), truth, atol=1e-5)

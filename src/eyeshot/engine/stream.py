@@ -167,7 +167,8 @@ class Stream:
         source = self._graph.nodes[node.edges[0].source]
         reduced = reduced_dims(node, source)
         if keeps_an_axis(node, source):  # only of the columns of this pass
-            node = replace(node, shape=local_shape(node, progress.box))
+            box = (Interval(0, node.extents[0]), *progress.box[1:])  # a camera's rows have no end
+            node = replace(node, shape=local_shape(node, box))
         found = gatherer(node, reduced)
         if found is None or not gathers(node, self._graph):
             raise refusal(node, self._graph)
