@@ -197,6 +197,8 @@ MOVES: dict[str, Any] = {
     "mean pool": lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False),
     "divided": lambda x: F.avg_pool2d(x, 2, divisor_override=3),
     "adaptive": lambda x: F.adaptive_max_pool2d(x, 3),
+    "gate": lambda x: F.glu(x, 1),
+    "gate of columns": lambda x: F.glu(x - 200 * (x > 1)),
     "batch norm": lambda x: F.batch_norm(x, torch.arange(4.0), torch.arange(1.0, 5.0)),
     "dropout": lambda x: F.dropout(x, 0.5, False),
 }
@@ -234,6 +236,23 @@ def _drawn(trace: UnitTrace) -> str:
     file = io.StringIO()
     Console(file=file, width=140, color_system=None).print(trace)
     return file.getvalue()
+
+
+def test_a_gate_shows_both_numbers() -> None:
+    net, x = Called("gate").eval(), torch.full((1, 4, 4, 4), 50.0)  # an open gate is no copy
+    trace = explain_unit(net, x, layer=_last(net, x), unit=(1, 2, 3))
+    assert [part.at for part in trace.parts] == [(1, 2, 3), (3, 2, 3)]
+    assert trace.rule == "value"
+
+
+def test_complex_numbers_are_refused() -> None:
+    class Magnitude(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.complex(x, x + 1).abs()
+
+    net, x = Magnitude().eval(), torch.randn(1, 2, 3, 3)
+    with pytest.raises(Unsupported, match="'abs' reads or gives complex numbers"):
+        explain_unit(net, x, layer="abs", unit=(0, 0, 0))
 
 
 def test_a_padded_cell_is_a_constant_that_is_a_copy_of_nothing() -> None:

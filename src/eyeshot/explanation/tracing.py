@@ -258,6 +258,21 @@ def trace(seen: Seen, unit: Unit) -> UnitTrace:
     return _RULES.get(seen.node.family, _refused)(seen, unit)
 
 
+def _channels(seen: Seen, unit: Unit) -> UnitTrace:
+    """Channels that are moved, or half of them gated by the other half (GLU)."""
+    if getattr(seen.call and seen.call.target, "overloadpacket", None) is not _aten.glu:
+        return trace_move(seen, unit)
+    given = seen.arguments["self"]
+    dim = int(seen.arguments.get("dim", -1)) % given.ndim
+    gate = tuple(at + seen.output.shape[dim] * (axis + 1 == dim) for axis, at in enumerate(unit))
+    parts = [
+        number_part(place[0], as_numbers(given[(0, *place)]), None, seen.sources["self"], place)
+        for place in (unit, gate)
+    ]
+    opened = float(torch.sigmoid(torch.tensor(parts[1].sum, dtype=torch.float64)))
+    return described(seen, unit, "value", parts, total=parts[0].sum * opened)
+
+
 def _refused(seen: Seen, unit: Unit) -> UnitTrace:
     raise Unsupported(
         f"layer {seen.name!r} is {seen.node.operator}, which has no sum to show",
@@ -273,9 +288,10 @@ def check_batch(seen: Seen) -> None:
             f"layer {seen.name!r} gives {tuple(seen.output.shape)} for a batch of {seen.batch}",
             cure="name a layer that keeps one entry for each picture",
         )
-    if seen.output.is_complex():
+    if seen.output.is_complex() or any(one.is_complex() for one in seen.values.values()):
         raise Unsupported(
-            f"layer {seen.name!r} gives complex numbers", cure="name a layer of real numbers"
+            f"layer {seen.name!r} reads or gives complex numbers",
+            cure="name a layer of real numbers",
         )
 
 
@@ -461,8 +477,9 @@ _RULES: Mapping[Family, Callable[[Seen, Unit], UnitTrace]] = {
             *(Family.DROPOUT, Family.ALIAS, Family.STACK, Family.RESHAPE),
             *(Family.PERMUTE, Family.SQUEEZE, Family.UNSQUEEZE, Family.EXPAND, Family.REPEAT),
             *(Family.REPEAT_EACH, Family.PIXEL_SHUFFLE, Family.UNFOLD, Family.CROP, Family.PAD),
-            *(Family.SELECT, Family.SCATTER, Family.CHANNELS, Family.INDEX),
+            *(Family.SELECT, Family.SCATTER, Family.INDEX),
         ),
         trace_move,
     ),
+    Family.CHANNELS: _channels,
 }

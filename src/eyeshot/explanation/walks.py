@@ -211,6 +211,9 @@ def refuse_long_walk(rows: int, columns: int) -> None:
 
 Unit = tuple[int, ...]
 
+_SMALL = -(2.0**-40)
+"""A factor that rounds nothing."""
+
 
 def trace_move(seen: Seen, unit: Unit) -> UnitTrace:
     """The cell that the unit is a copy of, or the constant at this position."""
@@ -218,10 +221,11 @@ def trace_move(seen: Seen, unit: Unit) -> UnitTrace:
     tensors = [seen.values[name] for name in sources]
     count = sum(one.numel() for one in tensors)
     place = (0, *unit)
-    near, far = (float(_moved(seen, tensors, start)[place]) for start in (1, 1 + count))
-    if near == far:
+    probes = ((1, 1.0), (1 + count, 1.0), (1, _SMALL))
+    near, far, small = (float(_moved(seen, tensors, *probe)[place]) for probe in probes)
+    if near == far == small:
         return described(seen, unit, "copy", [], bias=near)
-    if far - near != count:
+    if far - near != count or small != near * _SMALL:  # a sum of cells; a gate that is open
         raise Unsupported(
             f"layer {seen.name!r} is {seen.node.operator}, and this unit is no copy of one number",
             cure="name another layer",
@@ -261,12 +265,12 @@ def trace_join(seen: Seen, unit: Unit) -> UnitTrace:
     return trace_move(seen, unit)
 
 
-def _moved(seen: Seen, tensors: list[Tensor], start: int) -> Tensor:
-    """The operator on maps whose cells hold their own numbers, counted from ``start``."""
+def _moved(seen: Seen, tensors: list[Tensor], start: int, scale: float) -> Tensor:
+    """The operator on maps whose cells hold their own numbers, from ``start`` on, scaled."""
     stand_ins: dict[int, list[Tensor]] = {}
     for one in tensors:
         cells = torch.arange(start, start + one.numel(), dtype=torch.float64)
-        stand_ins.setdefault(id(one), []).append(cells.reshape(one.shape))
+        stand_ins.setdefault(id(one), []).append(cells.reshape(one.shape) * scale)
         start += one.numel()
 
     def put(value: Any) -> Any:
