@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+import eyeshot
+from eyeshot.errors import EyeshotError
 from eyeshot.findings import Problem, Severity, find
 from eyeshot.frontends.repair import trace
 from eyeshot.frontends.torch import graph_of
@@ -169,6 +171,43 @@ def test_residual_branches_of_different_channels_and_sizes() -> None:
     finding = only(net, 3, 6, 6, title="sizes do not match")
     assert "one is 4×4 and other is 6×6" in finding.cause
     assert "make the up-sampling undo the strides" in finding.cure
+
+
+class Positions(nn.Module):
+    """An embedding of positions, made for 6×8."""
+
+    def __init__(self, channels: int = 4) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3, padding=1)
+        self.positions = nn.Parameter(torch.randn(1, channels, 6, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.first(x)
+        return y + self.positions
+
+
+class Ones(Positions):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = torch.cat([self.first(x), torch.ones(len(x), 2, 6, 8)], 1)
+        return y
+
+
+@pytest.mark.parametrize(
+    ("net", "size", "title", "cause"),
+    [
+        (Positions(), (9, 8), "sizes", "first is 4×9×8 and positions is 4×6×8"),
+        (Positions(), (5, 3), "sizes", "first is 4×5×3 and positions is 4×6×8"),
+        (Positions(3), (6, 8), "channels", "first is 4×6×8 and positions is 3×6×8"),
+        (Ones(), (9, 9), "sizes", "first is 4×9×9 and a tensor that forward makes is 2×6×8, and"),
+    ],
+)
+def test_a_tensor_of_the_network_s_own_meets_another_size(
+    net: nn.Module, size: tuple[int, int], title: str, cause: str
+) -> None:
+    finding = only(net, 1, *size, title=f"{title} do not match")
+    assert cause in finding.cause
+    with pytest.raises(EyeshotError, match=f"{title} do not match"):
+        eyeshot.run(net, torch.zeros(1, *size))
 
 
 def test_in_training_mode_one_value_has_no_variance() -> None:

@@ -246,7 +246,10 @@ _NORM_WORDS = {
 
 
 def _branches(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
-    one, other = origins(graph, node)[:2]
+    met = origins(graph, node)
+    if len(met) < len(mismatch.inputs):
+        return _fixed(graph, node, mismatch, met)
+    one, other = met[:2]
     along = mismatch.options.get("dim")
     if along != 1 and one.shape[1] != other.shape[1] and 1 not in (one.shape[1], other.shape[1]):
         few, many = sorted((one, other), key=lambda node: node.shape[1])
@@ -260,6 +263,26 @@ def _branches(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
         )
         return mark("channels do not match"), cause, _more_channels(graph, few, many)
     return spatial_mismatch(graph, node)
+
+
+def _fixed(graph: Graph, node: Node, mismatch: Mismatch, met: list[Node]) -> Words:
+    """A tensor of the network's own, such as an embedding of positions, meets another size."""
+    shapes = list(mismatch.inputs)
+    for one in met:
+        if tuple(one.shape) in shapes:
+            shapes.remove(tuple(one.shape))
+    names = [own for one in node.weights for own in graph.made_of.get(one, (one,))]
+    own = " + ".join(dict.fromkeys(names)) or tr("a tensor that forward makes")
+    brought = [tr("{layer} is {size}", layer=called(one), size=by(one.shape[1:])) for one in met]
+    brought += [tr("{layer} is {size}", layer=own, size=by(shape[1:])) for shape in shapes]
+    cause = tr("{sides}, and {layer} needs equal sizes", sides=joined(brought), layer=called(node))
+    sides = [shape[2:] for shape in (*(one.shape for one in met), *shapes)]
+    if len(set(sides)) == 1:
+        cure = tr("make {tensor} of as many channels as it meets", tensor=own)
+        return mark("channels do not match"), cause, cure
+    text = mark("resize {tensor} to the map that it meets, or use the input size it was made for")
+    cure = tr(text, tensor=own)
+    return mark("sizes do not match"), cause, cure
 
 
 def _more_channels(graph: Graph, few: Node, many: Node) -> str:
