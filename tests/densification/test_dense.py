@@ -385,6 +385,14 @@ class Places(nn.Module):
         return (x * self.weights).flatten(1)
 
 
+class Coordinates(nn.Module):
+    """A channel that the network makes for itself."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = torch.linspace(-1, 1, x.shape[2]).view(1, 1, -1, 1)
+        return torch.cat([x, rows.expand(len(x), 1, *x.shape[2:])], 1)
+
+
 def _head(*before: nn.Module, features: int = 36) -> nn.Module:
     return nn.Sequential(*before, nn.Flatten(), nn.Linear(features, 2))
 
@@ -396,6 +404,7 @@ def _head(*before: nn.Module, features: int = 36) -> nn.Module:
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten()), "not a score for each class"),
         (_head(Gated()), r"0\.mul .*repeats one value to the size of another"),
         (_head(Places()), r"0\.mul .*each place of the crop by a number of its own"),
+        (_head(Coordinates(), features=72), r"0\.cat .*a tensor that every crop has of its own"),
         (
             _head(nn.InstanceNorm2d(1, affine=True)),
             "0 .*normalizes each channel over all positions",

@@ -159,6 +159,8 @@ def joining(builder: Builder, node: Node, sources: list[Value]) -> Value:
     ranks = {value.places.ndim for value in sources}
     if dim != 1 or not shaped or len(ranks) > 1:
         raise refusal(node, "it does not join channels")
+    if node.weights or len(sources) < len(call.argument("tensors")):
+        raise refusal(node, "it joins a tensor that every crop has of its own")
     check_alike(node, sources)
     builder.add(node, torch.cat, [Ref(value.name) for value in sources], 1)
     shape = (sum(value.shape[0] for value in sources), *first.window)
