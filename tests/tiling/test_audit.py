@@ -182,6 +182,15 @@ def test_the_costs_are_those_of_the_least_overlap(found: eyeshot.Audit) -> None:
     assert found.work == pytest.approx(count * 32 * 32 / 80 / 80)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("image", [None, np.linspace(0, 1, 1 * 24 * 32).reshape(1, 24, 32)])
+def test_a_network_of_other_numbers(dtype: torch.dtype, image: Any) -> None:
+    net = Skip().eval().to(dtype)
+    size = None if image is not None else (1, 24, 32)
+    found = eyeshot.audit(net, image, tile=24, overlap=20, size=size)
+    assert found.joints[0].measured.wrong == 0
+
+
 def test_the_network_is_left_as_it_was(net: nn.Module) -> None:
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     eyeshot.audit(net, tile=16, overlap=4, size=(1, 32, 32))

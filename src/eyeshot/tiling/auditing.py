@@ -106,7 +106,7 @@ def audit(
         answer.shape,
         lambda done: say(f"tile {done} of {count}"),
     )
-    joints = _joints(covers, assembled, answer)
+    joints = _joints(covers, assembled, answer, _dtype(whole))
     geometry = geometry_of(whole)
     remedy = None
     if geometry is not None and not differing:
@@ -240,12 +240,11 @@ def _graph(traced: Traced, shape: tuple[int, ...], name: str = "a tile") -> Grap
 def _whole_pass(traced: Traced, whole: Graph, picture: torch.Tensor) -> tuple[FloatArray, str]:
     """The answer of one pass, (C, …), and why the engine could not compute it ("" if it did)."""
     like = next((t for t in whole.tensors.values() if t.is_floating_point()), picture)
-    x = picture.to(like.dtype if like.dtype.is_floating_point else picture.dtype)
     node = whole.nodes[whole.outputs[0]]
     try:
-        found = run(traced.module, x)
+        found = run(traced.module, picture)
     except Unsupported as error:
-        return answer_of(whole, x.to(like.device)), error.fact
+        return answer_of(whole, picture.to(like.device)), error.fact
     first = found[0] if isinstance(found, list) else found
     return positions_last(np.asarray(first, dtype=np.float32)[None], node.dims), ""
 
@@ -259,7 +258,9 @@ def _covers(both: Comparison, tiles: Sequence[AxisTiles]) -> list[Cover]:
     ]
 
 
-def _joints(covers: Sequence[Cover], assembled: Any, answer: FloatArray) -> tuple[Joint, ...]:
+def _joints(
+    covers: Sequence[Cover], assembled: Any, answer: FloatArray, dtype: torch.dtype
+) -> tuple[Joint, ...]:
     found = []
     ways = (
         ("cropped", assembled.cropped, [one.cropped for one in covers]),
@@ -267,11 +268,22 @@ def _joints(covers: Sequence[Cover], assembled: Any, answer: FloatArray) -> tupl
         ("gaussian", assembled.gaussian, [one.blended for one in covers]),
     )
     for way, given, right in ways:
-        measured = difference(given, answer, right)
+        measured = difference(given, answer, right, dtype)
         count, all_of = math.prod(int(one.sum()) for one in right), math.prod(map(len, right))
         share = (all_of - count) / all_of
         found.append(Joint(way, not share, share, measured))
     return tuple(found)
+
+
+def _dtype(graph: Graph) -> torch.dtype:
+    """The type that the network computes with: the coarsest of its input and its weights."""
+    kinds = {getattr(torch, graph.nodes[name].dtype) for name in graph.inputs}
+    kinds |= {one.dtype for one in graph.tensors.values()}
+    return max(
+        (kind for kind in kinds if kind.is_floating_point),
+        key=lambda kind: torch.finfo(kind).eps,
+        default=torch.float32,
+    )
 
 
 def _notes(

@@ -24,6 +24,8 @@ from eyeshot.tiling.breaks import Break, Cost, Remedy, Sides, by
 
 TOLERANCE = 1e-5
 """The largest rounding error between two orders of summation, relative to the largest value."""
+_ROUNDINGS = 4
+"""In half precision, as many of its rounding errors."""
 
 Box = tuple[slice, ...]
 FloatArray = NDArray[np.floating[Any]]
@@ -117,7 +119,8 @@ def answer_of(graph: Graph, image: torch.Tensor) -> FloatArray:
     """The first output of one pass over (C, …), as (C, …) with the positions last."""
     node = graph.nodes[graph.outputs[0]]
     with torch.inference_mode():
-        found = value(graph, [image[None]], node.name).float().cpu().numpy()
+        x = image[None].to(getattr(torch, graph.nodes[graph.inputs[0]].dtype))
+        found = value(graph, [x], node.name).float().cpu().numpy()
     return positions_last(found, node.dims)
 
 
@@ -129,7 +132,10 @@ def positions_last(found: FloatArray, dims: Sequence[int | None]) -> FloatArray:
 
 
 def difference(
-    answer: FloatArray, whole: FloatArray, expected: Sequence[NDArray[np.bool_]]
+    answer: FloatArray,
+    whole: FloatArray,
+    expected: Sequence[NDArray[np.bool_]],
+    dtype: torch.dtype = torch.float32,
 ) -> Difference:
     """Compare an answer with that of the whole pass.
 
@@ -137,10 +143,14 @@ def difference(
         answer: the answer from tiles, (C, …).
         whole: the answer of the whole pass, (C, …).
         expected: for each axis, a mask of the positions that geometry says are right.
+        dtype: of the numbers that the network computes with.
     """
-    scale = float(np.abs(whole).max(initial=0.0))
-    apart = np.abs(answer - whole)
-    wrong = ~(apart.max(axis=0) <= TOLERANCE * scale)
+    scale = float(np.abs(whole).max(initial=0.0, where=np.isfinite(whole)))
+    same = (answer == whole) | (np.isnan(answer) & np.isnan(whole))
+    with np.errstate(invalid="ignore"):
+        apart = np.where(same, 0, np.abs(answer - whole))
+    allowed = max(TOLERANCE, _ROUNDINGS * torch.finfo(dtype).eps)
+    wrong = ~(apart.max(axis=0) <= allowed * scale)
     right: NDArray[np.bool_] = np.ones((), dtype=bool)
     for places in expected:
         right = right[..., None] & places
