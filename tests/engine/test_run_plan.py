@@ -74,6 +74,12 @@ def test_the_last_report_has_the_notes(net: nn.Module) -> None:
     assert not any(report.notes for report in reports[:-1])
 
 
+def test_a_plan_draws_no_random_number(net: nn.Module) -> None:
+    before = torch.get_rng_state()
+    eyeshot.plan(net, np.zeros((1, 64, 64), np.float32))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_plan_refuses_what_the_run_would(net: nn.Module, tmp_path: Path) -> None:
     with pytest.raises(eyeshot.errors.BadValue, match="least that can"):
         eyeshot.plan(net, IMAGE, memory="1MB")

@@ -551,4 +551,6 @@ def predicted_seconds(job: Job) -> float:
 def _noise(job: Job, name: str, box: Region, rows: Interval) -> torch.Tensor:
     shape = list(job.graph.nodes[name].shape)
     shape[2:] = [len(rows), *(len(side) for side in box[1:])]
-    return torch.randn(shape, dtype=job.preparation.dtype, device=job.preparation.device)
+    device = job.preparation.device
+    generator = torch.Generator(device).manual_seed(0)  # the user's random numbers stay as they are
+    return torch.randn(shape, dtype=job.preparation.dtype, device=device, generator=generator)
