@@ -73,6 +73,23 @@ def test_a_program_is_read_again_without_code(net: nn.Module, tmp_path: Path) ->
     assert main(["inspect", str(found.path)]) == 0
 
 
+@pytest.mark.parametrize(
+    ("suffix", "dtype"),
+    [("onnx", torch.float16), ("pt2", torch.float64), ("pt2", torch.bfloat16)],
+)
+def test_a_network_of_other_numbers(suffix: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval().to(dtype)
+    out = tmp_path / f"net.{suffix}"
+    eyeshot.export(net, out, size=(1, 9, 8))
+    x = noise((2, 1, 11, 9)).to(dtype)
+    with torch.no_grad():
+        whole = net(x).double().numpy()
+    found = outputs(out, x) if suffix == "onnx" else torch.export.load(out).module()(x)
+    apart = np.abs(np.asarray(torch.as_tensor(found).detach().double()) - whole).max()
+    assert apart <= 16 * torch.finfo(dtype).eps * np.abs(whole).max()
+
+
 class WritesIntoItsInput(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.mul_(2).add_(1)

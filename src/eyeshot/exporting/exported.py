@@ -15,12 +15,14 @@ from eyeshot.errors import BadValue, Unsupported
 from eyeshot.findings.wording import by, counted
 from eyeshot.frontends.net_geometry import InputSizes
 from eyeshot.frontends.refusals import check_module
-from eyeshot.frontends.trials import runs_on_shapes
+from eyeshot.frontends.trials import input_dtype, runs_on_shapes
 from eyeshot.runs import Run
 from eyeshot.untouched import untouched
 
 TOLERANCE = 1e-4
 """Of the largest absolute value: what two libraries may differ by."""
+_ROUNDINGS = 16
+"""In half precision, as many of its rounding errors, where these are larger."""
 _MOST_GROWTH = 64
 
 
@@ -190,9 +192,10 @@ def compared(
     Raises:
         Unsupported: they differ by more than two libraries may.
     """
-    worst = 0.0
+    worst, dtype = 0.0, input_dtype(net)
+    allowed = max(TOLERANCE, _ROUNDINGS * torch.finfo(dtype).eps)
     for shape in shapes:
-        x = noise(shape)
+        x = noise(shape).to(dtype)
         with untouched(net), torch.no_grad():
             wanted = tensors_of(net(x.clone()))  # forward may write into it
             found = [torch.as_tensor(one) for one in other(x)]
@@ -203,7 +206,7 @@ def compared(
         for mine, theirs in zip(found, wanted, strict=True):
             scale = max(float(theirs.abs().max()), 1e-6) if theirs.numel() else 1.0
             apart = float((mine - theirs).abs().max()) / scale if theirs.numel() else 0.0
-            if not apart <= TOLERANCE:
+            if not apart <= allowed:
                 raise Unsupported(
                     f"at {by(shape)} the file is {apart:.2g} of the largest value away from the "
                     "network",

@@ -20,6 +20,7 @@ from eyeshot.files import write_aside
 from eyeshot.findings.wording import by
 from eyeshot.frontends.memory import hushed
 from eyeshot.frontends.programs import export_program
+from eyeshot.frontends.trials import input_dtype
 from eyeshot.untouched import untouched
 
 AXES = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
@@ -68,7 +69,7 @@ def _accepted(
         shape = (len(shapes) + 1, channels, *(n + more for n in sides))
         try:
             with torch.no_grad():
-                net(torch.zeros(shape))
+                net(torch.zeros(shape, dtype=input_dtype(target.net)))
         except EyeshotError as error:
             notes = notes or [f"it does not take every size: {error.fact}"]
         else:
@@ -150,6 +151,7 @@ def _exported(net: nn.Module, size: Sequence[int], opset: int, sizes: bool) -> b
         import onnxscript  # noqa: F401  # torch needs it
 
     example = torch.rand(2, *size, generator=torch.Generator().manual_seed(1))
+    example = example.to(input_dtype(net))
     dims = range(2, example.ndim) if sizes else ()
     dynamic = {0: Dim.AUTO, **dict.fromkeys(dims, Dim.AUTO)}
     refusing = _refusing("PyTorch cannot export the network to ONNX")

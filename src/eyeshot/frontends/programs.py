@@ -40,6 +40,7 @@ from eyeshot.frontends.inlining import check_condition, holds
 from eyeshot.frontends.memory import hushed
 from eyeshot.frontends.pt2 import MAKERS, Program, read_program
 from eyeshot.frontends.refusals import cannot_export, in_brief, where
+from eyeshot.frontends.trials import input_dtype
 from eyeshot.graph import Ref, substitute
 from eyeshot.operators import OPERATORS
 from eyeshot.untouched import untouched
@@ -516,7 +517,7 @@ def export_program(net: nn.Module, size: Sequence[int]) -> Written:
         Unsupported: ``torch.export`` cannot trace the network, or the program's output differs
             from the network's.
     """
-    example = torch.zeros(_EXAMPLE_BATCH, *size)
+    example = torch.zeros(_EXAMPLE_BATCH, *size, dtype=input_dtype(net))
     refused: EyeshotError | None = None
     for dims in ((0, *range(2, example.ndim)), (0,), ()):
         try:
@@ -556,7 +557,7 @@ def _saved(program: ExportedProgram) -> bytes:
 
 def _compare(net: nn.Module, written: ProgramNet, shape: Sequence[int]) -> None:
     """Compare the written program's output on noise with the network's."""
-    noise = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(input_dtype(net))
     with untouched(net), torch.no_grad():
         net.eval()
         wanted, found = net(noise.clone()), written(noise)  # forward may write into it

@@ -69,6 +69,12 @@ class _Batched(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def input_dtype(net: nn.Module) -> torch.dtype:
+    """The type of the numbers that a network takes: that of its first parameter, or float32."""
+    floats = (one for one in net.parameters() if one.is_floating_point())
+    return next((one.dtype for one in floats), torch.float32)
+
+
 def failure_on_shapes(net: nn.Module, *, batched: bool = False) -> Callable[..., Exception | None]:
     """A function of input shapes (N, C, …): what the network raises for them; None if it runs.
 
@@ -98,12 +104,12 @@ def _called_on_shapes(net: nn.Module, batched: bool) -> Callable[..., Any]:
         for name, tensor in (*module._parameters.items(), *module._buffers.items())
         if tensor is not None
     }
-    like = next((p for p in net.parameters() if p.is_floating_point()), torch.empty(0))
+    dtype = input_dtype(net)
 
     def called(*shapes: Sequence[int]) -> Any:
         kept = untouched(net, computes=found.holds_much, found=found)
         with kept, hushed(), torch.no_grad(), torch.device("meta"):
-            tried = tuple(torch.empty(tuple(shape), dtype=like.dtype) for shape in shapes)
+            tried = tuple(torch.empty(tuple(shape), dtype=dtype) for shape in shapes)
             with _FixedNorms(), _Batched() if batched else nullcontext():
                 # tie_weights=False, because every member has its own replacement in ``bare``.
                 return torch.func.functional_call(net, bare, tried, tie_weights=False)
