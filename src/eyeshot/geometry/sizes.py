@@ -23,6 +23,7 @@ from eyeshot.graph import Edge, Family, Graph, Kind, Node
 
 _CUTS = (Family.CROP, Family.SELECT, Family.SCATTER)
 _BLOCKS = (Family.RESHAPE, Family.PIXEL_SHUFFLE)
+_MEETS = (Family.POINTWISE, Family.CONCATENATE)
 _FARTHEST = 256
 
 
@@ -171,10 +172,27 @@ def _count(graph: Graph, node: Node, axis: int, found: dict[str, int]) -> int | 
         for count, edge in zip(counts, node.edges, strict=True)
         if not edge.axes[axis].is_broadcast
     ] or counts
+    if not node.repairs:
+        own = _extents_of_weights(graph, node, axis)
+        followed += [count for name, count in own.items() if name not in graph.made_of]
     if len(set(followed)) > 1:  # broadcasting one position against many is not intended
         told = " and ".join(str(count) for count in dict.fromkeys(followed))
         return Clash(node.name, f"its branches have {told} positions")
     return followed[0]
+
+
+def _extents_of_weights(graph: Graph, node: Node, axis: int) -> dict[str, int]:
+    """Positions along an axis of the tensors that a map is added to or joined with, by name."""
+    dim = node.dims[axis]
+    if dim is None or node.family not in _MEETS:
+        return {}
+    found = {}
+    for name in node.weights:
+        shape = graph.tensors[name].shape
+        own = dim - len(node.shape) + len(shape)
+        if own >= 0 and shape[own] > 1:
+            found[name] = int(shape[own])
+    return found
 
 
 def _through(graph: Graph, node: Node, edge: Edge, axis: int, n: int) -> int | Clash:
@@ -200,6 +218,8 @@ def _tells(graph: Graph, node: Node, axis: int, found: dict[str, int]) -> bool:
     steps = [edge.axes[axis] for edge in node.edges]
     if all(step.is_broadcast for step in steps):
         return False
+    if any(name in graph.made_of for name in _extents_of_weights(graph, node, axis)):
+        return False  # forward may make another one for every size
     for edge, step in zip(node.edges, steps, strict=True):
         if node.family is Family.RESHAPE or node.kind is Kind.NONLOCAL:
             if not found[edge.source] == graph.nodes[edge.source].extents[axis] == 1:
