@@ -42,6 +42,41 @@ def test_weighted_sums_are_counted_as_by_hand(
     assert spent.parameters == sum(p.numel() for p in net.parameters())
 
 
+class _Einsum(nn.Module):
+    """An einsum of the image and of other operands: weights of a size, or the image again."""
+
+    def __init__(self, equation: str, *sizes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.equation = equation
+        self.others = [torch.ones(size) if size else None for size in sizes]
+
+    def forward(self, x: Tensor) -> Tensor:
+        others = [x if one is None else one for one in self.others]
+        y: Tensor = torch.einsum(self.equation, x, *others)
+        return y
+
+
+@pytest.mark.parametrize(
+    ("equation", "sizes"),
+    [
+        ("bchw,dc->bdhw", [(5, 4)]),
+        ("bchw,dc,ed->behw", [(5, 4), (6, 5)]),
+        ("bchw,bdhw,bdij->bcij", [(), ()]),  # a Gram matrix by the image
+        ("bchw,bdhw->bcd", [()]),
+        ("bchw->bc", []),
+        ("bchw->bhwc", []),
+        ("b...w,...->bw", [(4, 6)]),
+    ],
+)
+def test_an_einsum_costs_what_torch_multiplies(equation: str, sizes: list[tuple[int, ...]]) -> None:
+    net = _Einsum(equation, *sizes)
+    with FlopCounterMode(display=False) as counter:
+        net(torch.zeros(1, 4, 6, 7))
+    spent = _total(net, (4, 6, 7))
+    assert spent.flops == counter.get_total_flops()
+    assert spent.uncounted == ()
+
+
 @examples(25)
 @given(
     cin=st.integers(1, 4),

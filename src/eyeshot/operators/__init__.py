@@ -6,7 +6,7 @@ to the file of its family, and a test that changes one input position at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -149,10 +149,19 @@ def effort(graph: Graph, node: Node) -> Effort:
     return of(node).effort(node, partial(_shapes, graph, node))
 
 
+def _flat(arguments: Iterable[Any]) -> Iterator[Any]:
+    """Every argument, those in lists too."""
+    for one in arguments:
+        if isinstance(one, list | tuple):
+            yield from _flat(one)
+        else:
+            yield one
+
+
 def _shapes(graph: Graph, node: Node) -> list[tuple[int, ...]]:
     """The shapes of a call's tensors, in the order of its arguments."""
     shapes: list[tuple[int, ...]] = []
-    for argument in node.call.args if node.call else ():
+    for argument in _flat(node.call.args) if node.call else ():
         name = getattr(argument, "node", None)
         if name is not None:
             shapes.append(graph.nodes[name].shape)

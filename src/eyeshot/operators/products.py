@@ -242,6 +242,34 @@ def features_effort(node: Node, shapes: Shapes) -> Effort:
     return Effort(per_output=node.params.in_features)
 
 
+def einsum_effort(node: Node, shapes: Shapes) -> Effort:
+    """Multiply-adds of ``einsum``, which multiplies two operands at a time.
+
+    The operands are taken from left to right, or by the path that the call holds; a letter is
+    summed as soon as nothing behind needs it. One operand alone is moved or added up.
+    """
+    given = {} if node.call is None else node.call.arguments
+    left, arrow, output = str(given.get("equation", "")).replace(" ", "").partition("->")
+    words = left.split(",")
+    if not arrow or len(words) != len(shapes()):
+        return features_effort(node, shapes)
+    sizes: dict[str, int] = {}
+    waiting: list[set[str]] = []
+    for word, shape in zip(words, shapes(), strict=True):
+        spelled = _without_dots(word, len(shape))
+        waiting.append(set(spelled))
+        for letter, n in zip(spelled, shape, strict=True):
+            sizes[letter] = max(n, sizes.get(letter, 1))
+    kept, path, products = set(_without_dots(output, len(node.shape))), given.get("path") or [], 0
+    while len(waiting) > 1:
+        pair, path = (path[:2] or [0, 1]), path[2:]
+        one, other = (waiting.pop(at) for at in sorted(pair, reverse=True))
+        products += math.prod(sizes[letter] for letter in one | other)
+        joined = (one | other) & kept.union(*waiting)
+        waiting = [*waiting, joined] if given.get("path") else [joined, *waiting]
+    return Effort(per_output=Fraction(products, max(1, math.prod(node.shape))))
+
+
 def product_effort(node: Node, shapes: Shapes) -> Effort:
     """Multiply-adds of a product: each output sums over the last dimension of the first factor."""
     return Effort(per_output=shapes()[0][-1])
@@ -303,7 +331,7 @@ OPERATORS = (
         "einsum",
         Family.PRODUCT,
         einstein_sum,
-        effort=features_effort,
+        effort=einsum_effort,
         other_operations=nothing,
     ),
     Operator(
