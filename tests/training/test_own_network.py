@@ -110,6 +110,42 @@ class Pair(Own):
         return scores, scores
 
 
+class Remembers(Own):
+    """Adds what it answered last."""
+
+    last: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("last", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = super().forward(x) + self.last
+        self.last = scores.mean().detach().view(1)
+        return scores
+
+
+class Divides(Own):
+    """By 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) / 0
+
+
+class Decides(Own):
+    """By the values of a picture."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if x.mean() > 0 else -x)
+
+
+class Asks(Own):
+    """For a second argument."""
+
+    def forward(self, x: Tensor, scale: float) -> Tensor:  # type: ignore[override]
+        return super().forward(x) * scale
+
+
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_cells(tmp_path_factory.mktemp("data") / "cells")
@@ -235,6 +271,10 @@ def test_a_classifier_of_one_layout(tmp_path: Path) -> None:
         (Own().double(), "has weights of torch.float64"),
         (Pooled(), "gives 2 for a picture, and --task segment needs a map 2xHxW"),
         (nn.MaxPool2d(2), "has no weights to learn"),
+        (Remembers(), "changes its buffer last when it runs in eval mode.*while self.training"),
+        (Divides(), "gives (nan|-?inf) for noise; look for a division by 0"),
+        (Decides(), "whatever the values of a picture are"),
+        (Asks(), "missing 1 required.*; give every argument of forward but the picture a default"),
     ],
 )
 def test_what_is_refused_before_the_first_step(

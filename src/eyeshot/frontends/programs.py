@@ -522,6 +522,7 @@ def export_program(net: nn.Module, size: Sequence[int]) -> Written:
     for dims in ((0, *range(2, example.ndim)), (0,), ()):
         try:
             program = _exported(net, example, dict.fromkeys(dims, Dim.AUTO))
+            _refuse_state(program)
             content = _saved(program)
             written = Written(content, as_module(read_program(io.BytesIO(content))))
             _compare(net, written.net, example.shape)
@@ -530,6 +531,29 @@ def export_program(net: nn.Module, size: Sequence[int]) -> Written:
             continue
         return written
     raise refused or Unsupported("nothing was exported")
+
+
+def _refuse_state(program: ExportedProgram) -> None:
+    """Refuse a network that changes a buffer in eval mode: its answers depend on earlier calls.
+
+    Raises:
+        Unsupported: it does.
+    """
+    buffers = program.graph_signature.inputs_to_buffers
+    changed = [
+        buffers[node.args[0].name]
+        for node in program.graph.nodes
+        if isinstance(node.target, OpOverload)
+        and node.target._opname.endswith("_")
+        and isinstance(node.args[0], torch.fx.Node)
+        and node.args[0].name in buffers
+    ]
+    if changed:
+        raise Unsupported(
+            f"the network changes its buffer {changed[0]} when it runs in eval mode, so its answer "
+            "depends on the calls before",
+            cure="change buffers only while self.training",
+        )
 
 
 def _exported(net: nn.Module, example: torch.Tensor, dynamic: dict[int, Any]) -> ExportedProgram:
@@ -568,6 +592,11 @@ def _compare(net: nn.Module, written: ProgramNet, shape: Sequence[int]) -> None:
         raise Unsupported(
             f"the exported program's output differs from the network's, {kind}",
             cure="make forward give one tensor, of the same shape when traced as when called",
+        )
+    if not wanted.isfinite().all():
+        raise Unsupported(
+            f"the network gives {float(wanted[~wanted.isfinite()].flatten()[0])} for noise",
+            cure="look for a division by 0, or a logarithm or root of numbers below 0",
         )
     apart = float((found - wanted).abs().max())
     if not apart <= _TOLERANCE * max(largest, 1e-6):

@@ -333,7 +333,8 @@ def _arrays_of(space: int) -> str:
     """The arrays that are images with so many axes of space."""
     letters = SPACE.get(space, SPACE[2])
     plain, last, first = (", ".join(one) for one in (letters, letters + "C", "C" + letters))
-    return f"({plain}), ({last}) or ({first})"
+    comma = "," if space == 1 else ""
+    return f"({plain}{comma}), ({last}) or ({first})"
 
 
 def _times(shape: tuple[int, ...]) -> str:

@@ -227,10 +227,13 @@ def _refuse_input(own: OwnNet, shape: tuple[int, ...], failure: Exception) -> No
         )
     if isinstance(failure, EyeshotError):
         raise BadValue(f"{own.name}: {failure.fact}", cure=failure.cure)
+    reason = in_brief(failure)
     cure = "see eyeshot inspect for the sizes that it takes; --size or --crop sets them"
-    raise BadValue(
-        f"{own.name} fails on {channels}x{height}x{width}: {in_brief(failure)}", cure=cure
-    )
+    if reason.startswith("TypeError") and "argument" in reason:
+        cure = "give every argument of forward but the picture a default"
+    elif "meta tensor" in reason:
+        cure = "let it compute the same whatever the values of a picture are (torch.where)"
+    raise BadValue(f"{own.name} fails on {channels}x{height}x{width}: {reason}", cure=cure)
 
 
 def _given(own: OwnNet, net: nn.Module, shape: tuple[int, ...]) -> Any:
