@@ -25,10 +25,12 @@ from eyeshot.engine.resuming import Readings, checksum_of, sharing
 from eyeshot.engine.skipping import Skipping
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue
+from eyeshot.findings.wording import counted
 from eyeshot.images import ArraySink, Sink, Source, Span, understand
 from eyeshot.images.pixel_grid import PixelGrid
 from eyeshot.images.sinks.sink import Storage
 from eyeshot.images.sources.converted import GraySource
+from eyeshot.operators.pointwise import rounds
 from eyeshot.operators.tile import cut
 from eyeshot.planning import Strip, first_rows, pushes
 
@@ -102,7 +104,18 @@ def execute(
                     _Pass(state, strip, files).carry_out()
                 else:
                     _CellRows(state, strip, job.skipping, files).carry_out()
-    return replace(state.report(), notes=state.extremes.notes())
+    return replace(state.report(), notes=(*state.extremes.notes(), *_rounding_notes(job)))
+
+
+def _rounding_notes(job: Job) -> Iterator[str]:
+    """A line for a network that rounds, as a quantized one does."""
+    names = [node.name for node in job.graph if rounds(node)]
+    if names:
+        yield (
+            f"the network rounds to whole numbers ({counted(len(names), 'layer')}, first: "
+            f"{names[0]}): where a number lies halfway between two, the last bit of a sum decides, "
+            "and the answer may be a step from that of one pass over the whole image"
+        )
 
 
 class _State:

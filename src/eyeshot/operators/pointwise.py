@@ -145,6 +145,12 @@ _SEVERAL_VALUES = """
 _REPAIRED = "add sub mul div rsub true_divide subtract multiply maximum"
 _MADE_ANEW = "clone full_like lift_fresh_copy ones_like to type_as zeros_like _to_copy"
 
+
+def rounds(node: Node) -> bool:
+    """Whether a node rounds to whole numbers, so that the last bit of a sum may decide a step."""
+    return node.operator == "round"
+
+
 OPERATORS = (
     Operator(f"{_ONE_VALUE} {_SEVERAL_VALUES}", Family.POINTWISE, pointwise),
     Operator("relu", Family.RELU, pointwise, layer=nn.ReLU),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -255,6 +257,18 @@ def test_channels_last_files_take_images_as_everywhere(tmp_path: Path) -> None:
     assert eyeshot.inspect(net, (3, 41, 30)).graph.inputs == ("x",)
 
 
+def test_channels_first_files_of_few_columns_are_not_taken_for_channels_last(
+    tmp_path: Path,
+) -> None:
+    """As of sound: 8 channels, any time, 3 frequencies."""
+    nodes = [node("Conv", ["x", "w"], ["y"], "conv", pads=[1, 1, 1, 1])]
+    model = model_of(nodes, {"w": numbers(5, 8, 3, 3)}, shape=(1, 8, "T", 3))
+    net, image = load_onnx(saved(model, tmp_path / "net.onnx")), numbers(1, 8, 20, 3)
+    assert net.declared == ((8, None, 3),)
+    expected = run_by_onnxruntime(model, image)[0]
+    assert apart(net(torch.from_numpy(image)).detach(), expected) < 1e-5
+
+
 def test_quantized_networks_compute_what_the_integers_stand_for(tmp_path: Path) -> None:
     kernel = np.random.default_rng(0).integers(-90, 90, (4, 3, 3, 3)).astype(np.int8)
     nodes = [
@@ -273,8 +287,99 @@ def test_quantized_networks_compute_what_the_integers_stand_for(tmp_path: Path) 
     whole = net(torch.from_numpy(image))
     assert apart(whole, run_by_onnxruntime(model, image)[0]) < 1e-5
     np.save(tmp_path / "image.npy", image[0])
-    eyeshot.run(net, tmp_path / "image.npy", out=tmp_path / "out.npy", band=4)
+    with pytest.warns(UserWarning, match="rounds to whole numbers"):
+        eyeshot.run(net, tmp_path / "image.npy", out=tmp_path / "out.npy", band=4)
     assert apart(np.load(tmp_path / "out.npy"), whole[0]) < 1e-5
+
+
+def _narrow(name: str, kind: int, shape: Sequence[int], lowest: int, most: int) -> Any:
+    found = np.random.default_rng(0).integers(lowest, most, shape)
+    return helper.make_tensor(name, kind, list(shape), found.reshape(-1).tolist())
+
+
+@pytest.mark.parametrize(
+    ("kind", "lowest", "most", "block"),
+    [
+        (onnx.TensorProto.INT4, -8, 8, 0),
+        (onnx.TensorProto.INT4, -8, 8, 2),
+        (onnx.TensorProto.UINT4, 0, 16, 3),
+        (onnx.TensorProto.UINT16, 0, 1 << 16, 0),
+        (onnx.TensorProto.INT8, -128, 128, 2),
+    ],
+)
+def test_weights_of_few_bits_by_tensor_axis_or_block(
+    kind: int, lowest: int, most: int, block: int, tmp_path: Path
+) -> None:
+    shape = [4, -(-5 // block), 3, 3] if block else [4]
+    settings: dict[str, Any] = {"axis": 1, "block_size": block} if block else {"axis": 0}
+    nodes = [
+        node("Conv", ["x", "first"], ["a"], "first"),
+        node("DequantizeLinear", ["w", "s", "z"], ["v"], "values", **settings),
+        node("Conv", ["a", "v"], ["y"], "conv", pads=[1, 1, 1, 1]),
+    ]
+    tensors = {"first": numbers(5, 3, 1, 1), "s": np.abs(numbers(*shape))}
+    model = model_of(nodes, tensors, opset=21)
+    model.graph.initializer.append(_narrow("w", kind, [4, 5, 3, 3], lowest, most))
+    model.graph.initializer.append(_narrow("z", kind, shape, lowest, most))
+    net, image = load_onnx(saved(model, tmp_path / "net.onnx")), numbers(1, 3, 19, 23)
+    expected = run_by_onnxruntime(model, image)[0]
+    assert apart(net(torch.from_numpy(image)).detach(), expected) < 1e-5
+    assert apart(eyeshot.run(net, torch.from_numpy(image[0])), expected[0]) < 1e-5
+
+
+@pytest.mark.parametrize("kind", [onnx.TensorProto.UINT16, onnx.TensorProto.INT4])
+def test_numbers_are_quantized_to_the_range_of_a_narrow_type(kind: int, tmp_path: Path) -> None:
+    nodes = [
+        node("QuantizeLinear", ["x", "s", "z"], ["q"], "q"),
+        node("DequantizeLinear", ["q", "s", "z"], ["y"], "d"),
+    ]
+    model = model_of(nodes, {"s": np.array(0.1, np.float32)}, opset=21)
+    model.graph.initializer.append(helper.make_tensor("z", kind, [], [5]))
+    image = numbers(1, 3, 9, 11, scale=3.0)
+    net = load_onnx(saved(model, tmp_path / "net.onnx"))
+    assert apart(net(torch.from_numpy(image)), run_by_onnxruntime(model, image)[0]) < 1e-6
+    model.graph.node.insert(1, node("Neg", ["q"], ["n"], "negative"))
+    model.graph.node[2].input[0] = "n"
+    with pytest.raises(Unsupported, match=r"input q of negative \(Neg\) is of type"):
+        load_onnx(saved(model, tmp_path / "computed.onnx"))
+
+
+def test_bfloat16_weights_are_read_and_bfloat16_arithmetic_is_refused(tmp_path: Path) -> None:
+    nodes = [node("Cast", ["w"], ["v"], "cast", to=1), node("Conv", ["x", "v"], ["y"], "conv")]
+    model = model_of(nodes, {"w": numbers(4, 3, 3, 3).astype(ml_dtypes.bfloat16)}, opset=22)
+    net, image = load_onnx(saved(model, tmp_path / "net.onnx")), numbers(1, 3, 9, 11)
+    given = net(torch.from_numpy(image)).detach()
+    assert apart(given, run_by_onnxruntime(model, image)[0]) < 1e-5
+    model.graph.node[1].input[1] = "w"
+    with pytest.raises(Unsupported, match=r"w of conv \(Conv\) is of type BFLOAT16; .*float32"):
+        load_onnx(saved(model, tmp_path / "computed.onnx"))
+
+
+@pytest.mark.parametrize("opset", [13, 17, 21])
+def test_a_network_that_quantizes_itself_by_each_image(opset: int, tmp_path: Path) -> None:
+    kernel = np.random.default_rng(0).integers(-90, 90, (4, 3, 3, 3)).astype(np.int8)
+    nodes = [
+        node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"], "image"),
+        node("ConvInteger", ["q", "w", "z"], ["a"], "conv", pads=[1, 1, 1, 1]),
+        node("Cast", ["a"], ["b"], "float", to=1),
+        node("Mul", ["b", "s"], ["c"], "scale"),
+        # A bias in integers, as onnxruntime's quantizer writes it in old opsets.
+        node("DequantizeLinear", ["bias", "bs", "bz"], ["d"], "bias", axis=0),
+        node("Add", ["c", "d"], ["y"], "add"),
+    ]
+    tensors: dict[str, Array] = {
+        "w": kernel,
+        "bias": np.arange(4, dtype=np.int32).reshape(4, 1, 1),
+        **{"bs": np.array(0.5, np.float32), "bz": np.array(0, np.int32)},
+    }
+    model = model_of(nodes, tensors, opset=opset)
+    image = numbers(1, 3, 19, 23)
+    net = load_onnx(saved(model, tmp_path / "net.onnx"))
+    expected = run_by_onnxruntime(model, image)[0]
+    assert apart(net(torch.from_numpy(image)), expected) < 1e-5
+    with pytest.warns(UserWarning, match="rounds to whole numbers"):
+        given = eyeshot.run(net, torch.from_numpy(image[0]))
+    assert apart(given, expected[0]) < 1e-5
 
 
 def test_an_if_is_folded_where_its_condition_is_known(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from eyeshot.frontends.onnx.site import Array, OnnxOp, Refusal, Site
+from eyeshot.frontends.onnx.site import Array, OnnxOp, Refusal, Site, axis_of
 
 _MOST = 1 << 26
 """The most numbers that one value may have."""
@@ -54,7 +54,20 @@ def fold(site: Site) -> Sequence[Array]:
     if size > _MOST:
         raise Refusal(f"makes {size:,} numbers from constants", "leave it out of the file")
     names = {name: array for name, array in zip(op.inputs, arrays, strict=True) if name}
+    if op.kind == "DequantizeLinear" and op.version < 19:  # ONNX's evaluator has none for these
+        return (_dequantized(site, *(one for one in arrays if one is not None)),)
     return _evaluator(op).run(None, names)  # type: ignore[no-any-return]
+
+
+def _dequantized(site: Site, x: Array, scale: Array, zero: Array | None = None) -> Array:
+    """``DequantizeLinear`` with one scale, or with a scale for each index of an axis."""
+    if scale.size > 1:
+        axis = axis_of(site.attribute("axis", 1), x.ndim)
+        shape = (-1, *(1,) * (x.ndim - axis - 1))
+        scale, zero = scale.reshape(shape), None if zero is None else zero.reshape(shape)
+    values = x.astype(np.float32)
+    found: Array = (values if zero is None else values - zero.astype(np.float32)) * scale
+    return found.reshape(x.shape)
 
 
 def _shape(site: Site) -> Array:

@@ -48,6 +48,19 @@ DTYPES = {
     **{7: torch.int64, 9: torch.bool, 10: torch.float16, 11: torch.float64},
 }
 """The supported types, by ONNX's numbers for them."""
+_WIDENED: dict[int, Any] = {
+    **{4: np.int32, 12: np.int64, 21: np.uint8, 22: np.int8, 25: np.uint8, 26: np.int8},
+    **dict.fromkeys((16, 17, 18, 19, 20, 23), np.float32),
+}
+"""Types of weights, by ONNX's numbers, that are stored as a wider type with the same values."""
+INTEGERS_WIDENED = {4: (0, 65535), 21: (0, 15), 22: (-8, 7), 25: (0, 3), 26: (-2, 1)}
+"""The ranges of those integer types that numbers may be quantized to."""
+_FLOATS = (1, 10, 11)
+_CHANNELS_FIRST = """
+    AveragePool BatchNormalization Conv ConvInteger ConvTranspose DepthToSpace GlobalAveragePool
+    GlobalMaxPool InstanceNormalization LRN LpPool MaxPool QLinearConv SpaceToDepth
+"""
+"""Operators whose first input is (N, C, …)."""
 
 
 _FROM_TENSORFLOW = ("tf2onnx", "keras2onnx")
@@ -66,11 +79,13 @@ class OnnxInput:
         name: its name in the file.
         shape: its shape, with the batch; None for a dimension that the file leaves open.
         dtype: its type.
+        channels_first: True if a node that takes (N, C, …) reads it as it is.
     """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: torch.dtype
+    channels_first: bool = False
 
     def taken(self, image: torch.Tensor) -> torch.Tensor:
         """The image (N, C, …), checked and converted to the input's type if that is an integer.
@@ -97,9 +112,10 @@ class OnnxInput:
     @property
     def channels_last(self) -> bool:
         """Whether the file takes (N, H, W, C): only its last dimension can be color channels."""
-        first, last = self.shape[1:2], self.shape[-1:]
+        *space, last = self.shape[1:] or (None,)
         few = (1, 2, 3, 4)
-        return len(self.shape) > 3 and last[0] in few and first[0] not in few
+        is_image = len(self.shape) in (4, 5) and not self.channels_first
+        return is_image and last in few and not any(n in few for n in space)
 
     @property
     def declared(self) -> tuple[int | None, ...]:
@@ -322,6 +338,13 @@ def _without_unread(ops: Iterable[OnnxOp], read: set[str]) -> list[OnnxOp]:
     ]
 
 
+def _takes_values(op: OnnxOp, place: int) -> bool:
+    """Whether a node reads an input as numbers, so that a wider type gives the same."""
+    if op.kind == "Cast":
+        return op.attributes.get("to") in _FLOATS
+    return op.kind == "DequantizeLinear" and place != 1
+
+
 def _text(value: Any) -> str:
     """A name as str; protobuf gives bytes if it is not UTF-8."""
     return value if isinstance(value, str) else bytes(value).decode("utf-8", "replace")
@@ -335,6 +358,7 @@ class _Reader:
         self._from_tensorflow = model.producer_name in _FROM_TENSORFLOW
         self._one_size = model.producer_name in _OF_ONE_SIZE
         self._names: set[str] = set()
+        self._widened: dict[str, int] = {}
         self._replaced: dict[str, str] = {}
 
     def graph(self, graph: GraphProto, *, whole: bool = False) -> OnnxGraph:
@@ -357,6 +381,9 @@ class _Reader:
         )
         if whole:
             self._check_types(graph.output)
+            ops = self._checked_widened(ops, outputs)
+            first = {op.inputs[0] for op in ops if op.kind in _CHANNELS_FIRST.split() and op.inputs}
+            inputs = tuple(replace(one, channels_first=one.name in first) for one in inputs)
             ops = _without_unread(ops, {*outputs, *_read(ops)})
         return OnnxGraph(tuple(ops), tensors, inputs, outputs, self._one_size)
 
@@ -384,16 +411,47 @@ class _Reader:
     def _array(self, tensor: TensorProto) -> Array:
         from onnx import numpy_helper
 
-        if tensor.data_type not in DTYPES:
+        wider = _WIDENED.get(tensor.data_type)
+        if tensor.data_type not in DTYPES and wider is None:
             raise self._no_type(f"tensor {tensor.name}", tensor.data_type)
         try:
             array = numpy_helper.to_array(tensor, base_dir=str(self._path.parent))
         except (ValueError, TypeError) as error:
             fact = f"{self._path}: tensor {tensor.name}: {shorten(str(error), 200)}"
             raise BadFile(fact, cure=_WRITE_AGAIN) from None
-        own = np.array(array)
+        own = np.array(array) if wider is None else np.asarray(array).astype(wider)
         tensor.ClearField("raw_data")
+        if wider is not None:
+            self._widened[_text(tensor.name)] = tensor.data_type
         return own
+
+    def _checked_widened(self, ops: Sequence[OnnxOp], outputs: Sequence[str]) -> list[OnnxOp]:
+        """Refuse widened numbers wherever a node computes in their own narrow type.
+
+        A ``QuantizeLinear`` with a zero point of such a type gives such numbers; it is marked with
+        the type, because its zero point no longer shows it.
+        """
+        checked = []
+        for op in ops:
+            kind = self._widened.get(op.inputs[2]) if op.inputs[2:] else None
+            kind = kind or int(op.attributes.get("output_dtype", 0))
+            marked = op.kind == "QuantizeLinear" and kind in INTEGERS_WIDENED
+            if marked:
+                op = replace(op, attributes={**op.attributes, "output_dtype": kind})
+                self._widened[op.outputs[0]] = kind
+            for place, name in enumerate(op.inputs):
+                taken = _takes_values(op, place) or (marked and place == 2)
+                if name in self._widened and not taken:
+                    here = f"input {name} of {op.name} ({op.kind})"
+                    raise self._no_type(here, self._widened[name])
+            for value in op.attributes.values():
+                if isinstance(value, OnnxGraph):
+                    self._checked_widened(value.ops, value.outputs)
+            checked.append(op)
+        for name in outputs:
+            if name in self._widened:
+                raise self._no_type(f"output {name}", self._widened[name])
+        return checked
 
     def _no_type(self, what: str, number: int) -> Unsupported:
         from onnx import TensorProto
@@ -441,6 +499,8 @@ class _Reader:
         value = helper.get_attribute_value(attribute)
         match attribute.type:
             case attribute.TENSOR:
+                if value.data_type in _WIDENED:
+                    raise self._no_type(f"attribute {_text(attribute.name)}", value.data_type)
                 return self._array(value)
             case attribute.GRAPH:
                 return self.graph(value)
