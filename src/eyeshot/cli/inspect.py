@@ -114,6 +114,7 @@ def parse_numbers(option: str, text: str, between: str) -> tuple[int, ...]:
 def _inspected(where: str, size: list[str], weights: Path | None) -> Inspection:
     sizes = [parse_numbers("--size", one, "x") for one in size]
 
+    from eyeshot.frontends.programs import as_module
     from eyeshot.frontends.torch import from_exported
     from eyeshot.inspection import inspect, inspect_graph
     from eyeshot.inspection.locating import locate
@@ -122,10 +123,9 @@ def _inspected(where: str, size: list[str], weights: Path | None) -> Inspection:
     if found.program is not None:
         graph = from_exported(found.program)
         exported = [graph.nodes[name].shape[1:] for name in graph.inputs]
-        if sizes and sizes != exported:
-            fixed = ", ".join("x".join(str(n) for n in one) for one in exported)
-            raise BadValue(f"--size {', '.join(size)}", cure=f"{where} was exported for {fixed}")
-        return inspect_graph(graph, None, found.name)
+        if not sizes or sizes == exported:
+            return inspect_graph(graph, None, found.name)
+        return inspect(as_module(found.program), sizes)
     if found.net is None or not (sizes or found.size):
         raise BadValue("no --size", cure="give the size of the input, such as --size 3x224x224")
     return inspect(found.net, sizes or [found.size or ()])
