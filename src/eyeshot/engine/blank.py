@@ -1,9 +1,9 @@
-"""Blank regions: outputs whose whole field is one constant, so that one of them stands for all.
+"""Blank regions: outputs that see only one constant, so that one of them can be copied.
 
-A network without borders in sight is the same at every position, up to its period: a network with
-a stride of 4 and a pixel shuffle gives equal values to equal pictures that lie 4 pixels apart. So
-the output is cut into cells whose sides are multiples of the period. If all that a cell reads is
-one constant, and no padding is among it, the cell equals every other cell of that constant.
+Away from the borders, a network computes the same at every position, up to its period: with a
+stride of 4 and a pixel shuffle, equal pictures that are 4 pixels apart give equal values. So the
+output is cut into cells whose sides are multiples of the period. If a cell reads only one constant
+and no padding, it equals every other cell that reads the same constant.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CELL = 64
 """The side of a cell of outputs, unless the period is longer."""
 _LONGEST_PERIOD = 1024
 _GRAIN = 32
-"""Positions of the input that are looked at together."""
+"""Side of the squares of the input, in positions; each square is constant or not."""
 _READ = 16 << 20
 """Bytes of the input that are read at once to look for constants."""
 
@@ -35,22 +35,22 @@ _KERNELS = frozenset(
         *(Family.PRELU, Family.GROUP_NORM, Family.LAYER_NORM, Family.RMS_NORM),
     }
 )
-"""Families whose weights are no map over positions."""
+"""Families whose weights do not have a value for each position."""
 
 Cells = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class CellReads:
-    """What the cells of outputs read along one axis.
+    """The inputs that cells of outputs read along one axis.
 
     Attributes:
-        side: outputs in a cell; cell k is the outputs from ``k·side`` on.
-        first: for each input, what cell 0 would read of it if there were no border.
-        step: for each input, how much further on the next cell reads.
-        inside: the cells, from the first to one past the last, that read no padding at any node.
-        borders: whether padding is always zeros, so that a cell that reads some equals those that
-            lie beside it along the border.
+        side: outputs in a cell; cell k starts at output ``k·side``.
+        first: for each input, the range that cell 0 would read if there were no border.
+        step: for each input, the distance between the ranges of two neighboring cells.
+        inside: the cells that read no padding at any node, half open.
+        borders: whether padding is always zeros, so that cells next to each other along a border
+            are equal too.
     """
 
     side: int
@@ -60,20 +60,20 @@ class CellReads:
     borders: bool = True
 
     def of(self, name: str, cell: int) -> Interval:
-        """What a cell reads of an input, not cut at the borders."""
+        """The range of an input that a cell reads; it may extend beyond the borders."""
         return self.first[name].shifted(cell * self.step[name])
 
 
 def cell_reads(graph: Graph, axis: int) -> CellReads | None:
-    """Cells of the outputs along an axis that are alike wherever they lie; None if there are none.
+    """Cells of the outputs along an axis that compute the same wherever they are; else None.
 
-    That is so if an operator mixes all positions, or has a weight for each, or if inputs and
-    outputs do not share one grid.
+    There are none if an operator mixes all positions or has a weight for each position, or if the
+    outputs are on different grids.
     """
-    found = _spacing(graph, axis)
-    if found is None or any(_has_a_map(node, graph) for node in graph):
+    grid = _spacing(graph, axis)
+    if grid is None or any(_has_a_map(node, graph) for node in graph):
         return None
-    spacing, period = found
+    spacing, period = grid
     side = period * -(-CELL // period)
     if period > _LONGEST_PERIOD:
         return None
@@ -98,14 +98,14 @@ def cell_reads(graph: Graph, axis: int) -> CellReads | None:
 
 
 def _spacing(graph: Graph, axis: int) -> tuple[dict[str, Fraction], int] | None:
-    """Positions of each node for one output, and the outputs after which all repeats itself."""
+    """Positions of each node per output, and the period of the network in outputs."""
     spacing = {name: Fraction(1) for name in graph.outputs}
     period = 1
     for node in reversed(list(graph)):
         if node.name not in spacing:
             continue
         if not node.edges and not node.is_input:
-            return None  # made of nothing: who knows by what positions it goes
+            return None  # a constant node may depend on the position in any way
         for edge in node.edges:
             repeats = edge.axes[axis].period
             if repeats is None:
@@ -118,18 +118,18 @@ def _spacing(graph: Graph, axis: int) -> tuple[dict[str, Fraction], int] | None:
     return spacing, period
 
 
-def _taken(axis: AxisMap, wanted: Interval) -> Interval | None:
-    """What outputs read where there is no border; None if they read nothing."""
+def _taken(axis: AxisMap, outputs: Interval) -> Interval | None:
+    """The inputs that some outputs read if there is no border; None if they read nothing."""
     repeats = axis.period
-    count = len(wanted) if repeats is None else min(len(wanted), repeats[0])
-    ends = [*range(wanted.lo, wanted.lo + count), *range(wanted.hi - count, wanted.hi)]
+    count = len(outputs) if repeats is None else min(len(outputs), repeats[0])
+    ends = [*range(outputs.lo, outputs.lo + count), *range(outputs.hi - count, outputs.hi)]
     taps = axis.inputs_of_unbounded(np.array(ends, dtype=np.int64))
     taps = taps[taps != NO_INPUT]
     return Interval(int(taps.min()), int(taps.max()) + 1) if taps.size else None
 
 
 def _has_a_map(node: Node, graph: Graph) -> bool:
-    """Whether a weight has a number of its own for each position."""
+    """Whether a weight has a separate number for each position."""
     if node.family in _KERNELS:
         return False
     from_the_end = [dim - len(node.shape) for dim in node.dims if dim is not None]
@@ -141,11 +141,11 @@ def _has_a_map(node: Node, graph: Graph) -> bool:
 
 
 class Constants:
-    """Where an image is constant, looked at in squares of 32 positions.
+    """Which squares of 32 positions of an image are constant.
 
     Args:
         source: the image.
-        needed: (rows, columns) of squares that anybody asks about; others are not read.
+        needed: (rows, columns) bool: the squares to examine; others may not be read.
     """
 
     def __init__(self, source: Source, needed: NDArray[np.bool_]) -> None:
@@ -183,16 +183,16 @@ class Constants:
         place[same] = np.array(numbers)[which.reshape(-1)]
 
     def of(self, rows: Interval, columns: Interval) -> int:
-        """The number of the one value in a window; -1 if it holds several."""
+        """The number of the only value in a window; -1 if it has several values."""
         part = self.ids[_squares(rows), _squares(columns)]
         if not part.size:
-            return -1  # it reads padding alone
+            return -1  # it reads only padding
         first = int(part.flat[0])
         return first if (part == first).all() else -1
 
 
 def _reduced(samples: NDArray[np.generic], by: np.ufunc) -> NDArray[np.generic]:
-    """(C, rows, columns, …) -> (C, squares, squares) by the least or the largest."""
+    """(C, rows, columns, …) -> (C, squares, squares) with the smallest or largest value of each."""
     rows = _by_grains(samples, by, 1)
     if rows.ndim == 2:
         return np.asarray(rows[..., np.newaxis])
@@ -201,15 +201,18 @@ def _reduced(samples: NDArray[np.generic], by: np.ufunc) -> NDArray[np.generic]:
 
 
 def _by_grains(samples: NDArray[np.generic], by: np.ufunc, axis: int) -> NDArray[np.generic]:
-    """Whole grains along an axis at once, and what is left behind them: ``reduceat`` is slow."""
+    """Reduce groups of 32 positions along an axis, then the shorter last group.
+
+    ``reduceat`` could do both in one call, but is slow.
+    """
     count, rest = divmod(samples.shape[axis], _GRAIN)
     before, behind = (slice(None),) * axis, samples.shape[axis + 1 :]
     grains = samples[(*before, slice(count * _GRAIN))]
-    found = by.reduce(grains.reshape(*samples.shape[:axis], count, _GRAIN, *behind), axis=axis + 1)
+    whole = by.reduce(grains.reshape(*samples.shape[:axis], count, _GRAIN, *behind), axis=axis + 1)
     if not rest:
-        return np.asarray(found)
-    left = by.reduce(samples[(*before, slice(count * _GRAIN, None))], axis=axis, keepdims=True)
-    return np.concatenate([found, left], axis=axis)
+        return np.asarray(whole)
+    last = by.reduce(samples[(*before, slice(count * _GRAIN, None))], axis=axis, keepdims=True)
+    return np.concatenate([whole, last], axis=axis)
 
 
 def _squares(side: Interval) -> slice:
@@ -217,7 +220,7 @@ def _squares(side: Interval) -> slice:
 
 
 _NO_COLUMNS = CellReads(1, defaultdict(lambda: Interval(0, 1)), defaultdict(int), Interval(0, 1))
-"""Of a signal."""
+"""The missing column axis of a signal."""
 
 
 def blank_cells(
@@ -226,21 +229,21 @@ def blank_cells(
     asked: NDArray[np.bool_],
     corner: Cells,
 ) -> Cells:
-    """For each cell a number of the constant that it reads, equal for equal ones; -1 for none.
+    """For each cell the number of the constant that it reads; -1 if it reads several values.
 
     Args:
         sources: the image of each input.
-        reads: along rows and, where there are columns, along these.
-        asked: (rows, columns) of cells to find out about.
-        corner: the number of the first cell along both.
+        reads: what the cells read along rows and, if there are columns, along columns.
+        asked: (rows, columns) bool: the cells to examine.
+        corner: the number of the first cell along both axes.
     """
     found: Cells = np.full(asked.shape, -1, np.int64)
     looked_at = asked.copy()
     for axis, one in enumerate(reads):
         if not one.borders:
             numbers = np.arange(asked.shape[axis]) + corner[axis]
-            fine = (numbers >= one.inside.lo) & (numbers < one.inside.hi)
-            looked_at &= fine[:, np.newaxis] if axis == 0 else fine
+            inside = (numbers >= one.inside.lo) & (numbers < one.inside.hi)
+            looked_at &= inside[:, np.newaxis] if axis == 0 else inside
     places = np.argwhere(looked_at)
     if not places.size:
         return found
@@ -266,7 +269,10 @@ def blank_cells(
 
 
 def _border(reads: Sequence[CellReads], cell: Sequence[int]) -> Iterator[int]:
-    """Along each axis the number of a cell that reads padding there, which others do not equal."""
+    """For each axis, the cell's number if it reads padding along it, and -1 if it does not.
+
+    Two cells that read padding at different places are not equal.
+    """
     for one, number in zip(reads, cell, strict=False):
         yield -1 if number in one.inside else int(number)
 

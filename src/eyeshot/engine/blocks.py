@@ -1,8 +1,8 @@
-"""An output cut into blocks for many workers: rectangles of whole chunks, each computed alone.
+"""An output cut into blocks for many workers: rectangles of whole chunks, computed separately.
 
-A block needs its own rectangle of the input with a halo, which the axis maps tell; what lies in two
-halos is computed twice. So the planner weighs that against workers that would wait for the last
-block, and takes the blocks whose run ends first.
+A block needs a rectangle of the input with a halo, and positions in two halos are computed twice.
+Small blocks repeat more work; large blocks leave workers idle while the last one is computed. The
+planner chooses the blocks with the shortest predicted run.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Edges = tuple[int, ...]
 """Where blocks begin along one axis, and where the last one ends."""
 
 _MOST_LOOKED_AT = 24
-"""Blocks along an axis whose boxes are all counted; of more, the first, a middle and the last."""
+"""Up to this many blocks along an axis, the boxes of all are counted; else of three of them."""
 _MULTIPLES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-"""Chunks along the side of a block that are tried, beside all of them."""
+"""Side lengths of blocks to try, in chunks; the whole axis is tried too."""
 _TAIL = 0.1
-"""What a worker's last block may cost the others in waiting, in parts of a block."""
+"""How long other workers wait for the last block, as a share of a block's time."""
 _DISPATCH = 3e6
-"""Multiply-adds in whose time a block is sent out and noted: a few milliseconds."""
+"""The cost of sending a block and recording it, in multiply-adds: a few milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -39,27 +39,27 @@ class Blocks:
     """All blocks of a run.
 
     Attributes:
-        cuts: of each output, the edges along every axis of space. Each output has as many blocks
-            along an axis as the others; some of a small output may be empty.
+        cuts: for each output, the edges along every spatial axis. All outputs have the same number
+            of blocks along an axis; some blocks of a small output may be empty.
     """
 
     cuts: Mapping[str, tuple[Edges, ...]]
 
     @cached_property
     def counts(self) -> tuple[int, ...]:
-        """How many blocks there are along each axis."""
+        """The number of blocks along each axis."""
         return tuple(len(edges) - 1 for edges in next(iter(self.cuts.values())))
 
     def __len__(self) -> int:
         return math.prod(self.counts)
 
     def places(self, number: int) -> tuple[int, ...]:
-        """Where a block lies along each axis, in blocks."""
-        found: list[int] = []
+        """The position of a block along each axis, in blocks."""
+        places: list[int] = []
         for count in reversed(self.counts):
             number, place = divmod(number, count)
-            found.append(place)
-        return tuple(reversed(found))
+            places.append(place)
+        return tuple(reversed(places))
 
     def regions(self, number: int) -> dict[str, Region]:
         """A block's region of each output that has a part in it."""
@@ -84,7 +84,7 @@ class Blocks:
 
     @property
     def largest(self) -> int:
-        """The block with the longest sides, and neighbors at both ends where there is one."""
+        """The number of a block with the longest sides, not at a border if possible."""
         number = 0
         for axis, count in enumerate(self.counts):
             inner = range(1, count - 1) if count > 2 else range(count)
@@ -93,21 +93,21 @@ class Blocks:
         return number
 
     def _length(self, axis: int, place: int) -> int:
-        """Of all outputs together, how long blocks at a place of an axis are."""
+        """The length of the blocks at a place of an axis, summed over the outputs."""
         return sum(cuts[axis][place + 1] - cuts[axis][place] for cuts in self.cuts.values())
 
 
 def blocks_from(settings: Mapping[str, object], regions: Mapping[str, Region]) -> Blocks | None:
-    """The blocks of a run that was begun; None if these are no blocks of the regions."""
-    told = settings.get("blocks")
+    """The blocks of an unfinished run, from its settings; None if they do not fit the regions."""
+    saved = settings.get("blocks")
     try:
         cuts = {
             str(name): tuple(tuple(int(one) for one in edges) for edges in sides)
-            for name, sides in dict(told).items()  # type: ignore[call-overload]
+            for name, sides in dict(saved).items()  # type: ignore[call-overload]
         }
     except (TypeError, ValueError):
         return None
-    suits = cuts.keys() == regions.keys() and all(
+    fits = cuts.keys() == regions.keys() and all(
         len(sides) == len(regions[name])
         and all(
             (edges[0], edges[-1]) == (side.lo, side.hi) and list(edges) == sorted(edges)
@@ -116,17 +116,17 @@ def blocks_from(settings: Mapping[str, object], regions: Mapping[str, Region]) -
         for name, sides in cuts.items()
         if all(sides)
     )
-    alike = len({tuple(map(len, sides)) for sides in cuts.values()}) == 1
-    return Blocks(cuts) if suits and alike and all(map(all, cuts.values())) else None
+    same_counts = len({tuple(map(len, sides)) for sides in cuts.values()}) == 1
+    return Blocks(cuts) if fits and same_counts and all(map(all, cuts.values())) else None
 
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """Blocks, and what they cost.
+    """Blocks and their cost.
 
     Attributes:
         blocks: all of them.
-        bands: the plan of the largest, with the work of all and of none twice.
+        bands: the plan of the largest block; its multiply-adds and redundancy are of all blocks.
     """
 
     blocks: Blocks
@@ -140,17 +140,17 @@ def plan_blocks(
     workers: int,
     priced: Callable[[Mapping[str, Region]], BandPlan],
 ) -> BlockPlan:
-    """The blocks whose run ends first, of those that fit into a worker's memory.
+    """The blocks with the shortest predicted run among those that fit into a worker's memory.
 
     Args:
-        graph: the network at the size of the picture, as it will be executed.
-        regions: of each output, what is to be computed.
-        chunks: of each output, the length of a chunk along every axis of space.
-        workers: how many blocks are computed at one time.
-        priced: the plan of one block.
+        graph: the lowered network at the size of the picture.
+        regions: for each output, the region to compute.
+        chunks: for each output, the length of a chunk along every spatial axis.
+        workers: the number of blocks that are computed at the same time.
+        priced: returns the plan of one block.
 
     Raises:
-        BadValue: not even blocks of one chunk fit; as ``priced`` says it.
+        BadValue: not even blocks of one chunk fit; the error is that of ``priced``.
     """
     refused: BadValue | None = None
     for blocks in _by_time(graph, regions, chunks, workers):
@@ -172,13 +172,13 @@ def priced_as_begun(
     blocks: Blocks,
     priced: Callable[[Mapping[str, Region]], BandPlan],
 ) -> BlockPlan:
-    """The plan of a run that goes on in the blocks in which it was begun."""
+    """The plan of a run that continues with the blocks of the unfinished run."""
     bands = priced(blocks.regions(blocks.largest))
     return BlockPlan(blocks, _of_all(graph, regions, blocks, bands))
 
 
 def block_strip(graph: Graph, regions: Mapping[str, Region]) -> Strip:
-    """A block as the engine takes it: one pass over its rows."""
+    """A block as a strip of the engine: one pass over its rows."""
     return Strip(regions, required(graph, regions))
 
 
@@ -201,7 +201,7 @@ def _by_time(
     chunks: Mapping[str, Sequence[int]],
     workers: int,
 ) -> Iterator[Blocks]:
-    """Blocks of all shapes worth trying, those first whose run ends first."""
+    """Blocks of all shapes to try, in the order of the predicted time of the run."""
     name = max(regions, key=lambda one: math.prod(map(len, regions[one])))
     lengths = [-(-len(side) // n) for side, n in zip(regions[name], chunks[name], strict=True)]
     sides = [[n for n in _MULTIPLES if n < length] + [length] for length in lengths]
@@ -213,7 +213,8 @@ def _by_time(
         cuts = _cuts(regions, chunks, name, shape)
         blocks = Blocks(cuts)
         count = len(blocks)
-        # The slowest worker computes so many blocks; and all wait for its last one.
+        # ``rounds``: the blocks of the slowest worker, relative to an even share. ``tail``: the
+        # waiting for the last block. ``each``: the cost of sending the blocks.
         rounds = -(-count // workers) * workers / count
         tail = 1 + _TAIL * workers / count
         each = _DISPATCH * count / (whole + positions)
@@ -228,23 +229,23 @@ def _cuts(
     largest: str,
     shape: Sequence[int],
 ) -> dict[str, tuple[Edges, ...]]:
-    """The edges of blocks of so many chunks of the largest output, and in proportion of others."""
+    """The edges of blocks: ``shape`` chunks of the largest output, the others in proportion."""
     first = [
         _edges(side, n * many)
         for side, n, many in zip(regions[largest], chunks[largest], shape, strict=True)
     ]
-    found = {}
+    cuts = {}
     for name, region in regions.items():
         if name == largest:
-            found[name] = tuple(first)
+            cuts[name] = tuple(first)
             continue
-        found[name] = tuple(
+        cuts[name] = tuple(
             _in_proportion(edges, there, side, n)
             for edges, there, side, n in zip(
                 first, regions[largest], region, chunks[name], strict=True
             )
         )
-    return found
+    return cuts
 
 
 def _edges(side: Interval, step: int) -> Edges:
@@ -252,17 +253,17 @@ def _edges(side: Interval, step: int) -> Edges:
 
 
 def _in_proportion(edges: Edges, there: Interval, side: Interval, chunk: int) -> Edges:
-    """Edges at the same shares of another side, moved to the nearest edge of its chunks."""
+    """Edges at the same fractions of another output's side, moved to its nearest chunk edges."""
     places = ((edge - there.lo) * len(side) / (len(there) * chunk) for edge in edges[:-1])
     inner = [side.lo + min(len(side), round(place) * chunk) for place in places]
     return (*inner, side.hi)
 
 
 class _Work:
-    """Multiply-adds of blocks, a side of all nodes' boxes at a time.
+    """The multiply-adds of blocks, counted along one axis at a time.
 
-    Axes are apart from each other: the boxes of all blocks have in sum as many positions as the
-    product over the axes of their lengths in sum.
+    Axes are independent: the number of positions of a node, summed over all blocks, is the product
+    over the axes of the summed lengths.
     """
 
     def __init__(self, graph: Graph, regions: Mapping[str, Region]) -> None:
@@ -271,7 +272,7 @@ class _Work:
         self._efforts = {node.name: effort(graph, node) for node in graph if node.edges}
 
     def of(self, cuts: Mapping[str, tuple[Edges, ...]]) -> int:
-        """Of all blocks."""
+        """The multiply-adds of all blocks."""
         axes = range(self._graph.spatial_axes)
         sums = [self._along(axis, cuts) for axis in axes]
 
@@ -287,7 +288,7 @@ class _Work:
         )
 
     def _along(self, axis: int, cuts: Mapping[str, tuple[Edges, ...]]) -> Mapping[str, int]:
-        """Of each node, the lengths of all blocks' boxes along an axis in sum."""
+        """For each node, the summed length of all blocks' boxes along an axis."""
         key = (axis, tuple(edges[axis] for edges in cuts.values()))
         if key not in self._sums:
             count = len(key[1][0]) - 1
@@ -306,7 +307,7 @@ class _Work:
 
 
 def _looked_at(count: int) -> list[tuple[int, int]]:
-    """Blocks along an axis, each with how many it stands for."""
+    """Blocks to count along an axis, each with the number of blocks that it represents."""
     if count <= _MOST_LOOKED_AT:
         return [(place, 1) for place in range(count)]
     return [(0, 1), (count // 2, count - 2), (count - 1, 1)]

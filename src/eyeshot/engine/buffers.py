@@ -1,9 +1,9 @@
-"""What a run keeps of rows that pass: line buffers, and statistics over all of them.
+"""What a run keeps of the rows it computes: line buffers, and running statistics.
 
 In this file:
 
 - line buffers: the rows of a node that a consumer still needs, and no others;
-- global statistics over rows that pass by: a classifier on a picture that is never held whole.
+- global statistics that are updated band by band, so that no map is ever in memory as a whole.
 """
 
 from __future__ import annotations
@@ -24,28 +24,27 @@ from eyeshot.operators.pooling import pooled
 class LineBuffer:
     """Rows of one node's value, appended at the end and released at the front.
 
-    The rows lie one behind another in one tensor, so that a window on them is a view and never a
-    copy. When the end of the tensor is reached the rows still needed move to its start. A node
-    whose rows are all used at once is handed over as it is, with no copy at all.
+    The rows are consecutive in one tensor, so that a window is a view and never a copy. When the
+    end of the tensor is reached, the rows that are still needed move to its start. A value whose
+    rows are all used at once is stored as it is, without a copy.
 
-    Rows that a resumed run passes over come as tensors on torch's meta device, which have a shape
-    and no memory. So all other rows come to lie where they lay in the uninterrupted run. Where
-    one of its calls reads rows passed over beside others, they are zero.
+    Rows that a resumed run skips are tensors on torch's meta device: a shape without memory. So all
+    other rows get the same place in memory as in the uninterrupted run. If a call reads skipped
+    rows together with others, they are zero.
 
     Attributes:
-        rows: the rows held, in the coordinates of the whole picture.
-        most: the most rows held at any time so far.
+        rows: the rows in the buffer, in the coordinates of the whole picture.
+        most: the most rows that were in the buffer at any time.
     """
 
     def __init__(self, dim: int | None, first: int, empty: torch.Tensor, most: int = 0) -> None:
         """A buffer whose first row will be ``first``.
 
         Args:
-            dim: along which the rows lie; None where the value has none.
-            first: the first row that will come.
-            empty: a value of no rows.
-            most: as many rows will be held: room for all of them is made at once. 0 to make room
-                as they come.
+            dim: the dimension of the rows; None if the value has none.
+            first: the number of the first row that will be appended.
+            empty: a value without rows.
+            most: the number of rows to allocate at once; 0 to allocate as rows are appended.
         """
         self._all = most if dim is not None else 0
         self.rows = Interval(first, first)
@@ -53,17 +52,17 @@ class LineBuffer:
         self._dim = dim
         self._empty = empty
         self._store = empty
-        self._start = 0  # where in the store the first held row lies
-        self._borrowed = False
-        self._owned = False  # the store was made here, with room to spare
+        self._start = 0  # the place of the first row in the store
+        self._borrowed = False  # the store's memory belongs to another value
+        self._owned = False  # the store was allocated here and may have free room
 
     def append(self, value: torch.Tensor, count: int, borrowed: bool = False) -> None:
-        """Take ``count`` new rows.
+        """Append ``count`` new rows.
 
         Args:
             value: the rows.
-            count: how many; the extent of ``value`` along the rows' dimension.
-            borrowed: the memory is another's (a view of an input), which may change it later.
+            count: the size of ``value`` along the rows' dimension.
+            borrowed: ``value`` is a view of an input, whose memory may change later.
         """
         room = self._reserve(count, value) if value.is_meta else self.room(count)
         if room is None:
@@ -75,7 +74,7 @@ class LineBuffer:
         self.most = max(self.most, len(self.rows))
 
     def room(self, count: int) -> torch.Tensor | None:
-        """Where the next ``count`` rows belong; None where they are taken over as they come."""
+        """The memory for the next ``count`` rows; None if they are to be stored without a copy."""
         room = self._reserve(count, self._store)
         if room is not None and room.is_meta:
             self._materialise()
@@ -83,7 +82,7 @@ class LineBuffer:
         return room
 
     def window(self, rows: Interval) -> torch.Tensor:
-        """A view of some of the rows held."""
+        """A view of some of the rows in the buffer."""
         if self._store.is_meta:
             self._materialise()
         if self._dim is None:
@@ -104,18 +103,18 @@ class LineBuffer:
         if self._dim is None:
             return
         if not self.rows or self._borrowed:
-            # What is left (an empty slice still tells the shape) must not hold on to the rest.
+            # Copy the remaining rows (or an empty slice, for its shape), so that the rest is freed.
             kept = self._store.narrow(self._dim, self._start if self.rows else 0, len(self.rows))
             self._store, self._start = kept.clone(), 0
             self._borrowed = self._owned = False
 
     def _reserve(self, count: int, like: torch.Tensor) -> torch.Tensor | None:
-        """Room for ``count`` rows behind the ones held; None where they are taken as they come."""
+        """Memory for the next ``count`` rows; None to store them without a copy."""
         held = len(self.rows)
         if self._dim is None or (held == 0 and count >= self._all):
             return None
-        # Where rows come to lie follows from their numbers alone: a store that was handed over
-        # is never written to, whatever room it has.
+        # The place of rows depends only on the row numbers, so a store that was not allocated here
+        # is never written to, even if it has room.
         size = self._store.shape[self._dim] if self._owned else 0
         if self._start + held + count > size:
             kept = self._store.narrow(self._dim, self._start, held)
@@ -131,13 +130,13 @@ class LineBuffer:
         return self._store.narrow(self._dim or 0, self._start + len(self.rows), count)
 
     def _materialise(self) -> None:
-        """Give rows passed over a memory: the first others follow, or a call reads them."""
+        """Allocate zeros for skipped rows, because other rows follow or a call reads them."""
         shape = list(self._store.shape)
         self._store = _rows_together(shape, self._dim or 0, self._empty).zero_()
 
 
 def _rows_together(shape: list[int], dim: int, like: torch.Tensor) -> torch.Tensor:
-    """An empty tensor; for a picture with channels last in memory, so that rows lie together."""
+    """An uninitialized tensor with contiguous rows; a picture's channels are last in memory."""
     if len(shape) == 4 and dim == 2:
         return torch.empty(
             shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last
@@ -149,31 +148,31 @@ _OVER_POSITIONS = (
     *(Family.ADAPTIVE_MAX_POOL, Family.ADAPTIVE_AVERAGE_POOL),
     *(Family.BATCH_NORM, Family.INSTANCE_NORM, Family.GROUP_NORM),
 )
-"""They run over all positions without naming them."""
+"""Families that run over all positions although their call does not name dimensions."""
 
 
 class Gatherer(Protocol):
-    """Takes a node's input band by band, and gives its value at the end."""
+    """Computes a node's value from bands of its input."""
 
     def take(self, band: torch.Tensor) -> None:
-        """Rows that have not been taken before."""
+        """Add rows; each row is added once."""
 
     def state(self) -> tuple[Any, ...]:
-        """What has been taken, in numbers and tensors."""
+        """The statistics so far, as numbers and tensors."""
 
     def merge(self, state: tuple[Any, ...]) -> None:
-        """Take in the state of another that has taken other rows."""
+        """Add the state of another gatherer, which was given other rows."""
 
     def result(self) -> torch.Tensor:
         """The node's whole value."""
 
 
 def gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer | None:
-    """The running form of a global mean, sum, maximum or minimum; None for another node.
+    """The running form of a global statistic, such as a mean or maximum; None for other nodes.
 
     Args:
         node: the node.
-        reduced: the dimensions of its input over which it runs.
+        reduced: the dimensions of its input that it reduces.
     """
     running = _gatherer(node, reduced)
     if running is None or not node.is_adaptive:
@@ -201,25 +200,25 @@ def _gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer | None:
 
 
 def _spread(node: Node, reduced: tuple[int, ...], dtype: torch.dtype) -> Gatherer | None:
-    """A variance, its root, or a root of squares; None for another norm."""
-    told = {} if node.call is None else node.call.arguments
+    """A variance, a standard deviation, or an L2 norm; None for another norm."""
+    arguments = {} if node.call is None else node.call.arguments
     if node.family is Family.MAGNITUDE:
-        order = told.get("ord", told.get("p", 2))
+        order = arguments.get("ord", arguments.get("p", 2))
         return _Norm(node.shape, reduced, dtype) if order in (2, None) else None
-    unbiased, correction = told.get("unbiased", True), told.get("correction")
+    unbiased, correction = arguments.get("unbiased", True), arguments.get("correction")
     less = float(unbiased) if correction is None else float(correction)
     return _Spread(node.shape, reduced, dtype, less, root=node.family is Family.DEVIATION)
 
 
 def gathers(node: Node, graph: Graph) -> bool:
-    """Whether its value is gathered while all rows of its one input pass.
+    """Whether the node's value can be gathered from bands of its only input.
 
     It is a number for all positions, or one for each position along the axes that it keeps: a mean
     over rows is a line of columns.
     """
     (edge, *others) = node.edges
     source = graph.nodes[edge.source]
-    # A single row that keeps its place, as in the second of two means, does not pass as rows do.
+    # A map with a single row, such as the input of the second of two means, is not streamed.
     rows_pass = bool(edge.axes) and edge.axes[0].is_global
     fits = all(
         axis.is_global or n == 1 or (_is_kept(axis) and node.family is not Family.MOMENTS)
@@ -241,7 +240,7 @@ def _is_kept(axis: AxisMap) -> bool:
 
 
 def reduced_dims(node: Node, source: Node) -> tuple[int, ...]:
-    """The dimensions that a statistic runs over: positions of axes, and channels if it says."""
+    """The dimensions that a statistic reduces: positions of axes, and those that it names."""
     rank = len(source.shape)
     axes = zip(source.dims, node.edges[0].axes, source.extents, strict=True)
     positions = {d for d, axis, n in axes if d is not None and (axis.is_global or n == 1)}
@@ -253,13 +252,13 @@ def reduced_dims(node: Node, source: Node) -> tuple[int, ...]:
 
 
 def gives_indices(node: Node) -> bool:
-    """Whether it is the second answer of a max pooling: the places of its maxima."""
+    """Whether the node is the second result of a max pooling: the indices of the maxima."""
     item = getattr(node.call.target, "item", None) if node.call is not None else None
     return node.family in (Family.MAX_POOL, Family.ADAPTIVE_MAX_POOL) and item == 1
 
 
 def refusal(node: Node, graph: Graph) -> Unsupported:
-    """Why a node cannot be run, by its name, and the cure."""
+    """The error for a node that cannot be run: its name, the reason and the cure."""
     reason, cure = remedy(graph, node)
     where = f"{node.name} ({node.operator})" + (f", {node.line}" if node.line else "")
     return Unsupported(
@@ -269,7 +268,7 @@ def refusal(node: Node, graph: Graph) -> Unsupported:
 
 
 class _OverBands:
-    """Adaptive pooling of all positions, and of windows of the bands beside them."""
+    """Adaptive pooling over all positions that also pools windows along other dimensions."""
 
     def __init__(self, node: Node, running: Gatherer) -> None:
         (edge,) = node.edges
@@ -331,23 +330,23 @@ class _Sum:
 
 
 class _Norm(_Sum):
-    """The root of the sum of squares."""
+    """The L2 norm: the square root of the sum of squares."""
 
     def __init__(
         self, shape: tuple[int, ...], reduced: tuple[int, ...], dtype: torch.dtype
     ) -> None:
         super().__init__(shape, reduced, torch.float64, mean=False)
-        self._given = dtype
+        self._output_dtype = dtype
 
     def _sum(self, part: torch.Tensor, dim: int) -> torch.Tensor:
         return (part * part).sum(dim)
 
     def result(self) -> torch.Tensor:
-        return super().result().sqrt().to(self._given)
+        return super().result().sqrt().to(self._output_dtype)
 
 
 class _Spread:
-    """The variance, or its root."""
+    """The variance or the standard deviation."""
 
     def __init__(
         self,
@@ -376,7 +375,7 @@ class _Spread:
 
 
 def _shaped(value: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """A statistic in its node's shape; one position may stand for several (adaptive pools)."""
+    """A statistic in its node's shape; an adaptive pool may repeat one value."""
     return value.reshape(shape) if value.numel() == math.prod(shape) else value.expand(shape)
 
 

@@ -1,4 +1,4 @@
-"""Rows from a camera: the width is known, the height is not, and each row counts at once."""
+"""Rows from a camera: the width is known, the height is not, and rows are processed at once."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from eyeshot.planning import ENDLESS
 from eyeshot.planning.holding import refuse_without_end
 
 _HEIGHT = (1 << 8) * 3 * 3 * 5 * 7
-"""A multiple of most grids: a picture is padded to its grid most one row above it, and cut to it
-most one row below."""
+"""A multiple of most grids: a network pads most at one row above it, and crops most one row below.
+"""
 _LOWEST, _HIGHEST = _HEIGHT - 257, _HEIGHT + 257
 
 
 class RowStream:
-    """A network that takes rows as they come, and gives each output row as soon as it is ready.
+    """A network that accepts rows as they arrive, and returns each output row when it is ready.
 
-    Made by :func:`stream`. The network's weights must stay as they are until it is finished.
+    Made by :func:`stream`. The network's weights must not change until the stream is finished.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class RowStream:
         self._settle(torch.float32)
 
     def _settle(self, dtype: torch.dtype) -> None:
-        """Make ready for rows of a type, which a network without parameters computes in."""
+        """Prepare for rows of a type; a network without parameters computes in that type."""
         (output_format, raw), traced = self._asked, self._traced
         self._rows_dtype = dtype
         self._like = self._model()
@@ -61,23 +61,23 @@ class RowStream:
 
     @property
     def rows(self) -> int:
-        """Rows taken so far."""
+        """The number of rows pushed so far."""
         return self._rows
 
     def push(self, rows: NDArray[Any]) -> Any:
-        """Take the next rows.
+        """Push the next rows into the network.
 
         Args:
-            rows: (C, n, W), or (n, W) for one channel; n may differ from call to call, even 0.
+            rows: (C, n, W), or (n, W) for one channel; n may differ between calls, and may be 0.
 
         Returns:
-            The output rows that are now ready, as the network lays them out without the batch,
-            such as (C', m, W'): each is given once, in order. m is 0 while the network still needs
-            rows. What has no rows (a class, a scalar) is an empty array until it is there. A list
-            of them where there are several outputs, each with rows as many as are ready of it.
+            The output rows that are now ready, in the network's own layout without the batch, such
+            as (C', m, W'). Each row is returned once, in order; m is 0 while the network needs more
+            rows. An output without rows (a class, a scalar) is an empty array until it is ready. If
+            the network has several outputs, a list with the ready rows of each.
 
         Raises:
-            BadValue: another width or number of channels, or the stream is finished.
+            BadValue: wrong width or number of channels, or the stream is finished.
         """
         if self._finished:
             raise BadValue("the stream is finished", cure="make a new one")
@@ -86,25 +86,25 @@ class RowStream:
         if samples.ndim == len(width) + 1 and channels == 1:
             samples = samples[None]
         if samples.shape[:1] + samples.shape[2:] != (channels, *width):
-            wanted = " x ".join(str(n) for n in (channels, "n", *width))
-            raise BadValue(f"rows of shape {samples.shape}", cure=f"give {wanted}")
+            expected = " x ".join(str(n) for n in (channels, "n", *width))
+            raise BadValue(f"rows of shape {samples.shape}", cure=f"give {expected}")
         if not samples.shape[1]:
             return self._given({})
         dtype = dtype_of([samples.dtype])
         if not self._rows and dtype != self._rows_dtype and not self._has_parameters():
             self._settle(dtype)
-        values = self._preparation(samples)  # samples that it refuses were not taken
+        values = self._preparation(samples)  # if this raises, the rows do not count as pushed
         self._rows += samples.shape[1]
         return self._given({self._graph.inputs[0]: values})
 
     def finish(self) -> Any:
-        """The end has come: give the rows that waited for the far border, as ``push`` does.
+        """End the image, and return the rows that depend on its lower border, like ``push``.
 
         Raises:
             BadValue: too few rows for this network, or none.
-            Unsupported: at this height the network does something else than it did on the way
-                (it chooses sizes by the height), so that what was given is not its answer.
-            Failure: rows are missing, as after a push that broke off.
+            Unsupported: at this height the network computes other rows than those returned so far,
+                because it chooses sizes by the height; the returned rows are not its result.
+            Failure: rows are missing, because a push was interrupted.
         """
         if self._finished:
             raise BadValue("the stream is finished already", cure="make a new one")
@@ -127,10 +127,10 @@ class RowStream:
         return any(one.is_floating_point() for one in self._traced.module.parameters())
 
     def _model(self) -> Graph:
-        """The network at the height where it pads and crops most, which is as it is at others.
+        """The network at the height where it pads and crops most, compared with other heights.
 
         Raises:
-            Unsupported: it is not, or something would hold rows without end.
+            Unsupported: it computes differently at another height, or would keep rows forever.
         """
         first, *others = self._heights()
         model = self._look(first)
@@ -148,8 +148,8 @@ class RowStream:
     def _heights(self) -> list[int]:
         """Heights that the network takes: a large one, the next above it and the next below.
 
-        If it slides in the same way over all of them, it is taken to do so over every height;
-        ``finish`` checks the real one.
+        If it computes rows in the same way at all of them, it is assumed to do so at every height;
+        ``finish`` checks the real height.
         """
         runs = runs_on_shapes(self._traced.module)
         channels, width = self._size
@@ -173,8 +173,8 @@ class RowStream:
     def _given(self, rows: dict[str, torch.Tensor]) -> Any:
         ready = self._stream.push(rows)
         kept = {name: self._samples(name, ready.get(name)) for name in self._forms}
-        given = [kept[name] for name in self._graph.outputs]  # one may be given twice
-        return given[0] if len(given) == 1 else given
+        results = [kept[name] for name in self._graph.outputs]  # an output may be returned twice
+        return results[0] if len(results) == 1 else results
 
     def _samples(self, name: str, scores: torch.Tensor | None) -> NDArray[Any]:
         node, form = self._graph.nodes[name], self._forms[name]
@@ -197,22 +197,22 @@ def stream(
     output_format: str = "scores",
     raw: bool = False,
 ) -> RowStream:
-    """Run a network over rows whose number is not known, such as a line-scan camera gives.
+    """Run a network over an unknown number of rows, such as those of a line-scan camera.
 
-    ``push`` takes rows (C, n, W). What ``push`` and ``finish`` give, joined, is what ``net`` gives
-    for all rows at once. Where the network gives several outputs, they give a list with the ready
-    rows of each.
+    ``push`` takes rows (C, n, W). The concatenated results of all ``push`` calls and of ``finish``
+    equal the result of ``net`` for all rows at once. If the network has several outputs, ``push``
+    and ``finish`` return a list with the ready rows of each.
 
     Args:
-        net: a network in eval mode, a trained run, or one that is traced.
-        width: of a row: columns, or all axes of space but the first.
-        channels: of a row; by default what a convolution takes with which the network runs.
+        net: a network in eval mode, a trained run, or a traced network.
+        width: the number of columns, or the lengths of all spatial axes but the first.
+        channels: the channels of a row; by default those that the network's convolutions take.
         output_format: see :func:`eyeshot.run`.
-        raw: leave whole-number samples as they are; they are scaled to 0 … 1 otherwise.
+        raw: leave whole-number samples as they are; otherwise they are scaled to 0 … 1.
 
     Raises:
-        BadValue: the width does not suit the network.
-        Unsupported: the network cannot be run by parts, or what it does depends on the height.
+        BadValue: the network does not take this width.
+        Unsupported: the network cannot be run by parts, or its computation depends on the height.
     """
     widths = (width,) if isinstance(width, int) else tuple(width)
     traced = as_traced(net)
@@ -221,21 +221,21 @@ def stream(
 
 
 def _channels(traced: Traced, width: tuple[int, ...]) -> int:
-    """What the network takes: the convolution declared first need not be the one that is first."""
+    """The channels that the network takes; its first declared convolution may not be its first."""
     counts, runs = channels_to_try(traced.module), runs_on_shapes(traced.module)
     if not counts:
         raise BadValue("the number of channels is not known", cure="give channels=")
     for count in counts:
         heights = (n for n in range(_HEIGHT, _HIGHEST) if runs((1, count, n, *width)))
         height = next(heights, None)
-        # Without numbers a transposed convolution takes any channels; traced, it does not.
+        # On the meta device a transposed convolution accepts any channels; a trace refuses them.
         if height is not None and takes(traced, (count, height, *width)):
             return count
     return counts[0]
 
 
 def _open_box(graph: Graph, name: str) -> Region:
-    """All of a node, with no end to its rows."""
+    """The whole node, with an unlimited number of rows."""
     node = graph.nodes[name]
     whole = tuple(Interval(0, n) for n in node.extents)
     return whole if node.dims[0] is None else (Interval(0, ENDLESS), *whole[1:])

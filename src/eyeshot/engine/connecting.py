@@ -1,4 +1,4 @@
-"""A client of Dask for one run: of processes on this machine, or of a scheduler that is there."""
+"""A Dask client for one run: for processes on this machine, or for an existing scheduler."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from eyeshot.errors import BadValue, Failure, one_line
 from eyeshot.extras import extra, is_installed
 
 _PATIENCE = 20.0
-"""Seconds in which a scheduler is to answer."""
+"""Seconds to wait for a scheduler's answer."""
 
 
 @contextmanager
 def local_cluster(workers: int) -> Iterator[Any]:
-    """Workers of one thread each, in processes of their own, that listen on this machine alone.
+    """Worker processes of one thread each, which accept connections only from this machine.
 
     Args:
-        workers: how many.
+        workers: the number of processes.
 
     Raises:
         Failure: Dask is not installed, or the processes cannot be started.
@@ -30,7 +30,7 @@ def local_cluster(workers: int) -> Iterator[Any]:
         import dask
         from distributed import Client, LocalCluster
     room = available()
-    # How often a block may fail is counted here, a worker that dies included.
+    # The run counts the failures of a block itself, also when a worker dies.
     settings = {"distributed.scheduler.allowed-failures": 0}
     options: dict[str, Any] = {
         "n_workers": workers,
@@ -39,15 +39,15 @@ def local_cluster(workers: int) -> Iterator[Any]:
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:8787" if is_installed("bokeh") else "127.0.0.1:0",
         "memory_limit": "auto" if room is None else room // workers,
-        "silence_logs": logging.CRITICAL,  # what happens to a block is said by the run
+        "silence_logs": logging.CRITICAL,  # the run reports the failures of blocks
     }
     with dask.config.set(settings):
         try:
             cluster = _made(LocalCluster, **options)
         except (RuntimeError, OSError, TimeoutError) as error:
-            told = one_line(str(error), 200)
+            reason = one_line(str(error), 200)
             raise Failure(
-                f"{workers} workers cannot be started: {told}", cure="ask for fewer"
+                f"{workers} workers cannot be started: {reason}", cure="ask for fewer"
             ) from error
         with cluster, _made(Client, cluster, set_as_default=False) as client:
             yield client
@@ -61,8 +61,8 @@ def connected(address: str) -> Iterator[Any]:
         address: such as ``tcp://host:8786``.
 
     Raises:
-        BadValue: it is no address.
-        Failure: Dask is not installed, or nobody answers there.
+        BadValue: it is not an address.
+        Failure: Dask is not installed, or no scheduler answers at the address.
     """
     if not re.fullmatch(r"(\w+://)?[^/\s]+:\d{1,5}", address):
         raise BadValue(f"--scheduler {address}: no address", cure="use tcp://host:8786")
@@ -83,6 +83,6 @@ def connected(address: str) -> Iterator[Any]:
         yield client
 
 
-def _made(kind: Any, *given: Any, **options: Any) -> Any:
-    """An object of a class without types."""
-    return kind(*given, **options)
+def _made(kind: Any, *arguments: Any, **options: Any) -> Any:
+    """Make an object of a class that has no type annotations."""
+    return kind(*arguments, **options)

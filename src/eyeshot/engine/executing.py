@@ -1,6 +1,6 @@
-"""Carry out a planned run: strip after strip, band after band, each row written once.
+"""Carry out a planned run: strip by strip, band by band; each row is written once.
 
-With ``per_slice``, each slice of a stack is a run by itself.
+With ``per_slice``, each slice of a stack is a separate run.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ from eyeshot.planning import Strip, first_rows, pushes
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """How far a run has come; the last one says what it cost.
+    """The progress of a run; the last report has its total cost.
 
     Attributes:
-        rows: output rows written, over all strips.
-        all_rows: and how many there are.
-        megapixels: positions of the input read.
+        rows: output rows written so far, over all strips.
+        all_rows: output rows in total.
+        megapixels: positions of the input read so far, in millions.
         seconds: since the start.
-        multiply_adds: spent.
-        peak: the most bytes the process has held.
-        blank: the share of the output that was copied from one blank cell, 0 to 1.
-        outside: the share that was not asked for.
-        rounding: how far the answer in bfloat16 is from that in the network's own precision; ""
-            where that was not asked for, and before the end.
-        notes: what may be wrong with the samples or the answer, a line each; at the end only.
+        multiply_adds: computed so far.
+        peak: the most bytes that the process has used.
+        blank: the share of the output that was copied from a blank cell, 0 to 1.
+        outside: the share of the output outside ``where``, 0 to 1.
+        rounding: how far the result in bfloat16 is from that in the network's own precision; "" for
+            another precision, and before the end.
+        notes: possible mistakes in the samples or the result, a line each; only in the last report.
     """
 
     rows: int
@@ -66,17 +66,17 @@ class RunReport:
 
     @property
     def speed(self) -> float:
-        """Megapixels of input a second."""
+        """Megapixels of input per second."""
         return self.megapixels / self.seconds if self.seconds else 0.0
 
     @property
     def progress(self) -> str:
-        """How far it has come, in words."""
+        """The progress in words."""
         return f"{self.rows} of {self.all_rows} rows"
 
     @property
     def seconds_left(self) -> float:
-        """At the speed so far."""
+        """The remaining seconds at the speed so far."""
         return self.seconds * (self.all_rows - self.rows) / max(1, self.rows)
 
 
@@ -89,10 +89,10 @@ def execute(
     progress: Progress | None = None,
     extremes: Extremes | None = None,
 ) -> RunReport:
-    """Carry a job out; ``extremes`` takes what is read and given, where it is to be kept.
+    """Carry out a job. ``extremes`` records the range of samples and scores.
 
-    Rows that the sinks already hold (a resumed run) are not computed again, but for those inner
-    rows that a restart needs: as many as let each call of the uninterrupted run be repeated.
+    Output rows that the sinks already have (from an unfinished run) are not computed again. Of the
+    inner layers, those rows are computed again that the calls of the uninterrupted run would read.
     """
     state = _State(job, sinks, progress, extremes or Extremes(job))
     with sharing(job.threads), exact_allocation() if job.memory is not None else nullcontext():
@@ -119,7 +119,7 @@ def _rounding_notes(job: Job) -> Iterator[str]:
 
 
 class _State:
-    """A run on its way."""
+    """A run in progress."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class _State:
         )
 
     def report(self) -> RunReport:
-        """How far it has come."""
+        """The progress of the run."""
         seconds = time.perf_counter() - self._started
         skipping = self.job.skipping
         return RunReport(
@@ -152,14 +152,14 @@ class _State:
             outside=0.0 if skipping is None else skipping.outside,
         )
 
-    def tell(self) -> None:
-        """Tell the caller of it."""
+    def show_progress(self) -> None:
+        """Call the caller's progress function."""
         if self._progress is not None:
             self._progress(self.report())
 
 
 class _Pass:
-    """One pass over the rows of a strip, from where its sinks stand."""
+    """One pass over the rows of a strip, starting after the rows that its sinks already have."""
 
     def __init__(
         self,
@@ -172,8 +172,8 @@ class _Pass:
         self._state, self._strip, self._scratch = state, strip, scratch
         self._band = state.job.plan.band * taller
         self._sinks = state.sinks if sinks is None else sinks
-        self._next: dict[str, int] = {}  # of each output, the row that is to be written next
-        self._given: dict[str, int] = {}  # and the one that the stream gives next
+        self._next: dict[str, int] = {}  # for each output, the next row to write
+        self._given: dict[str, int] = {}  # for each output, the next row that the stream returns
         self._unread = {name: len(strip.boxes[name][0]) for name in self._summed_up}
         self.checksums = dict.fromkeys(self._unread, 0)  # of all samples of an input, in order
         for name, box in strip.regions.items():
@@ -182,19 +182,19 @@ class _Pass:
             state.rows += done
 
     def carry_out(self) -> None:
-        """Compute and write all rows that are not there."""
+        """Compute and write all missing rows."""
         for worked in self.pushed():
             if worked:
-                self._state.tell()
+                self._state.show_progress()
 
     def pushed(self) -> Generator[bool]:
-        """The same, band by band; whether each was more than passing over rows."""
+        """Compute and write band by band; yield False for a band whose rows were all skipped."""
         graph, boxes, band = self._state.job.graph, self._strip.boxes, self._band
         rest = {n: row for n, row in self._next.items() if row < self._strip.regions[n][0].hi}
         if not rest:
             return
         begun = any(row > self._strip.regions[n][0].lo for n, row in self._next.items())
-        on_cpu = self._state.job.preparation.device.type == "cpu"  # no transform is used there
+        on_cpu = self._state.job.preparation.device.type == "cpu"  # where kernels use no transform
         first = first_rows(graph, boxes, rest, band, independent_rows=on_cpu) if begun else {}
         self._given = {name: first.get(name, boxes[name][0].lo) for name in rest}
         stream = Stream(graph, boxes, tuple(rest), band=band, first=first, scratch=self._scratch)
@@ -205,14 +205,14 @@ class _Pass:
             yield worked
 
     def _push(self, rows: Mapping[str, Interval], stream: Stream, first: Mapping[str, int]) -> bool:
-        """Read, compute and write a band; whether it was more than passing over rows.
+        """Read, compute and write a band; return False if its rows were all skipped.
 
-        Nothing of a band is referred to when it has been written, so the next finds its room free.
+        No reference to a written band is kept, so the next band can use its memory.
         """
         values = self._read(rows, stream, first)
         worked = not rows or not all(value.is_meta for value in values.values())
         steps = stream.steps(values)
-        del values  # its rows are let go when the stream has done with them
+        del values  # so that the stream can free the rows
         for ready in steps:
             for name in list(ready):
                 self._write(name, ready.pop(name))
@@ -221,7 +221,7 @@ class _Pass:
     def _read(
         self, rows: Mapping[str, Interval], stream: Stream, first: Mapping[str, int]
     ) -> dict[str, torch.Tensor]:
-        """The next rows of every input; those that nobody needs are not read."""
+        """The next rows of every input; rows that no output needs are not read."""
         job, values = self._state.job, {}
         for name, side in rows.items():
             if name in job.known:
@@ -264,27 +264,27 @@ class _Pass:
         self._state.readings.note_pass(place, image, self.checksums[name])
 
     def _write(self, name: str, value: torch.Tensor) -> None:
-        """Store the requested part of an output's new rows.
+        """Write the requested part of an output's new rows.
 
-        An output that another one reads is computed wherever that one needs it, and so on a box
-        that may be larger than the region requested of it. Rows that are there already are not
-        written again; but they are reduced together with the others, as they were before.
+        If another output reads this one, its box may be larger than the requested region. Rows that
+        the sink already has are not written again, but they are reduced together with the others,
+        so that the arithmetic is the same as in the uninterrupted run.
         """
         state, region, box = self._state, self._strip.regions[name], self._strip.boxes[name]
         node = state.job.graph.nodes[name]
         count = 1 if node.dims[0] is None else value.shape[node.dims[0]]
         rows = Interval(self._given[name], self._given[name] + count)
         self._given[name] = rows.hi
-        wanted = (rows.intersect(region[0]), *region[1:])
-        if wanted[0].hi <= self._next[name]:
+        requested = (rows.intersect(region[0]), *region[1:])
+        if requested[0].hi <= self._next[name]:
             return
-        scores = cut(value, node.dims, (rows, *box[1:]), wanted)
+        scores = cut(value, node.dims, (rows, *box[1:]), requested)
         values = features_first(node, scores)
         state.extremes.give(name, values)
         block = state.job.forms[name](values)
-        block = block[:, self._next[name] - wanted[0].lo :]
+        block = block[:, self._next[name] - requested[0].lo :]
         self._sinks[name].write(self._next[name] - region[0].lo, block, self._columns(name)[0])
-        self._next[name] = wanted[0].hi
+        self._next[name] = requested[0].hi
         state.rows += block.shape[1]
 
     def _columns(self, name: str) -> tuple[int, int]:
@@ -292,18 +292,18 @@ class _Pass:
 
 
 class _Nowhere:
-    """Stands for a sink where nothing is written."""
+    """A sink that discards what is written."""
 
     def durable_rows(self, strip: tuple[int, int] | None = None) -> int:
-        """None."""
+        """0: there are no rows from an earlier run."""
         return 0
 
     def write(self, row: int, block: NDArray[Any], column: int = 0) -> None:
-        """Nothing is written."""
+        """Do nothing."""
 
 
 class _GatheringPass(_Pass):
-    """A pass whose outputs are given to a function, in their own dimensions."""
+    """A pass that calls a function with its outputs, in their own dimensions."""
 
     def __init__(self, state: _State, strip: Strip, take: Take) -> None:
         super().__init__(state, strip, {}, {name: _Nowhere() for name in strip.regions})
@@ -322,17 +322,17 @@ class _GatheringPass(_Pass):
         count = 1 if node.dims[0] is None else value.shape[node.dims[0]]
         rows = Interval(self._given[name], self._given[name] + count)
         self._given[name] = rows.hi
-        wanted = (rows.intersect(region[0]), *region[1:])
-        if wanted[0]:
-            self._take(name, cut(value, node.dims, (rows, *box[1:]), wanted))
+        requested = (rows.intersect(region[0]), *region[1:])
+        if requested[0]:
+            self._take(name, cut(value, node.dims, (rows, *box[1:]), requested))
 
 
 Take = Callable[[str, torch.Tensor], None]
-"""Takes the next rows of an output."""
+"""Called with an output's name and its next rows."""
 
 
 def gather(job: Job, take: Take) -> tuple[RunReport, int]:
-    """Carry a job of one strip out, and give the rows of its outputs to a function.
+    """Carry out a job of one strip, and call ``take`` with the rows of its outputs.
 
     Returns:
         The report, and a checksum of all samples that were read.
@@ -346,20 +346,20 @@ def gather(job: Job, take: Take) -> tuple[RunReport, int]:
 
 
 def read_again(job: Job) -> int:
-    """The checksum that :func:`gather` gave, of the samples as they are now; nothing is computed.
+    """The checksum of :func:`gather` for the current samples of the images; nothing is computed.
 
     Args:
-        job: of one strip, as it was.
+        job: the same job of one strip.
     """
     (strip,) = job.plan.strips
-    found = {name: 0 for name in job.sources if name in strip.boxes}
+    checksums = {name: 0 for name in job.sources if name in strip.boxes}
     for rows in pushes(job.graph, strip.boxes, job.plan.band):
         for name, side in rows.items():
-            if name in found and side:
+            if name in checksums and side:
                 window = (side, *strip.boxes[name][1:])
                 samples = job.sources[name].read(*((s.lo, s.hi) for s in window))
-                found[name] = checksum_of(samples, found[name])
-    return _together(found)
+                checksums[name] = checksum_of(samples, checksums[name])
+    return _together(checksums)
 
 
 def _together(checksums: Mapping[str, int]) -> int:
@@ -367,7 +367,7 @@ def _together(checksums: Mapping[str, int]) -> int:
 
 
 class _Waiting:
-    """Rows of a part of an output, until all that lies beside them is there."""
+    """Computed rows of a rectangle that wait until the rows next to them are computed too."""
 
     def __init__(self, rows: Interval, done: int) -> None:
         self.rows = Interval(rows.lo + done, rows.hi)
@@ -376,16 +376,16 @@ class _Waiting:
         self._first = self.end = self.rows.lo
 
     def durable_rows(self, strip: tuple[int, int] | None = None) -> int:
-        """How many rows of the part need not be computed."""
+        """The number of the rectangle's rows that need not be computed."""
         return self._done
 
     def write(self, row: int, block: NDArray[Any], column: int = 0) -> None:
-        """Take the next rows."""
+        """Add the next rows."""
         self._blocks.append(block)
         self.end += block.shape[1]
 
     def take(self, rows: Interval) -> NDArray[Any]:
-        """Rows from the first that waits on; they wait no longer."""
+        """Remove and return the first waiting rows."""
         parts, needed = [], len(rows)
         while needed:
             block = self._blocks.pop(0)
@@ -399,7 +399,7 @@ class _Waiting:
 
 
 class _CellRows:
-    """A strip written by rows of cells: computed in rectangles, copied, or filled."""
+    """A strip written by rows of cells; cells are computed in rectangles, copied or filled."""
 
     def __init__(
         self, state: _State, strip: Strip, skipping: Skipping, scratch: Mapping[str, IO[bytes]]
@@ -423,16 +423,16 @@ class _CellRows:
             self._parts.append((part, waiting, pushed))
 
     def carry_out(self) -> None:
-        """Compute, copy or fill all rows that are not there."""
+        """Compute, copy or fill all missing rows."""
         for number in range(self._skipping.cells.shape[0]):
             rows = self._skipping.span(0, number, number + 1)
             for name, box in self._strip.regions.items():
                 self._write(name, number, rows.intersect(box[0]))
             self._state.rows = self._rows
-            self._state.tell()
+            self._state.show_progress()
 
     def _write(self, name: str, number: int, rows: Interval) -> None:
-        """One row of cells of an output."""
+        """Write one row of cells of an output."""
         rows = Interval(max(rows.lo, self._next[name]), rows.hi)
         if not rows:
             return
@@ -442,13 +442,13 @@ class _CellRows:
         self._copy(name, number, rows, block)
         for part, waiting, pushed in self._parts:
             held, region = waiting[name], part.regions[name]
-            wanted = rows.intersect(held.rows)
-            while wanted and held.end < wanted.hi and next(pushed, None) is not None:
+            needed = rows.intersect(held.rows)
+            while needed and held.end < needed.hi and next(pushed, None) is not None:
                 pass
-            if wanted:
-                block[_place(wanted, region, rows, box)] = held.take(wanted)
+            if needed:
+                block[_place(needed, region, rows, box)] = held.take(needed)
                 if all(one.end == one.rows.hi for one in waiting.values()):
-                    pushed.close()  # what is left to push reaches no output
+                    pushed.close()  # no output reads the remaining rows
         if skipping.where is not None:
             block[:, ~skipping.where.inside(rows, box[1])] = skipping.fill
         top = rows.lo - box[0].lo
@@ -457,7 +457,7 @@ class _CellRows:
         self._rows += len(rows)
 
     def _copy(self, name: str, number: int, rows: Interval, block: NDArray[Any]) -> None:
-        """Put a constant's cell wherever this row of cells has that constant."""
+        """Copy the computed cell of each constant to the cells of this row with that constant."""
         skipping, box = self._skipping, self._strip.regions[name]
         top = skipping.span(0, number, number + 1).lo
         columns = box[1] if len(box) > 1 else Interval(0, 1)
@@ -475,7 +475,7 @@ class _CellRows:
                 block[:] = copied
 
     def _copied(self, constant: int) -> dict[str, NDArray[Any]]:
-        """The cell of a constant, of each output."""
+        """For each output, the computed cell of a constant."""
         if constant not in self._copies:
             part = self._skipping.donor(self._state.job.graph, self._strip, constant)
             waiting = {name: _Waiting(box[0], 0) for name, box in part.regions.items()}
@@ -494,7 +494,7 @@ class _CellRows:
 def _place(
     rows: Interval, region: tuple[Interval, ...], all_rows: Interval, box: tuple[Interval, ...]
 ) -> tuple[slice, ...]:
-    """Where some rows of a rectangle lie in a block over the whole width."""
+    """The slices of some rows of a rectangle within a block of the full width."""
     down = slice(rows.lo - all_rows.lo, rows.hi - all_rows.lo)
     if len(box) < 2:
         return (slice(None), down)
@@ -502,7 +502,7 @@ def _place(
 
 
 def columns_of(strip: Strip, whole: tuple[Interval, ...], name: str) -> tuple[int, int]:
-    """The columns of a strip within an output's region, as its sink counts them."""
+    """The columns of a strip, relative to the output's region."""
     region = strip.regions[name]
     if len(region) < 2:
         return (0, 1)
@@ -523,22 +523,22 @@ class SliceSource(Source):
 
     @property
     def layout(self) -> str:
-        """How the stored axes were understood, for people."""
+        """How the stored axes were interpreted, in words."""
         return f"{self._stack.layout}; slice by slice, {self._stack.shape[1]} in all"
 
     def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
         return self._stack.read((self._place, self._place + 1), *spans)[:, 0]
 
     def identity(self) -> dict[str, Any]:
-        """The stack's; all its slices are run alike."""
+        """The identity of the stack, and its number of slices."""
         return {**self._stack.identity(), "slices": self._stack.shape[1]}
 
 
 def slices_of(sources: Sequence[Source]) -> list[Source]:
-    """All slices of a stack, the first one first.
+    """All slices of a stack, in order.
 
     Raises:
-        BadValue: several images, or one that is no stack.
+        BadValue: several images, or an image that is not a stack.
     """
     if len(sources) != 1:
         raise BadValue(f"--per-slice with {len(sources)} images", cure="give one stack")
@@ -567,7 +567,7 @@ def stack_shape(job: Job, output: str, count: int) -> tuple[int, ...]:
 
 
 def stack_storage(job: Job, output: str) -> Storage:
-    """How an output over slices is stored: they lie one behind the other as those of the image."""
+    """How an output over slices is stored; the distance of its slices is that of the image's."""
     storage, (source,) = job.storage(output), job.sources.values()
     source = source.stored if isinstance(source, GraySource) else source
     stack = source.stack_grid if isinstance(source, SliceSource) else None
@@ -579,12 +579,12 @@ def stack_storage(job: Job, output: str) -> Storage:
 def execute_slices(
     job: Job, slices: Sequence[Source], sinks: Mapping[str, Sink], progress: Progress | None = None
 ) -> RunReport:
-    """Carry a job out on each slice that is not there yet.
+    """Carry out a job on each slice that is not written yet.
 
     Args:
-        job: settled for the first slice.
-        slices: all of them.
-        sinks: of the whole stack, by output.
+        job: the job of the first slice.
+        slices: all slices.
+        sinks: for each output, the sink of the whole stack.
         progress: called after each band, with the rows of all slices.
     """
     ((name, first),) = job.sources.items()
@@ -614,7 +614,7 @@ def _missing(count: int, sinks: Mapping[str, Sink]) -> Iterator[int]:
 
 
 def _added(before: RunReport, now: RunReport, place: int, count: int) -> RunReport:
-    """The slices before, and how far this one has come."""
+    """The report of the finished slices plus that of the current one."""
     return RunReport(
         rows=place * now.all_rows + now.rows,
         all_rows=count * now.all_rows,

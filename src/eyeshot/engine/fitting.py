@@ -2,8 +2,8 @@
 
 In this file:
 
-- why a network does not take an image, in its own words, and the sizes that it does take;
-- a picture padded to a size that the network takes, and the answer cropped again.
+- why a network does not take an image, in the network's own words, and which sizes it takes;
+- padding a picture to a size that the network takes, and cropping the result.
 """
 
 from __future__ import annotations
@@ -33,15 +33,14 @@ from eyeshot.operators.repaired import Mismatch, Problem
 def misfit(
     traced: Traced, name: str, shape: Sequence[int], error: EyeshotError, layout: str = ""
 ) -> EyeshotError:
-    """What to say of an image at whose size the network could not be traced.
+    """The error for an image at whose size the network could not be traced.
 
     Args:
-        traced: the network, of one input.
-        name: of the image.
-        shape: (C, H, W) of it.
-        error: what tracing it said; it is given back where neither size nor channels are the
-            cause.
-        layout: how the image's axes were understood, where that was a question.
+        traced: a network with one input.
+        name: the name of the image.
+        shape: (C, H, W) of the image.
+        error: the error of the trace; it is returned if neither size nor channels are the cause.
+        layout: how the image's axes were interpreted, if that was a guess.
     """
     try:
         graph, mismatches = trace(traced.module, shape)
@@ -49,34 +48,34 @@ def misfit(
         return error
     if not mismatches:
         return error
-    wanted = _channels_wanted(graph, mismatches[0])
-    if wanted is not None:
+    expected = _expected_channels(graph, mismatches[0])
+    if expected is not None:
         read = f" ({layout})" if layout else ""
         cure = "give another image" + (", or say how its axes lie with --layout" if layout else "")
         return BadValue(
-            f"{name} has {shape[0]} channels{read} and the network's first layer takes {wanted}",
+            f"{name} has {shape[0]} channels{read} and the network's first layer takes {expected}",
             cure=cure,
         )
-    told = f"{name} is {_by(shape[1:])}"
-    if mismatches[0].problem is Problem.STOPPED:  # nothing is known of what lies behind
+    fact = f"{name} is {_by(shape[1:])}"
+    if mismatches[0].problem is Problem.STOPPED:  # the layers after it are unknown
         near = mismatches[0].options.get("takes", ())
         taken = [size for size in near if takes(traced, (shape[0], *size))]
         if not taken:
             return error
-        told += f": {error.fact}"
+        fact += f": {error.fact}"
         cure = ""
     else:
         finding = of_mismatch(graph, mismatches[0])
         taken = [size for size in nearest_sizes(graph) if takes(traced, (shape[0], *size))]
-        told += f": {finding.title}: {finding.cause}"
+        fact += f": {finding.title}: {finding.cause}"
         cure = finding.cure
     if taken:
         cure = f"the nearest it takes: {' or '.join(map(_by, taken))}"
-    return BadValue(told, cure=cure)
+    return BadValue(fact, cure=cure)
 
 
-def _channels_wanted(graph: Graph, mismatch: Mismatch) -> int | None:
-    """What a layer takes that reads the input itself, where other channels are what is wrong."""
+def _expected_channels(graph: Graph, mismatch: Mismatch) -> int | None:
+    """The channels of the layer that reads the input, if the image's channels are the mismatch."""
     if mismatch.problem is not Problem.CHANNELS:
         return None
     node = graph.nodes[mismatch.node]
@@ -85,7 +84,7 @@ def _channels_wanted(graph: Graph, mismatch: Mismatch) -> int | None:
 
 
 def takes(traced: Traced, shape: Sequence[int]) -> bool:
-    """Whether it can be traced at a shape (C, H, W) that its maps or its run on shapes allow."""
+    """Whether the network can be traced at a shape (C, H, W)."""
     try:
         traced.graph(shape)
     except EyeshotError:
@@ -98,19 +97,19 @@ def _by(size: Sequence[int]) -> str:
 
 
 MODES = {"reflect": "reflect", "edge": "replicate", "zero": "constant"}
-"""What fills the added rows and columns, with torch's name for it."""
+"""The padding modes, with torch's name for each."""
 _MOST_GROWTH = 512
-"""How many positions an axis may grow by."""
+"""The most positions that padding may add to an axis."""
 _STEPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 @dataclass(frozen=True)
 class Padding:
-    """What was added to a picture, below and at the right of it.
+    """The rows and columns that are added to a picture, below it and at its right.
 
     Attributes:
-        before: its size along each axis of space.
-        after: the size that the network is given.
+        before: the picture's size along each spatial axis.
+        after: the size after padding.
         mode: one of :data:`MODES`.
     """
 
@@ -119,7 +118,7 @@ class Padding:
     mode: str
 
     def __str__(self) -> str:
-        """What was done, for people."""
+        """The padding in words."""
         if self.before == self.after:
             return f"the network takes {_sides(self.before)}: nothing is padded"
         return (
@@ -134,12 +133,12 @@ class Padding:
 
 
 class PaddedNetwork(nn.Module):
-    """A network of one input behind a pad at the far sides, its answers cropped.
+    """A network with one input that pads the input at the far sides and crops the outputs.
 
     Args:
         net: the network; it is not changed.
-        padding: what to add to the picture.
-        crops: for each tensor that the network returns, the length to keep of some dimensions.
+        padding: the padding of the picture.
+        crops: for each tensor that the network returns, the lengths of the dimensions to crop.
     """
 
     def __init__(self, net: nn.Module, padding: Padding, crops: Sequence[dict[int, int]]) -> None:
@@ -151,7 +150,7 @@ class PaddedNetwork(nn.Module):
         self._crops = tuple(crops)
 
     def forward(self, x: torch.Tensor) -> Any:
-        """(N, C, …) of the picture -> what the network returns, cropped."""
+        """The picture (N, C, …) -> the network's outputs, cropped."""
         crops = iter(self._crops)
         answer = self.net(F.pad(x, self._amounts, mode=self._mode))
         return _each_tensor(answer, lambda tensor: _cropped(tensor, next(crops)))
@@ -161,13 +160,13 @@ def pad_to_taken(net: Network, sources: Sequence[Source], mode: str) -> tuple[Tr
     """The network with its input padded to the nearest larger size that it takes.
 
     Args:
-        net: a network of one input.
-        sources: its picture.
+        net: a network with one input.
+        sources: a single picture.
         mode: ``reflect``, ``edge`` or ``zero``.
 
     Returns:
-        A network that takes the picture as it is, and what it adds to it: nothing, where no size
-        up to 512 positions more is taken, so that the refusal has the network's own reason.
+        A network that takes the picture, and its padding. If the network takes no size with up to
+        512 more positions, nothing is padded, and the run fails with the network's own reason.
 
     Raises:
         UnknownName: no such mode.
@@ -197,7 +196,7 @@ def pad_to_taken(net: Network, sources: Sequence[Source], mode: str) -> tuple[Tr
 
 
 def _size_taken(net: nn.Module, source: Source) -> tuple[int, ...]:
-    """The nearest size at which the network runs, none of whose sides is smaller."""
+    """The nearest size, at least as large along each axis, at which the network runs."""
     runs, (channels, *size) = runs_on_shapes(net), source.shape
     tried = [tuple(size)]
     tried += [tuple(-(-n // step) * step for n in size) for step in _STEPS]
@@ -209,7 +208,7 @@ def _size_taken(net: nn.Module, source: Source) -> tuple[int, ...]:
 
 
 def _crops(graph: Graph, padding: Padding) -> list[dict[int, int]]:
-    """For each output, how many positions of each dimension answer to the picture itself."""
+    """For each output, the length of each dimension without the positions of the padding."""
     fields = Fields(graph)
     crops = []
     for name in graph.outputs:
@@ -232,7 +231,7 @@ def _cropped(tensor: torch.Tensor, lengths: dict[int, int]) -> torch.Tensor:
 
 
 def _each_tensor(answer: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """An answer with each of its tensors changed: a tensor, or lists, tuples and dicts of them."""
+    """Apply ``change`` to each tensor of a result: a tensor, or lists, tuples and dicts of them."""
     if isinstance(answer, torch.Tensor):
         return change(answer)
     if isinstance(answer, dict):

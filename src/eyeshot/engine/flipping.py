@@ -1,8 +1,8 @@
-"""Test-time augmentation: the mean of a network's answers to an image and to its flips.
+"""Test-time augmentation: the mean of a network's results for an image and for its flips.
 
-Each flipped answer is flipped back before the mean is taken, so its positions must come to lie
-where those of the plain answer do. Behind a stride that depends on the image's size, and the
-geometry tells.
+Each result for a flip is flipped back before the mean is taken, so its positions must agree with
+those of the plain result. After a stride this depends on the image's size, and is checked with the
+geometry of the network.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _SHOWN = 8  # flips
 
 @dataclass(frozen=True)
 class Flips:
-    """The flips whose answers are averaged with the plain one.
+    """The flips whose results are averaged with the plain result.
 
     Attributes:
-        names: such as ``("h", "w", "hw")``, each the axes of one flip.
+        names: the axes of each flip, such as ``("h", "w", "hw")``.
     """
 
     names: tuple[str, ...]
 
     def __str__(self) -> str:
-        """What is averaged, for people."""
+        """The average in words."""
         shown = ", ".join(self.names[:_SHOWN]) + (", …" if len(self.names) > _SHOWN else "")
         passes = 1 + len(self.names)
         return f"the mean of {passes} passes: of the image, and of its flips along {shown}"
@@ -48,33 +48,36 @@ Dims = tuple[int, ...]
 
 
 class FlippedNetwork(nn.Module):
-    """The mean of a network's answers to its inputs and to each flip of them, flipped back.
+    """The mean of a network's results for its inputs and for each flip of them, flipped back.
 
     Args:
         net: the network; it is not changed.
-        given: for each flip, the dimensions of each input to flip.
-        answered: for each flip, the dimensions of each tensor that the network returns.
+        input_dims: for each flip, the dimensions of each input to flip.
+        output_dims: for each flip, the dimensions of each returned tensor to flip back.
     """
 
     def __init__(
-        self, net: nn.Module, given: Sequence[Sequence[Dims]], answered: Sequence[Sequence[Dims]]
+        self,
+        net: nn.Module,
+        input_dims: Sequence[Sequence[Dims]],
+        output_dims: Sequence[Sequence[Dims]],
     ) -> None:
         super().__init__()
         self.net = net
         self.training = net.training
-        self._given = tuple(tuple(one) for one in given)
-        self._answered = tuple(tuple(one) for one in answered)
+        self._input_dims = tuple(tuple(one) for one in input_dims)
+        self._output_dims = tuple(tuple(one) for one in output_dims)
 
     def forward(self, *inputs: torch.Tensor) -> Any:
-        """(N, C, …) of each input -> what the network returns, averaged."""
+        """Inputs (N, C, …) -> the network's outputs, averaged over the flips."""
         plain = self.net(*(x.clone() for x in inputs))  # forward may write into its input
         sums = _tensors(plain)
-        for given, answered in zip(self._given, self._answered, strict=True):
-            turned = (x.flip(dims) for x, dims in zip(inputs, given, strict=True))
-            found = _tensors(self.net(*turned))
-            back = (_back(y, dims) for y, dims in zip(found, answered, strict=True))
+        for input_dims, output_dims in zip(self._input_dims, self._output_dims, strict=True):
+            flipped = (x.flip(dims) for x, dims in zip(inputs, input_dims, strict=True))
+            outputs = _tensors(self.net(*flipped))
+            back = (_back(y, dims) for y, dims in zip(outputs, output_dims, strict=True))
             sums = [a + b for a, b in zip(sums, back, strict=True)]
-        means = [total / (1 + len(self._given)) for total in sums]
+        means = [total / (1 + len(self._input_dims)) for total in sums]
         return means[0] if isinstance(plain, torch.Tensor) else means
 
 
@@ -87,7 +90,7 @@ def _tensors(answer: Any) -> list[torch.Tensor]:
     if isinstance(answer, torch.Tensor):
         return [answer]
     if not isinstance(answer, dict | list | tuple):
-        return []  # a number or None, which is no output
+        return []  # a number or None is not an output
     parts = answer.values() if isinstance(answer, dict) else answer
     return [tensor for part in parts for tensor in _tensors(part)]
 
@@ -97,12 +100,14 @@ def average_flips(traced: Traced, graph: Graph, flips: str | Sequence[str]) -> t
 
     Args:
         traced: the network.
-        graph: the same at the size of the images.
-        flips: ``all`` for every flip of the plane; or flips, each as its axes of d, h and w.
+        graph: the network's graph at the size of the images.
+        flips: ``all`` for every flip of the plane; or a list of flips, each named by its axes out
+            of d, h and w.
 
     Raises:
         UnknownName: an axis that the images do not have.
-        BadValue: no flip, or an answer that has no mean or, flipped back, lies elsewhere.
+        BadValue: there is no flip, an output has no mean, or its positions do not agree after
+            flipping back.
     """
     first = graph.nodes[graph.inputs[0]]
     axes = _axes(len(first.extents))
@@ -113,24 +118,24 @@ def average_flips(traced: Traced, graph: Graph, flips: str | Sequence[str]) -> t
         _check_mean(graph, name)
         for letter in dict.fromkeys("".join(chosen.names)):
             _check_place(graph, name, letter, axes[letter])
-    wanted = [[axes[letter] for letter in name] for name in chosen.names]
+    flipped_axes = [[axes[letter] for letter in name] for name in chosen.names]
     wrapped = FlippedNetwork(
         traced.module,
-        [[_dims(node, places) for node in inputs] for places in wanted],
-        [[_dims(node, places) for node in outputs] for places in wanted],
+        [[_dims(node, places) for node in inputs] for places in flipped_axes],
+        [[_dims(node, places) for node in outputs] for places in flipped_axes],
     )
     return traced.around(wrapped, "flips"), chosen
 
 
 def _axes(count: int) -> dict[str, int]:
-    """The axes of space by their letters: the last one is w."""
+    """The spatial axes by their letters: the last one is w."""
     return {letter: place for place, letter in enumerate(_NAMES[-count:])}
 
 
 def _parsed(flips: str | Sequence[str], axes: Mapping[str, int]) -> Flips:
-    given = flips.split(",") if isinstance(flips, str) else flips
+    names = flips.split(",") if isinstance(flips, str) else flips
     found: dict[frozenset[str], str] = {}
-    for one in (name.strip() for name in given):
+    for one in (name.strip() for name in names):
         for name in _of_plane(axes) if one == ALL else (one,):
             for letter in name:
                 if letter not in axes:
@@ -148,16 +153,16 @@ def _of_plane(axes: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def _dims(node: Node, places: Sequence[int]) -> Dims:
-    """The dimensions of a map that some axes are; a vanished axis has none."""
+    """The dimensions of some axes of a map; an axis that was reduced away has none."""
     found = (node.dims[place] for place in places)
     return tuple(dim for dim in found if dim is not None)
 
 
 def _check_mean(graph: Graph, name: str) -> None:
-    """Refuse numbers of classes and masks.
+    """Refuse an output of integers, such as class numbers and masks.
 
     Raises:
-        BadValue: the output holds whole numbers.
+        BadValue: the output consists of integers.
     """
     dtype = graph.nodes[name].dtype
     if not getattr(torch, dtype).is_floating_point:
@@ -168,14 +173,14 @@ def _check_mean(graph: Graph, name: str) -> None:
 
 
 def _check_place(graph: Graph, name: str, letter: str, axis: int) -> None:
-    """Refuse an answer whose positions come to lie elsewhere by being flipped back.
+    """Refuse an output whose positions do not agree with the plain result after flipping back.
 
-    An output at each pixel answers for that pixel, whichever way its layers lean. Any other one
-    lies where its grid says: output i stands at ``first + step * i``, and flipped back at
-    ``n - 1 - first - step * (m - 1 - i)``.
+    If there is one output per pixel, output i belongs to pixel i, even if the layers are not
+    symmetric. Otherwise the output's grid decides: output i is at ``first + step * i``, and after
+    flipping back at ``n - 1 - first - step * (m - 1 - i)``.
 
     Raises:
-        BadValue: it does, or nobody knows where they lie.
+        BadValue: the positions differ, or are unknown.
     """
     node = graph.nodes[name]
     if node.dims[axis] is None:

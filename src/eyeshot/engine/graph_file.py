@@ -1,7 +1,7 @@
 """A lowered graph as bytes: plain JSON and raw tensors, so that another process can run it.
 
-The file is in the safetensors format; the graph stands in its header. Reading it runs nothing and
-unpickles nothing: operators are looked up by name among torch's own, and everything else is one of
+The file is in the safetensors format, with the graph in its header. Reading it executes no code and
+unpickles nothing: operators are looked up by name in torch, and all other objects are instances of
 the classes listed here.
 """
 
@@ -47,7 +47,7 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
 }
 _TORCH = {"dtype": torch.dtype, "layout": torch.layout, "memory_format": torch.memory_format}
 _GRAPH = ("inputs", "outputs", "training", "unchecked", "left_out")
-"""Attributes of a graph that are plain data."""
+"""Attributes of a graph that are stored as plain data."""
 
 
 def graph_bytes(graph: Graph) -> bytes:
@@ -63,23 +63,23 @@ def graph_bytes(graph: Graph) -> bytes:
                 "alone, and workers do not know it",
                 cure="run it without a client",
             )
-    told = {
-        "nodes": [_told(node) for node in graph],
+    header = {
+        "nodes": [_to_json(node) for node in graph],
         "parameters": sorted(graph.parameters),
-        "made_of": _told(dict(graph.made_of)),
-        "batch": _told(dict(graph.batch)),
-        **{name: _told(getattr(graph, name)) for name in _GRAPH},
+        "made_of": _to_json(dict(graph.made_of)),
+        "batch": _to_json(dict(graph.batch)),
+        **{name: _to_json(getattr(graph, name)) for name in _GRAPH},
         "tensors": {
-            # torch multiplies some matrices in another way where a gradient may be asked for.
-            name: [_laid_out(tensor), tensor.requires_grad]
+            # torch multiplies some matrices in another way if they require a gradient.
+            name: [_memory_order(tensor), tensor.requires_grad]
             for name, tensor in graph.tensors.items()
         },
     }
     tensors = {
-        name: tensor.detach().cpu().permute(_laid_out(tensor)).contiguous().clone()
+        name: tensor.detach().cpu().permute(_memory_order(tensor)).contiguous().clone()
         for name, tensor in graph.tensors.items()
     }
-    return save(tensors, {"graph": json.dumps(told)})
+    return save(tensors, {"graph": json.dumps(header)})
 
 
 def read_graph(path: Path) -> Graph:
@@ -91,19 +91,19 @@ def read_graph(path: Path) -> Graph:
     """
     try:
         with safe_open(path, "pt") as file:
-            told = json.loads((file.metadata() or {})["graph"])
+            header = json.loads((file.metadata() or {})["graph"])
             tensors = {
-                name: _as_it_lay(file.get_tensor(name).clone(), order).requires_grad_(learned)
-                for name, (order, learned) in told["tensors"].items()
+                name: _restored(file.get_tensor(name).clone(), order).requires_grad_(learned)
+                for name, (order, learned) in header["tensors"].items()
             }
-        nodes = [_made(one) for one in told["nodes"]]
+        nodes = [_from_json(one) for one in header["nodes"]]
         found = Graph(
             nodes={node.name: node for node in nodes},
             tensors=tensors,
-            parameters=frozenset(told["parameters"]),
-            made_of=_made(told["made_of"]),
-            batch=_made(told["batch"]),
-            **{name: _made(told[name]) for name in _GRAPH},
+            parameters=frozenset(header["parameters"]),
+            made_of=_from_json(header["made_of"]),
+            batch=_from_json(header["batch"]),
+            **{name: _from_json(header[name]) for name in _GRAPH},
         )
     except OSError as error:
         raise explain_os_error(error, path) from error
@@ -115,21 +115,21 @@ def read_graph(path: Path) -> Graph:
     return found
 
 
-def _laid_out(tensor: torch.Tensor) -> list[int]:
-    """The dimensions in the order in which they lie in memory, such as channels last."""
+def _memory_order(tensor: torch.Tensor) -> list[int]:
+    """The dimensions in their order in memory, such as channels last."""
     strides = tensor.stride()
     return sorted(range(tensor.ndim), key=lambda dim: (-strides[dim], dim))
 
 
-def _as_it_lay(tensor: torch.Tensor, order: list[int]) -> torch.Tensor:
-    """A tensor whose dimensions were stored in another order."""
+def _restored(tensor: torch.Tensor, order: list[int]) -> torch.Tensor:
+    """A tensor whose dimensions were stored in the order ``order``, with its own order again."""
     if order == list(range(tensor.ndim)):
-        return tensor  # and no view of one, by which torch would multiply in another way
+        return tensor  # not a view, because torch multiplies views in another way
     return tensor.permute(sorted(range(len(order)), key=lambda place: order[place]))
 
 
-def _told(value: Any) -> Any:
-    """A value as JSON; what JSON does not know is an object of one item, its kind."""
+def _to_json(value: Any) -> Any:
+    """A value as plain JSON; other types become an object with one item, named by the type."""
     if value is None or isinstance(value, bool) or type(value) in (int, str):
         return value
     if isinstance(value, float):
@@ -138,11 +138,11 @@ def _told(value: Any) -> Any:
         if type(value).__name__ == name:
             return {"enum": [name, str(value)]}
     if isinstance(value, tuple):
-        return {"tuple": [_told(one) for one in value]}
+        return {"tuple": [_to_json(one) for one in value]}
     if isinstance(value, list):
-        return [_told(one) for one in value]
+        return [_to_json(one) for one in value]
     if isinstance(value, Mapping):
-        return {"mapping": [[_told(key), _told(one)] for key, one in value.items()]}
+        return {"mapping": [[_to_json(key), _to_json(one)] for key, one in value.items()]}
     for name, kind in _TORCH.items():
         if isinstance(value, kind):
             return {name: str(value).removeprefix("torch.")}
@@ -155,7 +155,7 @@ def _told(value: Any) -> Any:
             return {"function": name}
     if _CLASSES.get(type(value).__name__) is type(value):
         names = getattr(type(value), "__dataclass_fields__", ())
-        content = {name: _told(getattr(value, name)) for name in names}
+        content = {name: _to_json(getattr(value, name)) for name in names}
         return {"object": [type(value).__name__, content]}
     raise Unsupported(
         f"an argument {value!r} ({type(value).__name__}) that cannot be sent to another process",
@@ -163,25 +163,25 @@ def _told(value: Any) -> Any:
     )
 
 
-def _made(told: Any) -> Any:
-    """The value of what :func:`_told` gave."""
-    if isinstance(told, list):
-        return [_made(one) for one in told]
-    if not isinstance(told, dict):
-        return told
-    ((kind, content),) = told.items()
+def _from_json(stored: Any) -> Any:
+    """The value that :func:`_to_json` converted."""
+    if isinstance(stored, list):
+        return [_from_json(one) for one in stored]
+    if not isinstance(stored, dict):
+        return stored
+    ((kind, content),) = stored.items()
     if kind == "float":
         return float(content)
     if kind == "enum":
         return _ENUMS[content[0]](content[1])
     if kind == "tuple":
-        return tuple(_made(one) for one in content)
+        return tuple(_from_json(one) for one in content)
     if kind == "mapping":
-        return {_made(key): _made(one) for key, one in content}
+        return {_from_json(key): _from_json(one) for key, one in content}
     if kind in _TORCH:
         found = getattr(torch, content)
         if not isinstance(found, _TORCH[kind]):
-            raise ValueError(f"{content} is no {kind}")
+            raise ValueError(f"{content} is not a torch.{kind}")
         return found
     if kind == "device":
         return torch.device(content)
@@ -191,8 +191,8 @@ def _made(told: Any) -> Any:
         return _FUNCTIONS[content]
     if kind == "object":
         name, values = content
-        return _CLASSES[name](**{key: _made(one) for key, one in values.items()})
-    raise ValueError(f"{kind} is not known")
+        return _CLASSES[name](**{key: _from_json(one) for key, one in values.items()})
+    raise ValueError(f"{kind} is an unknown type")
 
 
 def _operator(library: str, name: str, overload: str) -> OpOverload:

@@ -2,8 +2,8 @@
 
 The rows of a camera arrive before their number is known. The network is therefore traced at one
 height, and must compute the same at the real one. It may differ only after the last row: a U-Net
-that takes any size pads the image there to a multiple of its grid and crops its scores by as much,
-and does neither where the height is such a multiple.
+that takes any size pads the image there to a multiple of its grid and crops its scores by the same
+amount, and does neither if the height is such a multiple.
 
 The largest samples read and the scores clipped are recorded here too: they are signs of a wrong
 scale.
@@ -27,25 +27,24 @@ from eyeshot.images.whole import unit_of
 from eyeshot.operators import has_own_form
 
 _MOST_BEHIND = 1024
-"""Rows that may be added or cut off behind the last. What grows with the height is no border."""
+"""The most rows that may be added or cropped after the last one. More is not a border effect."""
 _PARTS = (Family.CROP, Family.SELECT)
 _SIZED = (Family.RESHAPE, Family.SQUEEZE, Family.EXPAND, Family.REPEAT, Family.RESIZE)
-"""Operators that are told the sizes they give, as their shape and edges tell them."""
+"""Families whose call names output sizes, which their shape and edges determine too."""
 
 
 def as_at(graph: Graph, like: Graph) -> Graph:
-    """The graph of one height, in the names and nodes of that of another.
+    """The graph of one height, with the names and nodes of the graph of another height.
 
-    What ``like`` pads or crops behind the last row, and ``graph`` leaves out, is put in, doing
-    nothing.
+    If ``like`` pads or crops after the last row and ``graph`` does not, the result has a node there
+    that does nothing.
 
     Args:
-        graph: the network at one height, as it was traced.
-        like: the network at another, where it pads and crops at least as much.
+        graph: the network traced at one height.
+        like: the network at another height, where it pads and crops at least as much.
 
     Raises:
-        Unsupported: they do not slide along the rows in the same way; the first layer that differs
-            is named.
+        Unsupported: they compute rows in different ways; the first layer that differs is named.
     """
     names = _Names()
     nodes: dict[str, Node] = {}
@@ -70,7 +69,7 @@ def as_at(graph: Graph, like: Graph) -> Graph:
     for name, tensor in like.tensors.items():
         if not _same_numbers(tensor, graph.tensors.get(name)):
             raise Unsupported(
-                f"{name}, which the network makes for itself, is another at another height",
+                f"{name}, a tensor that the network computes itself, differs at another height",
                 cure="use eyeshot.run, which knows the height",
             )
     found = replace(graph, nodes=nodes, inputs=like.inputs, outputs=like.outputs, batch=like.batch)
@@ -80,26 +79,26 @@ def as_at(graph: Graph, like: Graph) -> Graph:
 
 @dataclass
 class _Names:
-    """What each node of one graph is called in the other: itself, and what was put in behind it."""
+    """For each node of one graph, the names in the other: of itself and of idle nodes after it."""
 
     of: dict[str, list[str]] = field(default_factory=dict)
 
     def passed_over(self, left: list[Node], node: Node) -> None:
-        """A slice of all there is does nothing, and stands for no node of the other graph."""
+        """Skip slices of the whole range: they do nothing, and have no node in the other graph."""
         while left and left[0].family is Family.ALIAS is not node.family:
             one = left.pop(0)
             self.of[one.name] = self.of[one.edges[0].source]
 
     def followed(self, node: Node) -> None:
-        """An idle node stands behind its source, and may be read in its place."""
+        """Note that an idle node may be read in place of its source."""
         for known in self.of.values():
             if node.edges[0].source in known and node.name not in known:
                 known.append(node.name)
 
 
 def _renamed(twin: Node, node: Node, names: _Names) -> Node | None:
-    """The twin under the node's own name, reading what the node reads; None if it is another."""
-    alike = (
+    """The twin with the node's name and sources; None if it computes something else."""
+    same = (
         twin.operator == node.operator
         and twin.layer == node.layer
         and twin.weights == node.weights
@@ -111,7 +110,7 @@ def _renamed(twin: Node, node: Node, names: _Names) -> Node | None:
             for mine, its in zip(node.edges, twin.edges, strict=True)
         )
     )
-    if not alike:
+    if not same:
         return None
     sources = {its.source: mine.source for mine, its in zip(node.edges, twin.edges, strict=True)}
     edges = tuple(replace(edge, source=sources[edge.source]) for edge in twin.edges)
@@ -124,12 +123,12 @@ def _renamed(twin: Node, node: Node, names: _Names) -> Node | None:
 
 
 def _follows_rows(twin: Node, node: Node) -> bool:
-    """Whether two calls that differ do so in sizes of the rows alone, and so as the edges tell."""
+    """Whether two calls differ only in sizes along the rows, which the edges determine."""
     if not has_own_form(node) or twin.dims != node.dims or _beside(twin) != _beside(node):
         return False
     if node.family is Family.PAD:
         return _padded_beside(twin) == _padded_beside(node)
-    if node.family in _PARTS:  # of an axis of space; of channels the edges tell nothing
+    if node.family in _PARTS:  # along a spatial axis; edges do not describe channels
         return any(axis != Identity() for axis in node.edges[0].axes)
     return node.is_adaptive or node.family in _SIZED
 
@@ -140,19 +139,19 @@ def _beside(node: Node) -> list[int]:
 
 
 def _padded_beside(node: Node) -> Mapping[str, Any]:
-    """What a padding does, but for how many rows it adds."""
-    told = node.params.to_dict()
-    amounts = list(told["padding"])
+    """The parameters of a padding without the number of rows that it adds."""
+    params = node.params.to_dict()
+    amounts = list(params["padding"])
     if node.dims[0] is not None:
         rows = 2 * (len(node.shape) - 1 - node.dims[0])
         amounts[rows : rows + 2] = []
-    while amounts[-2:] == [0, 0]:  # dimensions that might as well not be named
+    while amounts[-2:] == [0, 0]:  # zeros for the first dimensions may be omitted
         del amounts[-2:]
-    return {**told, "padding": amounts}
+    return {**params, "padding": amounts}
 
 
 def _same_axes(mine: Sequence[AxisMap], its: Sequence[AxisMap]) -> bool:
-    """The same along every axis, but for how much is added or cut off behind the last row."""
+    """Whether the maps are equal except for the number of rows added or cropped after the last."""
     if len(mine) != len(its) or mine[1:] != its[1:]:
         return False
     if not mine or mine[0] == its[0]:
@@ -160,7 +159,7 @@ def _same_axes(mine: Sequence[AxisMap], its: Sequence[AxisMap]) -> bool:
     here, there = _as_ending(mine[0]), _as_ending(its[0])
     if here is None or there is None or here.before != there.before:
         return False
-    # More rows may be cut off nowhere: some that were given already would be among them.
+    # Cropping more rows than at the other height would remove rows that were already returned.
     return min(here.after, 0) <= there.after
 
 
@@ -170,7 +169,7 @@ def _as_ending(axis: AxisMap) -> Pad | None:
 
 
 def _only_ends(graph: Graph, node: Node) -> bool:
-    """Whether a node does nothing but add or cut off rows behind the last one."""
+    """Whether a node only adds or crops rows after the last one."""
     if node.family not in (Family.PAD, Family.CROP) or len(node.edges) != 1:
         return False
     edge, source = node.edges[0], graph.nodes[node.edges[0].source]
@@ -181,7 +180,7 @@ def _only_ends(graph: Graph, node: Node) -> bool:
 
 
 def _idle(node: Node, source: Node) -> Node:
-    """The node where there is nothing to add or cut off."""
+    """The node with nothing to add or crop."""
     (edge,) = node.edges
     edge = replace(edge, source=source.name, axes=(Pad(0, 0), *edge.axes[1:]))
     return replace(node, edges=(edge,), shape=source.shape, dims=source.dims)
@@ -201,14 +200,14 @@ def _same_numbers(one: torch.Tensor, other: torch.Tensor | None) -> bool:
 
 
 _CLIPPED = 0.5
-"""How far outside of 0 … 1 scores may lie before clipping is reported: resizing and sharpening
+"""How far scores may be outside of 0 … 1 before clipping is reported: resizing and sharpening
 overshoot by less."""
 _USUAL_BITS = (8, 10, 12, 14)
-"""Of cameras whose samples are stored in 16 bits."""
+"""Bits per sample of cameras whose samples are stored in 16 bits."""
 
 
 class Extremes:
-    """What a run has read and given, in two numbers for each image and output."""
+    """The largest sample of each image, and the range of scores of each output."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -216,12 +215,12 @@ class Extremes:
         self._scores: dict[str, tuple[float, float]] = {}
 
     def read(self, name: str, samples: NDArray[Any]) -> None:
-        """Some samples of an input, where their scale is in question."""
+        """Record samples of an input, if their scale may be wrong."""
         if samples.dtype == np.uint16 and self._job.preparation.scale(samples.dtype) == 65535:
             self._largest[name] = max(self._largest.get(name, 0), int(samples.max()))
 
     def give(self, name: str, scores: torch.Tensor) -> None:
-        """Some scores of an output, where its form clips them."""
+        """Record scores of an output, if its form clips them."""
         if self._job.forms[name].name == "uint8" and scores.numel():
             low, high = (float(one) for one in scores.aminmax())
             before = self._scores.get(name, (low, high))
@@ -229,11 +228,11 @@ class Extremes:
 
     @property
     def found(self) -> dict[str, Any]:
-        """Plain data, for :meth:`merge`."""
+        """The recorded values as plain data, for :meth:`merge`."""
         return {"largest": self._largest, "scores": {n: list(p) for n, p in self._scores.items()}}
 
     def merge(self, found: Mapping[str, Any]) -> None:
-        """Take in what a part of the run has read and given."""
+        """Add the values that were recorded in a part of the run."""
         for name, largest in found["largest"].items():
             self._largest[name] = max(self._largest.get(name, 0), largest)
         for name, (low, high) in found["scores"].items():
@@ -245,9 +244,9 @@ class Extremes:
         return (*self._dark(), *self._clipped())
 
     def _dark(self) -> list[str]:
-        """Samples of so few bits that the network saw almost black.
+        """Notes on images with so few bits that the network saw them almost black.
 
-        A run whose training pictures were as dark has learned from them as they are.
+        There is no note if the training pictures were just as dark.
         """
         white = int(unit_of(np.dtype(np.uint16)))
         means = self._job.preparation.mean

@@ -1,11 +1,11 @@
-"""One run before it starts: checked, settled, described so that it can be resumed, and timed.
+"""One run before it starts: checked, planned, described so that it can be resumed, and timed.
 
 In this file:
 
-- one run, settled before it starts: network, images, regions, form and plan;
-- what decides every sample of a run, as plain data: a run is resumed only by an identical one;
-- how long a run will take: a few bands of noise, timed;
-- what must hold of a network, its images and a region of its output before a run begins.
+- the complete description of a run: network, images, regions, output form and plan;
+- the settings that decide every sample, as plain data: a run resumes only if they are identical;
+- the predicted duration, from timing a few bands of noise;
+- the checks of a network, its images and a region of its output before a run.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ from eyeshot.runs import Run
 def admit(
     traced: Traced, sources: Sequence[Source], device: str | torch.device | None = None
 ) -> tuple[Graph, torch.device]:
-    """The network at the images' sizes, as it will be executed, and where.
+    """The lowered network at the images' sizes, and the device on which it will run.
 
     Raises:
-        BadValue: sizes or channels that the network does not take, weights that are no numbers, a
-            device that there is not, a mean for other channels.
+        BadValue: sizes or channels that the network does not take, weights that are not finite, a
+            missing device, or means for another number of channels.
         Unsupported: the network cannot be traced.
     """
     for source in sources:
@@ -74,9 +74,9 @@ def admit(
                 f"{len(traced.mean)} means",
                 cure="give a mean and a deviation for each channel",
             )
-    given = _graph(traced, sources)
-    check_weights(given)
-    graph = lower(given)
+    original = _graph(traced, sources)
+    check_weights(original)
+    graph = lower(original)
     weights = [tensor for tensor in graph.tensors.values() if tensor.is_floating_point()]
     place = _device(device) if device is not None else _device_of(weights)
     if any(tensor.device != place for tensor in graph.tensors.values()):
@@ -85,7 +85,7 @@ def admit(
 
 
 def as_gray(traced: Traced, sources: Sequence[Source]) -> Sequence[Source]:
-    """The sources; gray stored as color is read as one channel, if the network takes only that.
+    """The sources; gray stored as color is read as one channel if the network takes only one.
 
     Each window is checked when it is read: the channels must be equal.
     """
@@ -114,7 +114,7 @@ def _graph(traced: Traced, sources: Sequence[Source]) -> Graph:
 
 
 def dtype_of(kinds: Sequence[np.dtype[Any]]) -> torch.dtype:
-    """The type of images for a network that has none of its own: whole numbers become float32."""
+    """The type in which a network without parameters computes: float32 for images of integers."""
     kinds = [kind if kind.kind == "f" else np.dtype(np.float32) for kind in kinds]
     widest = np.result_type(*kinds)
     dtype: torch.dtype = getattr(torch, "float64" if widest.itemsize > 4 else widest.name)
@@ -122,14 +122,14 @@ def dtype_of(kinds: Sequence[np.dtype[Any]]) -> torch.dtype:
 
 
 def refuse_whole(graph: Graph, *, constants: bool = True) -> None:
-    """Refuse layers in training mode, which give another answer each time.
+    """Refuse layers in training mode, whose results are random, and unsupported operators.
 
     Args:
         graph: of the network.
         constants: refuse a returned tensor that is the same at each call, too.
 
     Raises:
-        Unsupported: an output depends on one; it is named.
+        Unsupported: an output depends on one, which is named; or no output depends on the input.
     """
     if not graph.outputs:
         raise Unsupported(
@@ -164,7 +164,7 @@ def _device(name: str | torch.device) -> torch.device:
 
 
 def moved(graph: Graph, place: torch.device) -> Graph:
-    """The graph with its weights elsewhere.
+    """The graph with its weights on another device.
 
     Raises:
         BadValue: there is no such device.
@@ -175,10 +175,10 @@ def moved(graph: Graph, place: torch.device) -> Graph:
 
 
 def check_weights(graph: Graph) -> None:
-    """Every weight that is read must be a number.
+    """Refuse weights that are not finite or have no values.
 
     Raises:
-        BadValue: one is not, or is on the meta device; it is named.
+        BadValue: a weight has NaN or infinity, or is on the meta device; it is named.
     """
     used = dict.fromkeys(name for node in graph for name in node.weights)
     for name in used:
@@ -188,7 +188,7 @@ def check_weights(graph: Graph) -> None:
                 f"weight {name} is on the meta device, where there are no numbers",
                 cure="call net.to_empty(device='cpu') and load its weights",
             )
-        # A sum is finite only if all its terms are, and costs a fraction of asking each.
+        # A finite sum means that all terms are finite, and is much cheaper than checking each.
         fine = not tensor.is_floating_point() or bool(tensor.sum().isfinite())
         if not fine and not bool(tensor.isfinite().all()):
             raise BadValue(f"weight {name} holds NaN or infinity", cure="train the network again")
@@ -196,21 +196,22 @@ def check_weights(graph: Graph) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """Everything a run needs, and nothing that changes while it runs.
+    """Everything that a run needs; nothing in it changes during the run.
 
     Attributes:
-        graph: as it will be executed.
+        graph: the lowered network.
         sources: the image of each input, by the input's name.
-        preparation: of samples.
-        forms: of each output, by its name.
+        preparation: how samples become the network's input.
+        forms: how scores become samples, by the output's name.
         plan: bands, strips, memory.
-        threads: among how many torch shares the work out.
-        padding: what was added to the image; None where that was not asked for.
-        flips: over which the answer is averaged; None where that was not asked for.
-        memory: the most bytes that the process may hold; None where nothing is said of it.
-        scratch: where maps are put that do not fit into that.
-        skipping: what is not computed; None if all of the regions is.
-        known: inputs that are no images: statistics that were gathered before.
+        threads: the number of torch's threads.
+        padding: the padding of the image; None without ``pad``.
+        flips: the flips to average over; None without ``flips``.
+        memory: the most bytes that the process may use; None for no limit.
+        scratch: where to put maps that do not fit into the memory.
+        skipping: the parts that are not computed; None if everything is.
+        shard: positions along each side of a Zarr shard; None for a file for each chunk.
+        known: inputs that are not images: statistics that were gathered before.
     """
 
     graph: Graph
@@ -229,25 +230,25 @@ class Job:
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
-        """Plain data that decides every sample, which a resumed run compares.
+        """Plain data that decides every sample; a run resumes only if it is identical.
 
-        Worked out when first asked for: the weights' fingerprint takes longer than a small image.
+        It is computed only when needed: the weights' fingerprint takes longer than a small image.
         """
         return settings_of(self)
 
     def shape(self, output: str) -> tuple[int, ...]:
-        """(C, H, W) of an output's region, as the engine gives it."""
+        """(C, H, W) of an output's region, features first."""
         sides = (len(side) for side in self.plan.regions[output])
         return (self.forms[output].channels, *sides)
 
     def storage(self, output: str) -> Storage:
-        """How an output is stored."""
+        """How an output is stored: labels, shards and pixel grid."""
         return replace(_storage(self.forms[output], self.shard), grid=self.pixel_grid(output))
 
     def pixel_grid(self, output: str) -> PixelGrid | None:
-        """How large the pixels of an output's region are, and where they lie.
+        """The size and the place of the pixels of an output's region.
 
-        In the units of the (first) image, in its pixels where it says nothing. None if positions of
+        The unit is that of the first image, or its pixels if it has no unit. None if positions of
         the output have no place in the image.
         """
         source = self.sources[self.graph.inputs[0]]
@@ -260,12 +261,12 @@ class Job:
         return own.moved(moves)
 
     def arrangement(self, output: str) -> Arrangement:
-        """How the array of an output's region lies: as ``net(x)`` does, without the batch."""
+        """The axes of the array of an output's region: those of ``net(x)``, without the batch."""
         return arrangement_of(self.graph, output).sized(self.shape(output))
 
     @property
     def pixels(self) -> int:
-        """Positions of the first input that are read in all, each strip's halo counted again."""
+        """Positions of the first input that are read, summed over the strips with their halos."""
         name = self.graph.inputs[0]
         total = 0
         for strip in self.plan.strips:
@@ -295,27 +296,27 @@ def make_job(
     scratch: ScratchSpace | None = None,
     shard: int | None = None,
 ) -> Job:
-    """Settle a run.
+    """Check and plan a run.
 
     Args:
-        net: a network; a trained run, which brings its normalization along; or one that is traced.
+        net: a network, a trained run with its normalization, or a traced network.
         sources: one image for each input of the network.
-        output_format: of the output; see :func:`eyeshot.engine.outputs.form_of`.
-        region: (lo, hi) for each axis of the output, in its own order; None for all of it.
-        memory: the most bytes the process may hold; None for no limit.
+        output_format: the form of the output; see :func:`eyeshot.engine.outputs.form_of`.
+        region: (lo, hi) for each axis of the output, in the output's order; None for all of it.
+        memory: the most bytes that the process may use; None for no limit.
         band: rows at a time; None to choose.
         raw: whole-number samples are not scaled to 0 … 1.
         white: the whole-number sample that counts as 1; None for the largest of its type.
-        pad: ``reflect``, ``edge`` or ``zero``: add positions at the far sides, up to the nearest
-            size that the network takes, and crop the answer; None to take the image as it is.
-        flips: average the answer over these flips; see :mod:`eyeshot.engine.flipping`.
+        pad: ``reflect``, ``edge`` or ``zero``: pad the image at the far sides to the nearest size
+            that the network takes, and crop the output; None for no padding.
+        flips: average the output over these flips; see :mod:`eyeshot.engine.flipping`.
         precision: ``bf16`` to compute in bfloat16; see :mod:`eyeshot.engine.precision`.
-        device: where to run; None for where the network's weights are.
-        outs: where each output goes, as for :func:`run`, to count what it holds; None for arrays.
-        begun: what the run that is resumed had settled for itself.
-        scratch: where maps may be put that do not fit into ``memory``; None for the system's own
-            folder.
-        shard: positions along each side of a shard of Zarr; None for a file for each chunk.
+        device: where to run; None for the device of the network's weights.
+        outs: the target of each output, as for :func:`run`, to count its memory; None for arrays.
+        begun: the plan of the unfinished run that is resumed.
+        scratch: where to put maps that do not fit into ``memory``; None for the system's folder for
+            temporary files.
+        shard: positions along each side of a Zarr shard; None for a file for each chunk.
 
     Raises:
         BadValue: sizes, channels or regions that do not fit, or too little memory.
@@ -338,7 +339,7 @@ def make_job(
     graph, forms, regions = parts.graph, parts.forms, parts.regions
     sinks = sinks_memory(graph, outs, forms, regions, shard)
     if memory is not None:
-        give_back()  # what tracing left behind
+        give_back()  # free the memory of the trace
     costs = RunCosts(graph, parts.sources, parts.preparation, forms, sinks, resident(), peak())
     cut = begun.cut if begun else None
     space = scratch or scratch_space(None, None)
@@ -349,7 +350,7 @@ def make_job(
 
 @dataclass(frozen=True)
 class Parts:
-    """A run before it is planned: the attributes of :class:`Job`, and the regions asked for."""
+    """A run before it is planned: attributes of :class:`Job`, and the requested regions."""
 
     graph: Graph
     sources: Mapping[str, Source]
@@ -361,11 +362,11 @@ class Parts:
     flips: Flips | None
 
     def storage(self, output: str) -> Storage:
-        """How an output is stored."""
+        """How an output is stored: labels and shards."""
         return _storage(self.forms[output], self.shard)
 
     def job(self, plan: BandPlan, threads: int, **options: Any) -> Job:
-        """The run by a plan; ``options`` are further attributes of a job."""
+        """The run with a plan; ``options`` are further attributes of a job."""
         return Job(
             self.graph,
             self.sources,
@@ -395,7 +396,7 @@ def parts_of(
     device: str | torch.device | None = None,
     shard: int | None = None,
 ) -> Parts:
-    """Check what is asked, and trace the network; the arguments are those of :func:`make_job`.
+    """Check the arguments, which are those of :func:`make_job`, and trace the network.
 
     Raises:
         BadValue: sizes, channels or regions that do not fit.
@@ -416,7 +417,7 @@ def parts_of(
     if precision == "bf16":
         check_computes_in_bfloat16(dtype)
     regions = regions_of(graph, region)
-    # Refused operators are refused now, before any output is made.
+    # Refuse unsupported operators now, before any output is created.
     Stream(graph, required(graph, regions), graph.outputs)
     named = dict(zip(graph.inputs, sources, strict=True))
     preparation = Preparation(dtype, place, raw, traced.mean, traced.std, traced.unit, white)
@@ -435,7 +436,7 @@ def sinks_memory(
     regions: Mapping[str, Region],
     shard: int | None,
 ) -> dict[str, Callable[[int], SinkMemory]]:
-    """The bytes that each output holds, by how many columns are written at a time."""
+    """For each output, a function from the number of columns written at a time to its memory."""
     targets, found = repeat(None) if outs is None else outs, {}
     for out, (name, form) in zip(targets, forms.items(), strict=False):
         shape = (form.channels, *(len(side) for side in regions[name]))
@@ -467,7 +468,9 @@ def _planned(
     space: ScratchSpace,
     **options: Any,
 ) -> BandPlan:
-    """A plan within the memory allowed; within what there is, where it grows with the height."""
+    """A plan within the allowed memory; without a limit, within the free memory if maps are held
+    whole.
+    """
     maps = maps_held_whole(graph)
     limit = memory if memory is not None or not maps else available()
     try:
@@ -482,7 +485,7 @@ def _planned(
 
 
 def settings_of(job: Job) -> Mapping[str, Any]:
-    """What a run is, what it was settled to do, and by which arithmetic; every weight is read."""
+    """What decides the samples of a run: network, images, plan, arithmetic. Reads all weights."""
     plan, sources = job.plan.to_dict(), job.sources.values()
     skipped = {} if job.skipping is None else {"skipped": job.skipping.settings}
     return {
@@ -507,7 +510,7 @@ def _fingerprint(graph: Graph) -> str:
     for node in graph:
         digest.update(repr((node.name, node.operator, node.edges, node.shape)).encode())
         digest.update(repr(node.params).encode())
-        if node.call is not None:  # a slope or a bound is told nowhere else
+        if node.call is not None:  # slopes and bounds are only in the call
             digest.update(repr((node.call.args, sorted(node.call.kwargs.items()))).encode())
     for name, tensor in sorted(graph.tensors.items()):
         digest.update(name.encode())
@@ -520,10 +523,11 @@ _SECONDS = 1.0
 
 
 def predicted_seconds(job: Job) -> float:
-    """Seconds for the arithmetic of a whole run, from about one second of it (files not counted).
+    """The predicted seconds of a whole run's arithmetic, from timing about one second of it.
 
-    Bands of noise are pushed through the first strip until time is up. The time so far, divided
-    by the share of the multiply-adds done (of the rows entered, for a network that has none).
+    Bands of noise are pushed through the first strip for about a second. The time is divided by
+    the share of multiply-adds done, or of rows pushed if the network has no multiply-adds. Reading
+    and writing files is not included.
     """
     strip = job.plan.strips[0]
     stream = Stream(job.graph, strip.boxes, job.graph.outputs, band=job.plan.band)
@@ -535,7 +539,7 @@ def predicted_seconds(job: Job) -> float:
             {name: _noise(job, name, strip.boxes[name], side) for name, side in rows.items()}
         )
         entered = min(entered + job.plan.band, longest)
-        if warm[1] == 0:  # the first band pays for what is set up once
+        if warm[1] == 0:  # the first band includes set-up that is done once
             warm = (time.perf_counter() - started, entered, stream.multiply_adds)
         if time.perf_counter() - started > _SECONDS:
             break

@@ -1,10 +1,9 @@
 """A graph prepared to run: batch norms folded into convolutions, activations fused.
 
-A fused node has the name of its last operator, so that every node which reads that name still finds
-it.
+A fused node has the name of its last operator, so that nodes which read that name need no change.
 
-Each node also gets its way of running: its rows stream, its rows are gathered, or it is called once
-on the whole map.
+Each node is also assigned a way to run: its rows are streamed, its rows are gathered, or it is
+called once on the whole map.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ _BY_ROWS = (
     *(Family.LINEAR, Family.LAYER_NORM, Family.RMS_NORM),
     *(Family.VARIANCE, Family.DEVIATION, Family.MAGNITUDE, Family.LOG_SUM),
 )
-"""Operators whose call names no size, and which take each row by itself where they mix columns."""
+"""Families whose call names no size, and which treat each row separately if they mix columns."""
 _PREPARED = (Family.CONCATENATE, Family.SELECT, Family.SCATTER)
-"""Operators of which some have no form for a part of the picture, though a rule tells of them."""
+"""Families of which some calls cannot be computed on a part of the picture."""
 
 
 def settled(graph: Graph) -> Graph:
-    """The graph in which whatever cannot be computed by parts is held: it is called whole.
+    """The graph in which nodes that cannot be computed by parts are of kind HELD: called whole.
 
-    A layer in training mode is left as it is, to be refused.
+    A layer in training mode is not changed; it is refused later.
     """
     nodes: dict[str, Node] = {}
     for node in graph:
@@ -70,7 +69,7 @@ def _is_whole(node: Node, graph: Graph) -> bool:
 
 
 def _held(node: Node) -> Node:
-    """The node called on all that it reads; on each position of an axis that it leaves alone."""
+    """The node called on its whole inputs, except along axes whose positions it does not mix."""
     columns = list(zip(*(edge.axes for edge in node.edges), strict=True))
     maps = [_whole(node, n, axes) for n, axes in zip(node.extents, columns, strict=True)]
     sources = dict.fromkeys(edge.source for edge in node.edges)
@@ -84,10 +83,10 @@ def _whole(node: Node, extent: int, axes: Sequence[AxisMap]) -> AxisMap:
 
 
 def lower(graph: Graph) -> Graph:
-    """The same network in fewer operators; every number the same but for rounding.
+    """The same network with fewer operators; numbers differ only by rounding.
 
-    An operator is swallowed only where nothing else reads what stands before it. Of the tensors
-    those remain that are still read.
+    An operator is fused only if no other node reads the value before it. Tensors that are no longer
+    read are removed.
     """
     graph = settled(taken_apart(graph))
     consumers = graph.consumers()
@@ -117,10 +116,10 @@ def lower(graph: Graph) -> Graph:
 def _split_concatenations(
     nodes: dict[str, Node], tensors: dict[str, torch.Tensor], graph: Graph
 ) -> None:
-    """A convolution of joined channels becomes a sum of convolutions, and nothing is joined.
+    """Replace a convolution of concatenated channels by a sum of convolutions.
 
-    conv([a, b]) = conv(a) + conv(b), each with its own channels of the kernel. The skip of a U-Net
-    is then read where it lies, and no map of both is ever written.
+    conv([a, b]) = conv(a) + conv(b), each with its own channels of the kernel. So the skip of a
+    U-Net is read from its own buffer, and the concatenated map is never made.
     """
     readers: dict[str, list[str]] = {name: [] for name in nodes}
     for node in nodes.values():
@@ -162,16 +161,16 @@ def _channels_joined(node: Node, nodes: Mapping[str, Node]) -> list[int] | None:
     if node.params.dim != 1 or len(node.edges) < 2:
         return None
     names = [edge.source for edge in node.edges]
-    # A part that is joined twice is one edge for two places; such a net is left as it is.
+    # A part that is concatenated twice has one edge for two places; such a node is not changed.
     called = [ref.node for ref in node.call.argument("tensors")] if node.call is not None else []
     return [nodes[name].shape[1] for name in names] if called == names else None
 
 
 def _fuse(before: Node, node: Node, tensors: dict[str, torch.Tensor]) -> Node | None:
-    """``node`` swallowed by the convolution before it, or None where it cannot be."""
+    """``node`` fused with the convolution before it; None if that is not possible."""
     if not before.is_convolution or before.params.activation:
         return None
-    if Kind.HELD in (before.kind, node.kind):  # it is called as the network calls it
+    if Kind.HELD in (before.kind, node.kind):  # called exactly as in the network
         return None
     if node.family is Family.RELU:
         return replace(before, name=node.name, params=before.params.but(activation="relu"))
@@ -183,7 +182,7 @@ def _fuse(before: Node, node: Node, tensors: dict[str, torch.Tensor]) -> Node | 
 
 
 def _fold(before: Node, norm: Node, tensors: dict[str, torch.Tensor]) -> Node | None:
-    """w·x + b, then γ·(y − μ)/√(σ² + ε) + β, as one convolution (worked out in float64)."""
+    """w·x + b, then γ·(y − μ)/√(σ² + ε) + β, as one convolution (computed in float64)."""
     if norm.call is None:
         return None
     scale, shift, mean, variance = (
@@ -210,7 +209,7 @@ def _fold(before: Node, norm: Node, tensors: dict[str, torch.Tensor]) -> Node | 
 
 
 def _taking(call: Call | None, **new: Any) -> Call | None:
-    """A call that takes what its node now reads."""
+    """A call with the node's new arguments."""
     return None if call is None else call.with_arguments(**new)
 
 
@@ -223,7 +222,7 @@ def _scaled(weight: torch.Tensor, ratio: torch.Tensor, node: Node) -> torch.Tens
     detached = weight.detach().double()
     if node.family is Family.CONVOLUTION:
         return detached * ratio.reshape(-1, *(1 for _ in weight.shape[1:]))
-    # A transposed weight is (in, out / groups, kernel): outputs of a group go with its inputs.
+    # A transposed weight is (in, out / groups, kernel), so groups are along the first dimension.
     groups = node.params.groups
     per_group = ratio.reshape(groups, 1, -1)
     shaped = detached.reshape(groups, -1, *weight.shape[1:])

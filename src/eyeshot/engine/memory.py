@@ -1,10 +1,10 @@
-"""Memory of a run: what the process holds, what a plan must count, and maps put on disk.
+"""Memory of a run: the memory of the process, the costs that a plan counts, and maps on disk.
 
 In this file:
 
-- what the process holds, as the system counts it;
-- what a run takes beside the rows that its line buffers hold: the costs that a plan counts;
-- maps that are held whole on disk: written as their rows come, read back as they are asked for.
+- the memory of the process, as the system counts it;
+- the costs that a plan counts in addition to the rows in line buffers;
+- whole maps on disk: rows are written as they are computed, and read when they are needed.
 """
 
 from __future__ import annotations
@@ -42,30 +42,30 @@ _STATUS = Path("/proc/self/status")
 _MEMORY = Path("/proc/meminfo")
 _LIMIT = Path("/sys/fs/cgroup/memory.max")
 
-_TRIM, _MAP = -1, -3  # what glibc's mallopt calls its two thresholds (malloc.h)
+_TRIM, _MAP = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's mallopt (malloc.h)
 _LARGE = 256 << 10
 _LARGEST = 32 << 20
-"""To which glibc by itself raises the size from which blocks are mapped each on its own."""
+"""The largest value to which glibc raises its mmap threshold by itself."""
 
 
 def resident() -> int:
-    """Bytes of memory the process holds now; where that cannot be asked, the most it ever held."""
+    """The bytes of memory that the process uses now; its peak if the system does not tell."""
     return _status("VmRSS") or _most_ever()
 
 
 def reset_peak() -> None:
-    """Forget the peak so far, where the system can (Linux)."""
+    """Reset the peak, if the system can (Linux)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak() -> int:
-    """The most bytes held since :func:`reset_peak`."""
+    """The most bytes that the process used since :func:`reset_peak`."""
     return _status("VmHWM") or _most_ever()
 
 
 def give_back() -> None:
-    """Let go of what nothing refers to, and hand what is free back to the system."""
+    """Collect garbage, and return free memory to the system."""
     gc.collect()
     trim = getattr(_c_library(), "malloc_trim", None)
     if trim is not None:
@@ -74,11 +74,11 @@ def give_back() -> None:
 
 @contextlib.contextmanager
 def exact_allocation() -> Iterator[None]:
-    """Inside, a large block that is freed is the system's again at once.
+    """Inside this context, a large freed block is returned to the system at once.
 
-    glibc otherwise keeps freed blocks of up to 32 MB, and what lies between those in use may add
-    up to as much again. To ask the system each time costs a run of few operations a tenth of its
-    time, so it is done where the memory is limited. Elsewhere than on glibc nothing changes.
+    Otherwise glibc keeps freed blocks of up to 32 MB, and the gaps between used blocks may double
+    the memory. Asking the system each time costs a small run a tenth of its time, so this is used
+    only if the memory is limited. It has no effect without glibc.
     """
     set_option = getattr(_c_library(), "mallopt", None)
     if set_option is None:
@@ -97,7 +97,7 @@ def parse_bytes(text: int | str | None) -> int | None:
     """``"2GB"``, ``"512MB"`` or a number, in bytes.
 
     Raises:
-        BadValue: it is no size.
+        BadValue: the text is not a size.
     """
     if text is None or isinstance(text, int):
         return text
@@ -119,9 +119,9 @@ def _c_library() -> ctypes.CDLL | None:
 
 
 def available() -> int | None:
-    """The most bytes the process can come to hold, as far as the system tells; None if it does not.
+    """The most bytes that the process can use; None if the system does not tell.
 
-    What is free now and what it holds already; no more than its control group (a container) allows.
+    The sum of free memory and the memory of this process, limited by its control group (container).
     """
     if not _MEMORY.exists():
         return None
@@ -148,23 +148,23 @@ def _most_ever() -> int:
 
 
 _FIRST_CALLS = 16 << 20
-"""What comes with the first calls: pages of the libraries' code, threads' stacks."""
+"""Memory that the first calls add: pages of the libraries' code, stacks of threads."""
 _KERNEL = 1 << 20
-"""What oneDNN makes and keeps for a convolution: code for its shapes at a border and inside."""
+"""Memory that oneDNN keeps for a convolution: code for its shapes at a border and inside."""
 
 
 @dataclass(frozen=True)
 class RunCosts:
-    """The costs of one run, as :class:`eyeshot.planning.Costs` asks for them.
+    """The costs of one run; it implements :class:`eyeshot.planning.Costs`.
 
     Attributes:
-        graph: as it will be executed.
+        graph: the lowered network.
         sources: the image of each input, by the input's name.
-        preparation: of samples.
-        forms: of each output, by its name.
-        sinks: of each output, the bytes that it holds where so many columns are written at a time.
-        held: bytes that the process holds now.
-        before: the most that it has held on the way here.
+        preparation: how samples become the network's input.
+        forms: how scores become samples, by the output's name.
+        sinks: for each output, its memory as a function of the columns written at a time.
+        held: the bytes that the process uses now.
+        before: the most bytes that it has used so far.
     """
 
     graph: Graph
@@ -177,62 +177,62 @@ class RunCosts:
 
     @property
     def fixed(self) -> int:
-        """Bytes that are there whatever the plan."""
-        # What an array holds, or a picture that was decoded whole, is there already.
+        """The bytes that every plan needs."""
+        # An array, or a picture that was decoded whole, is already in ``held``.
         sources = [one for one in self.sources.values() if not isinstance(one, ArraySource)]
         held = sum(source.memory for source in sources)
         return self.held + _FIRST_CALLS + _kernels(self.graph) + held
 
     def writing(self, name: str, columns: int) -> int:
-        """What an output holds."""
+        """The bytes of rows that an output keeps until they are written."""
         return self.sinks[name](columns).waiting if name in self.sinks else 0
 
     def packing(self, name: str, columns: int) -> int:
-        """What an output takes while rows are written."""
+        """The bytes that an output needs while it writes rows."""
         return self.sinks[name](columns).packing if name in self.sinks else 0
 
     def opening(self) -> int:
-        """What the way here has taken: pictures that were decoded whole, the tracing."""
+        """The bytes that were used until now and are free again: decoding images, tracing."""
         return max(0, self.before - self.fixed)
 
     def reading(self, name: str, shape: tuple[int, ...]) -> int:
-        """A window as it is stored, and its samples on their way to numbers of the network."""
+        """The bytes to read a window and to prepare its samples for the network."""
         source = self.sources.get(name)
-        if source is None:  # a statistic that is known
+        if source is None:  # a statistic that was gathered before
             return 0
         numbers = _product(source.shape[0], *shape)
         window = source.window_memory(shape)
         return window + self.preparation.memory(source.dtype, numbers, source.shape[0])
 
     def entered(self, name: str, shape: tuple[int, ...]) -> int:
-        """The numbers of a window."""
+        """The bytes of a window in the network's type."""
         source = self.sources.get(name)
         channels = 0 if source is None else source.shape[0]
         return _product(channels, *shape) * self.preparation.dtype.itemsize
 
     def leaving(self, name: str, numbers: int) -> int:
-        """Scores on their way to samples, these, and a copy in the order of the file."""
+        """The bytes to convert scores to samples: copies of the scores, and two of the samples."""
         node = self.graph.nodes[name]
-        if name not in self.forms:  # a map whose statistics are gathered: nothing leaves
+        if name not in self.forms:  # a map whose statistics are gathered is not written
             return 0
         positions = numbers // node.channels
         return self.forms[name].memory(positions, node.channels, itemsize(node))
 
     def scratch(self, node: Node, reads: Sequence[int], gives: int, kept: bool) -> int:
-        """What a call of the node takes beside its rows."""
+        """The bytes that a call of the node needs in addition to its rows."""
         sources = [self.graph.nodes[edge.source] for edge in node.edges]
         work = Work(node, self.graph.tensors, reads, gives, itemsize(node), sources)
         return beside(work, kept)
 
     def borrows(self, node: Node) -> bool:
-        """Whether a node gives a view of what it reads."""
+        """Whether a node's value is a view of its input."""
         return borrows(node)
 
 
 def _kernels(graph: Graph) -> int:
-    """Bytes that convolutions keep: code for each that differs, and their weights laid out.
+    """The bytes that convolutions keep: code for each different one, and reordered weights.
 
-    Weights may lie in memory twice more, laid out for a band and for the last one.
+    Weights may be in memory two more times, reordered for a full band and for the last one.
     """
     kinds = {repr((node.params, node.extents)) for node in graph if node.is_convolution}
     weights = [one for one in graph.tensors.values() if one.ndim > 2]
@@ -249,11 +249,11 @@ def _product(*numbers: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ScratchSpace:
-    """Where maps may be put that do not fit into memory.
+    """Where to put maps that do not fit into memory.
 
     Attributes:
-        folder: on whose disk.
-        limit: the most bytes; None for what is free.
+        folder: a folder on the disk to use.
+        limit: the most bytes; None for the free space.
     """
 
     folder: Path
@@ -275,7 +275,7 @@ class ScratchSpace:
 
 @contextmanager
 def scratch_files(space: ScratchSpace, names: Iterable[str]) -> Iterator[Mapping[str, IO[bytes]]]:
-    """An open file for each map. They have no name, so that nothing is left however a run ends."""
+    """An open file for each map. The files have no names, so they vanish however a run ends."""
     with ExitStack() as stack:
         try:
             files = {
@@ -288,18 +288,18 @@ def scratch_files(space: ScratchSpace, names: Iterable[str]) -> Iterator[Mapping
 
 
 class ScratchBuffer:
-    """A line buffer whose rows are on disk, as :class:`eyeshot.engine.buffers.LineBuffer` is used.
+    """A line buffer on disk, with the interface of :class:`eyeshot.engine.buffers.LineBuffer`.
 
-    Rows of a picture lie with their channels last, as they do in memory. The rows that came last
-    are in memory, too, for what reads them at once. A row passed over is zero.
+    A picture's rows are stored with channels last, as in memory. The rows appended last are kept in
+    memory too, for nodes that read them at once. A skipped row is zero.
 
     Attributes:
-        rows: the rows that are there.
-        most: the most that were there at any time.
+        rows: the rows in the buffer.
+        most: the most rows that were in the buffer at any time.
     """
 
     def __init__(self, dim: int, first: int, empty: torch.Tensor, file: IO[bytes]) -> None:
-        """A buffer whose first row will be ``first``; ``empty`` is a value of no rows."""
+        """A buffer whose first row will be ``first``; ``empty`` is a value without rows."""
         self.rows = Interval(first, first)
         self.most = 0
         self._first, self._empty, self._file = first, empty, file
@@ -312,7 +312,7 @@ class ScratchBuffer:
         self._dim = dim
 
     def append(self, value: torch.Tensor, count: int, borrowed: bool = False) -> None:
-        """Take ``count`` new rows; ``borrowed`` memory may change later, and is not kept."""
+        """Append ``count`` new rows; ``borrowed`` memory may change later, and is not kept."""
         new = Interval(self.rows.hi, self.rows.hi + count)
         self.rows = Interval(self.rows.lo, new.hi)
         self.most = max(self.most, len(self.rows))
@@ -323,10 +323,10 @@ class ScratchBuffer:
         self._transfer(os.pwrite, lines, new.lo)
 
     def room(self, count: int) -> None:
-        """Nobody writes to a disk in place."""
+        """None: rows cannot be computed in place on a disk."""
 
     def window(self, rows: Interval) -> torch.Tensor:
-        """Some of the rows that are there."""
+        """Some of the rows in the buffer."""
         if not rows:
             return self._empty
         if not self.rows.covers(rows):
@@ -344,7 +344,7 @@ class ScratchBuffer:
         self.rows = Interval(min(max(below, self.rows.lo), self.rows.hi), self.rows.hi)
 
     def _transfer(self, how: Any, lines: torch.Tensor, row: int) -> None:
-        """Write or read all of some rows, of which the system may do a part at a time."""
+        """Write or read some rows completely; one system call may transfer only a part."""
         if not lines.numel():
             return
         data = memoryview(lines.reshape(-1).view(torch.uint8).numpy().data)
@@ -352,28 +352,28 @@ class ScratchBuffer:
         while done < len(data):
             try:
                 part = data[done:]
-                given = [part] if how is os.preadv else part
-                count = how(self._file.fileno(), given, place + done)
+                buffers = [part] if how is os.preadv else part
+                count = how(self._file.fileno(), buffers, place + done)
             except OSError as error:
                 raise BadFile(
                     f"the scratch file: {error.strerror}", cure="name another disk with --scratch"
                 ) from error
-            if not count:  # rows passed over at the end of the file
+            if not count:  # skipped rows at the end of the file
                 data[done:] = bytes(len(data) - done)
                 return
             done += count
 
 
 def scratch_space(asked: str | Path | None, targets: Sequence[Any] | None) -> ScratchSpace:
-    """Where maps may be put: ``DIR``, ``DIR:SIZE``, or beside the first output that is a file.
+    """Where to put maps: ``DIR``, ``DIR:SIZE``, or the folder of the first output that is a file.
 
     Raises:
-        BadValue: the size is none, or there is no such folder.
+        BadValue: the size is not a size, or there is no such folder.
     """
     if asked is None:
         paths = [Path(one) for one in targets or () if isinstance(one, str | os.PathLike)]
         folder = paths[0].absolute().parent if paths else Path(tempfile.gettempdir())
-        while not folder.is_dir():  # an output may name a folder that is still to be made
+        while not folder.is_dir():  # an output's folder may not exist yet
             folder = folder.parent
         return ScratchSpace(folder)
     text, limit = str(asked), None

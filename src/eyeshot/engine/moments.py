@@ -1,8 +1,8 @@
-"""Norms over positions in two parts: what must see every row, and what then streams.
+"""Norms over positions in two parts: statistics of all rows, then a scaling that streams.
 
-An instance norm needs the mean and the deviation of each channel before it gives one row. Both are
-gathered while the rows pass, in the order of the rows and merged in float64, so that bands change
-only the last bits; from then on the norm is a number to multiply by and one to add.
+An instance norm needs the mean and the deviation of each channel before it returns its first row.
+Both are gathered band by band in the order of the rows, and merged in float64, so that the size of
+bands changes only the last bits. After that the norm is a multiplication and an addition.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from eyeshot.graph import (
 _OVER_LAST = (Family.LAYER_NORM, Family.RMS_NORM)
 _NORMS = (Family.INSTANCE_NORM, Family.GROUP_NORM, Family.BATCH_NORM, *_OVER_LAST)
 _AT_ONCE = 1 << 17
-"""Numbers of which moments are taken together: they stay in the processor's cache."""
+"""How many numbers are reduced together, so that they stay in the processor's cache."""
 
 
 def in_lines(band: torch.Tensor, positions: tuple[int, ...]) -> Iterator[tuple[torch.Tensor, int]]:
-    """Parts of a band that are small, as matrices; with the dimension that holds positions.
+    """Small parts of a band as matrices, each with the matrix dimension of the positions.
 
     Args:
-        band: of rows.
-        positions: the dimensions of it that hold positions. The others are the matrix's other one.
+        band: some rows of a map.
+        positions: the band's dimensions of positions; all others are the matrix's other dimension.
     """
     kept = [dim for dim in range(band.ndim) if dim not in positions]
     features = math.prod(band.shape[dim] for dim in kept)
@@ -55,17 +55,17 @@ def in_lines(band: torch.Tensor, positions: tuple[int, ...]) -> Iterator[tuple[t
 
 
 class Moments:
-    """The mean of each feature over all positions, and the sum of squares about it."""
+    """The mean of each feature over all positions, and the sum of squared deviations from it."""
 
     def __init__(self, positions: tuple[int, ...]) -> None:
-        """``positions`` are the dimensions that hold them."""
+        """``positions`` are the dimensions of positions."""
         self._positions = positions
         self._count = 0
         self._mean: Any = 0.0
         self._squares: Any = 0.0
 
     def take(self, band: torch.Tensor) -> None:
-        """Rows that have not been taken before."""
+        """Add rows; each row is added once."""
         shape = [1 if dim in self._positions else n for dim, n in enumerate(band.shape)]
         for part, dim in in_lines(band, self._positions):
             mean = part.mean(dim, keepdim=True)
@@ -81,22 +81,22 @@ class Moments:
         self._count = total
 
     def state(self) -> tuple[Any, ...]:
-        """What has been taken: how many numbers, their means, the squares about these."""
+        """The count of positions, the means, and the sums of squared deviations so far."""
         return self._count, self._mean, self._squares
 
     def merge(self, state: tuple[Any, ...]) -> None:
-        """Take in the state of moments of other rows."""
+        """Add the state of moments of other rows."""
         if state[0]:
             self._merge(*state)
 
     def over(
         self, dims: tuple[int, ...], groups: int = 0
     ) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """The mean, the sum of squares about it, and of how many numbers.
+        """The mean, the sum of squared deviations from it, and the count of numbers.
 
         Args:
-            dims: features over which they are taken, too.
-            groups: of channels that count as one; 0 for none.
+            dims: dimensions of features to reduce too.
+            groups: the number of groups of channels that are reduced together; 0 for none.
         """
         if not self._count:
             raise Failure("no row has been taken", cure="please report this network")
@@ -117,35 +117,35 @@ class Moments:
 
 
 class NormMoments:
-    """What a norm takes away and multiplies by, gathered as the rows pass."""
+    """The mean that a norm subtracts and its scale, gathered band by band."""
 
     def __init__(self, node: Node, positions: tuple[int, ...]) -> None:
         if not isinstance(node.params, MomentsParams):
             raise Failure(f"{node.name} takes no moments", cure="please report this network")
-        self._told, self._moments = node.params, Moments(positions)
+        self._params, self._moments = node.params, Moments(positions)
 
     def take(self, band: torch.Tensor) -> None:
-        """Rows that have not been taken before."""
+        """Add rows; each row is added once."""
         self._moments.take(band)
 
     def state(self) -> tuple[Any, ...]:
-        """What has been taken."""
+        """The statistics so far."""
         return self._moments.state()
 
     def merge(self, state: tuple[Any, ...]) -> None:
-        """Take in the state of another that has taken other rows."""
+        """Add the state of other rows."""
         self._moments.merge(state)
 
     def result(self) -> torch.Tensor:
-        """(2, …): the mean of each feature, and one over its deviation."""
-        mean, squares, count = self._moments.over(self._told.over, self._told.groups)
-        if not self._told.centered:
+        """(2, …): the mean of each feature, and 1 / its deviation."""
+        mean, squares, count = self._moments.over(self._params.over, self._params.groups)
+        if not self._params.centered:
             squares, mean = squares + mean * mean * count, torch.zeros_like(mean)
-        return torch.stack([mean, (squares / count + self._told.eps).rsqrt()])
+        return torch.stack([mean, (squares / count + self._params.eps).rsqrt()])
 
 
 def taken_apart(graph: Graph) -> Graph:
-    """The graph with each norm over all positions as two nodes: its moments, and what they do."""
+    """The graph with each norm over all positions as two nodes: its moments, and the scaling."""
     nodes: dict[str, Node] = {}
     tensors = dict(graph.tensors)
     for node in graph:
@@ -159,7 +159,7 @@ def taken_apart(graph: Graph) -> Graph:
 
 
 def _is_over_all(node: Node, graph: Graph) -> bool:
-    """Whether it normalizes over every position of its one input."""
+    """Whether the node normalizes over every position of its only input."""
     if node.family not in _NORMS or node.kind is not Kind.GLOBAL_STATISTIC or len(node.edges) > 1:
         return False
     (edge,) = node.edges
@@ -211,7 +211,7 @@ def _argument(node: Node, name: str) -> Any:
 
 
 def _dims(node: Node) -> tuple[int, ...]:
-    """The dimensions that a norm runs over; groups of channels count as one."""
+    """The dimensions of positions that a norm reduces; channels of a group are merged later."""
     rank = len(node.shape)
     if node.family in _OVER_LAST:
         return tuple(range(rank - len(_argument(node, "normalized_shape")), rank))
@@ -220,7 +220,7 @@ def _dims(node: Node) -> tuple[int, ...]:
 
 
 def _shaped(node: Node, part: str, tensors: dict[str, torch.Tensor]) -> Weight | None:
-    """A norm's weight with the dimensions of what it scales, so that it is cut as that is."""
+    """A norm's weight, reshaped to the dimensions of the scaled map so that both are cut alike."""
     weight = _argument(node, part)
     if not isinstance(weight, Weight) or node.family in _OVER_LAST:
         return weight if isinstance(weight, Weight) else None
@@ -230,7 +230,7 @@ def _shaped(node: Node, part: str, tensors: dict[str, torch.Tensor]) -> Weight |
 
 
 def moments_of(value: torch.Tensor) -> torch.Tensor:
-    """Stands for the moments in a graph: a gatherer takes them."""
+    """The target of a moments node, which is never called: a gatherer computes its value."""
     raise Failure("moments are gathered, not called", cure="please report this network")
 
 
@@ -240,13 +240,13 @@ def normalized(
     weight: torch.Tensor | None,
     bias: torch.Tensor | None,
 ) -> torch.Tensor:
-    """What a norm gives of some rows, by the moments of all.
+    """Some rows, normalized with the moments of all rows.
 
     Args:
         value: the rows.
-        moments: (2, …), from :class:`NormMoments`, in float64.
-        weight: to multiply by; None for 1.
-        bias: to add; None for 0.
+        moments: (2, …) float64, from :class:`NormMoments`.
+        weight: the factor; None for 1.
+        bias: the offset; None for 0.
     """
     mean, scale = moments
     if weight is None or weight.numel() <= mean.numel():

@@ -1,7 +1,7 @@
 """A network in the form that the engine takes: a module, a trained run, or one with cached traces.
 
-The parts of a module that determine its graph, all but the values of its weights, are compared
-here.
+This file also compares the parts of a module that determine its graph: all but the values of its
+weights.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _PLAIN = (
     *(types.BuiltinFunctionType, types.ModuleType),
 )
 _MODES = (torch.no_grad, torch.enable_grad, torch.inference_mode)
-"""What decorates methods and has no part in what they compute."""
+"""Decorators of methods that do not change the computed values."""
 _ELSEWHERE = frozenset(
     {
         *("_parameters", "_buffers", "_modules"),
@@ -49,21 +49,21 @@ _ELSEWHERE = frozenset(
         *("_backward_hooks", "_backward_pre_hooks", "_is_full_backward_hook"),
     }
 )
-"""What a module holds that is looked at by itself, or has no part in a forward pass."""
+"""Attributes of a module that are examined separately, or play no part in a forward pass."""
 _FAMILIES = frozenset({"abc", "builtins", "torch", "typing"})
-"""The packages whose classes are taken to stay as they are."""
+"""The packages whose classes are assumed not to change."""
 _GLOBAL_HOOKS = ("_global_forward_pre_hooks", "_global_forward_hooks")
 
 
 class Opaque(Exception):
-    """A value whose inside cannot be seen. Never leaves the engine."""
+    """A value that cannot be examined. It is always caught in this file."""
 
 
 def signature(net: nn.Module) -> tuple[Any, ...] | None:
-    """All of it as plain data; None where something in it is opaque.
+    """A network as comparable data; None if a part of it cannot be examined.
 
-    Layers, modes, settings, hooks, classes, the shapes of weights, and which of the layers and
-    weights are one and the same.
+    The data are its layers, modes, settings, hooks, classes, the shapes of its weights, and which
+    layers and weights are the same object.
     """
     look = _Look(net)
     modules = dict(net.named_modules())
@@ -79,13 +79,13 @@ def signature(net: nn.Module) -> tuple[Any, ...] | None:
 
 
 def _classes(modules: Iterable[nn.Module]) -> list[type]:
-    """Every class that a module has its methods and settings of, but for torch's own."""
+    """Every class from which a module inherits, except torch's own."""
     found = dict.fromkeys(kind for module in modules for kind in type(module).__mro__)
     return [kind for kind in found if kind.__module__.partition(".")[0] not in _FAMILIES]
 
 
 class _Look:
-    """One look at a network.
+    """One examination of a network.
 
     Attributes:
         sharing: every name of a layer or a weight, with the first name of the same object.
@@ -104,7 +104,7 @@ class _Look:
         self._within: list[int] = []
 
     def into_module(self, module: nn.Module) -> tuple[Any, ...]:
-        """Its settings, and the shapes of its weights."""
+        """A module's settings, and the shapes of its weights."""
         settings = {name: value for name, value in vars(module).items() if name not in _ELSEWHERE}
         weights = {**module._parameters, **module._buffers}
         return (
@@ -115,22 +115,22 @@ class _Look:
         )
 
     def into_class(self, kind: type) -> tuple[Any, ...]:
-        """Its methods and settings, without what Python keeps in it."""
-        kept = ("__", "_abc_impl")
-        own = {name: value for name, value in vars(kind).items() if not name.startswith(kept)}
+        """A class's methods and settings, without those of Python itself."""
+        internal = ("__", "_abc_impl")
+        own = {name: value for name, value in vars(kind).items() if not name.startswith(internal)}
         return (kind, self.into(own))
 
     def into(self, value: Any) -> Any:
-        """The value as plain data.
+        """The value as comparable data.
 
         Raises:
-            Opaque: it is of a kind that may change without our seeing it.
+            Opaque: the value is of a type that may change unnoticed.
         """
         if isinstance(value, _PLAIN):
             return (type(value), value)
         if isinstance(value, _MODES):
             return type(value)
-        if id(value) in self._within:  # it holds itself: as many steps up
+        if id(value) in self._within:  # it contains itself: the number of levels up
             return ("above", len(self._within) - self._within.index(id(value)))
         self._within.append(id(value))
         try:
@@ -141,7 +141,7 @@ class _Look:
     def _inside(self, value: Any) -> Any:
         name = self._names.get(id(value))
         if isinstance(value, nn.Module) and name is not None:
-            return (nn.Module, name)  # a layer, which is looked at by itself
+            return (nn.Module, name)  # a layer, which is examined separately
         if isinstance(value, torch.Tensor) and not value.is_inference():
             return (_Held(value, value._version), name)
         if isinstance(value, (list, tuple)):
@@ -157,7 +157,7 @@ class _Look:
         return self._inside_callable(value)
 
     def _inside_callable(self, value: Any) -> Any:
-        """A function is the same as long as what it closes over is the same, too."""
+        """A function is unchanged only if its closure and defaults are unchanged too."""
         if isinstance(value, types.FunctionType):
             cells = tuple(self._of_cell(cell) for cell in value.__closure__ or ())
             return (value, cells, self.into(value.__defaults__), self.into(value.__kwdefaults__))
@@ -172,7 +172,7 @@ class _Look:
     def _of_cell(self, cell: types.CellType) -> Any:
         try:
             return self.into(cell.cell_contents)
-        except ValueError:  # not filled yet
+        except ValueError:  # an empty cell
             return None
 
 
@@ -182,9 +182,9 @@ def _shape(weight: torch.Tensor | None) -> tuple[Any, ...] | None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Held:
-    """A tensor that is no registered weight: the very same one, not written to since.
+    """A tensor that is not a registered weight; equal if it is the same object and unchanged.
 
-    It is held, so that no later tensor can take its place in memory and pass for it.
+    The reference keeps the tensor alive, so that no other tensor can get the same ``id``.
     """
 
     tensor: torch.Tensor
@@ -200,23 +200,23 @@ class _Held:
 
 _NOT_COMPARED = "the traced network was not compared with the network itself"
 KEPT = 16
-"""Sizes whose graph is kept unless told; the one that was asked for longest ago makes room."""
+"""The default number of sizes whose graph is kept; the least recently used is dropped."""
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """A program without the numbers in its network's weights, which may be others by now.
+    """A traced program without its network's weights, whose values may change.
 
     Attributes:
-        program: what was traced, with the tensors that the network's members do not hold.
-        names: the weights that it takes besides.
+        program: the program, with only those tensors that are not weights of the network.
+        names: the names of the network's weights that it needs.
     """
 
     program: Program
     names: tuple[str, ...]
 
     def with_weights(self, weights: Mapping[str, torch.Tensor]) -> Program:
-        """The program with its weights as they are now."""
+        """The program with the current weights."""
         return replace(self.program, state_dict={name: weights[name] for name in self.names})
 
 
@@ -224,17 +224,16 @@ Sizes = tuple[tuple[int, ...], ...]
 
 
 class Traced:
-    """A network whose graph is kept for each size of picture, and whose weights are not.
+    """A network whose graph is kept for each size of picture; its weights are read at each call.
 
-    Made by :func:`trace`. It goes wherever a network goes.
+    Made by :func:`trace`. It can be used wherever a network can.
 
     Attributes:
         module: the network itself.
-        mean: taken away from samples, per channel; empty for none.
-        std: by which they are then divided.
-        keep: for how many sizes its graph is kept; 0 traces it at every call, with no look at what
-            has changed.
-        unit: it learned from samples in 0 … 1.
+        mean: subtracted from samples, per channel; empty for none.
+        std: by which samples are then divided, per channel.
+        keep: the number of sizes whose graph is kept; 0 traces the network at every call.
+        unit: whether it was trained on samples in 0 … 1.
     """
 
     def __init__(
@@ -252,11 +251,11 @@ class Traced:
         self._warned = False
 
     def graph(self, *sizes: Sequence[int], dtype: torch.dtype = torch.float32) -> Graph:
-        """The network's graph for inputs of these sizes, with its weights as they are now.
+        """The network's graph for inputs of these sizes, with its current weights.
 
         Args:
             sizes: for each input, its size without the batch, such as (C, H, W).
-            dtype: of the inputs of a network without parameters; any other takes that of its own.
+            dtype: the type of the inputs, used only if the network has no parameters.
 
         Raises:
             BadValue: the network is in training mode, or a size has no positions.
@@ -267,7 +266,7 @@ class Traced:
             raise BadValue("the network is in training mode", cure="call net.eval() first")
         checked_sizes(sizes)
         kept = self._looked_up(tuple(tuple(int(n) for n in size) for size in sizes), dtype)
-        # What is computed of weights alone is computed again: it is part of no program.
+        # Tensors computed only from weights are not kept in a program, so they are computed again.
         current = kept.with_weights(self._weights())
         graph = from_exported(current, training_layers(self.module), held=True)
         graph = with_batches(self.module, graph)
@@ -306,21 +305,21 @@ class Traced:
 
     @cached_property
     def space(self) -> int | None:
-        """How many axes of space its input has; None where that cannot be told."""
+        """The number of spatial axes of its input; None if that is unknown."""
         return axes_taken(self.module)
 
     @cached_property
     def sizes(self) -> InputSizes:
-        """Which heights and widths it takes, as a network over images."""
+        """The heights and widths that it takes, for a network over images."""
         return self.geometry.sizes
 
     @cached_property
     def geometry(self) -> NetGeometry:
-        """What its outputs see and on which grid, as a network over images."""
+        """The fields and the grids of its outputs, for a network over images."""
         return NetGeometry(self.module)
 
     def _weights(self) -> dict[str, torch.Tensor]:
-        """The tensors that the network's members hold now, under every name."""
+        """The network's current parameters and buffers, under all their names."""
         return {
             **dict(self.module.named_parameters(remove_duplicate=False)),
             **dict(self.module.named_buffers(remove_duplicate=False)),
@@ -335,7 +334,7 @@ class Traced:
             self._signature = now
         key = (sizes, dtype)
         kept = self._programs.pop(key, None) or self._exported(sizes, dtype)
-        self._programs[key] = kept  # the last asked for is the last to go
+        self._programs[key] = kept  # the most recently used is last in the order
         while len(self._programs) > self.keep:
             del self._programs[next(iter(self._programs))]
         return kept
@@ -379,30 +378,29 @@ def trace(
     std: Sequence[float] = (),
     keep: int = KEPT,
 ) -> Traced:
-    """A network traced once for each size of picture, for running many while its weights change.
+    """A network that is traced only once for each size of picture; its weights may change.
 
-    ``eyeshot.run(net, image)`` traces the network at every call, so that whatever has changed in
-    it is seen. ``eyeshot.run(traced, image)`` traces it when it meets a size for the first time.
-    Weights are read again at each call, and all that is computed of them (batch norm folded into
-    convolutions) is computed again: a training that validates after each epoch gets the answers
-    of that epoch. It traces again, too, when a layer was put in or taken out, when layers or
-    weights begin or cease to be shared, when a setting, a mode, a hook or a method changed, or when
-    it cannot tell.
+    ``eyeshot.run(net, image)`` traces the network at every call, so it sees every change.
+    ``eyeshot.run(traced, image)`` traces it only for a new size. Weights are read again at each
+    call, and so is everything computed from them (batch norm folded into convolutions): if you
+    validate after each epoch, the results are those of that epoch. The network is also traced again
+    if a layer was added or removed, if layers or weights are shared differently, if a setting, a
+    mode, a hook or a method changed, or if a change cannot be ruled out.
 
-    What it cannot see is a ``forward`` that decides by something outside of its modules, their
-    classes and what their functions close over, such as a global variable that has changed since.
+    It cannot see that ``forward`` depends on something outside of its modules, their classes and
+    the closures of their functions, such as a global variable that has changed.
 
     Args:
-        net: a network, which is to be in eval mode whenever it is run; or a trained run, which
-            brings its mean and deviation along.
-        mean: to be taken away from the samples, per channel, after whole numbers became 0 … 1.
-        std: by which they are then divided.
-        keep: for how many sizes of picture what was traced is kept. Who cycles through more sizes
-            than this reuses nothing.
+        net: a network, which must be in eval mode whenever it is run; or a trained run, which has
+            its own mean and deviation.
+        mean: subtracted from the samples, per channel, after whole numbers were scaled to 0 … 1.
+        std: by which the samples are then divided, per channel.
+        keep: the number of sizes whose trace is kept. If you cycle through more sizes than this,
+            nothing is reused.
 
     Raises:
-        BadValue: one of ``mean`` and ``std`` without the other, a run that has its own, or ``keep``
-            is below 1.
+        BadValue: ``mean`` and ``std`` have different lengths, ``net`` is a run, which has its own,
+            or ``keep`` is below 1.
     """
     if keep < 1:
         raise BadValue(f"keep is {keep}", cure="use 1 or more")
@@ -419,7 +417,7 @@ def trace(
 
 
 def as_traced(net: Network) -> Traced:
-    """Whatever may be run, as what the engine asks; a plain network is traced for this once."""
+    """Any network as a :class:`Traced`; a plain network is traced at each call."""
     if isinstance(net, Traced):
         return net
     once = trace(net)

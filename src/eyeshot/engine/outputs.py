@@ -1,14 +1,14 @@
-"""Both ends of a run: samples made ready for the network, and its answer in the asked form.
+"""Both ends of a run: samples prepared for the network, and its output in the requested form.
 
-Inside, an output is (C, rows, columns, …): all features of a position together, then the axes of
-the input. What leaves has the dimensions of the network's own output, in its own order, and the
-regions that are asked of it go by these.
+Inside the engine, an output is (C, rows, columns, …): all features first, then the axes of the
+input. The written array has the dimensions of the network's own output in its own order, and
+requested regions refer to these.
 
 In this file:
 
-- how an output lies: just as ``net(x)`` gives it, without the batch;
-- in which form an answer is kept: reduced band by band, so the scores never exist whole;
-- samples as the network wants them: numbers scaled, channels matched, rows laid together.
+- the axes of an output: those of ``net(x)``, without the batch;
+- the form of an output: it is reduced band by band, so the scores never exist as a whole;
+- the preparation of samples: type, scale, normalization, memory layout.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Form:
         channels: of the output.
         dtype: of its samples.
         reduce: scores (C, …) -> samples (channels, …).
-        copies: how many times the scores' own memory ``reduce`` takes for a moment.
-        whole: the network gives whole numbers, in whatever type they are written.
+        copies: the temporary memory of ``reduce``, as a multiple of the scores' memory.
+        whole: whether the network's own output is of integers.
     """
 
     name: str
@@ -55,13 +55,13 @@ class Form:
 
     @property
     def labels(self) -> bool:
-        """Whether samples are numbers of classes or a mask, which have no mean."""
+        """Whether samples are class numbers or a mask, which must not be averaged."""
         return self.whole or (self.dtype.kind not in "fc" and self.name != "uint8")
 
     def memory(self, positions: int, channels: int, itemsize: int) -> int:
-        """Bytes while the scores of so many positions are reduced and written, beside the scores.
+        """The bytes to reduce and write the scores of ``positions``, without the scores themselves.
 
-        The samples stand twice: as they are made, and in the order of the output.
+        The samples are in memory twice: as computed, and in the order of the output.
         """
         samples = positions * self.channels * self.dtype.itemsize
         return self.copies * positions * channels * itemsize + 2 * samples
@@ -75,14 +75,14 @@ class Form:
 
 
 def form_of(name: str, channels: int, dtype: str = "float32") -> Form:
-    """The form of that name for a network with so many output channels of a type.
+    """The form called ``name`` for an output with ``channels`` channels of type ``dtype``.
 
     - ``scores``: the network's values in its own type (bfloat16, which NumPy lacks, as float32).
-    - ``float32``, ``float64``: the same, in that type.
+    - ``float32``, ``float64``: the same values in that type.
     - ``probabilities``: softmax over channels; for one channel the sigmoid.
     - ``argmax``: the number of the largest channel, 8 or 16 bits.
     - ``threshold:T``: 255 where the probability (of the last of two classes) is above T, else 0.
-    - ``uint8``: 0 … 1 as 0 … 255, rounded; what lies outside is clipped.
+    - ``uint8``: 0 … 1 as 0 … 255, rounded; other values are clipped.
 
     Raises:
         UnknownName: no such form.
@@ -118,7 +118,7 @@ def _probabilities(scores: torch.Tensor) -> torch.Tensor:
 def _bytes(scores: torch.Tensor) -> torch.Tensor:
     if scores.device.type != "cpu" or scores.dtype != torch.float32 or not scores.numel():
         return scores.clamp(0, 1).mul_(255).round_().to(torch.uint8)
-    # OpenCV scales, rounds half to even and clips in one pass: the same bytes, five times as fast.
+    # OpenCV scales, rounds half to even and clips in one pass: equal bytes, five times as fast.
     rows = scores.reshape(-1, scores.shape[-1]).numpy()
     samples = cv2.addWeighted(rows, 255.0, rows, 0.0, 0.0, dtype=cv2.CV_8U)
     return torch.from_numpy(samples).reshape(scores.shape)
@@ -134,7 +134,7 @@ def _argmax(name: str, channels: int) -> Form:
     def reduce(scores: torch.Tensor) -> torch.Tensor:
         return scores.argmax(0, keepdim=True).to(as_torch)
 
-    return Form(name, 1, kind, reduce, copies=2)  # places of 8 bytes
+    return Form(name, 1, kind, reduce, copies=2)  # indices take 8 bytes
 
 
 def _threshold(name: str, argument: str, channels: int) -> Form:
@@ -158,7 +158,7 @@ _NAMES = {0: (), 1: ("positions",), 2: ("rows", "columns"), 3: ("planes", "rows"
 
 
 def arrangement_of(graph: Graph, name: str) -> Arrangement:
-    """The dimensions of an output, without that of the batch."""
+    """The dimensions of an output, without the batch."""
     node = graph.nodes[name]
     batch = graph.batch.get(name, 0)
     dims = [dim for dim in range(len(node.shape)) if dim != batch]
@@ -167,11 +167,11 @@ def arrangement_of(graph: Graph, name: str) -> Arrangement:
 
 
 def form_for(form: str, graph: Graph, name: str) -> Form:
-    """The form of that name for an output.
+    """The form called ``form`` for the output ``name``.
 
     Raises:
         UnknownName: no such form.
-        BadValue: the form has no meaning for it.
+        BadValue: the form has no meaning for this output.
     """
     features = [size for size in arrangement_of(graph, name).features if size > 1]
     if len(features) > 1 and form.partition(":")[0] in _OF_CLASSES:
@@ -184,10 +184,10 @@ def form_for(form: str, graph: Graph, name: str) -> Form:
 
 
 def regions_of(graph: Graph, asked: Sequence[tuple[int, int]] | None) -> dict[str, Region]:
-    """The region asked of every output: see :func:`region_of`.
+    """The requested region of every output: see :func:`region_of`.
 
     Raises:
-        BadValue: no output has positions, or the region is of none.
+        BadValue: no output has positions, or the region does not fit an output.
     """
     if asked is not None and not any(arrangement_of(graph, name).space for name in graph.outputs):
         raise BadValue(
@@ -198,16 +198,16 @@ def regions_of(graph: Graph, asked: Sequence[tuple[int, int]] | None) -> dict[st
 
 
 def region_of(graph: Graph, name: str, asked: Sequence[tuple[int, int]] | None) -> Region:
-    """The region asked of an output, for each axis of the input; all of it where none is.
+    """The requested region of an output, for each axis of the input.
 
     Args:
         graph: the network at the size of the picture.
-        name: of the output.
-        asked: (lo, hi) for each axis of the output, in its own order. An output without positions
-            is always given whole.
+        name: the name of the output.
+        asked: (lo, hi) for each axis of the output, in its own order; None for all of it. An output
+            without positions is always returned whole.
 
     Raises:
-        BadValue: it reaches outside, is empty, or has other axes.
+        BadValue: the region is outside the output, is empty, or has another number of axes.
     """
     node, axes = graph.nodes[name], arrangement_of(graph, name).space
     box = [Interval(0, n) for n in node.extents]
@@ -249,7 +249,7 @@ def _array(value: torch.Tensor) -> NDArray[Any]:
 
 
 def features_first(node: Node, value: torch.Tensor) -> torch.Tensor:
-    """(C, rows, …) from a value whose axes may lie anywhere, or have vanished."""
+    """(C, rows, …) from a value with axes in any order; missing axes get the size 1."""
     spatial = [dim for dim in node.dims if dim is not None]
     rest = [dim for dim in range(value.ndim) if dim not in spatial]
     sizes = [1 if dim is None else value.shape[dim] for dim in node.dims]
@@ -257,7 +257,7 @@ def features_first(node: Node, value: torch.Tensor) -> torch.Tensor:
 
 
 def layout_of(graph: Graph, name: str) -> str:
-    """The dimensions of an output in words, without that of the batch."""
+    """The dimensions of an output in words, without the batch."""
     names = _NAMES[graph.spatial_axes]
     axes = arrangement_of(graph, name).axes
     words = ["features" if axis is None else names[axis] for axis in axes]
@@ -265,32 +265,32 @@ def layout_of(graph: Graph, name: str) -> str:
 
 
 _UNIT_SLACK = 1.0
-"""How far outside of 0 … 1 floats may lie: noise and resizing by curves overshoot, a picture of
-0 … 255 kept as floats does more."""
+"""How far floats may be outside of 0 … 1: noise and cubic resizing overshoot a little, and a
+picture of 0 … 255 stored as floats exceeds it by far."""
 
 _WIDER: dict[str, np.dtype[Any]] = {
     "u2": np.dtype(np.int32),
     "u4": np.dtype(np.int64),
     "u8": np.dtype(np.float64),
 }
-"""Types of samples that torch has not, and the next larger one that it has."""
+"""Types of samples that torch does not support, and a larger type for each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """What is done to samples before the network sees them.
+    """How samples are converted to the network's input.
 
-    Whole-number samples become 0 … 1 (divided by the largest their type can hold) unless ``raw``;
-    floating-point ones are taken as they are. Then mean and standard deviation, where a run has
-    them.
+    Whole-number samples are scaled to 0 … 1 (divided by the largest value of their type) unless
+    ``raw``; floating-point samples are not scaled. Then the mean is subtracted, and the result is
+    divided by the standard deviation, if there are any.
 
     Attributes:
-        dtype: of the network.
-        device: where it runs.
-        raw: leave whole numbers as they are.
-        mean: per channel, to be taken away.
-        std: per channel, to be divided by.
-        unit: the network learned from samples in 0 … 1, so floats far outside are a mistake.
+        dtype: the type of the network's input.
+        device: the device of the network.
+        raw: do not scale whole numbers.
+        mean: subtracted, per channel; empty for none.
+        std: the divisor, per channel.
+        unit: the network was trained on samples in 0 … 1, so floats far outside are a mistake.
         white: the whole-number sample that counts as 1; None for the largest of its type.
     """
 
@@ -309,12 +309,12 @@ class Preparation:
 
         Args:
             samples: a window of the image.
-            name: of the image, for messages.
-            corner: where the window begins, for messages; the image's own corner if not told.
+            name: the image's name, for messages.
+            corner: where the window begins, for messages; empty for the image's first position.
 
         Raises:
-            BadValue: samples of a type that cannot be taken, one that is not finite, or floats far
-                outside of what the network learned from.
+            BadValue: samples of an unsupported type, a sample that is not finite, or floats far
+                outside the range of the training pictures.
         """
         if samples.dtype.kind == "f" and samples.size:
             self._check(samples, name, corner)
@@ -322,7 +322,7 @@ class Preparation:
         value = torch.from_numpy(_whole_numbers(writable)).to(self.device, self.dtype)[None]
         scale = self.scale(samples.dtype)
         if scale != 1.0:
-            value.div_(scale)  # whole numbers have become floats, so the memory is our own
+            value.div_(scale)  # in place: converting whole numbers to floats made a copy
         if self.mean:
             shape = (1, -1, *(1 for _ in value.shape[2:]))
             mean = torch.tensor(self.mean, dtype=self.dtype, device=self.device).reshape(shape)
@@ -333,10 +333,10 @@ class Preparation:
         return value.contiguous()
 
     def memory(self, dtype: np.dtype[Any], numbers: int, channels: int) -> int:
-        """Bytes while so many samples are prepared, beside these: the numbers, and copies of them.
+        """The bytes to prepare ``numbers`` samples, without the samples themselves.
 
-        Types that torch has not are made wider first. A mean is taken away into a copy, and
-        channels that lie in planes are put beside each other in one.
+        Unsupported types are converted to a larger one first. Subtracting a mean makes a copy, and
+        so does changing the layout to channels last.
         """
         own = numbers * self.dtype.itemsize
         copied = own if self.mean or channels > 1 else 0
@@ -344,10 +344,10 @@ class Preparation:
         return own + max(copied, numbers * wider.itemsize if wider is not None else 0)
 
     def _check(self, samples: NDArray[Any], name: str, corner: tuple[int, ...]) -> None:
-        """Refuse floats that cannot be meant.
+        """Refuse floats that are surely a mistake.
 
-        A kernel that adds a ReLU to a convolution makes 0 of what is not a number, where PyTorch
-        would hand it on: the answer would look sound, and not be that of the network.
+        A convolution fused with a ReLU turns NaN into 0, and PyTorch's own ReLU does not: the
+        result would look right, but differ from the network's.
         """
         low, high = float(samples.min()), float(samples.max())
         if not (math.isfinite(low) and math.isfinite(high)):
@@ -365,16 +365,17 @@ class Preparation:
             )
 
     def scale(self, dtype: np.dtype[Any]) -> float:
-        """By what samples of a type are divided."""
+        """The number by which samples of a type are divided."""
         if self.raw or dtype.kind not in "ui":
             return 1.0
         return unit_of(dtype) if self.white is None else self.white
 
     def stated(self, dtype: np.dtype[Any]) -> str:
-        """What is done, in words."""
+        """The conversion in words."""
         scale = self.scale(dtype)
-        told = f"{dtype} samples " + ("as they are" if scale == 1.0 else f"divided by {scale:g}")
-        return told + (f", mean {_short(self.mean)}, std {_short(self.std)}" if self.mean else "")
+        scaling = f"{dtype} samples " + ("as they are" if scale == 1.0 else f"divided by {scale:g}")
+        norm = f", mean {_short(self.mean)}, std {_short(self.std)}" if self.mean else ""
+        return scaling + norm
 
 
 def _short(numbers: Sequence[float]) -> str:
@@ -382,7 +383,7 @@ def _short(numbers: Sequence[float]) -> str:
 
 
 def _whole_numbers(samples: NDArray[Any]) -> NDArray[Any]:
-    """Types that torch has not, as the next larger one that it has; and layouts it has not."""
+    """Samples in a type, byte order and memory layout that torch supports."""
     samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
     if any(stride < 0 for stride in samples.strides):
         samples = np.ascontiguousarray(samples)

@@ -1,8 +1,8 @@
 """A network in bfloat16: half the bytes and, on processors made for it, about twice the speed.
 
-A bfloat16 has the range of a float32 and 8 bits of its precision, so that each product is right to
-about three parts in a thousand. How far the answer is from that of the network as it is, is
-measured on a crop of the image.
+A bfloat16 has the range of a float32 and 8 bits of precision, so each product has a relative error
+of up to about 0.3 %. The difference from the network's own precision is measured on a crop of the
+image.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _COMPARED = {1: 16384, 2: 256, 3: 40}
 
 
 def in_precision(traced: Traced, precision: str | None, device: torch.device) -> Traced:
-    """The network as it is, or a copy of it in another precision.
+    """The network itself, or a copy of it in another precision.
 
     Args:
         traced: the network; it is not changed.
@@ -53,10 +53,10 @@ def in_precision(traced: Traced, precision: str | None, device: torch.device) ->
 
 
 def check_computes_in_bfloat16(dtype: torch.dtype) -> None:
-    """Refuse a network that takes another type although all its weights were converted.
+    """Refuse a network that computes in another type although its weights were converted.
 
     Raises:
-        BadValue: it has no weights, or converts its input by itself.
+        BadValue: the network has no floating-point weights, or converts its input itself.
     """
     if dtype != torch.bfloat16:
         raise BadValue(
@@ -85,12 +85,14 @@ Run = Callable[[list[NDArray[Any]], str], Sequence[NDArray[Any]]]
 
 
 def difference_in_words(sources: Sequence[Source], traced: Traced, run: Run) -> str:
-    """How far the answer in bfloat16 is from the network's own, measured on a crop of the image.
+    """The difference between the results in bfloat16 and in the network's own precision, in words.
+
+    It is measured on a crop of the image.
 
     Args:
         sources: the images.
         traced: the network in its own precision.
-        run: the scores for crops (C, …) of the images, in the precision named.
+        run: returns the scores for crops (C, …) of the images in a precision.
     """
     crops = [_crop(source, traced) for source in sources]
     size = "×".join(str(n) for n in crops[0].shape[1:])

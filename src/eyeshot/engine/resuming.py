@@ -1,4 +1,4 @@
-"""What the rest of a run keeps of its beginning, so that both are the very same run."""
+"""What a resumed run needs from the unfinished run, so that its samples are exactly the same."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from eyeshot.images import Sink, Source, Span, unfinished
 from eyeshot.planning import Cut, cut_from
 
 MOST_READINGS = 64
-"""Windows of the input that a journal keeps, at most."""
+"""The most windows of the input whose checksums a journal keeps."""
 _PASS = "all that was read: "
-"""Begins the name of a note on all samples of a pass; an input has no such name."""
+"""The start of the name of a note on all samples of a pass; no input has such a name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """What a run that was cut off had settled for itself.
+    """The plan of an unfinished run.
 
     Attributes:
-        cut: its bands and strips, which follow from the memory that was free.
-        threads: among how many torch shared out the work, which decides where parts end.
+        cut: its bands and strips, which depend on the memory that was free.
+        threads: the number of torch's threads, which affects rounding.
     """
 
     cut: Cut
@@ -37,7 +37,7 @@ class Begun:
 
 
 def look_up(targets: Sequence[Any]) -> Begun | None:
-    """What the unfinished run at the first of these outputs had settled; None without one."""
+    """The plan of the unfinished run of these outputs; None if there is no unfinished run."""
     for target in targets:
         settings = unfinished(target)
         cut = None if settings is None else cut_from(settings)
@@ -50,18 +50,19 @@ def look_up(targets: Sequence[Any]) -> Begun | None:
 
 
 class Readings:
-    """Samples that were read, by their checksums: a run that goes on reads some of them again.
+    """Checksums of samples that were read; a resumed run reads some of these samples again.
 
-    The time and length of a file say little: a Zarr image is many files, and a time can be set
-    back. Up to :data:`MOST_READINGS` windows are kept in the journal of each output, spread over
-    all that was read. Rows that nobody has read yet may be others: they belong to no output row.
+    The time and the length of a file are not enough: a Zarr image has many files, and a time can be
+    set back. The journal of each output keeps up to :data:`MOST_READINGS` windows, spread over
+    everything that was read. Rows that were not read yet may change, because no written row depends
+    on them.
     """
 
     def __init__(self, sources: Mapping[str, Source], sinks: Iterable[Sink]) -> None:
-        """Go on from what the sinks know of.
+        """Check the windows in the journals of the sinks.
 
         Raises:
-            BadFile: an image holds other samples than it did.
+            BadFile: samples of an image have changed.
         """
         self._kept = [sink.notes for sink in sinks]
         self._count, self._step = 0, 1
@@ -74,7 +75,7 @@ class Readings:
                     self._passes[name] = checksum
 
     def note(self, name: str, window: Sequence[Interval], samples: NDArray[Any]) -> None:
-        """Keep a window of an input, if it is its turn."""
+        """Record the checksum of a window; of many windows, only every n-th is recorded."""
         self._count += 1
         if self._count % self._step:
             return
@@ -90,13 +91,13 @@ class Readings:
     def note_pass(self, place: str, image: str, checksum: int) -> None:
         """Keep the checksum of all samples from which statistics were gathered.
 
-        Every output row depends on them, those that an earlier run has written, too. So a sample
-        here or there is not enough: all that was read must be as it was.
+        Every output row depends on these samples, also the rows that an earlier run has written. So
+        a few windows are not enough: all samples must be unchanged.
 
         Args:
-            place: which samples these are.
-            image: that holds them, for the message.
-            checksum: of them.
+            place: a name for these samples.
+            image: the name of the image, for the message.
+            checksum: the checksum of the samples.
 
         Raises:
             BadFile: the unfinished run has read other samples.
@@ -112,7 +113,7 @@ class Readings:
 
 
 def changed(image: str) -> BadFile:
-    """The error of an image that is another than the one whose statistics were gathered."""
+    """The error for an image that is not the one whose statistics were gathered."""
     return BadFile(
         f"{image}: is not the image from which the unfinished run has gathered its statistics",
         cure="bring the image back as it was, or start again with --force",
@@ -144,14 +145,14 @@ def _require(source: Source, window: tuple[Span, ...], checksum: int) -> None:
 
 
 def checksum_of(samples: NDArray[Any], value: int = 0) -> int:
-    """A checksum of samples (C, rows, …), after others that gave ``value``."""
-    for plane in samples:  # one at a time: a copy of all of them could be too large
+    """A checksum of samples (C, rows, …); ``value`` is the checksum of the samples before them."""
+    for plane in samples:  # one at a time, because a copy of all planes may be too large
         value = zlib.crc32(np.ascontiguousarray(plane).reshape(-1).view(np.uint8).data, value)
     return value
 
 
 def arithmetic(place: torch.device) -> str:
-    """By what the numbers are made: another processor or another torch rounds in other places."""
+    """The processor and the torch that compute: other ones may round differently."""
     kind = torch.backends.cpu.get_cpu_capability() if place.type == "cpu" else _gpu(place)
     return f"{place.type} ({kind}), torch {torch.__version__}"
 
@@ -162,7 +163,7 @@ def _gpu(place: torch.device) -> str:
 
 @contextmanager
 def sharing(threads: int) -> Iterator[None]:
-    """Share torch's work out among so many threads; afterwards as before."""
+    """Let torch use ``threads`` threads; the previous number is restored at the end."""
     before = torch.get_num_threads()
     if threads == before:
         yield

@@ -1,4 +1,4 @@
-"""What a run will do, for people and programs, before any of it is done."""
+"""The plan of a run: what it will read, compute and write, as text and as data."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class PlannedImage:
     """One image that will be read.
 
     Attributes:
-        name: of its file, or "array".
-        layout: how its axes were understood.
-        samples: what is done to its samples before the network sees them.
-        notes: what else there is to know of it.
-        facts: the same and more, as plain data.
+        name: the name of its file, or "array".
+        layout: how its axes were interpreted.
+        samples: how its samples are converted to the network's input.
+        notes: further facts about the image.
+        facts: all facts as plain data.
     """
 
     name: str
@@ -46,9 +46,9 @@ class PlannedOutput:
     """One output that will be written.
 
     Attributes:
-        name: of the network's output.
-        region: (lo, hi) along each of its axes of space.
-        sizes: of its array.
+        name: the name of the network's output.
+        region: (lo, hi) along each of its spatial axes.
+        sizes: the shape of its array.
         layout: the array's axes, in words.
     """
 
@@ -65,18 +65,18 @@ class PlannedOutput:
 
 @dataclass(frozen=True)
 class PlannedCluster:
-    """How a run is shared out among the workers of a cluster.
+    """How a run is distributed over the workers of a cluster.
 
     Attributes:
-        workers: how many there are.
-        at_once: blocks that they compute at one time.
-        blocks: along each axis of the output.
+        workers: the number of workers.
+        at_once: the number of blocks that they compute at the same time.
+        blocks: the number of blocks along each axis of the output.
         redundancy: multiply-adds of all blocks with their halos, divided by those of one pass.
-        worker_peak: the predicted most bytes that a worker holds, itself included.
-        worker_memory: the fewest bytes that a worker may hold; None where nothing limits it.
-        dashboard: the address of Dask's page on the workers; "" for none.
-        done: blocks that an earlier run has written.
-        stages: blocks of each pass before, in which statistics are gathered.
+        worker_peak: the predicted peak memory of a worker process in bytes.
+        worker_memory: the smallest memory limit of a worker in bytes; None for no limit.
+        dashboard: the address of Dask's dashboard; "" if there is none.
+        done: the number of blocks that an earlier run has written.
+        stages: the number of blocks of each earlier pass, which gathers statistics.
     """
 
     workers: int
@@ -91,12 +91,12 @@ class PlannedCluster:
 
     @property
     def count(self) -> int:
-        """How many blocks there are."""
+        """The number of blocks."""
         return math.prod(self.blocks)
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """In words."""
+        """The distribution in words."""
         grid = " x ".join(map(str, self.blocks))
         halo = f"{self.redundancy:.2f} x the work of one pass"
         allowed = f" of {megabytes(self.worker_memory)}" if self.worker_memory else ""
@@ -123,15 +123,15 @@ class PlannedCluster:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will read, compute, hold and write. It prints itself.
+    """What a run will read, compute, keep in memory and write. ``str()`` gives it as text.
 
     Attributes:
-        bands: strips and bands, the rows that each node holds, memory and multiply-adds.
+        bands: strips and bands, the rows that each node keeps, memory and multiply-adds.
         images: one for each input of the network.
         outputs: one for each output.
-        notes: how the image is padded and flipped; where a smaller answer lies in it.
-        predicted_seconds: by a short trial on noise; None where no trial was made.
-        cluster: how it is shared out among workers; None where this process does it.
+        notes: how the image is padded and flipped; where a smaller output lies in the image.
+        predicted_seconds: from a short trial on noise; None without a trial.
+        cluster: the distribution over workers; None if this process does the run.
     """
 
     bands: BandPlan
@@ -153,7 +153,7 @@ class Plan:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """What is to be said of the images, and where the answers lie in them."""
+        """Facts about the images, the place of the outputs in them, and the workers."""
         found: list[str] = []
         for image in self.images:
             found.append(f"image        {image.name}: {image.layout}")
@@ -162,19 +162,19 @@ class Plan:
         return (*found, *self.notes, *shared)
 
     def table(self) -> RenderableType:
-        """Outputs, bands, memory, work, and the rows that each node holds."""
+        """Outputs, bands, memory, work, and the rows that each node keeps."""
         answers = {output.name: str(output) for output in self.outputs}
         return render(self.bands, self.predicted_seconds, answers)
 
     def __str__(self) -> str:
         console = PlainConsole(file=io.StringIO(), width=_WIDTH, color_system=None)
-        with console.capture() as said:
+        with console.capture() as captured:
             console.print(self.table())
-        return "\n".join((*self.lines, *(line.rstrip() for line in said.get().splitlines())))
+        return "\n".join((*self.lines, *(line.rstrip() for line in captured.get().splitlines())))
 
 
 def plan_of(job: Job, predicted_seconds: float | None = None) -> Plan:
-    """The plan of a run that is settled."""
+    """The plan of a job."""
     return Plan(
         bands=job.plan,
         images=tuple(
@@ -201,10 +201,10 @@ def _output(job: Job, name: str) -> PlannedOutput:
 
 
 def _size_notes(job: Job) -> Iterator[str]:
-    """What else there is to know of a run's numbers and sizes, a line each.
+    """Notes on a run's numbers and sizes, a line each.
 
-    How the image is padded, flipped and rounded; each answer that has fewer pixels of the same size
-    than it; how large its pixels are, where the image says how large its own are.
+    They tell how the image is padded, flipped and rounded, the pixel size of the outputs if that of
+    the image is known, and which outputs are smaller than the image at the same scale.
     """
     if job.padding is not None:
         yield str(job.padding)
@@ -220,8 +220,8 @@ def _size_notes(job: Job) -> Iterator[str]:
     for name in job.graph.outputs:
         node = job.graph.nodes[name]
         less = [n - m for n, m in zip(image, node.extents, strict=True)]
-        lies_so = arrangement_of(job.graph, name).space == tuple(range(len(node.dims)))
-        if not lies_so or len(set(less)) > 1 or less[0] <= 0 or less[0] % 2:
+        same_axes = arrangement_of(job.graph, name).space == tuple(range(len(node.dims)))
+        if not same_axes or len(set(less)) > 1 or less[0] <= 0 or less[0] % 2:
             continue
         if all(axis.stride == 1 for axis in Fields(job.graph).layer(name)):
             yield (

@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Request:
-    """What the caller of :func:`run` or :func:`plan` asked for, under the names given there.
+    """The arguments of :func:`run` or :func:`plan`, under the same names.
 
     Attributes:
-        reading: which part of the image's file: ``level``, ``layout``, ``series``, ``index``.
-        settings: what decides the numbers and how they are computed: ``output_format``,
-            ``region``, ``band``, ``raw``, ``white``, ``pad``, ``flips``, ``precision``,
-            ``device``, ``shard``.
+        reading: which part of the image's file to read: ``level``, ``layout``, ``series``,
+            ``index``.
+        settings: what to compute and how: ``output_format``, ``region``, ``band``, ``raw``,
+            ``white``, ``pad``, ``flips``, ``precision``, ``device``, ``shard``.
     """
 
     net: Network
@@ -66,10 +66,10 @@ class _Settled:
     """A run before its first band.
 
     Attributes:
-        job: everything that is known of it.
-        slices: of a stack, where it is run slice by slice.
-        images: as they were named.
-        targets: as they were named; None where arrays are to come back.
+        job: the complete description of the run.
+        slices: the slices of a stack with ``per_slice``, else None.
+        images: as the caller named them.
+        targets: as the caller named them; None to return arrays.
     """
 
     job: Job
@@ -80,10 +80,11 @@ class _Settled:
 
 @contextmanager
 def _settled(request: _Request, *, look: bool = True) -> Iterator[_Settled]:
-    """The run that was asked for, settled; its images are open in the block.
+    """The requested run before its first band; its images are open inside the context.
 
     Args:
-        look: whether the image may be looked through for blank regions.
+        request: the caller's arguments.
+        look: whether the image may be read to find blank regions.
     """
     net, per_slice = request.net, request.per_slice
     images = _listed(request.image)
@@ -99,7 +100,7 @@ def _settled(request: _Request, *, look: bool = True) -> Iterator[_Settled]:
             net,
             sources if slices is None else slices[:1],
             memory=parse_bytes(request.memory),
-            outs=None if per_slice else targets,  # a slice's answer is held
+            outs=None if per_slice else targets,  # the output of a slice stays in memory
             begun=look_up(resumed) if resumed else None,
             scratch=scratch_space(request.scratch, targets),
             **request.settings,
@@ -157,70 +158,71 @@ def run(
     planned: Callable[[Plan], None] | None = None,
     progress: Progress | None = None,
 ) -> Any:
-    """What ``net(image)`` would give on a machine that is large enough.
+    """The result of ``net(image)`` for an image of any size, computed by bands of rows.
 
     Args:
-        net: a network in eval mode, a trained run (``eyeshot.load``), or one that keeps what
-            was traced (``eyeshot.trace``), for many images while the weights change.
-        image: an array (C, H, W), (H, W) or (H, W, C), a tensor, or a path to PNG, JPEG, TIFF,
+        net: a network in eval mode, a trained run (``eyeshot.load``), or a network whose traces
+            are kept (``eyeshot.trace``), to run it on many images.
+        image: an array (C, H, W), (H, W) or (H, W, C), a tensor, a path to PNG, JPEG, TIFF,
             ``.npy`` or Zarr, or a URL of Zarr (``https://…``, ``s3://…``, ``zip://…``); a list of
-            them for a network of several inputs.
-        out: None to get arrays; or a path (``.npy``, ``.png``, ``.tif``, ``.zarr``;
+            them for a network with several inputs.
+        out: None to return arrays; or a path (``.npy``, ``.png``, ``.tif``, ``.zarr``;
             ``.ome.zarr`` or ``.ome.tif`` with a pyramid for viewers) or an array; a list of them
-            for a network of several outputs.
-        output_format: ``scores`` (as ``net`` gives them), ``float32``, ``probabilities``,
+            for a network with several outputs.
+        output_format: ``scores`` (the values of ``net``), ``float32``, ``probabilities``,
             ``argmax``, ``threshold:T`` or ``uint8``.
-        region: (lo, hi) along each axis of the output, in the output's own order; only what it
-            needs is read and computed. An output without positions is given whole.
-        memory: the most the process may hold, in bytes or as ``"2GB"``.
-        scratch: a folder, or ``"DIR:20GB"``, for maps that must be held whole and do not fit into
-            ``memory``; None for beside the first output that is a file. Nothing is left there.
-        band: rows that enter at a time; None to choose.
-        level: of a pyramid, 0 the largest.
-        layout: what the image's axes mean, such as ``"HWC"``, where the guess is wrong.
-        series: which image of a file that holds several; None for the first.
+        region: (lo, hi) along each axis of the output, in the output's own order; only the inputs
+            that it needs are read. An output without positions is returned whole.
+        memory: the most memory of the process, in bytes or as ``"2GB"``.
+        scratch: a folder, or ``"DIR:20GB"``, for maps that must be kept whole and do not fit into
+            ``memory``; None for the folder of the first output that is a file. Its files are
+            removed at the end.
+        band: the number of rows per step; None to choose.
+        level: the level of a pyramid; 0 is the largest.
+        layout: the meaning of the image's axes, such as ``"HWC"``, if the guess is wrong.
+        series: the number of the image in a file with several; None for the first.
         index: positions along the other axes of a stack, such as ``"T=3"`` or ``{"T": 3}``.
-        raw: leave whole-number samples as they are; they are scaled to 0 … 1 otherwise.
+        raw: leave whole-number samples as they are; otherwise they are scaled to 0 … 1.
         white: the whole-number sample that counts as 1, such as 4095 for 12 bits stored in 16;
             None for the largest of the type.
         pad: ``reflect``, ``edge`` or ``zero``: pad the image at its far sides to the nearest size
-            that the network takes, and crop the answer to what answers to the image.
+            that the network takes, and crop the output to the part that belongs to the image.
         flips: average the scores over the image and its flips (test-time augmentation): ``"all"``
-            for the three of the plane, or a list such as ``"h,w"`` or ``["h", "w", "hw"]`` of the
-            axes d, h and w. Each flip costs another pass, and its maps are held whole.
-        precision: ``bf16`` to compute in bfloat16, which is faster on a processor made for it and
-            has 8 bits of precision; how far that is from the network's own is noted at the end,
-            measured on a crop of the image. None for the network's own.
-        per_slice: run a network of pictures over each slice of a stack (C, D, H, W) by itself; the
-            answer is a stack (C, D, H, W).
-        device: where to run; None for where the weights are.
-        where: compute only there: a mask picture of any size, stretched over the output (what is
-            not 0 counts), as a path or an array (H, W); or a GeoJSON file of polygons in pixels of
-            the image. Parts of the image that nothing inside depends on are not read.
-        fill: the sample of all outputs outside.
-        blank: compute a blank region once and copy it: outputs that see nothing but one constant,
-            as on the glass of a slide. The image is looked through first. None: if it has a
-            megapixel or more, and the network is so large that this costs little.
-        shard: store the chunks of ``.zarr`` and ``.ome.zarr`` in files of about so many positions
-            a side, such as 4096; None for a file for each chunk.
-        force: replace an output that exists.
-        resume: go on with an unfinished output of the very same run.
-        client: a ``distributed.Client``, whose workers compute the output in blocks; ``out`` is
-            then Zarr, and ``memory`` that of each worker. See docs/cluster.md.
-        retries: with a client, how often a block that fails is tried again on another worker.
+            for the three flips of the plane, or a list such as ``"h,w"`` or ``["h", "w", "hw"]`` of
+            the axes d, h and w. Each flip costs another pass, and keeps its maps whole.
+        precision: ``bf16`` to compute in bfloat16, which has 8 bits of precision and is faster on
+            processors with units for it; the difference from the network's own precision is
+            measured on a crop of the image and noted at the end. None for the network's own.
+        per_slice: run a network for pictures over each slice of a stack (C, D, H, W) separately;
+            the output is a stack (C, D, H, W).
+        device: where to run; None for the device of the weights.
+        where: compute only these positions: a mask picture of any size, stretched over the output
+            (all values but 0 count), as a path or an array (H, W); or a GeoJSON file of polygons in
+            pixels of the image. Other parts of the image are read only if they are needed.
+        fill: the sample of all positions outside of ``where``.
+        blank: compute a blank region once and copy it: outputs that see only one constant, such as
+            the glass of a slide. The image is searched for them first. None: search if the image
+            has a megapixel or more and the network is so large that the search costs little.
+        shard: store the chunks of ``.zarr`` and ``.ome.zarr`` in files of about this many positions
+            along each side, such as 4096; None for a file for each chunk.
+        force: replace an existing output.
+        resume: continue an unfinished output of an identical run.
+        client: a ``distributed.Client``, whose workers compute the output in blocks; ``out`` must
+            be Zarr, and ``memory`` is for each worker. See docs/cluster.md.
+        retries: with a client, how often a failed block is tried again on another worker.
         planned: called with the plan before the first band.
-        progress: called after each band, and once more at the end, with notes on the answer.
+        progress: called after each band, and once more at the end, with notes on the result.
 
     Returns:
-        An array as ``net(image)`` gives it, without the batch: (C, H, W), (H, W, C), (C,) of a
-        classifier …; or what ``out`` names. A list of them where there are several outputs. A
+        An array like ``net(image)``, without the batch: (C, H, W), (H, W, C), (C,) for a
+        classifier …; or the path or array in ``out``. A list of them for several outputs. A
         returned tensor that does not depend on the image (anchors, a scale) is an array in its
         place, and ``out`` has no name for it.
 
     Raises:
-        BadValue: what does not fit, with what would.
-        BadFile: an image that cannot be read, or an output that may not be written.
-        Unsupported: an operator that cannot be run by parts, by its name.
+        BadValue: an argument does not fit; the message says what would.
+        BadFile: an image cannot be read, or an output may not be written.
+        Unsupported: an operator cannot be run by parts; it is named.
         Failure: with a client, blocks are missing; they are listed, and ``resume`` computes them.
     """
     request = _Request(
@@ -298,27 +300,28 @@ def plan(
     resume: bool = False,
     client: Any = None,
 ) -> Plan:
-    """What :func:`run` would do with the same arguments: bands, strips, memory, work and time.
+    """The plan of :func:`run` with the same arguments: bands, strips, memory, work and time.
 
-    The network is traced, and about a second of its arithmetic is tried on noise. No sample of the
+    The network is traced, and about a second of its arithmetic is timed on noise. No sample of the
     image is read, and nothing is written.
 
     Args:
-        net: as for :func:`run`, like all that is not described here: ``image``, ``output_format``,
-            ``region``, ``memory``, ``scratch``, ``band``, ``level``, ``layout``, ``series``,
-            ``index``, ``raw``, ``white``, ``pad``, ``flips``, ``precision``, ``per_slice``,
-            ``device``, ``where``, ``fill``, ``shard``.
-        out: likewise; ``[]`` leaves what the outputs hold out of account.
-        resume: as the unfinished run of this output would go on.
-        client: likewise; its workers are asked what they are, and the network is not tried.
+        net: as for :func:`run`, like all arguments that are not described here: ``image``,
+            ``output_format``, ``region``, ``memory``, ``scratch``, ``band``, ``level``, ``layout``,
+            ``series``, ``index``, ``raw``, ``white``, ``pad``, ``flips``, ``precision``,
+            ``per_slice``, ``device``, ``where``, ``fill``, ``shard``.
+        out: as for :func:`run`; ``[]`` does not count the memory of outputs.
+        resume: plan the rest of the unfinished run of this output.
+        client: as for :func:`run`; the workers are asked for their versions and memory, and no time
+            is predicted.
 
     Returns:
-        Plain data, which prints itself.
+        The plan; ``str()`` gives it as text.
 
     Raises:
-        BadValue: what does not fit, with what would.
-        BadFile: an image that cannot be read.
-        Unsupported: an operator that cannot be run by parts, by its name.
+        BadValue: an argument does not fit; the message says what would.
+        BadFile: an image cannot be read.
+        Unsupported: an operator cannot be run by parts; it is named.
     """
     request = _Request(
         net=net,
@@ -354,7 +357,7 @@ def plan(
 
 @contextmanager
 def _shared_out(client: Any, request: _Request, *, retries: int = 0) -> Iterator[ClusterRun]:
-    """The run that was asked for, settled for the workers of a client."""
+    """The requested run, prepared for the workers of a client."""
     from eyeshot.engine.cluster_plan import check_cluster_run, settle
     from eyeshot.engine.cluster_workers import check_client
 
@@ -390,7 +393,7 @@ def _shared_out(client: Any, request: _Request, *, retries: int = 0) -> Iterator
 def _carry_out(
     settled: _Settled, request: _Request, progress: Progress | None, *, force: bool
 ) -> list[Any]:
-    """The job from its sinks to its results, in the order in which the network gives them."""
+    """Open the sinks, carry out the job, and return its results in the order of the network."""
     job, slices = settled.job, settled.slices
     outs = [None] * len(job.forms) if settled.targets is None else settled.targets
     with ExitStack() as stack:
@@ -438,21 +441,21 @@ def carry_out(
     slices: Sequence[Source] | None = None,
     progress: Progress | None = None,
 ) -> RunReport:
-    """Carry a job out, once or over each slice of a stack."""
+    """Carry out a job, once or for each slice of a stack."""
     if slices is None:
         return execute(job, sinks, progress)
     return execute_slices(job, slices, sinks, progress)
 
 
 def opened(image: Any, net: Network, *, per_slice: bool = False, **options: Any) -> Source:
-    """The image as a source, with as many axes of space as the network takes.
+    """The image as a source, with the number of spatial axes that the network takes.
 
-    The network is asked before it is traced, since tracing takes an image of a known shape.
+    That number is determined before the trace, because a trace needs an image of a known shape.
 
     Args:
         image: as for :func:`run`.
-        net: likewise.
-        per_slice: likewise: the image has an axis more.
+        net: as for :func:`run`.
+        per_slice: as for :func:`run`; the image then has one more axis.
         options: ``level``, ``layout``, ``series`` and ``index``, as for :func:`open_source`.
     """
     traced = as_traced(net)
@@ -463,10 +466,10 @@ def opened(image: Any, net: Network, *, per_slice: bool = False, **options: Any)
 
 
 def _is_signal(image: Any, traced: Traced) -> bool:
-    """Whether an array of two axes is a signal (C, L) to a network that has layers over planes.
+    """Whether an array of two axes is a signal (C, L) for a network with layers over planes.
 
-    Networks over signals of several electrodes make a plane of them first, and many take a single
-    length, which the array at hand has.
+    Networks for signals of several electrodes often treat them as a plane, and many accept only one
+    length. So the network is tried on both readings of the array.
     """
     shape = tuple(getattr(image, "shape", ()))
     if len(shape) != 2 or min(shape) < 1:
@@ -484,11 +487,11 @@ def open_sinks(
     force: bool,
     resume: bool,
 ) -> dict[str, Sink]:
-    """One sink for each output of a job; that of a stack, where the job is run over slices.
+    """One sink for each output of a job; of a whole stack if the job is run over slices.
 
     Raises:
-        BadValue: not one target for each output, or a resumed run had other settings.
-        BadFile: an output that may not be written.
+        BadValue: the numbers of targets and outputs differ, or a resumed run had other settings.
+        BadFile: an output may not be written.
     """
     if len(targets) != len(job.forms):
         raise BadValue(
@@ -521,9 +524,9 @@ def open_sinks(
 
 
 def finish(job: Job, sinks: Mapping[str, Sink]) -> dict[str, Any]:
-    """Complete every output: its array, or its path."""
+    """Complete every output, and return the array or the path of each."""
     for sink in sinks.values():
-        sink.complete()  # all of them, before the first one's journal goes
+        sink.complete()  # all of them, before the first journal is removed
     return {name: sink.finish() for name, sink in sinks.items()}
 
 

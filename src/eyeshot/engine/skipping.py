@@ -1,9 +1,8 @@
-"""Which parts of an output need no computing: what is not asked for, and blank regions.
+"""Parts of an output that need not be computed: positions outside of ``where``, and blank regions.
 
-The output is cut into cells. Cells that must be computed are gathered into rectangles, which run
-side by side: each is a pass over its own rows, so nothing is computed twice between the cells of
-one rectangle. The other cells are filled, or copied from one cell that is computed for all of a
-constant.
+The output is cut into cells. Cells that must be computed are merged into rectangles. Each rectangle
+is a pass over its own rows, so nothing is computed twice between the cells of one rectangle. The
+other cells are filled, or copied: for each constant, one cell is computed.
 """
 
 from __future__ import annotations
@@ -37,21 +36,21 @@ if TYPE_CHECKING:
     from eyeshot.engine.job import Job
 
 COMPUTED, OUTSIDE = -1, -2
-"""In an array of cells: one to compute, one that is filled; from 0 on the number of a constant."""
+"""Values in an array of cells: compute, fill; values from 0 on are numbers of constants."""
 _MOST_CONSTANTS = 64
 _WORTH = 0.95
-"""Blank cells are copied if what is left is less than this share of the work."""
+"""Blank cells are copied only if the remaining work is less than this share."""
 _HALO_WORK = 0.2
-"""The work in a halo of the input, against that in as many outputs: most layers need less of it."""
+"""The work of a position in the halo, relative to an output: most layers need a smaller halo."""
 _SETUP_WORK = 100_000_000
-"""Multiply-adds in the time that a pass takes to set up one convolution: oneDNN makes code and lays
-weights out for the first band, for those between, and for the last."""
+"""The cost of setting up one convolution in a pass, in multiply-adds: oneDNN generates code and
+reorders weights for the first band, the inner bands, and the last one."""
 _MOST_SETUP = 1 / 32
-"""Of the whole run: a small one spends its time otherwise than by multiplying."""
+"""The most set-up cost, as a share of the run: a small run spends its time on other things."""
 _MOST_BESIDE = 1.5
-"""How much wider than the output rectangles that run side by side may be in all."""
+"""The largest total width of rectangles that run at the same time, in widths of the output."""
 _MANY = 300
-"""Rectangles that are not compared with each other in pairs."""
+"""With more rectangles than this, pairs of them are not compared."""
 
 Corners = tuple[int, int, int, int]
 """First row, end of rows, first column, end of columns; in cells."""
@@ -59,21 +58,21 @@ Corners = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Skipping:
-    """What is computed of an output, and what stands for the rest.
+    """Which parts of an output are computed, copied or filled.
 
     Attributes:
         sides: outputs in a cell along rows and columns; one column for a signal.
-        corner: the number of the first cell of the region along both.
+        corner: the number of the region's first cell along rows and columns.
         cells: (rows, columns) of the region's cells: COMPUTED, OUTSIDE or the number of a constant.
-        donors: for each constant a cell that is computed for all others, by its numbers.
-        rectangles: what is computed in passes of their own.
-        where: what is asked for; None for all.
-        fill: the sample of all that is not.
-        blank: the share of the positions that is copied.
-        outside: the share that is filled.
-        whole: multiply-adds of all of the output.
-        halo: of a rectangle, at each side along rows and columns, in cells.
-        strips: of the plan.
+        donors: for each constant, the (row, column) of the cell that is computed and copied.
+        rectangles: the rectangles of cells to compute, each in a separate pass.
+        where: the positions to compute; None for all.
+        fill: the sample of all other positions.
+        blank: the share of positions that are copied, 0 to 1.
+        outside: the share of positions that are filled, 0 to 1.
+        whole: multiply-adds of the whole output.
+        halo: the halo of a rectangle at each side, along rows and columns, in cells.
+        strips: the number of strips of the plan.
         tall: whether narrow rectangles have taller bands.
     """
 
@@ -102,10 +101,10 @@ class Skipping:
         }
 
     def taller(self, columns: int) -> int:
-        """How many times as tall as the plan's are the bands of so many cells side by side.
+        """The height of the bands of a rectangle of ``columns`` cells, as a multiple of the plan's.
 
-        A band of a narrow rectangle then holds about what one of the plan does, and there are
-        fewer of them. A power of two, so that coarse levels get whole rows.
+        A taller band of a narrow rectangle has about as many positions as a band of the plan, and
+        fewer bands are needed. It is a power of two, so that coarse levels get whole rows.
         """
         if not self.tall:
             return 1
@@ -114,7 +113,7 @@ class Skipping:
 
     @cached_property
     def beside(self) -> float:
-        """What the rectangles that run side by side hold, against a pass of the whole width."""
+        """The memory of rectangles that run at the same time, relative to a pass of full width."""
         most = 1.0
         for row in range(len(self.cells)):
             beside, _ = _beside(self.rectangles, row, self.halo)
@@ -124,19 +123,19 @@ class Skipping:
         return most
 
     def span(self, axis: int, first: int, end: int) -> Interval:
-        """Outputs in cells of the region."""
+        """The outputs of the region's cells from ``first`` to one before ``end``."""
         corner, side = self.corner[axis], self.sides[axis]
         return Interval((corner + first) * side, (corner + end) * side)
 
     def parts(self, graph: Graph, strip: Strip) -> Iterator[tuple[Strip, int]]:
-        """The rectangles in a strip, each a pass of its own; how much taller its bands are."""
+        """The rectangles in a strip, each as a strip with the factor of its bands' height."""
         for corners in self.rectangles:
             part = {name: self._cut(box, corners) for name, box in strip.regions.items()}
             if all(all(box[:2]) for box in part.values()):
                 yield Strip(part, required(graph, part)), self.taller(corners[3] - corners[2])
 
     def donor(self, graph: Graph, strip: Strip, number: int) -> Strip:
-        """The pass over the cell that stands for a constant."""
+        """The pass that computes the cell of a constant."""
         row, column = self.donors[number]
         cell = (self.span(0, row, row + 1), self.span(1, column, column + 1))
         part = {}
@@ -160,19 +159,18 @@ def skip(
     look: bool = True,
     tall: bool = True,
 ) -> Job:
-    """The job with all left out that needs no computing.
+    """The job without the parts that need not be computed.
 
     Args:
-        job: settled.
+        job: the complete job.
         where: as for :func:`eyeshot.run`.
-        fill: likewise.
-        blank: likewise.
-        look: whether the image may be read, to look for constants.
-        tall: whether narrow rectangles may have taller bands; they have not where the memory is
-            too small for that.
+        fill: as for :func:`eyeshot.run`.
+        blank: as for :func:`eyeshot.run`.
+        look: whether the image may be read to find constants.
+        tall: whether narrow rectangles may have taller bands, if the memory is large enough.
 
     Raises:
-        BadValue: ``where`` does not suit the outputs, nothing of the region is asked for, or the
+        BadValue: ``where`` does not fit the outputs or marks no position of the region, or the
             memory is too small.
         BadFile: the mask or the image cannot be read.
     """
@@ -229,7 +227,7 @@ def _two(region: Region) -> tuple[Interval, Interval]:
 def _asked(
     job: Job, region: Region, sides: tuple[int, int], where: Any
 ) -> tuple[NDArray[np.bool_], Where | None]:
-    """Which cells hold a position that is asked for."""
+    """Which cells contain a position of ``where``."""
     rows, columns = _two(region)
     counts = [-(-s.hi // n) - s.lo // n for s, n in zip((rows, columns), sides, strict=True)]
     if where is None:
@@ -252,7 +250,7 @@ def _asked(
 
 
 def worth_a_look(job: Job) -> bool:
-    """Whether looking through the image costs little beside the network."""
+    """Whether searching the image for constants costs little, compared with the network."""
     source = next(iter(job.sources.values()))
     positions = math.prod(source.shape[1:])
     if job.memory is not None and resident() + source.memory + _LOOKING > job.memory:
@@ -262,13 +260,13 @@ def worth_a_look(job: Job) -> bool:
 
 _LARGE = 1 << 20
 _LOOKING = 64 << 20
-"""Bytes to look through an image."""
+"""Bytes that the search of an image takes."""
 _DEAR = 20_000
-"""Multiply-adds for a position of the image."""
+"""Multiply-adds per position of the image from which the search is cheap in comparison."""
 
 
 def _copied(cells: Cells, found: Cells) -> dict[int, tuple[int, int]]:
-    """Mark the cells that are copied; the cell that each constant is computed in."""
+    """Mark the cells to copy, and return for each constant the cell to compute."""
     counts = Counter(found[found >= 0].tolist())
     donors = {}
     for number, count in counts.most_common(_MOST_CONSTANTS):
@@ -298,7 +296,7 @@ def _skipping(
     rows, columns = _two(region)
     corner = (rows.lo // sides[0], columns.lo // sides[1])
     pair = (halo[0], halo[1] if len(halo) > 1 else 0.0)
-    if names_held_whole(job.graph) or not reads:  # all that mixes positions would be done again
+    if names_held_whole(job.graph) or not reads:  # each pass would repeat what mixes positions
         places = np.argwhere(cells == COMPUTED)
         (top, left), (bottom, right) = places.min(0), places.max(0) + 1
         rectangles: tuple[Corners, ...] = ((int(top), int(bottom), int(left), int(right)),)
@@ -342,10 +340,10 @@ def _work(job: Job, skipping: Skipping) -> int:
 
 
 def _with(job: Job, skipping: Skipping) -> Job:
-    """The job with its plan as it is now.
+    """The job with ``skipping``, and with the plan's new memory and work.
 
     Raises:
-        BadValue: rows of cells, which are put together in memory, do not fit.
+        BadValue: rows of cells, which are assembled in memory, do not fit.
     """
     extra = int((skipping.beside - 1) * sum(buffer.nbytes for buffer in job.plan.buffers))
     for name, form in job.forms.items():
@@ -358,7 +356,7 @@ def _with(job: Job, skipping: Skipping) -> Job:
         delayed = 3 * skipping.sides[0] + math.ceil(2 * job.plan.band * skipping.beside)
         cell = skipping.sides[0] * skipping.sides[1] * len(skipping.donors)
         extra += row * beyond * (delayed * columns + cell)
-    for source in job.sources.values():  # rectangles beside each other read rows again
+    for source in job.sources.values():  # rectangles next to each other read the same rows
         again = len(next(iter(job.plan.strips[0].boxes.values()))[0])
         source.keep_rows = min(again, 4 * max(skipping.sides[0], job.plan.band))
         extra += (
@@ -383,12 +381,12 @@ def _with(job: Job, skipping: Skipping) -> Job:
 def _rectangles(
     computed: NDArray[np.bool_], halo: tuple[float, float], setup: float = 0.0
 ) -> list[Corners]:
-    """Rectangles that cover all cells to compute, and cost little with their halos.
+    """Rectangles that cover all cells to compute at a low cost, halos included.
 
     Args:
-        computed: (rows, columns) of cells.
-        halo: of a rectangle, at each side along both, in cells.
-        setup: what a pass costs whatever its size, in cells.
+        computed: (rows, columns) bool: the cells to compute.
+        halo: the halo of a rectangle at each side, along rows and columns, in cells.
+        setup: the fixed cost of a pass, in cells.
     """
     down, across = (2 * _HALO_WORK * side for side in halo)
 
@@ -420,7 +418,7 @@ def _rectangles(
 def _narrow_enough(
     found: list[Corners], shape: tuple[int, ...], halo: tuple[float, float]
 ) -> list[Corners]:
-    """Merge rectangles that run side by side, until they hold no more than the whole width."""
+    """Merge rectangles that run at the same time, until their total width is small enough."""
     reach = math.ceil(2 * halo[0]) + 1
     row = 0
     while row < shape[0]:
@@ -439,13 +437,15 @@ def _narrow_enough(
 def _beside(
     found: Sequence[Corners], row: int, halo: tuple[float, float]
 ) -> tuple[list[Corners], float]:
-    """The rectangles that run along a row of cells, and their columns with halos, in cells."""
+    """The rectangles that are computed at a row of cells, and their total width with halos, in
+    cells.
+    """
     beside = [one for one in found if one[0] - 2 * halo[0] <= row < one[1]]
     return beside, sum(one[3] - one[2] + 2 * halo[1] for one in beside)
 
 
 def _runs(line: NDArray[np.bool_], gap: int) -> Iterator[tuple[int, int]]:
-    """The runs of true places, those with no more than ``gap`` between them as one."""
+    """The runs of true places as (first, end); gaps of up to ``gap`` places are closed."""
     places = np.flatnonzero(line)
     if places.size:
         breaks = np.flatnonzero(np.diff(places) > gap + 1)

@@ -1,8 +1,8 @@
-"""Statistics over all positions, gathered by many workers: one stage after another.
+"""Statistics over all positions, gathered by many workers in stages.
 
-A stage is a pass over the maps whose statistics are wanted. Each worker takes its own blocks of
-them; what it has gathered is merged in the order of the blocks. From then on the statistics are
-numbers that are given, and what reads them is local.
+A stage is a pass over maps whose statistics are needed. Each worker gathers those of some blocks,
+and the results are merged in the order of the blocks. For all later stages the statistics are known
+inputs, and the nodes that read them are local.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from eyeshot.geometry import Region
 from eyeshot.graph import NO_PARAMS, Family, Graph, Kind, Node, check
 
 _SIDES = {1: 1 << 16, 2: 256, 3: 32}
-"""Positions along the smallest block of a map, by its axes."""
+"""The side of the smallest block of a map in positions, by its number of spatial axes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Stage:
     """Statistics that are gathered in one pass.
 
     Attributes:
-        statistics: the nodes, by their names.
-        graph: what is computed for them; its outputs are the maps that they read.
+        statistics: the names of the nodes to gather.
+        graph: the graph to compute; its outputs are the maps that these nodes read.
     """
 
     statistics: tuple[str, ...]
@@ -37,14 +37,14 @@ class Stage:
 
     @property
     def regions(self) -> dict[str, Region]:
-        """All of every map."""
+        """The whole of every map."""
         return {
             name: tuple(Interval(0, n) for n in self.graph.nodes[name].extents)
             for name in self.graph.outputs
         }
 
     def chunks(self) -> dict[str, tuple[int, ...]]:
-        """Of each map, the sides of the smallest block."""
+        """For each map, the sides of the smallest block."""
         found = {}
         for name in self.graph.outputs:
             extents = self.graph.nodes[name].extents
@@ -53,13 +53,13 @@ class Stage:
 
 
 def stages_of(graph: Graph) -> tuple[tuple[Stage, ...], Graph]:
-    """The stages of a network, and what is left when all their statistics are given.
+    """The stages of a network, and the last graph, in which all statistics are inputs.
 
     Args:
-        graph: lowered.
+        graph: a lowered graph.
 
     Raises:
-        Unsupported: a node must see every position in another way than a statistic does.
+        Unsupported: a node reads every position, and is not a statistic.
     """
     after: dict[str, int] = {}
     groups: dict[int, list[str]] = {}
@@ -104,7 +104,7 @@ def _require_statistic(node: Node, graph: Graph) -> None:
 
 
 def _reaching(graph: Graph, outputs: tuple[str, ...], given: Iterable[str]) -> Graph:
-    """What some nodes need, where the values of others are given as inputs are."""
+    """The part of a graph that ``outputs`` need, with the nodes ``given`` as inputs."""
     known = set(given)
     nodes = {name: _as_input(node) if name in known else node for name, node in graph.nodes.items()}
     needed = set(outputs)
@@ -139,39 +139,39 @@ def _as_input(node: Node) -> Node:
 
 
 class Gathering:
-    """The statistics of a stage, as far as they have been gathered."""
+    """The statistics of a stage, gathered band by band."""
 
     def __init__(self, whole: Graph, stage: Stage) -> None:
-        """Nothing has been gathered.
+        """Start without any rows.
 
         Args:
             whole: the network, with the statistics as nodes.
-            stage: which of them.
+            stage: the stage whose statistics are gathered.
         """
         self._readers: dict[str, list[Gatherer]] = {name: [] for name in stage.graph.outputs}
         self._all: dict[str, Gatherer] = {}
         for name in stage.statistics:
             node = whole.nodes[name]
             source = whole.nodes[node.edges[0].source]
-            found = gatherer(node, reduced_dims(node, source))
-            if found is None:
+            running = gatherer(node, reduced_dims(node, source))
+            if running is None:
                 raise Failure(f"{name} is not gathered", cure="please report this network")
-            self._all[name] = found
-            self._readers[source.name].append(found)
+            self._all[name] = running
+            self._readers[source.name].append(running)
 
     def take(self, name: str, band: torch.Tensor) -> None:
-        """Rows of a map that have not been taken before."""
+        """Add rows of a map; each row is added once."""
         for one in self._readers[name]:
             one.take(band)
 
     def state(self) -> dict[str, Any]:
-        """Plain data."""
+        """The statistics so far, as plain data."""
         return {name: _plain(one.state()) for name, one in self._all.items()}
 
     def merge(self, state: Mapping[str, Any]) -> None:
-        """Take in what another process has gathered of positions that come after."""
-        for name, told in state.items():
-            self._all[name].merge(_made(told))
+        """Add the statistics that another process has gathered over later positions."""
+        for name, stored in state.items():
+            self._all[name].merge(_tensors(stored))
 
     def results(self) -> dict[str, torch.Tensor]:
         """The value of each node."""
@@ -179,13 +179,13 @@ class Gathering:
 
 
 def plain_values(values: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """Values of nodes as plain data, exactly."""
+    """Values of nodes as plain data, without rounding."""
     return {name: _plain((value,)) for name, value in values.items()}
 
 
-def values_of(told: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """What :func:`plain_values` was given."""
-    return {name: _made(one)[0] for name, one in told.items()}
+def values_of(stored: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The values that :func:`plain_values` converted."""
+    return {name: _tensors(one)[0] for name, one in stored.items()}
 
 
 def _plain(state: Sequence[Any]) -> list[Any]:
@@ -197,10 +197,10 @@ def _plain(state: Sequence[Any]) -> list[Any]:
     ]
 
 
-def _made(told: Sequence[Any]) -> tuple[Any, ...]:
+def _tensors(stored: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(
         torch.tensor(one[2], dtype=getattr(torch, one[0])).reshape(one[1])
         if isinstance(one, list)
         else one
-        for one in told
+        for one in stored
     )

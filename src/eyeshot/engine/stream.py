@@ -1,8 +1,8 @@
-"""A graph executed on rows as they come: each output computed once, from line buffers.
+"""A graph executed on bands of rows: each output is computed once, from line buffers.
 
-Rows enter in bands. Each node computes the rows that have become ready, from windows on the line
-buffers of its inputs, and each buffer forgets the rows that no consumer will ask for again. What
-is outside the picture is padding, and that happens at the picture's true border and nowhere else.
+Rows enter in bands. Each node computes the rows that have become ready, from windows of its inputs'
+line buffers, and each buffer drops the rows that no node will read again. Padding is added only at
+the true borders of the picture.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ class Stream:
 
     Args:
         graph: a lowered graph.
-        boxes: what must be computed of each node, from :func:`eyeshot.geometry.required`.
-        outputs: the nodes whose rows are given back.
+        boxes: the region of each node to compute, from :func:`eyeshot.geometry.required`.
+        outputs: the nodes whose rows are returned.
         open_ended: the height of ``graph`` is not that of the picture, which is not yet known.
-        band: rows of the input that one step of work should answer to, so that lumps are worked
-            off in parts; None for no limit.
-        first: of each node the first row to compute, from
-            :func:`eyeshot.planning.restarting.first_rows`; all rows before it are passed over.
-        scratch: for each node whose rows are held on disk, the file.
+        band: the most rows of the input that one step of work may correspond to, so that much work
+            is done in parts; None for no limit.
+        first: the first row of each node to compute, from
+            :func:`eyeshot.planning.restarting.first_rows`; all rows before it are skipped.
+        scratch: for each node whose rows are on disk, the file.
 
     Raises:
-        Unsupported: a node that cannot be run by parts, by its name.
+        Unsupported: a node cannot be run by parts; it is named.
 
     Attributes:
-        multiply_adds: spent so far, as the field counts them.
+        multiply_adds: the number of multiply-adds computed so far.
     """
 
     def __init__(
@@ -80,18 +80,18 @@ class Stream:
             self._prepare(progress, progress.node.name in whole)
 
     def push(self, rows: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Take the next rows of each input; give the rows of each output that are now ready.
+        """Push the next rows of each input, and return the output rows that are now ready.
 
         Args:
-            rows: (N, C, rows, …) for each input of the graph, the next ones in order. The widths
-                are those of the input's box. Rows to be passed over are :meth:`passed`.
+            rows: (N, C, rows, …) for each input of the graph, the next rows in order. The widths
+                are those of the input's box. Rows to skip come from :meth:`passed`.
 
         Returns:
-            For each output that has new rows, those rows. They are the caller's to keep.
+            For each output with new rows, those rows. The stream does not use their memory again.
         """
         ready: dict[str, list[torch.Tensor]] = {}
-        for given in self.steps(rows):
-            for name, value in given.items():
+        for step in self.steps(rows):
+            for name, value in step.items():
                 ready.setdefault(name, []).append(value)
         return {
             name: parts[0] if len(parts) == 1 else torch.cat(parts, self._row_dim(name))
@@ -99,9 +99,9 @@ class Stream:
         }
 
     def steps(self, rows: Mapping[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
-        """As :meth:`push`, but rows of the outputs are given as soon as there are some.
+        """As :meth:`push`, but yields output rows as soon as there are some.
 
-        What waits for the last row is worked off by bands, and so an output need never stand in
+        Work that waited for the last input row is done in bands too, so that an output is never in
         memory as a whole.
         """
         moved = True
@@ -114,7 +114,7 @@ class Stream:
                 yield ready
 
     def _round(self, rows: Mapping[str, torch.Tensor], ready: dict[str, torch.Tensor]) -> bool:
-        """Let every node work once; whether any did."""
+        """Let every node compute once; return whether any node had new rows."""
         moved = False
         for progress in self._schedule:
             value, borrowed = self._work(progress, rows)
@@ -123,14 +123,14 @@ class Stream:
             if value is not None and name in self._outputs and not value.is_meta:
                 shared = borrowed or bool(progress.readers)
                 ready[name] = value.clone() if shared else value
-            if value is not None or progress.gathers:  # else all stands as it stood
+            if value is not None or progress.gathers:  # otherwise nothing has changed
                 for edge in progress.node.edges:
                     self._release(self._schedule[edge.source])
                 self._release(progress)
         return moved
 
     def passed(self, name: str, rows: Interval) -> torch.Tensor:
-        """What stands for rows of a node that nobody will ask for: a shape without memory."""
+        """A placeholder for rows of a node that are skipped: a shape without memory."""
         box = (rows, *self._schedule[name].box[1:])
         return self._empty(self._graph.nodes[name], box, torch.device("meta"))
 
@@ -138,11 +138,11 @@ class Stream:
         return self._graph.nodes[name].dims[0] or 0
 
     def close(self, graph: Graph, boxes: Mapping[str, Region]) -> None:
-        """The end is known now: ``graph`` and ``boxes`` are those of the real height."""
+        """End an open-ended stream; ``graph`` and ``boxes`` are those of the real height."""
         self._schedule.close(graph, boxes)
 
     def most_rows(self) -> dict[str, int]:
-        """The most rows that each node has held at once."""
+        """The most rows of each node that were in its buffer at any time."""
         return {name: buffer.most for name, buffer in self._buffers.items()}
 
     def _prepare(self, progress: Progress, whole: bool) -> None:
@@ -169,13 +169,13 @@ class Stream:
         if keeps_an_axis(node, source):  # only of the columns of this pass
             box = (Interval(0, node.extents[0]), *progress.box[1:])  # a camera's rows have no end
             node = replace(node, shape=local_shape(node, box))
-        found = gatherer(node, reduced)
-        if found is None or not gathers(node, self._graph):
+        running = gatherer(node, reduced)
+        if running is None or not gathers(node, self._graph):
             raise refusal(node, self._graph)
-        return found
+        return running
 
     def _empty(self, node: Node, box: Region, device: torch.device | None = None) -> torch.Tensor:
-        """A value of no positions: what a reader is given that asks for padding alone."""
+        """A value without positions, for a node that reads only padding."""
         like = next(iter(self._graph.tensors.values()), None)
         place = device if device is not None else like.device if like is not None else None
         return torch.empty(local_shape(node, box), dtype=getattr(torch, node.dtype), device=place)
@@ -183,21 +183,21 @@ class Stream:
     def _work(
         self, progress: Progress, rows: Mapping[str, torch.Tensor]
     ) -> tuple[torch.Tensor | None, bool]:
-        """The node's new rows, if any are ready, and whether their memory is another's."""
+        """The node's new rows, or None, and whether they are a view of another value's memory."""
         name = progress.node.name
         if not progress.node.edges:
             return self._append(progress, rows.get(name), borrowed=True), True
         if name in self._gatherers:
             value = self._gather(progress, self._gatherers[name])
             return self._append(progress, value, borrowed=False), False
-        wanted = (self._schedule.ready(progress), *progress.box[1:])
-        if not wanted[0]:
+        box = (self._schedule.ready(progress), *progress.box[1:])
+        if not box[0]:
             return None, False
-        if wanted[0].hi <= self._first.get(name, 0):
-            return self._append(progress, self.passed(name, wanted[0]), borrowed=False), False
-        inputs = [self._tile(edge, wanted) for edge in progress.node.edges]
-        value = self._operators[name](inputs, wanted, self._buffers[name].room(len(wanted[0])))
-        memories = {given.value.untyped_storage().data_ptr() for given in inputs}
+        if box[0].hi <= self._first.get(name, 0):
+            return self._append(progress, self.passed(name, box[0]), borrowed=False), False
+        inputs = [self._tile(edge, box) for edge in progress.node.edges]
+        value = self._operators[name](inputs, box, self._buffers[name].room(len(box[0])))
+        memories = {tile.value.untyped_storage().data_ptr() for tile in inputs}
         borrowed = value.untyped_storage().data_ptr() in memories
         self.multiply_adds += self._efforts[name].of(inputs[0].value.numel(), value.numel())
         return self._append(progress, value, borrowed), borrowed
@@ -218,8 +218,8 @@ class Stream:
         progress.done += count
         return value
 
-    def _tile(self, edge: Edge, wanted: Region) -> Tile:
-        """What one input gives for the wanted box: exactly what is read, as a view."""
+    def _tile(self, edge: Edge, box: Region) -> Tile:
+        """The part of one input that a box of outputs reads, as a view."""
         source = self._schedule[edge.source]
         extents = tuple(
             ENDLESS if axis == 0 and source.size is None else n
@@ -227,7 +227,7 @@ class Stream:
         )
         reads = tuple(
             axis.input_range_inside(side, n)
-            for axis, side, n in zip(edge.axes, wanted, extents, strict=True)
+            for axis, side, n in zip(edge.axes, box, extents, strict=True)
         )
         if not all(reads):
             value = self._empty(source.node, reads)
@@ -239,7 +239,7 @@ class Stream:
         return Tile(value, reads, extents, source.node.dims, edge.axes)
 
     def _gather(self, progress: Progress, running: Gatherer) -> torch.Tensor | None:
-        """Let the new rows of the input pass; the value itself when the last one has."""
+        """Add the new rows of the input; return the node's value after the last row."""
         new, last = self._schedule.gatherable(progress)
         passed = progress.box[0].hi <= self._first.get(progress.node.name, 0)
         if new and not passed:
@@ -270,6 +270,6 @@ class Stream:
         return value
 
     def _release(self, progress: Progress) -> None:
-        """Forget the rows that nobody will ask for again."""
+        """Drop the rows that no node will read again."""
         progress.kept = max(progress.kept, self._schedule.needed_from(progress))
         self._buffers[progress.node.name].release(progress.kept)

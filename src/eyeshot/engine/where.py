@@ -1,4 +1,4 @@
-"""Where an output is wanted: a mask picture, or the polygons of a GeoJSON file."""
+"""The positions of an output to compute: a mask picture, or the polygons of a GeoJSON file."""
 
 from __future__ import annotations
 
@@ -21,42 +21,41 @@ from eyeshot.images import open_source
 Mask = NDArray[np.bool_]
 _POLYGONS = (".geojson", ".json")
 _LARGEST = 2**28
-"""Bytes of a GeoJSON file."""
+"""The most bytes of a GeoJSON file."""
 _SHIFT = 4
-"""Bits behind the point of a corner as OpenCV takes it."""
+"""Fractional bits of a polygon's corners for OpenCV."""
 
 
 class Where(Protocol):
-    """Which positions of an output are asked for."""
+    """The positions of an output to compute."""
 
     @property
     def digest(self) -> str:
-        """A short name for them, for the journal of a run."""
+        """A digest of the positions, for the journal of a run."""
 
     def inside(self, rows: Interval, columns: Interval) -> Mask:
-        """(rows, columns) of the output: whether each position is asked for."""
+        """(rows, columns) bool: whether each position of this part of the output is computed."""
 
 
-def where_of(given: Any, image: Sequence[int], output: Sequence[int]) -> Where:
-    """What a caller names, as a :class:`Where`.
+def where_of(mask: Any, image: Sequence[int], output: Sequence[int]) -> Where:
+    """A caller's mask or polygons as a :class:`Where`.
 
     Args:
-        given: the path of a mask picture or of a GeoJSON file; or an array (H, W) of any size, in
-            which what is not 0 is asked for. What this has made before is given back.
-        image: (rows, columns) of the image, in whose pixels polygons are drawn.
-        output: (rows, columns) of the network's output. Both lie over each other from the first
-            pixel to the last.
+        mask: the path of a mask picture or of a GeoJSON file; or an array (H, W) of any size, in
+            which all values but 0 mark positions to compute. A :class:`Where` is returned as it is.
+        image: (rows, columns) of the image; polygons are in its pixels.
+        output: (rows, columns) of the network's output, which covers the same area.
 
     Raises:
-        BadFile: the file is missing, damaged, or holds no polygon.
-        BadValue: nothing is asked for.
+        BadFile: the file is missing, damaged, or has no polygon.
+        BadValue: no position is marked.
     """
-    if isinstance(given, MaskWhere | PolygonWhere):
-        return given
-    path = Path(given) if isinstance(given, str | os.PathLike) else None
+    if isinstance(mask, MaskWhere | PolygonWhere):
+        return mask
+    path = Path(mask) if isinstance(mask, str | os.PathLike) else None
     if path is not None and path.suffix.lower() in _POLYGONS:
         return PolygonWhere(path, image, output)
-    with open_source(given, space=2) as source:
+    with open_source(mask, space=2) as source:
         samples = np.concatenate(
             [
                 (source.read((top, min(top + 1024, source.shape[1]))) != 0).any(0)
@@ -89,7 +88,7 @@ class MaskWhere:
 
 
 class PolygonWhere:
-    """Polygons in pixels of the image; a position that an edge touches is inside."""
+    """Polygons in pixels of the image; positions on their edges are inside."""
 
     def __init__(self, path: Path, image: Sequence[int], output: Sequence[int]) -> None:
         scale = np.array([output[1] / image[1], output[0] / image[0]])
@@ -101,7 +100,7 @@ class PolygonWhere:
             ]
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
             raise BadFile(
-                f"{path}: not GeoJSON as we know it", cure="export Polygon or MultiPolygon features"
+                f"{path}: is not GeoJSON", cure="export Polygon or MultiPolygon features"
             ) from None
         if not rings or any(
             not ring.size or not np.isfinite(ring).all() for p in rings for ring in p
