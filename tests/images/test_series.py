@@ -75,12 +75,15 @@ def test_moments_and_channels_are_chosen(kind: str, compression: Any, tmp_path: 
     ("index", "message"),
     [
         ("T=9", "index T=9; it has T=0 to T=2"),
+        ({"T": -1}, "index T=-1; it has T=0 to T=2"),
         ("K=0", "no axis 'K' to choose from: the axes are TYX"),
         ("T", "write AXIS=POSITION"),
         ("T=-1", "write AXIS=POSITION"),
     ],
 )
-def test_an_index_that_does_not_fit_is_refused(index: str, message: str, tmp_path: Path) -> None:
+def test_an_index_that_does_not_fit_is_refused(
+    index: str | dict[str, int], message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "moments.tif"
     tifffile.imwrite(path, noise((3, 5, 7)), metadata={"axes": "TYX"}, photometric="minisblack")
     with pytest.raises(BadValue, match=message):

@@ -19,11 +19,11 @@ _FULL = 65535
 def read_deep(path: Path, image: Image.Image) -> NDArray[np.uint16] | None:
     """The samples of a picture whose colors have more than 8 bits; None for any other.
 
-    Samples of fewer bits than 16 are brought to the full range: 1023 of 10 bits becomes 65535.
+    Samples with fewer than 16 bits are scaled to the full range: 1023 of 10 bits becomes 65535.
 
     Args:
         path: the file.
-        image: as Pillow has opened it, its claim checked.
+        image: the image opened by Pillow, whose size has been checked.
 
     Returns:
         (H, W, C), C from 2 to 4.
@@ -44,7 +44,7 @@ def _png(path: Path, image: Image.Image) -> NDArray[np.uint16] | None:
         return None
     from eyeshot.images.sources import png
 
-    image.load()  # Pillow checks that all of it is there
+    image.load()  # Pillow checks that the file is complete
     return png.read_deep(path)
 
 

@@ -50,12 +50,12 @@ class Layout:
 
     @property
     def channel_axis(self) -> int | None:
-        """Where the stored array counts channels; None when it has one and no axis for it."""
+        """The axis of channels in the stored array; None if there is no such axis."""
         return self.axes.index("C") if "C" in self.axes else None
 
     @property
     def space(self) -> tuple[int, ...]:
-        """The stored axes that are space, in the canonical order."""
+        """The spatial axes of the stored array, in the canonical order."""
         return tuple(self.axes.index(letter) for letter in "DHWL" if letter in self.axes)
 
     @property
@@ -151,21 +151,21 @@ def understand(
     chosen = _choose(stored, names, parse_index(index))
     if not chosen:
         return _named(_understand_all(stored, metadata, layout, space, first), metadata, layout)
-    left = [axis for axis in range(len(stored)) if axis not in chosen]
+    others = [axis for axis in range(len(stored)) if axis not in chosen]
     rest = _understand_all(
-        tuple(stored[axis] for axis in left),
-        _letters(metadata, left),
-        _letters(layout, left) if whole_layout else layout,
+        tuple(stored[axis] for axis in others),
+        _letters(metadata, others),
+        _letters(layout, others) if whole_layout else layout,
         space,
         first,
     )
     axes = [DROPPED] * len(stored)
-    for axis, letter in zip(left, rest.axes, strict=True):
+    for axis, letter in zip(others, rest.axes, strict=True):
         axes[axis] = letter
-    said = ", ".join(
+    choices = ", ".join(
         f"{_letters(names, [axis])}={chosen[axis]} of {stored[axis]}" for axis in sorted(chosen)
     )
-    order = Layout(stored, "".join(axes), f"{rest.why}; {said}", tuple(sorted(chosen.items())))
+    order = Layout(stored, "".join(axes), f"{rest.why}; {choices}", tuple(sorted(chosen.items())))
     return _named(order, metadata, layout)
 
 
@@ -183,7 +183,7 @@ def _letters(names: str | None, axes: list[int]) -> str | None:
 
 
 def _choose(stored: tuple[int, ...], names: str | None, index: Mapping[str, int]) -> dict[int, int]:
-    """The position chosen of each axis that ``index`` names."""
+    """The chosen position along each axis that ``index`` names."""
     if not index:
         return {}
     if names is None or len(names) != len(stored):
@@ -199,7 +199,7 @@ def _choose(stored: tuple[int, ...], names: str | None, index: Mapping[str, int]
                 f"no axis {letter!r} to choose from: the axes are {names}",
                 cure=f"choose from {', '.join(dict.fromkeys(names.upper()))}",
             )
-        if position >= stored[axis]:
+        if not 0 <= position < stored[axis]:
             raise BadValue(
                 f"index {letter}={position}",
                 cure=f"it has {letter}=0 to {letter}={stored[axis] - 1}",
@@ -275,7 +275,7 @@ _APART = {"T": "time points", "R": "regions", "M": "mosaic tiles", "A": "angles"
 
 
 def _from_metadata(stored: tuple[int, ...], metadata: str) -> Layout | None:
-    """What the file's own letters say; None when they do not settle it."""
+    """The layout from the file's own letters; None if they are not sufficient."""
     axes = ""
     for letter, length in zip(metadata.upper(), stored, strict=True):
         meaning = _MEANING.get(letter, "?")
@@ -307,17 +307,17 @@ def _first(metadata: str, meaning: str) -> str:
 
 def _from_shape(stored: tuple[int, ...], space: int | None, first: bool) -> Layout:
     extra = 0
-    wanted = space if space is not None else {1: 1, 2: 2, 3: 2}.get(len(stored), 3)
-    while len(stored) - extra > wanted + 1 and stored[extra] == 1:
-        extra += 1  # a batch of one, a single moment
+    expected = space if space is not None else {1: 1, 2: 2, 3: 2}.get(len(stored), 3)
+    while len(stored) - extra > expected + 1 and stored[extra] == 1:
+        extra += 1  # a batch of one, or a single time point
     left = stored[extra:]
-    if wanted not in SPACE or len(left) not in (wanted, wanted + 1):
+    if expected not in SPACE or len(left) not in (expected, expected + 1):
         raise BadFile(
-            f"an array of {_times(stored)} is not an image with {wanted} spatial axes",
-            cure=f"use {_arrays_of(wanted)}, or give layout=",
+            f"an array of {_times(stored)} is not an image with {expected} spatial axes",
+            cure=f"use {_arrays_of(expected)}, or give layout=",
         )
-    letters = SPACE[wanted]
-    if len(left) == wanted:
+    letters = SPACE[expected]
+    if len(left) == expected:
         return Layout(stored, DROPPED * extra + letters, "it has no axis for channels")
     few_first, few_last = left[0] <= MOST_CHANNELS, left[-1] <= MOST_CHANNELS
     if few_last and not (first and few_first):

@@ -37,11 +37,11 @@ def check_size(path: Path, shape: tuple[int, ...], itemsize: int) -> None:
     """Refuse a picture whose decoded form would exceed ``WHOLE_LIMIT``, before it is allocated.
 
     Raises:
-        BadFile: it would.
+        BadFile: it would exceed the limit.
     """
     size = itemsize
     for length in shape:
-        size *= length  # whole Python numbers: a claim of 10^6 x 10^6 must not overflow
+        size *= length  # Python integers, because a claim of 10^6 x 10^6 must not overflow
     if size > WHOLE_LIMIT:
         claim = " x ".join(map(str, shape))
         raise BadFile(
@@ -56,7 +56,7 @@ _DAMAGED = (
     RuntimeError, AssertionError, OverflowError, ZeroDivisionError, MemoryError, struct.error,
     zlib.error, tokenize.TokenError, Image.DecompressionBombError,
 )  # fmt: skip
-"""What Pillow, tifffile, zarr, their codecs and NumPy raise on damaged files, between them."""
+"""The exceptions that Pillow, tifffile, zarr, their codecs and NumPy raise on damaged files."""
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 Claim = tuple[int, int, int]
-"""Height, width, and samples a pixel (1 where the header is not read that far)."""
+"""Height, width, and samples per pixel (1 for formats whose header is not read that far)."""
 
 _JPEG = b"\xff\xd8"
 _SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame, ITU-T T.81 table B.1
@@ -125,7 +125,7 @@ def claimed_size(data: bytes) -> Claim | None:
 def _jpeg(data: bytes) -> Claim:
     at = 2
     while True:
-        while data[at] != 0xFF:  # decoders pass over stray bytes
+        while data[at] != 0xFF:  # decoders skip stray bytes
             at += 1
         while data[at] == 0xFF:
             at += 1
@@ -139,7 +139,7 @@ def _jpeg(data: bytes) -> Claim:
 
 
 def _jpeg2000(data: bytes) -> Claim:
-    """The reference grid less its offset: ITU-T T.800 table A.9."""
+    """The size of the reference grid minus its offset: ITU-T T.800 table A.9."""
     right, bottom, left, top = struct.unpack_from(">4I", data, 8)
     (samples,) = struct.unpack_from(">H", data, 40)
     return bottom - top, right - left, samples
@@ -257,14 +257,14 @@ _READERS: tuple[tuple[bytes, Callable[[bytes], Claim | None]], ...] = (
 
 
 _LARGEST_RATIO = 4096
-"""No kind of packing below reaches this: Deflate ends at 1032, LZW and PackBits before it."""
+"""Above the largest ratio of the compressions below: 1032 for Deflate, less for the others."""
 
 _BOUNDED = {1, 5, 8, 32773, 32946}  # none, LZW, Deflate, PackBits, Deflate under its old number
-_SMALL = 2**26  # bytes that may be allocated on a file's word
+_SMALL = 2**26  # bytes that may be allocated without this check
 
 
 def check_segments(page: tifffile.TiffPage, file_bytes: int) -> None:
-    """Compare the strips or tiles that a page lists with the ones that its size calls for.
+    """Compare the strips or tiles that a page lists with those that its size requires.
 
     Raises:
         ValueError: some are missing, are beyond the end of the file, or cannot unpack to the

@@ -66,16 +66,16 @@ class Meaning:
 def meaning_of(
     page: tifffile.TiffPage, channels: int, colors: Array | None, *, indices: bool = False
 ) -> Meaning:
-    """What the samples of ``page`` mean.
+    """The meaning of the samples of ``page``.
 
     Args:
         page: a page; all pages that are read together share its tags.
-        channels: how many the samples were understood as.
-        colors: of a palette, (3, entries) uint16; None for any other kind.
-        indices: give a palette's indices, not its colors.
+        channels: the number of channels of the stored samples.
+        colors: the palette, (3, entries) uint16; None if there is none.
+        indices: return a palette's indices, not its colors.
 
     Raises:
-        BadFile: a kind of color that cannot be made RGB here.
+        BadFile: a kind of color that cannot be converted to RGB.
     """
     dtype = np.dtype(page.dtype).newbyteorder("=")
     kind = int(page.photometric)
@@ -107,7 +107,7 @@ def _bilevel(*, inverted: bool) -> Callable[[Array], Array]:
 
 
 def _palette(channels: int, dtype: np.dtype[Any], colors: Array | None) -> Meaning:
-    """A palette's colors, or its indices where ``colors`` are None."""
+    """The meaning of a palette's indices: its colors, or the indices if ``colors`` is None."""
     if channels != 1 or dtype.kind not in "ub":
         raise BadFile(
             f"holds {channels} channels of indices into a palette",
@@ -143,7 +143,7 @@ def _few_bits(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> bool:
 
 
 def _scaled_to_bytes(page: tifffile.TiffPage) -> NDArray[np.uint8]:
-    """What each sample of fewer than 8 bits is in 8, by its share of the range, as in a PNG."""
+    """A table from samples with fewer than 8 bits to 8 bits, scaled to the full range as in PNG."""
     top = 2 ** int(page.bitspersample) - 1
     shares = np.minimum(np.arange(256), top) * (255 / top)
     return np.asarray(np.rint(shares), np.uint8)
@@ -180,15 +180,15 @@ def _colors_and_extras(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> Meaning
         steps.append(("CMYK made RGB", _without_inks(dtype)))
     if kind == _KIND.YCBCR and page.compression not in _DECODES_TO_RGB:
         steps.append(("YCbCr made RGB", _from_ycbcr(page, dtype)))
-    channels = samples - 1 if any(done.startswith("CMYK") for done, _ in steps) else samples
+    channels = samples - 1 if any(name.startswith("CMYK") for name, _ in steps) else samples
 
     def convert(stored: Array) -> Array:
         for _, step in steps:
             stored = step(stored)
         return stored
 
-    said = ", ".join(done for done, _ in steps)
-    return Meaning(channels, dtype, alpha and channels in (2, 4), said, convert)
+    done = ", ".join(name for name, _ in steps)
+    return Meaning(channels, dtype, alpha and channels in (2, 4), done, convert)
 
 
 def _tag(page: tifffile.TiffPage, code: int, default: Any) -> Any:
@@ -196,7 +196,7 @@ def _tag(page: tifffile.TiffPage, code: int, default: Any) -> Any:
 
 
 def _divided_by_opacity(dtype: np.dtype[Any]) -> Callable[[Array], Array]:
-    """Colors that were multiplied by their opacity, as they are without it: 0 where it is 0."""
+    """Divide colors by the opacity with which they were multiplied; 0 where the opacity is 0."""
     top = float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
 
     def convert(samples: Array) -> Array:
@@ -211,7 +211,7 @@ def _divided_by_opacity(dtype: np.dtype[Any]) -> Callable[[Array], Array]:
 
 
 def _without_inks(dtype: np.dtype[Any]) -> Callable[[Array], Array]:
-    """Light that cyan, magenta, yellow and black ink leave: (1 - ink) · (1 - black)."""
+    """RGB from cyan, magenta, yellow and black ink: (1 - ink) · (1 - black)."""
     if dtype.kind != "u" or dtype.itemsize > 2:
         raise BadFile(f"holds CMYK as {dtype}", cure="save it as RGB")
     top = int(np.iinfo(dtype).max)
@@ -225,7 +225,7 @@ def _without_inks(dtype: np.dtype[Any]) -> Callable[[Array], Array]:
 
 
 def _from_ycbcr(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> Callable[[Array], Array]:
-    """TIFF 6.0, section 21: the coefficients and the reference levels are tags."""
+    """RGB from YCbCr: TIFF 6.0, section 21; the coefficients and reference levels are tags."""
     if dtype != np.uint8:
         raise BadFile(f"holds YCbCr as {dtype}", cure="save it as RGB")
     red, green, blue = _fractions(_tag(page, _LUMA, (299, 1000, 587, 1000, 114, 1000)))
@@ -257,14 +257,14 @@ def _fractions(value: Any) -> list[float]:
 
 
 MOST = 10**6
-"""Pages that a file may have."""
+"""The most pages that a file may have."""
 
 
 def check_directories(path: Path) -> None:
-    """Follow the chain from page to page; one that turns back would be followed for ever.
+    """Follow the chain of pages and refuse a circular one, which a library would follow forever.
 
     Raises:
-        ValueError: it leads back to a page that it has passed, or has more than ``MOST``.
+        ValueError: the chain returns to an earlier page, or has more than ``MOST`` pages.
         OSError: the file cannot be read.
     """
     with path.open("rb", buffering=0) as file:

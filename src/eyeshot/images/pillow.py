@@ -78,9 +78,9 @@ def open_image(path: Path, notes: list[str] | None = None) -> Image.Image:
     _check_webp(path)
     with _globals:
         limit = Image.MAX_IMAGE_PIXELS
-        Image.MAX_IMAGE_PIXELS = None  # check_size is the judge
+        Image.MAX_IMAGE_PIXELS = None  # check_size limits the size instead
         try:
-            with _heard(notes):
+            with _warnings_noted(notes):
                 image = Image.open(path, formats=FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
@@ -114,29 +114,29 @@ def _check_webp(path: Path) -> None:
 
 
 @contextmanager
-def _heard(notes: list[str] | None) -> Iterator[None]:
-    """In the block, Pillow's warnings are not printed; damaged EXIF becomes a note."""
-    with warnings.catch_warnings(record=True) as heard:
+def _warnings_noted(notes: list[str] | None) -> Iterator[None]:
+    """Inside the context, Pillow's warnings are not printed; damaged EXIF becomes a note."""
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    damaged = any("exif" in str(one.message).lower() for one in heard)
+    damaged = any("exif" in str(one.message).lower() for one in caught)
     if damaged and notes is not None:
-        _say_damaged(notes)
+        _note_damaged(notes)
 
 
-def _say_damaged(notes: list[str]) -> None:
+def _note_damaged(notes: list[str]) -> None:
     note = "its EXIF is damaged and was ignored, so the picture may be rotated"
     if note not in notes:
         notes.append(note)
 
 
 def read_turn(image: Image.Image, notes: list[str]) -> int:
-    """The EXIF orientation, 1 to 8; 1, and a note, where the EXIF is damaged."""
-    with _globals, _heard(notes):
+    """The EXIF orientation, 1 to 8; 1 and a note if the EXIF is damaged."""
+    with _globals, _warnings_noted(notes):
         try:
             turn = image.getexif().get(ExifTags.Base.Orientation, 1)
         except (SyntaxError, ValueError, KeyError, TypeError, OSError, struct.error):
-            _say_damaged(notes)
+            _note_damaged(notes)
             return 1
     return turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
 

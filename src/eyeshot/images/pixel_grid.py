@@ -1,10 +1,10 @@
-"""How large the pixels of an image are, and where they lie: read from one file, for another.
+"""The size and the position of the pixels of an image: read from its file, written to the output.
 
 In this file:
 
-- pixel sizes, positions and units, and what becomes of them behind a network;
-- what OME-TIFF, ImageJ and TIFF in centimeters say of them, and GeoTIFF;
-- what OME-Zarr says.
+- pixel sizes, positions and units, and those of a network's output;
+- reading them from OME-TIFF, ImageJ, TIFF in centimeters, and GeoTIFF;
+- reading them from OME-Zarr.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MICROMETERS = {
     "nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6,
     "kilometer": 1e9, "angstrom": 1e-4, "picometer": 1e-6, "inch": 25400.0, "foot": 304800.0,
 }  # fmt: skip
-"""Units of length by the names that OME-Zarr has for them (UDUNITS-2), in micrometers."""
+"""Units of length in micrometers, by their names in OME-Zarr (UDUNITS-2)."""
 
 _SYMBOLS = {
     "pm": "picometer", "Å": "angstrom", "nm": "nanometer", "µm": "micrometer", "μm": "micrometer",
@@ -34,18 +34,18 @@ _SYMBOLS = {
 SYMBOL = {"picometer": "pm", "angstrom": "Å", "nanometer": "nm", "micrometer": "µm",
           "millimeter": "mm", "centimeter": "cm", "meter": "m", "kilometer": "km",
           "inch": "in", "foot": "ft"}  # fmt: skip
-"""The symbols that OME-XML has for them."""
+"""The symbols of units in OME-XML."""
 
 
 @dataclass(frozen=True, slots=True)
 class GeoReference:
-    """How a GeoTIFF lies on the earth.
+    """The position of a GeoTIFF on the earth.
 
     Attributes:
         matrix: (a, b, c, d, e, f): the center of the pixel at column x and row y is at
             (a·x + b·y + c, d·x + e·y + f).
-        points: pixels are points and not areas: the file gives positions of centers.
-        keys: the tags of its coordinate system, by their codes; kept as they are.
+        points: whether pixels are points, so that the file's positions are those of centers.
+        keys: the tags of the coordinate system by their codes; they are copied unchanged.
     """
 
     matrix: tuple[float, float, float, float, float, float]
@@ -53,7 +53,9 @@ class GeoReference:
     keys: Mapping[int, Any]
 
     def moved(self, down: tuple[float, float], across: tuple[float, float]) -> GeoReference:
-        """The same for pixels that lie (step, first) along rows and columns of these."""
+        """The reference of other pixels: pixel i is at ``first + step · i`` of these, along each
+        axis as (step, first).
+        """
         a, b, c, d, e, f = self.matrix
         (step_y, y), (step_x, x) = down, across
         matrix = (a * step_x, b * step_y, a * x + b * y + c, d * step_x, e * step_y,
@@ -62,8 +64,8 @@ class GeoReference:
 
     @property
     def corner(self) -> tuple[float, float, float, float, float, float]:
-        """The matrix for positions as the file counts them: from the corner of the first pixel,
-        or from its center where pixels are points."""
+        """The matrix as the file stores it: for the corner of the first pixel, or for its center if
+        pixels are points."""
         a, b, c, d, e, f = self.matrix
         if self.points:
             return self.matrix
@@ -72,14 +74,14 @@ class GeoReference:
 
 @dataclass(frozen=True, slots=True)
 class PixelGrid:
-    """Where the pixels of an image lie along each axis of space: rows first, then columns.
+    """The positions of an image's pixels along each spatial axis: rows first, then columns.
 
     Attributes:
-        size: from the center of one pixel to the next.
-        origin: where the center of the first pixel is.
-        units: the name of the unit along each axis, as in OME-Zarr; None if it is not known, and
-            then sizes are in pixels of the image that was read.
-        geo: how the rows and columns lie on the earth.
+        size: the distance from the center of one pixel to the next.
+        origin: the position of the center of the first pixel.
+        units: the name of the unit along each axis, as in OME-Zarr; None if it is unknown, and then
+            sizes are in pixels of the image that was read.
+        geo: the position of rows and columns on the earth, for a GeoTIFF.
     """
 
     size: tuple[float, ...]
@@ -89,11 +91,13 @@ class PixelGrid:
 
     @classmethod
     def plain(cls, axes: int) -> PixelGrid:
-        """Pixels of size 1, of which no more is known."""
+        """Pixels of size 1 at position 0, without units."""
         return cls((1.0,) * axes, (0.0,) * axes, (None,) * axes)
 
     def moved(self, grids: Sequence[tuple[float, float]]) -> PixelGrid:
-        """The grid of pixels that lie (step, first) along each axis, counted in these pixels."""
+        """The grid of other pixels: pixel i is at ``first + step · i`` of these, along each axis as
+        (step, first).
+        """
         size = tuple(own * step for own, (step, _) in zip(self.size, grids, strict=True))
         origin = tuple(
             start + own * first
@@ -103,11 +107,11 @@ class PixelGrid:
         return PixelGrid(size, origin, self.units, geo)
 
     def without_first(self) -> PixelGrid:
-        """Along all axes but the first: the grid of a slice of a stack."""
+        """The grid without its first axis, such as of a slice of a stack."""
         return PixelGrid(self.size[1:], self.origin[1:], self.units[1:])
 
     def stacked(self, stack: PixelGrid) -> PixelGrid:
-        """The grid of slices that lie one behind the other like those of a stack."""
+        """The grid of a stack of such slices, whose distance is that of ``stack``."""
         return PixelGrid(
             (stack.size[0], *self.size),
             (stack.origin[0], *self.origin),
@@ -115,7 +119,7 @@ class PixelGrid:
         )
 
     def lengths(self) -> tuple[float, ...] | None:
-        """The sizes in micrometers; None unless every unit is one of length."""
+        """The sizes in micrometers; None unless every unit is a unit of length."""
         factors = [MICROMETERS.get(unit or "") for unit in self.units]
         found = [own * f for own, f in zip(self.size, factors, strict=True) if f is not None]
         return tuple(found) if len(found) == len(factors) else None
@@ -129,7 +133,7 @@ class PixelGrid:
 def _checked(
     size: Sequence[float], origin: Sequence[float], units: Sequence[str | None], geo: Any = None
 ) -> PixelGrid | None:
-    """The grid, unless a number of it cannot be meant."""
+    """The grid, or None if a number is not finite or a size is not positive."""
     numbers = [*size, *origin]
     if not all(math.isfinite(n) for n in numbers) or min(size, default=0) <= 0:
         return None
@@ -144,15 +148,16 @@ PICKED = "every second sample of the level before, and no means"
 def grid_of_level(
     grid: PixelGrid, full: Sequence[int], level: Sequence[int], *, picked: bool = False
 ) -> PixelGrid:
-    """The grid of a level of a pyramid of which only the sizes are known.
+    """The grid of a level of a pyramid, from the sizes of the largest level and of this level.
 
-    Levels are a whole number of times as small, and sizes were rounded.
+    A level is smaller by a whole factor, and its size was rounded.
 
     Args:
         grid: of the whole image.
         full: its size along each axis of space.
-        level: that of the level.
-        picked: samples were picked, the first one first; otherwise each is a mean.
+        level: the size of the level.
+        picked: the level consists of single samples, the first of which is the image's first
+            sample; otherwise each sample is a mean.
     """
     factors = []
     for n, m in zip(full, level, strict=True):
@@ -170,20 +175,20 @@ def grid_of_tiff(
     *,
     picked: bool = False,
 ) -> PixelGrid | None:
-    """What a TIFF file says of a series; None if it says nothing that is certain.
+    """The grid of a series of a TIFF file; None if the file has no reliable pixel size.
 
     Args:
         tiff: the open file.
-        number: of the series.
-        layout: how the level that is read was understood.
-        shape: of the largest level, as it is stored.
-        letters: of its axes, as the file names them.
-        picked: samples of the level were picked, as :data:`PICKED` says.
+        number: the number of the series.
+        layout: the layout of the level that is read.
+        shape: the stored shape of the largest level.
+        letters: the file's letters for the axes.
+        picked: the level consists of single samples, as :data:`PICKED` says.
     """
     try:
         grid = _grid_of_series(tiff, number, _letters(layout, letters))
     except (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, AttributeError):
-        return None  # tags of another shape than they should have
+        return None  # malformed tags
     except ElementTree.ParseError:
         return None
     if grid is None:
@@ -193,7 +198,7 @@ def grid_of_tiff(
 
 
 def _letters(layout: Layout, names: str) -> str:
-    """The axes of space by the file's names, whatever the user calls them."""
+    """The file's letters for the spatial axes, whatever letters the user gave."""
     usual = {"D": "Z", "H": "Y", "W": "X", "L": "X"}
     return "".join(
         names[axis] if names[axis] in "XYZ" else usual[layout.axes[axis]] for axis in layout.space
@@ -218,17 +223,17 @@ def _grid_of_series(tiff: tifffile.TiffFile, number: int, axes: str) -> PixelGri
             return None
         return _checked([sizes[a] for a in axes], [0.0] * len(axes), [unit] * len(axes))
     if int(page.tags["ResolutionUnit"].value) != 3 or axes != "YX":
-        return None  # in inches it is how large to print it
+        return None  # a resolution in inches is for printing
     if any(_is_for_print(size) for size in sizes.values()):
         return None
     return _checked([sizes[a] for a in axes], [0.0] * 2, ["centimeter"] * 2)
 
 
 def _is_for_print(size: float) -> bool:
-    """Whether pixels of so many centimeters say how to print or scan, as libvips writes it.
+    """Whether a pixel size in centimeters is a resolution for printing, as libvips writes it.
 
-    Larger than 50 micrometers, or one of the usual resolutions in inches: a multiple of 50 or 72
-    up to 4800, and a few beyond, where multiples would lie too close to tell.
+    It is if pixels are larger than 50 micrometers, or if it is a usual number of dots per inch: a
+    multiple of 50 or 72 up to 4800, or one of a few larger numbers.
     """
     if not 0 < size < 50e-4:
         return True
@@ -275,7 +280,7 @@ def _grid_of_geotiff(page: tifffile.TiffPage) -> PixelGrid | None:
         wide, high = page.tags[33550].value[:2]
         places = page.tags[33922].value
         if len(places) != 6:
-            return None  # points on a map that no matrix describes
+            return None  # several tie points, which no matrix describes
         x, y, _, east, north, _ = places
         a, b, c, d, e, f = wide, 0.0, east - x * wide, 0.0, -high, north + y * high
     if not points:
@@ -289,13 +294,13 @@ def _grid_of_geotiff(page: tifffile.TiffPage) -> PixelGrid | None:
 def grid_of_ome_zarr(
     image: Mapping[str, Any], level: int, layout: Layout, names: str | None
 ) -> PixelGrid | None:
-    """What the metadata of a multiscale image say of one of its levels.
+    """The grid of a level of a multiscale image, from its metadata; None if there is none.
 
     Args:
         image: an entry of ``multiscales``.
         level: the number of the level.
-        layout: how its array was understood.
-        names: of the array's axes.
+        layout: the layout of the level's array.
+        names: the names of the array's axes.
     """
     try:
         axes = image["axes"]

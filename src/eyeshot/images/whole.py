@@ -79,8 +79,8 @@ def read_picture(
     them.
 
     Raises:
-        BadFile: as :func:`read` does.
-        BadValue: likewise.
+        BadFile: as :func:`read`.
+        BadValue: as :func:`read`.
     """
     path = Path(path)
     try:
@@ -104,7 +104,7 @@ def read_picture(
 
 
 def _read_tiff(path: Path, selection: Selection) -> Picture:
-    """One page, or the channels of one image; a stack of pages is no picture."""
+    """One page, or the channels of one image; a stack of pages is refused."""
     from eyeshot.images.sources.tiff import open_tiff
 
     with open_tiff(path, selection, one_picture=True) as source:
@@ -124,7 +124,7 @@ def _as_contract(
 ) -> Picture:
     """(H, W) or (H, W, C), uint8, uint16 or float32."""
     if picture.ndim == 3 and picture.shape[-1] > 4 and picture.shape[0] <= 4:
-        picture = np.moveaxis(picture, 0, -1)  # (C, H, W), as arrays of networks are kept
+        picture = np.moveaxis(picture, 0, -1)  # from (C, H, W), the usual order of tensors
     if picture.ndim == 3 and picture.shape[-1] == 1:
         picture = picture[..., 0]
     if picture.ndim not in (2, 3) or (picture.ndim == 3 and picture.shape[-1] > 4):
@@ -144,20 +144,20 @@ def _as_contract(
 
 
 def write(path: Path | str, array: NDArray[Any], *, alpha: bool = True) -> None:
-    """Write ``array`` (H, W) or (H, W, C) as the kind of file that the suffix of ``path`` names.
+    """Write ``array`` (H, W) or (H, W, C) to a file; the suffix of ``path`` decides the format.
 
-    PNG holds uint8 and uint16 in 1 to 4 channels; JPEG and BMP hold uint8 in 1 or 3; TIFF holds
-    numbers of any kind; ``.npy`` anything. True and false become 255 and 0 in a picture. The file
-    is written aside and renamed over an older one.
+    PNG stores uint8 and uint16 in 1 to 4 channels; JPEG and BMP store uint8 in 1 or 3; TIFF stores
+    numbers of any type; ``.npy`` anything. True and False become 255 and 0 in a picture. The file
+    is written under another name and then renamed over an older one.
 
     Args:
-        path: where to.
+        path: the path of the file.
         array: the picture.
-        alpha: the last of 2 or 4 channels is opacity; PNG knows nothing else, TIFF can keep a band.
+        alpha: whether the last of 2 or 4 channels is opacity; in a PNG it always is.
 
     Raises:
-        UnknownName: a suffix of no known kind.
-        BadValue: the kind cannot hold this dtype, shape or number of channels.
+        UnknownName: the suffix is unknown.
+        BadValue: the format cannot store this dtype, shape or number of channels.
         BadFile: the folder is missing or may not be written to.
         Failure: the disk is full.
     """
@@ -181,7 +181,7 @@ def write(path: Path | str, array: NDArray[Any], *, alpha: bool = True) -> None:
             _WRITERS[suffix](aside, array)
 
 
-# suffix -> dtypes (by character) and numbers of channels that the kind can hold
+# suffix -> dtypes (by character) and numbers of channels that the format can store
 _HOLDS = {
     ".png": ("BH", (1, 2, 3, 4)),
     ".jpg": ("B", (1, 3)),
@@ -273,7 +273,7 @@ _WRITERS = {
 
 
 def unit_of(dtype: np.dtype[Any]) -> float:
-    """The sample that counts as 1: the largest that whole numbers can hold, and 1 of the others."""
+    """The sample that counts as 1: the largest value of an integer type, and 1 for other types."""
     return float(np.iinfo(dtype).max) if dtype.kind in "ui" else 1.0
 
 

@@ -1,1 +1,1 @@
-"""Images written band by band, resumable, never over another file unasked."""
+"""Images written band by band; a run can be resumed, and files are replaced only on request."""

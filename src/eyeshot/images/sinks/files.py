@@ -24,8 +24,8 @@ from eyeshot.images.sinks.journal import Journal
 from eyeshot.images.sinks.sink import Sink
 from eyeshot.images.sources.source import Source
 
-_FORCE_EVERY = 5.0  # seconds of work that a power cut may cost
-_PIECE = 2**22  # bytes of an unfinished output that are read again at once
+_FORCE_EVERY = 5.0  # seconds between two syncs to the disk
+_PIECE = 2**22  # bytes of an unfinished output that are checked at once
 
 
 @dataclass(frozen=True)
@@ -49,24 +49,25 @@ class Place:
 
     @property
     def part(self) -> Path:
-        """The output while it is unfinished."""
+        """The path of the unfinished output."""
         return self.target.with_name(self.target.name + ".part")
 
     @property
     def journal(self) -> Path:
-        """What has been finished of it."""
+        """The path of the journal, which lists the finished rows."""
         return self.target.with_name(self.target.name + ".part.json")
 
     @property
     def lock(self) -> Path:
-        """What the process that writes it holds."""
+        """The path of the lock of the process that writes the output."""
         return self.target.with_name(self.target.name + ".part.lock")
 
     def check(self) -> None:
-        """Refuse to write over an input, or into a folder that is not there.
+        """Refuse to overwrite an input, or to write into a missing folder.
 
         Raises:
-            BadValue, BadFile: so.
+            BadValue: the output is an input.
+            BadFile: the folder does not exist.
         """
         for path in self.inputs:
             if self.target.exists() and path.exists() and path.samefile(self.target):
@@ -85,8 +86,8 @@ class Place:
         if self.force:
             return
         if self.target.exists():
-            waits = ", and there is no unfinished run to resume" if self.resume else ""
-            raise BadFile(f"{self.target}: exists already{waits}", cure="--force replaces it")
+            nothing = ", and there is no unfinished run to resume" if self.resume else ""
+            raise BadFile(f"{self.target}: exists already{nothing}", cure="--force replaces it")
         if unfinished and (self.part.exists() or self.journal.exists()):
             raise BadFile(
                 f"{self.part}: an unfinished run is there",
@@ -95,7 +96,7 @@ class Place:
 
 
 class FileSink(Sink):
-    """The part file, the journal, and the last step; the subclass defines the order of samples."""
+    """Manages the part file and the journal; a subclass defines how samples are stored."""
 
     def __init__(self, place: Place, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         super().__init__(str(place.target), shape, dtype)
@@ -148,7 +149,7 @@ class FileSink(Sink):
             self._begin()
 
     def _find_journal(self) -> Journal | None:
-        """The journal of an unfinished run; None without one, or with a bad one to be replaced."""
+        """The journal of an unfinished run; None if there is none, or a damaged one to replace."""
         place = self._place
         if not place.journal.exists():
             return None
@@ -186,7 +187,7 @@ class FileSink(Sink):
             self._check_rows(place.part)
             self._reopen()
         elif self._is_complete() and place.target.exists():
-            self._sealed = True  # ended between the last rename and the journal's removal
+            self._sealed = True  # it was stopped after the rename, before the journal was removed
             self._check_rows(place.target)
         else:
             raise BadFile(
@@ -229,7 +230,7 @@ class FileSink(Sink):
 
     @contextmanager
     def _as_changed(self, path: Path) -> Iterator[None]:
-        """The error if our own file cannot be read: it was changed."""
+        """Turn an error while reading our own file into the error that it was changed."""
         try:
             yield
         except UserError as error:
@@ -247,7 +248,7 @@ class FileSink(Sink):
         return area == self.shape[1] * self._columns
 
     def _check_replaceable(self) -> None:
-        """Refuse a target that a file can never take the place of."""
+        """Refuse a target that a file cannot replace."""
         if self._place.target.is_dir():
             raise BadFile(f"{self.name}: is a folder", cure="choose another name")
 
@@ -273,15 +274,15 @@ class FileSink(Sink):
                 self._force()
 
     def _add_up(self, rows: NDArray[Any], strip: Span) -> None:
-        """Take rows (C, n, …) that have been handed to the system into the strip's checksums."""
+        """Add rows (C, n, …) that were passed to the system to the strip's checksums."""
         self._sums[strip] = _added(self._sums.get(strip, [0] * self.shape[0]), rows)
 
     def _safe_rows(self, strip: Span) -> int:
-        """How many rows of a strip have been handed to the system."""
+        """The number of a strip's rows that were passed to the system."""
         return self._written[strip]
 
     def durable_rows(self, strip: Span | None = None) -> int:
-        """How many rows of a strip are on disk, to be resumed after."""
+        """The number of a strip's rows after which a run can be resumed."""
         return self._journal.done.get(strip or (0, self._columns), 0)
 
     def _force(self) -> None:
@@ -313,9 +314,9 @@ class FileSink(Sink):
             self._lock.release()
 
     def abort(self) -> None:
-        """Stop here: the part file and its journal stay, to be used or to be resumed.
+        """Stop. The part file and its journal stay, so that the run can be resumed.
 
-        Of a run that has finished nothing, nothing stays.
+        If no row was finished, both are removed.
         """
         try:
             if not self._sealed:
@@ -331,20 +332,20 @@ class FileSink(Sink):
         try:
             yield
         except OSError as error:
-            told = explain_os_error(error, self._place.target)
-            if isinstance(told, Failure):
-                told.cure = (
+            explained = explain_os_error(error, self._place.target)
+            if isinstance(explained, Failure):
+                explained.cure = (
                     "free some space, then continue with --resume; the finished rows are kept"
                 )
-            raise told from error
+            raise explained from error
 
     @abstractmethod
     def _disk_bytes(self) -> int:
-        """How much room to ask for before anything is written."""
+        """The bytes that must be free on the disk at the start."""
 
     @abstractmethod
     def _create(self) -> None:
-        """Make the part file."""
+        """Create the part file."""
 
     @abstractmethod
     def _reopen(self) -> None:
@@ -352,15 +353,15 @@ class FileSink(Sink):
 
     @abstractmethod
     def _part_bytes(self) -> int | None:
-        """How long the part file is from its first moment; None where that is not known."""
+        """The length of the part file, if it is fixed from the start; else None."""
 
     @abstractmethod
     def _frame(self) -> bytes:
-        """What the part file holds before its samples."""
+        """The bytes of the part file before its samples."""
 
     @abstractmethod
     def _reread(self, path: Path) -> Source:
-        """The samples in the part file, or in the finished output, to be read."""
+        """A source of the samples in the part file or in the finished output."""
 
     @abstractmethod
     def _sync(self) -> None:
@@ -368,18 +369,18 @@ class FileSink(Sink):
 
     @abstractmethod
     def _close(self) -> None:
-        """Let go of the part file."""
+        """Close the part file."""
 
     def _complete(self) -> None:
-        """Turn the part file into the output; the plain way is a rename."""
+        """Turn the part file into the output, by default with a rename."""
         self._place.part.replace(self._place.target)
 
     def _tidy(self) -> None:
-        """Remove temporary files that completing may have left."""
+        """Remove temporary files of the completion."""
 
 
 def _added(sums: list[int], rows: NDArray[Any]) -> list[int]:
-    """Checksums of planes, each with the rows (C, n, …) that follow."""
+    """The checksums of planes after adding the next rows (C, n, …)."""
     return [
         zlib.crc32(np.ascontiguousarray(plane).reshape(-1).view(np.uint8).data, value)
         for plane, value in zip(rows, sums, strict=True)
@@ -387,7 +388,7 @@ def _added(sums: list[int], rows: NDArray[Any]) -> list[int]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a whole folder, if it is there."""
+    """Remove a file or a whole folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -395,7 +396,7 @@ def remove(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Force a folder's names to the disk, where the system can."""
+    """Force a folder's entries to the disk, if the system can."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -17,7 +17,7 @@ from eyeshot.files import create
 from eyeshot.images.layouts import Span
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
-"""Linux: another text after every start of the machine. Elsewhere only forced rows count."""
+"""On Linux, a text that changes at every start of the machine. Elsewhere only forced rows count."""
 
 
 class Journal:
@@ -45,7 +45,7 @@ class Journal:
         """Read a journal.
 
         Raises:
-            BadFile: it is not one.
+            BadFile: the file is not a journal.
         """
         try:
             found = json.loads(_text(path))
@@ -66,14 +66,14 @@ class Journal:
         return journal
 
     def require(self, settings: dict[str, Any]) -> None:
-        """Refuse to go on with other settings.
+        """Refuse to resume with other settings.
 
         Raises:
-            BadValue: naming the first that differs.
+            BadValue: a setting differs; the first one is named.
         """
-        wanted = json.loads(json.dumps(settings))
-        for name in [*wanted, *self.settings]:
-            was, now = self.settings.get(name), wanted.get(name)
+        current = json.loads(json.dumps(settings))
+        for name in [*current, *self.settings]:
+            was, now = self.settings.get(name), current.get(name)
             if was != now:
                 raise BadValue(
                     f"{self.path}: cannot resume: {name} was {_short(was)} and is {_short(now)}",
@@ -81,10 +81,10 @@ class Journal:
                 )
 
     def require_inside(self, rows: int, columns: int) -> None:
-        """Refuse rows and strips that no image of this size has.
+        """Refuse rows and strips outside of an image of this size.
 
         Raises:
-            BadFile: naming the strip.
+            BadFile: a strip does not fit; it is named.
         """
         ends = 0
         for (lo, hi), done in sorted(self.done.items()):
@@ -106,17 +106,17 @@ class Journal:
         return self.path.with_name(self.path.name + ".new")
 
     def record(self, strip: Span, rows: int, sums: list[int]) -> None:
-        """Note that ``rows`` rows of a strip have been handed to the system."""
+        """Record that ``rows`` rows of a strip have been passed to the system."""
         self.done[strip], self.sums[strip] = rows, sums
         self._save()
 
     def record_forced(self) -> None:
-        """Note that all that is done has been forced to the disk."""
+        """Record that all finished rows have been forced to the disk."""
         self._forced = dict(self.done), dict(self.sums)
         self._save(force=True)
 
     def start(self) -> None:
-        """Write the journal of a run that has done nothing."""
+        """Write the journal of a run that has no finished rows yet."""
         self._save(force=True)
 
     def _save(self, *, force: bool = False) -> None:
@@ -133,7 +133,7 @@ class Journal:
                 "boot": _boot(),
             }
         )
-        self._aside.unlink(missing_ok=True)  # of a moment of a kill; or a link to elsewhere
+        self._aside.unlink(missing_ok=True)  # left by a killed process, or a link to another file
         with os.fdopen(create(self._aside), "w") as file:
             file.write(text)
             if force:
@@ -144,7 +144,7 @@ class Journal:
 
 _NO_JOURNAL = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 _LARGEST = 2**26
-"""Bytes of a journal: one of a thousand strips of a thousand channels is a third of it."""
+"""The most bytes of a journal; with 1000 strips of 1000 channels it has a third of this."""
 
 
 def _text(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Whatever the caller names, as a Sink."""
+"""Opens the sink for a path or an array."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ def sink_memory(
     arrangement: Arrangement | None = None,
     storage: Storage = STORED_PLAINLY,
 ) -> Callable[[int], SinkMemory]:
-    """The bytes that an output will hold, by how many columns are written at a time.
+    """A function from the number of columns written at a time to the memory of an output.
 
-    The arguments are those of :func:`open_sink`, and so are the errors for a wrong suffix or kind;
+    The arguments, and the errors for a wrong suffix or type, are those of :func:`open_sink`;
     nothing is opened.
     """
     kind = np.dtype(dtype)
@@ -113,7 +113,7 @@ def check_target(
     if target.suffix.lower() not in SUFFIXES:
         raise _unknown(target)
     place.check()
-    # A folder in a file's place, and a run to go on with, are for the sink to judge.
+    # The sink checks a folder in place of a file, and an unfinished run.
     if not place.journal.exists() and (target.suffix.lower() == ".zarr" or not target.is_dir()):
         place.check_free(unfinished=False)
 

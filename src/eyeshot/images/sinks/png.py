@@ -1,11 +1,11 @@
-"""Sinks that put rows in their place in a file: ``.npy``, and PNG by way of a spool.
+"""Sinks that write rows at their offsets in a file: ``.npy``, and PNG with a temporary file.
 
-A packed stream cannot be resumed after a kill, a spool can. It costs the disk the size of the
-unpacked image for as long as the run takes, and memory nothing.
+A compressed stream cannot be resumed after a kill, an uncompressed temporary file can. During the
+run it takes the uncompressed size of the image on the disk, but no memory.
 
 In this file:
 
-- PNG: rows are spooled uncompressed, and packed band by band when all of them are there;
+- PNG: rows are stored uncompressed, and compressed band by band when all of them are written;
 - samples at known offsets in a file: the ``.npy`` sink, and the temporary file of the PNG sink.
 """
 
@@ -49,8 +49,8 @@ class Grid:
         return self.offset + math.prod(self.shape) * self.itemsize
 
     def write(self, handle: int, start: Start, block: NDArray[Any]) -> None:
-        """Write a block that begins at ``start``: in one go for each run of bytes."""
-        whole = len(self.shape)  # of the dimensions from here on, all is written
+        """Write a block that begins at ``start``, with one call for each run of bytes."""
+        whole = len(self.shape)  # the dimensions from here on are written whole
         while whole and block.shape[whole - 1] == self.shape[whole - 1]:
             whole -= 1
         outer = max(0, whole - 1)
@@ -71,12 +71,12 @@ def write_all(handle: int, samples: NDArray[Any], offset: int) -> None:
 
 
 class PlacedSink(FileSink):
-    """A part file of fixed size in which every sample has its place."""
+    """A part file of fixed size, in which every sample has a known offset."""
 
     _handle = -1
 
     def _open_part(self, size: int | None, head: bytes = b"") -> None:
-        """Open the part file; with a size, make it, all zero after ``head``."""
+        """Open the part file; with a size, create it with ``head`` followed by zeros."""
         if size is None:
             self._handle = os.open(self._place.part, os.O_RDWR | os.O_NOFOLLOW)
             return
@@ -147,7 +147,7 @@ def read_start(path: Path, count: int) -> bytes:
 
 
 def _letters(stored: tuple[int, ...], shape: tuple[int, ...]) -> str:
-    """What the axes of an array stored for an image (C, …) mean."""
+    """The letters of the axes of a stored array for an image (C, …)."""
     space = SPACE[len(shape) - 1]
     return space if len(stored) < len(shape) else "C" + space
 
@@ -165,7 +165,7 @@ def _header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
 
 _COLOR = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> PNG color type
 _BAND = 2**20  # bytes packed at once
-_EFFORT = (1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)  # filtered rows repeat little else: as OpenCV does
+_EFFORT = (1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)  # as OpenCV: filtered rows have few repeats
 
 
 def write_png(
@@ -197,7 +197,7 @@ def _filter(rows: NDArray[np.uint8], above: NDArray[np.uint8], pixel: int) -> by
     left[:, pixel:] -= rows[:, :-pixel]
     up = rows - np.concatenate([above[np.newaxis], rows[:-1]])
     choices = [rows, left, up]
-    # of a byte b and of 256 - b, the smaller is its size as a signed one
+    # the absolute value of a byte b as a signed number is the smaller of b and 256 - b
     costs = [np.minimum(c, np.negative(c)).sum(axis=1, dtype=np.uint64) for c in choices]
     best = np.argmin(costs, axis=0).astype(np.uint8)
     out = np.empty((len(rows), rows.shape[1] + 1), np.uint8)
@@ -208,12 +208,12 @@ def _filter(rows: NDArray[np.uint8], above: NDArray[np.uint8], pixel: int) -> by
 
 
 class PngSink(PlacedSink):
-    """Rows spooled as (H, W, C), packed at the end."""
+    """Stores rows uncompressed as (H, W, C), and compresses them at the end."""
 
     def __init__(
         self, place: Place, shape: tuple[int, ...], dtype: np.dtype[Any], *, turned: bool = False
     ) -> None:
-        """As any sink; ``turned``: rows become the picture's columns."""
+        """Make a sink; with ``turned``, rows become the picture's columns."""
         super().__init__(place, shape, dtype)
         self._turned = turned
         if len(shape) != 3 or shape[0] not in _COLOR or self.dtype not in (np.uint8, np.uint16):
@@ -263,7 +263,7 @@ class PngSink(PlacedSink):
         """Compress the temporary file into a PNG, and rename it to the target."""
         place = self._place
         packed = place.target.with_name(place.target.name + ".part.packed")
-        remove(packed)  # of a kill in this place
+        remove(packed)  # left by a process that was killed here
         handle = create(packed, mode_of(place.target))
         with place.part.open("rb") as spool, os.fdopen(handle, "wb") as file:
             write_png(file, self._bands(spool), self._size, self.dtype.itemsize * 8)

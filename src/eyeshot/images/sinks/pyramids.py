@@ -1,15 +1,16 @@
-"""OME-Zarr and OME-TIFF: the image, and the levels of a pyramid that viewers show it small by.
+"""OME-Zarr and OME-TIFF: the image, and the smaller levels of a pyramid for viewers.
 
-Each level halves the one before. A file of a level (a chunk, or a shard) is made of what is stored
-of the level before, as soon as all of that is there: while a run writes, and with the same bytes
-in whatever bands and strips it writes, also after a kill. (NGFF 0.5, which is that of Zarr 3.)
+Each level is half as large as the one before. A file of a level (a chunk, or a shard) is computed
+from the stored samples of the level before as soon as these are complete, while the run goes on.
+Its bytes do not depend on the run's bands and strips, nor on interruptions. (NGFF 0.5, the version
+for Zarr 3.)
 
 In this file:
 
-- how a level is made: the mean of two by two samples, or every second sample of labels;
-- the levels of an array in Zarr, made block by block;
+- computing a level: the mean of two by two samples, or every second sample of labels;
+- the levels of an array in Zarr, block by block;
 - OME-Zarr;
-- OME-TIFF, packed from the same arrays when all of them are complete.
+- OME-TIFF, compressed from the same arrays when all of them are complete.
 """
 
 from __future__ import annotations
@@ -46,24 +47,24 @@ with extra("images"):
 
 VERSION = "0.5"
 _AXES = {3: "cyx", 4: "czyx"}
-_COPIES = 3  # of a file of a level: as it is made, as zarr takes it, packed
+_COPIES = 3  # copies of a file of a level: as computed, as zarr takes it, compressed
 
 
 def halve(samples: NDArray[Any], factors: Sequence[int], *, labels: bool) -> NDArray[Any]:
-    """Samples (C, rows, …) at half the size along each axis of space whose factor is 2.
+    """Samples (C, rows, …) at half the size along each spatial axis whose factor is 2.
 
-    An odd length is rounded up: the last sample stands for itself. Means are taken in float64
-    (float32 for 8 and 16 bits), and rounded half to even where the samples are whole numbers.
+    An odd length is rounded up: the last sample is copied. Means are computed in float64 (float32
+    for 8 and 16 bits); means of integers are rounded half to even.
 
     Args:
-        samples: beginning at even positions of the image.
-        factors: 1 or 2, for each axis of space.
-        labels: pick every second sample, the first one first, and average nothing.
+        samples: a block that begins at even positions of the image.
+        factors: 1 or 2, for each spatial axis.
+        labels: take every second sample from the first on instead of means.
     """
     if labels or samples.dtype.kind == "b":
         return samples[(slice(None), *(slice(None, None, factor) for factor in factors))]
     wide = samples.astype(np.float32 if samples.dtype.itemsize < 4 else np.float64)
-    with np.errstate(invalid="ignore"):  # infinities of two signs have no mean
+    with np.errstate(invalid="ignore"):  # the mean of +inf and -inf is NaN
         for axis, factor in enumerate(factors, 1):
             if factor == 2:
                 wide = _halved(wide, axis)
@@ -85,10 +86,10 @@ class Level:
 
     Attributes:
         shape: (C, rows, …).
-        factors: by what each axis of space of the level before is divided.
-        scale: by what each axis of space of the whole image is divided.
-        chunk: (C, rows, …) that are packed together.
-        file: (C, rows, …) in one file: a chunk, or a shard.
+        factors: the ratio of the level before to this level, along each spatial axis.
+        scale: the ratio of the whole image to this level, along each spatial axis.
+        chunk: the shape (C, rows, …) of a chunk.
+        file: the shape (C, rows, …) of a file: of a chunk, or a shard.
     """
 
     shape: tuple[int, ...]
@@ -129,13 +130,13 @@ class Pyramid:
         self._made = [[0] * _count(level, 2) for level in levels]  # rows of files in a column
 
     def advance(self, complete: Callable[[Span], int]) -> Iterator[tuple[int, tuple[slice, ...]]]:
-        """Make every file of every level for which there is enough, and tell which.
+        """Make every file of every level whose samples are complete.
 
         Args:
-            complete: how many rows of some columns of the whole image are stored.
+            complete: returns how many rows of a range of columns of the whole image are stored.
 
         Yields:
-            the number of a level, and the block of it that was written.
+            The number of a level, and the block of it that was written.
         """
         for number, level in enumerate(self._levels[1:], 1):
             for column, done in enumerate(self._made[number]):
@@ -160,7 +161,7 @@ class Pyramid:
     def _make_row(
         self, number: int, row: int, column: int
     ) -> Iterator[tuple[int, tuple[slice, ...]]]:
-        """The files of one place along rows and columns: all channels, and all of a third axis."""
+        """Make all files at one place along rows and columns: all channels and all slices."""
         level = self._levels[number]
         depth = [range(_count(level, axis)) for axis in range(3, len(level.shape))]
         for group, *rest in product(range(_count(level, 0)), *depth):
@@ -174,11 +175,11 @@ class Pyramid:
             yield number, where
 
     def make(self, number: int, where: tuple[slice, ...]) -> None:
-        """Make one file of a level from what is stored of the level before.
+        """Make one file of a level from the stored samples of the level before.
 
         Args:
-            number: of the level, from 1 on.
-            where: the block (C, rows, …) that the file holds.
+            number: the number of the level, from 1 on.
+            where: the block (C, rows, …) of the file.
         """
         level, before = self._levels[number], self._levels[number - 1]
         block = np.empty([side.stop - side.start for side in where], self.arrays[0].dtype)
@@ -203,12 +204,12 @@ class Pyramid:
 
 
 def _count(level: Level, axis: int) -> int:
-    """How many files there are along an axis, 0 for channels."""
+    """The number of files along an axis; axis 0 is channels."""
     return -(-level.shape[axis] // level.file[axis]) if axis < len(level.shape) else 1
 
 
 def _span(level: Level, before: Level, axis: int, place: int) -> Span:
-    """The positions of the level before that a file of a level is made from, along one axis."""
+    """The positions of the level before from which a file is made, along one axis."""
     side = level.file[axis + 1] * level.factors[axis]
     return place * side, min((place + 1) * side, before.shape[axis + 1])
 
@@ -216,7 +217,7 @@ def _span(level: Level, before: Level, axis: int, place: int) -> Span:
 class OmeZarrSink(ZarrSink):
     """A group of arrays 0, 1, 2 …: the image with its axes (c, y, x) or (c, z, y, x), and levels.
 
-    NGFF prescribes this order of axes, so the image lies so whatever the order of the network's.
+    NGFF prescribes this order of axes, so it does not depend on the network's order.
     """
 
     def __init__(
@@ -237,7 +238,7 @@ class OmeZarrSink(ZarrSink):
         return levels_of(shape, shard, target)
 
     def memory_in_strips(self, columns: int) -> SinkMemory:
-        """As for plain Zarr; a file of a level is made while nothing else is packed."""
+        """As for plain Zarr; a file of a level is made while no other chunk is compressed."""
         waiting, packing = super().memory_in_strips(columns)
         if len(self._levels) < 2:
             return SinkMemory(waiting, packing)
@@ -263,7 +264,7 @@ class OmeZarrSink(ZarrSink):
         self._open_levels("r+")
 
     def _metadata(self) -> dict[str, Any]:
-        """What NGFF wants to be told of the image."""
+        """The image's metadata according to NGFF."""
         grid = self._storage.grid or PixelGrid.plain(len(self.shape) - 1)
         axes: list[dict[str, str]] = [{"name": "c", "type": "channel"}]
         for name, unit in zip(_AXES[len(self.shape)][1:], grid.units, strict=True):
@@ -314,7 +315,7 @@ class OmeZarrSink(ZarrSink):
         super()._resume(journal)
         self._stored = dict(journal.done)
         if not self._sealed:
-            self._make_levels()  # again from the first: what a kill has left of them is unknown
+            self._make_levels()  # all again, because a killed run may have left any part of them
 
     def _put(self, top: int, rows: NDArray[Any], strip: Span) -> None:
         super()._put(top, rows, strip)
@@ -327,7 +328,7 @@ class OmeZarrSink(ZarrSink):
             self._note(folder, where, self._levels[number].file)
 
     def _complete_rows(self, columns: Span) -> int:
-        """How many rows of some columns are stored, whatever strips they lie in."""
+        """The number of stored rows of a range of columns, which may be in several strips."""
         left, right = columns
         rows = self.shape[1]
         for (lo, hi), done in sorted(self._stored.items()):
@@ -342,13 +343,13 @@ class OmeZarrSink(ZarrSink):
 
 
 TILE = 512
-_TILE_UNIT = 16  # a multiple of which the sides of a tile must be
-_CLASSIC = 2**32 - 2**26  # bytes that a TIFF with offsets of 32 bits holds, and some room
+_TILE_UNIT = 16  # the sides of a tile must be multiples of this
+_CLASSIC = 2**32 - 2**26  # the most bytes of a TIFF with 32-bit offsets, minus a margin
 _SAMPLES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 
 
 def planes_of(shape: tuple[int, ...], together: int) -> list[Level]:
-    """The levels of an OME-TIFF: planes of tiles, of which only rows and columns are halved."""
+    """The levels of an OME-TIFF: planes of tiles; only rows and columns are halved."""
     deep = (1,) * (len(shape) - 3)
     found: list[Level] = []
     sides, scale, factors = shape, (1,) * (len(shape) - 1), (1,) * (len(shape) - 1)
@@ -366,8 +367,9 @@ def planes_of(shape: tuple[int, ...], together: int) -> list[Level]:
 class OmeTiffSink(OmeZarrSink):
     """Tiles with levels in SubIFDs, written by tifffile when all of them are in the part folder.
 
-    A packed tile has no place before its size is known, so tiles are kept in Zarr until the last
-    one is there: in order, resumable, packed. 3 or 4 channels of 8 or 16 bits are color.
+    The offset of a compressed tile is unknown until all tiles before it are compressed. So tiles
+    are stored in Zarr until the last one is complete, which also allows resuming. 3 or 4 channels
+    of 8 or 16 bits are stored as color.
     """
 
     def __init__(
@@ -389,7 +391,7 @@ class OmeTiffSink(OmeZarrSink):
         FileSink._check_replaceable(self)
 
     def _set_mode(self) -> None:
-        """The part is a folder, and gets no mode of a file."""
+        """Do nothing: the part is a folder, and the output is a file."""
 
     def _reread(self, path: Path) -> Source:
         if path == self._place.part:
@@ -399,10 +401,10 @@ class OmeTiffSink(OmeZarrSink):
         return open_tiff(path, Selection(layout=layout if self.shape[0] > 1 else space))
 
     def _complete(self) -> None:
-        """Pack the tiles of all levels into a file aside, and rename it."""
+        """Compress the tiles of all levels into a temporary file, and rename it."""
         place = self._place
         packed = place.target.with_name(place.target.name + ".part.packed")
-        remove(packed)  # of a kill in this place
+        remove(packed)  # left by a process that was killed here
         os.close(create(packed, mode_of(place.target)))
         with packed.open("r+b") as file:
             self._pack(file)
@@ -441,7 +443,7 @@ class OmeTiffSink(OmeZarrSink):
                 )
 
     def _tiles(self, number: int, tile: tuple[int, ...]) -> Iterator[NDArray[Any]]:
-        """The tiles of a level, page by page, filled up with zeros."""
+        """The tiles of a level, page by page, padded with zeros."""
         level, array = self._levels[number], self._pyramid.arrays[number]
         steps = [range(0, n, step) for n, step in zip(level.shape, level.chunk, strict=True)]
         for corner in product(*steps):
@@ -453,7 +455,7 @@ class OmeTiffSink(OmeZarrSink):
             yield full if self._together > 1 else full[..., 0]
 
     def _described(self) -> dict[str, Any]:
-        """What OME-XML is told: axes, and the size and place of pixels where they are known."""
+        """The metadata for OME-XML: axes, and the size and position of pixels if known."""
         space = _AXES[len(self.shape)][1:].upper()
         first = "C" if self.shape[0] > 1 else ""
         found: dict[str, Any] = {"axes": space + "S" if self._together > 1 else first + space}
@@ -469,7 +471,7 @@ class OmeTiffSink(OmeZarrSink):
             found[f"PhysicalSize{axis}Unit"] = SYMBOL[unit or ""]
             if origin:
                 along = [origin] * planes
-                if axis == "Z":  # the slices of a channel lie one behind the other
+                if axis == "Z":  # planes are ordered by channel, then by slice
                     along = [origin + size * (plane % self.shape[1]) for plane in range(planes)]
                 places["Position" + axis] = along
                 places[f"Position{axis}Unit"] = [SYMBOL[unit or ""]] * planes

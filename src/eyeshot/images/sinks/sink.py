@@ -1,4 +1,4 @@
-"""What every output is to the engine: a shape, bands written in order, an order of dimensions."""
+"""The interface of an output for the engine: a shape, bands in order, an order of dimensions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from eyeshot.images.sources.arrays import let_go
 from eyeshot.images.sources.source import Source
 
 Start = tuple[int, ...]
-"""Where a block begins along each dimension of an array."""
+"""The first position of a block along each dimension of an array."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Arrangement:
 
     @property
     def features(self) -> tuple[int, ...]:
-        """The sizes of the dimensions that are no axis; their product is a block's channels."""
+        """The sizes of the dimensions of features; their product is a block's channels."""
         pairs = zip(self.sizes, self.axes, strict=True)
         return tuple(size for size, axis in pairs if axis is None)
 
@@ -61,7 +61,7 @@ class Arrangement:
     def sized(self, sizes: tuple[int, ...]) -> Arrangement:
         """The same dimensions for a block of ``sizes`` (C, rows, columns, …)."""
         features = self.features
-        if math.prod(features) != sizes[0]:  # of a form that keeps one number for all of them
+        if math.prod(features) != sizes[0]:  # an output form with one number for all features
             features = (1,) * len(features)
         left = iter(features)
         return Arrangement(
@@ -83,7 +83,7 @@ class Arrangement:
         return block.transpose(places)
 
     def start(self, row: int, column: int) -> Start:
-        """Where a block begins that begins at a row and a column."""
+        """The start of a block whose first position is at ``row`` and ``column``."""
         begins = {0: row, 1: column}
         return tuple(0 if axis is None else begins.get(axis, 0) for axis in self.axes)
 
@@ -129,20 +129,20 @@ class ArrangedSource(Source):
         return self._arrangement.straight(block).reshape(-1, *sizes)
 
     def identity(self) -> dict[str, Any]:
-        """The file; it is read once, by the run that made it."""
+        """The file's name is enough, because only the run that wrote it reads it."""
         return {"file": self.name}
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """How samples are stored, where a format leaves a choice.
+    """How samples are stored, for formats with a choice.
 
     Attributes:
-        labels: the samples are numbers of classes or a mask: levels of a pyramid pick samples, and
-            never average them.
-        shard: chunks of Zarr lie together in files of about so many positions a side; None for a
-            file each.
-        grid: how large the pixels are and where they lie; None if that is not known.
+        labels: the samples are class numbers or a mask, so levels of a pyramid must not average
+            them.
+        shard: the side in positions of a Zarr shard, a file of several chunks; None for a file for
+            each chunk.
+        grid: the size and position of the pixels; None if unknown.
     """
 
     labels: bool = False
@@ -157,8 +157,8 @@ class SinkMemory(NamedTuple):
     """Bytes that a sink uses.
 
     Attributes:
-        waiting: all the time.
-        packing: beside them, while rows are written.
+        waiting: during the whole run.
+        packing: in addition, while rows are written.
     """
 
     waiting: int
@@ -193,7 +193,7 @@ class Sink(ABC):
         self._finished = False
 
     def memory_in_strips(self, columns: int) -> SinkMemory:
-        """What it uses if this number of columns is written together."""
+        """The memory that the sink uses if ``columns`` columns are written together."""
         return SinkMemory(self.memory)
 
     @property
@@ -236,10 +236,10 @@ class Sink(ABC):
 
     @abstractmethod
     def _store(self, row: int, block: NDArray[Any], strip: Span) -> None:
-        """Put away a block that has been checked."""
+        """Store a block that has been checked."""
 
     def durable_rows(self, strip: Span | None = None) -> int:
-        """How many rows of a column strip (of the whole width) need not be written again."""
+        """The rows of a strip (None: of the full width) that need not be written again."""
         return self._written.get(strip or (0, self._columns), 0)
 
     def finish(self) -> Any:
@@ -277,8 +277,8 @@ class Sink(ABC):
     def _seal(self) -> Any:
         """Complete the output; return the path or the array."""
 
-    def abort(self) -> None:  # noqa: B027  (an array has nothing to let go of)
-        """Stop here. What was finished stays, to be used or to be resumed."""
+    def abort(self) -> None:  # noqa: B027  (an array has nothing to close)
+        """Stop. The finished rows stay, so that the run can be resumed."""
 
     def __enter__(self) -> Self:
         return self

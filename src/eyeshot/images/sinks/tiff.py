@@ -1,7 +1,7 @@
-"""Tiled BigTIFF, uncompressed: every tile has its place, so rows may be written and resumed.
+"""Tiled BigTIFF, uncompressed: every tile has a known offset, so a run can be resumed.
 
-The structure is written here rather than by tifffile, which would write all the zeros of an empty
-image to the disk first. (TIFF 6.0, and the BigTIFF extension of it: 8-byte counts and offsets.)
+The structure is written here and not by tifffile, which would first write the zeros of an empty
+image to the disk. (TIFF 6.0, and its BigTIFF extension: 8-byte counts and offsets.)
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class TiffSink(PlacedSink):
         turned: bool = False,
         grid: PixelGrid | None = None,
     ) -> None:
-        """As any sink; ``turned``: rows become the picture's columns."""
+        """Make a sink; with ``turned``, rows become the picture's columns."""
         super().__init__(place, shape, dtype)
         self._turned = turned
         self._grid = None if turned else grid
@@ -64,7 +64,7 @@ class TiffSink(PlacedSink):
         self._tile_bytes = TILE * TILE * self._together * dtype.itemsize
         self._head = self._structure()
         self.chunk_rows = self.chunk_columns = TILE
-        self.memory = self._across * self._tile_bytes  # a row of tiles, put in their order
+        self.memory = self._across * self._tile_bytes  # a row of tiles, in the order of the file
 
     def _tiles(self) -> int:
         return self._planes * self._down * self._across
@@ -131,7 +131,7 @@ class TiffSink(PlacedSink):
                 done += len(part)
 
     def _store_in_tiles(self, first: int, inside: int, rows: NDArray[Any], strip: Span) -> None:
-        """Rows of one row of tiles, whose leftmost tile is number ``first``."""
+        """Write rows within one row of tiles, whose leftmost tile is number ``first``."""
         left, right = strip
         whole = left % TILE == 0 and (right % TILE == 0 or right == self._width)
         if not whole:
@@ -147,7 +147,7 @@ class TiffSink(PlacedSink):
             write_all(self._handle, tile, place + number * self._tile_bytes)
 
     def _store_pieces(self, first: int, inside: int, rows: NDArray[Any], strip: Span) -> None:
-        """The same for columns that begin or end within a tile: row by row."""
+        """Write columns that begin or end inside a tile, row by row."""
         left, right = strip
         pixel = self._together * self.dtype.itemsize
         for tile in range(left // TILE, -(-right // TILE)):
@@ -175,7 +175,7 @@ def _cut(rows: NDArray[Any], across: int) -> NDArray[Any]:
 
 
 def _tags_of(grid: PixelGrid) -> list[Tag]:
-    """How large the pixels are: pixels per centimeter, and what a GeoTIFF says of the earth."""
+    """The tags of the pixel size, in pixels per centimeter, and of the position on the earth."""
     tags: list[Tag] = []
     lengths = grid.lengths()
     if lengths is not None and all(1e-4 < size < 1e9 for size in lengths):
@@ -198,7 +198,7 @@ def _tags_of(grid: PixelGrid) -> list[Tag]:
 
 
 def _rational(value: float) -> list[int]:
-    """A number as two whole ones of 32 bits."""
+    """A number as a fraction of two 32-bit integers."""
     most = 2**31 - 1
     near = Fraction(value).limit_denominator(max(1, int(min(most, most / max(1.0, value)))))
     return [near.numerator, near.denominator] if near else [1, most]

@@ -1,10 +1,10 @@
 """A Zarr output that many processes write: each block once, in whole chunks, with a record.
 
-One process, the client's, makes the array, keeps the records, and gives the output its name. The
-others write windows of it. A record has a checksum of the block's samples: a resumed run reads the
-blocks again, and computes those whose samples have changed, for example by a crash of a machine.
+The client's process creates the array, keeps the records, and renames the output at the end. The
+other processes write blocks of it. A record has a checksum of the block's samples: a resumed run
+reads the blocks again, and recomputes those whose samples have changed, such as after a crash.
 
-The levels of an OME-Zarr are made by the client when all blocks are there.
+The client makes the levels of an OME-Zarr when all blocks are written.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _STATISTICS = ".part.stages"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """That a block has been written.
+    """The record of a written block.
 
     Attributes:
-        number: of the block.
-        checksum: of its samples.
-        notes: plain data of the worker that computed it.
+        number: the number of the block.
+        checksum: the checksum of its samples.
+        notes: plain data from the worker that computed it.
     """
 
     number: int
@@ -53,29 +53,29 @@ class Record:
 
     @property
     def line(self) -> str:
-        """As it stands in the file, with a checksum of itself."""
-        told = json.dumps([self.number, self.checksum, self.notes], separators=(",", ":"))
-        return f"{zlib.crc32(told.encode()):08x} {told}\n"
+        """The record as a line of the file, which begins with a checksum of the rest."""
+        text = json.dumps([self.number, self.checksum, self.notes], separators=(",", ":"))
+        return f"{zlib.crc32(text.encode()):08x} {text}\n"
 
     @classmethod
     def read(cls, line: str) -> Record | None:
-        """The record of a line; None of a line that was cut off or changed."""
-        sum_of, _, told = line.partition(" ")
+        """The record in a line; None if the line was truncated or changed."""
+        stored, _, text = line.partition(" ")
         try:
-            if int(sum_of, 16) != zlib.crc32(told.encode()):
+            if int(stored, 16) != zlib.crc32(text.encode()):
                 return None
-            number, checksum, notes = json.loads(told)
+            number, checksum, notes = json.loads(text)
             return cls(int(number), int(checksum), notes)
         except (ValueError, TypeError):
             return None
 
 
 class BlockedZarr(ZarrSink):
-    """The array as its owner holds it: nothing is written to it here, blocks are recorded.
+    """The array in the client's process: it writes no samples, and records finished blocks.
 
     Attributes:
-        records: of the blocks that are written, by their number.
-        lost: the number of blocks that were recorded and are not as they were written.
+        records: the records of written blocks, by the blocks' numbers.
+        lost: the number of recorded blocks whose samples have changed.
     """
 
     def __init__(
@@ -96,17 +96,17 @@ class BlockedZarr(ZarrSink):
 
     @property
     def chunks(self) -> tuple[int, ...]:
-        """The length of a chunk, or of a shard of them, along every axis of space."""
+        """The length of a chunk, or of a shard, along every spatial axis."""
         return self._file[1:]
 
     @property
     def part(self) -> Path:
-        """Where the array is until it is complete."""
+        """The path of the array until it is complete."""
         return self._folder()
 
     @property
     def resumed(self) -> bool:
-        """Whether this goes on with what another process has begun."""
+        """Whether this continues an unfinished run."""
         return bool(self.records or self.lost)
 
     @property
@@ -149,7 +149,7 @@ class BlockedZarr(ZarrSink):
             self._check_frame()
             self._reopen()
         elif place.target.exists():
-            self._sealed = True  # ended between the last rename and the journal's removal
+            self._sealed = True  # it was stopped after the rename, before the journal was removed
         else:
             raise BadFile(
                 f"{place.part}: is missing, but its journal exists", cure="start again with --force"
@@ -165,10 +165,10 @@ class BlockedZarr(ZarrSink):
                     yield record
 
     def check(self, windows: Mapping[int, Sequence[Span]]) -> None:
-        """Read again what is recorded, and forget the record of a block that is not as written.
+        """Read the recorded blocks again, and drop the records of blocks that have changed.
 
         Args:
-            windows: for each block its (lo, hi) along every axis of space.
+            windows: for each block its (lo, hi) along every spatial axis.
         """
         path = self._place.target if self._sealed else self._place.part
         inner = self._folder().relative_to(self._place.part)
@@ -180,14 +180,14 @@ class BlockedZarr(ZarrSink):
                 self.lost += 1
 
     def _sum(self, array: Any, window: Sequence[Span]) -> int | None:
-        """The checksum of a block as a window of it takes it; None of one that cannot be read."""
+        """The checksum of a block, as in :class:`BlockWindow`; None if it is unreadable."""
         (top, end), *others = window
         found = 0
         for row in range(top, end, self.chunk_rows):
             spans = ((row, min(row + self.chunk_rows, end)), *others)
             try:
                 laid = np.asarray(array[self._where(spans)])
-            except Exception:  # a chunk that is damaged is not as it was written
+            except Exception:  # a damaged chunk has changed, whatever the error
                 return None
             found = checksum(laid, found)
         return found
@@ -197,7 +197,7 @@ class BlockedZarr(ZarrSink):
         return tuple(slice(None) if axis is None else slice(*spans[axis]) for axis in axes)
 
     def record(self, record: Record) -> None:
-        """Note that a block is written."""
+        """Record that a block is written."""
         with self._explained():
             if self._written_down is not None:
                 self._written_down.write(record.line)
@@ -220,7 +220,7 @@ class BlockedZarr(ZarrSink):
         return self._place.target.with_name(self._place.target.name + _STATISTICS)
 
     def write(self, row: int, block: NDArray[Any], column: int = 0) -> None:
-        """Refuse: workers write.
+        """Refuse to write, because workers do it.
 
         Raises:
             BadValue: always.
@@ -228,7 +228,7 @@ class BlockedZarr(ZarrSink):
         raise BadValue(f"{self.name}: is written by workers", cure="use BlockWindow")
 
     def complete(self) -> None:
-        """See :meth:`Sink.complete`; the caller has seen that no block is missing."""
+        """See :meth:`Sink.complete`; the caller has checked that no block is missing."""
         if self._sealed:
             return
         with self._explained():
@@ -240,7 +240,7 @@ class BlockedZarr(ZarrSink):
         self._sealed = True
 
     def _sync(self) -> None:
-        """Force every chunk to the disk, also those that workers wrote."""
+        """Force every chunk to the disk, including those written by workers."""
         for folder, _, names in os.walk(self._place.part):
             for name in names:
                 handle = os.open(Path(folder, name), os.O_RDONLY)
@@ -251,7 +251,7 @@ class BlockedZarr(ZarrSink):
             sync_folder(Path(folder))
 
     def _make_all_levels(self) -> None:
-        """Make what follows from the blocks when all of them are there."""
+        """Make the levels of a pyramid from the complete blocks; plain Zarr has none."""
 
     def _tidy(self) -> None:
         super()._tidy()
@@ -268,7 +268,7 @@ class BlockedZarr(ZarrSink):
             self._written_down = None
 
     def abort(self) -> None:
-        """Stop here. The blocks that are recorded stay, to be resumed."""
+        """Stop. The recorded blocks stay, so that the run can be resumed."""
         try:
             self._close()
             if not self._sealed and not self.records and not self._stages.exists():
@@ -280,7 +280,7 @@ class BlockedZarr(ZarrSink):
 
 
 class BlockedOmeZarr(BlockedZarr, OmeZarrSink):
-    """OME-Zarr: workers write level 0, its owner makes the others from it."""
+    """OME-Zarr: workers write level 0, and the client makes the other levels from it."""
 
     def __init__(
         self, place: Place, shape: tuple[int, ...], dtype: np.dtype[Any], storage: Storage
@@ -341,10 +341,10 @@ class BlockWindow(Sink):
 
         Args:
             array: from :func:`opened_part`.
-            window: (lo, hi) along every axis of space; ``lo`` at the edge of a chunk.
-            channels: of the block.
-            dtype: of the samples.
-            arrangement: of the dimensions.
+            window: (lo, hi) along every spatial axis; ``lo`` is at the edge of a chunk.
+            channels: the number of channels of the block.
+            dtype: the type of the samples.
+            arrangement: the order of the dimensions.
             chunk_rows: the height of a chunk.
         """
         name = str(array.store_path).removeprefix("file://")
@@ -392,7 +392,7 @@ def opened_part(path: Path) -> Any:
     """The unfinished Zarr array at a path, to be written.
 
     Raises:
-        BadFile: it is not there.
+        BadFile: it does not exist.
     """
     try:
         return zarr.open_array(str(path), mode="r+")
@@ -401,5 +401,5 @@ def opened_part(path: Path) -> Any:
 
 
 def checksum(samples: NDArray[Any], before: int = 0) -> int:
-    """Of samples in the order of their array, after others."""
+    """A checksum of samples in the array's order; ``before`` is that of the samples before them."""
     return zlib.crc32(np.ascontiguousarray(samples).reshape(-1).view(np.uint8).data, before)

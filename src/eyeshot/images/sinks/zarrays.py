@@ -1,9 +1,10 @@
-"""Zarr version 3: each chunk is packed and written once, when its rows are complete.
+"""Zarr version 3: each chunk is compressed and written once, when its rows are complete.
 
-With shards, several chunks share a file, which is written once, too: a row of shards waits.
+With shards, several chunks share a file, which is also written once; a row of shards waits in
+memory.
 
-A run on workers has a folder beside its unfinished output (``RunFolder``). While it is there, the
-run has not been given up, and its workers may write.
+A run on workers has a folder next to its unfinished output (``RunFolder``). Workers may write as
+long as this folder exists.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ from eyeshot.images.sources.zarrays import open_zarr
 with extra("images"):
     import zarr
 
-_SIDE = {1: 2**16, 2: 512, 3: 64}  # axes of space -> length of a chunk along each
+_SIDE = {1: 2**16, 2: 512, 3: 64}  # number of spatial axes -> length of a chunk along each
 _METADATA = ("zarr.json", ".zarray", ".zgroup")
-_AT_ONCE = 10  # chunks that zarr packs at one time
-_TOGETHER = 4  # up to so many channels share a chunk
-_PATIENCE = 60.0  # seconds to wait for workers of a run that was given up
+_AT_ONCE = 10  # chunks that zarr compresses at the same time
+_TOGETHER = 4  # the most channels that share a chunk
+_PATIENCE = 60.0  # seconds to wait for workers of a run that was stopped
 _RUN, _LOCK = ".part.run", "lock"
 
 
@@ -54,10 +55,10 @@ def chunk_of(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def file_of(shape: tuple[int, ...], shard: int | None, target: Path) -> tuple[int, ...]:
-    """How much (C, rows, …) is in a file: a chunk, or a shard of about ``shard`` positions a side.
+    """The shape (C, rows, …) of a file: a chunk, or a shard with sides of about ``shard``.
 
     Raises:
-        BadValue: a shard that is smaller than a chunk.
+        BadValue: the shard is smaller than a chunk.
     """
     chunk = chunk_of(shape)
     if shard is None:
@@ -87,7 +88,7 @@ class ZarrSink(FileSink):
         storage: Storage = STORED_PLAINLY,
         chunk: tuple[int, ...] | None = None,
     ) -> None:
-        """As any sink; ``chunk``: (C, rows, …) that are packed together, None for the usual."""
+        """Make a sink; ``chunk`` is the shape (C, rows, …) of a chunk, None for the default."""
         super().__init__(place, shape, dtype)
         self._arrangement = arrangement
         self._shard = storage.shard
@@ -114,16 +115,16 @@ class ZarrSink(FileSink):
             touched *= -(-length // side)
         touched *= self.shape[0] // self._file[0]
         copies = 4 if columns < self._columns else 2
-        copies += 1 if self._file != self._chunk else 0  # a shard is put together of its chunks
+        copies += 1 if self._file != self._chunk else 0  # a shard is assembled from its chunks
         packed = copies * math.prod(self._file) * min(_AT_ONCE, touched)
         return SinkMemory(waiting * self.dtype.itemsize, packed * self.dtype.itemsize)
 
     def _begin(self) -> None:
-        RunFolder(self._place.target).remove()  # workers of a run that was given up may still write
+        RunFolder(self._place.target).remove()  # workers of a stopped run may still write
         super()._begin()
 
     def _disk_bytes(self) -> int:
-        return 0  # how well it packs is not known before
+        return 0  # the compressed size is not known before
 
     def _create(self) -> None:
         space = SPACE[len(self.shape) - 1].replace("H", "y").replace("W", "x").lower()
@@ -140,7 +141,7 @@ class ZarrSink(FileSink):
         self._set_mode()
 
     def _set_mode(self) -> None:
-        """Give the part the mode of the output that it replaces."""
+        """Give the part the file mode of the output that it replaces."""
         mode = mode_of(self._place.target)
         if mode is not None:
             self._place.part.chmod(mode)
@@ -164,7 +165,7 @@ class ZarrSink(FileSink):
         return ArrangedSource(str(path), held, self.dtype, self.shape, self._arrangement)
 
     def _clear_leftovers(self) -> None:
-        for leftover in self._place.part.rglob("*.partial"):  # of the moment of a kill
+        for leftover in self._place.part.rglob("*.partial"):  # left by a killed process
             leftover.unlink(missing_ok=True)  # a worker may just have renamed it
 
     def _reopen(self) -> None:
@@ -201,11 +202,11 @@ class ZarrSink(FileSink):
         self._note(self._folder(), where, self._sizes(self._file))
 
     def _folder(self) -> Path:
-        """Where the files of the array's chunks are."""
+        """The folder of the array's chunk files."""
         return self._place.part
 
     def _sizes(self, block: tuple[int, ...]) -> tuple[int, ...]:
-        """How large a chunk or a shard (C, rows, …) is along each dimension of the array."""
+        """The size of a chunk or a shard (C, rows, …) along each dimension of the array."""
         together = block[0] > 1
         return tuple(
             block[axis + 1] if axis is not None else size if together else 1
@@ -213,7 +214,7 @@ class ZarrSink(FileSink):
         )
 
     def _note(self, array: Path, where: Sequence[slice], sizes: Sequence[int]) -> None:
-        """Remember which files of an array hold something not yet forced to the disk."""
+        """Remember which files of an array are not yet forced to the disk."""
         spans = [
             range(part.start // size, -(-part.stop // size))
             for part, size in zip(where, sizes, strict=True)
@@ -237,7 +238,7 @@ class ZarrSink(FileSink):
         self._waiting.clear()
 
     def _complete(self) -> None:
-        """Rename the folder; an older one steps aside first."""
+        """Rename the folder; an older output is renamed before, and removed later."""
         target = self._place.target
         if target.exists():
             remove(self._old)
@@ -262,7 +263,7 @@ class ZarrSink(FileSink):
 
 
 def _force_to_disk(path: Path) -> None:
-    """Force a file, or the names in a folder, to the disk."""
+    """Force a file, or the entries of a folder, to the disk."""
     if path.is_dir():
         sync_folder(path)
         return
@@ -274,43 +275,43 @@ def _force_to_disk(path: Path) -> None:
 
 
 class RunFolder:
-    """A folder beside an unfinished output, with what workers need to know of the run.
+    """A folder next to an unfinished output, with the data of the run for its workers.
 
-    Each output of a run has one, with the run's token in it. A worker holds it while it computes a
-    block. Who begins another run at this output waits for that, and then takes the folder away: no
-    block of a run that was given up is written later.
+    Each output of a run has one, which contains the run's token. A worker locks it while it
+    computes a block. Another run at this output waits for the lock and then removes the folder, so
+    that no block of a stopped run is written later.
     """
 
     def __init__(self, target: Path) -> None:
         self.path = target.with_name(target.name + _RUN)
 
     def make(self, token: str, files: Mapping[str, bytes]) -> None:
-        """Write the folder, when no worker holds an older one any more.
+        """Write the folder, when no worker has locked an older one any more.
 
         Args:
-            token: by which the run is known.
-            files: what workers read, by its name.
+            token: identifies the run.
+            files: the content of the workers' files, by name.
 
         Raises:
-            Failure: one still does, or the disk is full.
+            Failure: a worker still has a lock, or the disk is full.
         """
         self.remove()
         try:
-            self.path.mkdir(mode=0o700)  # settings hold whole URLs, with their passwords
+            self.path.mkdir(mode=0o700)  # the settings contain URLs, which may have passwords
             for name, content in {**files, _LOCK: token.encode()}.items():
                 (self.path / name).write_bytes(content)
         except OSError as error:
             raise explain_os_error(error, self.path) from error
 
     def remove(self, patience: float = _PATIENCE) -> None:
-        """Take the folder away, when no worker holds it any more.
+        """Remove the folder, when no worker has locked it any more.
 
         Raises:
-            Failure: one still does.
+            Failure: a worker still has a lock.
         """
-        held = self.path / _LOCK
-        if held.exists():
-            with held.open("a") as file:
+        lock = self.path / _LOCK
+        if lock.exists():
+            with lock.open("a") as file:
                 if not _locked(file, shared=False, patience=patience):
                     raise Failure(
                         f"{self.path}: workers still write blocks of a run that was stopped",
@@ -323,14 +324,14 @@ class RunFolder:
 
 @contextmanager
 def holding(folder: Path, token: str) -> Iterator[None]:
-    """Hold the folder of a run, so that no other run begins at its output.
+    """Lock the folder of a run, so that no other run starts at its output.
 
     Args:
-        folder: of the run.
-        token: by which the run is known; the folder of another one is not held.
+        folder: the folder of the run.
+        token: identifies the run; the folder of another run is refused.
 
     Raises:
-        Failure: the run has been given up.
+        Failure: the run has been stopped.
     """
     path = folder / _LOCK
     given_up = Failure(f"{folder}: the run has been given up", cure="nothing is written any more")
@@ -348,7 +349,7 @@ def holding(folder: Path, token: str) -> Iterator[None]:
 
 
 def _locked(file: IO[str], *, shared: bool, patience: float | None = None) -> bool:
-    """Whether a lock was had; without ``patience``, wait for as long as it takes."""
+    """Lock a file, and return whether that succeeded within ``patience`` seconds (None: wait)."""
     import fcntl
 
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX

@@ -1,1 +1,1 @@
-"""Images read by windows, each stored sample once."""
+"""Images that are read by windows; each stored sample is decoded once."""

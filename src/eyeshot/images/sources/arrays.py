@@ -1,11 +1,11 @@
-"""Sources whose samples lie in order: arrays in memory, ``.npy``, plain TIFF and ``.wav``.
+"""Sources of uncompressed samples: arrays in memory, ``.npy``, plain TIFF and ``.wav``.
 
 In this file:
 
 - images that are already in memory: NumPy arrays, memory maps, torch tensors;
 - samples stored uncompressed and in order: ``.npy``, and contiguous TIFF;
-- memory maps of files: pages that were read or written stay in memory until they are let go;
-- sound: ``.wav`` files of whole numbers, as signals (C, L) with a channel for each microphone.
+- memory maps of files, whose pages stay in memory until they are released;
+- sound: ``.wav`` files of integers, as signals (C, L) with a channel for each microphone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from eyeshot.images.layouts import Index, Layout, Span, understand
 from eyeshot.images.sources.source import OpenFile, Selection, Source
 
 _SHORT_RUN = 2**12
-"""Bytes below which reading the whole line costs less than asking for a part of it."""
+"""Bytes below which reading a whole line is faster than reading a part of it."""
 
 
 class RawSource(Source):
@@ -72,7 +72,7 @@ class RawSource(Source):
         return out[(*whole, *(slice(lo, hi) for lo, hi in box[axis + 1 :]))]
 
     def identity(self) -> dict[str, Any]:
-        """The file's."""
+        """The identity of the file."""
         return self._file.identity()
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ class RawSource(Source):
 def _run_axis(
     stored: tuple[int, ...], box: tuple[Span, ...], strides: list[int], itemsize: int
 ) -> int:
-    """The axis whose range is read in one go, those after it whole; short runs are widened."""
+    """The axis whose range is read with one call, and later axes whole; short runs are widened."""
     axis = len(stored) - 1
     while axis > 0:
         run = (box[axis][1] - box[axis][0]) * strides[axis]
@@ -138,12 +138,12 @@ _SHARED = ("r", "r+", "w+")
 
 
 def is_mapped(array: NDArray[Any]) -> bool:
-    """Whether an array's memory is a file's, so that its pages can be let go without a loss."""
+    """Whether an array's memory is that of a file, so that its pages can be released safely."""
     return isinstance(array, np.memmap) and array.mode in _SHARED
 
 
 def let_go(array: NDArray[Any]) -> None:
-    """Take the pages of a mapped file out of the process; the system keeps them or writes them."""
+    """Release the pages of a mapped file from the process; the system keeps or writes them."""
     mapped = getattr(array, "_mmap", None)
     if is_mapped(array) and mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
@@ -157,7 +157,7 @@ class ArraySource(Source):
         self._array = array
 
     def window_memory(self, shape: tuple[int, ...]) -> int:
-        """A view takes nothing; samples of another byte order, and a file's pages, do."""
+        """0 for a view; a copy in another byte order, or the pages of a file, take memory."""
         is_view = self._array.dtype == self.dtype and not is_mapped(self._array)
         return 0 if is_view else super().window_memory(shape)
 
@@ -168,7 +168,7 @@ class ArraySource(Source):
         return block.astype(self.dtype, copy=False)
 
     def identity(self) -> dict[str, Any]:
-        """Shape, dtype and a digest of the samples, row by row so that no copy is made whole."""
+        """Shape, dtype and a digest of the samples, row by row to avoid a copy of the whole."""
         digest = hashlib.blake2b(digest_size=16)
         for row in range(self.shape[1]):
             digest.update(np.ascontiguousarray(self.read((row, row + 1))).tobytes())
@@ -208,18 +208,18 @@ def open_array(
     return ArraySource(array, order)
 
 
-_BITS = {1: 8, 2: 16, 3: 24, 4: 32}  # by the bytes of a sample
-_SIGNED_FROM = 2  # bytes a sample: fewer are unsigned
+_BITS = {1: 8, 2: 16, 3: 24, 4: 32}  # bytes per sample -> bits
+_SIGNED_FROM = 2  # bytes per sample: smaller samples are unsigned
 
 
 class SoundSource(Source):
     """A ``.wav`` file read by windows: float32 (C, hi − lo) in −1 … 1.
 
     Args:
-        path: of the file.
+        path: the path of the file.
 
     Raises:
-        BadFile: not a ``.wav`` of whole numbers.
+        BadFile: it is not a ``.wav`` file of integers.
     """
 
     def __init__(self, path: Path) -> None:
@@ -251,17 +251,17 @@ class SoundSource(Source):
         return _decoded(raw, self._bytes).reshape(-1, channels).T
 
     def identity(self) -> dict[str, Any]:
-        """The file, and when it was written."""
+        """The path, length and time of change of the file."""
         found = self._path.stat()
         return {"path": str(self._path.resolve()), "size": found.st_size, "time": found.st_mtime_ns}
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
 
 def _decoded(raw: bytes, width: int) -> NDArray[np.float32]:
-    """Samples of so many bytes as float32 in −1 … 1."""
+    """Samples of ``width`` bytes as float32 in −1 … 1."""
     if width < _SIGNED_FROM:
         unsigned = np.frombuffer(raw, np.uint8).astype(np.float32)
         return np.asarray((unsigned - 128) / 128, np.float32)

@@ -1,9 +1,9 @@
-"""Sources that change or decode what a file holds: colors, gray as color, whole pictures.
+"""Sources that convert or decode a file's samples: colors, gray as color, whole pictures.
 
 In this file:
 
-- a source that converts its samples: indices to colors, inks to light;
-- a gray picture that is stored as color: one channel is read of several that are equal;
+- a source that converts its samples: indices to colors, inks to RGB;
+- a gray picture that is stored as color: one of several equal channels is read;
 - pictures that can only be decoded whole: JPEG, BMP, WebP, GIF, interlaced PNG.
 """
 
@@ -29,7 +29,7 @@ from eyeshot.images.whole import read_picture, unit_of
 _AT_ONCE = 2**18
 """Samples that are converted together, so that the temporary memory is bounded."""
 _SCRATCH = 64
-"""Bytes a sample that a conversion takes for a moment: floats, several times over."""
+"""Temporary bytes per sample of a conversion: several copies as floats."""
 
 
 class ConvertedSource(Source):
@@ -56,7 +56,7 @@ class ConvertedSource(Source):
         return super().window_memory(shape) + self._stored.window_memory(shape)
 
     def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
-        self._stored.keep_rows = self.keep_rows  # as a reader of windows asks
+        self._stored.keep_rows = self.keep_rows  # set by the reader of windows
         samples = self._stored.read(*spans)
         self.decoded_chunks = self._stored.decoded_chunks
         out = np.empty((self._meaning.channels, *samples.shape[1:]), self.dtype)
@@ -68,7 +68,7 @@ class ConvertedSource(Source):
         return out
 
     def identity(self) -> dict[str, Any]:
-        """The memory of the stored source, and of the conversion."""
+        """The identity of the stored source, and the conversion."""
         return {**self._stored.identity(), "made": self._meaning.done}
 
     def close(self) -> None:
@@ -108,7 +108,7 @@ class GraySource(Source):
 
     @property
     def layout(self) -> str:
-        """How the stored axes were understood, for people."""
+        """How the stored axes were interpreted, in words."""
         return f"{self.stored.layout}; gray in {self.stored.shape[0]} channels, read as one"
 
     def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
@@ -117,8 +117,8 @@ class GraySource(Source):
         self.decoded_chunks = self.stored.decoded_chunks
         colors = 3 if len(samples) > 2 else 1
         for channel in range(1, len(samples)):
-            truth = samples[0] if channel < colors else unit_of(self.dtype)
-            other = samples[channel] != truth
+            expected = samples[0] if channel < colors else unit_of(self.dtype)
+            other = samples[channel] != expected
             if other.any():
                 place = [
                     int(i) + lo for i, (lo, _) in zip(np.argwhere(other)[0], spans, strict=True)
@@ -132,17 +132,17 @@ class GraySource(Source):
         return samples[:1]
 
     def identity(self) -> dict[str, Any]:
-        """The stored picture's, and that one channel of it is read."""
+        """The identity of the stored picture, and that one channel of it is read."""
         return {**self.stored.identity(), "gray": True}
 
     def close(self) -> None:
-        """Let go of the stored picture."""
+        """Close the stored picture."""
         self.stored.close()
 
 
 _WHILE_DECODING = 2.5
-"""Decoded copies alive at the worst moment: Pillow's, of 4 bytes for 3, and the array; or two
-arrays, while a picture is turned."""
+"""The most decoded copies at one time: Pillow's, with 4 bytes for 3, and the array; or two arrays
+while a picture is rotated."""
 
 
 class DecodedSource(ArraySource):
@@ -151,7 +151,7 @@ class DecodedSource(ArraySource):
     file: dict[str, Any]
 
     def identity(self) -> dict[str, Any]:
-        """The file's."""
+        """The identity of the file."""
         return self.file
 
 
@@ -184,7 +184,7 @@ def open_decoded(path: Path, selection: Selection) -> Source:
 
 
 def turned(source: Source, turn: int) -> Source:
-    """A source that is in memory whole and rotated upright; ``source`` is closed.
+    """The whole image in memory, rotated upright; ``source`` is closed.
 
     Args:
         source: the stored image.

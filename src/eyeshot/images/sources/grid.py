@@ -15,7 +15,7 @@ from eyeshot.images.layouts import Layout, Span
 from eyeshot.images.sources.source import Source
 
 Index = tuple[int, ...]
-"""Which chunk, counted along every stored axis."""
+"""The number of a chunk along every stored axis."""
 
 
 class GridSource(Source):
@@ -40,12 +40,12 @@ class GridSource(Source):
             for axis, (length, side) in enumerate(zip(layout.stored, self._chunk, strict=True))
             if axis not in single
         )
-        # A row of chunks is kept, one is being decoded, and its packed form is at most as large.
+        # A row of chunks is kept, one is being decoded, and its compressed form is not larger.
         self.memory = size * (across + 2)
 
     @abstractmethod
     def _decode(self, index: Index) -> NDArray[Any]:
-        """The samples of one chunk, with the stored axes, cut off where the image ends."""
+        """The samples of one chunk with the stored axes, cropped at the image's end."""
 
     def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
         box = self._layout.box(spans)
@@ -68,12 +68,12 @@ class GridSource(Source):
         return self._layout.arrange(out)
 
     def _extent(self, index: Index, axis: int) -> Span:
-        """Where a chunk begins and ends along an axis."""
+        """The range of a chunk along an axis."""
         lo = index[axis] * self._chunk[axis]
         return lo, min(lo + self._chunk[axis], self._layout.stored[axis])
 
     def _is_needed_again(self, index: Index, box: tuple[Span, ...]) -> bool:
-        """Whether a window further along can still ask for part of this chunk."""
+        """Whether a later window may read part of this chunk."""
         for axis in self._layout.space:
             kept = self.keep_rows if axis == self._row_axis else 0
             if self._extent(index, axis)[1] > box[axis][1] - kept:

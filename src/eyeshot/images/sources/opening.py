@@ -1,4 +1,4 @@
-"""Whatever the caller has, as a Source."""
+"""Opens the source for a path, a URL or an array."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def open_source(
 
 
 def is_url(image: Any) -> TypeGuard[str]:
-    """Whether an image is named by a URL, or by a chain of them as fsspec has it."""
+    """Whether an image is named by a URL, or by a chained URL of fsspec."""
     return isinstance(image, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:[:/]", image) is not None
 
 

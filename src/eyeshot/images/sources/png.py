@@ -75,7 +75,7 @@ class Header:
 
     @property
     def channels(self) -> int:
-        """Channels of the image, a palette's colors counted."""
+        """Channels of the image; for a palette, those of its colors."""
         return _SAMPLES[self.color] if self.palette is None else self.palette.shape[1]
 
 
@@ -115,11 +115,11 @@ def read_header(file: OpenFile) -> Header:
 
 
 _TELLING = (b"eXIf", b"acTL", b"tEXt", b"zTXt", b"iTXt")
-"""Chunks that may hold an orientation, or say that there are several frames."""
+"""Chunks that may contain an orientation, or mark a file with several frames."""
 
 
 def _may_turn(kind: bytes, data: bytes) -> bool:
-    """Whether a chunk may hold an orientation (EXIF, a raw profile, XMP), or says that there are
+    """Whether a chunk may contain an orientation (EXIF, a raw profile, XMP), or marks a file with
     several frames.
     """
     if kind in (b"eXIf", b"acTL"):
@@ -129,7 +129,7 @@ def _may_turn(kind: bytes, data: bytes) -> bool:
 
 
 def _turned_after(file: OpenFile, offset: int) -> bool:
-    """Whether a chunk behind the pixels may hold an orientation; what is damaged is seen later."""
+    """Whether a chunk after the pixels may contain an orientation; damage is detected later."""
     while offset + 8 <= file.size:
         length, kind = struct.unpack(">I4s", file.read_bytes(offset, 8, "a chunk's header"))
         if kind == b"IEND" or offset + 8 + length > file.size:
@@ -161,16 +161,16 @@ def _open_chunk(file: OpenFile, offset: int) -> tuple[bytes, Iterator[bytes], in
 
 
 def _pieces(file: OpenFile, kind: bytes, offset: int, length: int) -> Iterator[bytes]:
-    """The data of a chunk, its checksum compared: of a short one first, of a long one at its end.
+    """The data of a chunk, after a check of its checksum; a long chunk is checked at its end.
 
     A writer may put all pixels into one chunk, so a long chunk is never kept in memory.
 
     Raises:
-        BadFile: it is cut short or does not match.
+        BadFile: the chunk is truncated or does not match its checksum.
     """
     what = f"chunk {kind.decode('latin-1')!r} at byte {offset}"
     if length > file.size:
-        file.read_bytes(offset + 8, length, what)  # says what is wrong
+        file.read_bytes(offset + 8, length, what)  # raises the error
     step = length if length <= _SHORT_CHUNK else _PIECE
     check = zlib.crc32(kind)
     for first in range(0, length, max(1, step)):
@@ -203,7 +203,7 @@ def _packed(file: OpenFile, offset: int) -> Iterator[bytes]:
 
 
 class _Stream:
-    """The filtered rows of a PNG, unpacked in order."""
+    """The filtered rows of a PNG, decompressed in order."""
 
     def __init__(self, file: OpenFile, header: Header) -> None:
         self._pieces = _packed(file, header.start)
@@ -212,16 +212,16 @@ class _Stream:
 
     def unpack(self, size: int) -> bytes:
         """The next ``size`` bytes."""
-        parts, have = [], 0
-        while have < size:
-            part = self._zlib.decompress(self._rest, size - have) if self._rest else b""
+        parts, count = [], 0
+        while count < size:
+            part = self._zlib.decompress(self._rest, size - count) if self._rest else b""
             self._rest = self._zlib.unconsumed_tail
             if not part and not self._rest:
                 self._rest = next(self._pieces, b"")
                 if not self._rest or self._zlib.eof:
                     raise ValueError("the pixels end early")
             parts.append(part)
-            have += len(part)
+            count += len(part)
         return b"".join(parts)
 
     def finish(self) -> None:
@@ -259,7 +259,7 @@ def unfilter(
     """Undo the row filters of ``rows`` rows, given the row above the first: (rows, row bytes)."""
     lines = np.frombuffer(filtered, np.uint8).reshape(rows, -1)
     kinds = lines[:, 0]
-    if kinds.max(initial=0) >= _FILTERS:  # libpng would say so on standard error
+    if kinds.max(initial=0) >= _FILTERS:  # libpng would print this on standard error
         raise ValueError(f"a row is filtered by {kinds.max()}, which is not a PNG filter")
     width, step = len(above), (_WIDEST - 1) * pixel_bytes
     if width <= step:
@@ -282,7 +282,7 @@ def unfilter(
 def _undo(
     lines: NDArray[np.uint8], pixel_bytes: int, above: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
-    """:func:`unfilter` of rows that OpenCV takes, each behind the byte that names its filter."""
+    """:func:`unfilter` for rows that OpenCV accepts; each begins with the byte of its filter."""
     depth, color, order = _DRESS[pixel_bytes]
     rows, width = len(lines), len(above) // pixel_bytes
     body = b"\0" + above.tobytes() + lines.tobytes()  # the row above, marked as not filtered
@@ -387,7 +387,7 @@ class PngSource(Source):
 
     def _advance(self, top: int, bottom: int) -> None:
         """Keep at least the rows from ``top`` (or the requested rows before it) to ``bottom``."""
-        while self._next < top:  # rows between two windows are unfiltered and let go
+        while self._next < top:  # rows between two windows are unfiltered and dropped
             self._rows.take(1 if top - self._next < 64 else 64)
             self._next += 1 if top - self._next < 64 else 64
             self._first = self._next
@@ -406,7 +406,7 @@ class PngSource(Source):
         self._first = lowest
 
     def identity(self) -> dict[str, Any]:
-        """The file's."""
+        """The identity of the file."""
         return self._file.identity()
 
     def close(self) -> None:
@@ -415,13 +415,13 @@ class PngSource(Source):
 
 
 def _check_row(header: Header, file: OpenFile) -> None:
-    """Refuse rows that the file could not hold, or that are too long to be unfiltered in memory.
+    """Refuse rows that cannot be in such a small file, or are too long to unfilter in memory.
 
     Raises:
-        BadFile: so.
+        BadFile: the rows are too long.
     """
-    packs = 1032  # the most bytes that one byte of Deflate can give
-    if header.row_bytes > packs * file.size or _COPIES * header.row_bytes > WHOLE_LIMIT:
+    ratio = 1032  # the most bytes that one byte of Deflate can decompress to
+    if header.row_bytes > ratio * file.size or _COPIES * header.row_bytes > WHOLE_LIMIT:
         raise BadFile(
             f"{file.path}: claims rows of {header.width} pixels in {file.size} bytes",
             cure=f"rows may take {WHOLE_LIMIT // _COPIES >> 20} MiB; store it as TIFF or Zarr",
@@ -429,9 +429,9 @@ def _check_row(header: Header, file: OpenFile) -> None:
 
 
 def open_png(path: Path, selection: Selection) -> Source | None:
-    """A source over a PNG; None for one that must be decoded whole.
+    """A source over a PNG; None if it must be decoded whole.
 
-    That is one that is interlaced, may be turned, or holds several frames.
+    That is so if it is interlaced, may be rotated, or has several frames.
     """
     file = OpenFile(path)
     try:
@@ -439,8 +439,8 @@ def open_png(path: Path, selection: Selection) -> Source | None:
             header = read_header(file)
         _check_row(header, file)
         if selection.indices and header.palette is not None:
-            itself = np.arange(256, dtype=np.uint8)[:, np.newaxis]  # every index is its own color
-            header = dataclasses.replace(header, palette=itself)
+            identity = np.arange(256, dtype=np.uint8)[:, np.newaxis]  # index i has the color i
+            header = dataclasses.replace(header, palette=identity)
         if not header.interlaced and header.upright:
             return PngSource(path, file, header, selection)
     except BaseException:

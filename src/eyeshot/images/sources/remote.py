@@ -1,7 +1,7 @@
-"""Zarr behind a URL: on a server, in a ZIP file, in memory; by fsspec.
+"""Zarr at a URL: on a server, in a ZIP file, in memory; read with fsspec.
 
-Only a URL that the user gives is followed. What a file holds is never taken for an address: its
-arrays are looked for below its own, and folders on servers are not listed.
+Only a URL from the user is followed. The content of a file is never used as an address: its arrays
+are read below its own URL, and folders on servers are not listed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PROTOCOLS = (*_LOCAL, *_NEEDS)
 _PATIENCE = aiohttp.ClientTimeout(total=120, sock_connect=20)
 """Seconds for one answer of a server."""
 _OF_SERVERS = {"aiobotocore", "aiohttp", "botocore", "fsspec", "s3fs"}
-"""Packages whose exceptions mean that a server could not be asked."""
+"""Packages whose exceptions mean that a request to a server failed."""
 
 
 def _without_secrets(text: str) -> str:
@@ -39,19 +39,19 @@ def _without_secrets(text: str) -> str:
 
 
 def _has_protocol(part: str) -> bool:
-    """Whether a part of a chained URL names a protocol: fsspec takes a bare word for one, too."""
+    """Whether a part of a chained URL names a protocol; for fsspec, a bare word does too."""
     bare = re.fullmatch("[a-z0-9]+", part) is not None or part in fsspec.available_protocols()
     return "://" in part or bare
 
 
 class RemoteZarr:
-    """A Zarr array or group behind a URL."""
+    """A Zarr array or group at a URL."""
 
     def __init__(self, url: str) -> None:
-        """Look at the URL; nothing is read.
+        """Check the URL; nothing is read.
 
         Raises:
-            BadValue: the protocol is another one.
+            BadValue: the protocol is not supported.
             BadFile: the ZIP file is missing or damaged.
             Failure: a package is not installed, or the server did not answer.
         """
@@ -70,7 +70,7 @@ class RemoteZarr:
         options: dict[str, Any] = {
             protocol: patient for protocol in protocols if protocol in ("http", "https")
         }
-        if "::" not in url:  # of a single protocol, options bear no name
+        if "::" not in url:  # options of a single protocol are passed without its name
             options = options.get(protocols[0], {}) if protocols else {}
         with self.asked():
             try:
@@ -103,7 +103,7 @@ class RemoteZarr:
 
     @contextmanager
     def asked(self) -> Iterator[None]:
-        """In the block the server is asked; say so if it does not answer."""
+        """Inside the context, an error of the server becomes a Failure."""
         try:
             yield
         except FileNotFoundError:
@@ -111,19 +111,19 @@ class RemoteZarr:
         except Exception as error:  # each storage library has its own errors; others are raised
             package = type(error).__module__.partition(".")[0]
             if self._far and (isinstance(error, OSError) or package in _OF_SERVERS):
-                said = _without_secrets(f"{type(error).__name__}: {error}")
+                reason = _without_secrets(f"{type(error).__name__}: {error}")
                 raise Failure(
-                    f"{self}: the server did not answer ({said})",
+                    f"{self}: the server did not answer ({reason})",
                     cure="check the URL, the connection and your rights; --resume continues a run",
                 ) from error
             raise
 
     def stamp(self) -> list[int]:
-        """Nothing: the windows that were read are what a resumed run compares."""
+        """Empty: a resumed run compares the windows that were read instead."""
         return []
 
     def stored_bytes(self, key: str) -> int:
-        """How many bytes are stored under a key; 0 if that is not known."""
+        """The number of bytes stored under a key; 0 if it is unknown."""
         with self.asked():
             try:
                 return int(self._files.info(f"{self._root}/{key}").get("size") or 0)
@@ -131,6 +131,6 @@ class RemoteZarr:
                 return 0
 
     def identity(self, array: zarr.Array[Any]) -> dict[str, Any]:
-        """The URL, and what the array says of itself."""
-        said = json.dumps(array.metadata.to_dict(), sort_keys=True, default=str)
-        return {"url": str(self), "metadata": hashlib.sha256(said.encode()).hexdigest()[:32]}
+        """The URL, and a digest of the array's metadata."""
+        metadata = json.dumps(array.metadata.to_dict(), sort_keys=True, default=str)
+        return {"url": str(self), "metadata": hashlib.sha256(metadata.encode()).hexdigest()[:32]}

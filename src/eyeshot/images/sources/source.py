@@ -43,7 +43,7 @@ class Source(ABC):
         notes: facts that the user should know about how the image was read, a sentence each.
         pages: the file's letter for the axis that is read as channels, if it is not ``C``.
         part: the series, level and positions in a file with several images; plain data.
-        grid: how large the pixels are and where they lie; None if the file does not say.
+        grid: the size and position of the pixels; None if the file does not tell.
     """
 
     def __init__(self, name: str, layout: Layout, dtype: np.dtype[Any]) -> None:
@@ -69,7 +69,7 @@ class Source(ABC):
 
     @property
     def layout(self) -> str:
-        """How the stored axes were understood, for people."""
+        """How the stored axes were interpreted, in words."""
         return str(self._layout)
 
     def stand_for(self, stored: Source) -> None:
@@ -80,7 +80,7 @@ class Source(ABC):
         self.grid = stored.grid
 
     def to_dict(self) -> dict[str, Any]:
-        """What was opened and how it was understood, as plain data."""
+        """The image and its interpretation, as plain data."""
         return {
             "name": self.name,
             "shape": list(self.shape),
@@ -130,7 +130,7 @@ class Source(ABC):
         """Plain data that differs when the image does; a resumed run compares it."""
 
     def close(self) -> None:  # noqa: B027  (most sources have nothing to close)
-        """Let go of files."""
+        """Close the files."""
 
     def __enter__(self) -> Self:
         return self
@@ -294,7 +294,7 @@ class Selection:
         )
 
     def page_note(self, letter: str, length: int) -> str:
-        """That pages of a file are taken for the channels of one picture."""
+        """The note that pages of a file are read as the channels of one picture."""
         more = f"; --index {letter}=N reads page N" if self.offered else ""
         return f"its {length} pages (axis {letter}) are read as channels of one picture{more}"
 

@@ -1,7 +1,7 @@
 """TIFF, BigTIFF and OME-TIFF by windows: strips and tiles decoded one at a time.
 
-tifffile reads the structure and decodes; the bytes of a segment are read here, so that one that
-is cut short is noticed and named. An image may be spread over several files (OME-TIFF).
+tifffile reads the structure and decodes. The bytes of a segment are read here, so that a truncated
+segment is detected and named. An image may be in several files (OME-TIFF).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from eyeshot.images.sources.grid import GridSource, Index
 from eyeshot.images.sources.source import OpenFile, Selection, Source
 
 Page = Any
-"""A page of tifffile's, with its tags or without."""
+"""A page of tifffile, with or without its tags."""
 
 
 class TiffSource(GridSource):
@@ -105,7 +105,7 @@ class TiffSource(GridSource):
 
 
 _JPEG = {6, 7, 34892, 33007}
-"""Compressions whose segments share tables kept elsewhere in the file."""
+"""Compressions whose segments share tables from another place in the file."""
 
 
 def _path_of(page: Page) -> Path:
@@ -113,7 +113,7 @@ def _path_of(page: Page) -> Path:
 
 
 def _paths_of(level: tifffile.TiffPageSeries) -> list[Path]:
-    """The files that hold its pages."""
+    """The files that contain the level's pages."""
     if not level.is_multifile:
         return [_path_of(level.keyframe)]
     return list(dict.fromkeys(_path_of(page) for page in level.pages if page is not None))
@@ -147,7 +147,7 @@ def _page_axes_of(level: tifffile.TiffPageSeries) -> tuple[int, ...]:
 
 
 def _page_axes(block: NDArray[Any], page: tifffile.TiffPage) -> NDArray[Any]:
-    """(depth, length, width, samples) as the axes that the page has."""
+    """A segment (depth, length, width, samples) with the axes of the page."""
     if "Z" not in page.axes:
         block = block[0]
     if page.planarconfig == 1 and page.samplesperpixel > 1:
@@ -208,16 +208,16 @@ def _check_one_picture(level: tifffile.TiffPageSeries, path: Path, selection: Se
 
 def _others(every: list[tifffile.TiffPageSeries], selection: Selection) -> str:
     """A note about the chosen series and the others."""
-    said = [
+    parts = [
         f"{number}: {' x '.join(map(str, one.shape))} ({one.axes})"
-        for number, one in enumerate(every[:_MOST_SAID])
+        for number, one in enumerate(every[:_MOST_LISTED])
     ]
-    listed = ", ".join(said) + (", …" if len(every) > _MOST_SAID else "")
+    listed = ", ".join(parts) + (", …" if len(every) > _MOST_LISTED else "")
     more = ", --series N reads N" if selection.offered else ""
     return f"holds {len(every)} images, series {listed}; 0 is read{more}"
 
 
-_MOST_SAID = 8
+_MOST_LISTED = 8
 
 
 def _open_level(
@@ -227,13 +227,13 @@ def _open_level(
     selection: Selection,
     whole: tuple[int, ...],
 ) -> Source:
-    """The level upright, its samples as its tags mean them.
+    """A source of the level, upright, with samples converted according to the tags.
 
     Args:
         tiff: the open file.
-        level: of one of its series.
-        path: of the file.
-        selection: what is asked of it.
+        level: a level of one of its series.
+        path: the path of the file.
+        selection: the requested part.
         whole: the shape of the largest level.
     """
     page = level.keyframe
@@ -296,10 +296,10 @@ def _offset_of_one_piece(level: tifffile.TiffPageSeries) -> int | None:
 def _tags_of_pages(
     level: tifffile.TiffPageSeries, layout: Layout, path: Path
 ) -> tuple[int, NDArray[Any] | None]:
-    """The orientation, and the palette if there is one, which all pages that are read share.
+    """The orientation and the palette (None if there is none) of all pages that are read.
 
     Raises:
-        BadFile: they do not share them.
+        BadFile: the pages have different ones.
     """
     numbers = _pages_read(level, layout)
     if level.kind not in _OF_ANY_PAGES:
@@ -326,21 +326,21 @@ def _tags_of_pages(
 
 
 _OF_ANY_PAGES = {"generic", "uniform"}
-"""Series that tifffile makes of pages because they are alike; others come from one writer."""
+"""Series that tifffile assembles from similar pages; other series come from one writer."""
 
 
 def _pages_read(level: tifffile.TiffPageSeries, layout: Layout) -> list[int]:
     """The numbers of the pages that a layout reads of a series."""
     counted = _page_axes_of(level)
     if len(level.pages) != math.prod(counted):
-        return [0]  # the first page stands for all
+        return [0]  # the first page represents all
     whole = layout.box(tuple((0, length) for length in layout.shape[1:]))
     grid = np.arange(math.prod(counted)).reshape(counted)
     return [int(n) for n in grid[tuple(slice(*span) for span in whole[: len(counted)])].flat]
 
 
 def _with_tags(page: Page) -> Page:
-    """The page with all its tags, read from its file; of a page that has none, those it shares."""
+    """The page with all its tags, read from its file; a page without tags has those of another."""
     if not isinstance(page, tifffile.TiffFrame) or page.is_virtual:
         return page.keyframe
     handle = page.parent.filehandle

@@ -1,6 +1,6 @@
 """Zarr versions 2 and 3, plain or OME-Zarr, read by chunks.
 
-A chunk is decompressed with known codecs only, and never to more bytes than its grid allows.
+A chunk is decompressed only with known codecs, and never to more bytes than its shape allows.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _SAFE = {
 
 
 def bounded(array: zarr.Array[Any]) -> zarr.Array[Any]:
-    """The same array, with the decompression of its chunks limited to the grid's size.
+    """The same array, with the decompression of its chunks limited to their size.
 
     Raises:
         BadFile: it uses an unknown codec.
@@ -70,7 +70,7 @@ def bounded(array: zarr.Array[Any]) -> zarr.Array[Any]:
     else:
         shape = array.shards or array.chunks
         changed = dataclasses.replace(meta, codecs=_bounded_v3(meta.codecs, shape, itemsize))
-    inner: Any = array._async_array  # the public name for it is younger than zarr 3.1
+    inner: Any = array._async_array  # it has no public name before zarr 3.1
     return zarr.Array(type(inner)(changed, inner.store_path))
 
 
@@ -128,13 +128,13 @@ class _BoundedBytes(BytesBytesCodec):
         raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
-        """As the array names it."""
+        """The configuration of the array's own codec."""
         found: dict[str, Any] = self.codec.to_dict()
         return found
 
 
 def _native(codec: Any) -> Any:
-    """The codec of numcodecs that does the work of one of zarr's own."""
+    """The numcodecs codec behind one of zarr's own codecs."""
     return getattr(codec, "_blosc_codec", None)
 
 
@@ -147,14 +147,14 @@ class _BoundedCodec(Codec):  # type: ignore[misc]
         self._codec, self._unpack, self._most = codec, unpack, most
 
     def decode(self, buf: Any, out: Any = None) -> Any:
-        """The bytes that ``buf`` was packed from."""
+        """The decompressed bytes of ``buf``."""
         return self._unpack(bytes(np.asarray(buf).data), self._most, self._codec)
 
     def encode(self, buf: Any) -> Any:
         raise NotImplementedError("arrays opened here are only read")
 
     def get_config(self) -> dict[str, Any]:
-        """As the array names it."""
+        """The configuration of the array's own codec."""
         found: dict[str, Any] = self._codec.get_config()
         return found
 
@@ -164,13 +164,13 @@ def _refuse(most: int) -> ValueError:
 
 
 def _by_zlib(packed: bytes, most: int, _: Any) -> bytes:
-    """One member of gzip or zlib after the other, as they are written by appending."""
-    parts, have = [], 0
+    """Decompress all members of gzip or zlib data; appending to a file writes several."""
+    parts, count = [], 0
     while packed:
         unpacker = zlib.decompressobj(wbits=47)
-        part = unpacker.decompress(packed, most + 1 - have)
-        have += len(part)
-        if have > most:
+        part = unpacker.decompress(packed, most + 1 - count)
+        count += len(part)
+        if count > most:
             raise _refuse(most)
         if not unpacker.eof:
             raise ValueError("ends early")
@@ -185,7 +185,7 @@ def _by_bz2(packed: bytes, most: int, _: Any) -> bytes:
 
 def _by_lzma(packed: bytes, most: int, codec: Any) -> bytes:
     if codec.format == lzma.FORMAT_RAW:
-        raise ValueError("raw LZMA, whose size nothing bounds")
+        raise ValueError("raw LZMA, whose decompressed size cannot be limited")
     return _whole(lzma.LZMADecompressor(codec.format, memlimit=_LZMA_MEMORY), packed, most)
 
 
@@ -215,7 +215,7 @@ def _by_stated_size(at: int) -> Unpack:
 
 
 def _by_blosc(packed: bytes, most: int, codec: Any) -> bytes:
-    """Blosc reads as many bytes as the header states, also behind the end of what it is given."""
+    """Decompress, but check the stated length first: Blosc reads beyond the end of the data."""
     if len(packed) < _BLOSC_HEADER or int.from_bytes(packed[12:16], "little") > len(packed):
         raise ValueError("ends early")
     return _by_stated_size(4)(packed, most, codec)
@@ -263,7 +263,7 @@ class ZarrSource(GridSource):
         return block.astype(self.dtype, copy=False)
 
     def _check_stored(self, index: Index) -> None:
-        """Refuse a chunk that takes more on disk than unpacked: zarr would read all of it."""
+        """Refuse a chunk that is larger compressed than decompressed: zarr would read all of it."""
         shape = self._array.shards or self._array.chunks
         inner = (side // own for side, own in zip(shape, self._array.chunks, strict=True))
         outer = tuple(place // count for place, count in zip(index, inner, strict=True))
@@ -274,7 +274,7 @@ class ZarrSource(GridSource):
             raise ValueError(f"takes {taken} bytes and promises {promised}")
 
     def identity(self) -> dict[str, Any]:
-        """Where it is, its array, and the state of what is stored."""
+        """The place, the array, and the state of the stored data."""
         return {
             **self._where.identity(self._array),
             "array": self._array.path,
@@ -329,15 +329,15 @@ class LocalZarr:
         return zarr.open(str(self._path), mode="r")
 
     def asked(self) -> nullcontext[None]:
-        """In the block the files are read."""
+        """A context for reading files; local files need none."""
         return nullcontext()
 
     def stamp(self) -> list[int]:
-        """The state of its metadata."""
+        """The state of the metadata files."""
         return _stamp(self._path)
 
     def stored_bytes(self, key: str) -> int:
-        """How long a file is; 0 if it is none."""
+        """The length of a file in bytes; 0 if it does not exist."""
         file = self._path / key
         return file.stat().st_size if file.is_file() else 0
 
@@ -357,13 +357,13 @@ def open_zarr(path: Path | str, selection: Selection) -> Source:
     """A source over a Zarr array, or over one level of an OME-Zarr image.
 
     Args:
-        path: of a folder, or a URL as text.
-        selection: what is read of it.
+        path: the path of a folder, or a URL as text.
+        selection: the requested part.
 
     Raises:
         BadFile: the folder is not Zarr, is damaged, uses a codec that is not supported, or is a
             group in which no single image can be identified.
-        BadValue: there is no such series, level or position; a protocol that is not followed.
+        BadValue: there is no such series, level or position, or the protocol is not supported.
         Failure: a server did not answer.
     """
     place: ZarrPlace
@@ -402,8 +402,8 @@ def open_zarr(path: Path | str, selection: Selection) -> Source:
 def _choose_from_group(
     place: ZarrPlace, group: zarr.Group, selection: Selection
 ) -> tuple[zarr.Array[Any], str | None, dict[str, Any] | None, tuple[str, ...]]:
-    """The array of a level of an OME image, with its axes and what else is said of it; else the
-    group's only array."""
+    """The array of a level of an OME image, its axes, its metadata and notes; without OME images,
+    the group's only array."""
     path = str(place)
     with damage_named(path, "its attributes"):
         images = _images_of(group)
@@ -413,7 +413,7 @@ def _choose_from_group(
     owner, image = images[series]
     with damage_named(path, "its attributes"):
         levels = [entry["path"] for entry in image["datasets"]]
-        axes = image.get("axes", "TCZYX")  # before version 0.4 the five were understood
+        axes = image.get("axes", "TCZYX")  # the default before version 0.4
         names = "".join(axis["name"] if isinstance(axis, dict) else axis for axis in axes)
     level = selection.check_level(path, len(levels))
     with damage_named(path, f"level {level}"):
@@ -422,7 +422,8 @@ def _choose_from_group(
             raise ValueError(f"{levels[level]!r} is not an array")
     notes: tuple[str, ...] = ()
     if len(images) > 1 and selection.series is None:
-        notes = (f"holds {len(images)} images; series 0 is read, --series N reads N",)
+        more = ", --series N reads N" if selection.offered else ""
+        notes = (f"holds {len(images)} images; series 0 is read{more}",)
     return array, names if len(names) == len(array.shape) else None, image, notes
 
 
@@ -450,15 +451,15 @@ def _only_array(place: ZarrPlace, group: zarr.Group) -> zarr.Array[Any]:
     if not isinstance(place, LocalZarr):
         raise BadFile(f"{place}: a group without OME metadata", cure="name one array's URL")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of files that are no part of Zarr
+        warnings.simplefilter("ignore")  # about files that do not belong to Zarr
         arrays = dict(group.arrays())
     if len(arrays) != 1:
-        listed = ", ".join(sorted(arrays)[:_MOST_SAID]) or "none"
+        listed = ", ".join(sorted(arrays)[:_MOST_LISTED]) or "none"
         raise BadFile(f"{place}: a group with the arrays {listed}", cure="name one array's folder")
     return next(iter(arrays.values()))
 
 
-_MOST_SAID = 20
+_MOST_LISTED = 20
 
 _WORDS = {"channel": "C", "c": "C", "z": "Z", "depth": "D", "y": "Y", "h": "H", "height": "H",
           "x": "X", "w": "W", "width": "W", "t": "T", "time": "T"}  # fmt: skip
