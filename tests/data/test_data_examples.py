@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from eyeshot import images
 from eyeshot.data import Examples
+from eyeshot.data.examples import count_batches
 from eyeshot.data.streaming import FilePictures, count_levels, describe_counts
 from eyeshot.errors import BadFile, BadValue, Failure
 from tests.networks import examples
@@ -139,6 +140,12 @@ class Deadly(FilePictures):
 def test_streamed_pictures_are_not_to_be_had_all_at_once(files: FilePictures) -> None:
     with pytest.raises(BadValue, match="7 pictures are streamed from their files"):
         _ = Examples(files, torch.arange(7)).images
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(10, 1), (10, 3), (3, 1), (9, 4), (8, 4)])
+def test_batches_are_as_many_as_counted(count: int, batch_size: int) -> None:
+    batches = list(numbered(count).batches(batch_size, least=2))
+    assert len(batches) == count_batches(count, batch_size, least=2)
 
 
 def test_what_does_not_fit_together_is_refused() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from eyeshot import data
 from eyeshot.data.folder import check_folder
-from eyeshot.data.tree import PICTURE_SUFFIXES, find_files, find_judged, part_of
+from eyeshot.data.tree import PICTURE_SUFFIXES, find_files, find_judged, part_of, pick_fold
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.images.pillow import FORMATS
 from tests.data.test_data_folder import fill, picture
@@ -249,3 +249,9 @@ def test_an_archive_is_called_one(tmp_path: Path, task: str) -> None:
     archive.write_bytes(b"PK")
     with pytest.raises(BadFile, match=r"photos\.zip: is an archive; unpack it"):
         data.load_pairs(archive) if task == "segment" else find_files(archive, 0)
+
+
+@pytest.mark.parametrize("fold", [(0, 5), (6, 5), (1, 1)])
+def test_a_fold_that_does_not_exist_is_refused(fold: tuple[int, int]) -> None:
+    with pytest.raises(BadValue, match=f"fold {fold[0]} of {fold[1]}"):
+        pick_fold(range(10), fold)

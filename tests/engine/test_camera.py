@@ -275,6 +275,8 @@ def test_rows_that_were_refused_were_not_taken() -> None:
     parts = [rows.push(samples[:, :10])]
     with pytest.raises(BadValue, match="samples of type complex64"):
         rows.push(samples[:, 10:].astype(np.complex64))
+    with pytest.raises(BadValue, match="rows of uint8 after rows that were divided by 1"):
+        rows.push(np.zeros((1, 2, 9), np.uint8))
     assert rows.rows == 10
     parts += [rows.push(samples[:, 10:]), rows.finish()]
     assert largest_difference([np.concatenate(parts, 1)], whole(net, image)) <= 1e-5

@@ -58,7 +58,11 @@ def test_other_samples_are_not(picture: np.ndarray, options: Any) -> None:
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"white": 0.0}, "--white 0"), ({"white": 4095.0, "raw": True}, "--white with --raw")],
+    [
+        ({"white": 0.0}, "--white 0"),
+        ({"white": float("inf")}, "--white inf"),
+        ({"white": 4095.0, "raw": True}, "--white with --raw"),
+    ],
 )
 def test_a_white_that_cannot_be(options: Any, words: str) -> None:
     with pytest.raises(BadValue, match=words):
@@ -71,6 +75,19 @@ def test_scores_that_are_clipped_are_noted() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         eyeshot.run(Mean().eval(), torch.rand(1, 20, 30) * 1.4 - 0.2, output_format="uint8")
+
+
+class Logarithm(nn.Module):
+    """NaN for negative samples."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.log()
+
+
+@pytest.mark.parametrize("form", ["uint8", "threshold:0.5"])
+def test_scores_that_are_nan_are_noted(form: str) -> None:
+    with pytest.warns(UserWarning, match="some scores are NaN"):
+        eyeshot.run(Logarithm().eval(), noise(1, 20, 30), output_format=form)
 
 
 def test_scores_of_classes_are_no_bytes() -> None:

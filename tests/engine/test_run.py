@@ -103,6 +103,21 @@ def test_several_outputs_into_several_files(tmp_path: Path) -> None:
     assert largest_difference(arrays, whole(net, picture, mask)) <= 1e-5
 
 
+def test_two_outputs_with_one_target_are_refused(tmp_path: Path) -> None:
+    net = Two().eval()
+    for target in (tmp_path / "out.npy", np.zeros((1, 9, 9), np.float32)):
+        with pytest.raises(BadValue, match="is the target of two outputs"):
+            eyeshot.run(net, noise(1, 9, 9), [target, target])
+    assert not list(tmp_path.iterdir())
+
+
+class Two(nn.Module):
+    """Two outputs of one size."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x + 1, x + 2
+
+
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
 @pytest.mark.parametrize("band", [1, 4, None])
 def test_every_padding_mode(mode: Any, band: int | None) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import nn
 
 import eyeshot
+from eyeshot import images
 from eyeshot.axes import Interval
 from eyeshot.engine import blank, skipping
 from eyeshot.engine.executing import RunReport
@@ -286,6 +287,19 @@ def test_where_of_a_network_that_mixes_all_positions() -> None:
     (truth,) = whole(net, image)
     assert np.abs(found - truth)[:, mask].max() <= 1e-5 * np.abs(truth).max()
     assert (found[:, ~mask] == 0).all()
+
+
+def test_where_by_a_mask_with_opacity(tmp_path: Path) -> None:
+    net, image = nn.Conv2d(1, 1, 3, padding=1).eval(), noise(1, 32, 24)
+    mask = np.zeros((32, 24, 4), np.uint8)
+    mask[..., 3] = 255
+    mask[:8, :6] = 255  # white and opaque
+    mask[20:, 20:] = (255, 255, 255, 0)  # white and transparent
+    images.write(tmp_path / "mask.png", mask)
+    found = eyeshot.run(net, image, where=tmp_path / "mask.png", fill=float("nan"))
+    inside = np.zeros((32, 24), bool)
+    inside[:8, :6] = True
+    np.testing.assert_array_equal(~np.isnan(found[0]), inside)
 
 
 def test_where_that_cannot_be_taken(tmp_path: Path) -> None:

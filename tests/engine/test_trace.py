@@ -243,6 +243,9 @@ def test_samples_are_prepared_by_the_mean_given() -> None:
     (truth,) = whole(net, (image / 255 - shaped[0]) / shaped[1])
     part = eyeshot.run(eyeshot.trace(net, mean=mean, std=std), image.numpy(), layout="CHW")
     np.testing.assert_allclose(part, truth, atol=1e-5)
+    for wrong_mean, wrong_std in (([0.5], [0.0]), ([0.5], [float("nan")]), ([float("inf")], [1.0])):
+        with pytest.raises(BadValue, match=r"^(mean|std) is \["):
+            eyeshot.trace(nn.Conv2d(1, 1, 1).eval(), mean=wrong_mean, std=wrong_std)
     with pytest.raises(BadValue, match="2 means and 0 deviations"):
         eyeshot.trace(net, mean=mean)
     with pytest.raises(BadValue, match="2 channels, and there are 3 means"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,6 +63,33 @@ def test_weights_set_the_type(dtype: torch.dtype) -> None:
     part = eyeshot.run(net, image.double(), band=4)
     assert part.dtype == truth.dtype
     np.testing.assert_allclose(part.astype(float), truth.astype(float), atol=SLACK[dtype])
+
+
+@pytest.mark.parametrize("sample", [np.uint16(65535), np.uint32(2**32 - 1), np.uint16(50000)])
+def test_large_samples_for_float16_are_scaled_before_they_are_rounded(sample: Any) -> None:
+    net = nn.Conv2d(1, 1, 1, bias=False).half().eval()
+    nn.init.ones_(net.weight)
+    image = np.full((1, 5, 6), sample)
+    share = float(sample) / float(np.iinfo(image.dtype).max)
+    part = eyeshot.run(net, image)
+    np.testing.assert_allclose(part.astype(float), share, rtol=1e-3)
+
+
+NORMS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "mean": lambda x: x.mean((2, 3)),
+    "norm": lambda x: torch.linalg.vector_norm(x, dim=(2, 3)),
+    "deviation": lambda x: x.std((2, 3)),
+    "instance norm": F.instance_norm,
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_statistics_of_float16_sum_in_float32(name: str) -> None:
+    net = Apply(NORMS[name]).eval()
+    image = 300 * torch.rand(2, 64, 60, generator=torch.Generator().manual_seed(0)).half()
+    (truth,) = whole(net, image)
+    part = eyeshot.run(net, image, band=16)
+    np.testing.assert_allclose(part.astype(float), truth.astype(float), rtol=5e-3, atol=5e-3)
 
 
 class Fixed(nn.Module):

@@ -147,7 +147,8 @@ class Examples:
             epoch: each epoch has a different order.
             start: the number of batches to skip at the beginning.
             drop_last: omit a last batch that is not full.
-            least: a last batch with fewer pictures is added to the batch before it.
+            least: a last batch that is not full and has fewer pictures is added to the batch
+                before it.
             workers: processes that decode files in advance; by default the number of cores.
                 Pictures in memory need no workers.
 
@@ -166,7 +167,7 @@ class Examples:
         parts = list(torch.split(order, batch_size))
         if drop_last and len(parts[-1]) < batch_size:
             parts.pop()
-        if len(parts) > 1 and len(parts[-1]) < least:
+        if len(parts) > 1 and len(parts[-1]) < min(least, batch_size):
             parts[-2:] = [torch.cat(parts[-2:])]
         return self._read(parts[start:], workers)
 

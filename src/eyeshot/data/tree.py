@@ -175,8 +175,14 @@ def check_without_parts(folder: Path, fold: Fold | None) -> None:
 
 
 def pick_fold(mixed: Sequence[_One], fold: Fold) -> list[_One]:
-    """The items of one fold, from a list in random order; sizes of folds differ by at most one."""
+    """The items of one fold, from a list in random order; sizes of folds differ by at most one.
+
+    Raises:
+        BadValue: there is no such fold.
+    """
     which, count = fold
+    if not 1 <= which <= count or count < 2:
+        raise BadValue(f"fold {which} of {count}", cure="use fold 1 to n of n, with n at least 2")
     return list(mixed[which - 1 :: count])
 
 

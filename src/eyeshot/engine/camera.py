@@ -42,6 +42,7 @@ class RowStream:
     ) -> None:
         self._traced, self._size, self._asked = traced, (channels, width), (output_format, raw)
         self._rows = 0
+        self._scale = 1.0  # by which the rows so far were divided
         self._finished = False
         self._settle(torch.float32)
 
@@ -77,7 +78,8 @@ class RowStream:
             the network has several outputs, a list with the ready rows of each.
 
         Raises:
-            BadValue: wrong width or number of channels, or the stream is finished.
+            BadValue: wrong width or number of channels, rows whose type has another scale than the
+                rows before, or the stream is finished.
         """
         if self._finished:
             raise BadValue("the stream is finished", cure="make a new one")
@@ -93,7 +95,14 @@ class RowStream:
         dtype = dtype_of([samples.dtype])
         if not self._rows and dtype != self._rows_dtype and not self._has_parameters():
             self._settle(dtype)
+        scale = self._preparation.scale(samples.dtype)
+        if self._rows and scale != self._scale:
+            raise BadValue(
+                f"rows of {samples.dtype} after rows that were divided by {self._scale:g}",
+                cure="push rows of one type",
+            )
         values = self._preparation(samples)  # if this raises, the rows do not count as pushed
+        self._scale = scale
         self._rows += samples.shape[1]
         return self._given({self._graph.inputs[0]: values})
 

@@ -213,6 +213,7 @@ class Extremes:
         self._job = job
         self._largest: dict[str, int] = {}
         self._scores: dict[str, tuple[float, float]] = {}
+        self._nan: dict[str, None] = {}  # outputs with scores that are NaN
 
     def read(self, name: str, samples: NDArray[Any]) -> None:
         """Record samples of an input, if their scale may be wrong."""
@@ -220,8 +221,12 @@ class Extremes:
             self._largest[name] = max(self._largest.get(name, 0), int(samples.max()))
 
     def give(self, name: str, scores: torch.Tensor) -> None:
-        """Record scores of an output, if its form clips them."""
-        if self._job.forms[name].name == "uint8" and scores.numel():
+        """Record scores of an output, if its form clips them or has no NaN."""
+        if not scores.numel() or self._job.forms[name].dtype.kind == "f":
+            return
+        if scores.is_floating_point() and bool(scores.isnan().any()):
+            self._nan[name] = None
+        elif self._job.forms[name].name == "uint8":
             low, high = (float(one) for one in scores.aminmax())
             before = self._scores.get(name, (low, high))
             self._scores[name] = (min(before[0], low), max(before[1], high))
@@ -229,7 +234,8 @@ class Extremes:
     @property
     def found(self) -> dict[str, Any]:
         """The recorded values as plain data, for :meth:`merge`."""
-        return {"largest": self._largest, "scores": {n: list(p) for n, p in self._scores.items()}}
+        ranges = {name: list(pair) for name, pair in self._scores.items()}
+        return {"largest": self._largest, "scores": ranges, "nan": list(self._nan)}
 
     def merge(self, found: Mapping[str, Any]) -> None:
         """Add the values that were recorded in a part of the run."""
@@ -238,10 +244,18 @@ class Extremes:
         for name, (low, high) in found["scores"].items():
             before = self._scores.get(name, (low, high))
             self._scores[name] = (min(before[0], low), max(before[1], high))
+        self._nan |= dict.fromkeys(found["nan"])
 
     def notes(self) -> tuple[str, ...]:
-        """A line for each image and output whose scale looks wrong."""
-        return (*self._dark(), *self._clipped())
+        """A line for each image and output whose scale or scores look wrong."""
+        return (*self._dark(), *self._clipped(), *self._without_meaning())
+
+    def _without_meaning(self) -> list[str]:
+        return [
+            f"{name}: some scores are NaN, so the samples written for them mean nothing; look at "
+            "them with scores or float32"
+            for name in self._nan
+        ]
 
     def _dark(self) -> list[str]:
         """Notes on images with so few bits that the network saw them almost black.

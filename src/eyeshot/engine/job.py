@@ -11,6 +11,7 @@ In this file:
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -450,7 +451,7 @@ def _check_options(
 ) -> None:
     if band is not None and band < 1:
         raise BadValue(f"a band of {band} rows", cure="give 1 or more, or none to have it chosen")
-    if white is not None and not white > 0:
+    if white is not None and not (math.isfinite(white) and white > 0):
         raise BadValue(f"--white {white:g}", cure="give the sample that counts as 1, such as 4095")
     if white is not None and raw:
         raise BadValue("--white with --raw", cure="use one of the two")

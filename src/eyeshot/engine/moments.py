@@ -32,12 +32,15 @@ from eyeshot.graph import (
 
 _OVER_LAST = (Family.LAYER_NORM, Family.RMS_NORM)
 _NORMS = (Family.INSTANCE_NORM, Family.GROUP_NORM, Family.BATCH_NORM, *_OVER_LAST)
+_SHORT = (torch.float16, torch.bfloat16)
 _AT_ONCE = 1 << 17
 """How many numbers are reduced together, so that they stay in the processor's cache."""
 
 
 def in_lines(band: torch.Tensor, positions: tuple[int, ...]) -> Iterator[tuple[torch.Tensor, int]]:
     """Small parts of a band as matrices, each with the matrix dimension of the positions.
+
+    Types of 16 bits become float32.
 
     Args:
         band: some rows of a map.
@@ -51,7 +54,8 @@ def in_lines(band: torch.Tensor, positions: tuple[int, ...]) -> Iterator[tuple[t
         lines, dim = band.permute(*kept, *positions).reshape(features, -1), 1
     step = _AT_ONCE if dim else max(1, _AT_ONCE // features)
     for part in torch.split(lines, step, dim):
-        yield part, dim
+        # The sum of a few hundred numbers can exceed the range of float16.
+        yield part.float() if part.dtype in _SHORT else part, dim
 
 
 class Moments:

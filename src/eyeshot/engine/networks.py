@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 import types
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -399,8 +400,8 @@ def trace(
             nothing is reused.
 
     Raises:
-        BadValue: ``mean`` and ``std`` have different lengths, ``net`` is a run, which has its own,
-            or ``keep`` is below 1.
+        BadValue: ``mean`` and ``std`` have different lengths or a number that is not finite, a
+            ``std`` is not above 0, ``net`` is a run, which has its own, or ``keep`` is below 1.
     """
     if keep < 1:
         raise BadValue(f"keep is {keep}", cure="use 1 or more")
@@ -413,6 +414,10 @@ def trace(
         raise BadValue(
             f"{len(mean)} means and {len(std)} deviations", cure="give one of each a channel"
         )
+    if not all(math.isfinite(one) for one in mean):
+        raise BadValue(f"mean is {list(mean)}", cure="use finite numbers")
+    if not all(math.isfinite(one) and one > 0 for one in std):
+        raise BadValue(f"std is {list(std)}", cure="use finite numbers above 0")
     return Traced(net, tuple(map(float, mean)), tuple(map(float, std)), keep)
 
 

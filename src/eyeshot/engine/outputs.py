@@ -319,10 +319,14 @@ class Preparation:
         if samples.dtype.kind == "f" and samples.size:
             self._check(samples, name, corner)
         writable = samples if samples.flags.writeable else samples.copy()
-        value = torch.from_numpy(_whole_numbers(writable)).to(self.device, self.dtype)[None]
+        value = torch.from_numpy(_whole_numbers(writable))[None]
         scale = self.scale(samples.dtype)
         if scale != 1.0:
-            value.div_(scale)  # in place: converting whole numbers to floats made a copy
+            # In place, because the conversion made a copy; in float32 at least, because a large
+            # sample such as 65535 is infinity in float16.
+            wide = torch.promote_types(self.dtype, torch.float32)
+            value = value.to(self.device, wide).div_(scale)
+        value = value.to(self.device, self.dtype)
         if self.mean:
             shape = (1, -1, *(1 for _ in value.shape[2:]))
             mean = torch.tensor(self.mean, dtype=self.dtype, device=self.device).reshape(shape)
@@ -339,9 +343,10 @@ class Preparation:
         so does changing the layout to channels last.
         """
         own = numbers * self.dtype.itemsize
+        scaled = numbers * 4 if self.dtype.itemsize < 4 and self.scale(dtype) != 1.0 else 0
         copied = own if self.mean or channels > 1 else 0
         wider = _WIDER.get(dtype.str[1:])
-        return own + max(copied, numbers * wider.itemsize if wider is not None else 0)
+        return own + scaled + max(copied, numbers * wider.itemsize if wider is not None else 0)
 
     def _check(self, samples: NDArray[Any], name: str, corner: tuple[int, ...]) -> None:
         """Refuse floats that are surely a mistake.

@@ -490,7 +490,8 @@ def open_sinks(
     """One sink for each output of a job; of a whole stack if the job is run over slices.
 
     Raises:
-        BadValue: the numbers of targets and outputs differ, or a resumed run had other settings.
+        BadValue: the numbers of targets and outputs differ, two outputs have the same target, or a
+            resumed run had other settings.
         BadFile: an output may not be written.
     """
     if len(targets) != len(job.forms):
@@ -499,6 +500,7 @@ def open_sinks(
             f"{', '.join(job.forms)}",
             cure="name one for each",
         )
+    _check_distinct(targets)
     paths = [Path(one) for one in images if _is_path(one) and not is_url(one)]
     count = None if slices is None else len(slices)
     read_opacity = any(source.shape[0] == 2 for source in job.sources.values())
@@ -521,6 +523,17 @@ def open_sinks(
             storage=job.storage(name) if count is None else stack_storage(job, name),
         )
     return sinks
+
+
+def _check_distinct(targets: Sequence[Any]) -> None:
+    """Refuse two outputs with the same target: the second would overwrite the first."""
+    named = [
+        Path(one).absolute() if _is_path(one) else id(one) for one in targets if one is not None
+    ]
+    twice = next((one for one in named if named.count(one) > 1), None)
+    if twice is not None:
+        what = twice if isinstance(twice, Path) else "an array"
+        raise BadValue(f"{what}: is the target of two outputs", cure="name another for each")
 
 
 def finish(job: Job, sinks: Mapping[str, Sink]) -> dict[str, Any]:

@@ -56,13 +56,20 @@ def where_of(mask: Any, image: Sequence[int], output: Sequence[int]) -> Where:
     if path is not None and path.suffix.lower() in _POLYGONS:
         return PolygonWhere(path, image, output)
     with open_source(mask, space=2) as source:
-        samples = np.concatenate(
+        marks = np.concatenate(
             [
-                (source.read((top, min(top + 1024, source.shape[1]))) != 0).any(0)
+                _marked(source.read((top, min(top + 1024, source.shape[1]))), source.alpha)
                 for top in range(0, source.shape[1], 1024)
             ]
         )
-    return MaskWhere(samples, output, source.name)
+    return MaskWhere(marks, output, source.name)
+
+
+def _marked(samples: NDArray[Any], alpha: bool) -> Mask:
+    """(rows, columns) bool: where a sample is not 0; transparent pixels are not marked."""
+    if alpha:
+        return np.asarray((samples[:-1] != 0).any(0) & (samples[-1] != 0))
+    return np.asarray((samples != 0).any(0))
 
 
 class MaskWhere:
