@@ -66,7 +66,7 @@ def compute_by_graph(
 
 
 def _answer(net: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Every tensor that the network gives."""
+    """Every tensor that the network returns."""
     with in_passing(net, inputs):
         # Clones: a forward that works in place would change the graph's inputs.
         result = net(*(one.clone() for one in inputs))
@@ -82,7 +82,7 @@ def _computed(
     chosen: Collection[str],
     keep: Callable[[Node, Tensor], None],
 ) -> str:
-    given: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
     with untouched(net), hushed(), torch.no_grad():
         steps = values(graph, inputs, {*chosen, *graph.outputs})
         while True:
@@ -93,10 +93,10 @@ def _computed(
             except Exception as error:  # a user's operator may raise anything
                 return f"its traced graph cannot be computed: {in_brief(error)}"
             if node.name in graph.outputs:
-                given[node.name] = value
+                outputs[node.name] = value
             if node.name in chosen:
                 keep(node, value)
-    fact = difference(expected, [given[name] for name in graph.outputs])
+    fact = difference(expected, [outputs[name] for name in graph.outputs])
     return f"its traced graph gives {fact}" if fact else ""
 
 
@@ -120,8 +120,8 @@ def in_passing(net: nn.Module, inputs: Sequence[Tensor]) -> Iterator[None]:
         raise
     except Exception as error:  # a user's forward may raise anything
         shapes = ", ".join(f"{tuple(one.shape)}, {one.dtype}" for one in inputs)
-        said = str(error).strip().splitlines()
-        fact = said[0] if said and isinstance(error, RuntimeError) else in_brief(error)
+        lines = str(error).strip().splitlines()
+        fact = lines[0] if lines and isinstance(error, RuntimeError) else in_brief(error)
         several = isinstance(error, TypeError) and "required positional argument" in fact
         cure = (
             "wrap it in a module that takes one tensor, and makes or keeps the others"
@@ -135,27 +135,27 @@ def in_passing(net: nn.Module, inputs: Sequence[Tensor]) -> Iterator[None]:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """No TensorFloat-32 within the block: on a GPU it rounds factors to ten bits."""
+    """Disable TensorFloat-32 inside the context: on a GPU it rounds factors to ten bits."""
     kinds = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
-    kept = [kind.fp32_precision for kind in kinds]
+    saved = [kind.fp32_precision for kind in kinds]
     for kind in kinds:
         kind.fp32_precision = "ieee"
     try:
         yield
     finally:
-        for kind, precision in zip(kinds, kept, strict=True):
+        for kind, precision in zip(kinds, saved, strict=True):
             kind.fp32_precision = precision
 
 
 @dataclass
 class Call:
-    """One thing that came out of one call; ``chained`` when it took the last call's output."""
+    """One output of one call; ``chained`` if its input is the output of the call before."""
 
     base: str
     name: str
     kind: str
     chained: bool
-    layer: LayerMaps | None  # None where the caller did not ask for its maps
+    layer: LayerMaps | None  # None if its maps were not requested
 
 
 def set_places(net: nn.Module, calls: Sequence[Call]) -> None:
@@ -179,10 +179,10 @@ def steps_of(calls: Sequence[Call]) -> tuple[Step, ...]:
             groups.append([call])
     steps = []
     for group in groups:
-        telling = [c for c in group if not changes_nothing(c.kind)] or group[:1]
-        kept = [call.layer for call in telling if call.layer is not None]
-        if telling[-1].layer is not None:
-            steps.append(Step(tuple(kept)))
+        shown = [c for c in group if not changes_nothing(c.kind)] or group[:1]
+        layers = [call.layer for call in shown if call.layer is not None]
+        if shown[-1].layer is not None:
+            steps.append(Step(tuple(layers)))
     return tuple(steps)
 
 
@@ -193,11 +193,11 @@ def calls_by_graph(
 
     Args:
         net: any module.
-        batch: (N, C, …) as it takes it.
-        layers: names of those whose maps are kept; all when None.
+        batch: (N, C, …), the network's input.
+        layers: the names of the layers whose maps are kept; None for all.
 
     Raises:
-        UnknownName: a name that nothing has.
+        UnknownName: no layer has such a name.
         BadValue: the network refuses the batch, or a module computes nothing.
     """
     seen = _Seen(net, len(batch), layers)
@@ -264,13 +264,13 @@ class _Seen:
         return type(self._net.get_submodule(label.partition("#")[0])).__name__
 
     def _input_shape(self, node: Node) -> tuple[int, ...]:
-        """Of the first tensor that went in, without the batch."""
+        """The shape of the first input tensor, without the batch."""
         assert self._graph is not None
         sources = self._graph.sources(node)
         return sources[0].shape[1:] if sources else ()
 
     def _parameters(self, node: Node) -> int:
-        """Numbers that are learned, of those that an operator takes or that these are made of."""
+        """The number of learned values in an operator's weights, or in their sources."""
         graph = self._graph
         assert graph is not None
         own = {name for w in node.weights for name in graph.made_of.get(w, (w,))}

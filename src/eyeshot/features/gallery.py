@@ -38,7 +38,7 @@ def exhibits(features: Features, *, range: str = "own") -> list[Exhibit]:
 def exhibit(layer: LayerMaps, *, range: str = "own", columns: int | None = None) -> Exhibit:
     """One layer's maps as one picture."""
     if layer.maps.ndim < 2:
-        # Colors compare numbers: a vector always shares one range, whatever option is set.
+        # Colors must be comparable, so a vector always shares one range.
         tiles = color_maps(layer.maps.reshape(-1, 1, 1), range="shared")
         picture = mosaic(tiles, side=_CELL, columns=_CELLS, gap=1)
         return Exhibit(layer.name, layer.title, _note(layer, ""), picture)
@@ -117,7 +117,7 @@ def _by(shape: tuple[int, ...]) -> str:
 
 
 def page(features: Features, title: str, *, range: str = "own") -> str:
-    """The gallery as a whole page that needs no other file, light or dark as the reader has it."""
+    """The gallery as a page that needs no other file, in the reader's light or dark mode."""
     return render_page(
         title, kicker="Eyeshot", facts=_facts(features), sections=[_maps(features, range)]
     )

@@ -102,18 +102,18 @@ def is_layer_function(name: str) -> bool:
 
 
 def joins(kind: str) -> bool:
-    """Whether it puts two or more maps together; ``x + 1`` does not."""
+    """Whether the operator combines two or more maps; ``x + 1`` does not."""
     return bare(kind) in _JOINS
 
 
 def follows(kind: str) -> bool:
-    """Whether it belongs to the step of the layer whose output it takes, as a ReLU to its conv."""
+    """Whether the operator belongs to the step of the layer before it, like a ReLU to its conv."""
     word = bare(kind)
     return word in _ACTIVATIONS or word in _NORMALIZATIONS or word in _UNCHANGED
 
 
 def changes_nothing(kind: str) -> bool:
-    """Whether, in a network that is not being trained, its output is its input."""
+    """Whether the operator's output equals its input in eval mode."""
     return bare(kind) in _UNCHANGED
 
 

@@ -44,11 +44,11 @@ class LayerMaps:
 
     @property
     def title(self) -> str:
-        """Plain words: ``max pooling``."""
+        """The kind in plain words: ``max pooling``."""
         return words(self.kind)
 
     def to_dict(self) -> dict[str, Any]:
-        """The layer in numbers, ready for JSON: every channel's least, mean and largest value."""
+        """The layer as plain data: the smallest, mean and largest value of every channel."""
         flat = self.maps.reshape(self.maps.shape[0] if self.maps.ndim else 1, -1)
         empty = flat.size == 0
         return {
@@ -80,12 +80,12 @@ class Step:
 
     @property
     def title(self) -> str:
-        """Plain words: ``convolution + ReLU``."""
+        """The kinds in plain words: ``convolution + ReLU``."""
         return " + ".join(layer.title for layer in self.layers)
 
     @property
     def maps(self) -> Maps:
-        """What comes out of the step: the maps of its last layer, (C, H, W)."""
+        """The output of the step: the maps of its last layer, (C, H, W)."""
         return self.layers[-1].maps
 
     @property
@@ -137,7 +137,7 @@ class Features(Mapping[str, Maps]):
         return self._by_name[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """All layers in numbers, ready for JSON; the arrays themselves are left out."""
+        """All layers as plain data, without the arrays."""
         return {
             "input": list(self.image.shape),
             "images": self.images,
@@ -173,7 +173,7 @@ def first_maps(value: Tensor, batch: int) -> tuple[Maps, NDArray[np.bool_]]:
         values = values.abs()
     if values.dtype in (torch.bfloat16, torch.float16):
         values = values.float()
-    # A tensor without the batch in front (a state, a weight) is one "image" by itself.
+    # A tensor whose first dimension is not the batch (a state, a weight) counts as one image.
     if values.ndim < 2 or values.shape[0] != batch:
         values = values[None] if values.ndim else values.reshape(1, 1)
     living = (values != 0).movedim(1, 0).flatten(1).any(dim=1)

@@ -32,9 +32,9 @@ class Recorder:
 
     def __init__(self, batch: int, wanted: frozenset[str] | None) -> None:
         self.calls: list[Call] = []
-        self.path: list[str] = []  # the modules that we are inside of, outermost first
+        self.path: list[str] = []  # the modules that are being called, outermost first
         self.in_layer = 0
-        self.function: Any = None  # the one that was called last
+        self.function: Any = None  # the function that was called last
         self._batch = batch
         self.wanted = wanted
         self._seen: Counter[str] = Counter()
@@ -51,7 +51,7 @@ class Recorder:
         for suffix, tensor in tensors_in(output):
             layer = None
             if self.wanted is None or not self.wanted.isdisjoint((base, name, name + suffix)):
-                self.in_layer += 1  # the copying is no step of the network either
+                self.in_layer += 1  # so that the functions that copy are not recorded
                 maps, dead = first_maps(tensor, self._batch)
                 self.in_layer -= 1
                 layer = LayerMaps(name + suffix, kind, maps, dead, shape, parameters)
@@ -73,10 +73,10 @@ def tensors_in(value: Any, suffix: str = "") -> Iterator[tuple[str, Tensor]]:
 
 @contextmanager
 def listening(net: nn.Module, recorder: Recorder) -> Iterator[None]:
-    """Hear ``net`` while the block runs; every hook is gone afterwards, after an error too."""
+    """Record calls of ``net`` inside the context; all hooks are removed afterwards."""
     with ExitStack() as stack:
         for name, module in net.named_modules():
-            enter, leave = _ears(name, module, recorder, root=module is net)
+            enter, leave = _hooks(name, module, recorder, root=module is net)
             for handle in (
                 module.register_forward_pre_hook(enter),
                 module.register_forward_hook(leave),
@@ -88,7 +88,7 @@ def listening(net: nn.Module, recorder: Recorder) -> Iterator[None]:
 
 def is_layer(module: nn.Module) -> bool:
     """A module without modules inside, or a PyTorch module whose parts are not separate layers."""
-    # A weight that is computed (weight_norm, spectral_norm) hangs below the layer as a module.
+    # A computed weight (weight_norm, spectral_norm) is a module below the layer.
     parts = [name for name, _ in module.named_children() if name != "parametrizations"]
     return not parts or isinstance(module, nn.MultiheadAttention)
 
@@ -96,9 +96,9 @@ def is_layer(module: nn.Module) -> bool:
 _Hook = Callable[..., None]
 
 
-def _ears(name: str, module: nn.Module, recorder: Recorder, *, root: bool) -> tuple[_Hook, _Hook]:
-    """What to do when ``module`` is entered and when it is left."""
-    # A network that is one module of the user's own has its steps inside; nn.Conv2d has not.
+def _hooks(name: str, module: nn.Module, recorder: Recorder, *, root: bool) -> tuple[_Hook, _Hook]:
+    """The hooks to call before and after ``module``."""
+    # If the network is a single module of the user, its steps are inside; nn.Conv2d has none.
     own = type(module).__module__.startswith("torch.nn")
     layer = is_layer(module) and not isinstance(module, _CONTAINERS) and (own or not root)
     label = name or type(module).__name__
@@ -112,8 +112,8 @@ def _ears(name: str, module: nn.Module, recorder: Recorder, *, root: bool) -> tu
     def leave(_module: nn.Module, inputs: Any, output: Any) -> None:
         recorder.path.pop()
         recorder.in_layer -= layer
-        asked = not layer and not root and name in (recorder.wanted or ())
-        if (layer or asked) and not recorder.in_layer:
+        requested = not layer and not root and name in (recorder.wanted or ())
+        if (layer or requested) and not recorder.in_layer:
             recorder.keep(label, kind, inputs, output, parameters)
 
     return enter, leave
@@ -134,37 +134,37 @@ class _Functions(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        given = dict(kwargs or {})
-        output = func(*args, **given)
+        options = dict(kwargs or {})
+        output = func(*args, **options)
         name = getattr(func, "__name__", "")
         recorder = self._recorder
         # `path` is empty outside of the network's own forward.
         if recorder.path and not recorder.in_layer and is_layer_function(name):
-            came_in = [args, given]
-            if _is_map(output) and not (joins(name) and _maps_in(came_in) < 2):
+            inputs = [args, options]
+            if _is_map(output) and not (joins(name) and _maps_in(inputs) < 2):
                 owner = recorder.path[-1]
                 short = name.strip("_").removesuffix("_with_indices")
                 base = f"{owner}.{short}" if owner else short
                 recorder.function = func
-                recorder.keep(base, short, came_in, output, _weights_in(name, came_in))
+                recorder.keep(base, short, inputs, output, _weights_in(name, inputs))
         return output
 
 
 def _is_map(output: Any) -> bool:
-    """Whether a value is a batch of numbers and not only of indices."""
+    """Whether a value is, or contains first, a tensor of two or more dimensions."""
     first = next((tensor for _, tensor in tensors_in(output)), None)
     return first is not None and first.ndim >= 2
 
 
-def _maps_in(came_in: Any) -> int:
-    return sum(tensor.ndim >= 2 for _, tensor in tensors_in(came_in))
+def _maps_in(inputs: Any) -> int:
+    return sum(tensor.ndim >= 2 for _, tensor in tensors_in(inputs))
 
 
-def _weights_in(name: str, came_in: Any) -> int:
+def _weights_in(name: str, inputs: Any) -> int:
     """The number of parameters among a function's arguments, such as in ``F.conv2d(x, w, b)``."""
     if bare(name) not in ("conv", "convtranspose", "linear"):
         return 0
-    tensors = [tensor for _, tensor in tensors_in(came_in)]
+    tensors = [tensor for _, tensor in tensors_in(inputs)]
     return sum(t.numel() for t in tensors if isinstance(t, nn.Parameter))
 
 
@@ -214,7 +214,7 @@ def see(net: nn.Module, x: Tensor | NDArray[Any], layers: Sequence[str] | None =
 
 
 def _calls_by_hooks(net: nn.Module, batch: Tensor, layers: Sequence[str] | None) -> list[Call]:
-    """What hooks hear of a network that has no graph."""
+    """The calls of a network without a graph, recorded by hooks."""
     recorder = Recorder(len(batch), None if layers is None else frozenset(layers))
     with in_passing(net, [batch]), listening(net, recorder):
         net(batch.clone())
@@ -235,10 +235,10 @@ def _as_batch(net: nn.Module, x: Tensor | NDArray[Any]) -> Tensor:
     tensor = as_batch(net, tensor)
     axes = axes_by_layers(net)
     if axes is not None and tensor.ndim != axes + 2 and not runs_on_shapes(net)(tensor.shape):
-        want = {1: "(N, C, W)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}[axes]
+        expected = {1: "(N, C, W)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}[axes]
         raise BadValue(
             f"an input of shape {tuple(x.shape)} has {x.ndim} axes",
-            cure=f"this network takes {want}, or the same without N",
+            cure=f"this network takes {expected}, or the same without N",
         )
     weight = next((p for p in net.parameters() if p.is_floating_point()), None)
     if weight is None:

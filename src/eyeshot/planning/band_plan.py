@@ -28,10 +28,10 @@ _MOST_BAND_BYTES = 24 << 20
 """A band of the widest node should stay near the caches; measured best on two desktop cores."""
 _TALLEST_BAND = 512
 _APART = 12 << 20
-"""Bytes by which two processes that have done the same may differ."""
+"""Bytes by which the memory of two processes with the same work may differ."""
 _NARROWEST_STRIP = 16
 _MOST_STRIPS_WITH_MAPS = 4
-"""Where maps are held whole each strip computes all that stands before them again."""
+"""If maps are held whole, each strip repeats all computations before them."""
 _LOWEST_BAND_WITH_MAPS = 4
 _LOWEST_BAND = 8
 """Below this a band costs more than a few columns computed twice; strips come first."""
@@ -77,7 +77,7 @@ class BandPlan:
 
     @property
     def disk(self) -> int:
-        """Bytes of all that is held on disk."""
+        """Bytes of all maps on disk."""
         return sum(self.spilled.values())
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,11 +116,11 @@ def make_plan(
 ) -> BandPlan:
     """Choose bands and strips for a region of each output.
 
-    Where maps that are held whole do not fit, the largest are put on disk, as many as need be: that
-    costs no work twice, as strips of columns would.
+    If maps that are held whole do not fit, the largest are put on disk, as many as necessary. This
+    repeats no work, unlike strips of columns.
 
     Args:
-        graph: the network at the size of the picture, as it will be executed.
+        graph: the lowered network at the size of the picture.
         regions: for each requested output, a region inside it.
         costs: bytes in addition to the buffered rows.
         memory: the most bytes that the process may use; None for no limit.
@@ -130,7 +130,7 @@ def make_plan(
 
     Raises:
         BadValue: no plan fits ``memory``; the message names the least memory that does.
-        Failure: there was nothing to try, a mistake of Eyeshot.
+        Failure: no strips and bands were tried, which is a mistake of Eyeshot.
     """
     whole = multiply_adds(graph, required(graph, regions))
     if begun is not None and begun.suits(regions):
@@ -138,10 +138,10 @@ def make_plan(
         height = band or begun.band
         plan = _priced(graph, regions, strips, height, whole, costs, begun.spilled)
         return _allowed(plan, memory)
-    # A walk over maps that are held whole is long: it ends where they are too much.
+    # Simulating maps that are held whole takes long, so it stops when they exceed the memory.
     most = memory if names_held_whole(graph) else None
     too_large: list[BandPlan] = []
-    leanest: dict[int, Try] = {}  # for each number of strips, the last in bands not too low
+    leanest: dict[int, Try] = {}  # for each number of strips, the last try with bands not too low
 
     def attempt(strips: tuple[Strip, ...], height: int, spills: tuple[str, ...]) -> BandPlan | None:
         try:
@@ -160,14 +160,14 @@ def make_plan(
         if tallest is not None:
             return tallest
         lowest = attempt(strips, heights[-1], spills) if len(heights) > 1 else None
-        if lowest is not None:  # else none of those between fits
+        if lowest is not None:  # otherwise no height in between fits
             between = (attempt(strips, height, spills) for height in heights[1:-1])
             return next((plan for plan in between if plan is not None), lowest)
     smallest = min(too_large, key=lambda plan: plan.peak, default=None)
     for strips, heights, spills in reversed(leanest.values()) if smallest is None else ():
         plan = _priced(graph, regions, strips, heights[-1], whole, costs, spills)
         if smallest is not None and plan.peak >= smallest.peak:
-            break  # fewer strips hold more
+            break  # fewer strips need more memory
         smallest = plan
     if smallest is None:
         raise Failure("no strips and bands were tried", cure="please report this network")
@@ -185,7 +185,7 @@ def _tries(
     graph: Graph, regions: Mapping[str, Region], band: int | None, disk: int
 ) -> Iterator[Try]:
     """Strips, heights of bands and the maps on disk, the fastest first."""
-    # Beside maps that are held whole, a band of one row saves little over one of four.
+    # Compared with maps that are held whole, a band of one row saves little over one of four.
     least = _LOWEST_BAND_WITH_MAPS if names_held_whole(graph) else 1
     for lowest in (_LOWEST_BAND, least):
         for count in _strip_counts(regions):
@@ -200,7 +200,7 @@ def _tries(
 
 
 def _spills(graph: Graph, strip: Strip, disk: int) -> list[tuple[str, ...]]:
-    """Which maps to put on disk, to be tried in turn: none; the largest; the half of them; all."""
+    """The choices of maps on disk, in the order to try: none, the largest, a quarter, half, all."""
     sizes = _sizes(graph, strip, names_held_whole(graph))
     largest = sorted(sizes, key=lambda name: -sizes[name])
     counts = dict.fromkeys((0, 1, len(largest) // 4, len(largest) // 2, len(largest)))
@@ -209,7 +209,7 @@ def _spills(graph: Graph, strip: Strip, disk: int) -> list[tuple[str, ...]]:
 
 
 def _sizes(graph: Graph, strip: Strip, names: Collection[str]) -> dict[str, int]:
-    """Bytes of all rows of some nodes that are computed."""
+    """The bytes of all computed rows of some nodes."""
     found = {}
     for name in names:
         box, node = strip.boxes.get(name), graph.nodes[name]
@@ -224,13 +224,13 @@ def _allowed(plan: BandPlan, memory: int | None) -> BandPlan:
         raise BadValue(
             f"--memory {megabytes(memory)} cannot hold the run as it was begun, in "
             f"{counted(len(plan.strips), 'strip')} of bands of {plan.band} rows",
-            cure=f"give {_enough(plan.peak)}, or start afresh with --force",
+            cure=f"give {_enough(plan.peak)}, or start again with --force",
         )
     return plan
 
 
 def megabytes(count: int) -> str:
-    """Bytes for people: 1.50 GB, 24 MB, 3 kB."""
+    """Bytes in words: 1.50 GB, 24 MB, 3 kB."""
     for unit, size, digits in (("GB", 10**9, 2), ("MB", 10**6, 0), ("kB", 10**3, 0)):
         if count >= size:
             return f"{count / size:.{digits}f} {unit}"
@@ -238,7 +238,7 @@ def megabytes(count: int) -> str:
 
 
 def _enough(count: int) -> str:
-    """The same, never rounded down, so that the named memory is enough in another process, too."""
+    """Bytes in words, rounded up, so that this memory is also enough in another process."""
     step = 10**7 if count >= 10**9 else 10**6
     return megabytes(-(-(count + _APART) // step) * step)
 
@@ -295,10 +295,10 @@ def _priced(
     spilled: Sequence[str] = (),
     most: int | None = None,
 ) -> BandPlan:
-    """What a pass in these strips and bands takes.
+    """The plan with these strips and bands, and its memory and work.
 
     Raises:
-        TooMuch: more than ``most`` bytes.
+        TooMuch: it needs more than ``most`` bytes.
     """
     widest = max(strips, key=lambda strip: _columns(strip.boxes))
     room = None if most is None else most - costs.fixed
@@ -326,7 +326,7 @@ def _columns(boxes: Mapping[str, Region]) -> int:
 def render(
     plan: BandPlan, seconds: float | None = None, answers: Mapping[str, str] | None = None
 ) -> RenderableType:
-    """The plan in words, and the rows that each node holds; ``answers`` describe the outputs."""
+    """The plan in words, and the rows that each node keeps; ``answers`` describe the outputs."""
     words = Table.grid(padding=(0, 2))
     for name, region in plan.regions.items():
         sides = " x ".join(f"{side.lo}:{side.hi}" for side in region)

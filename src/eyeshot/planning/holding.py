@@ -1,7 +1,7 @@
-"""How many rows each buffer holds, and when: the engine's line buffers, simulated with counts.
+"""How many rows each buffer keeps, and when: the engine's line buffers, simulated with counts.
 
-Maps that stay in memory whole are counted too: those that a statistic or an operator that is called
-once needs.
+Maps that stay in memory whole are counted too. A statistic needs them, or an operator that is
+called once on the whole map.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def maps_held_whole(graph: Graph) -> tuple[HeldMap, ...]:
 
 
 def _passed(graph: Graph) -> dict[str, int]:
-    """Before each node gives a row: how often all rows have passed, one time after another."""
+    """For each node, the number of complete passes over rows that must precede its first row."""
     passed: dict[str, int] = {}
     for node in graph:
         before = max((passed[edge.source] for edge in node.edges), default=0)
@@ -90,7 +90,7 @@ def names_held_whole(graph: Graph) -> frozenset[str]:
 
 
 def stages(graph: Graph) -> int:
-    """How often all rows of a map must have passed before rows behind it can: 1 where none must."""
+    """The number of passes over the rows that must follow one another; 1 if all rows stream."""
     return 1 + max(_passed(graph).values(), default=0)
 
 
@@ -114,8 +114,8 @@ def too_much_to_hold(graph: Graph, maps: Sequence[HeldMap], room: str, cure: str
     """The error for a network whose maps do not fit in memory; it names the first statistic."""
     names = list(dict.fromkeys(one.source for one in maps))
     listed = ", ".join(names[:_MOST_NAMES]) + (" …" if len(names) > _MOST_NAMES else "")
-    told = f"{maps[0].told(graph)}, so all rows of {listed} are held, and {room}"
-    return BadValue(told, cure=cure)
+    fact = f"{maps[0].told(graph)}, so all rows of {listed} are held, and {room}"
+    return BadValue(fact, cure=cure)
 
 
 def refuse_without_end(graph: Graph) -> None:
@@ -128,20 +128,20 @@ def refuse_without_end(graph: Graph) -> None:
     maps = maps_held_whole(graph)
     waiting = next((node for node in graph if _waits_for_the_end(graph, node)), None)
     if maps:
-        told = maps[0].told(graph)
+        reason = maps[0].told(graph)
     elif waiting is not None:
-        told = f"{waiting.name} ({waiting.operator}) must know the height before it gives a row"
+        reason = f"{waiting.name} ({waiting.operator}) must know the height before it gives a row"
     else:
         return
     cure = "use eyeshot.run, which knows the height"
     statistics = [graph.nodes[one.statistic] for one in maps]
     if maps and all(n.kind is Kind.GLOBAL_STATISTIC and set(n.extents) == {1} for n in statistics):
         cure += ", or eyeshot.calibrate(net, images), which makes a network with fixed statistics"
-    raise Unsupported(f"{told}, and a camera's rows have no end", cure=cure)
+    raise Unsupported(f"{reason}, and a camera's rows have no end", cure=cure)
 
 
 def _waits_for_the_end(graph: Graph, node: Node) -> bool:
-    """Whether no number of rows of a map gives an output row, and it is not a statistic."""
+    """Whether a node that is not a statistic has no ready row as long as the height is unknown."""
     return any(
         edge.axes
         and not edge.axes[0].is_global
@@ -152,7 +152,7 @@ def _waits_for_the_end(graph: Graph, node: Node) -> bool:
 
 
 _STEADY_STEPS = 6
-"""After every output gives rows, all steps are alike; the number of such steps to simulate."""
+"""How many steps to simulate after every output has rows; from then on all steps are equal."""
 
 
 class Costs(Protocol):
@@ -169,13 +169,13 @@ class Costs(Protocol):
         """Bytes of the output itself, if this number of columns is written together."""
 
     def packing(self, name: str, columns: int) -> int:
-        """Bytes of the output beside those, while rows are written."""
+        """Bytes of the output in addition, while rows are written."""
 
     def reading(self, name: str, shape: tuple[int, ...]) -> int:
-        """While a window (rows, …) of an input is read and prepared."""
+        """Bytes while a window (rows, …) of an input is read and prepared."""
 
     def entered(self, name: str, shape: tuple[int, ...]) -> int:
-        """For a window of an input, as long as its rows are worked on."""
+        """Bytes of a window of an input while its rows are used."""
 
     def leaving(self, name: str, numbers: int) -> int:
         """Bytes while this number of scores is converted and written, in addition to the scores."""
@@ -222,7 +222,7 @@ class _Store:
     borrowed: bool = False
 
     def append(self, count: int, borrowed: bool) -> int:
-        """Take rows; the bytes of the store that was left for a larger one, for a moment."""
+        """Append rows; return the bytes of the old store if a larger one replaced it."""
         before = 0
         if self.on_disk:
             self.size, self.borrowed = 0 if borrowed else count, False
@@ -250,19 +250,19 @@ class _Store:
 
     @property
     def nbytes(self) -> int:
-        """What it takes; nothing while the rows are those of the input as they came."""
+        """The bytes of the store; 0 while it only refers to rows of an input."""
         return 0 if self.entering and self.borrowed else self.size * self.unit
 
 
 class TooMuch(Exception):
-    """A walk holds more than it may. Never leaves the planner."""
+    """A simulation exceeds its memory limit. It is always caught in the planner."""
 
 
 class Holding(Walk):
-    """The buffers of all nodes over time, simulated until all steps are alike.
+    """The buffers of all nodes over time, simulated until all steps are equal.
 
     Raises:
-        TooMuch: more than ``most`` bytes are held.
+        TooMuch: more than ``most`` bytes are needed.
 
     Attributes:
         delay: rows of the input that have entered when the first output row leaves.
@@ -305,15 +305,15 @@ class Holding(Walk):
             self._read(rows)
             self.push(rows)
             entered += max(map(len, rows.values()), default=0)
-            given = [self.schedule[n].done > box[0].lo for n, box in regions.items()]
-            if any(given):
+            started = [self.schedule[n].done > box[0].lo for n, box in regions.items()]
+            if any(started):
                 self.delay = self.delay or entered
-            steady += all(given)  # an output that comes late holds rows that the others do not
+            steady += all(started)  # a late output buffers rows that the others do not
             if steady >= _STEADY_STEPS:
                 break
 
     def rounded(self) -> None:
-        """What the outputs have ready is written, one after another."""
+        """Write the ready rows of the outputs, one output after another."""
         for name, rows in self._ready.items():
             leaving = self._costs.leaving(name, sum(rows) * self._row[name])
             self._note(self._waiting() + leaving + self._packing[name])
@@ -351,7 +351,7 @@ class Holding(Walk):
         return sum(read for read, on_disk in zip(reads, sources, strict=True) if on_disk)
 
     def gathered(self, progress: Progress, rows: Interval) -> None:
-        """Rows of its input pass a node that gathers."""
+        """Record the memory of a node that gathers rows of its input."""
         reads = [len(rows) * self._stores[progress.node.edges[0].source].unit]
         beside = self._costs.scratch(progress.node, reads, 0, True)
         self._note(self._waiting() + beside + self._from_disk(progress.node, reads))
@@ -380,14 +380,14 @@ class Holding(Walk):
         """Bytes of the rows of one input that a call reads."""
         edge = progress.node.edges[place]
         source = self.schedule[edge.source]
-        wanted = Interval(progress.done, progress.done + count)
+        outputs = Interval(progress.done, progress.done + count)
         reads = (
-            edge.axes[0].input_range_inside(wanted, source.node.extents[0]) if edge.axes else EMPTY
+            edge.axes[0].input_range_inside(outputs, source.node.extents[0]) if edge.axes else EMPTY
         )
         return max(1, len(reads)) * self._stores[edge.source].unit
 
     def _read(self, rows: Mapping[str, Interval]) -> None:
-        """The inputs of a push are read, one after another, and stay until it has ended."""
+        """Read the inputs of a push, one after another; they stay in memory until it ends."""
         self._entered = 0
         for name, side in rows.items():
             if side:
@@ -406,7 +406,7 @@ def _columns(box: Region) -> int:
 
 
 def _reason(progress: Progress, done: int) -> str:
-    """The reader that is furthest behind row ``done``: it causes the cost of a skip."""
+    """The reader that is furthest behind row ``done``; it is the reason for the buffered rows."""
     behind = [
         (
             done - edge.axes[0].input_range(Interval(reader.done, reader.done + 1), 1 << 40).lo,

@@ -1,12 +1,12 @@
 """Where an interrupted run starts again: at whole calls of the uninterrupted run.
 
 An operator's last bit may depend on how many rows it computes in one call: a sigmoid is computed
-by vectors of numbers, and the remainder at the end of a call in another way. A resumed run
-therefore repeats the same calls on the same number of rows. It walks them by counts and makes
-only those that compute a row which is still needed. Other rows of a repeated call are never read,
-so their inputs may be zeros and are not recomputed.
+on vectors of numbers, and the remainder at the end of a call in another way. A resumed run
+therefore repeats the same calls on the same number of rows. It simulates them with counts, and
+makes only the calls that compute a row that is still needed. Other rows of a repeated call are
+never read, so their inputs may be zeros and are not recomputed.
 
-The cuts themselves are defined here too: bands of rows and strips of columns.
+The cut of a run is defined here too: bands of rows and strips of columns.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ def first_rows(
     *,
     independent_rows: bool = True,
 ) -> dict[str, int]:
-    """The first row of each node that a run must compute to give outputs from some row on.
+    """The first row of each node that a run must compute to return outputs from some row on.
 
     Args:
         graph: a lowered graph.
         boxes: the box of each node that the uninterrupted run computes, in one strip.
         wanted: for each output, the first missing row.
         band: rows that enter together.
-        independent_rows: True if every kernel computes each output row from that row's own inputs
-            only. A Fourier or Winograd transform does not, in its last bits: then all rows of a
-            repeated call must be right, and so must everything that they are computed from.
+        independent_rows: True if every kernel computes each output row from its own inputs only.
+            With a Fourier or Winograd transform the last bits depend on other rows: then all rows
+            of a repeated call must be right, and all their inputs too.
 
     Returns:
-        For each node the row at which a call of the uninterrupted run begins. For a node that is
-        not needed: where its rows end.
+        For each node, the row at which a call of the uninterrupted run begins; the end of its rows
+        for a node that is not needed.
     """
     calls = _Calls(graph, boxes, band)
     first = {name: box[0].hi for name, box in boxes.items()}
@@ -70,7 +70,7 @@ def first_rows(
 
 
 class _Calls(Walk):
-    """At which rows the calls of each node begin."""
+    """The first row of every call of each node."""
 
     def __init__(self, graph: Graph, boxes: Mapping[str, Region], band: int) -> None:
         super().__init__(graph, boxes, band)
@@ -82,7 +82,7 @@ class _Calls(Walk):
         self.begin[progress.node.name].append(progress.done)
 
     def around(self, progress: Progress, rows: Interval) -> Region:
-        """All that a node's calls compute of which some row is among ``rows``."""
+        """The region of all calls of a node that compute some of ``rows``."""
         begin, end = self.begin[progress.node.name], progress.box[0].hi
         after = bisect_left(begin, rows.hi)
         hi = begin[after] if after < len(begin) else end
@@ -90,18 +90,18 @@ class _Calls(Walk):
 
 
 def _before(rows: list[int], row: int) -> int:
-    """The last of some ascending rows that is not after ``row``."""
+    """The last of the ascending ``rows`` that is not after ``row``."""
     return rows[max(0, bisect_right(rows, row) - 1)]
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What a run that goes on keeps of the plan of the run that began.
+    """The part of an unfinished run's plan that the resumed run must keep.
 
     Attributes:
-        band: rows of the input that enter at a time.
-        strips: from left to right, the region of each output.
-        spilled: maps that are held on disk.
+        band: rows of the input that enter together.
+        strips: the region of each output for each strip, from left to right.
+        spilled: the names of maps on disk.
     """
 
     band: int
@@ -109,7 +109,7 @@ class Cut:
     spilled: tuple[str, ...] = ()
 
     def suits(self, regions: Mapping[str, Region]) -> bool:
-        """Whether the strips, side by side, are these regions."""
+        """Whether the strips together equal these regions."""
         if not self.strips or any(strip.keys() != regions.keys() for strip in self.strips):
             return False
         return all(

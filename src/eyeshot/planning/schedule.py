@@ -20,7 +20,7 @@ from eyeshot.graph import Edge, Graph, Kind, Node
 from eyeshot.operators import effort
 
 ENDLESS = 1 << 40
-"""Stands for the number of rows while the end has not been seen: no border is near."""
+"""The number of rows while the height is unknown, so that no border is near."""
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class Progress:
 
     @property
     def end(self) -> int:
-        """Where its rows end; far away while that is not known."""
+        """The end of its rows; very large while the height is unknown."""
         return self.box[0].hi if self.size is not None else ENDLESS
 
 
@@ -106,7 +106,7 @@ class Schedule:
         target = _a_band_on(progress)
         for edge in progress.node.edges:
             source = self._all[edge.source]
-            if source.done < source.end:  # else all that is read of it is there
+            if source.done < source.end:  # otherwise all rows that are read of it are computed
                 target = min(target, edge.axes[0].ready(source.done, source.size))
         return Interval(progress.done, max(progress.done, target))
 
@@ -122,7 +122,7 @@ class Schedule:
         return min(rows, default=source.done)
 
     def close(self, graph: Graph, boxes: Mapping[str, Region]) -> None:
-        """The end is known now: ``graph`` and ``boxes`` are those of the real height."""
+        """Set the end of the rows: ``graph`` and ``boxes`` are those of the real height."""
         for name, progress in self._all.items():
             progress.node, progress.box = graph.nodes[name], boxes[name]
             progress.size = graph.nodes[name].extents[0]
@@ -140,7 +140,7 @@ class Schedule:
 def _a_band_on(progress: Progress) -> int:
     """The end of a band of work.
 
-    For a transposed window this is the end of an input's outputs, so that no input is used twice.
+    For a transposed window it is the end of an input's outputs, so that no input is used twice.
     """
     if progress.at_once:
         return progress.end
@@ -192,19 +192,19 @@ class Walk:
             self.rounded()
 
     def called(self, progress: Progress, count: int) -> None:
-        """A node computes its next ``count`` rows in one call; ``progress`` is as before it."""
+        """A node computes its next ``count`` rows in one call; ``progress`` is the state before."""
 
     def gathered(self, progress: Progress, rows: Interval) -> None:
-        """Rows of its input pass a node that mixes all of them."""
+        """A node that gathers reads new rows of its input."""
 
     def released(self, progress: Progress) -> None:
-        """Rows of a node may now be let go."""
+        """Rows of a node may be released now."""
 
     def rounded(self) -> None:
-        """Every node has run once: give the ready rows of the outputs."""
+        """Every node has run once; the ready rows of the outputs can be written."""
 
     def _round(self, fresh: Mapping[str, int]) -> bool:
-        """Let every node work once; whether any did."""
+        """Let every node compute once; return whether any node had new rows."""
         moved = False
         for progress in self.schedule:
             if not progress.node.edges:
@@ -240,14 +240,14 @@ def positions(node: Node, box: Region) -> int:
 
 
 def row_numbers(node: Node, box: Region) -> int:
-    """Numbers in one row of a box; the whole value where a node has no rows."""
+    """Numbers in one row of a box; in the whole value if a node has no rows."""
     count = math.prod(node.shape) // max(1, math.prod(node.extents))
     rest = zip(node.dims[1:], box[1:], strict=True)
     return count * math.prod(1 if d is None else len(side) for d, side in rest)
 
 
 def multiply_adds(graph: Graph, boxes: Mapping[str, Region]) -> int:
-    """Multiply-adds to compute these boxes once each, as the field counts them."""
+    """The multiply-adds to compute each of these boxes once."""
     total = 0
     for node in graph:
         box = boxes.get(node.name)

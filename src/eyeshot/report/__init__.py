@@ -1,7 +1,7 @@
 """A run on one page that needs no other file: how it learned, where it errs, what it sees.
 
-Of a classifier the page shows single pictures and what they were taken for; of a network that
-answers with masks or pictures, whole pictures beside what they should be.
+For a classifier the page shows single pictures and their predicted classes; for a network that
+returns masks or pictures, whole pictures next to their targets.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ def write_report(
     Args:
         run: a run, or the path of its folder.
         path: the file to write; by default ``report.html`` in the run folder.
-        data: what to judge it by; by default the part that was set aside of what it was trained on.
-        more: sections to stand at the end.
+        data: the test data; by default the part of the training data that was set aside.
+        more: sections to add at the end.
 
     Returns:
         The path of the file.
 
     Raises:
         BadFile: the run or its data cannot be read, or the file cannot be written.
-        BadValue: ``data`` has other classes than the network, or is of another task.
+        BadValue: ``data`` has other classes than the network, or is for another task.
         Failure: the disk is full.
     """
     run = run if isinstance(run, Run) else load(run)
@@ -89,7 +89,7 @@ def _render_by_task(run: Run, data: Data | Pairs | None, more: Sequence[Section]
 
 
 def render(material: Material, more: Sequence[Section] = ()) -> str:
-    """The page of a classifier as text; ``more`` sections stand at its end."""
+    """The page of a classifier as HTML, with the sections ``more`` at its end."""
     return _fill(
         material.run,
         _facts(material),
@@ -99,7 +99,7 @@ def render(material: Material, more: Sequence[Section] = ()) -> str:
 
 
 def render_pairs(material: PairsMaterial, more: Sequence[Section] = ()) -> str:
-    """The page of a network of masks or pictures as text; ``more`` sections stand at its end."""
+    """The page of a network for masks or pictures as HTML, with ``more`` at its end."""
     return _fill(
         material.run,
         pairs_facts(material),
@@ -141,6 +141,6 @@ def _facts(material: Material) -> list[Fact]:
 
 
 def _learned(material: Material, kind: str) -> list[Fact]:
-    """How many pictures there were to learn from: known where it is judged by its own data."""
+    """The number of training pictures, if they are known: if it is tested on its own data."""
     count = len(material.data.train)
     return [Fact(f"{count:,}", f"pictures to learn from, {kind}")] if count else []

@@ -1,4 +1,4 @@
-"""The report of a generator: how its pictures came to be, and how near they are to real ones."""
+"""The report of a generator: how it learned, and how similar its pictures are to real ones."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _numbers(rows: Sequence[dict[str, float]]) -> Table:
 
 
 def _epochs(run: Run) -> list[Section]:
-    """The same latents after each epoch, as the training kept them."""
+    """The pictures of the same latents after each epoch, which the training saved."""
     paths = sorted((run.path / SAMPLES).glob("epoch-*.png"))
     if not paths:
         return []
@@ -179,7 +179,7 @@ def _nearest(run: Run, data: Data) -> Section:
 
 
 def _layers(run: Run) -> Section:
-    """What each layer makes of the first latent."""
+    """The maps of each layer for the first latent."""
     net = run.net
     latent = net.latent if isinstance(net, Generator) else 0
     features = see(net, draw_latents(latent, 1, _SEED))

@@ -41,7 +41,7 @@ def confusion_section(material: Material) -> Section:
 
 
 def mistakes_section(material: Material) -> Section:
-    """The pictures it got wrong, the surest first."""
+    """The wrongly classified pictures, those with the highest probability first."""
     wrong = material.evaluation.mistakes().tolist()
     if not wrong:
         says = f"There are none: all {material.evaluation.count:,} held-out pictures are right."
@@ -57,7 +57,7 @@ def mistakes_section(material: Material) -> Section:
 
 
 def answer_bars(material: Material, most: int = 10) -> Bars:
-    """What the network says of the picture that is followed through the layers."""
+    """The class probabilities of the picture that is followed through the layers."""
     shares = material.evaluation.probabilities[material.shown]
     if len(shares) <= most:
         order = list(range(len(shares)))
@@ -152,7 +152,7 @@ def learning_section(material: Material) -> Section:
 
 
 def _epoch(material: Material) -> str:
-    """What the network does in an epoch; how many pictures it has is known of its own data."""
+    """What the network does in an epoch; the number of pictures is known for its own data only."""
     recipe, count = material.run.config.recipe, len(material.data.train)
     if recipe.steps:
         return f"took {recipe.steps:,} steps on {recipe.batch_size:,} pictures each"
@@ -173,7 +173,7 @@ def _plot(material: Material, title: str, column: str, y_label: str, percent: bo
 
 
 def _harder(material: Material) -> str:
-    """Why the loss while learning may lie above the other, where the recipe made it so."""
+    """Why the training loss may be above the held-out loss, if the recipe is the reason."""
     recipe = material.run.config.recipe
     made = [
         *(["shifts each picture at random"] if recipe.shift else []),

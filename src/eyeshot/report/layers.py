@@ -26,7 +26,7 @@ _SIDE = 84  # CSS pixels of a kernel and of its map
 
 
 def kernels_section(material: Material) -> Section | None:
-    """Every kernel of the first convolution, each beside what it makes of the picture."""
+    """Every kernel of the first convolution, each next to its map of the picture."""
     found = _first_convolution(material)
     if found is None:
         return None
@@ -76,7 +76,7 @@ def steps_section(material: Material) -> Section:
 
 
 def parameters_section(material: Material) -> Section:
-    """Parameters of each layer, beside a fully connected layer of the same inputs and outputs."""
+    """Parameters of each layer, compared with a fully connected layer of the same sizes."""
     layers = [layer for layer in material.features.layers if layer.parameters]
     rows = [_cost_row(layer) for layer in layers]
     own = sum(layer.parameters for layer in layers)
@@ -130,14 +130,14 @@ def _step_figure(step: Step, modules: dict[str, nn.Module]) -> Figure:
 
 
 def _explanation(step: Step, modules: dict[str, nn.Module]) -> list[str]:
-    """A sentence on each layer of a step that has one."""
-    said = []
+    """A sentence about each layer of a step, for the kinds in ``_EXPLAIN``."""
+    sentences = []
     for layer in step.layers:
         module = modules.get(layer.name)
         explain = _EXPLAIN.get(type(module)) if module is not None else None
         if module is not None and explain is not None:
-            said.append(explain(module))
-    return said
+            sentences.append(explain(module))
+    return sentences
 
 
 def _say_convolution(module: nn.Module) -> str:
@@ -176,7 +176,7 @@ def _first_convolution(material: Material) -> tuple[str, nn.Conv2d, Step] | None
 
 
 def _kernel_alt(name: str, number: int, weights: NDArray[Any]) -> str:
-    """The weights themselves where they are few: rows apart by a stroke."""
+    """The alternative text of a kernel; if it is small, with its weights."""
     if weights.size > 25:
         return f"Kernel {number} of {name}"
     rows = " / ".join(" ".join(f"{value:.2f}" for value in row) for row in weights[0])
@@ -190,10 +190,10 @@ def _by(shape: tuple[int, ...]) -> str:
 with extra("report"):
     from matplotlib import cbook
 
-_HEIGHT = 232  # of the reduced photograph: small enough that a 3×3 kernel is seen to do something
+_HEIGHT = 232  # of the reduced photograph: small enough that the effect of a 3×3 kernel is visible
 _GRAY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
-_LEAST = 1 / 255  # of an answer that is drawn white: anything below is rounding
-_MOST = 0.995  # the quantile that is drawn white, so that one bright speck darkens nothing
+_LEAST = 1 / 255  # the smallest value that may be drawn white: below it is rounding
+_MOST = 0.995  # the quantile that is drawn white, so that one bright speck does not darken the rest
 
 
 def photograph_section() -> Section:
@@ -222,10 +222,10 @@ def read_photograph() -> NDArray[np.uint8]:
 
 
 def apply(photo: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
-    """The photograph (H, W, 3) under a named filter, as it can be looked at.
+    """The photograph (H, W, 3) under a named filter, scaled for display.
 
-    A kernel whose weights add up to 0 answers to change, not to light: it is applied to the gray
-    picture, and drawn with 0 as mid-gray, or as black where no answer is negative.
+    A kernel whose weights add up to 0 measures change, not brightness: it is applied to the gray
+    picture, and 0 is drawn as mid-gray, or as black if no value is negative.
     """
     kernels = filters.resolve(name).kernels
     if any(abs(float(kernel.sum())) > 1e-9 for kernel in kernels):

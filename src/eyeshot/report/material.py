@@ -1,4 +1,4 @@
-"""What all sections draw from, worked out once: the run, its test set, its answers, its layers."""
+"""The data of all sections, computed once: the run, its test set, its predictions, its layers."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ COLUMNS = ("epoch", "loss", "accuracy", "test_loss", "test_accuracy")
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A run laid out.
+    """The data of a classifier's report.
 
     Attributes:
-        run: what the report is about.
-        data: what it is judged by.
-        evaluation: its answers for ``data.test``.
-        epochs: the rows of ``metrics.csv``; empty where the file is not there.
+        run: the run.
+        data: the data it is tested on.
+        evaluation: its predictions for ``data.test``.
+        epochs: the rows of ``metrics.csv``; empty if there is no such file.
         shown: the index in ``data.test`` of the picture that is followed through the layers.
-        features: its maps.
+        features: the maps of that picture.
     """
 
     run: Run
@@ -54,13 +54,13 @@ class Material:
         return np.ascontiguousarray(reduce(pixels[0].numpy()).transpose(1, 2, 0))
 
     def truth(self, index: int) -> str:
-        """The class that picture ``index`` of the test set is of."""
+        """The true class of picture ``index`` of the test set."""
         return self.classes[int(self.evaluation.labels[index])]
 
     def answer(self, index: int) -> tuple[str, float]:
-        """The class that the network says picture ``index`` is of, and how sure it is, 0…1."""
-        share, said = self.evaluation.probabilities[index].max(0)
-        return self.classes[int(said)], float(share)
+        """The predicted class of picture ``index`` of the test set, and its probability, 0…1."""
+        probability, predicted = self.evaluation.probabilities[index].max(0)
+        return self.classes[int(predicted)], float(probability)
 
 
 def gather(run: Run, data: Data | None = None) -> Material:
@@ -79,7 +79,7 @@ def gather(run: Run, data: Data | None = None) -> Material:
 
 
 def read_epochs(path: Path, columns: Sequence[str] = COLUMNS) -> tuple[dict[str, float], ...]:
-    """The ``columns`` of the rows of a ``metrics.csv``; none where there is no such file.
+    """The ``columns`` of the rows of a ``metrics.csv``; empty if there is no such file.
 
     Raises:
         BadFile: it is damaged.
@@ -94,14 +94,14 @@ def read_epochs(path: Path, columns: Sequence[str] = COLUMNS) -> tuple[dict[str,
         raise explain_os_error(error, path) from error
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise BadFile(
-            f"{path}: not a table of epochs ({error})", cure="restore it, or take it away"
+            f"{path}: not a table of epochs ({error})", cure="restore it, or remove it"
         ) from None
     if not all(math.isfinite(row["epoch"]) for row in epochs):
-        raise BadFile(f"{path}: an epoch is not a number", cure="restore it, or take it away")
+        raise BadFile(f"{path}: an epoch is not a number", cure="restore it, or remove it")
     return epochs
 
 
 def _choose(evaluation: Evaluation) -> int:
-    """The first picture that the network gets right; the first of all where there is none."""
+    """The first picture that is classified correctly; if there is none, the first picture."""
     right = evaluation.probabilities.argmax(1) == evaluation.labels
     return int(right.int().argmax())

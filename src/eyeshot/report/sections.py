@@ -25,7 +25,7 @@ SECTIONS: Sequence[Builder] = (
     parameters_section,
     lambda _: photograph_section(),
 )
-"""Each is given the material and returns its section, or None where there is nothing to show."""
+"""Each takes the material and returns its section, or None if there is nothing to show."""
 
 
 def build_sections(material: Material) -> list[Section]:

@@ -1,14 +1,14 @@
-"""A run folder: what training leaves, and what everything afterwards starts from.
+"""A run folder: the result of a training, and the input of all later commands.
 
 ::
 
     runs/digits-digit_cnn-seed0/
       config.yaml         everything needed to repeat the run
-      net.pt2             of a network that is somebody's own, what it computes
-      model.safetensors   the trained weights; of crops, those that did best on whole pictures
-      last.safetensors    of crops, those of the last step
-      last/               what to resume from
-      metrics.csv         a row an epoch
+      net.pt2             the program of a user's own network
+      model.safetensors   the trained weights; for crops, those that are best on whole pictures
+      last.safetensors    for crops, the weights of the last step
+      last/               the checkpoint for resuming
+      metrics.csv         a row for each epoch
   samples/            of a generator, pictures of the same latents after each epoch
       report.html         the run on one page
 """
@@ -60,8 +60,8 @@ class Run:
     """A trained network with what it needs to be used.
 
     ``net`` is in eval mode on the CPU and takes what :meth:`normalize` returns. ``epoch`` is the
-    one that its weights are of, from 1, where that is known; ``finished`` is False while the
-    training goes on, or after it was stopped.
+    epoch of its weights, from 1, if it is known; ``finished`` is False while the training goes on,
+    or after it was stopped.
     """
 
     path: Path
@@ -72,7 +72,7 @@ class Run:
 
     @property
     def standing(self) -> str:
-        """Of a training that goes on or was stopped, which epoch the weights are of; else ""."""
+        """A note on the weights of a training that has not finished; else ""."""
         if self.finished:
             return ""
         return (
@@ -81,10 +81,10 @@ class Run:
         )
 
     def check_held_out(self) -> None:
-        """Refuse to be judged by its own data where all of that was learned from.
+        """Refuse a test on the run's own data if the network has learned from all of it.
 
         Raises:
-            BadValue: it is the ensemble of networks that have learned from it together.
+            BadValue: it is an ensemble of networks that have together learned from all of it.
         """
         if self.config.learned_all:
             raise BadValue(
@@ -128,9 +128,9 @@ class Run:
         series: int | None = None,
         index: Index | None = None,
     ) -> tuple[Tensor, list[str]]:
-        """A person's picture as the network was trained: (1, C, H, W), and what was done.
+        """A user's picture in the form of the training pictures, (1, C, H, W), and a list of steps.
 
-        In uint8, or in uint16 where the picture has more than 8 bits.
+        It is uint8, or uint16 if the picture has more than 8 bits.
 
         Args:
             picture: a file, or an array (H, W) or (H, W, C): uint8, uint16, or floats 0…1.
@@ -139,9 +139,9 @@ class Run:
 
         Raises:
             BadFile: not a picture.
-            BadValue: a picture that holds nothing to look at, or an array of another shape or type.
+            BadValue: a blank picture, or an array of another shape or type.
         """
-        given = isinstance(picture, np.ndarray)
+        is_array = isinstance(picture, np.ndarray)
         read = (
             images.Picture(picture, alpha=True)
             if isinstance(picture, np.ndarray)
@@ -157,11 +157,11 @@ class Run:
                 alpha=read.alpha,
             )
         except EyeshotError as error:
-            raise error.at("array" if given else str(picture)) from None
+            raise error.at("array" if is_array else str(picture)) from None
         return torch.from_numpy(pixels.copy())[None], [*read.notes, *notes]
 
     def normalize(self, pictures: Tensor) -> Tensor:
-        """Pictures (N, C, H, W), uint8 or uint16, as the network takes them, float32."""
+        """Pictures (N, C, H, W), uint8 or uint16, as the network's input, float32."""
         config, shape = self.config, tuple(pictures.shape)
         whole = pictures.dtype in (torch.uint8, torch.uint16)
         if not whole or pictures.ndim != 4 or shape[1] != config.channels:
@@ -176,7 +176,8 @@ def build_net(config: RunConfig) -> nn.Module:
     """The network that ``config`` describes, with fresh weights.
 
     Raises:
-        UnknownName, BadValue: the configuration describes no network that there is.
+        UnknownName: the model is unknown.
+        BadValue: its arguments are wrong.
     """
     if config.model in nets.GENERATORS:
         made = {"channels": config.channels, "size": config.size}
@@ -193,7 +194,7 @@ def build_net(config: RunConfig) -> nn.Module:
 def load(path: str | Path) -> Run:
     """Load a run; nothing in its folder is executed or unpickled.
 
-    Of a training that goes on, or was stopped, these are the best weights so far.
+    If the training has not finished, these are the best weights so far.
 
     Weights are ``model.safetensors``, or else ``model.pt`` (a state dict of tensors only).
 
@@ -201,8 +202,8 @@ def load(path: str | Path) -> Run:
         path: the run folder.
 
     Raises:
-        BadFile: not a run folder, before its first epoch, damaged, or its weights are of another
-            network.
+        BadFile: it is not a run folder, has no epoch yet, is damaged, or its weights belong to
+            another network.
     """
     folder = Path(path)
     if folder.is_file():
@@ -229,7 +230,7 @@ def load(path: str | Path) -> Run:
 
 
 def _standing(weights: Path) -> tuple[int | None, bool]:
-    """The epoch that weights are of, and whether the training has finished."""
+    """The epoch of the weights, and whether the training has finished."""
     if weights.suffix != ".safetensors":
         return None, True
     _, metadata = read_tensors(weights, tensors=False)
@@ -239,11 +240,11 @@ def _standing(weights: Path) -> tuple[int | None, bool]:
 
 
 def _build_bare(folder: Path, config: RunConfig) -> nn.Module:
-    """The network of a run folder, whose weights are still to be loaded."""
+    """The network of a run folder, without its weights."""
     if config.own is not None:
         return as_module(read_program(folder / PROGRAM))
     try:
-        # On the meta device, so that a damaged configuration costs no memory and draws no numbers.
+        # On the meta device, so that a damaged configuration takes no memory or random numbers.
         with torch.device("meta"):
             return build_net(config)
     except (UnknownName, BadValue) as error:
@@ -256,7 +257,7 @@ def _build_bare(folder: Path, config: RunConfig) -> nn.Module:
 
 
 def _cure_for_file(path: Path) -> str:
-    """What to do with a file where a run folder was asked for."""
+    """The cure for a file in place of a run folder."""
     if path.suffix in (".pt", ".pth"):
         return (
             "a .pt does not say which network it is for, and one with more than tensors in it "

@@ -1,7 +1,7 @@
-"""What a run was: everything needed to repeat it, as ``config.yaml``.
+"""The configuration of a run: everything needed to repeat it, as ``config.yaml``.
 
-The file is data and nothing else. It is read by :mod:`eyeshot.plain_yaml` and every value is
-checked for its type; a model is a name in the table of :mod:`eyeshot.nets`, never an import path.
+The file contains only data. It is read by :mod:`eyeshot.plain_yaml`, and the type of every value is
+checked; a model is a name in the table of :mod:`eyeshot.nets`, never an import path.
 
 A network's scores for many pictures are computed here too.
 """
@@ -30,9 +30,9 @@ from eyeshot.files import explain_os_error, write_aside
 TASKS = ("classify", "segment", "restore", "generate")
 
 _BEYOND = 2**64
-"""No whole number of a configuration is as large as this."""
+"""Integers of a configuration must be smaller than this."""
 _LARGEST_INPUT = 2**31
-"""Samples of one picture or crop: none larger was ever trained on."""
+"""The most samples of a training picture or crop."""
 
 
 @dataclass(frozen=True)
@@ -40,28 +40,29 @@ class Recipe:
     """How a network is trained; the same recipe, data and machine give the same weights.
 
     Args:
-        epochs: passes over the training set; of crops, so many times ``steps``.
-        batch_size: pictures or crops a step, over all devices together.
-        learning_rate: the highest rate; it rises to it in a straight line and falls back to 0.
-        warmup: the part of all steps in which the rate rises, 0 to 1.
+        epochs: passes over the training set; for crops, an epoch has ``steps`` batches.
+        batch_size: pictures or crops per step, over all devices together.
+        learning_rate: the highest rate; the rate rises to it linearly and falls back to 0.
+        warmup: the share of all steps in which the rate rises, from 0 to below 1.
         momentum: AdamW's first decay: how much of the mean gradient is kept from step to step.
-        weight_decay: AdamW's, on weights of convolutions and linear layers only.
-        label_smoothing: the share of the target spread over all classes, 0 to 1.
-        shift: pictures move by up to so many pixels each way, at random, while training.
-        steps: of crops, how many batches make an epoch; 0 where an epoch is a pass.
-        loss: by name, where the task has more than one.
-        class_weights: of each class in the cross-entropy; none for all the same.
-        augment: what is done to crops at random, names with commas between them.
-        average: decay a step of the running average of weights that becomes the result; 0 for none.
+        weight_decay: AdamW's decay, only for weights of convolutions and linear layers.
+        label_smoothing: the share of the target that is spread over all classes, 0 to below 1.
+        shift: the most pixels by which training pictures are moved at random, each way.
+        steps: for crops, the number of batches in an epoch; 0 if an epoch is a pass.
+        loss: the name of the loss, if the task has more than one.
+        class_weights: the weight of each class in the cross-entropy; empty for equal weights.
+        augment: the random changes of crops: names with commas between them.
+        average: the decay per step of a running average of the weights, which is the result; 0
+            for no average.
         seed: of the first weights, the order of the data and the shifts.
         device: "auto", "cpu", "cuda", "mps" …, as Lightning Fabric names accelerators.
-        devices: how many of them.
+        devices: the number of devices.
         precision: "32-true", "bf16-mixed", "16-mixed" …, as Lightning Fabric names them.
         freeze: layers that do not learn: patterns such as ``down*``, with commas between them.
-        backbone_rate: the highest learning rate of weights that the network started with; 0 for
-            that of all others.
-        minutes: the training ends after so many minutes of steps; 0 for no such end.
-        patience: it ends after so many epochs without a better one; 0 for no such end.
+        backbone_rate: the highest learning rate of weights that were loaded at the start; 0 for
+            the rate of all others.
+        minutes: the training ends after this many minutes of steps; 0 for no limit.
+        patience: it ends after this many epochs without an improvement; 0 for no limit.
     """
 
     epochs: int
@@ -108,12 +109,12 @@ class Recipe:
 
 @dataclass(frozen=True)
 class NetSource:
-    """Where a network that is somebody's own came from. What it computes is in ``net.pt2``.
+    """The source of a user's own network. Its program is in ``net.pt2``.
 
     Args:
-        source: ``my_net.py:Net``; empty where it was an object in memory.
-        arguments: that it was made with, as JSON.
-        program: 16 hexadecimal digits that are others for any other network.
+        source: ``my_net.py:Net``; empty if it was an object in memory.
+        arguments: the arguments of its constructor, as JSON.
+        program: 16 hexadecimal digits that identify the network.
     """
 
     source: str
@@ -123,21 +124,33 @@ class NetSource:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One training run, whole: the network, the data, the recipe, and what it was made with.
+    """One training run: the network, the data, the recipe, and the versions of packages.
 
-    ``task`` is one of :data:`TASKS`: a class for a picture, a class for each pixel, a picture for a
-    picture, or a picture from random numbers. ``mean`` and ``std`` are of samples scaled to 0 … 1
-    by the largest that their type can hold, one of each a channel; ``size`` is the (height, width)
-    of what the network was trained on: whole pictures, or crops of them. ``fingerprint`` tells one
-    set of pictures and labels from another, and ``validation`` how many pairs were set aside where
-    the caller said so. Of pairs, ``legend`` says how masks' samples stand for the classes.
-    ``learned`` holds the digests of the pictures that were learned from, with spaces between them,
-    where they are not too many. With ``skip_damaged`` the files that could not be read were left
-    out. ``layout`` is where pictures and masks are in the folder, where the caller said so. ``own``
-    is where a network came from that is none of :mod:`eyeshot.nets`; ``model`` is then the name of
-    its class. ``start`` is where the weights came from that it began with, and ``fresh`` the
-    parameters that were not among them, with spaces between. Of a cross-validation of ``folds``
-    parts, ``fold`` is the one that was set aside, from 1; 0 for the ensemble of all.
+    Attributes:
+        model: the name of the network in :mod:`eyeshot.nets`, or the class of a user's network.
+        data: a named set, or the folder of the data.
+        fingerprint: identifies the set of pictures and labels.
+        classes: the names of the classes.
+        channels: of the network's input.
+        size: (height, width) of the training pictures or crops; one length for each spatial axis.
+        mean: the mean of samples scaled to 0 … 1, for each channel.
+        std: their standard deviation, for each channel.
+        recipe: how it was trained.
+        data_folder: the folder of the ``mnist`` files, if the caller named one.
+        task: one of :data:`TASKS`: a class for a picture, a class for each pixel, a picture for a
+            picture, or a picture from random numbers.
+        validation: the number of pairs that were set aside, if the caller named it.
+        model_arguments: the arguments of the network.
+        versions: the versions of packages.
+        legend: the mapping from masks' samples to classes.
+        learned: the digests of the training pictures, with spaces; empty if there are too many.
+        skip_damaged: whether unreadable files were left out.
+        layout: the places of pictures and masks in the folder, if the caller named them.
+        own: the source of a user's own network.
+        start: the source of the weights with which it started.
+        fresh: the names of parameters that were not in ``start``, with spaces.
+        fold: the fold that was set aside, from 1; 0 for the ensemble of all folds.
+        folds: the number of folds of a cross-validation; 0 without one.
     """
 
     model: str
@@ -194,35 +207,35 @@ class RunConfig:
 
     @property
     def learned_from(self) -> frozenset[str]:
-        """The digests of the pictures that were learned from."""
+        """The digests of the training pictures."""
         return frozenset(self.learned.split())
 
     @property
     def held_out(self) -> tuple[int, int] | None:
-        """(k, n) where fold k of n was set aside; None without folds."""
+        """(k, n) if fold k of n was set aside; None without folds."""
         return (self.fold, self.folds) if self.fold else None
 
     @property
     def learned_all(self) -> bool:
-        """Whether its networks have learned from every picture of its data: nothing judges it."""
+        """Whether its networks have learned from all of its data, so that no test data is left."""
         return self.folds > 0 and not self.fold
 
     @property
     def picture_size(self) -> tuple[int, int]:
-        """(height, width) of a run on pictures; those of other data have no such size."""
+        """(height, width) of a run on pictures; runs on other data have no such size."""
         height, width = self.size
         return height, width
 
     @property
     def outputs(self) -> int:
-        """Channels of the network's answer: one a class, or those of a picture."""
+        """The channels of the network's output: one per class, or those of a picture."""
         return self.channels if self.task in ("restore", "generate") else len(self.classes)
 
     @property
     def best(self) -> str | None:
-        """The column of ``metrics.csv`` whose highest value says which epoch's weights are kept.
+        """The column of ``metrics.csv`` whose highest value decides which epoch's weights are kept.
 
-        None where the last ones are.
+        None if the last weights are kept.
         """
         if self.task == "classify" and self.recipe.patience:
             return "test_accuracy"
@@ -230,7 +243,7 @@ class RunConfig:
 
     @property
     def reads_digits(self) -> bool:
-        """Whether it was trained on one of the named sets: digits as MNIST holds them."""
+        """Whether it was trained on a named set: on digits in MNIST's form."""
         return self.data in SOURCES
 
     def save(self, path: Path) -> None:
@@ -267,7 +280,7 @@ def _at_least(name: str, value: float, least: int) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Dataclasses, tuples and mappings as what YAML's safe writer knows."""
+    """Dataclasses, tuples and mappings as types that YAML's safe writer supports."""
     if dataclasses.is_dataclass(value):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -295,7 +308,7 @@ def _required(entry: dataclasses.Field[Any]) -> bool:
 
 
 def _convert(hint: Any, value: Any, name: str) -> Any:
-    """``value`` as the type ``hint`` says, or BadValue naming ``name``."""
+    """``value`` as the type ``hint``; otherwise a BadValue that names ``name``."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return _build(hint, value)
@@ -333,8 +346,8 @@ def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 
     Args:
         images: (N, C, H, W) uint8, whose largest is 255, or uint16, whose largest is 65535.
-        mean: of each channel, 0…1.
-        std: likewise.
+        mean: the mean of each channel, 0…1.
+        std: the standard deviation of each channel.
     """
     largest = torch.iinfo(images.dtype).max
     scale = torch.tensor([1 / (largest * s) for s in std], device=images.device)
@@ -346,7 +359,7 @@ def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 def score(net: nn.Module, examples: Examples, config: RunConfig) -> tuple[Tensor, Tensor]:
     """Scores (N, classes) of all examples in their order, and their labels (N,); both on the CPU.
 
-    The network works in eval mode, and is left in the mode it was in.
+    The network runs in eval mode; its mode is restored afterwards.
     """
     device = next(net.parameters()).device
     training = net.training

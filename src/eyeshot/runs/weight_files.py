@@ -1,15 +1,15 @@
 """Files of weights, read and written without running code; and the fingerprint of a data set.
 
-What people have is seldom a bare state dict: it lies under a key of a training checkpoint, beside
-an optimizer and an ``argparse.Namespace``, or is a whole pickled module. PyTorch's reader for
-weights builds tensors and plain containers only, and stops at anything else. Here every class and
-function that it would stop at is replaced by a stand-in of ours, which keeps what it is given and
-does nothing: the tensors around it can be read, and nothing that the file names is imported or run.
+A file is seldom a bare state dict: usually it is a training checkpoint, which also contains an
+optimizer and an ``argparse.Namespace``, or a whole pickled module. PyTorch's reader for weights
+builds only tensors and plain containers, and stops at anything else. Here every other class and
+function is replaced by a stand-in, which stores its arguments and does nothing. So the tensors can
+be read, and nothing that the file names is imported or run.
 
 In this file:
 
-- tensors in and out of files, and never a line of code with them;
-- a short name for a set of pictures, so that one set is not taken for another.
+- reading and writing tensors without running code;
+- a fingerprint of a set of pictures, to tell sets apart.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from eyeshot.errors import BadFile
 from eyeshot.files import explain_os_error, write_aside
 
 TORCH_FILES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".tar")
-"""Endings under which files of ``torch.save`` go."""
+"""The usual suffixes of files of ``torch.save``."""
 
 _MOST_CONTAINERS = 200_000
 _CLASS = "its class"  # a key that no attribute can have
@@ -51,8 +51,8 @@ class Leaf:
     Attributes:
         key: the keys that lead to its state dict; empty for a bare one.
         name: its name there.
-        tensor: it, on the CPU.
-        module: the class of the pickled module that holds it, if one does.
+        tensor: the tensor, on the CPU.
+        module: the class of the pickled module that contains it; "" without one.
     """
 
     key: tuple[str, ...]
@@ -63,11 +63,11 @@ class Leaf:
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a file of weights holds.
+    """The contents of a file of weights.
 
     Attributes:
-        leaves: every tensor under a name.
-        unread: classes and functions of other objects in the file, which were not made.
+        leaves: every tensor that has a name.
+        unread: classes and functions of other objects in the file, which were not created.
     """
 
     leaves: tuple[Leaf, ...]
@@ -77,20 +77,20 @@ class Checkpoint:
 def save_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
 ) -> None:
-    """Write ``tensors`` as one safetensors file, aside and then renamed.
+    """Write ``tensors`` as one safetensors file, under another name that is then renamed.
 
     Raises:
-        Failure: the disk is full; what was at ``path`` is still there.
+        Failure: the disk is full; an older file at ``path`` is unchanged.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     seen: set[int] = set()
     for name, tensor in plain.items():
-        # Layers that share their weights have them in the file once for each.
+        # A shared weight is stored once for each layer.
         storage = tensor.untyped_storage().data_ptr()
         if storage in seen:
             plain[name] = tensor.clone()
         seen.add(storage)
-    # As bytes first: Python then reports a full disk as such, which safetensors' own writer hides.
+    # Bytes are written by Python, which reports a full disk; safetensors' own writer does not.
     content = safetensors.torch.save(plain, metadata)
     with write_aside(path) as aside:
         aside.write_bytes(content)
@@ -100,8 +100,8 @@ def read_tensors(path: Path, *, tensors: bool = True) -> tuple[dict[str, Tensor]
     """Read a safetensors file: its tensors on the CPU, and the metadata in its header.
 
     Args:
-        path: of the file.
-        tensors: False for the metadata alone.
+        path: the path of the file.
+        tensors: False to read only the metadata.
 
     Raises:
         BadFile: missing, truncated, or not safetensors.
@@ -122,14 +122,14 @@ def read_tensors(path: Path, *, tensors: bool = True) -> tuple[dict[str, Tensor]
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Every tensor under a name in a file of weights.
+    """Every named tensor in a file of weights.
 
     Args:
-        path: safetensors, or a file of ``torch.save``: a state dict, one under any keys, or a
-            pickled module. Which of the two is seen by the content, where the ending does not tell.
+        path: safetensors, or a file of ``torch.save``: a state dict, possibly below other keys, or
+            a pickled module. The content decides between the two formats.
 
     Raises:
-        BadFile: missing, damaged, a folder, or holding what cannot be read without running code.
+        BadFile: it is missing, damaged, or a folder, or cannot be read without running code.
     """
     if path.is_dir():
         cure = "name the file in it, such as model.safetensors"
@@ -148,17 +148,17 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """By the eight bytes of a header's length and the brace after them."""
+    """Whether a file starts like safetensors: eight bytes of a length, and a brace."""
     try:
         with path.open("rb") as file:
             start = file.read(9)
     except OSError:
-        return False  # said by who opens it in earnest
+        return False  # the reader reports the error
     return len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] < 2**27
 
 
 def _read_torch(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """What ``torch.load`` makes of a file, and the names that stand-ins stood for."""
+    """The result of ``torch.load``, and the names that were replaced by stand-ins."""
     try:
         _refuse_packed(path)
         try:
@@ -184,7 +184,7 @@ def _read_torch(path: Path) -> tuple[Any, tuple[str, ...]]:
 
 def _loaded(path: Path) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the pickle's protocol: what matters is the error
+        warnings.simplefilter("ignore")  # about the pickle's protocol: only errors matter
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -193,7 +193,7 @@ def _named(path: Path) -> tuple[str, ...]:
     try:
         return tuple(sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path))))
     except (ValueError, pickle.UnpicklingError):
-        return ()  # of before PyTorch 1.6, or an instruction that only code could follow
+        return ()  # a file from before PyTorch 1.6, or an instruction that would run code
 
 
 def _unreadable(path: Path, reason: str) -> BadFile:
@@ -208,7 +208,7 @@ def _unreadable(path: Path, reason: str) -> BadFile:
 
 
 class _Opaque:
-    """Stands for an object of NumPy's, whose state is no mapping."""
+    """Replaces an object of NumPy, whose state is not a mapping."""
 
     def __init__(self, *_: Any) -> None: ...
 
@@ -216,9 +216,9 @@ class _Opaque:
 
 
 def _stand_in(name: str) -> Callable[..., Any]:
-    """A class that takes any arguments, and makes a mapping that keeps its attributes.
+    """A class that accepts any arguments, and creates a mapping that stores its attributes.
 
-    PyTorch's reader sets items and attributes of plain ordered dictionaries only.
+    PyTorch's reader sets items and attributes only of plain ordered dictionaries.
     """
     if name.startswith("numpy."):
         return type("Opaque", (_Opaque,), {})
@@ -239,7 +239,7 @@ def _is_module(value: Any) -> bool:
 
 
 def _leaves(tree: Any) -> Iterator[Leaf]:
-    """Every tensor under a name, each container once."""
+    """Every named tensor; each container is visited once."""
     if isinstance(tree, Tensor):
         yield Leaf((), "", tree)
         return
@@ -262,7 +262,7 @@ def _leaves(tree: Any) -> Iterator[Leaf]:
 
 
 def _of_module(module: Any, prefix: str, count: list[int]) -> Iterator[tuple[str, Tensor]]:
-    """What ``state_dict`` of a pickled module would hold."""
+    """The names and tensors of a pickled module's ``state_dict``."""
     count[0] += 1
     if count[0] > _MOST_CONTAINERS:
         raise RecursionError
@@ -278,7 +278,10 @@ def _of_module(module: Any, prefix: str, count: list[int]) -> Iterator[tuple[str
 
 
 def _refuse_packed(path: Path) -> None:
-    """A ``.pt`` is a zip of members that are not packed: one that is could hold any size."""
+    """Refuse compressed members of a ``.pt``, which is a zip without compression, and TorchScript.
+
+    A compressed member could decompress to any size.
+    """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -296,16 +299,16 @@ _DAMAGED = (
     *(RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError),
     *(ArithmeticError, MemoryError, struct.error, ImportError, BufferError),
 )
-"""What torch's reader raises on damaged files: it takes the bytes of a pickle on trust."""
+"""The exceptions of torch's reader on damaged files; it does not check the bytes of a pickle."""
 
 
 _SAMPLE = 16
 
 
 def fingerprint(data: Data) -> str:
-    """16 hexadecimal digits that are others for any other pictures, labels or classes.
+    """16 hexadecimal digits that identify a set of pictures, labels and classes.
 
-    Of a set that is streamed from files only a sample of the pictures is read, and all labels.
+    For a set that is streamed from files, all labels and only a sample of the pictures are read.
     """
     digest = hashlib.sha256(repr((data.classes, data.train.shape, data.test.shape)).encode())
     for examples in (data.train, data.test):

@@ -1,4 +1,4 @@
-"""Weights of any usual file in a network: which names of the file are the network's."""
+"""Load weights from any usual file: match the file's names with the network's."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from eyeshot.findings.wording import counted
 from eyeshot.runs.weight_files import SAVE_CURE, Checkpoint, Leaf, read_checkpoint
 
 _COMPILED = "_orig_mod"
-_COUNTER = "num_batches_tracked"  # which files of before PyTorch 0.4.1 lack
+_COUNTER = "num_batches_tracked"  # missing in files from before PyTorch 0.4.1
 _AVERAGED = ("ema", "averaged")
 
 
 def load_weights(net: nn.Module, path: Path) -> str:
-    """Fill ``net`` from a file of weights; on an error ``net`` is as it was.
+    """Load the weights of ``net`` from a file; on an error ``net`` is not changed.
 
-    A file may hold a bare state dict, one under any keys (``state_dict``, ``model``, ``net``,
-    ``params_ema`` …), one whose names begin alike (``module.`` of ``DataParallel``, ``model.`` of
-    Lightning, ``_orig_mod.`` of ``torch.compile``), or a whole pickled module, whose tensors are
-    read by their names and whose code is not run. Averaged weights (EMA) are preferred.
+    A file may contain a bare state dict, a state dict below other keys (``state_dict``, ``model``,
+    ``net``, ``params_ema`` …), names with a common prefix (``module.`` of ``DataParallel``,
+    ``model.`` of Lightning, ``_orig_mod.`` of ``torch.compile``), or a whole pickled module, whose
+    tensors are read and whose code is not run. Averaged weights (EMA) are preferred.
 
     Args:
-        net: the network, or one on the meta device, which takes the tensors for its own.
+        net: the network; on the meta device it uses the loaded tensors without a copy.
         path: ``.safetensors``, or ``.pt``, ``.pth``, ``.ckpt`` or ``.bin`` of ``torch.save``.
 
     Returns:
-        Which tensors were taken, and what else the file holds, in one line.
+        Which tensors were loaded, and what else the file contains, in one line.
 
     Raises:
-        BadFile: missing or damaged; no tensors; two sets of them that fit; or of another network,
-            whose names and shapes that do not fit are listed.
+        BadFile: the file is missing or damaged, has no tensors, or has two sets of weights that
+            fit; or it is for another network, and the names and shapes that do not fit are listed.
     """
     path = Path(path)
     file = read_checkpoint(path)
@@ -53,23 +53,24 @@ def load_weights(net: nn.Module, path: Path) -> str:
         for name, leaf in fit.leaves.items()
     }
     tensors |= {name: torch.zeros((), dtype=needed[name].dtype) for name in fit.missing}
-    # A net built on the meta device holds no memory yet: it takes the tensors for its own.
+    # A net on the meta device has no memory yet, so the tensors are assigned and not copied.
     net.load_state_dict(tensors, assign=any(tensor.is_meta for tensor in needed.values()))
-    return f"{path}: {_told(fit, also, file)}"
+    return f"{path}: {_summary(fit, also, file)}"
 
 
 def take_weights(net: nn.Module, path: Path) -> tuple[frozenset[str], str]:
-    """Fill what fits of ``net`` from a file of weights; on an error ``net`` is as it was.
+    """Load the weights that fit ``net`` from a file; on an error ``net`` is not changed.
 
     Args:
         net: the network.
         path: as for :func:`load_weights`.
 
     Returns:
-        The names that were filled; and how many, and which were not and why, in one line.
+        The names of the loaded weights; and a line with their number, and with the other names and
+        the reasons.
 
     Raises:
-        BadFile: missing or damaged, or nothing in it fits.
+        BadFile: the file is missing or damaged, or nothing in it fits.
     """
     file = read_checkpoint(Path(path))
     needed = net.state_dict()
@@ -97,15 +98,15 @@ def take_weights(net: nn.Module, path: Path) -> tuple[frozenset[str], str]:
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """The tensors of a file that lie under one prefix, beside what the network needs.
+    """The tensors of a file below one prefix, compared with those of the network.
 
     Attributes:
-        prefix: what their full names begin with, keys and all; empty for nothing.
-        key: the part of it that is keys, which lead to their state dict.
-        added: what the network's own names begin with, and the file's do not.
+        prefix: the common start of their full names, including keys; empty for none.
+        key: the part of the prefix that consists of keys of the state dict.
+        added: a prefix of the network's names that the file's names do not have.
         leaves: the tensors, by the network's names.
-        missing: names of the network that the file lacks.
-        extra: names beside them, under the same prefix, that the network lacks.
+        missing: names of the network that are not in the file.
+        extra: names below the same prefix that are not in the network.
         others: names of the same state dict outside the prefix.
         shapes: names whose tensors have another shape.
     """
@@ -121,31 +122,31 @@ class _Fit:
 
     @property
     def whole(self) -> bool:
-        """Whether it fills the network, and nothing of it has no place."""
+        """Whether all names and shapes agree with the network."""
         needed = any(not name.endswith(_COUNTER) for name in self.missing)
         return not (needed or self.extra or self.shapes)
 
     @property
     def averaged(self) -> bool:
-        """Whether its keys say that it is an average over the training."""
+        """Whether its keys name an average over the training."""
         return any(word in self.prefix.lower() for word in _AVERAGED)
 
     @property
     def cut(self) -> str:
-        """What its names in their state dict begin with, and the network's do not."""
+        """The prefix of its names in the state dict, which the network's names do not have."""
         return self.prefix.removeprefix(f"{self.key}.") if self.key else self.prefix
 
 
 def _plain(name: str) -> str:
-    """A name without what ``torch.compile`` puts into it."""
+    """A name without the parts that ``torch.compile`` inserts."""
     return ".".join(part for part in name.split(".") if part != _COMPILED)
 
 
 def _choose(path: Path, net: Mapping[str, Tensor], file: Checkpoint) -> tuple[_Fit, list[_Fit]]:
-    """The one prefix under which the network's names lie, and those that would do as well.
+    """The prefix whose tensors fit the network best, and other prefixes that fit too.
 
     Raises:
-        BadFile: several do, and none alone is an average over the training.
+        BadFile: several fit, and not exactly one of them is an average over the training.
     """
     places = {_plain(name): name for name in net}
     fits = _fits(net, file.leaves, places, "")
@@ -170,7 +171,7 @@ def _choose(path: Path, net: Mapping[str, Tensor], file: Checkpoint) -> tuple[_F
 def _fits(
     net: Mapping[str, Tensor], leaves: Sequence[Leaf], places: Mapping[str, str], added: str
 ) -> list[_Fit]:
-    """Those prefixes under which all of the network's names lie, or else the one with the most."""
+    """The prefixes with all of the network's names; if there are none, those with most of them."""
     full = [_plain(".".join((*leaf.key, leaf.name))) for leaf in leaves]
     counts: Counter[str] = Counter()
     for name in full:
@@ -222,13 +223,13 @@ def _fit(
 
 
 def _shared(keys: Iterable[tuple[str, ...]]) -> list[str]:
-    """What all of them begin with."""
+    """The common start of all keys."""
     levels = (set(level) for level in zip(*keys, strict=False))
     return [level.pop() for level in takewhile(lambda level: len(level) == 1, levels)]
 
 
 def _check(path: Path, net: nn.Module, needed: Mapping[str, Tensor], fit: _Fit) -> None:
-    """Refuse, with every name, what does not fill the network."""
+    """Refuse tensors that do not fit the network; the error lists names and shapes."""
     for name, leaf in fit.leaves.items():
         if not _holds_itself(leaf.tensor):
             raise BadFile(
@@ -272,24 +273,24 @@ def _listed(names: Sequence[str], what: str) -> str:
 
 
 def _holds_itself(tensor: Tensor) -> bool:
-    """Whether every number of a tensor is in its file: strides of 0 claim any size for nothing."""
+    """Whether every number of a tensor is in its file; a stride of 0 allows any size."""
     if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_quantized:
         return False
     return tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
 
 
-def _told(fit: _Fit, also: Sequence[_Fit], file: Checkpoint) -> str:
-    """Where the tensors were, what their names lost, and what was left."""
-    said = counted(len(fit.leaves), "tensor")
+def _summary(fit: _Fit, also: Sequence[_Fit], file: Checkpoint) -> str:
+    """The place of the tensors, the changes of their names, and what was not used."""
+    summary = counted(len(fit.leaves), "tensor")
     if fit.key:
-        said += f" under {fit.key!r}"
+        summary += f" under {fit.key!r}"
     modules = {leaf.module for leaf in fit.leaves.values()} - {""}
     if modules:
-        said += f" of a pickled {' and '.join(sorted(modules))}, whose code was not run"
+        summary += f" of a pickled {' and '.join(sorted(modules))}, whose code was not run"
     cuts = [fit.cut] if fit.cut else []
     if any(_COMPILED in leaf.name.split(".") for leaf in fit.leaves.values()):
         cuts.append(f"{_COMPILED}.")
-    parts = [said]
+    parts = [summary]
     if cuts:
         parts.append(f"{' and '.join(map(repr, cuts))} taken off their names")
     if fit.added:

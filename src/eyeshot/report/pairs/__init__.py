@@ -1,1 +1,1 @@
-"""The report of a run that answers with masks or pictures: whole pictures laid open."""
+"""The report of a run that returns masks or pictures: whole pictures with their errors."""

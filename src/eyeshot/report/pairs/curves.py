@@ -1,9 +1,9 @@
-"""How training went on pairs of pictures: the loss, and the quality on whole pictures.
+"""The training curves for pairs of pictures: the loss, and the quality on whole pictures.
 
 In this file:
 
 - baselines without learning: the mean and the Gaussian filter on the same pictures;
-- what each level of a network sees of a picture, on the way down and up.
+- the maps of each level of a network, on the way down and up.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CROPS, _WHOLE = ("crops, while learning", "train"), ("whole held-out pictures",
 
 @dataclass(frozen=True)
 class Column:
-    """A column of ``metrics.csv``: what it is called in the table, and how its numbers look."""
+    """A column of ``metrics.csv``, with its name in the table and the format of its numbers."""
 
     key: str
     name: str
@@ -45,9 +45,9 @@ class Column:
 
 @dataclass(frozen=True)
 class Score:
-    """What a task is judged by: its name, whether it is a share, its columns, what to tell of it.
+    """The main metric of a task: its name, its title, its columns, and whether it is in percent.
 
-    ``measured`` is the column of crops, ``judged`` that of whole pictures.
+    ``measured`` is the column for crops, ``judged`` the column for whole pictures.
     """
 
     name: str
@@ -131,25 +131,25 @@ def _plot(
 
 
 def _table(columns: Sequence[Column], rows: Sequence[dict[str, float]]) -> Table:
-    told: list[list[Any]] = [
+    lines: list[list[Any]] = [
         [f"{row['epoch']:.0f}", *(format(row[column.key], column.form) for column in columns)]
         for row in rows
     ]
     head = ["epoch", *(column.name for column in columns)]
-    return Table(head, told, words=0, folded="The numbers")
+    return Table(head, lines, words=0, folded="The numbers")
 
 
 SIZES = (3, 5, 7, 9)
 NAMES = ("mean", "gaussian")
-_PIXELS = 2**21  # that are filtered at a time
+_PIXELS = 2**21  # pixels that are filtered at a time
 
 Area = tuple[Span, Span]
-"""The rows and columns of a picture that are judged."""
+"""The rows and columns of a picture that are evaluated."""
 
 
 @dataclass(frozen=True)
 class Classic:
-    """A filter in the size that does best on all pictures.
+    """A filter with the size that is best over all pictures.
 
     Attributes:
         kernel: as :func:`eyeshot.filter` takes it: ``mean:5``.
@@ -163,17 +163,17 @@ class Classic:
 
     @property
     def title(self) -> str:
-        """In words."""
+        """The filter in words."""
         name, _, size = self.kernel.partition(":")
         return f"{'Gaussian' if name == 'gaussian' else name} filter {size}×{size}"
 
 
 def judge_classics(pairs: Pairs, areas: Mapping[Path, Area]) -> tuple[Classic, ...]:
-    """Each filter, in that of its sizes which gives the highest PSNR.
+    """Each filter with the size that gives the highest PSNR.
 
     Args:
-        pairs: whose ``validation`` is filtered.
-        areas: of each picture, by its path, the part that is judged.
+        pairs: the pairs; their ``validation`` part is filtered.
+        areas: the part of each picture to evaluate, by the picture's path.
 
     Raises:
         BadFile: a picture cannot be read.
@@ -189,10 +189,7 @@ def judge_classics(pairs: Pairs, areas: Mapping[Path, Area]) -> tuple[Classic, .
 
 
 def smooth(reader: PairReader, kernel: str, rows: Span, columns: Span) -> NDArray[np.float32]:
-    """A window of the picture (C, h, w) under a filter, as if the whole had been filtered.
-
-    At the picture's own border it is mirrored.
-    """
+    """A window (C, h, w) of the filtered picture; the picture is mirrored at its borders."""
     reach = filters.resolve(kernel).kernels[0].shape[0] // 2
     wide = [
         (max(0, lo - reach), min(length, hi + reach))
@@ -236,7 +233,7 @@ def _ssims(reader: PairReader, area: Area, kernels: list[str]) -> list[float]:
 
 
 def _bands(area: Area, halo: int) -> Iterator[tuple[Span, slice]]:
-    """The rows of an area a band at a time, with ``halo`` rows around, and the band in that."""
+    """Bands of rows of an area with ``halo`` rows around, and the place of the band in them."""
     (first, last), (left, right) = area
     step = max(1, _PIXELS // (right - left))
     for start in range(first, last, step):
@@ -246,22 +243,22 @@ def _bands(area: Area, halo: int) -> Iterator[tuple[Span, slice]]:
 
 
 SIDE = 256
-"""Of the part of a picture that is followed through the network."""
+"""The side of the part of a picture that is followed through the network."""
 MAPS = 8
-"""Of each level, those that vary most."""
+"""The most maps that are shown of each level: those that vary most."""
 _TILE = 128
 
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """What comes out of a level's two convolutions.
+    """The output of a level's two convolutions.
 
     Attributes:
-        layer: the last layer of it.
-        place: where that stands, in words.
+        layer: the name of its last layer.
+        place: the layer's position in the network, in words.
         shape: (C, h, w) of its maps.
-        maps: those that are shown, (K, h, w).
-        sees: height and width of the part of the picture that a number of it depends on.
+        maps: the maps that are shown, (K, h, w).
+        sees: height and width of the receptive field of one of its numbers.
     """
 
     layer: str
@@ -273,7 +270,7 @@ class Level:
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """A part of a picture, (H, W, C), of the pair ``name``, and what each level makes of it."""
+    """A part (H, W, C) of the picture of the pair ``name``, and the maps of each level for it."""
 
     name: str
     picture: NDArray[np.uint8]
@@ -308,7 +305,7 @@ def look_inside(run: Run, pairs: Pairs, name: str) -> Levels | None:
 
 
 def levels_section(found: Levels) -> Section:
-    """A figure a level: its maps, and how far each of its numbers sees."""
+    """A figure for each level: its maps, and the receptive field of their numbers."""
     high, wide = found.picture.shape[:2]
     picture = found.picture if found.picture.shape[2] in (1, 3) else found.picture[..., :1]
     image = Image(data_uri(picture), f"Part of picture {found.name}", width=224)
@@ -338,6 +335,6 @@ def _figure(level: Level) -> Figure:
 
 
 def _liveliest(maps: NDArray[Any]) -> NDArray[Any]:
-    """The maps (K, h, w) whose numbers vary most, the liveliest first."""
+    """The maps (K, h, w) whose numbers vary most, in descending order."""
     order = np.argsort(-maps.std(axis=(1, 2)), kind="stable")[:MAPS]
     return np.asarray(maps[order])

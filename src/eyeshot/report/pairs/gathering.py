@@ -1,4 +1,4 @@
-"""The report of a run by its task: what is gathered, and the sections made of it."""
+"""The report of a run by its task: its data and its sections."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PairsMaterial = MaskMaterial | RestoredMaterial
 
 
 def gather_pairs(run: Run, data: Pairs | None = None) -> PairsMaterial:
-    """Judge a run of masks or of pictures, and keep what a page has room for.
+    """Evaluate a run for masks or pictures, and keep the data that the page shows.
 
     Raises:
         BadFile: the pairs cannot be read.
-        BadValue: they are not such as the network was trained on.
+        BadValue: they differ in kind from the training pairs.
     """
     return gather_masks(run, data) if run.config.task == "segment" else gather_restored(run, data)
 
@@ -56,7 +56,7 @@ def pairs_facts(material: PairsMaterial) -> Sequence[Fact]:
 
 
 def _learned(material: PairsMaterial, kind: str) -> list[Fact]:
-    """How many pictures there were to learn from: known where it is judged by its own data."""
+    """The number of training pictures, if they are known: if it is tested on its own data."""
     count = len(material.pairs.train)
     return [Fact(f"{count:,}", f"pictures to learn from, {kind}")] if count else []
 

@@ -1,6 +1,6 @@
-"""The report on segmentation: data gathered from each picture, and the sections drawn from it.
+"""The report on segmentation: the data of each picture, and the sections.
 
-The sections show the classes, pictures from worst to best, and where errors gather.
+The sections show the classes, pictures from worst to best, and where errors are frequent.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ from eyeshot.report.pairs.places import (
 )
 from eyeshot.runs import Run
 
-_PICTURE = 2  # axes of space
+_PICTURE = 2  # spatial axes
 SHOWN = 3
-"""Of the worst pictures, and of the best."""
+"""How many of the worst pictures are shown, and how many of the best."""
 VIEWS = ("picture", "truth", "prediction", "errors")
 
 
 @dataclass(frozen=True, eq=False)
 class MaskPicture:
-    """One picture laid open: all of it, and the parts with most errors."""
+    """The views of one picture: the whole, and the parts with most errors."""
 
     score: PictureScore
     size: tuple[int, int]
@@ -75,15 +75,15 @@ class MaskPicture:
 
 @dataclass(frozen=True, eq=False)
 class MaskMaterial:
-    """A run that makes masks, laid out.
+    """The data of a segmentation's report.
 
     Attributes:
-        run: what the report is about.
-        pairs: what it is judged by: ``pairs.validation``.
-        evaluation: how well it does.
-        pictures: the worst and the best, the worst first; none of volumes and signals.
-        places: where errors gather.
-        levels: what the network sees in a part of the worst picture.
+        run: the run.
+        pairs: the pairs; it is tested on ``pairs.validation``.
+        evaluation: the metrics.
+        pictures: the worst and the best pictures, the worst first; empty for volumes and signals.
+        places: where errors are frequent.
+        levels: the maps of the network's levels for a part of the worst picture.
     """
 
     run: Run
@@ -95,11 +95,11 @@ class MaskMaterial:
 
 
 def gather_masks(run: Run, data: Pairs | None = None) -> MaskMaterial:
-    """Judge the run by whole pictures, and keep of them what a page has room for.
+    """Evaluate the run on whole pictures, and keep the data that the page shows.
 
     Raises:
         BadFile: the pairs cannot be read.
-        BadValue: they are not such as the network was trained on.
+        BadValue: they differ in kind from the training pairs.
     """
     pairs = fitting_pairs(run, data)
     if pairs.dims != _PICTURE:
@@ -113,12 +113,12 @@ def gather_masks(run: Run, data: Pairs | None = None) -> MaskMaterial:
 
 
 class _Watcher:
-    """Sees each picture as it is judged, and keeps the worst and the best."""
+    """Called with each evaluated picture; keeps the worst and the best."""
 
     def __init__(self, classes: int) -> None:
         self.places = ErrorPlaces()
         self._classes = classes
-        self._kept: list[MaskPicture] = []  # in the order of their Dice; of equals, as they came
+        self._kept: list[MaskPicture] = []  # ordered by Dice, then by time
 
     @property
     def pictures(self) -> tuple[MaskPicture, ...]:
@@ -139,7 +139,7 @@ class _Watcher:
             del self._kept[SHOWN]
 
     def _count(self, reader: PairReader, answer: Answer) -> Reduced:
-        """Where this picture's errors lie, added to those of the others."""
+        """The places of this picture's errors; they are also added to those of all pictures."""
         tally = new_tally(answer.plane)
         self.places.begin(answer.plane)
         for rows, counted in answer.bands(HALO):
@@ -157,7 +157,7 @@ def _said(answer: Answer, rows: slice, columns: slice = slice(None)) -> NDArray[
 def _take(
     reader: PairReader, answer: Answer, light: Light, rows: Span, columns: Span, classes: int
 ) -> Shot:
-    """A part of the answer, pixel by pixel."""
+    """The views of a part of the picture, pixel by pixel."""
     down, right = answer.offset
     here = (rows[0] + down, rows[1] + down), (columns[0] + right, columns[1] + right)
     picture = light.show(reader.image(*here))
@@ -167,7 +167,7 @@ def _take(
 
 
 def _take_whole(reader: PairReader, answer: Answer, light: Light, classes: int) -> Shot:
-    """All of the answer, averaged down a band at a time."""
+    """The views of the whole picture, reduced by averaging, band by band."""
     (height, width), (down, right) = answer.plane, answer.offset
     factor = factor_for(answer.plane, OVERVIEW)
     small = [Reduced(answer.plane, factor, 3) for _ in VIEWS]
@@ -196,13 +196,13 @@ def _views(
     )
 
 
-_LARGEST_TABLE = 16  # classes: a larger table of shares is no longer read
-_NEAR = 2  # pixels: what a person drawing a boundary by hand may be off by
+_LARGEST_TABLE = 16  # classes: a larger table is not shown, because it is hard to read
+_NEAR = 2  # pixels: the error of a boundary that a person draws by hand
 _HEAT_WIDTH = 420
 
 
 def classes_section(material: MaskMaterial) -> Section:
-    """Each class's figures, and which classes are taken for which."""
+    """The metrics of each class, and which classes are confused."""
     evaluation = material.evaluation
     rows = [
         [

@@ -1,4 +1,4 @@
-"""Where errors gather: near class boundaries, near a picture's border, and by position.
+"""Where errors are frequent: near class boundaries, near a picture's border, and by position.
 
 Pictures of any size are reduced for the page, a band of rows at a time; each is shown whole and at
 its most important places.
@@ -19,13 +19,13 @@ from eyeshot.data.pairs import PairReader
 from eyeshot.evaluation.segmentation import find_boundaries
 from eyeshot.images import Span
 
-_STRIPS, _STRIP = 16, 8  # where the light of a picture is measured: so many strips of so many rows
+_STRIPS, _STRIP = 16, 8  # the range of a picture is measured in 16 strips of 8 rows
 _LOW, _HIGH = 0.002, 0.998  # quantiles that become black and white
-_ENOUGH = 0.5  # of the range: a picture that uses so much of it is shown as it is
+_ENOUGH = 0.5  # a picture that uses this share of the range is not stretched
 
 
 class Reduced:
-    """Sums over square cells of a plane, and with them means: a plane averaged down.
+    """Sums and means over square cells of a plane: a plane reduced by averaging.
 
     Args:
         size: (height, width) of the plane.
@@ -42,7 +42,7 @@ class Reduced:
         self._counts = rows[:, None] * columns[None, :]
 
     def add(self, first: int, values: NDArray[Any]) -> None:
-        """Take in the rows from ``first`` on: (h, W, channels)."""
+        """Add the rows (h, W, channels) from row ``first`` on."""
         across = np.add.reduceat(values.astype(np.float64), self._columns, axis=1)
         cells = (first + np.arange(len(values))) // self.factor
         np.add.at(self.sums, cells, across)
@@ -60,13 +60,13 @@ class Reduced:
 
 
 def factor_for(size: tuple[int, int], side: int) -> int:
-    """By how much a plane must shrink for its longer side to be at most ``side``."""
+    """The factor by which to reduce a plane so that its longer side is at most ``side``."""
     return max(1, math.ceil(max(size) / side))
 
 
 @dataclass(frozen=True)
 class Light:
-    """How samples become bytes to look at; of a picture in few of its gray levels, brighter."""
+    """How samples become bytes for display; a picture with few gray levels is stretched."""
 
     low: float = 0.0
     high: float = 1.0
@@ -80,7 +80,7 @@ class Light:
 
 
 def measure_light(reader: PairReader) -> Light:
-    """What of 0 … 1 a picture uses, by some of its rows: 12 bits kept in 16 would look black."""
+    """The range of a picture's samples, from some of its rows; 12 bits stored in 16 look black."""
     height, width = reader.size
     firsts = sorted({height * n // _STRIPS for n in range(_STRIPS)})
     strips = [reader.image((row, min(height, row + _STRIP)), (0, width)) for row in firsts]
@@ -91,17 +91,17 @@ def measure_light(reader: PairReader) -> Light:
     return Light(low, high)
 
 
-_EDGE_STEPS = (0, 1, 2, 4, 8, 16, 32)  # pixels: the last of each bin; what lies beyond is one more
+_EDGE_STEPS = (0, 1, 2, 4, 8, 16, 32)  # pixels: the end of each bin; another bin is for the rest
 _BORDER_STEPS = (3, 7, 15, 31, 63, 127)
 _CELLS = 48  # of the heat map, along the longer side
 
 HALO = _EDGE_STEPS[-1] + 2
-"""Rows around a band that the distances in it depend on: what is farther is one bin."""
+"""Rows around a band that decide the bins of its pixels; all larger distances are in one bin."""
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Pixels at some distance: ``name`` tells it; how many of them were judged, and are wrong."""
+    """The pixels at a distance ``name``: how many were evaluated, and how many are wrong."""
 
     name: str
     judged: int
@@ -109,14 +109,14 @@ class Bin:
 
 
 class Profile:
-    """Judged and wrong pixels by their distance to something."""
+    """Evaluated and wrong pixels by their distance to something."""
 
     def __init__(self, steps: Sequence[int]) -> None:
         self._steps = steps
         self._counts = np.zeros((2, len(steps) + 1), np.int64)
 
     def add(self, distances: NDArray[Any], wrong: NDArray[np.bool_]) -> None:
-        """Take in judged pixels: their distances, and whether they are wrong."""
+        """Add evaluated pixels: their distances, and whether they are wrong."""
         bins = np.searchsorted(self._steps, distances, side="left")
         size = len(self._steps) + 1
         self._counts[0] += np.bincount(bins, minlength=size)
@@ -124,7 +124,7 @@ class Profile:
 
     @property
     def bins(self) -> tuple[Bin, ...]:
-        """The nearest first; those without pixels are left out."""
+        """The bins with pixels, the nearest first."""
         names = [self._name(place) for place in range(len(self._steps) + 1)]
         counts = self._counts.T.tolist()
         return tuple(
@@ -141,11 +141,11 @@ class Profile:
 
 
 class ErrorPlaces:
-    """Wrong pixels of many pictures, by where they lie.
+    """Wrong pixels of many pictures, by their place.
 
     Attributes:
-        by_edge: by the distance, in pixels, to the nearest boundary between true classes.
-        by_border: by how many pixels lie between them and the picture's border.
+        by_edge: by the distance in pixels to the nearest boundary between true classes.
+        by_border: by the number of pixels between them and the picture's border.
     """
 
     def __init__(self) -> None:
@@ -155,7 +155,7 @@ class ErrorPlaces:
         self._plane = Reduced((1, 1), 1, 2)
 
     def begin(self, size: tuple[int, int]) -> None:
-        """The next picture, of this (height, width)."""
+        """Start the next picture, of this (height, width)."""
         if self._size is None:
             self._plane = Reduced(size, factor_for(size, _CELLS), 2)
         self._agree &= self._size in (None, size)
@@ -164,9 +164,9 @@ class ErrorPlaces:
     def add(
         self, first: int, counted: slice, truth: NDArray[np.int64], said: NDArray[np.int64]
     ) -> None:
-        """Take in the rows ``counted`` of a window (h, W), whose row 0 is ``first`` of the picture.
+        """Add the rows ``counted`` of a window (h, W), whose row 0 is row ``first`` of the picture.
 
-        The window has :data:`HALO` rows around those that are counted, or the picture ends.
+        The window has :data:`HALO` rows on both sides of the counted rows, if the picture has them.
         """
         known = (truth >= 0)[counted]
         wrong = (truth != said)[counted] & known
@@ -181,7 +181,7 @@ class ErrorPlaces:
     def heat(self) -> NDArray[np.float64] | None:
         """The share that is wrong in each cell of the plane; None if the pictures differ in size.
 
-        Where nobody has judged, it is 0.
+        It is 0 in cells without evaluated pixels.
         """
         if not self._agree or self._size is None:
             return None
@@ -198,7 +198,7 @@ class ErrorPlaces:
 
 
 def _distances_to_edges(truth: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Pixels to the nearest one on a boundary, rounded; infinite where there is no boundary."""
+    """Distances in pixels to the nearest boundary, rounded; infinite if there is no boundary."""
     edges = find_boundaries(truth)
     if not edges.any():
         return np.full(truth.shape, np.inf, np.float32)
@@ -207,22 +207,22 @@ def _distances_to_edges(truth: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 OVERVIEW = 384
-"""The longer side of a whole picture on the page, at most."""
+"""The most pixels of the longer side of a whole picture on the page."""
 CROP = 192
 """Height and width of a part of a picture that is shown pixel by pixel."""
 CROPS = 2
-"""Parts of one picture that are shown."""
+"""The number of parts of a picture that are shown."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """A place of a picture in several ways.
+    """Several views of a part of a picture.
 
     Attributes:
-        views: (h, w, 3) each, one beside the other.
-        rows: of the picture, half open.
-        columns: likewise.
-        factor: by how much it was made smaller; 1 where each pixel is one.
+        views: (h, w, 3) each.
+        rows: the rows of the part, half open.
+        columns: its columns, half open.
+        factor: by which the part was reduced; 1 if it was not.
     """
 
     views: tuple[NDArray[np.uint8], ...]
@@ -232,22 +232,22 @@ class Shot:
 
     @property
     def place(self) -> str:
-        """In words."""
+        """The place in words."""
         (top, bottom), (left, right) = self.rows, self.columns
         return f"rows {top} to {bottom - 1}, columns {left} to {right - 1}"
 
 
 def new_tally(size: tuple[int, int]) -> Reduced:
-    """Where errors are to be added up, (h, W, 1), for :func:`find_worst` to look at."""
+    """An empty sum of errors (h, W, 1) for :func:`find_worst`."""
     return Reduced(size, CROP // 2, 1)
 
 
 def find_worst(
     tally: Reduced, size: tuple[int, int], count: int = CROPS
 ) -> list[tuple[Span, Span]]:
-    """The parts of a picture with most errors, none over another; the worst first.
+    """The parts of a picture with most errors, without overlaps; the worst first.
 
-    A picture that is hardly larger than a part has none.
+    Empty for a picture that is at most twice as large as a part.
     """
     if max(size) <= 2 * CROP:
         return []
@@ -260,7 +260,7 @@ def find_worst(
         if not sums[row, column]:
             break
         found.append((_part(row, size[0]), _part(column, size[1])))
-        # Cells within reach of this part can begin no other that would lie over it.
+        # No other part may start in these cells, because it would overlap this one.
         left[max(0, row - 1) : row + 3, max(0, column - 1) : column + 3] = 0
     return found
 

@@ -1,4 +1,4 @@
-"""The report on restoration: data gathered from each picture, and the sections drawn from it.
+"""The report on restoration: the data of each picture, and the sections.
 
 The sections compare the network with plain filters, and show pictures from worst to best.
 """
@@ -37,9 +37,9 @@ from eyeshot.report.pairs.places import (
 from eyeshot.runs import Run
 
 SHOWN = 3
-"""Of the worst pictures, and of the best."""
+"""How many of the worst pictures are shown, and how many of the best."""
 AMPLIFIED = 5
-"""By which differences are multiplied to be seen."""
+"""The factor by which differences are multiplied for display."""
 WHOLE_VIEWS = ("given", "restored", "target", f"difference × {AMPLIFIED}")
 PARTS = 1
 """Parts of a picture that are shown pixel by pixel."""
@@ -50,8 +50,8 @@ class Part:
     """A part of a picture, pixel by pixel.
 
     Attributes:
-        shot: given, each classic filter, restored, target, difference.
-        psnr: in decibels, of all but the last two.
+        shot: the input, each classic filter, restored, target, difference.
+        psnr: in decibels, for all but the last two.
     """
 
     shot: Shot
@@ -60,7 +60,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class _Kept:
-    """A picture that may be shown; its parts wait for the filters to be chosen."""
+    """A picture that may be shown; its parts are completed when the filters are chosen."""
 
     pair: Pair
     score: RestoredPicture
@@ -71,7 +71,7 @@ class _Kept:
 
 @dataclass(frozen=True, eq=False)
 class RestoredMaterialPicture:
-    """One picture laid open: all of it, and the part with the largest errors."""
+    """The views of one picture: the whole, and the part with the largest errors."""
 
     score: RestoredPicture
     size: tuple[int, int]
@@ -81,15 +81,15 @@ class RestoredMaterialPicture:
 
 @dataclass(frozen=True, eq=False)
 class RestoredMaterial:
-    """A run that makes pictures, laid out.
+    """The data of a restoration's report.
 
     Attributes:
-        run: what the report is about.
-        pairs: what it is judged by: ``pairs.validation``.
-        evaluation: how well it does.
-        classics: how well filters do that nobody trained.
-        pictures: the worst and the best, the worst first.
-        levels: what the network sees in a part of the worst picture.
+        run: the run.
+        pairs: the pairs; it is tested on ``pairs.validation``.
+        evaluation: the metrics.
+        classics: the metrics of filters without training.
+        pictures: the worst and the best pictures, the worst first.
+        levels: the maps of the network's levels for a part of the worst picture.
     """
 
     run: Run
@@ -101,11 +101,11 @@ class RestoredMaterial:
 
 
 def gather_restored(run: Run, data: Pairs | None = None) -> RestoredMaterial:
-    """Judge the run by whole pictures beside filters, and keep what a page has room for.
+    """Evaluate the run and filters on whole pictures, and keep the data that the page shows.
 
     Raises:
         BadFile: the pairs cannot be read.
-        BadValue: they are not such as the network was trained on.
+        BadValue: they differ in kind from the training pairs.
     """
     pairs = fitting_pairs(run, data)
     watcher = _Watcher()
@@ -119,11 +119,11 @@ def gather_restored(run: Run, data: Pairs | None = None) -> RestoredMaterial:
 
 
 class _Watcher:
-    """Sees each picture as it is judged, and keeps the worst and the best."""
+    """Called with each evaluated picture; keeps the worst and the best."""
 
     def __init__(self) -> None:
         self.areas: dict[Path, Area] = {}
-        self.kept: list[_Kept] = []  # in the order of their PSNR; of equals, as they came
+        self.kept: list[_Kept] = []  # ordered by PSNR, then by time
 
     def watch(self, pair: Pair, reader: PairReader, answer: Answer, score: RestoredPicture) -> None:
         (height, width), (down, right) = answer.plane, answer.offset
@@ -150,7 +150,7 @@ def _restored(answer: Answer, rows: Span, columns: Span) -> NDArray[np.float32]:
 
 
 def _take_whole(reader: PairReader, answer: Answer, light: Light) -> tuple[Shot, Reduced]:
-    """All of the answer, averaged down a band at a time, and where it differs most."""
+    """The views of the whole picture, reduced by averaging, and the places of its errors."""
     (height, width), (down, right) = answer.plane, answer.offset
     factor, tally = factor_for(answer.plane, OVERVIEW), new_tally(answer.plane)
     small = [Reduced(answer.plane, factor, 3) for _ in WHOLE_VIEWS]
@@ -192,12 +192,12 @@ def _part(
 
 
 def _difference(restored: NDArray[np.float32], target: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """What is too bright or too dark, amplified around mid-gray."""
+    """The difference, amplified around mid-gray: brighter is too bright, darker too dark."""
     return Light().show((restored - target) * AMPLIFIED / 2 + 0.5)
 
 
 def _middle(size: tuple[int, int]) -> tuple[Span, Span]:
-    """The middle of a small picture: all of it, where that is no larger than a part."""
+    """The middle part of a small picture, or all of it if it is not larger than a part."""
     first, second = (((n - min(n, CROP)) // 2, (n + min(n, CROP)) // 2) for n in size)
     return first, second
 
@@ -207,7 +207,7 @@ def _shift(span: Span, by: int) -> Span:
 
 
 def filters_section(material: RestoredMaterial) -> Section:
-    """PSNR and SSIM of the network beside filters that nobody trained."""
+    """PSNR and SSIM of the network, compared with filters without training."""
     evaluation, classics = material.evaluation, material.classics
     pictures = evaluation.pictures
     given = [
@@ -231,7 +231,7 @@ def filters_section(material: RestoredMaterial) -> Section:
 
 
 def pictures_section(material: RestoredMaterial) -> Section:
-    """Given, restored and wanted pictures side by side, from the worst to the best."""
+    """Inputs, restored pictures and targets side by side, from the worst to the best."""
     count, shown = len(material.evaluation.pictures), material.pictures
     names = ("given", *(one.title for one in material.classics), "the network")
     parts: list[PagePart] = []
@@ -265,8 +265,8 @@ def _strips(picture: RestoredMaterialPicture, kind: str, names: tuple[str, ...])
     if not alone:
         yield Strip(title, _views(whole, WHOLE_VIEWS, score.name), note)
     for part, shot in zip(picture.parts, shots, strict=True):
-        told = [f"{word}: {psnr:.1f} dB" for word, psnr in zip(words, part.psnr, strict=False)]
-        views = _views(shot, [*told, *words[len(told) :]], f"{score.name}, {shot.place}")
+        labels = [f"{word}: {psnr:.1f} dB" for word, psnr in zip(words, part.psnr, strict=False)]
+        views = _views(shot, [*labels, *words[len(labels) :]], f"{score.name}, {shot.place}")
         heading = (title, note) if alone else (f"Pixel by pixel: {shot.place}", "")
         yield Strip(heading[0], views, heading[1], columns=3)
 
