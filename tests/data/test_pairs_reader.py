@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from eyeshot import data, images
+from eyeshot.data.pairs.reader import open_mask
 from eyeshot.errors import BadFile, BadValue
 from tests.data.pairs import Array, mask, picture, write_flat, write_pair
 
@@ -243,3 +244,28 @@ def test_one_colored_or_transparent_pixel_and_it_is_no_gray_mask(tmp_path: Path)
         Image.fromarray(spoilt).save(path)
         with pytest.raises(BadFile, match=r"1\.png: is a mask with 4 channels; save it with one"):
             data.load_pairs(tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(3, 50), (3, 9, 8), (3, 4, 9, 8)])
+def test_gray_masks_in_several_channels_of_every_number_of_axes(
+    shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    plane = np.arange(np.prod(shape[1:]), dtype=np.uint8).reshape(shape[1:])
+    np.save(tmp_path / "mask.npy", np.broadcast_to(plane, shape))
+    with open_mask(tmp_path / "mask.npy", colors=False, space=len(shape) - 1) as found:
+        np.testing.assert_array_equal(found.read(), plane[np.newaxis])
+
+
+def test_masks_of_objects_take_a_threshold(tmp_path: Path) -> None:
+    images.write(tmp_path / "first.png", 255 * np.eye(8, dtype=np.uint8))
+    with open_mask(tmp_path, colors=False, threshold=128) as found:
+        np.testing.assert_array_equal(found.read()[0], 255 * np.eye(8))
+
+
+def test_a_mask_with_nan_is_not_cut(tmp_path: Path) -> None:
+    np.save(tmp_path / "mask.npy", np.full((8, 8), np.nan, np.float32))
+    with (
+        open_mask(tmp_path / "mask.npy", colors=False, threshold=1) as found,
+        pytest.raises(BadFile, match=r"mask\.npy: holds numbers that are not finite"),
+    ):
+        found.read()

@@ -271,6 +271,8 @@ class Thresholded(Source):
 
     def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
         samples = self._mask.read(*spans)
+        if samples.dtype.kind == "f" and not np.isfinite(samples).all():
+            raise Unfit(f"{self.name}: holds numbers that are not finite", cure="fill them")
         gray = samples[0] if len(samples) < 3 else np.tensordot(_WEIGHTS, samples[:3], 1)
         return np.where(gray >= self._threshold, WHITE, 0).astype(np.uint8)[np.newaxis]
 
@@ -292,7 +294,9 @@ class SingleChannel(Source):
     """
 
     def __init__(self, mask: Source, cure: str) -> None:
-        super().__init__(mask.name, understand((1, *mask.shape[1:]), layout="CHW"), mask.dtype)
+        shape = (1, *mask.shape[1:])
+        layout = {2: "CL", 3: "CHW", 4: "CDHW"}[len(shape)]
+        super().__init__(mask.name, understand(shape, layout=layout), mask.dtype)
         self._mask, self._cure = mask, cure
         self.native_rows = mask.native_rows
         self.memory, self.open_memory = mask.memory, mask.open_memory

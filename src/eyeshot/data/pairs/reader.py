@@ -168,10 +168,10 @@ def open_mask(path: Path, *, colors: bool | None, threshold: int = 0, space: int
     With a ``threshold``, values from it on become 255 and all others 0. A folder of masks, one for
     each object of a picture, is 255 wherever one of them is not 0.
     """
-    if threshold:
-        return Thresholded(open_picture(path, space), threshold)
     if path.is_dir() and path.suffix.lower() != ".zarr":
         return _open_objects(path)
+    if threshold:
+        return Thresholded(open_picture(path, space), threshold)
     mask = open_file(path, Selection(space=space, indices=not colors, offered=False))
     gray = colors is False and mask.shape[0] in (2, 3, 4)
     return SingleChannel(mask, _GRAY_CURE) if gray else mask
