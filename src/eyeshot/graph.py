@@ -9,7 +9,7 @@ An operator's parameters (kernel, stride, groups and others) are typed records.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -567,6 +567,41 @@ class Graph:
             for source in dict.fromkeys(edge.source for edge in node.edges):
                 found[source].append(node)
         return found
+
+
+def reaching(graph: Graph, outputs: tuple[str, ...], given: Iterable[str] = ()) -> Graph:
+    """The part of a graph that ``outputs`` need, with the nodes ``given`` as inputs."""
+    known = set(given)
+    nodes = {name: _as_input(node) if name in known else node for name, node in graph.nodes.items()}
+    needed = set(outputs)
+    for name in reversed(list(nodes)):
+        if name in needed:
+            needed.update(edge.source for edge in nodes[name].edges)
+    kept = {name: node for name, node in nodes.items() if name in needed or name in graph.inputs}
+    inputs = (*graph.inputs, *(name for name in kept if name in known))
+    read = {name for node in kept.values() for name in node.weights}
+    found = replace(
+        graph,
+        nodes=kept,
+        inputs=inputs,
+        outputs=outputs,
+        tensors={name: tensor for name, tensor in graph.tensors.items() if name in read},
+    )
+    check(found)
+    return found
+
+
+def _as_input(node: Node) -> Node:
+    return replace(
+        node,
+        operator="input",
+        kind=Kind.LOCAL,
+        edges=(),
+        params=NO_PARAMS,
+        weights=(),
+        call=None,
+        family=Family.INPUT,
+    )
 
 
 def check(graph: Graph) -> None:

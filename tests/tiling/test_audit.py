@@ -240,6 +240,46 @@ def test_a_classifier_has_no_tiles() -> None:
         eyeshot.audit(net, tile=16, overlap=4, size=(1, 32, 32))
 
 
+class Heads(nn.Module):
+    """Three outputs: a map that needs no overlap, a map that does, and a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.first = nn.Conv2d(1, 4, 1)
+        self.near, self.far = nn.Conv2d(4, 2, 1), nn.Conv2d(4, 3, 5, padding=2)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        x = self.first(x).relu()
+        return self.near(x), self.far(x), x.mean((2, 3))
+
+
+def test_every_output_is_audited_or_the_one_that_is_named() -> None:
+    net = Heads().eval()
+    found = eyeshot.audit(net, tile=16, overlap=2, size=(1, 40, 44))
+    assert (found.output, found.exact) == ("far", False)
+    assert found.remedy is not None
+    assert found.remedy.overlap == (4, 4)
+    (other,) = found.others
+    assert (other.output, other.exact) == ("near", True)
+    assert not other.joint("averaged").measured.wrong
+    assert other.breaks == ()
+    text = str(found)
+    assert "all this is of output far, the worst" in text
+    assert "near: cut in the middle exact" in text
+    assert "output mean is no map" in text
+    assert [one["output"] for one in found.to_dict()["others"]] == ["near"]
+    assert eyeshot.audit(net, tile=16, overlap=4, size=(1, 40, 44)).exact
+    for name in ("near", 0):
+        alone = eyeshot.audit(net, tile=16, overlap=2, size=(1, 40, 44), output=name)
+        assert (alone.output, alone.exact, alone.others) == ("near", True, ())
+    with pytest.raises(Unsupported, match="output mean is no map"):
+        eyeshot.audit(net, tile=16, overlap=2, size=(1, 40, 44), output="mean")
+    for wrong in ("nearer", 3):
+        with pytest.raises(BadValue, match=r"there is none; give one of: near, far, mean"):
+            eyeshot.audit(net, tile=16, overlap=2, size=(1, 40, 44), output=wrong)
+
+
 def test_the_command_prints_one_screen_and_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

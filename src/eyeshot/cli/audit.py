@@ -53,6 +53,12 @@ def audit_tiles(
         Path | None,
         typer.Option(metavar="IMAGE", help="Measure on this image.", show_default="noise"),
     ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The output to audit, by name or index.", show_default="all"
+        ),
+    ] = None,
     weights: options.Weights = None,
     seed: Annotated[int, typer.Option(help="Random seed of the noise.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
@@ -72,6 +78,7 @@ def audit_tiles(
             tile=sides[0] if len(sides) == 1 else sides,
             overlap=shared[0] if len(shared) == 1 else shared,
             size=shape,
+            output=int(output) if output is not None and output.isdecimal() else output,
             seed=seed,
             progress=status.update,
         )

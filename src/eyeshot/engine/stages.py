@@ -7,8 +7,8 @@ inputs, and the nodes that read them are local.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from eyeshot.axes import Interval
 from eyeshot.engine.buffers import Gatherer, gatherer, gathers, reduced_dims
 from eyeshot.errors import Failure, Unsupported
 from eyeshot.geometry import Region
-from eyeshot.graph import NO_PARAMS, Family, Graph, Kind, Node, check
+from eyeshot.graph import Graph, Node, reaching
 
 _SIDES = {1: 1 << 16, 2: 256, 3: 32}
 """The side of the smallest block of a map in positions, by its number of spatial axes."""
@@ -75,9 +75,9 @@ def stages_of(graph: Graph) -> tuple[tuple[Stage, ...], Graph]:
     for number in sorted(groups):
         names = tuple(groups[number])
         maps = dict.fromkeys(graph.nodes[name].edges[0].source for name in names)
-        stages.append(Stage(names, _reaching(graph, tuple(maps), given)))
+        stages.append(Stage(names, reaching(graph, tuple(maps), given)))
         given += names
-    return tuple(stages), _reaching(graph, graph.outputs, given) if given else graph
+    return tuple(stages), reaching(graph, graph.outputs, given) if given else graph
 
 
 def _is_global(node: Node, graph: Graph) -> bool:
@@ -101,41 +101,6 @@ def _require_statistic(node: Node, graph: Graph) -> None:
             f"{node.name} ({node.operator}) {why}",
             cure="run it without a client",
         )
-
-
-def _reaching(graph: Graph, outputs: tuple[str, ...], given: Iterable[str]) -> Graph:
-    """The part of a graph that ``outputs`` need, with the nodes ``given`` as inputs."""
-    known = set(given)
-    nodes = {name: _as_input(node) if name in known else node for name, node in graph.nodes.items()}
-    needed = set(outputs)
-    for name in reversed(list(nodes)):
-        if name in needed:
-            needed.update(edge.source for edge in nodes[name].edges)
-    kept = {name: node for name, node in nodes.items() if name in needed or name in graph.inputs}
-    inputs = (*graph.inputs, *(name for name in kept if name in known))
-    read = {name for node in kept.values() for name in node.weights}
-    found = replace(
-        graph,
-        nodes=kept,
-        inputs=inputs,
-        outputs=outputs,
-        tensors={name: tensor for name, tensor in graph.tensors.items() if name in read},
-    )
-    check(found)
-    return found
-
-
-def _as_input(node: Node) -> Node:
-    return replace(
-        node,
-        operator="input",
-        kind=Kind.LOCAL,
-        edges=(),
-        params=NO_PARAMS,
-        weights=(),
-        call=None,
-        family=Family.INPUT,
-    )
 
 
 class Gathering:

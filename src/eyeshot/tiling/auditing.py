@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from eyeshot.engine.networks import Network, Traced, trace
 from eyeshot.engine.running import run
 from eyeshot.errors import BadValue, EyeshotError, Unsupported
 from eyeshot.geometry.tiles import AxisTiles, Comparison, Cover, cover
-from eyeshot.graph import Graph
+from eyeshot.graph import Graph, reaching
 from eyeshot.images import open_source
 from eyeshot.images.whole import to_unit
 from eyeshot.runs import Run
@@ -52,6 +53,7 @@ def audit(
     tile: int | Sequence[int],
     overlap: int | Sequence[int],
     size: Sequence[int] | None = None,
+    output: str | int | None = None,
     seed: int = 0,
     progress: Say | None = None,
 ) -> Audit:
@@ -69,6 +71,8 @@ def audit(
         overlap: the pixels that a tile shares with the next one, likewise.
         size: (C, H, W) of the noise, or of the central part of the image to audit. By default
             the whole image, or noise of three tiles along each axis.
+        output: the name or the index of the output to audit. By default every output that is a
+            map: the result is that of the worst, with the others in ``others``.
         seed: the seed of the noise.
         progress: called with a line of text for each step.
 
@@ -76,8 +80,8 @@ def audit(
         Plain data that prints itself.
 
     Raises:
-        BadValue: the overlap is not smaller than the tile, the network does not take the size, or
-            the image is too large to be held whole.
+        BadValue: the overlap is not smaller than the tile, the network does not take the size,
+            there is no such output, or the image is too large to be held whole.
         BadFile: the image cannot be read.
         Unsupported: the network cannot be traced, takes several images, or its output is not a
             map.
@@ -93,8 +97,82 @@ def audit(
         AxisTiles.lay(n, t, o) for n, t, o in zip(picture.shape[1:], sides, shared, strict=True)
     ]
     part = _graph(traced, (picture.shape[0], *(one.tile for one in tiles)))
+    chosen = _chosen(whole, part, output)
     say(f"the whole pass over {name}")
-    answer, by_engine = _whole_pass(traced, whole, picture)
+    answers, by_engine = _whole_pass(traced, whole, picture)
+    asked = _Asked(traced, picture, name, tiles, tuple(sides), tuple(shared), _name(net))
+    found = []
+    for place in chosen:
+        graphs = _of_one(whole, place), _of_one(part, place)
+        notes = _notes(whole, chosen, tiles, sides, by_engine)
+        found.append(_judged(asked, *graphs, place, answers[place], notes, say))
+    worst = max(found, key=_badness)  # the first, where several are as bad
+    others = tuple(one for one in found if one is not worst)
+    return replace(worst, others=others)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is audited, the same for every output."""
+
+    traced: Traced
+    picture: torch.Tensor
+    image: str
+    tiles: Sequence[AxisTiles]
+    sides: tuple[int, ...]
+    overlap: tuple[int, ...]
+    network: str
+
+
+def _chosen(whole: Graph, part: Graph, output: str | int | None) -> list[int]:
+    """The indices of the outputs to audit, all of them maps."""
+    maps = [
+        place
+        for place in range(min(len(whole.outputs), len(part.outputs)))
+        if _is_map(whole, place) and _is_map(part, place)
+    ]
+    if output is None and maps:
+        return maps
+    names = ", ".join(whole.outputs)
+    if output is not None:
+        by_name = {name: place for place, name in enumerate(whole.outputs)}
+        place = by_name.get(str(output), -1) if isinstance(output, str) else output
+        if not 0 <= place < len(whole.outputs):
+            raise BadValue(f"output {output!r}: there is none", cure=f"give one of: {names}")
+        if place in maps:
+            return [place]
+        what = f"output {whole.outputs[place]} is no map, so that tiles have no place"
+    else:
+        refuse_whole(whole)
+        what = "the network answers with no map, so that tiles have no place"
+    raise Unsupported(what, cure="make a classifier dense first (eyeshot.dense)")
+
+
+def _is_map(graph: Graph, place: int) -> bool:
+    dims = graph.nodes[graph.outputs[place]].dims
+    return bool(dims) and None not in dims
+
+
+def _of_one(graph: Graph, place: int) -> Graph:
+    """The part of a graph that one output needs."""
+    return reaching(graph, (graph.outputs[place],))
+
+
+def _badness(one: Audit) -> tuple[bool, float, float]:
+    return not one.exact, one.joints[0].wrong, one.joints[0].measured.wrong
+
+
+def _judged(
+    asked: _Asked,
+    whole: Graph,
+    part: Graph,
+    place: int,
+    answer: FloatArray,
+    notes: Sequence[str],
+    say: Say,
+) -> Audit:
+    """The audit of one output: both graphs have it alone, and ``answer`` is its whole pass."""
+    tiles, picture = asked.tiles, asked.picture
     both = Comparison(whole, part)
     covers, differing = _covers(both, tiles), both.differs
     count = math.prod(len(one.starts) for one in tiles)
@@ -104,33 +182,39 @@ def audit(
         [one.starts for one in tiles],
         covers,
         answer.shape,
-        lambda done: say(f"tile {done} of {count}"),
+        lambda done: say(f"{whole.outputs[0]}: tile {done} of {count}"),
     )
-    joints = _joints(covers, assembled, answer, _dtype(whole))
     geometry = geometry_of(whole)
     remedy = None
     if geometry is not None and not differing:
-        remedy = remedy_of(whole, sides, geometry, lambda *at: _graph(traced, (len(picture), *at)))
-    margins = None if differing else margins_of(both, tiles)
-    found = [] if differing else breaks_of(both, tiles)
+
+        def at_size(*at: int) -> Graph:
+            return _of_one(_graph(asked.traced, (len(picture), *at)), place)
+
+        remedy = remedy_of(whole, asked.sides, geometry, at_size)
+    if differing:
+        notes = (
+            *notes,
+            f"at the size of a tile the network computes otherwise from {differing} on",
+        )
     return Audit(
-        network=_name(net),
-        image=name,
+        network=asked.network,
+        image=asked.image,
         size=tuple(picture.shape),
         tile=tuple(one.tile for one in tiles),
-        overlap=tuple(shared),
+        overlap=asked.overlap,
         starts=tuple(one.starts for one in tiles),
         output=whole.outputs[0],
-        margins=margins,
+        margins=None if differing else margins_of(both, tiles),
         grid=None if geometry is None else geometry.alignment,
         field=None if geometry is None else geometry.receptive_field,
-        joints=joints,
-        breaks=tuple(found),
+        joints=_joints(covers, assembled, answer, _dtype(whole)),
+        breaks=() if differing else tuple(breaks_of(both, tiles)),
         work=count * math.prod(one.tile for one in tiles) / math.prod(picture.shape[1:]),
         remedy=remedy,
         costs=() if remedy is None else costs_of(remedy),
         settings=settings_of(remedy, geometry),
-        notes=_notes(whole, tiles, sides, by_engine, differing),
+        notes=tuple(notes),
     )
 
 
@@ -218,7 +302,7 @@ def _hold(positions: int, name: str) -> None:
 
 
 def _graph(traced: Traced, shape: tuple[int, ...], name: str = "a tile") -> Graph:
-    """The graph at a size; refuses a network with several inputs or an output without a map."""
+    """The graph at a size; refuses a network with several inputs."""
     try:
         graph = traced.graph(shape)
     except EyeshotError as error:
@@ -227,26 +311,26 @@ def _graph(traced: Traced, shape: tuple[int, ...], name: str = "a tile") -> Grap
         raise Unsupported(
             f"the network takes {len(graph.inputs)} images", cure="audit a network of one image"
         )
-    node = graph.nodes[graph.outputs[0]] if graph.outputs else None
-    if node is None or not node.dims or None in node.dims:
-        refuse_whole(graph)
-        raise Unsupported(
-            "the network answers with no map, so that tiles have no place",
-            cure="make a classifier dense first (eyeshot.dense)",
-        )
     return graph
 
 
-def _whole_pass(traced: Traced, whole: Graph, picture: torch.Tensor) -> tuple[FloatArray, str]:
-    """The answer of one pass, (C, …), and why the engine could not compute it ("" if it did)."""
+def _whole_pass(
+    traced: Traced, whole: Graph, picture: torch.Tensor
+) -> tuple[list[FloatArray], str]:
+    """The answers of one pass, each (C, …), and why the engine could not compute them (or "")."""
     like = next((t for t in whole.tensors.values() if t.is_floating_point()), picture)
-    node = whole.nodes[whole.outputs[0]]
     try:
         found = run(traced.module, picture)
     except Unsupported as error:
-        return answer_of(whole, picture.to(like.device)), error.fact
-    first = found[0] if isinstance(found, list) else found
-    return positions_last(np.asarray(first, dtype=np.float32)[None], node.dims), ""
+        images = picture.to(like.device)
+        each = [answer_of(whole, images, place) for place in range(len(whole.outputs))]
+        return each, error.fact
+    several = found if isinstance(found, list) else [found]
+    dims = [whole.nodes[name].dims for name in whole.outputs]
+    return [
+        positions_last(np.asarray(one, dtype=np.float32)[None], places)
+        for one, places in zip(several, dims, strict=True)
+    ], ""
 
 
 def _covers(both: Comparison, tiles: Sequence[AxisTiles]) -> list[Cover]:
@@ -288,22 +372,22 @@ def _dtype(graph: Graph) -> torch.dtype:
 
 def _notes(
     whole: Graph,
+    chosen: Sequence[int],
     tiles: Sequence[AxisTiles],
     sides: Sequence[int],
     by_engine: str,
-    differing: str,
 ) -> tuple[str, ...]:
     notes = []
-    if len(whole.outputs) > 1:
-        notes.append(f"of {len(whole.outputs)} outputs the first is audited: {whole.outputs[0]}")
+    for place, name in enumerate(whole.outputs):
+        if place not in chosen:
+            why = "not audited" if _is_map(whole, place) else "no map: tiles have no place in it"
+            notes.append(f"output {name} is {why}")
     if all(len(one.starts) == 1 for one in tiles):
         notes.append("one tile holds the whole image: there are no seams to be judged")
     if any(one.tile < side for one, side in zip(tiles, sides, strict=True)):
         notes.append("the image is smaller than a tile; MONAI would pad it with zeros, and differ")
     if by_engine:
         notes.append(f"the whole pass is net(image), held in memory: {by_engine}")
-    if differing:
-        notes.append(f"at the size of a tile the network computes otherwise from {differing} on")
     return tuple(notes)
 
 

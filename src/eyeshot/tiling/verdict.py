@@ -115,9 +115,9 @@ def assemble(
     return found
 
 
-def answer_of(graph: Graph, image: torch.Tensor) -> FloatArray:
-    """The first output of one pass over (C, …), as (C, …) with the positions last."""
-    node = graph.nodes[graph.outputs[0]]
+def answer_of(graph: Graph, image: torch.Tensor, place: int = 0) -> FloatArray:
+    """One output of one pass over (C, …), as (C, …) with the positions last."""
+    node = graph.nodes[graph.outputs[place]]
     with torch.inference_mode():
         x = image[None].to(getattr(torch, graph.nodes[graph.inputs[0]].dtype))
         found = value(graph, [x], node.name).float().cpu().numpy()
@@ -238,6 +238,7 @@ class Audit:
         costs: the costs of exact tiles of other sizes on a large image.
         settings: the remedy as settings of other tools, by their names.
         notes: further lines for the reader.
+        others: the audits of the network's other outputs, none of which is worse.
     """
 
     network: str
@@ -257,10 +258,14 @@ class Audit:
     costs: tuple[Cost, ...]
     settings: Mapping[str, str]
     notes: tuple[str, ...]
+    others: tuple[Audit, ...] = ()
 
     @property
     def exact(self) -> bool:
-        """Whether these tiles, cut in the middle of each overlap, are exact, also as measured."""
+        """Whether these tiles, cut in the middle of each overlap, are exact, also as measured.
+
+        Of several outputs this one is the worst, so all are exact if it is.
+        """
         joint = self.joints[0]
         return joint.exact and not joint.measured.wrong
 
@@ -289,6 +294,7 @@ class Audit:
             "costs": [one.to_dict() for one in self.costs],
             "settings": dict(self.settings),
             "notes": list(self.notes),
+            "others": [one.to_dict() for one in self.others],
         }
 
     def __str__(self) -> str:
@@ -309,7 +315,20 @@ class Audit:
         yield from self._why()
         yield ""
         yield from self._cure()
+        yield from self._of_others()
         yield from (f"note: {note}" for note in self.notes)
+
+    def _of_others(self) -> Iterator[str]:
+        """A line for each other output."""
+        if self.others:
+            yield f"all this is of output {self.output}, the worst; the others (--output NAME):"
+        for one in self.others:
+            joint = one.joints[0]
+            best = "no overlap is" if one.remedy is None else f"overlap {by(one.remedy.overlap)} is"
+            yield (
+                f"  {one.output}: cut in the middle {'exact' if one.exact else 'NOT EXACT'}, wrong "
+                f"{joint.measured.wrong:.2%}, at most {joint.wrong:.2%}; {best} exact"
+            )
 
     def _verdict(self) -> str:
         ways = [_WAYS[one.way] for one in self.joints if one.exact]
