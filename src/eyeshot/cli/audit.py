@@ -53,10 +53,10 @@ def audit_tiles(
         Path | None,
         typer.Option(metavar="IMAGE", help="Measure on this image.", show_default="noise"),
     ] = None,
-    output: Annotated[
+    the_map: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="The output to audit, by name or index.", show_default="all"
+            "--map", metavar="NAME", help="Output to audit, name or index.", show_default="all"
         ),
     ] = None,
     weights: options.Weights = None,
@@ -78,7 +78,7 @@ def audit_tiles(
             tile=sides[0] if len(sides) == 1 else sides,
             overlap=shared[0] if len(shared) == 1 else shared,
             size=shape,
-            output=int(output) if output is not None and output.isdecimal() else output,
+            output=int(the_map) if the_map is not None and the_map.isdecimal() else the_map,
             seed=seed,
             progress=status.update,
         )

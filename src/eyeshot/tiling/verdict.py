@@ -321,7 +321,7 @@ class Audit:
     def _of_others(self) -> Iterator[str]:
         """A line for each other output."""
         if self.others:
-            yield f"all this is of output {self.output}, the worst; the others (--output NAME):"
+            yield f"all this is of output {self.output}, the worst; the others (--map NAME):"
         for one in self.others:
             joint = one.joints[0]
             best = "no overlap is" if one.remedy is None else f"overlap {by(one.remedy.overlap)} is"
