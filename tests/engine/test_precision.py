@@ -102,6 +102,15 @@ def test_slices_volumes_signals_and_several_outputs_are_compared() -> None:
         assert words in reports[-1].rounding
 
 
+def test_samples_are_normalized_before_they_are_rounded() -> None:
+    net = eyeshot.trace(nn.Conv2d(1, 1, 1, bias=False).eval(), mean=(100.0,), std=(0.5,))
+    nn.init.ones_(net.module.weight)  # type: ignore[arg-type]
+    image = 100 + torch.randn(1, 20, 30)
+    exact = (image.numpy() - 100) / 0.5
+    found = eyeshot.run(net, image, precision="bf16")
+    assert np.abs(found - exact).max() <= 2**-8 * np.abs(exact).max()
+
+
 def test_a_network_that_stays_in_its_type_is_refused() -> None:
     with pytest.raises(BadValue, match="no weights in floating point and computes in float32"):
         eyeshot.run(nn.MaxPool2d(2).eval(), torch.rand(1, 8, 8), precision="bf16")

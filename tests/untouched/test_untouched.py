@@ -139,6 +139,21 @@ def test_every_function_leaves_a_network_bit_for_bit_as_it_was(name: str) -> Non
         assert after == before, asked
 
 
+@pytest.mark.parametrize("call", ["inspect", "run", "stream"])
+@pytest.mark.parametrize(
+    "norm", [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm], ids=["hook", "new"]
+)
+def test_a_spectral_norm_in_training_mode_keeps_its_vectors(
+    norm: Callable[[nn.Module], nn.Module], call: str
+) -> None:
+    """Its iteration writes with ``out=`` into its buffers, which depend on weights alone."""
+    net = nn.Sequential(norm(nn.Conv2d(3, 2, 3))).train()
+    before = _all_of(net)
+    with contextlib.suppress(EyeshotError):
+        CALLS[call](net)
+    assert _all_of(net) == before
+
+
 @pytest.mark.parametrize("call", ["inspect", "run", "see"])
 @pytest.mark.parametrize("raised", [KeyboardInterrupt, RuntimeError, ZeroDivisionError])
 @pytest.mark.parametrize("name", ["Siamese", "Holding"])

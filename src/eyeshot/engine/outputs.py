@@ -321,20 +321,25 @@ class Preparation:
         writable = samples if samples.flags.writeable else samples.copy()
         value = torch.from_numpy(_whole_numbers(writable))[None]
         scale = self.scale(samples.dtype)
+        # In float32 at least until the end: 65535 is infinity in float16, and a difference from
+        # the mean loses its digits in bfloat16.
+        wide = torch.promote_types(self.dtype, torch.float32) if self._scales(scale) else self.dtype
+        value = value.to(self.device, wide)
         if scale != 1.0:
-            # In place, because the conversion made a copy; in float32 at least, because a large
-            # sample such as 65535 is infinity in float16.
-            wide = torch.promote_types(self.dtype, torch.float32)
-            value = value.to(self.device, wide).div_(scale)
-        value = value.to(self.device, self.dtype)
+            value.div_(scale)  # in place: the conversion made a copy
         if self.mean:
             shape = (1, -1, *(1 for _ in value.shape[2:]))
-            mean = torch.tensor(self.mean, dtype=self.dtype, device=self.device).reshape(shape)
-            std = torch.tensor(self.std, dtype=self.dtype, device=self.device).reshape(shape)
+            mean = torch.tensor(self.mean, dtype=wide, device=self.device).reshape(shape)
+            std = torch.tensor(self.std, dtype=wide, device=self.device).reshape(shape)
             value = (value - mean).div_(std)
+        value = value.to(self.dtype)
         if value.ndim == 4:
             return value.contiguous(memory_format=torch.channels_last)
         return value.contiguous()
+
+    def _scales(self, scale: float) -> bool:
+        """Whether samples are computed with before the network gets them."""
+        return scale != 1.0 or bool(self.mean)
 
     def memory(self, dtype: np.dtype[Any], numbers: int, channels: int) -> int:
         """The bytes to prepare ``numbers`` samples, without the samples themselves.
@@ -343,7 +348,7 @@ class Preparation:
         so does changing the layout to channels last.
         """
         own = numbers * self.dtype.itemsize
-        scaled = numbers * 4 if self.dtype.itemsize < 4 and self.scale(dtype) != 1.0 else 0
+        scaled = numbers * 4 if self.dtype.itemsize < 4 and self._scales(self.scale(dtype)) else 0
         copied = own if self.mean or channels > 1 else 0
         wider = _WIDER.get(dtype.str[1:])
         return own + scaled + max(copied, numbers * wider.itemsize if wider is not None else 0)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from eyeshot.errors import Unsupported
-from eyeshot.graph import Call, Weight
+from eyeshot.graph import Call, Weight, substitute
 
 _LARGEST_CONSTANT = 1 << 28
 """The most numbers in a tensor that is computed from weights alone."""
@@ -110,8 +110,17 @@ def folded(
     def put(value: Any) -> Any:
         return tensors[value.name] if isinstance(value, Weight) else value
 
+    def put_copy(value: Any) -> Any:
+        return tensors[value.name].clone() if isinstance(value, Weight) else value
+
+    # A call with ``out=`` (spectral_norm in training mode) writes into the network's own tensor.
+    written = {
+        one.name: substitute(arguments[one.name], put_copy)
+        for one in target._schema.arguments
+        if one.alias_info is not None and one.alias_info.is_write
+    }
     with torch.no_grad():
-        result: Any = call_of(target, arguments).substituted(put)()
+        result: Any = call_of(target, {**arguments, **written}).substituted(put)()
     value: torch.Tensor = result if item is None else result[item]
     return value
 
