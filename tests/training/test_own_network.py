@@ -19,6 +19,7 @@ from eyeshot.errors import BadValue, EyeshotError
 from eyeshot.runs import PROGRAM, WEIGHTS, Run, RunConfig
 from eyeshot.training import Silence, train
 from eyeshot.training.checkpoint import Position
+from eyeshot.training.own_network import OwnNet, find_faults
 
 from .blobs import blobs
 from .cells import write_cells, write_noisy
@@ -209,6 +210,13 @@ def test_the_program_of_a_run_holds_what_it_learned(trained: Run) -> None:
     program = torch.export.load(trained.path / PROGRAM)
     learned = trained.net.state_dict()
     assert all(torch.equal(learned[name], one) for name, one in program.state_dict.items())
+
+
+@pytest.mark.parametrize(("end", "warned"), [(nn.Softmax(1), True), (nn.LogSoftmax(1), False)])
+def test_a_softmax_before_the_loss_is_named(end: nn.Module, warned: bool) -> None:
+    found = list(find_faults(OwnNet(nn.Sequential(Own(), end)), 1, (32, 32)))
+    said = any("ends in a softmax, and the loss applies one itself" in one for one in found)
+    assert said is warned
 
 
 @pytest.mark.parametrize("kind", [Coarse, Bare])

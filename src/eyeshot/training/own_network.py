@@ -160,6 +160,9 @@ def check_map(own: OwnNet, task: str, channels: int, outputs: int) -> None:
     own.geometry.output  # noqa: B018 - refused where it has none
 
 
+_ROUNDING = 1e-4
+
+
 def find_faults(own: OwnNet, channels: int, size: tuple[int, int]) -> Iterator[str]:
     """What :func:`eyeshot.inspect` warns of, a line each.
 
@@ -174,6 +177,21 @@ def find_faults(own: OwnNet, channels: int, size: tuple[int, int]) -> Iterator[s
         if finding.severity is Severity.ERROR:
             raise BadValue(f"{own.name}: {finding}", cure="correct it, then train")
     yield from (str(one) for one in found if one.severity is Severity.WARNING)
+    if _gives_probabilities(own, (channels, *size)):
+        yield (
+            f"{own.name} ends in a softmax, and the loss applies one itself: it will learn slowly; "
+            "return the scores that stand before the softmax"
+        )
+
+
+def _gives_probabilities(own: OwnNet, shape: tuple[int, ...]) -> bool:
+    """Whether the answers to noise are shares that sum to 1 over the classes."""
+    noise = torch.randn(_BATCH, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        given = own.build().eval()(noise)
+    if not isinstance(given, Tensor) or given.ndim < 2 or given.shape[1] < 2:
+        return False
+    return bool((given >= 0).all() and ((given.sum(1) - 1).abs() < _ROUNDING).all())
 
 
 def _takes(net: nn.Module, inputs: Tensor, layout: torch.memory_format) -> bool:
