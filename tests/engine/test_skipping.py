@@ -308,6 +308,8 @@ def test_where_that_cannot_be_taken(tmp_path: Path) -> None:
         ("{", "not GeoJSON"),
         ('{"type": "FeatureCollection", "features": []}', "holds no polygon"),
         (json.dumps(polygons([[900, 900], [990, 900], [990, 990]])), "outside of the image"),
+        ('{"type": "Feature", "geometry": null}', "holds no polygon"),
+        ('{"type": "Point", "coordinates": [3, 4]}', r"a\.geojson: holds a Point, which has no"),
     ):
         path = tmp_path / "a.geojson"
         path.write_text(text)

@@ -196,6 +196,11 @@ def test_a_run_that_has_not_finished(folder: Path) -> None:
         ({"classes": ["one"]}, "1 classes"),
         ({"mean": [0.1, 0.2]}, "mean has 2 values for 1 channels"),
         ({"std": [0.0]}, r"std is \[0.0\]"),
+        ({"mean": [float("inf")]}, r"mean is \[inf\]"),
+        (
+            {"recipe": {"epochs": 1, "batch_size": 2, "learning_rate": 0.1, "weight_decay": 1e999}},
+            "weight_decay is inf",
+        ),
         ({"color": 1}, "unknown key 'color'"),
         ({"recipe": 5}, "expected keys and values"),
         ({"recipe": {"epochs": 1, "batch_size": 2}}, "the key 'learning_rate' is missing"),

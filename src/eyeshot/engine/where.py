@@ -105,6 +105,8 @@ class PolygonWhere:
                 [np.array(ring, dtype=float)[:, :2] * scale - 0.5 for ring in polygon]
                 for polygon in _polygons(json.loads(text))
             ]
+        except BadFile as error:
+            raise error.at(str(path)) from None
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
             raise BadFile(
                 f"{path}: is not GeoJSON", cure="export Polygon or MultiPolygon features"
@@ -169,6 +171,8 @@ def _polygons(value: Any) -> Iterator[list[Any]]:
     if isinstance(value, list):
         for one in value:
             yield from _polygons(one)
+    elif value is None:  # a feature without a place
+        return
     elif value["type"] == "FeatureCollection":
         yield from _polygons(value["features"])
     elif value["type"] == "GeometryCollection":
@@ -179,3 +183,5 @@ def _polygons(value: Any) -> Iterator[list[Any]]:
         yield from value["coordinates"]
     elif value["type"] == "Polygon":
         yield value["coordinates"]
+    else:
+        raise BadFile(f"holds a {value['type']}, which has no area", cure="export polygons alone")

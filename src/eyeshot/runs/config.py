@@ -199,6 +199,8 @@ class RunConfig:
                     f"{name} has {len(getattr(self, name))} values for {self.channels} channels",
                     cure="give one per channel",
                 )
+        if not all(math.isfinite(value) for value in self.mean):
+            raise BadValue(f"mean is {list(self.mean)}", cure="use finite numbers")
         if not all(math.isfinite(value) and value > 0 for value in self.std):
             raise BadValue(f"std is {list(self.std)}", cure="use finite numbers above 0")
         legend = self.legend
@@ -275,7 +277,7 @@ class RunConfig:
 
 
 def _at_least(name: str, value: float, least: int) -> None:
-    if not value >= least:
+    if not least <= value < math.inf:
         raise BadValue(f"{name} is {value}", cure=f"use {least} or more")
 
 
