@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
+import eyeshot
 from eyeshot.engine.outputs import form_of
 from eyeshot.errors import BadValue
 
@@ -71,3 +73,21 @@ def test_whole_numbers_of_a_network_are_labels_in_whatever_type_they_are_written
     assert not form_of("probabilities", 3).labels
     assert not form_of("uint8", 1).labels
     assert not form_of("scores", 1, "complex64").labels
+
+
+@pytest.mark.parametrize(
+    ("channels", "end"), [(1, nn.Sigmoid()), (2, nn.Softmax(1)), (3, nn.Sigmoid())]
+)
+def test_probabilities_are_not_squeezed_again(channels: int, end: nn.Module) -> None:
+    net = nn.Sequential(nn.Conv2d(1, channels, 3, padding=1), end, nn.Dropout()).eval()
+    image = torch.randn(1, 20, 30)
+    with torch.no_grad():
+        whole = net(image[None])[0].numpy()
+    found = eyeshot.run(net, image, output_format="probabilities", band=6)
+    np.testing.assert_allclose(found, whole, atol=1e-6)
+    if channels < 3:
+        mask = eyeshot.run(net, image, output_format="threshold:0.5")
+        np.testing.assert_array_equal(mask[0] == 255, whole[-1] > 0.5)
+        assert 0.05 < (mask == 255).mean() < 0.95
+        with pytest.raises(BadValue, match="with --flips, and the network ends in a sigmoid or a"):
+            eyeshot.run(net, image, output_format="threshold:0.5", flips="all")

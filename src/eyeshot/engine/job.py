@@ -52,6 +52,7 @@ from eyeshot.images.pixel_grid import PixelGrid
 from eyeshot.images.sinks.opening import sink_memory
 from eyeshot.images.sinks.sink import SinkMemory, Storage
 from eyeshot.images.sources.converted import GraySource
+from eyeshot.operators import gives_probabilities
 from eyeshot.planning import BandPlan, make_plan, pushes
 from eyeshot.planning.band_plan import megabytes
 from eyeshot.planning.holding import maps_held_whole, say_what_is_held, too_much_to_hold
@@ -412,6 +413,7 @@ def parts_of(
     if flips is not None:
         one = _graph(traced, sources)
         refuse_left_out(one)
+        _check_mean_of_probabilities(one, output_format)
         traced, averaged = average_flips(traced, one, flips)
     graph, place = admit(traced, sources, device)
     dtype: torch.dtype = getattr(torch, graph.nodes[graph.inputs[0]].dtype)
@@ -424,6 +426,18 @@ def parts_of(
     preparation = Preparation(dtype, place, raw, traced.mean, traced.std, traced.unit, white)
     forms = {name: form_for(output_format, graph, name) for name in graph.outputs}
     return Parts(graph, named, preparation, forms, regions, padding, shard, averaged)
+
+
+def _check_mean_of_probabilities(graph: Graph, output_format: str) -> None:
+    """Refuse a second sigmoid or softmax over the mean of what flips give."""
+    kind = output_format.partition(":")[0]
+    if kind in ("probabilities", "threshold") and any(
+        gives_probabilities(graph, name) for name in graph.outputs
+    ):
+        raise BadValue(
+            f"--as {output_format} with --flips, and the network ends in a sigmoid or a softmax",
+            cure="use --as float32, which is the mean of the probabilities, or argmax",
+        )
 
 
 def _storage(form: Form, shard: int | None) -> Storage:

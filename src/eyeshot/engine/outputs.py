@@ -29,6 +29,7 @@ from eyeshot.geometry import Region
 from eyeshot.graph import Graph, Node
 from eyeshot.images import Arrangement
 from eyeshot.images.whole import unit_of
+from eyeshot.operators import gives_probabilities
 
 FORMS = ("scores", "float32", "probabilities", "argmax", "threshold:T", "uint8")
 
@@ -74,12 +75,13 @@ class Form:
         return samples
 
 
-def form_of(name: str, channels: int, dtype: str = "float32") -> Form:
+def form_of(name: str, channels: int, dtype: str = "float32", *, probable: bool = False) -> Form:
     """The form called ``name`` for an output with ``channels`` channels of type ``dtype``.
 
     - ``scores``: the network's values in its own type (bfloat16, which NumPy lacks, as float32).
     - ``float32``, ``float64``: the same values in that type.
-    - ``probabilities``: softmax over channels; for one channel the sigmoid.
+    - ``probabilities``: softmax over channels; for one channel the sigmoid. The values themselves
+      if they are ``probable``, because the network ends in a sigmoid or a softmax.
     - ``argmax``: the number of the largest channel, 8 or 16 bits.
     - ``threshold:T``: 255 where the probability (of the last of two classes) is above T, else 0.
     - ``uint8``: 0 … 1 as 0 … 255, rounded; other values are clipped.
@@ -101,11 +103,12 @@ def form_of(name: str, channels: int, dtype: str = "float32") -> Form:
     if kind in ("float32", "float64"):
         return Form(name, channels, np.dtype(kind), lambda scores: scores, whole=whole)
     if kind == "probabilities":
-        return Form(name, channels, np.dtype(np.float32), _probabilities, copies=1)
+        reduce = _as_given if probable else _probabilities
+        return Form(name, channels, np.dtype(np.float32), reduce, copies=1)
     if kind == "argmax":
         return _argmax(name, channels)
     if kind == "threshold":
-        return _threshold(name, argument, channels)
+        return _threshold(name, argument, channels, probable)
     if kind == "uint8":
         return Form(name, channels, np.dtype(np.uint8), _bytes, copies=1)
     raise UnknownName("output format", name, FORMS)
@@ -113,6 +116,10 @@ def form_of(name: str, channels: int, dtype: str = "float32") -> Form:
 
 def _probabilities(scores: torch.Tensor) -> torch.Tensor:
     return scores.sigmoid() if scores.shape[0] == 1 else scores.softmax(0)
+
+
+def _as_given(scores: torch.Tensor) -> torch.Tensor:
+    return scores
 
 
 def _bytes(scores: torch.Tensor) -> torch.Tensor:
@@ -137,7 +144,7 @@ def _argmax(name: str, channels: int) -> Form:
     return Form(name, 1, kind, reduce, copies=2)  # indices take 8 bytes
 
 
-def _threshold(name: str, argument: str, channels: int) -> Form:
+def _threshold(name: str, argument: str, channels: int, probable: bool) -> Form:
     try:
         level = float(argument)
     except ValueError:
@@ -148,7 +155,8 @@ def _threshold(name: str, argument: str, channels: int) -> Form:
         raise BadValue(f"a threshold on {channels} classes", cure="use argmax")
 
     def reduce(scores: torch.Tensor) -> torch.Tensor:
-        return (_probabilities(scores)[-1:] > level).to(torch.uint8) * 255
+        shares = scores if probable else _probabilities(scores)
+        return (shares[-1:] > level).to(torch.uint8) * 255
 
     return Form(name, 1, np.dtype(np.uint8), reduce, copies=2)
 
@@ -180,7 +188,8 @@ def form_for(form: str, graph: Graph, name: str) -> Form:
             "dimension of features, and none is known to be that of classes",
             cure="use float32",
         )
-    return form_of(form, graph.nodes[name].channels, graph.nodes[name].dtype)
+    node, probable = graph.nodes[name], gives_probabilities(graph, name)
+    return form_of(form, node.channels, node.dtype, probable=probable)
 
 
 def regions_of(graph: Graph, asked: Sequence[tuple[int, int]] | None) -> dict[str, Region]:
