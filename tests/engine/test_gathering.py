@@ -107,6 +107,42 @@ def test_a_statistic_of_rows_alone_is_a_line_of_columns(
             np.testing.assert_allclose(found, truth, atol=2e-6, rtol=1e-5)
 
 
+class Typed(nn.Module):
+    """A statistic whose call names a type: each number is converted first."""
+
+    def __init__(self, statistic: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.statistic = statistic
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = self.statistic(5 * x)
+        return F.pad(x, (1, 1, 1, 1)).double() + found.double().reshape(1, 2, 1, -1)
+
+
+@pytest.mark.parametrize(
+    "statistic",
+    [
+        lambda x: x.sum((2, 3), dtype=torch.int64),
+        lambda x: x.sum((2, 3), dtype=torch.int32),
+        lambda x: F.pad(x, (1, 1)).sum(2, keepdim=True, dtype=torch.int64),
+        lambda x: x.sum((2, 3), dtype=torch.float64),
+        lambda x: x.mean((2, 3), dtype=torch.float64),
+        lambda x: x.long().float().mean((2, 3), dtype=torch.float16).long(),
+        lambda x: x.long().sum((2, 3), dtype=torch.float32),
+        lambda x: torch.linalg.vector_norm(x, dim=(2, 3), dtype=torch.float64),
+    ],
+)
+def test_a_statistic_of_a_named_type_converts_each_number(
+    statistic: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    net, x = Typed(statistic).eval(), noise(2, 41, 37)
+    with torch.no_grad():
+        truth = net(x[None])[0].numpy()
+    for strips in (1, 2):
+        (found,), _ = by_parts(cut(job_of(net, x, output_format="float64"), 7, strips))
+        np.testing.assert_allclose(found, truth, rtol=1e-13, atol=1e-12)
+
+
 class Coordinates(nn.Module):
     """Coordinate attention: a line of rows and a line of columns, joined, and taken apart again."""
 

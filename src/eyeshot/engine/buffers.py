@@ -187,11 +187,11 @@ def _gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer | None:
     if node.family in (Family.VARIANCE, Family.DEVIATION, Family.MAGNITUDE):
         return _spread(node, reduced, dtype)
     if node.family in (Family.MEAN, Family.ADAPTIVE_AVERAGE_POOL):
-        return _Sum(node.shape, reduced, dtype, mean=True)
+        return _Sum(node.shape, reduced, dtype, mean=True, cast=_cast(node))
     if node.family is Family.LOG_SUM:
         return _LogSum(node.shape, reduced, dtype)
     if node.family is Family.SUM:
-        return _Sum(node.shape, reduced, dtype, mean=False)
+        return _Sum(node.shape, reduced, dtype, mean=False, cast=_cast(node))
     if node.family in (Family.LARGEST, Family.ADAPTIVE_MAX_POOL):
         return _Extreme(node.shape, reduced, largest=True)
     if node.family is Family.SMALLEST:
@@ -199,12 +199,18 @@ def _gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer | None:
     return None
 
 
+def _cast(node: Node) -> torch.dtype | None:
+    """The type that a call names (``dtype=``): torch converts each number to it, then reduces."""
+    named = None if node.call is None else node.call.argument("dtype")
+    return named if isinstance(named, torch.dtype) else None
+
+
 def _spread(node: Node, reduced: tuple[int, ...], dtype: torch.dtype) -> Gatherer | None:
     """A variance, a standard deviation, or an L2 norm; None for another norm."""
     arguments = {} if node.call is None else node.call.arguments
     if node.family is Family.MAGNITUDE:
         order = arguments.get("ord", arguments.get("p", 2))
-        return _Norm(node.shape, reduced, dtype) if order in (2, None) else None
+        return _Norm(node.shape, reduced, dtype, _cast(node)) if order in (2, None) else None
     unbiased, correction = arguments.get("unbiased", True), arguments.get("correction")
     less = float(unbiased) if correction is None else float(correction)
     return _Spread(node.shape, reduced, dtype, less, root=node.family is Family.DEVIATION)
@@ -295,9 +301,14 @@ class _OverBands:
 
 class _Sum:
     def __init__(
-        self, shape: tuple[int, ...], reduced: tuple[int, ...], dtype: torch.dtype, mean: bool
+        self,
+        shape: tuple[int, ...],
+        reduced: tuple[int, ...],
+        dtype: torch.dtype,
+        mean: bool,
+        cast: torch.dtype | None = None,
     ) -> None:
-        self._shape, self._reduced, self._mean = shape, reduced, mean
+        self._shape, self._reduced, self._mean, self._cast = shape, reduced, mean, cast
         self._total: torch.Tensor | None = None
         self._dtype = dtype
         self._exact = torch.float64 if dtype.is_floating_point else dtype
@@ -305,7 +316,7 @@ class _Sum:
 
     def take(self, band: torch.Tensor) -> None:
         shape = [1 if dim in self._reduced else n for dim, n in enumerate(band.shape)]
-        for part, dim in in_lines(band, self._reduced):
+        for part, dim in in_lines(band, self._reduced, self._cast):
             some = self._sum(part, dim).to(self._exact).reshape(shape)
             self._total = some if self._total is None else self._total + some
         self._count += math.prod(band.shape[dim] for dim in self._reduced)
@@ -333,9 +344,13 @@ class _Norm(_Sum):
     """The L2 norm: the square root of the sum of squares."""
 
     def __init__(
-        self, shape: tuple[int, ...], reduced: tuple[int, ...], dtype: torch.dtype
+        self,
+        shape: tuple[int, ...],
+        reduced: tuple[int, ...],
+        dtype: torch.dtype,
+        cast: torch.dtype | None,
     ) -> None:
-        super().__init__(shape, reduced, torch.float64, mean=False)
+        super().__init__(shape, reduced, torch.float64, mean=False, cast=cast)
         self._output_dtype = dtype
 
     def _sum(self, part: torch.Tensor, dim: int) -> torch.Tensor:

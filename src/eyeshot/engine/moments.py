@@ -37,7 +37,9 @@ _AT_ONCE = 1 << 17
 """How many numbers are reduced together, so that they stay in the processor's cache."""
 
 
-def in_lines(band: torch.Tensor, positions: tuple[int, ...]) -> Iterator[tuple[torch.Tensor, int]]:
+def in_lines(
+    band: torch.Tensor, positions: tuple[int, ...], dtype: torch.dtype | None = None
+) -> Iterator[tuple[torch.Tensor, int]]:
     """Small parts of a band as matrices, each with the matrix dimension of the positions.
 
     Types of 16 bits become float32.
@@ -45,6 +47,7 @@ def in_lines(band: torch.Tensor, positions: tuple[int, ...]) -> Iterator[tuple[t
     Args:
         band: some rows of a map.
         positions: the band's dimensions of positions; all others are the matrix's other dimension.
+        dtype: the type to convert the numbers to; None for their own.
     """
     kept = [dim for dim in range(band.ndim) if dim not in positions]
     features = math.prod(band.shape[dim] for dim in kept)
@@ -54,6 +57,7 @@ def in_lines(band: torch.Tensor, positions: tuple[int, ...]) -> Iterator[tuple[t
         lines, dim = band.permute(*kept, *positions).reshape(features, -1), 1
     step = _AT_ONCE if dim else max(1, _AT_ONCE // features)
     for part in torch.split(lines, step, dim):
+        part = part if dtype is None else part.to(dtype)
         # The sum of a few hundred numbers can exceed the range of float16.
         yield part.float() if part.dtype in _SHORT else part, dim
 
