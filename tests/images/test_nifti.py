@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch import nn
 import eyeshot
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.images import open_source
+from eyeshot.images.sources.nifti import open_nifti
+from eyeshot.images.sources.source import Selection
 
 from .conftest import noise
 
@@ -37,7 +40,7 @@ def test_voxels_are_those_of_nibabel_with_x_last(dtype: str, suffix: str, tmp_pa
     path = write(tmp_path / f"a{suffix}", voxels)
     with open_source(path, space=3) as source:
         assert source.shape == (1, 5, 11, 7)
-        assert source.dtype == np.dtype(dtype).newbyteorder("=")
+        assert source.dtype == ("float64" if dtype == "float64" else "float32")
         np.testing.assert_array_equal(source.read()[0], voxels.transpose(2, 1, 0))
         for window in [((1, 3),), ((0, 5), (4, 9), (2, 3)), ((0, 1), (0, 11), (6, 7))]:
             cut = tuple(slice(*span) for span in window)
@@ -63,6 +66,74 @@ def test_slope_and_intercept_are_applied(tmp_path: Path) -> None:
         assert "slope" in source.notes[0]
 
 
+def test_a_scan_has_the_same_values_however_it_is_stored(tmp_path: Path) -> None:
+    """Hounsfield units as int16, as uint16 with an intercept, and as floats."""
+    units = np.random.default_rng(0).integers(-1024, 1500, SHAPE).astype(np.int16)
+    plain = write(tmp_path / "int16.nii", units)
+    floats = write(tmp_path / "floats.nii.gz", units.astype(np.float64))
+    shifted = nibabel.Nifti1Image((units + 1024).astype(np.uint16), np.eye(4))
+    shifted.header.set_slope_inter(1, -1024)
+    shifted.to_filename(tmp_path / "shifted.nii")
+    (tmp_path / "shifted.nii").write_bytes(
+        _with_slope((tmp_path / "shifted.nii").read_bytes(), 1.0, -1024.0)
+    )
+    net = nn.Conv3d(1, 1, 1, bias=False).eval()
+    nn.init.ones_(net.weight)
+    for path in (plain, floats, tmp_path / "shifted.nii"):
+        np.testing.assert_array_equal(eyeshot.run(net, path)[0], units.transpose(2, 1, 0))
+
+
+def _with_slope(data: bytes, slope: float, intercept: float) -> bytes:
+    return data[:112] + struct.pack("<ff", slope, intercept) + data[120:]
+
+
+def test_masks_are_whole_numbers_whatever_holds_them(tmp_path: Path) -> None:
+    codes = np.random.default_rng(0).integers(0, 3, SHAPE)
+    selection = Selection(space=3, indices=True)
+    for kind in (np.uint8, np.int16, np.float32, np.float64):
+        with open_nifti(write(tmp_path / "mask.nii", codes.astype(kind)), selection) as mask:
+            assert mask.dtype.kind in "iu"
+            np.testing.assert_array_equal(mask.read()[0], codes.transpose(2, 1, 0))
+    with (
+        open_nifti(write(tmp_path / "soft.nii", codes / 2), selection) as soft,
+        pytest.raises(BadFile, match="holds numbers that are not whole, and a mask is expected"),
+    ):
+        soft.read()
+
+
+def test_odd_headers(tmp_path: Path) -> None:
+    voxels = noise(SHAPE, np.uint8)
+    whole = write(tmp_path / "a.nii", voxels).read_bytes()
+    for name, data in {
+        "unit": whole[:123] + b"\x07" + whole[124:],
+        "affine": whole[:280] + struct.pack("<f", float("nan")) + whole[284:],
+    }.items():
+        (tmp_path / f"{name}.nii").write_bytes(data)
+        with open_source(tmp_path / f"{name}.nii", space=3) as source:
+            np.testing.assert_array_equal(source.read()[0], voxels.transpose(2, 1, 0))
+    for name, data in {
+        "slope": _with_slope(whole, 2.0, float("nan")),
+        "type": whole[:70] + struct.pack("<h", 9999) + whole[72:],
+        "rank": whole[:40] + struct.pack("<h", 9) + whole[42:],
+        "length": whole[:42] + struct.pack("<h", -7) + whole[44:],
+    }.items():
+        (tmp_path / f"{name}.nii").write_bytes(data)
+        with pytest.raises(BadFile, match=rf"{name}\.nii: truncated or damaged"):
+            open_source(tmp_path / f"{name}.nii", space=3)
+
+
+def test_axes_of_length_one(tmp_path: Path) -> None:
+    flat = write(tmp_path / "flat.nii", noise((6, 8, 1), np.uint8))
+    for space, shape in ((3, (1, 1, 8, 6)), (2, (1, 8, 6)), (None, (1, 8, 6))):
+        with open_source(flat, space=space) as source:
+            assert source.shape == shape
+    once = write(tmp_path / "once.nii", noise((6, 8, 5, 1), np.uint8))
+    with open_source(once, space=3) as source:
+        assert source.shape == (1, 5, 8, 6)
+    with pytest.raises(BadFile, match="choose a slice by --index, Z=0 to Z=4"):
+        open_source(once, space=2)
+
+
 def test_time_is_chosen_and_the_fifth_axis_is_channels(tmp_path: Path) -> None:
     moving = write(tmp_path / "time.nii", noise((*SHAPE, 3), np.uint8))
     with pytest.raises(BadFile, match="choose one by --index: T=0 to T=2"):
@@ -82,7 +153,8 @@ def test_a_network_of_pictures_takes_a_slice_and_never_guesses(tmp_path: Path) -
     with pytest.raises(BadFile, match="choose a slice by --index, Z=0 to Z=3, or use --per-slice"):
         eyeshot.run(net, path)
     whole = eyeshot.run(net, path, index="Z=2")
-    expected = eyeshot.run(net, np.ascontiguousarray(nibabel.load(path).dataobj[..., 2].T))
+    plane = np.ascontiguousarray(nibabel.load(path).dataobj[..., 2].T)
+    expected = eyeshot.run(net, plane.astype(np.float32))
     np.testing.assert_allclose(whole, expected, rtol=1e-6)
     stack = eyeshot.run(net, path, per_slice=True)
     np.testing.assert_allclose(stack[:, 2], expected, rtol=1e-6)

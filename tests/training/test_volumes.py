@@ -43,8 +43,10 @@ def write(path: Path, array: NDArray[Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npy":
         np.save(path, array)
-    elif path.suffix == ".gz":  # X is first in a file of NIfTI
-        nibabel.save(nibabel.Nifti1Image(array.transpose(2, 1, 0), np.eye(4)), path)
+    elif path.suffix == ".gz":  # X is first in a file of NIfTI, and samples are as they are
+        voxels = array.transpose(2, 1, 0)
+        voxels = voxels if path.parent.name == "label" else voxels / np.float32(255)
+        nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), path)
     elif path.suffix == ".zarr":
         zarr.create_array(str(path), data=array, chunks=(4, 16, 16))
     elif path.suffix == ".tif":
@@ -106,6 +108,21 @@ def test_a_run_over_a_volume_is_the_whole_pass(run: eyeshot.Run, tmp_path: Path)
         whole = run.net((samples - mean) / std)[0].numpy()
     assert np.abs(streamed - whole).max() <= 1e-5 * np.abs(whole).max()
     assert np.abs(np.load(out) - whole).max() <= 1e-5 * np.abs(whole).max()
+
+
+def test_hounsfield_units_are_learned_and_run(tmp_path: Path) -> None:
+    """As int16, the usual type of NIfTI; the mask as floats, as medical tools write it."""
+    for number in range(3):
+        volume, mask = ball(SIZES[number], number)
+        for name, array in (("image", volume.astype(np.int16) * 6 - 700), ("label", mask / 255.0)):
+            path = tmp_path / "scans" / name / f"{number}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(array.transpose(2, 1, 0), np.eye(4)), path)
+    found = eyeshot.train(tmp_path / "scans", out=tmp_path / "run", **{**SETTINGS, "epochs": 2})
+    assert abs(found.config.mean[0]) > 10
+    given = eyeshot.run(found, tmp_path / "scans" / "image" / "1.nii.gz", output_format="argmax")
+    assert set(np.unique(given)) <= {0, 1}
+    assert isinstance(eyeshot.evaluate(found), eyeshot.MaskEvaluation)
 
 
 def test_stopped_and_resumed_it_gives_the_same_weights(

@@ -407,8 +407,8 @@ Precision = Annotated[
     str | None,
     typer.Option(
         metavar="bf16",
-        help="Compute in bfloat16, about twice as fast on processors with units for it; how far "
-        "that is from the network's own precision is measured on a crop and printed.",
+        help="Compute in bfloat16, about 1.5 times as fast on processors with units for it; how "
+        "far that is from the network's own precision is measured on a crop and printed.",
     ),
 ]
 Band = Annotated[int | None, typer.Option(metavar="ROWS", min=1, help="Rows that enter together.")]

@@ -408,7 +408,7 @@ def trace(
     if isinstance(net, Run):
         if mean or std:
             raise BadValue("mean and std for a run, which brings its own", cure="leave them out")
-        return Traced(net.net, net.config.mean, net.config.std, keep, unit=True)
+        return Traced(net.net, net.config.mean, net.config.std, keep, unit=_learned_in_unit(net))
     check_module(net)
     if len(mean) != len(std):
         raise BadValue(
@@ -419,6 +419,13 @@ def trace(
     if not all(math.isfinite(one) and one > 0 for one in std):
         raise BadValue(f"std is {list(std)}", cure="use finite numbers above 0")
     return Traced(net, tuple(map(float, mean)), tuple(map(float, std)), keep)
+
+
+def _learned_in_unit(run: Run) -> bool:
+    """Whether a run learned from samples in 0 … 1: pictures always do, volumes may have any."""
+    config = run.config
+    within = all(0 <= mean <= 1 for mean in config.mean) and all(std <= 1 for std in config.std)
+    return len(config.size) == 2 or within
 
 
 def as_traced(net: Network) -> Traced:

@@ -1,4 +1,4 @@
-"""A network in bfloat16: half the bytes and, on processors made for it, about twice the speed.
+"""A network in bfloat16: half the bytes, and faster on processors made for it.
 
 A bfloat16 has the range of a float32 and 8 bits of precision, so each product has a relative error
 of up to about 0.3 %. The difference from the network's own precision is measured on a crop of the

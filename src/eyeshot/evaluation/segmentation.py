@@ -165,7 +165,7 @@ class MaskEvaluation:
 
     @property
     def boundary_f1(self) -> float:
-        """The mean boundary F1 over classes with a boundary."""
+        """The mean boundary F1 over classes in the true masks that have a boundary."""
         return _mean([one.boundary_f1 for one in self.per_class])
 
     def _repr_html_(self) -> str:
