@@ -142,17 +142,48 @@ def _strided(shape: tuple[int | str, ...], **settings: Any) -> onnx.ModelProto:
     return model_of(nodes, {"w": numbers(4, 3, 3, 3)}, shape=shape)
 
 
-@pytest.mark.parametrize("producer", ["tf2onnx", "pytorch"])
-@pytest.mark.parametrize("size", [(16, 16), (19, 17), (21, 18)])
-def test_same_written_as_the_pads_of_one_size_stays_same(
-    producer: str, size: tuple[int, int], tmp_path: Path
+@pytest.mark.parametrize("pads", [[0, 0, 1, 1], [1, 1, 1, 1]])
+@pytest.mark.parametrize("size", [(16, 17), (19, 17), (24, 20), (21, 25)])
+def test_pads_that_same_and_explicit_ones_share_are_refused_where_the_two_differ(
+    pads: list[int], size: tuple[int, int], tmp_path: Path
 ) -> None:
+    """tf2onnx writes both as ``pads`` alone; at other sizes only explicit ones stay."""
+    made_for = 16 if pads[0] == 0 else 17
     image = numbers(1, 3, *size)
-    baked = _strided(("N", 3, 16, 16), pads=[0, 0, 1, 1])
-    baked.producer_name = producer
-    meant = _strided(("N", 3, "H", "W"), auto_pad="SAME_UPPER") if producer == "tf2onnx" else baked
-    given = load_onnx(saved(baked, tmp_path / "net.onnx"))(torch.from_numpy(image))
-    assert apart(given.detach(), run_by_onnxruntime(meant, image)[0]) < 1e-5
+    model = _strided(("N", 3, made_for, made_for), pads=pads)
+    explicit = run_by_onnxruntime(model, image)[0]
+    path = saved(model, tmp_path / "net.onnx")
+    assert apart(load_onnx(path)(torch.from_numpy(image)).detach(), explicit) < 1e-5
+    model.producer_name = "tf2onnx"
+    net = load_onnx(saved(model, path))
+    if any((n - made_for) % 4 for n in size):
+        with pytest.raises(Unsupported, match=r"(conv|pool) \(\w+\): its pads .* open dimensions"):
+            net(torch.from_numpy(image))
+        return
+    same = _strided(("N", 3, "H", "W"), auto_pad="SAME_UPPER")
+    given = net(torch.from_numpy(image)).detach()
+    assert apart(given, explicit) < 1e-5
+    assert apart(given, run_by_onnxruntime(same, image)[0]) < 1e-5
+
+
+@pytest.mark.parametrize("settings", [{"pads": [0, 0, 0, 0]}, {}])
+def test_pads_of_zero_are_same_and_none_are_valid(settings: Any, tmp_path: Path) -> None:
+    def made(shape: tuple[int | str, ...], **pads: Any) -> onnx.ModelProto:
+        both: dict[str, Any] = {"strides": [2, 2], **pads}
+        nodes = [
+            node("Conv", ["x", "w"], ["a"], "conv", **both),
+            node("MaxPool", ["a"], ["y"], "pool", kernel_shape=[2, 2], **both),
+        ]
+        return model_of(nodes, {"w": numbers(4, 3, 2, 2)}, shape=shape)
+
+    model = made((1, 3, 64, 64), **settings)
+    model.producer_name = "tf2onnx"
+    auto = "SAME_UPPER" if settings else "VALID"
+    image = numbers(1, 3, 65, 66)
+    given = load_onnx(saved(model, tmp_path / "net.onnx"))(torch.from_numpy(image)).detach()
+    assert given.shape[2:] == ((17, 17) if settings else (16, 16))
+    meant = made((1, 3, "H", "W"), auto_pad=auto)
+    assert apart(given, run_by_onnxruntime(meant, image)[0]) < 1e-5
 
 
 def test_pads_that_an_exporter_names_explicit_stay(tmp_path: Path) -> None:

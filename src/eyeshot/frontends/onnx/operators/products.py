@@ -34,8 +34,11 @@ def paddings(
 ) -> Pads:
     """The padding (before, after) of each spatial axis, by ``auto_pad`` or ``pads``.
 
-    Pads that are what ``same`` gave at the size of the export are computed again for this size, if
-    the file is of an exporter that writes them so.
+    In a file of an exporter that writes ``same`` as the pads of one size, pads of 0 that are what
+    ``same`` gave at that size are computed again for this one.
+
+    Raises:
+        Refusal: the pads may be those of ``same`` or explicit ones, which differ at this size.
     """
     axes, auto = len(kernel), site.attribute("auto_pad", "NOTSET")
 
@@ -50,9 +53,20 @@ def paddings(
     flat = site.numbers("pads", (0,) * (2 * axes))
     pads = list(zip(flat[:axes], flat[axes:], strict=True))
     before = site.original[0] if site.original else None
-    if site.op.sized_pads and site.op.kind != "ConvTranspose" and before and any(flat):
-        return same(shape, True) if pads == same(before[2:], True) else pads
-    return pads
+    written = "pads" in site.op.attributes and site.op.sized_pads
+    if not (written and site.op.kind != "ConvTranspose" and before):
+        return pads
+    again = same(shape, True)
+    if pads != same(before[2:], True) or pads == again:
+        return pads
+    if any(flat):
+        raise Refusal(
+            f"its pads {list(flat)} are those of same at the size that the file was exported for, "
+            "but may be explicit, and the two differ at this size",
+            "export the file with open dimensions, or give a size that differs from its own by a "
+            "multiple of all strides",
+        )
+    return again  # explicit pads of 0 are left out of the file
 
 
 def padded(x: Tensor, pads: Pads, value: float = 0.0) -> Tensor:
