@@ -131,3 +131,52 @@ def test_what_has_no_fixed_form_is_refused(net: nn.Module) -> None:
     pooled = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1)).eval()
     with pytest.raises(Unsupported, match="follows from statistics alone"):
         eyeshot.calibrate(pooled, one)
+
+
+class BySize(nn.Module):
+    """A statistic more, or another one, in a wide image."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.one, self.two = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        wide = x.shape[-1] > 64
+        if wide and self.kind == "more":
+            x = x - x.mean((2, 3), keepdim=True)
+        if self.kind == "dims":
+            return x - x.mean((1, 2, 3) if wide else (2, 3), keepdim=True)
+        if self.kind == "layers" and wide:
+            x = self.two(x)
+        x = self.one(x)
+        return x - (self.one(x) if self.kind == "source" and wide else x).mean((2, 3), keepdim=True)
+
+
+@pytest.mark.parametrize("kind", ["more", "dims", "layers", "source"])
+def test_a_size_with_other_statistics_is_refused(kind: str) -> None:
+    net, narrow, wide = BySize(kind).eval(), noise(3, 40, 48).numpy(), noise(3, 40, 80).numpy()
+    found = eyeshot.calibrate(net, narrow)
+    with pytest.raises(Unsupported, match="at this size"):
+        eyeshot.run(found, wide)
+    with pytest.raises(Unsupported, match="at this size the network has other statistics"):
+        eyeshot.calibrate(net, [narrow, wide])
+    assert eyeshot.calibrate(net, wide).distances[0].largest <= 1e-6
+    assert eyeshot.run(found, noise(3, 90, 64).numpy()).shape == (3, 90, 64)
+
+
+class Labels(nn.Module):
+    def __init__(self, kind: torch.dtype) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x > x.mean((2, 3), keepdim=True)).to(self.kind)
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.uint8])
+def test_the_distance_of_labels_is_that_of_numbers(kind: torch.dtype) -> None:
+    """Two images, so that some labels go up and some go down."""
+    low, high = noise(1, 30, 40).numpy(), 1 + noise(1, 30, 40).numpy()
+    distances = eyeshot.calibrate(Labels(kind).eval(), [low, high]).distances
+    assert [(one.largest, one.scale) for one in distances] == [(1.0, 1.0), (1.0, 1.0)]

@@ -7,7 +7,7 @@ can; what that changes is measured on the images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,13 +19,13 @@ from torch import nn
 from eyeshot.engine.blocks import block_strip
 from eyeshot.engine.buffers import gathers
 from eyeshot.engine.executing import gather
-from eyeshot.engine.job import Parts, parts_of
+from eyeshot.engine.job import Parts, dtype_of, parts_of
 from eyeshot.engine.moments import taken_apart
 from eyeshot.engine.networks import Network, Traced, as_traced
 from eyeshot.engine.running import opened, run
 from eyeshot.engine.stages import Gathering, Stage, stages_of
 from eyeshot.errors import BadValue, Unsupported
-from eyeshot.graph import Family, Graph, Node, Ref, Weight, check
+from eyeshot.graph import Edge, Family, Graph, Node, Ref, Weight, check, reaching
 from eyeshot.interpreter import substituted
 from eyeshot.planning import BandPlan
 
@@ -71,11 +71,15 @@ class Calibrated(Traced):
         distances: from the original network, on each of the images.
     """
 
-    def __init__(self, traced: Traced, statistics: Mapping[str, torch.Tensor]) -> None:
+    def __init__(
+        self, traced: Traced, statistics: Mapping[str, torch.Tensor], graph: Graph
+    ) -> None:
+        """The network with ``statistics``, gathered from an image at whose size it is ``graph``."""
         super().__init__(traced.module, traced.mean, traced.std, traced.keep, traced.unit)
         self.statistics = dict(statistics)
         self.distances: tuple[Distance, ...] = ()
         self._original = traced
+        self._origins = _origins(taken_apart(graph), self.statistics)
 
     def graph(self, *sizes: Sequence[int], dtype: torch.dtype = torch.float32) -> Graph:
         """See :meth:`Traced.graph`: the statistics are weights.
@@ -83,7 +87,8 @@ class Calibrated(Traced):
         Raises:
             Unsupported: at this size the network has other statistics than those that are fixed.
         """
-        return with_fixed(self._original.graph(*sizes, dtype=dtype), self.statistics)
+        graph = self._original.graph(*sizes, dtype=dtype)
+        return with_fixed(graph, self.statistics, self._origins)
 
     def around(self, module: nn.Module, option: str) -> Traced:
         """Refuse: another module has statistics of its own.
@@ -142,7 +147,9 @@ def calibrate(
         sources = [stack.enter_context(opened(one, net, layout=layout)) for one in listed]
         runs = [parts_of(traced, [source], raw=raw, white=white) for source in sources]
         statistics = _gathered(runs)
-    found = Calibrated(traced, statistics)
+        (first,) = runs[0].sources.values()
+        graph = traced.graph(first.shape, dtype=dtype_of([first.dtype]))
+    found = Calibrated(traced, statistics, graph)
     names = [source.name for source in sources]
     options = {"layout": layout, "raw": raw, "white": white}
     found.distances = tuple(
@@ -163,7 +170,11 @@ def _gathered(runs: Sequence[Parts]) -> dict[str, torch.Tensor]:
         raise BadValue(
             "the network has no statistics over positions", cure="use it as it is; it streams"
         )
+    listed = [name for stage in staged[0] for name in stage.statistics]
     odd = next((place for place, one in enumerate(names) if one != names[0]), None)
+    if odd is None:
+        origins = [_origins(one.graph, listed) for one in runs]
+        odd = next((place for place, one in enumerate(origins) if one != origins[0]), None)
     if odd is not None:
         source = next(iter(runs[odd].sources.values()))
         raise Unsupported(
@@ -190,13 +201,38 @@ def _take(
     gather(own.job(plan, torch.get_num_threads(), known=known), gathering.take)
 
 
-def _require_fixable(node: Node, graph: Graph, *, several: bool) -> None:
-    mixing = [
+def _mixing(node: Node, graph: Graph) -> list[Edge]:
+    """The edges along which the node reads every position of a map."""
+    return [
         edge
         for edge in node.edges
         for axis, n in zip(edge.axes, graph.nodes[edge.source].extents, strict=False)
         if axis.is_global and n > 1
     ]
+
+
+def _origins(graph: Graph, names: Iterable[str]) -> dict[str, Any]:
+    """What each statistic is and reads, but for sizes; equal where the number may be the same.
+
+    Nodes are named by operator and order, so that an equal name alone says little.
+    """
+    found: dict[str, Any] = {}
+    for name in names:
+        node = graph.nodes[name]
+        source = graph.nodes[node.edges[0].source]
+        found[name] = (
+            (node.operator, node.layer, node.family, node.shape),
+            node.params if node.family is Family.MOMENTS else None,
+            (node.call.target, node.call.args, node.call.kwargs) if node.call else None,
+            (source.name, source.operator, source.layer),
+            [n for dim, n in enumerate(source.shape) if dim not in source.dims],
+            sorted(reaching(graph, (source.name,)).tensors),
+        )
+    return found
+
+
+def _require_fixable(node: Node, graph: Graph, *, several: bool) -> None:
+    mixing = _mixing(node, graph)
     if not mixing:
         return
     if not gathers(node, graph) or any(n > 1 for n in node.extents):
@@ -220,22 +256,28 @@ def _distance(
     wholes = (run(net, image, **options) for net in (original, calibrated))
     one, other = (found if isinstance(found, list) else [found] for found in wholes)
     for mine, its in zip(one, other, strict=True):
+        mine, its = (np.asarray(each, dtype=np.float64) for each in (mine, its))  # uint8 wraps
         largest = max(largest, float(np.abs(mine - its).max(initial=0)))
         scale = max(scale, float(np.abs(mine).max(initial=0)))
     return Distance(name, largest, scale)
 
 
-def with_fixed(graph: Graph, statistics: Mapping[str, torch.Tensor]) -> Graph:
+def with_fixed(
+    graph: Graph, statistics: Mapping[str, torch.Tensor], origins: Mapping[str, Any]
+) -> Graph:
     """The graph with constants in place of statistics, and of all that follows from them alone.
 
     Args:
         graph: as traced.
         statistics: by the names of the nodes, a norm's ``moments`` apart from it.
+        origins: of these, from :func:`_origins`.
 
     Raises:
-        Unsupported: a statistic that is not among them or not in the graph, or an output is one.
+        Unsupported: a statistic that is not among them, not in the graph, or in it another one of
+            the same name; or an output is one.
     """
     apart = taken_apart(graph)
+    _require_same(apart, origins)
     known = _constants(apart, statistics)
     lost = [name for name in graph.outputs if name in known]
     if lost:
@@ -248,18 +290,32 @@ def with_fixed(graph: Graph, statistics: Mapping[str, torch.Tensor]) -> Graph:
     fixed = {_named(name): value for name, value in known.items() if _named(name) in read}
     found = replace(apart, nodes=nodes, tensors={**apart.tensors, **fixed})
     check(found)
+    more = next((node for node in found if _mixing(node, found)), None)
+    if more is not None:
+        raise Unsupported(
+            f"at this size the network has another statistic, {more.name} ({more.operator})",
+            cure="calibrate it with an image of this size",
+        )
     return found
+
+
+def _require_same(graph: Graph, origins: Mapping[str, Any]) -> None:
+    """Refuse a graph in which a statistic is missing, or is another one of the same name."""
+    missing = [name for name in origins if name not in graph.nodes]
+    if missing:
+        fact = f"at this size the network has no statistic {missing[0]}"
+    else:
+        now = _origins(graph, origins)
+        others = [name for name, origin in origins.items() if now[name] != origin]
+        if not others:
+            return
+        fact = f"at this size statistic {others[0]} is another one than that which is fixed"
+    raise Unsupported(fact, cure="calibrate it with an image of this size")
 
 
 def _constants(graph: Graph, statistics: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The value of each node that follows from the statistics alone."""
     known: dict[str, torch.Tensor] = {}
-    missing = [name for name in statistics if name not in graph.nodes]
-    if missing:
-        raise Unsupported(
-            f"at this size the network has no statistic {missing[0]}",
-            cure="calibrate it with an image of this size",
-        )
     for node in graph:
         if node.name in statistics:
             known[node.name] = statistics[node.name]
