@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import eyeshot
 from eyeshot.cli import main
 from eyeshot.data import CropSampler, load_pairs
-from eyeshot.errors import BadFile, BadValue
+from eyeshot.errors import BadFile, BadValue, EyeshotError
 from eyeshot.runs.inputs import SEEN_SIDE, prepare_input
 from tests.training.test_resume import Stop, StopAt, weights
 
@@ -123,6 +123,15 @@ def test_hounsfield_units_are_learned_and_run(tmp_path: Path) -> None:
     given = eyeshot.run(found, tmp_path / "scans" / "image" / "1.nii.gz", output_format="argmax")
     assert set(np.unique(given)) <= {0, 1}
     assert isinstance(eyeshot.evaluate(found), eyeshot.MaskEvaluation)
+
+
+def test_whole_numbers_and_floats_of_another_scale_are_not_mixed(tmp_path: Path) -> None:
+    for number, kind in enumerate((np.uint8, np.float32)):
+        volume, mask = ball(SIZES[number], number)
+        write(tmp_path / "image" / f"{number}.npy", volume.astype(kind))
+        write(tmp_path / "label" / f"{number}.npy", mask)
+    with pytest.raises(EyeshotError, match=r"holds floats outside 0…1, and .*0\.npy whole numbers"):
+        load_pairs(tmp_path, dims=3)
 
 
 def test_stopped_and_resumed_it_gives_the_same_weights(

@@ -343,6 +343,7 @@ def _look_at_all(
     merged = merge_notes(note for one in (*parts[0], *parts[1]) for note in one.notes)
     looked = _Looked(*parts, (*notes, *merged))
     _check_channels(looked.all, report)
+    _check_scales(looked.all, report)
     return looked
 
 
@@ -395,6 +396,21 @@ def _compare(
         return legend, ()
     note = f"the palettes of {len(differing)} masks differ from others; values are read by {FILE}"
     return replace(legend, palette=()), (note,)
+
+
+def _check_scales(seen: Sequence[Seen], report: Report) -> None:
+    """Whole numbers, which become 0…1, may not be mixed with floats of another scale."""
+    shares = [one for one in seen if one.scale == "share"]
+    if not shares:
+        return
+    for one in seen:
+        if one.scale == "own":
+            message = (
+                f"holds floats outside 0…1, and {shares[0].files.image} whole numbers, which are "
+                "divided by the largest of their type"
+            )
+            cure = "save all of them in one way"
+            report(Problem(one.files.image, message, cure))
 
 
 def _join_moments(train: Sequence[Seen]) -> Moments:

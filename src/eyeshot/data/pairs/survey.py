@@ -97,6 +97,8 @@ class Seen:
         channels: of the picture.
         size: (height, width) of the picture; one length for each axis of volumes and signals.
         moments: of the picture's samples, scaled to 0…1.
+        scale: what a sample of 1 means: ``"share"`` of whole numbers, which are divided by the
+            largest of their type; ``"own"`` of floats outside 0…1; empty for floats within.
         digest: of the picture's samples.
         target_digest: of the target's samples.
         tally: pixels of each code in the mask; empty for ``restore``.
@@ -110,6 +112,7 @@ class Seen:
     channels: int = 0
     size: tuple[int, ...] = (0, 0)
     moments: Moments = field(default_factory=lambda: Moments(0))
+    scale: str = ""
     digest: str = ""
     target_digest: str = ""
     tally: dict[int, int] = field(default_factory=dict)
@@ -210,13 +213,17 @@ def _look_at_image(path: Path, seen: Seen, *, space: int) -> tuple[int, ...]:
         seen.channels = source.shape[0]
         seen.size = source.shape[1:]
         seen.moments = Moments(seen.channels)
-        seen.digest = _read_samples(path, source, seen.moments)
+        seen.digest, within = _read_samples(path, source, seen.moments)
+        if source.dtype.kind == "u":
+            seen.scale = "share"
+        elif not within:
+            seen.scale = "own"
         return _note_facts(path, source, seen)
 
 
 def _look_at_target_picture(path: Path, seen: Seen, *, space: int) -> tuple[int, ...]:
     with open_picture(path, space) as source:
-        seen.target_digest = _read_samples(path, source, Moments(source.shape[0]))
+        seen.target_digest, _ = _read_samples(path, source, Moments(source.shape[0]))
         return _note_facts(path, source, seen)
 
 
@@ -231,8 +238,12 @@ def _look_at_mask(
         return _note_facts(path, source, seen)
 
 
-def _read_samples(path: Path, source: Source, moments: Moments) -> str:
-    """Read a picture, add it to ``moments``, and return its digest."""
+def _read_samples(path: Path, source: Source, moments: Moments) -> tuple[str, bool]:
+    """Read a picture and add it to ``moments``.
+
+    Returns:
+        Its digest, and whether all samples lie in 0…1 as they are.
+    """
     channels, kind = source.shape[0], source.dtype.kind
     if channels > MOST_CHANNELS:
         cure = f"store one picture a file, of at most {MOST_CHANNELS} channels"
@@ -240,17 +251,18 @@ def _read_samples(path: Path, source: Source, moments: Moments) -> str:
     if kind not in "uf":
         cure = "save it in 8 or 16 bits, unsigned"
         raise Unfit(f"{path}: holds {source.dtype} samples", cure=cure)
-    digest = _digest(source)
+    digest, within = _digest(source), True
     for band in _bands(source):
         digest.update(np.ascontiguousarray(band).data)
         if kind == "f" and not np.isfinite(band).all():
             cure = "fill them, such as with the mean of those around"
             raise Unfit(f"{path}: holds numbers that are not finite", cure=cure)
         low, high = band.min(), band.max()
+        within = within and low >= 0 and high <= 1
         if kind == "f" and len(source.shape) == 1 + _PICTURE and not (low >= 0 and high <= 1):
             raise Unfit(f"{path}: holds floats from {low:g} to {high:g}", cure=_FLOAT_CURE)
         moments.add(band)
-    return str(digest.hexdigest())
+    return str(digest.hexdigest()), bool(within)
 
 
 def _read_codes(path: Path, source: Source, tally: dict[int, int], colors: bool) -> str:
