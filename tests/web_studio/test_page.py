@@ -267,6 +267,49 @@ def test_other_networks_show_the_same_numbers(opened: Callable[[str], Any], name
         page.wait_for_function("() => !document.querySelector('.brush').innerText.includes('Undo')")
 
 
+def test_each_class_has_a_color_of_its_own(opened: Callable[[str], Any]) -> None:
+    torch.manual_seed(1)
+    x, net = torch.rand(1, 16, 16), nn.Conv2d(1, 100, 3, padding=1).eval()
+    with serving(Session(Subject("many", net), [of_tensor(x)])) as address:
+        page = opened(f"{address}#overlay=prediction,1")
+        page.wait_for_selector(".swatches")
+        colors = page.locator(".swatches i").evaluate_all(
+            "all => all.map(one => one.style.background)"
+        )
+        assert len(colors) == len(set(colors)) == 100
+
+
+def test_undone_strokes_do_not_come_back(opened: Callable[[str], Any]) -> None:
+    """Not with an answer that was under way, and not on another picture."""
+    torch.manual_seed(1)
+    net = nn.Conv2d(1, 2, 3, padding=1).eval()
+    pictures = [of_tensor(torch.rand(1, 16, 16), name) for name in ("one", "two")]
+    session = Session(Subject("net", net), pictures)
+    with serving(session) as address:
+        page = opened(address)
+        undo = page.get_by_role("button", name="Undo all")
+        page.get_by_role("button", name="Paint").click()
+        pane = page.locator("canvas.pane").first
+        held: list[Any] = []
+        acts = (undo.click, lambda: page.get_by_label("Picture").first.select_option("two"))
+        for act, expected in zip(acts, session.desk.given, strict=True):
+            pane.click()
+            undo.wait_for()
+            held.clear()
+            page.route("**/paint*", lambda route: held.append(route))
+            with page.expect_request("**/paint*"):
+                pane.click(position={"x": 30, "y": 30})
+            act()
+            undo.wait_for(state="hidden")
+            with page.expect_response("**/paint*") as answer:
+                held[0].continue_()
+            assert answer.value.ok
+            page.unroute("**/paint*")
+            page.wait_for_timeout(150)
+            assert not undo.is_visible()
+            assert f"picture={expected}" in page.evaluate("location.hash")
+
+
 def test_a_network_with_a_shape_mistake_is_shown(opened: Callable[[str], Any]) -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(3, 5, 3), nn.ReLU()).eval()
     with serving(Session(Subject("broken", net), size=(1, 16, 16))) as address:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import shutil
 from itertools import pairwise
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import eyeshot
@@ -374,14 +376,121 @@ def test_a_mask_is_read_by_the_legend_of_the_run(tmp_path: Path) -> None:
     cv2.imwrite(str(path), np.array([[0, 7], [9, 7]], np.uint8))
     legend = Legend(("cell", "edge"), (7, 0), ignore=9)
     assert Truth(path, (2, 2), 2, legend).read((0, 2), (0, 2)).tolist() == [[1, 0], [255, 0]]
-    with pytest.raises(BadFile, match=r"mask.png: 9 stands for no class; use a mask of class num"):
+    with pytest.raises(BadFile, match=r"mask.png: 7 stands for no class; use a mask of class num"):
         Truth(path, (2, 2), 2, None).read((0, 2), (0, 2))
     with pytest.raises(BadFile, match="a mask of 2×2 pixels, and 3×2 are looked at"):
         Truth(path, (3, 2), 2, legend)
     gray = tmp_path / "gray.png"
     cv2.imwrite(str(gray), np.array([[[0, 0, 255]]], np.uint8))
-    with pytest.raises(EyeshotError, match="mask with 3 channels"):
-        Truth(gray, (1, 1), 2, None).read((0, 1), (0, 1))
+    with pytest.raises(BadFile, match="mask with 3 channels; save it with class numbers"):
+        Truth(gray, (1, 1), 2, None)
+    np.save(tmp_path / "half.npy", np.array([[0.0, 0.7]], np.float32))
+    with pytest.raises(BadFile, match="mask of float32; save it with class numbers, in 8 bits"):
+        Truth(tmp_path / "half.npy", (1, 2), 2, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "classes", "expected"),
+    [
+        ([[0, 255], [255, 0]], 2, [[0, 1], [1, 0]]),
+        ([[0, 1], [255, 0]], 2, [[0, 1], [255, 0]]),
+        ([[0, 255], [255, 0]], 3, [[0, 255], [255, 0]]),
+    ],
+)
+def test_the_whole_mask_says_what_255_is(
+    tmp_path: Path, values: list[list[int]], classes: int, expected: list[list[int]]
+) -> None:
+    path = tmp_path / "mask.png"
+    cv2.imwrite(str(path), np.array(values, np.uint8))
+    truth = Truth(path, (2, 2), classes, None)
+    for row in (0, 1):  # each window as in the whole
+        assert truth.read((row, row + 1), (0, 2)).tolist() == expected[row : row + 1]
+    assert truth.read((-1, 1), (1, 3)).tolist() == [[255, 255], [expected[0][1], 255]]
+    assert truth.read((3, 5), (0, 1)).tolist() == [[255], [255]]
+
+
+def test_a_mask_with_a_palette_is_read_as_in_training(tmp_path: Path) -> None:
+    """Indices stand for classes; the color of each has to be the one of the training masks."""
+    samples = np.array([[0, 7, 7], [7, 0, 0]], np.uint8)
+    colors = {0: (0, 0, 0), 7: (200, 10, 20)}
+    for name, red in (("mask.png", 200), ("other.png", 100)):
+        image = Image.fromarray(samples)
+        image.putpalette([0] * 21 + [red, 10, 20], "RGB")
+        image.save(tmp_path / name)
+    packed = [r << 16 | g << 8 | b for r, g, b in colors.values()]
+    legend = Legend(("rest", "cell"), (0, 7), palette=tuple(packed))
+    expected = (samples == 7).astype(np.uint8)
+    truth = Truth(tmp_path / "mask.png", (2, 3), 2, legend)
+    assert np.array_equal(truth.read((0, 2), (0, 3)), expected)
+    assert np.array_equal(
+        Truth(tmp_path / "mask.png", (2, 3), 8, None).read((0, 2), (0, 3)), samples
+    )
+    with pytest.raises(BadFile, match=r"gives 7 the color \[100, 10, 20\].*save it with the pal"):
+        Truth(tmp_path / "other.png", (2, 3), 2, legend)
+
+
+@pytest.mark.parametrize("last", [nn.Sigmoid(), nn.Identity()])
+def test_one_probability_is_compared_with_a_half(last: nn.Module, x: Tensor) -> None:
+    torch.manual_seed(2)
+    net = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), last, nn.Dropout()).eval()
+    session = Session(Subject("net", net), [of_tensor(x)])
+    with torch.no_grad():
+        expected = net[0](x[None])[0, 0].numpy() > 0
+    assert 0 < expected.mean() < 1
+    assert np.array_equal(bytes_of(ask(session, "overlay", kind="prediction")), expected)
+
+
+def test_an_output_larger_than_the_picture_is_compared_inside_it(tmp_path: Path, x: Tensor) -> None:
+    torch.manual_seed(5)
+    net = nn.Conv2d(1, 2, 3, padding=2).eval()
+    mask = np.random.default_rng(1).integers(0, 2, (20, 24), np.uint8)
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    session = Session(Subject("net", net), [of_tensor(x)], truths=[tmp_path / "mask.png"])
+    with torch.no_grad():
+        said = net(x[None])[0].argmax(0).numpy()
+    expected = np.full((22, 26), 255, np.uint8)
+    expected[1:-1, 1:-1] = said[1:-1, 1:-1] != mask
+    answer = ask(session, "overlay", kind="error")
+    assert np.array_equal(bytes_of(answer), expected)
+    assert answer.data["labeled"] == mask.size
+    assert answer.data["wrong"] == (expected == 1).sum()
+
+
+def test_more_classes_than_a_byte_numbers_are_not_laid_over() -> None:
+    subject, pictures = bundled_digits()
+    assert subject.run is not None
+    config = dataclasses.replace(
+        subject.run.config, task="segment", classes=tuple(map(str, range(300)))
+    )
+    net = nn.Conv2d(1, 300, 1).eval()
+    many = Subject("many", net, dataclasses.replace(subject.run, config=config, net=net))
+    session = Session(many, pictures[:1])
+    with pytest.raises(BadValue, match="prediction of many of 300 classes: the studio lays at"):
+        ask(session, "overlay", kind="prediction")
+    assert ask(session, "state").data["overlay"] is None
+
+
+def test_a_drawing_and_what_is_looked_at_outlive_strokes(net: nn.Module) -> None:
+    session = Session(Subject("branched", net), [of_tensor(torch.rand(1, 8, 8)) for _ in range(40)])
+    for identity, _ in session.desk.names():
+        ask(session, "picture", picture=identity)  # as many as were given
+    random = np.random.default_rng(0)
+    drawn, other = (ask(session, "draw", random.bytes(64), size="8,8").data["id"] for _ in range(2))
+    body = bytearray(64)
+    for at in range(50):
+        body[at] = 2
+        last = ask(session, "paint", bytes(body), picture=drawn).data["id"]
+        ask(session, "picture", picture=other)
+    assert session.desk.root(last) == drawn
+    for _ in range(40):
+        ask(session, "paint", random.integers(1, 4, 64, np.uint8).tobytes(), picture=last)
+    for identity in (drawn, last):
+        ask(session, "picture", picture=identity)
+    with pytest.raises(BadValue, match="is gone; choose or draw another"):
+        ask(session, "picture", picture=other)
+    given = session.desk.given[0]
+    assert ask(session, "paint", bytes(64), picture=given).data["id"] == given
+    assert "painted on" not in ask(session, "state").data["picture"]["notes"]
 
 
 def test_a_painted_picture_is_answered_with_values_of_its_own(net: nn.Module, x: Tensor) -> None:

@@ -93,9 +93,8 @@ class Desk:
         self._inspections: dict[tuple[tuple[int, ...], str], Inspection] = {}
         self._roots: dict[str, str] = {}
         self.given: list[str] = []
-        self.given = [self.add(one) for one in pictures]
-        if not self.given:
-            self.given = [self.add(noise(*_size_over_two_axes(subject, size)))]
+        for one in pictures or [noise(*_size_over_two_axes(subject, size))]:
+            self.given.append(self.add(one))
 
     def add(self, picture: AnyPicture, root: str | None = None) -> str:
         """Keep a picture under a name that its numbers, or its file, give it.
@@ -110,10 +109,13 @@ class Desk:
             known = picture.values.cpu().float().numpy().tobytes()
         digest = hashlib.sha256(known).hexdigest()[:12]
         with self._lock:
-            self._pictures[digest] = picture
-            if root is not None and digest != root:
-                self._roots[digest] = root
-            drawn = [one for one in self._pictures if one not in self.given]
+            if digest not in self._pictures:
+                self._pictures[digest] = picture
+                if root is not None:
+                    self._roots[digest] = root
+            self._pictures.move_to_end(digest)
+            kept = {*self.given, *self._roots.values()}
+            drawn = [one for one in self._pictures if one not in kept]
             for one in drawn[:-_DRAWN]:
                 del self._pictures[one]
                 self._roots.pop(one, None)
@@ -142,6 +144,7 @@ class Desk:
         with self._lock:
             if identity not in self._pictures:
                 raise BadValue(f"picture {identity} is gone", cure="choose or draw another")
+            self._pictures.move_to_end(identity)  # those used last are kept
             return identity, self._pictures[identity]
 
     def inspection(self, picture: AnyPicture) -> Inspection:

@@ -1,7 +1,8 @@
 """What a network says at each pixel, beside what is true: class numbers over a picture.
 
 The prediction is the class of the largest score, as ``eyeshot run --as argmax`` writes it; of one
-score, class 1 where it is above 0, which is a probability above a half. The truth is a mask in the
+score, class 1 where its probability is above a half: above 0.5 if the network ends in a sigmoid,
+above 0 otherwise. The truth is a mask in the
 values that the run was trained on. The error compares both where a score stands on a whole pixel.
 """
 
@@ -13,116 +14,142 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eyeshot.data.pairs.legend import IGNORED, Legend, SingleChannel, Thresholded, read_palette
+from eyeshot.data.pairs.legend import IGNORED, Legend, compare_palettes
+from eyeshot.data.pairs.listing import Files
+from eyeshot.data.pairs.reader import open_mask
+from eyeshot.data.pairs.survey import TWO, Seen, look_at_mask
+from eyeshot.data.problem import Unfit
 from eyeshot.errors import BadFile, BadValue
-from eyeshot.images import Source, open_source
+from eyeshot.graph import Graph
+from eyeshot.images import Span
 from eyeshot.inspection import Inspection
+from eyeshot.operators import gives_probabilities
 from eyeshot.web_studio.subjects import Subject
 
 KINDS = ("prediction", "truth", "error")
 UNLABELED = 255
 """The number of a pixel that the mask leaves unlabeled, and of one without a prediction."""
 _MOST_CLASSES = 100
+_MOST_OF_A_RUN = UNLABELED - 1
 
 
 def classes_of(subject: Subject, inspection: Inspection) -> tuple[str, ...]:
-    """The names of the classes of each pixel; () of a network that gives something else."""
+    """The names of the classes of each pixel; () if there is nothing to lay over a picture."""
     run, graph = subject.run, inspection.graph
     node = graph[graph.outputs[0]]
     if len(node.shape) != 4 or len(graph.outputs) != 1:
         return ()
     if run is not None:
-        return run.config.classes if run.config.task == "segment" else ()
+        fits = run.config.task == "segment" and len(run.config.classes) <= _MOST_OF_A_RUN
+        return run.config.classes if fits else ()
     count = max(2, node.shape[1])
     return tuple(str(i) for i in range(count)) if count <= _MOST_CLASSES else ()
 
 
-def predicted(scores: NDArray[Any]) -> NDArray[np.uint8]:
-    """Class numbers (h, w) of scores (K, h, w)."""
+def check_classes(subject: Subject, inspection: Inspection, asked: str) -> tuple[str, ...]:
+    """As :func:`classes_of`.
+
+    Args:
+        subject: the network.
+        inspection: of it.
+        asked: what needs the classes.
+
+    Raises:
+        BadValue: there are none, or more than a byte numbers.
+    """
+    classes, run = classes_of(subject, inspection), subject.run
+    if classes:
+        return classes
+    count = len(run.config.classes) if run is not None and run.config.task == "segment" else 0
+    if count > _MOST_OF_A_RUN:
+        raise BadValue(
+            f"{asked} of {count} classes: the studio lays at most {_MOST_OF_A_RUN} over a picture",
+            cure="write the prediction by eyeshot run --as argmax",
+        )
+    raise BadValue(asked, cure="use a network of classes a pixel")
+
+
+def predicted(scores: NDArray[Any], graph: Graph) -> NDArray[np.uint8]:
+    """Class numbers (h, w) of the scores (K, h, w) that are the first output of ``graph``."""
     if len(scores) == 1:
-        return np.asarray(scores[0] > 0, np.uint8)
+        half = 0.5 if gives_probabilities(graph, graph.outputs[0]) else 0.0
+        return np.asarray(scores[0] > half, np.uint8)
     if not scores.size:
         return np.zeros(scores.shape[1:], np.uint8)
     return np.asarray(scores.argmax(0), np.uint8)
 
 
 class Truth:
-    """The mask of one picture.
+    """The mask of one picture; it is read once in whole, as before a training.
 
     Args:
-        path: a file.
+        path: a file, or a folder with a mask for each object.
         size: height and width of its picture.
         classes: how many there are.
-        legend: which values stand for which class; where there is none, values below ``classes``
-            are class numbers, and of two classes 255 is the second.
+        legend: the mapping from values to classes. If there is none, values below ``classes`` are
+            class numbers and 255 is unlabeled; a mask of two classes that holds only 0 and 255 is
+            black and white.
 
     Raises:
-        BadFile: not a picture, or one of another size.
+        BadFile: not a mask, one of another size, or one with a value that stands for no class.
     """
 
     def __init__(
         self, path: str | Path, size: tuple[int, int], classes: int, legend: Legend | None
     ) -> None:
-        source: Source = open_source(path, space=2)
-        if source.shape[1:] != size:
-            high, wide = source.shape[1:]
-            source.close()
+        path = Path(path)
+        colors, threshold = (legend.colors, legend.threshold) if legend else (False, 0)
+        seen = Seen(Files(path.name, path, path))
+        values = "the values of the training masks" if legend else "class numbers"
+        try:
+            high, wide = look_at_mask(path, seen, colors=colors, threshold=threshold)[1:]
+        except Unfit as error:
+            raise BadFile(error.fact, cure=f"save it with {values}, in 8 bits") from None
+        if (high, wide) != size:
             raise BadFile(
                 f"{path}: a mask of {high}×{wide} pixels, and {size[0]}×{size[1]} are looked at",
                 cure="give the mask of this picture",
             )
-        if legend is not None and legend.palette:
-            _check_palette(Path(path), legend)
-        self.name = Path(path).name
-        self._legend, self._classes = legend, classes
-        if legend is not None and legend.threshold:
-            source = Thresholded(source, legend.threshold)
-        elif source.shape[0] > 1 and not (legend is not None and legend.colors):
-            source = SingleChannel(source, "save it in gray")
-        self._source = source
-
-    def read(self, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[np.uint8]:
-        """Class numbers of a part of it.
-
-        Raises:
-            BadFile: a value that stands for no class.
-        """
-        samples = self._source.read(rows, columns)
-        try:
-            if self._legend is not None:
-                numbers = self._legend.number(samples)
-            else:
-                numbers = self._by_value(samples[0])
-        except BadValue as error:
-            raise BadFile(f"{self.name}: {error.fact}", cure=error.cure) from None
-        return np.where(numbers == IGNORED, UNLABELED, numbers).astype(np.uint8)
-
-    def _by_value(self, samples: NDArray[Any]) -> NDArray[np.int64]:
-        numbers = np.asarray(samples, np.int64)
-        if self._classes == 2 and numbers.max(initial=0) == 255:
-            numbers = np.where(numbers == 255, 1, numbers)
-        if samples.size and (numbers.min() < 0 or numbers.max() >= self._classes):
-            wrong = int(numbers.min() if numbers.min() < 0 else numbers.max())
-            raise BadValue(
-                f"{wrong} stands for no class",
-                cure=f"use a mask of class numbers, 0 to {self._classes - 1}",
+        self.name = path.name
+        self._legend = legend or _by_value(seen, classes)
+        for code in sorted(seen.tally):
+            if not self._legend.knows(code):
+                until = "" if legend else f", 0 to {classes - 1}"
+                raise BadFile(
+                    f"{path}: {self._legend.spell(code)} stands for no class",
+                    cure=f"use a mask of {values}{until}",
+                )
+        for problem in compare_palettes([seen], legend)[1] if legend else ():
+            raise BadFile(
+                f"{path}: {problem.message}", cure="save it with the palette of the training masks"
             )
+        self._source = open_mask(path, colors=colors, threshold=threshold)
+
+    def read(self, rows: Span, columns: Span) -> NDArray[np.uint8]:
+        """Class numbers of a part; what lies outside the picture is :data:`UNLABELED`."""
+        spans = (rows, columns)
+        inside = [
+            (min(max(lo, 0), n), max(min(hi, n), 0))
+            for (lo, hi), n in zip(spans, self._source.shape[1:], strict=True)
+        ]
+        shape = [max(0, hi - lo) for lo, hi in spans]
+        numbers = np.full(shape, UNLABELED, np.uint8)
+        if all(lo < hi for lo, hi in inside):
+            part = self._legend.number(self._source.read(*inside))
+            place = [
+                slice(lo - first, hi - first)
+                for (lo, hi), (first, _) in zip(inside, spans, strict=True)
+            ]
+            numbers[*place] = np.where(part == IGNORED, UNLABELED, part)
         return numbers
 
 
-def _check_palette(path: Path, legend: Legend) -> None:
-    """Refuse a mask whose indices stand for other colors than in training.
-
-    Raises:
-        BadFile: so.
-    """
-    known = {index: color for index, color in enumerate(legend.palette) if color >= 0}
-    for index, color in read_palette(path, known).items():
-        if known[index] != color:
-            raise BadFile(
-                f"{path}: index {index} of its palette is another color than in training",
-                cure="save it with the palette of the training masks",
-            )
+def _by_value(seen: Seen, classes: int) -> Legend:
+    """The meaning of a mask's values if no run says it."""
+    if classes == len(TWO.codes) and seen.tally.keys() <= set(TWO.codes):
+        return TWO
+    numbers = tuple(range(classes))
+    return Legend(tuple(map(str, numbers)), numbers, ignore=UNLABELED)
 
 
 def pixel_under(inspection: Inspection, layer: str) -> tuple[int, int] | None:

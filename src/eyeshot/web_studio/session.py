@@ -22,7 +22,15 @@ from eyeshot.language import speaking, spoken, tr
 from eyeshot.web_studio.desk import AnyPicture, Desk, position_of
 from eyeshot.web_studio.links import links_of, strongest, walk
 from eyeshot.web_studio.looks import NO_EDITS, Check, kernel_of, never
-from eyeshot.web_studio.overlays import KINDS, Truth, classes_of, differing, pixel_under, predicted
+from eyeshot.web_studio.overlays import (
+    KINDS,
+    Truth,
+    check_classes,
+    classes_of,
+    differing,
+    pixel_under,
+    predicted,
+)
 from eyeshot.web_studio.payloads import (
     Payload,
     Query,
@@ -193,10 +201,7 @@ class Session:
         if kind not in KINDS:
             raise UnknownName("overlay", kind, KINDS)
         inspection = self.desk.inspection(picture)
-        if not classes_of(self.subject, inspection):
-            raise BadValue(
-                f"{kind} of {self.subject.name}", cure="use a network of classes a pixel"
-            )
+        check_classes(self.subject, inspection, f"{kind} of {self.subject.name}")
         truth = self._truths.get(self.desk.root(identity))
         if truth is None and kind != "prediction":
             raise BadValue(f"no {kind} without a true mask", cure="name its file by --truth")
@@ -225,14 +230,16 @@ class Session:
         self, picture: AnyPicture, layer: str, query: Query, check: Check
     ) -> tuple[tuple[int, int, int, int], NDArray[np.uint8]]:
         """A box of the output, and the classes in it."""
-        box = self.desk.box(query, shape_of_planes(self.desk.inspection(picture).graph[layer])[1:])
+        graph = self.desk.inspection(picture).graph
+        box = self.desk.box(query, shape_of_planes(graph[layer])[1:])
         if isinstance(picture, WidePicture):
             _refuse_edits(query)
             if box[0] >= box[1] or box[2] >= box[3]:
                 return box, np.zeros((0, 0), np.uint8)
-            return box, predicted(picture.maps(layer, box, check, anyway=query.flag("anyway")))
+            scores = picture.maps(layer, box, check, anyway=query.flag("anyway"))
+            return box, predicted(scores, graph)
         planes = planes_of(self.desk.look(query).value(layer, check))
-        return box, predicted(planes[:, box[0] : box[1], box[2] : box[3]])
+        return box, predicted(planes[:, box[0] : box[1], box[2] : box[3]], graph)
 
     def _overlay(self, query: Query, inspection: Inspection) -> dict[str, Any] | None:
         """Which overlays there are: the layer, the classes, and the name of the true mask."""
@@ -247,9 +254,7 @@ class Session:
 
     def _truth(self, identity: str, path: str | Path) -> Truth:
         picture = self.desk.picture(Query({"picture": identity}))[1]
-        classes = classes_of(self.subject, self.desk.inspection(picture))
-        if not classes:
-            raise BadValue(f"--truth {path}", cure="use it with a network of classes a pixel")
+        classes = check_classes(self.subject, self.desk.inspection(picture), f"--truth {path}")
         run = self.subject.run
         legend = run.config.legend if run is not None else None
         return Truth(path, picture.size, len(classes), legend)

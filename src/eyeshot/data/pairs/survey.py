@@ -144,7 +144,7 @@ def look(
     read_target = (
         partial(_look_at_target_picture, space=space)
         if task == "restore"
-        else partial(_look_at_mask, colors=colors, threshold=threshold, space=space)
+        else partial(look_at_mask, colors=colors, threshold=threshold, space=space)
     )
     other = _guarded(read_target, seen, files.target)
     if shape is None or other is None:
@@ -227,9 +227,16 @@ def _look_at_target_picture(path: Path, seen: Seen, *, space: int) -> tuple[int,
         return _note_facts(path, source, seen)
 
 
-def _look_at_mask(
-    path: Path, seen: Seen, *, colors: bool | None, threshold: int, space: int
+def look_at_mask(
+    path: Path, seen: Seen, *, colors: bool | None, threshold: int, space: int = _PICTURE
 ) -> tuple[int, ...]:
+    """Read a mask once, enter what it holds in ``seen``, and return its shape.
+
+    Arguments are as for :func:`look`.
+
+    Raises:
+        BadFile: it is damaged, or no mask.
+    """
     with open_mask(path, colors=colors, threshold=threshold, space=space) as source:
         _check_mask(path, source, colors)
         seen.target_digest = _read_codes(path, source, seen.tally, bool(colors))

@@ -10,7 +10,17 @@ const UNLABELED = 255;
 const COLORS = [[0, 114, 178], [230, 159, 0], [0, 158, 115], [204, 121, 167], [86, 180, 233], [213, 94, 0], [240, 228, 66]];
 const WRONG = [220, 38, 127];
 
-const colorOfClass = (number) => COLORS[number % COLORS.length];
+/** After the first seven each hue lies a golden angle from the one before, in turn darker and lighter. */
+export function colorOfClass(number) {
+  if (number < COLORS.length) return COLORS[number];
+  const hue = ((number - COLORS.length) * 137.508 + 20) % 360;
+  const light = [0.4, 0.62, 0.27][number % 3];
+  const reach = 0.75 * Math.min(light, 1 - light);
+  return [0, 8, 4].map((shift) => {
+    const place = (shift + hue / 30) % 12;
+    return Math.round(255 * (light - reach * Math.max(-1, Math.min(place - 3, 9 - place, 1))));
+  });
+}
 const css = (color) => `rgb(${color.join(" ")})`;
 
 export class Overlay {
@@ -54,7 +64,7 @@ export class Overlay {
       return swatch(WRONG, labeled ? say("wrongOf", `${Number(((100 * wrong) / labeled).toPrecision(3))} %`, labeled.toLocaleString("en-US")) : say("mistakes"));
     }
     const { classes } = this.app.state.overlay;
-    return h("span", { class: "swatches" }, classes.slice(0, COLORS.length).map((one, i) => swatch(colorOfClass(i), one)));
+    return h("span", { class: "swatches" }, classes.map((one, i) => swatch(colorOfClass(i), one)));
   }
 
   async choose(kind) {

@@ -86,8 +86,9 @@ export class DrawingBoard {
     const { data } = this.context.getImageData(0, 0, SIDE, SIDE);
     const gray = new Uint8Array(SIDE * SIDE);
     for (let i = 0; i < gray.length; i++) gray[i] = data[4 * i];
+    const before = this.app.picture;
     const answer = await this.app.ask("draw", { size: `${SIDE},${SIDE}` }, { body: gray, slot: "draw" });
-    if (answer) await this.app.load({ picture: answer.data.id });
+    if (answer && !this.blank && before === this.app.picture) await this.app.load({ picture: answer.data.id });
   }
 
   element() {
@@ -114,6 +115,7 @@ export class Brush {
     const { picture, network } = app.state;
     this.root.hidden = !app.source.live || picture.wide || !network.runs;
     if (this.root.hidden) this.on = false;
+    if (this.painted !== app.picture) this.clear();
     refill(this.root,
       h("button", { class: "small", "aria-pressed": String(this.on), title: say("paintHint"), onclick: () => {
         this.on = !this.on;
@@ -130,6 +132,7 @@ export class Brush {
     if (!this.on) return false;
     const [high, wide] = app.state.picture.size;
     if (!this.strokes || this.painted !== app.picture) {
+      if (app.slots.has("state")) return true; // what is shown is about to change
       this.base = app.state.picture.id;
       this.strokes = new Uint8Array(high * wide);
     }
@@ -149,18 +152,24 @@ export class Brush {
   }
 
   async sent() {
-    if (!this.strokes) return; // undone in the meantime
-    const { base } = this;
-    const answer = await this.app.ask("paint", { picture: base }, { body: this.strokes.slice(), slot: "paint" });
-    if (!answer || base !== this.base) return;
+    const { app, strokes } = this;
+    const current = () => strokes && strokes === this.strokes && this.painted === app.picture;
+    if (!current()) return; // undone, or another picture was chosen
+    const answer = await app.ask("paint", { picture: this.base }, { body: strokes.slice(), slot: "paint" });
+    if (!answer || !current()) return;
     this.painted = answer.data.id;
-    await this.app.load({ picture: answer.data.id });
+    await app.load({ picture: answer.data.id });
     this.render();
   }
 
+  clear() {
+    this.strokes = this.base = this.painted = null;
+  }
+
   undo() {
-    this.strokes = null;
-    this.app.load({ picture: this.base });
+    const { base } = this;
+    this.clear();
+    this.app.load({ picture: base });
   }
 }
 
