@@ -266,15 +266,19 @@ def _change_back(path: Path, before: dict[str, bytes]) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def test_readings_are_spread_over_all_that_was_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("passes", [0, 1, 2, 40])
+def test_readings_are_spread_over_all_that_was_read(passes: int, tmp_path: Path) -> None:
     image = tmp_path / "in.npy"
     np.save(image, np.zeros((3000, 5), np.float32))
     source, sink = open_source(image), open_sink(tmp_path / "o.npy", (1, 3000, 5), np.uint8)
     readings = Readings({"x": source}, [sink])
     for row in range(3000):
         readings.note("x", (Interval(row, row + 1), Interval(0, 5)), source.read((row, row + 1)))
+        if row in range(10, 10 + passes):
+            readings.note_pass(str(row), "in.npy", row)
     sink.abort()
-    kept = [window[0][0] for _, window, _ in sink.notes]
+    kept = [window[0][0] for _, window, _ in sink.notes if window]
+    assert len(sink.notes) == len(kept) + passes
     assert MOST_READINGS // 2 <= len(kept) < MOST_READINGS
     assert max(np.diff([0, *kept, 3000])) <= 3000 / MOST_READINGS * 4
 

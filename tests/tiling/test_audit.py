@@ -254,6 +254,26 @@ class Heads(nn.Module):
         return self.near(x), self.far(x), x.mean((2, 3))
 
 
+class Anchored(nn.Module):
+    """A map between two tensors that do not depend on the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.last = nn.Conv2d(1, 2, 3, padding=1)
+        self.register_buffer("anchors", torch.arange(6.0).reshape(1, 6))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self.anchors, self.last(x), self.anchors + 1
+
+
+def test_what_is_the_same_for_every_image_is_left_out() -> None:
+    net = Anchored().eval()
+    found = eyeshot.audit(net, tile=16, overlap=2, size=(1, 40, 44))
+    assert (found.output, found.exact, found.others) == ("last", True, ())
+    assert not eyeshot.audit(net, tile=16, overlap=0, size=(1, 40, 44)).exact
+
+
 def test_every_output_is_audited_or_the_one_that_is_named() -> None:
     net = Heads().eval()
     found = eyeshot.audit(net, tile=16, overlap=2, size=(1, 40, 44))

@@ -71,7 +71,7 @@ class Readings:
             for name, window, checksum in map(_reading, notes):
                 if name in sources:
                     _require(sources[name], window, checksum)
-                elif name.startswith(_PASS):
+                elif _is_pass((name,)):
                     self._passes[name] = checksum
 
     def note(self, name: str, window: Sequence[Interval], samples: NDArray[Any]) -> None:
@@ -82,11 +82,8 @@ class Readings:
         reading = [name, [[side.lo, side.hi] for side in window], checksum_of(samples)]
         for notes in self._kept:
             notes.append(reading)
-            if len(notes) >= MOST_READINGS:
-                kept = enumerate(list(notes))
-                notes[:] = [one for n, one in kept if n % 2 == 0 or one[0].startswith(_PASS)]
-        if self._kept and len(self._kept[0]) == MOST_READINGS // 2:
-            self._step *= 2
+        halved = [_halve(notes) for notes in self._kept]
+        self._step *= 2 if any(halved) else 1
 
     def note_pass(self, place: str, image: str, checksum: int) -> None:
         """Keep the checksum of all samples from which statistics were gathered.
@@ -110,6 +107,20 @@ class Readings:
                 notes.append([name, [], checksum])
         elif before != checksum:
             raise changed(image)
+
+
+def _halve(notes: list[Any]) -> bool:
+    """Drop every second window if there are :data:`MOST_READINGS`; notes on passes stay."""
+    windows = [one for one in notes if not _is_pass(one)]
+    if len(windows) < MOST_READINGS:
+        return False
+    notes[:] = [*filter(_is_pass, notes), *windows[::2]]
+    return True
+
+
+def _is_pass(note: Sequence[Any]) -> bool:
+    """Whether a note is on all samples of a pass, not on a window."""
+    return str(note[0]).startswith(_PASS)
 
 
 def changed(image: str) -> BadFile:

@@ -326,6 +326,7 @@ def _whole_pass(
         each = [answer_of(whole, images, place) for place in range(len(whole.outputs))]
         return each, error.fact
     several = found if isinstance(found, list) else [found]
+    several = [one for place, one in enumerate(several) if place not in whole.constants]
     dims = [whole.nodes[name].dims for name in whole.outputs]
     return [
         positions_last(np.asarray(one, dtype=np.float32)[None], places)
