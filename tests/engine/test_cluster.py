@@ -372,6 +372,23 @@ def test_an_ome_zarr_is_resumed_by_its_blocks(client: Client, tmp_path: Path) ->
     np.testing.assert_array_equal(_read(out / "1"), _read(out / "0")[:, ::2, ::2])
 
 
+class _Steps(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.round(8 * x) - x.round().mean((2, 3), keepdim=True)
+
+
+def test_a_network_that_rounds_is_named(client: Client, tmp_path: Path) -> None:
+    image = _image(tmp_path, 3, 40, 50)
+    reports: list[Any] = []
+    with pytest.warns(UserWarning, match=r"rounds to whole numbers \(2 layers, first: round"):
+        eyeshot.run(
+            *(_Steps().eval(), image, tmp_path / "out.zarr"),
+            client=client,
+            progress=reports.append,
+        )
+    assert any("rounds to whole numbers" in note for note in reports[-1].notes)
+
+
 def test_what_many_machines_cannot_do_is_refused(client: Client, tmp_path: Path) -> None:
     net, image, out = _Net().eval(), _image(tmp_path, 3, 64, 64), tmp_path / "out.zarr"
     with pytest.raises(BadValue, match=r"out\.tif, and a client was given: .* chunks of their own"):
@@ -385,6 +402,8 @@ def test_what_many_machines_cannot_do_is_refused(client: Client, tmp_path: Path)
         eyeshot.run(net, np.load(image, allow_pickle=False), out, client=client)
     with pytest.raises(BadValue, match="per_slice with a client"):
         eyeshot.run(net, image, out, client=client, per_slice=True)
+    with pytest.raises(BadValue, match=r"out\.zarr: is the target of two outputs"):
+        eyeshot.run(_Two().eval(), image, [out, str(out)], client=client)
     with pytest.raises(BadValue, match="client is a str"):
         eyeshot.run(net, image, out, client="tcp://127.0.0.1:1")
     flat = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten(), nn.Linear(2 * 64 * 64, 4)).eval()

@@ -257,6 +257,8 @@ class Heads(nn.Module):
 class Anchored(nn.Module):
     """A map between two tensors that do not depend on the image."""
 
+    anchors: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(2)

@@ -33,6 +33,7 @@ from eyeshot.engine.block_task import (
 )
 from eyeshot.engine.blocks import Blocks
 from eyeshot.engine.cluster_plan import ClusterRun
+from eyeshot.engine.executing import rounding_notes
 from eyeshot.engine.graph_file import graph_bytes
 from eyeshot.engine.outputs import with_constants
 from eyeshot.engine.resuming import Readings, changed
@@ -91,13 +92,14 @@ def run_on_cluster(
             state = BlockDispatch(**common, blocks=run.plan.blocks, before=done, spent=spent)
             state.carry_out(missing)
         state.report_missing(missing)
-        for note in state.extremes.notes():
+        notes = (*state.extremes.notes(), *rounding_notes(run.whole))
+        for note in notes:
             warnings.warn(note, stacklevel=4)
         for sink in sinks.values():
             sink.complete()
         paths = {name: sink.finish() for name, sink in sinks.items()}
     if progress is not None:
-        progress(replace(state.report(), notes=state.extremes.notes()))
+        progress(replace(state.report(), notes=notes))
     return with_constants(run.parts.graph, paths)
 
 

@@ -26,6 +26,7 @@ from eyeshot.engine.skipping import Skipping
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue
 from eyeshot.findings.wording import counted
+from eyeshot.graph import Graph
 from eyeshot.images import ArraySink, Sink, Source, Span, understand
 from eyeshot.images.pixel_grid import PixelGrid
 from eyeshot.images.sinks.sink import Storage
@@ -104,12 +105,12 @@ def execute(
                     _Pass(state, strip, files).carry_out()
                 else:
                     _CellRows(state, strip, job.skipping, files).carry_out()
-    return replace(state.report(), notes=(*state.extremes.notes(), *_rounding_notes(job)))
+    return replace(state.report(), notes=(*state.extremes.notes(), *rounding_notes(job.graph)))
 
 
-def _rounding_notes(job: Job) -> Iterator[str]:
+def rounding_notes(graph: Graph) -> Iterator[str]:
     """A line for a network that rounds, as a quantized one does."""
-    names = [node.name for node in job.graph if rounds(node)]
+    names = [node.name for node in graph if rounds(node)]
     if names:
         yield (
             f"the network rounds to whole numbers ({counted(len(names), 'layer')}, first: "

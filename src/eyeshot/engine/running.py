@@ -370,6 +370,7 @@ def _shared_out(client: Any, request: _Request, *, retries: int = 0) -> Iterator
     targets, names = check_cluster_run(
         request.out, request.image, per_slice=request.per_slice, retries=retries
     )
+    _check_distinct(targets)
     with ExitStack() as stack:
         sources = [
             stack.enter_context(opened(one, request.net, **request.reading)) for one in names
