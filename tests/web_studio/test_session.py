@@ -540,3 +540,15 @@ def test_a_shape_mistake_is_shown_beyond_the_fault() -> None:
     assert state["prediction"] is None
     assert [layer["name"] for layer in state["layers"]][-1] == "2"
     assert any(one["severity"] == "error" for one in state["findings"])
+
+
+@pytest.mark.parametrize("end", [nn.Identity(), nn.Softmax(1)])
+def test_a_classifier_that_ends_in_a_softmax_gives_its_own_shares(end: nn.Module) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), end).eval()
+    x = torch.randn(1, 1, 12, 12)
+    session = Session(Subject("net", net), [of_tensor(x)])
+    found = ask(session, "state").data["prediction"]["top"]
+    with torch.no_grad():
+        shares = net[:3](x)[0].softmax(0)
+    right = [float(shares[one["index"]]) for one in found]
+    assert [one["probability"] for one in found] == pytest.approx(right, abs=1e-6)

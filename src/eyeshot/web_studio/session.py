@@ -19,6 +19,7 @@ from eyeshot.graph import Family, Node
 from eyeshot.inspection import Inspection
 from eyeshot.inspection.reach import effective_field
 from eyeshot.language import speaking, spoken, tr
+from eyeshot.operators import gives_probabilities
 from eyeshot.web_studio.desk import AnyPicture, Desk, position_of
 from eyeshot.web_studio.links import links_of, strongest, walk
 from eyeshot.web_studio.looks import NO_EDITS, Check, kernel_of, never
@@ -431,7 +432,9 @@ class Session:
         run = self.subject.run
         if output.ndim != 2 or (run is not None and run.config.task != "classify"):
             return None
-        shares = output[0].double().softmax(0)
+        shares = output[0].double()
+        if run is not None or not gives_probabilities(look.graph, look.graph.outputs[0]):
+            shares = shares.softmax(0)
         names = self.subject.classes or tuple(str(i) for i in range(len(shares)))
         order = torch.argsort(shares, descending=True)[:10].tolist()
         return {
