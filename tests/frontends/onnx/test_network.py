@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -205,18 +206,24 @@ def test_a_file_with_every_size_as_a_constant_is_refused_at_others(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("kind", "number", "refused"),
+    ("kind", "number", "stride", "refused"),
     [
-        *(("Div", 16.0, True), ("Mul", 16.0, True), ("Max", 256.0, True), ("Div", 15.0, False)),
-        *(("Mul", 4.0, False),),
+        *(("Div", 16.0, 1, True), ("Mul", 16.0, 1, True), ("Max", 256.0, 1, True)),
+        *(("Div", 15.0, 1, False), ("Mul", 4.0, 1, False)),
+        # Of an image of 16 positions, the map has 8, which is a size only where it divides.
+        *(("Div", 8.0, 2, True), ("Div", 64.0, 2, True), ("Mul", 8.0, 2, False)),
+        *(("Max", 8.0, 2, False), ("Mul", 16.0, 2, True)),
     ],
 )
 def test_a_number_that_is_the_size_of_the_map_is_refused_at_others(
-    kind: str, number: float, refused: bool, tmp_path: Path
+    kind: str, number: float, stride: int, refused: bool, tmp_path: Path
 ) -> None:
     """As exporters write ``x / x.shape[-1]``."""
     model = model_of(
-        [node("Conv", ["x", "w"], ["a"], "conv"), node(kind, ["a", "n"], ["y"], "scaled")],
+        [
+            node("Conv", ["x", "w"], ["a"], "conv", strides=[stride] * 2),
+            node(kind, ["a", "n"], ["y"], "scaled"),
+        ],
         {"w": numbers(4, 3, 1, 1), "n": np.array(number, np.float32)},
         shape=("N", 3, 16, 16),
     )
@@ -224,15 +231,43 @@ def test_a_number_that_is_the_size_of_the_map_is_refused_at_others(
     image = numbers(1, 3, 16, 16)
     right = run_by_onnxruntime(model, image)[0]
     assert apart(net(torch.from_numpy(image)).detach(), right) < 1e-5
+    other = numbers(1, 3, 20, 24)
     if refused:
         with pytest.raises(Unsupported, match=rf"scaled \({kind}\): its constant .* size of the"):
-            net(torch.rand(1, 3, 20, 24))
+            net(torch.from_numpy(other))
     else:
-        assert net(torch.rand(1, 3, 20, 24)).shape == (1, 4, 20, 24)
+        right = run_by_onnxruntime(model, other)[0]
+        assert apart(net(torch.from_numpy(other)).detach(), right) < 1e-5
     with pytest.warns(UserWarning, match="was exported for 3x16x16 alone"):
         eyeshot.run(
             load_onnx(saved(_strided((1, 3, 16, 16)), tmp_path / "b.onnx")), image[0][:, :9]
         )
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "size", "refused"),
+    [
+        *(("Div", 32.0, (24, 20), False), ("Div", 12.0, (24, 20), True)),
+        *(("Mul", 16.0, (16, 20), False), ("Mul", 12.0, (16, 20), True)),
+    ],
+)
+def test_the_channels_of_a_map_with_channels_last_are_no_size_of_it(
+    kind: str, number: float, size: tuple[int, int], refused: bool, tmp_path: Path
+) -> None:
+    """A height that is the same is none either."""
+    nodes = [
+        node("MatMul", ["x", "w"], ["a"], "channels"),
+        node(kind, ["a", "n"], ["y"], "scaled"),
+    ]
+    tensors = {"w": numbers(3, 32), "n": np.array(number, np.float32)}
+    model = model_of(nodes, tensors, shape=(1, 16, 12, 3))
+    net, image = load_onnx(saved(model, tmp_path / "net.onnx")), numbers(1, 3, *size)
+    if refused:
+        with pytest.raises(Unsupported, match=r"scaled .* is a size of the"):
+            net(torch.from_numpy(image))
+        return
+    expected = run_by_onnxruntime(model, np.ascontiguousarray(image.transpose(0, 2, 3, 1)))[0]
+    assert apart(net(torch.from_numpy(image)).detach(), expected) < 1e-5
 
 
 def test_a_shape_that_only_one_size_has_is_named(tmp_path: Path) -> None:
@@ -280,6 +315,10 @@ def test_channels_last_files_take_images_as_everywhere(tmp_path: Path) -> None:
     model = model_of(nodes, {"w": numbers(5, 3, 3, 3)}, shape=(1, 32, 32, 3))
     net = load_onnx(saved(model, tmp_path / "from_keras.onnx"))
     assert (type(net).__name__, net.declared) == ("from_keras", ((3, 32, 32),))
+    assert net.one_size == ((3, 32, 32),)
+    with warnings.catch_warnings():  # at its own size it has nothing to say
+        warnings.simplefilter("error")
+        eyeshot.run(net, numbers(3, 32, 32))
     image = numbers(3, 41, 30)
     np.save(tmp_path / "image.npy", image)
     eyeshot.run(net, tmp_path / "image.npy", out=tmp_path / "out.npy", band=8)
@@ -373,6 +412,36 @@ def test_numbers_are_quantized_to_the_range_of_a_narrow_type(kind: int, tmp_path
     model.graph.node[2].input[0] = "n"
     with pytest.raises(Unsupported, match=r"input q of negative \(Neg\) is of type"):
         load_onnx(saved(model, tmp_path / "computed.onnx"))
+
+
+def test_numbers_are_quantized_to_a_narrow_type_in_a_branch(tmp_path: Path) -> None:
+    def quantized(out: str) -> list[onnx.NodeProto]:
+        return [
+            node("QuantizeLinear", ["x", "s", "z"], [f"q_{out}"], f"q_{out}"),
+            node("DequantizeLinear", [f"q_{out}", "s", "z"], [out], f"d_{out}"),
+        ]
+
+    made = helper.make_tensor_value_info("b", onnx.TensorProto.FLOAT, None)
+    then = helper.make_graph(quantized("b"), "then", [], [made])
+    other = helper.make_graph([node("Neg", ["x"], ["b"], "negative")], "else", [], [made])
+    branches = {"then_branch": then, "else_branch": other}
+    nodes = [
+        node("Shape", ["x"], ["shape"]),
+        node("Size", ["shape"], ["rank"]),
+        node("Equal", ["rank", "four"], ["is"]),
+        node("If", ["is"], ["y"], "choice", **branches),
+    ]
+    zero = helper.make_tensor("z", onnx.TensorProto.INT4, [], [5])
+    scale = {"s": np.array(0.1, np.float32)}
+    chosen = model_of(nodes, {**scale, "four": np.array(4)}, opset=21)
+    plain = model_of(quantized("y"), scale, opset=21)
+    for model in (chosen, plain):
+        model.graph.initializer.append(zero)
+    image = numbers(1, 3, 9, 11, scale=3.0)
+    expected = run_by_onnxruntime(plain, image)[0]
+    assert np.abs(expected).max() < 1.5  # 4 bits
+    net = load_onnx(saved(chosen, tmp_path / "net.onnx"))
+    assert apart(net(torch.from_numpy(image)), expected) < 1e-6
 
 
 def test_bfloat16_weights_are_read_and_bfloat16_arithmetic_is_refused(tmp_path: Path) -> None:

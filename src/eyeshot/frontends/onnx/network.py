@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -180,7 +181,7 @@ class OnnxNetwork(OnnxSteps):
             sizes = " and ".join(one.in_words for one in self.images)
             fact = f"{self.file} is made for {sizes}: its exporter writes sizes as constants"
             raise Unsupported(fact, cure="give that size, or export it with open dimensions")
-        run = _Run(self.file, original or None)
+        run = _Run(self.file, original or None, gone=self._gone(images))
         given = {one.name: _made(value) for one, value in zip(self.images, taken, strict=True)}
         made = self.run(given, run)
         try:
@@ -200,9 +201,17 @@ class OnnxNetwork(OnnxSteps):
     @property
     def one_size(self) -> tuple[tuple[int, ...], ...] | None:
         """The sizes (C, …) that it was exported for; None if one of them is open."""
-        sizes = tuple(tuple(n for n in one.shape[1:] if n is not None) for one in self.images)
-        complete = all(len(a) + 1 == len(b.shape) for a, b in zip(sizes, self.images, strict=True))
+        sizes = tuple(tuple(n for n in one if n is not None) for one in self.declared)
+        complete = all(len(a) == len(b) for a, b in zip(sizes, self.declared, strict=True))
         return sizes if complete else None
+
+    def _gone(self, images: Sequence[Tensor]) -> set[int]:
+        """The lengths of axes that the file declares and these images (N, C, …) do not have.
+
+        The product of all axes is among them: a mean is a division by it.
+        """
+        pairs = zip(self.one_size or (), images, strict=False)
+        return {n for size, image in pairs for n in _lost(size[1:], image.shape[2:])}
 
     def _look_at(self, sizes: Sequence[Sequence[int | None]]) -> None:
         """Record the shapes of all values at the size that the file was exported for."""
@@ -250,6 +259,7 @@ class _Run:
         file: the name of the file, for messages.
         original: by node, what was noted at the size that the file was exported for;
             None if the pass is at that size, or if the file leaves its size open.
+        gone: lengths that the image had at that size and does not have now.
         noted: a dict to fill with such shapes; the pass then computes shapes only.
     """
 
@@ -258,8 +268,9 @@ class _Run:
         file: str,
         original: Mapping[str, _Noted] | None,
         noted: dict[str, _Noted] | None = None,
+        gone: Iterable[int] = (),
     ) -> None:
-        self._file, self._original, self._noted = file, original, noted
+        self._file, self._original, self._noted, self._gone = file, original, noted, gone
         self._past: list[tuple[OnnxOp, Site]] = []
 
     def weight(self, module: nn.Module, name: str) -> Tensor:
@@ -280,7 +291,7 @@ class _Run:
             if op.kind == "If":
                 return self._chosen(module, site, values)
             if original is not None and op.kind in _ARITHMETIC:
-                _refuse_sizes(inputs, original)
+                _refuse_sizes(site, self._gone)
             known = op.kind in FROM_SHAPES or all(one is None or one.is_known for one in inputs)
             if op.kind not in COMPUTE and not (known and op.kind in FOLDED):
                 raise Refusal(*why_not(op.kind))
@@ -316,7 +327,6 @@ class _Run:
         return Unsupported(f"{self._file}: {op.name} ({op.kind}): {fact}", cure=cure)
 
 
-_MAP = 4  # dimensions; those of tokens (N, L, C) end with channels
 _ARITHMETIC = frozenset(
     {
         *("Add", "Sub", "Mul", "Div", "Mod", "Pow", "Min", "Max", "Clip"),
@@ -325,21 +335,44 @@ _ARITHMETIC = frozenset(
 )
 
 
-def _refuse_sizes(inputs: Sequence[Value | None], original: Sequence[Shape | None]) -> None:
-    """Refuse a constant that is the size of the map it is combined with, at the exported size.
+def _refuse_sizes(site: Site, gone: Iterable[int]) -> None:
+    """Refuse a constant that is a size of the image, or divides a map by its size, at the export.
 
-    Exporters write ``x / x.shape[-1]`` as a division by that number.
+    Exporters write ``x / x.shape[-1]`` as a division by that number. A length that is the same now
+    is left: it is right, or no size.
     """
-    shapes = [shape[2:] for shape in original if shape is not None and len(shape) >= _MAP]
-    for one in inputs:
-        if one is not None and one.is_fixed and not one.is_weight and one.is_known:
-            number = np.asarray(one.known)
-            if number.size == 1 and is_size(number.item(), shapes):
-                raise Refusal(
-                    f"its constant {number.item():g} is the size of the map at the size that the "
-                    "file was exported for",
-                    "give an image of that size, or export the file with open dimensions",
-                )
+    pairs = [
+        (one, before)
+        for one, before in zip(site.values, site.original or (), strict=False)
+        if one is not None and before is not None and not one.is_known
+    ]
+    if not pairs:
+        return
+    for place, one in enumerate(site.values):
+        if one is None or not one.is_fixed or one.is_weight or not one.is_known:
+            continue
+        number = np.asarray(one.known)
+        if number.size != 1:
+            continue
+        what = "image" if is_size(number.item(), [(n,) for n in gone]) else ""
+        if site.op.kind == "Div" and place == 1 and not what:
+            (divided, before), *_ = pairs
+            now = divided.shape
+            # Channels may come first or last; only the lengths of the other axes change.
+            lost = [*_lost(before[2:], now[2:]), *_lost(before[1:-1], now[1:-1])]
+            what = "map" if is_size(number.item(), [(n,) for n in lost]) else ""
+        if what:
+            raise Refusal(
+                f"its constant {number.item():g} is a size of the {what} at the size that the file "
+                "was exported for",
+                "give an image of that size, or export the file with open dimensions",
+            )
+
+
+def _lost(before: Sequence[int], now: Sequence[int]) -> set[int]:
+    """The lengths of axes that have changed, and the product of all axes if one has."""
+    changed = {b for b, n in zip(before, now, strict=False) if b != int(n)}
+    return {*changed, math.prod(before)} if changed else set()
 
 
 def _known(array: Any) -> Value:

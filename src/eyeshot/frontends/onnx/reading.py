@@ -444,9 +444,13 @@ class _Reader:
                 if name in self._widened and not taken:
                     here = f"input {name} of {op.name} ({op.kind})"
                     raise self._no_type(here, self._widened[name])
-            for value in op.attributes.values():
-                if isinstance(value, OnnxGraph):
-                    self._checked_widened(value.ops, value.outputs)
+            branches = {
+                key: replace(value, ops=tuple(self._checked_widened(value.ops, value.outputs)))
+                for key, value in op.attributes.items()
+                if isinstance(value, OnnxGraph)
+            }
+            if branches:
+                op = replace(op, attributes={**op.attributes, **branches})
             checked.append(op)
         for name in outputs:
             if name in self._widened:
