@@ -103,6 +103,31 @@ def test_the_camera_names_it(net: nn.Module) -> None:
     assert "eyeshot.calibrate(net, images)" in caught.value.cure
 
 
+class Spread(nn.Module):
+    """A pyramid's last branch: a global mean, spread over the map again (ASPP)."""
+
+    def __init__(self, resized: bool) -> None:
+        super().__init__()
+        self.pooled, self.last, self.resized = nn.Conv2d(3, 2, 1), nn.Conv2d(5, 2, 1), resized
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.pooled(x.mean((2, 3), keepdim=True))
+        size = x.shape[2:]
+        y = F.interpolate(y, size=size) if self.resized else y.expand(-1, -1, *size)
+        found: torch.Tensor = self.last(torch.cat([x, y], 1))
+        return found
+
+
+@pytest.mark.parametrize("resized", [True, False])
+def test_the_camera_names_it_not_where_it_would_refuse_that_network(resized: bool) -> None:
+    net = Spread(resized).eval()
+    with pytest.raises(Unsupported, match="a camera's rows have no end") as caught:
+        eyeshot.stream(net, 47, channels=3)
+    assert caught.value.cure == "use eyeshot.run, which knows the height"
+    with pytest.raises(Unsupported, match="differs at another height"):
+        eyeshot.stream(eyeshot.calibrate(net, image(40)), 47, channels=3)
+
+
 def test_what_is_another_network_is_refused(net: nn.Module) -> None:
     found, one = eyeshot.calibrate(net, image(40)), image(40)
     with pytest.raises(BadValue, match="flips with a calibrated network"):

@@ -135,9 +135,28 @@ def refuse_without_end(graph: Graph) -> None:
         return
     cure = "use eyeshot.run, which knows the height"
     statistics = [graph.nodes[one.statistic] for one in maps]
-    if maps and all(n.kind is Kind.GLOBAL_STATISTIC and set(n.extents) == {1} for n in statistics):
+    if (
+        maps
+        and all(n.kind is Kind.GLOBAL_STATISTIC and set(n.extents) == {1} for n in statistics)
+        and not _spreads_a_statistic(graph)
+    ):
         cure += ", or eyeshot.calibrate(net, images), which makes a network with fixed statistics"
     raise Unsupported(f"{reason}, and a camera's rows have no end", cure=cure)
+
+
+def _spreads_a_statistic(graph: Graph) -> bool:
+    """Whether a statistic is spread over a map's rows by a node of its own (ASPP's resize).
+
+    With fixed statistics that map is a constant, and its size is that of the image.
+    """
+    alone: set[str] = set()
+    for node in graph:
+        fixed = node.kind is Kind.GLOBAL_STATISTIC and set(node.extents) == {1}
+        if fixed or (node.edges and all(edge.source in alone for edge in node.edges)):
+            alone.add(node.name)
+            if node.extents[0] > 1:
+                return True
+    return False
 
 
 def _waits_for_the_end(graph: Graph, node: Node) -> bool:
