@@ -76,7 +76,14 @@ def test_whole_numbers_of_a_network_are_labels_in_whatever_type_they_are_written
 
 
 @pytest.mark.parametrize(
-    ("channels", "end"), [(1, nn.Sigmoid()), (2, nn.Softmax(1)), (3, nn.Sigmoid())]
+    ("channels", "end"),
+    [
+        (1, nn.Sigmoid()),
+        (2, nn.Softmax(1)),
+        (3, nn.Sigmoid()),
+        (1, nn.Hardsigmoid()),
+        (1, nn.Sequential(nn.Sigmoid(), nn.Upsample(scale_factor=2, mode="bilinear"))),
+    ],
 )
 def test_probabilities_are_not_squeezed_again(channels: int, end: nn.Module) -> None:
     net = nn.Sequential(nn.Conv2d(1, channels, 3, padding=1), end, nn.Dropout()).eval()

@@ -131,19 +131,19 @@ def has_own_form(node: Node) -> bool:
     return of(node).compute is not None
 
 
-_IN_0_TO_1 = frozenset({"sigmoid", "softmax", "_softmax"})
-_ONLY_MOVE = frozenset(
+_IN_0_TO_1 = frozenset({"sigmoid", "hardsigmoid", "softmax", "_softmax"})
+_MOVE_OR_RESIZE = frozenset(
     {
         *(Family.ALIAS, Family.DROPOUT, Family.CROP, Family.RESHAPE, Family.PERMUTE),
-        *(Family.SQUEEZE, Family.UNSQUEEZE),
+        *(Family.SQUEEZE, Family.UNSQUEEZE, Family.RESIZE),
     }
 )
 
 
 def gives_probabilities(graph: Graph, name: str) -> bool:
-    """Whether a node's values are those of a sigmoid or a softmax, which were moved at most."""
+    """Whether a node's values are those of a sigmoid or a softmax, moved or resized at most."""
     node = graph.nodes[name]
-    while node.family in _ONLY_MOVE and len(node.edges) == 1:
+    while node.family in _MOVE_OR_RESIZE and len(node.edges) == 1:
         node = graph.nodes[node.edges[0].source]
     return node.operator in _IN_0_TO_1
 
