@@ -16,7 +16,7 @@ import eyeshot
 from eyeshot import nets
 from eyeshot.cli import main
 from eyeshot.engine import precision
-from eyeshot.errors import BadValue
+from eyeshot.errors import BadValue, Unsupported
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +109,44 @@ def test_samples_are_normalized_before_they_are_rounded() -> None:
     exact = (image.numpy() - 100) / 0.5
     found = eyeshot.run(net, image, precision="bf16")
     assert np.abs(found - exact).max() <= 2**-8 * np.abs(exact).max()
+
+
+class Anchored(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+        self.register_buffer("anchors", torch.tensor([257.0, 1001.0]))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        return self.conv(x), self.anchors
+
+
+@pytest.mark.parametrize("options", [{}, {"pad": "reflect"}])
+def test_what_does_not_depend_on_the_image_is_not_rounded(options: Any) -> None:
+    reports: list[Any] = []
+    image = torch.randn(1, 20, 30)
+    net = Anchored().eval()
+    _, anchors = eyeshot.run(net, image, precision="bf16", progress=reports.append, **options)
+    assert anchors.tolist() == [257.0, 1001.0]
+    assert reports[-1].rounding.count("at most") == 1  # of the map alone
+
+
+class Mixed(nn.Module):
+    def __init__(self, *, bias: bool) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.last(self.first(x) * torch.full((1,), 0.5, dtype=torch.float32))
+        return scores
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_convolution_of_two_types_is_refused(bias: bool) -> None:
+    net, image = Mixed(bias=bias).eval(), torch.rand(1, 9, 12)
+    assert eyeshot.run(net, image).shape == (2, 5, 8)
+    with pytest.raises(Unsupported, match=r"^--precision bf16: .*; leave --precision out$"):
+        eyeshot.run(net, image, precision="bf16")
 
 
 def test_a_network_that_stays_in_its_type_is_refused() -> None:

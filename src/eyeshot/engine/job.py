@@ -39,7 +39,7 @@ from eyeshot.engine.memory import (
 )
 from eyeshot.engine.networks import Network, Traced, as_traced, refuse_left_out
 from eyeshot.engine.outputs import Form, Preparation, arrangement_of, form_for, regions_of
-from eyeshot.engine.precision import check_computes_in_bfloat16, in_precision
+from eyeshot.engine.precision import check_computes_in_bfloat16, in_precision, tracing_in
 from eyeshot.engine.resuming import Begun, arithmetic
 from eyeshot.engine.skipping import Skipping
 from eyeshot.engine.stream import Stream
@@ -408,17 +408,21 @@ def parts_of(
     traced, padding, averaged = as_traced(net), None, None
     sources = as_gray(traced, sources)
     traced = in_precision(traced, precision, _place_of(traced, device))
-    if pad is not None:
-        traced, padding = pad_to_taken(traced, sources, pad)
-    if flips is not None:
-        one = _graph(traced, sources)
-        refuse_left_out(one)
-        _check_mean_of_probabilities(one, output_format)
-        traced, averaged = average_flips(traced, one, flips)
-    graph, place = admit(traced, sources, device)
+    with tracing_in(precision):
+        if pad is not None:
+            traced, padding = pad_to_taken(traced, sources, pad)
+        if flips is not None:
+            one = _graph(traced, sources)
+            refuse_left_out(one)
+            _check_mean_of_probabilities(one, output_format)
+            traced, averaged = average_flips(traced, one, flips)
+        graph, place = admit(traced, sources, device)
     dtype: torch.dtype = getattr(torch, graph.nodes[graph.inputs[0]].dtype)
     if precision == "bf16":
-        check_computes_in_bfloat16(dtype)
+        check_computes_in_bfloat16(graph)
+        if graph.constants:  # what does not depend on the input is not to be rounded either
+            own = pad_to_taken(net, sources, pad)[0] if pad is not None else as_traced(net)
+            graph = replace(graph, constants=_graph(own, sources).constants)
     regions = regions_of(graph, region)
     # Refuse unsupported operators now, before any output is created.
     Stream(graph, required(graph, regions), graph.outputs)

@@ -8,7 +8,8 @@ image.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ from numpy.typing import NDArray
 
 from eyeshot.engine.networks import Traced
 from eyeshot.errors import BadValue, EyeshotError, Unsupported
+from eyeshot.graph import Graph
 from eyeshot.images import Source
 
 PRECISIONS = ("own", "bf16")
 UNITS = ("avx512_bf16", "amx_bf16", "arm_bf16")
+_LEAVE_OUT = "leave --precision out"
 _COMPARED = {1: 16384, 2: 256, 3: 40}
 """Positions along each axis of the crop that is compared, by the number of axes."""
 
@@ -47,23 +50,51 @@ def in_precision(traced: Traced, precision: str | None, device: torch.device) ->
     except Exception as error:  # the user's own classes may forbid it
         raise Unsupported(
             f"the network cannot be copied in bfloat16: {type(error).__name__}: {error}",
-            cure="leave --precision out",
+            cure=_LEAVE_OUT,
         ) from error
     return traced.around(module, "precision")
 
 
-def check_computes_in_bfloat16(dtype: torch.dtype) -> None:
+@contextmanager
+def tracing_in(precision: str | None) -> Iterator[None]:
+    """Name the precision where an operator of the copy does not take it, or takes one type only.
+
+    Raises:
+        Unsupported: the copy cannot be traced, and the reason names its type.
+    """
+    try:
+        yield
+    except Unsupported as error:
+        if precision == "bf16" and "bfloat16" in error.fact.lower():
+            raise Unsupported(f"--precision bf16: {error.fact}", cure=_LEAVE_OUT) from error
+        raise
+
+
+def check_computes_in_bfloat16(graph: Graph) -> None:
     """Refuse a network that computes in another type although its weights were converted.
 
     Raises:
         BadValue: the network has no floating-point weights, or converts its input itself.
+        Unsupported: the input of a convolution is in another type than its weights.
     """
+    dtype: torch.dtype = getattr(torch, graph.nodes[graph.inputs[0]].dtype)
     if dtype != torch.bfloat16:
         raise BadValue(
             f"--precision bf16: the network has no weights in floating point and computes in "
             f"{str(dtype).removeprefix('torch.')}",
-            cure="leave --precision out",
+            cure=_LEAVE_OUT,
         )
+    for node in graph.nodes.values():
+        if not node.is_convolution:
+            continue
+        kinds = {graph.nodes[edge.source].dtype for edge in node.edges}
+        tensors = [graph.tensors[name] for name in node.weights]
+        kinds |= {str(one.dtype).removeprefix("torch.") for one in tensors}
+        if len(kinds) > 1:
+            raise Unsupported(
+                f"--precision bf16: {node.name} is given numbers in {' and '.join(sorted(kinds))}",
+                cure=_LEAVE_OUT,
+            )
 
 
 def _check_units(device: torch.device) -> None:
@@ -77,7 +108,7 @@ def _check_units(device: torch.device) -> None:
         raise BadValue(
             f"--precision bf16: this {'processor' if device.type == 'cpu' else 'device'} has no "
             "units for bfloat16, and would be slower",
-            cure="leave --precision out",
+            cure=_LEAVE_OUT,
         )
 
 

@@ -431,7 +431,8 @@ def _rounding(settled: _Settled, request: _Request) -> str:
             settings={**settings, "precision": precision},
         )
         with _settled(part) as small:
-            return _carry_out(small, part, None, force=False)
+            found = _carry_out(small, part, None, force=False)
+            return [one for n, one in enumerate(found) if n not in small.job.graph.constants]
 
     return difference_in_words(sources, as_traced(request.net), scores)
 

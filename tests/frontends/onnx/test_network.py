@@ -484,6 +484,25 @@ def test_a_network_that_quantizes_itself_by_each_image(opset: int, tmp_path: Pat
     assert apart(given, expected[0]) < 1e-5
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1, 1)])
+def test_constants_of_one_number_are_converted_with_the_weights(
+    shape: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    nodes = [
+        node("Conv", ["x", "w"], ["a"], "first"),
+        node("Mul", ["a", "half"], ["b"], "half"),
+        node("Conv", ["b", "v", "bias"], ["y"], "last"),
+    ]
+    tensors = {"w": numbers(4, 3, 3, 3), "v": numbers(1, 4, 3, 3), "bias": numbers(1)}
+    model = model_of(nodes, {**tensors, "half": np.full(shape, 0.5, np.float32)})
+    net, image = load_onnx(saved(model, tmp_path / "net.onnx")), numbers(1, 3, 19, 23)
+    expected = run_by_onnxruntime(model, image)[0]
+    found = eyeshot.run(net, torch.from_numpy(image[0]), precision="bf16")
+    assert 1e-4 < apart(found, expected[0]) < 2e-2
+    assert apart(net.double()(torch.from_numpy(image).double()).detach(), expected) < 1e-5
+
+
 def test_an_if_is_folded_where_its_condition_is_known(tmp_path: Path) -> None:
     value = helper.make_tensor_value_info("b", onnx.TensorProto.FLOAT, None)
     value.type.tensor_type.ClearField("shape")

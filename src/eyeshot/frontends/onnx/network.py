@@ -34,6 +34,7 @@ _ROLES = {
     "PRelu": ("", "weight"),
 }
 """For each operator, the torch names of its inputs; stored inputs of any other are buffers."""
+_FLOATS = (torch.float16, torch.float32, torch.float64)
 _TRAINED = frozenset(("weight", "bias"))
 Values = dict[str, Value]
 _Noted = tuple[tuple[Shape | None, ...], Shape | None]
@@ -92,6 +93,7 @@ class OnnxSteps(nn.Module):
         self._steps: list[tuple[str, OnnxOp]] = []
         self._stored: dict[str, tuple[str, str]] = {}
         self._numbers: dict[str, Array] = dict(graph.tensors)
+        self._converted: dict[torch.dtype, torch.dtype] = {}
         names = _Names()
         for op in graph.ops:
             branches = {
@@ -120,6 +122,17 @@ class OnnxSteps(nn.Module):
                 module.register_buffer(role, tensor)
             self._stored[name] = (key, role)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> OnnxSteps:
+        """As every module; and note the types that ``.to(…)`` gives, for constants of one number.
+
+        Those are no buffers: a node may need them as numbers while it is traced.
+        """
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for kind in _FLOATS:
+            now = self._converted.get(kind, kind)
+            self._converted[kind] = fn(torch.empty(0, dtype=now)).dtype
+        return self
+
     def run(self, values: Values, run: _Run) -> list[Value]:
         """The graph's outputs; ``values`` has the inputs, and the values of the outer graph."""
         values = {**values, **{name: self._constant(name, run) for name in self._numbers}}
@@ -135,7 +148,11 @@ class OnnxSteps(nn.Module):
         array = self._numbers[name]
         place = self._stored.get(name)
         if place is None:
-            return Value(known=lambda: array, fixed=True)
+            own = torch.from_numpy(array).dtype if array.dtype.kind == "f" else None
+            kind = self._converted.get(own, own) if own else None
+            if array.ndim == 0 or kind == own:  # a single number takes no part in promotion
+                return Value(known=lambda: array, fixed=True)
+            return Value(lambda: torch.tensor(array, dtype=kind), lambda: array, fixed=True)
         module, role = getattr(self, place[0]), place[1]
         make = partial(run.weight, module, role)
         return Value(make, lambda: array, weight=True, fixed=True)
