@@ -96,7 +96,7 @@ def greeting(device: str) -> dict[str, Any]:
 
 
 def compute_block(folder: str, token: str, number: int) -> dict[str, Any]:
-    """Compute a block and write it; a failure is told, and not raised.
+    """Compute a block and write it; a failure is returned, not raised.
 
     Args:
         folder: of the run.
@@ -110,7 +110,7 @@ def compute_block(folder: str, token: str, number: int) -> dict[str, Any]:
 
 
 def gather_block(folder: str, token: str, stage: int, number: int) -> dict[str, Any]:
-    """Gather the statistics of a stage over a block of its maps; a failure is told, not raised.
+    """Gather the statistics of a stage over a block of its maps; a failure is returned, not raised.
 
     Args:
         folder: of the run.

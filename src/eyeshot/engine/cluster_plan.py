@@ -1,4 +1,4 @@
-"""A run on a cluster before it starts: its blocks, its stages, and what workers are told."""
+"""A run on a cluster before it starts: its blocks, its stages, and the settings of workers."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class ClusterRun:
         workers: that are there.
         targets: the outputs.
         images: their names.
-        spec: what workers are told, but for the outputs.
+        spec: the settings that workers get, without the outputs.
     """
 
     whole: Graph

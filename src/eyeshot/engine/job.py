@@ -78,6 +78,7 @@ def admit(
             )
     original = _graph(traced, sources)
     check_weights(original)
+    check_types(original)
     graph = lower(original)
     weights = [tensor for tensor in graph.tensors.values() if tensor.is_floating_point()]
     place = _device(device) if device is not None else _device_of(weights)
@@ -194,6 +195,24 @@ def check_weights(graph: Graph) -> None:
         fine = not tensor.is_floating_point() or bool(tensor.sum().isfinite())
         if not fine and not bool(tensor.isfinite().all()):
             raise BadValue(f"weight {name} holds NaN or infinity", cure="train the network again")
+
+
+def check_types(graph: Graph) -> None:
+    """Refuse a convolution whose input and weights differ in type, which a trace accepts.
+
+    Raises:
+        Unsupported: there is one; it is named.
+    """
+    for node in graph:
+        if node.is_convolution:
+            tensors = [graph.tensors[name] for name in node.weights]
+            kinds = {str(one.dtype).removeprefix("torch.") for one in tensors}
+            kinds |= {graph.nodes[edge.source].dtype for edge in node.edges}
+            if len(kinds) > 1:
+                raise Unsupported(
+                    f"{node.name} is given numbers in {' and '.join(sorted(kinds))}",
+                    cure="convert them to one type",
+                )
 
 
 @dataclass(frozen=True)
@@ -419,7 +438,7 @@ def parts_of(
         graph, place = admit(traced, sources, device)
     dtype: torch.dtype = getattr(torch, graph.nodes[graph.inputs[0]].dtype)
     if precision == "bf16":
-        check_computes_in_bfloat16(graph)
+        check_computes_in_bfloat16(dtype)
         if graph.constants:  # what does not depend on the input is not to be rounded either
             own = pad_to_taken(net, sources, pad)[0] if pad is not None else as_traced(net)
             graph = replace(graph, constants=_graph(own, sources).constants)

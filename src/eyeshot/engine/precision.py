@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from eyeshot.engine.networks import Traced
 from eyeshot.errors import BadValue, EyeshotError, Unsupported
-from eyeshot.graph import Graph
 from eyeshot.images import Source
 
 PRECISIONS = ("own", "bf16")
@@ -70,31 +69,18 @@ def tracing_in(precision: str | None) -> Iterator[None]:
         raise
 
 
-def check_computes_in_bfloat16(graph: Graph) -> None:
+def check_computes_in_bfloat16(dtype: torch.dtype) -> None:
     """Refuse a network that computes in another type although its weights were converted.
 
     Raises:
         BadValue: the network has no floating-point weights, or converts its input itself.
-        Unsupported: the input of a convolution is in another type than its weights.
     """
-    dtype: torch.dtype = getattr(torch, graph.nodes[graph.inputs[0]].dtype)
     if dtype != torch.bfloat16:
         raise BadValue(
             f"--precision bf16: the network has no weights in floating point and computes in "
             f"{str(dtype).removeprefix('torch.')}",
             cure=_LEAVE_OUT,
         )
-    for node in graph.nodes.values():
-        if not node.is_convolution:
-            continue
-        kinds = {graph.nodes[edge.source].dtype for edge in node.edges}
-        tensors = [graph.tensors[name] for name in node.weights]
-        kinds |= {str(one.dtype).removeprefix("torch.") for one in tensors}
-        if len(kinds) > 1:
-            raise Unsupported(
-                f"--precision bf16: {node.name} is given numbers in {' and '.join(sorted(kinds))}",
-                cure=_LEAVE_OUT,
-            )
 
 
 def _check_units(device: torch.device) -> None:

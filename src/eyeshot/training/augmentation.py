@@ -273,7 +273,7 @@ def _turn(images: Tensor, targets: Tensor, valid: Tensor, generator: np.random.G
 
 
 def _each(change: Callable[[Tensor, int], Tensor], batch: Tensor) -> Tensor:
-    """The batch with each picture changed; ``change`` is told which it is."""
+    """The batch with each picture changed; ``change`` gets its number."""
     return torch.stack([change(picture, number) for number, picture in enumerate(batch)])
 
 

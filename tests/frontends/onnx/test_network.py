@@ -503,6 +503,14 @@ def test_constants_of_one_number_are_converted_with_the_weights(
     assert apart(net.double()(torch.from_numpy(image).double()).detach(), expected) < 1e-5
 
 
+def test_a_convolution_with_weights_of_another_type_is_named(tmp_path: Path) -> None:
+    """A trace accepts it; torch's kernel would end in a traceback."""
+    nodes = [node("Cast", ["w"], ["v"], "cast", to=6), node("Conv", ["x", "v"], ["y"], "conv")]
+    net = load_onnx(saved(model_of(nodes, {"w": numbers(4, 3, 3, 3)}), tmp_path / "net.onnx"))
+    with pytest.raises(Unsupported, match="conv is given numbers in float32 and int32; convert"):
+        eyeshot.run(net, torch.rand(3, 9, 11))
+
+
 def test_an_if_is_folded_where_its_condition_is_known(tmp_path: Path) -> None:
     value = helper.make_tensor_value_info("b", onnx.TensorProto.FLOAT, None)
     value.type.tensor_type.ClearField("shape")
