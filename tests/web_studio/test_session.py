@@ -22,7 +22,8 @@ from eyeshot.data.pairs.legend import Legend
 from eyeshot.errors import BadFile, BadValue, EyeshotError, UnknownName, Unsupported
 from eyeshot.explanation import read_matrix, walk_conv
 from eyeshot.language import speaking, tr
-from eyeshot.web_studio import Session, Subject, bundled_digits, of_tensor
+from eyeshot.runs import save_tensors
+from eyeshot.web_studio import Session, Subject, bundled_digits, of_tensor, other_weights
 from eyeshot.web_studio.export import export_page
 from eyeshot.web_studio.looks import Cancelled
 from eyeshot.web_studio.overlays import Truth
@@ -306,8 +307,130 @@ def test_a_training_is_followed(tmp_path: Path) -> None:
     assert ask(session, "training").data["stamp"] == 2
     after = numbers(ask(session, "maps", layer="fc2"))
     assert np.allclose(after, scores + 1, atol=1e-5)
-    (tmp_path / "model.safetensors").touch()
+    weights = tmp_path / "model.safetensors"  # which a training writes after each epoch
+    save_tensors(weights, subject.net.state_dict(), {"epoch": "1"})
+    assert is_training(tmp_path)
+    save_tensors(weights, subject.net.state_dict(), {"epoch": "2 finished"})
     assert not is_training(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def compared(x: Tensor) -> tuple[Session, nn.Module, nn.Module]:
+    """Two networks of one architecture, but for the channels of one layer."""
+    torch.manual_seed(5)
+    one, two = Branched(), Branched()
+    two.last, two.head = nn.Conv2d(8, 2, 3, dilation=2, stride=2), nn.Linear(2, 5)
+    one.eval(), two.eval()
+    session = Session(Subject("one", one), [of_tensor(x)])
+    session.put_beside(Session(Subject("two", two), session.desk.pictures()))
+    return session, one, two
+
+
+def test_two_networks_are_compared_layer_by_layer(
+    compared: tuple[Session, nn.Module, nn.Module], x: Tensor
+) -> None:
+    session, one, two = compared
+    beside = ask(session, "state").data["beside"]
+    assert beside["name"] == "two"
+    assert beside["layers"]["last"] == [2, 8, 10]
+    seen = [eyeshot.see(net, x) for net in (one, two)]
+    for layer, there in beside["layers"].items():
+        if there is not True or layer == "x":
+            continue
+        first, second = (each[layer] for each in seen)
+        theirs, change = (
+            numbers(ask(session, "maps", layer=layer, of=of)) for of in ("other", "difference")
+        )
+        assert np.array_equal(theirs.reshape(second.shape), second)
+        assert np.array_equal(change.reshape(first.shape), first - second)
+    unit = ask(session, "unit", layer="cat", unit="6,2,4", of="other").data
+    assert unit["trace"] == eyeshot.explain(two, x, layer="cat", unit=(6, 2, 4)).to_dict()
+    channel = ask(session, "maps", layer="stem", channel=2, box="2,6,3,9", of="difference")
+    first, second = (each["stem"][2, 2:6, 3:9] for each in seen)
+    assert np.array_equal(numbers(channel)[0], first - second)
+    assert channel.data["box"] == [2, 6, 3, 9]
+    strip = ask(session, "strip", layer="stem", of="difference").data
+    assert strip["max"] == [float(one) for one in (seen[0]["stem"] - seen[1]["stem"]).max((1, 2))]
+
+
+def test_edits_and_paint_reach_the_right_network(
+    compared: tuple[Session, nn.Module, nn.Module], x: Tensor
+) -> None:
+    session, one, two = compared
+    edits = json.dumps({"mute": [["stem", 1]], "set": []})
+    asked = {"layer": "stem", "edits": edits}
+    assert not numbers(ask(session, "maps", **asked))[1].any()
+    theirs = numbers(ask(session, "maps", of="other", **asked))
+    assert np.array_equal(theirs, eyeshot.see(two, x)["stem"])
+    change = numbers(ask(session, "maps", of="difference", **asked))
+    assert np.array_equal(change[1], -theirs[1])
+    painted = x.clone()
+    painted[0, :3] = x.max()
+    body = np.zeros((20, 24), np.uint8)
+    body[:3] = 2
+    identity = ask(session, "paint", body.tobytes()).data["id"]
+    for of, net in ((None, one), ("other", two)):
+        values = {"picture": identity, "layer": "stem", **({"of": of} if of else {})}
+        assert np.array_equal(
+            numbers(ask(session, "maps", **values)), eyeshot.see(net, painted)["stem"]
+        )
+
+
+def test_predictions_of_two_networks_are_compared(x: Tensor, tmp_path: Path) -> None:
+    torch.manual_seed(6)
+    nets = [nn.Conv2d(1, 3, 3, padding=1).eval() for _ in range(2)]
+    truth = np.random.default_rng(1).integers(0, 3, (20, 24), np.uint8)
+    cv2.imwrite(str(tmp_path / "mask.png"), truth)
+    first, second = (Subject(f"net {i}", net) for i, net in enumerate(nets))
+    session = Session(first, [of_tensor(x)], truths=[tmp_path / "mask.png"])
+    session.put_beside(Session(second, [of_tensor(x)]))
+    with torch.no_grad():
+        said = [net(x[None])[0].argmax(0).numpy() for net in nets]
+    change = ask(session, "overlay", kind="prediction", of="difference")
+    assert np.array_equal(bytes_of(change), said[0] != said[1])
+    assert change.data["wrong"] == (said[0] != said[1]).sum()
+    wrong = ask(session, "overlay", kind="error", of="other")
+    assert np.array_equal(bytes_of(wrong), said[1] != truth)
+
+
+def test_what_cannot_be_compared_is_named(
+    compared: tuple[Session, nn.Module, nn.Module], x: Tensor
+) -> None:
+    session, _, two = compared
+    narrow = nn.Sequential(nn.Conv2d(1, 2, 3)).eval()
+    with pytest.raises(BadValue, match="no layer has the name and shape"):
+        session.put_beside(Session(Subject("narrow", narrow), [of_tensor(x)]))
+    with pytest.raises(BadValue, match="takes tensor as 10×24 beside 20×24 pixels"):
+        session.put_beside(Session(Subject("small", two), [of_tensor(x[:, :10])]))
+    alone = Session(Subject("two", two), [of_tensor(x)])
+    for asked, error, message in (
+        ((session, {"layer": "stem", "of": "both"}), UnknownName, "side"),
+        ((session, {"layer": "stm", "of": "other"}), UnknownName, "layer"),
+        ((session, {"layer": "last", "of": "other"}), BadValue, "two: last is 2×8×10"),
+        ((alone, {"layer": "stem", "of": "other"}), BadValue, "--beside"),
+    ):
+        with pytest.raises(error, match=message):
+            ask(asked[0], "maps", **asked[1])
+    with pytest.raises(BadValue, match="a difference of why"):
+        ask(session, "why", layer="stem", unit="0,0,0", of="difference")
+
+
+def test_weights_of_another_epoch_are_put_beside(net: nn.Module, tmp_path: Path) -> None:
+    subject, _ = bundled_digits()
+    assert subject.run is not None
+    changed = {name: tensor + 1 for name, tensor in subject.net.state_dict().items()}
+    save_tensors(tmp_path / "then.safetensors", changed, {"epoch": "3"})
+    found = other_weights(subject, str(tmp_path / "then.safetensors"))
+    assert found is not None
+    assert found.name == "then (epoch 3)"
+    assert torch.equal(found.net.get_parameter("fc2.bias"), changed["fc2.bias"])
+    assert found.run is not None
+    assert not torch.equal(subject.net.get_parameter("fc2.bias"), changed["fc2.bias"])
+    with pytest.raises(BadFile, match="keeps no last weights"):
+        other_weights(subject, "last")
+    assert other_weights(subject, "runs/another") is None
+    with pytest.raises(BadFile, match="no such file"):
+        other_weights(subject, str(tmp_path / "none.pt"))
 
 
 def test_a_page_that_cannot_be_written_is_refused(session: Session, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import webbrowser
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from eyeshot.cli.output import console, say, warn, warnings_as_notes
 from eyeshot.errors import BadValue
 
 if TYPE_CHECKING:
-    from eyeshot.web_studio import Picture, Subject, WidePicture
+    from eyeshot.web_studio import Picture, Session, Subject, WidePicture
 
 _EPILOG = """
 [b]Examples[/b]
@@ -25,6 +26,8 @@ eyeshot studio runs/digits-digit_cnn-seed0 seven.png
 eyeshot studio net.py:UNet photo.jpg --weights trained.safetensors
 
 eyeshot studio runs/digits-digit_cnn-seed0 seven.png -o page.html
+
+eyeshot studio runs/a cell.png --beside runs/b
 
 eyeshot studio net.py:Net --size 3x64x64 --port 8000 --no-browser
 
@@ -75,6 +78,14 @@ def open_studio(
             show_default="scores, and each channel's strongest",
         ),
     ] = None,
+    beside: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NET|WEIGHTS",
+            help="A second network to compare: a NET, a file of other weights for the same NET, "
+            "or best or last of the run.",
+        ),
+    ] = None,
     port: Annotated[
         int, typer.Option(metavar="N", min=0, max=65535, help="Where to listen; 0: any free port.")
     ] = 0,
@@ -101,6 +112,7 @@ def open_studio(
 
     with warnings_as_notes():
         subject, pictures = _opened(net, image or [], weights)
+        room = (parse_bytes(memory) or 0) // (1 if beside is None else 2)
         if len(truth or ()) > len(image or ()):
             raise BadValue(
                 f"{len(truth or ())} --truth for {len(image or ())} IMAGE",
@@ -109,10 +121,12 @@ def open_studio(
         session = Session(
             subject,
             pictures,
-            memory=parse_bytes(memory) or 0,
+            memory=room,
             size=None if size is None else parse_numbers("--size", size, "x"),
             truths=truth or (),
         )
+        if beside is not None:
+            session.put_beside(_second(session, net, image or [], beside, room))
         session.warm()
     if out is not None:
         with warnings_as_notes():
@@ -123,6 +137,21 @@ def open_studio(
     console.print(server.address, soft_wrap=True, markup=False)
     say("^C ends it")
     server.run(None if no_browser else lambda: webbrowser.open(server.address))
+
+
+def _second(
+    session: Session, net: str | None, images: list[Path], beside: str, memory: int
+) -> Session:
+    """The network to compare with, and the pictures as it takes them."""
+    from eyeshot.web_studio import Session, digit_pictures, open_any, other_weights
+
+    subject = other_weights(session.subject, beside, say) or _subject(beside, None)
+    if subject.name == session.subject.name:
+        subject = replace(subject, name=beside)
+    if net is None and not images:
+        return Session(subject, digit_pictures(subject), memory=memory)
+    pictures = [open_any(subject, one) for one in images] or session.desk.pictures()
+    return Session(subject, pictures, memory=memory)
 
 
 def _unit(text: str) -> tuple[str, tuple[int, ...]]:
@@ -139,23 +168,28 @@ def _opened(
     net: str | None, images: list[Path], weights: Path | None
 ) -> tuple[Subject, list[Picture | WidePicture]]:
     """The network that was named, or the package's own, and the pictures as it takes them."""
-    from eyeshot.inspection.locating import locate_runnable
-    from eyeshot.runs import Run
-    from eyeshot.web_studio import Subject, bundled_digits, open_any
-    from eyeshot.web_studio.subjects import Training, is_training
+    from eyeshot.web_studio import bundled_digits, open_any
 
     if net is None:
         say("no NET was named: this is the digit network that comes with Eyeshot")
         subject, digits = bundled_digits()
         return subject, [*digits]
+    subject = _subject(net, weights)
+    return subject, [open_any(subject, one) for one in images]
+
+
+def _subject(net: str, weights: Path | None) -> Subject:
+    """The network that was named; of a run that is still learning, with its checkpoints."""
+    from eyeshot.inspection.locating import locate_runnable
+    from eyeshot.runs import Run
+    from eyeshot.web_studio import Subject
+    from eyeshot.web_studio.subjects import Training, is_training
+
     if is_training(Path(net)):
         training = Training(Path(net))
-        say(f"{net}: a training in progress; its checkpoints are followed")
-        subject = Subject(Path(net).resolve().name, training.run.net, training.run, training)
-        return subject, [open_any(subject, one) for one in images]
+        say(f"{net}: a training that has not finished; its checkpoints are followed")
+        return Subject(Path(net).resolve().name, training.run.net, training.run, training)
     found = locate_runnable(net, say, weights, warn)
     if isinstance(found, Run):
-        subject = Subject(found.path.resolve().name, found.net, found)
-    else:
-        subject = Subject(net.rpartition(":")[2], found)
-    return subject, [open_any(subject, one) for one in images]
+        return Subject(found.path.resolve().name, found.net, found)
+    return Subject(net.rpartition(":")[2], found)

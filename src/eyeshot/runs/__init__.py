@@ -49,6 +49,7 @@ __all__ = [
     "save_tensors",
     "score",
     "take_weights",
+    "weights_standing",
 ]
 
 CONFIG, WEIGHTS, METRICS, LAST = "config.yaml", "model.safetensors", "metrics.csv", "last"
@@ -225,12 +226,12 @@ def load(path: str | Path) -> Run:
         )
     net = _build_bare(folder, config)
     load_weights(net, weights)
-    epoch, finished = _standing(weights)
+    epoch, finished = weights_standing(weights)
     return Run(folder, config, net.eval(), epoch, finished)
 
 
-def _standing(weights: Path) -> tuple[int | None, bool]:
-    """The epoch of the weights, and whether the training has finished."""
+def weights_standing(weights: Path) -> tuple[int | None, bool]:
+    """The epoch of a run's weights, if it is known, and whether the training has finished."""
     if weights.suffix != ".safetensors":
         return None, True
     _, metadata = read_tensors(weights, tensors=False)

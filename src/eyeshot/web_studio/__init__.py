@@ -7,8 +7,16 @@ plain ES modules (``page/``) on this machine alone.
 
 from __future__ import annotations
 
+from eyeshot.web_studio.beside import other_weights
 from eyeshot.web_studio.session import Session
-from eyeshot.web_studio.subjects import Picture, Subject, bundled_digits, of_tensor, open_picture
+from eyeshot.web_studio.subjects import (
+    Picture,
+    Subject,
+    bundled_digits,
+    digit_pictures,
+    of_tensor,
+    open_picture,
+)
 from eyeshot.web_studio.wide import WidePicture, open_any
 
 __all__ = [
@@ -17,7 +25,9 @@ __all__ = [
     "Subject",
     "WidePicture",
     "bundled_digits",
+    "digit_pictures",
     "of_tensor",
     "open_any",
     "open_picture",
+    "other_weights",
 ]

@@ -134,6 +134,14 @@ class Desk:
         """The picture that a painted one was made from; any other picture is its own."""
         return self._roots.get(identity, identity)
 
+    def holds(self, identity: str) -> bool:
+        """Whether a picture is still kept."""
+        return identity in self._pictures
+
+    def pictures(self) -> list[AnyPicture]:
+        """The pictures to choose from."""
+        return [self._pictures[one] for one in self.given]
+
     def names(self) -> list[tuple[str, str]]:
         """The pictures to choose from, each with what it is called."""
         return [(one, self._pictures[one].name) for one in self.given]

@@ -20,6 +20,13 @@ from eyeshot.inspection import Inspection
 from eyeshot.inspection.reach import effective_field
 from eyeshot.language import speaking, spoken, tr
 from eyeshot.operators import gives_probabilities
+from eyeshot.web_studio.beside import (
+    SIDES,
+    compare_labels,
+    compare_layers,
+    refuse_layer,
+    subtract,
+)
 from eyeshot.web_studio.desk import AnyPicture, Desk, position_of
 from eyeshot.web_studio.links import links_of, strongest, walk
 from eyeshot.web_studio.looks import NO_EDITS, Check, kernel_of, never
@@ -81,6 +88,46 @@ class Session:
             identity: self._truth(identity, path)
             for identity, path in zip(self.desk.given, truths, strict=False)
         }
+        self.beside: Session | None = None
+        self._twins: dict[str, str] = {}
+
+    def put_beside(self, other: Session) -> None:
+        """Show a second network beside this one.
+
+        Args:
+            other: of the second network, with the same pictures in the same order, each as that
+                network takes it. True masks are taken over if its classes are the same.
+
+        Raises:
+            BadValue: one of them does not run at the picture's size, they take pictures of
+                different sizes, or they have no layer in common.
+        """
+        twins = dict(zip(self.desk.given, other.desk.given, strict=True))
+        for one, two in zip(self.desk.pictures(), other.desk.pictures(), strict=True):
+            if one.size != two.size:
+                sizes = " beside ".join("×".join(map(str, each.size)) for each in (two, one))
+                raise BadValue(
+                    f"{other.subject.name}: takes {one.name} as {sizes} pixels",
+                    cure="compare networks that take pictures of one size",
+                )
+        query = Query({"picture": other.desk.given[0]})
+        theirs = other.desk.inspection(other.desk.picture(query)[1])
+        mine = self.desk.inspection(self.desk.picture(Query({}))[1])
+        for subject, inspection in ((self.subject, mine), (other.subject, theirs)):
+            if any(one.severity == "error" for one in inspection.findings):
+                raise BadValue(
+                    f"{subject.name}: does not run on this picture",
+                    cure="leave --beside out to see why",
+                )
+        if True not in compare_layers(mine.graph, theirs.graph).values():
+            raise BadValue(
+                f"{other.subject.name}: no layer has the name and shape of one of "
+                f"{self.subject.name}",
+                cure="compare networks of one architecture",
+            )
+        if classes_of(self.subject, mine) == classes_of(other.subject, theirs):
+            other._truths = {twins[one]: truth for one, truth in self._truths.items()}
+        self.beside, self._twins = other, twins
 
     def warm(self) -> None:
         """Trace the network and compute what the page asks for first."""
@@ -99,7 +146,66 @@ class Session:
         if known is None:
             raise BadValue(f"no question {name}", cure=f"ask one of {', '.join(_QUESTIONS)}")
         with speaking(query.text("language", "") or spoken()):
+            if query.text("of", ""):
+                return self._of_beside(name, query, check)
             return known(self, query, check)
+
+    def _of_beside(self, name: str, query: Query, check: Check) -> Payload:
+        """The second network's answer, or the difference between both answers."""
+        side, other = query.text("of"), self.beside
+        if other is None:
+            raise BadValue(f"of={side}", cure="name a second network by --beside")
+        if side not in SIDES:
+            raise UnknownName("side", side, SIDES)
+        if side == "difference" and name not in _DIFFERENCES:
+            raise BadValue(
+                f"a difference of {name}", cure=f"ask one of {', '.join(sorted(_DIFFERENCES))}"
+            )
+        identity, picture = self.desk.picture(query)
+        known = self._comparison(query)
+        plain = {key: text for key, text in query.values.items() if key not in ("of", "difference")}
+        for layer in (plain["layer"],) if "layer" in plain else ():
+            refuse_layer(layer, known, other.subject.name)
+        theirs = {**plain, "picture": self._twins[identity]}
+        theirs.pop("edits", None)
+        second = Query(theirs, query.body)
+        if side == "other":
+            return _QUESTIONS[name](other, second, check)
+        first = Query(plain)
+        if name == "strip":
+            if isinstance(picture, WidePicture):
+                raise BadValue(
+                    f"small maps of a difference on {picture.name}", cure="look at one map"
+                )
+            change = self.desk.planes(first, check) - other.desk.planes(second, check)
+            return strip(change, query.whole("most", 32), query.flag("own"))
+        mine, others = (
+            _QUESTIONS[name](one, asked, check) for one, asked in ((self, first), (other, second))
+        )
+        return subtract(mine, others) if name == "maps" else compare_labels(mine, others)
+
+    def _comparison(self, query: Query) -> dict[str, Any]:
+        """As :func:`compare_layers`, of both networks on the picture that is asked about."""
+        assert self.beside is not None
+        identity, picture = self.desk.picture(query)
+        twin = self.beside.desk.picture(Query({"picture": self._twins[identity]}))[1]
+        mine, theirs = self.desk.inspection(picture), self.beside.desk.inspection(twin)
+        return compare_layers(mine.graph, theirs.graph)
+
+    def _state_beside(self, query: Query, check: Check) -> dict[str, Any] | None:
+        """The second network: its name, which layers can be compared, and its answer."""
+        other = self.beside
+        if other is None:
+            return None
+        identity, picture = self.desk.picture(query)
+        asked = Query({"picture": self._twins[identity]})
+        return {
+            "name": other.subject.name,
+            "layers": self._comparison(query),
+            "prediction": None
+            if isinstance(picture, WidePicture)
+            else other._prediction(asked, check),
+        }
 
     def state(self, query: Query, check: Check) -> Payload:
         """Everything that the page shows before anything is clicked."""
@@ -120,7 +226,10 @@ class Session:
                     "outputs": list(inspection.graph.outputs),
                     "inputs": list(inspection.graph.inputs),
                     "runs": broken is None,
-                    "training": self.subject.training is not None,
+                    "training": any(
+                        one is not None and one.subject.training is not None
+                        for one in (self, self.beside)
+                    ),
                 },
                 "layers": layers_of(inspection, self.subject.net),
                 "findings": [
@@ -139,6 +248,7 @@ class Session:
                 "prediction": None
                 if broken or isinstance(picture, WidePicture)
                 else self._prediction(query, check),
+                "beside": self._state_beside(query, check),
             }
         )
 
@@ -369,7 +479,15 @@ class Session:
             raise BadValue(f"{len(query.body)} bytes for {high}×{wide}", cure="send one a pixel")
         gray = np.frombuffer(query.body, np.uint8).reshape(high, wide).copy()
         picture = open_picture(self.subject, gray, "drawing")
-        return Payload({"id": self.desk.add(picture), "notes": list(picture.notes)})
+        made = self.desk.add(picture)
+        if self.beside is not None:
+            self._add_twin(made, self.beside.draw(query, check))
+        return Payload({"id": made, "notes": list(picture.notes)})
+
+    def _add_twin(self, identity: str, answer: Payload) -> None:
+        """Remember which picture of the second network is the same."""
+        kept = {one: two for one, two in self._twins.items() if self.desk.holds(one)}
+        self._twins = {**kept, identity: answer.data["id"]}
 
     def paint(self, query: Query, check: Check) -> Payload:
         """A picture painted on: a byte a pixel, as :func:`painted` reads them."""
@@ -379,8 +497,12 @@ class Session:
         high, wide = picture.size
         if len(query.body) != high * wide:
             raise BadValue(f"{len(query.body)} bytes for {high}×{wide}", cure="send one a pixel")
-        made = painted(picture, np.frombuffer(query.body, np.uint8).reshape(high, wide))
-        return Payload({"id": self.desk.add(made, self.desk.root(identity))})
+        image = painted(picture, np.frombuffer(query.body, np.uint8).reshape(high, wide))
+        made = self.desk.add(image, self.desk.root(identity))
+        if self.beside is not None:
+            asked = Query({"picture": self._twins[identity]}, query.body)
+            self._add_twin(made, self.beside.paint(asked, check))
+        return Payload({"id": made})
 
     def dead(self, query: Query, check: Check) -> Payload:
         """For each layer the share of its channels that are zero everywhere in this picture."""
@@ -394,12 +516,17 @@ class Session:
 
     def training(self, query: Query, check: Check) -> Payload:
         """How a training that is followed stands; its new weights are taken over on the way."""
-        training = self.subject.training
-        if training is None:
+        known = []
+        for one in (self, self.beside):
+            training = None if one is None else one.subject.training
+            if one is None or training is None:
+                continue
+            if training.refresh():
+                one.desk.forget()
+            known.append(training)
+        if not known:
             raise BadValue("no training is followed", cure="open the folder of one")
-        if training.refresh():
-            self.desk.forget()
-        return Payload(training.to_dict())
+        return Payload({**known[0].to_dict(), "stamp": sum(one.stamp for one in known)})
 
     def walk(self, query: Query, check: Check) -> Payload:
         """The kernel playground: a window over a small matrix, each step a sum."""
@@ -472,6 +599,9 @@ def _share(trace: UnitTrace) -> float | None:
 def _is_transposed(node: Node) -> bool:
     return node.family is Family.TRANSPOSED_CONVOLUTION
 
+
+_DIFFERENCES = frozenset({"maps", "strip", "overlay"})
+"""Questions that can be asked of a difference."""
 
 _QUESTIONS: Mapping[str, Callable[[Session, Query, Check], Payload]] = {
     "state": Session.state,

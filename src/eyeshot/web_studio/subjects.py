@@ -19,7 +19,17 @@ from torch import Tensor, nn
 
 from eyeshot import data
 from eyeshot.errors import BadFile, BadValue, Unsupported
-from eyeshot.runs import CONFIG, LAST, WEIGHTS, Run, RunConfig, build_net, load, read_tensors
+from eyeshot.runs import (
+    CONFIG,
+    LAST,
+    WEIGHTS,
+    Run,
+    RunConfig,
+    build_net,
+    load,
+    read_tensors,
+    weights_standing,
+)
 from eyeshot.runs.inputs import prepare_input, prepare_plain
 
 _FILE = "state.safetensors"
@@ -66,7 +76,7 @@ class Training:
         if now == self._seen:
             return False
         tensors, metadata = read_tensors(self._path)
-        _fill(self.run.net, tensors, self._path)
+        fill(self.run.net, tensors, self._path)
         try:
             rows: Any = json.loads(metadata["position"])["rows"]
             self.rows = [{str(k): float(v) for k, v in row.items()} for row in rows]
@@ -82,13 +92,24 @@ class Training:
 
 
 def is_training(folder: Path) -> bool:
-    """Whether a folder holds a run that has a checkpoint and no final weights."""
-    there = (folder / CONFIG).is_file() and (folder / LAST / _FILE).is_file()
-    return there and not (folder / WEIGHTS).is_file() and not (folder / "model.pt").is_file()
+    """Whether a folder holds a run that has a checkpoint and no final weights.
+
+    A training writes weights after each epoch, too, and notes in them when it has finished.
+    """
+    if not ((folder / CONFIG).is_file() and (folder / LAST / _FILE).is_file()):
+        return False
+    if (folder / "model.pt").is_file():
+        return False
+    weights = folder / WEIGHTS
+    return not weights.is_file() or not weights_standing(weights)[1]
 
 
-def _fill(net: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """Copy the averaged weights, where there are some, or else the weights themselves."""
+def fill(net: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Copy a checkpoint's averaged weights, where there are some, or else the weights themselves.
+
+    Raises:
+        BadFile: they are of another network.
+    """
     prefix = "average/" if any(name.startswith("average/") for name in tensors) else "net/"
     with torch.no_grad():
         for name, tensor in net.state_dict().items():
@@ -126,7 +147,7 @@ class Subject:
 
 
 def bundled_digits() -> tuple[Subject, list[Picture]]:
-    """The digit network that comes with the package, and a held-out digit of each kind.
+    """The digit network that comes with the package, and :func:`digit_pictures` of it.
 
     It is what ``eyeshot.train("digits", model_arguments={"width": 8, "hidden": 32})`` gives: two
     convolutions of 8 and 16 kernels, few enough to look at each; 98.4 % of the held-out digits are
@@ -135,10 +156,15 @@ def bundled_digits() -> tuple[Subject, list[Picture]]:
     with resources.as_file(resources.files("eyeshot.web_studio") / "digits") as folder:
         run = load(folder)
     subject = Subject("digits", run.net, run)
+    return subject, digit_pictures(subject)
+
+
+def digit_pictures(subject: Subject) -> list[Picture]:
+    """A held-out digit of each kind, as a network takes it."""
     test = data.load("digits").test
     firsts = [int((test.labels == digit).int().argmax()) for digit in _ORDER]
     pixels, _ = test.take(firsts)
-    return subject, [
+    return [
         open_picture(subject, np.ascontiguousarray(one[0].numpy()), f"a {digit}")
         for one, digit in zip(pixels, _ORDER, strict=True)
     ]
