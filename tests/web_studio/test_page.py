@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import re
 import shutil
@@ -19,7 +20,14 @@ import torch
 from torch import Tensor, nn
 
 import eyeshot
-from eyeshot.web_studio import Picture, Session, Subject, bundled_digits, of_tensor
+from eyeshot.web_studio import (
+    Picture,
+    Session,
+    Subject,
+    bundled_digits,
+    digit_pictures,
+    of_tensor,
+)
 from eyeshot.web_studio.export import export_page, one_script, read_page_file
 from eyeshot.web_studio.notebook import RENDER, reply
 from eyeshot.web_studio.payloads import Query
@@ -29,6 +37,9 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 if CHROMIUM is None:
     pytest.skip("no chromium to show the studio's page in", allow_module_level=True)
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright to drive chromium")
+
+
+VALUE_IS = "value => Number(document.querySelector('.unit output.value').title) === value"
 
 
 class Residual(nn.Module):
@@ -202,9 +213,62 @@ def test_a_muted_channel_shows_as_a_difference(opened: Callable[[str], Any], add
     assert float(change.split(" ")[1]) == pytest.approx(after - before, abs=1e-5)
     assert after != before
     muted.get_by_role("button", name="Undo all").click()
-    muted.wait_for_function(
-        "value => Number(document.querySelector('.unit output.value').title) === value", arg=before
-    )
+    muted.wait_for_function(VALUE_IS, arg=before)
+
+
+def test_two_networks_stand_side_by_side(opened: Callable[[str], Any], tmp_path: Path) -> None:
+    """Both values, both sums and the map of the difference are those of the library."""
+    session = Session(*bundled_digits())
+    net = copy.deepcopy(session.subject.net)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for one in net.parameters():
+            one.add_(torch.randn_like(one) * one.std() / 2)
+    other = Subject("earlier", net, session.subject.run)
+    session.put_beside(Session(other, digit_pictures(other)))
+    picture = session.desk.pictures()[0]
+    assert isinstance(picture, Picture)
+    x = picture.values
+    unit = (3, 6, 7)
+    traces = [
+        eyeshot.explain(each, x, layer="conv2", unit=unit) for each in (session.subject.net, net)
+    ]
+    values = [one.network_value for one in traces]
+    sums = [[part.sum for part in one.parts] for one in traces]
+    shown = "all => all.map(one => Number(one.title))"
+    with serving(session) as address:
+        page = opened(address + "#layer=conv2&unit=3,6,7")
+        assert shown_value(page, "conv2") == values[0]
+        page.wait_for_selector(".both")
+        assert page.locator(".both button").evaluate_all(shown) == [*values, values[0] - values[1]]
+        order = sorted(range(8), key=lambda i: -abs(sums[0][i]))
+        twins = page.locator(".sum tbody td.twin").evaluate_all(shown)
+        assert twins == [*(sums[1][i] for i in order), traces[1].bias]
+        page.keyboard.press("b")  # the other network
+        page.wait_for_function("() => location.hash.includes('beside=other')")
+        page.wait_for_function(
+            f"() => document.querySelector('output.value').title === '{values[1]}'"
+        )
+        page.get_by_role("radio", name="difference").click()
+        says(page, ".sum thead", "earlier")
+        changes = [one - two for one, two in zip(*sums, strict=True)]
+        changes = [
+            *sorted(changes, key=lambda one: -abs(one)),
+            (traces[0].bias or 0) - (traces[1].bias or 0),
+        ]
+        assert page.locator(".sum tbody td:last-child").evaluate_all(shown) == changes
+        page.wait_for_function("() => location.hash.includes('beside=difference')")
+        again = opened(page.url)
+        says(again, ".map figcaption", "difference")
+        again.locator(".menu summary").click()
+        with again.expect_download() as waiting:
+            again.get_by_role("button", name="map as CSV").click()
+        table = np.loadtxt(waiting.value.path(), delimiter=",", dtype=np.float32)
+        seen = [eyeshot.see(each, x[0])["conv2"][3] for each in (session.subject.net, net)]
+        assert np.array_equal(table, seen[0] - seen[1])
+    file = export_page(session, tmp_path / "both.html", [("conv2", unit)]).as_uri()
+    page = opened(file + "#layer=conv2&unit=3,6,7&beside=difference")
+    page.wait_for_function(VALUE_IS, arg=values[0] - values[1])
 
 
 def test_kernels_can_be_typed_over(opened: Callable[[str], Any], address: str) -> None:

@@ -358,7 +358,7 @@ def test_edits_and_paint_reach_the_right_network(
 ) -> None:
     session, one, two = compared
     edits = json.dumps({"mute": [["stem", 1]], "set": []})
-    asked = {"layer": "stem", "edits": edits}
+    asked: dict[str, Any] = {"layer": "stem", "edits": edits}
     assert not numbers(ask(session, "maps", **asked))[1].any()
     theirs = numbers(ask(session, "maps", of="other", **asked))
     assert np.array_equal(theirs, eyeshot.see(two, x)["stem"])
@@ -369,8 +369,8 @@ def test_edits_and_paint_reach_the_right_network(
     body = np.zeros((20, 24), np.uint8)
     body[:3] = 2
     identity = ask(session, "paint", body.tobytes()).data["id"]
-    for of, net in ((None, one), ("other", two)):
-        values = {"picture": identity, "layer": "stem", **({"of": of} if of else {})}
+    for of, net in (("", one), ("other", two)):
+        values: dict[str, Any] = {"picture": identity, "layer": "stem", "of": of}
         assert np.array_equal(
             numbers(ask(session, "maps", **values)), eyeshot.see(net, painted)["stem"]
         )
@@ -403,12 +403,13 @@ def test_what_cannot_be_compared_is_named(
     with pytest.raises(BadValue, match="takes tensor as 10×24 beside 20×24 pixels"):
         session.put_beside(Session(Subject("small", two), [of_tensor(x[:, :10])]))
     alone = Session(Subject("two", two), [of_tensor(x)])
-    for asked, error, message in (
+    refused: list[tuple[tuple[Session, dict[str, Any]], type[EyeshotError], str]] = [
         ((session, {"layer": "stem", "of": "both"}), UnknownName, "side"),
         ((session, {"layer": "stm", "of": "other"}), UnknownName, "layer"),
         ((session, {"layer": "last", "of": "other"}), BadValue, "two: last is 2×8×10"),
         ((alone, {"layer": "stem", "of": "other"}), BadValue, "--beside"),
-    ):
+    ]
+    for asked, error, message in refused:
         with pytest.raises(error, match=message):
             ask(asked[0], "maps", **asked[1])
     with pytest.raises(BadValue, match="a difference of why"):

@@ -25,6 +25,7 @@ import numpy as np
 from eyeshot.errors import BadValue, EyeshotError, Failure
 from eyeshot.files import write_aside
 from eyeshot.language import preferred
+from eyeshot.web_studio.beside import SIDES
 from eyeshot.web_studio.links import OPERATIONS
 from eyeshot.web_studio.looks import Check, never
 from eyeshot.web_studio.overlays import KINDS
@@ -38,6 +39,7 @@ SCRIPTS = (
     "colors.js",
     "sources.js",
     "views.js",
+    "beside.js",
     "network.js",
     "unit.js",
     "play.js",
@@ -170,28 +172,54 @@ def _collect(
         chosen += [(step["layer"], tuple(step["unit"])) for step in way["steps"][1:]]
     chosen = list(dict.fromkeys(chosen))
     for layer in layers:
-        name, spatial = layer["name"], layer["spatial"]
-        answers.ask("strip", layer=name, most=32)
-        if spatial:
-            answers.ask("strip", layer=name, most=256, own=1)
-        if not spatial:
-            answers.ask("maps", layer=name)
-            continue
-        shown = {unit[0] for place, unit in chosen if place == name}
-        for channel in range(layer["planes"][0]):
-            if everything or channel in shown or channel == 0:
-                answers.ask("maps", layer=name, channel=channel)
+        for side in _sides(state, layer["name"]):
+            _collect_maps(answers, layer, chosen, everything, side)
     if state["overlay"]:
-        truth, pixel = state["overlay"]["truth"], state["overlay"]["pixel"]
-        for kind in KINDS[: 1 if truth is None else 2 if pixel is None else 3]:
-            answers.ask("overlay", kind=kind)
+        _collect_overlays(answers, state)
     inputs = set(state["network"]["inputs"])
     for layer, unit in chosen:
         text = ",".join(map(str, unit))
-        answers.ask("unit", layer=layer, unit=text)
-        if layer not in inputs:
-            answers.ask("why", layer=layer, unit=text)
+        for side in _sides(state, layer)[:2]:
+            answers.ask("unit", layer=layer, unit=text, **side)
+            if layer not in inputs:
+                answers.ask("why", layer=layer, unit=text, **side)
     answers.ask("dead")
+
+
+def _sides(state: Mapping[str, Any], layer: str) -> list[dict[str, str]]:
+    """Whose numbers are asked for: the network's, those of the one beside it, the difference."""
+    beside = state["beside"]
+    compared = beside is not None and beside["layers"][layer] is True
+    return [{}, *({"of": side} for side in SIDES if compared)]
+
+
+def _collect_maps(
+    answers: _Answers,
+    layer: Mapping[str, Any],
+    chosen: Iterable[Place],
+    everything: bool,
+    side: Mapping[str, str],
+) -> None:
+    """A layer's strips, and its maps: all, or those of the chosen units and the first."""
+    name = layer["name"]
+    answers.ask("strip", layer=name, most=32, **side)
+    if not layer["spatial"]:
+        answers.ask("maps", layer=name, **side)
+        return
+    answers.ask("strip", layer=name, most=256, own=1, **side)
+    shown = {unit[0] for place, unit in chosen if place == name}
+    for channel in range(layer["planes"][0]):
+        if everything or channel in shown or channel == 0:
+            answers.ask("maps", layer=name, channel=channel, **side)
+
+
+def _collect_overlays(answers: _Answers, state: Mapping[str, Any]) -> None:
+    """What can be laid over the picture; of a difference the pixels with different answers."""
+    truth, pixel = state["overlay"]["truth"], state["overlay"]["pixel"]
+    for side in _sides(state, state["overlay"]["layer"]):
+        many = 1 if truth is None or side.get("of") == "difference" else 2 if pixel is None else 3
+        for kind in KINDS[:many]:
+            answers.ask("overlay", kind=kind, **side)
 
 
 def _usual_units(session: Session, state: Mapping[str, Any]) -> list[Place]:

@@ -46,6 +46,7 @@ export class NetworkPanel {
       h("header", {},
         h("h2", {}, state.network.class, h("span", { class: "soft" }, " · ", say("layers", state.layers.filter((one) => !one.input).length))),
         h("p", {}, [say("parameters", count(total.parameters)), say("operations", count(total.multiply_adds))].join(" · ")),
+        this.app.beside.summary(),
         h("label", { class: "coloring" }, say("colorBy"), " ", select)),
       this.findings(),
       this.list);
@@ -126,7 +127,7 @@ export class NetworkPanel {
     h("span", { class: "bar" }),
     h("div", { class: "line" },
       h("strong", { class: "name" }, group ? layer.name.slice(group.name.length + 1) : layer.name),
-      h("span", { class: "kind" }, layer.input ? say("input") : kindOf(layer.title)), marks,
+      h("span", { class: "kind" }, layer.input ? say("input") : kindOf(layer.title)), marks, this.app.beside.flag(layer.name),
       h("span", { class: "shape" }, by(layer.shape))),
     layer.minor ? null : h("div", { class: "facts" }, [field, this.options(layer), cost].filter(Boolean).join(" · "),
       h("span", { class: "figure" })),
@@ -225,7 +226,8 @@ export class NetworkPanel {
   async fetchStrip(row) {
     const name = row.dataset.layer;
     this.watcher.unobserve(row);
-    if (this.strips.has(name) || !this.app.state.network.runs) return;
+    if (this.strips.has(name) || !this.app.state.network.runs || this.app.beside.lacks(name)) return;
+    if (this.app.beside.side === "difference" && this.app.state.picture.wide) return;
     const answer = await this.app.ask("strip", { layer: name, most: 32 }, { quiet: true });
     if (!answer || this.rows.get(name) !== row) return;
     const strip = { ...answer.data, tiles: tilesOf(answer) };

@@ -21,6 +21,7 @@ export function colorOfClass(number) {
     return Math.round(255 * (light - reach * Math.max(-1, Math.min(place - 3, 9 - place, 1))));
   });
 }
+const share = (part, whole) => `${Number(((100 * part) / whole).toPrecision(3))} %`;
 const css = (color) => `rgb(${color.join(" ")})`;
 
 export class Overlay {
@@ -37,6 +38,7 @@ export class Overlay {
   kinds() {
     const known = this.app.state.overlay;
     if (!known || (!this.app.source.live && !this.app.source.has("overlay", { kind: "prediction" }))) return [];
+    if (this.app.beside.side === "difference") return ["prediction"];
     return ["prediction", "truth", "error"].slice(0, known.truth === null ? 1 : known.pixel === null ? 2 : 3);
   }
 
@@ -59,9 +61,13 @@ export class Overlay {
   legend() {
     const swatch = (color, text) => h("span", { class: "swatch" }, h("i", { style: { background: css(color) } }), text);
     if (this.refused) return h("span", { class: "faint" }, this.refused);
+    if (this.app.beside.side === "difference") {
+      const { wrong, labeled } = this.answer ? this.answer.data : {};
+      return swatch(WRONG, labeled ? say("differOf", share(wrong, labeled), labeled.toLocaleString("en-US")) : say("differs"));
+    }
     if (this.kind === "error") {
       const { wrong, labeled } = this.answer ? this.answer.data : {};
-      return swatch(WRONG, labeled ? say("wrongOf", `${Number(((100 * wrong) / labeled).toPrecision(3))} %`, labeled.toLocaleString("en-US")) : say("mistakes"));
+      return swatch(WRONG, labeled ? say("wrongOf", share(wrong, labeled), labeled.toLocaleString("en-US")) : say("mistakes"));
     }
     const { classes } = this.app.state.overlay;
     return h("span", { class: "swatches" }, classes.map((one, i) => swatch(colorOfClass(i), one)));
@@ -90,7 +96,7 @@ export class Overlay {
     const lattice = this.kind === "truth" ? pixelsFrom([0, 0]) : pixel ? pixelsFrom(pixel) : new Lattice(layer, state.picture.size);
     const size = this.kind === "truth" ? state.picture.size : layer.planes.slice(1);
     const asked = app.viewed(lattice, size);
-    const key = JSON.stringify([state.picture.id, app.editsText(), app.stamp, this.kind, asked]);
+    const key = JSON.stringify([state.picture.id, app.editsText(), app.stamp, app.beside.side, this.kind, asked]);
     if (key === this.key) return;
     this.refused = "";
     const answer = await app.ask("overlay", { kind: this.kind, ...asked }, { slot: "overlay", show: (error) => { this.refused = [error.message, error.cure].filter(Boolean).join("; "); } });
@@ -106,9 +112,10 @@ export class Overlay {
     const [high, wide] = data.shape;
     const numbers = new Uint8Array(raw);
     const image = new ImageData(Math.max(1, wide), Math.max(1, high));
+    const marks = this.kind === "error" || this.app.beside.side === "difference";
     for (let i = 0; i < numbers.length; i++) {
-      if (numbers[i] === UNLABELED || (this.kind === "error" && !numbers[i])) continue;
-      image.data.set([...(this.kind === "error" ? WRONG : colorOfClass(numbers[i])), 255], 4 * i);
+      if (numbers[i] === UNLABELED || (marks && !numbers[i])) continue;
+      image.data.set([...(marks ? WRONG : colorOfClass(numbers[i])), 255], 4 * i);
     }
     const [top, , left] = data.box;
     return { canvas: canvasOf(image), box: lattice.box(top, top + high * data.step, left, left + wide * data.step), numbers, lattice };
@@ -128,6 +135,7 @@ export class Overlay {
     const [i, j] = [Math.floor((place[0] - data.box[0]) / data.step), Math.floor((place[1] - data.box[2]) / data.step)];
     if (i < 0 || j < 0 || i >= data.shape[0] || j >= data.shape[1]) return "";
     const number = this.picture.numbers[i * data.shape[1] + j];
+    if (this.app.beside.side === "difference") return say(number ? "differs" : "agrees");
     if (number === UNLABELED) return `${say("unlabeled")}`;
     return this.kind === "error" ? say(number ? "wrong" : "right_") : `${say(this.kind)} ${this.app.state.overlay.classes[number] ?? number}`;
   }

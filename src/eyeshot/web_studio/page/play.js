@@ -13,16 +13,24 @@ export function answerBars(app) {
   if (!prediction) return null;
   const top = [...prediction.top].sort((a, b) => a.index - b.index);
   const best = prediction.top[0];
+  const other = app.state.beside && app.state.beside.prediction;
+  const track = (probability) => h("span", { class: "track" }, h("span", { style: { "--share": (probability ?? 0).toFixed(4) } }));
+  const percent = (probability) => h("span", { class: "mono" }, probability === undefined ? "–" : (100 * probability).toFixed(1) + " %");
+  const shares = (one) => {
+    if (!other) return [track(one.probability), percent(one.probability)];
+    const twin = other.top.find((each) => each.index === one.index)?.probability;
+    return [h("span", { class: "tracks" }, track(one.probability), track(twin)), percent(one.probability), percent(twin)];
+  };
   return h("div", { class: "answer" },
-    h("h3", {}, say("predicted"), h("strong", { class: "verdict" }, best.class)),
-    h("ol", { class: "bars" + (top.some((one) => one.class.length > 2) ? " named" : "") }, (top.length <= 10 && app.state.network.classes.length <= 10 ? top : prediction.top).map((one) =>
+    h("h3", {}, say("predicted"), h("strong", { class: "verdict" }, best.class, other ? h("span", { class: "second" }, ` · ${other.top[0].class}`) : null)),
+    other ? h("p", { class: "versus" }, h("span", { class: "first" }, app.beside.name("")), " · ", h("span", { class: "second" }, app.beside.name("other"))) : null,
+    h("ol", { class: "bars" + (other ? " two" : "") + (top.some((one) => one.class.length > 2) ? " named" : "") }, (top.length <= 10 && app.state.network.classes.length <= 10 ? top : prediction.top).map((one) =>
       h("li", { class: one === best || one.index === best.index ? "best" : null },
         h("button", {
           class: "plain", title: `${prediction.layer} [${one.index}]`,
           onclick: () => app.choose({ layer: prediction.layer, unit: [one.index], trail: "new" }),
         }, h("span", { class: "class" }, one.class),
-        h("span", { class: "track" }, h("span", { style: { "--share": one.probability.toFixed(4) } })),
-        h("span", { class: "mono" }, (100 * one.probability).toFixed(1) + " %"))))));
+        shares(one))))));
 }
 
 /** What a training has measured so far, epoch by epoch. */

@@ -8,7 +8,7 @@ const WIDE = 520; // of the drawing of a network
 const STRIP = 36;
 
 function download(app, blob, ending) {
-  const name = [app.state.network.name, app.chosen.layer, app.chosen.channel].join("-").replace(/[^\w.-]+/g, "_");
+  const name = [app.state.network.name, app.beside.side && app.beside.name(), app.chosen.layer, app.chosen.channel].filter((one) => one !== "").join("-").replace(/[^\w.-]+/g, "_");
   const link = h("a", { href: URL.createObjectURL(blob), download: `${name}.${ending}` });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 5000);

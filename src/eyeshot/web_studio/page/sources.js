@@ -64,6 +64,7 @@ export class FileSource {
     for (const key of Object.keys(answers)) {
       if (!key.startsWith("unit?")) continue;
       const asked = new URLSearchParams(key.slice(5));
+      if (asked.get("of")) continue;
       const layer = asked.get("layer");
       if (!this.units.has(layer)) this.units.set(layer, []);
       this.units.get(layer).push(asked.get("unit").split(",").map(Number));

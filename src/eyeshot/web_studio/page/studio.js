@@ -1,5 +1,6 @@
 // The studio: what is chosen, and the panels that show it. Everything shown was asked of a source.
 
+import { Beside } from "./beside.js";
 import { canvasOf, colorOf, isDark, scaleBar } from "./colors.js";
 import { by, h, paced, refill, show } from "./dom.js";
 import { NetworkPanel, tilesOf } from "./network.js";
@@ -23,8 +24,10 @@ class Studio {
     this.picture = "";
     this.chosen = { layer: "", channel: 0 };
     this.unit = null;
+    this.twin = null; // the same unit of the other network
     this.boxes = null;
     this.trail = [];
+    this.beside = new Beside(this);
     this.edits = { mute: [], set: [] };
     this.difference = false;
     this.effective = false;
@@ -64,6 +67,7 @@ class Studio {
     const turns = this.turns; // a person may choose a tab while the answer is on its way
     this.edits = asked.edits || { mute: [], set: [] };
     this.difference = asked.difference;
+    this.beside.side = asked.beside;
     [this.overlay.kind, this.overlay.opacity] = asked.overlay || [this.overlay.kind, this.overlay.opacity];
     await this.load({ picture: asked.picture ?? this.picture, chosen: asked });
     if (!this.state) await this.load({ picture: "", chosen: asked }); // the picture is gone
@@ -87,6 +91,7 @@ class Studio {
     }
     const about = name === "walk" ? {} : { picture: this.picture, edits: this.editsText() };
     if (spoken() !== "en") about.language = spoken();
+    about.of = this.beside.of(name);
     if (["strip", "dead", "kernel"].includes(name) && this.state && this.state.picture.wide) about.at = this.at().join(",");
     this.setBusy(1);
     try {
@@ -141,6 +146,7 @@ class Studio {
     if (!answer) return;
     const known = this.state !== null && this.state.layers.length === answer.data.layers.length;
     this.state = answer.data;
+    if (!this.state.beside) this.beside.side = "";
     this.picture = picture === "" ? "" : this.state.picture.id;
     this.viewport.setSize(this.state.picture.size, this.state.picture.wide);
     const wanted = chosen && chosen.layer ? chosen : this.chosen;
@@ -216,10 +222,13 @@ class Studio {
   }
 
   async openUnit(layer, unit, trail) {
-    const answer = await this.ask("unit", { layer, unit: unit.join(",") }, { slot: "unit",
-      show: this.source.live ? null : () => this.complain({ message: say("notInFile") }) });
+    const asked = { layer, unit: unit.join(",") };
+    const [answer, twin] = await Promise.all([
+      this.ask("unit", asked, { slot: "unit", show: this.source.live ? null : () => this.complain({ message: say("notInFile") }) }),
+      this.beside.has(layer) ? this.ask("unit", { ...asked, of: this.beside.of("unit") ? "" : "other" }, { slot: "twin", quiet: true }) : null]);
     if (!answer) return;
     this.unit = answer.data;
+    this.twin = twin && twin.data;
     this.unitPanel.all = false;
     this.boxes = Object.fromEntries(Object.entries(answer.data.boxes).filter(([, box]) => box && box.length === 2));
     const last = this.trail[this.trail.length - 1];
@@ -237,6 +246,7 @@ class Studio {
 
   closeUnit() {
     this.unit = null;
+    this.twin = null;
     this.boxes = null;
     this.trail = [];
     this.effectivePicture = null;
@@ -343,16 +353,21 @@ class Studio {
       return;
     }
     const [, high, wide] = layer.planes;
-    const vector = !layer.spatial || high * wide === 1;
+    const vector = (!layer.spatial || high * wide === 1) && !this.beside.lacks(layer.name);
     this.mapFrame.classList.toggle("is-vector", vector);
+    if (this.beside.lacks(layer.name)) {
+      this.mapKey = null;
+      this.refuseMap({ message: this.beside.reason(layer.name) }, "");
+      return;
+    }
     if (vector) {
       if (again) await this.showVector(layer);
       return;
     }
     const seen = this.viewed(this.lattice, [high, wide]);
     const asked = { layer: layer.name, channel: this.chosen.channel, ...seen };
-    if (this.difference && this.editsText()) asked.difference = 1;
-    const key = JSON.stringify([this.state.picture.id, this.editsText(), asked]);
+    if (this.difference && this.editsText() && !this.beside.side) asked.difference = 1;
+    const key = JSON.stringify([this.state.picture.id, this.editsText(), this.beside.side, asked]);
     if (key === this.mapKey) return;
     if (this.anyway === key) asked.anyway = 1;
     let refused = null;
@@ -489,7 +504,7 @@ class Studio {
     const answer = await this.ask("reach", { pixel: pixel.join(",") }, { slot: "reach" });
     if (!answer) return;
     this.reached = answer.data;
-    this.unit = null;
+    this.unit = this.twin = null;
     this.boxes = Object.fromEntries(Object.entries(answer.data.boxes).filter(([, [a, b]]) => a[1] > a[0] && b[1] > b[0]));
     this.networkPanel.mark();
     this.drawMarks();
@@ -548,6 +563,7 @@ class Studio {
     refill(this.top,
       h("div", { class: "brand" }, h("span", { class: "mark", "aria-hidden": "true" }), "eyeshot", h("span", { class: "faint" }, state.network.name)),
       h("div", { class: "tabs", role: "tablist" }, tab("look", say("look")), tab("walk", say("playground"))),
+      this.beside.chooser(),
       this.source.live && (pictures.length > 1 || drawn) ? h("label", {}, h("select", { "aria-label": say("picture"), onchange: (event) => this.load({ picture: event.target.value }) },
         drawn ? h("option", { value: state.picture.id, selected: true }, state.picture.name) : null,
         pictures.map((one) => h("option", { value: one.id, selected: one.id === state.picture.id }, one.name)))) : null,
@@ -565,7 +581,7 @@ class Studio {
 
   renderMapHead(map) {
     const layer = this.layerNamed(this.chosen.layer);
-    refill(this.mapHead, h("strong", {}, layer.name),
+    refill(this.mapHead, h("strong", {}, layer.name), this.beside.side ? h("span", { class: "note side", title: this.beside.name() }, this.beside.side === "other" ? this.beside.name() : say("differenceOf")) : null,
       h("span", { class: "faint note" }, layer.spatial ? `${say("channel")} ${this.chosen.channel}` : say("numbersOf", layer.planes[2])),
       h("span", { class: "space" }),
       map && map.max !== null ? h("span", { class: "scale mono" }, show(map.signed ? -map.most : 0, 3), asElement(scaleBar(map.signed)), show(map.most, 3)) : null,
@@ -594,7 +610,8 @@ class Studio {
   async refreshGallery() {
     const layer = this.layerNamed(this.chosen.layer);
     const [channels, high, wide] = layer.planes;
-    this.gallery.hidden = !layer.spatial || !this.state.network.runs;
+    const none = this.beside.lacks(layer.name) || (this.beside.side === "difference" && this.state.picture.wide);
+    this.gallery.hidden = !layer.spatial || !this.state.network.runs || none;
     if (this.gallery.hidden) return;
     const answer = await this.ask("strip", { layer: layer.name, most: TILES, own: this.ownScale ? 1 : "" }, { slot: "gallery", quiet: !this.source.live });
     if (!answer || layer.name !== this.chosen.layer) return;
@@ -619,7 +636,7 @@ class Studio {
 
   markGallery() {
     const layer = this.layerNamed(this.chosen.layer);
-    if (this.changeButtons && this.source.live && !layer.input) {
+    if (this.changeButtons && this.source.live && !layer.input && this.beside.side !== "other") {
       const muted = this.isMuted(layer.name, this.chosen.channel);
       refill(this.changeButtons,
         h("button", { class: "small", "aria-pressed": String(muted), title: "m", onclick: () => this.toggleMute() },
@@ -635,7 +652,7 @@ class Studio {
   /** A vector: each number a cell. */
   async showVector(layer) {
     this.renderMapHead(null);
-    const answer = await this.ask("maps", { layer: layer.name, ...(this.difference && this.editsText() ? { difference: 1 } : {}) }, { slot: "maps" });
+    const answer = await this.ask("maps", { layer: layer.name, ...(this.difference && this.editsText() && !this.beside.side ? { difference: 1 } : {}) }, { slot: "maps" });
     if (!answer) return;
     this.mapKey = null;
     const numbers = numbersOf(answer);
@@ -673,7 +690,7 @@ class Studio {
     const { layer, channel } = this.chosen;
     const found = this.layerNamed(layer);
     const at = found.spatial ? channel : this.unit && this.unit.layer === layer ? this.unit.unit[0] : -1;
-    if (at < 0 || found.input) return;
+    if (at < 0 || found.input || this.beside.side === "other") return;
     if (this.isMuted(layer, at)) this.edits.mute = this.edits.mute.filter(([l, c]) => !(l === layer && c === at));
     else this.edits.mute.push([layer, at]);
     this.edited();
@@ -718,7 +735,6 @@ class Studio {
     speak(name);
     store("language", name);
     document.documentElement.lang = name;
-    this.root.classList.toggle("chinese", name === "zh");
     this.renderAll();
     if (this.state) this.load({ picture: this.picture }); // findings and notes in that language
   }
@@ -791,6 +807,7 @@ class Studio {
       "[": () => this.stepLayer(-1), "]": () => this.stepLayer(1), ",": () => this.stepChannel(-1), ".": () => this.stepChannel(1),
       "+": () => this.viewport.zoom(1.5), "=": () => this.viewport.zoom(1.5), "-": () => this.viewport.zoom(1 / 1.5), 0: () => this.viewport.fit(),
       r: () => this.reach(...this.pixelThere()), w: () => this.why(), m: () => this.toggleMute(), e: () => { this.showEffective(!this.effective); this.unitPanel.render(); },
+      b: () => this.beside.next(),
       d: () => { this.showDifference(!this.difference); this.renderPlay(); },
       Backspace: () => { if (this.trail.length > 1) this.backTo(this.trail.length - 2); },
       Escape: () => { this.reached = null; this.closeUnit(); },
@@ -844,7 +861,7 @@ class Studio {
       picture: asked.get("picture") ?? undefined, layer: asked.get("layer") || "", unit: numbers("unit"),
       channel: numbers("channel")?.[0] ?? numbers("unit")?.[0] ?? null, view: numbers("view"), tab: asked.get("tab") || "look",
       edits: edits && Array.isArray(edits.mute) && Array.isArray(edits.set) ? edits : null,
-      difference: asked.get("difference") === "1", overlay: overlayOf(asked.get("overlay") || ""), walk, theme: asked.get("theme"), language: asked.get("language"),
+      difference: asked.get("difference") === "1", beside: ["other", "difference"].find((one) => one === asked.get("beside")) || "", overlay: overlayOf(asked.get("overlay") || ""), walk, theme: asked.get("theme"), language: asked.get("language"),
     };
   }
 
@@ -861,6 +878,7 @@ class Studio {
     }
     if (this.editsText()) told.set("edits", this.editsText());
     if (this.difference) told.set("difference", "1");
+    if (this.beside.side) told.set("beside", this.beside.side);
     if (this.overlay.kind) told.set("overlay", `${this.overlay.kind},${this.overlay.opacity}`);
     if (this.tab === "walk") {
       told.set("tab", "walk");

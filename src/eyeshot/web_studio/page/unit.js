@@ -23,6 +23,7 @@ export class UnitPanel {
     refill(this.root,
       this.crumbs(trail),
       this.title(unit),
+      this.app.beside.block(),
       this.field(unit),
       unit.trace ? this.sum(unit) : h("p", { class: "refusal" }, unit.refusal || ""),
       h("div", { class: "why" }));
@@ -47,7 +48,8 @@ export class UnitPanel {
   }
 
   title(unit) {
-    const value = unit.trace ? unit.trace.network_value : unit.value;
+    const both = this.app.beside.side === "difference" ? this.app.beside.values() : null;
+    const value = both ? both[2] : unit.trace ? unit.trace.network_value : unit.value;
     return h("header", {},
       h("div", {},
         h("h2", {}, unit.layer, h("span", { class: "mono soft" }, ` [${unit.unit.join(", ")}]`)),
@@ -86,30 +88,70 @@ export class UnitPanel {
 
   sum(unit) {
     const { trace, links } = unit;
-    const order = trace.parts.map((part, index) => ({ part, link: links[index] }));
+    const twins = this.app.beside.sums();
+    if (this.app.beside.side === "difference" && this.app.twin) return this.differences(unit, twins);
+    const order = trace.parts.map((part, index) => ({ part, link: links[index], twin: twins ? twins[index] : null }));
     order.sort((a, b) => Math.abs(b.part.sum ?? 0) - Math.abs(a.part.sum ?? 0));
     const few = this.all ? order.length : FEW;
     const shown = order.slice(0, few);
     const rest = order.slice(few);
     const restSum = rest.reduce((sum, one) => sum + (one.part.sum ?? 0), 0);
     const largest = Math.max(1e-30, ...trace.parts.map((part) => Math.abs(part.sum ?? 0)), Math.abs(trace.bias ?? 0), Math.abs(restSum));
+    const { twin } = this.app;
+    const beside = (value) => (twin && twin.trace ? h("td", { class: "right mono twin", title: String(value ?? "") }, twins ? show(value) : "") : null);
     const scales = this.scales(trace.parts);
-    const table = h("table", { class: "sum" },
+    const table = h("table", { class: "sum" + (twin && twin.trace ? " with-twin" : "") },
       h("thead", {}, h("tr", {},
         h("th", { scope: "col" }, this.heading(unit)), h("th", { scope: "col" }, say("patch")),
         trace.parts.some((part) => part.kernel !== null) ? [h("th", {}), h("th", { scope: "col" }, say("kernel"))] : null,
-        h("th", {}), h("th", { scope: "col", class: "right" }, this.resultName(trace)))),
-      h("tbody", {}, shown.map((one) => this.row(one, trace, scales, largest)),
+        h("th", {}), h("th", { scope: "col", class: "right" }, this.resultName(trace)),
+        twin && twin.trace ? h("th", { scope: "col", class: "right twin", title: this.twinName() }, this.twinName()) : null)),
+      h("tbody", {}, shown.map((one) => this.row(one, trace, scales, largest, beside(one.twin))),
         rest.length ? this.plainRow(h("button", { class: "link", onclick: () => { this.all = true; this.render(); } },
-          say("showAll", order.length)), say("rest", rest.length), restSum, largest, trace) : null,
-        trace.bias !== null ? this.plainRow(say("bias"), "", trace.bias, largest, trace) : null),
-      h("tfoot", {}, this.plainRow(say("total"), trace.divisor !== 1 && trace.rule === "mean" ? "" : "", trace.total, largest, trace, true)));
+          say("showAll", order.length)), say("rest", rest.length), restSum, largest, trace, false, beside(rest.reduce((sum, one) => sum + (one.twin ?? 0), 0))) : null,
+        trace.bias !== null ? this.plainRow(say("bias"), "", trace.bias, largest, trace, false, beside(twin?.trace?.bias)) : null),
+      h("tfoot", {}, this.plainRow(say("total"), "", trace.total, largest, trace, true, twin && twin.trace ? h("td", { class: "right mono twin", title: String(twin.trace.total) }, show(twin.trace.total, 5)) : null)));
     return h("div", { class: "block" },
       h("div", { class: "heading" }, h("h3", {}, say("theSum")),
         h("button", { class: "small", title: say("whyHint"), onclick: () => this.app.why() }, say("why"))),
       h("p", { class: "faint" }, say("rule_" + trace.rule, show(trace.divisor))),
       trace.parts.length ? table : null,
+      twin && twin.trace && !twins ? h("p", { class: "faint" }, say("termsDiffer")) : null,
       h("p", { class: "faint check-line" }, say("ofNetwork", String(trace.network_value))));
+  }
+
+  /** The other network than the one whose sum is shown. */
+  twinName() {
+    const { beside } = this.app;
+    return beside.name(beside.side === "other" ? "" : "other");
+  }
+
+  /** Both sums term by term, those that differ most first. */
+  differences(unit, twins) {
+    const { beside, twin } = this.app;
+    const { trace, links } = unit;
+    const others = twin.trace;
+    const rows = twins ? trace.parts.map((part, i) => ({ name: this.termName(part, links[i]), link: links[i], mine: part.sum, theirs: twins[i] })) : [];
+    rows.sort((a, b) => Math.abs((b.mine ?? 0) - (b.theirs ?? 0)) - Math.abs((a.mine ?? 0) - (a.theirs ?? 0)));
+    const shown = rows.slice(0, this.all ? rows.length : FEW);
+    const rest = rows.slice(shown.length);
+    const added = (key) => rest.reduce((sum, one) => sum + (one[key] ?? 0), 0);
+    if (rest.length) shown.push({ name: h("button", { class: "link", onclick: () => { this.all = true; this.render(); } }, say("rest", rest.length)), mine: added("mine"), theirs: added("theirs") });
+    if (trace.bias !== null || (others && others.bias !== null)) shown.push({ name: say("bias"), mine: trace.bias ?? 0, theirs: others ? others.bias ?? 0 : null });
+    const largest = Math.max(1e-30, ...shown.map((one) => Math.abs((one.mine ?? 0) - (one.theirs ?? 0))));
+    const cell = (value, digits = 4) => h("td", { class: "right mono", title: String(value) }, show(value, digits));
+    const line = ({ name, link, mine, theirs }) => h("tr", {},
+      h("th", { scope: "row" }, link && link.strongest && this.canGo(link.source, link.strongest)
+        ? h("button", { class: "link", onclick: () => this.app.follow(link.source, link.strongest) }, name) : name),
+      cell(mine), cell(theirs), h("td", { class: "bar-cell" }, this.bar((mine ?? 0) - (theirs ?? 0), largest)), cell((mine ?? 0) - (theirs ?? 0)));
+    return h("div", { class: "block" },
+      h("div", { class: "heading" }, h("h3", {}, say("bothSums"))),
+      h("table", { class: "sum" },
+        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, this.heading(unit)), h("th", { scope: "col", class: "right name" }, beside.name("")),
+          h("th", { scope: "col", class: "right name" }, beside.name("other")), h("th", {}), h("th", { scope: "col", class: "right" }, say("differenceOf")))),
+        h("tbody", {}, shown.map(line)),
+        others ? h("tfoot", {}, h("tr", { class: "strong" }, h("th", { scope: "row" }, say("total")), cell(trace.total), cell(others.total), h("td", {}), cell(trace.total - others.total))) : null),
+      twins ? null : h("p", { class: "faint" }, say("termsDiffer")));
   }
 
   heading(unit) {
@@ -136,28 +178,33 @@ export class UnitPanel {
     return { patch: of("patch"), kernel: { ...of("kernel"), signed: true } };
   }
 
-  row({ part, link }, trace, scales, largest) {
+  /** What a term is called: its channel, or the place of its number. */
+  termName(part, link) {
+    const named = part.patch === null || Array.isArray(part.patch) || part.cells.length || !link.strongest;
+    return [part.source ? `${part.source} ` : "", named ? String(part.channel) : `[${link.strongest.join(", ")}]`].join("");
+  }
+
+  row({ part, link }, trace, scales, largest, twin) {
     const go = link && link.strongest && this.canGo(link.source, link.strongest)
       ? () => this.app.follow(link.source, link.strongest) : null;
-    const label = part.patch === null || (Array.isArray(part.patch) || part.cells.length) ? part.channel : link.strongest ? `[${link.strongest.join(", ")}]` : part.channel;
-    const several = part.source ? `${part.source} ` : "";
+    const label = this.termName(part, link);
     return h("tr", {},
       h("th", { scope: "row" }, go
-        ? h("button", { class: "link", onclick: go, title: `${link.source} [${link.strongest.join(", ")}]` }, several, String(label))
-        : [several, String(label)]),
+        ? h("button", { class: "link", onclick: go, title: `${link.source} [${link.strongest.join(", ")}]` }, label)
+        : label),
       h("td", {}, this.grid(part.patch, part.outside, scales.patch, link)),
       trace.parts.some((one) => one.kernel !== null) ? [h("td", { class: "sign" }, part.kernel !== null ? "×" : ""),
         h("td", {}, part.kernel === null ? null : this.grid(part.kernel, null, scales.kernel, null))] : null,
       h("td", { class: "bar-cell" }, this.bar(part.sum, largest)),
-      h("td", { class: "right mono", title: String(part.sum) }, show(part.sum)));
+      h("td", { class: "right mono", title: String(part.sum) }, show(part.sum)), twin);
   }
 
-  plainRow(name, note, value, largest, trace, strong = false) {
+  plainRow(name, note, value, largest, trace, strong = false, twin = null) {
     const kernel = trace.parts.some((part) => part.kernel !== null);
     return h("tr", { class: strong ? "strong" : null },
       h("th", { scope: "row", colspan: kernel ? 4 : 2 }, name, note ? h("span", { class: "faint" }, " ", note) : null),
       h("td", { class: "bar-cell" }, strong ? null : this.bar(value, largest)),
-      h("td", { class: "right mono", title: String(value) }, show(value, strong ? 5 : 4)));
+      h("td", { class: "right mono", title: String(value) }, show(value, strong ? 5 : 4)), twin);
   }
 
   bar(value, largest) {
@@ -166,7 +213,7 @@ export class UnitPanel {
   }
 
   canGo(layer, unit) {
-    return this.app.source.live || this.app.source.has("unit", { layer, unit: unit.join(",") });
+    return this.app.source.live || this.app.source.has("unit", { layer, unit: unit.join(","), of: this.app.beside.of("unit") });
   }
 
   /** Cells with their numbers, or colored alone where there are many. */
