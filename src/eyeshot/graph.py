@@ -456,6 +456,8 @@ class Node:
         mismatch: the shape mistake, if the node was repaired so that later nodes can be checked.
         repairs: the node that it repairs from before; it is not part of the user's network.
         after_mismatch: the first repaired node that its values pass through.
+        again: the node that it repeats, for a later pass over the rows.
+        after: nodes that must be complete before its first row is computed.
     """
 
     name: str
@@ -475,6 +477,8 @@ class Node:
     mismatch: str = ""
     repairs: str = ""
     after_mismatch: str = ""
+    again: str = ""
+    after: tuple[str, ...] = ()
 
     @property
     def is_input(self) -> bool:

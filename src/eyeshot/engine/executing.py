@@ -225,19 +225,20 @@ class _Pass:
         """The next rows of every input; rows that no output needs are not read."""
         job, values = self._state.job, {}
         for name, side in rows.items():
-            if name in job.known:
+            image = job.graph.nodes[name].again or name
+            if image in job.known:
                 if side:
-                    values[name] = job.known[name]
+                    values[name] = job.known[image]
             elif side and side.hi <= first.get(name, 0):
                 values[name] = stream.passed(name, side)
                 self._unread.pop(name, None)
             elif side:
                 others = self._strip.boxes[name][1:]
-                source, window = job.sources[name], (side, *others)
+                source, window = job.sources[image], (side, *others)
                 samples = source.read(*((s.lo, s.hi) for s in window))
-                self._state.readings.note(name, window, samples)
+                self._state.readings.note(image, window, samples)
                 self._add_up(name, len(side), samples)
-                self._state.extremes.read(name, samples)
+                self._state.extremes.read(image, samples)
                 self._state.positions += samples[0].size if name == job.graph.inputs[0] else 0
                 values[name] = job.preparation(samples, source.name, tuple(s.lo for s in window))
         return values
@@ -246,7 +247,10 @@ class _Pass:
     def _summed_up(self) -> list[str]:
         """The inputs whose samples count for rows far from them, by a statistic."""
         job = self._state.job
-        return [n for n in job.sources if n in self._strip.boxes and job.plan.stages > 1]
+        if job.plan.stages == 1:
+            return []
+        inputs = [job.graph.nodes[name] for name in job.graph.inputs if name in self._strip.boxes]
+        return [node.name for node in inputs if (node.again or node.name) in job.sources]
 
     def _add_up(self, name: str, count: int, samples: NDArray[Any]) -> None:
         """Take samples into the checksum that tells whether a resumed run sees the same image."""
@@ -259,9 +263,9 @@ class _Pass:
             self._all_read(name)
 
     def _all_read(self, name: str) -> None:
-        box = self._strip.boxes[name]
-        place = f"{name} {[(side.lo, side.hi) for side in box]}"
-        image = self._state.job.sources[name].name
+        box, own = self._strip.boxes[name], self._state.job.graph.nodes[name].again or name
+        place = f"{own} {[(side.lo, side.hi) for side in box]}"
+        image = self._state.job.sources[own].name
         self._state.readings.note_pass(place, image, self.checksums[name])
 
     def _write(self, name: str, value: torch.Tensor) -> None:

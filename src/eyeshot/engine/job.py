@@ -56,6 +56,7 @@ from eyeshot.operators import gives_probabilities
 from eyeshot.planning import BandPlan, make_plan, pushes
 from eyeshot.planning.band_plan import megabytes
 from eyeshot.planning.holding import maps_held_whole, say_what_is_held, too_much_to_hold
+from eyeshot.planning.recomputing import recompute
 from eyeshot.runs import Run
 
 
@@ -389,7 +390,7 @@ class Parts:
     def job(self, plan: BandPlan, threads: int, **options: Any) -> Job:
         """The run with a plan; ``options`` are further attributes of a job."""
         return Job(
-            self.graph,
+            recompute(self.graph, plan.again),
             self.sources,
             self.preparation,
             self.forms,
@@ -519,7 +520,8 @@ def _planned(
             raise
         room = f"{megabytes(limit or 0)} {'are free here' if memory is None else 'are allowed'}"
         raise too_much_to_hold(graph, maps, room, error.cure) from error
-    return say_what_is_held(plan, graph, maps)
+    repeating = recompute(graph, plan.again)
+    return say_what_is_held(plan, repeating, maps_held_whole(repeating))
 
 
 def settings_of(job: Job) -> Mapping[str, Any]:
@@ -537,6 +539,7 @@ def settings_of(job: Job) -> Mapping[str, Any]:
         "strips": plan["strips"],
         "band": plan["band_rows"],
         "spilled": list(plan["spilled"]),
+        **({"again": plan["again"]} if plan["again"] else {}),
         "threads": job.threads,
         "arithmetic": arithmetic(job.preparation.device),
     }

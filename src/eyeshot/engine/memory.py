@@ -367,6 +367,8 @@ class ScratchBuffer:
 def scratch_space(asked: str | Path | None, targets: Sequence[Any] | None) -> ScratchSpace:
     """Where to put maps: ``DIR``, ``DIR:SIZE``, or the folder of the first output that is a file.
 
+    ``none`` is a place without room: maps that do not fit into memory are computed again.
+
     Raises:
         BadValue: the size is not a size, or there is no such folder.
     """
@@ -377,6 +379,8 @@ def scratch_space(asked: str | Path | None, targets: Sequence[Any] | None) -> Sc
             folder = folder.parent
         return ScratchSpace(folder)
     text, limit = str(asked), None
+    if text == "none":
+        return ScratchSpace(Path(tempfile.gettempdir()), 0)
     folder = Path(text)
     if not folder.is_dir() and ":" in text:
         name, _, size = text.rpartition(":")

@@ -126,7 +126,7 @@ def _is_pass(note: Sequence[Any]) -> bool:
 def changed(image: str) -> BadFile:
     """The error for an image that is not the one whose statistics were gathered."""
     return BadFile(
-        f"{image}: is not the image from which the unfinished run has gathered its statistics",
+        f"{image}: has changed since this run, or its unfinished part, gathered statistics from it",
         cure="bring the image back as it was, or start again with --force",
     )
 

@@ -8,7 +8,7 @@ The plan's text for people is written here too.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from eyeshot.findings.wording import counted
 from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
 from eyeshot.planning.holding import BufferPlan, Costs, Holding, TooMuch, names_held_whole, stages
+from eyeshot.planning.recomputing import PER_BYTE_ON_DISK, choices, recompute
 from eyeshot.planning.restarting import Cut
 from eyeshot.planning.schedule import itemsize, multiply_adds, row_numbers
 
@@ -33,6 +34,7 @@ _NARROWEST_STRIP = 16
 _MOST_STRIPS_WITH_MAPS = 4
 """If maps are held whole, each strip repeats all computations before them."""
 _LOWEST_BAND_WITH_MAPS = 4
+_MOST_NAMES = 3
 _LOWEST_BAND = 8
 """Below this a band costs more than a few columns computed twice; strips come first."""
 
@@ -56,11 +58,13 @@ class BandPlan:
         buffers: the most that each node buffers, in the widest strip.
         delay: rows of the input that must enter before the first output row leaves.
         multiply_adds: of the whole run.
-        redundancy: multiply-adds divided by those of a single strip; 1.00 means no repeated work.
+        redundancy: multiply-adds divided by those of a single strip with all maps kept; 1.00 means
+            no repeated work.
         peak: the predicted largest number of bytes that the process uses.
         nodes: the number of nodes that take part.
         spilled: the maps on disk, and the bytes of each in the widest strip.
         stages: the number of passes over the rows that must follow one another; 1 if they stream.
+        again: the maps that are computed again in a later pass, and are not kept.
     """
 
     regions: Mapping[str, Region]
@@ -74,6 +78,7 @@ class BandPlan:
     nodes: int
     spilled: Mapping[str, int] = field(default_factory=dict)
     stages: int = 1
+    again: tuple[str, ...] = ()
 
     @property
     def disk(self) -> int:
@@ -93,6 +98,7 @@ class BandPlan:
             "stages": self.stages,
             "spilled": dict(self.spilled),
             "disk_bytes": self.disk,
+            "again": list(self.again),
             "buffers": [
                 {"name": b.name, "rows": b.rows, "bytes": b.nbytes, "waits_for": b.waits_for}
                 for b in self.buffers
@@ -116,8 +122,8 @@ def make_plan(
 ) -> BandPlan:
     """Choose bands and strips for a region of each output.
 
-    If maps that are held whole do not fit, the largest are put on disk, as many as necessary. This
-    repeats no work, unlike strips of columns.
+    If maps that are held whole do not fit, some are put on disk or computed again in each pass that
+    reads them, by the cheapest choice that fits: a byte on disk has a price in multiply-adds.
 
     Args:
         graph: the lowered network at the size of the picture.
@@ -134,18 +140,18 @@ def make_plan(
     """
     whole = multiply_adds(graph, required(graph, regions))
     if begun is not None and begun.suits(regions):
-        strips = tuple(Strip(part, required(graph, part)) for part in begun.strips)
-        height = band or begun.band
-        plan = _priced(graph, regions, strips, height, whole, costs, begun.spilled)
+        keeping = _Keeping(graph, begun.spilled, begun.again)
+        strips = tuple(Strip(part, required(keeping.graph, part)) for part in begun.strips)
+        plan = _priced(keeping, regions, strips, band or begun.band, whole, costs)
         return _allowed(plan, memory)
     # Simulating maps that are held whole takes long, so it stops when they exceed the memory.
     most = memory if names_held_whole(graph) else None
     too_large: list[BandPlan] = []
     leanest: dict[int, Try] = {}  # for each number of strips, the last try with bands not too low
 
-    def attempt(strips: tuple[Strip, ...], height: int, spills: tuple[str, ...]) -> BandPlan | None:
+    def attempt(strips: tuple[Strip, ...], height: int, keeping: _Keeping) -> BandPlan | None:
         try:
-            plan = _priced(graph, regions, strips, height, whole, costs, spills, most)
+            plan = _priced(keeping, regions, strips, height, whole, costs, most)
         except TooMuch:
             return None
         if memory is None or plan.peak <= memory:
@@ -153,19 +159,19 @@ def make_plan(
         too_large.append(plan)
         return None
 
-    for strips, heights, spills in _tries(graph, regions, band, disk):
+    for strips, heights, keeping in _tries(graph, regions, band, disk):
         if band is not None or heights[-1] >= _LOWEST_BAND:
-            leanest[len(strips)] = (strips, heights, spills)
-        tallest = attempt(strips, heights[0], spills)
+            leanest[len(strips)] = (strips, heights, keeping)
+        tallest = attempt(strips, heights[0], keeping)
         if tallest is not None:
             return tallest
-        lowest = attempt(strips, heights[-1], spills) if len(heights) > 1 else None
+        lowest = attempt(strips, heights[-1], keeping) if len(heights) > 1 else None
         if lowest is not None:  # otherwise no height in between fits
-            between = (attempt(strips, height, spills) for height in heights[1:-1])
+            between = (attempt(strips, height, keeping) for height in heights[1:-1])
             return next((plan for plan in between if plan is not None), lowest)
     smallest = min(too_large, key=lambda plan: plan.peak, default=None)
-    for strips, heights, spills in reversed(leanest.values()) if smallest is None else ():
-        plan = _priced(graph, regions, strips, heights[-1], whole, costs, spills)
+    for strips, heights, keeping in reversed(leanest.values()) if smallest is None else ():
+        plan = _priced(keeping, regions, strips, heights[-1], whole, costs)
         if smallest is not None and plan.peak >= smallest.peak:
             break  # fewer strips need more memory
         smallest = plan
@@ -177,31 +183,75 @@ def make_plan(
     )
 
 
-Try = tuple[tuple[Strip, ...], list[int], tuple[str, ...]]
-"""Strips, heights of bands from the best to the lowest, and the maps on disk."""
+@dataclass(frozen=True, slots=True)
+class _Keeping:
+    """What happens to maps that are read in a later pass; others are held in memory.
+
+    Attributes:
+        graph: the graph to compute, with the repeated nodes.
+        spilled: the maps on disk.
+        again: the maps that are computed again.
+    """
+
+    graph: Graph
+    spilled: tuple[str, ...] = ()
+    again: tuple[str, ...] = ()
+
+    def __init__(
+        self, graph: Graph, spilled: tuple[str, ...] = (), again: tuple[str, ...] = ()
+    ) -> None:
+        """``graph`` is without repeated nodes."""
+        object.__setattr__(self, "graph", recompute(graph, again))
+        object.__setattr__(self, "spilled", spilled)
+        object.__setattr__(self, "again", again)
+
+
+Try = tuple[tuple[Strip, ...], list[int], _Keeping]
+"""Strips, heights of bands from the best to the lowest, and what is kept."""
 
 
 def _tries(
     graph: Graph, regions: Mapping[str, Region], band: int | None, disk: int
 ) -> Iterator[Try]:
-    """Strips, heights of bands and the maps on disk, the fastest first."""
+    """Strips, heights of bands and what is kept, the fastest first."""
     # Compared with maps that are held whole, a band of one row saves little over one of four.
     least = _LOWEST_BAND_WITH_MAPS if names_held_whole(graph) else 1
+    keepings = _keepings(graph, regions, disk)
     for lowest in (_LOWEST_BAND, least):
         for count in _strip_counts(regions):
-            strips = tuple(_strips(graph, regions, count))
-            spills = _spills(graph, strips[0], disk)
-            if len(spills) > 1 and count > _MOST_STRIPS_WITH_MAPS:
+            if len(keepings) > 1 and count > _MOST_STRIPS_WITH_MAPS:
                 break
-            for names in spills if count == 1 else spills[-1:]:
-                heights = _band_heights(graph, strips[0], band, lowest)
+            for keeping in keepings if count == 1 else keepings[-1:]:
+                strips = tuple(_strips(keeping.graph, regions, count))
+                heights = _band_heights(keeping.graph, strips[0], band, lowest)
                 if heights:
-                    yield strips, heights, names
+                    yield strips, heights, keeping
 
 
-def _spills(graph: Graph, strip: Strip, disk: int) -> list[tuple[str, ...]]:
+def _keepings(graph: Graph, regions: Mapping[str, Region], disk: int) -> list[_Keeping]:
+    """The choices for maps that are read in a later pass, the cheapest first."""
+    priced: list[tuple[float, int, _Keeping]] = []
+    for choice in choices(graph):
+        repeating = _Keeping(graph, again=choice.again).graph
+        (strip,) = _strips(repeating, regions, 1)
+        sizes = _sizes(repeating, strip, names_held_whole(repeating))
+        for names in _spills(sizes, disk):
+            price = choice.price + PER_BYTE_ON_DISK * sum(sizes[name] for name in names)
+            held = sum(sizes.values()) - sum(sizes[name] for name in names)
+            priced.append((price, held, _Keeping(graph, names, choice.again)))
+    priced.sort(key=lambda one: one[0])
+    # A choice that costs more than another and holds as much in memory is never better.
+    found: list[_Keeping] = []
+    least: int | None = None
+    for _, held, keeping in priced:
+        if least is None or held < least:
+            found.append(keeping)
+            least = held
+    return found
+
+
+def _spills(sizes: Mapping[str, int], disk: int) -> list[tuple[str, ...]]:
     """The choices of maps on disk, in the order to try: none, the largest, a quarter, half, all."""
-    sizes = _sizes(graph, strip, names_held_whole(graph))
     largest = sorted(sizes, key=lambda name: -sizes[name])
     counts = dict.fromkeys((0, 1, len(largest) // 4, len(largest) // 2, len(largest)))
     tried = [tuple(largest[:count]) for count in counts if count <= len(largest)]
@@ -286,13 +336,12 @@ def _band_heights(graph: Graph, strip: Strip, band: int | None, lowest: int) -> 
 
 
 def _priced(
-    graph: Graph,
+    keeping: _Keeping,
     regions: Mapping[str, Region],
     strips: tuple[Strip, ...],
     band: int,
     whole: int,
     costs: Costs,
-    spilled: Sequence[str] = (),
     most: int | None = None,
 ) -> BandPlan:
     """The plan with these strips and bands, and its memory and work.
@@ -300,6 +349,7 @@ def _priced(
     Raises:
         TooMuch: it needs more than ``most`` bytes.
     """
+    graph, spilled = keeping.graph, keeping.spilled
     widest = max(strips, key=lambda strip: _columns(strip.boxes))
     room = None if most is None else most - costs.fixed
     walk = Holding(graph, widest.regions, widest.boxes, band, costs, spilled, room)
@@ -316,11 +366,18 @@ def _priced(
         nodes=len(widest.boxes),
         spilled=_sizes(graph, widest, spilled),
         stages=stages(graph),
+        again=keeping.again,
     )
 
 
 def _columns(boxes: Mapping[str, Region]) -> int:
     return sum(len(box[1]) for box in boxes.values() if len(box) > 1)
+
+
+def _said_again(plan: BandPlan) -> str:
+    names = ", ".join(plan.again[:_MOST_NAMES]) + (" …" if len(plan.again) > _MOST_NAMES else "")
+    maps = counted(len(plan.again), "map")
+    return f"{maps} computed again for a later pass, {plan.redundancy:.2f} x the work: {names}"
 
 
 def render(
@@ -340,6 +397,8 @@ def render(
         words.add_row(
             "stages", f"{plan.stages}: {plan.stages - 1} times, all rows must have passed"
         )
+    if plan.again:
+        words.add_row("again", _said_again(plan))
     if plan.spilled:
         words.add_row("on disk", f"{megabytes(plan.disk)} for {counted(len(plan.spilled), 'map')}")
     words.add_row("peak memory", f"{megabytes(plan.peak)}, the process itself included")

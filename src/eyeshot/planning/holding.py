@@ -49,11 +49,12 @@ class HeldMap:
 
 def maps_held_whole(graph: Graph) -> tuple[HeldMap, ...]:
     """Every map whose rows must all stay in memory, in execution order."""
-    passed, last = _passed(graph), dict[str, str]()
+    passed, last = passes_before(graph), dict[str, str]()
     found = []
     for node in graph:
-        before = max((passed[edge.source] for edge in node.edges), default=0)
-        behind = [e.source for e in node.edges if passed[e.source] == before and e.source in last]
+        reads = [*node.after, *(edge.source for edge in node.edges)]
+        before = max((passed[name] for name in reads), default=0)
+        behind = [name for name in reads if passed[name] == before and name in last]
         if passed[node.name] > before:
             last[node.name] = node.name
             if node.kind is Kind.HELD:
@@ -72,16 +73,22 @@ def maps_held_whole(graph: Graph) -> tuple[HeldMap, ...]:
     return tuple(found)
 
 
-def _passed(graph: Graph) -> dict[str, int]:
+def passes_before(graph: Graph) -> dict[str, int]:
     """For each node, the number of complete passes over rows that must precede its first row."""
     passed: dict[str, int] = {}
     for node in graph:
-        before = max((passed[edge.source] for edge in node.edges), default=0)
-        passed[node.name] = before + any(
-            edge.axes and edge.axes[0].is_global and graph.nodes[edge.source].extents[0] > 1
-            for edge in node.edges
-        )
+        reads = [*node.after, *(edge.source for edge in node.edges)]
+        before = max((passed[name] for name in reads), default=0)
+        passed[node.name] = before + crosses_rows(node, graph)
     return passed
+
+
+def crosses_rows(node: Node, graph: Graph) -> bool:
+    """Whether a node must see every row of its input before it gives its first."""
+    return any(
+        edge.axes and edge.axes[0].is_global and graph.nodes[edge.source].extents[0] > 1
+        for edge in node.edges
+    )
 
 
 def names_held_whole(graph: Graph) -> frozenset[str]:
@@ -91,7 +98,7 @@ def names_held_whole(graph: Graph) -> frozenset[str]:
 
 def stages(graph: Graph) -> int:
     """The number of passes over the rows that must follow one another; 1 if all rows stream."""
-    return 1 + max(_passed(graph).values(), default=0)
+    return 1 + max(passes_before(graph).values(), default=0)
 
 
 def say_what_is_held(plan: BandPlan, graph: Graph, maps: Sequence[HeldMap]) -> BandPlan:
@@ -411,8 +418,9 @@ class Holding(Walk):
         for name, side in rows.items():
             if side:
                 shape = (len(side), *(len(other) for other in self.schedule[name].box[1:]))
-                self._note(self._costs.reading(name, shape))
-                self._entered += self._costs.entered(name, shape)
+                image = self.schedule[name].node.again or name
+                self._note(self._costs.reading(image, shape))
+                self._entered += self._costs.entered(image, shape)
 
     def _note(self, beside: int) -> None:
         self.peak = max(self.peak, self._held + self._entered + self._sinks + beside)

@@ -102,11 +102,13 @@ class Cut:
         band: rows of the input that enter together.
         strips: the region of each output for each strip, from left to right.
         spilled: the names of maps on disk.
+        again: the names of maps that are computed again.
     """
 
     band: int
     strips: tuple[Mapping[str, Region], ...]
     spilled: tuple[str, ...] = ()
+    again: tuple[str, ...] = ()
 
     def suits(self, regions: Mapping[str, Region]) -> bool:
         """Whether the strips together equal these regions."""
@@ -126,9 +128,10 @@ def cut_from(settings: Mapping[str, Any]) -> Cut | None:
         )
         band = int(settings["band"])
         spilled = tuple(str(name) for name in settings.get("spilled", ()))
+        again = tuple(str(name) for name in settings.get("again", ()))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
-    return Cut(band, strips, spilled) if band > 0 else None
+    return Cut(band, strips, spilled, again) if band > 0 else None
 
 
 def _tile(box: Region, parts: list[Region]) -> bool:

@@ -38,6 +38,7 @@ class Progress:
         readers: its readers, each with its edge.
         gathers: whether it reduces all rows, so that rows pass and are not buffered.
         at_once: whether a single call computes all its rows.
+        after: the nodes that must be complete before its first row is computed.
     """
 
     node: Node
@@ -48,6 +49,7 @@ class Progress:
     most: int
     taken: int = 0
     readers: list[tuple[Progress, Edge]] = field(default_factory=list)
+    after: list[Progress] = field(default_factory=list)
     gathers: bool = field(init=False)
     at_once: bool = field(init=False)
 
@@ -94,6 +96,7 @@ class Schedule:
         for progress in self._all.values():
             for edge in progress.node.edges:
                 self._all[edge.source].readers.append((progress, edge))
+            progress.after = [self._all[name] for name in progress.node.after if name in boxes]
 
     def __iter__(self) -> Iterator[Progress]:
         return iter(self._all.values())
@@ -103,6 +106,8 @@ class Schedule:
 
     def ready(self, progress: Progress) -> Interval:
         """The rows to compute next: those that the inputs now allow, a band of them at most."""
+        if any(one.done < one.end for one in progress.after):
+            return Interval(progress.done, progress.done)
         target = _a_band_on(progress)
         for edge in progress.node.edges:
             source = self._all[edge.source]
@@ -154,15 +159,26 @@ Rows = dict[str, Interval]
 
 
 def pushes(graph: Graph, boxes: Mapping[str, Region], band: int) -> Iterator[Rows]:
-    """The rows of every input that enter at each push, in step with the longest of them."""
-    sides = {name: boxes[name][0] for name in graph.inputs if name in boxes}
-    longest = max((len(side) for side in sides.values()), default=0)
-    for before in range(0, max(1, longest), band):
-        now = min(before + band, longest)
-        yield {
-            name: Interval(side.lo + fed(side, before, longest), side.lo + fed(side, now, longest))
-            for name, side in sides.items()
-        }
+    """The rows of every input that enter at each push, in step with the longest of them.
+
+    Inputs that are read again for a later pass enter after all rows of the earlier ones.
+    """
+    groups: dict[tuple[str, ...], Rows] = {(): {}}
+    for name in graph.inputs:
+        if name in boxes:
+            groups.setdefault(graph.nodes[name].after, {})[name] = boxes[name][0]
+    for after, sides in groups.items():
+        longest = max((len(side) for side in sides.values()), default=0)
+        if after and not longest:
+            continue
+        for before in range(0, max(1, longest), band):
+            now = min(before + band, longest)
+            yield {
+                name: Interval(
+                    side.lo + fed(side, before, longest), side.lo + fed(side, now, longest)
+                )
+                for name, side in sides.items()
+            }
 
 
 def fed(side: Interval, entered: int, longest: int) -> int:
