@@ -351,7 +351,7 @@ def test_statistics_are_gathered_again_from_the_same_samples_alone(
     read = {row for _, window, _ in notes if window for row in range(*window[0])}
     row = next(row for row in range(128) if row not in read)
     stored[0, row, 5] = 9.0
-    with pytest.raises(BadFile, match="is not the image from which"):
+    with pytest.raises(BadFile, match="has changed since this run"):
         eyeshot.run(net, url, out, output_format="probabilities", resume=True)
     stored[0, row, 5] = samples[0, row, 5].item()
     eyeshot.run(net, url, out, output_format="probabilities", resume=True)

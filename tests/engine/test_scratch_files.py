@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import eyeshot
-from eyeshot.engine.executing import RunReport
+from eyeshot.axes import Interval
+from eyeshot.engine.executing import RunReport, execute
 from eyeshot.engine.job import Job
 from eyeshot.engine.memory import parse_bytes, scratch_space
-from eyeshot.errors import BadValue
+from eyeshot.errors import BadFile, BadValue
+from eyeshot.images import open_sink
+from eyeshot.planning import band_plan
 from eyeshot.planning.holding import names_held_whole
+from eyeshot.planning.recomputing import Choice, recompute, repeatable
+from eyeshot.planning.schedule import multiply_adds
 from tests.engine.law import by_parts, cut, enliven, job_of, largest_difference, noise, whole
 
 
@@ -60,7 +66,7 @@ def _net(name: str, image: Tensor) -> nn.Module:
 
 
 def _on_disk(job: Job) -> Job:
-    names = names_held_whole(job.graph)
+    names = sorted(names_held_whole(job.graph))
     return replace(job, plan=replace(job.plan, spilled=dict.fromkeys(names, 0)))
 
 
@@ -74,6 +80,60 @@ def test_norms_are_those_of_the_whole_pass_by_any_bands_and_on_disk(name: str) -
         ways = (cut(job, band, strips), _on_disk(cut(job, band, strips)))
         for way in ways:
             assert largest_difference(by_parts(way)[0], truth) <= 1e-12
+
+
+def _again(job: Job, seed: int) -> Job:
+    """Some maps computed again, and some of the others on disk."""
+    r = random.Random(seed)
+    names = repeatable(job.graph)
+    names = tuple(name for name in names if r.random() < 0.6) if seed else names
+    graph = recompute(job.graph, names)
+    held = [name for name in sorted(names_held_whole(graph)) if r.random() < 0.5]
+    assert not names_held_whole(graph) & set(names)
+    return replace(job, graph=graph, plan=replace(job.plan, spilled=dict.fromkeys(held, 0)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_maps_computed_again_give_the_answer_of_the_whole_pass(seed: int) -> None:
+    image = noise(1, 36, 20, double=True) * 3 + 5
+    net = _net("instance", image)
+    job, truth = _again(job_of(net, image), seed), whole(net, image)
+    for band, strips in ((3, 1), (100, 1), (8, 2)):
+        report = by_parts(way := cut(job, band, strips))
+        assert largest_difference(report[0], truth) <= 1e-12
+        counted = sum(multiply_adds(job.graph, strip.boxes) for strip in way.plan.strips)
+        assert report[1].multiply_adds == counted
+    region = (Interval(5, 30), Interval(3, 4))
+    part = by_parts(cut(job, 4, region=region))[0]
+    assert largest_difference(part, [truth[0][:, 5:30, 3:4]]) <= 1e-12
+
+
+class Branches(nn.Module):
+    """Two statistics beside each other, one behind both, a sort, and an image that is added."""
+
+    def __init__(self, axes: int) -> None:
+        super().__init__()
+        make = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1]
+        self.first, self.second = make(1, 3, 3, padding=1), make(1, 3, 5, padding=2)
+        self.third = make(3, 3, 3, padding=1, stride=2)
+        self.over = tuple(range(2, 2 + axes))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = self.first(x), self.second(x)
+        a = (a - a.mean(self.over, keepdim=True)).tanh()
+        c = a * b.amax(self.over, keepdim=True) + b
+        d = self.third(c * c.std(self.over, keepdim=True)).relu()
+        return c + x * d.mean(self.over, keepdim=True), d.sort(2)[0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("sides", [(41,), (23, 14), (13, 6, 7)])
+def test_branches_are_computed_again_along_any_axes(sides: tuple[int, ...], seed: int) -> None:
+    image = noise(1, *sides, double=True)
+    net = enliven(Branches(len(sides)).double(), image[None])
+    job, truth = _again(job_of(net, image), seed), whole(net, image)
+    for band in (1, 4, 100):
+        assert largest_difference(by_parts(cut(job, band))[0], truth) <= 1e-12
 
 
 def test_in_float32_it_is_no_further_from_the_exact_answer_than_torch_is() -> None:
@@ -115,6 +175,13 @@ def test_a_statistic_is_gathered_and_not_called(name: str) -> None:
     assert largest_difference(by_parts(job)[0], whole(net, image)) <= 1e-12
 
 
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No map is computed again, however cheap."""
+    monkeypatch.setattr(band_plan, "choices", lambda graph: [Choice((), 0.0)])
+
+
+@pytest.mark.usefixtures("kept")
 def test_what_does_not_fit_goes_to_disk_and_leaves_nothing(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = Normed(NORMS["instance"], 16).eval()
@@ -137,10 +204,11 @@ def test_what_does_not_fit_goes_to_disk_and_leaves_nothing(tmp_path: Path) -> No
     assert not list(scratch.iterdir())
     truth = whole(net, image)[0]
     assert np.abs(np.load(out) - truth).max() <= 1e-5 * np.abs(truth).max()
-    with pytest.raises(BadValue, match="must see every row"):
-        eyeshot.run(net, image, out, force=True, **{**options, "scratch": f"{scratch}:1kB"})
+    with pytest.raises(BadValue, match="cannot hold this network over this image; the least that"):
+        eyeshot.run(net, image, out, force=True, **{**options, "memory": "100MB"})
 
 
+@pytest.mark.usefixtures("kept")
 def test_a_run_with_maps_on_disk_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = Normed(NORMS["instance"], 16).eval()
@@ -159,10 +227,52 @@ def test_a_run_with_maps_on_disk_goes_on_to_the_same_bytes(tmp_path: Path) -> No
     assert (tmp_path / "parts.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
 
 
+def test_without_scratch_maps_are_computed_again_and_a_run_goes_on(tmp_path: Path) -> None:
+    """What would be refused is run, its work is said, and the image may not change in between."""
+    torch.manual_seed(0)
+    net = Normed(NORMS["instance"], 16).eval()
+    image = noise(1, 1024, 512)
+    np.save(tmp_path / "in.npy", image.numpy())
+    plain = job_of(net, image, band=32).plan
+    options: dict[str, Any] = {"memory": plain.peak - (60 << 20), "band": 32, "scratch": "none"}
+    plan = eyeshot.plan(net, tmp_path / "in.npy", **options)
+    assert plan.bands.again
+    assert not plan.bands.spilled
+    assert plan.bands.redundancy == plan.bands.multiply_adds / plain.multiply_adds > 1
+    assert f"computed again for a later pass, {plan.bands.redundancy:.2f} x the work" in str(plan)
+
+    def give_up(report: RunReport) -> None:
+        if report.rows > 200:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        eyeshot.run(net, tmp_path / "in.npy", tmp_path / "a.npy", progress=give_up, **options)
+    eyeshot.run(net, tmp_path / "in.npy", tmp_path / "a.npy", resume=True)
+    eyeshot.run(net, tmp_path / "in.npy", tmp_path / "b.npy", **options)
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+    truth = whole(net, image)[0]
+    assert np.abs(np.load(tmp_path / "b.npy") - truth).max() <= 1e-5 * np.abs(truth).max()
+
+
+def test_an_image_that_changes_between_two_readings_is_refused(tmp_path: Path) -> None:
+    image = noise(1, 36, 20).numpy()
+    changed = image.copy()
+    net = _net("instance", noise(1, 36, 20))
+    job = cut(_again(job_of(net, torch.from_numpy(changed)), 0), 36)
+
+    def change(report: RunReport) -> None:
+        changed[0, 0, 0] += 1
+
+    sinks = {name: open_sink(None, job.shape(name), job.forms[name].dtype) for name in job.forms}
+    with pytest.raises(BadFile, match="has changed"):
+        execute(job, sinks, change)
+
+
 def test_where_scratch_files_go(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     assert scratch_space(None, [tmp_path / "here" / "new" / "out.npy"]).folder == tmp_path / "here"
     asked = scratch_space(f"{tmp_path}:2GB", None)
     assert (asked.folder, asked.limit) == (tmp_path, parse_bytes("2GB"))
+    assert scratch_space("none", None).room == 0
     with pytest.raises(BadValue, match="no such folder; name one that exists"):
         scratch_space(tmp_path / "nowhere", None)

@@ -36,7 +36,9 @@ class Free:
     def leaving(self, name: str, numbers: int) -> int:
         return 0
 
-    def scratch(self, node: Node, reads: Sequence[int], gives: int, kept: bool) -> int:
+    def scratch(
+        self, node: Node, sources: Sequence[Node], reads: Sequence[int], gives: int, kept: bool
+    ) -> int:
         return 0
 
     def borrows(self, node: Node) -> bool:
@@ -52,7 +54,9 @@ class Packing(Free):
     def packing(self, name: str, columns: int) -> int:
         return self._packing
 
-    def scratch(self, node: Node, reads: Sequence[int], gives: int, kept: bool) -> int:
+    def scratch(
+        self, node: Node, sources: Sequence[Node], reads: Sequence[int], gives: int, kept: bool
+    ) -> int:
         return self._scratch
 
 

@@ -366,7 +366,8 @@ Scratch = Annotated[
     str | None,
     typer.Option(
         metavar="DIR[:SIZE]",
-        help="Where maps go that must be held whole and do not fit; default: beside OUT.",
+        help="Folder for maps that wait for a later pass and do not fit into memory; none: compute "
+        "them again instead. Default: beside OUT.",
     ),
 ]
 Region = Annotated[

@@ -56,7 +56,7 @@ from eyeshot.operators import gives_probabilities
 from eyeshot.planning import BandPlan, make_plan, pushes
 from eyeshot.planning.band_plan import megabytes
 from eyeshot.planning.holding import maps_held_whole, say_what_is_held, too_much_to_hold
-from eyeshot.planning.recomputing import recompute
+from eyeshot.planning.recomputing import recompute, repeatable
 from eyeshot.runs import Run
 
 
@@ -516,8 +516,13 @@ def _planned(
         disk = space.room if maps else 0
         plan = make_plan(graph, regions, memory=limit, disk=disk, **options)
     except BadValue as error:
-        if not maps:
+        again = repeatable(graph)
+        maps = tuple(one for one in maps if one.source not in again)
+        if not maps and memory is not None:
             raise
+        if not maps:
+            fact = f"{megabytes(limit or 0)} are free here, too little for this network and image"
+            raise BadValue(fact, cure=error.cure) from error
         room = f"{megabytes(limit or 0)} {'are free here' if memory is None else 'are allowed'}"
         raise too_much_to_hold(graph, maps, room, error.cure) from error
     repeating = recompute(graph, plan.again)

@@ -218,9 +218,10 @@ class RunCosts:
         positions = numbers // node.channels
         return self.forms[name].memory(positions, node.channels, itemsize(node))
 
-    def scratch(self, node: Node, reads: Sequence[int], gives: int, kept: bool) -> int:
+    def scratch(
+        self, node: Node, sources: Sequence[Node], reads: Sequence[int], gives: int, kept: bool
+    ) -> int:
         """The bytes that a call of the node needs in addition to its rows."""
-        sources = [self.graph.nodes[edge.source] for edge in node.edges]
         work = Work(node, self.graph.tensors, reads, gives, itemsize(node), sources)
         return beside(work, kept)
 

@@ -175,8 +175,8 @@ def run(
             that it needs are read. An output without positions is returned whole.
         memory: the most memory of the process, in bytes or as ``"2GB"``.
         scratch: a folder, or ``"DIR:20GB"``, for maps that must be kept whole and do not fit into
-            ``memory``; None for the folder of the first output that is a file. Its files are
-            removed at the end.
+            ``memory``; ``"none"`` to compute them again instead; None for the folder of the first
+            output that is a file. Its files are removed at the end.
         band: the number of rows per step; None to choose.
         level: the level of a pyramid; 0 is the largest.
         layout: the meaning of the image's axes, such as ``"HWC"``, if the guess is wrong.

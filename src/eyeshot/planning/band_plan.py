@@ -159,7 +159,7 @@ def make_plan(
         too_large.append(plan)
         return None
 
-    for strips, heights, keeping in _tries(graph, regions, band, disk):
+    for strips, heights, keeping in _tries(graph, regions, band, disk, memory):
         if band is not None or heights[-1] >= _LOWEST_BAND:
             leanest[len(strips)] = (strips, heights, keeping)
         tallest = attempt(strips, heights[0], keeping)
@@ -211,12 +211,12 @@ Try = tuple[tuple[Strip, ...], list[int], _Keeping]
 
 
 def _tries(
-    graph: Graph, regions: Mapping[str, Region], band: int | None, disk: int
+    graph: Graph, regions: Mapping[str, Region], band: int | None, disk: int, memory: int | None
 ) -> Iterator[Try]:
     """Strips, heights of bands and what is kept, the fastest first."""
     # Compared with maps that are held whole, a band of one row saves little over one of four.
     least = _LOWEST_BAND_WITH_MAPS if names_held_whole(graph) else 1
-    keepings = _keepings(graph, regions, disk)
+    keepings = _keepings(graph, regions, disk, memory)
     for lowest in (_LOWEST_BAND, least):
         for count in _strip_counts(regions):
             if len(keepings) > 1 and count > _MOST_STRIPS_WITH_MAPS:
@@ -228,31 +228,37 @@ def _tries(
                     yield strips, heights, keeping
 
 
-def _keepings(graph: Graph, regions: Mapping[str, Region], disk: int) -> list[_Keeping]:
+def _keepings(
+    graph: Graph, regions: Mapping[str, Region], disk: int, memory: int | None
+) -> list[_Keeping]:
     """The choices for maps that are read in a later pass, the cheapest first."""
-    priced: list[tuple[float, int, _Keeping]] = []
+    priced: list[tuple[float, int, int, _Keeping]] = []
     for choice in choices(graph):
         repeating = _Keeping(graph, again=choice.again).graph
         (strip,) = _strips(repeating, regions, 1)
         sizes = _sizes(repeating, strip, names_held_whole(repeating))
         for names in _spills(sizes, disk):
-            price = choice.price + PER_BYTE_ON_DISK * sum(sizes[name] for name in names)
-            held = sum(sizes.values()) - sum(sizes[name] for name in names)
-            priced.append((price, held, _Keeping(graph, names, choice.again)))
-    priced.sort(key=lambda one: one[0])
-    # A choice that costs more than another and holds as much in memory is never better.
+            held = [size for name, size in sizes.items() if name not in names]
+            price = choice.price + PER_BYTE_ON_DISK * (sum(sizes.values()) - sum(held))
+            keeping = _Keeping(graph, names, choice.again)
+            priced.append((price, sum(held), max(held, default=0), keeping))
+    priced.sort(key=lambda one: one[:3])
+    least_bytes = min(one[1] for one in priced)
     found: list[_Keeping] = []
     least: int | None = None
-    for _, held, keeping in priced:
-        if least is None or held < least:
+    for _, held_bytes, largest, keeping in priced:
+        # A choice that costs more and holds as much as another is never better, and one map that
+        # does not fit needs no simulation.
+        fits = memory is None or largest <= memory or held_bytes == least_bytes
+        if fits and (least is None or held_bytes < least):
             found.append(keeping)
-            least = held
+            least = held_bytes
     return found
 
 
 def _spills(sizes: Mapping[str, int], disk: int) -> list[tuple[str, ...]]:
     """The choices of maps on disk, in the order to try: none, the largest, a quarter, half, all."""
-    largest = sorted(sizes, key=lambda name: -sizes[name])
+    largest = sorted(sizes, key=lambda name: (-sizes[name], name))
     counts = dict.fromkeys((0, 1, len(largest) // 4, len(largest) // 2, len(largest)))
     tried = [tuple(largest[:count]) for count in counts if count <= len(largest)]
     return [names for names in tried if sum(sizes[name] for name in names) <= disk]

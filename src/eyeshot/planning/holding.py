@@ -206,7 +206,9 @@ class Costs(Protocol):
     def leaving(self, name: str, numbers: int) -> int:
         """Bytes while this number of scores is converted and written, in addition to the scores."""
 
-    def scratch(self, node: Node, reads: Sequence[int], gives: int, kept: bool) -> int:
+    def scratch(
+        self, node: Node, sources: Sequence[Node], reads: Sequence[int], gives: int, kept: bool
+    ) -> int:
         """Bytes while a node computes ``gives`` bytes from ``reads`` bytes of each of its inputs.
 
         Its output counts only if it is also ``kept`` elsewhere, as a copy.
@@ -363,13 +365,18 @@ class Holding(Walk):
         if node.edges and not progress.gathers:
             self._note(waiting + left)
             reads = [self._bytes_read(progress, i, count) for i in range(len(node.edges))]
-            beside = self._costs.scratch(node, reads, gives, kept) + self._from_disk(node, reads)
+            beside = self._costs.scratch(
+                node, self._read_by(node), reads, gives, kept
+            ) + self._from_disk(node, reads)
             beside += gives if store.on_disk else 0  # in the order of the file
             self._note(waiting + beside - (gives if borrows and not kept else 0))
         rows = store.held
         if rows > self._most.get(node.name, (0, 0, ""))[0]:
             why = _reason(progress, progress.done + count)
             self._most[node.name] = (rows, store.nbytes, why)
+
+    def _read_by(self, node: Node) -> list[Node]:
+        return [self.schedule[edge.source].node for edge in node.edges]
 
     def _from_disk(self, node: Node, reads: Sequence[int]) -> int:
         """Bytes of the windows that a call reads from disk."""
@@ -379,7 +386,7 @@ class Holding(Walk):
     def gathered(self, progress: Progress, rows: Interval) -> None:
         """Record the memory of a node that gathers rows of its input."""
         reads = [len(rows) * self._stores[progress.node.edges[0].source].unit]
-        beside = self._costs.scratch(progress.node, reads, 0, True)
+        beside = self._costs.scratch(progress.node, self._read_by(progress.node), reads, 0, True)
         self._note(self._waiting() + beside + self._from_disk(progress.node, reads))
 
     def released(self, progress: Progress) -> None:

@@ -1,9 +1,9 @@
 """Maps that are computed again for a later pass over the rows, in place of being kept.
 
 A map that is read in a later pass than the one that computes it must be kept whole, in memory or on
-disk. Otherwise its nodes are repeated in that pass, from maps that are kept or from the image, which
-is read again. The repeated nodes are nodes of the graph, so the schedule, the memory and the work
-are simulated, computed and resumed like those of any other node.
+disk. Otherwise its nodes are repeated in that pass, from maps that are kept or from the image,
+which is read again. The repeated nodes are nodes of the graph, so the schedule, the memory and the
+work are simulated, computed and resumed like those of any other node.
 """
 
 from __future__ import annotations
@@ -101,13 +101,8 @@ class _Repeats:
 
     def repeated(self, node: Node, before: int) -> Node:
         """The repetition of a node in a later pass."""
-        again = self.reading(node, before)
-        return replace(
-            again,
-            name=_named(node.name, before),
-            again=node.name,
-            after=tuple(self.barriers[before]),
-        )
+        again, after = self.reading(node, before), tuple(self.barriers[before])
+        return replace(again, name=_named(node.name, before), again=node.name, after=after)
 
     def reading(self, node: Node, before: int) -> Node:
         """A node that reads repeated nodes, where there are some."""
