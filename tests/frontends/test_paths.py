@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,44 @@ READS: dict[str, Result] = {
 def test_data_is_a_path_like_any_other(result: Result) -> None:
     assert halo(result) == [(2, 2), (2, 2)]
     check_run(result)
+
+
+class _Called(nn.Conv2d):
+    def __call__(self, x: Tensor) -> Any:
+        return super().__call__(x.data * 2).data
+
+
+def _hooked() -> nn.Module:
+    net = nn.Conv2d(3, 2, 3)
+    net.register_forward_pre_hook(lambda _, inputs: (inputs[0].data * 2,))
+    net.register_forward_hook(lambda _, inputs, output: output.data + 1)
+    return net
+
+
+def _as_graph() -> nn.Module:
+    return torch.fx.symbolic_trace(net_of(lambda n, x: n.b(n.a(x).data)))
+
+
+@pytest.mark.parametrize(
+    "net", [_hooked, lambda: _Called(3, 2, 3), _as_graph], ids=["hooks", "__call__", "a graph"]
+)
+def test_data_is_a_path_outside_forward_too(net: Callable[[], nn.Module]) -> None:
+    made = net().eval()
+    with torch.no_grad():
+        expected = made(PICTURE[None])[0].numpy()
+    np.testing.assert_allclose(eyeshot.run(made, PICTURE, band=5), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_forward_is_as_it_was_after_a_refusal(own: bool) -> None:
+    net = net_of(lambda n, x: n.a(x) * x.mean().item())
+    if own:
+        vars(net)["forward"] = net.forward
+    before = vars(net).copy()
+    with pytest.raises(Unsupported):
+        eyeshot.receptive_field(net, SIZE)
+    assert vars(net).keys() == before.keys()
+    assert vars(net).get("forward") is before.get("forward")
 
 
 def _weight(n: Any, x: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ original, so that it can be used wherever a network can.
 In this file:
 
 - :class:`ProgramNet` and :func:`as_module`: a program as a module;
-- :class:`KeptPaths`: replaces calls such as ``x.data``, at which a trace would lose the input;
 - :func:`export_program`: a network written as a ``.pt2`` file;
 - :func:`network_fingerprint`: an identifier of a network's code and structure, not its weights.
 """
@@ -33,13 +32,13 @@ from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
-from torch.overrides import TorchFunctionMode
 
 from eyeshot.errors import BadValue, EyeshotError, Unsupported
 from eyeshot.frontends.inlining import check_condition, holds
 from eyeshot.frontends.memory import hushed
 from eyeshot.frontends.pt2 import MAKERS, Program, read_program
 from eyeshot.frontends.refusals import cannot_export, in_brief, where
+from eyeshot.frontends.trace_modes import kept_paths
 from eyeshot.frontends.trials import input_dtype
 from eyeshot.graph import Ref, substitute
 from eyeshot.operators import OPERATORS
@@ -437,36 +436,6 @@ def _made(kind: str) -> Part:
     return made()
 
 
-_DATA: Any = torch.Tensor.data
-_READ, _WRITE = _DATA.__get__, _DATA.__set__
-
-
-class KeptPaths(TorchFunctionMode):
-    """``x.data`` becomes ``x.detach()``, ``x.data = y`` a copy of y into x, a deep copy a clone."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        """Make the call, or the call that replaces it."""
-        if func == _READ:
-            return args[0].detach()
-        if func == _WRITE:
-            return _overwrite(*args)
-        if func == torch.Tensor.__deepcopy__ and isinstance(args[0], FakeTensor):
-            return args[0].clone()
-        return func(*args, **(kwargs or {}))
-
-
-def _overwrite(tensor: torch.Tensor, value: torch.Tensor) -> None:
-    if (tensor.shape, tensor.dtype) != (value.shape, value.dtype):
-        raise Unsupported(
-            f"forward sets the .data of a tensor of shape {tuple(tensor.shape)}, {tensor.dtype}, "
-            f"to one of {tuple(value.shape)}, {value.dtype}",
-            cure="keep the new tensor under a name of its own, and use that",
-        )
-    tensor.detach().copy_(value.detach())
-
-
 def refuse_lost_paths(net: torch.nn.Module, program: Program) -> None:
     """Refuse a graph that reads a constant without numbers: it was computed from the input.
 
@@ -559,7 +528,7 @@ def _refuse_state(program: ExportedProgram) -> None:
 def _exported(net: nn.Module, example: torch.Tensor, dynamic: dict[int, Any]) -> ExportedProgram:
     shapes = (dynamic or None,)
     try:
-        with untouched(net, computes=False), hushed(), KeptPaths(), torch.no_grad():
+        with untouched(net, computes=False), hushed(), kept_paths(net), torch.no_grad():
             net.eval()
             return torch.export.export(net, (example,), dynamic_shapes=shapes, strict=False)
     except EyeshotError:

@@ -44,9 +44,10 @@ from eyeshot.frontends.memory import (
     writes_in_place,
     writes_into_known,
 )
-from eyeshot.frontends.programs import KeptPaths, refuse_lost_paths
+from eyeshot.frontends.programs import refuse_lost_paths
 from eyeshot.frontends.pt2 import Program, Signature, damaged
 from eyeshot.frontends.refusals import cannot_export, refuse_unknown_sizes, source_line, where
+from eyeshot.frontends.trace_modes import kept_paths, without_extras
 from eyeshot.frontends.writes import filled_with, overwritten, put_back
 from eyeshot.graph import Call, Edge, Family, Graph, Kind, Node, Ref, Weight, check, substitute
 from eyeshot.operators import Operator, named
@@ -186,7 +187,13 @@ def _exported(
     """The program for fake inputs; ``sizes`` (theirs, without the batch) are for messages."""
     try:
         # Without gradients, as networks are run: with them torch refuses writes into a view.
-        with untouched(net, computes=False), hushed(), KeptPaths(), torch.no_grad():
+        with (
+            untouched(net, computes=False),
+            hushed(),
+            kept_paths(guarded),
+            without_extras(),
+            torch.no_grad(),
+        ):
             with small_tensors_known():
                 exported = torch.export.export(guarded, inputs, strict=False)
             if writes_into_known(exported.graph):
