@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ def picture(number: int, *shape: int) -> Picture:
     return np.random.default_rng(number).integers(0, 256, shape or (6, 5), np.uint8)
 
 
-def fill(folder: Path, pictures: Iterable[Picture], suffix: str = ".png") -> None:
+def fill(folder: Path, pictures: Iterable[NDArray[Any]], suffix: str = ".png") -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, array in enumerate(pictures):
         images.write(folder / f"{number:03}{suffix}", array)
@@ -102,6 +104,27 @@ def test_streamed_and_held_are_the_same_set(tmp_path: Path, shape: tuple[int, ..
     for ours, theirs in ((held.train, streamed.train), (held.test, streamed.test)):
         assert torch.equal(ours.images, theirs.take(range(len(theirs)))[0])
         assert torch.equal(ours.labels, theirs.labels)
+
+
+@pytest.mark.parametrize("size", [None, (5, 4), (9, 8)])
+def test_mixed_pictures_are_held_as_they_are_streamed(
+    tmp_path: Path, size: tuple[int, int] | None
+) -> None:
+    """Of 8 and 16 bits, gray and in color: each step of the conversion rounds."""
+    generator = np.random.default_rng(0)
+    for label in range(2):
+        fill(
+            tmp_path / str(label),
+            [
+                (generator.random(shape) * (2**bits - 1)).astype(f"u{bits // 8}")
+                for bits, shape in itertools.product((8, 16), ((7, 6), (7, 6, 3)))
+            ],
+        )
+    held, streamed = (data.load(tmp_path, size=size, budget=budget) for budget in (2**20, 0))
+    assert (held.train.held, streamed.train.held) == (True, False)
+    assert torch.equal(held.train.images, streamed.train.take(range(len(streamed.train)))[0])
+    assert torch.equal(held.test.images, streamed.test.take(range(len(streamed.test)))[0])
+    assert held.mean == streamed.mean
 
 
 def test_the_budget_is_the_bytes_of_all_pictures(flat: Path) -> None:

@@ -109,15 +109,18 @@ def test_drive_learns_vessels_and_not_its_field_of_view(tmp_path: Path) -> None:
     assert any("has no 1st_manual; it is left out" in note for note in pairs.notes)
 
 
-def test_a_mask_for_each_object_is_one_mask(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["n#.png", "image.png"])
+def test_a_mask_for_each_object_is_one_mask(tmp_path: Path, name: str) -> None:
     for number in range(4):
-        put(tmp_path / f"n{number}" / "images" / f"n{number}.png", picture(number))
+        file = name.replace("#", str(number))
+        put(tmp_path / f"n{number}" / "images" / file, picture(number))
         for place in range(2):
             one = np.zeros((9, 7), np.uint8)
             one[3 * place : 3 * place + 2] = 255
             put(tmp_path / f"n{number}" / "masks" / f"{place}.png", one)
     pairs = data.load_pairs(tmp_path)
-    assert len(pairs.train) + len(pairs.validation) == 4
+    assert (len(pairs.train), len(pairs.validation)) == (3, 1)
+    assert {one.name for one in (*pairs.train, *pairs.validation)} == {"n0", "n1", "n2", "n3"}
     with data.open_pair(pairs.train[0], pairs) as reader:
         rows = reader.target((0, 9), (0, 7))[:, 0]
     assert rows.tolist() == [1, 1, 0, 1, 1, 0, 0, 0, 0]

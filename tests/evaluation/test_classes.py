@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,15 @@ def test_other_channels_are_refused() -> None:
     color = Examples.hold(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]))
     other = Data("color", color, color, CLASSES, 3, (4, 4), (0.0,) * 3, (1.0,) * 3)
     with pytest.raises(BadValue, match="color has 3 channels"):
+        eyeshot.evaluate(run, other)
+
+
+def test_loaded_pictures_of_another_size_are_refused() -> None:
+    run, data = make([0, 1], [0, 1])
+    other = replace(data, size=(5, 4))
+    with pytest.raises(
+        BadValue, match=r"holds pictures of 5×4, .* trained on 4×4; .*size=\(4, 4\)"
+    ):
         eyeshot.evaluate(run, other)
 
 

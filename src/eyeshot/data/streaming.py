@@ -119,17 +119,18 @@ class FilePictures:
             yield item
 
     def _decode(self, path: Path) -> pixels.Samples:
+        # In the order in which Survey does it: every step rounds.
         samples = read_pixels(path)
-        samples = pixels.deepen(samples) if self.deep else pixels.reduce(samples)
-        picture = pixels.to_channels(samples, self.channels)
         if self.stretch:
-            picture = pixels.resize(picture, self.size)
-        elif picture.shape[:2] != self.size:
-            height, width = picture.shape[:2]
+            samples = pixels.resize(samples, self.size)
+        elif samples.shape[:2] != self.size:
+            height, width = samples.shape[:2]
             raise BadFile(
                 f"{path}: is {height}×{width}, and was {self.size[0]}×{self.size[1]} before",
                 cure="put the file back as it was",
             )
+        picture = pixels.to_channels(samples, self.channels)
+        picture = pixels.deepen(picture) if self.deep else pixels.reduce(picture)
         return np.ascontiguousarray(picture.transpose(2, 0, 1))
 
 

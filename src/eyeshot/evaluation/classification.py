@@ -149,6 +149,13 @@ def evaluate_classes(
             f"{', '.join(config.classes)}",
             cure="evaluate it on data like that it was trained on",
         )
+    if loaded.size != config.picture_size:
+        here, there = ("×".join(map(str, size)) for size in (loaded.size, config.picture_size))
+        raise BadValue(
+            f"{loaded.name} holds pictures of {here}, and the network of {run.path} was trained "
+            f"on {there}",
+            cure=f"load them with size={config.picture_size}",
+        )
     with untouched(run.net):
         scores, labels = score(run.net, loaded.test, config)
     return _summarize(scores, labels, config.classes, loaded.notes)

@@ -428,7 +428,9 @@ class _Finder:
         images = self._files(sides.images, IMAGE_SUFFIXES)
         if sides.objects:
             one = [path for path in images.values() if path.suffix != ".zarr"]
-            return [Files(path.stem, path, sides.targets) for path in one[:1]]
+            return [
+                Files(same_name(sides.images.parent.name), path, sides.targets) for path in one[:1]
+            ]
         together = sides.images == sides.targets
         targets = images if together else self._files(sides.targets, IMAGE_SUFFIXES)
         if not images or not targets:
