@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,18 @@ def test_a_camera_refuses_it_too() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-@pytest.mark.parametrize("unit", [True, False])
-def test_a_run_takes_floats_that_lie_where_it_learned(dtype: Any, unit: bool) -> None:
+@pytest.mark.parametrize("unit", [True, False, None])
+def test_a_run_takes_floats_that_lie_where_it_learned(dtype: Any, unit: bool | None) -> None:
     prepare = Preparation(torch.float32, CPU, mean=(0.5,), std=(0.2,), unit=unit)
     bright = np.full((1, 3, 3), 200, dtype)
     if unit and dtype is np.float32:
         with pytest.raises(BadValue, match="from 200 to 200, and this run learned from 0…1"):
             prepare(bright)
+    elif unit is False and dtype is not np.float32:
+        with pytest.raises(BadValue, match=r"samples, which are divided .* floats outside 0…1"):
+            prepare(bright)
+        for told in (replace(prepare, raw=True), replace(prepare, white=1000.0)):
+            assert told(bright).isfinite().all()
     else:
         assert prepare(bright).isfinite().all()
     noisy = np.full((1, 3, 3), 1.2, np.float32)

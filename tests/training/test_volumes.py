@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import wave
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,39 @@ def test_hounsfield_units_are_learned_and_run(tmp_path: Path) -> None:
     given = eyeshot.run(found, tmp_path / "scans" / "image" / "1.nii.gz", output_format="argmax")
     assert set(np.unique(given)) <= {0, 1}
     assert isinstance(eyeshot.evaluate(found), eyeshot.MaskEvaluation)
+    # An ensemble has no mean of its own that would tell the scale.
+    both = eyeshot.ensemble([found, found], tmp_path / "both")
+    again = eyeshot.run(both, tmp_path / "scans" / "image" / "1.nii.gz", output_format="argmax")
+    np.testing.assert_array_equal(again, given)
+    # Elsewhere whole numbers would be divided by 32767: the same scan, and another answer.
+    whole = (ball(SIZES[1], 1)[0].astype(np.int16) * 6 - 700).astype(np.int16)
+    write(tmp_path / "scan.npy", whole)
+    match = r"scan.npy: holds int16 samples, .* learned from floats outside 0…1; .* with --raw"
+    with pytest.raises(BadValue, match=match):
+        eyeshot.run(found, tmp_path / "scan.npy", tmp_path / "out.npy")
+    assert not list(tmp_path.glob("out.npy*"))
+    with pytest.raises(BadValue, match="holds int16 samples"):
+        prepare_input(found, tmp_path / "scan.npy")
+    raw = eyeshot.run(found, tmp_path / "scan.npy", output_format="argmax", raw=True)
+    np.testing.assert_array_equal(raw, given)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "own", "in_unit"),
+    [
+        (0.3, 0.2, None, True),
+        (1e-9, 0.9999999, None, False),  # standardized: no samples in 0…1 vary by so much
+        (-3.0, 0.2, None, False),
+        (0.3, 0.2, True, False),
+        (0.0, 1.0, False, True),  # an ensemble
+    ],
+)
+def test_the_scale_that_a_run_learned_from(
+    run: eyeshot.Run, mean: float, std: float, own: bool | None, in_unit: bool
+) -> None:
+    assert run.config.own_scale is False
+    config = replace(run.config, mean=(mean,), std=(std,), own_scale=own)
+    assert config.in_unit is in_unit
 
 
 def test_whole_numbers_and_floats_of_another_scale_are_not_mixed(tmp_path: Path) -> None:

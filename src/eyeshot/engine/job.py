@@ -448,6 +448,8 @@ def parts_of(
     Stream(graph, required(graph, regions), graph.outputs)
     named = dict(zip(graph.inputs, sources, strict=True))
     preparation = Preparation(dtype, place, raw, traced.mean, traced.std, traced.unit, white)
+    for source in sources:  # before any output is created
+        preparation.check(np.empty(0, source.dtype), source.name)
     forms = {name: form_for(output_format, graph, name) for name in graph.outputs}
     return Parts(graph, named, preparation, forms, regions, padding, shard, averaged)
 

@@ -234,7 +234,8 @@ class Traced:
         mean: subtracted from samples, per channel; empty for none.
         std: by which samples are then divided, per channel.
         keep: the number of sizes whose graph is kept; 0 traces the network at every call.
-        unit: whether it was trained on samples in 0 … 1.
+        unit: whether it was trained on samples in 0 … 1; False if on floats of a scale of their
+            own; None if unknown.
     """
 
     def __init__(
@@ -243,7 +244,7 @@ class Traced:
         mean: tuple[float, ...] = (),
         std: tuple[float, ...] = (),
         keep: int = KEPT,
-        unit: bool = False,
+        unit: bool | None = None,
     ) -> None:
         self.module, self.mean, self.std, self.unit = module, mean, std, unit
         self.keep = keep
@@ -408,7 +409,7 @@ def trace(
     if isinstance(net, Run):
         if mean or std:
             raise BadValue("mean and std for a run, which brings its own", cure="leave them out")
-        return Traced(net.net, net.config.mean, net.config.std, keep, unit=_learned_in_unit(net))
+        return Traced(net.net, net.config.mean, net.config.std, keep, unit=net.config.in_unit)
     check_module(net)
     if len(mean) != len(std):
         raise BadValue(
@@ -419,13 +420,6 @@ def trace(
     if not all(math.isfinite(one) and one > 0 for one in std):
         raise BadValue(f"std is {list(std)}", cure="use finite numbers above 0")
     return Traced(net, tuple(map(float, mean)), tuple(map(float, std)), keep)
-
-
-def _learned_in_unit(run: Run) -> bool:
-    """Whether a run learned from samples in 0 … 1: pictures always do, volumes may have any."""
-    config = run.config
-    within = all(0 <= mean <= 1 for mean in config.mean) and all(std <= 1 for std in config.std)
-    return len(config.size) == 2 or within
 
 
 def as_traced(net: Network) -> Traced:

@@ -28,7 +28,7 @@ from eyeshot.errors import BadValue, UnknownName
 from eyeshot.geometry import Region
 from eyeshot.graph import Graph, Node
 from eyeshot.images import Arrangement
-from eyeshot.images.whole import unit_of
+from eyeshot.images.whole import check_scale, unit_of
 from eyeshot.operators import gives_probabilities
 
 FORMS = ("scores", "float32", "probabilities", "argmax", "threshold:T", "uint8")
@@ -273,9 +273,7 @@ def layout_of(graph: Graph, name: str) -> str:
     return ", ".join(words) or "one number"
 
 
-_UNIT_SLACK = 1.0
-"""How far floats may be outside of 0 … 1: noise and cubic resizing overshoot a little, and a
-picture of 0 … 255 stored as floats exceeds it by far."""
+_RAW = ", or take whole numbers as they are with --raw"
 
 _WIDER: dict[str, np.dtype[Any]] = {
     "u2": np.dtype(np.int32),
@@ -299,7 +297,9 @@ class Preparation:
         raw: do not scale whole numbers.
         mean: subtracted, per channel; empty for none.
         std: the divisor, per channel.
-        unit: the network was trained on samples in 0 … 1, so floats far outside are a mistake.
+        unit: whether the network was trained on samples in 0 … 1, so that floats far outside are a
+            mistake; False: on floats of a scale of their own, so that whole numbers are; None:
+            unknown.
         white: the whole-number sample that counts as 1; None for the largest of its type.
     """
 
@@ -308,7 +308,7 @@ class Preparation:
     raw: bool = False
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    unit: bool = False
+    unit: bool | None = None
     white: float | None = None
 
     def __call__(
@@ -322,11 +322,12 @@ class Preparation:
             corner: where the window begins, for messages; empty for the image's first position.
 
         Raises:
-            BadValue: samples of an unsupported type, a sample that is not finite, or floats far
-                outside the range of the training pictures.
+            BadValue: samples of an unsupported type, a sample that is not finite, or samples of
+                another scale than those of the training pictures.
         """
+        self.check(samples, name)
         if samples.dtype.kind == "f" and samples.size:
-            self._check(samples, name, corner)
+            self._check_finite(samples, name, corner)
         writable = samples if samples.flags.writeable else samples.copy()
         value = torch.from_numpy(_whole_numbers(writable))[None]
         scale = self.scale(samples.dtype)
@@ -362,8 +363,17 @@ class Preparation:
         wider = _WIDER.get(dtype.str[1:])
         return own + scaled + max(copied, numbers * wider.itemsize if wider is not None else 0)
 
-    def _check(self, samples: NDArray[Any], name: str, corner: tuple[int, ...]) -> None:
-        """Refuse floats that are surely a mistake.
+    def check(self, samples: NDArray[Any], name: str) -> None:
+        """Refuse samples of another scale than those of the training pictures.
+
+        Raises:
+            BadValue: they surely have one, and neither ``raw`` nor ``white`` is set.
+        """
+        if not self.raw and (self.white is None or samples.dtype.kind == "f"):
+            check_scale(samples, name, self.unit, cure=_RAW)
+
+    def _check_finite(self, samples: NDArray[Any], name: str, corner: tuple[int, ...]) -> None:
+        """Refuse floats that are not finite.
 
         A convolution fused with a ReLU turns NaN into 0, and PyTorch's own ReLU does not: the
         result would look right, but differ from the network's.
@@ -376,11 +386,6 @@ class Preparation:
             raise BadValue(
                 f"{name}: the sample of channel {first[0]} at {place} is {samples[tuple(first)]}",
                 cure="fill such samples first, for example by numpy.nan_to_num",
-            )
-        if self.unit and not self.raw and (low < -_UNIT_SLACK or high > 1 + _UNIT_SLACK):
-            raise BadValue(
-                f"{name}: holds floats from {low:g} to {high:g}, and this run learned from 0…1",
-                cure="scale them, or give whole numbers",
             )
 
     def scale(self, dtype: np.dtype[Any]) -> float:

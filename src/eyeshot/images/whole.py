@@ -277,6 +277,39 @@ def unit_of(dtype: np.dtype[Any]) -> float:
     return float(np.iinfo(dtype).max) if dtype.kind in "ui" else 1.0
 
 
+_SLACK = 1.0
+"""How far floats may be outside of 0 … 1: noise and cubic resizing overshoot a little, and a
+picture of 0 … 255 stored as floats exceeds it by far."""
+
+
+def check_scale(samples: NDArray[Any], name: str, unit: bool | None, *, cure: str = "") -> None:
+    """Refuse samples that surely have another scale than those a network learned from.
+
+    Args:
+        samples: as they are stored.
+        name: the image's name, for messages.
+        unit: whether it learned from samples in 0 … 1; False if from floats of a scale of their
+            own, such as Hounsfield units; None if unknown.
+        cure: another way out, for a caller with such an option.
+
+    Raises:
+        BadValue: they have.
+    """
+    if unit is False and samples.dtype.kind in "ui":
+        raise BadValue(
+            f"{name}: holds {samples.dtype} samples, which are divided by the largest of their "
+            "type, and this run learned from floats outside 0…1",
+            cure=f"save them as floats of the training images' scale{cure}",
+        )
+    if unit and samples.dtype.kind == "f" and samples.size:
+        low, high = float(samples.min()), float(samples.max())
+        if low < -_SLACK or high > 1 + _SLACK:
+            raise BadValue(
+                f"{name}: holds floats from {low:g} to {high:g}, and this run learned from 0…1",
+                cure="scale them, or give whole numbers",
+            )
+
+
 def to_unit(samples: NDArray[Any]) -> NDArray[np.float32]:
     """Samples in 0…1 as float32, a new array; floats stay as they are."""
     scaled = samples.astype(np.float32)

@@ -31,6 +31,7 @@ TASKS = ("classify", "segment", "restore", "generate")
 
 _BEYOND = 2**64
 """Integers of a configuration must be smaller than this."""
+_PICTURE = 2  # axes of space
 _LARGEST_INPUT = 2**31
 """The most samples of a training picture or crop."""
 
@@ -151,6 +152,8 @@ class RunConfig:
         fresh: the names of parameters that were not in ``start``, with spaces.
         fold: the fold that was set aside, from 1; 0 for the ensemble of all folds.
         folds: the number of folds of a cross-validation; 0 without one.
+        own_scale: whether it learned from floats outside 0 … 1, of a scale of their own; None in a
+            run that does not record it.
     """
 
     model: str
@@ -176,6 +179,7 @@ class RunConfig:
     fresh: str = ""
     fold: int = 0
     folds: int = 0
+    own_scale: bool | None = None
 
     def __post_init__(self) -> None:
         _at_least("channels", self.channels, 1)
@@ -211,6 +215,15 @@ class RunConfig:
     def learned_from(self) -> frozenset[str]:
         """The digests of the training pictures."""
         return frozenset(self.learned.split())
+
+    @property
+    def in_unit(self) -> bool:
+        """Whether it learned from samples in 0 … 1: pictures always do, volumes may have any."""
+        if self.own_scale is not None:
+            return not self.own_scale
+        # No numbers in 0 … 1 deviate by more than a half.
+        within = all(0 <= mean <= 1 for mean in self.mean) and all(std <= 0.5 for std in self.std)
+        return len(self.size) == _PICTURE or within
 
     @property
     def held_out(self) -> tuple[int, int] | None:

@@ -24,7 +24,7 @@ from eyeshot.frontends.net_geometry import InputSizes, NetGeometry
 from eyeshot.frontends.trials import axes_taken, channels_to_try
 from eyeshot.images import Source, Span, open_source
 from eyeshot.images.layouts import Index
-from eyeshot.images.whole import to_unit
+from eyeshot.images.whole import check_scale, to_unit
 from eyeshot.language import tr
 from eyeshot.runs import Run
 from eyeshot.runs.config import RunConfig
@@ -133,7 +133,9 @@ def prepare_input(
                 f"{source.name}: {_by(source.shape[1:])} pixels, too many for one view",
                 cure="crop the part of interest",
             )
-        samples = to_unit(source.read(*spans))
+        stored = source.read(*spans)
+        check_scale(stored, source.name, run.config.in_unit)
+        samples = to_unit(stored)
         notes = [*source.notes, *_cuts(source.shape[1:], spans)]
     config = run.config
     levels = (-1, *(1 for _ in spans))

@@ -20,7 +20,7 @@ from eyeshot.errors import BadValue, EyeshotError, Unsupported
 from eyeshot.geometry.tiles import AxisTiles, Comparison, Cover, cover
 from eyeshot.graph import Graph, reaching
 from eyeshot.images import open_source
-from eyeshot.images.whole import to_unit
+from eyeshot.images.whole import check_scale, to_unit
 from eyeshot.runs import Run
 from eyeshot.tiling.breaks import (
     breaks_of,
@@ -280,7 +280,9 @@ def _read(traced: Traced, image: Any, size: Sequence[int] | None) -> tuple[torch
             starts = [(n - m) // 2 for n, m in zip(source.shape[1:], size[1:], strict=True)]
             spans = [(lo, lo + m) for lo, m in zip(starts, size[1:], strict=True)]
         _hold(math.prod(hi - lo for lo, hi in spans), source.name)
-        samples = to_unit(source.read(*spans))
+        stored = source.read(*spans)
+        check_scale(stored, source.name, traced.unit)
+        samples = to_unit(stored)
         name = f"{source.name} of {by(samples.shape)}"
     if traced.mean:
         if len(traced.mean) not in (1, len(samples)):

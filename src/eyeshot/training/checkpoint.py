@@ -205,7 +205,8 @@ _OPTIONS = {
     "fingerprint": "the data, by its fingerprint,",
 }
 _FOLLOWING = ("fingerprint", "classes", "channels", "mean", "std", "steps")
-_IMPLIED = ("versions", "legend", "learned")  # the last two are others only if the data is
+# All but the first are others only if the data is, or in a run that did not record them.
+_IMPLIED = ("versions", "legend", "learned", "own_scale")
 _FREE = ("minutes", "patience", "fresh")
 """What may be another when a training goes on: when it ends, and what it takes from its start."""
 _PAGE = "report.html"

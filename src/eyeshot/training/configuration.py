@@ -213,7 +213,7 @@ def describe_pairs(wanted: Wanted, pairs: Pairs) -> RunConfig:
         )
     config = _configuration(wanted, pairs, model, recipe, crop, pairs.fingerprint)
     learned = " ".join(sorted({pair.digest for pair in pairs.train}))
-    return replace(config, legend=pairs.legend, learned=learned)
+    return replace(config, legend=pairs.legend, learned=learned, own_scale=pairs.own_scale)
 
 
 def _configuration(

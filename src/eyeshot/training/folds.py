@@ -379,14 +379,15 @@ def _check_alike(runs: Sequence[Run]) -> None:
                 )
 
 
-_TRAITS = ("task", "classes", "channels", "axes of space", "size", "legend")
+_TRAITS = ("task", "classes", "channels", "axes of space", "size", "legend", "samples")
 
 
 def _traits(config: RunConfig) -> tuple[Any, ...]:
     size = config.size if config.task == "classify" else None
     classes = ", ".join(config.classes) or "none"
     legend = config.legend.codes if config.legend else None
-    return config.task, classes, config.channels, len(config.size), size, legend
+    samples = "in 0 … 1" if config.in_unit else "of their own scale"
+    return config.task, classes, config.channels, len(config.size), size, legend, samples
 
 
 def _write(place: Path, joined: _Joined) -> None:

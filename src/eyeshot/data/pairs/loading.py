@@ -296,6 +296,7 @@ def _gather(
         fingerprint=_fingerprint(task, legend, train, held_out),
         legend=legend,
         notes=notes,
+        own_scale=any(one.scale == "own" for one in (*train, *held_out)),
     )
 
 

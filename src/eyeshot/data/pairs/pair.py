@@ -61,6 +61,7 @@ class Pairs:
         fingerprint: 16 hexadecimal digits that change with any pixel, name or class.
         legend: the mapping from a mask's samples to classes; None for ``restore``.
         notes: the decisions made while loading, a sentence each.
+        own_scale: whether a picture holds floats outside 0…1, whose scale is their own.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Pairs:
     fingerprint: str
     legend: Legend | None = None
     notes: tuple[str, ...] = ()
+    own_scale: bool = False
 
     @property
     def dims(self) -> int:
