@@ -324,7 +324,11 @@ def test_other_networks_show_the_same_numbers(opened: Callable[[str], Any], name
         if name == "unet":
             says(page, ".status", f"prediction {said[row, column]}")
         page.get_by_role("button", name="Paint").click()
-        picture.click(position={"x": middle["width"] / 2, "y": middle["height"] / 2})
+        page.get_by_label("Brush size").first.fill("9")
+        with page.expect_request("**/paint*") as sent:
+            picture.click(position={"x": middle["width"] / 2, "y": middle["height"] / 2})
+        strokes = np.frombuffer(sent.value.post_data_buffer, np.uint8).reshape(32, 48)
+        assert all(8 <= strokes.any(axis).sum() <= 10 for axis in (0, 1))
         page.wait_for_function("() => location.hash.includes('picture=')")
         assert page.locator(".unit h2").inner_text().startswith(layer)  # painting chooses no unit
         page.get_by_role("button", name="Undo all").click()
@@ -400,9 +404,15 @@ def test_views_are_saved(
 ) -> None:
     page = opened(address + "#layer=pool2&unit=3,4,3")
     shown_value(page, "pool2")
+    cells = page.locator(".sum .cell").all_inner_texts()
     saved = {}
     for name, ending in (
-        *(("as PNG", "png"), ("map as CSV", "csv"), ("sum as CSV", "sum.csv")),
+        *(
+            ("as PNG", "png"),
+            ("map as CSV", "csv"),
+            ("sum as CSV", "sum.csv"),
+            ("sum as SVG", "sum.svg"),
+        ),
         *(("view as SVG", "view.svg"), ("network as SVG", "network.svg")),
     ):
         page.locator(".menu summary").click()
@@ -414,6 +424,9 @@ def test_views_are_saved(
     table = np.loadtxt(saved["csv"], delimiter=",")
     assert table.shape == (7, 7)
     assert "total" in saved["sum.csv"].read_text()
+    written = list(ElementTree.parse(saved["sum.svg"]).getroot().itertext())
+    assert written[0].startswith("pool2 [3, 4, 3] = ")
+    assert sum(one in written for one in cells) == len(cells) == 4
     boxes = ElementTree.parse(saved["view.svg"]).getroot().iter("{http://www.w3.org/2000/svg}rect")
     assert sum(1 for one in boxes) == 3  # the paper, the field, the unit
     drawn = "".join(ElementTree.parse(saved["network.svg"]).getroot().itertext())

@@ -44,6 +44,7 @@ SCRIPTS = (
     "unit.js",
     "play.js",
     "walks.js",
+    "drawn_sum.js",
     "saving.js",
     "overlays.js",
     "studio.js",

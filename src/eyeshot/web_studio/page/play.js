@@ -56,6 +56,7 @@ export class DrawingBoard {
     this.canvas = h("canvas", { class: "board", width: SIDE, height: SIDE, tabindex: 0, "aria-label": say("draw") });
     this.context = this.canvas.getContext("2d", { willReadFrequently: true });
     this.blank = true;
+    this.pen = PEN;
     this.wipe();
     const send = paced(60, () => this.send());
     let last = null;
@@ -64,7 +65,7 @@ export class DrawingBoard {
       const point = place(event);
       const context = this.context;
       context.strokeStyle = "#fff";
-      context.lineWidth = PEN;
+      context.lineWidth = this.pen;
       context.lineCap = context.lineJoin = "round";
       context.beginPath();
       context.moveTo(...(last || [point[0] - 0.01, point[1]]));
@@ -104,6 +105,8 @@ export class DrawingBoard {
       h("h3", {}, h("span", {}, say("draw")),
         h("button", { class: "small", onclick: () => { this.wipe(); this.app.load({ picture: "" }); } }, say("clear"))),
       this.canvas,
+      h("input", { type: "range", min: 6, max: 40, value: this.pen, "aria-label": say("brush"), title: say("brush"),
+        oninput: (event) => { this.pen = Number(event.target.value); } }),
       h("p", { class: "faint" }, say("drawHint")));
   }
 }
@@ -113,6 +116,7 @@ export class Brush {
   constructor(app) {
     this.app = app;
     this.on = false;
+    this.wide = null; // pixels across; by default a twentieth of the picture
     this.tone = 2; // 1 the least value of each channel, 2 the largest, 3 the mean
     this.send = paced(80, () => this.sent());
     this.root = h("div", { class: "brush" });
@@ -131,7 +135,24 @@ export class Brush {
       } }, say("paint")),
       this.on ? h("select", { "aria-label": say("paint"), onchange: (event) => { this.tone = Number(event.target.value); } },
         [[2, "brightest"], [1, "darkest"], [3, "meanTone"]].map(([tone, key]) => h("option", { value: tone, selected: tone === this.tone }, say(key)))) : null,
+      this.on ? this.slider() : null,
       this.strokes ? h("button", { class: "small", onclick: () => this.undo() }, say("reset")) : null);
+  }
+
+  /** Pixels across. */
+  width() {
+    const side = Math.min(...this.app.state.picture.size);
+    return this.wide === null ? Math.max(1, Math.round(side / 20)) : Math.min(this.wide, side);
+  }
+
+  slider() {
+    const side = Math.min(...this.app.state.picture.size);
+    const told = h("span", { class: "faint mono" }, say("pixels", this.width()));
+    return h("label", { class: "width" }, h("input", { type: "range", min: 1, max: Math.max(2, Math.ceil(side / 3)), value: this.width(), "aria-label": say("brush"), title: say("brush"),
+      oninput: (event) => {
+        this.wide = Number(event.target.value);
+        told.textContent = say("pixels", this.wide);
+      } }), told);
   }
 
   /** A stroke from one point of the picture to another; whether it was painted. */
@@ -144,7 +165,7 @@ export class Brush {
       this.base = app.state.picture.id;
       this.strokes = new Uint8Array(high * wide);
     }
-    const radius = Math.max(0.6, Math.min(high, wide) / 40);
+    const radius = Math.max(0.6, this.width() / 2);
     const steps = Math.max(1, Math.ceil(Math.hypot(row - fromRow, column - fromColumn) / Math.max(0.5, radius / 2)));
     for (let k = 0; k <= steps; k++) {
       const [y, x] = [fromRow + ((row - fromRow) * k) / steps, fromColumn + ((column - fromColumn) * k) / steps];

@@ -1,6 +1,7 @@
 // What is shown, as files: pictures (PNG), drawings (SVG) and numbers (CSV).
 
 import { by, h, svg } from "./dom.js";
+import { drawSum } from "./drawn_sum.js";
 import { kindOf, say } from "./words.js";
 
 const GAP = 16; // between two panes
@@ -112,6 +113,15 @@ function saveSvg(app, wide, high, paper, parts, ending) {
   const drawing = svg("svg", { viewBox: `0 0 ${wide} ${high}`, width: wide, height: high, "font-family": "system-ui, sans-serif" },
     svg("rect", { width: wide, height: high, fill: paper }), parts);
   download(app, new Blob([new XMLSerializer().serializeToString(drawing)], { type: "image/svg+xml" }), ending);
+}
+
+/** The chosen unit's sum, as it stands on the page. */
+export function saveSumDrawing(app) {
+  if (!app.unit || !app.unit.trace) return;
+  const style = getComputedStyle(app.root);
+  const color = (name) => style.getPropertyValue(name).trim();
+  const { parts, wide, high } = drawSum(app, app.unitPanel.shownTerms(), color);
+  saveSvg(app, wide, high, color("--card"), parts, "sum.svg");
 }
 
 /** The numbers of the map that is shown, row by row. */

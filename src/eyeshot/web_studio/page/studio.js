@@ -5,7 +5,7 @@ import { canvasOf, colorOf, isDark, scaleBar } from "./colors.js";
 import { by, h, paced, refill, show } from "./dom.js";
 import { NetworkPanel, tilesOf } from "./network.js";
 import { Brush, DrawingBoard, answerBars, editChips, kernelEditor, learningCurve } from "./play.js";
-import { saveMap, saveNetwork, savePng, saveSum, saveView } from "./saving.js";
+import { saveMap, saveNetwork, savePng, saveSum, saveSumDrawing, saveView } from "./saving.js";
 import { Overlay } from "./overlays.js";
 import { UnitPanel } from "./unit.js";
 import { Lattice, Pane, Viewport, numbersPicture } from "./views.js";
@@ -714,7 +714,7 @@ class Studio {
     return h("details", { class: "menu" }, h("summary", { class: "small" }, say("save")),
       h("div", {},
         item(savePng, "savePng"), item(saveView, "saveSvg"), item(saveNetwork, "saveNetwork"),
-        item(saveMap, "saveCsv"), item(saveSum, "saveSum"),
+        item(saveSumDrawing, "saveSumSvg"), item(saveMap, "saveCsv"), item(saveSum, "saveSum"),
         this.options.address ? item(() => navigator.clipboard?.writeText(location.href), "copyLink") : null));
   }
 

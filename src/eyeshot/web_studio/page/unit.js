@@ -92,9 +92,8 @@ export class UnitPanel {
     if (this.app.beside.side === "difference" && this.app.twin) return this.differences(unit, twins);
     const order = trace.parts.map((part, index) => ({ part, link: links[index], twin: twins ? twins[index] : null }));
     order.sort((a, b) => Math.abs(b.part.sum ?? 0) - Math.abs(a.part.sum ?? 0));
-    const few = this.all ? order.length : FEW;
-    const shown = order.slice(0, few);
-    const rest = order.slice(few);
+    const shown = order.slice(0, this.shownTerms());
+    const rest = order.slice(shown.length);
     const restSum = rest.reduce((sum, one) => sum + (one.part.sum ?? 0), 0);
     const largest = Math.max(1e-30, ...trace.parts.map((part) => Math.abs(part.sum ?? 0)), Math.abs(trace.bias ?? 0), Math.abs(restSum));
     const { twin } = this.app;
@@ -120,6 +119,11 @@ export class UnitPanel {
       h("p", { class: "faint check-line" }, say("ofNetwork", String(trace.network_value))));
   }
 
+  /** How many terms are written, the largest first. */
+  shownTerms() {
+    return this.all ? Infinity : FEW;
+  }
+
   /** The other network than the one whose sum is shown. */
   twinName() {
     const { beside } = this.app;
@@ -133,7 +137,7 @@ export class UnitPanel {
     const others = twin.trace;
     const rows = twins ? trace.parts.map((part, i) => ({ name: this.termName(part, links[i]), link: links[i], mine: part.sum, theirs: twins[i] })) : [];
     rows.sort((a, b) => Math.abs((b.mine ?? 0) - (b.theirs ?? 0)) - Math.abs((a.mine ?? 0) - (a.theirs ?? 0)));
-    const shown = rows.slice(0, this.all ? rows.length : FEW);
+    const shown = rows.slice(0, this.shownTerms());
     const rest = rows.slice(shown.length);
     const added = (key) => rest.reduce((sum, one) => sum + (one[key] ?? 0), 0);
     if (rest.length) shown.push({ name: h("button", { class: "link", onclick: () => { this.all = true; this.render(); } }, say("rest", rest.length)), mine: added("mine"), theirs: added("theirs") });
