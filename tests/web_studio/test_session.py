@@ -276,6 +276,8 @@ def test_pictures_strips_and_shares(session: Session, x: Tensor) -> None:
     count, high, wide = strip.data["shape"]
     assert (count, len(strip.raw)) == (3, 3 * high * wide)
     assert strip.data["of"] == [4, 20, 24]
+    dead = ask(session, "dead", edits='{"mute": [["stem", 3]]}').data
+    assert dead["channels"]["stem"] == [3]
     shares = ask(session, "dead").data["shares"]
     assert 0 <= shares["relu"] <= 1
     assert shares["stem"] == 0

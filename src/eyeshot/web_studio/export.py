@@ -3,8 +3,6 @@
 The file holds one picture: every map of a small network, and the page's answers for some units: the
 named ones, or by default all scores, the strongest unit of each channel, and the units between
 those and the pixels.
-
-The page's own files are read here too: for the server one by one, for a file or a notebook as one.
 """
 
 from __future__ import annotations
@@ -12,85 +10,22 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
 
-from eyeshot.errors import BadValue, EyeshotError, Failure
+from eyeshot.errors import BadValue, EyeshotError
 from eyeshot.files import write_aside
-from eyeshot.language import preferred
 from eyeshot.web_studio.beside import SIDES
 from eyeshot.web_studio.links import OPERATIONS
 from eyeshot.web_studio.looks import Check, never
 from eyeshot.web_studio.overlays import KINDS
+from eyeshot.web_studio.page_files import html_tag, one_script, read_page_file
 from eyeshot.web_studio.payloads import Query
 from eyeshot.web_studio.session import Session
-
-PAGE = "eyeshot.web_studio"
-SCRIPTS = (
-    "words.js",
-    "dom.js",
-    "colors.js",
-    "sources.js",
-    "views.js",
-    "beside.js",
-    "network.js",
-    "unit.js",
-    "play.js",
-    "walks.js",
-    "drawn_sum.js",
-    "saving.js",
-    "overlays.js",
-    "studio.js",
-)
-"""In an order in which each reads only those before it."""
-PAGE_FILES = ("index.html", "studio.css", "main.js", *SCRIPTS)
-
-_IMPORT = re.compile(r"^import\s[^;]*?;\n", re.MULTILINE)
-_EXPORT = re.compile(r"^export (?=(?:async )?function|class|const|let)", re.MULTILINE)
-
-
-def html_tag() -> str:
-    """``<html lang="en">``, or with the language that ``EYESHOT_LANG`` names to begin with.
-
-    Raises:
-        UnknownName: ``EYESHOT_LANG`` names no language.
-    """
-    name = preferred()
-    return f'<html lang="{name}" data-language="{name}">' if name else '<html lang="en">'
-
-
-def read_page_file(name: str) -> str:
-    """One of the page's files.
-
-    Raises:
-        Failure: the package is damaged.
-    """
-    try:
-        return resources.files(PAGE).joinpath("page", name).read_text(encoding="utf-8")
-    except OSError:
-        raise Failure(f"the page's {name} is missing", cure="install eyeshot again") from None
-
-
-@cache
-def one_script() -> str:
-    """All modules as one, which exports ``mount`` and what else the last one exports.
-
-    Names at the top of the modules are different from each other, so that nothing but the lines
-    with ``import`` and the word ``export`` has to go.
-    """
-    parts = []
-    for name in SCRIPTS:
-        text = _IMPORT.sub("", read_page_file(name))
-        parts.append(f"// {name}\n{_EXPORT.sub('', text)}")
-    return "\n".join(parts)
-
 
 _MOST_NUMBERS = 2 * 10**6
 """Numbers of all maps together, up to which all of them go into the file."""

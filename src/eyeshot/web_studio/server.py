@@ -12,13 +12,12 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from importlib import resources
 from typing import Any
 
 from eyeshot.errors import EyeshotError, Failure, UserError, one_line
 from eyeshot.extras import extra
-from eyeshot.web_studio.export import PAGE_FILES, html_tag
 from eyeshot.web_studio.looks import Cancelled
+from eyeshot.web_studio.page_files import PAGE_FILES, html_tag, served_file
 from eyeshot.web_studio.payloads import Query, refusal
 from eyeshot.web_studio.session import Session
 
@@ -86,7 +85,7 @@ def make_app(session: Session, token: str, port: int) -> ASGIApp:
         name = request.path_params.get("name") or "index.html"
         if name not in PAGE_FILES:
             return PlainTextResponse("no such page", 404)
-        text = resources.files("eyeshot.web_studio").joinpath("page", name).read_bytes()
+        text = served_file(name)
         if name == "index.html":
             text = text.replace(b'<html lang="en">', tag)
         return Response(text, media_type=_KINDS[name.rpartition(".")[2]], headers=_HEADERS)

@@ -505,14 +505,18 @@ class Session:
         return Payload({"id": made})
 
     def dead(self, query: Query, check: Check) -> Payload:
-        """For each layer the share of its channels that are zero everywhere in this picture."""
-        look, shares = self.desk.look(query), {}
+        """The channels that are zero everywhere in this picture: their share, and which of maps."""
+        look = self.desk.look(query)
+        shares: dict[str, float] = {}
+        channels: dict[str, list[int]] = {}
         for node in look.graph:
             planes = planes_of(look.value(node.name, check))
             flat = planes.reshape(-1, 1) if planes.shape[:2] == (1, 1) else planes
             living = (flat != 0).reshape(len(flat), -1).any(axis=1)
             shares[node.name] = 1.0 - float(living.mean()) if len(living) else 0.0
-        return Payload({"shares": shares})
+            if len(node.shape) == 4 and not node.is_input and not living.all():
+                channels[node.name] = np.flatnonzero(~living).tolist()
+        return Payload({"shares": shares, "channels": channels})
 
     def training(self, query: Query, check: Check) -> Payload:
         """How a training that is followed stands; its new weights are taken over on the way."""

@@ -8,8 +8,7 @@ const CELL = 24; // a cell whose number is written
 const DOT = 7; // a cell that is only colored
 const LEGIBLE = 25; // cells of a patch up to which each is written
 const LEFT = 16;
-const NAME = 96; // the widest name of a term, in pixels
-const GAP = 14;
+const BETWEEN = 14;
 
 /** The parts of a drawing of a sum, and its width and height. */
 export function drawSum(app, shown, color) {
@@ -23,8 +22,9 @@ export function drawSum(app, shown, color) {
   const rest = order.slice(shown);
   const kernels = trace.parts.some((part) => part.kernel !== null);
   const wide = (key) => Math.max(40, ...rows.map(({ part }) => (part[key] === null ? 0 : sizeOf(part[key])[0])));
-  const patchAt = LEFT + NAME;
-  const kernelAt = patchAt + wide("patch") + 2 * GAP;
+  const names = rows.map(({ part, link }) => unitPanel.termName(part, link));
+  const patchAt = LEFT + 24 + 7 * Math.max(unitPanel.heading(unit).length, ...names.map((one) => one.length));
+  const kernelAt = patchAt + wide("patch") + 2 * BETWEEN;
   const sumAt = (kernels ? kernelAt + wide("kernel") : patchAt + wide("patch")) + 90;
   const twinAt = sumAt + 90;
   const last = twin && twin.trace ? twinAt : sumAt;
@@ -48,7 +48,7 @@ export function drawSum(app, shown, color) {
     const middle = y + high / 2 + 4;
     parts.push(write(LEFT, middle, unitPanel.termName(part, link)), ...cells(part.patch, part.outside, scales.patch, patchAt, y, high, color));
     if (part.kernel !== null) {
-      parts.push(write(kernelAt - GAP, middle, "×", "--faint", { "text-anchor": "middle" }), ...cells(part.kernel, null, scales.kernel, kernelAt, y, high, color));
+      parts.push(write(kernelAt - BETWEEN, middle, "×", "--faint", { "text-anchor": "middle" }), ...cells(part.kernel, null, scales.kernel, kernelAt, y, high, color));
     }
     parts.push(number(sumAt, middle, part.sum));
     if (theirs !== null) parts.push(number(twinAt, middle, theirs));
@@ -90,7 +90,7 @@ function cells(values, outside, scale, x, y, high, color) {
     const place = { x: x + j * side, y: top + i * side, width: side - 1, height: side - 1 };
     const box = svg("rect", { ...place, fill: away ? "none" : colorOf(value, scale.most, scale.signed), stroke: away ? color("--line") : "none" });
     if (side === DOT) return [box];
-    return [box, svg("text", { x: place.x + side / 2, y: place.y + side / 2 + 3.5, "font-size": 9.5, "text-anchor": "middle", "font-family": "monospace",
+    return [box, svg("text", { x: place.x + side / 2, y: place.y + side / 2 + 3.5, "font-size": 8.5, "text-anchor": "middle", "font-family": "monospace",
       fill: away ? color("--faint") : isDark(value, scale.most, scale.signed) ? "#fff" : "#1d1c22" }, away ? "·" : tight(value))];
   }));
 }

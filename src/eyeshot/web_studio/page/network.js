@@ -27,7 +27,7 @@ export class NetworkPanel {
   render() {
     const { state } = this.app;
     this.strips.clear();
-    this.deadShares = null;
+    this.deadShares = this.deadChannels = null;
     this.watcher.disconnect();
     if (this.folded === null) {
       this.folded = new Set(state.layers.length > FOLDED_FROM ? this.groups().map((one) => one.name) : []);
@@ -52,6 +52,33 @@ export class NetworkPanel {
       this.list);
     this.fill();
     this.color(this.coloring);
+    this.markDead();
+  }
+
+  /** Once there is time: at each layer the maps that are zero everywhere in this picture. */
+  async markDead() {
+    const { app } = this;
+    const { rows, deadShares } = this;
+    if (!app.state.network.runs || app.state.picture.wide || (!app.source.live && !app.source.has("dead", { of: app.beside.of("dead") }))) return;
+    await new Promise((done) => { setTimeout(done, 300); });
+    if (this.rows !== rows) return; // another network or picture is shown by now
+    if (!deadShares) await this.askDead();
+    if (this.rows !== rows) return;
+    for (const [name, channels] of Object.entries(this.deadChannels || {})) {
+      const row = rows.get(name);
+      if (!row) continue;
+      row.querySelector(".dead-mark")?.remove();
+      row.querySelector(".line").insertBefore(h("button", { class: "plain dead-mark", title: `${say("channel")} ${channels.slice(0, 40).join(", ")}${channels.length > 40 ? " …" : ""}`, onclick: (event) => {
+        event.stopPropagation();
+        app.choose({ layer: name, channel: channels[0] });
+      } }, say("deadCount", channels.length)), row.querySelector(".shape"));
+    }
+  }
+
+  async askDead() {
+    const answer = await this.app.ask("dead", {}, { slot: "dead", quiet: true });
+    this.deadShares = answer ? answer.data.shares : null;
+    this.deadChannels = answer ? answer.data.channels : null;
   }
 
   findings() {
@@ -279,10 +306,7 @@ export class NetworkPanel {
 
   async color(name) {
     this.coloring = name;
-    if (name === "dead" && !this.deadShares) {
-      const answer = await this.app.ask("dead", {});
-      this.deadShares = answer ? answer.data.shares : {};
-    }
+    if (name === "dead" && !this.deadShares) await this.askDead();
     const { layers } = this.app.state;
     const values = layers.map((one) => this.value(one));
     const largest = Math.max(...values.map((one) => (one ? one[0] : 0)), 1e-12);

@@ -23,6 +23,7 @@ export function answerBars(app) {
   };
   return h("div", { class: "answer" },
     h("h3", {}, say("predicted"), h("strong", { class: "verdict" }, best.class, other ? h("span", { class: "second" }, ` · ${other.top[0].class}`) : null)),
+    h("button", { class: "small read-as", title: say("whyHint"), onclick: () => app.whyOf(prediction.layer, [best.index]) }, say("readAs", best.class)),
     other ? h("p", { class: "versus" }, h("span", { class: "first" }, app.beside.name("")), " · ", h("span", { class: "second" }, app.beside.name("other"))) : null,
     h("ol", { class: "bars" + (other ? " two" : "") + (top.some((one) => one.class.length > 2) ? " named" : "") }, (top.length <= 10 && app.state.network.classes.length <= 10 ? top : prediction.top).map((one) =>
       h("li", { class: one === best || one.index === best.index ? "best" : null },

@@ -10,7 +10,7 @@ import { Overlay } from "./overlays.js";
 import { UnitPanel } from "./unit.js";
 import { Lattice, Pane, Viewport, numbersPicture } from "./views.js";
 import { WalkPanel } from "./walks.js";
-import { LANGUAGES, say, speak, spoken } from "./words.js";
+import { LANGUAGES, phrase, say, speak, spoken } from "./words.js";
 
 const WHOLE = 1 << 19; // numbers of a map up to which it is asked for at once
 const TILES = 256; // maps shown at once
@@ -255,6 +255,12 @@ class Studio {
     this.drawMarks();
   }
 
+  /** Choose a unit and follow its largest contributions. */
+  async whyOf(layer, unit) {
+    await this.choose({ layer, unit, trail: "new" });
+    await this.why();
+  }
+
   async why() {
     if (!this.unit) return;
     const answer = await this.ask("why", { layer: this.unit.layer, unit: this.unit.unit.join(",") }, { slot: "why" });
@@ -317,7 +323,8 @@ class Studio {
     const box = whole ? [0, size[0], 0, size[1]] : padded(this.viewport.box(), size);
     const step = whole ? 1 : Math.max(1, Math.floor(1 / this.viewport.scale));
     const key = [id, box, step].join();
-    if (key === this.pictureKey) return;
+    if (key === this.pictureKey || (key === this.pictureAsked && this.slots.has("picture"))) return;
+    this.pictureAsked = key;
     const answer = await this.ask("picture", whole ? {} : { box: box.join(","), step }, { slot: "picture" });
     if (!answer) return;
     this.pictureKey = key;
@@ -368,7 +375,8 @@ class Studio {
     const asked = { layer: layer.name, channel: this.chosen.channel, ...seen };
     if (this.difference && this.editsText() && !this.beside.side) asked.difference = 1;
     const key = JSON.stringify([this.state.picture.id, this.editsText(), this.beside.side, asked]);
-    if (key === this.mapKey) return;
+    if (key === this.mapKey || (key === this.mapAsked && this.slots.has("maps"))) return;
+    this.mapAsked = key;
     if (this.anyway === key) asked.anyway = 1;
     let refused = null;
     const answer = await this.ask("maps", asked, { slot: "maps", show: (error) => { refused = error; } });
@@ -556,6 +564,7 @@ class Studio {
   renderHead() {
     const { state } = this;
     const pictures = state.pictures;
+    const notes = state.picture.notes.map(phrase).join("; ");
     const drawn = !pictures.some((one) => one.id === state.picture.id);
     const tab = (name, text) => h("button", { role: "tab", "aria-selected": String(this.tab === name), onclick: () => this.setTab(name) }, text);
     this.busyMark = h("span", { class: "busy", hidden: true }, h("span", { class: "spinner", "aria-hidden": "true" }), say("computing"),
@@ -565,8 +574,8 @@ class Studio {
       h("div", { class: "tabs", role: "tablist" }, tab("look", say("look")), tab("walk", say("playground"))),
       this.beside.chooser(),
       this.source.live && (pictures.length > 1 || drawn) ? h("label", {}, h("select", { "aria-label": say("picture"), onchange: (event) => this.load({ picture: event.target.value }) },
-        drawn ? h("option", { value: state.picture.id, selected: true }, state.picture.name) : null,
-        pictures.map((one) => h("option", { value: one.id, selected: one.id === state.picture.id }, one.name)))) : null,
+        drawn ? h("option", { value: state.picture.id, selected: true }, phrase(state.picture.name)) : null,
+        pictures.map((one) => h("option", { value: one.id, selected: one.id === state.picture.id }, phrase(one.name))))) : null,
       this.busyMark,
       h("span", { class: "space" }),
       this.saveMenu(),
@@ -574,9 +583,9 @@ class Studio {
         Object.entries(LANGUAGES).map(([key, name]) => h("option", { value: key, selected: key === spoken() }, name))),
       h("button", { class: "small", title: say("theme") + " (l)", onclick: () => this.toggleTheme() }, this.isDark() ? say("light") : say("darkTheme")),
       h("button", { class: "small", title: say("help") + " (?)", "aria-label": say("help"), onclick: () => this.help() }, "?"));
-    refill(this.pictureHead, h("strong", {}, state.picture.name),
+    refill(this.pictureHead, h("strong", {}, phrase(state.picture.name)),
       h("span", { class: "faint" }, `${by(state.picture.size)}`),
-      state.picture.notes.length ? h("span", { class: "note faint", title: state.picture.notes.join("; ") }, state.picture.notes.join("; ")) : null);
+      notes ? h("span", { class: "note faint", title: notes }, notes) : null);
   }
 
   renderMapHead(map) {
@@ -584,7 +593,7 @@ class Studio {
     refill(this.mapHead, h("strong", {}, layer.name), this.beside.side ? h("span", { class: "note side", title: this.beside.name() }, this.beside.side === "other" ? this.beside.name() : say("differenceOf")) : null,
       h("span", { class: "faint note" }, layer.spatial ? `${say("channel")} ${this.chosen.channel}` : say("numbersOf", layer.planes[2])),
       h("span", { class: "space" }),
-      map && map.max !== null ? h("span", { class: "scale mono" }, show(map.signed ? -map.most : 0, 3), asElement(scaleBar(map.signed)), show(map.most, 3)) : null,
+      map && map.max !== null ? h("span", { class: "scale mono" }, show(map.signed ? -map.most : 0, 3), asElement(scaleBar(map.signed)), show(map.max || map.min ? map.most : 0, 3)) : null,
       !this.state.network.runs ? h("span", { class: "faint" }, say("noMaps")) : null);
   }
 
@@ -675,8 +684,6 @@ class Studio {
   markVector() {
     const layer = this.layerNamed(this.chosen.layer);
     const here = this.unit && this.unit.layer === layer.name && this.unit.unit.length === 1 ? this.unit.unit[0] : -1;
-    const box = !this.unit || this.unit.layer === layer.name ? null : this.boxes;
-    void box;
     this.vectorPlace.querySelectorAll(".number").forEach((one, i) => one.setAttribute("aria-pressed", String(i === here)));
   }
 

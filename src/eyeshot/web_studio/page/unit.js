@@ -2,7 +2,7 @@
 
 import { colorOf, isDark } from "./colors.js";
 import { by, h, refill, show, tight } from "./dom.js";
-import { kindOf, say } from "./words.js";
+import { kindOf, phrase, say } from "./words.js";
 
 const FEW = 12; // parts shown at first
 const NUMBERS = 25; // cells of a patch up to which each is written
@@ -271,7 +271,7 @@ export class UnitPanel {
           one.layer, h("span", { class: "mono" }, ` [${one.unit.join(", ")}]`)),
         h("span", { class: "mono value" }, show(one.value)),
         h("span", { class: "faint" }, one.share ? say("share", Math.round(100 * one.share) + " %") : "")))),
-      end ? h("p", { class: "faint" }, say("whyEnd", end)) : null));
+      end ? h("p", { class: "faint" }, say("whyEnd", phrase(end))) : null));
     place.scrollIntoView({ block: "nearest" });
   }
 }

@@ -115,7 +115,7 @@ export class WalkPanel {
         asked.scale === undefined ? null : h("label", {}, say("scale"), h("input", { type: "number", min: 1, max: 4, step: 0.5,
           value: String(asked.scale), disabled: !live, onchange: (event) => this.set({ scale: event.target.value }) })),
         asked.operation === "conv" && live ? h("span", { class: "presets" }, Object.entries(KERNELS).map(([name, kernel]) =>
-          h("button", { class: "chip", onclick: () => this.set({ kernel }) }, name))) : null));
+          h("button", { class: "chip", onclick: () => this.set({ kernel }) }, name === "Mean" ? say("meanKernel") : name))) : null));
   }
 
   matrix(name, values, { edit = null, read = null, made = null, output = null, pick = false } = {}) {

@@ -42,7 +42,7 @@ const WORDS = {
     share: "{0} of it", from: "from", layerNote: "step", chosenPixel: "row {0}, column {1}",
     large: "Zoom in to compute these maps: {0} megapixels are in view, and at most {1} are computed at once.",
     computeAnyway: "Compute anyway", aroundView: "around the middle of the view",
-    paint: "Paint", paintHint: "Paint on the picture; every layer answers", brush: "Brush size", pixels: "{0} pixels", brightest: "brightest", darkest: "darkest", meanTone: "mean",
+    paint: "Paint", paintHint: "Paint on the picture; every layer answers", brush: "Brush size", pixels: "{0} pixels", brightest: "brightest", darkest: "darkest", meanTone: "mean", meanKernel: "Mean", readAs: "Why {0}?",
     compare: "Compare", differenceOf: "difference", compared: "beside {0}: {1} of {2} layers can be compared",
     noTwin: "{0} has no layer {1}", otherShape: "in {0}, {1} is {2}", bothSums: "Both sums", termsDiffer: "The two sums have different terms.",
     differOf: "different answers: {0} of {1} pixels in view", differs: "different answers", agrees: "the same answer",
@@ -89,7 +89,7 @@ const WORDS = {
     share: "占 {0}", from: "来自", layerNote: "步", chosenPixel: "第 {0} 行，第 {1} 列",
     large: "放大后才计算特征图：当前视野有 {0} 百万像素，一次最多计算 {1} 百万像素。",
     computeAnyway: "仍然计算", aroundView: "视野中央附近",
-    paint: "涂画", paintHint: "在图像上涂画，每一层都会实时响应", brush: "笔刷大小", pixels: "{0} 像素", brightest: "最亮", darkest: "最暗", meanTone: "平均",
+    paint: "涂画", paintHint: "在图像上涂画，每一层都会实时响应", brush: "笔刷大小", pixels: "{0} 像素", brightest: "最亮", darkest: "最暗", meanTone: "平均", meanKernel: "均值", readAs: "为什么是 {0}？",
     compare: "比较", differenceOf: "差异", compared: "与 {0} 对照：{2} 层中有 {1} 层可以比较",
     noTwin: "{0} 没有 {1} 层", otherShape: "{0} 的 {1} 是 {2}", bothSums: "两个求和", termsDiffer: "两个求和的项不同。",
     differOf: "回答不同：视野内 {1} 个像素的 {0}", differs: "回答不同", agrees: "回答相同",
@@ -103,6 +103,12 @@ const KINDS = {
   "instance normalization": "实例归一化", "layer normalization": "层归一化", concatenation: "拼接", sum: "相加",
   difference: "相减", product: "相乘", dropout: "随机失活", resize: "缩放", mean: "平均", maximum: "最大值",
   identity: "恒等", attention: "注意力", "pixel shuffle": "像素重排",
+};
+
+// What the server calls pictures, and what was done to them.
+const PHRASES = {
+  drawing: "手写", "test pattern": "测试图案", "painted on": "已涂画", "no picture was given": "没有给出图像",
+  "nothing but padding and the bias": "只剩填充和偏置",
 };
 
 let language = "en";
@@ -122,6 +128,13 @@ export function spoken() {
 /** What a layer does, in the language spoken; names without a translation stay. */
 export function kindOf(title) {
   return language === "zh" ? title.split(" + ").map((one) => KINDS[one] || one).join(" + ") : title;
+}
+
+/** A server's phrase in the language spoken; names of files stay. */
+export function phrase(text) {
+  if (language !== "zh") return text;
+  const digit = /^a (\d)$/.exec(text);
+  return digit ? `数字 ${digit[1]}` : PHRASES[text] ?? text;
 }
 
 /** A phrase with its values put in. */
