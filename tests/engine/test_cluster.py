@@ -263,7 +263,7 @@ def test_statistics_are_kept_for_the_samples_of_a_url_alone(tmp_path: Path) -> N
         finally:
             _mend_the_disk()
         image[0, 599, 699] = 255 - samples[0, 599, 699]
-        with pytest.raises(BadFile, match="is not the image from which"):
+        with pytest.raises(BadFile, match="has changed since this run"):
             eyeshot.run(net, url, out, client=client, resume=True)
         image[0, 599, 699] = samples[0, 599, 699]
         eyeshot.run(net, url, out, client=client, resume=True)
