@@ -16,7 +16,7 @@ from torch import nn
 from eyeshot import operators
 from eyeshot.engine import stream
 from eyeshot.engine.job import Job
-from eyeshot.engine.memory import exact_allocation, peak, reset_peak, resident
+from eyeshot.engine.memory import Allocation, peak, reset_peak, resident
 from eyeshot.graph import Node
 from eyeshot.operators import Box, Computation, Tile, beside
 from eyeshot.operators.scratch import Work, borrows
@@ -118,7 +118,7 @@ def excess(name: str, told: Connection) -> None:
     net = make().eval()
     job = job_of(net, noise(*shape, double=next(net.parameters()).dtype == torch.float64), band=10)
     seen: list[tuple[str, int, int]] = []
-    with exact_allocation():
+    with Allocation(limit=1, predicted=1, gaps=1):
         by_parts(job)  # what comes with first calls is there now
         with _watched(job, seen):
             by_parts(job)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,10 @@ from torch import Tensor, nn
 
 import eyeshot
 from eyeshot.axes import Interval
+from eyeshot.engine import memory
 from eyeshot.engine.executing import RunReport, execute
 from eyeshot.engine.job import Job
-from eyeshot.engine.memory import parse_bytes, scratch_space
+from eyeshot.engine.memory import Allocation, parse_bytes, scratch_space
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.images import open_sink
 from eyeshot.planning import band_plan
@@ -266,6 +269,42 @@ def test_an_image_that_changes_between_two_readings_is_refused(tmp_path: Path) -
     sinks = {name: open_sink(None, job.shape(name), job.forms[name].dtype) for name in job.forms}
     with pytest.raises(BadFile, match="has changed"):
         execute(job, sinks, change)
+
+
+def test_the_file_of_a_map_that_was_read_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = noise(1, 36, 20, double=True)
+    net = _net("instance", image)
+    job = _on_disk(cut(job_of(net, image), 4))
+    made: list[str] = []
+    new = tempfile.TemporaryFile
+
+    def counted(dir: str, buffering: int) -> Any:
+        made.append(dir)
+        return new(dir=dir, buffering=buffering)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", counted)
+    assert largest_difference(by_parts(job)[0], whole(net, image)) <= 1e-12
+    assert 0 < len(made) < len(job.plan.spilled)
+
+
+def test_freed_memory_is_kept_if_there_is_room_for_the_gaps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[int] = []
+    library = SimpleNamespace(mallopt=lambda option, value: calls.append(value))
+    monkeypatch.setattr(memory, "_c_library", lambda: library)
+    for limit, kept in ((100, False), (150, True)):
+        monkeypatch.setattr(memory, "resident", lambda: 90)
+        with Allocation(limit, predicted=100, gaps=40) as one:
+            assert (min(calls) > 1 << 20) == kept
+            one.watch()
+            assert (min(calls) > 1 << 20) == kept
+            monkeypatch.setattr(memory, "resident", lambda: 140)
+            one.watch()  # the gaps take more than expected
+            assert min(calls) < 1 << 20
+        calls.clear()
+    with Allocation(None, predicted=100, gaps=40):
+        assert not calls
 
 
 def test_where_scratch_files_go(tmp_path: Path) -> None:

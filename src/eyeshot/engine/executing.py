@@ -8,9 +8,8 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from eyeshot.axes import Interval
 from eyeshot.engine.heights import Extremes
 from eyeshot.engine.job import Job
-from eyeshot.engine.memory import exact_allocation, give_back, peak, scratch_files
+from eyeshot.engine.memory import Allocation, ScratchFiles, peak
 from eyeshot.engine.outputs import features_first
 from eyeshot.engine.resuming import Readings, checksum_of, sharing
 from eyeshot.engine.skipping import Skipping
@@ -96,11 +95,12 @@ def execute(
     inner layers, those rows are computed again that the calls of the uninterrupted run would read.
     """
     state = _State(job, sinks, progress, extremes or Extremes(job))
-    with sharing(job.threads), exact_allocation() if job.memory is not None else nullcontext():
-        if job.memory is not None:
-            give_back()
+    with (
+        sharing(job.threads),
+        Allocation(job.memory, job.plan.peak, job.plan.gaps) as state.allocation,
+    ):
         for strip in job.plan.strips:
-            with scratch_files(job.scratch, job.plan.spilled) as files:
+            with ScratchFiles(job.scratch, job.plan.spilled) as files:
                 if job.skipping is None:
                     _Pass(state, strip, files).carry_out()
                 else:
@@ -134,6 +134,7 @@ class _State:
         self.extremes = extremes
         self._started = time.perf_counter()
         self.rows, self.positions, self.multiply_adds = 0, 0, 0
+        self.allocation = Allocation(None, 0, 0)
         self._all_rows = sum(
             len(box[0]) for strip in job.plan.strips for box in strip.regions.values()
         )
@@ -166,7 +167,7 @@ class _Pass:
         self,
         state: _State,
         strip: Strip,
-        scratch: Mapping[str, IO[bytes]],
+        scratch: ScratchFiles | None,
         sinks: Mapping[str, Sink | _Waiting | _Nowhere] | None = None,
         taller: int = 1,
     ) -> None:
@@ -203,6 +204,7 @@ class _Pass:
             worked = self._push(rows, stream, first)
             self._state.multiply_adds += stream.multiply_adds
             stream.multiply_adds = 0
+            self._state.allocation.watch()
             yield worked
 
     def _push(self, rows: Mapping[str, Interval], stream: Stream, first: Mapping[str, int]) -> bool:
@@ -311,7 +313,7 @@ class _GatheringPass(_Pass):
     """A pass that calls a function with its outputs, in their own dimensions."""
 
     def __init__(self, state: _State, strip: Strip, take: Take) -> None:
-        super().__init__(state, strip, {}, {name: _Nowhere() for name in strip.regions})
+        super().__init__(state, strip, None, {name: _Nowhere() for name in strip.regions})
         self._take = take
 
     @property
@@ -407,7 +409,7 @@ class _CellRows:
     """A strip written by rows of cells; cells are computed in rectangles, copied or filled."""
 
     def __init__(
-        self, state: _State, strip: Strip, skipping: Skipping, scratch: Mapping[str, IO[bytes]]
+        self, state: _State, strip: Strip, skipping: Skipping, scratch: ScratchFiles | None
     ) -> None:
         self._state, self._strip, self._skipping = state, strip, skipping
         self._copies: dict[int, dict[str, NDArray[Any]]] = {}
@@ -485,7 +487,7 @@ class _CellRows:
             part = self._skipping.donor(self._state.job.graph, self._strip, constant)
             waiting = {name: _Waiting(box[0], 0) for name, box in part.regions.items()}
             taller = self._skipping.taller(1)
-            for _ in _Pass(self._state, part, {}, waiting, taller).pushed():
+            for _ in _Pass(self._state, part, None, waiting, taller).pushed():
                 pass
             self._copies[constant] = {
                 name: waiting[name].take(box[0]) for name, box in part.regions.items()

@@ -18,8 +18,8 @@ import resource
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -72,25 +72,44 @@ def give_back() -> None:
         trim(0)
 
 
-@contextlib.contextmanager
-def exact_allocation() -> Iterator[None]:
-    """Inside this context, a large freed block is returned to the system at once.
+class Allocation:
+    """How a large freed block is treated while a run has a memory limit; a context manager.
 
-    Otherwise glibc keeps freed blocks of up to 32 MB, and the gaps between used blocks may double
-    the memory. Asking the system each time costs a small run a tenth of its time, so this is used
-    only if the memory is limited. It has no effect without glibc.
+    glibc keeps freed blocks of up to 32 MB for later use, and the gaps between used blocks may take
+    half as much again as the blocks. Returning each block to the system at once, and asking for a
+    new one, takes up to half of a run's time, because the system clears every new page. So freed
+    blocks are kept as long as there is room for the gaps. It has no effect without glibc.
     """
-    set_option = getattr(_c_library(), "mallopt", None)
-    if set_option is None:
-        yield
-        return
-    set_option(_MAP, _LARGE)
-    set_option(_TRIM, _LARGE)
-    try:
-        yield
-    finally:
-        set_option(_MAP, _LARGEST)
-        set_option(_TRIM, 2 * _LARGEST)
+
+    def __init__(self, limit: int | None, predicted: int, gaps: int) -> None:
+        """A run that may use ``limit`` bytes, and is predicted to use fewer and these gaps."""
+        self._limit, self._predicted, self._gaps = limit, predicted, gaps
+        self._set = getattr(_c_library(), "mallopt", None)
+        self._exact = False
+
+    def __enter__(self) -> Allocation:
+        if self._limit is not None:
+            give_back()
+            self._choose(exact=self._predicted + self._gaps > self._limit)
+        return self
+
+    def watch(self) -> None:
+        """Called between bands: if the gaps take more room than expected, stop keeping blocks."""
+        kept = self._limit is not None and not self._exact
+        if kept and resident() > (self._limit or 0) - self._gaps // 2:
+            self._choose(exact=True)
+            give_back()
+
+    def _choose(self, *, exact: bool) -> None:
+        self._exact = exact
+        if self._set is not None:
+            self._set(_MAP, _LARGE if exact else _LARGEST)
+            self._set(_TRIM, _LARGE if exact else max(2 * _LARGEST, self._gaps))
+
+    def __exit__(self, *raised: object) -> None:
+        if self._limit is not None and self._set is not None:
+            self._set(_MAP, _LARGEST)
+            self._set(_TRIM, 2 * _LARGEST)
 
 
 def parse_bytes(text: int | str | None) -> int | None:
@@ -274,18 +293,47 @@ class ScratchSpace:
         return free if self.limit is None else min(free, self.limit)
 
 
-@contextmanager
-def scratch_files(space: ScratchSpace, names: Iterable[str]) -> Iterator[Mapping[str, IO[bytes]]]:
-    """An open file for each map. The files have no names, so they vanish however a run ends."""
-    with ExitStack() as stack:
+class ScratchFiles:
+    """Files for maps on disk; a context manager. They have no names, so they vanish however a run
+    ends.
+
+    The file of a map that no node reads any more is used again for a later map: writing over pages
+    takes a small part of the time of writing new ones.
+
+    Attributes:
+        names: the maps on disk.
+    """
+
+    def __init__(self, space: ScratchSpace, names: Collection[str]) -> None:
+        self.names = names
+        self._space, self._stack = space, ExitStack()
+        self._free: list[IO[bytes]] = []
+
+    def __enter__(self) -> ScratchFiles:
+        if self.names:  # an error about the folder comes before the first row
+            self._free.append(self._new())
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stack.close()
+
+    def take(self, *, empty: bool) -> IO[bytes]:
+        """A file for a map; ``empty`` if rows that are not written must be zero."""
+        if empty or not self._free:
+            return self._new()
+        return self._free.pop()
+
+    def give_back(self, file: IO[bytes]) -> None:
+        """The map in this file is not read any more."""
+        self._free.append(file)
+
+    def _new(self) -> IO[bytes]:
         try:
-            files = {
-                name: stack.enter_context(tempfile.TemporaryFile(dir=space.folder, buffering=0))
-                for name in names
-            }
+            return self._stack.enter_context(
+                tempfile.TemporaryFile(dir=self._space.folder, buffering=0)
+            )
         except OSError as error:
-            raise explain_os_error(error, space.folder) from error
-        yield files
+            raise explain_os_error(error, self._space.folder) from error
 
 
 class ScratchBuffer:
@@ -299,11 +347,13 @@ class ScratchBuffer:
         most: the most rows that were in the buffer at any time.
     """
 
-    def __init__(self, dim: int, first: int, empty: torch.Tensor, file: IO[bytes]) -> None:
-        """A buffer whose first row will be ``first``; ``empty`` is a value without rows."""
-        self.rows = Interval(first, first)
+    def __init__(self, dim: int, rows: Interval, empty: torch.Tensor, files: ScratchFiles) -> None:
+        """A buffer for these rows; ``empty`` is a value without rows."""
+        self.rows = Interval(rows.lo, rows.lo)
         self.most = 0
-        self._first, self._empty, self._file = first, empty, file
+        self._first, self._end, self._empty = rows.lo, rows.hi, empty
+        self._files = files
+        self._file: IO[bytes] | None = None
         last = (1,) if empty.ndim == 4 and dim == 2 else ()
         others = [axis for axis in range(empty.ndim) if axis not in (dim, *last)]
         self._order = (dim, *others, *last)
@@ -320,6 +370,8 @@ class ScratchBuffer:
         self._recent = None if borrowed or value.is_meta else (new, value)
         if value.is_meta:
             return
+        if self._file is None:
+            self._file = self._files.take(empty=new.lo > self._first)
         lines = value.permute(self._order).contiguous().cpu()
         self._transfer(os.pwrite, lines, new.lo)
 
@@ -342,11 +394,18 @@ class ScratchBuffer:
 
     def release(self, below: int) -> None:
         """Forget the rows before ``below``."""
-        self.rows = Interval(min(max(below, self.rows.lo), self.rows.hi), self.rows.hi)
+        before = self.rows
+        self.rows = Interval(min(max(below, before.lo), before.hi), before.hi)
+        if self.rows.lo == self._end > before.lo and self._file is not None:
+            self._files.give_back(self._file)
+            self._file = None
 
     def _transfer(self, how: Any, lines: torch.Tensor, row: int) -> None:
         """Write or read some rows completely; one system call may transfer only a part."""
         if not lines.numel():
+            return
+        if self._file is None:  # all rows so far are skipped
+            lines.zero_()
             return
         data = memoryview(lines.reshape(-1).view(torch.uint8).numpy().data)
         place, done = (row - self._first) * self._row_bytes, 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import IO
 
 import torch
 
@@ -23,7 +22,7 @@ from eyeshot.engine.buffers import (
     reduced_dims,
     refusal,
 )
-from eyeshot.engine.memory import ScratchBuffer
+from eyeshot.engine.memory import ScratchBuffer, ScratchFiles
 from eyeshot.errors import Failure
 from eyeshot.geometry import Region
 from eyeshot.graph import Edge, Graph, Kind, Node
@@ -46,7 +45,7 @@ class Stream:
             is done in parts; None for no limit.
         first: the first row of each node to compute, from
             :func:`eyeshot.planning.restarting.first_rows`; all rows before it are skipped.
-        scratch: for each node whose rows are on disk, the file.
+        scratch: files for the nodes whose rows are on disk.
 
     Raises:
         Unsupported: a node cannot be run by parts; it is named.
@@ -63,7 +62,7 @@ class Stream:
         open_ended: bool = False,
         band: int | None = None,
         first: Mapping[str, int] | None = None,
-        scratch: Mapping[str, IO[bytes]] | None = None,
+        scratch: ScratchFiles | None = None,
     ) -> None:
         self.multiply_adds = 0
         self._first = first or {}
@@ -71,7 +70,7 @@ class Stream:
         self._outputs = outputs
         self._schedule = Schedule(graph, boxes, open_ended, band)
         self._buffers: dict[str, LineBuffer | ScratchBuffer] = {}
-        self._scratch = scratch or {}
+        self._scratch = scratch
         self._operators: dict[str, Computation] = {}
         self._efforts: dict[str, Effort] = {}
         self._gatherers: dict[str, Gatherer] = {}
@@ -148,9 +147,9 @@ class Stream:
     def _prepare(self, progress: Progress, whole: bool) -> None:
         node, box = progress.node, progress.box
         empty = self._empty(node, (EMPTY, *box[1:]))
-        dim, file = node.dims[0], self._scratch.get(node.name)
-        if file is not None and dim is not None:
-            self._buffers[node.name] = ScratchBuffer(dim, box[0].lo, empty, file)
+        dim, files = node.dims[0], self._scratch
+        if files is not None and node.name in files.names and dim is not None:
+            self._buffers[node.name] = ScratchBuffer(dim, box[0], empty, files)
         else:
             most = len(box[0]) if whole else 0
             self._buffers[node.name] = LineBuffer(dim, box[0].lo, empty, most)

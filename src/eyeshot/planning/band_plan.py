@@ -65,6 +65,7 @@ class BandPlan:
         spilled: the maps on disk, and the bytes of each in the widest strip.
         stages: the number of passes over the rows that must follow one another; 1 if they stream.
         again: the maps that are computed again in a later pass, and are not kept.
+        gaps: the bytes that the gaps between memory blocks may take in addition to the peak.
     """
 
     regions: Mapping[str, Region]
@@ -79,6 +80,7 @@ class BandPlan:
     spilled: Mapping[str, int] = field(default_factory=dict)
     stages: int = 1
     again: tuple[str, ...] = ()
+    gaps: int = 0
 
     @property
     def disk(self) -> int:
@@ -159,7 +161,14 @@ def make_plan(
         too_large.append(plan)
         return None
 
-    for strips, heights, keeping in _tries(graph, regions, band, disk, memory):
+    tries = list(_tries(graph, regions, band, disk, memory))
+    for strips, heights, keeping in tries if most is not None else ():
+        # A plan that leaves room for gaps between memory blocks is the fastest (see Allocation).
+        for height in heights[:2] if len(strips) == 1 else ():
+            roomy = attempt(strips, height, keeping)
+            if roomy is not None and roomy.peak + roomy.gaps <= (memory or 0):
+                return roomy
+    for strips, heights, keeping in tries:
         if band is not None or heights[-1] >= _LOWEST_BAND:
             leanest[len(strips)] = (strips, heights, keeping)
         tallest = attempt(strips, heights[0], keeping)
@@ -373,6 +382,7 @@ def _priced(
         spilled=_sizes(graph, widest, spilled),
         stages=stages(graph),
         again=keeping.again,
+        gaps=walk.peak // 2,
     )
 
 
