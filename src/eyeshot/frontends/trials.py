@@ -37,7 +37,7 @@ class Unbatched(Exception):
 
 
 class _FixedNorms(TorchFunctionMode):
-    """Skips the computation of a batch norm in eval mode, whose output has its input's shape.
+    """Skips the computation of a batch norm, whose output has its input's shape.
 
     On the meta device torch computes it in Python, operation by operation, which takes most of the
     time of a trial.
@@ -46,11 +46,13 @@ class _FixedNorms(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """An empty tensor like the input if the channels match; else the call itself."""
+        """An empty tensor like the input if torch would accept it; else the call itself."""
         kwargs = kwargs or {}
-        if func is nn.functional.batch_norm and not kwargs.get("training", True):
+        if func is nn.functional.batch_norm:
             x, mean = args[0], args[1]
-            if mean is not None and x.ndim > 1 and mean.numel() == x.shape[1]:
+            fits = mean is not None and x.ndim > 1 and mean.numel() == x.shape[1]
+            # While training, torch refuses a single value for each channel.
+            if fits and (x.numel() > x.shape[1] or not kwargs.get("training", True)):
                 return torch.empty_like(x)
         return func(*args, **kwargs)
 
