@@ -21,6 +21,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import _lazy_graph_module as graph_modules
 from torch.fx import proxy as fx_proxy
+from torch.fx.experimental import proxy_tensor
 from torch.overrides import TorchFunctionMode
 
 from eyeshot.errors import Unsupported
@@ -121,18 +122,34 @@ class _OwnFrames:
         return StackSummary.from_list(list(frames))
 
 
+_describe = proxy_tensor.track_tensor_tree
+
+
+def _described(*args: Any, **kwargs: Any) -> Any:
+    """torch's ``track_tensor_tree``, with no mode called for each attribute that it reads."""
+    with torch._C.DisableTorchFunction():
+        return _describe(*args, **kwargs)
+
+
+_LIGHTER = (
+    (fx_proxy, "CapturedTraceback", getattr(fx_proxy, "CapturedTraceback"), _OwnFrames),  # noqa: B009
+    (proxy_tensor, "track_tensor_tree", _describe, _described),
+)
+
+
 @contextlib.contextmanager
 def without_extras() -> Iterator[None]:
     """In the block, an export leaves out what takes a third of its time and is never read here.
 
     That is the Python code of each graph between two passes (it is written when somebody reads it),
-    and the frames of torch in the stack of each operator.
+    the frames of torch in the stack of each operator, and the calls of modes for attributes of
+    weights.
     """
-    name = "CapturedTraceback"
-    captured = getattr(fx_proxy, name)
-    setattr(fx_proxy, name, _OwnFrames)
     try:
+        for module, name, _, lighter in _LIGHTER:
+            setattr(module, name, lighter)
         with graph_modules._use_lazy_graph_module(True):
             yield
     finally:
-        setattr(fx_proxy, name, captured)
+        for module, name, usual, _ in _LIGHTER:
+            setattr(module, name, usual)
