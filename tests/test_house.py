@@ -18,7 +18,8 @@ PACKAGE = Path(eyeshot.__file__).parent
 # From the ground up. A module may import from floors below its own, and from its own folder.
 FLOORS = [
     ["errors"],
-    ["files", "extras", "language"],
+    ["language"],
+    ["files", "extras"],
     ["__init__"],
     ["pages", "plain_yaml", "terminal"],
     ["reference", "axes"],

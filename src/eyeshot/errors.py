@@ -112,7 +112,16 @@ class UserError(EyeshotError):
 
 
 class UnknownName(UserError):
-    """A name that is not among the known ones; offers the nearest."""
+    """A name that is not among the known ones; offers the nearest.
+
+    Attributes:
+        kind: what the name should be of.
+        name: the unknown name.
+        near: the known name that is nearest, or an empty text.
+        known: the known names, as text.
+    """
+
+    kind = name = near = known = ""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names, name = list(known), name[:LONGEST]
@@ -120,6 +129,8 @@ class UnknownName(UserError):
         listed = ", ".join(names[:30]) + (", …" if len(names) > 30 else "")
         cure = f"did you mean {near[0]!r}? " if near else ""
         super().__init__(f"unknown {kind} {name!r}", cure=f"{cure}known: {listed or 'none'}")
+        self.kind, self.name = kind, name
+        self.near, self.known = near[0] if near else "", listed
 
 
 class BadValue(UserError):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from eyeshot.errors import BadFile, Failure
+from eyeshot.language import tr
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def write_aside(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     if not path.name:
-        raise BadFile(f"{path}: is a folder", cure="name a file")
+        raise BadFile(tr("{path}: is a folder", path=path), cure=tr("name a file"))
     try:
         aside = _empty_beside(path)
     except OSError as error:
@@ -155,16 +156,21 @@ class Lock:
 def explain_os_error(error: OSError, path: Path) -> BadFile | Failure:
     """The one-line form of what the operating system refused."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Failure(f"{path}: the disk is full", cure="free some space; nothing was overwritten")
+        return Failure(
+            tr("{path}: the disk is full", path=path),
+            cure=tr("free some space; nothing was overwritten"),
+        )
     if error.errno == errno.EFBIG:
         cure = "use another disk, or raise the limit on file sizes"
         return Failure(f"{path}: larger than this disk or user may hold", cure=cure)
     if isinstance(error, FileNotFoundError):
-        return BadFile(f"{path}: no such file or folder", cure="check the path")
+        return BadFile(tr("{path}: no such file or folder", path=path), cure=tr("check the path"))
     if isinstance(error, PermissionError):
-        return BadFile(f"{path}: permission denied", cure="choose a place you may write to")
+        return BadFile(
+            tr("{path}: permission denied", path=path), cure=tr("choose a place you may write to")
+        )
     if isinstance(error, IsADirectoryError):
-        return BadFile(f"{path}: is a folder", cure="name a file")
+        return BadFile(tr("{path}: is a folder", path=path), cure=tr("name a file"))
     if isinstance(error, NotADirectoryError):
         return BadFile(f"{path}: a part of the path is a file", cure="check the path")
     if error.errno == errno.ELOOP:

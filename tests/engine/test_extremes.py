@@ -133,6 +133,23 @@ def test_gray_stored_as_color_is_read_as_one_channel(channels: int) -> None:
         eyeshot.run(net, stored, band=5)
 
 
+def test_an_opaque_alpha_channel_is_left_out(tmp_path: Path) -> None:
+    colored = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    stored = np.dstack([colored, np.full((20, 30), 255, np.uint8)])
+    images.write(tmp_path / "a.png", stored)
+    net = nn.Conv2d(3, 2, 3).eval()
+    found = eyeshot.run(net, tmp_path / "a.png", band=5)
+    np.testing.assert_array_equal(found, eyeshot.run(net, colored, band=5))
+    stored[12, 7, 3] = 254
+    images.write(tmp_path / "b.png", stored)
+    with pytest.raises(BadValue, match=r"\(12, 7\) is transparent"):
+        eyeshot.run(net, tmp_path / "b.png", band=5)
+    with pytest.raises(BadValue, match="has 4 channels"):  # an array says of no channel what it is
+        eyeshot.run(net, stored)
+    four = nn.Conv2d(4, 2, 3).eval()
+    np.testing.assert_array_equal(eyeshot.run(four, tmp_path / "b.png"), eyeshot.run(four, stored))
+
+
 def test_the_command_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "net.py").write_text("from torch import nn\nNet = lambda: nn.AvgPool2d(2)\n")
     images.write(tmp_path / "a.png", RNG.integers(0, 4096, (20, 30)).astype(np.uint16))

@@ -89,12 +89,18 @@ def test_import_paths_are_found_and_announced(where: str, folder: Path) -> None:
         (["some_nets.py:needs"], "needs arguments (missing a required argument: 'channels')"),
         (["broken_nets.py:Net"], "No module named 'a_module_that_is_not_there'"),
         (["nowhere"], "nowhere: no such folder or file"),
-        ([__file__], "a file that holds no network"),
+        (["picture.png"], "picture.png: a file that holds no network"),
+        (["some_nets.py"], "give its class or function, such as some_nets.py:Small"),
         (["net.pt"], "a pickled file runs whatever code is in it"),
         (["weights.safetensors"], "holds weights and no network"),
         (["net.pt2"], "net.pt2: no such file"),
-        (["some_nets.py:Small", "-s", "3x8"], "2 numbers"),
-        (["some_nets.py:Small", "-s", "3x8xa"], "give whole numbers, such as 3x224x224"),
+        (["some_nets.py:Small", "-s", "3x8"], "2 numbers; this network takes channels x height"),
+        (["some_nets.py:Small", "-s", "8"], "size 8 has 1 number;"),
+        (
+            ["some_nets.py:Small", "-s", "3x8xa"],
+            "whole numbers with x between them, such as 3x224x224",
+        ),
+        (["some_nets.py:Small", "-s", "3, 8, 9"], "such as 3x8x9"),
         (["some_nets.py:Small", "-s", "3x8x0"], "give positive numbers"),
         (["some_nets.py:Small", "-s", "3x8x8", "--layer", "cons"], "did you mean 'conv'?"),
         (["some_nets.py:Small", "-s", "3x8x8", "--unit", "1,1"], "--unit without --layer"),
@@ -106,6 +112,7 @@ def test_a_mistake_is_one_line_and_exit_2(
     arguments: list[str], told: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     size = [] if "-s" in arguments else ["--size", "3x8x8"]
+    (folder / "picture.png").write_bytes(b"")
     assert main(["inspect", *arguments, *size]) == 2
     out, err = capsys.readouterr()
     lines = [line for line in err.splitlines() if not line.startswith("importing ")]

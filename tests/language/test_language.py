@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from gettext import GNUTranslations
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tests.documents import ROOT
@@ -280,6 +281,69 @@ def test_explain_prints_chinese_with_the_same_sums(capsys: pytest.CaptureFixture
         assert _numbers(english) == _numbers(chinese)
         assert "第 1 步，共 " in chinese
         assert "step" not in chinese
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("run", "eyeshot: 缺少参数 'NET'。"),
+        (
+            "run mine.py:net a.npy",
+            "eyeshot: 没有给出输出文件；用 -o 给出文件名，或者用 --plan 只看计划",
+        ),
+        (
+            "inspect mine.py",
+            "eyeshot: mine.py：没有指明其中的网络；请给出类或函数，例如 mine.py:net",
+        ),
+        ("inspect mine.py:nett", "eyeshot: 未知的名称（在 mine.py 里） 'nett'；是不是 'net'？"),
+        ("see mine.py:net a.npy --layer 5", "eyeshot: 未知的层 '5'；可用的有：input, relu"),
+        ("see mine.py:net b.npy", "eyeshot: b.npy：没有这个文件或文件夹；请检查路径"),
+        ("explain noperation", "一种运算：conv, pool, transpose"),
+        ("filter a.npy --kernel sobol", "eyeshot: 缺少选项"),
+        ("run mine.py:net a.npy -o a.png", "PNG 只能存 1 到 4 个通道"),
+        ("predict runs/none a.npy", "eyeshot: runs/none：没有这个运行文件夹"),
+    ],
+)
+def test_frequent_errors_are_in_chinese(
+    line: str,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "mine.py").write_text("from torch import nn\n\ndef net():\n    return nn.ReLU()\n")
+    np.save(tmp_path / "a.npy", np.zeros((1, 8, 8), np.float32))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EYESHOT_LANG", "zh")
+    assert cli.main(line.split()) == 2
+    assert told in capsys.readouterr().err
+    monkeypatch.delenv("EYESHOT_LANG")
+    assert cli.main(line.split()) == 2
+    assert not _HAN.search(capsys.readouterr().err)
+
+
+def test_a_run_prints_chinese_and_resumes_in_any_language(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text("from torch import nn\n\ndef net():\n    return nn.ReLU()\n")
+    np.save(tmp_path / "a.npy", np.zeros((1, 8, 8), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EYESHOT_LANG", "zh")
+    assert cli.main(["run", "mine.py:net", "a.npy", "--plan"]) == 0
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("图像", "内存峰值", "横带", "等待"))
+    assert cli.main(["run", "mine.py:net", "a.npy", "-o", "b.npy"]) == 0
+    told = capsys.readouterr().err
+    assert re.search(r"读作 1 个通道，每个 8 x 8：.*；uint8 样本除以 255\n", told)
+
+    def stop(report: object) -> None:
+        raise KeyboardInterrupt
+
+    with language.speaking("zh"), pytest.raises(KeyboardInterrupt):
+        eyeshot.run(nn.ReLU().eval(), "a.npy", "c.npy", band=2, progress=stop)
+    assert not Path("c.npy").exists()
+    eyeshot.run(nn.ReLU().eval(), "a.npy", "c.npy", band=2, resume=True)
+    np.testing.assert_array_equal(np.load("c.npy"), np.load("b.npy"))
 
 
 def test_an_unknown_language_is_refused(

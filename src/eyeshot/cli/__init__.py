@@ -35,10 +35,10 @@ from eyeshot.cli import (
 from eyeshot.cli import filter as filter_command
 from eyeshot.cli import inspect as inspect_command
 from eyeshot.cli import sample as sample_command
-from eyeshot.cli.output import limit_spinning
+from eyeshot.cli.output import in_words, limit_spinning, usage_in_words
 from eyeshot.errors import LONGEST, EyeshotError, Failure, one_line
 from eyeshot.files import explain_os_error
-from eyeshot.language import speaking
+from eyeshot.language import preferred, speaking
 from eyeshot.terminal import never_fail
 
 app = typer.Typer(
@@ -103,11 +103,14 @@ def main(arguments: list[str] | None = None) -> int:
     never_fail()
     with _interrupts() as interrupted:
         try:
-            with speaking("en"):  # until an option of the command says otherwise
-                code = app(args=arguments, standalone_mode=False, prog_name="eyeshot")
-        except Exception as error:  # ours become one line; _explain raises any bug again
-            if interrupted:  # torch turns an interrupt while it loads into another error
-                return _complain("interrupted", 130)
+            with speaking(preferred() or "en"):  # until --lang says otherwise
+                try:
+                    code = app(args=arguments, standalone_mode=False, prog_name="eyeshot")
+                except Exception as error:  # ours become one line; _explain raises any bug again
+                    if interrupted:  # torch turns an interrupt while it loads into another error
+                        return _complain("interrupted", 130)
+                    return _explain(error)
+        except EyeshotError as error:  # EYESHOT_LANG names no language
             return _explain(error)
         except KeyboardInterrupt:
             return _complain("interrupted", 130)
@@ -117,11 +120,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _explain(error: Exception) -> int:
     """Print an error as one line and return the exit code; raise a bug again."""
     if isinstance(error, EyeshotError):
-        return _complain(str(error), error.exit_code)
+        return _complain(in_words(error), error.exit_code)
     if isinstance(error, typer.Abort):
         return _complain("interrupted", 130)
     if isinstance(error, typer.TyperException):
-        return _complain(error.format_message(), error.exit_code)
+        return _complain(usage_in_words(error), error.exit_code)
     if isinstance(error, BrokenPipeError):
         # The reader of our output has ended (`| head`), so there is nothing to print.
         sys.stdout = None

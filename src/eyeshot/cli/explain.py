@@ -248,7 +248,10 @@ def explain_bilinear(
 
 def explain_unit(
     net: net_options.Net,
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture, or a signal.")],
+    image: Annotated[
+        Path | None,
+        typer.Argument(metavar="IMAGE", help="A picture, or a signal.", show_default="required"),
+    ] = None,
     layer: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name from inspect or see, such as conv2.")
     ] = None,
@@ -265,16 +268,21 @@ def explain_unit(
 
     eyeshot explain runs/digits seven.png --layer conv2 --unit 3,10,12
     """
-    if layer is None or unit is None:
-        missing = "--layer" if layer is None else "--unit"
-        raise BadValue(
-            f"no {missing}: which number of the network?",
-            cure="give both, such as --layer conv2 --unit 3,10,12; eyeshot see lists the layers",
-        )
     if not Path(net).exists() and ":" not in net:
         raise BadFile(
-            f"{net}: no such run folder",
-            cure=f"name a run, file.py:Class, or an operation: {', '.join(OPERATIONS)}",
+            tr("{path}: no such run folder", path=net),
+            cure=tr(
+                "name a run, file.py:Class, or an operation: {names}", names=", ".join(OPERATIONS)
+            ),
+        )
+    missing = "IMAGE" if image is None else "--layer" if layer is None else "--unit"
+    if image is None or layer is None or unit is None:
+        raise BadValue(
+            tr("no {option}", option=missing),
+            cure=tr(
+                "say which number of the network: IMAGE --layer conv2 --unit 3,10,12; eyeshot see "
+                "lists the layers"
+            ),
         )
     from eyeshot.cli.net_options import Asked, look
     from eyeshot.explanation import draw_trace, explain

@@ -10,6 +10,7 @@ import typer
 from eyeshot.cli.net_options import Index, Series
 from eyeshot.cli.output import notes
 from eyeshot.errors import BadValue
+from eyeshot.language import tr
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,5 +131,5 @@ def filter_picture(
     images.write(out, carry_out(plan, picture), alpha=plan.alpha)
     if not quiet:
         for note in opened.notes:
-            notes.print(f"{image}: {note}", markup=False, soft_wrap=True)
+            notes.print(tr("{file}: {note}", file=image, note=note), markup=False, soft_wrap=True)
         notes.print(f"{out}: {plan}", markup=False, soft_wrap=True)

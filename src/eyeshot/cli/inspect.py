@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 from eyeshot.cli import net_options as options
 from eyeshot.cli.output import console, notes, print_json, say
 from eyeshot.errors import BadValue
+from eyeshot.language import tr
 from eyeshot.terminal import PlainConsole
 
 if TYPE_CHECKING:
@@ -107,8 +109,15 @@ def parse_numbers(option: str, text: str, between: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.lower().split(between))
     except ValueError:
-        example = between.join(("3", "224", "224") if between == "x" else ("20", "31"))
-        raise BadValue(f"{option} {text}", cure=f"give whole numbers, such as {example}") from None
+        parts = re.findall(r"\d+", text)
+        if len(parts) < 2 or "".join(parts) != re.sub(r"[\s,;:x×*()\[\]]", "", text.lower()):
+            parts = ["3", "224", "224"] if between == "x" else ["20", "31"]
+        cure = tr(
+            "give whole numbers with {between} between them, such as {example}",
+            between=between,
+            example=between.join(parts),
+        )
+        raise BadValue(f"{option} {text}", cure=cure) from None
 
 
 def _inspected(where: str, size: list[str], weights: Path | None) -> Inspection:
@@ -127,7 +136,9 @@ def _inspected(where: str, size: list[str], weights: Path | None) -> Inspection:
             return inspect_graph(graph, None, found.name)
         return inspect(as_module(found.program), sizes)
     if found.net is None or not (sizes or found.size):
-        raise BadValue("no --size", cure="give the size of the input, such as --size 3x224x224")
+        raise BadValue(
+            tr("no --size"), cure=tr("give the size of the input, such as --size 3x224x224")
+        )
     return inspect(found.net, sizes or [found.size or ()])
 
 

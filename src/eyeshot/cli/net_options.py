@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from eyeshot.cli.output import say, warn
-from eyeshot.language import VARIABLE, speak
+from eyeshot.language import VARIABLE, speak, tr
 
 if TYPE_CHECKING:
     import torch
@@ -116,7 +116,7 @@ def look(where: str, image: Asked, weights: Path | None = None, *, side: int | N
     else:
         notes, ready = _plain(found, image)
     for note in notes:
-        say(f"{image.path}: {note}")
+        say(tr("{file}: {note}", file=image.path, note=note))
     return ready
 
 

@@ -21,7 +21,8 @@ from typing import Any
 
 import typer
 
-from eyeshot.errors import UserError
+from eyeshot.errors import EyeshotError, UnknownName, UserError
+from eyeshot.language import mark, tr
 from eyeshot.terminal import PlainConsole
 
 _PACKAGE = Path(__file__).parent.parent
@@ -65,6 +66,57 @@ def print_json(data: Any) -> None:
         text = json.dumps(data, indent=2, allow_nan=False)
     print(text)
 
+
+_KINDS = (
+    mark("kernel"),
+    mark("layer"),
+    mark("operation"),
+    mark("output format"),
+    mark("output suffix"),
+    mark("picture suffix"),
+    mark("data set or folder"),
+    mark("model"),
+    mark("language"),
+    mark("name"),
+)
+"""What an unknown name should be of, where people mistype it most; ``tr`` finds them here."""
+
+
+def in_words(error: EyeshotError) -> str:
+    """An error in the language spoken."""
+    fact, cure = error.fact, error.cure
+    if isinstance(error, UnknownName) and error.kind:
+        word, inside, place = error.kind.partition(" in ")
+        kind, name = tr(error.kind), repr(error.name)
+        if inside:
+            kind = tr("{word} in {place}", word=tr(word), place=place)
+        said = tr("unknown {kind} {name}", kind=kind, name=name)
+        fact = fact.replace(f"unknown {error.kind} {name}", said)
+        cure = tr("known: {names}", names=error.known)
+        if error.near:
+            cure = tr("did you mean {name}?", name=repr(error.near)) + f" {cure}"
+    return tr("{fact}; {cure}", fact=fact, cure=cure) if cure else fact
+
+
+def usage_in_words(error: typer.TyperException) -> str:
+    """A mistake in the words of a command line, in the language spoken."""
+    text = error.format_message()
+    for pattern, said in _USAGE.items():
+        if found := re.fullmatch(pattern, text):
+            return tr(said, name=found[1])
+    return text
+
+
+_USAGE = {
+    r"Missing argument (.+)\.": mark("Missing argument {name}."),
+    r"Missing option (.+)\.": mark("Missing option {name}."),
+    r"No such option: (.+)": mark("No such option: {name}"),
+    r"No such command (.+)\.": mark("No such command {name}."),
+    r"Got unexpected extra argument\(?s?\)? \((.+)\)": mark(
+        "Got unexpected extra argument(s) ({name})"
+    ),
+}
+"""The parser's messages, which no catalog of its own translates."""
 
 _SETTING = re.compile(r"(?P<net>\w+: )?(?P<name>\w+)(?: \(--\w+\))?(?= (?:is|are|has|'))")
 """A setting at the start of a message, perhaps after a network's name."""

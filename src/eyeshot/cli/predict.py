@@ -11,6 +11,7 @@ import typer
 from eyeshot.cli.net_options import Index, Series
 from eyeshot.cli.output import console, notes, print_json, say
 from eyeshot.errors import BadFile, UserError
+from eyeshot.language import tr
 
 if TYPE_CHECKING:
     from eyeshot.evaluation import Prediction
@@ -91,6 +92,7 @@ def _pictures(named: Sequence[Path]) -> Iterator[Path]:
 
 def _tell(prediction: Prediction) -> None:
     for note in prediction.notes:
-        notes.print(f"{prediction.name}: {note}", soft_wrap=True, markup=False)
+        text = tr("{file}: {note}", file=prediction.name, note=note)
+        notes.print(text, soft_wrap=True, markup=False)
     ranked = "  ".join(f"{name} {share:.1%}" for name, share in prediction.classes)
     console.print(f"{prediction.name}: {ranked}", soft_wrap=True)

@@ -21,6 +21,7 @@ from eyeshot.cli.output import (
     warnings_as_notes,
 )
 from eyeshot.errors import BadValue, Failure
+from eyeshot.language import mark, ntr, tr
 
 if TYPE_CHECKING:
     from torch import nn
@@ -102,7 +103,7 @@ def run_net(
     from eyeshot.inspection.locating import locate_runnable
 
     if not plan and not out:
-        raise BadValue("no output", cure="name one with -o, or ask for --plan")
+        raise BadValue(tr("no output"), cure=tr("name one with -o, or ask for --plan"))
     settings: dict[str, Any] = {
         "output_format": form,
         "region": None if region is None else parse_region(region),
@@ -227,7 +228,6 @@ def _show_plan(plan: Plan, json: bool) -> None:
 
 
 def _show_report(plan: Plan, report: RunReport, results: list[str], json: bool) -> None:
-    from eyeshot.findings.wording import counted
     from eyeshot.planning.band_plan import megabytes
 
     if json:
@@ -252,24 +252,43 @@ def _show_report(plan: Plan, report: RunReport, results: list[str], json: bool) 
             }
         )
         return
-    cut = (
-        f"{counted(len(plan.bands.strips), 'strip')} of bands of {plan.bands.band} rows; peak "
-        if plan.cluster is None
-        else f"{counted(plan.cluster.count, 'block')}; peak of a worker "
-    )
+    if plan.cluster is None:
+        cut = ntr(
+            "{n} strip of bands of {band} rows; peak {peak}",
+            "{n} strips of bands of {band} rows; peak {peak}",
+            len(plan.bands.strips),
+            band=plan.bands.band,
+            peak=megabytes(report.peak),
+        )
+    else:
+        cut = ntr(
+            "{n} block; peak of a worker {peak}",
+            "{n} blocks; peak of a worker {peak}",
+            plan.cluster.count,
+            peak=megabytes(report.peak),
+        )
     if report.rounding:
         notes.print(report.rounding, soft_wrap=True)
     notes.print(
-        f"{report.megapixels:.2f} megapixels in {report.seconds:.1f} s ({report.speed:.2f} MP/s), "
-        f"{cut}{megabytes(report.peak)}, predicted {megabytes(plan.bands.peak)}; "
-        f"{report.multiply_adds / 1e9:,.2f} G multiply-adds, "
-        f"planned {plan.bands.multiply_adds / 1e9:,.2f} G",
+        tr(
+            "{size:.2f} megapixels in {seconds:.1f} s ({speed:.2f} MP/s), {cut}, predicted "
+            "{predicted}; {work:,.2f} G multiply-adds, planned {planned:,.2f} G",
+            size=report.megapixels,
+            seconds=report.seconds,
+            speed=report.speed,
+            cut=cut,
+            predicted=megabytes(plan.bands.peak),
+            work=report.multiply_adds / 1e9,
+            planned=plan.bands.multiply_adds / 1e9,
+        ),
         soft_wrap=True,
     )
     if report.blank:
-        say(f"{report.blank:.1%} of the output is blank: computed once and copied")
+        text = mark("{part:.1%} of the output is blank: computed once and copied")
+        say(tr(text, part=report.blank))
     if report.outside:
-        say(f"{report.outside:.1%} of the output is outside of --where, and not computed")
+        text = mark("{part:.1%} of the output is outside of --where, and not computed")
+        say(tr(text, part=report.outside))
     for result in results:
         console.print(result, markup=False, soft_wrap=True)
 
@@ -285,7 +304,7 @@ class _Bar:
         self._live = notes.is_terminal
         self._said = 0.0
         self._bar = Progress(
-            TextColumn("running"),
+            TextColumn(tr("running")),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[speed]}"),
@@ -306,9 +325,10 @@ class _Bar:
         """Print the images and notes of the plan, and start the bar."""
         self.plan = plan
         for image in plan.images:
-            say(f"{image.name}: {image.layout}; {image.samples}")
+            read = tr("{layout}; {samples}", layout=image.layout, samples=image.samples)
+            say(tr("{file}: {note}", file=image.name, note=read))
             for note in image.notes:
-                say(f"{image.name}: {note}")
+                say(tr("{file}: {note}", file=image.name, note=note))
         for line in (*plan.notes, *(plan.cluster.lines if plan.cluster is not None else ())):
             say(line)
         self._bar.start()
@@ -322,7 +342,12 @@ class _Bar:
         elif report.seconds - self._said > 5:
             self._said = report.seconds
             notes.print(
-                f"{report.progress}, {speed}, about {report.seconds_left:.0f} s left",
+                tr(
+                    "{progress}, {speed}, about {seconds:.0f} s left",
+                    progress=report.progress,
+                    speed=speed,
+                    seconds=report.seconds_left,
+                ),
                 soft_wrap=True,
             )
 

@@ -12,6 +12,7 @@ import typer
 from eyeshot.cli import net_options
 from eyeshot.cli.output import console, say, warn, warnings_as_notes
 from eyeshot.errors import BadValue
+from eyeshot.language import mark, tr
 
 if TYPE_CHECKING:
     from eyeshot.web_studio import Picture, Session, Subject, WidePicture
@@ -131,11 +132,11 @@ def open_studio(
     if out is not None:
         with warnings_as_notes():
             export_page(session, out, [_unit(one) for one in unit or ()])
-        say(f"{out}: written")
+        say(tr("wrote {file}", file=out))
         return
     server = Server(session, port)
     console.print(server.address, soft_wrap=True, markup=False)
-    say("^C ends it")
+    say(tr("^C ends it"))
     server.run(None if no_browser else lambda: webbrowser.open(server.address))
 
 
@@ -171,7 +172,7 @@ def _opened(
     from eyeshot.web_studio import bundled_digits, open_any
 
     if net is None:
-        say("no NET was named: this is the digit network that comes with Eyeshot")
+        say(tr("no NET was named: this is the digit network that comes with Eyeshot"))
         subject, digits = bundled_digits()
         return subject, [*digits]
     subject = _subject(net, weights)
@@ -187,7 +188,8 @@ def _subject(net: str, weights: Path | None) -> Subject:
 
     if is_training(Path(net)):
         training = Training(Path(net))
-        say(f"{net}: a training that has not finished; its checkpoints are followed")
+        text = mark("{net}: a training that has not finished; its checkpoints are followed")
+        say(tr(text, net=net))
         return Subject(Path(net).resolve().name, training.run.net, training.run, training)
     found = locate_runnable(net, say, weights, warn)
     if isinstance(found, Run):

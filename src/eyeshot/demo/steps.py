@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from eyeshot.demo.pages import read_page
 from eyeshot.errors import Failure
 from eyeshot.evaluation import evaluate, predict
 from eyeshot.features import see
-from eyeshot.language import mark, tr
+from eyeshot.language import VARIABLE, mark, spoken, tr
 from eyeshot.report import write_report
 from eyeshot.report.material import read_epochs
 from eyeshot.runs import METRICS
@@ -116,7 +117,11 @@ def _predict_elsewhere(run: Path, paths: list[Path]) -> list[dict[str, Any]]:
     """What ``eyeshot predict`` says of the pictures, in a process that knows the folder alone."""
     words = [sys.executable, "-m", "eyeshot", "predict", "--json", "--", str(run)]
     done = subprocess.run(
-        [*words, *(str(path) for path in paths)], capture_output=True, text=True, check=False
+        [*words, *(str(path) for path in paths)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, VARIABLE: spoken()},
     )
     if done.returncode:
         raise Failure(f"the new process failed: {done.stderr.strip() or done.returncode}")

@@ -30,6 +30,7 @@ from eyeshot.images import ArraySink, Sink, Source, Span, understand
 from eyeshot.images.pixel_grid import PixelGrid
 from eyeshot.images.sinks.sink import Storage
 from eyeshot.images.sources.converted import GraySource
+from eyeshot.language import tr
 from eyeshot.operators.pointwise import rounds
 from eyeshot.operators.tile import cut
 from eyeshot.planning import Strip, first_rows, pushes
@@ -72,7 +73,7 @@ class RunReport:
     @property
     def progress(self) -> str:
         """The progress in words."""
-        return f"{self.rows} of {self.all_rows} rows"
+        return tr("{n} of {count} rows", n=self.rows, count=self.all_rows)
 
     @property
     def seconds_left(self) -> float:

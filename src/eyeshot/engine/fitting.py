@@ -27,6 +27,7 @@ from eyeshot.geometry import Fields
 from eyeshot.geometry.sizes import nearest_sizes
 from eyeshot.graph import Graph
 from eyeshot.images import Source
+from eyeshot.language import ntr, tr
 from eyeshot.operators.repaired import Mismatch, Problem
 
 
@@ -51,11 +52,16 @@ def misfit(
     expected = _expected_channels(graph, mismatches[0])
     if expected is not None:
         read = f" ({layout})" if layout else ""
-        cure = "give another image" + (", or say how its axes lie with --layout" if layout else "")
-        return BadValue(
-            f"{name} has {shape[0]} channels{read} and the network's first layer takes {expected}",
-            cure=cure,
+        fact = ntr(
+            "{name} has {n} channel{read} and the network's first layer takes {expected}",
+            "{name} has {n} channels{read} and the network's first layer takes {expected}",
+            shape[0],
+            name=name,
+            read=read,
+            expected=expected,
         )
+        cure = tr("give another image, or say how its axes lie with --layout")
+        return BadValue(fact, cure=cure if layout else tr("give another image"))
     fact = f"{name} is {_by(shape[1:])}"
     if mismatches[0].problem is Problem.STOPPED:  # the layers after it are unknown
         near = mismatches[0].options.get("takes", ())

@@ -51,7 +51,8 @@ from eyeshot.images import Arrangement, Source
 from eyeshot.images.pixel_grid import PixelGrid
 from eyeshot.images.sinks.opening import sink_memory
 from eyeshot.images.sinks.sink import SinkMemory, Storage
-from eyeshot.images.sources.converted import GraySource
+from eyeshot.images.sources.converted import GraySource, OpaqueSource
+from eyeshot.language import speaking
 from eyeshot.operators import gives_probabilities
 from eyeshot.planning import BandPlan, make_plan, pushes
 from eyeshot.planning.band_plan import megabytes
@@ -91,17 +92,21 @@ def admit(
 def as_gray(traced: Traced, sources: Sequence[Source]) -> Sequence[Source]:
     """The sources; gray stored as color is read as one channel if the network takes only one.
 
-    Each window is checked when it is read: the channels must be equal.
+    An alpha channel is left out if the network takes colors alone. Each window is checked when it
+    is read: the channels must be equal, and the alpha opaque.
     """
     if len(sources) != 1 or not GraySource.fits(sources[0]):
         return sources
     (source,) = sources
-    if channels_to_try(traced.module)[:1] != (1,):
+    taken = channels_to_try(traced.module)[:1]
+    if taken != (1,) and not (taken == (3,) and source.alpha and source.shape[0] == 4):
         return sources
     runs, space = runs_on_shapes(traced.module), source.shape[1:]
-    if runs((1, *source.shape)) or not runs((1, 1, *space)) or not GraySource.starts_gray(source):
+    if runs((1, *source.shape)) or not runs((1, *taken, *space)):
         return sources
-    return [GraySource(source)]
+    if taken == (3,):
+        return [OpaqueSource(source)]
+    return [GraySource(source)] if GraySource.starts_gray(source) else sources
 
 
 def _graph(traced: Traced, sources: Sequence[Source]) -> Graph:
@@ -531,6 +536,12 @@ def _planned(
     return say_what_is_held(plan, repeating, maps_held_whole(repeating))
 
 
+def _stated(job: Job, dtype: np.dtype[Any]) -> str:
+    """The preparation in English, so that a run resumes in any language."""
+    with speaking("en"):
+        return job.preparation.stated(dtype)
+
+
 def settings_of(job: Job) -> Mapping[str, Any]:
     """What decides the samples of a run: network, images, plan, arithmetic. Reads all weights."""
     plan, sources = job.plan.to_dict(), job.sources.values()
@@ -540,7 +551,7 @@ def settings_of(job: Job) -> Mapping[str, Any]:
         "network": _fingerprint(job.graph),
         "image": [source.identity() for source in sources],
         "part": [source.part for source in sources],
-        "preparation": [job.preparation.stated(source.dtype) for source in sources],
+        "preparation": [_stated(job, source.dtype) for source in sources],
         "output_format": [form.name for form in job.forms.values()],
         "regions": plan["regions"],
         "strips": plan["strips"],

@@ -29,6 +29,7 @@ from eyeshot.geometry import Region
 from eyeshot.graph import Graph, Node
 from eyeshot.images import Arrangement
 from eyeshot.images.whole import check_scale, unit_of
+from eyeshot.language import tr
 from eyeshot.operators import gives_probabilities
 
 FORMS = ("scores", "float32", "probabilities", "argmax", "threshold:T", "uint8")
@@ -397,9 +398,13 @@ class Preparation:
     def stated(self, dtype: np.dtype[Any]) -> str:
         """The conversion in words."""
         scale = self.scale(dtype)
-        scaling = f"{dtype} samples " + ("as they are" if scale == 1.0 else f"divided by {scale:g}")
-        norm = f", mean {_short(self.mean)}, std {_short(self.std)}" if self.mean else ""
-        return scaling + norm
+        if scale == 1.0:
+            scaling = tr("{type} samples as they are", type=dtype)
+        else:
+            scaling = tr("{type} samples divided by {scale:g}", type=dtype, scale=scale)
+        if self.mean:
+            scaling += tr(", mean {mean}, std {std}", mean=_short(self.mean), std=_short(self.std))
+        return scaling
 
 
 def _short(numbers: Sequence[float]) -> str:

@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from rich.cells import cell_len
 from rich.console import RenderableType
 
 from eyeshot.engine.job import Job
 from eyeshot.engine.outputs import arrangement_of, layout_of
 from eyeshot.findings.wording import counted
 from eyeshot.geometry import Fields
+from eyeshot.language import tr
 from eyeshot.planning import BandPlan
 from eyeshot.planning.band_plan import megabytes, render
 from eyeshot.terminal import PlainConsole
@@ -156,7 +158,8 @@ class Plan:
         """Facts about the images, the place of the outputs in them, and the workers."""
         found: list[str] = []
         for image in self.images:
-            found.append(f"image        {image.name}: {image.layout}")
+            word = tr("image")
+            found.append(f"{word}{' ' * (13 - cell_len(word))}{image.name}: {image.layout}")
             found += [f"             {note}" for note in image.notes]
         shared = () if self.cluster is None else self.cluster.lines
         return (*found, *self.notes, *shared)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 
 from eyeshot.geometry.sizes import nearest_sizes
@@ -44,6 +45,10 @@ def counted(n: int, word: str) -> str:
     return ntr(*COUNTED.get(word, (f"{{n:,}} {word}", f"{{n:,}} {word}s")), n)
 
 
+_BETWEEN_HAN = re.compile(r"(?<=[\u4e00-\u9fff]) (?=[\u4e00-\u9fff])")
+"""Names in Latin letters stand apart from Chinese words, and Chinese words do not."""
+
+
 def by(sizes: Iterable[int]) -> str:
     """``32×7×7``."""
     return "×".join(str(n) for n in sizes)
@@ -53,7 +58,9 @@ def joined(words: Iterable[str], last: str = "and") -> str:
     """``a, b and c``; ``last`` is ``and`` or ``or``."""
     *front, end = words
     text = mark("{front} or {last}") if last == "or" else mark("{front} and {last}")
-    return tr(text, front=tr(", ").join(front), last=end) if front else end
+    if not front:
+        return end
+    return _BETWEEN_HAN.sub("", tr(text, front=tr(", ").join(front), last=end))
 
 
 def called(node: Node) -> str:

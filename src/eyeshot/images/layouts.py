@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eyeshot.errors import BadFile, BadValue
+from eyeshot.language import ntr, tr
 
 Span = tuple[int, int]
 """A half-open range [lo, hi) of positions along one axis."""
@@ -87,9 +88,17 @@ class Layout:
         names = [axis for axis in self.axes if axis != DROPPED]
         size = " x ".join(map(str, self.shape[1:]))
         count = self.shape[0]
-        plural = "" if count == 1 else "s"
-        more = f"; --index {self.pages}=N reads one page" if self.pages else ""
-        return f"({', '.join(names)}) read as {count} channel{plural} of {size}: {self.why}{more}"
+        read = ntr(
+            "({axes}) read as {n} channel of {size}: {why}",
+            "({axes}) read as {n} channels of {size}: {why}",
+            count,
+            axes=", ".join(names),
+            size=size,
+            why=self.why,
+        )
+        return read + (
+            tr("; --index {letter}=N reads one page", letter=self.pages) if self.pages else ""
+        )
 
 
 Index = str | Mapping[str, int]
@@ -264,7 +273,7 @@ def _from_user(stored: tuple[int, ...], layout: str) -> Layout:
             f"layout {layout!r} names {len(letters)} axes and the array is {_times(stored)}",
             cure="give one letter per axis",
         )
-    return Layout(stored, DROPPED * extra + letters, "as asked")
+    return Layout(stored, DROPPED * extra + letters, tr("as asked"))
 
 
 _MEANING = {"C": "C", "S": "C", "Z": "D", "D": "D", "Y": "H", "X": "W", "H": "H", "W": "W"}
@@ -298,7 +307,7 @@ def _from_metadata(stored: tuple[int, ...], metadata: str) -> Layout | None:
             axes += meaning
     if sorted(axes.replace("C", "").replace(DROPPED, "")) not in (["H", "W"], ["D", "H", "W"]):
         return None
-    return Layout(stored, axes, f"the file names its axes {metadata}")
+    return Layout(stored, axes, tr("the file names its axes {axes}", axes=metadata))
 
 
 def _first(metadata: str, meaning: str) -> str:
@@ -318,7 +327,7 @@ def _from_shape(stored: tuple[int, ...], space: int | None, first: bool) -> Layo
         )
     letters = SPACE[expected]
     if len(left) == expected:
-        return Layout(stored, DROPPED * extra + letters, "it has no axis for channels")
+        return Layout(stored, DROPPED * extra + letters, tr("it has no axis for channels"))
     few_first, few_last = left[0] <= MOST_CHANNELS, left[-1] <= MOST_CHANNELS
     if few_last and not (first and few_first):
         why = f"its last axis is at most {MOST_CHANNELS} long"

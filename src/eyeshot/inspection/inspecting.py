@@ -32,6 +32,7 @@ from eyeshot.inspection.reach import (
     reaches,
     unit_field,
 )
+from eyeshot.language import mark, ntr, tr
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,9 +267,9 @@ def receptive_field(
 
 
 _AXES = {
-    1: "channels x length",
-    2: "channels x height x width",
-    3: "channels x depth x height x width",
+    1: mark("channels x length"),
+    2: mark("channels x height x width"),
+    3: mark("channels x depth x height x width"),
 }
 _LARGEST_AXIS = 10_000_000
 _EXAMPLE = {1: "1x16000", 2: "3x224x224", 3: "1x32x64x64"}
@@ -307,5 +308,12 @@ def _check_ranks(net: nn.Module, sizes: tuple[tuple[int, ...], ...]) -> None:
     for each in sizes:
         if axes is not None and len(each) != axes + 1:
             written = "x".join(str(n) for n in each)
-            cure = f"this network takes {_AXES[axes]}, such as {_EXAMPLE[axes]}"
-            raise BadValue(f"size {written} has {len(each)} numbers", cure=cure)
+            cure = tr(
+                "this network takes {axes}, such as {example}",
+                axes=tr(_AXES[axes]),
+                example=_EXAMPLE[axes],
+            )
+            fact = ntr(
+                "size {size} has {n} number", "size {size} has {n} numbers", len(each), size=written
+            )
+            raise BadValue(fact, cure=cure)

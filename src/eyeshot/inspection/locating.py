@@ -6,6 +6,7 @@ then the user's Python file or module is run to get the network that it defines.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import inspect as python_inspect
@@ -88,7 +89,7 @@ def called(
 
 def _of_file(path: Path) -> tuple[ModuleType, BaseException | None]:
     if not path.is_file():
-        raise BadFile(f"{path}: no such file", cure="check the path")
+        raise BadFile(tr("{path}: no such file", path=path), cure=tr("check the path"))
     spec = importlib.util.spec_from_file_location(f"_eyeshot_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise BadFile(f"{path}: not a Python file", cure="give file.py:Class")
@@ -255,12 +256,33 @@ def locate(where: str, say: Say, weights: Path | None = None) -> Located:
         return _from_onnx(path)
     source, colon, name = where.rpartition(":")
     if not colon or not source:
-        cure = "give a run folder, file.py:Class, package.module:callable, an .onnx or a .pt2 file"
-        fact = "a file that holds no network" if path.is_file() else "no such folder or file"
-        raise BadFile(f"{where}: {fact}", cure=cure)
+        if suffix == ".py" and path.is_file():
+            raise _unnamed(path)
+        cure = tr(
+            "give a run folder, file.py:Class, package.module:callable, an .onnx or a .pt2 file"
+        )
+        if path.is_file():
+            raise BadFile(tr("{path}: a file that holds no network", path=where), cure=cure)
+        raise BadFile(tr("{path}: no such folder or file", path=where), cure=cure)
     if not source.endswith(".py") or Path(source).is_file():
         say(tr("importing {source} runs its code", source=source))
     return _imported(source, name, say, weights)
+
+
+def _unnamed(path: Path) -> BadFile:
+    """The error for a Python file without a name after it; the file is read, and not executed."""
+    try:
+        body = ast.parse(path.read_bytes()).body
+    except (SyntaxError, ValueError):
+        body = []
+    classes = [one for one in body if isinstance(one, ast.ClassDef)]
+    likely = [one.name for one in classes if any("Module" in ast.dump(b) for b in one.bases)]
+    functions = [one.name for one in body if isinstance(one, ast.FunctionDef)]
+    names = likely or [one.name for one in classes] or functions or ["Class"]
+    return BadFile(
+        tr("{path}: no network in it is named", path=path),
+        cure=tr("give its class or function, such as {path}:{name}", path=path, name=names[0]),
+    )
 
 
 def make_network(where: str, say: Say, arguments: Mapping[str, Any] | None = None) -> nn.Module:

@@ -20,6 +20,7 @@ from eyeshot.errors import BadValue, Failure
 from eyeshot.findings.wording import counted
 from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
+from eyeshot.language import tr
 from eyeshot.planning.holding import BufferPlan, Costs, Holding, TooMuch, names_held_whole, stages
 from eyeshot.planning.recomputing import PER_BYTE_ON_DISK, choices, recompute
 from eyeshot.planning.restarting import Cut
@@ -187,8 +188,11 @@ def make_plan(
     if smallest is None:
         raise Failure("no strips and bands were tried", cure="please report this network")
     raise BadValue(
-        f"--memory {megabytes(memory or 0)} cannot hold this network over this image",
-        cure=f"the least that can is {_enough(smallest.peak)}",
+        tr(
+            "--memory {memory} cannot hold this network over this image",
+            memory=megabytes(memory or 0),
+        ),
+        cure=tr("the least that can is {memory}", memory=_enough(smallest.peak)),
     )
 
 
@@ -403,12 +407,14 @@ def render(
     words = Table.grid(padding=(0, 2))
     for name, region in plan.regions.items():
         sides = " x ".join(f"{side.lo}:{side.hi}" for side in region)
-        words.add_row("output", (answers or {}).get(name, f"{name}, {sides}"))
-    words.add_row("bands", f"{plan.band} rows at a time")
-    again = f"{plan.redundancy:.2f} x the work of one"
-    words.add_row("strips", f"{len(plan.strips)}, {again}" if len(plan.strips) > 1 else "1 (1.00)")
-    words.add_row("delay", f"{plan.delay} rows enter before the first leaves")
-    words.add_row("work", f"{plan.multiply_adds / 1e9:,.2f} G multiply-adds")
+        words.add_row(tr("output"), (answers or {}).get(name, f"{name}, {sides}"))
+    words.add_row(tr("bands"), tr("{n} rows at a time", n=plan.band))
+    again = tr("{times:.2f} x the work of one", times=plan.redundancy)
+    words.add_row(
+        tr("strips"), f"{len(plan.strips)}, {again}" if len(plan.strips) > 1 else "1 (1.00)"
+    )
+    words.add_row(tr("delay"), tr("{n} rows enter before the first leaves", n=plan.delay))
+    words.add_row(tr("work"), tr("{n:,.2f} G multiply-adds", n=plan.multiply_adds / 1e9))
     if plan.stages > 1:
         words.add_row(
             "stages", f"{plan.stages}: {plan.stages - 1} times, all rows must have passed"
@@ -417,14 +423,20 @@ def render(
         words.add_row("again", _said_again(plan))
     if plan.spilled:
         words.add_row("on disk", f"{megabytes(plan.disk)} for {counted(len(plan.spilled), 'map')}")
-    words.add_row("peak memory", f"{megabytes(plan.peak)}, the process itself included")
+    words.add_row(
+        tr("peak memory"), tr("{memory}, the process itself included", memory=megabytes(plan.peak))
+    )
     if seconds is not None:
-        words.add_row("time", f"about {seconds:.1f} s, by a short trial on noise")
-    held = Table(box=None, padding=(0, 2), title="What is held, and for whom", title_justify="left")
-    held.add_column("node", overflow="fold")
-    held.add_column("rows", justify="right")
-    held.add_column("memory", justify="right")
-    held.add_column("waits for", overflow="fold")
+        words.add_row(
+            tr("time"), tr("about {seconds:.1f} s, by a short trial on noise", seconds=seconds)
+        )
+    held = Table(
+        box=None, padding=(0, 2), title=tr("What is held, and for whom"), title_justify="left"
+    )
+    held.add_column(tr("node"), overflow="fold")
+    held.add_column(tr("rows"), justify="right")
+    held.add_column(tr("memory"), justify="right")
+    held.add_column(tr("waits for"), overflow="fold")
     for buffer in plan.buffers:
         where = "on disk" if buffer.name in plan.spilled else megabytes(buffer.nbytes)
         held.add_row(buffer.name, str(buffer.rows), where, buffer.waits_for)

@@ -30,6 +30,7 @@ from eyeshot.errors import BadFile, BadValue, EyeshotError, UnknownName, shorten
 from eyeshot.frontends.programs import as_module
 from eyeshot.frontends.pt2 import read_program
 from eyeshot.images.layouts import Index
+from eyeshot.language import tr
 from eyeshot.runs.config import TASKS, NetSource, Recipe, RunConfig, normalize, score
 from eyeshot.runs.weight_files import fingerprint, read_tensors, save_tensors
 from eyeshot.runs.weights import load_weights, take_weights
@@ -210,7 +211,9 @@ def load(path: str | Path) -> Run:
     if folder.is_file():
         raise BadFile(f"{folder}: is a file, not a run folder", cure=_cure_for_file(folder))
     if not folder.is_dir():
-        raise BadFile(f"{folder}: no such run folder", cure="check the path, or train one")
+        raise BadFile(
+            tr("{path}: no such run folder", path=folder), cure=tr("check the path, or train one")
+        )
     if not (folder / CONFIG).is_file():
         raise BadFile(
             f"{folder}: no {CONFIG} in it, so it is not a run folder", cure="check the path"

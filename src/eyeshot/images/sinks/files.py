@@ -23,6 +23,7 @@ from eyeshot.images.layouts import Span
 from eyeshot.images.sinks.journal import Journal
 from eyeshot.images.sinks.sink import Sink
 from eyeshot.images.sources.source import Source
+from eyeshot.language import mark, tr
 
 _FORCE_EVERY = 5.0  # seconds between two syncs to the disk
 _PIECE = 2**22  # bytes of an unfinished output that are checked at once
@@ -75,7 +76,9 @@ class Place:
                     f"{self.target}: the output is the input itself", cure="choose another name"
                 )
         if not self.target.parent.is_dir():
-            raise BadFile(f"{self.target.parent}: no such folder", cure="create it first")
+            raise BadFile(
+                tr("{path}: no such folder", path=self.target.parent), cure=tr("create it first")
+            )
 
     def check_free(self, *, unfinished: bool) -> None:
         """Refuse to replace an output or to delete an unfinished run, unless ``force`` is set.
@@ -86,12 +89,14 @@ class Place:
         if self.force:
             return
         if self.target.exists():
-            nothing = ", and there is no unfinished run to resume" if self.resume else ""
-            raise BadFile(f"{self.target}: exists already{nothing}", cure="--force replaces it")
+            fact = mark("{path}: exists already")
+            if self.resume:
+                fact = mark("{path}: exists already, and there is no unfinished run to resume")
+            raise BadFile(tr(fact, path=self.target), cure=tr("--force replaces it"))
         if unfinished and (self.part.exists() or self.journal.exists()):
             raise BadFile(
-                f"{self.part}: an unfinished run is there",
-                cure="--resume continues it, --force starts again",
+                tr("{path}: an unfinished run is there", path=self.part),
+                cure=tr("--resume continues it, --force starts again"),
             )
 
 
@@ -194,7 +199,9 @@ class FileSink(Sink):
                 f"{place.part}: is missing, but its journal exists", cure="start again with --force"
             )
         if place.target.exists() and not place.force and not self._is_complete():
-            raise BadFile(f"{place.target}: exists already", cure="--force replaces it")
+            raise BadFile(
+                tr("{path}: exists already", path=place.target), cure=tr("--force replaces it")
+            )
         self._written = dict(self._journal.done)
         self._sums = dict(self._journal.sums)
 

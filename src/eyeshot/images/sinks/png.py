@@ -33,6 +33,7 @@ from eyeshot.images.sources.arrays import RawSource
 from eyeshot.images.sources.opening import open_source
 from eyeshot.images.sources.png import SIGNATURE, chunk
 from eyeshot.images.sources.source import OpenFile, Source
+from eyeshot.language import ntr, tr
 
 
 @dataclass(frozen=True)
@@ -218,9 +219,16 @@ class PngSink(PlacedSink):
         self._turned = turned
         if len(shape) != 3 or shape[0] not in _COLOR or self.dtype not in (np.uint8, np.uint16):
             raise BadValue(
-                f"{place.target}: PNG holds uint8 or uint16 in 1 to 4 channels, "
-                f"not {shape[0]} channels of {dtype}",
-                cure="write .tif, .zarr or .npy, or choose --as uint8 or argmax",
+                ntr(
+                    "{path}: PNG holds uint8 or uint16 in 1 to 4 channels, not {n} channel of "
+                    "{type}",
+                    "{path}: PNG holds uint8 or uint16 in 1 to 4 channels, not {n} channels of "
+                    "{type}",
+                    shape[0],
+                    path=place.target,
+                    type=dtype,
+                ),
+                cure=tr("write .tif, .zarr or .npy, or choose --as uint8 or argmax"),
             )
         channels, height, width = laid(shape, turned=turned)
         self._size = (height, width, channels)

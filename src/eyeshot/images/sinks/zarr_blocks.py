@@ -29,6 +29,7 @@ from eyeshot.images.sinks.journal import Journal
 from eyeshot.images.sinks.pyramids import OmeZarrSink
 from eyeshot.images.sinks.sink import STORED_PLAINLY, Arrangement, Sink, Storage
 from eyeshot.images.sinks.zarrays import ZarrSink
+from eyeshot.language import tr
 
 with extra("images"):
     import zarr
@@ -155,7 +156,9 @@ class BlockedZarr(ZarrSink):
                 f"{place.part}: is missing, but its journal exists", cure="start again with --force"
             )
         if place.target.exists() and not place.force and not self._sealed:
-            raise BadFile(f"{place.target}: exists already", cure="--force replaces it")
+            raise BadFile(
+                tr("{path}: exists already", path=place.target), cure=tr("--force replaces it")
+            )
 
     def _read(self) -> Iterator[Record]:
         if self._path.exists():

@@ -4,6 +4,7 @@ In this file:
 
 - a source that converts its samples: indices to colors, inks to RGB;
 - a gray picture that is stored as color: one of several equal channels is read;
+- a picture with an alpha channel that is opaque everywhere: the other channels are read;
 - pictures that can only be decoded whole: JPEG, BMP, WebP, GIF, interlaced PNG.
 """
 
@@ -25,6 +26,7 @@ from eyeshot.images.meaning import Meaning
 from eyeshot.images.sources.arrays import ArraySource
 from eyeshot.images.sources.source import OpenFile, Selection, Source
 from eyeshot.images.whole import read_picture, unit_of
+from eyeshot.language import tr
 
 _AT_ONCE = 2**18
 """Samples that are converted together, so that the temporary memory is bounded."""
@@ -134,6 +136,57 @@ class GraySource(Source):
     def identity(self) -> dict[str, Any]:
         """The identity of the stored picture, and that one channel of it is read."""
         return {**self.stored.identity(), "gray": True}
+
+    def close(self) -> None:
+        """Close the stored picture."""
+        self.stored.close()
+
+
+class OpaqueSource(Source):
+    """A picture with an alpha channel, opaque everywhere, as its colors or its gray alone.
+
+    Every window is checked: a transparent pixel is refused, since the network cannot see it.
+    """
+
+    def __init__(self, stored: Source) -> None:
+        super().__init__(stored.name, stored._layout, stored.dtype)
+        self.stored = stored
+        self.stand_for(stored)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) without the alpha channel."""
+        return (self.stored.shape[0] - 1, *self.stored.shape[1:])
+
+    @property
+    def layout(self) -> str:
+        """How the stored axes were interpreted, in words."""
+        left_out = tr("the alpha channel is left out: it is opaque")
+        return f"{self.stored.layout}; {left_out}"
+
+    def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
+        self.stored.keep_rows = self.keep_rows
+        samples = self.stored.read(*spans)
+        self.decoded_chunks = self.stored.decoded_chunks
+        seen_through = samples[-1] != unit_of(self.dtype)
+        if seen_through.any():
+            place = tuple(
+                int(i) + lo for i, (lo, _) in zip(np.argwhere(seen_through)[0], spans, strict=True)
+            )
+            raise BadValue(
+                tr(
+                    "{name}: the pixel at {place} is transparent, and the network takes no alpha "
+                    "channel",
+                    name=self.name,
+                    place=place,
+                ),
+                cure=tr("lay the image on a background first"),
+            )
+        return samples[:-1]
+
+    def identity(self) -> dict[str, Any]:
+        """The identity of the stored picture, and that its alpha channel is left out."""
+        return {**self.stored.identity(), "opaque": True}
 
     def close(self) -> None:
         """Close the stored picture."""
