@@ -32,6 +32,7 @@ ROOMS = ("nets", "data", "runs", "report", "images", "filters", "reference", "ax
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
 _PICTURE = re.compile(r"(!\[[^\]]*\]\()([^)\s]+)(\))")
 _CODE = re.compile(r"(^```.*?^```$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
+_PROGRAM = re.compile(r"`examples/(\w+)\.py`")
 _STAR = re.compile(r"(?<=[(, ])\*(?=\w+[,)])")
 r"""The star of a shape such as (N, C, \*sizes)."""
 _GROUP = re.compile(r"^## (.+)$|^\| \[[^\]]+\]\(([^)#]+\.md)\)", re.MULTILINE)
@@ -137,9 +138,11 @@ def translate(page: Path, places: dict[Path, str], root: Path = ROOT) -> str:
     """A page's text, its links as they are on the site.
 
     A link to a page leads to its place, one to a picture to the site's copy. A link to a file of
-    the source becomes its text, since the site has no copy of the source.
+    the source becomes its text, since the site has no copy of the source. The name of an example
+    becomes a link to the site's copy of it, and to its notebook if there is one.
     """
     here = Path(places[page]).parent
+    notebooks = write_notebooks.sections()
 
     def turn(match: re.Match[str]) -> str:
         text, target = match.groups()
@@ -155,6 +158,14 @@ def translate(page: Path, places: dict[Path, str], root: Path = ROOT) -> str:
         picture = (page.parent / match[2]).resolve().relative_to(root / "docs")
         return f"{match[1]}{os.path.relpath(picture, here)}{match[3]}"
 
+    def lead(match: re.Match[str]) -> str:
+        name, top = match[1], os.path.relpath(".", here)
+        link = f'<a href="{top}/examples/{name}.py"><code>{match[0][1:-1]}</code></a>'
+        if name in notebooks:
+            word = "笔记本" if here.name == "zh" else "notebook"
+            link += f' (<a href="{top}/notebooks/{name}.ipynb" download>{word}</a>)'
+        return link
+
     def prose(text: str) -> str:  # a link's text may hold code, so code is put aside meanwhile
         aside: list[str] = []
 
@@ -163,7 +174,7 @@ def translate(page: Path, places: dict[Path, str], root: Path = ROOT) -> str:
             return f"\0{len(aside) - 1}\0"
 
         text = _LINK.sub(turn, _PICTURE.sub(show, _CODE.sub(put, text)))
-        return re.sub(r"\0(\d+)\0", lambda match: aside[int(match[1])], text)
+        return re.sub(r"\0(\d+)\0", lambda match: _PROGRAM.sub(lead, aside[int(match[1])]), text)
 
     return prose(page.read_text())
 
@@ -306,6 +317,9 @@ def build(out: Path, *, quiet: bool = True) -> None:
     if done.returncode:
         raise SystemExit(done.returncode)
     write_notebooks.write(out / "notebooks")
+    (out / "examples").mkdir(exist_ok=True)
+    for program in sorted((ROOT / "examples").glob("*.py")):
+        shutil.copy(program, out / "examples")
 
 
 if __name__ == "__main__":

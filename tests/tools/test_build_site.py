@@ -50,6 +50,18 @@ def test_a_link_to_the_source_becomes_its_text(tmp_path: Path) -> None:
     )
 
 
+def test_the_name_of_an_example_leads_to_it_and_to_its_notebook() -> None:
+    for name, top, word in [("learn.md", ".", "notebook"), ("zh/learn.md", "..", "笔记本")]:
+        text = build_site.translate(ROOT / "docs" / name, PLACES)
+        assert (
+            f'<a href="{top}/examples/05_pooling.py"><code>examples/05_pooling.py</code></a> '
+            f'(<a href="{top}/notebooks/05_pooling.ipynb" download>{word}</a>)' in text
+        )
+        assert "$ python examples/01_edges.py" in text
+    text = build_site.translate(ROOT / "docs" / "gallery.md", PLACES)
+    assert "12_denoise_photographs.ipynb" not in text
+
+
 def test_every_public_name_is_in_the_api() -> None:
     text = "\n".join(API.values())
     rooms = [importlib.import_module(f"eyeshot.{room}") for room in build_site.ROOMS]

@@ -102,7 +102,7 @@ const KINDS = {
   linear: "线性层", flatten: "展平", "batch normalization": "批归一化", "group normalization": "组归一化",
   "instance normalization": "实例归一化", "layer normalization": "层归一化", concatenation: "拼接", sum: "相加",
   difference: "相减", product: "相乘", dropout: "随机失活", resize: "缩放", mean: "平均", maximum: "最大值",
-  identity: "恒等", attention: "注意力", "pixel shuffle": "像素重排",
+  identity: "恒等", attention: "注意力", "pixel shuffle": "像素重排", pad: "填充", neg: "取负",
 };
 
 // What the server calls pictures, and what was done to them.
