@@ -103,6 +103,10 @@ BANDS: dict[str, tuple[Function, list[nn.Module]]] = {
         [nn.Linear(1, 4)],
     ),
     "a response normed over channels": (lambda x, m: m(x), [nn.LocalResponseNorm(3)]),
+    "the largest of two channels, without bands": (
+        lambda x, m: m(F.max_pool3d(x, (2, 1, 1))),
+        [nn.Conv2d(2, 3, 3)],
+    ),
 }
 
 

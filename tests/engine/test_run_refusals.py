@@ -46,6 +46,18 @@ def training() -> nn.Module:
     return runner.network().train()
 
 
+class Nothing(nn.Module):
+    """Takes some rows or channels of a map, which may be none."""
+
+    def __init__(self, *part: slice, mean: bool = False) -> None:
+        super().__init__()
+        self.layer, self.part, self.mean = nn.Conv2d(1, 4, 3, padding=1), part, mean
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.layer(x)[(slice(None), *self.part)]
+        return y.mean((2, 3)) if self.mean else y
+
+
 class Backwards(nn.Module):
     """Declares its last layer first."""
 
@@ -152,6 +164,24 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, Any
     "too little memory": (runner.network, (1, 32, 24), {"memory": "1MB"}, "least that can"),
     "a band of zero": (runner.network, (1, 32, 24), {"band": 0}, "band"),
     "an unknown device": (runner.network, (1, 32, 24), {"device": "abacus"}, "abacus"),
+    "an output without channels": (
+        lambda: Nothing(slice(0, 0)).eval(),
+        (1, 32, 24),
+        {},
+        "output slice is empty at this size: (1, 0, 32, 24)",
+    ),
+    "an output without rows": (
+        lambda: Nothing(slice(None), slice(40, None)).eval(),
+        (1, 32, 24),
+        {},
+        "output slice is empty at this size: (1, 4, 0, 24)",
+    ),
+    "a mean over no rows": (
+        lambda: Nothing(slice(None), slice(40, None), mean=True).eval(),
+        (1, 32, 24),
+        {},
+        "mean reads slice, which is empty at this size: (1, 4, 0, 24)",
+    ),
     "two outputs named": (runner.network, (1, 32, 24), {"out": [None, None]}, "2 outputs"),
 }
 

@@ -234,7 +234,7 @@ class RunCosts:
         node = self.graph.nodes[name]
         if name not in self.forms:  # a map whose statistics are gathered is not written
             return 0
-        positions = numbers // node.channels
+        positions = numbers // max(1, node.channels)
         return self.forms[name].memory(positions, node.channels, itemsize(node))
 
     def scratch(

@@ -197,14 +197,35 @@ def regions_of(graph: Graph, asked: Sequence[tuple[int, int]] | None) -> dict[st
     """The requested region of every output: see :func:`region_of`.
 
     Raises:
-        BadValue: no output has positions, or the region does not fit an output.
+        BadValue: no output has positions, or the region does not fit an output; an output is
+            empty, or a layer reads an empty map as a whole.
     """
+    _refuse_empty(graph)
     if asked is not None and not any(arrangement_of(graph, name).space for name in graph.outputs):
         raise BadValue(
             f"a region of {len(asked)} axes, and no output has positions left",
             cure="leave the region out",
         )
     return {name: region_of(graph, name, asked) for name in graph.outputs}
+
+
+def _refuse_empty(graph: Graph) -> None:
+    """Refuse outputs without numbers, and layers that read all of a map without numbers."""
+    for node in graph.nodes.values():
+        if node.name in graph.outputs and 0 in node.shape:
+            raise BadValue(
+                f"output {node.name} is empty at this size: {tuple(node.shape)}",
+                cure="leave it out of what forward returns, or give a larger image",
+            )
+        for edge in node.edges:
+            source = graph.nodes[edge.source]
+            everything = any(axis is not None and axis.is_global for axis in edge.axes)
+            if everything and 0 in source.extents:
+                raise BadValue(
+                    f"{node.name} reads {source.name}, which is empty at this size: "
+                    f"{tuple(source.shape)}",
+                    cure="give a larger image, or leave the layer out",
+                )
 
 
 def region_of(graph: Graph, name: str, asked: Sequence[tuple[int, int]] | None) -> Region:

@@ -117,6 +117,8 @@ def max_pooling_on_tile(node: Node, tensors: Tensors) -> Computation:
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
         value, padding = padded(inputs[0], box, count, -math.inf)
+        if value.ndim == 4 and count == 3:  # channels of a picture: torch wants them contiguous
+            value = value.contiguous()
         return pool(value, kernel, stride, padding, dilation)
 
     return compute
