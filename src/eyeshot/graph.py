@@ -85,6 +85,7 @@ class ConvolutionParams(Params):
         padding: (before, after) of each axis.
         activation: fused into it, such as ``relu``.
         parts: the number of inputs that it reads instead of their concatenation.
+        method: how it is computed; None for the sum of products itself.
     """
 
     kernel: Sizes
@@ -98,6 +99,7 @@ class ConvolutionParams(Params):
     bias: bool
     activation: str | None = None
     parts: int | None = None
+    method: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -72,7 +72,7 @@ def strips_of_curves() -> Begun:
     ends = [SHAPE[2] * i // 3 for i in range(4)]
     rows = Interval(0, SHAPE[1])
     boxes = [{"last": (rows, Interval(lo, hi))} for lo, hi in pairwise(ends)]
-    return Begun(Cut(3 * BAND, tuple(boxes)), threads=1)
+    return Begun(Cut(3 * BAND, tuple(boxes)), threads=1, exact="direct")
 
 
 def job_of_curves(source: Source, out: Path) -> Job:

@@ -84,6 +84,7 @@ def run_net(
     pad: Pad = None,
     flips: Flips = None,
     precision: Precision = None,
+    exact: Exact = None,
     per_slice: PerSlice = False,
     band: Band = None,
     device: Device = None,
@@ -119,6 +120,7 @@ def run_net(
         "pad": pad,
         "flips": flips,
         "precision": precision,
+        "exact": exact,
         "per_slice": per_slice,
         "device": device,
         "where": where,
@@ -435,6 +437,14 @@ Precision = Annotated[
         metavar="bf16",
         help="Compute in bfloat16, about 1.5 times as fast on processors with units for it; how "
         "far that is from the network's own precision is measured on a crop and printed.",
+    ),
+]
+Exact = Annotated[
+    str | None,
+    typer.Option(
+        metavar="1e-5|direct",
+        help="1e-5, the default, saves multiplications in 3x3 convolutions of many channels and "
+        "stays within this share of the largest output; direct: every sum as it is defined.",
     ),
 ]
 Band = Annotated[int | None, typer.Option(metavar="ROWS", min=1, help="Rows that enter together.")]

@@ -33,6 +33,7 @@ from eyeshot.images.sources.converted import GraySource
 from eyeshot.language import tr
 from eyeshot.operators.pointwise import rounds
 from eyeshot.operators.tile import cut
+from eyeshot.operators.winograd import uses_winograd
 from eyeshot.planning import Strip, first_rows, pushes
 
 
@@ -198,7 +199,8 @@ class _Pass:
             return
         begun = any(row > self._strip.regions[n][0].lo for n, row in self._next.items())
         on_cpu = self._state.job.preparation.device.type == "cpu"  # where kernels use no transform
-        first = first_rows(graph, boxes, rest, band, independent_rows=on_cpu) if begun else {}
+        independent = on_cpu and not uses_winograd(graph)
+        first = first_rows(graph, boxes, rest, band, independent_rows=independent) if begun else {}
         self._given = {name: first.get(name, boxes[name][0].lo) for name in rest}
         stream = Stream(graph, boxes, tuple(rest), band=band, first=first, scratch=self._scratch)
         for rows in pushes(graph, boxes, band):

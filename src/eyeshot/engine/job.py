@@ -43,7 +43,7 @@ from eyeshot.engine.precision import check_computes_in_bfloat16, in_precision, t
 from eyeshot.engine.resuming import Begun, arithmetic
 from eyeshot.engine.skipping import Skipping
 from eyeshot.engine.stream import Stream
-from eyeshot.errors import BadValue, EyeshotError, Unsupported
+from eyeshot.errors import BadValue, EyeshotError, UnknownName, Unsupported
 from eyeshot.frontends.trials import channels_to_try, runs_on_shapes
 from eyeshot.geometry import Region, grids_of, required
 from eyeshot.graph import Graph, Kind
@@ -54,11 +54,23 @@ from eyeshot.images.sinks.sink import SinkMemory, Storage
 from eyeshot.images.sources.converted import GraySource, OpaqueSource
 from eyeshot.language import speaking
 from eyeshot.operators import gives_probabilities
+from eyeshot.operators.winograd import (
+    added_bytes,
+    uses_winograd,
+    with_winograd,
+    without_winograd,
+)
 from eyeshot.planning import BandPlan, make_plan, pushes
 from eyeshot.planning.band_plan import megabytes
 from eyeshot.planning.holding import maps_held_whole, say_what_is_held, too_much_to_hold
 from eyeshot.planning.recomputing import recompute, repeatable
 from eyeshot.runs import Run
+
+DIRECT = "direct"
+EXACT = ("1e-5", DIRECT)
+"""How far an output may be from the sum of the products, as a share of the largest."""
+_MEMORY_SHARE = 8
+"""The transformed weights of Winograd's convolution may take one part in so many of a limit."""
 
 
 def admit(
@@ -317,6 +329,7 @@ def make_job(
     pad: str | None = None,
     flips: str | Sequence[str] | None = None,
     precision: str | None = None,
+    exact: str | None = None,
     device: str | torch.device | None = None,
     outs: Sequence[Any] | None = (),
     begun: Begun | None = None,
@@ -338,6 +351,7 @@ def make_job(
             that the network takes, and crop the output; None for no padding.
         flips: average the output over these flips; see :mod:`eyeshot.engine.flipping`.
         precision: ``bf16`` to compute in bfloat16; see :mod:`eyeshot.engine.precision`.
+        exact: one of :data:`EXACT`; None for the first, or for that of the run that is resumed.
         device: where to run; None for the device of the network's weights.
         outs: the target of each output, as for :func:`run`, to count its memory; None for arrays.
         begun: the plan of the unfinished run that is resumed.
@@ -360,9 +374,12 @@ def make_job(
         pad=pad,
         flips=flips,
         precision=precision,
+        exact=begun.exact if begun and exact is None else exact,
         device=device,
         shard=shard,
     )
+    if memory is not None and not begun and added_bytes(parts.graph) > memory // _MEMORY_SHARE:
+        parts = replace(parts, graph=without_winograd(parts.graph))
     graph, forms, regions = parts.graph, parts.forms, parts.regions
     sinks = sinks_memory(graph, outs, forms, regions, shard)
     if memory is not None:
@@ -420,6 +437,7 @@ def parts_of(
     pad: str | None = None,
     flips: str | Sequence[str] | None = None,
     precision: str | None = None,
+    exact: str | None = None,
     device: str | torch.device | None = None,
     shard: int | None = None,
 ) -> Parts:
@@ -430,6 +448,8 @@ def parts_of(
         Unsupported: an operator that cannot be run by parts, by its name.
     """
     _check_options(net, output_format, band, white, raw=raw)
+    if exact not in (None, *EXACT):
+        raise UnknownName("exact", str(exact), EXACT)
     traced, padding, averaged = as_traced(net), None, None
     sources = as_gray(traced, sources)
     traced = in_precision(traced, precision, _place_of(traced, device))
@@ -448,6 +468,8 @@ def parts_of(
         if graph.constants:  # what does not depend on the input is not to be rounded either
             own = pad_to_taken(net, sources, pad)[0] if pad is not None else as_traced(net)
             graph = replace(graph, constants=_graph(own, sources).constants)
+    if exact != DIRECT:
+        graph = with_winograd(graph)
     regions = regions_of(graph, region)
     # Refuse unsupported operators now, before any output is created.
     Stream(graph, required(graph, regions), graph.outputs)
@@ -556,6 +578,7 @@ def settings_of(job: Job) -> Mapping[str, Any]:
         "regions": plan["regions"],
         "strips": plan["strips"],
         "band": plan["band_rows"],
+        "exact": EXACT[0] if uses_winograd(job.graph) else DIRECT,
         "spilled": list(plan["spilled"]),
         **({"again": plan["again"]} if plan["again"] else {}),
         "threads": job.threads,

@@ -36,6 +36,7 @@ from eyeshot.images.sinks.sink import SinkMemory
 from eyeshot.images.sources.arrays import ArraySource
 from eyeshot.operators import beside
 from eyeshot.operators.scratch import Work, borrows
+from eyeshot.operators.winograd import added_bytes
 from eyeshot.planning.schedule import itemsize
 
 _STATUS = Path("/proc/self/status")
@@ -257,7 +258,7 @@ def _kernels(graph: Graph) -> int:
     kinds = {repr((node.params, node.extents)) for node in graph if node.is_convolution}
     weights = [one for one in graph.tensors.values() if one.ndim > 2]
     laid_out = 2 * sum(one.numel() * one.element_size() for one in weights)
-    return _KERNEL * len(kinds) + laid_out
+    return _KERNEL * len(kinds) + laid_out + 2 * added_bytes(graph)
 
 
 def _product(*numbers: int) -> int:

@@ -30,10 +30,12 @@ class Begun:
     Attributes:
         cut: its bands and strips, which depend on the memory that was free.
         threads: the number of torch's threads, which affects rounding.
+        exact: whether convolutions were computed with fewer products; ``direct`` if not.
     """
 
     cut: Cut
     threads: int
+    exact: str
 
 
 def look_up(targets: Sequence[Any]) -> Begun | None:
@@ -45,7 +47,7 @@ def look_up(targets: Sequence[Any]) -> Begun | None:
             threads = settings.get("threads")
             if not isinstance(threads, int) or threads < 1:
                 threads = torch.get_num_threads()
-            return Begun(cut, threads)
+            return Begun(cut, threads, str(settings.get("exact", "direct")))
     return None
 
 

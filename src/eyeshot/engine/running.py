@@ -44,7 +44,7 @@ class _Request:
         reading: which part of the image's file to read: ``level``, ``layout``, ``series``,
             ``index``.
         settings: what to compute and how: ``output_format``, ``region``, ``band``, ``raw``,
-            ``white``, ``pad``, ``flips``, ``precision``, ``device``, ``shard``.
+            ``white``, ``pad``, ``flips``, ``precision``, ``exact``, ``device``, ``shard``.
     """
 
     net: Network
@@ -145,6 +145,7 @@ def run(
     pad: str | None = None,
     flips: str | Sequence[str] | None = None,
     precision: str | None = None,
+    exact: str | None = None,
     per_slice: bool = False,
     device: str | None = None,
     where: Any = None,
@@ -193,6 +194,10 @@ def run(
         precision: ``bf16`` to compute in bfloat16, which has 8 bits of precision and is faster on
             processors with units for it; the difference from the network's own precision is
             measured on a crop of the image and noted at the end. None for the network's own.
+        exact: ``1e-5`` (the default) computes 3×3 convolutions of 128 channels or more with a third
+            of the multiplications (Winograd); each rounds up to twice as much as its sum, far below
+            this share of its largest output. ``direct`` computes every convolution as a sum. With a
+            client it is always ``direct``.
         per_slice: run a network for pictures over each slice of a stack (C, D, H, W) separately;
             the output is a stack (C, D, H, W).
         device: where to run; None for the device of the weights.
@@ -246,6 +251,7 @@ def run(
             "pad": pad,
             "flips": flips,
             "precision": precision,
+            "exact": exact,
             "device": device,
             "shard": shard,
         },
@@ -292,6 +298,7 @@ def plan(
     pad: str | None = None,
     flips: str | Sequence[str] | None = None,
     precision: str | None = None,
+    exact: str | None = None,
     per_slice: bool = False,
     device: str | None = None,
     where: Any = None,
@@ -308,7 +315,7 @@ def plan(
     Args:
         net: as for :func:`run`, like all arguments that are not described here: ``image``,
             ``output_format``, ``region``, ``memory``, ``scratch``, ``band``, ``level``, ``layout``,
-            ``series``, ``index``, ``raw``, ``white``, ``pad``, ``flips``, ``precision``,
+            ``series``, ``index``, ``raw``, ``white``, ``pad``, ``flips``, ``precision``, ``exact``,
             ``per_slice``, ``device``, ``where``, ``fill``, ``shard``.
         out: as for :func:`run`; ``[]`` does not count the memory of outputs.
         resume: plan the rest of the unfinished run of this output.
@@ -344,6 +351,7 @@ def plan(
             "pad": pad,
             "flips": flips,
             "precision": precision,
+            "exact": exact,
             "device": device,
             "shard": shard,
         },
@@ -387,7 +395,7 @@ def _shared_out(client: Any, request: _Request, *, retries: int = 0) -> Iterator
             fill=request.fill,
             blank=request.blank,
             resume=request.resume,
-            **request.settings,
+            **request.settings | {"exact": "direct"},  # workers may be of several makes
         )
 
 

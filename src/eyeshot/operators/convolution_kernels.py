@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from eyeshot.graph import Node
+from eyeshot.operators import winograd
 from eyeshot.operators.tile import Padded
 
 _MOST_CHANNELS = 4
@@ -109,6 +110,8 @@ def convolver(node: Node, weights: Sequence[torch.Tensor], bias: torch.Tensor | 
         return opencv_convolver(weights[0], bias, relu)
     make = _onednn if has_onednn(weights[0]) else _plain
     compute = _with_input(make(weights, bias, options, relu), weights[0], options)
+    if winograd.is_winograd(node) and has_onednn(weights[0]):
+        return winograd.winograd_convolver(weights, bias, relu, compute)
     strides_over_one_channel = options[0][-1] > 1 and any(w.shape[1] == 1 for w in weights)
     return _two_columns(compute, weights[0], options) if strides_over_one_channel else compute
 

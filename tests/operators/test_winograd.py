@@ -1,0 +1,198 @@
+"""Winograd's convolution, against the sum of products in float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import eyeshot
+from eyeshot import nets
+from eyeshot.engine.job import make_job
+from eyeshot.errors import UnknownName
+from eyeshot.images import open_source
+from eyeshot.operators import winograd
+from eyeshot.operators.tile import Padded
+from eyeshot.operators.winograd import uses_winograd, winograd_convolver
+from tests.engine.law import enliven, noise
+from tests.engine.test_resuming import Killed, killed_after
+
+LAST = torch.channels_last
+
+
+def refused(values: Sequence[Padded], room: Tensor | None) -> Tensor:
+    """For maps that suit: the direct sum is not asked for."""
+    raise AssertionError("computed directly")
+
+
+def exact(values: Sequence[Padded], weights: Sequence[Tensor], bias: Tensor | None) -> Tensor:
+    """(1, C, H, W) in float64."""
+    parts = [
+        F.conv2d(value.double(), weight.double(), None, 1, padding)
+        for (value, padding), weight in zip(values, weights, strict=True)
+    ]
+    total = torch.stack(parts).sum(0)
+    return total if bias is None else total + bias.double()[:, None, None]
+
+
+def drawn(
+    channels: Sequence[int], outputs: int, size: tuple[int, int], padding: list[int]
+) -> tuple[list[Padded], list[Tensor], Tensor]:
+    """Values, weights and a bias, of noise."""
+    values: list[Padded] = [
+        (torch.randn(1, c, *size).contiguous(memory_format=LAST), padding) for c in channels
+    ]
+    scale = 1 / math.sqrt(9 * sum(channels))
+    return values, [torch.randn(outputs, c, 3, 3) * scale for c in channels], torch.randn(outputs)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    channels=st.lists(st.integers(1, 20), min_size=1, max_size=2),
+    outputs=st.integers(1, 20),
+    blocks=st.tuples(st.integers(3, 12), st.integers(4, 30)),
+    less=st.tuples(st.integers(0, 1), st.integers(0, 1)),
+    padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    relu=st.booleans(),
+    biased=st.booleans(),
+    given_room=st.booleans(),
+    most=st.sampled_from([7, 64, 256]),
+)
+def test_the_sum_of_products(
+    channels: list[int],
+    outputs: int,
+    blocks: tuple[int, int],
+    less: tuple[int, int],
+    padding: tuple[int, int],
+    relu: bool,
+    biased: bool,
+    given_room: bool,
+    most: int,
+) -> None:
+    height, width = 4 * blocks[0] - less[0], 2 * blocks[1] - less[1]
+    size = (height + 2 - 2 * padding[0], width + 2 - 2 * padding[1])
+    values, weights, bias = drawn(channels, outputs, size, list(padding))
+    shift = bias if biased else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(winograd, "_BLOCKS", most)
+        convolve = winograd_convolver(weights, shift, relu, refused)
+        room = torch.full((1, outputs, height, width), math.nan).contiguous(memory_format=LAST)
+        found = convolve(values, room if given_room else None)
+    truth = exact(values, weights, shift)
+    truth = truth.relu() if relu else truth
+    assert found.shape == truth.shape
+    assert found.data_ptr() == room.data_ptr() or not given_room
+    assert (found - truth).abs().max() <= 1e-6 * max(1.0, float(truth.abs().max()))
+
+
+@pytest.mark.parametrize("channels", [128, 512])
+def test_it_rounds_as_a_sum_of_so_many_products_does(channels: int) -> None:
+    values, weights, bias = drawn([channels], 64, (10, 66), [0, 0])
+    found = winograd_convolver(weights, bias, False, refused)(values, None)
+    truth = exact(values, weights, bias)
+    error = (found - truth).square().mean().sqrt() / truth.square().mean().sqrt()
+    assert error <= 1e-7 * math.sqrt(channels / 4)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e35, 1e5])
+def test_what_would_spread_to_its_neighbors_is_computed_directly(bad: float) -> None:
+    values, weights, bias = drawn([3], 5, (34, 34), [0, 0])
+    values[0][0][0, 1, 17, 17] = bad
+    asked: list[int] = []
+
+    def direct(values: Sequence[Padded], room: Tensor | None) -> Tensor:
+        asked.append(1)
+        return F.conv2d(values[0][0], weights[0], bias)
+
+    found = winograd_convolver(weights, bias, True, direct)(values, None)
+    assert asked == [1]
+    assert torch.equal(found.nan_to_num(), F.conv2d(values[0][0], weights[0], bias).nan_to_num())
+
+
+def test_two_calls_at_once_share_no_memory() -> None:
+    rooms = winograd._shared_rooms()
+    with rooms.borrowed() as one, winograd._shared_rooms().borrowed() as other:
+        assert one is not other
+    with rooms.borrowed() as again:
+        assert again in (one, other)
+
+
+@pytest.fixture
+def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In small networks too."""
+    monkeypatch.setattr(winograd, "LEAST_CHANNELS", 1)
+    monkeypatch.setattr(winograd, "LEAST_POSITIONS", 1)
+
+
+def small_unet() -> nn.Module:
+    """A U-Net whose skips are joined with what comes up from below."""
+    return enliven(nets.unet(in_channels=3, classes=2, depth=2, base=6), noise(1, 3, 32, 32))
+
+
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("band", [None, 8, 20])
+def test_a_run_is_the_whole_pass(band: int | None) -> None:
+    net, image = small_unet(), noise(3, 88, 72)
+    with torch.no_grad():
+        truth = net.double()(image[None].double())[0].numpy()
+    net.float()
+    found = eyeshot.run(net, image, band=band)
+    direct = eyeshot.run(net, image, band=band, exact="direct")
+    scale = np.abs(truth).max()
+    assert np.abs(found - truth).max() <= 1e-5 * scale
+    assert not np.array_equal(found, direct)
+    part = eyeshot.run(net, image, band=band, region=[(13, 60), (7, 44)])
+    assert np.abs(part - truth[:, 13:60, 7:44]).max() <= 1e-5 * scale
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_an_interrupted_run_gives_the_same_bytes(tmp_path: Path) -> None:
+    net, image = small_unet(), noise(3, 120, 40).numpy()
+    np.save(tmp_path / "image.npy", image)
+    whole, cut = tmp_path / "whole.npy", tmp_path / "cut.npy"
+    eyeshot.run(net, tmp_path / "image.npy", whole, band=12)
+
+    with pytest.raises(Killed):
+        eyeshot.run(net, tmp_path / "image.npy", cut, band=12, progress=killed_after(4))
+    eyeshot.run(net, tmp_path / "image.npy", cut, band=12, resume=True)
+    assert cut.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_the_method_of_the_run_that_began_is_kept(tmp_path: Path) -> None:
+    net, path = small_unet(), tmp_path / "image.npy"
+    np.save(path, noise(3, 64, 40).numpy())
+
+    with pytest.raises(Killed):
+        options: dict[str, Any] = {"exact": "direct", "progress": killed_after(4)}
+        eyeshot.run(net, path, tmp_path / "out.npy", band=8, **options)
+    eyeshot.run(net, path, tmp_path / "out.npy", band=8, resume=True)
+    found = np.load(tmp_path / "out.npy")
+    assert np.array_equal(found, eyeshot.run(net, path, band=8, exact="direct"))
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_the_method_gives_way_to_a_memory_limit() -> None:
+    net, image = small_unet(), noise(3, 64, 64).numpy()
+    source = open_source(image)
+    assert uses_winograd(make_job(net, [source]).graph)
+    assert not uses_winograd(make_job(net, [source], exact="direct").graph)
+    added = winograd.added_bytes(make_job(net, [source]).graph)
+    limit = 8 * added - 1
+    if limit > 2 << 30:
+        assert not uses_winograd(make_job(net, [source], memory=limit).graph)
+    assert uses_winograd(make_job(net, [source], memory=max(8 * added, 4 << 30)).graph)
+
+
+def test_only_known_budgets_are_taken() -> None:
+    with pytest.raises(UnknownName, match="1e-5"):
+        eyeshot.run(nn.Conv2d(1, 1, 3).eval(), torch.rand(1, 8, 8), exact="1e-9")
