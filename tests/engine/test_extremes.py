@@ -29,9 +29,17 @@ class Mean(nn.Module):
         return x.mean(1, keepdim=True)
 
 
-@pytest.mark.parametrize(("largest", "bits"), [(200, 8), (1023, 10), (4095, 12), (5000, 14)])
-def test_samples_of_few_bits_are_noted_and_white_is_the_cure(largest: int, bits: int) -> None:
-    picture = RNG.integers(0, largest + 1, (1, 20, 30)).astype(np.uint16)
+@pytest.mark.parametrize(
+    ("largest", "bits", "dtype"),
+    [
+        *((200, 8, "u2"), (1023, 10, "u2"), (4095, 12, "u2"), (5000, 14, "u2")),
+        *((4095, 12, "i2"), (255, 8, "i8"), (60000, 16, "u4"), (255, 8, "i4")),
+    ],
+)
+def test_samples_of_few_bits_are_noted_and_white_is_the_cure(
+    largest: int, bits: int, dtype: str
+) -> None:
+    picture = RNG.integers(0, largest + 1, (1, 20, 30)).astype(dtype)
     picture[0, 3, 4] = largest
     with pytest.warns(UserWarning, match=f"{bits}-bit samples use --white {2**bits - 1}"):
         eyeshot.run(Mean().eval(), picture)
@@ -45,6 +53,7 @@ def test_samples_of_few_bits_are_noted_and_white_is_the_cure(largest: int, bits:
     ("picture", "options"),
     [
         (np.full((1, 9, 9), 40000, np.uint16), {}),
+        (np.full((1, 9, 9), 20000, np.int16), {}),
         (np.full((1, 9, 9), 4000, np.uint16), {"raw": True}),
         (np.full((1, 9, 9), 40, np.uint8), {}),
         (np.full((1, 9, 9), 0, np.uint16), {}),

@@ -202,8 +202,8 @@ def _same_numbers(one: torch.Tensor, other: torch.Tensor | None) -> bool:
 _CLIPPED = 0.5
 """How far scores may be outside of 0 … 1 before clipping is reported: resizing and sharpening
 overshoot by less."""
-_USUAL_BITS = (8, 10, 12, 14)
-"""Bits per sample of cameras whose samples are stored in 16 bits."""
+_USUAL_BITS = (8, 10, 12, 14, 16)
+"""Bits per sample of cameras whose samples are stored in more bits."""
 
 
 class Extremes:
@@ -217,7 +217,10 @@ class Extremes:
 
     def read(self, name: str, samples: NDArray[Any]) -> None:
         """Record samples of an input, if their scale may be wrong."""
-        if samples.dtype == np.uint16 and self._job.preparation.scale(samples.dtype) == 65535:
+        dtype = samples.dtype
+        if dtype.kind not in "ui" or dtype.itemsize == 1:
+            return
+        if self._job.preparation.scale(dtype) == unit_of(dtype):
             self._largest[name] = max(self._largest.get(name, 0), int(samples.max()))
 
     def give(self, name: str, scores: torch.Tensor) -> None:
@@ -262,11 +265,12 @@ class Extremes:
 
         There is no note if the training pictures were just as dark.
         """
-        white = int(unit_of(np.dtype(np.uint16)))
         means = self._job.preparation.mean
         notes = []
         for name, largest in self._largest.items():
-            bits = next((bits for bits in _USUAL_BITS if 2 ** (bits - 2) <= largest < 2**bits), 0)
+            white = int(np.iinfo(self._job.sources[name].dtype).max)
+            usual = (bits for bits in _USUAL_BITS if 2**bits <= white)
+            bits = next((bits for bits in usual if 2 ** (bits - 2) <= largest < 2**bits), 0)
             if bits and (not means or largest / white < min(means)):
                 notes.append(
                     f"{self._job.sources[name].name}: the largest sample is {largest}, and {white} "
