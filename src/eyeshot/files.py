@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from eyeshot.errors import BadFile, Failure
+from eyeshot.errors import BadFile, BadValue, Failure
 from eyeshot.language import tr
 
 
@@ -48,6 +48,27 @@ def write_aside(path: Path) -> Iterator[Path]:
         raise explain_os_error(error, path) from error
     finally:
         aside.unlink(missing_ok=True)
+
+
+def check_not_input(out: Path, *inputs: Path | str) -> None:
+    """Refuse to write over one of the inputs.
+
+    Raises:
+        BadValue: ``out`` is one of them, maybe by another name.
+    """
+    for path in map(Path, inputs):
+        if out.exists() and path.exists() and path.samefile(out):
+            raise BadValue(f"{out}: the output is the input itself", cure="choose another name")
+
+
+def check_page(out: Path) -> None:
+    """Refuse a name that is no page's, such as that of a picture or of a run's configuration.
+
+    Raises:
+        BadValue: it does not end in .html or .htm.
+    """
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise BadValue(f"{out}: a page", cure="end its name in .html")
 
 
 def _empty_beside(path: Path) -> Path:

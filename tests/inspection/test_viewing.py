@@ -118,6 +118,33 @@ def test_a_place_is_parsed(text: str, place: tuple[str, tuple[int, ...] | None])
         parse_place("conv1:3;4")
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("see one_net.py:net gray.png -o gray.png", "the output is the input itself"),
+        ("see one_net.py:net gray.png -o other.png --field conv2d:1,23", "is the input itself"),
+        ("filter gray.png --kernel sobel -o ./gray.png", "the output is the input itself"),
+        ("inspect one_net.py:net --size 3x16x16 -o gray.png", "a page; end its name in .html"),
+        ("inspect one_net.py:net --size 3x16x16 -o one_net.py", "a page; end its name in .html"),
+    ],
+)
+def test_an_input_is_not_written_over(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("one_net.py").write_text("from torch import nn\nnet = nn.Conv2d(3, 4, 5, padding=2)\n")
+    images.write("gray.png", np.tile(np.arange(24, dtype=np.uint8), (20, 1)))
+    Path("other.png").symlink_to("gray.png")
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
+    assert main(command.split()) == 2
+    assert words in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.*")} == before
+
+
 def test_the_command_draws_and_tells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -166,6 +166,12 @@ def test_the_equal_layer_is_as_large_as_the_one_of_torch() -> None:
     assert fully_connected(layer) == equal.weight.numel()
 
 
+def test_a_report_is_not_written_over_a_run(colors_run: Path) -> None:
+    before = (colors_run / "config.yaml").read_bytes()
+    assert cli.main(["report", str(colors_run), "-o", str(colors_run / "config.yaml")]) == 2
+    assert (colors_run / "config.yaml").read_bytes() == before
+
+
 def test_color_classes_with_strange_names(colors_run: Path, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     assert cli.main(["report", str(colors_run), "-o", str(path)]) == 0

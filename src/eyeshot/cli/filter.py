@@ -10,6 +10,7 @@ import typer
 from eyeshot.cli.net_options import Index, Series
 from eyeshot.cli.output import notes
 from eyeshot.errors import BadValue
+from eyeshot.files import check_not_input
 from eyeshot.language import tr
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def filter_picture(
     from eyeshot import images
     from eyeshot.filters import carry_out, make_plan, resolve
 
+    check_not_input(out, image)
     kernels = resolve(kernel)  # report a wrong name before reading a large picture
     opened = images.read_picture(image, series=series, index=index)
     picture = opened.samples

@@ -11,6 +11,7 @@ from eyeshot.cli import net_options
 from eyeshot.cli.net_options import Asked
 from eyeshot.cli.output import console, notes, print_json, warnings_as_notes
 from eyeshot.errors import BadValue
+from eyeshot.files import check_not_input, write_aside
 from eyeshot.language import tr
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def see_layers(
 ) -> None:
     """Show the output of every layer of a network for a picture."""
     asked = Asked(image, series, index)
+    if out is not None:
+        check_not_input(out, image)
     if field is not None:
         from eyeshot.cli.explain import see_field
 
@@ -102,7 +105,6 @@ def _see(net: str, image: Asked, layers: list[str] | None, weights: Path | None)
 def _draw(features: Features, out: Path, title: str, value_range: str) -> None:
     """Draw the maps as a page or a picture, depending on the suffix."""
     from eyeshot.features.gallery import exhibits, page
-    from eyeshot.files import write_aside
     from eyeshot.pictures import Panel, png_bytes, sheet
 
     if out.suffix.lower() == ".html":

@@ -15,7 +15,7 @@ from torch import nn
 
 from eyeshot.cost import Cost, costs, total, unused_parameters
 from eyeshot.errors import BadValue
-from eyeshot.files import write_aside
+from eyeshot.files import check_page, write_aside
 from eyeshot.findings import Finding, Mismatch, find
 from eyeshot.frontends.refusals import check_module
 from eyeshot.frontends.repair import trace
@@ -171,12 +171,14 @@ class Inspection:
         """Write it as one self-contained HTML page.
 
         Raises:
+            BadValue: the name does not end in .html.
             BadFile: the folder does not exist or may not be written to.
             Failure: the disk is full.
         """
         from eyeshot.inspection.page import page
 
         target = Path(path)
+        check_page(target)
         with write_aside(target) as aside:
             aside.write_text(page(self), encoding="utf-8", errors="replace")
         return target

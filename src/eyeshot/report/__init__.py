@@ -13,7 +13,7 @@ from eyeshot.data import Data
 from eyeshot.data.pairs import Pairs
 from eyeshot.errors import BadValue
 from eyeshot.evaluation import load_learned
-from eyeshot.files import write_aside
+from eyeshot.files import check_page, write_aside
 from eyeshot.pages import render_page
 from eyeshot.pages.parts import Fact, Section
 from eyeshot.report.generated import generator_facts, generator_sections
@@ -63,11 +63,13 @@ def write_report(
 
     Raises:
         BadFile: the run or its data cannot be read, or the file cannot be written.
-        BadValue: ``data`` has other classes than the network, or is for another task.
+        BadValue: ``data`` has other classes than the network, or is for another task; or the file's
+            name does not end in .html.
         Failure: the disk is full.
     """
     run = run if isinstance(run, Run) else load(run)
     target = run.path / FILE if path is None else Path(path)
+    check_page(target)
     page = _render_by_task(run, data, more)
     with write_aside(target) as aside:
         aside.write_text(page, encoding="utf-8", errors="replace")

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 import numpy as np
 
 from eyeshot.errors import BadValue, EyeshotError
-from eyeshot.files import write_aside
+from eyeshot.files import check_page, write_aside
 from eyeshot.web_studio.beside import SIDES
 from eyeshot.web_studio.links import OPERATIONS
 from eyeshot.web_studio.looks import Check, never
@@ -53,8 +53,7 @@ def export_page(
         BadFile: the folder does not exist or may not be written to.
     """
     target = Path(path)
-    if target.suffix.lower() not in (".html", ".htm"):
-        raise BadValue(f"{target}: a page", cure="end its name in .html")
+    check_page(target)
     answers = _Answers(session, check)
     state = answers.ask("state")
     answers.ask("state", language="zh")

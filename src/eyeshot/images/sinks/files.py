@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eyeshot.errors import BadFile, BadValue, Failure, UserError
-from eyeshot.files import Lock, explain_os_error
+from eyeshot.errors import BadFile, Failure, UserError
+from eyeshot.files import Lock, check_not_input, explain_os_error
 from eyeshot.images.layouts import Span
 from eyeshot.images.sinks.journal import Journal
 from eyeshot.images.sinks.sink import Sink
@@ -70,11 +70,7 @@ class Place:
             BadValue: the output is an input.
             BadFile: the folder does not exist.
         """
-        for path in self.inputs:
-            if self.target.exists() and path.exists() and path.samefile(self.target):
-                raise BadValue(
-                    f"{self.target}: the output is the input itself", cure="choose another name"
-                )
+        check_not_input(self.target, *self.inputs)
         if not self.target.parent.is_dir():
             raise BadFile(
                 tr("{path}: no such folder", path=self.target.parent), cure=tr("create it first")
