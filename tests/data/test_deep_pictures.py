@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from eyeshot import data, images
 from eyeshot.data import pixels
+from eyeshot.data.folder import load_judged_folder
 from eyeshot.errors import BadFile
-from eyeshot.runs.config import normalize
+from eyeshot.runs.config import Recipe, RunConfig, normalize
 
 
 def _stripes(number: int, *, across: bool, dtype: Any = np.uint16) -> NDArray[Any]:
@@ -68,6 +69,31 @@ def test_eight_bits_beside_sixteen_keep_their_share_of_the_range(budget: int, fo
     found = set(np.unique(loaded.test.take(range(len(loaded.test)))[0].numpy()))
     found |= set(np.unique(loaded.train.take(range(len(loaded.train)))[0].numpy()))
     assert {257 * (200 + number) for number in range(10, 20)} <= found
+
+
+def test_few_bits_in_sixteen_beside_eight_are_noted(tmp_path: Path) -> None:
+    for name in ("across", "down"):
+        (tmp_path / name).mkdir()
+        for number in range(6):
+            top = 4095 if number % 2 else 255
+            picture = np.linspace(0, top - number, 256).reshape(16, 16)
+            kind = np.uint16 if number % 2 else np.uint8
+            images.write(tmp_path / name / f"{number}.png", picture.astype(kind))
+    loaded = data.load(tmp_path)
+    assert [note for note in loaded.notes if "pictures of 16 bits use 12 of them" in note]
+    known = RunConfig(
+        model="digit_cnn",
+        data="elsewhere",
+        fingerprint="",
+        classes=loaded.classes,
+        channels=1,
+        size=(16, 16),
+        mean=(0.5,),
+        std=(0.2,),
+        recipe=Recipe(epochs=1, batch_size=1, learning_rate=1.0),
+    )
+    judged = load_judged_folder(tmp_path, known, part=None, budget=2**20, progress=lambda *_: None)
+    assert any("the network saw at most 6.2% of white" in note for note in judged.notes)
 
 
 def test_a_folder_of_eight_bits_stays_in_bytes(tmp_path: Path) -> None:

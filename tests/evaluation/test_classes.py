@@ -105,6 +105,21 @@ def test_loaded_pictures_of_another_size_are_refused() -> None:
         eyeshot.evaluate(run, other)
 
 
+@pytest.mark.parametrize(
+    ("largest", "mean", "noted"),
+    [(4000, 0.4, True), (4000, 0.05, False), (40000, 0.7, False), (60, 0.4, False)],
+)
+def test_samples_of_few_bits_are_noted(largest: int, mean: float, noted: bool) -> None:
+    """A camera's 12 bits in a file of 16: the network sees them almost black."""
+    run, _ = make([0], [0])
+    run = replace(run, config=replace(run.config, mean=(mean,)))
+    picture = np.full((4, 4), largest, np.uint16)
+    _, notes = run.prepare(picture)
+    told = [note for note in notes if f"the largest sample is {largest}" in note]
+    assert bool(told) is noted
+    assert all("scale 12-bit samples to the full range first" in note for note in told)
+
+
 def test_predict_ranks_the_classes() -> None:
     run, _ = make([0], [0])
     picture = np.zeros((4, 4), np.uint8)

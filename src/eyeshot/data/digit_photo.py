@@ -313,9 +313,8 @@ def prepare_picture(
         notes.append(tr("gray repeated in three channels"))
     elif plain.ndim == 3 and channels == pixels.GRAY:
         notes.append(tr("made gray"))
-    converted = pixels.to_channels(plain, channels)
-    if converted.shape[:2] != pixels.check_size(size):
-        height, width = converted.shape[:2]
+    if plain.shape[:2] != pixels.check_size(size):
+        height, width = plain.shape[:2]
         notes.append(
             tr(
                 "stretched from {before} to {after}",
@@ -323,8 +322,9 @@ def prepare_picture(
                 after=f"{size[0]}×{size[1]}",
             )
         )
-    resized = pixels.resize(converted, size)
-    return np.ascontiguousarray(resized.transpose(2, 0, 1)), notes
+    # In the order in which the training pictures are converted: every step rounds.
+    converted = pixels.to_channels(pixels.resize(plain, size), channels)
+    return np.ascontiguousarray(converted.transpose(2, 0, 1)), notes
 
 
 def _make_bytes(picture: NDArray[Any], plain: pixels.Samples, notes: list[str]) -> pixels.Bytes:

@@ -120,6 +120,9 @@ def load_judged_folder(
     _, numbers = survey.readable
     learned = sum(survey.marks[number] in known.learned_from for number in numbers)
     notes = [*tree.notes, *skipped, *survey.notes()]
+    dark = survey.note_dark(known.mean)
+    if dark is not None:
+        notes.append(dark)
     if learned:
         notes.append(
             f"{learned} of these {len(numbers)} pictures were learned from: the figures are "

@@ -30,6 +30,7 @@ from eyeshot.data.streaming import (
     read_pixels,
 )
 from eyeshot.errors import BadFile, BadValue
+from eyeshot.images.whole import SCALE_FIRST, bits_of, note_dark
 
 _AT_ONCE = 256  # files in flight, so that the pass itself needs little memory
 
@@ -82,6 +83,8 @@ class Survey:
         self._contradictions: list[tuple[int, int]] = []  # one picture, two classes
         self._others: list[tuple[int, tuple[int, int]]] = []  # of another size
         self._made_gray = 0
+        self._largest = 0  # sample of the pictures of 16 bits
+        self._of_bytes: int | None = None  # the first picture of 8 bits
 
     @property
     def size(self) -> tuple[int, int]:
@@ -118,7 +121,11 @@ class Survey:
         self._report_sizes()
 
     def _take_in(self, number: int, picture: pixels.Samples) -> None:
-        self.deep |= picture.dtype == np.uint16
+        if picture.dtype == np.uint16:
+            self.deep = True
+            self._largest = max(self._largest, int(picture.max()))
+        elif self._of_bytes is None:
+            self._of_bytes = number
         if not self._check_size(number, picture):
             return
         picture = pixels.resize(picture, self.size)
@@ -152,6 +159,12 @@ class Survey:
             yield (
                 f"{self._made_gray} held-out pictures are in color and were made gray, like {gray}"
             )
+        bits = bits_of(self._largest, np.dtype(np.uint16))
+        if bits and self._of_bytes is not None:
+            yield (
+                f"pictures of 16 bits use {bits} of them, and {self._files[self._of_bytes][0]} has "
+                f"8: beside it they are almost black; {SCALE_FIRST.format(bits=bits)}"
+            )
         if self._twins:
             held_out, training = self._twins[0]
             yield (
@@ -167,6 +180,10 @@ class Survey:
                 f"{count} {are} there twice, in two classes, first "
                 f"{self._files[second][0]} = {self._files[first][0]}: one of them is wrong"
             )
+
+    def note_dark(self, mean: Sequence[float]) -> str | None:
+        """A note on pictures that are much darker than those of that mean, of fewer bits."""
+        return note_dark(self._largest, np.dtype(np.uint16), mean, SCALE_FIRST)
 
     def _read_all(self) -> Iterator[tuple[pixels.Samples | BadFile, list[str]]]:
         paths = [path for path, _ in self._files]

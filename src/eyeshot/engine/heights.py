@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -23,7 +22,7 @@ from eyeshot.axes import AxisMap, Identity, Pad
 from eyeshot.engine.job import Job
 from eyeshot.errors import Unsupported
 from eyeshot.graph import Family, Graph, Node, Ref, check
-from eyeshot.images.whole import unit_of
+from eyeshot.images.whole import note_dark, unit_of
 from eyeshot.operators import has_own_form
 
 _MOST_BEHIND = 1024
@@ -202,8 +201,6 @@ def _same_numbers(one: torch.Tensor, other: torch.Tensor | None) -> bool:
 _CLIPPED = 0.5
 """How far scores may be outside of 0 … 1 before clipping is reported: resizing and sharpening
 overshoot by less."""
-_USUAL_BITS = (8, 10, 12, 14, 16)
-"""Bits per sample of cameras whose samples are stored in more bits."""
 
 
 class Extremes:
@@ -265,18 +262,15 @@ class Extremes:
 
         There is no note if the training pictures were just as dark.
         """
-        means = self._job.preparation.mean
+        mean = self._job.preparation.mean
         notes = []
         for name, largest in self._largest.items():
-            white = int(np.iinfo(self._job.sources[name].dtype).max)
-            usual = (bits for bits in _USUAL_BITS if 2**bits <= white)
-            bits = next((bits for bits in usual if 2 ** (bits - 2) <= largest < 2**bits), 0)
-            if bits and (not means or largest / white < min(means)):
-                notes.append(
-                    f"{self._job.sources[name].name}: the largest sample is {largest}, and {white} "
-                    f"counts as 1: the network saw at most {largest / white:.1%} of white; for "
-                    f"{bits}-bit samples use --white {2**bits - 1}"
-                )
+            source = self._job.sources[name]
+            note = note_dark(
+                largest, source.dtype, mean, "for {bits}-bit samples use --white {white}"
+            )
+            if note is not None:
+                notes.append(f"{source.name}: {note}")
         return notes
 
     def _clipped(self) -> list[str]:

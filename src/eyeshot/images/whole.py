@@ -9,6 +9,7 @@ The scale of stored samples is defined here, once for training, inspection and r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -276,6 +277,42 @@ def unit_of(dtype: np.dtype[Any]) -> float:
     """The sample that counts as 1: the largest value of an integer type, and 1 for other types."""
     return float(np.iinfo(dtype).max) if dtype.kind in "ui" else 1.0
 
+
+_USUAL_BITS = (8, 10, 12, 14, 16)
+"""Bits per sample of cameras whose samples are stored in more bits."""
+
+
+def bits_of(largest: int, dtype: np.dtype[Any]) -> int:
+    """The bits that samples of a type seem to have, by the largest; 0 if they may use all of it."""
+    if dtype.kind not in "ui" or dtype.itemsize == 1:
+        return 0
+    usual = (bits for bits in _USUAL_BITS if 2**bits <= np.iinfo(dtype).max)
+    return next((bits for bits in usual if 2 ** (bits - 2) <= largest < 2**bits), 0)
+
+
+def note_dark(largest: int, dtype: np.dtype[Any], mean: Sequence[float], cure: str) -> str | None:
+    """A note on samples of so few bits that a network sees them almost black.
+
+    None if they may use their whole type, or if the training images were just as dark.
+
+    Args:
+        largest: the largest sample.
+        dtype: the type of the samples.
+        mean: that of the training images, in 0 … 1; empty if unknown.
+        cure: what to do; ``{bits}`` and ``{white}`` are filled in.
+    """
+    bits, white = bits_of(largest, dtype), unit_of(dtype)
+    if not bits or (mean and largest / white >= min(mean)):
+        return None
+    todo = cure.format(bits=bits, white=2**bits - 1)
+    return (
+        f"the largest sample is {largest}, and {np.iinfo(dtype).max} counts as 1: the network saw "
+        f"at most {largest / white:.1%} of white; {todo}"
+    )
+
+
+SCALE_FIRST = "scale {bits}-bit samples to the full range first"
+"""The cure of :func:`note_dark` where no option does it."""
 
 _SLACK = 1.0
 """How far floats may be outside of 0 … 1: noise and cubic resizing overshoot a little, and a

@@ -30,6 +30,7 @@ from eyeshot.errors import BadFile, BadValue, EyeshotError, UnknownName, shorten
 from eyeshot.frontends.programs import as_module
 from eyeshot.frontends.pt2 import read_program
 from eyeshot.images.layouts import Index
+from eyeshot.images.whole import SCALE_FIRST, note_dark
 from eyeshot.language import tr
 from eyeshot.runs.config import TASKS, NetSource, Recipe, RunConfig, normalize, score
 from eyeshot.runs.weight_files import fingerprint, read_tensors, save_tensors
@@ -160,6 +161,9 @@ class Run:
             )
         except EyeshotError as error:
             raise error.at("array" if is_array else str(picture)) from None
+        if not config.reads_digits and pixels.dtype == np.uint16:
+            dark = note_dark(int(pixels.max()), pixels.dtype, config.mean, SCALE_FIRST)
+            notes += [] if dark is None else [dark]
         return torch.from_numpy(pixels.copy())[None], [*read.notes, *notes]
 
     def normalize(self, pictures: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from eyeshot.frontends.net_geometry import InputSizes, NetGeometry
 from eyeshot.frontends.trials import axes_taken, channels_to_try
 from eyeshot.images import Source, Span, open_source
 from eyeshot.images.layouts import Index
-from eyeshot.images.whole import check_scale, to_unit
+from eyeshot.images.whole import SCALE_FIRST, check_scale, note_dark, to_unit
 from eyeshot.language import tr
 from eyeshot.runs import Run
 from eyeshot.runs.config import RunConfig
@@ -137,6 +137,9 @@ def prepare_input(
         check_scale(stored, source.name, run.config.in_unit)
         samples = to_unit(stored)
         notes = [*source.notes, *_cuts(source.shape[1:], spans)]
+        if stored.dtype.kind in "ui":
+            dark = note_dark(int(stored.max()), stored.dtype, run.config.mean, SCALE_FIRST)
+            notes += [] if dark is None else [dark]
     config = run.config
     levels = (-1, *(1 for _ in spans))
     mean, std = (torch.tensor(values).view(levels) for values in (config.mean, config.std))
