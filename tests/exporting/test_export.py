@@ -14,8 +14,8 @@ from torch import nn
 import eyeshot
 from eyeshot.cli import main
 from eyeshot.errors import BadFile, BadValue, Unsupported
-from eyeshot.exporting.exported import TOLERANCE, noise
-from eyeshot.runs import Recipe, RunConfig
+from eyeshot.exporting.exported import TOLERANCE, Target, noise
+from eyeshot.runs import Recipe, Run, RunConfig
 
 
 class Chance(nn.Module):
@@ -56,6 +56,34 @@ def test_one_file_serves_every_batch_and_size(net: nn.Module, written: eyeshot.E
         with torch.no_grad():
             whole = net(x).numpy()
         assert np.abs(outputs(written.path, x) - whole).max() <= TOLERANCE * np.abs(whole).max()
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_each_channel_has_its_own_mean(dims: int) -> None:
+    """Also of signals and volumes: it was subtracted along another axis, or from another sample."""
+    net = nn.Identity().eval()
+    config = RunConfig(
+        model="unet",
+        data="scans",
+        fingerprint="",
+        classes=("a", "b"),
+        channels=2,
+        size=(8,) * dims,
+        mean=(10.0, -20.0),
+        std=(1.0, 5.0),
+        recipe=Recipe(epochs=1, batch_size=1, learning_rate=1.0),
+        task="segment",
+        own_scale=True if dims == 3 else None,
+    )
+    target = Target(net, (2, *config.size), Run(Path("run"), config, net))
+    x = noise((3, 2, *config.size))
+    found = target.from_unit(x)
+    assert found.shape == x.shape
+    for channel in range(2):
+        expected = (x[:, channel] - config.mean[channel]) / config.std[channel]
+        torch.testing.assert_close(found[:, channel], expected)
+    own = "samples of the training images' own scale"
+    assert target.samples == ("samples in 0 … 1" if config.in_unit else own)
 
 
 def test_the_free_sizes_are_named(written: eyeshot.Exported) -> None:

@@ -32,7 +32,8 @@ def export(
 
     The name chooses the format: ``.onnx`` (dynamic batch, height and width, where the network
     takes them), ``.pt2`` (an exported program of PyTorch), or ``.zip`` (a model of BioImage.IO
-    0.5). A run's ``.onnx`` and ``.pt2`` take samples in 0 … 1: its mean and deviation are in them.
+    0.5). A run's ``.onnx`` and ``.pt2`` take samples in 0 … 1 (of a run that learned from floats
+    outside, those of its own scale): its mean and deviation are in them.
     A ``.zip`` has them as its preprocessing.
 
     Args:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from eyeshot.errors import BadValue, Failure, Unsupported, one_line
-from eyeshot.exporting.exported import Exported, Options, Target, tensors_of
+from eyeshot.exporting.exported import Exported, Options, Target, by_channel, tensors_of
 from eyeshot.exporting.onnx_files import AXES, onnx_of
 from eyeshot.extras import extra
 from eyeshot.files import write_aside
@@ -108,7 +108,8 @@ def _write_tests(target: Target, sizes: _Sizes, folder: Path) -> None:
     run = target.run
     given = x
     if run is not None:
-        mean, std = (torch.tensor(one).view(-1, 1, 1) for one in (run.config.mean, run.config.std))
+        config, axes = run.config, len(run.config.size)
+        mean, std = (by_channel(one, axes) for one in (config.mean, config.std))
         given = (x - mean) / std
     with untouched(target.net), torch.no_grad():
         found = tensors_of(target.net(given.clone()))  # forward may write into it
@@ -170,6 +171,8 @@ def _described(target: Target, sizes: _Sizes, folder: Path, options: Options) ->
     extents = [
         spec.ParameterizedSize(min=n, step=sizes.step) if sizes.step else n for n in sizes.least
     ]
+    in_unit = target.run is None or target.run.config.in_unit
+    extent = (0.0, 1.0) if in_unit else (None, None)
     image = spec.InputTensorDescr(
         id=spec.TensorId("image"),
         axes=[
@@ -181,7 +184,7 @@ def _described(target: Target, sizes: _Sizes, folder: Path, options: Options) ->
             ),
         ],
         test_tensor=spec.FileDescr(source=folder / "input.npy"),
-        data=spec.IntervalOrRatioDataDescr(type="float32", range=(0.0, 1.0)),
+        data=spec.IntervalOrRatioDataDescr(type="float32", range=extent),
         preprocessing=_preprocessing(target, spec),
     )
     output = spec.OutputTensorDescr(
@@ -289,10 +292,11 @@ def _readme(target: Target, sizes: _Sizes, options: Options) -> str:
     lines = [f"# {target.name}", "", f"{type(target.net).__name__}, exported by Eyeshot.", ""]
     if run is not None:
         config = run.config
+        size = "x".join(map(str, (config.channels, *config.size)))
+        samples = target.samples.replace("…", "to")
         lines += [
             f"Trained for the task `{config.task}` on {Path(config.data).name}, at "
-            f"{config.channels}x{config.size[0]}x{config.size[1]}; samples in 0 to 1, less the "
-            "mean, over the deviation (in `preprocessing`).",
+            f"{size}; {samples}, less the mean, over the deviation (in `preprocessing`).",
             "",
         ]
         if config.classes:

@@ -16,7 +16,7 @@ from eyeshot.findings.wording import by, counted
 from eyeshot.frontends.net_geometry import InputSizes
 from eyeshot.frontends.refusals import check_module
 from eyeshot.frontends.trials import input_dtype, runs_on_shapes
-from eyeshot.runs import Run
+from eyeshot.runs import Run, RunConfig
 from eyeshot.untouched import untouched
 
 TOLERANCE = 1e-4
@@ -70,20 +70,25 @@ class Options:
 
 
 class _Normalized(nn.Module):
-    """A run's network behind its own mean and deviation: it takes samples in 0 … 1."""
+    """A run's network behind its own mean and deviation; it takes samples (N, C, …)."""
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, net: nn.Module, config: RunConfig) -> None:
         super().__init__()
         self.net = net
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+        for name in ("mean", "std"):
+            self.register_buffer(name, by_channel(getattr(config, name), len(config.size)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = self.net((x - self.mean) / self.std)
         return y
+
+
+def by_channel(numbers: Sequence[float], axes: int) -> torch.Tensor:
+    """A number for each channel of samples (C, …) with so many axes of space."""
+    return torch.tensor(numbers).view(-1, *(1,) * axes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,11 +108,14 @@ class Target:
 
     @cached_property
     def from_unit(self) -> nn.Module:
-        """The network as it takes samples in 0 … 1."""
-        if self.run is None:
-            return self.net
-        config = self.run.config
-        return _Normalized(self.net, config.mean, config.std).eval()
+        """The network as it takes samples in 0 … 1, or of the run's own scale."""
+        return self.net if self.run is None else _Normalized(self.net, self.run.config).eval()
+
+    @property
+    def samples(self) -> str:
+        """What the file of a run takes, in words."""
+        in_unit = self.run is None or self.run.config.in_unit
+        return "samples in 0 … 1" if in_unit else "samples of the training images' own scale"
 
     @cached_property
     def growths(self) -> list[int]:

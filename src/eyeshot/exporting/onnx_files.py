@@ -39,7 +39,7 @@ def write_onnx(target: Target, path: Path, options: Options) -> Exported:
     with write_aside(path) as aside:
         aside.write_bytes(content)
     if target.run is not None:
-        notes = (*notes, "it takes samples in 0 … 1: mean and deviation are in it")
+        notes = (*notes, f"it takes {target.samples}: mean and deviation are in it")
     return Exported(path, f"ONNX, opset {options.opset}", shapes, apart, notes)
 
 
