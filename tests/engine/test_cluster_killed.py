@@ -8,10 +8,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from typing import Any
 import distributed
 import numpy as np
 import pytest
+import torch
+import zarr
 from hypothesis import settings
 from torch import nn
 
@@ -94,11 +98,14 @@ def test_workers_that_are_killed(tmp_path: Path) -> None:
     assert _files(out) == _undisturbed(image, tmp_path / "undisturbed.zarr", journals[0])
 
 
-def _dask(*words: str, folder: Path) -> subprocess.Popen[bytes]:
+_ENV = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "OMP_NUM_THREADS": "1"}
+
+
+def _dask(*words: str, folder: Path, inside: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "dask", *words],
+        [*inside, sys.executable, "-m", "dask", *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "OMP_NUM_THREADS": "1"},
+        env=_ENV,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -189,3 +196,59 @@ def _freeze_after_a_block(client: subprocess.Popen[bytes], records: Path) -> Non
             return
         time.sleep(0.002)
     raise AssertionError("no block was noted")
+
+
+@pytest.fixture
+def two_networks() -> Iterator[tuple[list[str], list[str]]]:
+    """Commands that run a program in one of two network namespaces, which a cable connects."""
+    names = [f"eyeshot{os.getpid()}{end}" for end in "ab"]
+    setup = [["netns", "add", name] for name in names]
+    setup.append(["link", "add", names[0], "type", "veth", "peer", "name", names[1]])
+    for number, name in enumerate(names, 1):
+        setup += [
+            ["link", "set", name, "netns", name],
+            ["-n", name, "addr", "add", f"10.77.0.{number}/24", "dev", name],
+            ["-n", name, "link", "set", "lo", "up"],
+            ["-n", name, "link", "set", name, "up"],
+        ]
+    ip = shutil.which("ip") or pytest.skip("no ip")
+    try:
+        for words in setup:
+            if subprocess.run([ip, *words], capture_output=True, check=False).returncode:
+                pytest.skip("network namespaces are not allowed here")
+        first, second = ([ip, "netns", "exec", name] for name in names)
+        yield first, second
+    finally:
+        for name in names:
+            subprocess.run([ip, "netns", "del", name], capture_output=True, check=False)
+
+
+def test_a_client_and_a_worker_in_two_networks(
+    two_networks: tuple[list[str], list[str]], tmp_path: Path
+) -> None:
+    """The scheduler and the worker see nothing of the client but its address, and the disk."""
+    here, there = two_networks
+    image, out = _image(tmp_path, 600), tmp_path / "out.zarr"
+    (tmp_path / "net.py").write_text(_CODE)
+    address = "tcp://10.77.0.2:8786"
+    there_too = [
+        _dask(*words, "--no-dashboard", folder=tmp_path, inside=there)
+        for words in (
+            ("scheduler", "--host", "10.77.0.2", "--port", "8786"),
+            ("worker", address, "--no-nanny", "--nthreads", "1", "--death-timeout", "60"),
+        )
+    ]
+    command = [*here, sys.executable, "-m", "eyeshot", "run", f"{tmp_path / 'net.py'}:Net"]
+    command += [str(image), "-o", str(out), "--scheduler", address]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=_ENV, check=False)
+    finally:
+        for process in there_too:
+            process.kill()
+            process.wait()
+    assert done.returncode == 0, done.stderr
+    net, samples = _net(), torch.from_numpy(np.load(image)).float() / 255
+    with torch.no_grad():
+        truth = net(samples[None])[0].numpy()
+    found = zarr.open_array(out, mode="r")[:]
+    assert np.abs(found - truth).max() <= 1e-5 * np.abs(truth).max()
