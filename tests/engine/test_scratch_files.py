@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import tempfile
 from collections.abc import Callable
@@ -21,14 +23,15 @@ from eyeshot.axes import Interval
 from eyeshot.engine import memory
 from eyeshot.engine.executing import RunReport, execute
 from eyeshot.engine.job import Job
-from eyeshot.engine.memory import Allocation, parse_bytes, scratch_space
+from eyeshot.engine.memory import Allocation, ScratchFiles, parse_bytes, scratch_space
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.images import open_sink
 from eyeshot.planning import band_plan
-from eyeshot.planning.holding import names_held_whole
+from eyeshot.planning.holding import Holding, names_held_whole
 from eyeshot.planning.recomputing import Choice, recompute, repeatable
 from eyeshot.planning.schedule import multiply_adds
 from tests.engine.law import by_parts, cut, enliven, job_of, largest_difference, noise, whole
+from tests.planning.test_holding import Free
 
 
 class Normed(nn.Module):
@@ -275,6 +278,17 @@ def test_the_file_of_a_map_that_was_read_is_used_again(monkeypatch: pytest.Monke
     image = noise(1, 36, 20, double=True)
     net = _net("instance", image)
     job = _on_disk(cut(job_of(net, image), 4))
+    (strip,) = job.plan.strips
+    costs, names = Free(), list(job.plan.spilled)
+    disk = Holding(job.graph, strip.regions, strip.boxes, 4, costs, names).disk
+    sizes: list[int] = []
+    close = ScratchFiles.__exit__
+
+    def measured(files: ScratchFiles, *raised: object) -> None:
+        sizes.extend(os.fstat(file.fileno()).st_size for file in files._files)
+        close(files, *raised)
+
+    monkeypatch.setattr(ScratchFiles, "__exit__", measured)
     made: list[str] = []
     new = tempfile.TemporaryFile
 
@@ -285,6 +299,22 @@ def test_the_file_of_a_map_that_was_read_is_used_again(monkeypatch: pytest.Monke
     monkeypatch.setattr(tempfile, "TemporaryFile", counted)
     assert largest_difference(by_parts(job)[0], whole(net, image)) <= 1e-12
     assert 0 < len(made) < len(job.plan.spilled)
+    assert sum(sizes) == disk
+
+
+def test_a_full_disk_ends_the_run_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = noise(1, 36, 20)
+    job = _on_disk(cut(job_of(_net("instance", image), image), 4))
+
+    def full(file: int, data: memoryview, place: int) -> int:
+        if place > 4000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(file, data, place)
+
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(BadFile, match=r"the scratch file: No space left .*; name another disk"):
+        by_parts(job)
 
 
 def test_freed_memory_is_kept_if_there_is_room_for_the_gaps(

@@ -37,6 +37,7 @@ from eyeshot.images.sources.arrays import ArraySource
 from eyeshot.operators import beside
 from eyeshot.operators.scratch import Work, borrows
 from eyeshot.operators.winograd import added_bytes
+from eyeshot.planning.holding import FileReuse
 from eyeshot.planning.schedule import itemsize
 
 _STATUS = Path("/proc/self/status")
@@ -308,25 +309,26 @@ class ScratchFiles:
     def __init__(self, space: ScratchSpace, names: Collection[str]) -> None:
         self.names = names
         self._space, self._stack = space, ExitStack()
-        self._free: list[IO[bytes]] = []
+        self._reuse, self._files = FileReuse(), list[IO[bytes]]()
 
     def __enter__(self) -> ScratchFiles:
         if self.names:  # an error about the folder comes before the first row
-            self._free.append(self._new())
+            self._files.append(self._new())
         return self
 
     def __exit__(self, *raised: object) -> None:
         self._stack.close()
 
-    def take(self, *, empty: bool) -> IO[bytes]:
+    def take(self, nbytes: int, *, empty: bool) -> IO[bytes]:
         """A file for a map; ``empty`` if rows that are not written must be zero."""
-        if empty or not self._free:
-            return self._new()
-        return self._free.pop()
+        number = self._reuse.take(nbytes, empty=empty)
+        if number == len(self._files):
+            self._files.append(self._new())
+        return self._files[number]
 
     def give_back(self, file: IO[bytes]) -> None:
         """The map in this file is not read any more."""
-        self._free.append(file)
+        self._reuse.give_back(self._files.index(file))
 
     def _new(self) -> IO[bytes]:
         try:
@@ -372,7 +374,8 @@ class ScratchBuffer:
         if value.is_meta:
             return
         if self._file is None:
-            self._file = self._files.take(empty=new.lo > self._first)
+            nbytes = (self._end - self._first) * self._row_bytes
+            self._file = self._files.take(nbytes, empty=new.lo > self._first)
         lines = value.permute(self._order).contiguous().cpu()
         self._transfer(os.pwrite, lines, new.lo)
 

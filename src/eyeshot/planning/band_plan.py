@@ -67,6 +67,7 @@ class BandPlan:
         stages: the number of passes over the rows that must follow one another; 1 if they stream.
         again: the maps that are computed again in a later pass, and are not kept.
         gaps: the bytes that the gaps between memory blocks may take in addition to the peak.
+        disk: the bytes of all scratch files; maps that are on disk at different times share one.
     """
 
     regions: Mapping[str, Region]
@@ -82,11 +83,7 @@ class BandPlan:
     stages: int = 1
     again: tuple[str, ...] = ()
     gaps: int = 0
-
-    @property
-    def disk(self) -> int:
-        """Bytes of all maps on disk."""
-        return sum(self.spilled.values())
+    disk: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -157,6 +154,8 @@ def make_plan(
             plan = _priced(keeping, regions, strips, height, whole, costs, most)
         except TooMuch:
             return None
+        if plan.disk > disk:
+            return None
         if memory is None or plan.peak <= memory:
             return plan
         too_large.append(plan)
@@ -170,7 +169,7 @@ def make_plan(
             if roomy is not None and roomy.peak + roomy.gaps <= (memory or 0):
                 return roomy
     for strips, heights, keeping in tries:
-        if band is not None or heights[-1] >= _LOWEST_BAND:
+        if keeping.fits and (band is not None or heights[-1] >= _LOWEST_BAND):
             leanest[len(strips)] = (strips, heights, keeping)
         tallest = attempt(strips, heights[0], keeping)
         if tallest is not None:
@@ -204,16 +203,24 @@ class _Keeping:
         graph: the graph to compute, with the repeated nodes.
         spilled: the maps on disk.
         again: the maps that are computed again.
+        fits: whether the disk has room for all maps at the same time, so also at different times.
     """
 
     graph: Graph
     spilled: tuple[str, ...] = ()
     again: tuple[str, ...] = ()
+    fits: bool = True
 
     def __init__(
-        self, graph: Graph, spilled: tuple[str, ...] = (), again: tuple[str, ...] = ()
+        self,
+        graph: Graph,
+        spilled: tuple[str, ...] = (),
+        again: tuple[str, ...] = (),
+        *,
+        fits: bool = True,
     ) -> None:
         """``graph`` is without repeated nodes."""
+        object.__setattr__(self, "fits", fits)
         object.__setattr__(self, "graph", recompute(graph, again))
         object.__setattr__(self, "spilled", spilled)
         object.__setattr__(self, "again", again)
@@ -234,7 +241,8 @@ def _tries(
         for count in _strip_counts(regions):
             if len(keepings) > 1 and count > _MOST_STRIPS_WITH_MAPS:
                 break
-            for keeping in keepings if count == 1 else keepings[-1:]:
+            certain = [keeping for keeping in keepings if keeping.fits]
+            for keeping in keepings if count == 1 else certain[-1:]:
                 strips = tuple(_strips(keeping.graph, regions, count))
                 heights = _band_heights(keeping.graph, strips[0], band, lowest)
                 if heights:
@@ -253,19 +261,23 @@ def _keepings(
         for names in _spills(sizes, disk):
             held = [size for name, size in sizes.items() if name not in names]
             price = choice.price + PER_BYTE_ON_DISK * (sum(sizes.values()) - sum(held))
-            keeping = _Keeping(graph, names, choice.again)
+            fits = sum(sizes[name] for name in names) <= disk
+            keeping = _Keeping(graph, names, choice.again, fits=fits)
             priced.append((price, sum(held), max(held, default=0), keeping))
     priced.sort(key=lambda one: one[:3])
-    least_bytes = min(one[1] for one in priced)
+    least_bytes = min(one[1] for one in priced if one[3].fits)
     found: list[_Keeping] = []
     least: int | None = None
+    ended = False
     for _, held_bytes, largest, keeping in priced:
         # A choice that costs more and holds as much as another is never better, and one map that
         # does not fit needs no simulation.
-        fits = memory is None or largest <= memory or held_bytes == least_bytes
-        if fits and (least is None or held_bytes < least):
+        last = keeping.fits and held_bytes == least_bytes and not ended
+        ended = ended or last
+        possible = memory is None or largest <= memory or last
+        if possible and (last or least is None or held_bytes < least):
             found.append(keeping)
-            least = held_bytes
+            least = held_bytes if least is None else min(least, held_bytes)
     return found
 
 
@@ -274,7 +286,7 @@ def _spills(sizes: Mapping[str, int], disk: int) -> list[tuple[str, ...]]:
     largest = sorted(sizes, key=lambda name: (-sizes[name], name))
     counts = dict.fromkeys((0, 1, len(largest) // 4, len(largest) // 2, len(largest)))
     tried = [tuple(largest[:count]) for count in counts if count <= len(largest)]
-    return [names for names in tried if sum(sizes[name] for name in names) <= disk]
+    return [names for names in tried if max((sizes[n] for n in names), default=0) <= disk]
 
 
 def _sizes(graph: Graph, strip: Strip, names: Collection[str]) -> dict[str, int]:
@@ -387,6 +399,7 @@ def _priced(
         stages=stages(graph),
         again=keeping.again,
         gaps=walk.peak // 2,
+        disk=walk.disk,
     )
 
 

@@ -282,6 +282,39 @@ class _Store:
         return 0 if self.entering and self.borrowed else self.size * self.unit
 
 
+class FileReuse:
+    """Which scratch file a map gets: one whose map is not read any more, or else a new one.
+
+    The planner and the run follow it in the same order, so the planner knows the disk space.
+
+    Attributes:
+        sizes: the bytes that each file has had.
+    """
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self._free: list[int] = []
+
+    def take(self, nbytes: int, *, empty: bool = False) -> int:
+        """The number of a file for a map; of a new one if it must be ``empty``."""
+        free = [] if empty else self._free
+        fitting = [number for number in free if self.sizes[number] >= nbytes]
+        if fitting:
+            number = min(fitting, key=self.sizes.__getitem__)
+        elif free:
+            number = max(free, key=self.sizes.__getitem__)
+        else:
+            self.sizes.append(nbytes)
+            return len(self.sizes) - 1
+        self._free.remove(number)
+        self.sizes[number] = max(self.sizes[number], nbytes)
+        return number
+
+    def give_back(self, number: int) -> None:
+        """The map in this file is not read any more."""
+        self._free.append(number)
+
+
 class TooMuch(Exception):
     """A simulation exceeds its memory limit. It is always caught in the planner."""
 
@@ -322,6 +355,7 @@ class Holding(Walk):
             )
             for name, row in self._row.items()
         }
+        self._files, self._numbers = FileReuse(), dict[str, int]()
         self._held = 0  # by all stores together
         self._entered = 0  # by the rows of the inputs
         self._sinks = sum(costs.writing(name, _columns(box)) for name, box in regions.items())
@@ -339,6 +373,11 @@ class Holding(Walk):
             steady += all(started)  # a late output buffers rows that the others do not
             if steady >= _STEADY_STEPS:
                 break
+
+    @property
+    def disk(self) -> int:
+        """Bytes of all scratch files."""
+        return sum(self._files.sizes)
 
     def rounded(self) -> None:
         """Write the ready rows of the outputs, one output after another."""
@@ -358,6 +397,8 @@ class Holding(Walk):
         node, store = progress.node, self._stores[progress.node.name]
         gives = count * store.unit
         borrows = not node.edges or self._costs.borrows(node)
+        if store.on_disk and node.name not in self._numbers:
+            self._numbers[node.name] = self._files.take(len(progress.box[0]) * store.unit)
         kept, before = store.held > 0, store.nbytes
         left = store.append(count, borrows)
         self._held += store.nbytes - before
@@ -394,8 +435,11 @@ class Holding(Walk):
         progress.kept = max(progress.kept, self.schedule.needed_from(progress))
         store = self._stores[progress.node.name]
         before = store.nbytes
+        was_held = store.held
         store.release(max(0, progress.done - progress.kept))
         self._held += store.nbytes - before
+        if store.on_disk and was_held and progress.kept >= progress.end:
+            self._files.give_back(self._numbers[progress.node.name])
 
     def _wait(self, progress: Progress, count: int, borrows: bool) -> int:
         """Bytes of the outputs that wait to be written; rows just passed to a reader are copied."""
