@@ -23,7 +23,14 @@ from eyeshot.axes import Interval
 from eyeshot.engine import memory
 from eyeshot.engine.executing import RunReport, execute
 from eyeshot.engine.job import Job
-from eyeshot.engine.memory import Allocation, ScratchFiles, parse_bytes, scratch_space
+from eyeshot.engine.memory import (
+    Allocation,
+    ScratchBuffer,
+    ScratchFiles,
+    ScratchSpace,
+    parse_bytes,
+    scratch_space,
+)
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.images import open_sink
 from eyeshot.planning import band_plan
@@ -300,6 +307,14 @@ def test_the_file_of_a_map_that_was_read_is_used_again(monkeypatch: pytest.Monke
     assert largest_difference(by_parts(job)[0], whole(net, image)) <= 1e-12
     assert 0 < len(made) < len(job.plan.spilled)
     assert sum(sizes) == disk
+
+
+def test_a_map_of_one_number_is_written_whatever_its_stride(tmp_path: Path) -> None:
+    with ScratchFiles(ScratchSpace(tmp_path), ["map"]) as files:
+        buffer = ScratchBuffer(2, Interval(0, 1), torch.empty(1, 1, 0, 1), files)
+        value = torch.full((1, 7), 3.0)[:, :1].as_strided((1, 1, 1, 1), (7, 7, 7, 7))
+        buffer.append(value, 1, borrowed=True)
+        assert buffer.window(Interval(0, 1)).item() == 3
 
 
 def test_a_full_disk_ends_the_run_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,12 +202,19 @@ class _Pass:
         independent = on_cpu and not uses_winograd(graph)
         first = first_rows(graph, boxes, rest, band, independent_rows=independent) if begun else {}
         self._given = {name: first.get(name, boxes[name][0].lo) for name in rest}
-        stream = Stream(graph, boxes, tuple(rest), band=band, first=first, scratch=self._scratch)
+        stream = Stream(
+            graph,
+            boxes,
+            tuple(rest),
+            band=band,
+            first=first,
+            scratch=self._scratch,
+            watch=self._state.allocation.watch,
+        )
         for rows in pushes(graph, boxes, band):
             worked = self._push(rows, stream, first)
             self._state.multiply_adds += stream.multiply_adds
             stream.multiply_adds = 0
-            self._state.allocation.watch()
             yield worked
 
     def _push(self, rows: Mapping[str, Interval], stream: Stream, first: Mapping[str, int]) -> bool:

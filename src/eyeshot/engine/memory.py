@@ -78,9 +78,9 @@ class Allocation:
     """How a large freed block is treated while a run has a memory limit; a context manager.
 
     glibc keeps freed blocks of up to 32 MB for later use, and the gaps between used blocks may take
-    half as much again as the blocks. Returning each block to the system at once, and asking for a
-    new one, takes up to half of a run's time, because the system clears every new page. So freed
-    blocks are kept as long as there is room for the gaps. It has no effect without glibc.
+    as much again as the blocks. Returning each block to the system at once, and asking for a new
+    one, takes up to half of a run's time, because the system clears every new page. So freed blocks
+    are kept as long as there is room for the gaps. It has no effect without glibc.
     """
 
     def __init__(self, limit: int | None, predicted: int, gaps: int) -> None:
@@ -96,9 +96,9 @@ class Allocation:
         return self
 
     def watch(self) -> None:
-        """Called between bands: if the gaps take more room than expected, stop keeping blocks."""
+        """Called between calls: stop keeping blocks if new ones, in no gap, may not fit."""
         kept = self._limit is not None and not self._exact
-        if kept and resident() > (self._limit or 0) - self._gaps // 2:
+        if kept and resident() > (self._limit or 0) - self._gaps:
             self._choose(exact=True)
             give_back()
 
@@ -411,7 +411,9 @@ class ScratchBuffer:
         if self._file is None:  # all rows so far are skipped
             lines.zero_()
             return
-        data = memoryview(lines.reshape(-1).view(torch.uint8).numpy().data)
+        # torch may give a row of one number any stride.
+        flat = lines.as_strided((lines.numel(),), (1,))
+        data = memoryview(flat.view(torch.uint8).numpy().data)
         place, done = (row - self._first) * self._row_bytes, 0
         while done < len(data):
             try:

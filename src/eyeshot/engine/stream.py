@@ -7,7 +7,7 @@ the true borders of the picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -46,6 +46,7 @@ class Stream:
         first: the first row of each node to compute, from
             :func:`eyeshot.planning.restarting.first_rows`; all rows before it are skipped.
         scratch: files for the nodes whose rows are on disk.
+        watch: called each time that every node has computed its ready rows, a band at most.
 
     Raises:
         Unsupported: a node cannot be run by parts; it is named.
@@ -63,6 +64,7 @@ class Stream:
         band: int | None = None,
         first: Mapping[str, int] | None = None,
         scratch: ScratchFiles | None = None,
+        watch: Callable[[], None] | None = None,
     ) -> None:
         self.multiply_adds = 0
         self._first = first or {}
@@ -70,7 +72,7 @@ class Stream:
         self._outputs = outputs
         self._schedule = Schedule(graph, boxes, open_ended, band)
         self._buffers: dict[str, LineBuffer | ScratchBuffer] = {}
-        self._scratch = scratch
+        self._scratch, self._watch = scratch, watch
         self._operators: dict[str, Computation] = {}
         self._efforts: dict[str, Effort] = {}
         self._gatherers: dict[str, Gatherer] = {}
@@ -108,6 +110,8 @@ class Stream:
             ready: dict[str, torch.Tensor] = {}
             with torch.no_grad():
                 moved = self._round(rows, ready)
+            if self._watch is not None:
+                self._watch()
             rows = {}
             if ready:
                 yield ready

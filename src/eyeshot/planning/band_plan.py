@@ -398,7 +398,7 @@ def _priced(
         spilled=_sizes(graph, widest, spilled),
         stages=stages(graph),
         again=keeping.again,
-        gaps=walk.peak // 2,
+        gaps=walk.peak,
         disk=walk.disk,
     )
 
