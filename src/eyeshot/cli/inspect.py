@@ -85,7 +85,7 @@ def inspect_net(
     inspection = _inspected(net, size or [], weights)
     if out is not None:
         inspection.save(out)
-        notes.print(f"{out}: written", markup=False, soft_wrap=True)
+        notes.print(tr("{file}: written", file=out), markup=False, soft_wrap=True)
     if layer is not None:
         field = inspection.field(layer, place)
         if json:
