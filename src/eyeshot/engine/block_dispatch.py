@@ -1,4 +1,4 @@
-"""Blocks sent to the workers of a Dask cluster, what comes back, and how far that has come."""
+"""Send blocks to the workers of a Dask cluster, take their answers, and report the progress."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ from eyeshot.errors import BadValue, Failure, one_line
 from eyeshot.images.sinks.zarr_blocks import BlockedZarr, Record
 
 _AHEAD = 4
-"""Blocks that are sent out at one time, for each that can be computed."""
+"""Blocks that are sent out for each one that the workers can compute at a time."""
 _LEAST_AHEAD = 64
 _HOPELESS = 8
-"""Blocks that fail one after another, each as often as it may, after which the run ends."""
+"""The run ends after so many blocks in a row that failed in all their attempts."""
 _LISTED = 20
 _ANSWER = 30.0
-"""Seconds to wait for the answers of blocks that are done; what has not come then is lost."""
+"""Seconds to wait for the answers of finished blocks; an answer that is later is lost."""
 _BRIEFLY = 1.0
-"""Seconds to wait for one answer at least, where others are lost."""
+"""Seconds to wait for a single answer after other answers were lost."""
 _LOOK = 2.0
-"""Seconds between two looks at the scheduler while nothing happens."""
+"""Seconds between two checks of the scheduler while no answer comes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterReport(RunReport):
-    """How far a run on a cluster has come; rows count the rows of all blocks.
+    """The progress of a run on a cluster; rows count the rows of all blocks.
 
     Attributes:
-        blocks: blocks written.
-        all_blocks: and how many there are.
-        before: of the blocks, those of a run that this one goes on with.
-        stage: whose statistics are gathered, from 1; 0 when the output is computed.
-        stages: how many there are.
-        workers: that are there now.
+        blocks: the number of blocks that are written.
+        all_blocks: the number of all blocks.
+        before: the number of blocks that an earlier run had written, if it is resumed.
+        stage: the stage that gathers statistics, from 1; 0 while the output is computed.
+        stages: the number of stages.
+        workers: the number of workers at present.
     """
 
     blocks: int = 0
@@ -64,7 +64,7 @@ class ClusterReport(RunReport):
 
     @property
     def progress(self) -> str:
-        """How far it has come, in words."""
+        """The progress in words."""
         stage = f"stage {self.stage} of {self.stages}: " if self.stage else ""
         return f"{stage}{self.blocks} of {self.all_blocks} blocks"
 
@@ -79,12 +79,12 @@ Progress = Callable[[RunReport], None]
 
 @dataclass
 class _Sent:
-    """A block that is on its way.
+    """A block that was sent to a worker.
 
     Attributes:
-        number: of the block.
-        failures: how often it has failed before.
-        avoid: the workers on which it has.
+        number: the number of the block.
+        failures: how often it failed before.
+        avoid: the workers on which it failed.
     """
 
     number: int
@@ -94,13 +94,13 @@ class _Sent:
 
 @dataclass
 class Spent:
-    """What has been spent.
+    """The cost of the run so far.
 
     Attributes:
-        megapixels: of the input read.
-        multiply_adds: computed.
-        peak: the most bytes that a worker has held.
-        since: when that began.
+        megapixels: megapixels of the input that were read.
+        multiply_adds: multiply-adds that were computed.
+        peak: the most memory that a worker used, in bytes.
+        since: the time at which the run started.
     """
 
     megapixels: float = 0.0
@@ -109,7 +109,7 @@ class Spent:
     since: float = field(default_factory=monotonic)
 
     def add(self, answer: Mapping[str, Any]) -> None:
-        """What a block has cost."""
+        """Add the cost of a block."""
         self.megapixels += answer["megapixels"]
         self.multiply_adds += answer["multiply_adds"]
         self.peak = max(self.peak, answer["peak"])
@@ -117,7 +117,7 @@ class Spent:
 
 @dataclass
 class BlockDispatch:
-    """Blocks sent out, and what comes back."""
+    """Sends blocks out and takes their answers."""
 
     client: Any
     run: ClusterRun
@@ -149,7 +149,7 @@ class BlockDispatch:
         self._rows_done = sum(self._rows[number] for number in self.before)
 
     def carry_out(self, missing: Sequence[int]) -> None:
-        """Compute what is missing, as far as it can be had."""
+        """Compute the missing blocks, as far as the workers can."""
         waiting = iter([_Sent(number) for number in missing])
         again: list[_Sent] = []
         most = max(_LEAST_AHEAD, _AHEAD * self.run.workers.slots)
@@ -166,7 +166,7 @@ class BlockDispatch:
             left = list(self._active)
             self._active.clear()
             if left:
-                with suppress(Exception):  # the scheduler may be gone; nothing is asked of it
+                with suppress(Exception):  # the scheduler may not answer, so it gets no request
                     self.client.cancel(left, force=True)
 
     def _send(self, blocks: Sequence[_Sent]) -> None:
@@ -185,7 +185,7 @@ class BlockDispatch:
         self._sent(futures, blocks)
 
     def _send_elsewhere(self, one: _Sent) -> None:
-        """Send a block that has failed, to a worker on which it has not."""
+        """Send a failed block to a worker on which it has not failed."""
         options: dict[str, Any] = {}
         others = [name for name in threads_of(self.client) if name not in one.avoid]
         if one.avoid and others:
@@ -201,7 +201,7 @@ class BlockDispatch:
         self._sent([future], [one])
 
     def _task(self) -> tuple[Any, ...]:
-        """The function of a block, and what it is given before the block's number."""
+        """The function that computes a block, and its arguments before the block's number."""
         return (compute_block, *self.told)
 
     def _key(self, one: _Sent) -> str:
@@ -214,7 +214,7 @@ class BlockDispatch:
             future.add_done_callback(self._back.put)
 
     def _receive(self) -> list[_Sent]:
-        """Wait for blocks that are done; those to be sent again."""
+        """Wait for finished blocks; return those that must be sent again."""
         try:
             futures = [self._back.get(timeout=_LOOK)]
         except queue.Empty:
@@ -239,14 +239,14 @@ class BlockDispatch:
         return again
 
     def _gathered(self, futures: list[Any]) -> dict[Any, dict[str, Any]]:
-        """What the tasks of these futures have given, but for those whose answer is lost."""
+        """The results of these futures, without those whose answer is lost."""
         if not futures:
             return {}
         try:
             found: list[dict[str, Any]] = self.client.sync(
                 partial(self.client.gather, futures, asynchronous=True), callback_timeout=_ANSWER
             )
-        except Exception as error:  # the scheduler, or a worker with an answer, is gone or mute
+        except Exception as error:  # the scheduler, or a worker with an answer, is dead or mute
             if self.client.status != "running":
                 self.ended = f"the scheduler is gone ({one_line(str(error), 100)})"
                 return {}
@@ -254,7 +254,7 @@ class BlockDispatch:
         return dict(zip(futures, found, strict=True))
 
     def _one_by_one(self, futures: list[Any]) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """The answers that can still be had: one that is lost does not take the others along."""
+        """The answers that can still be read: a lost one does not lose the others."""
         until = monotonic() + _ANSWER
         for future in futures:
             with suppress(Exception):  # its block is computed again
@@ -262,7 +262,7 @@ class BlockDispatch:
                 yield future, future.result(timeout=patience)
 
     def _lost(self, future: Any, sent: _Sent) -> list[_Sent]:
-        """A task without an answer: its worker was killed, or the scheduler is gone."""
+        """A task without an answer: its worker was killed, or the scheduler has stopped."""
         if self.client.status != "running" or future.status in ("cancelled", "lost"):
             self.ended = self.ended or "the scheduler is gone, or has dropped the run"
             return []
@@ -286,7 +286,7 @@ class BlockDispatch:
         return []
 
     def _take(self, number: int, answer: Mapping[str, Any]) -> None:
-        """Note a block that is written."""
+        """Record a block that is written."""
         for name, checksum in answer["checksums"].items():
             self.sinks[name].record(Record(number, checksum, answer["readings"]))
         self.done.add(number)
@@ -304,7 +304,7 @@ class BlockDispatch:
             return
         try:
             self._workers = len(self.client.nthreads())
-        except Exception as error:  # it has gone this moment
+        except Exception as error:  # it stopped a moment ago
             self.ended = f"the scheduler is gone ({type(error).__name__})"
             return
         if self._workers:
@@ -313,7 +313,7 @@ class BlockDispatch:
             self.ended = f"no worker was there for {WAIT_FOR_WORKERS:.0f} seconds"
 
     def report(self) -> ClusterReport:
-        """How far the run has come."""
+        """The progress of the run."""
         rows = max(1, self._rows_done)
         return ClusterReport(
             self._rows_done,
@@ -361,7 +361,7 @@ class BlockDispatch:
 
 @dataclass
 class StageDispatch(BlockDispatch):
-    """Blocks of maps whose statistics are gathered."""
+    """Blocks of a stage that gathers statistics of maps."""
 
     states: dict[int, Any] = field(default_factory=dict)
     read: dict[int, int] = field(default_factory=dict)
@@ -379,7 +379,7 @@ class StageDispatch(BlockDispatch):
 
 @dataclass
 class ReadingDispatch(BlockDispatch):
-    """Blocks of the first stage, of which only the samples are read."""
+    """Blocks of the first stage whose samples are only read again."""
 
     read: dict[int, int] = field(default_factory=dict)
 

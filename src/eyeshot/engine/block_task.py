@@ -1,7 +1,7 @@
-"""What a worker does: open the run that a folder tells of, and compute one block of it.
+"""What a worker does: open the run that a folder describes, and compute one block of it.
 
-The folder holds a lowered graph (:mod:`eyeshot.engine.graph_file`) and plain JSON. What a task is
-given and gives back is plain data, too: names, numbers and texts.
+The folder holds a lowered graph (:mod:`eyeshot.engine.graph_file`) and plain JSON. A
+task takes and returns plain data too: names, numbers and texts.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from eyeshot.planning.schedule import multiply_adds
 NETWORK, SETTINGS = "network.safetensors", "run.json"
 """The files in a run's folder."""
 STATISTICS = "stage-{}.json"
-"""What a stage has found, by its number."""
+"""The file with the result of a stage, by the number of the stage."""
 _KEPT_READINGS = 2
 """Windows of the input whose checksums go into the record of a block."""
 
@@ -56,10 +56,10 @@ class BlockRun:
 
     Attributes:
         told: the run's settings, plain data.
-        job: of the whole, without a plan for its blocks.
-        blocks: all of them.
-        where: what is asked for; None for all.
-        arrays: of each output, the open Zarr array.
+        job: the job of the whole output, without a plan for its blocks.
+        blocks: all blocks of the output.
+        where: the part of the output to compute; None for all of it.
+        arrays: the open Zarr array of each output.
         gathering: makes a new gathering of the statistics; None where the outputs are computed.
     """
 
@@ -72,12 +72,12 @@ class BlockRun:
 
     @property
     def folders(self) -> list[Path]:
-        """The run's folders beside all outputs but the first, whose folder holds the settings."""
+        """The folders of the run beside its outputs; that of the first output has the settings."""
         return [Path(one) for one in self.told["folders"]]
 
 
 class _Loaded(threading.local):
-    """The run that a thread of a worker is busy with: sources are not shared among threads."""
+    """The run that a thread of a worker computes: threads do not share sources."""
 
     token: tuple[str, int | None] = ("", None)
     run: BlockRun | None = None
@@ -87,7 +87,7 @@ _loaded = _Loaded()
 
 
 def greeting(device: str) -> dict[str, Any]:
-    """What a worker is: versions, arithmetic, and the bytes that it holds."""
+    """A worker: its versions, its arithmetic, and the bytes that it uses."""
     return {
         "eyeshot": eyeshot.__version__,
         "arithmetic": arithmetic(torch.device(device)),
@@ -99,12 +99,12 @@ def compute_block(folder: str, token: str, number: int) -> dict[str, Any]:
     """Compute a block and write it; a failure is returned, not raised.
 
     Args:
-        folder: of the run.
-        token: by which the run is known; another one is loaded again.
-        number: of the block.
+        folder: the run's folder.
+        token: identifies the run; if it is another one, the run is loaded again.
+        number: the number of the block.
 
     Returns:
-        Plain data: ``checksums`` by output, and what the block has cost; or ``failed``, why.
+        Plain data: ``checksums`` by output, and the cost of the block; or ``failed``, the reason.
     """
     return _answer(folder, token, None, number, _computed)
 
@@ -113,20 +113,20 @@ def gather_block(folder: str, token: str, stage: int, number: int) -> dict[str, 
     """Gather the statistics of a stage over a block of its maps; a failure is returned, not raised.
 
     Args:
-        folder: of the run.
-        token: by which the run is known.
-        stage: its number, from 0.
-        number: of the block.
+        folder: the run's folder.
+        token: identifies the run.
+        stage: the number of the stage, from 0.
+        number: the number of the block.
 
     Returns:
-        Plain data: ``state`` of what was gathered, ``read``, a checksum of the samples, and what
-        the block has cost; or ``failed``.
+        Plain data: ``state``, the gathered sums; ``read``, a checksum of the samples; and the cost
+        of the block; or ``failed``.
     """
     return _answer(folder, token, stage, number, _gathered)
 
 
 def read_block_again(folder: str, token: str, stage: int, number: int) -> dict[str, Any]:
-    """Read what :func:`gather_block` has read of the images; the arguments are the same.
+    """Read the same samples of the images as :func:`gather_block`, with the same arguments.
 
     Returns:
         Plain data: ``read``, the checksum of the samples as they are now; or ``failed``.
@@ -183,11 +183,11 @@ def _run_of(folder: Path, token: str, stage: int | None) -> BlockRun:
 
 
 def open_run(folder: Path, stage: int | None = None) -> BlockRun:
-    """The run that a folder tells of, its images open; or one of its stages, by its number.
+    """The run that a folder describes, with open images; or one of its stages, by its number.
 
     Raises:
-        BadFile: an image is missing here, or is not the one that the client has seen.
-        Failure: this worker computes with other bits than the others.
+        BadFile: an image is missing here, or differs from the one that the client read.
+        Failure: this worker would compute other bits than the other workers.
     """
     path = folder / SETTINGS
     try:
@@ -195,7 +195,7 @@ def open_run(folder: Path, stage: int | None = None) -> BlockRun:
     except OSError as error:
         raise explain_os_error(error, path) from error
     device = torch.device(told["device"])
-    if eyeshot.__version__ != told["eyeshot"]:  # a worker that came later than the greeting
+    if eyeshot.__version__ != told["eyeshot"]:  # a worker that joined after the check
         raise Failure(
             f"this worker has Eyeshot {eyeshot.__version__}, and the run {told['eyeshot']}",
             cure="use workers with the same Eyeshot",
@@ -257,7 +257,7 @@ def open_run(folder: Path, stage: int | None = None) -> BlockRun:
 
 
 def _known(folder: Path, stages: int, device: torch.device) -> dict[str, torch.Tensor]:
-    """The statistics that the stages before have found."""
+    """The statistics that the earlier stages computed."""
     known: dict[str, torch.Tensor] = {}
     for number in range(stages):
         told = json.loads((folder / STATISTICS.format(number)).read_text())
@@ -330,7 +330,7 @@ def _read_again(run: BlockRun, number: int) -> dict[str, Any]:
 
 
 def block_job(run: BlockRun, number: int) -> Job:
-    """A block as a run of its own."""
+    """A block as a separate run."""
     regions, graph = run.blocks.regions(number), run.job.graph
     strip = block_strip(graph, regions)
     plan = replace(run.job.plan, regions=regions, strips=(strip,), nodes=len(strip.boxes))
@@ -348,7 +348,7 @@ def _is_asked(run: BlockRun, job: Job) -> bool:
 
 
 def _filled(job: Job, sinks: Mapping[str, Sink], fill: float) -> RunReport:
-    """Write a block of which nothing is asked for."""
+    """Write a block that needs no computing."""
     rows = 0
     for name, sink in sinks.items():
         shape, step = job.shape(name), sink.chunk_rows

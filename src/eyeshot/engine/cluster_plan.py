@@ -1,4 +1,4 @@
-"""A run on a cluster before it starts: its blocks, its stages, and the settings of workers."""
+"""The plan of a run on a cluster: its blocks, its stages, and the settings for the workers."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from eyeshot.planning import BandPlan, make_plan
 from eyeshot.planning.schedule import multiply_adds
 
 THREADS = 1
-"""Torch's threads for a block: bits do not depend on how many workers there are, or their size."""
+"""Torch's threads for a block, so that no bit depends on the number or size of the workers."""
 RETRIES = 3
 
 
 def check_cluster_run(
     targets: Any, image: Any, *, per_slice: bool, retries: int = RETRIES
 ) -> tuple[list[Path], list[str]]:
-    """Refuse what many machines cannot do together.
+    """Refuse a run that several machines cannot share.
 
     Returns:
         The outputs, and the absolute names of the images.
@@ -79,17 +79,17 @@ def _named(image: str | os.PathLike[str]) -> str:
 
 @dataclass(frozen=True)
 class ClusterRun:
-    """A run on a cluster, settled.
+    """A run on a cluster whose settings are decided.
 
     Attributes:
         whole: the network, with its statistics as nodes.
-        parts: the network with its statistics given, images and forms.
-        stages: by which the statistics are gathered, each with its blocks.
-        plan: blocks and what they cost, the stages included.
-        job: the same as one run, for its settings, shapes and plan.
-        workers: that are there.
+        parts: the network with known statistics, the images and the output formats.
+        stages: the passes that gather the statistics, each with its blocks.
+        plan: the blocks and their cost, with those of the stages.
+        job: the same work as one run, for its settings, shapes and plan.
+        workers: the workers of the cluster.
         targets: the outputs.
-        images: their names.
+        images: the names of the images.
         spec: the settings that workers get, without the outputs.
     """
 
@@ -105,7 +105,7 @@ class ClusterRun:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Plain data that decides every sample."""
+        """The settings that decide every sample, as plain data."""
         told = dict(settings_of(replace(self.job, graph=self.whole)))
         del told["strips"]
         return {
@@ -152,7 +152,7 @@ def settle(
     """Trace the network, look at the workers, and cut the output into blocks.
 
     Raises:
-        BadValue: what does not fit, with what would.
+        BadValue: a setting does not fit; the message names one that does.
         Unsupported: an operator that cannot be run in blocks, by its name.
     """
     parts = parts_of(net, sources, **settings)
@@ -222,7 +222,7 @@ def _stage_plans(
     band: int | None,
     begun: Mapping[str, Any] | None,
 ) -> list[tuple[Stage, BlockPlan]]:
-    """The blocks of each stage; those of the run that is resumed."""
+    """The blocks of each stage; if a run is resumed, its blocks."""
     told = begun.get("stages") if begun is not None else None
     found = []
     for number, stage in enumerate(stages):
@@ -242,7 +242,7 @@ def _stage_plans(
 def _with_stages(
     plan: BlockPlan, whole: Graph, regions: Mapping[str, Region], stages: Sequence[BlockPlan]
 ) -> BlockPlan:
-    """The plan of the last pass with the work and the memory of the stages before it."""
+    """The plan of the last pass, with the work and the memory of the earlier stages."""
     if not stages:
         return plan
     total = plan.bands.multiply_adds + sum(one.bands.multiply_adds for one in stages)
@@ -274,7 +274,7 @@ def _chunks(parts: Parts, name: str) -> tuple[int, ...]:
 def _pricing(
     parts: Parts, targets: Sequence[Path], workers: Workers, limit: int | None, band: int | None
 ) -> Callable[[Mapping[str, Region]], BandPlan]:
-    """The plan of one block on a worker that computes as many at one time as it has threads."""
+    """The plan of one block on a worker that computes one block in each of its threads."""
     threads, held = workers.most_threads, workers.held
     room = None if limit is None else held + max(1, limit - held) // threads
 

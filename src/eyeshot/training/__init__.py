@@ -80,10 +80,10 @@ def train(
     log: str | Sequence[str] | None = None,
     **settings: Unpack[Settings],
 ) -> Run:
-    """Train a network on pictures and what is to be said of them, and leave a run folder.
+    """Train a network on pictures and their answers, and write a run folder.
 
     The same arguments on the same machine give the same weights, bit for bit, however often the
-    training was killed and resumed. The caller's random numbers are not used up.
+    training was killed and resumed. The global random generators do not change.
 
     Args:
         source: "digits", "mnist", a folder of classes or of pairs, or data that is already loaded.
@@ -93,26 +93,27 @@ def train(
             learns to make pictures like those of the source from random numbers.
         folder: where the files of "mnist" are.
         size: (height, width) to resize a folder's pictures to.
-        crop: (height, width) for pairs; by default half of it sees what it will in the whole.
-        dims: axes of space of pairs: 2 of pictures; 3 of volumes, ``.npy``, Zarr or stacks of TIFF;
-            1 of signals, ``.npy`` or ``.wav``.
-        validation: how many pairs are set aside where the folder does not say; one in five.
-        folds: train so many networks, each with another part of the folder set aside, in
+        crop: (height, width) for pairs; by default half of each crop is free of border effects.
+        dims: the number of spatial axes of pairs: 2 for pictures; 3 for volumes (``.npy``, Zarr or
+            stacks of TIFF); 1 for signals (``.npy`` or ``.wav``).
+        validation: how many pairs are set aside if the folder has no such part; default 1 in 5.
+        folds: train this many networks, each with another part of the folder set aside, in
             ``out/fold-1`` and so on: every picture is set aside once. ``out`` is then the run of
             their ensemble, and ``out/summary.json`` has mean and deviation of the figures.
         skip_damaged: leave out files of a folder that cannot be read, and say which.
         layout: where pictures and masks are in a folder of pairs, if its names do not say so.
         model: a name in :data:`eyeshot.nets.NAMES`; by default "digit_cnn", and of pairs "unet".
-        model_arguments: of the network, such as ``{"width": 32}``.
-        net: a network of your own in place of ``model``. A copy of it learns; its weights are where
-            that starts.
-        start: a run folder or a file of weights to begin with. What fits by name and shape is
-            taken; a note lists the others, such as the last layer where the classes are others.
+        model_arguments: the network's arguments, such as ``{"width": 32}``.
+        net: a network of your own in place of ``model``. A copy of it is trained, starting from its
+            weights.
+        start: a run folder or a file of weights to begin with. Weights are
+            used if name and shape match; a note lists the others, such as the last layer if the
+            classes differ.
         out: the run folder; by default ``runs/<data>-<model>-seed<seed>``.
-        resume: go on where a stopped training of the same settings left off.
-        force: throw away an earlier run in ``out``.
-        progress: show a bar on standard error, or be told through a :class:`Progress`.
-        checkpoint_seconds: a stopped training loses at most so much; 10, of pairs 60.
+        resume: continue a stopped training with the same settings.
+        force: delete an earlier run in ``out``.
+        progress: show a bar on standard error, or report to a :class:`Progress`.
+        checkpoint_seconds: seconds between checkpoints; default 10, for pairs 60.
         log: "tensorboard", "mlflow" or "wandb", or several of them: write each epoch's figures
             there too, in ``out/logs``.
         **settings: see :class:`eyeshot.runs.Recipe`; the rest depends on the model and the data.
@@ -225,7 +226,7 @@ def _run(
     average = Average(net, recipe.average) if recipe.average else None
     task: Task = make_task(config, data, own, whole_batches=recipe.devices > 1)
     if not fabric.is_global_zero:
-        progress = Silence()  # several devices are several processes; one of them speaks
+        progress = Silence()  # several devices are several processes; only one of them prints
     elif not prepare(place, config, resume=resume, force=force) and resume:
         progress.say(f"{place}: nothing to go on with; a new training starts")
     if own is not None and fabric.is_global_zero:

@@ -25,13 +25,13 @@ from eyeshot.errors import UnknownName
 from eyeshot.extras import extra
 
 BRIGHTNESS = 0.1
-"""The most that is added or taken away, of 0…1."""
+"""The largest change of brightness, on the scale 0…1."""
 
 CONTRAST = 1.25
-"""The most that samples are multiplied or divided by."""
+"""The largest factor by which samples are multiplied or divided."""
 
 GAMMA = 1.4
-"""The highest power that samples are raised to; the lowest is 1 through it."""
+"""The highest power to which samples are raised; the lowest is its reciprocal."""
 
 BLURRED = 0.2
 """The share of crops that are blurred, by a Gaussian of at most :data:`SOFTEST` pixels."""
@@ -42,7 +42,7 @@ NOISE = 0.03
 
 
 def tone(pictures: Tensor, generator: np.random.Generator) -> Tensor:
-    """Each picture with a contrast, a brightness and a gamma of its own.
+    """Change the contrast, the brightness and the gamma of each picture at random.
 
     Args:
         pictures: (B, C, H, W) in 0…1.
@@ -63,10 +63,10 @@ def tone(pictures: Tensor, generator: np.random.Generator) -> Tensor:
 
 
 def roughen(pictures: Tensor, generator: np.random.Generator) -> Tensor:
-    """Some pictures blurred, and each with noise of its own strength.
+    """Blur some pictures, and add noise of a random strength to each.
 
     Args:
-        pictures: (B, C, H, W) in 0…1; they are written over.
+        pictures: (B, C, H, W) in 0…1; they are overwritten.
         generator: draws how much.
 
     Returns:
@@ -95,10 +95,10 @@ SHIFT = 0.2
 "Injectivity Conditions of 2D and 3D Uniform Cubic B-Spline Functions", Graphical Models, 2000)."""
 
 ANGLE = 15.0
-"""Degrees that a crop is turned by at the most."""
+"""The largest rotation of a crop, in degrees."""
 
 SCALE = 1.2
-"""By how much it is enlarged or made smaller at the most."""
+"""The largest factor by which a crop is enlarged or reduced."""
 
 
 def draw_places(count: int, size: tuple[int, int], generator: np.random.Generator) -> Tensor:
@@ -131,7 +131,7 @@ def _draw_rubber(count: int, size: tuple[int, int], generator: np.random.Generat
 
 
 def _spline(length: int) -> Tensor:
-    """How much each knot counts at each position: (length, knots), the cubic B-spline's weights."""
+    """The weight of each knot at each position: (length, knots), the cubic B-spline's weights."""
     knots = (length - 1) // SPACING + 4
     place, inside = np.divmod(np.arange(length), SPACING)
     t = inside / SPACING
@@ -146,7 +146,7 @@ def _spline(length: int) -> Tensor:
 def resample(pictures: Tensor, places: Tensor, *, smooth: bool) -> Tensor:
     """``pictures`` (B, C, H, W) read at ``places`` (B, 2, H, W).
 
-    Beyond its border a crop is its own mirror image, so that every place holds something.
+    Beyond its border a crop is continued by its mirror image, so that every place has a value.
 
     Args:
         pictures: float.
@@ -177,8 +177,8 @@ Three = tuple[Tensor, Tensor, Tensor]
 def shift_pictures(images: Tensor, reach: int, seed: Seed) -> Tensor:
     """Move each picture by up to ``reach`` pixels along both axes; what comes in is 0.
 
-    The shifts depend on ``seed`` (the run's, the epoch, the step) alone; nobody else's random
-    numbers are used up.
+    The shifts depend only on ``seed`` (the run's seed, the epoch, the step); the global random
+    generators do not change.
 
     Args:
         images: (N, C, H, W), any dtype.
@@ -212,23 +212,23 @@ def augment_crops(crops: Crops, kinds: Collection[str], seed: Seed) -> Crops:
 def augment_pairs(
     images: Tensor, targets: Tensor, valid: Tensor, kinds: Collection[str], seed: Seed
 ) -> Three:
-    """Pictures changed at random, and their answers changed with them.
+    """Change pictures at random, and their answers in the same way.
 
-    Flips and turns move samples and change none. ``elastic`` reads image, answer and ``valid`` at
-    the same places: the image between samples, class numbers at the nearest. Beyond its border a
-    crop is continued by its mirror image, in all three: a mirrored pixel has the class that the
-    pixel has, so there is as much to learn from it. What ``elastic`` brings from where nothing is
-    valid, or moves to where nothing was, is not valid.
+    Flips and turns move samples without changing them. ``elastic`` reads image, answer and
+    ``valid`` at the same places: the image between samples, class numbers at the nearest. Beyond
+    its border a crop is continued by its mirror image, in all three: a mirrored pixel has the class
+    of the pixel, so there is as much to learn from it. A pixel that ``elastic`` takes from an
+    invalid place is not valid.
 
-    ``intensity`` changes the image alone where the answers are classes. Where they are pictures
-    the answer gets the same brightness, contrast and gamma; blur and noise are left out, for they
-    would change what is to be restored.
+    ``intensity`` changes the image alone where the answers are classes. If they are pictures,
+    the answer gets the same brightness, contrast and gamma; blur and noise are left out, because
+    they would change the task.
 
     Args:
         images: (B, C, H, W) float in 0…1.
         targets: class numbers (B, H, W), or pictures (B, C, H, W) float in 0…1.
         valid: (B, H, W) bool, the pixels to learn from.
-        kinds: some of :data:`AUGMENTATIONS`, in any order; none changes nothing.
+        kinds: some of :data:`AUGMENTATIONS`, in any order; empty for no change.
         seed: three whole numbers of 0 or more.
 
     Returns:
@@ -241,7 +241,7 @@ def augment_pairs(
         if kind not in AUGMENTATIONS:
             raise UnknownName("augmentation", kind, AUGMENTATIONS)
     three = images, targets, valid
-    # In this order, each with random numbers of its own: one more kind leaves the others alone.
+    # In this order, each with its own random numbers, so that a new kind changes no other.
     for number, change in enumerate((_flip, _turn, _bend, _tone)):
         if AUGMENTATIONS[number] in kinds:
             three = change(*three, np.random.default_rng([*seed, number + 1]))
@@ -249,7 +249,7 @@ def augment_pairs(
 
 
 def _flip(images: Tensor, targets: Tensor, valid: Tensor, generator: np.random.Generator) -> Three:
-    """Half of the crops upside down, and half left for right; half of signals end for end."""
+    """Flip half of the crops top to bottom, and half left to right; reverse half of the signals."""
     axes = min(2, valid.ndim - 1)
     draws = generator.random((len(images), 2)) < 0.5
 
@@ -260,7 +260,7 @@ def _flip(images: Tensor, targets: Tensor, valid: Tensor, generator: np.random.G
 
 
 def _turn(images: Tensor, targets: Tensor, valid: Tensor, generator: np.random.Generator) -> Three:
-    """By none to three quarters; only by none or two where a crop is not square."""
+    """Turn each crop by 0 to 3 quarter turns; by 0 or 2 if it is not square."""
     square = images.shape[-2] == images.shape[-1]
     quarters = generator.integers(4, size=len(images))
     if not square:
@@ -298,5 +298,5 @@ def _tone(images: Tensor, targets: Tensor, valid: Tensor, generator: np.random.G
 
 
 def _part(both: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    """Images and answers that were joined along the channels."""
+    """Split images and answers that were joined along the channels."""
     return both[:, :channels], both[:, channels:]

@@ -4,7 +4,7 @@ The file is safetensors: the weights, their running average and the optimizer's 
 and the position of the training as JSON in the header. It is written aside and renamed in one step,
 so weights and position always belong to the same moment.
 
-The run folder is prepared here too: new, resumed, or refused, and nothing of the user's is lost.
+The run folder is prepared here too: new, resumed or refused. No file of the user is lost.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ FILE = "state.safetensors"
 
 @dataclass
 class Position:
-    """How far a training is, and what it has measured.
+    """The position of a training, and its measurements so far.
 
     ``step`` counts the steps done in ``epoch``; ``sums`` are the task's measures over the ``seen``
     pictures of the epoch so far, and ``seconds`` is the time that its steps took. ``best`` is the
@@ -66,11 +66,11 @@ class Position:
 
     @property
     def means(self) -> dict[str, float]:
-        """Each measure a picture, over the epoch so far."""
+        """Each measure for one picture, averaged over the epoch so far."""
         return {name: value / self.seen for name, value in self.sums.items()}
 
     def next_epoch(self, row: dict[str, float]) -> None:
-        """Close the epoch with its ``row`` of measurements, and stand before the next."""
+        """End the epoch with its ``row`` of measurements, and begin the next."""
         self.rows.append(row)
         self.epoch += 1
         self.step, self.sums, self.seen, self.seconds = 0, {}, 0, 0.0
@@ -79,10 +79,10 @@ class Position:
 def save(
     folder: Path, net: nn.Module, average: Average | None, optimizer: Optimizer, position: Position
 ) -> None:
-    """Write the checkpoint into ``folder``, in place of the one before.
+    """Write the checkpoint into ``folder``, in place of the earlier one.
 
     Raises:
-        Failure: the disk is full; the checkpoint before is still whole.
+        Failure: the disk is full; the earlier checkpoint is still complete.
     """
     tensors = {f"net/{name}": tensor for name, tensor in net.state_dict().items()}
     if average is not None:
@@ -192,7 +192,7 @@ def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-# What a setting is called on the command line, where that is another word.
+# The name of a setting on the command line, if it differs.
 _OPTIONS = {
     "learning_rate": "--lr",
     "data": "the data",
@@ -205,14 +205,14 @@ _OPTIONS = {
     "fingerprint": "the data, by its fingerprint,",
 }
 _FOLLOWING = ("fingerprint", "classes", "channels", "mean", "std", "steps")
-# All but the first are others only if the data is, or in a run that did not record them.
+# All but the first differ only if the data differs, or in a run that did not record them.
 _IMPLIED = ("versions", "legend", "learned", "own_scale")
 _FREE = ("minutes", "patience", "fresh")
-"""What may be another when a training goes on: when it ends, and what it takes from its start."""
+"""Settings that may differ in a resumed training: its end, and the weights it started from."""
 _PAGE = "report.html"
 _LOCK = ".training.lock"
 STOP = "STOP"
-"""A file of this name in the run folder ends the training after the step."""
+"""A file with this name in the run folder ends the training after the current step."""
 
 
 @contextmanager
@@ -239,20 +239,20 @@ def hold(folder: Path) -> Iterator[None]:
         lock.release()
         if new:
             with suppress(OSError):
-                folder.rmdir()  # where a training that was refused has left nothing
+                folder.rmdir()  # a refused training leaves no folder
 
 
 def prepare(folder: Path, config: RunConfig, *, resume: bool, force: bool) -> bool:
     """Make ``folder`` ready for a training of ``config``, and write its configuration.
 
-    With ``resume`` a folder that is empty is a training that was stopped at once. The caller has
-    to :func:`hold` the folder.
+    With ``resume``, an empty folder is a training that was stopped before its first checkpoint. The
+    caller has to :func:`hold` the folder.
 
     Returns:
-        Whether there is something to go on with.
+        Whether there is a checkpoint to continue from.
 
     Raises:
-        BadValue: the folder is in use and neither ``resume`` nor ``force`` was said, or the run in
+        BadValue: the folder is in use and neither ``resume`` nor ``force`` is given, or the run in
             it was started with other settings.
         BadFile: the folder holds something other than a run.
     """
@@ -281,12 +281,12 @@ def _worth_keeping(folder: Path) -> bool:
 
 
 def _is_leftover(path: Path) -> bool:
-    """Whether a killed process left ``path`` half written."""
+    """Whether a killed process left ``path`` incomplete."""
     return path.name.startswith(".") and ".part" in path.suffixes
 
 
 def _clear(folder: Path, *, leftovers: bool) -> None:
-    """Remove half-written files and, unless only ``leftovers`` are to go, the run itself."""
+    """Remove incomplete files and, unless ``leftovers`` is set, the run itself."""
     for place in (folder / LAST, folder / SAMPLES, folder):
         for path in place.iterdir() if place.is_dir() else ():
             if _is_leftover(path):
@@ -309,7 +309,7 @@ def _check_same(folder: Path, config: RunConfig) -> None:
             cure="train again with --force",
         )
     old = RunConfig.read(folder / CONFIG)
-    # What follows from other settings is printed only where none of those is another.
+    # A setting that follows from others is printed only if all of those are the same.
     found = sorted(_differences(old, config), key=lambda one: one[0] in _FOLLOWING)
     for name, before, now in found:
         option = _OPTIONS.get(name, "--" + name.replace("_", "-"))
@@ -333,7 +333,7 @@ def _worded(value: Any) -> str:
 
 
 def _differences(old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Each setting that is not the same: its name, the old value, the new."""
+    """Each setting that differs: its name, the old value and the new value."""
     for entry in dataclasses.fields(old):
         before, now = getattr(old, entry.name), getattr(new, entry.name)
         if entry.name in (*_IMPLIED, *_FREE):

@@ -44,12 +44,12 @@ _OTHER_DIMS: dict[int, dict[str, int | str]] = {1: {"base": 16}, 3: {"base": 8, 
 and an output of depth 4 sees a million voxels."""
 _LEAST_MADE = 2
 _MOST_LEARNED = 10_000
-"""Pictures of classes whose digests are kept with a run: more would make a file of megabytes."""
+"""The most pictures whose digests a run keeps: more would make a file of megabytes."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a caller said of a training, besides its data.
+    """The settings of a training that the caller gave, without the data.
 
     Attributes:
         task: one of :data:`eyeshot.runs.TASKS`.
@@ -63,8 +63,8 @@ class Wanted:
         validation: how many pairs are set aside; None for one in five.
         skip_damaged: leave out files that cannot be read.
         layout: where pictures and masks are in a folder of pairs.
-        own: the network, where it is somebody's own.
-        dims: axes of space of pairs: 2 of pictures, 3 of volumes, 1 of signals.
+        own: the user's own network, if there is one.
+        dims: the number of spatial axes of pairs: 2 for pictures, 3 for volumes, 1 for signals.
         fold: (k, n): part k of n is set aside.
     """
 
@@ -137,7 +137,7 @@ def describe_generator(wanted: Wanted, data: Data) -> RunConfig:
             f"devices is {recipe.devices}, and two networks that learn from each other share one",
             cure="use one device",
         )
-    levels = (0.5,) * data.channels  # what a generator makes lies in −1 … 1
+    levels = (0.5,) * data.channels  # a generator's output lies in −1 … 1
     bare = replace(data, classes=(), mean=levels, std=levels)
     config = _configuration(wanted, bare, model, recipe, data.size, fingerprint(data))
     with torch.device("meta"):
@@ -168,7 +168,7 @@ def _check_smallest_batch(config: RunConfig, count: int, own: OwnNet | None) -> 
 
 
 def describe_pairs(wanted: Wanted, pairs: Pairs) -> RunConfig:
-    """The configuration of a training to make masks or pictures of pictures.
+    """The configuration of a training that turns pictures into masks or other pictures.
 
     Raises:
         UnknownName, BadValue: there is no such model or setting, or it is out of range.
@@ -254,7 +254,7 @@ def _configuration(
 
 
 def _choose_model(wanted: Wanted, fitting: tuple[str, ...]) -> str:
-    """The model's name, which must be of a network that ``fitting`` names."""
+    """The model's name, which must be one of ``fitting``."""
     if wanted.own is not None:
         if wanted.model is not None or wanted.model_arguments:
             also = wanted.model or ", ".join(wanted.model_arguments)
@@ -274,7 +274,7 @@ def _choose_model(wanted: Wanted, fitting: tuple[str, ...]) -> str:
 
 
 def _narrowed(model: str, dims: int) -> dict[str, int | str]:
-    """Arguments of a network that the caller does not give."""
+    """The arguments of a network that the caller did not give."""
     if model == "unet" and dims != _PICTURE:
         return {"dims": dims, **_OTHER_DIMS[dims]}
     return _NARROWED.get(model, {})
@@ -285,7 +285,7 @@ def _area(pairs: tuple[Pair, ...]) -> int:
 
 
 def _check_stride(model: str, task: str, stride: tuple[Fraction, ...]) -> None:
-    """Masks may be answered once in some pixels; pictures have an answer for each."""
+    """A mask may have one answer for several pixels; a picture needs one for each pixel."""
     most = None if task == "segment" else 1
     if any(step.denominator != 1 or (most is not None and step > most) for step in stride):
         apart = "×".join(str(step) for step in stride)
@@ -296,7 +296,7 @@ def _check_stride(model: str, task: str, stride: tuple[Fraction, ...]) -> None:
 
 
 def _name_source(source: str | Path | Data | Pairs) -> str:
-    """How the data is found again: a name, or the whole path of a folder."""
+    """The data's address in the configuration: a name, or the absolute path of a folder."""
     if isinstance(source, Data):
         return source.name
     if not isinstance(source, str | Path):
