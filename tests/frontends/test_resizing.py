@@ -28,15 +28,21 @@ _MODES = {"linear": "bilinear", "cubic": "bicubic"}
 
 
 class Interpolate(nn.Module):
-    """A resize of an image two pixels wide, in the type of a weight that has no other use."""
+    """Resizes of an image two pixels wide, in the type of a weight that has no other use."""
 
-    def __init__(self, dtype: torch.dtype, **options: Any) -> None:
+    def __init__(self, dtype: torch.dtype, *options: dict[str, Any]) -> None:
         super().__init__()
         self.unused = nn.Parameter(torch.ones((), dtype=dtype))
         self.options = options
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.interpolate(x, **self.options)
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(F.interpolate(x, **one) for one in self.options)
+
+
+def axes_of(net: nn.Module, size: tuple[int, ...]) -> list[Any]:
+    """The axis map of the rows in each of the outputs."""
+    graph = graph_of(net, size)
+    return [graph.nodes[name].edges[0].axes[0] for name in graph.outputs]
 
 
 def settings(mode: str, n: int) -> list[dict[str, Any]]:
@@ -71,12 +77,9 @@ def by_residue(axis: Resize, n: int) -> NDArray[Any]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "linear", "cubic"])
 def test_the_weights_are_those_of_torch(mode: str, dtype: torch.dtype, n: int) -> None:
-    channels = 1
-    for options in settings(mode, n):
-        net = Interpolate(dtype, **options)
-        truth = net(residues(n, dtype, channels))[:, 0, :, 0].detach().numpy()
-        node = list(graph_of(net, (channels, n, 2)))[-1]
-        axis = node.edges[0].axes[0]
+    net = Interpolate(dtype, *settings(mode, n))
+    truths = [one[:, 0, :, 0].detach().numpy() for one in net(residues(n, dtype, 1))]
+    for truth, axis in zip(truths, axes_of(net, (1, n, 2)), strict=True):
         if isinstance(axis, Identity):
             np.testing.assert_array_equal(truth[0, ::4], 1)
             assert truth.shape[1] == n
@@ -89,18 +92,17 @@ def test_the_weights_are_those_of_torch(mode: str, dtype: torch.dtype, n: int) -
 
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
 def test_half_types_are_resized_by_the_coordinates_of_float32(half: torch.dtype) -> None:
-    for options in settings("nearest", 1000)[::3]:
-        net = Interpolate(half, **options)
-        truth = net(residues(1000, half, 1))[:, 0, :, 0].detach().float().numpy()
-        axis = list(graph_of(net, (1, 1000, 2)))[-1].edges[0].axes[0]
+    net = Interpolate(half, *settings("nearest", 1000)[::3])
+    truths = [one[:, 0, :, 0].detach().float().numpy() for one in net(residues(1000, half, 1))]
+    for truth, axis in zip(truths, axes_of(net, (1, 1000, 2)), strict=True):
         assert isinstance(axis, Resize)
         np.testing.assert_array_equal(by_residue(axis, 1000), truth)
 
 
 class ChannelsLast(Interpolate):
-    """The same resize of a map whose channels lie last in memory."""
+    """The same resizes of a map whose channels lie last in memory."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return super().forward(x.contiguous(memory_format=torch.channels_last))
 
 
@@ -109,10 +111,9 @@ class ChannelsLast(Interpolate):
 def test_the_kernel_for_packed_channels_takes_other_pixels(mode: str, dtype: torch.dtype) -> None:
     others = 0
     same = {"scale_factor": (1.0005, 1.0), "mode": mode}  # a copy by one kernel, not by the other
-    for options in (*settings(mode, 1000)[2:6], same):
-        net = ChannelsLast(dtype, **options)
-        truth = net(residues(1000, dtype, 4))[:, 0, :, 0].detach().numpy()
-        axis = list(graph_of(net, (4, 1000, 2)))[-1].edges[0].axes[0]
+    net = ChannelsLast(dtype, *settings(mode, 1000)[2:6], same)
+    truths = [one[:, 0, :, 0].detach().numpy() for one in net(residues(1000, dtype, 4))]
+    for truth, axis in zip(truths, axes_of(net, (4, 1000, 2)), strict=True):
         if isinstance(axis, Identity):
             np.testing.assert_array_equal(truth, residues(1000, dtype, 1)[:, 0, :, 0])
             others += 1
@@ -126,8 +127,7 @@ def test_the_kernel_for_packed_channels_takes_other_pixels(mode: str, dtype: tor
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
 def test_what_is_read_holds_every_weight(mode: str) -> None:
     for dtype in (torch.float32, torch.float64):
-        for options in settings(mode, 1000)[::2]:
-            axis = list(graph_of(Interpolate(dtype, **options), (1, 1000, 2)))[-1].edges[0].axes[0]
+        for axis in axes_of(Interpolate(dtype, *settings(mode, 1000)[::2]), (1, 1000, 2)):
             size = axis.output_size(1000)
             for lo, hi in ((0, 1), (1, 3), (size // 3, size // 2), (size - 1, size), (0, size)):
                 taps = axis.inputs_of(np.arange(lo, hi, dtype=np.int64), 1000)
@@ -139,8 +139,8 @@ def test_what_is_read_holds_every_weight(mode: str) -> None:
 
 def test_a_pattern_that_rounding_breaks_is_no_pattern() -> None:
     def axis(factor: float, n: int) -> Resize:
-        net = Interpolate(torch.float32, scale_factor=(factor, 1.0), mode="nearest")
-        found = list(graph_of(net, (1, n, 2)))[-1].edges[0].axes[0]
+        options = {"scale_factor": (factor, 1.0), "mode": "nearest"}
+        (found,) = axes_of(Interpolate(torch.float32, options), (1, n, 2))
         assert isinstance(found, Resize)
         return found
 
@@ -156,11 +156,11 @@ def test_a_pattern_that_rounding_breaks_is_no_pattern() -> None:
 @pytest.mark.parametrize("factor", [2.3, 1.3, 3.0])
 @pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "bilinear", "bicubic"])
 def test_a_field_holds_the_pixels_that_move_the_output(mode: str, factor: float) -> None:
-    net = Interpolate(torch.float32, scale_factor=factor, mode=mode)
+    net = Interpolate(torch.float32, {"scale_factor": factor, "mode": mode})
     image = torch.randn(1, 1, 100, 3, requires_grad=True)
     fields = Fields(graph_of(net, (1, 100, 3)))
     layer = list(fields.graph)[-1].name
-    column = net(image)[0, 0, :, 1]
+    column = net(image)[0][0, 0, :, 1]
     for unit in (0, 1, 34, 55, 69, 80, len(column) - 2, len(column) - 1):
         (gradient,) = torch.autograd.grad(column[unit], image, retain_graph=True)
         rows = torch.nonzero(gradient[0, 0].abs().sum(1) > 1e-5)[:, 0].tolist()
