@@ -72,6 +72,47 @@ def test_the_alignment_is_that_of_every_path() -> None:
     assert found.sizes.nearest(32, axis=1) == (32, 34)
 
 
+class Uneven(nn.Module):
+    """All fields begin one column before the last one, and every second is a column wider."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine = nn.Conv2d(1, 1, (1, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 1, H, W) → (N, 1, H, W), for an even W."""
+        coarse = functional.avg_pool2d(x, (1, 2))
+        fine: Tensor = self.fine(functional.pad(x, (1, 0)))
+        return fine + functional.interpolate(coarse, scale_factor=(1.0, 2.0))
+
+
+def test_fields_that_differ_at_one_end_are_not_of_one_size() -> None:
+    found = eyeshot.output_geometry(Uneven().eval())
+    assert (found.smallest_field, found.receptive_field) == ((1, 2), (1, 3))
+
+
+class Resized(nn.Module):
+    """Resized by a factor of each size's own: 129 rows for 64, and 131 for 65."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 1, H, W) → (N, 1, 2H + 1, 2W + 1)."""
+        height, width = x.shape[2:]
+        return functional.interpolate(self.conv(x), size=(2 * height + 1, 2 * width + 1))
+
+
+def test_a_resize_by_a_factor_of_each_size_is_taken_as_one_factor_for_crops() -> None:
+    found = NetGeometry(Resized().eval())
+    assert found.statistics == ("upsample_nearest2d",)
+    assert found.output.receptive_field == (3, 3)
+    assert found.output.stride == (Fraction(64, 129),) * 2
+    with pytest.raises(Unsupported, match="no bounded patch"):
+        _ = found.exact
+
+
 def test_of_axes_that_differ() -> None:
     net = nn.Sequential(nn.Conv2d(1, 1, (1, 7)), nn.Conv2d(1, 1, (3, 1), padding=(1, 0)))
     found = eyeshot.output_geometry(net.eval())

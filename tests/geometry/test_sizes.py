@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from eyeshot.frontends.torch import graph_of
+from eyeshot.geometry import Fields
 from eyeshot.geometry.sizes import (
     Clash,
     certainly_takes,
@@ -56,6 +58,7 @@ def _pools() -> nn.Module:
 FREE: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "skip 2": (lambda: Skip(2), 12),
     "skip 3 twice": (lambda: Skip(3, 2), 18),
+    "every size": (lambda: nn.Conv2d(1, 1, 3, padding=1), 7),
     "valid": (lambda: nn.Sequential(nn.Conv2d(1, 1, 7), nn.Conv2d(1, 1, 4, dilation=3)), 20),
     "pools": (_pools, 30),
     "reflected": (lambda: nn.Conv2d(1, 1, 9, padding=4, padding_mode="reflect"), 16),
@@ -111,6 +114,21 @@ def test_a_crop_computed_in_forward_is_not_known_at_another_size() -> None:
     graph = graph_of(Cropped(2).eval(), (1, 13, 13))
     assert certainly_takes(graph, 0, 13) is True
     assert {certainly_takes(graph, 0, n) for n in (10, 11, 12, 14)} == {None}
+
+
+class Sorted(nn.Module):
+    """Positions are lost: nothing is known of the fields behind it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sort(-1).values
+
+
+def test_of_a_layer_without_fields_the_bounds_are_empty() -> None:
+    graph = graph_of(Sorted(), (1, 6, 7))
+    lo, hi = Fields(graph).bounds(graph.outputs[0], 0)
+    assert lo.shape == hi.shape == (0,)
+    assert lo.dtype == hi.dtype == np.dtype(np.int64)
+    assert not Fields(graph).layer(graph.outputs[0])
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
