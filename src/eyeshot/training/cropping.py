@@ -18,15 +18,15 @@ from eyeshot.geometry.sizes import OutputGeometry
 from eyeshot.runs import RunConfig
 
 _VALID_SHARE = 0.5
-"""Of a crop: so much of it is to be learned from, the rest is what that part sees."""
+"""The share of a crop that is learned from; the rest is what that part sees."""
 _LARGEST = 512
-"""Pixels along a side of a crop, of a network whose fields are larger than any crop."""
+"""The side of a crop in pixels, for a network whose fields are larger than any crop."""
 _MOST_BORDER = 4
-"""Of such a crop, at most a side's length over this is left out at each side."""
+"""The largest part of such a crop that is left out at each side: the side's length over this."""
 _VOLUME, _VOLUME_SIDE = 3, 0.5
-"""Of a crop of three axes, so much of each side."""
+"""The same share for a crop with three axes, along each side."""
 _LEAST_SHARE = 0.2
-"""So much of all crops must be valid where they are made smaller so as to share batches."""
+"""The share of all crops that must stay valid if crops are made smaller to share batches."""
 
 
 def make_sampler(
@@ -45,7 +45,7 @@ def make_sampler(
 def choose_crop(
     geometry: NetGeometry, pairs: Pairs, asked: tuple[int, ...] | None
 ) -> tuple[int, ...]:
-    """Height and width of a crop: as asked, or so large that half of it may be learned from.
+    """Height and width of a crop: the requested size, or one of which half can be learned from.
 
     Of a volume an eighth: half of it would take crops of many millions of voxels.
 
@@ -93,14 +93,14 @@ def border_of(geometry: NetGeometry, crop: tuple[int, ...]) -> int:
 
 
 def whole_border(output: OutputGeometry) -> int:
-    """Pixels at each side of a crop in which an output does not see all that it would."""
+    """Pixels at each side of a crop in which an output sees less than in the whole picture."""
     # An answer for some pixels sees around all of them; its target is that of the middle one.
     more = max(math.ceil(step) for step in output.stride) - 1
     return max(output.margin, output.halo + more) if output.padded else output.margin + more
 
 
 def _taken(sizes: InputSizes, crop: tuple[int, ...], *, given: bool = False) -> tuple[int, ...]:
-    """A crop that the network takes: this one, or of each side the next below."""
+    """A crop that the network accepts: this one, or for each side the next smaller one."""
     found = []
     for axis, side in enumerate(crop):
         below, above = (side, side) if sizes.takes_side(side, axis) else sizes.nearest(side, axis)
@@ -161,7 +161,7 @@ def _learns(net: nn.Module, crop: torch.Tensor) -> bool:
 
 
 def check_pictures(config: RunConfig, pairs: Pairs, sizes: InputSizes) -> None:
-    """Refuse pictures that the training would meet and could not go on with.
+    """Refuse pictures at which the training would fail later.
 
     Raises:
         BadValue: one to learn from is smaller than the crop, so that it is taken whole, and the

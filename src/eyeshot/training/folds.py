@@ -43,26 +43,26 @@ _PICTURE = 2  # axes of space
 _NO_FIGURES = ("epoch", "learning_rate", "images_per_second", "seconds")
 
 TrainFold = Callable[[Path, tuple[int, int], bool, bool], Run]
-"""Train into a folder with part k of n set aside; whether to resume, and whether to force."""
+"""A function that trains into a folder with part k of n set aside; its flags: resume, force."""
 
 
 @dataclass(frozen=True)
 class FoldSummary:
-    """What the folds of a cross-validation came to.
+    """The result of a cross-validation.
 
     Attributes:
-        folds: of each, its figures by name: those of the epoch whose weights are kept.
+        folds: for each fold, its figures by name, from the epoch whose weights are kept.
     """
 
     folds: tuple[Mapping[str, float], ...]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the figures that are compared."""
+        """The names of the figures that are compared."""
         return tuple(name for name in self.folds[0] if name not in _NO_FIGURES)
 
     def values(self, name: str) -> list[float]:
-        """A figure in each fold."""
+        """The values of a figure, one for each fold."""
         return [row[name] for row in self.folds]
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,10 +95,10 @@ def check_folds(
     validation: object,
     settings: Mapping[str, Any],
 ) -> int:
-    """How many folds were asked for.
+    """The requested number of folds.
 
     Raises:
-        BadValue: not a whole number from 2 on, or something that folds do not go with.
+        BadValue: not a whole number of at least 2, or an option that does not go with folds.
     """
     count = check_count("folds", folds)
     if count < _LEAST:
@@ -128,7 +128,7 @@ def check_start(start: Path, config: RunConfig, data: Data | Pairs) -> str | Non
         data: of the fold.
 
     Returns:
-        A note where nobody knows what the weights have learned from; else None.
+        A note if it is not known what the weights have learned from; else None.
 
     Raises:
         BadValue: the run ``start`` has learned from pictures of this data, each of which some fold
@@ -190,12 +190,12 @@ def train_folds(
         train_one: trains one of them.
         count: of folds.
         place: the run folder of the ensemble.
-        resume: go on with the fold that was cut, and with those after it.
-        force: throw away earlier folds.
+        resume: continue the interrupted fold, and those after it.
+        force: delete earlier folds.
         say: called with a line about the fold that is trained next.
 
     Returns:
-        The ensemble; or the fold that a person stopped.
+        The ensemble; if a person stopped a fold, that fold.
 
     Raises:
         BadValue: ``place`` holds folds already.
@@ -221,9 +221,9 @@ def train_folds(
 
 
 def ensemble(runs: Sequence[Run | str | Path], out: str | Path, *, force: bool = False) -> Run:
-    """Make one run of several: its scores are the mean of theirs.
+    """Make one run of several runs: its scores are the mean of their scores.
 
-    The new folder is a run folder like any other, and needs the old ones no more: ``run``,
+    The new folder is a run folder like any other, and does not need the old ones: ``run``,
     ``predict``, ``evaluate``, ``see``, ``explain``, ``inspect`` and ``export`` work from it. Scores
     are averaged, not probabilities; each network normalizes by its own mean and deviation.
 
@@ -303,7 +303,7 @@ class _Joined:
     Attributes:
         config: of its run.
         weights: by their names.
-        program: the content of ``net.pt2``; None where its networks are all of one name.
+        program: the content of ``net.pt2``; None if all its networks have one name.
     """
 
     config: RunConfig
@@ -339,7 +339,7 @@ def _join(runs: Sequence[Run]) -> _Joined:
         told = {"of": first.model, "count": count, **first.model_arguments}
         config = replace(config, model=ENSEMBLE, model_arguments=told)
         return _Joined(config, net.state_dict(), None)
-    net.training = False  # its members are as they were
+    net.training = False  # its members do not change
     size = (
         usual_size(OwnNet(net, channels=first.channels), first.picture_size)
         if len(first.size) == _PICTURE
@@ -352,7 +352,7 @@ def _join(runs: Sequence[Run]) -> _Joined:
 
 
 def _can_be_built(configs: Sequence[RunConfig]) -> bool:
-    """Whether all are one network of :mod:`eyeshot.nets`, which then takes every size."""
+    """Whether all are the same network of :mod:`eyeshot.nets`, so that it accepts every size."""
     first = configs[0]
     return first.model in (*CLASSIFIERS, *PER_PIXEL) and all(
         config.own is None

@@ -2,8 +2,8 @@
 
 TensorBoard is written by Lightning Fabric's logger. Fabric has none for MLflow, and its logger for
 Weights & Biases needs the whole of Lightning, so these two use their own libraries. All write into
-the run folder and send nothing, except MLflow if ``MLFLOW_TRACKING_URI`` names a server. A training
-that is resumed goes on in the same log.
+the run folder and send nothing, except MLflow if ``MLFLOW_TRACKING_URI`` names a server. A
+resumed training continues the same log.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "mlflow": ("mlflow",),
     "wandb": ("wandb",),
 }
-"""Of each log the packages of which one must be there; it is the name of the extra, too."""
+"""For each log its packages, of which one must be installed; the key also names the extra."""
 _PRIVATE = {
     "mlflow": ("MLFLOW_DISABLE_TELEMETRY", "true"),
     "wandb": ("WANDB_ERROR_REPORTING", "false"),
 }
-"""What keeps a library from telling its makers how it is used, unless the user says otherwise."""
+"""Settings that stop a library from reporting its use to its makers; the user may change them."""
 LOGS = tuple(_NEEDS)
 
 
@@ -44,7 +44,7 @@ class Log(Protocol):
         """The figures of an epoch, counted from 1."""
 
     def close(self, *, finished: bool) -> None:
-        """The training has finished, or was stopped and may go on."""
+        """End the log: the training has finished, or was stopped and may be resumed."""
 
 
 def check_logs(names: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -55,7 +55,7 @@ def check_logs(names: str | Sequence[str] | None) -> tuple[str, ...]:
 
     Raises:
         UnknownName: there is no such log.
-        BadValue: it is something else than names.
+        BadValue: it is not a list of names.
         Failure: a package that writes it is not installed.
     """
     if names is None:
@@ -75,7 +75,7 @@ def check_logs(names: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 class _Spared:
-    """A log whose failure does not end the training: it is said once, and the log ends there."""
+    """A log whose failure does not end the training: it is reported once, and ends there."""
 
     def __init__(self, log: Log, name: str, say: Callable[[str], None]) -> None:
         self._log, self._name, self._say = log, name, say
@@ -107,15 +107,14 @@ def open_logs(
     rows: Sequence[Mapping[str, float]],
     say: Callable[[str], None],
 ) -> list[Log]:
-    """Open the logs of a training, or go on with them.
+    """Open the logs of a training, or continue them.
 
     Args:
         names: of the logs.
         run: the run folder.
         config: of the run.
-        rows: of the epochs that are done, as in ``metrics.csv``. Every log is given them: one that
-            begins only now, or that a killed training left short or with an epoch too many, has
-            each of them once.
+        rows: the finished epochs, as in ``metrics.csv``. Every log gets them, so that it has each
+            of them once, even if it is new or if a killed training wrote too few or too many.
         say: called with one line if a log fails later; nothing more is written to that log.
     """
     folder = run / FOLDER
@@ -138,7 +137,7 @@ def write_row(logs: Sequence[Log], *rows: Mapping[str, float]) -> None:
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
-    """What the training was told, as plain values."""
+    """The settings of the training as plain values."""
     recipe = {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in dataclasses.asdict(config.recipe).items()
@@ -148,7 +147,7 @@ def _settings(config: RunConfig) -> dict[str, Any]:
 
 
 def _kept_name(path: Path, new: str) -> str:
-    """What the file says; ``new``, which it says from now on, where it is not there yet."""
+    """The text of the file; if it does not exist, ``new``, which is then written to it."""
     if path.is_file():
         return path.read_text(encoding="ascii").strip()
     with write_aside(path) as aside:
@@ -163,9 +162,9 @@ class _TensorBoard:
         from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
         del name, config, epochs_done
-        # A file is named by the second: a training that is resumed within it has one of its own.
+        # Files are named by the second: a training resumed within that second needs another name.
         files = sum(1 for _ in (folder / "tensorboard").glob("events*"))
-        # All that the files before say is hidden: the rows that were saved are written again.
+        # The earlier files are hidden, because all saved rows are written again.
         purge: dict[str, Any] = {"purge_step": 1} if files else {}
         self._logger = TensorBoardLogger(
             folder, name="", version="tensorboard", filename_suffix=f".{files:03}", **purge

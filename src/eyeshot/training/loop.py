@@ -54,15 +54,15 @@ _PICTURE = 2  # axes of space
 
 
 class Stopped(Exception):
-    """The training was ended by a person. Never leaves the room."""
+    """A person ended the training. It is caught inside this package."""
 
 
 @dataclass
 class Training:
-    """Everything that one training moves along: made by :func:`eyeshot.train`, run by :meth:`fit`.
+    """The state of one training: made by :func:`eyeshot.train`, run by :meth:`fit`.
 
-    ``net`` is the plain module and ``model`` the same wrapped by Fabric for its devices and
-    precision; ``average`` holds the running mean of the weights when the recipe wants one.
+    ``net`` is the plain module, and ``model`` is the same module wrapped by Fabric for its devices
+    and precision; ``average`` has the running mean of the weights if the recipe asks for one.
     """
 
     config: RunConfig
@@ -81,14 +81,14 @@ class Training:
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """In which the network takes its inputs."""
+        """The memory layout of the network's inputs."""
         if len(self.config.size) != _PICTURE:
             return torch.contiguous_format  # channels last is a layout of pictures
         return self.own.memory_format if self.own else torch.channels_last
 
     @property
     def result(self) -> nn.Module:
-        """The network that the training is to give: the average, where there is one."""
+        """The network that is the result: the average, if there is one."""
         return result_of(self.net if self.average is None else self.average.net)
 
     def fit(self) -> None:
@@ -99,7 +99,7 @@ class Training:
         """
         self.progress.begin(self.config, self.task.steps_an_epoch, self.position)
         if self.fabric.is_global_zero and not (self.folder / LAST / checkpoint.FILE).is_file():
-            self.save()  # from now on a kill leaves something to go on with, whenever it comes
+            self.save()  # from now on a killed training can be resumed
         while self.position.epoch < self.config.recipe.epochs and not self.ended:
             self.train_epoch()
             row = self.measure()
@@ -117,12 +117,12 @@ class Training:
 
     @property
     def stop_asked(self) -> bool:
-        """Whether a person wants the training to end after this step."""
+        """Whether a person asked to end the training after this step."""
         return bool(self.fabric.broadcast((self.folder / STOP).exists()))
 
     @property
     def out_of_time(self) -> bool:
-        """Whether the steps have taken as many minutes as the recipe gives them."""
+        """Whether the steps have used up the minutes of the recipe."""
         minutes, position = self.config.recipe.minutes, self.position
         taken = position.seconds + sum(row["seconds"] for row in position.rows)
         return bool(minutes) and taken >= 60 * minutes
@@ -140,7 +140,7 @@ class Training:
         return ""
 
     def stop(self) -> None:
-        """Save what is there and end, as the file ``STOP`` in the folder asks.
+        """Save the training and end it, because the folder has a file ``STOP``.
 
         Raises:
             Stopped: always.
@@ -158,7 +158,7 @@ class Training:
         raise Stopped
 
     def train_epoch(self) -> None:
-        """The rest of the epoch, from the position on."""
+        """Train the rest of the epoch, from the position on."""
         position = self.position
         self.model.train()
         keep_frozen(frozen_norms(self.net))
@@ -182,7 +182,7 @@ class Training:
         """One step on a batch of the task."""
         recipe, position, fabric = self.config.recipe, self.position, self.fabric
         seed = (recipe.seed, position.epoch, position.step)
-        _seed_torch(fabric.device, seed)  # dropout, if there is any: the same after a resumption
+        _seed_torch(fabric.device, seed)  # for dropout: the same numbers if the training is resumed
         share = slice(fabric.global_rank, None, fabric.world_size)
         inputs, targets = self.task.prepare(batch, seed, share, fabric.device)
         done = position.epoch * self.task.steps_an_epoch + position.step
@@ -201,7 +201,7 @@ class Training:
         position.step += 1
 
     def record(self, sums: Tensor, count: int) -> None:
-        """Add a batch's measures to the epoch's, before its gradient can do harm."""
+        """Add a batch's measures to the epoch's, before its gradient changes the weights."""
         position = self.position
         if self.fabric.world_size > 1:
             torch.distributed.all_reduce(sums)
@@ -217,10 +217,10 @@ class Training:
         position.seen += count * self.fabric.world_size
 
     def measure(self) -> dict[str, float]:
-        """The row of the epoch just done, with the weights that the training is to give judged.
+        """The row of the finished epoch, with the measures of the resulting weights.
 
         Raises:
-            Failure: the last steps drove the weights to where a measure is not a number.
+            Failure: a measure of the weights after the last steps is not a number.
         """
         position, recipe = self.position, self.config.recipe
         judged = self.task.judge(self.result)
@@ -242,11 +242,11 @@ class Training:
         }
 
     def keep_weights(self, row: dict[str, float]) -> None:
-        """Write the weights, unless they did no better than those of an epoch before.
+        """Write the weights, unless those of an earlier epoch did at least as well.
 
-        From now on the folder can be loaded. They are written before the checkpoint that knows of
-        it: a training killed between the two goes on from before the epoch, and comes to the same
-        weights again.
+        From now on the folder can be loaded. The weights are written before the checkpoint that
+        records them: a training killed between the two resumes before the epoch, and computes the
+        same weights again.
         """
         best, position = self.config.best, self.position
         if best is not None:
@@ -259,13 +259,13 @@ class Training:
     def write_weights(
         self, weights: Mapping[str, Tensor], epoch: int, *, finished: bool = False
     ) -> None:
-        """Write what the folder is loaded from, with the epoch that it is of."""
-        # One key alone: the order of several in the file is left to chance.
+        """Write the weights that the folder is loaded with, and their epoch."""
+        # One key only: the order of several keys in the file would be random.
         metadata = {"epoch": f"{epoch} finished" if finished else str(epoch)}
         save_tensors(self.folder / WEIGHTS, weights, metadata)
 
     def keep_samples(self) -> None:
-        """Keep pictures of the same latents after each epoch, where the network makes pictures."""
+        """After each epoch of a generator, save the pictures that it makes of the same latents."""
         if isinstance(self.task, Generation) and self.fabric.is_global_zero:
             (self.folder / SAMPLES).mkdir(exist_ok=True)
             path = self.folder / SAMPLES / f"epoch-{self.position.epoch + 1:03}.png"
@@ -280,7 +280,7 @@ class Training:
             write_metrics(self.folder / METRICS, self.position.rows)
 
     def finish(self) -> None:
-        """Write the last weights, and that the training has finished."""
+        """Write the last weights, and record that the training has finished."""
         if self.fabric.is_global_zero:
             position = self.position
             write_metrics(self.folder / METRICS, position.rows)
@@ -330,7 +330,7 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed")
 
 
 def choose_device(name: str) -> str:
-    """What "auto" means on this machine; any other name as it is.
+    """The device that "auto" means on this machine; any other name unchanged.
 
     Raises:
         UnknownName: no such kind of device.
@@ -351,12 +351,11 @@ def choose_device(name: str) -> str:
 
 
 def choose_precision(name: str, task: str, device: str) -> str:
-    """What "auto" means for a task on a device; any other name as it is.
+    """The precision that "auto" means for a task on a device; any other name unchanged.
 
-    A network that answers with a picture spends all its time in convolutions, and where the
-    processor multiplies matrices of bfloat16 (AMX on x86) they take a fraction of the time. Sums
-    and weights stay in float32, and so does all judging. Classifiers of small pictures gain
-    nothing.
+    A network whose output is a picture spends all its time in convolutions. If the processor
+    multiplies matrices of bfloat16 (AMX on x86), they take a fraction of the time. Sums, weights
+    and all evaluation stay in float32. Classifiers of small pictures gain nothing.
 
     Raises:
         UnknownName: no such precision.
@@ -378,7 +377,7 @@ def make_fabric(recipe: Recipe) -> Fabric:
     """Fabric for the recipe's device, number of devices and precision, none of them "auto".
 
     Raises:
-        BadValue: more devices than there are, or a batch that they cannot share.
+        BadValue: there are fewer devices, or they cannot share the batch.
     """
     if recipe.device == "cuda" and recipe.devices > torch.cuda.device_count():
         raise BadValue(
@@ -402,9 +401,9 @@ def make_fabric(recipe: Recipe) -> Fabric:
 
 @contextmanager
 def torch_state_kept() -> Iterator[None]:
-    """Torch's random numbers and cuDNN's choices are our own inside, and the caller's again after.
+    """Inside, torch's random numbers and cuDNN's settings are our own; then they are restored.
 
-    So is how much Fabric logs. cuDNN is held to algorithms that give the same bits every time.
+    So is the level of Fabric's log. cuDNN uses only algorithms that give the same bits every time.
     """
     devices = list(range(torch.cuda.device_count()))
     with (
@@ -418,7 +417,7 @@ def torch_state_kept() -> Iterator[None]:
 
 @contextmanager
 def _fabric_quiet() -> Iterator[None]:
-    """Fabric logs errors alone inside."""
+    """Inside, Fabric logs only errors."""
     logger = logging.getLogger("lightning_fabric")
     level = logger.level
     with extra("train"):
