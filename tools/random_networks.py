@@ -47,6 +47,8 @@ from eyeshot.errors import UserError
 from eyeshot.geometry import required
 from eyeshot.images import open_source
 from eyeshot.planning import Strip
+from eyeshot.planning.holding import names_held_whole
+from eyeshot.planning.recomputing import recompute, repeatable
 
 _LAYOUTS = {1: "CL", 2: "CHW", 3: "CDHW"}
 _CHUNK = 25
@@ -64,6 +66,8 @@ class Trial:
     region: tuple[tuple[int, int], ...] | None = None
     strips: int = 1
     camera: bool = False
+    keeping: int = 0
+    """A seed for which maps are on disk and which are computed again; 0 to hold all in memory."""
 
 
 @dataclass
@@ -85,7 +89,8 @@ def trials(r: random.Random, truth: Sequence[Array], inputs: int, axes: int) -> 
     if len(sides) == 1 and len(shape := sides.pop()) == axes:
         regions += [_region(r, shape) for _ in range(3)]
     for region in regions:
-        yield Trial(r.choice([1, 2, 3, 7, 64, None]), region, r.choice([1, 1, 2, 3]))
+        band, strips = r.choice([1, 2, 3, 7, 64, None]), r.choice([1, 1, 2, 3])
+        yield Trial(band, region, strips, keeping=r.choice([0, 1, 2, 3]))
     yield Trial(1, None)
     if inputs == 1 and r.random() < 0.15:
         yield Trial(r.choice([1, 3, 11]), camera=True)
@@ -106,11 +111,28 @@ def compute(net: Any, images: Sequence[torch.Tensor], trial: Trial) -> list[Arra
     layout = _LAYOUTS[images[0].ndim - 1]
     sources = [open_source(image, layout=layout) for image in images]
     job = make_job(net, sources, region=trial.region, band=trial.band, raw=True)
-    job = _in_strips(job, trial.strips)
+    job = _in_strips(_keeping(job, trial.keeping), trial.strips)
     sinks = open_sinks(job, [None] * len(job.forms), [], force=False, resume=False)
     execute(job, sinks)
     found = finish(job, sinks)
     return [found[name] for name in job.graph.outputs]
+
+
+def _keeping(job: Job, seed: int) -> Job:
+    """The same job with some maps computed again, and some of the others on disk."""
+    if not seed:
+        return job
+    r = random.Random(seed)
+    share = r.choice([0.3, 0.6, 1.0])
+    graph = recompute(job.graph, [n for n in repeatable(job.graph) if r.random() < share])
+    spilled = [name for name in sorted(names_held_whole(graph)) if r.random() < 0.5]
+    boxes = required(graph, job.plan.regions)
+    plan = replace(
+        job.plan,
+        strips=(Strip(job.plan.regions, boxes),),
+        spilled=dict.fromkeys(spilled, 0),
+    )
+    return replace(job, graph=graph, plan=plan)
 
 
 def _in_strips(job: Job, count: int) -> Job:
@@ -191,7 +213,8 @@ def _where(error: BaseException) -> str:
 def program(drawn: Drawn, trial: Trial) -> str:
     """A network and a way to run it, as a program of its own."""
     sizes = ", ".join(f"torch.randn({size}, generator=generator)" for size in drawn.sizes)
-    call = f"Trial({trial.band}, {trial.region}, {trial.strips}, {trial.camera})"
+    places = (trial.band, trial.region, trial.strips, trial.camera, trial.keeping)
+    call = f"Trial({', '.join(map(str, places))})"
     return (
         f"{HEAD}\n{drawn.source}\n\n"
         f"torch.manual_seed({drawn.seed})\n"
