@@ -9,6 +9,7 @@ An operator's parameters (kernel, stride, groups and others) are typed records.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -460,6 +461,7 @@ class Node:
         after_mismatch: the first repaired node that its values pass through.
         again: the node that it repeats, for a later pass over the rows.
         after: nodes that must be complete before its first row is computed.
+        calls: the calls of modules around it, outermost first: (dotted path, a key of the call).
     """
 
     name: str
@@ -481,6 +483,7 @@ class Node:
     after_mismatch: str = ""
     again: str = ""
     after: tuple[str, ...] = ()
+    calls: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     @property
     def is_input(self) -> bool:
@@ -501,6 +504,11 @@ class Node:
     def slides(self) -> bool:
         """Whether it is a convolution or a pooling with a window of fixed size."""
         return self.family in (Family.CONVOLUTION, Family.MAX_POOL, Family.AVERAGE_POOL)
+
+    def call_of(self, path: str) -> str | None:
+        """The key of the module's call that it is part of; None if it is in no call of it."""
+        inside = self.layer == path or self.layer.startswith(f"{path}.")
+        return dict(self.calls).get(path, "" if inside else None)
 
     @property
     def extents(self) -> tuple[int, ...]:
@@ -545,17 +553,61 @@ class Graph:
         return len(self.nodes)
 
     def __getitem__(self, name: str) -> Node:
-        """The node with that name; a layer's dotted path gives its last node.
+        """The node with that name; a module's dotted path gives the output of its first call.
 
         Raises:
             UnknownName: there is no such node; the message suggests the nearest name.
         """
         if name in self.nodes:
             return self.nodes[name]
-        of_layer = [node for node in self if node.layer == name]
-        if not of_layer:
+        found = self.named(name)
+        if not found:
             raise UnknownName("layer", name, self.nodes)
-        return of_layer[-1]
+        return next(iter(found.values()))
+
+    def named(self, name: str) -> dict[str, Node]:
+        """The nodes that a name means, each with the name of that call.
+
+        ``conv`` means every call of it, ``conv`` and ``conv#2``; ``conv#2`` means only that call.
+        The path of a module with layers inside means its outputs: call by call, a node for each
+        output that is read outside the call, named ``block``, ``block#2`` and so on. Other names
+        give an empty result.
+        """
+        calls = re.compile(re.escape(name) + r"(#\d+)?")
+        found = {
+            node.name: node
+            for node in self
+            # A module may be named conv#2 itself; then it is no call of conv.
+            if calls.fullmatch(node.name) and (node.name == name or node.name != node.layer)
+        }
+        if found:
+            return found
+        path, _, number = name.rpartition("#")
+        if number.isdigit() and path and (outputs := self._outputs_of(path)):
+            place = int(number) - 1
+            return {name: outputs[place]} if 0 <= place < len(outputs) else {}
+        outputs = self._outputs_of(name)
+        return {name if i == 0 else f"{name}#{i + 1}": node for i, node in enumerate(outputs)}
+
+    def _outputs_of(self, path: str) -> list[Node]:
+        """The outputs of a module with layers inside, call by call."""
+        calls: dict[str, list[Node]] = {}
+        for node in self:
+            key = node.call_of(path)
+            if key is not None:
+                calls.setdefault(key, []).append(node)
+        readers = self.consumers() if calls else {}
+        found = []
+        for inside in calls.values():
+            own = {node.name for node in inside}
+            leaving = [
+                node
+                for node in inside
+                if node.name in self.outputs
+                or any(reader.name not in own for reader in readers[node.name])
+            ]
+            found += leaving or inside[-1:]  # nothing reads it where a trace ended at a mistake
+        return found
 
     @property
     def spatial_axes(self) -> int:

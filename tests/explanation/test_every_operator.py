@@ -245,6 +245,21 @@ def test_a_gate_shows_both_numbers() -> None:
     assert trace.rule == "value"
 
 
+def test_a_copy_names_the_first_dimension_too_where_it_is_not_the_batch() -> None:
+    class Stacked(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            queries, keys = (x * 3).reshape(1, 2, 2, 4, 4).permute(1, 0, 2, 3, 4)
+            return torch.cat([queries, keys], 1)
+
+    x = torch.randn(1, 4, 4, 4)
+    maps = eyeshot.see(Stacked(), x)
+    trace = eyeshot.explain(Stacked(), x, layer="unbind#2", unit=(1, 2, 3))
+    (part,) = trace.parts
+    assert part.at == (1, 0, 1, 2, 3)
+    assert maps[part.source][part.at] == part.patch == trace.network_value
+    assert trace.network_value == pytest.approx(3 * float(x[0, 3, 2, 3]))
+
+
 def test_complex_numbers_are_refused() -> None:
     class Magnitude(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -191,3 +191,67 @@ class Two(nn.Module):
 def test_a_network_of_two_inputs_is_refused_with_a_cure() -> None:
     with pytest.raises(BadValue, match="'y'; wrap it in a module that takes one tensor"):
         eyeshot.see(Two(), torch.zeros(1, 2, 4, 4))
+
+
+class Rerun(nn.Module):
+    """A block called on its own output, one under two paths, and layers with awkward names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.ReLU())
+        self.alias = self.block
+        self.add = nn.Conv2d(2, 2, 1)
+        self.odd = nn.ModuleDict({"a": nn.Conv2d(2, 2, 1), "a#2": nn.Conv2d(2, 2, 3)})
+
+    def forward(self, mul: Tensor) -> Tensor:
+        y = self.block(self.block(self.add(mul * 2) + mul)) + self.block(mul)
+        y = self.odd["a#2"](self.odd["a"](self.odd["a"](y)))
+        out: Tensor = self.alias(y)
+        return out
+
+
+def test_calls_of_one_block_are_counted_as_hooks_count_them() -> None:
+    net, x = _noisy(Rerun).eval(), torch.randn(1, 2, 6, 6)
+    heard: dict[str, list[Any]] = {"block": [], "add": []}
+
+    def keep(found: list[Any]) -> Callable[..., None]:
+        return lambda module, inputs, output: found.append(output[0].numpy().copy())
+
+    handles = [
+        net.get_submodule(name).register_forward_hook(keep(found)) for name, found in heard.items()
+    ]
+    with torch.no_grad():
+        net(x)
+    for handle in handles:
+        handle.remove()
+    rows = [row.name for row in eyeshot.inspect(net, (2, 6, 6)).rows]
+    assert rows[0] == "mul"
+    assert rows[1:] == list(eyeshot.see(net, x))
+    assert len(set(rows)) == 16
+    features = eyeshot.see(net, x, ["block", "add", "alias", "odd.a"])
+    assert list(features) == ["add", "block", "block#2", "block#3", "odd.a", "odd.a#3", "alias"]
+    for place, label in enumerate(("block", "block#2", "block#3")):
+        np.testing.assert_array_equal(features[label], heard["block"][place])
+        at = (1, 2, 3)
+        for trace in (
+            eyeshot.explain(net, x, layer="block", unit=at, call=place),
+            eyeshot.explain(net, x, layer=label, unit=at),
+        ):
+            assert trace.network_value == pytest.approx(float(heard["block"][place][at]))
+    np.testing.assert_array_equal(features["add"], heard["add"][0])
+    np.testing.assert_array_equal(features["alias"], heard["block"][3])
+
+
+def test_the_field_of_a_block_is_that_of_its_output() -> None:
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 1, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.conv(x + 1)
+            return out
+
+    net = nn.Sequential(Shifted(), Shifted())
+    fields = [eyeshot.receptive_field(net, (1, 9, 9), layer, (0, 0)) for layer in ("0", "1")]
+    assert [field.seen.sizes for field in fields] == [(3, 3), (5, 5)]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from eyeshot.errors import BadValue, UnknownName, Unsupported
 from eyeshot.features.computation import compute_by_graph, full_precision, in_passing
-from eyeshot.features.kinds import nodes_named, unknown_layer
+from eyeshot.features.kinds import unknown_layer
 from eyeshot.features.seeing import Recorder, listening, tensors_in
 from eyeshot.graph import Call, Graph, Node, Ref
 from eyeshot.interpreter import sources_of, substituted
@@ -127,7 +127,7 @@ class _Looker:
     def _chosen(self, graph: Graph) -> Node:
         if not self._name:
             return graph.nodes[graph.outputs[0]]
-        found = nodes_named(graph, self._name)
+        found = graph.named(self._name)
         if not found:
             raise unknown_layer(graph, self._net, self._name)
         if not 0 <= self._call < len(found):

@@ -72,7 +72,8 @@ class Part:
         kernel: the weight of each cell; None if there are no weights.
         sum: the partial sum, or a pool's result for the patch.
         source: the layer that it comes from, if there may be several.
-        at: the start of the patch in that layer's map, if it is not the unit's own position.
+        at: the start of the patch in that layer's map, if it is not the unit's own position; with
+            the first dimension too where that is not the batch.
         cells: for a window, its positions in that layer's map along each axis; -1 for cells
             outside the map.
     """

@@ -237,7 +237,9 @@ def trace_move(seen: Seen, unit: Unit) -> UnitTrace:
             value = float(as_numbers(tensor[at]))
             if at[0] != 0 and len(tensor) == seen.batch:
                 break
-            part = number_part(at[1] if len(at) > 1 else 0, value, None, source, at[1:])
+            if len(tensor) == seen.batch:
+                at = at[1:]
+            part = number_part(at[0] if at else 0, value, None, source, at)
             return described(seen, unit, "copy", [part])
         cell -= tensor.numel()
     raise Unsupported(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from eyeshot.errors import BadValue, EyeshotError
-from eyeshot.features.kinds import changes_nothing, follows, nodes_named, unknown_layer
+from eyeshot.features.kinds import changes_nothing, follows, unknown_layer
 from eyeshot.features.maps import LayerMaps, Step, first_maps
 from eyeshot.frontends.agreement import difference
 from eyeshot.frontends.memory import hushed
@@ -219,7 +219,7 @@ class _Seen:
         self._graph = graph
         labels: dict[str, dict[str, None]] = {}
         for layer in self._layers or ():
-            found = nodes_named(graph, layer)
+            found = graph.named(layer)
             if not found:
                 raise unknown_layer(graph, self._net, layer)
             for label, node in found.items():

@@ -3,7 +3,7 @@
 A layer is known by its operator (``max_pool2d``) or, in a network without a graph, by its class
 (``MaxPool2d``). Both are reduced to one word and shown in the same way.
 
-A layer's name is resolved here too: a node as ``inspect`` prints it, or the output of a module.
+The error for a name that no layer has is here too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from torch import nn
 
 from eyeshot.errors import BadValue, EyeshotError, UnknownName
-from eyeshot.graph import Graph, Node
+from eyeshot.graph import Graph
 
 _CONVOLUTIONS = {"conv": "convolution", "convtranspose": "transposed convolution"}
 _ACTIVATIONS = {
@@ -115,30 +115,6 @@ def follows(kind: str) -> bool:
 def changes_nothing(kind: str) -> bool:
     """Whether the operator's output equals its input in eval mode."""
     return bare(kind) in _UNCHANGED
-
-
-def nodes_named(graph: Graph, name: str) -> dict[str, Node]:
-    """The nodes that a name means, each with the name of that call.
-
-    ``conv`` means every call of it, ``conv`` and ``conv#2``; ``conv#2`` means only that call. The
-    path of a module with layers inside means its outputs: a node for each output that is read
-    outside the module, named ``block``, ``block#2`` and so on. Other names give an empty result.
-    """
-    calls = re.compile(re.escape(name) + r"(#\d+)?")
-    found = {node.name: node for node in graph if calls.fullmatch(node.name)}
-    return found or _leaving(graph, name)
-
-
-def _leaving(graph: Graph, path: str) -> dict[str, Node]:
-    inside = {n.name for n in graph if n.layer == path or n.layer.startswith(f"{path}.")}
-    readers = graph.consumers() if inside else {}
-    leaving = [
-        graph.nodes[name]
-        for name in graph.nodes
-        if name in inside
-        and (name in graph.outputs or any(one.name not in inside for one in readers[name]))
-    ]
-    return {path if i == 0 else f"{path}#{i + 1}": node for i, node in enumerate(leaving)}
 
 
 def unknown_layer(graph: Graph, net: nn.Module, name: str) -> EyeshotError:

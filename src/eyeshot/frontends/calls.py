@@ -135,24 +135,31 @@ class Namer:
     The last operator of a torch.nn module, or of an ONNX node, gets the module's path
     (``stem.conv``). If that operator has several outputs, only the first gets it, not the indices
     of a pool or the state of an LSTM. Any other operator gets the path followed by its own name
-    (``stem.conv.pad``, ``block1.relu``), and a second use gets a number (``block1.relu#2``).
+    (``stem.conv.pad``, ``block1.relu``), and a second use gets a number (``block1.relu#2``). An
+    operator whose name would be a module's path is named ``function.add``.
     """
 
     def __init__(self, fx_nodes: Iterable[torch.fx.Node]) -> None:
         last_of_call: dict[str, torch.fx.Node] = {}
         self._layers: set[str] = set()
         for fx_node in fx_nodes:
-            self._layers.add(_innermost(fx_node)[1])
+            self._layers.update(path for path, _ in self.calls(fx_node))
             if fx_node.op == "call_function" and isinstance(fx_node.meta.get("val"), torch.Tensor):
                 key, _, kind = _innermost(fx_node)
                 if kind.startswith(_LAYERS) and not _is_beside(fx_node):
                     last_of_call[key] = fx_node
         self._main = set(last_of_call.values())
         self._used: Counter[str] = Counter()
+        self._given: set[str] = set()
 
     def of_input(self, fx_node: torch.fx.Node) -> str:
         """The name of an argument of ``forward``; with a prefix if a layer has the same name."""
-        return f"input.{fx_node.name}" if fx_node.name in self._layers else fx_node.name
+        name = f"input.{fx_node.name}" if fx_node.name in self._layers else fx_node.name
+        return self._unique(name)
+
+    def calls(self, fx_node: torch.fx.Node) -> tuple[tuple[str, str], ...]:
+        """The module calls around an operator, outermost first: (dotted path, key of the call)."""
+        return tuple((str(path), str(key)) for key, (path, _) in _stack(fx_node).items() if path)
 
     def layer(self, fx_node: torch.fx.Node) -> str:
         """The dotted path of the module that calls the operator; "" for the network itself."""
@@ -161,12 +168,21 @@ class Namer:
     def of(self, fx_node: torch.fx.Node) -> str:
         """A unique name for the operator's node; call it once for each operator."""
         path = self.layer(fx_node)
-        name = path
-        if fx_node not in self._main or not path:
-            name = f"{path}.{_word(fx_node)}" if path else _word(fx_node)
-        self._used[name] += 1
-        count = self._used[name]
-        return name if count == 1 else f"{name}#{count}"
+        if fx_node in self._main and path:
+            return self._unique(path)
+        name = f"{path}.{_word(fx_node)}" if path else _word(fx_node)
+        if name in self._layers:  # such as a sum in a network that has a module called "add"
+            name = f"{path}.function.{_word(fx_node)}" if path else f"function.{_word(fx_node)}"
+        return self._unique(name)
+
+    def _unique(self, base: str) -> str:
+        """``base``, with the next free number if it is used already."""
+        name = base
+        while name in self._given or (name != base and name in self._layers):
+            self._used[base] += 1
+            name = f"{base}#{self._used[base] + 1}"
+        self._given.add(name)
+        return name
 
 
 def _word(fx_node: torch.fx.Node) -> str:
@@ -185,10 +201,16 @@ def _is_beside(fx_node: torch.fx.Node) -> bool:
 
 def _innermost(fx_node: torch.fx.Node) -> tuple[str, str, str]:
     """The innermost module call around an operator: its key, dotted path and class."""
-    stack = fx_node.meta.get("nn_module_stack")
-    if not stack and _is_item(fx_node) and isinstance(fx_node.args[0], torch.fx.Node):
-        stack = fx_node.args[0].meta.get("nn_module_stack")
+    stack = _stack(fx_node)
     if not stack:
         return "", "", ""
     key, (path, kind) = list(stack.items())[-1]
     return str(key), str(path), kind if isinstance(kind, str) else kind.__module__
+
+
+def _stack(fx_node: torch.fx.Node) -> dict[Any, tuple[Any, Any]]:
+    """The module calls around an operator, outermost first: key of the call -> (path, class)."""
+    stack = fx_node.meta.get("nn_module_stack")
+    if not stack and _is_item(fx_node) and isinstance(fx_node.args[0], torch.fx.Node):
+        stack = fx_node.args[0].meta.get("nn_module_stack")
+    return stack or {}

@@ -124,7 +124,8 @@ class _Watch(TorchFunctionMode):
 
     def guarded(self, net: torch.nn.Module) -> torch.nn.Module:
         """``net`` with a forward that, if it fails beyond repair, returns its unread values."""
-        forward = net.forward
+        own = "forward" in vars(net)
+        forward = net.forward if own else type(net).forward
 
         @functools.wraps(forward)
         def until_it_fails(*args: Any, **kwargs: Any) -> Any:
@@ -142,10 +143,16 @@ class _Watch(TorchFunctionMode):
                 self.stopped = Mismatch(Problem.STOPPED, "", layer, "", (), error=told, line=line)
                 return tuple(self._unread.values())
 
-        # functools.wraps would keep a __signature__ of forward, which still contains self.
+        # functools.wraps would keep a __signature__ of forward, which may not fit.
         until_it_fails.__signature__ = signature(forward)  # type: ignore[attr-defined]
-        guarded: torch.nn.Module = object.__new__(type(net))  # some classes refuse copy.copy
-        guarded.__dict__.update({**vars(net), "forward": until_it_fails})
+        kind, members = type(net), dict(vars(net))
+        if own:
+            members["forward"] = until_it_fails
+        else:  # a method, so that it gets the module that torch traces, with its layers' paths
+            names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+            kind = type(kind)(kind.__name__, (kind,), {**names, "forward": until_it_fails})
+        guarded: torch.nn.Module = object.__new__(kind)  # some classes refuse copy.copy
+        guarded.__dict__.update(members)
         return guarded
 
     def _repaired(

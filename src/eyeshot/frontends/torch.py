@@ -459,6 +459,7 @@ class Walk:
         node = Node(
             name=name,
             layer=self._names.layer(fx_node),
+            calls=self._names.calls(fx_node),
             operator=site.operator,
             kind=told.kind,
             edges=told.edges,

@@ -64,7 +64,7 @@ def kept_paths(net: torch.nn.Module) -> Iterator[None]:
     Only calls inside ``forward`` are replaced where that is enough: ``torch.export`` itself reads
     hundreds of attributes of tensors, and a look at each of them took a tenth of its time.
     """
-    if _computes_outside_forward(net):
+    if _computes_outside_forward(net) or _shares_layers(net):
         with _KeptPaths():
             yield
         return
@@ -93,6 +93,15 @@ def _computes_outside_forward(net: torch.nn.Module) -> bool:
     hooks = (*net._forward_pre_hooks.values(), *net._forward_hooks.values())
     own_call = type(net).__call__ is not torch.nn.Module.__call__
     return bool(hooks) or own_call or isinstance(net, torch.fx.GraphModule)
+
+
+def _shares_layers(net: torch.nn.Module) -> bool:
+    """Whether a layer has two paths; torch knows which one is called by the module it traces.
+
+    A ``forward`` of the network itself, as a replaced one is, would read the layers past it.
+    """
+    paths = [id(member) for _, member in net.named_modules(remove_duplicate=False)]
+    return len(paths) > len(set(paths))
 
 
 class _OwnFrames:

@@ -77,7 +77,10 @@ def links_of(graph: Graph, node: Node, trace: UnitTrace) -> list[Link]:
 
 
 def _link(graph: Graph, part: Part, trace: UnitTrace, source: str) -> Link:
-    axes, before = _places(part, trace, len(graph.nodes[source].shape) - 1)
+    rank = len(graph.nodes[source].shape) - 1
+    axes, before = _places(part, trace, rank)
+    if len(axes) + len(before) != rank:  # its first dimension is not the batch: no unit there
+        return Link(source, axes, before, None)
     strength = _strength(part, trace.rule, -1.0 if part.sum < 0 else 1.0)
     if not strength.size or not np.isfinite(strength).any() or strength.max() == -np.inf:
         return Link(source, axes, before, None)
