@@ -73,9 +73,25 @@ class _Positions(nn.Module):
         return y
 
 
+class _Unpooled(nn.Module):
+    """Windows that overlap: an even size is put back into one row less than the indices name."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, indices = nn.functional.max_pool2d(x, 3, 2, 1, return_indices=True)
+        back: Tensor = nn.functional.max_unpool2d(y, indices, [3, 3], [2, 2], [1, 1])
+        return back
+
+
+class _Broadcast(nn.Module):
+    """A map of one row is added to five rows by chance; maps of two to four rows are refused."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[..., :5, :] + torch.ones(5, 1)
+
+
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], str]] = {
     "U-Net": (lambda: zoo.UNet(3, 2), (1, 40, 40), "multiples of 8 from 8 on"),
-    "pyramid": (zoo.FPN, (3, 32, 32), "sizes that leave 0 or 7 when divided by 8, from 8 on"),
+    "pyramid": (zoo.FPN, (3, 32, 32), "sizes that leave 0 or 7 when divided by 8, from 7 on"),
     "flattened": (lambda: _flattened(196), (1, 28, 28), "28 to 31 only"),
     "linear": (
         lambda: nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Linear(676, 2)),
@@ -93,6 +109,29 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], str]] = {
         (2, 11, 13),
         "every size from 3 on",
     ),
+    "two pools": (
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 2, 3, 2, 1), nn.MaxPool2d(4), nn.Flatten(), nn.Linear(8, 3)
+        ),
+        (1, 16, 19),
+        "every size from 15 to 22",
+    ),
+    "resized to nothing": (
+        lambda: nn.Sequential(nn.Conv2d(1, 1, 2), nn.Upsample(scale_factor=0.6, mode="bilinear")),
+        (1, 10, 12),
+        "every size from 3 on",
+    ),
+    "transposed to nothing": (
+        lambda: nn.ConvTranspose2d(1, 1, 2, padding=1),
+        (1, 10, 12),
+        "every size from 2 on",
+    ),
+    "unpooled": (
+        _Unpooled,
+        (1, 9, 11),
+        "sizes that leave 1 when divided by 2, from 1 on",
+    ),
+    "broadcast": (_Broadcast, (1, 7, 9), "every size from 5 on"),
     "valid U-Net": (
         _unpadded_unet,
         (1, 20, 20),
@@ -121,7 +160,7 @@ def test_a_real_forward_pass_agrees(name: str) -> None:
     def runs(n: int) -> bool:
         with torch.no_grad():
             try:
-                net(torch.zeros(1, channels, n, width))
+                net(torch.arange(1.0, 1 + channels * n * width).reshape(1, channels, n, width))
             except RuntimeError:
                 return False
         return True
@@ -129,14 +168,14 @@ def test_a_real_forward_pass_agrees(name: str) -> None:
     words = found.words
     for n in range(1, found.asked + 20):
         if "leave" in words:
-            claimed = n >= (found.smallest or 0) and n % 8 in (0, 7)
+            remainders, by = ((1,), 2) if name == "unpooled" else ((0, 7), 8)
+            claimed = n >= (found.smallest or 0) and n % by in remainders
         elif found.step is None:
             claimed = (found.smallest or 0) <= n <= (found.largest or 0)
         else:
-            claimed = n >= (found.smallest or 0) and (n - found.asked) % found.step == 0
-        if "leave" in words and n < (found.smallest or 0):
-            continue  # the smallest is told for the remainder asked
-        if name == "positions" and n == 1:
+            claimed = (found.smallest or 0) <= n <= (found.largest or n)
+            claimed = claimed and (n - found.asked) % found.step == 0
+        if name in ("positions", "broadcast", "pyramid") and n == 1:
             continue  # one row is added to every row, which nobody means
         assert runs(n) == claimed, f"{n} of {words}"
     below, above = found.nearest

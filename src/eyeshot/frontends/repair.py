@@ -150,7 +150,8 @@ class _Watch(TorchFunctionMode):
             members["forward"] = until_it_fails
         else:  # a method, so that it gets the module that torch traces, with its layers' paths
             names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
-            kind = type(kind)(kind.__name__, (kind,), {**names, "forward": until_it_fails})
+            make: Any = type(kind)
+            kind = make(kind.__name__, (kind,), {**names, "forward": until_it_fails})
         guarded: torch.nn.Module = object.__new__(kind)  # some classes refuse copy.copy
         guarded.__dict__.update(members)
         return guarded

@@ -36,17 +36,26 @@ class Unbatched(Exception):
     """A convolution or pool got a tensor without a batch: the batch was taken for channels."""
 
 
-class _FixedNorms(TorchFunctionMode):
-    """Skips the computation of a batch norm, whose output has its input's shape.
+class _AsReal(TorchFunctionMode):
+    """Refuses what torch refuses with numbers, but not on the meta device; and saves time there.
 
-    On the meta device torch computes it in Python, operation by operation, which takes most of the
-    time of a trial.
+    A batch norm is not computed: its output has its input's shape. On the meta device torch
+    computes it in Python, operation by operation, which takes most of the time of a trial.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pooled: dict[int, tuple[torch.Tensor, int]] = {}
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """An empty tensor like the input if torch would accept it; else the call itself."""
+        """The call's output on the meta device.
+
+        Raises:
+            ValueError: a transposed convolution or a resize leaves no position, or the indices of
+                a pool lie outside the map that they are put back into.
+        """
         kwargs = kwargs or {}
         if func is nn.functional.batch_norm:
             x, mean = args[0], args[1]
@@ -54,7 +63,53 @@ class _FixedNorms(TorchFunctionMode):
             # While training, torch refuses a single value for each channel.
             if fits and (x.numel() > x.shape[1] or not kwargs.get("training", True)):
                 return torch.empty_like(x)
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        name = getattr(func, "__name__", "").partition(".")[0]
+        if _LEAVES_SOME.match(name) and result.numel() == 0:
+            raise ValueError(f"{name} leaves no position: {tuple(result.shape)}")
+        if _GIVES_INDICES.match(name):
+            _, indices = result
+            self._pooled[id(indices)] = indices, _largest_index(args, kwargs, indices.shape)
+        elif _TAKES_INDICES.match(name):
+            kept = self._pooled.get(id(args[1] if len(args) > 1 else kwargs["indices"]))
+            if kept is not None:
+                _check_indices(kept[1], result)
+        return result
+
+
+def _largest_index(args: tuple[Any, ...], kwargs: dict[str, Any], pooled: Size) -> int:
+    """The largest index that a pool can give: that of the last position that it reads."""
+    names = ("input", "kernel_size", "stride", "padding", "dilation")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    axes = given["input"].ndim - 2
+    size = given["input"].shape[-axes:]
+    kernel = _per_axis(given["kernel_size"], axes)
+    stride = _per_axis(given.get("stride") or kernel, axes)
+    padding = _per_axis(given.get("padding", 0), axes)
+    dilation = _per_axis(given.get("dilation", 1), axes)
+    index = 0
+    for n, m, k, s, p, d in zip(
+        size, pooled[-axes:], kernel, stride, padding, dilation, strict=True
+    ):
+        index = index * n + min(n, (m - 1) * s - p + (k - 1) * d + 1) - 1
+    return index
+
+
+def _check_indices(largest: int, result: torch.Tensor) -> None:
+    """Torch checks each index, and which of them the largest is depends on the numbers."""
+    positions = result.shape[2:].numel()
+    if largest >= positions:
+        raise ValueError(f"index {largest} of a pool is put into a map of {positions} positions")
+
+
+def _per_axis(value: int | Sequence[int], axes: int) -> tuple[int, ...]:
+    listed = (value,) if isinstance(value, int) else tuple(value)
+    return listed * axes if len(listed) == 1 else listed
+
+
+_LEAVES_SOME = re.compile(r"conv_transpose[123]d$|interpolate$|_?upsample_")
+_GIVES_INDICES = re.compile(r"max_pool[123]d_with_indices$")
+_TAKES_INDICES = re.compile(r"max_unpool[123]d$")
 
 
 class _Batched(TorchFunctionMode):
@@ -112,7 +167,7 @@ def _called_on_shapes(net: nn.Module, batched: bool) -> Callable[..., Any]:
         kept = untouched(net, computes=found.holds_much, found=found)
         with kept, hushed(), torch.no_grad(), torch.device("meta"):
             tried = tuple(torch.empty(tuple(shape), dtype=dtype) for shape in shapes)
-            with _FixedNorms(), _Batched() if batched else nullcontext():
+            with _AsReal(), _Batched() if batched else nullcontext():
                 # tie_weights=False, because every member has its own replacement in ``bare``.
                 return torch.func.functional_call(net, bare, tried, tie_weights=False)
 

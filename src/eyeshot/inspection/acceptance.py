@@ -106,6 +106,7 @@ def runner(graph: Graph, net: nn.Module | None, axis: int) -> Callable[[int], bo
 _LARGEST_STEP = 512
 _MOST_RUNS = 32
 _MOST_STEPS = 64
+_SIZES_ABOVE = 8
 _USUAL_STEPS: tuple[int, ...] = (*range(2, 17), 20, 24, 28, 32, 40, 48, 56, 64, 96, 112, 128, 224)
 
 
@@ -208,7 +209,9 @@ def _by_trials(trial: Trial, step: int) -> AcceptedSizes:
         return _only_a_range(trial, step)
     others = apart if not trial.ran else min(apart, _MOST_RUNS)
     remainders = sorted({(asked + k) % apart for k in range(others) if trial.accepts(asked + k)})
-    smallest, largest = _smallest(trial, apart), _largest(trial, apart)
+    if len(remainders) == apart:
+        apart = others = 1
+    smallest, largest = _smallest(trial, apart, others), _largest(trial, apart)
     range_ = tr("from {smallest} on", smallest=smallest)
     if largest is not None:
         range_ = tr("from {smallest} to {largest}", smallest=smallest, largest=largest)
@@ -251,17 +254,38 @@ def _apart(trial: Trial, step: int) -> int | None:
     return None
 
 
-def _smallest(trial: Trial, apart: int) -> int:
-    """The smallest accepted size asked - k * apart, assuming that all sizes above it are too."""
-    rest = trial.asked % apart
-    low, high = 0, trial.asked // apart
-    while low < high:
-        middle = (low + high) // 2
-        if trial.accepts(rest + middle * apart):
-            high = middle
-        else:
-            low = middle + 1
-    return rest + low * apart
+def _smallest(trial: Trial, apart: int, others: int) -> int:
+    """The smallest size from which on all sizes with an accepted remainder are accepted."""
+    starts = [
+        _smallest_with(trial, apart, trial.asked + k)
+        for k in range(others)
+        if trial.accepts(trial.asked + k)
+    ]
+    after = max(starts) - apart  # refused, or below 1
+    return min(start + max(0, (after - start) // apart + 1) * apart for start in starts)
+
+
+def _smallest_with(trial: Trial, apart: int, one: int) -> int:
+    """The smallest size one - k * apart, assuming that the sizes above it are accepted.
+
+    Sizes just above it are tried: a smaller size may be accepted by chance, because a map of one
+    position is broadcast.
+    """
+    rest = one % apart
+    low, high = 0, one // apart
+    top = high
+    while True:
+        while low < high:
+            middle = (low + high) // 2
+            if trial.accepts(rest + middle * apart):
+                high = middle
+            else:
+                low = middle + 1
+        above = range(low + 1, min(low + 1 + _SIZES_ABOVE, top))
+        refused = [k for k in above if not trial.accepts(rest + k * apart)]
+        if not refused:
+            return rest + low * apart
+        low, high = refused[-1] + 1, top
 
 
 def _largest(trial: Trial, apart: int) -> int | None:
