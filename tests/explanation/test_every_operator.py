@@ -19,6 +19,7 @@ from eyeshot.errors import Unsupported
 from eyeshot.explanation import UnitTrace, explain_unit
 from eyeshot.explanation.capture import see_operator
 from eyeshot.explanation.explaining import explain_seen
+from eyeshot.explanation.traces import Part
 from eyeshot.frontends.torch import traced
 from tests.features.networks import ByValues, Functional
 from tests.features.test_names import example  # noqa: F401  (a fixture)
@@ -183,7 +184,12 @@ MOVES: dict[str, Any] = {
     "unfold": lambda x: x.unfold(2, 2, 1),
     "mean": lambda x: x.mean((2, 3)),
     "mean channels": lambda x: x.mean(1, keepdim=True),
+    "mean of columns": lambda x: x.mean(1),
     "sum": lambda x: x.sum((1, 3)),
+    "sum of rows": lambda x: x.sum(3, keepdim=True),
+    "largest of all": lambda x: x.flatten(2).amax(1),
+    "broadcast": lambda x: x[:, 1:2, :, :1] - x,
+    "linear": lambda x: F.linear(x, torch.arange(12.0).view(3, 4)),
     "largest": lambda x: x.amax((2, 3), keepdim=True),
     "smallest": lambda x: x.amin(1),
     "matmul": lambda x: x.flatten(2).movedim(1, 2) @ torch.arange(8.0).view(4, 2),
@@ -227,9 +233,22 @@ def test_functions_that_move_reduce_and_weigh(name: str) -> None:
         trace = explain_seen(seen, unit)
         assert trace.network_value == y[unit].item()
         assert trace.total == pytest.approx(y[unit].item(), abs=1e-5)
+        for part in trace.parts:
+            read = _read(part, seen.values[part.source or seen.node.edges[0].source][0], unit)
+            np.testing.assert_allclose(np.where(part.outside, 0, read), part.patch, rtol=1e-6)
         assert json.loads(json.dumps(trace.to_dict(), allow_nan=False))["layer"] == layer
         assert f"{trace.total:.6f}" in _drawn(trace)
         assert layer in trace._repr_html_()
+
+
+def _read(part: Part, maps: Tensor, unit: tuple[int, ...]) -> Any:
+    """What a map holds where a part says that it reads."""
+    if part.cells:
+        return maps.numpy()[part.channel][np.ix_(*part.cells)]
+    if not part.patch.shape:
+        return maps[part.at or unit].item()
+    sides = zip(part.at[1:], part.patch.shape, strict=True)
+    return maps.numpy()[part.at[0]][tuple(slice(lo, lo + n) for lo, n in sides)]
 
 
 def _drawn(trace: UnitTrace) -> str:

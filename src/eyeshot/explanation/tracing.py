@@ -72,14 +72,24 @@ def _operands(seen: Seen, unit: Unit) -> tuple[list[Part], list[float]]:
     parts, constants = [], []
     for name, value in seen.arguments.items():
         if name in seen.sources:
-            parts.append(
-                number_part(_channel(unit), _at(seen, value, unit), None, seen.sources[name])
-            )
+            place = _place(value, unit)
+            channel = place[0] if place else _channel(unit)
+            number = _at(seen, value, unit)
+            parts.append(number_part(channel, number, None, seen.sources[name], place))
         elif isinstance(value, Tensor):
             constants.append(float(_at(seen, value, unit)))
         elif isinstance(value, (int, float)) and not isinstance(value, bool) and name == "other":
             constants.append(float(value))
     return parts, constants
+
+
+def _place(value: Tensor, unit: Unit) -> Unit:
+    """Where an operand that is broadcast is read, without the batch; () at the unit itself."""
+    shape = value.shape[1:]
+    if len(shape) != len(unit):
+        return ()
+    place = tuple(0 if n == 1 else at for n, at in zip(shape, unit, strict=True))
+    return place if place != unit else ()
 
 
 def _channel(unit: Unit) -> int:
@@ -141,7 +151,7 @@ def _quotient(seen: Seen, parts: list[Part], constants: list[float]) -> Found | 
 
 def _weighted(parts: Sequence[Part], weights: Sequence[float]) -> list[Part]:
     return [
-        number_part(part.channel, part.patch, weight, part.source)
+        number_part(part.channel, part.patch, weight, part.source, part.at)
         for part, weight in zip(parts, weights, strict=True)
     ]
 
@@ -348,7 +358,11 @@ def _linear(seen: Seen, unit: Unit) -> UnitTrace:
     """Every input number is a separate channel, with a single weight."""
     x, row = seen.arguments["input"], as_numbers(seen.arguments["weight"][unit[-1]])
     values = as_numbers(x[(0, *unit[:-1])])
-    parts = [number_part(c, v, w) for c, (v, w) in enumerate(zip(values, row, strict=True))]
+    before = unit[:-1]
+    parts = [
+        number_part(c, v, w, at=(*before, c))
+        for c, (v, w) in enumerate(zip(values, row, strict=True))
+    ]
     return described(seen, unit, "sum", parts, bias=_bias(seen, unit[-1]))
 
 
@@ -369,9 +383,17 @@ def _product(seen: Seen, unit: Unit) -> UnitTrace:
     second = second[:, None] if second.ndim == 1 else second
     row = _matrix(first, place[:-2])[place[-2]]
     column = float(given.get("alpha", 1)) * _matrix(second, place[:-2])[:, place[-1]]
-    if pair[0] not in seen.sources:  # weights by what the network sees
+    seen_name = pair[0] if pair[0] in seen.sources else pair[1]
+    if seen_name == pair[1]:  # weights by what the network sees
         row, column = column, row
-    parts = [number_part(c, v, w) for c, (v, w) in enumerate(zip(row, column, strict=True))]
+    stack, source = given[seen_name], seen.sources.get(seen_name, "")
+    parts = []
+    for c, (value, weight) in enumerate(zip(row, column, strict=True)):
+        ends = (place[-2], c) if seen_name == pair[0] else (c, place[-1])
+        lead = place[:-2][len(place) - max(stack.ndim, 2) :]
+        whole = (*(0 if n == 1 else i for n, i in zip(stack.shape, lead, strict=False)), *ends)
+        at = whole[1:] if stack.ndim > 1 and len(stack) == seen.batch else ()
+        parts.append(number_part(c, value, weight, source if len(seen.sources) > 1 else "", at))
     bias = None
     if pair[0] != "self":
         offset = torch.broadcast_to(given["self"], seen.output.shape)[(0, *unit)]
@@ -438,16 +460,25 @@ def _reduced(rule: TraceRule) -> Callable[[Seen, Unit], UnitTrace]:
             )
         kept = seen.arguments.get("keepdim", False)
         left = iter(unit)
-        place: list[int | slice] = [0]
+        cells: list[tuple[int, ...]] = []  # of each dimension after the batch
         for dim in range(1, x.ndim):
             at = next(left) if kept or dim not in over else 0
-            place.append(slice(None) if dim in over else at)
-        channels = range(x.shape[1]) if 1 in over else [int(place[1])]  # type: ignore[arg-type]
-        patches = [as_numbers(x[(0, c, *place[2:])]) for c in channels]
+            cells.append(tuple(range(x.shape[dim])) if dim in over else (at,))
+        channels, spots = cells[0], tuple(cells[1:])
+        single = not over - {1}  # no patch, but a number of each channel
+        patches = [as_numbers(x[0, c])[np.ix_(*spots)] for c in channels]
         divisor = float(sum(patch.size for patch in patches)) if rule == "mean" else 1.0
         make: Callable[[Array], float] = {"max": np.max, "min": np.min}.get(rule, np.sum)
         parts = [
-            Part(c, patch, np.zeros(patch.shape, bool), None, float(make(patch)) / divisor)
+            Part(
+                c,
+                patch.reshape(()) if single else patch,
+                np.zeros(() if single else patch.shape, bool),
+                None,
+                float(make(patch)) / divisor,
+                at=(c, *(one for (one,) in spots)) if single else (),
+                cells=() if single else spots,
+            )
             for c, patch in zip(channels, patches, strict=True)
         ]
         return described(seen, unit, rule, parts, divisor=divisor)
