@@ -366,6 +366,27 @@ def test_a_crop_that_ceil_mode_overhangs_is_padded_and_another_is_not() -> None:
     assert form(torch.zeros(1, 1, 9, 9)).shape == (1, 2, 1, 1)
 
 
+@pytest.mark.filterwarnings("ignore:.*pads")
+def test_pools_that_hang_over_or_pad_behind_a_stride_have_their_places_at_every_pixel() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 3, 3, 2), nn.MaxPool2d(3, 2, 1, ceil_mode=True), nn.Conv2d(3, 3, 2),
+        nn.MaxPool2d((2, 3), ceil_mode=True), nn.Flatten(), nn.Linear(12, 5),
+    ).eval()  # fmt: skip
+    crop, page = torch.randn(2, 1, 19, 28), torch.randn(1, 1, 24, 33)
+    every, strided = (
+        eyeshot.dense(net, (1, 19, 28), every_pixel=True),
+        eyeshot.dense(net, (1, 19, 28)),
+    )
+    with torch.no_grad():
+        assert torch.allclose(every(crop)[..., 0, 0], net(crop), atol=1e-5)
+        assert every(page).shape == (1, 5, 6, 7)  # a crop reads 27 of its 28 columns
+        assert torch.allclose(strided(crop)[..., 0, 0], net(crop), atol=1e-5)
+    average = nn.Sequential(nn.AvgPool2d(3, 2, ceil_mode=True), nn.Flatten(), nn.Linear(9, 2))
+    with pytest.raises(Unsupported, match="0 averages a window that hangs over the crop"):
+        eyeshot.dense(average, (1, 6, 6), every_pixel=True)
+
+
 class Gated(nn.Module):
     """Squeeze-and-excite: every crop has a gate of its own."""
 

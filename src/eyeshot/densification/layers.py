@@ -16,6 +16,7 @@ from eyeshot.operators.call import called
 _CONVOLUTIONS: tuple[Any, ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _BATCH_NORMS: tuple[Any, ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _MAX_POOLS: tuple[Any, ...] = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+_PADS: tuple[Any, ...] = (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)
 _AVERAGE_POOLS: tuple[Any, ...] = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 
 
@@ -72,7 +73,8 @@ def pooling(
     """The same pooling; at every pixel, a max-pool's window spread and its stride 1.
 
     Raises:
-        Unsupported: an average over spread places, for which torch has no layer.
+        Unsupported: an average over spread places, for which torch has no layer; at every pixel,
+            an average whose last window hangs over the crop.
     """
     told = node.params
     axes = len(told.kernel)
@@ -81,11 +83,25 @@ def pooling(
     ceil = _hangs_over(node, window)
     if node.family is Family.MAX_POOL:
         dilation = _times(told.dilation, step)
+        over = _overhang(node, window) if every_pixel else (0,) * axes
+        # Windows of stride 1 never hang over; torch's pools pad at most half of their kernel.
+        beside = any(over) or any(2 * p > k for p, k in zip(padding, told.kernel, strict=True))
+        own = (0,) * axes if beside else padding
         layer: nn.Module = _MAX_POOLS[axes - 1](
-            told.kernel, stride, padding, dilation, ceil_mode=ceil
+            told.kernel, stride, own, dilation, ceil_mode=ceil and not every_pixel
         )
-        return layer
+        if not beside:
+            return layer
+        pads = [(p, p + o * s) for p, o, s in zip(padding, over, step, strict=True)]
+        ends = tuple(n for pair in reversed(pads) for n in pair)
+        return nn.Sequential(_PADS[axes - 1](ends, -float("inf")), layer)
     _refuse_spread(node, step)
+    if ceil and every_pixel:
+        raise Unsupported(
+            f"{node.name} averages a window that hangs over the crop, which has no form at every "
+            "pixel",
+            cure="leave every_pixel out, or use ceil_mode=False",
+        )
     options: dict[str, Any] = {"count_include_pad": told.count_include_pad}
     if axes > 1:
         options["divisor_override"] = called(node).argument("divisor_override")
@@ -163,6 +179,16 @@ def _hangs_over(node: Node, window: tuple[int, ...]) -> bool:
     Where none does, none may at the end of the page: it would be about no crop.
     """
     return any(axis.hangs_over(n) for axis, n in zip(node.edges[0].axes, window, strict=True))
+
+
+def _overhang(node: Node, window: tuple[int, ...]) -> tuple[int, ...]:
+    """Along each axis, by how many places the last window reaches beyond the crop's padding."""
+    told = node.params
+    last = [axis.output_size(n) - 1 for axis, n in zip(node.edges[0].axes, window, strict=True)]
+    return tuple(
+        max(0, i * told.stride[a] + told.dilation[a] * (told.kernel[a] - 1) + 1 - sum(pads) - n)
+        for a, (i, n, pads) in enumerate(zip(last, window, told.padding, strict=True))
+    )
 
 
 def _fill(layer: nn.Module, tensors: Mapping[str, Tensor]) -> None:
