@@ -61,7 +61,8 @@ def test_a_signal_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     net = _made("Conv1d", 2)
     signal = np.random.default_rng(0).random((2, 50), dtype=np.float32)
     np.save("s.npy", signal)
-    total, _ = _explained(capsys, "s.npy", "--unit", "3,49", "--weights", "w.pt")
+    total, err = _explained(capsys, "s.npy", "--unit", "3,49", "--weights", "w.pt")
+    assert "s.npy: float32 samples, taken as they are" in err
     expected = net[0](torch.from_numpy(signal)[None])[0, 3, 49]  # type: ignore[index]
     assert total == pytest.approx(float(expected.detach()), abs=1e-5)
 

@@ -227,3 +227,5 @@ def test_a_scripted_network_is_refused_with_the_cure() -> None:
     scripted = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval())
     with pytest.raises(Unsupported, match=r"give the nn\.Module itself"):
         eyeshot.see(scripted, torch.rand(1, 3, 8, 8))
+    with pytest.raises(Unsupported, match=r"give the nn\.Module itself"):
+        eyeshot.explain(scripted, torch.rand(3, 8, 8), layer="0", unit=(0, 0, 0))

@@ -18,7 +18,7 @@ from eyeshot.explanation.capture import Seen, hear_operator, see_operator
 from eyeshot.explanation.traces import UnitTrace
 from eyeshot.explanation.tracing import check_batch, trace
 from eyeshot.features.seeing import NO_GRAPH
-from eyeshot.frontends.refusals import check_module
+from eyeshot.frontends.refusals import check_module, refuse_unreadable
 from eyeshot.frontends.trials import as_batch
 from eyeshot.runs.inputs import prepare_input
 
@@ -44,9 +44,10 @@ def explain_unit(
     Raises:
         UnknownName: there is no such layer.
         BadValue: the unit is outside the map, or the layer is not used.
-        Unsupported: the operator has no such sum.
+        Unsupported: the operator has no such sum, or the network is scripted.
         Failure: the sum does not equal the network's own value.
     """
+    refuse_unreadable(net)
     seen, reason = see_operator(net, x, layer, call)
     if seen is None:
         warnings.warn(f"{NO_GRAPH}: {reason}", stacklevel=2)

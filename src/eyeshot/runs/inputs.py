@@ -25,7 +25,7 @@ from eyeshot.frontends.trials import axes_taken, channels_to_try
 from eyeshot.images import Source, Span, open_source
 from eyeshot.images.layouts import Index
 from eyeshot.images.whole import SCALE_FIRST, check_scale, note_dark, to_unit
-from eyeshot.language import tr
+from eyeshot.language import mark, tr
 from eyeshot.runs import Run
 from eyeshot.runs.config import RunConfig
 
@@ -191,10 +191,10 @@ def prepare_plain(
         samples = to_unit(source.read(*((0, n) for n in source.shape[1:])))
         takes = channels_to_try(net)
         _check_pages(source, takes)
-        notes = [
-            *source.notes,
-            tr("{type} samples, scaled to 0 … 1 and nothing else", type=source.dtype),
-        ]
+        floats = np.issubdtype(np.dtype(source.dtype), np.floating)
+        text = mark("{type} samples, scaled to 0 … 1 and nothing else")
+        text = mark("{type} samples, taken as they are") if floats else text
+        notes = [*source.notes, tr(text, type=source.dtype)]
     samples, done = in_channels(samples, takes)
     x = torch.from_numpy(np.ascontiguousarray(samples))[None]
     like = next((p for p in net.parameters() if p.is_floating_point()), x)
