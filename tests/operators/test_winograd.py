@@ -186,6 +186,8 @@ def test_the_method_gives_way_to_a_memory_limit() -> None:
     source = open_source(image)
     assert uses_winograd(make_job(net, [source]).graph)
     assert not uses_winograd(make_job(net, [source], exact="direct").graph)
+    assert "with a third of the multiplications" in str(eyeshot.plan(net, image))
+    assert "multiplications" not in str(eyeshot.plan(net, image, exact="direct"))
     added = winograd.added_bytes(make_job(net, [source]).graph)
     limit = 8 * added - 1
     if limit > 2 << 30:
