@@ -87,6 +87,7 @@ article h1 { font-size: 2.1em; }
 article h2 { font-size: 1.5em; }
 article h3 { font-size: 1.2em; }
 dl.py { margin-bottom: 2rem; }
+html[lang="zh-CN"] em { font-style: normal; font-weight: 600; }
 """
 
 
@@ -265,6 +266,25 @@ def setup(app: Any) -> None:
 
     search.languages["mixed"] = Mixed
     app.connect("autodoc-process-docstring", _process_docstring, priority=400)
+    app.connect("html-page-context", _speak, priority=900)  # after the theme
+
+
+def _speak(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """Name the language of a Chinese page, and begin its navigation with the Chinese pages."""
+    if page.startswith("zh/"):
+        context["language"] = "zh-CN"
+        context["furo_navigation_tree"] = chinese_first(context["furo_navigation_tree"])
+
+
+def chinese_first(navigation: str) -> str:
+    """The navigation's HTML with its last group, the Chinese pages, before the others."""
+    first, last = navigation.find(_CAPTION), navigation.rfind(_CAPTION)
+    end = navigation.rfind("</ul>") + len("</ul>")
+    parts = navigation[:first], navigation[last:end], navigation[first:last], navigation[end:]
+    return "".join(parts)
+
+
+_CAPTION = '<p class="caption"'
 
 
 def _process_docstring(

@@ -40,6 +40,13 @@ def test_every_link_of_the_site_leads_to_a_page_of_it(tmp_path: Path) -> None:
     assert links > 100
 
 
+def test_chinese_pages_begin_with_the_chinese_navigation() -> None:
+    groups = [f'<p class="caption">{name}</p>\n<ul>{name}</ul>\n' for name in "abc"]
+    moved = build_site.chinese_first("<div>" + "".join(groups) + "</div>")
+    assert "".join(re.findall("<ul>(.)</ul>", moved)) == "cab"
+    assert (moved[:5], moved[-6:], len(moved)) == ("<div>", "</div>", sum(map(len, groups)) + 11)
+
+
 def test_a_link_to_the_source_becomes_its_text(tmp_path: Path) -> None:
     page = tmp_path / "docs" / "one.md"
     page.parent.mkdir()

@@ -40,7 +40,7 @@ if CHROMIUM is None:
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright to drive chromium")
 
 
-VALUE_IS = "value => Number(document.querySelector('.unit output.value').title) === value"
+VALUE_IS = "value => Number(document.querySelector('.unit output.value')?.title) === value"
 
 
 class Residual(nn.Module):

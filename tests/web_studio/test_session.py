@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import dataclasses
 import json
 import shutil
+import zlib
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import cv2
 import numpy as np
@@ -442,6 +445,26 @@ def test_a_page_that_cannot_be_written_is_refused(session: Session, tmp_path: Pa
     with pytest.raises(UnknownName):
         export_page(session, tmp_path / "page.html", [("stm", (0, 0, 0))])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_grows_large_and_says_what_it_leaves_out(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eyeshot.web_studio.export._USUAL_UNITS", 7)
+    told: list[str] = []
+    page = export_page(session, tmp_path / "page.html", say=told.append).read_text()
+    answers = json.loads(page.partition('id="answers">')[2].partition("</script>")[0])
+    left = json.loads(answers["file"])["left"]
+    assert left > 0
+    assert told == [
+        f"{tmp_path}/page.html: {left} units were left out to keep it small; --unit names others"
+    ]
+    ways = [key for key in answers if key.startswith("why?")]
+    assert len(ways) >= 7
+    for key in ways:
+        packed = zlib.decompress(base64.b64decode(answers[key]))
+        asked = dict(parse_qsl(key.partition("?")[2]))
+        assert packed == session.answer("why", Query(asked)).to_bytes()
 
 
 def test_a_widget_answers_and_names_mistakes(net: nn.Module, x: Tensor) -> None:

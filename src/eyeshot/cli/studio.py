@@ -131,7 +131,7 @@ def open_studio(
         session.warm()
     if out is not None:
         with warnings_as_notes():
-            export_page(session, out, [_unit(one) for one in unit or ()])
+            export_page(session, out, [_unit(one) for one in unit or ()], say=say)
         say(tr("wrote {file}", file=out))
         return
     server = Server(session, port)

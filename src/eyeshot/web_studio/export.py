@@ -2,7 +2,7 @@
 
 The file holds one picture: every map of a small network, and the page's answers for some units: the
 named ones, or by default all scores, the strongest unit of each channel, and the units between
-those and the pixels.
+those and the pixels, as many as keep the file small; the page says how many were left out.
 """
 
 from __future__ import annotations
@@ -10,26 +10,30 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
 
-from eyeshot.errors import BadValue, EyeshotError
+from eyeshot.errors import BadValue
 from eyeshot.files import check_page, write_aside
 from eyeshot.web_studio.beside import SIDES
 from eyeshot.web_studio.links import OPERATIONS
 from eyeshot.web_studio.looks import Check, never
 from eyeshot.web_studio.overlays import KINDS
 from eyeshot.web_studio.page_files import html_tag, one_script, read_page_file
-from eyeshot.web_studio.payloads import Query
+from eyeshot.web_studio.payloads import Payload, Query
 from eyeshot.web_studio.session import Session
 
 _MOST_NUMBERS = 2 * 10**6
 """Numbers of all maps together, up to which all of them go into the file."""
 _MOST_BYTES = 120 * 10**6
+_USUAL_BYTES, _USUAL_UNITS = 20 * 10**6, 256
+"""Of a file whose units nobody named: no more are added beyond."""
 _MOST_CHANNELS = 64
 """Of a layer, up to which the strongest unit of each goes into the file."""
 
@@ -38,7 +42,11 @@ Place = tuple[str, tuple[int, ...]]
 
 
 def export_page(
-    session: Session, path: str | Path, units: Iterable[Place] = (), check: Check = never
+    session: Session,
+    path: str | Path,
+    units: Iterable[Place] = (),
+    check: Check = never,
+    say: Callable[[str], object] = str,
 ) -> Path:
     """Write a session's first picture as one HTML file.
 
@@ -47,6 +55,7 @@ def export_page(
         path: ends in .html; replaced where it exists.
         units: to be asked about in the file; by default the scores and each channel's strongest.
         check: called between the answers.
+        say: gets a line if units were left out to keep the file small.
 
     Raises:
         BadValue: another ending, a wide picture, or more than a file should hold.
@@ -65,7 +74,9 @@ def export_page(
     for operation in OPERATIONS:
         answers.ask("walk", operation=operation)
     if state["network"]["runs"]:
-        _collect(answers, state, list(units), session)
+        left = _collect(answers, state, list(units), session)
+        if left:
+            say(f"{target}: {left} units were left out to keep it small; --unit names others")
     with write_aside(target) as aside:
         aside.write_text(_page(answers.found), encoding="utf-8")
     return target
@@ -76,49 +87,91 @@ class _Answers:
 
     def __init__(self, session: Session, check: Check) -> None:
         self.found: dict[str, str] = {}
-        self._session, self._check, self._bytes = session, check, 0
+        self._session, self._check, self.bytes = session, check, 0
 
     def ask(self, name: str, **values: object) -> dict[str, Any]:
-        """Ask and keep the answer."""
+        """Ask, and keep the answer."""
         self._check()
         texts = {key: str(value) for key, value in values.items()}
         answer = self._session.answer(name, Query(texts), self._check)
-        content = base64.b64encode(answer.to_bytes()).decode("ascii")
-        self._bytes += len(content)
-        if self._bytes > _MOST_BYTES:
+        self.keep(name, answer, **texts)
+        return answer.data
+
+    def keep(self, name: str, answer: Payload, **texts: str) -> None:
+        """Keep an answer that is known already."""
+        content = base64.b64encode(zlib.compress(answer.to_bytes())).decode("ascii")
+        self.bytes += len(content)
+        if self.bytes > _MOST_BYTES:
             raise BadValue(
                 f"more than {_MOST_BYTES // 10**6} megabytes for one file",
                 cure="name some units by --unit, or use a smaller picture",
             )
         asked = urlencode(sorted(texts.items()), safe="*")
         self.found[f"{name}?{asked}" if asked else name] = content
-        return answer.data
+
+    def note(self, **numbers: int) -> None:
+        """What the page says of the file."""
+        self.found["file"] = json.dumps(numbers)
 
 
 def _collect(
     answers: _Answers, state: Mapping[str, Any], units: list[Place], session: Session
-) -> None:
-    """Maps, strips, and all that the page asks about the units."""
+) -> int:
+    """Maps, strips, and all that the page asks about the units; how many units were left out."""
     layers = state["layers"]
     everything = sum(int(np.prod(layer["planes"])) for layer in layers) <= _MOST_NUMBERS
-    chosen = units or _usual_units(session, state)
-    for layer, unit in list(chosen):
-        way = answers.ask("why", layer=layer, unit=",".join(map(str, unit)))
-        chosen += [(step["layer"], tuple(step["unit"])) for step in way["steps"][1:]]
-    chosen = list(dict.fromkeys(chosen))
+    if state["overlay"]:
+        _collect_overlays(answers, state)
+    answers.ask("dead")
+    for layer in layers:
+        answers.ask("strip", layer=layer["name"], most=32)
+    chosen, left = _collect_units(answers, state, units, session)
     for layer in layers:
         for side in _sides(state, layer["name"]):
             _collect_maps(answers, layer, chosen, everything, side)
-    if state["overlay"]:
-        _collect_overlays(answers, state)
-    inputs = set(state["network"]["inputs"])
-    for layer, unit in chosen:
-        text = ",".join(map(str, unit))
-        for side in _sides(state, layer)[:2]:
-            answers.ask("unit", layer=layer, unit=text, **side)
-            if layer not in inputs:
-                answers.ask("why", layer=layer, unit=text, **side)
-    answers.ask("dead")
+    answers.note(units=len(chosen), left=left)
+    return left
+
+
+def _collect_units(
+    answers: _Answers, state: Mapping[str, Any], units: list[Place], session: Session
+) -> tuple[list[Place], int]:
+    """The sums of the units and of those on their ways to the pixels.
+
+    Returns:
+        The units that are in, and how many are not: of units that nobody named, those after the
+        file had grown large.
+    """
+    found: dict[Place, None] = {}
+    asked = units or _usual_units(session, state)
+    for index, place in enumerate(asked):
+        if not units and (answers.bytes > _USUAL_BYTES or index >= _USUAL_UNITS):
+            return list(found), len(asked) - index
+        if place in found:
+            continue
+        for side in _sides(state, place[0])[:2]:
+            for one in _collect_way(answers, place, side, known=() if side else found):
+                found.setdefault(one)
+    return list(found), 0
+
+
+def _collect_way(
+    answers: _Answers, place: Place, side: Mapping[str, str], known: Collection[Place]
+) -> list[Place]:
+    """A unit, and those that its largest contributions lead to; the way from each is the rest."""
+    way = answers.ask("why", layer=place[0], unit=_text(place[1]), **side)
+    places = [(step["layer"], tuple(step["unit"])) for step in way["steps"]]
+    for index, (layer, unit) in enumerate(places):
+        if (layer, unit) in known:
+            return places[:index]
+        rest = Payload({**way, "steps": way["steps"][index:]})
+        answers.keep("why", rest, layer=layer, unit=_text(unit), **side)
+        answers.ask("unit", layer=layer, unit=_text(unit), **side)
+    return places
+
+
+def _text(unit: Iterable[int]) -> str:
+    return ",".join(map(str, unit))
 
 
 def _sides(state: Mapping[str, Any], layer: str) -> list[dict[str, str]]:
@@ -137,7 +190,8 @@ def _collect_maps(
 ) -> None:
     """A layer's strips, and its maps: all, or those of the chosen units and the first."""
     name = layer["name"]
-    answers.ask("strip", layer=name, most=32, **side)
+    if side:
+        answers.ask("strip", layer=name, most=32, **side)
     if not layer["spatial"]:
         answers.ask("maps", layer=name, **side)
         return
@@ -158,31 +212,31 @@ def _collect_overlays(answers: _Answers, state: Mapping[str, Any]) -> None:
 
 
 def _usual_units(session: Session, state: Mapping[str, Any]) -> list[Place]:
-    """All scores, and the strongest unit of each channel of a layer with few of them."""
-    found: list[Place] = []
+    """All scores, then the strongest unit of each channel: a first one of each layer, a second …"""
+    scores: list[Place] = []
+    turns: list[list[Place]] = []
     look = session.desk.look(Query({}))
     for layer in state["layers"]:
         value = look.value(layer["name"])[0].detach().float().cpu().numpy()
         if layer["input"] or not value.size:
             continue
-        if value.ndim == 3 and len(value) <= _MOST_CHANNELS and not layer["minor"]:
-            flat = np.abs(value.reshape(len(value), -1)).argmax(axis=1)
-            places = zip(*np.unravel_index(flat, value.shape[1:]), strict=True)
-            found += [
+        last = layer["name"] in state["network"]["outputs"]
+        if value.ndim == 3 and len(value) <= _MOST_CHANNELS and (last or not layer["minor"]):
+            flat = np.abs(value.reshape(len(value), -1))
+            places = zip(*np.unravel_index(flat.argmax(axis=1), value.shape[1:]), strict=True)
+            strongest: list[Place] = [
                 (layer["name"], (c, int(row), int(column)))
                 for c, (row, column) in enumerate(places)
             ]
-        elif value.ndim == 1 and layer["name"] in state["network"]["outputs"]:
-            found += [(layer["name"], (i,)) for i in range(min(len(value), _MOST_CHANNELS))]
-    return [place for place in found if _explained(session, place)]
-
-
-def _explained(session: Session, place: Place) -> bool:
-    try:
-        session.desk.look(Query({})).explain(*place)
-    except EyeshotError:
-        return False
-    return True
+            order = np.argsort(-flat.max(axis=1), kind="stable")
+            if last:
+                scores += strongest
+            else:
+                turns.append([strongest[i] for i in order])
+        elif value.ndim == 1 and last:
+            scores += [(layer["name"], (i,)) for i in range(min(len(value), _MOST_CHANNELS))]
+    others = [one for turn in zip_longest(*turns) for one in turn if one is not None]
+    return [*scores, *others]
 
 
 _START = """

@@ -60,6 +60,7 @@ export class FileSource {
   constructor(answers) {
     this.answers = answers;
     this.live = false;
+    this.file = JSON.parse(answers.file || "null"); // how many units it holds, and how many were left out
     this.units = new Map(); // by layer, those that the file holds
     for (const key of Object.keys(answers)) {
       if (!key.startsWith("unit?")) continue;
@@ -75,9 +76,9 @@ export class FileSource {
     const found = this.answers[question(name, { ...values, language })] ?? this.answers[question(name, values)];
     if (found === undefined) throw new Refusal("not in this file", "run eyeshot studio for it");
     const letters = atob(found);
-    const data = new Uint8Array(letters.length);
-    for (let i = 0; i < letters.length; i++) data[i] = letters.charCodeAt(i);
-    return decode(data.buffer);
+    const packed = new Uint8Array(letters.length);
+    for (let i = 0; i < letters.length; i++) packed[i] = letters.charCodeAt(i);
+    return decode(await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"))).arrayBuffer());
   }
 
   has(name, values) {

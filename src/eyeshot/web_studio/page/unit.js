@@ -32,7 +32,14 @@ export class UnitPanel {
   empty() {
     return h("div", { class: "empty" },
       h("div", { class: "empty-mark", "aria-hidden": "true" }, h("span"), h("span"), h("span")),
-      h("p", {}, say("noUnit")), h("p", { class: "faint" }, say("noUnitMore")));
+      h("p", {}, say("noUnit")), h("p", { class: "faint" }, say("noUnitMore")), this.ofFile());
+  }
+
+  /** Of a page without a server: which units it holds. */
+  ofFile() {
+    const { file } = this.app.source;
+    if (!file) return null;
+    return h("p", { class: "faint" }, say("fileHolds", file.units), file.left ? say("fileLeft", file.left) : "");
   }
 
   crumbs(trail) {
