@@ -438,8 +438,9 @@ def test_the_single_file_needs_no_server(
     opened: Callable[[str], Any], digits: Session, tmp_path: Path
 ) -> None:
     target = export_page(digits, tmp_path / "page.html", [("conv2", (3, 4, 5)), ("fc2", (7,))])
-    page = opened(target.as_uri() + "#layer=conv2&channel=3")
-    click_map(page, 0.9, 0.9)  # the nearest unit that the file holds
+    page = opened(target.as_uri() + "#layer=conv2&channel=0")
+    click_map(page, 0.9, 0.9)  # the nearest unit that the file holds, of any channel
+    says(page, ".unit h2", "conv2 [")
     assert unit_of(page) == (3, 4, 5)
     trace = digits.answer("unit", Query({"layer": "conv2", "unit": "3,4,5"})).data["trace"]
     assert shown_value(page, "conv2") == trace["network_value"]

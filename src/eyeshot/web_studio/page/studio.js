@@ -491,7 +491,9 @@ class Studio {
   /** Of a page without a server the nearest unit that it holds; any unit otherwise. */
   inFile(unit) {
     if (this.source.live) return unit;
-    const held = (this.source.units.get(this.chosen.layer) || []).filter((one) => one[0] === unit[0] || unit.length === 1);
+    const all = this.source.units.get(this.chosen.layer) || [];
+    const here = all.filter((one) => one[0] === unit[0] || unit.length === 1);
+    const held = here.length ? here : all; // of another channel, if this one has none
     const far = (one) => Math.hypot(...one.map((at, axis) => at - unit[axis]));
     return held.sort((a, b) => far(a) - far(b))[0] || unit;
   }
