@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import importlib
+import inspect
 import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import nn
 
 Build = Callable[[], tuple[nn.Module, tuple[int, ...]]]
@@ -1484,6 +1488,118 @@ def _torchvision_more() -> Iterator[tuple[str, Build]]:
         yield f"torchvision/backbone/{name}", head
 
 
+_OF_CLASSES = (
+    "holocron.nn",
+    "holocron.models",
+    "compressai.layers",
+    "mmcv.cnn",
+    "torch_harmonics",
+    "studiosr.models",
+    "torch_enhance.models",
+    "pytorch3dunet.unet3d",
+    "a_unet",
+    "careamics.models",
+    "timm.layers",
+    "kornia",
+    "piq",
+    "pyiqa.archs",
+    "lightly.models",
+    "fastmri.models",
+    "torchaudio.models",
+)
+_NUMBERS = {"kernel": 3, "num_classes": 5, "window": 4, "patch": 4, "size": 3, "image": 32}
+_SMALL = [
+    "head",
+    "group",
+    "reduction",
+    "ratio",
+    "depth",
+    "layer",
+    "block",
+    "scale",
+    "factor",
+    "upscale",
+]
+_ONES = ["stride", "dilation", "padding"]
+_SIZES: tuple[tuple[int, ...], ...] = (
+    (8, 33, 26),
+    (3, 48, 56),
+    (3, 64, 64),
+    (1, 48, 56),
+    (8, 50),
+    (8, 9, 12, 14),
+    (3, 128, 128),
+    (4, 32, 40),
+    (2, 40, 48),
+    (1, 400),
+    (3, 224, 224),
+)
+
+
+def _guessed(name: str) -> Any:
+    """A value for an argument of this name, of a class of which nothing else is known."""
+    name = name.lower()
+    if "act" in name:
+        return nn.ReLU
+    if "norm" in name:
+        return nn.BatchNorm2d
+    if "drop" in name or "prob" in name:
+        return 0.0
+    if "resolution" in name or "input_size" in name:
+        return (32, 32)
+    for part, value in _NUMBERS.items():
+        if part in name:
+            return value
+    if any(part in name for part in _SMALL):
+        return 2
+    return 1 if any(part in name for part in _ONES) else 8
+
+
+def _by_guess(kind: type[nn.Module]) -> tuple[nn.Module, tuple[int, ...]]:
+    """An instance of a class by guessed arguments, and the first size that it takes."""
+    found: dict[str, Any] = {}
+    for name, one in list(inspect.signature(kind.__init__).parameters.items())[1:]:
+        if name.startswith(("pretrained", "weights")):
+            found[name] = False if isinstance(one.default, bool) else None
+        elif one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
+            found[name] = _guessed(name)
+    net = kind(**found).eval()
+    kept = copy.deepcopy(net)
+    for size in _SIZES:
+        with contextlib.suppress(Exception), torch.no_grad():
+            kept(torch.rand(1, *size))
+            return net, size
+    raise ValueError("takes none of the sizes that are tried")
+
+
+def _of_classes() -> Iterator[tuple[str, Build]]:
+    """Layers and networks of whole packages, each built by guesses from its arguments' names."""
+    for package in _OF_CLASSES:
+        with contextlib.suppress(ImportError):
+            for name, kind in _classes_of(importlib.import_module(package)).items():
+
+                def build(kind: type[nn.Module] = kind) -> tuple[nn.Module, tuple[int, ...]]:
+                    return _by_guess(kind)
+
+                yield f"{package}/{name}", build
+
+
+def _classes_of(package: Any) -> dict[str, type[nn.Module]]:
+    """The modules that a package and the modules in it define, by the end of their dotted name."""
+    modules = [package]
+    for one in pkgutil.walk_packages(getattr(package, "__path__", ()), f"{package.__name__}."):
+        with contextlib.suppress(Exception):  # what one needs besides is not there
+            modules.append(importlib.import_module(one.name))
+    found: dict[str, type[nn.Module]] = {}
+    for module in modules:
+        for value in list(vars(module).values()):
+            own = isinstance(value, type) and value.__module__.startswith(package.__name__)
+            if own and issubclass(value, nn.Module) and "Loss" not in value.__name__:
+                short = f"{value.__module__}.{value.__name__}".removeprefix(package.__name__)
+                found[short.strip(".")] = value
+    return found
+
+
 SOURCES = (
     _smp,
     _timm_features,
@@ -1506,6 +1622,7 @@ SOURCES = (
     _audio,
     _unets,
     _packaged,
+    _of_classes,
 )
 
 

@@ -107,6 +107,32 @@ BANDS: dict[str, tuple[Function, list[nn.Module]]] = {
         lambda x, m: m(F.max_pool3d(x, (2, 1, 1))),
         [nn.Conv2d(2, 3, 3)],
     ),
+    "an instance norm of a map without a batch": (
+        lambda x: F.instance_norm(x[0])[None],
+        [],
+    ),
+    "an instance norm, rows as channels": (
+        lambda x: F.instance_norm(x.transpose(1, 2)).transpose(1, 2),
+        [],
+    ),
+    "a group norm, rows as channels": (
+        lambda x: F.group_norm(x.transpose(1, 2), 2).transpose(1, 2),
+        [],
+    ),
+    "a batch norm, rows as a batch": (
+        lambda x: F.batch_norm(x.transpose(0, 2), None, None, training=True).transpose(0, 2),
+        [],
+    ),
+    "a slope for each row": (
+        lambda x: F.prelu(
+            x.transpose(1, 2), torch.linspace(0.1, 0.9, x.shape[2], dtype=x.dtype)
+        ).transpose(1, 2),
+        [],
+    ),
+    "one slope for all, rows as channels": (
+        lambda x, m: m(x.transpose(1, 2)).transpose(1, 2),
+        [nn.PReLU()],
+    ),
 }
 
 

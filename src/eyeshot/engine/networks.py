@@ -264,8 +264,10 @@ class Traced:
             Unsupported: the network cannot be traced.
         """
         refuse_unreadable(self.module)
-        if any(child.training for child in self.module.modules()):
-            raise BadValue("the network is in training mode", cure="call net.eval() first")
+        for name, child in self.module.named_modules():
+            if child.training:
+                which = f"layer {name}" if name else "the network"
+                raise BadValue(f"{which} is in training mode", cure="call net.eval() first")
         checked_sizes(sizes)
         kept = self._looked_up(tuple(tuple(int(n) for n in size) for size in sizes), dtype)
         # Tensors computed only from weights are not kept in a program, so they are computed again.

@@ -36,10 +36,10 @@ from eyeshot.operators.repaired import (
 def batch_normalization(site: Site) -> Described:
     """In eval mode a scale and a shift for each channel; in training mode it mixes the batch."""
     source = site.node("input")
-    if mixes_positions(source, {1: None}):
-        raise NoRule("it takes a spatial axis for channels")
+    _refuse_positions(source, 1)
     if not site.arguments["training"]:
         return Described((along(source, {}),), source.dims)
+    _refuse_positions(source, 0)
     if site.arguments["running_mean"] is None:  # no mode would change that
         return _over_positions(
             source, NO_PARAMS, "batch norm that tracks no statistics normalizes over all positions"
@@ -52,6 +52,7 @@ def batch_normalization(site: Site) -> Described:
 def instance_normalization(site: Site) -> Described:
     """Each channel is normalized by its own mean and variance over all positions."""
     source = site.node("input")
+    _refuse_positions(source, 1)
     if not site.arguments["use_input_stats"]:
         return Described((along(source, {}),), source.dims)
     return _over_positions(source, NO_PARAMS, "normalizes each channel over all positions")
@@ -60,11 +61,22 @@ def instance_normalization(site: Site) -> Described:
 def group_normalization(site: Site) -> Described:
     """Each group of channels is normalized by its mean and variance over all positions."""
     groups = int(site.arguments["num_groups"])
+    source = site.node("input")
+    _refuse_positions(source, 1)
     return _over_positions(
-        site.node("input"),
+        source,
         GroupParams(groups=groups),
         "normalizes groups of channels over all positions",
     )
+
+
+def _refuse_positions(source: Node, dim: int) -> None:
+    """Leave a norm to a call on whole maps if positions lie where torch expects something else.
+
+    Dimension 1 holds channels, and dimension 0 the batch; a map without a batch is read wrongly.
+    """
+    if mixes_positions(source, {dim: None}):
+        raise NoRule(f"it takes a spatial axis for {'the batch' if dim == 0 else 'channels'}")
 
 
 def _over_positions(source: Node, params: Params, reason: str) -> Described:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -41,6 +42,14 @@ def pointwise(site: Site) -> Described:
         raise NoRule("it gives each position along a spatial axis a feature of its own")
     edges = tuple(Edge(s.name, _broadcast(site, s, dims)) for s in sources)
     return Described(edges, dims)
+
+
+def prelu_geometry(site: Site) -> Described:
+    """A slope for each number of dimension 1, which must not be positions, or one for all."""
+    described = pointwise(site)
+    if 1 in described.dims and math.prod(site.shape_of("weight")) > 1:
+        raise NoRule("it gives each position along a spatial axis a slope of its own")
+    return described
 
 
 def _common_dims(site: Site, sources: list[Node]) -> tuple[int | None, ...]:
@@ -163,7 +172,7 @@ OPERATORS = (
         pointwise,
         repair=Repair("one other", repaired_binary, also="iadd isub imul idiv radd rmul"),
     ),
-    Operator("prelu", Family.PRELU, pointwise, repair=Repair("input weight", repaired_prelu)),
+    Operator("prelu", Family.PRELU, prelu_geometry, repair=Repair("input weight", repaired_prelu)),
     Operator(_MADE_ANEW, Family.POINTWISE, pointwise, other_operations=nothing),
     Operator(
         "alias contiguous detach",
