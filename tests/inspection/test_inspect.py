@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -268,3 +270,13 @@ def test_a_field_behind_an_unknown_operator_is_not_guessed() -> None:
     assert seen.box is None
     assert seen.status == "unsupported: cumsum at cumsum"
     assert str(seen).endswith("unsupported: cumsum at cumsum")
+
+
+def test_printing_for_the_first_time_draws_no_random_numbers() -> None:
+    """In a process of its own, since rich draws some when it is imported."""
+    code = (
+        "import random, eyeshot; from torch import nn\n"
+        "found = eyeshot.inspect(nn.Conv2d(1, 1, 3), (1, 9, 9)); state = random.getstate()\n"
+        "assert str(found) and random.getstate() == state"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -184,8 +185,11 @@ class Inspection:
         return target
 
     def __str__(self) -> str:
-        from eyeshot.inspection.text import plain_text
-
+        state = random.getstate()
+        try:
+            from eyeshot.inspection.text import plain_text
+        finally:
+            random.setstate(state)  # rich draws random numbers when it is first imported
         return plain_text(self)
 
     def _repr_html_(self) -> str:
@@ -258,7 +262,8 @@ def receptive_field(
         net: any module that ``torch.export`` can trace.
         size: the size of its input without the batch, (C, H, W) for an image.
         layer: dotted name of the layer; the network's first output by default.
-        unit: its position along each spatial axis; the middle one by default.
+        unit: its position along each spatial axis, in the order of the input's axes, also in a map
+            in which they are exchanged; the middle one by default.
 
     Raises:
         UnknownName: there is no such layer.
