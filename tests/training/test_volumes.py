@@ -159,6 +159,23 @@ def test_the_scale_that_a_run_learned_from(
     assert config.in_unit is in_unit
 
 
+@pytest.mark.parametrize("flipped", [True, False])
+def test_a_mask_of_another_orientation_is_refused(tmp_path: Path, flipped: bool) -> None:
+    """Voxels are read as stored, so a mask whose X runs the other way lies mirrored."""
+    for number in range(2):
+        volume, mask = ball(SIZES[number], number)
+        for name, array in (("image", volume / np.float32(255)), ("label", mask)):
+            affine = np.diag([-1.0 if flipped and name == "label" else 1.0, 1, 1, 1])
+            path = tmp_path / name / f"{number}.nii.gz"
+            path.parent.mkdir(exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(array.transpose(2, 1, 0), affine), path)
+    if flipped:
+        with pytest.raises(BadFile, match=r"has axes towards S, A, L, and .* towards S, A, R"):
+            load_pairs(tmp_path, dims=3)
+    else:
+        assert load_pairs(tmp_path, dims=3).train
+
+
 def test_whole_numbers_and_floats_of_another_scale_are_not_mixed(tmp_path: Path) -> None:
     for number, kind in enumerate((np.uint8, np.float32)):
         volume, mask = ball(SIZES[number], number)

@@ -267,7 +267,7 @@ class Thresholded(Source):
         self._mask, self._threshold = mask, threshold
         self.native_rows = mask.native_rows
         self.memory, self.open_memory = mask.memory, mask.open_memory
-        self.notes = mask.notes
+        self.notes, self.turn, self.directions = mask.notes, mask.turn, mask.directions
 
     def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
         samples = self._mask.read(*spans)
@@ -300,6 +300,7 @@ class SingleChannel(Source):
         self._mask, self._cure = mask, cure
         self.native_rows = mask.native_rows
         self.memory, self.open_memory = mask.memory, mask.open_memory
+        self.turn, self.directions = mask.turn, mask.directions
         self.notes = (*mask.notes, f"gray saved in {mask.shape[0]} channels; one is read")
 
     def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:

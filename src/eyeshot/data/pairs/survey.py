@@ -106,6 +106,7 @@ class Seen:
         problems: the problems of either file, in the order of detection.
         notes: facts about either file that the user should know.
         turns: the orientation of each file, the picture's first.
+        directions: the sides of the body towards which the axes of each file run; empty if unknown.
     """
 
     files: Files
@@ -120,6 +121,7 @@ class Seen:
     problems: list[Problem] = field(default_factory=list)
     notes: list[tuple[Path, str]] = field(default_factory=list)
     turns: list[int] = field(default_factory=list)
+    directions: list[tuple[str | None, ...]] = field(default_factory=list)
 
     @property
     def mark(self) -> str:
@@ -149,7 +151,7 @@ def look(
     other = _guarded(read_target, seen, files.target)
     if shape is None or other is None:
         return seen
-    if _check_turns(seen, shape[1:] == other[1:]):
+    if _check_turns(seen, shape[1:] == other[1:]) or _check_directions(seen):
         return seen
     if shape[1:] != other[1:]:
         message = f"is {_times(other[1:])}, and {files.image} is {_times(shape[1:])}"
@@ -189,6 +191,20 @@ def _check_turns(seen: Seen, same_size: bool) -> bool:
     return True
 
 
+def _check_directions(seen: Seen) -> bool:
+    """Whether the axes of picture and target run towards other sides of the body: a problem."""
+    ours, theirs = (
+        tuple(letter for letter in one if letter is not None) for one in seen.directions
+    )
+    if not ours or not theirs or ours == theirs:
+        return False
+    here, there = ", ".join(ours), ", ".join(theirs)
+    message = f"has axes towards {there}, and {seen.files.image} towards {here}"
+    cure = "store both in one orientation, such as with nibabel.as_closest_canonical"
+    seen.problems.append(Problem(seen.files.target, message, cure))
+    return True
+
+
 def _guarded(
     read: Callable[[Path, Seen], tuple[int, ...]], seen: Seen, path: Path
 ) -> tuple[int, ...] | None:
@@ -204,6 +220,7 @@ def _guarded(
 def _note_facts(path: Path, source: Source, seen: Seen) -> tuple[int, ...]:
     """Add the orientation and the notes of a file to ``seen``, and return its shape."""
     seen.turns.append(source.turn)
+    seen.directions.append(source.directions)
     seen.notes += ((path, note) for note in source.notes)
     return source.shape
 

@@ -52,7 +52,8 @@ class NiftiSource(Source):
         super().__init__(str(path), layout, dtype)
         self._path, self._proxy, self._file, self._codes = path, proxy, file, codes and not kept
         self.grid = _grid(volume.header, layout)
-        towards = ", ".join(letter or "?" for letter in _directions(volume)[::-1])
+        self.directions = _directions(volume)[::-1]
+        towards = ", ".join(letter or "?" for letter in self.directions)
         self.notes = (
             f"voxels as stored: axes Z, Y, X towards {towards}"
             + (", scaled by the header's slope and intercept" if scaled else ""),

@@ -44,6 +44,7 @@ class Source(ABC):
         pages: the file's letter for the axis that is read as channels, if it is not ``C``.
         part: the series, level and positions in a file with several images; plain data.
         grid: the size and position of the pixels; None if the file does not tell.
+        directions: the side of the body towards which each axis of space runs; empty if unknown.
     """
 
     def __init__(self, name: str, layout: Layout, dtype: np.dtype[Any]) -> None:
@@ -61,6 +62,7 @@ class Source(ABC):
         self.notes: tuple[str, ...] = ()
         self.part: dict[str, Any] = {}
         self.grid: PixelGrid | None = None
+        self.directions: tuple[str | None, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
