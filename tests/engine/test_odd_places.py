@@ -133,6 +133,18 @@ BANDS: dict[str, tuple[Function, list[nn.Module]]] = {
         lambda x, m: m(x.transpose(1, 2)).transpose(1, 2),
         [nn.PReLU()],
     ),
+    "one filter for every channel, as a batch": (
+        lambda x, m: m(x.reshape(-1, 1, *x.shape[2:])).view_as(x),
+        [nn.Conv2d(1, 1, 3, padding=1)],
+    ),
+    "the sum of a batch made of channels": (
+        lambda x, m: m(x.reshape(-1, 1, *x.shape[2:])).sum(0, keepdim=True),
+        [nn.Conv2d(1, 1, (3, 2))],
+    ),
+    "a filter for each of two halves, as a batch": (
+        lambda x, m: m(torch.cat([x, -x])[:, :2]).amax(0, keepdim=True),
+        [nn.Conv2d(2, 2, 3, groups=2)],
+    ),
 }
 
 

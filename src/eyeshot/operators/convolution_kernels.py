@@ -61,11 +61,12 @@ def opencv_convolver(
         rows = _kept(value.shape[2], height, anchor[1], padding[0] - down)
         columns = _kept(value.shape[3], width, anchor[0], padding[1] - right)
         parts = [
-            _filtered(value[0, i], kernel, shift, anchor)[rows, columns]
+            _filtered(image[i], kernel, shift, anchor)[rows, columns]
+            for image in value  # of a batch that a layer has made of channels, too
             for i, (kernel, shift) in enumerate(zip(kernels, shifts, strict=True))
         ]
         joined = parts[0][None] if len(parts) == 1 else np.stack(parts)
-        result = torch.from_numpy(joined)[None]
+        result = torch.from_numpy(joined).view(len(value), len(kernels), *joined.shape[1:])
         return result.relu_() if relu else result
 
     return compute
