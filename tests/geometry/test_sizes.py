@@ -63,13 +63,17 @@ FREE: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "pools": (_pools, 30),
     "reflected": (lambda: nn.Conv2d(1, 1, 9, padding=4, padding_mode="reflect"), 16),
     "shuffled": (lambda: nn.Sequential(nn.PixelUnshuffle(3), nn.Conv2d(9, 1, 1)), 9),
+    "channels reshaped": (
+        lambda: nn.Sequential(nn.Conv2d(1, 4, 2), nn.Unflatten(1, (2, 2)), nn.Flatten(1, 2)),
+        9,
+    ),
     "pooled to one": (
         lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(2, 1, 1)),
         10,
     ),
 }
-UNSURE = {"reflected": None}
-"""Its padding is given as numbers, which a ``forward`` might have computed."""
+UNSURE = {"reflected": None, "channels reshaped": None}
+"""Padding and reshapes are given as numbers, which a ``forward`` might have computed."""
 
 
 def _graph(name: str) -> tuple[nn.Module, Graph, int]:

@@ -10,7 +10,25 @@ from hypothesis import strategies as st
 from tests.networks import CHANNELS, examples, graph_or_reject, networks, runs_at
 from torch import nn
 
+from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry.tiles import AxisTiles, Comparison, cover
+
+
+class Sorted(nn.Module):
+    """Positions are lost in it, and a convolution follows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.conv(x.sort(-1).values)
+        return found
+
+
+def test_behind_an_operator_without_a_rule_nothing_is_the_same() -> None:
+    graph = graph_of(Sorted().eval(), (1, 8, 9))
+    assert Comparison(graph, graph).output(0, 0).lost
 
 
 @pytest.mark.parametrize("axes", [1, 2])
