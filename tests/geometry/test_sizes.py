@@ -135,6 +135,13 @@ def test_of_a_layer_without_fields_the_bounds_are_empty() -> None:
     assert not Fields(graph).layer(graph.outputs[0])
 
 
+def test_a_window_over_a_single_position_and_its_padding() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d(1, 1, 3, padding=1))
+    graph = graph_of(net, (1, 1, 5))
+    lo, hi = Fields(graph).bounds(graph.outputs[0], 0)
+    assert (lo.tolist(), hi.tolist()) == ([0], [1])
+
+
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("kernel", [1, 2, 3, 4])
 @pytest.mark.parametrize("padding", [0, 1])
