@@ -145,6 +145,10 @@ BANDS: dict[str, tuple[Function, list[nn.Module]]] = {
         lambda x, m: m(torch.cat([x, -x])[:, :2]).amax(0, keepdim=True),
         [nn.Conv2d(2, 2, 3, groups=2)],
     ),
+    "means of the type of the picture": (
+        lambda x: x - torch.arange(5.0).type_as(x)[None, :, None, None],
+        [],
+    ),
 }
 
 
