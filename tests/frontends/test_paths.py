@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 import eyeshot
 from eyeshot.errors import Unsupported
+from eyeshot.frontends.trace_modes import kept_paths
 from tests.frontends.forwards import PICTURE, SIZE, check_run, halo, net_of
 
 Result = Callable[[Any, Tensor], Any]
@@ -184,3 +186,22 @@ def test_random_numbers_that_nothing_reads_are_no_matter() -> None:
     check_run(unread)
     with pytest.raises(Unsupported, match=r"^rand.*: other random numbers"):
         eyeshot.inspect(net_of(lambda n, x: n.a(x) + torch.rand(4, 1, 1)), SIZE)
+
+
+def test_two_threads_leave_the_network_as_it_was() -> None:
+    net = nn.Conv2d(1, 1, 3)
+    entered, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with kept_paths(net):
+            entered.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=other)
+    with kept_paths(net):
+        thread.start()
+        assert not entered.wait(0.2)
+    leave.set()
+    thread.join(10)
+    assert entered.is_set()
+    assert "forward" not in vars(net)

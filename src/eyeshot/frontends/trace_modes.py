@@ -12,20 +12,24 @@ import contextlib
 import functools
 import inspect
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from traceback import FrameSummary, StackSummary
 from types import FrameType
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.fx import _lazy_graph_module as graph_modules
 from torch.fx import proxy as fx_proxy
 from torch.fx.experimental import proxy_tensor
 from torch.overrides import TorchFunctionMode
 
 from eyeshot.errors import Unsupported
 from eyeshot.frontends.refusals import not_the_network
+
+_ONE_AT_A_TIME = threading.RLock()
+"""Two threads that replaced the same function would put back that of the other."""
 
 _DATA: Any = torch.Tensor.data
 _READ, _WRITE = _DATA.__get__, _DATA.__set__
@@ -68,6 +72,12 @@ def kept_paths(net: torch.nn.Module) -> Iterator[None]:
         with _KeptPaths():
             yield
         return
+    with _ONE_AT_A_TIME, _with_paths(net):
+        yield
+
+
+@contextlib.contextmanager
+def _with_paths(net: torch.nn.Module) -> Iterator[None]:
     forward, members = net.forward, vars(net)
     own = "forward" in members
 
@@ -131,19 +141,18 @@ class _OwnFrames:
         return StackSummary.from_list(list(frames))
 
 
-_describe = proxy_tensor.track_tensor_tree
-
-
 def _described(*args: Any, **kwargs: Any) -> Any:
     """torch's ``track_tensor_tree``, with no mode called for each attribute that it reads."""
     with torch._C.DisableTorchFunction():
-        return _describe(*args, **kwargs)
+        return _USUAL["track_tensor_tree"](*args, **kwargs)
 
 
-_LIGHTER = (
-    (fx_proxy, "CapturedTraceback", getattr(fx_proxy, "CapturedTraceback"), _OwnFrames),  # noqa: B009
-    (proxy_tensor, "track_tensor_tree", _describe, _described),
+_LIGHTER: tuple[tuple[Any, str, Any], ...] = (
+    (fx_proxy, "CapturedTraceback", _OwnFrames),
+    (proxy_tensor, "track_tensor_tree", _described),
 )
+_USUAL = {name: getattr(module, name) for module, name, _ in _LIGHTER if hasattr(module, name)}
+"""These are private: a torch that names them otherwise exports in full, and takes longer."""
 
 
 @contextlib.contextmanager
@@ -154,11 +163,22 @@ def without_extras() -> Iterator[None]:
     the frames of torch in the stack of each operator, and the calls of modes for attributes of
     weights.
     """
+    known = [(module, name, lighter) for module, name, lighter in _LIGHTER if name in _USUAL]
+    with _ONE_AT_A_TIME:
+        try:
+            for module, name, lighter in known:
+                setattr(module, name, lighter)
+            with _lazy_graphs():
+                yield
+        finally:
+            for module, name, _ in known:
+                setattr(module, name, _USUAL[name])
+
+
+def _lazy_graphs() -> AbstractContextManager[Any]:
     try:
-        for module, name, _, lighter in _LIGHTER:
-            setattr(module, name, lighter)
-        with graph_modules._use_lazy_graph_module(True):
-            yield
-    finally:
-        for module, name, usual, _ in _LIGHTER:
-            setattr(module, name, usual)
+        from torch.fx._lazy_graph_module import _use_lazy_graph_module
+    except ImportError:  # private, too
+        return contextlib.nullcontext()
+    lazy: AbstractContextManager[Any] = _use_lazy_graph_module(True)
+    return lazy
