@@ -181,18 +181,70 @@ def test_the_method_of_the_run_that_began_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("everywhere")
-def test_the_method_gives_way_to_a_memory_limit() -> None:
+def test_the_method_gives_way_to_a_memory_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     net, image = small_unet(), noise(3, 64, 64).numpy()
     source = open_source(image)
     assert uses_winograd(make_job(net, [source]).graph)
     assert not uses_winograd(make_job(net, [source], exact="direct").graph)
     assert "with a third of the multiplications" in str(eyeshot.plan(net, image))
     assert "multiplications" not in str(eyeshot.plan(net, image, exact="direct"))
-    added = winograd.added_bytes(make_job(net, [source]).graph)
-    limit = 8 * added - 1
-    if limit > 2 << 30:
-        assert not uses_winograd(make_job(net, [source], memory=limit).graph)
-    assert uses_winograd(make_job(net, [source], memory=max(8 * added, 4 << 30)).graph)
+    assert uses_winograd(make_job(net, [source], memory=4 << 30).graph)
+    monkeypatch.setattr("eyeshot.engine.job._MEMORY_SHARE", 4 << 20)
+    assert not uses_winograd(make_job(net, [source], memory=4 << 30).graph)
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_the_least_memory_is_enough() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 160, 3), nn.Conv2d(160, 160, 3), nn.Conv2d(160, 4, 3)).eval()
+    source = open_source(noise(3, 64, 64).numpy())
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("resident", "peak"):
+            patch.setattr(f"eyeshot.engine.job.{name}", lambda: 100 << 20)
+        patch.setattr("eyeshot.engine.job._MEMORY_SHARE", 1)
+        with_it, without = (
+            make_job(net, [source], band=8, exact=exact).plan.peak for exact in ("1e-5", "direct")
+        )
+        assert without < with_it
+        assert uses_winograd(make_job(net, [source], band=8, memory=with_it).graph)
+        job = make_job(net, [source], band=8, memory=without)
+    assert not uses_winograd(job.graph)
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_the_same_command_resumes_what_memory_had_decided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, path, out = small_unet(), tmp_path / "image.npy", tmp_path / "out.npy"
+    np.save(path, noise(3, 64, 40).numpy())
+    options: dict[str, Any] = {"band": 8, "memory": 4 << 30, "exact": "1e-5"}
+    monkeypatch.setattr("eyeshot.engine.job._MEMORY_SHARE", 4 << 20)
+    with pytest.raises(Killed):
+        eyeshot.run(net, path, out, progress=killed_after(4), **options)
+    eyeshot.run(net, path, out, resume=True, **options)
+    assert np.array_equal(np.load(out), eyeshot.run(net, path, band=8, exact="direct"))
+
+
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("edge", [28, 29, 30, 31, 32])
+@pytest.mark.parametrize("bright", [8.0, 30.0, 300.0])
+def test_dark_pixels_beside_bright_ones_keep_their_digits(edge: int, bright: float) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(1, 24, 3, padding=1, bias=False)
+            self.last = nn.Conv2d(24, 24, 3, padding=1, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.last(self.first(x).relu())
+            return F.layer_norm(y.movedim(1, -1), (24,)).movedim(-1, 1)
+
+    torch.manual_seed(0)
+    net, image = Net().eval(), torch.rand(1, 64, 40) + 0.5
+    image[:, edge:] *= bright
+    with torch.no_grad():
+        truth = net.double()(image[None].double())[0].numpy()
+    found = eyeshot.run(net.float(), image)
+    assert np.abs(found - truth).max() <= 1e-5
 
 
 def test_only_known_budgets_are_taken() -> None:

@@ -374,20 +374,31 @@ def make_job(
         pad=pad,
         flips=flips,
         precision=precision,
-        exact=begun.exact if begun and exact is None else exact,
+        exact=begun.exact if begun and exact != DIRECT else exact,
         device=device,
         shard=shard,
     )
     if memory is not None and not begun and added_bytes(parts.graph) > memory // _MEMORY_SHARE:
         parts = replace(parts, graph=without_winograd(parts.graph))
-    graph, forms, regions = parts.graph, parts.forms, parts.regions
-    sinks = sinks_memory(graph, outs, forms, regions, shard)
+    sinks = sinks_memory(parts.graph, outs, parts.forms, parts.regions, shard)
     if memory is not None:
         give_back()  # free the memory of the trace
-    costs = RunCosts(graph, parts.sources, parts.preparation, forms, sinks, resident(), peak())
+    memories = resident(), peak()
     cut = begun.cut if begun else None
     space = scratch or scratch_space(None, None)
-    plan = _planned(graph, regions, memory, space, costs=costs, band=band, begun=cut)
+
+    def planned(graph: Graph) -> BandPlan:
+        costs = RunCosts(graph, parts.sources, parts.preparation, parts.forms, sinks, *memories)
+        options: dict[str, Any] = {"costs": costs, "band": band, "begun": cut}
+        return _planned(graph, parts.regions, memory, space, **options)
+
+    try:
+        plan = planned(parts.graph)
+    except BadValue:
+        if begun or not uses_winograd(parts.graph):
+            raise
+        parts = replace(parts, graph=without_winograd(parts.graph))
+        plan = planned(parts.graph)
     threads = begun.threads if begun else torch.get_num_threads()
     return parts.job(plan, threads, memory=memory, scratch=space)
 
@@ -570,7 +581,7 @@ def settings_of(job: Job) -> Mapping[str, Any]:
     skipped = {} if job.skipping is None else {"skipped": job.skipping.settings}
     return {
         **skipped,
-        "network": _fingerprint(job.graph),
+        "network": _fingerprint(without_winograd(job.graph)),
         "image": [source.identity() for source in sources],
         "part": [source.part for source in sources],
         "preparation": [_stated(job, source.dtype) for source in sources],

@@ -259,7 +259,7 @@ def _kernels(graph: Graph) -> int:
     kinds = {repr((node.params, node.extents)) for node in graph if node.is_convolution}
     weights = [one for one in graph.tensors.values() if one.ndim > 2]
     laid_out = 2 * sum(one.numel() * one.element_size() for one in weights)
-    return _KERNEL * len(kinds) + laid_out + 2 * added_bytes(graph)
+    return _KERNEL * len(kinds) + laid_out + added_bytes(graph)
 
 
 def _product(*numbers: int) -> int:

@@ -155,7 +155,7 @@ def _exported(net: nn.Module, size: Sequence[int], opset: int, sizes: bool) -> b
     dims = range(2, example.ndim) if sizes else ()
     dynamic = {0: Dim.AUTO, **dict.fromkeys(dims, Dim.AUTO)}
     refusing = _refusing("PyTorch cannot export the network to ONNX")
-    with refusing, untouched(net, computes=False), hushed(), torch.no_grad():
+    with refusing, hushed(), untouched(net, computes=False), torch.no_grad():
         program = torch.onnx.export(
             net,
             (example,),

@@ -83,7 +83,7 @@ def _computed(
     keep: Callable[[Node, Tensor], None],
 ) -> str:
     outputs: dict[str, Tensor] = {}
-    with untouched(net), hushed(), torch.no_grad():
+    with hushed(), untouched(net), torch.no_grad():
         steps = values(graph, inputs, {*chosen, *graph.outputs})
         while True:
             try:

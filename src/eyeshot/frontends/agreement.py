@@ -167,7 +167,7 @@ def _differ(net: nn.Module, fact: str) -> EyeshotError:
 
 def _called(net: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
     """Every tensor in the network's output for these inputs, in order."""
-    with untouched(net), hushed(), torch.no_grad():
+    with hushed(), untouched(net), torch.no_grad():
         torch.manual_seed(0)
         result = net(*(one.clone() for one in inputs))  # forward may write into them
         leaves = torch.utils._pytree.tree_leaves(result)
@@ -176,7 +176,7 @@ def _called(net: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
 
 def _of_graph(net: nn.Module, graph: Graph, inputs: Sequence[Tensor]) -> list[Tensor]:
     """The graph's outputs, under the same settings as in :func:`_called`."""
-    with untouched(net), hushed(), torch.no_grad():
+    with hushed(), untouched(net), torch.no_grad():
         torch.manual_seed(0)
         return _computed(graph, inputs)
 

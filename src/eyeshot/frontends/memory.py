@@ -16,6 +16,7 @@ import io
 import logging
 import math
 import operator as python_operator
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -253,8 +254,19 @@ def _whole(site: Site, told: Described, dims: Dims) -> Described:
 def hushed() -> Iterator[None]:
     """Silence torch's logs and warnings during an export, and everything that is printed.
 
-    That includes what the network's own forward prints, since a trace is no real run.
+    That includes what the network's own forward prints, since a trace is no real run. Other threads
+    wait: a trace changes state of the process, and for a moment the network. So this comes before
+    :func:`eyeshot.untouched.untouched` in a ``with``.
     """
+    with _ONE_AT_A_TIME, _silence():
+        yield
+
+
+_ONE_AT_A_TIME = threading.RLock()
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
     logs = [logging.getLogger(name) for name in ("torch._subclasses.fake_tensor", "torch.fx")]
     logs = [log for log in logs if log.level <= logging.CRITICAL]  # setting a level takes 1 ms
     levels = [log.level for log in logs]

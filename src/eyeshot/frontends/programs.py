@@ -38,7 +38,7 @@ from eyeshot.frontends.inlining import check_condition, holds
 from eyeshot.frontends.memory import hushed
 from eyeshot.frontends.pt2 import MAKERS, Program, read_program
 from eyeshot.frontends.refusals import cannot_export, in_brief, where
-from eyeshot.frontends.trace_modes import kept_paths
+from eyeshot.frontends.trace_modes import KeptPaths
 from eyeshot.frontends.trials import input_dtype
 from eyeshot.graph import Ref, substitute
 from eyeshot.operators import OPERATORS
@@ -528,7 +528,7 @@ def _refuse_state(program: ExportedProgram) -> None:
 def _exported(net: nn.Module, example: torch.Tensor, dynamic: dict[int, Any]) -> ExportedProgram:
     shapes = (dynamic or None,)
     try:
-        with untouched(net, computes=False), hushed(), kept_paths(net), torch.no_grad():
+        with hushed(), untouched(net, computes=False), KeptPaths(), torch.no_grad():
             net.eval()
             return torch.export.export(net, (example,), dynamic_shapes=shapes, strict=False)
     except EyeshotError:

@@ -47,7 +47,7 @@ from eyeshot.frontends.memory import (
 from eyeshot.frontends.programs import refuse_lost_paths
 from eyeshot.frontends.pt2 import Program, Signature, damaged
 from eyeshot.frontends.refusals import cannot_export, refuse_unknown_sizes, source_line, where
-from eyeshot.frontends.trace_modes import kept_paths, without_extras
+from eyeshot.frontends.trace_modes import KeptPaths, without_extras
 from eyeshot.frontends.writes import filled_with, overwritten, put_back
 from eyeshot.graph import Call, Edge, Family, Graph, Kind, Node, Ref, Weight, check, substitute
 from eyeshot.operators import Operator, named
@@ -188,9 +188,9 @@ def _exported(
     try:
         # Without gradients, as networks are run: with them torch refuses writes into a view.
         with (
-            untouched(net, computes=False),
             hushed(),
-            kept_paths(guarded),
+            untouched(net, computes=False),
+            KeptPaths(),
             without_extras(),
             torch.no_grad(),
         ):

@@ -2,17 +2,14 @@
 
 In this file:
 
-- :func:`kept_paths`: replaces calls such as ``x.data``, at which a trace would lose the input;
+- :class:`KeptPaths`: replaces calls such as ``x.data``, at which a trace would lose the input;
 - :func:`without_extras`: leaves out most of what torch writes down for debugging.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import inspect
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from traceback import FrameSummary, StackSummary
@@ -28,14 +25,11 @@ from torch.overrides import TorchFunctionMode
 from eyeshot.errors import Unsupported
 from eyeshot.frontends.refusals import not_the_network
 
-_ONE_AT_A_TIME = threading.RLock()
-"""Two threads that replaced the same function would put back that of the other."""
-
 _DATA: Any = torch.Tensor.data
 _READ, _WRITE = _DATA.__get__, _DATA.__set__
 
 
-class _KeptPaths(TorchFunctionMode):
+class KeptPaths(TorchFunctionMode):
     """``x.data`` becomes ``x.detach()``, ``x.data = y`` a copy of y into x, a deep copy a clone."""
 
     def __torch_function__(
@@ -59,59 +53,6 @@ def _overwrite(tensor: torch.Tensor, value: torch.Tensor) -> None:
             cure="keep the new tensor under a name of its own, and use that",
         )
     tensor.detach().copy_(value.detach())
-
-
-@contextlib.contextmanager
-def kept_paths(net: torch.nn.Module) -> Iterator[None]:
-    """In the block, ``net``'s forward reads ``x.data`` and deep copies without losing their path.
-
-    Only calls inside ``forward`` are replaced where that is enough: ``torch.export`` itself reads
-    hundreds of attributes of tensors, and a look at each of them took a tenth of its time.
-    """
-    if _computes_outside_forward(net) or _shares_layers(net):
-        with _KeptPaths():
-            yield
-        return
-    with _ONE_AT_A_TIME, _with_paths(net):
-        yield
-
-
-@contextlib.contextmanager
-def _with_paths(net: torch.nn.Module) -> Iterator[None]:
-    forward, members = net.forward, vars(net)
-    own = "forward" in members
-
-    @functools.wraps(forward)
-    def with_paths(*args: Any, **kwargs: Any) -> Any:
-        with _KeptPaths():
-            return forward(*args, **kwargs)
-
-    # functools.wraps would keep a __signature__ of forward, which still contains self.
-    with_paths.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
-    members["forward"] = with_paths
-    try:
-        yield
-    finally:
-        if own:
-            members["forward"] = forward
-        else:
-            del members["forward"]
-
-
-def _computes_outside_forward(net: torch.nn.Module) -> bool:
-    """Whether a call of ``net`` runs more than ``forward``: hooks, its own call, or a graph."""
-    hooks = (*net._forward_pre_hooks.values(), *net._forward_hooks.values())
-    own_call = type(net).__call__ is not torch.nn.Module.__call__
-    return bool(hooks) or own_call or isinstance(net, torch.fx.GraphModule)
-
-
-def _shares_layers(net: torch.nn.Module) -> bool:
-    """Whether a layer has two paths; torch knows which one is called by the module it traces.
-
-    A ``forward`` of the network itself, as a replaced one is, would read the layers past it.
-    """
-    paths = [id(member) for _, member in net.named_modules(remove_duplicate=False)]
-    return len(paths) > len(set(paths))
 
 
 class _OwnFrames:
@@ -164,15 +105,14 @@ def without_extras() -> Iterator[None]:
     weights.
     """
     known = [(module, name, lighter) for module, name, lighter in _LIGHTER if name in _USUAL]
-    with _ONE_AT_A_TIME:
-        try:
-            for module, name, lighter in known:
-                setattr(module, name, lighter)
-            with _lazy_graphs():
-                yield
-        finally:
-            for module, name, _ in known:
-                setattr(module, name, _USUAL[name])
+    try:
+        for module, name, lighter in known:
+            setattr(module, name, lighter)
+        with _lazy_graphs():
+            yield
+    finally:
+        for module, name, _ in known:
+            setattr(module, name, _USUAL[name])
 
 
 def _lazy_graphs() -> AbstractContextManager[Any]:

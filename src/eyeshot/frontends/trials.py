@@ -165,7 +165,7 @@ def _called_on_shapes(net: nn.Module, batched: bool) -> Callable[..., Any]:
 
     def called(*shapes: Sequence[int]) -> Any:
         kept = untouched(net, computes=found.holds_much, found=found)
-        with kept, hushed(), torch.no_grad(), torch.device("meta"):
+        with hushed(), kept, torch.no_grad(), torch.device("meta"):
             tried = tuple(torch.empty(tuple(shape), dtype=dtype) for shape in shapes)
             with _AsReal(), _Batched() if batched else nullcontext():
                 # tie_weights=False, because every member has its own replacement in ``bare``.

@@ -40,11 +40,11 @@ _MOST_WASTE = 1.3
 """The most computed positions for each requested one: blocks reach beyond odd sizes."""
 _LARGEST = 1e30
 """Of the input: sums of several must not overflow."""
-_OUTLIER = 1000.0
-"""Times the geometric mean of what is not 0: a larger value would take the digits of its neighbors,
-as at the edge of a region without data that holds -9999."""
-_SAMPLED = 16384
-"""Values of a map that the geometric mean is taken of."""
+_CONTRAST = 10.0
+"""How much more the inputs of a block may weigh than those of one of its outputs, which would keep
+only the digits that the largest of the block leaves it."""
+_LAYOUTS = 2
+"""That a kernel keeps: for the first band, and for those after it."""
 _BLOCKS = 256
 """Blocks that are transformed at a time, so that they stay in the cache."""
 
@@ -131,11 +131,11 @@ def _suits(node: Node, graph: Graph) -> bool:
 
 
 def added_bytes(graph: Graph) -> int:
-    """The bytes of all transformed weights, and of the blocks that are transformed at a time."""
+    """The bytes of the transformed weights, in all their layouts, and of the blocks of a call."""
     nodes = [node for node in graph if is_winograd(node)]
     blocks = max((_room_for(node, graph) for node in nodes), default=0)
     weights = sum(w.numel() // 9 * PRODUCTS for node in nodes for w in _weights(node, graph))
-    return 4 * (blocks + weights)
+    return 4 * (blocks + _LAYOUTS * weights)
 
 
 def _weights(node: Node, graph: Graph) -> list[torch.Tensor]:
@@ -166,18 +166,23 @@ def winograd_convolver(
 ) -> Convolver:
     """The sum of one 3×3 convolution for each value, then the bias and the activation.
 
-    ``direct`` computes what does not suit: maps with NaN, infinity or extreme outliers, which a
-    transform would spread to the rest of a block, and sizes that blocks do not fit.
+    ``direct`` computes what does not suit: maps with NaN, infinity or sharp edges between large and
+    small numbers, which a transform would spread to the rest of a block, and sizes that blocks do
+    not fit.
     """
     kernels = [_Kernel(weight) for weight in weights]
     outputs, channels = weights[0].shape[0], max(w.shape[1] for w in weights)
     shift = None if bias is None else _shift(bias)
-    rooms = _shared_rooms()
+    rooms, scales = _shared_rooms(), [_scale(weight) for weight in weights]
 
     def compute(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
         (value, padding), *_ = values
         height, width = (n + 2 * p - 2 for n, p in zip(value.shape[2:], padding, strict=True))
-        if value.shape[0] != 1 or not _fits(height, width) or not all(map(_is_tame, values)):
+        if (
+            value.shape[0] != 1
+            or not _fits(height, width)
+            or not _is_tame(values, scales, height, width)
+        ):
             return direct(values, room)
         fits = room is not None and room.is_contiguous(memory_format=torch.channels_last)
         result = room if room is not None and fits else _empty(outputs, height, width)
@@ -218,16 +223,33 @@ def _fits(height: int, width: int) -> bool:
     return blocks * _ROWS * _COLUMNS <= _MOST_WASTE * height * width
 
 
-def _is_tame(padded: Padded) -> bool:
-    """Whether all values are finite and of one order, so that a transform keeps their digits."""
-    values = padded[0].permute(0, 2, 3, 1).reshape(-1)
-    low, high = (float(one) for one in torch.aminmax(values))
-    if not (low >= -_LARGEST and high <= _LARGEST):  # False for NaN, too
+def _is_tame(
+    values: Sequence[Padded], scales: Sequence[torch.Tensor], height: int, width: int
+) -> bool:
+    """Whether the numbers are finite, and the inputs of each block weigh about the same.
+
+    An input pixel weighs as much as its channels can give to an output, added up.
+    """
+    weights: list[torch.Tensor] = []
+    for (value, (above, beside)), scale in zip(values, scales, strict=True):
+        pixels = value.permute(0, 2, 3, 1)[0].abs() @ scale
+        weights.append(F.pad(pixels, (beside, beside, above, above)))
+    total = torch.stack(weights).sum(0)
+    largest = float(total.max())
+    if not largest <= _LARGEST:  # NaN, too
         return False
-    step = values.numel() // _SAMPLED | 1  # odd, so that it does not stay in one channel
-    sample = values[::step].abs()
-    typical = sample[sample > 0].double().log().mean().exp()  # NaN if there is none
-    return max(-low, high) <= _OUTLIER * float(typical)
+    down, across = -(-height // _ROWS), -(-width // _COLUMNS)
+    below, right = _ROWS * down - height, _COLUMNS * across - width
+    total = F.pad(total, (0, right, 0, below))[None]
+    own = F.max_pool2d(total, 3, stride=1)[0, :height, :width]
+    block = F.max_pool2d(total, (_TALL, _WIDE), (_ROWS, _COLUMNS))[0]
+    block = block.repeat_interleave(_ROWS, 0).repeat_interleave(_COLUMNS, 1)[:height, :width]
+    return bool((block <= _CONTRAST * own).all())
+
+
+def _scale(weight: torch.Tensor) -> torch.Tensor:
+    """(C,): the most that a 1 in each channel can give to an output."""
+    return weight.detach().abs().sum((2, 3)).amax(0)
 
 
 def _lines(value: torch.Tensor, padding: Sequence[int], below: int) -> torch.Tensor:
@@ -258,7 +280,7 @@ class _Kernel:
     def laid_out(self, blocks: int) -> torch.Tensor:
         """For an image of 1 × ``blocks`` pixels."""
         if blocks not in self._layouts:
-            if len(self._layouts) >= 2:
+            if len(self._layouts) >= _LAYOUTS:
                 self._layouts.clear()
             whole = transformed_weight(self._weight)
             channels = whole.shape[1] * PRODUCTS
