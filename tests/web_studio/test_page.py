@@ -199,6 +199,12 @@ def test_a_drawn_digit_is_read_and_its_address_can_be_opened_again(
     page.mouse.up()
     page.wait_for_function("() => document.querySelector('.verdict')?.textContent === '1'")
     page.wait_for_function("() => location.hash.includes('picture=')")
+    page.get_by_label("Language").select_option("zh")
+    says(page, ".dead-mark", "死通道：")
+    says(page, ".zooms", "适应窗口")
+    ink = "canvas => canvas.getContext('2d').getImageData(112, 112, 1, 1).data[0]"
+    assert page.locator("canvas.board").evaluate(ink) == 255
+    page.get_by_label("Language").select_option("en")
     again = opened(page.url)
     again.wait_for_function("() => document.querySelector('.verdict')?.textContent === '1'")
 

@@ -71,7 +71,7 @@ export class NetworkPanel {
       row.querySelector(".line").insertBefore(h("button", { class: "plain dead-mark", title: `${say("channel")} ${channels.slice(0, 40).join(", ")}${channels.length > 40 ? " …" : ""}`, onclick: (event) => {
         event.stopPropagation();
         app.choose({ layer: name, channel: channels[0] });
-      } }, say("deadCount", channels.length)), row.querySelector(".shape"));
+      } }, channels.length > 3 ? say("deadCount", channels.length) : say("deadChannels", channels.join(", "))), row.querySelector(".shape"));
     }
   }
 

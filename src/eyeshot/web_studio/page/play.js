@@ -54,7 +54,7 @@ export function learningCurve({ rows, epochs }) {
 export class DrawingBoard {
   constructor(app) {
     this.app = app;
-    this.canvas = h("canvas", { class: "board", width: SIDE, height: SIDE, tabindex: 0, "aria-label": say("draw") });
+    this.canvas = h("canvas", { class: "board", width: SIDE, height: SIDE, tabindex: 0 });
     this.context = this.canvas.getContext("2d", { willReadFrequently: true });
     this.blank = true;
     this.pen = PEN;
@@ -102,6 +102,7 @@ export class DrawingBoard {
   }
 
   element() {
+    this.canvas.setAttribute("aria-label", say("draw"));
     return h("div", { class: "drawing" },
       h("h3", {}, h("span", {}, say("draw")),
         h("button", { class: "small", onclick: () => { this.wipe(); this.app.load({ picture: "" }); } }, say("clear"))),

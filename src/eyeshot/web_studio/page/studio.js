@@ -548,15 +548,13 @@ class Studio {
     this.play = h("section", { class: "play" });
     this.board = null;
     this.learning = h("div", {});
-    const zooms = h("div", { class: "zooms" },
-      h("button", { class: "small", title: say("zoomOut") + " (−)", "aria-label": say("zoomOut"), onclick: () => this.viewport.zoom(1 / 1.5) }, "−"),
-      h("button", { class: "small", title: say("fit") + " (0)", onclick: () => this.viewport.fit() }, say("fit")),
-      h("button", { class: "small", title: say("zoomIn") + " (+)", "aria-label": say("zoomIn"), onclick: () => this.viewport.zoom(1.5) }, "+"));
+    this.zooms = h("div", { class: "zooms" });
+    this.renderZooms();
     this.looking = h("div", { class: "looking" },
       this.networkPanel.root,
       h("main", { class: "middle" }, this.chips,
         h("div", { class: "panes" }, h("figure", {}, this.pictureHead, this.picturePane.canvas), this.mapFrame),
-        h("div", { class: "under" }, this.overlay.root, this.status, this.brush.root, zooms),
+        h("div", { class: "under" }, this.overlay.root, this.status, this.brush.root, this.zooms),
         h("div", { class: "lower" }, this.gallery, this.play)),
       this.unitPanel.root);
     refill(this.root, this.top, this.notices, this.looking, this.walkPanel.root);
@@ -748,12 +746,19 @@ class Studio {
     if (this.state) this.load({ picture: this.picture }); // findings and notes in that language
   }
 
+  renderZooms() {
+    refill(this.zooms,
+      h("button", { class: "small", title: say("zoomOut") + " (−)", "aria-label": say("zoomOut"), onclick: () => this.viewport.zoom(1 / 1.5) }, "−"),
+      h("button", { class: "small", title: say("fit") + " (0)", onclick: () => this.viewport.fit() }, say("fit")),
+      h("button", { class: "small", title: say("zoomIn") + " (+)", "aria-label": say("zoomIn"), onclick: () => this.viewport.zoom(1.5) }, "+"));
+  }
+
   renderAll() {
+    this.renderZooms();
     this.renderHead();
     this.networkPanel.render();
     this.networkPanel.mark();
     this.unitPanel.render();
-    this.board = null;
     refill(this.play);
     this.renderPlay();
     this.refreshGallery();
