@@ -6,7 +6,7 @@ import queue
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from time import monotonic
@@ -85,11 +85,15 @@ class _Sent:
         number: the number of the block.
         failures: how often it failed before.
         avoid: the workers on which it failed.
+        only: the workers that it was sent to; empty for any.
+        moves: how often all of those were gone before it was computed.
     """
 
     number: int
     failures: int = 0
     avoid: frozenset[str] = frozenset()
+    only: frozenset[str] = frozenset()
+    moves: int = 0
 
 
 @dataclass
@@ -190,6 +194,7 @@ class BlockDispatch:
         others = [name for name in threads_of(self.client) if name not in one.avoid]
         if one.avoid and others:
             options = {"workers": others, "allow_other_workers": True}
+            one = replace(one, only=frozenset(others))
         future = self.client.submit(
             *self._task(),
             one.number,
@@ -206,7 +211,7 @@ class BlockDispatch:
 
     def _key(self, one: _Sent) -> str:
         stage = f"stage{self.stage}-" if self.stage >= 0 else ""
-        return f"eyeshot-block-{stage}{self.told[1]}-{one.number}-{one.failures}"
+        return f"eyeshot-block-{stage}{self.told[1]}-{one.number}-{one.failures}-{one.moves}"
 
     def _sent(self, futures: Sequence[Any], blocks: Sequence[_Sent]) -> None:
         for future, one in zip(futures, blocks, strict=True):
@@ -218,8 +223,7 @@ class BlockDispatch:
         try:
             futures = [self._back.get(timeout=_LOOK)]
         except queue.Empty:
-            self._look()
-            return []
+            return self._look()
         while not self._back.empty():
             futures.append(self._back.get_nowait())
         futures = [one for one in futures if one in self._active]
@@ -297,20 +301,30 @@ class BlockDispatch:
         self._outside += answer["outside"] * self._rows[number]
         self._rows_done += self._rows[number]
 
-    def _look(self) -> None:
-        """Whether the scheduler and its workers are still there."""
+    def _look(self) -> list[_Sent]:
+        """Whether the scheduler and its workers are still there; blocks to send again.
+
+        Dask 2026.8 does not give a task to a new worker if all those that it was sent to are gone,
+        although others are allowed.
+        """
         if self.client.status != "running":
             self.ended = "the scheduler is gone"
-            return
+            return []
         try:
-            self._workers = len(self.client.nthreads())
+            there = set(self.client.nthreads())
         except Exception as error:  # it stopped a moment ago
             self.ended = f"the scheduler is gone ({type(error).__name__})"
-            return
+            return []
+        self._workers = len(there)
         if self._workers:
             self._seen_worker = monotonic()
         elif monotonic() - self._seen_worker > WAIT_FOR_WORKERS:
             self.ended = f"no worker was there for {WAIT_FOR_WORKERS:.0f} seconds"
+        left = [one for one, sent in self._active.items() if sent.only and not sent.only & there]
+        again = [self._active.pop(one) for one in left]
+        if left:
+            self.client.cancel(left, force=True)
+        return [replace(sent, only=frozenset(), moves=sent.moves + 1) for sent in again]
 
     def report(self) -> ClusterReport:
         """The progress of the run."""
