@@ -55,6 +55,7 @@ class Params:
     value: float | None = None
     factor: tuple[float, ...] | None = None
     size: Sizes | None = None
+    measure: str = ""
     training: bool = False
 
     def to_dict(self) -> dict[str, Any]:
@@ -227,6 +228,18 @@ class MomentsParams(Params):
     groups: int
     eps: float
     centered: bool
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class MeasureParams(Params):
+    """Of a statistic whose operator gives several, or that is no number of the map's own type.
+
+    Attributes:
+        measure: ``largest``, ``smallest``, ``place of largest``, ``place of smallest``, ``any``,
+            ``all``, ``count``, ``mean``, ``variance`` or ``deviation``; ``logarithm`` of a softmax.
+    """
+
+    measure: str
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

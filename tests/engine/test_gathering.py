@@ -74,6 +74,32 @@ def _pools(y: torch.Tensor) -> torch.Tensor:
     return means + F.adaptive_max_pool2d(y, (1, y.shape[3]))
 
 
+def _softmax(y: torch.Tensor) -> torch.Tensor:
+    weights = (y * 1e4).softmax(2) + y.softmax(2, dtype=torch.float64).float()
+    return (y * weights).sum(2, keepdim=True) - torch.log_softmax(y, 2).mean(2, keepdim=True)
+
+
+def _extremes(y: torch.Tensor) -> torch.Tensor:
+    largest: torch.Tensor = y.max(2, keepdim=True)[0] - y.min(2, keepdim=True)[0]
+    return largest + torch.aminmax(y, dim=2, keepdim=True)[1]
+
+
+def _places(y: torch.Tensor) -> torch.Tensor:
+    """Many numbers are equal, and the first of them counts."""
+    largest, smallest = y.round().max(2, keepdim=True)[1], y.round().argmin(2, keepdim=True)
+    return (largest - smallest) / y.shape[2]
+
+
+def _counts(y: torch.Tensor) -> torch.Tensor:
+    any_, all_ = (y > 1.5).any(2, keepdim=True), (y > -1.5).all(2, keepdim=True)
+    return torch.count_nonzero(y > 1, dim=2)[:, :, None] / y.shape[2] + any_ - all_.float()
+
+
+def _spreads_and_means(y: torch.Tensor) -> torch.Tensor:
+    variance, mean = torch.var_mean(y, 2, keepdim=True)
+    return variance + mean + torch.std_mean(y, 2, correction=0, keepdim=True)[0]
+
+
 class Lines(nn.Module):
     """A line of columns beside the map that it is taken of, smoothed over neighbors."""
 
@@ -89,7 +115,13 @@ class Lines(nn.Module):
         return found
 
 
-@pytest.mark.parametrize("line", [_means, _sums, _largest, _spreads, _norms, _log_sums, _pools])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(_means, _sums, _largest, _spreads, _norms, _log_sums, _pools, _softmax),
+        *(_extremes, _places, _counts, _spreads_and_means),
+    ],
+)
 def test_a_statistic_of_rows_alone_is_a_line_of_columns(
     line: Callable[[torch.Tensor], torch.Tensor],
 ) -> None:
@@ -186,3 +218,65 @@ def test_a_line_of_a_camera_comes_at_the_end() -> None:
     rows = eyeshot.stream(Line().eval(), 83, channels=2)
     parts = [rows.push(x[:, top : top + 10].numpy()) for top in range(0, 67, 10)]
     np.testing.assert_allclose(np.concatenate([*parts, rows.finish()], 1), truth, atol=1e-5)
+
+
+class Function(nn.Module):
+    """A function of a map, so that rows pass."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(F.avg_pool2d(x, 3, 1, 1) * 4)
+
+
+def _filled(y: torch.Tensor, where: torch.Tensor, value: float) -> torch.Tensor:
+    return y.masked_fill(where, value)
+
+
+_INFINITE = float("inf")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda y: _filled(y, y < 0.2, -_INFINITE).softmax(2),
+        lambda y: _filled(y, y > 2, _INFINITE).softmax(2),
+        lambda y: torch.log_softmax(_filled(y, y > 2, float("nan")), 2),
+        lambda y: torch.cat([y, torch.full_like(y, -_INFINITE)], 1).softmax(2),
+        lambda y: y.half().softmax(2).float() / 100,
+        lambda y: _filled(y, y > 2, float("nan")).argmax(2, keepdim=True) + 0 * y,
+        lambda y: _filled(y, y > 2, float("nan")).min(2, keepdim=True)[0] + 0 * y,
+        lambda y: y.round().argmax() + 0 * y,
+        lambda y: y.round().argmin(),
+        lambda y: y.max() - y.min() + y,
+        lambda y: (1e30 * y).std((2, 3), keepdim=True) / 1e30 + 0 * y,
+        lambda y: torch.var_mean(1e30 * y + 1e30, (2, 3), keepdim=True)[1] / 1e30 + 0 * y,
+    ],
+    ids=[
+        *("minus infinity", "infinity", "no number", "all minus infinity", "half"),
+        *("place of no number", "smallest with no number", "first of equals", "place of all"),
+        *("of all", "deviation of large numbers", "mean of large numbers"),
+    ],
+)
+def test_hostile_numbers_are_gathered_as_torch_reduces_them(
+    function: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    net, x = Function(function).eval(), noise(2, 67, 83)
+    with torch.no_grad():
+        truth = net(x[None])[0].numpy() if function(x[None]).ndim else net(x[None]).numpy()
+    for band, strips in ((1, 1), (7, 2), (64, 3)):
+        (found,), _ = by_parts(cut(job_of(net, x), band, strips if truth.ndim else 1))
+        np.testing.assert_allclose(found, truth, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("place", [lambda y: y.argmax(), lambda y: y.round().argmin(2)])
+def test_a_place_among_rows_whose_number_is_known_at_the_end(
+    place: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    net, x = Function(place).eval(), noise(2, 67, 83)
+    rows = eyeshot.stream(net, 83, channels=2, output_format="float64")
+    parts = [rows.push(x[:, top : top + 10].numpy()) for top in range(0, 67, 10)]
+    found = [part.ravel() for part in (*parts, rows.finish())]
+    np.testing.assert_array_equal(np.concatenate(found), net(x[None]).numpy().ravel())

@@ -37,6 +37,10 @@ class _Scaled(nn.Module):
         dims = tuple(range(1 if self.everything else 2, x.ndim))
         if self.name == "norm":
             found = torch.linalg.vector_norm(x, dim=dims, keepdim=True)
+        elif self.name == "place":
+            found = x.argmax().reshape((1,) * x.ndim) / x.numel()
+        elif self.name == "extremes":
+            found = (x.max() - x.min()).reshape((1,) * x.ndim)
         else:
             found = getattr(x, self.name)(dims, keepdim=True)
         scaled: torch.Tensor = x / (found.abs() + 1)
@@ -58,7 +62,14 @@ def _networks(draw: st.DrawFn, axes: int) -> nn.Module:
         elif kind == "group":
             layers.append(nn.GroupNorm(draw(st.sampled_from([1, 2, 4])), 4))
         else:
-            name = draw(st.sampled_from(["mean", "sum", "amax", "amin", "var", "std", "norm"]))
+            name = draw(
+                st.sampled_from(
+                    [
+                        *("mean", "sum", "amax", "amin", "var", "std", "norm"),
+                        *("place", "extremes", "logsumexp"),
+                    ]
+                )
+            )
             layers.append(_Scaled(name, draw(st.booleans())))
         layers.append(nn.SiLU())
     return nn.Sequential(*layers, _CONV[axes](4, 2, 1))

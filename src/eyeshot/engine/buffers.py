@@ -15,6 +15,7 @@ import torch
 
 from eyeshot.axes import AxisMap, Identity, Interval, Window
 from eyeshot.engine.moments import Moments, NormMoments, in_lines
+from eyeshot.engine.places import First, PlaceOfExtreme
 from eyeshot.errors import Unsupported
 from eyeshot.findings.shapes import remedy
 from eyeshot.graph import Family, Graph, Node
@@ -154,8 +155,13 @@ _OVER_POSITIONS = (
 class Gatherer(Protocol):
     """Computes a node's value from bands of its input."""
 
-    def take(self, band: torch.Tensor) -> None:
-        """Add rows; each row is added once."""
+    def take(self, band: torch.Tensor, first: First = ()) -> None:
+        """Add rows; each row is added once.
+
+        Args:
+            band: the rows.
+            first: the position of the first one along each axis; a statistic of values ignores it.
+        """
 
     def state(self) -> tuple[Any, ...]:
         """The statistics so far, as numbers and tensors."""
@@ -167,21 +173,23 @@ class Gatherer(Protocol):
         """The node's whole value."""
 
 
-def gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer | None:
+def gatherer(node: Node, source: Node) -> Gatherer | None:
     """The running form of a global statistic, such as a mean or maximum; None for other nodes.
 
     Args:
-        node: the node.
-        reduced: the dimensions of its input that it reduces.
+        node: the node; its shape may be that of a part, if it keeps an axis.
+        source: its input.
     """
-    running = _gatherer(node, reduced)
+    running = _gatherer(node, source, reduced_dims(node, source))
     if running is None or not node.is_adaptive:
         return running
     return _OverBands(node, running)
 
 
-def _gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer | None:
+def _gatherer(node: Node, source: Node, reduced: tuple[int, ...]) -> Gatherer | None:
     dtype = getattr(torch, node.dtype)
+    if node.params.measure:
+        return _measuring(node, source, reduced, dtype)
     if node.family is Family.MOMENTS:
         return NormMoments(node, reduced)
     if node.family in (Family.VARIANCE, Family.DEVIATION, Family.MAGNITUDE):
@@ -189,13 +197,35 @@ def _gatherer(node: Node, reduced: tuple[int, ...]) -> Gatherer | None:
     if node.family in (Family.MEAN, Family.ADAPTIVE_AVERAGE_POOL):
         return _Sum(node.shape, reduced, dtype, mean=True, cast=_cast(node))
     if node.family is Family.LOG_SUM:
-        return _LogSum(node.shape, reduced, dtype)
+        return _LogSum(node.shape, reduced, dtype, _cast(node))
     if node.family is Family.SUM:
         return _Sum(node.shape, reduced, dtype, mean=False, cast=_cast(node))
     if node.family in (Family.LARGEST, Family.ADAPTIVE_MAX_POOL):
         return _Extreme(node.shape, reduced, largest=True)
     if node.family is Family.SMALLEST:
         return _Extreme(node.shape, reduced, largest=False)
+    return None
+
+
+def _measuring(
+    node: Node, source: Node, reduced: tuple[int, ...], dtype: torch.dtype
+) -> Gatherer | None:
+    """The running form of what ``params.measure`` names."""
+    match node.params.measure:
+        case "largest" | "smallest":
+            return _Extreme(node.shape, reduced, largest=node.params.measure == "largest")
+        case "any" | "all":
+            return _Truth(node.shape, reduced, dtype, node.params.measure == "any")
+        case "count":
+            return _Count(node.shape, reduced, dtype, mean=False)
+        case "mean":
+            return _Sum(node.shape, reduced, dtype, mean=True)
+        case "place of largest" | "place of smallest":
+            largest = node.params.measure == "place of largest"
+            return PlaceOfExtreme(node.shape, source, reduced, largest)
+        case "variance" | "deviation":
+            root = node.params.measure == "deviation"
+            return _Spread(node.shape, reduced, dtype, _correction(node), root)
     return None
 
 
@@ -211,9 +241,16 @@ def _spread(node: Node, reduced: tuple[int, ...], dtype: torch.dtype) -> Gathere
     if node.family is Family.MAGNITUDE:
         order = arguments.get("ord", arguments.get("p", 2))
         return _Norm(node.shape, reduced, dtype, _cast(node)) if order in (2, None) else None
+    return _Spread(
+        node.shape, reduced, dtype, _correction(node), root=node.family is Family.DEVIATION
+    )
+
+
+def _correction(node: Node) -> float:
+    """What a variance subtracts from the count."""
+    arguments = {} if node.call is None else node.call.arguments
     unbiased, correction = arguments.get("unbiased", True), arguments.get("correction")
-    less = float(unbiased) if correction is None else float(correction)
-    return _Spread(node.shape, reduced, dtype, less, root=node.family is Family.DEVIATION)
+    return float(unbiased) if correction is None else float(correction)
 
 
 def gathers(node: Node, graph: Graph) -> bool:
@@ -230,9 +267,7 @@ def gathers(node: Node, graph: Graph) -> bool:
         axis.is_global or n == 1 or (_is_kept(axis) and node.family is not Family.MOMENTS)
         for axis, n in zip(edge.axes, source.extents, strict=True)
     )
-    return (
-        rows_pass and fits and not others and gatherer(node, reduced_dims(node, source)) is not None
-    )
+    return rows_pass and fits and not others and gatherer(node, source) is not None
 
 
 def keeps_an_axis(node: Node, source: Node) -> bool:
@@ -281,13 +316,13 @@ class _OverBands:
         self._beside = [(dim, axis, node.shape[dim]) for dim, axis in edge.beside]
         self._largest, self._running = node.family is Family.ADAPTIVE_MAX_POOL, running
 
-    def take(self, band: torch.Tensor) -> None:
+    def take(self, band: torch.Tensor, first: First = ()) -> None:
         for dim, axis, count in self._beside:
             windows = [
                 axis.input_range_inside(Interval(i, i + 1), band.shape[dim]) for i in range(count)
             ]
             band = pooled(band, dim, windows, self._largest)
-        self._running.take(band)
+        self._running.take(band, first)
 
     def state(self) -> tuple[Any, ...]:
         return self._running.state()
@@ -314,7 +349,7 @@ class _Sum:
         self._exact = torch.float64 if dtype.is_floating_point else dtype
         self._count = 0
 
-    def take(self, band: torch.Tensor) -> None:
+    def take(self, band: torch.Tensor, first: First = ()) -> None:
         shape = [1 if dim in self._reduced else n for dim, n in enumerate(band.shape)]
         for part, dim in in_lines(band, self._reduced, self._cast):
             some = self._sum(part, dim).to(self._exact).reshape(shape)
@@ -338,6 +373,13 @@ class _Sum:
             raise ValueError("no row has been taken")
         total = self._total / self._count if self._mean else self._total
         return _shaped(total.to(self._dtype), self._shape)
+
+
+class _Count(_Sum):
+    """How many numbers are not zero."""
+
+    def _sum(self, part: torch.Tensor, dim: int) -> torch.Tensor:
+        return (part != 0).sum(dim)
 
 
 class _Norm(_Sum):
@@ -374,7 +416,7 @@ class _Spread:
         self._shape, self._dtype, self._less, self._root = shape, dtype, less, root
         self._moments = Moments(reduced)
 
-    def take(self, band: torch.Tensor) -> None:
+    def take(self, band: torch.Tensor, first: First = ()) -> None:
         self._moments.take(band)
 
     def state(self) -> tuple[Any, ...]:
@@ -398,13 +440,22 @@ class _LogSum:
     """The logarithm of a sum of exponentials: of each band, and then of these."""
 
     def __init__(
-        self, shape: tuple[int, ...], reduced: tuple[int, ...], dtype: torch.dtype
+        self,
+        shape: tuple[int, ...],
+        reduced: tuple[int, ...],
+        dtype: torch.dtype,
+        cast: torch.dtype | None = None,
     ) -> None:
-        self._shape, self._reduced, self._dtype = shape, reduced, dtype
+        self._shape, self._reduced, self._dtype, self._cast = shape, reduced, dtype, cast
         self._total: torch.Tensor | None = None
 
-    def take(self, band: torch.Tensor) -> None:
-        self.merge((torch.logsumexp(band, self._reduced, keepdim=True).double(),))
+    def take(self, band: torch.Tensor, first: First = ()) -> None:
+        shape = [1 if dim in self._reduced else n for dim, n in enumerate(band.shape)]
+        for part, dim in in_lines(band, self._reduced, self._cast):
+            largest = part.amax(dim, keepdim=True)
+            largest = largest.where(largest.isfinite() | largest.isnan(), torch.zeros_like(largest))
+            total = (part - largest).exp_().sum(dim, keepdim=True)
+            self.merge(((total.double().log() + largest.double()).reshape(shape),))
 
     def state(self) -> tuple[Any, ...]:
         return (self._total,)
@@ -425,7 +476,7 @@ class _Extreme:
         self._shape, self._reduced, self._largest = shape, reduced, largest
         self._best: torch.Tensor | None = None
 
-    def take(self, band: torch.Tensor) -> None:
+    def take(self, band: torch.Tensor, first: First = ()) -> None:
         reduce = torch.amax if self._largest else torch.amin
         combine = torch.maximum if self._largest else torch.minimum
         part = reduce(band, self._reduced, keepdim=True)
@@ -443,3 +494,19 @@ class _Extreme:
         if self._best is None:
             raise ValueError("no row has been taken")
         return _shaped(self._best, self._shape)
+
+
+class _Truth(_Extreme):
+    """Whether any number is not zero, or all of them."""
+
+    def __init__(
+        self, shape: tuple[int, ...], reduced: tuple[int, ...], dtype: torch.dtype, any_: bool
+    ) -> None:
+        super().__init__(shape, reduced, largest=any_)
+        self._dtype = dtype
+
+    def take(self, band: torch.Tensor, first: First = ()) -> None:
+        super().take(band != 0, first)
+
+    def result(self) -> torch.Tensor:
+        return super().result().to(self._dtype)

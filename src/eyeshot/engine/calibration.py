@@ -241,10 +241,12 @@ def _require_fixable(node: Node, graph: Graph, *, several: bool) -> None:
             "than one number for all of them",
             cure="use eyeshot.run with the network as it is",
         )
-    if several and node.family in _GROWING:
+    what = "is a place in one image" if "place" in node.params.measure else ""
+    if node.family in _GROWING or node.params.measure == "count":
+        what = "grows with the number of positions"
+    if several and what:
         raise Unsupported(
-            f"{node.name} ({node.operator}) grows with the number of positions, and several images "
-            "were given",
+            f"{node.name} ({node.operator}) {what}, and several images were given",
             cure="give one image, as large as those that follow",
         )
 

@@ -20,6 +20,7 @@ from eyeshot.engine.heights import Extremes
 from eyeshot.engine.job import Job
 from eyeshot.engine.memory import Allocation, ScratchFiles, peak
 from eyeshot.engine.outputs import features_first
+from eyeshot.engine.places import First
 from eyeshot.engine.resuming import Readings, checksum_of, sharing
 from eyeshot.engine.skipping import Skipping
 from eyeshot.engine.stream import Stream
@@ -341,11 +342,12 @@ class _GatheringPass(_Pass):
         self._given[name] = rows.hi
         requested = (rows.intersect(region[0]), *region[1:])
         if requested[0]:
-            self._take(name, cut(value, node.dims, (rows, *box[1:]), requested))
+            part = cut(value, node.dims, (rows, *box[1:]), requested)
+            self._take(name, part, tuple(side.lo for side in requested))
 
 
-Take = Callable[[str, torch.Tensor], None]
-"""Called with an output's name and its next rows."""
+Take = Callable[[str, torch.Tensor, First], None]
+"""Called with an output's name, its next rows and the position of the first one."""
 
 
 def gather(job: Job, take: Take) -> tuple[RunReport, int]:

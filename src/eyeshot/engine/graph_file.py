@@ -44,6 +44,9 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "repeat_interleave": torch.repeat_interleave,
     "moments": moments.moments_of,
     "normalized": moments.normalized,
+    "log_sum": moments.log_sum_of,
+    "softmax": moments.softmax_from,
+    "log_softmax": moments.log_softmax_from,
 }
 _TORCH = {"dtype": torch.dtype, "layout": torch.layout, "memory_format": torch.memory_format}
 _GRAPH = ("inputs", "outputs", "training", "unchecked", "left_out")

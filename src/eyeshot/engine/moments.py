@@ -1,8 +1,11 @@
-"""Norms over positions in two parts: statistics of all rows, then a scaling that streams.
+"""Norms and softmax over positions in two parts: statistics of all rows, then local arithmetic.
 
 An instance norm needs the mean and the deviation of each channel before it returns its first row.
 Both are gathered band by band in the order of the rows, and merged in float64, so that the size of
 bands changes only the last bits. After that the norm is a multiplication and an addition.
+
+A softmax over rows needs the logarithm of the sum of exponentials, gathered in the same way: it is
+exp(x − logsumexp(x)).
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any
 import torch
 
 from eyeshot.axes import Broadcast, Global, Identity
+from eyeshot.engine.places import First
 from eyeshot.errors import Failure
 from eyeshot.graph import (
     NO_PARAMS,
@@ -78,6 +82,11 @@ class Moments:
         for part, dim in in_lines(band, self._positions):
             mean = part.mean(dim, keepdim=True)
             squares = (part - mean).square_().sum(dim)
+            if part.dtype is torch.float32 and not squares.isfinite().all():
+                # Squares of 1e20 and more exceed the range of float32, the deviation does not.
+                wide = part.double()
+                mean = wide.mean(dim, keepdim=True)
+                squares = (wide - mean).square_().sum(dim)
             self._merge(part.shape[dim], mean.reshape(shape), squares.reshape(shape))
 
     def _merge(self, count: int, mean: torch.Tensor, squares: torch.Tensor) -> None:
@@ -132,8 +141,8 @@ class NormMoments:
             raise Failure(f"{node.name} takes no moments", cure="please report this network")
         self._params, self._moments = node.params, Moments(positions)
 
-    def take(self, band: torch.Tensor) -> None:
-        """Add rows; each row is added once."""
+    def take(self, band: torch.Tensor, first: First = ()) -> None:
+        """Add rows; each row is added once. Where they lie changes nothing."""
         self._moments.take(band)
 
     def state(self) -> tuple[Any, ...]:
@@ -153,11 +162,15 @@ class NormMoments:
 
 
 def taken_apart(graph: Graph) -> Graph:
-    """The graph with each norm over all positions as two nodes: its moments, and the scaling."""
+    """The graph with each norm or softmax over rows as two nodes: statistics, and a scaling."""
     nodes: dict[str, Node] = {}
     tensors = dict(graph.tensors)
     for node in graph:
-        parts = _apart(node, tensors) if _is_over_all(node, graph) else (node,)
+        parts: tuple[Node, ...] = (node,)
+        if _is_over_all(node, graph):
+            parts = _apart(node, tensors)
+        elif _is_over_rows(node):
+            parts = _softmax_apart(node)
         nodes.update((part.name, part) for part in parts)
     if len(nodes) == len(graph):
         return graph
@@ -214,6 +227,50 @@ def _apart(node: Node, tensors: dict[str, torch.Tensor]) -> tuple[Node, Node]:
     return moments, scaled
 
 
+def _is_over_rows(node: Node) -> bool:
+    """Whether it is a softmax whose sums are those of the columns, gathered while rows pass."""
+    over_rows = node.family is Family.SOFTMAX and node.kind is Kind.GLOBAL_STATISTIC
+    return over_rows and len(node.edges) == 1 and node.edges[0].axes[0].is_global
+
+
+def _softmax_apart(node: Node) -> tuple[Node, Node]:
+    (edge,) = node.edges
+    value, name = Ref(edge.source), f"{node.name}.sum"
+    dim = int(_argument(node, "dim")) % len(node.shape)
+    cast = _argument(node, "dtype")
+    typed = cast if isinstance(cast, torch.dtype) else None
+    axes = tuple(Global(1) if axis.is_global else axis for axis in edge.axes)
+    sums = replace(
+        node,
+        name=name,
+        edges=(replace(edge, axes=axes),),
+        shape=tuple(1 if place == dim else n for place, n in enumerate(node.shape)),
+        params=NO_PARAMS,
+        call=Call(
+            log_sum_of, (value, [dim], True, typed), names=("self", "dim", "keepdim", "dtype")
+        ),
+        dtype="float64",
+        operator="logsumexp",
+        family=Family.LOG_SUM,
+    )
+    back = (
+        Broadcast(n) if a.is_global else Identity() for a, n in zip(axes, node.extents, strict=True)
+    )
+    function = log_softmax_from if node.params.measure == "logarithm" else softmax_from
+    scaled = replace(
+        node,
+        kind=Kind.LOCAL,
+        edges=(
+            Edge(edge.source, tuple(Identity() for _ in node.dims)),
+            Edge(name, tuple(back)),
+        ),
+        params=NO_PARAMS,
+        call=Call(function, (value, Ref(name), getattr(torch, node.dtype))),
+        family=Family.POINTWISE,
+    )
+    return sums, scaled
+
+
 def _argument(node: Node, name: str) -> Any:
     return node.call.argument(name) if node.call is not None else None
 
@@ -263,3 +320,37 @@ def normalized(
         return torch.addcmul(shift.to(value.dtype), value, factor.to(value.dtype))
     plain = torch.addcmul((-mean * scale).to(value.dtype), value, scale.to(value.dtype))
     return plain.mul_(weight) if bias is None else torch.addcmul(bias, plain, weight)
+
+
+def log_sum_of(
+    value: torch.Tensor, dim: list[int], keepdim: bool, dtype: torch.dtype | None
+) -> torch.Tensor:
+    """The target of a softmax's sum, which is never called: a gatherer computes its value."""
+    raise Failure("sums are gathered, not called", cure="please report this network")
+
+
+def softmax_from(value: torch.Tensor, sums: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Some rows of a softmax.
+
+    Args:
+        value: the rows.
+        sums: the logarithm of the sum of exponentials, float64.
+        dtype: of the result.
+    """
+    return _less(value, sums, dtype).exp_().to(dtype)
+
+
+def log_softmax_from(value: torch.Tensor, sums: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Some rows of the logarithm of a softmax; arguments as for :func:`softmax_from`."""
+    return _less(value, sums, dtype).to(dtype)
+
+
+def _less(value: torch.Tensor, sums: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """``value - sums``, without rounding the sums to the type of the values.
+
+    If a column holds infinity, or nothing but -infinity, the result is NaN, as torch's.
+    """
+    wide = torch.promote_types(torch.promote_types(value.dtype, dtype), torch.float32)
+    rounded = sums.to(wide)
+    rest = (sums - rounded.double()).to(wide)
+    return (value.to(wide) - rounded).sub_(rest)

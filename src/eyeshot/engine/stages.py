@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from eyeshot.axes import Interval
-from eyeshot.engine.buffers import Gatherer, gatherer, gathers, reduced_dims
+from eyeshot.engine.buffers import Gatherer, gatherer, gathers
+from eyeshot.engine.places import First
 from eyeshot.errors import Failure, Unsupported
 from eyeshot.geometry import Region
 from eyeshot.graph import Graph, Node, reaching
@@ -118,16 +119,16 @@ class Gathering:
         for name in stage.statistics:
             node = whole.nodes[name]
             source = whole.nodes[node.edges[0].source]
-            running = gatherer(node, reduced_dims(node, source))
+            running = gatherer(node, source)
             if running is None:
                 raise Failure(f"{name} is not gathered", cure="please report this network")
             self._all[name] = running
             self._readers[source.name].append(running)
 
-    def take(self, name: str, band: torch.Tensor) -> None:
-        """Add rows of a map; each row is added once."""
+    def take(self, name: str, band: torch.Tensor, first: First = ()) -> None:
+        """Add rows of a map, each once; ``first`` is the position of the first one."""
         for one in self._readers[name]:
-            one.take(band)
+            one.take(band, first)
 
     def state(self) -> dict[str, Any]:
         """The statistics so far, as plain data."""

@@ -19,7 +19,6 @@ from eyeshot.engine.buffers import (
     gatherer,
     gathers,
     keeps_an_axis,
-    reduced_dims,
     refusal,
 )
 from eyeshot.engine.memory import ScratchBuffer, ScratchFiles
@@ -168,11 +167,10 @@ class Stream:
     def _gatherer(self, progress: Progress) -> Gatherer:
         node = progress.node
         source = self._graph.nodes[node.edges[0].source]
-        reduced = reduced_dims(node, source)
         if keeps_an_axis(node, source):  # only of the columns of this pass
             box = (Interval(0, node.extents[0]), *progress.box[1:])  # a camera's rows have no end
             node = replace(node, shape=local_shape(node, box))
-        running = gatherer(node, reduced)
+        running = gatherer(node, source)
         if running is None or not gathers(node, self._graph):
             raise refusal(node, self._graph)
         return running
@@ -246,7 +244,9 @@ class Stream:
         new, last = self._schedule.gatherable(progress)
         passed = progress.box[0].hi <= self._first.get(progress.node.name, 0)
         if new and not passed:
-            running.take(self._passing(progress, new))
+            source = self._schedule[progress.node.edges[0].source]
+            first = (new.lo, *(held.lo for held in source.box[1:]))
+            running.take(self._passing(progress, new), first)
         progress.taken = max(progress.taken, new.hi)
         if last and passed:
             return self.passed(progress.node.name, progress.box[0])

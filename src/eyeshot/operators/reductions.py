@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from eyeshot.graph import Family, Kind
+from dataclasses import replace
+
+from eyeshot.graph import NO_PARAMS, Family, Kind, MeasureParams
 from eyeshot.language import tr
 from eyeshot.operators.call import (
     Described,
@@ -30,6 +32,33 @@ def reduction_geometry(site: Site) -> Described:
     return Described((edge,), dims, Kind.GLOBAL_STATISTIC, reason=reason)
 
 
+_MEASURES = {
+    ("max", 0): "largest",
+    ("max", 1): "place of largest",
+    ("min", 0): "smallest",
+    ("min", 1): "place of smallest",
+    ("aminmax", 0): "smallest",
+    ("aminmax", 1): "largest",
+    ("argmax", 0): "place of largest",
+    ("argmin", 0): "place of smallest",
+    ("var_mean", 0): "variance",
+    ("std_mean", 0): "deviation",
+    ("var_mean", 1): "mean",
+    ("std_mean", 1): "mean",
+    ("any", 0): "any",
+    ("all", 0): "all",
+    ("count_nonzero", 0): "count",
+}
+"""What an operator gives, by its name and the place of the result among its results."""
+
+
+def measure_geometry(site: Site) -> Described:
+    """``max``, ``argmax``, ``var_mean`` …: as :func:`reduction_geometry`, and what is given."""
+    described = reduction_geometry(site)
+    measure = _MEASURES.get((site.operator, site.item or 0))
+    return replace(described, params=MeasureParams(measure=measure)) if measure else described
+
+
 def softmax_geometry(site: Site) -> Described:
     """Softmax over channels is local; over positions it is a global statistic."""
     source = site.node("self")
@@ -38,7 +67,8 @@ def softmax_geometry(site: Site) -> Described:
         return Described((along(source, {}),), source.dims)
     edge = along(source, {}, over)
     reason = tr("softmax over all positions")
-    return Described((edge,), source.dims, Kind.GLOBAL_STATISTIC, reason=reason)
+    params = MeasureParams(measure="logarithm") if "log" in site.operator else NO_PARAMS
+    return Described((edge,), source.dims, Kind.GLOBAL_STATISTIC, params, reason)
 
 
 OPERATORS = (
@@ -48,10 +78,10 @@ OPERATORS = (
     Operator("amin", Family.SMALLEST, reduction_geometry),
     Operator(
         """
-        max min prod argmax argmin var_mean std_mean median
+        max min prod argmax argmin var_mean std_mean median aminmax any all count_nonzero
         """,
         Family.STATISTIC,
-        reduction_geometry,
+        measure_geometry,
     ),
     Operator("logsumexp", Family.LOG_SUM, reduction_geometry),
     Operator("var", Family.VARIANCE, reduction_geometry),
