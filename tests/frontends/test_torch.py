@@ -240,9 +240,10 @@ def gate(x: Tensor) -> Tensor:
         Apply(depth_to_space_by_hand),
         Apply(heads_over_positions),
         Apply(gate),
+        Apply(lambda x: (2 * x[..., ::2]).type_as(x.flatten(2).mean(2))),
         nn.Sequential(nn.Conv2d(4, 2, 3, stride=2), nn.Flatten(), nn.Linear(4, 3)),
     ],
-    ids=["channels last", "shuffle", "to depth", "to space", "attention", "gate", "flat"],
+    ids=["channels last", "shuffle", "to depth", "to space", "attention", "gate", "a type", "flat"],
 )
 def test_reshaped_networks_against_poking(net: nn.Module) -> None:
     torch.manual_seed(0)  # the networks are made when the tests are listed, in any order

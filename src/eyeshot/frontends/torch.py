@@ -379,7 +379,7 @@ class Walk:
     def _computed(
         self, fx_node: torch.fx.Node, origin: torch.fx.Node, arguments: dict[str, Any], item: Any
     ) -> Value:
-        if operator_name(origin.target) == "type_as" and isinstance(arguments["self"], Weight):
+        if operator_name(origin.target) == "type_as":
             dtype = fx_node.meta["val"].dtype  # of the other tensor, only the type is read
             arguments = {**arguments, "other": torch.empty((), dtype=dtype)}
         if not any(isinstance(one, Node) for one in _flat(arguments.values())):
