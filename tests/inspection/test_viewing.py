@@ -64,6 +64,37 @@ def test_a_layer_behind_a_flatten_moves_with_the_whole_picture() -> None:
         effective_field(graph, torch.randn(1, 9, 8), "2")
 
 
+class Attending(nn.Module):
+    """Attention over all positions, and a map again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Conv2d(2, 3, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = x.flatten(2)
+        y: torch.Tensor = self.last((rows @ (rows.mT @ rows).softmax(1)).view_as(x))
+        return y
+
+
+def test_any_unit_of_a_map_behind_attention_can_be_named() -> None:
+    torch.manual_seed(0)
+    net, x = Attending(), torch.randn(2, 7, 9)
+    graph = graph_of(net, (2, 7, 9))
+    field = Fields(graph).field("last", (5, 8))
+    assert (field.unit, str(field.status)) == ((5, 8), "whole image")
+    assert field.inside is not None
+    assert [len(side) for side in field.inside] == [7, 9]
+    assert footprint(graph, "last", (5, 8)).all()
+    given = x[None].clone().requires_grad_(True)
+    net(given)[0, :, 5, 8].mean().backward()
+    assert given.grad is not None
+    strength = effective_field(graph, x, "last", (5, 8))
+    np.testing.assert_allclose(strength, given.grad[0].abs().mean(0), rtol=1e-4, atol=1e-7)
+    with pytest.raises(BadValue, match="its map is 7 x 9"):
+        Fields(graph).field("last", (5, 9))
+
+
 def test_padding_is_drawn_outside_the_picture_and_the_box_around_its_pixels() -> None:
     picture = np.full((10, 20, 3), 200, np.uint8)
     drawn = draw_field(picture, ((-4, 3), (5, 9)), side=200)

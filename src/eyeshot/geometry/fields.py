@@ -18,6 +18,7 @@ from eyeshot.geometry.phases import (
     checked_unit,
     footprint,
     hull_of_taps,
+    live_place,
     start,
     through,
     union,
@@ -130,17 +131,18 @@ class Fields:
             BadValue: the unit is outside the layer's map.
         """
         node = self.graph[layer]
-        unit = checked_unit(node, unit)
+        shown = checked_unit(node, unit)
+        place = live_place(node, shown)
         status = self.status(node.name)
         fields = self._all[node.name]
         if isinstance(fields, str):
-            return ReceptiveField(node.name, unit, None, None, status)
-        inside = self._inside(node, unit, fields)
+            return ReceptiveField(node.name, shown, None, None, status)
+        inside = self._inside(node, place, fields)
         box = tuple(
             side if a.free is None else Interval(*a.free.one(i))
-            for a, i, side in zip(fields, unit, inside, strict=True)
+            for a, i, side in zip(fields, place, inside, strict=True)
         )
-        return ReceptiveField(node.name, unit, box, inside, status)
+        return ReceptiveField(node.name, shown, box, inside, status)
 
     def _inside(
         self, node: Node, unit: tuple[int, ...], fields: tuple[_AxisFields, ...]

@@ -173,7 +173,7 @@ def footprint(
     if source not in graph.inputs:
         raise UnknownName("input", source, graph.inputs)
     node = graph[layer]
-    chosen = checked_unit(node, unit)
+    chosen = live_place(node, checked_unit(node, unit))
     wanted: dict[str, list[Product]] = {
         node.name: [tuple(np.arange(n) == i for n, i in zip(node.extents, chosen, strict=True))]
     }
@@ -222,6 +222,9 @@ def _inside(one: Product, other: Product) -> bool:
 def checked_unit(node: Node, unit: Sequence[int] | None) -> tuple[int, ...]:
     """A unit's position along every axis, by default the middle; vanished axes may be omitted.
 
+    Behind an operator that mixes positions, such as attention, the axes stay vanished though there
+    is a map again: any unit of that map may be named. All see the same (:func:`live_place`).
+
     Raises:
         BadValue: it is outside the node's map.
     """
@@ -233,9 +236,27 @@ def checked_unit(node: Node, unit: Sequence[int] | None) -> tuple[int, ...]:
     if len(chosen) == len(live) < len(extents):
         given = iter(chosen)
         chosen = tuple(next(given) if dim is not None else 0 for dim in node.dims)
-    size = " x ".join(str(n) for n in extents)
+    sides = tuple(_side(node, axis) for axis in range(len(extents)))
+    size = " x ".join(str(n) for n in sides)
     if len(chosen) != len(extents):
         raise BadValue(f"unit {chosen} of {node.name}", cure=f"give a place in its {size} map")
-    if not all(0 <= i < n for i, n in zip(chosen, extents, strict=True)):
+    if not all(0 <= i < n for i, n in zip(chosen, sides, strict=True)):
         raise BadValue(f"unit {chosen} lies outside {node.name}", cure=f"its map is {size}")
     return chosen
+
+
+def live_place(node: Node, unit: Sequence[int]) -> tuple[int, ...]:
+    """A checked unit's position among the units that differ: 0 along vanished axes."""
+    return tuple(0 if dim is None else i for i, dim in zip(unit, node.dims, strict=True))
+
+
+def dimension_of(node: Node, axis: int) -> int | None:
+    """The dimension of a node's value that an axis runs along; of a vanished axis, in its place."""
+    if node.dims[axis] is not None or len(node.shape) != len(node.dims) + 2:
+        return node.dims[axis]
+    return None if axis + 2 in node.dims else axis + 2
+
+
+def _side(node: Node, axis: int) -> int:
+    dim = dimension_of(node, axis)
+    return 1 if dim is None else node.shape[dim]

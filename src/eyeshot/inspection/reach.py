@@ -24,7 +24,7 @@ from eyeshot.axes import Interval
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.findings.shapes import is_gathered, remedy
 from eyeshot.geometry import Fields, LayerField, Phases, ReceptiveField
-from eyeshot.geometry.phases import checked_unit
+from eyeshot.geometry.phases import checked_unit, dimension_of
 from eyeshot.graph import Graph, Kind, Node
 from eyeshot.interpreter import value
 from eyeshot.language import mark, tr
@@ -165,9 +165,10 @@ def effective_field(
         raise Unsupported(f"no gradient reaches the input from {node.name}", cure="choose another")
     chosen = output[0]
     # From the last axis to the first, so that removing a dimension does not shift the others.
-    dims = [(dim - 1, i) for dim, i in zip(node.dims, place, strict=True) if dim is not None]
+    named = node.dims if unit is None else [dimension_of(node, a) for a in range(len(place))]
+    dims = [(dim, i) for dim, i in zip(named, place, strict=True) if dim is not None]
     for dim, index in sorted(dims, reverse=True):
-        chosen = chosen.select(dim, index)
+        chosen = chosen.select(dim - 1, index)
     (gradient,) = torch.autograd.grad(chosen.mean(), given)
     strength: NDArray[np.float32] = gradient[0].abs().mean(0).float().cpu().numpy()
     return strength
