@@ -1,16 +1,20 @@
-"""``python -m benchmarks.engine [--size 512] [--only …]``: the table at other sizes, or a part."""
+"""``python -m benchmarks.engine [--size 512] [--only …] [--network …]``: the table or a part of it.
+
+Pictures of the other networks shrink with ``--size``, as the U-Net's does.
+"""
 
 from __future__ import annotations
 
 import argparse
 
-from benchmarks.engine.comparing import PARTS, compare
+from benchmarks.engine import print_table
+from benchmarks.engine.comparing import PARTS
+from benchmarks.engine.networks import NETWORKS
 from benchmarks.engine.settings import Settings
-from benchmarks.engine.table import markdown
 
 
-def parse(arguments: list[str] | None = None) -> tuple[Settings, tuple[str, ...]]:
-    """The settings, and the parts to run."""
+def parse(arguments: list[str] | None = None) -> tuple[Settings, tuple[str, ...], tuple[str, ...]]:
+    """The settings, the parts to run, and the networks."""
     usual = Settings()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
     parser.add_argument("--size", type=int, default=usual.size, help="side of the picture")
@@ -26,6 +30,9 @@ def parse(arguments: list[str] | None = None) -> tuple[Settings, tuple[str, ...]
         help="one thread, and the processor's time: for a busy machine",
     )
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="default: all")
+    parser.add_argument(
+        "--network", nargs="+", choices=NETWORKS, default=tuple(NETWORKS), help="default: all"
+    )
     given = parser.parse_args(arguments)
     settings = Settings(
         size=given.size,
@@ -34,8 +41,8 @@ def parse(arguments: list[str] | None = None) -> tuple[Settings, tuple[str, ...]
         threads=1 if given.processor_time else usual.threads,
         processor_time=given.processor_time,
     )
-    return settings, tuple(given.only)
+    return settings, tuple(given.only), tuple(given.network)
 
 
 if __name__ == "__main__":
-    print(markdown(compare(*parse())))
+    print_table(*parse())

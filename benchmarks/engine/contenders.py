@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 import eyeshot
 from benchmarks.engine.filtering import filter_by_bands, filter_whole
-from benchmarks.engine.networks import folded, fused, make_network, make_picture
+from benchmarks.engine.folding import FusedConvolution, folded, fused
+from benchmarks.engine.networks import make_network, make_picture, network_of, picture_of
 from benchmarks.engine.settings import Settings
 from benchmarks.engine.tiles import aligned_halo, run_tiles
 from eyeshot.engine.executing import execute
@@ -27,12 +28,15 @@ from eyeshot.engine.job import make_job
 from eyeshot.images import open_sink, open_source
 
 Pass = Callable[[], Any]
-"""Runs the network over the picture; gives (1, 2, H, W) or (2, H, W)."""
+"""Runs the network over the picture; gives (1, C, …) or (C, …)."""
 
 PICTURE = "noise.tif"
 """In the folder, for the filters."""
-MATRIX = 4096
-MATRIX_MULTIPLY_ADDS = MATRIX**3
+BANDS = (16, 32, 64, 128, 256)
+"""Rows of a band, to compare with those that Eyeshot chooses."""
+LIMIT = (256, 32, 256)
+"""Channels, rows and columns of a convolution that oneDNN runs at the processor's limit."""
+LIMIT_MULTIPLY_ADDS = 9 * 256**2 * 32 * 256
 
 
 def prepare(name: str, settings: Settings, folder: Path) -> Pass:
@@ -55,30 +59,22 @@ def _whole(net: nn.Module, picture: Tensor) -> Pass:
     return call
 
 
-def _network(settings: Settings) -> nn.Module:
-    return make_network(settings.depth, settings.base)
-
-
-def _picture(settings: Settings) -> Tensor:
-    return make_picture(settings.size, settings.size)
-
-
 def _plain(settings: Settings, folder: Path) -> Pass:
-    return _whole(_network(settings), _picture(settings))
+    return _whole(network_of(settings), picture_of(settings))
 
 
 def _plain_deep(settings: Settings, folder: Path) -> Pass:
-    return _whole(make_network(settings.deep, settings.base), _picture(settings))
+    return _whole(make_network(settings.deep, settings.base), picture_of(settings))
 
 
 def _folded(settings: Settings, folder: Path) -> Pass:
-    picture = _picture(settings).contiguous(memory_format=torch.channels_last)
-    return _whole(folded(_network(settings)), picture)
+    picture = picture_of(settings).contiguous(memory_format=torch.channels_last)
+    return _whole(folded(network_of(settings)), picture)
 
 
 def _fused(settings: Settings, folder: Path) -> Pass:
-    picture = _picture(settings).contiguous(memory_format=torch.channels_last)
-    return _whole(fused(_network(settings)), picture)
+    picture = picture_of(settings).contiguous(memory_format=torch.channels_last)
+    return _whole(fused(network_of(settings)), picture)
 
 
 def _monai(settings: Settings, folder: Path) -> Pass:
@@ -86,7 +82,7 @@ def _monai(settings: Settings, folder: Path) -> Pass:
 
     side = (settings.tile, settings.tile)
     inferer = SlidingWindowInferer(roi_size=side, sw_batch_size=1, overlap=0.25)
-    picture, net = _picture(settings), _network(settings)
+    picture, net = picture_of(settings), network_of(settings)
 
     def call() -> Any:
         with torch.inference_mode():
@@ -97,7 +93,7 @@ def _monai(settings: Settings, folder: Path) -> Pass:
 
 def _tiles(settings: Settings, folder: Path) -> Pass:
     net = fused(make_network(settings.deep, settings.base))
-    halo, picture = aligned_halo(settings.deep), _picture(settings)
+    halo, picture = aligned_halo(settings.deep), picture_of(settings)
 
     def call() -> Tensor:
         with torch.inference_mode():
@@ -109,13 +105,12 @@ def _tiles(settings: Settings, folder: Path) -> Pass:
 def _export(settings: Settings, folder: Path, name: str) -> Path:
     """The network as an ONNX file of any size; batch norms are folded by the exporter."""
     path = folder / f"{name}.onnx"
-    side = 1 << (settings.depth + 1)
     axes = {2: "height", 3: "width"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            _network(settings),
-            (make_picture(side, side),),
+            network_of(settings),
+            (make_picture(64, 64),),
             path,
             dynamo=False,
             input_names=["x"],
@@ -131,11 +126,11 @@ def _onnxruntime(settings: Settings, folder: Path) -> Pass:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = settings.threads
     options.inter_op_num_threads = 1
-    for name in ("height", "width"):
-        options.add_free_dimension_override_by_name(name, settings.size)
+    picture = picture_of(settings).numpy()
+    for name, extent in zip(("height", "width"), picture.shape[2:], strict=True):
+        options.add_free_dimension_override_by_name(name, extent)
     path = _export(settings, folder, "onnxruntime")
     session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
-    picture = _picture(settings).numpy()
     return lambda: session.run(["y"], {"x": picture})[0]
 
 
@@ -144,16 +139,16 @@ def _openvino(settings: Settings, folder: Path) -> Pass:
 
     core = openvino.Core()
     model = core.read_model(_export(settings, folder, "openvino"))
-    picture = _picture(settings).numpy()
+    picture = picture_of(settings).numpy()
     model.reshape(list(picture.shape))
     hints = {"INFERENCE_NUM_THREADS": settings.threads, "INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(model, "CPU", hints)
     return lambda: compiled(picture)[0]
 
 
-def _eyeshot(net: nn.Module, picture: Tensor) -> Pass:
+def _eyeshot(net: nn.Module, picture: Tensor, band: int | None = None) -> Pass:
     """The pass alone: the network traced and the run planned before."""
-    job = make_job(net, [open_source(picture[0].numpy(), space=2)])
+    job = make_job(net, [open_source(picture[0].numpy(), space=picture.ndim - 2)], band=band)
     (name,) = job.forms
 
     def call() -> Any:
@@ -165,15 +160,19 @@ def _eyeshot(net: nn.Module, picture: Tensor) -> Pass:
 
 
 def _eyeshot_pass(settings: Settings, folder: Path) -> Pass:
-    return _eyeshot(_network(settings), _picture(settings))
+    return _eyeshot(network_of(settings), picture_of(settings))
+
+
+def _eyeshot_band(band: int, settings: Settings, folder: Path) -> Pass:
+    return _eyeshot(network_of(settings), picture_of(settings), band)
 
 
 def _eyeshot_deep(settings: Settings, folder: Path) -> Pass:
-    return _eyeshot(make_network(settings.deep, settings.base), _picture(settings))
+    return _eyeshot(make_network(settings.deep, settings.base), picture_of(settings))
 
 
 def _eyeshot_run(settings: Settings, folder: Path) -> Pass:
-    return partial(eyeshot.run, _network(settings), _picture(settings)[0].numpy())
+    return partial(eyeshot.run, network_of(settings), picture_of(settings)[0].numpy())
 
 
 def _eyeshot_file(settings: Settings, folder: Path, height: int) -> Pass:
@@ -189,15 +188,18 @@ def _eyeshot_file(settings: Settings, folder: Path, height: int) -> Pass:
         picture[top : top + 256] = draw.integers(0, 256, picture[top : top + 256].shape, np.uint8)
     picture.flush()
     del picture
-    net = _network(settings)
+    net = network_of(settings)
     eyeshot.run(net, np.zeros((3, 64, 64), np.float32))  # torch's tracer is loaded once for all
     return partial(eyeshot.run, net, source, target, force=True)
 
 
-def _matrix(settings: Settings, folder: Path) -> Pass:
-    draw = torch.Generator().manual_seed(0)
-    a, b = torch.rand(MATRIX, MATRIX, generator=draw), torch.rand(MATRIX, MATRIX, generator=draw)
-    return lambda: a @ b
+def _limit(settings: Settings, folder: Path) -> Pass:
+    """Many 3×3 convolutions of one small map, which stays in the cache."""
+    channels, height, width = LIMIT
+    layer = FusedConvolution(nn.Conv2d(channels, channels, 3, padding=1))
+    layer = layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    picture = make_picture(height, width, channels=channels)
+    return _whole(layer, picture.contiguous(memory_format=torch.channels_last))
 
 
 _TABLE: dict[str, Callable[[Settings, Path], Pass]] = {
@@ -212,9 +214,10 @@ _TABLE: dict[str, Callable[[Settings, Path], Pass]] = {
     "eyeshot": _eyeshot_pass,
     "eyeshot, deeper": _eyeshot_deep,
     "eyeshot.run": _eyeshot_run,
+    **{f"band {height}": partial(_eyeshot_band, height) for height in BANDS},
     "square file": lambda settings, folder: _eyeshot_file(settings, folder, settings.size),
     "tall file": lambda settings, folder: _eyeshot_file(settings, folder, 4 * settings.size),
-    "a @ b": _matrix,
+    "one convolution": _limit,
     "filter": lambda settings, folder: filter_by_bands(folder / PICTURE, folder / "bands.tif"),
     "OpenCV": lambda settings, folder: filter_whole(folder / PICTURE, folder / "whole.tif"),
 }

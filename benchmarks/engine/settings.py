@@ -10,7 +10,9 @@ class Settings:
     """Sizes of the networks, the pictures and the tiles.
 
     Attributes:
-        size: side of the picture; the tall one is four times as high.
+        network: which one, a name in ``networks.NETWORKS``.
+        size: side of the picture; the tall one is four times as high. Other networks run over
+            theirs, as large as in the table where this is 2048.
         tile: side of a tile, its halo included.
         base: channels of the U-Net's first block.
         depth: its halvings.
@@ -22,6 +24,7 @@ class Settings:
             one thread that can be compared on a busy machine too.
     """
 
+    network: str = "unet32"
     size: int = 2048
     tile: int = 512
     base: int = 32

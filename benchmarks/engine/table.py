@@ -17,6 +17,7 @@ class Row:
         most: or the most a memory may be.
         aim: the ratio aimed at.
         seen: the ratio seen; None where the contender is not installed.
+        spread: the smallest and largest of the rounds.
         difference: largest difference to ``net(x)``, of either; None where nothing is compared.
         note: what else is to be said.
     """
@@ -30,6 +31,7 @@ class Row:
     aim: float | None = None
     difference: float | None = None
     note: str = ""
+    spread: tuple[float, float] | None = None
 
     @property
     def reach(self) -> str:
@@ -49,6 +51,14 @@ class Row:
             return ""
         return "missed" if low or high else "reached"
 
+    def _seen(self) -> str:
+        if self.seen is None:
+            return "–"
+        if self.spread is None:
+            return f"{self.seen:.2f}"
+        low, high = self.spread
+        return f"{self.seen:.2f} ({low:.2f}–{high:.2f})"
+
     def cells(self) -> tuple[str, ...]:
         """As text, in the order of :data:`HEAD`."""
         return (
@@ -57,7 +67,7 @@ class Row:
             self.what,
             self.reach,
             "" if self.aim is None else f"{self.aim:.2f}",
-            "–" if self.seen is None else f"{self.seen:.2f}",
+            self._seen(),
             self.verdict,
             "" if self.difference is None else f"{self.difference:.0e}",
             self.note,

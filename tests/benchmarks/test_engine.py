@@ -11,7 +11,8 @@ import torch
 from benchmarks.engine.__main__ import parse
 from benchmarks.engine.contenders import NAMES, PICTURE, is_installed, prepare
 from benchmarks.engine.filtering import compare_files, make_kernel, write_picture
-from benchmarks.engine.networks import folded, fused, make_network, make_picture
+from benchmarks.engine.folding import folded, fused
+from benchmarks.engine.networks import NETWORKS, make_network, make_picture, network_of, picture_of
 from benchmarks.engine.settings import Settings
 from benchmarks.engine.table import HEAD, Row, markdown
 from benchmarks.engine.tiles import aligned_halo, redundancy, run_tiles, spans
@@ -24,7 +25,7 @@ from eyeshot.cost import costs, total
 from eyeshot.frontends.torch import graph_of
 
 SMALL = Settings(size=96, tile=56, base=4, depth=1, deep=2, filter_size=70, threads=1)
-OWN_FILES = ("square file", "tall file", "filter", "OpenCV", "a @ b")
+OWN_FILES = ("square file", "tall file", "filter", "OpenCV", "one convolution")
 WITHOUT_SEAMS = [n for n in NAMES if n not in OWN_FILES and n != "MONAI" and "deeper" not in n]
 
 
@@ -85,6 +86,20 @@ def test_a_worker_measures_and_answers(tmp_path: Path) -> None:
     assert np.abs(np.load(first.answer) - want).max() <= 1e-5 * np.abs(want).max()
 
 
+@pytest.mark.parametrize("network", [name for name in NETWORKS if name != "unet32"])
+def test_every_network_of_the_table_is_computed_exactly(network: str, tmp_path: Path) -> None:
+    size = 1 if network == "signal" else 128
+    settings = replace(SMALL, network=network, base=8, size=size)
+    oracle, picture = network_of(settings).double(), picture_of(settings)
+    with torch.inference_mode():
+        want = oracle(picture.double())[0].numpy()
+    names = ["eyeshot", *(("fused", "band 16") if picture.ndim == 4 else ())]
+    assert want.std() > 1e-2 * np.abs(want).max()
+    for name in names:
+        got = np.asarray(prepare(name, settings, tmp_path)()).reshape(want.shape)
+        assert np.abs(got - want).max() <= 3e-5 * np.abs(want).max(), name
+
+
 def test_the_network_is_the_one_that_is_claimed() -> None:
     work = total(costs(graph_of(make_network(4, 32), (3, 64, 64))).values()).multiply_adds
     assert work == 184_224 * 64 * 64
@@ -141,7 +156,7 @@ def test_the_halo_is_needed_in_full() -> None:
 def test_the_table_says_what_was_reached() -> None:
     rows = [
         Row("a", "2²", "speed", 1.3, least=1.2, aim=2, difference=3e-7),
-        Row("b", "2²", "memory", 0.5, most=0.2),
+        Row("b", "2²", "memory", 0.5, most=0.2, spread=(0.4, 0.6)),
         Row("c", "2²", "speed", None, least=1),
         Row("d", "2²", "speed", 0.7),
     ]
@@ -150,14 +165,16 @@ def test_the_table_says_what_was_reached() -> None:
     assert len({len(line) for line in lines}) == 1
     assert len(lines) == 6
     assert all(word in lines[0] for word in HEAD)
-    assert "≥ 1.20 | 2.00 | 1.30 | reached | 3e-07" in lines[2]
+    assert "| 0.50 (0.40–0.60) | missed" in lines[3]
+    assert "≥ 1.20 | 2.00 | 1.30             | reached | 3e-07" in lines[2]
 
 
 def test_options_change_the_settings() -> None:
     assert parse([])[0] == Settings()
-    settings, parts = parse(["--size", "512", "--only", "tiles"])
-    assert (settings.size, parts) == (512, ("tiles",))
-    settings, _ = parse(["--processor-time"])
+    settings, parts, networks = parse(["--size", "512", "--only", "tiles"])
+    assert (settings.size, parts, networks) == (512, ("tiles",), tuple(NETWORKS))
+    settings, _, networks = parse(["--processor-time", "--network", "volume"])
+    assert networks == ("volume",)
     assert (settings.threads, settings.processor_time) == (1, True)
 
 
