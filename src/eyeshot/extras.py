@@ -9,6 +9,7 @@ from importlib import import_module
 from eyeshot.errors import Failure
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "fast": ("llvmlite",),
     "train": ("kornia", "lightning_fabric"),
     "report": ("matplotlib",),
     "studio": ("anywidget", "starlette", "uvicorn"),

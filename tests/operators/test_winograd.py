@@ -18,15 +18,19 @@ from torch import Tensor, nn
 import eyeshot
 from eyeshot import nets
 from eyeshot.engine.job import make_job
-from eyeshot.errors import UnknownName
+from eyeshot.errors import EyeshotError, UnknownName
 from eyeshot.images import open_source
 from eyeshot.operators import winograd
 from eyeshot.operators.tile import Padded
 from eyeshot.operators.winograd import uses_winograd, winograd_convolver
+from eyeshot.operators.winograd_compiled import Compiled, is_compiled
 from tests.engine.law import enliven, noise
 from tests.engine.test_resuming import Killed, killed_after
 
 LAST = torch.channels_last
+WAYS = [False, True] if is_compiled() else [False]
+"""Of computing transforms: by torch, and compiled."""
+needs_compiler = pytest.mark.skipif(not is_compiled(), reason="llvmlite is not installed")
 
 
 def refused(values: Sequence[Padded], room: Tensor | None) -> Tensor:
@@ -66,6 +70,7 @@ def drawn(
     biased=st.booleans(),
     given_room=st.booleans(),
     most=st.sampled_from([7, 64, 256]),
+    compiled=st.sampled_from(WAYS),
 )
 def test_the_sum_of_products(
     channels: list[int],
@@ -77,13 +82,15 @@ def test_the_sum_of_products(
     biased: bool,
     given_room: bool,
     most: int,
+    compiled: bool,
 ) -> None:
     height, width = 4 * blocks[0] - less[0], 2 * blocks[1] - less[1]
     size = (height + 2 - 2 * padding[0], width + 2 - 2 * padding[1])
     values, weights, bias = drawn(channels, outputs, size, list(padding))
     shift = bias if biased else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(winograd, "_BLOCKS", most)
+        patch.setattr(winograd, "_most_blocks", lambda *_: most)
+        patch.setattr(winograd, "is_compiled", lambda: compiled)
         convolve = winograd_convolver(weights, shift, relu, refused)
         room = torch.full((1, outputs, height, width), math.nan).contiguous(memory_format=LAST)
         found = convolve(values, room if given_room else None)
@@ -92,6 +99,55 @@ def test_the_sum_of_products(
     assert found.shape == truth.shape
     assert found.data_ptr() == room.data_ptr() or not given_room
     assert (found - truth).abs().max() <= 1e-6 * max(1.0, float(truth.abs().max()))
+
+
+@needs_compiler
+@settings(max_examples=20, deadline=None)
+@given(
+    channels=st.lists(st.integers(1, 70), min_size=1, max_size=2),
+    outputs=st.integers(1, 70),
+    size=st.tuples(st.integers(8, 40), st.integers(8, 40)),
+    padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    relu=st.booleans(),
+)
+def test_compiled_transforms_give_the_same_bytes_on_any_threads(
+    channels: list[int],
+    outputs: int,
+    size: tuple[int, int],
+    padding: tuple[int, int],
+    relu: bool,
+) -> None:
+    values, weights, bias = drawn(channels, outputs, size, list(padding))
+    found: list[Tensor] = []
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(winograd, "_fits", lambda *_: True)
+        patch.setattr(winograd, "_is_tame", lambda *_: True)
+        for compiled, used in ((False, 1), (True, 1), (True, 2)):
+            patch.setattr(winograd, "is_compiled", lambda: compiled)  # noqa: B023
+            torch.set_num_threads(used)
+            try:
+                found.append(winograd_convolver(weights, bias, relu, refused)(values, None))
+            finally:
+                torch.set_num_threads(threads)
+    assert all(one.numpy().tobytes() == found[0].numpy().tobytes() for one in found)
+
+
+@needs_compiler
+@pytest.mark.parametrize("processor", ["AVX2", "AVX512"])
+@pytest.mark.parametrize("channels", [1, 7, 16, 37])
+def test_a_pixel_weighs_what_its_channels_do(
+    channels: int, processor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if processor > torch.backends.cpu.get_cpu_capability():
+        pytest.skip("not on this processor")
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: processor)
+    code, found = Compiled(winograd._NEAR, winograd._FAR), torch.empty(9, 33)
+    pixels, scale = torch.randn(9, 40, channels)[:, 3:36], torch.rand(channels)
+    pixels[4, 5, channels // 2] = math.nan
+    code.weigh(pixels, scale, found)
+    truth = pixels.double().abs() @ scale.double()
+    torch.testing.assert_close(found.double(), truth, rtol=1e-6, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("channels", [128, 512])
@@ -178,6 +234,20 @@ def test_the_method_of_the_run_that_began_is_kept(tmp_path: Path) -> None:
     eyeshot.run(net, path, tmp_path / "out.npy", band=8, resume=True)
     found = np.load(tmp_path / "out.npy")
     assert np.array_equal(found, eyeshot.run(net, path, band=8, exact="direct"))
+
+
+@needs_compiler
+@pytest.mark.usefixtures("everywhere")
+def test_a_run_is_not_resumed_by_other_transforms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, path = small_unet(), tmp_path / "image.npy"
+    np.save(path, noise(3, 64, 40).numpy())
+    with pytest.raises(Killed):
+        eyeshot.run(net, path, tmp_path / "out.npy", band=8, progress=killed_after(4))
+    monkeypatch.setattr(winograd, "is_compiled", lambda: False)
+    with pytest.raises(EyeshotError, match="compiled transforms"):
+        eyeshot.run(net, path, tmp_path / "out.npy", band=8, resume=True)
 
 
 @pytest.mark.usefixtures("everywhere")

@@ -158,7 +158,7 @@ def _floors() -> dict[str, str]:
     """The oldest version of each dependency that ``pyproject.toml`` allows, tools left out."""
     extras = PROJECT["optional-dependencies"]
     listed = [*PROJECT["dependencies"]]
-    for name in ("train", "report", "images", "dask", "nifti", "studio", "onnx"):
+    for name in ("fast", "train", "report", "images", "dask", "nifti", "studio", "onnx"):
         listed += [one for one in extras[name] if not one.startswith("eyeshot")]
     pairs = [re.match(r"([\w-]+)>=([\w.]+)", one) for one in listed]
     return {pair[1].lower(): pair[2] for pair in pairs if pair}

@@ -56,6 +56,7 @@ from eyeshot.language import speaking
 from eyeshot.operators import gives_probabilities
 from eyeshot.operators.winograd import (
     added_bytes,
+    rounding,
     uses_winograd,
     with_winograd,
     without_winograd,
@@ -593,7 +594,7 @@ def settings_of(job: Job) -> Mapping[str, Any]:
         "spilled": list(plan["spilled"]),
         **({"again": plan["again"]} if plan["again"] else {}),
         "threads": job.threads,
-        "arithmetic": arithmetic(job.preparation.device),
+        "arithmetic": arithmetic(job.preparation.device) + rounding(job.graph),
     }
 
 

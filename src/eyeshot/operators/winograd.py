@@ -10,19 +10,21 @@ position (24 products for 8 outputs), and transformed back: 3 products for each 
 Source: Lavin and Gray, 2016, arXiv:1509.09308, for points of one's choice. These points round least
 of those tried: one to two times as much as oneDNN's direct sum. The transforms are sums of whole
 rows of a channels-last image; all products are one grouped 1×1 convolution. Below some 100 channels
-the transforms cost as much as the products save.
+these sums cost as much as the products save; with compiled transforms, below some 30.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -30,10 +32,13 @@ from numpy.typing import NDArray
 
 from eyeshot.graph import ConvolutionParams, Family, Graph, Kind, Node
 from eyeshot.operators.tile import Padded
+from eyeshot.operators.winograd_compiled import Compiled, is_compiled
 
 METHOD = "winograd"
 LEAST_CHANNELS = 128
 """Of the input and of the output; with fewer the transforms cost more than they save."""
+LEAST_CHANNELS_COMPILED = 32
+"""The same with compiled transforms."""
 LEAST_POSITIONS = 4096
 """Of the whole output; for fewer the transform of the weights does not pay."""
 _MOST_WASTE = 1.3
@@ -45,13 +50,17 @@ _CONTRAST = 10.0
 only the digits that the largest of the block leaves it."""
 _LAYOUTS = 2
 """That a kernel keeps: for the first band, and for those after it."""
-_BLOCKS = 256
-"""Blocks that are transformed at a time, so that they stay in the cache."""
+_CACHE = 6 << 20
+"""Bytes of blocks that are transformed at a time, before and after the products."""
+_LEAST_BLOCKS = 128
+"""That are multiplied at a time, so that it pays to read the weights."""
 
 _ROWS, _COLUMNS = 4, 2  # outputs of a block
 _TALL, _WIDE = _ROWS + 2, _COLUMNS + 2  # its inputs
 PRODUCTS = _TALL * _WIDE
 _NEAR, _FAR = math.sqrt(0.5), math.sqrt(2.0)
+
+_NONE = torch.empty(0)
 
 Matrix = NDArray[np.float64]
 
@@ -90,6 +99,8 @@ def with_winograd(graph: Graph) -> Graph:
         else node
         for node in graph
     }
+    if is_compiled() and any(map(is_winograd, nodes.values())):
+        compiled()  # now, so that a plan of the memory counts it
     return replace(graph, nodes=nodes)
 
 
@@ -107,6 +118,11 @@ def is_winograd(node: Node) -> bool:
     return isinstance(node.params, ConvolutionParams) and node.params.method == METHOD
 
 
+def rounding(graph: Graph) -> str:
+    """What else decides how a graph's sums are rounded, and which are computed this way."""
+    return ", compiled transforms" if uses_winograd(graph) and is_compiled() else ""
+
+
 def uses_winograd(graph: Graph) -> bool:
     """Whether a convolution is computed this way."""
     return any(map(is_winograd, graph))
@@ -121,10 +137,11 @@ def _suits(node: Node, graph: Graph) -> bool:
     if not set(params.stride) == set(params.dilation) == {1} or None in node.dims:
         return False
     weights = _weights(node, graph)
+    least = min(LEAST_CHANNELS, LEAST_CHANNELS_COMPILED) if is_compiled() else LEAST_CHANNELS
     return (
         math.prod(node.extents) >= LEAST_POSITIONS
         and all(one.device.type == "cpu" and one.dtype == torch.float32 for one in weights)
-        and all(min(one.shape[:2]) >= LEAST_CHANNELS for one in weights)
+        and all(min(one.shape[:2]) >= least for one in weights)
         and torch._C._has_mkldnn
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
     )
@@ -143,13 +160,18 @@ def _weights(node: Node, graph: Graph) -> list[torch.Tensor]:
 
 
 def _room_for(node: Node, graph: Graph) -> int:
-    """Numbers in the memory of one call, for ``_BLOCKS`` blocks in any arrangement."""
-    channels = max(one.shape[1] for one in _weights(node, graph))
-    return sum(_sizes(_BLOCKS, 1, channels, node.params.out_channels))
+    """Numbers in the memory of one call, for its blocks in any arrangement."""
+    channels, outputs = max(one.shape[1] for one in _weights(node, graph)), node.params.out_channels
+    return sum(_sizes(_most_blocks(channels, outputs), 1, channels, outputs))
+
+
+def _most_blocks(channels: int, outputs: int) -> int:
+    """Blocks that are transformed at a time, so that they stay in the cache."""
+    return max(_LEAST_BLOCKS, _CACHE // (4 * PRODUCTS * (channels + outputs)))
 
 
 def _sizes(high: int, wide: int, channels: int, outputs: int) -> tuple[int, ...]:
-    """Numbers in each array of :class:`_Room`."""
+    """Numbers of blocks, of their products, and of what is between the steps of a transform."""
     blocks, line = high * wide, high * (_COLUMNS * wide + 2)
     return (
         PRODUCTS * blocks * channels,
@@ -187,20 +209,20 @@ def winograd_convolver(
         fits = room is not None and room.is_contiguous(memory_format=torch.channels_last)
         result = room if room is not None and fits else _empty(outputs, height, width)
         down, across = -(-height // _ROWS), -(-width // _COLUMNS)
-        lines = [_lines(one, pads, _ROWS * down - height) for one, pads in values]
-        borders = [pads[1] for _, pads in values]
-        wide = _even(across, _BLOCKS)
-        high = _even(down, max(1, _BLOCKS // wide))
+        most = _most_blocks(channels, outputs)
+        wide = _even(across, most)
+        high = _even(down, max(1, most // wide))
         made = result.permute(0, 2, 3, 1)[0]
         with rooms.borrowed() as memory:
-            block = _Block(memory, high, wide, channels, outputs)
+            make = _CompiledBlocks if is_compiled() else _Blocks
+            blocks = make(memory, high, wide, channels, outputs)
+            images = [blocks.image(one, pads, _ROWS * down - height) for one, pads in values]
             for top, left in itertools.product(_starts(down, high), _starts(across, wide)):
-                for i, (kernel, rows) in enumerate(zip(kernels, lines, strict=True)):
-                    part = rows[_ROWS * top : _ROWS * (top + high) + 2]
-                    block.transform(part, _COLUMNS * left - borders[i])
-                    block.multiply(kernel, shift if i == 0 else None, fresh=i == 0)
+                for i, (kernel, image) in enumerate(zip(kernels, images, strict=True)):
+                    blocks.transform(image, _ROWS * top, _COLUMNS * left)
+                    blocks.multiply(kernel, shift if i == 0 else None, fresh=i == 0)
                 below, right = _ROWS * (top + high), _COLUMNS * (left + wide)
-                block.give(made[_ROWS * top : below, _COLUMNS * left : right], relu)
+                blocks.give(made[_ROWS * top : below, _COLUMNS * left : right], relu)
         return result
 
     return compute
@@ -230,35 +252,43 @@ def _is_tame(
 
     An input pixel weighs as much as its channels can give to an output, added up.
     """
-    weights: list[torch.Tensor] = []
+    parts: list[torch.Tensor] = []
     for (value, (above, beside)), scale in zip(values, scales, strict=True):
-        pixels = value.permute(0, 2, 3, 1)[0].abs() @ scale
-        weights.append(F.pad(pixels, (beside, beside, above, above)))
-    total = torch.stack(weights).sum(0)
-    largest = float(total.max())
-    if not largest <= _LARGEST:  # NaN, too
+        parts.append(F.pad(_weights_of(_pixels(value), scale), (beside, beside, above, above)))
+    total = torch.stack(parts).sum(0) if parts[1:] else parts[0]
+    if not float(total.max()) <= _LARGEST:  # NaN, too
         return False
-    down, across = -(-height // _ROWS), -(-width // _COLUMNS)
-    below, right = _ROWS * down - height, _COLUMNS * across - width
-    total = F.pad(total, (0, right, 0, below))[None]
-    own = F.max_pool2d(total, 3, stride=1)[0, :height, :width]
-    block = F.max_pool2d(total, (_TALL, _WIDE), (_ROWS, _COLUMNS))[0]
-    block = block.repeat_interleave(_ROWS, 0).repeat_interleave(_COLUMNS, 1)[:height, :width]
-    return bool((block <= _CONTRAST * own).all())
+    weights = total.numpy()
+    own = _filtered(cv2.dilate, weights, (3, 3))[:height, :width]
+    block = _filtered(cv2.dilate, weights, (_TALL, _WIDE))[:height:_ROWS, :width:_COLUMNS]
+    least = _filtered(cv2.erode, own, (_ROWS, _COLUMNS))[::_ROWS, ::_COLUMNS]
+    return bool((block <= _CONTRAST * least).all())
+
+
+def _filtered(
+    extreme: Callable[..., Any], image: NDArray[np.float32], size: tuple[int, int]
+) -> NDArray[np.float32]:
+    """The extreme of the window that begins at each pixel, cut to the image."""
+    found: NDArray[np.float32] = extreme(image, np.ones(size, np.uint8), anchor=(0, 0))
+    return found
+
+
+def _weights_of(pixels: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """(H, W) of pixels (H, W, C)."""
+    if not is_compiled():
+        return pixels.abs() @ scale
+    weights = torch.empty(pixels.shape[:2])
+    compiled().weigh(_with_channels_last(pixels), scale, weights)
+    return weights
+
+
+def _with_channels_last(pixels: torch.Tensor) -> torch.Tensor:
+    return pixels if pixels.stride(2) == 1 else pixels.contiguous()
 
 
 def _scale(weight: torch.Tensor) -> torch.Tensor:
     """(C,): the most that a 1 in each channel can give to an output."""
     return weight.detach().abs().sum((2, 3)).amax(0)
-
-
-def _lines(value: torch.Tensor, padding: Sequence[int], below: int) -> torch.Tensor:
-    """(H, W, C) of a value (1, C, H, W), with rows of zeros at both ends."""
-    rows = value.permute(0, 2, 3, 1)[0]
-    above = padding[0]
-    if above or below:
-        return F.pad(rows, (0, 0, 0, 0, above, above + below))
-    return rows.contiguous()
 
 
 def _empty(channels: int, height: int, width: int) -> torch.Tensor:
@@ -303,7 +333,7 @@ def transformed_weight(weight: torch.Tensor) -> torch.Tensor:
     return made.view(PRODUCTS * outputs, channels, 1, 1)
 
 
-class _Block:
+class _Blocks:
     """Blocks of a part of an image: transformed, multiplied, and transformed back, in one memory.
 
     Values are (…, rows of blocks, columns of blocks, channels).
@@ -311,16 +341,22 @@ class _Block:
 
     def __init__(self, memory: _Memory, high: int, wide: int, channels: int, outputs: int) -> None:
         self._high, self._wide, self._outputs = high, wide, outputs
-        self._into, self._from, self._temporary = memory.split(
-            _sizes(high, wide, channels, outputs)
-        )
-        size = PRODUCTS * outputs * high * wide
-        self._products = self._from[:size].view(high, wide, _TALL, _WIDE, outputs)
-        self._blocks = self._into
+        blocks, _, temporary = _sizes(high, wide, channels, outputs)
+        self._into, self._temporary = memory.split((blocks, temporary))
+        self._blocks, self._products = self._into, _NONE
 
-    def transform(self, rows: torch.Tensor, left: int) -> None:
-        """Bᵀ d B of rows (4·high + 2, W, C), from column ``left``, which may lie outside."""
-        high, wide, channels = self._high, self._wide, rows.shape[2]
+    def image(self, value: torch.Tensor, padding: Sequence[int], below: int) -> _Image:
+        """A value (1, C, H, W), with rows of zeros at both ends."""
+        rows, above = _pixels(value), padding[0]
+        if above or below:
+            rows = F.pad(rows, (0, 0, 0, 0, above, above + below))
+        return _Image(rows.contiguous(), 0, padding[1])
+
+    def transform(self, image: _Image, top: int, left: int) -> None:
+        """Bᵀ d B of the blocks whose outputs begin at ``top`` and ``left``."""
+        high, wide, channels = self._high, self._wide, image.pixels.shape[2]
+        rows, left = image.pixels[top : top + _ROWS * high + 2], left - image.beside
+        self._blocks = self._room_for(channels)
         span = _COLUMNS * wide + 2
         lines, rest = _taken(self._temporary, (_TALL, high, span, channels))
         pair, rest = _taken(rest, (2, high, span, channels))
@@ -331,33 +367,41 @@ class _Block:
         last = _ROWS * (high - 1) + 1
         read = [rows[i : i + last : _ROWS, lo:hi] for i in range(_TALL)]
         _six(read, lines[:, :, inside], pair[:, :, inside])
-        size = PRODUCTS * channels * high * wide
-        self._blocks = self._into[:size].view(high, wide, _TALL, _WIDE, channels)
         across = _COLUMNS * (wide - 1) + 1
         _four(
             [lines[:, :, j : j + across : _COLUMNS] for j in range(_WIDE)],
             self._blocks.permute(3, 2, 0, 1, 4),
         )
 
+    def _room_for(self, channels: int) -> torch.Tensor:
+        size = PRODUCTS * channels * self._high * self._wide
+        return self._into[:size].view(self._high, self._wide, _TALL, _WIDE, channels)
+
     def multiply(self, kernel: _Kernel, shift: torch.Tensor | None, *, fresh: bool) -> None:
         """Add the products with a kernel, and the bias; ``fresh``: forget those before."""
-        count = self._high * self._wide
-        if fresh:
-            self._products.zero_()
+        convolve: Any = torch.ops.mkldnn._convolution_pointwise
         add: Any = torch.ops.mkldnn._convolution_pointwise_.binary
-        given, made = (
-            one.view(1, 1, count, -1).permute(0, 3, 1, 2) for one in (self._blocks, self._products)
-        )
-        settings = ([0, 0], [1, 1], [1, 1], PRODUCTS)
-        weight = kernel.laid_out(count)
-        add(made, given, weight, shift, *settings, "add", 1.0, None, [], "")
+        high, wide = self._high, self._wide
+        blocks = self._blocks.view(1, 1, high * wide, -1).permute(0, 3, 1, 2)
+        given = (blocks, kernel.laid_out(high * wide), shift, [0, 0], [1, 1], [1, 1], PRODUCTS)
+        if fresh:
+            made = convolve(*given, "none", [], "")
+            self._products = made.permute(0, 2, 3, 1).view(high, wide, _TALL, _WIDE, -1)
+        else:
+            made = self._products.view(1, 1, high * wide, -1).permute(0, 3, 1, 2)
+            add(made, *given, "add", 1.0, None, [], "")
+
+    def _taken_products(self) -> torch.Tensor:
+        """The products, whose memory the next ones can use."""
+        products, self._products = self._products, _NONE
+        return products
 
     def give(self, room: torch.Tensor, relu: bool) -> None:
         """Write Aᵀ M A to (rows, columns, channels), which may be smaller than the blocks."""
         high, wide, outputs = self._high, self._wide, self._outputs
         lines, rest = _taken(self._temporary, (_ROWS, _WIDE, high, wide, outputs))
         pair, rest = _taken(rest, (2, _WIDE, high, wide, outputs))
-        _four_back(self._products.permute(2, 3, 0, 1, 4), lines, pair)
+        _four_back(self._taken_products().permute(2, 3, 0, 1, 4), lines, pair)
         whole = room.shape[0] == _ROWS * high and room.shape[1] == _COLUMNS * wide
         if whole:
             made = room
@@ -369,6 +413,44 @@ class _Block:
             made.relu_()
         if not whole:
             room.copy_(made[: room.shape[0], : room.shape[1]])
+
+
+class _CompiledBlocks(_Blocks):
+    """The same numbers from transforms that :mod:`winograd_compiled` has compiled."""
+
+    def image(self, value: torch.Tensor, padding: Sequence[int], below: int) -> _Image:
+        """A value (1, C, H, W); what lies outside of it reads as zeros."""
+        return _Image(_with_channels_last(_pixels(value)), *padding)
+
+    def transform(self, image: _Image, top: int, left: int) -> None:
+        """Bᵀ d B of the blocks whose outputs begin at ``top`` and ``left``."""
+        self._blocks = self._room_for(image.pixels.shape[2])
+        corner = (top - image.above, left - image.beside)
+        compiled().transform(image.pixels, corner, self._blocks, self._temporary)
+
+    def give(self, room: torch.Tensor, relu: bool) -> None:
+        """Write Aᵀ M A to (rows, columns, channels), which may be smaller than the blocks."""
+        compiled().give(self._taken_products(), room, relu, self._temporary)
+
+
+@dataclass(frozen=True)
+class _Image:
+    """Pixels (H, W, C), and how many rows and columns of zeros are still to be put before them."""
+
+    pixels: torch.Tensor
+    above: int
+    beside: int
+
+
+def _pixels(value: torch.Tensor) -> torch.Tensor:
+    """(H, W, C) of a value (1, C, H, W)."""
+    return value.permute(0, 2, 3, 1)[0]
+
+
+@functools.cache
+def compiled() -> Compiled:
+    """The machine code of the transforms, compiled at the first call."""
+    return Compiled(_NEAR, _FAR)
 
 
 def _taken(memory: torch.Tensor, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
