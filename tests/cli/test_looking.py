@@ -87,3 +87,26 @@ def test_a_name_like_an_operation_is_a_file_where_a_colon_follows(
 ) -> None:
     assert main(["explain", "conv.py:Net", "p.png", "--layer", "0", "--unit", "0,0,0"]) == 2
     assert "conv.py: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stored", [2, 4])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_opaque_alpha_channel_is_left_out(
+    capsys: pytest.CaptureFixture[str], stored: int, channels: int
+) -> None:
+    net = _made("Conv2d", channels)
+    picture = np.random.default_rng(0).integers(0, 256, (9, 7, stored), dtype=np.uint8)
+    picture[..., -1] = 255
+    images.write(Path("p.png"), picture)
+    samples = picture[..., :-1] / 255
+    if channels == 1 and stored == 4:
+        samples = samples @ np.array([[0.299], [0.587], [0.114]])
+    x = torch.from_numpy(np.broadcast_to(samples, (9, 7, channels)).copy()).float()
+    total, err = _explained(capsys, "p.png", "--unit", "1,4,3", "--weights", "w.pt")
+    wanted = net[0](x.permute(2, 0, 1)[None])[0, 1, 4, 3]  # type: ignore[index]
+    assert total == pytest.approx(float(wanted.detach()), abs=1e-5)
+    assert "p.png: the alpha channel is left out: it is opaque" in err
+    picture[3, 4, -1] = 254
+    images.write(Path("p.png"), picture)
+    assert main(["see", "net.py:net", "p.png"]) == 2
+    assert "p.png: the pixel at (3, 4) is transparent" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from distributed import Client
 from torch import nn
 
 import eyeshot
+from eyeshot import images
 from eyeshot.engine.block_dispatch import BlockDispatch, ClusterReport
 from eyeshot.engine.block_task import compute_block
 from eyeshot.engine.cluster_workers import _answer
@@ -246,6 +247,20 @@ def test_statistics_over_all_positions_are_gathered_in_stages(
     assert {report.stage for report in reports} == {0}  # what was gathered is kept
     assert _same_files(again, out)
     assert _leftovers(again) == []
+
+
+@pytest.mark.parametrize("stored", ["rgba", "gray"])
+def test_workers_read_the_channels_that_the_client_reads(
+    client: Client, tmp_path: Path, stored: str
+) -> None:
+    colored = np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
+    if stored == "gray":
+        colored[:] = colored[..., :1]
+    images.write(tmp_path / "a.png", np.dstack([colored, np.full((60, 70), 255, np.uint8)]))
+    net = nn.Conv2d(1 if stored == "gray" else 3, 2, 3).eval()
+    eyeshot.run(net, tmp_path / "a.png", tmp_path / "out.zarr", client=client)
+    whole = eyeshot.run(net, colored[..., : net.in_channels].copy(), exact="direct")
+    np.testing.assert_allclose(_read(tmp_path / "out.zarr"), whole, rtol=0, atol=1e-6)
 
 
 def test_statistics_are_kept_for_the_samples_of_a_url_alone(tmp_path: Path) -> None:

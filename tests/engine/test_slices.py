@@ -102,3 +102,16 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([*ran, "--per-slice"]) == 0
     assert "slice by slice, 4 in all" in capsys.readouterr().err
     assert np.load(tmp_path / "out.npy").shape == (1, 4, 4, 3)
+
+
+def test_the_opaque_alpha_of_a_stack_is_left_out(tmp_path: Path) -> None:
+    colored = np.random.default_rng(0).integers(0, 256, (3, 9, 8, 3), dtype=np.uint8)
+    stored = np.concatenate([colored, np.full((3, 9, 8, 1), 255, np.uint8)], axis=3)
+    for name, stack in (("rgb.tif", colored), ("rgba.tif", stored)):
+        extra = ["unassalpha"] if stack.shape[3] == 4 else None
+        tifffile.imwrite(
+            tmp_path / name, stack, photometric="rgb", extrasamples=extra, metadata={"axes": "ZYXS"}
+        )
+    net = nn.Conv2d(3, 2, 3).eval()
+    expected = eyeshot.run(net, tmp_path / "rgb.tif", per_slice=True)
+    np.testing.assert_array_equal(eyeshot.run(net, tmp_path / "rgba.tif", per_slice=True), expected)

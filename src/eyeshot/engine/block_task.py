@@ -38,7 +38,7 @@ from eyeshot.geometry import Region
 from eyeshot.images import Sink, Source, open_source
 from eyeshot.images.sinks.zarr_blocks import BlockWindow, opened_part
 from eyeshot.images.sinks.zarrays import holding
-from eyeshot.images.sources.converted import GraySource
+from eyeshot.images.sources.converted import read_as
 from eyeshot.planning import BandPlan
 from eyeshot.planning.schedule import multiply_adds
 
@@ -267,9 +267,9 @@ def _known(folder: Path, stages: int, device: torch.device) -> dict[str, torch.T
 
 def _sources(told: Mapping[str, Any]) -> list[Source]:
     sources = []
-    for name, identity in zip(told["images"], told["identity"], strict=True):
-        source = open_source(name, **told["options"])
-        source = GraySource(source) if told["gray"] else source
+    known = zip(told["images"], told["readings"], told["identity"], strict=True)
+    for name, reading, identity in known:
+        source = read_as(reading, open_source(name, **told["options"]))
         if json.loads(json.dumps(source.identity())) != identity:
             raise BadFile(
                 f"{source.name}: is not the image that the client has seen",

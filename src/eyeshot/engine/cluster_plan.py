@@ -26,7 +26,7 @@ from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
 from eyeshot.images import Source, unfinished
 from eyeshot.images.sinks.zarr_blocks import blocked_zarr
-from eyeshot.images.sources.converted import GraySource
+from eyeshot.images.sources.converted import reading_of
 from eyeshot.planning import BandPlan, make_plan
 from eyeshot.planning.schedule import multiply_adds
 
@@ -188,7 +188,7 @@ def settle(
     spec = {
         "images": list(images),
         "options": {**options, "space": len(sources[0].shape) - 1},
-        "gray": any(isinstance(one, GraySource) for one in parts.sources.values()),
+        "readings": [reading_of(one) for one in parts.sources.values()],
         "identity": [one.identity() for one in parts.sources.values()],
         "dtype": str(preparation.dtype).removeprefix("torch."),
         "device": place,

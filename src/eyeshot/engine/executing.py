@@ -30,7 +30,7 @@ from eyeshot.graph import Graph
 from eyeshot.images import ArraySink, Sink, Source, Span, understand
 from eyeshot.images.pixel_grid import PixelGrid
 from eyeshot.images.sinks.sink import Storage
-from eyeshot.images.sources.converted import GraySource
+from eyeshot.images.sources.converted import GraySource, OpaqueSource, read_as, reading_of
 from eyeshot.language import tr
 from eyeshot.operators.pointwise import rounds
 from eyeshot.operators.tile import cut
@@ -588,7 +588,7 @@ def stack_shape(job: Job, output: str, count: int) -> tuple[int, ...]:
 def stack_storage(job: Job, output: str) -> Storage:
     """How an output over slices is stored; the distance of its slices is that of the image's."""
     storage, (source,) = job.storage(output), job.sources.values()
-    source = source.stored if isinstance(source, GraySource) else source
+    source = source.stored if isinstance(source, (GraySource, OpaqueSource)) else source
     stack = source.stack_grid if isinstance(source, SliceSource) else None
     if storage.grid is None:
         return storage
@@ -607,8 +607,7 @@ def execute_slices(
         progress: called after each band, with the rows of all slices.
     """
     ((name, first),) = job.sources.items()
-    if isinstance(first, GraySource):
-        slices = [GraySource(one) for one in slices]
+    slices = [read_as(reading_of(first), one) for one in slices]
     total = RunReport(0, 0, 0.0, 0.0, 0, 0)
     for place in _missing(len(slices), sinks):
         one = replace(job, sources={name: slices[place]})

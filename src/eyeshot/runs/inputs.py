@@ -24,6 +24,7 @@ from eyeshot.frontends.net_geometry import InputSizes, NetGeometry
 from eyeshot.frontends.trials import axes_taken, channels_to_try
 from eyeshot.images import Source, Span, open_source
 from eyeshot.images.layouts import Index
+from eyeshot.images.sources.converted import OpaqueSource
 from eyeshot.images.whole import SCALE_FIRST, check_scale, note_dark, to_unit
 from eyeshot.language import mark, tr
 from eyeshot.runs import Run
@@ -124,7 +125,8 @@ def prepare_input(
         shown = np.moveaxis(reduce(pixels[0].numpy()), 0, -1)
         return Input(run.normalize(pixels), shown, tuple(notes))
     space = len(run.config.size)
-    with open_source(picture, space=space, series=series, index=index) as source:
+    with open_source(picture, space=space, series=series, index=index) as stored_source:
+        source = _without_alpha(stored_source, (run.config.channels,))
         _check_channels(source, run)
         most = None if side is None else round(side ** (_PICTURE / space))
         spans = _spans(run, source.shape[1:], most)
@@ -136,7 +138,7 @@ def prepare_input(
         stored = source.read(*spans)
         check_scale(stored, source.name, run.config.in_unit)
         samples = to_unit(stored)
-        notes = [*source.notes, *_cuts(source.shape[1:], spans)]
+        notes = [*_notes_of(source), *_cuts(source.shape[1:], spans)]
         if stored.dtype.kind in "ui":
             dark = note_dark(int(stored.max()), stored.dtype, run.config.mean, SCALE_FIRST)
             notes += [] if dark is None else [dark]
@@ -182,24 +184,36 @@ def prepare_plain(
         BadFile: not a picture, or a stack of pages of which the network takes another number.
         BadValue: more than can be seen at once.
     """
-    with open_source(picture, space=axes_taken(net), series=series, index=index) as source:
+    takes = channels_to_try(net)
+    with open_source(picture, space=axes_taken(net), series=series, index=index) as stored_source:
+        source = _without_alpha(stored_source, takes)
         if np.prod(source.shape[1:]) > _MOST_PIXELS:
             raise BadValue(
                 f"{source.name}: {_by(source.shape[1:])} is too large for one view",
                 cure="crop the part of interest",
             )
         samples = to_unit(source.read(*((0, n) for n in source.shape[1:])))
-        takes = channels_to_try(net)
         _check_pages(source, takes)
         floats = np.issubdtype(np.dtype(source.dtype), np.floating)
         text = mark("{type} samples, scaled to 0 … 1 and nothing else")
         text = mark("{type} samples, taken as they are") if floats else text
-        notes = [*source.notes, tr(text, type=source.dtype)]
+        notes = [*_notes_of(source), tr(text, type=source.dtype)]
     samples, done = in_channels(samples, takes)
     x = torch.from_numpy(np.ascontiguousarray(samples))[None]
     like = next((p for p in net.parameters() if p.is_floating_point()), x)
     shown = np.rint(np.moveaxis(samples, 0, -1).clip(0, 1) * 255).astype(np.uint8)
     return Input(x.to(like), shown, (*notes, *done))
+
+
+def _without_alpha(source: Source, takes: tuple[int, ...]) -> Source:
+    """A picture without its alpha channel, if the network takes none; it must be opaque."""
+    if not source.alpha or not takes or source.shape[0] in takes:
+        return source
+    return OpaqueSource(source)
+
+
+def _notes_of(source: Source) -> tuple[str, ...]:
+    return (*source.notes, source.left_out) if isinstance(source, OpaqueSource) else source.notes
 
 
 def _check_pages(source: Source, takes: tuple[int, ...]) -> None:
@@ -224,12 +238,10 @@ def in_channels(
     have = len(samples)
     if not takes or have in takes:
         return samples, ()
-    if have == 4 and 3 in takes:
-        return samples[:3], (tr("alpha ignored"),)
     if have == 1 and takes[0] == 3:
         return np.repeat(samples, 3, axis=0), (tr("gray repeated in three channels"),)
-    if have in (3, 4) and takes[0] == 1:
-        gray = np.tensordot(np.array([0.299, 0.587, 0.114]), samples[:3], 1)[None]
+    if have == 3 and takes[0] == 1:
+        gray = np.tensordot(np.array([0.299, 0.587, 0.114]), samples, 1)[None]
         return gray.astype(samples.dtype), (tr("made gray"),)
     return samples, ()
 

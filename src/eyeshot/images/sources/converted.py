@@ -161,8 +161,12 @@ class OpaqueSource(Source):
     @property
     def layout(self) -> str:
         """How the stored axes were interpreted, in words."""
-        left_out = tr("the alpha channel is left out: it is opaque")
-        return f"{self.stored.layout}; {left_out}"
+        return f"{self.stored.layout}; {self.left_out}"
+
+    @property
+    def left_out(self) -> str:
+        """What is left out, in words."""
+        return tr("the alpha channel is left out: it is opaque")
 
     def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
         self.stored.keep_rows = self.keep_rows
@@ -191,6 +195,20 @@ class OpaqueSource(Source):
     def close(self) -> None:
         """Close the stored picture."""
         self.stored.close()
+
+
+READINGS: dict[str, type[GraySource | OpaqueSource]] = {"gray": GraySource, "opaque": OpaqueSource}
+"""Ways to read fewer channels than a file stores, by the name in a cluster's task."""
+
+
+def reading_of(source: Source) -> str:
+    """The name of the way in which a source is read; empty for all its channels."""
+    return next((name for name, kind in READINGS.items() if isinstance(source, kind)), "")
+
+
+def read_as(name: str, source: Source) -> Source:
+    """A source, read in the way of that name."""
+    return READINGS[name](source) if name else source
 
 
 _WHILE_DECODING = 2.5

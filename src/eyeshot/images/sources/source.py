@@ -79,7 +79,7 @@ class Source(ABC):
         self.native_rows, self.memory = stored.native_rows, stored.memory
         self.open_memory, self.turn = stored.open_memory, stored.turn
         self.notes, self.part, self.pages = stored.notes, stored.part, stored.pages
-        self.grid = stored.grid
+        self.grid, self.directions = stored.grid, stored.directions
 
     def to_dict(self) -> dict[str, Any]:
         """The image and its interpretation, as plain data."""
