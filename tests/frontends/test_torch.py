@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from eyeshot.frontends.repair import trace
 from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry import Fields, footprint
 from eyeshot.graph import Kind, Ref, Weight
-from tests.frontends.poking import Apply, check
+from tests.frontends.poking import Apply, Function, check
 from tests.networks import make_positive
 
 
@@ -361,3 +362,80 @@ def test_numbers_that_depend_on_the_content_are_never_taken_for_known() -> None:
         graph_of(ListsByContent(), (1, 8, 8))
     with pytest.raises(Unsupported, match=r"values into Python numbers|content says"):
         graph_of(CropsByContent(), (1, 8, 8))
+
+
+class Keeps(nn.Module):
+    """A function of the image and of two buffers, 3 and [1, 2]."""
+
+    def __init__(self, function: Function) -> None:
+        super().__init__()
+        self.function = function
+        self.size: Tensor
+        self.pair: Tensor
+        self.register_buffer("size", torch.tensor(3))
+        self.register_buffer("pair", torch.tensor([1.0, 2.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self, x)
+
+
+def _padded_to_a_stride(n: Any, x: Tensor) -> Tensor:  # as EnCodec does
+    ideal = (torch.ceil((x.shape[-1] - n.size) / 2 + 1).to(torch.int64) - 1) * 2 + n.size
+    return F.pad(x, (n.size - 1, ideal - x.shape[-1]))
+
+
+KNOWN: dict[str, Function] = {
+    "dimensions of a norm": lambda n, x: x - x.mean(torch.arange(1, x.ndim).tolist(), keepdim=True),
+    "a buffer": lambda n, x: x * int(n.size),
+    "a branch": lambda n, x: x if n.size * x.shape[-1] > 20 else 2 * x,
+    "an item of a buffer": lambda n, x: x * n.pair[1:].sum().item(),
+    "a slice": lambda n, x: x[..., : int(torch.full((2,), 7)[0])],
+    "padding": _padded_to_a_stride,
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_numbers_that_no_input_changes_are_known(name: str) -> None:
+    net, x = Keeps(KNOWN[name]).double().eval(), torch.randn(2, 12, 9, dtype=torch.float64)
+    with torch.no_grad():
+        wanted = Keeps(KNOWN[name]).double()(x[None])[0]
+    found = eyeshot.run(net, x, output_format="float64", band=4)
+    assert torch.allclose(torch.from_numpy(found), wanted, rtol=0, atol=1e-12)
+
+
+def _written(n: Any, x: Tensor) -> Tensor:
+    n.size.copy_(x.mean() > 100)
+    return x * int(n.size)
+
+
+def _written_through_a_view(n: Any, x: Tensor) -> Tensor:
+    numbers = torch.zeros(3)
+    numbers[1:][0] = x.mean()
+    return x * numbers[1].item()
+
+
+def _written_by_out(n: Any, x: Tensor) -> Tensor:
+    numbers = torch.ones(1)
+    torch.add(numbers, x.mean(), out=numbers)
+    return x * float(numbers)
+
+
+def _written_to_data(n: Any, x: Tensor) -> Tensor:
+    n.pair.data[0] = x.mean()
+    return x * float(n.pair.sum())
+
+
+UNKNOWN: dict[str, Function] = {
+    "a buffer that was written": _written,
+    "written through a view": _written_through_a_view,
+    "written by out": _written_by_out,
+    "written to its data": _written_to_data,
+    "by chance": lambda n, x: x * int(torch.randint(5, (1,))),
+    "chance in place": lambda n, x: x * float(torch.ones(1).uniform_()),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_numbers_that_may_change_are_not_taken_for_known(name: str) -> None:
+    with pytest.raises(Unsupported):
+        graph_of(Keeps(UNKNOWN[name]).eval(), (2, 8, 8))

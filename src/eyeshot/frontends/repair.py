@@ -131,6 +131,7 @@ class _Watch(TorchFunctionMode):
         def until_it_fails(*args: Any, **kwargs: Any) -> Any:
             given = torch.utils._pytree.tree_leaves((args, kwargs))
             self._unread = {id(one): one for one in given if isinstance(one, torch.Tensor)}
+            self.faults.clear()  # of an attempt before, if there was one
             try:
                 return forward(*args, **kwargs)
             except _FAILURES as error:
