@@ -141,9 +141,9 @@ def _suits(node: Node, graph: Graph) -> bool:
     return (
         math.prod(node.extents) >= LEAST_POSITIONS
         and all(one.device.type == "cpu" and one.dtype == torch.float32 for one in weights)
-        and all(min(one.shape[:2]) >= least for one in weights)
+        and min(sum(one.shape[1] for one in weights), node.params.out_channels) >= least
         and torch._C._has_mkldnn
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
     )
 
 
@@ -161,7 +161,7 @@ def _weights(node: Node, graph: Graph) -> list[torch.Tensor]:
 
 def _room_for(node: Node, graph: Graph) -> int:
     """Numbers in the memory of one call, for its blocks in any arrangement."""
-    channels, outputs = max(one.shape[1] for one in _weights(node, graph)), node.params.out_channels
+    channels, outputs = sum(one.shape[1] for one in _weights(node, graph)), node.params.out_channels
     return sum(_sizes(_most_blocks(channels, outputs), 1, channels, outputs))
 
 
@@ -192,8 +192,8 @@ def winograd_convolver(
     small numbers, which a transform would spread to the rest of a block, and sizes that blocks do
     not fit.
     """
-    kernels = [_Kernel(weight) for weight in weights]
-    outputs, channels = weights[0].shape[0], max(w.shape[1] for w in weights)
+    kernel = _Kernel(weights)
+    outputs, channels = weights[0].shape[0], [weight.shape[1] for weight in weights]
     shift = None if bias is None else _shift(bias)
     rooms, scales = _shared_rooms(), [_scale(weight) for weight in weights]
 
@@ -209,7 +209,7 @@ def winograd_convolver(
         fits = room is not None and room.is_contiguous(memory_format=torch.channels_last)
         result = room if room is not None and fits else _empty(outputs, height, width)
         down, across = -(-height // _ROWS), -(-width // _COLUMNS)
-        most = _most_blocks(channels, outputs)
+        most = _most_blocks(sum(channels), outputs)
         wide = _even(across, most)
         high = _even(down, max(1, most // wide))
         made = result.permute(0, 2, 3, 1)[0]
@@ -218,9 +218,9 @@ def winograd_convolver(
             blocks = make(memory, high, wide, channels, outputs)
             images = [blocks.image(one, pads, _ROWS * down - height) for one, pads in values]
             for top, left in itertools.product(_starts(down, high), _starts(across, wide)):
-                for i, (kernel, image) in enumerate(zip(kernels, images, strict=True)):
-                    blocks.transform(image, _ROWS * top, _COLUMNS * left)
-                    blocks.multiply(kernel, shift if i == 0 else None, fresh=i == 0)
+                for i, image in enumerate(images):
+                    blocks.transform(i, image, _ROWS * top, _COLUMNS * left)
+                blocks.multiply(kernel, shift)
                 below, right = _ROWS * (top + high), _COLUMNS * (left + wide)
                 blocks.give(made[_ROWS * top : below, _COLUMNS * left : right], relu)
         return result
@@ -300,11 +300,10 @@ def _shift(bias: torch.Tensor) -> torch.Tensor:
 
 
 class _Kernel:
-    """The transformed weight, in the layout that oneDNN takes for a number of blocks."""
+    """The transformed weights, in the layout that oneDNN takes for a number of blocks."""
 
-    def __init__(self, weight: torch.Tensor) -> None:
-        self._weight = weight.detach()
-        self._transformed: torch.Tensor | None = None
+    def __init__(self, weights: Sequence[torch.Tensor]) -> None:
+        self._weights = [weight.detach() for weight in weights]
         self._layouts: dict[int, torch.Tensor] = {}
 
     def laid_out(self, blocks: int) -> torch.Tensor:
@@ -312,7 +311,7 @@ class _Kernel:
         if blocks not in self._layouts:
             if len(self._layouts) >= _LAYOUTS:
                 self._layouts.clear()
-            whole = transformed_weight(self._weight)
+            whole = transformed_weights(self._weights)
             channels = whole.shape[1] * PRODUCTS
             reorder: Any = torch.ops.mkldnn._reorder_convolution_weight
             self._layouts[blocks] = reorder(
@@ -321,15 +320,15 @@ class _Kernel:
         return self._layouts[blocks]
 
 
-def transformed_weight(weight: torch.Tensor) -> torch.Tensor:
-    """(24·O, C, 1, 1) of a weight (O, C, 3, 3): G g Gᵀ, in float64 before it is rounded."""
-    outputs, channels = weight.shape[:2]
-    both = np.einsum("ai,bj->abij", _ROW_KERNEL, _COLUMN_KERNEL).reshape(PRODUCTS, 9)
+def transformed_weights(weights: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(24·O, ΣC, 1, 1) of weights (O, C, 3, 3): G g Gᵀ, in float64 before it is rounded."""
+    outputs, channels = weights[0].shape[0], sum(weight.shape[1] for weight in weights)
+    both = torch.from_numpy(np.einsum("ai,bj->abij", _ROW_KERNEL, _COLUMN_KERNEL))
     made = torch.empty((PRODUCTS, outputs, channels))
     for first in range(0, outputs, 64):  # so that the float64 copy is small
-        part = weight[first : first + 64].double().reshape(-1, 9).t()
-        count = min(64, outputs - first)
-        made[:, first : first + count] = (torch.from_numpy(both) @ part).view(-1, count, channels)
+        part = torch.cat([weight[first : first + 64] for weight in weights], 1).double()
+        product = both.view(PRODUCTS, 9) @ part.view(-1, 9).t()
+        made[:, first : first + 64] = product.view(PRODUCTS, -1, channels)
     return made.view(PRODUCTS * outputs, channels, 1, 1)
 
 
@@ -339,11 +338,16 @@ class _Blocks:
     Values are (…, rows of blocks, columns of blocks, channels).
     """
 
-    def __init__(self, memory: _Memory, high: int, wide: int, channels: int, outputs: int) -> None:
+    def __init__(
+        self, memory: _Memory, high: int, wide: int, channels: Sequence[int], outputs: int
+    ) -> None:
+        """``channels``: of each value."""
         self._high, self._wide, self._outputs = high, wide, outputs
-        blocks, _, temporary = _sizes(high, wide, channels, outputs)
-        self._into, self._temporary = memory.split((blocks, temporary))
-        self._blocks, self._products = self._into, _NONE
+        blocks, _, temporary = _sizes(high, wide, sum(channels), outputs)
+        whole, self._temporary = memory.split((blocks, temporary))
+        self._blocks = whole.view(high, wide, _TALL, _WIDE, -1)
+        self._parts = torch.split(self._blocks, list(channels), dim=-1)
+        self._products = _NONE
 
     def image(self, value: torch.Tensor, padding: Sequence[int], below: int) -> _Image:
         """A value (1, C, H, W), with rows of zeros at both ends."""
@@ -352,11 +356,10 @@ class _Blocks:
             rows = F.pad(rows, (0, 0, 0, 0, above, above + below))
         return _Image(rows.contiguous(), 0, padding[1])
 
-    def transform(self, image: _Image, top: int, left: int) -> None:
-        """Bᵀ d B of the blocks whose outputs begin at ``top`` and ``left``."""
+    def transform(self, i: int, image: _Image, top: int, left: int) -> None:
+        """Bᵀ d B of the blocks of value i whose outputs begin at ``top`` and ``left``."""
         high, wide, channels = self._high, self._wide, image.pixels.shape[2]
         rows, left = image.pixels[top : top + _ROWS * high + 2], left - image.beside
-        self._blocks = self._room_for(channels)
         span = _COLUMNS * wide + 2
         lines, rest = _taken(self._temporary, (_TALL, high, span, channels))
         pair, rest = _taken(rest, (2, high, span, channels))
@@ -370,26 +373,17 @@ class _Blocks:
         across = _COLUMNS * (wide - 1) + 1
         _four(
             [lines[:, :, j : j + across : _COLUMNS] for j in range(_WIDE)],
-            self._blocks.permute(3, 2, 0, 1, 4),
+            self._parts[i].permute(3, 2, 0, 1, 4),
         )
 
-    def _room_for(self, channels: int) -> torch.Tensor:
-        size = PRODUCTS * channels * self._high * self._wide
-        return self._into[:size].view(self._high, self._wide, _TALL, _WIDE, channels)
-
-    def multiply(self, kernel: _Kernel, shift: torch.Tensor | None, *, fresh: bool) -> None:
-        """Add the products with a kernel, and the bias; ``fresh``: forget those before."""
+    def multiply(self, kernel: _Kernel, shift: torch.Tensor | None) -> None:
+        """The products with a kernel, and the bias."""
         convolve: Any = torch.ops.mkldnn._convolution_pointwise
-        add: Any = torch.ops.mkldnn._convolution_pointwise_.binary
         high, wide = self._high, self._wide
         blocks = self._blocks.view(1, 1, high * wide, -1).permute(0, 3, 1, 2)
-        given = (blocks, kernel.laid_out(high * wide), shift, [0, 0], [1, 1], [1, 1], PRODUCTS)
-        if fresh:
-            made = convolve(*given, "none", [], "")
-            self._products = made.permute(0, 2, 3, 1).view(high, wide, _TALL, _WIDE, -1)
-        else:
-            made = self._products.view(1, 1, high * wide, -1).permute(0, 3, 1, 2)
-            add(made, *given, "add", 1.0, None, [], "")
+        settings: tuple[Any, ...] = ([0, 0], [1, 1], [1, 1], PRODUCTS, "none", [], "")
+        made = convolve(blocks, kernel.laid_out(high * wide), shift, *settings)
+        self._products = made.permute(0, 2, 3, 1).view(high, wide, _TALL, _WIDE, -1)
 
     def _taken_products(self) -> torch.Tensor:
         """The products, whose memory the next ones can use."""
@@ -422,11 +416,10 @@ class _CompiledBlocks(_Blocks):
         """A value (1, C, H, W); what lies outside of it reads as zeros."""
         return _Image(_with_channels_last(_pixels(value)), *padding)
 
-    def transform(self, image: _Image, top: int, left: int) -> None:
-        """Bᵀ d B of the blocks whose outputs begin at ``top`` and ``left``."""
-        self._blocks = self._room_for(image.pixels.shape[2])
+    def transform(self, i: int, image: _Image, top: int, left: int) -> None:
+        """Bᵀ d B of the blocks of value i whose outputs begin at ``top`` and ``left``."""
         corner = (top - image.above, left - image.beside)
-        compiled().transform(image.pixels, corner, self._blocks, self._temporary)
+        compiled().transform(image.pixels, corner, self._parts[i], self._temporary)
 
     def give(self, room: torch.Tensor, relu: bool) -> None:
         """Write Aᵀ M A to (rows, columns, channels), which may be smaller than the blocks."""

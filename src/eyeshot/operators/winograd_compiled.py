@@ -28,7 +28,7 @@ Fields = tuple[str, ...]
 """The 64-bit numbers of a call, in their order; "next" is the next piece that a thread takes."""
 _GATHER: Fields = (
     "next", "source", "row", "pixel", "height", "width", "top", "left", "wide", "blocks",
-    "channels", "target", "zeros",
+    "channels", "spread", "target", "zeros",
 )  # fmt: skip
 _GIVE: Fields = (
     "next", "source", "row", "pixel", "height", "width", "relu", "unused", "wide", "blocks",
@@ -252,12 +252,12 @@ def _gather(width: int, near: float, far: float) -> str:
         place = code.at("%to", c)
         for i in range(6):
             for j, value in enumerate(_four(code, [one[i] for one in columns])):
-                offset = code.let(f"mul i64 %channels, {4 * i + j}")
+                offset = code.let(f"mul i64 %spread, {4 * i + j}")
                 code.store(value, code.at(place, offset))
 
     before = [
         *_block_places(6, 4, 4, 2, "zeros"),
-        "  %size = mul i64 %channels, 24",
+        "  %size = mul i64 %spread, 24",
         "  %to_off = mul i64 %size, %i",
         "  %to = getelementptr float, ptr %target, i64 %to_off",
     ]
@@ -418,13 +418,13 @@ class Compiled:
     ) -> None:
         """Bᵀ d B of blocks, the first of which begins at a corner of pixels (H, W, C).
 
-        What lies outside of them is zero. Writes to (high, wide, 6, 4, C); ``zeros`` is memory for
-        C numbers at least.
+        What lies outside of them is zero. Writes to (high, wide, 6, 4, C), which may be a part of
+        the channels of such an array; ``zeros`` is memory for C numbers at least.
         """
         height, width, channels = pixels.shape
         high, wide = blocks.shape[:2]
         zeros[:channels].zero_()
-        numbers = (height, width, *corner, wide, high * wide, channels)
+        numbers = (height, width, *corner, wide, high * wide, channels, blocks.stride(3))
         places = (blocks.data_ptr(), zeros.data_ptr())
         self._run(self._gather, pixels.data_ptr(), *pixels.stride()[:2], *numbers, *places)
 
