@@ -19,7 +19,7 @@ PACKAGE = Path(eyeshot.__file__).parent
 FLOORS = [
     ["errors"],
     ["language"],
-    ["files", "extras"],
+    ["files", "extras", "array_likes"],
     ["__init__"],
     ["pages", "plain_yaml", "terminal"],
     ["reference", "axes"],

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -280,3 +282,14 @@ def test_printing_for_the_first_time_draws_no_random_numbers() -> None:
         "assert str(found) and random.getstate() == state"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+@pytest.mark.parametrize("size", [np.array([1, 9, 7]), (np.int64(1), 9, 7), [[1, 9, 7]]])
+def test_a_size_may_be_of_numpy(size: Any) -> None:
+    assert eyeshot.inspect(nn.Conv2d(1, 2, 3), size).sizes == ((1, 9, 7),)
+
+
+@pytest.mark.parametrize("size", [28, "1x9x7", (1.5, 9, 7), (1, "9"), None])
+def test_a_size_of_something_else_is_refused(size: Any) -> None:
+    with pytest.raises(BadValue, match="give whole numbers, such as"):
+        eyeshot.inspect(nn.Conv2d(1, 2, 3), size)

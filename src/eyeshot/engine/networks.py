@@ -260,9 +260,15 @@ class Traced:
             dtype: the type of the inputs, used only if the network has no parameters.
 
         Raises:
-            BadValue: the network is in training mode, or a size has no positions.
+            BadValue: the network is in training mode, a size has no positions, or
+                ``torch.autocast`` is on.
             Unsupported: the network cannot be traced.
         """
+        if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")):
+            raise BadValue(
+                "torch.autocast is on, and a run computes in the network's own precision",
+                cure="call it outside of that block; precision='bf16' computes in bfloat16",
+            )
         refuse_unreadable(self.module)
         for name, child in self.module.named_modules():
             if child.training:

@@ -17,7 +17,7 @@ from eyeshot.errors import BadValue, Failure
 from eyeshot.explanation.capture import Seen, hear_operator, see_operator
 from eyeshot.explanation.traces import UnitTrace
 from eyeshot.explanation.tracing import check_batch, trace
-from eyeshot.features.seeing import NO_GRAPH
+from eyeshot.features.seeing import NO_GRAPH, as_input
 from eyeshot.frontends.refusals import check_module, refuse_unreadable
 from eyeshot.frontends.trials import as_batch
 from eyeshot.runs.inputs import prepare_input
@@ -150,8 +150,8 @@ def explain(
             if isinstance(image, Tensor)
             else prepare(run, image)[0]
         )
-    place = next(iter(network.parameters()), batch)
-    return explain_unit(network, batch.to(place.device), layer=layer, unit=unit, call=call)
+    like = next((p for p in network.parameters() if p.is_floating_point()), batch)
+    return explain_unit(network, batch.to(like), layer=layer, unit=unit, call=call)
 
 
 def prepare(run: runs.Run, image: NDArray[Any] | str | Path) -> tuple[Tensor, list[str]]:
@@ -171,12 +171,7 @@ def _checked(image: Any) -> Tensor:
     Raises:
         BadValue: a file's name, or whole numbers.
     """
-    if isinstance(image, str | Path):
-        raise BadValue(
-            f"a network alone cannot read the picture {image}",
-            cure="give a trained run, which knows how its pictures are prepared, or a tensor",
-        )
-    x = torch.as_tensor(image)
+    x = as_input(image)
     if not x.is_floating_point():
         raise BadValue(
             f"an input of {x.dtype}", cure="give floating point, normalized as in training"

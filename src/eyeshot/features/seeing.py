@@ -5,6 +5,7 @@ A network without a graph is run with hooks, which record the output of every la
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from eyeshot.array_likes import check_unmasked, is_pillow
 from eyeshot.errors import BadValue, UnknownName, Unsupported
 from eyeshot.features.computation import Call, calls_by_graph, in_passing, set_places, steps_of
 from eyeshot.features.kinds import bare, is_layer_function, joins
@@ -227,9 +229,33 @@ def _calls_by_hooks(net: nn.Module, batch: Tensor, layers: Sequence[str] | None)
     return recorder.calls
 
 
+def as_input(x: Any) -> Tensor:
+    """A network's input as a tensor; an array is copied.
+
+    Raises:
+        BadValue: a file or a Pillow image, of which a network alone does not know how it learned
+            to see it; no numbers; or a tensor without numbers, on the meta device.
+    """
+    if isinstance(x, str | os.PathLike) or is_pillow(x):
+        name = f" {x}" if isinstance(x, str | os.PathLike) else ""
+        raise BadValue(
+            f"a network alone cannot read the picture{name}",
+            cure="give a trained run, which knows how its pictures are prepared, or a tensor",
+        )
+    if isinstance(x, Tensor):
+        if x.is_meta:
+            raise BadValue("an input on the meta device holds no numbers", cure="give a CPU tensor")
+        return x
+    check_unmasked(x)
+    array = np.asarray(x)
+    if array.dtype.kind not in "biufc":
+        raise BadValue(f"an input of {array.dtype}", cure="give an array of numbers")
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
+
+
 def _as_batch(net: nn.Module, x: Tensor | NDArray[Any]) -> Tensor:
     """``x`` as a batch, on the device and in the precision of the network."""
-    tensor = x if isinstance(x, Tensor) else torch.from_numpy(np.ascontiguousarray(x))
+    tensor = as_input(x)
     if tensor.ndim == 0 or tensor.numel() == 0:
         raise BadValue(f"an input of shape {tuple(tensor.shape)} is empty", cure="give an image")
     tensor = as_batch(net, tensor)
@@ -237,7 +263,7 @@ def _as_batch(net: nn.Module, x: Tensor | NDArray[Any]) -> Tensor:
     if axes is not None and tensor.ndim != axes + 2 and not runs_on_shapes(net)(tensor.shape):
         expected = {1: "(N, C, W)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}[axes]
         raise BadValue(
-            f"an input of shape {tuple(x.shape)} has {x.ndim} axes",
+            f"an input of shape {tuple(tensor.shape)} has {tensor.ndim} axes",
             cure=f"this network takes {expected}, or the same without N",
         )
     weight = next((p for p in net.parameters() if p.is_floating_point()), None)

@@ -12,10 +12,12 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from eyeshot.array_likes import as_array
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.files import explain_os_error
 from eyeshot.filters.analysis import Route, find_route
@@ -35,6 +37,9 @@ from eyeshot.filters.kernels import (
     check_option,
     freeze,
 )
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _LARGEST_FILE = 16 * 2**20
 _SUFFIXES = {".txt", ".csv", ".tsv", ".kernel"}
@@ -229,7 +234,7 @@ class Plan:
 
 
 def filter(
-    array: ArrayLike,
+    array: ArrayLike | Image.Image,
     kernel: KernelSource,
     *,
     padding: Padding = "same",
@@ -243,8 +248,9 @@ def filter(
     ``convolve=True`` turns it by 180° first: true convolution.
 
     Args:
-        array: (H, W) or (H, W, C) picture of uint8, uint16 or floats. Each channel is filtered
-            separately. The array is never changed.
+        array: (H, W) or (H, W, C) picture of uint8, uint16 or floats; or a Pillow image, of which
+            a palette and inks become colors. Each channel is filtered separately. The array is
+            never changed.
         kernel: a name (``"sobel"``, ``"mean:5"``: see :data:`eyeshot.filters.NAMES`), the path of a
             text file, or a (kh, kw) array. For an even size, the weight before the middle is on
             the output's pixel.
@@ -270,7 +276,7 @@ def filter(
             picture or not a table of finite numbers.
         BadFile: a kernel's text file cannot be read.
     """
-    picture = np.asarray(array)
+    picture = np.asarray(as_array(array))
     plan = make_plan(picture, kernel, padding=padding, range=range, convolve=convolve, alpha=alpha)
     return carry_out(plan, picture)
 

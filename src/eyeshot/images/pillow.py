@@ -15,14 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from eyeshot.array_likes import samples_of
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.images import layouts
 from eyeshot.images.deep import read_deep
 from eyeshot.images.limits import check_size, claimed_size, damage_named
+from eyeshot.language import tr
 
 FORMATS = (
     "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TGA", "WEBP"
@@ -31,7 +32,6 @@ FORMATS = (
 # Deflate gives at most 1032 bytes for one; a JPEG block of 64 samples takes at least one bit.
 _LARGEST_RATIO = {"PNG": 1032 * 4, "JPEG": 4096}
 _WEBP_COPIES = 3  # libwebp's animation decoder uses two canvases in addition to the picture
-_BAND = 256  # rows
 _FRAMES = {"GIF", "PNG", "WEBP", "AVIF"}  # formats whose frames are pictures of equal rank
 
 _globals = threading.Lock()  # Pillow's limit and Python's warnings belong to the whole process
@@ -58,7 +58,7 @@ def read_common(
         turn = read_turn(image, notes)
         samples: NDArray[Any] | None = None if frame else read_deep(path, image)
         if samples is None:
-            samples = _samples(image, indices)
+            samples = samples_of(image, indices=indices)
     # Pillow's copy is gone by now
     return layouts.turn_upright(samples, turn), turn, tuple(notes)
 
@@ -155,24 +155,15 @@ def _choose_frame(
         image.seek(frame)
 
 
-_AS_THEY_ARE = {"L", "LA", "RGB", "RGBA", "I", "F", "I;16", "I;16L", "I;16B"}
-
-
-def _samples(image: Image.Image, indices: bool) -> NDArray[Any]:
-    mode = image.mode
-    if mode in ("P", "PA") and not (indices and mode == "P"):
-        transparent = mode == "PA" or "transparency" in image.info
-        image = image.convert("RGBA" if transparent else "RGB")
-    elif mode == "1":
-        image = image.convert("L")
-    elif mode not in _AS_THEY_ARE and not (indices and mode == "P"):
-        image = image.convert("RGB")
-    line = np.asarray(image.crop((0, 0, image.width, 1)))
-    dtype = line.dtype.newbyteorder("=")
-    if image.mode == "I" and image.format == "PPM":
-        dtype = np.dtype(np.uint16)  # Pillow has scaled them to 16 bits
-    samples = np.empty((image.height, *line.shape[1:]), dtype)
-    for top in range(0, image.height, _BAND):  # in bands: Pillow makes two copies of its result
-        bottom = min(top + _BAND, image.height)
-        samples[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
-    return samples
+def notes_on(image: Image.Image) -> tuple[str, ...]:
+    """What the owner of a Pillow image should know: it is read without the rotation of its EXIF."""
+    notes: list[str] = []
+    turn = read_turn(image, notes)
+    if turn != 1:
+        notes.append(
+            tr(
+                "not turned by its EXIF (orientation {turn}); PIL.ImageOps.exif_transpose does it",
+                turn=turn,
+            )
+        )
+    return tuple(notes)

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from numbers import Integral
 from pathlib import Path
 from typing import Any, cast
 
@@ -291,8 +292,7 @@ def checked_sizes(net: nn.Module, size: Size) -> tuple[tuple[int, ...], ...]:
             along an axis).
     """
     check_module(net)
-    one = bool(size) and isinstance(size[0], int)
-    listed = [cast("Sequence[int]", size)] if one else cast("Sequence[Sequence[int]]", size)
+    listed = _as_list(size)
     sizes = tuple(tuple(int(n) for n in each) for each in listed)
     axes = axes_by_layers(net)
     for each in sizes or ((),):
@@ -305,6 +305,23 @@ def checked_sizes(net: nn.Module, size: Size) -> tuple[tuple[int, ...], ...]:
     if axes is not None and any(len(each) != axes + 1 for each in sizes):
         _check_ranks(net, sizes)
     return sizes
+
+
+def _as_list(size: Size) -> Sequence[Sequence[int]]:
+    """One size or several, as a list of sizes, of Python's and NumPy's whole numbers.
+
+    Raises:
+        BadValue: it is neither.
+    """
+    if isinstance(size, Iterable) and not isinstance(size, str | bytes):
+        found = list(size)
+        if not found or isinstance(found[0], Integral):
+            found = [found] if found else []
+        if all(isinstance(one, Iterable) for one in found):
+            sizes = [list(one) for one in cast("list[Iterable[int]]", found)]
+            if all(isinstance(n, Integral) for one in sizes for n in one):
+                return sizes
+    raise BadValue(f"size {size!r}", cure="give whole numbers, such as (3, 224, 224)")
 
 
 def _check_ranks(net: nn.Module, sizes: tuple[tuple[int, ...], ...]) -> None:

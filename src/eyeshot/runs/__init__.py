@@ -15,9 +15,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,16 +26,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eyeshot import images, nets
+from eyeshot.array_likes import as_array, has_alpha, is_pillow
 from eyeshot.data import prepare_picture
 from eyeshot.errors import BadFile, BadValue, EyeshotError, UnknownName, shorten
 from eyeshot.frontends.programs import as_module
 from eyeshot.frontends.pt2 import read_program
 from eyeshot.images.layouts import Index
+from eyeshot.images.pillow import notes_on
 from eyeshot.images.whole import SCALE_FIRST, note_dark
 from eyeshot.language import tr
 from eyeshot.runs.config import TASKS, NetSource, Recipe, RunConfig, normalize, score
 from eyeshot.runs.weight_files import fingerprint, read_tensors, save_tensors
 from eyeshot.runs.weights import load_weights, take_weights
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = [
     "TASKS",
@@ -126,7 +132,7 @@ class Run:
 
     def prepare(
         self,
-        picture: str | Path | NDArray[Any],
+        picture: str | Path | NDArray[Any] | Image.Image,
         *,
         series: int | None = None,
         index: Index | None = None,
@@ -136,7 +142,8 @@ class Run:
         It is uint8, or uint16 if the picture has more than 8 bits.
 
         Args:
-            picture: a file, or an array (H, W) or (H, W, C): uint8, uint16, or floats 0…1.
+            picture: a file, a Pillow image, or an array (H, W) or (H, W, C): uint8, uint16, or
+                floats 0…1.
             series: which image of a file that holds several, or which frame; None for the first.
             index: positions along the other axes of a stack in a file, such as ``"Z=3"``.
 
@@ -144,12 +151,13 @@ class Run:
             BadFile: not a picture.
             BadValue: a blank picture, or an array of another shape or type.
         """
-        is_array = isinstance(picture, np.ndarray)
-        read = (
-            images.Picture(picture, alpha=True)
-            if isinstance(picture, np.ndarray)
-            else images.read_picture(Path(picture), series=series, index=index)
-        )
+        is_file = isinstance(picture, str | os.PathLike)
+        if isinstance(picture, str | os.PathLike):
+            read = images.read_picture(Path(picture), series=series, index=index)
+        elif is_pillow(picture):
+            read = images.Picture(as_array(picture), has_alpha(picture), notes_on(picture))
+        else:
+            read = images.Picture(as_array(picture), alpha=True)
         config = self.config
         try:
             pixels, notes = prepare_picture(
@@ -160,7 +168,7 @@ class Run:
                 alpha=read.alpha,
             )
         except EyeshotError as error:
-            raise error.at("array" if is_array else str(picture)) from None
+            raise error.at(str(picture) if is_file else "array") from None
         if not config.reads_digits and pixels.dtype == np.uint16:
             dark = note_dark(int(pixels.max()), pixels.dtype, config.mean, SCALE_FIRST)
             notes += [] if dark is None else [dark]

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eyeshot.array_likes import as_array, has_alpha, is_pillow
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.files import explain_os_error
 from eyeshot.images.layouts import Index, Layout, Span, understand
@@ -186,26 +187,24 @@ def open_array(
     space: int | None = None,
     index: Index | None = None,
 ) -> Source:
-    """A source over an array or a CPU tensor.
+    """A source over an array, a CPU tensor or a Pillow image; see :func:`as_array`.
 
     Raises:
-        BadValue: not an array of numbers, or a tensor on another device.
+        BadValue: not an array of numbers, a tensor on another device, a masked array.
     """
-    torch = sys.modules.get("torch")  # a caller with a tensor has imported torch
-    if torch is not None and isinstance(image, torch.Tensor):
-        if image.device.type != "cpu" or image.dtype == torch.bfloat16:
-            raise BadValue(
-                f"a tensor of {image.dtype} on {image.device}",
-                cure="pass image.float().cpu()",
-            )
-        array = image.detach().numpy()
-        order = understand(array.shape, layout=layout, space=space, first=True, index=index)
-    else:
-        array = np.asanyarray(image)
-        if array.dtype.kind not in "biuf" or array.ndim == 0:
-            raise BadValue(f"an array of {array.dtype}", cure="pass an array of real numbers")
-        order = understand(array.shape, layout=layout, space=space, index=index)
-    return ArraySource(array, order)
+    array = as_array(image)
+    if array.dtype.kind not in "biuf" or array.ndim == 0:
+        raise BadValue(f"an array of {array.dtype}", cure="pass an array of real numbers")
+    torch = sys.modules.get("torch")
+    first = torch is not None and isinstance(image, torch.Tensor)
+    source = ArraySource(
+        array, understand(array.shape, layout=layout, space=space, first=first, index=index)
+    )
+    if is_pillow(image):
+        from eyeshot.images.pillow import notes_on
+
+        source.alpha, source.notes = has_alpha(image), notes_on(image)
+    return source
 
 
 _BITS = {1: 8, 2: 16, 3: 24, 4: 32}  # bytes per sample -> bits

@@ -28,8 +28,8 @@ def open_source(
     """Open an image to be read by windows.
 
     Args:
-        image: a path, a URL of Zarr, a NumPy array or memory map, a CPU tensor, or a Source, which
-            is returned.
+        image: a path, a URL of Zarr, a NumPy array or memory map, a CPU tensor, a Pillow image, or
+            a Source, which is returned.
             Files: PNG, TIFF (BigTIFF, OME-TIFF), ``.npy``, Zarr (OME-Zarr), NIfTI and
             ``.wav`` are streamed; JPEG and other pictures are decoded whole, within
             ``WHOLE_LIMIT``. Zarr also as ``https://…``, ``s3://…`` or
