@@ -439,3 +439,32 @@ UNKNOWN: dict[str, Function] = {
 def test_numbers_that_may_change_are_not_taken_for_known(name: str) -> None:
     with pytest.raises(Unsupported):
         graph_of(Keeps(UNKNOWN[name]).eval(), (2, 8, 8))
+
+
+class TriesTwice(nn.Module):
+    """Calls each layer with lengths, and without if it does not take them, as SpeechBrain does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Conv2d(2, 3, 3), nn.Sequential(nn.ReLU()), nn.ReLU()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            try:
+                x = layer(x, lengths=None)
+            except TypeError:
+                x = layer(x)
+        return x
+
+
+def test_a_network_may_catch_the_error_of_a_layer() -> None:
+    net, x = TriesTwice().eval(), torch.randn(2, 12, 9)
+    with torch.no_grad():
+        wanted = net(x[None])[0]
+    found = eyeshot.run(net, x, band=4)
+    assert torch.allclose(torch.from_numpy(found), wanted, rtol=0, atol=1e-5)
+    assert [node.layer for node in graph_of(net, (2, 12, 9))][1:] == [
+        "layers.0",
+        "layers.1.0",
+        "layers.2",
+    ]

@@ -137,9 +137,7 @@ class _Watch(TorchFunctionMode):
             except _FAILURES as error:
                 if _no_shape_mistake(error) or not self._unread:
                     raise
-                frames = _frames_of(error.__traceback__)
-                _leave_modules(frames)
-                layer, line = self._place(frames)
+                layer, line = self._place(_frames_of(error.__traceback__))
                 told = f"{type(error).__name__}: {_first_line(error)}"
                 self.stopped = Mismatch(Problem.STOPPED, "", layer, "", (), error=told, line=line)
                 return tuple(self._unread.values())
@@ -222,16 +220,6 @@ def _frames_of(trace: TracebackType | None) -> Frames:
         found.insert(0, (trace.tb_frame, trace.tb_lineno))
         trace = trace.tb_next
     return found
-
-
-def _leave_modules(frames: Frames) -> None:
-    """Remove the modules that an error has passed through from export's stack of modules.
-
-    The tracer pushes a module when it is entered and pops it on return; an error skips the pop.
-    """
-    for frame, _ in frames:
-        if frame.f_code.co_name == "call_module" and "module_key" in frame.f_locals:
-            frame.f_locals["self"].module_stack.pop(frame.f_locals["module_key"], None)
 
 
 def _first_line(error: Exception) -> str:

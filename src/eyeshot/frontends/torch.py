@@ -49,7 +49,7 @@ from eyeshot.frontends.memory import (
 from eyeshot.frontends.programs import refuse_lost_paths
 from eyeshot.frontends.pt2 import Program, Signature, damaged
 from eyeshot.frontends.refusals import cannot_export, refuse_unknown_sizes, source_line, where
-from eyeshot.frontends.trace_modes import KeptPaths, without_extras
+from eyeshot.frontends.trace_modes import KeptPaths, failures_leave_modules, without_extras
 from eyeshot.frontends.writes import filled_with, overwritten, put_back
 from eyeshot.graph import Call, Edge, Family, Graph, Kind, Node, Ref, Weight, check, substitute
 from eyeshot.operators import Operator, named
@@ -194,6 +194,7 @@ def _exported(
             untouched(net, computes=False),
             KeptPaths(),
             without_extras(),
+            failures_leave_modules(),
             torch.no_grad(),
         ):
             with small_tensors_known():

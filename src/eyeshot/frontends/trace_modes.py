@@ -3,6 +3,7 @@
 In this file:
 
 - :class:`KeptPaths`: replaces calls such as ``x.data``, at which a trace would lose the input;
+- :func:`failures_leave_modules`: a call that fails, and whose error the network catches;
 - :func:`without_extras`: leaves out most of what torch writes down for debugging.
 """
 
@@ -53,6 +54,32 @@ def _overwrite(tensor: torch.Tensor, value: torch.Tensor) -> None:
             cure="keep the new tensor under a name of its own, and use that",
         )
     tensor.detach().copy_(value.detach())
+
+
+@contextlib.contextmanager
+def failures_leave_modules() -> Iterator[None]:
+    """In the block, an error that passes through a module removes it from the trace's modules.
+
+    torch puts a module there when it is called and takes it away when it returns. A network that
+    tries one call and then another (``try: layer(x, lengths) except TypeError: layer(x)``) could
+    not be traced.
+    """
+    usual = torch.fx.Tracer.call_module
+
+    def call_module(tracer: Any, *args: Any, **kwargs: Any) -> Any:
+        depth = len(tracer.module_stack)
+        try:
+            return usual(tracer, *args, **kwargs)
+        except BaseException:
+            while len(tracer.module_stack) > depth:
+                tracer.module_stack.popitem()
+            raise
+
+    torch.fx.Tracer.call_module = call_module  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        torch.fx.Tracer.call_module = usual  # type: ignore[method-assign]
 
 
 class _OwnFrames:
