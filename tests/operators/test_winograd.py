@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,14 @@ def test_compiled_transforms_give_the_same_bytes_on_any_threads(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(winograd, "_fits", lambda *_: True)
         patch.setattr(winograd, "_is_tame", lambda *_: True)
-        for compiled, used in ((False, 1), (True, 1), (True, 2)):
+        for compiled, used, least, most in (
+            (False, 1, 64, 256),
+            (True, 1, 64, 256),
+            (True, 2, 10**6, 256),  # each step on both threads
+            (True, 2, 1, 7),  # blocks of its own for each thread
+        ):
+            patch.setattr(winograd, "_LEAST_SHARED", least)
+            patch.setattr(winograd, "_most_blocks", lambda *_: most)  # noqa: B023
             patch.setattr(winograd, "is_compiled", lambda: compiled)  # noqa: B023
             torch.set_num_threads(used)
             try:
@@ -131,6 +138,29 @@ def test_compiled_transforms_give_the_same_bytes_on_any_threads(
             finally:
                 torch.set_num_threads(threads)
     assert all(one.numpy().tobytes() == found[0].numpy().tobytes() for one in found)
+
+
+@needs_compiler
+def test_an_error_on_any_thread_is_raised_by_the_caller() -> None:
+    threads, taken = torch.get_num_threads(), list[int]()
+
+    def work(numbers: Iterator[int]) -> None:
+        for number in numbers:
+            assert torch.get_num_threads() == 1
+            taken.append(number)
+            if number == 5:
+                raise KeyboardInterrupt("at 5")
+
+    torch.set_num_threads(2)
+    try:
+        winograd.compiled().share(work, range(5))
+        assert sorted(taken) == list(range(5))
+        assert torch.get_num_threads() == 2
+        with pytest.raises(KeyboardInterrupt, match="at 5"):
+            winograd.compiled().share(work, range(100))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
 
 
 @needs_compiler
@@ -142,12 +172,44 @@ def test_a_pixel_weighs_what_its_channels_do(
     if processor > torch.backends.cpu.get_cpu_capability():
         pytest.skip("not on this processor")
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: processor)
-    code, found = Compiled(winograd._NEAR, winograd._FAR), torch.empty(9, 33)
+    code = Compiled(winograd._NEAR, winograd._FAR, 1e30, 10)
+    before = torch.rand(9, 40)
+    found = before.clone()
     pixels, scale = torch.randn(9, 40, channels)[:, 3:36], torch.rand(channels)
+    assert code.weigh(pixels, scale, torch.zeros(9, 33))
+    for bad in (math.nan, math.inf, 1e31 / float(scale.min())):
+        pixels[4, 5, channels // 2] = bad
+        assert not code.weigh(pixels, scale, torch.zeros(9, 33))
     pixels[4, 5, channels // 2] = math.nan
-    code.weigh(pixels, scale, found)
-    truth = pixels.double().abs() @ scale.double()
+    code.weigh(pixels, scale, found[:, 3:36])
+    assert torch.equal(found[:, :3], before[:, :3])
+    assert torch.equal(found[:, 36:], before[:, 36:])
+    truth, found = pixels.double().abs() @ scale.double() + before[:, 3:36], found[:, 3:36]
     torch.testing.assert_close(found.double(), truth, rtol=1e-6, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("compiled", WAYS)
+def test_a_block_that_outweighs_what_an_output_sees_is_found(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(winograd, "is_compiled", lambda: compiled)
+    generator, found = torch.Generator().manual_seed(0), []
+    for _ in range(300):
+        height, width, above, beside = torch.randint(5, 9, (4,), generator=generator).tolist()
+        above, beside = above % 3, beside % 3
+        value = 10 ** (1.6 * torch.rand(1, 1, height, width, generator=generator))
+        rows, columns = height + 2 * above - 2, width + 2 * beside - 2
+        padding: list[Padded] = [(value, [above, beside])]
+        scales = [torch.ones(1)]
+        found.append(winograd._is_tame(padding, scales, rows, columns))
+        weights = F.pad(value[0, 0], (beside, beside, above, above)).numpy()
+        truth = True
+        for y, x in np.ndindex(rows, columns):
+            top, left = y // 4 * 4, x // 2 * 2
+            block = weights[top : top + 6, left : left + 4].max()
+            truth &= bool(block <= 10 * weights[y : y + 3, x : x + 3].max())
+        assert found[-1] == truth
+    assert 50 < sum(found) < 250
 
 
 @pytest.mark.parametrize("channels", [128, 512])

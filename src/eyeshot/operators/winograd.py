@@ -20,7 +20,7 @@ import itertools
 import math
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +30,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from eyeshot.axes import Interval
 from eyeshot.graph import ConvolutionParams, Family, Graph, Kind, Node
 from eyeshot.operators.tile import Padded
 from eyeshot.operators.winograd_compiled import Compiled, is_compiled
@@ -54,6 +55,8 @@ _CACHE = 6 << 20
 """Bytes of blocks that are transformed at a time, before and after the products."""
 _LEAST_BLOCKS = 128
 """That are multiplied at a time, so that it pays to read the weights."""
+_LEAST_SHARED = 64
+"""For each thread, so that each computes blocks of its own; with less, they share each step."""
 
 _ROWS, _COLUMNS = 4, 2  # outputs of a block
 _TALL, _WIDE = _ROWS + 2, _COLUMNS + 2  # its inputs
@@ -148,11 +151,14 @@ def _suits(node: Node, graph: Graph) -> bool:
 
 
 def added_bytes(graph: Graph) -> int:
-    """The bytes of the transformed weights, in all their layouts, and of the blocks of a call."""
+    """The bytes of the transformed weights, in all their layouts, and of the blocks of a call.
+
+    Each thread may have blocks of its own.
+    """
     nodes = [node for node in graph if is_winograd(node)]
     blocks = max((_room_for(node, graph) for node in nodes), default=0)
     weights = sum(w.numel() // 9 * PRODUCTS for node in nodes for w in _weights(node, graph))
-    return 4 * (blocks + _LAYOUTS * weights)
+    return 4 * (blocks * torch.get_num_threads() + _LAYOUTS * weights)
 
 
 def _weights(node: Node, graph: Graph) -> list[torch.Tensor]:
@@ -202,6 +208,7 @@ def winograd_convolver(
         height, width = (n + 2 * p - 2 for n, p in zip(value.shape[2:], padding, strict=True))
         if (
             value.shape[0] != 1
+            or any(one.dtype != torch.float32 for one, _ in values)
             or not _fits(height, width)
             or not _is_tame(values, scales, height, width)
         ):
@@ -209,33 +216,44 @@ def winograd_convolver(
         fits = room is not None and room.is_contiguous(memory_format=torch.channels_last)
         result = room if room is not None and fits else _empty(outputs, height, width)
         down, across = -(-height // _ROWS), -(-width // _COLUMNS)
-        most = _most_blocks(sum(channels), outputs)
+        most, total = _most_blocks(sum(channels), outputs), down * across
+        apart = is_compiled() and total >= _LEAST_SHARED * torch.get_num_threads()
+        if apart:
+            most = min(most, -(-total // torch.get_num_threads()))
         wide = _even(across, most)
         high = _even(down, max(1, most // wide))
         made = result.permute(0, 2, 3, 1)[0]
-        with rooms.borrowed() as memory:
-            make = _CompiledBlocks if is_compiled() else _Blocks
-            blocks = make(memory, high, wide, channels, outputs)
-            images = [blocks.image(one, pads, _ROWS * down - height) for one, pads in values]
-            for top, left in itertools.product(_starts(down, high), _starts(across, wide)):
-                for i, image in enumerate(images):
-                    blocks.transform(i, image, _ROWS * top, _COLUMNS * left)
-                blocks.multiply(kernel, shift)
-                below, right = _ROWS * (top + high), _COLUMNS * (left + wide)
-                blocks.give(made[_ROWS * top : below, _COLUMNS * left : right], relu)
+        make = _CompiledBlocks if is_compiled() else _Blocks
+
+        def work(pieces: Iterator[tuple[Interval, Interval]]) -> None:
+            with rooms.borrowed() as memory:
+                blocks = make(memory, high, wide, channels, outputs)
+                images = [blocks.image(one, pads, _ROWS * down - height) for one, pads in values]
+                for rows, columns in pieces:
+                    top, left = rows.hi - high, columns.hi - wide
+                    for i, image in enumerate(images):
+                        blocks.transform(i, image, _ROWS * top, _COLUMNS * left)
+                    blocks.multiply(kernel, shift)
+                    blocks.give(made, rows, columns, relu)
+
+        pieces = list(itertools.product(_pieces(down, high), _pieces(across, wide)))
+        if apart:
+            compiled().share(work, pieces)
+        else:
+            work(iter(pieces))
         return result
 
     return compute
 
 
 def _even(count: int, most: int) -> int:
-    """The size of equal pieces of at most ``most``, as few as possible; the last may overlap."""
+    """The size of equal pieces of at most ``most``, as few as possible; the last has less."""
     return -(-count // -(-count // most))
 
 
-def _starts(count: int, piece: int) -> list[int]:
-    """Where pieces begin; the last ends where all do, so that all have the same size."""
-    return [min(start, count - piece) for start in range(0, count, piece)]
+def _pieces(count: int, piece: int) -> list[Interval]:
+    """Pieces of a size; the last has the end of that size of which the rest is done before."""
+    return [Interval(start, min(start + piece, count)) for start in range(0, count, piece)]
 
 
 def _fits(height: int, width: int) -> bool:
@@ -252,10 +270,18 @@ def _is_tame(
 
     An input pixel weighs as much as its channels can give to an output, added up.
     """
-    parts: list[torch.Tensor] = []
+    down, across = -(-height // _ROWS), -(-width // _COLUMNS)
+    total = torch.zeros(_ROWS * down + 2, _COLUMNS * across + 2)
+    fine = True
     for (value, (above, beside)), scale in zip(values, scales, strict=True):
-        parts.append(F.pad(_weights_of(_pixels(value), scale), (beside, beside, above, above)))
-    total = torch.stack(parts).sum(0) if parts[1:] else parts[0]
+        pixels = _pixels(value)
+        part = total[above:, beside:][: pixels.shape[0], : pixels.shape[1]]
+        if is_compiled():
+            fine &= compiled().weigh(_with_channels_last(pixels), scale, part)
+        else:
+            part += pixels.abs() @ scale
+    if is_compiled():
+        return fine and compiled().is_even(total, height, width)
     if not float(total.max()) <= _LARGEST:  # NaN, too
         return False
     weights = total.numpy()
@@ -271,15 +297,6 @@ def _filtered(
     """The extreme of the window that begins at each pixel, cut to the image."""
     found: NDArray[np.float32] = extreme(image, np.ones(size, np.uint8), anchor=(0, 0))
     return found
-
-
-def _weights_of(pixels: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """(H, W) of pixels (H, W, C)."""
-    if not is_compiled():
-        return pixels.abs() @ scale
-    weights = torch.empty(pixels.shape[:2])
-    compiled().weigh(_with_channels_last(pixels), scale, weights)
-    return weights
 
 
 def _with_channels_last(pixels: torch.Tensor) -> torch.Tensor:
@@ -305,9 +322,14 @@ class _Kernel:
     def __init__(self, weights: Sequence[torch.Tensor]) -> None:
         self._weights = [weight.detach() for weight in weights]
         self._layouts: dict[int, torch.Tensor] = {}
+        self._lock = threading.Lock()
 
     def laid_out(self, blocks: int) -> torch.Tensor:
         """For an image of 1 × ``blocks`` pixels."""
+        with self._lock:
+            return self._layout(blocks)
+
+    def _layout(self, blocks: int) -> torch.Tensor:
         if blocks not in self._layouts:
             if len(self._layouts) >= _LAYOUTS:
                 self._layouts.clear()
@@ -390,23 +412,22 @@ class _Blocks:
         products, self._products = self._products, _NONE
         return products
 
-    def give(self, room: torch.Tensor, relu: bool) -> None:
-        """Write Aᵀ M A to (rows, columns, channels), which may be smaller than the blocks."""
+    def give(self, made: torch.Tensor, rows: Interval, columns: Interval, relu: bool) -> None:
+        """Write Aᵀ M A to the outputs of some rows and columns of blocks, the last of the piece."""
         high, wide, outputs = self._high, self._wide, self._outputs
         lines, rest = _taken(self._temporary, (_ROWS, _WIDE, high, wide, outputs))
         pair, rest = _taken(rest, (2, _WIDE, high, wide, outputs))
         _four_back(self._taken_products().permute(2, 3, 0, 1, 4), lines, pair)
+        room = _outputs(made, rows, columns)
         whole = room.shape[0] == _ROWS * high and room.shape[1] == _COLUMNS * wide
-        if whole:
-            made = room
-        else:
-            made, _ = _taken(rest, (_ROWS * high, _COLUMNS * wide, outputs))
-        split = made.view(high, _ROWS, wide, _COLUMNS, outputs)
+        full = room if whole else _taken(rest, (_ROWS * high, _COLUMNS * wide, outputs))[0]
+        split = full.view(high, _ROWS, wide, _COLUMNS, outputs)
         _two_back(lines.transpose(0, 1), split.permute(3, 1, 0, 2, 4))
         if relu:
-            made.relu_()
+            full.relu_()
         if not whole:
-            room.copy_(made[: room.shape[0], : room.shape[1]])
+            top, left = _ROWS * (high - len(rows)), _COLUMNS * (wide - len(columns))
+            room.copy_(full[top:, left:][: room.shape[0], : room.shape[1]])
 
 
 class _CompiledBlocks(_Blocks):
@@ -421,9 +442,16 @@ class _CompiledBlocks(_Blocks):
         corner = (top - image.above, left - image.beside)
         compiled().transform(image.pixels, corner, self._parts[i], self._temporary)
 
-    def give(self, room: torch.Tensor, relu: bool) -> None:
-        """Write Aᵀ M A to (rows, columns, channels), which may be smaller than the blocks."""
-        compiled().give(self._taken_products(), room, relu, self._temporary)
+    def give(self, made: torch.Tensor, rows: Interval, columns: Interval, relu: bool) -> None:
+        """Write Aᵀ M A to the outputs of some rows and columns of blocks, the last of the piece."""
+        corner = (_ROWS * (len(rows) - self._high), _COLUMNS * (len(columns) - self._wide))
+        room, products = _outputs(made, rows, columns), self._taken_products()
+        compiled().give(products, room, corner, relu, self._temporary)
+
+
+def _outputs(made: torch.Tensor, rows: Interval, columns: Interval) -> torch.Tensor:
+    """The outputs (rows, columns, channels) of blocks, cut to those that there are."""
+    return made[_ROWS * rows.lo : _ROWS * rows.hi, _COLUMNS * columns.lo : _COLUMNS * columns.hi]
 
 
 @dataclass(frozen=True)
@@ -443,7 +471,7 @@ def _pixels(value: torch.Tensor) -> torch.Tensor:
 @functools.cache
 def compiled() -> Compiled:
     """The machine code of the transforms, compiled at the first call."""
-    return Compiled(_NEAR, _FAR)
+    return Compiled(_NEAR, _FAR, _LARGEST, _CONTRAST)
 
 
 def _taken(memory: torch.Tensor, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:

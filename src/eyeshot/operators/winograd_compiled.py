@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
+import math
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -31,10 +35,14 @@ _GATHER: Fields = (
     "channels", "spread", "target", "zeros",
 )  # fmt: skip
 _GIVE: Fields = (
-    "next", "source", "row", "pixel", "height", "width", "relu", "unused", "wide", "blocks",
-    "channels", "target", "trash",
+    "next", "source", "row", "pixel", "height", "width", "top", "left", "wide", "blocks",
+    "channels", "relu", "target", "trash",
 )  # fmt: skip
-_WEIGH: Fields = ("next", "source", "row", "pixel", "wide", "pixels", "channels", "scale", "target")
+_WEIGH: Fields = (
+    "next", "source", "row", "pixel", "wide", "pixels",
+    "channels", "scale", "target", "target_row", "flag",
+)  # fmt: skip
+_COMPARE: Fields = ("next", "source", "row", "height", "width", "wide", "blocks", "flag")
 
 
 @functools.cache
@@ -98,6 +106,7 @@ class Code:
         return self.let(f"fmul {self.type} {one}, {self.number(factor)}")
 
 
+_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 Step = Callable[[Code, str], None]
 
 
@@ -106,7 +115,7 @@ def _fields(names: Fields) -> list[str]:
     lines = []
     for i, name in enumerate(names):
         lines += [f"  %{name}_in = getelementptr i64, ptr %call, i64 {i}"]
-        if name in ("source", "target", "zeros", "trash", "scale"):
+        if name in ("source", "target", "zeros", "trash", "scale", "flag"):
             lines += [f"  %{name} = load ptr, ptr %{name}_in"]
         elif name != "next":
             lines += [f"  %{name} = load i64, ptr %{name}_in"]
@@ -173,32 +182,36 @@ def _over_channels(width: int, step: Step) -> list[str]:
     return lines
 
 
-def _block_places(tall: int, wide: int, down: int, across: int, outside: str) -> list[str]:
-    """%p_i_j: the address of each pixel of a block, or that of ``outside``."""
-    moved = outside == "zeros"
+def _block_places(
+    tall: int, wide: int, down: int, across: int, outside: str = "", image: str = "source"
+) -> list[str]:
+    """%p_i_j: the address of each pixel of a block; that of ``outside`` beyond the image."""
     lines = [
         "  %by = udiv i64 %i, %wide",
         "  %bx = urem i64 %i, %wide",
         f"  %yb = mul i64 %by, {down}",
         f"  %xb = mul i64 %bx, {across}",
-        f"  %ya = add i64 %yb, {'%top' if moved else '0'}",
-        f"  %xa = add i64 %xb, {'%left' if moved else '0'}",
+        f"  %ya = add i64 %yb, {'%top' if outside else '0'}",
+        f"  %xa = add i64 %xb, {'%left' if outside else '0'}",
     ]
-    for axis, most, n, step in (("y", "height", tall, "row"), ("x", "width", wide, "pixel")):
+    sides = (("y", "height", tall, "%row"), ("x", "width", wide, "%pixel" if outside else "1"))
+    for axis, most, n, step in sides:
         for k in range(n):
             lines += [
                 f"  %{axis}_{k} = add i64 %{axis}a, {k}",
                 f"  %{axis}_ok_{k} = icmp ult i64 %{axis}_{k}, %{most}",
-                f"  %{axis}_off_{k} = mul i64 %{axis}_{k}, %{step}",
+                f"  %{axis}_off_{k} = mul i64 %{axis}_{k}, {step}",
             ]
-    for i in range(tall):
-        for j in range(wide):
+    for i, j in itertools.product(range(tall), range(wide)):
+        place = f"%g_{i}_{j}" if outside else f"%p_{i}_{j}"
+        lines += [
+            f"  %o_{i}_{j} = add i64 %y_off_{i}, %x_off_{j}",
+            f"  {place} = getelementptr float, ptr %{image}, i64 %o_{i}_{j}",
+        ]
+        if outside:
             lines += [
                 f"  %ok_{i}_{j} = and i1 %y_ok_{i}, %x_ok_{j}",
-                f"  %o_{i}_{j} = add i64 %y_off_{i}, %x_off_{j}",
-                f"  %g_{i}_{j} = getelementptr float, ptr "
-                f"%{'source' if moved else 'target'}, i64 %o_{i}_{j}",
-                f"  %p_{i}_{j} = select i1 %ok_{i}_{j}, ptr %g_{i}_{j}, ptr %{outside}",
+                f"  %p_{i}_{j} = select i1 %ok_{i}_{j}, ptr {place}, ptr %{outside}",
             ]
     return lines
 
@@ -282,7 +295,7 @@ def _give(width: int, near: float, far: float) -> str:
                 code.store(kept, code.at(f"%p_{i}_{j}", c))
 
     before = [
-        *_block_places(4, 2, 4, 2, "trash"),
+        *_block_places(4, 2, 4, 2, "trash", "target"),
         "  %size = mul i64 %channels, 24",
         "  %from_off = mul i64 %size, %i",
         "  %from = getelementptr float, ptr %source, i64 %from_off",
@@ -298,10 +311,11 @@ def _give(width: int, near: float, far: float) -> str:
     return _function("give", _GIVE, "blocks", _BLOCKS, before, _over_channels(width, step))
 
 
-def _weigh(width: int) -> str:
-    """The sum of the magnitudes of a pixel's channels, each times its scale.
+def _weigh(width: int, largest: float) -> str:
+    """Add the magnitudes of a pixel's channels, each times its scale, to what is there.
 
-    Each lane adds up every ``width``-th channel, and then the lanes are added in their order.
+    Each lane adds up every ``width``-th channel, and then the lanes are added in their order. The
+    flag is set if a sum is larger than ``largest``, or no number.
     """
     kind = f"<{width} x float>"
     before = [
@@ -311,7 +325,9 @@ def _weigh(width: int) -> str:
         "  %x_off = mul i64 %x, %pixel",
         "  %off = add i64 %y_off, %x_off",
         "  %from = getelementptr float, ptr %source, i64 %off",
-        "  %to = getelementptr float, ptr %target, i64 %i",
+        "  %to_y = mul i64 %y, %target_row",
+        "  %to_off = add i64 %to_y, %x",
+        "  %to = getelementptr float, ptr %target, i64 %to_off",
         "  br label %lanes",
     ]
     body = []
@@ -345,11 +361,57 @@ def _weigh(width: int) -> str:
                 f"float 0.0, {kind} %s{size})",
                 "  br label %rest",
             ]
-    body += ["write:", "  store float %s1, ptr %to, align 4", "  br label %after"]
+    body += [
+        "write:",
+        "  %old = load float, ptr %to, align 4",
+        "  %sum = fadd float %old, %s1",
+        "  store float %sum, ptr %to, align 4",
+        f"  %fine = fcmp ole float %sum, {Code(1).number(largest)}",
+        *_else_flag("fine"),
+    ]
     return _function("weigh", _WEIGH, "pixels", _PIXELS, before, body)
 
 
-def _assembly(width: int, near: float, far: float) -> str:
+def _else_flag(condition: str) -> list[str]:
+    """Set the flag unless a condition holds."""
+    return [
+        f"  br i1 %{condition}, label %after, label %set",
+        "set:",
+        "  store atomic i64 1, ptr %flag monotonic, align 8",
+        "  br label %after",
+    ]
+
+
+def _compare(contrast: float) -> str:
+    """Set the flag if a block weighs more than ``contrast`` times what one of its outputs sees."""
+    code = Code(1)
+
+    def most(one: str, other: str) -> str:
+        test = code.let(f"fcmp ogt float {one}, {other}")
+        return code.let(f"select i1 {test}, float {one}, float {other}")
+
+    def of_three(read: Sequence[str]) -> list[str]:
+        """The largest of each three in a row, of four or six."""
+        pairs = [most(*pair) for pair in pairwise(read)]
+        return [most(pair, one) for pair, one in zip(pairs, read[2:], strict=False)]
+
+    rows = [of_three([code.load(f"%p_{i}_{j}") for j in range(4)]) for i in range(6)]
+    seen = [of_three([row[j] for row in rows]) for j in range(2)]
+    block = most(most(seen[0][0], seen[0][3]), most(seen[1][0], seen[1][3]))
+    least = code.number(math.inf)
+    for j, column in enumerate(seen):
+        for i, value in enumerate(column):
+            shown = code.let(f"and i1 %y_ok_{i}, %x_ok_{j}")
+            test = code.let(f"fcmp olt float {value}, {least}")
+            taken = code.let(f"and i1 {shown}, {test}")
+            least = code.let(f"select i1 {taken}, float {value}, float {least}")
+    bound = code.times(least, contrast)
+    body = [*code.lines, f"  %fine = fcmp ole float {block}, {bound}", *_else_flag("fine")]
+    before = _block_places(6, 4, 4, 2)
+    return _function("compare", _COMPARE, "blocks", _BLOCKS, before, body)
+
+
+def _assembly(width: int, near: float, far: float, largest: float, contrast: float) -> str:
     kinds = {f"v{width}f32": f"<{width} x float>", "f32": "float"}
     declared = [
         f"declare {kind} @llvm.fma.{name}({kind}, {kind}, {kind})" for name, kind in kinds.items()
@@ -360,7 +422,8 @@ def _assembly(width: int, near: float, far: float) -> str:
             "declare i64 @llvm.smin.i64(i64, i64)",
             *declared,
             f"declare float @llvm.vector.reduce.fadd.v{width}f32(float, <{width} x float>)",
-            _weigh(width),
+            _weigh(width, largest),
+            _compare(contrast),
             _gather(width, near, far),
             _give(width, near, far),
         ]
@@ -370,7 +433,7 @@ def _assembly(width: int, near: float, far: float) -> str:
 class Compiled:
     """The machine code of the transforms for this processor."""
 
-    def __init__(self, near: float, far: float) -> None:
+    def __init__(self, near: float, far: float, largest: float, contrast: float) -> None:
         import llvmlite.binding as llvm
 
         llvm.initialize_native_target()
@@ -380,34 +443,52 @@ class Compiled:
         machine = llvm.Target.from_default_triple().create_target_machine(
             cpu=llvm.get_host_cpu_name(), features=features.flatten(), opt=3
         )
-        module = llvm.parse_assembly(_assembly(width, near, far))
+        module = llvm.parse_assembly(_assembly(width, near, far, largest, contrast))
         module.verify()
         options = llvm.create_pipeline_tuning_options(speed_level=3)
         builder = llvm.create_pass_builder(machine, options)
         builder.getModulePassManager().run(module, builder)
         self._engine = llvm.create_mcjit_compiler(module, machine)
         self._engine.finalize_object()
-        kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-        self._gather = kind(self._engine.get_function_address("gather"))
-        self._give = kind(self._engine.get_function_address("give"))
-        self._weigh = kind(self._engine.get_function_address("weigh"))
-        self._parallel = _parallel()
+        self._gather, self._give, self._weigh, self._compare = (
+            _FUNCTION(self._engine.get_function_address(name))
+            for name in ("gather", "give", "weigh", "compare")
+        )
+        self._library = _openmp()
 
     def _run(self, function: Any, *numbers: int) -> None:
         """Call a function on torch's threads."""
         call = (ctypes.c_int64 * (len(numbers) + 1))(0, *numbers)
         threads = torch.get_num_threads()
-        if self._parallel is None or threads == 1:
+        if self._library is None or threads == 1:
             function(call)
         else:
-            self._parallel(function, call, threads, 0)
+            self._parallel(function, call, threads)
 
-    def weigh(self, pixels: torch.Tensor, scale: torch.Tensor, target: torch.Tensor) -> None:
-        """Σ |x|·scale over the channels of pixels (H, W, C), to (H, W)."""
+    def weigh(self, pixels: torch.Tensor, scale: torch.Tensor, target: torch.Tensor) -> bool:
+        """Add Σ |x|·scale over the channels of pixels (H, W, C) to an array (H, W).
+
+        Return whether all sums are numbers, and not too large.
+        """
         height, width, channels = pixels.shape
-        numbers = (width, height * width, channels)
-        places = (scale.data_ptr(), target.data_ptr())
-        self._run(self._weigh, pixels.data_ptr(), *pixels.stride()[:2], *numbers, *places)
+        numbers = (width, height * width, channels, scale.data_ptr())
+        to = (target.data_ptr(), target.stride(0))
+        return self._holds(self._weigh, pixels.data_ptr(), *pixels.stride()[:2], *numbers, *to)
+
+    def is_even(self, weights: torch.Tensor, height: int, width: int) -> bool:
+        """Whether all inputs of a block weigh about as much as those of each of its outputs.
+
+        ``weights`` are those of the inputs (4·n + 2, 2·m + 2) of n×m blocks, which may have more
+        outputs than ``height`` and ``width``.
+        """
+        down, across = (weights.shape[0] - 2) // 4, (weights.shape[1] - 2) // 2
+        numbers = (weights.stride(0), height, width, across, down * across)
+        return self._holds(self._compare, weights.data_ptr(), *numbers)
+
+    def _holds(self, function: Any, *numbers: int) -> bool:
+        flag = ctypes.c_int64(0)
+        self._run(function, *numbers, ctypes.addressof(flag))
+        return not flag.value
 
     def transform(
         self,
@@ -429,30 +510,84 @@ class Compiled:
         self._run(self._gather, pixels.data_ptr(), *pixels.stride()[:2], *numbers, *places)
 
     def give(
-        self, products: torch.Tensor, room: torch.Tensor, relu: bool, trash: torch.Tensor
+        self,
+        products: torch.Tensor,
+        room: torch.Tensor,
+        corner: tuple[int, int],
+        relu: bool,
+        trash: torch.Tensor,
     ) -> None:
-        """Aᵀ M A of products (high, wide, 6, 4, C), to pixels (H, W, C).
+        """Aᵀ M A of products (high, wide, 6, 4, C), to pixels (H, W, C) from a corner on.
 
         What lies outside of them is written to ``trash``, memory for C numbers at least.
         """
         height, width, channels = room.shape
         high, wide = products.shape[:2]
-        numbers = (height, width, int(relu), 0, wide, high * wide, channels)
+        numbers = (height, width, *corner, wide, high * wide, channels, int(relu))
         places = (room.data_ptr(), trash.data_ptr())
         self._run(self._give, products.data_ptr(), *room.stride()[:2], *numbers, *places)
 
+    def share(self, work: Callable[[Iterator[Any]], None], pieces: Sequence[Any]) -> None:
+        """Call a function on each of torch's threads, with an iterator of which each takes pieces.
 
-def _parallel() -> Any:
-    """``GOMP_parallel`` of the library whose threads torch uses; None where it uses another."""
+        In it, each thread computes alone: what torch calls uses one thread.
+        """
+        left, errors = _Shared(pieces), []
+        threads = min(torch.get_num_threads(), len(pieces))
+        if self._library is None or threads == 1:
+            work(left)
+            return
+
+        def on_thread(_: int) -> None:
+            try:
+                torch.get_num_threads()  # which prepares a new thread, and so comes first
+                self._library.omp_set_num_threads(1)  # until this parallel region ends
+                with torch.no_grad():
+                    work(left)
+            except BaseException as error:  # raised by the caller's thread
+                left.stop()
+                errors.append(error)
+
+        self._parallel(_FUNCTION(on_thread), None, threads)
+        if errors:
+            raise errors[0]
+
+    def _parallel(self, function: Any, call: Any, threads: int) -> None:
+        self._library.GOMP_parallel(function, call, threads, 0)
+
+
+class _Shared:
+    """An iterator for several threads."""
+
+    def __init__(self, pieces: Sequence[Any]) -> None:
+        self._pieces, self._lock = iter(pieces), Lock()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        with self._lock:
+            return next(self._pieces)
+
+    def stop(self) -> None:
+        """Nothing is left."""
+        with self._lock:
+            self._pieces = iter(())
+
+
+def _openmp() -> Any:
+    """The GNU OpenMP library whose threads torch uses; None where it uses another."""
     folder = Path(torch.__file__).parent
     found = [*folder.glob("lib/libgomp*"), *folder.parent.glob("torch.libs/libgomp*")]
     already = getattr(os, "RTLD_NOLOAD", None)
     if not found or already is None:
         return None
     try:
-        function = ctypes.CDLL(str(found[0]), mode=already | os.RTLD_NOW).GOMP_parallel
+        library = ctypes.CDLL(str(found[0]), mode=already | os.RTLD_NOW)
     except OSError:  # not what this torch has loaded
         return None
-    function.restype = None
-    function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
-    return function
+    library.GOMP_parallel.restype = None
+    unsigned = ctypes.c_uint
+    library.GOMP_parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, unsigned, unsigned]
+    library.omp_set_num_threads.restype = None
+    return library
