@@ -149,7 +149,15 @@ def make_plan(
     too_large: list[BandPlan] = []
     leanest: dict[int, Try] = {}  # for each number of strips, the last try with bands not too low
 
+    attempted: dict[tuple[Any, ...], BandPlan | None] = {}
+
     def attempt(strips: tuple[Strip, ...], height: int, keeping: _Keeping) -> BandPlan | None:
+        key = (len(strips), height, keeping.spilled, keeping.again)
+        if key not in attempted:
+            attempted[key] = simulated(strips, height, keeping)
+        return attempted[key]
+
+    def simulated(strips: tuple[Strip, ...], height: int, keeping: _Keeping) -> BandPlan | None:
         try:
             plan = _priced(keeping, regions, strips, height, whole, costs, most)
         except TooMuch:

@@ -39,6 +39,7 @@ class Progress:
         gathers: whether it reduces all rows, so that rows pass and are not buffered.
         at_once: whether a single call computes all its rows.
         after: the nodes that must be complete before its first row is computed.
+        stale: whether rows may be ready: something that it reads has changed since it was asked.
     """
 
     node: Node
@@ -52,6 +53,7 @@ class Progress:
     after: list[Progress] = field(default_factory=list)
     gathers: bool = field(init=False)
     at_once: bool = field(init=False)
+    stale: bool = True
 
     def __post_init__(self) -> None:
         edges = self.node.edges  # used at every step, and the same at every height
@@ -97,6 +99,10 @@ class Schedule:
             for edge in progress.node.edges:
                 self._all[edge.source].readers.append((progress, edge))
             progress.after = [self._all[name] for name in progress.node.after if name in boxes]
+        self._waiting: dict[str, list[Progress]] = {name: [] for name in self._all}
+        for progress in self._all.values():
+            for one in progress.after:
+                self._waiting[one.node.name].append(progress)
 
     def __iter__(self) -> Iterator[Progress]:
         return iter(self._all.values())
@@ -125,6 +131,16 @@ class Schedule:
         """The first row of a node that a reader may still need."""
         rows = [self._asks(source, reader, edge) for reader, edge in source.readers]
         return min(rows, default=source.done)
+
+    def advance(self, progress: Progress, count: int) -> None:
+        """Count rows as computed: the node itself and its readers may have rows that are ready."""
+        progress.done += count
+        progress.stale = True
+        for reader, _ in progress.readers:
+            reader.stale = True
+        if progress.done >= progress.end:
+            for one in self._waiting[progress.node.name]:
+                one.stale = True
 
     def close(self, graph: Graph, boxes: Mapping[str, Region]) -> None:
         """Set the end of the rows: ``graph`` and ``boxes`` are those of the real height."""
@@ -223,11 +239,15 @@ class Walk:
         """Let every node compute once; return whether any node had new rows."""
         moved = False
         for progress in self.schedule:
+            if not progress.stale and progress.node.edges:
+                continue  # nothing that it reads has changed
+            progress.stale = False
             if not progress.node.edges:
                 count = fresh.get(progress.node.name, 0)
             elif progress.gathers:
                 new, last = self.schedule.gatherable(progress)
-                self.gathered(progress, new)
+                if new:
+                    self.gathered(progress, new)
                 progress.taken = max(progress.taken, new.hi)
                 count = int(last)
             else:
@@ -235,7 +255,7 @@ class Walk:
             if count:
                 moved = True
                 self.called(progress, count)
-                progress.done += count
+                self.schedule.advance(progress, count)
             if count or progress.gathers:  # otherwise nothing has changed
                 for edge in progress.node.edges:
                     self.released(self.schedule[edge.source])
