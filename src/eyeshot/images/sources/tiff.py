@@ -18,6 +18,7 @@ from eyeshot.errors import BadFile
 from eyeshot.images import layouts
 from eyeshot.images.layouts import Layout
 from eyeshot.images.limits import WHOLE_LIMIT, check_claim, check_segments, damage_named
+from eyeshot.images.long_strips import without_excess
 from eyeshot.images.meaning import check_directories, meaning_of
 from eyeshot.images.pixel_grid import PAGE_NAME, PICKED, grid_of_tiff
 from eyeshot.images.sources.arrays import RawSource
@@ -88,7 +89,13 @@ class TiffSource(GridSource):
         if key.compression in _JPEG:
             extra = {"jpegtables": page.jpegtables, "jpegheader": key.jpegheader}
         check_claim(key, (key.jpegheader or b"") + data if extra else data)
-        block, _, _ = key.decode(data, segment, **extra)
+        try:
+            block, _, _ = key.decode(data, segment, **extra)
+        except Exception:  # each codec has its own kind, and most are a RuntimeError
+            shorter = without_excess(key, data, segment)
+            if shorter is None:
+                raise
+            block, _, _ = key.decode(shorter, segment)
         return None if block is None else _page_axes(block, key)
 
     def identity(self) -> dict[str, Any]:
