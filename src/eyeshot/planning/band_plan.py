@@ -8,6 +8,7 @@ The plan's text for people is written here too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,9 @@ from eyeshot.planning.schedule import itemsize, multiply_adds, row_numbers
 _MOST_BAND_BYTES = 24 << 20
 """A band of the widest node should stay near the caches; measured best on two desktop cores."""
 _TALLEST_BAND = 512
+_MOST_POSITIONS = 1 << 18
+"""Positions of a band that may be taller: rows of few positions, of a signal one, cost more to
+schedule than to compute."""
 _APART = 12 << 20
 """Bytes by which the memory of two processes with the same work may differ."""
 _NARROWEST_STRIP = 16
@@ -369,7 +373,9 @@ def _band_heights(graph: Graph, strip: Strip, band: int | None, lowest: int) -> 
         node = graph.nodes[name]
         share = len(box[0]) / max(1, rows)  # rows of this node for one row of the input
         widest = max(widest, int(row_numbers(node, box) * share) * itemsize(node))
-    best = min(_TALLEST_BAND, max(_LOWEST_BAND, _MOST_BAND_BYTES // widest))
+    columns = math.prod(map(len, strip.boxes[source][1:])) if source in strip.boxes else 1
+    tallest = max(_TALLEST_BAND, _MOST_POSITIONS // max(1, columns))
+    best = min(tallest, max(_LOWEST_BAND, _MOST_BAND_BYTES // widest))
     powers = [1 << i for i in reversed(range(best.bit_length()))]
     return [height for height in powers if height >= lowest]
 
