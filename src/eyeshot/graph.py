@@ -42,6 +42,7 @@ class Params:
     out_features: int = 0
     bias: bool = False
     activation: str | None = None
+    scalars: tuple[float, ...] | None = None
     parts: int | None = None
     count_include_pad: bool | None = None
     output_size: tuple[int | None, ...] = ()
@@ -85,7 +86,8 @@ class ConvolutionParams(Params):
 
     Attributes:
         padding: (before, after) of each axis.
-        activation: fused into it, such as ``relu``.
+        activation: fused into it: ``relu``, ``hardtanh`` or ``leaky_relu``.
+        scalars: of the activation: its limits, or its slope.
         parts: the number of inputs that it reads instead of their concatenation.
         method: how it is computed; None for the sum of products itself.
     """
@@ -100,6 +102,7 @@ class ConvolutionParams(Params):
     out_channels: int
     bias: bool
     activation: str | None = None
+    scalars: tuple[float, ...] | None = None
     parts: int | None = None
     method: str | None = None
 

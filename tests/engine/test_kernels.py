@@ -101,3 +101,34 @@ def test_a_kernel_that_is_wrong_on_one_column_is_not_asked(monkeypatch: pytest.M
     part = eyeshot.run(net, image, region=[(0, 7), (2, 3)])
     np.testing.assert_allclose(part, whole(net, image)[0][:, :, 2:3], rtol=0, atol=1e-5)
     assert kernels.has_onednn(net.weight)
+
+
+@pytest.mark.parametrize(
+    "last", [nn.ReLU(), nn.ReLU6(), nn.Hardtanh(-0.2, 0.1), nn.LeakyReLU(0.3), nn.LeakyReLU(-2.0)]
+)
+@pytest.mark.parametrize("skip", [False, True])
+def test_activations_are_computed_with_the_sum(last: nn.Module, skip: bool) -> None:
+    """Strided, so that the padding of even sizes is uneven; and as two sums where one is joined."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(3, 8, 3, 2, 1)
+            self.second = nn.Conv2d(16 if skip else 8, 8, 3, 1, 1)
+            self.third = nn.Conv2d(8, 8, 5, 2, 2, groups=8)
+            self.last = last
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.last(self.first(x))
+            x = torch.cat([x, x * 2], 1) if skip else x
+            return self.last(self.third(self.last(self.second(x))))  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    net = Net().eval()
+    for size in ((20, 26), (21, 31)):
+        image = noise(3, *size)
+        with torch.no_grad():
+            truth = net.double()(image.double()[None])[0].numpy()
+        net.float()
+        for band in (1, 5, 64):
+            assert abs(eyeshot.run(net, image, band=band) - truth).max() <= 1e-5

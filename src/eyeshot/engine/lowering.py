@@ -19,7 +19,7 @@ from eyeshot.engine.buffers import gathers, gives_indices
 from eyeshot.engine.moments import taken_apart
 from eyeshot.errors import Unsupported
 from eyeshot.graph import Call, Edge, Family, Graph, Kind, Node, Ref, Weight, check
-from eyeshot.operators import prepare
+from eyeshot.operators import pointwise, prepare
 
 _BY_ROWS = (
     *(Family.MEAN, Family.SUM, Family.LARGEST, Family.SMALLEST, Family.STATISTIC, Family.SOFTMAX),
@@ -172,8 +172,11 @@ def _fuse(before: Node, node: Node, tensors: dict[str, torch.Tensor]) -> Node | 
         return None
     if Kind.HELD in (before.kind, node.kind):  # called exactly as in the network
         return None
-    if node.family is Family.RELU:
-        return replace(before, name=node.name, params=before.params.but(activation="relu"))
+    activation = pointwise.activation(node)
+    if activation is not None:
+        name, scalars = activation
+        params = before.params.but(activation=name, scalars=scalars or None)
+        return replace(before, name=node.name, params=params)
     if node.family is Family.DROPOUT and not node.params.training:
         return replace(before, name=node.name)
     if node.family is Family.BATCH_NORM and not node.params.training:

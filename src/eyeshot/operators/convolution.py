@@ -26,7 +26,7 @@ from eyeshot.operators.call import (
     mixes_positions,
     vanished,
 )
-from eyeshot.operators.convolution_kernels import convolver
+from eyeshot.operators.convolution_kernels import Activation, convolver
 from eyeshot.operators.record import Effort, Operator, Shapes, nothing
 from eyeshot.operators.repaired import (
     Arguments,
@@ -210,9 +210,7 @@ def _placed(value: torch.Tensor, given: Tile, box: Box, first: int) -> torch.Ten
 
 def activation(node: Node) -> Callable[[torch.Tensor], torch.Tensor]:
     """What lowering has folded in behind the operator."""
-    if node.params.activation == "relu":
-        return torch.relu_
-    return lambda value: value
+    return Activation(node.params.activation, node.params.scalars or ())
 
 
 _BLOCK = 16

@@ -7,6 +7,7 @@ faster than ``conv2d`` there. All others use oneDNN or torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,27 @@ from numpy.typing import NDArray
 from eyeshot.graph import Node
 from eyeshot.operators import winograd
 from eyeshot.operators.tile import Padded
+
+
+@dataclass(frozen=True)
+class Activation:
+    """What is done to a convolution's sum, in its memory; nothing without a name."""
+
+    name: str | None = None
+    scalars: tuple[float, ...] = ()
+
+    def __call__(self, value: torch.Tensor) -> torch.Tensor:
+        """The value, changed."""
+        if self.name is None:
+            return value
+        return _ACTIVATIONS[self.name](value, *self.scalars)
+
+
+_ACTIVATIONS: dict[str, Callable[..., torch.Tensor]] = {
+    "relu": torch.relu_,
+    "hardtanh": F.hardtanh_,
+    "leaky_relu": F.leaky_relu_,
+}
 
 _MOST_CHANNELS = 4
 _MOST_WEIGHTS = 121
@@ -43,7 +65,7 @@ def suits_opencv(
 
 
 def opencv_convolver(
-    weight: torch.Tensor, bias: torch.Tensor | None, relu: bool
+    weight: torch.Tensor, bias: torch.Tensor | None, last: Activation
 ) -> Callable[[Sequence[Padded], torch.Tensor | None], torch.Tensor]:
     """A filter for each channel, with zero beyond the border, cut to what was padded for."""
     kernels = [np.ascontiguousarray(kernel[0].detach().numpy()) for kernel in weight]
@@ -67,7 +89,7 @@ def opencv_convolver(
         ]
         joined = parts[0][None] if len(parts) == 1 else np.stack(parts)
         result = torch.from_numpy(joined).view(len(value), len(kernels), *joined.shape[1:])
-        return result.relu_() if relu else result
+        return last(result)
 
     return compute
 
@@ -106,15 +128,23 @@ def convolver(node: Node, weights: Sequence[torch.Tensor], bias: torch.Tensor | 
         list(node.params.dilation),
         int(node.params.groups),
     )
-    relu = node.params.activation == "relu"
+    last = Activation(node.params.activation, node.params.scalars or ())
     if suits_opencv(weights, options):
-        return opencv_convolver(weights[0], bias, relu)
+        return opencv_convolver(weights[0], bias, last)
     make = _onednn if has_onednn(weights[0]) else _plain
-    compute = _with_input(make(weights, bias, options, relu), weights[0], options)
     if winograd.is_winograd(node) and has_onednn(weights[0]):
-        return winograd.winograd_convolver(weights, bias, relu, compute)
+        relu = last.name == "relu"
+        inside = last if relu else Activation()
+        direct = _with_input(make(weights, bias, options, inside), weights[0], options)
+        compute = winograd.winograd_convolver(weights, bias, relu, direct)
+        return compute if relu or last.name is None else _then(compute, last)
+    compute = _with_input(make(weights, bias, options, last), weights[0], options)
     strides_over_one_channel = options[0][-1] > 1 and any(w.shape[1] == 1 for w in weights)
     return _two_columns(compute, weights[0], options) if strides_over_one_channel else compute
+
+
+def _then(compute: Convolver, last: Activation) -> Convolver:
+    return lambda values, room: last(compute(values, room))
 
 
 def _with_input(
@@ -185,7 +215,7 @@ def _plain(
     weights: Sequence[torch.Tensor],
     bias: torch.Tensor | None,
     options: tuple[list[int], list[int], int],
-    relu: bool,
+    last: Activation,
 ) -> Convolver:
     convolve = _kernel_of(weights[0])
     if weights[0].dtype == torch.bfloat16 and weights[0].device.type == "cpu":
@@ -197,7 +227,7 @@ def _plain(
         total = convolve(first, weights[0], bias, stride, padding, dilation, groups)
         for weight, (value, padding) in zip(weights[1:], others, strict=True):
             total += convolve(value, weight, None, stride, padding, dilation, groups)
-        return torch.relu_(total) if relu else total
+        return last(total)
 
     return compute
 
@@ -316,32 +346,38 @@ def _onednn(
     weights: Sequence[torch.Tensor],
     bias: torch.Tensor | None,
     options: tuple[list[int], list[int], int],
-    relu: bool,
+    activation: Activation,
 ) -> Convolver:
     """oneDNN's convolution with the activation, or the sum so far, in the same call."""
     convolve: Any = torch.ops.mkldnn._convolution_pointwise
     add: Any = torch.ops.mkldnn._convolution_pointwise_.binary
     packed = [_Packed(weight, options) for weight in weights]
-    plain = _plain(weights, bias, options, relu)
+    plain = _plain(weights, bias, options, activation)
     stride, dilation, groups = options
 
     def compute(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
         if not all(one.is_sound(*padded) for one, padded in zip(packed, values, strict=True)):
             return plain(values, room)
         # oneDNN adds to what is there, so zeros there do the same as writing, without the copy.
+        # A sum takes no other activation than a ReLU.
+        simple = activation.name in (None, "relu")
         fits = room is not None and room.is_contiguous(memory_format=torch.channels_last)
-        total = room.zero_() if room is not None and fits else None
+        total = room.zero_() if room is not None and fits and simple else None
         last = len(values) - 1
         for i, (value, padding) in enumerate(values):
             value = value.contiguous(memory_format=torch.channels_last)
             weight = packed[i].laid_out(value, padding)
-            unary = "relu" if relu and i == last else None
+            unary = activation.name if i == last else None
             shift = bias if i == 0 else None
             settings = (padding, stride, dilation, groups)
             if total is None:
-                total = convolve(value, weight, shift, *settings, unary or "none", [], "")
-            else:
+                scalars = list(activation.scalars) if unary else []
+                total = convolve(value, weight, shift, *settings, unary or "none", scalars, "")
+            elif unary in (None, "relu"):
                 add(total, value, weight, shift, *settings, "add", 1.0, unary, [], "")
+            else:
+                add(total, value, weight, shift, *settings, "add", 1.0, None, [], "")
+                activation(total)
         return torch.empty(0) if total is None else total
 
     return compute
@@ -351,7 +387,7 @@ class _Packed:
     """A weight in the layout that oneDNN likes, which depends on the size of the picture.
 
     It is made again when the size changes: for the first and last band, and once for all those
-    between.
+    between. One made for another size slows a convolution down to half.
     """
 
     def __init__(self, weight: torch.Tensor, options: tuple[list[int], list[int], int]) -> None:

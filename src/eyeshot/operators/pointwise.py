@@ -19,6 +19,7 @@ from eyeshot.operators.call import (
     Described,
     NoRule,
     Site,
+    argument,
 )
 from eyeshot.operators.record import Operator, nothing
 from eyeshot.operators.repaired import (
@@ -153,6 +154,22 @@ _SEVERAL_VALUES = """
 """
 _REPAIRED = "add sub mul div rsub true_divide subtract multiply maximum"
 _MADE_ANEW = "clone full_like lift_fresh_copy ones_like to type_as zeros_like _to_copy"
+
+
+def activation(node: Node) -> tuple[str, tuple[float, ...]] | None:
+    """The name and numbers of an activation that a convolution can compute with its sum.
+
+    None for any other node, and for those that oneDNN computes by approximations of its own.
+    """
+    if node.family is Family.RELU:
+        return "relu", ()
+    if node.operator == "relu6":
+        return "hardtanh", (0.0, 6.0)
+    names = {"hardtanh": ("min_val", "max_val"), "leaky_relu": ("negative_slope",)}
+    if node.operator not in names or node.family is not Family.POINTWISE:
+        return None
+    scalars = tuple(float(argument(node, name)) for name in names[node.operator])
+    return node.operator, scalars
 
 
 def rounds(node: Node) -> bool:

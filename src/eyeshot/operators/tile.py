@@ -136,6 +136,8 @@ def padded(given: Tile, box: Box, count: int, fill: float, native: bool = True) 
             continue
         before, after = borders(axis, side, n)
         most = axis.before if isinstance(axis, Window) and native else 0
+        if isinstance(axis, Window) and after < before < after + axis.stride:
+            after = before  # as much again, which no window reaches
         common = min(before, after, max(0, most))
         left[dim - first] = common
         amounts[dim] = (before - common, after - common)
