@@ -174,17 +174,32 @@ def _net() -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("form", "kind"),
-    [("scores", "mean"), ("uint8", "mean"), ("argmax", "nearest"), ("threshold:0.5", "nearest")],
+    ("form", "kind", "window"),
+    [
+        ("scores", "mean", None),
+        ("uint8", "mean", (0, 255)),
+        ("probabilities", "mean", (0, 1)),
+        ("argmax", "nearest", None),
+        ("threshold:0.5", "nearest", None),
+    ],
 )
-def test_a_run_averages_scores_and_picks_labels(form: str, kind: str, tmp_path: Path) -> None:
+def test_a_run_averages_scores_and_picks_labels(
+    form: str, kind: str, window: tuple[int, int] | None, tmp_path: Path
+) -> None:
     net: nn.Module = nn.Sequential(_net(), nn.Sigmoid() if form == "uint8" else nn.Identity())
     if form == "threshold:0.5":
         net = nn.Conv2d(1, 1, 3)
     net, image = net.eval(), noise((1, 700, 530), np.float32)
     path = eyeshot.run(net, image, tmp_path / "out.ome.zarr", output_format=form)
     group: Any = zarr.open_group(str(path), mode="r")
-    assert group.attrs["ome"]["multiscales"][0]["type"] == kind
+    ome = group.attrs["ome"]
+    assert ome["multiscales"][0]["type"] == kind
+    assert ("image-label" in ome) == (kind == "nearest")
+    assert ("omero" in ome) == (window is not None)
+    if window is not None:
+        channels = ome["omero"]["channels"]
+        assert [(one["window"]["start"], one["window"]["end"]) for one in channels] == 3 * [window]
+        assert [one["color"] for one in channels] == ["FF0000", "00FF00", "0000FF"]
     whole = eyeshot.run(net, image, output_format=form)
     np.testing.assert_array_equal(group["0"][...], whole)
     np.testing.assert_array_equal(

@@ -506,7 +506,7 @@ def _check_mean_of_probabilities(graph: Graph, output_format: str) -> None:
 
 
 def _storage(form: Form, shard: int | None) -> Storage:
-    return Storage(labels=form.labels, shard=shard)
+    return Storage(labels=form.labels, shard=shard, span=form.span)
 
 
 def sinks_memory(

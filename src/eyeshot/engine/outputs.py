@@ -60,6 +60,11 @@ class Form:
         """Whether samples are class numbers or a mask, which must not be averaged."""
         return self.whole or (self.dtype.kind not in "fc" and self.name != "uint8")
 
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """The least and the largest possible sample, where the form says it; None for scores."""
+        return {"uint8": (0, 255), "probabilities": (0, 1)}.get(self.name)
+
     def memory(self, positions: int, channels: int, itemsize: int) -> int:
         """The bytes to reduce and write the scores of ``positions``, without the scores themselves.
 

@@ -47,6 +47,8 @@ with extra("images"):
 
 VERSION = "0.5"
 _AXES = {3: "cyx", 4: "czyx"}
+_COLORS = ("FF0000", "00FF00", "0000FF", "FFFF00", "00FFFF", "FF00FF")
+"""Of the channels; the first three make a color picture."""
 _COPIES = 3  # copies of a file of a level: as computed, as zarr takes it, compressed
 
 
@@ -287,7 +289,27 @@ class OmeZarrSink(ZarrSink):
                     "type": "nearest" if self._picks else "mean",
                 }
             ],
+            **self._display(),
         }
+
+    def _display(self) -> dict[str, Any]:
+        """How to show it: as labels, each in a color, or as channels between black and a color."""
+        if self._storage.labels and self.dtype.kind in "iu":
+            return {"image-label": {}}
+        if self._storage.span is None:
+            return {}  # a viewer looks at the samples
+        lo, hi = self._storage.span
+        count = self.shape[0]
+        channels = [
+            {
+                "label": str(number),
+                "color": "FFFFFF" if count == 1 else _COLORS[number % len(_COLORS)],
+                "active": True,
+                "window": {"min": lo, "max": hi, "start": lo, "end": hi},
+            }
+            for number in range(count)
+        ]
+        return {"omero": {"channels": channels}}
 
     @property
     def _picks(self) -> bool:

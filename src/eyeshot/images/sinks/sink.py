@@ -143,11 +143,14 @@ class Storage:
         shard: the side in positions of a Zarr shard, a file of several chunks; None for a file for
             each chunk.
         grid: the size and position of the pixels; None if unknown.
+        span: the least and the largest sample that are possible, which a viewer shows as black and
+            white; None if unknown.
     """
 
     labels: bool = False
     shard: int | None = None
     grid: PixelGrid | None = None
+    span: tuple[int, int] | None = None
 
 
 STORED_PLAINLY = Storage()
