@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,13 +14,15 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import eyeshot
 from eyeshot import nets
-from eyeshot.engine.job import make_job
+from eyeshot.engine.executing import execute
+from eyeshot.engine.job import Job, make_job
 from eyeshot.errors import EyeshotError, UnknownName
-from eyeshot.images import open_source
+from eyeshot.images import open_sink, open_source
 from eyeshot.operators import winograd
 from eyeshot.operators.tile import Padded
 from eyeshot.operators.winograd import uses_winograd, winograd_convolver
@@ -310,6 +313,45 @@ def test_a_run_is_not_resumed_by_other_transforms(
     monkeypatch.setattr(winograd, "is_compiled", lambda: False)
     with pytest.raises(EyeshotError, match="compiled transforms"):
         eyeshot.run(net, path, tmp_path / "out.npy", band=8, resume=True)
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_transformed_weights_live_as_long_as_their_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, image, asked = small_unet(), noise(3, 48, 40).numpy(), list[int]()
+    gc.collect()
+    before, transform = len(winograd._KERNELS), winograd.transformed_weights
+
+    def counted(weights: Sequence[Tensor]) -> Tensor:
+        asked.append(1)
+        return transform(weights)
+
+    monkeypatch.setattr(winograd, "transformed_weights", counted)
+    job = make_job(net, [open_source(image)], band=48)
+    first, count = carried_out(job), len(asked)
+    assert np.array_equal(carried_out(job), first)
+    assert len(asked) == count > 0
+    assert len(winograd._KERNELS) > before
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.data.mul_(-1)  # a change that torch does not count
+    assert not np.array_equal(eyeshot.run(net, image, band=48), first)
+    assert np.allclose(
+        eyeshot.run(net, image, band=48),
+        eyeshot.run(net, image, band=48, exact="direct"),
+        atol=1e-4,
+    )
+    del job
+    gc.collect()
+    assert len(winograd._KERNELS) == before
+
+
+def carried_out(job: Job) -> NDArray[np.float32]:
+    """The only output of a run."""
+    (name,) = job.forms
+    sink = open_sink(None, job.shape(name), job.forms[name].dtype)
+    execute(job, {name: sink})
+    found: NDArray[np.float32] = sink.finish()
+    return found
 
 
 @pytest.mark.usefixtures("everywhere")

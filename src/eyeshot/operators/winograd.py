@@ -102,9 +102,15 @@ def with_winograd(graph: Graph) -> Graph:
         else node
         for node in graph
     }
-    if is_compiled() and any(map(is_winograd, nodes.values())):
+    chosen = [node for node in nodes.values() if is_winograd(node)]
+    if is_compiled() and chosen:
         compiled()  # now, so that a plan of the memory counts it
-    return replace(graph, nodes=nodes)
+    # Tensors of this graph alone: with them live and end the transformed weights.
+    own = {name: graph.tensors[name].detach() for node in chosen for name in node.weights}
+    made = replace(graph, nodes=nodes, tensors={**graph.tensors, **own})
+    for node in chosen:
+        _keep(_weights(node, made))
+    return made
 
 
 def without_winograd(graph: Graph) -> Graph:
@@ -198,7 +204,7 @@ def winograd_convolver(
     small numbers, which a transform would spread to the rest of a block, and sizes that blocks do
     not fit.
     """
-    kernel = _Kernel(weights)
+    kernel = _KERNELS.get(_key(weights)) or _Kernel(weights)
     outputs, channels = weights[0].shape[0], [weight.shape[1] for weight in weights]
     shift = None if bias is None else _shift(bias)
     rooms, scales = _shared_rooms(), [_scale(weight) for weight in weights]
@@ -340,6 +346,23 @@ class _Kernel:
                 whole, [0, 0], [1, 1], [1, 1], PRODUCTS, [1, channels, 1, blocks]
             )
         return self._layouts[blocks]
+
+
+Key = tuple[int, ...]
+_KERNELS: dict[Key, _Kernel] = {}
+"""Of the graphs that exist now, so that the passes of a run transform each weight once."""
+
+
+def _key(weights: Sequence[torch.Tensor]) -> Key:
+    return tuple(map(id, weights))
+
+
+def _keep(weights: Sequence[torch.Tensor]) -> None:
+    """Keep the kernel of weights as long as these tensors exist."""
+    key = _key(weights)
+    _KERNELS[key] = _Kernel(weights)
+    for weight in weights:
+        weakref.finalize(weight, _KERNELS.pop, key, None)
 
 
 def transformed_weights(weights: Sequence[torch.Tensor]) -> torch.Tensor:
