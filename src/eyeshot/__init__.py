@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     from eyeshot.evaluation import evaluate as evaluate
     from eyeshot.evaluation import predict as predict
     from eyeshot.evaluation import sample as sample
+    from eyeshot.explanation import Attribution as Attribution
     from eyeshot.explanation import UnitTrace as UnitTrace
+    from eyeshot.explanation import attribute as attribute
     from eyeshot.explanation import explain as explain
     from eyeshot.exporting import Exported as Exported
     from eyeshot.exporting import export as export
@@ -97,6 +99,8 @@ _EXPORTS = {
     "SampleEvaluation": "eyeshot.evaluation:SampleEvaluation",
     "sample": "eyeshot.evaluation:sample",
     "Prediction": "eyeshot.evaluation:Prediction",
+    "attribute": "eyeshot.explanation:attribute",
+    "Attribution": "eyeshot.explanation:Attribution",
     "explain": "eyeshot.explanation:explain",
     "UnitTrace": "eyeshot.explanation:UnitTrace",
     "export": "eyeshot.exporting:export",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,7 +39,8 @@ _ABOUT = (
     "[b]eyeshot explain conv[/b] (pool, transpose, nearest, bilinear) walks over a small matrix "
     "and prints the sum of every step.\n\n"
     "[b]eyeshot explain NET IMAGE --layer NAME --unit C,Y,X[/b] shows it inside a network: "
-    "the patch, the kernel and the partial sum of every input channel, the bias, and the total."
+    "the patch, the kernel and the partial sum of every input channel, the bias, and the total.\n\n"
+    "[b]eyeshot explain NET IMAGE --pixels[/b] shows what each pixel adds to a number."
 )
 
 _EPILOG = """
@@ -57,6 +59,8 @@ eyeshot explain bilinear --scale 2 --align-corners
 eyeshot explain runs/digits seven.png --layer conv2 --unit 3,10,12
 
 eyeshot explain runs/digits seven.png --layer fc2 --unit 7 --json
+
+eyeshot explain runs/digits seven.png --pixels --against 9 -o why.png
 
 eyeshot explain net.py:Net signal.npy --layer conv2 --unit 3,100 --weights trained.safetensors
 """
@@ -258,15 +262,34 @@ def explain_unit(
     unit: Annotated[
         str | None, typer.Option(metavar="C,Y,X", help="Channel, row, column in its map, from 0.")
     ] = None,
+    pixels: Annotated[
+        bool,
+        typer.Option(
+            "--pixels",
+            help="Divide the number among the pixels; by default the largest score.",
+        ),
+    ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLASS", help="With --pixels: subtract the score of this class or channel."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE.png", help="With --pixels: a picture of them."),
+    ] = None,
     weights: net_options.Weights = None,
     series: net_options.Series = None,
     index: net_options.Index = None,
     as_json: AsJson = False,
     lang: net_options.Language = "en",
 ) -> None:
-    """The sum behind one number inside a network.
+    """The sum behind one number inside a network, or what each pixel adds to it.
 
     eyeshot explain runs/digits seven.png --layer conv2 --unit 3,10,12
+
+    eyeshot explain runs/digits seven.png --pixels --against 9 -o why.png
     """
     if not Path(net).exists() and ":" not in net:
         raise BadFile(
@@ -274,6 +297,16 @@ def explain_unit(
             cure=tr(
                 "name a run, file.py:Class, or an operation: {names}", names=", ".join(OPERATIONS)
             ),
+        )
+    if image is not None and pixels:
+        explain_pixels(
+            net, Asked(image, series, index), layer, unit, against, out, weights, as_json
+        )
+        return
+    if against is not None or out is not None:
+        raise BadValue(
+            "--out without --pixels" if against is None else "--against without --pixels",
+            cure="add --pixels to divide a number among the pixels",
         )
     missing = "IMAGE" if image is None else "--layer" if layer is None else "--unit"
     if image is None or layer is None or unit is None:
@@ -284,7 +317,6 @@ def explain_unit(
                 "lists the layers"
             ),
         )
-    from eyeshot.cli.net_options import Asked, look
     from eyeshot.explanation import draw_trace, explain
     from eyeshot.nets.unet import place_of
 
@@ -298,6 +330,68 @@ def explain_unit(
         print_json(trace.to_dict())
     else:
         console.print(draw_trace(trace))
+
+
+def explain_pixels(
+    net: str,
+    image: Asked,
+    layer: str | None,
+    unit: str | None,
+    against: str | None,
+    out: Path | None,
+    weights: Path | None,
+    as_json: bool,
+) -> None:
+    """What each pixel adds to a number: in words or as JSON, and as a picture."""
+    from eyeshot.explanation import draw_attribution
+    from eyeshot.explanation.attribution import attribute_input, black
+    from eyeshot.files import check_not_input, write_aside
+
+    if out is not None:
+        check_not_input(out, image.path)
+    if out is not None and out.suffix.lower() != ".png":
+        raise BadValue(f"{out}: the pixels are drawn as a picture", cure="end the name in .png")
+    ready = look(net, image, weights)
+    classes = ready.run.config.classes if ready.run is not None else ()
+    with warnings_as_notes():
+        found = attribute_input(
+            ready.net,
+            ready.x,
+            layer=layer,
+            unit=None if unit is None else _numbers(unit, "--unit"),
+            against=None if against is None else _channel(against, classes),
+            baseline=None if ready.run is None else black(ready.run),
+            classes=classes,
+        )
+    if out is not None:
+        from eyeshot.pictures import png_bytes
+        from eyeshot.pictures.fields import draw_shares
+
+        if found.map.ndim != 2 or found.map.shape != ready.picture.shape[:2]:
+            raise BadValue(f"{out}: only the pixels of a picture are drawn", cure="leave out --out")
+        with write_aside(out) as aside:
+            aside.write_bytes(png_bytes(draw_shares(ready.picture, found.map)))
+        notes.print(tr("wrote {file}", file=out), soft_wrap=True, markup=False)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        console.print(draw_attribution(found))
+
+
+def _channel(text: str, classes: Sequence[str]) -> int:
+    """A class by its name or number.
+
+    Raises:
+        UnknownName: no class has the name.
+        BadValue: not a number, and there are no names.
+    """
+    if text in classes:
+        return classes.index(text)
+    if text.isdecimal():
+        return int(text)
+    if classes:
+        raise UnknownName("class", text, classes)
+    raise BadValue(f"--against {text}", cure="give the number of a class or channel, from 0")
 
 
 def _print_walk(walk: Walk, as_json: bool) -> None:

@@ -90,11 +90,13 @@ class Look:
         net: the network, in eval mode.
         x: the network's input, (1, C, H, W), (1, C, L) or (1, C, D, H, W).
         picture: the same picture for display, uint8 (H, W, C).
+        run: the run that the network belongs to; None for a network of one's own.
     """
 
     net: nn.Module
     x: torch.Tensor
     picture: NDArray[Any]
+    run: Run | None = None
 
 
 def look(where: str, image: Asked, weights: Path | None = None, *, side: int | None = None) -> Look:
@@ -124,7 +126,7 @@ def _of_run(run: Run, image: Asked, side: int | None) -> tuple[tuple[str, ...], 
     from eyeshot.runs.inputs import prepare_input
 
     ready = prepare_input(run, image.path, side=side, **image.chosen)
-    return ready.notes, Look(run.net, ready.values, ready.picture)
+    return ready.notes, Look(run.net, ready.values, ready.picture, run)
 
 
 def _plain(net: nn.Module, image: Asked) -> tuple[tuple[str, ...], Look]:

@@ -14,6 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from eyeshot.explanation.attribution import COLUMNS, Attribution
 from eyeshot.explanation.traces import Part, TraceRule, UnitTrace, say_option, show
 from eyeshot.explanation.walks import Place, Step, Walk
 from eyeshot.language import mark, tr
@@ -59,6 +60,62 @@ def draw_trace(trace: UnitTrace) -> Group:
     shown, left = choose_parts(trace.parts)
     table = [_parts_table(trace, shown, left)] if trace.parts else []
     return Group(title, *table, *_sum_lines(trace))
+
+
+def draw_attribution(found: Attribution) -> Group:
+    """The number, what the thirds of the picture add to it, their sum, the rest, and the total."""
+    unit = ", ".join(str(number) for number in found.unit)
+    lines = [
+        Text.assemble((tr("layer "), ""), (found.layer, "bold"), tr("  unit [{unit}]", unit=unit)),
+        Text(headline(found)),
+    ]
+    pieces: list[RenderableType] = [*lines, Text()]
+    if found.pixels.ndim == 3:
+        thirds = list(found.regions().values())
+        width = max(len(f"{share:+.3f}") for share in thirds)
+        for first in range(0, len(thirds), len(COLUMNS)):
+            row = thirds[first : first + len(COLUMNS)]
+            pieces.append(Text("   ".join(f"{share:+.3f}".rjust(width) for share in row)))
+        pieces += [Text(tr("added by the nine thirds of the picture"), style=MADE), Text()]
+    for name, number in (
+        (tr("pixels"), found.pixels.sum()),
+        (tr("rest"), found.rest),
+        (tr("total"), found.margin),
+    ):
+        pieces.append(Text(_named(name, f"{number:+.6g}")))
+    pieces.append(Text(exactness(found), style=MADE))
+    return Group(*pieces)
+
+
+def headline(found: Attribution) -> str:
+    """The number and its name, or both numbers and how far they are apart."""
+    name, other = found.names
+    score, subtracted = f"{found.score:.4g}", f"{found.other:.4g}"
+    if found.against is None:
+        return tr("{name}: {score}", name=name, score=score)
+    text = mark("{name} leads {other} by {margin} ({score} against {subtracted})")
+    if found.margin < 0:
+        text = mark("{name} is behind {other} by {margin} ({score} against {subtracted})")
+    margin = f"{abs(found.margin):.4g}"
+    return tr(text, name=name, other=other, margin=margin, score=score, subtracted=subtracted)
+
+
+def exactness(found: Attribution) -> str:
+    """Whether the shares are exact, in a sentence."""
+    if found.linear:
+        return tr(
+            "exact: near this picture the number is a weighted sum of its pixels; the rest is what "
+            "the biases and an empty picture give"
+        )
+    if found.linear is None:
+        return tr(
+            "gradient times input; an operator has no second derivative, so it is not known "
+            "whether the rest holds more than biases"
+        )
+    return tr(
+        "gradient times input: the number is not a weighted sum of the pixels here, so the rest "
+        "also holds what is curved"
+    )
 
 
 def _head(walk: Walk) -> RenderableType:

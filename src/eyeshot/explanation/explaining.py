@@ -65,25 +65,29 @@ def explain_seen(seen: Seen, unit: Sequence[int]) -> UnitTrace:
     """
     with torch.no_grad():
         check_batch(seen)
-        traced = trace(seen, _check_unit(seen, unit))
+        shape = tuple(seen.output.shape[1:])
+        traced = trace(seen, check_unit(seen.name, shape, unit))
     real = seen.output.is_floating_point()
     check_total(traced, torch.finfo(seen.output.dtype).eps if real else 0.0)
     return traced
 
 
-def _check_unit(seen: Seen, unit: Sequence[int]) -> tuple[int, ...]:
-    """``unit`` as whole numbers inside the map."""
-    shape = tuple(seen.output.shape[1:])
+def check_unit(layer: str, shape: tuple[int, ...], unit: Sequence[int]) -> tuple[int, ...]:
+    """``unit`` as whole numbers inside a map of this shape, (C, …).
+
+    Raises:
+        BadValue: it is outside, or has another number of axes.
+    """
     if len(unit) != len(shape):
         axes = ("channel", *_AXES[len(shape) - 1]) if 1 < len(shape) < 5 else ("feature",)
         raise BadValue(
             f"unit {','.join(map(str, unit))} has {len(unit)} of the {len(shape)} numbers that the "
-            f"map of layer {seen.name!r} has, of shape {shape}",
+            f"map of layer {layer!r} has, of shape {shape}",
             cure=f"give {','.join(axes)}" if len(axes) == len(shape) else "give one for each axis",
         )
     if not all(0 <= u < n for u, n in zip(unit, shape, strict=True)):
         raise BadValue(
-            f"unit {','.join(map(str, unit))} is outside the map of layer {seen.name!r}, which "
+            f"unit {','.join(map(str, unit))} is outside the map of layer {layer!r}, which "
             f"has shape {shape}",
             cure=f"use at most {','.join(str(n - 1) for n in shape)}, counted from 0",
         )
@@ -138,20 +142,37 @@ def explain(
         Unsupported: the operator has no such sum, for example attention.
         Failure: the sum does not equal the network's own value.
     """
+    _, network, batch = network_and_input(net, image)
+    return explain_unit(network, batch, layer=layer, unit=unit, call=call)
+
+
+def network_and_input(
+    net: nn.Module | runs.Run | str | Path, image: Tensor | NDArray[Any] | str | Path
+) -> tuple[runs.Run | None, nn.Module, Tensor]:
+    """The run, if there is one, its network, and the image as the network's input (N, C, …).
+
+    Args:
+        net: as for :func:`explain`.
+        image: as for :func:`explain`.
+
+    Raises:
+        BadValue: the input does not fit.
+        BadFile: the file is not a run folder, or not a picture.
+    """
     run = runs.load(net) if isinstance(net, str | Path) else net
     if not isinstance(run, runs.Run):
         check_module(run)
-    if isinstance(run, nn.Module):
-        network, batch = run, as_batch(run, _checked(image))
-    else:
-        network = run.net
-        batch = (
-            as_batch(network, _checked(image))
-            if isinstance(image, Tensor)
-            else prepare(run, image)[0]
-        )
-    like = next((p for p in network.parameters() if p.is_floating_point()), batch)
-    return explain_unit(network, batch.to(like), layer=layer, unit=unit, call=call)
+        batch = as_batch(run, _checked(image))
+        return None, run, _placed(run, batch)
+    batch = (
+        as_batch(run.net, _checked(image)) if isinstance(image, Tensor) else prepare(run, image)[0]
+    )
+    return run, run.net, _placed(run.net, batch)
+
+
+def _placed(net: nn.Module, batch: Tensor) -> Tensor:
+    """The batch on the network's device, in the type of its weights."""
+    return batch.to(next((one for one in net.parameters() if one.is_floating_point()), batch))
 
 
 def prepare(run: runs.Run, image: NDArray[Any] | str | Path) -> tuple[Tensor, list[str]]:

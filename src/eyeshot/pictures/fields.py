@@ -68,6 +68,27 @@ def draw_gradient(
     return _framed(mixed.astype(np.uint8), box, side)
 
 
+def draw_shares(
+    picture: NDArray[Any], shares: NDArray[Any], *, side: int = 640
+) -> NDArray[np.uint8]:
+    """What each pixel adds to a number: red where it raises it, blue where it lowers it.
+
+    Args:
+        picture: as for :func:`draw_field`; it shows in gray below.
+        shares: (H, W); the largest has the full color.
+        side: as for :func:`draw_field`.
+
+    Returns:
+        (h, w, 3) uint8.
+    """
+    finite = np.nan_to_num(shares, nan=0.0, posinf=0.0, neginf=0.0)
+    strength = np.sqrt(np.abs(finite) / (float(np.abs(finite).max(initial=0.0)) or 1.0))[..., None]
+    color = np.where(finite[..., None] > 0, RAISES, LOWERS)
+    gray = _as_rgb(picture).mean(axis=2, keepdims=True) * _DIM
+    mixed = gray * (1 - strength) + color * strength
+    return _framed(np.rint(mixed).astype(np.uint8), None, side)
+
+
 def _as_rgb(picture: NDArray[Any]) -> NDArray[Any]:
     pixels = picture if picture.ndim == 3 else picture[..., None]
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels[..., :3]
@@ -79,10 +100,10 @@ def _inside(box: Box, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     return (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
 
 
-def _framed(pixels: NDArray[np.uint8], box: Box, side: int) -> NDArray[np.uint8]:
+def _framed(pixels: NDArray[np.uint8], box: Box | None, side: int) -> NDArray[np.uint8]:
     """Room for the part of the box outside the picture, enlarged or reduced, outlined."""
     height, width = pixels.shape[:2]
-    (top, bottom), (left, right) = box
+    (top, bottom), (left, right) = box or ((0, height), (0, width))
     first_row, first_column = min(0, top), min(0, left)
     rows = max(height, bottom) - first_row
     columns = max(width, right) - first_column
@@ -98,6 +119,8 @@ def _framed(pixels: NDArray[np.uint8], box: Box, side: int) -> NDArray[np.uint8]
     pen = ImageDraw.Draw(canvas)
     far = (place[0] + size[0] - 1, place[1] + size[1] - 1)
     pen.rectangle((*place, *far), outline=_EDGE_COLOR)
+    if box is None:
+        return np.asarray(canvas)
     corners = (
         round((left - first_column) * scale),
         round((top - first_row) * scale),
@@ -124,6 +147,8 @@ _GOLDEN_TURN = 0.618034  # of the color circle: no two of many hues come near on
 
 MISSED, INVENTED, CONFUSED = (255, 122, 24), _SKY, _YELLOW
 """The colors of errors: a class that was not found, one that is not there, one for another."""
+RAISES, LOWERS = (214, 96, 77), (67, 147, 195)
+"""The colors of what adds to a number, and of what takes from it."""
 UNJUDGED = (128, 128, 132)
 """The color of pixels that nobody has judged."""
 _DIMMED = 0.5  # how much of a picture is left below the colors of its errors

@@ -129,6 +129,8 @@ def _collect(
     for layer in layers:
         for side in _sides(state, layer["name"]):
             _collect_maps(answers, layer, chosen, everything, side)
+    if state["prediction"]:
+        _collect_pixels(answers, state["prediction"], chosen)
     answers.note(units=len(chosen), left=left)
     return left
 
@@ -168,6 +170,24 @@ def _collect_way(
         answers.keep("why", rest, layer=layer, unit=_text(unit), **side)
         answers.ask("unit", layer=layer, unit=_text(unit), **side)
     return places
+
+
+def _collect_pixels(
+    answers: _Answers, prediction: Mapping[str, Any], chosen: Collection[Place]
+) -> None:
+    """What each pixel adds to the scores: the best against each, and each against the best."""
+    layer = prediction["layer"]
+    classes = [one["index"] for one in prediction["top"] if (layer, (one["index"],)) in chosen]
+    for index in classes:
+        others = classes if index == classes[0] else classes[:1]
+        for against in ("", "next", *(other for other in others if other != index)):
+            if answers.bytes <= _USUAL_BYTES:
+                answers.ask("pixels", layer=layer, unit=index, **_given(against=against))
+
+
+def _given(**values: object) -> dict[str, object]:
+    """Those that are not empty, as the page writes them."""
+    return {key: value for key, value in values.items() if value != ""}
 
 
 def _text(unit: Iterable[int]) -> str:

@@ -22,6 +22,7 @@ SCRIPTS = (
     "views.js",
     "beside.js",
     "network.js",
+    "evidence.js",
     "unit.js",
     "play.js",
     "walks.js",

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from eyeshot.axes import Interval
 from eyeshot.errors import BadValue, EyeshotError, UnknownName, Unsupported
 from eyeshot.explanation import UnitTrace
+from eyeshot.explanation.attribution import attribute_graph, black
 from eyeshot.features.kinds import words
 from eyeshot.geometry import required
 from eyeshot.graph import Family, Node
@@ -416,6 +418,38 @@ class Session:
         whole = [rows.lo, rows.hi, columns.lo, columns.hi]
         return Payload({**answer.data, "box": whole}, answer.raw)
 
+    def pixels(self, query: Query, check: Check) -> Payload:
+        """What each pixel adds to a unit: float32 (1, h, w) over the picture, or over a window.
+
+        ``against`` names a channel that is subtracted, or "next" for the largest of the others.
+        """
+        layer, unit = query.text("layer"), query.wholes("unit")
+        seat = self.desk.seat(query, layer, unit)
+        look, node = seat.look, seat.look.graph[layer]
+        local = seat.local(node.name, unit)
+        against = query.text("against", "")
+        if against == "next":
+            other = _runner_up(look.value(node.name, check)[0], local)
+        else:
+            other = query.whole("against") if against else None
+        run = self.subject.run
+        found = attribute_graph(
+            look.graph,
+            look.x,
+            node.name,
+            local,
+            other,
+            None if run is None else black(run),
+            self.subject.classes,
+        )
+        down, right = seat.offset
+        high, wide = found.map.shape
+        box = [down, down + high, right, right + wide]
+        answer = samples(found.map[None].astype(np.float32), (0, high, 0, wide), 1)
+        data = {**found.to_dict(), "unit": list(unit), "regions": found.regions()}
+        del data["map"]
+        return Payload({**data, **answer.data, "box": box}, answer.raw)
+
     def why(self, query: Query, check: Check) -> Payload:
         """The largest contributions, followed from a unit to a pixel."""
         layer, unit = query.text("layer"), query.wholes("unit")
@@ -576,6 +610,13 @@ class Session:
         }
 
 
+def _runner_up(scores: Tensor, unit: Sequence[int]) -> int | None:
+    """The channel of the largest number at a unit's place, but its own; None if there is none."""
+    own, *place = unit
+    order = scores.movedim(0, -1)[tuple(place)].argsort(descending=True, stable=True).tolist()
+    return next((channel for channel in order if channel != own), None)
+
+
 def _refuse_edits(query: Query) -> None:
     """Refuse changes on a picture that is computed by parts."""
     if query.text("edits", ""):
@@ -615,6 +656,7 @@ _QUESTIONS: Mapping[str, Callable[[Session, Query, Check], Payload]] = {
     "overlay": Session.overlay,
     "unit": Session.unit,
     "effective": Session.effective,
+    "pixels": Session.pixels,
     "why": Session.why,
     "reach": Session.reach,
     "kernel": Session.kernel,

@@ -3,6 +3,7 @@
 import { Beside } from "./beside.js";
 import { canvasOf, colorOf, isDark, scaleBar } from "./colors.js";
 import { by, h, paced, refill, show } from "./dom.js";
+import { Evidence } from "./evidence.js";
 import { NetworkPanel, tilesOf } from "./network.js";
 import { Brush, DrawingBoard, answerBars, editChips, kernelEditor, learningCurve } from "./play.js";
 import { saveMap, saveNetwork, savePng, saveSum, saveSumDrawing, saveView } from "./saving.js";
@@ -38,6 +39,7 @@ class Studio {
     this.busy = 0;
     this.viewport = new Viewport(() => this.moved());
     this.networkPanel = new NetworkPanel(this);
+    this.evidence = new Evidence(this);
     this.unitPanel = new UnitPanel(this);
     this.walkPanel = new WalkPanel(this);
     this.overlay = new Overlay(this);
@@ -68,6 +70,8 @@ class Studio {
     this.edits = asked.edits || { mute: [], set: [] };
     this.difference = asked.difference;
     this.beside.side = asked.beside;
+    this.evidence.on = asked.pixels !== null;
+    this.evidence.against = asked.pixels ?? "next";
     [this.overlay.kind, this.overlay.opacity] = asked.overlay || [this.overlay.kind, this.overlay.opacity];
     await this.load({ picture: asked.picture ?? this.picture, chosen: asked });
     if (!this.state) await this.load({ picture: "", chosen: asked }); // the picture is gone
@@ -236,9 +240,12 @@ class Studio {
     if (trail === "new" || (trail === "keep" && !same)) this.trail = [];
     if (!same || trail === "new") this.trail.push({ layer, unit });
     this.effectivePicture = null;
+    await this.evidence.refresh();
+    if (this.unit !== answer.data) return; // another was chosen while this one was answered
     this.unitPanel.render();
+    if (trail !== "keep") this.unitPanel.root.scrollTop = 0;
     this.networkPanel.mark();
-    this.drawMarks();
+    this.drawPicture();
     if (this.effective) this.showEffective(true);
     if (this.vectorPlace) this.markVector();
     this.remembers();
@@ -250,13 +257,15 @@ class Studio {
     this.boxes = null;
     this.trail = [];
     this.effectivePicture = null;
+    this.evidence.clear();
     this.unitPanel.render();
     this.networkPanel.mark();
-    this.drawMarks();
+    this.drawPicture();
   }
 
   /** Choose a unit and follow its largest contributions. */
   async whyOf(layer, unit) {
+    this.evidence.on = true;
     await this.choose({ layer, unit, trail: "new" });
     await this.why();
   }
@@ -337,7 +346,7 @@ class Studio {
   }
 
   drawPicture() {
-    this.picturePane.show([this.pictureShown, this.overlay.shown(), this.effectivePicture].filter(Boolean));
+    this.picturePane.show([this.pictureShown, this.overlay.shown(), this.effectivePicture, this.evidence.shown()].filter(Boolean));
     this.drawMarks();
   }
 
@@ -463,6 +472,8 @@ class Studio {
     }
     const over = this.overlay.textAt(row, column);
     if (over) told.push(over);
+    const adds = this.evidence.textAt(row, column);
+    if (adds) told.push(adds);
     if (found && this.map && this.map.shape) {
       const { box, step, shape, numbers } = this.map;
       const [i, j] = [Math.floor((found[0] - box[0]) / step), Math.floor((found[1] - box[2]) / step)];
@@ -820,7 +831,7 @@ class Studio {
     return {
       "[": () => this.stepLayer(-1), "]": () => this.stepLayer(1), ",": () => this.stepChannel(-1), ".": () => this.stepChannel(1),
       "+": () => this.viewport.zoom(1.5), "=": () => this.viewport.zoom(1.5), "-": () => this.viewport.zoom(1 / 1.5), 0: () => this.viewport.fit(),
-      r: () => this.reach(...this.pixelThere()), w: () => this.why(), m: () => this.toggleMute(), e: () => { this.showEffective(!this.effective); this.unitPanel.render(); },
+      r: () => this.reach(...this.pixelThere()), w: () => this.why(), m: () => this.toggleMute(), p: () => { if (this.unit) this.evidence.toggle(!this.evidence.on); }, e: () => { this.showEffective(!this.effective); this.unitPanel.render(); },
       b: () => this.beside.next(),
       d: () => { this.showDifference(!this.difference); this.renderPlay(); },
       Backspace: () => { if (this.trail.length > 1) this.backTo(this.trail.length - 2); },
@@ -875,7 +886,7 @@ class Studio {
       picture: asked.get("picture") ?? undefined, layer: asked.get("layer") || "", unit: numbers("unit"),
       channel: numbers("channel")?.[0] ?? numbers("unit")?.[0] ?? null, view: numbers("view"), tab: asked.get("tab") || "look",
       edits: edits && Array.isArray(edits.mute) && Array.isArray(edits.set) ? edits : null,
-      difference: asked.get("difference") === "1", beside: ["other", "difference"].find((one) => one === asked.get("beside")) || "", overlay: overlayOf(asked.get("overlay") || ""), walk, theme: asked.get("theme"), language: asked.get("language"),
+      difference: asked.get("difference") === "1", beside: ["other", "difference"].find((one) => one === asked.get("beside")) || "", overlay: overlayOf(asked.get("overlay") || ""), pixels: asked.get("pixels"), walk, theme: asked.get("theme"), language: asked.get("language"),
     };
   }
 
@@ -892,6 +903,7 @@ class Studio {
     }
     if (this.editsText()) told.set("edits", this.editsText());
     if (this.difference) told.set("difference", "1");
+    if (this.evidence.on) told.set("pixels", this.evidence.against);
     if (this.beside.side) told.set("beside", this.beside.side);
     if (this.overlay.kind) told.set("overlay", `${this.overlay.kind},${this.overlay.opacity}`);
     if (this.tab === "walk") {

@@ -25,6 +25,7 @@ export class UnitPanel {
       this.title(unit),
       this.app.beside.block(),
       this.field(unit),
+      this.app.evidence.block(unit),
       unit.trace ? this.sum(unit) : h("p", { class: "refusal" }, unit.refusal || ""),
       h("div", { class: "why" }));
   }
@@ -109,7 +110,7 @@ export class UnitPanel {
     const table = h("table", { class: "sum" + (twin && twin.trace ? " with-twin" : "") },
       h("thead", {}, h("tr", {},
         h("th", { scope: "col" }, this.heading(unit)), h("th", { scope: "col" }, say("patch")),
-        trace.parts.some((part) => part.kernel !== null) ? [h("th", {}), h("th", { scope: "col" }, say("kernel"))] : null,
+        trace.parts.some((part) => part.kernel !== null) ? [h("th", {}), h("th", { scope: "col" }, say(trace.parts.some((part) => Array.isArray(part.kernel)) ? "kernel" : "weight"))] : null,
         h("th", {}), h("th", { scope: "col", class: "right" }, this.resultName(trace)),
         twin && twin.trace ? h("th", { scope: "col", class: "right twin", title: this.twinName() }, this.twinName()) : null)),
       h("tbody", {}, shown.map((one) => this.row(one, trace, scales, largest, beside(one.twin))),
@@ -277,7 +278,7 @@ export class UnitPanel {
         h("button", { class: "link", onclick: () => this.app.follow(one.layer, one.unit) },
           one.layer, h("span", { class: "mono" }, ` [${one.unit.join(", ")}]`)),
         h("span", { class: "mono value" }, show(one.value)),
-        h("span", { class: "faint" }, one.share ? say("share", Math.round(100 * one.share) + " %") : "")))),
+        h("span", { class: "faint", title: one.share ? say("shareHint") : null }, one.share ? say("share", Math.round(100 * one.share) + " %") : "")))),
       end ? h("p", { class: "faint" }, say("whyEnd", phrase(end))) : null));
     place.scrollIntoView({ block: "nearest" });
   }

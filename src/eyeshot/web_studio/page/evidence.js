@@ -1,0 +1,153 @@
+// What each pixel adds to a number: strokes in two colors over the picture, and the same in words.
+
+import { canvasOf, colorOf, isDark } from "./colors.js";
+import { h, show } from "./dom.js";
+import { say } from "./words.js";
+
+// As the bars of a sum: red raises the number, blue lowers it, and any eye tells them apart.
+const RAISES = [214, 96, 77];
+const LOWERS = [67, 147, 195];
+
+export class Evidence {
+  constructor(app) {
+    this.app = app;
+    this.on = false;
+    this.against = "next"; // "", "next", or a class
+    this.clear();
+  }
+
+  clear() {
+    this.answer = null;
+    this.picture = null;
+    this.refused = "";
+  }
+
+  /** Whether it can be asked of this unit. */
+  possible(unit) {
+    const { source, state, beside } = this.app;
+    const layer = this.app.layerNamed(unit.layer);
+    if (!layer || layer.input || beside.side) return false;
+    return source.live || source.has("pixels", this.asked(unit)) || state.network.outputs.includes(unit.layer) && source.has("pixels", { layer: unit.layer, unit: unit.unit.join(","), against: "next" });
+  }
+
+  /** Whether the unit is one of several scores, so that another can be subtracted. */
+  competes(unit) {
+    const layer = this.app.layerNamed(unit.layer);
+    return this.app.state.network.outputs.includes(unit.layer) && layer.shape[0] > 1;
+  }
+
+  asked(unit) {
+    const against = this.competes(unit) && String(this.against) !== String(unit.unit[0]) ? this.against : this.competes(unit) ? "next" : "";
+    return { layer: unit.layer, unit: unit.unit.join(","), against };
+  }
+
+  async toggle(on) {
+    this.on = on;
+    if (on) await this.refresh();
+    else this.clear();
+    this.app.unitPanel.render();
+    this.app.drawPicture();
+    this.app.remembers();
+  }
+
+  async choose(against) {
+    this.against = against;
+    await this.toggle(true);
+  }
+
+  /** Ask for the chosen unit. */
+  async refresh() {
+    const { app } = this;
+    const { unit } = app;
+    this.clear();
+    if (!this.on || !unit || !this.possible(unit)) return;
+    const answer = await app.ask("pixels", this.asked(unit), { slot: "pixels", show: (error) => { this.refused = [error.message, error.cure].filter(Boolean).join("; "); } });
+    if (!answer || app.unit !== unit) return;
+    this.answer = answer.data;
+    this.picture = this.painted(answer);
+  }
+
+  /** The shares over the picture; the stronger, the less of the picture is seen. */
+  painted({ data, raw }) {
+    const [, high, wide] = data.shape;
+    const shares = new Float32Array(raw);
+    const largest = Math.max(Math.abs(data.min ?? 0), Math.abs(data.max ?? 0)) || 1;
+    const image = new ImageData(Math.max(1, wide), Math.max(1, high));
+    for (let i = 0; i < wide * high; i++) {
+      const share = Number.isFinite(shares[i]) ? shares[i] : 0;
+      image.data.set([...(share > 0 ? RAISES : LOWERS), Math.round(255 * Math.sqrt(Math.abs(share) / largest))], 4 * i);
+    }
+    return { canvas: canvasOf(image), box: data.box, shares, largest };
+  }
+
+  /** For the pane; null where nothing is shown. */
+  shown() {
+    return this.on && this.picture ? { ...this.picture, alpha: 1 } : null;
+  }
+
+  /** What one pixel adds. */
+  textAt(row, column) {
+    if (!this.shown()) return "";
+    const [top, bottom, left, right] = this.picture.box;
+    const [i, j] = [Math.floor(row) - top, Math.floor(column) - left];
+    if (i < 0 || j < 0 || i >= bottom - top || j >= right - left) return "";
+    return `${say("adds")} ${show(this.picture.shares[i * (right - left) + j], 3)}`;
+  }
+
+  block(unit) {
+    if (!this.possible(unit)) return null;
+    return h("div", { class: "block evidence" },
+      h("div", { class: "heading" },
+        h("label", { class: "check", title: say("evidenceHint") },
+          h("input", { type: "checkbox", checked: this.on, onchange: (event) => this.toggle(event.target.checked) }),
+          " ", h("h3", {}, say("evidence"))),
+        this.on && this.competes(unit) ? this.chooser(unit) : null),
+      this.refused ? h("p", { class: "refusal" }, this.refused) : null,
+      this.on && this.answer ? this.found(this.answer) : null);
+  }
+
+  /** Chooses which score is subtracted. */
+  chooser(unit) {
+    const { source, state } = this.app;
+    const count = this.app.layerNamed(unit.layer).shape[0];
+    const { against } = this.asked(unit);
+    const choices = [["next", say("againstNext")], ["", say("againstNone")],
+      ...Array.from({ length: Math.min(count, 1000) }, (_, i) => [String(i), say("againstOne", state.network.classes[i] ?? i)]).filter((_, i) => i !== unit.unit[0])];
+    const there = source.live ? choices : choices.filter(([key]) => source.has("pixels", { ...this.asked(unit), against: key }));
+    return h("select", { "aria-label": say("evidence"), onchange: (event) => this.choose(event.target.value) },
+      there.map(([key, text]) => h("option", { value: key, selected: key === String(against) }, text)));
+  }
+
+  found(answer) {
+    const { names, margin, score, other, against, pixels, rest, linear, regions } = answer;
+    const lead = against === null ? say("scoreOf", names[0], show(score))
+      : say(margin < 0 ? "isBehind" : "leads", names[0], names[1], show(Math.abs(margin)));
+    const places = Object.entries(regions);
+    const largest = Math.max(1e-30, ...places.map(([, share]) => Math.abs(share)));
+    return [
+      h("p", { class: "lead" }, lead, against === null ? null : h("span", { class: "soft" }, `  ${show(score)} − ${show(other).startsWith("−") ? `(${show(other)})` : show(other)}`)),
+      h("div", { class: "thirds" },
+        h("div", { class: "nine", role: "img", "aria-label": say("thirds") }, places.map(([place, share]) => h("span", {
+          class: isDark(share, largest, true) ? "light" : null, title: say("at_" + place.replace(" ", "_")), style: { background: colorOf(share, largest, true) },
+        }, show(share, 2)))),
+        h("p", {}, this.sentence(places, names, against))),
+      h("p", { class: "swatches" }, this.swatch(RAISES, say("raises", names[0])), this.swatch(LOWERS, against === null ? say("lowers", names[0]) : say("raises", names[1]))),
+      h("p", { class: "faint" }, say("pixelsAndRest", show(pixels), show(rest)), " ", say(linear ? "sharesExact" : linear === null ? "sharesUnknown" : "sharesCurved"))];
+  }
+
+  swatch(color, text) {
+    return h("span", { class: "swatch" }, h("i", { style: { background: `rgb(${color})` } }), text);
+  }
+
+  /** The thirds of the picture that speak most for the number, and most against it. */
+  sentence(places, names, against) {
+    const sorted = [...places].sort((a, b) => b[1] - a[1]);
+    const list = (some) => some.map(([place, share]) => `${say("at_" + place.replace(" ", "_"))} (${share > 0 ? "+" : ""}${show(share, 3)})`).join(say("comma"));
+    const total = places.reduce((sum, [, share]) => sum + Math.abs(share), 0);
+    const counts = (share) => Math.abs(share) > 0.05 * total;
+    const raising = sorted.filter(([, share]) => share > 0 && counts(share)).slice(0, 3);
+    const lowering = sorted.reverse().filter(([, share]) => share < 0 && counts(share)).slice(0, 2);
+    return [raising.length ? say("mostFor", names[0], list(raising)) : "",
+      lowering.length ? say(against === null ? "mostLower" : "mostFor", against === null ? names[0] : names[1], list(lowering)) : ""].filter(Boolean).join(" ");
+  }
+}
