@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import eyeshot
 from eyeshot import images, runs
 from eyeshot.cli import main
 from eyeshot.cli.explain import OPERATIONS
@@ -208,3 +210,40 @@ def test_a_walk_that_nobody_reads_is_refused_before_it_is_laid_out(
 ) -> None:
     assert main(["explain", operation, "--scale", "1e9"]) == 2
     assert "takes 4000000000000000000 steps" in capsys.readouterr().err
+
+
+def test_pixels_of_a_score_in_words_as_json_and_as_a_picture(
+    run_folder: Path, seven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "why.png"
+    arguments = ["explain", str(run_folder), str(seven), "--pixels", "--unit", "7"]
+    assert main([*arguments, "--against", "9", "-o", str(out)]) == 0
+    assert "7 " in capsys.readouterr().out
+    with Image.open(out) as drawn:
+        assert drawn.size == (616, 616)
+        pixels = np.asarray(drawn).reshape(-1, 3)
+    assert (np.ptp(pixels.astype(int), axis=1) > 50).any(), "strokes in colors"
+    assert main([*arguments, "--against", "9", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    expected = eyeshot.attribute(run_folder, seven, unit=(7,), against=9)
+    assert data == expected.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("--against", "9"), "--against without --pixels"),
+        (("--pixels", "--against", "cat"), "unknown class 'cat'"),
+        (("--pixels", "-o", "why.jpg"), "end the name in .png"),
+        (("--pixels", "--layer", "conv1"), "no unit of conv1"),
+    ],
+)
+def test_pixels_that_cannot_be_shown(
+    run_folder: Path,
+    seven: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    error: str,
+) -> None:
+    assert main(["explain", str(run_folder), str(seven), *arguments]) == 2
+    assert error in capsys.readouterr().err

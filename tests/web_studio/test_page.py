@@ -183,6 +183,34 @@ def test_a_cell_is_a_link_one_layer_back_and_crumbs_lead_home(
     page.wait_for_selector(".steps li:last-child button:has-text('x')")
 
 
+def test_why_7_shows_its_strokes_and_its_lead(
+    opened: Callable[[str], Any], address: str, digits: Session
+) -> None:
+    page = opened(address)
+    page.locator("button.read-as").click()
+    page.wait_for_selector(".evidence .nine")
+    picture = digits.desk.picture(Query({}))[1]
+    assert isinstance(picture, Picture)
+    scores = digits.subject.net(picture.values)[0].detach()
+    best, second = scores.argsort(descending=True)[:2].tolist()
+    lead = page.locator(".evidence .lead").inner_text()
+    assert lead.startswith(f"{best} leads {second} by {float(scores[best] - scores[second]):.4g}")
+    page.wait_for_selector(".steps li:last-child button:has-text('x')")
+    assert page.locator(".unit").evaluate("one => one.scrollTop") == 0, "it stands in view"
+
+    page.locator(".evidence select").select_option("9")
+    says(page, ".evidence .lead", f"{best} leads 9 by")
+    found = digits.answer("pixels", Query({"layer": "fc2", "unit": str(best), "against": "9"})).data
+    shown = [number(text) for text in page.locator(".nine span").all_inner_texts()]
+    assert shown == pytest.approx(list(found["regions"].values()), rel=0.05, abs=1e-3)
+    page.wait_for_url("**pixels=9")
+    assert page.locator(".steps li").count(), "the chain is still there"
+    assert page.locator(".sum thead").inner_text().split()[:3] == ["relu3", "input", "weight"]
+    page.locator(".sum tbody button.link").first.click()
+    says(page, ".unit h2", "relu3 [")
+    assert page.locator(".unit").evaluate("one => one.scrollTop") == 0, "a link ends at the top"
+
+
 def test_a_drawn_digit_is_read_and_its_address_can_be_opened_again(
     opened: Callable[[str], Any], address: str
 ) -> None:
@@ -452,6 +480,9 @@ def test_the_single_file_needs_no_server(
     assert shown_value(page, "conv2") == trace["network_value"]
     page.keyboard.press("w")
     page.wait_for_selector(".steps li:last-child button:has-text('x')")
+    page.goto(target.as_uri() + "#layer=fc2&unit=7&pixels=next")
+    page.reload()
+    page.wait_for_selector(".evidence .nine")
     page.get_by_role("tab", name="Kernel playground").click()
     says(page, ".formula", "= 4")
 

@@ -142,6 +142,22 @@ def _text(unit: list[int]) -> str:
     return ",".join(map(str, unit))
 
 
+def test_pixels_are_those_of_attribute(session: Session, net: nn.Module, x: Tensor) -> None:
+    scores = net(x[None])[0].detach()
+    best, second = scores.argsort(descending=True)[:2].tolist()
+    for unit, against, other in ((best, "next", second), (best, "", None), (0, "3", 3)):
+        answer = ask(session, "pixels", layer="head", unit=unit, against=against)
+        expected = eyeshot.attribute(net, x, unit=(unit,), against=other)
+        shares = np.frombuffer(answer.raw, np.float32).reshape(answer.data["shape"])[0]
+        np.testing.assert_allclose(shares, expected.map, atol=1e-5)
+        assert answer.data["margin"] == pytest.approx(expected.margin, abs=1e-5)
+        assert answer.data["against"] == other
+        assert answer.data["linear"] is True
+        assert answer.data["box"] == [0, 20, 0, 24]
+        total = answer.data["pixels"] + answer.data["rest"]
+        assert total == pytest.approx(answer.data["margin"], abs=1e-9)
+
+
 def test_why_ends_at_a_pixel(session: Session) -> None:
     steps = ask(session, "why", layer="head", unit="1").data["steps"]
     names = [step["layer"] for step in steps]

@@ -128,6 +128,22 @@ def test_why_leads_to_a_pixel_of_the_picture(session: Session, image: NDArray[np
     assert steps[-1]["value"] == pytest.approx(float(image[channel, row, column]))
 
 
+def test_what_pixels_add_is_that_of_the_whole(session: Session, whole: Session) -> None:
+    for place in ((300, 310), (0, 395)):
+        unit = ",".join(map(str, (1, *place)))
+        asked = {"layer": "head", "unit": unit, "against": "next"}
+        answer, expected = ask(session, "pixels", **asked), ask(whole, "pixels", **asked)
+        top, bottom, left, right = answer.data["box"]
+        shares, all_shares = (
+            np.frombuffer(one.raw, np.float32).reshape(one.data["shape"])[0]
+            for one in (answer, expected)
+        )
+        assert close(shares, all_shares[top:bottom, left:right])
+        assert np.abs(all_shares).sum() == pytest.approx(np.abs(shares).sum(), rel=1e-5)
+        assert answer.data["rest"] == pytest.approx(expected.data["rest"], abs=1e-4)
+        assert answer.data["unit"] == expected.data["unit"]
+
+
 def test_strips_show_what_is_exact_in_a_window(
     session: Session, net: nn.Module, image: NDArray[np.float32]
 ) -> None:

@@ -1,18 +1,20 @@
 // What each pixel adds to a number: strokes in two colors over the picture, and the same in words.
 
 import { canvasOf, colorOf, isDark } from "./colors.js";
-import { h, show } from "./dom.js";
+import { h, refill, show } from "./dom.js";
 import { say } from "./words.js";
 
 // As the bars of a sum: red raises the number, blue lowers it, and any eye tells them apart.
 const RAISES = [214, 96, 77];
 const LOWERS = [67, 147, 195];
+const DIM = new ImageData(Uint8ClampedArray.of(0, 0, 0, 255), 1, 1); // over the picture, so that the colors are seen
 
 export class Evidence {
   constructor(app) {
     this.app = app;
     this.on = false;
     this.against = "next"; // "", "next", or a class
+    this.root = h("div", { class: "block evidence" });
     this.clear();
   }
 
@@ -45,7 +47,7 @@ export class Evidence {
     this.on = on;
     if (on) await this.refresh();
     else this.clear();
-    this.app.unitPanel.render();
+    if (this.app.unit) this.block(this.app.unit);
     this.app.drawPicture();
     this.app.remembers();
   }
@@ -67,22 +69,22 @@ export class Evidence {
     this.picture = this.painted(answer);
   }
 
-  /** The shares over the picture; the stronger, the less of the picture is seen. */
+  /** The shares over the dimmed picture, each spread over its neighbors so that strokes are seen. */
   painted({ data, raw }) {
     const [, high, wide] = data.shape;
     const shares = new Float32Array(raw);
-    const largest = Math.max(Math.abs(data.min ?? 0), Math.abs(data.max ?? 0)) || 1;
+    const spread = spreadOut(shares, high, wide, Math.max(1, Math.round(Math.min(high, wide) / 28)));
+    const largest = spread.reduce((most, share) => Math.max(most, Math.abs(share)), 0) || 1;
     const image = new ImageData(Math.max(1, wide), Math.max(1, high));
     for (let i = 0; i < wide * high; i++) {
-      const share = Number.isFinite(shares[i]) ? shares[i] : 0;
-      image.data.set([...(share > 0 ? RAISES : LOWERS), Math.round(255 * Math.sqrt(Math.abs(share) / largest))], 4 * i);
+      image.data.set([...(spread[i] > 0 ? RAISES : LOWERS), Math.round(255 * Math.sqrt(Math.abs(spread[i]) / largest))], 4 * i);
     }
-    return { canvas: canvasOf(image), box: data.box, shares, largest };
+    return { canvas: canvasOf(image), box: data.box, shares };
   }
 
   /** For the pane; null where nothing is shown. */
   shown() {
-    return this.on && this.picture ? { ...this.picture, alpha: 1 } : null;
+    return this.on && this.picture ? { ...this.picture, dim: { canvas: canvasOf(DIM), box: this.picture.box, alpha: 0.55 } } : null;
   }
 
   /** What one pixel adds. */
@@ -94,9 +96,10 @@ export class Evidence {
     return `${say("adds")} ${show(this.picture.shares[i * (right - left) + j], 3)}`;
   }
 
+  /** What is known of this unit, in the element that stays; null where nothing can be asked. */
   block(unit) {
     if (!this.possible(unit)) return null;
-    return h("div", { class: "block evidence" },
+    refill(this.root,
       h("div", { class: "heading" },
         h("label", { class: "check", title: say("evidenceHint") },
           h("input", { type: "checkbox", checked: this.on, onchange: (event) => this.toggle(event.target.checked) }),
@@ -104,6 +107,7 @@ export class Evidence {
         this.on && this.competes(unit) ? this.chooser(unit) : null),
       this.refused ? h("p", { class: "refusal" }, this.refused) : null,
       this.on && this.answer ? this.found(this.answer) : null);
+    return this.root;
   }
 
   /** Chooses which score is subtracted. */
@@ -150,4 +154,24 @@ export class Evidence {
     return [raising.length ? say("mostFor", names[0], list(raising)) : "",
       lowering.length ? say(against === null ? "mostLower" : "mostFor", against === null ? names[0] : names[1], list(lowering)) : ""].filter(Boolean).join(" ");
   }
+}
+
+/** Sums kept, each number shared out by the weights 1 2 1 along both axes, some times over. */
+function spreadOut(numbers, high, wide, times) {
+  let now = Float32Array.from(numbers, (one) => (Number.isFinite(one) ? one : 0));
+  for (let turn = 0; turn < times; turn++) {
+    for (const [step, count, across, lines] of [[1, wide, wide, high], [wide, high, 1, wide]]) {
+      const next = new Float32Array(now.length);
+      for (let line = 0; line < lines; line++) {
+        for (let i = 0; i < count; i++) {
+          const at = line * across + i * step;
+          next[at] += now[at] / 2;
+          next[i > 0 ? at - step : at] += now[at] / 4;
+          next[i < count - 1 ? at + step : at] += now[at] / 4;
+        }
+      }
+      now = next;
+    }
+  }
+  return now;
 }

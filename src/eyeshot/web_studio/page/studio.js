@@ -268,6 +268,7 @@ class Studio {
     this.evidence.on = true;
     await this.choose({ layer, unit, trail: "new" });
     await this.why();
+    this.unitPanel.root.scrollTop = 0; // what the pixels add stands above the chain
   }
 
   async why() {
@@ -346,7 +347,8 @@ class Studio {
   }
 
   drawPicture() {
-    this.picturePane.show([this.pictureShown, this.overlay.shown(), this.effectivePicture, this.evidence.shown()].filter(Boolean));
+    const evidence = this.evidence.shown();
+    this.picturePane.show([this.pictureShown, this.overlay.shown(), this.effectivePicture, evidence?.dim, evidence].filter(Boolean));
     this.drawMarks();
   }
 

@@ -274,11 +274,12 @@ export class UnitPanel {
     if (!place) return;
     const { steps, end } = answer;
     refill(place, h("div", { class: "block" }, h("h3", {}, say("whyTitle")),
+      h("p", { class: "faint" }, say("shareHint")),
       h("ol", { class: "steps" }, steps.map((one) => h("li", {},
         h("button", { class: "link", onclick: () => this.app.follow(one.layer, one.unit) },
           one.layer, h("span", { class: "mono" }, ` [${one.unit.join(", ")}]`)),
         h("span", { class: "mono value" }, show(one.value)),
-        h("span", { class: "faint", title: one.share ? say("shareHint") : null }, one.share ? say("share", Math.round(100 * one.share) + " %") : "")))),
+        h("span", { class: "faint" }, one.share ? `${Math.round(100 * one.share)} %` : "")))),
       end ? h("p", { class: "faint" }, say("whyEnd", phrase(end))) : null));
     place.scrollIntoView({ block: "nearest" });
   }
