@@ -88,6 +88,7 @@ figures: $(STAMP)
 	$(BIN)/python -m tools.draw_segment
 	$(BIN)/python -m tools.draw_gallery
 	$(BIN)/python -m tools.draw_pages
+	$(BIN)/python -m tools.draw_studio
 
 messages:
 	xgettext --language=Python --from-code=UTF-8 --no-location --no-wrap -k -ktr \

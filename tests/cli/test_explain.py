@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import eyeshot
 from eyeshot import images, runs
@@ -219,9 +218,9 @@ def test_pixels_of_a_score_in_words_as_json_and_as_a_picture(
     arguments = ["explain", str(run_folder), str(seven), "--pixels", "--unit", "7"]
     assert main([*arguments, "--against", "9", "-o", str(out)]) == 0
     assert "7 " in capsys.readouterr().out
-    with Image.open(out) as drawn:
-        assert drawn.size == (616, 616)
-        pixels = np.asarray(drawn).reshape(-1, 3)
+    drawn = images.read(out)
+    assert drawn.shape == (616, 616, 3)
+    pixels = drawn.reshape(-1, 3)
     assert (np.ptp(pixels.astype(int), axis=1) > 50).any(), "strokes in colors"
     assert main([*arguments, "--against", "9", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)

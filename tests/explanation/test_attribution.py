@@ -34,7 +34,7 @@ class Plain(nn.Module):
 
 
 @pytest.fixture
-def net() -> nn.Module:
+def net() -> Plain:
     return Plain().eval()
 
 
@@ -46,21 +46,21 @@ def x() -> Tensor:
 @pytest.mark.parametrize("against", [None, 3])
 @pytest.mark.parametrize("baseline", [None, [0.5, -0.25]])
 def test_the_rest_is_what_the_biases_and_the_baseline_give(
-    net: nn.Module, x: Tensor, against: int | None, baseline: list[float] | None
+    net: Plain, x: Tensor, against: int | None, baseline: list[float] | None
 ) -> None:
     """By Euler: Σ x ∂f/∂x + Σ b ∂f/∂b = f, over inputs x and biases b of such a network."""
     found = eyeshot.attribute(net, x, unit=(1,), against=against, baseline=baseline)
     oracle = copy.deepcopy(net).double()
     given = x.double()[None].requires_grad_()
     scores = oracle(given)[0]
-    value = scores[1] - (0 if against is None else scores[against])
-    biases = [layer.bias for layer in (oracle.stem, oracle.deep, oracle.head)]
-    gradient, *rates = torch.autograd.grad(value, [given, *biases])
+    score = scores[1] - (0 if against is None else scores[against])
+    biases = [value for name, value in oracle.named_parameters() if name.endswith("bias")]
+    gradient, *rates = torch.autograd.grad(score, [given, *biases])
     away = torch.tensor(baseline or [0.0, 0.0], dtype=torch.float64)[:, None, None]
-    rest = sum((bias * rate).sum() for bias, rate in zip(biases, rates, strict=True))
-    rest += (gradient[0] * away).sum()
+    shares = [(bias * rate).sum() for bias, rate in zip(biases, rates, strict=True)]
+    rest = torch.stack([*shares, (gradient[0] * away).sum()]).sum()
     assert found.linear is True
-    assert found.margin == pytest.approx(float(value.detach()), abs=1e-5)
+    assert found.margin == pytest.approx(float(score.detach()), abs=1e-5)
     expected = (gradient[0] * (given[0] - away)).detach().numpy()
     np.testing.assert_allclose(found.pixels, expected, atol=1e-5)
     assert found.rest == pytest.approx(float(rest.detach()), abs=1e-5)
@@ -144,12 +144,11 @@ class Sign(nn.Module):
 
 def test_it_is_drawn_in_words(net: nn.Module, x: Tensor) -> None:
     found = eyeshot.attribute(net, x, unit=(1,), against=3)
-    console = Console(file=io.StringIO(), width=100)
-    console.print(found)
-    text = console.file.getvalue()
+    text = io.StringIO()
+    Console(file=text, width=100).print(found)
     verb = "leads" if found.margin > 0 else "is behind"
-    assert f"1 {verb} 3 by {abs(found.margin):.4g}" in text
-    assert f"{found.rest:+.6g}" in text
-    assert "exact: near this picture" in text
+    assert f"1 {verb} 3 by {abs(found.margin):.4g}" in text.getvalue()
+    assert f"{found.rest:+.6g}" in text.getvalue()
+    assert "exact: near this picture" in text.getvalue()
     data = found.to_dict()
     assert np.sum(data["map"]) + data["rest"] == pytest.approx(data["margin"], abs=1e-9)
