@@ -410,7 +410,8 @@ def test_undone_strokes_do_not_come_back(opened: Callable[[str], Any]) -> None:
             page.unroute("**/paint*")
             page.wait_for_timeout(150)
             assert not undo.is_visible()
-            assert f"picture={expected}" in page.evaluate("location.hash")
+            shown = f"picture={expected}"
+            page.wait_for_function("name => location.hash.includes(name)", arg=shown)
 
 
 def test_a_network_with_a_shape_mistake_is_shown(opened: Callable[[str], Any]) -> None:
