@@ -88,6 +88,7 @@ def run_net(
     per_slice: PerSlice = False,
     band: Band = None,
     device: Device = None,
+    output_name: OutputNames = None,
     where: Where = None,
     fill: Fill = 0.0,
     blank: Blank = None,
@@ -123,6 +124,7 @@ def run_net(
         "exact": exact,
         "per_slice": per_slice,
         "device": device,
+        "outputs": output_name or None,
         "where": where,
         "fill": fill,
         "shard": shard,
@@ -491,6 +493,15 @@ Retries = Annotated[
     ),
 ]
 Device = Annotated[str | None, typer.Option(metavar="cpu|cuda", help="Where to run.")]
+OutputNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--output-name",
+        metavar="NAME",
+        help="Compute only this output: the key of a dict, or the field or the place of a tuple "
+        "(0, aux.mask). Repeat it, in the order of -o.",
+    ),
+]
 PlanOnly = Annotated[bool, typer.Option("--plan", help="Print the plan, and do not run.")]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Continue an unfinished run with the same settings.")

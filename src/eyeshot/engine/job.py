@@ -37,6 +37,7 @@ from eyeshot.engine.memory import (
     resident,
     scratch_space,
 )
+from eyeshot.engine.naming import only_outputs
 from eyeshot.engine.networks import Network, Traced, as_traced, refuse_left_out
 from eyeshot.engine.outputs import Form, Preparation, arrangement_of, form_for, regions_of
 from eyeshot.engine.precision import check_computes_in_bfloat16, in_precision, tracing_in
@@ -332,6 +333,7 @@ def make_job(
     precision: str | None = None,
     exact: str | None = None,
     device: str | torch.device | None = None,
+    outputs: str | Sequence[str] | None = None,
     outs: Sequence[Any] | None = (),
     begun: Begun | None = None,
     scratch: ScratchSpace | None = None,
@@ -354,6 +356,7 @@ def make_job(
         precision: ``bf16`` to compute in bfloat16; see :mod:`eyeshot.engine.precision`.
         exact: one of :data:`EXACT`; None for the first, or for that of the run that is resumed.
         device: where to run; None for the device of the network's weights.
+        outputs: names of the outputs to compute; see :mod:`eyeshot.engine.naming`.
         outs: the target of each output, as for :func:`run`, to count its memory; None for arrays.
         begun: the plan of the unfinished run that is resumed.
         scratch: where to put maps that do not fit into ``memory``; None for the system's folder for
@@ -377,6 +380,7 @@ def make_job(
         precision=precision,
         exact=begun.exact if begun and exact != DIRECT else exact,
         device=device,
+        outputs=outputs,
         shard=shard,
     )
     if memory is not None and not begun and added_bytes(parts.graph) > memory // _MEMORY_SHARE:
@@ -451,6 +455,7 @@ def parts_of(
     precision: str | None = None,
     exact: str | None = None,
     device: str | torch.device | None = None,
+    outputs: str | Sequence[str] | None = None,
     shard: int | None = None,
 ) -> Parts:
     """Check the arguments, which are those of :func:`make_job`, and trace the network.
@@ -462,7 +467,8 @@ def parts_of(
     _check_options(net, output_format, band, white, raw=raw)
     if exact not in (None, *EXACT):
         raise UnknownName("exact", str(exact), EXACT)
-    traced, padding, averaged = as_traced(net), None, None
+    chosen = only_outputs(as_traced(net), outputs)
+    traced, padding, averaged = chosen, None, None
     sources = as_gray(traced, sources)
     traced = in_precision(traced, precision, _place_of(traced, device))
     with tracing_in(precision):
@@ -478,7 +484,7 @@ def parts_of(
     if precision == "bf16":
         check_computes_in_bfloat16(dtype)
         if graph.constants:  # what does not depend on the input is not to be rounded either
-            own = pad_to_taken(net, sources, pad)[0] if pad is not None else as_traced(net)
+            own = pad_to_taken(chosen, sources, pad)[0] if pad is not None else chosen
             graph = replace(graph, constants=_graph(own, sources).constants)
     if exact != DIRECT:
         graph = with_winograd(graph)

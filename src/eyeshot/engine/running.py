@@ -44,7 +44,8 @@ class _Request:
         reading: which part of the image's file to read: ``level``, ``layout``, ``series``,
             ``index``.
         settings: what to compute and how: ``output_format``, ``region``, ``band``, ``raw``,
-            ``white``, ``pad``, ``flips``, ``precision``, ``exact``, ``device``, ``shard``.
+            ``white``, ``pad``, ``flips``, ``precision``, ``exact``, ``device``,
+            ``outputs``, ``shard``.
     """
 
     net: Network
@@ -148,6 +149,7 @@ def run(
     exact: str | None = None,
     per_slice: bool = False,
     device: str | None = None,
+    outputs: str | Sequence[str] | None = None,
     where: Any = None,
     fill: float = 0,
     blank: bool | None = None,
@@ -201,6 +203,9 @@ def run(
         per_slice: run a network for pictures over each slice of a stack (C, D, H, W) separately;
             the output is a stack (C, D, H, W).
         device: where to run; None for the device of the weights.
+        outputs: names of the outputs to compute, in this order: the key of a dict, the field of a
+            named tuple or a dataclass, the place in a list (``"0"``), joined by dots
+            (``"aux.mask"``). Others are not computed. None for all, in the network's order.
         where: compute only these positions: a mask picture of any size, stretched over the output
             (all values but 0 count), as a path or an array (H, W); or a GeoJSON file of polygons in
             pixels of the image. Other parts of the image are read only if they are needed.
@@ -253,6 +258,7 @@ def run(
             "precision": precision,
             "exact": exact,
             "device": device,
+            "outputs": outputs,
             "shard": shard,
         },
     )
@@ -301,6 +307,7 @@ def plan(
     exact: str | None = None,
     per_slice: bool = False,
     device: str | None = None,
+    outputs: str | Sequence[str] | None = None,
     where: Any = None,
     fill: float = 0,
     shard: int | None = None,
@@ -316,7 +323,7 @@ def plan(
         net: as for :func:`run`, like all arguments that are not described here: ``image``,
             ``output_format``, ``region``, ``memory``, ``scratch``, ``band``, ``level``, ``layout``,
             ``series``, ``index``, ``raw``, ``white``, ``pad``, ``flips``, ``precision``, ``exact``,
-            ``per_slice``, ``device``, ``where``, ``fill``, ``shard``.
+            ``per_slice``, ``device``, ``outputs``, ``where``, ``fill``, ``shard``.
         out: as for :func:`run`; ``[]`` does not count the memory of outputs.
         resume: plan the rest of the unfinished run of this output.
         client: as for :func:`run`; the workers are asked for their versions and memory, and no time
@@ -353,6 +360,7 @@ def plan(
             "precision": precision,
             "exact": exact,
             "device": device,
+            "outputs": outputs,
             "shard": shard,
         },
     )
