@@ -166,7 +166,7 @@ def test_a_real_forward_pass_agrees(name: str) -> None:
         return True
 
     words = found.words
-    for n in range(1, found.asked + 20):
+    for n in range(1, found.requested + 20):
         if "leave" in words:
             remainders, by = ((1,), 2) if name == "unpooled" else ((0, 7), 8)
             claimed = n >= (found.smallest or 0) and n % by in remainders
@@ -174,13 +174,13 @@ def test_a_real_forward_pass_agrees(name: str) -> None:
             claimed = (found.smallest or 0) <= n <= (found.largest or 0)
         else:
             claimed = (found.smallest or 0) <= n <= (found.largest or n)
-            claimed = claimed and (n - found.asked) % found.step == 0
+            claimed = claimed and (n - found.requested) % found.step == 0
         if n <= {"positions": 1, "broadcast": 1, "pyramid": 2}.get(name, 0):
             continue  # one row is added to every row, which nobody means
         assert runs(n) == claimed, f"{n} of {words}"
     below, above = found.nearest
-    assert below is None or (runs(below) and not any(map(runs, range(below + 1, found.asked))))
-    assert above is None or (runs(above) and not any(map(runs, range(found.asked + 1, above))))
+    assert below is None or (runs(below) and not any(map(runs, range(below + 1, found.requested))))
+    assert above is None or (runs(above) and not any(map(runs, range(found.requested + 1, above))))
 
 
 def test_sizes_of_a_flattened_net_are_not_told_by_maps_alone() -> None:

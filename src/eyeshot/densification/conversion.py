@@ -25,7 +25,7 @@ def padding_notes(graph: Graph, geometry: Geometry) -> tuple[str, ...]:
     padded = [node.name for node in graph if _pads(graph, node)]
     if not padded:
         return ()
-    seen = ", ".join(
+    pixel_ranges = ", ".join(
         f"[{side.lo}, {side.hi}) for a crop of [0, {n})"
         for side, n in zip(geometry.field, geometry.crop, strict=True)
     )
@@ -33,7 +33,7 @@ def padding_notes(graph: Graph, geometry: Geometry) -> tuple[str, ...]:
     return (
         f"{', '.join(padded)} {verb}: around its crop the classifier sees padding where the dense "
         f"form sees the page, so that their values differ; a position sees "
-        f"the pixels {seen}; without padding it would be exact",
+        f"the pixels {pixel_ranges}; without padding it would be exact",
     )
 
 

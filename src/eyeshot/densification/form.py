@@ -126,11 +126,11 @@ class Weighted(nn.Module):
 
     def forward(self, *values: Tensor) -> Tensor:
         """The function, with the values and the tensors where they belong."""
-        given = iter(values)
+        inputs = iter(values)
 
         def put(value: Any) -> Any:
             if isinstance(value, Ref):
-                return next(given)
+                return next(inputs)
             return getattr(self, self._names[value.name]) if isinstance(value, Weight) else value
 
         result: Tensor = self._function(*map(put, self._args))
@@ -214,11 +214,11 @@ class Value:
 
     def seen_through(self, taps: Sequence[Interval]) -> tuple[Interval, ...]:
         """The field of a position 0 that reads the places ``taps`` of this value."""
-        found = []
+        spans = []
         for side, tap, stride, step in zip(self.field, taps, self.stride, self.step, strict=True):
             pixels = stride * step
-            found.append(Interval(side.lo + tap.lo * pixels, side.hi + (tap.hi - 1) * pixels))
-        return tuple(found)
+            spans.append(Interval(side.lo + tap.lo * pixels, side.hi + (tap.hi - 1) * pixels))
+        return tuple(spans)
 
 
 def natural(shape: tuple[int, ...]) -> Tensor:

@@ -26,8 +26,8 @@ def convolution(node: Node, graph: Graph, step: tuple[int, ...], every_pixel: bo
     Raises:
         Unsupported: uneven padding that would have to be spread.
     """
-    told = node.params
-    pads = tuple(told.padding)
+    params = node.params
+    pads = tuple(params.padding)
     if any(before != after for before, after in pads):
         if any(s > 1 for s in step):
             raise Unsupported(
@@ -38,12 +38,12 @@ def convolution(node: Node, graph: Graph, step: tuple[int, ...], every_pixel: bo
     else:
         padding = tuple(before * s for (before, _), s in zip(pads, step, strict=True))
     weight = graph.tensors[node.weights[0]]
-    bias = graph.tensors[node.weights[1]] if told.bias else None
+    bias = graph.tensors[node.weights[1]] if params.bias else None
     options = {
-        "stride": (1,) * len(step) if every_pixel else told.stride,
+        "stride": (1,) * len(step) if every_pixel else params.stride,
         "padding": padding,
-        "dilation": _times(told.dilation, step),
-        "groups": told.groups,
+        "dilation": _times(params.dilation, step),
+        "groups": params.groups,
     }
     return convolve(weight, bias, **options)
 
@@ -76,19 +76,19 @@ def pooling(
         Unsupported: an average over spread places, for which torch has no layer; at every pixel,
             an average whose last window hangs over the crop.
     """
-    told = node.params
-    axes = len(told.kernel)
-    stride = (1,) * axes if every_pixel else told.stride
-    padding = tuple(before * s for (before, _), s in zip(told.padding, step, strict=True))
+    params = node.params
+    axes = len(params.kernel)
+    stride = (1,) * axes if every_pixel else params.stride
+    padding = tuple(before * s for (before, _), s in zip(params.padding, step, strict=True))
     ceil = _hangs_over(node, window)
     if node.family is Family.MAX_POOL:
-        dilation = _times(told.dilation, step)
+        dilation = _times(params.dilation, step)
         over = _overhang(node, window) if every_pixel else (0,) * axes
         # Windows of stride 1 never hang over; torch's pools pad at most half of their kernel.
-        beside = any(over) or any(2 * p > k for p, k in zip(padding, told.kernel, strict=True))
+        beside = any(over) or any(2 * p > k for p, k in zip(padding, params.kernel, strict=True))
         own = (0,) * axes if beside else padding
         layer: nn.Module = _MAX_POOLS[axes - 1](
-            told.kernel, stride, own, dilation, ceil_mode=ceil and not every_pixel
+            params.kernel, stride, own, dilation, ceil_mode=ceil and not every_pixel
         )
         if not beside:
             return layer
@@ -102,10 +102,10 @@ def pooling(
             "pixel",
             cure="leave every_pixel out, or use ceil_mode=False",
         )
-    options: dict[str, Any] = {"count_include_pad": told.count_include_pad}
+    options: dict[str, Any] = {"count_include_pad": params.count_include_pad}
     if axes > 1:
         options["divisor_override"] = called(node).argument("divisor_override")
-    average: nn.Module = _AVERAGE_POOLS[axes - 1](told.kernel, stride, padding, ceil, **options)
+    average: nn.Module = _AVERAGE_POOLS[axes - 1](params.kernel, stride, padding, ceil, **options)
     return average
 
 
@@ -183,11 +183,13 @@ def _hangs_over(node: Node, window: tuple[int, ...]) -> bool:
 
 def _overhang(node: Node, window: tuple[int, ...]) -> tuple[int, ...]:
     """Along each axis, by how many places the last window reaches beyond the crop's padding."""
-    told = node.params
+    params = node.params
     last = [axis.output_size(n) - 1 for axis, n in zip(node.edges[0].axes, window, strict=True)]
     return tuple(
-        max(0, i * told.stride[a] + told.dilation[a] * (told.kernel[a] - 1) + 1 - sum(pads) - n)
-        for a, (i, n, pads) in enumerate(zip(last, window, told.padding, strict=True))
+        max(0, i * params.stride[a] + params.dilation[a] * (kernel - 1) + 1 - sum(pads) - n)
+        for a, (i, n, pads, kernel) in enumerate(
+            zip(last, window, params.padding, params.kernel, strict=True)
+        )
     )
 
 

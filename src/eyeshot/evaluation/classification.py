@@ -64,8 +64,8 @@ class Evaluation:
 
     def mistakes(self) -> Tensor:
         """Indices of the images classified wrongly, the most confident first: (mistakes,)."""
-        sure, said = self.probabilities.max(1)
-        wrong = (said != self.labels).nonzero().squeeze(1)
+        sure, predicted = self.probabilities.max(1)
+        wrong = (predicted != self.labels).nonzero().squeeze(1)
         order: Tensor = wrong[sure[wrong].argsort(descending=True, stable=True)]
         return order
 
@@ -302,8 +302,9 @@ def _summarize(
     scores: Tensor, labels: Tensor, classes: tuple[str, ...], notes: tuple[str, ...]
 ) -> Evaluation:
     count = len(classes)
-    said = scores.argmax(1)
-    confusion = torch.bincount(labels * count + said, minlength=count * count).view(count, count)
+    predicted = scores.argmax(1)
+    pairs = torch.bincount(labels * count + predicted, minlength=count * count)
+    confusion = pairs.view(count, count)
     right, total, named = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
     per_class = tuple(
         ClassResult(name, int(total[i]), _share(right[i], named[i]), _share(right[i], total[i]))

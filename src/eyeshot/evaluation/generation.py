@@ -226,15 +226,16 @@ def find_nearest(pictures: Tensor, learned: Examples) -> tuple[Tensor, Tensor]:
         pictures: (N, C, H, W) uint8 or uint16.
         learned: of the same size.
     """
-    asked = _unit(pictures).flatten(1)
-    nearest, places = torch.full((len(asked),), math.inf), torch.zeros(len(asked), dtype=torch.long)
+    vectors = _unit(pictures).flatten(1)
+    nearest = torch.full((len(vectors),), math.inf)
+    places = torch.zeros(len(vectors), dtype=torch.long)
     start = 0
     for others, _ in learned.batches(8 * _BATCH):
-        least, place = torch.cdist(asked, _unit(others).flatten(1)).min(1)
+        least, place = torch.cdist(vectors, _unit(others).flatten(1)).min(1)
         places = torch.where(least < nearest, start + place, places)
         nearest = torch.minimum(nearest, least)
         start += len(others)
-    return nearest / math.sqrt(asked.shape[1]), places
+    return nearest / math.sqrt(vectors.shape[1]), places
 
 
 def _unit(pictures: Tensor) -> Tensor:
@@ -258,7 +259,7 @@ def _ask(judge: Run, pictures: Tensor) -> tuple[Tensor, Tensor]:
     read: list[Tensor] = []
     scores: list[Tensor] = []
     with untouched(judge.net), torch.inference_mode():
-        handle = last.register_forward_pre_hook(lambda _, given: read.append(given[0].clone()))
+        handle = last.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].clone()))
         for part in torch.split(pictures, _BATCH):
             scores.append(judge.net(judge.normalize(part)))
         handle.remove()

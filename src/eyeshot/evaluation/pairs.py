@@ -53,22 +53,22 @@ def fitting_pairs(run: Run, data: Pairs | str | Path | None = None) -> Pairs:
             f"{config.task}",
             cure="evaluate it on pairs like those it was trained on",
         )
-    own, wanted = _traits(pairs), _traits(config)
-    apart = [place for place, trait in enumerate(own) if trait != wanted[place]]
+    own, expected = _traits(pairs), _traits(config)
+    apart = [place for place, trait in enumerate(own) if trait != expected[place]]
     if apart:
         raise BadValue(
             f"{pairs.name} has {' and '.join(own[place] for place in apart)}, and the network of "
-            f"{run.path} {' and '.join(wanted[place] for place in apart)}",
+            f"{run.path} {' and '.join(expected[place] for place in apart)}",
             cure="evaluate it on pairs like those it was trained on",
         )
     learned = sum(pair.digest in config.learned_from for pair in pairs.validation)
     if not learned:
         return pairs
-    told = (
+    note = (
         f"{learned} of these {len(pairs.validation)} pictures were learned from: the figures are "
         "better than they would be for new pictures"
     )
-    return replace(pairs, notes=(*pairs.notes, told))
+    return replace(pairs, notes=(*pairs.notes, note))
 
 
 def load_test_pairs(

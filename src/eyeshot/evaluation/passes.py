@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from eyeshot.evaluation.segmentation import MaskEvaluation
 
 _HELD = 2**28
-"""The most bytes of an answer that is held in memory; a larger one is written to a file."""
+"""The largest answer, in bytes, that stays in memory; a larger one is written to a file."""
 _WINDOW = 2**21
 """The number of positions that are compared at a time."""
 
@@ -102,7 +102,7 @@ def answered(
         BadFile: the image cannot be read.
     """
     image: Any = pair.image
-    size = _taken(net.sizes, pair)
+    size = _accepted_size(net.sizes, pair)
     if size != pair.size:
         image = reader.corner(*size)
     form = "argmax" if channels is None else "float32"
@@ -129,63 +129,63 @@ def _placed(net: Traced, samples: NDArray[Any], size: tuple[int, ...]) -> Answer
 
 def tell_sizes(geometry: NetGeometry) -> tuple[str, ...]:
     """Notes for the evaluation of a network whose answers are smaller than images."""
-    off, told = geometry.output.margin, []
+    off, notes = geometry.output.margin, []
     if any(step != 1 for step in geometry.output.stride):
         apart = "×".join(str(step) for step in geometry.output.stride)
-        told.append(f"the network answers once for {apart} pixels, and each of them is judged")
+        notes.append(f"the network answers once for {apart} pixels, and each of them is judged")
     if not off:
-        return tuple(told)
+        return tuple(notes)
     return (
-        *told,
+        *notes,
         f"the network answers without {off} pixels at each side, and pictures are judged without "
         "them; one of a size that it does not take, by the largest part that it does, from the top "
         "left",
     )
 
 
-def _taken(sizes: InputSizes, pair: Pair) -> tuple[int, ...]:
+def _accepted_size(sizes: InputSizes, pair: Pair) -> tuple[int, ...]:
     """The largest height and width, up to the image's, that the network takes."""
     if sizes.takes(*pair.size):
         return pair.size
-    found = []
+    sizes_by_axis = []
     for axis, n in enumerate(pair.size):
         below, above = sizes.nearest(n, axis)
         if below is None:
-            told = f"takes none below {above}" if above else "takes no side near it"
+            limit = f"takes none below {above}" if above else "takes no side near it"
             raise BadValue(
-                f"{pair.image}: a side of {n} pixels, and the network {told}",
+                f"{pair.image}: a side of {n} pixels, and the network {limit}",
                 cure="train one with padding, or one of less depth",
             )
-        found.append(below)
-    return tuple(found)
+        sizes_by_axis.append(below)
+    return tuple(sizes_by_axis)
 
 
 _MOST_CLASSES = 20
 _MOST_PICTURES = 50
 
 
-def evaluation_piece(found: Evaluation) -> str:
+def evaluation_piece(evaluation: Evaluation) -> str:
     """A classifier's evaluation as HTML: the overall figures, and those of each class."""
     facts = [
-        Fact(f"{found.accuracy:.2%}", f"of {found.count:,} pictures right"),
-        Fact(f"{found.loss:.3f}", "loss (cross-entropy, nats)"),
+        Fact(f"{evaluation.accuracy:.2%}", f"of {evaluation.count:,} pictures right"),
+        Fact(f"{evaluation.loss:.3f}", "loss (cross-entropy, nats)"),
     ]
     rows = [
         [one.name, f"{one.count:,}", _share(one.precision), _share(one.recall)]
-        for one in found.per_class
+        for one in evaluation.per_class
     ]
     table = Table(["class", "pictures", "precision", "recall"], rows)
-    names = [one.name for one in found.per_class]
-    parts: list[Any] = [table, *_matrix(names, found.confusion)]
-    return _piece("Evaluation", facts, found.notes, parts)
+    names = [one.name for one in evaluation.per_class]
+    parts: list[Any] = [table, *_matrix(names, evaluation.confusion)]
+    return _piece("Evaluation", facts, evaluation.notes, parts)
 
 
-def masks_piece(found: MaskEvaluation) -> str:
+def masks_piece(evaluation: MaskEvaluation) -> str:
     """An evaluation of masks as HTML: for each class and each image."""
     facts = [
-        Fact(f"{found.accuracy:.2%}", "of pixels right"),
-        Fact(f"{found.dice:.2%}", "Dice, the mean over classes"),
-        Fact(f"{found.iou:.2%}", "IoU, the mean over classes"),
+        Fact(f"{evaluation.accuracy:.2%}", "of pixels right"),
+        Fact(f"{evaluation.dice:.2%}", "Dice, the mean over classes"),
+        Fact(f"{evaluation.iou:.2%}", "IoU, the mean over classes"),
     ]
     head = ["class", "pixels", "Dice", "IoU", "precision", "recall", "boundary F1"]
     rows = [
@@ -193,40 +193,40 @@ def masks_piece(found: MaskEvaluation) -> str:
             *(one.name, f"{one.pixels:,}"),
             *map(_share, (one.dice, one.iou, one.precision, one.recall, one.boundary_f1)),
         ]
-        for one in found.per_class
+        for one in evaluation.per_class
     ]
-    pictures = [[one.name, f"{one.accuracy:.2%}", f"{one.dice:.2%}"] for one in found.pictures]
+    pictures = [[one.name, f"{one.accuracy:.2%}", f"{one.dice:.2%}"] for one in evaluation.pictures]
     parts: list[Any] = [Table(head, rows)]
     parts += _pictures(["picture", "accuracy", "Dice"], pictures)
-    return _piece("Evaluation", facts, found.notes, parts)
+    return _piece("Evaluation", facts, evaluation.notes, parts)
 
 
-def restoration_piece(found: RestorationEvaluation) -> str:
+def restoration_piece(evaluation: RestorationEvaluation) -> str:
     """An evaluation of restored images as HTML, for each image."""
     facts = [
-        Fact(f"{found.psnr:.2f} dB", "PSNR, the mean over pictures"),
-        Fact(f"{found.ssim:.3f}", "SSIM, the mean over pictures"),
+        Fact(f"{evaluation.psnr:.2f} dB", "PSNR, the mean over pictures"),
+        Fact(f"{evaluation.ssim:.3f}", "SSIM, the mean over pictures"),
     ]
     head = ["picture", "PSNR", "SSIM", "PSNR as given", "SSIM as given"]
     rows = [
         [one.name, *(f"{n:.2f}" for n in (one.psnr,)), f"{one.ssim:.3f}", f"{one.given_psnr:.2f}",
          f"{one.given_ssim:.3f}"]
-        for one in found.pictures
+        for one in evaluation.pictures
     ]  # fmt: skip
-    return _piece("Evaluation", facts, found.notes, _pictures(head, rows))
+    return _piece("Evaluation", facts, evaluation.notes, _pictures(head, rows))
 
 
-def prediction_parts(found: Prediction) -> list[Any]:
+def prediction_parts(prediction: Prediction) -> list[Any]:
     """HTML parts: the most likely classes as bars, and how the image was prepared."""
-    return [Bars(found.name, found.classes), *(Text(note) for note in found.notes)]
+    return [Bars(prediction.name, prediction.classes), *(Text(note) for note in prediction.notes)]
 
 
-def predictions_piece(found: Sequence[Prediction]) -> str:
+def predictions_piece(predictions: Sequence[Prediction]) -> str:
     """Predictions as HTML, one below the other."""
-    shown = [part for one in found[:_MOST_PICTURES] for part in prediction_parts(one)]
-    if len(found) > _MOST_PICTURES:
-        shown.append(Text(f"and {len(found) - _MOST_PICTURES} more"))
-    title = "Prediction" if len(found) == 1 else f"{len(found)} predictions"
+    shown = [part for one in predictions[:_MOST_PICTURES] for part in prediction_parts(one)]
+    if len(predictions) > _MOST_PICTURES:
+        shown.append(Text(f"and {len(predictions) - _MOST_PICTURES} more"))
+    title = "Prediction" if len(predictions) == 1 else f"{len(predictions)} predictions"
     return _piece(title, [], (), shown)
 
 

@@ -23,7 +23,7 @@ _C1, _C2 = 0.01**2, 0.03**2
 LEAST_ERROR = 1e-10
 """A mean squared error that is not visible; a smaller one counts as this, for a finite PSNR."""
 _AT_ONCE = 2**18
-"""Positions of one channel that are compared at a time; about ten maps of 8 bytes are held."""
+"""Positions of one channel that are compared at a time; ten maps of 8 bytes or so are in memory."""
 
 Picture = NDArray[np.float64]
 
@@ -119,7 +119,7 @@ def _judge(
     watch: Watch | None,
     known: dict[Path, Likeness],
 ) -> RestoredPicture:
-    restored, given = Likeness(), known.get(pair.image) or Likeness()
+    restored, unrestored = Likeness(), known.get(pair.image) or Likeness()
     _check_size(pair, pair.plane, "too small to be compared")
     with (
         open_pair(pair, pairs) as reader,
@@ -133,9 +133,10 @@ def _judge(
             restored.add(answer.samples[:, rows].clip(0, 1), truth, counted)
             if pair.image not in known:
                 before = reader.image((down + rows.start, down + rows.stop), columns)
-                given.add(before, truth, counted)
-        known[pair.image] = given
-        score = RestoredPicture(pair.name, restored.psnr, restored.ssim, given.psnr, given.ssim)
+                unrestored.add(before, truth, counted)
+        known[pair.image] = unrestored
+        before_and_after = (restored.psnr, restored.ssim, unrestored.psnr, unrestored.ssim)
+        score = RestoredPicture(pair.name, *before_and_after)
         if watch is not None:
             watch(pair, reader, answer, score)
     return score
@@ -195,10 +196,10 @@ def _blur(values: Picture) -> Picture:
     return np.asarray(blurred, np.float64)
 
 
-def _check_size(pair: Pair, size: tuple[int, int], told: str) -> None:
+def _check_size(pair: Pair, size: tuple[int, int], constraint: str) -> None:
     if min(size) <= _REACH:
         raise BadValue(
-            f"{pair.image}: {size[0]}×{size[1]}, {told}",
+            f"{pair.image}: {size[0]}×{size[1]}, {constraint}",
             cure=f"{_REACH + 1} pixels or more each way can be compared: use larger pictures",
         )
 

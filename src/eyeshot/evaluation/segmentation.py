@@ -44,9 +44,9 @@ class BoundaryCount:
         """Rows that a window must have around the rows that are counted."""
         return self.tolerance + 1
 
-    def add(self, said: NDArray[np.int64], truth: NDArray[np.int64], counted: slice) -> None:
+    def add(self, predicted: NDArray[np.int64], truth: NDArray[np.int64], counted: slice) -> None:
         """Count the rows ``counted`` of a window: class numbers (h, w), -1 if unlabeled."""
-        edges = [np.where(find_boundaries(labels), labels, -1) for labels in (said, truth)]
+        edges = [np.where(find_boundaries(labels), labels, -1) for labels in (predicted, truth)]
         present = np.union1d(*(np.unique(edge) for edge in edges))
         for label in present[present >= 0]:
             ours, theirs = ((edge == label).astype(np.uint8) for edge in edges)
@@ -84,12 +84,12 @@ def find_boundaries(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
     return edge
 
 
-def _f1(said: int, said_near: int, there: int, there_near: int) -> float | None:
-    if not said and not there:
+def _f1(predicted: int, predicted_near: int, present: int, present_near: int) -> float | None:
+    if not predicted and not present:
         return None
-    if not said_near or not there_near:
+    if not predicted_near or not present_near:
         return 0.0
-    precision, recall = said_near / said, there_near / there
+    precision, recall = predicted_near / predicted, present_near / present
     return 2 * precision * recall / (precision + recall)
 
 
@@ -256,39 +256,39 @@ def _confusion(
     table = np.zeros(classes * classes, np.int64)
     for rows, counted in answer.bands(boundaries.halo):
         truth = answer.truth(reader, rows)
-        said = np.where(truth < 0, -1, answer.samples[0, rows].astype(np.int64))
-        for ours, theirs, lines in _planes(said, truth, counted):
+        predicted = np.where(truth < 0, -1, answer.samples[0, rows].astype(np.int64))
+        for ours, theirs, lines in _planes(predicted, truth, counted):
             boundaries.add(ours, theirs, lines)
         known = truth[counted] >= 0
-        cells = truth[counted][known] * classes + said[counted][known]
+        cells = truth[counted][known] * classes + predicted[counted][known]
         table += np.bincount(cells, minlength=classes * classes)
     return table.reshape(classes, classes)
 
 
 def _planes(
-    said: NDArray[np.int64], truth: NDArray[np.int64], counted: slice
+    predicted: NDArray[np.int64], truth: NDArray[np.int64], counted: slice
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], slice]]:
     """Planes (h, w) in which boundaries are compared: slices of a volume, a signal as one row."""
-    if said.ndim == 1:
-        yield said[np.newaxis, counted], truth[np.newaxis, counted], slice(None)
-    elif said.ndim == 2:
-        yield said, truth, counted
+    if predicted.ndim == 1:
+        yield predicted[np.newaxis, counted], truth[np.newaxis, counted], slice(None)
+    elif predicted.ndim == 2:
+        yield predicted, truth, counted
     else:
-        for ours, theirs in zip(said[counted], truth[counted], strict=True):
+        for ours, theirs in zip(predicted[counted], truth[counted], strict=True):
             yield ours, theirs, slice(None)
 
 
 def _score_classes(
     names: tuple[str, ...], table: NDArray[np.int64], boundary_f1: list[float | None]
 ) -> tuple[ClassScore, ...]:
-    right, there, said = table.diagonal(), table.sum(1), table.sum(0)
+    right, there, predicted = table.diagonal(), table.sum(1), table.sum(0)
     return tuple(
         ClassScore(
             name,
             int(there[i]),
-            _share(2 * right[i], there[i] + said[i]) if there[i] else None,
-            _share(right[i], there[i] + said[i] - right[i]) if there[i] else None,
-            _share(right[i], said[i]),
+            _share(2 * right[i], there[i] + predicted[i]) if there[i] else None,
+            _share(right[i], there[i] + predicted[i] - right[i]) if there[i] else None,
+            _share(right[i], predicted[i]),
             _share(right[i], there[i]),
             boundary_f1[i] if there[i] else None,
         )

@@ -47,11 +47,11 @@ def find(
             was traced.
         mismatches: shape mistakes met on the way, from ``frontends.repair.trace``.
     """
-    found = [of_mismatch(graph, mismatch) for mismatch in mismatches]
-    found += _facts(graph, net)
+    findings = [of_mismatch(graph, mismatch) for mismatch in mismatches]
+    findings += _facts(graph, net)
     places = {name: place for place, name in enumerate(graph.nodes)}
     ranks = {severity: rank for rank, severity in enumerate(Severity)}
-    return sorted(found, key=lambda one: (ranks[one.severity], places.get(one.layer, -1)))
+    return sorted(findings, key=lambda one: (ranks[one.severity], places.get(one.layer, -1)))
 
 
 def _facts(graph: Graph, net: torch.nn.Module | None) -> Iterator[Finding]:

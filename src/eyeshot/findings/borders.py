@@ -56,23 +56,23 @@ def touching(graph: Graph) -> dict[str, Touched]:
 
     One set of positions per axis is enough: an operator reads a product of positions, so a unit
     touches padding exactly if its position on some axis does. Nodes after an operator without a
-    rule are left out.
+    rule are omitted.
     """
-    found: dict[str, Touched] = {}
+    touched: dict[str, Touched] = {}
     for node in graph:
         if node.is_input:
-            found[node.name] = tuple(np.zeros(n, dtype=bool) for n in node.extents)
-        elif node.kind is not Kind.UNSUPPORTED and all(e.source in found for e in node.edges):
-            found[node.name] = _touched(node, found)
-    return found
+            touched[node.name] = tuple(np.zeros(n, dtype=bool) for n in node.extents)
+        elif node.kind is not Kind.UNSUPPORTED and all(e.source in touched for e in node.edges):
+            touched[node.name] = _touched(node, touched)
+    return touched
 
 
-def _touched(node: Node, found: dict[str, Touched]) -> Touched:
+def _touched(node: Node, touched: dict[str, Touched]) -> Touched:
     sides = []
     for axis, extent in enumerate(node.extents):
         places = np.zeros(extent, dtype=bool)
         for edge in node.edges:
-            places |= _through(node, edge, edge.axes[axis], found[edge.source][axis], extent)
+            places |= _through(node, edge, edge.axes[axis], touched[edge.source][axis], extent)
         sides.append(places)
     return tuple(sides)
 
@@ -107,8 +107,8 @@ def _fills_with_zeros(node: Node, axis: AxisMap) -> bool:
 def _outside(axis: AxisMap, outputs: IntArray, n: int) -> NDArray[np.bool_]:
     taps = axis.inputs_of_unbounded(outputs)
     outside = ((taps < 0) | (taps >= n)) & (taps != NO_INPUT)
-    found: NDArray[np.bool_] = outside.any(axis=1)
-    return found
+    outside_any: NDArray[np.bool_] = outside.any(axis=1)
+    return outside_any
 
 
 def _maps(graph: Graph, fields: Fields) -> Iterator[Node]:
@@ -167,7 +167,7 @@ def short_sighted(graph: Graph, fields: Fields) -> Iterator[Finding]:
         if last is None or last.is_input:
             continue
         largest = tuple(field.largest for field in fields.layer(last.name))
-        if any(seen < n for seen, n in zip(largest, size, strict=True)):
+        if any(reach < n for reach, n in zip(largest, size, strict=True)):
             cause = tr(
                 "a unit of the last map ({map}) sees at most {field} of the {size} input",
                 map=by(last.extents),

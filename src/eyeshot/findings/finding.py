@@ -99,12 +99,12 @@ def not_compared(graph: Graph) -> Iterator[Finding]:
 def without_rule(graph: Graph) -> Iterator[Finding]:
     """Operators without a rule: nothing is known about them and the layers after them."""
     consumers = graph.consumers()
-    found: dict[str, list[str]] = {}
+    by_reason: dict[str, list[str]] = {}
     for node in graph:
         read = consumers[node.name] or node.name in graph.outputs  # not a tuple's unused item
         if node.kind is Kind.UNSUPPORTED and read:
-            found.setdefault(node.reason, []).append(node.name)
-    for reason, names in found.items():
+            by_reason.setdefault(node.reason, []).append(node.name)
+    for reason, names in by_reason.items():
         cause = reason
         if len(names) > 1:
             cause += tr(", and {times} more", times=counted(len(names) - 1, "time"))
@@ -159,8 +159,8 @@ def remainders(graph: Graph, fields: Fields) -> Iterator[Finding]:
         sizes = extents(graph, axis, graph.nodes[graph.inputs[0]].extents[axis])
         if isinstance(sizes, Clash):
             continue
-        for name, left in leftovers(graph, axis, sizes).items():
-            dropped.setdefault(name, {})[axis] = left
+        for name, unread in leftovers(graph, axis, sizes).items():
+            dropped.setdefault(name, {})[axis] = unread
     cure = _clean_sizes(graph) if dropped else ""
     for name, lefts in dropped.items():
         cause = _dropped(graph, fields, graph.nodes[name], lefts)

@@ -52,24 +52,24 @@ def of_mismatch(graph: Graph, mismatch: Mismatch) -> Finding:
 
 
 def _channels(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
-    built, found = built_for(node, mismatch), mismatch.inputs[0][1]
+    built, actual = built_for(node, mismatch), mismatch.inputs[0][1]
     parts = branches(graph, node)
-    cause = _wrong_channels(node, built, found, parts)
-    cure = _setting(node, "in_channels", found)
+    cause = _wrong_channels(node, built, actual, parts)
+    cure = _setting(node, "in_channels", actual)
     title = mark("channels do not match")
     if 1 in parts[0].dims:  # a spatial axis is where channels should be
         turned = [one for one in ancestors(graph, parts[0]) if one.params.order]
         names = joined(map(called, turned)) if turned else called(parts[0])
         text = mark("leave {layers} out of forward: an input has the layout (C, H, W)")
         return title, cause, tr(text, layers=names)
-    given = next((one for one in parts if one.is_input), None)
-    if given is not None:
-        wanted = built - sum(one.shape[1] for one in parts if one is not given)
-        name = tr("an input") if len(graph.inputs) == 1 else called(given)
-        if wanted > 0:
-            channels = counted(wanted, "channel")
+    network_input = next((one for one in parts if one.is_input), None)
+    if network_input is not None:
+        channels_needed = built - sum(one.shape[1] for one in parts if one is not network_input)
+        name = tr("an input") if len(graph.inputs) == 1 else called(network_input)
+        if channels_needed > 0:
+            channels = counted(channels_needed, "channel")
             cure = tr("{name} of {channels}, or {cure}", name=name, channels=channels, cure=cure)
-    elif len(parts) == 1 and parts[0].params.out_channels == found:
+    elif len(parts) == 1 and parts[0].params.out_channels == actual:
         cure = _either(cure, _setting(parts[0], "out_channels", built))
     return title, cause, cure
 
@@ -138,7 +138,7 @@ def _features(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     built, shape = (mismatch.weight or (0, 0))[1], mismatch.inputs[0]
     before = last_map(graph, node)
     if len(shape) > 3 or (len(shape) == 3 and node.shape[:-1] != shape[:-1]):
-        found = math.prod(shape[1:])
+        actual = math.prod(shape[1:])
         cause = tr(
             "{layer} takes the last dimension, and {source} gives a map of {size} that is not "
             "flattened",
@@ -146,21 +146,21 @@ def _features(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
             source=called(origins(graph, node)[0]),
             size=by(shape[1:]),
         )
-        cure = tr("flatten(1) before it; {cure}", cure=_setting(node, "in_features", found))
+        cure = tr("flatten(1) before it; {cure}", cure=_setting(node, "in_features", actual))
         return mark("a map instead of features"), cause, cure
-    found = shape[-1]
+    actual = shape[-1]
     cause = tr(
         "{layer} was built for {features} and gets {n:,}",
         layer=called(node),
         features=counted(built, "feature"),
-        n=found,
+        n=actual,
     )
-    if before is not None and math.prod(before.shape[1:]) == found:
+    if before is not None and math.prod(before.shape[1:]) == actual:
         gives = {"layer": called(before), "size": by(before.shape[1:])}
         cause += tr(": {layer} gives {size} at this input size", **gives)
     else:
         cause += tr(" from {layer}", layer=called(origins(graph, node)[0]))
-    cure = _setting(node, "in_features", found)
+    cure = _setting(node, "in_features", actual)
     size = _size_for(graph, before, built) if before is not None else None
     if size:
         cure = _either(cure, tr("an input of {size}", size=by(size)))
@@ -176,36 +176,36 @@ def _size_for(graph: Graph, last: Node, built: int) -> tuple[int, ...] | None:
     names = list(graph.nodes)
     upto = {name: graph.nodes[name] for name in names[: names.index(last.name) + 1]}
     part = dataclasses.replace(graph, nodes=upto, outputs=(last.name,))
-    found: list[int] = []
+    sides: list[int] = []
     for axis in range(len(last.dims)):
         for n in range(1, _LARGEST_SIDE):
             sizes = extents(part, axis, n)
             if not isinstance(sizes, Clash) and sizes.get(last.name) == side:
-                found.append(n)
+                sides.append(n)
                 break
-    return tuple(found) if len(found) == len(last.dims) else None
+    return tuple(sides) if len(sides) == len(last.dims) else None
 
 
 def _view(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
-    shape, asked = mismatch.inputs[0], tuple(mismatch.options["shape"])
+    shape, requested = mismatch.inputs[0], tuple(mismatch.options["shape"])
     numbers = math.prod(shape[1:])
-    title, call = mark("a view that does not fit"), f"{mismatch.operator}{asked}"
+    title, call = mark("a view that does not fit"), f"{mismatch.operator}{requested}"
     cause = tr(
         "{layer} gives {size} = {n:,} numbers per picture, and {call} needs {numbers}",
         layer=called(origins(graph, node)[0]),
         size=by(shape[1:]),
         n=numbers,
         call=call,
-        numbers=counted(abs(math.prod(asked)), "number"),
+        numbers=counted(abs(math.prod(requested)), "number"),
     )
-    if len(asked) != 2:
+    if len(requested) != 2:
         return title, cause, tr("use sizes whose product is {n}", n=numbers)
     cure = tr("flatten(1) in place of {call}", call=call)
     linear = _linear_behind(graph, node)
     if linear is not None:
         cure += tr("; {cure}", cure=_setting(linear, "in_features", numbers))
     before = last_map(graph, node)
-    size = _size_for(graph, before, abs(math.prod(asked))) if before is not None else None
+    size = _size_for(graph, before, abs(math.prod(requested))) if before is not None else None
     if size:
         cure += tr("; or an input of {size}", size=by(size))
     return title, cause, cure
@@ -349,9 +349,9 @@ def _stopped(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     )
     text = mark("{error}; the graph up to there ends with {ends}")
     title, cause = mark("forward fails"), tr(text, error=mismatch.error, ends=ends)
-    taken = mismatch.options.get("takes")
-    if taken:
-        return title, cause, tr("an input of {size}", size=joined(map(by, taken), "or"))
+    accepted = mismatch.options.get("takes")
+    if accepted:
+        return title, cause, tr("an input of {size}", size=joined(map(by, accepted), "or"))
     return title, cause, tr("the graph ends here: correct that line and inspect again")
 
 
@@ -400,23 +400,23 @@ def is_gathered(graph: Graph, node: Node) -> bool:
     """Whether it is a mean, sum or extreme of all positions, computed while the rows pass."""
     pools = node.is_adaptive and not math.prod(node.extents) > 1
     named = node.family in _GATHERED_ITSELF
-    return (pools or named) and not list(_axes_left(graph, node))
+    return (pools or named) and not list(_unreduced_axes(graph, node))
 
 
 def _of_statistic(graph: Graph, node: Node) -> str:
-    left = list(_axes_left(graph, node))
-    if not left:
+    unreduced = list(_unreduced_axes(graph, node))
+    if not unreduced:
         return node.reason
-    over = [name for name in AXES[graph.spatial_axes] if name not in left]
+    over = [name for name in AXES[graph.spatial_axes] if name not in unreduced]
     return tr(
         "{operator} over the {axes} only, with a result for each of the {others}",
         operator=node.operator,
         axes=joined(map(tr, over)),
-        others=joined(map(tr, left)),
+        others=joined(map(tr, unreduced)),
     )
 
 
-def _axes_left(graph: Graph, node: Node) -> Iterator[str]:
+def _unreduced_axes(graph: Graph, node: Node) -> Iterator[str]:
     """The axes with more than one position that the operator does not reduce."""
     edge = node.edges[0]
     source = graph.nodes[edge.source]
@@ -476,10 +476,10 @@ def _keeps(reader: Node) -> bool:
 def _behind(graph: Graph, node: Node) -> Iterator[Node]:
     """The nodes that depend on a node, nearest first."""
     consumers = graph.consumers()
-    seen, waiting = {node.name}, deque(consumers[node.name])
-    while waiting and len(seen) < _FARTHEST:
+    visited, waiting = {node.name}, deque(consumers[node.name])
+    while waiting and len(visited) < _FARTHEST:
         one = waiting.popleft()
-        if one.name not in seen:
-            seen.add(one.name)
+        if one.name not in visited:
+            visited.add(one.name)
             yield one
             waiting.extend(consumers[one.name])

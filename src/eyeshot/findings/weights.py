@@ -149,13 +149,13 @@ def _same(filters: torch.Tensor) -> list[tuple[int, int]]:
 
 def _equal(filters: torch.Tensor, row: int, others: torch.Tensor) -> torch.Tensor:
     """Those of the other rows that equal one row, or its negative."""
-    one, size, found = filters[row], filters[row].norm(), [others[:0]]
+    one, size, equal_rows = filters[row], filters[row].norm(), [others[:0]]
     step = max(1, _NUMBERS // filters.shape[1])
     for part in (others[at : at + step] for at in range(0, len(others), step)):
         other = filters[part]
         apart = torch.minimum((one - other).norm(dim=1), (one + other).norm(dim=1))
-        found.append(part[apart <= _SAME * other.norm(dim=1).clamp(min=float(size))])
-    return torch.cat(found)
+        equal_rows.append(part[apart <= _SAME * other.norm(dim=1).clamp(min=float(size))])
+    return torch.cat(equal_rows)
 
 
 def _filters(graph: Graph, node: Node) -> torch.Tensor | None:
@@ -198,11 +198,11 @@ _MOST = 0.5
 
 def heaviest(graph: Graph) -> Iterator[Finding]:
     """A layer with more than half of the parameters of a network of several."""
-    held = _by_layer(graph)
-    total = sum(held.values())
-    if len(held) < 2:
+    by_layer = _by_layer(graph)
+    total = sum(by_layer.values())
+    if len(by_layer) < 2:
         return
-    layer, count = max(held.items(), key=lambda item: item[1])
+    layer, count = max(by_layer.items(), key=lambda item: item[1])
     node = next((n for n in graph if n.layer == layer and n.weights), None)
     if node is None or count <= _MOST * total:
         return
@@ -220,11 +220,11 @@ def heaviest(graph: Graph) -> Iterator[Finding]:
 
 def _by_layer(graph: Graph) -> dict[str, int]:
     """Parameters of each layer, by its dotted path."""
-    held: dict[str, int] = {}
+    by_layer: dict[str, int] = {}
     for name in graph.parameters:
         layer = name.rpartition(".")[0]
-        held[layer] = held.get(layer, 0) + graph.tensors[name].numel()
-    return held
+        by_layer[layer] = by_layer.get(layer, 0) + graph.tensors[name].numel()
+    return by_layer
 
 
 def _cure(graph: Graph, node: Node, count: int) -> tuple[str, str] | None:
@@ -242,7 +242,7 @@ def _pooling(graph: Graph, node: Node, count: int) -> tuple[str, str] | None:
     if last is None or math.prod(last.shape[1:]) != node.params.in_features:
         return None
     outputs = node.params.out_features
-    left = last.channels * outputs + outputs * bool(node.params.bias)
+    remaining = last.channels * outputs + outputs * bool(node.params.bias)
     cause = tr(
         ": a weight for each of {numbers} numbers and {outputs} outputs",
         numbers=by(last.shape[1:]),
@@ -251,8 +251,8 @@ def _pooling(graph: Graph, node: Node, count: int) -> tuple[str, str] | None:
     cure = tr(
         "global pooling of {layer} before it leaves {left:,} here and saves {saved:,}",
         layer=called(last),
-        left=left,
-        saved=count - left,
+        left=remaining,
+        saved=count - remaining,
     )
     return cause, cure
 
@@ -262,12 +262,12 @@ def _separating(node: Node, kernel: tuple[int, ...], count: int) -> tuple[str, s
     into, out = node.params.in_channels, node.params.out_channels
     if node.params.groups != 1 or into == 1:
         return None
-    left = into * math.prod(kernel) + into * out
+    remaining = into * math.prod(kernel) + into * out
     cause = tr(": {into} × {out} kernels of {kernel}", into=into, out=out, kernel=by(kernel))
     cure = tr(
         "fewer channels, or a {kernel} for each channel and a 1×1: {left:,} weights",
         kernel=by(kernel),
-        left=left,
+        left=remaining,
     )
     return cause, cure
 
@@ -295,12 +295,12 @@ def _training(graph: Graph, net: torch.nn.Module | None) -> list[str]:
         return [
             name for name, module in net.named_modules() if module.training and _changes(module)
         ]
-    left = set(graph.training)
+    in_training = set(graph.training)
     return [
         node.name
         for node in graph
         if node.params.training
-        or (node.layer in left and node.family in (Family.BATCH_NORM, Family.DROPOUT))
+        or (node.layer in in_training and node.family in (Family.BATCH_NORM, Family.DROPOUT))
     ]
 
 
@@ -327,23 +327,23 @@ def single_values(graph: Graph) -> Iterator[Finding]:
 def useless_biases(graph: Graph) -> Iterator[Finding]:
     """Biases that the batch norm after them cancels."""
     consumers = graph.consumers()
-    found: dict[str, int] = {}
+    biases: dict[str, int] = {}
     for node in graph:
         bias = _bias(graph, node)
         behind = consumers[node.name]
         if bias and [one.family for one in behind] == [Family.BATCH_NORM]:
-            found[node.name] = bias
-    if found:
-        first, *others = found
+            biases[node.name] = bias
+    if biases:
+        first, *others = biases
         cause = tr(
             "the batch norm behind it cancels its {biases}",
-            biases=counted(found[first], "bias value"),
+            biases=counted(biases[first], "bias value"),
         )
         if others:
-            more, total = counted(len(others), "more layer"), sum(found.values())
+            more, total = counted(len(others), "more layer"), sum(biases.values())
             cause += tr(", also for {layers}: {total:,} in all", layers=more, total=total)
         title = mark("bias before batch norm")
-        yield Finding(Severity.NOTE, first, title, cause, "bias=False", tuple(found))
+        yield Finding(Severity.NOTE, first, title, cause, "bias=False", tuple(biases))
 
 
 def _bias(graph: Graph, node: Node) -> int:

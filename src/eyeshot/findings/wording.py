@@ -88,7 +88,7 @@ def origin(graph: Graph, name: str) -> Node:
 
 
 def origins(graph: Graph, node: Node) -> list[Node]:
-    """What a node reads, repairs left out."""
+    """What a node reads, without repairs."""
     return [origin(graph, edge.source) for edge in node.edges]
 
 
@@ -109,21 +109,21 @@ def branches(graph: Graph, node: Node) -> list[Node]:
 
 def all_before(graph: Graph, node: Node) -> set[str]:
     """The names of the node and of all that it depends on."""
-    found, waiting = {node.name}, [node]
+    names, waiting = {node.name}, [node]
     while waiting:
         for edge in waiting.pop().edges:
-            if edge.source not in found:
-                found.add(edge.source)
+            if edge.source not in names:
+                names.add(edge.source)
                 waiting.append(graph.nodes[edge.source])
-    return found
+    return names
 
 
 def ancestors(graph: Graph, node: Node) -> list[Node]:
     """The node, and what stands before it, along first inputs."""
-    found = [node]
-    while found[-1].edges:
-        found.append(graph.nodes[found[-1].edges[0].source])
-    return found
+    nodes = [node]
+    while nodes[-1].edges:
+        nodes.append(graph.nodes[nodes[-1].edges[0].source])
+    return nodes
 
 
 def last_map(graph: Graph, node: Node) -> Node | None:

@@ -51,7 +51,7 @@ class Trial:
     believed: bool | None = None
 
     @property
-    def asked(self) -> int:
+    def requested(self) -> int:
         """The size that the graph was traced at."""
         return self.graph.nodes[self.graph.inputs[0]].extents[self.axis]
 
@@ -60,11 +60,11 @@ class Trial:
         if n < 1:
             return False
         if n not in self.answers:
-            told = self._by_maps(n)
-            if told is None:
+            accepted = self._by_maps(n)
+            if accepted is None:
                 self.ran += 1
-                told = self.run is not None and self.run(n)
-            self.answers[n] = told
+                accepted = self.run is not None and self.run(n)
+            self.answers[n] = accepted
         return self.answers[n]
 
     def agrees(self, sizes: Iterable[int]) -> bool:
@@ -72,7 +72,7 @@ class Trial:
 
         If it does not, the maps are not trusted from then on, and all answers are discarded.
         """
-        if self.run is None or self.believed is False or not self.run(self.asked):
+        if self.run is None or self.believed is False or not self.run(self.requested):
             return True
         for n in sorted(set(sizes)):
             self.ran += 1
@@ -85,12 +85,12 @@ class Trial:
     def _by_maps(self, n: int) -> bool | None:
         if self.believed is False:
             return None
-        told = certainly_takes(self.graph, self.axis, n)
-        if told is False and self.believed is None and self.run is not None:
+        accepted = certainly_takes(self.graph, self.axis, n)
+        if accepted is False and self.believed is None and self.run is not None:
             self.believed = not self.run(n)
             if not self.believed:
                 self.answers.clear()
-        return told if self.believed is not False else None
+        return accepted if self.believed is not False else None
 
 
 def runner(graph: Graph, net: nn.Module | None, axis: int) -> Callable[[int], bool] | None:
@@ -116,7 +116,7 @@ class AcceptedSizes:
 
     Attributes:
         axis: the index of the axis.
-        asked: the requested size.
+        requested: the requested size.
         words: the accepted sizes as text, such as ``every size from 32 on``.
         step: the distance between accepted sizes; None if they have no fixed distance.
         smallest: the smallest accepted size; None if it is not known.
@@ -128,7 +128,7 @@ class AcceptedSizes:
     """
 
     axis: int
-    asked: int
+    requested: int
     words: str
     step: int | None
     smallest: int | None
@@ -141,7 +141,7 @@ class AcceptedSizes:
         """Plain data, for JSON."""
         return {
             "axis": self.axis,
-            "asked": self.asked,
+            "asked": self.requested,
             "words": self.words,
             "step": self.step,
             "smallest": self.smallest,
@@ -162,21 +162,21 @@ def accepted_sizes(
     """
     if len(graph.inputs) != 1:
         return ()
-    found = []
+    by_axis = []
     with hushed():  # once for all trials
         for axis in range(graph.spatial_axes):
             trial = Trial(graph, axis, runner(graph, net, axis))
             if not _can_be_tried(trial):
                 return ()
-            found.append(_survey(trial, _step(graph, fields, axis)))
-    return tuple(found)
+            by_axis.append(_survey(trial, _step(graph, fields, axis)))
+    return tuple(by_axis)
 
 
 def _can_be_tried(trial: Trial) -> bool:
     """Whether the maps suffice, or the network runs on shapes alone at the traced size."""
-    if certainly_takes(trial.graph, trial.axis, trial.asked + 1) is not None:
+    if certainly_takes(trial.graph, trial.axis, trial.requested + 1) is not None:
         return True
-    return trial.run is not None and trial.run(trial.asked)
+    return trial.run is not None and trial.run(trial.requested)
 
 
 def _step(graph: Graph, fields: Fields, axis: int) -> int:
@@ -196,19 +196,21 @@ def _survey(trial: Trial, step: int) -> AcceptedSizes:
     if trial.believed is False:  # since one of these trials: those before it were by the maps
         answer = _by_trials(trial, step)
     below, above = answer.nearest
-    looked_at = {trial.asked + 1, trial.asked + (answer.step or 1), 4 * trial.asked}
+    looked_at = {trial.requested + 1, trial.requested + (answer.step or 1), 4 * trial.requested}
     looked_at |= {n for n in (below, above, answer.smallest, answer.largest) if n is not None}
     return answer if trial.agrees(looked_at) else _by_trials(trial, step)
 
 
 def _by_trials(trial: Trial, step: int) -> AcceptedSizes:
     """Try the neighbors, then find the smallest and, where there is one, the largest."""
-    asked = trial.asked
+    requested = trial.requested
     apart = _apart(trial, step)
     if apart is None:
         return _only_a_range(trial, step)
     others = apart if not trial.ran else min(apart, _MOST_RUNS)
-    remainders = sorted({(asked + k) % apart for k in range(others) if trial.accepts(asked + k)})
+    remainders = sorted(
+        {n % apart for n in range(requested, requested + others) if trial.accepts(n)}
+    )
     if len(remainders) == apart:
         apart = others = 1
     smallest, largest = _smallest(trial, apart, others), _largest(trial, apart)
@@ -226,9 +228,9 @@ def _by_trials(trial: Trial, step: int) -> AcceptedSizes:
         )
         text = mark("sizes that leave {remainders} when divided by {n}, {range}")
         words = tr(text, remainders=listed, n=apart, range=range_)
-    below = (n for n in range(asked - 1, asked - others - 1, -1) if trial.accepts(n))
-    above = (n for n in range(asked + 1, asked + others) if trial.accepts(n))
-    next_above = asked + apart if largest is None or asked < largest else None
+    below = (n for n in range(requested - 1, requested - others - 1, -1) if trial.accepts(n))
+    above = (n for n in range(requested + 1, requested + others) if trial.accepts(n))
+    next_above = requested + apart if largest is None or requested < largest else None
     nearest = next(below, None), next(above, next_above)
     return _answer(trial, words, apart, (smallest, largest), nearest)
 
@@ -239,17 +241,17 @@ def _apart(trial: Trial, step: int) -> int | None:
     It divides the product of the strides, as far as these are known. If ``forward`` itself checks
     sizes, the distance may be another one.
     """
-    asked = trial.asked
+    requested = trial.requested
     divisors = [d for d in range(1, step + 1) if step % d == 0]
     for one in divisors:
-        if trial.accepts(asked + one):
-            if trial.accepts(asked + 3 * step + one):
+        if trial.accepts(requested + one):
+            if trial.accepts(requested + 3 * step + one):
                 return one
             break
     # A network may accept no size larger than the requested one.
     for way, steps in ((1, _USUAL_STEPS), (-1, (1, *_USUAL_STEPS))):
         for usual in steps:
-            if all(trial.accepts(asked + times * way * usual) for times in (1, 2, 3)):
+            if all(trial.accepts(requested + times * way * usual) for times in (1, 2, 3)):
                 return usual
     return None
 
@@ -257,9 +259,9 @@ def _apart(trial: Trial, step: int) -> int | None:
 def _smallest(trial: Trial, apart: int, others: int) -> int:
     """The smallest size from which on all sizes with an accepted remainder are accepted."""
     starts = [
-        _smallest_with(trial, apart, trial.asked + k)
+        _smallest_with(trial, apart, trial.requested + k)
         for k in range(others)
-        if trial.accepts(trial.asked + k)
+        if trial.accepts(trial.requested + k)
     ]
     after = max(starts) - apart  # refused, or below 1
     return min(start + max(0, (after - start) // apart + 1) * apart for start in starts)
@@ -290,34 +292,34 @@ def _smallest_with(trial: Trial, apart: int, one: int) -> int:
 
 def _largest(trial: Trial, apart: int) -> int | None:
     """The largest accepted size asked + k * apart; None if four times the size is accepted."""
-    asked = trial.asked
-    beyond = 3 * asked // apart + 1
-    if trial.accepts(asked + beyond * apart):
+    requested = trial.requested
+    beyond = 3 * requested // apart + 1
+    if trial.accepts(requested + beyond * apart):
         return None
     within = 0
     while beyond - within > 1:
         middle = (within + beyond) // 2
-        if trial.accepts(asked + middle * apart):
+        if trial.accepts(requested + middle * apart):
             within = middle
         else:
             beyond = middle
-    return asked + within * apart
+    return requested + within * apart
 
 
 def _only_a_range(trial: Trial, step: int) -> AcceptedSizes:
-    asked = trial.asked
+    requested = trial.requested
     most = min(4 * step, _MOST_STEPS)
-    larger = takewhile(trial.accepts, range(asked + 1, asked + most + 1))
-    smaller = takewhile(trial.accepts, range(asked - 1, asked - most - 1, -1))
-    largest, smallest = max(larger, default=asked), min(smaller, default=asked)
+    larger = takewhile(trial.accepts, range(requested + 1, requested + most + 1))
+    smaller = takewhile(trial.accepts, range(requested - 1, requested - most - 1, -1))
+    largest, smallest = max(larger, default=requested), min(smaller, default=requested)
     words = (
-        tr("{n} alone", n=asked)
+        tr("{n} alone", n=requested)
         if smallest == largest
         else tr("{smallest} to {largest} only", smallest=smallest, largest=largest)
     )
     nearest = (
-        asked - 1 if smallest < asked else None,
-        asked + 1 if largest > asked else None,
+        requested - 1 if smallest < requested else None,
+        requested + 1 if largest > requested else None,
     )
     return _answer(trial, words, None, (smallest, largest), nearest)
 
@@ -337,4 +339,4 @@ def _answer(
         if trial.believed is not False and trial.ran < len(trial.answers):
             how = tr("the network run on shapes alone, and its maps")
     tried = len(trial.answers)
-    return AcceptedSizes(trial.axis, trial.asked, words, step, *ends, nearest, tried, how)
+    return AcceptedSizes(trial.axis, trial.requested, words, step, *ends, nearest, tried, how)

@@ -314,11 +314,11 @@ def _as_list(size: Size) -> Sequence[Sequence[int]]:
         BadValue: it is neither.
     """
     if isinstance(size, Iterable) and not isinstance(size, str | bytes):
-        found = list(size)
-        if not found or isinstance(found[0], Integral):
-            found = [found] if found else []
-        if all(isinstance(one, Iterable) for one in found):
-            sizes = [list(one) for one in cast("list[Iterable[int]]", found)]
+        items = list(size)
+        if not items or isinstance(items[0], Integral):
+            items = [items] if items else []
+        if all(isinstance(one, Iterable) for one in items):
+            sizes = [list(one) for one in cast("list[Iterable[int]]", items)]
             if all(isinstance(n, Integral) for one in sizes for n in one):
                 return sizes
     raise BadValue(f"size {size!r}", cure="give whole numbers, such as (3, 224, 224)")

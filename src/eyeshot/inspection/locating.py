@@ -78,10 +78,10 @@ def called(
     Raises:
         BadValue: it needs other arguments, fails, or does not return a module.
     """
-    given = dict(arguments or {})
-    _refuse_arguments(make, where, given)
+    keywords = dict(arguments or {})
+    _refuse_arguments(make, where, keywords)
     with _their_errors(f"calling {where}()"):
-        made = make(**given)
+        made = make(**keywords)
     if not isinstance(made, nn.Module):
         raise BadValue(f"{where}() gives a {type(made).__name__}", cure="name a torch.nn.Module")
     return made.eval()
@@ -108,11 +108,11 @@ def _of_module(name: str) -> tuple[ModuleType, BaseException | None]:
 def _spec(name: str) -> ModuleSpec:
     """The import spec of a module; its parent packages are imported."""
     with _their_errors(f"importing {name}"):
-        found = importlib.util.find_spec(name)
-    if found is None:
+        spec = importlib.util.find_spec(name)
+    if spec is None:
         parent, _, last = name.rpartition(".")
         raise UnknownName("module", last, _siblings(parent))
-    return found
+    return spec
 
 
 def _executed(spec: ModuleSpec) -> tuple[ModuleType, BaseException | None]:
@@ -180,16 +180,16 @@ def _candidates(module: Any) -> list[str]:
     ]
 
 
-def _refuse_arguments(named: Callable[..., Any], where: str, given: dict[str, Any]) -> None:
+def _refuse_arguments(named: Callable[..., Any], where: str, arguments: dict[str, Any]) -> None:
     try:
-        python_inspect.signature(named).bind(**given)
+        python_inspect.signature(named).bind(**arguments)
     except ValueError:
         return  # a built-in without a signature: the call itself checks the arguments
     except TypeError as error:
         cure = "write a function without arguments that builds it, and name that"
-        if given:
+        if arguments:
             cure = f"it takes {', '.join(python_inspect.signature(named).parameters) or 'none'}"
-        fact = "does not take these" if given else "needs"
+        fact = "does not take these" if arguments else "needs"
         raise BadValue(f"{where} {fact} arguments ({error})", cure=cure) from None
 
 
@@ -344,8 +344,8 @@ def _imported(source: str, name: str, say: Say, weights: Path | None) -> Located
     drew = not torch.equal(before, torch.get_rng_state())
     if weights is not None:
         say(runs.load_weights(net, weights))
-    given = made or weights is not None or not drew
-    return Located(name, net, make=None if given else named)
+    fixed = made or weights is not None or not drew
+    return Located(name, net, make=None if fixed else named)
 
 
 def locate_runnable(
@@ -362,15 +362,15 @@ def locate_runnable(
     Raises:
         Unsupported: an exported program with an operator that is not known to be harmless.
     """
-    found = locate(where, say, weights)
-    if found.run is not None:
-        return found.run
-    net = found.net if found.program is None else as_module(found.program)
+    located = locate(where, say, weights)
+    if located.run is not None:
+        return located.run
+    net = located.net if located.program is None else as_module(located.program)
     if net is None:
         raise BadFile(f"{where}: holds no network", cure="give file.py:Class")
     if warn is not None:
         try:
-            untrained = random_weights(found)
+            untrained = random_weights(located)
         except Unsupported as error:
             warn(
                 tr(
@@ -397,7 +397,7 @@ def locate_runnable(
     return net.eval()
 
 
-def random_weights(found: Located) -> int:
+def random_weights(located: Located) -> int:
     """The number of a network's random weights: those that differ if the network is made again.
 
     0 of a module that is there already, and of a file.
@@ -405,14 +405,14 @@ def random_weights(found: Located) -> int:
     Raises:
         Unsupported: it cannot be made again.
     """
-    if found.make is None or found.net is None:
+    if located.make is None or located.net is None:
         return 0
     seeding = torch.manual_seed
     with torch.random.fork_rng():
         torch.manual_seed(torch.initial_seed() + 1)
         try:
             torch.manual_seed = lambda seed: torch.default_generator
-            again = found.make()
+            again = located.make()
         except Exception as error:  # the user's function, which may work only once
             why = f"made a second time, it raises {type(error).__name__}: {error}"
             raise Unsupported(why.splitlines()[0]) from error
@@ -421,7 +421,7 @@ def random_weights(found: Located) -> int:
     others = dict(again.named_parameters()) if isinstance(again, nn.Module) else {}
     return sum(
         own.numel()
-        for name, own in found.net.named_parameters()
+        for name, own in located.net.named_parameters()
         if name in others
         and not is_lazy(own)
         and not torch.equal(own.detach().cpu(), others[name].detach().cpu())

@@ -226,16 +226,16 @@ def view_field(
         shape = tuple(picture.shape[:space])
         raise BadValue(f"a picture of {shape}", cure=f"give one of {tuple(size[1:])}")
     graph = graph_of(net, size)
-    seen = unit_field(Fields(graph), layer, unit)
-    if seen.box is None or seen.inside is None or len(seen.box) != space:
-        raise Unsupported(f"{seen.layer}: {seen.status}", cure="choose a layer before it")
-    *depth, rows, columns = seen.box
+    field = unit_field(Fields(graph), layer, unit)
+    if field.box is None or field.inside is None or len(field.box) != space:
+        raise Unsupported(f"{field.layer}: {field.status}", cure="choose a layer before it")
+    *depth, rows, columns = field.box
     box: Box = ((rows.lo, rows.hi), (columns.lo, columns.hi))
-    strength = effective_field(graph, x, seen.layer, seen.unit)
+    strength = effective_field(graph, x, field.layer, field.unit)
     drawn_strength, which = strength, ""
     heading = f"{len(rows)} × {len(columns)} pixels: rows {rows}, columns {columns}"
     if depth:
-        middle = (seen.inside[0].lo + seen.inside[0].hi) // 2
+        middle = (field.inside[0].lo + field.inside[0].hi) // 2
         middle = min(max(middle, 0), len(picture) - 1)
         picture, drawn_strength = picture[middle], strength[middle]
         which = f", in slice {middle}"
@@ -243,17 +243,17 @@ def view_field(
     left, right = draw_field(picture, box), draw_gradient(picture, drawn_strength, box)
     gap = np.full((len(left), _GAP, 3), 255, dtype=np.uint8)
     drawn = np.concatenate([left, gap, right], axis=1)
-    title = f"What unit {seen.unit} of {seen.layer} sees{which}"
-    return sheet(title, [Panel(heading, drawn, _note(seen, strength))]), seen
+    title = f"What unit {field.unit} of {field.layer} sees{which}"
+    return sheet(title, [Panel(heading, drawn, _note(field, strength))]), field
 
 
-def _note(seen: UnitField, strength: NDArray[np.float32]) -> str:
+def _note(field: UnitField, strength: NDArray[np.float32]) -> str:
     """A caption with the share of the box's pixels that have half of the gradient."""
     values = np.sort(strength[strength > 0], axis=None)[::-1]
     if not len(values):
         return "Left: what it can see (striped: padding). Right: no pixel changes it here."
     half = int(np.searchsorted(np.cumsum(values), values.sum() / 2)) + 1
-    inside = int(np.prod([len(side) for side in seen.inside or ()]))
+    inside = int(np.prod([len(side) for side in field.inside or ()]))
     share = f"{half / max(1, inside):.1%}"
     return (
         "Left: what it can see (striped: padding). Right: where its gradient comes from; "

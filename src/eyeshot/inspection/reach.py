@@ -37,8 +37,8 @@ _UNSUPPORTED = re.compile(r"unsupported: (.+) at (.+)")
 
 def status_words(status: str) -> str:
     """The status of a field in the language that is spoken."""
-    if found := _UNSUPPORTED.fullmatch(status):
-        return tr("unsupported: {operator} at {layer}", operator=found[1], layer=found[2])
+    if match := _UNSUPPORTED.fullmatch(status):
+        return tr("unsupported: {operator} at {layer}", operator=match[1], layer=match[2])
     return tr(status)
 
 
@@ -100,11 +100,11 @@ class OperatorCount:
 
 def reaches(graph: Graph, fields: Fields) -> tuple[Reach, ...]:
     """The reach of each output; if one sees the whole image, also of the last map before it."""
-    found = [_reach(graph[name], fields) for name in graph.outputs]
-    if found and not any(one.axes for one in found):
+    fields_of_outputs = [_reach(graph[name], fields) for name in graph.outputs]
+    if fields_of_outputs and not any(one.axes for one in fields_of_outputs):
         last = [node for node in graph if not node.is_input and _reach(node, fields).axes]
-        found += [_reach(node, fields) for node in last[-1:]]
-    return tuple(found)
+        fields_of_outputs += [_reach(node, fields) for node in last[-1:]]
+    return tuple(fields_of_outputs)
 
 
 def _reach(node: Node, fields: Fields) -> Reach:
@@ -158,9 +158,9 @@ def effective_field(
     shape = (1, *x.shape) if x.ndim == len(source.shape) - 1 else tuple(x.shape)
     if shape != source.shape:
         raise BadValue(f"a picture of shape {tuple(x.shape)}", cure=f"give {source.shape[1:]}")
-    given = x.detach().reshape(shape).clone().requires_grad_(True)
+    inputs = x.detach().reshape(shape).clone().requires_grad_(True)
     with torch.enable_grad():
-        output = value(graph, [given], node.name)
+        output = value(graph, [inputs], node.name)
     if not output.requires_grad:
         raise Unsupported(f"no gradient reaches the input from {node.name}", cure="choose another")
     chosen = output[0]
@@ -169,7 +169,7 @@ def effective_field(
     dims = [(dim, i) for dim, i in zip(named, place, strict=True) if dim is not None]
     for dim, index in sorted(dims, reverse=True):
         chosen = chosen.select(dim - 1, index)
-    (gradient,) = torch.autograd.grad(chosen.mean(), given)
+    (gradient,) = torch.autograd.grad(chosen.mean(), inputs)
     strength: NDArray[np.float32] = gradient[0].abs().mean(0).float().cpu().numpy()
     return strength
 
@@ -266,10 +266,10 @@ def unit_field(
     """What one unit sees: of the network's first output by default, the unit in its middle."""
     if layer is None:  # a trace that ended at a mistake has no outputs: use its last layer
         layer = next(iter(fields.graph.outputs), list(fields.graph.nodes)[-1])
-    seen = fields.field(layer, unit)
-    phases = fields.phases(seen.layer)
+    field = fields.field(layer, unit)
+    phases = fields.phases(field.layer)
     phase = tuple(
         None if one is None else place % one.outputs
-        for one, place in zip(phases, seen.unit, strict=bool(phases))
+        for one, place in zip(phases, field.unit, strict=bool(phases))
     )
-    return UnitField(seen, phase, fields.layer(seen.layer), phases)
+    return UnitField(field, phase, fields.layer(field.layer), phases)

@@ -184,8 +184,8 @@ def _paragraphs(inspection: Inspection) -> Iterator[RenderableType]:
 def verdict(inspection: Inspection) -> str:
     """Whether the network runs at this size, and how many findings of each kind there are."""
     counts = Counter(str(one.severity) for one in inspection.findings)
-    found = [counted(n, kind) for kind, n in counts.items()]
-    words = joined(found) if found else tr("no findings")
+    counts_by_kind = [counted(n, kind) for kind, n in counts.items()]
+    words = joined(counts_by_kind) if counts_by_kind else tr("no findings")
     if counts["error"]:
         return tr("does not run at this size: {findings}", findings=words)
     return tr("runs at this size: {findings}", findings=words)
@@ -243,7 +243,7 @@ def size_lines(inspection: Inspection) -> Iterator[str]:
     for (words, how), group in groupby(inspection.accepted, key=lambda one: (one.words, one.how)):
         alike = list(group)
         near = {
-            tr("to {n}: {sizes}", n=one.asked, sizes=_all(map(str, _known(one.nearest)))): None
+            tr("to {n}: {sizes}", n=one.requested, sizes=_all(map(str, _known(one.nearest)))): None
             for one in alike
             if _known(one.nearest)
         }

@@ -62,7 +62,7 @@ _MOST_MEMBERS = 1000
 def build(name: str, **arguments: Any) -> nn.Module:
     """Build the network ``name`` with ``arguments``, its weights drawn from torch's generator.
 
-    ``size`` may be told of every network; those that take any size are not told. An ``ensemble`` is
+    ``size`` may be passed for every network; those that take any size ignore it. An ``ensemble`` is
     of ``count`` networks called ``of``, which get all other arguments.
 
     Raises:

@@ -332,7 +332,7 @@ def digit_cnn(
         BadValue: a number out of range, or an input too small to be halved ``depth`` times.
     """
     _check(in_channels, classes, size, depth, width=width, hidden=hidden)
-    height, breadth = _left_by_digit_cnn(size, depth, padding)
+    height, breadth = _last_map_size(size, depth, padding)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels = in_channels
     for step in range(1, depth + 1):
@@ -348,7 +348,7 @@ def digit_cnn(
     return Classifier(layers)
 
 
-def _left_by_digit_cnn(size: tuple[int, int], depth: int, padding: int) -> tuple[int, int]:
+def _last_map_size(size: tuple[int, int], depth: int, padding: int) -> tuple[int, int]:
     """Height and width of the last pool's maps."""
     if padding not in (0, 1):
         raise BadValue(f"padding is {padding}", cure="use 1, or 0 for none")

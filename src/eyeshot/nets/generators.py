@@ -27,7 +27,7 @@ class Generator(nn.Sequential):
     """
 
     WIDTH = 32
-    """Channels of the last map before the picture, unless others are asked for."""
+    """Channels of the last map before the picture, by default."""
 
     def __init__(self, layers: OrderedDict[str, nn.Module], latent: int) -> None:
         super().__init__(layers)

@@ -1,6 +1,6 @@
 """Arrays in, pictures out: grids of maps and kernels, curves, a sheet with headings.
 
-Nothing here knows what a network or a run is; it draws what it is given.
+Nothing here knows what a network or a run is; it draws its arguments.
 """
 
 from __future__ import annotations

@@ -28,18 +28,18 @@ def png_bytes(picture: NDArray[Any]) -> bytes:
     pixels = np.ascontiguousarray(picture)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
-    held = io.BytesIO()
-    Image.fromarray(pixels).save(held, format="PNG", optimize=True)
-    return held.getvalue()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def jpeg_bytes(picture: NDArray[Any]) -> bytes:
     """(H, W) or (H, W, 3) uint8 as JPEG: for photographs, a tenth of the bytes of a PNG."""
-    held = io.BytesIO()
+    buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(picture)).save(
-        held, format="JPEG", quality=_QUALITY, optimize=True
+        buffer, format="JPEG", quality=_QUALITY, optimize=True
     )
-    return held.getvalue()
+    return buffer.getvalue()
 
 
 def data_uri(picture: NDArray[Any], *, photo: bool = False) -> str:
@@ -159,10 +159,10 @@ def _span(values: list[float], ticks: list[float], *, tight: bool = False) -> tu
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _ticks(low: float, high: float, *, whole: bool = False, wanted: int = 5) -> list[float]:
-    """About ``wanted`` round numbers from ``low`` or just below it to ``high`` or just above."""
+def _ticks(low: float, high: float, *, whole: bool = False, count: int = 5) -> list[float]:
+    """About ``count`` round numbers from ``low`` or just below it to ``high`` or just above."""
     spread = high - low or max(abs(high), 1.0) * (1.0 if whole else 0.1)
-    rough = spread / wanted
+    rough = spread / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(s * power for s in (1, 2, 2.5, 5, 10) if s * power >= rough * 0.999)
     if whole:
@@ -170,4 +170,4 @@ def _ticks(low: float, high: float, *, whole: bool = False, wanted: int = 5) -> 
         first, last = math.ceil(low / step), math.floor(high / step)
     else:
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(count * step, 10) for count in range(first, last + 1)]
+    return [round(number * step, 10) for number in range(first, last + 1)]

@@ -173,7 +173,7 @@ def paint_classes(labels: NDArray[Any], count: int) -> NDArray[np.uint8]:
 
 
 def paint_errors(
-    picture: NDArray[np.uint8], truth: NDArray[Any], said: NDArray[Any]
+    picture: NDArray[np.uint8], truth: NDArray[Any], predicted: NDArray[Any]
 ) -> NDArray[np.uint8]:
     """A picture (H, W, 3), dimmed, with its wrong pixels in the colors of their kinds.
 
@@ -183,12 +183,12 @@ def paint_errors(
     Args:
         picture: below the colors.
         truth: (H, W) class numbers; below 0 nobody has judged, and nothing is wrong.
-        said: (H, W) class numbers.
+        predicted: (H, W) class numbers.
     """
     painted = (picture * _DIMMED).astype(np.uint8)
-    wrong = (truth >= 0) & (truth != said)
+    wrong = (truth >= 0) & (truth != predicted)
     painted[wrong] = CONFUSED
-    painted[wrong & (said == 0)] = MISSED
+    painted[wrong & (predicted == 0)] = MISSED
     painted[wrong & (truth == 0)] = INVENTED
     painted[truth < 0] = UNJUDGED
     return painted

@@ -175,9 +175,9 @@ def _numbered(canvas: Colors, count: int, across: int, pitch: tuple[int, int]) -
 
 def _columns(count: int, height: int, width: int) -> int:
     """A power of two where that leaves no hole, as channels usually come in powers of two."""
-    wanted = math.sqrt(4 * count * height / width)
-    near = 2 ** int(math.log2(max(wanted, 1)))
-    best = near if count % near == 0 else math.ceil(wanted)
+    ideal = math.sqrt(4 * count * height / width)
+    near = 2 ** int(math.log2(max(ideal, 1)))
+    best = near if count % near == 0 else math.ceil(ideal)
     return max(1, min(best, count))
 
 
