@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import json
 import random
 import resource
@@ -72,15 +73,20 @@ def attempt(build: Build, more: bool = False, told: Told = lambda _: None) -> tu
     except Exception as error:
         return "not built", _brief(error)
     kind, why = _checked(net, lambda: _run_and_compare(net, image, truth), told, "running")
-    if kind == "wrong" and why.endswith(" off") and float(why.split()[0]) <= _COARSE:
+    if _is_slight(kind, why):
         kind, why = ("equal", f"{why}, in float32") if _is_coarse(net, image) else (kind, why)
     if kind != "equal" or not more:
         return kind, why
     for step, check in _checks(net, image, truth):
         kind, found = _checked(net, check, told, step)
-        if kind != "equal":
+        if kind != "equal" and not (_is_slight(kind, found) and _is_coarse(net, image)):
             return kind, f"{step}: {found}"
     return "equal", why
+
+
+def _is_slight(kind: str, why: str) -> bool:
+    off = why.removesuffix(" off").split()[-1:] if kind == "wrong" and why.endswith(" off") else []
+    return bool(off) and float(off[0]) <= _COARSE
 
 
 class _Types(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -123,8 +129,17 @@ def _checked(
     return found
 
 
+_LAYOUTS = {1: "L", 2: "CL", 3: "CHW", 4: "CDHW"}
+
+
+def _run(net: nn.Module, image: Tensor, **options: Any) -> Any:
+    """The raw outputs, of an input whose first axis is channels whatever its length."""
+    layout = _LAYOUTS[image.ndim]
+    return eyeshot.run(net, image, raw=True, output_format="float64", layout=layout, **options)
+
+
 def _run_and_compare(net: nn.Module, image: Tensor, truth: Any, band: int = 16) -> tuple[str, str]:
-    found = eyeshot.run(net, image, raw=True, output_format="float64", band=band)
+    found = _run(net, image, band=band)
     return _compared(_leaves(found), _leaves(truth))
 
 
@@ -167,7 +182,7 @@ def _at_size(net: nn.Module, image: Tensor, truth: Any) -> tuple[str, str]:
     if not isinstance(truth, Exception):
         return _run_and_compare(net, image, truth, band=7)
     try:
-        eyeshot.run(net, image, raw=True, output_format="float64", band=8)
+        _run(net, image, band=8)
     except EyeshotError:
         return "equal", "both refuse"
     return "wrong", f"an answer where the network has none: {_brief(truth)}"
@@ -178,7 +193,7 @@ def _region(net: nn.Module, image: Tensor, truth: Any, draw: random.Random) -> t
     for side in truth.shape[2:]:
         low = draw.randrange(side)
         region.append((low, draw.randrange(low, side) + 1))
-    found = eyeshot.run(net, image, raw=True, output_format="float64", region=region)
+    found = _run(net, image, region=region)
     wanted = truth[(slice(None), slice(None), *(slice(*pair) for pair in region))]
     scale = max(1e-30, float(np.nanmax(np.abs(truth), initial=0.0)))
     kind, why = _compared([np.asarray(found)], [wanted], scale)
@@ -420,6 +435,8 @@ def main() -> int:
     parser.add_argument("--json", help="a file for the table, a line a network")
     options = parser.parse_args()
     torch.set_num_threads(1)  # processes are forked, which threads do not survive
+    for one in (eyeshot.run, eyeshot.see, eyeshot.explain, eyeshot.receptive_field):
+        importlib.import_module(one.__module__)  # once, and not in each process
     known = networks()
     wanted = options.only.split(",")
     names = [name for name in known if any(one in name for one in wanted)]

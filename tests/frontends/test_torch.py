@@ -15,6 +15,7 @@ import eyeshot
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.frontends.repair import trace
 from eyeshot.frontends.torch import graph_of
+from eyeshot.frontends.trials import runs_on_shapes
 from eyeshot.geometry import Fields, footprint
 from eyeshot.graph import Kind, Ref, Weight
 from tests.frontends.poking import Apply, Function, check
@@ -401,6 +402,19 @@ def test_numbers_that_no_input_changes_are_known(name: str) -> None:
         wanted = Keeps(KNOWN[name]).double()(x[None])[0]
     found = eyeshot.run(net, x, output_format="float64", band=4)
     assert torch.allclose(torch.from_numpy(found), wanted, rtol=0, atol=1e-12)
+
+
+def test_sizes_are_tried_with_known_numbers() -> None:
+    """The batch of two too, by which the batch of an odd output is found."""
+
+    def odd(n: Any, x: Tensor) -> Tensor:
+        dims = torch.arange(2, x.ndim, device=x.device).tolist()
+        y: Tensor = (x - x.mean(dims, keepdim=True)).flip(0, 1).cumsum(3)
+        return y.reshape(len(x), 1, int(n.size) - 1, *x.shape[2:])
+
+    net = Keeps(odd).eval()
+    assert eyeshot.run(net, torch.randn(2, 12, 9)).shape == (1, 2, 12, 9)
+    assert runs_on_shapes(net)((2, 2, 12, 9))
 
 
 def _written(n: Any, x: Tensor) -> Tensor:

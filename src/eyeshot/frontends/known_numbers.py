@@ -121,7 +121,8 @@ class KnownNumbers(TorchFunctionMode):
             return
         numbers = [one for one in tree_leaves(found) if isinstance(one, torch.Tensor)]
         for one, number in zip(made, numbers, strict=False):
-            if one.shape == number.shape and one.dtype == number.dtype:
+            alike = (one.shape, one.dtype) == (number.shape, number.dtype)
+            if alike and not number.is_meta:
                 self._known[id(one)] = (one, number, one._version)
 
     def _before(self, tensor: torch.Tensor, made: list[torch.Tensor]) -> torch.Tensor | None:
@@ -157,7 +158,14 @@ class KnownNumbers(TorchFunctionMode):
 
 
 def _put(values: dict[int, torch.Tensor]) -> Any:
-    return lambda one: values.get(id(one), one) if isinstance(one, torch.Tensor) else one
+    """A function that puts numbers in place of tensors, and a device that has numbers."""
+
+    def put(one: Any) -> Any:
+        if isinstance(one, torch.device):
+            return torch.device("cpu") if one.type == "meta" else one
+        return values.get(id(one), one) if isinstance(one, torch.Tensor) else one
+
+    return put
 
 
 def _is_small(tensor: torch.Tensor) -> bool:

@@ -17,11 +17,14 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from eyeshot.frontends.known_numbers import KnownNumbers
 from eyeshot.frontends.memory import hushed
 from eyeshot.graph import Graph
 from eyeshot.untouched import Snapshot, untouched
 
 Size = tuple[int, ...]
+
+_NO_DATA = re.compile(r"out of meta tensor; no data|cannot be called on meta tensors")
 
 _BY_AXES = re.compile(r"([123])d$")
 """Names of torch layers that end with their number of spatial axes: Conv2d, BatchNorm1d."""
@@ -162,12 +165,24 @@ def _called_on_shapes(net: nn.Module, batched: bool) -> Callable[..., Any]:
         if tensor is not None
     }
     dtype = input_dtype(net)
+    reads_numbers = False
 
     def called(*shapes: Sequence[int]) -> Any:
+        nonlocal reads_numbers
+        try:
+            return tried_once(shapes)
+        except RuntimeError as error:
+            if reads_numbers or not _NO_DATA.search(str(error)):
+                raise
+            reads_numbers = True
+            return tried_once(shapes)
+
+    def tried_once(shapes: Sequence[Sequence[int]]) -> Any:
         kept = untouched(net, computes=found.holds_much, found=found)
         with hushed(), kept, torch.no_grad(), torch.device("meta"):
             tried = tuple(torch.empty(tuple(shape), dtype=dtype) for shape in shapes)
-            with _AsReal(), _Batched() if batched else nullcontext():
+            known = KnownNumbers(net) if reads_numbers else nullcontext()
+            with known, _AsReal(), _Batched() if batched else nullcontext():
                 # tie_weights=False, because every member has its own replacement in ``bare``.
                 return torch.func.functional_call(net, bare, tried, tie_weights=False)
 
