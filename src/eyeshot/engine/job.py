@@ -57,6 +57,7 @@ from eyeshot.language import speaking
 from eyeshot.operators import gives_probabilities
 from eyeshot.operators.winograd import (
     added_bytes,
+    load_transforms,
     rounding,
     uses_winograd,
     with_winograd,
@@ -385,6 +386,7 @@ def make_job(
     )
     if memory is not None and not begun and added_bytes(parts.graph) > memory // _MEMORY_SHARE:
         parts = replace(parts, graph=without_winograd(parts.graph))
+    load_transforms(parts.graph)
     sinks = sinks_memory(parts.graph, outs, parts.forms, parts.regions, shard)
     if memory is not None:
         give_back()  # free the memory of the trace

@@ -103,14 +103,18 @@ def with_winograd(graph: Graph) -> Graph:
         for node in graph
     }
     chosen = [node for node in nodes.values() if is_winograd(node)]
-    if is_compiled() and chosen:
-        compiled()  # now, so that a plan of the memory counts it
     # Tensors of this graph alone: with them live and end the transformed weights.
     own = {name: graph.tensors[name].detach() for node in chosen for name in node.weights}
     made = replace(graph, nodes=nodes, tensors={**graph.tensors, **own})
     for node in chosen:
         _keep(_weights(node, made))
     return made
+
+
+def load_transforms(graph: Graph) -> None:
+    """Compile what a graph will call, so that a plan of the memory counts it."""
+    if is_compiled() and uses_winograd(graph):
+        compiled()
 
 
 def without_winograd(graph: Graph) -> Graph:
