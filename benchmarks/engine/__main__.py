@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from benchmarks.engine import print_table
-from benchmarks.engine.comparing import PARTS
+from benchmarks.engine.comparing import PARTS, USUAL
 from benchmarks.engine.networks import NETWORKS
 from benchmarks.engine.settings import Settings
 
@@ -29,7 +29,9 @@ def parse(arguments: list[str] | None = None) -> tuple[Settings, tuple[str, ...]
         action="store_true",
         help="one thread, and the processor's time: for a busy machine",
     )
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="default: all")
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, default=USUAL, help="default: all but the bands"
+    )
     parser.add_argument(
         "--network", nargs="+", choices=NETWORKS, default=tuple(NETWORKS), help="default: all"
     )

@@ -106,9 +106,9 @@ def compare(
     parts: tuple[str, ...] | None = None,
     networks: tuple[str, ...] = tuple(NETWORKS),
 ) -> list[Row]:
-    """Every row of the table, or of some parts of it."""
+    """Every row of the table, or those of some parts."""
     rows: list[Row] = []
-    for name in parts or PARTS:
+    for name in parts or USUAL:
         for network in networks if name in _OF_NETWORKS else ("unet32",):
             with tempfile.TemporaryDirectory() as folder:
                 try:
@@ -280,5 +280,7 @@ _PARTS: dict[str, Callable[[Settings, Path], Iterator[Row]]] = {
 }
 
 PARTS = tuple(_PARTS)
+USUAL = tuple(name for name in PARTS if name != "bands")
+"""Those of the table; the bands take as long as all of them."""
 _OF_NETWORKS = ("whole", "bands")
 """Parts that run each network; the others run the U-Net of base 32."""
