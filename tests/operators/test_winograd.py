@@ -276,6 +276,24 @@ def test_a_run_is_the_whole_pass(band: int | None) -> None:
 
 
 @pytest.mark.usefixtures("everywhere")
+def test_two_threads_and_any_mode_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, image, threads = small_unet(), noise(3, 88, 72), torch.get_num_threads()
+    monkeypatch.setattr(winograd, "_LEAST_SHARED", 1)
+    monkeypatch.setattr(winograd, "_most_blocks", lambda *_: 7)
+    expected = eyeshot.run(net, image, band=40)
+    rooms = winograd._shared_rooms()  # kept from one run to the next
+    torch.set_num_threads(2)
+    try:
+        for mode in (False, True, False):
+            with torch.inference_mode(mode):
+                assert np.array_equal(eyeshot.run(net, image, band=40), expected)
+    finally:
+        torch.set_num_threads(threads)
+    with rooms.borrowed() as one, rooms.borrowed() as other:
+        assert one is not other
+
+
+@pytest.mark.usefixtures("everywhere")
 def test_an_interrupted_run_gives_the_same_bytes(tmp_path: Path) -> None:
     net, image = small_unet(), noise(3, 120, 40).numpy()
     np.save(tmp_path / "image.npy", image)

@@ -558,7 +558,8 @@ class _Memory:
         """Arrays of so many numbers, one after another."""
         if self._whole.numel() < sum(sizes):
             self._whole = torch.empty(0)  # so that both do not exist at the same time
-            self._whole = torch.empty(sum(sizes))
+            with torch.inference_mode(False):  # so that a later call can write to it in any mode
+                self._whole = torch.empty(sum(sizes))
         return torch.split(self._whole[: sum(sizes)], list(sizes))
 
 

@@ -538,11 +538,13 @@ class Compiled:
             work(left)
             return
 
+        mode = torch.is_inference_mode_enabled()
+
         def on_thread(_: int) -> None:
             try:
                 torch.get_num_threads()  # which prepares a new thread, and so comes first
                 self._library.omp_set_num_threads(1)  # until this parallel region ends
-                with torch.no_grad():
+                with torch.inference_mode(mode), torch.no_grad():
                     work(left)
             except BaseException as error:  # raised by the caller's thread
                 left.stop()
