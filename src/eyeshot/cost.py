@@ -79,7 +79,7 @@ def costs(graph: Graph) -> dict[str, Cost]:
     """The cost of every node, by name, in execution order. Rows add up: see :func:`total`."""
     counted: dict[int, str] = {}
     width = _bytes_per_number(graph)
-    found = {}
+    by_node = {}
     for node in graph:
         parameters, shared = _parameters(graph, node, counted)
         record = of(node)
@@ -87,7 +87,7 @@ def costs(graph: Graph) -> dict[str, Cost]:
         read = [math.prod(source.shape) for source in graph.sources(node)] or [0]
         gives = math.prod(node.shape)
         known = node.kind is not Kind.UNSUPPORTED
-        found[node.name] = Cost(
+        by_node[node.name] = Cost(
             parameters=parameters,
             multiply_adds=weighs.of(read[0], gives),
             bias_adds=gives if node.params.bias else 0,
@@ -97,7 +97,7 @@ def costs(graph: Graph) -> dict[str, Cost]:
             shared=shared,
             uncounted=() if known or weighs != Effort() else (node.name,),
         )
-    return found
+    return by_node
 
 
 def unused_parameters(graph: Graph) -> dict[str, int]:

@@ -16,7 +16,7 @@ from eyeshot.graph import Call, Graph, Node, Ref, Weight
 
 
 def values(
-    graph: Graph, inputs: Sequence[torch.Tensor], wanted: Iterable[str] | None = None
+    graph: Graph, inputs: Sequence[torch.Tensor], names: Iterable[str] | None = None
 ) -> Iterator[tuple[Node, torch.Tensor]]:
     """The value of each node, in execution order; the inputs come first.
 
@@ -27,31 +27,31 @@ def values(
     Args:
         graph: the network, with its weights, for inputs of these shapes, types and devices.
         inputs: one for each of the graph's.
-        wanted: names of nodes; only they and what they are computed from are computed. All nodes
+        names: names of nodes; only they and what they are computed from are computed. All nodes
             by default.
     """
-    needed = set(graph.nodes) if wanted is None else needed_for(graph, wanted)
+    needed = set(graph.nodes) if names is None else needed_for(graph, names)
     known = dict(zip(graph.inputs, inputs, strict=True))
     for node, ending in with_last_uses(graph, needed):
         if node.call is not None:
             known[node.name] = _called(node.call, known, graph)
-        found = known[node.name]
+        result = known[node.name]
         for name in ending:
             known.pop(name, None)
-        yield node, found
-        del found
+        yield node, result
+        del result
 
 
 def _called(call: Call, known: Mapping[str, torch.Tensor], graph: Graph) -> torch.Tensor:
-    found: torch.Tensor = call.substituted(lambda one: substituted(one, known, graph))()
-    return found
+    result: torch.Tensor = call.substituted(lambda one: substituted(one, known, graph))()
+    return result
 
 
 def value(graph: Graph, inputs: Sequence[torch.Tensor], name: str) -> torch.Tensor:
     """The value of one node; only what leads to it is computed."""
-    for node, found in values(graph, inputs, [name]):
+    for node, result in values(graph, inputs, [name]):
         if node.name == name:
-            return found
+            return result
     raise Failure(f"the graph has no node {name}", cure="please report it")
 
 

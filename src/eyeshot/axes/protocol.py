@@ -84,14 +84,14 @@ class AxisMap(Protocol):
     def output_size(self, n: int) -> int:
         """How many outputs do n inputs give? Zero or less: the input is too small."""
 
-    def input_range(self, wanted: Interval, n: int) -> Interval:
-        """The smallest interval of inputs that the outputs ``wanted`` depend on.
+    def input_range(self, outputs: Interval, n: int) -> Interval:
+        """The smallest interval of inputs that the ``outputs`` depend on.
 
         It may reach outside ``[0, n)``: that part is padding.
         """
 
-    def input_range_inside(self, wanted: Interval, n: int) -> Interval:
-        """The smallest interval inside ``[0, n)`` with all inputs that ``wanted`` really read.
+    def input_range_inside(self, outputs: Interval, n: int) -> Interval:
+        """The smallest interval inside ``[0, n)`` with all inputs that ``outputs`` really read.
 
         It differs from the clipped ``input_range`` if padding repeats inputs (reflect, circular).
         """

@@ -271,17 +271,17 @@ class Resize(AxisMap):
         exact = np.minimum(doubled * ratio.numerator // (2 * ratio.denominator), n - 1)
         return bool((self.weights(outputs, n)[0][:, 0] == exact).all())
 
-    def input_range_inside(self, wanted: Interval, n: int) -> Interval:
-        if not wanted:
+    def input_range_inside(self, outputs: Interval, n: int) -> Interval:
+        if not outputs:
             return EMPTY
-        ends = np.array([wanted.lo, wanted.hi - 1], dtype=np.int64)
+        ends = np.array([outputs.lo, outputs.hi - 1], dtype=np.int64)
         inputs, _ = self.weights(ends, n)
         return Interval(int(inputs.min()), int(inputs.max()) + 1)
 
-    def input_range(self, wanted: Interval, n: int) -> Interval:
-        if self._ratio is None or not wanted:
-            return self.input_range_inside(wanted, n)
-        return Interval(self._span(wanted.lo).lo, self._span(wanted.hi - 1).hi)
+    def input_range(self, outputs: Interval, n: int) -> Interval:
+        if self._ratio is None or not outputs:
+            return self.input_range_inside(outputs, n)
+        return Interval(self._span(outputs.lo).lo, self._span(outputs.hi - 1).hi)
 
     def ready(self, known: int, n: int | None) -> int:
         if n is not None and known >= n:

@@ -42,8 +42,8 @@ class Global(_NeedsTheWholeSize):
     def output_size(self, n: int) -> int:
         return n if self.outputs is None else self.outputs
 
-    def input_range(self, wanted: Interval, n: int) -> Interval:
-        return Interval(0, n) if wanted else EMPTY
+    def input_range(self, outputs: Interval, n: int) -> Interval:
+        return Interval(0, n) if outputs else EMPTY
 
     input_range_inside = input_range
 
@@ -75,8 +75,8 @@ class Broadcast(_NeedsTheWholeSize):
     def output_size(self, n: int) -> int:
         return self.size
 
-    def input_range(self, wanted: Interval, n: int) -> Interval:
-        return Interval(0, 1) if wanted else EMPTY
+    def input_range(self, outputs: Interval, n: int) -> Interval:
+        return Interval(0, 1) if outputs else EMPTY
 
     input_range_inside = input_range
 
@@ -100,10 +100,10 @@ class Adaptive(_NeedsTheWholeSize):
     def output_size(self, n: int) -> int:
         return self.outputs
 
-    def input_range(self, wanted: Interval, n: int) -> Interval:
-        if not wanted:
+    def input_range(self, outputs: Interval, n: int) -> Interval:
+        if not outputs:
             return EMPTY
-        return Interval(self._start(wanted.lo, n), self._stop(wanted.hi - 1, n))
+        return Interval(self._start(outputs.lo, n), self._stop(outputs.hi - 1, n))
 
     input_range_inside = input_range
 

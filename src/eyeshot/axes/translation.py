@@ -62,10 +62,10 @@ def translate(part: AxisMap, whole: AxisMap, source: Translated, n: int) -> Tran
     if offset is None:
         return lost(outputs)
     units = np.arange(outputs, dtype=np.int64)
-    taken = (units + offset >= 0) & (units + offset < whole.output_size(n))
+    inside = (units + offset >= 0) & (units + offset < whole.output_size(n))
     same = np.zeros(outputs, dtype=bool)
-    same[taken] = _same_inputs(
-        part.inputs_of(units[taken], count), whole.inputs_of(units[taken] + offset, n), source
+    same[inside] = _same_inputs(
+        part.inputs_of(units[inside], count), whole.inputs_of(units[inside] + offset, n), source
     )
     return Translated(offset, same)
 
@@ -132,13 +132,13 @@ class Placed(AxisMap):
     def output_size(self, n: int) -> int:
         return self.size
 
-    def input_range(self, wanted: Interval, n: int) -> Interval:
-        first = -((self.start - wanted.lo) // self.step)
-        last = -((self.start - wanted.hi) // self.step)
-        return Interval(first, last) if wanted and first < last else EMPTY
+    def input_range(self, outputs: Interval, n: int) -> Interval:
+        first = -((self.start - outputs.lo) // self.step)
+        last = -((self.start - outputs.hi) // self.step)
+        return Interval(first, last) if outputs and first < last else EMPTY
 
-    def input_range_inside(self, wanted: Interval, n: int) -> Interval:
-        return self.input_range(wanted, n).within(n)
+    def input_range_inside(self, outputs: Interval, n: int) -> Interval:
+        return self.input_range(outputs, n).within(n)
 
     def ready(self, known: int, n: int | None) -> int:
         if n is not None and known >= n:
@@ -180,8 +180,8 @@ class Spared(AxisMap):
     def output_size(self, n: int) -> int:
         return n
 
-    def input_range(self, wanted: Interval, n: int) -> Interval:
-        lo, hi = wanted.lo, wanted.hi
+    def input_range(self, outputs: Interval, n: int) -> Interval:
+        lo, hi = outputs.lo, outputs.hi
         if self.step == 1:
             written = Interval(self.start, self.start + self.count)
             lo = written.hi if lo in written else lo
@@ -191,8 +191,8 @@ class Spared(AxisMap):
             hi -= lo < hi and self._is_written(hi - 1)
         return Interval(lo, hi) if lo < hi else EMPTY
 
-    def input_range_inside(self, wanted: Interval, n: int) -> Interval:
-        return self.input_range(wanted, n).within(n)
+    def input_range_inside(self, outputs: Interval, n: int) -> Interval:
+        return self.input_range(outputs, n).within(n)
 
     def ready(self, known: int, n: int | None) -> int:
         return known

@@ -28,11 +28,11 @@ class Identity(AxisMap):
     def output_size(self, n: int) -> int:
         return n
 
-    def input_range(self, wanted: Interval, n: int) -> Interval:
-        return wanted
+    def input_range(self, outputs: Interval, n: int) -> Interval:
+        return outputs
 
-    def input_range_inside(self, wanted: Interval, n: int) -> Interval:
-        return wanted.within(n)
+    def input_range_inside(self, outputs: Interval, n: int) -> Interval:
+        return outputs.within(n)
 
     def ready(self, known: int, n: int | None) -> int:
         return known
@@ -85,15 +85,15 @@ class Window(AxisMap):
         # The last window must start inside the input or its leading padding.
         return count - 1 if (count - 1) * self.stride >= n + self.before else count
 
-    def input_range(self, wanted: Interval, n: int) -> Interval:
-        if not wanted:
+    def input_range(self, outputs: Interval, n: int) -> Interval:
+        if not outputs:
             return EMPTY
-        first = wanted.lo * self.stride - self.before
-        last = (wanted.hi - 1) * self.stride - self.before
+        first = outputs.lo * self.stride - self.before
+        last = (outputs.hi - 1) * self.stride - self.before
         return Interval(first, last + self.span)
 
-    def input_range_inside(self, wanted: Interval, n: int) -> Interval:
-        return self.input_range(wanted, n).within(n)
+    def input_range_inside(self, outputs: Interval, n: int) -> Interval:
+        return self.input_range(outputs, n).within(n)
 
     def ready(self, known: int, n: int | None) -> int:
         if n is not None and known >= n:
@@ -152,15 +152,15 @@ class Transpose(AxisMap):
     def output_size(self, n: int) -> int:
         return (n - 1) * self.stride - 2 * self.padding + self.span + self.output_padding
 
-    def input_range(self, wanted: Interval, n: int) -> Interval:
-        if not wanted:
+    def input_range(self, outputs: Interval, n: int) -> Interval:
+        if not outputs:
             return EMPTY
-        first = -((self.span - 1 - wanted.lo - self.padding) // self.stride)
-        last = (wanted.hi - 1 + self.padding) // self.stride
+        first = -((self.span - 1 - outputs.lo - self.padding) // self.stride)
+        last = (outputs.hi - 1 + self.padding) // self.stride
         return Interval(first, last + 1) if first <= last else EMPTY
 
-    def input_range_inside(self, wanted: Interval, n: int) -> Interval:
-        return self.input_range(wanted, n).within(n)
+    def input_range_inside(self, outputs: Interval, n: int) -> Interval:
+        return self.input_range(outputs, n).within(n)
 
     def ready(self, known: int, n: int | None) -> int:
         if n is not None and known >= n:
@@ -204,16 +204,16 @@ class Pad(AxisMap):
     def output_size(self, n: int) -> int:
         return n + self.before + self.after
 
-    def input_range(self, wanted: Interval, n: int) -> Interval:
-        return wanted.shifted(-self.before) if wanted else EMPTY
+    def input_range(self, outputs: Interval, n: int) -> Interval:
+        return outputs.shifted(-self.before) if outputs else EMPTY
 
-    def input_range_inside(self, wanted: Interval, n: int) -> Interval:
-        asked = self.input_range(wanted, n)
-        inside = asked.within(n)
-        if self.mode == "zero" or inside == asked:
+    def input_range_inside(self, outputs: Interval, n: int) -> Interval:
+        span = self.input_range(outputs, n)
+        inside = span.within(n)
+        if self.mode == "zero" or inside == span:
             return inside
-        below = asked.intersect(Interval(asked.lo, 0)) if asked.lo < 0 else EMPTY
-        above = asked.intersect(Interval(n, asked.hi)) if asked.hi > n else EMPTY
+        below = span.intersect(Interval(span.lo, 0)) if span.lo < 0 else EMPTY
+        above = span.intersect(Interval(n, span.hi)) if span.hi > n else EMPTY
         ends = [edge for part in (below, above) if part for edge in (part.lo, part.hi - 1)]
         inputs = self._inside(np.array(ends, dtype=np.int64), n)
         return inside.hull(Interval(int(inputs.min()), int(inputs.max()) + 1))

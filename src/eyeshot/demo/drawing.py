@@ -342,8 +342,8 @@ def first_digit(data: Data, digit: int) -> NDArray[np.uint8]:
 def command() -> str:
     """How this ``eyeshot`` can be called from here: its bare name only where that finds it."""
     beside = Path(sys.executable).with_name("eyeshot")
-    found = shutil.which("eyeshot")
-    if found is not None and (not beside.exists() or Path(found).samefile(beside)):
+    installed = shutil.which("eyeshot")
+    if installed is not None and (not beside.exists() or Path(installed).samefile(beside)):
         return "eyeshot"
     if beside.exists():
         near = os.path.relpath(beside)

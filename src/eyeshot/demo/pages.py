@@ -119,14 +119,15 @@ def page_crops(data: Data, seed: int = 0) -> Data:
 
 def _examples(page: Page, nothing: int, seed: int) -> Examples:
     draw = np.random.default_rng((seed, 7))
-    found, labels = [], []
+    corners_of_digits, labels = [], []
     for _ in range(_LOOKS):
-        found.append(page.corners + draw.integers(-NEAR, NEAR + 1, size=page.corners.shape))
+        shifts = draw.integers(-NEAR, NEAR + 1, size=page.corners.shape)
+        corners_of_digits.append(page.corners + shifts)
         labels.append(page.labels)
     missed = page.corners + _offsets(draw, len(page.corners))
     blank = draw.integers(0, page.pixels.shape[0] - page.side + 1, size=(len(missed) // 2, 2))
     empty = _away(page, np.concatenate([missed, blank]))
-    corners = np.concatenate([*found, empty])
+    corners = np.concatenate([*corners_of_digits, empty])
     labels.append(np.full(len(empty), nothing))
     pictures = torch.from_numpy(cut_crops(page.pixels, corners, page.side))
     return Examples.hold(pictures[:, None], torch.from_numpy(np.concatenate(labels)))
@@ -144,8 +145,8 @@ def _offsets(draw: np.random.Generator, count: int) -> NDArray[np.int64]:
 def _away(page: Page, corners: NDArray[np.int64]) -> NDArray[np.int64]:
     """Those crops that no digit is near to."""
     away, _ = KDTree(page.corners).query(corners, p=np.inf)
-    kept: NDArray[np.int64] = corners[away >= _FAR]
-    return kept
+    far: NDArray[np.int64] = corners[away >= _FAR]
+    return far
 
 
 def cut_crops(pixels: NDArray[Any], corners: NDArray[np.int64], side: int) -> NDArray[Any]:
@@ -177,7 +178,7 @@ class Readings:
 
 @dataclass(frozen=True, eq=False)
 class Marks:
-    """Readings held against what is there.
+    """Readings compared with what is there.
 
     Attributes:
         right: (N,) of each reading, whether the digit is there and is that one.
@@ -248,7 +249,7 @@ def _lean(
 
 
 def mark(readings: Readings, page: Page) -> Marks:
-    """Hold the readings against the digits of the page; a digit is found once."""
+    """Compare the readings with the digits of the page; a digit is found once."""
     right = np.zeros(len(readings.labels), bool)
     false = np.ones(len(readings.labels), bool)
     missed = np.ones(len(page.labels), bool)

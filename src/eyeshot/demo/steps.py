@@ -60,10 +60,10 @@ def train_network(stage: Stage) -> None:
 
 def ask_network(stage: Stage) -> None:
     """Load the network in a new process, and ask it what single pictures show."""
-    asked = _write_pictures(stage)
-    told = _predict_elsewhere(stage.run_folder, [path for path, _ in asked])
-    _check_same(told, [p.to_dict() for p in predict(stage.run, [path for path, _ in asked])])
-    for (path, truth), answer in zip(asked, told, strict=True):
+    questions = _write_pictures(stage)
+    answers = _predict_elsewhere(stage.run_folder, [path for path, _ in questions])
+    _check_same(answers, [p.to_dict() for p in predict(stage.run, [path for path, _ in questions])])
+    for (path, truth), answer in zip(questions, answers, strict=True):
         best = answer["top"][0]
         wrong = tr("wrong: it is a {truth}", truth=truth)
         line = tr(
@@ -103,35 +103,35 @@ STEPS: Sequence[Step] = (
 
 def _write_pictures(stage: Stage) -> list[tuple[Path, str]]:
     """Some held-out digits as files, one of them written large on paper; each with its truth."""
-    asked = []
+    questions = []
     for digit in ASKED:
         path = stage.pictures / f"digit-{digit}.png"
         images.write(path, first_digit(stage.data, digit))
-        asked.append((path, str(digit)))
+        questions.append((path, str(digit)))
     path = stage.pictures / "photo.jpg"
     images.write(path, write_on_paper(first_digit(stage.data, ON_PAPER)))
-    return [*asked, (path, str(ON_PAPER))]
+    return [*questions, (path, str(ON_PAPER))]
 
 
 def _predict_elsewhere(run: Path, paths: list[Path]) -> list[dict[str, Any]]:
     """What ``eyeshot predict`` says of the pictures, in a process that knows the folder alone."""
     words = [sys.executable, "-m", "eyeshot", "predict", "--json", "--", str(run)]
-    done = subprocess.run(
+    process = subprocess.run(
         [*words, *(str(path) for path in paths)],
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, VARIABLE: spoken()},
     )
-    if done.returncode:
-        raise Failure(f"the new process failed: {done.stderr.strip() or done.returncode}")
-    answers: list[dict[str, Any]] = json.loads(done.stdout)
+    if process.returncode:
+        raise Failure(f"the new process failed: {process.stderr.strip() or process.returncode}")
+    answers: list[dict[str, Any]] = json.loads(process.stdout)
     return answers
 
 
-def _check_same(told: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+def _check_same(answers: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
     """Hold the answers of the two processes against each other."""
-    for ours, theirs in zip(expected, told, strict=True):
+    for ours, theirs in zip(expected, answers, strict=True):
         for one, other in zip(ours["top"], theirs["top"], strict=True):
             if not math.isclose(one["probability"], other["probability"], abs_tol=_CLOSE):
                 raise Failure(

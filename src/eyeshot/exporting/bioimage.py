@@ -75,7 +75,7 @@ def write_package(target: Target, path: Path, options: Options) -> Exported:
             _test(made)
             aside.write_bytes(made.read_bytes())
     kind = f"BioImage.IO model {description.format_version}, tested by bioimageio.core"
-    return Exported(path, kind, shapes, apart, (*notes, *_untold(sizes)))
+    return Exported(path, kind, shapes, apart, (*notes, *_omissions(sizes)))
 
 
 def _sizes(target: Target) -> _Sizes:
@@ -106,18 +106,18 @@ def _write_tests(target: Target, sizes: _Sizes, folder: Path) -> None:
     shape = (target.size[0], *(n + 2 * sizes.step for n in sizes.least))
     x = _blobs(shape)
     run = target.run
-    given = x
+    inputs = x
     if run is not None:
         config, axes = run.config, len(run.config.size)
         mean, std = (by_channel(one, axes) for one in (config.mean, config.std))
-        given = (x - mean) / std
+        inputs = (x - mean) / std
     with untouched(target.net), torch.no_grad():
-        found = tensors_of(target.net(given.clone()))  # forward may write into it
-    if len(found) != 1:
-        raise Unsupported(f"{len(found)} outputs", cure="export a network of one output")
+        outputs = tensors_of(target.net(inputs.clone()))  # forward may write into it
+    if len(outputs) != 1:
+        raise Unsupported(f"{len(outputs)} outputs", cure="export a network of one output")
     np.save(folder / "input.npy", x.numpy())
-    np.save(folder / "output.npy", found[0].numpy())
-    (folder / "cover.png").write_bytes(png_bytes(_cover(x[0], found[0][0])))
+    np.save(folder / "output.npy", outputs[0].numpy())
+    (folder / "cover.png").write_bytes(png_bytes(_cover(x[0], outputs[0][0])))
 
 
 def _blobs(shape: Sequence[int]) -> torch.Tensor:
@@ -153,12 +153,12 @@ def _validated(target: Target, sizes: _Sizes, folder: Path, options: Options) ->
     try:
         return _described(target, sizes, folder, options)
     except ValueError as error:  # pydantic's
-        told = one_line(str(error), 300)
-        if "license" in told.lower():
+        problem = one_line(str(error), 300)
+        if "license" in problem.lower():
             cure = "give an SPDX name, such as CC-BY-4.0 or MIT"
             raise BadValue(f"license {options.license}", cure=cure) from error
         cure = "pip install 'eyeshot[bioimageio]', which has versions that fit"
-        raise Failure(f"bioimageio.spec refuses the model: {told}", cure=cure) from error
+        raise Failure(f"bioimageio.spec refuses the model: {problem}", cure=cure) from error
 
 
 def _described(target: Target, sizes: _Sizes, folder: Path, options: Options) -> Any:
@@ -234,7 +234,7 @@ def _output_axes(
             spec.SpaceOutputAxis(id=spec.AxisId(name), size=n)
             for name, n in zip(names, extents, strict=True)
         ]
-    found = []
+    axes = []
     for name, stride in zip(names, sizes.geometry.stride, strict=True):
         size = spec.SizeReference(
             tensor_id=spec.TensorId("image"),
@@ -244,8 +244,8 @@ def _output_axes(
         common = {"id": spec.AxisId(name), "size": size, "scale": float(stride)}
         halo = math.ceil(sizes.halo / stride)
         kind = spec.SpaceOutputAxisWithHalo if halo else spec.SpaceOutputAxis
-        found.append(kind(**common, **({"halo": halo} if halo else {})))
-    return found
+        axes.append(kind(**common, **({"halo": halo} if halo else {})))
+    return axes
 
 
 def _classes(target: Target, count: int) -> list[str]:
@@ -255,16 +255,16 @@ def _classes(target: Target, count: int) -> list[str]:
 
 def _name(name: str) -> str:
     """What the format allows: letters, digits, and a few signs; five or more of them."""
-    kept = "".join(c if c.isalnum() or c in "_+- ()" else " " for c in name).strip()
-    return kept if len(kept) >= 5 else f"{kept} network".strip()
+    allowed = "".join(c if c.isalnum() or c in "_+- ()" else " " for c in name).strip()
+    return allowed if len(allowed) >= 5 else f"{allowed} network".strip()
 
 
 def _exact(sizes: _Sizes, is_run: bool) -> dict[str, Any]:
     """What the format cannot say: the halo of each side, and the fields of each phase."""
     geometry = sizes.geometry
-    told: dict[str, Any] = {"axes": list(AXES[len(sizes.least)]) if len(sizes.least) < 4 else []}
+    details: dict[str, Any] = {"axes": list(AXES[len(sizes.least)]) if len(sizes.least) < 4 else []}
     if geometry is not None:
-        told |= {
+        details |= {
             "halo_before": geometry.before,
             "halo_after": geometry.after,
             "grid": geometry.alignment,
@@ -272,10 +272,10 @@ def _exact(sizes: _Sizes, is_run: bool) -> dict[str, Any]:
             "smallest_receptive_field": list(geometry.smallest_field),
             "output_margin": geometry.margin,
         }
-    return told
+    return details
 
 
-def _untold(sizes: _Sizes) -> tuple[str, ...]:
+def _omissions(sizes: _Sizes) -> tuple[str, ...]:
     geometry = sizes.geometry
     if geometry is None:
         return ("no halo: no bounded patch of the image decides an output of this network",)
@@ -301,7 +301,7 @@ def _readme(target: Target, sizes: _Sizes, options: Options) -> str:
         ]
         if config.classes:
             lines += [f"Classes: {', '.join(config.classes)}.", ""]
-    lines += ["# Tiles", "", *(f"- {note}" for note in _untold(sizes)), ""]
+    lines += ["# Tiles", "", *(f"- {note}" for note in _omissions(sizes)), ""]
     lines += [
         "# Validation",
         "",
@@ -326,7 +326,7 @@ def _test(package: Path) -> None:
         summary = bioimageio.core.test_model(package, weight_format="onnx")
     if summary.status not in ("passed", "valid-format"):
         errors = [e.msg for detail in summary.details for e in detail.errors]
-        told = one_line("; ".join(errors) or summary.status, 300)
-        raise Failure(f"the package does not pass bioimageio.core's test: {told}")
+        problem = one_line("; ".join(errors) or summary.status, 300)
+        raise Failure(f"the package does not pass bioimageio.core's test: {problem}")
     if summary.status != "passed":
         raise Failure("bioimageio.core did not test the package", cure="please report it")

@@ -28,7 +28,7 @@ _MOST_GROWTH = 64
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A file that was written and held against its network.
+    """A written file, compared with its network.
 
     Attributes:
         path: of the file.
@@ -157,8 +157,8 @@ def target_of(net: nn.Module | Run, size: Sequence[int] | None) -> Target:
     if size is None and run is not None:
         size = (run.config.channels, *run.config.size)
     if size is None:
-        found = InputSizes(module)
-        size = (found.channels, found.usual, found.usual)
+        sizes = InputSizes(module)
+        size = (sizes.channels, sizes.usual, sizes.usual)
     shape = (1, *map(int, size))
     if min(shape) < 1 or not runs_on_shapes(module)(shape):
         raise BadValue(
@@ -180,14 +180,14 @@ def tensors_of(answer: Any) -> list[torch.Tensor]:
     Raises:
         Unsupported: it returns something else than tensors.
     """
-    found = [answer] if isinstance(answer, torch.Tensor) else answer
-    found = list(found.values()) if isinstance(found, dict) else found
-    tensors = isinstance(found, list | tuple) and all(isinstance(o, torch.Tensor) for o in found)
-    if not tensors:
+    outputs = [answer] if isinstance(answer, torch.Tensor) else answer
+    outputs = list(outputs.values()) if isinstance(outputs, dict) else outputs
+    several = isinstance(outputs, list | tuple)
+    if not several or not all(isinstance(one, torch.Tensor) for one in outputs):
         raise Unsupported(
             f"the network returns a {type(answer).__name__}", cure="return one or more tensors"
         )
-    return list(found)
+    return list(outputs)
 
 
 def compared(
@@ -205,13 +205,13 @@ def compared(
     for shape in shapes:
         x = noise(shape).to(dtype)
         with untouched(net), torch.no_grad():
-            wanted = tensors_of(net(x.clone()))  # forward may write into it
-            found = [torch.as_tensor(one) for one in other(x)]
-        if [one.shape for one in found] != [one.shape for one in wanted]:
-            sizes = (joined_shapes(one) for one in (found, wanted))
+            expected = tensors_of(net(x.clone()))  # forward may write into it
+            actual = [torch.as_tensor(one) for one in other(x)]
+        if [one.shape for one in actual] != [one.shape for one in expected]:
+            sizes = (joined_shapes(one) for one in (actual, expected))
             fact = "at {} the file gives {}, and the network {}".format(by(shape), *sizes)
             raise Unsupported(fact, cure="export it at another --size")
-        for mine, theirs in zip(found, wanted, strict=True):
+        for mine, theirs in zip(actual, expected, strict=True):
             scale = max(float(theirs.abs().max()), 1e-6) if theirs.numel() else 1.0
             apart = float((mine - theirs).abs().max()) / scale if theirs.numel() else 0.0
             if not apart <= allowed:

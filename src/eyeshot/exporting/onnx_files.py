@@ -102,10 +102,10 @@ def onnx_of(
             continue
         notes: tuple[str, ...] = ()
         if target.growths and not sizes:
-            told = (
+            reason = (
                 f"of another size it is not what the network is ({refused.fact})" if refused else ""
             )
-            notes = (f"the file is for {by(target.size[1:])} alone: {told}",)
+            notes = (f"the file is for {by(target.size[1:])} alone: {reason}",)
         return content, shapes, apart, notes
     raise refused or Unsupported("nothing was exported")
 
@@ -128,8 +128,8 @@ def runner(content: bytes) -> Callable[[torch.Tensor], Sequence[Any]]:
 
     def run(x: torch.Tensor) -> Sequence[Any]:
         with _refusing(f"onnxruntime does not run it at {by(tuple(x.shape))}"):
-            found: Sequence[Any] = session.run(None, {name: x.numpy()})
-        return found
+            outputs: Sequence[Any] = session.run(None, {name: x.numpy()})
+        return outputs
 
     return run
 
@@ -181,14 +181,15 @@ def _exported(net: nn.Module, size: Sequence[int], opset: int, sizes: bool) -> b
 def _name_axes(model: Any, axes: int) -> None:
     """Names for the sizes that are free, N, H and W, in place of the exporter's own."""
     shape = model.graph.input[0].type.tensor_type.shape.dim
-    wanted = ("N", "C", *AXES.get(axes, ()))
-    names = {dim.dim_param: name for dim, name in zip(shape, wanted, strict=False) if dim.dim_param}
+    names_by_place = ("N", "C", *AXES.get(axes, ()))
+    pairs = zip(shape, names_by_place, strict=False)
+    names = {dim.dim_param: name for dim, name in pairs if dim.dim_param}
     pattern = re.compile(r"\b(" + "|".join(map(re.escape, names)) + r")\b") if names else None
     del model.graph.value_info[:]
     for value in (*model.graph.input, *model.graph.output):
         for dim in value.type.tensor_type.shape.dim:
             if pattern is not None and dim.dim_param:
-                dim.dim_param = pattern.sub(lambda found: names[found[1]], dim.dim_param)
+                dim.dim_param = pattern.sub(lambda match: names[match[1]], dim.dim_param)
 
 
 @contextmanager

@@ -27,19 +27,19 @@ def to_paddle(net: nn.Module) -> dict[str, Tensor]:
     """The weights of a network, as ``Layer.set_state_dict`` of the same one in Paddle takes them.
 
     Args:
-        net: convolutions, linear layers, batch norms; it is left as it is.
+        net: convolutions, linear layers, batch norms; it is not changed.
 
     Raises:
         BadValue: a layer whose weights Paddle lays out otherwise.
     """
-    found = {}
+    turned = {}
     for name, tensor in net.state_dict().items():
         layer, _, kind = name.rpartition(".")
         if kind == _NOT_THERE:
             continue
         prefix = f"{layer}." if layer else ""
-        found[prefix + _paddle_name(net, layer, kind)] = _turned(net, layer, kind, tensor)
-    return found
+        turned[prefix + _paddle_name(net, layer, kind)] = _turned(net, layer, kind, tensor)
+    return turned
 
 
 def from_paddle(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -52,25 +52,25 @@ def from_paddle(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
     Raises:
         BadValue: a weight is missing, is too many, or has another shape.
     """
-    left, own = dict(weights), net.state_dict()
+    remaining, own = dict(weights), net.state_dict()
     for name, tensor in own.items():
         layer, _, kind = name.rpartition(".")
         if kind == _NOT_THERE:
             continue
         theirs = f"{layer}." * bool(layer) + _paddle_name(net, layer, kind)
-        if theirs not in left:
+        if theirs not in remaining:
             raise BadValue(f"no weight {theirs}", cure="convert the weights of the same network")
-        found = _turned(net, layer, kind, left.pop(theirs))
-        if found.shape != tensor.shape:
+        turned = _turned(net, layer, kind, remaining.pop(theirs))
+        if turned.shape != tensor.shape:
             raise BadValue(
-                f"weight {theirs} is {by(found.shape)} as PyTorch has it, and {name} is "
+                f"weight {theirs} is {by(turned.shape)} as PyTorch has it, and {name} is "
                 f"{by(tensor.shape)}",
                 cure="convert the weights of the same network",
             )
-        tensor.copy_(found)
-    if left:
+        tensor.copy_(turned)
+    if remaining:
         raise BadValue(
-            f"weight {next(iter(left))} is of no layer of the network",
+            f"weight {next(iter(remaining))} is of no layer of the network",
             cure="convert the weights of the same network",
         )
 

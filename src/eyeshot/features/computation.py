@@ -200,12 +200,12 @@ def calls_by_graph(
         UnknownName: no layer has such a name.
         BadValue: the network refuses the batch, or a module computes nothing.
     """
-    seen = _Seen(net, len(batch), layers)
-    reason = compute_by_graph(net, [batch], seen.choose, seen.keep)
-    return ([], reason) if reason else (seen.calls(), "")
+    recorder = _GraphRecorder(net, len(batch), layers)
+    reason = compute_by_graph(net, [batch], recorder.choose, recorder.keep)
+    return ([], reason) if reason else (recorder.calls(), "")
 
 
-class _Seen:
+class _GraphRecorder:
     """The requested nodes, and their maps when they are computed."""
 
     def __init__(self, net: nn.Module, batch: int, layers: Sequence[str] | None) -> None:
@@ -219,14 +219,14 @@ class _Seen:
         self._graph = graph
         labels: dict[str, dict[str, None]] = {}
         for layer in self._layers or ():
-            found = graph.named(layer)
-            if not found:
+            named = graph.named(layer)
+            if not named:
                 raise unknown_layer(graph, self._net, layer)
-            for label, node in found.items():
+            for label, node in named.items():
                 labels.setdefault(node.name, {})[label] = None
         if self._layers is None:
             labels = {node.name: {node.name: None} for node in graph if not node.is_input}
-        self._labels = {name: list(found) for name, found in labels.items()}
+        self._labels = {name: list(named) for name, named in labels.items()}
         return self._labels
 
     def keep(self, node: Node, value: Tensor) -> None:
@@ -249,13 +249,13 @@ class _Seen:
         calls: list[Call] = []
         before = ""
         for node in self._graph or ():
-            kept = {layer.name: layer for layer in self._maps.get(node.name, ())}
-            if not node.is_input or node.name in kept:
+            maps = {layer.name: layer for layer in self._maps.get(node.name, ())}
+            if not node.is_input or node.name in maps:
                 chained = bool(node.edges) and node.edges[0].source == before
-                own = kept.pop(node.name, None)
+                own = maps.pop(node.name, None)
                 calls.append(Call(node.name, node.name, node.operator, chained, own))
             before = node.name
-            calls += [Call(name, name, layer.kind, False, layer) for name, layer in kept.items()]
+            calls += [Call(name, name, layer.kind, False, layer) for name, layer in maps.items()]
         return calls
 
     def _kind(self, node: Node, label: str) -> str:

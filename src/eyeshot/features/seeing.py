@@ -32,27 +32,27 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 class Recorder:
     """Stores copies of the outputs, so that the network is not changed."""
 
-    def __init__(self, batch: int, wanted: frozenset[str] | None) -> None:
+    def __init__(self, batch: int, layers: frozenset[str] | None) -> None:
         self.calls: list[Call] = []
         self.path: list[str] = []  # the modules that are being called, outermost first
         self.in_layer = 0
         self.function: Any = None  # the function that was called last
         self._batch = batch
-        self.wanted = wanted
-        self._seen: Counter[str] = Counter()
+        self.layers = layers
+        self._times_called: Counter[str] = Counter()
         self._last: Tensor | None = None
 
     def keep(self, base: str, kind: str, came_in: Any, output: Any, parameters: int) -> None:
         """Record one call: each tensor that it returned, under a separate name."""
-        self._seen[base] += 1
-        times = self._seen[base]
+        self._times_called[base] += 1
+        times = self._times_called[base]
         name = base if times == 1 else f"{base}#{times}"
         first = next((tensor for _, tensor in tensors_in(came_in)), None)
         chained = first is not None and first is self._last
         shape = () if first is None else tuple(first.shape[1:])
         for suffix, tensor in tensors_in(output):
             layer = None
-            if self.wanted is None or not self.wanted.isdisjoint((base, name, name + suffix)):
+            if self.layers is None or not self.layers.isdisjoint((base, name, name + suffix)):
                 self.in_layer += 1  # so that the functions that copy are not recorded
                 maps, dead = first_maps(tensor, self._batch)
                 self.in_layer -= 1
@@ -114,7 +114,7 @@ def _hooks(name: str, module: nn.Module, recorder: Recorder, *, root: bool) -> t
     def leave(_module: nn.Module, inputs: Any, output: Any) -> None:
         recorder.path.pop()
         recorder.in_layer -= layer
-        requested = not layer and not root and name in (recorder.wanted or ())
+        requested = not layer and not root and name in (recorder.layers or ())
         if (layer or requested) and not recorder.in_layer:
             recorder.keep(label, kind, inputs, output, parameters)
 
@@ -211,8 +211,8 @@ def see(net: nn.Module, x: Tensor | NDArray[Any], layers: Sequence[str] | None =
         )
     set_places(net, calls)
     image = batch[0].detach().float().cpu().numpy().copy()
-    kept = tuple(call.layer for call in calls if call.layer is not None)
-    return Features(image, kept, steps_of(calls), len(batch))
+    maps = tuple(call.layer for call in calls if call.layer is not None)
+    return Features(image, maps, steps_of(calls), len(batch))
 
 
 def _calls_by_hooks(net: nn.Module, batch: Tensor, layers: Sequence[str] | None) -> list[Call]:

@@ -220,7 +220,7 @@ class Plan:
         channels = f"{self.channels} channels, each by itself" if self.channels > 1 else "gray"
         alpha = ", alpha kept as it is" if self.alpha else ""
         top = f"{top_of(self.dtype):g}"
-        done = {
+        range_words = {
             "clip": f"clipped to 0…{top}",
             "rescale": f"stretched to 0…{top}",
             "keep": "values left as they are",
@@ -229,7 +229,7 @@ class Plan:
         rounded = ", rounded to the nearest" if self.result.kind == "u" else ""
         return (
             f"{self.kernels.name}: {joined}{routes}; {operation}, {_OUTSIDE[self.padding]}; "
-            f"{channels}{alpha}; {types}{rounded}, {done}"
+            f"{channels}{alpha}; {types}{rounded}, {range_words}"
         )
 
 
@@ -329,8 +329,8 @@ def carry_out(plan: Plan, picture: Array) -> Array:
     if not plan.alpha:
         return out
     last = picture[..., plan.channels :]
-    kept = crop(last, plan.kernels.shape) if plan.padding == "valid" else last
-    return np.concatenate([out, kept.astype(plan.result)], axis=2)
+    alpha = crop(last, plan.kernels.shape) if plan.padding == "valid" else last
+    return np.concatenate([out, alpha.astype(plan.result)], axis=2)
 
 
 def _respond(plan: Plan, color: Array) -> Array:
@@ -383,11 +383,11 @@ def work_type(dtype: DType) -> DType:
     Raises:
         BadValue: not an 8- or 16-bit or float picture.
     """
-    found = _WORK_TYPES.get(dtype.newbyteorder("="))
-    if found is None:
+    wide = _WORK_TYPES.get(dtype.newbyteorder("="))
+    if wide is None:
         cure = "convert it with .astype to uint8, uint16 or float32"
         raise BadValue(f"a picture of {dtype} cannot be filtered", cure=cure)
-    return found
+    return wide
 
 
 def top_of(dtype: DType) -> float:

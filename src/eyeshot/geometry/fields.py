@@ -184,19 +184,19 @@ class Fields:
 
     @cached_property
     def _all(self) -> dict[str, tuple[_AxisFields, ...] | str]:
-        found: dict[str, tuple[_AxisFields, ...] | str] = {}
+        known: dict[str, tuple[_AxisFields, ...] | str] = {}
         for node in self.graph:
-            found[node.name] = self._node(node, found)
-        return found
+            known[node.name] = self._node(node, known)
+        return known
 
     def _node(
-        self, node: Node, found: dict[str, tuple[_AxisFields, ...] | str]
+        self, node: Node, known: dict[str, tuple[_AxisFields, ...] | str]
     ) -> tuple[_AxisFields, ...] | str:
         if node.is_input:
             return tuple(_input_axis(n, node.name == self.source) for n in node.extents)
         if node.kind is Kind.UNSUPPORTED:
             return f"unsupported: {node.operator} at {node.name}"
-        before = [found[edge.source] for edge in node.edges]
+        before = [known[edge.source] for edge in node.edges]
         lost = next((fields for fields in before if isinstance(fields, str)), None)
         if lost is not None:
             return lost
@@ -211,9 +211,9 @@ class Fields:
         return tuple(axes)
 
 
-def _input_axis(n: int, asked: bool) -> _AxisFields:
+def _input_axis(n: int, spatial: bool) -> _AxisFields:
     places = np.arange(n, dtype=np.int64)
-    if asked:
+    if spatial:
         return _AxisFields(start(), places, places + 1)
     # Another input of the network: its units do not see the requested input.
     return _AxisFields(None, np.ones_like(places), np.zeros_like(places))

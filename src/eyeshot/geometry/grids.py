@@ -39,27 +39,27 @@ def grids_of(graph: Graph, name: str, source: str | None = None) -> tuple[Grid |
         source: of the input; None for the first one.
     """
     start = graph.inputs[0] if source is None else source
-    found: dict[str, tuple[Grid | None, ...]] = {}
+    known: dict[str, tuple[Grid | None, ...]] = {}
     for node in graph:
         if node.is_input:
             own = Grid(Fraction(1), Fraction(0)) if node.name == start else None
-            found[node.name] = (own,) * len(node.extents)
+            known[node.name] = (own,) * len(node.extents)
         else:
-            found[node.name] = tuple(
-                _joined(graph, node, axis, found) for axis in range(len(node.extents))
+            known[node.name] = tuple(
+                _joined(graph, node, axis, known) for axis in range(len(node.extents))
             )
         if node.name == name:
             break
     axes = graph.nodes[name].dims
-    return tuple(None if dim is None else grid for dim, grid in zip(axes, found[name], strict=True))
+    return tuple(None if dim is None else grid for dim, grid in zip(axes, known[name], strict=True))
 
 
 def _joined(
-    graph: Graph, node: Node, axis: int, found: dict[str, tuple[Grid | None, ...]]
+    graph: Graph, node: Node, axis: int, known: dict[str, tuple[Grid | None, ...]]
 ) -> Grid | None:
     grids = []
     for edge in node.edges:
-        before = found[edge.source][axis] if axis < len(found[edge.source]) else None
+        before = known[edge.source][axis] if axis < len(known[edge.source]) else None
         if before is None or axis >= len(edge.axes):
             continue
         placed = edge.axes[axis].grid(graph.nodes[edge.source].extents[axis])

@@ -174,34 +174,34 @@ def footprint(
         raise UnknownName("input", source, graph.inputs)
     node = graph[layer]
     chosen = live_place(node, checked_unit(node, unit))
-    wanted: dict[str, list[Product]] = {
+    requests: dict[str, list[Product]] = {
         node.name: [tuple(np.arange(n) == i for n, i in zip(node.extents, chosen, strict=True))]
     }
     for name in reversed(list(graph.nodes)):
-        if name in wanted and graph.nodes[name].kind is Kind.UNSUPPORTED:
+        if name in requests and graph.nodes[name].kind is Kind.UNSUPPORTED:
             raise Unsupported(
                 f"{name}: {graph.nodes[name].reason}", cure="ask about a layer before it"
             )
-        for product in wanted.get(name, []):
+        for product in requests.get(name, []):
             for edge in graph.nodes[name].edges:
                 extents = graph.nodes[edge.source].extents
                 needed = tuple(
                     _needed(axis, places, n)
                     for axis, places, n in zip(edge.axes, product, extents, strict=True)
                 )
-                _add(wanted.setdefault(edge.source, []), needed)
+                _add(requests.setdefault(edge.source, []), needed)
     shape = graph.nodes[source].extents
     mask = np.zeros(shape, dtype=bool)
-    for product in wanted.get(source, []):
+    for product in requests.get(source, []):
         mask[np.ix_(*product)] = True
     return mask
 
 
-def _needed(axis: AxisMap, wanted: NDArray[np.bool_], n: int) -> NDArray[np.bool_]:
+def _needed(axis: AxisMap, outputs: NDArray[np.bool_], n: int) -> NDArray[np.bool_]:
     if axis.is_global:
-        return np.full(n, wanted.any())
+        return np.full(n, outputs.any())
     needed = np.zeros(n, dtype=bool)
-    taps = axis.inputs_of(np.nonzero(wanted)[0], n)
+    taps = axis.inputs_of(np.nonzero(outputs)[0], n)
     needed[taps[taps != NO_INPUT]] = True
     return needed
 
@@ -234,8 +234,8 @@ def checked_unit(node: Node, unit: Sequence[int] | None) -> tuple[int, ...]:
     chosen = tuple(int(i) for i in unit)
     live = [n for n, dim in zip(extents, node.dims, strict=True) if dim is not None]
     if len(chosen) == len(live) < len(extents):
-        given = iter(chosen)
-        chosen = tuple(next(given) if dim is not None else 0 for dim in node.dims)
+        indices = iter(chosen)
+        chosen = tuple(next(indices) if dim is not None else 0 for dim in node.dims)
     sides = tuple(_side(node, axis) for axis in range(len(extents)))
     size = " x ".join(str(n) for n in sides)
     if len(chosen) != len(extents):

@@ -29,7 +29,7 @@ _FARTHEST = 256
 
 @dataclass(frozen=True, slots=True)
 class Clash:
-    """Why a size cannot be taken, and by which node."""
+    """Why a size is not accepted, and by which node."""
 
     node: str
     fact: str
@@ -39,26 +39,26 @@ def extents(graph: Graph, axis: int, n: int) -> dict[str, int] | Clash:
     """Positions of every node along one axis, for an input of ``n`` positions there.
 
     Inputs with the same extent as the first input follow it; others keep theirs. Nodes after an
-    operator without a rule are left out.
+    operator without a rule are omitted.
     """
-    found, clash = _walk(graph, axis, n)
-    return found if clash is None else clash
+    sizes, clash = _walk(graph, axis, n)
+    return sizes if clash is None else clash
 
 
 def _walk(graph: Graph, axis: int, n: int) -> tuple[dict[str, int], Clash | None]:
     """The positions of every node up to the first that clashes."""
-    asked = graph.nodes[graph.inputs[0]].extents[axis]
-    found: dict[str, int] = {}
+    traced_size = graph.nodes[graph.inputs[0]].extents[axis]
+    sizes: dict[str, int] = {}
     for node in graph:
         if node.is_input:
             traced = node.extents[axis]
-            found[node.name] = n if traced == asked else traced
-        elif node.kind is not Kind.UNSUPPORTED and all(e.source in found for e in node.edges):
-            count = _count(graph, node, axis, found)
+            sizes[node.name] = n if traced == traced_size else traced
+        elif node.kind is not Kind.UNSUPPORTED and all(e.source in sizes for e in node.edges):
+            count = _count(graph, node, axis, sizes)
             if isinstance(count, Clash):
-                return found, count
-            found[node.name] = count
-    return found, None
+                return sizes, count
+            sizes[node.name] = count
+    return sizes, None
 
 
 def leftovers(graph: Graph, axis: int, sizes: dict[str, int]) -> dict[str, int]:
@@ -72,14 +72,14 @@ def leftovers(graph: Graph, axis: int, sizes: dict[str, int]) -> dict[str, int]:
         axis: which spatial axis.
         sizes: positions of every node along it, from :func:`extents`.
     """
-    found: dict[str, int] = {}
+    unread: dict[str, int] = {}
     for node in graph:
         for edge in node.edges:
             if node.name in sizes and node.slides:
-                left = edge.axes[axis].unread(sizes[edge.source])
-                if left:
-                    found[node.name] = left
-    return found
+                count = edge.axes[axis].unread(sizes[edge.source])
+                if count:
+                    unread[node.name] = count
+    return unread
 
 
 def nearest(
@@ -121,9 +121,9 @@ def certainly_takes(graph: Graph, axis: int, n: int) -> bool | None:
     """
     if n == graph.nodes[graph.inputs[0]].extents[axis]:
         return True
-    found, clash = _walk(graph, axis, n)
+    sizes, clash = _walk(graph, axis, n)
     for node in graph:
-        if not node.is_input and not _tells(graph, node, axis, found):
+        if not node.is_input and not _tells(graph, node, axis, sizes):
             return None
         if clash is not None and node.name == clash.node:
             return False
@@ -142,28 +142,28 @@ def nearest_sizes(graph: Graph, *, clean: bool = False) -> list[tuple[int, ...]]
     below: list[int | None] = []
     above: list[int | None] = []
     for axis, n in enumerate(graph.nodes[graph.inputs[0]].extents):
-        kept = takes(graph, axis, n, clean=clean)
-        smaller, larger = (n, n) if kept else nearest(graph, axis, clean=clean)
+        accepted = takes(graph, axis, n, clean=clean)
+        smaller, larger = (n, n) if accepted else nearest(graph, axis, clean=clean)
         below.append(smaller)
         above.append(larger)
-    found = []
+    candidates = []
     for sides in (below, above):
         whole = tuple(side for side in sides if side is not None)
-        if len(whole) == len(sides) and whole not in found:
-            found.append(whole)
-    return found
+        if len(whole) == len(sides) and whole not in candidates:
+            candidates.append(whole)
+    return candidates
 
 
-def _count(graph: Graph, node: Node, axis: int, found: dict[str, int]) -> int | Clash:
+def _count(graph: Graph, node: Node, axis: int, sizes: dict[str, int]) -> int | Clash:
     """A node's positions; the branches that meet in it must agree."""
     if node.is_adaptive:
         return node.extents[axis]
     if _joins_along(node, axis):
         before = sum(graph.nodes[edge.source].extents[axis] for edge in node.edges)
-        return node.extents[axis] - before + sum(found[edge.source] for edge in node.edges)
+        return node.extents[axis] - before + sum(sizes[edge.source] for edge in node.edges)
     counts: list[int] = []
     for edge in node.edges:
-        count = _through(graph, node, edge, axis, found[edge.source])
+        count = _through(graph, node, edge, axis, sizes[edge.source])
         if isinstance(count, Clash):
             return count
         counts.append(count)
@@ -176,8 +176,8 @@ def _count(graph: Graph, node: Node, axis: int, found: dict[str, int]) -> int | 
         own = _extents_of_weights(graph, node, axis)
         followed += [count for name, count in own.items() if name not in graph.made_of]
     if len(set(followed)) > 1:  # broadcasting one position against many is not intended
-        told = " and ".join(str(count) for count in dict.fromkeys(followed))
-        return Clash(node.name, f"its branches have {told} positions")
+        numbers = " and ".join(str(count) for count in dict.fromkeys(followed))
+        return Clash(node.name, f"its branches have {numbers} positions")
     return followed[0]
 
 
@@ -186,13 +186,13 @@ def _extents_of_weights(graph: Graph, node: Node, axis: int) -> dict[str, int]:
     dim = node.dims[axis]
     if dim is None or node.family not in _MEETS:
         return {}
-    found = {}
+    lengths = {}
     for name in node.weights:
         shape = graph.tensors[name].shape
         own = dim - len(node.shape) + len(shape)
         if own >= 0 and shape[own] > 1:
-            found[name] = int(shape[own])
-    return found
+            lengths[name] = int(shape[own])
+    return lengths
 
 
 def _through(graph: Graph, node: Node, edge: Edge, axis: int, n: int) -> int | Clash:
@@ -211,7 +211,7 @@ def _through(graph: Graph, node: Node, edge: Edge, axis: int, n: int) -> int | C
     return count if count > 0 else Clash(node.name, f"no position is left of {n}")
 
 
-def _tells(graph: Graph, node: Node, axis: int, found: dict[str, int]) -> bool:
+def _tells(graph: Graph, node: Node, axis: int, sizes: dict[str, int]) -> bool:
     """Whether a node's maps are those of every size, and not only of the one traced."""
     if node.kind is Kind.UNSUPPORTED:
         return False
@@ -222,7 +222,7 @@ def _tells(graph: Graph, node: Node, axis: int, found: dict[str, int]) -> bool:
         return False  # forward may make another one for every size
     for edge, step in zip(node.edges, steps, strict=True):
         if node.family is Family.RESHAPE or node.kind is Kind.NONLOCAL:
-            if not found[edge.source] == graph.nodes[edge.source].extents[axis] == 1:
+            if not sizes[edge.source] == graph.nodes[edge.source].extents[axis] == 1:
                 return False
         elif not _is_free(node, step):
             return False

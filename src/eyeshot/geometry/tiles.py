@@ -26,7 +26,7 @@ _SIZED = frozenset(
         *(Family.EXPAND, Family.REPEAT, Family.REPEAT_EACH, Family.RESIZE, Family.UNFOLD),
     }
 )
-"""Calls that are given sizes of maps, or places in them."""
+"""Calls with sizes of maps, or places in them, as arguments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,24 +94,24 @@ class Comparison:
             axis: which spatial axis.
             start: the first position of the tile along it.
         """
-        return self._found(axis, start)[0]
+        return self._translations(axis, start)[0]
 
     def output(self, axis: int, start: int) -> Translated:
         """The same of the network's (first) output."""
-        return self._found(axis, start)[1]
+        return self._translations(axis, start)[1]
 
-    def _found(self, axis: int, start: int) -> tuple[dict[str, Translated], Translated]:
+    def _translations(self, axis: int, start: int) -> tuple[dict[str, Translated], Translated]:
         if (axis, start) not in self._along:
-            found: dict[str, Translated] = {}
+            known: dict[str, Translated] = {}
             for node in self.part:
-                found[node.name] = self._of(node, axis, start, found)
+                known[node.name] = self._of(node, axis, start, known)
             names = self.part.outputs[0], self.whole.outputs[0]
-            self._along[axis, start] = found, self._pair(*names, axis, found)
+            self._along[axis, start] = known, self._pair(*names, axis, known)
         return self._along[axis, start]
 
     def _differing(self) -> dict[str, None]:
         """The nodes that are other functions in the two graphs, or in one of them alone."""
-        found = dict.fromkeys(
+        differing = dict.fromkeys(
             mine.name
             for mine in self.part
             if mine.name not in self._alone
@@ -120,7 +120,7 @@ class Comparison:
             )
         )
         known = {*self.part.nodes, *self._alone}
-        return found | dict.fromkeys(name for name in self.whole.nodes if name not in known)
+        return differing | dict.fromkeys(name for name in self.whole.nodes if name not in known)
 
     def _alike(self, mine: Node, theirs: Node) -> bool:
         """Whether two nodes do the same to the same: by name, weights and arguments."""
@@ -148,7 +148,7 @@ class Comparison:
             name = graph.nodes[name].edges[0].source
         return name
 
-    def _of(self, node: Node, axis: int, start: int, found: dict[str, Translated]) -> Translated:
+    def _of(self, node: Node, axis: int, start: int, known: dict[str, Translated]) -> Translated:
         extent, there = node.extents[axis], self.whole.nodes.get(node.name)
         if node.name in self._others:
             return lost(extent)
@@ -159,42 +159,42 @@ class Comparison:
         branches = []
         for mine, theirs in zip(node.edges, there.edges, strict=True):
             n = self.whole.nodes[theirs.source].extents[axis]
-            source = self._pair(mine.source, theirs.source, axis, found)
+            source = self._pair(mine.source, theirs.source, axis, known)
             bounded = node.kind is not Kind.NONLOCAL or len(source.same) == n
             made = translate(mine.axes[axis], theirs.axes[axis], source, n)
             branches.append(made if bounded else lost(extent))
         return joined(branches) if branches else Translated(None, np.ones(extent, dtype=bool))
 
-    def _pair(self, mine: str, theirs: str, axis: int, found: dict[str, Translated]) -> Translated:
+    def _pair(self, mine: str, theirs: str, axis: int, known: dict[str, Translated]) -> Translated:
         """A node of the tile beside one of the whole, which may be pads or crops further on."""
         if mine == theirs:
-            return found[mine]
+            return known[mine]
         if theirs in self._alone:
             (edge,) = self.whole.nodes[theirs].edges
-            source = self._pair(mine, edge.source, axis, found)
+            source = self._pair(mine, edge.source, axis, known)
             n = self.whole.nodes[edge.source].extents[axis]
             return translate(Identity(), edge.axes[axis], source, n)
         if mine in self._alone:
             (edge,) = self.part.nodes[mine].edges
-            source = self._pair(edge.source, theirs, axis, found)
+            source = self._pair(edge.source, theirs, axis, known)
             n = self.whole.nodes[theirs].extents[axis]
             return translate(edge.axes[axis], Identity(), source, n)
         return lost(self.part.nodes[mine].extents[axis])
 
 
 def _arguments(node: Node) -> list[Any]:
-    """What a call is given besides maps and weights.
+    """The arguments of a call besides maps and weights.
 
-    Sizes and places are left out of calls that take some: the axis maps hold them. Elsewhere a
+    Sizes and places are omitted for calls that take some: the axis maps hold them. Elsewhere a
     number that follows the size of the image (``x / x.shape[-1]``) is another function.
     """
     if node.call is None:
         return []
-    given = [one for one in node.call.leaves if not isinstance(one, Ref | Weight)]
+    arguments = [one for one in node.call.leaves if not isinstance(one, Ref | Weight)]
     if node.is_adaptive or node.family in _SIZED:
         kinds: tuple[type, ...] = (int, float) if node.family is Family.RESIZE else (int,)
-        return [one for one in given if isinstance(one, bool) or not isinstance(one, kinds)]
-    return given
+        return [one for one in arguments if isinstance(one, bool) or not isinstance(one, kinds)]
+    return arguments
 
 
 def _only_moves(node: Node) -> bool:
@@ -218,16 +218,17 @@ class Cover:
     blended: BoolArray
 
 
-def cover(tiles: AxisTiles, found: Sequence[Translated], outputs: int) -> Cover:
+def cover(tiles: AxisTiles, translations: Sequence[Translated], outputs: int) -> Cover:
     """Tiles put together along one axis.
 
     Args:
         tiles: as they lie on the input.
-        found: of the output, for each tile.
+        translations: of the output, for each tile.
         outputs: units of the whole output.
     """
     places = [
-        _place(start, one, tiles, outputs) for start, one in zip(tiles.starts, found, strict=True)
+        _place(start, one, tiles, outputs)
+        for start, one in zip(tiles.starts, translations, strict=True)
     ]
     seams = [(one[1] + two[0]) // 2 for one, two in pairwise(places)]
     firsts, lasts = [places[0][0], *seams], [*seams, places[-1][1]]
@@ -236,7 +237,7 @@ def cover(tiles: AxisTiles, found: Sequence[Translated], outputs: int) -> Cover:
         for lo, hi, place in zip(firsts, lasts, places, strict=True)
     ]
     cropped, wrong, there = (np.zeros(outputs, dtype=bool) for _ in range(3))
-    for (lo, hi), (first, last), one in zip(places, kept, found, strict=True):
+    for (lo, hi), (first, last), one in zip(places, kept, translations, strict=True):
         cropped[first:last] = one.same[first - lo : last - lo]
         wrong[lo:hi] |= ~one.same[: hi - lo]
         there[lo:hi] = True
@@ -257,12 +258,12 @@ Region = tuple[Interval, ...]
 """One interval for each spatial axis."""
 
 
-def required(graph: Graph, wanted: Mapping[str, Region]) -> dict[str, Region]:
+def required(graph: Graph, requested: Mapping[str, Region]) -> dict[str, Region]:
     """The smallest box of each node that the requested boxes of some nodes depend on.
 
     Args:
         graph: the network at the whole picture's size.
-        wanted: a box for each requested output.
+        requested: a box for each requested output.
 
     Returns:
         For each node before a requested node, its box, inside ``[0, extent)`` along every axis;
@@ -273,7 +274,7 @@ def required(graph: Graph, wanted: Mapping[str, Region]) -> dict[str, Region]:
         Unsupported: there is an operator without a rule before a requested node.
     """
     boxes: dict[str, Region] = {}
-    for name, box in wanted.items():
+    for name, box in requested.items():
         node = graph[name]
         for side, n in zip(box, node.extents, strict=True):
             if not side or not Interval(0, n).covers(side):

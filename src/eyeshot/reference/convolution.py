@@ -135,8 +135,8 @@ def correlate(x: Array, weight: Array, window: Window) -> Array:
     y = np.zeros((len(x), weight.shape[0], *outputs), np.result_type(x, weight))
     sums = _by_group(y, window.groups, flat=True)
     for cell in np.ndindex(*window.kernel):
-        seen = images[met_by(cell, outputs, window.stride, window.dilation)]
-        sums += kernels[(..., *cell)] @ _flatten_places(seen, outputs)
+        inputs = images[met_by(cell, outputs, window.stride, window.dilation)]
+        sums += kernels[(..., *cell)] @ _flatten_places(inputs, outputs)
     return y
 
 
@@ -167,8 +167,8 @@ def kernel_shares(y: Array, x: Array, window: Window) -> Array:
     shape = (window.groups, values.shape[2], images.shape[2], *window.kernel)
     shares = np.zeros(shape, np.result_type(x, y))
     for cell in np.ndindex(*window.kernel):
-        seen = images[met_by(cell, outputs, window.stride, window.dilation)]
-        products = values @ _flatten_places(seen, outputs).swapaxes(-1, -2)
+        inputs = images[met_by(cell, outputs, window.stride, window.dilation)]
+        products = values @ _flatten_places(inputs, outputs).swapaxes(-1, -2)
         shares[(..., *cell)] = products.sum(axis=0)
     return shares.reshape(-1, *shape[2:])
 
@@ -199,6 +199,6 @@ def _kernels_by_group(weight: Array, groups: int) -> Array:
     return weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
 
 
-def _flatten_places(seen: Array, outputs: Sequence[int]) -> Array:
+def _flatten_places(inputs: Array, outputs: Sequence[int]) -> Array:
     """(…, *outputs) as (…, places), so that one matrix product serves all places at once."""
-    return seen.reshape(*seen.shape[: seen.ndim - len(outputs)], -1)
+    return inputs.reshape(*inputs.shape[: inputs.ndim - len(outputs)], -1)

@@ -148,10 +148,10 @@ def make_window(
             f"{weight.shape}",
             cure="use a divisor of both channel counts",
         )
-    taken = weight.shape[1] * groups if into == 1 else weight.shape[0]
-    if taken != channels:
+    expected = weight.shape[1] * groups if into == 1 else weight.shape[0]
+    if expected != channels:
         raise BadValue(
-            f"a weight of shape {weight.shape} with groups {groups} takes {taken} channels, and "
+            f"a weight of shape {weight.shape} with groups {groups} takes {expected} channels, and "
             f"the input of shape {x.shape} has {channels}",
             cure="make the two agree",
         )

@@ -103,7 +103,7 @@ def max_pool(
         BadValue: an option out of range, or a window larger than the padded image.
     """
     window = make_pool_window(x, kernel, stride, padding, dilation, ceil_mode)
-    largest: Array = _seen(x, window).max(axis=0)
+    largest: Array = _window_values(x, window).max(axis=0)
     return largest
 
 
@@ -126,7 +126,7 @@ def max_pool_backward(
     """
     window = make_pool_window(x, kernel, stride, padding, dilation, ceil_mode)
     check_gradient(gradient, (*x.shape[:2], *window.outputs))
-    winner = _seen(x, window).argmax(axis=0)
+    winner = _window_values(x, window).argmax(axis=0)
     total = window.surround(np.zeros_like(x, gradient.dtype), 0, 0)
     for number, cell in enumerate(np.ndindex(*window.kernel)):
         total[window.cells(cell)] += np.where(winner == number, gradient, 0)
@@ -244,7 +244,7 @@ def _count_with_overhang(
     return tuple(counts)
 
 
-def _seen(x: Array, window: PoolWindow) -> Array:
+def _window_values(x: Array, window: PoolWindow) -> Array:
     """(cells of the window, N, C, *outputs): what each cell meets; nothing is −∞."""
     x = widen(x)
     lowest = -np.inf if np.issubdtype(x.dtype, np.floating) else np.iinfo(x.dtype).min

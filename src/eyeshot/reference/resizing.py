@@ -131,8 +131,8 @@ def plan_resize(
     if (size is None) == (scale is None):
         raise BadValue(f"size {size} and scale {scale}", cure="give one of the two")
     if size is not None:
-        wanted = per_axis(size, len(sizes), "size", least=1)
-        return tuple(AxisResize(n, m, Fraction(n, m)) for n, m in zip(sizes, wanted, strict=True))
+        sides = per_axis(size, len(sizes), "size", least=1)
+        return tuple(AxisResize(n, m, Fraction(n, m)) for n, m in zip(sizes, sides, strict=True))
     scales = [scale] * len(sizes) if isinstance(scale, int | float) else list(scale or [])
     if len(scales) != len(sizes):
         raise BadValue(f"scale {scale} for {len(sizes)} spatial axes", cure="give one for each")

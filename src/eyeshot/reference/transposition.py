@@ -77,7 +77,7 @@ def conv_transpose(
     """
     window = make_window(x, weight, stride, dilation, groups, into=0)
     check_bias(bias, weight.shape[1] * window.groups)
-    keep, full = _kept_cells(x.shape[2:], window, padding, output_padding)
+    keep, full = _cropped_cells(x.shape[2:], window, padding, output_padding)
     y: Array = spread(x, weight, window, full)[keep]
     return y if bias is None else y + over_space(bias, y)
 
@@ -103,7 +103,7 @@ def conv_transpose_backward(
         BadValue: as :func:`conv_transpose`; a ``gradient`` that is not of the output's shape.
     """
     window = make_window(x, weight, stride, dilation, groups, into=0)
-    keep, full = _kept_cells(x.shape[2:], window, padding, output_padding)
+    keep, full = _cropped_cells(x.shape[2:], window, padding, output_padding)
     whole = np.zeros((len(x), weight.shape[1] * window.groups, *full), gradient.dtype)
     check_gradient(gradient, whole[keep].shape)
     whole[keep] = gradient  # the cells that padding removed had no part in the loss
@@ -181,7 +181,7 @@ def surround_with_zeros(
         after = before + extras[axis]
         n = stuffed.shape[axis + 2]
         if n + before + after < span(kernel[axis], dilation[axis]):
-            raise _nothing_left(paddings)
+            raise _no_cell_remains(paddings)
         moved = np.moveaxis(stuffed, axis + 2, 0)[max(0, -before) : n - max(0, -after)]
         widths = [(max(0, before), max(0, after)), *[(0, 0)] * (moved.ndim - 1)]
         stuffed = np.moveaxis(np.pad(moved, widths), 0, axis + 2)
@@ -195,7 +195,7 @@ def swap_channels(weight: Array, groups: int) -> Array:
     return swapped.reshape(-1, *swapped.shape[2:])
 
 
-def _kept_cells(
+def _cropped_cells(
     sizes: Sequence[int], window: Window, padding: PerAxis, output_padding: PerAxis
 ) -> tuple[tuple[Any, ...], tuple[int, ...]]:
     """An index for what ``padding`` leaves of the whole spread map, and that map's sizes."""
@@ -207,9 +207,9 @@ def _kept_cells(
         for n, s, wide, extra in zip(sizes, window.stride, spans, extras, strict=True)
     )
     if any(n <= 2 * p for n, p in zip(full, paddings, strict=True)):
-        raise _nothing_left(paddings)
-    kept = (slice(p, n - p) for p, n in zip(paddings, full, strict=True))
-    return (..., *kept), full
+        raise _no_cell_remains(paddings)
+    cells = (slice(p, n - p) for p, n in zip(paddings, full, strict=True))
+    return (..., *cells), full
 
 
 def _check_extras(
@@ -224,7 +224,7 @@ def _check_extras(
     return extras
 
 
-def _nothing_left(paddings: tuple[int, ...]) -> BadValue:
+def _no_cell_remains(paddings: tuple[int, ...]) -> BadValue:
     return BadValue(
         f"padding {paddings} removes the whole output of a transposed convolution",
         cure="use less padding, or a larger kernel",

@@ -69,10 +69,10 @@ def answer_bars(material: Material, most: int = 10) -> Bars:
 
 def _mistake(material: Material, index: int) -> Card:
     truth = material.truth(index)
-    said, sure = material.answer(index)
-    alt = f"Held-out picture {index}: truly {truth}, taken for {said}"
+    predicted, sure = material.answer(index)
+    alt = f"Held-out picture {index}: truly {truth}, taken for {predicted}"
     image = Image(data_uri(material.picture(index)), alt, width=104)
-    return Card([image], f"{truth} taken for {said}", f"{sure:.1%} sure")
+    return Card([image], f"{truth} taken for {predicted}", f"{sure:.1%} sure")
 
 
 def _matrix(material: Material) -> Part:
@@ -97,10 +97,10 @@ def _worst_pairs(material: Material) -> str:
     order = np.argsort(-counts, axis=None, kind="stable")[:_PAIRS]
     pairs = [divmod(int(place), len(counts)) for place in order]
     return ", ".join(
-        f"{material.classes[truth]} taken for {material.classes[said]} "
-        f"({_times(int(counts[truth, said]))})"
-        for truth, said in pairs
-        if counts[truth, said]
+        f"{material.classes[truth]} taken for {material.classes[predicted]} "
+        f"({_times(int(counts[truth, predicted]))})"
+        for truth, predicted in pairs
+        if counts[truth, predicted]
     )
 
 

@@ -27,10 +27,10 @@ _SIDE = 84  # CSS pixels of a kernel and of its map
 
 def kernels_section(material: Material) -> Section | None:
     """Every kernel of the first convolution, each next to its map of the picture."""
-    found = _first_convolution(material)
-    if found is None:
+    first = _first_convolution(material)
+    if first is None:
         return None
-    name, layer, step = found
+    name, layer, step = first
     weights = layer.weight.detach().numpy()
     high, wide = weights.shape[2:]
     maps = color_maps(step.maps)

@@ -30,7 +30,7 @@ from eyeshot.language import mark, tr
 from eyeshot.runs import Run
 from eyeshot.runs.config import RunConfig
 
-_KEPT = 8
+_CACHED = 8
 _own: WeakKeyDictionary[nn.Module, NetGeometry] = WeakKeyDictionary()
 
 
@@ -52,11 +52,11 @@ def geometry_of_model(
     model: str, channels: int, outputs: int, arguments: Mapping[str, int | str]
 ) -> NetGeometry:
     """The same of a network that answers at every pixel, by its name in :mod:`eyeshot.nets`."""
-    return _kept(model, channels, outputs, tuple(sorted(arguments.items())))
+    return _cached_geometry(model, channels, outputs, tuple(sorted(arguments.items())))
 
 
-@lru_cache(_KEPT)
-def _kept(
+@lru_cache(_CACHED)
+def _cached_geometry(
     model: str, channels: int, outputs: int, arguments: tuple[tuple[str, int | str], ...]
 ) -> NetGeometry:
     with torch.device("meta"):
@@ -150,16 +150,16 @@ def prepare_input(
 
 
 def _check_channels(source: Source, run: Run) -> None:
-    channels, wanted = source.shape[0], run.config.channels
-    if channels != wanted:
+    channels, expected = source.shape[0], run.config.channels
+    if channels != expected:
         if source.pages:
             raise BadFile(
                 f"{source.name}: its {channels} pages (axis {source.pages}) are no channels, and "
-                f"the network takes {wanted}",
+                f"the network takes {expected}",
                 cure=f"choose one by --index, {source.pages}=0 to {source.pages}={channels - 1}",
             )
         raise BadFile(
-            f"{source.name}: has {channels} channels, and the network takes {wanted} "
+            f"{source.name}: has {channels} channels, and the network takes {expected} "
             "(1 is gray, 3 color)",
             cure="save it with the channels of the training pictures",
         )
@@ -198,11 +198,11 @@ def prepare_plain(
         text = mark("{type} samples, scaled to 0 … 1 and nothing else")
         text = mark("{type} samples, taken as they are") if floats else text
         notes = [*_notes_of(source), tr(text, type=source.dtype)]
-    samples, done = in_channels(samples, takes)
+    samples, changes = in_channels(samples, takes)
     x = torch.from_numpy(np.ascontiguousarray(samples))[None]
     like = next((p for p in net.parameters() if p.is_floating_point()), x)
     shown = np.rint(np.moveaxis(samples, 0, -1).clip(0, 1) * 255).astype(np.uint8)
-    return Input(x.to(like), shown, (*notes, *done))
+    return Input(x.to(like), shown, (*notes, *changes))
 
 
 def _without_alpha(source: Source, takes: tuple[int, ...]) -> Source:
@@ -249,23 +249,23 @@ def in_channels(
 def _spans(run: Run, size: tuple[int, ...], side: int | None) -> tuple[Span, ...]:
     """Which part of each axis the network is to see: the middle, if not all of it."""
     geometry = geometry_of(run)
-    wanted = tuple(n if side is None else min(n, side) for n in size)
-    if not geometry.sizes.takes(*wanted):
-        wanted = tuple(_below(geometry.sizes, n, axis) for axis, n in enumerate(wanted))
-    if wanted == size:
+    sides = tuple(n if side is None else min(n, side) for n in size)
+    if not geometry.sizes.takes(*sides):
+        sides = tuple(_below(geometry.sizes, n, axis) for axis, n in enumerate(sides))
+    if sides == size:
         return tuple((0, n) for n in size)
     step = geometry.output.alignment
-    starts = ((n - m) // 2 // step * step for n, m in zip(size, wanted, strict=True))
-    return tuple((start, start + m) for start, m in zip(starts, wanted, strict=True))
+    starts = ((n - m) // 2 // step * step for n, m in zip(size, sides, strict=True))
+    return tuple((start, start + m) for start, m in zip(starts, sides, strict=True))
 
 
 def _below(sizes: InputSizes, n: int, axis: int) -> int:
     """The largest side up to ``n`` that the network takes."""
     below, above = sizes.nearest(n, axis)
     if below is None:
-        told = f"takes none below {above}" if above else "takes no side near it"
+        limit = f"takes none below {above}" if above else "takes no side near it"
         raise BadValue(
-            f"a side of {n} pixels, and the network {told}", cure="give a larger picture"
+            f"a side of {n} pixels, and the network {limit}", cure="give a larger picture"
         )
     return below
 

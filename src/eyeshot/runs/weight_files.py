@@ -83,13 +83,13 @@ def save_tensors(
         Failure: the disk is full; an older file at ``path`` is unchanged.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    seen: set[int] = set()
+    visited: set[int] = set()
     for name, tensor in plain.items():
         # A shared weight is stored once for each layer.
         storage = tensor.untyped_storage().data_ptr()
-        if storage in seen:
+        if storage in visited:
             plain[name] = tensor.clone()
-        seen.add(storage)
+        visited.add(storage)
     # Bytes are written by Python, which reports a full disk; safetensors' own writer does not.
     content = safetensors.torch.save(plain, metadata)
     with write_aside(path) as aside:
@@ -234,8 +234,9 @@ def _stand_in(name: str) -> Callable[..., Any]:
 def _is_module(value: Any) -> bool:
     if not isinstance(value, OrderedDict):
         return False
-    held = vars(value)
-    return all(isinstance(held.get(part), dict) for part in ("_parameters", "_buffers", "_modules"))
+    attributes = vars(value)
+    names = ("_parameters", "_buffers", "_modules")
+    return all(isinstance(attributes.get(name), dict) for name in names)
 
 
 def _leaves(tree: Any) -> Iterator[Leaf]:
@@ -243,18 +244,18 @@ def _leaves(tree: Any) -> Iterator[Leaf]:
     if isinstance(tree, Tensor):
         yield Leaf((), "", tree)
         return
-    seen: set[int] = set()
+    visited: set[int] = set()
     waiting: list[tuple[tuple[str, ...], Any]] = [((), tree)]
     while waiting:
-        key, held = waiting.pop(0)
-        if id(held) in seen:
+        key, item = waiting.pop(0)
+        if id(item) in visited:
             continue
-        seen.add(id(held))
-        if _is_module(held):
-            of = str(vars(held).get(_CLASS, "module"))
-            yield from (Leaf(key, name, one, of) for name, one in _of_module(held, "", [0]))
-        elif isinstance(held, Mapping):
-            for name, value in held.items():
+        visited.add(id(item))
+        if _is_module(item):
+            of = str(vars(item).get(_CLASS, "module"))
+            yield from (Leaf(key, name, one, of) for name, one in _of_module(item, "", [0]))
+        elif isinstance(item, Mapping):
+            for name, value in item.items():
                 if isinstance(value, Tensor):
                     yield Leaf(key, str(name), value)
                 elif isinstance(value, Mapping):
@@ -266,13 +267,13 @@ def _of_module(module: Any, prefix: str, count: list[int]) -> Iterator[tuple[str
     count[0] += 1
     if count[0] > _MOST_CONTAINERS:
         raise RecursionError
-    held = vars(module)
-    passing = held.get("_non_persistent_buffers_set") or ()
+    attributes = vars(module)
+    passing = attributes.get("_non_persistent_buffers_set") or ()
     for part in ("_parameters", "_buffers"):
-        for name, tensor in held[part].items():
+        for name, tensor in attributes[part].items():
             if isinstance(tensor, Tensor) and not (part == "_buffers" and name in passing):
                 yield f"{prefix}{name}", tensor
-    for name, inner in held["_modules"].items():
+    for name, inner in attributes["_modules"].items():
         if _is_module(inner):
             yield from _of_module(inner, f"{prefix}{name}.", count)
 

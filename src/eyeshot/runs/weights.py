@@ -87,12 +87,12 @@ def take_weights(net: nn.Module, path: Path) -> tuple[frozenset[str], str]:
         )
     net.load_state_dict({**needed, **fitting})
     missing = [repr(name) for name in fit.missing if not name.endswith(_COUNTER)]
-    left = [
+    omissions = [
         _listed([repr(name) for name in fit.shapes], "of another shape, learned from the start"),
         _listed(missing, "not in it, learned from the start"),
         _listed([repr(name) for name in fit.extra], "in it without a place"),
     ]
-    parts = [f"{len(fitting)} of {counted(len(needed), 'tensor')} taken", *filter(None, left)]
+    parts = [f"{len(fitting)} of {counted(len(needed), 'tensor')} taken", *filter(None, omissions)]
     return frozenset(fitting), f"{path}: {'; '.join(parts)}"
 
 

@@ -304,15 +304,15 @@ def look_inside(run: Run, pairs: Pairs, name: str) -> Levels | None:
     return Levels(name, ready.picture, levels)
 
 
-def levels_section(found: Levels) -> Section:
+def levels_section(levels: Levels) -> Section:
     """A figure for each level: its maps, and the receptive field of their numbers."""
-    high, wide = found.picture.shape[:2]
-    picture = found.picture if found.picture.shape[2] in (1, 3) else found.picture[..., :1]
-    image = Image(data_uri(picture), f"Part of picture {found.name}", width=224)
+    high, wide = levels.picture.shape[:2]
+    picture = levels.picture if levels.picture.shape[2] in (1, 3) else levels.picture[..., :1]
+    image = Image(data_uri(picture), f"Part of picture {levels.name}", width=224)
     parts: list[Part] = [
-        Figure(image, "The picture", f"The middle {high}×{wide} pixels of {found.name}.")
+        Figure(image, "The picture", f"The middle {high}×{wide} pixels of {levels.name}.")
     ]
-    parts += [_figure(level) for level in found.levels]
+    parts += [_figure(level) for level in levels.levels]
     says = (
         "On the way down the maps shrink and each number sees more of the picture; on the way up "
         "they grow again, and the skips bring back what is fine. Bright means much of what a "

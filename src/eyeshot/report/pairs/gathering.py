@@ -75,9 +75,9 @@ def _mask_facts(material: MaskMaterial) -> list[Fact]:
 def _facts(material: RestoredMaterial) -> list[Fact]:
     evaluation = material.evaluation
     count = len(evaluation.pictures)
-    given = sum(one.given_psnr for one in evaluation.pictures) / count
+    mean_before = sum(one.given_psnr for one in evaluation.pictures) / count
     return [
         Fact(f"{evaluation.psnr:.2f} dB", f"PSNR on {count} whole held-out pictures"),
-        Fact(f"{given:.2f} dB", "PSNR of the pictures as they were given"),
+        Fact(f"{mean_before:.2f} dB", "PSNR of the pictures as they were given"),
         Fact(f"{evaluation.ssim:.4f}", "SSIM, 1 for the very same picture"),
     ]

@@ -103,8 +103,8 @@ def gather_masks(run: Run, data: Pairs | None = None) -> MaskMaterial:
     """
     pairs = fitting_pairs(run, data)
     if pairs.dims != _PICTURE:
-        found = judge_masks(trace(run), pairs, pairs.validation, pairs.notes)
-        return MaskMaterial(run, pairs, found, (), ErrorPlaces(), None)
+        scores = judge_masks(trace(run), pairs, pairs.validation, pairs.notes)
+        return MaskMaterial(run, pairs, scores, (), ErrorPlaces(), None)
     watcher = _Watcher(len(pairs.classes))
     evaluation = judge_masks(trace(run), pairs, pairs.validation, pairs.notes, watch=watcher.watch)
     pictures = watcher.pictures
@@ -118,39 +118,39 @@ class _Watcher:
     def __init__(self, classes: int) -> None:
         self.places = ErrorPlaces()
         self._classes = classes
-        self._kept: list[MaskPicture] = []  # ordered by Dice, then by time
+        self._pictures_by_dice: list[MaskPicture] = []  # ordered by Dice, then by time
 
     @property
     def pictures(self) -> tuple[MaskPicture, ...]:
-        return tuple(self._kept)
+        return tuple(self._pictures_by_dice)
 
     def watch(self, pair: Pair, reader: PairReader, answer: Answer, score: PictureScore) -> None:
         tally = self._count(reader, answer)
-        before = sum(kept.score.dice <= score.dice for kept in self._kept)
-        full = len(self._kept) == 2 * SHOWN
+        before = sum(picture.score.dice <= score.dice for picture in self._pictures_by_dice)
+        full = len(self._pictures_by_dice) == 2 * SHOWN
         if full and before == SHOWN:
             return  # neither among the worst nor among the best
         parts = find_worst(tally, answer.plane)
         light = measure_light(reader)
         shots = tuple(_take(reader, answer, light, *part, self._classes) for part in parts)
         whole = _take_whole(reader, answer, light, self._classes)
-        self._kept.insert(before, MaskPicture(score, pair.plane, whole, shots))
+        self._pictures_by_dice.insert(before, MaskPicture(score, pair.plane, whole, shots))
         if full:
-            del self._kept[SHOWN]
+            del self._pictures_by_dice[SHOWN]
 
     def _count(self, reader: PairReader, answer: Answer) -> Reduced:
         """The places of this picture's errors; they are also added to those of all pictures."""
         tally = new_tally(answer.plane)
         self.places.begin(answer.plane)
         for rows, counted in answer.bands(HALO):
-            truth, said = answer.truth(reader, rows), _said(answer, rows)
-            self.places.add(rows.start, counted, truth, said)
-            wrong = ((truth >= 0) & (truth != said))[counted]
+            truth, predicted = answer.truth(reader, rows), _predictions(answer, rows)
+            self.places.add(rows.start, counted, truth, predicted)
+            wrong = ((truth >= 0) & (truth != predicted))[counted]
             tally.add(rows.start + counted.start, wrong[..., None])
         return tally
 
 
-def _said(answer: Answer, rows: slice, columns: slice = slice(None)) -> NDArray[np.int64]:
+def _predictions(answer: Answer, rows: slice, columns: slice = slice(None)) -> NDArray[np.int64]:
     return np.asarray(answer.samples[0, rows, columns], np.int64)
 
 
@@ -162,8 +162,8 @@ def _take(
     here = (rows[0] + down, rows[1] + down), (columns[0] + right, columns[1] + right)
     picture = light.show(reader.image(*here))
     truth = np.asarray(reader.target(*here), np.int64)
-    said = _said(answer, slice(*rows), slice(*columns))
-    return Shot(_views(picture, truth, said, classes), *here)
+    predicted = _predictions(answer, slice(*rows), slice(*columns))
+    return Shot(_views(picture, truth, predicted, classes), *here)
 
 
 def _take_whole(reader: PairReader, answer: Answer, light: Light, classes: int) -> Shot:
@@ -174,7 +174,7 @@ def _take_whole(reader: PairReader, answer: Answer, light: Light, classes: int) 
     for rows, _ in answer.bands():
         span = (down + rows.start, down + rows.stop)
         picture = light.show(reader.image(span, (right, right + width)))
-        views = _views(picture, answer.truth(reader, rows), _said(answer, rows), classes)
+        views = _views(picture, answer.truth(reader, rows), _predictions(answer, rows), classes)
         for reduced, view in zip(small, views, strict=True):
             reduced.add(rows.start, view)
     return Shot(
@@ -186,13 +186,13 @@ def _take_whole(reader: PairReader, answer: Answer, light: Light, classes: int) 
 
 
 def _views(
-    picture: NDArray[np.uint8], truth: NDArray[np.int64], said: NDArray[np.int64], classes: int
+    picture: NDArray[np.uint8], truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
 ) -> tuple[NDArray[np.uint8], ...]:
     return (
         picture,
         paint_classes(truth, classes),
-        paint_classes(said, classes),
-        paint_errors(picture, truth, said),
+        paint_classes(predicted, classes),
+        paint_errors(picture, truth, predicted),
     )
 
 

@@ -162,14 +162,14 @@ class ErrorPlaces:
         self._size = size
 
     def add(
-        self, first: int, counted: slice, truth: NDArray[np.int64], said: NDArray[np.int64]
+        self, first: int, counted: slice, truth: NDArray[np.int64], predicted: NDArray[np.int64]
     ) -> None:
         """Add the rows ``counted`` of a window (h, W), whose row 0 is row ``first`` of the picture.
 
         The window has :data:`HALO` rows on both sides of the counted rows, if the picture has them.
         """
         known = (truth >= 0)[counted]
-        wrong = (truth != said)[counted] & known
+        wrong = (truth != predicted)[counted] & known
         to_edge = _distances_to_edges(truth)[counted]
         self.by_edge.add(to_edge[known], wrong[known])
         top = first + counted.start
@@ -251,18 +251,18 @@ def find_worst(
     """
     if max(size) <= 2 * CROP:
         return []
-    left = tally.sums[..., 0].copy()
-    found: list[tuple[Span, Span]] = []
-    while len(found) < count:
-        padded = np.pad(left, ((0, 1), (0, 1)))
+    errors = tally.sums[..., 0].copy()
+    parts: list[tuple[Span, Span]] = []
+    while len(parts) < count:
+        padded = np.pad(errors, ((0, 1), (0, 1)))
         sums = padded[:-1, :-1] + padded[1:, :-1] + padded[:-1, 1:] + padded[1:, 1:]
         row, column = divmod(int(sums.argmax()), sums.shape[1])
         if not sums[row, column]:
             break
-        found.append((_part(row, size[0]), _part(column, size[1])))
+        parts.append((_part(row, size[0]), _part(column, size[1])))
         # No other part may start in these cells, because it would overlap this one.
-        left[max(0, row - 1) : row + 3, max(0, column - 1) : column + 3] = 0
-    return found
+        errors[max(0, row - 1) : row + 3, max(0, column - 1) : column + 3] = 0
+    return parts
 
 
 def _part(cell: int, length: int) -> Span:

@@ -59,7 +59,7 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class _Kept:
+class _Candidate:
     """A picture that may be shown; its parts are completed when the filters are chosen."""
 
     pair: Pair
@@ -113,7 +113,7 @@ def gather_restored(run: Run, data: Pairs | None = None) -> RestoredMaterial:
         trace(run), pairs, pairs.validation, pairs.notes, watch=watcher.watch
     )
     classics = judge_classics(pairs, watcher.areas)
-    pictures = tuple(_lay_open(kept, pairs, classics) for kept in watcher.kept)
+    pictures = tuple(_lay_open(picture, pairs, classics) for picture in watcher.candidates)
     levels = look_inside(run, pairs, pictures[0].score.name)
     return RestoredMaterial(run, pairs, evaluation, classics, pictures, levels)
 
@@ -123,13 +123,13 @@ class _Watcher:
 
     def __init__(self) -> None:
         self.areas: dict[Path, Area] = {}
-        self.kept: list[_Kept] = []  # ordered by PSNR, then by time
+        self.candidates: list[_Candidate] = []  # ordered by PSNR, then by time
 
     def watch(self, pair: Pair, reader: PairReader, answer: Answer, score: RestoredPicture) -> None:
         (height, width), (down, right) = answer.plane, answer.offset
         self.areas[pair.image] = ((down, down + height), (right, right + width))
-        before = sum(kept.score.psnr <= score.psnr for kept in self.kept)
-        full = len(self.kept) == 2 * SHOWN
+        before = sum(picture.score.psnr <= score.psnr for picture in self.candidates)
+        full = len(self.candidates) == 2 * SHOWN
         if full and before == SHOWN:
             return  # neither among the worst nor among the best
         light = measure_light(reader)
@@ -139,9 +139,9 @@ class _Watcher:
             (_shift(rows, down), _shift(columns, right), _restored(answer, rows, columns))
             for rows, columns in parts
         )
-        self.kept.insert(before, _Kept(pair, score, whole, light, restored))
+        self.candidates.insert(before, _Candidate(pair, score, whole, light, restored))
         if full:
-            del self.kept[SHOWN]
+            del self.candidates[SHOWN]
 
 
 def _restored(answer: Answer, rows: Span, columns: Span) -> NDArray[np.float32]:
@@ -155,12 +155,12 @@ def _take_whole(reader: PairReader, answer: Answer, light: Light) -> tuple[Shot,
     factor, tally = factor_for(answer.plane, OVERVIEW), new_tally(answer.plane)
     small = [Reduced(answer.plane, factor, 3) for _ in WHOLE_VIEWS]
     for rows, _ in answer.bands():
-        given = reader.image((down + rows.start, down + rows.stop), (right, right + width))
+        image = reader.image((down + rows.start, down + rows.stop), (right, right + width))
         restored, target = (
             _restored(answer, (rows.start, rows.stop), (0, width)),
             answer.truth(reader, rows),
         )
-        views = (*map(light.show, (given, restored, target)), _difference(restored, target))
+        views = (*map(light.show, (image, restored, target)), _difference(restored, target))
         for reduced, view in zip(small, views, strict=True):
             reduced.add(rows.start, view)
         tally.add(rows.start, np.square(restored - target).sum(axis=0)[..., None])
@@ -168,10 +168,12 @@ def _take_whole(reader: PairReader, answer: Answer, light: Light) -> tuple[Shot,
     return Shot(pictures, (down, down + height), (right, right + width), factor), tally
 
 
-def _lay_open(kept: _Kept, pairs: Pairs, classics: tuple[Classic, ...]) -> RestoredMaterialPicture:
-    with open_pair(kept.pair, pairs) as reader:
-        parts = tuple(_part(reader, kept.light, classics, *one) for one in kept.restored)
-    return RestoredMaterialPicture(kept.score, kept.pair.plane, kept.whole, parts)
+def _lay_open(
+    picture: _Candidate, pairs: Pairs, classics: tuple[Classic, ...]
+) -> RestoredMaterialPicture:
+    with open_pair(picture.pair, pairs) as reader:
+        parts = tuple(_part(reader, picture.light, classics, *one) for one in picture.restored)
+    return RestoredMaterialPicture(picture.score, picture.pair.plane, picture.whole, parts)
 
 
 def _part(
@@ -182,10 +184,10 @@ def _part(
     columns: Span,
     restored: NDArray[np.float32],
 ) -> Part:
-    given = reader.image(rows, columns)
+    image = reader.image(rows, columns)
     target = np.asarray(reader.target(rows, columns), np.float32)
     smoothed = [smooth(reader, one.kernel, rows, columns) for one in classics]
-    tried = (given, *smoothed, restored)
+    tried = (image, *smoothed, restored)
     views = (*map(light.show, (*tried, target)), _difference(restored, target))
     psnr = tuple(psnr_of(float(np.square(one - target, dtype=np.float64).mean())) for one in tried)
     return Part(Shot(views, rows, columns), psnr)
@@ -210,12 +212,12 @@ def filters_section(material: RestoredMaterial) -> Section:
     """PSNR and SSIM of the network, compared with filters without training."""
     evaluation, classics = material.evaluation, material.classics
     pictures = evaluation.pictures
-    given = [
+    unrestored = [
         sum(values) / len(pictures)
         for values in zip(*((one.given_psnr, one.given_ssim) for one in pictures), strict=True)
     ]
     rows = [
-        ["as given", f"{given[0]:.2f} dB", f"{given[1]:.4f}"],
+        ["as given", f"{unrestored[0]:.2f} dB", f"{unrestored[1]:.4f}"],
         *([one.title, f"{one.psnr:.2f} dB", f"{one.ssim:.4f}"] for one in classics),
     ]
     total = ["the network", f"{evaluation.psnr:.2f} dB", f"{evaluation.ssim:.4f}"]
