@@ -269,6 +269,13 @@ def _mixing(r: random.Random, scene: Scene) -> Step:
         f"F.scaled_dot_product_attention({tokens}, {tokens}, {tokens}).mT.reshape({x}.shape)",
         f"torch.fft.irfft(torch.fft.rfft({x}, dim={dim})*0.5, n={shape[dim]}, dim={dim})",
         f"{x}*{x}.mean({dim}, keepdim=True)",
+        *(f"{x}.softmax({dim})*4", f"torch.log_softmax({x}, {dim})/4"),
+        *(f"{x}+{x}.max({dim}, keepdim=True)[0]", f"{x}-{x}.min()", f"{x}/(1+{x}.max()-{x}.min())"),
+        f"{x}+{x}.argmax({dim}, keepdim=True)/{shape[dim]}",
+        f"{x}+{x}.round().max({dim}, keepdim=True)[1]/{shape[dim]}",
+        f"{x}*torch.std_mean({x}, {dims}, keepdim=True)[0]",
+        f"{x}+({x}>0.5).any({dim}, keepdim=True)",
+        f"{x}+torch.count_nonzero({x}>0, {dims[-1]}).unsqueeze({axes + 1})/{shape[-1]}",
     ]
     called = f"{{m}}({x})"
     modules = [

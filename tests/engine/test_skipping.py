@@ -187,6 +187,22 @@ def unet() -> nn.Module:
     return enliven(UNet(2, 2), noise(1, 1, 16, 16))
 
 
+def test_a_plan_says_what_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, image = nn.Conv2d(1, 8, 9, padding=4).eval(), np.zeros((1, 320, 320), np.float32)
+    mask = np.zeros((10, 10), np.uint8)
+    mask[:5] = 1
+    assert not any("blank" in note for note in eyeshot.plan(net, image).notes)
+    asked = eyeshot.plan(net, image, where=mask).notes
+    assert [note for note in asked if note.endswith("filled, and not computed")]
+    monkeypatch.setattr(skipping, "_LARGE", 1)
+    monkeypatch.setattr(skipping, "_DEAR", 1)
+    assert any(
+        note.startswith("blank regions are found") for note in eyeshot.plan(net, image).notes
+    )
+    classifier = nn.Sequential(net, nn.AdaptiveAvgPool2d(1)).eval()
+    assert not any("blank" in note for note in eyeshot.plan(classifier, image).notes)
+
+
 def test_blank_cells_are_copied_and_save_their_work(tmp_path: Path) -> None:
     net, image = unet(), slide(704, 608)
     reports: list[RunReport] = []

@@ -14,9 +14,10 @@ from rich.console import RenderableType
 
 from eyeshot.engine.job import Job
 from eyeshot.engine.outputs import arrangement_of, layout_of
+from eyeshot.engine.skipping import looks_for_blank
 from eyeshot.findings.wording import counted
 from eyeshot.geometry import Fields
-from eyeshot.language import tr
+from eyeshot.language import mark, tr
 from eyeshot.operators.winograd import is_winograd
 from eyeshot.planning import BandPlan
 from eyeshot.planning.band_plan import megabytes, render
@@ -177,8 +178,8 @@ class Plan:
         return "\n".join((*self.lines, *(line.rstrip() for line in captured.get().splitlines())))
 
 
-def plan_of(job: Job, predicted_seconds: float | None = None) -> Plan:
-    """The plan of a job."""
+def plan_of(job: Job, predicted_seconds: float | None = None, *, looked: bool = True) -> Plan:
+    """The plan of a job; ``looked`` is False if blank regions have not been searched for."""
     return Plan(
         bands=job.plan,
         images=tuple(
@@ -192,7 +193,7 @@ def plan_of(job: Job, predicted_seconds: float | None = None) -> Plan:
             for source in job.sources.values()
         ),
         outputs=tuple(_output(job, name) for name in job.forms),
-        notes=tuple(_size_notes(job)),
+        notes=(*_size_notes(job), *_skipped_notes(job, looked=looked)),
         predicted_seconds=predicted_seconds,
     )
 
@@ -238,6 +239,20 @@ def _size_notes(job: Job) -> Iterator[str]:
                 f"the answer is {_by(node.extents)}, in the middle of the image's {_by(image)}: "
                 f"{less[0] // 2} pixels less at each side"
             )
+
+
+def _skipped_notes(job: Job, *, looked: bool) -> Iterator[str]:
+    """How much of the output is not computed, as far as is known before the image is read."""
+    skipping = job.skipping
+    if skipping is not None and skipping.outside:
+        text = mark("{part:.1%} of the output is outside of --where: filled, and not computed")
+        yield tr(text, part=skipping.outside)
+    if skipping is not None and skipping.blank:
+        yield tr("{part:.1%} of the output is blank: computed once and copied", part=skipping.blank)
+    if not looked and looks_for_blank(job):
+        yield tr(
+            "blank regions are found, and copied, when the run reads the image; a plan does not"
+        )
 
 
 def _by(sides: tuple[int, ...]) -> str:

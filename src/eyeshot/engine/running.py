@@ -368,7 +368,7 @@ def plan(
         with _shared_out(client, request) as shared:
             return shared.planned()
     with _settled(request, look=False) as settled:
-        return plan_of(settled.job, predicted_seconds(settled.job))
+        return plan_of(settled.job, predicted_seconds(settled.job), looked=request.per_slice)
 
 
 @contextmanager

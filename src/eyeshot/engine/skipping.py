@@ -258,6 +258,15 @@ def worth_a_look(job: Job) -> bool:
     return positions >= _LARGE and job.plan.multiply_adds >= _DEAR * positions
 
 
+def looks_for_blank(job: Job) -> bool:
+    """Whether a run searches the image for blank regions, if it is not asked to or not to."""
+    region = _common(job)
+    if region is None or not worth_a_look(job):
+        return False
+    axes = range(min(2, len(region)))
+    return all(cell_reads(job.graph, axis) is not None for axis in axes)
+
+
 _LARGE = 1 << 20
 _LOOKING = 64 << 20
 """Bytes that the search of an image takes."""

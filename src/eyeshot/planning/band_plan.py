@@ -21,7 +21,7 @@ from eyeshot.errors import BadValue, Failure
 from eyeshot.findings.wording import counted
 from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
-from eyeshot.language import tr
+from eyeshot.language import mark, tr
 from eyeshot.planning.holding import BufferPlan, Costs, Holding, TooMuch, names_held_whole, stages
 from eyeshot.planning.recomputing import PER_BYTE_ON_DISK, choices, recompute
 from eyeshot.planning.restarting import Cut
@@ -424,7 +424,8 @@ def _columns(boxes: Mapping[str, Region]) -> int:
 def _said_again(plan: BandPlan) -> str:
     names = ", ".join(plan.again[:_MOST_NAMES]) + (" …" if len(plan.again) > _MOST_NAMES else "")
     maps = counted(len(plan.again), "map")
-    return f"{maps} computed again for a later pass, {plan.redundancy:.2f} x the work: {names}"
+    text = mark("{maps} computed again for a later pass, {times:.2f} x the work: {names}")
+    return tr(text, maps=maps, times=plan.redundancy, names=names)
 
 
 def render(
@@ -444,12 +445,18 @@ def render(
     words.add_row(tr("work"), tr("{n:,.2f} G multiply-adds", n=plan.multiply_adds / 1e9))
     if plan.stages > 1:
         words.add_row(
-            "stages", f"{plan.stages}: {plan.stages - 1} times, all rows must have passed"
+            tr("stages"),
+            tr(
+                "{n}: {times} times, all rows must have passed",
+                n=plan.stages,
+                times=plan.stages - 1,
+            ),
         )
     if plan.again:
-        words.add_row("again", _said_again(plan))
+        words.add_row(tr("again"), _said_again(plan))
     if plan.spilled:
-        words.add_row("on disk", f"{megabytes(plan.disk)} for {counted(len(plan.spilled), 'map')}")
+        maps = counted(len(plan.spilled), "map")
+        words.add_row(tr("on disk"), tr("{size} for {maps}", size=megabytes(plan.disk), maps=maps))
     words.add_row(
         tr("peak memory"), tr("{memory}, the process itself included", memory=megabytes(plan.peak))
     )
@@ -465,6 +472,6 @@ def render(
     held.add_column(tr("memory"), justify="right")
     held.add_column(tr("waits for"), overflow="fold")
     for buffer in plan.buffers:
-        where = "on disk" if buffer.name in plan.spilled else megabytes(buffer.nbytes)
+        where = tr("on disk") if buffer.name in plan.spilled else megabytes(buffer.nbytes)
         held.add_row(buffer.name, str(buffer.rows), where, buffer.waits_for)
     return Group(words, "", held)
