@@ -159,11 +159,11 @@ def test_reads_is_the_hull_of_taps(case: Case, n: int, data: st.DataObject) -> N
     axis, _ = case
     assume(possible(axis, n))
     lo = data.draw(st.integers(0, axis.output_size(n) - 1))
-    wanted = Interval(lo, data.draw(st.integers(lo + 1, axis.output_size(n))))
-    columns = np.nonzero(predicted(axis, n)[wanted.lo : wanted.hi].any(0))[0]
-    reads = axis.input_range_inside(wanted, n)
+    outputs = Interval(lo, data.draw(st.integers(lo + 1, axis.output_size(n))))
+    columns = np.nonzero(predicted(axis, n)[outputs.lo : outputs.hi].any(0))[0]
+    reads = axis.input_range_inside(outputs, n)
     assert Interval(0, n).covers(reads)
-    assert axis.input_range(wanted, n).within(n).hull(reads) == reads
+    assert axis.input_range(outputs, n).within(n).hull(reads) == reads
     hull = Interval(int(columns[0]), int(columns[-1]) + 1) if len(columns) else Interval(0, 0)
     assert reads.covers(hull)
     gaps = isinstance(axis, Window) and (axis.dilation > 1 or axis.stride > axis.kernel)
@@ -192,7 +192,7 @@ def test_ready_counts_the_outputs_that_wait_for_nothing(
 
 
 @given(CASES, st.integers(1, 15), st.integers(1, 12))
-def test_what_is_ready_before_the_end_is_seen_holds_for_every_end(
+def test_rows_ready_while_the_end_is_unknown_are_ready_for_every_end(
     case: Case, known: int, more: int
 ) -> None:
     axis, _ = case

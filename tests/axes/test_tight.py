@@ -151,8 +151,8 @@ def test_needs_of_a_size_is_what_is_read(axis: AxisMap) -> None:
         for n in _sizes(axis):
             for lo in range(axis.output_size(n)):
                 for hi in range(lo + 1, axis.output_size(n) + 1):
-                    wanted = Interval(lo, hi)
-                    assert axis.input_range(wanted, n) == axis.input_range_inside(wanted, n)
+                    outputs = Interval(lo, hi)
+                    assert axis.input_range(outputs, n) == axis.input_range_inside(outputs, n)
 
 
 @over_each

@@ -29,11 +29,11 @@ def stage(tmp_path: Path, digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return ready
 
 
-def test_the_network_is_asked_in_a_new_process(
+def test_the_network_predicts_in_a_new_process(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     steps.ask_network(stage)
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     paths = sorted(stage.pictures.iterdir())
     assert [path.name for path in paths] == [
         "digit-2.png",
@@ -45,12 +45,12 @@ def test_the_network_is_asked_in_a_new_process(
     for path in paths:
         (answer,) = predict(stage.run, [path])
         name, share = answer.classes[0]
-        assert f"{path}: {name}, {share:.1%} sure (" in told
-    assert "inverted: dark ink on a light ground" in told
+        assert f"{path}: {name}, {share:.1%} sure (" in output
+    assert "inverted: dark ink on a light ground" in output
     assert images.read(paths[-1]).shape == (900, 700, 3)
 
 
-def test_another_network_in_the_folder_is_found_out(stage: Stage) -> None:
+def test_another_network_in_the_folder_is_detected(stage: Stage) -> None:
     tensors, metadata = runs.read_tensors(stage.run_folder / runs.WEIGHTS)
     tensors["fc2.bias"] = tensors["fc2.bias"].sort().values
     runs.save_tensors(stage.run_folder / runs.WEIGHTS, tensors, metadata)
@@ -61,8 +61,8 @@ def test_another_network_in_the_folder_is_found_out(stage: Stage) -> None:
 def test_laid_open_and_every_suggestion_works(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seen = steps.ASKED[-1]
-    images.write(stage.pictures / f"digit-{seen}.png", first_digit(stage.data, seen))
+    digit = steps.ASKED[-1]
+    images.write(stage.pictures / f"digit-{digit}.png", first_digit(stage.data, digit))
     steps.lay_open(stage)
     assert stage.report.stat().st_size > 100_000
     assert stage.overview.stat().st_size < 300_000
@@ -103,11 +103,11 @@ def test_steps_are_run_in_order_and_twice(tmp_path: Path, monkeypatch: pytest.Mo
         stage.suggest("see", "a b")
 
     monkeypatch.setattr(demo, "STEPS", [steps.Step("One", act), steps.Step("Two", act)])
-    told: list[str] = []
+    lines: list[str] = []
     for _ in range(2):
-        assert demo.run_demo(tmp_path / "out", say=told.append) == tmp_path / "out" / "report.html"
+        assert demo.run_demo(tmp_path / "out", say=lines.append) == tmp_path / "out" / "report.html"
     assert done == ["out"] * 4
-    shown = "\n".join(told)
+    shown = "\n".join(lines)
     assert shown.index("1. One") < shown.index("2. Two") < shown.index("Try next")
     assert "see 'a b'" in shown
 
@@ -124,7 +124,7 @@ def test_only_what_a_demo_made_is_replaced(tmp_path: Path) -> None:
     assert sorted(p.name for p in again.folder.iterdir()) == [MARKER, "mine.txt", "pictures"]
 
 
-def test_what_a_link_points_to_is_left_alone(tmp_path: Path) -> None:
+def test_the_target_of_a_link_is_not_changed(tmp_path: Path) -> None:
     first = open_stage(tmp_path / "out", say=print)
     precious = tmp_path / "precious"
     precious.mkdir()
@@ -176,13 +176,13 @@ def test_the_demo_speaks_chinese(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(demo, "open_stage", lambda *_, **__: stage)
-    said = []
+    lines = []
     for words, carry_out in (([], lambda _: None), (["--lang", "zh"], steps.ask_network)):
         monkeypatch.setattr(demo, "STEPS", [steps.Step(steps.STEPS[1].title, carry_out)])
         assert cli.main(["demo", *words]) == 0
-        said.append(capsys.readouterr().out)
-    assert "1. Load it in a new process" in said[0]
-    assert "1. 在新的进程里加载它，问它单幅图像里是什么" in said[1]
-    (line,) = [line for line in said[1].splitlines() if "digit-7.png" in line]
+        lines.append(capsys.readouterr().out)
+    assert "1. Load it in a new process" in lines[0]
+    assert "1. 在新的进程里加载它，问它单幅图像里是什么" in lines[1]
+    (line,) = [line for line in lines[1].splitlines() if "digit-7.png" in line]
     verdict = "(正确|错误：应为 7)"
     assert re.fullmatch(rf"   demo/pictures/digit-7.png：\d，把握 [\d.]+%（{verdict}）", line)

@@ -275,7 +275,7 @@ class Reused(nn.Module):
         return scores
 
 
-def test_layers_used_again_and_names_that_are_taken() -> None:
+def test_shared_layers_and_names_that_exist() -> None:
     torch.manual_seed(4)
     net = Reused().eval()
     form = eyeshot.dense(net, (3, 32, 32))

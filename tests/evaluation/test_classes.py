@@ -29,16 +29,16 @@ class Oracle(nn.Module):
         self.unused = nn.Parameter(torch.zeros(1))
 
     def forward(self, images: Tensor) -> Tensor:
-        said = images[:, 0, 0, 0].round().long()
+        predicted = images[:, 0, 0, 0].round().long()
         sure = images[:, 0, 0, 1] / 5
-        return nn.functional.one_hot(said, len(CLASSES)) * sure[:, None]
+        return nn.functional.one_hot(predicted, len(CLASSES)) * sure[:, None]
 
 
-def make(said: list[int], labels: list[int]) -> tuple[Run, Data]:
-    """A run that says ``said`` of pictures that are ``labels``, each surer than the one before."""
-    images = torch.zeros(len(said), 1, 4, 4, dtype=torch.uint8)
-    images[:, 0, 0, 0] = torch.tensor(said)
-    images[:, 0, 0, 1] = torch.arange(len(said)) + 1
+def make(predicted: list[int], labels: list[int]) -> tuple[Run, Data]:
+    """A run that predicts these classes, each surer than the one before, and the true labels."""
+    images = torch.zeros(len(predicted), 1, 4, 4, dtype=torch.uint8)
+    images[:, 0, 0, 0] = torch.tensor(predicted)
+    images[:, 0, 0, 1] = torch.arange(len(predicted)) + 1
     examples = Examples.hold(images, torch.tensor(labels))
     data = Data("trees", examples, examples, CLASSES, 1, (4, 4), (0.0,), (1 / 255,))
     config = RunConfig(
@@ -58,27 +58,27 @@ def make(said: list[int], labels: list[int]) -> tuple[Run, Data]:
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=30))
 @examples(60)
 def test_figures_by_counting(pairs: list[tuple[int, int]]) -> None:
-    said, labels = [p[0] for p in pairs], [p[1] for p in pairs]
-    found = eyeshot.evaluate(*make(said, labels))
-    assert found.count == len(pairs)
-    assert found.accuracy == pytest.approx(sum(s == is_ for s, is_ in pairs) / len(pairs))
+    predicted, labels = [p[0] for p in pairs], [p[1] for p in pairs]
+    evaluation = eyeshot.evaluate(*make(predicted, labels))
+    assert evaluation.count == len(pairs)
+    assert evaluation.accuracy == pytest.approx(sum(s == is_ for s, is_ in pairs) / len(pairs))
     for i in range(3):
         for j in range(3):
-            assert found.confusion[i, j] == pairs.count((j, i))
-        right, named, there = pairs.count((i, i)), said.count(i), labels.count(i)
-        result = found.per_class[i]
+            assert evaluation.confusion[i, j] == pairs.count((j, i))
+        right, named, there = pairs.count((i, i)), predicted.count(i), labels.count(i)
+        result = evaluation.per_class[i]
         assert (result.name, result.count) == (CLASSES[i], there)
         assert result.precision == (pytest.approx(right / named) if named else None)
         assert result.recall == (pytest.approx(right / there) if there else None)
     wrong = [index for index, (s, is_) in enumerate(pairs) if s != is_]
-    assert found.mistakes().tolist() == wrong[::-1]  # the last is the surest
-    assert found.probabilities.sum(1).tolist() == pytest.approx([1] * len(pairs))
+    assert evaluation.mistakes().tolist() == wrong[::-1]  # the last is the surest
+    assert evaluation.probabilities.sum(1).tolist() == pytest.approx([1] * len(pairs))
 
 
 def test_the_loss_is_the_mean_cross_entropy() -> None:
-    found = eyeshot.evaluate(*make([0, 1, 2, 0], [0, 1, 1, 2]))
-    expected = -np.log(found.probabilities.numpy()[range(4), [0, 1, 1, 2]]).mean()
-    assert found.loss == pytest.approx(expected, rel=1e-5)
+    evaluation = eyeshot.evaluate(*make([0, 1, 2, 0], [0, 1, 1, 2]))
+    expected = -np.log(evaluation.probabilities.numpy()[range(4), [0, 1, 1, 2]]).mean()
+    assert evaluation.loss == pytest.approx(expected, rel=1e-5)
 
 
 def test_evaluating_leaves_the_mode_of_the_network() -> None:
@@ -115,17 +115,17 @@ def test_samples_of_few_bits_are_noted(largest: int, mean: float, noted: bool) -
     run = replace(run, config=replace(run.config, mean=(mean,)))
     picture = np.full((4, 4), largest, np.uint16)
     _, notes = run.prepare(picture)
-    told = [note for note in notes if f"the largest sample is {largest}" in note]
-    assert bool(told) is noted
-    assert all("scale 12-bit samples to the full range first" in note for note in told)
+    matching = [note for note in notes if f"the largest sample is {largest}" in note]
+    assert bool(matching) is noted
+    assert all("scale 12-bit samples to the full range first" in note for note in matching)
 
 
 def test_predict_ranks_the_classes() -> None:
     run, _ = make([0], [0])
     picture = np.zeros((4, 4), np.uint8)
     picture[0, 0], picture[0, 1] = 2, 4
-    (found,) = eyeshot.predict(run, [picture], top=2)
-    assert found.classes[0][0] == "cedar"
-    assert len(found.classes) == 2
-    assert found.classes[0][1] == pytest.approx(np.exp(0.8) / (np.exp(0.8) + 2), rel=1e-5)
-    assert found.name == "array"
+    (prediction,) = eyeshot.predict(run, [picture], top=2)
+    assert prediction.classes[0][0] == "cedar"
+    assert len(prediction.classes) == 2
+    assert prediction.classes[0][1] == pytest.approx(np.exp(0.8) / (np.exp(0.8) + 2), rel=1e-5)
+    assert prediction.name == "array"

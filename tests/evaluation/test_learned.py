@@ -41,9 +41,9 @@ def test_pairs_split_by_another_seed(cells: Path, tmp_path: Path) -> None:
     pairs = load_pairs(cells, validation=3, seed=5)
     default = load_pairs(cells, validation=3)
     assert pairs.validation != default.validation
-    found = eyeshot.evaluate(learn(pairs, tmp_path / "run"))
-    assert names(found) == {pair.name for pair in pairs.validation}
-    assert found.notes == ("5 of 8 pictures were used for training and are left out",)
+    evaluation = eyeshot.evaluate(learn(pairs, tmp_path / "run"))
+    assert names(evaluation) == {pair.name for pair in pairs.validation}
+    assert evaluation.notes == ("5 of 8 pictures were used for training and are left out",)
 
 
 def test_pairs_that_came_and_went(cells: Path, tmp_path: Path) -> None:
@@ -52,9 +52,9 @@ def test_pairs_that_came_and_went(cells: Path, tmp_path: Path) -> None:
     gone, left = pairs.validation
     for path in (gone.image, gone.target):
         path.unlink()
-    found = eyeshot.evaluate(run)
-    assert names(found) == {left.name}
-    assert found.notes[-1].startswith("the pictures in ")
+    evaluation = eyeshot.evaluate(run)
+    assert names(evaluation) == {left.name}
+    assert evaluation.notes[-1].startswith("the pictures in ")
     for side in ("image", "label"):
         new = np.array(Image.open(cells / side / f"{left.name}.png"))[::-1]
         Image.fromarray(new).save(cells / side / "new.png")
@@ -66,12 +66,12 @@ def test_the_own_folder_by_name_and_a_copy_of_it(cells: Path, tmp_path: Path) ->
     expected = {pair.name for pair in load_pairs(cells).validation}
     assert names(eyeshot.evaluate(run, cells)) == expected
     copy = shutil.copytree(cells, tmp_path / "copy")
-    found = eyeshot.evaluate(run, copy)
-    assert names(found) == expected
-    assert found.notes == ("6 of 8 pictures were used for training and are left out",)
+    evaluation = eyeshot.evaluate(run, copy)
+    assert names(evaluation) == expected
+    assert evaluation.notes == ("6 of 8 pictures were used for training and are left out",)
 
 
-def test_pairs_handed_over_are_judged_and_what_was_learned_is_told(
+def test_pairs_as_an_argument_are_judged_and_training_pictures_are_noted(
     cells: Path, tmp_path: Path
 ) -> None:
     run = learn(cells, tmp_path / "run")
@@ -83,15 +83,15 @@ def test_pairs_handed_over_are_judged_and_what_was_learned_is_told(
     assert note.startswith(f"{count} of these 4 pictures were learned from")
 
 
-def test_a_picture_that_is_in_both_parts_is_told_of(tmp_path: Path) -> None:
+def test_a_picture_in_both_parts_is_noted(tmp_path: Path) -> None:
     cells = write_cells(tmp_path / "cells", SIZES)
     pairs = load_pairs(cells)
     twin, other = pairs.train[0], pairs.validation[0]
     shutil.copy(twin.image, other.image)
-    found = eyeshot.evaluate(learn(cells, tmp_path / "run"))
-    assert names(found) == {pair.name for pair in pairs.validation}
-    assert found.notes[-1].startswith("1 of these 2 pictures were learned from")
-    assert not any("have changed" in note for note in found.notes)
+    evaluation = eyeshot.evaluate(learn(cells, tmp_path / "run"))
+    assert names(evaluation) == {pair.name for pair in pairs.validation}
+    assert evaluation.notes[-1].startswith("1 of these 2 pictures were learned from")
+    assert not any("have changed" in note for note in evaluation.notes)
 
 
 def test_a_run_that_does_not_say_what_it_learned(cells: Path, tmp_path: Path) -> None:
@@ -100,8 +100,8 @@ def test_a_run_that_does_not_say_what_it_learned(cells: Path, tmp_path: Path) ->
     old = text[: text.index("legend:")]
     (tmp_path / "run" / CONFIG).write_text(old)
     assert RunConfig.read(tmp_path / "run" / CONFIG).learned_from == frozenset()
-    found = eyeshot.evaluate(tmp_path / "run")
-    assert names(found) == names(eyeshot.evaluate(run))
+    evaluation = eyeshot.evaluate(tmp_path / "run")
+    assert names(evaluation) == names(eyeshot.evaluate(run))
 
 
 def test_one_slice_in_which_a_class_is_missing(cells: Path, tmp_path: Path) -> None:
@@ -109,9 +109,9 @@ def test_one_slice_in_which_a_class_is_missing(cells: Path, tmp_path: Path) -> N
     slices = write_cells(tmp_path / "slices", ((24, 24),), seed=9)
     assert names(eyeshot.evaluate(run, slices)) == {"0"}
     Image.fromarray(np.zeros((24, 24), np.uint8)).save(slices / "label" / "0.png")
-    found = eyeshot.evaluate(run, slices)
-    assert isinstance(found, MaskEvaluation)
-    assert [one.pixels for one in found.per_class] == [576, 0]
+    evaluation = eyeshot.evaluate(run, slices)
+    assert isinstance(evaluation, MaskEvaluation)
+    assert [one.pixels for one in evaluation.per_class] == [576, 0]
     Image.fromarray(np.ones((24, 24), np.uint8)).save(slices / "label" / "0.png")
     with pytest.raises(BadFile, match=r"holds 1 .* 0 \(background\), 255 \(foreground\)"):
         eyeshot.evaluate(run, slices)

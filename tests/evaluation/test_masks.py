@@ -37,9 +37,9 @@ def edge_of(labels: Labels, label: int) -> NDArray[np.bool_]:
     return edge
 
 
-def f1_by_definition(said: Labels, truth: Labels, label: int, tolerance: int) -> float | None:
+def f1_by_definition(predicted: Labels, truth: Labels, label: int, tolerance: int) -> float | None:
     """By the distance from each boundary pixel to the other boundary."""
-    ours, theirs = edge_of(said, label), edge_of(truth, label)
+    ours, theirs = edge_of(predicted, label), edge_of(truth, label)
     if not ours.any() and not theirs.any():
         return None
     if not ours.any() or not theirs.any():
@@ -64,14 +64,14 @@ def test_boundaries_counted_by_windows_are_those_of_the_whole(
 ) -> None:
     generator = np.random.default_rng(seed)
     coarse = generator.integers(-1, classes, (2, height // 4 + 1, width // 4 + 1))
-    said, truth = coarse.repeat(4, 1).repeat(4, 2)[:, :height, :width]
-    said = np.where(truth < 0, -1, np.abs(said))
+    predicted, truth = coarse.repeat(4, 1).repeat(4, 2)[:, :height, :width]
+    predicted = np.where(truth < 0, -1, np.abs(predicted))
     count = BoundaryCount(classes, tolerance)
     for start in range(0, height, step):
         stop = min(height, start + step)
         top, bottom = max(0, start - count.halo), min(height, stop + count.halo)
-        count.add(said[top:bottom], truth[top:bottom], slice(start - top, stop - top))
-    expected = [f1_by_definition(said, truth, label, tolerance) for label in range(classes)]
+        count.add(predicted[top:bottom], truth[top:bottom], slice(start - top, stop - top))
+    expected = [f1_by_definition(predicted, truth, label, tolerance) for label in range(classes)]
     assert count.f1() == [None if e is None else pytest.approx(e) for e in expected]
 
 
@@ -102,12 +102,12 @@ def made(root: Path, *, ignore: bool = False) -> tuple[Path, list[Labels], list[
     masks, answers = [], []
     for number, size in enumerate(((30, 20), (41, 33), (24, 50))):
         truth = (ndimage.gaussian_filter(generator.normal(size=size), 3) > 0).astype(np.int64)
-        said = np.where(generator.random(size) < 0.1, 1 - truth, truth)
+        predicted = np.where(generator.random(size) < 0.1, 1 - truth, truth)
         hidden = ignore & (generator.random(size) < 0.05)
         part = root / "cells" / ("val" if number else "train")
-        write_pair(part, str(number), said * 200, np.where(hidden, 7, truth * 255))
+        write_pair(part, str(number), predicted * 200, np.where(hidden, 7, truth * 255))
         masks.append(np.where(hidden, -1, truth))
-        answers.append(said)
+        answers.append(predicted)
     if ignore:
         (root / "cells" / "classes.yaml").write_text("ground: 0\ncell: 255\nignore: 7\n")
     return root / "cells", masks[1:], answers[1:]
@@ -125,22 +125,22 @@ def test_figures_by_counting(
 ) -> None:
     monkeypatch.setattr(passes, "_WINDOW", window)
     folder, truths, answers = made(tmp_path, ignore=ignore)
-    found = judged(folder)
+    evaluation = judged(folder)
     truth = np.concatenate([t.ravel() for t in truths])
-    said = np.concatenate([a.ravel() for a in answers])[truth >= 0]
+    predicted = np.concatenate([a.ravel() for a in answers])[truth >= 0]
     truth = truth[truth >= 0]
-    assert found.confusion.sum() == len(truth)
-    assert found.accuracy == pytest.approx((truth == said).mean())
-    for label, one in enumerate(found.per_class):
-        a, b = said == label, truth == label
+    assert evaluation.confusion.sum() == len(truth)
+    assert evaluation.accuracy == pytest.approx((truth == predicted).mean())
+    for label, one in enumerate(evaluation.per_class):
+        a, b = predicted == label, truth == label
         assert one.pixels == b.sum()
         assert one.dice == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()))
         assert one.iou == pytest.approx((a & b).sum() / (a | b).sum())
         assert one.precision == pytest.approx((a & b).sum() / a.sum())
         assert one.recall == pytest.approx((a & b).sum() / b.sum())
-    assert found.dice == pytest.approx(np.mean([one.dice for one in found.per_class]))
-    assert [picture.name for picture in found.pictures] == ["1", "2"]
-    assert found.to_dict()["boundary_tolerance"] == 2
+    assert evaluation.dice == pytest.approx(np.mean([one.dice for one in evaluation.per_class]))
+    assert [picture.name for picture in evaluation.pictures] == ["1", "2"]
+    assert evaluation.to_dict()["boundary_tolerance"] == 2
 
 
 def test_one_wrong_pixel_of_an_absent_class_does_not_halve_a_picture_s_dice(tmp_path: Path) -> None:
@@ -151,9 +151,9 @@ def test_one_wrong_pixel_of_an_absent_class_does_not_halve_a_picture_s_dice(tmp_
     write_pair(tmp_path / "cells" / "train", "0", both * 255, both * 255)
     write_pair(tmp_path / "cells" / "val", "1", both * 255, both * 255)
     write_pair(tmp_path / "cells" / "val", "2", wrong * 255, none * 255)
-    found = judged(tmp_path / "cells")
-    assert [one.dice for one in found.pictures] == [1, pytest.approx(2 * 99 / 199)]
-    assert found.dice == pytest.approx((2 * 149 / 299 + 2 * 50 / 101) / 2)
+    evaluation = judged(tmp_path / "cells")
+    assert [one.dice for one in evaluation.pictures] == [1, pytest.approx(2 * 99 / 199)]
+    assert evaluation.dice == pytest.approx((2 * 149 / 299 + 2 * 50 / 101) / 2)
 
 
 def test_boundary_f1_of_one_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,8 +161,8 @@ def test_boundary_f1_of_one_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     folder, truths, answers = made(tmp_path)
     for path in (folder / "val").rglob("2.png"):
         path.unlink()
-    found = judged(folder)
-    for label, one in enumerate(found.per_class):
+    evaluation = judged(folder)
+    for label, one in enumerate(evaluation.per_class):
         expected = f1_by_definition(answers[0], truths[0], label, 2)
         assert one.boundary_f1 == pytest.approx(expected)
 
@@ -192,13 +192,13 @@ def test_a_class_that_is_nowhere_counts_for_nothing(
             scores = super().forward(x)
             return torch.cat([scores, scores.amax(1, keepdim=True) + more], 1)
 
-    found = judge_masks(trace(Three().eval()), pairs, pairs.validation)
-    ghost = found.per_class[2]
+    evaluation = judge_masks(trace(Three().eval()), pairs, pairs.validation)
+    ghost = evaluation.per_class[2]
     assert (ghost.pixels, ghost.dice, ghost.iou, ghost.boundary_f1) == (0, None, None, None)
     assert (ghost.precision, ghost.recall) == (precision, None)
     without = judged(made(tmp_path / "again")[0]).dice
-    assert found.dice == pytest.approx(without if more < 0 else 0)
-    assert "absent" in str(list(mask_table(found).columns[1].cells))
+    assert evaluation.dice == pytest.approx(without if more < 0 else 0)
+    assert "absent" in str(list(mask_table(evaluation).columns[1].cells))
 
 
 def test_a_picture_that_nobody_has_judged_has_no_score(tmp_path: Path) -> None:
@@ -207,10 +207,10 @@ def test_a_picture_that_nobody_has_judged_has_no_score(tmp_path: Path) -> None:
     size = (20, 20)
     write_pair(folder / "val", "blank", np.zeros(size, np.int64), np.full(size, 7))
     (folder / "classes.yaml").write_text("background: 0\nforeground: 255\nignore: 7\n")
-    found = judged(folder)
-    assert found.pictures == before.pictures
-    assert (found.accuracy, found.dice) == (before.accuracy, before.dice)
-    (note,) = found.notes
+    evaluation = judged(folder)
+    assert evaluation.pictures == before.pictures
+    assert (evaluation.accuracy, evaluation.dice) == (before.accuracy, before.dice)
+    (note,) = evaluation.notes
     assert note.startswith("in 1 of 3 masks no pixel is judged, first ")
     assert "blank.png" in note
 

@@ -57,24 +57,24 @@ def test_likeness_by_windows_is_that_of_the_whole(
     generator = np.random.default_rng(seed)
     one = generator.random((channels, height, width))
     other = (one + generator.normal(0, 0.1, one.shape)).clip(0, 1)
-    found = Likeness()
+    likeness = Likeness()
     halo = SSIM_WINDOW // 2
     for start in range(0, height, step):
         stop = min(height, start + step)
         top, bottom = max(0, start - halo), min(height, stop + halo)
         with mock.patch.object(restoration, "_AT_ONCE", at_once):
-            found.add(one[:, top:bottom], other[:, top:bottom], slice(start - top, stop - top))
-    assert found.psnr == pytest.approx(10 * math.log10(1 / ((one - other) ** 2).mean()))
+            likeness.add(one[:, top:bottom], other[:, top:bottom], slice(start - top, stop - top))
+    assert likeness.psnr == pytest.approx(10 * math.log10(1 / ((one - other) ** 2).mean()))
     expected = np.mean([ssim_by_definition(a, b) for a, b in zip(one, other, strict=True)])
-    assert found.ssim == pytest.approx(expected, abs=1e-6)
+    assert likeness.ssim == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_same_picture() -> None:
     picture = np.random.default_rng(0).random((1, 20, 20))
-    found = Likeness()
-    found.add(picture, picture, slice(0, 20))
-    assert found.psnr == 100
-    assert found.ssim == pytest.approx(1)
+    likeness = Likeness()
+    likeness.add(picture, picture, slice(0, 20))
+    assert likeness.psnr == 100
+    assert likeness.ssim == pytest.approx(1)
     assert math.isnan(psnr_of(math.nan))
 
 
@@ -105,20 +105,20 @@ def test_whole_pictures_clipped_and_compared(
     monkeypatch.setattr(passes, "_WINDOW", window)
     generator = np.random.default_rng(2)
     given_pixels = generator.integers(0, 180, (35, 40)).astype(np.uint8)
-    wanted = generator.integers(0, 256, (35, 40)).astype(np.uint8)
-    pair_of(tmp_path, given_pixels, wanted, "a")
+    expected = generator.integers(0, 256, (35, 40)).astype(np.uint8)
+    pair_of(tmp_path, given_pixels, expected, "a")
     pairs = load_pairs(tmp_path, task="restore")
     net = trace(Halved().eval(), mean=(0.0,), std=(1.0,))
-    found = judge_pictures(net, pairs, pairs.validation)
-    answer, truth = (given_pixels / 255 * 2).clip(0, 1), wanted / 255
-    (picture,) = found.pictures
+    evaluation = judge_pictures(net, pairs, pairs.validation)
+    answer, truth = (given_pixels / 255 * 2).clip(0, 1), expected / 255
+    (picture,) = evaluation.pictures
     assert picture.psnr == pytest.approx(10 * math.log10(1 / ((answer - truth) ** 2).mean()), 1e-5)
     assert picture.ssim == pytest.approx(ssim_by_definition(answer, truth), abs=1e-5)
     before = given_pixels / 255
     assert picture.given_psnr == pytest.approx(10 * math.log10(1 / ((before - truth) ** 2).mean()))
     assert picture.given_ssim == pytest.approx(ssim_by_definition(before, truth), abs=1e-5)
-    assert found.psnr == picture.psnr
-    assert found.to_dict()["pictures"][0]["name"] == "a"
+    assert evaluation.psnr == picture.psnr
+    assert evaluation.to_dict()["pictures"][0]["name"] == "a"
 
 
 def test_pictures_too_small_to_compare_are_named(tmp_path: Path) -> None:

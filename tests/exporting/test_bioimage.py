@@ -23,7 +23,7 @@ def net() -> torch.nn.Module:
     return eyeshot.nets.unet(in_channels=1, classes=2, base=2, depth=1).eval()
 
 
-def test_a_license_is_asked_for(net: torch.nn.Module, tmp_path: Path) -> None:
+def test_a_license_is_required(net: torch.nn.Module, tmp_path: Path) -> None:
     with pytest.raises(BadValue, match="license"):
         eyeshot.export(net, tmp_path / "model.zip", size=(1, 32, 32))
 
@@ -42,8 +42,8 @@ def test_the_package_passes_and_blocks_are_the_whole_pass_inside(
     from bioimageio.core.digest_spec import create_sample_for_model
 
     path = tmp_path / "model.zip"
-    found = eyeshot.export(net, path, size=(1, 32, 32), license="MIT", authors=["A. Reader"])
-    assert "tested by bioimageio.core" in found.kind
+    exported = eyeshot.export(net, path, size=(1, 32, 32), license="MIT", authors=["A. Reader"])
+    assert "tested by bioimageio.core" in exported.kind
     model: Any = core.load_model_description(path)
     y = next(axis for axis in model.outputs[0].axes if axis.id == "y")
     assert y.halo >= model.config.eyeshot["halo_before"]

@@ -43,8 +43,8 @@ def written(net: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> eyeshot
 
 def outputs(path: Path, x: torch.Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"image": x.numpy()})
-    array: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = found
+    (result,) = session.run(None, {"image": x.numpy()})
+    array: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = result
     return array
 
 
@@ -77,11 +77,11 @@ def test_each_channel_has_its_own_mean(dims: int) -> None:
     )
     target = Target(net, (2, *config.size), Run(Path("run"), config, net))
     x = noise((3, 2, *config.size))
-    found = target.from_unit(x)
-    assert found.shape == x.shape
+    result = target.from_unit(x)
+    assert result.shape == x.shape
     for channel in range(2):
         expected = (x[:, channel] - config.mean[channel]) / config.std[channel]
-        torch.testing.assert_close(found[:, channel], expected)
+        torch.testing.assert_close(result[:, channel], expected)
     own = "samples of the training images' own scale"
     assert target.samples == ("samples in 0 … 1" if config.in_unit else own)
 
@@ -95,10 +95,10 @@ def test_the_free_sizes_are_named(written: eyeshot.Exported) -> None:
 
 
 def test_a_program_is_read_again_without_code(net: nn.Module, tmp_path: Path) -> None:
-    found = eyeshot.export(net, tmp_path / "net.pt2", size=(1, 32, 32))
-    assert found.apart == 0
-    assert len({shape[2:] for shape in found.tried}) == 3
-    assert main(["inspect", str(found.path)]) == 0
+    exported = eyeshot.export(net, tmp_path / "net.pt2", size=(1, 32, 32))
+    assert exported.apart == 0
+    assert len({shape[2:] for shape in exported.tried}) == 3
+    assert main(["inspect", str(exported.path)]) == 0
 
 
 @pytest.mark.parametrize(
@@ -113,8 +113,8 @@ def test_a_network_of_other_numbers(suffix: str, dtype: torch.dtype, tmp_path: P
     x = noise((2, 1, 11, 9)).to(dtype)
     with torch.no_grad():
         whole = net(x).double().numpy()
-    found = outputs(out, x) if suffix == "onnx" else torch.export.load(out).module()(x)
-    apart = np.abs(np.asarray(torch.as_tensor(found).detach().double()) - whole).max()
+    result = outputs(out, x) if suffix == "onnx" else torch.export.load(out).module()(x)
+    apart = np.abs(np.asarray(torch.as_tensor(result).detach().double()) - whole).max()
     assert apart <= 16 * torch.finfo(dtype).eps * np.abs(whole).max()
 
 
@@ -124,7 +124,7 @@ class WritesIntoItsInput(nn.Module):
 
 
 @pytest.mark.parametrize("name", ["net.pt2", "net.onnx"])
-def test_a_network_that_writes_into_its_input_is_held_against_the_same(
+def test_a_network_that_writes_into_its_input_is_compared_on_the_same_input(
     tmp_path: Path, name: str
 ) -> None:
     exported = eyeshot.export(WritesIntoItsInput().eval(), tmp_path / name, size=(1, 8, 9))
@@ -134,11 +134,11 @@ def test_a_network_that_writes_into_its_input_is_held_against_the_same(
 def test_a_network_of_one_size_keeps_it_and_any_batch(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 6 * 6, 3)).eval()
-    found = eyeshot.export(net, tmp_path / "net.onnx", size=(1, 8, 8))
-    assert found.tried == ((1, 1, 8, 8), (2, 1, 8, 8), (3, 1, 8, 8))
+    exported = eyeshot.export(net, tmp_path / "net.onnx", size=(1, 8, 8))
+    assert exported.tried == ((1, 1, 8, 8), (2, 1, 8, 8), (3, 1, 8, 8))
     x = noise((5, 1, 8, 8))
     with torch.no_grad():
-        assert np.abs(outputs(found.path, x) - net(x).numpy()).max() < 1e-4
+        assert np.abs(outputs(exported.path, x) - net(x).numpy()).max() < 1e-4
 
 
 def test_what_is_random_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
@@ -155,14 +155,14 @@ def test_what_is_random_is_refused_and_nothing_is_written(tmp_path: Path) -> Non
         ("net.onnx", {"size": (3, 32, 32)}, "does not take it"),
     ],
 )
-def test_what_cannot_be_written_is_said(
+def test_files_that_cannot_be_written_are_refused(
     net: nn.Module, tmp_path: Path, name: str, options: dict[str, object], message: str
 ) -> None:
     with pytest.raises(BadValue, match=message):
         eyeshot.export(net, tmp_path / name, **options)  # type: ignore[arg-type]
 
 
-def test_a_file_that_exists_is_kept(net: nn.Module, tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(net: nn.Module, tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_text("mine")
     with pytest.raises(BadFile, match="exists"):
         eyeshot.export(net, tmp_path / "net.onnx")
@@ -183,10 +183,11 @@ def test_a_run_s_file_takes_samples_from_0_to_1(tmp_path: Path) -> None:
         recipe=Recipe(epochs=1, batch_size=1, learning_rate=0.1),
     )
     run = eyeshot.Run(tmp_path, config, eyeshot.nets.digit_cnn().eval())
-    found = eyeshot.export(run, tmp_path / "digits.onnx")
-    assert found.apart <= TOLERANCE
-    assert "0 … 1" in found.notes[-1]
+    exported = eyeshot.export(run, tmp_path / "digits.onnx")
+    assert exported.apart <= TOLERANCE
+    assert "0 … 1" in exported.notes[-1]
     pictures = torch.randint(0, 256, (4, 1, 28, 28), dtype=torch.uint8)
     with torch.no_grad():
         scores = run.net(run.normalize(pictures)).numpy()
-    assert np.abs(outputs(found.path, pictures / 255) - scores).max() < 1e-4 * np.abs(scores).max()
+    largest = np.abs(scores).max()
+    assert np.abs(outputs(exported.path, pictures / 255) - scores).max() < 1e-4 * largest

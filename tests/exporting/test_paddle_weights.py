@@ -28,10 +28,10 @@ def vgg() -> nn.Module:
 
 def test_names_and_layouts_are_paddle_s() -> None:
     net = vgg()
-    found = to_paddle(net)
-    assert {"norm1._mean", "norm1._variance", "norm1.weight", "conv1.weight"} <= set(found)
-    assert found["fc.weight"].shape == (8, 10)
-    assert not any("num_batches" in name for name in found)
+    turned = to_paddle(net)
+    assert {"norm1._mean", "norm1._variance", "norm1.weight", "conv1.weight"} <= set(turned)
+    assert turned["fc.weight"].shape == (8, 10)
+    assert not any("num_batches" in name for name in turned)
 
 
 def test_what_comes_back_is_what_went() -> None:

@@ -136,7 +136,7 @@ def _plain(part: nn.Module) -> bool:
     ("net", "reason"),
     [(ByValues(), "branches on the values"), (Rewritten(), "gives other numbers")],
 )
-def test_a_network_without_a_graph_is_heard_by_hooks_and_that_is_said(
+def test_a_network_without_a_graph_is_recorded_by_hooks_with_a_warning(
     net: nn.Module, reason: str
 ) -> None:
     torch.manual_seed(1)

@@ -44,7 +44,7 @@ def test_every_layer_of_a_chain_equals_the_chain_walked_by_hand(
         np.testing.assert_array_equal(features[name], maps)
 
 
-def test_the_digit_cnn_is_seen_in_its_four_steps() -> None:
+def test_the_digit_cnn_has_four_steps() -> None:
     features = eyeshot.see(nets.digit_cnn(), torch.randn(1, 28, 28))
     assert [(step.title, step.maps.shape) for step in features.steps[:4]] == [
         ("convolution + ReLU", (16, 28, 28)),
@@ -87,7 +87,7 @@ def test_dotted_names_and_activations_in_place() -> None:
     assert features.steps[0].title == "convolution + batch normalization + ReLU"
 
 
-def test_a_module_that_returns_several_things_is_seen_as_the_operators_that_make_them() -> None:
+def test_a_module_with_several_outputs_appears_as_its_operators() -> None:
     x = torch.randn(1, 3, 4, 4)
     features = eyeshot.see(Several(), x, ["split"])
     assert list(features) == ["split"]
@@ -123,7 +123,7 @@ def test_pytorchs_own_layers_with_parts_are_one_layer_and_a_parametrized_one_too
     assert list(eyeshot.see(nn.Sequential(conv), torch.randn(1, 5, 5), ["0"])) == ["0"]
 
 
-def test_the_network_and_the_callers_random_numbers_are_left_as_they_were() -> None:
+def test_the_network_and_the_callers_random_numbers_do_not_change() -> None:
     net = Nested().train()
     net.head.eval()
     before = {name: value.clone() for name, value in net.state_dict().items()}
@@ -182,7 +182,7 @@ def test_an_unknown_layer_is_named_with_the_nearest() -> None:
         eyeshot.see(Functional(), torch.ones(1, 8, 8))["conv_1"]
 
 
-def test_inputs_that_cannot_be_taken() -> None:
+def test_inputs_that_are_refused() -> None:
     with pytest.raises(BadValue, match=r"takes \(N, C, H, W\)"):
         eyeshot.see(nn.Conv2d(1, 2, 3), torch.zeros(5, 5))
     with pytest.raises(BadValue, match="empty"):
@@ -198,7 +198,7 @@ def test_half_precision_and_numpy_input() -> None:
     assert features["0"].dtype == np.float32
 
 
-def test_no_gradient_is_kept_and_the_maps_are_copies() -> None:
+def test_maps_are_copies_without_a_gradient() -> None:
     x = torch.ones(1, 1, 6, 6, requires_grad=True)
     net = nn.Sequential(nn.Dropout(0.5))
     features = eyeshot.see(net, x)
@@ -208,8 +208,8 @@ def test_no_gradient_is_kept_and_the_maps_are_copies() -> None:
 
 
 def test_numbers_are_ready_for_json() -> None:
-    told = eyeshot.see(nets.digit_cnn(), torch.zeros(2, 1, 28, 28)).to_dict()
-    again = json.loads(json.dumps(told, allow_nan=False))
+    data = eyeshot.see(nets.digit_cnn(), torch.zeros(2, 1, 28, 28)).to_dict()
+    again = json.loads(json.dumps(data, allow_nan=False))
     assert again["images"] == 2
     first = again["layers"][0]
     assert (first["name"], first["shape"], first["parameters"]) == ("conv1", [16, 28, 28], 160)

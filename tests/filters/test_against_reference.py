@@ -77,11 +77,11 @@ def pictures(draw: st.DrawFn, least: int = 1, dtypes: tuple[str, ...] = ("float3
 @given(pictures(least=15, dtypes=("float32", "float64")), kernels(), st.sampled_from(BORDERS))
 def test_floats_equal_the_reference(picture: Array, kernel: Array, padding: Border) -> None:
     before = picture.copy()
-    found = eyeshot.filter(picture, kernel, padding=padding, alpha="filter")
+    filtered = eyeshot.filter(picture, kernel, padding=padding, alpha="filter")
     expected = define(picture, kernel, padding)
-    assert found.dtype == picture.dtype
-    assert found.shape == expected.shape
-    error = float(np.abs(found - expected).max())
+    assert filtered.dtype == picture.dtype
+    assert filtered.shape == expected.shape
+    error = float(np.abs(filtered - expected).max())
     assert error <= TOLERANCE[str(picture.dtype)] * bound(picture, kernel)
     np.testing.assert_array_equal(picture, before)
 
@@ -92,13 +92,13 @@ def test_a_border_wider_than_the_picture_repeats_as_numpy_pads(
     picture: Array, kernel: Array, padding: Border
 ) -> None:
     """The reference refuses what PyTorch refuses; we go on mirroring or wrapping, as NumPy does."""
-    found = eyeshot.filter(picture, kernel, padding=padding, alpha="filter")
+    filtered = eyeshot.filter(picture, kernel, padding=padding, alpha="filter")
     rim = [((size - 1) // 2, size // 2) for size in kernel.shape] + [(0, 0)]
     names = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
     pad: Any = np.pad
     padded = pad(picture.astype(np.float64), rim[: picture.ndim], mode=names[padding])
     expected = define(padded, kernel, "valid")
-    assert float(np.abs(found - expected).max()) <= TOLERANCE["float32"] * bound(picture, kernel)
+    assert float(np.abs(filtered - expected).max()) <= TOLERANCE["float32"] * bound(picture, kernel)
 
 
 @examples(30)
@@ -106,22 +106,22 @@ def test_a_border_wider_than_the_picture_repeats_as_numpy_pads(
 def test_whole_numbers_are_rounded_and_clipped_without_overflow(
     picture: Array, kernel: Array, padding: Border
 ) -> None:
-    found = eyeshot.filter(picture, kernel, padding=padding, alpha="filter")
+    filtered = eyeshot.filter(picture, kernel, padding=padding, alpha="filter")
     exact = define(picture, kernel, padding)
     expected = np.clip(np.rint(exact), 0, np.iinfo(picture.dtype).max)
-    assert found.dtype == picture.dtype
+    assert filtered.dtype == picture.dtype
     # Only where the exact sum lies on the edge between two whole numbers may rounding differ.
     on_edge = np.abs(exact - np.floor(exact) - 0.5) <= 3e-6 * bound(picture, kernel)
-    assert ((found == expected) | on_edge).all()
-    assert int(np.abs(found.astype(np.int64) - expected.astype(np.int64)).max(initial=0)) <= 1
+    assert ((filtered == expected) | on_edge).all()
+    assert int(np.abs(filtered.astype(np.int64) - expected.astype(np.int64)).max(initial=0)) <= 1
 
 
 @examples(25)
 @given(pictures(least=15, dtypes=("float64",)), kernels(), st.sampled_from(BORDERS))
 def test_convolution_turns_the_kernel(picture: Array, kernel: Array, padding: Border) -> None:
-    found = eyeshot.filter(picture, kernel, padding=padding, convolve=True, alpha="filter")
+    filtered = eyeshot.filter(picture, kernel, padding=padding, convolve=True, alpha="filter")
     expected = define(picture, kernel, padding, flip=True)
-    assert float(np.abs(found - expected).max()) <= 1e-13 * bound(picture, kernel)
+    assert float(np.abs(filtered - expected).max()) <= 1e-13 * bound(picture, kernel)
 
 
 @pytest.mark.parametrize("name", [*NAMES, "mean:4", "mean:31", "gaussian:12", "motion:40"])
@@ -130,8 +130,8 @@ def test_every_named_kernel_equals_the_reference(name: str, padding: Border) -> 
     picture = np.random.default_rng(0).random((47, 52, 3))
     parts = [define(picture, kernel, padding) for kernel in resolve(name).kernels]
     expected = parts[0] if len(parts) == 1 else np.hypot(*parts)
-    found = eyeshot.filter(picture, name, padding=padding)
-    assert float(np.abs(found - expected).max()) <= 1e-12
+    filtered = eyeshot.filter(picture, name, padding=padding)
+    assert float(np.abs(filtered - expected).max()) <= 1e-12
 
 
 @pytest.mark.parametrize("channels", [(), (1,), (3,), (6,)])
@@ -142,8 +142,8 @@ def test_a_magnitude_in_many_bands_equals_the_reference(
     monkeypatch.setattr("eyeshot.filters.correlation._BAND_BYTES", 1)
     picture = np.random.default_rng(0).random((61, 9, *channels))
     expected = np.hypot(*(define(picture, kernel, padding) for kernel in resolve("sobel").kernels))
-    found = eyeshot.filter(picture, "sobel", padding=padding)
-    assert float(np.abs(found - expected).max()) <= 1e-13
+    filtered = eyeshot.filter(picture, "sobel", padding=padding)
+    assert float(np.abs(filtered - expected).max()) <= 1e-13
 
 
 LARGE = np.random.default_rng(1).normal(size=(33, 30))
@@ -166,9 +166,9 @@ LARGE = np.random.default_rng(1).normal(size=(33, 30))
 def test_each_method_equals_the_reference(kernel: Array, method: Method, padding: Border) -> None:
     assert [part.method for part in route(kernel)] == [method]
     picture = np.random.default_rng(0).random((50, 64, 3), dtype=np.float32)
-    found = eyeshot.filter(picture, kernel, padding=padding)
+    filtered = eyeshot.filter(picture, kernel, padding=padding)
     expected = define(picture, kernel, padding)
-    assert float(np.abs(found - expected).max()) <= 2e-6 * bound(picture, kernel)
+    assert float(np.abs(filtered - expected).max()) <= 2e-6 * bound(picture, kernel)
 
 
 @examples(25)
@@ -182,8 +182,8 @@ def test_all_methods_that_can_compute_a_kernel_agree(
     general = find_route(kernel, 8, local=True)
     expected = correlate(picture, kernel, general, "same")
     for candidate in (find_route(kernel, 8), find_route(kernel, 4)):
-        found = correlate(picture, kernel, candidate, "same")
-        assert float(np.abs(found - expected).max()) <= 1e-6 * bound(picture, kernel)
+        filtered = correlate(picture, kernel, candidate, "same")
+        assert float(np.abs(filtered - expected).max()) <= 1e-6 * bound(picture, kernel)
 
 
 @pytest.mark.parametrize("kernel", ["mean", "mean:5", "mean:31", "gaussian:7", LARGE])
@@ -191,18 +191,18 @@ def test_all_methods_that_can_compute_a_kernel_agree(
 def test_a_nan_reaches_no_further_than_the_kernel(kernel: str | Array, bad: float) -> None:
     picture = np.random.default_rng(0).random((90, 90), dtype=np.float32)
     picture[45, 45] = bad
-    found = eyeshot.filter(picture, kernel)
+    filtered = eyeshot.filter(picture, kernel)
     height, width = resolve(kernel).shape
     touched = np.zeros(picture.shape, dtype=bool)
     touched[45 - height // 2 : 46 + height // 2, 45 - width // 2 : 46 + width // 2] = True
-    assert np.isfinite(found[~touched]).all()
-    assert not np.isfinite(found[45, 45])
+    assert np.isfinite(filtered[~touched]).all()
+    assert not np.isfinite(filtered[45, 45])
     clean = np.where(np.isfinite(picture), picture, 0)
     expected = define(clean, resolve(kernel).kernels[0], "same")
-    np.testing.assert_allclose(found[~touched], expected[~touched], atol=1e-3)
+    np.testing.assert_allclose(filtered[~touched], expected[~touched], atol=1e-3)
 
 
 def test_squares_that_overflow_are_not_taken_for_infinity() -> None:
     picture = np.full((40, 40), 1e30, dtype=np.float32)
-    found = eyeshot.filter(picture, "mean:31", padding="valid")
-    np.testing.assert_allclose(found, 1e30, rtol=1e-5)
+    filtered = eyeshot.filter(picture, "mean:31", padding="valid")
+    np.testing.assert_allclose(filtered, 1e30, rtol=1e-5)

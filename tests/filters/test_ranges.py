@@ -17,22 +17,22 @@ STEP = np.array([[0, 0, 200, 200]] * 4, dtype=np.uint8)
 
 
 def test_clip_cuts_off() -> None:
-    found = eyeshot.filter(STEP, "sobel-x", padding="replicate")
-    assert found.dtype == np.uint8
-    assert found[1].tolist() == [0, 255, 255, 0]
+    filtered = eyeshot.filter(STEP, "sobel-x", padding="replicate")
+    assert filtered.dtype == np.uint8
+    assert filtered[1].tolist() == [0, 255, 255, 0]
     assert eyeshot.filter(255 - STEP, "sobel-x", padding="replicate").max() == 0
 
 
 def test_keep_leaves_signed_floats() -> None:
-    found = eyeshot.filter(255 - STEP, "sobel-x", padding="replicate", range="keep")
-    assert found.dtype == np.float32
-    assert found[1].tolist() == [0, -800, -800, 0]
+    filtered = eyeshot.filter(255 - STEP, "sobel-x", padding="replicate", range="keep")
+    assert filtered.dtype == np.float32
+    assert filtered[1].tolist() == [0, -800, -800, 0]
 
 
 def test_rescale_fills_the_range_in_all_channels_alike() -> None:
     color = np.stack([STEP, STEP // 2, STEP * 0], axis=-1)
-    found = eyeshot.filter(color, "sobel-x", padding="replicate", range="rescale")
-    assert found[1].tolist() == [[0, 0, 0], [255, 128, 0], [255, 128, 0], [0, 0, 0]]
+    filtered = eyeshot.filter(color, "sobel-x", padding="replicate", range="rescale")
+    assert filtered[1].tolist() == [[0, 0, 0], [255, 128, 0], [255, 128, 0], [0, 0, 0]]
 
 
 def test_rescaling_a_flat_picture_clips_it() -> None:
@@ -46,12 +46,12 @@ def test_rescaling_refuses_nan() -> None:
         eyeshot.filter(picture, "mean", range="rescale")
 
 
-def test_floats_are_kept_unless_told_otherwise() -> None:
+def test_floats_are_not_clipped_by_default() -> None:
     picture = RANDOM.random((6, 6), dtype=np.float32)
-    kept = eyeshot.filter(picture, "laplacian")
-    assert kept.min() < 0
+    filtered = eyeshot.filter(picture, "laplacian")
+    assert filtered.min() < 0
     clipped = eyeshot.filter(picture, "laplacian", range="clip")
-    np.testing.assert_array_equal(clipped, np.clip(kept, 0, 1))
+    np.testing.assert_array_equal(clipped, np.clip(filtered, 0, 1))
     stretched = eyeshot.filter(picture, "laplacian", range="rescale")
     assert (stretched.min(), stretched.max()) == (0, 1)
 
@@ -65,8 +65,8 @@ def test_sums_beyond_sixteen_bits_do_not_wrap() -> None:
     picture = np.full((8, 8), 65535, dtype=np.uint16)
     ones = np.ones((5, 5))
     assert (eyeshot.filter(picture, ones, padding="valid") == 65535).all()
-    kept = eyeshot.filter(picture, ones, padding="valid", range="keep")
-    assert (kept == 25 * 65535).all()
+    filtered = eyeshot.filter(picture, ones, padding="valid", range="keep")
+    assert (filtered == 25 * 65535).all()
     assert (eyeshot.filter(picture, 1e6 * ones) == 65535).all()
 
 
@@ -75,9 +75,9 @@ def test_sums_beyond_sixteen_bits_do_not_wrap() -> None:
 )
 def test_the_type_stays(dtype: str) -> None:
     picture = (RANDOM.random((7, 9, 3)) * 100).astype(dtype)
-    found = eyeshot.filter(picture, "identity")
-    assert found.dtype == np.dtype(dtype).newbyteorder("=")
-    np.testing.assert_array_equal(found, picture)
+    filtered = eyeshot.filter(picture, "identity")
+    assert filtered.dtype == np.dtype(dtype).newbyteorder("=")
+    np.testing.assert_array_equal(filtered, picture)
 
 
 @pytest.mark.parametrize("dtype", ["bool", "int32", "int64", "int8", "complex64", "object"])
@@ -90,17 +90,17 @@ def test_other_types_are_refused(dtype: str) -> None:
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_alpha_is_kept(channels: int, padding: Any) -> None:
     picture = RANDOM.integers(0, 256, (9, 8, channels), np.uint8)
-    found = eyeshot.filter(picture, "gaussian", padding=padding)
+    filtered = eyeshot.filter(picture, "gaussian", padding=padding)
     color = eyeshot.filter(picture[..., :-1], "gaussian", padding=padding)
-    np.testing.assert_array_equal(found[..., :-1], color)
+    np.testing.assert_array_equal(filtered[..., :-1], color)
     inner = picture[2:-2, 2:-2, -1] if padding == "valid" else picture[..., -1]
-    np.testing.assert_array_equal(found[..., -1], inner)
+    np.testing.assert_array_equal(filtered[..., -1], inner)
 
 
-def test_alpha_is_a_color_when_asked() -> None:
+def test_alpha_can_be_filtered_as_a_color() -> None:
     picture = RANDOM.integers(0, 256, (9, 8, 4), np.uint8)
-    found = eyeshot.filter(picture, "mean", alpha="filter")
-    np.testing.assert_array_equal(found[..., 3], eyeshot.filter(picture[..., 3], "mean"))
+    filtered = eyeshot.filter(picture, "mean", alpha="filter")
+    np.testing.assert_array_equal(filtered[..., 3], eyeshot.filter(picture[..., 3], "mean"))
 
 
 def _views() -> list[NDArray[np.float32]]:
@@ -147,7 +147,7 @@ def test_an_unknown_option_is_refused(option: str) -> None:
         eyeshot.filter(STEP, "mean", **arguments)
 
 
-def test_a_plan_says_what_will_be_done() -> None:
+def test_a_plan_describes_the_computation() -> None:
     picture = np.zeros((9, 9, 4), np.uint8)
     plan = str(make_plan(picture, "sobel", padding="reflect", convolve=True))
     for word in ("magnitude", "convolution", "mirrored", "3 channels", "alpha kept", "0…255"):

@@ -39,7 +39,9 @@ def test_a_file_with_a_byte_order_mark(tmp_path: Path) -> None:
         (b"\x89PNG\r\n\x1a\n\xff\xfe", "is not text"),
     ],
 )
-def test_a_bad_file_is_told_by_name_and_line(tmp_path: Path, content: bytes, fact: str) -> None:
+def test_an_error_in_a_file_has_its_name_and_line(
+    tmp_path: Path, content: bytes, fact: str
+) -> None:
     path = tmp_path / "kernel.txt"
     path.write_bytes(content)
     with pytest.raises(BadFile) as caught:

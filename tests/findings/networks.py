@@ -82,7 +82,7 @@ def graph_and_findings(net: nn.Module, *size: int) -> tuple[Graph, list[Finding]
     return graph, find(graph, net, mismatches)
 
 
-def found(net: nn.Module, *size: int, title: str = "") -> list[Finding]:
+def findings_of(net: nn.Module, *size: int, title: str = "") -> list[Finding]:
     """Findings of that title (or all)."""
     _, findings = graph_and_findings(net, *size)
     return [one for one in findings if title in ("", one.title)]
@@ -90,5 +90,5 @@ def found(net: nn.Module, *size: int, title: str = "") -> list[Finding]:
 
 def only(net: nn.Module, *size: int, title: str) -> Finding:
     """The one finding of that title."""
-    (finding,) = found(net, *size, title=title)
+    (finding,) = findings_of(net, *size, title=title)
     return finding

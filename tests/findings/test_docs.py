@@ -28,11 +28,11 @@ def test_the_page_prints_what_it_shows() -> None:
             with contextlib.redirect_stdout(printed):
                 exec(compile(block, "net.py", "exec"), names)
             continue
-        given, printed = printed.getvalue(), io.StringIO()
+        output, printed = printed.getvalue(), io.StringIO()
         if os.environ.get("EYESHOT_OVERWRITE"):
-            written = written.replace(f"```text\n{block}```", f"```text\n{given}```", 1)
+            written = written.replace(f"```text\n{block}```", f"```text\n{output}```", 1)
         else:
-            assert given == block
+            assert output == block
     if os.environ.get("EYESHOT_OVERWRITE"):
         PAGE.write_text(written)
     assert printed.getvalue() == ""

@@ -17,7 +17,7 @@ from eyeshot.findings.borders import touching
 from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry.sizes import takes
 from eyeshot.nets import digit_cnn, small_vgg
-from tests.findings.networks import Both, Through, UNet, found, graph_and_findings, only
+from tests.findings.networks import Both, Through, UNet, findings_of, graph_and_findings, only
 
 
 def test_pixels_dropped_at_a_pooling() -> None:
@@ -27,7 +27,7 @@ def test_pixels_dropped_at_a_pooling() -> None:
     assert finding.layer == "2"
     assert "over 8×6 never read the last 2 of its rows (4 rows in input pixels)" in finding.cause
     assert "12×12 or 18×12" in finding.cure
-    assert not found(net, 1, 18, 12, title="pixels dropped")
+    assert not findings_of(net, 1, 18, 12, title="pixels dropped")
 
 
 @pytest.mark.parametrize(
@@ -44,16 +44,16 @@ def test_pixels_dropped_at_a_pooling() -> None:
     ],
 )
 def test_what_is_dropped_is_what_no_window_reads(layer: nn.Module, size: int, dropped: int) -> None:
-    told = found(layer, 1, size, size, title="pixels dropped")
-    assert len(told) == bool(dropped)
+    findings = findings_of(layer, 1, size, size, title="pixels dropped")
+    assert len(findings) == bool(dropped)
     x = torch.rand(1, 1, size, size, requires_grad=True)
     layer(x).square().sum().backward()
     assert x.grad is not None
     unread = int((x.grad[0, 0].abs().sum(1) == 0).flip(0).cumprod(0).sum())
     if dropped:
         assert unread == dropped
-    if told:
-        assert f"the last {dropped} of its rows" in told[0].cause
+    if findings:
+        assert f"the last {dropped} of its rows" in findings[0].cause
 
 
 def test_checkerboard() -> None:
@@ -63,7 +63,7 @@ def test_checkerboard() -> None:
     assert "kernel of 4×4" in finding.cure
     for kernel, stride in [(2, 2), (4, 2), (6, 3), (3, 1)]:
         even = Through(4, nn.ConvTranspose2d(4, 2, kernel, stride=stride))
-        assert not found(even, 3, 8, 8, title="checkerboard")
+        assert not findings_of(even, 3, 8, 8, title="checkerboard")
     gaps = only(nn.ConvTranspose2d(3, 2, 1, stride=2), 3, 8, 8, title="checkerboard")
     assert "the sum of 0 to 1 input" in gaps.cause
     assert "only the bias" in gaps.cause
@@ -74,10 +74,10 @@ def test_overlap_counts_are_those_of_ones_spread_by_ones(k: int, s: int, d: int)
     layer = nn.ConvTranspose2d(1, 1, (k, 1), stride=(s, 1), dilation=(d, 1), bias=False)
     nn.init.ones_(layer.weight)
     counts = layer(torch.ones(1, 1, 30, 1)).flatten()[12 : 12 + s]
-    told = found(layer, 1, 30, 1, title="checkerboard")
-    assert bool(told) == (counts.min() != counts.max())
-    if told:
-        assert f"the sum of {int(counts.min())} to {int(counts.max())} input" in told[0].cause
+    findings = findings_of(layer, 1, 30, 1, title="checkerboard")
+    assert bool(findings) == (counts.min() != counts.max())
+    if findings:
+        assert f"the sum of {int(counts.min())} to {int(counts.max())} input" in findings[0].cause
 
 
 def test_a_field_that_covers_the_input_already() -> None:
@@ -88,7 +88,7 @@ def test_a_field_that_covers_the_input_already() -> None:
         "field of 7×7 covers the 7×7 input, and so do the fields of 3 later layers" in finding.cause
     )
     assert finding.layers == ("2", "3", "4", "5")
-    assert not found(net, 1, 14, 14, title="field covers the input")
+    assert not findings_of(net, 1, 14, 14, title="field covers the input")
 
 
 def test_a_classifier_whose_last_map_sees_less_than_the_picture() -> None:
@@ -99,9 +99,9 @@ def test_a_classifier_whose_last_map_sees_less_than_the_picture() -> None:
         *(nn.Conv2d(1 if i == 0 else 4, 4, 3, padding=1) for i in range(7)),
         nn.AdaptiveAvgPool2d(1),
     )
-    assert not found(deep, 1, 15, 15, title="field smaller than the input")
-    assert found(deep, 1, 16, 15, title="field smaller than the input")
-    assert not found(nn.Conv2d(1, 1, 3), 1, 9, 9, title="field smaller than the input")
+    assert not findings_of(deep, 1, 15, 15, title="field smaller than the input")
+    assert findings_of(deep, 1, 16, 15, title="field smaller than the input")
+    assert not findings_of(nn.Conv2d(1, 1, 3), 1, 9, 9, title="field smaller than the input")
 
 
 def padded_by_nan(net: nn.Module, size: tuple[int, ...]) -> torch.Tensor:
@@ -143,12 +143,16 @@ def test_units_that_touch_padding_are_those_that_nan_reaches(
 
 def test_padding_that_is_not_of_zeros_is_not_counted() -> None:
     title = "units touch zero padding"
-    assert not found(nn.Conv2d(3, 2, 3), 3, 8, 8, title=title)
-    assert not found(nn.Conv2d(3, 2, 3, padding=1, padding_mode="reflect"), 3, 8, 8, title=title)
-    assert not found(nn.MaxPool2d(3, 1, padding=1), 3, 8, 8, title=title)
-    assert not found(nn.AvgPool2d(3, 1, padding=1, count_include_pad=False), 3, 8, 8, title=title)
-    assert found(nn.AvgPool2d(3, 1, padding=1), 3, 8, 8, title=title)
-    assert found(nn.ZeroPad2d(1), 3, 8, 8, title=title)
+    assert not findings_of(nn.Conv2d(3, 2, 3), 3, 8, 8, title=title)
+    assert not findings_of(
+        nn.Conv2d(3, 2, 3, padding=1, padding_mode="reflect"), 3, 8, 8, title=title
+    )
+    assert not findings_of(nn.MaxPool2d(3, 1, padding=1), 3, 8, 8, title=title)
+    assert not findings_of(
+        nn.AvgPool2d(3, 1, padding=1, count_include_pad=False), 3, 8, 8, title=title
+    )
+    assert findings_of(nn.AvgPool2d(3, 1, padding=1), 3, 8, 8, title=title)
+    assert findings_of(nn.ZeroPad2d(1), 3, 8, 8, title=title)
     edge = only(nn.ConvTranspose2d(3, 2, 4, 2, 1), 3, 8, 8, title=title)
     assert "14×14 do not" in edge.cause
 
@@ -162,7 +166,7 @@ def test_the_layer_that_holds_most_of_the_parameters() -> None:
         nn.Conv2d(1, 32, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 128)
     )
     assert sum(p.numel() for p in pooled[3].parameters()) == 4224
-    assert not found(pooled, 1, 28, 28, title="most of the parameters")
+    assert not findings_of(pooled, 1, 28, 28, title="most of the parameters")
     dense = nn.Sequential(nn.Conv2d(1, 64, 3), nn.Conv2d(64, 64, 3), nn.Conv2d(64, 1, 1))
     finding = only(dense, 1, 28, 28, title="most of the parameters")
     assert finding.layer == "1"
@@ -171,15 +175,15 @@ def test_the_layer_that_holds_most_of_the_parameters() -> None:
 
 def test_a_network_left_in_training_mode() -> None:
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.5), nn.ReLU())
-    for told in (
+    for findings in (
         find(graph_of(net, (1, 8, 8))),
         find(graph_of(net.eval(), (1, 8, 8)), net.train()),
     ):
-        (finding,) = [one for one in told if one.title == "training mode"]
+        (finding,) = [one for one in findings if one.title == "training mode"]
         assert finding.layer == "1"
         assert finding.layers == ("1", "2")
         assert finding.cure == "call net.eval()"
-    assert not found(net.eval(), 1, 8, 8, title="training mode")
+    assert not findings_of(net.eval(), 1, 8, 8, title="training mode")
     plain = nn.Conv2d(1, 2, 3)  # in training mode, where it computes the same
     assert not [one for one in find(graph_of(plain, (1, 8, 8)), plain) if "mode" in one.title]
 
@@ -187,7 +191,7 @@ def test_a_network_left_in_training_mode() -> None:
 def test_batch_norm_with_one_value_per_channel() -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4))
     assert only(net, 1, 8, 8, title="one value per channel").layer == "2"
-    assert not found(Through(4, nn.BatchNorm2d(4)), 3, 8, 8, title="one value per channel")
+    assert not findings_of(Through(4, nn.BatchNorm2d(4)), 3, 8, 8, title="one value per channel")
 
 
 def test_a_bias_before_batch_norm() -> None:
@@ -197,20 +201,20 @@ def test_a_bias_before_batch_norm() -> None:
     finding = only(net, 1, 9, 9, title="bias before batch norm")
     assert finding.layers == ("0", "3")
     assert "cancels its 4 bias values, also for 1 more layer: 10 in all" in finding.cause
-    assert not found(small_vgg(), 1, 32, 32, title="bias before batch norm")
+    assert not findings_of(small_vgg(), 1, 32, 32, title="bias before batch norm")
     between = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.BatchNorm2d(4))
-    assert not found(between, 1, 9, 9, title="bias before batch norm")
+    assert not findings_of(between, 1, 9, 9, title="bias before batch norm")
 
 
 def test_dead_filters_and_channels_scaled_away() -> None:
     conv, norm = nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8)
     net = nn.Sequential(conv, norm, nn.ReLU(), nn.Conv2d(8, 8, 3))
-    assert not found(net, 1, 9, 9, title="dead channels")
+    assert not findings_of(net, 1, 9, 9, title="dead channels")
     with torch.no_grad():
         conv.weight[[2, 5]] = 0
         norm.weight[3] = 1e-12
         norm.bias[3] = -0.1
-    first, second = found(net, 1, 9, 9, title="dead channels")
+    first, second = findings_of(net, 1, 9, 9, title="dead channels")
     assert (first.layer, second.layer) == ("0", "1")
     assert "filters 2, 5 (2 of 8) are zero" in first.cause
     assert "filter 3 (1 of 8) is zero" in second.cause
@@ -226,8 +230,8 @@ def test_a_layer_of_noughts_alone_was_so_initialized() -> None:
     nn.init.zeros_(conv.weight)
     nn.init.zeros_(norm.weight)
     net = nn.Sequential(conv, norm)
-    assert not found(net, 1, 9, 9, title="dead channels")
-    assert not found(net, 1, 9, 9, title="duplicate kernels")
+    assert not findings_of(net, 1, 9, 9, title="dead channels")
+    assert not findings_of(net, 1, 9, 9, title="duplicate kernels")
 
 
 def test_duplicate_kernels() -> None:
@@ -241,7 +245,7 @@ def test_duplicate_kernels() -> None:
     assert finding.cause.endswith("3 and 7, 20 and 30")
     grouped = nn.Conv2d(8, 8, 3, groups=8)  # equal kernels that read different channels
     nn.init.ones_(grouped.weight)
-    assert not found(grouped, 8, 8, 8, title="duplicate kernels")
+    assert not findings_of(grouped, 8, 8, 8, title="duplicate kernels")
 
 
 def test_duplicates_across_blocks_of_a_wide_layer() -> None:
@@ -254,7 +258,7 @@ def test_duplicates_across_blocks_of_a_wide_layer() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_nothing_is_said_of_fresh_weights(seed: int) -> None:
+def test_fresh_weights_have_no_findings(seed: int) -> None:
     torch.manual_seed(seed)
     net = nn.Sequential(
         nn.Conv2d(1, 512, 3),
@@ -264,7 +268,7 @@ def test_nothing_is_said_of_fresh_weights(seed: int) -> None:
         nn.Conv2d(64, 128, 3, groups=64),
         nn.ConvTranspose2d(128, 256, 2, 2),
     )
-    titles = {one.title for one in found(net, 1, 9, 9)}
+    titles = {one.title for one in findings_of(net, 1, 9, 9)}
     assert not titles & {"dead channels", "duplicate kernels"}
 
 
@@ -276,7 +280,7 @@ class _EverySecond(nn.Module):
 def test_a_map_without_positions() -> None:
     finding = only(_EverySecond(), 3, 1, 8, title="nothing left")
     assert finding.cause == "its map is 0×8 at this input size"
-    assert not found(_EverySecond(), 3, 2, 8, title="nothing left")
+    assert not findings_of(_EverySecond(), 3, 2, 8, title="nothing left")
 
 
 class _Sorted(nn.Module):

@@ -14,11 +14,19 @@ from eyeshot.findings import Problem, Severity, find
 from eyeshot.frontends.repair import trace
 from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry.sizes import takes
-from tests.findings.networks import Both, LeNet, Through, UNet, found, graph_and_findings, only
+from tests.findings.networks import (
+    Both,
+    LeNet,
+    Through,
+    UNet,
+    findings_of,
+    graph_and_findings,
+    only,
+)
 
 
 def errors(net: nn.Module, *size: int) -> list[str]:
-    return [str(one) for one in found(net, *size) if one.severity is Severity.ERROR]
+    return [str(one) for one in findings_of(net, *size) if one.severity is Severity.ERROR]
 
 
 def test_a_skip_that_was_forgotten_in_the_channels() -> None:
@@ -47,7 +55,7 @@ def test_behind_the_mistake_the_graph_is_that_of_the_cured_network() -> None:
 
 @pytest.mark.parametrize(("height", "below", "above"), [(50, 48, 52), (27, 24, 28), (63, 60, 64)])
 def test_an_odd_size_at_a_skip(height: int, below: int, above: int) -> None:
-    first = found(UNet(), 3, height, 64, title="sizes do not match")[0]
+    first = findings_of(UNet(), 3, height, 64, title="sizes do not match")[0]
     down = height // 2
     if down % 2:
         assert f"enc2.1 is {down}×32 and up2 is {down - 1}×32" in first.cause
@@ -61,16 +69,16 @@ def test_an_odd_size_at_a_skip(height: int, below: int, above: int) -> None:
 
 
 @pytest.mark.parametrize("traced", [(16, 8), (17, 8)])
-def test_every_size_said_to_work_works_and_no_other_does(traced: tuple[int, int]) -> None:
+def test_exactly_the_suggested_sizes_work(traced: tuple[int, int]) -> None:
     net = UNet().eval()
     graph, _ = trace(net, (3, *traced))
     for height in range(1, 40):
-        said = takes(graph, 0, height)
+        accepted = takes(graph, 0, height)
         try:
             net(torch.zeros(1, 3, height, 8))
-            assert said, height
+            assert accepted, height
         except RuntimeError:
-            assert not said, height
+            assert not accepted, height
 
 
 def test_a_linear_layer_for_another_size() -> None:
@@ -104,7 +112,7 @@ def test_a_view_that_cuts_a_picture_into_a_batch() -> None:
     assert finding.severity is Severity.WARNING
     assert "1×16×10×10 becomes 4×400" in finding.cause
     assert "in_features is 1600" in finding.cure
-    assert not found(LeNet(), 1, 32, 32, title="picture cut into a batch")
+    assert not findings_of(LeNet(), 1, 32, 32, title="picture cut into a batch")
 
 
 NORMS: dict[str, tuple[Callable[[int], nn.Module], str]] = {
@@ -121,10 +129,10 @@ NORMS: dict[str, tuple[Callable[[int], nn.Module], str]] = {
 @pytest.mark.parametrize("name", NORMS)
 def test_a_layer_built_for_other_channels(name: str) -> None:
     build, cure = NORMS[name]
-    (told,) = errors(Through(8, build(12)), 3, 5, 5)
-    assert "then" in told
-    assert "12" in told
-    assert cure in told
+    (findings,) = errors(Through(8, build(12)), 3, 5, 5)
+    assert "then" in findings
+    assert "12" in findings
+    assert cure in findings
     assert not errors(Through(8, build(8)), 3, 5, 5)
 
 
@@ -153,7 +161,7 @@ def test_a_pixel_shuffle_of_too_few_channels() -> None:
 
 def test_a_map_smaller_than_the_window() -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.MaxPool2d(4), nn.Conv2d(4, 4, 3), nn.AvgPool2d(2))
-    finding = found(net, 1, 9, 20, title="the map is too small")[0]
+    finding = findings_of(net, 1, 9, 20, title="the map is too small")[0]
     assert finding.layer == "2"
     assert "window of 3×3 does not fit into the 1×4 map of layer 1" in finding.cause
     assert "at least 18×20" in finding.cure
@@ -238,7 +246,7 @@ def test_what_cannot_be_repaired_ends_the_graph_there(broken: nn.Module) -> None
     assert "then.0 1×4×5×5" in findings[0].cause
 
 
-def test_several_mistakes_are_seen_at_once() -> None:
+def test_several_mistakes_are_reported_at_once() -> None:
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1),
         nn.BatchNorm2d(4),
@@ -246,7 +254,7 @@ def test_several_mistakes_are_seen_at_once() -> None:
         nn.Flatten(),
         nn.Linear(100, 10),
     )
-    told = errors(net, 3, 6, 6)
-    assert [one.split(": ")[1] for one in told] == ["1", "2", "4"]
-    assert "this shape assumes that 1 is corrected" in told[1]
-    assert "in_features=288" in told[2]
+    findings = errors(net, 3, 6, 6)
+    assert [one.split(": ")[1] for one in findings] == ["1", "2", "4"]
+    assert "this shape assumes that 1 is corrected" in findings[1]
+    assert "in_features=288" in findings[2]

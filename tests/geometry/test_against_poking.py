@@ -69,9 +69,9 @@ def test_footprints_are_what_poking_finds(axes: int) -> None:
         for unit in itertools.product(*(range(n) for n in graph[output].extents)):
             mask = footprint(graph, output, unit)
             np.testing.assert_array_equal(mask, truth[unit], err_msg=str(unit))
-            seen = fields.field(output, unit)
-            assert seen.inside is not None
-            for axis, side in enumerate(seen.inside):
+            field = fields.field(output, unit)
+            assert field.inside is not None
+            for axis, side in enumerate(field.inside):
                 others = tuple(other for other in range(axes) if other != axis)
                 places = np.nonzero(mask.any(axis=others))[0]
                 hull = Interval(int(places[0]), int(places[-1]) + 1) if len(places) else None

@@ -95,21 +95,21 @@ def _runs(net: nn.Module, height: int, width: int) -> torch.Size | None:
 def test_sizes_are_those_that_the_network_takes(name: str) -> None:
     net, graph, side = _graph(name)
     for axis in (0, 1):
-        taken = {}
+        accepted = {}
         for n in range(1, LARGEST):
             shape = _runs(net, *((n, side) if axis == 0 else (side, n)))
-            taken[n] = shape is not None
-            found = extents(graph, axis, n)
+            accepted[n] = shape is not None
+            sizes = extents(graph, axis, n)
             if shape is None:
-                assert isinstance(found, Clash), (axis, n)
+                assert isinstance(sizes, Clash), (axis, n)
             else:
-                assert not isinstance(found, Clash), (axis, n, found)
-                assert found[graph.outputs[0]] == shape[2 + axis]
-            assert takes(graph, axis, n) is taken[n]
-            assert certainly_takes(graph, axis, n) in (taken[n], UNSURE.get(name, taken[n]))
+                assert not isinstance(sizes, Clash), (axis, n, sizes)
+                assert sizes[graph.outputs[0]] == shape[2 + axis]
+            assert takes(graph, axis, n) is accepted[n]
+            assert certainly_takes(graph, axis, n) in (accepted[n], UNSURE.get(name, accepted[n]))
         for around in range(1, 20):
-            smaller = next((n for n in range(around - 1, 0, -1) if taken[n]), None)
-            larger = next((n for n in range(around + 1, LARGEST) if taken[n]), None)
+            smaller = next((n for n in range(around - 1, 0, -1) if accepted[n]), None)
+            larger = next((n for n in range(around + 1, LARGEST) if accepted[n]), None)
             assert nearest(graph, axis, around=around) == (smaller, larger)
         assert nearest_sizes(graph) == [(side, side)]
 
@@ -160,7 +160,7 @@ def test_positions_left_unread_at_the_end(kernel: int, stride: int, padding: int
             unread += 1
         gap = max(stride - kernel, 0)  # skipped between any two windows, on purpose
         expected = max(unread - gap, 0)
-        found = extents(graph, 0, n)
-        assert not isinstance(found, Clash)
-        assert sum(leftovers(graph, 0, found).values()) == expected, n
+        sizes = extents(graph, 0, n)
+        assert not isinstance(sizes, Clash)
+        assert sum(leftovers(graph, 0, sizes).values()) == expected, n
         assert takes(graph, 0, n, clean=True) is (expected == 0)

@@ -55,13 +55,13 @@ def test_what_is_called_the_same_is_the_same(axes: int) -> None:
         assert part is not None
         graphs = [graph_or_reject(net, (CHANNELS, *n), dtype=x.dtype) for n in (size, tile)]
         both = Comparison(*graphs)
-        found = [both.output(axis, s) for axis, s in enumerate(start)]
-        if both.differs or any(one.lost for one in found):
+        translations = [both.output(axis, s) for axis, s in enumerate(start)]
+        if both.differs or any(one.lost for one in translations):
             event("nothing is the same")
             return
         event("something is the same")
         mine, theirs = part[0].numpy(), whole[0].numpy()
-        for axis, one in enumerate(found, 1):
+        for axis, one in enumerate(translations, 1):
             places = np.nonzero(one.same)[0]
             mine = mine.take(places, axis)
             theirs = theirs.take(places + (one.offset or 0), axis)

@@ -51,19 +51,19 @@ def _inspect(capsys: pytest.CaptureFixture[str], *more: str) -> tuple[int, str, 
         ("import sys\nsys.exit(2)\n", "net.py:14, `sys.exit(2)`: SystemExit: 2"),
     ],
 )
-def test_a_network_is_taken_as_it_is_where_the_last_lines_fail(
+def test_a_network_is_used_although_the_last_lines_fail(
     ending: str,
     line: str,
     write: Callable[..., None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     write("\n" + ending)
-    code, out, said = _inspect(capsys)
+    code, out, lines = _inspect(capsys)
     assert code == 0
     assert "conv2d" in out
-    assert len(said) == 1
-    assert said[0].startswith(line)
-    assert said[0].endswith("; Net is taken as it is at that line")
+    assert len(lines) == 1
+    assert lines[0].startswith(line)
+    assert lines[0].endswith("; Net is taken as it is at that line")
 
 
 def test_a_file_that_fails_before_the_network_is_there_names_its_line(
@@ -79,9 +79,9 @@ def test_a_file_that_fails_before_the_network_is_there_names_its_line(
         ],
     )
     Path("net.py").write_text("class Net(:\n    pass\n")
-    code, _, said = _inspect(capsys)
+    code, _, lines = _inspect(capsys)
     assert code == 2
-    assert said[0].startswith("eyeshot: importing net.py failed: net.py:1, `class Net(:`: Syntax")
+    assert lines[0].startswith("eyeshot: importing net.py failed: net.py:1, `class Net(:`: Syntax")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def _run(capsys: pytest.CaptureFixture[str], *more: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pt"])
-def test_weights_are_given_to_a_network_of_ones_own(
+def test_weights_are_loaded_into_a_network_of_ones_own(
     kind: str, write: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     write()
@@ -175,9 +175,9 @@ def test_weights_for_what_has_its_own_are_refused(
     assert "a run folder has its own; leave --weights out" in capsys.readouterr().err
     write()
     torch.save({"conv.weight": torch.zeros(4, 3, 3, 3)}, "w.pt")
-    code, out, said = _inspect(capsys, "--weights", "w.pt", "--json")
+    code, out, lines = _inspect(capsys, "--weights", "w.pt", "--json")
     assert (code, out) == (2, "")
-    assert "w.pt: does not fit Net: 1 missing: 'conv.bias'" in said[0]
+    assert "w.pt: does not fit Net: 1 missing: 'conv.bias'" in lines[0]
     torch.save({"conv.weight": torch.zeros(4, 3, 3, 3), "conv.bias": torch.zeros(4)}, "w.pt")
     code, out, _ = _inspect(capsys, "--weights", "w.pt", "--json")
     assert code == 0
@@ -188,8 +188,8 @@ def test_the_verdict_comes_first_and_is_the_exit_code(
     write: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(result="self.conv(self.conv(x))")
-    code, out, said = _inspect(capsys, "-o", "page.html")
-    assert (code, said) == (1, ["page.html: written"])
+    code, out, errors = _inspect(capsys, "-o", "page.html")
+    assert (code, errors) == (1, ["page.html: written"])
     lines = [line.rstrip() for line in out.splitlines()]
     assert lines[0].startswith("Net on 3×8×8 does not run at this size: 1 error")
     assert lines.index("Findings") < lines.index("Layers")

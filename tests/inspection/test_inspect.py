@@ -75,7 +75,7 @@ def test_the_table_has_a_row_a_layer_and_fits_120_columns(resnet: Inspection) ->
     assert re.search(r"stem\.0 +conv2d +7×7 /2 pad 3 +64×112×112 +7 +2 +3 +0", table)
 
 
-def test_halo_alignment_kinds_and_sizes_are_told(resnet: Inspection) -> None:
+def test_halo_alignment_kinds_and_sizes(resnet: Inspection) -> None:
     unet = eyeshot.inspect(zoo.UNet(4, 2), (1, 64, 64))
     axis = unet.reaches[0].axes[0]
     assert (axis.unit_halo, axis.block_halo, axis.alignment) == ((107, 107), (94, 94), 16)
@@ -88,11 +88,11 @@ def test_halo_alignment_kinds_and_sizes_are_told(resnet: Inspection) -> None:
 
 
 def test_json_is_plain_and_whole(resnet: Inspection) -> None:
-    told = json.loads(json.dumps(resnet.to_dict(), allow_nan=False))
-    assert told["total"]["parameters"] == 11_689_512
-    assert sum(row["parameters"] for row in told["layers"]) == 11_689_512
-    assert sum(row["parameter_share"] for row in told["layers"]) == pytest.approx(1)
-    conv = next(row for row in told["layers"] if row["name"] == "stem.0")
+    data = json.loads(json.dumps(resnet.to_dict(), allow_nan=False))
+    assert data["total"]["parameters"] == 11_689_512
+    assert sum(row["parameters"] for row in data["layers"]) == 11_689_512
+    assert sum(row["parameter_share"] for row in data["layers"]) == pytest.approx(1)
+    conv = next(row for row in data["layers"] if row["name"] == "stem.0")
     assert conv["options"]["kernel"] == [7, 7]
     assert conv["receptive_field"][0] == {
         "smallest": 7,
@@ -175,7 +175,7 @@ def test_a_shape_mistake_is_a_finding_and_the_table_is_still_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "told"),
+    ("size", "message"),
     [
         ((3, 224), "2 numbers; this network takes channels x height x width"),
         ((3, 1, 8, 8), "4 numbers"),
@@ -186,8 +186,8 @@ def test_a_shape_mistake_is_a_finding_and_the_table_is_still_shown() -> None:
         ((), "of nothing"),
     ],
 )
-def test_impossible_sizes_are_refused(size: tuple[int, ...], told: str) -> None:
-    with pytest.raises(BadValue, match=re.escape(told)):
+def test_impossible_sizes_are_refused(size: tuple[int, ...], message: str) -> None:
+    with pytest.raises(BadValue, match=re.escape(message)):
         eyeshot.inspect(zoo.se_net(), size)
 
 
@@ -214,7 +214,7 @@ class _Mask(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("net", "line", "told", "cure"),
+    ("net", "line", "expected", "cure"),
     [
         (_Branches(), "if x.sum() > 0:", "branches on the values", "torch.where"),
         (_Item(), "int(x.max().item())", "into Python numbers", "keep them in a tensor"),
@@ -223,13 +223,13 @@ class _Mask(nn.Module):
     ],
 )
 def test_a_network_that_cannot_be_traced_names_the_line_at_fault(
-    net: nn.Module, line: str, told: str, cure: str, capfd: pytest.CaptureFixture[str]
+    net: nn.Module, line: str, expected: str, cure: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(Unsupported) as caught:
         eyeshot.inspect(net, (1, 8, 8))
     message = str(caught.value)
     assert re.search(r"test_inspect\.py:\d+, `.*" + re.escape(line), message)
-    assert told in message
+    assert expected in message
     assert cure in message
     assert "\n" not in message
     assert capfd.readouterr() == ("", "")  # torch's own pages about it are kept quiet
@@ -249,13 +249,13 @@ def test_two_inputs_and_one_or_three_axes() -> None:
 
 def test_one_unit_s_field() -> None:
     net = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.MaxPool2d(2), nn.Upsample(scale_factor=2))
-    seen = eyeshot.receptive_field(net, (1, 8, 8), unit=(0, 3))
-    assert [str(side) for side in seen.box or ()] == ["[-1, 3)", "[1, 5)"]
-    assert [str(side) for side in seen.inside or ()] == ["[0, 3)", "[1, 5)"]
-    assert seen.status == "exact"
-    assert seen.phase == (0, 1)
-    assert seen.to_dict()["layer_phases"] == [[[-1, 3], [-1, 3]]] * 2
-    assert "of which [0, 3) × [1, 5) lies in the picture" in str(seen)
+    field = eyeshot.receptive_field(net, (1, 8, 8), unit=(0, 3))
+    assert [str(side) for side in field.box or ()] == ["[-1, 3)", "[1, 5)"]
+    assert [str(side) for side in field.inside or ()] == ["[0, 3)", "[1, 5)"]
+    assert field.status == "exact"
+    assert field.phase == (0, 1)
+    assert field.to_dict()["layer_phases"] == [[[-1, 3], [-1, 3]]] * 2
+    assert "of which [0, 3) × [1, 5) lies in the picture" in str(field)
     assert eyeshot.receptive_field(net, (1, 8, 8), "0").unit == (4, 4)
     with pytest.raises(UnknownName, match="unknown layer '3'"):
         eyeshot.receptive_field(net, (1, 8, 8), "3")
@@ -268,10 +268,10 @@ def test_a_field_behind_an_unknown_operator_is_not_guessed() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.cumsum(x, 2).relu()
 
-    seen = eyeshot.receptive_field(Sums(), (1, 4, 4))
-    assert seen.box is None
-    assert seen.status == "unsupported: cumsum at cumsum"
-    assert str(seen).endswith("unsupported: cumsum at cumsum")
+    field = eyeshot.receptive_field(Sums(), (1, 4, 4))
+    assert field.box is None
+    assert field.status == "unsupported: cumsum at cumsum"
+    assert str(field).endswith("unsupported: cumsum at cumsum")
 
 
 def test_printing_for_the_first_time_draws_no_random_numbers() -> None:

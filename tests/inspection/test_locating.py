@@ -71,16 +71,16 @@ def _silent(line: str) -> None:
     "where", ["some_nets.py:Small", "some_nets.py:build", "some_nets:Small", "some_nets:made"]
 )
 def test_import_paths_are_found_and_announced(where: str, folder: Path) -> None:
-    said: list[str] = []
-    found = locate(where, said.append)
-    assert type(found.net).__name__ == "Small"
-    assert said == [f"importing {where.partition(':')[0]} runs its code"]
-    assert found.net is not None
-    assert found.net.training == (where == "some_nets:made")  # what exists is left as it is
+    lines: list[str] = []
+    located = locate(where, lines.append)
+    assert type(located.net).__name__ == "Small"
+    assert lines == [f"importing {where.partition(':')[0]} runs its code"]
+    assert located.net is not None
+    assert located.net.training == (where == "some_nets:made")  # what exists is left as it is
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["nots.py:Small"], "nots.py: no such file"),
         (["some_nots:Small"], "unknown module 'some_nots'; did you mean 'some_nets'?"),
@@ -109,7 +109,7 @@ def test_import_paths_are_found_and_announced(where: str, folder: Path) -> None:
     ],
 )
 def test_a_mistake_is_one_line_and_exit_2(
-    arguments: list[str], told: str, folder: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     size = [] if "-s" in arguments else ["--size", "3x8x8"]
     (folder / "picture.png").write_bytes(b"")
@@ -118,22 +118,22 @@ def test_a_mistake_is_one_line_and_exit_2(
     lines = [line for line in err.splitlines() if not line.startswith("importing ")]
     assert out == ""
     assert len(lines) == 1
-    assert told in lines[0]
+    assert message in lines[0]
 
 
 def test_the_command_prints_the_table_json_and_page(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ["inspect", "some_nets.py:Small", "--size", "3x16x20"]
-    assert main(asked) == 0
+    command = ["inspect", "some_nets.py:Small", "--size", "3x16x20"]
+    assert main(command) == 0
     table = capsys.readouterr().out
     assert "Small on 3×16×20" in table
     assert "height and width: every size from 1 on" in table
-    assert main([*asked, "--json", "-o", "page.html"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["sizes"] == [[3, 16, 20]]
+    assert main([*command, "--json", "-o", "page.html"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["sizes"] == [[3, 16, 20]]
     assert "<h1>Small" in (folder / "page.html").read_text(encoding="utf-8")
-    assert main([*asked, "--layer", "conv", "--unit", "0,0"]) == 0
+    assert main([*command, "--layer", "conv", "--unit", "0,0"]) == 0
     assert capsys.readouterr().out == (
         "conv, unit (0, 0) sees [-1, 2) × [-1, 2), of which [0, 2) × [0, 2) lies in the picture "
         "(exact)\n"
@@ -146,9 +146,9 @@ def test_a_run_folder_knows_its_size(tmp_path: Path, capsys: pytest.CaptureFixtu
     runs.save_tensors(tmp_path / runs.WEIGHTS, runs.build_net(config).state_dict())
     assert main(["inspect", str(tmp_path), "--json"]) == 0
     out, err = capsys.readouterr()
-    told = json.loads(out)
-    assert told["sizes"] == [[1, 12, 16]]
-    assert told["accepted_sizes"][0]["words"] == "12 to 15 only"
+    data = json.loads(out)
+    assert data["sizes"] == [[1, 12, 16]]
+    assert data["accepted_sizes"][0]["words"] == "12 to 15 only"
     assert "runs its code" not in err
     assert main(["inspect", str(tmp_path), "--size", "1x13x16", "--layer", "conv1"]) == 0
 
@@ -247,7 +247,7 @@ def test_pickled_weights_inside_an_archive_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         (b"torch.ops.aten.conv2d.default", b"torch.ops.mine.conv2d.default", "mine.conv2d"),
         (b"torch.ops.aten.sigmoid.default", b"os.system", "os.system"),
@@ -256,7 +256,7 @@ def test_pickled_weights_inside_an_archive_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_operators_that_are_not_pytorch_s_own_are_refused(
-    old: bytes, new: bytes, told: str, tmp_path: Path
+    old: bytes, new: bytes, message: str, tmp_path: Path
 ) -> None:
     def swap(name: str, content: bytes) -> bytes:
         if name.endswith("models/model.json"):
@@ -265,7 +265,7 @@ def test_operators_that_are_not_pytorch_s_own_are_refused(
         return content
 
     net = _exported(_Several(), (1, 9, 9), tmp_path / "net.pt2")
-    with pytest.raises(Unsupported, match=told):
+    with pytest.raises(Unsupported, match=message):
         read_program(_rewritten(net, tmp_path / "other.pt2", swap))
 
 

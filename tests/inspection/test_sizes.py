@@ -154,7 +154,7 @@ def test_the_words_are_those_expected(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_real_forward_pass_agrees(name: str) -> None:
-    net, found = _survey(name)
+    net, sizes = _survey(name)
     channels, _, width = CASES[name][1]
 
     def runs(n: int) -> bool:
@@ -165,25 +165,25 @@ def test_a_real_forward_pass_agrees(name: str) -> None:
                 return False
         return True
 
-    words = found.words
-    for n in range(1, found.requested + 20):
+    words = sizes.words
+    for n in range(1, sizes.requested + 20):
         if "leave" in words:
             remainders, by = ((1,), 2) if name == "unpooled" else ((0, 7), 8)
-            claimed = n >= (found.smallest or 0) and n % by in remainders
-        elif found.step is None:
-            claimed = (found.smallest or 0) <= n <= (found.largest or 0)
+            claimed = n >= (sizes.smallest or 0) and n % by in remainders
+        elif sizes.step is None:
+            claimed = (sizes.smallest or 0) <= n <= (sizes.largest or 0)
         else:
-            claimed = (found.smallest or 0) <= n <= (found.largest or n)
-            claimed = claimed and (n - found.requested) % found.step == 0
+            claimed = (sizes.smallest or 0) <= n <= (sizes.largest or n)
+            claimed = claimed and (n - sizes.requested) % sizes.step == 0
         if n <= {"positions": 1, "broadcast": 1, "pyramid": 2}.get(name, 0):
             continue  # one row is added to every row, which nobody means
         assert runs(n) == claimed, f"{n} of {words}"
-    below, above = found.nearest
-    assert below is None or (runs(below) and not any(map(runs, range(below + 1, found.requested))))
-    assert above is None or (runs(above) and not any(map(runs, range(found.requested + 1, above))))
+    below, above = sizes.nearest
+    assert below is None or (runs(below) and not any(map(runs, range(below + 1, sizes.requested))))
+    assert above is None or (runs(above) and not any(map(runs, range(sizes.requested + 1, above))))
 
 
-def test_sizes_of_a_flattened_net_are_not_told_by_maps_alone() -> None:
+def test_sizes_of_a_flattened_net_are_not_known_by_maps_alone() -> None:
     net = _flattened(196).eval()
     graph = graph_of(net, (1, 28, 28))
     assert certainly_takes(graph, 0, 28) is True
@@ -237,7 +237,7 @@ class _Refuses(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("rule", "asked", "words", "nearest"),
+    ("rule", "requested", "words", "nearest"),
     [
         (lambda n: n % 32 == 0, 64, "multiples of 32 from 32 on", (32, 96)),
         (lambda n: n >= 20, 64, "every size from 20 on", (63, 65)),
@@ -247,11 +247,11 @@ class _Refuses(nn.Module):
         (lambda n: n % 8 == 0 and n <= 64, 64, "multiples of 8 from 8 to 64", (56, None)),
     ],
 )
-def test_sizes_that_forward_refuses_in_words_are_not_said_to_be_accepted(
-    rule: Callable[[int], bool], asked: int, words: str, nearest: tuple[int | None, int | None]
+def test_sizes_that_forward_refuses_are_not_listed_as_accepted(
+    rule: Callable[[int], bool], requested: int, words: str, nearest: tuple[int | None, int | None]
 ) -> None:
     net = _Refuses(rule).eval()
-    graph = graph_of(net, (1, asked, 16))
+    graph = graph_of(net, (1, requested, 16))
     height, width = accepted_sizes(graph, net, Fields(graph))
     assert (height.words, height.nearest) == (words, nearest)
     assert width.words == "every size from 1 on"

@@ -40,9 +40,9 @@ def test_the_gradient_lies_in_the_footprint(layer: str, unit: tuple[int, int]) -
     rows, columns = graph[layer].extents
     place = (unit[0] * rows // 16, unit[1] * columns // 20)
     strength = effective_field(graph, torch.randn(1, 16, 20), layer, place)
-    seen = footprint(graph, layer, place)
+    inputs = footprint(graph, layer, place)
     assert (strength > 0).any()
-    assert not strength[~seen].any()
+    assert not strength[~inputs].any()
     inside = Fields(graph).field(layer, place).inside
     assert inside is not None
     where = np.argwhere(strength > 0)
@@ -54,11 +54,11 @@ def test_a_layer_behind_a_flatten_moves_with_the_whole_picture() -> None:
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 36, 4))
     x = torch.randn(1, 8, 8)
     graph = graph_of(net, (1, 8, 8))
-    given = x[None].clone().requires_grad_(True)
-    net(given)[0].mean().backward()
-    assert given.grad is not None
+    inputs = x[None].clone().requires_grad_(True)
+    net(inputs)[0].mean().backward()
+    assert inputs.grad is not None
     np.testing.assert_allclose(
-        effective_field(graph, x, "2"), given.grad[0].abs().mean(0), rtol=1e-5
+        effective_field(graph, x, "2"), inputs.grad[0].abs().mean(0), rtol=1e-5
     )
     with pytest.raises(BadValue, match="a picture of shape"):
         effective_field(graph, torch.randn(1, 9, 8), "2")
@@ -86,11 +86,11 @@ def test_any_unit_of_a_map_behind_attention_can_be_named() -> None:
     assert field.inside is not None
     assert [len(side) for side in field.inside] == [7, 9]
     assert footprint(graph, "last", (5, 8)).all()
-    given = x[None].clone().requires_grad_(True)
-    net(given)[0, :, 5, 8].mean().backward()
-    assert given.grad is not None
+    inputs = x[None].clone().requires_grad_(True)
+    net(inputs)[0, :, 5, 8].mean().backward()
+    assert inputs.grad is not None
     strength = effective_field(graph, x, "last", (5, 8))
-    np.testing.assert_allclose(strength, given.grad[0].abs().mean(0), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(strength, inputs.grad[0].abs().mean(0), rtol=1e-4, atol=1e-7)
     with pytest.raises(BadValue, match="its map is 7 x 9"):
         Fields(graph).field("last", (5, 9))
 
@@ -108,7 +108,7 @@ def test_padding_is_drawn_outside_the_picture_and_the_box_around_its_pixels() ->
     assert len(np.unique(drawn[5:35, 100:190].reshape(-1, 3), axis=0)) == 2  # above: stripes
 
 
-def test_a_large_picture_is_reduced_and_a_gray_one_taken() -> None:
+def test_a_large_picture_is_reduced_and_a_gray_one_accepted() -> None:
     gray = np.zeros((900, 600), np.uint8)
     assert draw_field(gray, ((0, 9), (0, 9)), side=300).shape == (300, 200, 3)
     strength = np.zeros((900, 600), np.float32)
@@ -120,10 +120,10 @@ def test_a_large_picture_is_reduced_and_a_gray_one_taken() -> None:
 
 def test_both_drawings_stand_side_by_side() -> None:
     net = zoo.UNet(2, 4)
-    drawn, seen = view_field(net, torch.zeros(1, 16, 16), np.zeros((16, 16)), "head", (0, 0))
+    drawn, field = view_field(net, torch.zeros(1, 16, 16), np.zeros((16, 16)), "head", (0, 0))
     assert drawn.dtype == np.uint8
     assert drawn.shape[1] > 2 * 600
-    assert seen.unit == (0, 0)
+    assert field.unit == (0, 0)
     with pytest.raises(UnknownName, match="heat"):
         view_field(net, torch.zeros(1, 16, 16), np.zeros((16, 16)), "heat")
     with pytest.raises(BadValue, match="a picture of"):
@@ -176,17 +176,17 @@ def test_an_input_is_not_written_over(
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.*")} == before
 
 
-def test_the_command_draws_and_tells(
+def test_the_command_draws_and_prints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = "from torch import nn\nnet = nn.Conv2d(3, 4, 5, padding=2)\n"
     (tmp_path / "one_net.py").write_text(code)
     monkeypatch.chdir(tmp_path)
     images.write(tmp_path / "gray.png", np.tile(np.arange(24, dtype=np.uint8), (20, 1)))
-    asked = ["see", "one_net.py:net", "gray.png", "--field", "conv2d:1,23"]
-    assert main([*asked, "-o", "out.png", "--json"]) == 0
+    command = ["see", "one_net.py:net", "gray.png", "--field", "conv2d:1,23"]
+    assert main([*command, "-o", "out.png", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["box"] == [[-1, 4], [21, 26]]
     assert images.read(tmp_path / "out.png").shape[2] == 3
-    assert main([*asked, "-o", "out.html"]) == 2
+    assert main([*command, "-o", "out.html"]) == 2
     assert main(["see", "one_net.py:net", "gray.png", "--field", "conv2d:1,24"]) == 2
     assert "its map is 20 x 24" in capsys.readouterr().err

@@ -37,8 +37,8 @@ def test_every_kernel_doubles_to_the_pixel(kernel: int, size: tuple[int, int]) -
 
 @pytest.mark.parametrize("kernel", [3, 4])
 def test_inspect_finds_the_checkerboard_of_an_odd_kernel(kernel: int) -> None:
-    found = eyeshot.inspect(nets.generator(kernel=kernel).eval(), (64, 1, 1)).findings
-    layers = [finding.layer for finding in found if finding.title == "checkerboard"]
+    findings = eyeshot.inspect(nets.generator(kernel=kernel).eval(), (64, 1, 1)).findings
+    layers = [finding.layer for finding in findings if finding.title == "checkerboard"]
     assert layers == (["transpose2", "transpose3"] if kernel == 3 else [])
 
 

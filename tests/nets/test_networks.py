@@ -119,7 +119,7 @@ def test_an_unknown_argument_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"width": 0}, "width is 0"),
         ({"depth": 0}, "depth is 0"),
@@ -127,8 +127,8 @@ def test_an_unknown_argument_is_named() -> None:
         ({"size": (28, 3)}, "28×3 cannot be halved 2 times"),
     ],
 )
-def test_arguments_out_of_range_are_named(arguments: dict[str, object], told: str) -> None:
-    with pytest.raises(BadValue, match=told):
+def test_arguments_out_of_range_are_named(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(BadValue, match=message):
         nets.build("digit_cnn", **arguments)
 
 

@@ -35,8 +35,8 @@ def named_shapes(net: nn.Module, x: Tensor) -> dict[str, tuple[tuple[int, ...], 
     for name, module in net.named_modules():
         if not list(module.children()):
             module.register_forward_hook(
-                lambda _layer, taken, given, name=name: shapes.update(
-                    {name: (tuple(taken[0].shape), tuple(given.shape))}
+                lambda _layer, inputs, output, name=name: shapes.update(
+                    {name: (tuple(inputs[0].shape), tuple(output.shape))}
                 )
             )
     with torch.no_grad():
@@ -102,24 +102,24 @@ def test_any_size_gives_scores_for_each_of_its_pixels(
 
 @given(up=UPS, depth=st.integers(1, 3), height=st.integers(1, 90), width=st.integers(1, 90))
 @examples(30)
-def test_without_padding_the_sizes_taken_are_known_beforehand(
+def test_without_padding_the_accepted_sizes_are_known_beforehand(
     up: Any, depth: int, height: int, width: int
 ) -> None:
     net = nets.unet(depth=depth, base=1, up=up, padding="valid", norm="none").eval()
-    x, sizes, taken = torch.randn(1, 1, height, width), InputSizes(net), 12 * 2**depth - 8
+    x, sizes, margin = torch.randn(1, 1, height, width), InputSizes(net), 12 * 2**depth - 8
     if sizes.takes(height, width):
-        assert net(x).shape == (1, 2, height - taken, width - taken)
+        assert net(x).shape == (1, 2, height - margin, width - margin)
         return
-    with pytest.raises(BadValue, match=f"a picture of {height}×{width}: .* takes no") as told:
+    with pytest.raises(BadValue, match=f"a picture of {height}×{width}: .* takes no") as raised:
         net(x)
     bad = width if sizes.takes_side(height) else height
     below, above = sizes.nearest(bad)
     assert above is not None
-    assert str(above) in str(told.value)
+    assert str(above) in str(raised.value)
     assert net(torch.randn(1, 1, above, above)).numel()
     assert not any(sizes.takes_side(n) for n in range((below or 0) + 1, above))
     if below is not None:
-        assert f"{below} or {above}" in str(told.value)
+        assert f"{below} or {above}" in str(raised.value)
         assert net(torch.randn(1, 1, below, below)).numel()
 
 
@@ -139,14 +139,14 @@ def shift_of_grids(depth: int) -> int:
 
 @pytest.mark.parametrize("up", UP_WAYS)
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_with_and_without_padding_agree_where_no_padding_is_seen(up: Any, depth: int) -> None:
+def test_with_and_without_padding_agree_away_from_the_border(up: Any, depth: int) -> None:
     torch.manual_seed(0)
     same = nets.unet(depth=depth, base=2, up=up, norm="none").eval()
     valid = nets.unet(depth=depth, base=2, up=up, norm="none", padding="valid").eval()
     valid.load_state_dict(same.state_dict())
-    seen = eyeshot.output_geometry(same)
-    shift, halo = shift_of_grids(depth), seen.halo
-    assert seen.margin == 0
+    geometry = eyeshot.output_geometry(same)
+    shift, halo = shift_of_grids(depth), geometry.halo
+    assert geometry.margin == 0
     _, size = InputSizes(valid).nearest(4 * halo)
     assert size is not None
     x = noise(1, 1, size + 2**depth, size + 2**depth)
@@ -176,7 +176,7 @@ def test_the_skip_stands_first_and_is_cropped_around_its_center() -> None:
     step = nets.Up(4, 2, skip_channels=3, norm="none").eval()
     joined: list[Tensor] = []
     conv1 = step.get_submodule("conv1")
-    conv1.register_forward_pre_hook(lambda _layer, taken: joined.append(taken[0]))
+    conv1.register_forward_pre_hook(lambda _layer, inputs: joined.append(inputs[0]))
     x, skip = torch.randn(1, 4, 5, 6), torch.randn(1, 3, 14, 13)
     assert step(x, skip).shape == (1, 2, 10, 12)
     assert torch.equal(joined[0][:, :3], skip[:, :, 2:12, 0:12])
@@ -186,7 +186,7 @@ def test_the_skip_stands_first_and_is_cropped_around_its_center() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "given", "wanted"),
+    ("make", "shape", "expected"),
     [
         (lambda: nets.DoubleConv(3, 5), (2, 3, 9, 8), (2, 5, 9, 8)),
         (lambda: nets.DoubleConv(3, 5, padding="valid"), (2, 3, 9, 8), (2, 5, 5, 4)),
@@ -194,11 +194,11 @@ def test_the_skip_stands_first_and_is_cropped_around_its_center() -> None:
         (lambda: nets.Down(3, 5, norm="none", padding="valid"), (2, 3, 18, 12), (2, 5, 5, 2)),
     ],
 )
-def test_the_pieces_can_be_used_alone(make: Any, given: Any, wanted: tuple[int, ...]) -> None:
-    assert make()(torch.randn(given)).shape == wanted
+def test_the_pieces_can_be_used_alone(make: Any, shape: Any, expected: tuple[int, ...]) -> None:
+    assert make()(torch.randn(shape)).shape == expected
 
 
-def test_a_bias_before_a_batch_norm_is_left_out() -> None:
+def test_there_is_no_bias_before_a_batch_norm() -> None:
     with_norm, without = nets.unet(depth=2), nets.unet(depth=2, norm="none")
     for net, expected in ((with_norm, False), (without, True)):
         for name, module in net.named_modules():
@@ -215,8 +215,8 @@ def test_the_first_weights_keep_the_strength_of_what_passes(up: Any) -> None:
     for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             module.register_forward_hook(
-                lambda _layer, _taken, given, name=name: heard.update(
-                    {name: float(given.square().mean())}
+                lambda _layer, _taken, output, name=name: heard.update(
+                    {name: float(output.square().mean())}
                 )
             )
     with torch.no_grad():
@@ -240,14 +240,14 @@ def test_a_flat_map_is_flat_after_a_step_up(up: Any, value: float, height: int, 
     assert float((larger - larger[:, :, :1, :1]).abs().max()) <= 1e-5
 
 
-def test_a_net_is_built_by_name_and_told_no_size() -> None:
+def test_a_net_is_built_by_name_without_a_size() -> None:
     net = nets.build("unet", in_channels=3, classes=4, size=(1, 1), depth=1, up="nearest")
     assert isinstance(net, UNet)
     assert net(torch.zeros(1, 3, 7, 5)).shape == (1, 4, 7, 5)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"depth": 0}, "unet: depth is 0; use 1 or more"),
         ({"base": -1}, "base is -1"),
@@ -260,8 +260,8 @@ def test_a_net_is_built_by_name_and_told_no_size() -> None:
         ({"width": 3}, "unknown argument of unet 'width'"),
     ],
 )
-def test_arguments_that_cannot_be_are_named(arguments: dict[str, Any], told: str) -> None:
-    with pytest.raises((BadValue, UnknownName), match=told):
+def test_arguments_that_cannot_be_are_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises((BadValue, UnknownName), match=message):
         nets.build("unet", **arguments)
 
 
@@ -270,26 +270,26 @@ def test_arguments_that_cannot_be_are_named(arguments: dict[str, Any], told: str
 def test_training_in_bfloat16_keeps_type_and_layout(up: Any, size: tuple[int, int]) -> None:
     """No copy from one layout or type to the other, forwards or backwards."""
     net = nets.unet(depth=2, base=8, up=up).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    seen: list[tuple[str, bool, torch.dtype]] = []
+    layouts: list[tuple[str, bool, torch.dtype]] = []
     for name, module in net.named_modules():
         if not list(module.children()) and name != "crop":  # a view of what is there
             module.register_forward_hook(
-                lambda _layer, _taken, given, name=name: seen.append(
-                    (name, given.is_contiguous(memory_format=torch.channels_last), given.dtype)
+                lambda _layer, _taken, output, name=name: layouts.append(
+                    (name, output.is_contiguous(memory_format=torch.channels_last), output.dtype)
                 )
             )
     x = torch.randn(2, 1, *size).to(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
         scores = net(x)
-    assert len(seen) > 25
-    assert [one for one in seen if one[1:] != (True, torch.bfloat16)] == []
+    assert len(layouts) > 25
+    assert [one for one in layouts if one[1:] != (True, torch.bfloat16)] == []
     scores.float().square().mean().backward()
     for parameter in net.parameters():
         assert parameter.grad is not None
         assert torch.isfinite(parameter.grad).all()
 
 
-def test_what_is_seen_is_not_overwritten_by_a_relu_in_place() -> None:
+def test_a_relu_in_place_does_not_overwrite_the_maps() -> None:
     torch.manual_seed(0)
     net = nets.unet(depth=1, base=2).eval()
     x = torch.randn(1, 1, 9, 8)

@@ -38,9 +38,9 @@ def test_the_geometry_is_what_inspect_says(up: Any, padding: Any) -> None:
     depth = 3  # gradients reach what is said at depths 1 and 2, below
     net = nets.unet(depth=depth, base=1, up=up, norm="none", padding=padding).eval()
     spec, size = eyeshot.output_geometry(net), accepted(net, 47 * depth)
-    told = eyeshot.inspect(net, (1, size, size + 2**depth))
-    (reach,) = told.reaches
-    middle = told.field()
+    inspection = eyeshot.inspect(net, (1, size, size + 2**depth))
+    (reach,) = inspection.reaches
+    middle = inspection.field()
     for axis in (0, 1):
         field, phases = middle.layer_fields[axis], middle.phases[axis]
         assert (field.smallest, field.largest) == (
@@ -53,12 +53,12 @@ def test_the_geometry_is_what_inspect_says(up: Any, padding: Any) -> None:
         assert (before + spec.margin, after - spec.margin) == (spec.before, spec.after)
     assert spec.halo == max(spec.before, spec.after)
     assert spec.alignment == 2**depth
-    seen = eyeshot.receptive_field(net, (1, size, size + 2**depth))
-    assert seen.box == middle.box
+    unit_field = eyeshot.receptive_field(net, (1, size, size + 2**depth))
+    assert unit_field.box == middle.box
     assert all(
         small <= side <= large
         for small, side, large in zip(
-            spec.smallest_field, seen.seen.sizes, spec.receptive_field, strict=True
+            spec.smallest_field, unit_field.seen.sizes, spec.receptive_field, strict=True
         )
     )
 
@@ -139,18 +139,18 @@ def test_the_law_holds_for_every_u_net(
     assert np.abs(np.asarray(parts) - truth).max() <= limit
 
 
-def test_inspect_says_how_odd_sizes_are_taken() -> None:
-    told = eyeshot.inspect(nets.unet(depth=3, base=1).eval(), (1, 45, 51))
-    listed = {row.name: row for row in told.rows}
+def test_inspect_shows_the_padding_of_odd_sizes() -> None:
+    inspection = eyeshot.inspect(nets.unet(depth=3, base=1).eval(), (1, 45, 51))
+    listed = {row.name: row for row in inspection.rows}
     assert listed["pad"].shape[-2:] == (48, 56)
-    assert told.rows[-1].name.startswith("crop")
-    assert told.rows[-1].shape[-2:] == (45, 51)
-    assert [one.words for one in told.accepted] == ["every size from 1 on"] * 2
+    assert inspection.rows[-1].name.startswith("crop")
+    assert inspection.rows[-1].shape[-2:] == (45, 51)
+    assert [one.words for one in inspection.accepted] == ["every size from 1 on"] * 2
 
 
-def test_inspect_says_which_sizes_are_taken_without_padding() -> None:
-    told = eyeshot.inspect(nets.unet(depth=2, base=1, padding="valid").eval(), (1, 52, 60))
-    assert [one.words for one in told.accepted] == ["multiples of 4 from 44 on"] * 2
+def test_inspect_lists_the_sizes_accepted_without_padding() -> None:
+    inspection = eyeshot.inspect(nets.unet(depth=2, base=1, padding="valid").eval(), (1, 52, 60))
+    assert [one.words for one in inspection.accepted] == ["multiples of 4 from 44 on"] * 2
     with pytest.raises(eyeshot.errors.BadValue, match="the nearest heights are 52 or 56"):
         eyeshot.inspect(nets.unet(depth=2, base=1, padding="valid").eval(), (1, 53, 60))
 

@@ -59,10 +59,10 @@ def test_a_walk_shows_its_matrices_and_every_formula(operation: Callable[..., Wa
 def test_a_run_an_evaluation_and_predictions(run: runs.Run) -> None:
     assert "206,922" in shown(run).text
     assert "digit_cnn" in repr(run)
-    found = eyeshot.evaluate(run)
-    assert isinstance(found, Evaluation)
-    text = shown(found).text
-    assert f"{found.accuracy:.2%}" in text
+    evaluation = eyeshot.evaluate(run)
+    assert isinstance(evaluation, Evaluation)
+    text = shown(evaluation).text
+    assert f"{evaluation.accuracy:.2%}" in text
     assert "truth" in text
     blot = np.zeros((28, 28), np.uint8)
     blot[4:24, 12:16] = 255
@@ -83,10 +83,10 @@ def test_masks_and_restored_pictures() -> None:
     assert "30.12 dB" in shown(restoration.RestorationEvaluation((restored,))).text
 
 
-@pytest.mark.parametrize("seen", [True, False])
-def test_a_receptive_field(seen: bool) -> None:
+@pytest.mark.parametrize("visible", [True, False])
+def test_a_receptive_field(visible: bool) -> None:
     net = nn.Sequential(nn.Conv2d(1, 1, 5, padding=2), nn.Identity())
-    if not seen:
+    if not visible:
         net.append(nn.Flatten())
     field = eyeshot.receptive_field(net.eval(), (1, 12, 12))
-    assert shown(field).text.count("×") >= int(seen)
+    assert shown(field).text.count("×") >= int(visible)

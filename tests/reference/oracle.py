@@ -32,12 +32,12 @@ def by_differences(
     for array in arrays:
         slope = np.zeros_like(array)
         for at in np.ndindex(*array.shape):
-            kept = array[at]
-            array[at] = kept + step
+            original = array[at]
+            array[at] = original + step
             above = (f(*arrays) * gradient).sum()
-            array[at] = kept - step
+            array[at] = original - step
             below = (f(*arrays) * gradient).sum()
-            array[at] = kept
+            array[at] = original
             slope[at] = (above - below) / (2 * step)
         slopes.append(slope)
     return slopes

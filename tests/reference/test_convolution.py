@@ -148,13 +148,13 @@ def test_a_shifted_picture_gives_a_shifted_map() -> None:
     assert_equal(after, np.roll(before, (2, 3), axis=(2, 3)))
 
 
-def test_nothing_given_is_changed() -> None:
+def test_arguments_are_not_changed() -> None:
     x, w = normal(0, 1, 2, 5, 5), normal(1, 2, 2, 3, 3)
-    kept = x.copy(), w.copy()
+    copies = x.copy(), w.copy()
     y = conv(x, w, padding=1)
     conv_backward(np.ones_like(y), x, w, padding=1)
-    assert np.array_equal(x, kept[0])
-    assert np.array_equal(w, kept[1])
+    assert np.array_equal(x, copies[0])
+    assert np.array_equal(w, copies[1])
 
 
 X = np.zeros((1, 4, 6, 6))
@@ -162,7 +162,7 @@ W = np.zeros((4, 4, 3, 3))
 
 
 @pytest.mark.parametrize(
-    ("x", "weight", "options", "told"),
+    ("x", "weight", "options", "message"),
     [
         (X, np.zeros((4, 4, 7, 7)), {}, "window of 7×7 is larger than the padded image of 6×6"),
         (X, W, {"dilation": 3}, "window of 7×7"),
@@ -184,22 +184,22 @@ W = np.zeros((4, 4, 3, 3))
         (np.zeros((1, 4, 0, 6)), W, {}, "is empty"),
     ],
 )
-def test_what_does_not_fit_is_told(
-    x: Array, weight: Array, options: dict[str, Any], told: str
+def test_shapes_that_do_not_fit_are_refused(
+    x: Array, weight: Array, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(BadValue) as caught:
         conv(x, weight, **options)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert caught.value.cure
 
 
-def test_unknown_words_are_told() -> None:
+def test_unknown_words_are_refused() -> None:
     with pytest.raises(UnknownName, match="did you mean 'same'"):
         conv(X, W, padding="sane")  # type: ignore[arg-type]
     with pytest.raises(UnknownName, match="did you mean 'reflect'"):
         conv(X, W, padding=1, padding_mode="reflekt")
 
 
-def test_a_gradient_of_another_shape_is_told() -> None:
+def test_a_gradient_of_another_shape_is_refused() -> None:
     with pytest.raises(BadValue, match=r"gradient of shape \(1, 4, 6, 6\)"):
         conv_backward(X, X, W)

@@ -90,7 +90,7 @@ def test_a_network_of_them_has_the_gradients_that_pytorch_finds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"),
+    ("labels", "message"),
     [
         (np.array([0, 3]), "labels from 0 to 3 for 3 classes"),
         (np.array([-1, 0]), "labels from -1 to 0"),
@@ -98,13 +98,13 @@ def test_a_network_of_them_has_the_gradients_that_pytorch_finds() -> None:
         (np.array([0]), "labels of shape (1,)"),
     ],
 )
-def test_labels_that_do_not_fit_are_told(labels: Array, told: str) -> None:
+def test_labels_that_do_not_fit_are_refused(labels: Array, message: str) -> None:
     for function in (ref.softmax_cross_entropy, ref.softmax_cross_entropy_backward):
         with pytest.raises(BadValue) as caught:
             function(np.zeros((2, 3)), labels)
-        assert told in str(caught.value)
+        assert message in str(caught.value)
 
 
-def test_a_linear_layer_that_does_not_fit_is_told() -> None:
+def test_a_linear_layer_that_does_not_fit_is_refused() -> None:
     with pytest.raises(BadValue, match=r"weight \(4, 3\) on an input of shape \(2, 5\)"):
         ref.linear(np.zeros((2, 5)), np.zeros((4, 3)))

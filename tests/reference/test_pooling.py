@@ -126,7 +126,7 @@ X = np.zeros((1, 1, 5, 5))
 
 
 @pytest.mark.parametrize(
-    ("kernel", "options", "told"),
+    ("kernel", "options", "message"),
     [
         (6, {}, "window of 6×6 is larger than the padded image of 5×5"),
         (3, {"padding": 2}, "pooling padding (2, 2) with kernel (3, 3)"),
@@ -135,14 +135,16 @@ X = np.zeros((1, 1, 5, 5))
         ((2, 2, 2), {}, "3 numbers for 2"),
     ],
 )
-def test_what_does_not_fit_is_told(kernel: Any, options: dict[str, Any], told: str) -> None:
+def test_shapes_that_do_not_fit_are_refused(
+    kernel: Any, options: dict[str, Any], message: str
+) -> None:
     for pool in (max_pool, avg_pool):
         with pytest.raises(BadValue) as caught:
             pool(X, kernel, **options)
-        assert told in str(caught.value)
+        assert message in str(caught.value)
 
 
-def test_a_gradient_of_another_shape_is_told() -> None:
+def test_a_gradient_of_another_shape_is_refused() -> None:
     for backward in (max_pool_backward, avg_pool_backward):
         with pytest.raises(BadValue, match="gradient of shape"):
             backward(X, X, 2)

@@ -113,7 +113,7 @@ X = np.zeros((1, 1, 3, 3))
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({}, "size None and scale None"),
         ({"size": 4, "scale": 2.0}, "size 4 and scale 2.0"),
@@ -124,17 +124,17 @@ X = np.zeros((1, 1, 3, 3))
         ({"scale": 2, "align_corners": True}, "align_corners with nearest"),
     ],
 )
-def test_what_does_not_fit_is_told(options: dict[str, Any], told: str) -> None:
+def test_shapes_that_do_not_fit_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(BadValue) as caught:
         upsample(X, **options)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_an_unknown_mode_is_told() -> None:
+def test_an_unknown_mode_is_refused() -> None:
     with pytest.raises(UnknownName, match="did you mean 'linear'"):
         upsample(X, scale=2, mode="bilinear")
 
 
-def test_a_gradient_of_another_shape_is_told() -> None:
+def test_a_gradient_of_another_shape_is_refused() -> None:
     with pytest.raises(BadValue, match="gradient of shape"):
         upsample_backward(X, X, scale=2)

@@ -131,7 +131,7 @@ W = np.zeros((4, 2, 3, 3))
 
 
 @pytest.mark.parametrize(
-    ("weight", "options", "told"),
+    ("weight", "options", "message"),
     [
         (W, {"padding": 3}, "padding (3, 3) removes the whole output"),
         (W, {"output_padding": 1}, "output_padding (1, 1) with stride (1, 1)"),
@@ -141,13 +141,15 @@ W = np.zeros((4, 2, 3, 3))
         (W, {"bias": np.zeros(4)}, "bias of shape (4,) for 2"),
     ],
 )
-def test_what_does_not_fit_is_told(weight: Array, options: dict[str, Any], told: str) -> None:
+def test_shapes_that_do_not_fit_are_refused(
+    weight: Array, options: dict[str, Any], message: str
+) -> None:
     for function in (conv_transpose, conv_transpose_by_zero_insertion):
         with pytest.raises(BadValue) as caught:
             function(X, weight, **options)
-        assert told in str(caught.value)
+        assert message in str(caught.value)
 
 
-def test_a_gradient_of_another_shape_is_told() -> None:
+def test_a_gradient_of_another_shape_is_refused() -> None:
     with pytest.raises(BadValue, match="gradient of shape"):
         conv_transpose_backward(np.zeros((1, 2, 9, 9)), X, W)

@@ -36,7 +36,7 @@ from eyeshot.report.pairs.places import (
 Masks = NDArray[np.int64]
 
 
-def gathered(truth: Masks, said: Masks, step: int) -> ErrorPlaces:
+def gathered(truth: Masks, predicted: Masks, step: int) -> ErrorPlaces:
     """Errors gathered by bands of ``step`` rows, as a large picture's are."""
     places, height = ErrorPlaces(), len(truth)
     places.begin((height, truth.shape[1]))
@@ -44,7 +44,7 @@ def gathered(truth: Masks, said: Masks, step: int) -> ErrorPlaces:
         stop = min(height, start + step)
         top, bottom = max(0, start - HALO), min(height, stop + HALO)
         counted = slice(start - top, stop - top)
-        places.add(top, counted, truth[top:bottom], said[top:bottom])
+        places.add(top, counted, truth[top:bottom], predicted[top:bottom])
     return places
 
 
@@ -75,11 +75,11 @@ def test_bands_gather_what_the_whole_does(masks: tuple[Masks, Masks], step: int)
 
 @given(mask_pairs())
 def test_distances_are_those_of_brute_force(masks: tuple[Masks, Masks]) -> None:
-    truth, said = masks
+    truth, predicted = masks
     edges = find_boundaries(truth)
     apart = np.rint(distance_transform_edt(~edges)) if edges.any() else np.full(truth.shape, 99)
-    known, wrong = truth >= 0, (truth >= 0) & (truth != said)
-    places = gathered(truth, said, len(truth))
+    known, wrong = truth >= 0, (truth >= 0) & (truth != predicted)
+    places = gathered(truth, predicted, len(truth))
     by_name = {one.name: one for one in places.by_edge.bins}
     assert sum(one.judged for one in by_name.values()) == known.sum()
     assert sum(one.wrong for one in by_name.values()) == wrong.sum()
@@ -94,17 +94,17 @@ def test_distances_are_those_of_brute_force(masks: tuple[Masks, Masks]) -> None:
 
 def test_the_border_is_counted_from_the_nearest_side() -> None:
     truth = np.zeros((40, 300), np.int64)
-    said = truth.copy()
-    said[0, 150], said[20, 2], said[20, 150] = 1, 1, 1  # 0, 2 and 19 pixels from the border
-    wrong = {one.name: one.wrong for one in gathered(truth, said, 7).by_border.bins}
+    predicted = truth.copy()
+    predicted[[0, 20, 20], [150, 2, 150]] = 1  # 0, 2 and 19 pixels from the border
+    wrong = {one.name: one.wrong for one in gathered(truth, predicted, 7).by_border.bins}
     assert wrong == {"0 to 3": 2, "4 to 7": 0, "8 to 15": 0, "16 to 31": 1}
 
 
 def test_a_profile_names_its_bins() -> None:
     profile = Profile((0, 1, 4))
     profile.add(np.array([0, 1, 2, 4, 5, np.inf]), np.array([1, 0, 0, 0, 0, 1], bool))
-    told = [(one.name, one.judged, one.wrong) for one in profile.bins]
-    assert told == [("0", 1, 1), ("1", 1, 0), ("2 to 4", 2, 0), ("more than 4", 2, 1)]
+    bins = [(one.name, one.judged, one.wrong) for one in profile.bins]
+    assert bins == [("0", 1, 1), ("1", 1, 0), ("2 to 4", 2, 0), ("more than 4", 2, 1)]
 
 
 def test_pictures_of_several_sizes_share_no_plane() -> None:
@@ -138,7 +138,7 @@ def test_a_plane_reduced_by_bands_is_the_mean_of_its_cells(
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_the_parts_with_most_errors_are_found_and_do_not_overlap(seed: int) -> None:
+def test_the_parts_with_most_errors_do_not_overlap(seed: int) -> None:
     generator = np.random.default_rng(seed)
     size = (int(generator.integers(CROP * 2 + 1, 900)), int(generator.integers(50, 900)))
     row, column = (int(generator.integers(0, n)) for n in size)
@@ -170,10 +170,10 @@ def test_a_picture_without_errors_or_small_has_no_worst_part() -> None:
 
 def test_errors_are_painted_by_their_kind() -> None:
     truth = np.array([[0, 1, 2, 0, 1, -1]])
-    said = np.array([[0, 1, 1, 2, 0, 1]])
-    painted = paint_errors(np.full((1, 6, 3), 100, np.uint8), truth, said)
-    wanted = [(50, 50, 50), (50, 50, 50), CONFUSED, INVENTED, MISSED, UNJUDGED]
-    assert [tuple(pixel) for pixel in painted[0].tolist()] == wanted
+    predicted = np.array([[0, 1, 1, 2, 0, 1]])
+    painted = paint_errors(np.full((1, 6, 3), 100, np.uint8), truth, predicted)
+    expected = [(50, 50, 50), (50, 50, 50), CONFUSED, INVENTED, MISSED, UNJUDGED]
+    assert [tuple(pixel) for pixel in painted[0].tolist()] == expected
 
 
 @pytest.mark.parametrize("count", [2, 3, 8, 20, 64])

@@ -73,8 +73,8 @@ def test_the_page_is_whole_needs_nothing_else_and_is_the_same_again(
 
 
 def test_the_figures_are_those_of_evaluate(masks: MaskMaterial) -> None:
-    found = eyeshot.evaluate(masks.run)
-    assert found.to_dict() == masks.evaluation.to_dict()
+    evaluation = eyeshot.evaluate(masks.run)
+    assert evaluation.to_dict() == masks.evaluation.to_dict()
     text = render_pairs(masks)
     for figure in (masks.evaluation.dice, masks.evaluation.accuracy, masks.evaluation.boundary_f1):
         assert f"<strong>{figure:.2%}</strong>" in text
@@ -87,8 +87,8 @@ def test_each_class_has_its_figures(masks: MaskMaterial) -> None:
     assert isinstance(matrix, Matrix)
     for row, one in zip(table.rows, masks.evaluation.per_class, strict=True):
         assert row[:2] == [one.name, f"{one.pixels:,}"]
-        said = [one.dice, one.iou, one.recall, one.precision, one.boundary_f1]
-        assert row[2:] == ["–" if share is None else f"{share:.1%}" for share in said]
+        predicted = [one.dice, one.iou, one.recall, one.precision, one.boundary_f1]
+        assert row[2:] == ["–" if share is None else f"{share:.1%}" for share in predicted]
     for place, cells_of_class in enumerate(matrix.cells):
         assert sum(share for _, share, _ in cells_of_class) == pytest.approx(1)
         assert [right for _, _, right in cells_of_class].index(True) == place
@@ -110,15 +110,15 @@ def test_the_worst_picture_comes_first_and_large_ones_show_parts(masks: MaskMate
         assert max(picture.whole.views[0].shape[:2]) <= 384
 
 
-def test_what_is_shown_is_what_was_said(masks: MaskMaterial) -> None:
+def test_the_shown_mask_is_the_predicted_one(masks: MaskMaterial) -> None:
     for picture in masks.pictures:
         pair = next(p for p in masks.pairs.validation if p.name == picture.score.name)
-        said = eyeshot.run(masks.run, pair.image, output_format="argmax")[0]
+        predicted = eyeshot.run(masks.run, pair.image, output_format="argmax")[0]
         mask = images.read(pair.target)
         shots = picture.parts if picture.parts else (picture.whole,)
         for shot in shots:
             place = np.s_[slice(*shot.rows), slice(*shot.columns)]
-            painted = paint_classes(said[place].astype(np.int64), 3)
+            painted = paint_classes(predicted[place].astype(np.int64), 3)
             np.testing.assert_array_equal(shot.views[2], painted)
             truth = np.where(mask == 255, -1, mask.astype(np.int64))[place]
             np.testing.assert_array_equal(shot.views[1], paint_classes(truth, 3))
@@ -138,7 +138,7 @@ def test_wrong_pixels_are_counted_once_in_each_profile(masks: MaskMaterial) -> N
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=16))
-def test_the_worst_and_the_best_are_kept(dices: list[int]) -> None:
+def test_the_worst_and_the_best_are_shown(dices: list[int]) -> None:
     """Of a watcher that takes no pictures: only the choice is looked at."""
 
     class Counting(masks_module._Watcher):
@@ -155,9 +155,9 @@ def test_the_worst_and_the_best_are_kept(dices: list[int]) -> None:
             pair = data.pairs.Pair(str(number), Path(), Path(), (1, 1))
             answer: Any = passing.Answer(np.zeros((1, 1, 1)), (0, 0))
             watcher.watch(pair, None, answer, score)  # type: ignore[arg-type]
-    kept = [round(10 * picture.score.dice) for picture in watcher.pictures]
+    scores = [round(10 * picture.score.dice) for picture in watcher.pictures]
     ordered = sorted(dices)
-    assert kept == (ordered if len(dices) <= 2 * SHOWN else ordered[:SHOWN] + ordered[-SHOWN:])
+    assert scores == (ordered if len(dices) <= 2 * SHOWN else ordered[:SHOWN] + ordered[-SHOWN:])
 
 
 def test_large_pictures_are_never_read_whole(
@@ -173,25 +173,26 @@ def test_large_pictures_are_never_read_whole(
 
     monkeypatch.setattr(PairReader, "image", watched)
     monkeypatch.setattr(passing, "_WINDOW", 4096)
-    found = gather_masks(runs.load(masks_run))
+    material = gather_masks(runs.load(masks_run))
     assert 192 * 192 <= largest < 460 * 500 / 4
-    assert render_pairs(found) == render_pairs(masks)
+    assert render_pairs(material) == render_pairs(masks)
 
 
 def test_a_network_without_padding_is_shown_where_it_answers(tmp_path: Path) -> None:
     folder = write_masks(tmp_path / "cells", [(61, 75), (61, 75)])
     run = write_run(tmp_path / "run", folder, "segment", padding="valid")
-    found = gather_masks(runs.load(run))
-    (top, bottom), (left, right) = found.pictures[0].whole.rows, found.pictures[0].whole.columns
+    material = gather_masks(runs.load(run))
+    whole = material.pictures[0].whole
+    (top, bottom), (left, right) = whole.rows, whole.columns
     off = eyeshot.output_geometry(runs.load(run).net).margin
     assert (top, left) == (off, off)
     assert bottom <= 61 - off
     assert right <= 75 - off
-    picture = images.read(found.pairs.validation[0].image)
-    shown = next(p for p in found.pictures if p.score.name == found.pairs.validation[0].name)
+    picture = images.read(material.pairs.validation[0].image)
+    shown = next(p for p in material.pictures if p.score.name == material.pairs.validation[0].name)
     np.testing.assert_array_equal(shown.whole.views[0][..., 0], picture[top:bottom, left:right])
-    assert found.places.heat is not None
-    assert Page(render_pairs(found)).open == []
+    assert material.places.heat is not None
+    assert Page(render_pairs(material)).open == []
 
 
 def test_a_picture_of_few_gray_levels_is_brightened(tmp_path: Path) -> None:
@@ -207,11 +208,11 @@ def test_a_picture_of_few_gray_levels_is_brightened(tmp_path: Path) -> None:
 
 
 def test_the_network_stands_beside_filters(pictures: RestoredMaterial) -> None:
-    found = eyeshot.evaluate(pictures.run)
-    assert found.to_dict() == pictures.evaluation.to_dict()
+    evaluation = eyeshot.evaluate(pictures.run)
+    assert evaluation.to_dict() == pictures.evaluation.to_dict()
     (table,) = filters_section(pictures).parts
     assert isinstance(table, Table)
-    assert table.total == ["the network", f"{found.psnr:.2f} dB", f"{found.ssim:.4f}"]  # type: ignore[union-attr]
+    assert table.total == ["the network", f"{evaluation.psnr:.2f} dB", f"{evaluation.ssim:.4f}"]  # type: ignore[union-attr]
     for classic in pictures.classics:
         name = classic.kernel.partition(":")[0]
         by_size = {size: _psnr_of_filter(pictures, f"{name}:{size}") for size in SIZES}
@@ -247,8 +248,8 @@ def test_a_filtered_window_is_that_of_the_filtered_picture(
     )
     with open_pair(pair, pictures.pairs) as reader:
         part = smooth(reader, kernel, spans[0], spans[1])
-    wanted = np.moveaxis(whole[slice(*spans[0]), slice(*spans[1])], -1, 0)
-    np.testing.assert_allclose(part, wanted, atol=1e-5)
+    expected = np.moveaxis(whole[slice(*spans[0]), slice(*spans[1])], -1, 0)
+    np.testing.assert_allclose(part, expected, atol=1e-5)
 
 
 def test_restored_pictures_are_shown_beside_what_they_should_be(

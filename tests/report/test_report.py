@@ -118,8 +118,8 @@ def test_mistakes_are_mistakes_and_the_surest_come_first(material: Material) -> 
     sure = [float(card.note.split("%")[0]) for card in shown.cards]
     assert sure == sorted(sure, reverse=True)
     for card in shown.cards:
-        truth, said = card.title.split(" taken for ")
-        assert truth != said
+        truth, predicted = card.title.split(" taken for ")
+        assert truth != predicted
     said_most, at = material.evaluation.probabilities.max(1)
     wrong = at != material.evaluation.labels
     assert sure[0] == pytest.approx(100 * float(said_most[wrong].max()), abs=0.06)
@@ -133,8 +133,8 @@ def test_every_kernel_is_shown_with_its_weights(material: Material) -> None:
     weights = material.run.net.get_submodule("conv1").get_parameter("weight").detach().numpy()
     assert len(shown.cards) == len(weights)
     for card, kernel in zip(shown.cards, weights, strict=True):
-        told = [float(number) for number in re.findall(r"-?\d\.\d+", card.images[0].alt)]
-        np.testing.assert_allclose(told, kernel.ravel(), atol=0.0051)
+        numbers = [float(number) for number in re.findall(r"-?\d\.\d+", card.images[0].alt)]
+        np.testing.assert_allclose(numbers, kernel.ravel(), atol=0.0051)
 
 
 def test_each_step_of_the_network_is_shown(material: Material) -> None:

@@ -62,8 +62,8 @@ def test_a_network_sees_what_run_gives_it(
         np.testing.assert_allclose(scores, whole, rtol=0, atol=1e-5 * abs(whole).max())
     config = run.config
     top = 1 if kind == "float32" else np.iinfo(kind).max
-    wanted = (array / top - config.mean[0]) / config.std[0]
-    np.testing.assert_allclose(ready.values[0, 0], wanted, atol=1e-5)
+    expected = (array / top - config.mean[0]) / config.std[0]
+    np.testing.assert_allclose(ready.values[0, 0], expected, atol=1e-5)
     assert ready.picture.shape == (*size, 1)
 
 
@@ -106,13 +106,13 @@ def test_color_for_a_gray_network_is_one_line(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_see_tells_levels(run: runs.Run, picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_see_lists_levels(run: runs.Run, picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["see", str(run.path), str(picture)]) == 0
-    told = capsys.readouterr().out
-    assert "level 0, on the way down:\n  first.conv1" in told
-    assert "level 1, the deepest:\n  down1.pool" in told
-    assert "level 0, on the way up:\n  up1.transpose" in told
-    assert "the answer:\n  head" in told
+    output = capsys.readouterr().out
+    assert "level 0, on the way down:\n  first.conv1" in output
+    assert "level 1, the deepest:\n  down1.pool" in output
+    assert "level 0, on the way up:\n  up1.transpose" in output
+    assert "the answer:\n  head" in output
     assert cli.main(["see", str(run.path), str(picture), "--layer", "up1.cat", "--json"]) == 0
     (layer,) = json.loads(capsys.readouterr().out)["layers"]
     assert layer["place"] == "level 0, on the way up"
@@ -164,9 +164,9 @@ def test_explain_and_inspect_speak_of_a_run(
 ) -> None:
     where = ["--layer", "up1.conv1", "--unit", "0,20,20"]
     assert cli.main(["explain", str(run.path), str(picture), *where]) == 0
-    told = capsys.readouterr()
-    assert "up1.conv1: level 0, on the way up" in told.err
-    assert "total" in told.out
+    output = capsys.readouterr()
+    assert "up1.conv1: level 0, on the way up" in output.err
+    assert "total" in output.out
     assert cli.main(["inspect", str(run.path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)
     assert cli.main(["inspect", str(run.path), "--layer", "up1.conv2", "--unit", "9,9"]) == 0

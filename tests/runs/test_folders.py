@@ -179,7 +179,7 @@ def test_a_run_that_has_not_finished(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"model": "digit_cn"}, "unknown model 'digit_cn'; did you mean 'digit_cnn'"),
         ({"model": "os.system"}, "unknown model 'os.system'"),
@@ -211,10 +211,10 @@ def test_a_run_that_has_not_finished(folder: Path) -> None:
     ],
 )
 def test_a_wrong_configuration_names_the_key(
-    folder: Path, changes: dict[str, Any], told: str
+    folder: Path, changes: dict[str, Any], message: str
 ) -> None:
     rewrite(folder, **changes)
-    with pytest.raises(BadFile, match=told) as caught:
+    with pytest.raises(BadFile, match=message) as caught:
         runs.load(folder)
     assert str(folder / CONFIG) in str(caught.value)
     assert "\n" not in str(caught.value)
