@@ -61,6 +61,16 @@ def check_not_input(out: Path, *inputs: Path | str) -> None:
             raise BadValue(f"{out}: the output is the input itself", cure="choose another name")
 
 
+def check_free(out: Path, *, force: bool) -> None:
+    """Refuse to replace what is there, unless ``force`` is set.
+
+    Raises:
+        BadFile: something of that name exists.
+    """
+    if not force and os.path.lexists(out):
+        raise BadFile(tr("{path}: exists already", path=out), cure=tr("--force replaces it"))
+
+
 def check_page(out: Path) -> None:
     """Refuse a name that is no page's, such as that of a picture or of a run's configuration.
 

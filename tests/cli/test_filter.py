@@ -123,7 +123,7 @@ def test_opacity_is_what_the_file_says_unless_the_user_says_otherwise(
             (["--alpha", "filter"], False),
         ):
             out = tmp_path / "out.tif"
-            assert run(source, "-k", "mean:5", "-o", out, *option) == 0
+            assert run(source, "-k", "mean:5", "-o", out, "--force", *option) == 0
             right = eyeshot.filter(samples, "mean:5", alpha="keep" if keeps else "filter")
             again = images.read_picture(out)
             np.testing.assert_array_equal(again.samples, right)
@@ -145,7 +145,7 @@ def test_a_page_of_a_stack_is_chosen(tmp_path: Path, capsys: pytest.CaptureFixtu
         file.write(pages[0, :5, :5], photometric="minisblack")
         file.write(pages[1], photometric="minisblack")
     capsys.readouterr()
-    assert run(source, "-k", "mean", "-o", out) == 0
+    assert run(source, "-k", "mean", "-o", out, "--force") == 0
     assert "stack.tif: holds 2 images, series 0: 5 x 5 (YX)" in capsys.readouterr().err
-    assert run(source, "-k", "mean", "-o", out, "--series", "1") == 0
+    assert run(source, "-k", "mean", "-o", out, "--series", "1", "--force") == 0
     np.testing.assert_array_equal(images.read(out), eyeshot.filter(pages[1], "mean"))

@@ -157,9 +157,16 @@ def test_a_place_is_parsed(text: str, place: tuple[str, tuple[int, ...] | None])
         ("filter gray.png --kernel sobel -o ./gray.png", "the output is the input itself"),
         ("inspect one_net.py:net --size 3x16x16 -o gray.png", "a page; end its name in .html"),
         ("inspect one_net.py:net --size 3x16x16 -o one_net.py", "a page; end its name in .html"),
+        ("inspect one_net.py:net --size 3x16x16 -o old.html", "old.html: exists already; --force"),
+        ("studio one_net.py:net gray.png -o old.html", "old.html: exists already; --force"),
+        ("report run -o old.html", "old.html: exists already; --force"),
+        ("see one_net.py:net gray.png -o old.html", "old.html: exists already; --force"),
+        ("see one_net.py:net gray.png -o old.png --field conv2d:1,2", "exists already; --force"),
+        ("sample run -o old.png", "old.png: exists already; --force replaces it"),
+        ("filter gray.png --kernel sobel -o old.png", "old.png: exists already; --force"),
     ],
 )
-def test_an_input_is_not_written_over(
+def test_no_file_is_written_over(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -170,6 +177,8 @@ def test_an_input_is_not_written_over(
     Path("one_net.py").write_text("from torch import nn\nnet = nn.Conv2d(3, 4, 5, padding=2)\n")
     images.write("gray.png", np.tile(np.arange(24, dtype=np.uint8), (20, 1)))
     Path("other.png").symlink_to("gray.png")
+    for name in ("old.html", "old.png"):
+        Path(name).write_text("work of a day")
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
     assert main(command.split()) == 2
     assert words in capsys.readouterr().err
@@ -190,3 +199,16 @@ def test_the_command_draws_and_prints(
     assert main([*command, "-o", "out.html"]) == 2
     assert main(["see", "one_net.py:net", "gray.png", "--field", "conv2d:1,24"]) == 2
     assert "its map is 20 x 24" in capsys.readouterr().err
+
+
+def test_force_writes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("one_net.py").write_text("from torch import nn\nnet = nn.Conv2d(3, 4, 5, padding=2)\n")
+    images.write("gray.png", np.tile(np.arange(24, dtype=np.uint8), (20, 1)))
+    for name, command in (
+        ("old.html", "inspect one_net.py:net --size 3x16x16 -o old.html --force"),
+        ("old.png", "filter gray.png --kernel sobel -o old.png --force"),
+    ):
+        Path(name).write_text("an earlier one")
+        assert main(command.split()) == 0
+        assert Path(name).read_bytes() != b"an earlier one"

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from eyeshot.cli.net_options import Index, Series
+from eyeshot.cli.net_options import Force, Index, Series
 from eyeshot.cli.output import notes
 from eyeshot.errors import BadValue
-from eyeshot.files import check_not_input
+from eyeshot.files import check_free, check_not_input
 from eyeshot.language import tr
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ def filter_picture(
     ] = None,
     series: Series = None,
     index: Index = None,
+    force: Force = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no summary.")] = False,
     _list: Annotated[
         bool,
@@ -130,6 +131,7 @@ def filter_picture(
     except BadValue as error:
         raise error.at(str(image)) from error
     _check_suffix(out, plan.result, picture.dtype)
+    check_free(out, force=force)
     images.write(out, carry_out(plan, picture), alpha=plan.alpha)
     if not quiet:
         for note in opened.notes:

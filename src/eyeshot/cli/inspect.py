@@ -11,6 +11,7 @@ import typer
 from eyeshot.cli import net_options as options
 from eyeshot.cli.output import console, notes, print_json, say
 from eyeshot.errors import BadValue
+from eyeshot.files import check_free, check_page
 from eyeshot.language import tr
 from eyeshot.terminal import PlainConsole
 
@@ -76,12 +77,16 @@ def inspect_net(
         Path | None,
         typer.Option("--out", "-o", metavar="PAGE.html", help="Also write an HTML page."),
     ] = None,
+    force: options.Force = False,
     lang: options.Language = "en",
 ) -> None:
     """Show shapes, receptive fields, cost, accepted sizes and mistakes before a network runs."""
     if unit is not None and layer is None:
         raise BadValue("--unit without --layer", cure="give the layer of the unit with --layer")
     place = None if unit is None else parse_numbers("--unit", unit, ",")
+    if out is not None:
+        check_page(out)
+        check_free(out, force=force)
     inspection = _inspected(net, size or [], weights)
     if out is not None:
         inspection.save(out)

@@ -99,6 +99,9 @@ class Look:
     run: Run | None = None
 
 
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that exists.")]
+
+
 def look(where: str, image: Asked, weights: Path | None = None, *, side: int | None = None) -> Look:
     """The network named by ``where`` and the prepared picture; the preparation is printed.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eyeshot.cli.net_options import Force
 from eyeshot.cli.output import say
 from eyeshot.cli.training_options import (
     Images,
@@ -18,6 +19,7 @@ from eyeshot.cli.training_options import (
     Threshold,
     make_layout,
 )
+from eyeshot.files import check_free, check_page
 
 if TYPE_CHECKING:
     from eyeshot.data import Data, Pairs
@@ -42,7 +44,11 @@ def report_run(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="The page; default: report.html in the run folder."),
+        typer.Option(
+            "--out",
+            "-o",
+            help="The page; default: report.html in the run folder, written again each time.",
+        ),
     ] = None,
     data: JudgedFolder = None,
     part: JudgedPart = None,
@@ -51,8 +57,12 @@ def report_run(
     masks: Masks = None,
     mask_suffix: MaskSuffix = None,
     threshold: Threshold = None,
+    force: Force = False,
 ) -> None:
     """Write one page: learning curves, mistakes, and the maps of the network for a picture."""
+    if out is not None:
+        check_page(out)
+        check_free(out, force=force)
     from eyeshot import runs
     from eyeshot.evaluation import load_learned, load_test_data, load_test_pairs
     from eyeshot.report import write_report

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eyeshot.cli.net_options import Force
 from eyeshot.cli.output import notes
 from eyeshot.errors import BadValue
+from eyeshot.files import check_free, write_aside
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,10 +48,12 @@ def sample_run(
     walk: Annotated[
         bool, typer.Option("--walk", help="Pictures between two latents, in a single row.")
     ] = False,
+    force: Force = False,
 ) -> None:
     """Make pictures from random numbers with a network trained by --task generate."""
     if out.suffix.lower() not in _FORMATS:
         raise BadValue(f"{out}: not a picture format", cure="end the name in .png or .npy")
+    check_free(out, force=force)
     from eyeshot.evaluation import sample
 
     pictures = sample(run, count or (10 if walk else 64), seed=seed, walk=walk)
@@ -62,8 +66,6 @@ def _write(pictures: NDArray[Any], out: Path, columns: int | None) -> None:
     import math
 
     import numpy as np
-
-    from eyeshot.files import write_aside
 
     with write_aside(out) as aside:
         if out.suffix.lower() == ".npy":

@@ -11,7 +11,7 @@ from eyeshot.cli import net_options
 from eyeshot.cli.net_options import Asked
 from eyeshot.cli.output import console, notes, print_json, warnings_as_notes
 from eyeshot.errors import BadValue
-from eyeshot.files import check_not_input, write_aside
+from eyeshot.files import check_free, check_not_input, write_aside
 from eyeshot.language import tr
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def see_layers(
     weights: net_options.Weights = None,
     series: net_options.Series = None,
     index: net_options.Index = None,
+    force: net_options.Force = False,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
     lang: net_options.Language = "en",
 ) -> None:
@@ -71,6 +72,7 @@ def see_layers(
     asked = Asked(image, series, index)
     if out is not None:
         check_not_input(out, image)
+        check_free(out, force=force)
     if field is not None:
         from eyeshot.cli.explain import see_field
 

@@ -12,6 +12,7 @@ import typer
 from eyeshot.cli import net_options
 from eyeshot.cli.output import console, say, warn, warnings_as_notes
 from eyeshot.errors import BadValue
+from eyeshot.files import check_free, check_page
 from eyeshot.language import mark, tr
 
 if TYPE_CHECKING:
@@ -103,8 +104,12 @@ def open_studio(
         str, typer.Option(metavar="SIZE", help="The most that kept values may take.")
     ] = "2GB",
     weights: net_options.Weights = None,
+    force: net_options.Force = False,
 ) -> None:
     """Look at a network in the browser: every layer, any picture, the sum behind any unit."""
+    if out is not None:
+        check_page(out)
+        check_free(out, force=force)
     from eyeshot.cli.inspect import parse_numbers
     from eyeshot.engine.memory import parse_bytes
     from eyeshot.web_studio import Session
