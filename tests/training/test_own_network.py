@@ -16,10 +16,9 @@ from torch.nn import functional
 
 import eyeshot
 from eyeshot.errors import BadValue, EyeshotError
-from eyeshot.runs import PROGRAM, WEIGHTS, Run, RunConfig
+from eyeshot.runs import METRICS, PROGRAM, WEIGHTS, Run, RunConfig
 from eyeshot.training import Silence, train
 from eyeshot.training.checkpoint import Position
-from eyeshot.training.own_network import OwnNet, find_faults
 
 from .blobs import blobs
 from .cells import write_cells, write_noisy
@@ -212,11 +211,47 @@ def test_the_program_of_a_run_holds_what_it_learned(trained: Run) -> None:
     assert all(torch.equal(learned[name], one) for name, one in program.state_dict.items())
 
 
-@pytest.mark.parametrize(("end", "warned"), [(nn.Softmax(1), True), (nn.LogSoftmax(1), False)])
-def test_a_softmax_before_the_loss_is_named(end: nn.Module, warned: bool) -> None:
-    found = list(find_faults(OwnNet(nn.Sequential(Own(), end)), 1, (32, 32)))
-    said = any("ends in a softmax, and the loss applies one itself" in one for one in found)
-    assert said is warned
+class Ends(nn.Module):
+    """Scores in training mode if ``late``, and what ``end`` makes of them otherwise."""
+
+    def __init__(self, net: nn.Module, end: nn.Module, *, late: bool) -> None:
+        super().__init__()
+        self.net, self.end, self.late = net, end, late
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.net(x)
+        return scores if self.late and self.training else self.end(scores)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("kind", ["classify", "segment"])
+def test_a_softmax_at_the_end_is_taken_once(
+    kind: str, late: bool, cells: Path, tmp_path: Path
+) -> None:
+    def learn(name: str, end: nn.Module) -> Run:
+        torch.manual_seed(0)
+        pool = (nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(8, 3))
+        flat = nn.Sequential(nn.Conv2d(1, 2, 3), *pool)
+        net = Ends(flat if kind == "classify" else Own(), end, late=late)
+        if kind == "segment":
+            return segment(cells, tmp_path / name, net, epochs=1, steps=1)
+        return train(blobs(), net=net, out=tmp_path / name, epochs=1, batch_size=20, progress=False)
+
+    plain, soft = learn("plain", nn.Identity()), learn("soft", nn.Softmax(1))
+    rows = [(run.path / METRICS).read_text().splitlines()[1].split(",") for run in (plain, soft)]
+    ours, theirs = (float(row[1]) for row in rows)
+    assert ours == pytest.approx(theirs, abs=1e-4)  # the loss
+    if kind == "segment":
+        return
+    picture = np.random.default_rng(0).integers(0, 256, (12, 12), np.uint8)
+    for run in (soft, eyeshot.ensemble([soft, soft], tmp_path / "both")):
+        (one,), (other,) = (eyeshot.predict(each, [picture]) for each in (plain, run))
+        assert dict(one.classes) == pytest.approx(dict(other.classes), abs=1e-4)
+    found, same = eyeshot.evaluate(plain, blobs()), eyeshot.evaluate(soft, blobs())
+    assert isinstance(found, eyeshot.Evaluation)
+    assert isinstance(same, eyeshot.Evaluation)
+    assert same.loss == pytest.approx(found.loss, abs=1e-4)
+    assert torch.allclose(same.probabilities, found.probabilities, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", [Coarse, Bare])
@@ -277,6 +312,7 @@ def test_a_classifier_of_one_layout(tmp_path: Path) -> None:
         (Pair(), r"gives 2 outputs \(tuple\) while it trains, and --task segment needs one"),
         (nn.Conv2d(3, 2, 1), "takes 3 channels, and the pictures have 1; make it with 1"),
         (Own().double(), "has weights of torch.float64"),
+        (nn.Sequential(Own(), nn.Sigmoid()), "ends in a sigmoid, and the classes exclude"),
         (Pooled(), "gives 2 for a picture, and --task segment needs a map 2xHxW"),
         (nn.MaxPool2d(2), "has no weights to learn"),
         (Remembers(), "changes its buffer last when it runs in eval mode.*while self.training"),

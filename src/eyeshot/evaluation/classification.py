@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,9 +19,10 @@ from eyeshot.data import BUDGET, Data
 from eyeshot.data import load as load_data
 from eyeshot.data.folder import load_judged_folder
 from eyeshot.data.streaming import TerminalProgress
-from eyeshot.errors import BadFile, BadValue
+from eyeshot.errors import BadFile, BadValue, Unsupported
 from eyeshot.images.layouts import Index
 from eyeshot.runs import Run, fingerprint, load, score
+from eyeshot.runs.config import log_of
 from eyeshot.untouched import untouched
 
 
@@ -158,6 +160,8 @@ def evaluate_classes(
         )
     with untouched(run.net):
         scores, labels = score(run.net, loaded.test, config)
+    if has_probabilities(run):
+        scores = log_of(scores)
     return _summarize(scores, labels, config.classes, loaded.notes)
 
 
@@ -207,10 +211,31 @@ def _predict_one(
     picture, notes = prepare(image)
     with untouched(run.net), torch.inference_mode():
         scores = run.net(run.normalize(picture))
-    shares, order = scores.softmax(1)[0].sort(descending=True)
+    found = scores if has_probabilities(run) else scores.softmax(1)
+    shares, order = found[0].sort(descending=True)
     ranked = zip(order.tolist(), shares.tolist(), strict=True)
     classes = tuple((run.config.classes[index], share) for index, share in ranked)
     return Prediction(name, classes[:top], tuple(notes))
+
+
+def has_probabilities(run: Run) -> bool:
+    """Whether a classifier's answers are probabilities, because it ends in a sigmoid or softmax.
+
+    No other softmax may be taken of them.
+    """
+    config = run.config
+    if config.own is None:  # eyeshot's own networks give scores
+        return False
+    from eyeshot.engine.networks import trace  # takes time to import
+    from eyeshot.operators import gives_probabilities
+
+    try:
+        with warnings.catch_warnings():  # of sizes: its values are not asked for
+            warnings.simplefilter("ignore")
+            graph = trace(run.net).graph((config.channels, *config.size))
+    except Unsupported:
+        return False
+    return gives_probabilities(graph, graph.outputs[0])
 
 
 def load_test_data(

@@ -23,6 +23,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from eyeshot import nets
 from eyeshot.data import Data, Examples
 from eyeshot.errors import BadValue
+from eyeshot.evaluation.classification import has_probabilities
 from eyeshot.runs import Run, RunConfig, load, normalize
 from eyeshot.untouched import untouched
 
@@ -263,7 +264,8 @@ def _ask(judge: Run, pictures: Tensor) -> tuple[Tensor, Tensor]:
         for part in torch.split(pictures, _BATCH):
             scores.append(judge.net(judge.normalize(part)))
         handle.remove()
-    return torch.cat(read), torch.cat(scores).softmax(1)
+    given = torch.cat(scores)
+    return torch.cat(read), given if has_probabilities(judge) else given.softmax(1)
 
 
 def _spread(made: Tensor, held_out: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ to the file of its family, and a test that changes one input position at a time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -132,6 +133,7 @@ def has_own_form(node: Node) -> bool:
 
 
 _IN_0_TO_1 = frozenset({"sigmoid", "hardsigmoid", "softmax", "_softmax"})
+_SCALES = frozenset({"mul", "div"})
 _MOVE_OR_RESIZE = frozenset(
     {
         *(Family.ALIAS, Family.DROPOUT, Family.CROP, Family.RESHAPE, Family.PERMUTE),
@@ -140,12 +142,35 @@ _MOVE_OR_RESIZE = frozenset(
 )
 
 
+_ROUNDING = 1e-6
+
+
 def gives_probabilities(graph: Graph, name: str) -> bool:
-    """Whether a node's values are those of a sigmoid or a softmax, moved or resized at most."""
+    """Whether a node's values are those of a sigmoid or a softmax, moved or resized at most.
+
+    A mean of such values, as an ensemble's, is one of them.
+    """
+    return abs(_share(graph, name) - 1) < _ROUNDING
+
+
+def _share(graph: Graph, name: str) -> float:
+    """How many times a probability a node's values are; NaN if they are something else."""
     node = graph.nodes[name]
-    while node.family in _MOVE_OR_RESIZE and len(node.edges) == 1:
+    factor = 1.0
+    while len(node.edges) == 1:
+        call = node.call
+        number = call.argument("other") if call else None
+        if node.operator in _SCALES and isinstance(number, int | float) and number > 0:
+            factor *= number if node.operator == "mul" else 1 / number
+        elif node.family not in _MOVE_OR_RESIZE:
+            break
         node = graph.nodes[node.edges[0].source]
-    return node.operator in _IN_0_TO_1
+    if node.operator in _IN_0_TO_1:
+        return factor
+    plain = node.call is not None and node.call.argument("alpha", 1) == 1
+    if plain and node.operator == "add" and len(node.edges) > 1:
+        return factor * sum(_share(graph, edge.source) for edge in node.edges)
+    return math.nan
 
 
 def prepare(node: Node, tensors: Tensors) -> Computation:

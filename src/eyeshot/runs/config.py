@@ -370,6 +370,11 @@ def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     return images.to(torch.float32).mul_(scale.view(-1, 1, 1)).sub_(offset.view(-1, 1, 1))
 
 
+def log_of(probabilities: Tensor) -> Tensor:
+    """Probabilities as scores whose softmax they are; 0 as the least that float32 has."""
+    return probabilities.float().clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
 @torch.inference_mode()
 def score(net: nn.Module, examples: Examples, config: RunConfig) -> tuple[Tensor, Tensor]:
     """Scores (N, classes) of all examples in their order, and their labels (N,); both on the CPU.

@@ -30,7 +30,7 @@ from eyeshot.training.logs import check_logs, open_logs
 from eyeshot.training.loop import Stopped, Training, make_fabric, torch_state_kept
 from eyeshot.training.optimization import Average, make_optimizer
 from eyeshot.training.options import ask, settle
-from eyeshot.training.own_network import OwnNet, bring_weights, freeze
+from eyeshot.training.own_network import OwnNet, bring_weights, freeze, note_shares
 from eyeshot.training.progress import Progress, Silence, TerminalProgress, tell
 from eyeshot.training.recipes import Settings
 from eyeshot.training.tasks import Task, make_task
@@ -184,6 +184,9 @@ def _train_one(
         progress.say(note)
     if own is not None:
         config = replace(config, own=own.describe(config.size))
+        note = note_shares(own) if config.task in ("classify", "segment") else None
+        if note is not None:
+            progress.say(note)
     place = choose_folder(config) if out is None else out
     with torch_state_kept():
         fabric = make_fabric(config.recipe)

@@ -230,15 +230,16 @@ class _MLflow:
 class _Wandb:
     """Offline runs in ``logs/wandb``, all of one id: ``wandb sync`` sends them.
 
-    An offline run cannot be read: an epoch that was logged by a training killed before it saved the
-    epoch is logged again, under the same step.
+    An offline run cannot be read, so a file beside it says which epoch was logged last: a training
+    killed before it saved that epoch computes it again, and it is not logged twice.
     """
 
     def __init__(self, folder: Path, name: str, config: RunConfig, epochs_done: int) -> None:
         import wandb
 
         begins = not (folder / "wandb.txt").is_file()
-        self._done = 0 if begins else epochs_done
+        self._last = folder / "wandb-epoch.txt"
+        self._done = 0 if begins else max(epochs_done, self._logged())
         self._run = wandb.init(
             project=_PROJECT,
             name=name,
@@ -254,6 +255,14 @@ class _Wandb:
         """Write the figures of an epoch."""
         if epoch > self._done:
             self._run.log(dict(figures), step=epoch)
+            self._done = epoch
+            with write_aside(self._last) as aside:
+                aside.write_text(str(epoch), encoding="ascii")
+
+    def _logged(self) -> int:
+        """The last epoch that was logged; 0 if that is unknown."""
+        text = self._last.read_text(encoding="ascii").strip() if self._last.is_file() else ""
+        return int(text) if text.isdigit() else 0
 
     def close(self, *, finished: bool) -> None:
         """Say how the training ended."""

@@ -33,7 +33,9 @@ from eyeshot.frontends.trials import (
     runs_on_shapes,
 )
 from eyeshot.inspection import inspect
+from eyeshot.operators import gives_probabilities
 from eyeshot.runs import WEIGHTS, NetSource, take_weights
+from eyeshot.runs.config import log_of
 
 _BATCH, _USUAL, _LARGE = 2, 256, (256, 320)
 
@@ -108,6 +110,26 @@ class OwnNet:
         return self.build().to("meta")
 
     @cached_property
+    def gives_shares(self) -> tuple[bool, bool]:
+        """Whether it answers with shares that sum to 1: in eval mode, and in training mode.
+
+        It is asked once :meth:`describe` knows an example.
+        """
+        evaluating, training = (_are_shares(_answer(self, mode)) for mode in (False, True))
+        return evaluating, training
+
+    @cached_property
+    def ends_in_sigmoid(self) -> bool:
+        """Whether it ends in a sigmoid, in training mode too."""
+        from eyeshot.engine.networks import trace  # takes time to import
+
+        given = _answer(self, True)
+        if given is None or not bool(((given >= 0) & (given <= 1)).all()):
+            return False
+        graph = trace(self.build().eval()).graph(self.example)
+        return gives_probabilities(graph, graph.outputs[0])
+
+    @cached_property
     def geometry(self) -> NetGeometry:
         """What its outputs see, and which sizes it takes."""
         return NetGeometry(self.module, self.channels, whole_fields=False)
@@ -177,19 +199,48 @@ def find_faults(own: OwnNet, channels: int, size: tuple[int, int]) -> Iterator[s
         if finding.severity is Severity.ERROR:
             raise BadValue(f"{own.name}: {finding}", cure="correct it, then train")
     yield from (str(one) for one in found if one.severity is Severity.WARNING)
-    if _gives_probabilities(own, (channels, *size)):
-        yield (
-            f"{own.name} ends in a softmax, and the loss applies one itself: it will learn slowly; "
-            "return the scores that stand before the softmax"
+
+
+def scores_of(own: OwnNet | None, outputs: Tensor, *, training: bool) -> Tensor:
+    """What a loss with a softmax in it takes: the outputs, or their log if they are shares.
+
+    Args:
+        own: the network, where it is somebody's own.
+        outputs: (B, classes, …), of the network.
+        training: whether it was in training mode.
+    """
+    if own is None or not own.gives_shares[training]:
+        return outputs
+    return log_of(outputs)
+
+
+def note_shares(own: OwnNet) -> str | None:
+    """What to say of a network that is to learn classes and ends in a softmax.
+
+    Raises:
+        BadValue: it ends in a sigmoid, whose answers for the classes do not sum to 1.
+    """
+    if own.gives_shares[True]:
+        return f"{own.name} ends in a softmax: the loss takes the log of its answers"
+    if own.ends_in_sigmoid:
+        raise BadValue(
+            f"{own.name} ends in a sigmoid, and the classes exclude each other",
+            cure="return the scores that stand before it, or end it in a softmax over the classes",
         )
+    return None
 
 
-def _gives_probabilities(own: OwnNet, shape: tuple[int, ...]) -> bool:
-    """Whether the answers to noise are shares that sum to 1 over the classes."""
-    noise = torch.randn(_BATCH, *shape, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        given = own.build().eval()(noise)
-    if not isinstance(given, Tensor) or given.ndim < 2 or given.shape[1] < 2:
+def _answer(own: OwnNet, training: bool) -> Tensor | None:
+    """What the network answers to noise; None if it is no tensor of classes."""
+    noise = torch.randn(_BATCH, *own.example, generator=torch.Generator().manual_seed(0))
+    with torch.random.fork_rng(), torch.no_grad():
+        given = own.build().train(training)(noise)
+    return given if isinstance(given, Tensor) and given.ndim > 1 and given.shape[1] > 1 else None
+
+
+def _are_shares(given: Tensor | None) -> bool:
+    """Whether answers are shares that sum to 1 over the classes."""
+    if given is None:
         return False
     return bool((given >= 0).all() and ((given.sum(1) - 1).abs() < _ROUNDING).all())
 

@@ -598,7 +598,7 @@ class Session:
         if output.ndim != 2 or (run is not None and run.config.task != "classify"):
             return None
         shares = output[0].double()
-        if run is not None or not gives_probabilities(look.graph, look.graph.outputs[0]):
+        if not gives_probabilities(look.graph, look.graph.outputs[0]):
             shares = shares.softmax(0)
         names = self.subject.classes or tuple(str(i) for i in range(len(shares)))
         order = torch.argsort(shares, descending=True)[:10].tolist()

@@ -76,7 +76,7 @@ def make_task(
 
         return Generation(config, data)
     if isinstance(data, Data):
-        return Classification(config, data, whole_batches)
+        return Classification(config, data, whole_batches, own)
     # Anyone who learns classes need not wait for the engine, which whole pictures are judged by.
     from eyeshot.training.tasks.crops import Restoration, Segmentation
 

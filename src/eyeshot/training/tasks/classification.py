@@ -12,6 +12,7 @@ from eyeshot.data import Data
 from eyeshot.data.examples import count_batches
 from eyeshot.runs import RunConfig, normalize, score
 from eyeshot.training.augmentation import shift_pictures
+from eyeshot.training.own_network import OwnNet, scores_of
 
 Batch = tuple[Tensor, Tensor]
 
@@ -24,8 +25,11 @@ class Classification:
 
     measures = ("loss", "accuracy")
 
-    def __init__(self, config: RunConfig, data: Data, whole_batches: bool) -> None:
+    def __init__(
+        self, config: RunConfig, data: Data, whole_batches: bool, own: OwnNet | None = None
+    ) -> None:
         self._config, self._data, self._whole_batches = config, data, whole_batches
+        self._own = own
 
     @property
     def steps_an_epoch(self) -> int:
@@ -63,6 +67,7 @@ class Classification:
         recipe = self._config.recipe
         given = recipe.class_weights
         weights = torch.tensor(given, device=outputs.device) if given else None
+        outputs = scores_of(self._own, outputs, training=True)
         return cross_entropy(outputs, targets, weights, label_smoothing=recipe.label_smoothing)
 
     def sums(self, loss: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -73,6 +78,7 @@ class Classification:
     def judge(self, net: nn.Module) -> dict[str, float]:
         """Loss without smoothing, and accuracy, on the test part."""
         scores, labels = score(net, self._data.test, self._config)
+        scores = scores_of(self._own, scores, training=False)
         return {
             "test_loss": float(cross_entropy(scores, labels)),
             "test_accuracy": float((scores.argmax(1) == labels).double().mean()),

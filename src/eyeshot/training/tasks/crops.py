@@ -20,7 +20,7 @@ from eyeshot.runs.inputs import geometry_of_named
 from eyeshot.training.augmentation import augment_crops
 from eyeshot.training.cropping import make_sampler
 from eyeshot.training.optimization import restoration_loss, segmentation_loss
-from eyeshot.training.own_network import OwnNet
+from eyeshot.training.own_network import OwnNet, scores_of
 from eyeshot.training.progress import gather_statistics
 
 _PICTURE = 2  # axes of space
@@ -68,7 +68,7 @@ class CropLearning:
     """The part of a task that brings crops."""
 
     def __init__(self, config: RunConfig, pairs: Pairs, own: OwnNet | None = None) -> None:
-        self._config, self._pairs = config, pairs
+        self._config, self._pairs, self._own = config, pairs, own
         recipe = config.recipe
         geometry = own.geometry if own else geometry_of_named(config)
         self._memory_format = own.memory_format if own else torch.channels_last
@@ -188,6 +188,7 @@ class Segmentation(CropLearning):
         targets = targets.like(outputs, self._stride)
         given = self._config.recipe.class_weights
         weights = torch.tensor(given, device=outputs.device) if given else None
+        outputs = scores_of(self._own, outputs, training=True)
         return segmentation_loss(outputs, targets.wanted, targets.valid, weights)
 
     def sums(self, loss: Tensor, outputs: Tensor, targets: Targets) -> Tensor:
