@@ -1,15 +1,16 @@
-"""``python -m benchmarks [NAME…]``: run the named benchmarks, or all of them."""
+"""``python -m benchmarks [NAME…] [--quick]``: run the named benchmarks, or all of them."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import os
 import pkgutil
 import sys
 
 import benchmarks
-from eyeshot.errors import EyeshotError, UnknownName
+from eyeshot.errors import BadValue, EyeshotError, UnknownName
 
 # Not benchmarks themselves: the frame.
 _FRAME = {"__main__", "measure"}
@@ -21,11 +22,12 @@ def find_benchmarks() -> list[str]:
     return sorted(name for name in names - _FRAME if not name.startswith("_"))
 
 
-def run(names: list[str]) -> None:
+def run(names: list[str], *, quick: bool = False) -> None:
     """Run the benchmarks of these names one after another; all of them when none is named.
 
     Raises:
         UnknownName: no such benchmark.
+        BadValue: ``quick``, and one of them has no quick form.
     """
     known = find_benchmarks()
     for name in names:
@@ -33,8 +35,11 @@ def run(names: list[str]) -> None:
             raise UnknownName("benchmark", name, known)
     for name in names or known:
         module = importlib.import_module(f"benchmarks.{name}")
+        has_quick = "quick" in inspect.signature(module.main).parameters
+        if quick and not has_quick:
+            raise BadValue(f"quick, and {name} has no quick form", cure="leave --quick out")
         print(f"== {name}: {(module.__doc__ or '').strip().splitlines()[0]}", flush=True)
-        module.main()
+        module.main(quick=True) if quick else module.main()
         print(flush=True)
 
 
@@ -43,13 +48,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: every benchmark")
     parser.add_argument("--list", action="store_true", help="print the names and stop")
+    parser.add_argument("--quick", action="store_true", help="the short form, where there is one")
     options = parser.parse_args(arguments)
     if options.list:
         print("\n".join(find_benchmarks()))
         return 0
     try:
         print(f"{os.cpu_count()} cores; only ratios within one run are comparable\n")
-        run(options.names)
+        run(options.names, quick=options.quick)
     except EyeshotError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return error.exit_code

@@ -36,6 +36,11 @@ def test_benchmarks_are_found_and_unknown_ones_refused(capsys: pytest.CaptureFix
     assert "did you mean 'filters'" in capsys.readouterr().err
 
 
+def test_a_quick_form_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["filters", "--quick"]) == 2
+    assert "filters has no quick form; leave --quick out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", KERNELS)
 def test_all_contenders_compute_the_same(name: str) -> None:
     picture = np.random.default_rng(0).random((40, 45, 3), dtype=np.float32)

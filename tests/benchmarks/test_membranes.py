@@ -28,10 +28,9 @@ def test_the_loops_take_turns_and_the_ratio_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(recipes, "_STEP_PIXELS", 1)
-    monkeypatch.setattr(membranes, "ROUNDS", 1)
     monkeypatch.setattr(membranes, "STEPS", 2)
     folder = write_cells(tmp_path / "cells", ((32, 32),) * 4)
-    membranes.compare_speed(load_pairs(folder))
+    membranes.compare_speed(load_pairs(folder), 1)
     shown = capsys.readouterr().out
     assert "a step is 4 crops of 32×32" in shown
     assert shown.count("times the plain loop's steps a second") == 2
@@ -43,6 +42,14 @@ def test_it_is_skipped_by_name(
     monkeypatch.setattr(membranes, "FOLDER", tmp_path / "none")
     membranes.main()
     assert capsys.readouterr().out.startswith("skipped: no membranes in ")
+
+
+def test_the_last_slices_are_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_cells(tmp_path / "cells", ((32, 32),) * 12)
+    monkeypatch.setattr(membranes, "FOLDER", folder)
+    with membranes.adjacent_slices() as pairs:
+        assert sorted(pair.name for pair in pairs.validation) == ["10", "11", "8", "9"]
+        assert len(pairs.train) == 8
 
 
 def test_membranes_are_learned_in_seconds(tmp_path: Path) -> None:
