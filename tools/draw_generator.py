@@ -192,17 +192,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", nargs="?", help="the folder of a trained generator")
     parser.add_argument("--out", type=Path, default=PICTURES)
-    said = parser.parse_args()
+    options = parser.parse_args()
     figures = {"generator_checkerboard": draw_checkerboard()}
-    if said.run is not None:
-        net = eyeshot.load(said.run).net
+    if options.run is not None:
+        net = eyeshot.load(options.run).net
         if not isinstance(net, nets.Generator):
-            raise SystemExit(f"{said.run}: not a generator")
+            raise SystemExit(f"{options.run}: not a generator")
         latent = draw_latents(net.latent, 1, 0)
         figures["generator_growth"] = draw_growth(net, latent)
         figures["generator_trace"] = draw_trace(net, latent)
     for name, figure in figures.items():
-        figure.savefig(said.out / f"{name}.png", dpi=100)
+        figure.savefig(options.out / f"{name}.png", dpi=100)
 
 
 if __name__ == "__main__":

@@ -62,8 +62,8 @@ class Insertion:
         row, column = place
         seen = self.padded[row : row + 3, column : column + 3]
         pairs = zip(seen.flat, self.turned.flat, strict=True)
-        told = " + ".join(f"{value:g}·{weight:g}" for value, weight in pairs if value)
-        return f"{told} = {self.output[place]:g}"
+        caption = " + ".join(f"{value:g}·{weight:g}" for value, weight in pairs if value)
+        return f"{caption} = {self.output[place]:g}"
 
 
 def insert_zeros() -> Insertion:
@@ -214,8 +214,8 @@ def draw_start(path: Path, noise: UNet, alike: UNet) -> None:
     figure, panels = plt.subplots(1, 4, figsize=(WIDTH, 2.95), dpi=100, layout="constrained")
     for place, (net, began) in enumerate({noise: "as noise", alike: "alike"}.items()):
         (enlarged,) = maps_of(net, picture, "up1.transpose")
-        told = f"began {began}, Dice {dice(scores_of(net, pictures), masks):.3f}"
-        _show(panels[2 * place], enlarged, f"{told}\nup1.transpose")
+        caption = f"began {began}, Dice {dice(scores_of(net, pictures), masks):.3f}"
+        _show(panels[2 * place], enlarged, f"{caption}\nup1.transpose")
         _frame(panels[2 * place], rows.start, columns.start, 24)
         _show(panels[2 * place + 1], enlarged[rows, columns], "24×24 pixels of it")
     _save(figure, path)
@@ -247,8 +247,8 @@ def draw_skip(path: Path, net: UNet, alone: UNet) -> None:
     answers += [("taught without", deep, by_itself)]
     for column, (title, maps, scores) in enumerate(answers, start=2):
         _show(panels[0][column], maps, f"{title}\nup1.relu2")
-        told = f"the answer\nDice {dice(scores, masks):.2f}"
-        _show(panels[1][column], scores[SHOWN].softmax(0)[1], told)
+        caption = f"the answer\nDice {dice(scores, masks):.2f}"
+        _show(panels[1][column], scores[SHOWN].softmax(0)[1], caption)
     _save(figure, path)
 
 

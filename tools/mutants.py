@@ -150,10 +150,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="which mutants")
     parser.add_argument("--tests", nargs="*", help="tests to run; those of the package by default")
     parser.add_argument("--workers", type=int, default=2)
-    asked = parser.parse_args()
-    for package in asked.packages:
-        tests = asked.tests or [f"tests/{name}" for name in TESTS.get(package, (package,))]
-        tally = judge(package, tests, asked.count, asked.seed, asked.workers)
+    options = parser.parse_args()
+    for package in options.packages:
+        tests = options.tests or [f"tests/{name}" for name in TESTS.get(package, (package,))]
+        tally = judge(package, tests, options.count, options.seed, options.workers)
         print(f"\n{package}: {tally}", flush=True)
 
 

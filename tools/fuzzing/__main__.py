@@ -36,26 +36,26 @@ class Fuzzer:
         self._plan, self._beside = plan, beside
         self._context = multiprocessing.get_context("fork")
         self._process: BaseProcess | None = None
-        self._told: Connection | None = None
+        self._connection: Connection | None = None
 
     def attempt(self, number: int) -> str:
         """What is wrong with how input ``number`` is taken; nothing where all is well."""
-        if self._process is None or self._told is None:
-            self._told, theirs = self._context.Pipe()
+        if self._process is None or self._connection is None:
+            self._connection, theirs = self._context.Pipe()
             self._process = self._context.Process(
                 target=work, args=(self._plan, self._beside, theirs), daemon=True
             )
             self._process.start()
             theirs.close()
-        self._told.send(number)
+        self._connection.send(number)
         started, spent = time.monotonic(), _processor_seconds(self._process)
-        while not self._told.poll(0.5):
+        while not self._connection.poll(0.5):
             busy = _processor_seconds(self._process) - spent
             if busy > _PATIENCE or time.monotonic() - started > _WAIT:
                 self.close()
                 return f"a hang: {busy:.0f} s of the processor"
         try:
-            return str(self._told.recv())
+            return str(self._connection.recv())
         except EOFError:
             self._process.join()
             code = self._process.exitcode
@@ -64,11 +64,11 @@ class Fuzzer:
 
     def close(self) -> None:
         """End the worker."""
-        if self._process is not None and self._told is not None:
+        if self._process is not None and self._connection is not None:
             self._process.kill()
             self._process.join()
-            self._told.close()
-        self._process = self._told = None
+            self._connection.close()
+        self._process = self._connection = None
 
 
 def _processor_seconds(process: BaseProcess) -> float:

@@ -179,17 +179,17 @@ def commands_of(path: Path, beside: Path) -> list[list[str]]:
 
 def call(arguments: list[str]) -> str:
     """Run a command in this process; what is wrong with how it ended, or nothing."""
-    said, told = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(told):
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         code = cli.main(arguments)
-    text = told.getvalue()
+    text = errors.getvalue()
     if code not in (0, 1, 2):
         return f"exit code {code}"
     if "Traceback" in text:
         return "a traceback"
     if any(len(line) > 2200 for line in text.splitlines()):
         return "a line without end"
-    found = code == 1 and arguments[0] == "inspect" and said.getvalue()  # mistakes, in a table
+    found = code == 1 and arguments[0] == "inspect" and output.getvalue()  # mistakes, in a table
     if code and "eyeshot: " not in text and not found:
         return "no line that says why"
     return ""

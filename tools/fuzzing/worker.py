@@ -53,14 +53,14 @@ class Plan:
         return path, chance
 
 
-def work(plan: Plan, beside: Path, told: Connection) -> None:
+def work(plan: Plan, beside: Path, connection: Connection) -> None:
     """Try the numbers that come through the connection, until it closes."""
     os.nice(10)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + _ROOM, resource.RLIM_INFINITY))
     with contextlib.suppress(EOFError):
         while True:
-            told.send(attempt(plan, told.recv(), beside))
+            connection.send(attempt(plan, connection.recv(), beside))
 
 
 def attempt(plan: Plan, number: int, beside: Path) -> str:
@@ -80,7 +80,7 @@ def attempt(plan: Plan, number: int, beside: Path) -> str:
 
 def _try(path: Path, chance: Random, cli: float, beside: Path) -> str:
     commands = commands_of(path, beside) if chance.random() < cli else []
-    with _everything_said() as said:
+    with _everything_captured() as captured:
         try:
             if commands:
                 wrong = call(chance.choice(commands))
@@ -91,27 +91,27 @@ def _try(path: Path, chance: Random, cli: float, beside: Path) -> str:
             wrong = "a message without end" if len(str(error)) > _LONGEST else ""
         except BaseException:
             wrong = traceback.format_exc(limit=-4)
-    text = said()
+    text = captured()
     return wrong or (f"said on standard error: {text[:300]}" if text else "")
 
 
 @contextlib.contextmanager
-def _everything_said() -> Iterator[Callable[[], str]]:
+def _everything_captured() -> Iterator[Callable[[], str]]:
     """What the block, C libraries included, writes to standard error."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    duplicate = os.dup(2)
     with tempfile.TemporaryFile() as file:
         os.dup2(file.fileno(), 2)
         text = ""
 
-        def said() -> str:
+        def captured() -> str:
             return text
 
         try:
-            yield said
+            yield captured
         finally:
             sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(duplicate, 2)
+            os.close(duplicate)
             file.seek(0)
             text = file.read(2000).decode("utf-8", "replace").strip()

@@ -28,7 +28,7 @@ def run_demo(
 
     Args:
         out: a new or empty folder, or that of an earlier demo, which is replaced.
-        say: told each line.
+        say: called with each line.
         progress: of the training, as :func:`eyeshot.train` takes it.
         epochs: passes over the digits; by default as many as ``eyeshot train digits`` makes.
 

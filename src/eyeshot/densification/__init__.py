@@ -39,7 +39,7 @@ def dense(
             Source: Holschneider et al., 1989; Giusti et al., 2013, arXiv:1302.1700.
 
     Raises:
-        BadValue: no size is given, or one that the classifier cannot take.
+        BadValue: there is no size, or one that the classifier refuses.
         Unsupported: an operator that has no dense form, by its layer's name.
     """
     if isinstance(net, Run):

@@ -138,7 +138,7 @@ class Weighted(nn.Module):
 
 
 def _plant(root: nn.Module, name: str, module: nn.Module) -> str:
-    """Put a module under a dotted name, or one near it where that is taken; return the name."""
+    """Put a module under a dotted name, or a similar one if that exists; return the name."""
     parent, path = root, []
     *parts, leaf = name.split(".")
     for part in parts:

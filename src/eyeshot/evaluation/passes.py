@@ -207,7 +207,7 @@ def restoration_piece(evaluation: RestorationEvaluation) -> str:
         Fact(f"{evaluation.psnr:.2f} dB", "PSNR, the mean over pictures"),
         Fact(f"{evaluation.ssim:.3f}", "SSIM, the mean over pictures"),
     ]
-    head = ["picture", "PSNR", "SSIM", "PSNR as given", "SSIM as given"]
+    head = ["picture", "PSNR", "SSIM", "PSNR of the input", "SSIM of the input"]
     rows = [
         [one.name, *(f"{n:.2f}" for n in (one.psnr,)), f"{one.ssim:.3f}", f"{one.given_psnr:.2f}",
          f"{one.given_ssim:.3f}"]

@@ -207,6 +207,6 @@ def _check_size(pair: Pair, size: tuple[int, int], constraint: str) -> None:
 def psnr_of(error: float) -> float:
     """The PSNR 10 log₁₀(1 / error), in decibels, of a mean squared error in 0 … 1; at most 100.
 
-    The PSNR of equal images is infinite; it is given as 100.
+    The PSNR of equal images is infinite; it is reported as 100.
     """
     return 10 * math.log10(1 / max(error, LEAST_ERROR)) if error == error else error

@@ -41,7 +41,7 @@ def export(
         out: the file.
         size: (C, H, W) of an input that it takes; by default that of the run, or one that is found.
         opset: of an ``.onnx``, and of that in a ``.zip``.
-        license: of a ``.zip``, by its SPDX name, such as ``"CC-BY-4.0"``; it must be given.
+        license: of a ``.zip``, by its SPDX name, such as ``"CC-BY-4.0"``; it is required.
         authors: of a ``.zip``, by their names.
         force: replace a file that exists.
 

@@ -1,4 +1,4 @@
-"""A network as a model of BioImage.IO 0.5: ONNX weights, tests, a cover, and what can be said."""
+"""A network as a model of BioImage.IO 0.5: ONNX weights, tests, a cover, and metadata."""
 
 from __future__ import annotations
 

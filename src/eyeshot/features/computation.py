@@ -194,7 +194,7 @@ def calls_by_graph(
     Args:
         net: any module.
         batch: (N, C, …), the network's input.
-        layers: the names of the layers whose maps are kept; None for all.
+        layers: the names of the layers whose maps are stored; None for all.
 
     Raises:
         UnknownName: no layer has such a name.

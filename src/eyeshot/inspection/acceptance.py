@@ -291,7 +291,7 @@ def _smallest_with(trial: Trial, apart: int, one: int) -> int:
 
 
 def _largest(trial: Trial, apart: int) -> int | None:
-    """The largest accepted size asked + k * apart; None if four times the size is accepted."""
+    """The largest accepted size requested + k * apart; None if four times the size is accepted."""
     requested = trial.requested
     beyond = 3 * requested // apart + 1
     if trial.accepts(requested + beyond * apart):

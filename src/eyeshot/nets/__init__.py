@@ -7,14 +7,14 @@ what :func:`build` does not know cannot be loaded.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.nets.blocks import DoubleConv, Down, Up, digit_cnn, small_vgg
-from eyeshot.nets.ensembles import Ensemble
 from eyeshot.nets.generators import Generator, discriminator, generator
 from eyeshot.nets.unet import UNet, unet
 
@@ -102,3 +102,46 @@ def _build_ensemble(*, of: str = "", count: int = 0, **arguments: Any) -> Ensemb
     dims = int(arguments.get("dims", 2))
     plain = [(0.0,) * channels] * count, [(1.0,) * channels] * count
     return Ensemble(members, *plain, dims=dims)
+
+
+class Ensemble(nn.Module):
+    """The mean of several networks' outputs, each network with its own normalization.
+
+    It takes samples in 0 … 1, (N, C, H, W), and returns what each of them returns.
+    Scores are averaged, not probabilities.
+
+    Args:
+        members: networks of one task, with equal inputs and outputs.
+        means: for each member, the mean of each channel, subtracted from its samples.
+        stds: for each member, the deviation of each channel, by which they are then divided.
+        dims: axes of space: 2 of pictures, 3 of volumes, 1 of signals.
+
+    Attributes:
+        members: the networks.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[nn.Module],
+        means: Sequence[Sequence[float]],
+        stds: Sequence[Sequence[float]],
+        *,
+        dims: int = 2,
+    ) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        for number, (mean, std) in enumerate(zip(means, stds, strict=True)):
+            sides = (-1,) + (1,) * dims
+            self.register_buffer(f"mean{number}", torch.tensor(mean).view(sides))
+            self.register_buffer(f"std{number}", torch.tensor(std).view(sides))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Samples in 0 … 1 (N, C, H, W) -> the mean of the members' answers."""
+        answers = [
+            member((x - self.get_buffer(f"mean{number}")) / self.get_buffer(f"std{number}"))
+            for number, member in enumerate(self.members)
+        ]
+        total: Tensor = answers[0]
+        for answer in answers[1:]:
+            total = total + answer
+        return total / len(answers)

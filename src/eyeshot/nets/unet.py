@@ -95,7 +95,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Scores (N, classes, H, W) of pictures (N, in_channels, H, W).
 
-        Any height and width are taken where the padding is ``"same"``: zeros are added at the
+        Any height and width are accepted if the padding is ``"same"``: zeros are added at the
         bottom and on the right up to a multiple of ``2 ** depth``, and the scores there cut off.
         With ``"valid"`` the scores are ``12 * 2 ** depth - 8`` smaller each way.
 
@@ -150,7 +150,7 @@ class UNet(nn.Module):
             )
 
     def _near(self, n: int) -> tuple[int | None, int]:
-        """The largest side up to ``n`` that is taken without padding, and the smallest above it."""
+        """The largest side up to ``n`` accepted without padding, and the smallest above it."""
         step = 2**self.depth
         # Each level takes 4 pixels and halves the rest, so that all but 4 are whole steps.
         least = 12 * step - 7
@@ -193,10 +193,10 @@ def unet(
         base: channels at the picture's own resolution.
         up: ``"transpose"``, ``"nearest"`` or ``"bilinear"``: see :class:`eyeshot.nets.Up`.
         norm: ``"batch"`` for batch normalization after each 3×3 convolution, ``"none"``.
-        padding: ``"same"`` for convolutions that keep the size: any size is taken, by padding with
+        padding: ``"same"`` for convolutions that keep the size: any size is accepted, padded with
             zeros at the bottom and right to a multiple of ``2 ** depth`` and cropping the scores.
             ``"valid"`` for convolutions without padding, whose outputs all see nothing but picture:
-            the skips are cropped around their center, and only some sizes are taken. (A bilinear
+            the skips are cropped around their center, and only some sizes are accepted. (A bilinear
             resize still repeats the edge of its map: outputs near the border are not quite those
             of a larger picture.)
         dims: axes of space: 2 for pictures, 3 for volumes (N, C, D, H, W), 1 for signals (N, C, L).

@@ -53,7 +53,7 @@ def upsample(
 
     Args:
         x: (N, C, *sizes) with one, two or three spatial axes.
-        size: cells wanted on every axis, or
+        size: the number of cells on every axis, or
         scale: how many times as many; the size is then ⌊n·scale⌋ and a step is 1 / scale.
         mode: ``nearest`` or ``linear`` (bilinear on two axes, trilinear on three).
         align_corners: keep the corner cells where they are (``linear`` only).

@@ -6,7 +6,7 @@ returns masks or pictures, whole pictures next to their targets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from eyeshot.data import Data
@@ -17,6 +17,13 @@ from eyeshot.files import check_page, write_aside
 from eyeshot.pages import render_page
 from eyeshot.pages.parts import Fact, Section
 from eyeshot.report.generated import generator_facts, generator_sections
+from eyeshot.report.judgment import confusion_section, learning_section, mistakes_section
+from eyeshot.report.layers import (
+    kernels_section,
+    parameters_section,
+    photograph_section,
+    steps_section,
+)
 from eyeshot.report.material import Material, gather
 from eyeshot.report.pairs.gathering import (
     PairsMaterial,
@@ -24,7 +31,6 @@ from eyeshot.report.pairs.gathering import (
     pairs_facts,
     pairs_sections,
 )
-from eyeshot.report.sections import SECTIONS, build_sections
 from eyeshot.runs import Run, load
 
 __all__ = [
@@ -41,6 +47,20 @@ __all__ = [
 ]
 
 FILE = "report.html"
+
+Builder = Callable[[Material], Section | None]
+
+SECTIONS: Sequence[Builder] = (
+    learning_section,
+    confusion_section,
+    mistakes_section,
+    kernels_section,
+    steps_section,
+    parameters_section,
+    lambda _: photograph_section(),
+)
+"""The sections of a classifier's report, in reading order. Each takes the material and returns its
+section, or None if there is nothing to show."""
 
 
 def write_report(
@@ -96,7 +116,7 @@ def render(material: Material, more: Sequence[Section] = ()) -> str:
         material.run,
         _facts(material),
         material.evaluation.notes,
-        [*build_sections(material), *more],
+        [*_sections(material), *more],
     )
 
 
@@ -146,3 +166,9 @@ def _learned(material: Material, kind: str) -> list[Fact]:
     """The number of training pictures, if they are known: if it is tested on its own data."""
     count = len(material.data.train)
     return [Fact(f"{count:,}", f"pictures to learn from, {kind}")] if count else []
+
+
+def _sections(material: Material) -> list[Section]:
+    """All sections that have something to show."""
+    built = (build(material) for build in SECTIONS)
+    return [section for section in built if section is not None]

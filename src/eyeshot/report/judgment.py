@@ -35,7 +35,7 @@ def confusion_section(material: Material) -> Section:
     parts.append(_per_class(material))
     says = (
         f"Each row is what the {evaluation.count:,} held-out pictures truly show, each column what "
-        "the network said: the diagonal is right, and everything beside it is a mistake."
+        "the network predicted: the diagonal is right, and everything beside it is a mistake."
     )
     return Section("confusion", "What it mixes up", says, parts)
 
@@ -116,7 +116,7 @@ def _per_class(material: Material) -> Table:
         [result.name, f"{result.count:,}", say(result.recall), say(result.precision)]
         for result in material.evaluation.per_class
     ]
-    head = ["class", "pictures", "found (recall)", "right when said (precision)"]
+    head = ["class", "pictures", "found (recall)", "right when predicted (precision)"]
     return Table(head, rows, folded="Each class by itself")
 
 

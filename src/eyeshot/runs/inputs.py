@@ -220,7 +220,7 @@ def _check_pages(source: Source, takes: tuple[int, ...]) -> None:
     """Refuse a stack of pages of which the network takes another number.
 
     Raises:
-        BadFile: so; how one is chosen is said.
+        BadFile: there are several; the message says how to choose one.
     """
     pages, count = source.pages, source.shape[0]
     if pages and takes and count not in takes:

@@ -78,6 +78,6 @@ def _facts(material: RestoredMaterial) -> list[Fact]:
     mean_before = sum(one.given_psnr for one in evaluation.pictures) / count
     return [
         Fact(f"{evaluation.psnr:.2f} dB", f"PSNR on {count} whole held-out pictures"),
-        Fact(f"{mean_before:.2f} dB", "PSNR of the pictures as they were given"),
+        Fact(f"{mean_before:.2f} dB", "PSNR of the input pictures"),
         Fact(f"{evaluation.ssim:.4f}", "SSIM, 1 for the very same picture"),
     ]

@@ -218,7 +218,7 @@ def classes_section(material: MaskMaterial) -> Section:
         "Dice",
         "IoU",
         "found (recall)",
-        "right when said (precision)",
+        "right when predicted (precision)",
         f"boundary F1, within {evaluation.tolerance} px",
     ]
     total = ["mean", "", *map(_say, (evaluation.dice, evaluation.iou)), "", ""]
@@ -228,7 +228,7 @@ def classes_section(material: MaskMaterial) -> Section:
     says = (
         f"All {evaluation.confusion.sum():,} judged pixels of {_pictures(evaluation.pictures)}, "
         "each passed through the network whole. In the table below, each row is what pixels "
-        "truly are, each column what the network said."
+        "truly are, each column what the network predicted."
     )
     return Section("classes", "How well each class is met", says, parts)
 

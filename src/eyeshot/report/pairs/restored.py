@@ -40,7 +40,7 @@ SHOWN = 3
 """How many of the worst pictures are shown, and how many of the best."""
 AMPLIFIED = 5
 """The factor by which differences are multiplied for display."""
-WHOLE_VIEWS = ("given", "restored", "target", f"difference × {AMPLIFIED}")
+WHOLE_VIEWS = ("input", "restored", "target", f"difference × {AMPLIFIED}")
 PARTS = 1
 """Parts of a picture that are shown pixel by pixel."""
 
@@ -217,7 +217,7 @@ def filters_section(material: RestoredMaterial) -> Section:
         for values in zip(*((one.given_psnr, one.given_ssim) for one in pictures), strict=True)
     ]
     rows = [
-        ["as given", f"{unrestored[0]:.2f} dB", f"{unrestored[1]:.4f}"],
+        ["input", f"{unrestored[0]:.2f} dB", f"{unrestored[1]:.4f}"],
         *([one.title, f"{one.psnr:.2f} dB", f"{one.ssim:.4f}"] for one in classics),
     ]
     total = ["the network", f"{evaluation.psnr:.2f} dB", f"{evaluation.ssim:.4f}"]
@@ -235,7 +235,7 @@ def filters_section(material: RestoredMaterial) -> Section:
 def pictures_section(material: RestoredMaterial) -> Section:
     """Inputs, restored pictures and targets side by side, from the worst to the best."""
     count, shown = len(material.evaluation.pictures), material.pictures
-    names = ("given", *(one.title for one in material.classics), "the network")
+    names = ("input", *(one.title for one in material.classics), "the network")
     parts: list[PagePart] = []
     for place, picture in enumerate(shown):
         kind = "" if count <= 2 * SHOWN else " (worst)" if place < SHOWN else " (best)"
@@ -250,7 +250,7 @@ def pictures_section(material: RestoredMaterial) -> Section:
         f"most. Differences are {AMPLIFIED} times as large as they are: mid-gray is right, lighter "
         "is too bright, darker too dark."
     )
-    return Section("pictures", "Given, restored and wanted", says, parts)
+    return Section("pictures", "Input, restored and target", says, parts)
 
 
 def _strips(picture: RestoredMaterialPicture, kind: str, names: tuple[str, ...]) -> Iterator[Strip]:
