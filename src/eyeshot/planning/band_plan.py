@@ -30,7 +30,7 @@ from eyeshot.planning.schedule import itemsize, multiply_adds, row_numbers
 _MOST_BAND_BYTES = 24 << 20
 """A band of the widest node should stay near the caches; measured best on two desktop cores."""
 _TALLEST_BAND = 512
-_MOST_POSITIONS = 1 << 18
+_MOST_POSITIONS = 1 << 16
 """Positions of a band that may be taller: rows of few positions, of a signal one, cost more to
 schedule than to compute."""
 _APART = 12 << 20
