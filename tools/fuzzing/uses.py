@@ -173,7 +173,7 @@ def commands_of(path: Path, beside: Path) -> list[list[str]]:
         return []
     return [
         ["run", net, str(path), "-o", out, "--force"],
-        ["filter", str(path), "-k", "sobel-x", "-o", out],
+        ["filter", str(path), "-k", "sobel-x", "-o", out, "--force"],
     ]
 
 
