@@ -18,7 +18,7 @@ from eyeshot.errors import Failure
 from eyeshot.extras import EXTRAS, extra
 
 ROOT = Path(__file__).parents[1]
-NOT_IN_DEV = {"bioimageio", "fast", "mlflow", "remote", "wandb"}
+NOT_IN_DEV = {"bioimageio", "mlflow", "remote", "wandb"}
 BLOCKER = """
 import sys
 for name in {blocked!r}:
