@@ -38,6 +38,13 @@ _COPIED = ("src", "tests", "setup.cfg", "pyproject.toml")
 """What mutmut copies by itself; the rest of the checkout is named for it, as tests read it."""
 
 
+_OTHERS = (
+    *("tests/engine/test_cluster.py", "tests/engine/test_cluster_killed.py"),
+    "tests/engine/test_run_killed.py",
+)
+"""Tests whose code runs in other processes, in which no mutant is."""
+
+
 @dataclass
 class Tally:
     """What became of the mutants of one package, by name."""
@@ -77,7 +84,7 @@ def configure(folder: Path, packages: Iterable[str], tests: Iterable[str]) -> No
         "only_mutate": [f"src/eyeshot/{package}/*" for package in packages],
         "also_copy": beside,
         "pytest_add_cli_args_test_selection": list(tests),
-        "pytest_add_cli_args": ["-p", "no:cacheprovider"],
+        "pytest_add_cli_args": ["-p", "no:cacheprovider", *(f"--ignore={one}" for one in _OTHERS)],
     }
     lines = [f"{key}=" + "".join(f"\n    {value}" for value in of) for key, of in settings.items()]
     (folder / "setup.cfg").write_text("[mutmut]\n" + "\n".join(lines) + "\n", encoding="utf-8")

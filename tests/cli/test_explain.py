@@ -235,14 +235,20 @@ def test_pixels_of_a_score_in_words_as_json_and_as_a_picture(
         (("--pixels", "--against", "cat"), "unknown class 'cat'"),
         (("--pixels", "-o", "why.jpg"), "end the name in .png"),
         (("--pixels", "--layer", "conv1"), "no unit of conv1"),
+        (("--pixels", "-o", "taken.png"), "taken.png: exists already; --force replaces it"),
     ],
 )
 def test_pixels_that_cannot_be_shown(
     run_folder: Path,
     seven: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: tuple[str, ...],
     error: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("taken.png").write_text("mine")
     assert main(["explain", str(run_folder), str(seven), *arguments]) == 2
+    assert Path("taken.png").read_text() == "mine"
     assert error in capsys.readouterr().err

@@ -22,6 +22,7 @@ from eyeshot.cli import net_options
 from eyeshot.cli.net_options import Asked, look
 from eyeshot.cli.output import console, notes, print_json, say, warnings_as_notes
 from eyeshot.errors import BadFile, BadValue, UnknownName
+from eyeshot.files import check_free, check_not_input
 from eyeshot.language import tr
 
 if TYPE_CHECKING:
@@ -279,6 +280,7 @@ def explain_unit(
         Path | None,
         typer.Option("--out", "-o", metavar="FILE.png", help="With --pixels: a picture of them."),
     ] = None,
+    force: net_options.Force = False,
     weights: net_options.Weights = None,
     series: net_options.Series = None,
     index: net_options.Index = None,
@@ -299,6 +301,9 @@ def explain_unit(
             ),
         )
     if image is not None and pixels:
+        if out is not None:
+            check_not_input(out, image)
+            check_free(out, force=force)
         explain_pixels(
             net, Asked(image, series, index), layer, unit, against, out, weights, as_json
         )
@@ -345,10 +350,8 @@ def explain_pixels(
     """What each pixel adds to a number: in words or as JSON, and as a picture."""
     from eyeshot.explanation import draw_attribution
     from eyeshot.explanation.attribution import attribute_input, black
-    from eyeshot.files import check_not_input, write_aside
+    from eyeshot.files import write_aside
 
-    if out is not None:
-        check_not_input(out, image.path)
     if out is not None and out.suffix.lower() != ".png":
         raise BadValue(f"{out}: the pixels are drawn as a picture", cure="end the name in .png")
     ready = look(net, image, weights)
