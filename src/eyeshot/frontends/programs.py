@@ -284,10 +284,8 @@ def _first_sized(graph: torch.fx.Graph, example: Sequence[Sequence[int]]) -> str
 
 
 def _check_sizes(script: Script, inputs: Sequence[torch.Tensor]) -> None:
-    sizes = {
-        name: tuple(int(n) for n in one.shape)
-        for name, one in zip(script.inputs, inputs, strict=True)
-    }
+    # Not as plain numbers: a symbol that is made one is a constant in the next export.
+    sizes = {name: tuple(one.shape) for name, one in zip(script.inputs, inputs, strict=True)}
     for condition in script.conditions:
         if not holds(condition, sizes):
             given = ", ".join("x".join(map(str, size)) for size in sizes.values())
