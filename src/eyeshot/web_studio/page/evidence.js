@@ -134,7 +134,7 @@ export class Evidence {
         h("div", { class: "nine", role: "img", "aria-label": say("thirds") }, places.map(([place, share]) => h("span", {
           class: isDark(share, largest, true) ? "light" : null, title: say("at_" + place.replace(" ", "_")), style: { background: colorOf(share, largest, true) },
         }, show(share, 2)))),
-        h("p", {}, this.sentence(places, names, against))),
+        h("p", {}, this.sentence(names, against))),
       h("p", { class: "swatches" }, this.swatch(RAISES, say("raises", names[0])), this.swatch(LOWERS, against === null ? say("lowers", names[0]) : say("raises", names[1]))),
       h("p", { class: "faint" }, say("pixelsAndRest", show(pixels), show(rest)), " ", say(linear ? "sharesExact" : linear === null ? "sharesUnknown" : "sharesCurved"))];
   }
@@ -143,17 +143,33 @@ export class Evidence {
     return h("span", { class: "swatch" }, h("i", { style: { background: `rgb(${color})` } }), text);
   }
 
-  /** The thirds of the picture that speak most for the number, and most against it. */
-  sentence(places, names, against) {
-    const sorted = [...places].sort((a, b) => b[1] - a[1]);
-    const list = (some) => some.map(([place, share]) => `${say("at_" + place.replace(" ", "_"))} (${share > 0 ? "+" : ""}${show(share, 3)})`).join(say("comma"));
-    const total = places.reduce((sum, [, share]) => sum + Math.abs(share), 0);
-    const counts = (share) => Math.abs(share) > 0.05 * total;
-    const raising = sorted.filter(([, share]) => share > 0 && counts(share)).slice(0, 3);
-    const lowering = sorted.reverse().filter(([, share]) => share < 0 && counts(share)).slice(0, 2);
-    return [raising.length ? say("mostFor", names[0], list(raising)) : "",
-      lowering.length ? say(against === null ? "mostLower" : "mostFor", against === null ? names[0] : names[1], list(lowering)) : ""].filter(Boolean).join(" ");
+  /** The thirds whose pixels speak most for the number, and those whose pixels speak most against it. */
+  sentence(names, against) {
+    const { shares, box: [top, bottom, left, right] } = this.picture;
+    const [high, wide] = [bottom - top, right - left];
+    const [raising, lowering] = [new Map(), new Map()];
+    for (let i = 0; i < shares.length; i++) {
+      const [row, column] = [Math.floor(i / wide), i % wide];
+      const place = placeOf([row, high], [column, wide]);
+      const side = shares[i] > 0 ? raising : lowering;
+      if (shares[i]) side.set(place, (side.get(place) ?? 0) + shares[i]);
+    }
+    const list = (sums) => {
+      const sorted = [...sums].sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
+      const total = sorted.reduce((sum, [, share]) => sum + Math.abs(share), 0);
+      return sorted.filter(([, share]) => Math.abs(share) > 0.1 * total).slice(0, 3)
+        .map(([place, share]) => `${say("at_" + place)} (${share > 0 ? "+" : ""}${show(share, 3)})`).join(say("comma"));
+    };
+    return [raising.size ? say("mostFor", names[0], list(raising)) : "",
+      lowering.size ? say(against === null ? "mostLower" : "mostFor", names[against === null ? 0 : 1], list(lowering)) : ""].filter(Boolean).join(" ");
   }
+}
+
+/** The name of the third that a pixel lies in, by the library's cuts. */
+function placeOf(...sides) {
+  const [row, column] = sides.map(([at, count]) => [1, 2].filter((third) => at >= Math.round((count * third) / 3)).length);
+  const [down, across] = [["top", "middle", "bottom"][row], ["left", "middle", "right"][column]];
+  return down === across ? "middle" : `${down}_${across}`;
 }
 
 /** Sums kept, each number shared out by the weights 1 2 1 along both axes, some times over. */
