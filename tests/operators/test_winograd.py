@@ -261,9 +261,12 @@ def small_unet() -> nn.Module:
 
 
 @pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("band", [None, 8, 20])
-def test_a_run_is_the_whole_pass(band: int | None) -> None:
+def test_a_run_is_the_whole_pass(band: int | None, channels_last: bool) -> None:
     net, image = small_unet(), noise(3, 88, 72)
+    if channels_last:  # as training leaves weights
+        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.no_grad():
         truth = net.double()(image[None].double())[0].numpy()
     net.float()

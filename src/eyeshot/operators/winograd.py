@@ -382,7 +382,7 @@ def transformed_weights(weights: Sequence[torch.Tensor]) -> torch.Tensor:
     made = torch.empty((PRODUCTS, outputs, channels))
     for first in range(0, outputs, 64):  # so that the float64 copy is small
         part = torch.cat([weight[first : first + 64] for weight in weights], 1).double()
-        product = both.view(PRODUCTS, 9) @ part.view(-1, 9).t()
+        product = both.view(PRODUCTS, 9) @ part.reshape(-1, 9).t()
         made[:, first : first + 64] = product.view(PRODUCTS, -1, channels)
     return made.view(PRODUCTS * outputs, channels, 1, 1)
 
