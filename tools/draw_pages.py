@@ -538,28 +538,43 @@ def first_steps(figure: Figure) -> None:
     _bare(panels[2], "mask").imshow(scores.argmax(0), cmap="gray")
 
 
-def speeds() -> list[tuple[str, float]]:
-    """The first table of ``docs/benchmarks.md``: what Eyeshot was compared with, and its speed."""
+def speeds() -> tuple[list[str], dict[str, list[float]]]:
+    """The engines of the first table of ``docs/benchmarks.md``, and Eyeshot's speed beside each.
+
+    Returns:
+        The names of the engines, and for each network that has them all its speeds.
+    """
     text = (ROOT / "docs" / "benchmarks.md").read_text()
-    rows = re.findall(r"^\| ([^|]+) \| ([\d.]+) \|", text, re.MULTILINE)
-    return [(name.replace("`", ""), float(speed)) for name, speed in rows]
+    (head,) = re.findall(r"^\| network, pixels \| (.+) \|$", text, re.MULTILINE)
+    engines = [name.replace("`", "") for name in head.split(" | ")]
+    rows = re.findall(r"^\| ([^|]+) \|((?: [\d.]+ \([\d.]+\) \|)+)$", text, re.MULTILINE)
+    numbers = {name: [float(one) for one in re.findall(r" ([\d.]+) \(", row)] for name, row in rows}
+    return engines, {name: found for name, found in numbers.items() if len(found) == len(engines)}
 
 
 def benchmarks(figure: Figure) -> None:
-    """The speeds of the page, one bar each."""
+    """The speeds of the page, a bar for each engine."""
     axes = figure.subplots()
-    rows = speeds()
-    for place, (_, speed) in enumerate(rows):
-        axes.barh(place, speed, color=BLUE if speed >= 1 else ORANGE)
-        axes.text(speed * 1.03, place, f"{speed:g}", va="center", fontsize=9)
-    axes.set_yticks(range(len(rows)), [re.split(r", |:| \(", name)[0] for name, _ in rows])
+    engines, networks = speeds()
+    colors = (GRAY, TEAL, ORANGE, BLUE)
+    thick = 0.8 / len(engines)
+    for i, (engine, color) in enumerate(zip(engines, colors, strict=True)):
+        places = [row + thick * (i - (len(engines) - 1) / 2) for row in range(len(networks))]
+        values = [found[i] for found in networks.values()]
+        axes.barh(places, [value - 1 for value in values], thick, left=1, color=color, label=engine)
+        for place, value in zip(places, values, strict=True):
+            side = "left" if value >= 1 else "right"
+            shift = 1.03 if value >= 1 else 0.97
+            axes.text(value * shift, place, f"{value:g}", va="center", ha=side, fontsize=7)
+    axes.set_yticks(range(len(networks)), [name.rpartition(", ")[0] for name in networks])
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.set_xlim(0.4, 16)
-    axes.set_xticks([0.5, 1, 2, 5, 10], ["0.5", "1", "2", "5", "10"])
+    axes.set_xlim(0.25, 7)
+    axes.set_xticks([0.5, 1, 2, 5], ["0.5", "1", "2", "5"])
     axes.minorticks_off()
     axes.axvline(1, color=DARK, linewidth=0.8)
     axes.set_title("Eyeshot's speed, as a multiple of theirs", fontsize=10)
+    axes.legend(fontsize=7, loc="center right")
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -581,7 +596,7 @@ PAGES: dict[str, tuple[Draw, tuple[float, float]]] = {
     "reference": (definitions, (8, 2.8)),
     "architecture": (house, (8, 5)),
     "glossary": (terms, (8, 3.2)),
-    "benchmarks": (benchmarks, (8, 3)),
+    "benchmarks": (benchmarks, (8, 4.4)),
     "tutorials": (weights, (8, 1.9)),
 }
 """For each page: what draws its picture, and the size in inches, at 100 dots."""

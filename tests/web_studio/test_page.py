@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +28,7 @@ from eyeshot.web_studio import (
     bundled_digits,
     digit_pictures,
     of_tensor,
+    open_any,
 )
 from eyeshot.web_studio.export import export_page
 from eyeshot.web_studio.notebook import RENDER, reply
@@ -433,6 +435,30 @@ def test_what_is_wrong_is_told(opened: Callable[[str], Any], address: str) -> No
     assert "gone" in gone.locator(".notice").inner_text()
     stranger = opened(re.sub(r"(\d+)/[^/]+/$", r"\1/wrong/", address))
     assert "no valid token" in stranger.locator("body").inner_text()
+
+
+def test_a_damaged_part_of_a_picture_is_told_and_the_rest_is_shown(
+    opened: Callable[[str], Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "damaged.tif"
+    image = np.random.default_rng(0).integers(0, 256, (1200, 1024), dtype=np.uint8)
+    tifffile.imwrite(path, image, tile=(256, 256), compression="deflate")
+    with tifffile.TiffFile(path) as tiff:
+        start, count = tiff.pages[0].dataoffsets[0], tiff.pages[0].databytecounts[0]
+    with path.open("r+b") as file:
+        file.seek(start + count // 2)
+        file.write(bytes(64))
+    torch.manual_seed(1)
+    subject = Subject("net", nn.Conv2d(1, 2, 3, padding=1).eval())
+    with serving(Session(subject, [open_any(subject, path)])) as address:
+        page = opened(address + "#view=100,100,8")
+        page.wait_for_selector(".notice:not([hidden])")
+        assert "damaged.tif" in page.locator(".notice").inner_text()
+        page.goto(address + "#view=1000,900,8&layer=conv2d&unit=1,1000,900")
+        page.reload()
+        value = shown_value(page, "conv2d")
+        whole = eyeshot.see(subject.net, image[None] / np.float32(255))["conv2d"]
+        assert value == pytest.approx(float(whole[1, 1000, 900]), abs=1e-5)
 
 
 def test_views_are_saved(
