@@ -75,6 +75,16 @@ def test_by_default_the_largest_score(net: nn.Module, x: Tensor) -> None:
     assert found.unit == (int(scores.argmax()),)
     assert found.score == pytest.approx(float(scores.max()), abs=1e-6)
     assert found.names == (str(found.unit[0]), "")
+    for mode in (torch.no_grad, torch.inference_mode):  # the caller's, in which nothing is recorded
+        with mode():
+            np.testing.assert_array_equal(eyeshot.attribute(net, x).pixels, found.pixels)
+
+
+class Scaled(nn.Module):
+    """By a mean through which no gradient passes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * x.detach().mean()
 
 
 @pytest.mark.parametrize(
@@ -88,6 +98,8 @@ def test_by_default_the_largest_score(net: nn.Module, x: Tensor) -> None:
         (nn.GELU(), False),
         (nn.GroupNorm(1, 3), False),
         (nn.Softmax(1), False),
+        (nn.LPPool2d(2, 2, stride=1), False),
+        (Scaled(), False),
     ],
     ids=lambda one: type(one).__name__,
 )
@@ -128,6 +140,8 @@ def test_what_cannot_be_divided_is_refused(net: nn.Module, x: Tensor) -> None:
         eyeshot.attribute(net, x, layer="deep")
     with pytest.raises(BadValue, match="unit 4 is outside the map"):
         eyeshot.attribute(net, x, unit=(0,), against=4)
+    with pytest.raises(BadValue, match="channel 2 against itself"):
+        eyeshot.attribute(net, x, unit=(2,), against=2)
     with pytest.raises(BadValue, match=r"baseline \[1, 2, 3\]; give a number, or one for each"):
         eyeshot.attribute(net, x, baseline=[1, 2, 3])
     with pytest.raises(Unsupported, match="no gradient reaches the input from"):

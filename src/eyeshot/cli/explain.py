@@ -308,7 +308,7 @@ def explain_unit(
             net, Asked(image, series, index), layer, unit, against, out, weights, as_json
         )
         return
-    if against is not None or out is not None:
+    if not pixels and (against is not None or out is not None):
         raise BadValue(
             "--out without --pixels" if against is None else "--against without --pixels",
             cure="add --pixels to divide a number among the pixels",
@@ -362,7 +362,7 @@ def explain_pixels(
             ready.x,
             layer=layer,
             unit=None if unit is None else _numbers(unit, "--unit"),
-            against=None if against is None else _channel(against, classes),
+            against=None if against is None else _channel(against, () if layer else classes),
             baseline=None if ready.run is None else black(ready.run),
             classes=classes,
         )

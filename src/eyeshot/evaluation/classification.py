@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,10 +18,10 @@ from eyeshot.data import BUDGET, Data
 from eyeshot.data import load as load_data
 from eyeshot.data.folder import load_judged_folder
 from eyeshot.data.streaming import TerminalProgress
-from eyeshot.errors import BadFile, BadValue, Unsupported
+from eyeshot.errors import BadFile, BadValue
 from eyeshot.images.layouts import Index
 from eyeshot.runs import Run, fingerprint, load, score
-from eyeshot.runs.config import log_of
+from eyeshot.runs.config import are_shares, log_of
 from eyeshot.untouched import untouched
 
 
@@ -219,23 +218,18 @@ def _predict_one(
 
 
 def has_probabilities(run: Run) -> bool:
-    """Whether a classifier's answers are probabilities, because it ends in a sigmoid or softmax.
+    """Whether a classifier's answers are probabilities already, as they are after a softmax.
 
-    No other softmax may be taken of them.
+    No other softmax may be taken of them. Its answers to noise tell, as in training.
     """
     config = run.config
     if config.own is None:  # eyeshot's own networks give scores
         return False
-    from eyeshot.engine.networks import trace  # takes time to import
-    from eyeshot.operators import gives_probabilities
-
-    try:
-        with warnings.catch_warnings():  # of sizes: its values are not asked for
-            warnings.simplefilter("ignore")
-            graph = trace(run.net).graph((config.channels, *config.size))
-    except Unsupported:
-        return False
-    return gives_probabilities(graph, graph.outputs[0])
+    weight = next((one for one in run.net.parameters() if one.is_floating_point()), torch.zeros(()))
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, config.channels, *config.size, generator=generator)
+    with untouched(run.net), torch.inference_mode():
+        return are_shares(run.net(noise.to(weight)))
 
 
 def load_test_data(

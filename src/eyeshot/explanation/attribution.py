@@ -29,7 +29,8 @@ from eyeshot.explanation.explaining import check_unit, network_and_input
 from eyeshot.explanation.traces import as_number, as_rows
 from eyeshot.features.computation import compute_by_graph, full_precision
 from eyeshot.graph import Graph
-from eyeshot.interpreter import value
+from eyeshot.interpreter import needed_for, value
+from eyeshot.operators import hides_curvature
 
 ROWS = ("top", "middle", "bottom")
 COLUMNS = ("left", "middle", "right")
@@ -49,8 +50,8 @@ class Attribution:
             to ``score - other``, compared with the baseline.
         rest: ``score - other`` without the pixels' sum: the biases, and what the baseline gives.
         linear: whether the network is a weighted sum of its pixels near this picture, so that the
-            shares are exact: True if the second derivative along the picture is 0, False if it is
-            not, None if it cannot be computed.
+            shares are exact: True if its second derivative is 0, False if it is not or cannot be
+            seen (behind a sigmoid or a detached value), None if it cannot be computed.
         names: what the two channels stand for, in words; their numbers if nothing is known.
     """
 
@@ -212,8 +213,7 @@ def attribute_input(
                 cure="name one by unit",
             )
         unit = (int(output[0].argmax()),)
-    with full_precision():
-        return attribute_graph(graph, x[:1], name, unit, against, baseline, classes)
+    return attribute_graph(graph, x[:1], name, unit, against, baseline, classes)
 
 
 def attribute_graph(
@@ -227,8 +227,10 @@ def attribute_graph(
 ) -> Attribution:
     """As :func:`attribute_input`, of a graph that was traced for ``x`` of shape (1, C, …)."""
     empty = _baseline(x, baseline)
-    given = x.detach().clone().requires_grad_(True)
-    with torch.enable_grad():
+    if against is not None and len(unit) and against == unit[0]:
+        raise BadValue(f"channel {against} against itself", cure="name another channel or class")
+    with full_precision(), torch.inference_mode(False), torch.enable_grad():
+        given = x.detach().clone().requires_grad_(True)
         output = value(graph, [given], graph[layer].name)
         place = check_unit(graph[layer].name, tuple(output.shape[1:]), unit)
         other = None if against is None else (against, *place[1:])
@@ -240,7 +242,7 @@ def attribute_graph(
         margin = chosen if other is None else chosen - output[(0, *other)]
         (gradient,) = torch.autograd.grad(margin, given, create_graph=True)
         away = (given - empty).detach()
-        linear = _is_linear(gradient, away, given)
+        linear = _is_linear(graph, graph[layer].name, gradient, given)
     pixels = (gradient.detach().double() * away.double())[0].cpu().numpy()
     score = float(chosen.detach())
     subtracted = 0.0 if other is None else float(output[(0, *other)].detach())
@@ -268,12 +270,15 @@ def _names(
     return one, two
 
 
-def _is_linear(gradient: Tensor, away: Tensor, given: Tensor) -> bool | None:
-    """Whether the gradient stays as it is along the picture: (∂g/∂x) · (x − b) is 0."""
+def _is_linear(graph: Graph, layer: str, gradient: Tensor, given: Tensor) -> bool | None:
+    """Whether the gradient stays as it is near the picture: ∂(g · v)/∂x is 0 for any v."""
+    if any(hides_curvature(graph.nodes[name]) for name in needed_for(graph, [layer])):
+        return False
     if not gradient.requires_grad:
         return True
+    direction = torch.randn(given.shape, generator=torch.Generator().manual_seed(0)).to(given)
     try:
-        (change,) = torch.autograd.grad((gradient * away).sum(), given, allow_unused=True)
+        (change,) = torch.autograd.grad((gradient * direction).sum(), given, allow_unused=True)
     except (RuntimeError, NotImplementedError):
         return None  # some operators have no second derivative in PyTorch
     return change is None or not bool(change.any())

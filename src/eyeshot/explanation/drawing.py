@@ -72,10 +72,10 @@ def draw_attribution(found: Attribution) -> Group:
     pieces: list[RenderableType] = [*lines, Text()]
     if found.pixels.ndim == 3:
         thirds = list(found.regions().values())
-        width = max(len(f"{share:+.3f}") for share in thirds)
+        width = max(len(f"{share:+.3g}") for share in thirds)
         for first in range(0, len(thirds), len(COLUMNS)):
             row = thirds[first : first + len(COLUMNS)]
-            pieces.append(Text("   ".join(f"{share:+.3f}".rjust(width) for share in row)))
+            pieces.append(Text("   ".join(f"{share:+.3g}".rjust(width) for share in row)))
         pieces += [Text(tr("added by the nine thirds of the picture"), style=MADE), Text()]
     for name, number in (
         (tr("pixels"), found.pixels.sum()),

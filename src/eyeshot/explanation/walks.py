@@ -293,8 +293,9 @@ def trace_resize(seen: Seen, unit: Unit) -> UnitTrace:
     assert seen.call is not None
     (name,) = seen.values
     source = seen.values[name]
-    given = source[:1, unit[0] : unit[0] + 1].detach().cpu().double().requires_grad_(True)
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
+        given = source[:1, unit[0] : unit[0] + 1].detach().cpu().double().clone()
+        given.requires_grad_(True)
         made = seen.call.substituted(lambda one: given if one is source else one)()
         (weights,) = torch.autograd.grad(made[(0, 0, *unit[1:])], given)
     image, kernel = as_numbers(given[0, 0]), as_numbers(weights[0, 0])

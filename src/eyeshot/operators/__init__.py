@@ -153,6 +153,15 @@ def gives_probabilities(graph: Graph, name: str) -> bool:
     return abs(_share(graph, name) - 1) < _ROUNDING
 
 
+_HIDES_CURVATURE = frozenset({"detach", *_IN_0_TO_1})
+"""Whose second derivative may be 0 although they are curved: nothing passes back, or too little."""
+
+
+def hides_curvature(node: Node) -> bool:
+    """Whether derivatives in float32 cannot tell that a node bends what passes through it."""
+    return node.operator in _HIDES_CURVATURE
+
+
 def _share(graph: Graph, name: str) -> float:
     """How many times a probability a node's values are; NaN if they are something else."""
     node = graph.nodes[name]

@@ -370,6 +370,15 @@ def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     return images.to(torch.float32).mul_(scale.view(-1, 1, 1)).sub_(offset.view(-1, 1, 1))
 
 
+_ROUNDING = 1e-4
+
+
+def are_shares(answers: Tensor) -> bool:
+    """Whether answers (N, K, …) are shares that sum to 1 over the classes, as after a softmax."""
+    sums = answers.double().sum(1)
+    return bool((answers >= 0).all() and ((sums - 1).abs() < _ROUNDING).all())
+
+
 def log_of(probabilities: Tensor) -> Tensor:
     """Probabilities as scores whose softmax they are; 0 as the least that float32 has."""
     return probabilities.float().clamp_min(torch.finfo(torch.float32).tiny).log()

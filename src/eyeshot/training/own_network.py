@@ -35,7 +35,7 @@ from eyeshot.frontends.trials import (
 from eyeshot.inspection import inspect
 from eyeshot.operators import gives_probabilities
 from eyeshot.runs import WEIGHTS, NetSource, take_weights
-from eyeshot.runs.config import log_of
+from eyeshot.runs.config import are_shares, log_of
 
 _BATCH, _USUAL, _LARGE = 2, 256, (256, 320)
 
@@ -115,7 +115,8 @@ class OwnNet:
 
         It is asked once :meth:`describe` knows an example.
         """
-        evaluating, training = (_are_shares(_answer(self, mode)) for mode in (False, True))
+        given = [_answer(self, mode) for mode in (False, True)]
+        evaluating, training = (one is not None and are_shares(one) for one in given)
         return evaluating, training
 
     @cached_property
@@ -182,9 +183,6 @@ def check_map(own: OwnNet, task: str, channels: int, outputs: int) -> None:
     own.geometry.output  # noqa: B018 - refused where it has none
 
 
-_ROUNDING = 1e-4
-
-
 def find_faults(own: OwnNet, channels: int, size: tuple[int, int]) -> Iterator[str]:
     """What :func:`eyeshot.inspect` warns of, a line each.
 
@@ -236,13 +234,6 @@ def _answer(own: OwnNet, training: bool) -> Tensor | None:
     with torch.random.fork_rng(), torch.no_grad():
         given = own.build().train(training)(noise)
     return given if isinstance(given, Tensor) and given.ndim > 1 and given.shape[1] > 1 else None
-
-
-def _are_shares(given: Tensor | None) -> bool:
-    """Whether answers are shares that sum to 1 over the classes."""
-    if given is None:
-        return False
-    return bool((given >= 0).all() and ((given.sum(1) - 1).abs() < _ROUNDING).all())
 
 
 def _takes(net: nn.Module, inputs: Tensor, layout: torch.memory_format) -> bool:

@@ -446,7 +446,8 @@ class Session:
         high, wide = found.map.shape
         box = [down, down + high, right, right + wide]
         answer = samples(found.map[None].astype(np.float32), (0, high, 0, wide), 1)
-        data = {**found.to_dict(), "unit": list(unit), "regions": found.regions()}
+        regions = {place: finite(share) for place, share in found.regions().items()}
+        data = {**found.to_dict(), "unit": list(unit), "regions": regions}
         del data["map"]
         return Payload({**data, **answer.data, "box": box}, answer.raw)
 

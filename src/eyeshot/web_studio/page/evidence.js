@@ -130,7 +130,7 @@ export class Evidence {
     const largest = Math.max(1e-30, ...places.map(([, share]) => Math.abs(share)));
     return [
       h("p", { class: "lead" }, lead, against === null ? null : h("span", { class: "soft" }, `  ${show(score)} − ${show(other).startsWith("−") ? `(${show(other)})` : show(other)}`)),
-      h("div", { class: "thirds" },
+      this.app.state.picture.wide ? null : h("div", { class: "thirds" }, // of a wide picture only a window is known
         h("div", { class: "nine", role: "img", "aria-label": say("thirds") }, places.map(([place, share]) => h("span", {
           class: isDark(share, largest, true) ? "light" : null, title: say("at_" + place.replace(" ", "_")), style: { background: colorOf(share, largest, true) },
         }, show(share, 2)))),
