@@ -25,10 +25,13 @@ _BOX = np.array((255, 80, 40), np.uint8)
 
 def test_one_convolution_s_gradient_is_its_kernel() -> None:
     net = nn.Conv2d(2, 3, 3, padding=1)
-    strength = effective_field(graph_of(net, (2, 6, 6)), torch.randn(2, 6, 6), "conv2d", (2, 4))
     expected = np.zeros((6, 6), np.float32)
     expected[1:4, 3:6] = net.weight.detach().mean(0).abs().mean(0)
-    np.testing.assert_allclose(strength, expected, rtol=1e-6)
+    for mode in (torch.enable_grad, torch.no_grad, torch.inference_mode):  # the caller's
+        with mode():
+            graph, x = graph_of(net, (2, 6, 6)), torch.randn(2, 6, 6)
+            strength = effective_field(graph, x, "conv2d", (2, 4))
+        np.testing.assert_allclose(strength, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("unit", [(0, 0), (7, 10), (15, 19)])

@@ -24,7 +24,7 @@ from eyeshot.axes import Interval
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.findings.shapes import is_gathered, remedy
 from eyeshot.geometry import Fields, LayerField, Phases, ReceptiveField
-from eyeshot.geometry.phases import checked_unit
+from eyeshot.geometry.phases import checked_unit, dimension_of
 from eyeshot.graph import Graph, Kind, Node
 from eyeshot.interpreter import value
 from eyeshot.language import mark, tr
@@ -159,7 +159,8 @@ def effective_field(
     if shape != source.shape:
         raise BadValue(f"a picture of shape {tuple(x.shape)}", cure=f"give {source.shape[1:]}")
     # From the last axis to the first, so that removing a dimension does not shift the others.
-    dims = [(dim - 1, i) for dim, i in zip(node.dims, place, strict=True) if dim is not None]
+    named = node.dims if unit is None else [dimension_of(node, a) for a in range(len(place))]
+    dims = [(dim, i) for dim, i in zip(named, place, strict=True) if dim is not None]
     with torch.inference_mode(False), torch.enable_grad():
         inputs = x.detach().reshape(shape).clone().requires_grad_(True)
         output = value(graph, [inputs], node.name)
@@ -169,7 +170,7 @@ def effective_field(
             )
         chosen = output[0]
         for dim, index in sorted(dims, reverse=True):
-            chosen = chosen.select(dim, index)
+            chosen = chosen.select(dim - 1, index)
         (gradient,) = torch.autograd.grad(chosen.mean(), inputs)
     strength: NDArray[np.float32] = gradient[0].abs().mean(0).float().cpu().numpy()
     return strength
