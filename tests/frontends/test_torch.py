@@ -340,6 +340,25 @@ class ListsByContent(nn.Module):
         return y
 
 
+class Written(nn.Module):
+    """x times a number that a call has written, which says so neither by version nor schema."""
+
+    def __init__(self, kind: str, *, made: bool, view: bool = False) -> None:
+        super().__init__()
+        self.kind, self.made, self.view = kind, made, view
+
+    def forward(self, x: Tensor) -> Tensor:
+        count, other = torch.zeros(1), torch.ones(1)
+        if not self.made:
+            count, other = torch.tensor([0.0]), torch.tensor([1.0])
+        read = count.view(1) if self.view else count
+        if self.kind == "norm":
+            F.batch_norm(x, count, other, training=True, momentum=1.0)
+        else:
+            getattr(torch, self.kind)([count], [x.mean()[None]])
+        return x * int(read)
+
+
 class ReadsBeyondASlice(nn.Module):
     """A slice of a batch of one lies in one piece, with more behind it."""
 
@@ -363,6 +382,15 @@ def test_numbers_that_depend_on_the_content_are_never_taken_for_known() -> None:
         graph_of(ListsByContent(), (1, 8, 8))
     with pytest.raises(Unsupported, match=r"values into Python numbers|content says"):
         graph_of(CropsByContent(), (1, 8, 8))
+
+
+@pytest.mark.parametrize("kind", ["_foreach_add_", "_foreach_copy_", "norm"])
+@pytest.mark.parametrize(("made", "view"), [(True, False), (True, True), (False, False)])
+def test_a_number_that_a_call_writes_unseen_is_never_known(
+    kind: str, made: bool, view: bool
+) -> None:
+    with pytest.raises(Unsupported, match="cannot be traced"):
+        graph_of(Written(kind, made=made, view=view).eval(), (1, 8, 8))
 
 
 class Keeps(nn.Module):

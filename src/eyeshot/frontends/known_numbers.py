@@ -13,10 +13,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
+from eyeshot.frontends.memory import FEW_NUMBERS
 from eyeshot.untouched.snapshot import memory_of
-
-_FEW = 1024
-"""Numbers of the largest tensor that is followed."""
 
 _READS = frozenset(
     ("item", "tolist", "__bool__", "__int__", "__float__", "__index__", "__complex__")
@@ -170,4 +168,4 @@ def _put(values: dict[int, torch.Tensor]) -> Any:
 
 def _is_small(tensor: torch.Tensor) -> bool:
     count = tensor.numel()
-    return isinstance(count, int) and count <= _FEW
+    return isinstance(count, int) and count <= FEW_NUMBERS

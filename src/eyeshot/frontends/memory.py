@@ -18,7 +18,7 @@ import math
 import operator as python_operator
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -282,12 +282,12 @@ def _silence() -> Iterator[None]:
             log.setLevel(level)
 
 
-_FEW_NUMBERS = 1024
+FEW_NUMBERS = 1024
 
 
 @contextlib.contextmanager
-def small_tensors_known() -> Iterator[None]:
-    """Keep the values of small constant tensors during a trace, so that ``.item()`` works.
+def small_tensors_known(most: int = FEW_NUMBERS) -> Iterator[None]:
+    """Keep the values of constant tensors of so many numbers in a trace, for ``.item()``.
 
     ``torch.tensor(x.shape)`` is a constant at the traced size, and so is everything that is
     computed from it alone. torch keeps the values of tensors with one number only.
@@ -295,28 +295,41 @@ def small_tensors_known() -> Iterator[None]:
     limits = [(module, module.CONSTANT_NUMEL_LIMIT) for module in (fake_tensor, proxy_tensor)]
     try:
         for module, _ in limits:
-            setattr(module, "CONSTANT_NUMEL_LIMIT", _FEW_NUMBERS)  # noqa: B010, mypy: a constant
+            setattr(module, "CONSTANT_NUMEL_LIMIT", most)  # noqa: B010, mypy: a constant
         yield
     finally:
         for module, limit in limits:
             setattr(module, "CONSTANT_NUMEL_LIMIT", limit)  # noqa: B010
 
 
-def writes_into_known(graph: torch.fx.Graph) -> bool:
+def writes_into_known(graph: torch.fx.Graph, inputs: Collection[str] | None = None) -> bool:
     """Whether values that depend on the input are written into a small constant tensor.
 
-    torch kept the tensor's old values, and may have used them after the write.
+    The trace kept the tensor's old values, and may have used them after the write.
+
+    Args:
+        graph: of an exported program.
+        inputs: the names of its inputs if the values of any tensor that does not depend on them
+            were kept; None if only those of tensors of numbers were.
     """
     known: set[torch.fx.Node] = set()
     for node in graph.nodes:
+        if inputs is not None and node.op == "placeholder" and node.name not in inputs:
+            known.add(node)
         if node.op != "call_function":
             continue
         sources = node.all_input_nodes
-        if "lift_fresh" in str(node.target) or (sources and known.issuperset(sources)):
+        constant = known.issuperset(sources) and (bool(sources) or inputs is not None)
+        if "lift_fresh" in str(node.target) or constant:
             known.add(node)
-        elif not known.isdisjoint(_written(node)):
+        elif any(one in known and _holds_few(one) for one in _written(node)):
             return True
     return False
+
+
+def _holds_few(fx_node: torch.fx.Node) -> bool:
+    found = fx_node.meta.get("val")
+    return not isinstance(found, torch.Tensor) or found.numel() <= FEW_NUMBERS
 
 
 def _written(fx_node: torch.fx.Node) -> list[torch.fx.Node]:
@@ -328,4 +341,11 @@ def _written(fx_node: torch.fx.Node) -> list[torch.fx.Node]:
             here = place < len(fx_node.args) and not argument.kwarg_only
             value = fx_node.args[place] if here else fx_node.kwargs.get(argument.name)
             torch.fx.node.map_arg(value, found.append)
+    if getattr(fx_node.target, "_opname", "") in (
+        "batch_norm",
+        "instance_norm",
+    ):  # its schema does not say
+        *_, mean, variance, uses_input = fx_node.args[:6]
+        if uses_input:
+            torch.fx.node.map_arg((mean, variance), found.append)
     return found

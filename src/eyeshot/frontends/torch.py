@@ -200,7 +200,8 @@ def _exported(
             with small_tensors_known():
                 exported = _with_numbers(net, guarded, inputs)
             if writes_into_known(exported.graph):
-                exported = torch.export.export(guarded, inputs, strict=False)
+                with small_tensors_known(0):  # torch itself keeps those of one number
+                    exported = torch.export.export(guarded, inputs, strict=False)
     except EyeshotError:
         raise
     except Exception as error:  # somebody's forward may raise anything
@@ -221,13 +222,26 @@ def _with_numbers(
     try:
         exported = torch.export.export(guarded, inputs, strict=False)
     except Exception as error:
-        with contextlib.suppress(Exception), KnownNumbers(net):
-            return torch.export.export(guarded, inputs, strict=False)
-        raise error
+        found = _by_known_numbers(net, guarded, inputs)
+        if found is None:
+            raise error
+        return found
     if any(node.target in _READS for node in exported.graph.nodes):
-        with contextlib.suppress(Exception), KnownNumbers(net):
-            return torch.export.export(guarded, inputs, strict=False)
+        return _by_known_numbers(net, guarded, inputs) or exported
     return exported
+
+
+def _by_known_numbers(
+    net: torch.nn.Module, guarded: torch.nn.Module, inputs: tuple[torch.Tensor, ...]
+) -> ExportedProgram | None:
+    """The program; None if it cannot be had, or a number may have been read that changes."""
+    exported = None
+    with contextlib.suppress(Exception), KnownNumbers(net):
+        exported = torch.export.export(guarded, inputs, strict=False)
+    if exported is None:
+        return None
+    names = exported.graph_signature.user_inputs
+    return None if writes_into_known(exported.graph, {str(one) for one in names}) else exported
 
 
 _READS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.item.default)
