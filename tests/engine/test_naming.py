@@ -73,6 +73,19 @@ def test_what_no_output_needs_is_not_computed_and_files_follow_the_names(tmp_pat
     assert [np.load(out).shape for out in outs] == [(3, 41, 37), (2, 39, 35)]
 
 
+@pytest.mark.parametrize(
+    "structure",
+    [lambda m, d, v: {"a.b": m, "a": {"b": d}}, lambda m, d, v: {5: m, "5": d}],
+    ids=["joined", "number"],
+)
+def test_two_outputs_of_one_name_are_refused(
+    structure: Callable[[Tensor, Tensor, Tensor], Any],
+) -> None:
+    name = next(iter(structure(*torch.zeros(3, 1))))
+    with pytest.raises(BadValue, match="two outputs of the network have the name"):
+        eyeshot.run(Several(structure).eval(), noise(1, 20, 20), outputs=str(name))
+
+
 def test_names_that_are_not_there_and_twice() -> None:
     net, image = Several(lambda m, d, v: {"m": m, "d": d}).eval(), noise(1, 41, 37).numpy()
     with pytest.raises(UnknownName, match="unknown output 'mask'"):

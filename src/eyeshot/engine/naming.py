@@ -36,8 +36,15 @@ class NamedOutputs(nn.Module):
 
         Raises:
             UnknownName: the network returns nothing of that name.
+            BadValue: two outputs have one name.
         """
-        found = dict(_named(self.net(*inputs), ""))
+        listed = list(_named(self.net(*inputs), ""))
+        found = dict(listed)
+        twice = next((name for name in found if [n for n, _ in listed].count(name) > 1), None)
+        if twice is not None:
+            raise BadValue(
+                f"two outputs of the network have the name {twice}", cure="rename one of its keys"
+            )
         unknown = next((name for name in self._names if name not in found), None)
         if unknown is not None:
             raise UnknownName("output", unknown, tuple(found))
@@ -49,15 +56,15 @@ def _named(value: Any, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
     if isinstance(value, torch.Tensor):
         yield prefix or "0", value
         return
-    parts: Mapping[str, Any] = {}
+    parts: list[tuple[str, Any]] = []
     if isinstance(value, Mapping):
-        parts = {str(key): one for key, one in value.items()}
+        parts = [(str(key), one) for key, one in value.items()]
     elif is_dataclass(value):
-        parts = {one.name: getattr(value, one.name) for one in fields(value)}
+        parts = [(one.name, getattr(value, one.name)) for one in fields(value)]
     elif isinstance(value, list | tuple):
         names = getattr(value, "_fields", None) or map(str, range(len(value)))
-        parts = dict(zip(names, value, strict=True))
-    for name, one in parts.items():
+        parts = list(zip(names, value, strict=True))
+    for name, one in parts:
         yield from _named(one, f"{prefix}.{name}" if prefix else name)
 
 
