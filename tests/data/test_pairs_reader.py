@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from eyeshot import data, images
-from eyeshot.data.pairs.reader import open_mask
+from eyeshot.data.pairs.pair import open_mask
 from eyeshot.errors import BadFile, BadValue
 from tests.data.pairs import Array, mask, picture, write_flat, write_pair
 

@@ -14,8 +14,8 @@ from tests.networks import examples
 import eyeshot
 from eyeshot import reference
 from eyeshot.filters import NAMES, Method, resolve, route
-from eyeshot.filters.analysis import find_route
-from eyeshot.filters.correlation import correlate
+from eyeshot.filters.filtering import correlate
+from eyeshot.filters.kernels import find_route
 
 Array = NDArray[Any]
 Border = Literal["same", "valid", "reflect", "replicate", "circular"]
@@ -139,7 +139,7 @@ def test_every_named_kernel_equals_the_reference(name: str, padding: Border) -> 
 def test_a_magnitude_in_many_bands_equals_the_reference(
     channels: tuple[int, ...], padding: Border, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eyeshot.filters.correlation._BAND_BYTES", 1)
+    monkeypatch.setattr("eyeshot.filters.filtering._BAND_BYTES", 1)
     picture = np.random.default_rng(0).random((61, 9, *channels))
     expected = np.hypot(*(define(picture, kernel, padding) for kernel in resolve("sobel").kernels))
     filtered = eyeshot.filter(picture, "sobel", padding=padding)

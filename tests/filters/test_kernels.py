@@ -7,7 +7,7 @@ import pytest
 
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.filters import NAMES, RECIPES, Kind, Method, gaussian, resolve, route
-from eyeshot.filters.analysis import find_route
+from eyeshot.filters.kernels import find_route
 
 
 def one(name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

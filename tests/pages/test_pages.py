@@ -9,11 +9,24 @@ from typing import get_args
 
 import pytest
 
-from eyeshot.pages import parts, render_page, render_piece
-from eyeshot.pages.parts import Cell, Fact, Grids, Lines, Lists, Section, Severities, Table, Text
+from eyeshot import pages
+from eyeshot.pages import (
+    Cell,
+    Fact,
+    Grids,
+    Lines,
+    Lists,
+    Part,
+    Section,
+    Severities,
+    Table,
+    Text,
+    render_page,
+    render_piece,
+)
 
 NAME = "<b>&"
-PARTS: list[parts.Part] = [
+PARTS: list[Part] = [
     Text(NAME),
     Table(["a", "b"], [["x", Cell(NAME, NAME, 0.5, "warning")]], ["all", Cell("7")], dense=True),
     Severities([("error", NAME, ["why", NAME])]),
@@ -49,7 +62,7 @@ class Outline(HTMLParser):
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.kind)
 @pytest.mark.parametrize("render", [render_page, render_piece])
-def test_names_are_escaped_and_shown(render: type, part: parts.Part) -> None:
+def test_names_are_escaped_and_shown(render: type, part: Part) -> None:
     shown = Outline(
         render(NAME, facts=[Fact(NAME, NAME)], sections=[Section("s", NAME, NAME, [part])])
     )
@@ -58,9 +71,9 @@ def test_names_are_escaped_and_shown(render: type, part: parts.Part) -> None:
 
 
 def test_every_kind_of_part_is_known_to_the_template() -> None:
-    template = Path(parts.__file__).with_name("page.html.j2").read_text(encoding="utf-8")
+    template = Path(pages.__file__).with_name("page.html.j2").read_text(encoding="utf-8")
     known = set(re.findall(r'part\.kind == "(\w+)"', template))
-    assert known == {kind.kind for kind in get_args(parts.Part)}
+    assert known == {kind.kind for kind in get_args(Part)}
 
 
 def test_a_piece_keeps_its_style_to_itself_and_outranks_that_of_a_notebook() -> None:

@@ -19,7 +19,7 @@ from eyeshot.errors import BadValue
 from eyeshot.evaluation import PictureScore, load_test_pairs
 from eyeshot.evaluation import passes as passing
 from eyeshot.evaluation.restoration import RestoredPicture, psnr_of
-from eyeshot.pages.parts import Legend, Matrix, Shares, Strip, Table
+from eyeshot.pages import Legend, Matrix, Shares, Strip, Table
 from eyeshot.pictures.fields import paint_classes
 from eyeshot.report import render_pairs, write_report
 from eyeshot.report.pairs import masks as masks_module

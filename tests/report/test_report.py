@@ -17,7 +17,7 @@ from torch import nn
 from eyeshot import cli, filters, runs
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.features import LayerMaps
-from eyeshot.pages.parts import Cards, Figure, Matrix, Table
+from eyeshot.pages import Cards, Figure, Matrix, Table
 from eyeshot.report import Material, gather, render, write_report
 from eyeshot.report.judgment import confusion_section, mistakes_section
 from eyeshot.report.layers import (

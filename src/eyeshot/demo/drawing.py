@@ -27,7 +27,7 @@ from eyeshot.errors import BadValue, Failure
 from eyeshot.extras import extra
 from eyeshot.features import Features, Step, see
 from eyeshot.files import explain_os_error, write_aside
-from eyeshot.pages.parts import Section
+from eyeshot.pages import Section
 from eyeshot.pictures import color_kernels, color_maps, mosaic
 from eyeshot.runs import Run
 from eyeshot.training import Progress

@@ -31,7 +31,7 @@ from eyeshot.demo.drawing import Stage
 from eyeshot.densification import dense
 from eyeshot.engine.running import run as run_over
 from eyeshot.language import speaking, tr
-from eyeshot.pages.parts import Figure, Image, Section
+from eyeshot.pages import Figure, Image, Section
 from eyeshot.pictures import data_uri
 from eyeshot.runs import Run
 from eyeshot.training import train

@@ -43,7 +43,7 @@ class Stream:
         band: the most rows of the input that one step of work may correspond to, so that much work
             is done in parts; None for no limit.
         first: the first row of each node to compute, from
-            :func:`eyeshot.planning.restarting.first_rows`; all rows before it are skipped.
+            :func:`eyeshot.planning.schedule.first_rows`; all rows before it are skipped.
         scratch: files for the nodes whose rows are on disk.
         watch: called each time that every node has computed its ready rows, a band at most.
 

@@ -24,8 +24,7 @@ from eyeshot.engine.networks import Traced
 from eyeshot.engine.running import run
 from eyeshot.errors import BadValue
 from eyeshot.frontends.net_geometry import InputSizes, NetGeometry
-from eyeshot.pages import render_piece
-from eyeshot.pages.parts import Bars, Fact, Matrix, Section, Table, Text
+from eyeshot.pages import Bars, Fact, Matrix, Section, Table, Text, render_piece
 
 if TYPE_CHECKING:
     from eyeshot.evaluation.classification import Evaluation, Prediction

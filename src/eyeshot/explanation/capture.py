@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from eyeshot.errors import BadValue, UnknownName, Unsupported
 from eyeshot.features.computation import compute_by_graph, full_precision, in_passing
-from eyeshot.features.kinds import unknown_layer
+from eyeshot.features.maps import unknown_layer
 from eyeshot.features.seeing import Recorder, listening, tensors_in
 from eyeshot.graph import Call, Graph, Node, Ref
 from eyeshot.interpreter import sources_of, substituted

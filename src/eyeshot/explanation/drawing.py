@@ -18,8 +18,8 @@ from eyeshot.explanation.attribution import COLUMNS, Attribution
 from eyeshot.explanation.traces import Part, TraceRule, UnitTrace, say_option, show
 from eyeshot.explanation.walks import Place, Step, Walk
 from eyeshot.language import mark, tr
-from eyeshot.pages import parts, render_piece
-from eyeshot.pages.parts import Fact, GridCell, Grids, Lines, Section
+from eyeshot.pages import Fact, GridCell, Grids, Lines, Section, render_piece
+from eyeshot.pages import Text as Paragraph
 from eyeshot.reference.padding import Array
 
 SEEN, MADE, RESULT = "bold yellow", "dim", "bold green"
@@ -304,14 +304,14 @@ def trace_piece(trace: UnitTrace) -> str:
     return render_piece(f"Layer {trace.layer}, unit [{unit}]", facts=facts, sections=[section])
 
 
-def _trace_parts(trace: UnitTrace) -> Iterator[Grids | parts.Text]:
+def _trace_parts(trace: UnitTrace) -> Iterator[Grids | Paragraph]:
     shown, left = choose_parts(trace.parts, _MOST_PARTS)
     for part in shown:
         where = f"{part.source}, " if part.source else ""
         yield Grids(list(_part_grids(trace, part)), f"{where}channel {part.channel}")
     if left:
         rest = show(sum(part.sum for part in left))
-        yield parts.Text(f"{len(left)} smaller parts add up to {rest}")
+        yield Paragraph(f"{len(left)} smaller parts add up to {rest}")
 
 
 def _part_grids(trace: UnitTrace, part: Part) -> Iterator[Named]:

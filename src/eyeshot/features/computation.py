@@ -13,8 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from eyeshot.errors import BadValue, EyeshotError
-from eyeshot.features.kinds import changes_nothing, follows, unknown_layer
-from eyeshot.features.maps import LayerMaps, Step, first_maps
+from eyeshot.features.maps import (
+    LayerMaps,
+    Step,
+    changes_nothing,
+    first_maps,
+    follows,
+    unknown_layer,
+)
 from eyeshot.frontends.agreement import difference
 from eyeshot.frontends.memory import hushed
 from eyeshot.frontends.refusals import in_brief

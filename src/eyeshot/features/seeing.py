@@ -21,8 +21,7 @@ from torch.overrides import TorchFunctionMode
 from eyeshot.array_likes import check_unmasked, is_pillow
 from eyeshot.errors import BadValue, UnknownName, Unsupported
 from eyeshot.features.computation import Call, calls_by_graph, in_passing, set_places, steps_of
-from eyeshot.features.kinds import bare, is_layer_function, joins
-from eyeshot.features.maps import Features, LayerMaps, first_maps
+from eyeshot.features.maps import Features, LayerMaps, bare, first_maps, is_layer_function, joins
 from eyeshot.frontends.refusals import refuse_unreadable
 from eyeshot.frontends.trials import as_batch, axes_by_layers, runs_on_shapes
 

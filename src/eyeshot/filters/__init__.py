@@ -6,7 +6,6 @@ named kernels and ``kernel`` gives their weights.
 
 from __future__ import annotations
 
-from eyeshot.filters.analysis import Kind, Method, Route
 from eyeshot.filters.filtering import (
     KernelSet,
     KernelSource,
@@ -24,8 +23,11 @@ from eyeshot.filters.kernels import (
     RANGES,
     RECIPES,
     Alpha,
+    Kind,
+    Method,
     Padding,
     Range,
+    Route,
     gaussian,
 )
 

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
 from eyeshot.frontends.memory import FEW_NUMBERS
-from eyeshot.untouched.snapshot import memory_of
+from eyeshot.untouched import memory_of
 
 _READS = frozenset(
     ("item", "tolist", "__bool__", "__int__", "__float__", "__index__", "__complex__")

@@ -30,8 +30,17 @@ from eyeshot.inspection.text import (
     verdict,
 )
 from eyeshot.language import mark, spoken, tr
-from eyeshot.pages import render_page, render_piece
-from eyeshot.pages.parts import Cell, Fact, Lists, Section, Severities, Table, Text
+from eyeshot.pages import (
+    Cell,
+    Fact,
+    Lists,
+    Section,
+    Severities,
+    Table,
+    Text,
+    render_page,
+    render_piece,
+)
 from eyeshot.pictures import Panel, sheet
 from eyeshot.pictures.fields import Box, draw_field, draw_gradient
 

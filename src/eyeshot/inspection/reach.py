@@ -28,8 +28,7 @@ from eyeshot.geometry.phases import checked_unit, dimension_of
 from eyeshot.graph import Graph, Kind, Node
 from eyeshot.interpreter import value
 from eyeshot.language import mark, tr
-from eyeshot.pages import render_piece
-from eyeshot.pages.parts import Fact, Section, Table
+from eyeshot.pages import Fact, Section, Table, render_piece
 
 _WHOLE, _EXACT = mark("whole image"), mark("exact")
 _UNSUPPORTED = re.compile(r"unsupported: (.+) at (.+)")

@@ -2,8 +2,7 @@
 
 from eyeshot.planning.band_plan import BandPlan, Strip, make_plan
 from eyeshot.planning.holding import BufferPlan, Costs
-from eyeshot.planning.restarting import Cut, cut_from, first_rows
-from eyeshot.planning.schedule import ENDLESS, Progress, Schedule, pushes
+from eyeshot.planning.schedule import ENDLESS, Cut, Progress, Schedule, cut_from, first_rows, pushes
 
 __all__ = [
     "ENDLESS",

@@ -24,8 +24,7 @@ from eyeshot.graph import Graph
 from eyeshot.language import mark, tr
 from eyeshot.planning.holding import BufferPlan, Costs, Holding, TooMuch, names_held_whole, stages
 from eyeshot.planning.recomputing import PER_BYTE_ON_DISK, choices, recompute
-from eyeshot.planning.restarting import Cut
-from eyeshot.planning.schedule import itemsize, multiply_adds, row_numbers
+from eyeshot.planning.schedule import Cut, itemsize, multiply_adds, row_numbers
 
 _MOST_BAND_BYTES = 24 << 20
 """A band of the widest node should stay near the caches; measured best on two desktop cores."""

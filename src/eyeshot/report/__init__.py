@@ -14,8 +14,7 @@ from eyeshot.data.pairs import Pairs
 from eyeshot.errors import BadValue
 from eyeshot.evaluation import load_learned
 from eyeshot.files import check_page, write_aside
-from eyeshot.pages import render_page
-from eyeshot.pages.parts import Fact, Section
+from eyeshot.pages import Fact, Section, render_page
 from eyeshot.report.generated import generator_facts, generator_sections
 from eyeshot.report.judgment import confusion_section, learning_section, mistakes_section
 from eyeshot.report.layers import (

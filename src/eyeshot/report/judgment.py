@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eyeshot.pages.parts import (
+from eyeshot.pages import (
     Bars,
     Card,
     Cards,

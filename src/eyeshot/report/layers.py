@@ -16,8 +16,8 @@ from torch import nn
 from eyeshot import filters, images
 from eyeshot.extras import extra
 from eyeshot.features import LayerMaps, Step
-from eyeshot.features.gallery import exhibit
-from eyeshot.pages.parts import Card, Cards, Figure, Image, Part, Section, Table
+from eyeshot.features.maps import exhibit
+from eyeshot.pages import Card, Cards, Figure, Image, Part, Section, Table
 from eyeshot.pictures import color_kernels, color_maps, data_uri, reduce_picture
 from eyeshot.report.judgment import answer_bars
 from eyeshot.report.material import Material

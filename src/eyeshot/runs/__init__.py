@@ -36,8 +36,7 @@ from eyeshot.images.pillow import notes_on
 from eyeshot.images.whole import SCALE_FIRST, note_dark
 from eyeshot.language import tr
 from eyeshot.runs.config import TASKS, NetSource, Recipe, RunConfig, normalize, score
-from eyeshot.runs.weight_files import fingerprint, read_tensors, save_tensors
-from eyeshot.runs.weights import load_weights, take_weights
+from eyeshot.runs.weights import fingerprint, load_weights, read_tensors, save_tensors, take_weights
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -109,8 +108,7 @@ class Run:
         )
 
     def _repr_html_(self) -> str:
-        from eyeshot.pages import render_piece
-        from eyeshot.pages.parts import Fact, Section, Text
+        from eyeshot.pages import Fact, Section, Text, render_piece
 
         config = self.config
         count = sum(parameter.numel() for parameter in self.net.parameters())

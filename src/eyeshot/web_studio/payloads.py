@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eyeshot.errors import BadValue, EyeshotError, shorten
-from eyeshot.features.kinds import bare, follows, words
+from eyeshot.features.maps import bare, follows, words
 from eyeshot.graph import Node
 from eyeshot.inspection import Inspection
 from eyeshot.nets.unet import place_of

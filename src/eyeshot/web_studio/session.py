@@ -15,7 +15,7 @@ from eyeshot.axes import Interval
 from eyeshot.errors import BadValue, EyeshotError, UnknownName, Unsupported
 from eyeshot.explanation import UnitTrace
 from eyeshot.explanation.attribution import attribute_graph, black
-from eyeshot.features.kinds import words
+from eyeshot.features.maps import words
 from eyeshot.geometry import required
 from eyeshot.graph import Family, Node
 from eyeshot.inspection import Inspection

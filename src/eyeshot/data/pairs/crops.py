@@ -20,8 +20,7 @@ from torch import Tensor
 from eyeshot.data.loading import BUDGET
 from eyeshot.data.pairs.layout import CUTTING, LABELED, Order
 from eyeshot.data.pairs.legend import IGNORED
-from eyeshot.data.pairs.pair import Pair, Pairs
-from eyeshot.data.pairs.reader import Readers
+from eyeshot.data.pairs.pair import Pair, Pairs, Readers
 from eyeshot.errors import BadValue
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from eyeshot.data.pairs.legend import FILE, Legend, encode, read_palette
 from eyeshot.data.pairs.listing import Files, Report
-from eyeshot.data.pairs.reader import open_mask, open_picture
+from eyeshot.data.pairs.pair import open_mask, open_picture
 from eyeshot.data.problem import Problem, Unfit, as_problem
 from eyeshot.errors import EyeshotError
 from eyeshot.images import Source
@@ -138,7 +138,7 @@ def look(
         files: the pair.
         task: one of :data:`eyeshot.data.TASKS`.
         colors: whether masks are colored; None if unknown.
-        threshold: of masks, see :func:`eyeshot.data.pairs.reader.open_mask`.
+        threshold: of masks, see :func:`eyeshot.data.pairs.pair.open_mask`.
         space: the number of spatial axes: 2 for pictures, 3 for volumes, 1 for signals.
     """
     seen = Seen(files)

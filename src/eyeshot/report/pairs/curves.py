@@ -25,7 +25,7 @@ from eyeshot.geometry import Fields
 from eyeshot.images import Span
 from eyeshot.inspection.reach import unit_field
 from eyeshot.nets.unet import levels_of
-from eyeshot.pages.parts import Figure, Image, Part, Plot, Section, Table
+from eyeshot.pages import Figure, Image, Part, Plot, Section, Table
 from eyeshot.pictures import Curve, color_maps, curves_svg, data_uri, mosaic
 from eyeshot.report.material import read_epochs
 from eyeshot.runs import METRICS, Run

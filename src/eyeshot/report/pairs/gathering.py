@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eyeshot.data.pairs import Pairs
-from eyeshot.pages.parts import Fact, Section
+from eyeshot.pages import Fact, Section
 from eyeshot.report.pairs.curves import curves_section, levels_section
 from eyeshot.report.pairs.masks import MaskMaterial, classes_section, errors_section, gather_masks
 from eyeshot.report.pairs.masks import pictures_section as masks_section

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from eyeshot.data.pairs import Pair, PairReader, Pairs
 from eyeshot.engine.networks import trace
-from eyeshot.evaluation import MaskEvaluation, PictureScore
-from eyeshot.evaluation.pairs import fitting_pairs
+from eyeshot.evaluation import MaskEvaluation, PictureScore, fitting_pairs
 from eyeshot.evaluation.passes import Answer
 from eyeshot.evaluation.segmentation import judge_masks
 from eyeshot.images import Span
-from eyeshot.pages.parts import (
+from eyeshot.pages import (
     Figure,
     Image,
     Legend,

@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 
 from eyeshot.data.pairs import Pair, PairReader, Pairs, open_pair
 from eyeshot.engine.networks import trace
-from eyeshot.evaluation import RestorationEvaluation
-from eyeshot.evaluation.pairs import fitting_pairs
+from eyeshot.evaluation import RestorationEvaluation, fitting_pairs
 from eyeshot.evaluation.passes import Answer
 from eyeshot.evaluation.restoration import RestoredPicture, judge_pictures, psnr_of
 from eyeshot.images import Span
-from eyeshot.pages.parts import Image, Section, Strip, Table
-from eyeshot.pages.parts import Part as PagePart
+from eyeshot.pages import Image, Section, Strip, Table
+from eyeshot.pages import Part as PagePart
 from eyeshot.pictures import data_uri
 from eyeshot.report.pairs.curves import Area, Classic, Levels, judge_classics, look_inside, smooth
 from eyeshot.report.pairs.places import (

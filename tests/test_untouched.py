@@ -16,10 +16,9 @@ from torch import Tensor, nn
 
 import eyeshot
 from eyeshot.errors import EyeshotError
-from eyeshot.untouched import Snapshot, untouched
-from eyeshot.untouched.snapshot import Writes
-from tests.untouched import keepers
-from tests.untouched.keepers import KEEPERS
+from eyeshot.untouched import Snapshot, Writes, untouched
+from tests import keepers
+from tests.keepers import KEEPERS
 
 SIZE = (3, 8, 7)
 PICTURE = torch.linspace(0, 1, 3 * 8 * 7).reshape(1, *SIZE)
