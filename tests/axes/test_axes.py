@@ -26,8 +26,8 @@ from eyeshot.axes import (
     Transpose,
     Window,
 )
+from eyeshot.axes.maps import PadMode
 from eyeshot.axes.resize import ResizeMode
-from eyeshot.axes.windows import PadMode
 
 Operator = Callable[[torch.Tensor], torch.Tensor]
 Case = tuple[AxisMap, Operator]

@@ -28,8 +28,8 @@ from eyeshot.axes import (
     Transpose,
     Window,
 )
+from eyeshot.axes.maps import PadMode
 from eyeshot.axes.resize import ResizeMode
-from eyeshot.axes.windows import PadMode
 
 SIZES = range(1, 10)
 

@@ -14,7 +14,6 @@ import pytest
 
 from eyeshot import cli, data, demo, images, predict, runs
 from eyeshot.data import Data, Examples
-from eyeshot.demo import steps
 from eyeshot.demo.drawing import MARKER, Stage, command, first_digit, open_stage, write_on_paper
 from eyeshot.errors import BadFile, BadValue, Failure
 
@@ -32,7 +31,7 @@ def stage(tmp_path: Path, digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_network_predicts_in_a_new_process(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    steps.ask_network(stage)
+    demo.ask_network(stage)
     output = capsys.readouterr().out
     paths = sorted(stage.pictures.iterdir())
     assert [path.name for path in paths] == [
@@ -55,15 +54,15 @@ def test_another_network_in_the_folder_is_detected(stage: Stage) -> None:
     tensors["fc2.bias"] = tensors["fc2.bias"].sort().values
     runs.save_tensors(stage.run_folder / runs.WEIGHTS, tensors, metadata)
     with pytest.raises(Failure, match="in the new process and"):
-        steps.ask_network(stage)
+        demo.ask_network(stage)
 
 
 def test_laid_open_and_every_suggestion_works(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    digit = steps.ASKED[-1]
+    digit = demo.ASKED[-1]
     images.write(stage.pictures / f"digit-{digit}.png", first_digit(stage.data, digit))
-    steps.lay_open(stage)
+    demo.lay_open(stage)
     assert stage.report.stat().st_size > 100_000
     assert stage.overview.stat().st_size < 300_000
     assert min(images.read(stage.overview).shape[:2]) > 600
@@ -91,7 +90,7 @@ def test_too_poor_a_network_is_a_failure_with_its_figure(
     monkeypatch.setattr(data, "load", load_few)
     poor = open_stage(tmp_path / "demo", say=print, progress=False, epochs=1)
     with pytest.raises(Failure, match=r"right in \d+\.\d\d% of 100 held-out digits.*98%"):
-        steps.train_network(poor)
+        demo.train_network(poor)
 
 
 def test_steps_are_run_in_order_and_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +101,7 @@ def test_steps_are_run_in_order_and_twice(tmp_path: Path, monkeypatch: pytest.Mo
         stage.report.write_text("a page")
         stage.suggest("see", "a b")
 
-    monkeypatch.setattr(demo, "STEPS", [steps.Step("One", act), steps.Step("Two", act)])
+    monkeypatch.setattr(demo, "STEPS", [demo.Step("One", act), demo.Step("Two", act)])
     lines: list[str] = []
     for _ in range(2):
         assert demo.run_demo(tmp_path / "out", say=lines.append) == tmp_path / "out" / "report.html"
@@ -150,7 +149,7 @@ def test_a_folder_of_somebody_else_is_refused(
 def test_a_step_before_its_time_says_so(tmp_path: Path) -> None:
     empty = open_stage(tmp_path / "out", say=print)
     with pytest.raises(Failure, match="no network yet"):
-        steps.lay_open(empty)
+        demo.lay_open(empty)
 
 
 def test_the_command_shown_is_one_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,9 +175,10 @@ def test_the_demo_speaks_chinese(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(demo, "open_stage", lambda *_, **__: stage)
+    title = demo.STEPS[1].title
     lines = []
-    for words, carry_out in (([], lambda _: None), (["--lang", "zh"], steps.ask_network)):
-        monkeypatch.setattr(demo, "STEPS", [steps.Step(steps.STEPS[1].title, carry_out)])
+    for words, carry_out in (([], lambda _: None), (["--lang", "zh"], demo.ask_network)):
+        monkeypatch.setattr(demo, "STEPS", [demo.Step(title, carry_out)])
         assert cli.main(["demo", *words]) == 0
         lines.append(capsys.readouterr().out)
     assert "1. Load it in a new process" in lines[0]

@@ -16,7 +16,7 @@ from tests.networks import examples
 from torch import Tensor, nn
 
 from eyeshot import nets
-from eyeshot.cli.evaluate import mask_table
+from eyeshot.cli.trained import mask_table
 from eyeshot.data.pairs import PairReader, load_pairs, open_pair
 from eyeshot.engine.networks import trace
 from eyeshot.errors import BadValue

@@ -14,7 +14,7 @@ from torch import nn
 import eyeshot
 from eyeshot.cli import main
 from eyeshot.errors import BadFile, BadValue, Unsupported
-from eyeshot.exporting.exported import TOLERANCE, Target, noise
+from eyeshot.exporting.onnx_files import TOLERANCE, Target, noise
 from eyeshot.runs import Recipe, Run, RunConfig
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from eyeshot import images
 from eyeshot.errors import BadFile
 from eyeshot.images.limits import check_segments
-from eyeshot.images.sources.grid import GridSource
+from eyeshot.images.sources.source import GridSource
 
 from .conftest import noise
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from eyeshot import images
 from eyeshot.errors import BadFile, BadValue
-from eyeshot.images.sources.grid import GridSource
+from eyeshot.images.sources.source import GridSource
 from tests.networks import examples
 
 from .conftest import STORED, Array

@@ -21,7 +21,7 @@ from eyeshot.pictures.fields import (
     paint_classes,
     paint_errors,
 )
-from eyeshot.report.pairs.places import (
+from eyeshot.report.places import (
     CROP,
     HALO,
     ErrorPlaces,

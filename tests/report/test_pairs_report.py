@@ -21,10 +21,10 @@ from eyeshot.evaluation import passes as passing
 from eyeshot.evaluation.restoration import RestoredPicture, psnr_of
 from eyeshot.pages import Legend, Matrix, Shares, Strip, Table
 from eyeshot.pictures.fields import paint_classes
+from eyeshot.report import masks as masks_module
 from eyeshot.report import render_pairs, write_report
-from eyeshot.report.pairs import masks as masks_module
-from eyeshot.report.pairs.curves import SIZES, smooth
-from eyeshot.report.pairs.masks import (
+from eyeshot.report.curves import SIZES, smooth
+from eyeshot.report.masks import (
     SHOWN,
     MaskMaterial,
     classes_section,
@@ -32,9 +32,9 @@ from eyeshot.report.pairs.masks import (
     gather_masks,
     pictures_section,
 )
-from eyeshot.report.pairs.places import measure_light
-from eyeshot.report.pairs.restored import RestoredMaterial, filters_section, gather_restored
-from eyeshot.report.pairs.restored import pictures_section as restored_section
+from eyeshot.report.places import measure_light
+from eyeshot.report.restored import RestoredMaterial, filters_section, gather_restored
+from eyeshot.report.restored import pictures_section as restored_section
 from eyeshot.runs import METRICS
 
 from .pairs import cells, write_masks, write_run

@@ -19,15 +19,16 @@ from eyeshot.errors import BadFile, BadValue
 from eyeshot.features import LayerMaps
 from eyeshot.pages import Cards, Figure, Matrix, Table
 from eyeshot.report import Material, gather, render, write_report
-from eyeshot.report.judgment import confusion_section, mistakes_section
-from eyeshot.report.layers import (
+from eyeshot.report.classifier import (
     apply,
+    confusion_section,
     fully_connected,
     kernels_section,
+    mistakes_section,
     parameters_section,
     read_photograph,
 )
-from eyeshot.report.layers import steps_section as steps_of
+from eyeshot.report.classifier import steps_section as steps_of
 from eyeshot.report.material import read_epochs
 
 VOID = {"meta", "img", "br", "link", "line", "circle", "polyline"}

@@ -9,8 +9,8 @@ from tools.draw_segment import BLUE, DIM, SIDE, draw_errors, draw_valid, tint, w
 
 from eyeshot import data, images
 from eyeshot.evaluation import PictureScore
-from eyeshot.report.pairs.masks import MaskPicture
-from eyeshot.report.pairs.places import Shot
+from eyeshot.report.masks import MaskPicture
+from eyeshot.report.places import Shot
 
 
 def test_the_valid_parts_drawn_cover_the_picture_once(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def test_the_copy_holds_what_the_tests_read_and_names_it(tmp_path: Path) -> None
     copied = set(settings["mutmut"]["also_copy"].split())
     assert {"docs", "examples", "tools", "README.md"} <= copied
     assert not copied & {"src", "tests"}  # which mutmut copies by itself
-    assert (tmp_path / "src/eyeshot/axes/windows.py").is_file()
+    assert (tmp_path / "src/eyeshot/axes/maps.py").is_file()
     assert not (tmp_path / ".git").exists()
 
 

@@ -13,7 +13,7 @@ from eyeshot.errors import BadValue
 from eyeshot.runs import Recipe
 from eyeshot.training import Silence, train
 from eyeshot.training.recipes import LEAST_STEPS, choose_recipe
-from eyeshot.training.tasks.classification import Classification
+from eyeshot.training.tasks import Classification
 
 from .blobs import blobs
 

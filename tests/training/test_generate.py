@@ -26,7 +26,7 @@ from eyeshot.evaluation.generation import (
 from eyeshot.report import write_report
 from eyeshot.runs import Run
 from eyeshot.training import Progress
-from eyeshot.training.tasks.generation import Adversaries, _losses
+from eyeshot.training.tasks import Adversaries, _losses
 from tests.training.test_resume import Stop, StopAt, weights
 
 WIDTH: dict[str, int | str] = {"width": 4, "latent": 8}

@@ -20,7 +20,7 @@ from eyeshot.evaluation.restoration import Likeness
 from eyeshot.runs import LAST_WEIGHTS, METRICS, WEIGHTS, Run
 from eyeshot.training import Settings, train
 from eyeshot.training.optimization import restoration_loss
-from eyeshot.training.tasks.crops import Restoration, Targets
+from eyeshot.training.tasks import Restoration, Targets
 
 from .cells import write_noisy
 from .test_segment import Stop, StopAt

@@ -29,11 +29,11 @@ from eyeshot.engine.outputs import Preparation
 from eyeshot.errors import BadFile, BadValue, Failure, UnknownName
 from eyeshot.evaluation import MaskEvaluation
 from eyeshot.runs import CONFIG, LAST, LAST_WEIGHTS, METRICS, WEIGHTS, Run, RunConfig, read_tensors
-from eyeshot.training import Settings, Silence, train
+from eyeshot.training import Settings, Silence, tasks, train
 from eyeshot.training.checkpoint import FILE, Position
 from eyeshot.training.configuration import Wanted, describe_pairs
 from eyeshot.training.progress import gather_statistics
-from eyeshot.training.tasks import crops, make_task
+from eyeshot.training.tasks import make_task
 from tests.engine.runner import fork
 
 from .cells import write_cells
@@ -100,7 +100,7 @@ class Worse(Silence):
 def test_the_best_epoch_is_kept_and_the_last_beside_it(
     cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from eyeshot.training.tasks.crops import Segmentation
+    from eyeshot.training.tasks import Segmentation
 
     dices = iter([0.3, 0.8, 0.8, 0.5])
     monkeypatch.setattr(Segmentation, "judge", lambda self, net: {"validation_dice": next(dices)})
@@ -410,7 +410,7 @@ def test_as_many_sizes_are_kept_traced_as_are_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     traced = mock.Mock(side_effect=trace)
-    monkeypatch.setattr(crops, "trace", traced)
+    monkeypatch.setattr(tasks, "trace", traced)
     cells = write_cells(tmp_path / "cells", [(40 + n % 4, 48) for n in range(6)])
     segment(cells, tmp_path / "run", epochs=3, steps=1, validation=3)
     judged = {pair.size for pair in load_pairs(cells, validation=3).validation}

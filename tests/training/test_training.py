@@ -149,7 +149,7 @@ def test_weights_ruined_by_the_very_last_step_are_not_saved(tmp_path: Path) -> N
 def test_the_checkpoint_before_a_bad_loss_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from eyeshot.training.tasks import classification
+    from eyeshot.training import tasks
 
     calls = 0
 
@@ -158,7 +158,7 @@ def test_the_checkpoint_before_a_bad_loss_is_kept(
         calls += 1
         return cross_entropy(*arguments, **options) * (math.nan if calls == 7 else 1)
 
-    monkeypatch.setattr(classification, "cross_entropy", spoiled)
+    monkeypatch.setattr(tasks, "cross_entropy", spoiled)
     settings: Settings = {**PLAIN, "batch_size": 24}  # four steps and one test an epoch
     with pytest.raises(Failure, match="the loss is nan in epoch 2, step 2"):
         train(blobs(), out=tmp_path / "cut", progress=False, **settings)

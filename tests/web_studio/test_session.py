@@ -27,9 +27,9 @@ from eyeshot.explanation import read_matrix, walk_conv
 from eyeshot.language import speaking, tr
 from eyeshot.runs import save_tensors
 from eyeshot.web_studio import Session, Subject, bundled_digits, of_tensor, other_weights
+from eyeshot.web_studio.comparing import Truth
 from eyeshot.web_studio.export import export_page
 from eyeshot.web_studio.looks import Cancelled
-from eyeshot.web_studio.overlays import Truth
 from eyeshot.web_studio.payloads import Payload, Query
 from eyeshot.web_studio.session import _QUESTIONS
 from eyeshot.web_studio.subjects import Training, is_training

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import eyeshot
 from eyeshot.errors import BadValue, Unsupported
-from eyeshot.web_studio import Session, Subject, WidePicture, of_tensor, open_any, wide
+from eyeshot.web_studio import Session, Subject, WidePicture, looks, of_tensor, open_any
 from eyeshot.web_studio.payloads import Query
 
 
@@ -53,8 +53,8 @@ def image() -> NDArray[np.float32]:
 @pytest.fixture(scope="module")
 def session(net: nn.Module, image: NDArray[np.float32]) -> Session:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wide, "WHOLE", 1000)
-        patch.setattr(wide, "_SIDE", 64)
+        patch.setattr(looks, "WHOLE", 1000)
+        patch.setattr(looks, "_SIDE", 64)
         subject = Subject("deep", net)
         picture = open_any(subject, image)
         assert isinstance(picture, WidePicture)
@@ -169,8 +169,8 @@ def test_the_picture_is_shown_near_and_far(
     near = ask(session, "picture", box="10,30,20,50")
     shown = np.frombuffer(near.raw, np.uint8).reshape(near.data["shape"])
     assert np.array_equal(shown[..., 0], np.rint(image[0, 10:30, 20:50] * 255))
-    monkeypatch.setattr(wide, "WHOLE", 10)
-    monkeypatch.setattr(wide, "_OVERVIEW", 100)
+    monkeypatch.setattr(looks, "WHOLE", 10)
+    monkeypatch.setattr(looks, "_OVERVIEW", 100)
     far = ask(session, "picture", box="0,420,0,396", step=4)
     shown = np.frombuffer(far.raw, np.uint8).reshape(far.data["shape"])
     step = far.data["step"]
@@ -180,7 +180,7 @@ def test_the_picture_is_shown_near_and_far(
 def test_what_takes_too_long_is_computed_only_when_told(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wide, "_MOST_POSITIONS", 1000)
+    monkeypatch.setattr(looks, "_MOST_POSITIONS", 1000)
     with pytest.raises(BadValue, match="megapixels"):
         ask(session, "maps", layer="stem", box="0,100,0,100")
     assert ask(session, "maps", layer="stem", box="0,100,0,100", anyway=1).data["shape"][0] == 3
@@ -191,7 +191,7 @@ def test_what_cannot_be_told_by_parts_is_refused(
 ) -> None:
     with pytest.raises(BadValue, match="changes"):
         ask(session, "maps", layer="stem", box="0,9,0,9", edits='{"mute": [["stem", 0]]}')
-    monkeypatch.setattr(wide, "WHOLE", 1000)
+    monkeypatch.setattr(looks, "WHOLE", 1000)
     subject = Subject("gated", Deep(gate=True).eval())
     gated = Session(subject, [open_any(subject, image)])
     with pytest.raises(Unsupported, match="whole picture"):

@@ -7,11 +7,10 @@ statistic), :class:`Broadcast` (one value for all), and :class:`Identity`. For N
 maps.
 """
 
+from eyeshot.axes.maps import Adaptive, Broadcast, Global, Identity, Pad, Transpose, Window
 from eyeshot.axes.protocol import EMPTY, NO_INPUT, AxisMap, IntArray, Interval
 from eyeshot.axes.resize import Arithmetic, Resize
-from eyeshot.axes.statistics import Adaptive, Broadcast, Global
 from eyeshot.axes.translation import Placed, Spared
-from eyeshot.axes.windows import Identity, Pad, Transpose, Window
 
 __all__ = [
     "EMPTY",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from eyeshot.axes.windows import Pad, Window
+    from eyeshot.axes.maps import Pad, Window
 
 
 @dataclass(frozen=True, slots=True, order=True)

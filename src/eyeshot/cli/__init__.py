@@ -1,4 +1,5 @@
-"""The command ``eyeshot``. Each subcommand has a file, which parses, calls the library and prints.
+"""The command ``eyeshot``. Each file has a few related subcommands, which parse, call the library
+and print.
 
 Nothing here imports torch at module level, because ``eyeshot --help`` must be fast.
 """
@@ -18,24 +19,20 @@ from typing import Annotated
 import typer
 
 from eyeshot import __version__
-from eyeshot.cli import (
-    audit,
-    convert,
-    demo,
-    evaluate,
-    explain,
-    export,
-    predict,
-    report,
-    run,
-    see,
-    studio,
-    train,
-)
-from eyeshot.cli import filter as filter_command
-from eyeshot.cli import inspect as inspect_command
-from eyeshot.cli import sample as sample_command
+from eyeshot.cli.explain import register_explain, register_see
+from eyeshot.cli.export import register_convert, register_export
+from eyeshot.cli.filter import register as register_filter
+from eyeshot.cli.inspect import register_audit, register_inspect
 from eyeshot.cli.output import in_words, limit_spinning, usage_in_words
+from eyeshot.cli.run import register as register_run
+from eyeshot.cli.studio import register as register_studio
+from eyeshot.cli.train import register_demo, register_train
+from eyeshot.cli.trained import (
+    register_evaluate,
+    register_predict,
+    register_report,
+    register_sample,
+)
 from eyeshot.errors import LONGEST, EyeshotError, Failure, one_line
 from eyeshot.files import explain_os_error
 from eyeshot.language import preferred, speaking
@@ -53,21 +50,21 @@ app = typer.Typer(
 
 
 _REGISTER: list[Callable[[typer.Typer], None]] = [
-    demo.register,
-    train.register,
-    evaluate.register,
-    predict.register,
-    sample_command.register,
-    see.register,
-    report.register,
-    explain.register,
-    filter_command.register,
-    inspect_command.register,
-    run.register,
-    audit.register,
-    export.register,
-    convert.register,
-    studio.register,
+    register_demo,
+    register_train,
+    register_evaluate,
+    register_predict,
+    register_sample,
+    register_see,
+    register_report,
+    register_explain,
+    register_filter,
+    register_inspect,
+    register_run,
+    register_audit,
+    register_export,
+    register_convert,
+    register_studio,
 ]
 
 
@@ -89,7 +86,7 @@ def _root(
     """Options before the command."""
 
 
-# Each command's module has `register(app)`; --help uses this order.
+# Each command has such a function; --help uses this order.
 for _register in _REGISTER:
     _register(app)
 

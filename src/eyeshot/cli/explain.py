@@ -1,10 +1,9 @@
-"""``eyeshot explain``: the sum behind one number, in a small matrix or inside a trained network.
+"""``eyeshot see`` and ``eyeshot explain``: what the layers of a network output, and why.
 
-The command has two forms. ``eyeshot explain conv`` and the other operations are commands of a
-group; any other first word is a network, and goes to the hidden command ``unit``.
+``eyeshot explain`` has two forms. ``eyeshot explain conv`` and the other operations are commands of
+a group; any other first word is a network, and goes to the hidden command ``unit``.
 
-``eyeshot see NET IMAGE --field LAYER:y,x``, which draws one unit's field on the picture, is here
-too.
+``eyeshot see NET IMAGE --field LAYER:y,x`` draws the field of one unit on the picture.
 """
 
 from __future__ import annotations
@@ -22,11 +21,112 @@ from eyeshot.cli import net_options
 from eyeshot.cli.net_options import Asked, look
 from eyeshot.cli.output import console, notes, print_json, say, warnings_as_notes
 from eyeshot.errors import BadFile, BadValue, UnknownName
-from eyeshot.files import check_free, check_not_input
+from eyeshot.files import check_free, check_not_input, write_aside
 from eyeshot.language import tr
 
 if TYPE_CHECKING:
     from eyeshot.explanation.walks import Walk
+    from eyeshot.features import Features
+
+_SEE_EXAMPLES = """
+[b]Examples[/b]
+
+eyeshot see runs/digits-digit_cnn-seed0 seven.png
+
+eyeshot see runs/digits-digit_cnn-seed0 seven.png -o maps.png --range shared
+
+eyeshot see runs/digits-digit_cnn-seed0 seven.png -o page.html --layer conv1 --layer pool1
+
+eyeshot see runs/digits-digit_cnn-seed0 seven.png --field conv2:3,10 -o field.png
+
+eyeshot see net.py:UNet photo.jpg --weights trained.safetensors
+
+eyeshot see runs/digits-digit_cnn-seed0 seven.png --lang zh
+"""
+
+
+def register_see(app: typer.Typer) -> None:
+    """Add the command ``see`` to ``app``."""
+    app.command("see", epilog=_SEE_EXAMPLES)(see_layers)
+
+
+def see_layers(
+    net: net_options.Net,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture, volume or signal.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Draw the maps: a .png or .html file.")
+    ] = None,
+    layer: Annotated[
+        list[str] | None, typer.Option(help="Only the layer with this name; may be repeated.")
+    ] = None,
+    value_range: Annotated[
+        str,
+        typer.Option(
+            "--range", help="Color range; own: of each map; shared: of all maps of a layer."
+        ),
+    ] = "own",
+    field: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAYER:y,x",
+            help="Print what this unit sees of the picture (LAYER:z,y,x in a volume); -o draws it.",
+        ),
+    ] = None,
+    weights: net_options.Weights = None,
+    series: net_options.Series = None,
+    index: net_options.Index = None,
+    force: net_options.Force = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    lang: net_options.Language = "en",
+) -> None:
+    """Show the output of every layer of a network for a picture."""
+    asked = Asked(image, series, index)
+    if out is not None:
+        check_not_input(out, image)
+        check_free(out, force=force)
+    if field is not None:
+        see_field(net, asked, field, out, json, weights)
+        return
+    from eyeshot.pictures import check_range
+
+    check_range(value_range)
+    if out is not None and out.suffix.lower() not in (".png", ".html"):
+        raise BadValue(f"{out}: not a picture format", cure="end the name in .png or .html")
+    features = _see(net, asked, layer, weights)
+    if out is not None:
+        _draw(features, out, f"What the network sees in {image.name}", value_range)
+        notes.print(tr("wrote {file}", file=out), soft_wrap=True, markup=False)
+    if json:
+        print_json(features.to_dict())
+    elif out is None:
+        console.print(str(features), soft_wrap=True)
+
+
+def _see(net: str, image: Asked, layers: list[str] | None, weights: Path | None) -> Features:
+    """Run the network on the picture, prepared like the run's training pictures."""
+    from eyeshot.cli.net_options import look
+    from eyeshot.features import see
+    from eyeshot.runs.inputs import SEEN_SIDE
+
+    ready = look(net, image, weights, side=SEEN_SIDE)
+    with warnings_as_notes():
+        return see(ready.net, ready.x, layers or None)
+
+
+def _draw(features: Features, out: Path, title: str, value_range: str) -> None:
+    """Draw the maps as a page or a picture, depending on the suffix."""
+    from eyeshot.features.maps import exhibits, page
+    from eyeshot.pictures import Panel, png_bytes, sheet
+
+    if out.suffix.lower() == ".html":
+        content = page(features, title, range=value_range).encode(errors="replace")
+    else:
+        shown = exhibits(features, range=value_range)
+        panels = [Panel(one.name, one.picture, f"{one.title}, {one.note}") for one in shown]
+        content = png_bytes(sheet(title, panels))
+    with write_aside(out) as aside:
+        aside.write_bytes(content)
+
 
 OPERATIONS = ("conv", "pool", "transpose", "nearest", "bilinear")
 CONV_INPUT = "1 1 1 0 0 / 0 1 1 1 0 / 0 0 1 1 1 / 0 0 1 1 0 / 0 1 1 0 0"
@@ -44,7 +144,7 @@ _ABOUT = (
     "[b]eyeshot explain NET IMAGE --pixels[/b] shows what each pixel adds to a number."
 )
 
-_EPILOG = """
+_EXPLAIN_EXAMPLES = """
 [b]Examples[/b]
 
 eyeshot explain conv
@@ -103,12 +203,12 @@ Size = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")]
 
 
-def register(app: typer.Typer) -> None:
+def register_explain(app: typer.Typer) -> None:
     """Add the group to ``app``."""
     group = typer.Typer(
         cls=_ExplainGroup,
         help=_ABOUT,
-        epilog=_EPILOG,
+        epilog=_EXPLAIN_EXAMPLES,
         no_args_is_help=True,
         subcommand_metavar="(conv|pool|transpose|nearest|bilinear) [OPTIONS] | NET IMAGE [OPTIONS]",
     )

@@ -1,4 +1,8 @@
-"""``eyeshot export``: a network as ONNX, as a PyTorch program, or as a BioImage.IO model."""
+"""``eyeshot export`` and ``convert``: a network or its weights for other tools.
+
+``export`` writes ONNX, a PyTorch program or a BioImage.IO model; ``convert`` writes and reads
+weights of PaddlePaddle.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from eyeshot.cli import net_options as options
 from eyeshot.cli.inspect import parse_numbers
 from eyeshot.cli.output import notes, print_json, say, warn, warnings_as_notes
 
-_EPILOG = """
+_EXPORT_EXAMPLES = """
 [b]Examples[/b]
 
 eyeshot export runs/cells -o cells.onnx
@@ -27,9 +31,9 @@ code.
 """
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to ``app``."""
-    app.command("export", epilog=_EPILOG)(export_net)
+def register_export(app: typer.Typer) -> None:
+    """Add the command ``export`` to ``app``."""
+    app.command("export", epilog=_EXPORT_EXAMPLES)(export_net)
 
 
 def export_net(
@@ -80,3 +84,38 @@ def export_net(
         print_json(found.to_dict())
     else:
         print(found)
+
+
+_CONVERT_EXAMPLES = """
+[b]Examples[/b]
+
+eyeshot convert runs/digits-digit_cnn-seed0 -o paddle.safetensors
+
+eyeshot convert paddle.safetensors --like runs/digits-digit_cnn-seed0 -o runs/from-paddle
+
+In Paddle: net.set_state_dict of the file's tensors. A .pdparams is a pickle and is not opened.
+"""
+
+
+def register_convert(app: typer.Typer) -> None:
+    """Add the command ``convert`` to ``app``."""
+    app.command("convert", epilog=_CONVERT_EXAMPLES)(convert_weights)
+
+
+def convert_weights(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A run folder, or Paddle's .safetensors.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="PATH", help="A .safetensors, or a new run folder."),
+    ],
+    like: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="For Paddle's weights: a run of their network."),
+    ] = None,
+) -> None:
+    """Weights between a run folder and PaddlePaddle, by its names and layouts."""
+    from eyeshot.exporting import convert
+
+    print(convert(source, out, like=like))

@@ -1,4 +1,4 @@
-"""``eyeshot train``: from pictures to a run folder."""
+"""``eyeshot train`` and ``demo``: train a network."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterator, Sequence
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eyeshot.cli import net_options
 from eyeshot.cli import training_options as options
 from eyeshot.cli.output import console, notes, options_named, print_json, say, spelled_by
 from eyeshot.cli.training_options import (
@@ -26,7 +27,38 @@ if TYPE_CHECKING:
     from eyeshot.runs import Run
     from eyeshot.training import OwnNet, TerminalProgress
 
-_EPILOG = """
+_DEMO_EXAMPLES = """
+[b]Examples[/b]
+
+eyeshot demo
+
+eyeshot demo --out /tmp/first-look
+
+eyeshot demo --lang zh
+"""
+
+
+def register_demo(app: typer.Typer) -> None:
+    """Add the command ``demo`` to ``app``."""
+    app.command("demo", epilog=_DEMO_EXAMPLES)(show_demo)
+
+
+def show_demo(
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="A new folder, or the folder of an earlier demo."
+        ),
+    ] = Path("demo"),
+    lang: net_options.Language = "en",
+) -> None:
+    """Train a network on handwritten digits, use it, and show its insides, in under two minutes."""
+    from eyeshot.demo import run_demo
+
+    run_demo(out, say=lambda line: console.print(line, soft_wrap=True, markup=False))
+
+
+_TRAIN_EXAMPLES = """
 [b]Examples[/b]
 
 eyeshot train digits
@@ -73,9 +105,9 @@ _PASSED_ON = (
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to ``app``."""
-    app.command("train", epilog=_EPILOG)(train_network)
+def register_train(app: typer.Typer) -> None:
+    """Add the command ``train`` to ``app``."""
+    app.command("train", epilog=_TRAIN_EXAMPLES)(train_network)
 
 
 def train_network(

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from eyeshot.densification.conversion import convert
 from eyeshot.densification.form import DenseForm
+from eyeshot.densification.rules import convert
 from eyeshot.errors import BadValue
 from eyeshot.frontends.refusals import check_module
 from eyeshot.frontends.torch import graph_of

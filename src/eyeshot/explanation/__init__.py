@@ -10,15 +10,17 @@ from __future__ import annotations
 from eyeshot.explanation.attribution import Attribution, attribute
 from eyeshot.explanation.drawing import draw_attribution, draw_trace, draw_walk
 from eyeshot.explanation.explaining import explain, explain_unit, prepare
-from eyeshot.explanation.operations import (
+from eyeshot.explanation.traces import Part, UnitTrace, read_matrix
+from eyeshot.explanation.walks import (
+    Step,
+    Term,
+    Walk,
     walk_bilinear,
     walk_conv,
     walk_nearest,
     walk_pool,
     walk_transpose,
 )
-from eyeshot.explanation.traces import Part, UnitTrace, read_matrix
-from eyeshot.explanation.walks import Step, Term, Walk
 
 __all__ = [
     "Attribution",

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from eyeshot.errors import BadFile, BadValue
-from eyeshot.exporting.exported import Exported, Options, Target, target_of
+from eyeshot.exporting.onnx_files import Exported, Options, Target, target_of
 from eyeshot.exporting.paddle_weights import convert, from_paddle, to_paddle
 from eyeshot.runs import Run
 

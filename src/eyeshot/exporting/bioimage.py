@@ -16,8 +16,15 @@ import torch
 import torch.nn.functional as F
 
 from eyeshot.errors import BadValue, Failure, Unsupported, one_line
-from eyeshot.exporting.exported import Exported, Options, Target, by_channel, tensors_of
-from eyeshot.exporting.onnx_files import AXES, onnx_of
+from eyeshot.exporting.onnx_files import (
+    AXES,
+    Exported,
+    Options,
+    Target,
+    by_channel,
+    onnx_of,
+    tensors_of,
+)
 from eyeshot.extras import extra
 from eyeshot.files import write_aside
 from eyeshot.frontends.memory import hushed

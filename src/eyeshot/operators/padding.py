@@ -10,7 +10,7 @@ from eyeshot.axes import (
     Interval,
     Pad,
 )
-from eyeshot.axes.windows import PadMode
+from eyeshot.axes.maps import PadMode
 from eyeshot.graph import Family, Node, PadParams
 from eyeshot.operators.call import (
     Described,

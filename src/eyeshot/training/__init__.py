@@ -33,8 +33,7 @@ from eyeshot.training.options import ask, settle
 from eyeshot.training.own_network import OwnNet, bring_weights, freeze, note_shares
 from eyeshot.training.progress import Progress, Silence, TerminalProgress, tell
 from eyeshot.training.recipes import Settings
-from eyeshot.training.tasks import Task, make_task
-from eyeshot.training.tasks.generation import build_learner
+from eyeshot.training.tasks import Task, build_learner, make_task
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

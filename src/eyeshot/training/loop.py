@@ -44,8 +44,7 @@ from eyeshot.training.logs import Log, write_row
 from eyeshot.training.optimization import Average, learning_rate, set_learning_rate
 from eyeshot.training.own_network import OwnNet, frozen_norms, keep_frozen
 from eyeshot.training.progress import Progress
-from eyeshot.training.tasks import Task
-from eyeshot.training.tasks.generation import Generation, result_of
+from eyeshot.training.tasks import Generation, Task, result_of
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

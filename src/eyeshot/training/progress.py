@@ -34,7 +34,10 @@ from eyeshot.training.checkpoint import Position
 from eyeshot.training.cropping import border_of, whole_border
 from eyeshot.training.own_network import OwnNet, find_faults, frozen_norms, keep_frozen
 from eyeshot.training.recipes import LEAST_STEPS, epochs_needed
-from eyeshot.training.tasks.classification import LEAST_BATCH
+
+LEAST_BATCH = 2
+"""A single picture that is left over joins the batch before: batch norm compares pictures."""
+
 
 if TYPE_CHECKING:
     from eyeshot.data.pairs import Pairs

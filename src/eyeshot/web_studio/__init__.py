@@ -7,7 +7,8 @@ plain ES modules (``page/``) on this machine alone.
 
 from __future__ import annotations
 
-from eyeshot.web_studio.beside import other_weights
+from eyeshot.web_studio.comparing import other_weights
+from eyeshot.web_studio.looks import WidePicture, open_any
 from eyeshot.web_studio.session import Session
 from eyeshot.web_studio.subjects import (
     Picture,
@@ -17,7 +18,6 @@ from eyeshot.web_studio.subjects import (
     of_tensor,
     open_picture,
 )
-from eyeshot.web_studio.wide import WidePicture, open_any
 
 __all__ = [
     "Picture",

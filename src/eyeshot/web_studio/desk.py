@@ -25,10 +25,9 @@ from eyeshot.graph import Graph
 from eyeshot.inspection import Inspection
 from eyeshot.inspection.inspecting import checked_sizes, inspect_graph
 from eyeshot.language import spoken
-from eyeshot.web_studio.looks import NO_EDITS, Check, Edits, Look
+from eyeshot.web_studio.looks import NO_EDITS, Check, Edits, Look, WidePicture, Window
 from eyeshot.web_studio.payloads import Query, planes_of
 from eyeshot.web_studio.subjects import NO_PICTURE, Picture, Subject, no_picture, noise
-from eyeshot.web_studio.wide import WidePicture, Window
 
 AnyPicture = Picture | WidePicture
 _LOOKS, _DRAWN = 6, 32

@@ -21,10 +21,9 @@ import numpy as np
 
 from eyeshot.errors import BadValue
 from eyeshot.files import check_page, write_aside
-from eyeshot.web_studio.beside import SIDES
+from eyeshot.web_studio.comparing import KINDS, SIDES
 from eyeshot.web_studio.links import OPERATIONS
 from eyeshot.web_studio.looks import Check, never
-from eyeshot.web_studio.overlays import KINDS
 from eyeshot.web_studio.page_files import html_tag, one_script, read_page_file
 from eyeshot.web_studio.payloads import Payload, Query
 from eyeshot.web_studio.session import Session

@@ -14,8 +14,9 @@ from eyeshot.engine.memory import parse_bytes
 from eyeshot.errors import EyeshotError
 from eyeshot.extras import extra
 from eyeshot.runs import Run, load
-from eyeshot.web_studio.beside import other_weights
+from eyeshot.web_studio.comparing import other_weights
 from eyeshot.web_studio.desk import AnyPicture
+from eyeshot.web_studio.looks import open_any
 from eyeshot.web_studio.page_files import one_script, read_page_file
 from eyeshot.web_studio.payloads import Query, refusal
 from eyeshot.web_studio.session import Session
@@ -26,7 +27,6 @@ from eyeshot.web_studio.subjects import (
     digit_pictures,
     of_tensor,
 )
-from eyeshot.web_studio.wide import open_any
 
 RENDER = """
 export default {

@@ -22,25 +22,23 @@ from eyeshot.inspection import Inspection
 from eyeshot.inspection.reach import effective_field
 from eyeshot.language import speaking, spoken, tr
 from eyeshot.operators import gives_probabilities
-from eyeshot.web_studio.beside import (
+from eyeshot.web_studio.comparing import (
+    KINDS,
     SIDES,
+    Truth,
+    check_classes,
+    classes_of,
     compare_labels,
     compare_layers,
+    differing,
+    pixel_under,
+    predicted,
     refuse_layer,
     subtract,
 )
 from eyeshot.web_studio.desk import AnyPicture, Desk, position_of
 from eyeshot.web_studio.links import links_of, strongest, walk
-from eyeshot.web_studio.looks import NO_EDITS, Check, kernel_of, never
-from eyeshot.web_studio.overlays import (
-    KINDS,
-    Truth,
-    check_classes,
-    classes_of,
-    differing,
-    pixel_under,
-    predicted,
-)
+from eyeshot.web_studio.looks import NO_EDITS, Check, WidePicture, kernel_of, never
 from eyeshot.web_studio.payloads import (
     Payload,
     Query,
@@ -52,7 +50,6 @@ from eyeshot.web_studio.payloads import (
     strip,
 )
 from eyeshot.web_studio.subjects import Subject, open_picture, painted
-from eyeshot.web_studio.wide import WidePicture
 
 MEMORY = 2 * 10**9
 """Bytes of values that a session keeps unless told."""

@@ -27,8 +27,7 @@ from eyeshot.images.meaning import check_directories, meaning_of
 from eyeshot.images.pixel_grid import PAGE_NAME, PICKED, grid_of_tiff
 from eyeshot.images.sources.arrays import RawSource
 from eyeshot.images.sources.converted import ConvertedSource, turned
-from eyeshot.images.sources.grid import GridSource, Index
-from eyeshot.images.sources.source import OpenFile, Selection, Source
+from eyeshot.images.sources.source import ChunkIndex, GridSource, OpenFile, Selection, Source
 
 _DEFLATE = {8, 32946}
 _PACKBITS = 32773
@@ -106,7 +105,7 @@ class TiffSource(GridSource):
         self._pages = pages
         self._files = _open_files(level, path)
 
-    def _decode(self, index: Index) -> NDArray[Any]:
+    def _decode(self, index: ChunkIndex) -> NDArray[Any]:
         count = len(self._pages)
         where = int(np.ravel_multi_index(index[:count], self._pages)) if count else 0
         segment = int(np.ravel_multi_index(index[count:], self._level.keyframe.chunked))

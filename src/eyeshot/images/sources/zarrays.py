@@ -29,8 +29,7 @@ from eyeshot.files import explain_os_error
 from eyeshot.images.layouts import Layout
 from eyeshot.images.limits import WHOLE_LIMIT, damage_named
 from eyeshot.images.pixel_grid import grid_of_ome_zarr
-from eyeshot.images.sources.grid import GridSource, Index
-from eyeshot.images.sources.source import Selection, Source
+from eyeshot.images.sources.source import ChunkIndex, GridSource, Selection, Source
 
 if TYPE_CHECKING:
     from eyeshot.images.sources.remote import RemoteZarr
@@ -250,7 +249,7 @@ class ZarrSource(GridSource):
         self._array = array
         self._stamp = place.stamp()
 
-    def _decode(self, index: Index) -> NDArray[Any]:
+    def _decode(self, index: ChunkIndex) -> NDArray[Any]:
         if self._where.stamp() != self._stamp:
             raise BadFile(
                 f"{self._where}: its metadata changed while it was read",
@@ -262,7 +261,7 @@ class ZarrSource(GridSource):
             block = np.asarray(self._array[tuple(slice(lo, hi) for lo, hi in extent)])
         return block.astype(self.dtype, copy=False)
 
-    def _check_stored(self, index: Index) -> None:
+    def _check_stored(self, index: ChunkIndex) -> None:
         """Refuse a chunk that is larger compressed than decompressed: zarr would read all of it."""
         shape = self._array.shards or self._array.chunks
         inner = (side // own for side, own in zip(shape, self._array.chunks, strict=True))

@@ -21,8 +21,8 @@ from eyeshot.images import Span
 from eyeshot.pages import Image, Section, Strip, Table
 from eyeshot.pages import Part as PagePart
 from eyeshot.pictures import data_uri
-from eyeshot.report.pairs.curves import Area, Classic, Levels, judge_classics, look_inside, smooth
-from eyeshot.report.pairs.places import (
+from eyeshot.report.curves import Area, Classic, Levels, judge_classics, look_inside, smooth
+from eyeshot.report.places import (
     CROP,
     OVERVIEW,
     Light,

@@ -40,8 +40,8 @@ from eyeshot.pictures.fields import (
     paint_classes,
     paint_errors,
 )
-from eyeshot.report.pairs.curves import Levels, look_inside
-from eyeshot.report.pairs.places import (
+from eyeshot.report.curves import Levels, look_inside
+from eyeshot.report.places import (
     HALO,
     OVERVIEW,
     Bin,
