@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from eyeshot.data import idx
+from eyeshot.data import mnist
 
 PACKAGE_SHA256 = "3fb5bb119c556ae7d1aa647653ca603a1b3abf001aae410732cc55d923c5a390"
 BUNDLED = Path(__file__).resolve().parents[1] / "src" / "eyeshot" / "data" / "bundled"
@@ -81,8 +81,8 @@ def split(digits: list[Digit]) -> tuple[list[Digit], list[Digit]]:
 def write_part(part: list[Digit], images: Path, labels: Path) -> None:
     """One part as a pair of gzipped IDX files; prints the checksum of each."""
     pixels = np.frombuffer(b"".join(digit for digit, _ in part), np.uint8)
-    idx.write(images, pixels.reshape(-1, 28, 28))
-    idx.write(labels, np.array([label for _, label in part], np.uint8))
+    mnist.write(images, pixels.reshape(-1, 28, 28))
+    mnist.write(labels, np.array([label for _, label in part], np.uint8))
     for path in (images, labels):
         content = path.read_bytes()
         print(f"{hashlib.sha256(content).hexdigest()}  {path.name}  {len(content)} bytes")

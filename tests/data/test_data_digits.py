@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from eyeshot import data
-from eyeshot.data import idx
-from eyeshot.data.idx import BUNDLED
+from eyeshot.data import mnist
+from eyeshot.data.mnist import BUNDLED
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,7 +60,7 @@ def test_the_files_are_those_that_the_provenance_names() -> None:
 
 def test_they_are_the_first_10000_training_digits_of_mnist(mnist_folder: Path) -> None:
     """And so none is among MNIST's test digits, which may judge a network trained on them."""
-    pictures, labels = idx.read_pair(
+    pictures, labels = mnist.read_pair(
         mnist_folder / "train-images-idx3-ubyte.gz", mnist_folder / "train-labels-idx1-ubyte.gz"
     )
     expected = {
@@ -74,7 +74,7 @@ def test_they_are_the_first_10000_training_digits_of_mnist(mnist_folder: Path) -
         for pixels, label in zip(rows(part), part.labels, strict=True)
     }
     assert found == expected
-    test = idx.read_images(mnist_folder / "t10k-images-idx3-ubyte.gz")
+    test = mnist.read_images(mnist_folder / "t10k-images-idx3-ubyte.gz")
     assert not {pixels for pixels, _ in found} & {picture.tobytes() for picture in test}
 
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from eyeshot import images
 from eyeshot.data import Examples
-from eyeshot.data.examples import count_batches
-from eyeshot.data.streaming import FilePictures, count_levels, describe_counts
+from eyeshot.data.examples import FilePictures, count_batches, count_levels, describe_counts
 from eyeshot.errors import BadFile, BadValue, Failure
 from tests.networks import examples
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from eyeshot.data import idx
+from eyeshot.data import mnist
 from eyeshot.errors import BadFile
 from tests.networks import examples
 
@@ -29,8 +29,8 @@ def test_what_is_written_is_read(
     tmp_path_factory: pytest.TempPathFactory, array: np.ndarray, name: str
 ) -> None:
     path = tmp_path_factory.mktemp("idx") / name
-    idx.write(path, array)
-    assert np.array_equal(idx.read_images(path), array)
+    mnist.write(path, array)
+    assert np.array_equal(mnist.read_images(path), array)
     # independently of our writer: the header by struct, the pixels by position
     content = path.read_bytes()
     plain = gzip.decompress(content) if name.endswith(".gz") else content
@@ -39,8 +39,8 @@ def test_what_is_written_is_read(
 
 def test_gzipped_files_have_the_same_bytes_each_time(tmp_path: Path) -> None:
     array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-    idx.write(tmp_path / "a.gz", array)
-    idx.write(tmp_path / "b.gz", array)
+    mnist.write(tmp_path / "a.gz", array)
+    mnist.write(tmp_path / "b.gz", array)
     assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
     assert (tmp_path / "a.gz").read_bytes()[4:8] == b"\0\0\0\0", "no time stamp"
 
@@ -48,7 +48,7 @@ def test_gzipped_files_have_the_same_bytes_each_time(tmp_path: Path) -> None:
 def test_a_gzipped_file_needs_no_gz_in_its_name(tmp_path: Path) -> None:
     plain = header(0x00000801, 3) + bytes([7, 8, 9])
     (tmp_path / "labels").write_bytes(gzip.compress(plain, mtime=0))
-    assert idx.read_labels(tmp_path / "labels").tolist() == [7, 8, 9]
+    assert mnist.read_labels(tmp_path / "labels").tolist() == [7, 8, 9]
 
 
 IMAGES = header(0x803, 2, 3, 4) + bytes(24)
@@ -78,23 +78,23 @@ def test_each_damage_has_its_line(tmp_path: Path, content: bytes, told: str) -> 
     path = tmp_path / "train-images-idx3-ubyte"
     path.write_bytes(content)
     with pytest.raises(BadFile) as caught:
-        idx.read_images(path)
+        mnist.read_images(path)
     assert f"{path}: {told}" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadFile, match="none: no such file"):
-        idx.read_images(tmp_path / "none")
+        mnist.read_images(tmp_path / "none")
     with pytest.raises(BadFile, match="is a folder"):
-        idx.read_images(tmp_path)
+        mnist.read_images(tmp_path)
 
 
 def test_pictures_and_labels_must_be_equally_many(tmp_path: Path) -> None:
-    idx.write(tmp_path / "images", np.zeros((3, 2, 2), np.uint8))
-    idx.write(tmp_path / "labels", np.zeros(4, np.uint8))
+    mnist.write(tmp_path / "images", np.zeros((3, 2, 2), np.uint8))
+    mnist.write(tmp_path / "labels", np.zeros(4, np.uint8))
     with pytest.raises(BadFile, match=r"labels: holds 4 labels, expected 3, one for each .*images"):
-        idx.read_pair(tmp_path / "images", tmp_path / "labels")
+        mnist.read_pair(tmp_path / "images", tmp_path / "labels")
 
 
 @examples(60)
@@ -118,7 +118,7 @@ def test_no_damage_gets_past_unseen(
     path.write_bytes(bytes(content[: max(cut, len(content) - cut)]))
     found: np.ndarray | str
     try:
-        found = idx.read_images(path)
+        found = mnist.read_images(path)
     except BadFile as error:
         found = str(error)
     if isinstance(found, str):

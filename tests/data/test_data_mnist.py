@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from eyeshot import data
-from eyeshot.data import idx
+from eyeshot.data import mnist
 from eyeshot.data.mnist import FILES, Published, cache_folder, fetch, load_mnist
 from eyeshot.errors import BadFile, BadValue, Failure, UnknownName
 
@@ -30,9 +30,9 @@ def write_set(folder: Path, joint: str = "-", suffix: str = ".gz") -> None:
     random = np.random.default_rng(0)
     for part, count in (("train", 6), ("t10k", 3)):
         pictures = random.integers(0, 256, (count, 28, 28), np.uint8)
-        idx.write(folder / f"{part}-images{joint}idx3-ubyte{suffix}", pictures)
+        mnist.write(folder / f"{part}-images{joint}idx3-ubyte{suffix}", pictures)
         labels = np.arange(count, dtype=np.uint8)
-        idx.write(folder / f"{part}-labels{joint}idx1-ubyte{suffix}", labels)
+        mnist.write(folder / f"{part}-labels{joint}idx1-ubyte{suffix}", labels)
 
 
 @pytest.mark.parametrize("joint", ["-", "."])
@@ -68,11 +68,11 @@ def test_what_is_missing_or_wrong_in_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(BadFile, match="has no t10k-labels-idx1-ubyte, gzipped or not"):
         data.load("mnist", folder=tmp_path)
-    idx.write(tmp_path / "t10k-labels-idx1-ubyte", np.array([1, 2, 10], np.uint8))
+    mnist.write(tmp_path / "t10k-labels-idx1-ubyte", np.array([1, 2, 10], np.uint8))
     with pytest.raises(BadFile, match="holds a label 10, expected 0 to 9"):
         data.load("mnist", folder=tmp_path)
-    idx.write(tmp_path / "t10k-labels-idx1-ubyte", np.array([1, 2, 3], np.uint8))
-    idx.write(tmp_path / "t10k-images-idx3-ubyte", np.zeros((3, 28, 27), np.uint8))
+    mnist.write(tmp_path / "t10k-labels-idx1-ubyte", np.array([1, 2, 3], np.uint8))
+    mnist.write(tmp_path / "t10k-images-idx3-ubyte", np.zeros((3, 28, 27), np.uint8))
     with pytest.raises(BadFile, match="training pictures are 28×28 and test pictures 28×27"):
         data.load("mnist", folder=tmp_path)
 
@@ -158,7 +158,7 @@ def test_a_bad_mirror_leaves_nothing_and_says_what_to_do(
     file = published(folder)[0]
     place = folder / file.name
     if fault == "other":
-        idx.write(place, np.zeros((3, 28, 28), np.uint8))
+        mnist.write(place, np.zeros((3, 28, 28), np.uint8))
     elif fault == "no gzip":
         place.write_bytes(b"<html>please sign in</html>")
     elif fault == "too long":

@@ -29,7 +29,7 @@ from eyeshot.report.classifier import (
     read_photograph,
 )
 from eyeshot.report.classifier import steps_section as steps_of
-from eyeshot.report.material import read_epochs
+from eyeshot.report.curves import read_epochs
 
 VOID = {"meta", "img", "br", "link", "line", "circle", "polyline"}
 

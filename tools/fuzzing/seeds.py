@@ -18,7 +18,7 @@ from torch import nn
 from zarr.codecs import BloscCodec, GzipCodec
 
 from eyeshot import images
-from eyeshot.data import idx
+from eyeshot.data import mnist
 from eyeshot.runs import CONFIG, WEIGHTS, Recipe, RunConfig, build_net, save_tensors
 from eyeshot.training import checkpoint
 from eyeshot.training.optimization import make_optimizer
@@ -129,7 +129,7 @@ def _arrays(folder: Path) -> Iterator[Path]:
     yield from (folder / "floats.npy", folder / "turned.npy")
     for name, array in (("pictures", _noise(9, 12, 12)), ("labels", _noise(9))):
         for suffix in ("idx", "idx.gz"):
-            idx.write(folder / f"{name}.{suffix}", array)
+            mnist.write(folder / f"{name}.{suffix}", array)
             yield folder / f"{name}.{suffix}"
 
 

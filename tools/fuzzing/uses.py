@@ -23,7 +23,7 @@ from tools.fuzzing.changes import (
 from torch import nn
 
 from eyeshot import cli, images, runs
-from eyeshot.data import idx
+from eyeshot.data import mnist
 from eyeshot.data.pairs.legend import read_legend
 from eyeshot.frontends.onnx import load_onnx
 from eyeshot.frontends.pt2 import read_program
@@ -74,7 +74,7 @@ def read_by_windows(path: Path) -> None:
 
 def read_idx(path: Path) -> None:
     """As MNIST is read."""
-    (idx.read_labels if path.name.startswith("labels") else idx.read_images)(path)
+    (mnist.read_labels if path.name.startswith("labels") else mnist.read_images)(path)
 
 
 def load_run(path: Path) -> None:

@@ -252,9 +252,9 @@ def _grouped(problems: Sequence[Problem]) -> Iterator[str]:
 def _look(said: dict[str, Any]) -> Checked:
     """The contents and the problems of the folder ``source``."""
     from eyeshot.data import SOURCES
+    from eyeshot.data.examples import TerminalProgress
     from eyeshot.data.folder import check_folder
     from eyeshot.data.pairs.loading import inspect_pairs
-    from eyeshot.data.streaming import TerminalProgress
     from eyeshot.training.options import choose_task
 
     source, skip = said["source"], said["skip_damaged"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eyeshot.data.digit_photo import prepare_picture
-from eyeshot.data.examples import Batch, Data, Examples
+from eyeshot.data.examples import Batch, Data, Examples, Progress
 from eyeshot.data.loading import BUDGET, SOURCES, load
 from eyeshot.data.pairs import (
     IGNORED,
@@ -19,7 +19,6 @@ from eyeshot.data.pairs import (
     load_pairs,
     open_pair,
 )
-from eyeshot.data.streaming import Progress
 
 __all__ = [
     "BUDGET",

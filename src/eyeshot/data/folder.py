@@ -18,7 +18,21 @@ import numpy as np
 import torch
 
 from eyeshot.data import pixels
-from eyeshot.data.examples import Data, Examples, HeldPictures, Pictures
+from eyeshot.data.examples import (
+    LEVELS,
+    Counts,
+    Data,
+    Examples,
+    FilePictures,
+    HeldPictures,
+    Pictures,
+    Progress,
+    count_cores,
+    count_levels,
+    deepen_counts,
+    describe_counts,
+    read_pixels,
+)
 from eyeshot.data.problem import (
     Checked,
     Problem,
@@ -26,17 +40,6 @@ from eyeshot.data.problem import (
     merge_notes,
     raise_problems,
     skipped_note,
-)
-from eyeshot.data.streaming import (
-    LEVELS,
-    Counts,
-    FilePictures,
-    Progress,
-    count_cores,
-    count_levels,
-    deepen_counts,
-    describe_counts,
-    read_pixels,
 )
 from eyeshot.data.tree import Fold, Tree, find_files, find_judged, find_pictures
 from eyeshot.errors import BadFile, BadValue

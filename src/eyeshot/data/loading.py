@@ -9,11 +9,16 @@ import numpy as np
 import torch
 
 from eyeshot.data import pixels
-from eyeshot.data.examples import Data, Examples
+from eyeshot.data.examples import (
+    Data,
+    Examples,
+    Progress,
+    TerminalProgress,
+    count_levels,
+    describe_counts,
+)
 from eyeshot.data.folder import load_folder
-from eyeshot.data.idx import load_digits
-from eyeshot.data.mnist import load_mnist
-from eyeshot.data.streaming import Progress, TerminalProgress, count_levels, describe_counts
+from eyeshot.data.mnist import load_digits, load_mnist
 from eyeshot.data.tree import Fold, no_folder
 from eyeshot.errors import BadValue, UnknownName
 

@@ -26,7 +26,7 @@ from eyeshot.evaluation import evaluate, predict
 from eyeshot.features import see
 from eyeshot.language import VARIABLE, mark, spoken, tr
 from eyeshot.report import write_report
-from eyeshot.report.material import read_epochs
+from eyeshot.report.curves import read_epochs
 from eyeshot.runs import METRICS
 from eyeshot.training import Progress, train
 

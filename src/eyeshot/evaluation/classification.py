@@ -16,8 +16,8 @@ from torch.nn.functional import cross_entropy
 
 from eyeshot.data import BUDGET, Data
 from eyeshot.data import load as load_data
+from eyeshot.data.examples import TerminalProgress
 from eyeshot.data.folder import load_judged_folder
-from eyeshot.data.streaming import TerminalProgress
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.images.layouts import Index
 from eyeshot.runs import Run, fingerprint, load, score

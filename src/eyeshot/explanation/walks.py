@@ -38,6 +38,7 @@ from eyeshot.explanation.traces import (
     show_factor,
 )
 from eyeshot.graph import Ref
+from eyeshot.reference.convolution import insert_zeros, surround_with_zeros
 from eyeshot.reference.padding import (
     OUTSIDE,
     Array,
@@ -51,7 +52,6 @@ from eyeshot.reference.padding import (
 )
 from eyeshot.reference.pooling import PoolWindow, count_cells, make_pool_window
 from eyeshot.reference.resizing import linear_matrix, nearest_matrix, plan_resize
-from eyeshot.reference.transposition import insert_zeros, surround_with_zeros
 
 Rule = Literal["sum", "max", "mean"]
 Place = tuple[int, int]

@@ -5,7 +5,15 @@ The rest of Eyeshot is tested against these definitions. You can also learn from
 for speed, but is fast enough to train a small network. Arrays are (N, C, *sizes).
 """
 
-from eyeshot.reference.convolution import Gradients, conv, conv_backward
+from eyeshot.reference.convolution import (
+    Gradients,
+    conv,
+    conv_backward,
+    conv_transpose,
+    conv_transpose_backward,
+    conv_transpose_by_zero_insertion,
+    insert_zeros,
+)
 from eyeshot.reference.layers import (
     linear,
     linear_backward,
@@ -18,12 +26,6 @@ from eyeshot.reference.layers import (
 from eyeshot.reference.padding import pad, pad_backward
 from eyeshot.reference.pooling import avg_pool, avg_pool_backward, max_pool, max_pool_backward
 from eyeshot.reference.resizing import upsample, upsample_backward
-from eyeshot.reference.transposition import (
-    conv_transpose,
-    conv_transpose_backward,
-    conv_transpose_by_zero_insertion,
-    insert_zeros,
-)
 
 __all__ = [
     "Gradients",

@@ -16,7 +16,9 @@ from eyeshot.evaluation import load_learned
 from eyeshot.files import check_page, write_aside
 from eyeshot.pages import Fact, Section, render_page
 from eyeshot.report.classifier import (
+    Material,
     confusion_section,
+    gather,
     kernels_section,
     learning_section,
     mistakes_section,
@@ -28,7 +30,6 @@ from eyeshot.report.curves import curves_section, levels_section
 from eyeshot.report.generated import generator_facts, generator_sections
 from eyeshot.report.masks import MaskMaterial, classes_section, errors_section, gather_masks
 from eyeshot.report.masks import pictures_section as masks_section
-from eyeshot.report.material import Material, gather
 from eyeshot.report.restored import RestoredMaterial, filters_section, gather_restored
 from eyeshot.report.restored import pictures_section as restored_section
 from eyeshot.runs import Run, load

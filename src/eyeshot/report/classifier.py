@@ -1,9 +1,10 @@
-"""The report of a classifier: what it confuses, how it learned, and what its layers do."""
+"""The report of a classifier: its data, its mistakes, how it learned, and what its layers do."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from eyeshot import filters, images
+from eyeshot.data import Data
+from eyeshot.data.pixels import reduce
+from eyeshot.evaluation import Evaluation, evaluate, load_test_data
 from eyeshot.extras import extra
-from eyeshot.features import LayerMaps, Step
+from eyeshot.features import Features, LayerMaps, Step, see
 from eyeshot.features.maps import exhibit
 from eyeshot.pages import Bars, Card, Cards, Figure, Image, Matrix, Part, Plot, Section, Table, Text
 from eyeshot.pictures import (
@@ -24,7 +28,70 @@ from eyeshot.pictures import (
     mosaic,
     reduce_picture,
 )
-from eyeshot.report.material import Material
+from eyeshot.report.curves import read_epochs
+from eyeshot.runs import METRICS, Run
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """The data of a classifier's report.
+
+    Attributes:
+        run: the run.
+        data: the data it is tested on.
+        evaluation: its predictions for ``data.test``.
+        epochs: the rows of ``metrics.csv``; empty if there is no such file.
+        shown: the index in ``data.test`` of the picture that is followed through the layers.
+        features: the maps of that picture.
+    """
+
+    run: Run
+    data: Data
+    evaluation: Evaluation
+    epochs: tuple[dict[str, float], ...]
+    shown: int
+    features: Features
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return self.run.config.classes
+
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        """Picture ``index`` of the test set, (H, W, C)."""
+        pixels, _ = self.data.test.take([index])
+        return np.ascontiguousarray(reduce(pixels[0].numpy()).transpose(1, 2, 0))
+
+    def truth(self, index: int) -> str:
+        """The true class of picture ``index`` of the test set."""
+        return self.classes[int(self.evaluation.labels[index])]
+
+    def answer(self, index: int) -> tuple[str, float]:
+        """The predicted class of picture ``index`` of the test set, and its probability, 0…1."""
+        probability, predicted = self.evaluation.probabilities[index].max(0)
+        return self.classes[int(predicted)], float(probability)
+
+
+def gather(run: Run, data: Data | None = None) -> Material:
+    """Evaluate the run and follow one picture through it.
+
+    Raises:
+        BadFile: the data of the run, or its ``metrics.csv``, cannot be read.
+        BadValue: ``data`` has other classes than the network.
+    """
+    loaded = load_test_data(run) if data is None else data
+    evaluation = evaluate(run, loaded)
+    shown = _choose(evaluation)
+    pixels, _ = loaded.test.take([shown])
+    features = see(run.net, run.normalize(pixels))
+    return Material(run, loaded, evaluation, read_epochs(run.path / METRICS), shown, features)
+
+
+def _choose(evaluation: Evaluation) -> int:
+    """The first picture that is classified correctly; if there is none, the first picture."""
+    right = evaluation.probabilities.argmax(1) == evaluation.labels
+    return int(right.int().argmax())
+
 
 MISTAKES = 24
 _LARGEST_TABLE = 26  # classes: a larger matrix is drawn as a picture

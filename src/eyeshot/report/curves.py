@@ -1,13 +1,17 @@
-"""The training curves for pairs of pictures: the loss, and the quality on whole pictures.
+"""The training curves: the loss, and for pairs of pictures the quality on whole pictures.
 
 In this file:
 
+- the rows of ``metrics.csv``;
 - baselines without learning: the mean and the Gaussian filter on the same pictures;
 - the maps of each level of a network, on the way down and up.
 """
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +22,10 @@ from numpy.typing import NDArray
 
 from eyeshot import filters
 from eyeshot.data.pairs import PairReader, Pairs, open_pair
+from eyeshot.errors import BadFile
 from eyeshot.evaluation.restoration import SSIM_WINDOW, Likeness, psnr_of
 from eyeshot.features import see
+from eyeshot.files import explain_os_error
 from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry import Fields
 from eyeshot.images import Span
@@ -27,7 +33,6 @@ from eyeshot.inspection.reach import unit_field
 from eyeshot.nets.unet import levels_of
 from eyeshot.pages import Figure, Image, Part, Plot, Section, Table
 from eyeshot.pictures import Curve, color_maps, curves_svg, data_uri, mosaic
-from eyeshot.report.material import read_epochs
 from eyeshot.runs import METRICS, Run
 from eyeshot.runs.inputs import prepare_input
 
@@ -61,6 +66,8 @@ SCORES = {
     "segment": Score("Dice", "Dice: how well masks are met", "dice", "validation_dice", True),
     "restore": Score("PSNR", "PSNR in decibels", "psnr", "validation_psnr", False),
 }
+CLASSIFIER_COLUMNS = ("epoch", "loss", "accuracy", "test_loss", "test_accuracy")
+
 COLUMNS = {
     "segment": (
         Column("loss", "loss", ".4f"),
@@ -338,3 +345,28 @@ def _liveliest(maps: NDArray[Any]) -> NDArray[Any]:
     """The maps (K, h, w) whose numbers vary most, in descending order."""
     order = np.argsort(-maps.std(axis=(1, 2)), kind="stable")[:MAPS]
     return np.asarray(maps[order])
+
+
+def read_epochs(
+    path: Path, columns: Sequence[str] = CLASSIFIER_COLUMNS
+) -> tuple[dict[str, float], ...]:
+    """The ``columns`` of the rows of a ``metrics.csv``; empty if there is no such file.
+
+    Raises:
+        BadFile: it is damaged.
+    """
+    if not path.is_file():
+        return ()
+    try:
+        text = path.read_text(encoding="utf-8")
+        rows = list(csv.DictReader(io.StringIO(text)))
+        epochs = tuple({name: float(row[name]) for name in columns} for row in rows)
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise BadFile(
+            f"{path}: not a table of epochs ({error})", cure="restore it, or remove it"
+        ) from None
+    if not all(math.isfinite(row["epoch"]) for row in epochs):
+        raise BadFile(f"{path}: an epoch is not a number", cure="restore it, or remove it")
+    return epochs

@@ -23,7 +23,7 @@ from eyeshot.features.maps import exhibit
 from eyeshot.nets import Generator
 from eyeshot.pages import Card, Cards, Fact, Figure, Image, Part, Plot, Section, Table
 from eyeshot.pictures import Curve, curves_svg, data_uri, mosaic
-from eyeshot.report.material import read_epochs
+from eyeshot.report.curves import read_epochs
 from eyeshot.runs import METRICS, SAMPLES, Run
 
 _SEED = 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from eyeshot.data.examples import Progress, TerminalProgress, count_cores
 from eyeshot.data.pairs.layout import Layout
 from eyeshot.data.pairs.legend import FILE, IGNORE, Legend, compare_palettes, read_legend
 from eyeshot.data.pairs.listing import Files, Listing, Report, list_judged, list_pairs
@@ -23,7 +24,6 @@ from eyeshot.data.problem import (
     raise_problems,
     skipped_note,
 )
-from eyeshot.data.streaming import Progress, TerminalProgress, count_cores
 from eyeshot.data.tree import Fold, listed
 from eyeshot.errors import BadFile, BadValue
 
