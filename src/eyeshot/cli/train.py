@@ -204,9 +204,11 @@ def _own_net(where: str, arguments: str | None, seed: int) -> OwnNet:
 
     from eyeshot.inspection.locating import make_network
     from eyeshot.training import OwnNet
+    from eyeshot.training.chance import generators_kept, seed_everything
 
     given = parse_arguments(arguments)
-    with torch.random.fork_rng():
+    with generators_kept():
+        seed_everything(torch.device("cpu"), (abs(seed),))
         torch.manual_seed(seed)
         made = make_network(where, say, given)
     return OwnNet(made, where, dumps(given, sort_keys=True) if given else "")

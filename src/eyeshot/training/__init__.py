@@ -17,6 +17,7 @@ from eyeshot.data.pairs.layout import Layout
 from eyeshot.errors import BadValue
 from eyeshot.runs import CONFIG, LAST, PROGRAM, Recipe, Run, RunConfig, load
 from eyeshot.training import checkpoint
+from eyeshot.training.behavior import check_behavior
 from eyeshot.training.checkpoint import Position, hold, prepare
 from eyeshot.training.configuration import Wanted, choose_folder
 from eyeshot.training.folds import (
@@ -183,6 +184,8 @@ def _train_one(
         progress.say(note)
     if own is not None:
         config = replace(config, own=own.describe(config.size))
+        for note in check_behavior(own):
+            progress.say(note)
         note = note_shares(own) if config.task in ("classify", "segment") else None
         if note is not None:
             progress.say(note)

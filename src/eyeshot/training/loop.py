@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from eyeshot.errors import BadValue, Failure, UnknownName
+from eyeshot.errors import BadValue, EyeshotError, Failure, UnknownName
 from eyeshot.extras import extra
 from eyeshot.files import write_aside
+from eyeshot.frontends.refusals import in_brief, line_at_fault
 from eyeshot.runs import (
     LAST,
     LAST_WEIGHTS,
@@ -39,6 +39,7 @@ from eyeshot.runs import (
     save_tensors,
 )
 from eyeshot.training import checkpoint
+from eyeshot.training.chance import generators_kept, seed_everything
 from eyeshot.training.checkpoint import STOP, Position
 from eyeshot.training.logs import Log, write_row
 from eyeshot.training.optimization import Average, learning_rate, set_learning_rate
@@ -181,23 +182,45 @@ class Training:
         """One step on a batch of the task."""
         recipe, position, fabric = self.config.recipe, self.position, self.fabric
         seed = (recipe.seed, position.epoch, position.step)
-        _seed_torch(fabric.device, seed)  # for dropout: the same numbers if the training is resumed
+        seed_everything(fabric.device, seed)  # for dropout: the same numbers after --resume
         share = slice(fabric.global_rank, None, fabric.world_size)
         inputs, targets = self.task.prepare(batch, seed, share, fabric.device)
         done = position.epoch * self.task.steps_an_epoch + position.step
         steps = recipe.epochs * self.task.steps_an_epoch
         set_learning_rate(self.optimizer, learning_rate(recipe, done, steps))
 
-        outputs = self.model(inputs.contiguous(memory_format=self.memory_format))
-        loss = self.task.loss(outputs, targets)
-        sums = self.task.sums(loss.detach(), outputs.detach(), targets)
-        self.record(sums, len(inputs))
-        fabric.backward(loss)
+        with self.failures_named():
+            outputs = self.model(inputs.contiguous(memory_format=self.memory_format))
+            loss = self.task.loss(outputs, targets)
+            sums = self.task.sums(loss.detach(), outputs.detach(), targets)
+            self.record(sums, len(inputs))
+            fabric.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.average is not None:
             self.average.update(self.net, done)
         position.step += 1
+
+    @contextmanager
+    def failures_named(self) -> Iterator[None]:
+        """Inside, an error that a user's own network raises becomes one line.
+
+        Raises:
+            Failure: there was one.
+        """
+        try:
+            yield
+        except EyeshotError:
+            raise
+        except Exception as error:  # somebody's forward may raise anything
+            if self.own is None:
+                raise
+            place = line_at_fault(error)
+            raise Failure(
+                f"{self.own.name} failed in epoch {self.position.epoch + 1}, step "
+                f"{self.position.step + 1}: {f'{place}: ' if place else ''}{in_brief(error)}",
+                cure="correct it, and train again; the checkpoint before the step is kept",
+            ) from error
 
     def record(self, sums: Tensor, count: int) -> None:
         """Add a batch's measures to the epoch's, before its gradient changes the weights."""
@@ -310,20 +333,6 @@ def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
         aside.write_text(text.getvalue(), encoding="utf-8")
 
 
-def _seed_torch(device: torch.device, numbers: tuple[int, int, int]) -> None:
-    """Seed torch's own generators from ``numbers``, no combination better than another.
-
-    ``torch.manual_seed`` would do it for devices that are not there too, and formats a stack trace
-    for each of them: half a millisecond a step.
-    """
-    mixed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    torch.default_generator.manual_seed(mixed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(mixed)
-    elif device.type == "mps":
-        torch.mps.manual_seed(mixed)
-
-
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
 
@@ -400,14 +409,14 @@ def make_fabric(recipe: Recipe) -> Fabric:
 
 @contextmanager
 def torch_state_kept() -> Iterator[None]:
-    """Inside, torch's random numbers and cuDNN's settings are our own; then they are restored.
+    """Inside, random numbers and cuDNN's settings are our own; then they are restored.
 
     So is the level of Fabric's log. cuDNN uses only algorithms that give the same bits every time.
     """
     devices = list(range(torch.cuda.device_count()))
     with (
         _fabric_quiet(),
-        torch.random.fork_rng(devices=devices),
+        generators_kept(devices),
         torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
         warnings.catch_warnings(),
     ):

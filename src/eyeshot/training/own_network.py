@@ -36,6 +36,7 @@ from eyeshot.inspection import inspect
 from eyeshot.operators import gives_probabilities
 from eyeshot.runs import WEIGHTS, NetSource, take_weights
 from eyeshot.runs.config import are_shares, log_of
+from eyeshot.training.chance import generators_kept
 
 _BATCH, _USUAL, _LARGE = 2, 256, (256, 320)
 
@@ -133,7 +134,7 @@ class OwnNet:
     @cached_property
     def geometry(self) -> NetGeometry:
         """What its outputs see, and which sizes it takes."""
-        return NetGeometry(self.module, self.channels, whole_fields=False)
+        return NetGeometry(self.build().eval(), self.channels, whole_fields=False)
 
 
 def check_fit(own: OwnNet, task: str, channels: int, outputs: int, size: tuple[int, int]) -> None:
@@ -151,8 +152,9 @@ def check_fit(own: OwnNet, task: str, channels: int, outputs: int, size: tuple[i
     """
     _check_weights(own)
     shape = (_BATCH, channels, *size)
+    shapes = []
     for training in (True, False):
-        given = _given(own, own.trial.train(training), shape)
+        given = _given(own, shape, training=training)
         if not isinstance(given, Tensor):
             several = isinstance(given, (tuple, list, dict))
             raise BadValue(
@@ -162,6 +164,12 @@ def check_fit(own: OwnNet, task: str, channels: int, outputs: int, size: tuple[i
                 cure="wrap it in a module whose forward returns the one to learn",
             )
         _check_output(own, task, tuple(given.shape), outputs)
+        shapes.append("x".join(map(str, given.shape[1:])))
+    if shapes[0] != shapes[1]:
+        raise BadValue(
+            f"{own.name} gives {shapes[0]} while it trains and {shapes[1]} in eval mode",
+            cure="give the same map in both modes",
+        )
 
 
 def check_map(own: OwnNet, task: str, channels: int, outputs: int) -> None:
@@ -231,7 +239,7 @@ def note_shares(own: OwnNet) -> str | None:
 def _answer(own: OwnNet, training: bool) -> Tensor | None:
     """What the network answers to noise; None if it is no tensor of classes."""
     noise = torch.randn(_BATCH, *own.example, generator=torch.Generator().manual_seed(0))
-    with torch.random.fork_rng(), torch.no_grad():
+    with generators_kept(), torch.no_grad():
         given = own.build().train(training)(noise)
     return given if isinstance(given, Tensor) and given.ndim > 1 and given.shape[1] > 1 else None
 
@@ -240,7 +248,7 @@ def _takes(net: nn.Module, inputs: Tensor, layout: torch.memory_format) -> bool:
     """Whether a network runs on inputs in a memory format, with its weights in the same."""
     convert_conv2d_weight_memory_format(net, layout)
     try:
-        with torch.random.fork_rng(), torch.no_grad():
+        with generators_kept(), torch.no_grad():
             net.train()(inputs.contiguous(memory_format=layout))
     except RuntimeError:  # "view size is not compatible with input tensor's size and stride"
         return False
@@ -260,7 +268,29 @@ def usual_size(own: OwnNet, size: tuple[int, int]) -> tuple[int, int]:
     return size
 
 
+_WRAPPERS = {
+    "_orig_mod": "compiled by torch.compile",
+    "module": "wrapped for several devices",
+}
+"""What a wrapper that cannot be copied or traced calls the module inside, and what it is."""
+
+
+def _check_kind(own: OwnNet) -> None:
+    for path, layer in own.module.named_modules():
+        name = f"{own.name}.{path}" if path else own.name
+        if isinstance(layer, torch.jit.ScriptModule):
+            raise BadValue(
+                f"{name} is a ScriptModule, which cannot be traced",
+                cure="give the module that it was made from",
+            )
+        compiled = hasattr(layer, "_orig_mod")
+        if compiled or isinstance(layer, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            inside = "_orig_mod" if compiled else "module"
+            raise BadValue(f"{name} is {_WRAPPERS[inside]}", cure=f"give its .{inside}")
+
+
 def _check_weights(own: OwnNet) -> None:
+    _check_kind(own)
     parameters = list(own.module.parameters())
     if any(is_lazy(one) for one in (*parameters, *own.module.buffers())):
         raise BadValue(f"{own.name} has layers without weights", cure="run it once on a batch")
@@ -291,19 +321,50 @@ def _refuse_input(own: OwnNet, shape: tuple[int, ...], failure: Exception) -> No
     cure = "see eyeshot inspect for the sizes that it takes; --size or --crop sets them"
     if reason.startswith("TypeError") and "argument" in reason:
         cure = "give every argument of forward but the picture a default"
+    elif "on the expected device" in reason and (plain := _plain_tensor(own.module)):
+        cure = f"register its tensor {plain} by register_buffer(…)"
     elif "meta tensor" in reason:
         cure = "let it compute the same whatever the values of a picture are (torch.where)"
     raise BadValue(f"{own.name} fails on {channels}x{height}x{width}: {reason}", cure=cure)
 
 
-def _given(own: OwnNet, net: nn.Module, shape: tuple[int, ...]) -> Any:
-    """What the network gives for inputs of a shape, without memory."""
+def _plain_tensor(net: nn.Module) -> str:
+    """The dotted name of a tensor that a layer keeps, and that is no weight and no buffer."""
+    for path, layer in net.named_modules():
+        for name, value in vars(layer).items():
+            if isinstance(value, Tensor):
+                return f"{path}.{name}" if path else name
+    return ""
+
+
+def _given(own: OwnNet, shape: tuple[int, ...], *, training: bool) -> Any:
+    """What the network gives for inputs of a shape, without memory if it can be asked so."""
     found: list[Any] = []
-    hook = net.register_forward_hook(lambda *call: found.append(call[2]))
+    net = own.trial.train(training)
+    modes = [layer.training for layer in net.modules()]
+    after: list[list[bool]] = []
+
+    def look(*call: Any) -> None:
+        found.append(call[2])
+        after.append([layer.training for layer in net.modules()])
+
+    hook = net.register_forward_hook(look)
     try:
         failure = failure_on_shapes(net)(shape)
     finally:
         hook.remove()
+    if any(one != modes for one in after):
+        raise BadValue(
+            f"{own.name} changes its own mode when it is called",
+            cure="leave train() and eval() out of its forward",
+        )
+    if failure is not None and training and "meta tensors" in str(failure):
+        # It decides by numbers, which is fine while it learns: some of its layers are left out.
+        try:
+            with generators_kept(), torch.no_grad():
+                return own.build().train()(torch.zeros(shape))
+        except Exception as error:  # somebody's forward may raise anything
+            failure = error
     if failure is not None:
         _refuse_input(own, shape, failure)
     return found[-1]
@@ -323,6 +384,11 @@ def _check_output(own: OwnNet, task: str, shape: tuple[int, ...], outputs: int) 
             f"{own.name} gives {spelled} for a picture, and --task {task} needs a map "
             f"{outputs}xHxW",
             cure="use a network that ends in a map, such as a U-Net, or --task classify",
+        )
+    if shape[0] != _BATCH:
+        raise BadValue(
+            f"{own.name} gives {shape[0]} answers for {_BATCH} pictures",
+            cure="give one for each picture, along the first axis",
         )
     if shape[1] != outputs:
         what = "the pictures have" if task == "restore" else "the classes are"

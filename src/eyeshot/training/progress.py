@@ -220,12 +220,13 @@ class _Sums:
     total: Tensor | float = 0.0
     squares: Tensor | float = 0.0
 
-    def take(self, _: nn.Module, given: tuple[Tensor]) -> None:
+    def take(self, _: nn.Module, given: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
         """Add a batch (N, C, H, W); has the form of a hook."""
-        everywhere = (0, *range(2, given[0].ndim))
-        variance, mean = torch.var_mean(given[0].float(), everywhere, correction=0)
+        (batch,) = (*given, *named.values())
+        everywhere = (0, *range(2, batch.ndim))
+        variance, mean = torch.var_mean(batch.float(), everywhere, correction=0)
         variance, mean = variance.double(), mean.double()
-        count = given[0].numel() // given[0].shape[1]
+        count = batch.numel() // batch.shape[1]
         self.count += count
         self.total += count * mean
         self.squares += count * (variance + mean.square())
@@ -244,18 +245,16 @@ def gather_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
         net: is left in training mode.
         batches: inputs (N, C, H, W) of the network.
     """
-    frozen = frozen_norms(net)
-    norms = [
-        layer for layer in net.modules() if isinstance(layer, _BATCH_NORMS) and layer not in frozen
-    ]
+    net.train()
+    keep_frozen(frozen_norms(net))
+    # Norms that are in eval mode now keep their statistics: frozen by us, or by their own train().
+    norms = [layer for layer in net.modules() if isinstance(layer, _BATCH_NORMS) and layer.training]
     if not norms:
         return
     sums = [_Sums() for _ in norms]
-    net.train()
-    keep_frozen(frozen)
     with ExitStack() as hooks, torch.no_grad():
         for layer, sum_ in zip(norms, sums, strict=True):
-            hooks.enter_context(layer.register_forward_pre_hook(sum_.take))
+            hooks.enter_context(layer.register_forward_pre_hook(sum_.take, with_kwargs=True))
         for images in batches:
             net(images)
         for layer, sum_ in zip(norms, sums, strict=True):
