@@ -65,7 +65,7 @@ def test_val_alone_is_the_test_part_and_is_said(split: Path) -> None:
     (split / "test").rename(split / "val")
     found = data.load(split)
     assert found.test.labels.tolist() == [0, 0, 1, 1]
-    assert "there is no test folder: val is the test part" in found.notes
+    assert "there is no test folder: val judges each epoch, and the finished network" in found.notes
 
 
 def test_val_beside_test_is_a_part_of_its_own(split: Path) -> None:
@@ -77,6 +77,8 @@ def test_val_beside_test_is_a_part_of_its_own(split: Path) -> None:
     assert found.validation.labels.tolist() == [0, 1]
     expected = picture(3 * 77 + ord("c"))
     assert np.array_equal(found.validation.images[0, 0].numpy(), expected)
+    assert found.judged == ("validation", found.validation)
+    assert "val judges each epoch; test is left for the finished network" in found.notes
 
 
 def test_a_flat_tree_is_split_by_its_seed(flat: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from PIL import Image
 from eyeshot import data, images
 from eyeshot.data.pairs import load_judged
 from eyeshot.data.pairs.layout import Layout
-from eyeshot.data.pairs.listing import guess_task, has_parts, list_judged
+from eyeshot.data.pairs.listing import guess_task, has_parts, keeps_a_test, list_judged
 from eyeshot.errors import BadFile, BadValue
-from tests.data.pairs import Array, mask, picture
+from tests.data.pairs import Array, mask, picture, write_pair
 
 
 def put(path: Path, array: Array) -> None:
@@ -150,6 +151,23 @@ def _with_voc_lists(root: Path, **lists: str) -> Path:
     return root
 
 
+def test_val_judges_each_epoch_and_test_the_finished_network(tmp_path: Path) -> None:
+    for part, count, start in (("train", 3, 0), ("val", 2, 3), ("test", 1, 5)):
+        for number in range(start, start + count):
+            write_pair(tmp_path / part, str(number), picture(number), mask(number))
+    pairs = data.load_pairs(tmp_path)
+    assert [one.name for one in pairs.validation] == ["3", "4"]
+    assert "val judges each epoch; test is left for the finished network" in pairs.notes
+    judged = load_judged(tmp_path)
+    assert [one.name for one in judged.validation] == ["5"]
+    said = f"judged by the test part of {tmp_path} (train or val or all can be chosen)"
+    assert said in judged.notes
+    assert keeps_a_test(tmp_path, "segment")
+    shutil.rmtree(tmp_path / "test")
+    assert [one.name for one in load_judged(tmp_path).validation] == ["3", "4"]
+    assert not keeps_a_test(tmp_path, "segment")
+
+
 def test_voc_lists_say_which_pair_is_for_what(tmp_path: Path) -> None:
     root = _with_voc_lists(tmp_path, train="0\n2\n", val="3\n77\n", test="1\n")
     pairs = data.load_pairs(root)
@@ -163,7 +181,7 @@ def test_voc_lists_say_which_pair_is_for_what(tmp_path: Path) -> None:
         for part in (None, "train", "val", "test", "all")
     }
     assert judged == {
-        None: ["3"],
+        None: ["1"],
         "train": ["0", "2"],
         "val": ["3"],
         "test": ["1"],

@@ -65,7 +65,7 @@ def test_parts_of_its_own(tmp_path: Path) -> None:
 def test_the_part_test_stands_in_for_val_and_is_said(tmp_path: Path) -> None:
     for part in ("train", "test"):
         write_flat(tmp_path / part, 2)
-    assert "test is the validation part" in data.load_pairs(tmp_path).notes[0]
+    assert "the best epoch is chosen by test" in data.load_pairs(tmp_path).notes[0]
 
 
 def test_sizes_may_differ_from_pair_to_pair(flat: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 import torch
 
 import eyeshot
+from eyeshot.data import Examples
 from eyeshot.errors import BadFile, BadValue, UnknownName
+from eyeshot.report import write_report
 from eyeshot.runs import METRICS, WEIGHTS, Run, read_tensors, save_tensors
 from eyeshot.training import Silence, train
 from eyeshot.training.checkpoint import Position
@@ -110,6 +113,24 @@ def test_stopped_by_a_file_and_resumed_to_the_same_bytes(old: Run, tmp_path: Pat
     assert (cut.path / WEIGHTS).read_bytes() == (whole.path / WEIGHTS).read_bytes()
 
 
+def test_the_best_epoch_is_chosen_by_val_and_judged_by_test(tmp_path: Path) -> None:
+    one = blobs()
+    wrong = Examples.hold(one.test.images, (one.test.labels + 1) % 3)  # it grows worse and worse
+    options = {**QUICK, "epochs": 3, "patience": 9}
+    run = train(replace(one, validation=wrong), out=tmp_path / "p", **options)
+    rows = list(csv.DictReader((run.path / METRICS).read_text().splitlines()))
+    assert "test_accuracy" not in rows[0]
+    found = [float(row["validation_accuracy"]) for row in rows]
+    assert found[0] > found[-1]
+    _, metadata = read_tensors(run.path / WEIGHTS)
+    assert metadata == {"epoch": f"{1 + found.index(max(found))} finished"}
+    assert run.config.best == "validation_accuracy"
+    evaluation = eyeshot.evaluate(run, one)
+    assert isinstance(evaluation, eyeshot.Evaluation)
+    assert evaluation.labels.tolist() == one.test.labels.tolist()
+    assert "held-out accuracy" in write_report(run, data=one).read_text()
+
+
 def test_ended_by_patience_and_by_time(tmp_path: Path) -> None:
     said = Said()
     run = train(
@@ -125,6 +146,7 @@ def test_ended_by_patience_and_by_time(tmp_path: Path) -> None:
     assert any("no better test accuracy for 2 epochs" in line for line in said.lines)
     _, metadata = read_tensors(run.path / WEIGHTS)
     assert metadata == {"epoch": "1 finished"}
+    assert any("the best epoch is chosen by the test part" in line for line in said.lines)
     started = time.process_time()
     run = train(blobs(), out=tmp_path / "t", epochs=1000, minutes=0.002, **QUICK)
     assert run.finished

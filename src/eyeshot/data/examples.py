@@ -212,13 +212,13 @@ class Data:
     Attributes:
         name: the source: ``digits``, ``mnist``, or the folder.
         train: the training part.
-        test: the test part.
+        test: the test part, which judges the finished network.
         classes: the names of the classes; a label is an index into them.
         channels: C, 1 for gray and 3 for color.
         size: (H, W) of every picture.
         mean: the mean of the training pixels divided by 255 (65535 for 16 bits), for each channel.
         std: their standard deviation, for each channel, never 0.
-        validation: a second held-out part, if the source has one.
+        validation: the part that judges each epoch, if the source has one beside the test part.
         notes: the decisions made while loading, a sentence each.
         marks: digests of the training pictures of a folder, which identify each of them.
     """
@@ -234,6 +234,14 @@ class Data:
     validation: Examples | None = None
     notes: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
+
+    @property
+    def judged(self) -> tuple[str, Examples]:
+        """The part that judges each epoch, with its name: "validation" if there is one, or "test".
+
+        The best epoch is chosen by it.
+        """
+        return ("test", self.test) if self.validation is None else ("validation", self.validation)
 
 
 def read_pixels(path: Path, notes: list[str] | None = None) -> pixels.Samples:

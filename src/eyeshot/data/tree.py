@@ -300,13 +300,15 @@ def _join(walk: _Walk, top: Path, found: dict[str, _Classes]) -> Tree:
     """A tree of the folder's parts: train, and test or val or both."""
     held_out = "test" if "test" in found else "val"
     if held_out == "val":
-        walk.say("there is no test folder: val is the test part")
+        walk.say("there is no test folder: val judges each epoch, and the finished network")
     numbers = {name: label for label, name in enumerate(found["train"])}
     _say_if_uneven(walk, found["train"])
     for part in ("test", "val"):
         absent = [name for name in numbers if part in found and not found[part].get(name)]
         if absent:
             walk.say(f"the {part} part of {top} has no picture of {listed(absent)}")
+    if {"test", "val"} <= set(found):
+        walk.say("val judges each epoch; test is left for the finished network")
     checked = found.get("val", {}) if held_out == "test" else {}
     train, test = (_label(found[part], numbers) for part in ("train", held_out))
     return Tree(tuple(numbers), train, test, _label(checked, numbers), walk.notes())

@@ -13,6 +13,7 @@ from typing import overload
 from eyeshot.data import Data
 from eyeshot.data.pairs import Pairs, load_judged, load_pairs
 from eyeshot.data.pairs.layout import Layout
+from eyeshot.data.pairs.listing import keeps_a_test
 from eyeshot.engine.networks import trace
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.evaluation.classification import (
@@ -98,8 +99,9 @@ def evaluate(
             images by class, or images with their targets. By default, the held-out part of the
             data that the run was trained on, loaded from where it was.
             Of a folder of classes, the ``test`` part is used, or else ``val``, or else all images;
-            the notes say which. Of pairs, the ``val`` part is used, or else all pairs that were not
-            trained on. Masks are read with the legend of the run, unless the folder has its own.
+            the notes say which. Of pairs, the ``test`` part is used, or else ``val``, or else all
+            pairs that were not trained on. Masks are read with the legend of the run, unless the
+            folder has its own.
         part: for a folder with parts: ``"train"``, ``"val"``, ``"test"``, or ``"all"`` for all.
         skip_damaged: leave out images that cannot be read; the notes name them.
         layout: for a folder of pairs, where images and masks are.
@@ -154,7 +156,7 @@ def evaluate_pairs(
     skip_damaged: bool = False,
     layout: Layout | None = None,
 ) -> MaskEvaluation | RestorationEvaluation:
-    """Evaluate a run on the validation part of pairs: :func:`eyeshot.evaluate` for such runs.
+    """Evaluate a run on the test part of pairs, or else the val part: :func:`eyeshot.evaluate`.
 
     Raises:
         BadFile: the pairs cannot be read.
@@ -210,8 +212,9 @@ def load_test_pairs(
 ) -> Pairs:
     """The pairs that the run was trained on, or those in another ``place``.
 
-    Their ``validation`` holds the pairs to evaluate: the folder's own validation part, or all that
-    were not trained on. Their notes say so if the run's own images have changed since training.
+    Their ``validation`` holds the pairs to evaluate: the folder's own test part, or else its val
+    part, or all that were not trained on. Their notes say so if the run's own images have changed
+    since training.
 
     Args:
         run: a run of the task ``segment`` or ``restore``.
@@ -233,6 +236,7 @@ def load_test_pairs(
         raise BadFile(f"{folder}: no such folder of pictures", cure="say where it is with --data")
     own = part is None and layout is None and not config.learned_all
     own = own and folder.resolve() == Path(config.data).resolve()
+    own = own and not keeps_a_test(folder, config.task, config.layout)
     pairs = _split_again(folder, config) if own else None
     if pairs is not None and pairs.fingerprint == config.fingerprint:
         return pairs

@@ -84,7 +84,14 @@ def gather(run: Run, data: Data | None = None) -> Material:
     shown = _choose(evaluation)
     pixels, _ = loaded.test.take([shown])
     features = see(run.net, run.normalize(pixels))
-    return Material(run, loaded, evaluation, read_epochs(run.path / METRICS), shown, features)
+    epochs = read_epochs(run.path / METRICS, _columns(run))
+    return Material(run, loaded, evaluation, epochs, shown, features)
+
+
+def _columns(run: Run) -> tuple[str, ...]:
+    """The columns of ``metrics.csv`` that are shown."""
+    part = run.config.judged_by
+    return ("epoch", "loss", "accuracy", f"{part}_loss", f"{part}_accuracy")
 
 
 def _choose(evaluation: Evaluation) -> int:
@@ -239,7 +246,9 @@ def _epoch(material: Material) -> str:
 def _plot(material: Material, title: str, column: str, y_label: str, percent: bool = False) -> Plot:
     curves = [
         Curve(name, [(row["epoch"], row[prefix + column]) for row in material.epochs], style)
-        for (name, style), prefix in zip(LEGEND, ("", "test_"), strict=True)
+        for (name, style), prefix in zip(
+            LEGEND, ("", f"{material.run.config.judged_by}_"), strict=True
+        )
     ]
     svg = curves_svg(curves, title=title, x_label="epoch", y_label=y_label, percent=percent)
     return Plot(title, svg, LEGEND, "" if percent else _harder(material))
@@ -257,14 +266,9 @@ def _harder(material: Material) -> str:
 
 def _numbers(material: Material) -> Table:
     head = ["epoch", "loss", "accuracy", "held-out loss", "held-out accuracy"]
+    forms = ("{:.0f}", "{:.4f}", "{:.2%}", "{:.4f}", "{:.2%}")
     rows = [
-        [
-            f"{row['epoch']:.0f}",
-            f"{row['loss']:.4f}",
-            f"{row['accuracy']:.2%}",
-            f"{row['test_loss']:.4f}",
-            f"{row['test_accuracy']:.2%}",
-        ]
+        [form.format(row[name]) for form, name in zip(forms, _columns(material.run), strict=True)]
         for row in material.epochs
     ]
     return Table(head, rows, words=0, folded="The numbers")

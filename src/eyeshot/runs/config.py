@@ -152,6 +152,8 @@ class RunConfig:
         fresh: the names of parameters that were not in ``start``, with spaces.
         fold: the fold that was set aside, from 1; 0 for the ensemble of all folds.
         folds: the number of folds of a cross-validation; 0 without one.
+        judged_by: the part of pictures by class that judges each epoch: "validation" if the data
+            has one beside its test part, or "test".
         own_scale: whether it learned from floats outside 0 … 1, of a scale of their own; None in a
             run that does not record it.
     """
@@ -180,6 +182,7 @@ class RunConfig:
     fold: int = 0
     folds: int = 0
     own_scale: bool | None = None
+    judged_by: str = "test"
 
     def __post_init__(self) -> None:
         _at_least("channels", self.channels, 1)
@@ -193,6 +196,8 @@ class RunConfig:
                 f"size is {'×'.join(map(str, self.size))}, of {self.channels} channels",
                 cure="use the size of the pictures or crops that it was trained on",
             )
+        if self.judged_by not in ("test", "validation"):
+            raise UnknownName("judged_by", self.judged_by, ("test", "validation"))
         if self.task not in TASKS:
             raise UnknownName("task", self.task, TASKS)
         if self.task in ("classify", "segment") and len(self.classes) < 2:
@@ -253,7 +258,7 @@ class RunConfig:
         None if the last weights are kept.
         """
         if self.task == "classify" and self.recipe.patience:
-            return "test_accuracy"
+            return f"{self.judged_by}_accuracy"
         return {"segment": "validation_dice", "restore": "validation_psnr"}.get(self.task)
 
     @property

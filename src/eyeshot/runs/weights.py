@@ -312,7 +312,7 @@ def fingerprint(data: Data) -> str:
     For a set that is streamed from files, all labels and only a sample of the pictures are read.
     """
     digest = hashlib.sha256(repr((data.classes, data.train.shape, data.test.shape)).encode())
-    for examples in (data.train, data.test):
+    for examples in filter(None, (data.train, data.test, data.validation)):
         digest.update(examples.labels.numpy().tobytes())
         digest.update(_pixels(examples))
     return digest.hexdigest()[:16]

@@ -202,9 +202,10 @@ _OPTIONS = {
     "backbone_rate": "--backbone-lr",
     "arguments": "--net-args",
     "program": "the network, by its program,",
+    "judged_by": "the part that judges each epoch",
     "fingerprint": "the data, by its fingerprint,",
 }
-_FOLLOWING = ("fingerprint", "classes", "channels", "mean", "std", "steps")
+_FOLLOWING = ("fingerprint", "judged_by", "classes", "channels", "mean", "std", "steps")
 # All but the first differ only if the data differs, or in a run that did not record them.
 _IMPLIED = ("versions", "legend", "learned", "own_scale")
 _FREE = ("minutes", "patience", "fresh")

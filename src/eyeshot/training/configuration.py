@@ -110,7 +110,7 @@ def describe(wanted: Wanted, data: Data) -> RunConfig:
     config = _configuration(wanted, data, model, recipe, data.size, fingerprint(data))
     _check_smallest_batch(config, len(data.train), wanted.own)
     learned = sorted(set(data.marks)) if len(data.marks) <= _MOST_LEARNED else []
-    return replace(config, learned=" ".join(learned))
+    return replace(config, learned=" ".join(learned), judged_by=data.judged[0])
 
 
 def describe_generator(wanted: Wanted, data: Data) -> RunConfig:

@@ -297,6 +297,11 @@ def _tell_classes(config: RunConfig, data: Data, own: OwnNet | None) -> Iterator
             f"{counted(steps, 'step')} in all may be too few to learn anything: --epochs "
             f"{epochs_needed(count, recipe.batch_size)} makes {LEAST_STEPS}"
         )
+    if recipe.patience and data.validation is None:
+        yield (
+            "the best epoch is chosen by the test part, so its accuracy there is a little too "
+            "high: add a val folder to choose by"
+        )
     if own is not None:
         return
     with torch.device("meta"):

@@ -164,12 +164,13 @@ class Classification:
         return torch.stack([loss * len(targets), correct])
 
     def judge(self, net: nn.Module) -> dict[str, float]:
-        """Loss without smoothing, and accuracy, on the test part."""
-        scores, labels = score(net, self._data.test, self._config)
+        """Loss without smoothing, and accuracy, on the validation part, or else the test part."""
+        part, examples = self._data.judged
+        scores, labels = score(net, examples, self._config)
         scores = scores_of(self._own, scores, training=False)
         return {
-            "test_loss": float(cross_entropy(scores, labels)),
-            "test_accuracy": float((scores.argmax(1) == labels).double().mean()),
+            f"{part}_loss": float(cross_entropy(scores, labels)),
+            f"{part}_accuracy": float((scores.argmax(1) == labels).double().mean()),
         }
 
 

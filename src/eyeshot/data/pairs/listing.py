@@ -175,7 +175,7 @@ def list_judged(
         task: one of :data:`eyeshot.data.TASKS`.
         report: called with each problem.
         part: for a folder with parts, ``"train"``, ``"val"`` or ``"test"``; ``"all"`` for every
-            pair; None for ``val`` if it exists, else ``test``.
+            pair; None for ``test`` if it exists, else ``val``.
         layout: the places of pictures and masks; empty values are recognized from the names.
 
     Raises:
@@ -185,13 +185,13 @@ def list_judged(
     finder = _open(folder, task, report, layout)
     parts = finder.parts()
     if part is None and "train" in parts:
-        return _take_parts(finder, parts, 0)
+        return _take_parts(finder, parts, 0, finished=True)
     lists = _listed(finder.root) if "train" not in parts else {}
     if lists and part != ALL:
-        chosen_list = part or "val"
+        found = finder.find(parts.get("") or [])
+        chosen_list = part or ("test" if _names_some(lists, "test", found) else "val")
         if chosen_list not in lists:
             raise BadValue(f"part is {part!r}", cure=f"{folder} has {', '.join(lists)}; choose one")
-        found = finder.find(parts.get("") or [])
         return Listing((), _of_list(found, lists[chosen_list], finder), tuple(finder.notes))
     chosen = list(parts) if part in (None, ALL) else [str(part)]
     if chosen and chosen[0] not in parts:
@@ -212,13 +212,24 @@ def _listed(root: Path) -> dict[str, Path]:
     return existing if {"train", "val"} <= set(existing) else {}
 
 
-def _of_list(pairs: list[Files], path: Path, finder: _Finder) -> tuple[Files, ...]:
-    """The pairs whose names are in a list, which has one name per line."""
+def _names(path: Path) -> set[str]:
+    """The names in a list, which has one per line."""
     try:
         lines = path.read_text("utf-8", "surrogateescape").splitlines()
     except OSError as error:
         raise explain_os_error(error, path) from error
-    names = {same_name(line.split()[0]) for line in lines if line.strip()}
+    return {same_name(line.split()[0]) for line in lines if line.strip()}
+
+
+def _names_some(lists: dict[str, Path], part: str, pairs: list[Files]) -> bool:
+    """Whether the list of a part exists and names some of the pairs; VOC's test has no masks."""
+    names = _names(lists[part]) if part in lists else set()
+    return any(same_name(pair.name) in names for pair in pairs)
+
+
+def _of_list(pairs: list[Files], path: Path, finder: _Finder) -> tuple[Files, ...]:
+    """The pairs whose names are in a list."""
+    names = _names(path)
     chosen = tuple(pair for pair in pairs if same_name(pair.name) in names)
     finder.notes.append(f"{path}: names {len(names)}, of which {len(chosen)} are pairs here")
     if not chosen:
@@ -234,10 +245,26 @@ def _open(folder: Path, task: str, report: Report, layout: Layout | None) -> _Fi
     return _Finder(folder, task, report, layout or Layout())
 
 
-def _take_parts(finder: _Finder, parts: dict[str, list[Sides]], seed: int) -> Listing:
-    """The folder's own parts: val is preferred to test; if neither has masks, a fifth of train."""
+def keeps_a_test(folder: Path, task: str, layout: Layout | None = None) -> bool:
+    """Whether a folder has a test part beside the val part by which the best epoch is chosen."""
+    finder = _open(folder, task, lambda _: None, layout)
+    parts = finder.parts()
+    if "train" in parts:
+        return {"val", "test"} <= set(parts)
+    lists = _listed(finder.root)
+    return "test" in lists and _names_some(lists, "test", finder.find(parts.get("") or []))
+
+
+def _take_parts(
+    finder: _Finder, parts: dict[str, list[Sides]], seed: int, *, finished: bool = False
+) -> Listing:
+    """The folder's own parts; if neither val nor test has masks, a fifth of train.
+
+    Each epoch is judged by val, or else by test; a finished network by test, or else by val.
+    """
     root = finder.root
-    held_out = next((name for name in ("val", "test") if name in parts), None)
+    preferred = ("test", "val") if finished else ("val", "test")
+    held_out = next((name for name in preferred if name in parts), None)
     train = finder.find(parts["train"])
     if held_out is None and not finder.without_answers:
         place = parts["train"][0].images.parent if parts["train"] else root
@@ -246,8 +273,18 @@ def _take_parts(finder: _Finder, parts: dict[str, list[Sides]], seed: int) -> Li
         return Listing(tuple(train), (), tuple(finder.notes))
     if held_out is None:
         return _split(train, root, None, seed, finder.report, finder.notes)
-    if held_out == "test":
-        finder.notes.append("there is no val folder: test is the validation part")
+    if finished:
+        others = [name for name in ("train", "val", "test") if name in parts and name != held_out]
+        finder.notes.append(
+            f"judged by the {held_out} part of {root} ({' or '.join((*others, ALL))} can be chosen)"
+        )
+    elif held_out == "test":
+        finder.notes.append(
+            "there is no val folder: the best epoch is chosen by test, so its figures there are a "
+            "little too high"
+        )
+    elif "test" in parts:
+        finder.notes.append("val judges each epoch; test is left for the finished network")
     return Listing(tuple(train), tuple(finder.find(parts[held_out])), tuple(finder.notes))
 
 
