@@ -422,10 +422,17 @@ def explain_unit(
                 "lists the layers"
             ),
         )
+    explain_sum(net, Asked(image, series, index), layer, unit, weights, as_json)
+
+
+def explain_sum(
+    net: str, asked: Asked, layer: str, unit: str, weights: Path | None, as_json: bool
+) -> None:
+    """Print the sum behind one unit of a layer."""
     from eyeshot.explanation import draw_trace, explain
     from eyeshot.nets.unet import place_of
 
-    ready = look(net, Asked(image, series, index), weights)
+    ready = look(net, asked, weights)
     with warnings_as_notes():
         trace = explain(ready.net, ready.x, layer=layer, unit=_numbers(unit, "--unit"))
     place = place_of(ready.net, layer)

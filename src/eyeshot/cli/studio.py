@@ -110,30 +110,11 @@ def open_studio(
     if out is not None:
         check_page(out)
         check_free(out, force=force)
-    from eyeshot.cli.inspect import parse_numbers
-    from eyeshot.engine.memory import parse_bytes
-    from eyeshot.web_studio import Session
     from eyeshot.web_studio.export import export_page
     from eyeshot.web_studio.server import Server
 
     with warnings_as_notes():
-        subject, pictures = _opened(net, image or [], weights)
-        room = (parse_bytes(memory) or 0) // (1 if beside is None else 2)
-        if len(truth or ()) > len(image or ()):
-            raise BadValue(
-                f"{len(truth or ())} --truth for {len(image or ())} IMAGE",
-                cure="name the picture of each mask",
-            )
-        session = Session(
-            subject,
-            pictures,
-            memory=room,
-            size=None if size is None else parse_numbers("--size", size, "x"),
-            truths=truth or (),
-        )
-        if beside is not None:
-            session.put_beside(_second(session, net, image or [], beside, room))
-        session.warm()
+        session = _session(net, image or [], truth or [], size, beside, memory, weights)
     if out is not None:
         with warnings_as_notes():
             export_page(session, out, [_unit(one) for one in unit or ()], say=say)
@@ -143,6 +124,34 @@ def open_studio(
     console.print(server.address, soft_wrap=True, markup=False)
     say(tr("^C ends it"))
     server.run(None if no_browser else lambda: webbrowser.open(server.address))
+
+
+def _session(
+    net: str | None,
+    images: list[Path],
+    truths: list[Path],
+    size: str | None,
+    beside: str | None,
+    memory: str,
+    weights: Path | None,
+) -> Session:
+    """A session on the network and its pictures, and on a second network if one is named."""
+    from eyeshot.cli.inspect import parse_numbers
+    from eyeshot.engine.memory import parse_bytes
+    from eyeshot.web_studio import Session
+
+    subject, pictures = _opened(net, images, weights)
+    room = (parse_bytes(memory) or 0) // (1 if beside is None else 2)
+    if len(truths) > len(images):
+        raise BadValue(
+            f"{len(truths)} --truth for {len(images)} IMAGE", cure="name the picture of each mask"
+        )
+    shape = None if size is None else parse_numbers("--size", size, "x")
+    session = Session(subject, pictures, memory=room, size=shape, truths=truths)
+    if beside is not None:
+        session.put_beside(_second(session, net, images, beside, room))
+    session.warm()
+    return session
 
 
 def _second(

@@ -9,7 +9,7 @@ The plan's text for people is written here too.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -147,54 +147,12 @@ def make_plan(
         strips = tuple(Strip(part, required(keeping.graph, part)) for part in begun.strips)
         plan = _priced(keeping, regions, strips, band or begun.band, whole, costs)
         return _allowed(plan, memory)
-    # Simulating maps that are held whole takes long, so it stops when they exceed the memory.
-    most = memory if names_held_whole(graph) else None
-    too_large: list[BandPlan] = []
-    leanest: dict[int, Try] = {}  # for each number of strips, the last try with bands not too low
-
-    attempted: dict[tuple[Any, ...], BandPlan | None] = {}
-
-    def attempt(strips: tuple[Strip, ...], height: int, keeping: _Keeping) -> BandPlan | None:
-        key = (len(strips), height, keeping.spilled, keeping.again)
-        if key not in attempted:
-            attempted[key] = simulated(strips, height, keeping)
-        return attempted[key]
-
-    def simulated(strips: tuple[Strip, ...], height: int, keeping: _Keeping) -> BandPlan | None:
-        try:
-            plan = _priced(keeping, regions, strips, height, whole, costs, most)
-        except TooMuch:
-            return None
-        if plan.disk > disk:
-            return None
-        if memory is None or plan.peak <= memory:
-            return plan
-        too_large.append(plan)
-        return None
-
+    attempts = _Attempts(graph, regions, costs, memory, disk, whole)
     tries = list(_tries(graph, regions, band, disk, memory))
-    for strips, heights, keeping in tries if most is not None else ():
-        # A plan that leaves room for gaps between memory blocks is the fastest (see Allocation).
-        for height in heights[:2] if len(strips) == 1 else ():
-            roomy = attempt(strips, height, keeping)
-            if roomy is not None and roomy.peak + roomy.gaps <= (memory or 0):
-                return roomy
-    for strips, heights, keeping in tries:
-        if keeping.fits and (band is not None or heights[-1] >= _LOWEST_BAND):
-            leanest[len(strips)] = (strips, heights, keeping)
-        tallest = attempt(strips, heights[0], keeping)
-        if tallest is not None:
-            return tallest
-        lowest = attempt(strips, heights[-1], keeping) if len(heights) > 1 else None
-        if lowest is not None:  # otherwise no height in between fits
-            between = (attempt(strips, height, keeping) for height in heights[1:-1])
-            return next((plan for plan in between if plan is not None), lowest)
-    smallest = min(too_large, key=lambda plan: plan.peak, default=None)
-    for strips, heights, keeping in reversed(leanest.values()) if smallest is None else ():
-        plan = _priced(keeping, regions, strips, heights[-1], whole, costs)
-        if smallest is not None and plan.peak >= smallest.peak:
-            break  # fewer strips need more memory
-        smallest = plan
+    best = attempts.roomy_plan(tries) or attempts.first_plan(tries)
+    if best is not None:
+        return best
+    smallest = attempts.smallest_plan(tries, band)
     if smallest is None:
         raise Failure("no strips and bands were tried", cure="please report this network")
     raise BadValue(
@@ -204,6 +162,96 @@ def make_plan(
         ),
         cure=tr("the least that can is {memory}", memory=_enough(smallest.peak)),
     )
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """Plans that are simulated until one fits the memory limit; each is simulated once.
+
+    Attributes:
+        graph: the lowered network.
+        regions: of each output.
+        costs: bytes in addition to the buffered rows.
+        memory: the most bytes that the process may use; None for no limit.
+        disk: bytes of disk space for maps.
+        whole: multiply-adds of a single strip with all maps kept.
+        too_large: the plans that need more memory.
+        known: the plan of each attempt; None if it does not fit.
+    """
+
+    graph: Graph
+    regions: Mapping[str, Region]
+    costs: Costs
+    memory: int | None
+    disk: int
+    whole: int
+    too_large: list[BandPlan] = field(default_factory=list)
+    known: dict[tuple[Any, ...], BandPlan | None] = field(default_factory=dict)
+
+    @property
+    def most(self) -> int | None:
+        """The bytes at which a simulation stops: for maps that are held whole it takes long."""
+        return self.memory if names_held_whole(self.graph) else None
+
+    def roomy_plan(self, tries: Sequence[Try]) -> BandPlan | None:
+        """A plan that leaves room for gaps between memory blocks: the fastest (see Allocation)."""
+        if self.most is None:
+            return None
+        for strips, heights, keeping in tries:
+            for height in heights[:2] if len(strips) == 1 else ():
+                roomy = self._plan(strips, height, keeping)
+                if roomy is not None and roomy.peak + roomy.gaps <= (self.memory or 0):
+                    return roomy
+        return None
+
+    def first_plan(self, tries: Sequence[Try]) -> BandPlan | None:
+        """The first plan that fits, with the highest bands that fit."""
+        for strips, heights, keeping in tries:
+            tallest = self._plan(strips, heights[0], keeping)
+            if tallest is not None:
+                return tallest
+            lowest = self._plan(strips, heights[-1], keeping) if len(heights) > 1 else None
+            if lowest is not None:  # otherwise no height in between fits
+                between = (self._plan(strips, height, keeping) for height in heights[1:-1])
+                return next((plan for plan in between if plan is not None), lowest)
+        return None
+
+    def smallest_plan(self, tries: Sequence[Try], band: int | None) -> BandPlan | None:
+        """After all tries, the plan that needs the least memory; None if there were no tries."""
+        smallest = min(self.too_large, key=lambda plan: plan.peak, default=None)
+        if smallest is not None:
+            return smallest
+        leanest = {  # for each number of strips, the last try with bands not too low
+            len(strips): (strips, heights, keeping)
+            for strips, heights, keeping in tries
+            if keeping.fits and (band is not None or heights[-1] >= _LOWEST_BAND)
+        }
+        for strips, heights, keeping in reversed(leanest.values()):
+            plan = _priced(keeping, self.regions, strips, heights[-1], self.whole, self.costs)
+            if smallest is not None and plan.peak >= smallest.peak:
+                break  # fewer strips need more memory
+            smallest = plan
+        return smallest
+
+    def _plan(self, strips: tuple[Strip, ...], height: int, keeping: _Keeping) -> BandPlan | None:
+        key = (len(strips), height, keeping.spilled, keeping.again)
+        if key not in self.known:
+            self.known[key] = self._simulated(strips, height, keeping)
+        return self.known[key]
+
+    def _simulated(
+        self, strips: tuple[Strip, ...], height: int, keeping: _Keeping
+    ) -> BandPlan | None:
+        try:
+            plan = _priced(keeping, self.regions, strips, height, self.whole, self.costs, self.most)
+        except TooMuch:
+            return None
+        if plan.disk > self.disk:
+            return None
+        if self.memory is None or plan.peak <= self.memory:
+            return plan
+        self.too_large.append(plan)
+        return None
 
 
 @dataclass(frozen=True, slots=True)
