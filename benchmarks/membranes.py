@@ -33,7 +33,7 @@ from eyeshot.runs.inputs import geometry_of_named
 from eyeshot.training import Silence
 from eyeshot.training.augmentation import augment_crops
 from eyeshot.training.checkpoint import Position
-from eyeshot.training.configuration import Wanted, describe_pairs
+from eyeshot.training.configuration import Request, describe_pairs
 from eyeshot.training.cropping import make_sampler
 from eyeshot.training.optimization import segmentation_loss
 
@@ -95,7 +95,7 @@ def our_loop(pairs: Pairs, steps: int, precision: str) -> float:
 
 def compare_speed(pairs: Pairs, rounds: int = ROUNDS) -> None:
     """Print seconds a step of each loop, and the ratios."""
-    config = describe_pairs(Wanted("segment", FOLDER, None, {}, {}), pairs)
+    config = describe_pairs(Request("segment", FOLDER, None, {}, {}), pairs)
     height, width = config.size
     print(
         f"a step is {config.recipe.batch_size} crops of {height}×{width}; "

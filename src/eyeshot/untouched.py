@@ -136,7 +136,7 @@ class Named:
 
     def __init__(self, holder: Any, names: Iterable[str]) -> None:
         self._holder = holder
-        self._held = {name: self.get(name) for name in names}
+        self._saved = {name: self.get(name) for name in names}
 
     def get(self, name: str) -> Any:
         """The value of a name, or ``_MISSING``."""
@@ -152,16 +152,16 @@ class Named:
 
     def names(self) -> Iterable[str]:
         """The names to be looked at when all is put back."""
-        return self._held
+        return self._saved
 
     def values(self) -> Iterator[object]:
         """The saved values of the names."""
-        return (value for value in self._held.values() if value is not _MISSING)
+        return (value for value in self._saved.values() if value is not _MISSING)
 
     def restore(self) -> None:
         """Restore the same objects under the same names."""
         for name in list(self.names()):
-            value = self._held.get(name, _MISSING)
+            value = self._saved.get(name, _MISSING)
             if self.get(name) is value:
                 continue
             if value is _MISSING:
@@ -206,7 +206,7 @@ class OfClass(Named):
 
     def names(self) -> Iterable[str]:
         """Those of now, too."""
-        return {*self._held, *_attributes_of(self._holder)}
+        return {*self._saved, *_attributes_of(self._holder)}
 
 
 class OfCell(Named):
@@ -260,8 +260,8 @@ def _of_tensor(value: torch.Tensor) -> Found:
 
 
 def _of_instance(value: object) -> Found:
-    held = getattr(value, "__dict__", None)
-    parts = (*([held] if isinstance(held, dict) else []), type(value))
+    fields = getattr(value, "__dict__", None)
+    parts = (*([fields] if isinstance(fields, dict) else []), type(value))
     names = [
         name
         for kind in type(value).__mro__
@@ -314,7 +314,7 @@ def _names(code: types.CodeType) -> Iterator[str]:
 def _of_array(value: Any) -> Found:
     if value.nbytes > _LARGEST_ARRAY or not value.flags.writeable:
         return None, ()
-    return OfState(value.copy(), lambda kept: value.__setitem__(..., kept)), ()
+    return OfState(value.copy(), lambda saved: value.__setitem__(..., saved)), ()
 
 
 def _numpy_generator(value: Any) -> Found:
@@ -363,8 +363,8 @@ def _attributes(value: Any) -> tuple[object, ...]:
     """The attributes of a container of a user's class, in addition to its items."""
     if _is_foreign(type(value).__module__):
         return ()
-    held = getattr(value, "__dict__", None)
-    return (held, type(value)) if isinstance(held, dict) else ()
+    fields = getattr(value, "__dict__", None)
+    return (fields, type(value)) if isinstance(fields, dict) else ()
 
 
 def _is_foreign(module: str) -> bool:
@@ -451,8 +451,8 @@ class Snapshot:
 def _refuse_lazy(net: nn.Module) -> None:
     """A lazy layer becomes another one at its first pass, which is not ours to make."""
     for name, module in net.named_modules():
-        held = (*module._parameters.values(), *module._buffers.values())
-        if any(one is not None and nn.parameter.is_lazy(one) for one in held):
+        tensors = (*module._parameters.values(), *module._buffers.values())
+        if any(one is not None and nn.parameter.is_lazy(one) for one in tensors):
             raise BadValue(
                 f"layer {name or type(net).__name__} ({type(module).__name__}) has no weights yet",
                 cure="call the network once on a picture of its size, net(x), to make them",
@@ -530,10 +530,10 @@ class Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Save the tensors that the operator writes to by its schema, and run it."""
-        given: Mapping[str, Any] = kwargs or {}
+        options: Mapping[str, Any] = kwargs or {}
         for place, name in _written(func):
-            self.save(args[place] if place < len(args) else given.get(name))
-        return func(*args, **given)
+            self.save(args[place] if place < len(args) else options.get(name))
+        return func(*args, **options)
 
 
 @functools.cache

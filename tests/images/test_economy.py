@@ -52,8 +52,8 @@ def test_chunks_held_never_exceed_a_row_of_them(tmp_path: Path) -> None:
                 source.read((top, top + 10), (left, right))
                 across = -(-right // 16) - left // 16
                 # one row of chunks below the window, and the column that it cuts, beside it
-                assert len(source._held) <= across + 2
-                assert sum(block.nbytes for block in source._held.values()) <= source.memory
+                assert len(source._chunks) <= across + 2
+                assert sum(block.nbytes for block in source._chunks.values()) <= source.memory
 
 
 def test_leftovers_of_a_kill_inside_a_zarr_chunk_are_removed(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_in_order_each_stored_piece_is_decoded_once(
         if isinstance(source, GridSource):
             pairs = zip(source._layout.stored, source._chunk, strict=True)
             assert source.decoded_chunks == math.prod(-(-n // side) for n, side in pairs)
-            held = sum(block.nbytes for block in source._held.values())
+            held = sum(block.nbytes for block in source._chunks.values())
             assert held <= source.memory
         elif path.suffix == ".png":
             assert source.decoded_chunks == 53

@@ -64,8 +64,8 @@ def test_what_is_recorded_is_kept_and_what_has_changed_is_not(tmp_path: Path) ->
         owner.check(WINDOWS)
         assert set(owner.records) == {1}
         assert owner.lost == 0
-        assert owner.kept(0) == {"mean": [0.25, float("inf")]}
-        assert owner.kept(1) is None
+        assert owner.result_of(0) == {"mean": [0.25, float("inf")]}
+        assert owner.result_of(1) is None
         _write(owner, 0, samples)
         opened_part(owner.part)[:, 600:601] = 0
         owner.check(WINDOWS)

@@ -17,7 +17,7 @@ from eyeshot.frontends.net_geometry import NetGeometry
 from eyeshot.runs import RunConfig
 from eyeshot.runs.inputs import geometry_of_named
 from eyeshot.training import Settings, train
-from eyeshot.training.configuration import Wanted, describe_pairs
+from eyeshot.training.configuration import Request, describe_pairs
 from eyeshot.training.cropping import choose_crop, make_sampler
 
 from .cells import write_cells
@@ -29,7 +29,7 @@ def describe(
     folder: Path, arguments: dict[str, int | str], **settings: Unpack[Settings]
 ) -> tuple[RunConfig, CropSampler]:
     pairs = load_pairs(folder)
-    config = describe_pairs(Wanted("segment", folder, None, arguments, settings), pairs)
+    config = describe_pairs(Request("segment", folder, None, arguments, settings), pairs)
     return config, make_sampler(pairs, config.size, geometry_of_named(config), 0)
 
 
@@ -65,8 +65,8 @@ def test_of_crops_with_little_to_learn_from_a_pass_is_left_unfinished(tmp_path: 
     pairs = load_pairs(folder)
     geometry = NetGeometry(nets.unet(base=2, depth=1))
     crop = (2 * geometry.output.halo + 2,) * 2
-    wanted = Wanted("segment", folder, None, SHALLOW, {"batch_size": 4}, crop=crop)
-    recipe = describe_pairs(wanted, pairs).recipe
+    request = Request("segment", folder, None, SHALLOW, {"batch_size": 4}, crop=crop)
+    recipe = describe_pairs(request, pairs).recipe
     sampler = make_sampler(pairs, crop, geometry, 0)
     assert sampler.steps(4) * 4 * crop[0] * crop[1] > 16 * 400 * 400
     computed = recipe.steps * 4 * crop[0] * crop[1]

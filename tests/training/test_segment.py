@@ -31,7 +31,7 @@ from eyeshot.evaluation import MaskEvaluation
 from eyeshot.runs import CONFIG, LAST, LAST_WEIGHTS, METRICS, WEIGHTS, Run, RunConfig, read_tensors
 from eyeshot.training import Settings, Silence, tasks, train
 from eyeshot.training.checkpoint import FILE, Position
-from eyeshot.training.configuration import Wanted, describe_pairs
+from eyeshot.training.configuration import Request, describe_pairs
 from eyeshot.training.progress import gather_statistics
 from eyeshot.training.tasks import make_task
 from tests.engine.runner import fork
@@ -141,8 +141,8 @@ def test_the_judge_sees_whole_pictures_as_the_net_gives_them(cells: Path, tmp_pa
 def test_a_run_sees_samples_as_the_training_did(bits: int, tmp_path: Path) -> None:
     folder = write_cells(tmp_path / "cells", bits=bits)
     pairs = load_pairs(folder)
-    wanted = Wanted("segment", folder, None, TINY, {"augment": "none"}, crop=(48, 48))
-    config = describe_pairs(wanted, pairs)
+    request = Request("segment", folder, None, TINY, {"augment": "none"}, crop=(48, 48))
+    config = describe_pairs(request, pairs)
     task = make_task(config, pairs)
     batch = next(task.batches(0, 0))
     inputs, _ = task.prepare(batch, (0, 0, 0), slice(None), torch.device("cpu"))
@@ -325,11 +325,11 @@ def _taken(side: int) -> int:
 
 def test_what_is_chosen_for_a_folder(cells: Path) -> None:
     pairs = load_pairs(cells)
-    config = describe_pairs(Wanted("segment", cells, None, {}, {}), pairs)
+    config = describe_pairs(Request("segment", cells, None, {}, {}), pairs)
     assert config.size == (48, 56)  # no larger than the largest pictures
     assert config.recipe.batch_size * 48 * 56 >= 2**20
     assert config.recipe.steps == 50
-    shallow = describe_pairs(Wanted("segment", cells, None, {"depth": 1, "base": 2}, {}), pairs)
+    shallow = describe_pairs(Request("segment", cells, None, {"depth": 1, "base": 2}, {}), pairs)
     height, width = shallow.size
     task = make_task(shallow, pairs)
     batch = next(task.batches(0, 0))
@@ -343,8 +343,8 @@ def test_precision_is_written_as_what_it_became(
     pairs = load_pairs(cells)
     for there, expected in ((True, "bf16-mixed"), (False, "32-true")):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda there=there: {"amx_bf16": there})
-        wanted = Wanted("segment", cells, None, TINY, {"device": "cpu"})
-        assert describe_pairs(wanted, pairs).recipe.precision == expected
+        request = Request("segment", cells, None, TINY, {"device": "cpu"})
+        assert describe_pairs(request, pairs).recipe.precision == expected
 
 
 def test_a_configuration_from_before_there_were_tasks(cells: Path, tmp_path: Path) -> None:

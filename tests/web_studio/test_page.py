@@ -397,7 +397,7 @@ def test_undone_strokes_do_not_come_back(opened: Callable[[str], Any]) -> None:
         pane = page.locator("canvas.pane").first
         held: list[Any] = []
         acts = (undo.click, lambda: page.get_by_label("Picture").first.select_option("two"))
-        for act, expected in zip(acts, session.desk.given, strict=True):
+        for act, expected in zip(acts, session.desk.listed, strict=True):
             pane.click()
             undo.wait_for()
             held.clear()

@@ -653,7 +653,7 @@ def test_a_drawing_and_what_is_looked_at_outlive_strokes(net: nn.Module) -> None
         ask(session, "picture", picture=identity)
     with pytest.raises(BadValue, match="is gone; choose or draw another"):
         ask(session, "picture", picture=other)
-    given = session.desk.given[0]
+    given = session.desk.listed[0]
     assert ask(session, "paint", bytes(64), picture=given).data["id"] == given
     assert "painted on" not in ask(session, "state").data["picture"]["notes"]
 

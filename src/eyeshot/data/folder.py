@@ -88,7 +88,7 @@ class Survey:
         self._size = pixels.check_size(size) if size else None
         self._first = 0  # the file whose size all others must have
         self._budget = budget
-        self._kept: dict[int, pixels.Samples] | None = {}  # None once they exceed the budget
+        self._in_memory: dict[int, pixels.Samples] | None = {}  # None once they exceed the budget
         self._counts: Counts = np.zeros((pixels.COLOR, LEVELS), np.int64)
         self._noted: list[tuple[Path, str]] = []
         self._seen: dict[str, int] = {}  # picture, by its mark -> its number
@@ -151,20 +151,20 @@ class Survey:
 
     def pictures(self, numbers: Sequence[int]) -> Pictures:
         """The pictures of these files, in memory or streamed; ask for each picture only once."""
-        if self._kept is None:
+        if self._in_memory is None:
             paths = tuple(self._files[number][0] for number in numbers)
             return FilePictures(paths, self.channels, self.size, self._stretch, self.deep)
         dtype = torch.uint16 if self.deep else torch.uint8
         images = torch.empty((len(numbers), self.channels, *self.size), dtype=dtype)
         for place, number in enumerate(numbers):
-            samples = pixels.to_channels(self._kept.pop(number), self.channels)
+            samples = pixels.to_channels(self._in_memory.pop(number), self.channels)
             samples = pixels.deepen(samples) if self.deep else samples
             images[place] = torch.from_numpy(samples).permute(2, 0, 1)
         return HeldPictures(images)
 
     def notes(self) -> Iterator[str]:
         """Facts that the user should know, a sentence each."""
-        if self._kept is None and self._budget:
+        if self._in_memory is None and self._budget:
             yield f"more than {self._budget} bytes of pictures: they stay in their files"
         yield from merge_notes(self._noted)
         if self._made_gray:
@@ -248,13 +248,13 @@ class Survey:
             self._contradictions.append((number, first))
 
     def _keep(self, number: int, picture: pixels.Samples) -> None:
-        if self._kept is None:
+        if self._in_memory is None:
             return
         height, width = self.size
         if len(self._files) * self.channels * height * width * (1 + self.deep) > self._budget:
-            self._kept = None
+            self._in_memory = None
         else:
-            self._kept[number] = picture
+            self._in_memory[number] = picture
 
 
 def _read(path: Path) -> tuple[pixels.Samples | BadFile, list[str]]:

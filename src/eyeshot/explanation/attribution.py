@@ -230,8 +230,8 @@ def attribute_graph(
     if against is not None and len(unit) and against == unit[0]:
         raise BadValue(f"channel {against} against itself", cure="name another channel or class")
     with full_precision(), torch.inference_mode(False), torch.enable_grad():
-        given = x.detach().clone().requires_grad_(True)
-        output = value(graph, [given], graph[layer].name)
+        leaf = x.detach().clone().requires_grad_(True)
+        output = value(graph, [leaf], graph[layer].name)
         place = check_unit(graph[layer].name, tuple(output.shape[1:]), unit)
         other = None if against is None else (against, *place[1:])
         if other is not None:
@@ -240,9 +240,9 @@ def attribute_graph(
             raise Unsupported(f"no gradient reaches the input from {layer}", cure="choose another")
         chosen = output[(0, *place)]
         margin = chosen if other is None else chosen - output[(0, *other)]
-        (gradient,) = torch.autograd.grad(margin, given, create_graph=True)
-        away = (given - empty).detach()
-        linear = _is_linear(graph, graph[layer].name, gradient, given)
+        (gradient,) = torch.autograd.grad(margin, leaf, create_graph=True)
+        away = (leaf - empty).detach()
+        linear = _is_linear(graph, graph[layer].name, gradient, leaf)
     pixels = (gradient.detach().double() * away.double())[0].cpu().numpy()
     score = float(chosen.detach())
     subtracted = 0.0 if other is None else float(output[(0, *other)].detach())
@@ -270,15 +270,15 @@ def _names(
     return one, two
 
 
-def _is_linear(graph: Graph, layer: str, gradient: Tensor, given: Tensor) -> bool | None:
+def _is_linear(graph: Graph, layer: str, gradient: Tensor, leaf: Tensor) -> bool | None:
     """Whether the gradient stays as it is near the picture: ∂(g · v)/∂x is 0 for any v."""
     if any(hides_curvature(graph.nodes[name]) for name in needed_for(graph, [layer])):
         return False
     if not gradient.requires_grad:
         return True
-    direction = torch.randn(given.shape, generator=torch.Generator().manual_seed(0)).to(given)
+    direction = torch.randn(leaf.shape, generator=torch.Generator().manual_seed(0)).to(leaf)
     try:
-        (change,) = torch.autograd.grad((gradient * direction).sum(), given, allow_unused=True)
+        (change,) = torch.autograd.grad((gradient * direction).sum(), leaf, allow_unused=True)
     except (RuntimeError, NotImplementedError):
         return None  # some operators have no second derivative in PyTorch
     return change is None or not bool(change.any())

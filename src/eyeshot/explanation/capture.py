@@ -50,8 +50,8 @@ class Seen:
     @property
     def sources(self) -> dict[str, str]:
         """For each argument that another node computes, the name of that node."""
-        given = {} if self.node.call is None else self.node.call.arguments
-        return {name: one.node for name, one in given.items() if isinstance(one, Ref)}
+        arguments = {} if self.node.call is None else self.node.call.arguments
+        return {name: one.node for name, one in arguments.items() if isinstance(one, Ref)}
 
 
 def see_operator(net: nn.Module, x: Tensor, name: str, call: int = 0) -> tuple[Seen | None, str]:
@@ -173,8 +173,8 @@ def _inputs_of_call(
     """Copies, since an activation in place after the layer would write over them."""
     calls: list[tuple[Tensor, ...]] = []
 
-    def keep(_: nn.Module, taken: tuple[Any, ...], given: Any) -> None:
-        calls.append(tuple(one.detach().clone() for _, one in tensors_in(taken)))
+    def keep(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        calls.append(tuple(one.detach().clone() for _, one in tensors_in(inputs)))
 
     with full_precision(), in_passing(net, [x]):
         handle = layer.register_forward_hook(keep)
@@ -206,11 +206,11 @@ def _function(
 class _Ears(Recorder):
     """Observes every call under the name that ``see`` prints, and records one of them."""
 
-    def __init__(self, batch: int, wanted: str) -> None:
+    def __init__(self, batch: int, name: str) -> None:
         super().__init__(batch, frozenset())
         self.names: list[str] = []
         self.found: _Function | None = None
-        self._wanted = wanted
+        self._name = name
         self._times: Counter[str] = Counter()
 
     def keep(self, base: str, kind: str, came_in: Any, output: Any, parameters: int) -> None:
@@ -218,7 +218,7 @@ class _Ears(Recorder):
         self._times[base] += 1
         name = base if self._times[base] == 1 else f"{base}#{self._times[base]}"
         self.names.append(name)
-        if name == self._wanted and isinstance(came_in, list):
+        if name == self._name and isinstance(came_in, list):
             self.found = _Function(self.function, *came_in)
 
 
@@ -229,7 +229,7 @@ class _Function(nn.Module):
         super().__init__()
         self._function = function
         self._inputs: list[Tensor] = []
-        self._given = self._kept([list(args), dict(kwargs)])
+        self._arguments = self._copied([list(args), dict(kwargs)])
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -238,10 +238,10 @@ class _Function(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Any:
         """The call, on other inputs."""
-        args, kwargs = self._put(self._given, inputs)
+        args, kwargs = self._put(self._arguments, inputs)
         return self._function(*args, **kwargs)
 
-    def _kept(self, value: Any) -> Any:
+    def _copied(self, value: Any) -> Any:
         """The arguments with a place for each input."""
         if isinstance(value, nn.Parameter):
             self.register_parameter(f"weight{len(self._parameters)}", value)
@@ -250,8 +250,8 @@ class _Function(nn.Module):
             self._inputs.append(value.detach().clone())
             return _Place(len(self._inputs) - 1)
         if isinstance(value, dict):
-            return {key: self._kept(one) for key, one in value.items()}
-        return [self._kept(one) for one in value] if isinstance(value, (list, tuple)) else value
+            return {key: self._copied(one) for key, one in value.items()}
+        return [self._copied(one) for one in value] if isinstance(value, (list, tuple)) else value
 
     def _put(self, value: Any, inputs: tuple[Tensor, ...]) -> Any:
         if isinstance(value, _Place):

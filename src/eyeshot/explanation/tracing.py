@@ -35,19 +35,19 @@ from eyeshot.reference.padding import OUTSIDE, Array
 
 def trace_batch_norm(seen: Seen, unit: Unit) -> UnitTrace:
     """A scale and a shift for each channel, from the statistics that training left."""
-    given = seen.arguments
-    mean, variance = given["running_mean"], given["running_var"]
-    if given["training"] or mean is None or variance is None:
+    arguments = seen.arguments
+    mean, variance = arguments["running_mean"], arguments["running_var"]
+    if arguments["training"] or mean is None or variance is None:
         raise Unsupported(
             f"layer {seen.name!r} normalizes by the statistics of its own batch",
             cure="name a layer before or after it",
         )
     channel = unit[0]
-    scale = _weight(given["weight"], channel, 1.0) / math.sqrt(
-        float(variance[channel]) + given["eps"]
+    scale = _weight(arguments["weight"], channel, 1.0) / math.sqrt(
+        float(variance[channel]) + arguments["eps"]
     )
-    shift = _weight(given["bias"], channel, 0.0) - float(mean[channel]) * scale
-    value = as_numbers(given["input"][(0, *unit)])
+    shift = _weight(arguments["bias"], channel, 0.0) - float(mean[channel]) * scale
+    value = as_numbers(arguments["input"][(0, *unit)])
     return described(seen, unit, "sum", [number_part(channel, value, scale)], bias=shift)
 
 
@@ -272,11 +272,11 @@ def _channels(seen: Seen, unit: Unit) -> UnitTrace:
     """Channels that are moved, or half of them gated by the other half (GLU)."""
     if getattr(seen.call and seen.call.target, "overloadpacket", None) is not _aten.glu:
         return trace_move(seen, unit)
-    given = seen.arguments["self"]
-    dim = int(seen.arguments.get("dim", -1)) % given.ndim
+    tensor = seen.arguments["self"]
+    dim = int(seen.arguments.get("dim", -1)) % tensor.ndim
     gate = tuple(at + seen.output.shape[dim] * (axis + 1 == dim) for axis, at in enumerate(unit))
     parts = [
-        number_part(place[0], as_numbers(given[(0, *place)]), None, seen.sources["self"], place)
+        number_part(place[0], as_numbers(tensor[(0, *place)]), None, seen.sources["self"], place)
         for place in (unit, gate)
     ]
     opened = float(torch.sigmoid(torch.tensor(parts[1].sum, dtype=torch.float64)))
@@ -371,22 +371,22 @@ _FACTORS = (("mat1", "mat2"), ("batch1", "batch2"), ("self", "other"), ("self", 
 
 def _product(seen: Seen, unit: Unit) -> UnitTrace:
     """A row of the first matrix by a column of the second, whichever of them holds weights."""
-    given = seen.arguments
-    pair = next((one for one in _FACTORS if all(name in given for name in one)), None)
+    arguments = seen.arguments
+    pair = next((one for one in _FACTORS if all(name in arguments for name in one)), None)
     if pair is None:
         return _refused(seen, unit)
-    first, second = (as_numbers(given[name]) for name in pair)
+    first, second = (as_numbers(arguments[name]) for name in pair)
     place = (0, *unit)
     place = (*place, 0) if second.ndim == 1 else place
     place = (*place[:-1], 0, place[-1]) if first.ndim == 1 else place
     first = first[None] if first.ndim == 1 else first
     second = second[:, None] if second.ndim == 1 else second
     row = _matrix(first, place[:-2])[place[-2]]
-    column = float(given.get("alpha", 1)) * _matrix(second, place[:-2])[:, place[-1]]
+    column = float(arguments.get("alpha", 1)) * _matrix(second, place[:-2])[:, place[-1]]
     seen_name = pair[0] if pair[0] in seen.sources else pair[1]
     if seen_name == pair[1]:  # weights by what the network sees
         row, column = column, row
-    stack, source = given[seen_name], seen.sources.get(seen_name, "")
+    stack, source = arguments[seen_name], seen.sources.get(seen_name, "")
     parts = []
     for c, (value, weight) in enumerate(zip(row, column, strict=True)):
         ends = (place[-2], c) if seen_name == pair[0] else (c, place[-1])
@@ -396,8 +396,8 @@ def _product(seen: Seen, unit: Unit) -> UnitTrace:
         parts.append(number_part(c, value, weight, source if len(seen.sources) > 1 else "", at))
     bias = None
     if pair[0] != "self":
-        offset = torch.broadcast_to(given["self"], seen.output.shape)[(0, *unit)]
-        bias = float(given.get("beta", 1)) * float(offset)
+        offset = torch.broadcast_to(arguments["self"], seen.output.shape)[(0, *unit)]
+        bias = float(arguments.get("beta", 1)) * float(offset)
     return described(seen, unit, "sum", parts, bias=bias)
 
 
@@ -458,11 +458,11 @@ def _reduced(rule: TraceRule) -> Callable[[Seen, Unit], UnitTrace]:
                 f"layer {seen.name!r} takes the {rule} over the pictures of a batch",
                 cure="name a layer that keeps one entry for each picture",
             )
-        kept = seen.arguments.get("keepdim", False)
+        keeps_axis = seen.arguments.get("keepdim", False)
         left = iter(unit)
         cells: list[tuple[int, ...]] = []  # of each dimension after the batch
         for dim in range(1, x.ndim):
-            at = next(left) if kept or dim not in over else 0
+            at = next(left) if keeps_axis or dim not in over else 0
             cells.append(tuple(range(x.shape[dim])) if dim in over else (at,))
         channels, spots = cells[0], tuple(cells[1:])
         single = not over - {1}  # no patch, but a number of each channel

@@ -265,12 +265,12 @@ def trace_move(seen: Seen, unit: Unit) -> UnitTrace:
 
 def trace_join(seen: Seen, unit: Unit) -> UnitTrace:
     """The one number that a concatenation, beyond the batch, puts at the unit."""
-    given = seen.node.call.argument("tensors") if seen.node.call is not None else None
+    members = seen.node.call.argument("tensors") if seen.node.call is not None else None
     dim = int(seen.node.params.dim) % max(1, seen.output.ndim)
-    if not isinstance(given, list | tuple) or dim == 0:
+    if not isinstance(members, list | tuple) or dim == 0:
         return trace_move(seen, unit)
     at = list(unit)
-    for tensor, source in zip(seen.arguments["tensors"], given, strict=True):
+    for tensor, source in zip(seen.arguments["tensors"], members, strict=True):
         if at[dim - 1] >= tensor.shape[dim]:
             at[dim - 1] -= tensor.shape[dim]
             continue
@@ -309,11 +309,11 @@ def trace_resize(seen: Seen, unit: Unit) -> UnitTrace:
     (name,) = seen.values
     source = seen.values[name]
     with torch.inference_mode(False), torch.enable_grad():
-        given = source[:1, unit[0] : unit[0] + 1].detach().cpu().double().clone()
-        given.requires_grad_(True)
-        made = seen.call.substituted(lambda one: given if one is source else one)()
-        (weights,) = torch.autograd.grad(made[(0, 0, *unit[1:])], given)
-    image, kernel = as_numbers(given[0, 0]), as_numbers(weights[0, 0])
+        leaf = source[:1, unit[0] : unit[0] + 1].detach().cpu().double().clone()
+        leaf.requires_grad_(True)
+        made = seen.call.substituted(lambda one: leaf if one is source else one)()
+        (weights,) = torch.autograd.grad(made[(0, 0, *unit[1:])], leaf)
+    image, kernel = as_numbers(leaf[0, 0]), as_numbers(weights[0, 0])
     touched = np.nonzero(kernel)
     box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in touched)
     patch, kernel = image[box], kernel[box]

@@ -224,10 +224,10 @@ def _checked(
     """Sides and overlaps along each axis."""
     sides = [tile] * axes if isinstance(tile, int) else list(tile)
     shared = [overlap] * axes if isinstance(overlap, int) else list(overlap)
-    for name, given in (("tile", sides), ("overlap", shared)):
-        if len(given) != axes:
+    for name, sizes in (("tile", sides), ("overlap", shared)):
+        if len(sizes) != axes:
             raise BadValue(
-                f"{name} {by(given)} for a network of {axes} spatial axes",
+                f"{name} {by(sizes)} for a network of {axes} spatial axes",
                 cure="give one number, or one for each axis",
             )
     for side, both in zip(sides, shared, strict=True):
@@ -354,8 +354,8 @@ def _joints(
         ("averaged", assembled.averaged, [one.blended for one in covers]),
         ("gaussian", assembled.gaussian, [one.blended for one in covers]),
     )
-    for way, given, right in ways:
-        measured = difference(given, answer, right, dtype)
+    for way, joined, right in ways:
+        measured = difference(joined, answer, right, dtype)
         count, all_of = math.prod(int(one.sum()) for one in right), math.prod(map(len, right))
         share = (all_of - count) / all_of
         found.append(Joint(way, not share, share, measured))

@@ -392,7 +392,7 @@ def settings_of(remedy: Remedy | None, geometry: OutputGeometry | None) -> dict[
     tile, overlap = remedy.tile, remedy.overlap
     ratios = ratios_of(tile, overlap)
     halo = _cut_off(remedy)
-    told = {
+    settings = {
         "MONAI": _monai(remedy, ratios, geometry),
         "BioImage.IO": (
             f"halo: {halo} for each axis of space of the output, input blocks of {by(tile)}; exact "
@@ -401,21 +401,21 @@ def settings_of(remedy: Remedy | None, geometry: OutputGeometry | None) -> dict[
     }
     if len(tile) == 2:
         centered = "it centers its tiles, maybe off the grid, and" if remedy.grid > 1 else "it"
-        told["QuPath InstanSeg"] = (
+        settings["QuPath InstanSeg"] = (
             f".tileDims({max(tile)}).interTilePadding({halo}); {centered} joins objects by rules "
             "of its own"
         )
-        told["SAHI"] = (
+        settings["SAHI"] = (
             f"slice_height={tile[0]}, slice_width={tile[1]}, overlap_height_ratio="
             f"{ratios[0]:.6g}, overlap_width_ratio={ratios[1]:.6g}; a box is that of the whole "
             f"pass if all that it depends on lies {halo} pixels or more inside its slice"
         )
     blends = "exact too" if not remedy.halo else "never exact"
-    told["napari"] = (
+    settings["napari"] = (
         f"CAREamics and others that crop: tile {by(tile)}, overlap {by(overlap)}; Cellpose and "
         f"others that blend: tile_overlap={max(ratios):.6g}, {blends}"
     )
-    return told
+    return settings
 
 
 def _cut_off(remedy: Remedy) -> int:
@@ -431,12 +431,12 @@ def _monai(remedy: Remedy, ratios: tuple[float, ...], geometry: OutputGeometry) 
     if margin and any(stride != 1 for stride in geometry.stride):
         return "it stretches an output that is smaller than its tile: no settings are exact"
     if not remedy.halo and not margin:
-        return f"SlidingWindowInferer(roi_size={tile}, overlap={_told(ratios)})"
+        return f"SlidingWindowInferer(roi_size={tile}, overlap={_number_or_tuple(ratios)})"
     inner = ", ".join(["...", *[f"{margin}:-{margin}"] * axes])
     return _MONAI.format(
         halo=max(remedy.halo, margin),
         tile=tile,
-        ratio=_told(ratios),
+        ratio=_number_or_tuple(ratios),
         answer=f"F.pad(net(x), [{margin}] * {2 * axes})" if margin else "net(x)",
         result=f"(total / count)[{inner}]" if margin else "total / count",
     )
@@ -447,5 +447,5 @@ def by(sizes: Sequence[int]) -> str:
     return "x".join(str(n) for n in sizes)
 
 
-def _told(ratios: tuple[float, ...]) -> str:
+def _number_or_tuple(ratios: tuple[float, ...]) -> str:
     return repr(ratios[0]) if len(set(ratios)) == 1 else repr(ratios)

@@ -96,12 +96,12 @@ def assemble(
         window = tuple(slice(lo, lo + n) for lo, n in zip(first, tile, strict=True))
         answer = answer_of(part, image[(slice(None), *window)])
         places = [cover.places[k] for cover, k in zip(covers, numbers, strict=True)]
-        kept = [cover.kept[k] for cover, k in zip(covers, numbers, strict=True)]
-        there, inner = _box(places), _box(kept)
+        cores = [cover.kept[k] for cover, k in zip(covers, numbers, strict=True)]
+        there, inner = _box(places), _box(cores)
         answer = answer[(slice(None), *(slice(0, hi - lo) for lo, hi in places))]
         cut = tuple(
             slice(lo - start, max(lo, hi) - start)
-            for (lo, hi), (start, _) in zip(kept, places, strict=True)
+            for (lo, hi), (start, _) in zip(cores, places, strict=True)
         )
         found.cropped[(slice(None), *inner)] = answer[(slice(None), *cut)]
         bell = _gaussian(answer.shape[1:])
@@ -359,11 +359,11 @@ class Audit:
         if self.margins is None:
             yield "wrong margin of a tile: all of it"
         else:
-            told = [
+            margins = [
                 f"{axis} {lo} before, {hi} after"
                 for axis, (lo, hi) in zip(axes, self.margins, strict=True)
             ]
-            yield f"wrong margin of an inner tile, in pixels: {'; '.join(told)}"
+            yield f"wrong margin of an inner tile, in pixels: {'; '.join(margins)}"
         if self.field is not None and self.grid is not None:
             off = [_off_grid(one, self.grid) for one in self.starts]
             yield (
@@ -388,10 +388,10 @@ class Audit:
             for one in self.costs
         )
         yield "  eyeshot run computes each pixel once, at 1.00x"
-        for tool, told in self.settings.items():
-            first, *rest = told.splitlines()
+        for tool, setting in self.settings.items():
+            first, *rest = setting.splitlines()
             yield f"{tool}: {first}" if not rest else f"{tool}:"
-            yield from (f"    {line}" for line in (told.splitlines() if rest else ()))
+            yield from (f"    {line}" for line in (setting.splitlines() if rest else ()))
 
 
 def _off_grid(starts: Sequence[int], grid: int) -> int:
@@ -426,7 +426,7 @@ def sentence(one: Break) -> str:
         return "no rule says what it does to positions"
     if not one.sides:
         return "the wrong margin fills the whole tile"
-    told = " or ".join(sorted({f"{lo} before, {hi} after" for lo, hi in one.sides}))
+    growth = " or ".join(sorted({f"{lo} before, {hi} after" for lo, hi in one.sides}))
     if one.cause == "padding":
-        return f"pads where the image goes on; the wrong margin grows by {told}"
-    return f"mixes wrong values with right ones; the margin grows by {told}"
+        return f"pads where the image goes on; the wrong margin grows by {growth}"
+    return f"mixes wrong values with right ones; the margin grows by {growth}"

@@ -19,7 +19,7 @@ from eyeshot.runs import CONFIG, LAST, PROGRAM, Recipe, Run, RunConfig, load
 from eyeshot.training import checkpoint
 from eyeshot.training.behavior import check_behavior
 from eyeshot.training.checkpoint import Position, hold, prepare
-from eyeshot.training.configuration import Wanted, choose_folder
+from eyeshot.training.configuration import Request, choose_folder
 from eyeshot.training.folds import (
     check_folds,
     check_start,
@@ -28,7 +28,7 @@ from eyeshot.training.folds import (
     train_folds,
 )
 from eyeshot.training.logs import check_logs, open_logs
-from eyeshot.training.loop import Stopped, Training, make_fabric, torch_state_kept
+from eyeshot.training.loop import Stopped, Training, make_fabric, torch_state_restored
 from eyeshot.training.optimization import Average, make_optimizer
 from eyeshot.training.options import ask, settle
 from eyeshot.training.own_network import OwnNet, bring_weights, freeze, note_shares
@@ -161,7 +161,7 @@ def train(
 
 
 def _train_one(
-    asked: Wanted,
+    asked: Request,
     start: str | Path | None,
     out: Path | None,
     resume: bool,
@@ -190,7 +190,7 @@ def _train_one(
         if note is not None:
             progress.say(note)
     place = choose_folder(config) if out is None else out
-    with torch_state_kept():
+    with torch_state_restored():
         fabric = make_fabric(config.recipe)
         with hold(place) if fabric.is_global_zero else nullcontext():
             _run(
@@ -224,8 +224,8 @@ def _run(
     if going_on:
         config = replace(config, fresh=RunConfig.read(place / CONFIG).fresh)
     elif config.start is not None:
-        fresh, told = bring_weights(net, config.start)
-        progress.say(told)
+        fresh, note = bring_weights(net, config.start)
+        progress.say(note)
         config = replace(config, fresh=" ".join(fresh))
     freeze(net, recipe.freeze)
     average = Average(net, recipe.average) if recipe.average else None

@@ -48,7 +48,7 @@ _MOST_LEARNED = 10_000
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Request:
     """The settings of a training that the caller gave, without the data.
 
     Attributes:
@@ -84,18 +84,18 @@ class Wanted:
     fold: tuple[int, int] | None = None
 
 
-def describe(wanted: Wanted, data: Data) -> RunConfig:
+def describe(request: Request, data: Data) -> RunConfig:
     """The configuration of a training to tell classes of pictures apart.
 
     Raises:
         UnknownName, BadValue: there is no such model or setting, or it is out of range.
     """
-    model = _choose_model(wanted, nets.CLASSIFIERS)
-    if wanted.own is not None:
-        wanted.own.channels = data.channels
-        check_fit(wanted.own, wanted.task, data.channels, len(data.classes), data.size)
+    model = _choose_model(request, nets.CLASSIFIERS)
+    if request.own is not None:
+        request.own.channels = data.channels
+        check_fit(request.own, request.task, data.channels, len(data.classes), data.size)
     counts = data.train.labels.bincount(minlength=len(data.classes)).tolist()
-    recipe = choose_recipe(model, counts, wanted.settings)
+    recipe = choose_recipe(model, counts, request.settings)
     if recipe.shift >= min(data.size):
         raise BadValue(
             f"shift is {recipe.shift}, and the pictures are {data.size[0]}×{data.size[1]}",
@@ -107,26 +107,26 @@ def describe(wanted: Wanted, data: Data) -> RunConfig:
             "from",
             cure=f"several devices need whole batches: use {len(data.train)} or fewer",
         )
-    config = _configuration(wanted, data, model, recipe, data.size, fingerprint(data))
-    _check_smallest_batch(config, len(data.train), wanted.own)
+    config = _configuration(request, data, model, recipe, data.size, fingerprint(data))
+    _check_smallest_batch(config, len(data.train), request.own)
     learned = sorted(set(data.marks)) if len(data.marks) <= _MOST_LEARNED else []
     return replace(config, learned=" ".join(learned), judged_by=data.judged[0])
 
 
-def describe_generator(wanted: Wanted, data: Data) -> RunConfig:
+def describe_generator(request: Request, data: Data) -> RunConfig:
     """The configuration of a training to make pictures like those of ``data``.
 
     Raises:
         UnknownName, BadValue: there is no such model or setting, or it is out of range.
     """
-    if wanted.own is not None:
+    if request.own is not None:
         raise BadValue(
             "a network of your own for the task generate, which trains two against each other",
             cure="leave out --net; --latent, --width and --up change the generator",
         )
-    model = _choose_model(wanted, nets.GENERATORS)
+    model = _choose_model(request, nets.GENERATORS)
     count = len(data.train)
-    recipe = choose_generator_recipe(count, wanted.settings)
+    recipe = choose_generator_recipe(count, request.settings)
     if min(count, recipe.batch_size) < _LEAST_MADE:
         raise BadValue(
             f"batches of {min(count, recipe.batch_size)}, and batch norm compares pictures",
@@ -139,7 +139,7 @@ def describe_generator(wanted: Wanted, data: Data) -> RunConfig:
         )
     levels = (0.5,) * data.channels  # a generator's output lies in −1 … 1
     bare = replace(data, classes=(), mean=levels, std=levels)
-    config = _configuration(wanted, bare, model, recipe, data.size, fingerprint(data))
+    config = _configuration(request, bare, model, recipe, data.size, fingerprint(data))
     with torch.device("meta"):
         build_net(config)  # a size that cannot be made is refused before anything starts
     return config
@@ -167,36 +167,38 @@ def _check_smallest_batch(config: RunConfig, count: int, own: OwnNet | None) -> 
         ) from None
 
 
-def describe_pairs(wanted: Wanted, pairs: Pairs) -> RunConfig:
+def describe_pairs(request: Request, pairs: Pairs) -> RunConfig:
     """The configuration of a training that turns pictures into masks or other pictures.
 
     Raises:
         UnknownName, BadValue: there is no such model or setting, or it is out of range.
     """
-    model = _choose_model(wanted, nets.PER_PIXEL)
-    arguments = {**_narrowed(model, pairs.dims), **wanted.model_arguments}
-    wanted = replace(wanted, model_arguments=arguments)
+    model = _choose_model(request, nets.PER_PIXEL)
+    arguments = {**_narrowed(model, pairs.dims), **request.model_arguments}
+    request = replace(request, model_arguments=arguments)
     outputs = pairs.channels if pairs.task == "restore" else len(pairs.classes)
-    own = wanted.own
+    own = request.own
     if own is not None:
         own.channels = pairs.channels
-        check_map(own, wanted.task, pairs.channels, outputs)
+        check_map(own, request.task, pairs.channels, outputs)
         geometry = own.geometry
     else:
         geometry = geometry_of_model(model, pairs.channels, outputs, arguments)
-    _check_stride(model, wanted.task, geometry.output.stride)
-    crop = choose_crop(geometry, pairs, wanted.crop)
+    _check_stride(model, request.task, geometry.output.stride)
+    crop = choose_crop(geometry, pairs, request.crop)
     sampler = make_sampler(pairs, crop, geometry, 0)
     recipe = choose_crop_recipe(
-        pairs.task, sampler, _area(pairs.validation), pairs.counts, wanted.settings
+        pairs.task, sampler, _area(pairs.validation), pairs.counts, request.settings
     )
 
     def build(**other: int) -> nn.Module:
         if own is not None:
             return own.on_meta()
         with torch.device("meta"):
-            told = {**arguments, **other}
-            return nets.build(model, in_channels=pairs.channels, classes=outputs, **told)
+            arguments_of_net = {**arguments, **other}
+            return nets.build(
+                model, in_channels=pairs.channels, classes=outputs, **arguments_of_net
+            )
 
     check_batches(
         build,
@@ -211,13 +213,13 @@ def describe_pairs(wanted: Wanted, pairs: Pairs) -> RunConfig:
             "share",
             cure="use one device",
         )
-    config = _configuration(wanted, pairs, model, recipe, crop, pairs.fingerprint)
+    config = _configuration(request, pairs, model, recipe, crop, pairs.fingerprint)
     learned = " ".join(sorted({pair.digest for pair in pairs.train}))
     return replace(config, legend=pairs.legend, learned=learned, own_scale=pairs.own_scale)
 
 
 def _configuration(
-    wanted: Wanted,
+    request: Request,
     data: Data | Pairs,
     model: str,
     recipe: Recipe,
@@ -225,18 +227,18 @@ def _configuration(
     name: str,
 ) -> RunConfig:
     device = choose_device(recipe.device)
-    precision = choose_precision(recipe.precision, wanted.task, device)
+    precision = choose_precision(recipe.precision, request.task, device)
     return RunConfig(
         model=model,
-        model_arguments=wanted.model_arguments,
-        data=_name_source(wanted.source),
-        data_folder=None if wanted.folder is None else str(wanted.folder.resolve()),
-        task=wanted.task,
-        validation=wanted.validation,
-        fold=wanted.fold[0] if wanted.fold else 0,
-        folds=wanted.fold[1] if wanted.fold else 0,
-        skip_damaged=wanted.skip_damaged,
-        layout=wanted.layout,
+        model_arguments=request.model_arguments,
+        data=_name_source(request.source),
+        data_folder=None if request.folder is None else str(request.folder.resolve()),
+        task=request.task,
+        validation=request.validation,
+        fold=request.fold[0] if request.fold else 0,
+        folds=request.fold[1] if request.fold else 0,
+        skip_damaged=request.skip_damaged,
+        layout=request.layout,
         fingerprint=name,
         classes=data.classes,
         channels=data.channels,
@@ -253,21 +255,21 @@ def _configuration(
     )
 
 
-def _choose_model(wanted: Wanted, fitting: tuple[str, ...]) -> str:
+def _choose_model(request: Request, fitting: tuple[str, ...]) -> str:
     """The model's name, which must be one of ``fitting``."""
-    if wanted.own is not None:
-        if wanted.model is not None or wanted.model_arguments:
-            also = wanted.model or ", ".join(wanted.model_arguments)
+    if request.own is not None:
+        if request.model is not None or request.model_arguments:
+            also = request.model or ", ".join(request.model_arguments)
             raise BadValue(
                 f"net and {also} together", cure="give a network of your own its own arguments"
             )
-        return wanted.own.name
-    model = fitting[0] if wanted.model is None else wanted.model
+        return request.own.name
+    model = fitting[0] if request.model is None else request.model
     if model not in nets.NAMES:
         raise UnknownName("model", model, nets.NAMES)
     if model not in fitting:
         raise BadValue(
-            f"model is {model}, which is not for the task {wanted.task}",
+            f"model is {model}, which is not for the task {request.task}",
             cure=f"use {' or '.join(fitting)}, or another --task",
         )
     return model

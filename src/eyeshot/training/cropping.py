@@ -64,7 +64,7 @@ def choose_crop(
                 f"crop is {'×'.join(map(str, asked))}, and the data has {pairs.dims} axes of space",
                 cure="give one length an axis",
             )
-        return _taken(geometry.sizes, asked, given=True)
+        return _accepted(geometry.sizes, asked, exactly=True)
     output = geometry.output
     part = math.sqrt(_VALID_SHARE) if pairs.dims < _VOLUME else _VOLUME_SIDE
     least = math.ceil(2 * whole_border(output) / (1 - part))
@@ -76,12 +76,12 @@ def choose_crop(
     common = tuple(min(side, *along) for along in lengths)
     if common != largest:
         try:
-            crop = _taken(geometry.sizes, common)
+            crop = _accepted(geometry.sizes, common)
             if make_sampler(pairs, crop, geometry, 0).valid_share >= _LEAST_SHARE:
                 return crop
         except BadValue:  # nothing of it would be valid
             pass
-    return _taken(geometry.sizes, largest)
+    return _accepted(geometry.sizes, largest)
 
 
 def border_of(geometry: NetGeometry, crop: tuple[int, ...]) -> int:
@@ -99,12 +99,14 @@ def whole_border(output: OutputGeometry) -> int:
     return max(output.margin, output.halo + more) if output.padded else output.margin + more
 
 
-def _taken(sizes: InputSizes, crop: tuple[int, ...], *, given: bool = False) -> tuple[int, ...]:
+def _accepted(
+    sizes: InputSizes, crop: tuple[int, ...], *, exactly: bool = False
+) -> tuple[int, ...]:
     """A crop that the network accepts: this one, or for each side the next smaller one."""
     found = []
     for axis, side in enumerate(crop):
         below, above = (side, side) if sizes.takes_side(side, axis) else sizes.nearest(side, axis)
-        if below is None or (given and below != side):
+        if below is None or (exactly and below != side):
             near = " or ".join(str(n) for n in (below, above) if n is not None)
             raise BadValue(
                 f"a crop with a side of {side} pixels, which the network does not take",
@@ -185,9 +187,9 @@ def check_pictures(config: RunConfig, pairs: Pairs, sizes: InputSizes) -> None:
                 continue
             below, above = sizes.nearest(n, axis)
             if below is None:
-                told = f"takes none below {above}" if above else "takes no side near it"
+                rule = f"takes none below {above}" if above else "takes no side near it"
                 raise BadValue(
-                    f"{pair.image}: a side of {n} pixels, and the network {told}",
+                    f"{pair.image}: a side of {n} pixels, and the network {rule}",
                     cure="leave it out"
                     + (", or use --padding same or less --depth" if bare else ""),
                 )

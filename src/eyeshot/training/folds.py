@@ -83,8 +83,8 @@ class FoldSummary:
         for name in self.names:
             values = self.values(name)
             each = ", ".join(f"{value:.4g}" for value in values)
-            told = f"{fmean(values):.4g} ± {stdev(values):.2g}"
-            found.append(f"{name.replace('_', ' ')}: {told} ({each})")
+            spread = f"{fmean(values):.4g} ± {stdev(values):.2g}"
+            found.append(f"{name.replace('_', ' ')}: {spread} ({each})")
         return tuple(found)
 
 
@@ -172,7 +172,7 @@ def read_summary(place: Path) -> FoldSummary:
         BadFile: a fold has no figures.
     """
     numbers = [k for k in range(1, 1 + len(list(place.glob("fold-*")))) if _is_run(place, k)]
-    return FoldSummary(tuple(_kept_row(place / _name(number)) for number in numbers))
+    return FoldSummary(tuple(_saved_row(place / _name(number)) for number in numbers))
 
 
 def train_folds(
@@ -283,7 +283,7 @@ def _check_place(place: Path, count: int, *, resume: bool, force: bool) -> None:
         )
 
 
-def _kept_row(folder: Path) -> dict[str, float]:
+def _saved_row(folder: Path) -> dict[str, float]:
     """The line of ``metrics.csv`` of the epoch whose weights are kept."""
     best = RunConfig.read(folder / CONFIG).best
     try:
@@ -336,8 +336,8 @@ def _join(runs: Sequence[Run]) -> _Joined:
         folds=first.folds if same_part else count,
     )
     if _can_be_built(configs):
-        told = {"of": first.model, "count": count, **first.model_arguments}
-        config = replace(config, model=ENSEMBLE, model_arguments=told)
+        arguments = {"of": first.model, "count": count, **first.model_arguments}
+        config = replace(config, model=ENSEMBLE, model_arguments=arguments)
         return _Joined(config, net.state_dict(), None)
     net.training = False  # its members do not change
     size = (

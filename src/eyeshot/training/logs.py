@@ -60,10 +60,10 @@ def check_logs(names: str | Sequence[str] | None) -> tuple[str, ...]:
     """
     if names is None:
         return ()
-    given = names.split(",") if isinstance(names, str) else names
-    if not all(isinstance(name, str) for name in given):
+    requested = names.split(",") if isinstance(names, str) else names
+    if not all(isinstance(name, str) for name in requested):
         raise BadValue(f"log is {names!r}", cure=f"use {', '.join(LOGS)}")
-    chosen = tuple(dict.fromkeys(name.strip() for name in given))
+    chosen = tuple(dict.fromkeys(name.strip() for name in requested))
     for name in chosen:
         if name not in _NEEDS:
             raise UnknownName("log", name, LOGS)
@@ -142,11 +142,11 @@ def _settings(config: RunConfig) -> dict[str, Any]:
         name: list(value) if isinstance(value, tuple) else value
         for name, value in dataclasses.asdict(config.recipe).items()
     }
-    told = {"model": config.model, "data": config.data, "task": config.task}
-    return {**told, **config.model_arguments, **recipe}
+    names = {"model": config.model, "data": config.data, "task": config.task}
+    return {**names, **config.model_arguments, **recipe}
 
 
-def _kept_name(path: Path, new: str) -> str:
+def _stored_name(path: Path, new: str) -> str:
     """The text of the file; if it does not exist, ``new``, which is then written to it."""
     if path.is_file():
         return path.read_text(encoding="ascii").strip()
@@ -194,7 +194,7 @@ class _MLflow:
         found = folder / "mlflow.txt"
         self._resumed = found.is_file()
         if self._resumed:
-            self._run = _kept_name(found, "")
+            self._run = _stored_name(found, "")
             client.update_run(self._run, status="RUNNING")
             return
         there = client.get_experiment_by_name(_PROJECT)
@@ -207,7 +207,7 @@ class _MLflow:
         self._run = client.create_run(number, run_name=name).info.run_id
         for key, value in _settings(config).items():
             client.log_param(self._run, key, value)
-        _kept_name(found, self._run)
+        _stored_name(found, self._run)
 
     def write(self, figures: Mapping[str, float], epoch: int) -> None:
         """Write the figures of an epoch."""
@@ -243,7 +243,7 @@ class _Wandb:
         self._run = wandb.init(
             project=_PROJECT,
             name=name,
-            id=_kept_name(folder / "wandb.txt", secrets.token_hex(4)),
+            id=_stored_name(folder / "wandb.txt", secrets.token_hex(4)),
             resume="allow",
             mode="offline",
             dir=str(folder),

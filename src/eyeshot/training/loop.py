@@ -124,8 +124,8 @@ class Training:
     def out_of_time(self) -> bool:
         """Whether the steps have used up the minutes of the recipe."""
         minutes, position = self.config.recipe.minutes, self.position
-        taken = position.seconds + sum(row["seconds"] for row in position.rows)
-        return bool(minutes) and taken >= 60 * minutes
+        elapsed = position.seconds + sum(row["seconds"] for row in position.rows)
+        return bool(minutes) and elapsed >= 60 * minutes
 
     @property
     def ended(self) -> str:
@@ -408,7 +408,7 @@ def make_fabric(recipe: Recipe) -> Fabric:
 
 
 @contextmanager
-def torch_state_kept() -> Iterator[None]:
+def torch_state_restored() -> Iterator[None]:
     """Inside, random numbers and cuDNN's settings are our own; then they are restored.
 
     So is the level of Fabric's log. cuDNN uses only algorithms that give the same bits every time.

@@ -20,7 +20,7 @@ from eyeshot.errors import BadValue, UnknownName
 from eyeshot.runs import TASKS, Recipe, RunConfig
 from eyeshot.runs.inputs import geometry_of_named
 from eyeshot.training.configuration import (
-    Wanted,
+    Request,
     describe,
     describe_generator,
     describe_pairs,
@@ -206,7 +206,7 @@ def ask(
     settings: Settings,
     own: OwnNet | None = None,
     fold: tuple[int, int] | None = None,
-) -> Wanted:
+) -> Request:
     """What a caller said, once it is known to make sense for the task.
 
     Args:
@@ -238,47 +238,47 @@ def ask(
         "own": own,
         "fold": fold,
     }
-    return Wanted(
+    return Request(
         task, source, model, check_arguments(model_arguments), check_settings(settings), **places
     )
 
 
-def settle(wanted: Wanted) -> tuple[RunConfig, Data | Pairs]:
+def settle(request: Request) -> tuple[RunConfig, Data | Pairs]:
     """The data, loaded where it is not yet, and the configuration of the training on it.
 
     Raises:
         UnknownName, BadValue: what was asked for does not exist, or is out of range.
         BadFile: the data cannot be read.
     """
-    source = wanted.source
-    if wanted.task in ("classify", "generate"):
-        classes = wanted.task == "classify"
+    source = request.source
+    if request.task in ("classify", "generate"):
+        classes = request.task == "classify"
         if not isinstance(source, Data):
             source = load_data(
                 _place(source),
-                folder=wanted.folder,
-                size=wanted.size,
-                skip_damaged=wanted.skip_damaged,
+                folder=request.folder,
+                size=request.size,
+                skip_damaged=request.skip_damaged,
                 labeled=classes,
-                fold=wanted.fold,
+                fold=request.fold,
             )
-        return (describe if classes else describe_generator)(wanted, source), source
+        return (describe if classes else describe_generator)(request, source), source
 
     if not isinstance(source, Pairs):
         source = load_pairs(
             _place(source),
-            task=wanted.task,
-            validation=wanted.validation,
-            skip_damaged=wanted.skip_damaged,
-            layout=wanted.layout,
-            dims=wanted.dims,
-            fold=wanted.fold,
+            task=request.task,
+            validation=request.validation,
+            skip_damaged=request.skip_damaged,
+            layout=request.layout,
+            dims=request.dims,
+            fold=request.fold,
         )
-    elif not has_parts(Path(source.name), wanted.layout):
+    elif not has_parts(Path(source.name), request.layout):
         # Anyone who loads the folder later is to set the same pairs aside.
-        wanted = replace(wanted, validation=len(source.validation))
-    config = describe_pairs(wanted, source)
-    own = wanted.own
+        request = replace(request, validation=len(source.validation))
+    config = describe_pairs(request, source)
+    own = request.own
     geometry = geometry_of_named(config) if own is None else own.geometry
     check_pictures(config, source, geometry.sizes)
     return config, source

@@ -116,8 +116,8 @@ class OwnNet:
 
         It is asked once :meth:`describe` knows an example.
         """
-        given = [_answer(self, mode) for mode in (False, True)]
-        evaluating, training = (one is not None and are_shares(one) for one in given)
+        outputs = [_answer(self, mode) for mode in (False, True)]
+        evaluating, training = (one is not None and are_shares(one) for one in outputs)
         return evaluating, training
 
     @cached_property
@@ -125,8 +125,8 @@ class OwnNet:
         """Whether it ends in a sigmoid, in training mode too."""
         from eyeshot.engine.networks import trace  # takes time to import
 
-        given = _answer(self, True)
-        if given is None or not bool(((given >= 0) & (given <= 1)).all()):
+        output = _answer(self, True)
+        if output is None or not bool(((output >= 0) & (output <= 1)).all()):
             return False
         graph = trace(self.build().eval()).graph(self.example)
         return gives_probabilities(graph, graph.outputs[0])
@@ -154,17 +154,17 @@ def check_fit(own: OwnNet, task: str, channels: int, outputs: int, size: tuple[i
     shape = (_BATCH, channels, *size)
     shapes = []
     for training in (True, False):
-        given = _given(own, shape, training=training)
-        if not isinstance(given, Tensor):
-            several = isinstance(given, (tuple, list, dict))
+        output = _raw_output(own, shape, training=training)
+        if not isinstance(output, Tensor):
+            several = isinstance(output, (tuple, list, dict))
             raise BadValue(
-                f"{own.name} gives {f'{len(given)} outputs' if several else 'no tensor'} "
-                f"({type(given).__name__}){' while it trains' if training else ''}, and --task "
+                f"{own.name} gives {f'{len(output)} outputs' if several else 'no tensor'} "
+                f"({type(output).__name__}){' while it trains' if training else ''}, and --task "
                 f"{task} needs one",
                 cure="wrap it in a module whose forward returns the one to learn",
             )
-        _check_output(own, task, tuple(given.shape), outputs)
-        shapes.append("x".join(map(str, given.shape[1:])))
+        _check_output(own, task, tuple(output.shape), outputs)
+        shapes.append("x".join(map(str, output.shape[1:])))
     if shapes[0] != shapes[1]:
         raise BadValue(
             f"{own.name} gives {shapes[0]} while it trains and {shapes[1]} in eval mode",
@@ -240,8 +240,10 @@ def _answer(own: OwnNet, training: bool) -> Tensor | None:
     """What the network answers to noise; None if it is no tensor of classes."""
     noise = torch.randn(_BATCH, *own.example, generator=torch.Generator().manual_seed(0))
     with generators_kept(), torch.no_grad():
-        given = own.build().train(training)(noise)
-    return given if isinstance(given, Tensor) and given.ndim > 1 and given.shape[1] > 1 else None
+        output = own.build().train(training)(noise)
+    return (
+        output if isinstance(output, Tensor) and output.ndim > 1 and output.shape[1] > 1 else None
+    )
 
 
 def _takes(net: nn.Module, inputs: Tensor, layout: torch.memory_format) -> bool:
@@ -337,7 +339,7 @@ def _plain_tensor(net: nn.Module) -> str:
     return ""
 
 
-def _given(own: OwnNet, shape: tuple[int, ...], *, training: bool) -> Any:
+def _raw_output(own: OwnNet, shape: tuple[int, ...], *, training: bool) -> Any:
     """What the network gives for inputs of a shape, without memory if it can be asked so."""
     found: list[Any] = []
     net = own.trial.train(training)
@@ -415,9 +417,9 @@ def bring_weights(net: nn.Module, start: str) -> tuple[tuple[str, ...], str]:
         BadFile: missing or damaged, or nothing in it fits.
     """
     path = Path(start)
-    taken, told = take_weights(net, path / WEIGHTS if path.is_dir() else path)
+    loaded, note = take_weights(net, path / WEIGHTS if path.is_dir() else path)
     names = [name for name, _ in net.named_parameters()]
-    return tuple(name for name in names if name not in taken), told
+    return tuple(name for name in names if name not in loaded), note
 
 
 def freeze(net: nn.Module, patterns: str) -> None:

@@ -134,11 +134,12 @@ class TerminalProgress:
         """Move the bar."""
         if not self.console.is_terminal:
             return
+        speed = self._speed(position.seen / position.seconds)
         self.bar.update(
             self.task,
             completed=position.epoch * self.steps_an_epoch + position.step,
             epoch=f"{position.epoch + 1}/{self.epochs}",
-            figures=f"{told(position.means)}  {self._speed(position.seen / position.seconds)}",
+            figures=f"{format_figures(position.means)}  {speed}",
         )
 
     def finish_epoch(self, row: dict[str, float]) -> None:
@@ -157,7 +158,7 @@ class TerminalProgress:
     def _print_row(self, row: dict[str, float]) -> None:
         digits, epoch = len(str(self.epochs)), tr("epoch")
         self.console.print(
-            f"{epoch} {row['epoch']:{digits}.0f}/{self.epochs}  {told(row)}  "
+            f"{epoch} {row['epoch']:{digits}.0f}/{self.epochs}  {format_figures(row)}  "
             f"{self._speed(row['images_per_second'])}",
             soft_wrap=True,
         )
@@ -168,11 +169,11 @@ class TerminalProgress:
         return tr("{rate:,.0f} images/s", rate=rate)
 
 
-def told(figures: dict[str, float]) -> str:
+def format_figures(figures: dict[str, float]) -> str:
     """Those of the figures that a line has room for, each with its name."""
     return "  ".join(
         f"{tr(name.replace('_', ' ').replace('dice', 'Dice'))} {_WORDS[kind](figures[name])}"
-        for name, kind in _TOLD.items()
+        for name, kind in _SHOWN.items()
         if name in figures
     )
 
@@ -192,7 +193,7 @@ _NAMES = (  # those that a demo prints; the others are in English in every langu
     mark("accuracy"),
     mark("test accuracy"),
 )
-_TOLD = {
+_SHOWN = {
     "loss": "number",
     "discriminator_loss": "number",
     "recognized": "share",
@@ -220,9 +221,9 @@ class _Sums:
     total: Tensor | float = 0.0
     squares: Tensor | float = 0.0
 
-    def take(self, _: nn.Module, given: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+    def take(self, _: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
         """Add a batch (N, C, H, W); has the form of a hook."""
-        (batch,) = (*given, *named.values())
+        (batch,) = (*inputs, *named.values())
         everywhere = (0, *range(2, batch.ndim))
         variance, mean = torch.var_mean(batch.float(), everywhere, correction=0)
         variance, mean = variance.double(), mean.double()

@@ -89,10 +89,10 @@ def choose_recipe(model: str, counts: Sequence[int], settings: Settings) -> Reci
         BadValue: a setting is out of range.
     """
     examples = sum(counts)
-    given = given_settings(settings)
-    weights = choose_class_weights(given.pop("class_weights", "none"), counts, "picture")
-    recipe = replace(_default(model, examples), **given, class_weights=weights)
-    if "epochs" in given:
+    explicit = explicit_settings(settings)
+    weights = choose_class_weights(explicit.pop("class_weights", "none"), counts, "picture")
+    recipe = replace(_default(model, examples), **explicit, class_weights=weights)
+    if "epochs" in explicit:
         return recipe
     return replace(recipe, epochs=max(recipe.epochs, epochs_needed(examples, recipe.batch_size)))
 
@@ -115,7 +115,7 @@ def choose_generator_recipe(examples: int, settings: Settings) -> Recipe:
         average=0.998,
         precision="auto",
     )
-    return replace(chosen, **given_settings(settings))
+    return replace(chosen, **explicit_settings(settings))
 
 
 def epochs_needed(examples: int, batch_size: int) -> int:
@@ -123,7 +123,7 @@ def epochs_needed(examples: int, batch_size: int) -> int:
     return math.ceil(LEAST_STEPS / max(1, count_batches(examples, batch_size, least=2)))
 
 
-def given_settings(settings: Settings) -> dict[str, Any]:
+def explicit_settings(settings: Settings) -> dict[str, Any]:
     """Those of the settings that the caller gave.
 
     Raises:
@@ -156,16 +156,16 @@ def choose_crop_recipe(
         UnknownName: a setting that does not exist, or a loss.
         BadValue: a setting is out of range.
     """
-    given = given_settings(settings)
-    given["augment"] = choose_augmentations(task, given.get("augment"), sampler.pairs.dims)
-    loss = given.pop("loss", "l1" if task == "restore" else "dice+ce")
+    explicit = explicit_settings(settings)
+    explicit["augment"] = choose_augmentations(task, explicit.get("augment"), sampler.pairs.dims)
+    loss = explicit.pop("loss", "l1" if task == "restore" else "dice+ce")
     if task == "restore" and loss not in LOSSES:
         raise UnknownName("loss", loss, LOSSES)
     pixels = math.prod(sampler.crop)
-    batch = given.pop("batch_size", max(_STEP_CROPS, math.ceil(_STEP_PIXELS / pixels)))
+    batch = explicit.pop("batch_size", max(_STEP_CROPS, math.ceil(_STEP_PIXELS / pixels)))
     if batch < 1:
         raise BadValue(f"batch_size is {batch}", cure="use 1 or more")
-    weights = choose_class_weights(given.pop("class_weights", "none"), counts)
+    weights = choose_class_weights(explicit.pop("class_weights", "none"), counts)
     chosen = Recipe(
         epochs=12,
         batch_size=batch,
@@ -178,7 +178,7 @@ def choose_crop_recipe(
         average=0.99,
         precision="auto",
     )
-    recipe = replace(chosen, **given)
+    recipe = replace(chosen, **explicit)
     if recipe.steps < 1:
         raise BadValue(f"steps is {recipe.steps}", cure="use 1 or more")
     return recipe
@@ -200,7 +200,7 @@ def _choose_steps(sampler: CropSampler, batch: int, judged: int) -> int:
     )
 
 
-def choose_augmentations(task: str, wanted: str | None, dims: int = 2) -> str:
+def choose_augmentations(task: str, listed: str | None, dims: int = 2) -> str:
     """What is done to crops at random, names with commas between them, or "none".
 
     Masks stand all there is. Of pictures to be restored, shapes and tones are left as they are:
@@ -212,13 +212,13 @@ def choose_augmentations(task: str, wanted: str | None, dims: int = 2) -> str:
         BadValue: one that is for pictures alone.
     """
     allowed = {1: ("flips",), 2: AUGMENTATIONS, 3: ("flips", "turns")}[dims]
-    if wanted is None and dims != _PICTURE:
+    if listed is None and dims != _PICTURE:
         return ",".join(allowed) if dims > _PICTURE else "none"
-    if wanted is None:
+    if listed is None:
         return ",".join(AUGMENTATIONS) if task == "segment" else "flips,turns"
-    if wanted.strip() == "none":
+    if listed.strip() == "none":
         return "none"
-    names = [name.strip() for name in wanted.split(",")]
+    names = [name.strip() for name in listed.split(",")]
     for name in names:
         if name not in AUGMENTATIONS:
             raise UnknownName("augmentation", name, (*AUGMENTATIONS, "none"))
@@ -231,7 +231,7 @@ def choose_augmentations(task: str, wanted: str | None, dims: int = 2) -> str:
 
 
 def choose_class_weights(
-    wanted: str | Sequence[float], counts: Sequence[int], unit: str = "pixel"
+    weights: str | Sequence[float], counts: Sequence[int], unit: str = "pixel"
 ) -> tuple[float, ...]:
     """Weights for the cross-entropy; none at all where every class weighs the same.
 
@@ -240,7 +240,7 @@ def choose_class_weights(
     end; balanced weights find more of a rare class and take more of its neighbors for it.
 
     Args:
-        wanted: "none", "balanced", or a number for each class.
+        weights: "none", "balanced", or a number for each class.
         counts: pixels or pictures of each class.
         unit: which of the two.
 
@@ -248,9 +248,9 @@ def choose_class_weights(
         UnknownName: another word.
         BadValue: not one number a class, or a class without pixels cannot be balanced.
     """
-    if wanted == "none":
+    if weights == "none":
         return ()
-    if wanted == "balanced":
+    if weights == "balanced":
         if not all(counts):
             raise BadValue(
                 f"class {counts.index(0)} has no {unit} to learn from, so that no weight can "
@@ -258,13 +258,13 @@ def choose_class_weights(
                 cure="give the weights as numbers",
             )
         return tuple(round(sum(counts) / (len(counts) * count), 6) for count in counts)
-    if isinstance(wanted, str):
-        raise UnknownName("class weights", wanted, ("none", "balanced"))
-    if len(wanted) != len(counts):
+    if isinstance(weights, str):
+        raise UnknownName("class weights", weights, ("none", "balanced"))
+    if len(weights) != len(counts):
         raise BadValue(
-            f"{len(wanted)} class weights for {len(counts)} classes", cure="give one for each"
+            f"{len(weights)} class weights for {len(counts)} classes", cure="give one for each"
         )
-    return tuple(float(weight) for weight in wanted)
+    return tuple(float(weight) for weight in weights)
 
 
 def _default(model: str, examples: int) -> Recipe:

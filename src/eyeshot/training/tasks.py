@@ -153,8 +153,8 @@ class Classification:
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy of scores (B, classes) for labels (B,), by the classes' weights."""
         recipe = self._config.recipe
-        given = recipe.class_weights
-        weights = torch.tensor(given, device=outputs.device) if given else None
+        class_weights = recipe.class_weights
+        weights = torch.tensor(class_weights, device=outputs.device) if class_weights else None
         outputs = scores_of(self._own, outputs, training=True)
         return cross_entropy(outputs, targets, weights, label_smoothing=recipe.label_smoothing)
 
@@ -184,11 +184,11 @@ class Targets:
     """What the outputs of a batch should be.
 
     Attributes:
-        wanted: class numbers (B, H, W), or pictures (B, C, H, W) in 0 … 1.
+        values: class numbers (B, H, W), or pictures (B, C, H, W) in 0 … 1.
         valid: where an output sees what it will see in the whole image, (B, H, W).
     """
 
-    wanted: Tensor
+    values: Tensor
     valid: Tensor
 
     def like(self, outputs: Tensor, stride: tuple[int, ...] = (1, 1)) -> Targets:
@@ -198,12 +198,12 @@ class Targets:
         answer once in ``stride`` pixels: then the target is that of the middle one of them.
         """
         sides = zip(self.valid.shape[1:], outputs.shape[2:], stride, strict=True)
-        wanted, valid = self.wanted, self.valid
+        values, valid = self.values, self.valid
         for axis, (n, m, step) in enumerate(sides, start=-len(stride)):
             places = _middle(n, m, step, valid.device)
             if places is not None:
-                wanted, valid = wanted.index_select(axis, places), valid.index_select(axis, places)
-        return self if valid is self.valid else Targets(wanted, valid)
+                values, valid = values.index_select(axis, places), valid.index_select(axis, places)
+        return self if valid is self.valid else Targets(values, valid)
 
 
 def _middle(pixels: int, outputs: int, step: int, device: torch.device) -> Tensor | None:
@@ -312,13 +312,13 @@ class Restoration(CropLearning):
         """The recipe's loss between pictures (B, C, H, W) in 0 … 1, on the valid pixels."""
         targets = targets.like(outputs)
         kind = self._config.recipe.loss
-        return restoration_loss(kind, outputs, targets.wanted, targets.valid)
+        return restoration_loss(kind, outputs, targets.values, targets.valid)
 
     def sums(self, loss: Tensor, outputs: Tensor, targets: Targets) -> Tensor:
         """Loss, and PSNR in decibels."""
         targets = targets.like(outputs)
         clipped = outputs.clamp(0, 1)
-        error = restoration_loss("mse", clipped, targets.wanted, targets.valid)
+        error = restoration_loss("mse", clipped, targets.values, targets.valid)
         return torch.stack([loss, -10 * error.clamp_min(LEAST_ERROR).log10()]) * len(outputs)
 
     def judge(self, net: nn.Module) -> dict[str, float]:
@@ -337,17 +337,19 @@ class Segmentation(CropLearning):
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
         """Dice loss and cross-entropy of scores (B, classes, H, W) on the valid pixels."""
         targets = targets.like(outputs, self._stride)
-        given = self._config.recipe.class_weights
-        weights = torch.tensor(given, device=outputs.device) if given else None
+        class_weights = self._config.recipe.class_weights
+        weights = torch.tensor(class_weights, device=outputs.device) if class_weights else None
         outputs = scores_of(self._own, outputs, training=True)
-        return segmentation_loss(outputs, targets.wanted, targets.valid, weights)
+        return segmentation_loss(outputs, targets.values, targets.valid, weights)
 
     def sums(self, loss: Tensor, outputs: Tensor, targets: Targets) -> Tensor:
         """Loss, share of valid pixels that are right, and mean Dice of the classes there."""
         targets = targets.like(outputs, self._stride)
         count = outputs.shape[1]
-        said, truth = outputs.argmax(1)[targets.valid], targets.wanted[targets.valid]
-        table = torch.bincount(truth * count + said, minlength=count * count).view(count, count)
+        predicted, truth = outputs.argmax(1)[targets.valid], targets.values[targets.valid]
+        table = torch.bincount(truth * count + predicted, minlength=count * count).view(
+            count, count
+        )
         right, there = table.diagonal(), table.sum(1) + table.sum(0)
         accuracy = right.sum() / table.sum().clamp(min=1)
         dice = (2 * right / there.clamp(min=1))[there > 0].sum() / (there > 0).sum().clamp(min=1)
@@ -412,9 +414,9 @@ class Adversaries(nn.Module):
         rest = self.discriminator(torch.cat([pictures[len(some) :], made.detach()]))
         weights = {name: p.detach() for name, p in self.discriminator.named_parameters()}
         moving = functional_call(self.discriminator, weights, (made,))
-        real, told = torch.cat([first, rest[:-count]]), rest[-count:]
+        real, rejected = torch.cat([first, rest[:-count]]), rest[-count:]
         steep = slope.square().flatten(1).sum(1).mean() * slope[0].numel()
-        return torch.cat([real, told, moving, steep.to(real).expand(count, 1)], 1)
+        return torch.cat([real, rejected, moving, steep.to(real).expand(count, 1)], 1)
 
 
 def build_learner(config: RunConfig) -> nn.Module:

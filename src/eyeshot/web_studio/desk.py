@@ -74,7 +74,7 @@ class Desk:
         size: (C, H, W) of the pattern.
 
     Attributes:
-        given: the names of the pictures to choose from.
+        listed: the names of the pictures to choose from.
     """
 
     def __init__(
@@ -91,9 +91,9 @@ class Desk:
         self._traced: dict[tuple[int, ...], tuple[Graph, Sequence[Mismatch]]] = {}
         self._inspections: dict[tuple[tuple[int, ...], str], Inspection] = {}
         self._roots: dict[str, str] = {}
-        self.given: list[str] = []
+        self.listed: list[str] = []
         for one in pictures or [noise(*_size_over_two_axes(subject, size))]:
-            self.given.append(self.add(one))
+            self.listed.append(self.add(one))
 
     def add(self, picture: AnyPicture, root: str | None = None) -> str:
         """Keep a picture under a name that its numbers, or its file, give it.
@@ -113,8 +113,8 @@ class Desk:
                 if root is not None:
                     self._roots[digest] = root
             self._pictures.move_to_end(digest)
-            kept = {*self.given, *self._roots.values()}
-            drawn = [one for one in self._pictures if one not in kept]
+            protected = {*self.listed, *self._roots.values()}
+            drawn = [one for one in self._pictures if one not in protected]
             for one in drawn[:-_DRAWN]:
                 del self._pictures[one]
                 self._roots.pop(one, None)
@@ -139,15 +139,15 @@ class Desk:
 
     def pictures(self) -> list[AnyPicture]:
         """The pictures to choose from."""
-        return [self._pictures[one] for one in self.given]
+        return [self._pictures[one] for one in self.listed]
 
     def names(self) -> list[tuple[str, str]]:
         """The pictures to choose from, each with what it is called."""
-        return [(one, self._pictures[one].name) for one in self.given]
+        return [(one, self._pictures[one].name) for one in self.listed]
 
     def picture(self, query: Query) -> tuple[str, AnyPicture]:
         """The picture that is asked about, with its name; the first one by default."""
-        identity = query.text("picture", "") or self.given[0]
+        identity = query.text("picture", "") or self.listed[0]
         with self._lock:
             if identity not in self._pictures:
                 raise BadValue(f"picture {identity} is gone", cure="choose or draw another")
@@ -257,8 +257,8 @@ def _check_unit(shape: Sequence[int], unit: Sequence[int]) -> None:
     sides = shape[1:]
     if len(unit) != len(sides) or not all(0 <= at < n for at, n in zip(unit, sides, strict=True)):
         most = ",".join(str(n - 1) for n in sides)
-        given = ",".join(map(str, unit))
-        raise BadValue(f"unit {given}", cure=f"use at most {most}, counted from 0")
+        listed = ",".join(map(str, unit))
+        raise BadValue(f"unit {listed}", cure=f"use at most {most}, counted from 0")
 
 
 def _size_over_two_axes(subject: Subject, size: Sequence[int] | None) -> tuple[int, Sequence[int]]:

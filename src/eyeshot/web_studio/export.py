@@ -181,10 +181,10 @@ def _collect_pixels(
         others = classes if index == classes[0] else classes[:1]
         for against in ("", "next", *(other for other in others if other != index)):
             if answers.bytes <= _USUAL_BYTES:
-                answers.ask("pixels", layer=layer, unit=index, **_given(against=against))
+                answers.ask("pixels", layer=layer, unit=index, **_without_empty(against=against))
 
 
-def _given(**values: object) -> dict[str, object]:
+def _without_empty(**values: object) -> dict[str, object]:
     """Those that are not empty, as the page writes them."""
     return {key: value for key, value in values.items() if value != ""}
 

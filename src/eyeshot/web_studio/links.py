@@ -111,10 +111,10 @@ def _places(part: Part, trace: UnitTrace, rank: int) -> tuple[tuple[tuple[int, .
 def _strength(part: Part, rule: str, sign: float) -> NDArray[np.float64]:
     """How much each cell gives in the direction of ``sign``; −∞ where there is none."""
     if rule in ("max", "min"):
-        given = part.patch if rule == "max" else -part.patch
+        products = part.patch if rule == "max" else -part.patch
     else:
-        given = sign * part.patch * (1.0 if part.kernel is None else part.kernel)
-    return np.asarray(np.where(part.outside, -np.inf, given), np.float64)
+        products = sign * part.patch * (1.0 if part.kernel is None else part.kernel)
+    return np.asarray(np.where(part.outside, -np.inf, products), np.float64)
 
 
 def strongest(trace: UnitTrace, links: list[Link]) -> Link | None:
@@ -122,8 +122,8 @@ def strongest(trace: UnitTrace, links: list[Link]) -> Link | None:
     extreme = -1.0 if trace.rule == "min" else 1.0
     sign = extreme if trace.rule in ("max", "min") or trace.total >= 0 else -1.0
     pairs = zip(trace.parts, links, strict=True)
-    given = [(sign * part.sum, link) for part, link in pairs if link.strongest is not None]
-    return max(given, key=lambda one: one[0])[1] if given else None
+    sums = [(sign * part.sum, link) for part, link in pairs if link.strongest is not None]
+    return max(sums, key=lambda one: one[0])[1] if sums else None
 
 
 OPERATIONS = ("conv", "transpose", "pool", "nearest", "bilinear")

@@ -234,10 +234,12 @@ class Look:
     def values(self, names: Collection[str], check: Check = never) -> Mapping[str, Tensor]:
         """The values of nodes, those that are not kept computed in one pass."""
         with self._lock:
-            wanted = {name: self._kept(name) for name in names}
-            if any(value is None for value in wanted.values()):
-                wanted |= self._computed([n for n, value in wanted.items() if value is None], check)
-        return {name: value for name, value in wanted.items() if value is not None}
+            results = {name: self._cached(name) for name in names}
+            if any(value is None for value in results.values()):
+                results |= self._computed(
+                    [n for n, value in results.items() if value is None], check
+                )
+        return {name: value for name, value in results.items() if value is not None}
 
     def explain(self, layer: str, unit: Sequence[int], check: Check = never) -> UnitTrace:
         """As :func:`eyeshot.explain`, of this network and input."""
@@ -261,7 +263,7 @@ class Look:
             raise Unsupported(reason, cure="give a network that torch.export can trace")
         return graphs[0]
 
-    def _kept(self, name: str) -> Tensor | None:
+    def _cached(self, name: str) -> Tensor | None:
         if name in self._values:
             self._values.move_to_end(name)
         return self._values.get(name)
@@ -285,11 +287,11 @@ class Look:
         """Whether the values of all nodes can be kept at once."""
         return sum(_bytes(node) for node in graph) <= self._room
 
-    def _let_go(self, kept: int) -> None:
+    def _let_go(self, least: int) -> None:
         """Make room, the values asked for longest ago first."""
-        held = sum(one.nbytes for one in self._values.values())
-        while held > self._room and len(self._values) > kept:
-            held -= self._values.popitem(last=False)[1].nbytes
+        total = sum(one.nbytes for one in self._values.values())
+        while total > self._room and len(self._values) > least:
+            total -= self._values.popitem(last=False)[1].nbytes
 
 
 def _bytes(node: Node) -> int:
@@ -348,7 +350,7 @@ class WidePicture:
     def __init__(self, subject: Subject, source: Source, name: str) -> None:
         self.subject, self.source, self.name = subject, source, name
         self._traced: Traced = trace(subject.run or subject.net)
-        self.size, cut = _size_taken(self._traced, source)
+        self.size, cut = _accepted_size(self._traced, source)
         self.notes = (*source.notes, *cut)
         self.channels = source.shape[0]
         self.graph = self._traced.graph((self.channels, *self.size), dtype=dtype_of([source.dtype]))
@@ -596,7 +598,7 @@ def open_any(subject: Subject, image: str | Path | NDArray[Any]) -> Picture | Wi
     return open_picture(subject, image)
 
 
-def _size_taken(traced: Traced, source: Source) -> tuple[tuple[int, int], tuple[str, ...]]:
+def _accepted_size(traced: Traced, source: Source) -> tuple[tuple[int, int], tuple[str, ...]]:
     """How much of a picture a network takes, and what is left out."""
     high, wide = source.shape[1:]
     if traced.sizes.takes(high, wide):
@@ -604,8 +606,10 @@ def _size_taken(traced: Traced, source: Source) -> tuple[tuple[int, int], tuple[
     below = [traced.sizes.nearest(n, axis)[0] for axis, n in enumerate((high, wide))]
     if None in below or not traced.sizes.takes(*(n or 0 for n in below)):
         raise BadValue(f"{source.name}: {high}×{wide} pixels", cure="give a size it takes")
-    taken = (below[0] or 0, below[1] or 0)
-    return taken, (f"of {high}×{wide} pixels the first {taken[0]}×{taken[1]} are looked at",)
+    accepted = (below[0] or 0, below[1] or 0)
+    return accepted, (
+        f"of {high}×{wide} pixels the first {accepted[0]}×{accepted[1]} are looked at",
+    )
 
 
 def _colors(samples: NDArray[np.generic]) -> NDArray[np.uint8]:

@@ -85,7 +85,7 @@ class Session:
         self.desk = Desk(subject, pictures, memory, size)
         self._truths = {
             identity: self._truth(identity, path)
-            for identity, path in zip(self.desk.given, truths, strict=False)
+            for identity, path in zip(self.desk.listed, truths, strict=False)
         }
         self.beside: Session | None = None
         self._twins: dict[str, str] = {}
@@ -101,7 +101,7 @@ class Session:
             BadValue: one of them does not run at the picture's size, they take pictures of
                 different sizes, or they have no layer in common.
         """
-        twins = dict(zip(self.desk.given, other.desk.given, strict=True))
+        twins = dict(zip(self.desk.listed, other.desk.listed, strict=True))
         for one, two in zip(self.desk.pictures(), other.desk.pictures(), strict=True):
             if one.size != two.size:
                 sizes = " beside ".join("×".join(map(str, each.size)) for each in (two, one))
@@ -109,7 +109,7 @@ class Session:
                     f"{other.subject.name}: takes {one.name} as {sizes} pixels",
                     cure="compare networks that take pictures of one size",
                 )
-        query = Query({"picture": other.desk.given[0]})
+        query = Query({"picture": other.desk.listed[0]})
         theirs = other.desk.inspection(other.desk.picture(query)[1])
         mine = self.desk.inspection(self.desk.picture(Query({}))[1])
         for subject, inspection in ((self.subject, mine), (other.subject, theirs)):
@@ -518,8 +518,8 @@ class Session:
 
     def _add_twin(self, identity: str, answer: Payload) -> None:
         """Remember which picture of the second network is the same."""
-        kept = {one: two for one, two in self._twins.items() if self.desk.holds(one)}
-        self._twins = {**kept, identity: answer.data["id"]}
+        remaining = {one: two for one, two in self._twins.items() if self.desk.holds(one)}
+        self._twins = {**remaining, identity: answer.data["id"]}
 
     def paint(self, query: Query, check: Check) -> Payload:
         """A picture painted on: a byte a pixel, as :func:`painted` reads them."""

@@ -319,20 +319,20 @@ class Readers:
     def __init__(self, pairs: Pairs, budget: int) -> None:
         self._pairs = pairs
         self._budget = self._left = budget
-        self._held: dict[int, PairReader] = {}
+        self._in_memory: dict[int, PairReader] = {}
         self._open: OrderedDict[int, PairReader] = OrderedDict()
 
     def get(self, number: int) -> PairReader:
         """The training pair with that number, kept in memory if it fits."""
-        if number in self._held:
-            return self._held[number]
+        if number in self._in_memory:
+            return self._in_memory[number]
         reader = self._open.pop(number, None)
         if reader is None:
             reader = open_pair(self._pairs.train[number], self._pairs)
             if reader.bytes <= self._left:
                 self._left -= reader.bytes
-                self._held[number] = reader.hold()
-                return self._held[number]
+                self._in_memory[number] = reader.hold()
+                return self._in_memory[number]
         self._open[number] = reader
         if len(self._open) > _MOST_OPEN:
             _, oldest = self._open.popitem(last=False)
@@ -341,8 +341,8 @@ class Readers:
 
     def close(self) -> None:
         """Release files and memory."""
-        for reader in (*self._open.values(), *self._held.values()):
+        for reader in (*self._open.values(), *self._in_memory.values()):
             reader.close()
         self._open.clear()
-        self._held.clear()
+        self._in_memory.clear()
         self._left = self._budget

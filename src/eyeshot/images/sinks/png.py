@@ -137,8 +137,8 @@ class NpySink(PlacedSink):
         if axes in ((None, *range(len(self.shape) - 1)), tuple(range(len(self.shape) - 1))):
             layout = Layout(sizes, _letters(sizes, self.shape), "as it was written")
             return RawSource(OpenFile(path), len(self._head), self.dtype, layout, str(path))
-        held = np.memmap(path, self.dtype, "r", len(self._head), sizes)
-        return ArrangedSource(str(path), held, self.dtype, self.shape, self._arrangement)
+        samples = np.memmap(path, self.dtype, "r", len(self._head), sizes)
+        return ArrangedSource(str(path), samples, self.dtype, self.shape, self._arrangement)
 
 
 def read_start(path: Path, count: int) -> bytes:

@@ -212,7 +212,7 @@ class BlockedZarr(ZarrSink):
         with self._explained(), self._stages.open("a") as file:
             file.write(Record(stage, 0, found).line)
 
-    def kept(self, stage: int) -> Any:
+    def result_of(self, stage: int) -> Any:
         """What a stage has found; None if it is still to be done."""
         lines = self._stages.read_text().splitlines() if self._stages.exists() else []
         records = (Record.read(line) for line in lines)

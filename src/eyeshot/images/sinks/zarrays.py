@@ -161,8 +161,8 @@ class ZarrSink(FileSink):
             return open_zarr(path, Selection(layout="C" + space))
         if self._arrangement.axes == tuple(range(len(space))):
             return open_zarr(path, Selection(layout=space))
-        held = zarr.open_array(str(path), mode="r")
-        return ArrangedSource(str(path), held, self.dtype, self.shape, self._arrangement)
+        samples = zarr.open_array(str(path), mode="r")
+        return ArrangedSource(str(path), samples, self.dtype, self.shape, self._arrangement)
 
     def _clear_leftovers(self) -> None:
         for leftover in self._place.part.rglob("*.partial"):  # left by a killed process
@@ -334,17 +334,17 @@ def holding(folder: Path, token: str) -> Iterator[None]:
         Failure: the run has been stopped.
     """
     path = folder / _LOCK
-    given_up = Failure(f"{folder}: the run has been given up", cure="nothing is written any more")
+    abandoned = Failure(f"{folder}: the run has been given up", cure="nothing is written any more")
     try:
         with path.open("r") as file:
             _locked(file, shared=True)
             same = os.path.samestat(os.fstat(file.fileno()), path.stat())
             if not same or file.read() != token:
-                raise given_up
+                raise abandoned
             yield
     except FileNotFoundError as error:
         if Path(error.filename or "") == path:
-            raise given_up from error
+            raise abandoned from error
         raise
 
 

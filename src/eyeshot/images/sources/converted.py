@@ -275,15 +275,15 @@ def turned(source: Source, turn: int) -> Source:
         upright = layouts.turn_upright(stored, turn)
         letters = "DHWC"[-upright.ndim :]
         layout = Layout(upright.shape, letters, f"{source._layout.why}; turned upright ({turn})")
-        held = DecodedSource(upright, layout, source.name)
-        held.file = {**source.identity(), "turned": turn}
-    held.alpha, held.notes, held.part = source.alpha, source.notes, source.part
-    held.turn, held.pages = turn, source.pages
-    return _counted(held, upright)
+        decoded = DecodedSource(upright, layout, source.name)
+        decoded.file = {**source.identity(), "turned": turn}
+    decoded.alpha, decoded.notes, decoded.part = source.alpha, source.notes, source.part
+    decoded.turn, decoded.pages = turn, source.pages
+    return _counted(decoded, upright)
 
 
-def _counted(source: DecodedSource, held: NDArray[Any]) -> Source:
-    source.memory = held.nbytes
-    source.open_memory = int(held.nbytes * _WHILE_DECODING)
+def _counted(source: DecodedSource, samples: NDArray[Any]) -> Source:
+    source.memory = samples.nbytes
+    source.open_memory = int(samples.nbytes * _WHILE_DECODING)
     source.decoded_chunks = 1
     return source

@@ -47,10 +47,15 @@ class NiftiSource(Source):
         stored = np.dtype(volume.get_data_dtype()).newbyteorder("=")
         proxy = volume.dataobj
         scaled = (proxy.slope, proxy.inter) != (1, 0)
-        kept = codes and not scaled and stored.kind in "iu"
-        dtype = stored if kept else np.dtype(np.int64 if codes else _float_for(stored))
+        unchanged = codes and not scaled and stored.kind in "iu"
+        dtype = stored if unchanged else np.dtype(np.int64 if codes else _float_for(stored))
         super().__init__(str(path), layout, dtype)
-        self._path, self._proxy, self._file, self._codes = path, proxy, file, codes and not kept
+        self._path, self._proxy, self._file, self._codes = (
+            path,
+            proxy,
+            file,
+            codes and not unchanged,
+        )
         self.grid = _grid(volume.header, layout)
         self.directions = _directions(volume)[::-1]
         towards = ", ".join(letter or "?" for letter in self.directions)

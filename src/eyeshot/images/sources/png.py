@@ -372,7 +372,7 @@ class PngSource(Source):
     def _restart(self) -> None:
         self._stream = _Stream(self._file, self._header)
         self._rows = _Rows(self._stream, self._header)
-        self._held = np.empty((0, self._header.width, self._header.channels), self.dtype)
+        self._buffer = np.empty((0, self._header.width, self._header.channels), self.dtype)
         self._first = self._next = 0  # the rows in memory
 
     def _read(self, spans: tuple[Span, ...]) -> NDArray[Any]:
@@ -382,7 +382,7 @@ class PngSource(Source):
             self._restart()
         with damage_named(self._file.path, f"rows {self._next} to {bottom}"):
             self._advance(top, bottom)
-        window = self._held[top - self._first : bottom - self._first, left:right]
+        window = self._buffer[top - self._first : bottom - self._first, left:right]
         return self._layout.arrange(window[..., 0] if window.shape[-1] == 1 else window)
 
     def _advance(self, top: int, bottom: int) -> None:
@@ -391,18 +391,18 @@ class PngSource(Source):
             self._rows.take(1 if top - self._next < 64 else 64)
             self._next += 1 if top - self._next < 64 else 64
             self._first = self._next
-            self._held = self._held[:0]
+            self._buffer = self._buffer[:0]
         lowest = max(self._first, min(top, bottom - self.keep_rows))
-        kept = self._held[lowest - self._first :]
+        overlap = self._buffer[lowest - self._first :]
         if bottom > self._next:
             new = to_samples(self._rows.take(bottom - self._next), self._header)
             self.decoded_chunks += bottom - self._next
-            self._held = np.concatenate([kept, new]) if len(kept) else new
+            self._buffer = np.concatenate([overlap, new]) if len(overlap) else new
             self._next = bottom
             if bottom == self._header.height:
                 self._stream.finish()
         else:
-            self._held = kept
+            self._buffer = overlap
         self._first = lowest
 
     def identity(self) -> dict[str, Any]:

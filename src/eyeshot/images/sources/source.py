@@ -337,7 +337,7 @@ class GridSource(Source):
         if min(self._chunk) < 1:
             raise BadFile(f"{name}: claims chunks of {chunk}", cure="the file is damaged")
         self._row_axis = layout.space[0]
-        self._held: dict[ChunkIndex, NDArray[Any]] = {}
+        self._chunks: dict[ChunkIndex, NDArray[Any]] = {}
         self.native_rows = self._chunk[self._row_axis]
         size = math.prod(self._chunk) * self.dtype.itemsize
         single = {self._row_axis, *(axis for axis, _ in layout.chosen)}
@@ -362,14 +362,14 @@ class GridSource(Source):
             for (lo, hi), side in zip(box, self._chunk, strict=True)
         )
         for index in product(*ranges):
-            block = self._held.get(index)
+            block = self._chunks.get(index)
             if block is None:
                 block = self._decode(index)
                 self.decoded_chunks += 1
                 if self._is_needed_again(index, box):
-                    self._held[index] = block
+                    self._chunks[index] = block
             elif not self._is_needed_again(index, box):
-                del self._held[index]
+                del self._chunks[index]
             self._place(block, index, box, out)
         return self._layout.arrange(out)
 
@@ -381,18 +381,18 @@ class GridSource(Source):
     def _is_needed_again(self, index: ChunkIndex, box: tuple[Span, ...]) -> bool:
         """Whether a later window may read part of this chunk."""
         for axis in self._layout.space:
-            kept = self.keep_rows if axis == self._row_axis else 0
-            if self._extent(index, axis)[1] > box[axis][1] - kept:
+            margin = self.keep_rows if axis == self._row_axis else 0
+            if self._extent(index, axis)[1] > box[axis][1] - margin:
                 return True
         return False
 
     def _forget(self, box: tuple[Span, ...]) -> None:
         """Release the chunks before the current rows, or all after a jump back."""
         lo, hi = box[self._row_axis]
-        for index in list(self._held):
+        for index in list(self._chunks):
             begin, end = self._extent(index, self._row_axis)
             if end <= lo or begin >= hi:
-                del self._held[index]
+                del self._chunks[index]
 
     def _place(
         self, block: NDArray[Any], index: ChunkIndex, box: tuple[Span, ...], out: NDArray[Any]

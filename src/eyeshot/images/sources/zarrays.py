@@ -75,16 +75,16 @@ def bounded(array: zarr.Array[Any]) -> zarr.Array[Any]:
 
 def _bounded_v3(codecs: Any, shape: tuple[int, ...], itemsize: int) -> tuple[Any, ...]:
     most = math.prod(shape) * itemsize + _SLACK
-    kept: list[Any] = []
+    bounded: list[Any] = []
     for codec in codecs:
         if isinstance(codec, ShardingCodec):
             inner = _bounded_v3(codec.codecs, codec.chunk_shape, itemsize)
             index = _bounded_v3(codec.index_codecs, (2 * math.prod(shape),), 8)
-            kept.append(dataclasses.replace(codec, codecs=inner, index_codecs=index))
+            bounded.append(dataclasses.replace(codec, codecs=inner, index_codecs=index))
             continue
         name = str(codec.to_dict()["name"]).removeprefix("numcodecs.")
-        kept.append(codec if name in _SAFE else _BoundedBytes(codec, _unpacker(name), most))
-    return tuple(kept)
+        bounded.append(codec if name in _SAFE else _BoundedBytes(codec, _unpacker(name), most))
+    return tuple(bounded)
 
 
 def _bounded_v2(codec: Any, most: int) -> Any:
@@ -267,10 +267,10 @@ class ZarrSource(GridSource):
         inner = (side // own for side, own in zip(shape, self._array.chunks, strict=True))
         outer = tuple(place // count for place, count in zip(index, inner, strict=True))
         key = self._array.metadata.encode_chunk_key(outer)
-        taken = self._where.stored_bytes(f"{self._array.path}/{key}".lstrip("/"))
+        stored = self._where.stored_bytes(f"{self._array.path}/{key}".lstrip("/"))
         promised = math.prod(shape) * max(8, self.dtype.itemsize)
-        if taken > 2 * promised + _SLACK:
-            raise ValueError(f"takes {taken} bytes and promises {promised}")
+        if stored > 2 * promised + _SLACK:
+            raise ValueError(f"takes {stored} bytes and promises {promised}")
 
     def identity(self) -> dict[str, Any]:
         """The place, the array, and the state of the stored data."""
