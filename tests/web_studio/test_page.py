@@ -30,9 +30,8 @@ from eyeshot.web_studio import (
     of_tensor,
     open_any,
 )
-from eyeshot.web_studio.export import export_page
+from eyeshot.web_studio.export import export_page, one_script, read_page_file
 from eyeshot.web_studio.notebook import RENDER, reply
-from eyeshot.web_studio.page_files import one_script, read_page_file
 from eyeshot.web_studio.payloads import Query
 from eyeshot.web_studio.server import Server
 

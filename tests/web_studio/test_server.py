@@ -17,8 +17,7 @@ from torch import nn
 
 from eyeshot.errors import UnknownName
 from eyeshot.web_studio import Session, Subject
-from eyeshot.web_studio.export import export_page
-from eyeshot.web_studio.page_files import PAGE_FILES, SCRIPTS, one_script
+from eyeshot.web_studio.export import PAGE_FILES, SCRIPTS, export_page, one_script
 from eyeshot.web_studio.server import Server
 
 

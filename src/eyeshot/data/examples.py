@@ -29,6 +29,9 @@ from eyeshot import images
 from eyeshot.data import pixels
 from eyeshot.errors import BadFile, BadValue, EyeshotError, Failure
 
+BUDGET = 2**30
+"""The default limit in bytes for pictures in memory; larger sets are streamed."""
+
 Batch = tuple[Tensor, Tensor]  # pictures (B, C, H, W) uint8 or uint16, labels (B,) int64
 
 

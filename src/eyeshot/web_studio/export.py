@@ -1,8 +1,11 @@
-"""The studio as one file that needs no server: the page with its answers inside.
+"""The page: its modules as one script, and as one file with answers inside that needs no server.
 
-The file holds one picture: every map of a small network, and the page's answers for some units: the
-named ones, or by default all scores, the strongest unit of each channel, and the units between
-those and the pixels, as many as keep the file small; the page says how many were left out.
+One request paints the page sooner than a dozen, each of which waits for the one that imports it.
+The server, the single file and the notebook begin that script in different ways.
+
+The single file holds one picture: every map of a small network, and the page's answers for some
+units: the named ones, or by default all scores, the strongest unit of each channel, and the units
+between those and the pixels, as many as keep the file small. The page says how many were left out.
 """
 
 from __future__ import annotations
@@ -10,8 +13,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cache
+from importlib import resources
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -19,14 +25,87 @@ from urllib.parse import urlencode
 
 import numpy as np
 
-from eyeshot.errors import BadValue
+from eyeshot.errors import BadValue, Failure
 from eyeshot.files import check_page, write_aside
+from eyeshot.language import preferred
 from eyeshot.web_studio.comparing import KINDS, SIDES
 from eyeshot.web_studio.links import OPERATIONS
 from eyeshot.web_studio.looks import Check, never
-from eyeshot.web_studio.page_files import html_tag, one_script, read_page_file
 from eyeshot.web_studio.payloads import Payload, Query
 from eyeshot.web_studio.session import Session
+
+PAGE = "eyeshot.web_studio"
+SCRIPTS = (
+    "words.js",
+    "dom.js",
+    "colors.js",
+    "sources.js",
+    "views.js",
+    "beside.js",
+    "network.js",
+    "evidence.js",
+    "unit.js",
+    "play.js",
+    "walks.js",
+    "drawn_sum.js",
+    "saving.js",
+    "overlays.js",
+    "studio.js",
+)
+"""In an order in which each reads only those before it."""
+PAGE_FILES = ("index.html", "studio.css", "page.js")
+"""What the server serves; page.js is all scripts in one."""
+
+_IMPORT = re.compile(r"^import\s[^;]*?;\n", re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async )?function|class|const|let)", re.MULTILINE)
+
+
+def html_tag() -> str:
+    """``<html lang="en">``, or with the language that ``EYESHOT_LANG`` names to begin with.
+
+    Raises:
+        UnknownName: ``EYESHOT_LANG`` names no language.
+    """
+    name = preferred()
+    return f'<html lang="{name}" data-language="{name}">' if name else '<html lang="en">'
+
+
+def read_page_file(name: str) -> str:
+    """One of the page's files.
+
+    Raises:
+        Failure: the package is damaged.
+    """
+    try:
+        return resources.files(PAGE).joinpath("page", name).read_text(encoding="utf-8")
+    except OSError:
+        raise Failure(f"the page's {name} is missing", cure="install eyeshot again") from None
+
+
+@cache
+def one_script() -> str:
+    """All modules as one, which exports ``mount`` and what else the last one exports.
+
+    Names at the top of the modules are different from each other, so that nothing but the lines
+    with ``import`` and the word ``export`` has to go.
+    """
+    parts = []
+    for name in SCRIPTS:
+        text = _IMPORT.sub("", read_page_file(name))
+        parts.append(f"// {name}\n{_EXPORT.sub('', text)}")
+    return "\n".join(parts)
+
+
+_SERVER_START = """
+mount(document.getElementById("studio"), new ServerSource(new URL(".", location.href)));
+"""
+
+
+@cache
+def served_file(name: str) -> bytes:
+    """A file of :data:`PAGE_FILES` as a browser gets it."""
+    return (one_script() + _SERVER_START if name == "page.js" else read_page_file(name)).encode()
+
 
 _MOST_NUMBERS = 2 * 10**6
 """Numbers of all maps together, up to which all of them go into the file."""
@@ -258,7 +337,7 @@ def _usual_units(session: Session, state: Mapping[str, Any]) -> list[Place]:
     return [*scores, *others]
 
 
-_START = """
+_FILE_START = """
 mount(document.getElementById("studio"),
   new FileSource(JSON.parse(document.getElementById("answers").textContent)), { address: true });
 """
@@ -266,7 +345,7 @@ mount(document.getElementById("studio"),
 
 def _page(answers: Mapping[str, str]) -> str:
     """The page; its policy names the script and the style that are in it, and lets nothing else."""
-    script, style = one_script() + _START, read_page_file("studio.css")
+    script, style = one_script() + _FILE_START, read_page_file("studio.css")
     data = json.dumps(answers).replace("<", "\\u003c")
     policy = (
         f"default-src 'none'; script-src {_hash_of(script)}; style-src {_hash_of(style)}; "

@@ -16,8 +16,8 @@ from eyeshot.extras import extra
 from eyeshot.runs import Run, load
 from eyeshot.web_studio.comparing import other_weights
 from eyeshot.web_studio.desk import AnyPicture
+from eyeshot.web_studio.export import one_script, read_page_file
 from eyeshot.web_studio.looks import open_any
-from eyeshot.web_studio.page_files import one_script, read_page_file
 from eyeshot.web_studio.payloads import Query, refusal
 from eyeshot.web_studio.session import Session
 from eyeshot.web_studio.subjects import (

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eyeshot.data.loading import BUDGET
+from eyeshot.data.examples import BUDGET
 from eyeshot.data.pairs.layout import CUTTING, LABELED, Order
 from eyeshot.data.pairs.legend import IGNORED
 from eyeshot.data.pairs.pair import Pair, Pairs, Readers
