@@ -247,7 +247,7 @@ class Stream:
             source = self._schedule[progress.node.edges[0].source]
             first = (new.lo, *(held.lo for held in source.box[1:]))
             running.take(self._passing(progress, new), first)
-        progress.taken = max(progress.taken, new.hi)
+        progress.gathered = max(progress.gathered, new.hi)
         if last and passed:
             return self.passed(progress.node.name, progress.box[0])
         if not last:
@@ -274,5 +274,5 @@ class Stream:
 
     def _release(self, progress: Progress) -> None:
         """Drop the rows that no node will read again."""
-        progress.kept = max(progress.kept, self._schedule.needed_from(progress))
-        self._buffers[progress.node.name].release(progress.kept)
+        progress.first_buffered = max(progress.first_buffered, self._schedule.needed_from(progress))
+        self._buffers[progress.node.name].release(progress.first_buffered)

@@ -318,11 +318,11 @@ def _keepings(
         (strip,) = _strips(repeating, regions, 1)
         sizes = _sizes(repeating, strip, names_held_whole(repeating))
         for names in _spills(sizes, disk):
-            held = [size for name, size in sizes.items() if name not in names]
-            price = choice.price + PER_BYTE_ON_DISK * (sum(sizes.values()) - sum(held))
+            in_memory = [size for name, size in sizes.items() if name not in names]
+            price = choice.price + PER_BYTE_ON_DISK * (sum(sizes.values()) - sum(in_memory))
             fits = sum(sizes[name] for name in names) <= disk
             keeping = _Keeping(graph, names, choice.again, fits=fits)
-            priced.append((price, sum(held), max(held, default=0), keeping))
+            priced.append((price, sum(in_memory), max(in_memory, default=0), keeping))
     priced.sort(key=lambda one: one[:3])
     least_bytes = min(one[1] for one in priced if one[3].fits)
     found: list[_Keeping] = []
@@ -511,14 +511,14 @@ def render(
         words.add_row(
             tr("time"), tr("about {seconds:.1f} s, by a short trial on noise", seconds=seconds)
         )
-    held = Table(
+    buffers = Table(
         box=None, padding=(0, 2), title=tr("What is held, and for whom"), title_justify="left"
     )
-    held.add_column(tr("node"), overflow="fold")
-    held.add_column(tr("rows"), justify="right")
-    held.add_column(tr("memory"), justify="right")
-    held.add_column(tr("waits for"), overflow="fold")
+    buffers.add_column(tr("node"), overflow="fold")
+    buffers.add_column(tr("rows"), justify="right")
+    buffers.add_column(tr("memory"), justify="right")
+    buffers.add_column(tr("waits for"), overflow="fold")
     for buffer in plan.buffers:
         where = tr("on disk") if buffer.name in plan.spilled else megabytes(buffer.nbytes)
-        held.add_row(buffer.name, str(buffer.rows), where, buffer.waits_for)
-    return Group(words, "", held)
+        buffers.add_row(buffer.name, str(buffer.rows), where, buffer.waits_for)
+    return Group(words, "", buffers)

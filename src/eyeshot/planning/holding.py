@@ -36,7 +36,7 @@ class HeldMap:
     reader: str
     statistic: str
 
-    def told(self, graph: Graph) -> str:
+    def reason_in(self, graph: Graph) -> str:
         """In words."""
         statistic = graph.nodes[self.statistic]
         if self.statistic == self.reader:
@@ -121,7 +121,7 @@ def too_much_to_hold(graph: Graph, maps: Sequence[HeldMap], room: str, cure: str
     """The error for a network whose maps do not fit in memory; it names the first statistic."""
     names = list(dict.fromkeys(one.source for one in maps))
     listed = ", ".join(names[:_MOST_NAMES]) + (" …" if len(names) > _MOST_NAMES else "")
-    fact = f"{maps[0].told(graph)}, so all rows of {listed} are held, and {room}"
+    fact = f"{maps[0].reason_in(graph)}, so all rows of {listed} are held, and {room}"
     return BadValue(fact, cure=cure)
 
 
@@ -135,7 +135,7 @@ def refuse_without_end(graph: Graph) -> None:
     maps = maps_held_whole(graph)
     waiting = next((node for node in graph if _waits_for_the_end(graph, node)), None)
     if maps:
-        reason = maps[0].told(graph)
+        reason = maps[0].reason_in(graph)
     elif waiting is not None:
         reason = f"{waiting.name} ({waiting.operator}) must know the height before it gives a row"
     else:
@@ -245,7 +245,7 @@ class _Store:
     entering: bool = False  # an input: the borrowed rows count as entered rows
     size: int = 0
     start: int = 0
-    held: int = 0
+    rows: int = 0
     owned: bool = False
     borrowed: bool = False
 
@@ -254,27 +254,27 @@ class _Store:
         before = 0
         if self.on_disk:
             self.size, self.borrowed = 0 if borrowed else count, False
-        elif self.held == 0 and count >= self.all:
+        elif self.rows == 0 and count >= self.all:
             self.size, self.start = count, 0
             self.owned, self.borrowed = False, borrowed
         else:
-            rows, size = self.held + count, self.size if self.owned else 0
-            if self.start + rows > size:
-                if size < rows or self.start < self.held:
-                    before, self.size = self.nbytes, max(self.all or 2 * rows, size, rows)
+            needed, size = self.rows + count, self.size if self.owned else 0
+            if self.start + needed > size:
+                if size < needed or self.start < self.rows:
+                    before, self.size = self.nbytes, max(self.all or 2 * needed, size, needed)
                 self.start, self.owned, self.borrowed = 0, True, False
-        self.held += count
+        self.rows += count
         return before
 
-    def release(self, held: int) -> None:
+    def release(self, rows: int) -> None:
         """Set the number of buffered rows."""
-        if self.on_disk or (held == self.held and not self.borrowed):
-            self.held = held
+        if self.on_disk or (rows == self.rows and not self.borrowed):
+            self.rows = rows
             return
-        self.start += self.held - held
-        self.held = held
-        if not held or self.borrowed:
-            self.size, self.start, self.owned, self.borrowed = held, 0, False, False
+        self.start += self.rows - rows
+        self.rows = rows
+        if not rows or self.borrowed:
+            self.size, self.start, self.owned, self.borrowed = rows, 0, False, False
 
     @property
     def nbytes(self) -> int:
@@ -399,7 +399,7 @@ class Holding(Walk):
         borrows = not node.edges or self._costs.borrows(node)
         if store.on_disk and node.name not in self._numbers:
             self._numbers[node.name] = self._files.take(len(progress.box[0]) * store.unit)
-        kept, before = store.held > 0, store.nbytes
+        buffers, before = store.rows > 0, store.nbytes
         left = store.append(count, borrows)
         self._held += store.nbytes - before
         waiting = self._wait(progress, count, borrows)
@@ -407,11 +407,11 @@ class Holding(Walk):
             self._note(waiting + left)
             reads = [self._bytes_read(progress, i, count) for i in range(len(node.edges))]
             beside = self._costs.scratch(
-                node, self._read_by(node), reads, gives, kept
+                node, self._read_by(node), reads, gives, buffers
             ) + self._from_disk(node, reads)
             beside += gives if store.on_disk else 0  # in the order of the file
-            self._note(waiting + beside - (gives if borrows and not kept else 0))
-        rows = store.held
+            self._note(waiting + beside - (gives if borrows and not buffers else 0))
+        rows = store.rows
         if rows > self._most.get(node.name, (0, 0, ""))[0]:
             why = _reason(progress, progress.done + count)
             self._most[node.name] = (rows, store.nbytes, why)
@@ -432,13 +432,13 @@ class Holding(Walk):
 
     def released(self, progress: Progress) -> None:
         """Release rows that no reader needs any more."""
-        progress.kept = max(progress.kept, self.schedule.needed_from(progress))
+        progress.first_buffered = max(progress.first_buffered, self.schedule.needed_from(progress))
         store = self._stores[progress.node.name]
         before = store.nbytes
-        was_held = store.held
-        store.release(max(0, progress.done - progress.kept))
+        had_rows = store.rows
+        store.release(max(0, progress.done - progress.first_buffered))
         self._held += store.nbytes - before
-        if store.on_disk and was_held and progress.kept >= progress.end:
+        if store.on_disk and had_rows and progress.first_buffered >= progress.end:
             self._files.give_back(self._numbers[progress.node.name])
 
     def _wait(self, progress: Progress, count: int, borrows: bool) -> int:

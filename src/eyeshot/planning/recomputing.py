@@ -69,7 +69,7 @@ class _Repeats:
 
     def __init__(self, graph: Graph, names: Collection[str]) -> None:
         self._graph = graph
-        self._kept = names_held_whole(graph) - set(names)
+        self._held_whole = names_held_whole(graph) - set(names)
         self.passes = passes_before(graph)
         self.barriers: list[list[str]] = [[] for _ in range(1 + max(self.passes.values()))]
         for node in graph:
@@ -95,7 +95,7 @@ class _Repeats:
         return (
             self.passes[name] < before
             and node.extents[0] > 1
-            and name not in self._kept
+            and name not in self._held_whole
             and not crosses_rows(node, self._graph)
         )
 
@@ -141,11 +141,11 @@ def repeatable(graph: Graph) -> tuple[str, ...]:
     in_one_call = {
         edge.source for node in graph if node.kind is Kind.HELD for edge in _crossed(node, graph)
     }
-    held = names_held_whole(graph)
+    held_whole = names_held_whole(graph)
     return tuple(
         node.name
         for node in graph
-        if node.name in held
+        if node.name in held_whole
         and node.name not in in_one_call
         and not crosses_rows(node, graph)
         and node.extents[0] > 1

@@ -40,9 +40,9 @@ class Progress:
         box: the box to compute; empty if only padding is read.
         size: rows of the whole map; None while the end is unknown.
         done: the next row to compute; all earlier rows of the box are computed.
-        kept: the first row that is still buffered.
+        first_buffered: the first row that is still buffered.
         most: rows to compute in one call.
-        taken: for a node that reduces all rows, the next row of its input to read.
+        gathered: for a node that reduces all rows, the next row of its input to read.
         readers: its readers, each with its edge.
         gathers: whether it reduces all rows, so that rows pass and are not buffered.
         at_once: whether a single call computes all its rows.
@@ -54,9 +54,9 @@ class Progress:
     box: Region
     size: int | None
     done: int
-    kept: int
+    first_buffered: int
     most: int
-    taken: int = 0
+    gathered: int = 0
     readers: list[tuple[Progress, Edge]] = field(default_factory=list)
     after: list[Progress] = field(default_factory=list)
     gathers: bool = field(init=False)
@@ -133,7 +133,7 @@ class Schedule:
         """For a node that gathers: the new rows of its input, and whether they are the last."""
         source = self._all[progress.node.edges[0].source]
         last = source.size is not None and source.done >= source.size
-        return Interval(progress.taken, source.done), last and progress.done < progress.end
+        return Interval(progress.gathered, source.done), last and progress.done < progress.end
 
     def needed_from(self, source: Progress) -> int:
         """The first row of a node that a reader may still need."""
@@ -159,7 +159,7 @@ class Schedule:
     @staticmethod
     def _asks(source: Progress, reader: Progress, edge: Edge) -> int:
         if reader.gathers:
-            return reader.taken
+            return reader.gathered
         if source.size is None:
             return edge.axes[0].first_needed(reader.done)
         reads = edge.axes[0].input_range_inside(Interval(reader.done, reader.end), source.size)
@@ -256,7 +256,7 @@ class Walk:
                 new, last = self.schedule.gatherable(progress)
                 if new:
                     self.gathered(progress, new)
-                progress.taken = max(progress.taken, new.hi)
+                progress.gathered = max(progress.gathered, new.hi)
                 count = int(last)
             else:
                 count = len(self.schedule.ready(progress))
@@ -306,7 +306,7 @@ def multiply_adds(graph: Graph, boxes: Mapping[str, Region]) -> int:
 def first_rows(
     graph: Graph,
     boxes: Mapping[str, Region],
-    wanted: Mapping[str, int],
+    missing: Mapping[str, int],
     band: int,
     *,
     independent_rows: bool = True,
@@ -316,7 +316,7 @@ def first_rows(
     Args:
         graph: a lowered graph.
         boxes: the box of each node that the uninterrupted run computes, in one strip.
-        wanted: for each output, the first missing row.
+        missing: for each output, the first missing row.
         band: rows that enter together.
         independent_rows: True if every kernel computes each output row from its own inputs only.
             With a Fourier or Winograd transform the last bits depend on other rows: then all rows
@@ -329,7 +329,7 @@ def first_rows(
     calls = _Calls(graph, boxes, band)
     first = {name: box[0].hi for name, box in boxes.items()}
     needed: dict[str, Region] = {}
-    for name, row in wanted.items():
+    for name, row in missing.items():
         if row < first[name]:
             first[name] = _before(calls.begin[name], row)
             rows = Interval(row if independent_rows else first[name], boxes[name][0].hi)
