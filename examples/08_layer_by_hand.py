@@ -2,7 +2,7 @@
 
 The forward pass is a sum over the cells of the kernel, in plain tensor arithmetic. PyTorch finds
 its gradient by itself; Eyeshot's reference writes the same gradient down. Then the layer learns a
-kernel that it was never told, from pictures before and after.
+kernel that it has never seen, from pictures before and after.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ def compare_gradients() -> dict[str, float]:
 
 def learn(pictures: Tensor, steps: int = 200, rate: float = 1.0) -> dict[str, Any]:
     """Find the kernel that turned ``pictures`` into their edges, twice, by gradient descent."""
-    wanted = nn.functional.conv2d(pictures, SOBEL_X[None, None])
+    expected = nn.functional.conv2d(pictures, SOBEL_X[None, None])
     layer = ConvLayer(1, 1, 3)
     kernel, bias = layer.kernel.detach().numpy().copy(), layer.bias.detach().numpy().copy()
     x, losses = pictures.numpy(), []
     for _ in range(steps):
-        loss = (layer(pictures) - wanted).square().mean()
+        loss = (layer(pictures) - expected).square().mean()
         layer.zero_grad()
         loss.backward()
         with torch.no_grad():
@@ -78,7 +78,7 @@ def learn(pictures: Tensor, steps: int = 200, rate: float = 1.0) -> dict[str, An
                     parameter.sub_(rate * parameter.grad)
         losses.append(loss.item())
 
-        error = reference.conv(x, kernel, bias) - wanted.numpy()
+        error = reference.conv(x, kernel, bias) - expected.numpy()
         back = reference.conv_backward(2 * error / error.size, x, kernel)
         kernel, bias = kernel - rate * back.weight, bias - rate * back.bias
     return {"losses": losses, "autograd": layer.kernel.detach().numpy(), "by hand": kernel}
@@ -107,7 +107,7 @@ def draw(learned: dict[str, Any], out: Path) -> None:
     figure = Figure(figsize=(12, 3.4), layout="constrained")
     axes = figure.subplots(1, 4)
     kernels = {
-        "wanted": SOBEL_X.numpy(),
+        "expected": SOBEL_X.numpy(),
         "learned by hand": learned["by hand"][0, 0],
         "learned by autograd": learned["autograd"][0, 0],
     }

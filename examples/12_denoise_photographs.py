@@ -104,7 +104,7 @@ def main(out: Path, quick: bool = False) -> dict[str, tuple[float, float]]:
         for name, pictures in tried.items()
     }
     for name, both in figures.items():
-        print(f"{name:12} {told(both)}")
+        print(f"{name:12} {as_text(both)}")
     draw({**tried, "clean": clean}, figures, out)
     return figures
 
@@ -113,7 +113,7 @@ def mean_of(measure: Any, pictures: list[Any], clean: list[Any]) -> float:
     return float(np.mean([measure(one, other) for one, other in zip(pictures, clean, strict=True)]))
 
 
-def told(figures: tuple[float, float]) -> str:
+def as_text(figures: tuple[float, float]) -> str:
     return f"PSNR {figures[0]:.2f} dB, SSIM {figures[1]:.3f}"
 
 
@@ -128,7 +128,7 @@ def draw(
             axis.imshow(pictures[part])
             axis.set_axis_off()
             if row == 0:
-                axis.set_title(f"{name}\n{told(figures[name])}" if name in figures else name)
+                axis.set_title(f"{name}\n{as_text(figures[name])}" if name in figures else name)
     figure.savefig(out / "12_denoise_photographs.png", dpi=100)
 
 

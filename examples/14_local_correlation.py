@@ -109,7 +109,7 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
         name: [correlate(picture, distance) for distance in DISTANCES]
         for name, picture in pictures.items()
     }
-    told = {
+    explained = {
         name: [explain_by_surroundings(picture, size) for size in SIZES]
         for name, picture in pictures.items()
     }
@@ -117,20 +117,20 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
         by_distance = zip(DISTANCES, correlations[name], strict=True)
         some = [f"{value:.3f} at {distance}" for distance, value in by_distance]
         print(f"{name}: correlation {', '.join(some[::3])} pixels")
-        by_size = zip(SIZES, told[name], strict=True)
-        print("  told by the pixels around: ", end="")
+        by_size = zip(SIZES, explained[name], strict=True)
+        print("  explained by the pixels around: ", end="")
         print(", ".join(f"{size}×{size} {value:.2%}" for size, value in by_size))
     accuracies = compare_on_shuffled_digits(5 if quick else 250)
     for name, accuracy in accuracies.items():
         print(f"digits, {name:26} {accuracy:.1%} right")
-    draw(pictures, correlations, told, accuracies, out)
-    return {"correlations": correlations, "told": told, "accuracies": accuracies}
+    draw(pictures, correlations, explained, accuracies, out)
+    return {"correlations": correlations, "explained": explained, "accuracies": accuracies}
 
 
 def draw(
     pictures: dict[str, Map],
     correlations: dict[str, list[float]],
-    told: dict[str, list[float]],
+    explained: dict[str, list[float]],
     accuracies: dict[str, float],
     out: Path,
 ) -> None:

@@ -85,7 +85,7 @@ def train(net: nn.Sequential, steps: int) -> nn.Sequential:
 
 @torch.no_grad()
 def judge(net: nn.Sequential, count: int = 600) -> float:
-    """The share of new short sounds that are told right."""
+    """The share of new short sounds that are classified correctly."""
     sounds, labels = make_batch(count, np.random.default_rng(1))
     return float((net(sounds).mean(dim=2).argmax(dim=1) == labels).double().mean())
 
@@ -140,7 +140,7 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
     train(net, 10 if quick else 300)
     responses = respond(net)
     accuracy = judge(net)
-    print(f"{accuracy:.1%} of short sounds told right")
+    print(f"{accuracy:.1%} of short sounds classified correctly")
     fields = see_in_milliseconds(net)
     for name, (field, stride) in fields.items():
         print(f"{name:6} sees {field:6.1f} ms, an output every {stride:.0f} ms")
@@ -154,8 +154,8 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
     apart = float(np.abs(scores - whole).max() / np.abs(whole).max())
     seen = eyeshot.inspect(net, (1, len(samples))).rows[-1].fields[0]
     middles = int(seen.center) + int(seen.stride or 0) * np.arange(scores.shape[1])  # in samples
-    told = scores.argmax(axis=0)
-    hits, half = told == kinds[middles], seen.largest // 2
+    predicted = scores.argmax(axis=0)
+    hits, half = predicted == kinds[middles], seen.largest // 2
     alone = kinds[middles - half] == kinds[middles + half - 1]  # its field holds one kind of sound
     right, inner = float(hits.mean()), float(hits[alone].mean())
     print(

@@ -24,7 +24,7 @@ def test_the_gradients_of_reference_and_autograd_are_equal() -> None:
     assert max(differences.values()) < 1e-10
 
 
-def test_it_learns_the_kernel_that_it_was_never_told() -> None:
+def test_it_learns_the_kernel_that_it_has_never_seen() -> None:
     digits = data.load("digits")
     pictures = next(digits.train.batches(16))[0].double() / 255 - digits.mean[0]
     learned = example.learn(pictures, steps=80)

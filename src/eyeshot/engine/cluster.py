@@ -235,8 +235,8 @@ def _gather_stages(run: ClusterRun, common: Mapping[str, Any]) -> Spent:
     spent = Spent()
     folder, sink = Path(common["told"][0]), next(iter(common["sinks"].values()))
     for number, (stage, blocks) in enumerate(run.stages):
-        result_of = sink.result_of(number)
-        if result_of is None:
+        saved = sink.result_of(number)
+        if saved is None:
             state = StageDispatch(**common, blocks=blocks, before=set(), spent=spent, stage=number)
             state.carry_out(range(len(blocks)))
             state.report_missing(range(len(blocks)))
@@ -244,11 +244,11 @@ def _gather_stages(run: ClusterRun, common: Mapping[str, Any]) -> Spent:
             for place in range(len(blocks)):  # in this order, whichever came first
                 gathering.merge(state.states[place])
             read = [state.read[place] for place in range(len(blocks))]
-            result_of = {"found": plain_values(gathering.results()), "read": read}
-            sink.keep(number, result_of)
+            saved = {"found": plain_values(gathering.results()), "read": read}
+            sink.keep(number, saved)
         elif number == 0:
-            _require_the_image(run, common, result_of["read"])
-        told = result_of["found"]
+            _require_the_image(run, common, saved["read"])
+        told = saved["found"]
         (folder / STATISTICS.format(number)).write_text(json.dumps(told))
     return spent
 
