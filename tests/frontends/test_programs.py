@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from eyeshot.errors import BadValue
-from eyeshot.frontends.programs import export_program
+from eyeshot.frontends.programs import export_program, network_fingerprint
+from eyeshot.inspection.locating import make_network
 
 
 class Flat(nn.Module):
@@ -69,3 +73,70 @@ def test_the_sizes_that_a_program_refuses_are_those_of_its_members() -> None:
     for net in (member, both):
         with pytest.raises(BadValue, match=r"an input of 1x1x17x16, but the network was exported"):
             net(torch.randn(1, 1, 17, 16))
+
+
+class Cast(nn.Module):
+    """Ends in a cast, or multiplies by a buffer that is cast."""
+
+    scale: Tensor
+
+    def __init__(self, cast: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv, self.cast = nn.Conv2d(1, 2, 3, padding=1), cast
+        self.register_buffer("scale", torch.tensor([[[2.0]], [[3.0]]]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cast(self.conv(x), self.scale)
+
+
+@pytest.mark.parametrize(
+    "cast",
+    [
+        lambda maps, scale: maps.double(),
+        lambda maps, scale: maps.double().sigmoid().float(),
+        lambda maps, scale: maps.half(),
+        lambda maps, scale: maps * scale.to(maps),
+        lambda maps, scale: maps * scale.to(maps.device),
+        lambda maps, scale: maps * scale.to(maps.dtype),
+        lambda maps, scale: maps * scale.type_as(maps),
+    ],
+)
+def test_programs_with_casts(cast: Callable[[Tensor, Tensor], Tensor]) -> None:
+    net = Cast(cast).eval()
+    written = export_program(net, (1, 16, 20)).net
+    for size in ((16, 20), (33, 17)):
+        x = torch.randn(1, 1, *size)
+        with torch.no_grad():
+            assert torch.allclose(written(x), net(x), atol=1e-3)
+            assert written(x).dtype == net(x).dtype
+
+
+FILE = """
+from torch import nn
+GAIN = 2  # of the training
+UNUSED = 1
+def inner(x):
+    return x * 2
+def outer(x):
+    return inner(x) * GAIN
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3, padding=1)
+    def forward(self, x):
+        return outer(self.conv(x)) if self.training else self.conv(x)
+"""
+
+
+def test_a_network_is_known_by_all_that_its_methods_use(tmp_path: Path) -> None:
+    def named(text: str) -> str:
+        path = tmp_path / "some_net.py"
+        path.write_text(text)
+        net = make_network(f"{path}:Net", lambda _: None)
+        return network_fingerprint(net, export_program(net, (1, 8, 8)).net)
+
+    first = named(FILE)
+    for old, new in (("GAIN = 2", "GAIN = 3"), ("x * 2", "x * 3"), ("padding=1", "padding=0")):
+        assert named(FILE.replace(old, new)) != first, new
+    for old, new in (("  # of the training", ""), ("UNUSED = 1", "UNUSED = 2")):
+        assert named(FILE.replace(old, new)) == first, new

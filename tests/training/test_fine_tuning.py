@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import eyeshot
 from eyeshot.data import Examples
@@ -129,6 +131,35 @@ def test_the_best_epoch_is_chosen_by_val_and_judged_by_test(tmp_path: Path) -> N
     assert isinstance(evaluation, eyeshot.Evaluation)
     assert evaluation.labels.tolist() == one.test.labels.tolist()
     assert "held-out accuracy" in write_report(run, data=one).read_text()
+
+
+def test_patience_from_the_middle_counts_from_there(tmp_path: Path) -> None:
+    said = Said(tmp_path / "p", steps=4 * 3)
+    options = {**QUICK, "epochs": 30, "learning_rate": 1e-12, "warmup": 0.0}
+    train(blobs(), out=tmp_path / "p", **{**options, "progress": said})
+    said = Said()
+    again = {**options, "progress": said, "resume": True, "patience": 2}
+    run = train(blobs(), out=tmp_path / "p", **again)
+    assert any("the best is chosen from there on" in line for line in said.lines)
+    assert "ended in epoch 5: no better test accuracy for 2 epochs" in said.lines
+    _, metadata = read_tensors(run.path / WEIGHTS)
+    assert metadata == {"epoch": "3 finished"}
+
+
+def test_a_run_folder_where_files_would_be_lost_or_read_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    for name in ("cat", "dog"):
+        (folder / name).mkdir(parents=True)
+        for number in range(4):
+            pixels = np.random.default_rng(number).integers(0, 256, (12, 12), np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    with pytest.raises(BadValue, match=r"is inside .*photos, whose folders are read as pictures"):
+        train(folder, out=folder / "runs" / "a", progress=False)
+    assert not (folder / "runs").exists()
+    old = train(folder, out=tmp_path / "old", **QUICK)
+    with pytest.raises(BadValue, match="holds the weights to start with, and would be deleted"):
+        train(folder, start=old.path, out=old.path, force=True, **QUICK)
+    assert (old.path / WEIGHTS).exists()
 
 
 def test_ended_by_patience_and_by_time(tmp_path: Path) -> None:

@@ -203,6 +203,9 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ({"learning_rate": math.nan}, "learning_rate is nan"),
         ({"label_smoothing": 1.5}, "label_smoothing is 1.5"),
         ({"seed": -1}, "seed is -1"),
+        ({"seed": 2**63}, "seed is 9223372036854775808; use less than"),
+        ({"checkpoint_seconds": -1}, "checkpoint_seconds is -1; use 0 or more"),
+        ({"checkpoint_seconds": float("nan")}, "checkpoint_seconds is nan; use 0 or more"),
         ({"shift": -1}, "shift is -1"),
         ({"shift": 99}, "shift is 99, and the pictures are"),
         ({"devices": 0}, "devices is 0"),
@@ -210,7 +213,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ({"devices": 2, "batch_size": 98}, "batch_size is 98, and there are 96 pictures"),
     ],
 )
-def test_settings_out_of_range(setting: Settings, told: str, tmp_path: Path) -> None:
+def test_settings_out_of_range(setting: dict[str, Any], told: str, tmp_path: Path) -> None:
     with pytest.raises(BadValue, match=told):
         train(blobs(), out=tmp_path / "run", progress=False, **setting)
     assert not (tmp_path / "run").exists()

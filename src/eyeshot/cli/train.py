@@ -208,8 +208,9 @@ def _own_net(where: str, arguments: str | None, seed: int) -> OwnNet:
 
     given = parse_arguments(arguments)
     with generators_kept():
-        seed_everything(torch.device("cpu"), (abs(seed),))
-        torch.manual_seed(seed)
+        if 0 <= seed < 2**63:  # another seed is refused later, where all settings are checked
+            seed_everything(torch.device("cpu"), (seed,))
+            torch.manual_seed(seed)
         made = make_network(where, say, given)
     return OwnNet(made, where, dumps(given, sort_keys=True) if given else "")
 

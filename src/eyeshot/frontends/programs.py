@@ -19,11 +19,13 @@ import hashlib
 import inspect
 import io
 import math
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import Parameter, Signature
 from itertools import groupby
+from types import CodeType, FunctionType
 from typing import Any
 
 import torch
@@ -37,7 +39,13 @@ from eyeshot.errors import BadValue, EyeshotError, Unsupported
 from eyeshot.frontends.inlining import check_condition, holds
 from eyeshot.frontends.memory import hushed
 from eyeshot.frontends.pt2 import MAKERS, Program, read_program
-from eyeshot.frontends.refusals import cannot_export, in_brief, where
+from eyeshot.frontends.refusals import (
+    cannot_export,
+    in_brief,
+    is_installed,
+    not_the_network,
+    where,
+)
 from eyeshot.frontends.trace_modes import KeptPaths
 from eyeshot.frontends.trials import input_dtype
 from eyeshot.graph import Ref, substitute
@@ -601,13 +609,59 @@ def _spelled(steps: Sequence[Any]) -> Iterator[str]:
 
 
 def _sources(net: nn.Module) -> Iterator[str]:
-    """For each class that is not PyTorch's: its parsed source, or its name if there is none."""
+    """The parsed source of each class that is not PyTorch's, and of what its methods use.
+
+    That is the functions of their modules, and the constants there by their values. Where there is
+    no source, it is the name.
+    """
     kinds = dict.fromkeys(kind for module in net.modules() for kind in type(module).__mro__)
-    for kind in kinds:
-        name = f"{kind.__module__}.{kind.__qualname__}"
-        if kind.__module__.partition(".")[0] in ("torch", "builtins"):
+    waiting: list[Any] = [
+        one for one in kinds if one.__module__.partition(".")[0] not in ("torch", "builtins")
+    ]
+    done: set[Any] = set()
+    while waiting:
+        one = waiting.pop(0)
+        if one in done:
             continue
+        done.add(one)
         try:
-            yield ast.dump(ast.parse(textwrap.dedent(inspect.getsource(kind))))
+            yield ast.dump(ast.parse(textwrap.dedent(inspect.getsource(one))))
         except (OSError, TypeError, SyntaxError):
-            yield name
+            yield f"{one.__module__}.{one.__qualname__}"
+        for function in _functions(one) if _is_own(one) else ():
+            for name, value in _globals_used(function):
+                if isinstance(value, (FunctionType, type)):
+                    waiting += [value] if _is_own(value) else []
+                elif isinstance(value, _CONSTANTS):
+                    yield f"{one.__qualname__} {name} {value!r}"
+
+
+_CONSTANTS = (bool, int, float, complex, str, bytes)
+
+
+def _is_own(one: type | FunctionType) -> bool:
+    """Whether a class or function is the user's: no part of torch, of Python or of a package."""
+    if one.__module__ == "__main__":
+        return True
+    file = getattr(sys.modules.get(one.__module__), "__file__", None)
+    return file is not None and not not_the_network(file) and not is_installed(file)
+
+
+def _functions(one: type | FunctionType) -> Iterator[FunctionType]:
+    """A function, or the methods of a class."""
+    members = [one] if isinstance(one, FunctionType) else vars(one).values()
+    for member in members:
+        inner = getattr(member, "fget", None) or getattr(member, "__func__", member)
+        if isinstance(inner, FunctionType):
+            yield inspect.unwrap(inner)
+
+
+def _globals_used(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """The names of its module that a function uses, with their values."""
+    waiting = [function.__code__]
+    while waiting:
+        code = waiting.pop()
+        waiting += [one for one in code.co_consts if isinstance(one, CodeType)]
+        for name in code.co_names:
+            if name in function.__globals__:
+                yield name, function.__globals__[name]

@@ -190,7 +190,7 @@ def not_the_network(filename: str) -> bool:
     return python or filename.startswith(_NOT_THE_NETWORK)
 
 
-def _is_installed(filename: str) -> bool:
+def is_installed(filename: str) -> bool:
     """Whether a file belongs to an installed package."""
     parts = Path(filename).parts
     return filename.startswith(_PACKAGES) or "site-packages" in parts or "dist-packages" in parts
@@ -226,7 +226,7 @@ def _frame_at_fault(
     own = [
         line
         for line in lines
-        if not files or line.filename in files or not _is_installed(line.filename)
+        if not files or line.filename in files or not is_installed(line.filename)
     ]
     own = own or lines
     return own[0 if outermost else -1] if own else None
@@ -328,11 +328,15 @@ def _checked_call(node: torch.fx.Node, made: Mapping[torch.fx.Node, Any]) -> Any
     said = node.meta.get("val")
     if not isinstance(node.target, OpOverload):  # getitem, an item of a tuple
         return said
-    args = torch.fx.node.map_arg(node.args, lambda one: made[one])
+    args = list(torch.fx.node.map_arg(node.args, lambda one: made[one]))
     kwargs = dict(torch.fx.node.map_arg(node.kwargs, lambda one: made[one]))
     arguments = {argument.name: argument for argument in node.target._schema.arguments}
     if "device" in arguments:  # an operator that creates a tensor would allocate memory
-        kwargs["device"] = torch.device("meta")
+        place = list(arguments).index("device")
+        if place < len(args):
+            args[place] = torch.device("meta")
+        else:
+            kwargs["device"] = torch.device("meta")
     _check_parts(node.target, args)
     try:
         with torch.no_grad():

@@ -299,6 +299,8 @@ def make_network(where: str, say: Say, arguments: Mapping[str, Any] | None = Non
     """
     source, colon, name = where.rpartition(":")
     if not colon or not source:
+        if where.endswith(".py") and Path(where).is_file():
+            raise _unnamed(Path(where))
         raise BadFile(f"{where}: names no network", cure="give file.py:Class, or a package's name")
     if not source.endswith(".py") or Path(source).is_file():
         say(tr("importing {source} runs its code", source=source))

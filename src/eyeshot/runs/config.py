@@ -94,6 +94,8 @@ class Recipe:
         numbers = ("backbone_rate", "minutes", "patience")
         for name in ("shift", "seed", "weight_decay", "steps", *numbers):
             _at_least(name, getattr(self, name), 0)
+        if self.seed >= 2**63:
+            raise BadValue(f"seed is {self.seed}", cure="use less than 2^63")
         for name in ("warmup", "momentum", "label_smoothing", "average"):
             value = getattr(self, name)
             if not 0 <= value < 1:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from eyeshot.data import Data
+from eyeshot.data import SOURCES, Data
 from eyeshot.data.pairs.layout import Layout
 from eyeshot.errors import BadValue
 from eyeshot.runs import CONFIG, LAST, PROGRAM, Recipe, Run, RunConfig, load
@@ -132,6 +132,8 @@ def train(
     """
     if resume and force:
         raise BadValue("resume and force together", cure="go on with a run, or throw it away")
+    if checkpoint_seconds is not None and not checkpoint_seconds >= 0:
+        raise BadValue(f"checkpoint_seconds is {checkpoint_seconds}", cure="use 0 or more")
     logs = check_logs(log)
     options = {
         "folder": folder,
@@ -190,6 +192,7 @@ def _train_one(
         if note is not None:
             progress.say(note)
     place = choose_folder(config) if out is None else out
+    _check_place(place, config, asked.source, start, force)
     with torch_state_restored():
         fabric = make_fabric(config.recipe)
         with hold(place) if fabric.is_global_zero else nullcontext():
@@ -197,6 +200,28 @@ def _train_one(
                 config, data, place, fabric, progress, resume, force, checkpoint_seconds, own, logs
             )
             return load(place)
+
+
+def _check_place(
+    place: Path, config: RunConfig, source: object, start: str | Path | None, force: bool
+) -> None:
+    """Refuse a run folder among the pictures, or in place of the weights to start with.
+
+    Raises:
+        BadValue: it is one of these.
+    """
+    here = place.resolve()
+    folder = isinstance(source, str | Path) and source not in SOURCES
+    if folder and config.task in ("classify", "generate") and here.is_relative_to(config.data):
+        raise BadValue(
+            f"{place}: is inside {config.data}, whose folders are read as pictures",
+            cure="name another folder with --out",
+        )
+    if force and start is not None and Path(start).resolve().is_relative_to(here):
+        raise BadValue(
+            f"{place}: holds the weights to start with, and would be deleted",
+            cure="name another folder with --out",
+        )
 
 
 def _run(
@@ -244,6 +269,7 @@ def _run(
         average.net.to(fabric.device)
     if (place / LAST / checkpoint.FILE).is_file():
         position = checkpoint.restore(place / LAST, net, average, optimizer, task.measures)
+        _count_patience_from_here(position, config, progress)
         if position.epoch >= recipe.epochs:
             progress.say(f"{place}: this training had finished already")
     logs = open_logs(
@@ -274,3 +300,16 @@ def _run(
         progress.finish()
         for one in logs:
             one.close(finished=finished)
+
+
+def _count_patience_from_here(position: Position, config: RunConfig, progress: Progress) -> None:
+    """Where a run kept its last weights so far: from now on those of the best epoch from here."""
+    best = config.best
+    if best is None or position.best is not None or not position.rows:
+        return
+    position.best, position.best_epoch = position.rows[-1][best], position.epoch
+    if position.epoch > 1:
+        progress.say(
+            f"the weights of the epochs before {position.epoch} were not kept: the best is chosen "
+            "from there on"
+        )

@@ -316,7 +316,8 @@ def _check_same(folder: Path, config: RunConfig) -> None:
         option = _OPTIONS.get(name, "--" + name.replace("_", "-"))
         if name == "size" and config.task in ("segment", "restore"):
             option = "--crop"
-        cure = f"resume with the same {option.partition(',')[0]}, or name another folder with --out"
+        same = option.partition(",")[0].removeprefix("the ")
+        cure = f"resume with the same {same}, or name another folder with --out"
         if name == "epochs":
             cure = (
                 f"the learning rate of its {before} epochs falls to 0 at their end, so none can "

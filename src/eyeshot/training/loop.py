@@ -25,6 +25,7 @@ from torch.optim import Optimizer
 from eyeshot.errors import BadValue, EyeshotError, Failure, UnknownName
 from eyeshot.extras import extra
 from eyeshot.files import write_aside
+from eyeshot.findings.wording import counted
 from eyeshot.frontends.refusals import in_brief, line_at_fault
 from eyeshot.runs import (
     LAST,
@@ -136,7 +137,9 @@ class Training:
         since = position.epoch - position.best_epoch
         if recipe.patience and best and position.rows and since >= recipe.patience:
             name = best.replace("_", " ")
-            return f"ended in epoch {position.epoch}: no better {name} for {since} epochs"
+            return (
+                f"ended in epoch {position.epoch}: no better {name} for {counted(since, 'epoch')}"
+            )
         return ""
 
     def stop(self) -> None:
