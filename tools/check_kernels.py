@@ -48,6 +48,7 @@ class Case:
     room: bool
     dtype: torch.dtype
     seed: int
+    adds: bool = False
 
 
 class _Draw:
@@ -94,6 +95,7 @@ def draw(seed: int) -> Case:
         room=bool(one.below(2)),
         dtype=_TYPES[one.below(len(_TYPES))],
         seed=seed,
+        adds=one.below(3) == 0,
     )
 
 
@@ -114,10 +116,13 @@ def error(case: Case) -> float:
     exact = _CONVOLUTIONS[len(case.kernel)]
     truth = exact(torch.cat(values, 1).double(), weight.double(), bias.double(), *options)
     scale = float(truth.abs().max()) + 1e-3
+    added = _laid(noise(*truth.shape), case.layout) if case.adds else None
+    if added is not None:
+        truth = truth + added.double()
     truth = truth.relu() if case.relu else truth
     compute = convolver(_node(case), [one.contiguous() for one in weights], bias)
     room = _room(truth, case.dtype) if case.room else None
-    found = compute([(value, list(case.padding)) for value in values], room)
+    found = compute([(value, list(case.padding)) for value in values], room, added)
     if not found.isfinite().all():
         return float("inf")
     return float((found - truth).abs().max()) / scale
@@ -134,6 +139,7 @@ def _node(case: Case) -> Node:
         out_channels=1,
         bias=True,
         activation="relu" if case.relu else None,
+        adds=case.adds or None,
     )
     axes = tuple(range(2, 2 + len(case.kernel)))
     return Node("layer", "", "conv", Kind.LOCAL, (), (1,) * (2 + len(axes)), axes, params)

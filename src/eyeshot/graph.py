@@ -44,6 +44,7 @@ class Params:
     activation: str | None = None
     scalars: tuple[float, ...] | None = None
     parts: int | None = None
+    adds: bool | None = None
     count_include_pad: bool | None = None
     output_size: tuple[int | None, ...] = ()
     dim: int = 0
@@ -89,6 +90,7 @@ class ConvolutionParams(Params):
         activation: fused into it: ``relu``, ``hardtanh`` or ``leaky_relu``.
         scalars: of the activation: its limits, or its slope.
         parts: the number of inputs that it reads instead of their concatenation.
+        adds: whether it adds its last input to the sum, before the activation.
         method: how it is computed; None for the sum of products itself.
     """
 
@@ -104,6 +106,7 @@ class ConvolutionParams(Params):
     activation: str | None = None
     scalars: tuple[float, ...] | None = None
     parts: int | None = None
+    adds: bool | None = None
     method: str | None = None
 
 

@@ -24,7 +24,7 @@ from eyeshot.geometry import Region, required
 from eyeshot.geometry.tiles import input_box
 from eyeshot.graph import Graph, Node
 from eyeshot.images import ArraySink, Span
-from eyeshot.operators import Box, Computation, Tile, prepare
+from eyeshot.operators import Box, Computation, Prepared, Tile, prepare
 from eyeshot.planning import Strip, first_rows
 from tests.engine.law import Array, cut, job_of, noise
 from tests.networks import CHANNELS, Joined, examples, networks, runs_at
@@ -82,7 +82,7 @@ def logged() -> Iterator[Log]:
             super().__init__(*arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streaming, "prepare", log.recorded)
+        patch.setattr(Prepared, "computation", lambda _, *node: log.recorded(*node))
         patch.setattr("eyeshot.engine.executing.Stream", Recorded)
         yield log
 

@@ -13,12 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from eyeshot import operators
-from eyeshot.engine import stream
 from eyeshot.engine.job import Job
 from eyeshot.engine.memory import Allocation, peak, reset_peak, resident
 from eyeshot.graph import Node
-from eyeshot.operators import Box, Computation, Tile, beside
+from eyeshot.operators import Box, Computation, Prepared, Tile, beside
+from eyeshot.operators.call import Tensors
 from eyeshot.operators.scratch import Work, borrows
 from tests.engine import runner
 from tests.engine.law import by_parts, job_of, noise
@@ -42,6 +41,17 @@ class Called(nn.Module):
         return self.function(x)
 
 
+class Residual(nn.Module):
+    """The rectified sum of a body's output and its input."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(self.body(x) + x)
+
+
 def conv(cin: int, cout: int, kernel: int = 3, **options: int) -> nn.Module:
     made: nn.Module = nn.Conv2d(cin, cout, kernel, padding=kernel // 2, **options)  # type: ignore[arg-type]
     return made
@@ -60,6 +70,14 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         lambda: nn.Sequential(
             conv(1, 16), conv(16, 16, groups=16), conv(16, 32, stride=2), conv(32, 16, 1),
             nn.ConvTranspose2d(16, 16, 2, 2), nn.ConvTranspose2d(16, 8, 3, 1, 1), conv(8, 1),
+        ),
+        WIDE,
+    ),
+    "residual sums": (
+        lambda: nn.Sequential(
+            conv(1, 16), Residual(conv(16, 16)),
+            Residual(nn.Sequential(conv(16, 48, 1), nn.ReLU6(), conv(48, 16, 1))),
+            Residual(nn.Sequential(conv(16, 24), nn.ReLU(), conv(24, 16))), conv(16, 1),
         ),
         WIDE,
     ),
@@ -128,10 +146,10 @@ def excess(name: str, told: Connection) -> None:
 @contextmanager
 def _watched(job: Job, seen: list[tuple[str, int, int]]) -> Iterator[None]:
     """Inside, what each call takes beyond what it reads and gives is noted."""
-    prepare = operators.prepare
+    unwatched = Prepared.computation
 
-    def watching(node: Node, tensors: dict[str, torch.Tensor]) -> Computation:
-        compute = prepare(node, tensors)
+    def watching(own: Prepared, node: Node, tensors: Tensors) -> Computation:
+        compute = unwatched(own, node, tensors)
 
         def watched(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
             before = resident()
@@ -147,11 +165,11 @@ def _watched(job: Job, seen: list[tuple[str, int, int]]) -> Iterator[None]:
 
         return watched
 
-    setattr(stream, "prepare", watching)  # noqa: B010
+    setattr(Prepared, "computation", watching)  # noqa: B010
     try:
         yield
     finally:
-        setattr(stream, "prepare", prepare)  # noqa: B010
+        setattr(Prepared, "computation", unwatched)  # noqa: B010
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -211,6 +211,7 @@ class _Pass:
             first=first,
             scratch=self._scratch,
             watch=self._state.allocation.watch,
+            prepared=self._state.job.prepared,
         )
         for rows in pushes(graph, boxes, band):
             worked = self._push(rows, stream, first)

@@ -54,7 +54,7 @@ from eyeshot.images.sinks.opening import sink_memory
 from eyeshot.images.sinks.sink import SinkMemory, Storage
 from eyeshot.images.sources.converted import GraySource, OpaqueSource
 from eyeshot.language import speaking
-from eyeshot.operators import gives_probabilities
+from eyeshot.operators import Prepared, gives_probabilities
 from eyeshot.operators.winograd import (
     added_bytes,
     load_transforms,
@@ -254,6 +254,7 @@ class Job:
         skipping: the parts that are not computed; None if everything is.
         shard: positions along each side of a Zarr shard; None for a file for each chunk.
         known: inputs that are not images: statistics that were gathered before.
+        prepared: the computations of the passes so far.
     """
 
     graph: Graph
@@ -269,6 +270,7 @@ class Job:
     shard: int | None = None
     known: Mapping[str, torch.Tensor] = field(default_factory=dict)
     flips: Flips | None = None
+    prepared: Prepared = field(default_factory=Prepared, compare=False, repr=False)
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:

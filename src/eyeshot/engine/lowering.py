@@ -92,19 +92,18 @@ def lower(graph: Graph) -> Graph:
     consumers = graph.consumers()
     nodes: dict[str, Node] = {}
     tensors = dict(graph.tensors)
+    order = {name: place for place, name in enumerate(graph.nodes)}
     for node in graph:
-        before = nodes.get(node.edges[0].source) if len(node.edges) == 1 else None
-        alone = (
-            before is not None
-            and len(consumers[before.name]) == 1
-            and before.name not in graph.outputs
-        )
-        fused = _fuse(before, node, tensors) if before is not None and alone else None
-        if fused is not None and before is not None:
-            del nodes[before.name]
-            nodes[node.name] = fused
-        else:
-            nodes[node.name] = node
+        nodes[node.name] = node
+        # Of two branches, the later: its rows are computed last.
+        for before in sorted(_sources(node, nodes), key=lambda one: order[one.name], reverse=True):
+            if len(consumers[before.name]) > 1 or before.name in graph.outputs:
+                continue
+            fused = _fuse(before, node, nodes, tensors)
+            if fused is not None:
+                del nodes[before.name]
+                nodes[node.name] = fused
+                break
     _split_concatenations(nodes, tensors, graph)
     read = {name for node in nodes.values() for name in node.weights}
     kept = {name: tensor for name, tensor in tensors.items() if name in read}
@@ -142,7 +141,7 @@ def _split_concatenations(
             tensors[part] = piece.contiguous()
         nodes[name] = replace(
             node,
-            edges=edges,
+            edges=(*edges, *node.edges[1:]),
             weights=(*names, *node.weights[1:]),
             params=node.params.but(parts=len(parts)),
             call=_taking(
@@ -166,12 +165,23 @@ def _channels_joined(node: Node, nodes: Mapping[str, Node]) -> list[int] | None:
     return [nodes[name].shape[1] for name in names] if called == names else None
 
 
-def _fuse(before: Node, node: Node, tensors: dict[str, torch.Tensor]) -> Node | None:
+def _sources(node: Node, nodes: Mapping[str, Node]) -> list[Node]:
+    """The nodes that a node may be fused with: its only source, or both that it adds."""
+    if len(node.edges) == 1 or (len(node.edges) == 2 and pointwise.adds(node)):
+        return [nodes[edge.source] for edge in node.edges]
+    return []
+
+
+def _fuse(
+    before: Node, node: Node, nodes: Mapping[str, Node], tensors: dict[str, torch.Tensor]
+) -> Node | None:
     """``node`` fused with the convolution before it; None if that is not possible."""
     if not before.is_convolution or before.params.activation:
         return None
     if Kind.HELD in (before.kind, node.kind):  # called exactly as in the network
         return None
+    if len(node.edges) == 2:
+        return _fuse_sum(before, node, nodes)
     activation = pointwise.activation(node)
     if activation is not None:
         name, scalars = activation
@@ -179,9 +189,21 @@ def _fuse(before: Node, node: Node, tensors: dict[str, torch.Tensor]) -> Node | 
         return replace(before, name=node.name, params=params)
     if node.family is Family.DROPOUT and not node.params.training:
         return replace(before, name=node.name)
-    if node.family is Family.BATCH_NORM and not node.params.training:
+    if node.family is Family.BATCH_NORM and not node.params.training and not before.params.adds:
         return _fold(before, node, tensors)
     return None
+
+
+def _fuse_sum(before: Node, node: Node, nodes: Mapping[str, Node]) -> Node | None:
+    """The sum of a convolution and another value as one node; None if that is not possible."""
+    if before.family is not Family.CONVOLUTION or before.params.adds:
+        return None
+    (other,) = (edge for edge in node.edges if edge.source != before.name)
+    like = [(one.shape, one.dtype, one.dims) for one in (before, nodes[other.source], node)]
+    if like[0] != like[1] or like[0] != like[2]:
+        return None
+    edges = (*before.edges, other)
+    return replace(before, name=node.name, edges=edges, params=before.params.but(adds=True))
 
 
 def _fold(before: Node, norm: Node, tensors: dict[str, torch.Tensor]) -> Node | None:

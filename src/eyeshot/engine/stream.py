@@ -25,7 +25,7 @@ from eyeshot.engine.memory import ScratchBuffer, ScratchFiles
 from eyeshot.errors import Failure
 from eyeshot.geometry import Region
 from eyeshot.graph import Edge, Graph, Kind, Node
-from eyeshot.operators import Computation, Tile, effort, prepare
+from eyeshot.operators import Computation, Prepared, Tile, effort
 from eyeshot.operators.record import Effort
 from eyeshot.operators.tile import cut, local_shape
 from eyeshot.planning.holding import names_held_whole
@@ -46,6 +46,7 @@ class Stream:
             :func:`eyeshot.planning.schedule.first_rows`; all rows before it are skipped.
         scratch: files for the nodes whose rows are on disk.
         watch: called each time that every node has computed its ready rows, a band at most.
+        prepared: the computations of other passes over the graph, and afterwards of this one.
 
     Raises:
         Unsupported: a node cannot be run by parts; it is named.
@@ -64,6 +65,7 @@ class Stream:
         first: Mapping[str, int] | None = None,
         scratch: ScratchFiles | None = None,
         watch: Callable[[], None] | None = None,
+        prepared: Prepared | None = None,
     ) -> None:
         self.multiply_adds = 0
         self._first = first or {}
@@ -72,6 +74,7 @@ class Stream:
         self._schedule = Schedule(graph, boxes, open_ended, band)
         self._buffers: dict[str, LineBuffer | ScratchBuffer] = {}
         self._scratch, self._watch = scratch, watch
+        self._prepared = prepared or Prepared()
         self._operators: dict[str, Computation] = {}
         self._efforts: dict[str, Effort] = {}
         self._gatherers: dict[str, Gatherer] = {}
@@ -119,6 +122,9 @@ class Stream:
         """Let every node compute once; return whether any node had new rows."""
         moved = False
         for progress in self._schedule:
+            if not progress.stale and progress.node.edges:
+                continue  # nothing that it reads has changed
+            progress.stale = False
             value, borrowed = self._work(progress, rows)
             moved = moved or value is not None
             name = progress.node.name
@@ -161,7 +167,7 @@ class Stream:
         if progress.gathers:
             self._gatherers[node.name] = self._gatherer(progress)
         elif node.edges:
-            self._operators[node.name] = prepare(node, self._graph.tensors)
+            self._operators[node.name] = self._prepared.computation(node, self._graph.tensors)
             self._efforts[node.name] = effort(self._graph, node)
 
     def _gatherer(self, progress: Progress) -> Gatherer:
@@ -216,7 +222,7 @@ class Stream:
             fact = f"{progress.node.name} gives {value.dtype}, traced as {progress.node.dtype}"
             raise Failure(fact, cure="please report this network")
         self._buffers[progress.node.name].append(value, count, borrowed)
-        progress.done += count
+        self._schedule.advance(progress, count)
         return value
 
     def _tile(self, edge: Edge, box: Region) -> Tile:

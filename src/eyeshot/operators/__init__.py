@@ -41,6 +41,7 @@ __all__ = [
     "Box",
     "Computation",
     "Operator",
+    "Prepared",
     "Tile",
     "beside",
     "effort",
@@ -193,6 +194,26 @@ def prepare(node: Node, tensors: Tensors) -> Computation:
     record = of(node)
     compute = (record.compute or called_on_tile)(node, tensors)
     return over_bands(node, compute) if record.slides else compute
+
+
+class Prepared:
+    """The computations of a network's nodes, for several passes over it.
+
+    A convolution keeps its weights in the layout that its kernel takes, so that a later pass finds
+    them. A node's computation is made again if the node or the weights have been replaced.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[Node, Tensors, Computation]] = {}
+
+    def computation(self, node: Node, tensors: Tensors) -> Computation:
+        """As :func:`prepare`."""
+        last = self._made.get(node.name)
+        if last is not None and last[0] is node and last[1] is tensors:
+            return last[2]
+        compute = prepare(node, tensors)
+        self._made[node.name] = (node, tensors, compute)
+        return compute
 
 
 def effort(graph: Graph, node: Node) -> Effort:

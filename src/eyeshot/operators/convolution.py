@@ -131,16 +131,21 @@ def weights_and_bias(
 
 
 def convolution_on_tile(node: Node, tensors: Tensors) -> Computation:
-    """conv1d, conv2d, conv3d, with what lowering has folded in: an activation, joined channels."""
+    """conv1d, conv2d, conv3d, with what lowering has folded in.
+
+    That is an activation, joined channels, or a value that is added to the sum.
+    """
     weights, bias = weights_and_bias(node, tensors)
     convolve = convolver(node, weights, bias)
     count = weights[0].ndim - 2
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
-        values = [padded(given, box, count, 0.0) for given in inputs]
+        added = inputs[-1].value if node.params.adds else None
+        values = [padded(given, box, count, 0.0) for given in inputs[: len(weights)]]
         if values[0][0].ndim > count + 1:
-            return convolve(values, room)
-        return convolve([(value[None], padding) for value, padding in values], None)[0]
+            return convolve(values, room, added)
+        single = [(value[None], padding) for value, padding in values]
+        return convolve(single, None, None if added is None else added[None])[0]
 
     return compute
 
@@ -220,8 +225,9 @@ _BLOCK = 16
 def convolution_scratch(work: Work) -> int:
     """Padding at the border is a copy, and so is a layout that the kernel does not take."""
     weights, _ = weights_and_bias(work.node, work.tensors)
-    lies_well = bool(work.sources) and all(map(_channels_last, work.sources))
-    copies = work.read * (2 if pads(work.node) and not lies_well else 1)
+    lies_well = bool(work.sources) and all(map(_channels_last, work.sources[: len(weights)]))
+    reads = work.reads[: len(weights)]
+    copies = sum(reads) * (2 if pads(work.node) and not lies_well else 1)
     if kernels.has_onednn(weights[0]):
         stacked = work.gives if weights[0].shape[1] == 1 else 0  # OpenCV filters each channel
         return copies + stacked
@@ -229,8 +235,8 @@ def convolution_scratch(work: Work) -> int:
         columns = max(work.gives // w.shape[0] * w[0].numel() for w in weights)
         return copies + 2 * min(columns, kernels.COLUMNS)
     if weights[0][0, 0].numel() == 1:
-        return work.read
-    inputs = zip(work.reads, weights, strict=True)
+        return sum(reads)
+    inputs = zip(reads, weights, strict=True)
     blocks = max(_in_blocks(read, weight.shape[1]) for read, weight in inputs)
     return copies + blocks + _in_blocks(work.gives, weights[0].shape[0])
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from eyeshot.graph import Node
 from eyeshot.operators import winograd
+from eyeshot.operators.packed import Options, PackedWeight
 from eyeshot.operators.tile import Padded
 
 
@@ -47,9 +48,7 @@ _MOST_WEIGHTS = 121
 """From 130 weights on OpenCV goes by way of a Fourier transform, which rounds otherwise."""
 
 
-def suits_opencv(
-    weights: Sequence[torch.Tensor], options: tuple[list[int], list[int], int]
-) -> bool:
+def suits_opencv(weights: Sequence[torch.Tensor], options: Options) -> bool:
     """Whether a convolution is a small filter on each of a few channels, one for one."""
     weight, (stride, dilation, groups) = weights[0], options
     return (
@@ -112,44 +111,65 @@ def _filtered(
 Convolver = Callable[[Sequence[Padded], torch.Tensor | None], torch.Tensor]
 """The sum of one convolution for each value, then the bias and the activation; in the memory
 given, where the kernel can write there."""
+AddingConvolver = Callable[
+    [Sequence[Padded], torch.Tensor | None, torch.Tensor | None], torch.Tensor
+]
+"""The same, with a value that is added before the activation; None for nothing."""
 
 _CONVOLUTIONS: dict[int, Callable[..., torch.Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_LAYOUTS_KEPT = 2
 _SLACK = 1e-4
 """Of the largest value: two float32 kernels that are both right differ by less."""
 COLUMNS = 8 << 20
 """Bytes of columns that are laid out at one time, for a convolution as a product of matrices."""
 
 
-def convolver(node: Node, weights: Sequence[torch.Tensor], bias: torch.Tensor | None) -> Convolver:
+def convolver(
+    node: Node, weights: Sequence[torch.Tensor], bias: torch.Tensor | None
+) -> AddingConvolver:
     """The fastest kernel there is for this convolution, on the weights' device and type."""
     options = (
         list(node.params.stride),
         list(node.params.dilation),
         int(node.params.groups),
     )
-    last = Activation(node.params.activation, node.params.scalars or ())
+    last, nothing = Activation(node.params.activation, node.params.scalars or ()), Activation()
+    adds = bool(node.params.adds)
+    inside = nothing if adds else last  # for kernels that cannot add
     if suits_opencv(weights, options):
-        return opencv_convolver(weights[0], bias, last)
+        return _then(opencv_convolver(weights[0], bias, inside), last if adds else nothing)
     make = _onednn if has_onednn(weights[0]) else _plain
     if winograd.is_winograd(node) and has_onednn(weights[0]):
-        relu = last.name == "relu"
-        inside = last if relu else Activation()
+        relu = inside.name == "relu"
+        direct = _with_input(
+            make(weights, bias, options, inside if relu else nothing), weights[0], options
+        )
+        compute = winograd.winograd_convolver(weights, bias, relu, _alone(direct))
+        return _then(compute, nothing if relu else last)
+    if options[0][-1] > 1 and any(w.shape[1] == 1 for w in weights):
         direct = _with_input(make(weights, bias, options, inside), weights[0], options)
-        compute = winograd.winograd_convolver(weights, bias, relu, direct)
-        return compute if relu or last.name is None else _then(compute, last)
-    compute = _with_input(make(weights, bias, options, last), weights[0], options)
-    strides_over_one_channel = options[0][-1] > 1 and any(w.shape[1] == 1 for w in weights)
-    return _two_columns(compute, weights[0], options) if strides_over_one_channel else compute
+        return _then(_two_columns(_alone(direct), weights[0], options), last if adds else nothing)
+    return _with_input(make(weights, bias, options, last), weights[0], options)
 
 
-def _then(compute: Convolver, last: Activation) -> Convolver:
-    return lambda values, room: last(compute(values, room))
+def _then(compute: Convolver, last: Activation) -> AddingConvolver:
+    """Adds the value and applies the activation after a kernel that can do neither."""
+
+    def adding(
+        values: Sequence[Padded], room: torch.Tensor | None, added: torch.Tensor | None
+    ) -> torch.Tensor:
+        total = compute(values, room)
+        return last(total if added is None else total.add_(added))
+
+    return adding
+
+
+def _alone(compute: AddingConvolver) -> Convolver:
+    return lambda values, room: compute(values, room, None)
 
 
 def _with_input(
-    compute: Convolver, weight: torch.Tensor, options: tuple[list[int], list[int], int]
-) -> Convolver:
+    compute: AddingConvolver, weight: torch.Tensor, options: Options
+) -> AddingConvolver:
     """Pads beforehand where some window would see padding alone.
 
     oneDNN 3.12 ends the process on such windows: in float32 for one column, dilated, with a bias;
@@ -169,8 +189,10 @@ def _with_input(
             padding
         )
 
-    def seeing(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
-        return compute([padded(*one) for one in values], room)
+    def seeing(
+        values: Sequence[Padded], room: torch.Tensor | None, added: torch.Tensor | None
+    ) -> torch.Tensor:
+        return compute([padded(*one) for one in values], room, added)
 
     return seeing
 
@@ -185,9 +207,7 @@ def _sees_padding_alone(n: int, kernel: int, padding: int, stride: int, dilation
     return not bool(((windows >= 0) & (windows < n)).any(1).all())
 
 
-def _two_columns(
-    compute: Convolver, weight: torch.Tensor, options: tuple[list[int], list[int], int]
-) -> Convolver:
+def _two_columns(compute: Convolver, weight: torch.Tensor, options: Options) -> Convolver:
     """Never asks for a single column: another one beside it is computed, and dropped.
 
     oneDNN's kernels for AVX-512 read outside of the image where one channel, with a stride along
@@ -214,20 +234,22 @@ def takes_columns(weight: torch.Tensor) -> bool:
 def _plain(
     weights: Sequence[torch.Tensor],
     bias: torch.Tensor | None,
-    options: tuple[list[int], list[int], int],
+    options: Options,
     last: Activation,
-) -> Convolver:
+) -> AddingConvolver:
     convolve = _kernel_of(weights[0])
     if weights[0].dtype == torch.bfloat16 and weights[0].device.type == "cpu":
         convolve = _with_care(convolve)
     stride, dilation, groups = options
 
-    def compute(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
+    def compute(
+        values: Sequence[Padded], room: torch.Tensor | None, added: torch.Tensor | None
+    ) -> torch.Tensor:
         (first, padding), *others = values
         total = convolve(first, weights[0], bias, stride, padding, dilation, groups)
         for weight, (value, padding) in zip(weights[1:], others, strict=True):
             total += convolve(value, weight, None, stride, padding, dilation, groups)
-        return last(total)
+        return last(total if added is None else total.add_(added))
 
     return compute
 
@@ -345,9 +367,9 @@ def _onednn_takes(weight: torch.Tensor) -> bool:
 def _onednn(
     weights: Sequence[torch.Tensor],
     bias: torch.Tensor | None,
-    options: tuple[list[int], list[int], int],
+    options: Options,
     activation: Activation,
-) -> Convolver:
+) -> AddingConvolver:
     """oneDNN's convolution with the activation, or the sum so far, in the same call."""
     convolve: Any = torch.ops.mkldnn._convolution_pointwise
     add: Any = torch.ops.mkldnn._convolution_pointwise_.binary
@@ -355,14 +377,24 @@ def _onednn(
     plain = _plain(weights, bias, options, activation)
     stride, dilation, groups = options
 
-    def compute(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
-        if not all(one.is_sound(*padded) for one, padded in zip(packed, values, strict=True)):
-            return plain(values, room)
+    def begun(room: torch.Tensor | None, added: torch.Tensor | None) -> torch.Tensor | None:
+        """What the sum is added to; None for nothing."""
+        fits = room is not None and room.is_contiguous(memory_format=torch.channels_last)
+        if added is not None:
+            if room is not None and fits:
+                return room.copy_(added)
+            return added.clone(memory_format=torch.channels_last)
         # oneDNN adds to what is there, so zeros there do the same as writing, without the copy.
         # A sum takes no other activation than a ReLU.
         simple = activation.name in (None, "relu")
-        fits = room is not None and room.is_contiguous(memory_format=torch.channels_last)
-        total = room.zero_() if room is not None and fits and simple else None
+        return room.zero_() if room is not None and fits and simple else None
+
+    def compute(
+        values: Sequence[Padded], room: torch.Tensor | None, added: torch.Tensor | None
+    ) -> torch.Tensor:
+        if not all(one.is_sound(*padded) for one, padded in zip(packed, values, strict=True)):
+            return plain(values, room, added)
+        total = begun(room, added)
         last = len(values) - 1
         for i, (value, padding) in enumerate(values):
             value = value.contiguous(memory_format=torch.channels_last)
@@ -384,15 +416,11 @@ def _onednn(
 
 
 class _Packed:
-    """A weight in the layout that oneDNN likes, which depends on the size of the picture.
+    """A weight in oneDNN's layouts, and for which sizes its convolution can be trusted."""
 
-    It is made again when the size changes: for the first and last band, and once for all those
-    between. One made for another size slows a convolution down to half.
-    """
-
-    def __init__(self, weight: torch.Tensor, options: tuple[list[int], list[int], int]) -> None:
+    def __init__(self, weight: torch.Tensor, options: Options) -> None:
         self._weight, self._options = weight, options
-        self._layouts: dict[tuple[int, ...], torch.Tensor] = {}
+        self._packed = PackedWeight(lambda: weight, weight.shape, options)
         self._sound: dict[tuple[int, ...], bool] = {}
 
     def is_sound(self, value: torch.Tensor, padding: list[int]) -> bool:
@@ -427,12 +455,4 @@ class _Packed:
 
     def laid_out(self, value: torch.Tensor, padding: list[int]) -> torch.Tensor:
         """The weight for values of this shape."""
-        key = (*value.shape, *padding)
-        if key not in self._layouts:
-            if len(self._layouts) >= _LAYOUTS_KEPT:
-                self._layouts.clear()
-            reorder: Any = torch.ops.mkldnn._reorder_convolution_weight
-            stride, dilation, groups = self._options
-            shape = list(value.shape)
-            self._layouts[key] = reorder(self._weight, padding, stride, dilation, groups, shape)
-        return self._layouts[key]
+        return self._packed.laid_out(value.shape, padding)

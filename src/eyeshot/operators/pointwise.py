@@ -172,6 +172,13 @@ def activation(node: Node) -> tuple[str, tuple[float, ...]] | None:
     return node.operator, scalars
 
 
+def adds(node: Node) -> bool:
+    """Whether a node is the plain sum of the values of two other nodes, perhaps broadcast."""
+    if node.operator != "add" or node.call is None:
+        return False
+    return len(set(node.call.refs)) == len(node.edges) == 2 and node.call.argument("alpha", 1) == 1
+
+
 def rounds(node: Node) -> bool:
     """Whether a node rounds to whole numbers, so that the last bit of a sum may decide a step."""
     return node.operator == "round"

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from eyeshot.axes import Interval
 from eyeshot.graph import ConvolutionParams, Family, Graph, Kind, Node
+from eyeshot.operators.packed import LAYOUTS, PackedWeight
 from eyeshot.operators.tile import Padded
 from eyeshot.operators.winograd_compiled import Compiled, is_compiled
 
@@ -49,8 +50,6 @@ _LARGEST = 1e30
 _CONTRAST = 10.0
 """How much more the inputs of a block may weigh than those of one of its outputs, which would keep
 only the digits that the largest of the block leaves it."""
-_LAYOUTS = 2
-"""That a kernel keeps: for the first band, and for those after it."""
 _CACHE = 6 << 20
 """Bytes of blocks that are transformed at a time, before and after the products."""
 _LEAST_BLOCKS = 128
@@ -173,7 +172,7 @@ def added_bytes(graph: Graph) -> int:
     loads = bool(nodes) and is_compiled() and not compiled.cache_info().currsize
     blocks = max((_room_for(node, graph) for node in nodes), default=0)
     weights = sum(w.numel() // 9 * PRODUCTS for node in nodes for w in _weights(node, graph))
-    called = 4 * (blocks * torch.get_num_threads() + _LAYOUTS * weights)
+    called = 4 * (blocks * torch.get_num_threads() + LAYOUTS * weights)
     return called + (_COMPILER if loads else 0)
 
 
@@ -336,26 +335,15 @@ class _Kernel:
     """The transformed weights, in the layout that oneDNN takes for a number of blocks."""
 
     def __init__(self, weights: Sequence[torch.Tensor]) -> None:
-        self._weights = [weight.detach() for weight in weights]
-        self._layouts: dict[int, torch.Tensor] = {}
-        self._lock = threading.Lock()
+        own = [weight.detach() for weight in weights]
+        self._channels = sum(weight.shape[1] for weight in own)
+        shape = (PRODUCTS * own[0].shape[0], self._channels, 1, 1)
+        options = ([1, 1], [1, 1], PRODUCTS)
+        self._packed = PackedWeight(lambda: transformed_weights(own), shape, options)
 
     def laid_out(self, blocks: int) -> torch.Tensor:
         """For an image of 1 × ``blocks`` pixels."""
-        with self._lock:
-            return self._layout(blocks)
-
-    def _layout(self, blocks: int) -> torch.Tensor:
-        if blocks not in self._layouts:
-            if len(self._layouts) >= _LAYOUTS:
-                self._layouts.clear()
-            whole = transformed_weights(self._weights)
-            channels = whole.shape[1] * PRODUCTS
-            reorder: Any = torch.ops.mkldnn._reorder_convolution_weight
-            self._layouts[blocks] = reorder(
-                whole, [0, 0], [1, 1], [1, 1], PRODUCTS, [1, channels, 1, blocks]
-            )
-        return self._layouts[blocks]
+        return self._packed.laid_out((1, PRODUCTS * self._channels, 1, blocks), [0, 0])
 
 
 Key = tuple[int, ...]

@@ -155,6 +155,7 @@ class Schedule:
         for name, progress in self._all.items():
             progress.node, progress.box = graph.nodes[name], boxes[name]
             progress.size = graph.nodes[name].extents[0]
+            progress.stale = True
 
     @staticmethod
     def _asks(source: Progress, reader: Progress, edge: Edge) -> int:

@@ -1,0 +1,96 @@
+"""A convolution takes over the sum behind it, and nothing that is not its plain sum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests.engine.law import by_parts, cut, enliven, job_of, largest_difference, noise, whole
+
+
+class _Sum(nn.Module):
+    """Two layers and a way to add their results."""
+
+    def __init__(self, add: Callable[[_Sum, Tensor], Tensor], channels: int = 8) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, channels, 3, padding=1)
+        self.one = nn.Conv2d(channels, channels, 3, padding=1)
+        self.other = nn.Conv2d(channels, channels, 1)
+        self.deep = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.norm = nn.BatchNorm2d(channels)
+        self.thin = nn.Conv2d(channels, 1, 1)
+        self.joined = nn.Conv2d(2 * channels, channels, 3, padding=2, dilation=2)
+        self.add = add
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.add(self, F.relu(self.first(x)))
+
+
+def _in_place(net: _Sum, x: Tensor) -> Tensor:
+    y: Tensor = net.one(F.relu(net.other(x)))
+    y += x
+    return F.relu(y)
+
+
+FUSED: dict[str, Callable[[_Sum, Tensor], Tensor]] = {
+    "a residual": lambda net, x: F.relu(net.one(F.relu(net.other(x))) + x),
+    "the layer on the right": lambda net, x: x + net.one(x.exp()),
+    "in place": _in_place,
+    "two branches": lambda net, x: F.leaky_relu(net.one(x) + net.other(x), 0.1),
+    "with limits": lambda net, x: F.relu6(net.other(x.exp()) + x),
+    "depthwise": lambda net, x: net.deep(x.exp()) + x,
+    "a norm before": lambda net, x: F.relu(net.norm(net.one(x.exp())) + x),
+    "a norm behind": lambda net, x: net.norm(net.one(x.exp()) + x),
+    "joined channels": lambda net, x: F.relu(net.joined(torch.cat([x, net.one(x)], 1)) + x.exp()),
+    "its own input": lambda net, x: net.one(x) + x,
+    "a part of its own input": lambda net, x: net.joined(torch.cat([x, y := x.exp()], 1)) + y,
+    "one after another": lambda net, x: net.one(y := F.relu(net.other(x) + x.exp())) + x - y,
+}
+APART: dict[str, Callable[[_Sum, Tensor], Tensor]] = {
+    "a factor": lambda net, x: torch.add(net.one(x.exp()), x, alpha=2),
+    "a number": lambda net, x: net.one(x) + 1,
+    "with itself": lambda net, x: (y := net.one(x)) + y,
+    "one channel for all": lambda net, x: net.one(x.exp()) + net.thin(x).exp(),
+    "another type": lambda net, x: net.one(x.exp()) + x.to(torch.bfloat16),
+    "an activation between": lambda net, x: F.relu(net.one(x)) + x.exp(),
+    "read twice": lambda net, x: (y := net.one(x)) * (y + x.exp()),
+    "a transposed layer": lambda net, x: F.conv_transpose2d(x, net.other.weight) + x.exp(),
+}
+
+
+@pytest.mark.parametrize("double", [False, True], ids=["float32", "float64"])
+@pytest.mark.parametrize("name", [*FUSED, *APART])
+def test_a_sum_is_that_of_the_whole_pass(name: str, double: bool) -> None:
+    image = noise(3, 37, 29, double=double)
+    net = _Sum((FUSED | APART)[name]).to(image.dtype)
+    enliven(net, image[None])
+    job = job_of(net, image)
+    sums = [node.params.adds for node in job.graph if node.is_convolution]
+    assert any(sums) == (name in FUSED)
+    for band, strips in ((5, 1), (8, 3), (64, 1)):
+        parts, _ = by_parts(cut(job, band, strips))
+        assert largest_difference(parts, whole(net, image)) <= (1e-12 if double else 1e-5)
+
+
+def test_a_sum_behind_a_convolution_by_transforms_is_right() -> None:
+    """32 channels are enough for Winograd's method."""
+    image = noise(3, 64, 96)
+    net = enliven(_Sum(FUSED["a residual"], 64), image[None])
+    job = job_of(net, image)
+    parts, _ = by_parts(cut(job, 16))
+    assert largest_difference(parts, whole(net, image)) <= 1e-5
+
+
+def test_a_second_pass_finds_the_computations_of_the_first_and_changes_nothing() -> None:
+    image = noise(3, 64, 96)
+    net = enliven(_Sum(FUSED["one after another"]), image[None])
+    job = job_of(net, image, band=8)
+    (first,), _ = by_parts(job)
+    (second,), _ = by_parts(job)
+    assert first.tobytes() == second.tobytes()
+    (fresh,), _ = by_parts(job_of(net, image, band=8))
+    assert first.tobytes() == fresh.tobytes()
