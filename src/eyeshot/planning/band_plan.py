@@ -26,8 +26,11 @@ from eyeshot.planning.holding import BufferPlan, Costs, Holding, TooMuch, names_
 from eyeshot.planning.recomputing import PER_BYTE_ON_DISK, choices, recompute
 from eyeshot.planning.schedule import Cut, itemsize, multiply_adds, row_numbers
 
-_MOST_BAND_BYTES = 24 << 20
-"""A band of the widest node should stay near the caches; measured best on two desktop cores."""
+_BAND_BYTES, _MOST_BAND_BYTES = 8 << 20, 24 << 20
+"""Of a band of the widest node: what stays in the caches beside what is read for it, and the most
+for the sake of deep layers. Measured best for seven networks on a server core with 1 MB of L2."""
+_DEEP_ROWS = 4
+"""Rows of the deepest layer that a band should have: transforms compute four at a time."""
 _TALLEST_BAND = 512
 _MOST_POSITIONS = 1 << 16
 """Positions of a band that may be taller: rows of few positions, of a signal one, cost more to
@@ -415,14 +418,18 @@ def _band_heights(graph: Graph, strip: Strip, band: int | None, lowest: int) -> 
         return [band]
     source = graph.inputs[0]
     rows = len(strip.boxes[source][0]) if source in strip.boxes else 1
-    widest = 1
+    widest, deepest = 1, 1.0
     for name, box in strip.boxes.items():
         node = graph.nodes[name]
         share = len(box[0]) / max(1, rows)  # rows of this node for one row of the input
         widest = max(widest, int(row_numbers(node, box) * share) * itemsize(node))
+        if node.is_convolution and len(box[0]) > _DEEP_ROWS:
+            deepest = min(deepest, share)
+    deep = 1 << round(math.log2(_DEEP_ROWS / deepest))
+    high = min(_MOST_BAND_BYTES // widest, max(_BAND_BYTES // widest, deep))
     columns = math.prod(map(len, strip.boxes[source][1:])) if source in strip.boxes else 1
     tallest = max(_TALLEST_BAND, _MOST_POSITIONS // max(1, columns))
-    best = min(tallest, max(_LOWEST_BAND, _MOST_BAND_BYTES // widest))
+    best = min(tallest, max(_LOWEST_BAND, high))
     powers = [1 << i for i in reversed(range(best.bit_length()))]
     return [height for height in powers if height >= lowest]
 
