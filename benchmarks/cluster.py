@@ -22,7 +22,7 @@ import eyeshot
 from eyeshot.engine import blocks as blocks_of
 from eyeshot.engine import cluster_plan
 from eyeshot.engine.blocks import BlockPlan, Blocks, priced_as_begun
-from eyeshot.engine.connecting import local_cluster
+from eyeshot.engine.cluster_workers import local_cluster
 from eyeshot.nets.unet import unet
 
 SIDE = 8192

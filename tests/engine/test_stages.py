@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from eyeshot.engine.blocks import Blocks, block_strip
+from eyeshot.engine.blocks import Blocks, Gathering, block_strip, plain_values, stages_of, values_of
 from eyeshot.engine.executing import execute, gather
 from eyeshot.engine.job import Job
-from eyeshot.engine.stages import Gathering, plain_values, stages_of, values_of
 from eyeshot.errors import Unsupported
 from eyeshot.images import ArraySink
 from tests.engine.law import LIMITS, enliven, job_of, largest_difference, noise, whole

@@ -156,7 +156,7 @@ def _cluster(workers: int | None, scheduler: str | None) -> Iterator[Any]:
     if workers is None and scheduler is None:
         yield None
         return
-    from eyeshot.engine.connecting import connected, local_cluster
+    from eyeshot.engine.cluster_workers import connected, local_cluster
 
     made = connected(scheduler) if scheduler is not None else local_cluster(workers or 1)
     with made as client:

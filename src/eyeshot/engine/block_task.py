@@ -21,7 +21,7 @@ import torch
 
 import eyeshot
 from eyeshot.axes import Interval
-from eyeshot.engine.blocks import Blocks, block_strip
+from eyeshot.engine.blocks import Blocks, Gathering, block_strip, stages_of, values_of
 from eyeshot.engine.executing import RunReport, execute, gather, read_again
 from eyeshot.engine.graph_file import read_graph
 from eyeshot.engine.heights import Extremes
@@ -29,9 +29,7 @@ from eyeshot.engine.job import Job, moved
 from eyeshot.engine.memory import peak, resident
 from eyeshot.engine.outputs import Preparation, arrangement_of, form_for
 from eyeshot.engine.resuming import arithmetic
-from eyeshot.engine.skipping import skip
-from eyeshot.engine.stages import Gathering, stages_of, values_of
-from eyeshot.engine.where import Where, where_of
+from eyeshot.engine.skipping import Where, skip, where_of
 from eyeshot.errors import BadFile, EyeshotError, Failure, UserError, one_line
 from eyeshot.files import explain_os_error
 from eyeshot.geometry import Region

@@ -14,8 +14,7 @@ from typing import Any, Protocol
 import torch
 
 from eyeshot.axes import AxisMap, Identity, Interval, Window
-from eyeshot.engine.moments import Moments, NormMoments, in_lines
-from eyeshot.engine.places import First, PlaceOfExtreme
+from eyeshot.engine.moments import First, Moments, NormMoments, PlaceOfExtreme, in_lines
 from eyeshot.errors import Unsupported
 from eyeshot.findings.shapes import remedy
 from eyeshot.graph import Family, Graph, Node

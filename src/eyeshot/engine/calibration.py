@@ -16,14 +16,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from eyeshot.engine.blocks import block_strip
+from eyeshot.engine.blocks import Gathering, Stage, block_strip, stages_of
 from eyeshot.engine.buffers import gathers
 from eyeshot.engine.executing import gather
 from eyeshot.engine.job import Parts, dtype_of, parts_of
 from eyeshot.engine.moments import taken_apart
 from eyeshot.engine.networks import Network, Traced, as_traced
 from eyeshot.engine.running import opened, run
-from eyeshot.engine.stages import Gathering, Stage, stages_of
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.graph import Edge, Family, Graph, Node, Ref, Weight, check, reaching
 from eyeshot.interpreter import substituted

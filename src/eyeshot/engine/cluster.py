@@ -31,14 +31,13 @@ from eyeshot.engine.block_task import (
     SETTINGS,
     STATISTICS,
 )
-from eyeshot.engine.blocks import Blocks
+from eyeshot.engine.blocks import Blocks, Gathering, plain_values
 from eyeshot.engine.cluster_plan import ClusterRun
 from eyeshot.engine.executing import rounding_notes
 from eyeshot.engine.graph_file import graph_bytes
 from eyeshot.engine.outputs import with_constants
 from eyeshot.engine.resuming import Readings, changed
 from eyeshot.engine.run_plan import Plan
-from eyeshot.engine.stages import Gathering, plain_values
 from eyeshot.errors import Failure
 from eyeshot.images.sinks.zarr_blocks import BlockedZarr, blocked_zarr
 from eyeshot.images.sinks.zarrays import RunFolder

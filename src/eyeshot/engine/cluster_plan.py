@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import eyeshot
-from eyeshot.engine.blocks import BlockPlan, Blocks, blocks_from, plan_blocks, priced_as_begun
+from eyeshot.engine.blocks import (
+    BlockPlan,
+    Blocks,
+    Stage,
+    blocks_from,
+    plan_blocks,
+    priced_as_begun,
+    stages_of,
+)
 from eyeshot.engine.cluster_workers import (
     Workers,
     look_at_workers,
@@ -20,7 +28,6 @@ from eyeshot.engine.networks import Network
 from eyeshot.engine.outputs import arrangement_of
 from eyeshot.engine.run_plan import Plan, PlannedCluster, plan_of
 from eyeshot.engine.skipping import skip, worth_a_look
-from eyeshot.engine.stages import Stage, stages_of
 from eyeshot.errors import BadValue
 from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph

@@ -19,8 +19,8 @@ from eyeshot.axes import Interval
 from eyeshot.engine.heights import Extremes
 from eyeshot.engine.job import Job
 from eyeshot.engine.memory import Allocation, ScratchFiles, peak
+from eyeshot.engine.moments import First
 from eyeshot.engine.outputs import features_first
-from eyeshot.engine.places import First
 from eyeshot.engine.resuming import Readings, checksum_of, sharing
 from eyeshot.engine.skipping import Skipping
 from eyeshot.engine.stream import Stream

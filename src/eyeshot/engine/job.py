@@ -37,8 +37,7 @@ from eyeshot.engine.memory import (
     resident,
     scratch_space,
 )
-from eyeshot.engine.naming import only_outputs
-from eyeshot.engine.networks import Network, Traced, as_traced, refuse_left_out
+from eyeshot.engine.networks import Network, Traced, as_traced, only_outputs, refuse_left_out
 from eyeshot.engine.outputs import Form, Preparation, arrangement_of, form_for, regions_of
 from eyeshot.engine.precision import check_computes_in_bfloat16, in_precision, tracing_in
 from eyeshot.engine.resuming import Begun, arithmetic
@@ -359,7 +358,7 @@ def make_job(
         precision: ``bf16`` to compute in bfloat16; see :mod:`eyeshot.engine.precision`.
         exact: one of :data:`EXACT`; None for the first, or for that of the run that is resumed.
         device: where to run; None for the device of the network's weights.
-        outputs: names of the outputs to compute; see :mod:`eyeshot.engine.naming`.
+        outputs: names of the outputs to compute; see :mod:`eyeshot.engine.networks`.
         outs: the target of each output, as for :func:`run`, to count its memory; None for arrays.
         begun: the plan of the unfinished run that is resumed.
         scratch: where to put maps that do not fit into ``memory``; None for the system's folder for

@@ -13,9 +13,7 @@ from typing import Any
 
 from eyeshot.graph import Family, Graph, Kind, Node
 from eyeshot.operators import (
-    channels,
     convolution,
-    joining,
     normalization,
     padding,
     pointwise,
@@ -24,7 +22,6 @@ from eyeshot.operators import (
     reductions,
     reshaping,
     resizing,
-    sequences,
     shuffling,
     slicing,
 )
@@ -60,15 +57,12 @@ _ALL = (
     *resizing.OPERATORS,
     *padding.OPERATORS,
     *slicing.OPERATORS,
-    *joining.OPERATORS,
     *reshaping.OPERATORS,
     *shuffling.OPERATORS,
-    *channels.OPERATORS,
     *pointwise.OPERATORS,
     *products.OPERATORS,
     *reductions.OPERATORS,
     *normalization.OPERATORS,
-    *sequences.OPERATORS,
 )
 OPERATORS: dict[str, Operator] = {name: one for one in _ALL for name in one.names.split()}
 """The record of every operator by its name."""

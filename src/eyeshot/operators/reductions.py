@@ -1,4 +1,8 @@
-"""Reductions (means, sums, extremes and other statistics) and softmax."""
+"""Operators over a whole axis: reductions, softmax, and those that work along it in order.
+
+Operators such as ``cumsum``, ``sort`` and ``lstm`` are local along channels. Along positions no
+axis map describes them, because an output depends on all positions before it, or on values.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,7 @@ from dataclasses import replace
 
 from eyeshot.graph import NO_PARAMS, Family, Kind, MeasureParams
 from eyeshot.language import tr
-from eyeshot.operators.call import (
-    Described,
-    Site,
-    along,
-    mixes_positions,
-    without,
-)
+from eyeshot.operators.call import Described, Site, along, in_place, mixes_positions, without
 from eyeshot.operators.record import Operator
 
 
@@ -71,6 +69,21 @@ def softmax_geometry(site: Site) -> Described:
     return Described((edge,), source.dims, Kind.GLOBAL_STATISTIC, params, reason)
 
 
+def accumulating(site: Site) -> Described:
+    """``cumsum`` and similar."""
+    dim = int(site.arguments["dim"])
+    return in_place(site.node("self"), [dim], "each position takes in all those before it, along")
+
+
+def ordering(site: Site) -> Described:
+    """``sort`` and similar."""
+    dim = int(site.arguments["dim"])
+    return in_place(site.node("self"), [dim], "it puts values in order along")
+
+
+_FFT = "fft_fft fft_ifft fft_rfft fft_irfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2 fft_fftn"
+
+
 OPERATORS = (
     Operator("mean", Family.MEAN, reduction_geometry),
     Operator("sum", Family.SUM, reduction_geometry),
@@ -88,4 +101,23 @@ OPERATORS = (
     Operator("std", Family.DEVIATION, reduction_geometry),
     Operator("norm linalg_vector_norm", Family.MAGNITUDE, reduction_geometry),
     Operator("softmax _softmax log_softmax _log_softmax", Family.SOFTMAX, softmax_geometry),
+    Operator("cumsum cumprod logcumsumexp cummax cummin", Family.SCAN, accumulating),
+    Operator("sort argsort topk", Family.SORT, ordering),
+    Operator(
+        "lstm gru rnn_tanh rnn_relu",
+        no_rule="a recurrent layer carries a state from each position to the next",
+    ),
+    Operator(
+        "im2col",
+        no_rule="it lays the windows of rows and columns out in one line",
+    ),
+    Operator(
+        "col2im",
+        no_rule="it takes windows that lie in one line",
+    ),
+    Operator(
+        "grid_sampler grid_sampler_2d grid_sampler_3d",
+        no_rule="it reads at places that the values of a map decide",
+    ),
+    Operator(_FFT, no_rule="every frequency depends on every position"),
 )

@@ -8,24 +8,24 @@ from eyeshot.frontends.onnx.operators import (
     pointwise,
     pooling,
     products,
-    quantizing,
-    reducing,
-    reshaping,
     resizing,
 )
 from eyeshot.frontends.onnx.site import Compute
 
-COMPUTE: dict[str, Compute] = {
-    **pointwise.COMPUTE,
-    **products.COMPUTE,
-    **pooling.COMPUTE,
-    **resizing.COMPUTE,
-    **moving.COMPUTE,
-    **reshaping.COMPUTE,
-    **reducing.COMPUTE,
-    **normalizing.COMPUTE,
-    **quantizing.COMPUTE,
+GROUPS: dict[str, dict[str, Compute]] = {
+    "number by number": pointwise.COMPUTE,
+    "convolutions and products": products.COMPUTE,
+    "pooling": pooling.COMPUTE,
+    "resizing": resizing.COMPUTE,
+    "moving and joining": moving.COMPUTE,
+    "shapes": moving.SHAPES,
+    "statistics": pooling.REDUCTIONS,
+    "norms": normalizing.COMPUTE,
+    "quantized": products.QUANTIZED,
 }
+"""The operators that are computed, by what they do."""
+
+COMPUTE = {name: compute for group in GROUPS.values() for name, compute in group.items()}
 """What a node computes, by its operator."""
 
 _BY_CONTENT = "how many numbers it gives depends on the image's content"
