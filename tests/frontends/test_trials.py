@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import eyeshot
 from eyeshot.errors import BadValue, EyeshotError
-from eyeshot.frontends.trials import axes_by_layers, axes_taken, nearest_taken, runs_on_shapes
+from eyeshot.frontends.trials import accepted_axes, axes_by_layers, nearest_accepted, runs_on_shapes
 
 
 class _Net(nn.Module):
@@ -54,7 +54,7 @@ def test_the_number_of_axes_is_the_networks_own(
     make: Callable[[], nn.Module], by_layers: int | None, taken: int | None
 ) -> None:
     assert axes_by_layers(make()) == by_layers
-    assert axes_taken(make()) == taken
+    assert accepted_axes(make()) == taken
 
 
 @pytest.mark.parametrize("make", [_bands, _attention])
@@ -89,7 +89,7 @@ def test_inputs_of_different_ranks_are_each_as_the_network_takes_them() -> None:
 
 def test_the_sizes_named_where_one_is_refused_are_taken() -> None:
     net = _divisible().eval()
-    assert nearest_taken(net, (3, 65, 63)) == [(64, 32), (96, 64)]
+    assert nearest_accepted(net, (3, 65, 63)) == [(64, 32), (96, 64)]
     with pytest.raises(EyeshotError) as error:
         eyeshot.run(net, torch.rand(3, 65, 63))
     assert "sides must be divisible by 32; the nearest it takes: 64x32 or 96x64" in str(error.value)

@@ -24,12 +24,12 @@ import torch
 from torch import nn
 
 from eyeshot.errors import BadValue, UnknownName, Unsupported
-from eyeshot.frontends.agreement import held_against
+from eyeshot.frontends.agreement import compared_with_network
 from eyeshot.frontends.net_geometry import InputSizes, NetGeometry
 from eyeshot.frontends.pt2 import Program
 from eyeshot.frontends.refusals import check_module, refuse_unreadable
 from eyeshot.frontends.torch import checked_sizes, export, from_exported, traced, training_layers
-from eyeshot.frontends.trials import axes_taken, with_batches
+from eyeshot.frontends.trials import accepted_axes, with_batches
 from eyeshot.graph import Graph
 from eyeshot.runs import Run
 
@@ -278,7 +278,7 @@ class Traced:
         current = kept.with_weights(self._weights())
         graph = from_exported(current, training_layers(self.module), held=True)
         graph = with_batches(self.module, graph)
-        graph = held_against(
+        graph = compared_with_network(
             self.module, graph, lambda smaller: traced(self.module, smaller, dtype)
         )
         if not self._warned:
@@ -314,7 +314,7 @@ class Traced:
     @cached_property
     def space(self) -> int | None:
         """The number of spatial axes of its input; None if that is unknown."""
-        return axes_taken(self.module)
+        return accepted_axes(self.module)
 
     @cached_property
     def sizes(self) -> InputSizes:

@@ -45,7 +45,7 @@ _COARSE = {torch.float16: 2e-2, torch.bfloat16: 1e-1}
 _known: WeakKeyDictionary[nn.Module, dict[int, str]] = WeakKeyDictionary()
 
 
-def held_against(net: nn.Module, graph: Graph, again: Callable[[Sizes], Graph]) -> Graph:
+def compared_with_network(net: nn.Module, graph: Graph, again: Callable[[Sizes], Graph]) -> Graph:
     """Compare the graph's outputs on noise with the network's.
 
     Args:
@@ -107,10 +107,10 @@ def _agrees_at(net: nn.Module, graph: Graph, sizes: Sizes) -> bool:
     inputs = _noise(graph, sizes)
     try:
         expected = _called(net, inputs)
-        given = _of_graph(net, graph, inputs)
+        actual = _of_graph(net, graph, inputs)
     except Exception:  # this size may not work; _compare, which follows, reports real errors
         return False
-    return not difference(expected, given)
+    return not difference(expected, actual)
 
 
 def _compare_at(
@@ -137,18 +137,18 @@ def _compare(net: nn.Module, asked: Graph, graph: Graph) -> str:
     except Exception as error:  # somebody's forward may raise anything; the reason is returned
         return f"called on noise, it raises {in_brief(error)}"
     try:
-        given = _of_graph(net, graph, inputs)
+        actual = _of_graph(net, graph, inputs)
     except Exception as error:  # any failure here means that the graph is not the network's
         raise _differ(net, f"its traced graph cannot be computed: {in_brief(error)}") from error
-    fact = difference(expected, given)
+    fact = difference(expected, actual)
     if fact:
         raise _differ(net, f"its traced graph gives {fact}")
     return ""
 
 
-def difference(expected: list[Tensor], given: list[Tensor]) -> str:
+def difference(expected: list[Tensor], actual: list[Tensor]) -> str:
     """How a graph's outputs differ from the network's own, in words; "" where they agree."""
-    for one, other in _pairs(expected, given):
+    for one, other in _pairs(expected, actual):
         if one.shape != other.shape:
             return f"another shape: {tuple(other.shape)} for {tuple(one.shape)}"
         apart, largest = _distance(one, other)
@@ -202,11 +202,11 @@ def _computed(graph: Graph, inputs: Sequence[Tensor]) -> list[Tensor]:
     return [found[name] for name in graph.outputs]
 
 
-def _pairs(expected: list[Tensor], given: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+def _pairs(expected: list[Tensor], actual: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
     """Pairs of outputs to compare. The graph lacks outputs that depend on no input; skip those."""
     left = list(expected)
-    for place, value in enumerate(given):
-        spare = len(left) - (len(given) - place)
+    for place, value in enumerate(actual):
+        spare = len(left) - (len(actual) - place)
         while spare > 0 and left[0].shape != value.shape:
             left.pop(0)
             spare -= 1
@@ -225,11 +225,11 @@ def _distance(one: Tensor, other: Tensor) -> tuple[float, float]:
 
 def _effort(graph: Graph) -> tuple[int, int]:
     """The largest count of numbers held at once, and the multiply-adds."""
-    held, most = 0, 0
+    alive, most = 0, 0
     for node, last in with_last_uses(graph):
-        held += math.prod(node.shape)
-        most = max(most, held)
-        held -= sum(
+        alive += math.prod(node.shape)
+        most = max(most, alive)
+        alive -= sum(
             math.prod(graph.nodes[name].shape) for name in last if name not in graph.outputs
         )
     return most, total(costs(graph).values()).multiply_adds

@@ -150,7 +150,7 @@ class Namer:
                     last_of_call[key] = fx_node
         self._main = set(last_of_call.values())
         self._used: Counter[str] = Counter()
-        self._given: set[str] = set()
+        self._names: set[str] = set()
 
     def of_input(self, fx_node: torch.fx.Node) -> str:
         """The name of an argument of ``forward``; with a prefix if a layer has the same name."""
@@ -178,10 +178,10 @@ class Namer:
     def _unique(self, base: str) -> str:
         """``base``, with the next free number if it is used already."""
         name = base
-        while name in self._given or (name != base and name in self._layers):
+        while name in self._names or (name != base and name in self._layers):
             self._used[base] += 1
             name = f"{base}#{self._used[base] + 1}"
-        self._given.add(name)
+        self._names.add(name)
         return name
 
 

@@ -52,12 +52,12 @@ def _leave_out_last_writes(graph: Graph) -> None:
 
     If ``forward`` sets a buffer that was None, export writes it into an input by mistake.
     """
-    *_, given = graph.nodes
+    *_, output = graph.nodes
     for node in list(reversed(graph.nodes))[1:]:
         source = node.args[0] if node.args else None
         if node.target is not _aten.copy_.default or node.users or not isinstance(source, Node):
             return
-        if source.op != "placeholder" or source in given.all_input_nodes:
+        if source.op != "placeholder" or source in output.all_input_nodes:
             return
         graph.erase_node(node)
 
@@ -173,9 +173,9 @@ def _scan(inliner: _Inliner, node: Node, arguments: list[Any]) -> Any:
     body, carried, sequences, others = arguments
     count, results = len(carried), []
     for items in _items(inliner, node, "scan", sequences):
-        given = inliner.contents(body, [*carried, *items, *others])
-        carried = given[:count]
-        results.append(given[count:])
+        values = inliner.contents(body, [*carried, *items, *others])
+        carried = values[:count]
+        results.append(values[count:])
     return [*carried, *_stacked(inliner, node, results)]
 
 
@@ -322,11 +322,11 @@ def _value(part: ast.AST, sizes: Sizes, least: int = 1) -> Any:
         if kind in _COMPARED:
             return _COMPARED[kind](_value(part.left, sizes, least), _value(right, sizes, least))
     if isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id in _CALLED:
-        given = [_value(one, sizes, least) for one in part.args]
+        arguments = [_value(one, sizes, least) for one in part.args]
         first = part.args[0] if part.args else None
         if part.func.id == "max" and isinstance(first, ast.Constant) and first.value == 1:
-            given[0] = least
-        return _CALLED[part.func.id](*given)
+            arguments[0] = least
+        return _CALLED[part.func.id](*arguments)
     if isinstance(part, ast.Subscript):
         name, axis = _axis(part)
         return sizes[name][axis]

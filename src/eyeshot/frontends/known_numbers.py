@@ -90,9 +90,9 @@ class KnownNumbers(TorchFunctionMode):
                 return known.item()
 
         of_a_map = bool(args) and isinstance(args[0], torch.Tensor) and args[0].ndim > 0
-        kept = args[:1] if of_a_map else ()
-        others, named = tree_map(number, (list(args[len(kept) :]), kwargs))
-        return (*kept, *others), named
+        unchanged = args[:1] if of_a_map else ()
+        others, named = tree_map(number, (list(args[len(unchanged) :]), kwargs))
+        return (*unchanged, *others), named
 
     def _follow(
         self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
@@ -135,13 +135,15 @@ class KnownNumbers(TorchFunctionMode):
         """The numbers of a tensor; None if they are not known, or depend on the input."""
         entry = self._known.get(id(tensor))
         if entry is None:
-            entry = self._kept(tensor)
+            entry = self._entry_of_state(tensor)
             if entry is None:
                 return None
             self._known[id(tensor)] = entry
         return entry[1] if tensor._version == entry[2] else None
 
-    def _kept(self, tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int] | None:
+    def _entry_of_state(
+        self, tensor: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, int] | None:
         """A buffer or a parameter of the network, for which the trace puts an empty one."""
         if not self._state or not _is_small(tensor):
             return None

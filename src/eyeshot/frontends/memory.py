@@ -84,8 +84,8 @@ def _copies(fx_node: torch.fx.Node) -> bool:
         return False  # expand_as, view_as
     like = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
     args, kwargs = torch.utils._pytree.tree_map(_without_memory, (fx_node.args[1:], fx_node.kwargs))
-    given = fx_node.target(like, *args, **kwargs)
-    return bool(given.untyped_storage()._cdata != like.untyped_storage()._cdata)
+    result = fx_node.target(like, *args, **kwargs)
+    return bool(result.untyped_storage()._cdata != like.untyped_storage()._cdata)
 
 
 def _without_memory(argument: Any) -> Any:
@@ -182,15 +182,15 @@ class Held:
         self._lost: set[str] = set()
         """Names of nodes whose positions are not known."""
 
-    def settled(self, site: Site, family: Family, told: Described) -> Described:
+    def settled(self, site: Site, family: Family, described: Described) -> Described:
         """The rule's answer, or one for a call on whole inputs if the rule does not suffice."""
         lost = [source for source in site.sources if source.name in self._lost]
-        if told.kind is Kind.UNSUPPORTED:
-            return _whole(site, told, self._dims(site))
-        regained = len(lost) == len(site.sources) and all(dim is None for dim in told.dims)
-        if not regained or told.kind is not Kind.LOCAL or not self._is_map(site, family):
-            return told
-        return _whole(site, told, self._dims(site))
+        if described.kind is Kind.UNSUPPORTED:
+            return _whole(site, described, self._dims(site))
+        regained = len(lost) == len(site.sources) and all(dim is None for dim in described.dims)
+        if not regained or described.kind is not Kind.LOCAL or not self._is_map(site, family):
+            return described
+        return _whole(site, described, self._dims(site))
 
     def noted(self, node: Node, sources: Sequence[Node]) -> None:
         """Record a new node: its grid, or that its positions are not known."""
@@ -224,9 +224,9 @@ class Held:
         """The dimension of each axis in a call's output; None for each if it is not known."""
         shape, axes = site.shape, len(site.sources[0].dims)
         for source in site.sources:
-            kept = [dim for dim in source.dims if dim is not None]
-            alike = all(dim < len(shape) and shape[dim] == source.shape[dim] for dim in kept)
-            if len(kept) == axes and alike:
+            dims = [dim for dim in source.dims if dim is not None]
+            alike = all(dim < len(shape) and shape[dim] == source.shape[dim] for dim in dims)
+            if len(dims) == axes and alike:
                 return source.dims
         found = self._on_grid(shape, axes)
         if found is None and len(shape) == axes + 2 and math.prod(shape[2:]) > 1:
@@ -242,12 +242,12 @@ class Held:
         return None
 
 
-def _whole(site: Site, told: Described, dims: Dims) -> Described:
+def _whole(site: Site, described: Described, dims: Dims) -> Described:
     """A description in which every output position depends on all of every input."""
     sizes = [1 if dim is None else site.shape[dim] for dim in dims]
     sources = dict.fromkeys(source.name for source in site.sources)
     edges = tuple(Edge(name, tuple(Global(n) for n in sizes)) for name in sources)
-    return Described(edges, dims, Kind.HELD, told.params, told.reason)
+    return Described(edges, dims, Kind.HELD, described.params, described.reason)
 
 
 @contextlib.contextmanager

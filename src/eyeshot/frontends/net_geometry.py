@@ -10,7 +10,7 @@ from torch import nn
 from eyeshot.errors import BadValue
 from eyeshot.frontends.refusals import check_module
 from eyeshot.frontends.torch import traced
-from eyeshot.frontends.trials import axes_taken, channels_to_try, runs_on_shapes
+from eyeshot.frontends.trials import accepted_axes, channels_to_try, runs_on_shapes
 from eyeshot.geometry.sizes import OutputGeometry, by_neighborhood
 from eyeshot.graph import Graph
 from eyeshot.untouched import untouched
@@ -35,7 +35,7 @@ class InputSizes:
     """
 
     def __init__(self, net: nn.Module, channels: int | None = None) -> None:
-        self.dims = axes_taken(net) or 2
+        self.dims = accepted_axes(net) or 2
         self.channels = channels or next(iter(channels_to_try(net)), 1)
         self._runs = runs_on_shapes(net)
         self._answers: dict[tuple[int, ...], bool] = {}
@@ -53,10 +53,10 @@ class InputSizes:
         """Whether it takes n rows (axis 0) or columns (axis 1), with the other axes usual."""
         if self.every and n >= self._least.get(axis, self.usual):
             return True
-        taken = self.takes(*(n if one == axis else self.usual for one in range(self.dims)))
-        if taken and self.every:
+        accepted = self.takes(*(n if one == axis else self.usual for one in range(self.dims)))
+        if accepted and self.every:
             self._least[axis] = n
-        return taken
+        return accepted
 
     @cached_property
     def usual(self) -> int:

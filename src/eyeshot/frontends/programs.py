@@ -149,9 +149,9 @@ class ProgramNet(nn.Module):
         for condition in program.conditions:
             check_condition(condition)
         specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
-        given = [node for node in program.graph.nodes if node.op == "placeholder"]
-        shown = [node for node in given if specs[node.name].kind == InputKind.USER_INPUT]
-        weights = [node.name for node in given if node not in shown]
+        placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
+        shown = [node for node in placeholders if specs[node.name].kind == InputKind.USER_INPUT]
+        weights = [node.name for node in placeholders if node not in shown]
         parameters = {
             str(spec.target) for spec in specs.values() if spec.kind == InputKind.PARAMETER
         }
@@ -207,14 +207,14 @@ class ProgramNet(nn.Module):
 
     def _check_size(self, inputs: Sequence[torch.Tensor]) -> None:
         """Refuse any size other than the export's, because an operator has that size in it."""
-        given = tuple(tuple(int(n) for n in one.shape[1:]) for one in inputs)
-        if given != self.script.example:
-            taken, come = (
+        actual = tuple(tuple(int(n) for n in one.shape[1:]) for one in inputs)
+        if actual != self.script.example:
+            expected, used = (
                 ", ".join("x".join(map(str, size)) for size in sizes)
-                for sizes in (self.script.example, given)
+                for sizes in (self.script.example, actual)
             )
             raise BadValue(
-                f"an input of {come}, but the network was exported for {taken} only: operator "
+                f"an input of {used}, but the network was exported for {expected} only: operator "
                 f"{self._sized} has that size in it",
                 cure="export it with dynamic_shapes",
             )
@@ -296,9 +296,9 @@ def _check_sizes(script: Script, inputs: Sequence[torch.Tensor]) -> None:
     sizes = {name: tuple(one.shape) for name, one in zip(script.inputs, inputs, strict=True)}
     for condition in script.conditions:
         if not holds(condition, sizes):
-            given = ", ".join("x".join(map(str, size)) for size in sizes.values())
+            listed = ", ".join("x".join(map(str, size)) for size in sizes.values())
             raise BadValue(
-                f"an input of {given}, but the network was exported for sizes with {condition}",
+                f"an input of {listed}, but the network was exported for sizes with {condition}",
                 cure="give an input of such a size",
             )
 
@@ -559,21 +559,23 @@ def _compare(net: nn.Module, written: ProgramNet, shape: Sequence[int]) -> None:
     noise = torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(input_dtype(net))
     with untouched(net), torch.no_grad():
         net.eval()
-        wanted, found = net(noise.clone()), written(noise)  # forward may write into it
-    largest = float(wanted.abs().max()) if isinstance(wanted, torch.Tensor) else 0.0
-    both = isinstance(wanted, torch.Tensor) and isinstance(found, torch.Tensor)
-    if not both or found.shape != wanted.shape:
-        kind = tuple(wanted.shape) if isinstance(wanted, torch.Tensor) else type(wanted).__name__
+        expected, actual = net(noise.clone()), written(noise)  # forward may write into it
+    largest = float(expected.abs().max()) if isinstance(expected, torch.Tensor) else 0.0
+    both = isinstance(expected, torch.Tensor) and isinstance(actual, torch.Tensor)
+    if not both or actual.shape != expected.shape:
+        kind = (
+            tuple(expected.shape) if isinstance(expected, torch.Tensor) else type(expected).__name__
+        )
         raise Unsupported(
             f"the exported program's output differs from the network's, {kind}",
             cure="make forward give one tensor, of the same shape when traced as when called",
         )
-    if not wanted.isfinite().all():
+    if not expected.isfinite().all():
         raise Unsupported(
-            f"the network gives {float(wanted[~wanted.isfinite()].flatten()[0])} for noise",
+            f"the network gives {float(expected[~expected.isfinite()].flatten()[0])} for noise",
             cure="look for a division by 0, or a logarithm or root of numbers below 0",
         )
-    apart = float((found - wanted).abs().max())
+    apart = float((actual - expected).abs().max())
     if not apart <= _TOLERANCE * max(largest, 1e-6):
         raise Unsupported(
             f"the exported program's output differs from the network's by {apart:.3g} (largest "

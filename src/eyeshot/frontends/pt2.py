@@ -137,12 +137,12 @@ class _Archive:
             raise BadFile(f"{self._path}: holds no exported program", cure=cure)
         model = models[0].removeprefix("models/").removesuffix(".json")
         whole = json.loads(self._read(models[0]))
-        told = whole["graph_module"]
+        module = whole["graph_module"]
         weights = self._tensors("weights", f"data/weights/{model}_weights_config.json")
         constants = self._tensors("constants", f"data/constants/{model}_constants_config.json")
-        builder = _Builder(told["graph"], str(self._path))
-        specs = [builder.placeholder(spec) for spec in told["signature"]["input_specs"]]
-        for operator in told["graph"]["nodes"]:
+        builder = _Builder(module["graph"], str(self._path))
+        specs = [builder.placeholder(spec) for spec in module["signature"]["input_specs"]]
+        for operator in module["graph"]["nodes"]:
             builder.operator(operator)
         builder.finish()
         check_values(builder.graph, specs, {**weights, **constants})
@@ -199,7 +199,7 @@ class _Archive:
 class _Builder:
     """Builds a torch.fx graph from the operators in the file's JSON."""
 
-    told: Mapping[str, Any]
+    data: Mapping[str, Any]
     path: str
     graph: torch.fx.Graph = field(default_factory=torch.fx.Graph)
     made: dict[str, torch.fx.Node] = field(default_factory=dict)
@@ -220,30 +220,30 @@ class _Builder:
         persistent = bool(body.get("persistent", True)) if kind == "buffer" else None
         return InputSpec(input_kind, TensorArgument(node.name), str(body[named]), persistent)
 
-    def operator(self, told: Mapping[str, Any]) -> None:
+    def operator(self, entry: Mapping[str, Any]) -> None:
         """Add one call, and a getitem for each output if it has several."""
-        target = self._target(str(told["target"]))
+        target = self._target(str(entry["target"]))
         if getattr(target, "_opname", "") == "_assert_tensor_metadata":
             return  # written at each cast; every input is checked to be of the program's type
-        args = [self._argument(one["arg"]) for one in told["inputs"] if one["kind"] != 2]
+        args = [self._argument(one["arg"]) for one in entry["inputs"] if one["kind"] != 2]
         kwargs = {
             str(one["name"]): self._argument(one["arg"])
-            for one in told["inputs"]
+            for one in entry["inputs"]
             if one["kind"] == 2
         }
-        if self._number(target, told["outputs"], tuple(args), kwargs):
+        if self._number(target, entry["outputs"], tuple(args), kwargs):
             return
-        outputs = _output_names(told["outputs"])
-        single = len(told["outputs"]) == 1 and "as_tensor" in told["outputs"][0]
-        name = outputs[0] if single else str(told.get("name") or "operator")
+        outputs = _output_names(entry["outputs"])
+        single = len(entry["outputs"]) == 1 and "as_tensor" in entry["outputs"][0]
+        name = outputs[0] if single else str(entry.get("name") or "operator")
         node = self._add(target, name, tuple(args), kwargs, has_value=single)
-        self._place(node, told.get("metadata", {}))
+        self._place(node, entry.get("metadata", {}))
         self._note_origin(node)
         if not single:
             node.meta["val"] = tuple(self._value(one) for one in outputs)
             for index, one in enumerate(outputs):
                 item = self._add(python_operator.getitem, one, (node, index), {})
-                self._place(item, told.get("metadata", {}))
+                self._place(item, entry.get("metadata", {}))
                 self._note_origin(item)
 
     def _number(
@@ -259,13 +259,13 @@ class _Builder:
         node = self._add(target, name, args, kwargs, has_value=False)
         self.from_input.add(node)
         if not is_check:
-            values = self.told[f"{kind.removeprefix('as_')}_values"]
+            values = self.data[f"{kind.removeprefix('as_')}_values"]
             node.meta["val"] = _example(values[name])
         return True
 
     def finish(self) -> None:
         """Close the graph with the program's outputs."""
-        tensors = [one["as_tensor"]["name"] for one in self.told["outputs"] if "as_tensor" in one]
+        tensors = [one["as_tensor"]["name"] for one in self.data["outputs"] if "as_tensor" in one]
         self.graph.output(tuple(self.made[name] for name in tensors))
 
     def _add(
@@ -335,7 +335,7 @@ class _Builder:
 
     def _value(self, name: str) -> torch.Tensor:
         """A meta tensor with the shape and type that the file declares for a value."""
-        meta = self.told["tensor_values"][name]
+        meta = self.data["tensor_values"][name]
         self.any_size |= any("as_int" not in size for size in meta["sizes"])
         sizes = [int(_example(size)) for size in meta["sizes"]]
         return torch.empty(sizes, dtype=_DTYPES[meta["dtype"]], device="meta")

@@ -22,7 +22,7 @@ from torch.export.graph_signature import InputSpec
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from eyeshot.errors import BadValue, Unsupported
-from eyeshot.frontends.trials import nearest_taken, runs_on_shapes
+from eyeshot.frontends.trials import nearest_accepted, runs_on_shapes
 
 _PYTHON = str(Path(traceback.__file__).parent)
 _PACKAGES = tuple({sysconfig.get_paths()[kind] for kind in ("purelib", "platlib")})
@@ -114,10 +114,10 @@ def _by_trying(net: torch.nn.Module, error: BaseException, sizes: Sequence[Seque
         return "correct that line, or give another size"
     if runs_on_shapes(net)((1, *sizes[0])):
         return "torch.export cannot follow it, though it runs: write it with plain torch functions"
-    taken = nearest_taken(net, sizes[0])
-    if not taken:
+    nearest = nearest_accepted(net, sizes[0])
+    if not nearest:
         return "no size was found at which it runs: correct that line"
-    return "the nearest it takes: " + " or ".join("x".join(map(str, size)) for size in taken)
+    return "the nearest it takes: " + " or ".join("x".join(map(str, size)) for size in nearest)
 
 
 def _in_words(error: BaseException) -> bool:
@@ -340,17 +340,17 @@ def _checked_call(node: torch.fx.Node, made: Mapping[torch.fx.Node, Any]) -> Any
     _check_parts(node.target, args)
     try:
         with torch.no_grad():
-            given = node.target(*args, **kwargs)
+            result = node.target(*args, **kwargs)
     except NotImplementedError:  # torch has no meta kernel for this operator
         return said
-    results = given if isinstance(given, (list, tuple)) else (given,)
+    results = result if isinstance(result, (list, tuple)) else (result,)
     values = said if isinstance(said, (list, tuple)) else (said,)
     if said is not None and len(results) != len(values):
         raise _wrong(f"{node.name} gives {len(results)} values, said to be {len(values)}")
     for one, value in zip(results, values, strict=False):
         if isinstance(one, torch.Tensor) and isinstance(value, torch.Tensor):
             _check_same(node.name, value, one)
-    return given if said is not None else None
+    return result if said is not None else None
 
 
 def _check_parts(target: OpOverload[..., Any], args: Any) -> None:

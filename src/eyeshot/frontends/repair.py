@@ -29,10 +29,10 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.fx.traceback import annotate, preserve_node_meta
 from torch.overrides import TorchFunctionMode
 
-from eyeshot.frontends.agreement import held_against
+from eyeshot.frontends.agreement import compared_with_network
 from eyeshot.frontends.refusals import files_of, not_the_network, refuse_unreadable
 from eyeshot.frontends.torch import Walk, checked_sizes, export, traced, training_layers
-from eyeshot.frontends.trials import nearest_taken
+from eyeshot.frontends.trials import nearest_accepted
 from eyeshot.graph import Graph, Node, check
 from eyeshot.operators import REPAIRS
 from eyeshot.operators.repaired import Mismatch, Problem, Repaired
@@ -81,11 +81,11 @@ def trace(net: torch.nn.Module, *sizes: Sequence[int]) -> tuple[Graph, list[Mism
     walk = Walk(program)
     graph = walk.graph(training_layers(net))
     if not watch.faults and watch.stopped is None:
-        return held_against(net, graph, lambda smaller: traced(net, smaller)), []
+        return compared_with_network(net, graph, lambda smaller: traced(net, smaller)), []
     graph, mismatches = _marked(graph, walk, watch.faults)
     if watch.stopped is not None:
         last = list(graph.nodes)[-1]
-        options = {} if len(sizes) > 1 else {"takes": nearest_taken(net, sizes[0])}
+        options = {} if len(sizes) > 1 else {"takes": nearest_accepted(net, sizes[0])}
         mismatches.append(dataclasses.replace(watch.stopped, node=last, options=options))
     return graph, mismatches
 
@@ -129,8 +129,8 @@ class _Watch(TorchFunctionMode):
 
         @functools.wraps(forward)
         def until_it_fails(*args: Any, **kwargs: Any) -> Any:
-            given = torch.utils._pytree.tree_leaves((args, kwargs))
-            self._unread = {id(one): one for one in given if isinstance(one, torch.Tensor)}
+            values = torch.utils._pytree.tree_leaves((args, kwargs))
+            self._unread = {id(one): one for one in values if isinstance(one, torch.Tensor)}
             self.faults.clear()  # of an attempt before, if there was one
             try:
                 return forward(*args, **kwargs)
@@ -138,8 +138,10 @@ class _Watch(TorchFunctionMode):
                 if _no_shape_mistake(error) or not self._unread:
                     raise
                 layer, line = self._place(_frames_of(error.__traceback__))
-                told = f"{type(error).__name__}: {_first_line(error)}"
-                self.stopped = Mismatch(Problem.STOPPED, "", layer, "", (), error=told, line=line)
+                message = f"{type(error).__name__}: {_first_line(error)}"
+                self.stopped = Mismatch(
+                    Problem.STOPPED, "", layer, "", (), error=message, line=line
+                )
                 return tuple(self._unread.values())
 
         # functools.wraps would keep a __signature__ of forward, which may not fit.

@@ -20,7 +20,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from eyeshot.errors import BadValue, EyeshotError, Failure, Unsupported
-from eyeshot.frontends.agreement import held_against
+from eyeshot.frontends.agreement import compared_with_network
 from eyeshot.frontends.calls import (
     Chance,
     Namer,
@@ -85,7 +85,7 @@ def graph_of(
     """
     checked_sizes(sizes)
     graph = traced(net, sizes, dtype)
-    return held_against(net, graph, lambda smaller: traced(net, smaller, dtype))
+    return compared_with_network(net, graph, lambda smaller: traced(net, smaller, dtype))
 
 
 def traced(
@@ -435,11 +435,11 @@ class Walk:
                 cure="write it with plain torch functions, with an axis for the batch",
             )
         schema = fx_node.target._schema.arguments
-        given = dict(zip((argument.name for argument in schema), fx_node.args, strict=False))
-        given.update(fx_node.kwargs)
+        arguments = dict(zip((argument.name for argument in schema), fx_node.args, strict=False))
+        arguments.update(fx_node.kwargs)
         return {
             argument.name: torch.fx.node.map_arg(
-                given.get(argument.name, argument.default_value), self._value
+                arguments.get(argument.name, argument.default_value), self._value
             )
             for argument in schema
         }
@@ -492,26 +492,28 @@ class Walk:
     ) -> Node:
         """The node for a call, described by the rule of its operator."""
         record = named(site.operator, full_name.removeprefix("aten."))
-        told = _described(site, record, call)
-        ruled = told.kind is not Kind.UNSUPPORTED
-        if is_random(fx_node) and told.kind is Kind.UNSUPPORTED:
-            told = replace(told, reason=f"{site.operator}: other random numbers at each call")
+        described = _described(site, record, call)
+        ruled = described.kind is not Kind.UNSUPPORTED
+        if is_random(fx_node) and described.kind is Kind.UNSUPPORTED:
+            described = replace(
+                described, reason=f"{site.operator}: other random numbers at each call"
+            )
         elif self.held is not None:
-            told = self.held.settled(site, record.family, told)
+            described = self.held.settled(site, record.family, described)
         node = Node(
             name=name,
             layer=self._names.layer(fx_node),
             calls=self._names.calls(fx_node),
             operator=site.operator,
-            kind=told.kind,
-            edges=told.edges,
+            kind=described.kind,
+            edges=described.edges,
             shape=site.shape,
-            dims=told.dims,
-            params=told.params,
+            dims=described.dims,
+            params=described.params,
             weights=tuple(site.weight_shapes),
             call=call,
-            reason=told.reason,
-            line="" if told.kind is Kind.LOCAL else source_line(fx_node).partition(",")[0],
+            reason=described.reason,
+            line="" if described.kind is Kind.LOCAL else source_line(fx_node).partition(",")[0],
             dtype=site.dtype,
             family=record.family if ruled or self.held is None else Family.UNKNOWN,
         )
@@ -565,8 +567,8 @@ class Walk:
         schema = target._schema.arguments
         arguments = {one.name: one.default_value for one in schema}
         arguments.update(zip(arguments, args, strict=False))
-        given = [self._on_meta(one) for one in args]
-        value: torch.Tensor = target(*given)
+        inputs = [self._on_meta(one) for one in args]
+        value: torch.Tensor = target(*inputs)
         name = self._names.of(fx_node)
         if not any(isinstance(one, Node) for one in args):
             tensors = [self.tensors[a.name] if isinstance(a, Weight) else a for a in args]
@@ -643,11 +645,11 @@ def _described(site: Site, record: Operator, call: Call) -> Described:
     try:
         if record.geometry is None:
             raise NoRule(record.no_rule)
-        told = record.geometry(site)
-        beside = set(call.refs) - {edge.source for edge in told.edges}
+        described = record.geometry(site)
+        beside = set(call.refs) - {edge.source for edge in described.edges}
         if beside:
             raise NoRule(f"its settings are computed from the input, by {min(beside)}")
-        return told
+        return described
     except NoRule as reason:
         return _unsupported(site, str(reason))
 

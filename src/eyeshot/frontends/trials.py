@@ -74,22 +74,22 @@ class _AsReal(TorchFunctionMode):
             _, indices = result
             self._pooled[id(indices)] = indices, _largest_index(args, kwargs, indices.shape)
         elif _TAKES_INDICES.match(name):
-            kept = self._pooled.get(id(args[1] if len(args) > 1 else kwargs["indices"]))
-            if kept is not None:
-                _check_indices(kept[1], result)
+            pooled = self._pooled.get(id(args[1] if len(args) > 1 else kwargs["indices"]))
+            if pooled is not None:
+                _check_indices(pooled[1], result)
         return result
 
 
 def _largest_index(args: tuple[Any, ...], kwargs: dict[str, Any], pooled: Size) -> int:
     """The largest index that a pool can give: that of the last position that it reads."""
     names = ("input", "kernel_size", "stride", "padding", "dilation")
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    axes = given["input"].ndim - 2
-    size = given["input"].shape[-axes:]
-    kernel = _per_axis(given["kernel_size"], axes)
-    stride = _per_axis(given.get("stride") or kernel, axes)
-    padding = _per_axis(given.get("padding", 0), axes)
-    dilation = _per_axis(given.get("dilation", 1), axes)
+    arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+    axes = arguments["input"].ndim - 2
+    size = arguments["input"].shape[-axes:]
+    kernel = _per_axis(arguments["kernel_size"], axes)
+    stride = _per_axis(arguments.get("stride") or kernel, axes)
+    padding = _per_axis(arguments.get("padding", 0), axes)
+    dilation = _per_axis(arguments.get("dilation", 1), axes)
     index = 0
     for n, m, k, s, p, d in zip(
         size, pooled[-axes:], kernel, stride, padding, dilation, strict=True
@@ -123,9 +123,9 @@ class _Batched(TorchFunctionMode):
     ) -> Any:
         """Check the number of dimensions of a convolution's or pool's input; make the call."""
         window = _WINDOW.match(getattr(func, "__name__", ""))
-        given = args[0] if args else (kwargs or {}).get("input")
-        if window and isinstance(given, torch.Tensor) and given.ndim < int(window[1]) + 2:
-            raise Unbatched(f"{func.__name__} of {given.ndim} axes")
+        tensor = args[0] if args else (kwargs or {}).get("input")
+        if window and isinstance(tensor, torch.Tensor) and tensor.ndim < int(window[1]) + 2:
+            raise Unbatched(f"{func.__name__} of {tensor.ndim} axes")
         return func(*args, **(kwargs or {}))
 
 
@@ -178,8 +178,8 @@ def _called_on_shapes(net: nn.Module, batched: bool) -> Callable[..., Any]:
             return tried_once(shapes)
 
     def tried_once(shapes: Sequence[Sequence[int]]) -> Any:
-        kept = untouched(net, computes=found.holds_much, found=found)
-        with hushed(), kept, torch.no_grad(), torch.device("meta"):
+        restored = untouched(net, computes=found.holds_much, found=found)
+        with hushed(), restored, torch.no_grad(), torch.device("meta"):
             tried = tuple(torch.empty(tuple(shape), dtype=dtype) for shape in shapes)
             known = KnownNumbers(net) if reads_numbers else nullcontext()
             with known, _AsReal(), _Batched() if batched else nullcontext():
@@ -224,7 +224,7 @@ def runs_on_shapes(net: nn.Module, *, batched: bool = False) -> Callable[..., bo
     return lambda *shapes: fails(*shapes) is None
 
 
-def nearest_taken(net: nn.Module, shape: Sequence[int]) -> list[Size]:
+def nearest_accepted(net: nn.Module, shape: Sequence[int]) -> list[Size]:
     """The nearest sizes at which the network runs: one below (C, *size) and one above, if any.
 
     It tries sizes rounded to a common step and the usual squares; then larger sizes that are nearer
@@ -232,7 +232,7 @@ def nearest_taken(net: nn.Module, shape: Sequence[int]) -> list[Size]:
     """
     runs, (channels, *size) = runs_on_shapes(net), shape
 
-    def first_taken(sizes: Iterable[Size]) -> Size:
+    def first_accepted(sizes: Iterable[Size]) -> Size:
         near = sorted((one for one in set(sizes) if min(one) > 0), key=_from(size))
         return next((one for one in near if runs((1, channels, *one))), ())
 
@@ -243,8 +243,10 @@ def nearest_taken(net: nn.Module, shape: Sequence[int]) -> list[Size]:
     steps = range(1, _MOST_GROWTH + 1)
     lower = [one for one in squares if all(a <= n for a, n in zip(one, size, strict=True))]
     higher = [one for one in squares if all(a >= n for a, n in zip(one, size, strict=True))]
-    below = first_taken([*lower, *(tuple(n // step * step for n in size) for step in steps)])
-    above = first_taken([*higher, *(tuple(-(-n // step) * step for n in size) for step in steps)])
+    below = first_accepted([*lower, *(tuple(n // step * step for n in size) for step in steps)])
+    above = first_accepted(
+        [*higher, *(tuple(-(-n // step) * step for n in size) for step in steps)]
+    )
     grown = [tuple(n + more for n in size) for more in steps]
     grown += [
         tuple(n + more * (axis == alone) for axis, n in enumerate(size))
@@ -252,7 +254,7 @@ def nearest_taken(net: nn.Module, shape: Sequence[int]) -> list[Size]:
     ]
     far = _from(size)
     nearer = sorted((one for one in grown if not above or far(one) < far(above)), key=far)
-    above = first_taken(nearer[:_MOST_RUNS]) or above
+    above = first_accepted(nearer[:_MOST_RUNS]) or above
     return [one for one in (below, above) if one and one != tuple(size)]
 
 
@@ -273,8 +275,8 @@ def channels_to_try(module: nn.Module) -> tuple[int, ...]:
     """
     kinds = nn.modules.conv._ConvNd
     counts = (child.in_channels for child in module.modules() if isinstance(child, kinds))
-    told = [size[0] for size in _declared(module)[:1] if size and size[0]]
-    return tuple(dict.fromkeys((*told, *counts)))
+    declared = [size[0] for size in _declared(module)[:1] if size and size[0]]
+    return tuple(dict.fromkeys((*declared, *counts)))
 
 
 def _declared(net: nn.Module) -> tuple[tuple[int | None, ...], ...]:
@@ -305,7 +307,7 @@ def axes_by_layers(net: nn.Module) -> int | None:
     return declared[0] if declared else int(named.group(1)) if named else None
 
 
-def axes_taken(net: nn.Module) -> int | None:
+def accepted_axes(net: nn.Module) -> int | None:
     """The number of spatial axes of the network's input, found by running the network.
 
     The layers' names say what to try first. If the network runs at no size that is tried, the names

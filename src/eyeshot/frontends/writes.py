@@ -156,9 +156,9 @@ def _rewritten(walk: Walker, view: torch.fx.Node, values: tuple[Weight, Weight])
 def _arguments(fx_node: Any) -> dict[str, Any]:
     """The arguments of a view operator by name, with defaults."""
     schema = fx_node.target._schema.arguments
-    given = {one.name: one.default_value for one in schema}
-    given.update(zip((one.name for one in schema), fx_node.args, strict=False))
-    return {**given, **fx_node.kwargs}
+    arguments = {one.name: one.default_value for one in schema}
+    arguments.update(zip((one.name for one in schema), fx_node.args, strict=False))
+    return {**arguments, **fx_node.kwargs}
 
 
 def _start(name: str, args: Mapping[str, Any], item: Any, n: int, view: torch.fx.Node) -> int:
@@ -192,5 +192,5 @@ def _scattered(
 def _order(origin: Any, rank: int) -> list[int]:
     """The order of dimensions in a permuted view, found by running the view on a meta tensor."""
     like = torch.empty(tuple(range(2, rank + 2)), device="meta")
-    given = origin.target(like, *origin.args[1:], **origin.kwargs)
-    return [int(n) - 2 for n in given.shape]
+    result = origin.target(like, *origin.args[1:], **origin.kwargs)
+    return [int(n) - 2 for n in result.shape]

@@ -22,7 +22,7 @@ from eyeshot.findings import Finding, Mismatch, find
 from eyeshot.frontends.refusals import check_module
 from eyeshot.frontends.repair import trace
 from eyeshot.frontends.torch import graph_of
-from eyeshot.frontends.trials import axes_by_layers, axes_taken, runs_on_shapes
+from eyeshot.frontends.trials import accepted_axes, axes_by_layers, runs_on_shapes
 from eyeshot.geometry import Fields, LayerField
 from eyeshot.graph import Graph, Node
 from eyeshot.inspection.acceptance import AcceptedSizes, accepted_sizes
@@ -328,7 +328,7 @@ def _check_ranks(net: nn.Module, sizes: tuple[tuple[int, ...], ...]) -> None:
     """Refuse a size with another number of axes than the layers have, unless the network runs."""
     if runs_on_shapes(net, batched=True)(*((1, *each) for each in sizes)):
         return
-    axes = axes_taken(net)
+    axes = accepted_axes(net)
     for each in sizes:
         if axes is not None and len(each) != axes + 1:
             written = "x".join(str(n) for n in each)

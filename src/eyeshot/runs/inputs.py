@@ -21,7 +21,7 @@ from eyeshot import nets
 from eyeshot.data.pixels import reduce
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.frontends.net_geometry import InputSizes, NetGeometry
-from eyeshot.frontends.trials import axes_taken, channels_to_try
+from eyeshot.frontends.trials import accepted_axes, channels_to_try
 from eyeshot.images import Source, Span, open_source
 from eyeshot.images.layouts import Index
 from eyeshot.images.sources.converted import OpaqueSource
@@ -185,7 +185,9 @@ def prepare_plain(
         BadValue: more than can be seen at once.
     """
     takes = channels_to_try(net)
-    with open_source(picture, space=axes_taken(net), series=series, index=index) as stored_source:
+    with open_source(
+        picture, space=accepted_axes(net), series=series, index=index
+    ) as stored_source:
         source = _without_alpha(stored_source, takes)
         if np.prod(source.shape[1:]) > _MOST_PIXELS:
             raise BadValue(

@@ -29,7 +29,7 @@ from eyeshot.frontends.refusals import in_brief
 from eyeshot.frontends.trials import (
     channels_to_try,
     failure_on_shapes,
-    nearest_taken,
+    nearest_accepted,
     runs_on_shapes,
 )
 from eyeshot.inspection import inspect
@@ -185,7 +185,7 @@ def check_map(own: OwnNet, task: str, channels: int, outputs: int) -> None:
         size = side, side
     except BadValue:
         # It may be a classifier of one size; otherwise the error says why it fails at a usual one.
-        near = nearest_taken(own.trial, (channels, _USUAL, _USUAL))
+        near = nearest_accepted(own.trial, (channels, _USUAL, _USUAL))
         size = (near[0][0], near[0][1]) if near else (_USUAL, _USUAL)
     check_fit(own, task, channels, outputs, size)
     own.geometry.output  # noqa: B018 - refused where it has none

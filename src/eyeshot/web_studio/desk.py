@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.findings import Mismatch
 from eyeshot.frontends.repair import trace
-from eyeshot.frontends.trials import axes_taken, channels_to_try
+from eyeshot.frontends.trials import accepted_axes, channels_to_try
 from eyeshot.geometry import Fields
 from eyeshot.graph import Graph
 from eyeshot.inspection import Inspection
@@ -270,7 +270,7 @@ def _size_over_two_axes(subject: Subject, size: Sequence[int] | None) -> tuple[i
     channels, *sides = size or _usual_size(subject)
     if len(sides) != 2:
         raise no_picture(sides)
-    axes = axes_taken(subject.net) if subject.run is None else 2
+    axes = accepted_axes(subject.net) if subject.run is None else 2
     if axes not in (2, None):
         raise Unsupported(
             f"a network over {_OVER[axes]}: the studio shows pictures", cure=NO_PICTURE

@@ -41,7 +41,7 @@ from eyeshot.explanation import UnitTrace
 from eyeshot.explanation.capture import seen_among
 from eyeshot.explanation.explaining import explain_seen
 from eyeshot.features.computation import compute_by_graph
-from eyeshot.frontends.trials import axes_taken
+from eyeshot.frontends.trials import accepted_axes
 from eyeshot.geometry import Fields, Region, required
 from eyeshot.graph import Call, Family, Graph, Node
 from eyeshot.images import Source, open_source
@@ -588,7 +588,7 @@ def open_any(subject: Subject, image: str | Path | NDArray[Any]) -> Picture | Wi
     """
     run = subject.run
     if run is None or run.config.task != "classify":
-        space = axes_taken(subject.net)
+        space = accepted_axes(subject.net)
         if space in (2, None):
             source = open_source(image, space=2)
             if math.prod(source.shape[1:]) > WHOLE:

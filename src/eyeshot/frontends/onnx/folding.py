@@ -89,8 +89,8 @@ def _evaluator(op: OnnxOp) -> Any:
     outputs = [name or f"unread{place}" for place, name in enumerate(op.outputs)]
     node = onnx.helper.make_node(op.kind, op.inputs, outputs, **attributes)
     inputs = [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in set(op.inputs) - {""}]
-    given = [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in outputs]
-    graph = onnx.helper.make_graph([node], "fold", inputs, given)
+    results = [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in outputs]
+    graph = onnx.helper.make_graph([node], "fold", inputs, results)
     opsets = [onnx.helper.make_opsetid("", op.version)]
     return ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=opsets))
 

@@ -139,8 +139,8 @@ class OnnxSteps(nn.Module):
         for key, op in self._steps:
             made = run.step(getattr(self, key), op, values)
             if len(made) < len(op.outputs):
-                given = f"gives {len(made)} values, but the file names {len(op.outputs)} outputs"
-                raise run.refused(op, given, "correct that node")
+                fact = f"gives {len(made)} values, but the file names {len(op.outputs)} outputs"
+                raise run.refused(op, fact, "correct that node")
             values.update(zip(op.outputs, made, strict=False))
         return [values[name] for name in self._outputs]
 
@@ -191,16 +191,16 @@ class OnnxNetwork(OnnxSteps):
             names = ", ".join(one.name for one in self.images)
             fact = f"{self.file} takes {len(self.images)} inputs ({names}), not {len(images)}"
             raise BadValue(fact, cure="give one tensor for each")
-        taken = [one.taken(image) for one, image in zip(self.images, images, strict=True)]
-        pairs = zip(self.images, taken, strict=True)
+        converted = [one.converted(image) for one, image in zip(self.images, images, strict=True)]
+        pairs = zip(self.images, converted, strict=True)
         original = None if all(one.declares(image.shape) for one, image in pairs) else self._shapes
         if original is not None and self._one_size:
             sizes = " and ".join(one.in_words for one in self.images)
             fact = f"{self.file} is made for {sizes}: its exporter writes sizes as constants"
             raise Unsupported(fact, cure="give that size, or export it with open dimensions")
         run = _Run(self.file, original or None, gone=self._gone(images))
-        given = {one.name: _made(value) for one, value in zip(self.images, taken, strict=True)}
-        made = self.run(given, run)
+        values = {one.name: _made(value) for one, value in zip(self.images, converted, strict=True)}
+        made = self.run(values, run)
         try:
             outputs = [value.tensor for value in made]
         except EyeshotError:
@@ -235,11 +235,11 @@ class OnnxNetwork(OnnxSteps):
         run = _Run(self.file, None, noted=self._shapes)
         with torch.no_grad(), torch.device("meta"):
             try:
-                given = {
+                values = {
                     one.name: _made(torch.empty([n or 1 for n in size], dtype=one.dtype))
                     for one, size in zip(self.images, sizes, strict=True)
                 }
-                self.run(given, run)
+                self.run(values, run)
             except (EyeshotError, RuntimeError):  # too large here, or each run raises it again
                 self._shapes.clear()
 
@@ -456,16 +456,16 @@ class _Names:
     """Makes unique module names, without dots and slashes, from the names of nodes."""
 
     def __init__(self) -> None:
-        self._taken = set(dir(OnnxNetwork)) | {"file", "images", "training"}
+        self._reserved = set(dir(OnnxNetwork)) | {"file", "images", "training"}
 
     def of(self, name: str) -> str:
         """A module name for a node; a number is added if the name is taken."""
         plain = re.sub(r"\W+", "_", name).strip("_") or "node"
         found, count = plain, 1
-        while found in self._taken or found.startswith("_"):
+        while found in self._reserved or found.startswith("_"):
             count += 1
             found = f"{plain}_{count}"
-        self._taken.add(found)
+        self._reserved.add(found)
         return found
 
 

@@ -87,7 +87,7 @@ class OnnxInput:
     dtype: torch.dtype
     channels_first: bool = False
 
-    def taken(self, image: torch.Tensor) -> torch.Tensor:
+    def converted(self, image: torch.Tensor) -> torch.Tensor:
         """The image (N, C, …), checked and converted to the input's type if that is an integer.
 
         Raises:
@@ -440,8 +440,8 @@ class _Reader:
                 op = replace(op, attributes={**op.attributes, "output_dtype": kind})
                 self._widened[op.outputs[0]] = kind
             for place, name in enumerate(op.inputs):
-                taken = _takes_values(op, place) or (marked and place == 2)
-                if name in self._widened and not taken:
+                allowed = _takes_values(op, place) or (marked and place == 2)
+                if name in self._widened and not allowed:
                     here = f"input {name} of {op.name} ({op.kind})"
                     raise self._no_type(here, self._widened[name])
             branches = {

@@ -53,7 +53,7 @@ class _Windows:
     @property
     def overhang(self) -> bool:
         """Whether the last window extends beyond the padding (``ceil_mode``)."""
-        return any(have[1] > told[1] for have, told in zip(self.exact, self.pads, strict=True))
+        return any(have[1] > pad[1] for have, pad in zip(self.exact, self.pads, strict=True))
 
 
 def _windows(site: Site, x: Tensor) -> _Windows:

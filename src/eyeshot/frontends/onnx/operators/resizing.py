@@ -225,8 +225,12 @@ def _check_crop(
 ) -> None:
     """Refuse crops for which ONNX and onnxruntime give different results."""
     whole = [(roi[place], roi[place + len(axes)]) == (0.0, 1.0) for place in range(len(axes))]
-    kept = [one.n == one.m for one in axes.values()]
-    if by_scales or how.inside_only or any(k and not w for k, w in zip(kept, whole, strict=True)):
+    unscaled = [one.n == one.m for one in axes.values()]
+    if (
+        by_scales
+        or how.inside_only
+        or any(k and not w for k, w in zip(unscaled, whole, strict=True))
+    ):
         raise Refusal(
             "crops and resizes by scales, without what is outside or to as many positions, on "
             "which ONNX and onnxruntime disagree",
