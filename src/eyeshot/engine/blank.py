@@ -84,12 +84,12 @@ def cell_reads(graph: Graph, axis: int) -> CellReads | None:
             continue
         for edge in node.edges:
             step, n = int(side * spacing[edge.source]), graph.nodes[edge.source].extents[axis]
-            taken = _taken(edge.axes[axis], reads[node.name])
-            if taken is None:
+            span = _inputs_read(edge.axes[axis], reads[node.name])
+            if span is None:
                 continue
-            reads[edge.source] = reads.get(edge.source, taken).hull(taken)
-            first = max(first, -(taken.lo // step))
-            last = min(last, (n - taken.hi) // step + 1)
+            reads[edge.source] = reads.get(edge.source, span).hull(span)
+            first = max(first, -(span.lo // step))
+            last = min(last, (n - span.hi) // step + 1)
     inputs = [name for name in graph.inputs if name in reads]
     steps = {name: int(side * spacing[name]) for name in inputs}
     repeats = any(edge.axes[axis].repeats_inputs for node in graph for edge in node.edges)
@@ -118,7 +118,7 @@ def _spacing(graph: Graph, axis: int) -> tuple[dict[str, Fraction], int] | None:
     return spacing, period
 
 
-def _taken(axis: AxisMap, outputs: Interval) -> Interval | None:
+def _inputs_read(axis: AxisMap, outputs: Interval) -> Interval | None:
     """The inputs that some outputs read if there is no border; None if they read nothing."""
     repeats = axis.period
     count = len(outputs) if repeats is None else min(len(outputs), repeats[0])

@@ -126,7 +126,7 @@ class BlockDispatch:
     client: Any
     run: ClusterRun
     sinks: Mapping[str, BlockedZarr]
-    told: tuple[str, str]
+    run_key: tuple[str, str]
     retries: int
     progress: Progress | None
     blocks: Blocks
@@ -177,10 +177,10 @@ class BlockDispatch:
         """Send blocks to any worker, in one message."""
         if not blocks:
             return
-        function, *given = self._task()
+        function, *arguments = self._task()
         futures = self.client.map(
             function,
-            *([one] * len(blocks) for one in given),
+            *([one] * len(blocks) for one in arguments),
             [one.number for one in blocks],
             key=[self._key(one) for one in blocks],
             pure=False,
@@ -207,11 +207,11 @@ class BlockDispatch:
 
     def _task(self) -> tuple[Any, ...]:
         """The function that computes a block, and its arguments before the block's number."""
-        return (compute_block, *self.told)
+        return (compute_block, *self.run_key)
 
     def _key(self, one: _Sent) -> str:
         stage = f"stage{self.stage}-" if self.stage >= 0 else ""
-        return f"eyeshot-block-{stage}{self.told[1]}-{one.number}-{one.failures}-{one.moves}"
+        return f"eyeshot-block-{stage}{self.run_key[1]}-{one.number}-{one.failures}-{one.moves}"
 
     def _sent(self, futures: Sequence[Any], blocks: Sequence[_Sent]) -> None:
         for future, one in zip(futures, blocks, strict=True):
@@ -274,8 +274,8 @@ class BlockDispatch:
             return self._failed(sent, "its answer was lost with a worker", {})
         error = future.exception(timeout=_ANSWER)
         worker = getattr(getattr(error, "last_worker", None), "address", "")
-        told = f"worker {worker} died" if worker else one_line(f"{type(error).__name__}: {error}")
-        return self._failed(sent, told, {"worker": worker})
+        reason = f"worker {worker} died" if worker else one_line(f"{type(error).__name__}: {error}")
+        return self._failed(sent, reason, {"worker": worker})
 
     def _failed(self, sent: _Sent, why: str, answer: Mapping[str, Any]) -> list[_Sent]:
         if answer.get("final"):
@@ -361,8 +361,8 @@ class BlockDispatch:
             return
         blocks = self.blocks
         for number, why in list(self.failed.items())[:_LISTED]:
-            warnings.warn(f"block {blocks.told(number)}: {why}", stacklevel=4)
-        listed = " ".join(blocks.told(number) for number in missing[:_LISTED])
+            warnings.warn(f"block {blocks.region_in_words(number)}: {why}", stacklevel=4)
+        listed = " ".join(blocks.region_in_words(number) for number in missing[:_LISTED])
         more = f" and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
         why = self.ended or next(iter(self.failed.values()), "")
         stage = f"stage {self.stage + 1}: " if self.stage >= 0 else ""
@@ -381,7 +381,7 @@ class StageDispatch(BlockDispatch):
     read: dict[int, int] = field(default_factory=dict)
 
     def _task(self) -> tuple[Any, ...]:
-        return (gather_block, *self.told, self.stage)
+        return (gather_block, *self.run_key, self.stage)
 
     def _take(self, number: int, answer: Mapping[str, Any]) -> None:
         self.states[number], self.read[number] = answer["state"], answer["read"]
@@ -398,7 +398,7 @@ class ReadingDispatch(BlockDispatch):
     read: dict[int, int] = field(default_factory=dict)
 
     def _task(self) -> tuple[Any, ...]:
-        return (read_block_again, *self.told, self.stage)
+        return (read_block_again, *self.run_key, self.stage)
 
     def _key(self, one: _Sent) -> str:
         return f"{super()._key(one)}-again"

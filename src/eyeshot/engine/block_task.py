@@ -53,7 +53,7 @@ class BlockRun:
     """A run as a worker knows it.
 
     Attributes:
-        told: the run's settings, plain data.
+        settings: the run's settings, plain data.
         job: the job of the whole output, without a plan for its blocks.
         blocks: all blocks of the output.
         where: the part of the output to compute; None for all of it.
@@ -61,7 +61,7 @@ class BlockRun:
         gathering: makes a new gathering of the statistics; None where the outputs are computed.
     """
 
-    told: Mapping[str, Any]
+    settings: Mapping[str, Any]
     job: Job
     blocks: Blocks
     where: Where | None
@@ -71,7 +71,7 @@ class BlockRun:
     @property
     def folders(self) -> list[Path]:
         """The folders of the run beside its outputs; that of the first output has the settings."""
-        return [Path(one) for one in self.told["folders"]]
+        return [Path(one) for one in self.settings["folders"]]
 
 
 class _Loaded(threading.local):
@@ -189,18 +189,19 @@ def open_run(folder: Path, stage: int | None = None) -> BlockRun:
     """
     path = folder / SETTINGS
     try:
-        told = json.loads(path.read_text())
+        settings = json.loads(path.read_text())
     except OSError as error:
         raise explain_os_error(error, path) from error
-    device = torch.device(told["device"])
-    if eyeshot.__version__ != told["eyeshot"]:  # a worker that joined after the check
+    device = torch.device(settings["device"])
+    if eyeshot.__version__ != settings["eyeshot"]:  # a worker that joined after the check
         raise Failure(
-            f"this worker has Eyeshot {eyeshot.__version__}, and the run {told['eyeshot']}",
+            f"this worker has Eyeshot {eyeshot.__version__}, and the run {settings['eyeshot']}",
             cure="use workers with the same Eyeshot",
         )
-    if arithmetic(device) != told["arithmetic"]:
+    if arithmetic(device) != settings["arithmetic"]:
         raise Failure(
-            f"this worker computes by {arithmetic(device)}, and the run by {told['arithmetic']}",
+            f"this worker computes by {arithmetic(device)}, "
+            f"and the run by {settings['arithmetic']}",
             cure="use workers with the same processors and the same torch",
         )
     whole = read_graph(folder / NETWORK)
@@ -210,64 +211,64 @@ def open_run(folder: Path, stage: int | None = None) -> BlockRun:
     if stage is not None:
         graph = stages[stage].graph
     known = _known(folder, len(stages) if stage is None else stage, device)
-    sources = _sources(told)
+    sources = _sources(settings)
     preparation = Preparation(
-        getattr(torch, told["dtype"]),
+        getattr(torch, settings["dtype"]),
         device,
-        told["raw"],
-        tuple(told["mean"]),
-        tuple(told["std"]),
-        told["unit"],
-        told["white"],
+        settings["raw"],
+        tuple(settings["mean"]),
+        tuple(settings["std"]),
+        settings["unit"],
+        settings["white"],
     )
     if stage is None:
-        forms = {name: form_for(told["output_format"], graph, name) for name in graph.outputs}
-        regions = {name: _region(one["region"]) for name, one in told["outputs"].items()}
-        cuts = {name: one["cuts"] for name, one in told["outputs"].items()}
+        forms = {name: form_for(settings["output_format"], graph, name) for name in graph.outputs}
+        regions = {name: _region(one["region"]) for name, one in settings["outputs"].items()}
+        cuts = {name: one["cuts"] for name, one in settings["outputs"].items()}
     else:
-        forms, regions, cuts = {}, stages[stage].regions, told["stages"][stage]
+        forms, regions, cuts = {}, stages[stage].regions, settings["stages"][stage]
     blocks = Blocks({name: tuple(map(tuple, sides)) for name, sides in cuts.items()})
-    plan = BandPlan(regions, (), told["band"], (), 0, told["multiply_adds"], 1.0, 0, 0)
+    plan = BandPlan(regions, (), settings["band"], (), 0, settings["multiply_adds"], 1.0, 0, 0)
     job = Job(
         graph,
         dict(zip(graph.inputs, sources, strict=False)),
         preparation,
         forms,
         plan,
-        told["threads"],
-        memory=told["memory"],
+        settings["threads"],
+        memory=settings["memory"],
         known=known,
     )
     if stage is not None:
-        return BlockRun(told, job, blocks, None, {}, partial(Gathering, whole, stages[stage]))
+        return BlockRun(settings, job, blocks, None, {}, partial(Gathering, whole, stages[stage]))
     where = None
-    if told["where"] is not None:
+    if settings["where"] is not None:
         extents = graph.nodes[graph.outputs[0]].extents
-        where = where_of(told["where"], sources[0].shape[1:], extents)
-        known_as = (told["skipping"]["where"] or {}).get("where")
+        where = where_of(settings["where"], sources[0].shape[1:], extents)
+        known_as = (settings["skipping"]["where"] or {}).get("where")
         if known_as not in (None, where.digest):
             raise BadFile(
-                f"{told['where']}: marks other regions here than where the run began",
+                f"{settings['where']}: marks other regions here than where the run began",
                 cure="leave it as it is until the run ends, and give every worker the same file",
             )
-    arrays = {name: opened_part(Path(one["part"])) for name, one in told["outputs"].items()}
-    return BlockRun(told, job, blocks, where, arrays)
+    arrays = {name: opened_part(Path(one["part"])) for name, one in settings["outputs"].items()}
+    return BlockRun(settings, job, blocks, where, arrays)
 
 
 def _known(folder: Path, stages: int, device: torch.device) -> dict[str, torch.Tensor]:
     """The statistics that the earlier stages computed."""
     known: dict[str, torch.Tensor] = {}
     for number in range(stages):
-        told = json.loads((folder / STATISTICS.format(number)).read_text())
-        known |= {name: value.to(device) for name, value in values_of(told).items()}
+        plain = json.loads((folder / STATISTICS.format(number)).read_text())
+        known |= {name: value.to(device) for name, value in values_of(plain).items()}
     return known
 
 
-def _sources(told: Mapping[str, Any]) -> list[Source]:
+def _sources(settings: Mapping[str, Any]) -> list[Source]:
     sources = []
-    known = zip(told["images"], told["readings"], told["identity"], strict=True)
+    known = zip(settings["images"], settings["readings"], settings["identity"], strict=True)
     for name, reading, identity in known:
-        source = read_as(reading, open_source(name, **told["options"]))
+        source = read_as(reading, open_source(name, **settings["options"]))
         if json.loads(json.dumps(source.identity())) != identity:
             raise BadFile(
                 f"{source.name}: is not the image that the client has seen",
@@ -277,8 +278,8 @@ def _sources(told: Mapping[str, Any]) -> list[Source]:
     return sources
 
 
-def _region(told: Sequence[Sequence[int]]) -> Region:
-    return tuple(Interval(lo, hi) for lo, hi in told)
+def _region(sides: Sequence[Sequence[int]]) -> Region:
+    return tuple(Interval(lo, hi) for lo, hi in sides)
 
 
 def _computed(run: BlockRun, number: int) -> dict[str, Any]:
@@ -287,13 +288,13 @@ def _computed(run: BlockRun, number: int) -> dict[str, Any]:
     sinks: dict[str, Sink] = {name: _window(run, name, job) for name in job.plan.regions}
     extremes = Extremes(job)
     if _is_asked(run, job):
-        if run.where is not None or run.told["blank"]:
+        if run.where is not None or run.settings["blank"]:
             work = multiply_adds(job.graph, job.plan.strips[0].boxes)
             job = replace(job, plan=replace(job.plan, multiply_adds=work))
-            job = skip(job, where=run.where, fill=run.told["fill"], blank=run.told["blank"])
+            job = skip(job, where=run.where, fill=run.settings["fill"], blank=run.settings["blank"])
         report = execute(job, sinks, extremes=extremes)
     else:
-        report = _filled(job, sinks, run.told["fill"])
+        report = _filled(job, sinks, run.settings["fill"])
     return {
         "checksums": {name: sink.finish() for name, sink in sinks.items()},
         "readings": next(iter(sinks.values())).notes[:_KEPT_READINGS],
@@ -358,7 +359,7 @@ def _filled(job: Job, sinks: Mapping[str, Sink], fill: float) -> RunReport:
 
 
 def _window(run: BlockRun, name: str, job: Job) -> BlockWindow:
-    told, graph = run.told["outputs"][name], run.job.graph
+    output, graph = run.settings["outputs"][name], run.job.graph
     whole, form = run.job.plan.regions[name], run.job.forms[name]
     pairs = zip(job.plan.regions[name], whole, strict=True)
     window = [(side.lo - there.lo, side.hi - there.lo) for side, there in pairs]
@@ -368,5 +369,5 @@ def _window(run: BlockRun, name: str, job: Job) -> BlockWindow:
         form.channels,
         form.dtype,
         arrangement_of(graph, name),
-        told["chunk_rows"],
+        output["chunk_rows"],
     )

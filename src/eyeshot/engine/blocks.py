@@ -82,7 +82,7 @@ class Blocks:
                 found[name] = box
         return found
 
-    def told(self, number: int) -> str:
+    def region_in_words(self, number: int) -> str:
         """A block's region of the first output that has a part in it: ``512:1024,0:512``."""
         regions = self.regions(number)
         box = next(iter(regions.values()), ())
@@ -375,13 +375,13 @@ def stages_of(graph: Graph) -> tuple[tuple[Stage, ...], Graph]:
             groups.setdefault(before, []).append(node.name)
             after[node.name] = before + 1
     stages: list[Stage] = []
-    given: list[str] = []
+    gathered: list[str] = []
     for number in sorted(groups):
         names = tuple(groups[number])
         maps = dict.fromkeys(graph.nodes[name].edges[0].source for name in names)
-        stages.append(Stage(names, reaching(graph, tuple(maps), given)))
-        given += names
-    return tuple(stages), reaching(graph, graph.outputs, given) if given else graph
+        stages.append(Stage(names, reaching(graph, tuple(maps), gathered)))
+        gathered += names
+    return tuple(stages), reaching(graph, graph.outputs, gathered) if gathered else graph
 
 
 def _is_global(node: Node, graph: Graph) -> bool:

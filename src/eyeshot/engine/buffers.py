@@ -104,25 +104,27 @@ class LineBuffer:
             return
         if not self.rows or self._borrowed:
             # Copy the remaining rows (or an empty slice, for its shape), so that the rest is freed.
-            kept = self._store.narrow(self._dim, self._start if self.rows else 0, len(self.rows))
-            self._store, self._start = kept.clone(), 0
+            remaining = self._store.narrow(
+                self._dim, self._start if self.rows else 0, len(self.rows)
+            )
+            self._store, self._start = remaining.clone(), 0
             self._borrowed = self._owned = False
 
     def _reserve(self, count: int, like: torch.Tensor) -> torch.Tensor | None:
         """Memory for the next ``count`` rows; None to store them without a copy."""
-        held = len(self.rows)
-        if self._dim is None or (held == 0 and count >= self._all):
+        filled = len(self.rows)
+        if self._dim is None or (filled == 0 and count >= self._all):
             return None
         # The place of rows depends only on the row numbers, so a store that was not allocated here
         # is never written to, even if it has room.
         size = self._store.shape[self._dim] if self._owned else 0
-        if self._start + held + count > size:
-            kept = self._store.narrow(self._dim, self._start, held)
-            if size < held + count or self._start < held:
+        if self._start + filled + count > size:
+            old = self._store.narrow(self._dim, self._start, filled)
+            if size < filled + count or self._start < filled:
                 shape = list(self._store.shape)
-                shape[self._dim] = max(self._all or 2 * (held + count), size, held + count)
-                self._store = _rows_together(shape, self._dim, self._store if held else like)
-            self._store.narrow(self._dim, 0, held).copy_(kept)
+                shape[self._dim] = max(self._all or 2 * (filled + count), size, filled + count)
+                self._store = _rows_together(shape, self._dim, self._store if filled else like)
+            self._store.narrow(self._dim, 0, filled).copy_(old)
             self._start, self._borrowed, self._owned = 0, False, True
         return self._next(count)
 
@@ -263,7 +265,7 @@ def gathers(node: Node, graph: Graph) -> bool:
     # A map with a single row, such as the input of the second of two means, is not streamed.
     rows_pass = bool(edge.axes) and edge.axes[0].is_global
     fits = all(
-        axis.is_global or n == 1 or (_is_kept(axis) and node.family is not Family.MOMENTS)
+        axis.is_global or n == 1 or (_is_unchanged(axis) and node.family is not Family.MOMENTS)
         for axis, n in zip(edge.axes, source.extents, strict=True)
     )
     return rows_pass and fits and not others and gatherer(node, source) is not None
@@ -275,7 +277,7 @@ def keeps_an_axis(node: Node, source: Node) -> bool:
     return any(n > 1 and not axis.is_global for axis, n in axes)
 
 
-def _is_kept(axis: AxisMap) -> bool:
+def _is_unchanged(axis: AxisMap) -> bool:
     return axis in (Identity(), Window(1, 1))
 
 

@@ -58,7 +58,7 @@ class RowStream:
         self._forms = {name: form_for(output_format, graph, name) for name in graph.outputs}
         boxes = {node.name: _open_box(graph, node.name) for node in graph}
         self._stream = Stream(graph, boxes, tuple(self._forms), open_ended=True)
-        self._given_rows = dict.fromkeys(graph.outputs, 0)
+        self._rows_returned = dict.fromkeys(graph.outputs, 0)
 
     @property
     def rows(self) -> int:
@@ -91,7 +91,7 @@ class RowStream:
             expected = " x ".join(str(n) for n in (channels, "n", *width))
             raise BadValue(f"rows of shape {samples.shape}", cure=f"give {expected}")
         if not samples.shape[1]:
-            return self._given({})
+            return self._results({})
         dtype = dtype_of([samples.dtype])
         if not self._rows and dtype != self._rows_dtype and not self._has_parameters():
             self._settle(dtype)
@@ -104,7 +104,7 @@ class RowStream:
         values = self._preparation(samples)  # if this raises, the rows do not count as pushed
         self._scale = scale
         self._rows += samples.shape[1]
-        return self._given({self._graph.inputs[0]: values})
+        return self._results({self._graph.inputs[0]: values})
 
     def finish(self) -> Any:
         """End the image, and return the rows that depend on its lower border, like ``push``.
@@ -123,8 +123,8 @@ class RowStream:
         boxes = {node.name: tuple(Interval(0, n) for n in node.extents) for node in graph}
         self._stream.close(graph, boxes)
         self._finished = True
-        last = self._given({})
-        for name, rows in self._given_rows.items():
+        last = self._results({})
+        for name, rows in self._rows_returned.items():
             if rows != graph.nodes[name].extents[0]:
                 raise Failure(
                     f"output {name} gave {rows} rows of {graph.nodes[name].extents[0]}",
@@ -179,10 +179,10 @@ class RowStream:
         check_weights(graph)
         return graph
 
-    def _given(self, rows: dict[str, torch.Tensor]) -> Any:
+    def _results(self, rows: dict[str, torch.Tensor]) -> Any:
         ready = self._stream.push(rows)
-        kept = {name: self._samples(name, ready.get(name)) for name in self._forms}
-        results = [kept[name] for name in self._graph.outputs]  # an output may be returned twice
+        samples = {name: self._samples(name, ready.get(name)) for name in self._forms}
+        results = [samples[name] for name in self._graph.outputs]  # an output may be returned twice
         return results[0] if len(results) == 1 else results
 
     def _samples(self, name: str, scores: torch.Tensor | None) -> NDArray[Any]:
@@ -194,7 +194,7 @@ class RowStream:
             samples = np.empty((form.channels, 0, *node.extents[1:]), form.dtype)
         else:
             samples = form(features_first(node, scores))
-        self._given_rows[name] += samples.shape[1]
+        self._rows_returned[name] += samples.shape[1]
         return arrangement.arranged(samples)
 
 

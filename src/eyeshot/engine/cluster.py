@@ -76,12 +76,12 @@ def run_on_cluster(
         if planned is not None:
             planned(run.planned(len(done)))
         missing = [number for number in range(len(blocks)) if number not in done]
-        with _run_folder(run, sinks, where) as told:
+        with _run_folder(run, sinks, where) as run_key:
             common: dict[str, Any] = {
                 "client": client,
                 "run": run,
                 "sinks": sinks,
-                "told": told,
+                "run_key": run_key,
                 "retries": retries,
                 "progress": progress,
             }
@@ -201,9 +201,9 @@ def _run_folder(
         for name, sink in sinks.items()
     }
     first, *others = folders
-    told = {**run.spec, "where": marks, "outputs": outputs}
-    told["folders"] = [str(one.path) for one in others]
-    files[SETTINGS] = json.dumps(told).encode()
+    settings = {**run.spec, "where": marks, "outputs": outputs}
+    settings["folders"] = [str(one.path) for one in others]
+    files[SETTINGS] = json.dumps(settings).encode()
     token = hashlib.sha256(uuid.uuid4().bytes + files[SETTINGS]).hexdigest()[:32]
     for one in others:
         one.make(token, {})
@@ -232,7 +232,7 @@ def _gather_stages(run: ClusterRun, common: Mapping[str, Any]) -> Spent:
         BadFile: what was gathered is of another image.
     """
     spent = Spent()
-    folder, sink = Path(common["told"][0]), next(iter(common["sinks"].values()))
+    folder, sink = Path(common["run_key"][0]), next(iter(common["sinks"].values()))
     for number, (stage, blocks) in enumerate(run.stages):
         saved = sink.result_of(number)
         if saved is None:
@@ -247,8 +247,8 @@ def _gather_stages(run: ClusterRun, common: Mapping[str, Any]) -> Spent:
             sink.keep(number, saved)
         elif number == 0:
             _require_the_image(run, common, saved["read"])
-        told = saved["found"]
-        (folder / STATISTICS.format(number)).write_text(json.dumps(told))
+        found = saved["found"]
+        (folder / STATISTICS.format(number)).write_text(json.dumps(found))
     return spent
 
 

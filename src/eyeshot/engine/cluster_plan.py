@@ -62,9 +62,9 @@ def check_cluster_run(
     outs = targets if isinstance(targets, list | tuple) else [targets]
     for one in outs:
         if not isinstance(one, str | os.PathLike) or Path(one).suffix.lower() != ".zarr":
-            told = "an array" if not isinstance(one, str | os.PathLike) else str(one)
+            name = "an array" if not isinstance(one, str | os.PathLike) else str(one)
             raise BadValue(
-                f"{told if one is not None else 'no output'}, and a client was given: many workers "
+                f"{name if one is not None else 'no output'}, and a client was given: many workers "
                 "can write one output only in chunks of their own",
                 cure="name a .zarr folder that all workers see",
             )
@@ -113,10 +113,10 @@ class ClusterRun:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that decide every sample, as plain data."""
-        told = dict(settings_of(replace(self.job, graph=self.whole)))
-        del told["strips"]
+        common = dict(settings_of(replace(self.job, graph=self.whole)))
+        del common["strips"]
         return {
-            **told,
+            **common,
             "arithmetic": self.workers.arithmetic,
             "blocks": self.plan.blocks.to_dict(),
             "stages": self.spec["stages"],
@@ -126,7 +126,7 @@ class ClusterRun:
     def planned(self, resumed: int = 0) -> Plan:
         """The plan, for people and programs."""
         blocks, workers = self.plan.blocks, self.workers
-        told = PlannedCluster(
+        cluster = PlannedCluster(
             workers=len(workers.threads),
             at_once=workers.slots,
             blocks=blocks.counts,
@@ -137,7 +137,7 @@ class ClusterRun:
             done=resumed,
             stages=tuple(len(blocks) for _, blocks in self.stages),
         )
-        return replace(plan_of(self.job), cluster=told)
+        return replace(plan_of(self.job), cluster=cluster)
 
 
 def settle(
@@ -230,12 +230,12 @@ def _stage_plans(
     begun: Mapping[str, Any] | None,
 ) -> list[tuple[Stage, BlockPlan]]:
     """The blocks of each stage; if a run is resumed, its blocks."""
-    told = begun.get("stages") if begun is not None else None
+    cuts = begun.get("stages") if begun is not None else None
     found = []
     for number, stage in enumerate(stages):
         cut = None
-        if isinstance(told, list) and number < len(told):
-            cut = blocks_from({"blocks": told[number]}, stage.regions)
+        if isinstance(cuts, list) and number < len(cuts):
+            cut = blocks_from({"blocks": cuts[number]}, stage.regions)
         own = replace(parts, graph=stage.graph, forms={}, regions=stage.regions)
         priced = _pricing(own, targets, workers, limit, band)
         if cut is not None:
@@ -282,17 +282,17 @@ def _pricing(
     parts: Parts, targets: Sequence[Path], workers: Workers, limit: int | None, band: int | None
 ) -> Callable[[Mapping[str, Region]], BandPlan]:
     """The plan of one block on a worker that computes one block in each of its threads."""
-    threads, held = workers.most_threads, workers.held
-    room = None if limit is None else held + max(1, limit - held) // threads
+    threads, in_use = workers.most_threads, workers.in_use
+    room = None if limit is None else in_use + max(1, limit - in_use) // threads
 
     def priced(regions: Mapping[str, Region]) -> BandPlan:
         forms = {name: form for name, form in parts.forms.items() if name in regions}
         outs = [one for one, name in zip(targets, parts.forms, strict=False) if name in regions]
         sinks = sinks_memory(parts.graph, outs, forms, regions, parts.shard)
         costs = RunCosts(
-            parts.graph, parts.sources, parts.preparation, parts.forms, sinks, held, held
+            parts.graph, parts.sources, parts.preparation, parts.forms, sinks, in_use, in_use
         )
         plan = make_plan(parts.graph, regions, costs=costs, memory=room, band=band)
-        return replace(plan, peak=held + threads * (plan.peak - held))
+        return replace(plan, peak=in_use + threads * (plan.peak - in_use))
 
     return priced

@@ -108,14 +108,14 @@ class Workers:
     Attributes:
         threads: of each worker, how many blocks it computes at one time.
         memory: the fewest bytes that one of them may hold; None where nothing limits it.
-        held: the most bytes that one of them holds before it has seen the run.
+        in_use: the most bytes that one of them holds before it has seen the run.
         arithmetic: by which all of them compute.
         dashboard: the address of the page that shows them; "" for none.
     """
 
     threads: Mapping[str, int]
     memory: int | None
-    held: int
+    in_use: int
     arithmetic: str
     dashboard: str
 

@@ -65,18 +65,18 @@ def misfit(
     fact = f"{name} is {_by(shape[1:])}"
     if mismatches[0].problem is Problem.STOPPED:  # the layers after it are unknown
         near = mismatches[0].options.get("takes", ())
-        taken = [size for size in near if takes(traced, (shape[0], *size))]
-        if not taken:
+        accepted = [size for size in near if takes(traced, (shape[0], *size))]
+        if not accepted:
             return error
         fact += f": {error.fact}"
         cure = ""
     else:
         finding = of_mismatch(graph, mismatches[0])
-        taken = [size for size in nearest_sizes(graph) if takes(traced, (shape[0], *size))]
+        accepted = [size for size in nearest_sizes(graph) if takes(traced, (shape[0], *size))]
         fact += f": {finding.title}: {finding.cause}"
         cure = finding.cure
-    if taken:
-        cure = f"the nearest it takes: {' or '.join(map(_by, taken))}"
+    if accepted:
+        cure = f"the nearest it takes: {' or '.join(map(_by, accepted))}"
     return BadValue(fact, cure=cure)
 
 
@@ -162,7 +162,7 @@ class PaddedNetwork(nn.Module):
         return _each_tensor(answer, lambda tensor: _cropped(tensor, next(crops)))
 
 
-def pad_to_taken(net: Network, sources: Sequence[Source], mode: str) -> tuple[Traced, Padding]:
+def pad_to_accepted(net: Network, sources: Sequence[Source], mode: str) -> tuple[Traced, Padding]:
     """The network with its input padded to the nearest larger size that it takes.
 
     Args:
@@ -185,7 +185,7 @@ def pad_to_taken(net: Network, sources: Sequence[Source], mode: str) -> tuple[Tr
         raise BadValue(f"--pad with {len(sources)} images", cure="pad them before the run")
     (source,), traced = sources, as_traced(net)
     channels, *before = source.shape
-    padding = Padding(tuple(before), _size_taken(traced.module, source), mode)
+    padding = Padding(tuple(before), _accepted_size(traced.module, source), mode)
     if padding.before == padding.after:
         return traced, padding
     if mode == "reflect" and any(a >= n for a, n in zip(padding.amounts, before, strict=True)):
@@ -201,7 +201,7 @@ def pad_to_taken(net: Network, sources: Sequence[Source], mode: str) -> tuple[Tr
     return traced.around(wrapped, "pad"), padding
 
 
-def _size_taken(net: nn.Module, source: Source) -> tuple[int, ...]:
+def _accepted_size(net: nn.Module, source: Source) -> tuple[int, ...]:
     """The nearest size, at least as large along each axis, at which the network runs."""
     runs, (channels, *size) = runs_on_shapes(net), source.shape
     tried = [tuple(size)]
@@ -209,8 +209,8 @@ def _size_taken(net: nn.Module, source: Source) -> tuple[int, ...]:
     tried += [tuple(n + more for n in size) for more in range(1, _MOST_GROWTH + 1)]
     near = sorted(dict.fromkeys(tried), key=math.prod)
     growth = {one: max(b - a for a, b in zip(size, one, strict=True)) for one in near}
-    taken = (one for one in near if growth[one] <= _MOST_GROWTH and runs((1, channels, *one)))
-    return next(taken, tuple(size))
+    accepted = (one for one in near if growth[one] <= _MOST_GROWTH and runs((1, channels, *one)))
+    return next(accepted, tuple(size))
 
 
 def _crops(graph: Graph, padding: Padding) -> list[dict[int, int]]:
@@ -219,14 +219,14 @@ def _crops(graph: Graph, padding: Padding) -> list[dict[int, int]]:
     crops = []
     for name in graph.outputs:
         node = graph.nodes[name]
-        kept = {}
+        sizes = {}
         for axis, (dim, amount) in enumerate(zip(node.dims, padding.amounts, strict=True)):
             if dim is not None and amount:
                 layer = fields.layer(name)
                 stride = layer[axis].stride if layer else None
                 share = 1 / stride if stride else node.shape[dim] / padding.after[axis]
-                kept[dim] = node.shape[dim] - math.floor(amount * share)
-        crops.append(kept)
+                sizes[dim] = node.shape[dim] - math.floor(amount * share)
+        crops.append(sizes)
     return crops
 
 

@@ -60,8 +60,8 @@ def as_at(graph: Graph, like: Graph) -> Graph:
         else:
             raise _differs(node)
     same_outputs = len(graph.outputs) == len(like.outputs) and all(
-        wanted in names.of.get(name, ())
-        for name, wanted in zip(graph.outputs, like.outputs, strict=False)
+        output in names.of.get(name, ())
+        for name, output in zip(graph.outputs, like.outputs, strict=False)
     )
     if left or not same_outputs:
         raise _differs(left[0] if left else like.nodes[like.outputs[0]])
@@ -174,8 +174,8 @@ def _only_ends(graph: Graph, node: Node) -> bool:
     edge, source = node.edges[0], graph.nodes[node.edges[0].source]
     rows = _as_ending(edge.axes[0]) if edge.axes else None
     idle = all(axis in (Identity(), Pad(0, 0)) for axis in edge.axes[1:])
-    kept = source.dims == node.dims and _beside(source) == _beside(node)
-    return rows is not None and rows.before == 0 and idle and kept
+    same_layout = source.dims == node.dims and _beside(source) == _beside(node)
+    return rows is not None and rows.before == 0 and idle and same_layout
 
 
 def _idle(node: Node, source: Node) -> Node:

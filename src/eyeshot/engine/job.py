@@ -25,7 +25,7 @@ from torch.nn.parameter import is_lazy
 
 from eyeshot.axes import Interval
 from eyeshot.engine.buffers import refusal
-from eyeshot.engine.fitting import Padding, misfit, pad_to_taken
+from eyeshot.engine.fitting import Padding, misfit, pad_to_accepted
 from eyeshot.engine.flipping import Flips, average_flips
 from eyeshot.engine.lowering import lower
 from eyeshot.engine.memory import (
@@ -476,7 +476,7 @@ def parts_of(
     traced = in_precision(traced, precision, _place_of(traced, device))
     with tracing_in(precision):
         if pad is not None:
-            traced, padding = pad_to_taken(traced, sources, pad)
+            traced, padding = pad_to_accepted(traced, sources, pad)
         if flips is not None:
             one = _graph(traced, sources)
             refuse_left_out(one)
@@ -487,7 +487,7 @@ def parts_of(
     if precision == "bf16":
         check_computes_in_bfloat16(dtype)
         if graph.constants:  # what does not depend on the input is not to be rounded either
-            own = pad_to_taken(chosen, sources, pad)[0] if pad is not None else chosen
+            own = pad_to_accepted(chosen, sources, pad)[0] if pad is not None else chosen
             graph = replace(graph, constants=_graph(own, sources).constants)
     if exact != DIRECT:
         graph = with_winograd(graph)

@@ -97,8 +97,8 @@ class Allocation:
 
     def watch(self) -> None:
         """Called between calls: stop keeping blocks if new ones, in no gap, may not fit."""
-        kept = self._limit is not None and not self._exact
-        if kept and resident() > (self._limit or 0) - self._gaps:
+        keeps_blocks = self._limit is not None and not self._exact
+        if keeps_blocks and resident() > (self._limit or 0) - self._gaps:
             self._choose(exact=True)
             give_back()
 
@@ -184,7 +184,7 @@ class RunCosts:
         preparation: how samples become the network's input.
         forms: how scores become samples, by the output's name.
         sinks: for each output, its memory as a function of the columns written at a time.
-        held: the bytes that the process uses now.
+        in_use: the bytes that the process uses now.
         before: the most bytes that it has used so far.
     """
 
@@ -193,16 +193,16 @@ class RunCosts:
     preparation: Preparation
     forms: Mapping[str, Form]
     sinks: Mapping[str, Callable[[int], SinkMemory]]
-    held: int
+    in_use: int
     before: int
 
     @property
     def fixed(self) -> int:
         """The bytes that every plan needs."""
-        # An array, or a picture that was decoded whole, is already in ``held``.
+        # An array, or a picture that was decoded whole, is already in ``in_use``.
         sources = [one for one in self.sources.values() if not isinstance(one, ArraySource)]
-        held = sum(source.memory for source in sources)
-        return self.held + _FIRST_CALLS + _kernels(self.graph) + held
+        decoding = sum(source.memory for source in sources)
+        return self.in_use + _FIRST_CALLS + _kernels(self.graph) + decoding
 
     def writing(self, name: str, columns: int) -> int:
         """The bytes of rows that an output keeps until they are written."""
@@ -240,11 +240,16 @@ class RunCosts:
         return self.forms[name].memory(positions, node.channels, itemsize(node))
 
     def scratch(
-        self, node: Node, sources: Sequence[Node], reads: Sequence[int], gives: int, kept: bool
+        self,
+        node: Node,
+        sources: Sequence[Node],
+        reads: Sequence[int],
+        gives: int,
+        keeps_output: bool,
     ) -> int:
         """The bytes that a call of the node needs in addition to its rows."""
         work = Work(node, self.graph.tensors, reads, gives, itemsize(node), sources)
-        return beside(work, kept)
+        return beside(work, keeps_output)
 
     def borrows(self, node: Node) -> bool:
         """Whether a node's value is a view of its input."""
@@ -389,8 +394,8 @@ class ScratchBuffer:
         if not self.rows.covers(rows):
             raise IndexError(f"rows {rows} of a buffer that holds {self.rows}")
         if self._recent is not None and self._recent[0].covers(rows):
-            held, value = self._recent
-            return value.narrow(self._dim, rows.lo - held.lo, len(rows))
+            recent, value = self._recent
+            return value.narrow(self._dim, rows.lo - recent.lo, len(rows))
         lines = torch.empty((len(rows), *self._shape), dtype=self._empty.dtype)
         self._transfer(os.preadv, lines, rows.lo)
         back = sorted(range(len(self._order)), key=lambda place: self._order[place])

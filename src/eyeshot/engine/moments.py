@@ -56,12 +56,12 @@ def in_lines(
         positions: the band's dimensions of positions; all others are the matrix's other dimension.
         dtype: the type to convert the numbers to; None for their own.
     """
-    kept = [dim for dim in range(band.ndim) if dim not in positions]
-    features = math.prod(band.shape[dim] for dim in kept)
-    if kept and band.stride(kept[-1]) == 1 and features > 1:
-        lines, dim = band.permute(*positions, *kept).reshape(-1, features), 0
+    others = [dim for dim in range(band.ndim) if dim not in positions]
+    features = math.prod(band.shape[dim] for dim in others)
+    if others and band.stride(others[-1]) == 1 and features > 1:
+        lines, dim = band.permute(*positions, *others).reshape(-1, features), 0
     else:
-        lines, dim = band.permute(*kept, *positions).reshape(features, -1), 1
+        lines, dim = band.permute(*others, *positions).reshape(features, -1), 1
     step = _AT_ONCE if dim else max(1, _AT_ONCE // features)
     for part in torch.split(lines, step, dim):
         part = part if dtype is None else part.to(dtype)
@@ -398,8 +398,8 @@ class PlaceOfExtreme:
             band: the rows.
             first: the position of the first one along each axis; empty for the map's first.
         """
-        kept = [dim for dim in range(band.ndim) if dim not in self._reduced]
-        lines = band.permute(*kept, *self._reduced).flatten(len(kept))
+        others = [dim for dim in range(band.ndim) if dim not in self._reduced]
+        lines = band.permute(*others, *self._reduced).flatten(len(others))
         if not lines.shape[-1]:
             return
         best, place = (lines.max if self._largest else lines.min)(-1)

@@ -273,9 +273,9 @@ class Traced:
                 which = f"layer {name}" if name else "the network"
                 raise BadValue(f"{which} is in training mode", cure="call net.eval() first")
         checked_sizes(sizes)
-        kept = self._looked_up(tuple(tuple(int(n) for n in size) for size in sizes), dtype)
+        cached = self._looked_up(tuple(tuple(int(n) for n in size) for size in sizes), dtype)
         # Tensors computed only from weights are not kept in a program, so they are computed again.
-        current = kept.with_weights(self._weights())
+        current = cached.with_weights(self._weights())
         graph = from_exported(current, training_layers(self.module), held=True)
         graph = with_batches(self.module, graph)
         graph = compared_with_network(
@@ -341,11 +341,11 @@ class Traced:
             self._programs.clear()
             self._signature = now
         key = (sizes, dtype)
-        kept = self._programs.pop(key, None) or self._exported(sizes, dtype)
-        self._programs[key] = kept  # the most recently used is last in the order
+        cached = self._programs.pop(key, None) or self._exported(sizes, dtype)
+        self._programs[key] = cached  # the most recently used is last in the order
         while len(self._programs) > self.keep:
             del self._programs[next(iter(self._programs))]
-        return kept
+        return cached
 
     def _exported(self, sizes: Sizes, dtype: torch.dtype) -> _Kept:
         program = export(self.module, *sizes, dtype=dtype)

@@ -109,7 +109,7 @@ def form_of(name: str, channels: int, dtype: str = "float32", *, probable: bool 
     if kind in ("float32", "float64"):
         return Form(name, channels, np.dtype(kind), lambda scores: scores, whole=whole)
     if kind == "probabilities":
-        reduce = _as_given if probable else _probabilities
+        reduce = _unchanged if probable else _probabilities
         return Form(name, channels, np.dtype(np.float32), reduce, copies=1)
     if kind == "argmax":
         return _argmax(name, channels)
@@ -124,7 +124,7 @@ def _probabilities(scores: torch.Tensor) -> torch.Tensor:
     return scores.sigmoid() if scores.shape[0] == 1 else scores.softmax(0)
 
 
-def _as_given(scores: torch.Tensor) -> torch.Tensor:
+def _unchanged(scores: torch.Tensor) -> torch.Tensor:
     return scores
 
 
@@ -258,19 +258,19 @@ def region_of(graph: Graph, name: str, asked: Sequence[tuple[int, int]] | None) 
     return tuple(box)
 
 
-def with_constants(graph: Graph, kept: Mapping[str, Any]) -> list[Any]:
+def with_constants(graph: Graph, results: Mapping[str, Any]) -> list[Any]:
     """What a run gives, in the order in which ``forward`` returns it.
 
     Args:
         graph: as it was run.
-        kept: the array or the path of each output; one may be given twice.
+        results: the array or the path of each output; one may be given twice.
 
     Returns:
         These, and the returned tensors that do not depend on the input, as arrays.
     """
     outputs, count = iter(graph.outputs), len(graph.outputs) + len(graph.constants)
     return [
-        _array(graph.constants[n]) if n in graph.constants else kept[next(outputs)]
+        _array(graph.constants[n]) if n in graph.constants else results[next(outputs)]
         for n in range(count)
     ]
 

@@ -66,10 +66,10 @@ class Readings:
         Raises:
             BadFile: samples of an image have changed.
         """
-        self._kept = [sink.notes for sink in sinks]
+        self._notes = [sink.notes for sink in sinks]
         self._count, self._step = 0, 1
         self._passes: dict[str, int] = {}
-        for notes in self._kept:
+        for notes in self._notes:
             for name, window, checksum in map(_reading, notes):
                 if name in sources:
                     _require(sources[name], window, checksum)
@@ -82,9 +82,9 @@ class Readings:
         if self._count % self._step:
             return
         reading = [name, [[side.lo, side.hi] for side in window], checksum_of(samples)]
-        for notes in self._kept:
+        for notes in self._notes:
             notes.append(reading)
-        halved = [_halve(notes) for notes in self._kept]
+        halved = [_halve(notes) for notes in self._notes]
         self._step *= 2 if any(halved) else 1
 
     def note_pass(self, place: str, image: str, checksum: int) -> None:
@@ -105,7 +105,7 @@ class Readings:
         before = self._passes.get(name)
         if before is None:
             self._passes[name] = checksum
-            for notes in self._kept:
+            for notes in self._notes:
                 notes.append([name, [], checksum])
         elif before != checksum:
             raise changed(image)

@@ -420,12 +420,12 @@ def _carry_out(
         report = carry_out(job, sinks, slices, progress)
         for note in report.notes:
             warnings.warn(note, stacklevel=3)
-        kept = finish(job, sinks)
+        results = finish(job, sinks)
     if progress is not None:
         if request.settings["precision"] == "bf16":
             report = replace(report, rounding=_rounding(settled, request))
         progress(report)
-    return with_constants(job.graph, kept)
+    return with_constants(job.graph, results)
 
 
 def _rounding(settled: _Settled, request: _Request) -> str:

@@ -294,8 +294,8 @@ class Skipping:
         for row in range(len(self.cells)):
             beside, _ = _beside(self.rectangles, row, self.halo)
             widths = (one[3] - one[2] for one in beside)
-            held = sum((width + 2 * self.halo[1]) * self.taller(width) for width in widths)
-            most = max(most, held / self.cells.shape[1])
+            pixels = sum((width + 2 * self.halo[1]) * self.taller(width) for width in widths)
+            most = max(most, pixels / self.cells.shape[1])
         return most
 
     def span(self, axis: int, first: int, end: int) -> Interval:
@@ -360,8 +360,12 @@ def skip(
         return job
     for name, form in job.forms.items():
         with np.errstate(all="ignore"):
-            kept = np.asarray(fill).astype(form.dtype)
-        if where is not None and kept != fill and not (math.isnan(fill) and form.dtype.kind == "f"):
+            filled = np.asarray(fill).astype(form.dtype)
+        if (
+            where is not None
+            and filled != fill
+            and not (math.isnan(fill) and form.dtype.kind == "f")
+        ):
             raise BadValue(
                 f"--fill {fill:g}, and the samples of {name} are {form.dtype}",
                 cure="give a number that they can hold",

@@ -236,19 +236,19 @@ def _shapes(graph: Graph, node: Node) -> list[tuple[int, ...]]:
     return shapes
 
 
-def beside(work: Work, kept: bool) -> int:
+def beside(work: Work, keeps_output: bool) -> int:
     """Bytes that a call uses in addition to its inputs and its output rows.
 
-    If some of its rows are already ``kept``, its output is copied after them, unless it writes
-    there directly.
+    If it ``keeps_output``, some of its rows are stored already, and its output is copied after
+    them, unless it writes there directly.
     """
     record = of(work.node)
     in_place = record.in_place is not None and record.in_place(work)
     if work.node.kind is Kind.GLOBAL_STATISTIC:  # running sums are taken in float64
-        taken = 2 * work.read
+        nbytes = 2 * work.read
     elif work.node.kind is Kind.HELD:  # one copy of all on the way, and what is given
-        taken = record.whole_scratch(work) + (0 if borrows(work.node) else work.read)
-        kept = True
+        nbytes = record.whole_scratch(work) + (0 if borrows(work.node) else work.read)
+        keeps_output = True
     else:
-        taken = record.scratch(work)
-    return taken + (work.gives if kept and not in_place else 0)
+        nbytes = record.scratch(work)
+    return nbytes + (work.gives if keeps_output and not in_place else 0)

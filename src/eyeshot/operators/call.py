@@ -104,8 +104,8 @@ def called_whole(node: Node, tensors: Tensors) -> Computation:
     alone = [all(axis == Identity() for axis in axes) for axes in columns]
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
-        given = zip(node.edges, inputs, strict=True)
-        values = {edge.source: _as_laid_out(node, one.value) for edge, one in given}
+        pairs = zip(node.edges, inputs, strict=True)
+        values = {edge.source: _as_laid_out(node, one.value) for edge, one in pairs}
         result: torch.Tensor = call.substituted(partial(_put, values, tensors))()
         have = tuple(
             side if own else Interval(0, n)

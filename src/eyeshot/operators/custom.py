@@ -72,9 +72,9 @@ def custom_geometry(
     site: Site, positions: Positions | Callable[[Mapping[str, Any]], Positions]
 ) -> Described:
     """The rule for a user's operator: pointwise, or a window along every spatial axis."""
-    told = positions(site.arguments) if callable(positions) else positions
+    declared = positions(site.arguments) if callable(positions) else positions
     sources = site.sources
-    windows = [] if not sources else _windows(told, len(sources[0].dims))
+    windows = [] if not sources else _windows(declared, len(sources[0].dims))
     described = pointwise(site) if not windows else _sliding(site, windows)
     for shape in site.weight_shapes.values():
         shift = len(site.shape) - len(shape)
@@ -111,9 +111,9 @@ def _sliding(site: Site, windows: list[Window]) -> Described:
         raise NoRule("it slides over several maps at once")
     places = zip(source.dims, windows, strict=True)
     maps = {dim: window for dim, window in places if dim is not None}
-    told = [window.output_size(source.shape[dim]) for dim, window in maps.items()]
-    if len(site.shape) != len(source.shape) or told != [site.shape[dim] for dim in maps]:
-        raise NoRule(f"its windows give {told} positions, but its output has shape {site.shape}")
+    sizes = [window.output_size(source.shape[dim]) for dim, window in maps.items()]
+    if len(site.shape) != len(source.shape) or sizes != [site.shape[dim] for dim in maps]:
+        raise NoRule(f"its windows give {sizes} positions, but its output has shape {site.shape}")
     return Described((along(source, maps),), source.dims)
 
 
@@ -131,11 +131,11 @@ def custom_on_tile(node: Node, tensors: Tensors) -> Computation:
     tried: list[bool] = []
 
     def on_tile(inputs: list[Tile], box: Box) -> torch.Tensor:
-        given = inputs[0]
+        source = inputs[0]
         amounts: dict[int, tuple[int, int]] = {}
         have: list[Interval] = []
-        for dim, axis, side, held, n in zip(
-            given.dims, given.axes, box, given.box, given.extents, strict=True
+        for dim, axis, side, available, n in zip(
+            source.dims, source.axes, box, source.box, source.extents, strict=True
         ):
             if dim is None or not isinstance(axis, Window):
                 have.append(side)
@@ -143,11 +143,11 @@ def custom_on_tile(node: Node, tensors: Tensors) -> Computation:
             first = side.lo - -(-axis.before // axis.stride)
             first = 0 if axis.input_range(side, n).lo <= 0 else first
             begin = first * axis.stride
-            amounts[dim] = (held.lo - begin, 0)
-            have.append(Interval(first, first + axis.output_size(held.hi - begin)))
+            amounts[dim] = (available.lo - begin, 0)
+            have.append(Interval(first, first + axis.output_size(available.hi - begin)))
         if not amounts:
             return call(inputs, box)
-        tile = replace(given, value=widened(given.value, amounts))
+        tile = replace(source, value=widened(source.value, amounts))
         return cut(call([tile], box), node.dims, tuple(have), box)
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
@@ -203,11 +203,11 @@ def _noise(tile: Tile) -> Tile:
 
 def _outputs(noise: list[Tile]) -> Box:
     """All output positions for whole maps of noise, along each axis."""
-    sides = zip(*(_given(tile) for tile in noise), strict=True)
+    sides = zip(*(_output_sizes(tile) for tile in noise), strict=True)
     return tuple(Interval(0, max(column)) for column in sides)
 
 
-def _given(tile: Tile) -> list[int]:
+def _output_sizes(tile: Tile) -> list[int]:
     pairs = zip(tile.axes, tile.extents, strict=True)
     return [1 if n == 1 else axis.output_size(n) for axis, n in pairs]
 

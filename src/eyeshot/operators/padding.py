@@ -58,30 +58,32 @@ def pad_on_tile(node: Node, tensors: Tensors) -> Computation:
     zero = node.params.mode == "zero"
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
-        given = inputs[0]
-        value = given.value
+        tile = inputs[0]
+        value = tile.value
         amounts: dict[int, tuple[int, int]] = {}
-        for place, axis in enumerate(given.axes):
-            dim = given.dims[place]
+        for place, axis in enumerate(tile.axes):
+            dim = tile.dims[place]
             if dim is None or not isinstance(axis, Pad):
                 continue
             if zero:
-                amounts[dim] = borders(axis, box[place], given.extents[place])
+                amounts[dim] = borders(axis, box[place], tile.extents[place])
             else:
-                value = _repeated(value, dim, axis, box[place], given, place)
+                value = _repeated(value, dim, axis, box[place], tile, place)
         return widened(value, amounts, fill) if amounts else value
 
     return compute
 
 
 def _repeated(
-    value: torch.Tensor, dim: int, axis: Pad, wanted: Interval, given: Tile, place: int
+    value: torch.Tensor, dim: int, axis: Pad, outputs: Interval, tile: Tile, place: int
 ) -> torch.Tensor:
-    held, n = given.box[place], given.extents[place]
-    if borders(axis, wanted, n) == (0, 0):
-        start = axis.input_range(wanted, n).lo - held.lo
-        return value.narrow(dim, start, len(wanted))
-    inputs = axis.inputs_of(np.arange(wanted.lo, wanted.hi, dtype=np.int64), n)[:, 0] - held.lo
+    available, n = tile.box[place], tile.extents[place]
+    if borders(axis, outputs, n) == (0, 0):
+        start = axis.input_range(outputs, n).lo - available.lo
+        return value.narrow(dim, start, len(outputs))
+    inputs = (
+        axis.inputs_of(np.arange(outputs.lo, outputs.hi, dtype=np.int64), n)[:, 0] - available.lo
+    )
     return value.index_select(dim, torch.from_numpy(inputs).to(value.device))
 
 

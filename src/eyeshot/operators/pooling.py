@@ -134,13 +134,13 @@ def average_pooling_on_tile(node: Node, tensors: Tensors) -> Computation:
     area = math.prod(kernel)
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
-        given = inputs[0]
-        value, _ = padded(given, box, count, 0.0, native=False)
+        tile = inputs[0]
+        value, _ = padded(tile, box, count, 0.0, native=False)
         mean = pool(value, kernel, stride)
         if override:
             return mean.mul_(area / int(override))
-        first = given.value.ndim - count
-        for dim, axis, side, n in zip(given.dims, given.axes, box, given.extents, strict=True):
+        first = tile.value.ndim - count
+        for dim, axis, side, n in zip(tile.dims, tile.axes, box, tile.extents, strict=True):
             if dim is None or dim < first or not isinstance(axis, Window):
                 continue
             counted = _counted(axis, side, n, include)
@@ -154,12 +154,12 @@ def average_pooling_on_tile(node: Node, tensors: Tensors) -> Computation:
     return compute
 
 
-def _counted(axis: Window, wanted: Interval, n: int, include: bool) -> list[int]:
+def _counted(axis: Window, outputs: Interval, n: int, include: bool) -> list[int]:
     """The divisor of each window as in torch: all cells, or only those inside the image."""
-    if borders(axis, wanted, n) == (0, 0):
-        return [axis.kernel] * len(wanted)
+    if borders(axis, outputs, n) == (0, 0):
+        return [axis.kernel] * len(outputs)
     counts = []
-    for output in range(wanted.lo, wanted.hi):
+    for output in range(outputs.lo, outputs.hi):
         start = output * axis.stride - axis.before
         stop = min(start + axis.kernel, n + axis.after)
         counts.append(stop - start if include else min(stop, n) - max(start, 0))
@@ -171,16 +171,16 @@ def adaptive_pooling_on_tile(node: Node, tensors: Tensors) -> Computation:
     largest = node.family is Family.ADAPTIVE_MAX_POOL
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
-        given = inputs[0]
-        value = given.value
-        for dim, axis, side, n, held in zip(
-            given.dims, given.axes, box, given.extents, given.box, strict=True
+        tile = inputs[0]
+        value = tile.value
+        for dim, axis, side, n, available in zip(
+            tile.dims, tile.axes, box, tile.extents, tile.box, strict=True
         ):
             if dim is not None and not isinstance(axis, Identity):
                 windows = [
                     axis.input_range_inside(Interval(i, i + 1), n) for i in range(side.lo, side.hi)
                 ]
-                value = pooled(value, dim, [one.shifted(-held.lo) for one in windows], largest)
+                value = pooled(value, dim, [one.shifted(-available.lo) for one in windows], largest)
         return value
 
     return compute

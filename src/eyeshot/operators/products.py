@@ -73,9 +73,9 @@ def product(site: Site) -> Described:
 
     A product between positions is nonlocal, as in attention.
     """
-    told = _by_weights(site)
-    if told is not None:
-        return told
+    local = _by_weights(site)
+    if local is not None:
+        return local
     if any(extent > 1 for source in site.sources for extent in source.extents):
         return _whole(site, tr("multiplies positions with one another"))
     edges = tuple(Edge(s.name, (Identity(),) * len(s.dims)) for s in site.sources)
@@ -131,11 +131,11 @@ def _after_product(
     vanishes if it is summed over.
     """
     one = vector or source.shape[summed] == 1
-    kept = vanished(source, [summed] if one else [])
+    dims = vanished(source, [summed] if one else [])
     if vector:
-        return tuple(None if dim is None else dim - (dim > summed) for dim in kept)
+        return tuple(None if dim is None else dim - (dim > summed) for dim in dims)
     shift = len(site.shape) - len(source.shape)
-    return tuple(None if dim is None else dim + shift for dim in kept)
+    return tuple(None if dim is None else dim + shift for dim in dims)
 
 
 def _by_position(site: Site, dims: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
@@ -248,8 +248,8 @@ def einsum_effort(node: Node, shapes: Shapes) -> Effort:
     The operands are taken from left to right, or by the path that the call holds; a letter is
     summed as soon as nothing behind needs it. One operand alone is moved or added up.
     """
-    given = {} if node.call is None else node.call.arguments
-    left, arrow, output = str(given.get("equation", "")).replace(" ", "").partition("->")
+    arguments = {} if node.call is None else node.call.arguments
+    left, arrow, output = str(arguments.get("equation", "")).replace(" ", "").partition("->")
     words = left.split(",")
     if not arrow or len(words) != len(shapes()):
         return features_effort(node, shapes)
@@ -260,13 +260,14 @@ def einsum_effort(node: Node, shapes: Shapes) -> Effort:
         waiting.append(set(spelled))
         for letter, n in zip(spelled, shape, strict=True):
             sizes[letter] = max(n, sizes.get(letter, 1))
-    kept, path, products = set(_without_dots(output, len(node.shape))), given.get("path") or [], 0
+    result, path = set(_without_dots(output, len(node.shape))), arguments.get("path") or []
+    products = 0
     while len(waiting) > 1:
         pair, path = (path[:2] or [0, 1]), path[2:]
         one, other = (waiting.pop(at) for at in sorted(pair, reverse=True))
         products += math.prod(sizes[letter] for letter in one | other)
-        joined = (one | other) & kept.union(*waiting)
-        waiting = [*waiting, joined] if given.get("path") else [joined, *waiting]
+        joined = (one | other) & result.union(*waiting)
+        waiting = [*waiting, joined] if arguments.get("path") else [joined, *waiting]
     return Effort(per_output=Fraction(products, max(1, math.prod(node.shape))))
 
 
@@ -301,11 +302,11 @@ def attention_scratch(work: Work) -> int:
 def repaired_linear(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
     """Repairs a linear layer built for other features, or applied to a map without a flatten."""
     x, weight = arguments["input"], arguments["weight"]
-    told = shape_of(x)
+    shape = shape_of(x)
     if x.dim() > 3 or (x.dim() == 3 and x.shape[1] * x.shape[2] == weight.shape[1]):
         x = x.flatten(1)
     changed = {**arguments, "input": x, "weight": weight.new_zeros((weight.shape[0], x.shape[-1]))}
-    return Repaired(Problem.FEATURES, (told,), call(**changed), tuple(weight.shape))
+    return Repaired(Problem.FEATURES, (shape,), call(**changed), tuple(weight.shape))
 
 
 OPERATORS = (

@@ -115,8 +115,8 @@ class Repair:
         if last != names[-1]:
             *names, rest = *names[:-1], args[len(names) - 1 :]
             whole = len(rest) == 1 and isinstance(rest[0], (list, tuple))
-            given = tuple(rest[0]) if whole else tuple(kwargs.get(last, rest))
-            kwargs = {**kwargs, last: given}
+            values = tuple(rest[0]) if whole else tuple(kwargs.get(last, rest))
+            kwargs = {**kwargs, last: values}
         return {**dict(zip(names, args, strict=False)), **kwargs}
 
 

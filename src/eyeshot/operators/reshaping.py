@@ -200,8 +200,8 @@ def expand_geometry(site: Site) -> Described:
         )
     axes: list[AxisMap] = []
     for have, dim in zip(source.extents, dims, strict=True):
-        wanted = 1 if dim is None else site.shape[dim]
-        axes.append(Identity() if have == wanted else Broadcast(wanted))
+        size = 1 if dim is None else site.shape[dim]
+        axes.append(Identity() if have == size else Broadcast(size))
     return Described((Edge(source.name, tuple(axes)),), dims)
 
 
@@ -210,11 +210,11 @@ def reshape_on_tile(node: Node, tensors: Tensors) -> Computation:
     expands = node.family is Family.EXPAND
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
-        given = inputs[0]
+        tile = inputs[0]
         if expands:
-            return given.value.expand(local_shape(node, box))
-        have = tuple(reached(axis, side) for axis, side in zip(given.axes, given.box, strict=True))
-        return cut(given.value.reshape(local_shape(node, have)), node.dims, have, box)
+            return tile.value.expand(local_shape(node, box))
+        have = tuple(reached(axis, side) for axis, side in zip(tile.axes, tile.box, strict=True))
+        return cut(tile.value.reshape(local_shape(node, have)), node.dims, have, box)
 
     return compute
 

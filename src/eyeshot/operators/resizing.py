@@ -154,57 +154,57 @@ def resize_on_tile(node: Node, tensors: Tensors) -> Computation:
     """The ``upsample_*`` family on a tile."""
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
-        given = inputs[0]
-        factor = _shared_factor(given)
+        tile = inputs[0]
+        factor = _shared_factor(tile)
         if factor is not None:
-            return _by_torch(given, box, factor)
-        value = given.value
-        for place, axis in enumerate(given.axes):
-            dim = given.dims[place]
+            return _by_torch(tile, box, factor)
+        value = tile.value
+        for place, axis in enumerate(tile.axes):
+            dim = tile.dims[place]
             if dim is not None and isinstance(axis, Resize):
-                held, n = given.box[place], given.extents[place]
-                value = _along(value, dim, axis, box[place], held, n)
+                available, n = tile.box[place], tile.extents[place]
+                value = _along(value, dim, axis, box[place], available, n)
         return value
 
     return compute
 
 
-def _shared_factor(given: Tile) -> int | None:
+def _shared_factor(tile: Tile) -> int | None:
     """The integer factor, if torch's own kernel gives the same numbers on a tile; else None.
 
     The factor must be a power of two. Its inverse is then exact in binary, so a shift by whole
     inputs changes no coordinate.
     """
     factors = set()
-    for axis, dim in zip(given.axes, given.dims, strict=True):
+    for axis, dim in zip(tile.axes, tile.dims, strict=True):
         if not isinstance(axis, Resize) or axis.factor is None or axis.align_corners:
             return None
-        if dim is None or (axis.mode, len(given.axes)) not in _TORCH_MODES:
+        if dim is None or (axis.mode, len(tile.axes)) not in _TORCH_MODES:
             return None
         factors.add(axis.factor)
     factor = int(factors.pop()) if len(factors) == 1 else 0
-    if factor < 1 or any(axis.factor != factor for axis in given.axes if isinstance(axis, Resize)):
+    if factor < 1 or any(axis.factor != factor for axis in tile.axes if isinstance(axis, Resize)):
         return None
     exact = factor & (factor - 1) == 0
-    return factor if exact and given.value.numel() else None
+    return factor if exact and tile.value.numel() else None
 
 
-def _by_torch(given: Tile, box: Box, factor: int) -> torch.Tensor:
-    axis = given.axes[0]
-    mode = _TORCH_MODES[(axis.mode, len(given.axes))] if isinstance(axis, Resize) else "nearest"
+def _by_torch(tile: Tile, box: Box, factor: int) -> torch.Tensor:
+    axis = tile.axes[0]
+    mode = _TORCH_MODES[(axis.mode, len(tile.axes))] if isinstance(axis, Resize) else "nearest"
     options = {} if mode == "nearest" else {"align_corners": False}
-    value = F.interpolate(given.value, scale_factor=factor, mode=mode, **options)
-    reached = tuple(Interval(side.lo * factor, side.hi * factor) for side in given.box)
-    return cut(value, given.dims, reached, box)
+    value = F.interpolate(tile.value, scale_factor=factor, mode=mode, **options)
+    reached = tuple(Interval(side.lo * factor, side.hi * factor) for side in tile.box)
+    return cut(value, tile.dims, reached, box)
 
 
 def _along(
-    value: torch.Tensor, dim: int, axis: Resize, wanted: Interval, held: Interval, n: int
+    value: torch.Tensor, dim: int, axis: Resize, side: Interval, available: Interval, n: int
 ) -> torch.Tensor:
     """Resize one axis: a weighted sum of one, two or four inputs for each output."""
-    outputs = np.arange(wanted.lo, wanted.hi, dtype=np.int64)
+    outputs = np.arange(side.lo, side.hi, dtype=np.int64)
     inputs, weights = axis.weights(outputs, n)
-    places = torch.from_numpy(inputs - held.lo).to(value.device)
+    places = torch.from_numpy(inputs - available.lo).to(value.device)
     if inputs.shape[1] == 1:
         return value.index_select(dim, places[:, 0])
     shape = [1] * value.ndim

@@ -90,10 +90,10 @@ def repeat_geometry(site: Site) -> Described:
     dims = tuple(None if dim is None else dim + shift for dim in source.dims)
     axes: list[Broadcast | Identity] = []
     for have, dim in zip(source.extents, dims, strict=True):
-        wanted = 1 if dim is None else site.shape[dim]
-        if have != wanted and have != 1:
+        size = 1 if dim is None else site.shape[dim]
+        if have != size and have != 1:
             raise NoRule("it repeats a spatial axis")
-        axes.append(Identity() if have == wanted else Broadcast(wanted))
+        axes.append(Identity() if have == size else Broadcast(size))
     return Described((Edge(source.name, tuple(axes)),), dims)
 
 
@@ -123,8 +123,8 @@ def shuffle_on_tile(node: Node, tensors: Tensors) -> Computation:
     call = calling(node, tensors)
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
-        given = inputs[0]
-        have = tuple(reached(axis, side) for axis, side in zip(given.axes, given.box, strict=True))
+        tile = inputs[0]
+        have = tuple(reached(axis, side) for axis, side in zip(tile.axes, tile.box, strict=True))
         return cut(call(inputs, box), node.dims, have, box)
 
     return compute
@@ -195,8 +195,8 @@ def _picked(site: Site, rank: int) -> tuple[int, Weight]:
 def putting(site: Site) -> Described:
     """``index_put``: by a mask of the same shape, or into channels given by constant indices."""
     source, values = site.arguments["self"], site.arguments["values"]
-    given = site.arguments["indices"]
-    if len(given) == 1 and isinstance(given[0], Node) and given[0].shape == site.shape:
+    indices = site.arguments["indices"]
+    if len(indices) == 1 and isinstance(indices[0], Node) and indices[0].shape == site.shape:
         if not isinstance(values, Weight) or math.prod(site.weight_shapes[values.name]) != 1:
             raise NoRule("it writes as many values as its mask has ones")
         return pointwise(site)

@@ -141,11 +141,11 @@ def select_on_tile(node: Node, tensors: Tensors) -> Computation:
     rank_dim = int(argument(node, "dim"))
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
-        given = inputs[0]
-        dim = rank_dim % given.value.ndim
-        if dim in given.dims:
-            return given.value.select(dim, 0)
-        return given.value.select(dim, int(argument(node, "index")))
+        tile = inputs[0]
+        dim = rank_dim % tile.value.ndim
+        if dim in tile.dims:
+            return tile.value.select(dim, 0)
+        return tile.value.select(dim, int(argument(node, "index")))
 
     return compute
 
@@ -167,9 +167,9 @@ def scatter_on_tile(node: Node, tensors: Tensors) -> Computation:
         inner = tuple(Interval(first, last) if a == axis else s for a, s in enumerate(box))
         below = _operand(whole, box, inputs, order, node, tensors)
         value = below.new_zeros(local_shape(node, box))
-        held = inputs[order[whole.node]].box[axis] if isinstance(whole, Ref) else side
-        if held:
-            value.narrow(dim, held.lo - side.lo, len(held)).copy_(below)
+        available = inputs[order[whole.node]].box[axis] if isinstance(whole, Ref) else side
+        if available:
+            value.narrow(dim, available.lo - side.lo, len(available)).copy_(below)
         if first < last:
             index = [slice(None)] * value.ndim
             begin = start + first * step - side.lo
@@ -243,7 +243,7 @@ def concatenation_on_tile(node: Node, tensors: Tensors) -> Computation:
         )
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
-        parts = [given.value for given in inputs if given.value.shape[dim]]
+        parts = [tile.value for tile in inputs if tile.value.shape[dim]]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
     return compute

@@ -60,14 +60,14 @@ def over_bands(node: Node, operator: Computation) -> Computation:
     whole = tuple(Interval(0, node.shape[dim]) for dim, _ in beside)
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
-        return operator([_with_bands(given, beside, whole) for given in inputs], box + whole, room)
+        return operator([_with_bands(tile, beside, whole) for tile in inputs], box + whole, room)
 
     return compute
 
 
-def _with_bands(given: Tile, beside: tuple[tuple[int, AxisMap], ...], whole: Box) -> Tile:
+def _with_bands(tile: Tile, beside: tuple[tuple[int, AxisMap], ...], whole: Box) -> Tile:
     """The rectangle with additional axes in their whole extent."""
-    value, box, extents, dims, axes = given.value, given.box, given.extents, given.dims, given.axes
+    value, box, extents, dims, axes = tile.value, tile.box, tile.extents, tile.dims, tile.axes
     for (dim, axis), side in zip(beside, whole, strict=True):
         n = value.shape[dim]
         reads = axis.input_range_inside(side, n)
@@ -87,15 +87,15 @@ def local_shape(node: Node, box: Box) -> tuple[int, ...]:
 
 def cut(value: torch.Tensor, dims: tuple[int | None, ...], have: Box, want: Box) -> torch.Tensor:
     """The part ``want`` of a value that holds ``have``: a view."""
-    for dim, held, side in zip(dims, have, want, strict=True):
-        if dim is not None and held != side:
-            value = value.narrow(dim, side.lo - held.lo, len(side))
+    for dim, available, side in zip(dims, have, want, strict=True):
+        if dim is not None and available != side:
+            value = value.narrow(dim, side.lo - available.lo, len(side))
     return value
 
 
-def borders(axis: AxisMap, wanted: Interval, n: int) -> tuple[int, int]:
-    """How many positions ``wanted`` needs before the first input, and after the last."""
-    needs = axis.input_range(wanted, n)
+def borders(axis: AxisMap, outputs: Interval, n: int) -> tuple[int, int]:
+    """How many positions ``outputs`` needs before the first input, and after the last."""
+    needs = axis.input_range(outputs, n)
     before = max(0, min(0, needs.hi) - needs.lo)
     after = max(0, needs.hi - max(n, needs.lo))
     return before, after
@@ -113,13 +113,13 @@ def widened(
     return F.pad(value, flat, value=fill)
 
 
-def padded(given: Tile, box: Box, count: int, fill: float, native: bool = True) -> Padded:
+def padded(tile: Tile, box: Box, count: int, fill: float, native: bool = True) -> Padded:
     """The rectangle with padding at the image's border, for an operator over the last dimensions.
 
     Padding that is equal on both sides is left to the operator itself, which needs no copy.
 
     Args:
-        given: the operator's input.
+        tile: the operator's input.
         box: the requested outputs.
         count: the number of last dimensions that the operator slides over.
         fill: the value of the padding.
@@ -128,10 +128,10 @@ def padded(given: Tile, box: Box, count: int, fill: float, native: bool = True) 
     Returns:
         The value, and the padding left to the operator along each of its dimensions.
     """
-    first = given.value.ndim - count
+    first = tile.value.ndim - count
     left: list[int] = [0] * count
     amounts: dict[int, tuple[int, int]] = {}
-    for dim, axis, side, n in zip(given.dims, given.axes, box, given.extents, strict=True):
+    for dim, axis, side, n in zip(tile.dims, tile.axes, box, tile.extents, strict=True):
         if dim is None or dim < first:
             continue
         before, after = borders(axis, side, n)
@@ -141,12 +141,12 @@ def padded(given: Tile, box: Box, count: int, fill: float, native: bool = True) 
         common = min(before, after, max(0, most))
         left[dim - first] = common
         amounts[dim] = (before - common, after - common)
-    return widened(given.value, amounts, fill), left
+    return widened(tile.value, amounts, fill), left
 
 
-def reached(axis: AxisMap, held: Interval) -> Interval:
+def reached(axis: AxisMap, available: Interval) -> Interval:
     """The outputs that whole inputs give: blocks of a period."""
     if axis.period is None:
-        return held
+        return available
     outputs, inputs = axis.period
-    return Interval(held.lo * outputs // inputs, held.hi * outputs // inputs)
+    return Interval(available.lo * outputs // inputs, available.hi * outputs // inputs)

@@ -207,11 +207,16 @@ class Costs(Protocol):
         """Bytes while this number of scores is converted and written, in addition to the scores."""
 
     def scratch(
-        self, node: Node, sources: Sequence[Node], reads: Sequence[int], gives: int, kept: bool
+        self,
+        node: Node,
+        sources: Sequence[Node],
+        reads: Sequence[int],
+        gives: int,
+        keeps_output: bool,
     ) -> int:
         """Bytes while a node computes ``gives`` bytes from ``reads`` bytes of each of its inputs.
 
-        Its output counts only if it is also ``kept`` elsewhere, as a copy.
+        Its output counts only if it is stored elsewhere too, as a copy (``keeps_output``).
         """
 
     def borrows(self, node: Node) -> bool:
