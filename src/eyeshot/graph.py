@@ -646,20 +646,22 @@ class Graph:
         return found
 
 
-def reaching(graph: Graph, outputs: tuple[str, ...], given: Iterable[str] = ()) -> Graph:
-    """The part of a graph that ``outputs`` need, with the nodes ``given`` as inputs."""
-    known = set(given)
+def reaching(graph: Graph, outputs: tuple[str, ...], extra_inputs: Iterable[str] = ()) -> Graph:
+    """The part of a graph that ``outputs`` need, with the nodes ``extra_inputs`` as inputs."""
+    known = set(extra_inputs)
     nodes = {name: _as_input(node) if name in known else node for name, node in graph.nodes.items()}
     needed = set(outputs)
     for name in reversed(list(nodes)):
         if name in needed:
             needed.update(edge.source for edge in nodes[name].edges)
-    kept = {name: node for name, node in nodes.items() if name in needed or name in graph.inputs}
-    inputs = (*graph.inputs, *(name for name in kept if name in known))
-    read = {name for node in kept.values() for name in node.weights}
+    selected = {
+        name: node for name, node in nodes.items() if name in needed or name in graph.inputs
+    }
+    inputs = (*graph.inputs, *(name for name in selected if name in known))
+    read = {name for node in selected.values() for name in node.weights}
     found = replace(
         graph,
-        nodes=kept,
+        nodes=selected,
         inputs=inputs,
         outputs=outputs,
         tensors={name: tensor for name, tensor in graph.tensors.items() if name in read},

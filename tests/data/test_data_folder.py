@@ -98,8 +98,8 @@ def test_streamed_and_held_are_the_same_set(tmp_path: Path, shape: tuple[int, ..
         fill(tmp_path / str(label), (picture(20 * label + k, *shape) for k in range(6)))
     held = data.load(tmp_path)
     streamed = data.load(tmp_path, budget=100)
-    assert held.train.held
-    assert not streamed.train.held
+    assert held.train.in_memory
+    assert not streamed.train.in_memory
     assert any("they stay in their files" in note for note in streamed.notes)
     for name in ("classes", "channels", "size", "mean", "std"):
         assert getattr(held, name) == getattr(streamed, name)
@@ -123,7 +123,7 @@ def test_mixed_pictures_are_held_as_they_are_streamed(
             ],
         )
     held, streamed = (data.load(tmp_path, size=size, budget=budget) for budget in (2**20, 0))
-    assert (held.train.held, streamed.train.held) == (True, False)
+    assert (held.train.in_memory, streamed.train.in_memory) == (True, False)
     assert torch.equal(held.train.images, streamed.train.take(range(len(streamed.train)))[0])
     assert torch.equal(held.test.images, streamed.test.take(range(len(streamed.test)))[0])
     assert held.mean == streamed.mean
@@ -131,8 +131,8 @@ def test_mixed_pictures_are_held_as_they_are_streamed(
 
 def test_the_budget_is_the_bytes_of_all_pictures(flat: Path) -> None:
     need = 15 * 6 * 5
-    assert data.load(flat, budget=need).train.held
-    assert not data.load(flat, budget=need - 1).train.held
+    assert data.load(flat, budget=need).train.in_memory
+    assert not data.load(flat, budget=need - 1).train.in_memory
 
 
 def test_one_color_picture_makes_the_set_one_of_color(split: Path) -> None:

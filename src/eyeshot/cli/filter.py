@@ -51,11 +51,11 @@ def _print_kernels(value: bool) -> None:
     raise typer.Exit
 
 
-def _check_suffix(out: Path, result: np.dtype[Any], given: np.dtype[Any]) -> None:
+def _check_suffix(out: Path, result: np.dtype[Any], source: np.dtype[Any]) -> None:
     """Refuse to write floats to a format for whole numbers."""
     if result.kind == "f" and out.suffix.lower() in _WHOLE_NUMBERS_ONLY:
         cure = "write .tif or .npy"
-        if given.kind == "u":
+        if source.kind == "u":
             cure += ", or use --range clip or rescale"
         raise BadValue(f"{out}: the result is {result}, which {out.suffix} cannot hold", cure=cure)
 

@@ -194,10 +194,10 @@ def _check_inputs(network: nn.Module | Run, images: list[Path | str]) -> None:
     from torch import nn
 
     net = network if isinstance(network, nn.Module) else network.net
-    taken = list(signature(net.forward).parameters.values())
-    if any(one.kind is Parameter.VAR_POSITIONAL for one in taken):
+    parameters = list(signature(net.forward).parameters.values())
+    if any(one.kind is Parameter.VAR_POSITIONAL for one in parameters):
         return
-    most = sum(one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD) for one in taken)
+    most = sum(one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD) for one in parameters)
     if 0 < most < len(images):
         takes = "one image" if most == 1 else f"{most} images, one for each input"
         raise BadValue(

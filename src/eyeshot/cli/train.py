@@ -206,13 +206,13 @@ def _own_net(where: str, arguments: str | None, seed: int) -> OwnNet:
     from eyeshot.training import OwnNet
     from eyeshot.training.chance import generators_kept, seed_everything
 
-    given = parse_arguments(arguments)
+    parsed = parse_arguments(arguments)
     with generators_kept():
         if 0 <= seed < 2**63:  # another seed is refused later, where all settings are checked
             seed_everything(torch.device("cpu"), (seed,))
             torch.manual_seed(seed)
-        made = make_network(where, say, given)
-    return OwnNet(made, where, dumps(given, sort_keys=True) if given else "")
+        made = make_network(where, say, parsed)
+    return OwnNet(made, where, dumps(parsed, sort_keys=True) if parsed else "")
 
 
 def _check(said: dict[str, Any]) -> None:
@@ -305,7 +305,7 @@ def _tell(run: Run, progress: TerminalProgress, json: bool) -> None:
     notes.print(f"saved; the report: {write_report(run)}", soft_wrap=True, markup=False)
     if json:
         rows, best = progress.rows, run.config.best
-        kept = rows[-1] if best is None else max(rows, key=lambda row: row[best])
-        print_json({"run": str(run.path), "figures": kept, "last": rows[-1]})
+        shown = rows[-1] if best is None else max(rows, key=lambda row: row[best])
+        print_json({"run": str(run.path), "figures": shown, "last": rows[-1]})
     else:
         console.print(str(run.path), soft_wrap=True)

@@ -112,7 +112,7 @@ class Examples:
         return self.pictures.shape
 
     @property
-    def held(self) -> bool:
+    def in_memory(self) -> bool:
         """Whether the pictures are in memory, as :attr:`images`."""
         return isinstance(self.pictures, HeldPictures)
 

@@ -207,13 +207,13 @@ class Cover:
 
     Attributes:
         places: (first, one past the last) unit of the whole output that each tile gives.
-        kept: the same without what is cut off in the middle of each overlap.
+        cores: the same without what is cut off in the middle of each overlap.
         cropped: for each unit of the whole output, whether it is right if tiles are cropped.
         blended: likewise if all tiles that have it are averaged.
     """
 
     places: tuple[tuple[int, int], ...]
-    kept: tuple[tuple[int, int], ...]
+    cores: tuple[tuple[int, int], ...]
     cropped: BoolArray
     blended: BoolArray
 
@@ -232,16 +232,16 @@ def cover(tiles: AxisTiles, translations: Sequence[Translated], outputs: int) ->
     ]
     seams = [(one[1] + two[0]) // 2 for one, two in pairwise(places)]
     firsts, lasts = [places[0][0], *seams], [*seams, places[-1][1]]
-    kept = [
+    cores = [
         (max(lo, place[0]), min(hi, place[1]))
         for lo, hi, place in zip(firsts, lasts, places, strict=True)
     ]
     cropped, wrong, there = (np.zeros(outputs, dtype=bool) for _ in range(3))
-    for (lo, hi), (first, last), one in zip(places, kept, translations, strict=True):
+    for (lo, hi), (first, last), one in zip(places, cores, translations, strict=True):
         cropped[first:last] = one.same[first - lo : last - lo]
         wrong[lo:hi] |= ~one.same[: hi - lo]
         there[lo:hi] = True
-    return Cover(tuple(places), tuple(kept), cropped, there & ~wrong)
+    return Cover(tuple(places), tuple(cores), cropped, there & ~wrong)
 
 
 def _place(start: int, one: Translated, tiles: AxisTiles, outputs: int) -> tuple[int, int]:

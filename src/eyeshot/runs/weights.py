@@ -319,7 +319,7 @@ def fingerprint(data: Data) -> str:
 
 
 def _pixels(examples: Examples) -> memoryview:
-    if examples.held:
+    if examples.in_memory:
         images = examples.images
     else:
         step = max(1, len(examples) // _SAMPLE)

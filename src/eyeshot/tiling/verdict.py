@@ -96,7 +96,7 @@ def assemble(
         window = tuple(slice(lo, lo + n) for lo, n in zip(first, tile, strict=True))
         answer = answer_of(part, image[(slice(None), *window)])
         places = [cover.places[k] for cover, k in zip(covers, numbers, strict=True)]
-        cores = [cover.kept[k] for cover, k in zip(covers, numbers, strict=True)]
+        cores = [cover.cores[k] for cover, k in zip(covers, numbers, strict=True)]
         there, inner = _box(places), _box(cores)
         answer = answer[(slice(None), *(slice(0, hi - lo) for lo, hi in places))]
         cut = tuple(

@@ -271,10 +271,10 @@ class Look:
     def _computed(self, names: Sequence[str], check: Check) -> dict[str, Tensor]:
         """Compute nodes; where there is room for all of the network's, all are kept."""
         keep_all = self._all_fit(self.graph)
-        wanted = [n.name for n in self.graph if n.call is not None or n.is_input]
+        every = [n.name for n in self.graph if n.call is not None or n.is_input]
         found: dict[str, Tensor] = {}
         with untouched(self.net), torch.no_grad():
-            for node, value in values(self.graph, [self.x], wanted if keep_all else names):
+            for node, value in values(self.graph, [self.x], every if keep_all else names):
                 check()
                 if node.name in names:
                     found[node.name] = value
@@ -463,13 +463,13 @@ class WidePicture:
         parts = []
         for rows in pushes(graph, boxes, _BAND):
             check()
-            given = {}
+            windows = {}
             for name, side in rows.items():
                 if side:
                     columns = boxes[name][1]
                     samples = self._read((side.lo, side.hi), (columns.lo, columns.hi))
-                    given[name] = self._prepared(samples, self.name, (side.lo, columns.lo))
-            ready = stream.push(given)
+                    windows[name] = self._prepared(samples, self.name, (side.lo, columns.lo))
+            ready = stream.push(windows)
             if output in ready:
                 parts.append(ready[output])
         return parts
