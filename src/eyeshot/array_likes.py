@@ -1,7 +1,7 @@
 """An image that a program holds in memory, as an array: what its owner sees, never its codes.
 
 ``np.asarray`` gives the palette indices of a Pillow image, its inks or its hues, and drops the mask
-of a masked array: numbers of another meaning, without a word.
+of a masked array: numbers with another meaning, and no warning.
 """
 
 from __future__ import annotations

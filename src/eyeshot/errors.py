@@ -13,7 +13,7 @@
 Every message is one line that names the thing, its value, and the cure. The low level states the
 fact; the public call adds the layer, file or option it belongs to (:meth:`EyeshotError.at`).
 
-A message may quote whatever a file or a network holds. It still has a bounded length, and nothing
+A message may quote anything in a file or a network. It still has a bounded length, and nothing
 in it can steer a terminal: :func:`printable` makes it so, and :func:`shorten` writes one value
 without building the text of a large one first.
 """
@@ -90,7 +90,7 @@ class EyeshotError(Exception):
         return f"{self.fact}; {self.cure}" if self.cure else self.fact
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Errors cross from worker processes, whatever their class takes to be made."""
+        """Errors are sent from worker processes, for any arguments of their class."""
         return _rebuilt, (type(self), self.fact, self.cure)
 
     def at(self, place: str) -> Self:

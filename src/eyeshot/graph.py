@@ -684,7 +684,7 @@ def _as_input(node: Node) -> Node:
 
 
 def check(graph: Graph) -> None:
-    """Hold the graph against its own rules: after a front end has made it, after each change.
+    """Check the graph against its own rules: after a front end has made it, and after each change.
 
     Raises:
         Failure: a rule is broken; that is a mistake in Eyeshot, not in the network.

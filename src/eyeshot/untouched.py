@@ -425,7 +425,7 @@ class Snapshot:
             value = waiting.popleft()
             if id(value) in seen:
                 continue
-            seen[id(value)] = value  # held, so that no other object takes its number
+            seen[id(value)] = value  # kept alive, so that no other object gets its id
             record, parts = record_of(value)
             if record is not None:
                 self._records.append(record)
@@ -539,7 +539,7 @@ class Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 @functools.cache
 def _written(func: Any) -> tuple[tuple[int, str], ...]:
     """Place and name of each argument that an operator writes to."""
-    # Batch norms of some kinds write to their statistics without a word in their schema.
+    # Some batch norms write to their statistics, and their schema does not say so.
     silent = "batch_norm" in getattr(func, "_opname", "")
     schema = getattr(func, "_schema", None)  # an operator that calls functions has none
     return tuple(

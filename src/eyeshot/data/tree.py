@@ -512,7 +512,7 @@ class _Walk:
         return bool(self.folders(folder)) and not self.holds_pictures(folder)
 
     def _held_out_alone(self, parts: dict[str, Path], others: list[Path]) -> dict[str, Path]:
-        """Parts without a train part: a test set, if there are no other folders."""
+        """Parts without a train part: they are a test set if there are no other folders."""
         alone = parts and not others and all(self._is_part(one) for one in parts.values())
         return parts if alone else {}
 

@@ -1,4 +1,4 @@
-"""``eyeshot demo``: a network trained, saved, loaded elsewhere, asked, and laid open, in a minute.
+"""``eyeshot demo``: train a network, save it, load it elsewhere, use it and explain it.
 
 :data:`STEPS` is what happens, in order: a function a step. Add one and it is shown.
 """
@@ -134,7 +134,7 @@ def _predict_elsewhere(run: Path, paths: list[Path]) -> list[dict[str, Any]]:
 
 
 def _check_same(answers: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
-    """Hold the answers of the two processes against each other."""
+    """Compare the answers of the two processes."""
     for ours, theirs in zip(expected, answers, strict=True):
         for one, other in zip(ours["top"], theirs["top"], strict=True):
             if not math.isclose(one["probability"], other["probability"], abs_tol=_SAME):

@@ -26,8 +26,8 @@ def dense(
     A linear layer over C×h×w features becomes a convolution of h×w, the linear layers behind it
     convolutions of 1×1, a pool over all places a pool over h×w; everything else stays. For a
     classifier without padding the value at (i, j) is the classifier's on the crop that starts at
-    (i·stride, j·stride), to rounding. Where it pads, the dense form differs, says so by a warning,
-    and tells where in its ``notes``.
+    (i·stride, j·stride), to rounding. Where it pads, the dense form differs: it warns, and its
+    ``notes`` say where.
 
     The weights are copies, and the dense form is in eval mode; ``net`` is not changed.
 

@@ -162,7 +162,7 @@ def _free(parent: nn.Module, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One value of the classifier, of one crop, and the map of the dense form that stands for it.
+    """One value of the classifier, of one crop, and its map in the dense form.
 
     The dense form only ever holds maps (N, C, H, W). What the classifier does to the shape of its
     value (a flatten, a transposition) moves no number: it is followed here, on the places alone.
@@ -200,7 +200,7 @@ class Value:
 
     @property
     def is_point(self) -> bool:
-        """Whether a crop gives one place only, its channels in order, of whatever shape."""
+        """Whether a crop gives a single place, with its channels in order, of any shape."""
         return math.prod(self.window) == 1 and self.in_order
 
     @property

@@ -98,7 +98,7 @@ def walk_latents(latent: int, count: int, seed: int) -> Tensor:
 def make_pictures(net: nets.Generator, latents: Tensor) -> Tensor:
     """Images (N, C, H, W) in −1 … 1 from latents (N, latent, 1, 1), in eval mode, on the CPU.
 
-    Each image depends on its own latent only, whatever N is. The network keeps its mode.
+    Each image depends only on its own latent, for any N. The network keeps its mode.
     """
     device = next(net.parameters()).device
     with untouched(net), torch.inference_mode():

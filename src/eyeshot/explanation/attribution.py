@@ -52,7 +52,7 @@ class Attribution:
         linear: whether the network is a weighted sum of its pixels near this picture, so that the
             shares are exact: True if its second derivative is 0, False if it is not or cannot be
             seen (behind a sigmoid or a detached value), None if it cannot be computed.
-        names: what the two channels stand for, in words; their numbers if nothing is known.
+        names: what the two channels mean, in words; their numbers if nothing is known.
     """
 
     layer: str

@@ -28,7 +28,7 @@ def export(
     authors: Sequence[str] = (),
     force: bool = False,
 ) -> Exported:
-    """Write a network to a file that other tools open, and hold the file against the network.
+    """Write a network to a file that other tools open, and compare the file with the network.
 
     The name chooses the format: ``.onnx`` (dynamic batch, height and width, where the network
     takes them), ``.pt2`` (an exported program of PyTorch), or ``.zip`` (a model of BioImage.IO
@@ -37,7 +37,7 @@ def export(
     A ``.zip`` has them as its preprocessing.
 
     Args:
-        net: a network of one image, which is left as it was found; or a trained run.
+        net: a network of one image, which does not change; or a trained run.
         out: the file.
         size: (C, H, W) of an input that it takes; by default that of the run, or one that is found.
         opset: of an ``.onnx``, and of that in a ``.zip``.

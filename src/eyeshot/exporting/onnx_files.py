@@ -1,6 +1,6 @@
 """A network as an ONNX file, run in onnxruntime before it is handed out; or as a ``.pt2``.
 
-What is exported, the sizes it is tried at, and what came of it are here too.
+What is exported, the sizes at which it is tried, and the result are here too.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def overwritten(walk: Walker, fx_node: torch.fx.Node, arguments: Mapping[str, An
 def filled_with(fx_node: torch.fx.Node, arguments: Mapping[str, Any]) -> float | None:
     """The number that fills a new tensor, such as 0 for ``y.new_zeros(...)``.
 
-    None for any other operator. ``new_empty`` has no defined values, so zeros stand for them.
+    None for any other operator. ``new_empty`` has no defined values, so zeros are used.
     """
     name = plain_name(fx_node.target)
     if name in ("new_zeros", "new_empty"):

@@ -3,7 +3,7 @@
 In this file:
 
 - the size limit of a picture that is decoded whole, and the first bytes of file formats;
-- whatever an image library raises on a damaged file, as one BadFile that names the piece;
+- any error of an image library on a damaged file becomes a BadFile that names the piece;
 - check whether a TIFF page can have its claimed size, before allocating memory for it;
 - the size that an encoded picture claims, read from its first bytes, before it is decoded.
 """

@@ -198,7 +198,7 @@ def grid_of_tiff(
 
 
 def _letters(layout: Layout, names: str) -> str:
-    """The file's letters for the spatial axes, whatever letters the user gave."""
+    """The file's letters for the spatial axes; the user's letters do not matter."""
     usual = {"D": "Z", "H": "Y", "W": "X", "L": "X"}
     return "".join(
         names[axis] if names[axis] in "XYZ" else usual[layout.axes[axis]] for axis in layout.space

@@ -158,7 +158,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Legend:
-    """What colors stand for: each ``#rrggbb``, and its meaning in words."""
+    """What colors mean: each ``#rrggbb``, and its meaning in words."""
 
     kind: ClassVar[str] = "legend"
     colors: Sequence[tuple[str, str]]

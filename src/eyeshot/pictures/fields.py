@@ -150,7 +150,7 @@ MISSED, INVENTED, CONFUSED = (255, 122, 24), _SKY, _YELLOW
 RAISES, LOWERS = (214, 96, 77), (67, 147, 195)
 """The colors of what adds to a number, and of what takes from it."""
 UNJUDGED = (128, 128, 132)
-"""The color of pixels that nobody has judged."""
+"""The color of pixels without a label."""
 _DIMMED = 0.5  # how much of a picture is left below the colors of its errors
 
 
@@ -167,7 +167,7 @@ def class_colors(count: int) -> NDArray[np.uint8]:
 
 
 def paint_classes(labels: NDArray[Any], count: int) -> NDArray[np.uint8]:
-    """Class numbers (H, W) as colors (H, W, 3); what is below 0 nobody has judged."""
+    """Class numbers (H, W) as colors (H, W, 3); below 0 there is no label."""
     table = np.concatenate([class_colors(count), np.array([UNJUDGED], np.uint8)])
     return np.asarray(table[np.where(labels < 0, count, labels)])
 
@@ -182,7 +182,7 @@ def paint_errors(
 
     Args:
         picture: below the colors.
-        truth: (H, W) class numbers; below 0 nobody has judged, and nothing is wrong.
+        truth: (H, W) class numbers; below 0 there is no label, so nothing is wrong.
         predicted: (H, W) class numbers.
     """
     painted = (picture * _DIMMED).astype(np.uint8)

@@ -148,7 +148,7 @@ def choose_task(source: str | Path | Data | Pairs, task: str | None) -> str:
     Raises:
         UnknownName: there is no such task.
         BadValue: the loaded data is for another one, the source is no name at all, or it is a
-            folder of pairs and nobody said what is to be learned from them.
+            folder of pairs and no task is named.
     """
     if task is not None and task not in TASKS:
         raise UnknownName("task", task, TASKS)
@@ -164,7 +164,7 @@ def choose_task(source: str | Path | Data | Pairs, task: str | None) -> str:
 
 
 def _classify(source: Path) -> str:
-    """The task where none was asked for: not to be had of a folder that is laid out for another."""
+    """The task if the caller names none."""
     meant = None if str(source) in SOURCES else guess_task(source)
     if meant is not None:
         raise BadValue(
@@ -275,7 +275,7 @@ def settle(request: Request) -> tuple[RunConfig, Data | Pairs]:
             fold=request.fold,
         )
     elif not has_parts(Path(source.name), request.layout):
-        # Anyone who loads the folder later is to set the same pairs aside.
+        # The same pairs are set aside when the folder is loaded later.
         request = replace(request, validation=len(source.validation))
     config = describe_pairs(request, source)
     own = request.own
@@ -285,7 +285,7 @@ def settle(request: Request) -> tuple[RunConfig, Data | Pairs]:
 
 
 def _check_dims(dims: object) -> int:
-    """Axes of space; 2 where nobody says.
+    """Axes of space; 2 by default.
 
     Raises:
         BadValue: not 1, 2 or 3.

@@ -50,7 +50,7 @@ Seed = tuple[int, int, int]
 class Task(Protocol):
     """What differs between the tasks; the loop is the same for all.
 
-    A batch and the targets made of it are the task's own: the loop hands them on.
+    Only the task knows what a batch and its targets are; the loop passes them on.
     """
 
     @property
@@ -62,24 +62,24 @@ class Task(Protocol):
         """Batches in an epoch."""
 
     def batches(self, epoch: int, start: int) -> Iterator[Any]:
-        """The batches of an epoch from step ``start`` on; they depend on epoch and step alone."""
+        """The batches of an epoch from step ``start`` on; they depend only on epoch and step."""
 
     def prepare(
         self, batch: Any, seed: Seed, share: slice, device: torch.device
     ) -> tuple[Tensor, Any]:
         """Inputs (B, C, H, W) for the network, and targets: this device's ``share`` of a batch.
 
-        What is changed at random depends on ``seed`` (the run's, the epoch, the step) alone.
+        Random changes depend only on ``seed`` (that of the run, the epoch, the step).
         """
 
     def loss(self, outputs: Tensor, targets: Any) -> Tensor:
-        """One number to be made small, with its gradient."""
+        """One number to minimize, with its gradient."""
 
     def sums(self, loss: Tensor, outputs: Tensor, targets: Any) -> Tensor:
         """The ``measures`` of a batch, each times its number of pictures: (len(measures),)."""
 
     def judge(self, net: nn.Module) -> dict[str, float]:
-        """Columns of ``metrics.csv``: how ``net`` does on what it does not learn from."""
+        """Columns of ``metrics.csv``: how well ``net`` does on data that it does not learn from."""
 
 
 def make_task(
@@ -93,8 +93,8 @@ def make_task(
 
     Args:
         config: of the run.
-        data: labeled pictures to learn classes or pictures from, pairs for anything else.
-        own: the network, where it is somebody's own.
+        data: labeled pictures for classes or a generator, pairs for other tasks.
+        own: the user's own network, if there is one.
         whole_batches: leave out a last batch that is smaller than the others.
     """
     if config.task == "generate" and isinstance(data, Data):
@@ -194,8 +194,8 @@ class Targets:
     def like(self, outputs: Tensor, stride: tuple[int, ...] = (1, 1)) -> Targets:
         """The targets of ``outputs``, one for each.
 
-        A network may take pixels off at each side: then they are those in the middle. And it may
-        answer once in ``stride`` pixels: then the target is that of the middle one of them.
+        If a network removes pixels at each side, the targets are those in the middle. If it has one
+        output for ``stride`` pixels, the target is that of the middle one of them.
         """
         sides = zip(self.valid.shape[1:], outputs.shape[2:], stride, strict=True)
         values, valid = self.values, self.valid
@@ -207,7 +207,7 @@ class Targets:
 
 
 def _middle(pixels: int, outputs: int, step: int, device: torch.device) -> Tensor | None:
-    """The pixel that each output along an axis stands for; None where they are one and the same."""
+    """The pixel of each output along an axis; None if each pixel has its own output."""
     if pixels == outputs and step == 1:
         return None
     margin = max(0, (pixels - outputs * step) // 2)

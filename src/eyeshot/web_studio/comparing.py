@@ -1,4 +1,4 @@
-"""What a network says at each pixel, beside what is true: class numbers over a picture.
+"""The classes that a network predicts at each pixel, and the true ones, over a picture.
 
 The prediction is the class of the largest score, as ``eyeshot run --as argmax`` writes it; of one
 score, class 1 where its probability is above a half: above 0.5 if the network ends in a sigmoid,

@@ -86,8 +86,8 @@ def read_page_file(name: str) -> str:
 def one_script() -> str:
     """All modules as one, which exports ``mount`` and what else the last one exports.
 
-    Names at the top of the modules are different from each other, so that nothing but the lines
-    with ``import`` and the word ``export`` has to go.
+    Names at the top of the modules are different from each other, so that only the lines
+    with ``import`` and the word ``export`` must be removed.
     """
     parts = []
     for name in SCRIPTS:
@@ -111,7 +111,7 @@ _MOST_NUMBERS = 2 * 10**6
 """Numbers of all maps together, up to which all of them go into the file."""
 _MOST_BYTES = 120 * 10**6
 _USUAL_BYTES, _USUAL_UNITS = 20 * 10**6, 256
-"""Of a file whose units nobody named: no more are added beyond."""
+"""The size from which no more units are added to a file, if none are named."""
 _MOST_CHANNELS = 64
 """Of a layer, up to which the strongest unit of each goes into the file."""
 
@@ -344,7 +344,7 @@ mount(document.getElementById("studio"),
 
 
 def _page(answers: Mapping[str, str]) -> str:
-    """The page; its policy names the script and the style that are in it, and lets nothing else."""
+    """The page; its policy allows only the script and the style that are in it."""
     script, style = one_script() + _FILE_START, read_page_file("studio.css")
     data = json.dumps(answers).replace("<", "\\u003c")
     policy = (

@@ -176,7 +176,7 @@ def _unreadable(text: str) -> BadValue:
 
 
 class Cancelled(Exception):
-    """Nobody waits for the answer any more."""
+    """The caller no longer waits for the answer."""
 
 
 Check = Callable[[], None]
@@ -184,7 +184,7 @@ Check = Callable[[], None]
 
 
 def never() -> None:
-    """A computation that nobody cancels."""
+    """A computation that is never canceled."""
 
 
 class Look:
@@ -193,7 +193,7 @@ class Look:
     Args:
         net: the network, in eval mode; it is left as it was.
         x: (1, C, H, W) as it takes it.
-        room: the most bytes of values that are kept; those asked for longest ago go first.
+        room: the most bytes of values that are kept; the least recently used are removed first.
         edits: channels muted and kernels changed.
         graph: of the network for ``x``, where it is there already.
 
@@ -248,7 +248,7 @@ class Look:
         return explain_seen(seen_among(self.graph, self.net, known, node.name), unit)
 
     def _trace(self) -> Graph:
-        """The network's graph; its values are held against the network's own on the way."""
+        """The network's graph, whose values are compared with those of the network."""
         graphs: list[Graph] = []
 
         def choose(graph: Graph) -> Collection[str]:
@@ -288,7 +288,7 @@ class Look:
         return sum(_bytes(node) for node in graph) <= self._room
 
     def _let_go(self, least: int) -> None:
-        """Make room, the values asked for longest ago first."""
+        """Remove the least recently used values until the rest fit."""
         total = sum(one.nbytes for one in self._values.values())
         while total > self._room and len(self._values) > least:
             total -= self._values.popitem(last=False)[1].nbytes
@@ -409,7 +409,7 @@ class WidePicture:
         """The maps (C, h, w) of a layer within a box of its positions, by the engine.
 
         Raises:
-            LongView: it takes too long for one view, and nobody said to compute it anyway.
+            LongView: it takes too long for one view, and ``anyway`` is not set.
             Unsupported: an operator that has no exact answer by parts.
         """
         top, bottom, left, right = box

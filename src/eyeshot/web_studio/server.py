@@ -1,4 +1,4 @@
-"""The studio's server: this machine alone, a secret in the address, and nothing but questions.
+"""The studio's server: on this machine only, with a secret in the address, and read-only.
 
 Every address begins with a token that is new at each start, so another page in the same browser
 cannot guess it; the Host and Origin that a browser names are checked as well, against a page that

@@ -137,7 +137,7 @@ class Subject:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """What its scores stand for; () where nobody says."""
+        """What its scores mean; () if unknown."""
         return self.run.config.classes if self.run is not None else ()
 
     @property
@@ -255,7 +255,7 @@ def of_tensor(x: Tensor, name: str = "tensor") -> Picture:
 
 
 def noise(channels: int, size: Sequence[int]) -> Picture:
-    """A picture of smooth shapes, where nobody gave one: the same each time."""
+    """A picture of smooth shapes, if the caller gives none: the same each time."""
     rows, columns = (np.linspace(-1, 1, n, dtype=np.float32) for n in size)
     waves = np.sin(9 * rows[:, None] ** 2 + 7 * columns[None, :] * rows[:, None])
     disc = (rows[:, None] ** 2 + columns[None, :] ** 2 < 0.4).astype(np.float32)

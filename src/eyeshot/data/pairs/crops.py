@@ -31,7 +31,7 @@ class Cut:
     Attributes:
         start: where the crop begins.
         stop: one past where it ends.
-        first: where the part begins that is learned from this crop and from no other.
+        first: the first position of the part that is learned only from this crop.
         last: one past where that part ends.
     """
 

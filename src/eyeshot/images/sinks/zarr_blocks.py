@@ -190,7 +190,7 @@ class BlockedZarr(ZarrSink):
             spans = ((row, min(row + self.chunk_rows, end)), *others)
             try:
                 laid = np.asarray(array[self._where(spans)])
-            except Exception:  # a damaged chunk has changed, whatever the error
+            except Exception:  # with any error, a damaged chunk has changed
                 return None
             found = checksum(laid, found)
         return found

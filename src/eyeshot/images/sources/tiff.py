@@ -36,7 +36,7 @@ _MOST = 64
 
 
 def without_excess(page: tifffile.TiffPage, data: bytes, segment: int) -> bytes | None:
-    """The code of a strip's rows alone; None if it holds no more than these, or is damaged.
+    """The code of the rows of a strip; None if it has no other rows, or is damaged.
 
     Args:
         page: the page that tells how its strips are encoded.
