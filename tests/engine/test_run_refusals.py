@@ -82,6 +82,18 @@ class Scripted(nn.Module):
         return y
 
 
+class Waves(nn.Module):
+    """Takes samples without an axis of channels, (N, L)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv1d(1, 2, 9, stride=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.body(x[:, None])
+        return y
+
+
 def jit_traced() -> nn.Module:
     make: Callable[..., nn.Module] = torch.jit.trace
     return make(runner.network(), torch.rand(1, 1, 32, 24))
@@ -142,6 +154,12 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, Any
         (1, 4, 24),
         {},
         "is 4x24: the map is too small: a window of 7×7 does not fit into the 4×24 map",
+    ),
+    "no axis of channels": (
+        lambda: Waves().eval(),
+        (1, 64),
+        {"layout": "CL"},
+        "wrap it in a module whose forward returns self.net(x[:, 0])",
     ),
     "a volume": (runner.network, (1, 4, 32, 24), {}, "axes"),
     "a line": (runner.network, (32,), {}, "axes"),
