@@ -85,6 +85,23 @@ def test_a_sum_behind_a_convolution_by_transforms_is_right() -> None:
     assert largest_difference(parts, whole(net, image)) <= 1e-5
 
 
+@pytest.mark.parametrize("channels", [6, 40])
+def test_a_volume_is_that_of_the_whole_pass(channels: int) -> None:
+    """Channels lie last in memory; 40 are enough for Winograd's method, with what is compiled."""
+    image = noise(2, 21, 30, 38)
+    body = nn.Sequential(
+        nn.Conv3d(2, channels, 3, padding=1), nn.InstanceNorm3d(channels), nn.LeakyReLU(0.1),
+        nn.Conv3d(channels, channels, 3, padding=1), nn.BatchNorm3d(channels), nn.ReLU(),
+        nn.MaxPool3d(2), nn.Conv3d(channels, channels, 3, 2, 1), nn.ReLU6(),
+        nn.ConvTranspose3d(channels, channels, 2, 2),
+        nn.Conv3d(channels, 3, (3, 1, 5), padding="same"),
+    )  # fmt: skip
+    net = enliven(body, image[None])
+    for band, strips in ((2, 1), (5, 2), (21, 1)):
+        parts, _ = by_parts(cut(job_of(net, image), band, strips))
+        assert largest_difference(parts, whole(net, image)) <= 1e-5
+
+
 def test_a_second_pass_finds_the_computations_of_the_first_and_changes_nothing() -> None:
     image = noise(3, 64, 96)
     net = enliven(_Sum(FUSED["one after another"]), image[None])

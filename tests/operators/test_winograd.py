@@ -240,6 +240,68 @@ def test_what_would_spread_to_its_neighbors_is_computed_directly(bad: float) -> 
     assert torch.equal(found.nan_to_num(), F.conv2d(values[0][0], weights[0], bias).nan_to_num())
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    channels=st.lists(st.integers(1, 9), min_size=1, max_size=2),
+    outputs=st.integers(1, 9),
+    depth=st.integers(1, 3),
+    slices=st.integers(1, 4),
+    padding=st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2)),
+    relu=st.booleans(),
+    given_room=st.booleans(),
+    compiled=st.sampled_from(WAYS),
+)
+def test_slices_of_a_volume_are_summed(
+    channels: list[int],
+    outputs: int,
+    depth: int,
+    slices: int,
+    padding: tuple[int, int, int],
+    relu: bool,
+    given_room: bool,
+    compiled: bool,
+) -> None:
+    front, above, beside = padding
+    size = (max(1, slices + depth - 1 - 2 * front), 34 - 2 * above, 26 - 2 * beside)
+    form = torch.channels_last_3d
+    values: list[Padded] = [
+        (torch.randn(1, c, *size).contiguous(memory_format=form), list(padding)) for c in channels
+    ]
+    scale = 1 / math.sqrt(9 * depth * sum(channels))
+    weights = [torch.randn(outputs, c, depth, 3, 3) * scale for c in channels]
+    bias = torch.randn(outputs)
+    parts = [
+        F.conv3d(value.double(), weight.double(), None, 1, padding)
+        for (value, _), weight in zip(values, weights, strict=True)
+    ]
+    truth = torch.stack(parts).sum(0) + bias.double()[:, None, None, None]
+    truth = truth.relu() if relu else truth
+    room = torch.full(truth.shape, math.nan).contiguous(memory_format=form)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(winograd, "is_compiled", lambda: compiled)
+        convolve = winograd_convolver(weights, bias, relu, refused)
+        found = convolve(values, room if given_room else None)
+    assert found.shape == truth.shape
+    assert found.data_ptr() == room.data_ptr() or not given_room
+    assert found.is_contiguous(memory_format=form)
+    assert (found - truth).abs().max() <= 1e-6 * max(1.0, float(truth.abs().max()))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e5])
+def test_a_slice_that_does_not_suit_makes_the_volume_direct(bad: float) -> None:
+    value, weight = torch.randn(1, 3, 5, 34, 34), torch.randn(4, 3, 3, 3, 3) / 9
+    value[0, 1, 3, 17, 17] = bad
+    asked: list[int] = []
+
+    def direct(values: Sequence[Padded], room: Tensor | None) -> Tensor:
+        asked.append(1)
+        return F.conv3d(values[0][0], weight)
+
+    found = winograd_convolver([weight], None, False, direct)([(value, [0, 0, 0])], None)
+    assert asked == [1]
+    assert torch.equal(found.nan_to_num(), F.conv3d(value, weight).nan_to_num())
+
+
 def test_two_calls_at_once_share_no_memory() -> None:
     rooms = winograd._shared_rooms()
     with rooms.borrowed() as one, winograd._shared_rooms().borrowed() as other:

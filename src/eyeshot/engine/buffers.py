@@ -138,11 +138,10 @@ class LineBuffer:
 
 
 def _rows_together(shape: list[int], dim: int, like: torch.Tensor) -> torch.Tensor:
-    """An uninitialized tensor with contiguous rows; a picture's channels are last in memory."""
-    if len(shape) == 4 and dim == 2:
-        return torch.empty(
-            shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last
-        )
+    """An uninitialized tensor with contiguous rows; an image's channels are last in memory."""
+    format_ = {4: torch.channels_last, 5: torch.channels_last_3d}.get(len(shape))
+    if format_ is not None and dim == 2:
+        return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=format_)
     return torch.empty(shape, dtype=like.dtype, device=like.device)
 
 

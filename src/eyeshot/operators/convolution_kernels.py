@@ -350,10 +350,14 @@ def _of_rows(like: torch.Tensor, rows: int) -> torch.Tensor:
     )
 
 
+_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""The format with channels last in memory, by the number of dimensions."""
+
+
 def has_onednn(weight: torch.Tensor) -> bool:
     """Whether oneDNN's convolution with an activation takes this weight."""
     return (
-        weight.ndim == 4
+        weight.ndim in _LAST
         and _onednn_takes(weight)
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
     )
@@ -376,14 +380,15 @@ def _onednn(
     packed = [_Packed(weight, options) for weight in weights]
     plain = _plain(weights, bias, options, activation)
     stride, dilation, groups = options
+    format_ = _LAST[weights[0].ndim]
 
     def begun(room: torch.Tensor | None, added: torch.Tensor | None) -> torch.Tensor | None:
         """What the sum is added to; None for nothing."""
-        fits = room is not None and room.is_contiguous(memory_format=torch.channels_last)
+        fits = room is not None and room.is_contiguous(memory_format=format_)
         if added is not None:
             if room is not None and fits:
                 return room.copy_(added)
-            return added.clone(memory_format=torch.channels_last)
+            return added.clone(memory_format=format_)
         # oneDNN adds to what is there, so zeros there do the same as writing, without the copy.
         # A sum takes no other activation than a ReLU.
         simple = activation.name in (None, "relu")
@@ -397,7 +402,7 @@ def _onednn(
         total = begun(room, added)
         last = len(values) - 1
         for i, (value, padding) in enumerate(values):
-            value = value.contiguous(memory_format=torch.channels_last)
+            value = value.contiguous(memory_format=format_)
             weight = packed[i].laid_out(value, padding)
             unary = activation.name if i == last else None
             shift = bias if i == 0 else None
@@ -436,17 +441,19 @@ class _Packed:
         return self._sound[key]
 
     def _outputs(self, value: torch.Tensor, padding: list[int]) -> list[int]:
-        """Rows and columns of the output."""
+        """The size of the output along each axis."""
         stride, dilation, _ = self._options
         sides = zip(value.shape[2:], self._weight.shape[2:], padding, stride, dilation, strict=True)
         return [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, p, s, d in sides]
 
     def _agrees(self, key: tuple[int, ...], padding: list[int]) -> bool:
         generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(key[:4], generator=generator)
+        rank = self._weight.ndim
+        noise = torch.randn(key[:rank], generator=generator)
         stride, dilation, groups = self._options
-        truth = F.conv2d(noise, self._weight, None, stride, padding, dilation, groups)
-        noise = noise.contiguous(memory_format=torch.channels_last)
+        convolve_plainly = _CONVOLUTIONS[rank - 2]
+        truth = convolve_plainly(noise, self._weight, None, stride, padding, dilation, groups)
+        noise = noise.contiguous(memory_format=_LAST[rank])
         weight, settings = self.laid_out(noise, padding), (padding, stride, dilation, groups)
         convolve: Any = torch.ops.mkldnn._convolution_pointwise
         found = convolve(noise, weight, None, *settings, "none", [], "")

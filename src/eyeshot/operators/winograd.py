@@ -11,6 +11,8 @@ Source: Lavin and Gray, 2016, arXiv:1509.09308, for points of one's choice. Thes
 of those tried: one to two times as much as oneDNN's direct sum. The transforms are sums of whole
 rows of a channels-last image; all products are one grouped 1×1 convolution. Below some 100 channels
 these sums cost as much as the products save; with compiled transforms, below some 30.
+
+In three axes each output slice is a sum of such convolutions, of the slices that the kernel covers.
 """
 
 from __future__ import annotations
@@ -144,7 +146,9 @@ def _suits(node: Node, graph: Graph) -> bool:
     params = node.params
     if node.family is not Family.CONVOLUTION or node.kind is not Kind.LOCAL:
         return False
-    if params.kernel != (3, 3) or params.groups != 1 or node.edges[0].beside:
+    if params.kernel[-2:] != (3, 3) or params.groups != 1 or node.edges[0].beside:
+        return False
+    if len(params.kernel) > 3:
         return False
     if not set(params.stride) == set(params.dilation) == {1} or None in node.dims:
         return False
@@ -180,9 +184,15 @@ def _weights(node: Node, graph: Graph) -> list[torch.Tensor]:
     return [graph.tensors[name] for name in node.weights[: node.params.parts or 1]]
 
 
+def _planes(weight: torch.Tensor) -> list[torch.Tensor]:
+    """(O, C, 3, 3) for each slice of a kernel over three axes; the weight itself over two."""
+    return list(weight.unbind(2)) if weight.ndim == 5 else [weight]
+
+
 def _room_for(node: Node, graph: Graph) -> int:
     """Numbers in the memory of one call, for its blocks in any arrangement."""
-    channels, outputs = sum(one.shape[1] for one in _weights(node, graph)), node.params.out_channels
+    planes = [plane for one in _weights(node, graph) for plane in _planes(one)]
+    channels, outputs = sum(one.shape[1] for one in planes), node.params.out_channels
     return sum(_sizes(_most_blocks(channels, outputs), 1, channels, outputs))
 
 
@@ -207,13 +217,76 @@ Convolver = Callable[[Sequence[Padded], torch.Tensor | None], torch.Tensor]
 def winograd_convolver(
     weights: Sequence[torch.Tensor], bias: torch.Tensor | None, relu: bool, direct: Convolver
 ) -> Convolver:
-    """The sum of one 3×3 convolution for each value, then the bias and the activation.
+    """The sum of one convolution for each value, then the bias and the activation.
 
     ``direct`` computes what does not suit: maps with NaN, infinity or sharp edges between large and
     small numbers, which a transform would spread to the rest of a block, and sizes that blocks do
     not fit.
     """
     kernel = _KERNELS.get(_key(weights)) or _Kernel(weights)
+    if weights[0].ndim == 5:
+        return _by_slices(weights, bias, relu, direct, kernel)
+    return _by_blocks(weights, bias, relu, direct, kernel)
+
+
+class _Unsuitable(Exception):
+    """A slice that the transforms do not suit."""
+
+
+def _by_slices(
+    weights: Sequence[torch.Tensor],
+    bias: torch.Tensor | None,
+    relu: bool,
+    direct: Convolver,
+    kernel: _Kernel,
+) -> Convolver:
+    """Over three axes: each output slice is the sum of convolutions of the slices it covers."""
+
+    def unsuitable(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
+        raise _Unsuitable
+
+    depth, outputs = weights[0].shape[2], weights[0].shape[0]
+    planes = [plane for weight in weights for plane in _planes(weight)]
+    convolve = _by_blocks(planes, bias, relu, unsuitable, kernel)
+
+    def compute(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
+        stacks = [
+            F.pad(value, (0, 0, 0, 0, front, front)) if front else value
+            for value, (front, *_) in values
+        ]
+        beside = [padding[1:] for _, padding in values]
+        count = stacks[0].shape[2] - depth + 1
+        last = torch.channels_last_3d
+        fits = room is not None and room.is_contiguous(memory_format=last)
+        if room is not None and fits:
+            result = room
+        else:
+            sides = [n + 2 * p - 2 for n, p in zip(stacks[0].shape[3:], beside[0], strict=True)]
+            size = (stacks[0].shape[0], outputs, count, *sides)
+            result = stacks[0].new_empty(size).contiguous(memory_format=last)
+        try:
+            for place in range(count):
+                covered = [
+                    (stack[:, :, place + tap], pads)
+                    for stack, pads in zip(stacks, beside, strict=True)
+                    for tap in range(depth)
+                ]
+                convolve(covered, result[:, :, place])
+        except _Unsuitable:
+            return direct(values, room)
+        return result
+
+    return compute
+
+
+def _by_blocks(
+    weights: Sequence[torch.Tensor],
+    bias: torch.Tensor | None,
+    relu: bool,
+    direct: Convolver,
+    kernel: _Kernel,
+) -> Convolver:
+    """Over two axes."""
     outputs, channels = weights[0].shape[0], [weight.shape[1] for weight in weights]
     shift = None if bias is None else _shift(bias)
     rooms, scales = _shared_rooms(), [_scale(weight) for weight in weights]
@@ -335,7 +408,7 @@ class _Kernel:
     """The transformed weights, in the layout that oneDNN takes for a number of blocks."""
 
     def __init__(self, weights: Sequence[torch.Tensor]) -> None:
-        own = [weight.detach() for weight in weights]
+        own = [plane for weight in weights for plane in _planes(weight.detach())]
         self._channels = sum(weight.shape[1] for weight in own)
         shape = (PRODUCTS * own[0].shape[0], self._channels, 1, 1)
         options = ([1, 1], [1, 1], PRODUCTS)
