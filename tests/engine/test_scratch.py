@@ -18,7 +18,7 @@ from eyeshot.engine.memory import Allocation, peak, reset_peak, resident
 from eyeshot.graph import Node
 from eyeshot.operators import Box, Computation, Prepared, Tile, beside
 from eyeshot.operators.call import Tensors
-from eyeshot.operators.scratch import Work, borrows
+from eyeshot.operators.record import Work, borrows
 from tests.engine import runner
 from tests.engine.law import by_parts, job_of, noise
 

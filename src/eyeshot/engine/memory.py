@@ -35,7 +35,7 @@ from eyeshot.images import Source
 from eyeshot.images.sinks.sink import SinkMemory
 from eyeshot.images.sources.arrays import ArraySource
 from eyeshot.operators import beside
-from eyeshot.operators.scratch import Work, borrows
+from eyeshot.operators.record import Work, borrows
 from eyeshot.operators.winograd import added_bytes
 from eyeshot.planning.holding import FileReuse
 from eyeshot.planning.schedule import itemsize

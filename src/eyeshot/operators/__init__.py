@@ -27,9 +27,8 @@ from eyeshot.operators import (
 )
 from eyeshot.operators.call import Tensors, called_on_tile, called_whole
 from eyeshot.operators.custom import Positions, custom_operator
-from eyeshot.operators.record import Effort, Operator, nothing
+from eyeshot.operators.record import Effort, Operator, Work, borrows, nothing
 from eyeshot.operators.repaired import Repair
-from eyeshot.operators.scratch import Work, borrows
 from eyeshot.operators.tile import Box, Computation, Tile, over_bands
 
 __all__ = [

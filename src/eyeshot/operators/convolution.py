@@ -27,7 +27,7 @@ from eyeshot.operators.call import (
     vanished,
 )
 from eyeshot.operators.convolution_kernels import Activation, convolver
-from eyeshot.operators.record import Effort, Operator, Shapes, nothing
+from eyeshot.operators.record import Effort, Operator, Shapes, Work, nothing
 from eyeshot.operators.repaired import (
     Arguments,
     Problem,
@@ -37,7 +37,6 @@ from eyeshot.operators.repaired import (
     shape_of,
     with_channels,
 )
-from eyeshot.operators.scratch import Work
 from eyeshot.operators.tile import (
     Box,
     Computation,

@@ -17,8 +17,7 @@ from eyeshot.errors import BadValue, Unsupported
 from eyeshot.graph import Family, Node
 from eyeshot.operators.call import Described, NoRule, Site, Tensors, along, calling
 from eyeshot.operators.pointwise import pointwise
-from eyeshot.operators.record import Effort, Operator, Shapes
-from eyeshot.operators.scratch import Work
+from eyeshot.operators.record import Effort, Operator, Shapes, Work
 from eyeshot.operators.tile import Box, Computation, Tile, cut, widened
 
 Positions = Literal["pointwise"] | Window | Sequence[Window]

@@ -19,8 +19,7 @@ from eyeshot.operators.call import (
     Tensors,
     along,
 )
-from eyeshot.operators.record import Operator, nothing
-from eyeshot.operators.scratch import copied
+from eyeshot.operators.record import Operator, copied, nothing
 from eyeshot.operators.tile import (
     Box,
     Computation,

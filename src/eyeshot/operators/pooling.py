@@ -27,7 +27,7 @@ from eyeshot.operators.call import (
     argument,
 )
 from eyeshot.operators.convolution import pads, sliding
-from eyeshot.operators.record import Operator
+from eyeshot.operators.record import Operator, Work, copied
 from eyeshot.operators.repaired import (
     Arguments,
     Problem,
@@ -36,7 +36,6 @@ from eyeshot.operators.repaired import (
     at_least,
     shape_of,
 )
-from eyeshot.operators.scratch import Work, copied
 from eyeshot.operators.tile import (
     Box,
     Computation,

@@ -22,7 +22,7 @@ from eyeshot.operators.call import (
     mixes_positions,
     vanished,
 )
-from eyeshot.operators.record import Effort, Operator, Shapes, nothing
+from eyeshot.operators.record import Effort, Operator, Shapes, Work, nothing
 from eyeshot.operators.repaired import (
     Arguments,
     Problem,
@@ -30,7 +30,6 @@ from eyeshot.operators.repaired import (
     Repaired,
     shape_of,
 )
-from eyeshot.operators.scratch import Work
 
 _FACTORS = {
     "matmul": ("self", "other"),

@@ -26,7 +26,7 @@ from eyeshot.operators.call import (
     Tensors,
     without,
 )
-from eyeshot.operators.record import Operator, nothing
+from eyeshot.operators.record import Operator, copied, nothing
 from eyeshot.operators.repaired import (
     Arguments,
     Problem,
@@ -35,7 +35,6 @@ from eyeshot.operators.repaired import (
     resized,
     shape_of,
 )
-from eyeshot.operators.scratch import copied
 from eyeshot.operators.tile import (
     Box,
     Computation,

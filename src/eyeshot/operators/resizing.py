@@ -26,8 +26,7 @@ from eyeshot.operators.call import (
     Tensors,
     along,
 )
-from eyeshot.operators.record import Operator
-from eyeshot.operators.scratch import Work
+from eyeshot.operators.record import Operator, Work
 from eyeshot.operators.tile import (
     Box,
     Computation,

@@ -36,9 +36,8 @@ from eyeshot.operators.call import (
     mixes_positions,
 )
 from eyeshot.operators.pointwise import pointwise
-from eyeshot.operators.record import Operator, nothing
+from eyeshot.operators.record import Operator, copied, nothing
 from eyeshot.operators.repaired import Arguments, Problem, Repair, Repaired, shape_of, with_channels
-from eyeshot.operators.scratch import copied
 from eyeshot.operators.tile import Box, Computation, Tile, cut, reached
 
 

@@ -21,9 +21,8 @@ from eyeshot.operators.call import (
     calling,
     without,
 )
-from eyeshot.operators.record import Operator, nothing
+from eyeshot.operators.record import Operator, copied, nothing
 from eyeshot.operators.repaired import Arguments, Problem, Repair, Repaired, cropped, shape_of
-from eyeshot.operators.scratch import copied
 from eyeshot.operators.tile import Box, Computation, Tile, local_shape
 
 

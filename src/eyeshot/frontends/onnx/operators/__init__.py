@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from eyeshot.frontends.onnx.operators import (
     moving,
-    normalizing,
     pointwise,
-    pooling,
     products,
     resizing,
+    statistics,
 )
 from eyeshot.frontends.onnx.site import Compute
 
 GROUPS: dict[str, dict[str, Compute]] = {
     "number by number": pointwise.COMPUTE,
     "convolutions and products": products.COMPUTE,
-    "pooling": pooling.COMPUTE,
+    "pooling": statistics.COMPUTE,
     "resizing": resizing.COMPUTE,
     "moving and joining": moving.COMPUTE,
     "shapes": moving.SHAPES,
-    "statistics": pooling.REDUCTIONS,
-    "norms": normalizing.COMPUTE,
+    "statistics": statistics.REDUCTIONS,
+    "norms": statistics.NORMS,
     "quantized": products.QUANTIZED,
 }
 """The operators that are computed, by what they do."""
