@@ -204,10 +204,10 @@ def _own_net(where: str, arguments: str | None, seed: int) -> OwnNet:
 
     from eyeshot.inspection.locating import make_network
     from eyeshot.training import OwnNet
-    from eyeshot.training.chance import generators_kept, seed_everything
+    from eyeshot.training.chance import generators_restored, seed_everything
 
     parsed = parse_arguments(arguments)
-    with generators_kept():
+    with generators_restored():
         if 0 <= seed < 2**63:  # another seed is refused later, where all settings are checked
             seed_everything(torch.device("cpu"), (seed,))
             torch.manual_seed(seed)

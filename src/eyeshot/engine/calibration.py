@@ -20,7 +20,7 @@ from eyeshot.engine.blocks import Gathering, Stage, block_strip, stages_of
 from eyeshot.engine.buffers import gathers
 from eyeshot.engine.executing import gather
 from eyeshot.engine.job import Parts, dtype_of, parts_of
-from eyeshot.engine.moments import taken_apart
+from eyeshot.engine.moments import split_statistics
 from eyeshot.engine.networks import Network, Traced, as_traced
 from eyeshot.engine.running import opened, run
 from eyeshot.errors import BadValue, Unsupported
@@ -78,7 +78,7 @@ class Calibrated(Traced):
         self.statistics = dict(statistics)
         self.distances: tuple[Distance, ...] = ()
         self._original = traced
-        self._origins = _origins(taken_apart(graph), self.statistics)
+        self._origins = _origins(split_statistics(graph), self.statistics)
 
     def graph(self, *sizes: Sequence[int], dtype: torch.dtype = torch.float32) -> Graph:
         """See :meth:`Traced.graph`: the statistics are weights.
@@ -277,7 +277,7 @@ def with_fixed(
         Unsupported: a statistic that is not among them, not in the graph, or in it another one of
             the same name; or an output is one.
     """
-    apart = taken_apart(graph)
+    apart = split_statistics(graph)
     _require_same(apart, origins)
     known = _constants(apart, statistics)
     lost = [name for name in graph.outputs if name in known]

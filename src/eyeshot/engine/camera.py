@@ -14,7 +14,7 @@ from eyeshot.engine.fitting import misfit, takes
 from eyeshot.engine.heights import as_at
 from eyeshot.engine.job import check_weights, dtype_of, refuse_whole
 from eyeshot.engine.lowering import lower, settled
-from eyeshot.engine.moments import taken_apart
+from eyeshot.engine.moments import split_statistics
 from eyeshot.engine.networks import Network, Traced, as_traced
 from eyeshot.engine.outputs import Preparation, arrangement_of, features_first, form_for
 from eyeshot.engine.stream import Stream
@@ -143,7 +143,7 @@ class RowStream:
         """
         first, *others = self._heights()
         model = self._look(first)
-        refuse_without_end(settled(taken_apart(model)))
+        refuse_without_end(settled(split_statistics(model)))
         for height in others:
             graph = self._look(height)
             try:

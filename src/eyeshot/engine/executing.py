@@ -178,7 +178,7 @@ class _Pass:
         self._band = state.job.plan.band * taller
         self._sinks = state.sinks if sinks is None else sinks
         self._next: dict[str, int] = {}  # for each output, the next row to write
-        self._given: dict[str, int] = {}  # for each output, the next row that the stream returns
+        self._next_row: dict[str, int] = {}  # for each output, the next row that the stream returns
         self._unread = {name: len(strip.boxes[name][0]) for name in self._summed_up}
         self.checksums = dict.fromkeys(self._unread, 0)  # of all samples of an input, in order
         for name, box in strip.regions.items():
@@ -202,7 +202,7 @@ class _Pass:
         on_cpu = self._state.job.preparation.device.type == "cpu"  # where kernels use no transform
         independent = on_cpu and not uses_winograd(graph)
         first = first_rows(graph, boxes, rest, band, independent_rows=independent) if begun else {}
-        self._given = {name: first.get(name, boxes[name][0].lo) for name in rest}
+        self._next_row = {name: first.get(name, boxes[name][0].lo) for name in rest}
         stream = Stream(
             graph,
             boxes,
@@ -292,14 +292,14 @@ class _Pass:
         state, region, box = self._state, self._strip.regions[name], self._strip.boxes[name]
         node = state.job.graph.nodes[name]
         count = 1 if node.dims[0] is None else value.shape[node.dims[0]]
-        rows = Interval(self._given[name], self._given[name] + count)
-        self._given[name] = rows.hi
+        rows = Interval(self._next_row[name], self._next_row[name] + count)
+        self._next_row[name] = rows.hi
         requested = (rows.intersect(region[0]), *region[1:])
         if requested[0].hi <= self._next[name]:
             return
         scores = cut(value, node.dims, (rows, *box[1:]), requested)
         values = features_first(node, scores)
-        state.extremes.give(name, values)
+        state.extremes.record(name, values)
         block = state.job.forms[name](values)
         block = block[:, self._next[name] - requested[0].lo :]
         self._sinks[name].write(self._next[name] - region[0].lo, block, self._columns(name)[0])
@@ -339,8 +339,8 @@ class _GatheringPass(_Pass):
         region, box = self._strip.regions[name], self._strip.boxes[name]
         node = self._state.job.graph.nodes[name]
         count = 1 if node.dims[0] is None else value.shape[node.dims[0]]
-        rows = Interval(self._given[name], self._given[name] + count)
-        self._given[name] = rows.hi
+        rows = Interval(self._next_row[name], self._next_row[name] + count)
+        self._next_row[name] = rows.hi
         requested = (rows.intersect(region[0]), *region[1:])
         if requested[0]:
             part = cut(value, node.dims, (rows, *box[1:]), requested)
@@ -461,12 +461,12 @@ class _CellRows:
         block = np.full(shape, skipping.fill, form.dtype)
         self._copy(name, number, rows, block)
         for part, waiting, pushed in self._parts:
-            held, region = waiting[name], part.regions[name]
-            needed = rows.intersect(held.rows)
-            while needed and held.end < needed.hi and next(pushed, None) is not None:
+            store, region = waiting[name], part.regions[name]
+            needed = rows.intersect(store.rows)
+            while needed and store.end < needed.hi and next(pushed, None) is not None:
                 pass
             if needed:
-                block[_place(needed, region, rows, box)] = held.take(needed)
+                block[_place(needed, region, rows, box)] = store.take(needed)
                 if all(one.end == one.rows.hi for one in waiting.values()):
                     pushed.close()  # no output reads the remaining rows
         if skipping.where is not None:

@@ -220,7 +220,7 @@ class Extremes:
         if self._job.preparation.scale(dtype) == unit_of(dtype):
             self._largest[name] = max(self._largest.get(name, 0), int(samples.max()))
 
-    def give(self, name: str, scores: torch.Tensor) -> None:
+    def record(self, name: str, scores: torch.Tensor) -> None:
         """Record scores of an output, if its form clips them or has no NaN."""
         if not scores.numel() or self._job.forms[name].dtype.kind == "f":
             return

@@ -112,13 +112,13 @@ def as_gray(traced: Traced, sources: Sequence[Source]) -> Sequence[Source]:
     if len(sources) != 1 or not GraySource.fits(sources[0]):
         return sources
     (source,) = sources
-    taken = channels_to_try(traced.module)[:1]
-    if taken != (1,) and not (taken == (3,) and source.alpha and source.shape[0] == 4):
+    channels = channels_to_try(traced.module)[:1]
+    if channels != (1,) and not (channels == (3,) and source.alpha and source.shape[0] == 4):
         return sources
     runs, space = runs_on_shapes(traced.module), source.shape[1:]
-    if runs((1, *source.shape)) or not runs((1, *taken, *space)):
+    if runs((1, *source.shape)) or not runs((1, *channels, *space)):
         return sources
-    if taken == (3,):
+    if channels == (3,):
         return [OpaqueSource(source)]
     return [GraySource(source)] if GraySource.starts_gray(source) else sources
 

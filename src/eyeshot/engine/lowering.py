@@ -16,7 +16,7 @@ import torch
 
 from eyeshot.axes import AxisMap, Global, Identity
 from eyeshot.engine.buffers import gathers, gives_indices
-from eyeshot.engine.moments import taken_apart
+from eyeshot.engine.moments import split_statistics
 from eyeshot.errors import Unsupported
 from eyeshot.graph import Call, Edge, Family, Graph, Kind, Node, Ref, Weight, check
 from eyeshot.operators import pointwise, prepare
@@ -39,7 +39,7 @@ def settled(graph: Graph) -> Graph:
     nodes: dict[str, Node] = {}
     for node in graph:
         whole = not node.is_input and _is_whole(node, graph)
-        nodes[node.name] = _held(node) if whole else node
+        nodes[node.name] = _called_whole(node) if whole else node
     if all(one is other for one, other in zip(nodes.values(), graph, strict=True)):
         return graph
     found = replace(graph, nodes=nodes)
@@ -68,7 +68,7 @@ def _is_whole(node: Node, graph: Graph) -> bool:
     return False
 
 
-def _held(node: Node) -> Node:
+def _called_whole(node: Node) -> Node:
     """The node called on its whole inputs, except along axes whose positions it does not mix."""
     columns = list(zip(*(edge.axes for edge in node.edges), strict=True))
     maps = [_whole(node, n, axes) for n, axes in zip(node.extents, columns, strict=True)]
@@ -88,7 +88,7 @@ def lower(graph: Graph) -> Graph:
     An operator is fused only if no other node reads the value before it. Tensors that are no longer
     read are removed.
     """
-    graph = settled(taken_apart(graph))
+    graph = settled(split_statistics(graph))
     consumers = graph.consumers()
     nodes: dict[str, Node] = {}
     tensors = dict(graph.tensors)
@@ -106,8 +106,8 @@ def lower(graph: Graph) -> Graph:
                 break
     _split_concatenations(nodes, tensors, graph)
     read = {name for node in nodes.values() for name in node.weights}
-    kept = {name: tensor for name, tensor in tensors.items() if name in read}
-    lowered = replace(graph, nodes=nodes, tensors=kept)
+    used = {name: tensor for name, tensor in tensors.items() if name in read}
+    lowered = replace(graph, nodes=nodes, tensors=used)
     check(lowered)
     return lowered
 

@@ -164,7 +164,7 @@ class NormMoments:
         return torch.stack([mean, (squares / count + self._params.eps).rsqrt()])
 
 
-def taken_apart(graph: Graph) -> Graph:
+def split_statistics(graph: Graph) -> Graph:
     """The graph with each norm or softmax over rows as two nodes: statistics, and a scaling."""
     nodes: dict[str, Node] = {}
     tensors = dict(graph.tensors)

@@ -240,9 +240,9 @@ class Stream:
             value = self._empty(source.node, reads)
             return Tile(value, reads, extents, source.node.dims, edge.axes)
         value = self._buffers[edge.source].window(reads[0])
-        for dim, side, held in zip(source.node.dims[1:], reads[1:], source.box[1:], strict=True):
-            if dim is not None and side != held:
-                value = value.narrow(dim, side.lo - held.lo, len(side))
+        for dim, side, own in zip(source.node.dims[1:], reads[1:], source.box[1:], strict=True):
+            if dim is not None and side != own:
+                value = value.narrow(dim, side.lo - own.lo, len(side))
         return Tile(value, reads, extents, source.node.dims, edge.axes)
 
     def _gather(self, progress: Progress, running: Gatherer) -> torch.Tensor | None:
@@ -251,7 +251,7 @@ class Stream:
         passed = progress.box[0].hi <= self._first.get(progress.node.name, 0)
         if new and not passed:
             source = self._schedule[progress.node.edges[0].source]
-            first = (new.lo, *(held.lo for held in source.box[1:]))
+            first = (new.lo, *(own.lo for own in source.box[1:]))
             running.take(self._passing(progress, new), first)
         progress.gathered = max(progress.gathered, new.hi)
         if last and passed:
@@ -273,9 +273,9 @@ class Stream:
             return value
         pairs = zip(edge.axes[1:], progress.box[1:], source.node.extents[1:], strict=True)
         reads = [axis.input_range_inside(side, n) for axis, side, n in pairs]
-        for dim, side, held in zip(source.node.dims[1:], reads, source.box[1:], strict=True):
-            if dim is not None and side != held:
-                value = value.narrow(dim, side.lo - held.lo, len(side))
+        for dim, side, own in zip(source.node.dims[1:], reads, source.box[1:], strict=True):
+            if dim is not None and side != own:
+                value = value.narrow(dim, side.lo - own.lo, len(side))
         return value
 
     def _release(self, progress: Progress) -> None:

@@ -140,7 +140,7 @@ def convolution_on_tile(node: Node, tensors: Tensors) -> Computation:
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
         added = inputs[-1].value if node.params.adds else None
-        values = [padded(given, box, count, 0.0) for given in inputs[: len(weights)]]
+        values = [padded(tile, box, count, 0.0) for tile in inputs[: len(weights)]]
         if values[0][0].ndim > count + 1:
             return convolve(values, room, added)
         single = [(value[None], padding) for value, padding in values]
@@ -163,52 +163,54 @@ def transposed_on_tile(node: Node, tensors: Tensors) -> Computation:
     shape = (-1, *(1 for _ in range(count)))
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
-        given = inputs[0]
-        first = given.value.ndim - count
-        if _exactly_reached(given, box, first):
-            return finish(convolve(given.value, weight, bias, **options))
-        if given.value.numel() == 0:
-            value = given.value.new_zeros(_reached(node, given, box, first))
+        tile = inputs[0]
+        first = tile.value.ndim - count
+        if _exactly_reached(tile, box, first):
+            return finish(convolve(tile.value, weight, bias, **options))
+        if tile.value.numel() == 0:
+            value = tile.value.new_zeros(_reached(node, tile, box, first))
         else:
-            value = convolve(given.value, weight, None, **options)
-            value = _placed(value, given, box, first)
+            value = convolve(tile.value, weight, None, **options)
+            value = _placed(value, tile, box, first)
         return finish(value if bias is None else value.add_(bias.reshape(shape)))
 
     return compute
 
 
-def _reached(node: Node, given: Tile, box: Box, first: int) -> list[int]:
-    shape = list(given.value.shape)
+def _reached(node: Node, tile: Tile, box: Box, first: int) -> list[int]:
+    shape = list(tile.value.shape)
     shape[first - 1] = int(node.params.out_channels)
-    for dim, side in zip(given.dims, box, strict=True):
+    for dim, side in zip(tile.dims, box, strict=True):
         if dim is not None:
             shape[dim] = len(side)
     return shape
 
 
-def _exactly_reached(given: Tile, box: Box, first: int) -> bool:
+def _exactly_reached(tile: Tile, box: Box, first: int) -> bool:
     """Whether the inputs reach just the outputs wanted, as when the kernel is the stride."""
-    for dim, axis, side, held in zip(given.dims, given.axes, box, given.box, strict=True):
-        if dim is None or dim < first or not isinstance(axis, Transpose) or not held:
+    for dim, axis, side, available in zip(tile.dims, tile.axes, box, tile.box, strict=True):
+        if dim is None or dim < first or not isinstance(axis, Transpose) or not available:
             return False
-        start = held.lo * axis.stride - axis.padding
-        if side != Interval(start, start + (len(held) - 1) * axis.stride + axis.span):
+        start = available.lo * axis.stride - axis.padding
+        if side != Interval(start, start + (len(available) - 1) * axis.stride + axis.span):
             return False
     return True
 
 
-def _placed(value: torch.Tensor, given: Tile, box: Box, first: int) -> torch.Tensor:
+def _placed(value: torch.Tensor, tile: Tile, box: Box, first: int) -> torch.Tensor:
     """Cut, or widen by zeros, what the inputs reach to the outputs wanted."""
     amounts: dict[int, tuple[int, int]] = {}
-    for dim, axis, side, held in zip(given.dims, given.axes, box, given.box, strict=True):
+    for dim, axis, side, available in zip(tile.dims, tile.axes, box, tile.box, strict=True):
         if dim is None or dim < first or not isinstance(axis, Transpose):
             continue
-        start = held.lo * axis.stride - axis.padding
+        start = available.lo * axis.stride - axis.padding
         reached = Interval(start, start + value.shape[dim])
-        kept = reached.intersect(side)
-        value = value.narrow(dim, kept.lo - start, len(kept)) if kept else value.narrow(dim, 0, 0)
-        before = len(side) if not kept else kept.lo - side.lo
-        amounts[dim] = (before, side.hi - kept.hi if kept else 0)
+        common = reached.intersect(side)
+        value = (
+            value.narrow(dim, common.lo - start, len(common)) if common else value.narrow(dim, 0, 0)
+        )
+        before = len(side) if not common else common.lo - side.lo
+        amounts[dim] = (before, side.hi - common.hi if common else 0)
     return widened(value, amounts)
 
 
@@ -271,18 +273,18 @@ def writes_in_place(work: Work) -> bool:
 
 def convolution_effort(node: Node, shapes: Shapes) -> Effort:
     """Kernel x input channels / groups for each output."""
-    told = node.params
-    if not told.kernel:
+    params = node.params
+    if not params.kernel:
         return Effort()
-    return Effort(per_output=math.prod(told.kernel) * told.in_channels // told.groups)
+    return Effort(per_output=math.prod(params.kernel) * params.in_channels // params.groups)
 
 
 def transposed_effort(node: Node, shapes: Shapes) -> Effort:
     """Kernel x output channels / groups for each input."""
-    told = node.params
-    if not told.kernel:
+    params = node.params
+    if not params.kernel:
         return Effort()
-    return Effort(per_input=math.prod(told.kernel) * told.out_channels // told.groups)
+    return Effort(per_input=math.prod(params.kernel) * params.out_channels // params.groups)
 
 
 def repaired_convolution(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:
@@ -327,11 +329,11 @@ def _widened(call: Callable[..., Any], arguments: Arguments, kernel: tuple[int, 
     spans = tuple(d * (k - 1) + 1 for k, d in zip(kernel, steps * len(kernel), strict=False))
     padding = arguments.get("padding", 0)
     around = (padding,) * len(kernel) if isinstance(padding, int) else padding
-    given = (0,) * len(kernel) if isinstance(around, str) else tuple(around) * len(kernel)
-    wanted = tuple(max(1, span - 2 * p) for span, p in zip(spans, given, strict=False))
+    around_each = (0,) * len(kernel) if isinstance(around, str) else tuple(around) * len(kernel)
+    least = tuple(max(1, span - 2 * p) for span, p in zip(spans, around_each, strict=False))
     if isinstance(around, str) and around == "same":
-        wanted = (1,) * len(kernel)
-    return call(**{**arguments, "input": at_least(arguments["input"], wanted)})
+        least = (1,) * len(kernel)
+    return call(**{**arguments, "input": at_least(arguments["input"], least)})
 
 
 OPERATORS = (

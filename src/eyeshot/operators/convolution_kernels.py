@@ -79,8 +79,8 @@ def opencv_convolver(
         down, right = (max(0, p - most) for p, most in zip(padding, native, strict=True))
         if down or right:
             value = F.pad(value, (right, right, down, down))
-        rows = _kept(value.shape[2], height, anchor[1], padding[0] - down)
-        columns = _kept(value.shape[3], width, anchor[0], padding[1] - right)
+        rows = _inside(value.shape[2], height, anchor[1], padding[0] - down)
+        columns = _inside(value.shape[3], width, anchor[0], padding[1] - right)
         parts = [
             _filtered(image[i], kernel, shift, anchor)[rows, columns]
             for image in value  # of a batch that a layer has made of channels, too
@@ -93,7 +93,7 @@ def opencv_convolver(
     return compute
 
 
-def _kept(extent: int, kernel: int, anchor: int, padding: int) -> slice:
+def _inside(extent: int, kernel: int, anchor: int, padding: int) -> slice:
     """Where, in an output as large as the input, the outputs for so much padding lie."""
     return slice(anchor - padding, extent - (kernel - 1 - anchor) + padding)
 
@@ -332,10 +332,10 @@ def _by_pieces(
     for first in range(0, rows, step):
         count = min(step, rows - first)
         part = value.narrow(2, first * stride[0], (count - 1) * stride[0] + span)
-        given = convolve(part, weight, bias, stride, [0, *padding[1:]], dilation, groups)
+        piece = convolve(part, weight, bias, stride, [0, *padding[1:]], dilation, groups)
         if total is None:
-            total = _of_rows(given, rows)
-        total.narrow(2, first, count).copy_(given)
+            total = _of_rows(piece, rows)
+        total.narrow(2, first, count).copy_(piece)
     return value if total is None else total
 
 

@@ -67,8 +67,8 @@ def _common_dims(site: Site, sources: list[Node]) -> tuple[int | None, ...]:
         if len(places) > 1:
             raise NoRule("its operands hold the same axis in different dimensions")
         dims.append(None if _is_of_features(site, sources, places) else next(iter(places), None))
-    taken = [dim for dim in dims if dim is not None]
-    if len(set(taken)) != len(taken):
+    named = [dim for dim in dims if dim is not None]
+    if len(set(named)) != len(named):
         raise NoRule("its operands hold different axes in the same dimension")
     return tuple(dims)
 
@@ -101,18 +101,18 @@ def _numbers_at(site: Site, source: Node, dim: int) -> int:
 def _broadcast(site: Site, source: Node, dims: tuple[int | None, ...]) -> tuple[AxisMap, ...]:
     axes: list[AxisMap] = []
     for have, dim in zip(source.extents, dims, strict=True):
-        wanted = 1 if dim is None else site.shape[dim]
-        axes.append(Identity() if have == wanted else Broadcast(wanted))
+        size = 1 if dim is None else site.shape[dim]
+        axes.append(Identity() if have == size else Broadcast(size))
     return tuple(axes)
 
 
 def dropout(site: Site) -> Described:
     """Dropout: pointwise in eval mode, where it changes nothing; refused in training mode."""
-    told = pointwise(site)
+    described = pointwise(site)
     if not site.arguments.get("train", site.arguments.get("training", False)):
-        return told
+        return described
     reason = f"{site.operator} in training mode is random; call net.eval()"
-    return Described(told.edges, told.dims, Kind.NONLOCAL, TrainingParams(), reason)
+    return Described(described.edges, described.dims, Kind.NONLOCAL, TrainingParams(), reason)
 
 
 def repaired_binary(call: Callable[..., Any], arguments: Arguments) -> Repaired | None:

@@ -322,7 +322,7 @@ def _by_blocks(
                     for i, image in enumerate(images):
                         blocks.transform(i, image, _ROWS * top, _COLUMNS * left)
                     blocks.multiply(kernel, shift)
-                    blocks.give(made, rows, columns, relu)
+                    blocks.scatter(made, rows, columns, relu)
 
         pieces = list(itertools.product(_pieces(down, high), _pieces(across, wide)))
         if apart:
@@ -477,8 +477,8 @@ class _Blocks:
         high, wide, channels = self._high, self._wide, image.pixels.shape[2]
         rows, left = image.pixels[top : top + _ROWS * high + 2], left - image.beside
         span = _COLUMNS * wide + 2
-        lines, rest = _taken(self._temporary, (_TALL, high, span, channels))
-        pair, rest = _taken(rest, (2, high, span, channels))
+        lines, rest = _cut_off(self._temporary, (_TALL, high, span, channels))
+        pair, rest = _cut_off(rest, (2, high, span, channels))
         lo, hi = max(0, left), max(0, min(rows.shape[1], left + span))
         inside = slice(lo - left, hi - left)
         for empty in (lines[:, :, : inside.start], lines[:, :, inside.stop :]):
@@ -501,20 +501,20 @@ class _Blocks:
         made = convolve(blocks, kernel.laid_out(high * wide), shift, *settings)
         self._products = made.permute(0, 2, 3, 1).view(high, wide, _TALL, _WIDE, -1)
 
-    def _taken_products(self) -> torch.Tensor:
+    def _product_array(self) -> torch.Tensor:
         """The products, whose memory the next ones can use."""
         products, self._products = self._products, _NONE
         return products
 
-    def give(self, made: torch.Tensor, rows: Interval, columns: Interval, relu: bool) -> None:
+    def scatter(self, made: torch.Tensor, rows: Interval, columns: Interval, relu: bool) -> None:
         """Write Aᵀ M A to the outputs of some rows and columns of blocks, the last of the piece."""
         high, wide, outputs = self._high, self._wide, self._outputs
-        lines, rest = _taken(self._temporary, (_ROWS, _WIDE, high, wide, outputs))
-        pair, rest = _taken(rest, (2, _WIDE, high, wide, outputs))
-        _four_back(self._taken_products().permute(2, 3, 0, 1, 4), lines, pair)
+        lines, rest = _cut_off(self._temporary, (_ROWS, _WIDE, high, wide, outputs))
+        pair, rest = _cut_off(rest, (2, _WIDE, high, wide, outputs))
+        _four_back(self._product_array().permute(2, 3, 0, 1, 4), lines, pair)
         room = _outputs(made, rows, columns)
         whole = room.shape[0] == _ROWS * high and room.shape[1] == _COLUMNS * wide
-        full = room if whole else _taken(rest, (_ROWS * high, _COLUMNS * wide, outputs))[0]
+        full = room if whole else _cut_off(rest, (_ROWS * high, _COLUMNS * wide, outputs))[0]
         split = full.view(high, _ROWS, wide, _COLUMNS, outputs)
         _two_back(lines.transpose(0, 1), split.permute(3, 1, 0, 2, 4))
         if relu:
@@ -536,11 +536,11 @@ class _CompiledBlocks(_Blocks):
         corner = (top - image.above, left - image.beside)
         compiled().transform(image.pixels, corner, self._parts[i], self._temporary)
 
-    def give(self, made: torch.Tensor, rows: Interval, columns: Interval, relu: bool) -> None:
+    def scatter(self, made: torch.Tensor, rows: Interval, columns: Interval, relu: bool) -> None:
         """Write Aᵀ M A to the outputs of some rows and columns of blocks, the last of the piece."""
         corner = (_ROWS * (len(rows) - self._high), _COLUMNS * (len(columns) - self._wide))
-        room, products = _outputs(made, rows, columns), self._taken_products()
-        compiled().give(products, room, corner, relu, self._temporary)
+        room, products = _outputs(made, rows, columns), self._product_array()
+        compiled().scatter(products, room, corner, relu, self._temporary)
 
 
 def _outputs(made: torch.Tensor, rows: Interval, columns: Interval) -> torch.Tensor:
@@ -568,7 +568,7 @@ def compiled() -> Compiled:
     return Compiled(_NEAR, _FAR, _LARGEST, _CONTRAST)
 
 
-def _taken(memory: torch.Tensor, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+def _cut_off(memory: torch.Tensor, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     """An array in the beginning of a memory, and the rest of it."""
     size = math.prod(shape)
     return memory[:size].view(shape), memory[size:]

@@ -34,7 +34,7 @@ _GATHER: Fields = (
     "next", "source", "row", "pixel", "height", "width", "top", "left", "wide", "blocks",
     "channels", "spread", "target", "zeros",
 )  # fmt: skip
-_GIVE: Fields = (
+_SCATTER: Fields = (
     "next", "source", "row", "pixel", "height", "width", "top", "left", "wide", "blocks",
     "channels", "relu", "target", "trash",
 )  # fmt: skip
@@ -98,8 +98,8 @@ class Code:
         if factor == -1:
             return self.let(f"fsub {self.type} {one}, {other}")
         kind = f"v{self.width}f32" if self.width > 1 else "f32"
-        given = f"{self.type} {other}, {self.type} {self.number(factor)}, {self.type} {one}"
-        return self.let(f"call {self.type} @llvm.fma.{kind}({given})")
+        operands = f"{self.type} {other}, {self.type} {self.number(factor)}, {self.type} {one}"
+        return self.let(f"call {self.type} @llvm.fma.{kind}({operands})")
 
     def times(self, one: str, factor: float) -> str:
         """``factor·one``."""
@@ -277,7 +277,7 @@ def _gather(width: int, near: float, far: float) -> str:
     return _function("gather", _GATHER, "blocks", _BLOCKS, before, _over_channels(width, step))
 
 
-def _give(width: int, near: float, far: float) -> str:
+def _scatter(width: int, near: float, far: float) -> str:
     def step(code: Code, c: str) -> None:
         place = code.at("%from", c)
 
@@ -291,8 +291,8 @@ def _give(width: int, near: float, far: float) -> str:
                 test = code.let(f"fcmp olt {code.type} {value}, {zero}")
                 bits = "i1" if code.width == 1 else f"<{code.width} x i1>"
                 used = code.let(f"and {bits} {test}, %relu{code.width}")
-                kept = code.let(f"select {bits} {used}, {code.type} {zero}, {code.type} {value}")
-                code.store(kept, code.at(f"%p_{i}_{j}", c))
+                number = code.let(f"select {bits} {used}, {code.type} {zero}, {code.type} {value}")
+                code.store(number, code.at(f"%p_{i}_{j}", c))
 
     before = [
         *_block_places(4, 2, 4, 2, "trash", "target"),
@@ -308,7 +308,7 @@ def _give(width: int, near: float, far: float) -> str:
             f"  %relu{width} = shufflevector {bits} %relu_one, {bits} poison,"
             f" <{width} x i32> zeroinitializer",
         ]
-    return _function("give", _GIVE, "blocks", _BLOCKS, before, _over_channels(width, step))
+    return _function("scatter", _SCATTER, "blocks", _BLOCKS, before, _over_channels(width, step))
 
 
 def _weigh(width: int, largest: float) -> str:
@@ -340,8 +340,8 @@ def _weigh(width: int, largest: float) -> str:
         suffix = f"v{size}f32" if size > 1 else "f32"
         size_of = code.let(f"call {code.type} @llvm.fabs.{suffix}({code.type} {value})")
         scale = code.load(code.at("%scale", f"%c{size}"))
-        given = f"{code.type} {size_of}, {code.type} {scale}, {code.type} %s{size}"
-        code.do(f"%n{size} = call {code.type} @llvm.fma.{suffix}({given})")
+        operands = f"{code.type} {size_of}, {code.type} {scale}, {code.type} %s{size}"
+        code.do(f"%n{size} = call {code.type} @llvm.fma.{suffix}({operands})")
         first = "0" if size > 1 else f"%c{width}"
         body += [
             f"{name}:",
@@ -403,8 +403,8 @@ def _compare(contrast: float) -> str:
         for i, value in enumerate(column):
             shown = code.let(f"and i1 %y_ok_{i}, %x_ok_{j}")
             test = code.let(f"fcmp olt float {value}, {least}")
-            taken = code.let(f"and i1 {shown}, {test}")
-            least = code.let(f"select i1 {taken}, float {value}, float {least}")
+            smaller = code.let(f"and i1 {shown}, {test}")
+            least = code.let(f"select i1 {smaller}, float {value}, float {least}")
     bound = code.times(least, contrast)
     body = [*code.lines, f"  %fine = fcmp ole float {block}, {bound}", *_else_flag("fine")]
     before = _block_places(6, 4, 4, 2)
@@ -425,7 +425,7 @@ def _assembly(width: int, near: float, far: float, largest: float, contrast: flo
             _weigh(width, largest),
             _compare(contrast),
             _gather(width, near, far),
-            _give(width, near, far),
+            _scatter(width, near, far),
         ]
     )
 
@@ -450,9 +450,9 @@ class Compiled:
         builder.getModulePassManager().run(module, builder)
         self._engine = llvm.create_mcjit_compiler(module, machine)
         self._engine.finalize_object()
-        self._gather, self._give, self._weigh, self._compare = (
+        self._gather, self._scatter, self._weigh, self._compare = (
             _FUNCTION(self._engine.get_function_address(name))
-            for name in ("gather", "give", "weigh", "compare")
+            for name in ("gather", "scatter", "weigh", "compare")
         )
         self._library = _openmp()
 
@@ -509,7 +509,7 @@ class Compiled:
         places = (blocks.data_ptr(), zeros.data_ptr())
         self._run(self._gather, pixels.data_ptr(), *pixels.stride()[:2], *numbers, *places)
 
-    def give(
+    def scatter(
         self,
         products: torch.Tensor,
         room: torch.Tensor,
@@ -525,7 +525,7 @@ class Compiled:
         high, wide = products.shape[:2]
         numbers = (height, width, *corner, wide, high * wide, channels, int(relu))
         places = (room.data_ptr(), trash.data_ptr())
-        self._run(self._give, products.data_ptr(), *room.stride()[:2], *numbers, *places)
+        self._run(self._scatter, products.data_ptr(), *room.stride()[:2], *numbers, *places)
 
     def share(self, work: Callable[[Iterator[Any]], None], pieces: Sequence[Any]) -> None:
         """Call a function on each of torch's threads, with an iterator of which each takes pieces.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from eyeshot.errors import BadValue
 from eyeshot.frontends.refusals import in_brief
-from eyeshot.training.chance import generators_kept, seed_everything
+from eyeshot.training.chance import generators_restored, seed_everything
 from eyeshot.training.own_network import OwnNet
 
 _BATCH = 2
@@ -37,7 +37,7 @@ def check_behavior(own: OwnNet) -> Iterator[str]:
             something that a checkpoint does not hold.
     """
     noise = torch.rand(_BATCH, *own.example, generator=torch.Generator().manual_seed(0)) * 3 - 1
-    with generators_kept():
+    with generators_restored():
         _check_answers(own, noise)
         yield from _check_learning(own, noise)
 

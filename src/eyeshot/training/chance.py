@@ -30,7 +30,7 @@ def seed_everything(device: torch.device, numbers: Sequence[int]) -> None:
 
 
 @contextmanager
-def generators_kept(devices: Sequence[int] | None = None) -> Iterator[None]:
+def generators_restored(devices: Sequence[int] | None = None) -> Iterator[None]:
     """Inside, the global generators may change; afterwards they are as before.
 
     Args:

@@ -40,7 +40,7 @@ from eyeshot.runs import (
     save_tensors,
 )
 from eyeshot.training import checkpoint
-from eyeshot.training.chance import generators_kept, seed_everything
+from eyeshot.training.chance import generators_restored, seed_everything
 from eyeshot.training.checkpoint import STOP, Position
 from eyeshot.training.logs import Log, write_row
 from eyeshot.training.optimization import Average, learning_rate, set_learning_rate
@@ -419,7 +419,7 @@ def torch_state_restored() -> Iterator[None]:
     devices = list(range(torch.cuda.device_count()))
     with (
         _fabric_quiet(),
-        generators_kept(devices),
+        generators_restored(devices),
         torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
         warnings.catch_warnings(),
     ):

@@ -36,7 +36,7 @@ from eyeshot.inspection import inspect
 from eyeshot.operators import gives_probabilities
 from eyeshot.runs import WEIGHTS, NetSource, take_weights
 from eyeshot.runs.config import are_shares, log_of
-from eyeshot.training.chance import generators_kept
+from eyeshot.training.chance import generators_restored
 
 _BATCH, _USUAL, _LARGE = 2, 256, (256, 320)
 
@@ -239,7 +239,7 @@ def note_shares(own: OwnNet) -> str | None:
 def _answer(own: OwnNet, training: bool) -> Tensor | None:
     """What the network answers to noise; None if it is no tensor of classes."""
     noise = torch.randn(_BATCH, *own.example, generator=torch.Generator().manual_seed(0))
-    with generators_kept(), torch.no_grad():
+    with generators_restored(), torch.no_grad():
         output = own.build().train(training)(noise)
     return (
         output if isinstance(output, Tensor) and output.ndim > 1 and output.shape[1] > 1 else None
@@ -250,7 +250,7 @@ def _takes(net: nn.Module, inputs: Tensor, layout: torch.memory_format) -> bool:
     """Whether a network runs on inputs in a memory format, with its weights in the same."""
     convert_conv2d_weight_memory_format(net, layout)
     try:
-        with generators_kept(), torch.no_grad():
+        with generators_restored(), torch.no_grad():
             net.train()(inputs.contiguous(memory_format=layout))
     except RuntimeError:  # "view size is not compatible with input tensor's size and stride"
         return False
@@ -363,7 +363,7 @@ def _raw_output(own: OwnNet, shape: tuple[int, ...], *, training: bool) -> Any:
     if failure is not None and training and "meta tensors" in str(failure):
         # It decides by numbers, which is fine while it learns: some of its layers are left out.
         try:
-            with generators_kept(), torch.no_grad():
+            with generators_restored(), torch.no_grad():
                 return own.build().train()(torch.zeros(shape))
         except Exception as error:  # somebody's forward may raise anything
             failure = error
