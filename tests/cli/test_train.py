@@ -196,7 +196,7 @@ def test_train_prints_what_the_loader_noted_of_classes(
     (tmp_path / "set" / "test" / "lying" / "0.png").write_bytes(copy.read_bytes())
     command = ["train", str(tmp_path / "set"), *QUICK, "--epochs", "1", "-o", str(tmp_path / "run")]
     assert main(command) == 0
-    assert "1 held-out pictures are training pictures too" in capsys.readouterr().err
+    assert "1 held-out picture is a training picture too" in capsys.readouterr().err
 
 
 def test_predict_answers_nine_of_ten_and_names_the_tenth(

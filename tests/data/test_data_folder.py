@@ -153,7 +153,7 @@ def test_color_in_the_test_part_alone_becomes_gray_and_is_said(split: Path) -> N
     found = data.load(split)
     assert found.channels == 1
     assert set(found.test.images[3].reshape(-1).tolist()) == {76}  # 0.299 of 255
-    assert any(note.startswith("1 held-out pictures are in color") for note in found.notes)
+    assert any(note.startswith("1 held-out picture is in color") for note in found.notes)
 
 
 def test_sixteen_bits_transparency_and_other_formats(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_mixed_sizes_are_refused_by_name_and_stretched_on_request(split: Path) -
 
 def test_a_test_picture_that_was_trained_on_is_told(split: Path) -> None:
     images.write(split / "test" / "cat" / "001.png", picture(2))
-    (note,) = [note for note in data.load(split).notes if "training pictures too" in note]
+    (note,) = [note for note in data.load(split).notes if "training picture too" in note]
     assert note.startswith("1 held-out")
     assert str(split / "test" / "cat" / "001.png") in note
     assert str(split / "train" / "cat" / "002.png") in note

@@ -239,7 +239,7 @@ def test_other_networks_get_the_picture_and_each_step_is_told(
         (np.zeros(4, np.uint8), r"a picture of shape \(4,\)"),
         (np.zeros((2, 2), np.int64), "a picture of int64"),
         (np.full((2, 2), 255.0), "a picture of floats from 255 to 255; scale them"),
-        (np.full((2, 2), np.nan), "a picture of floats from nan to nan"),
+        (np.full((2, 2), np.nan), "a picture of floats, 4 of them NaN or infinite; replace them"),
     ],
 )
 def test_what_is_no_picture_is_refused(picture: Picture, told: str) -> None:

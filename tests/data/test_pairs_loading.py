@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -51,13 +52,23 @@ def test_a_pair_more_moves_few_others(flat: Path) -> None:
     assert len(kept) >= 2
 
 
+def test_a_picture_that_is_there_twice_with_other_masks_is_named(flat: Path) -> None:
+    shutil.copy(flat / "image" / "00.png", flat / "image" / "again.png")
+    shutil.copy(flat / "label" / "00.png", flat / "label" / "again.png")
+    assert not any("different answers" in note for note in data.load_pairs(flat).notes)
+    shutil.copy(flat / "label" / "01.png", flat / "label" / "again.png")
+    (said,) = [note for note in data.load_pairs(flat).notes if "different answers" in note]
+    assert said.startswith("1 picture is there twice, with different answers, first ")
+    assert str(flat / "label" / "again.png") in said
+
+
 def test_parts_of_its_own(tmp_path: Path) -> None:
     for part, count in (("train", 3), ("val", 1)):
         write_flat(tmp_path / part, count)
     pairs = data.load_pairs(tmp_path)
     assert [pair.name for pair in pairs.train] == ["00", "01", "02"]
     assert [pair.image for pair in pairs.validation] == [tmp_path / "val" / "image" / "00.png"]
-    assert "validation pictures are training pictures too" in pairs.notes[-1]
+    assert "1 validation picture is a training picture too" in pairs.notes[-1]
     with pytest.raises(BadValue, match="already has parts"):
         data.load_pairs(tmp_path, validation=1)
 

@@ -181,6 +181,9 @@ def test_files_that_change_later_are_named(tmp_path: Path) -> None:
         pytest.raises(BadFile, match=f"{pair.target}: 9 stands for no class"),
     ):
         reader.target((0, 9), (0, 7))
+    images.write(pair.image, np.zeros((*pair.size, 3), np.uint8))
+    with pytest.raises(BadFile, match="has 3 channels and had 1 before"):
+        data.open_pair(pair, pairs)
     images.write(pair.image, picture(1, 5, 5))
     with pytest.raises(BadFile, match="is 5×5 and was 9×7 before"):
         data.open_pair(pair, pairs)

@@ -169,9 +169,9 @@ class Survey:
         yield from merge_notes(self._noted)
         if self._made_gray:
             gray = "the network's" if self._settled else "all training pictures"
-            yield (
-                f"{self._made_gray} held-out pictures are in color and were made gray, like {gray}"
-            )
+            one = self._made_gray == 1
+            were = "picture is in color and was" if one else "pictures are in color and were"
+            yield f"{self._made_gray} held-out {were} made gray, like {gray}"
         bits = bits_of(self._largest, np.dtype(np.uint16))
         if bits and self._of_bytes is not None:
             yield (
@@ -180,8 +180,10 @@ class Survey:
             )
         if self._twins:
             held_out, training = self._twins[0]
+            one = len(self._twins) == 1
+            are = "picture is a training picture" if one else "pictures are training pictures"
             yield (
-                f"{len(self._twins)} held-out pictures are training pictures too, "
+                f"{len(self._twins)} held-out {are} too, "
                 f"first {self._files[held_out][0]} = {self._files[training][0]}: "
                 "the accuracy will look better than it is"
             )

@@ -6,6 +6,7 @@ both.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import cv2
@@ -128,7 +129,12 @@ def _scale(picture: NDArray[Any]) -> Samples:
     if picture.dtype.kind != "f":
         raise BadValue(f"a picture of {picture.dtype}", cure="expected uint8, uint16 or float")
     low, high = float(picture.min()), float(picture.max())
-    if not (low >= 0 and high <= 1):  # written in this form, it refuses NaN too
+    if not (math.isfinite(low) and math.isfinite(high)):
+        count = picture.size - int(np.isfinite(picture).sum())
+        raise BadValue(
+            f"a picture of floats, {count:,} of them NaN or infinite", cure="replace them first"
+        )
+    if not (low >= 0 and high <= 1):
         raise BadValue(
             f"a picture of floats from {low:g} to {high:g}", cure="scale them to 0…1 first"
         )

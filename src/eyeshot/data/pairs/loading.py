@@ -495,8 +495,29 @@ def _notes(
     known = {one.digest: one for one in reversed(train)}
     twins = [one for one in held_out if one.digest in known]
     if twins:
+        are = (
+            "picture is a training picture" if len(twins) == 1 else "pictures are training pictures"
+        )
         yield (
-            f"{len(twins)} validation pictures are training pictures too, first "
+            f"{len(twins)} validation {are} too, first "
             f"{twins[0].files.image} = {known[twins[0].digest].files.image}: "
             "the figures will look better than they are"
+        )
+    yield from _contradictions((*train, *held_out))
+
+
+def _contradictions(every: Sequence[Seen]) -> Iterator[str]:
+    """A note on pictures that are there twice, with different targets."""
+    known: dict[str, Seen] = {}
+    found = [
+        (one, first)
+        for one in every
+        if (first := known.setdefault(one.digest, one)).target_digest != one.target_digest
+    ]
+    if found:
+        one, first = found[0]
+        are = "picture is" if len(found) == 1 else "pictures are"
+        yield (
+            f"{len(found)} {are} there twice, with different answers, first {one.files.target} and "
+            f"{first.files.target}: one of them is wrong"
         )

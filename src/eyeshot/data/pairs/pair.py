@@ -228,7 +228,7 @@ def open_pair(pair: Pair, pairs: Pairs) -> PairReader:
     """Open one pair of ``pairs`` to be read by windows; large files are never read whole.
 
     Raises:
-        BadFile: a file is missing or damaged, or its size has changed.
+        BadFile: a file is missing or damaged, or its size or its channels have changed.
     """
     legend, space = pairs.legend, len(pair.size)
     with ExitStack() as stack:
@@ -246,6 +246,11 @@ def open_pair(pair: Pair, pairs: Pairs) -> PairReader:
                     f"{path}: is {_times(source.shape[1:])} and was {_times(pair.size)} before",
                     cure="put the file back as it was, or start again",
                 )
+        if image.shape[0] != pairs.channels:
+            raise BadFile(
+                f"{pair.image}: has {image.shape[0]} channels and had {pairs.channels} before",
+                cure="put the file back as it was, or start again",
+            )
         stack.pop_all()
     return PairReader(image, target, pairs.legend)
 
