@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eyeshot.operators.winograd import is_winograd
 from tests.engine.law import by_parts, cut, enliven, job_of, largest_difference, noise, whole
 
 
@@ -76,11 +77,13 @@ def test_a_sum_is_that_of_the_whole_pass(name: str, double: bool) -> None:
         assert largest_difference(parts, whole(net, image)) <= (1e-12 if double else 1e-5)
 
 
-def test_a_sum_behind_a_convolution_by_transforms_is_right() -> None:
-    """32 channels are enough for Winograd's method."""
+@pytest.mark.parametrize("name", ["a residual", "joined channels"])
+def test_a_sum_behind_a_convolution_by_transforms_is_right(name: str) -> None:
+    """128 channels are enough for Winograd's method, dilated or not."""
     image = noise(3, 64, 96)
-    net = enliven(_Sum(FUSED["a residual"], 64), image[None])
+    net = enliven(_Sum(FUSED[name], 128), image[None])
     job = job_of(net, image)
+    assert any(is_winograd(node) and node.params.adds for node in job.graph)
     parts, _ = by_parts(cut(job, 16))
     assert largest_difference(parts, whole(net, image)) <= 1e-5
 

@@ -287,6 +287,42 @@ def test_slices_of_a_volume_are_summed(
     assert (found - truth).abs().max() <= 1e-6 * max(1.0, float(truth.abs().max()))
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    channels=st.lists(st.integers(1, 9), min_size=1, max_size=2),
+    outputs=st.integers(1, 9),
+    size=st.tuples(st.integers(30, 50), st.integers(30, 50)),
+    padding=st.tuples(st.integers(0, 5), st.integers(0, 5)),
+    dilation=st.integers(2, 3),
+    given_room=st.booleans(),
+    compiled=st.sampled_from(WAYS),
+)
+def test_a_dilated_kernel_is_summed_by_phases(
+    channels: list[int],
+    outputs: int,
+    size: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: int,
+    given_room: bool,
+    compiled: bool,
+) -> None:
+    values, weights, bias = drawn(channels, outputs, size, list(padding))
+    parts = [
+        F.conv2d(value.double(), weight.double(), None, 1, padding, dilation)
+        for (value, _), weight in zip(values, weights, strict=True)
+    ]
+    truth = (torch.stack(parts).sum(0) + bias.double()[:, None, None]).relu()
+    room = torch.full(truth.shape, math.nan).contiguous(memory_format=LAST)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(winograd, "_fits", lambda *_: True)
+        patch.setattr(winograd, "is_compiled", lambda: compiled)
+        convolve = winograd_convolver(weights, bias, True, refused, dilation)
+        found = convolve(values, room if given_room else None)
+    assert found.shape == truth.shape
+    assert found.data_ptr() == room.data_ptr() or not given_room
+    assert (found - truth).abs().max() <= 1e-6 * max(1.0, float(truth.abs().max()))
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 1e5])
 def test_a_slice_that_does_not_suit_makes_the_volume_direct(bad: float) -> None:
     value, weight = torch.randn(1, 3, 5, 34, 34), torch.randn(4, 3, 3, 3, 3) / 9

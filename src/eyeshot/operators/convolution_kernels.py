@@ -143,7 +143,9 @@ def convolver(
         direct = _with_input(
             make(weights, bias, options, inside if relu else nothing), weights[0], options
         )
-        compute = winograd.winograd_convolver(weights, bias, relu, _alone(direct))
+        compute = winograd.winograd_convolver(
+            weights, bias, relu, _alone(direct), dilation=options[1][-1]
+        )
         return _then(compute, nothing if relu else last)
     if options[0][-1] > 1 and any(w.shape[1] == 1 for w in weights):
         direct = _with_input(make(weights, bias, options, inside), weights[0], options)

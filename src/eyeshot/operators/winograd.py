@@ -13,6 +13,8 @@ rows of a channels-last image; all products are one grouped 1×1 convolution. Be
 these sums cost as much as the products save; with compiled transforms, below some 30.
 
 In three axes each output slice is a sum of such convolutions, of the slices that the kernel covers.
+Outputs of a dilated kernel that lie as far apart as its cells are such a convolution of the rows
+and columns that lie so far apart.
 """
 
 from __future__ import annotations
@@ -45,6 +47,8 @@ LEAST_CHANNELS_COMPILED = 32
 """The same with compiled transforms."""
 LEAST_POSITIONS = 4096
 """Of the whole output; for fewer the transform of the weights does not pay."""
+_MOST_DILATION = 2
+"""With more, a band has too few rows for blocks of rows that lie so far apart."""
 _MOST_WASTE = 1.3
 """The most computed positions for each requested one: blocks reach beyond odd sizes."""
 _LARGEST = 1e30
@@ -148,9 +152,10 @@ def _suits(node: Node, graph: Graph) -> bool:
         return False
     if params.kernel[-2:] != (3, 3) or params.groups != 1 or node.edges[0].beside:
         return False
-    if len(params.kernel) > 3:
+    if len(params.kernel) > 3 or set(params.stride) != {1} or None in node.dims:
         return False
-    if not set(params.stride) == set(params.dilation) == {1} or None in node.dims:
+    most = _MOST_DILATION if len(params.kernel) == 2 else 1
+    if len(set(params.dilation)) > 1 or params.dilation[0] > most:
         return False
     weights = _weights(node, graph)
     least = min(LEAST_CHANNELS, LEAST_CHANNELS_COMPILED) if is_compiled() else LEAST_CHANNELS
@@ -215,7 +220,11 @@ Convolver = Callable[[Sequence[Padded], torch.Tensor | None], torch.Tensor]
 
 
 def winograd_convolver(
-    weights: Sequence[torch.Tensor], bias: torch.Tensor | None, relu: bool, direct: Convolver
+    weights: Sequence[torch.Tensor],
+    bias: torch.Tensor | None,
+    relu: bool,
+    direct: Convolver,
+    dilation: int = 1,
 ) -> Convolver:
     """The sum of one convolution for each value, then the bias and the activation.
 
@@ -226,11 +235,48 @@ def winograd_convolver(
     kernel = _KERNELS.get(_key(weights)) or _Kernel(weights)
     if weights[0].ndim == 5:
         return _by_slices(weights, bias, relu, direct, kernel)
+    if dilation > 1:
+        return _by_phases(weights, bias, relu, direct, kernel, dilation)
     return _by_blocks(weights, bias, relu, direct, kernel)
 
 
 class _Unsuitable(Exception):
-    """A slice that the transforms do not suit."""
+    """A part that the transforms do not suit."""
+
+
+def _unsuitable(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
+    raise _Unsuitable
+
+
+def _by_phases(
+    weights: Sequence[torch.Tensor],
+    bias: torch.Tensor | None,
+    relu: bool,
+    direct: Convolver,
+    kernel: _Kernel,
+    dilation: int,
+) -> Convolver:
+    """A dilated kernel: the outputs of each phase, of rows and columns that far apart, together."""
+    outputs = weights[0].shape[0]
+    convolve = _by_blocks(weights, bias, relu, _unsuitable, kernel)
+
+    def compute(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
+        images = [
+            F.pad(value, (beside, beside, above, above)) if above or beside else value
+            for value, (above, beside) in values
+        ]
+        height, width = (n - 2 * dilation for n in images[0].shape[2:])
+        fits = room is not None and room.is_contiguous(memory_format=torch.channels_last)
+        result = room if room is not None and fits else _empty(outputs, height, width)
+        try:
+            for top, left in itertools.product(range(min(dilation, height)), range(dilation)):
+                parts = [(one[:, :, top::dilation, left::dilation], [0, 0]) for one in images]
+                convolve(parts, result[:, :, top::dilation, left::dilation])
+        except _Unsuitable:
+            return direct(values, room)
+        return result
+
+    return compute
 
 
 def _by_slices(
@@ -241,13 +287,9 @@ def _by_slices(
     kernel: _Kernel,
 ) -> Convolver:
     """Over three axes: each output slice is the sum of convolutions of the slices it covers."""
-
-    def unsuitable(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
-        raise _Unsuitable
-
     depth, outputs = weights[0].shape[2], weights[0].shape[0]
     planes = [plane for weight in weights for plane in _planes(weight)]
-    convolve = _by_blocks(planes, bias, relu, unsuitable, kernel)
+    convolve = _by_blocks(planes, bias, relu, _unsuitable, kernel)
 
     def compute(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
         stacks = [
@@ -301,7 +343,8 @@ def _by_blocks(
             or not _is_tame(values, scales, height, width)
         ):
             return direct(values, room)
-        fits = room is not None and room.is_contiguous(memory_format=torch.channels_last)
+        # Rows and columns may lie apart.
+        fits = room is not None and 1 in (room.stride(1), room.shape[1])
         result = room if room is not None and fits else _empty(outputs, height, width)
         down, across = -(-height // _ROWS), -(-width // _COLUMNS)
         most, total = _most_blocks(sum(channels), outputs), down * across
