@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
+import eyeshot
 from eyeshot.errors import BadValue
 from eyeshot.frontends.programs import export_program, network_fingerprint
 from eyeshot.inspection.locating import make_network
@@ -109,6 +111,19 @@ def test_programs_with_casts(cast: Callable[[Tensor, Tensor], Tensor]) -> None:
         with torch.no_grad():
             assert torch.allclose(written(x), net(x), atol=1e-3)
             assert written(x).dtype == net(x).dtype
+
+
+@pytest.mark.parametrize("norm", [parametrizations.weight_norm, parametrizations.spectral_norm])
+def test_programs_whose_weights_are_computed(norm: Callable[[nn.Module], nn.Module]) -> None:
+    net = nn.Sequential(norm(nn.Conv2d(1, 4, 3, padding=1)), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval()
+    written = export_program(net, (1, 16, 20)).net
+    picture = torch.rand(1, 1, 33, 17)
+    with torch.no_grad():
+        whole = net(picture)
+    assert torch.allclose(written(picture), whole, atol=1e-5)
+    streamed = eyeshot.run(written, picture[0, 0].numpy())
+    assert torch.allclose(torch.from_numpy(streamed), whole[0], atol=1e-5)
+    assert written.state_dict().keys() == net.state_dict().keys()
 
 
 FILE = """

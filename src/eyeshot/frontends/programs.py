@@ -38,7 +38,7 @@ from torch.export.graph_signature import InputKind
 from eyeshot.errors import BadValue, EyeshotError, Unsupported
 from eyeshot.frontends.inlining import check_condition, holds
 from eyeshot.frontends.memory import hushed
-from eyeshot.frontends.pt2 import MAKERS, Program, read_program
+from eyeshot.frontends.pt2 import ON_WEIGHTS, Program, read_program
 from eyeshot.frontends.refusals import (
     cannot_export,
     in_brief,
@@ -359,7 +359,7 @@ def _check_harmless(program: Program, node: torch.fx.Node) -> None:
     if not isinstance(node.target, OpOverload):
         return
     name = node.target._opname
-    if name.rstrip("_") not in OPERATORS and name not in MAKERS and name not in _ON_NUMBERS:
+    if name.rstrip("_") not in OPERATORS and name not in ON_WEIGHTS and name not in _ON_NUMBERS:
         raise Unsupported(
             f"{program.path}: the operator {name} has no rule", cure="use the network's own code"
         )

@@ -47,6 +47,8 @@ _ON_SIZES = {
 """The functions that a program may call on numbers, which come from its inputs' sizes."""
 # Functions that create tensors. They and operators with a rule may be computed while reading.
 MAKERS = frozenset(("arange", "eye", "full", "linspace", "ones", "scalar_tensor", "zeros"))
+ON_WEIGHTS = MAKERS | {"_weight_norm", "dot", "linalg_vector_norm", "mv", "vdot"}
+"""And those by which weight norm and spectral norm compute a layer's weights."""
 _SPECS = {
     "parameter": (InputKind.PARAMETER, "parameter_name"),
     "buffer": (InputKind.BUFFER, "buffer_name"),
@@ -287,7 +289,7 @@ class _Builder:
             self.from_input.add(node)
             return
         operator = getattr(node.target, "_opname", "getitem").rstrip("_")
-        if operator not in MAKERS and operator not in OPERATORS and operator != "getitem":
+        if operator not in ON_WEIGHTS and operator not in OPERATORS and operator != "getitem":
             raise Unsupported(
                 f"{self.path}: {operator} on weights alone is not known to be harmless",
                 cure="compute it before export and keep the result as a buffer",

@@ -72,10 +72,11 @@ class OwnNet:
         try:
             return copy.deepcopy(self.module)
         except Exception as error:  # the user's class may raise anything when it is copied
-            raise Unsupported(
-                f"{self.name} cannot be copied ({in_brief(error)})",
-                cure="keep nothing in it but layers and plain values",
-            ) from error
+            cure = "keep nothing in it but layers and plain values"
+            if "weight_norm" in str(error):
+                cure = "use torch.nn.utils.parametrizations.weight_norm in its layers"
+            fact = f"{self.name} cannot be copied ({in_brief(error)})"
+            raise Unsupported(fact, cure=cure) from error
 
     @cached_property
     def trial(self) -> nn.Module:
